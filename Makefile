@@ -1,0 +1,64 @@
+# `make demo` and `make test` both start from nothing but python3 and a connection to PyPI.
+# The environment is .venv; a stamp in it remembers what was installed, so the second run is quick.
+
+PYTHON ?= python3
+DEMO_MODEL ?= zoo:fashion-resnet
+DEMO_TIMESTEPS ?= 4
+
+VENV := .venv
+BIN := $(VENV)/bin
+ARTEFACT := build/demo.snn.onnx
+
+.PHONY: help demo test format check pytest coverage clean
+
+help:
+	@echo "make demo      convert the bundled network at T=$(DEMO_TIMESTEPS) and judge it on the bundled images"
+	@echo "make test      formatting, lint, types and tests"
+	@echo "make format    rewrite the sources in the house format"
+	@echo "make check     only formatting, lint and types"
+	@echo "make pytest    only the tests"
+	@echo "make coverage  the tests, with the lines that they miss"
+	@echo "make clean     remove the environment and everything that was built"
+
+demo: $(VENV)/.installed
+	@mkdir -p $(dir $(ARTEFACT))
+	$(BIN)/snnc convert $(DEMO_MODEL) --timesteps $(DEMO_TIMESTEPS) --output $(ARTEFACT) --force
+	$(BIN)/snnc eval $(ARTEFACT) --against $(DEMO_MODEL)
+
+test: check pytest
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+pytest: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+coverage: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest --cov
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .coverage htmlcov
+	find snnc passes backends models tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "snnc needs Python 3.11 or newer, and $(PYTHON) is %d.%d: name another by make PYTHON=..." % sys.version_info[:2])'
+	@echo "Creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "$(PYTHON) could not create an environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+
+# The order-only prerequisite: the interpreter's own date says nothing.
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	@echo "Installing snnc and what it needs into $(VENV) (about 100 MB to fetch the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "Installing the checkers into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
