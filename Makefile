@@ -55,10 +55,10 @@ $(VENV)/bin/python:
 # The order-only prerequisite: the interpreter's own date says nothing.
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing snnc and what it needs into $(VENV) (about 100 MB to fetch the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Installing the checkers into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 	@touch $@
