@@ -106,6 +106,12 @@ def test_every_module_has_a_room() -> None:
     assert not homeless, f"give {sorted(homeless)} a place in LAYERS and in docs/architecture.md"
 
 
+def test_the_architecture_page_draws_these_layers() -> None:
+    drawn = " <- ".join(rooms[0] if len(rooms) == 1 else f"{{{', '.join(rooms)}}}" for rooms in LAYERS)
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert drawn in " ".join(page.split())
+
+
 def test_rooms_import_downwards() -> None:
     found = against_the_direction(ROOT)
     assert not found, lines(found)
