@@ -1,0 +1,181 @@
+"""Run a network of the ANN dialect at speed: written out as plain ONNX for onnxruntime."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto, helper, numpy_helper
+
+from snnc.errors import InternalError
+from snnc.ir import ann
+from snnc.ir.geometry import Window
+from snnc.ir.graph import FloatArray
+
+CHUNK = 32
+"""Rows per call. Fixed, so that results do not depend on the number of threads."""
+
+
+class AnnSession:
+    """A network of the ANN dialect in onnxruntime.
+
+    Each call runs on one thread and several calls run at once, so that every value is the same bits
+    whatever the number of threads.
+    """
+
+    def __init__(self, graph: ann.AnnGraph, names: Sequence[str], threads: int | None = None) -> None:
+        """Prepare to compute the nodes called ``names``."""
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        model = to_onnx(graph, names).SerializeToString()
+        self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._names = tuple(names)
+        self._threads = threads or os.cpu_count() or 1
+
+    def stream(self, x: FloatArray) -> Iterator[tuple[slice, dict[str, FloatArray]]]:
+        """Yield the values of consecutive chunks of rows, with the rows that they belong to.
+
+        Args:
+            x: (rows, *input shape) float32, channels first.
+        """
+        slices = [slice(start, start + CHUNK) for start in range(0, len(x), CHUNK)]
+
+        def run(rows: slice) -> dict[str, FloatArray]:
+            values = self._session.run(None, {"x": np.ascontiguousarray(x[rows], np.float32)})
+            return dict(zip(self._names, values, strict=True))
+
+        with ThreadPoolExecutor(self._threads) as pool:
+            ahead = self._threads + 1
+            running = [pool.submit(run, rows) for rows in slices[:ahead]]
+            for index, rows in enumerate(slices):
+                values = running[index].result()
+                if index + ahead < len(slices):
+                    running.append(pool.submit(run, slices[index + ahead]))
+                running[index] = None  # type: ignore[call-overload]
+                yield rows, values
+
+    def run(self, x: FloatArray) -> dict[str, FloatArray]:
+        """Return the values of all rows, (rows, *shape) float32 per node."""
+        chunks = [values for _, values in self.stream(x)]
+        return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in self._names}
+
+
+def to_onnx(graph: ann.AnnGraph, names: Sequence[str]) -> onnx.ModelProto:
+    """Write the part of a network that computes ``names`` as an ONNX model with a free batch."""
+    needed = graph.ancestors(names)
+    writer = _Writer()
+    for node in graph:
+        if node.name in needed:
+            writer.add(node)
+    first = graph.nodes[0]
+    # Names of ONNX tensors may hold anything; identities keep the requested order and duplicates apart.
+    outputs = []
+    for name in names:
+        writer.node("Identity", [name], f"out:{name}")
+        outputs.append(helper.make_tensor_value_info(f"out:{name}", TensorProto.FLOAT, ["batch", *graph[name].shape]))
+    model = helper.make_model(
+        helper.make_graph(
+            writer.nodes,
+            "ann",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", *first.shape])],
+            outputs,
+            writer.constants,
+        ),
+        opset_imports=[helper.make_opsetid("", 17)],
+    )
+    model.ir_version = 8
+    return model
+
+
+class _Writer:
+    """Collects ONNX nodes and constants."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def node(self, kind: str, inputs: Sequence[str], output: str, **attributes: object) -> str:
+        self.nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
+        return output
+
+    def constant(self, values: np.ndarray, name: str) -> str:
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        return name
+
+    def vector(self, node: ann.AnnNode, values: FloatArray, label: str) -> str:
+        shaped = values.astype(np.float32).reshape(-1, *(1,) * (len(node.shape) - 1))
+        return self.constant(shaped, f"{node.name}:{label}")
+
+    def add(self, node: ann.AnnNode) -> None:
+        read, out = list(node.inputs), node.name
+        match node:
+            case ann.Input():
+                self.node("Identity", ["x"], out)
+            case ann.Convolution():
+                weight = self.constant(node.weight, f"{out}:weight")
+                bias = self.constant(node.bias, f"{out}:bias")
+                self.node("Conv", [*read, weight, bias], out, group=node.groups, **_window(node.window, dilations=True))
+            case ann.Linear():
+                weight = self.constant(node.weight, f"{out}:weight")
+                bias = self.constant(node.bias, f"{out}:bias")
+                self.node("Gemm", [*read, weight, bias], out, transB=1)
+            case ann.BatchNormalisation():
+                vectors = {"scale": node.scale, "shift": node.shift, "mean": node.mean, "var": node.variance}
+                names = [self.constant(v.astype(np.float32), f"{out}:{k}") for k, v in vectors.items()]
+                self.node("BatchNormalization", [*read, *names], out, epsilon=node.epsilon)
+            case ann.ChannelAffine():
+                scaled = self.node("Mul", [*read, self.vector(node, node.scale, "scale")], f"{out}:scaled")
+                self.node("Add", [scaled, self.vector(node, node.shift, "shift")], out)
+            case ann.Relu():
+                self._relu(node)
+            case ann.AveragePool():
+                self.node("AveragePool", read, out, count_include_pad=1, **_window(node.window))
+            case ann.MaxPool():
+                self.node("MaxPool", read, out, **_window(node.window, dilations=True))
+            case ann.Add():
+                self.node("Sum", read, out)
+            case ann.Concat():
+                self.node("Concat", read, out, axis=1)
+            case ann.Reshape():
+                shape = self.constant(np.array([0, *node.shape], np.int64), f"{out}:shape")
+                self.node("Reshape", [*read, shape], out)
+            case ann.Pad():
+                pads = np.array([0, *node.before, 0, *node.after], np.int64)
+                self.node("Pad", [*read, self.constant(pads, f"{out}:pads")], out)
+            case ann.Slice():
+                axes = np.arange(1, len(node.shape) + 1)
+                named = {"start": node.start, "stop": node.stop, "axes": axes, "step": node.step}
+                names = [self.constant(np.array(v, np.int64), f"{out}:{k}") for k, v in named.items()]
+                self.node("Slice", [*read, *names], out)
+            case ann.Softmax():
+                self.node("LogSoftmax" if node.logarithm else "Softmax", read, out, axis=1)
+            case _:
+                raise InternalError(f"no ONNX form is written for {type(node).__name__}")
+
+    def _relu(self, node: ann.Relu) -> None:
+        value = node.inputs[0]
+        if node.shift is not None:
+            shift = self.vector(node, node.shift, "shift")
+            value = self.node("Add", [value, shift], f"{node.name}:raised")
+        value = self.node("Relu", [value], f"{node.name}:rectified")
+        for label, limit in (("ceiling", node.ceiling), ("threshold", node.threshold)):
+            if limit is not None:
+                value = self.node("Min", [value, self.vector(node, limit, label)], f"{node.name}:{label}ed")
+        if node.shift is not None:
+            self.node("Sub", [value, f"{node.name}:shift"], node.name)
+        else:
+            self.node("Identity", [value], node.name)
+
+
+def _window(window: Window, *, dilations: bool = False) -> dict[str, object]:
+    attributes: dict[str, object] = {
+        "kernel_shape": list(window.kernel),
+        "strides": list(window.strides),
+        "pads": list(window.pads),
+    }
+    return {**attributes, "dilations": list(window.dilations)} if dilations else attributes

@@ -1,0 +1,184 @@
+"""Calibration rows and what the source network does on them. No labels are used."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from snnc.ann_session import AnnSession
+from snnc.diagnostics import FEW_ROWS, LOOKS_UNNORMALISED, Diagnostic
+from snnc.errors import InputError, NonFiniteError
+from snnc.ir.ann import AnnGraph, Input, Relu, Softmax
+from snnc.ir.graph import FloatArray
+
+ENOUGH_ROWS = 100
+CACHE_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationSample:
+    """Activations of one node, a sample of positions per channel.
+
+    Attributes:
+        values: (channels, samples) float32.
+        maximum: (channels,) float32, over all rows and positions.
+        minimum: (channels,) float32, over all rows and positions.
+    """
+
+    values: FloatArray
+    maximum: FloatArray
+    minimum: FloatArray
+
+
+@dataclass(eq=False)
+class Calibration:
+    """Unlabelled rows as the network takes them.
+
+    Attributes:
+        rows: (n, *input shape) float32, channels first.
+        threads: how many rows are worked on at once; no result depends on it.
+    """
+
+    rows: FloatArray
+    threads: int | None = None
+    _cache: dict[str, FloatArray] = field(default_factory=dict, repr=False)
+    _cached: AnnGraph | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse rows that are empty or not finite."""
+        if len(self.rows) == 0:
+            raise InputError("the calibration data hold no rows; 500 to 1,000 training rows are enough")
+        if not np.isfinite(self.rows).all():
+            raise NonFiniteError("the calibration data hold NaN or infinity; check the preprocessing")
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.rows)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the rows, for the artefact's record."""
+        return hashlib.sha256(np.ascontiguousarray(self.rows).tobytes()).hexdigest()
+
+    def subset(self, rows: slice) -> Calibration:
+        """Return some of the rows as calibration data of their own."""
+        return Calibration(self.rows[rows], self.threads)
+
+    def values(self, graph: AnnGraph, name: str, ahead: Sequence[str] = ()) -> FloatArray:
+        """Return a node's values on all rows, (n, *shape) float32, as the source network computes them.
+
+        Args:
+            graph: the network; clips of the conversion's own are left out.
+            name: the node.
+            ahead: nodes that will be asked for next; as many as fit the memory budget are computed
+                in the same run.
+        """
+        if self._cached is not graph:
+            self._cache.clear()
+            self._cached = graph
+        if name not in self._cache:
+            self._cache.clear()
+            names = [name]
+            used = self._bytes(graph, name)
+            for other in ahead:
+                used += self._bytes(graph, other)
+                if used > CACHE_BYTES:
+                    break
+                if other not in names:
+                    names.append(other)
+            self._cache.update(AnnSession(graph.without_thresholds(), names, self.threads).run(self.rows))
+        return self._cache[name]
+
+    def _bytes(self, graph: AnnGraph, name: str) -> int:
+        return 4 * len(self.rows) * int(np.prod(graph[name].shape))
+
+    def samples(
+        self, graph: AnnGraph, names: Sequence[str], *, per_channel: int, seed: int
+    ) -> dict[str, ActivationSample]:
+        """Sample the values of several nodes in one run of the source network.
+
+        Args:
+            graph: the network.
+            names: the nodes.
+            per_channel: about how many values to keep per channel.
+            seed: of the choice of positions.
+        """
+        random = np.random.default_rng(seed)
+        positions: dict[str, np.ndarray] = {}
+        for name in names:
+            size = int(np.prod(graph[name].shape[1:]))
+            count = min(size, max(1, -(-per_channel // len(self.rows))))
+            positions[name] = np.stack([random.permutation(size)[:count] for _ in range(len(self.rows))])
+        kept: dict[str, list[FloatArray]] = {name: [] for name in names}
+        highest: dict[str, FloatArray] = {}
+        lowest: dict[str, FloatArray] = {}
+        session = AnnSession(graph.without_thresholds(), names, self.threads)
+        for rows, values in session.stream(self.rows):
+            for name, value in values.items():
+                flat = value.reshape(*value.shape[:2], -1)
+                kept[name].append(np.take_along_axis(flat, positions[name][rows][:, None, :], axis=2))
+                high, low = flat.max(axis=(0, 2)), flat.min(axis=(0, 2))
+                highest[name] = np.maximum(highest.get(name, high), high)
+                lowest[name] = np.minimum(lowest.get(name, low), low)
+        return {
+            name: ActivationSample(
+                np.concatenate(kept[name]).transpose(1, 0, 2).reshape(graph[name].channels, -1),
+                highest[name],
+                lowest[name],
+            )
+            for name in names
+        }
+
+    def warnings(self, graph: AnnGraph) -> tuple[Diagnostic, ...]:
+        """Say what looks wrong with these rows for this network."""
+        found = []
+        if len(self.rows) < ENOUGH_ROWS:
+            found.append(
+                Diagnostic(
+                    FEW_ROWS,
+                    f"only {len(self.rows)} calibration rows; thresholds will be noisy",
+                    help="give 500 to 1,000 training rows",
+                )
+            )
+        logits = self.logits(graph)
+        classes = logits.shape[1]
+        if classes > 1 and logits.ndim == 2 and _looks_like_classes(graph):
+            shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+            confidence = float((shifted.max(axis=1) / shifted.sum(axis=1)).mean())
+            answers = len(np.unique(logits.argmax(axis=1)))
+            # A trained network is sure of most of its training rows and does not call them all the same.
+            if confidence < UNSURE or (len(self.rows) >= ENOUGH_ROWS and answers == 1):
+                found.append(
+                    Diagnostic(
+                        LOOKS_UNNORMALISED,
+                        f"the source network's mean confidence on the calibration rows is {confidence:.0%}, with "
+                        f"{answers} of {classes} classes ever chosen; they look wrongly normalised",
+                        help="check scale, mean, standard deviation and layout in --preprocess",
+                    )
+                )
+        return tuple(found)
+
+    def logits(self, graph: AnnGraph) -> FloatArray:
+        """Return the source network's answers before a final softmax, (n, classes) float32."""
+        name = graph.output
+        last = graph[name]
+        if isinstance(last, Softmax):
+            name = last.inputs[0]
+        value = AnnSession(graph.without_thresholds(), [name], self.threads).run(self.rows)[name]
+        return value.reshape(len(value), -1)
+
+
+UNSURE = 0.45
+"""Mean confidence below which calibration rows look wrong."""
+
+
+def _looks_like_classes(graph: AnnGraph) -> bool:
+    """Whether the output is a class score rather than a reconstruction of the input."""
+    first = next(node for node in graph if isinstance(node, Input))
+    return int(np.prod(graph[graph.output].shape)) < int(np.prod(first.shape)) and any(
+        isinstance(node, Relu) for node in graph
+    )

@@ -1,0 +1,175 @@
+"""Findings about a model, each with a stable code that ``snnc explain`` knows.
+
+Codes never change their meaning. 1xx: reading the ONNX file. 2xx: calibration. 3xx: conversion.
+4xx: targets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Severity(Enum):
+    """How bad a finding is."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A kind of finding.
+
+    Attributes:
+        number: such as ``SNN101``.
+        title: what it is, in a few words.
+        explanation: why it matters and how to mend it.
+        severity: how bad it is.
+    """
+
+    number: str
+    title: str
+    explanation: str
+    severity: Severity = Severity.ERROR
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One finding at one place.
+
+    Attributes:
+        code: the kind.
+        message: what is wrong here, one line.
+        node: name of the ONNX node or tensor; empty if it concerns the whole model.
+        help: what to do about it, one line.
+    """
+
+    code: Code
+    message: str
+    node: str = ""
+    help: str = ""
+
+    @property
+    def severity(self) -> Severity:
+        """How bad it is."""
+        return self.code.severity
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the JSON form: ``code``, ``severity``, ``node``, ``message``, ``help``."""
+        return {
+            "code": self.code.number,
+            "severity": self.severity.value,
+            "node": self.node,
+            "message": self.message,
+            "help": self.help,
+        }
+
+    def __str__(self) -> str:
+        """Return one line for a terminal."""
+        where = f" at {self.node!r}" if self.node else ""
+        cure = f" ({self.help})" if self.help else ""
+        return f"{self.severity.value} {self.code.number}{where}: {self.message}{cure}"
+
+
+UNSUPPORTED_OPERATOR = Code(
+    "SNN101",
+    "unsupported operator",
+    "Spiking neurons of this compiler rectify: the network must consist of linear operations, ReLU-like "
+    "activations and pooling. Replace the activation (tanh, sigmoid, LeakyReLU, GELU ...) by ReLU, fine-tune, "
+    "and export again. `snnc ops` lists what is supported.",
+)
+UNSUPPORTED_ATTRIBUTE = Code(
+    "SNN102",
+    "unsupported form of an operator",
+    "The operator is known, but not with these attributes or inputs. The message names the attribute.",
+)
+UNSUPPORTED_STRUCTURE = Code(
+    "SNN103",
+    "unsupported structure",
+    "The operators are known, but not in this arrangement: for example a product of two activations, or a "
+    "softmax before the end of the network.",
+)
+DYNAMIC_SHAPE = Code(
+    "SNN104",
+    "shape not known",
+    "A shape depends on the data or on a free dimension other than the batch. Export with fixed height and width.",
+)
+OPSET = Code(
+    "SNN105",
+    "opset not supported",
+    "The file uses an operator set that is too old or from an unknown domain. Upgrade it with "
+    "onnx.version_converter, or export again with opset 13 or newer.",
+)
+NON_FINITE_WEIGHT = Code(
+    "SNN106",
+    "weights are not finite",
+    "A constant of the network holds NaN or infinity. The training diverged or the file is damaged.",
+)
+QUANTISED_GRAPH = Code(
+    "SNN107",
+    "quantised network",
+    "The file holds QuantizeLinear, DequantizeLinear or Quant nodes. Export the float network instead.",
+)
+SEVERAL_INPUTS = Code(
+    "SNN108",
+    "not exactly one input and one output",
+    "A spiking network here has one input and one output. Cut the graph with onnx.utils.extract_model.",
+)
+FEW_ROWS = Code(
+    "SNN201",
+    "few calibration rows",
+    "Thresholds from fewer than 100 rows are noisy. 500 to 1,000 training rows are enough.",
+    Severity.WARNING,
+)
+LOOKS_UNNORMALISED = Code(
+    "SNN202",
+    "calibration data look wrongly normalised",
+    "The source network is hardly surer of its answers than chance on these rows. Check the preprocessing: scale, "
+    "mean, standard deviation, channel order and layout must be those of the training.",
+    Severity.WARNING,
+)
+OVERLAP = Code(
+    "SNN203",
+    "calibration and evaluation rows overlap",
+    "Accuracy measured on rows that the conversion has seen is too good. Use other rows for one of them.",
+    Severity.WARNING,
+)
+OTHER_TIMESTEPS = Code(
+    "SNN301",
+    "not calibrated for this T",
+    "Thresholds and compensation were fitted for another number of steps. Convert again with this T.",
+    Severity.WARNING,
+)
+FALLBACK = Code(
+    "SNN302",
+    "a pass fell back to its safe form",
+    "There were too few rows, or a system without a unique solution, for the fit that was asked for.",
+    Severity.WARNING,
+)
+TARGET_LIMIT = Code(
+    "SNN401",
+    "does not fit the target",
+    "The target cannot express this operation or setting. The message says what to change.",
+)
+
+CODES = {
+    code.number: code
+    for code in (
+        UNSUPPORTED_OPERATOR,
+        UNSUPPORTED_ATTRIBUTE,
+        UNSUPPORTED_STRUCTURE,
+        DYNAMIC_SHAPE,
+        OPSET,
+        NON_FINITE_WEIGHT,
+        QUANTISED_GRAPH,
+        SEVERAL_INPUTS,
+        FEW_ROWS,
+        LOOKS_UNNORMALISED,
+        OVERLAP,
+        OTHER_TIMESTEPS,
+        FALLBACK,
+        TARGET_LIMIT,
+    )
+}
+"""Every code, by number."""

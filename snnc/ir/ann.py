@@ -1,0 +1,302 @@
+"""The ANN dialect: what a trained feed-forward network computes, in 32-bit floats.
+
+Feature maps are ``(channels, height, width)``, whatever layout the exporter wrote; vectors are
+``(features,)``. Padding is zero. All arrays are float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from snnc.ir.geometry import Window, concat_problem, pad_problem, slice_problem
+from snnc.ir.graph import FloatArray, Graph, Node, Shape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AnnNode(Node):
+    """An operation of the ANN dialect."""
+
+
+class AnnGraph(Graph[AnnNode]):
+    """A feed-forward network of analogue activations."""
+
+    def without_thresholds(self) -> AnnGraph:
+        """Return what the source network computes: no clip of the conversion's own."""
+        return self.map(Relu, lambda node: node if node.threshold is None else node.with_(threshold=None))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Input(AnnNode):
+    """The network's one input."""
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """An input reads nothing."""
+        return "the input of the network cannot read another node" if input_shapes else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Convolution(AnnNode):
+    """``y[o] = sum_{i,k} weight[o,i,k] x[i, .+k] + bias[o]``.
+
+    Attributes:
+        weight: (outputs, inputs / groups, kernel height, kernel width).
+        bias: (outputs,).
+        window: geometry; its kernel equals the last two sizes of ``weight``.
+        groups: number of channel groups.
+    """
+
+    weight: FloatArray
+    bias: FloatArray
+    window: Window
+    groups: int = 1
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check weight, bias and window against the input."""
+        if len(input_shapes) != 1:
+            return f"needs one input, not {len(input_shapes)}"
+        return convolution_problem(
+            input_shapes[0], self.shape, self.weight.shape, self.window, self.groups
+        ) or channel_problem(self.bias, self.shape, "bias")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Linear(AnnNode):
+    """``y = weight x + bias``.
+
+    Attributes:
+        weight: (outputs, inputs).
+        bias: (outputs,).
+    """
+
+    weight: FloatArray
+    bias: FloatArray
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check weight and bias against the input."""
+        if len(input_shapes) != 1:
+            return f"needs one input, not {len(input_shapes)}"
+        if self.weight.shape != (*self.shape, *input_shapes[0]) or len(self.shape) != 1:
+            return f"weight {self.weight.shape} does not map {input_shapes[0]} to {self.shape}"
+        return channel_problem(self.bias, self.shape, "bias")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BatchNormalisation(AnnNode):
+    """``y = scale (x - mean) / sqrt(variance + epsilon) + shift``, per channel, at inference.
+
+    Attributes:
+        scale, shift, mean, variance: (channels,).
+        epsilon: added to the variance.
+    """
+
+    scale: FloatArray
+    shift: FloatArray
+    mean: FloatArray
+    variance: FloatArray
+    epsilon: float
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check that the four vectors fit the channels."""
+        for values in (self.scale, self.shift, self.mean, self.variance):
+            problem = channel_problem(values, self.shape, "statistics")
+            if problem:
+                return problem
+        return same_shape_problem(input_shapes, self.shape, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ChannelAffine(AnnNode):
+    """``y = scale x + shift`` per channel.
+
+    Attributes:
+        scale, shift: (channels,).
+    """
+
+    scale: FloatArray
+    shift: FloatArray
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check that both vectors fit the channels."""
+        return (
+            channel_problem(self.scale, self.shape, "scale")
+            or channel_problem(self.shift, self.shape, "shift")
+            or same_shape_problem(input_shapes, self.shape, 1)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Relu(AnnNode):
+    """``y = min(max(x + shift, 0), ceiling, threshold) - shift``: what becomes a spiking population.
+
+    Attributes:
+        ceiling: (channels,) upper limit in the source network, as in ReLU6; ``None`` for a ReLU.
+        threshold: (channels,) clip chosen by the conversion, positive or zero; ``None`` before.
+            It is an approximation: what the source network computes is this node without it.
+        shift: (channels,) for a signed value without rectifier in the source: it is raised above
+            zero by its range and lowered again; ``None`` for a true rectifier.
+    """
+
+    ceiling: FloatArray | None = None
+    threshold: FloatArray | None = None
+    shift: FloatArray | None = None
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check that the limits fit the channels."""
+        for values in (self.ceiling, self.threshold, self.shift):
+            if values is not None and (problem := channel_problem(values, self.shape, "limits")):
+                return problem
+        for limit in (self.ceiling, self.threshold):
+            if limit is not None and limit.min() < 0:
+                return "an upper limit must not be negative"
+        return same_shape_problem(input_shapes, self.shape, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AveragePool(AnnNode):
+    """Mean over a window; padding counts as zeros in the mean.
+
+    Attributes:
+        window: geometry without dilation.
+    """
+
+    window: Window
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check the window."""
+        return pool_problem(input_shapes, self.shape, self.window)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MaxPool(AnnNode):
+    """Maximum over a window; padding never wins.
+
+    Attributes:
+        window: geometry.
+    """
+
+    window: Window
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check the window."""
+        return pool_problem(input_shapes, self.shape, self.window)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Add(AnnNode):
+    """Sum of two or more tensors of one shape: a residual connection."""
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check that all shapes are equal."""
+        return same_shape_problem(input_shapes, self.shape, None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Concat(AnnNode):
+    """Join along channels."""
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check the channels."""
+        return concat_problem(list(input_shapes), self.shape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Reshape(AnnNode):
+    """The same values, row by row, in another shape; flattening is one case."""
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check the number of elements."""
+        return reshape_problem(input_shapes, self.shape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pad(AnnNode):
+    """Add zeros around each axis, channels included.
+
+    Attributes:
+        before, after: number of zeros added on each axis.
+    """
+
+    before: Shape
+    after: Shape
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check the pads."""
+        return pad_problem(input_shapes[0], self.shape, self.before, self.after)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Slice(AnnNode):
+    """Take every ``step``-th element from ``start`` to ``stop`` on each axis.
+
+    Attributes:
+        start, stop, step: per axis, not negative.
+    """
+
+    start: Shape
+    stop: Shape
+    step: Shape
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check the slice."""
+        return slice_problem(input_shapes[0], self.shape, self.start, self.stop, self.step)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Softmax(AnnNode):
+    """Softmax over channels, or its logarithm: only as the last operation.
+
+    It keeps the order of the classes, so the spiking network leaves it out.
+
+    Attributes:
+        logarithm: whether the logarithm of the softmax is returned.
+    """
+
+    logarithm: bool = field(default=False)
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check the shape."""
+        return same_shape_problem(input_shapes, self.shape, 1)
+
+
+def channel_problem(values: FloatArray, shape: Shape, what: str) -> str | None:
+    """Say why a vector does not hold one value per channel of ``shape``."""
+    return None if values.shape == shape[:1] else f"{what} {values.shape} does not fit {shape[0]} channels"
+
+
+def same_shape_problem(inputs: Sequence[Shape], output: Shape, count: int | None) -> str | None:
+    """Say why the inputs are not ``count`` (any number above one if ``None``) tensors of the output's shape."""
+    if (len(inputs) != count) if count is not None else (len(inputs) < 2):
+        return f"wrong number of inputs: {len(inputs)}"
+    return None if all(s == output for s in inputs) else f"inputs {list(inputs)} differ from the output {output}"
+
+
+def reshape_problem(inputs: Sequence[Shape], output: Shape) -> str | None:
+    """Say why one input cannot be reshaped to the output."""
+    if len(inputs) != 1:
+        return f"needs one input, not {len(inputs)}"
+    sizes = [1, 1]
+    for index, shape in enumerate((inputs[0], output)):
+        for size in shape:
+            sizes[index] *= size
+    return None if sizes[0] == sizes[1] else f"{inputs[0]} has not as many elements as {output}"
+
+
+def pool_problem(inputs: Sequence[Shape], output: Shape, window: Window) -> str | None:
+    """Say why a pooling window cannot map the one input to the output."""
+    if len(inputs) != 1 or inputs[0][0] != output[0]:
+        return f"pooling keeps the channels of one input: {list(inputs)} -> {output}"
+    return window.problem(inputs[0], output)
+
+
+def convolution_problem(
+    shape: Shape, output: Shape, weight: tuple[int, ...], window: Window, groups: int
+) -> str | None:
+    """Say why a convolution with this weight shape cannot map ``shape`` to ``output``."""
+    problem = window.problem(shape, output)
+    if problem:
+        return problem
+    if groups < 1 or shape[0] % groups or output[0] % groups:
+        return f"{groups} groups do not divide {shape[0]} input and {output[0]} output channels"
+    expected = (output[0], shape[0] // groups, *window.kernel)
+    return None if weight == expected else f"weight {weight} should be {expected}"

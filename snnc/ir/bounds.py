@@ -1,0 +1,98 @@
+"""Proofs that integers stay within the types that the backends give them.
+
+Every figure is a worst case over all inputs, from the weights alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from snnc.ir.graph import IntArray
+from snnc.ir.snn import (
+    Concat,
+    CountMaxPool,
+    CurrentMaxPool,
+    Encode,
+    IntegrateFire,
+    Readout,
+    Schedule,
+    SnnGraph,
+    SumPool,
+    Weighted,
+)
+
+EXACT_FLOAT32 = 2**24
+"""Integers up to here are exact in float32, so a float32 convolution of them is, too."""
+
+INT32 = 2**31
+
+
+def weight_sums(weight: IntArray) -> IntArray:
+    """Return ``sum |w|`` per output channel, as int64."""
+    return np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(axis=1)
+
+
+def step_bounds(graph: SnnGraph, timesteps: int) -> dict[str, int]:
+    """Return for each node the largest magnitude of its value in one step of a run of ``timesteps``."""
+    bounds: dict[str, int] = {}
+    for node in graph:
+        read = [bounds[name] for name in node.inputs]
+        match node:
+            case Encode():
+                bounds[node.name] = node.limit
+            case IntegrateFire():
+                bounds[node.name] = node.neuron.largest(timesteps)
+            case Weighted():
+                bounds[node.name] = int(weight_sums(node.weight).max()) * read[0]  # type: ignore[arg-type]
+            case SumPool():
+                bounds[node.name] = node.window.area * read[0]
+            case CountMaxPool() | CurrentMaxPool() | Concat():
+                bounds[node.name] = max(read)
+            case Readout():
+                bounds[node.name] = sum(read) + int(np.abs(node.bias.astype(np.int64)).max())
+            case _:
+                bounds[node.name] = read[0]
+    return bounds
+
+
+def run_bounds(graph: SnnGraph, timesteps: int) -> dict[str, int]:
+    """Return the largest magnitude that a potential or the read-out reaches in a run.
+
+    ``|v0| + (T + K)(max |I| + |B|)`` for populations, ``(T + K)(max |I| + |B|)`` for the read-out.
+    A population's potential also never has to hold less than its threshold.
+    """
+    step = step_bounds(graph, timesteps)
+    steps = timesteps + graph.settle_steps
+    found: dict[str, int] = {}
+    for node in graph:
+        if isinstance(node, IntegrateFire):
+            current = sum(step[name] for name in node.inputs) + int(np.abs(node.bias.astype(np.int64)).max())
+            start = int(np.abs(node.v_init.astype(np.int64)).max())
+            found[node.name] = max(start + steps * current, int(node.threshold.max()))
+            if not node.neuron.memory or graph.schedule is Schedule.SYNCHRONOUS:
+                # The subtraction ``s Theta`` is formed before it is taken from ``m``.
+                product = node.neuron.largest(timesteps) * int(node.threshold.max())
+                found[node.name] = max(found[node.name], product)
+        elif isinstance(node, Readout):
+            found[node.name] = steps * step[node.name]
+    return found
+
+
+def overflow(graph: SnnGraph, timesteps: int) -> tuple[str, int] | None:
+    """Return the first node whose int32 could overflow in a run of ``timesteps``, and its bound."""
+    for name, bound in run_bounds(graph, timesteps).items():
+        if bound >= INT32:
+            return name, bound
+    return None
+
+
+def provable_timesteps(graph: SnnGraph, at_most: int = 4096) -> int:
+    """Return the largest T up to ``at_most`` for which no int32 can overflow; 0 if there is none."""
+    low, high = 0, at_most
+    while low < high:
+        middle = (low + high + 1) // 2
+        if overflow(graph, middle) is None:
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -1,0 +1,73 @@
+"""Windows and structural operations: the arithmetic of shapes that both dialects share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from snnc.ir.graph import Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A window that slides over height and width.
+
+    One-dimensional operations are held as two-dimensional ones of height 1.
+
+    Attributes:
+        kernel: height and width of the window.
+        strides: step down and step right.
+        pads: zero rows and columns added at the top, left, bottom and right.
+        dilations: distance between the rows and columns that the window reads.
+    """
+
+    kernel: tuple[int, int]
+    strides: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilations: tuple[int, int] = (1, 1)
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the height and width of the output for an input of ``height`` x ``width``."""
+        top, left, bottom, right = self.pads
+        rows = height + top + bottom - self.dilations[0] * (self.kernel[0] - 1) - 1
+        columns = width + left + right - self.dilations[1] * (self.kernel[1] - 1) - 1
+        return rows // self.strides[0] + 1, columns // self.strides[1] + 1
+
+    @property
+    def area(self) -> int:
+        """Number of positions in the window."""
+        return self.kernel[0] * self.kernel[1]
+
+    def problem(self, shape: Shape, output: Shape) -> str | None:
+        """Say why this window cannot map ``shape`` to the spatial size of ``output``."""
+        if len(shape) != 3 or len(output) != 3:
+            return f"a window needs (channels, height, width), not {shape} -> {output}"
+        if min(*self.kernel, *self.strides, *self.dilations) < 1 or min(self.pads) < 0:
+            return f"kernel, strides and dilations must be positive and pads not negative: {self}"
+        expected = self.output_size(*shape[1:])
+        if expected != output[1:]:
+            return f"the window gives {expected}, but the output shape is {output}"
+        return None
+
+
+def pad_problem(shape: Shape, output: Shape, before: Shape, after: Shape) -> str | None:
+    """Say why zero padding by ``before`` and ``after`` cannot map ``shape`` to ``output``."""
+    if not len(shape) == len(before) == len(after) or min(*before, *after) < 0:
+        return f"pads {before}, {after} do not fit the input {shape}"
+    expected = tuple(b + n + a for b, n, a in zip(before, shape, after, strict=True))
+    return None if expected == output else f"padding gives {expected}, but the output shape is {output}"
+
+
+def slice_problem(shape: Shape, output: Shape, start: Shape, stop: Shape, step: Shape) -> str | None:
+    """Say why a strided slice cannot map ``shape`` to ``output``."""
+    if not len(shape) == len(start) == len(stop) == len(step) or min(step) < 1:
+        return f"the slice {start}:{stop}:{step} does not fit the input {shape}"
+    expected = tuple(len(range(n)[a:b:s]) for n, a, b, s in zip(shape, start, stop, step, strict=True))
+    return None if expected == output else f"the slice gives {expected}, but the output shape is {output}"
+
+
+def concat_problem(shapes: list[Shape], output: Shape) -> str | None:
+    """Say why joining along channels cannot map ``shapes`` to ``output``."""
+    if not shapes or any(len(s) != len(output) or s[1:] != output[1:] for s in shapes):
+        return f"inputs {shapes} cannot be joined along channels to {output}"
+    total = sum(s[0] for s in shapes)
+    return None if total == output[0] else f"inputs have {total} channels, the output {output[0]}"

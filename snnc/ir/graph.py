@@ -1,0 +1,172 @@
+"""An immutable graph of named operations in topological order, shared by both dialects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Generic, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snnc.errors import VerificationError
+
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.integer[Any]]
+NumberArray = NDArray[np.floating[Any]] | IntArray
+Shape = tuple[int, ...]
+"""Shape of one sample, without the batch: ``(channels, height, width)`` or ``(features,)``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Node:
+    """One operation.
+
+    Attributes:
+        name: unique within the graph.
+        inputs: names of the nodes read, in order.
+        shape: shape of the output of one sample, without the batch.
+        origin: name of the ONNX node that it came from; empty for the network's input.
+    """
+
+    name: str
+    inputs: tuple[str, ...] = ()
+    shape: Shape = ()
+    origin: str = ""
+
+    def __post_init__(self) -> None:
+        """Freeze array fields, so that a shared weight cannot change behind a pass's back."""
+        for field in self.__dataclass_fields__:
+            value = getattr(self, field)
+            if isinstance(value, np.ndarray) and value.flags.writeable:
+                frozen = np.ascontiguousarray(value).view()
+                frozen.flags.writeable = False
+                object.__setattr__(self, field, frozen)
+
+    @property
+    def channels(self) -> int:
+        """Number of channels, or of features where the output is flat."""
+        return self.shape[0]
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Say what is wrong with this node given the shapes of its inputs, or return ``None``."""
+        raise NotImplementedError
+
+    def with_(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed."""
+        return replace(self, **changes)
+
+
+N = TypeVar("N", bound=Node)
+M = TypeVar("M", bound=Node)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Graph(Generic[N]):
+    """Nodes in topological order; the first is the input, ``output`` names the result.
+
+    Attributes:
+        name: what the network is called in messages and reports.
+        nodes: the operations, each after all that it reads.
+        output: name of the node whose value the network returns.
+    """
+
+    name: str
+    nodes: tuple[N, ...]
+    output: str
+
+    def __iter__(self) -> Iterator[N]:
+        """Iterate over the nodes in topological order."""
+        return iter(self.nodes)
+
+    def __getitem__(self, name: str) -> N:
+        """Return the node called ``name``.
+
+        Raises:
+            KeyError: no node has that name.
+        """
+        return self._by_name[name]
+
+    def __contains__(self, name: object) -> bool:
+        """Say whether a node has that name."""
+        return name in self._by_name
+
+    @cached_property
+    def _by_name(self) -> dict[str, N]:
+        return {node.name: node for node in self.nodes}
+
+    @cached_property
+    def consumers(self) -> dict[str, tuple[N, ...]]:
+        """For each node, the nodes that read it, in order."""
+        found: dict[str, list[N]] = {node.name: [] for node in self.nodes}
+        for node in self.nodes:
+            for name in dict.fromkeys(node.inputs):
+                found[name].append(node)
+        return {name: tuple(nodes) for name, nodes in found.items()}
+
+    def of_type(self, kind: type[M]) -> tuple[M, ...]:
+        """Return the nodes of one type, in order."""
+        return tuple(node for node in self.nodes if isinstance(node, kind))
+
+    def map(self, kind: type[M], function: Callable[[M], N]) -> Self:
+        """Replace every node of one type by ``function(node)``.
+
+        Returns:
+            The same graph object when ``function`` returned every node unchanged.
+        """
+        nodes = tuple(function(node) if isinstance(node, kind) else node for node in self.nodes)
+        return self.with_nodes(nodes)
+
+    def with_nodes(self, nodes: Sequence[N], output: str | None = None) -> Self:
+        """Return a graph with other nodes, or this one where they are the same objects."""
+        output = self.output if output is None else output
+        same = len(nodes) == len(self.nodes) and all(
+            new is old for new, old in zip(nodes, self.nodes, strict=True)
+        )
+        if same and output == self.output:
+            return self
+        return replace(self, nodes=tuple(nodes), output=output)
+
+    def ancestors(self, names: Sequence[str], stop: frozenset[str] = frozenset()) -> frozenset[str]:
+        """Return ``names`` and all that they depend on, not looking past the nodes in ``stop``."""
+        seen: set[str] = set()
+        pending = list(names)
+        while pending:
+            name = pending.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            if name not in stop:
+                pending.extend(self[name].inputs)
+        return frozenset(seen)
+
+    def verify(self) -> None:
+        """Check names, order and every node.
+
+        Raises:
+            VerificationError: naming the node and what is wrong with it.
+        """
+        shapes: dict[str, Shape] = {}
+        for node in self.nodes:
+            where = f"{self.name}: {type(node).__name__} {node.name!r}"
+            if node.name in shapes:
+                raise VerificationError(f"{where}: a second node has this name")
+            for name in node.inputs:
+                if name not in shapes:
+                    raise VerificationError(f"{where}: reads {name!r}, which no earlier node provides")
+            if not node.shape or any(size < 1 for size in node.shape):
+                raise VerificationError(f"{where}: the output shape {node.shape} is empty")
+            problem = node.verify([shapes[name] for name in node.inputs])
+            if problem is not None:
+                raise VerificationError(f"{where}: {problem}")
+            shapes[node.name] = node.shape
+        if self.output not in shapes:
+            raise VerificationError(f"{self.name}: the output {self.output!r} is not a node")
+        problem = self.problem()
+        if problem is not None:
+            raise VerificationError(f"{self.name}: {problem}")
+
+    def problem(self) -> str | None:
+        """Say what is wrong with the network as a whole, or return ``None``."""
+        return None

@@ -1,0 +1,483 @@
+"""The spiking dialect: what the converted network computes, step by step.
+
+Two precisions share the node types. Before quantisation the arrays are float32, in units of the
+model; afterwards they are integers (weights int8, identity weights int16, biases, thresholds and
+potentials int32) and every simulator gives the same spikes, bit for bit. The unit ``u`` of a
+population's spikes, per channel, is folded into the weights that read them, so that a current is
+``sum w s`` with the plain integer ``s``.
+
+A value is one of two kinds. *Spikes*: small integers that change from step to step. *Currents*:
+sums of weighted spikes, which only populations and the read-out consume.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from snnc.ir.ann import (
+    channel_problem,
+    convolution_problem,
+    pool_problem,
+    reshape_problem,
+    same_shape_problem,
+)
+from snnc.ir.geometry import Window, concat_problem, pad_problem, slice_problem
+from snnc.ir.graph import FloatArray, Graph, Node, NumberArray, Shape
+
+INPUT_LIMIT = 2047
+"""Largest magnitude of a quantised input: 12 bits with sign."""
+
+
+class Schedule(Enum):
+    """When a population fires.
+
+    ``SYNCHRONOUS``: every population fires in every step, without delay. ``BARRIER``: a population
+    first integrates all spikes of its inputs, then fires for T steps; its counts equal the
+    activations of the network quantised to as many levels, at a latency of depth x T.
+    """
+
+    SYNCHRONOUS = "synchronous"
+    BARRIER = "barrier"
+
+
+class Code(Enum):
+    """How a spike of several levels leaves the neuron.
+
+    ``UNARY``: as that many unit events. ``BINARY``: as the bits of its magnitude, with one sign.
+    It changes what is counted and sent, not what is computed.
+    """
+
+    UNARY = "unary"
+    BINARY = "binary"
+
+
+@dataclass(frozen=True, slots=True)
+class Neuron:
+    """Settings of a population: one definition for the whole family of integrate-and-fire neurons.
+
+    Attributes:
+        levels: M, the levels that one spike may carry.
+        spikes_per_step: spikes that may leave in one step; ``None`` for as many as needed (graded).
+        memory: whether spikes already sent are remembered, may be taken back by negative ones and
+            never exceed the capacity ``T M``. Without it this is the plain integrate-and-fire neuron.
+        code: how several levels are sent.
+    """
+
+    levels: int = 1
+    spikes_per_step: int | None = 1
+    memory: bool = True
+    code: Code = Code.UNARY
+
+    @property
+    def limit(self) -> int | None:
+        """Largest magnitude of one step's output, ``Mmax``; ``None`` where it is not limited."""
+        return None if self.spikes_per_step is None else self.levels * self.spikes_per_step
+
+    def capacity(self, timesteps: int) -> int:
+        """Largest spike count of a neuron with memory, ``C = T M``."""
+        return timesteps * self.levels
+
+    def largest(self, timesteps: int) -> int:
+        """Largest magnitude of one step's output in a run of ``timesteps``."""
+        return self.capacity(timesteps) if self.limit is None else self.limit
+
+    @property
+    def payload(self) -> str:
+        """What one event carries: ``binary``, ``signed`` or ``levels:M``."""
+        if self.spikes_per_step is None:
+            return "levels:T" if self.levels == 1 else f"levels:{self.levels}T"
+        if self.levels > 1:
+            return f"levels:{self.levels}"
+        return "signed" if self.memory else "binary"
+
+    def problem(self) -> str | None:
+        """Say why these settings make no neuron."""
+        if self.levels < 1 or (self.spikes_per_step is not None and self.spikes_per_step < 1):
+            return "levels and spikes per step must be positive"
+        if self.spikes_per_step is None and not self.memory:
+            return "a graded neuron needs memory: without it nothing limits its spikes"
+        if self.code is Code.BINARY and self.levels & (self.levels + 1):
+            return f"binary-weighted thresholds need 2^n - 1 levels, not {self.levels}"
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SnnNode(Node):
+    """An operation of the spiking dialect."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SnnGraph(Graph[SnnNode]):
+    """A spiking network and how long it runs. The last node is its :class:`Readout`.
+
+    Attributes:
+        timesteps: T, the steps it was calibrated for and runs by default.
+        settle_steps: K, further steps without input current and bias.
+        schedule: when populations fire.
+        max_timesteps: largest T for which the integer bounds were proved; 0 before quantisation.
+    """
+
+    timesteps: int
+    settle_steps: int = 0
+    schedule: Schedule = Schedule.SYNCHRONOUS
+    max_timesteps: int = 0
+
+    @property
+    def integer(self) -> bool:
+        """Whether the whole network computes in integers."""
+        return all(getattr(node, "integer", True) for node in self.nodes)
+
+    def problem(self) -> str | None:
+        """Check the settings of the whole network."""
+        if self.timesteps < 1 or self.settle_steps < 0:
+            return f"T = {self.timesteps} and K = {self.settle_steps} make no run"
+        if self.schedule is Schedule.BARRIER and self.settle_steps:
+            return "the barrier schedule has no settle steps: nothing arrives late"
+        if not isinstance(self[self.output], Readout):
+            return "the output of a spiking network is its read-out"
+        return kind_problem(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Encode(SnnNode):
+    """Quantise the analogue input once: ``q = clip(rint((x gain + offset) / scale), -limit, limit)``.
+
+    Half to even; multiply, add, divide, round and clip are separate float32 operations. ``q`` is
+    presented in each of the T steps, so the currents of the first layer are constant in time.
+
+    Attributes:
+        gain, offset: (channels,) float32, an affine normalisation found at the head of the source
+            network; ``None`` where there is none.
+        scale: real value of one unit of ``q``.
+        limit: largest magnitude of ``q``.
+    """
+
+    scale: float
+    limit: int = INPUT_LIMIT
+    gain: FloatArray | None = None
+    offset: FloatArray | None = None
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check scale and limits."""
+        if input_shapes:
+            return "the input of the network cannot read another node"
+        if not 0 < self.scale < float("inf") or not 0 < self.limit <= INPUT_LIMIT:
+            return f"scale {self.scale} and limit {self.limit} are out of range"
+        if (self.gain is None) != (self.offset is None):
+            return "gain and offset come together"
+        for values in (self.gain, self.offset):
+            if values is not None and (problem := channel_problem(values, self.shape, "normalisation")):
+                return problem
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Weighted(SnnNode):
+    """A synapse: spikes in, current out.
+
+    Attributes:
+        weight: float32 with the units of the spikes folded in, or int8 / int16.
+    """
+
+    weight: NumberArray
+
+    @property
+    def integer(self) -> bool:
+        """Whether the weight is quantised."""
+        return self.weight.dtype.kind == "i"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Convolution(Weighted):
+    """``I[o] = sum_{i,k} weight[o,i,k] s[i, .+k]``.
+
+    Attributes:
+        window: geometry; its kernel equals the last two sizes of ``weight``.
+        groups: number of channel groups.
+    """
+
+    window: Window
+    groups: int = 1
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check weight and window against the input."""
+        if len(input_shapes) != 1:
+            return f"needs one input, not {len(input_shapes)}"
+        return convolution_problem(input_shapes[0], self.shape, self.weight.shape, self.window, self.groups)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Linear(Weighted):
+    """``I = weight s`` with a weight of (outputs, inputs)."""
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check the weight against the input."""
+        if len(input_shapes) != 1 or len(self.shape) != 1:
+            return f"maps one vector to a vector, not {list(input_shapes)} to {self.shape}"
+        if self.weight.shape != (*self.shape, *input_shapes[0]):
+            return f"weight {self.weight.shape} does not map {input_shapes[0]} to {self.shape}"
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ChannelWeight(Weighted):
+    """``I[c] = weight[c] s[c]``: the identity branch of a residual sum, one weight per channel."""
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check the weight against the channels."""
+        if self.weight.shape != self.shape[:1]:
+            return f"weight {self.weight.shape} does not fit {self.shape[0]} channels"
+        return same_shape_problem(input_shapes, self.shape, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SumPool(SnnNode):
+    """Sum over a window. The mean's ``1 / area`` is folded into the weights on its path.
+
+    It reads spikes and gives spikes of more levels, or reads a current and gives a current.
+
+    Attributes:
+        window: geometry.
+    """
+
+    window: Window
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check the window."""
+        return pool_problem(input_shapes, self.shape, self.window)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CountMaxPool(SnnNode):
+    """Exact max-pooling of spikes: ``y_t = max_i N_i(t) - max_i N_i(t-1)`` over the window.
+
+    ``N_i(t)`` is the number of spikes up to and with step ``t``, and ``N(-1) = 0``; padding never
+    wins. The sum of ``y`` over all steps is the maximum of the final counts.
+
+    Attributes:
+        window: geometry.
+    """
+
+    window: Window
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check the window."""
+        return pool_problem(input_shapes, self.shape, self.window)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CurrentMaxPool(SnnNode):
+    """Maximum of a current over a window; padding never wins.
+
+    Exact where the current is constant in time, that is, in the analogue first layer: there
+    rectifying the maximum is the same as taking the maximum of the rectified.
+
+    Attributes:
+        window: geometry.
+    """
+
+    window: Window
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check the window."""
+        return pool_problem(input_shapes, self.shape, self.window)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Concat(SnnNode):
+    """Join spikes along channels."""
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check the channels."""
+        return concat_problem(list(input_shapes), self.shape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Reshape(SnnNode):
+    """The same spikes, row by row, in another shape."""
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check the number of elements."""
+        return reshape_problem(input_shapes, self.shape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pad(SnnNode):
+    """Add silent neurons around each axis, channels included.
+
+    Attributes:
+        before, after: number added on each axis.
+    """
+
+    before: Shape
+    after: Shape
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check the pads."""
+        return pad_problem(input_shapes[0], self.shape, self.before, self.after)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Slice(SnnNode):
+    """Take every ``step``-th neuron from ``start`` to ``stop`` on each axis.
+
+    Attributes:
+        start, stop, step: per axis, not negative.
+    """
+
+    start: Shape
+    stop: Shape
+    step: Shape
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check the slice."""
+        return slice_problem(input_shapes[0], self.shape, self.start, self.stop, self.step)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class IntegrateFire(SnnNode):
+    r"""One population of spiking neurons; its inputs are currents, which it sums.
+
+    In step ``t`` of ``T`` (and ``K`` settle steps), for each neuron of channel ``c``, with the
+    summed current ``I_t``, bias ``B_c``, threshold ``Theta_c``, levels ``M``::
+
+        v(0) = v_init_c,  N(0) = 0,  C = T M
+        m  = v + I_t + B_c            (no B_c, and no current of the first layer, once t >= T)
+        s  = clip(floor(m / Theta_c), lo, hi)
+        lo = -min(N, Mmax) with memory, else 0
+        hi = min(C - N, Mmax) with memory, else Mmax
+        v  = m - s Theta_c
+        N  = N + s
+
+    ``floor`` rounds toward minus infinity. ``Mmax = M * spikes_per_step``, unlimited if graded.
+    Where ``negative_threshold`` is given (``Mmax = 1``, memory), ``s = -1`` only if
+    ``m < -negative_threshold`` and ``N > 0``; the default 0 is what the floor does by itself.
+
+    Barrier schedule: ``v = v_init + T B + sum_t I_t``, then T steps of firing without input, with
+    ``lo = 0`` and the same ``hi``, so that ``N = clip(floor(v / Theta), 0, C)``.
+
+    The activation that the spikes stand for is ``u_c N / T``.
+
+    Sources: dual threshold and memory from Liu et al., "Efficient ANN-SNN Conversion with Error
+    Compensation Learning", ICML 2025, and Wang et al., "Signed Neuron with Memory", IJCAI 2022;
+    several thresholds from Huang et al., "Towards High-performance Spiking Transformers from ANN
+    to SNN Conversion", ACM MM 2024.
+
+    Attributes:
+        threshold: (channels,) Theta; float32 or int32 >= 1.
+        bias: (channels,) B per step; float32 or int32.
+        v_init: (channels,) initial potential; float32 or int32.
+        unit: (channels,) float32, u: the real value of one level at rate one.
+        neuron: the settings.
+        negative_threshold: (channels,) or ``None`` for 0.
+    """
+
+    threshold: NumberArray
+    bias: NumberArray
+    v_init: NumberArray
+    unit: FloatArray
+    neuron: Neuron = field(default_factory=Neuron)
+    negative_threshold: NumberArray | None = None
+
+    @property
+    def integer(self) -> bool:
+        """Whether thresholds and potentials are integers."""
+        return self.threshold.dtype.kind == "i"
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check vectors and settings."""
+        if not input_shapes or any(shape != self.shape for shape in input_shapes):
+            return f"currents {list(input_shapes)} do not have the population's shape {self.shape}"
+        for values in (self.threshold, self.bias, self.v_init, self.unit):
+            if values.shape != self.shape[:1]:
+                return f"a parameter of shape {values.shape} does not fit {self.shape[0]} channels"
+        if self.threshold.min() <= 0:
+            return "thresholds must be positive"
+        if self.negative_threshold is not None:
+            if self.neuron.limit != 1 or not self.neuron.memory:
+                return "a negative threshold needs one signed spike a step with memory"
+            if self.negative_threshold.shape != self.shape[:1] or self.negative_threshold.min() < 0:
+                return "the negative threshold must be one value per channel, not below zero"
+        return self.neuron.problem()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Readout(SnnNode):
+    """Accumulate currents over all steps: ``y = sum_t I_t + T bias``; the class is its arg max.
+
+    The lowest index wins a tie. The logits of the source network are about ``y * scale / T``.
+
+    Attributes:
+        bias: (channels,) per step; float32 or int32.
+        scale: real value of one unit of the accumulated current; 1 before quantisation.
+    """
+
+    bias: NumberArray
+    scale: float = 1.0
+
+    @property
+    def integer(self) -> bool:
+        """Whether the bias is quantised."""
+        return self.bias.dtype.kind == "i"
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check shapes."""
+        if not input_shapes or any(shape != self.shape for shape in input_shapes):
+            return f"currents {list(input_shapes)} do not have the read-out's shape {self.shape}"
+        if self.bias.shape != self.shape[:1]:
+            return f"bias {self.bias.shape} does not fit {self.shape[0]} channels"
+        return None if self.scale > 0 else "the scale must be positive"
+
+
+class ValueKind(Enum):
+    """What a node's value is."""
+
+    SPIKES = "spikes"
+    CURRENT = "current"
+
+
+def value_kinds(graph: SnnGraph) -> dict[str, ValueKind]:
+    """Say of every node whether it gives spikes or a current."""
+    kinds: dict[str, ValueKind] = {}
+    for node in graph:
+        if isinstance(node, Encode | IntegrateFire | CountMaxPool | Concat | Reshape | Pad | Slice):
+            kinds[node.name] = ValueKind.SPIKES
+        elif isinstance(node, SumPool):
+            kinds[node.name] = kinds[node.inputs[0]]
+        else:
+            kinds[node.name] = ValueKind.CURRENT
+    return kinds
+
+
+def constant_nodes(graph: SnnGraph) -> frozenset[str]:
+    """Return the names of the nodes whose value is the same in each of the T steps.
+
+    They depend on the encoded input alone: the analogue first layer. In settle steps they are zero.
+    """
+    constant: set[str] = set()
+    for node in graph:
+        if isinstance(node, Encode) or (
+            not isinstance(node, IntegrateFire | CountMaxPool | Readout)
+            and all(name in constant for name in node.inputs)
+        ):
+            constant.add(node.name)
+    return frozenset(constant)
+
+
+def kind_problem(graph: SnnGraph) -> str | None:
+    """Say which node reads a current where spikes are needed, or the other way round."""
+    kinds = value_kinds(graph)
+    constant = constant_nodes(graph)
+    for node in graph:
+        read = {kinds[name] for name in node.inputs}
+        where = f"{type(node).__name__} {node.name!r}"
+        if isinstance(node, Weighted | CountMaxPool | Concat | Reshape | Pad | Slice):
+            if ValueKind.CURRENT in read:
+                return f"{where} reads a current, but needs spikes"
+        elif isinstance(node, IntegrateFire | Readout | CurrentMaxPool) and ValueKind.SPIKES in read:
+            return f"{where} reads spikes, but needs currents"
+        if isinstance(node, CurrentMaxPool) and node.inputs[0] not in constant:
+            return f"{where} reads a current that changes in time"
+    return None
