@@ -1,0 +1,384 @@
+"""Small, lively spiking networks and inputs for tests, made from a seed.
+
+The networks hold every operation of the spiking dialect in the arrangements that real networks
+have: plain, grouped, strided and dilated convolutions, residual sums with identity, projected and
+padded shortcuts, concatenation, pooling of spikes, currents and counts, and fine skips. Thresholds
+are chosen from simulated currents, so that neurons fire often but not always: two simulators that
+agree on silence have shown nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+import numpy as np
+from hypothesis import strategies as st
+
+from snnc.ir.bounds import provable_timesteps
+from snnc.ir.geometry import Window
+from snnc.ir.graph import IntArray, NumberArray, Shape
+from snnc.ir.snn import (
+    ChannelWeight,
+    Code,
+    Concat,
+    Convolution,
+    CountMaxPool,
+    CurrentMaxPool,
+    Encode,
+    IntegrateFire,
+    Linear,
+    Neuron,
+    Pad,
+    Readout,
+    Reshape,
+    Schedule,
+    Slice,
+    SnnGraph,
+    SnnNode,
+    SumPool,
+    Weighted,
+)
+from snnc.reference import ReferenceSimulator
+from snnc.target import Record
+
+NEURONS = (
+    Neuron(),
+    Neuron(spikes_per_step=2),
+    Neuron(spikes_per_step=None),
+    Neuron(memory=False),
+    Neuron(levels=3, code=Code.BINARY),
+    Neuron(levels=2, spikes_per_step=2),
+    Neuron(levels=3, spikes_per_step=None, code=Code.BINARY),
+    Neuron(levels=2, memory=False),
+)
+"""Every kind of neuron; one with a negative threshold is a :class:`Neuron` of limit 1 with memory."""
+
+CLASSES = 7
+PROBES = 12
+
+
+def random_graph(
+    seed: int,
+    *,
+    timesteps: int = 4,
+    settle_steps: int = 0,
+    schedule: Schedule = Schedule.SYNCHRONOUS,
+    neuron: Neuron | None = None,
+    negative: bool = False,
+    blocks: int = 3,
+    flat: bool = False,
+) -> SnnGraph:
+    """Return a small integer network whose bounds are proved; it passes its own verification.
+
+    Args:
+        seed: everything random follows from it.
+        timesteps: T, for which the thresholds are chosen.
+        settle_steps: K.
+        schedule: when populations fire.
+        neuron: settings of every population; ``None`` draws others for each.
+        negative: whether populations that can have a negative threshold get one.
+        blocks: arrangements between the first layer and the classifier.
+        flat: a perceptron in place of a convolutional network.
+    """
+    builder = _Builder(np.random.default_rng(seed), timesteps, schedule, neuron, negative)
+    x = builder.encode((11,) if flat else (builder.draw(1, 3), builder.draw(6, 9), builder.draw(6, 9)))
+    top = builder.fire(builder.linear(x, 9)) if flat else builder.first_layer(x)
+    for _ in range(blocks):
+        top = builder.fire(builder.linear(top, builder.draw(5, 12))) if flat else builder.block(top, x)
+    builder.classify(top)
+    graph = builder.graph(settle_steps)
+    graph = SnnGraph(
+        name=f"random-{seed}",
+        nodes=graph.nodes,
+        output=graph.output,
+        timesteps=timesteps,
+        settle_steps=settle_steps,
+        schedule=schedule,
+        max_timesteps=provable_timesteps(graph, at_most=max(64, timesteps)),
+    )
+    graph.verify()
+    return graph
+
+
+def random_inputs(graph: SnnGraph, batch: int, seed: int) -> IntArray:
+    """Return distinct, structured inputs ``q``, (batch, *input shape) int32: blots of several sizes."""
+    encode = graph.of_type(Encode)[0]
+    return _inputs(encode, batch, np.random.default_rng(seed))
+
+
+def as_float(graph: SnnGraph, unit: float = 1 / 64) -> SnnGraph:
+    """Return the network before quantisation: every current, threshold and bias times ``unit``.
+
+    With a power of two, float32 arithmetic stays exact and the spikes are those of ``graph``.
+    """
+
+    def scaled(values: NumberArray) -> NumberArray:
+        return values.astype(np.float32) * np.float32(unit)
+
+    def convert(node: SnnNode) -> SnnNode:
+        match node:
+            case Weighted():
+                return node.with_(weight=scaled(node.weight))
+            case IntegrateFire():
+                low = node.negative_threshold
+                return node.with_(
+                    threshold=scaled(node.threshold),
+                    bias=scaled(node.bias),
+                    v_init=scaled(node.v_init),
+                    negative_threshold=None if low is None else scaled(low),
+                )
+            case Readout():
+                return node.with_(bias=scaled(node.bias), scale=node.scale / unit)
+            case _:
+                return node
+
+    return SnnGraph(
+        name=graph.name,
+        nodes=tuple(map(convert, graph)),
+        output=graph.output,
+        timesteps=graph.timesteps,
+        settle_steps=graph.settle_steps,
+        schedule=graph.schedule,
+    )
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> SnnGraph:
+    """Draw a random network: seed, size, schedule, K and neurons."""
+    schedule = draw(st.sampled_from(Schedule))
+    return random_graph(
+        draw(st.integers(0, 2**20)),
+        timesteps=draw(st.sampled_from((1, 2, 4, 8))),
+        settle_steps=draw(st.integers(0, 3)) if schedule is Schedule.SYNCHRONOUS else 0,
+        schedule=schedule,
+        neuron=draw(st.sampled_from((None, *NEURONS))),
+        negative=draw(st.booleans()),
+        blocks=draw(st.integers(0, 3)),
+        flat=draw(st.sampled_from((False, False, False, True))),
+    )
+
+
+def _inputs(encode: Encode, batch: int, rng: np.random.Generator) -> IntArray:
+    shape = encode.shape
+    signal = rng.normal(size=(batch, *shape)) * 0.3
+    if len(shape) == 3:
+        down, right = np.meshgrid(np.arange(shape[1]), np.arange(shape[2]), indexing="ij")
+        for _ in range(3):
+            middle = rng.uniform(0, shape[1:], size=(batch, 2))
+            width = rng.uniform(1, 9, size=(batch, 1, 1))
+            distance = (down - middle[:, :1, None]) ** 2 + (right - middle[:, 1:, None]) ** 2
+            colour = rng.normal(size=(batch, shape[0], 1, 1))
+            signal += colour * np.exp(-distance / width)[:, None]
+    scaled = np.rint(signal * 0.4 * encode.limit)
+    return np.clip(scaled, -encode.limit, encode.limit).astype(np.int32)
+
+
+@dataclass
+class _Builder:
+    """Adds nodes one by one and knows what flows through them on a few probe inputs."""
+
+    rng: np.random.Generator
+    timesteps: int
+    schedule: Schedule
+    neuron: Neuron | None
+    negative: bool
+    nodes: list[SnnNode] = field(default_factory=list)
+    trains: dict[str, NumberArray] = field(default_factory=dict)
+
+    def draw(self, low: int, high: int) -> int:
+        """Draw an integer from ``low`` to ``high``, both included."""
+        return int(self.rng.integers(low, high + 1))
+
+    def graph(self, settle_steps: int = 0) -> SnnGraph:
+        return SnnGraph(
+            name="probe",
+            nodes=tuple(self.nodes),
+            output=self.nodes[-1].name,
+            timesteps=self.timesteps,
+            settle_steps=settle_steps,
+            schedule=self.schedule,
+        )
+
+    def add(self, node: SnnNode) -> SnnNode:
+        """Add a node under a name of its own and simulate it on the probes."""
+        node = node.with_(
+            name=f"{type(node).__name__.lower()}_{len(self.nodes)}", origin=f"/{len(self.nodes)}"
+        )
+        self.nodes.append(node)
+        if isinstance(node, Readout):
+            return node
+        encode = self.nodes[0]
+        if not isinstance(encode, Encode):
+            raise TypeError("a network begins with its input")
+        trace = ReferenceSimulator().run(
+            self.graph(),
+            _inputs(encode, PROBES, np.random.default_rng(1)),
+            self.timesteps,
+            Record(trains=(node.name,), until=(node.name,)),
+            given=self.trains,
+        )
+        self.trains[node.name] = trace.trains[node.name]
+        return node
+
+    def encode(self, shape: Shape) -> SnnNode:
+        normalised = self.rng.random() < 0.5
+        return self.add(
+            Encode(
+                name="",
+                shape=shape,
+                scale=float(self.rng.uniform(0.01, 0.1)),
+                limit=int(self.rng.choice([127, 255, 2047])),
+                gain=self.rng.uniform(0.5, 2, shape[0]).astype(np.float32) if normalised else None,
+                offset=self.rng.normal(size=shape[0]).astype(np.float32) if normalised else None,
+            )
+        )
+
+    def weights(self, shape: Shape, wide: bool = False) -> IntArray:
+        values = self.rng.normal(size=shape)
+        values *= (20_000 if wide else 127) / np.abs(values).max()
+        return np.rint(values).astype(np.int16 if wide else np.int8)
+
+    def convolution(
+        self, x: SnnNode, channels: int, kernel: int = 3, stride: int = 1, dilation: int = 1, groups: int = 1
+    ) -> SnnNode:
+        pad = dilation * (kernel - 1) // 2
+        window = Window((kernel, kernel), (stride, stride), (pad, pad, pad, pad), (dilation, dilation))
+        shape = (channels, *window.output_size(*x.shape[1:]))
+        weight = self.weights((channels, x.channels // groups, kernel, kernel))
+        return self.add(
+            Convolution(name="", inputs=(x.name,), shape=shape, weight=weight, window=window, groups=groups)
+        )
+
+    def linear(self, x: SnnNode, outputs: int) -> SnnNode:
+        weight = self.weights((outputs, x.channels))
+        return self.add(Linear(name="", inputs=(x.name,), shape=(outputs,), weight=weight))
+
+    def identity(self, x: SnnNode) -> SnnNode:
+        """Weight the identity branch so that it is about as strong as a convolution."""
+        weight = np.maximum(np.abs(self.weights(x.shape[:1], wide=True)) // 64, 1).astype(np.int16)
+        return self.add(ChannelWeight(name="", inputs=(x.name,), shape=x.shape, weight=weight))
+
+    def pool(self, x: SnnNode, kind: Callable[..., SnnNode], window: Window) -> SnnNode:
+        shape = (x.channels, *window.output_size(*x.shape[1:]))
+        return self.add(kind(name="", inputs=(x.name,), shape=shape, window=window))
+
+    def fire(self, *currents: SnnNode, neuron: Neuron | None = None) -> SnnNode:
+        """Add a population with thresholds such that its busiest neurons reach half to full rate."""
+        neuron = neuron or self.neuron or NEURONS[self.draw(0, len(NEURONS) - 1)]
+        total = np.add.reduce([self.trains[node.name] for node in currents]).astype(np.int64)
+        per_step = total.mean(axis=0)
+        axes = (0, *range(2, per_step.ndim))
+        bias = np.rint(self.rng.normal(size=per_step.shape[1]) * per_step.std(axis=axes) * 0.3)
+        drive = per_step + bias.reshape(1, -1, *(1,) * (per_step.ndim - 2))
+        highest = np.maximum(drive.max(axis=axes), drive.std(axis=axes) + 1)
+        threshold = np.maximum(np.rint(highest * self.rng.uniform(0.4, 1, len(bias)) / neuron.levels), 1)
+        low = None
+        if self.negative and neuron.memory and neuron.limit == 1:
+            low = np.rint(threshold * self.rng.uniform(0, 1, len(bias))).astype(np.int32)
+        return self.add(
+            IntegrateFire(
+                name="",
+                inputs=tuple(node.name for node in currents),
+                shape=currents[0].shape,
+                threshold=threshold.astype(np.int32),
+                bias=bias.astype(np.int32),
+                v_init=(threshold // 2).astype(np.int32),
+                unit=self.rng.uniform(0.1, 2, len(bias)).astype(np.float32),
+                neuron=neuron,
+                negative_threshold=low,
+            )
+        )
+
+    def first_layer(self, x: SnnNode) -> SnnNode:
+        current = self.convolution(x, 2 * self.draw(2, 4))
+        match self.draw(0, 3):
+            case 0:
+                current = self.pool(current, CurrentMaxPool, Window((3, 3), (1, 2), (1, 0, 1, 1)))
+            case 1:
+                current = self.pool(current, SumPool, Window((2, 2), (1, 1), (0, 1, 1, 0)))
+            case _:
+                pass
+        return self.fire(current)
+
+    def block(self, x: SnnNode, image: SnnNode) -> SnnNode:
+        """Add one arrangement, drawn among all that fit."""
+        arrangements = (
+            self._plain,
+            self._grouped,
+            self._residual,
+            self._projected,
+            self._padded_shortcut,
+            self._fine_skip,
+            self._joined,
+            self._pooled,
+            lambda y: self._with_input(y, image),
+        )
+        return arrangements[self.draw(0, len(arrangements) - 1)](x)
+
+    def _plain(self, x: SnnNode) -> SnnNode:
+        kernel = int(self.rng.choice([1, 3]))
+        return self.fire(self.convolution(x, 2 * self.draw(1, 4), kernel, self.draw(1, 2), self.draw(1, 2)))
+
+    def _grouped(self, x: SnnNode) -> SnnNode:
+        groups = x.channels if self.rng.random() < 0.5 else 2
+        return self.fire(self.convolution(x, x.channels, groups=groups))
+
+    def _residual(self, x: SnnNode) -> SnnNode:
+        inner = self.fire(self.convolution(x, 4))
+        return self.fire(self.convolution(inner, x.channels), self.identity(x))
+
+    def _projected(self, x: SnnNode) -> SnnNode:
+        channels = 2 * self.draw(2, 4)
+        inner = self.fire(self.convolution(x, 4, stride=2))
+        return self.fire(self.convolution(inner, channels), self.convolution(x, channels, kernel=1, stride=2))
+
+    def _padded_shortcut(self, x: SnnNode) -> SnnNode:
+        main = self.convolution(x, x.channels + 2, stride=2)
+        start, stop, step = (0, 0, 0), x.shape, (1, 2, 2)
+        shape = (x.channels, *main.shape[1:])
+        short = self.add(Slice(name="", inputs=(x.name,), shape=shape, start=start, stop=stop, step=step))
+        before, after = (1, 0, 0), (1, 0, 0)
+        short = self.add(Pad(name="", inputs=(short.name,), shape=main.shape, before=before, after=after))
+        return self.fire(main, self.identity(short))
+
+    def _fine_skip(self, x: SnnNode) -> SnnNode:
+        current = self.convolution(x, x.channels)
+        coarse, fine = self.fire(current), self.fire(current, neuron=Neuron(levels=4))
+        return self.fire(self.convolution(coarse, x.channels), self.identity(fine))
+
+    def _joined(self, x: SnnNode) -> SnnNode:
+        parts = [self.fire(self.convolution(x, 2 * self.draw(1, 2))) for _ in range(2)]
+        return self._concat([*parts, x])
+
+    def _concat(self, parts: Sequence[SnnNode]) -> SnnNode:
+        shape = (sum(part.channels for part in parts), *parts[0].shape[1:])
+        return self.add(Concat(name="", inputs=tuple(part.name for part in parts), shape=shape))
+
+    def _pooled(self, x: SnnNode) -> SnnNode:
+        size = (min(2, x.shape[1]), min(2, x.shape[2]))
+        match self.draw(0, 2):
+            case 0:
+                return self.pool(x, CountMaxPool, Window(size, (1, 1), (size[0] - 1, 0, 0, size[1] - 1)))
+            case 1:
+                return self.fire(self.convolution(self.pool(x, SumPool, Window(size, size)), x.channels))
+            case _:
+                return self.fire(self.pool(self.convolution(x, x.channels), SumPool, Window(size, size)))
+
+    def _with_input(self, x: SnnNode, image: SnnNode) -> SnnNode:
+        """Let a later layer read the analogue input beside spikes."""
+        if image.shape[1:] != x.shape[1:]:
+            return self._plain(x)
+        return self.fire(self.convolution(self._concat([image, x]), x.channels))
+
+    def classify(self, x: SnnNode) -> SnnNode:
+        if len(x.shape) == 3 and self.rng.random() < 0.5:
+            size = (x.shape[1], x.shape[2])
+            x = self.pool(x, SumPool, Window(size, size))
+        if len(x.shape) == 3:
+            x = self.add(Reshape(name="", inputs=(x.name,), shape=(prod(x.shape),)))
+        y = self.linear(x, CLASSES)
+        bias = np.rint(self.rng.normal(size=CLASSES) * 20).astype(np.int32)
+        scale = float(self.rng.uniform(0.001, 0.1))
+        return self.add(Readout(name="", inputs=(y.name,), shape=y.shape, bias=bias, scale=scale))
