@@ -77,7 +77,9 @@ def to_onnx(graph: ann.AnnGraph, names: Sequence[str]) -> onnx.ModelProto:
     outputs = []
     for name in names:
         writer.node("Identity", [name], f"out:{name}")
-        outputs.append(helper.make_tensor_value_info(f"out:{name}", TensorProto.FLOAT, ["batch", *graph[name].shape]))
+        outputs.append(
+            helper.make_tensor_value_info(f"out:{name}", TensorProto.FLOAT, ["batch", *graph[name].shape])
+        )
     model = helper.make_model(
         helper.make_graph(
             writer.nodes,
@@ -119,7 +121,13 @@ class _Writer:
             case ann.Convolution():
                 weight = self.constant(node.weight, f"{out}:weight")
                 bias = self.constant(node.bias, f"{out}:bias")
-                self.node("Conv", [*read, weight, bias], out, group=node.groups, **_window(node.window, dilations=True))
+                self.node(
+                    "Conv",
+                    [*read, weight, bias],
+                    out,
+                    group=node.groups,
+                    **_window(node.window, dilations=True),
+                )
             case ann.Linear():
                 weight = self.constant(node.weight, f"{out}:weight")
                 bias = self.constant(node.bias, f"{out}:bias")

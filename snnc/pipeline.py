@@ -183,7 +183,9 @@ def parse_pipeline(text: str, table: Mapping[str, Callable[[], type[AnyPass]]]) 
     while position < len(text):
         match = pattern.match(text, position)
         if match is None:
-            raise UsageError(f"cannot read the pipeline at {text[position:]!r}: write pass{{option=value}},pass")
+            raise UsageError(
+                f"cannot read the pipeline at {text[position:]!r}: write pass{{option=value}},pass"
+            )
         name, options, comma = match.groups()
         passes.append(make_pass(name, dict(_split_option(o) for o in _split(options or "")), table))
         position = match.end()
@@ -271,8 +273,10 @@ def _parse_value(where: str, kind: Any, text: str) -> Any:
             return kind(text)
         return kind(text)
     except (KeyError, ValueError):
-        expected = "|".join(m.value for m in kind) if isinstance(kind, type) and issubclass(kind, Enum) else (
-            "true|false" if kind is bool else kind.__name__
+        expected = (
+            "|".join(m.value for m in kind)
+            if isinstance(kind, type) and issubclass(kind, Enum)
+            else ("true|false" if kind is bool else kind.__name__)
         )
         raise UsageError(f"{where}={text}: expected {expected}") from None
 

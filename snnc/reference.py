@@ -170,7 +170,9 @@ def fire(
             if barrier:
                 low = np.zeros_like(low)
             if node.negative_threshold is not None:
-                wanted = np.where((wanted < 0) & (m >= -per_channel(node.negative_threshold, rank)), 0, wanted)
+                wanted = np.where(
+                    (wanted < 0) & (m >= -per_channel(node.negative_threshold, rank)), 0, wanted
+                )
             s = np.clip(wanted, low, high)
         else:
             s = np.clip(wanted, 0, limit)
@@ -221,14 +223,14 @@ class ReferenceSimulator:
                     trace.outputs = total.astype(np.int32 if graph.integer else np.float32)
                     continue
                 case _:
-                    train = _propagate(node, read)
+                    train = propagate(node, read)
             if node.name in record.trains:
                 trace.trains[node.name] = train.astype(np.int32 if graph.integer else np.float32)
             trains[node.name] = train
         return trace
 
 
-def _propagate(node: snn.SnnNode, trains: list[NumberArray]) -> NumberArray:
+def propagate(node: snn.SnnNode, trains: list[NumberArray]) -> NumberArray:
     """Apply one operation without state to each step, or max-pooling to the counts."""
     first = trains[0]
     steps, batch = first.shape[:2]

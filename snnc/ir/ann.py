@@ -268,7 +268,9 @@ def same_shape_problem(inputs: Sequence[Shape], output: Shape, count: int | None
     """Say why the inputs are not ``count`` (any number above one if ``None``) tensors of the output's shape."""
     if (len(inputs) != count) if count is not None else (len(inputs) < 2):
         return f"wrong number of inputs: {len(inputs)}"
-    return None if all(s == output for s in inputs) else f"inputs {list(inputs)} differ from the output {output}"
+    return (
+        None if all(s == output for s in inputs) else f"inputs {list(inputs)} differ from the output {output}"
+    )
 
 
 def reshape_problem(inputs: Sequence[Shape], output: Shape) -> str | None:

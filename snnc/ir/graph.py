@@ -14,7 +14,7 @@ from snnc.errors import VerificationError
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.integer[Any]]
-NumberArray = NDArray[np.floating[Any]] | IntArray
+NumberArray = NDArray[np.integer[Any] | np.floating[Any]]
 Shape = tuple[int, ...]
 """Shape of one sample, without the batch: ``(channels, height, width)`` or ``(features,)``."""
 

@@ -296,7 +296,7 @@ class Concat(SnnNode):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Reshape(SnnNode):
-    """The same spikes, row by row, in another shape."""
+    """The same values, row by row, in another shape; a current keeps its channels."""
 
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
         """Check the number of elements."""
@@ -442,9 +442,9 @@ def value_kinds(graph: SnnGraph) -> dict[str, ValueKind]:
     """Say of every node whether it gives spikes or a current."""
     kinds: dict[str, ValueKind] = {}
     for node in graph:
-        if isinstance(node, Encode | IntegrateFire | CountMaxPool | Concat | Reshape | Pad | Slice):
+        if isinstance(node, Encode | IntegrateFire | CountMaxPool | Concat | Pad | Slice):
             kinds[node.name] = ValueKind.SPIKES
-        elif isinstance(node, SumPool):
+        elif isinstance(node, SumPool | Reshape):
             kinds[node.name] = kinds[node.inputs[0]]
         else:
             kinds[node.name] = ValueKind.CURRENT
@@ -473,7 +473,7 @@ def kind_problem(graph: SnnGraph) -> str | None:
     for node in graph:
         read = {kinds[name] for name in node.inputs}
         where = f"{type(node).__name__} {node.name!r}"
-        if isinstance(node, Weighted | CountMaxPool | Concat | Reshape | Pad | Slice):
+        if isinstance(node, Weighted | CountMaxPool | Concat | Pad | Slice):
             if ValueKind.CURRENT in read:
                 return f"{where} reads a current, but needs spikes"
         elif isinstance(node, IntegrateFire | Readout | CurrentMaxPool) and ValueKind.SPIKES in read:

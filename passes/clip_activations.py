@@ -1,0 +1,101 @@
+"""Choose the threshold at which each rectifier is clipped, and with it the unit of its spikes.
+
+A population of ``T M`` levels represents ``a = theta k / (T M)``, ``k = 0 .. T M``: activations above
+``theta`` are lost (clipping), those between levels are rounded (quantisation). A small threshold
+rounds finely and clips much, a large one the other way round. The closed form of the least squared
+error balances the two (see :func:`snnc.thresholds.mse_threshold`).
+
+Source: the clip is that of Liu et al., "Efficient ANN-SNN Conversion with Error Compensation
+Learning", ICML 2025; thresholds by least squares as in Li et al., "A Free Lunch From ANN: Towards
+Efficient, Accurate Spiking Neural Networks Calibration", ICML 2021.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar
+
+import numpy as np
+
+from snnc.calibration import ActivationSample
+from snnc.errors import UsageError
+from snnc.ir.ann import AnnGraph, Relu
+from snnc.ir.graph import FloatArray
+from snnc.pipeline import Context
+from snnc.thresholds import Method, mse_threshold, percentile_threshold
+
+SAMPLES_PER_CHANNEL = 20_000
+"""Positions looked at in each channel; more moves no threshold by more than its rounding."""
+
+LAYER_SAMPLES = 2_000_000
+"""Positions looked at in a whole layer, which bounds the memory of wide layers."""
+
+
+class Granularity(Enum):
+    """What shares one threshold."""
+
+    LAYER = "layer"
+    CHANNEL = "channel"
+
+
+@dataclass(frozen=True, slots=True)
+class ClipActivations:
+    """Set the threshold of every rectifier.
+
+    Attributes:
+        method: closed-form least squares, a percentile, or the maximum.
+        granularity: one threshold per channel or per layer.
+        levels: M, the levels that one spike will carry; with T steps the grid has ``T M`` levels.
+        percentile: for that method, in (0, 100].
+    """
+
+    name: ClassVar[str] = "clip-activations"
+    method: Method = Method.MSE
+    granularity: Granularity = Granularity.CHANNEL
+    levels: int = 1
+    percentile: float = 99.9
+
+    def __post_init__(self) -> None:
+        """Refuse options that make no thresholds."""
+        if not 0 < self.percentile <= 100:
+            raise UsageError(f"percentile must lie in (0, 100], not {self.percentile}")
+        if self.levels < 1:
+            raise UsageError(f"levels must be at least 1, not {self.levels}")
+
+    def run(self, graph: AnnGraph, context: Context, /) -> AnnGraph:
+        """Return the graph with every rectifier clipped."""
+        rectifiers = graph.of_type(Relu)
+        if not rectifiers:
+            return graph
+        names = [node.name for node in rectifiers]
+        widest = max(node.channels for node in rectifiers)
+        samples = context.calibration.samples(
+            graph,
+            names,
+            per_channel=min(SAMPLES_PER_CHANNEL, max(1, LAYER_SAMPLES // widest)),
+            seed=context.seed,
+        )
+        tracked = context.progress.track(rectifiers, len(rectifiers), "thresholds")
+        chosen = {
+            node.name: self._threshold(node, samples[node.name], self.levels * context.timesteps)
+            for node in tracked
+        }
+        return graph.map(Relu, lambda node: node.with_(threshold=chosen[node.name]))
+
+    def _threshold(self, node: Relu, sample: ActivationSample, levels: int) -> FloatArray:
+        values, maximum = sample.values, sample.maximum
+        if node.shift is not None:
+            values, maximum = values + node.shift[:, None], maximum + node.shift
+        if self.granularity is Granularity.LAYER:
+            values, maximum = values.reshape(1, -1), maximum.max(keepdims=True)
+        if self.method is Method.MSE:
+            threshold = mse_threshold(values, levels)
+            # A channel that the sample shows silent may still speak elsewhere in the rows.
+            threshold = np.where(threshold > 0, threshold, np.maximum(maximum, 0))
+        elif self.method is Method.PERCENTILE:
+            threshold = percentile_threshold(values, self.percentile)
+        else:
+            threshold = np.maximum(maximum, 0)
+        threshold = np.broadcast_to(threshold, (node.channels,)).astype(np.float32)
+        return threshold if node.ceiling is None else np.minimum(threshold, node.ceiling)

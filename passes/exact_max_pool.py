@@ -1,0 +1,146 @@
+"""Bring rectifiers to where spikes can replace them exactly, around max-pooling above all.
+
+A rectifier is monotone and works on each value alone, so it commutes with all that only chooses or
+moves values: ``relu(maxpool(x)) = maxpool(relu(x))``, and the same for concatenation, reshaping,
+slicing and zero padding. Behind a population, max-pooling is exact on spike counts,
+``y_t = max_i N_i(t) - max_i N_i(t-1)``, so the rectifier moves in front of the pool. In the analogue
+first layer the current is constant in time, and the pool moves in front of the rectifier instead:
+fewer neurons, and exact as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from snnc.ir.ann import (
+    Add,
+    AnnGraph,
+    AnnNode,
+    AveragePool,
+    Concat,
+    Convolution,
+    Input,
+    Linear,
+    MaxPool,
+    Pad,
+    Relu,
+    Reshape,
+    Slice,
+)
+from snnc.pipeline import Context
+
+Mover = MaxPool | Concat | Reshape | Slice | Pad
+"""Operations that a rectifier commutes with."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExactMaxPool:
+    """Reorder rectifiers and pools without changing what the network computes."""
+
+    name: ClassVar[str] = "exact-max-pool"
+
+    def run(self, graph: AnnGraph, context: Context, /) -> AnnGraph:
+        """Return an equal network in which no rectifier reads a max-pool, except of the first layer."""
+        reordered = _drop_repeated(graph)
+        while (moved := _move_one(reordered)) is not reordered:
+            reordered = _drop_repeated(moved)
+        return reordered
+
+
+def _drop_repeated(graph: AnnGraph) -> AnnGraph:
+    """Remove plain rectifiers of values that cannot be negative."""
+    positive: set[str] = set()
+    renamed: dict[str, str] = {}
+    nodes: list[AnnNode] = []
+    for node in graph:
+        inputs = tuple(renamed.get(name, name) for name in node.inputs)
+        if inputs != node.inputs:
+            node = node.with_(inputs=inputs)
+        if isinstance(node, Relu) and node.ceiling is None and node.shift is None and inputs[0] in positive:
+            renamed[node.name] = inputs[0]
+            continue
+        if isinstance(node, Relu) or (
+            isinstance(node, Mover | AveragePool | Add) and all(name in positive for name in inputs)
+        ):
+            positive.add(node.name)
+        nodes.append(node)
+    return graph.with_nodes(nodes, renamed.get(graph.output, graph.output))
+
+
+def _move_one(graph: AnnGraph) -> AnnGraph:
+    """Make one exchange; the same graph if there is none to make."""
+    analogue = _first_layer(graph)
+    for node in graph.of_type(Relu):
+        before = graph[node.inputs[0]]
+        alone = len(graph.consumers[before.name]) == 1
+        if isinstance(before, MaxPool) and before.inputs[0] in analogue:
+            continue
+        if isinstance(before, Mover) and alone:
+            return _rectify_first(graph, before, node)
+    for pool in graph.of_type(MaxPool):
+        before = graph[pool.inputs[0]]
+        only = len(graph.consumers[before.name]) == 1 and before.name != graph.output
+        if isinstance(before, Relu) and only and before.inputs[0] in analogue:
+            # The population keeps the rectifier's name, and with it the name of the ONNX node.
+            first = pool.with_(inputs=before.inputs)
+            second = before.with_(inputs=(pool.name,), shape=pool.shape)
+            return _swap(graph, (before, pool), (first, second))
+    return graph
+
+
+def _first_layer(graph: AnnGraph) -> frozenset[str]:
+    """Names of the values that weights compute directly from the input: currents constant in time."""
+    found: set[str] = set()
+    raw: set[str] = set()
+    for node in graph:
+        if isinstance(node, Input) or (isinstance(node, Mover) and all(n in raw for n in node.inputs)):
+            raw.add(node.name)
+        elif (isinstance(node, Convolution | Linear) and node.inputs[0] in raw) or (
+            isinstance(node, MaxPool) and node.inputs[0] in found
+        ):
+            found.add(node.name)
+    return frozenset(found)
+
+
+def _rectify_first(graph: AnnGraph, mover: Mover, relu: Relu) -> AnnGraph:
+    """Exchange ``mover`` then ``relu``: a rectifier on each input, then the move under the old name."""
+    several = len(mover.inputs) > 1
+    shapes = [graph[name].shape for name in mover.inputs]
+    rectifiers: list[AnnNode] = []
+    start = 0
+    for index, (source, shape) in enumerate(zip(mover.inputs, shapes, strict=True)):
+        ceiling = relu.ceiling
+        if ceiling is not None:
+            if isinstance(mover, Concat):
+                ceiling = ceiling[start : start + shape[0]]
+            elif isinstance(mover, Reshape | Slice | Pad) and shape[0] != relu.channels:
+                if ceiling.min() != ceiling.max():
+                    return graph
+                ceiling = ceiling[:1].repeat(shape[0])
+            elif isinstance(mover, Slice | Pad) and ceiling.min() != ceiling.max():
+                return graph
+        start += shape[0]
+        name = f"{relu.name}.{index}" if several else relu.name
+        rectifiers.append(relu.with_(name=name, inputs=(source,), shape=shape, ceiling=ceiling))
+    moved = mover.with_(inputs=tuple(node.name for node in rectifiers))
+    return _swap(graph, (mover, relu), (*rectifiers, moved))
+
+
+def _swap(graph: AnnGraph, old: tuple[AnnNode, AnnNode], new: Sequence[AnnNode]) -> AnnGraph:
+    """Put ``new`` in the place of two neighbours; what read the second reads the last of ``new``."""
+    result = new[-1].name
+    nodes: list[AnnNode] = []
+    for node in graph:
+        if node is old[0]:
+            continue
+        if node is old[1]:
+            nodes.extend(new)
+        elif old[1].name in node.inputs and node not in new:
+            nodes.append(
+                node.with_(inputs=tuple(result if name == old[1].name else name for name in node.inputs))
+            )
+        else:
+            nodes.append(node)
+    return graph.with_nodes(nodes, result if graph.output == old[1].name else graph.output)

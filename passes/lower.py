@@ -1,0 +1,346 @@
+"""Turn the analogue network into a spiking one: spikes between layers, currents into populations.
+
+Every rectifier becomes a population, all that is linear between populations becomes synapses, and the
+last sum becomes an accumulated read-out. A clipped activation ``a`` in ``[0, theta]`` is carried by
+counts, ``a = u N / T`` with ``N`` in ``[0, T M]`` and ``u = theta / M``; the unit ``u`` folds into the
+weights that read it. The input is quantised once and presented in every step, so the first layer's
+current is constant. The populations are plain integrate-and-fire neurons that start at zero; later
+passes give them memory, signs and a better start.
+
+Source: Rueckauer et al., "Conversion of Continuous-Valued Deep Networks to Efficient Event-Driven
+Networks for Image Classification", Frontiers in Neuroscience 11 (2017).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from snnc.diagnostics import UNSUPPORTED_STRUCTURE, Diagnostic
+from snnc.errors import UnsupportedModelError, UsageError
+from snnc.ir import ann, snn
+from snnc.ir.graph import FloatArray
+from snnc.pipeline import Context
+
+
+@dataclass(frozen=True, slots=True)
+class Spikes:
+    """A value carried by spikes: ``x = unit N / T - shift``.
+
+    Attributes:
+        name: the node that gives the spikes.
+        unit: (channels,) float32.
+        shift: (channels,) float32.
+    """
+
+    name: str
+    unit: FloatArray
+    shift: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """A value that is a sum of currents, not yet written down.
+
+    Attributes:
+        terms: nodes that end in a current, each a chain in topological order.
+        bias: (channels,) float32, per step.
+    """
+
+    terms: tuple[tuple[snn.SnnNode, ...], ...]
+    bias: FloatArray
+
+
+Value = Spikes | Current
+
+
+@dataclass(frozen=True, slots=True)
+class Lower:
+    """Lower a clipped ANN graph to the spiking dialect, still in float32.
+
+    Attributes:
+        levels: M, the levels that one spike carries; as in ``clip-activations``.
+    """
+
+    name: ClassVar[str] = "lower"
+    levels: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse options that make no spikes."""
+        if self.levels < 1:
+            raise UsageError(f"levels must be at least 1, not {self.levels}")
+
+    def run(self, graph: ann.AnnGraph, context: Context, /) -> snn.SnnGraph:
+        """Return the spiking network."""
+        largest = float(np.abs(_encoded(graph, context.calibration.rows)).max())
+        return _Lowering(graph, self.levels, largest).result(context.timesteps)
+
+
+def _encoded(graph: ann.AnnGraph, rows: FloatArray) -> FloatArray:
+    """Return the calibration rows after the affine map that the encoder takes in, if any."""
+    affine = _input_affine(graph)
+    if affine is None:
+        return rows
+    shape = (1, -1, *(1,) * (rows.ndim - 2))
+    return rows * affine.scale.reshape(shape) + affine.shift.reshape(shape)
+
+
+def _input_affine(graph: ann.AnnGraph) -> ann.ChannelAffine | None:
+    """Return the normalisation at the head of the network, where all else reads its result."""
+    readers = graph.consumers[graph.nodes[0].name]
+    return readers[0] if len(readers) == 1 and isinstance(readers[0], ann.ChannelAffine) else None
+
+
+class _Lowering:
+    """One walk over the ANN graph."""
+
+    def __init__(self, graph: ann.AnnGraph, levels: int, largest_input: float) -> None:
+        self.graph = graph
+        self.levels = levels
+        self.largest_input = largest_input if largest_input > 0 else 1.0
+        self.nodes: list[snn.SnnNode] = []
+        self.emitted: set[str] = set()
+        self.values: dict[str, Value] = {}
+        self.affine = _input_affine(graph)
+
+    def result(self, timesteps: int) -> snn.SnnGraph:
+        for node in self.graph:
+            self.values[node.name] = self.lower(node, [self.values[name] for name in node.inputs])
+        last = self.graph[self.graph.output]
+        current = self.as_current(self.values[last.name], last)
+        if len(last.shape) == 3 and last.shape[1:] != (1, 1):
+            raise _unsupported(last, "the output is a feature map, not a vector of class scores")
+        names = self.emit(current)
+        shape = last.shape[:1]
+        if last.shape != shape:
+            names = tuple(
+                self.append(snn.Reshape(name=f"{name}.flat", inputs=(name,), shape=shape, origin=last.origin))
+                for name in names
+            )
+        name = self.fresh("readout")
+        self.nodes.append(
+            snn.Readout(name=name, inputs=names, shape=shape, origin=last.origin, bias=current.bias)
+        )
+        return snn.SnnGraph(name=self.graph.name, nodes=tuple(self.nodes), output=name, timesteps=timesteps)
+
+    def lower(self, node: ann.AnnNode, inputs: Sequence[Value]) -> Value:
+        match node, inputs:
+            case ann.Input(), _:
+                return self.encode(node)
+            case ann.ChannelAffine(), _ if node is self.affine:
+                return inputs[0]
+            case ann.Softmax(), [value]:
+                return value
+            case ann.Convolution() | ann.Linear() | ann.ChannelAffine(), [Spikes() as spikes]:
+                return self.weigh(node, spikes)
+            case ann.Relu(), [value]:
+                return self.population(node, self.as_current(value, node))
+            case ann.Add(), _:
+                currents = [
+                    self.as_current(value, self.graph[name])
+                    for value, name in zip(inputs, node.inputs, strict=True)
+                ]
+                terms = tuple(term for current in currents for term in current.terms)
+                return Current(
+                    terms, np.sum([current.bias for current in currents], axis=0, dtype=np.float32)
+                )
+            case ann.AveragePool(), [value]:
+                return self.average(node, value)
+            case ann.MaxPool(), [Spikes() as spikes]:
+                self.refuse_padded_shift(node, spikes, any(node.window.pads))
+                pool = snn.CountMaxPool(window=node.window, **_place(node, spikes.name))
+                self.append(pool)
+                return replace(spikes, name=node.name)
+            case ann.MaxPool(), [Current(terms=(chain,)) as current]:
+                pooled = snn.CurrentMaxPool(window=node.window, **_place(node, chain[-1].name))
+                return Current(((*chain, pooled),), current.bias)
+            case ann.Reshape(), [Current() as current] if self.graph[node.inputs[0]].shape[1:] == (1, 1):
+                terms = tuple(
+                    (*chain, snn.Reshape(**_place(node, chain[-1].name, index)))
+                    for index, chain in enumerate(current.terms)
+                )
+                return Current(terms, current.bias)
+            case ann.Reshape() | ann.Pad() | ann.Slice() | ann.Concat(), _ if all(
+                isinstance(value, Spikes) for value in inputs
+            ):
+                return self.move(node, [value for value in inputs if isinstance(value, Spikes)])
+        raise _unsupported(node, f"{type(node).__name__} cannot read a sum of currents here")
+
+    def encode(self, node: ann.Input) -> Spikes:
+        scale = float(np.float32(self.largest_input / snn.INPUT_LIMIT))
+        gain = offset = None
+        if self.affine is not None:
+            gain, offset = self.affine.scale, self.affine.shift
+        self.append(
+            snn.Encode(
+                name=node.name, shape=node.shape, origin=node.origin, scale=scale, gain=gain, offset=offset
+            )
+        )
+        return Spikes(
+            node.name, np.full(node.channels, scale, np.float32), np.zeros(node.channels, np.float32)
+        )
+
+    def weigh(self, node: ann.AnnNode, spikes: Spikes) -> Current:
+        """Fold unit and shift of the spikes into weight and bias."""
+        place = _place(node, spikes.name)
+        match node:
+            case ann.Linear():
+                weight = node.weight * spikes.unit[None, :]
+                synapse: snn.SnnNode = snn.Linear(weight=weight, **place)
+                return Current(((synapse,),), node.bias - node.weight @ spikes.shift)
+            case ann.Convolution():
+                self.refuse_padded_shift(node, spikes, any(node.window.pads))
+                spread = [
+                    np.repeat(v.reshape(node.groups, -1), node.channels // node.groups, axis=0)
+                    for v in (spikes.unit, spikes.shift)
+                ]
+                weight = node.weight * spread[0][:, :, None, None]
+                bias = node.bias - np.einsum("oikl,oi->o", node.weight, spread[1])
+                synapse = snn.Convolution(weight=weight, window=node.window, groups=node.groups, **place)
+                return Current(((synapse,),), bias)
+            case ann.ChannelAffine():
+                synapse = snn.ChannelWeight(weight=node.scale * spikes.unit, **place)
+                return Current(((synapse,),), node.shift - node.scale * spikes.shift)
+        raise _unsupported(node, f"{type(node).__name__} has no weights")
+
+    def as_current(self, value: Value, node: ann.AnnNode) -> Current:
+        """Return a current of this value: spikes pass through one weight per channel."""
+        if isinstance(value, Current):
+            return value
+        name = self.fresh(f"{value.name}.identity")
+        synapse = snn.ChannelWeight(
+            name=name,
+            inputs=(value.name,),
+            shape=self.node(value.name).shape,
+            origin=node.origin,
+            weight=value.unit,
+        )
+        self.emitted.add(name)
+        return Current(((synapse,),), -value.shift)
+
+    def average(self, node: ann.AveragePool, value: Value) -> Value:
+        area = np.float32(node.window.area)
+        if isinstance(value, Spikes):
+            self.refuse_padded_shift(node, value, any(node.window.pads))
+            self.append(snn.SumPool(window=node.window, **_place(node, value.name)))
+            return replace(value, name=node.name, unit=value.unit / area)
+        if any(node.window.pads) and value.bias.any():
+            raise _unsupported(node, "a padded mean of a biased sum differs at the border")
+        terms = []
+        for index, chain in enumerate(value.terms):
+            first = chain[0]
+            if not isinstance(first, snn.Weighted) or first.name in {n.name for n in self.nodes}:
+                raise _unsupported(node, "the pooled sum has other readers")
+            scaled = first.with_(weight=first.weight / area)
+            pool = snn.SumPool(window=node.window, **_place(node, chain[-1].name, index))
+            terms.append((scaled, *chain[1:], pool))
+        return Current(tuple(terms), value.bias)
+
+    def move(self, node: ann.AnnNode, inputs: Sequence[Spikes]) -> Spikes:
+        """Lower an operation that only moves values."""
+        unit = np.concatenate([value.unit for value in inputs])
+        shift = np.concatenate([value.shift for value in inputs])
+        place = _place(node, *(value.name for value in inputs))
+        match node:
+            case ann.Concat():
+                self.append(snn.Concat(**place))
+            case ann.Pad():
+                self.refuse_padded_shift(node, inputs[0], padded=True)
+                self.append(snn.Pad(before=node.before, after=node.after, **place))
+                unit = np.pad(unit, (node.before[0], node.after[0]), constant_values=1)
+                shift = np.pad(shift, (node.before[0], node.after[0]))
+            case ann.Slice():
+                self.append(snn.Slice(start=node.start, stop=node.stop, step=node.step, **place))
+                chosen = slice(node.start[0], node.stop[0], node.step[0])
+                unit, shift = unit[chosen], shift[chosen]
+            case _:
+                self.append(snn.Reshape(**place))
+                before = self.graph[node.inputs[0]].shape
+                unit, shift = (_reshaped(values, before, node) for values in (unit, shift))
+        return Spikes(node.name, unit, shift)
+
+    def population(self, node: ann.Relu, current: Current) -> Spikes:
+        threshold = node.threshold if node.threshold is not None else node.ceiling
+        if threshold is None:
+            raise UsageError(f"{node.name!r} has no threshold: put `clip-activations` before `lower`")
+        # A dead channel keeps any positive threshold: quantisation folds it to a constant.
+        largest = float(threshold.max())
+        floor = np.float32(largest * 1e-6 if largest > 0 else 1.0)
+        unit = (np.maximum(threshold, floor) / np.float32(self.levels)).astype(np.float32)
+        shift = np.zeros(node.channels, np.float32) if node.shift is None else node.shift
+        self.append(
+            snn.IntegrateFire(
+                name=node.name,
+                inputs=self.emit(current),
+                shape=node.shape,
+                origin=node.origin,
+                threshold=unit,
+                bias=current.bias + shift,
+                v_init=np.zeros_like(unit),
+                unit=unit,
+                neuron=snn.Neuron(levels=self.levels, memory=False),
+            )
+        )
+        return Spikes(node.name, unit, shift)
+
+    def emit(self, current: Current) -> tuple[str, ...]:
+        """Write the terms of a current down, each node once."""
+        names = []
+        present = {node.name for node in self.nodes}
+        for chain in current.terms:
+            for node in chain:
+                if node.name not in present:
+                    self.nodes.append(node)
+                    present.add(node.name)
+            names.append(chain[-1].name)
+        return tuple(names)
+
+    def append(self, node: snn.SnnNode) -> str:
+        self.nodes.append(node)
+        return node.name
+
+    def node(self, name: str) -> snn.SnnNode:
+        return next(node for node in self.nodes if node.name == name)
+
+    def fresh(self, name: str) -> str:
+        """Return a name that no node has yet."""
+        taken = {node.name for node in self.nodes} | {node.name for node in self.graph} | self.emitted
+        index = 0
+        candidate = name
+        while candidate in taken:
+            index += 1
+            candidate = f"{name}.{index}"
+        return candidate
+
+    def refuse_padded_shift(self, node: ann.AnnNode, spikes: Spikes, padded: bool) -> None:
+        if padded and spikes.shift.any():
+            raise _unsupported(node, "zero padding of a value without ReLU has no exact spike code")
+
+
+def _reshaped(values: FloatArray, before: tuple[int, ...], node: ann.AnnNode) -> FloatArray:
+    """Carry one value per channel through a reshape."""
+    spread = np.broadcast_to(values.reshape(-1, *(1,) * (len(before) - 1)), before).reshape(node.shape[0], -1)
+    if (spread != spread[:, :1]).any():
+        raise _unsupported(
+            node,
+            "a vector with one unit per feature cannot fold back into a map; use clip-activations{granularity=layer}",
+        )
+    return np.ascontiguousarray(spread[:, 0])
+
+
+def _place(node: ann.AnnNode, *inputs: str | int) -> dict[str, object]:
+    """Return name, inputs, shape and origin of the spiking node that stands for ``node``."""
+    names = tuple(name for name in inputs if isinstance(name, str))
+    index = next((i for i in inputs if isinstance(i, int)), 0)
+    name = f"{node.name}.{index}" if index else node.name
+    return {"name": name, "inputs": names, "shape": node.shape, "origin": node.origin}
+
+
+def _unsupported(node: ann.AnnNode, reason: str) -> UnsupportedModelError:
+    where = node.origin or node.name
+    return UnsupportedModelError(
+        f"{type(node).__name__} {where!r}: {reason}", (Diagnostic(UNSUPPORTED_STRUCTURE, reason, where),)
+    )

@@ -1,0 +1,131 @@
+"""Give a population to every linear value that cannot reach its readers as a current.
+
+A current may only be summed, pooled and fed to neurons. Where the source network has two linear maps
+in a row (a linear bottleneck), or one linear value with several readers (the stream of a
+pre-activation residual network), spikes are needed in between although there is no rectifier. A
+signed value ``x >= -r`` passes through a rectifier unharmed when it is raised first::
+
+    x = max(x + r, 0) - r        with r per channel from the calibration rows
+
+and the ``- r`` folds into the bias of whatever reads it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from snnc.diagnostics import UNSUPPORTED_STRUCTURE, Diagnostic
+from snnc.errors import UnsupportedModelError
+from snnc.ir.ann import (
+    Add,
+    AnnGraph,
+    AnnNode,
+    AveragePool,
+    ChannelAffine,
+    Concat,
+    Convolution,
+    Input,
+    Linear,
+    MaxPool,
+    Pad,
+    Relu,
+    Reshape,
+    Slice,
+    Softmax,
+)
+from snnc.pipeline import Context
+
+
+@dataclass(frozen=True, slots=True)
+class RectifyLinear:
+    """Insert raised rectifiers where two linear maps follow each other.
+
+    Attributes:
+        headroom: by how much the measured range is widened, relative.
+    """
+
+    name: ClassVar[str] = "rectify-linear"
+    headroom: float = 0.05
+
+    def run(self, graph: AnnGraph, context: Context, /) -> AnnGraph:
+        """Return a graph in which every linear value has a rectifier before it meets weights again."""
+        places = [name for name in _linear_values(graph) if _needs_spikes(graph, name)]
+        if not places:
+            return graph
+        samples = context.calibration.samples(graph, places, per_channel=1, seed=context.seed)
+        context.findings["raised"] = places
+        renamed: dict[str, str] = {}
+        nodes: list[AnnNode] = []
+        for node in graph:
+            nodes.append(node.with_(inputs=tuple(renamed.get(name, name) for name in node.inputs)))
+            if node.name in samples:
+                shift = np.maximum(-samples[node.name].minimum, 0) * np.float32(1 + self.headroom)
+                raised = Relu(
+                    name=f"{node.name}.raised",
+                    inputs=(node.name,),
+                    shape=node.shape,
+                    origin=node.origin,
+                    shift=shift.astype(np.float32),
+                )
+                _refuse_padding(graph, node, raised)
+                nodes.append(raised)
+                renamed[node.name] = raised.name
+        return graph.with_nodes(nodes, renamed.get(graph.output, graph.output))
+
+
+def _linear_values(graph: AnnGraph) -> tuple[str, ...]:
+    """Names of values that are signed sums, not spikes and not the input."""
+    linear: list[str] = []
+    for node in graph:
+        moved = isinstance(node, AveragePool | Reshape | Slice | Pad | MaxPool | Concat)
+        if isinstance(node, Convolution | Linear | Add | ChannelAffine) or (
+            moved and any(name in linear for name in node.inputs)
+        ):
+            linear.append(node.name)
+    return tuple(linear)
+
+
+def _needs_spikes(graph: AnnGraph, name: str) -> bool:
+    """Whether a reader of this linear value cannot take a current."""
+    readers = [node for node in graph.consumers[name] if not isinstance(node, Softmax)]
+    if not readers:
+        return False
+    node = graph[name]
+    if isinstance(node, ChannelAffine) and isinstance(graph[node.inputs[0]], Input):
+        return False  # becomes part of the encoder
+    if any(
+        isinstance(reader, Convolution | Linear | ChannelAffine | Concat | Pad | Slice) for reader in readers
+    ):
+        return True
+    if any(isinstance(reader, MaxPool) for reader in readers):
+        return not all(
+            isinstance(after, Relu) for reader in readers for after in graph.consumers[reader.name]
+        )
+    if any(isinstance(reader, Reshape) for reader in readers):
+        return any(graph.consumers[reader.name] for reader in readers) and node.shape[1:] != (1, 1)
+    return len(readers) > 1
+
+
+def _refuse_padding(graph: AnnGraph, node: AnnNode, raised: Relu) -> None:
+    """A raised value is not zero where its spikes are: zero padding would put ``-r`` at the border."""
+    if raised.shift is None or not raised.shift.any():
+        return
+    for reader in graph.consumers[node.name]:
+        padded = isinstance(reader, Pad) or (
+            isinstance(reader, Convolution | AveragePool) and any(reader.window.pads)
+        )
+        if padded:
+            raise UnsupportedModelError(
+                f"{reader.origin!r} pads a value that has no ReLU, and a padded zero has no exact spike code",
+                (
+                    Diagnostic(
+                        UNSUPPORTED_STRUCTURE,
+                        "zero padding of a value without ReLU",
+                        reader.origin,
+                        "put a ReLU between the two operations, or move the padding",
+                    ),
+                ),
+            )

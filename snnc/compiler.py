@@ -1,0 +1,195 @@
+"""From a trained ONNX network to a spiking one: frontend, passes, artefact."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from snnc import __version__
+from snnc.artefact import Artefact, Metadata
+from snnc.backends import load_simulator
+from snnc.calibration import Calibration
+from snnc.diagnostics import Diagnostic
+from snnc.errors import InternalError, UsageError
+from snnc.frontend import read_onnx
+from snnc.ir.snn import SnnGraph
+from snnc.passes import PASSES, PRESETS
+from snnc.pipeline import (
+    AnyPass,
+    Context,
+    Dump,
+    PassRecord,
+    format_pipeline,
+    override,
+    parse_pipeline,
+    run_pipeline,
+)
+from snnc.preprocessing import Preprocessing
+from snnc.progress import Progress, Silent
+from snnc.target import Simulator, Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What :func:`convert` returns.
+
+    Attributes:
+        artefact: the spiking network and how it was made.
+        records: what each pass did.
+        diagnostics: warnings for the user.
+    """
+
+    artefact: Artefact
+    records: tuple[PassRecord, ...]
+    diagnostics: tuple[Diagnostic, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to convert.
+
+    Attributes:
+        timesteps: T.
+        preset: name of a fixed pipeline.
+        pipeline: text of a pipeline, instead of a preset.
+        settings: single options, ``{"clip-activations.method": "max"}``.
+        precision: ``int8``, or ``float32`` to leave weights and potentials in floats.
+        seed: of every random choice.
+        threads: used by the source network and the simulator; no result depends on it.
+    """
+
+    timesteps: int = 4
+    preset: str = "balanced"
+    pipeline: str | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    precision: str = "int8"
+    seed: int = 0
+    threads: int | None = None
+
+    def passes(self) -> tuple[AnyPass, ...]:
+        """Return the pipeline that these options ask for.
+
+        Raises:
+            UsageError: an unknown preset, pass, option or precision.
+        """
+        if self.timesteps < 1:
+            raise UsageError(f"T must be at least 1, not {self.timesteps}")
+        if self.preset not in PRESETS:
+            raise UsageError(f"unknown preset {self.preset!r}; known: {', '.join(PRESETS)}")
+        if self.precision not in ("int8", "float32"):
+            raise UsageError(f"unknown precision {self.precision!r}; known: int8, float32")
+        text = PRESETS[self.preset].pipeline if self.pipeline is None else self.pipeline
+        passes = override(parse_pipeline(text, PASSES), self.settings, PASSES)
+        if self.precision == "float32":
+            passes = tuple(item for item in passes if item.name != "quantise-weights")
+        return passes
+
+
+def convert(
+    model: str | os.PathLike[str],
+    calibration: Sequence[Any] | np.ndarray,
+    options: Options = Options(),
+    *,
+    preprocessing: Preprocessing | None = None,
+    progress: Progress | None = None,
+    dump: Dump | None = None,
+) -> Conversion:
+    """Convert a trained network.
+
+    Args:
+        model: path of an ONNX file.
+        calibration: unlabelled rows of training data, (n, *input shape): raw where ``preprocessing``
+            is given, else as the network takes them. 500 to 1,000 are enough.
+        options: how to convert.
+        preprocessing: from raw rows to what the network takes; stored in the artefact.
+        progress: where to show how far the work is.
+        dump: called with each pass's name and result.
+
+    Raises:
+        UnsupportedModelError: the network holds something that cannot be converted.
+        InputError: the file or the rows are damaged or do not fit.
+    """
+    passes = options.passes()
+    source = read_onnx(Path(model))
+    rows = np.asarray(calibration)
+    if preprocessing is not None:
+        rows = preprocessing.apply(rows)
+    prepared = Calibration(source.layout.to_canonical(rows), options.threads)
+    context = Context(
+        calibration=prepared,
+        timesteps=options.timesteps,
+        simulator=load_simulator("numba", options.threads),
+        seed=options.seed,
+        progress=progress or Silent(),
+    )
+    context.diagnostics.extend(prepared.warnings(source.graph))
+    graph, records = run_pipeline(passes, source.graph, context, dump)
+    if not isinstance(graph, SnnGraph):
+        raise UsageError("the pipeline ends with an ANN: it needs the pass `lower`")
+    if options.precision == "int8" and not graph.integer:
+        raise UsageError(
+            "the pipeline leaves float32 weights: end it with `quantise-weights`, or ask for float32"
+        )
+    metadata = Metadata(
+        snnc_version=__version__,
+        pipeline=format_pipeline(passes),
+        preset=options.preset if options.pipeline is None else "",
+        records=tuple(record.as_dict() for record in records),
+        preprocessing=None if preprocessing is None else preprocessing.as_dict(),
+        input_layout=source.layout.as_dict(),
+        source_path=str(model),
+        source_sha256=source.sha256,
+        calibration={"rows": len(prepared), "sha256": prepared.sha256, "seed": options.seed},
+    )
+    return Conversion(Artefact(graph, metadata), records, tuple(context.diagnostics))
+
+
+def compile_model(
+    model: str | os.PathLike[str],
+    calibration: Sequence[Any] | np.ndarray,
+    *,
+    timesteps: int = 4,
+    preset: str = "balanced",
+    pipeline: str | None = None,
+    settings: Mapping[str, str] | None = None,
+    precision: str = "int8",
+    seed: int = 0,
+    preprocessing: Preprocessing | None = None,
+) -> Artefact:
+    """Convert a trained network and return the artefact; see :func:`convert` for the arguments."""
+    options = Options(timesteps, preset, pipeline, settings or {}, precision, seed)
+    return convert(model, calibration, options, preprocessing=preprocessing).artefact
+
+
+def simulate(
+    artefact: Artefact,
+    x: np.ndarray,
+    *,
+    timesteps: int | None = None,
+    backend: str = "numba",
+    threads: int | None = None,
+) -> Trace:
+    """Run an artefact on a batch.
+
+    Args:
+        artefact: the spiking network.
+        x: (batch, *input shape): raw where the artefact holds a preprocessing, else as the source
+            network takes it.
+        timesteps: T; the calibrated value by default.
+        backend: ``numba``, ``onnx`` or ``reference``.
+        threads: at most this many.
+
+    Returns:
+        The trace; ``trace.outputs.argmax(axis=1)`` are the classes.
+    """
+    simulator: Simulator = load_simulator(backend, threads)
+    graph = artefact.graph
+    q = artefact.encode(x)
+    if graph.integer and graph.max_timesteps < 1:
+        raise InternalError("an integer network without proved bounds")
+    return simulator.run(graph, q, timesteps or graph.timesteps)

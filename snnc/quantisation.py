@@ -1,0 +1,219 @@
+"""From float32 to integers, one group of populations at a time.
+
+For output channel ``o``: ``w = rint(W / s_o)`` in [-127, 127], ``B = rint(b / s_o)``,
+``Theta = max(1, rint(u / s_o))``, half to even; the weight of an identity branch is int16. All
+synapses into a channel share its scale ``s_o``, and the scale is chosen so that the identity branch, or
+else the threshold, is exact. What a spike stands for after rounding is ``u' = Theta s_o``; the float32
+weights that read it are corrected by ``u' / u``, so a rounded threshold costs no accuracy downstream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from snnc.errors import InternalError
+from snnc.ir.graph import FloatArray, IntArray, NumberArray
+from snnc.ir.snn import (
+    ChannelWeight,
+    Concat,
+    CurrentMaxPool,
+    Encode,
+    IntegrateFire,
+    Pad,
+    Readout,
+    Reshape,
+    Slice,
+    SnnGraph,
+    SnnNode,
+    SumPool,
+    Weighted,
+)
+
+WEIGHT_LIMIT = 127
+IDENTITY_LIMIT = 2**15 - 1
+THRESHOLD_LIMIT = 2**22
+"""Largest integer threshold: beyond it a finer scale buys nothing and eats the headroom of int32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Populations that share currents, and therefore scales; or the read-out.
+
+    Attributes:
+        synapses: names of the weighted nodes.
+        sinks: names of the populations, or of the read-out.
+    """
+
+    synapses: tuple[str, ...]
+    sinks: tuple[str, ...]
+
+
+def groups(graph: SnnGraph) -> tuple[Group, ...]:
+    """Return the groups of a network in topological order of their last population."""
+    found: list[tuple[set[str], list[str]]] = []
+    for node in graph:
+        if not isinstance(node, IntegrateFire | Readout):
+            continue
+        synapses = set(_synapses(graph, node))
+        sinks = [node.name]
+        for other in [g for g in found if g[0] & synapses]:
+            synapses |= other[0]
+            sinks = other[1] + sinks
+            found.remove(other)
+        found.append((synapses, sinks))
+    order = {node.name: index for index, node in enumerate(graph)}
+    return tuple(Group(tuple(sorted(s, key=order.__getitem__)), tuple(p)) for s, p in found)
+
+
+def _synapses(graph: SnnGraph, sink: SnnNode) -> Iterable[str]:
+    """Yield the names of the weighted nodes whose currents reach ``sink``."""
+    for name in sink.inputs:
+        node = graph[name]
+        while isinstance(node, SumPool | CurrentMaxPool | Reshape):
+            node = graph[node.inputs[0]]
+        if not isinstance(node, Weighted):
+            raise InternalError(f"{sink.name!r} reads {node.name!r}, which has no weight")
+        yield node.name
+
+
+def quantise_group(graph: SnnGraph, group: Group) -> SnnGraph:
+    """Quantise one group whose inputs are already quantised; the rest of the graph stays as it is.
+
+    Returns:
+        The graph with integer nodes for the group, and with the float32 weights that read its
+        populations corrected for the rounding of their thresholds.
+    """
+    synapses = [node for node in (graph[name] for name in group.synapses) if isinstance(node, Weighted)]
+    sinks = [graph[name] for name in group.sinks]
+    if all(getattr(node, "integer", True) for node in (*synapses, *sinks)):
+        return graph
+    changed: dict[str, SnnNode] = {}
+    if isinstance(sinks[0], Readout):
+        scale = np.broadcast_to(_finest(synapses, sinks).max(), sinks[0].shape).astype(np.float64)
+    else:
+        scale = _channel_scale(synapses, [node for node in sinks if isinstance(node, IntegrateFire)])
+    for synapse in synapses:
+        changed[synapse.name] = synapse.with_(weight=_rounded_weight(synapse, scale))
+    corrections: list[tuple[str, FloatArray]] = []
+    for sink in sinks:
+        if isinstance(sink, Readout):
+            changed[sink.name] = sink.with_(bias=_rint(sink.bias / scale), scale=sink.scale * float(scale[0]))
+        elif isinstance(sink, IntegrateFire):
+            rounded = _rounded_population(sink, scale)
+            changed[sink.name] = rounded
+            corrections.append((sink.name, (rounded.unit / sink.unit).astype(np.float32)))
+    graph = graph.with_nodes([changed.get(node.name, node) for node in graph])
+    for name, ratio in corrections:
+        graph = correct_readers(graph, name, ratio)
+    return graph
+
+
+def quantise_all(graph: SnnGraph) -> SnnGraph:
+    """Quantise every group, first to last."""
+    for group in groups(graph):
+        graph = quantise_group(graph, group)
+    return graph
+
+
+def _finest(synapses: list[Weighted], sinks: list[SnnNode]) -> FloatArray:
+    """Return the finest scale per channel, (channels,) float64, at which everything fits its integers."""
+    scale = np.zeros(sinks[0].channels)
+    for synapse in synapses:
+        largest = np.abs(synapse.weight.astype(np.float64)).reshape(len(synapse.weight), -1).max(axis=1)
+        limit = IDENTITY_LIMIT if isinstance(synapse, ChannelWeight) else WEIGHT_LIMIT
+        scale = np.maximum(scale, largest / limit)
+    for sink in sinks:
+        if isinstance(sink, IntegrateFire):
+            scale = np.maximum(scale, sink.threshold / THRESHOLD_LIMIT)
+        if isinstance(sink, IntegrateFire | Readout):
+            scale = np.maximum(scale, np.abs(sink.bias.astype(np.float64)) / THRESHOLD_LIMIT)
+    return np.maximum(scale, np.finfo(np.float32).tiny)
+
+
+def _channel_scale(synapses: list[Weighted], populations: list[IntegrateFire]) -> FloatArray:
+    """Return the scale per channel: the finest one at which one value that matters is an exact integer."""
+    finest = _finest(synapses, list(populations))
+    # An identity branch repeats its rounding in every block; a threshold's is corrected downstream.
+    identities = [np.abs(s.weight.astype(np.float64)) for s in synapses if isinstance(s, ChannelWeight)]
+    exact = identities[0] if identities else populations[0].threshold.astype(np.float64)
+    multiple = np.floor(exact / finest * (1 + 1e-9))
+    return np.where(multiple >= 1, exact / np.maximum(multiple, 1), finest)
+
+
+def _rounded_weight(synapse: Weighted, scale: FloatArray) -> IntArray:
+    spread = scale.reshape(-1, *(1,) * (synapse.weight.ndim - 1))
+    if isinstance(synapse, ChannelWeight):
+        return np.clip(np.rint(synapse.weight / spread), -IDENTITY_LIMIT, IDENTITY_LIMIT).astype(np.int16)
+    return np.clip(np.rint(synapse.weight / spread), -WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int8)
+
+
+def _rounded_population(node: IntegrateFire, scale: FloatArray) -> IntegrateFire:
+    threshold = np.maximum(1, _rint(node.threshold / scale)).astype(np.int32)
+    # The start is a share of the threshold: half of an odd threshold rounds down.
+    share = node.v_init.astype(np.float64) / node.threshold.astype(np.float64)
+    negative = node.negative_threshold
+    return replace(
+        node,
+        threshold=threshold,
+        bias=_rint(node.bias / scale),
+        v_init=np.floor(share * threshold).astype(np.int32),
+        unit=(threshold * scale).astype(np.float32),
+        negative_threshold=None if negative is None else _rint(negative / scale),
+    )
+
+
+def _rint(values: NumberArray) -> IntArray:
+    return np.rint(values).astype(np.int32)
+
+
+def correct_readers(graph: SnnGraph, name: str, ratio: FloatArray) -> SnnGraph:
+    """Multiply by ``ratio``, (channels,), what every float32 weight makes of one population's spikes."""
+    ratios: dict[str, FloatArray] = {name: ratio}
+    changed: dict[str, SnnNode] = {}
+    for node in graph:
+        read = [ratios.get(source) for source in node.inputs]
+        if all(values is None for values in read) or isinstance(node, IntegrateFire | Readout | Encode):
+            continue
+        if isinstance(node, Weighted):
+            if not node.integer and read[0] is not None:
+                changed[node.name] = node.with_(weight=_reweighted(node, read[0]))
+            continue
+        ratios[node.name] = _moved(graph, node, read)
+    return graph.with_nodes([changed.get(node.name, node) for node in graph])
+
+
+def _reweighted(node: Weighted, ratio: FloatArray) -> FloatArray:
+    weight = node.weight
+    if isinstance(node, ChannelWeight):
+        return (weight * ratio).astype(np.float32)
+    if weight.ndim == 2:
+        return (weight * ratio[None, :]).astype(np.float32)
+    groups_ = len(ratio) // weight.shape[1]
+    spread = np.repeat(ratio.reshape(groups_, -1), len(weight) // groups_, axis=0)
+    return (weight * spread[:, :, None, None]).astype(np.float32)
+
+
+def _moved(graph: SnnGraph, node: SnnNode, read: list[FloatArray | None]) -> FloatArray:
+    """Carry one ratio per channel through an operation that moves or pools spikes."""
+    values = [
+        np.ones(graph[source].channels, np.float32) if ratio is None else ratio
+        for source, ratio in zip(node.inputs, read, strict=True)
+    ]
+    match node:
+        case Concat():
+            return np.concatenate(values)
+        case Pad():
+            return np.pad(values[0], (node.before[0], node.after[0]), constant_values=1)
+        case Slice():
+            return values[0][node.start[0] : node.stop[0] : node.step[0]]
+        case Reshape():
+            before = graph[node.inputs[0]].shape
+            spread = np.broadcast_to(values[0].reshape(-1, *(1,) * (len(before) - 1)), before)
+            spread = spread.reshape(node.shape[0], -1)
+            # Where features fold back into a map the ratios of a channel differ by their rounding alone.
+            return spread.mean(axis=1).astype(np.float32)
+        case _:
+            return values[0]
