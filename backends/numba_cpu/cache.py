@@ -1,0 +1,82 @@
+"""Where compiled kernels are kept, and how a function becomes one.
+
+Numba compiles a kernel on its first call and can keep the machine code on disk. By itself it keeps
+it beside the source, which a read-only installation forbids, and it looks only at the one file that
+holds the kernel, so that an edit of a function inlined from another file would go unnoticed. So the
+code lies in the user's cache directory, in a folder named after everything that it depends on: the
+sources of this package, the versions of Numba and of llvmlite, and the CPU.
+
+The environment variable ``SNNC_CACHE_DIR`` names another place than ``~/.cache/snnc``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable
+from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import numba
+from llvmlite import binding
+from numba.core import config
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def cache_root() -> Path:
+    """Return the directory that holds everything that snnc keeps between runs."""
+    chosen = os.environ.get("SNNC_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "snnc"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snnc"
+
+
+@cache
+def kernel_directory() -> Path | None:
+    """Return the folder for the kernels of this version on this CPU; ``None`` if none can be written.
+
+    Without such a folder every process compiles anew: slower, but right.
+    """
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    settings = config.__dict__
+    cpu = (settings["CPU_NAME"] or binding.get_host_cpu_name(), settings["CPU_FEATURES"] or "")
+    for part in (numba.__version__, version("llvmlite"), *cpu):
+        digest.update(part.encode())
+    folder = cache_root() / f"kernels-{digest.hexdigest()[:16]}"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None
+
+
+def kernel(function: F) -> F:
+    """Compile ``function`` on its first call, without the interpreter's lock, and keep the result."""
+    folder = kernel_directory()
+    with _numba_cache_in(folder):
+        compiled = numba.njit(nogil=True, cache=folder is not None)(function)
+    return cast(F, compiled)
+
+
+@contextmanager
+def _numba_cache_in(folder: Path | None) -> Iterator[None]:
+    """Point Numba's process-wide setting at ``folder`` while one function is decorated."""
+    settings = config.__dict__
+    before = settings["CACHE_DIR"]
+    settings["CACHE_DIR"] = "" if folder is None else str(folder)
+    try:
+        yield
+    finally:
+        settings["CACHE_DIR"] = before

@@ -1,0 +1,89 @@
+"""One run of the simulator: what is computed, from what, and what is kept."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from snnc.ir import snn
+from snnc.ir.graph import NumberArray
+from snnc.target import Activity, Record
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one call of the simulator asks for.
+
+    Attributes:
+        graph: the network.
+        nodes: the nodes that are run, in topological order.
+        inputs: (batch, *input shape), the quantised input.
+        given: trains of nodes that are not run, (T + K, batch, *shape).
+        timesteps: T.
+        record: what to keep.
+    """
+
+    graph: snn.SnnGraph
+    nodes: tuple[snn.SnnNode, ...]
+    inputs: NumberArray
+    given: Mapping[str, NumberArray]
+    timesteps: int
+    record: Record
+
+    @property
+    def steps(self) -> int:
+        """T + K."""
+        return self.timesteps + self.graph.settle_steps
+
+    @property
+    def barrier(self) -> bool:
+        """Whether a population integrates all its input before it fires."""
+        return self.graph.schedule is snn.Schedule.BARRIER
+
+    @cached_property
+    def integer(self) -> bool:
+        """Whether all that is run computes in integers."""
+        return all(getattr(node, "integer", True) for node in self.nodes)
+
+    @cached_property
+    def reads(self) -> Counter[str]:
+        """How often each node is read."""
+        return Counter(name for node in self.nodes for name in node.inputs)
+
+    def finished(self, together: frozenset[str] = frozenset()) -> dict[str, tuple[str, ...]]:
+        """For each node, the nodes whose values nobody needs once it has been run.
+
+        Args:
+            together: nodes that are run as part of their only reader, which therefore reads their inputs.
+        """
+        last: dict[str, str] = {}
+        for node in self.nodes:
+            if node.name in together:
+                continue
+            last[node.name] = node.name
+            for name in node.inputs:
+                read = self.graph[name].inputs if name in together else (name,)
+                last.update(dict.fromkeys(read, node.name))
+        found: dict[str, list[str]] = {name: [] for name in last.values()}
+        for name, reader in last.items():
+            found[reader].append(name)
+        return {reader: tuple(names) for reader, names in found.items()}
+
+    def total(self, chunks: Iterable[dict[str, Activity]]) -> dict[str, Activity]:
+        """Return the activity of the populations over all chunks of images, each counted on its own."""
+        if not self.record.activity:
+            deque(chunks, maxlen=0)  # the chunks are run as they are read
+            return {}
+        totals = {
+            node.name: Activity(*(np.zeros(node.shape, np.int64) for _ in range(3)))
+            for node in self.nodes
+            if isinstance(node, snn.IntegrateFire)
+        }
+        for counted in chunks:
+            for name, activity in counted.items():
+                totals[name] += activity
+        return totals
