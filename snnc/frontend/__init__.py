@@ -1,0 +1,14 @@
+"""Reading trained networks from ONNX files."""
+
+from snnc.frontend.onnx import SourceModel, check_onnx, read_onnx
+from snnc.frontend.operators import SupportedOperator, supported_operators
+from snnc.ir.layout import InputLayout
+
+__all__ = [
+    "InputLayout",
+    "SourceModel",
+    "SupportedOperator",
+    "check_onnx",
+    "read_onnx",
+    "supported_operators",
+]

@@ -1,0 +1,69 @@
+"""What to do about operators that have no spiking form here."""
+
+from __future__ import annotations
+
+from snnc.diagnostics import QUANTISED_GRAPH, UNSUPPORTED_OPERATOR, Code
+
+_RELU = "replace it by ReLU and fine-tune"
+_FLOAT = "export the float network, before quantisation"
+_ATTENTION = "networks with attention are not supported; use a convolutional network"
+_NORM = "use batch normalisation instead, and train again"
+_RECURRENT = "recurrent networks are not supported; use a feed-forward network"
+_CUT = "cut it off: onnx.utils.extract_model up to the class scores before it"
+
+_ADVICE: dict[str, str] = {
+    **dict.fromkeys(
+        (
+            "Celu", "Elu", "Erf", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "PRelu", "Selu",
+            "Shrink", "Softplus", "Softsign", "Swish", "Tanh", "ThresholdedRelu", "Abs", "Sin", "Cos", "Exp",
+        ),
+        _RELU,
+    ),
+    "Sigmoid": "at the end of the network, remove it (it keeps the order); elsewhere, " + _RELU,
+    **dict.fromkeys(
+        ("LayerNormalization", "InstanceNormalization", "GroupNormalization", "LRN", "RMSNormalization",
+         "LpNormalization", "MeanVarianceNormalization"),
+        _NORM,
+    ),
+    **dict.fromkeys(("LSTM", "GRU", "RNN", "Loop", "Scan", "SequenceAt"), _RECURRENT),
+    **dict.fromkeys(("Attention", "MultiHeadAttention", "Einsum", "RotaryEmbedding"), _ATTENTION),
+    **dict.fromkeys(("ArgMax", "ArgMin", "TopK", "Hardmax", "NonMaxSuppression", "ZipMap"), _CUT),
+    **dict.fromkeys(
+        ("ConvTranspose", "Upsample", "Resize", "DepthToSpace", "MaxUnpool"),
+        "only classifiers whose images shrink are supported",
+    ),
+    "SpaceToDepth": "use a strided convolution instead",
+    "If": "export the model in evaluation mode with fixed shapes, so that no branch is left",
+    "LpPool": "use AveragePool or MaxPool",
+    "ReduceSum": "use ReduceMean, and fold the factor into the next weights",
+    "Pow": "only linear operations, ReLU and pooling are supported",
+    "Sqrt": "only linear operations, ReLU and pooling are supported",
+}  # fmt: skip
+
+_QUANTISED = frozenset(
+    {
+        "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul",
+        "QLinearAdd", "QLinearAveragePool", "QLinearGlobalAveragePool", "QLinearConcat", "QLinearSoftmax",
+        "QGemm", "ConvInteger", "MatMulInteger", "Quant", "IntQuant", "FloatQuant", "BipolarQuant", "Trunc",
+        "MultiThreshold",
+    }
+)  # fmt: skip
+
+
+def is_quantised(operator: str) -> bool:
+    """Say whether an operator belongs to a quantised network."""
+    return operator in _QUANTISED
+
+
+def advice(operator: str, domain: str) -> tuple[Code, str, str]:
+    """Return code, message and cure for an operator that cannot be read."""
+    if is_quantised(operator):
+        return QUANTISED_GRAPH, f"{operator} belongs to a quantised network", _FLOAT
+    if domain:
+        return (
+            UNSUPPORTED_OPERATOR,
+            f"the operator {operator} of the domain {domain!r} is not supported",
+            "export with the standard operators, without a runtime's own optimisations",
+        )
+    cure = _ADVICE.get(operator, "`snnc ops` lists the supported operators")
+    return UNSUPPORTED_OPERATOR, f"the operator {operator} is not supported", cure

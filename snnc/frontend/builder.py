@@ -1,0 +1,286 @@
+"""Building the network: from views of nodes to the nodes that operations need."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+import numpy as np
+
+from snnc.diagnostics import NON_FINITE_WEIGHT, UNSUPPORTED_ATTRIBUTE, UNSUPPORTED_STRUCTURE, Code, Diagnostic
+from snnc.frontend.layout import layout_of
+from snnc.frontend.simplify import Constant
+from snnc.frontend.views import Index, View, find_cut, is_bijection, is_range, outer_sum, row_major
+from snnc.ir import ann
+from snnc.ir.graph import FloatArray, Shape
+from snnc.ir.layout import InputLayout
+
+
+class RefusalError(Exception):
+    """An operation cannot be read; caught by the reader, which goes on with the next.
+
+    Attributes:
+        diagnostic: what is wrong; ``None`` where the reader only had to stop.
+    """
+
+    def __init__(self, diagnostic: Diagnostic | None) -> None:
+        """Keep the diagnostic."""
+        super().__init__(str(diagnostic))
+        self.diagnostic = diagnostic
+
+
+def refuse(code: Code, origin: str, message: str, cure: str) -> NoReturn:
+    """Stop reading this operation."""
+    raise RefusalError(Diagnostic(code, message, origin, cure))
+
+
+def finite(values: Constant, origin: str, what: str) -> FloatArray:
+    """Return a constant as float32.
+
+    Raises:
+        RefusalError: it holds NaN, infinity, or no numbers at all.
+    """
+    if values.dtype.kind not in "fiub":
+        refuse(UNSUPPORTED_ATTRIBUTE, origin, f"the {what} has the type {values.dtype}", "export as float32")
+    with np.errstate(over="ignore"):
+        result = np.asarray(values, np.float32)
+    if not np.isfinite(result).all():
+        refuse(
+            NON_FINITE_WEIGHT,
+            origin,
+            f"the {what} holds NaN or infinity",
+            "check that the training did not diverge and that the file is undamaged",
+        )
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A node of shape (channels, height, width) that an operation can read.
+
+    Attributes:
+        node: its name.
+        shape: its shape.
+        channels: (channels,), the channel of the node that each channel of the tensor is.
+    """
+
+    node: str
+    shape: tuple[int, int, int]
+    channels: Index
+
+    @property
+    def plain(self) -> bool:
+        """Whether the channels stand in order."""
+        return is_range(self.channels)
+
+
+@dataclass(slots=True)
+class GraphBuilder:
+    """A network in the making.
+
+    Attributes:
+        layout: how the source's input becomes the canonical one.
+        probing: whether the network is built only to find the layout that its first operation wants.
+        nodes: the network so far, in topological order.
+        wanted: the layout found by probing.
+        doubtful: nodes that depend on an operation that could not be read. Their values lie in whatever
+            order the next operation wants, so that one problem does not cause others.
+    """
+
+    layout: InputLayout
+    probing: bool = False
+    nodes: dict[str, ann.AnnNode] = field(default_factory=dict)
+    wanted: InputLayout | None = None
+    doubtful: set[str] = field(default_factory=set)
+
+    def unique(self, name: str) -> str:
+        """Return ``name``, with a number after it if a node has that name already."""
+        candidate, count = name, 1
+        while candidate in self.nodes:
+            count += 1
+            candidate = f"{name}.{count}"
+        return candidate
+
+    def emit(self, node: ann.AnnNode) -> str:
+        """Add a node under a unique name, and return that name.
+
+        Raises:
+            RefusalError: it reads a softmax, which can only be the last operation.
+        """
+        for name in node.inputs:
+            if isinstance(self.nodes[name], ann.Softmax):
+                refuse(
+                    UNSUPPORTED_STRUCTURE,
+                    self.nodes[name].origin,
+                    "a softmax before the end of the network, as in attention, has no spiking form",
+                    "use a network without attention",
+                )
+        node = node.with_(name=self.unique(node.name))
+        self.nodes[node.name] = node
+        if self.doubtful.intersection(node.inputs):
+            self.doubtful.add(node.name)
+        return node.name
+
+    def stand_in(self, shape: Shape) -> str:
+        """Return a node of that shape in the place of an operation that could not be read."""
+        name = self.emit(ann.Input(name="unknown", shape=shape))
+        self.doubtful.add(name)
+        return name
+
+    def stand_in_view(self, shape: Shape, origin: str) -> View:
+        """Return a tensor of that shape in the place of one that could not be read."""
+        return View(self.stand_in((math.prod(shape),)), row_major(shape), origin)
+
+    def shape(self, name: str) -> Shape:
+        """Return the shape of a node."""
+        return self.nodes[name].shape
+
+    def reshape(self, name: str, shape: Shape, origin: str) -> str:
+        """Return a node that holds the values of ``name`` in another shape."""
+        node = self.nodes[name]
+        if node.shape == shape:
+            return name
+        if isinstance(node, ann.Reshape):
+            return self.reshape(node.inputs[0], shape, origin)
+        for other in self.nodes.values():
+            if isinstance(other, ann.Reshape) and other.inputs == (name,) and other.shape == shape:
+                return other.name
+        return self.emit(ann.Reshape(name=origin, inputs=(name,), shape=shape, origin=origin))
+
+    def settle(self, view: View, origin: str) -> View:
+        """Return a view that reads each value of its node once, cutting and padding where needed.
+
+        Raises:
+            RefusalError: the tensor is no cut of the node.
+        """
+        shape = self.shape(view.node)
+        if view.node in self.doubtful:
+            return self.stand_in_view(view.shape, view.origin)
+        if is_bijection(view.index, math.prod(shape)):
+            return view
+        self.want(view.index[0] if view.index.shape[0] == 1 else view.index)
+        cut = find_cut(view.index, shape)
+        if cut is None:
+            refuse(
+                UNSUPPORTED_STRUCTURE,
+                origin,
+                f"its input, made by {view.origin!r}, picks or repeats values, which is no plain slice",
+                "slice with constant bounds and positive steps along whole axes",
+            )
+        name = view.node
+        sizes = tuple(len(range(*p)) for p in zip(cut.start, cut.stop, cut.step, strict=True))
+        if sizes != shape:
+            name = self.emit(
+                ann.Slice(
+                    name=view.origin,
+                    inputs=(name,),
+                    shape=sizes,
+                    origin=view.origin,
+                    start=cut.start,
+                    stop=cut.stop,
+                    step=cut.step,
+                )
+            )
+        if any(cut.before + cut.after):
+            sizes = tuple(b + n + a for b, n, a in zip(cut.before, sizes, cut.after, strict=True))
+            name = self.emit(
+                ann.Pad(
+                    name=view.origin,
+                    inputs=(name,),
+                    shape=sizes,
+                    origin=view.origin,
+                    before=cut.before,
+                    after=cut.after,
+                )
+            )
+        order = sorted(range(len(sizes)), key=lambda axis: cut.axes[axis])
+        return View(name, row_major(sizes).transpose(order).reshape(view.shape), view.origin)
+
+    def image(self, view: View, origin: str) -> Image:
+        """Return the node that an operation over height and width reads.
+
+        Args:
+            view: (1, channels, height, width), or (1, channels, length), which becomes height 1.
+            origin: the operation.
+
+        Raises:
+            RefusalError: the tensor has another rank, or its layout is more than a permutation of channels.
+        """
+        if len(view.shape) not in (3, 4) or view.shape[0] != 1:
+            refuse(
+                UNSUPPORTED_ATTRIBUTE,
+                origin,
+                f"its input has the shape {view.shape}: only one- and two-dimensional images are supported",
+                "use two-dimensional operations",
+            )
+        channels = view.shape[1]
+        height, width = view.shape[2:] if len(view.shape) == 4 else (1, view.shape[2])
+        self.want(view.index.reshape(channels, height, width))
+        if view.node in self.doubtful:
+            return Image(
+                self.stand_in((channels, height, width)), (channels, height, width), np.arange(channels)
+            )
+        view = self.settle(view, origin)
+        split = outer_sum(view.index.reshape(channels, height * width))
+        if split is None or not is_range(split[1]):
+            refuse(
+                UNSUPPORTED_STRUCTURE,
+                origin,
+                f"its input, made by {view.origin!r}, mixes channels with positions or turns the image",
+                "keep the axes of the image in order: batch, channels, height, width",
+            )
+        shape = (channels, height, width)
+        return Image(self.reshape(view.node, shape, view.origin), shape, split[0])
+
+    def flat(self, view: View) -> tuple[str, Index]:
+        """Return a node of shape (features,) and, for each value of the tensor, the feature that it is."""
+        self.want(row_major(self.layout.source_shape).ravel())
+        if view.node in self.doubtful:
+            return self.stand_in((view.index.size,)), np.arange(view.index.size)
+        size = math.prod(self.shape(view.node))
+        return self.reshape(view.node, (size,), view.origin), view.index.ravel()
+
+    def channel_values(
+        self, view: View, values: tuple[Constant, ...], origin: str
+    ) -> tuple[View, tuple[FloatArray, ...]]:
+        """Find the constant of each channel from constants that are broadcast over a tensor.
+
+        Args:
+            view: the tensor.
+            values: constants of shapes that can be broadcast to that of the tensor.
+            origin: the operation.
+
+        Returns:
+            A view that reads each value of its node once, and a (channels,) vector for each constant.
+
+        Raises:
+            RefusalError: a constant differs within a channel, or is not finite.
+        """
+        view = self.settle(view, origin)
+        shape = self.shape(view.node)
+        elements = []
+        for value in values:
+            ordered = np.empty(view.index.size, np.float32)
+            ordered[view.index.ravel()] = np.broadcast_to(
+                finite(value, origin, "constant"), view.shape
+            ).ravel()
+            elements.append(ordered)
+        rows = [ordered.reshape(shape[0], -1) for ordered in elements]
+        if all((row == row[:, :1]).all() for row in rows):
+            return view, tuple(row[:, 0].copy() for row in rows)
+        if sum(n > 1 for n in view.shape) > 1:
+            refuse(
+                UNSUPPORTED_ATTRIBUTE,
+                origin,
+                "its constant differs from pixel to pixel; one value for all or per channel is supported",
+                "a mean image belongs into the preprocessing of the data",
+            )
+        flat = self.reshape(view.node, (view.index.size,), view.origin)
+        return View(flat, view.index, view.origin), tuple(elements)
+
+    def want(self, index: Index) -> None:
+        """In probing, note the layout of the input that an operation wants, and stop."""
+        if self.probing:
+            self.wanted = layout_of(index, self.layout.source_shape)
+            raise RefusalError(None)

@@ -1,0 +1,187 @@
+"""One ONNX operation with its operands, as the functions of the operator table receive it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from snnc.diagnostics import DYNAMIC_SHAPE, UNSUPPORTED_ATTRIBUTE, UNSUPPORTED_STRUCTURE, Code
+from snnc.frontend.builder import GraphBuilder, finite, refuse
+from snnc.frontend.simplify import Constant, label
+from snnc.frontend.views import Index, View
+from snnc.ir.graph import FloatArray, Shape
+
+Value = View | Constant
+"""What an ONNX tensor is while a model is read: a view of a node, or a constant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """An operation on at least one tensor that depends on the network's input.
+
+    Attributes:
+        proto: the ONNX node.
+        opset: version of its operator set.
+        operands: its inputs, in order; ``None`` for one that is left out.
+        builder: the network in the making.
+        batch: the batch size that the file fixes; ``None`` if it is free.
+        readers: the nodes that read each output, in order; the network's own output is a ``None``.
+    """
+
+    proto: onnx.NodeProto
+    opset: int
+    operands: tuple[Value | None, ...]
+    builder: GraphBuilder
+    batch: int | None
+    readers: tuple[tuple[onnx.NodeProto | None, ...], ...]
+
+    @property
+    def origin(self) -> str:
+        """What the node is called in messages."""
+        return label(self.proto)
+
+    @property
+    def name(self) -> str:
+        """What the node is called in the network: its own name, or one made of operator and output."""
+        return self.proto.name or f"{self.proto.op_type}_{self.origin}"
+
+    def refuse(self, message: str, cure: str, code: Code = UNSUPPORTED_ATTRIBUTE) -> NoReturn:
+        """Stop reading this operation.
+
+        Raises:
+            RefusalError: always.
+        """
+        refuse(code, self.origin, f"{self.proto.op_type}: {message}", cure)
+
+    def attribute(self, name: str) -> Any:
+        """Return an attribute's value, or ``None`` if it is not given."""
+        for attribute in self.proto.attribute:
+            if attribute.name == name:
+                value = helper.get_attribute_value(attribute)
+                return value.decode() if isinstance(value, bytes) else value
+        return None
+
+    def integer(self, name: str, default: int) -> int:
+        """Return an integer attribute."""
+        value = self.attribute(name)
+        return default if value is None else int(value)
+
+    def number(self, name: str, default: float) -> float:
+        """Return a float attribute."""
+        value = self.attribute(name)
+        return default if value is None else float(value)
+
+    def integers(self, name: str) -> tuple[int, ...] | None:
+        """Return a list of integers, or ``None`` if it is not given."""
+        value = self.attribute(name)
+        return None if value is None else tuple(map(int, value))
+
+    def has(self, position: int) -> bool:
+        """Say whether an optional input is given."""
+        return position < len(self.operands) and self.operands[position] is not None
+
+    def view(self, position: int = 0) -> View:
+        """Return an input that depends on the network's input.
+
+        Raises:
+            RefusalError: it is a constant.
+        """
+        value = self.operands[position] if self.has(position) else None
+        if not isinstance(value, View):
+            self.refuse(
+                "works here on a constant, with weights that depend on the network's input",
+                "exchange the inputs, so that the weights are constant",
+                UNSUPPORTED_STRUCTURE,
+            )
+        return value
+
+    def constant(self, position: int, what: str) -> Constant:
+        """Return an input that must be constant.
+
+        Raises:
+            RefusalError: it depends on the network's input.
+        """
+        value = self.operands[position] if self.has(position) else None
+        if value is None:
+            self.refuse(f"the {what} is missing", "export the model again")
+        if isinstance(value, View):
+            self.refuse(
+                f"the {what} is computed from the network's input",
+                f"make the {what} a constant: use layers with fixed weights only",
+                UNSUPPORTED_STRUCTURE,
+            )
+        return value
+
+    def weights(self, position: int, what: str) -> FloatArray:
+        """Return constant, finite weights.
+
+        Raises:
+            RefusalError: they depend on the network's input, or hold NaN or infinity.
+        """
+        return finite(self.constant(position, what), self.origin, what)
+
+    def sizes(self, attribute: str, position: int, since: int) -> tuple[int, ...] | None:
+        """Return integers that were an attribute before opset ``since``, and an input from then on.
+
+        Raises:
+            RefusalError: they depend on the network's input.
+        """
+        if self.opset < since:
+            return self.integers(attribute)
+        if not self.has(position):
+            return None
+        value = self.operands[position]
+        if isinstance(value, View):
+            self.refuse(
+                f"its {attribute} depend on the network's input",
+                "export the model with fixed shapes",
+                DYNAMIC_SHAPE,
+            )
+        return tuple(int(n) for n in np.ravel(np.asarray(value)))
+
+    def axis(self, axis: int, rank: int) -> int:
+        """Count an axis from the front.
+
+        Raises:
+            RefusalError: there is no such axis.
+        """
+        if not -rank <= axis < rank:
+            self.refuse(f"the axis {axis} does not fit the rank {rank}", "export the model again")
+        return axis % rank
+
+    def axes(self, axes: Sequence[int], rank: int) -> tuple[int, ...]:
+        """Count axes from the front."""
+        return tuple(self.axis(axis, rank) for axis in axes)
+
+    def only_output(self) -> None:
+        """Refuse a second output that something reads: indices, masks, training statistics.
+
+        Raises:
+            RefusalError: it is read.
+        """
+        for name, readers in zip(self.proto.output[1:], self.readers[1:], strict=True):
+            if readers:
+                self.refuse(f"its additional output {name!r} is used", "use only the first output")
+
+    def same_node(self, view: View, index: Index) -> View:
+        """Return the values of ``view`` seen through another map."""
+        return view.to(index, self.origin)
+
+    def reshaped(self, view: View, shape: Shape) -> View:
+        """Return the values of ``view`` in another shape.
+
+        Raises:
+            RefusalError: the number of values differs.
+        """
+        try:
+            return view.to(view.index.reshape(shape), self.origin)
+        except ValueError:
+            self.refuse(
+                f"{view.shape} cannot be reshaped to {shape} at batch size 1",
+                "export the model with a free batch size, or with batch size 1",
+            )

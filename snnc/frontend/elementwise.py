@@ -1,0 +1,263 @@
+"""Operators that act on every value for itself: activations and arithmetic with constants."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from snnc.diagnostics import UNSUPPORTED_OPERATOR, UNSUPPORTED_STRUCTURE
+from snnc.frontend.call import Call
+from snnc.frontend.simplify import Constant
+from snnc.frontend.views import View, is_range, row_major
+from snnc.ir import ann
+from snnc.ir.graph import FloatArray
+
+HUGE = 1e30
+"""A bound beyond this is none: exporters write the largest float for infinity."""
+RETRAIN = "replace the activation by ReLU and fine-tune"
+
+
+def relu(call: Call) -> View:
+    """Read Relu."""
+    return _rectified(call, call.view(), None)
+
+
+def clip(call: Call) -> View:
+    """Read Clip from 0 to a limit, such as ReLU6."""
+    if call.opset < 11:
+        low, high = call.number("min", -math.inf), call.number("max", math.inf)
+    else:
+        low = _bound(call, 1, "lower bound", -math.inf)
+        high = _bound(call, 2, "upper bound", math.inf)
+    if low <= -HUGE and high >= HUGE:
+        return call.view()
+    if low != 0 or high < 0:
+        call.refuse(
+            f"clips to [{low:g}, {high:g}]; only a lower bound of 0 makes a rectifier",
+            "use ReLU or ReLU6, and fine-tune",
+        )
+    return _rectified(call, call.view(), None if high >= HUGE else np.float32(high))
+
+
+def _bound(call: Call, position: int, what: str, default: float) -> float:
+    if not call.has(position):
+        return default
+    value = np.ravel(call.constant(position, what))
+    if value.size != 1:
+        call.refuse(f"the {what} is not one number", "export the model again")
+    return float(value[0])
+
+
+def maximum(call: Call) -> View:
+    """Read Max with zero, a ReLU."""
+    view, constant = _with_constant(call)
+    if np.any(constant):
+        call.refuse("a maximum with a constant other than 0 is no rectifier", "use ReLU and fine-tune")
+    return _rectified(call, view, None)
+
+
+def minimum(call: Call) -> View:
+    """Read Min with a positive constant, before or after a ReLU."""
+    view, constant = _with_constant(call)
+    if not np.all(constant >= 0):
+        call.refuse("a minimum with a negative constant is no rectifier", "use ReLU6 and fine-tune")
+    rectified_before = isinstance(call.builder.nodes[view.node], ann.Relu)
+    if not rectified_before and not _rectified_after(call):
+        call.refuse(
+            "an upper limit without a rectifier has no spiking form", "use it together with ReLU, as in ReLU6"
+        )
+    return _rectified(call, view, constant)
+
+
+def _rectified_after(call: Call) -> bool:
+    """Say whether all that reads the output rectifies it, so that the order of the two limits is the same."""
+
+    def rectifies(node: object) -> bool:
+        return getattr(node, "op_type", None) == "Relu"
+
+    return bool(call.readers[0]) and all(map(rectifies, call.readers[0]))
+
+
+def prelu(call: Call) -> View:
+    """Read PRelu whose slopes are all zero."""
+    if np.any(call.weights(1, "slope")):
+        call.refuse("a slope below zero is not 0", RETRAIN, UNSUPPORTED_OPERATOR)
+    return _rectified(call, call.view(), None)
+
+
+def leaky_relu(call: Call) -> View:
+    """Read LeakyRelu of slope zero."""
+    if call.number("alpha", 0.01) != 0:
+        call.refuse(f"leaks by {call.number('alpha', 0.01):g} below zero", RETRAIN, UNSUPPORTED_OPERATOR)
+    return _rectified(call, call.view(), None)
+
+
+def _rectified(call: Call, view: View, ceiling: FloatArray | np.float32 | None) -> View:
+    if ceiling is None:
+        view, limits = call.builder.settle(view, call.origin), None
+    else:
+        view, (limits,) = call.builder.channel_values(view, (np.asarray(ceiling),), call.origin)
+    node = ann.Relu(
+        name=call.name,
+        inputs=(view.node,),
+        shape=call.builder.shape(view.node),
+        origin=call.origin,
+        ceiling=limits,
+    )
+    return View(call.builder.emit(node), view.index, call.origin)
+
+
+def add(call: Call) -> View:
+    """Read Add or Sum of activations, of constants, or of both."""
+    views = [value for value in call.operands if isinstance(value, View)]
+    constants = [value for value in call.operands if isinstance(value, np.ndarray)]
+    view = views[0] if len(views) == 1 else _summed(call, views)
+    if not constants:
+        return view
+    total = constants[0] if len(constants) == 1 else np.sum(np.broadcast_arrays(*constants), axis=0)
+    return _affine(call, view, np.float32(1), total)
+
+
+def subtract(call: Call) -> View:
+    """Read Sub of a constant, or from a constant."""
+    view, constant = _with_constant(call)
+    if isinstance(call.operands[0], View):
+        return _affine(call, view, np.float32(1), -np.asarray(constant, np.float32))
+    return _affine(call, view, np.float32(-1), constant)
+
+
+def multiply(call: Call) -> View:
+    """Read Mul by a constant."""
+    view, constant = _with_constant(call)
+    return _affine(call, view, constant, np.float32(0))
+
+
+def divide(call: Call) -> View:
+    """Read Div by a constant."""
+    divisor = np.asarray(call.constant(1, "divisor"))
+    with np.errstate(divide="ignore"):
+        return _affine(call, call.view(), 1 / divisor.astype(np.float32), np.float32(0))
+
+
+def negate(call: Call) -> View:
+    """Read Neg."""
+    return _affine(call, call.view(), np.float32(-1), np.float32(0))
+
+
+def _with_constant(call: Call) -> tuple[View, Constant]:
+    """Return the one input that depends on the network's input, and the one that does not."""
+    if len(call.operands) != 2:
+        call.refuse(f"has {len(call.operands)} inputs", "use two at a time")
+    views = [value for value in call.operands if isinstance(value, View)]
+    if len(views) == 2:
+        call.refuse(
+            "combines two tensors that both depend on the input",
+            "use a network without gating: activations can only be added, joined and pooled",
+            UNSUPPORTED_STRUCTURE,
+        )
+    position = 1 if isinstance(call.operands[0], View) else 0
+    return views[0], call.constant(position, "constant")
+
+
+def _affine(call: Call, view: View, scale: Constant | np.float32, shift: Constant | np.float32) -> View:
+    """Scale and shift a tensor by constants that are broadcast over it."""
+    scale, shift = np.asarray(scale), np.asarray(shift)
+    try:
+        shape = np.broadcast_shapes(view.shape, scale.shape, shift.shape)
+    except ValueError:
+        call.refuse(f"the constant does not fit {view.shape}", "export the model again")
+    if math.prod(shape) != view.index.size:
+        call.refuse("its constant repeats the activations", "use one value for all, or one per channel")
+    view = call.reshaped(view, shape)
+    if (scale == 1).all() and not shift.any():
+        return view
+    view, (scales, shifts) = call.builder.channel_values(view, (scale, shift), call.origin)
+    node = ann.ChannelAffine(
+        name=call.name,
+        inputs=(view.node,),
+        shape=call.builder.shape(view.node),
+        origin=call.origin,
+        scale=scales,
+        shift=shifts,
+    )
+    return View(call.builder.emit(node), view.index, call.origin)
+
+
+def _summed(call: Call, views: list[View]) -> View:
+    """Add tensors of one shape: a residual connection."""
+    shapes = [view.shape for view in views]
+    try:
+        shape = np.broadcast_shapes(*shapes)
+    except ValueError:
+        shape = ()
+    if any(math.prod(shape) != view.index.size for view in views):
+        call.refuse(
+            f"adds tensors of different shapes {shapes}",
+            "add tensors of the same shape",
+            UNSUPPORTED_STRUCTURE,
+        )
+    if any(view.node in call.builder.doubtful for view in views):
+        return call.builder.stand_in_view(shape, call.origin)
+    settled = [call.builder.settle(call.reshaped(view, shape), call.origin) for view in views]
+    first = settled[0]
+    if any(not np.array_equal(view.index, first.index) for view in settled[1:]):
+        call.refuse(
+            "adds tensors whose values lie in different orders, as after a transpose of one",
+            "keep both branches in the same layout",
+            UNSUPPORTED_STRUCTURE,
+        )
+    common = call.builder.shape(first.node)
+    nodes = tuple(call.builder.reshape(view.node, common, view.origin) for view in settled)
+    node = ann.Add(name=call.name, inputs=nodes, shape=common, origin=call.origin)
+    return View(call.builder.emit(node), first.index, call.origin)
+
+
+def softmax(call: Call) -> View:
+    """Read Softmax over the classes."""
+    return _softmax(call, logarithm=False)
+
+
+def log_softmax(call: Call) -> View:
+    """Read LogSoftmax over the classes."""
+    return _softmax(call, logarithm=True)
+
+
+def logarithm(call: Call) -> View:
+    """Read Log of a softmax."""
+    view = call.view()
+    node = call.builder.nodes[view.node]
+    if not isinstance(node, ann.Softmax) or node.logarithm:
+        call.refuse(
+            "a logarithm has no spiking form", "remove it, or use LogSoftmax at the end", UNSUPPORTED_OPERATOR
+        )
+    return View(
+        call.builder.emit(node.with_(name=call.name, origin=call.origin, logarithm=True)),
+        view.index,
+        call.origin,
+    )
+
+
+def _softmax(call: Call, *, logarithm: bool) -> View:
+    view = call.view()
+    rank = len(view.shape)
+    axis = call.axis(call.integer("axis", 1 if call.opset < 13 else -1), rank)
+    # Before opset 13, all axes from this one on were one.
+    classes = math.prod(view.shape[axis:]) if call.opset < 13 else view.shape[axis]
+    if classes != view.index.size:
+        call.refuse(
+            f"normalises along axis {axis} of {view.shape}, which is not that of the classes",
+            "use a softmax only over the classes, at the end of the network",
+            UNSUPPORTED_STRUCTURE,
+        )
+    node, order = call.builder.flat(view)
+    if not is_range(order):
+        call.refuse(
+            f"the classes, made by {view.origin!r}, stand in another order than their layer computes them",
+            "remove the transpose or slice before it",
+            UNSUPPORTED_STRUCTURE,
+        )
+    result = ann.Softmax(
+        name=call.name, inputs=(node,), shape=(classes,), origin=call.origin, logarithm=logarithm
+    )
+    return View(call.builder.emit(result), row_major(view.shape), call.origin)

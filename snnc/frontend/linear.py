@@ -1,0 +1,241 @@
+"""Operators with weights: convolutions, matrix products and batch normalisation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from snnc.diagnostics import UNSUPPORTED_STRUCTURE
+from snnc.frontend.builder import Image
+from snnc.frontend.call import Call
+from snnc.frontend.geometry import kernel_shape, read_window
+from snnc.frontend.views import Index, View, outer_sum, row_major
+from snnc.ir import ann
+from snnc.ir.geometry import Window
+from snnc.ir.graph import FloatArray
+
+
+def conv(call: Call) -> View:
+    """Read Conv over one or two spatial axes."""
+    view = call.view()
+    weight = call.weights(1, "weight")
+    bias = call.weights(2, "bias") if call.has(2) else np.zeros(weight.shape[0], np.float32)
+    image = call.builder.image(view, call.origin)
+    rank = len(view.shape) - 2
+    if weight.ndim != rank + 2:
+        call.refuse(
+            f"the weight {weight.shape} does not fit the input {view.shape}", "export the model again"
+        )
+    kernels = weight.reshape(*weight.shape[:2], -1, weight.shape[-1]) if rank == 2 else weight[:, :, None]
+    kernel = (kernels.shape[2], kernels.shape[3])
+    if kernel_shape(call, rank) not in (None, kernel):
+        call.refuse(f"kernel_shape differs from the weight's {weight.shape}", "export the model again")
+    groups = call.integer("group", 1)
+    outputs, inputs = kernels.shape[:2]
+    if groups < 1 or inputs * groups != image.shape[0] or outputs % groups or bias.shape != (outputs,):
+        call.refuse(
+            f"weight {weight.shape}, bias {bias.shape}, {groups} groups do not fit {image.shape[0]} channels",
+            "export the model again",
+        )
+    window = read_window(call, image.shape[1:], kernel, rank)
+    kernels, bias, groups, order = _follow_channels(image, kernels, bias, groups)
+    size = window.output_size(*image.shape[1:])
+    node = ann.Convolution(
+        name=call.name,
+        inputs=(image.node,),
+        shape=(outputs, *size),
+        origin=call.origin,
+        weight=kernels,
+        bias=bias,
+        window=window,
+        groups=groups,
+    )
+    positions = math.prod(size)
+    index = order[:, None] * positions + np.arange(positions)
+    shape = (1, outputs, *size) if rank == 2 else (1, outputs, size[1])
+    return View(call.builder.emit(node), index.reshape(shape), call.origin)
+
+
+def _follow_channels(
+    image: Image, kernels: FloatArray, bias: FloatArray, groups: int
+) -> tuple[FloatArray, FloatArray, int, Index]:
+    """Rearrange the weights of a convolution for a node whose channels stand in another order.
+
+    Returns:
+        Weight, bias, groups, and the channel of the node that each output channel of the tensor is.
+    """
+    outputs, width = kernels.shape[:2]
+    if image.plain:
+        return kernels, bias, groups, np.arange(outputs)
+    columns = image.channels.reshape(groups, width)
+    blocks = columns // width
+    if (blocks == blocks[:, :1]).all():
+        # Every group reads one aligned block of channels: the groups change places, each with its outputs.
+        each = outputs // groups
+        grouped = kernels.reshape(groups, each, *kernels.shape[1:])
+        moved = np.empty_like(grouped)
+        for group in range(groups):
+            moved[blocks[group, 0]][:, columns[group] % width] = grouped[group]
+        target = blocks[:, :1] * each + np.arange(each)
+        new_bias = np.empty_like(bias)
+        new_bias[target.ravel()] = bias
+        return moved.reshape(kernels.shape), new_bias, groups, target.ravel()
+    dense = np.zeros((outputs, image.shape[0], *kernels.shape[2:]), np.float32)
+    for output, kernel in enumerate(kernels):
+        dense[output, columns[output * groups // outputs]] = kernel
+    return dense, bias, 1, np.arange(outputs)
+
+
+def gemm(call: Call) -> View:
+    """Read Gemm with a constant second matrix."""
+    view = call.view()
+    weight = call.weights(1, "weight")
+    if call.integer("transA", 0):
+        call.refuse("transA=1 multiplies the transposed activations", "use transA=0")
+    if weight.ndim != 2 or len(view.shape) != 2:
+        call.refuse(f"{view.shape} and {weight.shape} are not two matrices", "export the model again")
+    weight = (weight if call.integer("transB", 0) else weight.T) * np.float32(call.number("alpha", 1))
+    bias = np.zeros(len(weight), np.float32)
+    if call.has(2):
+        constant = call.weights(2, "bias")
+        if constant.size not in (1, len(weight)) or constant.shape[:-1] not in ((), (1,)):
+            call.refuse(f"the bias {constant.shape} is not one value per output", "use one bias per output")
+        bias = bias + constant.ravel() * np.float32(call.number("beta", 1))
+    return _along(call, view, 1, weight, bias)
+
+
+def matmul(call: Call) -> View:
+    """Read MatMul with a constant matrix on one side."""
+    left, right = call.operands
+    if isinstance(left, View) and isinstance(right, View):
+        call.refuse(
+            "multiplies two tensors that both depend on the input, as in attention",
+            "use a network without attention or gating",
+            UNSUPPORTED_STRUCTURE,
+        )
+    view = call.view(0 if isinstance(left, View) else 1)
+    weight = call.weights(1 if isinstance(left, View) else 0, "weight")
+    if weight.ndim > 2 and math.prod(weight.shape[:-2]) == 1 and weight.ndim <= len(view.shape):
+        weight = weight.reshape(weight.shape[-2:])
+    if weight.ndim == 1:
+        weight = weight[:, None] if isinstance(left, View) else weight[None]
+        call_rank = 1
+    else:
+        call_rank = 2
+    if weight.ndim != 2:
+        call.refuse(
+            f"a weight of shape {weight.shape} differs from row to row", "use one matrix for all rows"
+        )
+    matrix = weight.T if isinstance(left, View) else weight
+    axis = len(view.shape) - (1 if isinstance(left, View) or len(view.shape) == 1 else 2)
+    result = _along(call, view, axis, matrix, np.zeros(len(matrix), np.float32))
+    if call_rank == 2:
+        return result
+    return call.reshaped(result, tuple(n for place, n in enumerate(result.shape) if place != axis))
+
+
+def _along(call: Call, view: View, axis: int, weight: FloatArray, bias: FloatArray) -> View:
+    """Multiply every vector along one axis of a tensor by a matrix.
+
+    A single vector makes a fully connected layer; many, at the positions of an image, a 1x1 convolution.
+
+    Args:
+        call: the operation.
+        view: the tensor.
+        axis: where its vectors lie.
+        weight: (outputs, inputs).
+        bias: (outputs,).
+
+    Raises:
+        RefusalError: sizes do not fit, or the vectors are not the channels of an image.
+    """
+    outputs, inputs = weight.shape
+    if view.shape[axis] != inputs:
+        call.refuse(f"a matrix {weight.shape} does not fit {view.shape}", "export the model again")
+    shape = tuple(outputs if place == axis else n for place, n in enumerate(view.shape))
+    if view.index.size == inputs:
+        node, order = call.builder.flat(view)
+        columns = np.zeros((call.builder.shape(node)[0], outputs), np.float32)
+        present = order >= 0
+        np.add.at(columns, order[present], weight.T[present])  # a value may be read more than once
+        linear = ann.Linear(
+            name=call.name,
+            inputs=(node,),
+            shape=(outputs,),
+            origin=call.origin,
+            weight=columns.T,
+            bias=bias,
+        )
+        return View(call.builder.emit(linear), row_major(shape), call.origin)
+    if view.node in call.builder.doubtful:
+        return call.builder.stand_in_view(shape, call.origin)
+    vectors = np.moveaxis(view.index, axis, 0)
+    call.builder.want(_as_image(vectors))
+    view = call.builder.settle(view, call.origin)
+    vectors = np.moveaxis(view.index, axis, 0)
+    node_shape = call.builder.shape(view.node)
+    parts = (
+        outer_sum(vectors.reshape(inputs, -1)) if node_shape[0] == inputs and len(node_shape) == 3 else None
+    )
+    if parts is None:
+        call.refuse(
+            f"multiplies along axis {axis} of {view.shape}, which does not hold the channels of an image",
+            "apply dense layers to flat features, or to the channels of an image (NHWC: the last axis)",
+            UNSUPPORTED_STRUCTURE,
+        )
+    channels, places = parts
+    kernels = np.empty((outputs, inputs, 1, 1), np.float32)
+    kernels[:, channels, 0, 0] = weight
+    convolution = ann.Convolution(
+        name=call.name,
+        inputs=(view.node,),
+        shape=(outputs, *node_shape[1:]),
+        origin=call.origin,
+        weight=kernels,
+        bias=bias,
+        window=Window((1, 1)),
+    )
+    index = np.arange(outputs)[:, None] * places.size + places
+    moved = index.reshape(outputs, *vectors.shape[1:])
+    return View(call.builder.emit(convolution), np.moveaxis(moved, 0, axis), call.origin)
+
+
+def _as_image(vectors: Index) -> Index:
+    """Reshape (channels, *positions) to (channels, height, width)."""
+    sizes = [n for n in vectors.shape[1:] if n > 1]
+    return vectors.reshape(vectors.shape[0], 1 if len(sizes) == 1 else sizes[0], -1)
+
+
+def batch_normalisation(call: Call) -> View:
+    """Read BatchNormalization at inference."""
+    call.only_output()
+    if call.integer("training_mode", 0):
+        call.refuse("it is in training mode", "export the model in evaluation mode")
+    if call.opset < 9 and not call.integer("spatial", 1):
+        call.refuse("spatial=0 normalises every pixel for itself", "use one mean and variance per channel")
+    view = call.view()
+    names = ("scale", "shift", "mean", "variance")
+    vectors = tuple(call.weights(position + 1, name) for position, name in enumerate(names))
+    channels = view.shape[1] if len(view.shape) > 1 else view.shape[0]
+    if any(vector.shape != (channels,) for vector in vectors):
+        call.refuse(f"its vectors do not fit {channels} channels", "export the model again")
+    along = (channels, *(1,) * (len(view.shape) - 2))
+    view, (scale, shift, mean, variance) = call.builder.channel_values(
+        view, tuple(vector.reshape(along) for vector in vectors), call.origin
+    )
+    epsilon = call.number("epsilon", 1e-5)
+    if (variance + epsilon).min() <= 0:
+        call.refuse("a variance is negative", "check that the file is undamaged")
+    node = ann.BatchNormalisation(
+        name=call.name,
+        inputs=(view.node,),
+        shape=call.builder.shape(view.node),
+        origin=call.origin,
+        scale=scale,
+        shift=shift,
+        mean=mean,
+        variance=variance,
+        epsilon=epsilon,
+    )
+    return View(call.builder.emit(node), view.index, call.origin)

@@ -1,0 +1,325 @@
+"""One walk over an ONNX graph, which finds every problem on the way.
+
+An operation that cannot be read gives a diagnostic, and the walk goes on with tensors of the shapes that
+it would have made. Where even those are not known, the operations after it are only checked for operators
+that are not supported in any form.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from snnc.diagnostics import (
+    DYNAMIC_SHAPE,
+    OPSET,
+    QUANTISED_GRAPH,
+    SEVERAL_INPUTS,
+    UNSUPPORTED_ATTRIBUTE,
+    UNSUPPORTED_STRUCTURE,
+    Diagnostic,
+)
+from snnc.frontend.advice import advice, is_quantised
+from snnc.frontend.builder import GraphBuilder, RefusalError, refuse
+from snnc.frontend.call import Call, Value
+from snnc.frontend.operators import NEWEST_OPSET, OLDEST_OPSET, OPERATORS
+from snnc.frontend.simplify import DEFAULT_DOMAINS, NOT_DETERMINED, evaluate, infer_shapes, label, reads
+from snnc.frontend.tidy import tidy
+from snnc.frontend.views import View, is_range
+from snnc.ir import ann
+from snnc.ir.graph import Shape
+from snnc.ir.layout import InputLayout
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a network takes and gives.
+
+    Attributes:
+        input_name: name of the ONNX input.
+        input_dtype: its type, as NumPy calls it.
+        shape: shape of one sample.
+        batch: the batch size that the file fixes; ``None`` if it is free.
+        output_name: name of the ONNX output.
+        opset: version of the default operator set.
+    """
+
+    input_name: str
+    input_dtype: str
+    shape: Shape
+    batch: int | None
+    output_name: str
+    opset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A graph, and how the caller's arrays fit it."""
+
+    graph: ann.AnnGraph
+    layout: InputLayout
+    signature: Signature
+
+
+def read_graph(model: onnx.ModelProto, name: str) -> tuple[Network | None, tuple[Diagnostic, ...]]:
+    """Read a simplified model.
+
+    Args:
+        model: as :func:`snnc.frontend.simplify.simplify` returns it.
+        name: what the network is to be called.
+
+    Returns:
+        The network, ``None`` if it cannot be read, and all diagnostics.
+    """
+    problems: list[Diagnostic] = []
+    signature = _signature(model, problems)
+    if signature is None:
+        return None, (*problems, *_unsupported(model.graph.node))
+    reader = _Reader(model, signature, _first_layout(model, signature))
+    graph = reader.read(name)
+    problems += reader.problems
+    if graph is None or problems:
+        return None, tuple(problems)
+    graph = tidy(graph)
+    graph.verify()
+    return Network(graph, reader.builder.layout, signature), ()
+
+
+def _signature(model: onnx.ModelProto, problems: list[Diagnostic]) -> Signature | None:
+    """Read what the model takes and gives, noting what keeps it from being read at all."""
+    opset = max((o.version for o in model.opset_import if o.domain in DEFAULT_DOMAINS), default=0)
+    if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
+        cure = (
+            "upgrade it with onnx.version_converter, or export again with opset 13 or newer"
+            if opset < OLDEST_OPSET
+            else f"install a newer onnx package, or export with opset {NEWEST_OPSET} or older"
+        )
+        message = f"the model uses opset {opset}, but {OLDEST_OPSET} to {NEWEST_OPSET} are supported"
+        problems.append(Diagnostic(OPSET, message, "", cure))
+    inputs, outputs = model.graph.input, model.graph.output
+    for values, what in ((inputs, "inputs"), (outputs, "outputs")):
+        if len(values) != 1:
+            names = ", ".join(repr(value.name) for value in values) or "none"
+            cure = "cut the graph with onnx.utils.extract_model to one input and one output"
+            problems.append(
+                Diagnostic(SEVERAL_INPUTS, f"the model has {len(values)} {what}: {names}", "", cure)
+            )
+    if not inputs or not outputs or any(problem.code is OPSET for problem in problems):
+        return None
+    tensor = inputs[0].type.tensor_type
+    sizes = [d.dim_value if d.HasField("dim_value") else 0 for d in tensor.shape.dim]
+    names = [d.dim_param or (str(d.dim_value) if d.HasField("dim_value") else "?") for d in tensor.shape.dim]
+    if len(sizes) < 2 or min(sizes[1:]) < 1:
+        message = f"the input has the shape ({', '.join(names)}): all sizes but the batch must be known"
+        cure = "export the model with fixed height and width; only the batch may be free"
+        problems.append(Diagnostic(DYNAMIC_SHAPE, message, inputs[0].name, cure))
+        return None
+    return Signature(
+        input_name=inputs[0].name,
+        input_dtype=str(helper.tensor_dtype_to_np_dtype(tensor.elem_type)),
+        shape=tuple(sizes[1:]),
+        batch=sizes[0] if sizes[0] > 0 else None,
+        output_name=outputs[0].name,
+        opset=opset,
+    )
+
+
+def _unsupported(nodes: Iterable[onnx.NodeProto]) -> list[Diagnostic]:
+    """Return a diagnostic for every operator that is not supported in any form."""
+    unknown = [node for node in nodes if not _is_supported(node) and node.op_type != "Constant"]
+    return [_not_supported(node) for node in unknown]
+
+
+def _is_supported(node: onnx.NodeProto) -> bool:
+    return node.domain in DEFAULT_DOMAINS and node.op_type in OPERATORS
+
+
+def _not_supported(node: onnx.NodeProto) -> Diagnostic:
+    code, message, cure = advice(node.op_type, "" if node.domain in DEFAULT_DOMAINS else node.domain)
+    return Diagnostic(code, message, label(node), cure)
+
+
+def _first_layout(model: onnx.ModelProto, signature: Signature) -> InputLayout:
+    """Find the layout of the input that the first convolution, pooling or dense layer wants."""
+    flat = InputLayout.plain(signature.shape, (math.prod(signature.shape),))
+    probe = _Reader(model, signature, flat, probing=True)
+    probe.read("probe")
+    if probe.builder.wanted is not None:
+        return probe.builder.wanted
+    return InputLayout.plain(signature.shape, signature.shape) if len(signature.shape) == 3 else flat
+
+
+@dataclass(frozen=True, slots=True)
+class _Unknown:
+    """What an operation gives that could not be read."""
+
+
+class _Reader:
+    """The state of the walk."""
+
+    def __init__(
+        self, model: onnx.ModelProto, signature: Signature, layout: InputLayout, *, probing: bool = False
+    ) -> None:
+        self.signature = signature
+        self.problems: list[Diagnostic] = []
+        self.builder = GraphBuilder(layout, probing)
+        self._nodes = list(model.graph.node)
+        self._values: dict[str, Value | _Unknown] = {}
+        self._readers: dict[str, list[onnx.NodeProto | None]] = {}
+        self._constants(model.graph)
+        self._note_readers(self._nodes)
+        self._readers.setdefault(signature.output_name, []).append(None)
+
+    def read(self, name: str) -> ann.AnnGraph | None:
+        """Walk over the nodes; return the network if all could be read."""
+        layout = self.builder.layout
+        given = self.signature.input_name
+        node = self.builder.emit(ann.Input(name=given, shape=layout.shape))
+        index = np.empty(layout.index.size, np.int64)
+        index[layout.index.ravel()] = np.arange(index.size)
+        self._values[given] = View(node, index.reshape(1, *layout.source_shape), given)
+        if self._walk(self._nodes) and not self.problems:
+            return self._finish(name)
+        self._group_quantised()
+        return None
+
+    def _constants(self, graph: onnx.GraphProto) -> None:
+        for tensor in graph.initializer:
+            self._values[tensor.name] = numpy_helper.to_array(tensor)
+
+    def _note_readers(self, nodes: Iterable[onnx.NodeProto]) -> None:
+        for node in nodes:
+            for name in dict.fromkeys(reads(node)):
+                self._readers.setdefault(name, []).append(node)
+
+    def _walk(self, nodes: Iterable[onnx.NodeProto]) -> bool:
+        """Read nodes in order; return whether the walk came to its end."""
+        for node in nodes:
+            try:
+                results = self._read_node(node)
+            except RefusalError as refusal:
+                if refusal.diagnostic is None:
+                    return False
+                self.problems.append(refusal.diagnostic)
+                results = self._stand_ins(node)
+            self._values.update(
+                (name, value) for name, value in zip(node.output, results, strict=False) if name
+            )
+        return True
+
+    def _read_node(self, node: onnx.NodeProto) -> tuple[Value | _Unknown, ...]:
+        """Return the values of a node's outputs.
+
+        Raises:
+            RefusalError: it cannot be read.
+        """
+        operands = tuple(self._values.get(name, _Unknown()) if name else None for name in node.input)
+        standard = node.domain in DEFAULT_DOMAINS
+        if node.op_type == "If" and standard and isinstance(operands[0], np.ndarray):
+            return self._branch(node, bool(operands[0].all()))
+        if all(value is None or isinstance(value, np.ndarray) for value in operands):
+            inner = [name for name in reads(node) if not isinstance(self._values.get(name), np.ndarray)]
+            if standard and not inner and node.op_type not in NOT_DETERMINED:
+                return self._fold(node)
+        if not _is_supported(node):
+            raise RefusalError(_not_supported(node))
+        known = tuple(value for value in operands if not isinstance(value, _Unknown))
+        if len(known) < len(operands):
+            return (_Unknown(),) * len(node.output)
+        call = Call(
+            proto=node,
+            opset=self.signature.opset,
+            operands=known,
+            builder=self.builder,
+            batch=self.signature.batch,
+            readers=tuple(tuple(self._readers.get(name, ())) for name in node.output),
+        )
+        result = OPERATORS[node.op_type].read(call)
+        return result if isinstance(result, tuple) else (result,)
+
+    def _stand_ins(self, node: onnx.NodeProto) -> tuple[View | _Unknown, ...]:
+        """Return what goes on in the place of a node that could not be read: tensors of the right shapes."""
+        values = {name: self._values.get(name, _Unknown()) for name in node.input if name}
+        shapes = {name: value.shape for name, value in values.items() if isinstance(value, View)}
+        if not shapes or any(isinstance(value, _Unknown) for value in values.values()):
+            return (_Unknown(),) * len(node.output)
+        if is_quantised(node.op_type) and node.input[0] in shapes:
+            found: list[Shape | None] = [shapes[node.input[0]]]
+        else:
+            constants = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+            found = infer_shapes(node, shapes, constants, self.signature.opset)
+        return tuple(
+            _Unknown() if shape is None else self.builder.stand_in_view(shape, label(node)) for shape in found
+        )
+
+    def _fold(self, node: onnx.NodeProto) -> tuple[Value, ...]:
+        """Compute a node from constants alone."""
+        given = {
+            name: value for name in node.input if isinstance(value := self._values.get(name), np.ndarray)
+        }
+        try:
+            return tuple(evaluate(node, given, self.signature.opset))
+        except ValueError as error:
+            refuse(
+                UNSUPPORTED_ATTRIBUTE,
+                label(node),
+                f"{node.op_type} of constants cannot be computed: {error}",
+                "store its result in the file as a constant",
+            )
+
+    def _branch(self, node: onnx.NodeProto, condition: bool) -> tuple[Value | _Unknown, ...]:
+        """Read the one branch of an If that is taken."""
+        wanted = "then_branch" if condition else "else_branch"
+        graph = next(a.g for a in node.attribute if a.name == wanted)
+        self._constants(graph)
+        self._note_readers(graph.node)
+        if not self._walk(graph.node):
+            raise RefusalError(None)
+        return tuple(self._values.get(value.name, _Unknown()) for value in graph.output)
+
+    def _group_quantised(self) -> None:
+        """Say once, not for each of its nodes, that a network is quantised."""
+        marks = [problem for problem in self.problems if problem.code is QUANTISED_GRAPH]
+        if len(marks) < 2:
+            return
+        kinds = Counter(node.op_type for node in self._nodes if is_quantised(node.op_type))
+        counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+        message = f"the network is quantised ({counts}); this is the first such node"
+        first = Diagnostic(QUANTISED_GRAPH, message, marks[0].node, marks[0].help)
+        self.problems = [
+            first if p is marks[0] else p for p in self.problems if p is marks[0] or p not in marks
+        ]
+
+    def _finish(self, name: str) -> ann.AnnGraph | None:
+        """Return the network that ends with the output."""
+        output = self._values.get(self.signature.output_name)
+        try:
+            if not isinstance(output, View):
+                message = "the output does not depend on the input"
+                refuse(
+                    UNSUPPORTED_STRUCTURE, self.signature.output_name, message, "check the exported outputs"
+                )
+            view = self.builder.settle(output, output.origin)
+            if not is_range(view.index):
+                refuse(
+                    UNSUPPORTED_STRUCTURE,
+                    output.origin,
+                    "the output's values stand in another order than the last layer computes them",
+                    "remove the transpose at the end of the network",
+                )
+        except RefusalError as refusal:
+            if refusal.diagnostic is not None:
+                self.problems.append(refusal.diagnostic)
+            return None
+        shape = self.builder.shape(view.node)
+        long = tuple(n for n in view.shape if n > 1)
+        node = view.node
+        if len(long) < 2 and len(shape) > 1:  # one value per class
+            node = self.builder.reshape(node, long or (1,), output.origin)
+        return ann.AnnGraph(name=name, nodes=tuple(self.builder.nodes.values()), output=node)

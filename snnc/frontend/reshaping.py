@@ -1,0 +1,252 @@
+"""Operators that only move values about: they change index maps and add no operation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from snnc.diagnostics import UNSUPPORTED_STRUCTURE
+from snnc.frontend.call import Call
+from snnc.frontend.simplify import Constant
+from snnc.frontend.views import PADDED, Index, View
+from snnc.ir import ann
+
+FLOATS = (1, 10, 11, 16)
+"""Tensor types float, float16, double and bfloat16."""
+
+
+def identity(call: Call) -> View:
+    """Read Identity."""
+    return call.view()
+
+
+def dropout(call: Call) -> View:
+    """Read Dropout, which does nothing at inference."""
+    call.only_output()
+    if call.has(2) and np.asarray(call.constant(2, "training mode")).any():
+        call.refuse("it is in training mode", "export the model in evaluation mode")
+    return call.view()
+
+
+def cast(call: Call) -> View:
+    """Read Cast to a float type."""
+    if call.integer("to", 1) not in FLOATS:
+        call.refuse("it rounds activations to integers", "remove the cast: activations must stay floats")
+    return call.view()
+
+
+def shape(call: Call) -> Constant:
+    """Read Shape, known at batch size 1."""
+    sizes = call.view().shape
+    start, end = call.integer("start", 0), call.integer("end", len(sizes))
+    return np.array(sizes[start:end], np.int64)
+
+
+def size(call: Call) -> Constant:
+    """Read Size, known at batch size 1."""
+    return np.array(call.view().index.size, np.int64)
+
+
+def reshape(call: Call) -> View:
+    """Read Reshape."""
+    view = call.view()
+    wanted = list(call.sizes("shape", 1, 5) or ())
+    if not call.integer("allowzero", 0):
+        for axis, n in enumerate(wanted):
+            if n == 0 and axis >= len(view.shape):
+                call.refuse(f"the shape {tuple(wanted)} copies an axis that is not there", "export again")
+            wanted[axis] = n or view.shape[axis]
+    if wanted.count(-1) > 1 or min(wanted, default=1) < -1:
+        call.refuse(f"the shape {tuple(wanted)} is ambiguous", "export again")
+    batch = call.batch or 1
+    if (
+        wanted
+        and wanted[0] == batch > 1
+        and -1 not in wanted
+        and math.prod(wanted) == batch * view.index.size
+    ):
+        wanted[0] = 1  # the file spells out its own batch size, which has been set to 1
+    elif wanted and wanted[0] == batch > 1 and -1 in wanted:
+        wanted[0] = 1
+    return call.reshaped(view, tuple(wanted))
+
+
+def flatten(call: Call) -> View:
+    """Read Flatten."""
+    view = call.view()
+    axis = call.integer("axis", 1)
+    axis = axis if axis == len(view.shape) else call.axis(axis, len(view.shape))
+    return call.reshaped(view, (math.prod(view.shape[:axis]), math.prod(view.shape[axis:])))
+
+
+def transpose(call: Call) -> View:
+    """Read Transpose."""
+    view = call.view()
+    order = call.integers("perm") or tuple(reversed(range(len(view.shape))))
+    if sorted(order) != list(range(len(view.shape))):
+        call.refuse(f"the order {order} does not fit the rank {len(view.shape)}", "export again")
+    return call.same_node(view, view.index.transpose(order))
+
+
+def squeeze(call: Call) -> View:
+    """Read Squeeze."""
+    view = call.view()
+    axes = call.sizes("axes", 1, 13)
+    if axes is None:
+        first = 0 if call.batch == 1 else 1  # a free batch is not of length 1
+        axes = tuple(axis for axis, n in enumerate(view.shape) if n == 1 and axis >= first)
+    gone = call.axes(axes, len(view.shape))
+    if any(view.shape[axis] != 1 for axis in gone):
+        call.refuse(f"the axes {axes} of the shape {view.shape} are longer than 1", "export again")
+    return call.reshaped(view, tuple(n for axis, n in enumerate(view.shape) if axis not in gone))
+
+
+def unsqueeze(call: Call) -> View:
+    """Read Unsqueeze."""
+    view = call.view()
+    axes = call.sizes("axes", 1, 13) or ()
+    rank = len(view.shape) + len(axes)
+    new = call.axes(axes, rank)
+    if len(set(new)) < len(new):
+        call.refuse(f"the axes {axes} repeat", "export again")
+    old = iter(view.shape)
+    return call.reshaped(view, tuple(1 if axis in new else next(old) for axis in range(rank)))
+
+
+def expand(call: Call) -> View:
+    """Read Expand that adds axes of length 1 only."""
+    view = call.view()
+    wanted = call.sizes("shape", 1, 8) or ()
+    try:
+        result = np.broadcast_shapes(view.shape, wanted)
+    except ValueError:
+        call.refuse(f"{view.shape} cannot be expanded to {wanted}", "export again")
+    if math.prod(result) != view.index.size:
+        call.refuse("it repeats activations", "let the following operation broadcast instead")
+    return call.reshaped(view, result)
+
+
+def slice_(call: Call) -> View:
+    """Read Slice."""
+    view = call.view()
+    starts, ends = call.sizes("starts", 1, 10) or (), call.sizes("ends", 2, 10) or ()
+    axes = call.sizes("axes", 3, 10) or tuple(range(len(starts)))
+    steps = (call.sizes("steps", 4, 10) if call.opset >= 10 else None) or (1,) * len(starts)
+    if not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps:
+        call.refuse("starts, ends, axes and steps do not fit together", "export again")
+    cut = [slice(None)] * len(view.shape)
+    for axis, start, end, step in zip(call.axes(axes, len(cut)), starts, ends, steps, strict=True):
+        n = view.shape[axis]
+        # Backwards, an end before the first element means "to the front", which Python writes as None.
+        stop = None if step < 0 and end < -n else end
+        cut[axis] = slice(start, stop, step)
+    return _part(call, view, view.index[tuple(cut)])
+
+
+def gather(call: Call) -> View:
+    """Read Gather with constant indices."""
+    view = call.view()
+    indices = np.asarray(call.constant(1, "index"))
+    axis = call.axis(call.integer("axis", 0), len(view.shape))
+    if indices.size and (indices.min() < -view.shape[axis] or indices.max() >= view.shape[axis]):
+        call.refuse(f"an index lies outside the {view.shape[axis]} positions of axis {axis}", "export again")
+    return _part(call, view, np.take(view.index, indices, axis=axis))
+
+
+def split(call: Call) -> tuple[View, ...]:
+    """Read Split."""
+    view = call.view()
+    axis = call.axis(call.integer("axis", 0), len(view.shape))
+    n, parts = view.shape[axis], len(call.proto.output)
+    sizes = call.sizes("split", 1, 13)
+    if sizes is None:
+        each = -(-n // parts)
+        sizes = (*(each,) * (parts - 1), n - each * (parts - 1))
+    if sum(sizes) != n or len(sizes) != parts or min(sizes) < 1:
+        call.refuse(f"the parts {sizes} do not fit {n} positions", "export again")
+    pieces = np.split(view.index, np.cumsum(sizes)[:-1], axis=axis)
+    return tuple(call.same_node(view, piece) for piece in pieces)
+
+
+def pad(call: Call) -> View:
+    """Read Pad with zeros; negative pads cut."""
+    view = call.view()
+    rank = len(view.shape)
+    mode = call.attribute("mode") or "constant"
+    value = call.number("value", 0)
+    if call.opset >= 11 and call.has(2):
+        value = float(np.ravel(call.constant(2, "padding value"))[0])
+    pads = call.sizes("pads", 1, 11) or ()
+    axes = (call.sizes("axes", 3, 18) if call.opset >= 18 else None) or tuple(range(rank))
+    if len(pads) != 2 * len(axes):
+        call.refuse(f"{len(pads)} pads do not fit {len(axes)} axes", "export again")
+    if not any(pads):
+        return view
+    if mode != "constant" or value != 0:
+        what = mode if mode != "constant" else f"{value:g}"
+        call.refuse(f"pads with {what!r} instead of zeros", "pad with zeros, and fine-tune")
+    widths = [(0, 0)] * rank
+    for position, axis in enumerate(call.axes(axes, rank)):
+        widths[axis] = (pads[position], pads[position + len(axes)])
+    if widths[0] != (0, 0) and view.shape[0] == 1:
+        call.refuse("pads the batch", "pad height, width or channels only")
+    index = view.index[
+        tuple(slice(max(-b, 0), n - max(-a, 0)) for n, (b, a) in zip(view.shape, widths, strict=True))
+    ]
+    grown = [(max(b, 0), max(a, 0)) for b, a in widths]
+    return _part(call, view, np.pad(index, grown, constant_values=PADDED))
+
+
+def concat(call: Call) -> View:
+    """Read Concat of activations, and of zeros, which pad."""
+    views = [value for value in call.operands if isinstance(value, View)]
+    rank = len(views[0].shape)
+    axis = call.axis(call.integer("axis", 1), rank)
+    for value in call.operands:
+        if value is not None and not isinstance(value, View) and np.any(value):
+            call.refuse("joins activations with constants other than zero", "remove the constant part")
+    if len(views) > 1:
+        views = [call.builder.settle(view, call.origin) for view in views]
+        if len({call.builder.shape(view.node)[1:] for view in views}) > 1:
+            flat = [call.builder.flat(view) for view in views]
+            views = [
+                View(node, order.reshape(view.shape), view.origin)
+                for view, (node, order) in zip(views, flat, strict=True)
+            ]
+    offsets = np.cumsum([0, *(math.prod(call.builder.shape(view.node)) for view in views)])
+    parts = []
+    remaining = iter(zip(views, offsets, strict=False))
+    for value in call.operands:
+        if isinstance(value, View):
+            view, offset = next(remaining)
+            parts.append(np.where(view.index == PADDED, PADDED, view.index + offset))
+        elif value is not None:
+            parts.append(np.full(np.shape(value), PADDED, np.int64))
+    try:
+        index = np.concatenate(parts, axis=axis)
+    except ValueError:
+        call.refuse(f"the shapes {[part.shape for part in parts]} do not fit", "export again")
+    if len(views) == 1:
+        return call.same_node(views[0], index)
+    shapes = [call.builder.shape(view.node) for view in views]
+    node = call.builder.emit(
+        ann.Concat(
+            name=call.name,
+            inputs=tuple(view.node for view in views),
+            shape=(sum(s[0] for s in shapes), *shapes[0][1:]),
+            origin=call.origin,
+        )
+    )
+    return View(node, index, call.origin)
+
+
+def _part(call: Call, view: View, index: Index) -> View:
+    """Return a part of a tensor.
+
+    Raises:
+        RefusalError: nothing is left of it.
+    """
+    if not index.size:
+        call.refuse("nothing is left of its input", "export again", UNSUPPORTED_STRUCTURE)
+    return call.same_node(view, index)
