@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from snnc.artefact import Artefact, Metadata
 from snnc.backends import load_simulator
 from snnc.calibration import Calibration
 from snnc.diagnostics import Diagnostic
-from snnc.errors import InternalError, UsageError
+from snnc.errors import InputError, InternalError, UsageError
 from snnc.frontend import read_onnx
 from snnc.ir.snn import SnnGraph
+from snnc.models import PREFIX, resolve
+from snnc.overlap import row_hashes
 from snnc.passes import PASSES, PRESETS
 from snnc.pipeline import (
     AnyPass,
@@ -102,7 +104,7 @@ def convert(
     """Convert a trained network.
 
     Args:
-        model: path of an ONNX file.
+        model: path of an ONNX file, or ``zoo:NAME``.
         calibration: unlabelled rows of training data, (n, *input shape): raw where ``preprocessing``
             is given, else as the network takes them. 500 to 1,000 are enough.
         options: how to convert.
@@ -115,11 +117,14 @@ def convert(
         InputError: the file or the rows are damaged or do not fit.
     """
     passes = options.passes()
-    source = read_onnx(Path(model))
+    named = str(model)
+    source = read_onnx(resolve(named).path if named.startswith(PREFIX) else Path(model))
     rows = np.asarray(calibration)
+    if rows.dtype.kind not in "buif":
+        raise InputError(f"the calibration rows are {rows.dtype}; give an array of numbers")
     if preprocessing is not None:
-        rows = preprocessing.apply(rows)
-    prepared = Calibration(source.layout.to_canonical(rows), options.threads)
+        rows = preprocessing.apply(rows, source.layout.source_shape)
+    prepared = Calibration(source.layout.to_canonical(rows).astype(np.float32), options.threads)
     context = Context(
         calibration=prepared,
         timesteps=options.timesteps,
@@ -142,11 +147,15 @@ def convert(
         records=tuple(record.as_dict() for record in records),
         preprocessing=None if preprocessing is None else preprocessing.as_dict(),
         input_layout=source.layout.as_dict(),
-        source_path=str(model),
+        source_path=named,
         source_sha256=source.sha256,
         calibration={"rows": len(prepared), "sha256": prepared.sha256, "seed": options.seed},
     )
-    return Conversion(Artefact(graph, metadata), records, tuple(context.diagnostics))
+    artefact = Artefact(graph, metadata)
+    # With these, an evaluation can tell that it is given rows that were calibrated on.
+    seen = {**metadata.calibration, "row_hashes": row_hashes(artefact.encode(np.asarray(calibration)))}
+    artefact = replace(artefact, metadata=replace(metadata, calibration=seen))
+    return Conversion(artefact, records, tuple(context.diagnostics))
 
 
 def compile_model(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from snnc.errors import InputError
-from snnc.ir.graph import FloatArray, NumberArray
+from snnc.ir.graph import FloatArray, NumberArray, Shape
 
 KEYS = ("divide", "mean", "std", "layout", "transpose_hw")
 
@@ -33,16 +34,28 @@ class Preprocessing:
     layout: str = "NCHW"
     transpose_hw: bool = False
 
-    def apply(self, x: NumberArray) -> FloatArray:
+    def apply(self, x: NumberArray, shape: Shape | None = None) -> FloatArray:
         """Prepare raw rows, channels last: (n, height, width) or (n, height, width, channels).
 
         Rows of another rank, such as feature vectors, are scaled and keep their shape.
+
+        Args:
+            x: (n, ...) rows.
+            shape: of one row as the network takes it, if known: rows are flattened for a network of
+                features, and axes of size 1 are added or left out.
 
         Raises:
             InputError: the channels do not fit mean and standard deviation.
         """
         if x.dtype.kind not in "uif":
             raise InputError(f"rows of type {x.dtype} cannot be preprocessed; give numbers")
+        prepared = self._prepare(x)
+        if shape is None or prod(prepared.shape[1:]) != prod(shape):
+            return prepared
+        same_axes = _without_ones(prepared.shape[1:]) == _without_ones(shape)
+        return prepared.reshape(len(prepared), *shape) if same_axes or len(shape) == 1 else prepared
+
+    def _prepare(self, x: NumberArray) -> FloatArray:
         scaled = x.astype(np.float32) / np.float32(self.divide)
         if scaled.ndim not in (3, 4):
             return (scaled - np.float32(self.mean[0])) / np.float32(self.std[0])
@@ -112,6 +125,10 @@ class Preprocessing:
                 f"the preprocessing {path} must be a JSON object with the keys {', '.join(KEYS)}"
             )
         return cls.from_dict(values)
+
+
+def _without_ones(shape: Shape) -> Shape:
+    return tuple(size for size in shape if size != 1)
 
 
 def _numbers(value: Any) -> tuple[float, ...]:
