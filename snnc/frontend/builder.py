@@ -41,7 +41,7 @@ def finite(values: Constant, origin: str, what: str) -> FloatArray:
     Raises:
         RefusalError: it holds NaN, infinity, or no numbers at all.
     """
-    if values.dtype.kind not in "fiub":
+    if values.dtype.kind not in "fiub" and values.dtype.name != "bfloat16":
         refuse(UNSUPPORTED_ATTRIBUTE, origin, f"the {what} has the type {values.dtype}", "export as float32")
     with np.errstate(over="ignore"):
         result = np.asarray(values, np.float32)

@@ -96,12 +96,12 @@ def gemm(call: Call) -> View:
     if weight.ndim != 2 or len(view.shape) != 2:
         call.refuse(f"{view.shape} and {weight.shape} are not two matrices", "export the model again")
     weight = (weight if call.integer("transB", 0) else weight.T) * np.float32(call.number("alpha", 1))
-    bias = np.zeros(len(weight), np.float32)
+    bias: FloatArray = np.zeros(len(weight), np.float32)
     if call.has(2):
         constant = call.weights(2, "bias")
         if constant.size not in (1, len(weight)) or constant.shape[:-1] not in ((), (1,)):
             call.refuse(f"the bias {constant.shape} is not one value per output", "use one bias per output")
-        bias = bias + constant.ravel() * np.float32(call.number("beta", 1))
+        bias += constant.ravel() * np.float32(call.number("beta", 1))
     return _along(call, view, 1, weight, bias)
 
 
@@ -217,7 +217,9 @@ def batch_normalisation(call: Call) -> View:
     view = call.view()
     names = ("scale", "shift", "mean", "variance")
     vectors = tuple(call.weights(position + 1, name) for position, name in enumerate(names))
-    channels = view.shape[1] if len(view.shape) > 1 else view.shape[0]
+    if len(view.shape) < 2:
+        call.refuse(f"its input of shape {view.shape} has no channels", "export the model again")
+    channels = view.shape[1]
     if any(vector.shape != (channels,) for vector in vectors):
         call.refuse(f"its vectors do not fit {channels} channels", "export the model again")
     along = (channels, *(1,) * (len(view.shape) - 2))

@@ -105,18 +105,24 @@ def _signature(model: onnx.ModelProto, problems: list[Diagnostic]) -> Signature 
     inputs, outputs = model.graph.input, model.graph.output
     for values, what in ((inputs, "inputs"), (outputs, "outputs")):
         if len(values) != 1:
-            names = ", ".join(repr(value.name) for value in values) or "none"
+            listed = ", ".join(repr(value.name) for value in values) or "none"
             cure = "cut the graph with onnx.utils.extract_model to one input and one output"
             problems.append(
-                Diagnostic(SEVERAL_INPUTS, f"the model has {len(values)} {what}: {names}", "", cure)
+                Diagnostic(SEVERAL_INPUTS, f"the model has {len(values)} {what}: {listed}", "", cure)
             )
     if not inputs or not outputs or any(problem.code is OPSET for problem in problems):
         return None
     tensor = inputs[0].type.tensor_type
-    sizes = [d.dim_value if d.HasField("dim_value") else 0 for d in tensor.shape.dim]
-    names = [d.dim_param or (str(d.dim_value) if d.HasField("dim_value") else "?") for d in tensor.shape.dim]
+    dims = tensor.shape.dim
+    sizes = [d.dim_value if d.HasField("dim_value") else 0 for d in dims]
+    if not _is_numeric(tensor.elem_type):
+        cure = "cut the graph with onnx.utils.extract_model behind what reads it"
+        message = "the input is no tensor of numbers"
+        problems.append(Diagnostic(UNSUPPORTED_STRUCTURE, message, inputs[0].name, cure))
+        return None
     if len(sizes) < 2 or min(sizes[1:]) < 1:
-        message = f"the input has the shape ({', '.join(names)}): all sizes but the batch must be known"
+        shown = ", ".join(d.dim_param or (str(d.dim_value) if d.HasField("dim_value") else "?") for d in dims)
+        message = f"the input has the shape ({shown}): all sizes but the batch must be known"
         cure = "export the model with fixed height and width; only the batch may be free"
         problems.append(Diagnostic(DYNAMIC_SHAPE, message, inputs[0].name, cure))
         return None
@@ -128,6 +134,12 @@ def _signature(model: onnx.ModelProto, problems: list[Diagnostic]) -> Signature 
         output_name=outputs[0].name,
         opset=opset,
     )
+
+
+def _is_numeric(element: int) -> bool:
+    if element in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING):
+        return False
+    return helper.tensor_dtype_to_np_dtype(element).kind in "fiuV"  # V: bfloat16
 
 
 def _unsupported(nodes: Iterable[onnx.NodeProto]) -> list[Diagnostic]:

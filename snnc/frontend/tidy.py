@@ -34,6 +34,7 @@ def _merge_one(graph: ann.AnnGraph) -> ann.AnnGraph | None:
             continue
         first = graph[second.inputs[0]]
         shared = len(graph.consumers[first.name]) > 1
+        together: ann.AnnNode | None
         if isinstance(first, ann.Pad) and isinstance(second, ann.Convolution):
             together = _pad_into(first, second)  # other readers of the padded image keep it
         elif shared or first.name == graph.output:

@@ -138,6 +138,12 @@ def find_cut(index: Index, shape: Shape) -> Cut | None:
             axes[position] = padded.pop()
     if padded:
         return None
-    start, stop, step = zip(*progressions, strict=True)
-    before, after = zip(*(pads[axis] if axis >= 0 else (0, 0) for axis in axes), strict=True)
-    return Cut(start, stop, step, before, after, tuple(axes))
+    around = [pads[axis] if axis >= 0 else (0, 0) for axis in axes]
+    return Cut(
+        start=tuple(start for start, _, _ in progressions),
+        stop=tuple(stop for _, stop, _ in progressions),
+        step=tuple(step for _, _, step in progressions),
+        before=tuple(before for before, _ in around),
+        after=tuple(after for _, after in around),
+        axes=tuple(axes),
+    )
