@@ -1,0 +1,86 @@
+"""A converted network together with how it was made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+
+from snnc.artefact.metadata import Metadata, attach
+from snnc.artefact.writer import build_model
+from snnc.errors import InputError, NonFiniteError
+from snnc.ir.graph import FloatArray, IntArray, NumberArray
+from snnc.ir.layout import InputLayout
+from snnc.ir.snn import Encode, SnnGraph
+from snnc.preprocessing import Preprocessing
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Artefact:
+    """A spiking network and how it was made.
+
+    Attributes:
+        graph: the network.
+        metadata: how it was made, and what its input means.
+    """
+
+    graph: SnnGraph
+    metadata: Metadata = field(default_factory=Metadata)
+
+    def model(self, *, states: bool = False) -> onnx.ModelProto:
+        """Return the network as an ONNX model that any runtime runs.
+
+        Args:
+            states: whether to add the outputs ``N`` and ``v`` of every population after ``y``.
+
+        Raises:
+            TargetError: the network's integers are too large for float32 convolutions.
+        """
+        model = build_model(self.graph, states=states)
+        attach(model, self.graph, self.metadata)
+        return model
+
+    def encode(self, x: NumberArray) -> IntArray:
+        """Quantise a batch, which is the last that happens to it in floats.
+
+        Args:
+            x: (batch, ...): raw rows where the artefact holds a preprocessing, else as the source
+                network takes them.
+
+        Returns:
+            ``q``, (batch, *input shape) int32, for a simulator.
+
+        Raises:
+            InputError: shape or type does not fit, or a value is not finite.
+        """
+        node = self.graph.of_type(Encode)[0]
+        rows = self.canonical(x)
+        if node.gain is not None and node.offset is not None:
+            axes = (-1, *(1,) * (len(node.shape) - 1))
+            rows = rows * node.gain.reshape(axes) + node.offset.reshape(axes)
+        scaled = np.rint(rows / np.float32(node.scale))
+        q: IntArray = np.clip(scaled, -node.limit, node.limit).astype(np.int32)
+        return q
+
+    def canonical(self, x: NumberArray) -> FloatArray:
+        """Bring a batch into the form of the model's input ``x``: float32, channels first.
+
+        Args:
+            x: as in :meth:`encode`.
+
+        Raises:
+            InputError: shape or type does not fit, or a value is not finite.
+        """
+        if x.dtype.kind not in "buif":
+            raise InputError(f"the input has the type {x.dtype}; give numbers")
+        shape = self.graph.of_type(Encode)[0].shape
+        layout = InputLayout.plain(shape, shape)
+        if self.metadata.input_layout is not None:
+            layout = InputLayout.from_dict(self.metadata.input_layout)
+        if self.metadata.preprocessing is not None:
+            x = Preprocessing.from_dict(self.metadata.preprocessing).apply(x, layout.source_shape)
+        rows: FloatArray = layout.to_canonical(x).astype(np.float32)
+        if not np.isfinite(rows).all():
+            raise NonFiniteError("the input holds NaN or infinity; check the preprocessing")
+        return rows

@@ -1,0 +1,202 @@
+"""Artefacts on disk: complete or not at all when written, checked in every part when read."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import numpy_helper
+from onnx.external_data_helper import set_external_data, uses_external_data
+
+from snnc.artefact.artefact import Artefact
+from snnc.artefact.metadata import (
+    HASH,
+    PREFIX,
+    SCHEMA,
+    SCHEMA_VERSION,
+    content_hash,
+    forget_data,
+    properties_of,
+    read_metadata,
+    read_settings,
+)
+from snnc.artefact.reader import read_nodes
+from snnc.errors import ArtefactError, InputError, VerificationError
+from snnc.ir.snn import Readout, SnnGraph
+
+EXTERNAL_ABOVE = 2**30
+"""Weights of more bytes go to a file of their own: an ONNX file cannot exceed 2 GiB."""
+
+LARGEST_FILE = 2**31
+FIRST_BYTE = b"\x08"
+"""Every ONNX file that states its version first, as snnc's do, begins with the tag of that field."""
+
+PAGE = 4096
+WORTH_A_PAGE = 1024
+
+
+def save(artefact: Artefact, path: str | os.PathLike[str], *, external_above: int = EXTERNAL_ABOVE) -> None:
+    """Write an artefact. The same artefact always gives the same bytes.
+
+    Args:
+        artefact: the network and how it was made.
+        path: the file, by custom ``NAME.snn.onnx``; it is replaced if it exists.
+        external_above: beyond this many bytes of weights, these go to ``PATH.data`` beside the file.
+
+    Raises:
+        InputError: the file cannot be written; then nothing has changed.
+        TargetError: the network's integers are too large for float32 convolutions.
+    """
+    write_model(artefact.model(), Path(path), external_above)
+
+
+def write_model(model: onnx.ModelProto, path: Path, external_above: int = EXTERNAL_ABOVE) -> None:
+    """Write a model; see :func:`save`. Where weights go to another file, ``model`` loses them.
+
+    Raises:
+        InputError: the file cannot be written; then nothing has changed.
+    """
+    if weight_bytes(model) > external_above:
+        with replacing(path.with_name(f"{path.name}.data")) as stream:
+            _move_weights(model, stream, f"{path.name}.data")
+    with replacing(path) as stream:
+        stream.write(model.SerializeToString(deterministic=True))
+
+
+def load(path: str | os.PathLike[str]) -> Artefact:
+    """Read an artefact.
+
+    Raises:
+        InputError: there is no such file, or it cannot be read.
+        ArtefactError: the file is damaged, altered, foreign, made by a newer snnc, or reads weights
+            from outside its folder.
+    """
+    path = Path(path)
+    model = _parse(path, _content(path))
+    properties = properties_of(model)
+    if SCHEMA not in properties:
+        raise ArtefactError(f"{path}: an ONNX model, but no artefact of snnc; make one with `snnc convert`")
+    try:
+        schema = int(properties[SCHEMA])
+    except ValueError:
+        raise ArtefactError(f"{path}: damaged, its schema version is no number; convert again") from None
+    if schema > SCHEMA_VERSION:
+        maker = properties.get(PREFIX + "snnc_version", "of unknown version").strip('"')
+        raise ArtefactError(
+            f"{path}: made by a newer snnc: {maker}, schema {schema}, and this one reads up to schema "
+            f"{SCHEMA_VERSION}; upgrade snnc"
+        )
+    _fetch_weights(model, path)
+    if content_hash(model) != properties.get(HASH):
+        raise ArtefactError(
+            f"{path}: damaged or altered, its content does not fit its SHA-256; convert again"
+        )
+    try:
+        nodes = read_nodes(model)
+        default = next(tensor for tensor in model.graph.initializer if tensor.name == "T")
+        graph = SnnGraph(
+            name=model.graph.name,
+            nodes=nodes,
+            output=next(node.name for node in nodes if isinstance(node, Readout)),
+            timesteps=int(numpy_helper.to_array(default)),
+            **read_settings(properties),
+        )
+        graph.verify()
+        return Artefact(graph, read_metadata(properties))
+    except (KeyError, IndexError, StopIteration, TypeError, ValueError, VerificationError) as error:
+        raise ArtefactError(f"{path}: not of the form that snnc writes ({error}); convert again") from error
+
+
+def weight_bytes(model: onnx.ModelProto) -> int:
+    """Return the size of a model's parameters."""
+    return sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that takes its name, and the place of an older one, only once it is complete.
+
+    Raises:
+        InputError: it cannot be written; an older file is left as it was.
+    """
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: cannot be written, it is no regular file; name another output")
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        with temporary.open("xb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); name another output") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _content(path: Path) -> bytes:
+    """Return the bytes of a file that may be an ONNX model."""
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: no regular file; give an artefact, NAME.snn.onnx")
+        size = path.stat().st_size
+        if size == 0:
+            raise ArtefactError(f"{path}: the file is empty; convert again")
+        with path.open("rb") as stream:
+            if size >= LARGEST_FILE or stream.read(1) != FIRST_BYTE:
+                raise ArtefactError(f"{path}: no ONNX file; give an artefact, NAME.snn.onnx")
+            return FIRST_BYTE + stream.read()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+
+
+def _parse(path: Path, content: bytes) -> onnx.ModelProto:
+    try:
+        return onnx.load_model_from_string(content)
+    except DecodeError:
+        raise ArtefactError(f"{path}: truncated, or no ONNX file at all; copy or convert it again") from None
+
+
+def _move_weights(model: onnx.ModelProto, stream: BinaryIO, location: str) -> None:
+    """Move the large parameters of a model into another file."""
+    for tensor in model.graph.initializer:
+        length = len(tensor.raw_data)
+        if length < WORTH_A_PAGE:
+            continue
+        stream.write(b"\0" * (-stream.tell() % PAGE))
+        set_external_data(tensor, location, offset=stream.tell(), length=length)
+        stream.write(tensor.raw_data)
+        tensor.ClearField("raw_data")
+
+
+def _fetch_weights(model: onnx.ModelProto, path: Path) -> None:
+    """Bring parameters that lie in other files into the model; those files must lie in its folder."""
+    folder = Path(os.path.realpath(path.parent))
+    for tensor in model.graph.initializer:
+        if not uses_external_data(tensor):
+            continue
+        info = {entry.key: entry.value for entry in tensor.external_data}
+        location = info.get("location", "")
+        where = Path(os.path.realpath(folder / location))
+        if not where.is_relative_to(folder):
+            raise ArtefactError(
+                f"{path}: refused, its weights {tensor.name!r} lie in {location!r}, outside its folder"
+            )
+        try:
+            with where.open("rb") as stream:
+                stream.seek(int(info["offset"]))
+                values = stream.read(int(info["length"]))
+        except (OSError, KeyError, ValueError) as error:
+            raise ArtefactError(
+                f"{path}: its weights in {location!r} cannot be read ({error}); keep both files together"
+            ) from error
+        forget_data(tensor)
+        tensor.raw_data = values

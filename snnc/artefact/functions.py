@@ -1,0 +1,322 @@
+"""The ONNX local functions of the spiking operations: one for each node type, or for each kind of neuron.
+
+A call holds what the node of the intermediate representation holds: parameters as inputs, settings
+as attributes. So the network can be read back from the calls alone.
+
+All values between functions have one element type, the *carrier*: int32 in an integer network,
+float32 before quantisation. Convolutions, products and sums over windows compute in float32, which
+holds integers exactly up to 2^24. Where more is needed (see :mod:`snnc.artefact.precision`), the
+input is split into *digits* of some radix ``r``, ``x = d_0 + r d_1 + r^2 d_2 ...`` with
+``0 <= d_i < r`` but for the last, signed one; each digit goes through the operation by itself, and
+the results are put together in int32.
+
+Maxima compute in float64, which holds every int32, and padding never wins. Integer division rounds
+toward minus infinity as ``(m - Mod(m, Theta)) / Theta``, because ``Div`` truncates.
+
+In the barrier schedule only final counts flow from population to population, so the functions work
+on counts and run once: ``N = clip(floor(v / Theta), 0, C)`` is what T steps of firing amount to.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from functools import cache
+from string import Template
+from typing import assert_never
+
+from onnx import FunctionProto, TensorProto, parser
+
+from snnc.ir.snn import IntegrateFire, Schedule
+
+DOMAIN = "snnc"
+DOMAIN_VERSION = 1
+OPSET = 18
+
+DIGITS = (1, 2, 3, 4)
+"""Numbers of digits that the operations of :data:`BY_DIGITS` have a function for."""
+
+
+class Carrier(IntEnum):
+    """Element type of all values between functions."""
+
+    INTEGER = TensorProto.INT32
+    FLOAT = TensorProto.FLOAT
+
+
+_HEADER = f'<domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>'
+_SLIDE = "strides: ints = @strides, pads: ints = @pads, dilations: ints = @dilations"
+_MAX_POOL = f"MaxPool<kernel_shape: ints = @kernel_shape, {_SLIDE}>"
+
+_ENCODE = """<scale, limit> (x$parameters) => (q) {
+    scale64 = Constant<value: tensor = @scale>()
+    scale32 = Cast<to = 1>(scale64)
+    whole = Constant<value_int: int = @limit>()
+    high = Cast<to = 1>(whole)
+    low = Neg(high)
+    $normalise
+    divided = Div(normalised, scale32)
+    rounded = Round(divided)
+    clipped = Clip(rounded, low, high)
+    q = Cast<to = $carrier>(clipped)
+}"""
+
+_PLAIN = {
+    "Encode": Template(_ENCODE).safe_substitute(parameters="", normalise="normalised = Identity(x)"),
+    "EncodeNormalised": Template(_ENCODE).safe_substitute(
+        parameters=", gain, offset",
+        normalise="scaled = Mul(x, gain)\n    normalised = Add(scaled, offset)",
+    ),
+    "ChannelWeight": """(s, weight) => (current) {
+    w = Cast<to = $carrier>(weight)
+    current = Mul(s, w)
+}""",
+    "CurrentMaxPool": f"""<kernel_shape, strides, pads, dilations> (current) => (highest) {{
+    exact = Cast<to = 11>(current)
+    maximum = {_MAX_POOL}(exact)
+    highest = Cast<to = $carrier>(maximum)
+}}""",
+    "Reshape": """<shape> (x) => (y) {
+    sizes = Constant<value_ints: ints = @shape>()
+    y = Reshape(x, sizes)
+}""",
+    "Pad": """<pads> (x) => (y) {
+    added = Constant<value_ints: ints = @pads>()
+    y = Pad(x, added)
+}""",
+    "Slice": """<start, stop, step> (x) => (y) {
+    starts = Constant<value_ints: ints = @start>()
+    ends = Constant<value_ints: ints = @stop>()
+    steps = Constant<value_ints: ints = @step>()
+    y = Slice(x, starts, ends, , steps)
+}""",
+    "Readout": """<scale> (current, total) => (new_total) {
+    new_total = Add(total, current)
+}""",
+    "Rest": """<shape> (values, batch) => (state) {
+    sample = Constant<value_ints: ints = @shape>()
+    sizes = Concat<axis = 0>(batch, sample)
+    typed = Cast<to = $carrier>(values)
+    state = Expand(typed, sizes)
+}""",
+    "Present": """(value, times) => (presented) {
+    typed = Cast<to = $carrier>(value)
+    presented = Mul(typed, times)
+}""",
+}
+
+_COUNT_MAX_POOL = {
+    Schedule.SYNCHRONOUS: f"""<kernel_shape, strides, pads, dilations>
+    (s, N, highest) => (y, new_N, new_highest) {{
+    new_N = Add(N, s)
+    exact = Cast<to = 11>(new_N)
+    maximum = {_MAX_POOL}(exact)
+    new_highest = Cast<to = $carrier>(maximum)
+    y = Sub(new_highest, highest)
+}}""",
+    Schedule.BARRIER: f"""<kernel_shape, strides, pads, dilations> (N) => (highest) {{
+    exact = Cast<to = 11>(N)
+    maximum = {_MAX_POOL}(exact)
+    highest = Cast<to = $carrier>(maximum)
+}}""",
+}
+
+BY_DIGITS = {
+    "Convolution": (
+        "strides, pads, dilations, group",
+        ", weight",
+        "w = Cast<to = 1>(weight)",
+        f"Conv<{_SLIDE}, group: int = @group>",
+    ),
+    "Linear": ("", ", weight", "w = Cast<to = 1>(weight)", "Gemm<transB = 1>"),
+    "SumPool": (
+        "kernel_shape, strides, pads, dilations, group",
+        "",
+        # A depthwise convolution with ones: the average would round.
+        """channels = Constant<value_int: int = @group>()
+    single = Constant<value_ints = [1]>()
+    vector = Reshape(channels, single)
+    kernel = Constant<value_ints: ints = @kernel_shape>()
+    sizes = Concat<axis = 0>(vector, single, kernel)
+    w = ConstantOfShape<value = float[1] {1}>(sizes)""",
+        f"Conv<{_SLIDE}, group: int = @group>",
+    ),
+}
+"""Operations in float32: attributes, further inputs, preparation of the weight ``w``, the operator."""
+
+
+class Neurons(IntEnum):
+    """The kinds of population that have a function of their own."""
+
+    LIMITED = 0
+    NEGATIVE = 1
+    GRADED = 2
+    MEMORYLESS = 3
+
+    @classmethod
+    def of(cls, node: IntegrateFire) -> Neurons:
+        """Return the kind of a population."""
+        if not node.neuron.memory:
+            return cls.MEMORYLESS
+        if node.neuron.limit is None:
+            return cls.GRADED
+        return cls.LIMITED if node.negative_threshold is None else cls.NEGATIVE
+
+    @property
+    def function(self) -> str:
+        """Name of the function."""
+        return "IntegrateFire" if self is Neurons.LIMITED else f"IntegrateFire{self.name.capitalize()}"
+
+
+def by_digits(operation: str, digits: int) -> str:
+    """Return the name of an operation's function for a number of digits."""
+    return operation if digits == 1 else f"{operation}Of{digits}Digits"
+
+
+@cache
+def texts(schedule: Schedule, carrier: Carrier) -> dict[str, str]:
+    """Return every function by name, in ONNX's text form, without its header."""
+    found = dict(_PLAIN)
+    found["CountMaxPool"] = _COUNT_MAX_POOL[schedule]
+    for operation in BY_DIGITS:
+        for digits in DIGITS:
+            found[by_digits(operation, digits)] = _digit_text(operation, digits)
+    for kind in Neurons:
+        neuron = _steps_text if schedule is Schedule.SYNCHRONOUS else _barrier_text
+        found[kind.function] = neuron(kind, carrier)
+    return {name: Template(text).substitute(carrier=carrier.value) for name, text in found.items()}
+
+
+def function(name: str, schedule: Schedule, carrier: Carrier) -> FunctionProto:
+    """Return one function."""
+    text = texts(schedule, carrier)[name]
+    return parser.parse_function(f"{_HEADER} {name} {text}")
+
+
+def _digit_text(operation: str, digits: int) -> str:
+    """Return the function that splits its input into ``digits``, the lowest first."""
+    attributes, inputs, weight, operator = BY_DIGITS[operation]
+    lines = [weight]
+    if digits > 1:
+        attributes = f"{attributes}, radix".removeprefix(", ")
+        lines += ["whole = Constant<value_int: int = @radix>()", "r = Cast<to = $carrier>(whole)"]
+    rest = "x"
+    for i in range(digits - 1):
+        lines += [f"d{i} = Mod({rest}, r)", f"above{i} = Sub({rest}, d{i})", f"x{i + 1} = Div(above{i}, r)"]
+        rest = f"x{i + 1}"
+    parts = [*(f"d{i}" for i in range(digits - 1)), rest]
+    for i, part in enumerate(parts):
+        result = "y" if digits == 1 else f"c{i}"
+        lines += [
+            f"f{i} = Cast<to = 1>({part})",
+            f"g{i} = {operator}(f{i}, w)",
+            f"{result} = Cast<to = $carrier>(g{i})",
+        ]
+    total = f"c{digits - 1}"
+    for i in reversed(range(digits - 1)):
+        result = f"sum{i}" if i else "y"
+        lines += [f"shifted{i} = Mul({total}, r)", f"{result} = Add(shifted{i}, c{i})"]
+        total = result
+    head = f"<{attributes}> " if attributes else ""
+    return _text(f"{head}(x{inputs}) => (y)", lines)
+
+
+def _steps_text(kind: Neurons, carrier: Carrier) -> str:
+    """Return the function of one population in one step."""
+    lines = [
+        "theta = Cast<to = $carrier>(threshold)",
+        "steady = Cast<to = $carrier>(bias)",
+        "driven = Add(v, current)",
+        "m = Add(driven, steady)",
+        *_divide(carrier),
+        *_settings(kind),
+    ]
+    wanted = "floored"
+    if kind is Neurons.NEGATIVE:
+        wanted = "willing"
+        lines += [
+            "typed = Cast<to = $carrier>(negative_threshold)",
+            "lowest = Neg(typed)",
+            "backwards = Less(floored, zero)",
+            "below = Less(m, lowest)",
+            "above = Not(below)",
+            "quiet = And(backwards, above)",
+            "willing = Where(quiet, zero, floored)",
+        ]
+    match kind:
+        case Neurons.LIMITED | Neurons.NEGATIVE:
+            lines += [
+                "C = Mul(T, M)",
+                "room = Sub(C, N)",
+                "high = Min(room, limit)",
+                "sent = Min(N, limit)",
+                "low = Neg(sent)",
+            ]
+        case Neurons.GRADED:
+            lines += ["C = Mul(T, M)", "high = Sub(C, N)", "low = Neg(N)"]
+        case Neurons.MEMORYLESS:
+            lines += ["high = Identity(limit)", "low = Identity(zero)"]
+        case _:
+            assert_never(kind)
+    lines += [
+        f"raised = Max({wanted}, low)",
+        "s = Min(raised, high)",
+        "spent = Mul(s, theta)",
+        "new_v = Sub(m, spent)",
+        "new_N = Add(N, s)",
+    ]
+    return _text(f"{_signature(kind)}, T, v, N) => (s, new_v, new_N)", lines)
+
+
+def _barrier_text(kind: Neurons, carrier: Carrier) -> str:
+    """Return the function of one population from the whole of its input to its final count."""
+    lines = [
+        "theta = Cast<to = $carrier>(threshold)",
+        "steady = Cast<to = $carrier>(bias)",
+        "biases = Mul(steady, T)",
+        "charged = Add(v, biases)",
+        "m = Add(charged, current)",
+        *_divide(carrier),
+        *_settings(kind),
+        "C = Mul(T, limit)" if kind is Neurons.MEMORYLESS else "C = Mul(T, M)",
+        "raised = Max(floored, zero)",
+        "N = Min(raised, C)",
+        "spent = Mul(N, theta)",
+        "new_v = Sub(m, spent)",
+    ]
+    return _text(f"{_signature(kind)}, T, v) => (N, new_v)", lines)
+
+
+def _signature(kind: Neurons) -> str:
+    """Return the attributes and the parameters that a population is read back from."""
+    attributes = "levels, code, unit" if kind is Neurons.GRADED else "levels, spikes_per_step, code, unit"
+    negative = ", negative_threshold" if kind is Neurons.NEGATIVE else ""
+    return f"<{attributes}> (current, threshold, bias{negative}"
+
+
+def _settings(kind: Neurons) -> list[str]:
+    """Return the lines that make ``zero``, ``M`` and, where there is one, ``limit`` from the attributes."""
+    lines = [
+        "whole_zero = Constant<value_int = 0>()",
+        "zero = Cast<to = $carrier>(whole_zero)",
+        "levels = Constant<value_int: int = @levels>()",
+        "M = Cast<to = $carrier>(levels)",
+    ]
+    if kind is not Neurons.GRADED:
+        lines += [
+            "spikes = Constant<value_int: int = @spikes_per_step>()",
+            "most = Mul(levels, spikes)",
+            "limit = Cast<to = $carrier>(most)",
+        ]
+    return lines
+
+
+def _divide(carrier: Carrier) -> list[str]:
+    """Return the lines for ``floored = floor(m / theta)``."""
+    if carrier is Carrier.FLOAT:
+        return ["quotient = Div(m, theta)", "floored = Floor(quotient)"]
+    return ["remainder = Mod(m, theta)", "multiple = Sub(m, remainder)", "floored = Div(multiple, theta)"]
+
+
+def _text(signature: str, lines: list[str]) -> str:
+    body = "\n    ".join(lines)
+    return f"{signature} {{\n    {body}\n}}"

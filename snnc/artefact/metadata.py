@@ -1,0 +1,126 @@
+"""What an artefact knows beside its network, as properties of the ONNX model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import onnx
+from onnx import TensorProto, helper
+
+from snnc import __version__
+from snnc.ir.snn import Schedule, SnnGraph
+
+SCHEMA_VERSION = 1
+"""Raised whenever older versions of snnc would misread a file."""
+
+PREFIX = "snnc."
+SCHEMA, HASH = PREFIX + "schema_version", PREFIX + "sha256"
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """How a spiking network was made, and what its input and answers mean. All values are JSON.
+
+    Attributes:
+        snnc_version: version of snnc that made it.
+        pipeline: text form of all passes with their options.
+        preset: name of the preset, empty for a pipeline of the user's own.
+        records: what each pass did.
+        preprocessing: from raw rows to what the source network takes; ``None`` if there was none.
+        input_layout: from there to the channels-first input; ``None`` if it takes that already.
+        source_path: where the source network was.
+        source_sha256: hash of its file.
+        calibration: ``rows`` and ``sha256`` of the calibration data, and ``seed``.
+        classes: names of the classes, in order; empty if unknown.
+        schema_version: version of the form of the file.
+    """
+
+    snnc_version: str = __version__
+    pipeline: str = ""
+    preset: str = ""
+    records: tuple[Json, ...] = ()
+    preprocessing: Json | None = None
+    input_layout: Json | None = None
+    source_path: str = ""
+    source_sha256: str = ""
+    calibration: Json = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    schema_version: int = SCHEMA_VERSION
+
+
+def attach(model: onnx.ModelProto, graph: SnnGraph, metadata: Metadata) -> None:
+    """Write metadata, the settings of the whole network and the hash into a model."""
+    properties = {entry.name: getattr(metadata, entry.name) for entry in fields(metadata)}
+    properties |= {
+        "settle_steps": graph.settle_steps,
+        "schedule": graph.schedule.value,
+        "max_timesteps": graph.max_timesteps,
+    }
+    texts = {
+        PREFIX + key: json.dumps(value, sort_keys=True, ensure_ascii=False)
+        for key, value in properties.items()
+    }
+    helper.set_model_props(model, texts)
+    model.metadata_props.add(key=HASH, value=content_hash(model))
+
+
+def properties_of(model: onnx.ModelProto) -> dict[str, str]:
+    """Return the properties of a model that are snnc's, as text."""
+    return {entry.key: entry.value for entry in model.metadata_props if entry.key.startswith(PREFIX)}
+
+
+def read_metadata(properties: Mapping[str, str]) -> Metadata:
+    """Return the metadata among a model's properties.
+
+    Raises:
+        KeyError, ValueError: something is missing.
+    """
+    values: dict[str, Any] = {
+        entry.name: json.loads(properties[PREFIX + entry.name]) for entry in fields(Metadata)
+    }
+    values["records"], values["classes"] = tuple(values["records"]), tuple(values["classes"])
+    return Metadata(**values)
+
+
+def read_settings(properties: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings of the whole network among a model's properties.
+
+    Raises:
+        KeyError, ValueError: something is missing.
+    """
+    return {
+        "settle_steps": int(properties[PREFIX + "settle_steps"]),
+        "schedule": Schedule(json.loads(properties[PREFIX + "schedule"])),
+        "max_timesteps": int(properties[PREFIX + "max_timesteps"]),
+    }
+
+
+def content_hash(model: onnx.ModelProto) -> str:
+    """Return the SHA-256 of all that a model holds, wherever its weights are stored.
+
+    The property that holds the hash itself does not count.
+    """
+    rest = onnx.ModelProto()
+    rest.CopyFrom(model)
+    for entry in [entry for entry in rest.metadata_props if entry.key == HASH]:
+        rest.metadata_props.remove(entry)
+    digest = hashlib.sha256()
+    for tensor in rest.graph.initializer:
+        digest.update(f"{tensor.name}\0{len(tensor.raw_data)}\0".encode())
+        digest.update(tensor.raw_data)
+        forget_data(tensor)
+    digest.update(rest.SerializeToString(deterministic=True))
+    return digest.hexdigest()
+
+
+def forget_data(tensor: TensorProto) -> None:
+    """Drop the values of a tensor and where they lie; name, type and sizes stay."""
+    tensor.ClearField("raw_data")
+    tensor.ClearField("data_location")
+    tensor.ClearField("external_data")

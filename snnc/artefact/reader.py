@@ -1,0 +1,175 @@
+"""A spiking network read back from its ONNX model: each node of the network is one call of a function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import GraphProto, NodeProto, helper, numpy_helper
+
+from snnc.artefact.draft import OWNER
+from snnc.artefact.functions import Neurons
+from snnc.artefact.writer import ORDER, ORIGIN
+from snnc.ir.geometry import Window
+from snnc.ir.graph import FloatArray, NumberArray, Shape
+from snnc.ir.snn import (
+    ChannelWeight,
+    Code,
+    Concat,
+    Convolution,
+    CountMaxPool,
+    CurrentMaxPool,
+    Encode,
+    IntegrateFire,
+    Linear,
+    Neuron,
+    Pad,
+    Readout,
+    Reshape,
+    Slice,
+    SnnNode,
+    SumPool,
+)
+
+
+def read_nodes(model: onnx.ModelProto) -> tuple[SnnNode, ...]:
+    """Return the nodes of the network that :func:`snnc.artefact.writer.build_model` wrote, in its order.
+
+    Raises:
+        KeyError, IndexError, TypeError, ValueError: the model is not of that form.
+    """
+    reader = _Reader()
+    reader.arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    reader.read(model.graph)
+    return tuple(reader.found[place] for place in sorted(reader.found))
+
+
+class _Reader:
+    """Walks the model and the body of its loop.
+
+    Attributes:
+        arrays: parameters by tensor.
+        sources: names of the network's nodes whose values a tensor sums.
+        starts: parameters that states start from, by the node that they belong to.
+        shapes: declared shapes of one sample, by tensor.
+        found: nodes by their place in the network.
+    """
+
+    def __init__(self) -> None:
+        self.arrays: dict[str, NumberArray] = {}
+        self.sources: dict[str, tuple[str, ...]] = {}
+        self.starts: dict[str, NumberArray] = {}
+        self.shapes: dict[str, Shape] = {}
+        self.found: dict[int, SnnNode] = {}
+
+    def read(self, graph: GraphProto) -> None:
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            self.shapes[value.name] = tuple(size.dim_value for size in value.type.tensor_type.shape.dim)[1:]
+        for node in graph.node:
+            self.read_node(node)
+
+    def read_node(self, node: NodeProto) -> None:
+        metadata = {entry.key: entry.value for entry in node.metadata_props}
+        if ORDER in metadata:
+            self.found[int(metadata[ORDER])] = self.network_node(node, metadata[ORIGIN])
+            self.sources[node.output[0]] = (node.name,)
+        elif OWNER in metadata:
+            self.starts[metadata[OWNER]] = self.arrays[node.input[0]].reshape(-1)
+        elif node.op_type == "Loop":
+            self.read(node.attribute[0].g)
+        elif node.op_type == "Present" and node.input[0] in self.arrays:
+            self.arrays[node.output[0]] = self.arrays[node.input[0]]
+        elif node.op_type == "Present":
+            self.sources[node.output[0]] = self.sources[node.input[0]]
+        elif node.op_type == "Add" and node.input[0] in self.sources:
+            self.sources[node.output[0]] = self.sources[node.input[0]] + self.sources[node.input[1]]
+
+    def network_node(self, node: NodeProto, origin: str) -> SnnNode:
+        """Return the node of the network that an ONNX node stands for."""
+        operation = node.op_type.partition("Of")[0]
+        parameters = [self.arrays[name] for name in node.input[1:] if name in self.arrays]
+        settings: dict[str, Any] = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        read = node.input if operation == "Concat" else node.input[:1]
+        common: dict[str, Any] = {
+            "name": node.name,
+            "inputs": tuple(source for name in read for source in self.sources.get(name, ())),
+            "shape": self.shapes[node.output[0]],
+            "origin": origin,
+        }
+        match operation:
+            case "Encode" | "EncodeNormalised":
+                gain, offset = map(floats, parameters) if parameters else (None, None)
+                return Encode(
+                    **common,
+                    scale=number(settings["scale"]),
+                    limit=settings["limit"],
+                    gain=gain,
+                    offset=offset,
+                )
+            case "Convolution":
+                window = window_of(settings, parameters[0].shape[2:])
+                return Convolution(**common, weight=parameters[0], window=window, groups=settings["group"])
+            case "Linear":
+                return Linear(**common, weight=parameters[0])
+            case "ChannelWeight":
+                return ChannelWeight(**common, weight=parameters[0].reshape(-1))
+            case "SumPool":
+                return SumPool(**common, window=window_of(settings, settings["kernel_shape"]))
+            case "CountMaxPool":
+                return CountMaxPool(**common, window=window_of(settings, settings["kernel_shape"]))
+            case "CurrentMaxPool":
+                return CurrentMaxPool(**common, window=window_of(settings, settings["kernel_shape"]))
+            case "Concat":
+                return Concat(**common)
+            case "Reshape":
+                return Reshape(**common)
+            case "Pad":
+                rank = len(common["shape"]) + 1
+                before, after = settings["pads"][1:rank], settings["pads"][rank + 1 :]
+                return Pad(**common, before=tuple(before), after=tuple(after))
+            case "Slice":
+                start, stop, step = (tuple(settings[key][1:]) for key in ("start", "stop", "step"))
+                return Slice(**common, start=start, stop=stop, step=step)
+            case "Readout":
+                return Readout(**common, bias=self.starts[node.name], scale=number(settings["scale"]))
+            case _:
+                kind = next(kind for kind in Neurons if kind.function == operation)
+                return self.population(common, kind, parameters, settings)
+
+    def population(
+        self, common: dict[str, Any], kind: Neurons, parameters: list[NumberArray], settings: dict[str, Any]
+    ) -> IntegrateFire:
+        """Return a population."""
+        threshold, bias, *low = (values.reshape(-1) for values in parameters)
+        return IntegrateFire(
+            **common,
+            threshold=threshold,
+            bias=bias,
+            v_init=self.starts[common["name"]],
+            unit=np.array(settings["unit"], np.float32),
+            neuron=Neuron(
+                levels=settings["levels"],
+                spikes_per_step=settings.get("spikes_per_step"),
+                memory=kind is not Neurons.MEMORYLESS,
+                code=Code(settings["code"].decode()),
+            ),
+            negative_threshold=low[0] if low else None,
+        )
+
+
+def window_of(settings: dict[str, Any], kernel: Shape) -> Window:
+    """Return the window that ONNX attributes describe."""
+    strides, pads, dilations = (tuple(settings[key]) for key in ("strides", "pads", "dilations"))
+    height, width = kernel
+    return Window((height, width), strides, pads, dilations)
+
+
+def floats(values: NumberArray) -> FloatArray:
+    """Return float32 numbers, one per channel."""
+    return values.reshape(-1).astype(np.float32)
+
+
+def number(tensor: onnx.TensorProto) -> float:
+    """Return the number that a tensor attribute holds."""
+    return float(numpy_helper.to_array(tensor))

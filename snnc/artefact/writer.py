@@ -1,0 +1,278 @@
+"""A spiking network as an ONNX model.
+
+A synchronous network becomes a ``Loop`` over T + K steps. What is constant in time, the analogue
+first layer, is computed before it. The loop carries the potential and the count of every population,
+the counts and the last maximum of every pooling of counts, and the accumulated read-out. A barrier
+network needs no loop: it is one pass over counts.
+
+The model's inputs are ``x`` (batch, *shape) float32 and ``T``, a scalar int64 whose default is the
+network's own; its output is ``y`` (batch, classes) int32, the accumulated read-out (float32 before
+quantisation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from snnc.artefact import functions
+from snnc.artefact.draft import Attributes, Draft, Scope
+from snnc.artefact.functions import Carrier, Neurons
+from snnc.artefact.precision import node_digits
+from snnc.errors import InternalError
+from snnc.ir.geometry import Window
+from snnc.ir.graph import NumberArray
+from snnc.ir.snn import (
+    ChannelWeight,
+    Concat,
+    Convolution,
+    CountMaxPool,
+    CurrentMaxPool,
+    Encode,
+    IntegrateFire,
+    Linear,
+    Pad,
+    Readout,
+    Reshape,
+    Schedule,
+    Slice,
+    SnnGraph,
+    SnnNode,
+    SumPool,
+    constant_nodes,
+)
+
+ORDER, ORIGIN = "snnc.order", "snnc.origin"
+"""Metadata of a node: its place in the network's own order, and the source's node that it came from."""
+
+END = 2**63 - 1
+
+
+def build_model(graph: SnnGraph, *, states: bool = False, encoded: bool = False) -> onnx.ModelProto:
+    """Return the network as an ONNX model.
+
+    Args:
+        graph: the network, verified.
+        states: whether to add the outputs ``N`` int32 and ``v`` of every population, (batch, *shape),
+            in the network's order after ``y``.
+        encoded: whether the input is the quantised ``q`` in place of ``x``: int32, or float32 before
+            quantisation.
+
+    Raises:
+        TargetError: the network's integers are too large for float32 convolutions.
+    """
+    return _Writer(graph, encoded).model(states)
+
+
+class _Writer:
+    """Writes the nodes of one network into a draft."""
+
+    def __init__(self, graph: SnnGraph, encoded: bool) -> None:
+        self.graph = graph
+        self.encoded = encoded
+        self.looped = graph.schedule is Schedule.SYNCHRONOUS
+        carrier = Carrier.INTEGER if graph.integer else Carrier.FLOAT
+        self.draft = Draft(graph.schedule, carrier, ("q" if encoded else "x", "T"), "y")
+        self.constant = constant_nodes(graph)
+        self.digits = node_digits(graph)
+        self.order = {node.name: str(index) for index, node in enumerate(graph)}
+        self.tensors: dict[str, str] = {}  # the value of each node
+        self.finals: dict[str, tuple[str, str]] = {}  # N and v of each population
+
+    def model(self, states: bool) -> onnx.ModelProto:
+        for node in self.graph:
+            self.write(node)
+        if self.looped:
+            self.draft.close_loop(self.graph.settle_steps)
+        encode = self.graph.of_type(Encode)[0]
+        x, steps = self.draft.inputs
+        element = self.draft.carrier if self.encoded else TensorProto.FLOAT
+        limit = f", at most {self.graph.max_timesteps}" if self.graph.max_timesteps else ""
+        inputs = [
+            self.draft.value(x, encode.shape, element),
+            helper.make_tensor_value_info(steps, TensorProto.INT64, [], f"number of steps{limit}"),
+        ]
+        outputs = [self.draft.value(self.draft.output, self.graph[self.graph.output].shape)]
+        for node in self.graph.of_type(IntegrateFire) if states else ():
+            count, v = self.finals[node.name]
+            whole = self.draft.name(f"{node.name}.N as int32")
+            self.draft.outside.nodes.append(helper.make_node("Cast", [count], [whole], to=TensorProto.INT32))
+            outputs.append(self.draft.value(whole, node.shape, TensorProto.INT32))
+            outputs.append(self.draft.value(v, node.shape))
+        return self.draft.model(self.graph.name, inputs, outputs, self.graph.timesteps)
+
+    def write(self, node: SnnNode) -> None:
+        match node:
+            case Encode():
+                self.encode(node)
+            case IntegrateFire():
+                self.integrate_fire(node)
+            case Readout():
+                self.readout(node)
+            case CountMaxPool() if self.looped:
+                self.count_max_pool(node)
+            case Concat():
+                self.concat(node)
+            case _:
+                self.stateless(node)
+
+    def stateless(self, node: SnnNode) -> None:
+        self.declare(node)
+        kind = type(node).__name__
+        match node:
+            case Convolution():
+                weight = self.draft.parameter(f"{node.name}.weight", node.weight)
+                self.sum_of_products(node, [weight], slide(node.window) | {"group": node.groups})
+            case Linear():
+                self.sum_of_products(node, [self.draft.parameter(f"{node.name}.weight", node.weight)], {})
+            case SumPool():
+                self.sum_of_products(node, [], pool(node.window) | {"group": node.channels})
+            case ChannelWeight():
+                self.call(node, kind, [self.per_channel(node, "weight", node.weight)], {})
+            case CurrentMaxPool() | CountMaxPool():
+                self.call(node, kind, [], pool(node.window))
+            case Reshape():
+                self.call(node, kind, [], {"shape": (0, *node.shape)})
+            case Pad():
+                self.call(node, kind, [], {"pads": (0, *node.before, 0, *node.after)})
+            case Slice():
+                start, stop, step = (0, *node.start), (END, *node.stop), (1, *node.step)
+                self.call(node, kind, [], {"start": start, "stop": stop, "step": step})
+            case _:
+                raise InternalError(f"no ONNX function for {kind} {node.name!r}")
+
+    def sum_of_products(self, node: SnnNode, parameters: list[str], attributes: Attributes) -> None:
+        """Write what float32 computes, splitting its input into digits where that is needed."""
+        digits, radix = self.digits[node.name]
+        if radix:
+            attributes = attributes | {"radix": radix}
+        self.call(node, functions.by_digits(type(node).__name__, digits), parameters, attributes)
+
+    def encode(self, node: Encode) -> None:
+        if self.encoded:
+            self.tensors[node.name] = self.draft.inputs[0]
+            return
+        self.declare(node)
+        parameters = [
+            self.per_channel(node, role, values)
+            for role, values in (("gain", node.gain), ("offset", node.offset))
+            if values is not None
+        ]
+        function = "EncodeNormalised" if parameters else "Encode"
+        self.call(node, function, parameters, {"scale": float64(node.scale), "limit": node.limit})
+
+    def integrate_fire(self, node: IntegrateFire) -> None:
+        function = Neurons.of(node).function
+        attributes: Attributes = {"levels": node.neuron.levels}
+        if node.neuron.spikes_per_step is not None:
+            attributes["spikes_per_step"] = node.neuron.spikes_per_step
+        attributes |= {"code": node.neuron.code.value, "unit": [float(u) for u in node.unit]}
+        bias = self.per_channel(node, "bias", node.bias)
+        if self.looped:
+            bias = self.draft.in_a_step(bias, self.graph.settle_steps)
+        parameters = [self.per_channel(node, "threshold", node.threshold), bias]
+        if node.negative_threshold is not None:
+            parameters.append(self.per_channel(node, "negative_threshold", node.negative_threshold))
+        parameters.append(self.draft.times)
+        v_init = self.per_channel(node, "v_init", node.v_init)
+        rest = self.draft.rest(v_init, node.shape, f"{node.name}.v(0)", node.name)
+        self.declare(node)
+        if not self.looped:
+            final = self.draft.name(f"{node.name}.v")
+            self.finals[node.name] = (self.tensors[node.name], final)
+            self.call(node, function, [*parameters, rest], attributes, [final])
+            return
+        v = self.draft.carry(rest, node.shape, f"{node.name}.v")
+        silence = self.draft.silence(node.shape, f"{node.name}.N(0)")
+        count = self.draft.carry(silence, node.shape, f"{node.name}.N")
+        self.finals[node.name] = (count.final, v.final)
+        self.call(node, function, [*parameters, v.before, count.before], attributes, [v.after, count.after])
+
+    def count_max_pool(self, node: CountMaxPool) -> None:
+        shape = self.graph[node.inputs[0]].shape
+        silence = self.draft.silence(shape, f"{node.name}.N(0)")
+        count = self.draft.carry(silence, shape, f"{node.name}.N")
+        silence = self.draft.silence(node.shape, f"{node.name}.highest(0)")
+        highest = self.draft.carry(silence, node.shape, f"{node.name}.highest")
+        self.declare(node)
+        states = [count.before, highest.before]
+        self.call(node, "CountMaxPool", states, pool(node.window), [count.after, highest.after])
+
+    def readout(self, node: Readout) -> None:
+        """Write the accumulation, which begins at T times the bias."""
+        bias = self.draft.over_the_run(self.per_channel(node, "bias", node.bias))
+        total = self.draft.rest(bias, node.shape, f"{node.name}.total(0)", node.name)
+        self.tensors[node.name] = self.draft.output
+        if self.looped:
+            state = self.draft.carry(total, node.shape, f"{node.name}.total", final=self.draft.output)
+            total, self.tensors[node.name] = state.before, state.after
+        self.call(node, "Readout", [total], {"scale": float64(node.scale)})
+
+    def concat(self, node: Concat) -> None:
+        """Write ONNX's own operator: a function has a fixed number of inputs."""
+        read = [self.read(name, node) for name in node.inputs]
+        self.declare(node)
+        joined = helper.make_node("Concat", read, [self.tensors[node.name]], axis=1)
+        self.mark(joined, node)
+        self.scope(node).nodes.append(joined)
+
+    def declare(self, node: SnnNode) -> None:
+        """Name the value of ``node`` and state its shape."""
+        self.tensors[node.name] = self.draft.name(node.name)
+        self.scope(node).values.append(self.draft.value(self.tensors[node.name], node.shape))
+
+    def call(
+        self,
+        node: SnnNode,
+        function: str,
+        parameters: Sequence[str],
+        attributes: Attributes,
+        states: Sequence[str] = (),
+    ) -> None:
+        """Write the call that stands for ``node``. Its first input is the sum of all that ``node`` reads."""
+        scope = self.scope(node)
+        read = [self.read(name, node) for name in node.inputs] or [self.draft.inputs[0]]
+        total = self.draft.sum(scope, read, f"{node.name}.current")
+        outputs = [self.tensors[node.name], *states]
+        self.mark(self.draft.call(scope, function, [total, *parameters], outputs, attributes), node)
+
+    def mark(self, onnx_node: NodeProto, node: SnnNode) -> None:
+        """Say which node of the network an ONNX node stands for."""
+        onnx_node.name = node.name
+        helper.set_metadata_props(onnx_node, {ORDER: self.order[node.name], ORIGIN: node.origin})
+
+    def scope(self, node: SnnNode) -> Scope:
+        """Return where a node is computed: once, or in every step."""
+        return self.draft.inside if self.looped and node.name not in self.constant else self.draft.outside
+
+    def read(self, name: str, reader: SnnNode) -> str:
+        """Return the value of the node ``name`` as ``reader`` sees it."""
+        tensor = self.tensors[name]
+        if name not in self.constant or reader.name in self.constant:
+            return tensor
+        if self.looped:
+            return self.draft.in_a_step(tensor, self.graph.settle_steps)
+        return self.draft.over_the_run(tensor)
+
+    def per_channel(self, node: SnnNode, role: str, values: NumberArray) -> str:
+        """Store one number per channel so that it broadcasts over a batch."""
+        shaped = values.reshape(-1, *(1,) * (len(node.shape) - 1))
+        return self.draft.parameter(f"{node.name}.{role}", shaped)
+
+
+def slide(window: Window) -> Attributes:
+    """Return how a window moves, as ONNX attributes."""
+    return {"strides": window.strides, "pads": window.pads, "dilations": window.dilations}
+
+
+def pool(window: Window) -> Attributes:
+    """Return a window that has no weight to tell its size, as ONNX attributes."""
+    return {"kernel_shape": window.kernel, **slide(window)}
+
+
+def float64(value: float) -> TensorProto:
+    """Return a number at full length: ONNX's float attributes have 32 bits."""
+    return numpy_helper.from_array(np.asarray(value, np.float64), "value")
