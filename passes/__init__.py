@@ -27,7 +27,12 @@ PASSES: dict[str, Callable[[], type[AnyPass]]] = {
     "clip-activations": _loader("clip_activations", "ClipActivations"),
     "lower": _loader("lower", "Lower"),
     "dual-threshold": _loader("dual_threshold", "DualThreshold"),
+    "graded": _loader("graded", "Graded"),
+    "multi-threshold": _loader("multi_threshold", "MultiThreshold"),
+    "set-schedule": _loader("set_schedule", "SetSchedule"),
+    "fine-skip": _loader("fine_skip", "FineSkip"),
     "init-membrane": _loader("init_membrane", "InitMembrane"),
+    "compensate": _loader("compensate", "Compensate"),
     "quantise-weights": _loader("quantise_weights", "QuantiseWeights"),
 }
 """Pass name -> loader of its class."""
@@ -48,15 +53,42 @@ class Preset:
     pipeline: str
 
 
-_FRONT = "fold-batchnorm,exact-max-pool,rectify-linear,clip-activations,lower"
+_FRONT = "fold-batchnorm,exact-max-pool,rectify-linear"
+_BACK = "set-schedule,init-membrane,compensate,quantise-weights"
 
 PRESETS: dict[str, Preset] = {
     preset.name: preset
     for preset in (
         Preset(
             "balanced",
-            "signed spikes, up to two a step: the best accuracy at few steps without wider payloads",
-            f"{_FRONT},dual-threshold{{spikes-per-step=2}},init-membrane,quantise-weights",
+            "signed unary spikes, up to two a step, every error compensated",
+            f"{_FRONT},clip-activations,lower,dual-threshold{{spikes-per-step=2}},{_BACK}",
+        ),
+        Preset(
+            "fast",
+            "converts in seconds: the same neurons with closed-form thresholds, and nothing fitted",
+            f"{_FRONT},clip-activations,lower,dual-threshold{{spikes-per-step=2}},"
+            "set-schedule,init-membrane,quantise-weights",
+        ),
+        Preset(
+            "binary-only",
+            "plain integrate-and-fire neurons: unsigned binary spikes, at most one a step",
+            f"{_FRONT},clip-activations,lower,{_BACK}",
+        ),
+        Preset(
+            "graded",
+            "no unevenness at all: spikes of as many levels as the potential holds, fine identity branches",
+            f"{_FRONT},clip-activations,lower,graded,fine-skip,{_BACK}",
+        ),
+        Preset(
+            "one-step",
+            "near the source's accuracy in a single step: four binary-weighted thresholds, 15 levels",
+            f"{_FRONT},clip-activations{{levels=15}},lower,multi-threshold,{_BACK}",
+        ),
+        Preset(
+            "paper",
+            "clipping, dual thresholds and membrane initialisation of error compensation learning, no more",
+            f"{_FRONT},clip-activations{{granularity=layer}},lower,dual-threshold,init-membrane,quantise-weights",
         ),
     )
 }

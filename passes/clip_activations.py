@@ -81,7 +81,7 @@ class ClipActivations:
             node.name: self._threshold(node, samples[node.name], self.levels * context.timesteps)
             for node in tracked
         }
-        return graph.map(Relu, lambda node: node.with_(threshold=chosen[node.name]))
+        return graph.map(Relu, lambda node: node.with_(threshold=chosen[node.name], levels=self.levels))
 
     def _threshold(self, node: Relu, sample: ActivationSample, levels: int) -> FloatArray:
         values, maximum = sample.values, sample.maximum

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -59,24 +59,14 @@ Value = Spikes | Current
 
 @dataclass(frozen=True, slots=True)
 class Lower:
-    """Lower a clipped ANN graph to the spiking dialect, still in float32.
-
-    Attributes:
-        levels: M, the levels that one spike carries; as in ``clip-activations``.
-    """
+    """Lower a clipped ANN graph to the spiking dialect, still in float32."""
 
     name: ClassVar[str] = "lower"
-    levels: int = 1
-
-    def __post_init__(self) -> None:
-        """Refuse options that make no spikes."""
-        if self.levels < 1:
-            raise UsageError(f"levels must be at least 1, not {self.levels}")
 
     def run(self, graph: ann.AnnGraph, context: Context, /) -> snn.SnnGraph:
         """Return the spiking network."""
         largest = float(np.abs(_encoded(graph, context.calibration.rows)).max())
-        return _Lowering(graph, self.levels, largest).result(context.timesteps)
+        return _Lowering(graph, largest).result(context.timesteps)
 
 
 def _encoded(graph: ann.AnnGraph, rows: FloatArray) -> FloatArray:
@@ -97,9 +87,8 @@ def _input_affine(graph: ann.AnnGraph) -> ann.ChannelAffine | None:
 class _Lowering:
     """One walk over the ANN graph."""
 
-    def __init__(self, graph: ann.AnnGraph, levels: int, largest_input: float) -> None:
+    def __init__(self, graph: ann.AnnGraph, largest_input: float) -> None:
         self.graph = graph
-        self.levels = levels
         self.largest_input = largest_input if largest_input > 0 else 1.0
         self.nodes: list[snn.SnnNode] = []
         self.emitted: set[str] = set()
@@ -266,11 +255,14 @@ class _Lowering:
         threshold = node.threshold if node.threshold is not None else node.ceiling
         if threshold is None:
             raise UsageError(f"{node.name!r} has no threshold: put `clip-activations` before `lower`")
-        # A dead channel keeps any positive threshold: quantisation folds it to a constant.
-        largest = float(threshold.max())
-        floor = np.float32(largest * 1e-6 if largest > 0 else 1.0)
-        unit = (np.maximum(threshold, floor) / np.float32(self.levels)).astype(np.float32)
         shift = np.zeros(node.channels, np.float32) if node.shift is None else node.shift
+        dead = threshold <= 0
+        if dead.any():
+            current = self.silence(current, dead)
+            shift = np.where(dead, 0, shift).astype(np.float32)
+            # Any positive threshold will do; the layer's largest gives the tamest integers.
+            threshold = np.where(dead, threshold.max() if threshold.max() > 0 else 1, threshold)
+        unit = (threshold / np.float32(node.levels)).astype(np.float32)
         self.append(
             snn.IntegrateFire(
                 name=node.name,
@@ -281,10 +273,24 @@ class _Lowering:
                 bias=current.bias + shift,
                 v_init=np.zeros_like(unit),
                 unit=unit,
-                neuron=snn.Neuron(levels=self.levels, memory=False),
+                neuron=snn.Neuron(levels=node.levels, memory=False),
             )
         )
         return Spikes(node.name, unit, shift)
+
+    def silence(self, current: Current, dead: np.ndarray) -> Current:
+        """Fold channels that are never active to the constant zero: no weight, no bias."""
+        present = {node.name for node in self.nodes}
+        if any(chain[0].name in present for chain in current.terms):
+            return current  # other populations read this current
+        terms = []
+        for chain in current.terms:
+            first = chain[0]
+            if isinstance(first, snn.Weighted):
+                mask = ~dead.reshape(-1, *(1,) * (first.weight.ndim - 1))
+                first = first.with_(weight=np.where(mask, first.weight, np.float32(0)))
+            terms.append((first, *chain[1:]))
+        return Current(tuple(terms), np.where(dead, np.float32(0), current.bias))
 
     def emit(self, current: Current) -> tuple[str, ...]:
         """Write the terms of a current down, each node once."""
@@ -326,12 +332,13 @@ def _reshaped(values: FloatArray, before: tuple[int, ...], node: ann.AnnNode) ->
     if (spread != spread[:, :1]).any():
         raise _unsupported(
             node,
-            "a vector with one unit per feature cannot fold back into a map; use clip-activations{granularity=layer}",
+            "a vector with one unit per feature cannot fold back into a map; "
+            "use clip-activations{granularity=layer}",
         )
     return np.ascontiguousarray(spread[:, 0])
 
 
-def _place(node: ann.AnnNode, *inputs: str | int) -> dict[str, object]:
+def _place(node: ann.AnnNode, *inputs: str | int) -> dict[str, Any]:
     """Return name, inputs, shape and origin of the spiking node that stands for ``node``."""
     names = tuple(name for name in inputs if isinstance(name, str))
     index = next((i for i in inputs if isinstance(i, int)), 0)

@@ -31,8 +31,8 @@ class QuantiseWeights:
             found = overflow(quantised, quantised.timesteps)
             name, bound = found or (quantised.output, 0)
             raise TargetError(
-                f"the potentials of {name!r} could reach {bound} in {quantised.timesteps} steps, beyond int32; "
-                f"use at most T = {proved}"
+                f"the potentials of {name!r} could reach {bound} in {quantised.timesteps} steps, "
+                f"beyond int32; use at most T = {proved}"
             )
         context.findings["max-timesteps"] = proved
         if quantised.max_timesteps == proved:

@@ -16,6 +16,9 @@ from snnc.ir import ann
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
 
+FEED = "in:"
+"""Name of the fed tensor, which no node of a network has."""
+
 CHUNK = 32
 """Rows per call. Fixed, so that results do not depend on the number of threads."""
 
@@ -46,7 +49,7 @@ class AnnSession:
         slices = [slice(start, start + CHUNK) for start in range(0, len(x), CHUNK)]
 
         def run(rows: slice) -> dict[str, FloatArray]:
-            values = self._session.run(None, {"x": np.ascontiguousarray(x[rows], np.float32)})
+            values = self._session.run(None, {FEED: np.ascontiguousarray(x[rows], np.float32)})
             return dict(zip(self._names, values, strict=True))
 
         with ThreadPoolExecutor(self._threads) as pool:
@@ -84,7 +87,7 @@ def to_onnx(graph: ann.AnnGraph, names: Sequence[str]) -> onnx.ModelProto:
         helper.make_graph(
             writer.nodes,
             "ann",
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", *first.shape])],
+            [helper.make_tensor_value_info(FEED, TensorProto.FLOAT, ["batch", *first.shape])],
             outputs,
             writer.constants,
         ),
@@ -117,7 +120,7 @@ class _Writer:
         read, out = list(node.inputs), node.name
         match node:
             case ann.Input():
-                self.node("Identity", ["x"], out)
+                self.node("Identity", [FEED], out)
             case ann.Convolution():
                 weight = self.constant(node.weight, f"{out}:weight")
                 bias = self.constant(node.bias, f"{out}:bias")

@@ -155,8 +155,9 @@ class Calibration:
                 found.append(
                     Diagnostic(
                         LOOKS_UNNORMALISED,
-                        f"the source network's mean confidence on the calibration rows is {confidence:.0%}, with "
-                        f"{answers} of {classes} classes ever chosen; they look wrongly normalised",
+                        f"the source network's mean confidence on the calibration rows is "
+                        f"{confidence:.0%}, with {answers} of {classes} classes ever chosen; they look "
+                        "wrongly normalised",
                         help="check scale, mean, standard deviation and layout in --preprocess",
                     )
                 )

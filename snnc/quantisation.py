@@ -105,7 +105,7 @@ def quantise_group(graph: SnnGraph, group: Group) -> SnnGraph:
             rounded = _rounded_population(sink, scale)
             changed[sink.name] = rounded
             corrections.append((sink.name, (rounded.unit / sink.unit).astype(np.float32)))
-    graph = graph.with_nodes([changed.get(node.name, node) for node in graph])
+    graph = graph.replacing(changed)
     for name, ratio in corrections:
         graph = correct_readers(graph, name, ratio)
     return graph
@@ -182,7 +182,7 @@ def correct_readers(graph: SnnGraph, name: str, ratio: FloatArray) -> SnnGraph:
                 changed[node.name] = node.with_(weight=_reweighted(node, read[0]))
             continue
         ratios[node.name] = _moved(graph, node, read)
-    return graph.with_nodes([changed.get(node.name, node) for node in graph])
+    return graph.replacing(changed)
 
 
 def _reweighted(node: Weighted, ratio: FloatArray) -> FloatArray:

@@ -40,7 +40,7 @@ def windows(x: NumberArray, window: Window, fill: float) -> NumberArray:
 
 
 def convolve(x: NumberArray, weight: NumberArray, window: Window, groups: int) -> NumberArray:
-    """Return ``y[b,o,.] = sum_{i,k} weight[o,i,k] x[b,i,.+k]`` for a batch (batch, channels, height, width)."""
+    """Return ``y[b,o,.] = sum_{i,k} weight[o,i,k] x[b,i,.+k]`` for (batch, channels, height, width)."""
     patches = np.split(windows(x, window, 0), groups, axis=1)
     kernels = np.split(weight, groups, axis=0)
     return np.concatenate(

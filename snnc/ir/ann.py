@@ -133,12 +133,14 @@ class Relu(AnnNode):
         ceiling: (channels,) upper limit in the source network, as in ReLU6; ``None`` for a ReLU.
         threshold: (channels,) clip chosen by the conversion, positive or zero; ``None`` before.
             It is an approximation: what the source network computes is this node without it.
+        levels: M, the levels that one spike of the population will carry.
         shift: (channels,) for a signed value without rectifier in the source: it is raised above
             zero by its range and lowered again; ``None`` for a true rectifier.
     """
 
     ceiling: FloatArray | None = None
     threshold: FloatArray | None = None
+    levels: int = 1
     shift: FloatArray | None = None
 
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
@@ -265,7 +267,7 @@ def channel_problem(values: FloatArray, shape: Shape, what: str) -> str | None:
 
 
 def same_shape_problem(inputs: Sequence[Shape], output: Shape, count: int | None) -> str | None:
-    """Say why the inputs are not ``count`` (any number above one if ``None``) tensors of the output's shape."""
+    """Say why the inputs are not ``count`` tensors (``None``: two or more) of the output's shape."""
     if (len(inputs) != count) if count is not None else (len(inputs) < 2):
         return f"wrong number of inputs: {len(inputs)}"
     return (

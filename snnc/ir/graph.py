@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Generic, Self, TypeVar
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from snnc.errors import VerificationError
 
-FloatArray = NDArray[np.float32]
+FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
 NumberArray = NDArray[np.integer[Any] | np.floating[Any]]
 Shape = tuple[int, ...]
@@ -117,6 +117,10 @@ class Graph(Generic[N]):
         """
         nodes = tuple(function(node) if isinstance(node, kind) else node for node in self.nodes)
         return self.with_nodes(nodes)
+
+    def replacing(self, changed: Mapping[str, N]) -> Self:
+        """Return a graph in which the nodes named in ``changed`` are replaced."""
+        return self.with_nodes([changed.get(node.name, node) for node in self.nodes])
 
     def with_nodes(self, nodes: Sequence[N], output: str | None = None) -> Self:
         """Return a graph with other nodes, or this one where they are the same objects."""

@@ -1,0 +1,181 @@
+"""Let identity branches carry more levels than the convolutions' input.
+
+In a residual network the identity branch is added again in every block, so its rounding stays for the
+rest of the stage, while a convolution averages the rounding of many inputs. A second population
+integrates the same current with finer levels; identity edges, and optionally the narrow shortcut
+convolutions and the classifier, read it. The current is computed once; the populations of both are
+real neurons, whose spikes, payload and operations are counted.
+
+Where the fine spikes go is explicit: the nodes that read ``NAME.fine``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from snnc.calibration import ActivationSample
+from snnc.errors import UsageError
+from snnc.ir.graph import FloatArray
+from snnc.ir.snn import (
+    ChannelWeight,
+    Code,
+    Convolution,
+    IntegrateFire,
+    Linear,
+    Neuron,
+    Pad,
+    Readout,
+    Reshape,
+    Slice,
+    SnnGraph,
+    SnnNode,
+    SumPool,
+    Weighted,
+)
+from snnc.pipeline import Context
+from snnc.quantisation import correct_readers
+from snnc.thresholds import mse_threshold
+
+SAMPLES_PER_CHANNEL = 20_000
+SUFFIX = ".fine"
+
+
+@dataclass(frozen=True, slots=True)
+class FineSkip:
+    """Give identity branches a population of their own, with more levels.
+
+    Attributes:
+        levels: the least number of levels over all T steps; a spike carries the smallest
+            ``2^n - 1`` that reaches it.
+        shortcuts: whether convolutions of kernel 1 into a residual sum read the fine spikes, too.
+        classifier: whether the synapses of the read-out do.
+    """
+
+    name: ClassVar[str] = "fine-skip"
+    levels: int = 15
+    shortcuts: bool = True
+    classifier: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse options that make no levels."""
+        if self.levels < 2:
+            raise UsageError(f"levels must be at least 2, not {self.levels}")
+
+    def run(self, graph: SnnGraph, context: Context, /) -> SnnGraph:
+        """Return ``graph`` with fine populations; it is the same object if there is no identity branch."""
+        edges = self._edges(graph)
+        sources = [name for name in dict.fromkeys(_population(graph, edge) for edge in edges) if name]
+        if not sources:
+            return graph
+        samples = context.calibration.samples(
+            context.ann(), sources, per_channel=SAMPLES_PER_CHANNEL, seed=context.seed
+        )
+        for name in sources:
+            graph = self._add(graph, name, samples[name], edges)
+        context.findings["fine"] = sources
+        return graph
+
+    def _edges(self, graph: SnnGraph) -> tuple[str, ...]:
+        """Return the names of the synapses that read fine spikes."""
+        found = []
+        for node in graph.of_type(Weighted):
+            readers = graph.consumers[node.name]
+            residual = any(isinstance(r, IntegrateFire) and len(r.inputs) > 1 for r in readers)
+            shortcut = isinstance(node, Convolution) and node.window.kernel == (1, 1) and residual
+            classifier = isinstance(node, Linear) and any(isinstance(r, Readout) for r in readers)
+            if (
+                (isinstance(node, ChannelWeight) and residual)
+                or (self.shortcuts and shortcut)
+                or (self.classifier and classifier and _has_residuals(graph))
+            ):
+                found.append(node.name)
+        return tuple(found)
+
+    def _add(self, graph: SnnGraph, name: str, sample: ActivationSample, edges: tuple[str, ...]) -> SnnGraph:
+        coarse = graph[name]
+        if not isinstance(coarse, IntegrateFire) or coarse.integer:
+            raise UsageError("fine-skip works on float32 populations: put it before quantise-weights")
+        per_step = -(-self.levels // graph.timesteps)
+        levels = max(coarse.neuron.levels, 2 ** int(per_step).bit_length() - 1)
+        if levels == coarse.neuron.levels:
+            return graph
+        threshold = mse_threshold(sample.values, graph.timesteps * levels)
+        threshold = np.where(threshold > 0, threshold, coarse.threshold * coarse.neuron.levels)
+        unit = (threshold / np.float32(levels)).astype(np.float32)
+        share = coarse.v_init / coarse.threshold
+        fine = coarse.with_(
+            name=name + SUFFIX,
+            threshold=unit,
+            unit=unit,
+            v_init=(share * unit).astype(np.float32),
+            neuron=Neuron(levels, coarse.neuron.spikes_per_step, coarse.neuron.memory, Code.BINARY),
+            negative_threshold=None,
+        )
+        paths = [path for edge in edges for path in [_path(graph, edge)] if path[0] == name]
+        return _rewire(graph, coarse, fine, paths, (unit / coarse.unit).astype(np.float32))
+
+
+def _has_residuals(graph: SnnGraph) -> bool:
+    return any(len(node.inputs) > 1 for node in graph.of_type(IntegrateFire))
+
+
+def _path(graph: SnnGraph, synapse: str) -> tuple[str, ...]:
+    """Return the names from the source of a synapse, through nodes that move spikes, to the synapse."""
+    path = [synapse]
+    node = graph[graph[synapse].inputs[0]]
+    while isinstance(node, SumPool | Pad | Slice | Reshape):
+        path.append(node.name)
+        node = graph[node.inputs[0]]
+    return (node.name, *reversed(path))
+
+
+def _population(graph: SnnGraph, synapse: str) -> str | None:
+    """Return the population that a synapse reads, or ``None`` if it reads the input or a join."""
+    source = graph[_path(graph, synapse)[0]]
+    return source.name if isinstance(source, IntegrateFire) else None
+
+
+def _rewire(
+    graph: SnnGraph,
+    coarse: IntegrateFire,
+    fine: IntegrateFire,
+    paths: Iterable[tuple[str, ...]],
+    ratio: FloatArray,
+) -> SnnGraph:
+    """Put ``fine`` behind ``coarse`` and let the paths start from it.
+
+    Nodes on a path that other synapses read as well are doubled.
+    """
+    paths = tuple(paths)
+    synapses = {path[-1] for path in paths}
+    on_path = {name for path in paths for name in path[1:-1]}
+    kept = {name for name in on_path if not _only_leads_to(graph, name, synapses)}
+    renamed = {coarse.name: fine.name, **{name: name + SUFFIX for name in kept}}
+    nodes: list[SnnNode] = []
+    for node in graph:
+        moved = node.with_(inputs=tuple(renamed.get(source, source) for source in node.inputs))
+        if node.name in synapses or (node.name in on_path and node.name not in kept):
+            nodes.append(moved)
+        else:
+            nodes.append(node)
+            if node.name in kept:
+                nodes.append(moved.with_(name=node.name + SUFFIX))
+        if node is coarse:
+            nodes.append(fine)
+    graph = graph.with_nodes(nodes)
+    if not graph.consumers[coarse.name]:
+        graph = graph.with_nodes([node for node in graph if node is not coarse])
+    return correct_readers(graph, fine.name, ratio)
+
+
+def _only_leads_to(graph: SnnGraph, name: str, synapses: set[str]) -> bool:
+    """Whether every synapse behind a node that moves spikes is one of ``synapses``."""
+    return all(
+        reader.name in synapses
+        or (not isinstance(reader, Weighted) and _only_leads_to(graph, reader.name, synapses))
+        for reader in graph.consumers[name]
+    )

@@ -1,0 +1,47 @@
+"""Say when populations fire: settle steps for late corrections, or a barrier between layers.
+
+Settle steps follow the T steps, without input and bias: signed neurons use them to take back what
+they sent too early. Under the barrier schedule a population waits for all spikes of its inputs and
+then fires for T steps: binary spikes suffice for the exact counts of the quantised network, at a
+latency of depth times T.
+
+Source of accumulating before firing: Ramesh and Srinivasan, "PASCAL: Precise and Efficient ANN-SNN
+Conversion using Spike Accumulation and Adaptive Layerwise Activation", arXiv 2505.01730 (2025).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from snnc.errors import UsageError
+from snnc.ir.snn import Schedule, SnnGraph
+from snnc.pipeline import Context
+
+
+@dataclass(frozen=True, slots=True)
+class SetSchedule:
+    """Set the schedule of the network.
+
+    Attributes:
+        kind: synchronous or barrier.
+        settle_steps: K, for the synchronous schedule.
+    """
+
+    name: ClassVar[str] = "set-schedule"
+    kind: Schedule = Schedule.SYNCHRONOUS
+    settle_steps: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse settle steps where they mean nothing."""
+        if self.settle_steps < 0:
+            raise UsageError(f"settle-steps must not be negative, not {self.settle_steps}")
+        if self.kind is Schedule.BARRIER and self.settle_steps:
+            raise UsageError("the barrier schedule has no settle steps")
+
+    def run(self, graph: SnnGraph, context: Context, /) -> SnnGraph:
+        """Return ``graph`` with this schedule; nodes are untouched."""
+        if graph.schedule is self.kind and graph.settle_steps == self.settle_steps:
+            return graph
+        # Bounds were proved for another number of steps.
+        return replace(graph, schedule=self.kind, settle_steps=self.settle_steps, max_timesteps=0)

@@ -1,0 +1,121 @@
+"""The text form of both dialects: one line per operation, for reading and for comparing.
+
+::
+
+    spiking network 'tiny': T = 4, K = 0, synchronous, proved up to T = 4096
+    x: Encode -> (1, 8, 8) {scale=0.0015}
+    c: Convolution(x) -> (4, 8, 8) {weight=i8(4, 1, 3, 3) [-127, 118], window=3x3 pads=1,1,1,1}  # /conv/Conv
+    r: IntegrateFire(c) -> (4, 8, 8) {threshold=i32(4) [310, 922], neuron=signed M=1 per-step=2 unary}
+
+Arrays appear as type, shape and range, never value by value; numbers have four digits, so that the last
+bits of a float do not show. What stands at its default is left out, but for the neuron. After ``#`` comes
+the ONNX node that the operation came from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator
+from enum import Enum
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+
+from snnc.ir.geometry import Window
+from snnc.ir.graph import Graph, Node
+from snnc.ir.snn import Neuron, SnnGraph
+
+_COMMON = frozenset(field.name for field in dataclasses.fields(Node))
+_PLAIN = re.compile(r"[\w./:+-]+")
+
+
+def print_graph(graph: Graph[Any]) -> str:
+    """Return the text form of a graph of either dialect, without a newline at its end."""
+    return "\n".join([_heading(graph), *map(print_node, graph), f"return {_name(graph.output)}"])
+
+
+def print_node(node: Node) -> str:
+    """Return the one line that describes an operation."""
+    inputs = f"({', '.join(map(_name, node.inputs))})" if node.inputs else ""
+    line = f"{_name(node.name)}: {type(node).__name__}{inputs} -> {node.shape}"
+    fields = ", ".join(f"{key}={_text(value)}" for key, value in _told(node))
+    if fields:
+        line += f" {{{fields}}}"
+    return f"{line}  # {node.origin}" if node.origin else line
+
+
+def _heading(graph: Graph[Any]) -> str:
+    if not isinstance(graph, SnnGraph):
+        return f"network {_name(graph.name)}"
+    proved = f"proved up to T = {graph.max_timesteps}" if graph.max_timesteps else "bounds not proved"
+    return (
+        f"spiking network {_name(graph.name)}: T = {graph.timesteps}, K = {graph.settle_steps}, "
+        f"{graph.schedule.value}, {proved}"
+    )
+
+
+def _told(node: Node) -> Iterator[tuple[str, Any]]:
+    """Yield the fields of a node's own that say something."""
+    for field in dataclasses.fields(node):
+        value = getattr(node, field.name)
+        at_default = not isinstance(value, np.ndarray) and value == field.default
+        if field.name not in _COMMON and not at_default:
+            yield field.name, value
+
+
+def _name(name: str) -> str:
+    """Return a name as it is, or quoted where it holds anything unusual."""
+    return name if _PLAIN.fullmatch(name) else json.dumps(name, ensure_ascii=False)
+
+
+@singledispatch
+def _text(value: object) -> str:
+    return str(value)
+
+
+@_text.register
+def _(value: bool) -> str:
+    return str(value).lower()
+
+
+@_text.register
+def _(value: float) -> str:
+    return f"{value:.4g}"
+
+
+@_text.register
+def _(value: Enum) -> str:
+    return str(value.value)
+
+
+@_text.register
+def _(value: np.ndarray) -> str:
+    low, high = _text(value.min().item()), _text(value.max().item())
+    kind = f"{value.dtype.kind}{8 * value.dtype.itemsize}{_shape(value.shape)}"
+    return f"{kind} {low}" if low == high else f"{kind} [{low}, {high}]"
+
+
+@_text.register
+def _(window: Window) -> str:
+    parts = ["x".join(map(str, window.kernel))]
+    if window.strides != (1, 1):
+        parts.append(f"strides={','.join(map(str, window.strides))}")
+    if any(window.pads):
+        parts.append(f"pads={','.join(map(str, window.pads))}")
+    if window.dilations != (1, 1):
+        parts.append(f"dilations={','.join(map(str, window.dilations))}")
+    return " ".join(parts)
+
+
+@_text.register
+def _(neuron: Neuron) -> str:
+    sign = "signed" if neuron.memory else "unsigned"
+    per_step = "any" if neuron.spikes_per_step is None else neuron.spikes_per_step
+    return f"{sign} M={neuron.levels} per-step={per_step} {neuron.code.value}"
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return f"({', '.join(map(str, shape))})"

@@ -1,0 +1,59 @@
+"""The part of a spiking network that is already done, kept simulated while passes work on the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from snnc.ir.graph import FloatArray, IntArray, NumberArray
+from snnc.ir.snn import Encode, IntegrateFire, SnnGraph
+from snnc.reference import encode
+from snnc.target import Record, Simulator, Trace
+
+
+class SpikingPrefix:
+    """Spike trains of the populations that later layers still read, on fixed rows.
+
+    Only what is new is simulated: the trains of finished populations are given to the simulator.
+
+    Attributes:
+        inputs: (rows, *input shape) int32, the encoded rows.
+    """
+
+    def __init__(self, graph: SnnGraph, rows: FloatArray, simulator: Simulator) -> None:
+        """Encode ``rows``, (n, *input shape) float32, for ``graph``."""
+        encoder = next(node for node in graph if isinstance(node, Encode))
+        self.inputs: IntArray = encode(encoder, rows)
+        self._simulator = simulator
+        self._trains: dict[str, NumberArray] = {}
+
+    def simulate(self, graph: SnnGraph, names: Sequence[str]) -> Trace:
+        """Compute some nodes of ``graph`` from what is known; trains are recorded for those with spikes."""
+        wanted = tuple(name for name in names if name != graph.output)
+        needed = graph.ancestors(tuple(names), frozenset(self._trains))
+        given = {name: train for name, train in self._trains.items() if name in needed}
+        record = Record(trains=wanted, until=tuple(names))
+        return self._simulator.run(graph, self.inputs, graph.timesteps, record, given=given)
+
+    def keep(self, graph: SnnGraph, trace: Trace, names: Sequence[str]) -> None:
+        """Take over the trains of finished populations, and forget those that nothing unfinished reads."""
+        for name in names:
+            self._trains[name] = trace.trains[name]
+        done = set(self._trains)
+        pending = [node for node in graph if node.name not in done and not getattr(node, "integer", True)]
+        needed = graph.ancestors([node.name for node in pending], frozenset(done)) if pending else frozenset()
+        self._trains = {name: train for name, train in self._trains.items() if name in needed}
+
+    def counts(self, graph: SnnGraph, name: str) -> IntArray:
+        """Return the spike counts of a node that gives spikes, (rows, *shape) int32."""
+        train = self._trains.get(name)
+        if train is None:
+            train = self.simulate(graph, [name]).trains[name]
+        return train.sum(axis=0, dtype=np.int32)
+
+
+def rates(node: IntegrateFire, counts: NumberArray, timesteps: int) -> FloatArray:
+    """Return the activations that spike counts, (rows, *shape), stand for: ``u N / T``."""
+    unit = node.unit.reshape(-1, *(1,) * (counts.ndim - 2))
+    return (counts * (unit / np.float32(timesteps))).astype(np.float32)

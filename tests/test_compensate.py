@@ -1,0 +1,162 @@
+"""Compensation: it helps where it is kept, falls back in words, and does not depend on threads."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from snnc.calibration import Calibration
+from snnc.errors import UsageError
+from snnc.ir import snn
+from snnc.ir.ann import AnnGraph
+from snnc.passes import PASSES
+from snnc.passes.compensate import Compensate
+from snnc.pipeline import Context, parse_pipeline, run_pipeline
+from snnc.reference import ReferenceSimulator, encode, run_ann
+from snnc.regression import normal_equations, ridge
+from tests.ann_graphs import Builder, context, residual_network
+
+FRONT = (
+    "fold-batchnorm,exact-max-pool,rectify-linear,clip-activations,lower,"
+    "dual-threshold{spikes-per-step=2},init-membrane"
+)
+
+
+def prepared(graph: AnnGraph, *, rows: int = 200, timesteps: int = 2) -> tuple[snn.SnnGraph, Context]:
+    made = context(graph, rows=rows, timesteps=timesteps)
+    result, _ = run_pipeline(parse_pipeline(FRONT, PASSES), graph, made)
+    assert isinstance(result, snn.SnnGraph)
+    return result, made
+
+
+def agreement(graph: snn.SnnGraph, source: AnnGraph, seed: int = 99) -> float:
+    x = np.random.default_rng(seed).standard_normal((200, 3, 8, 8)).astype(np.float32)
+    q = encode(graph.of_type(snn.Encode)[0], x)
+    y = ReferenceSimulator().run(graph, q, graph.timesteps).logits
+    expected = run_ann(source, x)[0]
+    return float(np.mean(y.argmax(axis=1) == expected.argmax(axis=1)))
+
+
+def test_compensation_brings_new_rows_nearer_to_the_source() -> None:
+    source = residual_network(4)
+    spiking, made = prepared(source)
+    plain, _ = run_pipeline(parse_pipeline("quantise-weights", PASSES), spiking, made)
+    compensated = Compensate().run(spiking, made)
+    assert compensated.integer
+    assert made.findings["kept"]
+    divergence = made.findings["divergence"]
+    assert divergence["compensated"] < divergence["plain"]
+    assert isinstance(plain, snn.SnnGraph)
+    assert agreement(compensated, source) > agreement(plain, source)
+    layers = made.findings["layers"]
+    assert [layer["layer"] for layer in layers] == ["relu0", "relu1", "relu2", "relu3", "relu4", "readout"]
+    for layer in layers:
+        assert layer["errors"][layer["kept"]] == min(layer["errors"].values())
+
+
+def test_what_it_returns_is_left_alone_the_second_time() -> None:
+    spiking, made = prepared(residual_network(4))
+    compensated = Compensate().run(spiking, made)
+    assert Compensate().run(compensated, made) is compensated
+
+
+@pytest.mark.parametrize("option", ["weights", "bias", "scale"])
+def test_each_correction_works_alone(option: str) -> None:
+    spiking, made = prepared(residual_network(4))
+    off = {"weights": False, "bias": False, "scale": False}
+    Compensate(**{**off, option: True}, gated=False).run(spiking, made)  # type: ignore[arg-type]
+    kept = {layer["kept"] for layer in made.findings["layers"] if layer["layer"] != "readout"}
+    assert all(option in label for label in kept - {"none"})
+    assert kept - {"none"}
+
+
+def test_too_few_rows_only_quantise_and_say_how_many_are_needed() -> None:
+    spiking, made = prepared(residual_network(4), rows=20)
+    result = Compensate().run(spiking, made)
+    assert result.integer
+    (diagnostic,) = made.diagnostics
+    assert diagnostic.code.number == "SNN302"
+    assert "20 calibration rows" in diagnostic.message
+    assert "at least 50" in diagnostic.message
+
+
+def test_too_few_positions_for_a_wide_layer_keep_its_weights_and_say_so() -> None:
+    b = Builder(0, (40,))
+    hidden = b.relu("relu0", b.linear("fc0", "x", 300))
+    source = b.graph(b.linear("fc2", b.relu("relu1", b.linear("fc1", hidden, 30)), 4))
+    spiking, made = prepared(source, rows=100)
+    Compensate().run(spiking, made)
+    messages = [d.message for d in made.diagnostics]
+    assert any("80 positions are too few to fit 301 weights" in message for message in messages)
+
+
+def test_constant_inputs_make_a_deficient_system_that_the_ridge_holds() -> None:
+    source = residual_network(4)
+    spiking, made = prepared(source)
+    made.calibration = Calibration(np.ones_like(made.calibration.rows), threads=1)
+    assert Compensate().run(spiking, made).integer
+
+
+def test_a_pipeline_with_every_neuron_compensates() -> None:
+    source = residual_network(6)
+    for settings_ in (
+        "graded",
+        "multi-threshold",
+        "set-schedule{kind=barrier}",
+        "dual-threshold,set-schedule{settle-steps=2}",
+    ):
+        made = context(source, rows=120, timesteps=2)
+        front = (
+            "fold-batchnorm,clip-activations{levels=3},lower"
+            if "multi" in settings_
+            else "fold-batchnorm,clip-activations,lower"
+        )
+        text = f"{front},{settings_},fine-skip,init-membrane,compensate,quantise-weights"
+        result, _ = run_pipeline(parse_pipeline(text, PASSES), source, made)
+        assert isinstance(result, snn.SnnGraph)
+        assert result.integer
+        assert made.diagnostics == []
+
+
+def test_the_result_is_the_same_bytes_for_every_number_of_threads() -> None:
+    source = residual_network(4)
+    found = []
+    for threads in (1, 2):
+        made = context(source, rows=130, timesteps=2)
+        made.calibration.threads = threads
+        text = f"{FRONT},compensate,quantise-weights"
+        graph, _ = run_pipeline(parse_pipeline(text, PASSES), source, made)
+        assert isinstance(graph, snn.SnnGraph)
+        arrays = [n.weight for n in graph.of_type(snn.Weighted)] + [
+            n.bias for n in graph.of_type(snn.IntegrateFire)
+        ]
+        found.append(b"".join(a.tobytes() for a in arrays))
+    assert found[0] == found[1]
+
+
+def test_a_ridge_of_zero_is_refused() -> None:
+    with pytest.raises(UsageError, match="ridge must be positive"):
+        Compensate(ridge=0)
+
+
+@settings(max_examples=10)
+@given(st.integers(0, 1000), st.integers(1, 200))
+def test_the_gram_matrix_of_counts_is_exact(seed: int, largest: int) -> None:
+    random = np.random.default_rng(seed)
+    counts = random.integers(-largest, largest + 1, (5000, 7))
+    normal = normal_equations([counts[:, :3], counts[:, 3:]], np.zeros((5000, 2), np.float32))
+    exact = np.concatenate([counts, np.ones((5000, 1), int)], axis=1)
+    assert np.array_equal(normal.gram, exact.T @ exact)
+
+
+def test_ridge_recovers_weights_and_is_pulled_to_its_start() -> None:
+    random = np.random.default_rng(0)
+    counts = random.integers(0, 5, (4000, 6))
+    weights = random.standard_normal((7, 3))
+    y = counts @ weights[:-1] + weights[-1]
+    normal = normal_equations([counts], y.astype(np.float32))
+    start = np.zeros((7, 3))
+    np.testing.assert_allclose(ridge(normal, start, 1e-9), weights, atol=1e-4)
+    np.testing.assert_allclose(ridge(normal, start, 1e9), start, atol=1e-4)

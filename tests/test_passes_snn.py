@@ -1,0 +1,230 @@
+"""Lowering and the passes on the spiking dialect: one property each, idempotence, and bad options."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from snnc.errors import UnsupportedModelError, UsageError
+from snnc.ir import snn
+from snnc.ir.ann import AnnGraph, Relu
+from snnc.ir.geometry import Window
+from snnc.passes import PASSES
+from snnc.passes.dual_threshold import DualThreshold
+from snnc.passes.fine_skip import FineSkip
+from snnc.passes.graded import Graded
+from snnc.passes.init_membrane import InitMembrane
+from snnc.passes.multi_threshold import MultiThreshold
+from snnc.passes.set_schedule import SetSchedule
+from snnc.pipeline import Context, parse_pipeline, run_pipeline
+from snnc.reference import ReferenceSimulator, encode, run_ann
+from snnc.target import Record
+from tests.ann_graphs import Builder, context, residual_network
+
+FRONT = "fold-batchnorm,exact-max-pool,rectify-linear,clip-activations{method=max,levels=%d},lower"
+
+
+def lowered(
+    graph: AnnGraph, *, levels: int = 1, timesteps: int = 4, rows: int = 24
+) -> tuple[snn.SnnGraph, Context]:
+    made = context(graph, timesteps=timesteps, rows=rows)
+    result, _ = run_pipeline(parse_pipeline(FRONT % levels, PASSES), graph, made)
+    assert isinstance(result, snn.SnnGraph)
+    return result, made
+
+
+def simulate(
+    graph: snn.SnnGraph, made: Context, *, states: bool = False
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    q = encode(graph.of_type(snn.Encode)[0], made.calibration.rows)
+    trace = ReferenceSimulator().run(graph, q, graph.timesteps, Record(states=states))
+    scale = graph.of_type(snn.Readout)[0].scale / graph.timesteps
+    return trace.logits * scale, dict(trace.counts)
+
+
+@settings(max_examples=6)
+@given(st.integers(0, 1000), st.booleans())
+def test_with_many_levels_the_graded_network_is_the_source_network(seed: int, pool: bool) -> None:
+    graph = residual_network(seed, pool=pool)
+    spiking, made = lowered(graph, levels=4095, timesteps=1)
+    spiking = InitMembrane().run(Graded().run(spiking, made), made)
+    y, _ = simulate(spiking, made)
+    expected = run_ann(graph, made.calibration.rows)[0]
+    np.testing.assert_allclose(y, expected, atol=0.02 * np.abs(expected).max())
+
+
+def structures() -> list[AnnGraph]:
+    """Networks with the structures that lowering must tell apart."""
+    found = []
+    b = Builder(1)  # joins of branches, grouped and strided, without batch norm
+    stem = b.relu("relu0", b.conv("conv0", "x", 8))
+    left = b.relu("left", b.conv("conv1", stem, 4, groups=4))
+    right = b.max_pool(
+        "pool", b.relu("right", b.conv("conv2", stem, 6)), Window((3, 3), (1, 1), (1, 1, 1, 1))
+    )
+    joined = b.relu(
+        "relu3", b.conv("conv3", b.concat("cat", left, right), 6, Window((3, 3), (2, 2), (1, 1, 1, 1)))
+    )
+    found.append(b.graph(b.linear("fc", b.flatten("flat", joined), 4)))
+    b = Builder(2)  # the last convolution's mean is the answer, as in SqueezeNet
+    stem = b.relu("relu0", b.conv("conv0", "x", 8))
+    found.append(b.graph(b.mean("gap", b.conv("conv1", stem, 5, Window((1, 1))))))
+    b = Builder(3)  # an analogue pool in front of the neurons, and a perceptron behind
+    stem = b.relu("relu0", b.max_pool("pool", b.conv("conv0", "x", 8)))
+    hidden = b.relu("relu1", b.linear("fc0", b.flatten("flat", stem), 16))
+    found.append(b.graph(b.linear("fc1", hidden, 4)))
+    b = Builder(4, (12,))  # a perceptron that ends in a rectifier
+    found.append(b.graph(b.relu("relu1", b.linear("fc1", b.relu("relu0", b.linear("fc0", "x", 16)), 4))))
+    b = Builder(5)  # a linear bottleneck
+    stem = b.relu("relu0", b.conv("conv0", "x", 8))
+    wide = b.relu("relu1", b.conv("wide", b.conv("narrow", stem, 4, Window((1, 1))), 8, Window((1, 1))))
+    found.append(b.graph(b.linear("fc", b.flatten("flat", wide), 3)))
+    b = Builder(6)  # batch norm and rectifier over a join, as in DenseNet
+    stem = b.relu("relu0", b.conv("conv0", "x", 4))
+    grown = b.relu("grown", b.conv("conv1", stem, 4))
+    dense = b.relu("relu1", b.norm("bn", b.concat("cat", stem, grown)))
+    found.append(b.graph(b.linear("fc", b.flatten("flat", dense), 3)))
+    return found
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_every_structure_is_lowered_faithfully(index: int) -> None:
+    graph = structures()[index]
+    spiking, made = lowered(graph, levels=4095, timesteps=1)
+    spiking = InitMembrane().run(Graded().run(spiking, made), made)
+    y, _ = simulate(spiking, made)
+    expected = run_ann(graph, made.calibration.rows)[0].reshape(len(y), -1)
+    np.testing.assert_allclose(y, expected, atol=0.02 * np.abs(expected).max())
+
+
+def test_populations_keep_the_names_and_origins_of_their_rectifiers() -> None:
+    spiking, _ = lowered(residual_network())
+    assert [p.name for p in spiking.of_type(snn.IntegrateFire)] == [f"relu{i}" for i in range(5)]
+    assert all(node.origin.startswith("onnx/") for node in spiking if not isinstance(node, snn.Encode))
+
+
+def test_a_dead_channel_is_a_constant_zero() -> None:
+    graph = residual_network()
+    graph = graph.map(
+        Relu,
+        lambda n: (
+            n.with_(ceiling=np.array([0] + [9] * (n.channels - 1), np.float32)) if n.name == "relu1" else n
+        ),
+    )
+    spiking, made = lowered(graph)
+    _, counts = simulate(spiking, made, states=True)
+    assert not counts["relu1"][:, 0].any()
+    assert counts["relu1"][:, 1:].any()
+    assert not spiking["conv1"].weight[0].any()  # type: ignore[attr-defined]
+
+
+def test_a_feature_map_as_output_is_refused() -> None:
+    b = Builder(0)
+    graph = b.graph(b.conv("conv1", b.relu("relu0", b.conv("conv0", "x", 8)), 5))
+    with pytest.raises(UnsupportedModelError, match="not a vector of class scores"):
+        lowered(graph)
+
+
+def test_lowering_needs_thresholds() -> None:
+    graph = residual_network()
+    with pytest.raises(UsageError, match="put `clip-activations` before `lower`"):
+        run_pipeline(parse_pipeline("fold-batchnorm,lower", PASSES), graph, context(graph))
+
+
+def test_membranes_start_at_a_fraction_of_the_threshold() -> None:
+    spiking, made = lowered(residual_network())
+    half = InitMembrane().run(spiking, made)
+    for node in half.of_type(snn.IntegrateFire):
+        np.testing.assert_array_equal(node.v_init, node.threshold * np.float32(0.5))
+    assert InitMembrane().run(half, made) is half
+    with pytest.raises(UsageError, match="fraction"):
+        InitMembrane(-0.1)
+
+
+def test_signed_neurons_replace_plain_ones_once() -> None:
+    spiking, made = lowered(residual_network())
+    assert {p.neuron.payload for p in spiking.of_type(snn.IntegrateFire)} == {"binary"}
+    signed = DualThreshold(2).run(spiking, made)
+    assert {p.neuron.payload for p in signed.of_type(snn.IntegrateFire)} == {"signed"}
+    assert DualThreshold(2).run(signed, made) is signed
+    late = DualThreshold(negative=0.5).run(spiking, made)
+    assert all(p.negative_threshold is not None for p in late.of_type(snn.IntegrateFire))
+    assert DualThreshold(negative=0.5).run(late, made) is late
+    with pytest.raises(UsageError, match="with one spike per step"):
+        DualThreshold(2, negative=0.5)
+
+
+def test_binary_weighted_thresholds_need_levels_of_the_right_number() -> None:
+    spiking, made = lowered(residual_network(), levels=15)
+    split = MultiThreshold().run(spiking, made)
+    assert {p.neuron.payload for p in split.of_type(snn.IntegrateFire)} == {"levels:15"}
+    assert MultiThreshold().run(split, made) is split
+    four, made = lowered(residual_network(), levels=4)
+    with pytest.raises(UsageError, match="3, 7 or 15"):
+        MultiThreshold().run(four, made)
+
+
+def test_graded_and_barrier_networks_count_the_same() -> None:
+    spiking, made = lowered(residual_network(5, pool=True))
+    spiking = InitMembrane().run(spiking, made)
+    quantised, _ = run_pipeline(parse_pipeline("quantise-weights", PASSES), spiking, made)
+    assert isinstance(quantised, snn.SnnGraph)
+    graded = simulate(Graded().run(quantised, made), made, states=True)
+    barrier = simulate(SetSchedule(snn.Schedule.BARRIER).run(quantised, made), made, states=True)
+    assert np.array_equal(graded[0], barrier[0])
+    for name, counts in graded[1].items():
+        assert np.array_equal(counts, barrier[1][name])
+    again = SetSchedule(snn.Schedule.BARRIER)
+    changed = again.run(quantised, made)
+    assert again.run(changed, made) is changed
+    with pytest.raises(UsageError, match="no settle steps"):
+        SetSchedule(snn.Schedule.BARRIER, settle_steps=1)
+
+
+@settings(max_examples=5)
+@given(st.integers(0, 1000))
+def test_settle_steps_bring_signed_neurons_nearer_to_the_graded_ones(seed: int) -> None:
+    spiking, made = lowered(residual_network(seed))
+    spiking = InitMembrane().run(spiking, made)
+    exact = simulate(Graded().run(spiking, made), made, states=True)[1]["relu4"]
+    signed = DualThreshold(2).run(spiking, made)
+    wrong = [
+        np.mean(simulate(replace(signed, settle_steps=k), made, states=True)[1]["relu4"] != exact)
+        for k in (0, 4)
+    ]
+    assert wrong[1] <= wrong[0]
+    assert wrong[1] < 0.01
+
+
+def test_identity_branches_read_fine_spikes_and_convolutions_coarse_ones() -> None:
+    spiking, made = lowered(residual_network())
+    fine = FineSkip().run(spiking, made)
+    fine.verify()
+    assert made.findings["fine"] == ["relu0", "relu2", "relu4"]
+    node = fine["relu0.fine"]
+    assert isinstance(node, snn.IntegrateFire)
+    assert node.neuron.levels == 7  # 4 steps of 7 levels are at least 15
+    assert [r.name for r in fine.consumers["relu0.fine"]] == ["relu0.identity"]
+    assert [r.name for r in fine.consumers["relu0"]] == ["conv1"]
+    assert [r.name for r in fine.consumers["relu2"]] == ["conv3"]
+    assert [r.name for r in fine.consumers["relu2.fine"]] == ["conv5"]
+    assert "relu4" not in fine  # the classifier alone read it
+    assert FineSkip(shortcuts=False).run(spiking, made).consumers["relu2"][1].name == "conv5"
+    flat = structures()[0]
+    plain, other = lowered(flat)
+    assert FineSkip().run(plain, other) is plain
+
+
+def test_fine_spikes_bring_the_network_nearer_to_its_source() -> None:
+    graph = residual_network(9)
+    spiking, made = lowered(graph, rows=64)
+    spiking = InitMembrane().run(Graded().run(spiking, made), made)
+    expected = run_ann(graph, made.calibration.rows)[0]
+    errors = [
+        np.square(simulate(g, made)[0] - expected).mean() for g in (spiking, FineSkip().run(spiking, made))
+    ]
+    assert errors[1] < 0.8 * errors[0]

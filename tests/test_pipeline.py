@@ -1,0 +1,93 @@
+"""Pipelines: their text form, and the checks around every pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+
+from snnc.errors import UsageError, VerificationError
+from snnc.ir.ann import AnnGraph, Relu
+from snnc.passes import PASSES, PRESETS
+from snnc.pipeline import Context, format_pipeline, override, parse_pipeline, run_pipeline
+from tests.ann_graphs import context, residual_network
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda preset: preset.name)
+def test_every_preset_survives_its_text_form(preset: object) -> None:
+    text = preset.pipeline
+    passes = parse_pipeline(text, PASSES)
+    assert parse_pipeline(format_pipeline(passes), PASSES) == passes
+
+
+def test_options_are_read_by_their_types() -> None:
+    (item,) = parse_pipeline("clip-activations{method=percentile, granularity=layer,percentile=99.5}", PASSES)
+    assert format_pipeline([item]) == "clip-activations{method=percentile,granularity=layer,percentile=99.5}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "empty"),
+        ("lower,", "ends with a comma"),
+        ("lower{", "cannot read"),
+        ("no-such-pass", "unknown pass 'no-such-pass'; known: .*lower"),
+        ("init-membrane{fration=0.5}", "no option 'fration'; it has fraction"),
+        ("init-membrane{fraction=half}", "expected float"),
+        ("init-membrane{fraction}", "key=value"),
+        ("init-membrane{fraction=1}", "must lie in"),
+        ("clip-activations{method=best}", "expected mse|percentile|max"),
+        ("compensate{weights=maybe}", "expected true|false"),
+    ],
+)
+def test_a_wrong_pipeline_says_what_is_wrong(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message.replace("|", r"\|")):
+        parse_pipeline(text, PASSES)
+
+
+def test_single_options_are_overridden() -> None:
+    passes = parse_pipeline("clip-activations,lower,init-membrane", PASSES)
+    changed = override(passes, {"init-membrane.fraction": "0.25"}, PASSES)
+    assert format_pipeline(changed) == "clip-activations,lower,init-membrane{fraction=0.25}"
+    with pytest.raises(UsageError, match="has no pass 'graded'"):
+        override(passes, {"graded.levels": "3"}, PASSES)
+    with pytest.raises(UsageError, match=r"PASS\.OPTION=VALUE"):
+        override(passes, {"fraction": "3"}, PASSES)
+
+
+def test_a_pass_on_the_wrong_side_of_lower_is_refused() -> None:
+    graph = residual_network()
+    late = parse_pipeline("init-membrane", PASSES)
+    twice = parse_pipeline("fold-batchnorm,clip-activations,lower,fold-batchnorm", PASSES)
+    with pytest.raises(UsageError, match="put it after `lower`"):
+        run_pipeline(late, graph, context(graph))
+    with pytest.raises(UsageError, match="put it before `lower`"):
+        run_pipeline(twice, graph, context(graph))
+
+
+@dataclass(frozen=True, slots=True)
+class _Break:
+    """Drops the rectifiers and leaves their readers without input."""
+
+    name: ClassVar[str] = "break"
+
+    def run(self, graph: AnnGraph, context: Context, /) -> AnnGraph:
+        return graph.with_nodes([node for node in graph if not isinstance(node, Relu)])
+
+
+def test_a_pass_that_breaks_the_graph_is_named() -> None:
+    graph = residual_network()
+    with pytest.raises(VerificationError, match=r"after the pass 'break'.*'conv1'.*no earlier node provides"):
+        run_pipeline([_Break()], graph, context(graph))
+
+
+def test_every_pass_leaves_a_record_and_can_be_watched() -> None:
+    graph = residual_network()
+    seen: list[str] = []
+    passes = parse_pipeline("fold-batchnorm,exact-max-pool", PASSES)
+    _, records = run_pipeline(passes, graph, context(graph), lambda name, result: seen.append(name))
+    assert seen == ["fold-batchnorm", "exact-max-pool"]
+    assert [record.changed for record in records] == [True, False]
+    assert records[0].as_dict()["folded"] == 6
+    assert "seconds" not in records[0].as_dict()
