@@ -1,0 +1,137 @@
+"""The command line. Nothing heavy is imported before a verb runs, so that ``snnc --help`` is immediate."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from snnc import __version__
+from snnc.cli.terminal import Terminal, global_options
+from snnc.errors import InternalError, SnncError
+
+VERBS = {
+    "check": "List everything in a network that cannot be converted.",
+    "convert": "Convert a trained network into a spiking one.",
+    "eval": "Measure accuracy, spikes and operations on labelled rows.",
+    "run": "Run a spiking network on an array.",
+    "inspect": "Show what a converted network consists of.",
+    "zoo": "List the bundled networks.",
+    "ops": "List the supported ONNX operators.",
+    "explain": "Explain a diagnostic code such as SNN101.",
+    "doctor": "Show versions, processor and what is installed.",
+}
+"""Every verb and its summary. The verb NAME is ``command`` in ``snnc/cli/NAME.py``."""
+
+MODULES = {"eval": "evaluate"}
+"""Modules that are not called like their verb, because that would shadow a builtin."""
+
+INTERRUPTED = 130
+
+
+class Verbs(click.Group):
+    """A group that imports a verb when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the verbs in the order in which a newcomer needs them."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one verb."""
+        if cmd_name not in VERBS:
+            return None
+        module = import_module(f"snnc.cli.{MODULES.get(cmd_name, cmd_name)}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the summaries without importing the verbs."""
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(
+    cls=Verbs,
+    params=global_options(),
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="MODEL is a path or zoo:NAME. Exit codes: 0 done, 1 internal error, 2 usage, 3 unsupported "
+    "network, 4 a limit was missed, 5 bad input, 6 does not fit the target, 130 interrupted.",
+)
+@click.version_option(__version__, prog_name="snnc")
+def cli() -> None:
+    """Compile a trained ONNX network into a spiking network, and say where accuracy was lost."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the one place where errors become messages and exit codes.
+
+    Args:
+        arguments: what follows the program's name; the process's own by default.
+
+    Returns:
+        The exit code.
+    """
+    terminal = Terminal()
+    try:
+        return _run(terminal, arguments)
+    finally:
+        terminal.close()
+
+
+def _run(terminal: Terminal, arguments: Sequence[str] | None) -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of nodes may hold anything
+    try:
+        code = cli.main(arguments, "snnc", standalone_mode=False, obj=terminal)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except SnncError as error:
+        if isinstance(error, InternalError):
+            terminal.detail(traceback.format_exc())
+            return terminal.fail(f"internal error: {error}; please report it", error.exit_code)
+        return terminal.fail(str(error), error.exit_code, getattr(error, "diagnostics", ()))
+    except click.ClickException as error:
+        return terminal.fail(_usage_message(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return terminal.fail("interrupted; nothing was written", INTERRUPTED)
+    except BrokenPipeError:
+        _forget_stdout()
+        return 1
+    except MemoryError:
+        return terminal.fail("out of memory: use fewer rows or --threads 1", 1)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            return terminal.fail(f"the disk is full{_at(error)}: free some space; nothing was written", 5)
+        terminal.detail(traceback.format_exc())
+        return terminal.fail(f"{error.strerror or error}{_at(error)}", 5)
+    except Exception as error:  # noqa: BLE001 - the boundary: no traceback reaches a user who did not ask
+        terminal.detail(traceback.format_exc())
+        hint = "" if terminal.verbosity > 0 else "; run it again with -v to see where, and please report it"
+        return terminal.fail(f"internal error: {type(error).__name__}: {_first_line(error)}{hint}", 1)
+
+
+def _usage_message(error: click.ClickException) -> str:
+    message = " ".join(error.format_message().split())
+    context = getattr(error, "ctx", None)
+    return f"{message.rstrip('.')} (see {context.command_path} --help)" if context else message
+
+
+def _at(error: OSError) -> str:
+    return f": {error.filename}" if error.filename else ""
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def _forget_stdout() -> None:
+    """Let the interpreter flush into nothing on its way out: the reader has gone."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)

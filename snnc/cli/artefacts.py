@@ -1,0 +1,40 @@
+"""What several verbs do with an artefact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from snnc.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from snnc.artefact import Artefact
+
+
+def holds_artefact(path: Path) -> bool:
+    """Say whether a file is an artefact rather than an ordinary network; where it is neither, no."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    from snnc.artefact.metadata import SCHEMA, properties_of
+
+    try:
+        return SCHEMA in properties_of(onnx.load_model(path, load_external_data=False))
+    except (DecodeError, OSError):
+        return False
+
+
+def chosen_timesteps(terminal: Terminal, artefact: Artefact, wanted: int | None) -> int:
+    """Return the T to run with, and warn where the network was not calibrated for it."""
+    from snnc.diagnostics import OTHER_TIMESTEPS, Diagnostic
+
+    calibrated = artefact.graph.timesteps
+    if wanted is None or wanted == calibrated:
+        return calibrated
+    found = Diagnostic(
+        OTHER_TIMESTEPS,
+        f"not calibrated for T = {wanted}, but for {calibrated}",
+        help=f"convert again with --timesteps {wanted}",
+    )
+    terminal.warn(found)
+    return wanted

@@ -1,0 +1,325 @@
+"""``snnc convert``: a trained network made into a spiking one."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from snnc.cli.terminal import Terminal, Verb
+
+if TYPE_CHECKING:
+    from snnc.artefact import Artefact
+    from snnc.cli.models import Located
+    from snnc.compiler import Conversion, Options
+    from snnc.ir.graph import Graph, IntArray, NumberArray
+    from snnc.pipeline import Dump
+    from snnc.preprocessing import Preprocessing
+
+HELD_BACK = 5
+"""With ``--max-drop``, every fifth calibration row is kept for the measurement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Calibration rows.
+
+    Attributes:
+        x: (n, ...) as they are stored.
+        y: (n,) labels, if there are any; only ``--max-drop`` looks at them.
+        preprocessing: from ``x`` to what the network takes.
+        origin: where they come from, for the user.
+    """
+
+    x: NumberArray
+    y: IntArray | None
+    preprocessing: Preprocessing | None
+    origin: str
+
+
+def _read_config(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
+    """Make the values of a configuration file the defaults of the other options."""
+    if value is not None:
+        from snnc.cli.config import read_config
+
+        values = read_config(value)
+        ctx.meta["snnc.set"] = values.pop("set", {})
+        ctx.default_map = {name.replace("-", "_"): item for name, item in values.items()}
+
+
+@click.command("convert", cls=Verb)
+@click.argument("model")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="OUT",
+    help="The artefact, by custom NAME.snn.onnx. Needed unless --dry-run.",
+)
+@click.option(
+    "--calib",
+    type=click.Path(path_type=Path),
+    metavar="FILE.npz",
+    help="500 to 1,000 training rows as `x`; the zoo's own rows by default, for a network of the zoo.",
+)
+@click.option(
+    "-T", "--timesteps", type=click.IntRange(min=1), default=4, show_default=True, help="Number of steps."
+)
+@click.option("--preset", default="balanced", show_default=True, help="A fixed pipeline.")
+@click.option("--pipeline", metavar="TEXT", help="Passes in order, instead of a preset: a,b{option=value},c.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one option: PASS.OPTION=VALUE."
+)
+@click.option(
+    "--preprocess",
+    type=click.Path(path_type=Path),
+    metavar="FILE.json",
+    help="From raw rows to what MODEL takes: divide, mean, std, layout, transpose_hw. OUT remembers it.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["int8", "float32"]),
+    default="int8",
+    show_default=True,
+    help="Of weights and potentials.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of random choices.")
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(min=0),
+    metavar="POINTS",
+    help="Write nothing and exit with 4 if more is lost. Every fifth calibration row is kept back for this; "
+    "measured is the accuracy where FILE.npz has labels `y`, else how often the answers differ.",
+)
+@click.option("--dry-run", is_flag=True, help="Check everything and say what would be done, but do nothing.")
+@click.option("--dump-ir-after", metavar="PASS|all", help="Print the network after a pass, on stderr.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE.toml",
+    is_eager=True,
+    expose_value=False,
+    callback=_read_config,
+    help="Take these options from a file; those on the command line go before.",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="At most this many; all cores by default.")
+@click.option("--force", is_flag=True, help="Replace OUT if it exists.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    model: str,
+    output: Path | None,
+    calib: Path | None,
+    timesteps: int,
+    preset: str,
+    pipeline: str | None,
+    settings: tuple[str, ...],
+    preprocess: Path | None,
+    precision: str,
+    seed: int,
+    max_drop: float | None,
+    dry_run: bool,
+    dump_ir_after: str | None,
+    threads: int | None,
+    force: bool,
+) -> None:
+    """Convert MODEL and write the spiking network to OUT.
+
+    No labels are used, and no training is done.
+    """
+    from snnc.artefact import save
+    from snnc.cli.config import settings_of
+    from snnc.cli.files import check_output
+    from snnc.cli.models import locate
+    from snnc.compiler import Options, convert
+    from snnc.errors import UsageError
+
+    terminal = ctx.obj
+    if output is None and not dry_run:
+        raise UsageError("no output is named: give -o NAME.snn.onnx, or --dry-run")
+    if output is not None:
+        check_output(output, force=force)
+    chosen = settings_of(ctx.meta.get("snnc.set", {})) | dict(_setting(text) for text in settings)
+    options = Options(timesteps, preset, pipeline, chosen, precision, seed, threads)
+    dump = _dump(dump_ir_after, options)
+    located = locate(model)
+    rows = _rows(located, calib, preprocess)
+    if dry_run:
+        _dry_run(terminal, located, rows, options, output)
+        return
+    used, kept = _split(rows) if max_drop is not None else (rows, None)
+    conversion = convert(
+        located.name,
+        used.x,
+        options,
+        preprocessing=rows.preprocessing,
+        progress=terminal.progress(),
+        dump=dump,
+    )
+    for found in conversion.diagnostics:
+        terminal.warn(found)
+    drop = None
+    if kept is not None and max_drop is not None:
+        drop = _gate(terminal, located, conversion.artefact, kept, max_drop, threads)
+    if output is not None:
+        save(conversion.artefact, output)
+        _tell(terminal, conversion, output, drop)
+
+
+def _setting(text: str) -> tuple[str, str]:
+    from snnc.errors import UsageError
+
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"--set {text}: write PASS.OPTION=VALUE")
+    return key.strip(), value.strip()
+
+
+def _dump(after: str | None, options: Options) -> Dump | None:
+    """Return what prints the network after the chosen passes, and refuse bad options before any work."""
+    from snnc.errors import UsageError
+    from snnc.ir.text import print_graph
+
+    names = [item.name for item in options.passes()]
+    if after is None:
+        return None
+    if after != "all" and after not in names:
+        raise UsageError(f"--dump-ir-after {after}: the pipeline has no such pass; it has {', '.join(names)}")
+
+    def dump(name: str, graph: Graph[Any]) -> None:
+        if after in ("all", name):
+            click.echo(f"# after {name}\n{print_graph(graph)}\n", file=sys.stderr)
+
+    return dump
+
+
+def _rows(located: Located, calib: Path | None, preprocess: Path | None) -> Rows:
+    from snnc.cli.files import read_labelled
+    from snnc.errors import UsageError
+    from snnc.models import calibration_data
+    from snnc.preprocessing import Preprocessing
+
+    preprocessing = None if preprocess is None else Preprocessing.read(preprocess)
+    if calib is not None:
+        x, y = read_labelled(calib)
+        return Rows(x, y, preprocessing, str(calib))
+    if located.entry is None:
+        raise UsageError("no calibration rows: name 500 to 1,000 training rows by --calib FILE.npz")
+    x, y = calibration_data(located.entry)
+    if preprocessing is None:
+        preprocessing = Preprocessing.from_dict(located.entry.preprocessing)
+    return Rows(x, y, preprocessing, f"the zoo's {located.entry.dataset.name}")
+
+
+def _split(rows: Rows) -> tuple[Rows, Rows]:
+    """Return the rows to calibrate on and those that are kept back."""
+    import numpy as np
+
+    from snnc.errors import InputError
+
+    if len(rows.x) < HELD_BACK:
+        raise InputError(f"--max-drop needs at least {HELD_BACK} calibration rows, not {len(rows.x)}")
+    kept = np.arange(len(rows.x)) % HELD_BACK == HELD_BACK - 1
+    used, back = (
+        Rows(rows.x[part], None if rows.y is None else rows.y[part], rows.preprocessing, rows.origin)
+        for part in (~kept, kept)
+    )
+    return used, back
+
+
+def _gate(
+    terminal: Terminal, located: Located, artefact: Artefact, rows: Rows, limit: float, threads: int | None
+) -> dict[str, Any]:
+    """Measure what the conversion lost on rows that it has not seen.
+
+    Raises:
+        GateError: more than the limit.
+    """
+    from snnc.backends import load_simulator
+    from snnc.errors import GateError, InternalError
+    from snnc.evaluation import Source, evaluate
+    from snnc.source_session import SourceSession
+
+    session = SourceSession(located.path, threads)
+
+    def prepare(x: NumberArray) -> NumberArray:
+        return x if rows.preprocessing is None else rows.preprocessing.apply(x, session.sample_shape)
+
+    found = evaluate(
+        artefact.graph,
+        artefact.encode,
+        rows.x,
+        rows.y,
+        simulator=load_simulator("numba", threads),
+        source=Source(session, prepare),
+        progress=terminal.progress(),
+    ).ann
+    if found is None:
+        raise InternalError("the gate ran without the source network")
+    if found.paired is not None:
+        lost, what = 100 * found.paired.drop, "accuracy lost"
+    else:
+        lost, what = 100 * (1 - found.agreement.value), "answers that differ from the ANN's"
+    if lost > limit:
+        raise GateError(
+            f"{what}: {lost:.2f} points on {len(rows.x)} calibration rows that were kept back, "
+            f"more than --max-drop {limit:g}; try a larger --timesteps. Nothing was written"
+        )
+    return {"points": lost, "limit": limit, "rows": len(rows.x), "measured": what}
+
+
+def _dry_run(terminal: Terminal, located: Located, rows: Rows, options: Options, output: Path | None) -> None:
+    from snnc.frontend import read_onnx
+    from snnc.pipeline import format_pipeline
+
+    source = read_onnx(located.path)
+    x = rows.x[:1]
+    if rows.preprocessing is not None:
+        x = rows.preprocessing.apply(x, source.layout.source_shape)
+    source.layout.to_canonical(x)
+    pipeline = format_pipeline(options.passes())
+    if terminal.json:
+        terminal.data(
+            {
+                "dry_run": True,
+                "model": located.name,
+                "source_sha256": source.sha256,
+                "nodes": len(source.graph.nodes),
+                "calibration_rows": len(rows.x),
+                "timesteps": options.timesteps,
+                "precision": options.precision,
+                "pipeline": pipeline,
+                "output": None if output is None else str(output),
+            }
+        )
+        return
+    terminal.text(
+        f"{located.name} can be converted: {len(source.graph.nodes)} operations, "
+        f"{len(rows.x)} calibration rows from {rows.origin}, T = {options.timesteps}, {options.precision}\n"
+        f"pipeline: {pipeline}\nNothing was written: --dry-run."
+    )
+
+
+def _tell(terminal: Terminal, conversion: Conversion, output: Path, drop: dict[str, Any] | None) -> None:
+    from snnc.cli.inspect import described
+
+    found = described(conversion.artefact)
+    if terminal.json:
+        times = {record.text: round(record.seconds, 3) for record in conversion.records}
+        warnings = [item.as_dict() for item in conversion.diagnostics]
+        told = {"output": str(output), "bytes": output.stat().st_size, **found}
+        terminal.data({**told, "seconds": times, "max_drop": drop, "diagnostics": warnings})
+        return
+    for record in conversion.records:
+        terminal.detail(f"{record.text}: {record.seconds:.2f} s, {record.nodes} nodes")
+    seconds = sum(record.seconds for record in conversion.records)
+    terminal.text(
+        f"wrote {output} ({output.stat().st_size / 1e3:,.0f} kB) in {seconds:.1f} s: "
+        f"{len(found['layers'])} populations, T = {found['timesteps']}, {found['payload']} spikes, "
+        f"{found['precision']}"
+    )
+    if drop is not None:
+        terminal.text(f"{drop['measured']}: {drop['points']:.2f} points, at most {drop['limit']:g} allowed")

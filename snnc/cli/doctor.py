@@ -1,0 +1,110 @@
+"""``snnc doctor``: what a bug report should say about the machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+from typing import Any
+
+import click
+
+from snnc import __version__
+from snnc.cli.terminal import Terminal, Verb
+
+NEEDED = ("click", "numba", "numpy", "onnx", "onnxruntime", "onnxscript", "rich")
+EXTRAS = {"report": ("jinja2", "matplotlib"), "train": ("torch",), "nir": ("h5py", "nir")}
+VECTORS = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vnni", "avxvnni", "neon", "dotprod")
+
+
+@click.command("doctor", cls=Verb)
+@click.pass_obj
+def command(terminal: Terminal) -> int:
+    """Show versions, processor, threads, the cache and which extras are installed.
+
+    Exits with 1 if something that snnc needs is missing.
+    """
+    needed = {name: _version(name) for name in NEEDED}
+    extras = {extra: {name: _version(name) for name in names} for extra, names in EXTRAS.items()}
+    healthy = all(needed.values())
+    found: dict[str, Any] = {
+        "snnc": __version__,
+        "python": platform.python_version(),
+        "interpreter": sys.executable,
+        "platform": platform.platform(),
+        "healthy": healthy,
+        "needed": needed,
+        "extras": extras,
+        "threads": {"cores": os.cpu_count(), "available": _available()},
+        # What follows needs the packages above.
+        "cpu": _cpu() if healthy else None,
+        "cache": _cache() if healthy else None,
+        "simulators": _simulators() if healthy else {},
+    }
+    if terminal.json:
+        terminal.data(found)
+    else:
+        terminal.table(("", ""), _rows(found))
+    return int(not healthy)
+
+
+def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = [
+        ("snnc", found["snnc"]),
+        ("Python", f"{found['python']} ({found['interpreter']})"),
+        ("platform", found["platform"]),
+        ("threads", f"{found['threads']['available']} of {found['threads']['cores']} cores"),
+    ]
+    if found["healthy"]:
+        kept = "" if found["cache"]["writable"] else " (cannot be written: kernels are compiled every time)"
+        rows += [
+            ("processor", f"{found['cpu']['name']}: {' '.join(found['cpu']['features'])}"),
+            ("kernel cache", f"{found['cache']['folder']}{kept}"),
+        ]
+    rows += [(name, version or "MISSING: reinstall snnc") for name, version in found["needed"].items()]
+    for extra, versions in found["extras"].items():
+        state = "installed" if all(versions.values()) else f"not installed: pip install 'snnc[{extra}]'"
+        rows.append((f"extra {extra}", state))
+    return rows + [(f"simulator {name}", state) for name, state in found["simulators"].items()]
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _available() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cpu() -> dict[str, Any]:
+    from llvmlite import binding
+
+    features = binding.get_host_cpu_features()
+    return {
+        "name": binding.get_host_cpu_name(),
+        "features": [name for name in VECTORS if features.get(name, False)],
+    }
+
+
+def _cache() -> dict[str, Any]:
+    from snnc.backends.numba_cpu.cache import cache_root, kernel_directory
+
+    folder = kernel_directory()
+    return {"folder": str(folder or cache_root()), "writable": folder is not None}
+
+
+def _simulators() -> dict[str, str]:
+    from snnc.backends import SIMULATORS, load_simulator
+
+    states = {}
+    for name in SIMULATORS:
+        try:
+            load_simulator(name)
+            states[name] = "ready"
+        except ImportError as error:
+            states[name] = f"broken: {error}"
+    return states

@@ -1,0 +1,245 @@
+"""``snnc eval``: a network judged on labelled rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from snnc.cli.terminal import Terminal, Verb
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from snnc.artefact import Artefact
+    from snnc.cli.models import Located
+    from snnc.evaluation import Evaluation, Share, Source
+    from snnc.ir.graph import IntArray, NumberArray
+    from snnc.preprocessing import Preprocessing
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The options of the verb."""
+
+    data: Path | None
+    backend: str
+    timesteps: int | None
+    limit: int | None
+    against: str | None
+    source: str | None
+    preprocess: Path | None
+    threads: int | None
+
+
+@click.command("eval", cls=Verb)
+@click.argument("network", metavar="ARTEFACT|MODEL")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="FILE.npz",
+    help="Rows `x` and labels `y`; the zoo's own test rows by default, where the network is from the zoo.",
+)
+@click.option("--backend", default="numba", show_default=True, help="numba, onnx or reference.")
+@click.option("-T", "--timesteps", type=click.IntRange(min=1), help="Steps; as calibrated by default.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N rows.")
+@click.option(
+    "--against", metavar="MODEL", help="Run the source network on the same rows; `source` finds it by itself."
+)
+@click.option("--source", metavar="MODEL", help="Where the source network is, for `--against source`.")
+@click.option(
+    "--preprocess",
+    type=click.Path(path_type=Path),
+    metavar="FILE.json",
+    help="For a MODEL: from the rows to what it takes. An artefact remembers its own.",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="At most this many; all cores by default.")
+@click.pass_obj
+def command(terminal: Terminal, /, network: str, **options: Any) -> None:
+    """Measure top-1 and top-5 accuracy with 95 % intervals, spikes, and operations per image.
+
+    A MODEL that is no artefact is run in onnxruntime.
+    """
+    from snnc.cli.artefacts import holds_artefact
+    from snnc.cli.models import locate
+
+    request = Request(**options)
+    located = locate(network)
+    if holds_artefact(located.path):
+        _evaluate_artefact(terminal, located.path, request)
+    else:
+        _evaluate_model(terminal, located, request)
+
+
+def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None:
+    from snnc.artefact import load
+    from snnc.backends import load_simulator
+    from snnc.cli.artefacts import chosen_timesteps
+    from snnc.cli.models import locate_source, zoo_entry
+    from snnc.errors import UsageError
+    from snnc.evaluation import evaluate
+    from snnc.preprocessing import Preprocessing
+
+    if request.preprocess is not None:
+        raise UsageError("an artefact remembers its preprocessing: leave --preprocess out, or convert again")
+    artefact = load(path)
+    simulator = load_simulator(request.backend, request.threads)
+    steps = chosen_timesteps(terminal, artefact, request.timesteps)
+    x, y = _rows(request, zoo_entry(artefact.metadata.source_sha256))
+    _warn_of_overlap(terminal, artefact, x)
+    source = None
+    if request.against is not None or request.source is not None:
+        given = request.source if request.against in (None, "source") else request.against
+        stored = artefact.metadata.preprocessing
+        preprocessing = None if stored is None else Preprocessing.from_dict(stored)
+        located = locate_source(artefact.metadata, path, given)
+        source = _source(terminal, located, preprocessing, request.threads)
+    found = evaluate(
+        artefact.graph,
+        artefact.encode,
+        x,
+        y,
+        simulator=simulator,
+        # The ONNX model gives answers, but no look inside.
+        counter=load_simulator("numba", request.threads) if simulator.name == "onnx" else None,
+        timesteps=steps,
+        source=source,
+        progress=terminal.progress(),
+    )
+    if terminal.json:
+        terminal.data(found.as_dict())
+    else:
+        _show(terminal, found)
+
+
+def _evaluate_model(terminal: Terminal, located: Located, request: Request) -> None:
+    from snnc.errors import UsageError
+    from snnc.evaluation import evaluate_ann
+    from snnc.preprocessing import Preprocessing
+
+    if request.timesteps is not None or request.against is not None:
+        raise UsageError(
+            f"{located.name} is no artefact, so it has no time steps and no source: convert it first"
+        )
+    x, y = _rows(request, located.entry)
+    preprocessing = None
+    if request.preprocess is not None:
+        preprocessing = Preprocessing.read(request.preprocess)
+    elif located.entry is not None and request.data is None:
+        preprocessing = Preprocessing.from_dict(located.entry.preprocessing)
+    source = _source(terminal, located, preprocessing, request.threads)
+    scores = evaluate_ann(source, x, y, terminal.progress())
+    if terminal.json:
+        terminal.data({**scores.as_dict(), "macs": source.macs, "timesteps": None, "backend": "onnxruntime"})
+    else:
+        rows = [("top-1", _share(scores.top1)), ("top-5", _share(scores.top5)), ("rows", str(len(x)))]
+        terminal.table(("", "ANN"), [*rows, ("MACs", _count(source.macs))])
+
+
+def _rows(request: Request, entry: Any) -> tuple[NumberArray, IntArray | None]:
+    from snnc.cli.files import read_labelled
+    from snnc.errors import UsageError
+    from snnc.models import test_data
+
+    if request.data is not None:
+        x, y = read_labelled(request.data)
+    elif entry is not None:
+        x, y = test_data(entry)
+    else:
+        raise UsageError("no rows to evaluate on: name them by --data FILE.npz, with `x` and `y`")
+    return x[: request.limit], None if y is None else y[: request.limit]
+
+
+def _source(
+    terminal: Terminal, located: Located, preprocessing: Preprocessing | None, threads: int | None
+) -> Source:
+    """Return the network to compare with, and count its operations where it can be read as a graph."""
+    from snnc.costs import macs_of_ann
+    from snnc.errors import UnsupportedModelError
+    from snnc.evaluation import Source
+    from snnc.frontend import read_onnx
+    from snnc.source_session import SourceSession
+
+    session = SourceSession(located.path, threads)
+
+    def prepare(x: NumberArray) -> NumberArray:
+        return x if preprocessing is None else preprocessing.apply(x, session.sample_shape)
+
+    try:
+        macs = sum(macs_of_ann(read_onnx(located.path).graph).values())
+    except UnsupportedModelError as error:
+        terminal.detail(f"its operations are not counted: {error}")
+        macs = None
+    return Source(session, prepare, macs)
+
+
+def _warn_of_overlap(terminal: Terminal, artefact: Artefact, x: NumberArray) -> None:
+    from snnc.diagnostics import OVERLAP, Diagnostic
+    from snnc.evaluation import SHARD
+    from snnc.overlap import count_seen
+
+    stored: Mapping[str, Any] = artefact.metadata.calibration
+    if "row_hashes" not in stored:
+        return
+    starts = range(0, len(x), SHARD)
+    seen = sum(count_seen(stored["row_hashes"], artefact.encode(x[s : s + SHARD])) for s in starts)
+    if seen:
+        terminal.warn(
+            Diagnostic(
+                OVERLAP,
+                f"{seen} of {len(x)} rows were used for calibration, so the accuracy looks too good",
+                help="evaluate on other rows",
+            )
+        )
+
+
+def _show(terminal: Terminal, found: Evaluation) -> None:
+    """Write the table: the spiking network, and the source beside it where it was run."""
+    costs, ann = found.costs, found.ann
+    rows: list[tuple[str, str, str]] = [
+        ("top-1", _share(found.scores.top1), _share(ann.scores.top1) if ann else ""),
+        ("top-5", _share(found.scores.top5), _share(ann.scores.top5) if ann else ""),
+        ("rows", str(len(found.scores.classes)), str(len(ann.scores.classes)) if ann else ""),
+        ("time steps", f"T = {found.timesteps}, K = {found.settle_steps}", ""),
+        ("latency, steps", str(found.latency_steps), ""),
+        ("payload of a spike", found.payload, ""),
+        ("spikes per neuron per step", f"{costs.spikes_per_neuron_per_step:.4f}", ""),
+        ("neurons that send in a step", f"{costs.events_per_neuron_per_step:.2%}", ""),
+        ("synaptic operations per image", _count(costs.synops), ""),
+        ("... accumulates (ACs)", _count(costs.acs), ""),
+        (
+            "... multiply-accumulates (MACs), first layer included",
+            _count(costs.macs),
+            _count(ann.macs) if ann else "",
+        ),
+    ]
+    if ann is None:
+        terminal.table(("", "SNN"), [row[:2] for row in rows if row[1]])
+        return
+    terminal.table(("", "SNN", "ANN"), rows)
+    lines = [f"Both answer alike on {_share(ann.agreement)} of the rows."]
+    if (paired := ann.paired) is not None:
+        low, high = (100 * end for end in paired.interval)
+        lines.append(
+            f"The conversion costs {100 * paired.drop:.2f} points [{low:.2f}, {high:.2f}]: "
+            f"of {paired.n} rows the ANN alone is right on {paired.only_ann}, the SNN on {paired.only_snn}."
+        )
+    terminal.text("\n".join(lines))
+
+
+def _share(share: Share | None) -> str:
+    if share is None:
+        return "-"
+    low, high = share.interval
+    return f"{share.value:.2%} [{low:.2%}, {high:.2%}]"
+
+
+def _count(value: float | None) -> str:
+    if value is None:
+        return "unknown"
+    for factor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{value / factor:.3g} {unit}"
+    return f"{value:.3g}"

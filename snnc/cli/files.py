@@ -1,0 +1,96 @@
+"""Reading rows of data, and refusing outputs that could not be written before the work begins."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import numpy as np
+
+from snnc.errors import InputError, UsageError
+from snnc.ir.graph import IntArray, NumberArray
+
+
+def read_labelled(path: Path) -> tuple[NumberArray, IntArray | None]:
+    """Read ``x`` and, if it is there, ``y`` of an ``.npz`` file.
+
+    Raises:
+        InputError: the file is missing, damaged, or holds something else.
+    """
+    with _opened(path) as archive:
+        if isinstance(archive, np.ndarray):
+            raise InputError(f"{path} is a single array; save it by numpy.savez(FILE, x=rows, y=labels)")
+        if "x" not in archive.files:
+            keys = ", ".join(archive.files) or "nothing"
+            raise InputError(
+                f"{path} holds {keys}, but no `x`: save it by numpy.savez(FILE, x=rows, y=labels)"
+            )
+        x = archive["x"]
+        y = archive["y"] if "y" in archive.files else None
+    _check_rows(path, x)
+    if y is not None and (y.dtype.kind not in "ui" or y.shape != (len(x),)):
+        raise InputError(
+            f"`y` in {path} is {y.dtype} of shape {y.shape}; "
+            f"it must hold one class number per row of `x`, shape ({len(x)},)"
+        )
+    return x, y
+
+
+def read_rows(path: Path) -> NumberArray:
+    """Read an ``.npy`` file, or ``x`` of an ``.npz`` file.
+
+    Raises:
+        InputError: the file is missing, damaged, or holds something else.
+    """
+    with _opened(path) as archive:
+        if isinstance(archive, np.ndarray):
+            _check_rows(path, archive)
+            return archive
+    return read_labelled(path)[0]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[np.ndarray | np.lib.npyio.NpzFile]:
+    """Open a NumPy file, and turn what it raises, now or while it is read, into one line."""
+    try:
+        content = np.load(path, allow_pickle=False)
+        with content if isinstance(content, np.lib.npyio.NpzFile) else nullcontext():
+            yield content
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist: check the path of the data") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (EOFError, ValueError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+        if "pickle" in str(error):
+            raise InputError(f"{path} holds Python objects, not numbers: save plain arrays") from None
+        raise InputError(
+            f"{path} is no NumPy file, or it is damaged: save it by numpy.savez(FILE, x=rows, y=labels)"
+        ) from None
+
+
+def _check_rows(path: Path, x: np.ndarray) -> None:
+    if x.dtype.kind not in "uif" or x.ndim < 2:
+        raise InputError(f"the rows in {path} are {x.dtype} of shape {x.shape}; give numbers, (rows, ...)")
+    if len(x) == 0:
+        raise InputError(f"{path} holds no rows")
+
+
+def check_output(path: Path, *, force: bool) -> None:
+    """Refuse an output path that could not be written, before the work begins.
+
+    Raises:
+        UsageError: there is a file already, and it is not to be replaced.
+        InputError: the folder is missing or closed.
+    """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: name a file in it")
+    if path.exists() and not force:
+        raise UsageError(f"{path} exists already: name another file, or replace it by --force")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise InputError(f"the folder {folder} does not exist: make it first")
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"the folder {folder} cannot be written: choose another")

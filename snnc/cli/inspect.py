@@ -1,0 +1,118 @@
+"""``snnc inspect``: what an artefact consists of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from snnc.cli.terminal import Terminal, Verb
+
+if TYPE_CHECKING:
+    from snnc.artefact import Artefact
+    from snnc.ir.snn import IntegrateFire, SnnGraph
+
+
+@click.command("inspect", cls=Verb)
+@click.argument("artefact", type=click.Path(path_type=Path))
+@click.option("--ir", is_flag=True, help="Print every operation, one a line.")
+@click.pass_obj
+def command(terminal: Terminal, artefact: Path, ir: bool) -> None:
+    """Show how ARTEFACT was made, and its spiking populations."""
+    from snnc.artefact import load
+    from snnc.ir.snn import IntegrateFire
+    from snnc.ir.text import print_graph
+
+    network = load(artefact)
+    if terminal.json:
+        found = described(network)
+        terminal.data({**found, "ir": print_graph(network.graph)} if ir else found)
+    elif ir:
+        terminal.text(print_graph(network.graph))
+    else:
+        terminal.table(("", ""), _summary(network))
+        columns = ("population", "ONNX node", "shape", "spikes", "threshold", "unit")
+        terminal.table(columns, [_row(node) for node in network.graph.of_type(IntegrateFire)])
+
+
+def described(network: Artefact) -> dict[str, Any]:
+    """Return the JSON form of what an artefact says about itself."""
+    from snnc import costs
+    from snnc.ir.snn import IntegrateFire
+
+    graph, metadata = network.graph, network.metadata
+    calibration = {key: value for key, value in metadata.calibration.items() if key != "row_hashes"}
+    return {
+        "name": graph.name,
+        "timesteps": graph.timesteps,
+        "settle_steps": graph.settle_steps,
+        "schedule": graph.schedule.value,
+        "max_timesteps": graph.max_timesteps,
+        "latency_steps": costs.latency_steps(graph, graph.timesteps),
+        "payload": costs.payload(graph, graph.timesteps),
+        "precision": "int8" if graph.integer else "float32",
+        "parameters": _parameters(graph),
+        "snnc_version": metadata.snnc_version,
+        "schema_version": metadata.schema_version,
+        "preset": metadata.preset,
+        "pipeline": metadata.pipeline,
+        "passes": [dict(record) for record in metadata.records],
+        "preprocessing": metadata.preprocessing,
+        "input_layout": metadata.input_layout,
+        "source": {"path": metadata.source_path, "sha256": metadata.source_sha256},
+        "calibration": calibration,
+        "layers": [_layer(node) for node in graph.of_type(IntegrateFire)],
+    }
+
+
+def _layer(node: IntegrateFire) -> dict[str, Any]:
+    return {
+        "name": node.name,
+        "onnx_node": node.origin,
+        "shape": list(node.shape),
+        "payload": node.neuron.payload,
+        "levels": node.neuron.levels,
+        "spikes_per_step": node.neuron.spikes_per_step,
+        "memory": node.neuron.memory,
+        "threshold": [node.threshold.min().item(), node.threshold.max().item()],
+        "unit": [node.unit.min().item(), node.unit.max().item()],
+    }
+
+
+def _parameters(graph: SnnGraph) -> int:
+    from snnc.ir.snn import Weighted
+
+    return sum(int(node.weight.size) for node in graph.of_type(Weighted))
+
+
+def _summary(network: Artefact) -> list[tuple[str, str]]:
+    found = described(network)
+    calibration, source = found["calibration"], found["source"]
+    proved = f", proved up to T = {found['max_timesteps']}" if found["max_timesteps"] else ""
+    return [
+        ("network", found["name"]),
+        ("source", f"{source['path']} (SHA-256 {source['sha256'][:16]}...)"),
+        ("steps", f"T = {found['timesteps']}, K = {found['settle_steps']}, {found['schedule']}{proved}"),
+        ("spikes", found["payload"]),
+        ("precision", f"{found['precision']}, {found['parameters']:,} weights"),
+        ("preset", found["preset"] or "none"),
+        ("pipeline", found["pipeline"]),
+        ("calibration", f"{calibration.get('rows', 'unknown number of')} rows"),
+        ("preprocessing", "none" if found["preprocessing"] is None else str(dict(found["preprocessing"]))),
+        ("made by", f"snnc {found['snnc_version']}, schema {found['schema_version']}"),
+    ]
+
+
+def _row(node: IntegrateFire) -> tuple[str, ...]:
+    low, high = node.threshold.min().item(), node.threshold.max().item()
+    return (
+        node.name,
+        node.origin,
+        "x".join(map(str, node.shape)),
+        node.neuron.payload,
+        f"{low:.5g}" if low == high else f"{low:.5g} to {high:.5g}",
+        f"{node.unit.min():.3g}"
+        if node.unit.min() == node.unit.max()
+        else f"{node.unit.min():.3g} to {node.unit.max():.3g}",
+    )

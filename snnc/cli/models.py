@@ -1,0 +1,87 @@
+"""Where networks come from: paths, the zoo, and the source that an artefact remembers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from snnc.errors import InputError
+from snnc.models import PREFIX, ZooEntry, list_models, resolve
+
+if TYPE_CHECKING:
+    from snnc.artefact import Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A network that the user named.
+
+    Attributes:
+        name: as the user wrote it.
+        path: its file.
+        entry: its place in the zoo, if it has one.
+    """
+
+    name: str
+    path: Path
+    entry: ZooEntry | None = None
+
+
+def locate(name: str) -> Located:
+    """Find the file of a path or of ``zoo:NAME``.
+
+    Raises:
+        InputError: there is no such file or no such entry.
+    """
+    if name.startswith(PREFIX):
+        entry = resolve(name)
+        return Located(name, entry.path, entry)
+    path = Path(name)
+    if not path.exists():
+        raise InputError(f"{path} does not exist; give the path of an ONNX file, or zoo:NAME (see snnc zoo)")
+    return Located(name, path)
+
+
+def locate_source(metadata: Metadata, artefact: Path, given: str | None) -> Located:
+    """Find the network that an artefact was converted from.
+
+    Looked for, in this order: where the user says, at the recorded path, beside the artefact, in the zoo.
+
+    Raises:
+        InputError: it is not found, or what was found is another network.
+    """
+    wanted = metadata.source_sha256
+    if given is not None:
+        found = locate(given)
+        _same(found, wanted, artefact)
+        return found
+    recorded = metadata.source_path
+    if recorded.startswith(PREFIX):
+        found = locate(recorded)
+        _same(found, wanted, artefact)
+        return found
+    for path in (Path(recorded), artefact.parent / Path(recorded).name):
+        if path.exists():
+            found = Located(str(path), path)
+            _same(found, wanted, artefact)
+            return found
+    for entry in list_models():
+        if entry.sha256 == wanted:
+            return locate(PREFIX + entry.name)
+    raise InputError(f"the source network {recorded} of {artefact} is not there: name it by --source MODEL")
+
+
+def zoo_entry(sha256: str) -> ZooEntry | None:
+    """Return the bundled network with this hash, if there is one."""
+    return next((entry for entry in list_models() if entry.sha256 == sha256), None)
+
+
+def _same(found: Located, wanted: str, artefact: Path) -> None:
+    from snnc.frontend.loading import load
+
+    if load(found.path).sha256 != wanted:
+        raise InputError(
+            f"{found.name} is not the network that {artefact} was converted from: its SHA-256 differs; "
+            "name the right one by --source MODEL, or convert again"
+        )

@@ -1,0 +1,95 @@
+"""``snnc run``: an artefact on an array."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from snnc.cli.terminal import Terminal, Verb
+
+
+@click.command("run", cls=Verb)
+@click.argument("artefact", type=click.Path(path_type=Path))
+@click.option(
+    "--input",
+    "input_path",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="X.npy",
+    help="Rows: raw where ARTEFACT holds a preprocessing, else as the source network takes them.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="Y.npy",
+    help="Where the outputs go: (rows, classes).",
+)
+@click.option("--per-step", is_flag=True, help="Write the outputs after every step: (steps, rows, classes).")
+@click.option(
+    "--logits", is_flag=True, help="Scale the outputs to the units of the source network, in float32."
+)
+@click.option("-T", "--timesteps", type=click.IntRange(min=1), help="Steps; as calibrated by default.")
+@click.option("--backend", default="numba", show_default=True, help="numba, onnx or reference.")
+@click.option("--threads", type=click.IntRange(min=1), help="At most this many; all cores by default.")
+@click.option("--force", is_flag=True, help="Replace Y.npy if it exists.")
+@click.pass_obj
+def command(
+    terminal: Terminal,
+    artefact: Path,
+    input_path: Path,
+    output: Path,
+    per_step: bool,
+    logits: bool,
+    timesteps: int | None,
+    backend: str,
+    threads: int | None,
+    force: bool,
+) -> None:
+    """Run ARTEFACT on the rows in X.npy and write its outputs to Y.npy.
+
+    The class of a row is the index of its largest output.
+    """
+    import numpy as np
+
+    from snnc.artefact import load
+    from snnc.artefact.file import replacing
+    from snnc.backends import load_simulator
+    from snnc.cli.artefacts import chosen_timesteps
+    from snnc.cli.files import check_output, read_rows
+    from snnc.evaluation import outputs_of
+    from snnc.ir.snn import Readout
+
+    check_output(output, force=force)
+    network = load(artefact)
+    steps = chosen_timesteps(terminal, network, timesteps)
+    x = read_rows(input_path)
+    outputs = outputs_of(
+        network.graph,
+        network.encode,
+        x,
+        simulator=load_simulator(backend, threads),
+        timesteps=steps,
+        per_step=per_step,
+        progress=terminal.progress(),
+    )
+    if logits:
+        (readout,) = network.graph.of_type(Readout)
+        outputs = outputs * np.float32(readout.scale / steps)
+    with replacing(output) as file:
+        np.save(file, outputs)
+    answers = (outputs[-1] if per_step else outputs).argmax(axis=1)
+    if terminal.json:
+        terminal.data(
+            {
+                "output": str(output),
+                "shape": list(outputs.shape),
+                "dtype": str(outputs.dtype),
+                "timesteps": steps,
+                "classes": answers.tolist(),
+            }
+        )
+    else:
+        terminal.text(f"wrote {output}: {outputs.dtype} of shape {outputs.shape}, T = {steps}")

@@ -1,0 +1,224 @@
+"""What the user sees: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from snnc.errors import InputError
+
+if TYPE_CHECKING:
+    from snnc.diagnostics import Diagnostic
+    from snnc.progress import Progress
+
+WIDE = 200
+"""Columns of a table that no terminal shows: nothing is cut in a pipe."""
+
+
+class Terminal:
+    """Where a verb writes to.
+
+    Attributes:
+        verbosity: above 0 tells details, below 0 only errors.
+        json: whether the result is one JSON object, alone on stdout.
+        bars: whether progress bars are wanted.
+    """
+
+    def __init__(self) -> None:
+        self.verbosity = 0
+        self.json = False
+        self.bars = True
+        self._log = logging.getLogger("snnc")
+        self._log.setLevel(logging.DEBUG)
+        self._log.propagate = False
+        self._stderr = _Stderr()
+        self._log.addHandler(self._stderr)
+        self._files: list[logging.FileHandler] = []
+
+    def close(self) -> None:
+        """Let go of the log file."""
+        for handler in (self._stderr, *self._files):
+            self._log.removeHandler(handler)
+            handler.close()
+        self._files.clear()
+
+    def log_to(self, path: Path) -> None:
+        """Write all messages, whatever the verbosity, to the end of a file as well.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        try:
+            handler = logging.FileHandler(path, encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"the log file {path} cannot be written: {error.strerror}") from None
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self._log.addHandler(handler)
+        self._files.append(handler)
+
+    def note(self, text: str) -> None:
+        """Say something that is not the result."""
+        self._say(logging.INFO, text)
+
+    def detail(self, text: str) -> None:
+        """Say something that only ``-v`` shows."""
+        self._say(logging.DEBUG, text)
+
+    def warn(self, found: Diagnostic | str) -> None:
+        """Warn of something that does not stop the work."""
+        self._say(logging.WARNING, f"warning: {found}" if isinstance(found, str) else str(found))
+
+    def fail(self, message: str, exit_code: int, diagnostics: Sequence[Diagnostic] = ()) -> int:
+        """Say in one line why the work stops, and return the exit code."""
+        with contextlib.suppress(BrokenPipeError):
+            self._say(logging.ERROR, f"error: {message}")
+            if self.json:
+                found = {"message": message, "exit_code": exit_code}
+                rows = [item.as_dict() for item in diagnostics]
+                self.data({"error": {**found, "diagnostics": rows}})
+        return exit_code
+
+    def _say(self, level: int, text: str) -> None:
+        least = {-1: logging.ERROR, 0: logging.INFO}.get(max(self.verbosity, -1), logging.DEBUG)
+        self._stderr.setLevel(least)
+        self._log.log(level, "%s", text)
+
+    def data(self, value: dict[str, Any]) -> None:
+        """Write the result as JSON."""
+        click.echo(json.dumps(value, indent=2, allow_nan=False))
+
+    def text(self, value: str) -> None:
+        """Write the result as text."""
+        click.echo(value)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Write a table, without a head where no column has a name. Numbers are set to the right."""
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+
+        console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+        if not console.is_terminal:
+            console.width = WIDE
+        table = Table(box=box.SIMPLE_HEAD if any(columns) else None, show_header=any(columns), pad_edge=False)
+        for index, name in enumerate(columns):
+            numbers = all(_is_number(row[index]) for row in rows)
+            table.add_column(name, justify="right" if numbers else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        with console.capture() as written:
+            console.print(table)
+        self.text("\n".join(line.rstrip() for line in written.get().split("\n")).strip("\n"))
+
+    def progress(self) -> Progress:
+        """Return what long work shows its progress on: bars on a terminal, else only ``-v`` messages."""
+        if self.bars and not self.json_to_terminal and sys.stderr.isatty() and self.verbosity >= 0:
+            from snnc.cli.bars import Bars
+
+            return Bars(self.detail)
+        return _Messages(self.detail)
+
+    @property
+    def json_to_terminal(self) -> bool:
+        """Whether bars would mix with JSON on the same screen."""
+        return self.json and sys.stdout.isatty()
+
+
+class _Stderr(logging.Handler):
+    """Writes to the ``sys.stderr`` of the moment: a progress bar replaces it while it is shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(self.format(record), err=True)
+
+
+class _Messages:
+    """Progress without bars."""
+
+    def __init__(self, say: Any) -> None:
+        self._say = say
+
+    def track(self, items: Any, total: int, description: str) -> Iterator[Any]:
+        return iter(items)
+
+    def message(self, text: str) -> None:
+        self._say(text)
+
+
+def _is_number(cell: str) -> bool:
+    return bool(cell) and (cell[0].isdigit() or cell[0] in "-+.") and cell.strip("-+.0123456789,%kMG ") == ""
+
+
+def _terminal(ctx: click.Context) -> Terminal:
+    found = ctx.find_root().obj
+    return found if isinstance(found, Terminal) else ctx.find_root().ensure_object(Terminal)
+
+
+def _louder(ctx: click.Context, param: click.Parameter, value: int) -> None:
+    _terminal(ctx).verbosity += value
+
+
+def _quieter(ctx: click.Context, param: click.Parameter, value: int) -> None:
+    _terminal(ctx).verbosity -= value
+
+
+def _json(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    _terminal(ctx).json |= value
+
+
+def _no_progress(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    _terminal(ctx).bars &= not value
+
+
+def _log_file(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
+    if value is not None:
+        _terminal(ctx).log_to(value)
+
+
+def global_options() -> list[click.Parameter]:
+    """Return the options that every verb has, before or after its name."""
+    return [
+        click.Option(
+            ["-v", "--verbose"], count=True, expose_value=False, callback=_louder, help="Tell more."
+        ),
+        click.Option(
+            ["-q", "--quiet"], count=True, expose_value=False, callback=_quieter, help="Tell only errors."
+        ),
+        click.Option(
+            ["--json"],
+            is_flag=True,
+            expose_value=False,
+            callback=_json,
+            help="Write the result as JSON, alone on stdout.",
+        ),
+        click.Option(
+            ["--log-file"],
+            type=click.Path(dir_okay=False, path_type=Path),
+            expose_value=False,
+            callback=_log_file,
+            metavar="FILE",
+            help="Add all messages to FILE.",
+        ),
+        click.Option(
+            ["--no-progress"],
+            is_flag=True,
+            expose_value=False,
+            callback=_no_progress,
+            help="Show no progress bars.",
+        ),
+    ]
+
+
+class Verb(click.Command):
+    """A verb: a command that has the global options too."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Add the global options after the verb's own."""
+        super().__init__(*args, **kwargs)
+        self.params.extend(global_options())

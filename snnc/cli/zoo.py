@@ -1,0 +1,53 @@
+"""``snnc zoo``: the bundled networks."""
+
+from __future__ import annotations
+
+import click
+
+from snnc.cli.terminal import Terminal, Verb
+
+
+@click.command("zoo", cls=Verb)
+@click.pass_obj
+def command(terminal: Terminal) -> None:
+    """List the bundled networks, with accuracy, size and licence.
+
+    Each is called zoo:NAME wherever MODEL stands.
+    """
+    from snnc.models import PREFIX, list_models
+
+    entries = list_models()
+    if terminal.json:
+        models = [
+            {
+                "name": entry.name,
+                "dataset": entry.dataset.name,
+                "top1": entry.accuracy.top1,
+                "top1_ci95": list(entry.accuracy.ci95),
+                "n": entry.accuracy.n,
+                "sha256": entry.sha256,
+                "licence": entry.licence,
+                "parameters": entry.parameters,
+                "macs": entry.macs,
+                "summary": entry.summary,
+                "training": entry.training,
+            }
+            for entry in entries
+        ]
+        terminal.data({"models": models})
+        return
+    rows = [
+        (
+            PREFIX + entry.name,
+            entry.dataset.name,
+            f"{entry.accuracy.top1:.2%}",
+            str(entry.accuracy.n),
+            f"{entry.parameters:,}",
+            f"{entry.macs / 1e6:.1f} M",
+            entry.licence,
+            entry.summary,
+        )
+        for entry in entries
+    ]
+    columns = ("name", "data set", "ANN top-1", "n", "parameters", "MACs", "licence", "network")
+    terminal.table(columns, rows)
