@@ -74,7 +74,7 @@ def _rectified_after(call: Call) -> bool:
     """Say whether all that reads the output rectifies it, so that the order of the two limits is the same."""
 
     def rectifies(node: object) -> bool:
-        return getattr(node, "op_type", None) == "Relu"
+        return getattr(node, "op_type", None) in ("Relu", "Max")  # a Max is one, or it is refused
 
     return bool(call.readers[0]) and all(map(rectifies, call.readers[0]))
 

@@ -38,12 +38,12 @@ def layout_of(index: Index, source_shape: Shape) -> InputLayout | None:
         order = sorted(range(inner.ndim), key=lambda axis: -strides[axis] if strides[axis] else -inner.size)
         grid = tuple(inner.shape[axis] for axis in order)
         return InputLayout(source_shape, grid, tuple(order.index(axis) for axis in range(inner.ndim)))
-    source_strides = [math.prod(source_shape[axis + 1 :]) for axis in range(len(source_shape))]
+    units = [math.prod(source_shape[axis + 1 :]) for axis in range(len(source_shape))]
     for axes in itertools.permutations(range(len(source_shape))):
-        steps_match = len(axes) == inner.ndim and all(
-            n == 1 or stride == source_strides[axis]
+        fits = len(axes) == inner.ndim and all(
+            n == 1 or (stride % units[axis] == 0 and stride * (n - 1) < units[axis] * source_shape[axis])
             for n, stride, axis in zip(inner.shape, strides, axes, strict=True)
         )
-        if steps_match:
+        if fits:
             return InputLayout(source_shape, source_shape, axes)
     return None

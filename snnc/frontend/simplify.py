@@ -52,6 +52,9 @@ def simplify(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
     graph.input.extend(inputs)
     graph.node.extend(nodes)
     simple.ir_version = max(simple.ir_version, 4)  # before, initialisers had to be inputs too
+    for value in (*graph.input, *graph.output):
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.shape.SetInParent()  # some exporters leave out unknown shapes
     known = {entry.domain for entry in simple.opset_import}
     for domain in sorted({node.domain for node in nodes} - known - set(DEFAULT_DOMAINS)):
         simple.opset_import.append(helper.make_opsetid(domain, 1))  # the checker wants every domain imported

@@ -1,0 +1,139 @@
+"""Whole small networks, folding, and the operator table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from snnc.frontend import supported_operators
+from tests.onnx_models import check_equal, kinds, model, node, normal
+
+OPSETS = (7, 9, 10, 11, 12, 13, 15, 18, 21, 23)
+
+
+@pytest.mark.parametrize("opset", OPSETS)
+def test_small_network_in_every_opset(tmp_path: Path, opset: int) -> None:
+    axes: dict[str, Any] = {"axes": [2, 3]} if opset < 13 else {}
+    source = check_equal(
+        tmp_path,
+        model(
+            [
+                node("Conv", "x w b", "c", pads=[1, 1, 1, 1]),
+                node("BatchNormalization", "c s t m v", "n", **({"spatial": 1} if opset < 9 else {})),
+                node("Relu", "n", "r"),
+                node("MaxPool", "r", "p", kernel_shape=[2, 2], strides=[2, 2]),
+                node("GlobalAveragePool", "p", "g"),
+                node("Squeeze", "g" if opset < 13 else "g axes", "f", **axes),
+                node("Gemm", "f w2 b2", "l", transB=1),
+                node("Softmax", "l", "y", axis=1),
+            ],
+            ["N", 3, 6, 6],
+            {
+                "w": normal(4, 3, 3, 3),
+                "b": normal(4),
+                "s": normal(4),
+                "t": normal(4),
+                "m": normal(4),
+                "v": np.abs(normal(4)) + 0.1,
+                "w2": normal(5, 4),
+                "b2": normal(5),
+                **({} if opset < 13 else {"axes": np.array([2, 3])}),
+            },
+            opset=opset,
+        ),
+    )
+    assert source.opset == opset
+    expected = "Input Convolution BatchNormalisation Relu MaxPool AveragePool Reshape Linear Softmax"
+    assert kinds(source.graph) == expected.split()
+
+
+@pytest.mark.parametrize("opset", [8, 11, 13, 17])
+def test_shape_chains_are_folded(tmp_path: Path, opset: int) -> None:
+    unsqueeze = node("Unsqueeze", "g", "u", axes=[0]) if opset < 13 else node("Unsqueeze", "g zero1", "u")
+    nodes = [
+        node("Relu", "x", "r"),
+        node("Shape", "r", "s"),
+        helper.make_node("Constant", [], ["zero"], value=helper.make_tensor("v", TensorProto.INT64, [], [0])),
+        node("Gather", "s zero", "g"),
+        unsqueeze,
+        node("Concat", "u rest", "t", axis=0),
+        node("Reshape", "r t", "f"),
+        node("Gemm", "f w b"),
+    ]
+    constants = {"rest": np.array([-1]), "zero1": np.array([0]), "w": normal(24, 2), "b": normal(2)}
+    source = check_equal(tmp_path, model(nodes, ["N", 2, 3, 4], constants, opset=opset))
+    assert kinds(source.graph) == ["Input", "Relu", "Linear"]
+
+
+def test_constants_are_folded_and_dequantised(tmp_path: Path) -> None:
+    nodes = [
+        node("DequantizeLinear", "q scale zero", "w", axis=0),
+        node("Transpose", "w", "wt", perm=[1, 0]),
+        node("Mul", "wt two", "w2"),
+        node("MatMul", "x w2"),
+    ]
+    constants = {
+        "q": np.arange(-6, 6, dtype=np.int8).reshape(2, 6),
+        "scale": np.array([0.5, 0.1], np.float32),
+        "zero": np.array([1, -1], np.int8),
+        "two": np.float32(2),
+    }
+    assert kinds(check_equal(tmp_path, model(nodes, ["N", 6], constants, opset=13)).graph) == [
+        "Input",
+        "Linear",
+    ]
+
+
+def test_a_constant_branch_is_taken(tmp_path: Path) -> None:
+    then = helper.make_graph(
+        [node("Squeeze", "r", "t")],
+        "then",
+        [],
+        [helper.make_value_info("t", helper.make_tensor_type_proto(1, None))],
+    )
+    other = helper.make_graph(
+        [node("Identity", "r", "o")],
+        "else",
+        [],
+        [helper.make_value_info("o", helper.make_tensor_type_proto(1, None))],
+    )
+    nodes = [
+        node("Relu", "x", "r"),
+        node("Shape", "r", "s"),
+        node("Gather", "s last", "n"),
+        node("Equal", "n one", "c"),
+        node("If", "c", "f", then_branch=then, else_branch=other),
+        node("MatMul", "f w"),
+    ]
+    constants = {"last": np.int64(2), "one": np.int64(1), "w": normal(5, 2)}
+    check_equal(tmp_path, model(nodes, [1, 5, 1], constants))
+
+
+def test_sizes_are_folded(tmp_path: Path) -> None:
+    nodes = [
+        node("Size", "x", "n"),
+        node("Reshape", "n one", "s"),
+        node("Reshape", "x s", "f"),
+        node("Relu", "f", "r"),
+        node("MatMul", "r w"),
+    ]
+    check_equal(tmp_path, model(nodes, [1, 2, 3], {"one": np.array([1]), "w": normal(6, 2)}))
+
+
+def test_dead_code_is_ignored(tmp_path: Path) -> None:
+    nodes = [node("Tanh", "x", "t"), node("Relu", "x"), node("Relu", "t", "u")]
+    assert kinds(check_equal(tmp_path, model(nodes, ["N", 4])).graph) == ["Input", "Relu"]
+
+
+def test_every_operator_of_the_table_is_tested() -> None:
+    text = "".join(
+        path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_frontend_*.py")
+    )
+    rows = supported_operators()
+    assert len(rows) > 35
+    assert [row.name for row in rows if f'"{row.name}"' not in text and row.name != "any other"] == []
+    assert all(row.forms and row.domain == "ai.onnx" and row.opsets.startswith("7-") for row in rows)
