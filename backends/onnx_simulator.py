@@ -76,9 +76,10 @@ class OnnxSimulator:
         ]
         outputs, *states = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
         trace = Trace(timesteps=timesteps, samples=len(inputs), outputs=outputs)
-        names = [node.name for node in graph.of_type(IntegrateFire)] if record.states else []
-        trace.counts = dict(zip(names, states[::2], strict=True))
-        trace.potentials = dict(zip(names, states[1::2], strict=True))
+        populations = graph.of_type(IntegrateFire) if record.states else ()
+        for node, count, v in zip(populations, states[::2], states[1::2], strict=True):
+            trace.counts[node.name] = count
+            trace.potentials[node.name] = v.astype(np.int32 if node.integer else np.float32, copy=False)
         return trace
 
     def _session(self, graph: SnnGraph, states: bool) -> onnxruntime.InferenceSession:
@@ -100,5 +101,5 @@ def _open(model: onnx.ModelProto, options: onnxruntime.SessionOptions) -> onnxru
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
     with tempfile.TemporaryDirectory(prefix="snnc-") as folder:
         path = Path(folder, "model.onnx")
-        write_model(model, path)
+        write_model(model, path, EXTERNAL_ABOVE)
         return onnxruntime.InferenceSession(path, options, providers=providers)

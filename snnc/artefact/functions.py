@@ -313,7 +313,14 @@ def _settings(kind: Neurons) -> list[str]:
 def _divide(carrier: Carrier) -> list[str]:
     """Return the lines for ``floored = floor(m / theta)``."""
     if carrier is Carrier.FLOAT:
-        return ["quotient = Div(m, theta)", "floored = Floor(quotient)"]
+        # The quotient of two float32 is not rounded across an integer in float64.
+        return [
+            "numerator = Cast<to = 11>(m)",
+            "denominator = Cast<to = 11>(theta)",
+            "quotient = Div(numerator, denominator)",
+            "whole = Floor(quotient)",
+            "floored = Cast<to = $carrier>(whole)",
+        ]
     return ["remainder = Mod(m, theta)", "multiple = Sub(m, remainder)", "floored = Div(multiple, theta)"]
 
 

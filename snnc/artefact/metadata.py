@@ -72,7 +72,9 @@ def attach(model: onnx.ModelProto, graph: SnnGraph, metadata: Metadata) -> None:
 
 def properties_of(model: onnx.ModelProto) -> dict[str, str]:
     """Return the properties of a model that are snnc's, as text."""
-    return {entry.key: entry.value for entry in model.metadata_props if entry.key.startswith(PREFIX)}
+    # In a damaged file a text may be no UTF-8; then it comes as bytes.
+    texts = {str(entry.key): str(entry.value) for entry in model.metadata_props}
+    return {key: value for key, value in texts.items() if key.startswith(PREFIX)}
 
 
 def read_metadata(properties: Mapping[str, str]) -> Metadata:
