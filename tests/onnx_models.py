@@ -62,7 +62,7 @@ def original(path: Path, name: str, x: Array) -> Array:
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    rows = [session.run(None, {name: x[i : i + 1]})[0] for i in range(len(x))]
+    rows = [np.asarray(session.run(None, {name: x[i : i + 1]})[0]) for i in range(len(x))]
     return np.stack(rows).reshape(len(x), -1)
 
 

@@ -57,7 +57,13 @@ def _pads(call: Call, size: Pair, reach: Pair, strides: Pair, rank: int) -> tupl
     if mode == "VALID":
         return (0, 0), (0, 0)
     if mode in ("SAME_UPPER", "SAME_LOWER"):
-        total = [max((-(-n // s) - 1) * s + r - n, 0) for n, s, r in zip(size, strides, reach, strict=True)]
+        wanted = [(-(-n // s) - 1) * s + r - n for n, s, r in zip(size, strides, reach, strict=True)]
+        if min(wanted) < -1 and call.proto.op_type != "Conv":
+            call.refuse(
+                "with auto_pad and strides beyond its kernel, runtimes disagree where its windows lie",
+                "use pads instead of auto_pad",
+            )
+        total = [max(n, 0) for n in wanted]
         less, more = [n // 2 for n in total], [n - n // 2 for n in total]
         first, last = (less, more) if mode == "SAME_UPPER" else (more, less)
         return (first[0], first[1]), (last[0], last[1])

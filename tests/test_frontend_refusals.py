@@ -1,0 +1,346 @@
+"""What cannot be converted is refused with a stable code, a node and a cure; all of it at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import NodeProto, TensorProto, helper
+
+from snnc.errors import UnsupportedModelError
+from snnc.frontend import check_onnx, read_onnx
+from tests.onnx_models import model, node, normal, saved
+
+IMAGE = ["N", 3, 6, 6]
+FLAT = ["N", 6]
+
+
+def found(folder: Path, *arguments: Any, **options: Any) -> list[tuple[str, str]]:
+    """Return code and node of all diagnostics, after a look at their form."""
+    path = saved(folder, model(*arguments, **options))
+    diagnostics = check_onnx(path)
+    for diagnostic in diagnostics:
+        assert diagnostic.help
+        assert "\n" not in str(diagnostic)
+        assert diagnostic.node in str(diagnostic)
+    with pytest.raises(UnsupportedModelError) as raised:
+        read_onnx(path)
+    assert raised.value.diagnostics == diagnostics
+    assert raised.value.exit_code == 3
+    assert str(path) in str(raised.value)
+    return [(diagnostic.code.number, diagnostic.node) for diagnostic in diagnostics]
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        "Tanh",
+        "Sigmoid",
+        "Elu",
+        "Selu",
+        "Softplus",
+        "Softsign",
+        "HardSigmoid",
+        "HardSwish",
+        "Erf",
+        "Gelu",
+        "Exp",
+        "Abs",
+    ],
+)
+def test_activations(tmp_path: Path, op: str) -> None:
+    problems = found(
+        tmp_path, [node(op, "x", "a"), node("MatMul", "a w")], FLAT, {"w": normal(6, 2)}, opset=20
+    )
+    assert problems == [("SNN101", f"{op}_a")]
+    assert "ReLU" in check_onnx(tmp_path / "model.onnx")[0].help
+
+
+def test_all_problems_are_found_at_once_and_none_causes_another(tmp_path: Path) -> None:
+    nodes = [
+        node("Tanh", "x", "a"),
+        node("Conv", "a w", "b"),
+        node("LeakyRelu", "b", "c", alpha=0.1),
+        node("Transpose", "c", "d", perm=[0, 2, 3, 1]),
+        node("LayerNormalization", "d g", "e"),
+        node("Transpose", "e", "f", perm=[0, 3, 1, 2]),
+        node("AveragePool", "f", "h", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        node("Sigmoid", "h", "i"),
+        node("Mul", "h i", "j"),
+        node("Conv", "j v", "k"),
+        node("Add", "k h", "l"),
+        node("GlobalAveragePool", "l", "m"),
+        node("Flatten", "m", "n"),
+        node("Gemm", "n u", "o"),
+        node("Softmax", "o", "p"),
+        node("ArgMax", "p"),
+    ]
+    constants = {"w": normal(4, 3, 1, 1), "g": normal(4), "v": normal(4, 4, 1, 1), "u": normal(4, 2)}
+    assert found(tmp_path, nodes, IMAGE, constants) == [
+        ("SNN101", "Tanh_a"),
+        ("SNN101", "LeakyRelu_c"),
+        ("SNN101", "LayerNormalization_e"),
+        ("SNN102", "AveragePool_h"),
+        ("SNN101", "Sigmoid_i"),
+        ("SNN103", "Mul_j"),
+        ("SNN101", "ArgMax_y"),
+    ]
+
+
+def test_behind_an_unknown_shape_operators_are_still_listed(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Custom", ["x"], ["a"], name="custom", domain="my.company"),
+        node("Relu", "a", "b"),
+        node("Tanh", "b"),
+    ]
+    assert found(tmp_path, nodes, FLAT) == [("SNN101", "custom"), ("SNN101", "Tanh_y")]
+    assert "'my.company'" in check_onnx(tmp_path / "model.onnx")[0].message
+
+
+BOUNDS = {"low": np.float32(-1), "zero": np.float32(0), "high": np.float32(6)}
+PADS = np.array([0, 0, 1, 1] * 2)
+ONES = np.ones((1, 2), np.float32)
+ONE = np.array([1])
+CASES: dict[str, tuple[str, list[NodeProto], list[Any], dict[str, Any]]] = {
+    "3-D convolution": ("SNN102", [node("Conv", "x w")], ["N", 2, 4, 4, 4], {"w": normal(2, 2, 3, 3, 3)}),
+    "negative pads": ("SNN102", [node("Conv", "x w", pads=[0, 0, -1, 0])], IMAGE, {"w": normal(2, 3, 3, 3)}),
+    "window too large": ("SNN102", [node("Conv", "x w")], IMAGE, {"w": normal(2, 3, 7, 7)}),
+    "wrong weight": ("SNN102", [node("Conv", "x w")], IMAGE, {"w": normal(2, 4, 3, 3)}),
+    "wrong kernel_shape": (
+        "SNN102",
+        [node("Conv", "x w", kernel_shape=[2, 2])],
+        IMAGE,
+        {"w": normal(2, 3, 3, 3)},
+    ),
+    "computed weight": ("SNN103", [node("Conv", "x x")], [1, 3, 6, 6], {}),
+    "constant image": ("SNN103", [node("Conv", "c x")], [1, 3, 6, 6], {"c": normal(1, 3, 6, 6)}),
+    "transposed activations": ("SNN102", [node("Gemm", "x w", transA=1)], [1, 6], {"w": normal(1, 6)}),
+    "bias per row": ("SNN102", [node("Gemm", "x w b")], [1, 6], {"w": normal(6, 3), "b": normal(3, 1)}),
+    "matrix per row": ("SNN102", [node("MatMul", "x w")], ["N", 2, 6], {"w": normal(2, 6, 3)}),
+    "matrix on rows": ("SNN103", [node("MatMul", "x w")], ["N", 2, 3, 6], {"w": normal(6, 3)}),
+    "wrong matrix": ("SNN102", [node("MatMul", "x w")], FLAT, {"w": normal(5, 3)}),
+    "two activations": ("SNN103", [node("MatMul", "x x")], [1, 4, 4], {}),
+    "product": ("SNN103", [node("Mul", "x x")], FLAT, {}),
+    "difference": ("SNN103", [node("Relu", "x", "r"), node("Sub", "x r")], FLAT, {}),
+    "quotient": ("SNN103", [node("Div", "c x")], FLAT, {"c": normal(6)}),
+    "constant per pixel": ("SNN102", [node("Add", "x c")], IMAGE, {"c": normal(6, 6)}),
+    "constant that repeats": ("SNN102", [node("Add", "x c")], ["N", 1], {"c": normal(6)}),
+    "sum that broadcasts": (
+        "SNN103",
+        [node("GlobalAveragePool", "x", "g"), node("Add", "x g")],
+        IMAGE,
+        {},
+    ),
+    "sum in two orders": (
+        "SNN103",
+        [node("Transpose", "x", "t", perm=[0, 1, 3, 2]), node("Relu", "x", "r"), node("Add", "t r")],
+        IMAGE,
+        {},
+    ),
+    "turned image": (
+        "SNN103",
+        [
+            node("Conv", "x v", "a"),
+            node("Transpose", "a", "t", perm=[0, 1, 3, 2]),
+            node("Conv", "t w"),
+        ],
+        IMAGE,
+        {"v": normal(3, 3, 3, 3), "w": normal(2, 3, 3, 3)},
+    ),
+    "turned output": (
+        "SNN103",
+        [node("Conv", "x w", "c"), node("Transpose", "c")],
+        IMAGE,
+        {"w": normal(2, 3, 2, 2)},
+    ),
+    "constant output": ("SNN103", [node("Relu", "c")], FLAT, {"c": normal(6)}),
+    "clip below zero": ("SNN102", [node("Clip", "x low high")], FLAT, BOUNDS),
+    "clip without lower bound": ("SNN102", [node("Clip", "x - high")], FLAT, BOUNDS),
+    "maximum with a constant": ("SNN102", [node("Max", "x high")], FLAT, BOUNDS),
+    "maximum of two": ("SNN103", [node("Relu", "x", "r"), node("Max", "x r")], FLAT, {}),
+    "maximum of three": ("SNN102", [node("Max", "x zero high")], FLAT, BOUNDS),
+    "minimum alone": ("SNN102", [node("Min", "x high")], FLAT, BOUNDS),
+    "negative minimum": ("SNN102", [node("Relu", "x", "r"), node("Min", "r low")], FLAT, BOUNDS),
+    "prelu": ("SNN101", [node("PRelu", "x high")], FLAT, {"high": np.full(6, 0.25, np.float32)}),
+    "logarithm": ("SNN101", [node("Log", "x")], FLAT, {}),
+    "average without padding": (
+        "SNN102",
+        [node("AveragePool", "x", kernel_shape=[3, 3], pads=[1, 1, 1, 1])],
+        IMAGE,
+        {},
+    ),
+    "average, rounded up": (
+        "SNN102",
+        [node("AveragePool", "x", kernel_shape=[4, 4], strides=[4, 4], ceil_mode=1)],
+        IMAGE,
+        {},
+    ),
+    "pool without kernel": ("SNN102", [node("MaxPool", "x", kernel_shape=[2])], IMAGE, {}),
+    "pool of padding alone": (
+        "SNN102",
+        [node("MaxPool", "x", kernel_shape=[2, 2], pads=[2, 2, 0, 0])],
+        IMAGE,
+        {},
+    ),
+    "pool with indices": ("SNN102", [node("MaxPool", "x", "p y", kernel_shape=[2, 2])], IMAGE, {}),
+    "same with large strides": (
+        "SNN102",
+        [node("MaxPool", "x", kernel_shape=[1, 1], strides=[3, 3], auto_pad="SAME_UPPER")],
+        IMAGE,
+        {},
+    ),
+    "mean over channels": (
+        "SNN103",
+        [node("Conv", "x w", "c"), node("ReduceMean", "c", axes=[1])],
+        IMAGE,
+        {"w": normal(2, 3, 1, 1)},
+    ),
+    "mean over half the image": (
+        "SNN103",
+        [node("Conv", "x w", "c"), node("ReduceMean", "c", axes=[2])],
+        IMAGE,
+        {"w": normal(2, 3, 1, 1)},
+    ),
+    "reflecting pad": ("SNN102", [node("Pad", "x p", mode="reflect")], IMAGE, {"p": PADS}),
+    "pad with ones": ("SNN102", [node("Pad", "x p one")], IMAGE, {"p": PADS, "one": np.float32(1)}),
+    "pad of the batch": ("SNN102", [node("Pad", "x p")], IMAGE, {"p": np.array([1, 0, 0, 0] * 2)}),
+    "concat with ones": ("SNN102", [node("Concat", "x c", axis=1)], [1, 6], {"c": ONES}),
+    "empty slice": ("SNN103", [node("Slice", "x a a b")], FLAT, {"a": np.array([2]), "b": np.array([1])}),
+    "flipped image": (
+        "SNN103",
+        [node("Relu", "x", "r"), node("Slice", "r a b h s", "f"), node("Conv", "f w")],
+        IMAGE,
+        {"a": -ONE, "b": -99 * ONE, "h": 3 * ONE, "s": -ONE, "w": normal(2, 3, 3, 3)},
+    ),
+    "shape from data": ("SNN102", [node("Cast", "x", "i", to=7), node("Reshape", "x i")], FLAT, {}),
+    "wrong reshape": ("SNN102", [node("Reshape", "x s")], FLAT, {"s": np.array([-1, 4])}),
+    "expand that repeats": ("SNN102", [node("Expand", "x s")], ["N", 1], {"s": np.array([1, 4])}),
+    "cast to integers": ("SNN102", [node("Cast", "x", to=7)], FLAT, {}),
+    "dropout in training": (
+        "SNN102",
+        [node("Dropout", "x r t")],
+        FLAT,
+        {"r": np.float32(0.5), "t": np.array(True)},
+    ),
+    "normalisation in training": (
+        "SNN102",
+        [node("BatchNormalization", "x s s s s", training_mode=1)],
+        FLAT,
+        {"s": np.ones(6, np.float32)},
+    ),
+    "negative variance": (
+        "SNN102",
+        [node("BatchNormalization", "x s s s v")],
+        FLAT,
+        {"s": np.ones(6, np.float32), "v": -np.ones(6, np.float32)},
+    ),
+    "softmax in the middle": (
+        "SNN103",
+        [node("Softmax", "x", "s"), node("MatMul", "s w")],
+        FLAT,
+        {"w": normal(6, 2)},
+    ),
+    "softmax over positions": ("SNN103", [node("Softmax", "x", axis=-1)], ["N", 2, 3], {}),
+    "nan": ("SNN106", [node("MatMul", "x w")], FLAT, {"w": np.full((6, 2), np.nan, np.float32)}),
+    "infinity": ("SNN106", [node("Add", "x w")], FLAT, {"w": np.full(6, np.inf, np.float32)}),
+    "too large for float32": (
+        "SNN106",
+        [node("Cast", "w", "c", to=1), node("Add", "x c")],
+        FLAT,
+        {"w": np.full(6, 1e300)},
+    ),
+    "division by zero": ("SNN106", [node("Div", "x zero")], FLAT, BOUNDS),
+    "quantised": (
+        "SNN107",
+        [node("QuantizeLinear", "x s z", "q"), node("DequantizeLinear", "q s z", "d"), node("Relu", "d")],
+        FLAT,
+        {"s": np.float32(0.1), "z": np.int8(0)},
+    ),
+    "random": ("SNN101", [node("RandomNormal", "", "r", shape=[1, 6]), node("Add", "x r")], FLAT, {}),
+    "upsampling": ("SNN101", [node("Upsample", "x s")], IMAGE, {"s": np.ones(4, np.float32)}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_refusals(tmp_path: Path, case: str) -> None:
+    code, nodes, shape, constants = CASES[case]
+    opset = 9 if case == "upsampling" else 15
+    problems = found(tmp_path, nodes, shape, constants, opset=opset)
+    assert [number for number, _ in problems][:1] == [code]
+    assert len(problems) == 1 or case in ("shape from data", "softmax in the middle")
+    names = {item.name for item in nodes} | {"y"}
+    assert {name for _, name in problems} <= names
+
+
+def test_quantised_networks_are_reported_once(tmp_path: Path) -> None:
+    nodes = [
+        node("QuantizeLinear", "x s z", "q"),
+        node("DequantizeLinear", "q s z", "d"),
+        node("MatMul", "d w", "m"),
+        node("QuantizeLinear", "m s z", "r"),
+        node("DequantizeLinear", "r s z", "e"),
+        node("Tanh", "e"),
+    ]
+    constants = {"s": np.float32(0.1), "z": np.int8(0), "w": normal(6, 2)}
+    assert found(tmp_path, nodes, FLAT, constants, opset=13) == [
+        ("SNN107", "QuantizeLinear_q"),
+        ("SNN101", "Tanh_y"),
+    ]
+    assert "2 QuantizeLinear, 2 DequantizeLinear" in check_onnx(tmp_path / "model.onnx")[0].message
+
+
+def test_unnamed_nodes_are_named_by_their_output(tmp_path: Path) -> None:
+    proto = model([node("Tanh", "x", "a"), node("Relu", "a")], FLAT)
+    for item in proto.graph.node:
+        item.name = ""
+    assert check_onnx(saved(tmp_path, proto))[0].node == "a"
+
+
+@pytest.mark.parametrize(
+    ("shape", "shown"),
+    [(["N", 3, "H", "W"], "(N, 3, H, W)"), (["N", 3, None, 6], "(N, 3, ?, 6)"), ([6], "(6)"), (None, "()")],
+)
+def test_free_sizes(tmp_path: Path, shape: Any, shown: str) -> None:
+    proto = model([node("Relu", "x")], shape)
+    diagnostics = check_onnx(saved(tmp_path, proto))
+    assert [(d.code.number, d.node) for d in diagnostics] == [("SNN104", "x")]
+    assert shown in diagnostics[0].message
+
+
+@pytest.mark.parametrize(("opset", "cure"), [(6, "version_converter"), (1000, "newer onnx")])
+def test_opsets(tmp_path: Path, opset: int, cure: str) -> None:
+    proto = model([node("Relu", "x", "a"), node("Tanh", "a")], FLAT)
+    proto.opset_import[0].version = opset
+    diagnostics = check_onnx(saved(tmp_path, proto))
+    assert [(d.code.number, d.node) for d in diagnostics] == [("SNN105", ""), ("SNN101", "Tanh_y")]
+    assert cure in diagnostics[0].help
+
+
+def test_several_inputs_and_outputs(tmp_path: Path) -> None:
+    proto = model([node("Relu", "x"), node("Add", "x z", "u"), node("Tanh", "y", "t")], FLAT)
+    proto.graph.input.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, FLAT))
+    proto.graph.output.append(helper.make_tensor_value_info("u", TensorProto.FLOAT, FLAT))
+    diagnostics = check_onnx(saved(tmp_path, proto))
+    assert [(d.code.number, d.message) for d in diagnostics] == [
+        ("SNN108", "the model has 2 inputs: 'x', 'z'"),
+        ("SNN108", "the model has 2 outputs: 'y', 'u'"),
+    ]
+
+
+def test_no_input(tmp_path: Path) -> None:
+    proto = model([node("Relu", "c")], FLAT, {"c": normal(6)})
+    del proto.graph.input[:]
+    assert [d.message for d in check_onnx(saved(tmp_path, proto))] == ["the model has 0 inputs: none"]
+
+
+def test_an_input_of_text(tmp_path: Path) -> None:
+    proto = model([node("Identity", "x")], FLAT, dtype=TensorProto.STRING)
+    assert [d.code.number for d in check_onnx(saved(tmp_path, proto))] == ["SNN103"]
+
+
+def test_one_line_names_the_first_problem_and_counts_the_rest(tmp_path: Path) -> None:
+    path = saved(tmp_path, model([node("Tanh", "x", "a"), node("Tanh", "a")], FLAT))
+    with pytest.raises(UnsupportedModelError, match=r"SNN101 at 'Tanh_a'.*and 1 more, see `snnc check`$"):
+        read_onnx(path)
