@@ -13,7 +13,7 @@ from importlib import import_module
 import click
 
 from snnc import __version__
-from snnc.cli.terminal import Terminal, global_options
+from snnc.cli.terminal import InterruptedVerbError, Terminal, global_options
 from snnc.errors import InternalError, SnncError
 
 VERBS = {
@@ -82,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(terminal, arguments)
     finally:
         terminal.close()
+        _empty_stdout()
 
 
 def _run(terminal: Terminal, arguments: Sequence[str] | None) -> int:
@@ -96,12 +97,14 @@ def _run(terminal: Terminal, arguments: Sequence[str] | None) -> int:
             terminal.detail(traceback.format_exc())
             return terminal.fail(f"internal error: {error}; please report it", error.exit_code)
         return terminal.fail(str(error), error.exit_code, getattr(error, "diagnostics", ()))
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
     except click.ClickException as error:
         return terminal.fail(_usage_message(error), error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except (InterruptedVerbError, KeyboardInterrupt, click.Abort):
         return terminal.fail("interrupted; nothing was written", INTERRUPTED)
     except BrokenPipeError:
-        _forget_stdout()
         return 1
     except MemoryError:
         return terminal.fail("out of memory: use fewer rows or --threads 1", 1)
@@ -130,8 +133,11 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
 
 
-def _forget_stdout() -> None:
-    """Let the interpreter flush into nothing on its way out: the reader has gone."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
-    os.close(null)
+def _empty_stdout() -> None:
+    """Let the interpreter flush into nothing on its way out where the reader has gone or the disk is full."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)

@@ -66,7 +66,13 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: Path | None)
     help="500 to 1,000 training rows as `x`; the zoo's own rows by default, for a network of the zoo.",
 )
 @click.option(
-    "-T", "--timesteps", type=click.IntRange(min=1), default=4, show_default=True, help="Number of steps."
+    "-T",
+    "--timesteps",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=4,
+    show_default=True,
+    help="Number of steps.",
 )
 @click.option("--preset", default="balanced", show_default=True, help="A fixed pipeline.")
 @click.option("--pipeline", metavar="TEXT", help="Passes in order, instead of a preset: a,b{option=value},c.")
@@ -86,7 +92,9 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: Path | None)
     show_default=True,
     help="Of weights and potentials.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of random choices.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), metavar="N", default=0, show_default=True, help="Of random choices."
+)
 @click.option(
     "--max-drop",
     type=click.FloatRange(min=0),
@@ -105,7 +113,9 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: Path | None)
     callback=_read_config,
     help="Take these options from a file; those on the command line go before.",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="At most this many; all cores by default.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", help="At most this many; all cores by default."
+)
 @click.option("--force", is_flag=True, help="Replace OUT if it exists.")
 @click.pass_context
 def command(
@@ -318,7 +328,7 @@ def _tell(terminal: Terminal, conversion: Conversion, output: Path, drop: dict[s
     seconds = sum(record.seconds for record in conversion.records)
     terminal.text(
         f"wrote {output} ({output.stat().st_size / 1e3:,.0f} kB) in {seconds:.1f} s: "
-        f"{len(found['layers'])} populations, T = {found['timesteps']}, {found['payload']} spikes, "
+        f"spiking populations: {len(found['layers'])}, T = {found['timesteps']}, {found['payload']} spikes, "
         f"{found['precision']}"
     )
     if drop is not None:

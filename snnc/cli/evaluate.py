@@ -43,7 +43,9 @@ class Request:
     help="Rows `x` and labels `y`; the zoo's own test rows by default, where the network is from the zoo.",
 )
 @click.option("--backend", default="numba", show_default=True, help="numba, onnx or reference.")
-@click.option("-T", "--timesteps", type=click.IntRange(min=1), help="Steps; as calibrated by default.")
+@click.option(
+    "-T", "--timesteps", type=click.IntRange(min=1), metavar="N", help="Steps; as calibrated by default."
+)
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N rows.")
 @click.option(
     "--against", metavar="MODEL", help="Run the source network on the same rows; `source` finds it by itself."
@@ -55,7 +57,9 @@ class Request:
     metavar="FILE.json",
     help="For a MODEL: from the rows to what it takes. An artefact remembers its own.",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="At most this many; all cores by default.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", help="At most this many; all cores by default."
+)
 @click.pass_obj
 def command(terminal: Terminal, /, network: str, **options: Any) -> None:
     """Measure top-1 and top-5 accuracy with 95 % intervals, spikes, and operations per image.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from snnc.errors import InputError, UsageError
+from snnc.errors import InputError, NonFiniteError, UsageError
 from snnc.ir.graph import IntArray, NumberArray
 
 
@@ -64,7 +64,7 @@ def _opened(path: Path) -> Iterator[np.ndarray | np.lib.npyio.NpzFile]:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
     except (EOFError, ValueError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
-        if "pickle" in str(error):
+        if "Object arrays" in str(error):
             raise InputError(f"{path} holds Python objects, not numbers: save plain arrays") from None
         raise InputError(
             f"{path} is no NumPy file, or it is damaged: save it by numpy.savez(FILE, x=rows, y=labels)"
@@ -76,6 +76,8 @@ def _check_rows(path: Path, x: np.ndarray) -> None:
         raise InputError(f"the rows in {path} are {x.dtype} of shape {x.shape}; give numbers, (rows, ...)")
     if len(x) == 0:
         raise InputError(f"{path} holds no rows")
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        raise NonFiniteError(f"the rows in {path} hold NaN or infinity: leave those rows out")
 
 
 def check_output(path: Path, *, force: bool) -> None:

@@ -31,9 +31,13 @@ from snnc.cli.terminal import Terminal, Verb
 @click.option(
     "--logits", is_flag=True, help="Scale the outputs to the units of the source network, in float32."
 )
-@click.option("-T", "--timesteps", type=click.IntRange(min=1), help="Steps; as calibrated by default.")
+@click.option(
+    "-T", "--timesteps", type=click.IntRange(min=1), metavar="N", help="Steps; as calibrated by default."
+)
 @click.option("--backend", default="numba", show_default=True, help="numba, onnx or reference.")
-@click.option("--threads", type=click.IntRange(min=1), help="At most this many; all cores by default.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", help="At most this many; all cores by default."
+)
 @click.option("--force", is_flag=True, help="Replace Y.npy if it exists.")
 @click.pass_obj
 def command(

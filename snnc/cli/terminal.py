@@ -8,7 +8,7 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -110,7 +110,8 @@ class Terminal:
         table = Table(box=box.SIMPLE_HEAD if any(columns) else None, show_header=any(columns), pad_edge=False)
         for index, name in enumerate(columns):
             numbers = all(_is_number(row[index]) for row in rows)
-            table.add_column(name, justify="right" if numbers else "left", overflow="fold")
+            side: Literal["left", "right"] = "right" if numbers else "left"
+            table.add_column(name, justify=side, overflow="fold", no_wrap=index == 0)
         for row in rows:
             table.add_row(*row)
         with console.capture() as written:
@@ -215,6 +216,10 @@ def global_options() -> list[click.Parameter]:
     ]
 
 
+class InterruptedVerbError(Exception):
+    """Ctrl-C was pressed while a verb was at work."""
+
+
 class Verb(click.Command):
     """A verb: a command that has the global options too."""
 
@@ -222,3 +227,14 @@ class Verb(click.Command):
         """Add the global options after the verb's own."""
         super().__init__(*args, **kwargs)
         self.params.extend(global_options())
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb.
+
+        Raises:
+            InterruptedVerbError: for ``KeyboardInterrupt``, which click would answer with a line of its own.
+        """
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise InterruptedVerbError from error

@@ -1,0 +1,270 @@
+"""The command line as a whole: help, options of all verbs, errors and their exit codes, pipes and signals."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+
+from snnc import errors
+from snnc.cli import VERBS, cli, explain, main
+from snnc.diagnostics import FEW_ROWS, UNSUPPORTED_OPERATOR, Diagnostic
+
+HEAVY = ("numpy", "onnx", "onnxruntime", "numba", "rich", "onnxscript", "matplotlib")
+
+
+def snnc(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    command = [sys.executable, "-c", "import sys; from snnc.cli import main; sys.exit(main())", *arguments]
+    return subprocess.run(  # type: ignore[call-overload,no-any-return]
+        command, text=True, timeout=120, check=False, **{"capture_output": True, **options}
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([verb, "--help"] for verb in VERBS)])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom snnc.cli import main\n"
+        f"assert main({arguments!r}) == 0\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_fits_narrow_terminals(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    assert main([verb, "--help"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 60
+
+
+def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    for verb, summary in VERBS.items():
+        assert verb in out
+        assert summary in out
+
+
+def test_every_verb_has_its_name_and_the_global_options() -> None:
+    context = click.Context(cli)
+    for verb in VERBS:
+        command = cli.get_command(context, verb)
+        assert command is not None
+        assert command.name == verb
+        assert {"verbose", "quiet", "json", "log_file", "no_progress"} <= {p.name for p in command.params}
+
+
+def test_without_a_verb_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "Usage: snnc" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["frobnicate"], "No such command 'frobnicate' (see snnc --help)"),
+        (["zoo", "--frob"], "No such option '--frob'"),
+        (["zoo", "surplus"], "see snnc zoo --help"),
+        (["check"], "Missing argument 'MODEL'"),
+        (["ops", "--format", "xml"], "'xml' is not one of"),
+    ],
+)
+def test_usage_is_one_line(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert says in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def deliberate() -> list[errors.SnncError]:
+    return [
+        errors.SnncError("root"),
+        errors.UsageError("usage"),
+        errors.UnsupportedModelError("unsupported", (Diagnostic(UNSUPPORTED_OPERATOR, "tanh", "n"),)),
+        errors.GateError("gate"),
+        errors.InputError("input"),
+        errors.ArtefactError("artefact"),
+        errors.NonFiniteError("nan"),
+        errors.TargetError("target"),
+    ]
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """Let `snnc explain` fail."""
+
+    def raise_it(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(explain.command, "callback", raise_it)
+
+
+@pytest.mark.parametrize("error", deliberate(), ids=lambda error: type(error).__name__)
+def test_deliberate_errors(
+    error: errors.SnncError, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing(monkeypatch, error)
+    assert main(["explain"]) == error.exit_code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == f"error: {error}\n"
+
+
+@pytest.mark.parametrize("error", deliberate(), ids=lambda error: type(error).__name__)
+def test_errors_as_json(
+    error: errors.SnncError, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing(monkeypatch, error)
+    assert main(["explain", "--json"]) == error.exit_code
+    found = json.loads(capsys.readouterr().out)["error"]
+    assert found["message"] == str(error)
+    assert found["exit_code"] == error.exit_code
+    assert len(found["diagnostics"]) == len(getattr(error, "diagnostics", ()))
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code", "says"),
+    [
+        (KeyError("lost"), 1, "internal error: KeyError: 'lost'; run it again with -v"),
+        (ValueError("two\nlines"), 1, "ValueError: two; run it again"),
+        (errors.InternalError("a bug"), 1, "internal error: a bug; please report it"),
+        (MemoryError(), 1, "out of memory"),
+        (OSError(errno.ENOSPC, "No space left on device", "/y"), 5, "the disk is full: /y"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), 5, "Permission denied: /x"),
+        (KeyboardInterrupt(), 130, "interrupted; nothing was written"),
+    ],
+)
+def test_unexpected_errors_are_one_line(
+    error: BaseException,
+    exit_code: int,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    failing(monkeypatch, error)
+    assert main(["explain"]) == exit_code
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert says in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_a_traceback_only_for_those_who_ask(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing(monkeypatch, KeyError("lost"))
+    assert main(["explain", "-v"]) == 1
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert "raise_it" in err
+    assert err.splitlines()[-1] == "error: internal error: KeyError: 'lost'"
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_global_options_stand_before_or_after_the_verb(
+    place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--json", "explain", "SNN101"] if place == "before" else ["explain", "SNN101", "--json"]
+    assert main(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["code"] == "SNN101"
+
+
+@pytest.fixture
+def warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `snnc explain` warn, note and tell a detail."""
+
+    @click.pass_obj
+    def say(terminal, code):  # type: ignore[no-untyped-def]
+        terminal.warn(Diagnostic(FEW_ROWS, "only 3 rows", help="give more"))
+        terminal.note("a note")
+        terminal.detail("a detail")
+        terminal.text("the result")
+
+    monkeypatch.setattr(explain.command, "callback", say)
+
+
+@pytest.mark.usefixtures("warning")
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        ([], ["warning SNN201: only 3 rows (give more)", "a note"]),
+        (["-v"], ["warning SNN201: only 3 rows (give more)", "a note", "a detail"]),
+        (["-q"], []),
+        (["-v", "-q"], ["warning SNN201: only 3 rows (give more)", "a note"]),
+    ],
+)
+def test_verbosity(arguments: list[str], lines: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", *arguments]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "the result\n"
+    assert captured.err.splitlines() == lines
+
+
+@pytest.mark.usefixtures("warning")
+def test_the_log_file_holds_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "snnc.log"
+    assert main(["--log-file", str(log), "-q", "explain"]) == 0
+    assert main(["--log-file", str(log), "-q", "explain"]) == 0
+    levels = [line.split()[2] for line in log.read_text(encoding="utf-8").splitlines()]
+    assert levels == ["WARNING", "INFO", "DEBUG"] * 2
+    assert capsys.readouterr().err == ""
+
+
+def test_a_log_file_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--log-file", str(tmp_path / "no" / "where.log"), "explain"]) == 5
+    assert "the log file" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes close differently there")
+def test_a_closed_pipe_is_quiet() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = snnc("ops", "--json", capture_output=False, stdout=writer, stderr=subprocess.PIPE)
+    finally:
+        os.close(writer)
+    assert done.stderr == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_disk_behind_stdout() -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = snnc("zoo", capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 5
+    assert done.stderr.startswith("error: the disk is full")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are sent differently there")
+def test_an_interrupt_leaves_one_line_and_no_file(tmp_path: Path) -> None:
+    output = tmp_path / "network.snn.onnx"
+    arguments = ["convert", "zoo:fashion-resnet", "-T", "8", "-o", str(output), "-v", "--threads", "1"]
+    code = "import sys; from snnc.cli import main; sys.exit(main())"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert "fold-batchnorm" in process.stderr.readline()  # the passes are at work
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    assert err.splitlines()[-1] == "error: interrupted; nothing was written"
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
