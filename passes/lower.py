@@ -24,6 +24,11 @@ from snnc.errors import UnsupportedModelError, UsageError
 from snnc.ir import ann, snn
 from snnc.ir.graph import FloatArray
 from snnc.pipeline import Context
+from snnc.reference import convolve
+
+
+ROOM_TIMESTEPS = 64
+"""Any network can be run for at least this many steps, whatever it was calibrated for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,7 @@ class Lower:
     def run(self, graph: ann.AnnGraph, context: Context, /) -> snn.SnnGraph:
         """Return the spiking network."""
         largest = float(np.abs(_encoded(graph, context.calibration.rows)).max())
-        return _Lowering(graph, largest).result(context.timesteps)
+        return _Lowering(graph, largest, context.timesteps).result()
 
 
 def _encoded(graph: ann.AnnGraph, rows: FloatArray) -> FloatArray:
@@ -84,18 +89,44 @@ def _input_affine(graph: ann.AnnGraph) -> ann.ChannelAffine | None:
     return readers[0] if len(readers) == 1 and isinstance(readers[0], ann.ChannelAffine) else None
 
 
+def _input_limit(graph: ann.AnnGraph, timesteps: int) -> int:
+    """Return the largest input magnitude at which first-layer potentials stay far from overflow.
+
+    With int8 weights a current is at most ``127 limit sum |w| / max |w|``, and a potential gathers T of
+    them. Wide first layers, such as a perceptron's, get fewer than 12 bits of input for it.
+    """
+    widest = 1.0
+    for node in graph:
+        if isinstance(node, ann.Convolution | ann.Linear) and _reads_input(graph, node):
+            magnitude = np.abs(node.weight.astype(np.float64)).reshape(len(node.weight), -1)
+            largest = magnitude.max(axis=1)
+            rows = magnitude.sum(axis=1)[largest > 0] / largest[largest > 0]
+            widest = max(widest, float(rows.max(initial=1.0)))
+    steps = max(ROOM_TIMESTEPS, 4 * timesteps)
+    return int(np.clip(2**30 / (127 * widest * steps), 127, snn.INPUT_LIMIT))
+
+
+def _reads_input(graph: ann.AnnGraph, node: ann.AnnNode) -> bool:
+    while isinstance(
+        node, ann.Convolution | ann.Linear | ann.ChannelAffine | ann.Reshape | ann.Pad | ann.Slice
+    ):
+        node = graph[node.inputs[0]]
+    return isinstance(node, ann.Input)
+
+
 class _Lowering:
     """One walk over the ANN graph."""
 
-    def __init__(self, graph: ann.AnnGraph, largest_input: float) -> None:
+    def __init__(self, graph: ann.AnnGraph, largest_input: float, timesteps: int) -> None:
         self.graph = graph
+        self.timesteps = timesteps
         self.largest_input = largest_input if largest_input > 0 else 1.0
         self.nodes: list[snn.SnnNode] = []
         self.emitted: set[str] = set()
         self.values: dict[str, Value] = {}
         self.affine = _input_affine(graph)
 
-    def result(self, timesteps: int) -> snn.SnnGraph:
+    def result(self) -> snn.SnnGraph:
         for node in self.graph:
             self.values[node.name] = self.lower(node, [self.values[name] for name in node.inputs])
         last = self.graph[self.graph.output]
@@ -113,7 +144,9 @@ class _Lowering:
         self.nodes.append(
             snn.Readout(name=name, inputs=names, shape=shape, origin=last.origin, bias=current.bias)
         )
-        return snn.SnnGraph(name=self.graph.name, nodes=tuple(self.nodes), output=name, timesteps=timesteps)
+        return snn.SnnGraph(
+            name=self.graph.name, nodes=tuple(self.nodes), output=name, timesteps=self.timesteps
+        )
 
     def lower(self, node: ann.AnnNode, inputs: Sequence[Value]) -> Value:
         match node, inputs:
@@ -123,7 +156,11 @@ class _Lowering:
                 return inputs[0]
             case ann.Softmax(), [value]:
                 return value
-            case ann.Convolution() | ann.Linear() | ann.ChannelAffine(), [Spikes() as spikes]:
+            case ann.ChannelAffine(), [Spikes() as spikes]:
+                # The same spikes, read in another unit.
+                shift = node.scale * spikes.shift - node.shift
+                return Spikes(spikes.name, spikes.unit * node.scale, shift)
+            case ann.Convolution() | ann.Linear(), [Spikes() as spikes]:
                 return self.weigh(node, spikes)
             case ann.Relu(), [value]:
                 return self.population(node, self.as_current(value, node))
@@ -139,7 +176,10 @@ class _Lowering:
             case ann.AveragePool(), [value]:
                 return self.average(node, value)
             case ann.MaxPool(), [Spikes() as spikes]:
-                self.refuse_padded_shift(node, spikes, any(node.window.pads))
+                if (spikes.unit <= 0).any():
+                    raise _unsupported(
+                        node, "a maximum of values whose sign was turned is a minimum of spikes"
+                    )
                 pool = snn.CountMaxPool(window=node.window, **_place(node, spikes.name))
                 self.append(pool)
                 return replace(spikes, name=node.name)
@@ -159,7 +199,8 @@ class _Lowering:
         raise _unsupported(node, f"{type(node).__name__} cannot read a sum of currents here")
 
     def encode(self, node: ann.Input) -> Spikes:
-        scale = float(np.float32(self.largest_input / snn.INPUT_LIMIT))
+        limit = _input_limit(self.graph, self.timesteps)
+        scale = float(np.float32(self.largest_input / limit))
         gain = offset = None
         if self.affine is not None:
             gain, offset = self.affine.scale, self.affine.shift
@@ -181,19 +222,33 @@ class _Lowering:
                 synapse: snn.SnnNode = snn.Linear(weight=weight, **place)
                 return Current(((synapse,),), node.bias - node.weight @ spikes.shift)
             case ann.Convolution():
-                self.refuse_padded_shift(node, spikes, any(node.window.pads))
-                spread = [
-                    np.repeat(v.reshape(node.groups, -1), node.channels // node.groups, axis=0)
-                    for v in (spikes.unit, spikes.shift)
-                ]
-                weight = node.weight * spread[0][:, :, None, None]
-                bias = node.bias - np.einsum("oikl,oi->o", node.weight, spread[1])
+                unit = np.repeat(spikes.unit.reshape(node.groups, -1), node.channels // node.groups, axis=0)
+                weight = node.weight * unit[:, :, None, None]
                 synapse = snn.Convolution(weight=weight, window=node.window, groups=node.groups, **place)
-                return Current(((synapse,),), bias)
-            case ann.ChannelAffine():
-                synapse = snn.ChannelWeight(weight=node.scale * spikes.unit, **place)
-                return Current(((synapse,),), node.shift - node.scale * spikes.shift)
+                inside, border = self.shifted(node, spikes)
+                return Current(((synapse,), *border), node.bias - inside)
         raise _unsupported(node, f"{type(node).__name__} has no weights")
+
+    def shifted(
+        self, node: ann.Convolution, spikes: Spikes
+    ) -> tuple[FloatArray, tuple[tuple[snn.SnnNode, ...], ...]]:
+        """Return what the weights make of the spikes' shift: inside, and the difference at the border.
+
+        Padding is zero in model space, but silent neurons stand for ``-shift``: where a window overlaps
+        the padding, it must lose less than inside.
+        """
+        shape = self.graph[node.inputs[0]].shape
+        spread = np.repeat(spikes.shift.reshape(node.groups, -1), node.channels // node.groups, axis=0)
+        inside = np.einsum("oikl,oi->o", node.weight, spread).astype(np.float32)
+        if not spikes.shift.any() or not any(node.window.pads):
+            return inside, ()
+        constant = np.broadcast_to(spikes.shift[:, None, None], shape).astype(np.float32)
+        lost = convolve(constant[None], node.weight, node.window, node.groups)[0]
+        values = (inside[:, None, None] - lost).astype(np.float32)
+        name = self.fresh(f"{node.name}.border")
+        self.emitted.add(name)
+        border = snn.ConstantCurrent(name=name, shape=node.shape, origin=node.origin, values=values)
+        return inside, ((border,),)
 
     def as_current(self, value: Value, node: ann.AnnNode) -> Current:
         """Return a current of this value: spikes pass through one weight per channel."""
@@ -221,9 +276,12 @@ class _Lowering:
         terms = []
         for index, chain in enumerate(value.terms):
             first = chain[0]
-            if not isinstance(first, snn.Weighted) or first.name in {n.name for n in self.nodes}:
+            if first.name in {n.name for n in self.nodes}:
                 raise _unsupported(node, "the pooled sum has other readers")
-            scaled = first.with_(weight=first.weight / area)
+            if isinstance(first, snn.ConstantCurrent):
+                scaled: snn.SnnNode = first.with_(values=first.values / area)
+            else:
+                scaled = first.with_(weight=first.weight / area)  # type: ignore[call-arg]
             pool = snn.SumPool(window=node.window, **_place(node, chain[-1].name, index))
             terms.append((scaled, *chain[1:], pool))
         return Current(tuple(terms), value.bias)
@@ -286,7 +344,10 @@ class _Lowering:
         terms = []
         for chain in current.terms:
             first = chain[0]
-            if isinstance(first, snn.Weighted):
+            if isinstance(first, snn.ConstantCurrent):
+                mask = ~dead.reshape(-1, *(1,) * (first.values.ndim - 1))
+                first = first.with_(values=np.where(mask, first.values, np.float32(0)))
+            elif isinstance(first, snn.Weighted):
                 mask = ~dead.reshape(-1, *(1,) * (first.weight.ndim - 1))
                 first = first.with_(weight=np.where(mask, first.weight, np.float32(0)))
             terms.append((first, *chain[1:]))

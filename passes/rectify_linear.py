@@ -17,8 +17,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from snnc.diagnostics import UNSUPPORTED_STRUCTURE, Diagnostic
-from snnc.errors import UnsupportedModelError
 from snnc.ir.ann import (
     Add,
     AnnGraph,
@@ -27,7 +25,6 @@ from snnc.ir.ann import (
     ChannelAffine,
     Concat,
     Convolution,
-    Input,
     Linear,
     MaxPool,
     Pad,
@@ -70,7 +67,6 @@ class RectifyLinear:
                     origin=node.origin,
                     shift=shift.astype(np.float32),
                 )
-                _refuse_padding(graph, node, raised)
                 nodes.append(raised)
                 renamed[node.name] = raised.name
         return graph.with_nodes(nodes, renamed.get(graph.output, graph.output))
@@ -94,8 +90,10 @@ def _needs_spikes(graph: AnnGraph, name: str) -> bool:
     if not readers:
         return False
     node = graph[name]
-    if isinstance(node, ChannelAffine) and isinstance(graph[node.inputs[0]], Input):
-        return False  # becomes part of the encoder
+    if isinstance(node, ChannelAffine):
+        # What it reads has spikes, or gets them here: an affine map only reads them in another unit. But
+        # where it turns the sign, the maximum of the values is the minimum of the spikes.
+        return bool(node.scale.min() <= 0) and any(isinstance(reader, MaxPool) for reader in readers)
     if any(
         isinstance(reader, Convolution | Linear | ChannelAffine | Concat | Pad | Slice) for reader in readers
     ):
@@ -107,25 +105,3 @@ def _needs_spikes(graph: AnnGraph, name: str) -> bool:
     if any(isinstance(reader, Reshape) for reader in readers):
         return any(graph.consumers[reader.name] for reader in readers) and node.shape[1:] != (1, 1)
     return len(readers) > 1
-
-
-def _refuse_padding(graph: AnnGraph, node: AnnNode, raised: Relu) -> None:
-    """A raised value is not zero where its spikes are: zero padding would put ``-r`` at the border."""
-    if raised.shift is None or not raised.shift.any():
-        return
-    for reader in graph.consumers[node.name]:
-        padded = isinstance(reader, Pad) or (
-            isinstance(reader, Convolution | AveragePool) and any(reader.window.pads)
-        )
-        if padded:
-            raise UnsupportedModelError(
-                f"{reader.origin!r} pads a value that has no ReLU, and a padded zero has no exact spike code",
-                (
-                    Diagnostic(
-                        UNSUPPORTED_STRUCTURE,
-                        "zero padding of a value without ReLU",
-                        reader.origin,
-                        "put a ReLU between the two operations, or move the padding",
-                    ),
-                ),
-            )

@@ -19,6 +19,7 @@ from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.snn import (
     ChannelWeight,
     Concat,
+    ConstantCurrent,
     CurrentMaxPool,
     Encode,
     IntegrateFire,
@@ -43,7 +44,7 @@ class Group:
     """Populations that share currents, and therefore scales; or the read-out.
 
     Attributes:
-        synapses: names of the weighted nodes.
+        synapses: names of the weighted nodes and constant currents.
         sinks: names of the populations, or of the read-out.
     """
 
@@ -69,12 +70,12 @@ def groups(graph: SnnGraph) -> tuple[Group, ...]:
 
 
 def _synapses(graph: SnnGraph, sink: SnnNode) -> Iterable[str]:
-    """Yield the names of the weighted nodes whose currents reach ``sink``."""
+    """Yield the names of the weighted nodes and constant currents whose currents reach ``sink``."""
     for name in sink.inputs:
         node = graph[name]
         while isinstance(node, SumPool | CurrentMaxPool | Reshape):
             node = graph[node.inputs[0]]
-        if not isinstance(node, Weighted):
+        if not isinstance(node, Weighted | ConstantCurrent):
             raise InternalError(f"{sink.name!r} reads {node.name!r}, which has no weight")
         yield node.name
 
@@ -86,9 +87,10 @@ def quantise_group(graph: SnnGraph, group: Group) -> SnnGraph:
         The graph with integer nodes for the group, and with the float32 weights that read its
         populations corrected for the rounding of their thresholds.
     """
-    synapses = [node for node in (graph[name] for name in group.synapses) if isinstance(node, Weighted)]
+    members = [graph[name] for name in group.synapses]
+    synapses = [node for node in members if isinstance(node, Weighted)]
     sinks = [graph[name] for name in group.sinks]
-    if all(getattr(node, "integer", True) for node in (*synapses, *sinks)):
+    if all(getattr(node, "integer", True) for node in (*members, *sinks)):
         return graph
     changed: dict[str, SnnNode] = {}
     if isinstance(sinks[0], Readout):
@@ -97,6 +99,10 @@ def quantise_group(graph: SnnGraph, group: Group) -> SnnGraph:
         scale = _channel_scale(synapses, [node for node in sinks if isinstance(node, IntegrateFire)])
     for synapse in synapses:
         changed[synapse.name] = synapse.with_(weight=_rounded_weight(synapse, scale))
+    for node in members:
+        if isinstance(node, ConstantCurrent):
+            spread = scale.reshape(-1, *(1,) * (node.values.ndim - 1))
+            changed[node.name] = node.with_(values=_rint(node.values / spread))
     corrections: list[tuple[str, FloatArray]] = []
     for sink in sinks:
         if isinstance(sink, Readout):

@@ -214,6 +214,9 @@ class ReferenceSimulator:
                 case snn.Encode():
                     train = np.zeros((steps, *inputs.shape), wide)
                     train[:timesteps] = inputs
+                case snn.ConstantCurrent():
+                    train = np.zeros((steps, len(inputs), *node.shape), wide)
+                    train[:timesteps] = node.values
                 case snn.IntegrateFire():
                     train, v = fire(node, np.add.reduce(read), timesteps, graph.schedule)
                     trace.add_population(node, train, v, record)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snnc.errors import UnsupportedModelError, UsageError
+from snnc.errors import UsageError
 from snnc.ir import ann
 from snnc.ir.geometry import Window
 from snnc.passes.clip_activations import ClipActivations, Granularity
@@ -141,14 +141,6 @@ def test_a_linear_bottleneck_gets_a_raised_rectifier() -> None:
 def test_a_network_without_linear_chains_is_left_alone() -> None:
     graph = FoldBatchnorm().run(residual_network(), context(residual_network()))
     assert RectifyLinear().run(graph, context(graph)) is graph
-
-
-def test_padding_behind_a_linear_value_is_refused_with_the_node() -> None:
-    b = Builder(3)
-    stem = b.relu("relu0", b.conv("conv0", "x", 8))
-    graph = b.graph(b.linear("fc", b.flatten("f", b.conv("next", b.conv("narrow", stem, 4), 4)), 3))
-    with pytest.raises(UnsupportedModelError, match="onnx/next"):
-        RectifyLinear().run(graph, context(graph))
 
 
 @settings(max_examples=8)

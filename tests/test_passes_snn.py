@@ -88,10 +88,31 @@ def structures() -> list[AnnGraph]:
     grown = b.relu("grown", b.conv("conv1", stem, 4))
     dense = b.relu("relu1", b.norm("bn", b.concat("cat", stem, grown)))
     found.append(b.graph(b.linear("fc", b.flatten("flat", dense), 3)))
+    b = Builder(7)  # batch norm behind the rectifier, a padded convolution behind that, as in Keras
+    stem = b.norm("bn", b.relu("relu0", b.conv("conv0", "x", 8)))
+    grouped = b.relu("relu1", b.conv("conv1", stem, 8, groups=2))
+    found.append(b.graph(b.linear("fc", b.flatten("flat", grouped), 3)))
+    b = Builder(8)  # a linear bottleneck in front of a padded convolution
+    stem = b.relu("relu0", b.conv("conv0", "x", 8))
+    wide = b.relu("relu1", b.conv("wide", b.conv("narrow", stem, 4, Window((1, 1))), 8))
+    found.append(b.graph(b.linear("fc", b.flatten("flat", b.max_pool("pool", wide)), 3)))
+    b = Builder(9)  # batch norm that turns signs in front of a max-pool
+    stem = b.norm("bn", b.relu("relu0", b.conv("conv0", "x", 8)))
+    b.nodes[-1] = b.nodes[-1].with_(scale=b.nodes[-1].scale * np.float32(-1))  # type: ignore[attr-defined]
+    last = b.relu("relu1", b.conv("conv1", b.max_pool("pool", stem), 8))
+    found.append(b.graph(b.linear("fc", b.flatten("flat", last), 3)))
+    b = Builder(10)  # the stream of a pre-activation residual network
+    stream = b.conv("conv0", "x", 6)
+    inner = b.conv("conv1", b.relu("relu0", b.norm("bn0", stream)), 6)
+    last = b.relu("relu1", b.norm("bn1", b.sum("add", stream, inner)))
+    found.append(b.graph(b.linear("fc", b.flatten("flat", b.mean("gap", last)), 3)))
     return found
 
 
-@pytest.mark.parametrize("index", range(6))
+STRUCTURES = len(structures())
+
+
+@pytest.mark.parametrize("index", range(STRUCTURES))
 def test_every_structure_is_lowered_faithfully(index: int) -> None:
     graph = structures()[index]
     spiking, made = lowered(graph, levels=4095, timesteps=1)

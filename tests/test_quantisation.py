@@ -14,10 +14,10 @@ from snnc.passes.init_membrane import InitMembrane
 from snnc.passes.quantise_weights import QuantiseWeights
 from snnc.quantisation import correct_readers, groups, quantise_all
 from tests.ann_graphs import residual_network
-from tests.test_passes_snn import lowered, simulate, structures
+from tests.test_passes_snn import STRUCTURES, lowered, simulate, structures
 
 
-@pytest.mark.parametrize("index", range(6))
+@pytest.mark.parametrize("index", range(STRUCTURES))
 def test_integers_change_the_answers_little(index: int) -> None:
     spiking, made = lowered(structures()[index], levels=15, timesteps=4)
     spiking = InitMembrane().run(Graded().run(spiking, made), made)

@@ -10,6 +10,7 @@ import numpy as np
 from snnc.ir.graph import IntArray
 from snnc.ir.snn import (
     Concat,
+    ConstantCurrent,
     CountMaxPool,
     CurrentMaxPool,
     Encode,
@@ -42,6 +43,8 @@ def step_bounds(graph: SnnGraph, timesteps: int) -> dict[str, int]:
                 bounds[node.name] = node.limit
             case IntegrateFire():
                 bounds[node.name] = node.neuron.largest(timesteps)
+            case ConstantCurrent():
+                bounds[node.name] = int(np.abs(node.values.astype(np.int64)).max())
             case Weighted():
                 bounds[node.name] = int(weight_sums(node.weight).max()) * read[0]  # type: ignore[arg-type]
             case SumPool():

@@ -233,6 +233,31 @@ class ChannelWeight(Weighted):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ConstantCurrent(SnnNode):
+    """A current of its own for every neuron, in each of the T steps: a bias that depends on the place.
+
+    It stands where a source network pads a value whose zero is not a silent neuron, so that the border
+    receives another bias than the inside.
+
+    Attributes:
+        values: (*shape), float32 or int32.
+    """
+
+    values: NumberArray
+
+    @property
+    def integer(self) -> bool:
+        """Whether the values are quantised."""
+        return self.values.dtype.kind == "i"
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check that there is one value per neuron, and no input."""
+        if input_shapes:
+            return "a constant current reads nothing"
+        return None if self.values.shape == self.shape else f"values {self.values.shape} are not {self.shape}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SumPool(SnnNode):
     """Sum over a window. The mean's ``1 / area`` is folded into the weights on its path.
 
