@@ -62,11 +62,12 @@ def write_model(model: onnx.ModelProto, path: Path, external_above: int = EXTERN
     Raises:
         InputError: the file cannot be written; then nothing has changed.
     """
-    if weight_bytes(model) > external_above:
-        with replacing(path.with_name(f"{path.name}.data")) as stream:
-            _move_weights(model, stream, f"{path.name}.data")
-    with replacing(path) as stream:
-        stream.write(model.SerializeToString(deterministic=True))
+    with contextlib.ExitStack() as files:
+        if weight_bytes(model) > external_above:
+            data = path.with_name(f"{path.name}.data")
+            _move_weights(model, files.enter_context(replacing(data)), data.name)
+        # Neither file takes its place before both are complete.
+        files.enter_context(replacing(path)).write(model.SerializeToString(deterministic=True))
 
 
 def load(path: str | os.PathLike[str]) -> Artefact:
@@ -175,6 +176,7 @@ def _move_weights(model: onnx.ModelProto, stream: BinaryIO, location: str) -> No
         set_external_data(tensor, location, offset=stream.tell(), length=length)
         stream.write(tensor.raw_data)
         tensor.ClearField("raw_data")
+    stream.flush()
 
 
 def _fetch_weights(model: onnx.ModelProto, path: Path) -> None:
