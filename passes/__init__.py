@@ -23,6 +23,7 @@ def _loader(module: str, kind: str) -> Callable[[], type[AnyPass]]:
 PASSES: dict[str, Callable[[], type[AnyPass]]] = {
     "fold-batchnorm": _loader("fold_batchnorm", "FoldBatchnorm"),
     "exact-max-pool": _loader("exact_max_pool", "ExactMaxPool"),
+    "compose-linear": _loader("compose_linear", "ComposeLinear"),
     "rectify-linear": _loader("rectify_linear", "RectifyLinear"),
     "clip-activations": _loader("clip_activations", "ClipActivations"),
     "lower": _loader("lower", "Lower"),
@@ -53,7 +54,7 @@ class Preset:
     pipeline: str
 
 
-_FRONT = "fold-batchnorm,exact-max-pool,rectify-linear"
+_FRONT = "fold-batchnorm,exact-max-pool,compose-linear,rectify-linear"
 _BACK = "set-schedule,init-membrane,compensate,quantise-weights"
 
 PRESETS: dict[str, Preset] = {

@@ -206,7 +206,13 @@ class _Lowering:
             gain, offset = self.affine.scale, self.affine.shift
         self.append(
             snn.Encode(
-                name=node.name, shape=node.shape, origin=node.origin, scale=scale, gain=gain, offset=offset
+                name=node.name,
+                shape=node.shape,
+                origin=node.origin,
+                scale=scale,
+                limit=limit,
+                gain=gain,
+                offset=offset,
             )
         )
         return Spikes(

@@ -11,6 +11,7 @@ from snnc.errors import UsageError
 from snnc.ir import ann
 from snnc.ir.geometry import Window
 from snnc.passes.clip_activations import ClipActivations, Granularity
+from snnc.passes.compose_linear import ComposeLinear
 from snnc.passes.exact_max_pool import ExactMaxPool
 from snnc.passes.fold_batchnorm import FoldBatchnorm
 from snnc.passes.rectify_linear import RectifyLinear
@@ -117,6 +118,22 @@ def test_a_repeated_rectifier_is_dropped_but_a_ceiling_stays() -> None:
     moved = ExactMaxPool().run(graph, context(graph))
     assert [node.name for node in moved.of_type(ann.Relu)] == ["relu0", "relu2"]
     assert_same(graph, moved)
+
+
+def test_two_dense_layers_and_a_pointwise_convolution_merge() -> None:
+    b = Builder(3)
+    stem = b.relu("relu0", b.conv("conv0", "x", 8))
+    mixed = b.relu(
+        "relu1", b.conv("mix", b.conv("conv1", stem, 8, Window((3, 3), (2, 2))), 6, Window((1, 1)))
+    )
+    graph = b.graph(b.linear("fc2", b.linear("fc1", b.flatten("flat", mixed), 8), 4))
+    made = context(graph)
+    merged = ComposeLinear().run(graph, made)
+    assert made.findings["merged"] == ["mix", "fc2"]
+    assert len(merged.nodes) == len(graph.nodes) - 2
+    assert_same(graph, merged)
+    assert ComposeLinear().run(merged, context(merged)) is merged
+    assert "fc1" in ComposeLinear(growth=0.1).run(graph, context(graph))
 
 
 def test_a_linear_bottleneck_gets_a_raised_rectifier() -> None:

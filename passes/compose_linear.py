@@ -1,0 +1,94 @@
+"""Merge two linear maps in a row into one, so that no spikes are needed between them.
+
+``W2 (W1 x + b1) + b2 = (W2 W1) x + (W2 b1 + b2)``: a dense layer behind a dense layer, or a convolution
+of kernel 1 behind any convolution. Spikes between two linear maps would only add quantisation; the price
+of merging is a larger matrix where the value between is narrow, so it is limited.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from snnc.errors import UsageError
+from snnc.ir.ann import AnnGraph, AnnNode, Convolution, Linear
+from snnc.ir.geometry import Window
+from snnc.pipeline import Context
+
+POINTWISE = Window((1, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class ComposeLinear:
+    """Merge linear maps that follow each other.
+
+    Attributes:
+        growth: how many times the operations of the two maps the merged one may take.
+    """
+
+    name: ClassVar[str] = "compose-linear"
+    growth: float = 4.0
+
+    def __post_init__(self) -> None:
+        """Refuse a limit that is none."""
+        if self.growth <= 0:
+            raise UsageError(f"growth must be positive, not {self.growth}")
+
+    def run(self, graph: AnnGraph, context: Context, /) -> AnnGraph:
+        """Return an equal network in which no two linear maps that may be merged follow each other."""
+        merged: list[str] = []
+        while (pair := self._pair(graph)) is not None:
+            first, second = pair
+            merged.append(second.name)
+            both = _composed(first, second)
+            graph = graph.with_nodes([both if n is second else n for n in graph if n is not first])
+        if merged:
+            context.findings["merged"] = merged
+        return graph
+
+    def _pair(self, graph: AnnGraph) -> tuple[AnnNode, AnnNode] | None:
+        for second in graph:
+            if not isinstance(second, Linear | Convolution):
+                continue
+            first = graph[second.inputs[0]]
+            if len(graph.consumers[first.name]) != 1 or first.name == graph.output:
+                continue
+            dense = isinstance(first, Linear) and isinstance(second, Linear)
+            pointwise = (
+                isinstance(first, Convolution)
+                and isinstance(second, Convolution)
+                and first.groups == second.groups == 1
+                and second.window == POINTWISE
+            )
+            if (dense or pointwise) and _operations(_composed(first, second)) <= self.growth * (
+                _operations(first) + _operations(second)
+            ):
+                return first, second
+        return None
+
+
+def _operations(node: AnnNode) -> int:
+    weights = node.weight.size if isinstance(node, Linear | Convolution) else 0
+    return weights * int(np.prod(node.shape[1:]))
+
+
+def _composed(first: AnnNode, second: AnnNode) -> AnnNode:
+    """Return ``second`` after ``first`` as one node, under the name of ``second``."""
+    if isinstance(first, Linear) and isinstance(second, Linear):
+        return second.with_(
+            inputs=first.inputs,
+            weight=(second.weight.astype(np.float64) @ first.weight).astype(np.float32),
+            bias=second.bias + second.weight @ first.bias,
+        )
+    if isinstance(first, Convolution) and isinstance(second, Convolution):
+        outer = second.weight[:, :, 0, 0].astype(np.float64)
+        return first.with_(
+            name=second.name,
+            shape=second.shape,
+            origin=second.origin,
+            weight=np.einsum("om,mikl->oikl", outer, first.weight).astype(np.float32),
+            bias=(second.bias + outer @ first.bias).astype(np.float32),
+        )
+    raise TypeError(f"{type(first).__name__} and {type(second).__name__} cannot be merged")
