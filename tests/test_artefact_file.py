@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from snnc.artefact import Artefact, Metadata, load, save
 from snnc.artefact.file import replacing
 from snnc.artefact.metadata import HASH, content_hash
-from snnc.errors import ArtefactError, InputError, NonFiniteError
+from snnc.errors import ArtefactError, InputError, InternalError, NonFiniteError
 from snnc.ir.snn import Encode, Schedule, SnnGraph
 from snnc.reference import encode
 from tests.spiking_graphs import as_float, graphs, random_graph, random_inputs
@@ -300,6 +301,26 @@ except InputError as error:
     assert "cannot be written (File too large)" in done.stdout
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_both_files_are_replaced_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "network.snn.onnx"
+    save(Artefact(random_graph(5, blocks=4)), path, external_above=100)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    monkeypatch.setattr(Path, "replace", refuse_replacing)
+    with pytest.raises(InputError, match=r"cannot be written \(No space left on device\)"):
+        save(Artefact(random_graph(6, blocks=4)), path, external_above=100)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def refuse_replacing(self: Path, target: Path) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_metadata_without_a_text_form_are_a_bug() -> None:
+    metadata = Metadata(records=({"units": np.float32(1)},))
+    with pytest.raises(InternalError, match="'records' is not made of JSON values"):
+        Artefact(random_graph(0), metadata).model()
 
 
 def test_an_interrupted_write_leaves_the_old_file(path: Path) -> None:

@@ -12,6 +12,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from snnc import __version__
+from snnc.errors import InternalError
 from snnc.ir.snn import Schedule, SnnGraph
 
 SCHEMA_VERSION = 1
@@ -55,19 +56,27 @@ class Metadata:
 
 
 def attach(model: onnx.ModelProto, graph: SnnGraph, metadata: Metadata) -> None:
-    """Write metadata, the settings of the whole network and the hash into a model."""
+    """Write metadata, the settings of the whole network and the hash into a model.
+
+    Raises:
+        InternalError: the metadata hold something that JSON has no form for.
+    """
     properties = {entry.name: getattr(metadata, entry.name) for entry in fields(metadata)}
     properties |= {
         "settle_steps": graph.settle_steps,
         "schedule": graph.schedule.value,
         "max_timesteps": graph.max_timesteps,
     }
-    texts = {
-        PREFIX + key: json.dumps(value, sort_keys=True, ensure_ascii=False)
-        for key, value in properties.items()
-    }
+    texts = {PREFIX + key: _text(key, value) for key, value in properties.items()}
     helper.set_model_props(model, texts)
     model.metadata_props.add(key=HASH, value=content_hash(model))
+
+
+def _text(key: str, value: Any) -> str:
+    try:
+        return json.dumps(value, sort_keys=True, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise InternalError(f"the artefact's {key!r} is not made of JSON values: {error}") from error
 
 
 def properties_of(model: onnx.ModelProto) -> dict[str, str]:
