@@ -36,6 +36,10 @@ from snnc.progress import Progress, Silent
 from snnc.target import Simulator, Trace
 
 
+INTEGER_PASSES = ("compensate", "quantise-weights")
+"""The passes that make integers: left out in float32. Compensation corrects what integers really do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Conversion:
     """What :func:`convert` returns.
@@ -88,7 +92,7 @@ class Options:
         text = PRESETS[self.preset].pipeline if self.pipeline is None else self.pipeline
         passes = override(parse_pipeline(text, PASSES), self.settings, PASSES)
         if self.precision == "float32":
-            passes = tuple(item for item in passes if item.name != "quantise-weights")
+            passes = tuple(item for item in passes if item.name not in INTEGER_PASSES)
         return passes
 
 

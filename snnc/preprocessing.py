@@ -52,8 +52,9 @@ class Preprocessing:
         prepared = self._prepare(x)
         if shape is None or prod(prepared.shape[1:]) != prod(shape):
             return prepared
-        same_axes = _without_ones(prepared.shape[1:]) == _without_ones(shape)
-        return prepared.reshape(len(prepared), *shape) if same_axes or len(shape) == 1 else prepared
+        axes = _without_ones(shape)
+        fits = len(axes) < 2 or axes == _without_ones(prepared.shape[1:])
+        return prepared.reshape(len(prepared), *shape) if fits else prepared
 
     def _prepare(self, x: NumberArray) -> FloatArray:
         scaled = x.astype(np.float32) / np.float32(self.divide)

@@ -10,7 +10,7 @@ UPDATE = "SNNC_UPDATE_GOLDEN"
 
 
 def check_golden(name: str, text: str) -> None:
-    """Fail unless ``text`` is what ``tests/golden/NAME.txt`` holds; with SNNC_UPDATE_GOLDEN=1, write it there."""
+    """Fail unless ``tests/golden/NAME.txt`` holds ``text``; with SNNC_UPDATE_GOLDEN=1, write it there."""
     path = FOLDER / f"{name}.txt"
     if os.environ.get(UPDATE):
         path.write_text(f"{text}\n", encoding="utf-8")

@@ -19,7 +19,7 @@ from tests.spiking_graphs import graphs, random_graph, random_inputs
 
 
 def reached(graph: snn.SnnGraph, name: str) -> IntArray:
-    """Return the fan-out of every neuron of a node, (*shape), by sending one event from each, one at a time."""
+    """Return the fan-out of every neuron of a node, (*shape), by sending one event from each in turn."""
     shape = graph[name].shape
     size = prod(shape)
     values = {name: np.eye(size, dtype=np.int64).reshape(1, size, *shape)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -56,9 +56,8 @@ def read_rows(path: Path) -> NumberArray:
 def _opened(path: Path) -> Iterator[np.ndarray | np.lib.npyio.NpzFile]:
     """Open a NumPy file, and turn what it raises, now or while it is read, into one line."""
     try:
-        content = np.load(path, allow_pickle=False)
-        with content if isinstance(content, np.lib.npyio.NpzFile) else nullcontext():
-            yield content
+        with path.open("rb") as stream:
+            yield np.load(stream, allow_pickle=False)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: check the path of the data") from None
     except OSError as error:

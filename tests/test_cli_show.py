@@ -1,0 +1,200 @@
+"""The verbs that show something: check, inspect, zoo, ops, explain, doctor."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+import snnc
+from snnc.cli import doctor, main
+from snnc.diagnostics import CODES
+from snnc.frontend import supported_operators
+from snnc.ir.snn import IntegrateFire
+from snnc.ir.text import print_graph
+from snnc.models import list_models
+from tests import quadrants
+
+ROOT = Path(__file__).parent.parent
+
+
+def shown(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> dict[str, Any]:
+    capsys.readouterr()
+    assert main([*map(str, arguments), "--json"]) == code
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    return quadrants.write(tmp_path).model
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> Path:
+    """A network with two operators that cannot be converted."""
+    proto = quadrants.network()
+    proto.graph.node[1].op_type = "Tanh"
+    proto.graph.node.append(onnx.helper.make_node("Sigmoid", ["f"], ["g"], "gate"))
+    proto.graph.node[4].input[0] = "g"
+    nodes = list(proto.graph.node)
+    del proto.graph.node[:]
+    proto.graph.node.extend([*nodes[:4], nodes[5], nodes[4]])
+    path = tmp_path / "bad.onnx"
+    path.write_bytes(proto.SerializeToString())
+    return path
+
+
+def test_check_what_can_be_converted(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(good)]) == 0
+    assert capsys.readouterr().out == f"{good}: can be converted\n"
+    found = shown(capsys, "check", good)
+    assert found == {"model": str(good), "supported": True, "diagnostics": []}
+    assert shown(capsys, "check", "zoo:fashion-resnet")["supported"]
+
+
+def test_check_lists_everything_at_once(bad: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(bad)]) == 3
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    lines = captured.out.splitlines()
+    assert lines[-1] == f"{bad}: cannot be converted, for 2 reasons"
+    assert len(lines) == 3
+    assert "'relu'" in lines[0]
+    assert "'gate'" in lines[1]
+    assert "ReLU" in lines[0]
+    found = shown(capsys, "check", bad, code=3)
+    assert not found["supported"]
+    assert [(d["code"], d["node"]) for d in found["diagnostics"]] == [("SNN101", "relu"), ("SNN101", "gate")]
+    assert all(d["message"] and d["help"] for d in found["diagnostics"])
+
+
+@pytest.mark.parametrize(("name", "code"), [("good", 0), ("bad", 3)])
+def test_check_for_other_tools(
+    name: str, code: int, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = request.getfixturevalue(name)
+    found = shown(capsys, "check", model, "--format", "sarif", code=code)
+    (run,) = found["runs"]
+    assert found["version"] == "2.1.0"
+    assert run["tool"]["driver"]["name"] == "snnc"
+    rules = {rule["id"] for rule in run["tool"]["driver"]["rules"]}
+    assert {result["ruleId"] for result in run["results"]} == rules
+    places = [r["locations"][0]["logicalLocations"][0]["name"] for r in run["results"]]
+    assert places == ([] if name == "good" else ["relu", "gate"])
+
+
+def test_check_needs_a_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    empty = tmp_path / "empty.onnx"
+    empty.touch()
+    for model in (empty, tmp_path / "missing.onnx", "zoo:missing"):
+        assert main(["check", str(model)]) == 5
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert captured.err.startswith("error: ")
+
+
+def test_inspect(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = good.parent
+    out = folder / "out.snn.onnx"
+    parts = ["--calib", folder / "calibration.npz", "--preprocess", folder / "preprocessing.json"]
+    assert main(["convert", str(good), *map(str, parts), "-o", str(out), "-T", "3"]) == 0
+    artefact = snnc.load(out)
+    found = shown(capsys, "inspect", out, "--ir")
+    assert found["timesteps"] == 3
+    assert found["pipeline"] == artefact.metadata.pipeline
+    assert found["source"] == {"path": str(good), "sha256": artefact.metadata.source_sha256}
+    assert found["ir"] == print_graph(artefact.graph)
+    (layer,), (node,) = found["layers"], artefact.graph.of_type(IntegrateFire)
+    assert layer["threshold"] == [node.threshold.min(), node.threshold.max()]
+    assert layer["shape"] == [2, 8, 8]
+    assert main(["inspect", str(out)]) == 0
+    text = capsys.readouterr().out
+    for part in ("quadrants", "T = 3", "balanced", "200 rows", "relu", "2x8x8", "signed"):
+        assert part in text
+    assert "row_hashes" not in text
+    assert main(["inspect", str(out), "--ir"]) == 0
+    assert capsys.readouterr().out == print_graph(artefact.graph) + "\n"
+    assert main(["inspect", str(good)]) == 5
+
+
+def test_zoo(capsys: pytest.CaptureFixture[str]) -> None:
+    found = shown(capsys, "zoo")["models"]
+    assert [m["name"] for m in found] == [entry.name for entry in list_models()]
+    for model, entry in zip(found, list_models(), strict=True):
+        assert model["sha256"] == entry.sha256
+        assert model["top1"] == entry.accuracy.top1
+        assert model["dataset"] == entry.dataset.name
+    assert main(["zoo"]) == 0
+    assert "zoo:fashion-resnet" in capsys.readouterr().out
+
+
+def test_ops(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = supported_operators()
+    assert [row["name"] for row in shown(capsys, "ops")["operators"]] == [row.name for row in rows]
+    assert main(["ops", "--format", "json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["operators"]) == len(rows)
+    assert main(["ops"]) == 0
+    text = capsys.readouterr().out
+    assert all(row.name in text for row in rows)
+
+
+def test_the_published_table_of_operators(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ops", "--format", "markdown"]) == 0
+    page = (ROOT / "docs" / "ops.md").read_text(encoding="utf-8")
+    assert capsys.readouterr().out in page, "put the output of snnc ops --format markdown into docs/ops.md"
+
+
+@pytest.mark.parametrize("number", CODES)
+def test_explain(number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", number.lower()]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"{number} (")
+    assert CODES[number].explanation.split()[0] in text
+    assert shown(capsys, "explain", number)["explanation"] == CODES[number].explanation
+
+
+def test_explain_lists_all_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert [row["code"] for row in shown(capsys, "explain")["codes"]] == list(CODES)
+    assert main(["explain"]) == 0
+    assert all(number in capsys.readouterr().out for number in ["SNN101"])
+    assert main(["explain", "SNN000"]) == 2
+    assert "known: SNN101" in capsys.readouterr().err
+
+
+def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    found = shown(capsys, "doctor")
+    assert found["healthy"]
+    assert found["snnc"] == snnc.__version__
+    assert set(found["needed"]) == set(doctor.NEEDED)
+    assert found["cpu"]["name"]
+    assert found["threads"]["available"] >= 1
+    assert found["simulators"] == {"numba": "ready", "onnx": "ready", "reference": "ready"}
+    assert main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    assert sys.executable in text
+    assert "extra report" in text
+
+
+@pytest.fixture
+def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if name == "numba":
+            raise PackageNotFoundError(name)
+        return "1.0"
+
+    monkeypatch.setattr("importlib.metadata.version", version)
+
+
+@pytest.mark.usefixtures("without_numba")
+def test_doctor_names_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 1
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert "MISSING" in lines["numba"]
+    assert "MISSING" not in lines["numpy"]
+    assert not shown(capsys, "doctor", code=1)["healthy"]
