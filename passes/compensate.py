@@ -1,16 +1,17 @@
 """Compensate each layer's error on the spiking prefix that will feed it, with the neuron that will run.
 
-Layer by layer, first to last, the network is quantised and simulated as far as it is done. On the spike
-counts that really arrive, three corrections are tried in turn:
+Layer by layer, first to last, the network is quantised and simulated as far as it is done. On the spikes
+that really arrive, four corrections are tried:
 
-* *weights*: ridge regression of the analogue pre-activation ``z`` on the counts of all convolutional
-  and linear synapses of the layer together, main branch and shortcut alike: ``T z = sum_i w_i N_i + T b``;
+* *weights*: ridge regression of the source network's pre-activation on the spike counts, main branch and
+  shortcut together (see :mod:`snnc.refit`);
 * *bias*: per channel, ``b += E[a] - E[u N / T]``, so that the mean output is that of the source network;
+* *start*: per channel, the share of the threshold from which the potential starts, the best of a grid;
 * *scale*: per channel, the unit that the readers assume becomes the least-squares one,
-  ``u' = E[a r] / E[r^2]`` with ``r = u N / T`` in units of ``u``.
+  ``u' = u E[a r] / E[r^2]`` with ``r = u N / T``.
 
 A correction is kept for a layer only where it lowers the squared error of the layer's output on rows that
-it was not fitted on. At the end the whole compensated network must beat the plain one there, in the
+it was not fitted on. At the end the compensated network must beat the plain one there, in the
 Kullback-Leibler divergence from the source network's answers, or the plain one is returned.
 
 Sources: Liu et al., "Efficient ANN-SNN Conversion with Error Compensation Learning", ICML 2025; Li et
@@ -19,22 +20,21 @@ al., "A Free Lunch From ANN: Towards Efficient, Accurate Spiking Neural Networks
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
+from snnc.correspondence import activation, pre_activation, rectifier
 from snnc.diagnostics import FALLBACK, Diagnostic
 from snnc.errors import UsageError
-from snnc.ir.ann import Relu
-from snnc.ir.graph import FloatArray, IntArray
-from snnc.ir.snn import Convolution, IntegrateFire, Linear, SnnGraph, Weighted, constant_nodes
+from snnc.ir.graph import FloatArray
+from snnc.ir.snn import IntegrateFire, Readout, SnnGraph
 from snnc.pipeline import Context
 from snnc.prefix import SpikingPrefix, rates
 from snnc.quantisation import Group, correct_readers, groups, quantise_all, quantise_group
-from snnc.reference import windows
-from snnc.regression import normal_equations, ridge
+from snnc.refit import CannotFit, refit
 
 HELD_BACK = 5
 """One row in this many is kept from the fits and decides about them."""
@@ -42,25 +42,33 @@ HELD_BACK = 5
 FEWEST_ROWS = 50
 """Rows below which means are too noisy to correct anything."""
 
-POSITIONS = 60_000
-"""Positions used in a regression, beside those that its number of features asks for."""
+BIAS_ROUNDS = 2
+"""How often the bias is corrected: the second round mends what saturation left of the first."""
+
+STARTS = tuple(k / 10 for k in range(10))
+"""Shares of the threshold that are tried as initial potential."""
+
+SCALE_RANGE = (0.8, 1.25)
+"""Limits of one correction of the unit; beyond them the cause is another one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Compensate:
-    """Correct weights, biases and scales against real spikes, and quantise on the way.
+    """Correct weights, biases, starts and scales against real spikes, and quantise on the way.
 
     Attributes:
         weights: whether weights are fitted.
         bias: whether the mean output of every channel is corrected.
+        start: whether the initial potential of every channel is chosen.
         scale: whether the unit that readers assume is fitted.
-        ridge: strength of the pull towards the given weights, relative to the inputs' power.
+        ridge: strength of the pull towards the given weights, relative to the power of the counts.
         gated: whether a correction must earn its place on rows held back.
     """
 
     name: ClassVar[str] = "compensate"
     weights: bool = True
     bias: bool = True
+    start: bool = False
     scale: bool = False
     ridge: float = 0.01
     gated: bool = True
@@ -71,7 +79,7 @@ class Compensate:
             raise UsageError(f"ridge must be positive, not {self.ridge}")
 
     def run(self, graph: SnnGraph, context: Context, /) -> SnnGraph:
-        """Return the compensated integer network."""
+        """Return the compensated integer network; an integer network is left as it is."""
         if graph.integer:
             return graph
         rows = len(context.calibration)
@@ -87,8 +95,10 @@ class Compensate:
             context.findings["fallback"] = "too few rows"
             return quantise_all(graph)
         work = _Compensation(self, graph, context)
-        for group in context.progress.track(work.groups, len(work.groups), "compensating"):
-            work.advance(group)
+        order = groups(graph)
+        for index, group in enumerate(context.progress.track(order, len(order), "compensating")):
+            context.progress.message(f"compensating {group.sinks[0]}")
+            work.advance(group, tuple(later.sinks[0] for later in order[index + 1 : -1]))
         return work.result()
 
 
@@ -99,13 +109,13 @@ class _Candidate:
     Attributes:
         label: the corrections in it, joined by ``+``.
         graph: the network with the group in integers.
-        rates: (rows, *shape) per population of the group, or the logits of the read-out.
+        values: (rows, *shape), the rates of each population, or the logits of the read-out.
         error: on the rows held back.
     """
 
     label: str
     graph: SnnGraph
-    rates: dict[str, FloatArray]
+    values: dict[str, FloatArray]
     error: float
 
 
@@ -117,63 +127,60 @@ class _Compensation:
         self.context = context
         self.given = graph
         self.graph = graph
-        self.groups = groups(graph)
         self.source = context.ann()
         self.prefix = SpikingPrefix(graph, context.calibration.rows, context.simulator)
         self.held = np.arange(len(context.calibration)) % HELD_BACK == HELD_BACK - 1
         self.layers: list[dict[str, Any]] = []
         self.divergence = float("inf")
 
-    def advance(self, group: Group) -> None:
+    def advance(self, group: Group, ahead: tuple[str, ...]) -> None:
         """Do one group: try the corrections, keep the best, go on from there."""
-        self.context.progress.message(f"compensating {group.sinks[0]}")
-        targets = self.targets(group)
-        plain = best = self.simulated("none", quantise_group(self.graph, group), group, targets)
-        tried = {plain.label: plain.error}
-        for attempt in self.attempts(plain, group, targets):
-            tried[attempt.label] = attempt.error
-            if attempt.error < best.error or not self.options.gated:
-                best = attempt
-        if self.options.scale and group.sinks[0] != self.graph.output:
-            attempt = self.rescaled(best, group, targets)
-            tried[attempt.label] = attempt.error
-            if attempt.error < best.error or not self.options.gated:
-                best = attempt
-        self.layers.append(
-            {
-                "layer": group.sinks[0],
-                "kept": best.label,
-                "errors": {k: round(e, 5) for k, e in tried.items()},
-            }
-        )
-        self.graph = best.graph
-        self.divergence = best.error
-        if group.sinks[0] != self.graph.output:
-            trace = self.prefix.simulate(self.graph, group.sinks)
-            self.prefix.keep(self.graph, trace, group.sinks)
+        last = group.sinks[0] == self.graph.output
+        if last:
+            z = self.context.calibration.logits(self.source)
+            targets = {self.graph.output: z}
+        else:
+            z = pre_activation(self.context.calibration, self.source, group.sinks[0], ahead)
+            targets = {name: activation(rectifier(self.source, name), z) for name in group.sinks}
+        layer = _Layer(self, group, targets)
+        best = layer.consider(layer.simulated("none", quantise_group(self.graph, group)))
+        starts = [best]
+        if self.options.weights and (fitted := self.refitted(group, z)) is not None:
+            starts.append(layer.simulated("weights", quantise_group(fitted, group)))
+            best = layer.consider(starts[-1])
+        if not last:
+            if self.options.bias:
+                for start in starts:
+                    best = layer.consider(layer.rebiased(start))
+            if self.options.start:
+                best = layer.consider(layer.restarted(best))
+            if self.options.scale:
+                best = layer.consider(layer.rescaled(best))
+        self.layers.append({"layer": group.sinks[0], "kept": best.label, "errors": layer.errors})
+        self.graph, self.divergence = best.graph, best.error
+        if not last:
+            self.prefix.keep(self.graph, self.prefix.simulate(self.graph, group.sinks), group.sinks)
 
-    def attempts(
-        self, plain: _Candidate, group: Group, targets: dict[str, FloatArray]
-    ) -> Iterator[_Candidate]:
-        """Yield the group with bias correction, with fitted weights, and with both."""
-        bias = self.options.bias and group.sinks[0] != self.graph.output
-        if bias:
-            yield self.rebiased(plain, "bias", group, targets)
-        fitted = self.refitted(group, targets) if self.options.weights else None
-        if fitted is not None:
-            attempt = self.simulated("weights", quantise_group(fitted, group), group, targets)
-            yield attempt
-            if bias:
-                yield self.rebiased(attempt, "weights+bias", group, targets)
+    def refitted(self, group: Group, z: FloatArray) -> SnnGraph | None:
+        """Return the network with fitted weights in a group, or ``None`` where they stay as they are."""
+        rows = np.flatnonzero(~self.held)
+        fitted = refit(self.graph, group, self.prefix, z, rows, self.options.ridge, self.context.seed)
+        if isinstance(fitted, CannotFit):
+            origin = self.graph[group.sinks[0]].origin
+            message = f"{fitted.reason}; the weights stay as they are"
+            self.context.diagnostics.append(
+                Diagnostic(FALLBACK, message, origin, "give more calibration rows")
+            )
+            return None
+        return fitted
 
     def result(self) -> SnnGraph:
         """Return the compensated network, or the plain one where that is nearer to the source."""
         plain = quantise_all(self.given)
-        last = self.groups[-1]
-        logits = SpikingPrefix(plain, self.context.calibration.rows[self.held], self.context.simulator)
-        outputs = logits.simulate(plain, [plain.output]).logits
-        targets = self.targets(last)[plain.output][self.held]
-        before = _divergence(targets, self.logits(plain, outputs))
+        calibration = self.context.calibration
+        prefix = SpikingPrefix(plain, calibration.rows[self.held], self.context.simulator)
+        answers = _logits(plain, prefix.simulate(plain, [plain.output]).logits)
+        before = _divergence(calibration.logits(self.source)[self.held], answers)
         kept = self.divergence < before or not self.options.gated
         self.context.findings.update(
             {
@@ -184,207 +191,118 @@ class _Compensation:
         )
         return self.graph if kept else plain
 
-    def targets(self, group: Group) -> dict[str, FloatArray]:
-        """Return what the source network computes where the group's sinks stand, (rows, *shape) each.
 
-        For a population that is its pre-activation; for the read-out the answers before a softmax.
-        """
-        calibration = self.context.calibration
-        first = group.sinks[0]
-        if first == self.graph.output:
-            return {first: calibration.logits(self.source)}
-        order = [node.name for node in self.source.of_type(Relu)]
-        name = self.population(first)
-        ahead = [self.source[other].inputs[0] for other in order[order.index(name) + 1 :]]
-        z = calibration.values(self.source, self.source[name].inputs[0], ahead)
-        return dict.fromkeys(group.sinks, z)
+class _Layer:
+    """The attempts at one group, and the best of them so far."""
 
-    def population(self, name: str) -> str:
-        """Return the name of the source network's rectifier that a population stands for."""
-        return name if name in self.source else name.rpartition(".")[0]
+    def __init__(self, work: _Compensation, group: Group, targets: dict[str, FloatArray]) -> None:
+        self.work = work
+        self.group = group
+        self.targets = targets
+        self.errors: dict[str, float] = {}
+        self.best: _Candidate | None = None
 
-    def activations(self, name: str, z: FloatArray) -> FloatArray:
-        """Return what the source network's rectifier makes of the pre-activation ``z``."""
-        relu = self.source[self.population(name)]
-        if not isinstance(relu, Relu):
-            raise UsageError(f"{name!r} stands for no rectifier of the source network")
-        shape = (1, -1, *(1,) * (z.ndim - 2))
-        a = np.maximum(z if relu.shift is None else z + relu.shift.reshape(shape), np.float32(0))
-        return a if relu.ceiling is None else np.minimum(a, relu.ceiling.reshape(shape))
+    def consider(self, attempt: _Candidate) -> _Candidate:
+        """Take note of an attempt, and return the best so far; without the gate that is the last."""
+        self.errors[attempt.label] = round(attempt.error, 5)
+        if self.best is None or attempt.error < self.best.error or not self.work.options.gated:
+            self.best = attempt
+        return self.best
 
-    def simulated(
-        self, label: str, graph: SnnGraph, group: Group, targets: dict[str, FloatArray]
-    ) -> _Candidate:
-        """Simulate the group, and measure its error on the rows held back."""
-        trace = self.prefix.simulate(graph, group.sinks)
+    def populations(self, graph: SnnGraph) -> list[IntegrateFire]:
+        """Return the group's populations in their present form."""
+        nodes = (graph[name] for name in self.group.sinks)
+        return [node for node in nodes if isinstance(node, IntegrateFire)]
+
+    def simulated(self, label: str, graph: SnnGraph) -> _Candidate:
+        """Simulate the group on all rows."""
+        trace = self.work.prefix.simulate(graph, self.group.sinks)
         if trace.outputs is not None:
-            logits = self.logits(graph, trace.outputs)
-            error = _divergence(targets[graph.output][self.held], logits[self.held])
-            return _Candidate(label, graph, {graph.output: logits}, error)
-        found = {}
-        for name in group.sinks:
-            node = graph[name]
-            if isinstance(node, IntegrateFire):
-                found[name] = rates(node, trace.trains[name].sum(axis=0, dtype=np.int32), graph.timesteps)
-        return _Candidate(label, graph, found, self.error(found, targets))
+            return self.candidate(label, graph, {graph.output: _logits(graph, trace.outputs)})
+        values = {
+            node.name: rates(node, trace.trains[node.name].sum(axis=0, dtype=np.int32), graph.timesteps)
+            for node in self.populations(graph)
+        }
+        return self.candidate(label, graph, values)
 
-    def error(self, found: dict[str, FloatArray], targets: dict[str, FloatArray]) -> float:
-        """Return the squared error of rates on the rows held back, relative to the activations' power."""
-        total = 0.0
-        for name, rate in found.items():
-            a = self.activations(name, targets[name][self.held])
-            power = float(np.mean(np.square(a), dtype=np.float64))
-            total += float(np.mean(np.square(a - rate[self.held]), dtype=np.float64)) / max(power, 1e-12)
-        return total
+    def candidate(self, label: str, graph: SnnGraph, values: dict[str, FloatArray]) -> _Candidate:
+        """Measure values on the rows held back.
 
-    def logits(self, graph: SnnGraph, outputs: Any) -> FloatArray:
-        """Return the accumulated read-out in units of the source network."""
-        scale: float = getattr(graph[graph.output], "scale", 1.0)
-        return (outputs * np.float32(scale / graph.timesteps)).astype(np.float32)
+        For populations that is the squared error relative to the power of the activations, for the
+        read-out the divergence of the answers.
+        """
+        held = self.work.held
+        error = 0.0
+        for name, value in values.items():
+            a = self.targets[name][held]
+            if name == graph.output:
+                error += _divergence(a, value[held])
+            else:
+                power = float(np.mean(np.square(a), dtype=np.float64))
+                error += float(np.mean(np.square(a - value[held]), dtype=np.float64)) / max(power, 1e-12)
+        return _Candidate(label, graph, values, error)
 
-    def rebiased(
-        self, start: _Candidate, label: str, group: Group, targets: dict[str, FloatArray]
-    ) -> _Candidate:
+    def means(
+        self, function: Callable[[FloatArray, FloatArray], FloatArray], start: _Candidate, name: str
+    ) -> FloatArray:
+        """Return the mean of ``function(a, r)`` per channel over the fitting rows, float64."""
+        fit = ~self.work.held
+        product = function(self.targets[name][fit], start.values[name][fit])
+        return product.mean(axis=(0, *range(2, product.ndim)), dtype=np.float64)
+
+    def rebiased(self, start: _Candidate) -> _Candidate:
         """Move each channel's bias until the mean output is that of the source network."""
-        candidate = start
+        attempt = start
         for _ in range(BIAS_ROUNDS):
-            graph = candidate.graph
-            for name in group.sinks:
-                node = graph[name]
-                if not isinstance(node, IntegrateFire):
-                    continue
-                a = self.activations(name, targets[name][~self.held])
-                axes = (0, *range(2, a.ndim))
-                missing = a.mean(axes, dtype=np.float64) - candidate.rates[name][~self.held].mean(
-                    axes, dtype=np.float64
-                )
+            graph = attempt.graph
+            for node in self.populations(graph):
+                missing = self.means(np.subtract, attempt, node.name)
                 step = np.rint(missing * node.threshold / node.unit).astype(np.int32)
                 # More than one level at once would only drive a saturated channel further.
                 step = np.clip(step, -node.threshold, node.threshold)
-                graph = graph.replacing({name: node.with_(bias=(node.bias + step).astype(np.int32))})
-            candidate = self.simulated(label, graph, group, targets)
-        return candidate
+                graph = graph.replacing({node.name: node.with_(bias=(node.bias + step).astype(np.int32))})
+            attempt = self.simulated(_joined(start.label, "bias"), graph)
+        return attempt
 
-    def rescaled(self, start: _Candidate, group: Group, targets: dict[str, FloatArray]) -> _Candidate:
+    def restarted(self, start: _Candidate) -> _Candidate:
+        """Choose each channel's initial potential from a grid of shares of its threshold."""
+        populations = self.populations(start.graph)
+        least = {node.name: np.full(node.channels, np.inf) for node in populations}
+        best = {node.name: node.v_init for node in populations}
+        for share in STARTS:
+            v_init = {n.name: np.floor(share * n.threshold).astype(np.int32) for n in populations}
+            graph = start.graph.replacing({n.name: n.with_(v_init=v_init[n.name]) for n in populations})
+            attempt = self.simulated("start", graph)
+            for name, tried in v_init.items():
+                error = self.means(lambda a, r: np.square(a - r), attempt, name)
+                best[name] = np.where(error < least[name], tried, best[name])
+                least[name] = np.minimum(error, least[name])
+        graph = start.graph.replacing({n.name: n.with_(v_init=best[n.name]) for n in populations})
+        return self.simulated(_joined(start.label, "start"), graph)
+
+    def rescaled(self, start: _Candidate) -> _Candidate:
         """Let the readers of each channel assume its least-squares unit."""
         graph = start.graph
-        found = {}
-        for name in group.sinks:
-            node = graph[name]
-            if not isinstance(node, IntegrateFire):
-                continue
-            r = start.rates[name]
-            a = self.activations(name, targets[name])
-            axes = (0, *range(2, a.ndim))
-            fit = ~self.held
-            energy = np.sum(np.square(r[fit]), axes, dtype=np.float64)
-            ratio = np.sum(a[fit] * r[fit], axes, dtype=np.float64) / np.maximum(energy, 1e-12)
+        values: dict[str, FloatArray] = {}
+        for node in self.populations(graph):
+            energy = self.means(lambda a, r: np.square(r), start, node.name)
+            ratio = self.means(np.multiply, start, node.name) / np.maximum(energy, 1e-12)
             ratio = np.where(energy > 0, np.clip(ratio, *SCALE_RANGE), 1).astype(np.float32)
-            graph = graph.replacing({name: node.with_(unit=node.unit * ratio)})
-            graph = correct_readers(graph, name, ratio)
-            found[name] = r * ratio.reshape(-1, *(1,) * (r.ndim - 2))
-        return _Candidate(f"{start.label}+scale", graph, found, self.error(found, targets))
-
-    def refitted(self, group: Group, targets: dict[str, FloatArray]) -> SnnGraph | None:
-        """Return the network with the group's float32 weights fitted, or ``None`` where they cannot be."""
-        graph, timesteps = self.graph, self.graph.timesteps
-        synapses = [graph[name] for name in group.synapses]
-        constant = constant_nodes(graph)
-        direct = {name for sink in group.sinks for name in graph[sink].inputs}
-        fittable = [
-            s
-            for s in synapses
-            if (isinstance(s, Linear) or (isinstance(s, Convolution) and s.groups == 1))
-            and s.name not in constant
-            and s.name in direct
-        ]
-        fixed = [s for s in synapses if s not in fittable]
-        if not fittable or any(s.name not in direct for s in fixed):
-            return None
-        shape = graph[group.sinks[0]].shape
-        z = targets[group.sinks[0]].reshape(len(self.held), shape[0], -1)
-        features = sum(int(np.prod(s.weight.shape[1:])) for s in fittable) + 1
-        places = self.positions(z.shape[2], POSITIONS + POSITIONS_PER_FEATURE * features)
-        if places.size < 2 * features:
-            self.fall_back(group, f"{places.size} positions are too few to fit {features} weights")
-            return None
-        rows = np.flatnonzero(~self.held)[:, None]
-        y = timesteps * z.transpose(0, 2, 1)[rows, places].reshape(-1, shape[0])
-        for synapse in fixed:
-            y = y - self.current(synapse)[rows, places].reshape(y.shape)
-        columns = [self.columns(s, rows, places) for s in fittable]
-        start = [_flat(s.weight) for s in fittable]
-        bias = [graph[name].bias for name in group.sinks]
-        initial = np.concatenate([*start, timesteps * bias[0][None, :]]).astype(np.float64)
-        try:
-            weights = ridge(normal_equations(columns, y), initial, self.options.ridge)
-        except np.linalg.LinAlgError as error:
-            self.fall_back(group, f"the least-squares system has no unique solution ({error})")
-            return None
-        return _with_weights(graph, group, fittable, weights, (weights[-1] / timesteps).astype(np.float32))
-
-    def fall_back(self, group: Group, reason: str) -> None:
-        """Tell the user that a layer keeps its weights."""
-        origin = self.graph[group.sinks[0]].origin
-        self.context.diagnostics.append(
-            Diagnostic(
-                FALLBACK, f"{reason}; its weights stay as they are", origin, "give more calibration rows"
-            )
-        )
-
-    def positions(self, size: int, wanted: int) -> IntArray:
-        """Choose output positions per fitted row, (rows, positions)."""
-        rows = int((~self.held).sum())
-        count = min(size, max(1, -(-wanted // rows)))
-        random = np.random.default_rng(self.context.seed)
-        return np.stack([np.sort(random.permutation(size)[:count]) for _ in range(rows)])
-
-    def columns(self, synapse: Weighted, rows: IntArray, places: IntArray) -> IntArray:
-        """Return the counts that each chosen output position reads, (positions, features)."""
-        counts = self.prefix.counts(self.graph, synapse.inputs[0])
-        if not isinstance(synapse, Convolution):
-            return np.repeat(counts[rows[:, 0]], places.shape[1], axis=0)
-        views = windows(counts, synapse.window, 0)
-        down, right = np.unravel_index(places, synapse.shape[1:])
-        return views[rows, :, down, right].reshape(places.size, -1)
-
-    def current(self, synapse: Weighted) -> FloatArray:
-        """Return the summed current of a synapse that is not fitted, (rows, positions, channels)."""
-        trains = self.prefix.simulate(self.graph, [synapse.name]).trains[synapse.name]
-        total = trains.sum(axis=0, dtype=np.float32)
-        return total.reshape(*total.shape[:2], -1).transpose(0, 2, 1)
+            graph = graph.replacing({node.name: node.with_(unit=node.unit * ratio)})
+            graph = correct_readers(graph, node.name, ratio)
+            value = start.values[node.name]
+            values[node.name] = value * ratio.reshape(-1, *(1,) * (value.ndim - 2))
+        return self.candidate(_joined(start.label, "scale"), graph, values)
 
 
-BIAS_ROUNDS = 2
-"""How often the bias is corrected: the second round mends what saturation left of the first."""
-
-SCALE_RANGE = (0.8, 1.25)
-"""Limits of one correction of the unit; beyond them the cause is another one."""
-
-POSITIONS_PER_FEATURE = 40
-"""Further positions in a regression for each of its features."""
+def _joined(label: str, correction: str) -> str:
+    return correction if label == "none" else f"{label}+{correction}"
 
 
-def _flat(weight: Any) -> FloatArray:
-    """Return a weight as (features, outputs)."""
-    return np.asarray(weight, np.float32).reshape(len(weight), -1).T
-
-
-def _with_weights(
-    graph: SnnGraph, group: Group, fitted: list[Any], weights: Any, bias: FloatArray
-) -> SnnGraph:
-    """Put fitted weights, (features, outputs) in the order of ``fitted``, and a bias into the graph."""
-    changed: dict[str, Any] = {}
-    start = 0
-    for synapse in fitted:
-        features = int(np.prod(synapse.weight.shape[1:]))
-        part = weights[start : start + features].T.reshape(synapse.weight.shape)
-        changed[synapse.name] = synapse.with_(weight=part.astype(np.float32))
-        start += features
-    for name in group.sinks:
-        node = graph[name]
-        changed[name] = replace(node, bias=bias)  # type: ignore[call-arg]
-    return graph.replacing(changed)
+def _logits(graph: SnnGraph, outputs: Any) -> FloatArray:
+    """Return the accumulated read-out in units of the source network."""
+    (readout,) = graph.of_type(Readout)
+    return (outputs * np.float32(readout.scale / graph.timesteps)).astype(np.float32)
 
 
 def _divergence(targets: FloatArray, logits: FloatArray) -> float:
@@ -393,6 +311,6 @@ def _divergence(targets: FloatArray, logits: FloatArray) -> float:
     return float((np.exp(p) * (p - q)).sum(axis=1).mean())
 
 
-def _log_softmax(values: Any) -> Any:
+def _log_softmax(values: FloatArray) -> FloatArray:
     shifted = values - values.max(axis=1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))

@@ -286,8 +286,10 @@ class _Lowering:
                 raise _unsupported(node, "the pooled sum has other readers")
             if isinstance(first, snn.ConstantCurrent):
                 scaled: snn.SnnNode = first.with_(values=first.values / area)
+            elif isinstance(first, snn.Weighted):
+                scaled = first.with_(weight=first.weight / area)
             else:
-                scaled = first.with_(weight=first.weight / area)  # type: ignore[call-arg]
+                raise _unsupported(node, "the pooled sum holds more than weighted spikes")
             pool = snn.SumPool(window=node.window, **_place(node, chain[-1].name, index))
             terms.append((scaled, *chain[1:], pool))
         return Current(tuple(terms), value.bias)

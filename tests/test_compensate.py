@@ -62,10 +62,10 @@ def test_what_it_returns_is_left_alone_the_second_time() -> None:
     assert Compensate().run(compensated, made) is compensated
 
 
-@pytest.mark.parametrize("option", ["weights", "bias", "scale"])
+@pytest.mark.parametrize("option", ["weights", "bias", "start", "scale"])
 def test_each_correction_works_alone(option: str) -> None:
     spiking, made = prepared(residual_network(4))
-    off = {"weights": False, "bias": False, "scale": False}
+    off = {"weights": False, "bias": False, "start": False, "scale": False}
     Compensate(**{**off, option: True}, gated=False).run(spiking, made)  # type: ignore[arg-type]
     kept = {layer["kept"] for layer in made.findings["layers"] if layer["layer"] != "readout"}
     assert all(option in label for label in kept - {"none"})
@@ -89,7 +89,10 @@ def test_too_few_positions_for_a_wide_layer_keep_its_weights_and_say_so() -> Non
     spiking, made = prepared(source, rows=100)
     Compensate().run(spiking, made)
     messages = [d.message for d in made.diagnostics]
-    assert any("80 positions are too few to fit 301 weights" in message for message in messages)
+    assert any(
+        "80 rows are too few to fit 301 weights per output; at least 602 are needed" in message
+        for message in messages
+    )
 
 
 def test_constant_inputs_make_a_deficient_system_that_the_ridge_holds() -> None:

@@ -1,0 +1,165 @@
+"""Fit the weights of one group to the spikes that really arrive at it.
+
+The pre-activation ``z`` of the source network is regressed on the spike counts ``N_i`` of all
+convolutional and dense synapses of the group together, main branch and shortcut alike::
+
+    T z = sum_i w_i N_i + (fixed synapses) + T b
+
+at sampled positions of the fitting rows. Identity branches and grouped convolutions keep their weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from snnc.ir.graph import FloatArray, IntArray
+from snnc.ir.snn import (
+    Convolution,
+    IntegrateFire,
+    Linear,
+    Readout,
+    SnnGraph,
+    SnnNode,
+    Weighted,
+    constant_nodes,
+)
+from snnc.prefix import SpikingPrefix
+from snnc.quantisation import Group
+from snnc.reference import windows
+from snnc.regression import normal_equations, ridge
+
+POSITIONS = 60_000
+"""Positions used in a regression, beside those that its number of features asks for."""
+
+POSITIONS_PER_FEATURE = 40
+"""Further positions for each feature."""
+
+LEAST_PER_FEATURE = 2
+"""Positions per feature below which nothing is fitted."""
+
+
+@dataclass(frozen=True, slots=True)
+class CannotFit:
+    """Why the weights of a group stay as they are.
+
+    Attributes:
+        reason: for the user.
+    """
+
+    reason: str
+
+
+def refit(
+    graph: SnnGraph,
+    group: Group,
+    prefix: SpikingPrefix,
+    z: FloatArray,
+    rows: IntArray,
+    strength: float,
+    seed: int,
+) -> SnnGraph | CannotFit | None:
+    """Return the network with fitted float32 weights and bias in one group.
+
+    Args:
+        graph: the network; the group is not quantised yet, all before it is.
+        group: what to fit.
+        prefix: the spikes that arrive.
+        z: (all rows, *shape), what the group's current should be, bias included.
+        rows: (fitting rows,), those of ``z`` and of the prefix to fit on.
+        strength: of the ridge, relative to the power of the counts.
+        seed: of the choice of positions.
+
+    Returns:
+        The network; the reason where a fit fails; ``None`` where there is nothing to fit.
+    """
+    fitted, fixed = _fittable(graph, group)
+    if not fitted:
+        return None
+    channels = z.shape[1]
+    values = z.reshape(len(z), channels, -1)
+    features = sum(int(np.prod(s.weight.shape[1:])) for s in fitted) + 1
+    places = _places(values.shape[2], len(rows), POSITIONS + POSITIONS_PER_FEATURE * features, seed)
+    if places.size < LEAST_PER_FEATURE * features:
+        need = -(-LEAST_PER_FEATURE * features // values.shape[2])
+        return CannotFit(
+            f"{len(rows)} rows are too few to fit {features} weights per output; at least {need} are needed"
+        )
+    at = rows[:, None]
+    y = graph.timesteps * values.transpose(0, 2, 1)[at, places].reshape(-1, channels)
+    for synapse in fixed:
+        total = prefix.counts(graph, synapse.name).astype(np.float32)
+        y -= total.reshape(len(z), channels, -1).transpose(0, 2, 1)[at, places].reshape(y.shape)
+    columns = [_columns(graph, synapse, prefix, rows, places) for synapse in fitted]
+    start = [s.weight.reshape(channels, -1).T for s in fitted]
+    initial = np.concatenate([*start, graph.timesteps * _bias(graph[group.sinks[0]])[None]]).astype(
+        np.float64
+    )
+    try:
+        weights = ridge(normal_equations(columns, y), initial, strength)
+    except np.linalg.LinAlgError as error:
+        return CannotFit(f"the least-squares system has no unique solution ({error})")
+    return _put(graph, group, fitted, weights.astype(np.float32))
+
+
+def _fittable(graph: SnnGraph, group: Group) -> tuple[list[Weighted], list[SnnNode]]:
+    """Split the synapses of a group into those to fit and those that stay.
+
+    The analogue first layer has no spikes to fit to. A current that is pooled on its way is not fitted,
+    nor is anything beside it.
+    """
+    constant = constant_nodes(graph)
+    direct = {name for sink in group.sinks for name in graph[sink].inputs}
+    members = [graph[name] for name in group.synapses]
+    if any(node.name not in direct for node in members):
+        return [], members
+    fitted: list[Weighted] = [
+        node
+        for node in members
+        if (isinstance(node, Linear) or (isinstance(node, Convolution) and node.groups == 1))
+        and node.name not in constant
+    ]
+    return fitted, [node for node in members if node not in fitted]
+
+
+def _places(size: int, rows: int, wanted: int, seed: int) -> IntArray:
+    """Choose output positions in each row, (rows, positions)."""
+    count = min(size, max(1, -(-wanted // rows)))
+    random = np.random.default_rng(seed)
+    return np.stack([np.sort(random.permutation(size)[:count]) for _ in range(rows)])
+
+
+def _columns(
+    graph: SnnGraph, synapse: Weighted, prefix: SpikingPrefix, rows: IntArray, places: IntArray
+) -> IntArray:
+    """Return the counts that each chosen output position reads, (positions, features)."""
+    counts = prefix.counts(graph, synapse.inputs[0])
+    if not isinstance(synapse, Convolution):
+        return np.repeat(counts[rows], places.shape[1], axis=0)
+    views = np.asarray(windows(counts, synapse.window, 0), counts.dtype)
+    down, right = np.unravel_index(places, synapse.shape[1:])
+    return views[rows[:, None], :, down, right].reshape(places.size, -1)
+
+
+def _bias(sink: SnnNode) -> FloatArray:
+    if isinstance(sink, IntegrateFire | Readout):
+        return sink.bias.astype(np.float64)
+    raise TypeError(f"{type(sink).__name__} has no bias")
+
+
+def _put(graph: SnnGraph, group: Group, fitted: list[Weighted], weights: FloatArray) -> SnnGraph:
+    """Put fitted weights into the graph: (features, outputs) in the order of ``fitted``, the bias last."""
+    changed: dict[str, SnnNode] = {}
+    start = 0
+    for synapse in fitted:
+        features = int(np.prod(synapse.weight.shape[1:]))
+        part = weights[start : start + features].T
+        changed[synapse.name] = synapse.with_(weight=part.reshape(synapse.weight.shape))
+        start += features
+    bias = weights[-1] / np.float32(graph.timesteps)
+    for name in group.sinks:
+        sink = graph[name]
+        if isinstance(sink, IntegrateFire | Readout):
+            changed[name] = sink.with_(bias=bias)
+    return graph.replacing(changed)
