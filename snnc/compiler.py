@@ -205,4 +205,4 @@ def simulate(
     q = artefact.encode(x)
     if graph.integer and graph.max_timesteps < 1:
         raise InternalError("an integer network without proved bounds")
-    return simulator.run(graph, q, timesteps or graph.timesteps)
+    return simulator.run(graph, q, graph.timesteps if timesteps is None else timesteps)

@@ -81,7 +81,7 @@ def command(
     )
     if logits:
         (readout,) = network.graph.of_type(Readout)
-        outputs = outputs * np.float32(readout.scale / steps)
+        outputs = outputs.astype(np.float32) * np.float32(readout.scale / steps)
     with replacing(output) as file:
         np.save(file, outputs)
     answers = (outputs[-1] if per_step else outputs).argmax(axis=1)
