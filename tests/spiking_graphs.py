@@ -23,6 +23,7 @@ from snnc.ir.snn import (
     ChannelWeight,
     Code,
     Concat,
+    ConstantCurrent,
     Convolution,
     CountMaxPool,
     CurrentMaxPool,
@@ -121,6 +122,8 @@ def as_float(graph: SnnGraph, unit: float = 1 / 64) -> SnnGraph:
         match node:
             case Weighted():
                 return node.with_(weight=scaled(node.weight))
+            case ConstantCurrent():
+                return node.with_(values=scaled(node.values))
             case IntegrateFire():
                 low = node.negative_threshold
                 return node.with_(
@@ -293,11 +296,13 @@ class _Builder:
 
     def first_layer(self, x: SnnNode) -> SnnNode:
         current = self.convolution(x, 2 * self.draw(2, 4))
-        match self.draw(0, 3):
+        match self.draw(0, 4):
             case 0:
                 current = self.pool(current, CurrentMaxPool, Window((3, 3), (1, 2), (1, 0, 1, 1)))
             case 1:
                 current = self.pool(current, SumPool, Window((2, 2), (1, 1), (0, 1, 1, 0)))
+            case 2:
+                return self.fire(current, self.border(current))
             case _:
                 pass
         return self.fire(current)
@@ -310,6 +315,7 @@ class _Builder:
             self._residual,
             self._projected,
             self._padded_shortcut,
+            self._bordered,
             self._fine_skip,
             self._joined,
             self._pooled,
@@ -342,6 +348,17 @@ class _Builder:
         before, after = (1, 0, 0), (1, 0, 0)
         short = self.add(Pad(name="", inputs=(short.name,), shape=main.shape, before=before, after=after))
         return self.fire(main, self.identity(short))
+
+    def _bordered(self, x: SnnNode) -> SnnNode:
+        """Give the border of a convolution another bias than its inside."""
+        current = self.convolution(x, x.channels)
+        return self.fire(current, self.border(current))
+
+    def border(self, current: SnnNode) -> SnnNode:
+        values = self.rng.normal(size=current.shape) * self.trains[current.name].std()
+        values[:, 1:-1, 1:-1] = 0
+        values = np.rint(values).astype(np.int32)
+        return self.add(ConstantCurrent(name="", shape=current.shape, values=values))
 
     def _fine_skip(self, x: SnnNode) -> SnnNode:
         current = self.convolution(x, x.channels)

@@ -70,6 +70,12 @@ _PLAIN = {
     w = Cast<to = $carrier>(weight)
     current = Mul(s, w)
 }""",
+    "ConstantCurrent": """<shape> (values, batch) => (current) {
+    sample = Constant<value_ints: ints = @shape>()
+    sizes = Concat<axis = 0>(batch, sample)
+    typed = Cast<to = $carrier>(values)
+    current = Expand(typed, sizes)
+}""",
     "CurrentMaxPool": f"""<kernel_shape, strides, pads, dilations> (current) => (highest) {{
     exact = Cast<to = 11>(current)
     maximum = {_MAX_POOL}(exact)

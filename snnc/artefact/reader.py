@@ -17,6 +17,7 @@ from snnc.ir.snn import (
     ChannelWeight,
     Code,
     Concat,
+    ConstantCurrent,
     Convolution,
     CountMaxPool,
     CurrentMaxPool,
@@ -107,6 +108,8 @@ class _Reader:
                     gain=gain,
                     offset=offset,
                 )
+            case "ConstantCurrent":
+                return ConstantCurrent(**common, values=self.arrays[node.input[0]])
             case "Convolution":
                 window = window_of(settings, parameters[0].shape[2:])
                 return Convolution(**common, weight=parameters[0], window=window, groups=settings["group"])

@@ -28,6 +28,7 @@ from snnc.ir.graph import NumberArray
 from snnc.ir.snn import (
     ChannelWeight,
     Concat,
+    ConstantCurrent,
     Convolution,
     CountMaxPool,
     CurrentMaxPool,
@@ -108,6 +109,8 @@ class _Writer:
         match node:
             case Encode():
                 self.encode(node)
+            case ConstantCurrent():
+                self.constant_current(node)
             case IntegrateFire():
                 self.integrate_fire(node)
             case Readout():
@@ -163,6 +166,13 @@ class _Writer:
         ]
         function = "EncodeNormalised" if parameters else "Encode"
         self.call(node, function, parameters, {"scale": float64(node.scale), "limit": node.limit})
+
+    def constant_current(self, node: ConstantCurrent) -> None:
+        self.declare(node)
+        values = self.draft.parameter(f"{node.name}.values", node.values)
+        inputs, outputs = [values, self.draft.batch], [self.tensors[node.name]]
+        call = self.draft.call(self.scope(node), "ConstantCurrent", inputs, outputs, {"shape": node.shape})
+        self.mark(call, node)
 
     def integrate_fire(self, node: IntegrateFire) -> None:
         function = Neurons.of(node).function
