@@ -16,7 +16,6 @@ from snnc.ir.snn import (
     Encode,
     IntegrateFire,
     Readout,
-    Schedule,
     SnnGraph,
     SumPool,
     Weighted,
@@ -26,6 +25,9 @@ EXACT_FLOAT32 = 2**24
 """Integers up to here are exact in float32, so a float32 convolution of them is, too."""
 
 INT32 = 2**31
+
+MOST_TIMESTEPS = 256
+"""No longer run is proved: every bound that grows with T would cost the backends wider arithmetic."""
 
 
 def weight_sums(weight: IntArray) -> IntArray:
@@ -62,7 +64,6 @@ def run_bounds(graph: SnnGraph, timesteps: int) -> dict[str, int]:
     """Return the largest magnitude that a potential or the read-out reaches in a run.
 
     ``|v0| + (T + K)(max |I| + |B|)`` for populations, ``(T + K)(max |I| + |B|)`` for the read-out.
-    A population's potential also never has to hold less than its threshold.
     """
     step = step_bounds(graph, timesteps)
     steps = timesteps + graph.settle_steps
@@ -71,11 +72,11 @@ def run_bounds(graph: SnnGraph, timesteps: int) -> dict[str, int]:
         if isinstance(node, IntegrateFire):
             current = sum(step[name] for name in node.inputs) + int(np.abs(node.bias.astype(np.int64)).max())
             start = int(np.abs(node.v_init.astype(np.int64)).max())
-            found[node.name] = max(start + steps * current, int(node.threshold.max()))
-            if not node.neuron.memory or graph.schedule is Schedule.SYNCHRONOUS:
-                # The subtraction ``s Theta`` is formed before it is taken from ``m``.
-                product = node.neuron.largest(timesteps) * int(node.threshold.max())
-                found[node.name] = max(found[node.name], product)
+            # Division rounds toward minus infinity through the next multiple of the threshold below,
+            # and the product ``s Theta`` is formed before it is taken from ``m``.
+            threshold = int(node.threshold.max())
+            product = node.neuron.largest(timesteps) * threshold
+            found[node.name] = max(start + steps * current + threshold, product)
         elif isinstance(node, Readout):
             found[node.name] = steps * step[node.name]
     return found
@@ -89,7 +90,7 @@ def overflow(graph: SnnGraph, timesteps: int) -> tuple[str, int] | None:
     return None
 
 
-def provable_timesteps(graph: SnnGraph, at_most: int = 4096) -> int:
+def provable_timesteps(graph: SnnGraph, at_most: int = MOST_TIMESTEPS) -> int:
     """Return the largest T up to ``at_most`` for which no int32 can overflow; 0 if there is none."""
     low, high = 0, at_most
     while low < high:
