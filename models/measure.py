@@ -1,0 +1,124 @@
+"""Measure the bundled networks and write what was found into ``catalog.json``.
+
+    python -m snnc.models.measure DATA_FOLDER
+
+Hashes, sizes and accuracies in the catalog are this program's; the words in it are written by hand. The data
+folder is one that :mod:`snnc.models.fashion_mnist` reads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from snnc.errors import InputError
+from snnc.models import FOLDER, ZooEntry, list_models, test_data
+from snnc.models.fashion_mnist import read
+
+_Z95 = 1.959963984540054  # the normal quantile of 0.975
+
+
+def prepare(images: NDArray[np.uint8], preprocessing: Mapping[str, Any]) -> NDArray[np.float32]:
+    """Return grey images (N, H, W) as the network's input, (N, 1, H, W) float32."""
+    scaled = images.astype(np.float32) / np.float32(preprocessing["divide"])
+    return ((scaled - np.float32(preprocessing["mean"])) / np.float32(preprocessing["std"]))[:, None]
+
+
+def top1(network: Path, inputs: NDArray[np.float32], labels: NDArray[np.uint8]) -> float:
+    """Return the share of ``inputs`` whose label gets the highest output under onnxruntime."""
+    session = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"])
+    (name,) = (value.name for value in session.get_inputs())
+    answers = [
+        np.asarray(session.run(None, {name: part})[0]).argmax(1) for part in np.array_split(inputs, 10)
+    ]
+    return float((np.concatenate(answers) == labels).mean())
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """Return the 95 % score interval of a share observed on ``n`` rows.
+
+    Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA 1927.
+    """
+    centre = share + _Z95**2 / (2 * n)
+    half = _Z95 * math.sqrt(share * (1 - share) / n + _Z95**2 / (4 * n**2))
+    return (centre - half) / (1 + _Z95**2 / n), (centre + half) / (1 + _Z95**2 / n)
+
+
+def count(network: Path) -> tuple[int, int]:
+    """Return the trained parameters, and the multiply-accumulates of one inference.
+
+    Convolutions and Gemm are counted, as they are written; running statistics are not parameters.
+    """
+    graph = onnx.shape_inference.infer_shapes(onnx.load(network), strict_mode=True, data_prop=True).graph
+    sizes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    shapes = {
+        value.name: [axis.dim_value for axis in value.type.tensor_type.shape.dim]
+        for value in (*graph.value_info, *graph.output)
+    }
+    statistics = {
+        name for node in graph.node if node.op_type == "BatchNormalization" for name in node.input[3:]
+    }
+    parameters = sum(math.prod(size) for name, size in sizes.items() if name not in statistics)
+    macs = 0
+    for node in graph.node:
+        if node.op_type == "Conv":
+            macs += math.prod(shapes[node.output[0]][2:]) * math.prod(sizes[node.input[1]])
+        elif node.op_type == "Gemm":
+            macs += math.prod(sizes[node.input[1]])
+    return parameters, macs
+
+
+def measure(entry: ZooEntry, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> dict[str, Any]:
+    """Return the figures of a catalog's accuracy record, measured on ``images``."""
+    share = top1(entry.path, prepare(images, entry.preprocessing), labels)
+    return {
+        "n": len(labels),
+        "top1": share,
+        "ci95": [round(bound, 4) for bound in wilson(share, len(labels))],
+    }
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@click.command(help=str(__doc__).partition("\n")[0])
+@click.argument("data", type=click.Path(path_type=Path))
+def main(data: Path) -> None:
+    """Renew every measured figure of the catalog."""
+    path = FOLDER / "catalog.json"
+    catalog = json.loads(path.read_text(encoding="utf-8"))
+    for row in catalog["datasets"] + catalog["models"]:
+        row["sha256"] = sha256(FOLDER / row["file"])
+    _replace(path, catalog)
+    try:
+        images, labels = read(data, "test")
+    except InputError as error:
+        raise click.ClickException(str(error)) from error
+    for row, entry in zip(catalog["models"], list_models(), strict=True):
+        row["parameters"], row["macs"] = count(entry.path)
+        row["accuracy"].update(measure(entry, images, labels))
+        row["bundled_accuracy"].update(measure(entry, *test_data(entry)))
+        click.echo(f"{entry.name}: top-1 {row['accuracy']['top1']:.4f} on {len(labels)} rows")
+    _replace(path, catalog)
+
+
+def _replace(path: Path, catalog: dict[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text(json.dumps(catalog, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+if __name__ == "__main__":
+    main()
