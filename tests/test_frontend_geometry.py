@@ -69,7 +69,7 @@ def test_max_pools(drawn: tuple[list[int], list[int], dict[str, Any]], ceil: boo
     if "pads" in attributes:
         assume(all(p < k for p, k in zip(attributes["pads"], kernel * 2, strict=True)))
         assume(max(attributes["dilations"]) == 1 or max(attributes["pads"]) == 0)
-        attributes = attributes | {"ceil_mode": int(ceil)}
+        attributes["ceil_mode"] = int(ceil)
     agrees(model([node("MaxPool", "x", kernel_shape=kernel, **attributes)], [1, 2, *size], opset=13))
 
 
@@ -81,14 +81,14 @@ def test_average_pools_agree_or_are_refused(
     attributes.pop("dilations", None)
     if "pads" in attributes:
         assume(all(p < k for p, k in zip(attributes["pads"], kernel * 2, strict=True)))
-        attributes = attributes | {"ceil_mode": int(ceil)}
+        attributes["ceil_mode"] = int(ceil)
     pool = node("AveragePool", "x", kernel_shape=kernel, count_include_pad=int(include), **attributes)
     proto = model([pool], [1, 2, *size], opset=19)
     with tempfile.TemporaryDirectory() as folder:
         refused = check_onnx(saved(Path(folder), proto))
         if refused:
             assert {d.code.number for d in refused} == {"SNN102"}
-            padded = any(attributes.get("pads", ())) or attributes.get("auto_pad", "").startswith("SAME")
+            padded = any(attributes.get("pads", ())) or "SAME" in str(attributes.get("auto_pad"))
             assert padded or ceil
             return
         check_equal(Path(folder), proto, rows=1)

@@ -13,8 +13,8 @@ from snnc.errors import UnsupportedModelError
 from snnc.frontend import check_onnx, read_onnx
 from tests.onnx_models import model, node, normal, saved
 
-IMAGE = ["N", 3, 6, 6]
-FLAT = ["N", 6]
+IMAGE: list[Any] = ["N", 3, 6, 6]
+FLAT: list[Any] = ["N", 6]
 
 
 def found(folder: Path, *arguments: Any, **options: Any) -> list[tuple[str, str]]:

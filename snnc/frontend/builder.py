@@ -16,6 +16,9 @@ from snnc.ir import ann
 from snnc.ir.graph import FloatArray, Shape
 from snnc.ir.layout import InputLayout
 
+MAX_VALUES = 2**26
+"""Most values of one tensor: more is a mistake in the file, and would fill the memory."""
+
 
 class RefusalError(Exception):
     """An operation cannot be read; caught by the reader, which goes on with the next.
@@ -53,6 +56,17 @@ def finite(values: Constant, origin: str, what: str) -> FloatArray:
             "check that the training did not diverge and that the file is undamaged",
         )
     return result
+
+
+def check_size(shape: Shape, origin: str) -> None:
+    """Refuse a tensor of absurd size.
+
+    Raises:
+        RefusalError: it would have more than ``MAX_VALUES`` values.
+    """
+    if math.prod(shape) > MAX_VALUES:
+        message = f"its output of shape {shape} would have more than {MAX_VALUES} values"
+        refuse(UNSUPPORTED_ATTRIBUTE, origin, message, "check pads and sizes, and export the model again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +120,9 @@ class GraphBuilder:
         """Add a node under a unique name, and return that name.
 
         Raises:
-            RefusalError: it reads a softmax, which can only be the last operation.
+            RefusalError: it reads a softmax, which can only be the last operation, or is too large.
         """
+        check_size(node.shape, node.origin)
         for name in node.inputs:
             if isinstance(self.nodes[name], ann.Softmax):
                 refuse(

@@ -63,7 +63,7 @@ class Call:
         for attribute in self.proto.attribute:
             if attribute.name == name:
                 value = helper.get_attribute_value(attribute)
-                return value.decode() if isinstance(value, bytes) else value
+                return value.decode(errors="replace") if isinstance(value, bytes) else value
         return None
 
     def integer(self, name: str, default: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from snnc.frontend.builder import check_size
 from snnc.frontend.call import Call
 from snnc.ir.geometry import Window
 
@@ -35,6 +36,7 @@ def read_window(call: Call, size: Pair, kernel: Pair, rank: int, *, rounds_up: b
     window = Window(kernel, strides, (*before, *after), dilations)
     if any(n + b + a < r for n, b, a, r in zip(size, before, after, reach, strict=True)):
         call.refuse(f"its window of {reach} is larger than its input of {size}", "use larger images")
+    check_size(window.output_size(*size), call.origin)
     return window
 
 

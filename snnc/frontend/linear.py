@@ -114,25 +114,23 @@ def matmul(call: Call) -> View:
             "use a network without attention or gating",
             UNSUPPORTED_STRUCTURE,
         )
-    view = call.view(0 if isinstance(left, View) else 1)
-    weight = call.weights(1 if isinstance(left, View) else 0, "weight")
+    before = isinstance(left, View)
+    view = call.view(0 if before else 1)
+    weight = call.weights(1 if before else 0, "weight")
     if weight.ndim > 2 and math.prod(weight.shape[:-2]) == 1 and weight.ndim <= len(view.shape):
         weight = weight.reshape(weight.shape[-2:])
-    if weight.ndim == 1:
-        weight = weight[:, None] if isinstance(left, View) else weight[None]
-        call_rank = 1
-    else:
-        call_rank = 2
+    vector = weight.ndim == 1
+    if vector:
+        weight = weight[:, None] if before else weight[None]
     if weight.ndim != 2:
-        call.refuse(
-            f"a weight of shape {weight.shape} differs from row to row", "use one matrix for all rows"
-        )
-    matrix = weight.T if isinstance(left, View) else weight
-    axis = len(view.shape) - (1 if isinstance(left, View) or len(view.shape) == 1 else 2)
+        message = f"a weight of shape {weight.shape} differs from row to row"
+        call.refuse(message, "use one matrix for all rows")
+    axis = len(view.shape) - (1 if before or len(view.shape) == 1 else 2)
+    matrix = weight.T if before else weight
     result = _along(call, view, axis, matrix, np.zeros(len(matrix), np.float32))
-    if call_rank == 2:
+    if not vector:
         return result
-    return call.reshaped(result, tuple(n for place, n in enumerate(result.shape) if place != axis))
+    return call.reshaped(result, (*result.shape[:axis], *result.shape[axis + 1 :]))
 
 
 def _along(call: Call, view: View, axis: int, weight: FloatArray, bias: FloatArray) -> View:
@@ -151,7 +149,7 @@ def _along(call: Call, view: View, axis: int, weight: FloatArray, bias: FloatArr
         RefusalError: sizes do not fit, or the vectors are not the channels of an image.
     """
     outputs, inputs = weight.shape
-    if view.shape[axis] != inputs:
+    if not 0 <= axis < len(view.shape) or view.shape[axis] != inputs:
         call.refuse(f"a matrix {weight.shape} does not fit {view.shape}", "export the model again")
     shape = tuple(outputs if place == axis else n for place, n in enumerate(view.shape))
     if view.index.size == inputs:

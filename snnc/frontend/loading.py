@@ -60,7 +60,7 @@ def load(path: Path) -> LoadedModel:
         with file.open("rb") as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)
-    external_data_helper.load_external_data_for_model(model, str(path.resolve().parent))
+    external_data_helper.load_external_data_for_model(model, str(path.parent.resolve()))
     return LoadedModel(path, digest.hexdigest(), model)
 
 
@@ -89,7 +89,7 @@ def _too_large(path: Path, size: int) -> str:
 
 def _external_files(path: Path, model: onnx.ModelProto) -> list[Path]:
     """Return the files that hold the model's external tensors, each checked, in the order of their names."""
-    folder = path.resolve().parent
+    folder = path.parent.resolve()
     files: dict[str, Path] = {}
     for tensor in _tensors(model.graph, model):
         if not external_data_helper.uses_external_data(tensor):

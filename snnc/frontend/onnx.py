@@ -72,7 +72,7 @@ def check_onnx(path: Path) -> tuple[Diagnostic, ...]:
 def _read(path: Path) -> tuple[SourceModel | None, tuple[Diagnostic, ...]]:
     loaded = load(path)
     proto = simplify(loaded.proto, str(path))
-    network, diagnostics = read_graph(proto, path.name.removesuffix(".onnx"))
+    network, diagnostics = read_graph(proto, path.name.removesuffix(".onnx"), str(path))
     if network is None:
         return None, diagnostics
     source = SourceModel(

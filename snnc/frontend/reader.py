@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from snnc.diagnostics import (
     DYNAMIC_SHAPE,
@@ -26,10 +26,18 @@ from snnc.diagnostics import (
     Diagnostic,
 )
 from snnc.frontend.advice import advice, is_quantised
-from snnc.frontend.builder import GraphBuilder, RefusalError, refuse
+from snnc.frontend.builder import MAX_VALUES, GraphBuilder, RefusalError, refuse
 from snnc.frontend.call import Call, Value
 from snnc.frontend.operators import NEWEST_OPSET, OLDEST_OPSET, OPERATORS
-from snnc.frontend.simplify import DEFAULT_DOMAINS, NOT_DETERMINED, evaluate, infer_shapes, label, reads
+from snnc.frontend.simplify import (
+    DEFAULT_DOMAINS,
+    NOT_DETERMINED,
+    constants_of,
+    evaluate,
+    infer_shapes,
+    label,
+    reads,
+)
 from snnc.frontend.tidy import tidy
 from snnc.frontend.views import View, is_range
 from snnc.ir import ann
@@ -67,21 +75,27 @@ class Network:
     signature: Signature
 
 
-def read_graph(model: onnx.ModelProto, name: str) -> tuple[Network | None, tuple[Diagnostic, ...]]:
+def read_graph(
+    model: onnx.ModelProto, name: str, where: str
+) -> tuple[Network | None, tuple[Diagnostic, ...]]:
     """Read a simplified model.
 
     Args:
         model: as :func:`snnc.frontend.simplify.simplify` returns it.
         name: what the network is to be called.
+        where: the file, for messages.
 
     Returns:
         The network, ``None`` if it cannot be read, and all diagnostics.
+
+    Raises:
+        InputError: a constant is damaged.
     """
     problems: list[Diagnostic] = []
     signature = _signature(model, problems)
     if signature is None:
         return None, (*problems, *_unsupported(model.graph.node))
-    reader = _Reader(model, signature, _first_layout(model, signature))
+    reader = _Reader(model, where, signature, _first_layout(model, where, signature))
     graph = reader.read(name)
     problems += reader.problems
     if graph is None or problems:
@@ -120,7 +134,7 @@ def _signature(model: onnx.ModelProto, problems: list[Diagnostic]) -> Signature 
         message = "the input is no tensor of numbers"
         problems.append(Diagnostic(UNSUPPORTED_STRUCTURE, message, inputs[0].name, cure))
         return None
-    if len(sizes) < 2 or min(sizes[1:]) < 1:
+    if len(sizes) < 2 or min(sizes[1:]) < 1 or math.prod(sizes[1:]) > MAX_VALUES:
         shown = ", ".join(d.dim_param or (str(d.dim_value) if d.HasField("dim_value") else "?") for d in dims)
         message = f"the input has the shape ({shown}): all sizes but the batch must be known"
         cure = "export the model with fixed height and width; only the batch may be free"
@@ -137,7 +151,7 @@ def _signature(model: onnx.ModelProto, problems: list[Diagnostic]) -> Signature 
 
 
 def _is_numeric(element: int) -> bool:
-    if element in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING):
+    if element in (0, onnx.TensorProto.STRING) or element not in onnx.TensorProto.DataType.values():
         return False
     return helper.tensor_dtype_to_np_dtype(element).kind in "fiuV"  # V: bfloat16
 
@@ -157,10 +171,10 @@ def _not_supported(node: onnx.NodeProto) -> Diagnostic:
     return Diagnostic(code, message, label(node), cure)
 
 
-def _first_layout(model: onnx.ModelProto, signature: Signature) -> InputLayout:
+def _first_layout(model: onnx.ModelProto, where: str, signature: Signature) -> InputLayout:
     """Find the layout of the input that the first convolution, pooling or dense layer wants."""
     flat = InputLayout.plain(signature.shape, (math.prod(signature.shape),))
-    probe = _Reader(model, signature, flat, probing=True)
+    probe = _Reader(model, where, signature, flat, probing=True)
     probe.read("probe")
     if probe.builder.wanted is not None:
         return probe.builder.wanted
@@ -176,8 +190,15 @@ class _Reader:
     """The state of the walk."""
 
     def __init__(
-        self, model: onnx.ModelProto, signature: Signature, layout: InputLayout, *, probing: bool = False
+        self,
+        model: onnx.ModelProto,
+        where: str,
+        signature: Signature,
+        layout: InputLayout,
+        *,
+        probing: bool = False,
     ) -> None:
+        self._where = where
         self.signature = signature
         self.problems: list[Diagnostic] = []
         self.builder = GraphBuilder(layout, probing)
@@ -202,8 +223,11 @@ class _Reader:
         return None
 
     def _constants(self, graph: onnx.GraphProto) -> None:
-        for tensor in graph.initializer:
-            self._values[tensor.name] = numpy_helper.to_array(tensor)
+        self._values.update(constants_of(graph, self._where))
+        for sparse in graph.sparse_initializer:
+            name = sparse.values.name
+            cure = "store it as a dense tensor"
+            self.problems.append(Diagnostic(UNSUPPORTED_ATTRIBUTE, "the constant is sparse", name, cure))
 
     def _note_readers(self, nodes: Iterable[onnx.NodeProto]) -> None:
         for node in nodes:
@@ -267,7 +291,10 @@ class _Reader:
             constants = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
             found = infer_shapes(node, shapes, constants, self.signature.opset)
         return tuple(
-            _Unknown() if shape is None else self.builder.stand_in_view(shape, label(node)) for shape in found
+            self.builder.stand_in_view(shape, label(node))
+            if shape is not None and math.prod(shape) <= MAX_VALUES
+            else _Unknown()
+            for shape in found
         )
 
     def _fold(self, node: onnx.NodeProto) -> tuple[Value, ...]:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from snnc.diagnostics import UNSUPPORTED_STRUCTURE
+from snnc.frontend.builder import check_size
 from snnc.frontend.call import Call
 from snnc.frontend.simplify import Constant
 from snnc.frontend.views import PADDED, Index, View
@@ -195,6 +196,7 @@ def pad(call: Call) -> View:
         tuple(slice(max(-b, 0), n - max(-a, 0)) for n, (b, a) in zip(view.shape, widths, strict=True))
     ]
     grown = [(max(b, 0), max(a, 0)) for b, a in widths]
+    check_size(tuple(b + n + a for n, (b, a) in zip(index.shape, grown, strict=True)), call.origin)
     return _part(call, view, np.pad(index, grown, constant_values=PADDED))
 
 

@@ -56,9 +56,9 @@ def simplify(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
         if value.type.HasField("tensor_type"):
             value.type.tensor_type.shape.SetInParent()  # some exporters leave out unknown shapes
     known = {entry.domain for entry in simple.opset_import}
-    for domain in sorted({node.domain for node in nodes} - known - set(DEFAULT_DOMAINS)):
-        simple.opset_import.append(helper.make_opsetid(domain, 1))  # the checker wants every domain imported
     try:
+        for domain in sorted({node.domain for node in nodes} - known - set(DEFAULT_DOMAINS)):
+            simple.opset_import.append(helper.make_opsetid(domain, 1))  # the checker wants them all
         onnx.checker.check_model(simple)
     except (onnx.checker.ValidationError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -161,6 +161,21 @@ def evaluate(node: onnx.NodeProto, inputs: Mapping[str, Constant], opset: int) -
     return [next(names) if name else np.empty(0) for name in node.output]
 
 
+def constants_of(graph: onnx.GraphProto, where: str) -> dict[str, Constant]:
+    """Return a graph's initialisers.
+
+    Raises:
+        InputError: one of them is damaged.
+    """
+    found = {}
+    for tensor in graph.initializer:
+        try:
+            found[tensor.name] = numpy_helper.to_array(tensor)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{where} is damaged: the constant {tensor.name!r} cannot be read") from error
+    return found
+
+
 def infer_shapes(
     node: onnx.NodeProto, shapes: Mapping[str, Shape], constants: Mapping[str, Constant], opset: int
 ) -> list[Shape | None]:
@@ -182,7 +197,13 @@ def infer_shapes(
         found = shape_inference.infer_node_outputs(
             schema, node, types, data, opset_imports=[helper.make_opsetid("", opset)]
         )
-    except (onnx.defs.SchemaError, shape_inference.InferenceError, KeyError, RuntimeError):
+    except (
+        onnx.checker.ValidationError,
+        onnx.defs.SchemaError,
+        shape_inference.InferenceError,
+        KeyError,
+        RuntimeError,
+    ):
         return [None] * len(node.output)
     return [_static(found[name]) if name in found else None for name in node.output]
 

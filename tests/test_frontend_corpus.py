@@ -1,0 +1,77 @@
+"""Real networks of many exporters, where the optional corpus lies beside the project."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from snnc.errors import UnsupportedModelError
+from snnc.frontend import check_onnx, read_onnx
+from tests.onnx_models import Array, relative_error
+
+SHARED = Path(__file__).parent.parent.parent / "shared"
+INDEX = SHARED / "models" / "index.json"
+ENTRIES: list[dict[str, Any]] = json.loads(INDEX.read_text(encoding="utf-8")) if INDEX.exists() else []
+REFUSED = {
+    "makora_torch04_mnist_cnn.onnx": {"SNN105"},
+    "marabou_mnist5x20_leaky.onnx": {"SNN101"},
+    "marabou_self_attention_mnist.onnx": {"SNN103"},
+    "mlperf_resnet8_int8_tflite.onnx": {"SNN107"},
+    "qonnx_tfc_2w2a.onnx": {"SNN107"},
+    "vnn20_matlab_tansig_256_100_50.onnx": {"SNN101"},
+}
+SLOW = {"akamaster_resnet56_legacy.onnx", "mlperf_vww96_keras.onnx", "vnn21_cifar10_large.onnx"}
+SUPPORTED = [entry for entry in ENTRIES if entry["file"] not in REFUSED]
+
+pytestmark = pytest.mark.skipif(not ENTRIES, reason=f"{INDEX} is not there: the corpus is optional")
+
+
+@pytest.fixture(scope="module")
+def corpus() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("corpus", SHARED / "data" / "corpus.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def images(corpus: ModuleType) -> dict[str, Array]:
+    sets = {entry["data"] for entry in SUPPORTED if entry["data"]}
+    return {name: corpus.load(f"{name}_test_dev")[0][:8] for name in sorted(sets)}
+
+
+@pytest.mark.parametrize("entry", SUPPORTED, ids=lambda entry: str(entry["file"]))
+def test_networks_agree_with_onnxruntime(
+    entry: dict[str, Any], corpus: ModuleType, images: dict[str, Array]
+) -> None:
+    source = read_onnx(SHARED / "models" / entry["file"])
+    rows = 2 if entry["file"] in SLOW else 6
+    if entry["data"]:
+        x = corpus.prepare(images[entry["data"]][:rows], entry["preprocessing"])
+    else:
+        x = np.random.default_rng(0).random((rows, *source.layout.source_shape))
+    x = x.reshape(rows, *source.layout.source_shape).astype(source.input_dtype)
+    assert relative_error(source, x) < 1e-4
+    assert all(node.origin for node in source.graph.nodes[1:])
+    assert check_onnx(source.path) == ()
+
+
+@pytest.mark.parametrize(("file", "codes"), REFUSED.items())
+def test_networks_out_of_scope_say_why(file: str, codes: set[str]) -> None:
+    with pytest.raises(UnsupportedModelError) as raised:
+        read_onnx(SHARED / "models" / file)
+    assert {diagnostic.code.number for diagnostic in raised.value.diagnostics} == codes
+    assert all(diagnostic.help for diagnostic in raised.value.diagnostics)
+
+
+def test_nothing_is_left_out() -> None:
+    assert {entry["file"] for entry in ENTRIES} >= set(REFUSED)
+    assert len(SUPPORTED) >= 20
