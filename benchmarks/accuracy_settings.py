@@ -1,0 +1,110 @@
+"""What benchmarks/accuracy.py measures: pipelines by name, and the tables that they form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FRONT = "fold-batchnorm,exact-max-pool,compose-linear,rectify-linear"
+BACK = "init-membrane,compensate,quantise-weights"
+TWO = "dual-threshold{spikes-per-step=2}"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One way to convert.
+
+    Attributes:
+        name: unique.
+        label: for the tables.
+        timesteps: T.
+        pipeline: text of the passes.
+        target: top-1 in per cent that is aimed at, by network.
+    """
+
+    name: str
+    label: str
+    timesteps: int
+    pipeline: str
+
+
+def made(
+    name: str, label: str, timesteps: int, neuron: str, back: str = BACK, clip: str = "clip-activations"
+) -> Setting:
+    """Return a setting with the usual front."""
+    return Setting(name, label, timesteps, f"{FRONT},{clip},lower,{neuron},{back}")
+
+
+FINE = f"fine-skip,{BACK}"
+FIFTEEN = "clip-activations{levels=15}"
+
+MAIN = (
+    made("t1", "T=1 unary", 1, "dual-threshold"),
+    made("t1-fine", "T=1 unary + fine skip", 1, "dual-threshold", FINE),
+    made("t2", "T=2, two spikes a step", 2, TWO),
+    made("t2-fine", "T=2 + fine skip", 2, TWO, FINE),
+    made("t4", "T=4, two spikes a step", 4, TWO),
+    made("t4-fine", "T=4 + fine skip", 4, TWO, FINE),
+    made("t8", "T=8, two spikes a step", 8, TWO),
+    made("t1-n4", "T=1, n=4 (M=15)", 1, "multi-threshold", clip=FIFTEEN),
+)
+"""The columns of the main table."""
+
+BINARY = (
+    made("if4", "T=4, plain IF", 4, "init-membrane{fraction=0.5}"),
+    made("if8", "T=8, plain IF", 8, "init-membrane{fraction=0.5}"),
+    made("barrier4", "T=4, plain IF, barrier schedule", 4, "set-schedule{kind=barrier}"),
+    made("graded4", "T=4, graded", 4, "graded"),
+)
+"""Unsigned binary spikes, and the graded network that the barrier must equal."""
+
+PLAIN = "init-membrane,quantise-weights"
+ABLATION_STEPS = (1, 2, 4, 8, 16)
+
+
+def ablation(timesteps: int) -> tuple[Setting, ...]:
+    """Return the parts of the conversion, each added to the one before, and the neurons."""
+    T = timesteps
+    percentile = "clip-activations{method=percentile,granularity=layer}"
+    layer = "clip-activations{granularity=layer}"
+    bias = "init-membrane,compensate{weights=false},quantise-weights"
+    weights = "init-membrane,compensate{bias=false},quantise-weights"
+    start = "init-membrane,compensate{start=true},quantise-weights"
+    scale = "init-membrane,compensate{scale=true},quantise-weights"
+    ungated = "init-membrane,compensate{gated=false},quantise-weights"
+    return (
+        made(f"a{T}-p999", "99.9th percentile per layer", T, TWO, PLAIN, percentile),
+        made(f"a{T}-layer", "least squares per layer", T, TWO, PLAIN, layer),
+        made(f"a{T}-channel", "least squares per channel", T, TWO, PLAIN),
+        made(f"a{T}-bias", "+ bias", T, TWO, bias),
+        made(f"a{T}-weights", "+ weights, without bias", T, TWO, weights),
+        made(f"a{T}-both", "+ weights + bias (`balanced`)", T, TWO),
+        made(f"a{T}-start", "`balanced` + start", T, TWO, start),
+        made(f"a{T}-scale", "`balanced` + scale", T, TWO, scale),
+        made(f"a{T}-ungated", "`balanced` without the gate", T, TWO, ungated),
+        made(f"a{T}-rest", "`balanced` from rest, v(0) = 0", T, TWO, "compensate,quantise-weights"),
+        made(f"a{T}-if", "plain IF", T, "init-membrane"),
+        made(
+            f"a{T}-if-rest",
+            "plain IF from rest, v(0) = 0",
+            T,
+            "init-membrane{fraction=0.0}",
+            "compensate,quantise-weights",
+        ),
+        made(f"a{T}-if-start", "plain IF + start", T, "init-membrane", start),
+        made(f"a{T}-one", "one signed spike a step", T, "dual-threshold"),
+        made(
+            f"a{T}-settle",
+            "one signed spike a step, 2 settle steps",
+            T,
+            "dual-threshold,set-schedule{settle-steps=2}",
+        ),
+        made(f"a{T}-graded", "graded", T, "graded"),
+        made(f"a{T}-fine", "`balanced` + fine skip", T, TWO, FINE),
+        Setting(f"a{T}-paper", "`paper`", T, f"{FRONT},{layer},lower,dual-threshold,{PLAIN}"),
+    )
+
+
+def known() -> dict[str, Setting]:
+    """Return every setting by name."""
+    steps = [setting for T in ABLATION_STEPS for setting in ablation(T)]
+    return {setting.name: setting for setting in (*MAIN, *BINARY, *steps)}
