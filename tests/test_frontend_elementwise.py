@@ -138,3 +138,11 @@ def test_log_of_softmax_and_a_reshape_after_it(tmp_path: Path) -> None:
     source = check_equal(tmp_path, model(nodes, ["N", 6], {"t": np.array([-1, 6, 1])}))
     assert kinds(source.graph) == ["Input", "Softmax"]
     assert source.graph.of_type(ann.Softmax)[0].logarithm
+
+
+def test_scalings_in_a_row_are_one(tmp_path: Path) -> None:
+    nodes = [node("Relu", "x", "r"), node("Mul", "r a", "m"), node("Add", "m b", "n"), node("Div", "n a")]
+    constants = {"a": np.abs(normal(3, 1, 1)) + 0.5, "b": normal(3, 1, 1)}
+    source = check_equal(tmp_path, model(nodes, ["N", 3, 4, 4], constants))
+    assert kinds(source.graph) == ["Input", "Relu", "ChannelAffine"]
+    assert source.graph.output == "Div_y"

@@ -137,3 +137,50 @@ def test_pad_before_convolution_becomes_its_own(tmp_path: Path) -> None:
     source = check_equal(tmp_path, model(nodes, ["N", 3, 5, 5], constants))
     assert kinds(source.graph) == ["Input", "Convolution"]
     assert source.graph.of_type(ann.Convolution)[0].window.pads == (1, 3, 0, 1)
+
+
+def test_a_padded_image_that_others_read_stays(tmp_path: Path) -> None:
+    nodes = [
+        node("Pad", "x pads", "p"),
+        node("Conv", "p w", "c"),
+        node("MaxPool", "p", "m", kernel_shape=[3, 3]),
+        node("Add", "c m"),
+    ]
+    constants = {"pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]), "w": normal(2, 2, 3, 3)}
+    source = check_equal(tmp_path, model(nodes, ["N", 2, 5, 5], constants))
+    assert kinds(source.graph) == ["Input", "Pad", "Convolution", "MaxPool", "Add"]
+    assert source.graph.of_type(ann.Convolution)[0].inputs == ("x",)
+
+
+def test_padding_with_channels_is_not_merged(tmp_path: Path) -> None:
+    nodes = [node("Relu", "x", "r"), node("Pad", "r pads", "p"), node("Conv", "p w")]
+    constants = {"pads": np.array([0, 1, 1, 1, 0, 0, 1, 1]), "w": normal(2, 3, 3, 3)}
+    source = check_equal(tmp_path, model(nodes, ["N", 2, 5, 5], constants))
+    assert kinds(source.graph) == ["Input", "Relu", "Pad", "Convolution"]
+
+
+def test_batch_normalisation_of_flattened_images(tmp_path: Path) -> None:
+    nodes = [
+        node("Conv", "x w", "c"),
+        node("Relu", "c", "r"),
+        node("Transpose", "r", "t", perm=[0, 2, 3, 1]),
+        node("Flatten", "t", "f"),
+        node("BatchNormalization", "f a b m v", "n"),
+        node("Gemm", "n u"),
+    ]
+    constants = {name: normal(18) for name in "abm"} | {
+        "v": np.abs(normal(18)) + 0.1,
+        "w": normal(2, 2, 3, 3),
+        "u": normal(18, 4),
+    }
+    source = check_equal(tmp_path, model(nodes, ["N", 2, 5, 5], constants))
+    assert kinds(source.graph) == ["Input", "Convolution", "Relu", "Reshape", "BatchNormalisation", "Linear"]
+
+
+def test_a_bias_after_the_output_stays_apart(tmp_path: Path) -> None:
+    proto = model(
+        [node("MatMul", "x w"), node("Add", "y b", "z"), node("Relu", "z", "r")],
+        ["N", 4],
+        {"w": normal(4, 2), "b": normal(2)},
+    )
+    assert kinds(check_equal(tmp_path, proto).graph) == ["Input", "Linear"]

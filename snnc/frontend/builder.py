@@ -11,7 +11,7 @@ import numpy as np
 from snnc.diagnostics import NON_FINITE_WEIGHT, UNSUPPORTED_ATTRIBUTE, UNSUPPORTED_STRUCTURE, Code, Diagnostic
 from snnc.frontend.layout import layout_of
 from snnc.frontend.simplify import Constant
-from snnc.frontend.views import Index, View, find_cut, is_bijection, is_range, outer_sum, row_major
+from snnc.frontend.views import Cut, Index, View, find_cut, is_bijection, is_range, outer_sum, row_major
 from snnc.ir import ann
 from snnc.ir.graph import FloatArray, Shape
 from snnc.ir.layout import InputLayout
@@ -98,6 +98,7 @@ class GraphBuilder:
         probing: whether the network is built only to find the layout that its first operation wants.
         nodes: the network so far, in topological order.
         wanted: the layout found by probing.
+        cuts: the nodes that hold parts of others, so that each part is made once.
         doubtful: nodes that depend on an operation that could not be read. Their values lie in whatever
             order the next operation wants, so that one problem does not cause others.
     """
@@ -106,6 +107,7 @@ class GraphBuilder:
     probing: bool = False
     nodes: dict[str, ann.AnnNode] = field(default_factory=dict)
     wanted: InputLayout | None = None
+    cuts: dict[tuple[str, Cut], str] = field(default_factory=dict)
     doubtful: set[str] = field(default_factory=set)
 
     def unique(self, name: str) -> str:
@@ -183,15 +185,22 @@ class GraphBuilder:
                 f"its input, made by {view.origin!r}, picks or repeats values, which is no plain slice",
                 "slice with constant bounds and positive steps along whole axes",
             )
-        name = view.node
+        if (view.node, cut) not in self.cuts:
+            self.cuts[view.node, cut] = self._cut(view.node, cut, view.origin)
+        name = self.cuts[view.node, cut]
+        order = sorted(range(len(shape)), key=lambda axis: cut.axes[axis])
+        return View(name, row_major(self.shape(name)).transpose(order).reshape(view.shape), view.origin)
+
+    def _cut(self, name: str, cut: Cut, origin: str) -> str:
+        """Add a slice and a padding, as far as they are needed, and return the name of the last node."""
         sizes = tuple(len(range(*p)) for p in zip(cut.start, cut.stop, cut.step, strict=True))
-        if sizes != shape:
+        if sizes != self.shape(name):
             name = self.emit(
                 ann.Slice(
-                    name=view.origin,
+                    name=origin,
                     inputs=(name,),
                     shape=sizes,
-                    origin=view.origin,
+                    origin=origin,
                     start=cut.start,
                     stop=cut.stop,
                     step=cut.step,
@@ -201,16 +210,15 @@ class GraphBuilder:
             sizes = tuple(b + n + a for b, n, a in zip(cut.before, sizes, cut.after, strict=True))
             name = self.emit(
                 ann.Pad(
-                    name=view.origin,
+                    name=origin,
                     inputs=(name,),
                     shape=sizes,
-                    origin=view.origin,
+                    origin=origin,
                     before=cut.before,
                     after=cut.after,
                 )
             )
-        order = sorted(range(len(sizes)), key=lambda axis: cut.axes[axis])
-        return View(name, row_major(sizes).transpose(order).reshape(view.shape), view.origin)
+        return name
 
     def image(self, view: View, origin: str) -> Image:
         """Return the node that an operation over height and width reads.

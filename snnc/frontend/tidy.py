@@ -5,12 +5,14 @@
 3. Two rectifiers in a row, as in ``Clip(Relu(x), 0, 6)``: one with the lower ceiling.
 4. Two scalings in a row: one.
 
-The second operation gives the merged node its place, the operation with weights its name and origin.
+The merged node stands where the second operation stood. In 1 and 3 it is the first operation with changed
+values, in 2 and 4 the second.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,36 +20,39 @@ from snnc.ir import ann
 
 
 def tidy(graph: ann.AnnGraph) -> ann.AnnGraph:
-    """Merge until nothing changes, and drop the nodes that the output does not need."""
-    while True:
-        needed = graph.ancestors([graph.output])
-        graph = graph.with_nodes([n for n in graph if n.name in needed or isinstance(n, ann.Input)])
-        merged = _merge_one(graph)
-        if merged is None:
-            return graph
-        graph = merged
+    """Drop the nodes that the output does not need, and merge the others in one walk."""
+    needed = graph.ancestors([graph.output])
+    live = [node for node in graph if node.name in needed or isinstance(node, ann.Input)]
+    uses = Counter(name for node in live for name in set(node.inputs))
+    uses[graph.output] += 1
+    kept: dict[str, ann.AnnNode] = {}
+    renamed: dict[str, str] = {}
+    for original in live:
+        node = original
+        if renamed.keys() & set(node.inputs):
+            node = node.with_(inputs=tuple(renamed.get(name, name) for name in node.inputs))
+        first = kept[node.inputs[0]] if len(node.inputs) == 1 else None
+        merged = None if first is None else _merged(first, node, shared=uses[first.name] > 1)
+        if first is not None and merged is not None:
+            uses[first.name] -= 1
+            uses[merged.name] = uses[original.name]
+            if first.name == merged.name or not uses[first.name]:
+                del kept[first.name]
+            else:  # a padded image that others read too
+                uses[first.inputs[0]] += 1
+            renamed[original.name] = merged.name
+            node = merged
+        kept[node.name] = node
+    return graph.with_nodes(tuple(kept.values()), renamed.get(graph.output, graph.output))
 
 
-def _merge_one(graph: ann.AnnGraph) -> ann.AnnGraph | None:
-    for second in graph:
-        if len(second.inputs) != 1:
-            continue
-        first = graph[second.inputs[0]]
-        shared = len(graph.consumers[first.name]) > 1
-        together: ann.AnnNode | None
-        if isinstance(first, ann.Pad) and isinstance(second, ann.Convolution):
-            together = _pad_into(first, second)  # other readers of the padded image keep it
-        elif shared or first.name == graph.output:
-            continue
-        else:
-            together = _merged(first, second)
-        if together is not None:
-            return _replaced(graph, second, together)
-    return None
-
-
-def _merged(first: ann.AnnNode, second: ann.AnnNode) -> ann.AnnNode | None:
+def _merged(first: ann.AnnNode, second: ann.AnnNode, *, shared: bool) -> ann.AnnNode | None:
+    """Return one node that computes both, or ``None``; ``shared`` says that others read the first."""
     match first, second:
+        case ann.Pad(), ann.Convolution():
+            return _pad_into(first, second)
+        case _ if shared:
+            return None
         case (ann.Convolution() | ann.Linear(), ann.ChannelAffine()) if (second.scale == 1).all():
             return first.with_(bias=first.bias + second.shift)
         case ann.Relu(), ann.Relu():
@@ -68,19 +73,4 @@ def _pad_into(first: ann.Pad, second: ann.Convolution) -> ann.Convolution | None
         return None
     top, left, bottom, right = second.window.pads
     pads = (top + first.before[1], left + first.before[2], bottom + first.after[1], right + first.after[2])
-    window = type(second.window)(second.window.kernel, second.window.strides, pads, second.window.dilations)
-    return second.with_(inputs=first.inputs, window=window)
-
-
-def _replaced(graph: ann.AnnGraph, old: ann.AnnNode, new: ann.AnnNode) -> ann.AnnGraph:
-    """Put ``new``, which may take over the name of the node before it, in the place of ``old``."""
-    nodes: Sequence[ann.AnnNode] = [
-        new if node is old else node for node in graph if node is old or node.name != new.name
-    ]
-    renamed = [
-        node
-        if old.name not in node.inputs
-        else node.with_(inputs=tuple(new.name if name == old.name else name for name in node.inputs))
-        for node in nodes
-    ]
-    return graph.with_nodes(renamed, new.name if graph.output == old.name else graph.output)
+    return second.with_(inputs=first.inputs, window=replace(second.window, pads=pads))
