@@ -8,7 +8,7 @@ if __name__ != "snnc.backends":
 from collections.abc import Callable
 
 from snnc.errors import UsageError
-from snnc.target import Simulator
+from snnc.target import Backend, Simulator
 
 
 def _reference(threads: int | None) -> Simulator:
@@ -29,6 +29,12 @@ def _onnx(threads: int | None) -> Simulator:
     return OnnxSimulator(threads)
 
 
+def _spiking_onnx(profile: str | None) -> Backend:
+    from snnc.backends.spiking_onnx import SpikingOnnx
+
+    return SpikingOnnx(profile)
+
+
 SIMULATORS: dict[str, Callable[[int | None], Simulator]] = {
     "numba": _numba,
     "onnx": _onnx,
@@ -46,3 +52,20 @@ def load_simulator(name: str, threads: int | None = None) -> Simulator:
     if name not in SIMULATORS:
         raise UsageError(f"unknown simulator {name!r}; known: {', '.join(SIMULATORS)}")
     return SIMULATORS[name](threads)
+
+
+BACKENDS: dict[str, Callable[[str | None], Backend]] = {
+    "spiking-onnx": _spiking_onnx,
+}
+"""Target name -> loader, given the profile (``None``: the target's default)."""
+
+
+def load_backend(name: str, profile: str | None = None) -> Backend:
+    """Return the backend of the target ``name``.
+
+    Raises:
+        UsageError: there is no such target, or it has no such profile.
+    """
+    if name not in BACKENDS:
+        raise UsageError(f"unknown target {name!r}; known: {', '.join(BACKENDS)} (see snnc targets)")
+    return BACKENDS[name](profile)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
-from snnc.errors import InputError
-from snnc.ir.graph import IntArray, NumberArray
+from snnc.errors import InputError, UsageError
+from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.snn import Encode, IntegrateFire, SnnGraph
 
 if TYPE_CHECKING:
@@ -163,17 +163,88 @@ class Capabilities:
     Attributes:
         summary: one line for the table of targets.
         exact: whether its results equal the reference bit for bit.
-        verified_by: how that is checked.
+        verified_by: what checks that, in words.
+        profiles: the forms that it writes, name -> one line; the first is the default.
+        takes: what networks it takes, in words.
     """
 
     summary: str
     exact: bool
     verified_by: str
+    profiles: Mapping[str, str]
+    takes: str
+
+    def chosen(self, target: str, profile: str | None) -> str:
+        """Return ``profile``, or the first one for ``None``.
+
+        Raises:
+            UsageError: the target has no such profile.
+        """
+        if profile is None:
+            return next(iter(self.profiles))
+        if profile not in self.profiles:
+            known = ", ".join(self.profiles)
+            raise UsageError(f"the target {target} has no profile {profile!r}; known: {known}")
+        return profile
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Golden:
+    """A few inputs and what the network has to answer, for whoever runs it elsewhere.
+
+    Attributes:
+        x: (rows, *input shape) float32, the canonical input of the analogue encoder.
+        q: (rows, *input shape) int32, the same quantised: what a target without floats is given.
+        y: (rows, classes) int32, the read-out after T + K steps.
+        counts: (rows, *shape) int32 per population, final ``N``; empty where a bundle was read back.
+        potentials: (rows, *shape) int32 per population, final ``v``; likewise.
+    """
+
+    x: FloatArray
+    q: IntArray
+    y: IntArray
+    counts: Mapping[str, IntArray] = field(default_factory=dict)
+    potentials: Mapping[str, IntArray] = field(default_factory=dict)
+
+    @property
+    def answers(self) -> int:
+        """Number of different outputs: rows that all give the same one would prove nothing."""
+        return len(np.unique(self.y.reshape(len(self.y), -1), axis=0))
+
+
+@dataclass(frozen=True, slots=True)
+class Emission:
+    """What a backend tells of the files that it wrote.
+
+    Attributes:
+        guide: Markdown for whoever integrates them, without a first-level heading.
+        facts: for the manifest: memory, form, semantics and whatever else the target needs; JSON.
+    """
+
+    guide: str
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What running a bundle on its golden inputs showed.
+
+    Attributes:
+        runner: what ran it, with its version.
+        rows: number of inputs.
+        wrong: number of inputs whose result was not the expected one.
+        compared: what was compared, in words.
+    """
+
+    runner: str
+    rows: int
+    wrong: int
+    compared: str
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A directory that a backend wrote.
+    """A directory that was written for a target.
 
     Attributes:
         directory: where.
@@ -185,17 +256,37 @@ class Bundle:
 
 
 class Backend(Protocol):
-    """Emits an artefact for something else to run."""
+    """Emits an artefact for something else to run.
+
+    Attributes:
+        name: of the target.
+        capabilities: what it can express.
+        profile: the form that this one writes, among those of its capabilities.
+    """
 
     name: ClassVar[str]
     capabilities: ClassVar[Capabilities]
+    profile: str
 
     def check(self, graph: SnnGraph) -> tuple[Unsupported, ...]:
         """Return every problem that the target would have, with node and reason."""
         ...
 
-    def emit(self, artefact: Artefact, directory: Path) -> Bundle:
-        """Write the artefact for the target into ``directory``."""
+    def emit(self, artefact: Artefact, golden: Golden, directory: Path) -> Emission:
+        """Write the target's files into an existing, empty ``directory``; ``check`` found no problem.
+
+        Raises:
+            TargetError: something that only shows while writing.
+        """
+        ...
+
+    def verify(self, directory: Path, golden: Golden) -> Verdict:
+        """Run a bundle on its golden inputs, and compare.
+
+        Raises:
+            UsageError: what would run it is not installed.
+            ArtefactError: its files are not of the form that this backend writes.
+        """
         ...
 
 

@@ -21,9 +21,12 @@ VERBS = {
     "convert": "Convert a trained network into a spiking one.",
     "eval": "Measure accuracy, spikes and operations on labelled rows.",
     "run": "Run a spiking network on an array.",
+    "deploy": "Write a converted network for something else to run.",
+    "verify": "Check a deployed bundle, and run it on its golden vectors.",
     "inspect": "Show what a converted network consists of.",
     "zoo": "List the bundled networks.",
     "ops": "List the supported ONNX operators.",
+    "targets": "List what a converted network can be deployed to.",
     "explain": "Explain a diagnostic code such as SNN101.",
     "doctor": "Show versions, processor and what is installed.",
 }

@@ -1,8 +1,9 @@
-"""``snnc check``: everything that keeps a network from being converted, at once."""
+"""``snnc check``: everything that keeps a network from being converted, or from a target, at once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,9 +13,14 @@ from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
     from snnc.diagnostics import Diagnostic
+    from snnc.ir.snn import SnnGraph
 
 SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
 UNSUPPORTED = 3
+UNFIT = 6
+
+TRIAL_ROWS = 8
+"""Made-up rows of the trial conversion: what a target takes does not depend on their values."""
 
 
 @click.command("check", cls=Verb)
@@ -22,33 +28,79 @@ UNSUPPORTED = 3
 @click.option(
     "--format", "form", type=click.Choice(["text", "json", "sarif"]), default="text", help="How to report."
 )
+@click.option("--target", metavar="T", help="List also what this target of `snnc deploy` cannot take.")
+@click.option("--profile", metavar="NAME", help="The target's profile; its first by default.")
 @click.pass_obj
-def command(terminal: Terminal, model: str, form: str) -> int:
+def command(terminal: Terminal, model: str, form: str, target: str | None, profile: str | None) -> int:
     """List everything in MODEL that cannot be converted, with node names and a cure for each.
 
-    Exits with 3 if there is anything.
+    MODEL may be an artefact where a target is named. Others are converted on trial, with made-up rows.
+    Exits with 3 if anything cannot be converted, with 6 if anything does not fit the target.
     """
+    from snnc.cli.artefacts import holds_artefact
     from snnc.cli.models import locate
     from snnc.diagnostics import Severity
+    from snnc.errors import UsageError
     from snnc.frontend import check_onnx
 
+    if target is None and profile is not None:
+        raise UsageError("--profile needs --target")
     located = locate(model)
-    found = check_onnx(located.path)
+    converted = target is not None and holds_artefact(located.path)
+    found = () if converted else check_onnx(located.path)
     supported = all(item.severity is not Severity.ERROR for item in found)
+    unfit: tuple[Diagnostic, ...] = ()
+    if target is not None and supported:
+        unfit = _unfit(located.path, target, profile, converted)
+        found = (*found, *unfit)
     if form == "sarif":
         terminal.data(sarif(found, str(located.path)))
     elif terminal.json or form == "json":
         rows = [item.as_dict() for item in found]
-        terminal.data({"model": model, "supported": supported, "diagnostics": rows})
+        told = {"model": model, "supported": supported and not unfit}
+        if target is not None:
+            told["target"] = target
+        terminal.data({**told, "diagnostics": rows})
     else:
         for item in found:
             terminal.text(str(item))
-        if supported:
-            terminal.text(f"{model}: can be converted")
+        if unfit:
+            terminal.text(f"{model}: does not fit {target}, for {_reasons(len(unfit))}")
+        elif supported:
+            fits = f" and fits {target}" if target else ""
+            terminal.text(f"{model}: {'is' if converted else 'can be'} converted{fits}")
         else:
             errors = sum(item.severity is Severity.ERROR for item in found)
-            terminal.text(f"{model}: cannot be converted, for {errors} reason{'s' if errors > 1 else ''}")
-    return 0 if supported else UNSUPPORTED
+            terminal.text(f"{model}: cannot be converted, for {_reasons(errors)}")
+    if not supported:
+        return UNSUPPORTED
+    return UNFIT if unfit else 0
+
+
+def _reasons(number: int) -> str:
+    return f"{number} reason{'s' if number > 1 else ''}"
+
+
+def _unfit(path: Path, target: str, profile: str | None, converted: bool) -> tuple[Diagnostic, ...]:
+    """Return what keeps a network from a target."""
+    from snnc.artefact import load
+    from snnc.backends import load_backend
+    from snnc.backends.deployment import problems
+
+    backend = load_backend(target, profile)
+    return problems(backend, load(path).graph if converted else _trial(path))
+
+
+def _trial(path: Path) -> SnnGraph:
+    """Return a network as a conversion in a hurry leaves it."""
+    import numpy as np
+
+    from snnc.compiler import Options, convert
+    from snnc.frontend import read_onnx
+
+    shape = read_onnx(path).layout.source_shape
+    rows = np.random.default_rng(0).normal(size=(TRIAL_ROWS, *shape)).astype(np.float32)
+    return convert(path, rows, Options(preset="fast", threads=1)).artefact.graph
 
 
 def sarif(found: Sequence[Diagnostic], path: str) -> dict[str, Any]:

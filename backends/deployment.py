@@ -1,0 +1,211 @@
+"""Bundles: an artefact written for a target, with its manifest, and checked again by whoever got it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from snnc.artefact import Artefact
+from snnc.backends import load_backend, manifest
+from snnc.backends.golden import make_golden, read_golden, write_golden
+from snnc.diagnostics import TARGET_LIMIT, Diagnostic
+from snnc.errors import ArtefactError, GateError, InputError, TargetError, UsageError
+from snnc.ir.graph import NumberArray
+from snnc.ir.snn import SnnGraph
+from snnc.target import Backend, Bundle, Unsupported, Verdict
+
+README = "README.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What :func:`verify` found.
+
+    Attributes:
+        content: the manifest.
+        verdict: what running the bundle showed; ``None`` where only the hashes were looked at.
+    """
+
+    content: manifest.Json
+    verdict: Verdict | None
+
+
+def problems(backend: Backend, graph: SnnGraph) -> tuple[Diagnostic, ...]:
+    """Return all that keeps a network from the target, as findings with node and cure."""
+    return tuple(_diagnostic(item) for item in backend.check(graph))
+
+
+def _diagnostic(item: Unsupported) -> Diagnostic:
+    return Diagnostic(TARGET_LIMIT, f"{item.node}: {item.reason}", item.origin or item.node, item.help)
+
+
+def deploy(
+    artefact: Artefact,
+    backend: Backend,
+    directory: Path,
+    *,
+    rows: NumberArray | None = None,
+    source: Path | None = None,
+    force: bool = False,
+) -> Bundle:
+    """Write an artefact for a target. The folder appears whole or not at all.
+
+    Args:
+        artefact: the network.
+        backend: the target.
+        directory: the folder to make.
+        rows: inputs for the golden vectors, as the artefact takes them; made up by default.
+        source: the artefact's file, for the manifest.
+        force: replace an earlier bundle.
+
+    Raises:
+        TargetError: the network does not fit the target.
+        UsageError: the folder exists.
+        InputError: it cannot be written, or holds something else than a bundle.
+    """
+    check_directory(directory, force=force)
+    found = problems(backend, artefact.graph)
+    if found:
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        first = f"{found[0].message}; {found[0].help}{more}"
+        raise TargetError(f"the network does not fit {backend.name}: {first}", found)
+    golden = make_golden(artefact, rows)
+    origin = {
+        "path": "" if source is None else str(source),
+        "sha256": "" if source is None else manifest.file_hash(source),
+    }
+    with _replacing(directory) as folder:
+        emission = backend.emit(artefact, golden, folder)
+        write_golden(golden, folder)
+        content = manifest.describe(artefact, backend, golden, emission, origin)
+        (folder / README).write_text(_readme(artefact, backend, content, emission.guide), encoding="utf-8")
+        files = manifest.write(folder, content)
+    return Bundle(directory, files)
+
+
+def verify(directory: Path, *, run: bool = True) -> Checked:
+    """Check the hashes of a bundle, then run it on its golden vectors.
+
+    Args:
+        directory: the bundle.
+        run: whether to run it; ``False`` for the hashes alone.
+
+    Raises:
+        ArtefactError: it is damaged, altered, foreign or made by a newer snnc.
+        UsageError: what would run it is not installed.
+        GateError: it gives other results than expected.
+    """
+    content = manifest.read(directory)
+    manifest.check_files(directory, content)
+    golden = read_golden(directory)
+    if not run:
+        return Checked(content, None)
+    try:
+        backend = load_backend(content["target"], content["profile"])
+    except (KeyError, UsageError) as error:
+        raise ArtefactError(f"{directory}: for a target that this snnc does not know ({error})") from None
+    verdict = backend.verify(directory, golden)
+    if verdict.wrong:
+        raise GateError(
+            f"{directory}: {verdict.runner} gives other results than expected for {verdict.wrong} of "
+            f"{verdict.rows} golden inputs; do not use this bundle with it"
+        )
+    return Checked(content, verdict)
+
+
+def check_directory(directory: Path, *, force: bool) -> None:
+    """Refuse a folder that could not be written, before the work begins.
+
+    Raises:
+        UsageError: it exists and is not to be replaced.
+        InputError: it is something else than a bundle, or its parent is missing or closed.
+    """
+    if directory.exists() or directory.is_symlink():
+        if not directory.is_dir() or directory.is_symlink():
+            raise InputError(f"{directory} is no folder: name another output")
+        if not force:
+            raise UsageError(f"{directory} exists already: name another folder, or replace it by --force")
+        if any(directory.iterdir()):
+            try:
+                manifest.read(directory)
+            except InputError:
+                raise InputError(
+                    f"{directory} holds something else than a bundle, so that even --force does not replace "
+                    "it: name another folder, or remove it yourself"
+                ) from None
+    parent = directory.absolute().parent
+    if not parent.is_dir():
+        raise InputError(f"the folder {parent} does not exist: make it first")
+    if not os.access(parent, os.W_OK):
+        raise InputError(f"the folder {parent} cannot be written: choose another")
+
+
+@contextlib.contextmanager
+def _replacing(directory: Path) -> Iterator[Path]:
+    """Make a folder that takes its name, and the place of an older one, only once it is complete."""
+    target = directory.absolute()
+    mark = secrets.token_hex(8)
+    temporary, old = target.with_name(f".{mark}.part"), target.with_name(f".{mark}.old")
+    try:
+        temporary.mkdir()
+        yield temporary
+        if target.exists():
+            target.rename(old)
+        try:
+            temporary.rename(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)
+            raise
+    except OSError as error:
+        raise InputError(f"{directory}: cannot be written ({error.strerror}); name another output") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _readme(artefact: Artefact, backend: Backend, content: manifest.Json, guide: str) -> str:
+    """Return the text for whoever integrates the bundle."""
+    graph = artefact.graph
+    latency, data, output = content["latency"], content["input"], content["output"]
+    shape = " x ".join(map(str, data["shape"]))
+    affine = "(x * gain + offset) / scale" if data["gain"] is not None else "x / scale"
+    values = f"scale = {data['scale']!r}"
+    if data["gain"] is not None:
+        values += ", gain and offset per channel in `MANIFEST.json`"
+    exact = "bit for bit" if content["exact"] else "within the bound below"
+    return f"""# {graph.name} for {backend.name}
+
+A spiking network, compiled by snnc {content["snnc_version"]} from `{artefact.metadata.source_path}` (SHA-256
+`{artefact.metadata.source_sha256}`). Target `{backend.name}`, profile `{backend.profile}`. Its results equal
+those of snnc's reference {exact}.
+
+`snnc verify .` checks the files against `{manifest.NAME}` and runs the bundle on the vectors in
+`{content["golden"]["file"]}`.
+
+## What goes in and comes out
+
+- Input: {shape}, channels first, quantised once, rounding half to even:
+  `q = clip(rint({affine}), -{data["limit"]}, {data["limit"]})`; {values}.{_before(data)}
+- Steps: T = {latency["timesteps"]} and K = {latency["settle_steps"]} settle steps; latency
+  {latency["latency_steps"]} steps, {latency["depth"]} populations deep;
+  {manifest.schedule_rule(graph.schedule)}.
+- Spikes carry: {content["payload"]}. Reset: {content["neuron"]["reset"]}.
+- Output: {" x ".join(map(str, output["shape"]))} int32, `y`, summed over all steps. The class is the index of
+  the largest `y`, the lowest on ties. Logits, if needed: `y * {output["scale"]!r} / T`.
+- Another T than {latency["timesteps"]} runs, but thresholds were not calibrated for it.
+
+{guide.strip()}
+"""
+
+
+def _before(data: manifest.Json) -> str:
+    """Return what happens to a raw row before it is the ``x`` of the formula."""
+    if data["preprocessing"] is None:
+        return " `x` is what the source network takes, channels first."
+    return " `x` is a raw row after the preprocessing and the layout in `MANIFEST.json`, channels first."

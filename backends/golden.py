@@ -1,0 +1,99 @@
+"""Golden vectors: a few inputs with the outputs that every run of the network has to give."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from snnc.artefact import Artefact
+from snnc.errors import ArtefactError
+from snnc.ir.graph import FloatArray, IntArray, NumberArray
+from snnc.ir.snn import Encode, SnnGraph
+from snnc.reference import ReferenceSimulator, encode, per_channel
+from snnc.target import Golden, Record
+
+FILE = "golden.npz"
+ROWS = 8
+
+
+def make_golden(artefact: Artefact, rows: NumberArray | None = None) -> Golden:
+    """Run the reference on a few rows.
+
+    Args:
+        artefact: the network, quantised.
+        rows: (n, ...), as :meth:`Artefact.encode` takes them; the first :data:`ROWS` are used.
+            ``None`` for made-up, structured ones.
+
+    Raises:
+        InputError: the rows do not fit the network.
+    """
+    graph = artefact.graph
+    node = graph.of_type(Encode)[0]
+    x = _structured(node) if rows is None else artefact.canonical(rows[:ROWS])
+    q = encode(node, x)
+    trace = ReferenceSimulator().run(graph, q, graph.timesteps, Record(states=True))
+    potentials = {name: v.astype(np.int32) for name, v in trace.potentials.items()}
+    return Golden(x, q, trace.logits.astype(np.int32), trace.counts, potentials)
+
+
+def _structured(node: Encode) -> FloatArray:
+    """Return inputs whose answers differ: blots of several sizes and colours, (ROWS, *shape) float32."""
+    random = np.random.default_rng(20)
+    shape = node.shape
+    signal = random.normal(size=(ROWS, *shape)) * 0.2
+    if len(shape) == 3:
+        down, right = np.meshgrid(np.arange(shape[1]), np.arange(shape[2]), indexing="ij")
+        for _ in range(4):
+            middle = random.uniform(0, shape[1:], size=(ROWS, 2))
+            width = random.uniform(0.05, 0.3, size=(ROWS, 1, 1)) * max(shape[1:])
+            distance = (down - middle[:, :1, None]) ** 2 + (right - middle[:, 1:, None]) ** 2
+            colour = random.normal(size=(ROWS, shape[0], 1, 1))
+            signal += colour * np.exp(-distance / (2 * width**2))[:, None]
+    x = np.clip(signal * 0.5, -1, 1) * node.limit * node.scale
+    if node.gain is not None and node.offset is not None:
+        gain = per_channel(np.where(node.gain == 0, 1, node.gain), x.ndim)
+        x = (x - per_channel(node.offset, x.ndim)) / gain
+    return x.astype(np.float32)
+
+
+def write_golden(golden: Golden, directory: Path) -> None:
+    """Write inputs and outputs to :data:`FILE`; what the populations did goes into the manifest as hashes."""
+    np.savez(directory / FILE, x=golden.x, q=golden.q, y=golden.y)
+
+
+def read_golden(directory: Path) -> Golden:
+    """Read what :func:`write_golden` wrote.
+
+    Raises:
+        ArtefactError: the file is missing or damaged.
+    """
+    path = directory / FILE
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return Golden(arrays["x"], arrays["q"], arrays["y"])
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ArtefactError(f"{path}: missing or damaged ({error}); deploy again") from None
+
+
+def state_hashes(golden: Golden, graph: SnnGraph) -> list[dict[str, Any]]:
+    """Return for each population the SHA-256 of its final ``N`` and ``v`` over all golden rows.
+
+    Hashed is the array (rows, *shape), channels first, as little-endian int32.
+    """
+    return [
+        {
+            "population": name,
+            "onnx_node": graph[name].origin,
+            "N_sha256": _hash(counts),
+            "v_sha256": _hash(golden.potentials[name]),
+        }
+        for name, counts in golden.counts.items()
+    ]
+
+
+def _hash(values: IntArray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values, "<i4").tobytes()).hexdigest()

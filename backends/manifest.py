@@ -1,0 +1,211 @@
+"""``MANIFEST.json``: what a bundle holds and means, and the SHA-256 of each of its files.
+
+The hashes detect damage and careless editing; they are no signature.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from snnc import __version__, costs
+from snnc.artefact import Artefact
+from snnc.backends import golden as vectors
+from snnc.errors import ArtefactError, InputError
+from snnc.ir.snn import Encode, IntegrateFire, Readout, Schedule, SnnGraph
+from snnc.target import Backend, Emission, Golden
+
+NAME = "MANIFEST.json"
+KIND = "snnc bundle"
+SCHEMA_VERSION = 1
+"""Raised whenever older versions of snnc would misread a bundle."""
+
+OWN_HASH = "manifest_sha256"
+
+Json = dict[str, Any]
+
+
+def describe(
+    artefact: Artefact, backend: Backend, golden: Golden, emission: Emission, source: Mapping[str, Any]
+) -> Json:
+    """Return the manifest of a bundle, but for the hashes of its files.
+
+    Args:
+        artefact: the network.
+        backend: what wrote the bundle.
+        golden: its golden vectors, with the states of the populations.
+        emission: what the backend told.
+        source: path and SHA-256 of the artefact's file.
+    """
+    graph, metadata = artefact.graph, artefact.metadata
+    capabilities = backend.capabilities
+    return {
+        "kind": KIND,
+        "schema_version": SCHEMA_VERSION,
+        "snnc_version": __version__,
+        "target": backend.name,
+        "profile": backend.profile,
+        "exact": capabilities.exact,
+        "verified_by": capabilities.verified_by,
+        "source": {
+            "artefact": dict(source),
+            "network": {"path": metadata.source_path, "sha256": metadata.source_sha256},
+            "pipeline": metadata.pipeline,
+        },
+        "network": graph.name,
+        "classes": list(metadata.classes),
+        "neuron": {
+            "reset": "soft: a spike s subtracts s * threshold from the potential",
+            "settings": _settings(graph),
+        },
+        "latency": {
+            "timesteps": graph.timesteps,
+            "settle_steps": graph.settle_steps,
+            "depth": costs.depth(graph),
+            "schedule": graph.schedule.value,
+            "latency_steps": costs.latency_steps(graph, graph.timesteps),
+            "max_timesteps": graph.max_timesteps,
+        },
+        "payload": costs.payload(graph, graph.timesteps),
+        "input": _input(artefact),
+        "output": _output(graph),
+        "golden": {
+            "file": vectors.FILE,
+            "rows": len(golden.y),
+            "distinct_outputs": golden.answers,
+            "timesteps": graph.timesteps,
+            "states": vectors.state_hashes(golden, graph),
+        },
+        "facts": dict(emission.facts),
+    }
+
+
+def _settings(graph: SnnGraph) -> list[Json]:
+    """Return the settings of every population."""
+    return [
+        {
+            "population": node.name,
+            "onnx_node": node.origin,
+            "shape": list(node.shape),
+            "levels": node.neuron.levels,
+            "spikes_per_step": node.neuron.spikes_per_step,
+            "memory": node.neuron.memory,
+            "code": node.neuron.code.value,
+            "negative_threshold": node.negative_threshold is not None,
+        }
+        for node in graph.of_type(IntegrateFire)
+    ]
+
+
+def _input(artefact: Artefact) -> Json:
+    node = artefact.graph.of_type(Encode)[0]
+    return {
+        "x": "float32, channels first: after the preprocessing and the layout below",
+        "q": "clip(rint((x * gain + offset) / scale), -limit, limit), half to even, in float32",
+        "shape": list(node.shape),
+        "scale": node.scale,
+        "limit": node.limit,
+        "gain": None if node.gain is None else [float(value) for value in node.gain],
+        "offset": None if node.offset is None else [float(value) for value in node.offset],
+        "preprocessing": artefact.metadata.preprocessing,
+        "layout": artefact.metadata.input_layout,
+    }
+
+
+def _output(graph: SnnGraph) -> Json:
+    (node,) = graph.of_type(Readout)
+    return {
+        "y": "int32, the read-out after all steps; the class is its arg max, the lowest index on ties",
+        "shape": list(node.shape),
+        "scale": node.scale,
+        "logits": "y * scale / T, float32",
+    }
+
+
+def schedule_rule(schedule: Schedule) -> str:
+    """Return one line for people on when the populations fire."""
+    if schedule is Schedule.BARRIER:
+        return "every population integrates all its input before it fires (barrier schedule)"
+    return "every population fires in every step (synchronous schedule)"
+
+
+def write(directory: Path, content: Json) -> tuple[str, ...]:
+    """Write the manifest with the hashes of all files that are there, and return their names, sorted."""
+    names = sorted(
+        path.relative_to(directory).as_posix()
+        for path in directory.rglob("*")
+        if path.is_file() and path.name != NAME
+    )
+    complete = {**content, "files": {name: file_hash(directory / name) for name in names}}
+    complete[OWN_HASH] = _own_hash(complete)
+    text = json.dumps(complete, indent=2, ensure_ascii=False, allow_nan=False)
+    (directory / NAME).write_text(f"{text}\n", encoding="utf-8")
+    return (NAME, *names)
+
+
+def read(directory: Path) -> Json:
+    """Read the manifest of a bundle.
+
+    Raises:
+        InputError: there is no such folder, or it cannot be read.
+        ArtefactError: it is no bundle, or the manifest is damaged, altered or made by a newer snnc.
+    """
+    path = directory / NAME
+    if not directory.is_dir():
+        raise InputError(f"{directory} is no folder; give a bundle that `snnc deploy` wrote")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtefactError(f"{directory}: no bundle, {NAME} is missing; make one by `snnc deploy`") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    except ValueError:
+        raise ArtefactError(f"{path}: truncated or damaged, it is no JSON; deploy again") from None
+    if not isinstance(content, dict) or content.get("kind") != KIND:
+        raise ArtefactError(f"{path}: not written by snnc; make a bundle by `snnc deploy`")
+    schema = content.get("schema_version")
+    if isinstance(schema, int) and schema > SCHEMA_VERSION:
+        raise ArtefactError(
+            f"{path}: made by a newer snnc: {content.get('snnc_version')}, schema {schema}, and this one "
+            f"reads up to schema {SCHEMA_VERSION}; upgrade snnc"
+        )
+    if content.get(OWN_HASH) != _own_hash(content) or not isinstance(content.get("files"), dict):
+        raise ArtefactError(f"{path}: damaged or altered, it does not fit its own SHA-256; deploy again")
+    return content
+
+
+def check_files(directory: Path, content: Mapping[str, Any]) -> None:
+    """Compare every file of a bundle with its hash. Files that the bundle did not bring are ignored.
+
+    Raises:
+        ArtefactError: naming all that is missing or altered.
+    """
+    missing, altered = [], []
+    for name, expected in content["files"].items():
+        path = directory / name
+        if not path.resolve().is_relative_to(directory.resolve()):
+            raise ArtefactError(f"{directory / NAME}: refused, it names {name!r} outside its folder")
+        if not path.is_file():
+            missing.append(name)
+        elif file_hash(path) != expected:
+            altered.append(name)
+    found = [
+        f"{', '.join(names)} {what}" for names, what in ((missing, "missing"), (altered, "altered")) if names
+    ]
+    if found:
+        raise ArtefactError(f"{directory}: damaged: {'; '.join(found)}; deploy again")
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _own_hash(content: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a manifest's canonical text without the entry that holds it."""
+    rest = {key: value for key, value in content.items() if key != OWN_HASH}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

@@ -1,0 +1,142 @@
+"""Target ``spiking-onnx``: a model for ONNX runtimes, verified in onnxruntime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import onnx
+
+from snnc.artefact import Artefact
+from snnc.artefact.file import write_model
+from snnc.artefact.precision import node_digits
+from snnc.backends.spiking_onnx.forms import checked, inline, scan, unroll
+from snnc.errors import ArtefactError, InternalError, TargetError
+from snnc.ir.snn import SnnGraph
+from snnc.target import Capabilities, Emission, Golden, Unsupported, Verdict
+
+FILE = "network.onnx"
+ONLY_ERRORS = 3
+
+CAPABILITIES = Capabilities(
+    summary="a model for ONNX runtimes, with neurons and time written in ONNX",
+    exact=True,
+    verified_by="onnxruntime, bit for bit, on random networks and on every bundle",
+    profiles={
+        "function": "neurons as local functions, time as Loop: the artefact's own form",
+        "inlined": "plain operators, time as Loop: for runtimes without functions",
+        "unrolled": "plain operators, every step written out: for runtimes without Loop; T is fixed",
+        "scan": "plain operators, time as Scan",
+    },
+    takes="every integer network",
+)
+
+
+class SpikingOnnx:
+    """Writes and runs the ONNX forms of a network."""
+
+    name: ClassVar[str] = "spiking-onnx"
+    capabilities: ClassVar[Capabilities] = CAPABILITIES
+
+    def __init__(self, profile: str | None = None) -> None:
+        """Choose the form, ``function`` by default.
+
+        Raises:
+            UsageError: there is no such form.
+        """
+        self.profile = CAPABILITIES.chosen(self.name, profile)
+
+    def check(self, graph: SnnGraph) -> tuple[Unsupported, ...]:
+        """Return what float32 convolutions cannot hold exactly."""
+        if not graph.integer:
+            node = graph[graph.output]
+            reason, cure = "float32 networks have no bit-exact vectors", "convert with --precision int8"
+            return (Unsupported(node.name, node.origin, reason, cure),)
+        try:
+            node_digits(graph)
+        except TargetError as error:
+            return (Unsupported(graph.output, graph[graph.output].origin, str(error), "use fewer steps"),)
+        return ()
+
+    def emit(self, artefact: Artefact, golden: Golden, directory: Path) -> Emission:
+        """Write the model."""
+        graph = artefact.graph
+        model = artefact.model()
+        match self.profile:
+            case "function":
+                form = model
+            case "inlined":
+                form = inline(model)
+            case "unrolled":
+                form = unroll(model, graph.timesteps + graph.settle_steps)
+            case "scan":
+                form = scan(model)
+            case _:
+                raise InternalError(f"no form {self.profile!r}")
+        write_model(checked(form), directory / FILE)
+        operators = sorted({node.op_type for node in _all_nodes(form.graph)})
+        facts = {"form": self.profile, "opset": _opset(form), "operators": operators}
+        return Emission(_guide(self.profile, graph), facts)
+
+    def verify(self, directory: Path, golden: Golden) -> Verdict:
+        """Run the model in onnxruntime."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = ONLY_ERRORS
+        try:
+            session = onnxruntime.InferenceSession(
+                directory / FILE, options, providers=["CPUExecutionProvider"]
+            )
+            (found,) = session.run(["y"], {"x": golden.x})
+        except Exception as error:  # noqa: BLE001 - onnxruntime's errors have no common root
+            first = str(error).strip().partition("\n")[0]
+            raise ArtefactError(f"{directory / FILE}: onnxruntime does not run it: {first}") from None
+        differs = (np.asarray(found) != golden.y).reshape(len(golden.y), -1).any(axis=1)
+        runner = f"onnxruntime {onnxruntime.__version__}"
+        return Verdict(runner, len(golden.y), int(differs.sum()), "outputs y, bit for bit")
+
+
+def _all_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Return all nodes, those of bodies included."""
+    found = list(graph.node)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                found += _all_nodes(attribute.g)
+    return found
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+
+
+def _guide(profile: str, graph: SnnGraph) -> str:
+    """Return what an integrator has to know of the model."""
+    fixed = profile == "unrolled"
+    steps = (
+        f"T is fixed to {graph.timesteps}."
+        if fixed
+        else f"`T` is a second input, a scalar int64; left out, it is {graph.timesteps}. "
+        f"At most {graph.max_timesteps} steps are proved not to overflow."
+    )
+    run = 'session.run(["y"], {"x": x})[0]'
+    return f"""## Run it
+
+`{FILE}` is an ONNX model of the form "{profile}": {CAPABILITIES.profiles[profile]}. Its input `x` is
+(batch, {", ".join(map(str, graph.nodes[0].shape))}) float32; the quantisation to `q` is part of the model.
+Its output `y` is int32. {steps}
+
+```python
+import numpy as np, onnxruntime
+
+golden = np.load("golden.npz")
+session = onnxruntime.InferenceSession("{FILE}", providers=["CPUExecutionProvider"])
+assert ({run.replace('"x": x', '"x": golden["x"]')} == golden["y"]).all()
+```
+
+All that is computed in float32 are integers that float32 holds exactly, so the results do not depend on the
+order of summation. A runtime that lowers the precision of convolutions (float16, bfloat16, TF32) breaks that:
+switch it off, in OpenVINO by the inference precision f32.
+"""

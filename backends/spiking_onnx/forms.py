@@ -1,0 +1,135 @@
+"""Other forms of an artefact's ONNX model: without functions, without a loop, or with Scan for Loop.
+
+Every form has the input ``x`` and the output ``y`` of the artefact and gives the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, helper, numpy_helper
+from onnx.inliner import inline_local_functions
+
+from snnc.artefact.functions import DOMAIN
+from snnc.errors import InternalError
+
+STEPS = "T"
+LOOP = "Loop"
+
+
+def inline(model: ModelProto) -> ModelProto:
+    """Replace the calls of functions by what they do; ``T`` stays an input."""
+    flat = inline_local_functions(model)
+    kept = [entry for entry in flat.opset_import if entry.domain != DOMAIN]
+    del flat.opset_import[:]
+    flat.opset_import.extend(kept)
+    return flat
+
+
+def fix_steps(model: ModelProto) -> ModelProto:
+    """Make ``T`` a constant: its default."""
+    fixed = ModelProto()
+    fixed.CopyFrom(model)
+    inputs = [entry for entry in fixed.graph.input if entry.name != STEPS]
+    del fixed.graph.input[:]
+    fixed.graph.input.extend(inputs)
+    return fixed
+
+
+def unroll(model: ModelProto, steps: int) -> ModelProto:
+    """Write the body of the loop ``steps`` = T + K times, one after the other; ``T`` is fixed.
+
+    A barrier network has no loop: nothing but ``T`` changes.
+    """
+    model = fix_steps(inline(model))
+    position, loop = _loop(model.graph)
+    if loop is None:
+        return model
+    body = _body(loop)
+    step, _, *before = [entry.name for entry in body.input]
+    still, *after = [entry.name for entry in body.output]
+    states = list(loop.input[2:])
+    nodes: list[NodeProto] = []
+    for t in range(steps):
+        number = f"{step}@{t}"
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(t, np.int64), number))
+        renamed = {name: f"{name}@{t}" for node in body.node for name in node.output if name}
+        renamed |= {step: number, **dict(zip(before, states, strict=True))}
+        nodes += [_renamed(node, renamed, t) for node in body.node if still not in node.output]
+        states = [renamed[name] for name in after]
+    ends = [
+        helper.make_node("Identity", [last], [name])
+        for last, name in zip(states, loop.output, strict=True)
+        if name
+    ]
+    _replace(model.graph, position, [*nodes, *ends])
+    return model
+
+
+def scan(model: ModelProto) -> ModelProto:
+    """Replace the loop by a Scan over the numbers of the steps; ``T`` stays an input."""
+    model = inline(model)
+    position, loop = _loop(model.graph)
+    if loop is None:
+        return model
+    body = _body(loop)
+    step, _, *before = list(body.input)
+    still, *after = list(body.output)
+    nodes = [node for node in body.node if still.name not in node.output]
+    scanned = helper.make_graph(nodes, body.name, [*before, step], after, value_info=list(body.value_info))
+    for name, value in (("first step", 0), ("one step", 1)):
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.int64), name))
+    numbers = helper.make_node("Range", ["first step", loop.input[0], "one step"], ["steps"])
+    node = helper.make_node(
+        "Scan", [*loop.input[2:], "steps"], list(loop.output), name=loop.name, body=scanned, num_scan_inputs=1
+    )
+    _replace(model.graph, position, [numbers, node])
+    return model
+
+
+def _loop(graph: GraphProto) -> tuple[int, NodeProto | None]:
+    """Return the loop over time and its place; ``None`` in a barrier network."""
+    for position, node in enumerate(graph.node):
+        if node.op_type == LOOP:
+            return position, node
+    return 0, None
+
+
+def _body(loop: NodeProto) -> GraphProto:
+    for attribute in loop.attribute:
+        if attribute.type == AttributeProto.GRAPH:
+            return attribute.g
+    raise InternalError("the loop over time has no body")
+
+
+def _renamed(node: NodeProto, names: Mapping[str, str], step: int) -> NodeProto:
+    """Return a node of the body as it stands in one step."""
+    found = NodeProto()
+    found.CopyFrom(node)
+    if node.name:
+        found.name = f"{node.name}@{step}"
+    for values in (found.input, found.output):
+        values[:] = [names.get(name, name) for name in values]
+    return found
+
+
+def _replace(graph: GraphProto, position: int, nodes: Sequence[NodeProto]) -> None:
+    """Put nodes in the place of one."""
+    kept = [*graph.node[:position], *nodes, *graph.node[position + 1 :]]
+    del graph.node[:]
+    graph.node.extend(kept)
+
+
+def checked(model: ModelProto) -> ModelProto:
+    """Return a model that ONNX's own checker accepts.
+
+    Raises:
+        InternalError: it does not.
+    """
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise InternalError(f"the exported model breaks ONNX's rules: {error}") from error
+    return model

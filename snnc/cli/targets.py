@@ -1,0 +1,55 @@
+"""``snnc targets``: what an artefact can be deployed to."""
+
+from __future__ import annotations
+
+import click
+
+from snnc.cli.terminal import Terminal, Verb
+
+
+@click.command("targets", cls=Verb)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "markdown"]),
+    default="text",
+    help="How to write the table.",
+)
+@click.pass_obj
+def command(terminal: Terminal, form: str) -> None:
+    """List the targets of `snnc deploy`: what each takes, and how its results were verified."""
+    from snnc.backends import BACKENDS, load_backend
+
+    known = {name: load_backend(name).capabilities for name in BACKENDS}
+    if terminal.json or form == "json":
+        rows = [
+            {
+                "name": name,
+                "summary": target.summary,
+                "profiles": dict(target.profiles),
+                "takes": target.takes,
+                "exact": target.exact,
+                "verified_by": target.verified_by,
+            }
+            for name, target in known.items()
+        ]
+        terminal.data({"targets": rows})
+        return
+    columns = ("target", "what it is", "profiles", "takes", "exact", "verified by")
+    cells = [
+        (
+            name,
+            target.summary,
+            ", ".join(target.profiles),
+            target.takes,
+            "bit for bit" if target.exact else "no",
+            target.verified_by,
+        )
+        for name, target in known.items()
+    ]
+    if form == "markdown":
+        lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+        lines += [f"| {' | '.join(row)} |" for row in cells]
+        terminal.text("\n".join(lines))
+    else:
+        terminal.table(columns, cells)

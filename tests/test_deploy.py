@@ -1,0 +1,303 @@
+"""Bundles: what `snnc deploy` writes, what `snnc verify` finds, and what both must refuse."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from snnc.artefact import Artefact, save
+from snnc.backends import BACKENDS, load_backend, manifest
+from snnc.backends.deployment import deploy, verify
+from snnc.backends.golden import FILE as GOLDEN
+from snnc.backends.golden import make_golden
+from snnc.cli import main
+from snnc.errors import ArtefactError, GateError, InputError, TargetError, UsageError
+from snnc.ir.snn import IntegrateFire
+from snnc.reference import ReferenceSimulator
+from snnc.target import Record
+from tests import quadrants
+from tests.spiking_graphs import as_float, random_graph
+
+FORMS = [(name, profile) for name in BACKENDS for profile in load_backend(name).capabilities.profiles]
+
+
+@pytest.fixture(scope="module")
+def artefact() -> Artefact:
+    return Artefact(random_graph(4))
+
+
+@pytest.fixture
+def file(artefact: Artefact, tmp_path: Path) -> Path:
+    path = tmp_path / "network.snn.onnx"
+    save(artefact, path)
+    return path
+
+
+@pytest.fixture
+def bundle(artefact: Artefact, tmp_path: Path) -> Path:
+    return deploy(artefact, load_backend("spiking-onnx"), tmp_path / "bundle").directory
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> dict[str, Any]:
+    capsys.readouterr()
+    assert main([*map(str, arguments), "--json"]) == code
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object, code: int) -> str:
+    capsys.readouterr()
+    assert main(list(map(str, arguments))) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+@pytest.mark.parametrize(("target", "profile"), FORMS)
+def test_a_bundle_says_what_it_is(
+    target: str, profile: str, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    found = told(capsys, "deploy", file, "--target", target, "--profile", profile, "-o", out)
+    assert found["golden"]["distinct_outputs"] > 4
+    content = json.loads((out / manifest.NAME).read_text(encoding="utf-8"))
+    assert set(found["files"]) == {manifest.NAME, *content["files"]}
+    for name, expected in content["files"].items():
+        assert hashlib.sha256((out / name).read_bytes()).hexdigest() == expected
+    assert {"README.md", GOLDEN} < set(content["files"])
+    assert (content["target"], content["profile"], content["schema_version"]) == (target, profile, 1)
+    assert content["source"]["artefact"]["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    readme = (out / "README.md").read_text(encoding="utf-8")
+    assert f"T = {content['latency']['timesteps']}" in readme
+    assert repr(content["input"]["scale"]) in readme
+    assert target in readme
+
+
+def test_the_golden_vectors_are_the_oracle_s(artefact: Artefact, bundle: Path) -> None:
+    graph = artefact.graph
+    content = manifest.read(bundle)
+    with np.load(bundle / GOLDEN) as arrays:
+        x, q, y = arrays["x"], arrays["q"], arrays["y"]
+    np.testing.assert_array_equal(artefact.encode(x), q)
+    trace = ReferenceSimulator().run(graph, q, graph.timesteps, Record(states=True))
+    np.testing.assert_array_equal(trace.logits, y)
+    assert len(np.unique(y, axis=0)) == content["golden"]["distinct_outputs"] > 4
+    populations = graph.of_type(IntegrateFire)
+    assert [row["population"] for row in content["golden"]["states"]] == [node.name for node in populations]
+    for row in content["golden"]["states"]:
+        counts = trace.counts[row["population"]].astype("<i4")
+        assert hashlib.sha256(counts.tobytes()).hexdigest() == row["N_sha256"]
+        assert counts.any()
+
+
+def test_golden_rows_of_the_user(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = quadrants.write(tmp_path)
+    network, out = tmp_path / "n.snn.onnx", tmp_path / "out"
+    data = ["--calib", files.calibration, "--preprocess", files.preprocessing]
+    assert main(list(map(str, ["convert", files.model, *data, "-o", network]))) == 0
+    told(capsys, "deploy", network, "--target", "spiking-onnx", "--golden", files.test, "-o", out)
+    content = manifest.read(out)
+    assert content["input"]["preprocessing"]["divide"] == 255.0
+    assert content["source"]["network"]["sha256"] == hashlib.sha256(files.model.read_bytes()).hexdigest()
+    with np.load(out / GOLDEN) as arrays, np.load(files.test) as test:
+        right = arrays["y"].argmax(axis=1) == test["y"][: len(arrays["y"])]
+    assert right.mean() > 0.8, "the golden outputs are those of the user's rows"
+
+
+def test_the_same_artefact_gives_the_same_bytes(artefact: Artefact, tmp_path: Path) -> None:
+    for name in BACKENDS:
+        one, two = (deploy(artefact, load_backend(name), tmp_path / f"{name}{i}") for i in range(2))
+        assert one.files == two.files
+        for file in one.files:
+            assert (one.directory / file).read_bytes() == (two.directory / file).read_bytes()
+
+
+def test_verify_tells_what_ran(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = told(capsys, "verify", bundle)
+    assert found["run"]["runner"].startswith("onnxruntime ")
+    assert found["run"]["rows"] == 8
+    assert told(capsys, "verify", bundle, "--hashes-only")["run"] is None
+    (bundle / "notes of the integrator.txt").write_text("may stay", encoding="utf-8")
+    told(capsys, "verify", bundle)
+
+
+def _truncate(bundle: Path) -> None:
+    path = bundle / "network.onnx"
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def _remove(bundle: Path) -> None:
+    (bundle / GOLDEN).unlink()
+
+
+def _edit_manifest(bundle: Path) -> None:
+    path = bundle / manifest.NAME
+    path.write_text(path.read_text(encoding="utf-8").replace('"timesteps": 4', '"timesteps": 8'), "utf-8")
+
+
+def _cut_manifest(bundle: Path) -> None:
+    path = bundle / manifest.NAME
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def _lose_manifest(bundle: Path) -> None:
+    (bundle / manifest.NAME).unlink()
+
+
+def _foreign_manifest(bundle: Path) -> None:
+    (bundle / manifest.NAME).write_text("[1, 2]", encoding="utf-8")
+
+
+def _newer(bundle: Path) -> None:
+    path = bundle / manifest.NAME
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**content, "schema_version": 2, "snnc_version": "9.0"}), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_truncate, "network.onnx altered"),
+        (_remove, f"{GOLDEN} missing"),
+        (_edit_manifest, "does not fit its own SHA-256"),
+        (_cut_manifest, "no JSON"),
+        (_lose_manifest, "no bundle"),
+        (_foreign_manifest, "not written by snnc"),
+        (_newer, "newer snnc: 9.0, schema 2"),
+    ],
+)
+def test_damage_is_found(
+    damage: Callable[[Path], None], message: str, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage(bundle)
+    assert message in refused(capsys, "verify", bundle, code=5)
+
+
+def test_no_bundle_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no folder" in refused(capsys, "verify", tmp_path / "nothing", code=5)
+
+
+def _rewritten(bundle: Path, **changes: Any) -> None:
+    content = {k: v for k, v in manifest.read(bundle).items() if k not in ("files", manifest.OWN_HASH)}
+    manifest.write(bundle, {**content, **changes})
+
+
+def test_files_outside_the_folder_are_not_read(bundle: Path) -> None:
+    (bundle.parent / "outside").write_text("secret", encoding="utf-8")
+    content = manifest.read(bundle)
+    with pytest.raises(ArtefactError, match="outside its folder"):
+        manifest.check_files(bundle, {"files": {**content["files"], "../outside": "0"}})
+
+
+def test_a_bundle_for_an_unknown_target(bundle: Path) -> None:
+    _rewritten(bundle, target="abacus")
+    with pytest.raises(ArtefactError, match="abacus"):
+        verify(bundle)
+    assert verify(bundle, run=False).verdict is None
+
+
+def test_other_results_than_expected_miss_the_gate(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with np.load(bundle / GOLDEN) as arrays:
+        values = dict(arrays)
+    values["y"][3] += 1
+    np.savez(bundle / GOLDEN, **values)
+    _rewritten(bundle)
+    assert "1 of 8 golden inputs" in refused(capsys, "verify", bundle, code=4)
+    with pytest.raises(GateError):
+        verify(bundle)
+
+
+def test_nothing_is_overwritten_without_force(
+    artefact: Artefact, file: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in bundle.iterdir()}
+    arguments = ("deploy", file, "--target", "spiking-onnx", "--export", "scan", "-o", bundle)
+    assert "--force" in refused(capsys, *arguments, code=2)
+    assert {path: path.read_bytes() for path in bundle.iterdir()} == before
+    told(capsys, *arguments, "--force")
+    assert manifest.read(bundle)["profile"] == "scan"
+    assert sorted(path.name for path in bundle.parent.iterdir()) == ["bundle", "network.snn.onnx"]
+
+
+def test_force_replaces_only_bundles(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "thesis.tex").write_text("years of work", encoding="utf-8")
+    arguments = ("deploy", file, "--target", "spiking-onnx", "--force", "-o")
+    assert "something else" in refused(capsys, *arguments, home, code=5)
+    assert (home / "thesis.tex").exists()
+    assert "no folder" in refused(capsys, *arguments, file, code=5)
+    assert "does not exist" in refused(capsys, *arguments, tmp_path / "a" / "b", code=5)
+
+
+def test_a_failure_leaves_nothing_behind(
+    artefact: Artefact, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path: path.read_bytes() for path in bundle.iterdir()}
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(manifest, "write", fail)
+    with pytest.raises(InputError, match="No space left"):
+        deploy(artefact, load_backend("spiking-onnx"), bundle, force=True)
+    assert {path: path.read_bytes() for path in bundle.iterdir()} == before
+    assert [path.name for path in bundle.parent.iterdir()] == ["bundle"]
+
+
+@pytest.mark.parametrize("target", BACKENDS)
+def test_what_does_not_fit_is_told_before_anything_is_written(
+    target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "float.snn.onnx", tmp_path / "out"
+    save(Artefact(as_float(random_graph(4))), path)
+    assert "--precision int8" in refused(capsys, "deploy", path, "--target", target, "-o", out, code=6)
+    assert not out.exists()
+    found = told(capsys, "check", path, "--target", target, code=6)
+    assert not found["supported"]
+    assert {item["code"] for item in found["diagnostics"]} == {"SNN401"}
+    assert all(item["node"] and item["help"] for item in found["diagnostics"])
+    with pytest.raises(TargetError) as caught:
+        deploy(Artefact(as_float(random_graph(4))), load_backend(target), out)
+    assert caught.value.diagnostics
+
+
+def test_check_before_the_conversion(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = quadrants.write(tmp_path).model
+    for target in BACKENDS:
+        assert told(capsys, "check", model, "--target", target)["supported"]
+    assert "--profile needs" in refused(capsys, "check", model, "--profile", "x", code=2)
+    assert "unknown target" in refused(capsys, "check", model, "--target", "abacus", code=2)
+
+
+def test_targets_are_listed_from_the_code(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = {row["name"]: row for row in told(capsys, "targets")["targets"]}
+    assert list(rows) == list(BACKENDS)
+    assert list(rows["spiking-onnx"]["profiles"]) == ["function", "inlined", "unrolled", "scan"]
+    assert main(["targets", "--format", "markdown"]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert len(table) == 2 + len(BACKENDS)
+    assert main(["targets"]) == 0
+    assert "onnxruntime" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("target", "profile"), [("abacus", None), ("spiking-onnx", "loop")])
+def test_unknown_names(target: str, profile: str | None) -> None:
+    with pytest.raises(UsageError, match="known: "):
+        load_backend(target, profile)
+
+
+def test_made_up_rows_survive_a_dead_channel_of_the_normalisation(artefact: Artefact) -> None:
+    graph = artefact.graph
+    encode = graph.nodes[0]
+    gain = np.zeros(encode.channels, np.float32)
+    dead = graph.with_nodes((encode.with_(gain=gain, offset=gain), *graph.nodes[1:]))
+    assert np.isfinite(make_golden(Artefact(dead)).x).all()
