@@ -179,7 +179,7 @@ def _along(call: Call, view: View, axis: int, weight: FloatArray, bias: FloatArr
     if parts is None:
         call.refuse(
             f"multiplies along axis {axis} of {view.shape}, which does not hold the channels of an image",
-            "apply dense layers to flat features or the channels of an image, not to tokens as transformers do",
+            "apply dense layers to flat features or the channels of an image, not to tokens (transformers)",
             UNSUPPORTED_STRUCTURE,
         )
     channels, places = parts
