@@ -54,20 +54,25 @@ class RectifyLinear:
             return graph
         samples = context.calibration.samples(graph, places, per_channel=1, seed=context.seed)
         context.findings["raised"] = places
+        # What was measured here cannot be found out from the file again: the report needs it.
+        shifts: dict[str, list[float]] = {}
+        context.findings["shifts"] = shifts
         renamed: dict[str, str] = {}
         nodes: list[AnnNode] = []
         for node in graph:
             nodes.append(node.with_(inputs=tuple(renamed.get(name, name) for name in node.inputs)))
             if node.name in samples:
                 shift = np.maximum(-samples[node.name].minimum, 0) * np.float32(1 + self.headroom)
+                shift = shift.astype(np.float32)
                 raised = Relu(
                     name=f"{node.name}.raised",
                     inputs=(node.name,),
                     shape=node.shape,
                     origin=node.origin,
-                    shift=shift.astype(np.float32),
+                    shift=shift,
                 )
                 nodes.append(raised)
+                shifts[raised.name] = [float(value) for value in shift]
                 renamed[node.name] = raised.name
         return graph.with_nodes(nodes, renamed.get(graph.output, graph.output))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -19,6 +19,9 @@ from snnc.ir.graph import FloatArray
 FEED = "in:"
 """Name of the fed tensor, which no node of a network has."""
 
+FED = "fed:"
+"""Put before the name of a node whose values the caller gives."""
+
 CHUNK = 32
 """Rows per call. Fixed, so that results do not depend on the number of threads."""
 
@@ -30,12 +33,25 @@ class AnnSession:
     whatever the number of threads.
     """
 
-    def __init__(self, graph: ann.AnnGraph, names: Sequence[str], threads: int | None = None) -> None:
-        """Prepare to compute the nodes called ``names``."""
+    def __init__(
+        self,
+        graph: ann.AnnGraph,
+        names: Sequence[str],
+        threads: int | None = None,
+        fed: Sequence[str] = (),
+    ) -> None:
+        """Prepare to compute the nodes called ``names``.
+
+        Args:
+            graph: the network.
+            names: what to compute.
+            threads: how many calls run at once.
+            fed: nodes whose values the caller will give to :meth:`run_fed`; they are not computed.
+        """
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
-        model = to_onnx(graph, names).SerializeToString()
+        model = to_onnx(graph, names, fed).SerializeToString()
         self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self._names = tuple(names)
         self._threads = threads or os.cpu_count() or 1
@@ -67,15 +83,45 @@ class AnnSession:
         chunks = [values for _, values in self.stream(x)]
         return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in self._names}
 
+    def run_fed(self, values: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        """Return the values of one batch, computed from the given values of the fed nodes.
 
-def to_onnx(graph: ann.AnnGraph, names: Sequence[str]) -> onnx.ModelProto:
-    """Write the part of a network that computes ``names`` as an ONNX model with a free batch."""
-    needed = graph.ancestors(names)
+        Args:
+            values: (batch, *shape) of every fed node; those that nothing needs are left out.
+        """
+        wanted = {entry.name for entry in self._session.get_inputs()}
+        feeds = {
+            FED + name: np.ascontiguousarray(value, np.float32)
+            for name, value in values.items()
+            if FED + name in wanted
+        }
+        return dict(zip(self._names, self._session.run(None, feeds), strict=True))
+
+
+def to_onnx(graph: ann.AnnGraph, names: Sequence[str], fed: Sequence[str] = ()) -> onnx.ModelProto:
+    """Write the part of a network that computes ``names`` as an ONNX model with a free batch.
+
+    Args:
+        graph: the network.
+        names: the outputs of the model.
+        fed: nodes that become inputs of the model, in place of the network's own input.
+    """
+    needed = graph.ancestors(names, frozenset(fed))
     writer = _Writer()
+    feeds = []
     for node in graph:
-        if node.name in needed:
+        if node.name not in needed:
+            continue
+        if node.name in fed:
+            feed = FED + node.name
+            writer.node("Identity", [feed], node.name)
+        elif isinstance(node, ann.Input):
+            feed = FEED
             writer.add(node)
-    first = graph.nodes[0]
+        else:
+            writer.add(node)
+            continue
+        feeds.append(helper.make_tensor_value_info(feed, TensorProto.FLOAT, ["batch", *node.shape]))
     # Names of ONNX tensors may hold anything; identities keep the requested order and duplicates apart.
     outputs = []
     for name in names:
@@ -87,7 +133,7 @@ def to_onnx(graph: ann.AnnGraph, names: Sequence[str]) -> onnx.ModelProto:
         helper.make_graph(
             writer.nodes,
             "ann",
-            [helper.make_tensor_value_info(FEED, TensorProto.FLOAT, ["batch", *first.shape])],
+            feeds,
             outputs,
             writer.constants,
         ),

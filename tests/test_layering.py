@@ -30,7 +30,8 @@ LAYERS = (
     ("pipeline", "calibration", "reference", "artefact", "costs"),
     ("prefix", "correspondence"),
     ("refit",),
-    ("frontend", "passes", "backends", "evaluation", "report"),
+    ("frontend", "passes", "backends", "evaluation"),
+    ("report",),
     ("compiler",),
     ("cli",),
 )

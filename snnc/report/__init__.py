@@ -1,0 +1,7 @@
+"""The conversion-error report: where accuracy went, layer by layer and cause by cause.
+
+``origin`` brings the source network into the form that the conversion gave it, ``fed`` lets spikes drive it,
+``terms`` defines the five errors, ``measurement`` runs both networks over the data, ``statistics`` gathers
+what the report says of a layer, ``verdict`` draws the conclusion, ``energy`` counts the cost. ``document``
+writes all of it as JSON, ``charts`` and ``page`` as one HTML file.
+"""

@@ -1,0 +1,57 @@
+"""The rule by which an activation becomes a spike train: the nearest count, evenly spaced.
+
+An activation ``a`` is sent as ``N = clip(floor(a T / u + 1/2), 0, C)`` units, where ``u`` is the real value
+of one unit at rate one and ``C`` the capacity of the population that sends it. After step ``t = 0 .. T-1``
+
+    N(t) = floor(N (t + 1) / T + 1/2)
+
+of them have left: what an undisturbed neuron sends that starts half-way to its threshold. No step carries
+more than ``ceil(N / T) <= M`` units, and the settle steps carry none.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from snnc.ir.graph import FloatArray, IntArray, NumberArray
+from snnc.ir.snn import IntegrateFire
+
+
+def capacity(node: IntegrateFire, timesteps: int, steps: int) -> int | None:
+    """Return the largest count that a neuron can end with; ``None`` where nothing limits it.
+
+    Args:
+        node: the population.
+        timesteps: T.
+        steps: T + K.
+    """
+    if node.neuron.memory:
+        return node.neuron.capacity(timesteps)
+    return None if node.neuron.limit is None else node.neuron.limit * steps
+
+
+def spread(values: NumberArray, rank: int) -> NumberArray:
+    """Shape a (channels,) vector so that it broadcasts over a batch of rank ``rank``."""
+    return values.reshape(1, -1, *(1,) * (rank - 2))
+
+
+def counts(node: IntegrateFire, a: FloatArray, timesteps: int) -> IntArray:
+    """Return the counts nearest to activations, (batch, *shape) int32."""
+    unit = spread(node.unit.astype(np.float64), a.ndim)
+    wanted = np.floor(a * (timesteps / unit) + 0.5)
+    return np.clip(wanted, 0, node.neuron.capacity(timesteps)).astype(np.int32)
+
+
+def evenly_spaced(counted: IntArray, timesteps: int, settle_steps: int) -> IntArray:
+    """Return the trains of the given counts, (T + K, batch, *shape) int32."""
+    # 2N(t+1)+T over 2T is the floor with the half added, in whole numbers.
+    done = [(2 * counted * t + timesteps) // (2 * timesteps) for t in range(timesteps + 1)]
+    train = np.diff(np.stack(done), axis=0)
+    silence = np.zeros((settle_steps, *counted.shape), train.dtype)
+    return np.concatenate([train, silence]).astype(np.int32)
+
+
+def decoded(node: IntegrateFire, counted: IntArray, timesteps: int) -> FloatArray:
+    """Return the activations that counts stand for, ``u N / T``, (batch, *shape) float32."""
+    unit = spread(node.unit, counted.ndim)
+    return (counted * (unit / np.float32(timesteps))).astype(np.float32)

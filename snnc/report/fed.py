@@ -1,0 +1,186 @@
+"""The source network driven by spikes: what each of its layers would compute from the counts that arrive.
+
+All rectifiers are cut open. What the populations' spikes stand for is fed behind them, and what arrives in
+front of them is read: in one run, every layer of the source network answers to the very spikes that its
+spiking counterpart received. A fine population, which stands for the same rectifier as a coarse one, gets a
+rectifier of its own, read by the edges that its spikes take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from snnc.ann_session import AnnSession
+from snnc.correspondence import rectifier
+from snnc.errors import InternalError
+from snnc.ir.ann import AnnGraph, AnnNode, ChannelAffine, Convolution, Input, Linear, Relu, Softmax
+from snnc.ir.graph import FloatArray, IntArray
+from snnc.ir.snn import Encode, IntegrateFire, Readout, SnnGraph, Weighted
+from snnc.report.coding import decoded, spread
+
+
+def logits_name(graph: AnnGraph) -> str:
+    """Return the name of the class scores before a final softmax."""
+    last = graph[graph.output]
+    return last.inputs[0] if isinstance(last, Softmax) else last.name
+
+
+def fed_graph(source: AnnGraph, graph: SnnGraph) -> AnnGraph:
+    """Return the source network with one rectifier, of the same name, for every population.
+
+    Args:
+        source: the network that was lowered.
+        graph: the spiking network.
+    """
+    work = _Twins(source.without_thresholds())
+    for population in graph.of_type(IntegrateFire):
+        if population.name not in source:
+            work.split(graph, population.name, rectifier(source, population.name).name)
+    found = work.graph
+    found.verify()
+    return found
+
+
+class _Twins:
+    """A graph to which second rectifiers are added."""
+
+    def __init__(self, graph: AnnGraph) -> None:
+        self.graph = graph
+
+    def split(self, graph: SnnGraph, twin: str, base: str) -> None:
+        """Add the rectifier ``twin`` beside ``base``, and let the readers of its spikes read it."""
+        self._put({}, {base: [self.graph[base].with_(name=twin)]})
+        for synapse in graph.of_type(Weighted):
+            if twin not in _populations_before(graph, synapse.name):
+                continue
+            if synapse.name in self.graph:
+                self._redirect(synapse.name, base, twin)
+                continue
+            # An identity branch: no weights of the source network stand between it and its reader.
+            for sink in _sinks(graph, synapse.name):
+                if isinstance(graph[sink], IntegrateFire):
+                    readers = [
+                        name for name in (sink, rectifier(self.graph, sink).name) if name in self.graph
+                    ]
+                    for name in dict.fromkeys(readers):
+                        self._redirect(name, base, twin)
+                else:
+                    self._redirect(self.graph.output, base, twin)
+
+    def _redirect(self, reader: str, base: str, twin: str) -> None:
+        """Let ``reader`` read ``twin`` wherever it read ``base`` without weights in between."""
+        copies: dict[str, list[AnnNode]] = {}
+        node = self.graph[reader]
+        inputs = tuple(self._moved(name, base, twin, copies) for name in node.inputs)
+        self._put({reader: node.with_(inputs=inputs)}, copies)
+
+    def _moved(self, name: str, base: str, twin: str, copies: dict[str, list[AnnNode]]) -> str:
+        if name == base:
+            return twin
+        node = self.graph[name]
+        if isinstance(node, Convolution | Linear | Relu | Input):
+            return name
+        inputs = tuple(self._moved(source, base, twin, copies) for source in node.inputs)
+        if inputs == node.inputs:
+            return name
+        copy = node.with_(name=f"{name}|{twin}", inputs=inputs)
+        if copy.name not in self.graph and not any(copy.name == c.name for c in copies.get(name, ())):
+            copies.setdefault(name, []).append(copy)
+        return copy.name
+
+    def _put(self, changed: Mapping[str, AnnNode], after: Mapping[str, list[AnnNode]]) -> None:
+        nodes: list[AnnNode] = []
+        for node in self.graph:
+            nodes.append(changed.get(node.name, node))
+            nodes.extend(after.get(node.name, ()))
+        self.graph = self.graph.with_nodes(nodes)
+
+
+def _populations_before(graph: SnnGraph, name: str) -> frozenset[str]:
+    """Return the populations, or the encoder, whose spikes a node reads."""
+    sources = [node.name for node in graph if isinstance(node, IntegrateFire | Encode)]
+    return graph.ancestors(graph[name].inputs, frozenset(sources)) & frozenset(sources)
+
+
+def sources_of(graph: SnnGraph, name: str) -> tuple[str, ...]:
+    """Return the populations whose spikes drive a population or the read-out, in order."""
+    found = _populations_before(graph, name)
+    return tuple(node.name for node in graph.of_type(IntegrateFire) if node.name in found)
+
+
+def _sinks(graph: SnnGraph, name: str) -> tuple[str, ...]:
+    """Return the populations, or the read-out, that a current reaches."""
+    found: list[str] = []
+    for node in graph.consumers[name]:
+        if isinstance(node, IntegrateFire | Readout):
+            found.append(node.name)
+        else:
+            found.extend(_sinks(graph, node.name))
+    return tuple(dict.fromkeys(found))
+
+
+class FedSource:
+    """The source network, cut open at its rectifiers."""
+
+    def __init__(self, source: AnnGraph, graph: SnnGraph, threads: int | None = None) -> None:
+        """Prepare to run.
+
+        Args:
+            source: the network that was lowered.
+            graph: the spiking network.
+            threads: for onnxruntime.
+        """
+        self._encoder = graph.of_type(Encode)[0]
+        self._populations = graph.of_type(IntegrateFire)
+        cut = fed_graph(source, graph)
+        self._graph = cut
+        self.logits = logits_name(cut)
+        self._before = {node.name: cut[node.name].inputs[0] for node in self._populations}
+        fed = [self._entrance(cut), *self._before]
+        names = list(dict.fromkeys([*self._before.values(), self.logits]))
+        computed = cut.ancestors(names, frozenset(fed)) - frozenset(fed)
+        stray = [node.name for node in cut.of_type(Relu) if node.name in computed]
+        if stray:
+            raise InternalError(f"no population stands for the rectifier {stray[0]!r}, which others read")
+        self._input = fed[0]
+        self._session = AnnSession(cut, names, threads, fed)
+
+    def _entrance(self, graph: AnnGraph) -> str:
+        """Return the node whose values the encoder quantises: the input, or the normalisation behind it."""
+        if self._encoder.gain is None:
+            return graph.nodes[0].name
+        (reader,) = graph.consumers[graph.nodes[0].name]
+        if not isinstance(reader, ChannelAffine):
+            raise InternalError("the encoder normalises, but the source network does not")
+        return reader.name
+
+    def rectifier(self, population: str) -> Relu:
+        """Return the rectifier that a population stands for."""
+        node = self._graph[population]
+        if not isinstance(node, Relu):
+            raise InternalError(f"{population!r} stands for no rectifier")
+        return node
+
+    def run(self, q: IntArray, counts: Mapping[str, IntArray], timesteps: int) -> dict[str, FloatArray]:
+        """Return what arrives in front of each rectifier when these spikes are sent.
+
+        Args:
+            q: (batch, *input shape), the quantised input.
+            counts: (batch, *shape) of every population.
+            timesteps: T.
+
+        Returns:
+            The pre-activations, (batch, *shape) float32, by the population's name, and the class scores by
+            ``logits``.
+        """
+        values = {self._input: (q * np.float32(self._encoder.scale)).astype(np.float32)}
+        for node in self._populations:
+            value = decoded(node, counts[node.name], timesteps)
+            shift = self.rectifier(node.name).shift
+            values[node.name] = value if shift is None else value - spread(shift, value.ndim)
+        found = self._session.run_fed(values)
+        result = {name: found[before] for name, before in self._before.items()}
+        result[self.logits] = found[self.logits]
+        return result

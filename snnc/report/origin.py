@@ -1,0 +1,77 @@
+"""The source network in the form that a conversion gave it before it was lowered.
+
+Every population bears the name of a rectifier of that form. It follows from the file and the recorded
+passes; only the shifts of raised linear values were measured, and those the artefact remembers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from snnc.artefact import Artefact
+from snnc.calibration import Calibration
+from snnc.errors import InputError
+from snnc.frontend import read_onnx
+from snnc.ir.ann import AnnGraph, Relu
+from snnc.ir.graph import Graph
+from snnc.ir.snn import Encode
+from snnc.passes import PASSES
+from snnc.pipeline import Context, parse_pipeline, run_pipeline
+from snnc.target import Simulator
+
+LOWER = "lower"
+CLIP = "clip-activations"
+RAISE = "rectify-linear"
+
+
+def prepared_source(artefact: Artefact, path: Path, simulator: Simulator) -> AnnGraph:
+    """Return the source network as it was lowered, without clips.
+
+    Args:
+        artefact: what was made from it.
+        path: its ONNX file.
+        simulator: what passes may measure with.
+
+    Raises:
+        InputError: the artefact does not say how it was made.
+    """
+    source = read_onnx(path).graph
+    passes = parse_pipeline(artefact.metadata.pipeline, PASSES) if artefact.metadata.pipeline else ()
+    names = [item.name for item in passes]
+    if LOWER not in names:
+        raise InputError(
+            f"the artefact does not record the passes that made it from {path.name}: convert it again"
+        )
+    chosen = [item for item in passes[: names.index(LOWER)] if item.name != CLIP]
+    shape = artefact.graph.of_type(Encode)[0].shape
+    context = Context(Calibration(np.zeros((1, *shape), np.float32)), artefact.graph.timesteps, simulator)
+    graph: Graph[Any] = source
+    if chosen:
+        graph, _ = run_pipeline(chosen, source, context)
+    if not isinstance(graph, AnnGraph):
+        raise InputError(f"the recorded passes of {path.name} end in no source network: convert it again")
+    return _with_shifts(graph, artefact)
+
+
+def _with_shifts(graph: AnnGraph, artefact: Artefact) -> AnnGraph:
+    """Put the recorded shifts in the place of those of a run without calibration rows."""
+    raised = {node.name for node in graph.of_type(Relu) if node.shift is not None}
+    if not raised:
+        return graph
+    records = [r for r in artefact.metadata.records if str(r.get("pass", "")).startswith(RAISE)]
+    shifts = {name: values for record in records for name, values in record.get("shifts", {}).items()}
+    missing = sorted(raised - set(shifts))
+    if missing:
+        raise InputError(
+            f"the artefact does not remember by how much {missing[0]} was raised: convert it again with "
+            "this version of snnc"
+        )
+
+    def shifted(node: Relu) -> Relu:
+        found = shifts.get(node.name)
+        return node if found is None else node.with_(shift=np.array(found, np.float32))
+
+    return graph.map(Relu, shifted)

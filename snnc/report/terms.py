@@ -1,0 +1,144 @@
+r"""The five errors of a layer, neuron by neuron: they add up to what separates the two networks.
+
+For one neuron of a population, with
+
+* ``a``: its activation in the source network,
+* ``z``: the pre-activation that the *source's* weights and bias give on the spikes that arrived, decoded as
+  ``u N / T`` (see :mod:`snnc.report.fed`),
+* ``zhat``: the mean input that the *spiking* layer received, ``zhat = (u / Theta) (sum_t I_t + T B) / T``,
+* ``phi = u N / T``: what its own spikes stand for,
+* ``theta = u C / T``: the largest value that they can stand for, ``C`` the capacity,
+* ``r(x) = min(max(x, 0), ceiling)``: the rectifier of the source network,
+* ``Q(zhat) = (u / T) clip(floor((v(0) + sum_t I_t + T B) / Theta), 0, C)``: what it would send if all its
+  input had arrived before its first spike,
+
+the errors are::
+
+    propagated   = r(z) - a                           wrong spikes of earlier layers
+    parameters   = r(zhat) - r(z)                     int8 weights, rounded or lost bias, compensation
+    clipping     = clip(zhat, 0, theta) - r(zhat)     above the threshold
+    quantisation = Q(zhat) - clip(zhat, 0, theta)     T steps hold only T M levels; the start v(0)
+    unevenness   = phi - Q(zhat)                      fired too early or too late
+
+They telescope: their sum is ``phi - a``. No current has to be recorded for ``zhat``, since a neuron keeps
+what it does not send: ``sum_t I_t + T B = v(T) - v(0) + Theta N`` under every schedule and for every neuron.
+
+"Parameters" is the difference that the *parameters* make on equal spikes. The integers stand for real
+values by the scale of their channel, ``u / Theta``: a weight ``w`` for ``w u / Theta``, divided by the unit
+of the spikes that it reads. Whatever makes these differ from the source's weights is this term: rounding to
+int8, a rounded bias, but also weights and biases that were moved on purpose to compensate other terms, which
+then have the opposite sign.
+
+The read-out has no neuron: its errors are ``propagated = y(z) - y``, ``parameters = yhat - y(z)``.
+
+Source: the decomposition into clipping, quantisation and unevenness follows Bu et al., "Optimal ANN-SNN
+Conversion for High-accuracy and Ultra-low-latency Spiking Neural Networks", ICLR 2022.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from snnc.correspondence import activation
+from snnc.ir.ann import Relu
+from snnc.ir.graph import FloatArray, IntArray, NumberArray
+from snnc.ir.snn import IntegrateFire
+from snnc.report.coding import capacity, spread
+
+TERMS = ("propagated", "parameters", "clipping", "quantisation", "unevenness")
+"""The five errors, in the order in which they arise."""
+
+OWN = TERMS[1:]
+"""Those that a layer makes itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decomposition:
+    """The errors of one layer on one batch.
+
+    Attributes:
+        a: (batch, *shape) float64, the source network's activations.
+        phi: (batch, *shape) float64, what the spikes stand for.
+        errors: of each term, (batch, *shape) float64, in the order of :data:`TERMS`.
+        z: (batch, *shape) float64, what the source's parameters make of the spikes.
+        zhat: (batch, *shape) float64, what the spiking layer made of them.
+        lead: (batch, *shape) int64, spikes sent beyond those of ``Q``; empty for the read-out.
+    """
+
+    a: FloatArray
+    phi: FloatArray
+    errors: tuple[FloatArray, ...]
+    z: FloatArray
+    zhat: FloatArray
+    lead: IntArray
+
+
+def received(node: IntegrateFire, count: IntArray, v: NumberArray) -> NumberArray:
+    """Return all that neurons received, ``sum_t I_t + T B``, (batch, *shape) int64 or float64.
+
+    Args:
+        node: the population.
+        count: (batch, *shape), the units that it sent.
+        v: (batch, *shape), the potentials that it ended with.
+    """
+    wide: Any = np.int64 if node.integer else np.float64
+    theta = spread(node.threshold.astype(wide), v.ndim)
+    total: NumberArray = v.astype(wide) - spread(node.v_init.astype(wide), v.ndim) + theta * count
+    return total
+
+
+def decompose(
+    node: IntegrateFire,
+    relu: Relu,
+    z_source: FloatArray,
+    z_fed: FloatArray,
+    count: IntArray,
+    v: NumberArray,
+    timesteps: int,
+    steps: int,
+) -> Decomposition:
+    """Split the error of a population.
+
+    Args:
+        node: the population.
+        relu: the rectifier that it stands for.
+        z_source: (batch, *shape), the pre-activation in the source network.
+        z_fed: (batch, *shape), what the source's parameters make of the spikes that arrived.
+        count: (batch, *shape), the units that were sent.
+        v: (batch, *shape), the final potentials.
+        timesteps: T.
+        steps: T + K.
+    """
+    rank = v.ndim
+    total = received(node, count, v)
+    wide: Any = total.dtype
+    theta = spread(node.threshold.astype(wide), rank)
+    unit = spread(node.unit.astype(np.float64), rank)
+    most = capacity(node, timesteps, steps)
+    held = np.floor_divide(spread(node.v_init.astype(wide), rank) + total, theta)
+    whole = np.clip(held, 0, most).astype(np.int64)
+    zhat: FloatArray = total * (unit / (timesteps * theta))
+    largest = np.inf if most is None else unit * (most / timesteps)
+    shift = 0.0 if relu.shift is None else spread(relu.shift.astype(np.float64), rank)
+    ceiling = np.inf if relu.ceiling is None else spread(relu.ceiling.astype(np.float64), rank)
+    a = activation(relu, z_source).astype(np.float64)
+    z = z_fed + shift
+    rectified = np.clip(zhat, 0, ceiling)
+    clipped = np.clip(zhat, 0, largest)
+    reached = np.clip(z, 0, ceiling)
+    quantised = whole * (unit / timesteps)
+    phi = count * (unit / timesteps)
+    errors = (reached - a, rectified - reached, clipped - rectified, quantised - clipped, phi - quantised)
+    return Decomposition(a, phi, errors, z, zhat, count - whole)
+
+
+def decompose_readout(y_source: FloatArray, y_fed: FloatArray, y: FloatArray) -> Decomposition:
+    """Split the error of the class scores, each (batch, classes)."""
+    a, z, phi = (values.astype(np.float64) for values in (y_source, y_fed, y))
+    none = np.zeros_like(a)
+    return Decomposition(
+        a, phi, (z - a, phi - z, none, none, none), z, phi, np.empty((0, *a.shape[1:]), np.int64)
+    )
