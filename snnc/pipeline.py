@@ -127,7 +127,7 @@ def run_pipeline(
     """
     graph.verify()
     records = []
-    for item in passes:
+    for item in context.progress.track(passes, len(passes), "converting"):
         expected = typing.get_type_hints(type(item).run)["graph"]
         if not isinstance(graph, expected):
             stage = "before" if isinstance(graph, SnnGraph) else "after"

@@ -37,9 +37,25 @@ def test_long_work_draws_how_far_it_is(screen: io.StringIO, monkeypatch: pytest.
     drawn = screen.getvalue()
     for part in ("outer", "inner 1", "3/4", "2/3", "0:00:0"):
         assert part in drawn
+    assert all("0:00:" not in line for line in drawn.splitlines() if "outer" in line)
     length = len(drawn)
     time.sleep(0.2)
     assert len(screen.getvalue()) == length  # nothing is drawn any more
+
+
+def test_messages_stand_beside_the_innermost_bar(
+    screen: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bars, "PATIENCE", 0.01)
+    said: list[str] = []
+    shown = Bars(said.append)
+    shown.message("before")
+    for _ in shown.track(range(2), 2, "passes"):
+        for name in shown.track(["conv1", "conv2"], 2, "layers"):
+            shown.message(f"at {name}")
+            time.sleep(0.2)
+    assert said == ["before", *(["at conv1", "at conv2"] * 2)]
+    assert any("layers" in line and "at conv2" in line for line in screen.getvalue().splitlines())
 
 
 def test_an_error_ends_the_bar(screen: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:

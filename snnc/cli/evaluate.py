@@ -212,12 +212,8 @@ def _show(terminal: Terminal, found: Evaluation) -> None:
         ("spikes per neuron per step", f"{costs.spikes_per_neuron_per_step:.4f}", ""),
         ("neurons that send in a step", f"{costs.events_per_neuron_per_step:.2%}", ""),
         ("synaptic operations per image", _count(costs.synops), ""),
-        ("... accumulates (ACs)", _count(costs.acs), ""),
-        (
-            "... multiply-accumulates (MACs), first layer included",
-            _count(costs.macs),
-            _count(ann.macs) if ann else "",
-        ),
+        ("accumulates per image", _count(costs.acs), ""),
+        ("MACs per image, with layer 1", _count(costs.macs), _count(ann.macs) if ann else ""),
     ]
     if ann is None:
         terminal.table(("", "SNN"), [row[:2] for row in rows if row[1]])
