@@ -35,7 +35,6 @@ from snnc.preprocessing import Preprocessing
 from snnc.progress import Progress, Silent
 from snnc.target import Simulator, Trace
 
-
 INTEGER_PASSES = ("compensate", "quantise-weights")
 """The passes that make integers: left out in float32. Compensation corrects what integers really do."""
 

@@ -64,10 +64,11 @@ class Preprocessing:
         for label, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, images.shape[-1]):
                 raise InputError(
-                    f"{label} has {len(values)} values, but the rows of shape {x.shape} have {images.shape[-1]} "
+                    f"{label} has {len(values)} values, but rows of shape {x.shape} have {images.shape[-1]} "
                     "channels; raw images are (n, height, width[, channels])"
                 )
-        images = (images - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
+        mean, std = (np.array(values).astype(np.float32) for values in (self.mean, self.std))
+        images = (images - mean) / std
         if self.transpose_hw:
             images = images.swapaxes(1, 2)
         return images if self.layout == "NHWC" else images.transpose(0, 3, 1, 2)

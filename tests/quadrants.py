@@ -18,12 +18,12 @@ CLASSES = 6
 
 def network() -> onnx.ModelProto:
     """Return convolution, ReLU, mean over each quadrant, classifier; a free batch of (1, 8, 8)."""
-    blur = np.ones((2, 1, 3, 3), np.float32) / 9
+    blur = np.full((2, 1, 3, 3), 1 / 9, np.float32)
     blur[1, 0] = np.eye(3) / 3
     classifier = np.full((CLASSES, 8), -2, np.float32)
     for quadrant in range(4):
         classifier[quadrant, [quadrant, 4 + quadrant]] = 6
-    constants = {
+    constants: dict[str, NDArray[np.float32]] = {
         "blur": blur,
         "blur.bias": np.array([0.05, -0.05], np.float32),
         "fc": classifier,

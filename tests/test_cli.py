@@ -10,23 +10,26 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import IO
 
 import click
 import pytest
 
 from snnc import errors
 from snnc.cli import VERBS, cli, explain, main
+from snnc.cli.terminal import Terminal
 from snnc.diagnostics import FEW_ROWS, UNSUPPORTED_OPERATOR, Diagnostic
 
 HEAVY = ("numpy", "onnx", "onnxruntime", "numba", "rich", "onnxscript", "matplotlib")
 
 
-def snnc(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+PROGRAM = [sys.executable, "-c", "import sys; from snnc.cli import main; sys.exit(main())"]
+
+
+def snnc_into(stdout: int | IO[str], *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""
-    command = [sys.executable, "-c", "import sys; from snnc.cli import main; sys.exit(main())", *arguments]
-    return subprocess.run(  # type: ignore[call-overload,no-any-return]
-        command, text=True, timeout=120, check=False, **{"capture_output": True, **options}
-    )
+    command = [*PROGRAM, *arguments]
+    return subprocess.run(command, text=True, timeout=120, check=False, stdout=stdout, stderr=subprocess.PIPE)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([verb, "--help"] for verb in VERBS)])
@@ -189,7 +192,7 @@ def warning(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `snnc explain` warn, note and tell a detail."""
 
     @click.pass_obj
-    def say(terminal, code):  # type: ignore[no-untyped-def]
+    def say(terminal: Terminal, code: str | None) -> None:
         terminal.warn(Diagnostic(FEW_ROWS, "only 3 rows", help="give more"))
         terminal.note("a note")
         terminal.detail("a detail")
@@ -235,7 +238,7 @@ def test_a_closed_pipe_is_quiet() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        done = snnc("ops", "--json", capture_output=False, stdout=writer, stderr=subprocess.PIPE)
+        done = snnc_into(writer, "ops", "--json")
     finally:
         os.close(writer)
     assert done.stderr == ""
@@ -244,7 +247,7 @@ def test_a_closed_pipe_is_quiet() -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 def test_a_full_disk_behind_stdout() -> None:
     with Path("/dev/full").open("w", encoding="utf-8") as full:
-        done = snnc("zoo", capture_output=False, stdout=full, stderr=subprocess.PIPE)
+        done = snnc_into(full, "zoo")
     assert done.returncode == 5
     assert done.stderr.startswith("error: the disk is full")
     assert done.stderr.count("\n") == 1
@@ -254,9 +257,8 @@ def test_a_full_disk_behind_stdout() -> None:
 def test_an_interrupt_leaves_one_line_and_no_file(tmp_path: Path) -> None:
     output = tmp_path / "network.snn.onnx"
     arguments = ["convert", "zoo:fashion-resnet", "-T", "8", "-o", str(output), "-v", "--threads", "1"]
-    code = "import sys; from snnc.cli import main; sys.exit(main())"
     with subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*PROGRAM, *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
         assert "fold-batchnorm" in process.stderr.readline()  # the passes are at work

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from snnc import costs
 from snnc.ir import ann, snn
 from snnc.ir.geometry import Window
-from snnc.ir.graph import IntArray
+from snnc.ir.graph import IntArray, NumberArray
 from snnc.reference import ReferenceSimulator, propagate
 from snnc.target import Record
 from tests.spiking_graphs import graphs, random_graph, random_inputs
@@ -22,13 +22,15 @@ def reached(graph: snn.SnnGraph, name: str) -> IntArray:
     """Return the fan-out of every neuron of a node, (*shape), by sending one event from each in turn."""
     shape = graph[name].shape
     size = prod(shape)
-    values = {name: np.eye(size, dtype=np.int64).reshape(1, size, *shape)}
+    values: dict[str, NumberArray] = {name: np.eye(size, dtype=np.int64).reshape(1, size, *shape)}
     found = np.zeros(size, np.int64)
     for node in graph:
         if not set(node.inputs) & set(values) or isinstance(node, snn.IntegrateFire | snn.Readout):
             continue
-        silent = [np.zeros((1, size, *graph[other].shape), np.int64) for other in node.inputs]
-        read = [values.get(other, zeros) for other, zeros in zip(node.inputs, silent, strict=True)]
+        read: list[NumberArray] = [
+            values[other] if other in values else np.zeros((1, size, *graph[other].shape), np.int64)
+            for other in node.inputs
+        ]
         match node:
             case snn.Weighted():
                 synapses = node.with_(weight=np.ones(node.weight.shape, np.int64))
@@ -63,12 +65,12 @@ def test_operations_equal_a_walk_over_every_event(seed: int, timesteps: int) -> 
     for node in populations:
         train = np.abs(trace.trains[node.name]).astype(int)
         reach = reached(graph, node.name)
-        units += train.sum()
-        events += np.count_nonzero(train)
+        units += int(train.sum())
+        events += int(np.count_nonzero(train))
         if node.neuron.levels == 1 and node.neuron.spikes_per_step is not None:
-            acs += (train * reach).sum()
+            acs += int((train * reach).sum())
         else:
-            macs += ((train > 0) * reach).sum()
+            macs += int(((train > 0) * reach).sum())
     (encode,) = graph.of_type(snn.Encode)
     places = sum(prod(node.shape) for node in populations) * 3 * (timesteps + graph.settle_steps)
     assert found.acs == acs / 3

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import pytest
@@ -14,13 +16,15 @@ from snnc import costs
 from snnc.errors import InputError, InternalError
 from snnc.evaluation import Paired, Share, Source, evaluate, evaluate_ann, outputs_of
 from snnc.ir.graph import IntArray, NumberArray
-from snnc.ir.snn import IntegrateFire, Readout, Schedule, SnnGraph
+from snnc.ir.snn import IntegrateFire, Linear, Readout, Schedule, SnnGraph
 from snnc.preprocessing import Preprocessing
 from snnc.reference import ReferenceSimulator
 from snnc.source_session import SourceSession
 from snnc.target import Record, Trace
 from tests import quadrants
 from tests.spiking_graphs import CLASSES, random_graph, random_inputs
+
+T = TypeVar("T")
 
 
 class Counting:
@@ -29,7 +33,7 @@ class Counting:
     def __init__(self) -> None:
         self.totals: list[int] = []
 
-    def track(self, items, total, description):  # type: ignore[no-untyped-def]
+    def track(self, items: Iterable[T], total: int, description: str) -> Iterator[T]:
         self.totals.append(total)
         return iter(items)
 
@@ -100,8 +104,7 @@ def test_scores_equal_a_plain_count() -> None:
 def test_the_lowest_index_wins_a_tie() -> None:
     graph = random_graph(2)
     (readout,) = graph.of_type(Readout)
-    linear = graph[readout.inputs[0]]
-    silent = graph.map(type(linear), lambda n: n.with_(weight=0 * n.weight) if n is linear else n)
+    silent = graph.map(Linear, lambda n: n.with_(weight=0 * n.weight) if n.name == readout.inputs[0] else n)
     silent = silent.map(Readout, lambda n: n.with_(bias=0 * n.bias))
     q = random_inputs(graph, 4, 0)
     found = evaluate(silent, same, q, np.array([0, 4, 5, 6]), simulator=ReferenceSimulator())
@@ -165,10 +168,18 @@ def test_no_rows() -> None:
 class Wrong(ReferenceSimulator):
     """A simulator with a bug."""
 
-    name = "wrong"
+    name: ClassVar[str] = "wrong"
 
-    def run(self, *arguments, **named) -> Trace:  # type: ignore[no-untyped-def]
-        trace = super().run(*arguments, **named)
+    def run(
+        self,
+        graph: SnnGraph,
+        inputs: NumberArray,
+        timesteps: int,
+        record: Record = Record(),
+        /,
+        given: Mapping[str, NumberArray] | None = None,
+    ) -> Trace:
+        trace = super().run(graph, inputs, timesteps, record, given=given)
         trace.outputs = trace.logits + 1
         return trace
 
@@ -185,9 +196,9 @@ def test_answers_per_step_end_in_the_answer(schedule: Schedule) -> None:
     settle = 2 if schedule is Schedule.SYNCHRONOUS else 0
     graph = random_graph(7, schedule=schedule, settle_steps=settle)
     q = random_inputs(graph, 6, 1)
-    runs = {"simulator": ReferenceSimulator(), "timesteps": 4}
-    last = outputs_of(graph, same, q, **runs)  # type: ignore[arg-type]
-    steps = outputs_of(graph, same, q, per_step=True, **runs)  # type: ignore[arg-type]
+    simulator = ReferenceSimulator()
+    last = outputs_of(graph, same, q, simulator=simulator, timesteps=4)
+    steps = outputs_of(graph, same, q, simulator=simulator, timesteps=4, per_step=True)
     assert steps.shape == (4 + settle, 6, CLASSES)
     assert steps.dtype == last.dtype
     np.testing.assert_array_equal(steps[-1], last)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def holds_artefact(path: Path) -> bool:
-    """Say whether a file is an artefact rather than an ordinary network; of a damaged one its name decides."""
+    """Say whether a file is an artefact, not an ordinary network; where it is damaged, its name decides."""
     import onnx
     from google.protobuf.message import DecodeError
 
