@@ -24,8 +24,9 @@ class Drive:
     Attributes:
         gain: slope of the regression of ``zhat`` on ``z`` through each channel's mean; 1 where both agree.
         correlation: between the two, within channels.
-        offset_share: how much of the square of the term *parameters* is a constant of each channel.
-        silenced_share: how much of it lies in channels that never fire though the source's do.
+        offset_share: how much of the square of ``zhat - z`` is a constant of each channel.
+        silenced_share: how much of the square of the term *parameters* lies in channels that never fire
+            though the source's do.
     """
 
     gain: float
@@ -154,12 +155,14 @@ def _drive(sums: LayerSums) -> Drive:
     covariance = float((found.z_product - found.z_sums * found.zhat_sums / n).sum())
     spread = float((found.z_squares - found.z_sums**2 / n).sum())
     spread_hat = float((found.zhat_squares - found.zhat_sums**2 / n).sum())
+    apart = float((found.z_squares - 2 * found.z_product + found.zhat_squares).sum())
+    constant = float(((found.zhat_sums - found.z_sums) ** 2 / n).sum())
     squares = found.squares[TERMS.index("parameters")]
     whole = float(squares.sum())
     return Drive(
         gain=covariance / spread if spread > 0 else 1.0,
         correlation=covariance / sqrt(spread * spread_hat) if spread > 0 and spread_hat > 0 else 1.0,
-        offset_share=found.offset_share("parameters"),
+        offset_share=constant / apart if apart > 0 else 0.0,
         silenced_share=float(squares[_silenced(sums)].sum()) / whole if whole > 0 else 0.0,
     )
 

@@ -213,13 +213,15 @@ class _Work:
         outputs: FloatArray,
     ) -> None:
         fed = self.fed.run(q, counted, self.timesteps)
-        for node in self.populations:
+        for index, node in enumerate(self.populations):
             n, v = counted[node.name], potentials[node.name]
             relu = self.fed.rectifier(node.name)
             z = values[self.before[node.name]]
             found = decompose(node, relu, z, fed[node.name], n, v, self.timesteps, self.steps)
             self.sums[node.name].cumulative.add(found)
             self.sums[node.name].add_neurons(found, n, v)
+            if not self.order[index].drivers:
+                self.probe.add_first(node.name, q, found.zhat, counted, self.timesteps)
             self.nonzero[node.name] += int(np.count_nonzero(found.a))
         z_fed = fed[self.fed.logits].reshape(outputs.shape)
         logits = values[self.logits].reshape(outputs.shape)

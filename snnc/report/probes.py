@@ -1,4 +1,4 @@
-"""Two questions about the input that no layer's error answers: its range, and the order of its colours."""
+"""Questions about the input that no layer's error answers: its range, its normalisation, its colours."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from snnc.ann_session import AnnSession
 from snnc.ir.ann import AnnGraph
 from snnc.ir.graph import FloatArray, IntArray
 from snnc.ir.snn import Encode, SnnGraph
+from snnc.report.coding import spread
 from snnc.report.fed import FedSource
 
 COLOURS = 3
+BEYOND = 1.02
+"""A value counts as beyond the range from here on: what only rounds down to it does not."""
+
 PROBED_ROWS = 256
 """Rows on which the other order of the colours is tried."""
 
@@ -22,12 +26,16 @@ class InputUse:
     """How rows fill the range of the quantised input.
 
     Attributes:
-        limited: share of values at the largest magnitude that the code holds.
+        limited: share of values beyond the largest magnitude that the code holds.
         largest: the largest magnitude seen, relative to that.
+        confidence: mean of the source network's largest class probability.
+        classes: number of class scores.
     """
 
     limited: float
     largest: float
+    confidence: float
+    classes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +46,16 @@ class ChannelOrder:
         score: accuracy, or mean confidence where there are no labels, as they are.
         reversed_score: the same with the colours reversed.
         rows: how many were tried.
+        first_layer: squared difference between what the first spiking layer received and what the source's
+            weights make of the rows, relative to the latter's square.
+        reversed_first_layer: the same if those weights get the rows with their colours reversed.
     """
 
     score: float
     reversed_score: float
     rows: int
+    first_layer: float
+    reversed_first_layer: float
 
 
 class Probe:
@@ -62,16 +75,50 @@ class Probe:
         self._session = None
         if self._encoder.channels == COLOURS and len(self._encoder.shape) == COLOURS:
             self._session = AnnSession(source, [logits], 1)
-        self._at_limit = self._values = self._rows = 0
-        self._largest = 0
+        self._fed = fed
+        self._beyond = self._values = self._rows = self._all_rows = self._classes = 0
+        self._largest = self._confidence = 0.0
         self._score = self._reversed = 0.0
+        self._first = np.zeros(3)
+
+    def add_first(
+        self, name: str, q: IntArray, zhat: FloatArray, counted: dict[str, IntArray], timesteps: int
+    ) -> None:
+        """Add what a layer that reads the input received.
+
+        Args:
+            name: of the population.
+            q: (batch, *input shape), the code of the rows.
+            zhat: (batch, *shape), its mean input; see :mod:`snnc.report.terms`.
+            counted: spikes of every population.
+            timesteps: T.
+        """
+        if self._session is None or self._rows >= PROBED_ROWS:
+            return
+        shift = self._fed.rectifier(name).shift
+        raised = 0.0 if shift is None else spread(shift, zhat.ndim)
+        straight, turned = (
+            self._fed.run(code, counted, timesteps)[name] + raised
+            for code in (q, np.ascontiguousarray(q[:, ::-1]))
+        )
+        self._first += (
+            np.square(zhat - straight).sum(),
+            np.square(zhat - turned).sum(),
+            np.square(straight).sum(dtype=np.float64),
+        )
 
     def add(self, rows: FloatArray, q: IntArray, labels: IntArray | None, logits: FloatArray) -> None:
         """Add a chunk: the rows, (batch, *input shape), their code, labels and class scores."""
-        magnitude = np.abs(q)
-        self._at_limit += int(np.count_nonzero(magnitude == self._encoder.limit))
+        values = rows
+        if self._encoder.gain is not None and self._encoder.offset is not None:
+            values = rows * spread(self._encoder.gain, rows.ndim) + spread(self._encoder.offset, rows.ndim)
+        magnitude = np.abs(values) / (self._encoder.scale * self._encoder.limit)
+        self._beyond += int(np.count_nonzero(magnitude > BEYOND))
         self._values += q.size
-        self._largest = max(self._largest, int(magnitude.max()))
+        self._largest = max(self._largest, float(magnitude.max()))
+        self._confidence += _score(logits, None)
+        self._all_rows += len(rows)
+        self._classes = logits.shape[1]
         if self._session is None or self._rows >= PROBED_ROWS:
             return
         other = self._session.run(np.ascontiguousarray(rows[:, ::-1]))[self._logits].reshape(logits.shape)
@@ -81,13 +128,22 @@ class Probe:
 
     def input_use(self) -> InputUse:
         """Return how the range is filled."""
-        return InputUse(self._at_limit / self._values, self._largest / self._encoder.limit)
+        confidence = self._confidence / self._all_rows
+        return InputUse(self._beyond / self._values, self._largest, confidence, self._classes)
 
     def channel_order(self) -> ChannelOrder | None:
         """Return both scores, or ``None`` where the input has not three colours."""
         if not self._rows:
             return None
-        return ChannelOrder(self._score / self._rows, self._reversed / self._rows, self._rows)
+        straight, turned, power = self._first
+        scale = power if power > 0 else 1.0
+        return ChannelOrder(
+            self._score / self._rows,
+            self._reversed / self._rows,
+            self._rows,
+            float(straight / scale),
+            float(turned / scale),
+        )
 
 
 def _score(logits: FloatArray, labels: IntArray | None) -> float:

@@ -121,12 +121,6 @@ class SplitSums:
             cosine=float(self.product.sum()) / sqrt(power * sent) if power > 0 and sent > 0 else None,
         )
 
-    def offset_share(self, term: str) -> float:
-        """Return how much of a term's square is a constant of the channel, in [0, 1]."""
-        index = TERMS.index(term)
-        whole = float(self.squares[index].sum())
-        return float((self.sums[index] ** 2).sum()) / self.values / whole if whole > 0 else 0.0
-
 
 @dataclass(slots=True, eq=False)
 class LayerSums:

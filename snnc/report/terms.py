@@ -120,7 +120,7 @@ def decompose(
     most = capacity(node, timesteps, steps)
     held = np.floor_divide(spread(node.v_init.astype(wide), rank) + total, theta)
     whole = np.clip(held, 0, most).astype(np.int64)
-    zhat: FloatArray = total * (unit / (timesteps * theta))
+    zhat: FloatArray = total.astype(np.float64) * unit / (timesteps * theta.astype(np.float64))
     largest = np.inf if most is None else unit * (most / timesteps)
     shift = 0.0 if relu.shift is None else spread(relu.shift.astype(np.float64), rank)
     ceiling = np.inf if relu.ceiling is None else spread(relu.ceiling.astype(np.float64), rank)

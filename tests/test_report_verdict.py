@@ -1,0 +1,67 @@
+"""The verdict: broken networks are told from whole ones, and the right layer and cause come first."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from snnc.reference import ReferenceSimulator
+from snnc.report import verdict as rules
+from snnc.report.verdict import Cause
+from tests.ann_graphs import residual_network
+from tests.breakages import BREAKAGES, Setting, convert, is_right
+
+
+@cache
+def setting(seed: int) -> Setting:
+    graph = residual_network(seed)
+    random = np.random.default_rng(seed)
+    shape = graph.nodes[0].shape
+    rows = random.standard_normal((112, *shape)).astype(np.float32)
+    return Setting.labelled_by_itself(graph, rows[:80], rows[80:], ReferenceSimulator())
+
+
+@pytest.mark.parametrize("name", BREAKAGES)
+def test_a_broken_network_is_seen_through(name: str) -> None:
+    made, layer, causes = BREAKAGES[name](setting(1), np.random.default_rng([1, 7]))
+    _, found = made.verdict()
+    assert is_right(found, layer, causes), found.findings
+    assert found.first.option
+    assert found.first.evidence in found.text
+    if layer is not None:
+        assert f"onnx/{layer}" in found.text
+
+
+def test_a_whole_network_is_not_blamed() -> None:
+    _, found = convert(setting(1)).verdict()
+    assert [item.cause for item in found.findings] == [Cause.NONE]
+    assert found.first.layer in ("relu0", "relu1", "relu2", "relu3", "relu4")
+    assert "--timesteps 8" in found.first.option
+
+
+def test_a_mistake_elsewhere_is_reported_behind_the_worse_one() -> None:
+    made = convert(setting(1)).altered("relu1", v_init=lambda node: 0 * node.v_init)
+    made = made.altered("relu3", bias=lambda node: (node.bias - 3 * node.threshold).astype(np.int32))
+    _, found = made.verdict()
+    assert [(item.cause, item.layer) for item in found.findings[:2]] == [
+        (Cause.BIAS_LOST, "relu3"),
+        (Cause.START_AT_ZERO, "relu1"),
+    ]
+
+
+def test_another_number_of_steps_than_calibrated_for_is_named() -> None:
+    made, _, _ = BREAKAGES["too few time steps"](setting(1), np.random.default_rng(0))
+    _, found = made.verdict()
+    assert made.graph.timesteps == 8
+    assert made.setting.timesteps == 2
+    assert "run at T = 8, for which it was calibrated" in found.first.option
+
+
+def test_every_cause_is_written_down() -> None:
+    assert rules.__doc__ is not None
+    for cause in Cause:
+        assert f"\n{cause.value} " in rules.__doc__
+        assert rules.NAMES[cause]
+        assert cause in rules.OPTIONS or cause in (Cause.TOO_FEW_TIMESTEPS, Cause.NONE)
