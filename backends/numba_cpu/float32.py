@@ -6,7 +6,7 @@ run near the machine's limit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import onnxruntime
@@ -31,25 +31,35 @@ Operation = Callable[[list[Floats]], Floats]
 class FloatRun:
     """One run of a network in float32; channels first, as onnxruntime wants them."""
 
-    def __init__(self, request: Request, operations: dict[str, Operation]) -> None:
+    def __init__(
+        self,
+        request: Request,
+        inputs: NumberArray,
+        given: Mapping[str, NumberArray],
+        operations: dict[str, Operation],
+    ) -> None:
         """Prepare a run.
 
         Args:
             request: what is asked for.
+            inputs: (batch, *input shape), the quantised input.
+            given: trains of nodes that are not run, (T + K, batch, *shape).
             operations: made by earlier runs of this network; those missing are added.
         """
         self.request = request
+        self.inputs = inputs
+        self.given = given
         for node in request.nodes:
             if node.name not in operations and not isinstance(node, _WITH_STATE):
                 operations[node.name] = _operation(node)
         self.operations = operations
         self._finished = request.finished()
-        self._kept = Trace(timesteps=request.timesteps, samples=len(request.inputs))
+        self._kept = Trace(timesteps=request.timesteps, samples=len(inputs))
         self._allocate()
 
     def _allocate(self) -> None:
         kept, record = self._kept, self.request.record
-        batch = len(self.request.inputs)
+        batch = len(self.inputs)
         for node in self.request.nodes:
             if isinstance(node, snn.Readout):
                 kept.outputs = np.empty((batch, *node.shape), np.float32)
@@ -71,15 +81,17 @@ class FloatRun:
         request, kept = self.request, self._kept
         activity: dict[str, Activity] = {}
         trains: dict[str, Floats] = {
-            name: np.ascontiguousarray(train[:, start:stop], np.float32)
-            for name, train in request.given.items()
+            name: np.ascontiguousarray(train[:, start:stop], np.float32) for name, train in self.given.items()
         }
         for node in request.nodes:
             read = [trains[name] for name in node.inputs]
             match node:
                 case snn.Encode():
                     train = np.zeros((request.steps, stop - start, *node.shape), np.float32)
-                    train[: request.timesteps] = request.inputs[start:stop]
+                    train[: request.timesteps] = self.inputs[start:stop]
+                case snn.ConstantCurrent():
+                    train = np.zeros((request.steps, stop - start, *node.shape), np.float32)
+                    train[: request.timesteps] = node.values
                 case snn.IntegrateFire():
                     train, v = _fire(node, _added(read), request.timesteps, request.barrier)
                     if request.record.states:
@@ -108,7 +120,7 @@ class FloatRun:
         return self._kept
 
 
-_WITH_STATE = (snn.Encode, snn.IntegrateFire, snn.Readout)
+_WITH_STATE = (snn.Encode, snn.ConstantCurrent, snn.IntegrateFire, snn.Readout)
 
 
 def _added(trains: list[Floats]) -> Floats:

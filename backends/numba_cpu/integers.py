@@ -1,20 +1,80 @@
-"""Running a quantised network: some images, layer by layer over all steps."""
+"""Running a quantised network: chunks of images through a program, and keeping what was asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from snnc.backends.numba_cpu import layers
-from snnc.backends.numba_cpu.kernels import Array, tally
-from snnc.backends.numba_cpu.layers import Synapse, Train, channels_last, to_channels_first, to_channels_last
-from snnc.backends.numba_cpu.ranges import INTEGERS, magnitude, narrowest, value_ranges
+from snnc.backends.numba_cpu import terms
+from snnc.backends.numba_cpu.kernels import tally
+from snnc.backends.numba_cpu.plan import Plan, Planner, StagePlan
+from snnc.backends.numba_cpu.program import Part, Program
+from snnc.backends.numba_cpu.ranges import INTEGERS, Interval, measured, narrowest, value_ranges
 from snnc.backends.numba_cpu.request import Request
+from snnc.backends.numba_cpu.terms import Packed
 from snnc.errors import InputError
 from snnc.ir import snn
-from snnc.ir.graph import NumberArray, Shape
+from snnc.ir.graph import NumberArray
 from snnc.target import Activity, Trace
+
+Array = NDArray[Any]
+
+
+class Prepared:
+    """What many runs of a network share: the plan, the weights laid out, and memory.
+
+    Attributes:
+        request: what is run.
+        plan: how.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        given: Mapping[str, Interval],
+        inputs: Interval,
+        density: Mapping[str, float],
+    ) -> None:
+        """Plan, and lay the weights out.
+
+        Args:
+            request: what is run.
+            given: where the spikes from the caller stay.
+            inputs: where the quantised input stays.
+            density: share of the neurons of a population that fire in a step, as far as known.
+        """
+        self.request = request
+        self.plan = Planner(request, value_ranges(request, given, inputs), density).plan()
+        self._packed = pack(self.plan)
+        self._programs: list[Program] = []
+
+    @contextmanager
+    def program(self, images: int) -> Iterator[Program]:
+        """Lend a program for that many images to one thread."""
+        fitting = (p for p in self._programs if p.images >= images)
+        try:
+            program = min(fitting, key=lambda p: p.images)
+            self._programs.remove(program)
+        except ValueError:
+            # None is left, or another thread was quicker.
+            program = Program(self.request, self.plan, self._packed, images)
+        try:
+            yield program
+        finally:
+            self._programs.append(program)
+
+    @property
+    def bytes_per_image(self) -> int:
+        """Memory that the largest value of one image takes."""
+        sizes = [
+            part.output.height * part.output.width * part.output.pixel_bytes * self.request.steps
+            for part in self.plan.parts
+        ]
+        return max(sizes, default=1)
 
 
 class IntegerRun:
@@ -24,172 +84,112 @@ class IntegerRun:
     fills its part.
     """
 
-    def __init__(self, request: Request, synapses: dict[str, Synapse]) -> None:
-        """Prepare a run.
+    def __init__(self, prepared: Prepared, inputs: NumberArray, given: Mapping[str, Array]) -> None:
+        """Allocate what is kept.
 
         Args:
-            request: what is asked for.
-            synapses: weights laid out by earlier runs of this network; those missing are added.
+            prepared: what is run, and how.
+            inputs: (batch, *input shape), the quantised input.
+            given: trains of nodes that are not run, (T + K, batch, *shape).
         """
-        self.request = request
-        self.given = {name: _integers(name, train) for name, train in request.given.items()}
-        self.ranges = value_ranges(request.nodes, self.given, request.timesteps, request.steps)
-        for node in request.nodes:
-            if isinstance(node, snn.Weighted) and node.name not in synapses:
-                synapses[node.name] = Synapse(node)
-        self.synapses = synapses
-        self._direct = self._synapses_added_in_place()
-        self._finished = request.finished(self._direct)
-        self._allocate()
-
-    def _synapses_added_in_place(self) -> frozenset[str]:
-        """Return the synapses that only one sum reads, so that they can be added where it is formed."""
-        summed = {
-            name
-            for node in self.request.nodes
-            if isinstance(node, snn.IntegrateFire | snn.Readout)
-            for name in node.inputs
-            if self.request.reads[name] == 1 and name not in self.request.record.trains
-        }
-        return frozenset(node.name for node in self.request.nodes if isinstance(node, snn.Weighted)) & summed
-
-    def _allocate(self) -> None:
-        request, record = self.request, self.request.record
-        batch = len(request.inputs)
+        self.prepared = prepared
+        self.request = prepared.request
+        self.inputs = inputs
+        self.given = given
+        record = self.request.record
         self._outputs: Array | None = None
         self._counts: dict[str, Array] = {}
         self._potentials: dict[str, Array] = {}
         self._trains: dict[str, Array] = {}
-        for node in request.nodes:
-            shape = channels_last(node.shape)
+        for part in prepared.plan.parts:
+            node, place = part.node, part.output
+            shape = (len(inputs), place.height, place.width, place.channels)
             if isinstance(node, snn.Readout):
-                self._outputs = np.empty((batch, *shape), np.int32)
+                self._outputs = np.empty(shape, np.int32)
                 continue
             if isinstance(node, snn.IntegrateFire) and record.states:
-                self._counts[node.name] = np.empty((batch, *shape), np.int32)
-                self._potentials[node.name] = np.empty((batch, *shape), np.int32)
+                self._counts[node.name] = np.empty(shape, np.int32)
+                self._potentials[node.name] = np.empty(shape, np.int32)
             if node.name in record.trains:
-                kind = narrowest(self.ranges[node.name])
-                self._trains[node.name] = np.empty((request.steps, batch, *shape), kind)
-
-    @property
-    def bytes_per_image(self) -> int:
-        """Memory that the largest current of one image takes."""
-        return 4 * self.request.steps * max((int(np.prod(n.shape)) for n in self.request.nodes), default=1)
+                self._trains[node.name] = np.empty((self.request.steps, *shape), place.kind)
 
     def run(self, start: int, stop: int) -> dict[str, Activity]:
         """Run the images from ``start`` to ``stop``, and return the activity of the populations."""
-        request = self.request
-        trains: dict[str, Train] = {}
         activity: dict[str, Activity] = {}
-        for name, train in self.given.items():
-            trains[name] = Train(to_channels_last(train[:, start:stop]))
-        for node in request.nodes:
-            if node.name in self._direct:
-                continue
-            match node:
-                case snn.Encode():
-                    kind = narrowest(node.limit)
-                    q = to_channels_last(request.inputs[np.newaxis, start:stop]).astype(kind)
-                    trains[node.name] = Train(q, constant=True)
-                case snn.Weighted():
-                    read = trains[node.inputs[0]]
-                    trains[node.name] = Train(self._current(node, read), read.constant)
-                case snn.IntegrateFire():
-                    spikes = self._fire(node, trains, start, stop)
-                    trains[node.name] = Train(spikes)
-                    if request.record.activity:
-                        activity[node.name] = _activity(node.shape, spikes)
-                case snn.Readout():
-                    self._read_out(node, trains, start, stop)
-                    continue
-                case _:
-                    read_all = [trains[name] for name in node.inputs]
-                    largest = self.ranges[node.name]
-                    trains[node.name] = layers.apply(
-                        node, read_all, largest, request.timesteps, request.steps
-                    )
-            if node.name in self._trains:
-                values = trains[node.name].spread(request.timesteps, request.steps)
-                self._trains[node.name][:, start:stop] = values
-            for name in self._finished.get(node.name, ()):
-                del trains[name]
+        images = stop - start
+        with self.prepared.program(images) as program:
+            for name, train in self.given.items():
+                program.given[name].fill(np.moveaxis(train[:, start:stop], 2, -1))
+            for part in program.parts:
+                if isinstance(part.node, snn.Encode):
+                    part.value.fill(np.moveaxis(self.inputs[np.newaxis, start:stop], 2, -1))
+                part.run(images)
+                self._keep(part, start, stop)
+                if self.request.record.activity and isinstance(part.node, snn.IntegrateFire):
+                    activity[part.node.name] = _activity(part, images)
         return activity
 
-    def _current(self, node: snn.Weighted, read: Train) -> Array:
-        current = np.zeros((*read.values.shape[:2], *channels_last(node.shape)), np.int32)
-        self.synapses[node.name].add_to(current, read.values, self.ranges[node.inputs[0]])
-        return current
+    def _keep(self, part: Part, start: int, stop: int) -> None:
+        request, node, value = self.request, part.node, part.value
+        images = stop - start
+        if node.name in self._trains:
+            self._trains[node.name][:, start:stop] = value.spread(images, request.timesteps, request.steps)
+        if part.states is not None:
+            for kept, state in zip((self._potentials, self._counts), part.states, strict=True):
+                kept[node.name][start:stop] = state[:images, ..., : value.place.channels]
+        if isinstance(node, snn.Readout) and self._outputs is not None:
+            bias = np.multiply(node.bias, request.timesteps, dtype=np.int32)
+            self._outputs[start:stop] = value.channels(images)[0] + bias
 
-    def _sum(
-        self, node: snn.SnnNode, trains: dict[str, Train], images: int
-    ) -> tuple[Array | None, Array | None]:
-        """Return the moving part, (steps, images, ...), and the constant part, (images, ...), of a sum."""
-        shape = channels_last(node.shape)
-        moving: Array | None = None
-        constant: Array | None = None
-        for name in node.inputs:
-            direct = name in self._direct
-            read = trains[self.request.graph[name].inputs[0] if direct else name]
-            if read.constant:
-                constant = np.zeros((1, images, *shape), np.int32) if constant is None else constant
-                target = constant
-            else:
-                moving = (
-                    np.zeros((self.request.steps, images, *shape), np.int32) if moving is None else moving
-                )
-                target = moving
-            if direct:
-                source = self.request.graph[name].inputs[0]
-                self.synapses[name].add_to(target, read.values, self.ranges[source])
-            else:
-                target += read.values
-        return moving, None if constant is None else constant[0]
-
-    def _fire(self, node: snn.IntegrateFire, trains: dict[str, Train], start: int, stop: int) -> Array:
-        images, shape = stop - start, channels_last(node.shape)
-        moving, constant = self._sum(node, trains, images)
-        spikes = np.empty((self.request.steps, images, *shape), narrowest(self.ranges[node.name]))
-        if node.name in self._counts:
-            v, count = self._potentials[node.name][start:stop], self._counts[node.name][start:stop]
-        else:
-            v, count = np.empty((images, *shape), np.int32), np.empty((images, *shape), np.int32)
-        request = self.request
-        layers.fire(node, moving, constant, request.timesteps, request.barrier, spikes, v, count)
-        return spikes
-
-    def _read_out(self, node: snn.Readout, trains: dict[str, Train], start: int, stop: int) -> None:
-        moving, constant = self._sum(node, trains, stop - start)
-        total = np.multiply(node.bias, self.request.timesteps, dtype=np.int32)
-        if constant is not None:
-            total = total + self.request.timesteps * constant
-        if moving is not None:
-            total = total + moving.sum(axis=0, dtype=np.int32)
-        if self._outputs is not None:
-            self._outputs[start:stop] = total
+    @property
+    def bytes_per_image(self) -> int:
+        """Memory that the largest value of one image takes."""
+        return self.prepared.bytes_per_image
 
     def trace(self, activities: Iterable[dict[str, Activity]]) -> Trace:
         """Return what was kept, channels first, with the activity of all chunks."""
-        trace = Trace(timesteps=self.request.timesteps, samples=len(self.request.inputs))
-        if self._outputs is not None:
-            trace.outputs = np.moveaxis(self._outputs, -1, 1)
-        trace.counts = {name: np.moveaxis(n, -1, 1) for name, n in self._counts.items()}
-        trace.potentials = {name: np.moveaxis(v, -1, 1) for name, v in self._potentials.items()}
-        trace.trains = {name: to_channels_first(train) for name, train in self._trains.items()}
+        trace = Trace(timesteps=self.request.timesteps, samples=len(self.inputs))
         trace.activity = self.request.total(activities)
+        graph = self.request.graph
+        if self._outputs is not None:
+            trace.outputs = _channels_first(self._outputs, 1, graph[graph.output])
+        trace.counts = {name: _channels_first(n, 1, graph[name]) for name, n in self._counts.items()}
+        trace.potentials = {name: _channels_first(v, 1, graph[name]) for name, v in self._potentials.items()}
+        trace.trains = {name: _channels_first(s, 2, graph[name]) for name, s in self._trains.items()}
         return trace
 
 
-def _activity(shape: Shape, spikes: Array) -> Activity:
-    """Count the events of channel-last spikes, (steps, images, *positions, channels)."""
-    place = channels_last(shape)
-    events, units, bits = (np.zeros(place, np.int64) for _ in range(3))
-    frames = spikes.reshape(spikes.shape[0] * spikes.shape[1], -1)
-    tally(frames, events.reshape(-1), units.reshape(-1), bits.reshape(-1))
-    return Activity(*(np.moveaxis(counted, -1, 0) for counted in (events, units, bits)))
+def pack(plan: Plan) -> dict[str, Packed]:
+    """Lay all weights out as planned."""
+    return {
+        term.name: terms.pack(term.synapse, term.choice)
+        for part in plan.parts
+        if isinstance(part, StagePlan)
+        for term in part.terms
+        if term.synapse is not None and term.choice is not None
+    }
 
 
-def _integers(name: str, train: NumberArray) -> Array:
+def _channels_first(values: Array, lead: int, node: snn.SnnNode) -> Array:
+    """View values, (..., height, width, channels), in the shape of ``node`` behind ``lead`` axes."""
+    if len(node.shape) == 3:
+        return np.moveaxis(values, -1, lead)
+    last = values.reshape(*values.shape[:lead], *node.shape[1:], node.channels)
+    return np.moveaxis(last, -1, lead)
+
+
+def _activity(part: Part, images: int) -> Activity:
+    """Count the events of a population's spikes."""
+    values, place = part.value.values, part.value.place
+    events, units, bits = (np.zeros(values.shape[2:], np.int64) for _ in range(3))
+    tally(
+        values.reshape(*values.shape[:2], -1), images, events.reshape(-1), units.reshape(-1), bits.reshape(-1)
+    )
+    inside = (counted[..., : place.channels] for counted in (events, units, bits))
+    return Activity(*(np.ascontiguousarray(_channels_first(counted, 0, part.node)) for counted in inside))
+
+
+def integers(name: str, train: NumberArray) -> Array:
     """Return given spikes in the narrowest integer type that holds them.
 
     Raises:
@@ -203,7 +203,7 @@ def _integers(name: str, train: NumberArray) -> Array:
         train = whole
     if train.dtype in INTEGERS:
         return train
-    kind = narrowest(magnitude(train))
+    kind = narrowest(measured(train).magnitude)
     if kind not in INTEGERS:
         raise InputError(f"the given spikes of {name!r} are beyond 32 bits")
     return train.astype(kind)

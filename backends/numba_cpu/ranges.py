@@ -6,16 +6,44 @@ spikes that the caller gives are measured.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
+from snnc.backends.numba_cpu.request import Request
 from snnc.errors import InputError
 from snnc.ir import snn
-from snnc.ir.bounds import INT32, weight_sums
-from snnc.ir.graph import IntArray, NumberArray
+from snnc.ir.bounds import INT32
+from snnc.ir.graph import NumberArray
 
 INTEGERS = (np.dtype(np.int8), np.dtype(np.int16), np.dtype(np.int32))
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Between which values something stays; zero is always among them.
+
+    Attributes:
+        low: smallest value.
+        high: largest value.
+    """
+
+    low: int
+    high: int
+
+    @property
+    def magnitude(self) -> int:
+        """Largest magnitude."""
+        return max(self.high, -self.low)
+
+    def hull(self, other: Interval) -> Interval:
+        """Return the smallest interval that holds both."""
+        return Interval(min(self.low, other.low), max(self.high, other.high))
+
+    def times(self, count: int) -> Interval:
+        """Return where the sum of ``count`` such values stays."""
+        return Interval(self.low * count, self.high * count)
 
 
 def narrowest(bound: int) -> np.dtype[np.signedinteger]:
@@ -23,54 +51,67 @@ def narrowest(bound: int) -> np.dtype[np.signedinteger]:
     return next((kind for kind in INTEGERS if bound <= np.iinfo(kind).max), np.dtype(np.int64))
 
 
-def magnitude(values: NumberArray) -> int:
-    """Return the largest magnitude in an array of integers."""
-    return max(abs(int(values.max())), abs(int(values.min()))) if values.size else 0
+def measured(values: NumberArray) -> Interval:
+    """Return where an array of integers stays."""
+    return Interval(min(0, int(values.min(initial=0))), max(0, int(values.max(initial=0))))
 
 
-def value_ranges(
-    nodes: Iterable[snn.SnnNode], given: Mapping[str, IntArray], timesteps: int, steps: int
-) -> dict[str, int]:
-    """Return the largest magnitude of each node's value in one step.
+def value_ranges(request: Request, given: Mapping[str, Interval], inputs: Interval) -> dict[str, Interval]:
+    """Return where each node's value stays in one step.
 
     Args:
-        nodes: the nodes that are run, in order.
-        given: spikes from the caller.
-        timesteps: T.
-        steps: T + K.
+        request: what is run.
+        given: where the spikes from the caller stay.
+        inputs: where the quantised input stays.
 
     Raises:
         InputError: a potential or the read-out could leave int32.
     """
-    found = {name: magnitude(train) for name, train in given.items()}
-    for node in nodes:
+    found = dict(given)
+    for node in request.nodes:
         read = [found[name] for name in node.inputs]
         match node:
             case snn.Encode():
-                found[node.name] = node.limit
+                found[node.name] = inputs
             case snn.IntegrateFire():
-                found[node.name] = node.neuron.largest(timesteps)
-                _check(node, _largest_potential(node, sum(read), timesteps, steps), timesteps)
+                most = node.neuron.largest(request.timesteps)
+                takes_back = node.neuron.memory and not request.barrier
+                found[node.name] = Interval(-most if takes_back else 0, most)
+                _check(node, _largest_potential(node, read, request), request)
             case snn.Readout():
-                found[node.name] = sum(read) + magnitude(node.bias)
-                _check(node, steps * found[node.name], timesteps)
+                current = sum(interval.magnitude for interval in read) + measured(node.bias).magnitude
+                found[node.name] = Interval(-current, current).times(request.steps)
+                _check(node, found[node.name].magnitude, request)
+            case snn.ConstantCurrent():
+                found[node.name] = measured(node.values)
             case snn.Weighted():
-                found[node.name] = int(weight_sums(node.weight).max()) * read[0]  # type: ignore[arg-type]
+                found[node.name] = _weighted(node.weight, read[0])
+                _check(node, found[node.name].magnitude, request)
             case snn.SumPool():
-                found[node.name] = node.window.area * read[0]
+                found[node.name] = read[0].times(node.window.area)
+                _check(node, found[node.name].magnitude, request)
             case _:
-                found[node.name] = max(read)
+                found[node.name] = Interval(min(i.low for i in read), max(i.high for i in read))
     return found
 
 
-def _largest_potential(node: snn.IntegrateFire, current: int, timesteps: int, steps: int) -> int:
+def _weighted(weight: NumberArray, read: Interval) -> Interval:
+    w = weight.astype(np.int64).reshape(len(weight), -1)
+    up, down = np.maximum(w, 0).sum(axis=1), np.minimum(w, 0).sum(axis=1)
+    high = (up * read.high + down * read.low).max(initial=0)
+    low = (up * read.low + down * read.high).min(initial=0)
+    return Interval(int(low), int(high))
+
+
+def _largest_potential(node: snn.IntegrateFire, read: list[Interval], request: Request) -> int:
     """Return the largest magnitude that appears while ``m`` and ``m - s Theta`` are computed."""
-    reached = magnitude(node.v_init) + steps * (current + magnitude(node.bias))
-    return max(reached, node.neuron.largest(timesteps) * magnitude(node.threshold))
+    current = sum(interval.magnitude for interval in read) + measured(node.bias).magnitude
+    reached = measured(node.v_init).magnitude + request.steps * current
+    return max(reached, node.neuron.largest(request.timesteps) * measured(node.threshold).magnitude)
 
 
-def _check(node: snn.SnnNode, bound: int, timesteps: int) -> None:
+def _check(node: snn.SnnNode, bound: int, request: Request) -> None:
     if bound >= INT32:
         raise InputError(
-            f"{node.name!r} could reach {bound:.3g} in {timesteps} steps, beyond 32 bits; run fewer steps"
+            f"{node.name!r} could reach {bound:.3g} in {request.steps} steps, beyond 32 bits; run fewer steps"
         )

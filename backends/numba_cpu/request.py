@@ -1,36 +1,33 @@
-"""One run of the simulator: what is computed, from what, and what is kept."""
+"""What one call of the simulator asks for: what is computed, from what, and what is kept."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from snnc.ir import snn
-from snnc.ir.graph import NumberArray
 from snnc.target import Activity, Record
 
 
 @dataclass(frozen=True)
 class Request:
-    """What one call of the simulator asks for.
+    """What one call of the simulator asks for, but for the arrays.
 
     Attributes:
         graph: the network.
         nodes: the nodes that are run, in topological order.
-        inputs: (batch, *input shape), the quantised input.
-        given: trains of nodes that are not run, (T + K, batch, *shape).
+        given: names of the nodes that they read but that are not run.
         timesteps: T.
         record: what to keep.
     """
 
     graph: snn.SnnGraph
     nodes: tuple[snn.SnnNode, ...]
-    inputs: NumberArray
-    given: Mapping[str, NumberArray]
+    given: tuple[str, ...]
     timesteps: int
     record: Record
 
@@ -53,6 +50,17 @@ class Request:
     def reads(self) -> Counter[str]:
         """How often each node is read."""
         return Counter(name for node in self.nodes for name in node.inputs)
+
+    def added_in_place(self) -> frozenset[str]:
+        """Return the synapses that only one sum reads, so that they can be added where it is formed."""
+        summed = {
+            name
+            for node in self.nodes
+            if isinstance(node, snn.IntegrateFire | snn.Readout)
+            for name in node.inputs
+            if self.reads[name] == 1 and name not in self.record.trains
+        }
+        return frozenset(node.name for node in self.nodes if isinstance(node, snn.Weighted)) & summed
 
     def finished(self, together: frozenset[str] = frozenset()) -> dict[str, tuple[str, ...]]:
         """For each node, the nodes whose values nobody needs once it has been run.

@@ -1,0 +1,280 @@
+"""Which kernel runs each synapse, and how much of a layer is worked on at a time.
+
+The choice follows from shapes, from what the CPU has, and from how many neurons fire. It decides how
+fast a network runs, never what it computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from snnc.backends.numba_cpu import terms
+from snnc.backends.numba_cpu.cpu import detect
+from snnc.backends.numba_cpu.ranges import Interval, narrowest
+from snnc.backends.numba_cpu.request import Request
+from snnc.backends.numba_cpu.terms import Band, Choice, Events, Products, Synapse, Values
+from snnc.ir import snn
+from snnc.ir.geometry import Window
+from snnc.ir.graph import Shape
+from snnc.target import Trace
+
+DENSITY = 0.2
+"""Share of neurons that fire in a step, where nothing was measured."""
+
+BAND_BYTES = 128 << 10
+"""What the currents of a band may take of the second-level cache."""
+
+BAND_STEPS = 8
+
+# Rates of one core in weights per nanosecond, and overheads in nanoseconds, as measured with AVX2.
+EVENT_RATE = 70.0
+LIST_COST = 0.06  # per channel of an input pixel
+SCATTER_COST = 8.0  # per input pixel and output tile
+BYTE_RATE = 140.0
+WORD_RATE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class TermPlan:
+    """One summand of a current.
+
+    Attributes:
+        name: the synapse, or the node whose current is added as it is.
+        source: the node that is read.
+        synapse: its weight and geometry; ``None`` for a current.
+        choice: how it runs; ``None`` for a current, and for a synapse whose integers are too wide for
+            any kernel.
+        constant: whether the source is the same in each driven step.
+    """
+
+    name: str
+    source: str
+    synapse: Synapse | None
+    choice: Choice | None
+    constant: bool
+
+    def __str__(self) -> str:
+        """Return the name and the kernel."""
+        if self.synapse is None:
+            return f"{self.name}: current"
+        once = ", once" if self.constant else ""
+        return f"{self.name}: {self.choice or 'general'}{once}"
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlan:
+    """A sum of currents and the population that it drives.
+
+    Attributes:
+        node: the population, the read-out, or a synapse whose current is needed by itself.
+        terms: what is added.
+        output: what is written.
+        band: how much is worked on at a time.
+    """
+
+    node: snn.SnnNode
+    terms: tuple[TermPlan, ...]
+    output: Values
+    band: Band
+
+    @property
+    def accumulate(self) -> bool:
+        """Whether only the sum over all steps is wanted."""
+        return isinstance(self.node, snn.Readout)
+
+
+@dataclass(frozen=True, slots=True)
+class ShapePlan:
+    """A node that only rearranges, pools or takes in values.
+
+    Attributes:
+        node: the node.
+        output: what it gives.
+        constant: whether that is the same in each driven step.
+    """
+
+    node: snn.SnnNode
+    output: Values
+    constant: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a network is run.
+
+    Attributes:
+        parts: stages and what lies between them, in order.
+        given: where the values from the caller are put.
+        cpu: the processor that it was made for.
+    """
+
+    parts: tuple[StagePlan | ShapePlan, ...]
+    given: Mapping[str, Values]
+    cpu: str
+
+    def __str__(self) -> str:
+        """Return one line per term."""
+        lines = [f"plan for {self.cpu}"]
+        for part in self.parts:
+            if isinstance(part, ShapePlan):
+                continue
+            size = f"{part.output.channels}x{part.output.height}x{part.output.width}"
+            band = f"{part.band.rows} rows x {part.band.steps} steps"
+            lines.append(f"{part.node.name}  {size}  {band}")
+            lines += [f"  {term}" for term in part.terms]
+        return "\n".join(lines)
+
+
+def padded_channels(channels: int) -> int:
+    """Return the channels that a pixel has room for."""
+    return 16 if channels <= 16 else -(-channels // 32) * 32
+
+
+def place(shape: Shape, interval: Interval, current: bool) -> Values:
+    """Return where values of this shape live; currents are always int32."""
+    height, width = shape[1:] if len(shape) == 3 else (1, prod(shape[1:]))
+    kind = np.dtype(np.int32) if current else narrowest(interval.magnitude)
+    padded = padded_channels(shape[0])
+    return Values(height, width, shape[0], padded, kind, interval.low, interval.high)
+
+
+class Planner:
+    """Makes the plan of one request."""
+
+    def __init__(
+        self, request: Request, ranges: Mapping[str, Interval], density: Mapping[str, float]
+    ) -> None:
+        """Plan for what is asked.
+
+        Args:
+            request: the network and what is wanted of it.
+            ranges: between which values every node stays.
+            density: share of the neurons of a population that fire in a step, as far as known.
+        """
+        self.request = request
+        self.ranges = ranges
+        self.density = density
+        self.direct = request.added_in_place()
+        self.kinds = snn.value_kinds(request.graph)
+        self.values: dict[str, Values] = {}
+        self.constant: set[str] = set()
+
+    def plan(self) -> Plan:
+        """Return the plan."""
+        parts: list[StagePlan | ShapePlan] = []
+        given = {name: self._place(self.request.graph[name]) for name in self.request.given}
+        self.values.update(given)
+        for node in self.request.nodes:
+            if node.name in self.direct:
+                continue
+            if isinstance(node, snn.Weighted | snn.IntegrateFire | snn.Readout):
+                parts.append(self._stage(node))
+            else:
+                parts.append(self._shape(node))
+        return Plan(tuple(parts), given, detect().summary)
+
+    def _place(self, node: snn.SnnNode) -> Values:
+        current = self.kinds[node.name] is snn.ValueKind.CURRENT
+        return place(node.shape, self.ranges[node.name], current)
+
+    def _shape(self, node: snn.SnnNode) -> ShapePlan:
+        output = self._place(node)
+        if isinstance(node, snn.Encode) and len(node.shape) == 3 and node.channels < 8:
+            few = -(-node.channels // 4) * 4
+            output = Values(
+                output.height, output.width, node.channels, few, output.kind, output.low, output.high
+            )
+        constant = not isinstance(node, snn.CountMaxPool) and all(
+            name in self.constant for name in node.inputs
+        )
+        if constant:
+            self.constant.add(node.name)
+        self.values[node.name] = output
+        return ShapePlan(node, output, constant)
+
+    def _stage(self, node: snn.SnnNode) -> StagePlan:
+        alone = isinstance(node, snn.Weighted)
+        output = self._place(node)
+        names = (node.name,) if alone else node.inputs
+        terms_ = tuple(self._term(name, alone or name in self.direct, output) for name in names)
+        if alone and all(term.constant for term in terms_):
+            self.constant.add(node.name)
+        self.values[node.name] = output
+        return StagePlan(node, terms_, output, self._band(output))
+
+    def _band(self, output: Values) -> Band:
+        steps = min(BAND_STEPS, self.request.steps)
+        row = output.width * output.padded * 4
+        while steps > 4 and steps * row > BAND_BYTES:
+            steps = -(-steps // 2)
+        rows = max(1, min(output.height, BAND_BYTES // (row * steps)))
+        return Band(rows, steps)
+
+    def _term(self, name: str, weighted: bool, output: Values) -> TermPlan:
+        node = self.request.graph[name]
+        if not weighted or not isinstance(node, snn.Weighted):
+            return TermPlan(name, name, None, None, name in self.constant)
+        source = node.inputs[0]
+        synapse = self._synapse(node, self.values[source], output)
+        constant = source in self.constant
+        return TermPlan(name, source, synapse, self._choose(synapse, source), constant)
+
+    def _synapse(self, node: snn.Weighted, source: Values, output: Values) -> Synapse:
+        weight = node.weight
+        window, groups = Window((1, 1)), 1
+        match node:
+            case snn.Convolution():
+                window, groups = node.window, node.groups
+            case snn.Linear():
+                weight = weight[:, :, np.newaxis, np.newaxis]
+            case _:
+                weight, groups = weight[:, np.newaxis, np.newaxis, np.newaxis], node.channels
+        return Synapse(weight, window, groups, source, output.width, output.padded)
+
+    def _choose(self, synapse: Synapse, source: str) -> Choice | None:
+        channels = terms.channel_choice(synapse)
+        if channels is not None:
+            return channels
+        events, products = terms.event_choice(synapse), terms.product_choice(synapse)
+        if events is None or source in self.constant:
+            return products
+        if products is None:
+            return events
+        density = self.density.get(source, DENSITY)
+        return (
+            events if _event_time(synapse, events, density) < _product_time(synapse, products) else products
+        )
+
+
+def _event_time(synapse: Synapse, choice: Events, density: float) -> float:
+    """Return about how many nanoseconds a step of one image takes by events."""
+    pixels = synapse.source.height * synapse.source.width
+    tiles = -(-synapse.weight.shape[0] // choice.tile)
+    parts = -(-synapse.window.kernel[0] // choice.joined_rows)
+    down, right = synapse.window.strides
+    reached = synapse.window.area / (down * right)
+    work = density * pixels * synapse.source.channels * tiles * choice.tile * reached / EVENT_RATE
+    return work + pixels * (synapse.source.padded * LIST_COST + tiles * parts * SCATTER_COST / right)
+
+
+def _product_time(synapse: Synapse, choice: Products) -> float:
+    """Return about how many nanoseconds a step of one image takes densely."""
+    pixels = synapse.source.height * synapse.source.width / prod(synapse.window.strides)
+    outputs = -(-synapse.outputs // choice.outputs) * choice.outputs * synapse.groups
+    inputs = len(terms.input_runs(synapse, choice.run_length)) * choice.run_length
+    return pixels * outputs * inputs / (WORD_RATE if choice.words else BYTE_RATE)
+
+
+def measured_density(trace: Trace, settle_steps: int = 0) -> dict[str, float]:
+    """Return the share of the neurons of each population that fired in a step.
+
+    Args:
+        trace: of a run that recorded activity.
+        settle_steps: K of the network.
+    """
+    steps = (trace.timesteps + settle_steps) * max(trace.samples, 1)
+    return {name: float(activity.events.mean()) / steps for name, activity in trace.activity.items()}

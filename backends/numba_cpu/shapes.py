@@ -1,0 +1,137 @@
+"""Nodes that only rearrange and pool values, on arrays whose channels lie last and are padded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snnc.backends.numba_cpu import kernels
+from snnc.backends.numba_cpu.terms import Synapse, Values
+from snnc.errors import InternalError
+from snnc.ir import snn
+from snnc.ir.geometry import Window
+from snnc.reference import convolve
+
+Array = NDArray[Any]
+
+
+@dataclass(slots=True)
+class Value:
+    """A node's values for a chunk of images.
+
+    Attributes:
+        values: (steps, images, height, width, padded channels); one step if constant.
+        place: what is in it.
+        constant: whether the one step stands for each driven step.
+    """
+
+    values: Array
+    place: Values
+    constant: bool
+
+    def channels(self, images: int) -> Array:
+        """Return the values of some images without the padding."""
+        return self.values[:, :images, ..., : self.place.channels]
+
+    def spread(self, images: int, timesteps: int, steps: int) -> Array:
+        """Return the values of every step, without the padding."""
+        values = self.channels(images)
+        if not self.constant:
+            return values
+        full = np.zeros((steps, *values.shape[1:]), values.dtype)
+        full[:timesteps] = values
+        return full
+
+    def fill(self, values: Array) -> None:
+        """Set the values of the first images; ``values`` has the channels last, without padding."""
+        images, channels = values.shape[1], self.place.channels
+        target = self.values[:, :images]
+        target[..., :channels] = values.reshape(*target.shape[:-1], channels)
+        target[..., channels:] = 0
+
+
+def geometry(window: Window) -> Array:
+    """Return a window as the kernels read it."""
+    top, left = window.pads[:2]
+    return np.array([*window.kernel, *window.strides, top, left, *window.dilations], np.int64)
+
+
+def apply(
+    node: snn.SnnNode, read: Sequence[Value], out: Value, images: int, timesteps: int, steps: int
+) -> None:
+    """Compute a node that has neither weight nor state.
+
+    Args:
+        node: the node.
+        read: its inputs.
+        out: where to put the result.
+        images: number of images.
+        timesteps: T.
+        steps: T + K.
+    """
+    match node:
+        case snn.Encode():
+            return  # the caller has put the input there
+        case snn.ConstantCurrent():
+            values = np.broadcast_to(node.values, (1, images, *node.shape))
+            out.fill(np.moveaxis(values, 2, -1))
+        case snn.SumPool():
+            kernels.pool(read[0].values, images, geometry(node.window), False, out.values)
+        case snn.CurrentMaxPool():
+            kernels.pool(read[0].values, images, geometry(node.window), True, out.values)
+        case snn.CountMaxPool():
+            counts = np.cumsum(_padded_spread(read[0], images, timesteps, steps), axis=0, dtype=np.int32)
+            highest = np.empty((steps, images, *out.values.shape[2:]), np.int32)
+            kernels.pool(counts, images, geometry(node.window), True, highest)
+            out.values[0, :images] = highest[0]
+            np.subtract(highest[1:], highest[:-1], out=out.values[1:, :images], casting="unsafe")
+        case snn.Concat():
+            first = 0
+            for value in read:
+                last = first + value.place.channels
+                same = value.constant == out.constant
+                part = value.channels(images) if same else value.spread(images, timesteps, steps)
+                out.values[:, :images, ..., first:last] = part
+                first = last
+            out.values[:, :images, ..., first:] = 0
+        case snn.Reshape():
+            values = read[0].channels(images)
+            rows = np.moveaxis(values, -1, 2).reshape(*values.shape[:2], *node.shape)
+            out.fill(np.moveaxis(rows, 2, -1))
+        case snn.Pad():
+            sides = list(zip(node.before, node.after, strict=True))
+            out.fill(np.pad(_positions(node, read[0], images), ((0, 0), (0, 0), *sides[1:], sides[0])))
+        case snn.Slice():
+            taken = [slice(*ends) for ends in zip(node.start, node.stop, node.step, strict=True)]
+            out.fill(_positions(node, read[0], images)[:, :, *taken[1:], taken[0]])
+        case _:
+            raise InternalError(f"{type(node).__name__} has weights or state")
+
+
+def _padded_spread(value: Value, images: int, timesteps: int, steps: int) -> Array:
+    values = value.values[:, :images]
+    if not value.constant:
+        return values
+    full = np.zeros((steps, *values.shape[1:]), values.dtype)
+    full[:timesteps] = values
+    return full
+
+
+def _positions(node: snn.Pad | snn.Slice, value: Value, images: int) -> Array:
+    """Return values with as many positions as ``node`` speaks of, the channels last."""
+    values = value.channels(images)
+    if len(node.shape) == 1:
+        return values.reshape(*values.shape[:2], values.shape[-1])
+    return values
+
+
+def convolve_slowly(synapse: Synapse, source: Value, out: Value, images: int) -> None:
+    """Compute a convolution whose integers no kernel can take."""
+    values = np.moveaxis(source.channels(images), -1, 2)
+    frames = values.reshape(-1, *values.shape[2:]).astype(np.int64)
+    y = convolve(frames, synapse.weight.astype(np.int64), synapse.window, synapse.groups)
+    out.fill(np.moveaxis(y.reshape(*values.shape[:2], *y.shape[1:]), 2, -1))

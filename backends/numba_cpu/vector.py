@@ -1,0 +1,168 @@
+"""A small language for vector code inside Numba functions.
+
+A function decorated with :func:`vector_code` writes LLVM instructions into the Numba function that
+calls it. :class:`Code` gives those instructions short names and hides what they have in common:
+addresses are plain integers, loads and stores need no alignment, a loop is a function of its index and
+of the vectors that it carries.
+
+Whatever is written with it runs on every CPU that LLVM knows: a vector wider than the machine's is
+cut into several, and nothing but speed depends on the width.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+_cgutils: Any = cgutils  # without types
+
+I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+F32 = ir.FloatType()
+
+Value = Any
+"""An LLVM value; llvmlite has no types."""
+
+
+def vector(element: Any, lanes: int) -> Any:
+    """Return the type of a vector."""
+    return ir.VectorType(element, lanes)
+
+
+def vector_code(write: Callable[..., Value | None]) -> Callable[..., int]:
+    """Make a function that Numba code can call from one that writes the instructions.
+
+    Args:
+        write: gets a :class:`Code` and one 64-bit integer per argument, and returns the result, a
+            64-bit integer, or ``None``.
+    """
+    parameters = list(inspect.signature(write).parameters.values())[1:]
+    returns = inspect.signature(write).return_annotation != "None"
+    result = types.intp if returns else types.void
+
+    def typing(_context: Any, *_arguments: Any) -> Any:
+        def generate(context: Any, builder: Any, _signature: Any, arguments: Sequence[Value]) -> Value:
+            value = write(Code(builder), *arguments)
+            return value if returns else context.get_dummy_value()
+
+        return result(*[types.intp] * len(parameters)), generate
+
+    context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    typing.__dict__["__signature__"] = inspect.Signature([context, *parameters])
+    typing.__name__, typing.__doc__ = write.__name__, write.__doc__
+    return cast(Callable[..., int], intrinsic(typing))
+
+
+class Code:
+    """Writes instructions at the end of the current block."""
+
+    def __init__(self, builder: Any) -> None:
+        """Write through ``builder``."""
+        self.b = builder
+
+    def number(self, value: int) -> Value:
+        """Return a 64-bit constant."""
+        return ir.Constant(I64, value)
+
+    def all(self, kind: Any, value: float) -> Value:
+        """Return a vector constant with the same number in each lane."""
+        return ir.Constant(kind, [value] * kind.count)
+
+    def spread(self, scalar: Value, kind: Any) -> Value:
+        """Return a vector with ``scalar`` in each lane."""
+        empty = ir.Constant(kind, ir.Undefined)
+        first = self.b.insert_element(empty, scalar, ir.Constant(I32, 0))
+        return self.b.shuffle_vector(first, empty, ir.Constant(vector(I32, kind.count), None))
+
+    def pointer(self, address: Value, kind: Any) -> Value:
+        """Return an address as a pointer."""
+        return self.b.inttoptr(address, kind.as_pointer())
+
+    def at(self, address: Value, offset: Value | int) -> Value:
+        """Return ``address + offset``, in bytes."""
+        return self.b.add(address, self.number(offset) if isinstance(offset, int) else offset)
+
+    def load(self, kind: Any, address: Value, offset: Value | int = 0) -> Value:
+        """Read a value of type ``kind``."""
+        return self.b.load(self.pointer(self.at(address, offset), kind), align=1)
+
+    def store(self, value: Value, address: Value, offset: Value | int = 0) -> None:
+        """Write a value."""
+        self.b.store(value, self.pointer(self.at(address, offset), value.type), align=1)
+
+    def widen(self, value: Value, kind: Any) -> Value:
+        """Sign-extend the lanes of a vector, if they are not wide enough already."""
+        return value if value.type == kind else self.b.sext(value, kind)
+
+    def halves(self, value: Value) -> tuple[Value, Value]:
+        """Cut a vector in two."""
+        half = value.type.count // 2
+        picked = [
+            self.b.shuffle_vector(value, value, ir.Constant(vector(I32, half), list(range(i, i + half))))
+            for i in (0, half)
+        ]
+        return picked[0], picked[1]
+
+    def least(self, one: Value, two: Value) -> Value:
+        """Return the smaller of two signed integers, lane by lane."""
+        return self.b.select(self.b.icmp_signed("<", one, two), one, two)
+
+    def most(self, one: Value, two: Value) -> Value:
+        """Return the larger of two signed integers, lane by lane."""
+        return self.b.select(self.b.icmp_signed(">", one, two), one, two)
+
+    def call(self, name: str, result: Any, arguments: Sequence[Value]) -> Value:
+        """Call an LLVM intrinsic."""
+        kind = ir.FunctionType(result, [argument.type for argument in arguments])
+        function = _cgutils.get_or_insert_function(self.b.module, kind, name)
+        return self.b.call(function, arguments)
+
+    def memset(self, address: Value, count: Value, value: Value) -> None:
+        """Set ``count`` bytes."""
+        _cgutils.memset(self.b, self.pointer(address, I8), count, value)
+
+    def multiply(self, address: Value, factor: int) -> Value:
+        """Return a product with a constant."""
+        return self.b.mul(address, self.number(factor))
+
+    def each(self, count: Value, body: Callable[[Value], None]) -> None:
+        """Write ``for j in range(count): body(j)``."""
+
+        def step(j: Value, _carried: list[Value]) -> list[Value]:
+            body(j)
+            return []
+
+        self.loop(count, [], step)
+
+    def loop(
+        self,
+        count: Value,
+        carried: Sequence[Value],
+        body: Callable[[Value, list[Value]], Sequence[Value]],
+    ) -> list[Value]:
+        """Write ``for j in range(count): carried = body(j, carried)`` and return what it leaves."""
+        before = self.b.block
+        head, inside, after = (self.b.append_basic_block(part) for part in ("head", "inside", "after"))
+        self.b.branch(head)
+        self.b.position_at_end(head)
+        j = self.b.phi(I64)
+        j.add_incoming(self.number(0), before)
+        values = []
+        for value in carried:
+            phi = self.b.phi(value.type)
+            phi.add_incoming(value, before)
+            values.append(phi)
+        self.b.cbranch(self.b.icmp_signed("<", j, count), inside, after)
+        self.b.position_at_end(inside)
+        results = body(j, list(values))
+        j.add_incoming(self.b.add(j, self.number(1)), self.b.block)
+        for phi, result in zip(values, results, strict=True):
+            phi.add_incoming(result, self.b.block)
+        self.b.branch(head)
+        self.b.position_at_end(after)
+        return values

@@ -1,0 +1,216 @@
+"""Every kernel against the reference: one layer, spikes of every kind, weights up to their limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from unittest.mock import patch
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from snnc.backends.numba_cpu import NumbaSimulator, plan
+from snnc.ir import snn
+from snnc.ir.geometry import Window
+from snnc.ir.graph import IntArray, Shape
+from snnc.reference import ReferenceSimulator
+from snnc.target import Record
+
+BANDS = (1 << 12, 1 << 14, 1 << 17)
+PLAIN = snn.Neuron()
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One convolution between two populations, with the spikes of the first."""
+
+    graph: snn.SnnGraph
+    train: IntArray
+    inputs: IntArray
+    rare: bool
+
+    @property
+    def shape(self) -> Shape:
+        return self.graph["reader"].shape
+
+
+def population(name: str, shape: Shape, current: str, threshold: IntArray, neuron: snn.Neuron) -> snn.SnnNode:
+    rng = np.random.default_rng(len(threshold))
+    return snn.IntegrateFire(
+        name=name,
+        inputs=(current,),
+        shape=shape,
+        threshold=threshold,
+        bias=rng.integers(-20, 20, len(threshold)).astype(np.int32),
+        v_init=threshold // 2,
+        unit=np.ones(len(threshold), np.float32),
+        neuron=neuron,
+    )
+
+
+def layer(
+    seed: int,
+    source: Shape,
+    synapse: snn.Weighted,
+    *,
+    timesteps: int,
+    batch: int,
+    levels: int,
+    signed: bool,
+    density: float,
+    neuron: snn.Neuron = PLAIN,
+    settle_steps: int = 0,
+    schedule: snn.Schedule = snn.Schedule.SYNCHRONOUS,
+) -> Layer:
+    """Put random spikes through a synapse; thresholds are such that about half of the neurons fire."""
+    rng = np.random.default_rng(seed)
+    steps = timesteps + settle_steps
+    spikes = rng.integers(1, levels + 1, (steps, batch, *source)) * (
+        rng.random((steps, batch, *source)) < density
+    )
+    if signed:
+        spikes *= rng.choice([-1, 1], spikes.shape)
+    encode = snn.Encode(name="input", shape=source, scale=1.0)
+    given_population = population("given", source, "first", np.full(source[0], 9, np.int32), neuron)
+    first = snn.ChannelWeight(
+        name="first", inputs=("input",), shape=source, weight=np.ones(source[0], np.int8)
+    )
+    spread = float(
+        np.sqrt((synapse.weight.astype(float) ** 2).reshape(len(synapse.weight), -1).sum(axis=1).mean())
+    )
+    theta = np.maximum(1, rng.uniform(0.1, 2, synapse.shape[0]) * spread * max(density, 0.01)).astype(
+        np.int32
+    )
+    nodes = (
+        encode,
+        first,
+        given_population,
+        synapse,
+        population("reader", synapse.shape, synapse.name, theta, neuron),
+    )
+    graph = snn.SnnGraph(
+        name="layer",
+        nodes=nodes,
+        output="reader",
+        timesteps=timesteps,
+        settle_steps=settle_steps,
+        schedule=schedule,
+    )
+    for node in nodes:
+        assert node.verify([graph[name].shape for name in node.inputs]) is None, node
+    return Layer(graph, spikes.astype(np.int32), np.zeros((batch, *source), np.int32), bool(rng.integers(2)))
+
+
+def weights(seed: int, shape: Shape, kind: str) -> IntArray:
+    rng = np.random.default_rng(seed)
+    match kind:
+        case "int16":
+            return rng.integers(-300, 301, shape).astype(np.int16)
+        case "lowest":
+            return np.full(shape, -127, np.int8)
+        case "highest":
+            return np.full(shape, 127, np.int8)
+        case "beyond":
+            return rng.choice([-128, 127], shape).astype(np.int8)
+        case _:
+            return rng.integers(-127, 128, shape).astype(np.int8)
+
+
+WEIGHTS = st.sampled_from(["any", "any", "lowest", "highest", "beyond", "int16"])
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> Layer:
+    kernel = (draw(st.integers(1, 4)), draw(st.integers(1, 4)))
+    strides = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+    dilations = (draw(st.integers(1, 2)), draw(st.integers(1, 2)))
+    pads = tuple(draw(st.integers(0, 2)) for _ in range(4))
+    window = Window(kernel, strides, (pads[0], pads[1], pads[2], pads[3]), dilations)
+    reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
+    size = (draw(st.integers(reach[0], 9)), draw(st.integers(reach[1], 9)))
+    channels = draw(st.sampled_from([1, 3, 16, 20, 32, 33, 64]))
+    kind = draw(st.sampled_from(["plain", "plain", "plain", "grouped", "depthwise"]))
+    outputs = draw(st.sampled_from([1, 5, 16, 17, 32, 64, 96]))
+    groups = 1
+    if kind == "depthwise":
+        groups = outputs = channels
+    elif kind == "grouped" and channels % 2 == 0:
+        groups, outputs = 2, 2 * outputs
+    seed = draw(st.integers(0, 2**20))
+    shape = (outputs, channels // groups, *kernel)
+    synapse = snn.Convolution(
+        name="synapse",
+        inputs=("given",),
+        shape=(outputs, *window.output_size(*size)),
+        weight=weights(seed, shape, draw(WEIGHTS)),
+        window=window,
+        groups=groups,
+    )
+    return draw(layers(synapse, (channels, *size), seed))
+
+
+@st.composite
+def linears(draw: st.DrawFn) -> Layer:
+    inputs, outputs = draw(st.integers(1, 200)), draw(st.integers(1, 200))
+    seed = draw(st.integers(0, 2**20))
+    weight = weights(seed, (outputs, inputs), draw(WEIGHTS))
+    synapse = snn.Linear(name="synapse", inputs=("given",), shape=(outputs,), weight=weight)
+    return draw(layers(synapse, (inputs,), seed))
+
+
+@st.composite
+def identities(draw: st.DrawFn) -> Layer:
+    shape = (draw(st.integers(1, 40)), draw(st.integers(1, 9)), draw(st.integers(1, 9)))
+    seed = draw(st.integers(0, 2**20))
+    weight = weights(seed, shape[:1], draw(WEIGHTS))
+    synapse = snn.ChannelWeight(name="synapse", inputs=("given",), shape=shape, weight=weight)
+    return draw(layers(synapse, shape, seed))
+
+
+@st.composite
+def layers(draw: st.DrawFn, synapse: snn.Weighted, source: Shape, seed: int) -> Layer:
+    schedule = draw(st.sampled_from(snn.Schedule))
+    return layer(
+        seed,
+        source,
+        synapse,
+        timesteps=draw(st.integers(1, 11)),
+        batch=draw(st.integers(1, 3)),
+        levels=draw(st.sampled_from([1, 1, 1, 2, 3, 64, 127, 300])),
+        signed=draw(st.booleans()),
+        density=draw(st.sampled_from([0, 0.05, 0.3, 1])),
+        neuron=draw(st.sampled_from([PLAIN, snn.Neuron(memory=False), snn.Neuron(spikes_per_step=2)])),
+        settle_steps=draw(st.integers(0, 2)) if schedule is snn.Schedule.SYNCHRONOUS else 0,
+        schedule=schedule,
+    )
+
+
+def check(case: Layer, threads: int, band: int) -> None:
+    record = Record(states=True, trains=("reader",), until=("reader",))
+    steps = case.graph.timesteps
+    trains = {"given": case.train}
+    expected = ReferenceSimulator().run(case.graph, case.inputs, steps, record, given=trains)
+    with patch.object(plan, "BAND_BYTES", band):
+        simulator = NumbaSimulator(threads, density={"given": 0.0 if case.rare else 1.0})
+        found = simulator.run(case.graph, case.inputs, steps, record, given=trains)
+    np.testing.assert_array_equal(expected.trains["reader"], found.trains["reader"])
+    np.testing.assert_array_equal(expected.potentials["reader"], found.potentials["reader"])
+    np.testing.assert_array_equal(expected.counts["reader"], found.counts["reader"])
+
+
+@settings(max_examples=120)
+@given(case=convolutions(), threads=st.integers(1, 4), band=st.sampled_from(BANDS))
+def test_convolutions(case: Layer, threads: int, band: int) -> None:
+    check(case, threads, band)
+
+
+@settings(max_examples=30)
+@given(case=linears(), threads=st.integers(1, 2))
+def test_linear_layers(case: Layer, threads: int) -> None:
+    check(case, threads, BANDS[-1])
+
+
+@settings(max_examples=20)
+@given(case=identities(), band=st.sampled_from(BANDS))
+def test_identities(case: Layer, band: int) -> None:
+    check(case, 1, band)
