@@ -43,7 +43,8 @@ class Measurement:
         ann: answers of the source network, on the same rows.
         costs: operations of the spiking network.
         ann_macs: multiply-accumulates of each weighted layer of the source network, per image.
-        ann_nonzero: share of activations in the source that are not zero, of every population.
+        nonzero: (*shape) of every population, in how many rows the source's activation, rounded to the levels
+            that spikes have, is not zero.
         input_use: how the rows fill the range of the quantised input.
         channel_order: whether the colours of the rows look reversed; ``None`` unless there are three.
         timesteps: T of the run.
@@ -55,7 +56,7 @@ class Measurement:
     ann: AnnScores
     costs: Costs
     ann_macs: dict[str, int]
-    ann_nonzero: dict[str, float]
+    nonzero: dict[str, IntArray]
     input_use: InputUse
     channel_order: ChannelOrder | None
     timesteps: int
@@ -166,7 +167,9 @@ class _Work:
         self.probe = Probe(self.graph, self.source, self.fed, self.logits)
         self.activity: dict[str, Activity] = {}
         self.classes: list[tuple[IntArray, IntArray]] = []
-        self.nonzero: dict[str, int] = dict.fromkeys(self.before, 0)
+        self.nonzero: dict[str, IntArray] = {
+            node.name: np.zeros(node.shape, np.int64) for node in self.populations
+        }
         self.rows = 0
 
     def _begun(self, node: SnnNode) -> LayerSums:
@@ -222,7 +225,6 @@ class _Work:
             self.sums[node.name].add_neurons(found, n, v)
             if not self.order[index].drivers:
                 self.probe.add_first(node.name, q, found.zhat, counted, self.timesteps)
-            self.nonzero[node.name] += int(np.count_nonzero(found.a))
         z_fed = fed[self.fed.logits].reshape(outputs.shape)
         logits = values[self.logits].reshape(outputs.shape)
         self.sums[self.readout.name].cumulative.add(decompose_readout(logits, z_fed, outputs))
@@ -233,6 +235,7 @@ class _Work:
         for node in self.populations:
             a = activation(self.fed.rectifier(node.name), values[self.before[node.name]])
             coded[node.name] = counts(node, a, self.timesteps)
+            self.nonzero[node.name] += np.count_nonzero(coded[node.name], axis=0)
         fed = self.fed.run(q, coded, self.timesteps)
         for layer in self.order:
             for name in layer.drivers:
@@ -260,7 +263,6 @@ class _Work:
         counted = costs.count(self.graph, self.activity, self.rows, self.timesteps)
         by_name = {layer.name: layer for layer in counted.layers}
         snn, ann = (np.concatenate(found) for found in zip(*self.classes, strict=True))
-        neurons = {node.name: self.sums[node.name].values for node in self.populations}
         return Measurement(
             layers=tuple(
                 summarise(node, self.sums[node.name], by_name.get(node.name), self.rows, self.steps)
@@ -270,7 +272,7 @@ class _Work:
             ann=_compared(snn, ann, labels, sum(costs.macs_of_ann(self.source).values())),
             costs=counted,
             ann_macs=costs.macs_of_ann(self.source),
-            ann_nonzero={name: self.nonzero[name] / n for name, n in neurons.items()},
+            nonzero=self.nonzero,
             input_use=self.probe.input_use(),
             channel_order=self.probe.channel_order(),
             timesteps=self.timesteps,

@@ -95,7 +95,7 @@ HEADROOM = 2.0
 STANDS_OUT = 2.5
 """How many times the median of all layers."""
 
-RANGES_DIFFER = 6.0
+RANGES_DIFFER = 3.0
 """Ratio between channels' ranges that one threshold does not fit."""
 
 OTHER_SCALE = 2.0

@@ -1,0 +1,344 @@
+"""What a spiking network costs, and two networks that it must be compared with.
+
+All is counted per image, over all steps: synaptic operations (an accumulate, AC, for a unit spike; a
+multiply-accumulate, MAC, for a graded one and for the analogue first layer), one weight fetched for each, one
+read and one write of every membrane potential in every step, and the bits that spikes carry. A *cost model*
+turns counts into picojoules; it is an assumption about hardware and is always named with the result.
+
+No gain is reported without its baselines:
+
+* the source network in fp32, every multiplication done;
+* the *fair* one: the same network with activations of ``b = ceil(log2(T M + 1))`` bits, which hold as many
+  levels as the spikes do, on the same int8 weights, skipping its zeros as the spiking network does.
+
+Sources: Yan et al., "Reconsidering the energy efficiency of spiking neural networks", arXiv 2409.08290 (2024)
+for the fair baseline and memory traffic; Horowitz, "Computing's energy problem", ISSCC 2014 for 45 nm; Davies
+et al., "Loihi: A Neuromorphic Manycore Processor with On-Chip Learning", IEEE Micro 38 (2018). Names of
+metrics: Yik et al., "The NeuroBench framework", Nature Communications 16 (2025).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from math import ceil, log2
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from snnc import costs
+from snnc.costs import Costs
+from snnc.errors import InputError, UsageError
+from snnc.ir.graph import IntArray
+from snnc.ir.snn import Encode, IntegrateFire, Neuron, Readout, SnnGraph, Weighted
+
+
+@dataclass(frozen=True, slots=True)
+class CostModel:
+    """Energies of single operations, in pJ.
+
+    Attributes:
+        name: how results refer to it.
+        source: where the figures come from.
+        ac: add a weight to a potential.
+        mac: multiply an int8 weight by a graded spike or an analogue input, and add.
+        weight_fetch: read one int8 weight.
+        membrane_access: read or write one potential.
+        neuron_update: whatever else a neuron costs in a step.
+        fp32_mac: multiply and add in 32-bit floats.
+        fp32_fetch: read or write one 32-bit word.
+        int_multiply_per_bit: multiply an int8 weight by one bit of an integer activation.
+        int_add: add the product.
+    """
+
+    name: str
+    source: str
+    ac: float
+    mac: float
+    weight_fetch: float
+    membrane_access: float
+    neuron_update: float
+    fp32_mac: float
+    fp32_fetch: float
+    int_multiply_per_bit: float
+    int_add: float
+
+
+MODELS = {
+    model.name: model
+    for model in (
+        CostModel(
+            name="45nm",
+            source="Horowitz, ISSCC 2014: 45 nm at 0.9 V, 64 bits from an 8 kB SRAM for 10 pJ",
+            ac=0.1,
+            mac=0.3,
+            weight_fetch=1.25,
+            membrane_access=5.0,
+            neuron_update=0.0,
+            fp32_mac=4.6,
+            fp32_fetch=5.0,
+            int_multiply_per_bit=0.025,
+            int_add=0.1,
+        ),
+        CostModel(
+            name="loihi",
+            source="Davies et al., IEEE Micro 2018: 23.6 pJ a synaptic operation, 81 pJ a neuron update, "
+            "memory included; the baselines do not run on that chip and are priced at 45 nm",
+            ac=23.6,
+            mac=23.6,
+            weight_fetch=0.0,
+            membrane_access=0.0,
+            neuron_update=81.0,
+            fp32_mac=4.6,
+            fp32_fetch=5.0,
+            int_multiply_per_bit=0.025,
+            int_add=0.1,
+        ),
+    )
+}
+"""The cost models that are known by name."""
+
+
+def read_model(path: Path) -> CostModel:
+    """Read a cost model of the user's own from TOML: the fields of :class:`CostModel`, energies in pJ.
+
+    Raises:
+        InputError: the file is missing, damaged, or a value is no energy.
+        UsageError: a key is unknown or missing.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"the cost model {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"the cost model {path} is not TOML: {error}") from None
+    known = [entry.name for entry in fields(CostModel)]
+    unknown, missing = sorted(set(values) - set(known)), [key for key in known if key not in values]
+    if unknown or missing:
+        wrong = f"unknown: {', '.join(unknown)}" if unknown else f"missing: {', '.join(missing)}"
+        raise UsageError(f"the cost model {path} needs the keys {', '.join(known)}; {wrong}")
+    for key, value in values.items():
+        if key in ("name", "source"):
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+            raise InputError(f"{key} = {value!r} in {path} is no energy in pJ")
+    return CostModel(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """What one image sets in motion, in one network.
+
+    Attributes:
+        macs: multiply-accumulates.
+        acs: accumulates.
+        weight_fetches: weights read.
+        state_accesses: potentials, or activations, read and written.
+        neuron_updates: neurons times steps.
+        activation_bits: of one activation or spike, where it is an integer.
+        bits_sent: payload of all spikes, or of all activations.
+    """
+
+    macs: float
+    acs: float
+    weight_fetches: float
+    state_accesses: float
+    neuron_updates: float
+    activation_bits: int
+    bits_sent: float
+
+
+@dataclass(frozen=True, slots=True)
+class LayerEnergy:
+    """What the spikes of one population cause, per image.
+
+    Attributes:
+        name: of the population.
+        synops: synaptic operations.
+        picojoules: of those, and of its potentials, in the cost model.
+    """
+
+    name: str
+    synops: float
+    picojoules: float
+
+
+@dataclass(frozen=True, slots=True)
+class Energy:
+    """Counts and energies of a spiking network and its two baselines, per image.
+
+    Attributes:
+        model: the cost model.
+        snn: counts of the spiking network.
+        fp32: counts of the source network in fp32.
+        fair: counts of the integer network of equal levels that skips its zeros.
+        layers: of each population.
+        first_layer: energy of the analogue first layer in pJ.
+        neurobench: metrics under their NeuroBench names.
+        latency_steps: from input to answer.
+    """
+
+    model: CostModel
+    snn: Operations
+    fp32: Operations
+    fair: Operations
+    layers: tuple[LayerEnergy, ...]
+    first_layer: float
+    neurobench: Mapping[str, Any]
+    latency_steps: int
+
+    @property
+    def snn_pj(self) -> float:
+        """Energy of the spiking network, in pJ per image."""
+        model, counted = self.model, self.snn
+        return (
+            model.ac * counted.acs
+            + model.mac * counted.macs
+            + model.weight_fetch * counted.weight_fetches
+            + model.membrane_access * counted.state_accesses
+            + model.neuron_update * counted.neuron_updates
+        )
+
+    @property
+    def fp32_pj(self) -> float:
+        """Energy of the source network in fp32, in pJ per image."""
+        words = self.fp32.weight_fetches + self.fp32.state_accesses
+        return self.model.fp32_mac * self.fp32.macs + self.model.fp32_fetch * words
+
+    @property
+    def fair_pj(self) -> float:
+        """Energy of the fair baseline, in pJ per image; its activations are read and written as bytes."""
+        mac = self.model.int_multiply_per_bit * self.fair.activation_bits + self.model.int_add
+        bytes_read = self.fair.weight_fetches + self.fair.state_accesses
+        byte = MODELS["45nm"].weight_fetch if self.model.weight_fetch == 0 else self.model.weight_fetch
+        return mac * self.fair.macs + byte * bytes_read
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "model": asdict(self.model),
+            "snn": {**asdict(self.snn), "picojoules": self.snn_pj},
+            "baselines": {
+                "fp32": {**asdict(self.fp32), "picojoules": self.fp32_pj},
+                "fair": {**asdict(self.fair), "picojoules": self.fair_pj},
+            },
+            "ratio_to_fp32": _ratio(self.snn_pj, self.fp32_pj),
+            "ratio_to_fair": _ratio(self.snn_pj, self.fair_pj),
+            "latency_steps": self.latency_steps,
+            "neurobench": dict(self.neurobench),
+            "layers": [asdict(layer) for layer in self.layers],
+            "first_layer_picojoules": self.first_layer,
+        }
+
+
+def _ratio(value: float, baseline: float) -> float | None:
+    return value / baseline if baseline > 0 else None
+
+
+def event_bits(neuron: Neuron, timesteps: int) -> int:
+    """Return the bits of one event: a binary spike 1, signed levels up to m ``ceil(log2(2 m + 1))``."""
+    if not neuron.memory:
+        return max(1, ceil(log2(neuron.levels + 1)))
+    return (
+        ceil(log2(2 * neuron.levels + 1)) if neuron.limit is not None else level_bits(neuron, timesteps) + 1
+    )
+
+
+def level_bits(neuron: Neuron, timesteps: int) -> int:
+    """Return the bits of an integer activation with as many levels: ``ceil(log2(T M + 1))``."""
+    return max(1, ceil(log2(neuron.capacity(timesteps) + 1)))
+
+
+def account(
+    graph: SnnGraph,
+    counted: Costs,
+    ann_macs: int,
+    nonzero: Mapping[str, IntArray],
+    timesteps: int,
+    model: CostModel,
+) -> Energy:
+    """Count what a network costs.
+
+    Args:
+        graph: the spiking network.
+        counted: its operations.
+        ann_macs: multiply-accumulates of the source network, per image.
+        nonzero: (*shape) of every population, in how many images its activation, rounded to the levels that
+            its spikes have, is not zero.
+        timesteps: T.
+        model: the energies.
+    """
+    populations = graph.of_type(IntegrateFire)
+    reach = costs.fan_outs(graph)
+    neurons = counted.neurons
+    sent = sum(
+        layer.events * event_bits(node.neuron, timesteps)
+        for layer, node in zip(counted.layers, populations, strict=True)
+    )
+    snn = Operations(
+        macs=counted.macs,
+        acs=counted.acs,
+        weight_fetches=counted.macs + counted.acs,
+        state_accesses=2 * neurons * counted.steps,
+        neuron_updates=neurons * counted.steps,
+        activation_bits=max((event_bits(node.neuron, timesteps) for node in populations), default=1),
+        bits_sent=sent / counted.images,
+    )
+    bits = max((level_bits(node.neuron, timesteps) for node in populations), default=1)
+    done = sum(float((nonzero[node.name] * reach[node.name]).sum()) for node in populations) / counted.images
+    fair_macs = counted.first_layer_macs + done
+    return Energy(
+        model=model,
+        snn=snn,
+        fp32=Operations(ann_macs, 0, ann_macs, 2 * neurons, neurons, 32, 32.0 * neurons),
+        fair=Operations(fair_macs, 0, fair_macs, 2 * neurons, neurons, bits, float(bits * neurons)),
+        layers=_layers(counted, model),
+        first_layer=counted.first_layer_macs * (model.mac + model.weight_fetch),
+        neurobench=_neurobench(graph, counted, reach),
+        latency_steps=costs.latency_steps(graph, timesteps),
+    )
+
+
+def _layers(counted: Costs, model: CostModel) -> tuple[LayerEnergy, ...]:
+    found = []
+    for layer in counted.layers:
+        acs, macs = layer.acs / counted.images, layer.macs / counted.images
+        updates = layer.neurons * counted.steps
+        energy = (
+            model.ac * acs
+            + model.mac * macs
+            + model.weight_fetch * (acs + macs)
+            + (2 * model.membrane_access + model.neuron_update) * updates
+        )
+        found.append(LayerEnergy(layer.name, acs + macs, energy))
+    return tuple(found)
+
+
+def _neurobench(graph: SnnGraph, counted: Costs, reach: Mapping[str, IntArray]) -> dict[str, Any]:
+    """Return metrics by their NeuroBench names.
+
+    Synapses of weight zero are counted as operations, which NeuroBench leaves out.
+    """
+    weights = [node.weight for node in graph.of_type(Weighted)]
+    size, zeros = sum(w.size for w in weights), sum(int(np.count_nonzero(w == 0)) for w in weights)
+    vectors = [v for n in graph.of_type(IntegrateFire) for v in (n.threshold, n.bias, n.v_init)]
+    vectors += [node.bias for node in graph.of_type(Readout)]
+    parameters = sum(array.nbytes for array in [*weights, *vectors])
+    dense = counted.first_layer_macs + counted.steps * sum(
+        int(reach[node.name].sum()) for node in graph.of_type(IntegrateFire)
+    )
+    states = 4 * (counted.neurons + sum(node.channels for node in graph.of_type(Readout)))
+    inputs = sum(2 * int(np.prod(node.shape)) for node in graph.of_type(Encode))
+    return {
+        "footprint": parameters + states + inputs,
+        "connection_sparsity": zeros / size if size else 0.0,
+        "activation_sparsity": 1 - counted.events_per_neuron_per_step,
+        "synaptic_operations": {
+            "Effective_MACs": counted.macs,
+            "Effective_ACs": counted.acs,
+            "Dense": dense,
+        },
+        "membrane_updates": counted.neurons * counted.steps,
+    }

@@ -1,0 +1,129 @@
+"""Counts, cost models and baselines."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from snnc import costs
+from snnc.errors import InputError, UsageError
+from snnc.ir.snn import Code, IntegrateFire, Neuron
+from snnc.report.energy import MODELS, Energy, account, event_bits, level_bits, read_model
+from snnc.report.measurement import Measurement
+from tests.conversions import Converted, convert
+
+
+@cache
+def case() -> tuple[Converted, Measurement]:
+    made = convert(rows=8)
+    return made, made.measured()
+
+
+def energy(model: str = "45nm") -> Energy:
+    made, found = case()
+    graph = made.artefact.graph
+    return account(graph, found.costs, sum(found.ann_macs.values()), found.nonzero, 4, MODELS[model])
+
+
+def test_counts_are_those_of_the_network() -> None:
+    made, found = case()
+    counted = energy()
+    neurons = sum(int(np.prod(node.shape)) for node in made.artefact.graph.of_type(IntegrateFire))
+    assert counted.snn.acs == found.costs.acs > 0
+    assert counted.snn.macs == found.costs.first_layer_macs > 0
+    assert counted.snn.weight_fetches == counted.snn.acs + counted.snn.macs
+    assert counted.snn.state_accesses == 2 * neurons * 4
+    assert counted.fp32.macs == sum(costs.macs_of_ann(made.source).values())
+    assert sum(layer.synops for layer in counted.layers) == pytest.approx(found.costs.synops)
+    parts = sum(layer.picojoules for layer in counted.layers) + counted.first_layer
+    assert parts == pytest.approx(counted.snn_pj)
+
+
+def test_the_fair_baseline_skips_its_zeros_and_has_as_many_levels() -> None:
+    made, found = case()
+    counted = energy()
+    assert counted.fair.activation_bits == 3  # five levels: 0 .. 4
+    dense = found.costs.first_layer_macs + sum(
+        int(costs.fan_outs(made.artefact.graph)[node.name].sum())
+        for node in made.artefact.graph.of_type(IntegrateFire)
+    )
+    assert found.costs.first_layer_macs < counted.fair.macs < dense
+    everything = {name: np.full_like(values, 8) for name, values in found.nonzero.items()}
+    graph = made.artefact.graph
+    full = account(graph, found.costs, 1, everything, 4, MODELS["45nm"])
+    assert full.fair.macs == dense
+    assert counted.fair_pj < counted.fp32_pj
+
+
+def test_no_gain_without_its_baselines_and_its_model() -> None:
+    for name in MODELS:
+        told = energy(name).as_dict()
+        assert told["model"]["name"] == name
+        assert told["ratio_to_fp32"] == pytest.approx(
+            told["snn"]["picojoules"] / told["baselines"]["fp32"]["picojoules"]
+        )
+        assert told["ratio_to_fair"] > told["ratio_to_fp32"]
+
+
+def test_metrics_bear_the_names_of_neurobench() -> None:
+    _, found = case()
+    metrics = energy().neurobench
+    assert set(metrics) == {
+        "footprint",
+        "connection_sparsity",
+        "activation_sparsity",
+        "synaptic_operations",
+        "membrane_updates",
+    }
+    assert metrics["activation_sparsity"] == 1 - found.costs.events_per_neuron_per_step
+    operations = metrics["synaptic_operations"]
+    assert operations["Effective_ACs"] + operations["Effective_MACs"] < operations["Dense"]
+
+
+@pytest.mark.parametrize(
+    ("neuron", "event", "level"),
+    [
+        (Neuron(memory=False), 1, 3),
+        (Neuron(), 2, 3),
+        (Neuron(levels=15, code=Code.BINARY), 5, 6),
+        (Neuron(spikes_per_step=None), 4, 3),
+    ],
+)
+def test_bits(neuron: Neuron, event: int, level: int) -> None:
+    assert (event_bits(neuron, 4), level_bits(neuron, 4)) == (event, level)
+
+
+def test_a_cost_model_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "chip.toml"
+    values = {**asdict(MODELS["45nm"]), "name": "chip", "ac": 2}
+    path.write_text("\n".join(f"{k} = {v!r}".replace("'", '"') for k, v in values.items()), encoding="utf-8")
+    assert read_model(path) == replace(MODELS["45nm"], name="chip", ac=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "words"),
+    [
+        ("ac = ", InputError, "is not TOML"),
+        ("ac = 1", UsageError, "missing: name, source, mac"),
+        ("speed = 1", UsageError, "unknown: speed"),
+    ],
+)
+def test_a_cost_model_that_is_none(tmp_path: Path, text: str, error: type[Exception], words: str) -> None:
+    path = tmp_path / "chip.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(error, match=words):
+        read_model(path)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_model(tmp_path / "absent.toml")
+
+
+def test_an_energy_is_a_number(tmp_path: Path) -> None:
+    values = {**asdict(MODELS["45nm"]), "ac": -1}
+    path = tmp_path / "chip.toml"
+    path.write_text("\n".join(f"{k} = {v!r}".replace("'", '"') for k, v in values.items()), encoding="utf-8")
+    with pytest.raises(InputError, match="ac = -1"):
+        read_model(path)
