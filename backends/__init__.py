@@ -29,6 +29,12 @@ def _onnx(threads: int | None) -> Simulator:
     return OnnxSimulator(threads)
 
 
+def _c99(profile: str | None) -> Backend:
+    from snnc.backends.c99 import C99
+
+    return C99(profile)
+
+
 def _spiking_onnx(profile: str | None) -> Backend:
     from snnc.backends.spiking_onnx import SpikingOnnx
 
@@ -55,6 +61,7 @@ def load_simulator(name: str, threads: int | None = None) -> Simulator:
 
 
 BACKENDS: dict[str, Callable[[str | None], Backend]] = {
+    "c99": _c99,
     "spiking-onnx": _spiking_onnx,
 }
 """Target name -> loader, given the profile (``None``: the target's default)."""

@@ -1,0 +1,204 @@
+"""Target ``c99``: the network as source code for any C compiler, verified by compiling and running it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any, ClassVar
+
+from snnc.artefact import Artefact
+from snnc.backends.c99 import selftest
+from snnc.backends.c99.lowering import lower
+from snnc.backends.c99.source import HEADER, SOURCE, WEIGHTS, Memory, header, memory, source, weights
+from snnc.backends.c99.widths import longest, widths
+from snnc.errors import ArtefactError, UsageError
+from snnc.ir.snn import Encode, SnnGraph
+from snnc.target import Capabilities, Emission, Golden, Unsupported, Verdict
+
+COMPILERS = ("cc", "gcc", "clang")
+FLAGS = ("-std=c99", "-O2")
+MOST_SECONDS = 600
+
+DEVICES = {
+    "STM32L4R5ZI, Cortex-M4": (640, 2048),
+    "STM32F746NG, Cortex-M7": (320, 1024),
+    "nRF52840, Cortex-M4": (256, 1024),
+    "Apollo3 Blue, Cortex-M4": (384, 1024),
+}
+"""RAM and flash in KiB, from the data sheets: microcontrollers of the class that MLPerf Tiny measures."""
+
+CAPABILITIES = Capabilities(
+    summary="freestanding C99 for microcontrollers: integers only, no allocation",
+    exact=True,
+    verified_by="compiled and run; outputs, counts and potentials compared bit for bit, on random "
+    "networks and on every bundle",
+    profiles={"int8": "int8 weights, int32 potentials, the narrowest type for every spike and count"},
+    takes="every integer network",
+)
+
+
+class C99:
+    """Writes C, and compiles and runs it."""
+
+    name: ClassVar[str] = "c99"
+    capabilities: ClassVar[Capabilities] = CAPABILITIES
+
+    def __init__(self, profile: str | None = None) -> None:
+        """Choose the form; there is one.
+
+        Raises:
+            UsageError: there is no such form.
+        """
+        self.profile = CAPABILITIES.chosen(self.name, profile)
+
+    def check(self, graph: SnnGraph) -> tuple[Unsupported, ...]:
+        """Return what C's integers cannot express."""
+        found = []
+        for node in graph:
+            if not getattr(node, "integer", True):
+                reason = "float32 parameters: the C source has integers only"
+                found.append(Unsupported(node.name, node.origin, reason, "convert with --precision int8"))
+            if len(node.shape) > 3:
+                reason = f"the shape {node.shape} has more than two axes beside the channels"
+                found.append(Unsupported(node.name, node.origin, reason, "reshape it in the source network"))
+        return tuple(found)
+
+    def emit(self, artefact: Artefact, golden: Golden, directory: Path) -> Emission:
+        """Write header, source, weights and the self-test."""
+        graph = artefact.graph
+        most = longest(graph)
+        program = lower(graph, widths(graph, most))
+        places = program.places()
+        files = {
+            HEADER: header(graph, program, places, most),
+            SOURCE: source(graph, program, places),
+            WEIGHTS: weights(program),
+            selftest.PROGRAM: selftest.program(graph, golden),
+            selftest.VECTORS: selftest.vectors(golden),
+        }
+        for name, text in files.items():
+            (directory / name).write_text(text, encoding="ascii")
+        taken = memory(program, places)
+        facts: dict[str, Any] = {
+            "ram_bytes": taken.state,
+            "ram_of_states_bytes": taken.states,
+            "ram_of_values_within_a_step_bytes": taken.buffers,
+            "constant_bytes": taken.constants,
+            "max_timesteps": most,
+            "fit": _fit(taken),
+        }
+        return Emission(_guide(graph, taken, most), facts)
+
+    def verify(self, directory: Path, golden: Golden) -> Verdict:
+        """Compile the self-test with the first compiler that is installed, and run it.
+
+        The compiler is the one named by ``CC``, else cc, gcc or clang.
+        """
+        compiler = _compiler()
+        with tempfile.TemporaryDirectory(prefix="snnc-") as folder:
+            program = Path(folder, "selftest")
+            sources = [directory / SOURCE, directory / selftest.PROGRAM]
+            compiled = _run([*compiler, *FLAGS, *map(str, sources), "-o", str(program)])
+            if compiled.returncode:
+                first = compiled.stderr.strip().partition("\n")[0]
+                raise ArtefactError(f"{directory}: {compiler[0]} does not compile it: {first}")
+            result = _run([str(program)])
+        lines = result.stdout.splitlines()
+        agreed = sum(line.endswith("as expected") for line in lines)
+        rows = len(golden.y)
+        wrong = rows - agreed
+        if lines[-1:] != ["PASSED"] or result.returncode:
+            wrong = max(wrong, 1)
+        compared = "outputs y, counts N and potentials v, bit for bit"
+        return Verdict(_version(compiler), rows, wrong, compared)
+
+
+def _compiler() -> list[str]:
+    """Return the command of a C compiler.
+
+    Raises:
+        UsageError: none is installed.
+    """
+    named = os.environ.get("CC", "").split()
+    if named and shutil.which(named[0]):
+        return named
+    if named:
+        raise UsageError(f"the C compiler {named[0]!r} named by CC is not installed; install or unset it")
+    found = next((name for name in COMPILERS if shutil.which(name)), None)
+    if found is None:
+        raise UsageError(
+            f"no C compiler to run the bundle with: install one of {', '.join(COMPILERS)}, or name it by CC; "
+            "--hashes-only checks the files alone"
+        )
+    return [found]
+
+
+def _version(compiler: list[str]) -> str:
+    first = _run([*compiler, "--version"]).stdout.partition("\n")[0].strip()
+    return first or compiler[0]
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, capture_output=True, text=True, errors="replace", timeout=MOST_SECONDS, check=False
+    )
+
+
+def _fit(taken: Memory) -> list[dict[str, Any]]:
+    """Return for each known device whether data and constants fit; code and stack come on top."""
+    return [
+        {
+            "device": name,
+            "ram_bytes": ram * 1024,
+            "flash_bytes": flash * 1024,
+            "fits": taken.state < ram * 1024 and taken.constants < flash * 1024,
+        }
+        for name, (ram, flash) in DEVICES.items()
+    ]
+
+
+_YES = {True: "yes", False: "no"}
+
+
+def _guide(graph: SnnGraph, taken: Memory, most: int) -> str:
+    """Return what an integrator has to know of the source."""
+    encode = graph.of_type(Encode)[0]
+    rows = "\n".join(
+        f"| {row['device']} | {row['ram_bytes']:,} | {row['flash_bytes']:,} | {_YES[row['fits']]} |"
+        for row in _fit(taken)
+    )
+    return f"""## Build and run it
+
+Compile `{SOURCE}` with any C99 compiler; it includes `{HEADER}`, `{WEIGHTS}` and `<stdint.h>`, and nothing
+else. It allocates nothing and has no global variables: the caller keeps a `snnc_state`, best a static one.
+
+```c
+#include "{HEADER}"
+
+static snnc_state state;
+int32_t y[SNNC_OUTPUTS];
+
+/* q: int16_t, {" x ".join(map(str, encode.shape))}, channels first */
+snnc_infer(&state, q, SNNC_TIMESTEPS, y);
+int32_t answer = snnc_class(y);
+```
+
+`snnc_begin()` and `snnc_step()` run it step by step, so that an answer can be read early. `timesteps` may be
+1 to {most}. Compilers may call `memset` and `memcpy`, also freestanding ones.
+
+`cc -std=c99 -O2 {SOURCE} {selftest.PROGRAM} -o selftest && ./selftest` compares outputs, counts and
+potentials with those of the reference on the golden inputs; `{selftest.PROGRAM}` needs `printf`.
+
+## Memory
+
+`sizeof(snnc_state)` is {taken.state:,} bytes, checked when compiled: {taken.states:,} for states and
+{taken.buffers:,} for values within a step. Constants take {taken.constants:,} bytes. Code and about 1 kB of
+stack come on top.
+
+| device | RAM | flash | data and constants fit |
+|---|---|---|---|
+{rows}
+"""

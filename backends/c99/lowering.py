@@ -1,0 +1,369 @@
+"""From the spiking network to the calls of C kernels.
+
+Synchronous networks run step by step. A barrier network is one pass over the counts of the whole run, which
+is what its T steps of firing amount to, so one call of ``snnc_step`` does it all. What is constant in
+time is computed once; ``times`` says how often it counts in the step at hand: 1 or, in settle steps, 0, and T
+in the barrier schedule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from snnc.backends.c99.memory import Buffer
+from snnc.backends.c99.program import (
+    At,
+    Call,
+    Extent,
+    Field,
+    Parameter,
+    Place,
+    Program,
+    Table,
+    channels_last,
+    slide,
+    uses,
+)
+from snnc.backends.c99.widths import Width, Widths
+from snnc.errors import InternalError
+from snnc.ir.geometry import Window
+from snnc.ir.graph import NumberArray
+from snnc.ir.snn import (
+    ChannelWeight,
+    Concat,
+    ConstantCurrent,
+    Convolution,
+    CountMaxPool,
+    CurrentMaxPool,
+    Encode,
+    IntegrateFire,
+    Linear,
+    Pad,
+    Readout,
+    Reshape,
+    Schedule,
+    Slice,
+    SnnGraph,
+    SnnNode,
+    SumPool,
+    Weighted,
+    constant_nodes,
+)
+
+NULL = "0"
+TIMES, STEPS = "times", "state->timesteps"
+POINT = Window((1, 1))
+
+
+def lower(graph: SnnGraph, widths: Widths) -> Program:
+    """Return the program of a network."""
+    return _Lowering(graph, widths).run()
+
+
+def c_index(graph: SnnGraph) -> dict[str, int]:
+    """Return the number by which C calls each node."""
+    return {node.name: index for index, node in enumerate(graph)}
+
+
+class _Lowering:
+    def __init__(self, graph: SnnGraph, widths: Widths) -> None:
+        self.graph = graph
+        self.widths = widths
+        self.program = Program()
+        self.number = c_index(graph)
+        self.barrier = graph.schedule is Schedule.BARRIER
+        self.constant = constant_nodes(graph)
+        self.reads = uses([node.inputs for node in graph])
+        self.values: dict[str, Place] = {}
+        self.presented: dict[str, Place] = {}
+
+    def run(self) -> Program:
+        for node in self.graph:
+            self.lower(node)
+        return self.program
+
+    def lower(self, node: SnnNode) -> None:
+        match node:
+            case Encode():
+                self.encode(node)
+            case ConstantCurrent():
+                note = "constant current"
+                self.values[node.name] = self.table(node, "c", channels_last(node.values), note, Width.I32)
+            case Weighted() if self.direct(node):
+                pass  # added where its only reader sums
+            case Weighted():
+                out = self.allocate(node)
+                self.call(node, "zero", (Width.I32,), out, out.size)
+                self.synapse(node, out, node.name in self.constant)
+            case IntegrateFire():
+                self.integrate_fire(node)
+            case Readout():
+                self.readout(node)
+            case SumPool():
+                source, out = self.read(node), self.allocate(node)
+                self.call(node, "sum_pool", (source.width, out.width), source, self.pool(node), out)
+            case CurrentMaxPool():
+                source, out = self.read(node), self.allocate(node)
+                self.call(node, "max_pool", (source.width,), source, self.pool(node), out)
+            case CountMaxPool():
+                self.count_max_pool(node)
+            case Concat() | Pad() | Slice():
+                self.rearrange(node)
+            case Reshape():
+                self.reshape(node)
+            case _:
+                raise InternalError(f"no C for {type(node).__name__} {node.name!r}")
+
+    # Values and constants
+
+    def table(
+        self, node: SnnNode, role: str, values: NumberArray, note: str, width: Width | None = None
+    ) -> Table:
+        return self.program.table(f"{role}_{self.number[node.name]}", values, f"{note} of {node.name}", width)
+
+    def keep(self, node: SnnNode, role: str, width: Width, size: int, note: str) -> Field:
+        return self.program.keep(
+            f"{role}_{self.number[node.name]}", width, size, f"{note} of {node.name} (ONNX: {node.origin})"
+        )
+
+    def allocate(self, node: SnnNode) -> Buffer:
+        """Make the buffer of a node's value."""
+        buffer = Buffer(self.widths.values[node.name], Extent.of(node.shape).size)
+        self.values[node.name] = buffer
+        return buffer
+
+    def read(self, node: SnnNode, index: int = 0) -> Place:
+        """Return the value of an input as ``node`` sees it in the step at hand."""
+        name = node.inputs[index]
+        value = self.values[name]
+        if name not in self.constant or node.name in self.constant:
+            return value
+        if name not in self.presented:
+            width = Width.I32 if self.barrier else self.widths.values[name]
+            out = Buffer(width, value.size)
+            self.call(node, "present", (value.width, width), value, TIMES, value.size, out)
+            self.presented[name] = out
+        return self.presented[name]
+
+    def call(
+        self, node: SnnNode, kernel: str, types: Sequence[Width], *arguments: Place | At | str | int
+    ) -> None:
+        calls = self.program.once if node.name in self.constant else self.program.step
+        calls.append(Call(kernel, tuple(types), arguments, f"{node.name} (ONNX: {node.origin})"))
+
+    def once(self, node: SnnNode, kernel: str, types: Sequence[Width], *arguments: Place | str | int) -> None:
+        """Add a call at the beginning of a run, whatever the node."""
+        self.program.once.append(Call(kernel, tuple(types), arguments, f"{node.name} (ONNX: {node.origin})"))
+
+    # Synapses
+
+    def direct(self, node: SnnNode) -> bool:
+        """Whether the one reader of a synapse sums currents, so that it can add to that sum."""
+        readers = self.graph.consumers[node.name]
+        return self.reads[node.name] == 1 and isinstance(readers[0], IntegrateFire | Readout)
+
+    def synapse(self, node: Weighted, out: Place, constant: bool) -> None:
+        """Add the current of a synapse to ``out``."""
+        calls = self.program.once if constant else self.program.step
+        source = self.read(node)
+        read, wrote = Extent.of(self.graph[node.inputs[0]].shape), Extent.of(node.shape)
+        note = f"{node.name} (ONNX: {node.origin})"
+        match node:
+            case ChannelWeight():
+                weight = self.table(node, "w", node.weight, "weight")
+                types = (source.width, weight.width)
+                calls.append(Call("scale", types, (source, weight, wrote.pixels, wrote.channels, out), note))
+                return
+            case Convolution():
+                depthwise = node.groups == read.channels == wrote.channels
+                window, groups, kernel = node.window, node.groups, node.weight
+            case Linear():
+                depthwise = False
+                window, groups, kernel = POINT, 1, node.weight.reshape(*node.weight.shape, 1, 1)
+            case _:
+                raise InternalError(f"no C for the synapse {type(node).__name__}")
+        name = "depthwise" if depthwise else "convolve"
+        rows = np.moveaxis(kernel[:, 0], 0, -1) if depthwise else _rows(kernel, groups)
+        weight = self.table(node, "w", rows, "weight")
+        shape = self.program.structure("window", slide(window, read, wrote, groups))
+        calls.append(Call(name, (source.width, weight.width), (source, weight, shape, out), note))
+
+    def sums(self, node: SnnNode) -> tuple[Place | None, Place | None]:
+        """Return the sums of the moving and of the constant currents that a node reads."""
+        moving = [name for name in node.inputs if name not in self.constant]
+        constant = [name for name in node.inputs if name in self.constant]
+        return self.sum(node, moving, False), self.sum(node, constant, True)
+
+    def sum(self, node: SnnNode, names: Sequence[str], constant: bool) -> Place | None:
+        if not names:
+            return None
+        if len(names) == 1 and names[0] in self.values:
+            return self.values[names[0]]
+        total = Buffer(Width.I32, Extent.of(node.shape).size)
+        calls = self.program.once if constant else self.program.step
+        calls.append(Call("zero", (Width.I32,), (total, total.size), f"{node.name}: sum of currents"))
+        for name in names:
+            source = self.graph[name]
+            if name in self.values:
+                value = self.values[name]
+                calls.append(Call("add", (value.width,), (value, 1, value.size, total)))
+            elif isinstance(source, Weighted):
+                self.synapse(source, total, constant)
+            else:
+                raise InternalError(f"{name!r} has no value in C")
+        return total
+
+    # Nodes
+
+    def encode(self, node: Encode) -> None:
+        extent = Extent.of(node.shape)
+        q = Parameter("q", Width.I16, extent.size)
+        wanted_later = any(reader.name not in self.constant for reader in self.graph.consumers[node.name])
+        if extent.ordered and not wanted_later:
+            self.values[node.name] = q
+            return
+        out = Buffer(Width.holding(node.limit), extent.size)
+        self.values[node.name] = out
+        self.move(node, q, extent, extent.channels_first, out, extent.strides)
+
+    def move(
+        self,
+        node: SnnNode,
+        source: Place | At,
+        extent: Extent,
+        apart: tuple[int, int, int],
+        target: Place | At,
+        wanted: tuple[int, int, int],
+    ) -> None:
+        """Copy a block of values between two orders."""
+        sizes = (extent.rows, extent.columns, extent.channels)
+        places = [item.place if isinstance(item, At) else item for item in (source, target)]
+        block = self.program.structure("block", (*sizes, *apart, *wanted))
+        self.call(node, "move", [item.width for item in places], source, block, target)
+
+    def integrate_fire(self, node: IntegrateFire) -> None:
+        extent = Extent.of(node.shape)
+        counts = self.widths.counts[node.name]
+        v = self.keep(node, "v", Width.I32, extent.size, "potentials")
+        sent = self.keep(node, "n", counts, extent.size, "counts")
+        start = self.table(node, "v0", node.v_init, "initial potential", Width.I32)
+        self.once(node, "rest", (), start, 1, extent.pixels, extent.channels, v)
+        self.once(node, "zero", (counts,), sent, sent.size)
+        current, constant = self.sums(node)
+        neuron = node.neuron
+        limit = neuron.limit or 0
+        whole_run = limit if self.barrier and not neuron.memory else neuron.levels
+        threshold = self.table(node, "theta", node.threshold, "threshold", Width.I32)
+        bias = self.table(node, "b", node.bias, "bias", Width.I32).name if node.bias.any() else NULL
+        low = NULL
+        if node.negative_threshold is not None and not self.barrier:
+            low = self.table(node, "low", node.negative_threshold, "negative threshold", Width.I32).name
+        numbers = (extent.pixels, extent.channels, whole_run, limit)
+        settings = self.program.structure("population", (threshold.name, bias, low, *numbers))
+        rest = (settings, current or NULL, constant or NULL, TIMES, STEPS, v, sent)
+        if self.barrier:
+            self.values[node.name] = sent
+            self.call(node, "fire_after_all", (counts, counts), *rest)
+            return
+        out = self.allocate(node)
+        self.call(node, _rule(node), (out.width, counts), *rest, out)
+
+    def readout(self, node: Readout) -> None:
+        extent = Extent.of(node.shape)
+        y = self.program.keep("y", Width.I32, extent.size, f"read-out {node.name}")
+        bias = self.table(node, "b", node.bias, "bias", Width.I32)
+        self.once(node, "rest", (), bias, STEPS, extent.pixels, extent.channels, y)
+        current, constant = self.sums(node)
+        for value, times in ((current, 1), (constant, TIMES)):
+            if value is not None:
+                self.call(node, "add", (value.width,), value, times, extent.size, y)
+
+    def pool(self, node: SumPool | CountMaxPool | CurrentMaxPool) -> str:
+        read, wrote = Extent.of(self.graph[node.inputs[0]].shape), Extent.of(node.shape)
+        return self.program.structure("window", slide(node.window, read, wrote))
+
+    def count_max_pool(self, node: CountMaxPool) -> None:
+        source, window = self.read(node), self.pool(node)
+        producer = self.graph[node.inputs[0]]
+        if self.barrier:
+            out = Buffer(source.width, Extent.of(node.shape).size)
+            self.values[node.name] = out
+            self.call(node, "max_pool", (source.width,), source, window, out)
+            return
+        counts: Place
+        if isinstance(producer, IntegrateFire):
+            counts = next(f for f in self.program.fields if f.name == f"n_{self.number[producer.name]}")
+        else:
+            counts = self.keep(node, "n", Width.I32, source.size, "counts of the input")
+            self.once(node, "zero", (Width.I32,), counts, counts.size)
+            self.call(node, "add", (source.width,), source, 1, source.size, counts)
+        out = self.allocate(node)
+        before = self.keep(node, "high", counts.width, out.size, "highest counts")
+        now = Buffer(counts.width, out.size)
+        self.once(node, "zero", (counts.width,), before, before.size)
+        self.call(node, "max_pool", (counts.width,), counts, window, now)
+        self.call(node, "difference", (counts.width, out.width), now, out.size, before, out)
+
+    def rearrange(self, node: Concat | Pad | Slice) -> None:
+        sources = [self.read(node, index) for index in range(len(node.inputs))]
+        extents = [Extent.of(self.graph[name].shape) for name in node.inputs]
+        out, wrote = self.allocate(node), Extent.of(node.shape)
+        match node:
+            case Concat():
+                start = 0
+                for source, read in zip(sources, extents, strict=True):
+                    self.move(node, source, read, read.strides, At(out, start), wrote.strides)
+                    start += read.channels
+            case Pad():
+                channel, row, column = (*node.before, 0, 0)[:3]
+                offset = row * wrote.strides[0] + column * wrote.strides[1] + channel
+                self.call(node, "zero", (out.width,), out, out.size)
+                self.move(node, sources[0], extents[0], extents[0].strides, At(out, offset), wrote.strides)
+            case Slice():
+                channel, row, column = (*node.start, 0, 0)[:3]
+                by_channel, by_row, by_column = (*node.step, 1, 1)[:3]
+                down, right, one = extents[0].strides
+                offset = row * down + column * right + channel
+                apart = (by_row * down, by_column * right, by_channel * one)
+                self.move(node, At(sources[0], offset), wrote, apart, out, wrote.strides)
+
+    def reshape(self, node: Reshape) -> None:
+        """Go through the network's own order, channels first, unless it is the same in C."""
+        source = self.read(node)
+        read, wrote = Extent.of(self.graph[node.inputs[0]].shape), Extent.of(node.shape)
+        if read == wrote or (read.ordered and wrote.ordered):
+            self.values[node.name] = source
+            return
+        middle = source
+        if not read.ordered:
+            middle = Buffer(source.width, read.size)
+            self.move(node, source, read, read.strides, middle, read.channels_first)
+        if not wrote.ordered:
+            out = Buffer(source.width, read.size)
+            self.move(node, middle, wrote, wrote.channels_first, out, wrote.strides)
+            middle = out
+        self.values[node.name] = middle
+
+
+def _rule(node: IntegrateFire) -> str:
+    """Return the kernel of a population in the synchronous schedule."""
+    if not node.neuron.memory:
+        return "fire_plain"
+    if node.neuron.limit is None:
+        return "fire_graded"
+    if node.negative_threshold is not None:
+        return "fire_negative"
+    return "fire_once" if node.neuron.limit == 1 else "fire_several"
+
+
+def _rows(weight: NumberArray, groups: int) -> NumberArray:
+    """Return a weight (outputs, inputs per group, height, width) as C reads it.
+
+    Returns:
+        (groups, height, width, inputs per group, outputs per group): the row of an input lies together.
+    """
+    outputs, inputs, height, width = weight.shape
+    shaped = weight.reshape(groups, outputs // groups, inputs, height, width)
+    return np.ascontiguousarray(shaped.transpose(0, 3, 4, 2, 1))

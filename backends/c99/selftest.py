@@ -1,0 +1,115 @@
+"""A C program that runs the network on its golden inputs and compares outputs, counts and potentials.
+
+The states of all populations are compared by the FNV-1a hash of their values over all rows, each as a
+little-endian int32, channels last: http://www.isthe.com/chongo/tech/comp/fnv/
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from snnc.backends.c99.lowering import c_index
+from snnc.backends.c99.source import HEADER, array, comment
+from snnc.backends.c99.widths import Width
+from snnc.ir.graph import IntArray
+from snnc.ir.snn import IntegrateFire, SnnGraph
+from snnc.target import Golden
+
+PROGRAM, VECTORS = "selftest.c", "golden.h"
+
+OFFSET, PRIME = 2166136261, 16777619
+
+
+def fnv(values: IntArray) -> int:
+    """Return the 32-bit FNV-1a hash of int32 values."""
+    digest = OFFSET
+    for byte in np.ascontiguousarray(values, "<i4").tobytes():
+        digest = ((digest ^ byte) * PRIME) & 0xFFFFFFFF
+    return digest
+
+
+def vectors(golden: Golden) -> str:
+    """Return inputs and expected outputs as C."""
+    rows = len(golden.y)
+    return "\n".join(
+        [
+            "/* Golden vectors: inputs, and the outputs that they must give. */",
+            "#include <stdint.h>\n",
+            f"#define GOLDEN_ROWS {rows}\n",
+            array("golden_q", Width.I16, golden.q),
+            array("golden_y", Width.I32, golden.y),
+        ]
+    )
+
+
+def program(graph: SnnGraph, golden: Golden) -> str:
+    """Return the program."""
+    number = c_index(graph)
+    populations = graph.of_type(IntegrateFire)
+    checks, reports = [], []
+    for index, node in enumerate(populations):
+        counts, v = golden.counts[node.name], golden.potentials[node.name]
+        for role, values in (("n", counts), ("v", v)):
+            field = f"{role}_{number[node.name]}"
+            size = values[0].size
+            digest = fnv(np.moveaxis(values, 1, -1))
+            slot = 2 * index + (role == "v")
+            checks.append(
+                f"        for (int32_t i = 0; i < {size}; i++) {{\n"
+                f"            hash[{slot}] = hashed(hash[{slot}], state.{field}[i]);\n        }}"
+            )
+            what = "counts" if role == "n" else "potentials"
+            reports.append(
+                f'    wrong += differs("{what} of {comment(node.name)}", hash[{slot}], {digest}u);'
+            )
+    return f"""\
+/* Runs the network on its golden inputs. Exits with 0 if every output, count and potential is as expected. */
+#include <stdio.h>
+
+#include "{HEADER}"
+#include "{VECTORS}"
+
+#define HASHES {max(2 * len(populations), 1)}
+
+/* FNV-1a over the bytes of an int32, the lowest first. */
+static uint32_t hashed(uint32_t hash, int32_t value)
+{{
+    for (int shift = 0; shift < 32; shift += 8) {{
+        hash = (hash ^ (((uint32_t)value >> shift) & 255u)) * {PRIME}u;
+    }}
+    return hash;
+}}
+
+static int differs(const char *what, uint32_t found, uint32_t expected)
+{{
+    if (found != expected) {{
+        printf("wrong: %s\\n", what);
+    }}
+    return found != expected;
+}}
+
+int main(void)
+{{
+    static snnc_state state;
+    uint32_t hash[HASHES];
+    int32_t y[SNNC_OUTPUTS];
+    int wrong = 0;
+    for (int32_t i = 0; i < HASHES; i++) {{
+        hash[i] = {OFFSET}u;
+    }}
+    for (int32_t row = 0; row < GOLDEN_ROWS; row++) {{
+        int same = (int)snnc_infer(&state, golden_q + row * SNNC_INPUTS, SNNC_TIMESTEPS, y);
+        for (int32_t i = 0; i < SNNC_OUTPUTS; i++) {{
+            same = same && y[i] == golden_y[row * SNNC_OUTPUTS + i];
+        }}
+        printf("row %ld: class %ld, %s\\n", (long)row, (long)snnc_class(y), same ? "as expected" : "wrong");
+        wrong += !same;
+{chr(10).join(checks)}
+    }}
+    (void)differs;
+    (void)hashed;
+{chr(10).join(reports)}
+    printf("%s\\n", wrong ? "FAILED" : "PASSED");
+    return wrong != 0;
+}}
+"""

@@ -1,0 +1,277 @@
+"""The texts of the C bundle: header, source and weights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from string import Template
+
+import numpy as np
+
+from snnc import __version__
+from snnc.backends.c99.kernels import EVENTS, STRUCTURES, kernel_texts
+from snnc.backends.c99.memory import Places
+from snnc.backends.c99.program import Call, Extent, Field, Program, Table, arena, bytes_of, render
+from snnc.backends.c99.widths import Width
+from snnc.ir.graph import NumberArray
+from snnc.ir.snn import Encode, Schedule, SnnGraph
+
+HEADER, SOURCE, WEIGHTS = "snnc_network.h", "snnc_network.c", "snnc_weights.h"
+STRUCTURE_BYTES = 64
+PER_LINE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Static memory of the network, in bytes.
+
+    Attributes:
+        states: potentials, counts and whatever else lives from step to step.
+        buffers: values within a step.
+        state: all that ``snnc_state`` holds.
+        constants: weights and parameters.
+    """
+
+    states: int
+    buffers: int
+    state: int
+    constants: int
+
+
+def state_fields(program: Program, places: Places) -> list[Field]:
+    """Return the arrays of ``snnc_state`` in their order: wide types first, so that nothing is padded."""
+    buffers = [
+        Field(arena(width), width, size, "values within a step")
+        for width, size in places.sizes.items()
+        if size
+    ]
+    counters = [
+        Field("timesteps", Width.I32, 1, "T of this run"),
+        Field("step", Width.I32, 1, "steps that have been run"),
+    ]
+    return sorted([*counters, *program.fields, *buffers], key=lambda item: -item.width.value)
+
+
+def memory(program: Program, places: Places) -> Memory:
+    """Return what the network takes."""
+    fields = state_fields(program, places)
+    raw = bytes_of(fields)
+    buffers = sum(width.value * size for width, size in places.sizes.items())
+    constants = bytes_of(program.tables) + STRUCTURE_BYTES * len(program.structures)
+    return Memory(raw - buffers, buffers, -(-raw // 4) * 4, constants)
+
+
+def comment(text: str) -> str:
+    """Return a name from the network so that it cannot end a comment or continue a line."""
+    return (
+        re.sub(r"[^A-Za-z0-9_.,:()/ -]", "_", text).replace("/*", "/_").replace("*/", "_/").replace("//", "/")
+    )
+
+
+def header(graph: SnnGraph, program: Program, places: Places, timesteps: int) -> str:
+    """Return the header: the sizes, the state and the functions."""
+    encode = graph.of_type(Encode)[0]
+    taken = memory(program, places)
+    members = "\n".join(_member(item) for item in state_fields(program, places))
+    return Template(_HEADER).substitute(
+        name=comment(graph.name),
+        version=__version__,
+        inputs=Extent.of(encode.shape).size,
+        shape=" x ".join(map(str, encode.shape)),
+        limit=encode.limit,
+        outputs=Extent.of(graph[graph.output].shape).size,
+        timesteps=graph.timesteps,
+        most=timesteps,
+        settle=graph.settle_steps,
+        steps="1" if graph.schedule is Schedule.BARRIER else "((timesteps) + SNNC_SETTLE_STEPS)",
+        schedule=_SCHEDULES[graph.schedule],
+        ram=taken.state,
+        constants=taken.constants,
+        members=members,
+    )
+
+
+def _member(item: Field) -> str:
+    size = f"[{item.size}]" if item.name not in ("timesteps", "step") else ""
+    return f"    {item.width.type} {item.name}{size}; /* {comment(item.note)} */"
+
+
+def source(graph: SnnGraph, program: Program, places: Places) -> str:
+    """Return the source."""
+    barrier = graph.schedule is Schedule.BARRIER
+    extent = Extent.of(graph[graph.output].shape)
+    structures = "\n".join(
+        f"static const {text.split(' ', 1)[0]} {name} = {text.split(' ', 1)[1]};"
+        for name, text in program.structures.items()
+    )
+    return Template(_SOURCE).substitute(
+        name=comment(graph.name),
+        version=__version__,
+        header=HEADER,
+        weights=WEIGHTS,
+        events=EVENTS,
+        structures=STRUCTURES,
+        kernels=kernel_texts(program.kernels()),
+        constants=structures,
+        times="state->timesteps" if barrier else "state->step < state->timesteps",
+        once=_calls(program.once, places),
+        step=_calls(program.step, places),
+        pixels=extent.pixels,
+        channels=extent.channels,
+    )
+
+
+def weights(program: Program) -> str:
+    """Return the constants."""
+    parts = ["/* Weights and parameters; included by the source alone. */\n#include <stdint.h>\n"]
+    return "\n".join([*parts, *(_table(table) for table in program.tables)])
+
+
+def _table(table: Table) -> str:
+    return f"/* {comment(table.note)} */\n{array(table.name, table.width, table.values)}"
+
+
+def array(name: str, width: Width, values: NumberArray) -> str:
+    """Return the definition of a constant array."""
+    flat = np.asarray(values).reshape(-1).tolist()
+    # The lowest int32 has no literal of its own type.
+    texts = ["INT32_MIN" if value == -(2**31) else str(value) for value in flat]
+    lines = [", ".join(texts[i : i + PER_LINE]) for i in range(0, len(texts), PER_LINE)]
+    inside = ",\n    ".join(lines)
+    return f"static const {width.type} {name}[{len(texts)}] = {{\n    {inside}\n}};\n"
+
+
+def _calls(calls: Sequence[Call], places: Places) -> str:
+    lines, note = [], ""
+    for call in calls:
+        if call.note and call.note != note:
+            lines.append(f"    /* {comment(call.note)} */")
+            note = call.note
+        lines.append(f"    {render(call, places)}")
+    return "\n".join(lines)
+
+
+_SCHEDULES = {
+    Schedule.SYNCHRONOUS: "Every population fires in every step.",
+    Schedule.BARRIER: "Every population integrates all its input before it fires; one call of snnc_step()\n"
+    "   makes the whole run, in one pass over spike counts, which equals T steps of firing per population.",
+}
+
+_HEADER = """\
+/* $name, a spiking network compiled by snnc $version.
+
+   $schedule
+   Freestanding C99: only integers, no allocation, no global variables. */
+#ifndef SNNC_NETWORK_H
+#define SNNC_NETWORK_H
+
+#include <stdint.h>
+
+#define SNNC_INPUTS $inputs         /* int16_t q[$shape], channels first */
+#define SNNC_INPUT_LIMIT $limit     /* largest magnitude of an input */
+#define SNNC_OUTPUTS $outputs
+#define SNNC_TIMESTEPS $timesteps   /* T, as calibrated */
+#define SNNC_MAX_TIMESTEPS $most    /* the largest T for which no integer overflows */
+#define SNNC_SETTLE_STEPS $settle   /* K */
+#define SNNC_STEPS(timesteps) $steps /* calls of snnc_step() in a run */
+
+#define SNNC_RAM_BYTES $ram         /* sizeof(snnc_state): all memory but some stack */
+#define SNNC_CONSTANT_BYTES $constants /* weights and parameters; add the code */
+
+/* Everything that changes. Who calls keeps it, as often as networks are to run at a time. */
+typedef struct {
+$members
+} snnc_state;
+
+typedef char snnc_ram_is_as_stated[sizeof(snnc_state) == SNNC_RAM_BYTES ? 1 : -1];
+
+/* Begin a run of T = timesteps. Returns 1; or 0, and nothing is begun, where T is out of range or an input
+   exceeds SNNC_INPUT_LIMIT. The inputs are read here and not kept. */
+int32_t snnc_begin(snnc_state *state, const int16_t q[SNNC_INPUTS], int32_t timesteps);
+
+/* Run one step. Returns 1; or 0, and nothing happens, once the run is over. */
+int32_t snnc_step(snnc_state *state);
+
+/* Write what the read-out has accumulated so far. */
+void snnc_output(const snnc_state *state, int32_t y[SNNC_OUTPUTS]);
+
+/* Begin, run all steps, write the output. Returns what snnc_begin() returns. */
+int32_t snnc_infer(
+    snnc_state *state, const int16_t q[SNNC_INPUTS], int32_t timesteps, int32_t y[SNNC_OUTPUTS]);
+
+/* The class: the index of the largest output, the lowest one on ties. */
+int32_t snnc_class(const int32_t y[SNNC_OUTPUTS]);
+
+#endif
+"""
+
+_SOURCE = """\
+/* $name, compiled by snnc $version. */
+#include "$header"
+#include "$weights"
+
+#define EVENTS $events
+$structures
+$constants
+$kernels
+int32_t snnc_begin(snnc_state *state, const int16_t q[SNNC_INPUTS], int32_t timesteps)
+{
+    if (timesteps < 1 || timesteps > SNNC_MAX_TIMESTEPS) {
+        return 0;
+    }
+    for (int32_t i = 0; i < SNNC_INPUTS; i++) {
+        if (q[i] > SNNC_INPUT_LIMIT || q[i] < -SNNC_INPUT_LIMIT) {
+            return 0;
+        }
+    }
+    state->timesteps = timesteps;
+    state->step = 0;
+$once
+    return 1;
+}
+
+int32_t snnc_step(snnc_state *state)
+{
+    const int32_t times = $times; /* how often constant currents count in this step */
+    if (state->step >= SNNC_STEPS(state->timesteps)) {
+        return 0;
+    }
+    (void)times;
+$step
+    state->step++;
+    return 1;
+}
+
+void snnc_output(const snnc_state *state, int32_t y[SNNC_OUTPUTS])
+{
+    for (int32_t pixel = 0; pixel < $pixels; pixel++) {
+        for (int32_t c = 0; c < $channels; c++) {
+            y[c * $pixels + pixel] = state->y[pixel * $channels + c];
+        }
+    }
+}
+
+int32_t snnc_infer(
+    snnc_state *state, const int16_t q[SNNC_INPUTS], int32_t timesteps, int32_t y[SNNC_OUTPUTS])
+{
+    if (!snnc_begin(state, q, timesteps)) {
+        return 0;
+    }
+    while (snnc_step(state)) {
+    }
+    snnc_output(state, y);
+    return 1;
+}
+
+int32_t snnc_class(const int32_t y[SNNC_OUTPUTS])
+{
+    int32_t best = 0;
+    for (int32_t i = 1; i < SNNC_OUTPUTS; i++) {
+        if (y[i] > y[best]) {
+            best = i;
+        }
+    }
+    return best;
+}
+"""

@@ -1,0 +1,89 @@
+"""The narrowest C type that always holds a value, and up to which T that is proved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+import numpy as np
+
+from snnc.artefact.precision import value_bounds
+from snnc.ir.graph import NumberArray
+from snnc.ir.snn import IntegrateFire, SnnGraph, ValueKind, value_kinds
+
+
+class Width(Enum):
+    """An integer type of C99: its name in kernels, and its bytes."""
+
+    I8 = 1
+    I16 = 2
+    I32 = 4
+
+    @property
+    def type(self) -> str:
+        """Name of the type."""
+        return f"int{8 * self.value}_t"
+
+    @property
+    def short(self) -> str:
+        """Its part of a kernel's name."""
+        return f"i{8 * self.value}"
+
+    @property
+    def most(self) -> int:
+        """Largest value."""
+        return 2 ** (8 * self.value - 1) - 1
+
+    @classmethod
+    def holding(cls, bound: int) -> Width:
+        """Return the narrowest type for magnitudes up to ``bound``; the proofs keep it within 32 bits."""
+        return next((width for width in cls if bound <= width.most), cls.I32)
+
+    @classmethod
+    def of(cls, values: NumberArray) -> Width:
+        """Return the narrowest type for the values of an array."""
+        return cls.holding(int(np.abs(values.astype(np.int64)).max()) if values.size else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Widths:
+    """The types of a network's values in C.
+
+    Attributes:
+        values: of each node's value; in the barrier schedule, of its sum over the run.
+        counts: of ``N`` of each population.
+    """
+
+    values: dict[str, Width]
+    counts: dict[str, Width]
+
+
+def widths(graph: SnnGraph, timesteps: int) -> Widths:
+    """Return the narrowest types for runs of ``timesteps``; currents and potentials have 32 bits."""
+    bounds = value_bounds(replace(graph, max_timesteps=timesteps))
+    kinds = value_kinds(graph)
+    values = {
+        node.name: Width.holding(bounds[node.name]) if kinds[node.name] is ValueKind.SPIKES else Width.I32
+        for node in graph
+    }
+    counts = {}
+    for node in graph.of_type(IntegrateFire):
+        if node.neuron.memory or node.neuron.limit is None:
+            most = node.neuron.capacity(timesteps)
+        else:
+            most = node.neuron.limit * (timesteps + graph.settle_steps)
+        counts[node.name] = Width.holding(most)
+    return Widths(values, counts)
+
+
+def longest(graph: SnnGraph) -> int:
+    """Return the largest T that needs no wider type than the calibrated T does."""
+    wanted = widths(graph, graph.timesteps)
+    low, high = graph.timesteps, max(graph.max_timesteps, graph.timesteps)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if widths(graph, middle) == wanted:
+            low = middle
+        else:
+            high = middle - 1
+    return low

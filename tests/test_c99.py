@@ -1,0 +1,249 @@
+"""The C source: what it computes, what it needs, and that it is what it claims to be."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from snnc.artefact import Artefact
+from snnc.backends.c99 import C99
+from snnc.backends.c99.memory import Buffer, Life, place
+from snnc.backends.c99.selftest import fnv
+from snnc.backends.c99.source import HEADER, SOURCE, WEIGHTS, comment
+from snnc.backends.c99.widths import Width, longest, widths
+from snnc.backends.deployment import deploy, verify
+from snnc.backends.golden import read_golden
+from snnc.errors import ArtefactError, UsageError
+from snnc.ir.snn import Encode, Neuron, Schedule, SnnGraph
+from snnc.reference import ReferenceSimulator
+from tests.spiking_graphs import NEURONS, graphs, random_graph, random_inputs
+
+STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-pedantic")
+SANE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+
+needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+
+
+def emitted(graph: SnnGraph, folder: Path) -> Path:
+    return deploy(Artefact(graph), C99(), folder / "bundle").directory
+
+
+def compile_strictly(bundle: Path, *flags: str, compiler: str = "gcc") -> None:
+    result = subprocess.run(
+        [compiler, *STRICT, *flags], cwd=bundle, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def run_selftest(bundle: Path, *flags: str, compiler: str = "gcc") -> None:
+    compile_strictly(bundle, "-O1", *flags, SOURCE, "selftest.c", "-o", "selftest", compiler=compiler)
+    result = subprocess.run([bundle / "selftest"], capture_output=True, text=True, timeout=120, check=False)
+    assert (result.returncode, result.stdout.splitlines()[-1]) == (0, "PASSED"), result.stdout + result.stderr
+
+
+class Library:
+    """The network as a shared library."""
+
+    def __init__(self, bundle: Path) -> None:
+        compile_strictly(bundle, "-O1", "-shared", "-fPIC", SOURCE, "-o", "network.so")
+        text = (bundle / HEADER).read_text(encoding="ascii")
+        self._sizes = {name: int(value) for name, value in re.findall(r"#define (SNNC_\w+) (\d+)", text)}
+        self._functions = ctypes.CDLL(str(bundle / "network.so"))
+        self.state = ctypes.create_string_buffer(self["SNNC_RAM_BYTES"])
+
+    def __getitem__(self, name: str) -> int:
+        return self._sizes[name]
+
+    def infer(self, q: np.ndarray, timesteps: int) -> tuple[bool, np.ndarray]:
+        row = np.ascontiguousarray(q, np.int16)
+        y = np.zeros(self["SNNC_OUTPUTS"], np.int32)
+        began = self._functions.snnc_infer(self.state, row.ctypes, timesteps, y.ctypes)
+        return bool(began), y
+
+    def steps(self, q: np.ndarray, timesteps: int) -> list[np.ndarray]:
+        """Return what the read-out holds after every step."""
+        row, found = np.ascontiguousarray(q, np.int16), []
+        assert self._functions.snnc_begin(self.state, row.ctypes, timesteps)
+        while self._functions.snnc_step(self.state):
+            y = np.zeros(self["SNNC_OUTPUTS"], np.int32)
+            self._functions.snnc_output(self.state, y.ctypes)
+            found.append(y)
+        return found
+
+
+@needs_gcc
+@settings(max_examples=6)
+@given(graph=graphs())
+def test_outputs_counts_and_potentials_are_bit_exact(
+    graph: SnnGraph, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    run_selftest(emitted(graph, tmp_path_factory.mktemp("c")), *SANE)
+
+
+@needs_gcc
+@pytest.mark.parametrize("neuron", NEURONS, ids=str)
+def test_every_neuron(neuron: Neuron, tmp_path: Path) -> None:
+    graph = random_graph(11, neuron=neuron, negative=True, settle_steps=1, blocks=1, flat=True)
+    run_selftest(emitted(graph, tmp_path))
+
+
+@needs_gcc
+@pytest.mark.parametrize(("schedule", "settle_steps"), [(Schedule.SYNCHRONOUS, 2), (Schedule.BARRIER, 0)])
+def test_every_t(schedule: Schedule, settle_steps: int, tmp_path: Path) -> None:
+    graph = random_graph(3, schedule=schedule, settle_steps=settle_steps, neuron=Neuron(levels=2))
+    library = Library(emitted(graph, tmp_path))
+    q = random_inputs(graph, 8, 5)
+    for timesteps in range(1, 9):
+        expected = ReferenceSimulator().run(graph, q, timesteps).logits
+        found = np.array([library.infer(row, timesteps)[1] for row in q])
+        np.testing.assert_array_equal(found, expected)
+        assert len(np.unique(expected, axis=0)) > 4
+    steps = library.steps(q[0], 4)
+    assert len(steps) == (1 if schedule is Schedule.BARRIER else 4 + settle_steps)
+    np.testing.assert_array_equal(steps[-1], ReferenceSimulator().run(graph, q[:1], 4).logits[0])
+
+
+@needs_gcc
+def test_what_cannot_be_run_is_refused(tmp_path: Path) -> None:
+    graph = random_graph(5)
+    library = Library(emitted(graph, tmp_path))
+    q = random_inputs(graph, 1, 0)[0]
+    limit = graph.of_type(Encode)[0].limit
+    assert library["SNNC_MAX_TIMESTEPS"] == longest(graph)
+    for timesteps in (0, -1, longest(graph) + 1):
+        began, y = library.infer(q, timesteps)
+        assert not began
+        assert not y.any()
+    for value in (limit + 1, -limit - 1):
+        row = q.copy()
+        row.flat[-1] = value
+        assert not library.infer(row, 4)[0]
+    assert library.infer(np.clip(q, -limit, limit), longest(graph))[0]
+
+
+@needs_gcc
+def test_it_is_freestanding_and_has_no_floats(tmp_path: Path) -> None:
+    bundle = emitted(random_graph(7, blocks=4), tmp_path)
+    compile_strictly(bundle, "-ffreestanding", "-fno-pie", "-O2", "-c", SOURCE, "-o", "network.o")
+    symbols = subprocess.run(["nm", bundle / "network.o"], capture_output=True, text=True, check=True).stdout
+    kinds = set(re.findall(r"^[ 0-9a-f]{16} (\w) \w+$", symbols, re.MULTILINE))
+    assert kinds <= {"T", "t", "r"}, "no variables, only functions and constants"
+    undefined = set(re.findall(r"^ {16} U (\w+)$", symbols, re.MULTILINE))
+    assert undefined <= {"memset", "memcpy", "memmove", "__stack_chk_fail"}
+    text = "".join((bundle / name).read_text(encoding="ascii") for name in (SOURCE, HEADER, WEIGHTS))
+    assert set(re.findall(r"#include [<\"](.*)[>\"]", text)) == {"stdint.h", HEADER, WEIGHTS}
+    assert not re.search(
+        r"\b(float|double|malloc|static int)\b", re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+    )
+
+
+@needs_gcc
+def test_the_stated_memory_is_checked_by_the_compiler(tmp_path: Path) -> None:
+    bundle = emitted(random_graph(8), tmp_path)
+    compile_strictly(bundle, "-c", SOURCE, "-o", "network.o")
+    path = bundle / HEADER
+    text = re.sub(r"(SNNC_RAM_BYTES) (\d+)", lambda m: f"{m[1]} {int(m[2]) + 4}", path.read_text("ascii"))
+    path.write_text(text, encoding="ascii")
+    result = subprocess.run(["gcc", "-c", SOURCE], cwd=bundle, capture_output=True, text=True, check=False)
+    assert "snnc_ram_is_as_stated" in result.stderr
+
+
+@needs_gcc
+@pytest.mark.skipif(shutil.which("clang") is None, reason="clang is not installed")
+def test_clang(tmp_path: Path) -> None:
+    run_selftest(emitted(random_graph(9), tmp_path), compiler="clang")
+
+
+@needs_gcc
+def test_32_bits(tmp_path: Path) -> None:
+    bundle = emitted(random_graph(10, schedule=Schedule.BARRIER), tmp_path)
+    (bundle / "probe.c").write_text("#include <stdio.h>\nint main(void) { return 0; }\n", encoding="ascii")
+    probe = ["gcc", "-m32", "probe.c", "-o", "probe"]
+    if subprocess.run(probe, cwd=bundle, capture_output=True, check=False).returncode:
+        pytest.skip("gcc has no 32-bit libraries here")
+    run_selftest(bundle, "-m32")
+
+
+@needs_gcc
+def test_names_cannot_leave_their_comments(tmp_path: Path) -> None:
+    evil = "*/ #error out /* ??/ \\\n é \x00"
+    graph = random_graph(12, flat=True, blocks=0)
+    graph = graph.with_nodes([node.with_(origin=evil) for node in graph])
+    run_selftest(emitted(replace(graph, name=evil), tmp_path))
+    assert "*/" not in comment(evil + "/*/")
+    assert "/*" not in comment(evil + "/*/")
+
+
+@needs_gcc
+def test_verify_names_the_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = emitted(random_graph(13), tmp_path)
+    verdict = verify(bundle).verdict
+    assert verdict is not None
+    assert (verdict.rows, verdict.wrong) == (8, 0)
+    monkeypatch.setenv("CC", "no-such-compiler -O3")
+    with pytest.raises(UsageError, match="no-such-compiler"):
+        verify(bundle)
+    monkeypatch.delenv("CC")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match="no C compiler"):
+        verify(bundle)
+
+
+@needs_gcc
+def test_verify_finds_a_wrong_potential(tmp_path: Path) -> None:
+    bundle = emitted(random_graph(13), tmp_path)
+    backend, golden = C99(), read_golden(bundle)
+    path = bundle / "selftest.c"
+    text = path.read_text(encoding="ascii")
+    path.write_text(re.sub(r"(potentials of [^,]*, hash\[\d+\], )\d+u", r"\g<1>1u", text), encoding="ascii")
+    assert backend.verify(bundle, golden).wrong == 1
+    (bundle / SOURCE).write_text("#error broken\n", encoding="ascii")
+    with pytest.raises(ArtefactError, match="does not compile"):
+        backend.verify(bundle, golden)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(Width), st.integers(1, 9), st.integers(0, 12), st.integers(0, 6)),
+        max_size=12,
+    )
+)
+def test_values_that_are_needed_together_do_not_share_memory(
+    wanted: list[tuple[Width, int, int, int]],
+) -> None:
+    lives = [(Buffer(width, size), Life(first, first + length)) for width, size, first, length in wanted]
+    found = place(lives)
+    for i, (one, life) in enumerate(lives):
+        low = found.offsets[one]
+        assert low + one.size <= found.sizes[one.width]
+        for other, time in lives[:i]:
+            if one.width is other.width and life.meets(time):
+                start = found.offsets[other]
+                assert low + one.size <= start or start + other.size <= low
+    for width in Width:
+        alone = [life for buffer, life in lives if buffer.width is width]
+        if not any(a.meets(b) for i, a in enumerate(alone) for b in alone[:i]):
+            assert found.sizes[width] == max((b.size for b, _ in lives if b.width is width), default=0)
+
+
+@given(graph=graphs())
+@settings(max_examples=10)
+def test_a_longer_run_than_stated_would_need_wider_types(graph: SnnGraph) -> None:
+    most = longest(graph)
+    assert graph.timesteps <= most <= graph.max_timesteps
+    assert widths(graph, most) == widths(graph, graph.timesteps)
+    assert most == graph.max_timesteps or widths(graph, most + 1) != widths(graph, most)
+
+
+def test_the_hash_is_fnv_1a() -> None:
+    assert fnv(np.array([], np.int32)) == 2166136261
+    assert fnv(np.frombuffer(b"foob", "<i4")) == 0x3F5076EF, "a test vector of its authors"
