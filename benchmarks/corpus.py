@@ -125,7 +125,8 @@ def unsupported(network: Network) -> str:
     if not found:
         return ""
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    return f"{found[0].code.number}: {found[0].message}, at {found[0].node!r}{more}"
+    where = f", at {found[0].node!r}" if found[0].node else ""
+    return f"{found[0].code.number}: {found[0].message}{where}{more}"
 
 
 def source_accuracy(network: Network, shared: Path, setting: Setting) -> dict[str, Any]:
