@@ -98,10 +98,10 @@ def main(
     """Measure what is missing, or write the report."""
     cache = ROOT / "build" / "accuracy.jsonl"
     cache.parent.mkdir(exist_ok=True)
-    lines = cache.read_text(encoding="utf-8").splitlines() if cache.exists() else []
-    rows = [json.loads(line) for line in lines]
+    rows = accuracy_report.read(cache)
     if report is not None:
-        accuracy_report.write(rows, report)
+        peers = accuracy_report.read(ROOT / "build" / "peers_accuracy.jsonl")
+        accuracy_report.write(rows, report, peers)
         return
     done = {(row["network"], row["pipeline"], row["timesteps"], row["limit"]) for row in rows}
     corpus = {network.name: network for network in corpus_data.networks(shared)}

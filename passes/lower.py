@@ -26,7 +26,6 @@ from snnc.ir.graph import FloatArray
 from snnc.pipeline import Context
 from snnc.reference import convolve
 
-
 ROOM_TIMESTEPS = 64
 """Any network can be run for at least this many steps, whatever it was calibrated for."""
 

@@ -1,0 +1,253 @@
+"""Write docs/accuracy.md and its pictures from the measurements of benchmarks/accuracy.py and its peers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import accuracy_settings
+from accuracy_settings import ABLATION_STEPS, BINARY, MAIN, Setting
+
+Row = dict[str, Any]
+
+TARGETS: dict[str, tuple[float, ...]] = {
+    "chenyaofo_cifar10_resnet20": (47, 61, 72, 77, 86.5, 87.5, 91, 92.0),
+    "akamaster_resnet56_legacy": (35, 45, 65, 71, 85, 87, 90.3, 92.0),
+    "chenyaofo_cifar100_resnet20": (11, 16, 30, 36, 53.5, 57.5, 63.5, 66.5),
+}
+"""Top-1 in per cent that was aimed at, in the order of the main table."""
+
+DROPS = {"mlperf_resnet8_keras": (None, None, 6, 5, 1.5, 1.2, 0.5, 0.5)}
+"""Points below the source network that were aimed at."""
+
+TITLES = {
+    "chenyaofo_cifar10_resnet20": "CIFAR-10 ResNet-20",
+    "akamaster_resnet56_legacy": "CIFAR-10 ResNet-56",
+    "chenyaofo_cifar100_resnet20": "CIFAR-100 ResNet-20",
+    "mlperf_resnet8_keras": "MLPerf Tiny ResNet-8",
+}
+FIRST = "chenyaofo_cifar10_resnet20"
+
+PUBLISHED = (("QCFS, trained (Bu et al., ICLR 2022)", 91.77, {2: 73.20, 4: 83.75, 8: 89.55, 16: 91.62}),)
+"""CIFAR-10 ResNet-20: tool, its source network's top-1, top-1 by T. These networks were trained for it."""
+
+
+class Found:
+    """Measurements by network and setting; the one on the most rows counts."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self.rows: dict[tuple[str, str, int], Row] = {}
+        for row in rows:
+            key = (row["network"], row["pipeline"], row["timesteps"])
+            if key not in self.rows or row["n"] >= self.rows[key]["n"]:
+                self.rows[key] = row
+
+    def get(self, network: str, setting: Setting) -> Row | None:
+        """Return one measurement, or ``None`` if it was not made."""
+        from snnc.passes import PASSES
+        from snnc.pipeline import format_pipeline, parse_pipeline
+
+        text = format_pipeline(parse_pipeline(setting.pipeline, PASSES))
+        for pipeline in (setting.pipeline, text):
+            if (row := self.rows.get((network, pipeline, setting.timesteps))) is not None:
+                return row
+        return None
+
+
+def write(rows: Sequence[Row], path: Path, peers: Sequence[Row] = ()) -> None:
+    """Write the page at ``path`` and the pictures beside it."""
+    import accuracy_pictures
+
+    found = Found(rows)
+    pictures = path.parent / "pictures"
+    pictures.mkdir(parents=True, exist_ok=True)
+    accuracy_pictures.against_steps(found, peers, pictures / "accuracy-against-steps.svg")
+    accuracy_pictures.against_operations(found, peers, pictures / "accuracy-against-operations.svg")
+    sections = [
+        _HEAD,
+        "## Accuracy\n",
+        main_table(found),
+        _PICTURES,
+        "## What each part earns\n",
+        *(ablation_table(found, T) for T in ABLATION_STEPS),
+        "## Binary spikes\n",
+        binary_table(found),
+        "## Cost\n",
+        cost_table(found),
+        "## Beside other tools\n",
+        peer_table(found, peers),
+    ]
+    path.write_text("\n".join(section for section in sections if section) + "\n", encoding="utf-8")
+
+
+_HEAD = """# Accuracy of post-training conversion
+
+Made by `python benchmarks/accuracy.py`, `python benchmarks/peers_accuracy.py` and
+`python benchmarks/accuracy.py --report docs/accuracy.md`; do not edit.
+
+Conversion sees 1,000 training images, drawn by seed, and no labels. Every figure is the top-1 of the
+bit-exact int8 network on `n` rows of the test set, with its 95 % Wilson interval. The networks were trained
+by others and are not changed for conversion. A unary spike is an accumulate; an event of several levels
+counts as a multiply-accumulate. Operations are relative to the source network's multiply-accumulates.
+"""
+
+_PICTURES = """
+![Top-1 against the number of steps](pictures/accuracy-against-steps.svg)
+
+![Top-1 against operations](pictures/accuracy-against-operations.svg)
+"""
+
+
+def percent(row: Row) -> str:
+    """Return top-1 with its interval."""
+    low, high = row["top1_ci95"]
+    return f"{100 * row['top1']:.2f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+
+
+def main_table(found: Found) -> str:
+    """Return accuracy by network and setting, with the targets and whether they are met."""
+    lines = []
+    for network, title in TITLES.items():
+        measured = [found.get(network, setting) for setting in MAIN]
+        known = [row for row in measured if row is not None]
+        if not known:
+            continue
+        ann = known[0]["ann"]["top1"]
+        cells = [_cell(network, index, row) for index, row in enumerate(measured)]
+        lines.append([f"{title} ({100 * ann:.2f}, n = {known[0]['n']})", *cells])
+    payloads = [
+        next((row["payload"] for network in TITLES if (row := found.get(network, s)) is not None), "")
+        for s in MAIN
+    ]
+    head = ["network (ANN)", *(f"{s.label}<br>{p}" for s, p in zip(MAIN, payloads, strict=True))]
+    return table(head, lines) + "\nIn brackets the interval, then the target: ✓ met, ✗ missed.\n"
+
+
+def _cell(network: str, index: int, row: Row | None) -> str:
+    if row is None:
+        return ""
+    text = percent(row)
+    if network in TARGETS:
+        target = TARGETS[network][index]
+        return f"{text} {'✓' if 100 * row['top1'] >= target else '✗'} {target}"
+    drop = DROPS.get(network, (None,) * len(MAIN))[index]
+    if drop is None:
+        return text
+    lost = 100 * (row["ann"]["top1"] - row["top1"])
+    return f"{text} (−{lost:.2f}) {'✓' if lost <= drop else '✗'} −{drop}"
+
+
+def ablation_table(found: Found, timesteps: int) -> str:
+    """Return the ablation at one T, of what was measured."""
+    lines = []
+    for setting in accuracy_settings.ablation(timesteps):
+        row = found.get(FIRST, setting)
+        if row is not None:
+            lines.append(
+                [
+                    setting.label,
+                    percent(row),
+                    str(row["n"]),
+                    row["payload"],
+                    *_activity(row),
+                    str(row["latency_steps"]),
+                ]
+            )
+    if not lines:
+        return ""
+    head = [
+        "setting",
+        "top-1 %",
+        "n",
+        "payload",
+        "events per neuron and step",
+        "operations / MACs",
+        "latency",
+    ]
+    return f"### {TITLES[FIRST]}, T = {timesteps}\n\n" + table(head, lines)
+
+
+def _activity(row: Row) -> list[str]:
+    return [f"{row['spikes_per_neuron_per_step']:.3f}", f"{row['synops'] / row['macs']:.2f}"]
+
+
+def binary_table(found: Found) -> str:
+    """Return what unsigned binary spikes reach."""
+    lines = []
+    for setting in BINARY:
+        if (row := found.get(FIRST, setting)) is not None:
+            lines.append(
+                [
+                    setting.label,
+                    percent(row),
+                    str(row["n"]),
+                    row["payload"],
+                    *_activity(row),
+                    str(row["latency_steps"]),
+                ]
+            )
+    head = [
+        "setting",
+        "top-1 %",
+        "n",
+        "payload",
+        "spikes per neuron and step",
+        "operations / MACs",
+        "latency",
+    ]
+    return table(head, lines) if lines else ""
+
+
+def cost_table(found: Found) -> str:
+    """Return time of conversion and operations of the main settings."""
+    lines = []
+    for network, title in TITLES.items():
+        for setting in MAIN:
+            if (row := found.get(network, setting)) is not None:
+                lines.append([title, setting.label, *_activity(row), f"{row['convert_seconds']:.0f} s"])
+    head = ["network", "setting", "spikes per neuron and step", "operations / MACs", "conversion, 2 cores"]
+    return table(head, lines) if lines else ""
+
+
+def peer_table(found: Found, peers: Sequence[Row]) -> str:
+    """Return other tools on the same rows and calibration images, and published figures marked as such."""
+    steps = (1, 2, 4, 8, 16)
+    lines = []
+    names = dict.fromkeys((row["tool"], row["mode"]) for row in peers if row["network"] == FIRST)
+    for tool, mode in names:
+        by_step = {
+            row["timesteps"]: row
+            for row in peers
+            if (row["network"], row["tool"], row["mode"]) == (FIRST, tool, mode)
+        }
+        first = next(iter(by_step.values()))
+        cells = [percent(by_step[T]) if T in by_step else "" for T in steps]
+        lines.append([f"{tool}, {mode}", first["payload"], str(first["n"]), *cells])
+    for label, suffix in (
+        ("snnc `balanced`", "both"),
+        ("snnc `balanced` + fine skip", "fine"),
+        ("snnc plain IF", "if"),
+    ):
+        known = accuracy_settings.known()
+        rows = [found.get(FIRST, known[f"a{T}-{suffix}"]) for T in steps]
+        if any(rows):
+            first = next(row for row in rows if row is not None)
+            lines.append([label, first["payload"], str(first["n"]), *(percent(r) if r else "" for r in rows)])
+    for label, ann, figures in PUBLISHED:
+        cells = [f"{figures[T]:.2f}" if T in figures else "" for T in steps]
+        lines.append([f"published: {label}, ANN {ann}", "binary", "10,000", *cells])
+    return table(["tool", "payload", "n", *(f"T={T}" for T in steps)], lines)
+
+
+def read(path: Path) -> list[Row]:
+    """Return the measurements in a file of JSON lines; none if it is not there."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
