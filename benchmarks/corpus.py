@@ -312,6 +312,7 @@ def main(
             if key[3:] == (code, preset, limit) and row["timesteps"] in (0, *steps)
         ]
         options = f" --limit {limit}" if limit else ""
+        options += f" --preset {preset}" if preset != Options().preset else ""
         command = f"python benchmarks/corpus.py --timesteps {timesteps}{options} --report docs/corpus.md"
         page.write_text(report(wanted, [network.name for network in corpus], command), encoding="utf-8")
 

@@ -29,8 +29,8 @@ def report(rows: list[dict[str, Any]], order: list[str], command: str) -> str:
     lines = [
         "# The corpus",
         "",
-        "Trained networks by others, from many exporters, converted with the default preset and judged",
-        "beside their sources on the same rows. Printed by",
+        "Trained networks by others, from many exporters, converted and judged beside their sources on the",
+        "same rows. Printed by",
         "",
         f"    {command}",
         "",
@@ -75,12 +75,13 @@ def _conditions(rows: list[dict[str, Any]]) -> list[str]:
     pipelines = sorted({row["pipeline"] for row in rows if row.get("pipeline")})
     notes = sorted({f"`{row['network']}`: {row['note']}" for row in rows if row.get("note")})
     most = max((row.get("calibration_rows", 0) for row in rows), default=0)
+    presets = ", ".join(sorted({f"`{row['preset']}`" for row in rows}))
     limits = sorted({row["limit"] for row in rows})
     shown = ", ".join(str(limit) if limit else "all" for limit in limits)
     found = [
         f"snnc {__version__} (sources {', '.join(codes)}), Python {platform.python_version()}, NumPy",
         f"{np.__version__}, {platform.machine()}; int8; rows evaluated: {shown} of `*_test_dev`.",
-        f"Calibration: at most {most:,} training rows, the first, without labels. Pipeline:",
+        f"Calibration: at most {most:,} training rows, the first, without labels. Preset {presets}:",
         "",
         *(f"    {pipeline}" for pipeline in pipelines),
     ]

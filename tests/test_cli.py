@@ -16,7 +16,7 @@ import click
 import pytest
 
 from snnc import errors
-from snnc.cli import VERBS, cli, explain, main
+from snnc.cli import INTERRUPTED, VERBS, cli, explain, main
 from snnc.cli.terminal import Terminal
 from snnc.diagnostics import FEW_ROWS, UNSUPPORTED_OPERATOR, Diagnostic
 
@@ -270,3 +270,10 @@ def test_an_interrupt_leaves_one_line_and_no_file(tmp_path: Path) -> None:
     assert err.splitlines()[-1] == "error: interrupted; nothing was written"
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_page_knows_every_exit_code() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "cli.md").read_text(encoding="utf-8")
+    codes = {error.exit_code for error in deliberate()} | {0, INTERRUPTED}
+    for code in codes:
+        assert f"\n| {code} | " in page
