@@ -181,19 +181,18 @@ def _activity(row: Row) -> list[str]:
 
 def binary_table(found: Found) -> str:
     """Return what unsigned binary spikes reach."""
-    lines = []
-    for setting in BINARY:
-        if (row := found.get(FIRST, setting)) is not None:
-            lines.append(
-                [
-                    setting.label,
-                    percent(row),
-                    str(row["n"]),
-                    row["payload"],
-                    *_activity(row),
-                    str(row["latency_steps"]),
-                ]
-            )
+    lines = [
+        [
+            setting.label,
+            percent(row),
+            str(row["n"]),
+            row["payload"],
+            *_activity(row),
+            str(row["latency_steps"]),
+        ]
+        for setting in BINARY
+        if (row := found.get(FIRST, setting)) is not None
+    ]
     head = [
         "setting",
         "top-1 %",
@@ -208,11 +207,12 @@ def binary_table(found: Found) -> str:
 
 def cost_table(found: Found) -> str:
     """Return time of conversion and operations of the main settings."""
-    lines = []
-    for network, title in TITLES.items():
-        for setting in MAIN:
-            if (row := found.get(network, setting)) is not None:
-                lines.append([title, setting.label, *_activity(row), f"{row['convert_seconds']:.0f} s"])
+    lines = [
+        [title, setting.label, *_activity(row), f"{row['convert_seconds']:.0f} s"]
+        for network, title in TITLES.items()
+        for setting in MAIN
+        if (row := found.get(network, setting)) is not None
+    ]
     head = ["network", "setting", "spikes per neuron and step", "operations / MACs", "conversion, 2 cores"]
     return table(head, lines) if lines else ""
 

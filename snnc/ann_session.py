@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import onnx
@@ -150,7 +151,7 @@ class _Writer:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
-    def node(self, kind: str, inputs: Sequence[str], output: str, **attributes: object) -> str:
+    def node(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
         return output
 
@@ -229,8 +230,8 @@ class _Writer:
             self.node("Identity", [value], node.name)
 
 
-def _window(window: Window, *, dilations: bool = False) -> dict[str, object]:
-    attributes: dict[str, object] = {
+def _window(window: Window, *, dilations: bool = False) -> dict[str, Any]:
+    attributes: dict[str, Any] = {
         "kernel_shape": list(window.kernel),
         "strides": list(window.strides),
         "pads": list(window.pads),

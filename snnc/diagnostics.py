@@ -76,7 +76,8 @@ UNSUPPORTED_OPERATOR = Code(
     "SNN101",
     "unsupported operator",
     "Spiking neurons of this compiler rectify: the network must consist of linear operations, ReLU-like "
-    "activations and pooling. Replace the activation (tanh, sigmoid, LeakyReLU, GELU ...) by ReLU, fine-tune, "
+    "activations and pooling. Replace the activation (tanh, sigmoid, LeakyReLU, GELU ...) by ReLU, "
+    "fine-tune, "
     "and export again. `snnc ops` lists what is supported.",
 )
 UNSUPPORTED_ATTRIBUTE = Code(
@@ -93,7 +94,8 @@ UNSUPPORTED_STRUCTURE = Code(
 DYNAMIC_SHAPE = Code(
     "SNN104",
     "shape not known",
-    "A shape depends on the data or on a free dimension other than the batch. Export with fixed height and width.",
+    "A shape depends on the data or on a free dimension other than the batch. Export with fixed height "
+    "and width.",
 )
 OPSET = Code(
     "SNN105",
@@ -125,7 +127,8 @@ FEW_ROWS = Code(
 LOOKS_UNNORMALISED = Code(
     "SNN202",
     "calibration data look wrongly normalised",
-    "The source network is hardly surer of its answers than chance on these rows. Check the preprocessing: scale, "
+    "The source network is hardly surer of its answers than chance on these rows. Check the "
+    "preprocessing: scale, "
     "mean, standard deviation, channel order and layout must be those of the training.",
     Severity.WARNING,
 )

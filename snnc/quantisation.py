@@ -93,6 +93,7 @@ def quantise_group(graph: SnnGraph, group: Group) -> SnnGraph:
     if all(getattr(node, "integer", True) for node in (*members, *sinks)):
         return graph
     changed: dict[str, SnnNode] = {}
+    scale: FloatArray
     if isinstance(sinks[0], Readout):
         scale = np.broadcast_to(_finest(synapses, sinks).max(), sinks[0].shape).astype(np.float64)
     else:

@@ -268,4 +268,4 @@ def propagate(node: snn.SnnNode, trains: list[NumberArray]) -> NumberArray:
 
 
 def _lowest(x: NumberArray) -> float:
-    return np.iinfo(x.dtype).min if x.dtype.kind == "i" else -np.inf
+    return float(np.iinfo(str(x.dtype)).min) if x.dtype.kind == "i" else -np.inf

@@ -24,7 +24,7 @@ LLOYD_ROUNDS = 6
 
 
 def quantise(values: FloatArray, threshold: FloatArray, levels: int) -> FloatArray:
-    """Return the levels ``k = clip(floor(n a / theta + 1/2), 0, n)`` that a population of ``n`` levels counts.
+    """Return the counts ``k = clip(floor(n a / theta + 1/2), 0, n)`` of a population of ``n`` levels.
 
     Args:
         values: (channels, samples).

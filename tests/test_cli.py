@@ -20,7 +20,7 @@ from snnc.cli import INTERRUPTED, VERBS, cli, explain, main
 from snnc.cli.terminal import Terminal
 from snnc.diagnostics import FEW_ROWS, UNSUPPORTED_OPERATOR, Diagnostic
 
-HEAVY = ("numpy", "onnx", "onnxruntime", "numba", "rich", "onnxscript", "matplotlib")
+HEAVY = ("numpy", "onnx", "onnxruntime", "numba", "rich", "matplotlib")
 
 
 PROGRAM = [sys.executable, "-c", "import sys; from snnc.cli import main; sys.exit(main())"]

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = {"snnc": "snnc", "passes": "snnc.passes", "backends": "snnc.backends", "models": "snnc.models"}
 MAPPED = {folder: package for folder, package in FOLDERS.items() if folder != package}
 LEFTOVERS = shutil.ignore_patterns("__pycache__", "*.nbi", "*.nbc")
-HEAVY = ("matplotlib", "numba", "numpy", "onnx", "onnxruntime", "onnxscript", "rich")
+HEAVY = ("matplotlib", "numba", "numpy", "onnx", "onnxruntime", "rich")
 
 
 def project() -> dict[str, Any]:

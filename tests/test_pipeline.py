@@ -9,13 +9,13 @@ import pytest
 
 from snnc.errors import UsageError, VerificationError
 from snnc.ir.ann import AnnGraph, Relu
-from snnc.passes import PASSES, PRESETS
+from snnc.passes import PASSES, PRESETS, Preset
 from snnc.pipeline import Context, format_pipeline, override, parse_pipeline, run_pipeline
 from tests.ann_graphs import context, residual_network
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda preset: preset.name)
-def test_every_preset_survives_its_text_form(preset: object) -> None:
+def test_every_preset_survives_its_text_form(preset: Preset) -> None:
     text = preset.pipeline
     passes = parse_pipeline(text, PASSES)
     assert parse_pipeline(format_pipeline(passes), PASSES) == passes

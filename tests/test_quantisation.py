@@ -35,9 +35,10 @@ def test_weights_use_the_whole_range_and_types_are_as_promised() -> None:
         assert node.weight.dtype == (np.int16 if isinstance(node, snn.ChannelWeight) else np.int8)
     largest = np.abs(quantised["conv1"].weight.reshape(8, -1)).max(axis=1)  # type: ignore[attr-defined]
     assert (largest > 100).all()
-    for node in quantised.of_type(snn.IntegrateFire):
-        assert {a.dtype for a in (node.threshold, node.bias, node.v_init)} == {np.dtype(np.int32)}
-        assert node.threshold.min() >= 1
+    for population in quantised.of_type(snn.IntegrateFire):
+        vectors = (population.threshold, population.bias, population.v_init)
+        assert {a.dtype for a in vectors} == {np.dtype(np.int32)}
+        assert population.threshold.min() >= 1
 
 
 def test_an_identity_branch_is_exact() -> None:

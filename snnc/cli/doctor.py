@@ -13,7 +13,7 @@ import click
 from snnc import __version__
 from snnc.cli.terminal import Terminal, Verb
 
-NEEDED = ("click", "numba", "numpy", "onnx", "onnxruntime", "onnxscript", "rich")
+NEEDED = ("click", "numba", "numpy", "onnx", "onnxruntime", "rich")
 EXTRAS = {"report": ("jinja2", "matplotlib"), "train": ("torch",), "nir": ("h5py", "nir")}
 VECTORS = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vnni", "avxvnni", "neon", "dotprod")
 
