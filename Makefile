@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARTEFACT := build/demo.snn.onnx
 
-.PHONY: help demo test format check pytest coverage clean
+.PHONY: help demo test format check pytest coverage verify-consumers clean
 
 help:
 	@echo "make demo      convert the bundled network at T=$(DEMO_TIMESTEPS) and judge it on the bundled images"
@@ -18,6 +18,7 @@ help:
 	@echo "make check     only formatting, lint and types"
 	@echo "make pytest    only the tests"
 	@echo "make coverage  the tests, with the lines that they miss"
+	@echo "make verify-consumers  run bundles in software that others wrote, each in an environment of its own"
 	@echo "make clean     remove the environment and everything that was built"
 
 demo: $(VENV)/.installed
@@ -42,6 +43,11 @@ coverage: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+verify-consumers: $(VENV)/.installed
+	$(BIN)/python benchmarks/consumers/verify_c99.py
+	$(BIN)/python benchmarks/consumers/verify_node.py
+	$(BIN)/python benchmarks/consumers/verify_openvino.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .coverage htmlcov

@@ -1,0 +1,146 @@
+"""The C bundle with every compiler, checker and processor at hand; flash and RAM on Cortex-M.
+
+    python benchmarks/consumers/verify_c99.py                    # the bundled network
+    python benchmarks/consumers/verify_c99.py NETWORK.snn.onnx   # another one
+
+On Debian: apt install gcc-multilib clang valgrind gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm.
+What is not installed is left out, and the table says so.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from subjects import FOLDER, SUBJECTS, Row, show, subject
+
+from snnc.artefact import load
+from snnc.backends import load_backend
+from snnc.backends.deployment import deploy
+from snnc.backends.manifest import read
+
+STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-pedantic")
+SOURCES = ("snnc_network.c", "selftest.c")
+CORTEX = ("-mcpu=cortex-m4", "-mthumb", "-O2")
+HERE = Path(__file__).parent
+MACHINE = (
+    "qemu-system-arm",
+    "-M",
+    "mps2-an386",
+    "-nographic",
+    "-semihosting-config",
+    "enable=on,target=native",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One way to compile and run the self-test.
+
+    Attributes:
+        name: for the table.
+        compiler: the command, with its options.
+        runner: what runs the program; empty to run it by itself.
+        extra: further files.
+    """
+
+    name: str
+    compiler: tuple[str, ...]
+    runner: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> str:
+        """What is not installed, if anything."""
+        needed = [self.compiler[0], *self.runner[:1]]
+        return ", ".join(name for name in needed if shutil.which(name) is None)
+
+
+TRIALS = (
+    Trial("gcc -O2", ("gcc", "-O2")),
+    Trial("gcc -O3", ("gcc", "-O3")),
+    Trial("gcc -m32", ("gcc", "-O2", "-m32")),
+    Trial("gcc, ASan and UBSan", ("gcc", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")),
+    Trial("gcc, valgrind", ("gcc", "-O1", "-g"), ("valgrind", "-q", "--error-exitcode=9")),
+    Trial("clang -O2", ("clang", "-O2")),
+    Trial(
+        "arm-none-eabi-gcc, Cortex-M4 in QEMU",
+        ("arm-none-eabi-gcc", *CORTEX, "--specs=rdimon.specs", "-T", str(HERE / "cortex_m4.ld")),
+        (*MACHINE, "-kernel"),
+        (str(HERE / "cortex_m4.c"),),
+    ),
+)
+
+
+def attempt(trial: Trial, bundle: Path, network: str) -> Row:
+    """Compile and run."""
+    content = read(bundle)
+    golden = content["golden"]
+    what = f"outputs, N and v on {golden['rows']} images ({golden['distinct_outputs']} different outputs)"
+    if trial.missing:
+        return Row(trial.name, "c99", network, "", f"left out: no {trial.missing}")
+    with tempfile.TemporaryDirectory() as folder:
+        program = str(Path(folder, "selftest"))
+        # The warnings are for the network; start-up code and linker scripts are the machine's.
+        command = [*trial.compiler, *STRICT, *SOURCES, *trial.extra, "-o", program]
+        compiled = _run(command, bundle)
+        if compiled.returncode:
+            return Row(trial.name, "c99", network, what, f"WRONG: {compiled.stderr.strip().splitlines()[0]}")
+        result = _run([*trial.runner, program], bundle)
+    passed = result.returncode == 0 and "PASSED" in result.stdout
+    version = _run([trial.compiler[0], "-dumpversion"], bundle).stdout.strip()
+    return Row(f"{trial.name} ({version})", "c99", network, what, "bit-exact" if passed else "WRONG")
+
+
+def sizes(bundle: Path, network: str) -> str:
+    """Return RAM and flash on a Cortex-M4 as a line of a table."""
+    facts = read(bundle)["facts"]
+    with tempfile.TemporaryDirectory() as folder:
+        compiled = str(Path(folder, "network.o"))
+        command = [
+            "arm-none-eabi-gcc",
+            *CORTEX,
+            "-std=c99",
+            "-ffreestanding",
+            "-c",
+            SOURCES[0],
+            "-o",
+            compiled,
+        ]
+        if shutil.which(command[0]) is None or _run(command, bundle).returncode:
+            flash = "unknown: no arm-none-eabi-gcc"
+        else:
+            text, data = _run(["arm-none-eabi-size", compiled], bundle).stdout.splitlines()[1].split()[:2]
+            flash = f"{int(text) + int(data):,} B"
+    fits = [row["device"] for row in facts["fit"] if row["fits"]]
+    return f"| {network} | {facts['ram_bytes']:,} B | {flash} | {'; '.join(fits) or 'none'} |"
+
+
+def _run(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=900)
+
+
+def main(paths: Sequence[str]) -> int:
+    """Try everything on some artefacts, by default on the converted networks of the zoo."""
+    bundles = {}
+    for path in map(Path, paths):
+        bundles[path.stem] = FOLDER / "bundles" / f"{path.stem}-c99"
+        bundles[path.stem].parent.mkdir(parents=True, exist_ok=True)
+        deploy(load(path), load_backend("c99"), bundles[path.stem], source=path, force=True)
+    if not paths:
+        bundles = {name: subject(name).deploy("c99") for name in SUBJECTS}
+    failed = show([attempt(trial, bundle, name) for name, bundle in bundles.items() for trial in TRIALS])
+    print("\n| network | RAM | flash: code and constants, Cortex-M4 | data and constants fit into |")
+    print("|---|---|---|---|")
+    for name, bundle in bundles.items():
+        print(sizes(bundle, name))
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
