@@ -23,6 +23,7 @@ VERBS = {
     "run": "Run a spiking network on an array.",
     "deploy": "Write a converted network for something else to run.",
     "verify": "Check a deployed bundle, and run it on its golden vectors.",
+    "report": "Say where accuracy went, layer by layer and cause by cause.",
     "inspect": "Show what a converted network consists of.",
     "zoo": "List the bundled networks.",
     "ops": "List the supported ONNX operators.",

@@ -1,0 +1,335 @@
+"""``snnc report``: where accuracy went, as a page, as JSON and on the terminal."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from snnc.cli.terminal import Terminal, Verb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from snnc.artefact import Artefact
+    from snnc.cli.subjects import Subject
+    from snnc.report.curve import Curve
+    from snnc.report.document import Report
+    from snnc.report.energy import CostModel
+    from snnc.report.measurement import Measurement
+
+CURVE_ROWS = 500
+"""Rows on which accuracy against T is measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The options of the verb."""
+
+    output: Path | None
+    json_file: Path | None
+    data: Path | None
+    source: str | None
+    timesteps: int | None
+    limit: int | None
+    curve: str
+    reconvert: bool
+    calibration: Path | None
+    cost_model: str
+    threads: int | None
+    force: bool
+
+
+@click.command("report", cls=Verb)
+@click.argument("artefact", type=click.Path(path_type=Path), metavar="ARTEFACT")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="REPORT.html", help="Write the page."
+)
+@click.option(
+    "--json-file", type=click.Path(path_type=Path), metavar="FILE", help="Write the figures as JSON."
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="FILE.npz",
+    help="Rows `x` and, if known, labels `y`; the zoo's own test rows by default, for networks of the zoo.",
+)
+@click.option("--source", metavar="MODEL", help="Where the source network is.")
+@click.option(
+    "-T", "--timesteps", type=click.IntRange(min=1), metavar="N", help="Steps; as calibrated by default."
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N rows.")
+@click.option(
+    "--curve",
+    default="1,2,4,8,16",
+    show_default=True,
+    metavar="T,T,...",
+    help=f"Accuracy at these T, on at most {CURVE_ROWS} rows; `none` leaves it out.",
+)
+@click.option("--reconvert", is_flag=True, help="Convert anew for each T, too: a second curve. Takes long.")
+@click.option(
+    "--calib",
+    "calibration",
+    type=click.Path(path_type=Path),
+    metavar="FILE.npz",
+    help="Calibration rows for --reconvert; the zoo's own by default, for networks of the zoo.",
+)
+@click.option(
+    "--cost-model",
+    default="45nm",
+    show_default=True,
+    metavar="NAME|FILE.toml",
+    help="45nm, loihi, or a file.",
+)
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="At most this many; all by default.")
+@click.option("--force", is_flag=True, help="Replace files that exist.")
+@click.pass_obj
+def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
+    """Measure every layer's error, split into its causes, and say what to try.
+
+    Without -o and --json-file, the terminal shows the verdict and the layers.
+    """
+    from snnc.cli.artefacts import chosen_timesteps
+    from snnc.cli.subjects import subject
+    from snnc.report.energy import account
+    from snnc.report.measurement import measure
+    from snnc.report.verdict import judge
+
+    request = Request(**options)
+    _check(request)
+    model = _cost_model(request.cost_model)
+    wanted = _timesteps(request.curve)
+    found = subject(
+        terminal,
+        artefact,
+        data=request.data,
+        source=request.source,
+        limit=request.limit,
+        threads=request.threads,
+    )
+    steps = chosen_timesteps(terminal, found.artefact, request.timesteps)
+    graph = found.artefact.graph
+    measurement = measure(
+        found.artefact,
+        found.source,
+        found.x,
+        found.y,
+        simulator=found.simulator,
+        timesteps=steps,
+        threads=request.threads,
+        progress=terminal.progress(),
+    )
+    from snnc.report.document import Report
+
+    report = Report(
+        artefact=found.artefact,
+        measurement=measurement,
+        verdict=judge(measurement, graph.timesteps),
+        energy=account(
+            graph, measurement.costs, sum(measurement.ann_macs.values()), measurement.nonzero, steps, model
+        ),
+        curve=_curve(terminal, found, measurement, wanted, request) if wanted else None,
+        reproduce=_reproduce(found, request, steps),
+    )
+    _write(report, request)
+    _show(terminal, report, request)
+
+
+def _check(request: Request) -> None:
+    """Refuse what could not be written, before the work begins."""
+    from snnc.cli.files import check_output
+
+    for path in (request.output, request.json_file):
+        if path is not None:
+            check_output(path, force=request.force)
+    if request.output is not None:
+        _page()
+
+
+def _page() -> Callable[[Report], str]:
+    from snnc.errors import UsageError
+
+    try:
+        from snnc.report.page import html
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("jinja2", "markupsafe", "matplotlib"):
+            raise
+        raise UsageError(
+            f"the page needs {error.name}, which is not installed: pip install 'snnc[report]' "
+            "(--json-file works without)"
+        ) from None
+    return html
+
+
+def _cost_model(name: str) -> CostModel:
+    from snnc.errors import UsageError
+    from snnc.report.energy import MODELS, read_model
+
+    if name in MODELS:
+        return MODELS[name]
+    if name.endswith(".toml"):
+        return read_model(Path(name))
+    raise UsageError(f"unknown cost model {name!r}: known are {', '.join(MODELS)}, or give a .toml file")
+
+
+def _timesteps(text: str) -> tuple[int, ...]:
+    from snnc.errors import UsageError
+
+    if text.strip() == "none":
+        return ()
+    try:
+        found = tuple(sorted({int(part) for part in text.split(",")}))
+    except ValueError:
+        raise UsageError(f"--curve {text!r}: write time steps such as 1,2,4,8, or none") from None
+    if found[0] < 1:
+        raise UsageError(f"--curve {text!r}: T must be at least 1")
+    return found
+
+
+def _curve(
+    terminal: Terminal, found: Subject, measurement: Measurement, wanted: tuple[int, ...], request: Request
+) -> Curve:
+    from snnc.evaluation import Share
+    from snnc.report.curve import accuracy_curve
+
+    rows = min(len(found.x), CURVE_ROWS)
+    ann = measurement.ann.scores.classes[:rows]
+    labels = None if found.y is None else found.y[:rows]
+    share = None if labels is None else Share(int((ann == labels).sum()), rows)
+    return accuracy_curve(
+        found.artefact,
+        found.x[:rows],
+        ann if labels is None else labels,
+        labelled=labels is not None,
+        ann=share,
+        timesteps=(*wanted, measurement.timesteps),
+        simulator=found.simulator,
+        convert=_converter(found, request) if request.reconvert else None,
+        progress=terminal.progress(),
+    )
+
+
+def _converter(found: Subject, request: Request) -> Callable[[int], Artefact]:
+    """Return what converts the source again, in the same way, for another T."""
+    from snnc.cli.files import read_rows
+    from snnc.cli.models import zoo_entry
+    from snnc.compiler import Options, convert
+    from snnc.errors import UsageError
+    from snnc.models import calibration_data
+    from snnc.preprocessing import Preprocessing
+
+    metadata = found.artefact.metadata
+    entry = zoo_entry(metadata.source_sha256)
+    if request.calibration is not None:
+        rows = read_rows(request.calibration)
+    elif entry is not None:
+        rows = calibration_data(entry)[0]
+    else:
+        raise UsageError("--reconvert needs calibration rows: name them by --calib FILE.npz")
+    stored = metadata.preprocessing
+    preprocessing = None if stored is None else Preprocessing.from_dict(stored)
+
+    def made(timesteps: int) -> Artefact:
+        options = Options(
+            timesteps=timesteps,
+            pipeline=metadata.pipeline,
+            precision="int8" if found.artefact.graph.integer else "float32",
+            seed=int(metadata.calibration.get("seed", 0)),
+            threads=request.threads,
+        )
+        return convert(found.located.path, rows, options, preprocessing=preprocessing).artefact
+
+    return made
+
+
+def _reproduce(found: Subject, request: Request, steps: int) -> dict[str, str]:
+    from snnc import __version__
+
+    metadata = found.artefact.metadata
+    seen = metadata.calibration
+    words = ["snnc report", str(found.path)]
+    if request.data is not None:
+        words += ["--data", str(request.data)]
+    if request.limit is not None:
+        words += ["--limit", str(request.limit)]
+    if request.timesteps is not None:
+        words += ["--timesteps", str(steps)]
+    if request.cost_model != "45nm":
+        words += ["--cost-model", request.cost_model]
+    if request.reconvert:
+        words.append("--reconvert")
+    words += ["--curve", request.curve, "-o", "REPORT.html"]
+    return {
+        "command": " ".join(words),
+        "made by": f"snnc {__version__}; the artefact by snnc {metadata.snnc_version}",
+        "artefact, SHA-256": hashlib.sha256(found.path.read_bytes()).hexdigest(),
+        "source": metadata.source_path,
+        "source, SHA-256": metadata.source_sha256,
+        "rows": f"{len(found.x)}: {found.data}",
+        "rows, SHA-256": hashlib.sha256(found.x.tobytes()).hexdigest(),
+        "calibration": f"{seen.get('rows', 'unknown')} rows, SHA-256 {seen.get('sha256', 'unknown')}",
+        "seed": str(seen.get("seed", "unknown")),
+        "pipeline": metadata.pipeline,
+    }
+
+
+def _write(report: Report, request: Request) -> None:
+    from snnc.artefact.file import replacing
+
+    texts = []
+    if request.output is not None:
+        texts.append((request.output, _page()(report)))
+    if request.json_file is not None:
+        texts.append((request.json_file, report.json()))
+    for path, text in texts:
+        with replacing(path) as file:
+            file.write(text.encode())
+
+
+def _show(terminal: Terminal, report: Report, request: Request) -> None:
+    if terminal.json:
+        terminal.data(report.as_dict())
+        return
+    from snnc.report.terms import TERMS
+
+    found = report.measurement
+    rows = []
+    for layer in found.layers:
+        firing = layer.firing
+        rows.append(
+            (
+                layer.name,
+                *(f"{100 * layer.local.of(term):.2f}" for term in TERMS),
+                f"{100 * layer.local.total:.2f}",
+                f"{100 * layer.cumulative.total:.2f}",
+                "" if firing is None else f"{firing.rate:.3f}",
+            )
+        )
+    if request.output is None and request.json_file is None:
+        terminal.table(("squared error, %", *TERMS, "total", "running", "spikes"), rows)
+    terminal.text("\n".join(_summary(report)))
+    for path in (request.output, request.json_file):
+        if path is not None:
+            terminal.text(f"wrote {path} ({path.stat().st_size / 1e3:,.0f} kB)")
+
+
+def _summary(report: Report) -> list[str]:
+    found, first = report.measurement, report.verdict.first
+    agreement = found.ann.agreement
+    lines = [f"Both networks answer alike on {agreement.value:.1%} of {agreement.n} rows."]
+    if found.snn.top1 is not None and found.ann.scores.top1 is not None:
+        ours, ann = found.snn.top1, found.ann.scores.top1
+        low, high = ours.interval
+        accuracy = f"SNN {ours.value:.1%} [{low:.1%}, {high:.1%}], ANN {ann.value:.1%}"
+        lines = [f"{accuracy} on {ours.n} rows at T = {found.timesteps}."]
+    energy = report.energy
+    snn, fair, fp32 = (f"{1e-6 * x:.3g} µJ" for x in (energy.snn_pj, energy.fair_pj, energy.fp32_pj))
+    cost = (
+        f"Energy by the model {energy.model.name}: {snn} per image; the fair baseline "
+        f"(int{energy.fair.activation_bits}, zeros skipped) {fair}, the fp32 ANN {fp32}."
+    )
+    cure = f"Cause: {first.cause.value}. Try: {first.option}"
+    return [*lines, report.verdict.text, cure, cost]

@@ -1,0 +1,96 @@
+"""What the verbs that look into a conversion work on: an artefact, its source, and rows of data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from snnc.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from snnc.artefact import Artefact
+    from snnc.cli.models import Located
+    from snnc.ir.ann import AnnGraph
+    from snnc.ir.graph import IntArray, NumberArray
+    from snnc.target import Simulator
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A conversion and rows to look at it with.
+
+    Attributes:
+        path: of the artefact.
+        artefact: the spiking network.
+        located: its source.
+        source: the network as it was lowered.
+        x: (n, ...) rows.
+        y: (n,) labels; ``None`` if there are none.
+        data: where the rows are from, in words.
+        simulator: what runs spiking networks.
+    """
+
+    path: Path
+    artefact: Artefact
+    located: Located
+    source: AnnGraph
+    x: NumberArray
+    y: IntArray | None
+    data: str
+    simulator: Simulator
+
+
+def rows_of(data: Path | None, sha256: str, limit: int | None) -> tuple[NumberArray, IntArray | None, str]:
+    """Return rows and labels: a file's, or the zoo's own where the source is from the zoo.
+
+    Raises:
+        UsageError: there are none.
+    """
+    import numpy as np
+
+    from snnc.cli.files import read_labelled
+    from snnc.cli.models import zoo_entry
+    from snnc.errors import UsageError
+    from snnc.models import PREFIX, test_data
+
+    x: NumberArray
+    y: IntArray | None
+    if data is not None:
+        x, y = read_labelled(data)
+        name = str(data)
+    else:
+        entry = zoo_entry(sha256)
+        if entry is None:
+            raise UsageError("no rows to look at: name them by --data FILE.npz, with `x` and, if known, `y`")
+        x, y = test_data(entry)
+        name = f"test rows of {PREFIX}{entry.name}"
+    return x[:limit], None if y is None else y[:limit].astype(np.int64), name
+
+
+def subject(
+    terminal: Terminal,
+    path: Path,
+    *,
+    data: Path | None,
+    source: str | None,
+    limit: int | None,
+    threads: int | None,
+) -> Subject:
+    """Find and read everything; see :class:`Subject`.
+
+    Raises:
+        InputError: the artefact, its source or the data are missing or do not fit.
+    """
+    from snnc.artefact import load
+    from snnc.backends import load_simulator
+    from snnc.cli.models import locate_source
+    from snnc.report.origin import prepared_source
+
+    artefact = load(path)
+    located = locate_source(artefact.metadata, path, source)
+    x, y, name = rows_of(data, artefact.metadata.source_sha256, limit)
+    simulator = load_simulator("numba", threads)
+    prepared = prepared_source(artefact, located.path, simulator)
+    terminal.detail(f"source: {located.name}; {len(x)} rows: {name}")
+    return Subject(path, artefact, located, prepared, x, y, name, simulator)

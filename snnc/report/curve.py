@@ -1,0 +1,161 @@
+"""Accuracy against T: the network as it is, and converted anew for each T.
+
+A network that is calibrated for T steps can be run for any number of them, though it was made for one. Where
+that is exact, the answers after every step come from one simulation: under the synchronous schedule, without
+settle steps, with one spike a step, a neuron cannot have sent more than ``t M`` units after ``t`` steps, so
+the capacity of a shorter run binds nothing. Elsewhere every T is a run of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from snnc.artefact import Artefact
+from snnc.evaluation import Share, outputs_of
+from snnc.ir.graph import IntArray, NumberArray
+from snnc.ir.snn import IntegrateFire, Schedule, SnnGraph
+from snnc.progress import Progress, Silent
+from snnc.target import Simulator
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Accuracy, or agreement with the source network where there are no labels, at one T.
+
+    Attributes:
+        timesteps: T.
+        share: right, or equal, answers.
+    """
+
+    timesteps: int
+    share: Share
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Accuracy against T.
+
+    Attributes:
+        calibrated_for: T of the artefact.
+        labelled: whether answers are compared with labels, or else with the source network's.
+        ann: accuracy of the source network on the same rows; ``None`` without labels.
+        same: this artefact at other T.
+        again: converted anew for each T; empty where that was not asked for.
+        one_run: whether ``same`` was read from one simulation.
+    """
+
+    calibrated_for: int
+    labelled: bool
+    ann: Share | None
+    same: tuple[Point, ...]
+    again: tuple[Point, ...]
+    one_run: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+
+        def told(points: Sequence[Point]) -> list[dict[str, Any]]:
+            return [
+                {"timesteps": p.timesteps, "top1": p.share.value, "top1_ci95": list(p.share.interval)}
+                for p in points
+            ]
+
+        return {
+            "measured": "accuracy" if self.labelled else "agreement",
+            "calibrated_for": self.calibrated_for,
+            "n": self.same[0].share.n if self.same else 0,
+            "ann_top1": None if self.ann is None else self.ann.value,
+            "this_artefact": told(self.same),
+            "converted_for_each": told(self.again),
+        }
+
+
+def exact_in_one_run(graph: SnnGraph) -> bool:
+    """Whether the answers at every step of a run are those of shorter runs."""
+    return (
+        graph.schedule is Schedule.SYNCHRONOUS
+        and graph.settle_steps == 0
+        and all(node.neuron.spikes_per_step == 1 for node in graph.of_type(IntegrateFire))
+    )
+
+
+def answers_at(
+    artefact: Artefact,
+    x: NumberArray,
+    timesteps: Sequence[int],
+    simulator: Simulator,
+    progress: Progress | None = None,
+) -> dict[int, IntArray]:
+    """Return the classes at each T, (n,) each.
+
+    Args:
+        artefact: the network.
+        x: (n, ...) rows.
+        timesteps: the T that are wanted, none above what was proved.
+        simulator: what runs it.
+        progress: where to show how far it is.
+    """
+    graph = artefact.graph
+    if exact_in_one_run(graph):
+        outputs = outputs_of(
+            graph,
+            artefact.encode,
+            x,
+            simulator=simulator,
+            timesteps=max(timesteps),
+            per_step=True,
+            progress=progress,
+        )
+        return {T: outputs[T - 1].argmax(axis=1) for T in timesteps}
+    found = {}
+    for T in timesteps:
+        outputs = outputs_of(
+            graph, artefact.encode, x, simulator=simulator, timesteps=T, progress=progress or Silent()
+        )
+        found[T] = outputs.argmax(axis=1)
+    return found
+
+
+def accuracy_curve(
+    artefact: Artefact,
+    x: NumberArray,
+    targets: IntArray,
+    *,
+    labelled: bool,
+    ann: Share | None,
+    timesteps: Sequence[int],
+    simulator: Simulator,
+    convert: Callable[[int], Artefact] | None = None,
+    progress: Progress | None = None,
+) -> Curve:
+    """Measure the curve.
+
+    Args:
+        artefact: the network.
+        x: (n, ...) rows.
+        targets: (n,) labels, or the source network's answers.
+        labelled: which of both.
+        ann: accuracy of the source network.
+        timesteps: the T that are wanted.
+        simulator: what runs the networks.
+        convert: makes an artefact for a T; ``None`` to leave that curve out.
+        progress: where to show how far it is.
+    """
+    graph = artefact.graph
+    wanted = sorted({T for T in timesteps if not graph.max_timesteps or graph.max_timesteps >= T})
+    answers = answers_at(artefact, x, wanted, simulator, progress)
+    same = tuple(Point(T, _share(answers[T], targets)) for T in wanted)
+    again: list[Point] = []
+    if convert is not None:
+        for T in (progress or Silent()).track(wanted, len(wanted), "converting for every T"):
+            made = convert(T)
+            again.append(Point(T, _share(answers_at(made, x, [T], simulator)[T], targets)))
+    return Curve(graph.timesteps, labelled, ann, same, tuple(again), exact_in_one_run(graph))
+
+
+def _share(classes: IntArray, targets: IntArray) -> Share:
+    return Share(int(np.count_nonzero(classes == targets)), len(targets))

@@ -1,0 +1,305 @@
+"""The report as one HTML file: no script, nothing fetched, the same bytes for the same report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from snnc import __version__
+from snnc.costs import payload
+from snnc.evaluation import Share
+from snnc.report import charts
+from snnc.report.document import TOP_FLIPS, Report, flips
+from snnc.report.drawing import Chart, percent
+from snnc.report.energy import Energy
+from snnc.report.layers import LayerReport
+from snnc.report.verdict import own_error
+
+ERRORS = (
+    (
+        "Alone: each layer is fed with the source network's own activations, coded as evenly spaced spikes; "
+        "what is wrong then is its own (or, under propagated, the rounding of that code). In the running "
+        "network: each gets what the layers before it really sent."
+    ),
+    (
+        "Propagated: wrong spikes of earlier layers. Parameters: int8 weights, rounded biases, compensation. "
+        "Clipping: above the threshold. Quantisation: T steps hold only so many levels. Unevenness: fired "
+        "too early or too late. The five add up to the difference of both networks; a negative part takes "
+        "back what others did."
+    ),
+)
+"""What the reader of the error charts has to know."""
+
+FOLDER = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of the page.
+
+    Attributes:
+        caption: what it holds.
+        columns: heads.
+        rows: cells.
+    """
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the page.
+
+    Attributes:
+        key: its anchor.
+        title: its heading.
+        text: what to know before looking.
+        charts: pictures.
+        tables: tables.
+    """
+
+    key: str
+    title: str
+    text: tuple[str, ...] = ()
+    charts: tuple[Chart, ...] = ()
+    tables: tuple[Table, ...] = ()
+
+
+def html(report: Report) -> str:
+    """Return the page."""
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=select_autoescape(default=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    template = environment.get_template("report.html.j2")
+    return template.render(
+        report=report,
+        first=report.verdict.first,
+        facts=_facts(report),
+        sections=_sections(report),
+        svg=lambda chart: Markup(chart.svg),
+        version=__version__,
+    )
+
+
+def share(value: Share | None) -> str:
+    """Return an accuracy with its interval."""
+    if value is None:
+        return "no labels"
+    low, high = value.interval
+    return f"{percent(value.value)} [{percent(low)}, {percent(high)}]"
+
+
+def _facts(report: Report) -> list[tuple[str, str]]:
+    found, graph = report.measurement, report.artefact.graph
+    facts = []
+    if found.snn.top1 is not None:
+        facts += [("SNN accuracy", share(found.snn.top1)), ("ANN accuracy", share(found.ann.scores.top1))]
+    if found.ann.paired is not None:
+        low, high = found.ann.paired.interval
+        lost = f"{100 * found.ann.paired.drop:.1f} points [{100 * low:.1f}, {100 * high:.1f}]"
+        facts.append(("lost by the conversion", lost))
+    facts.append(("both answer alike", share(found.ann.agreement)))
+    steps = f"T = {found.timesteps}" + (f", K = {graph.settle_steps}" if graph.settle_steps else "")
+    facts.append(("steps", f"{steps}; latency {report.energy.latency_steps} steps"))
+    return [*facts, ("spikes", payload(graph, found.timesteps)), ("rows", str(found.rows))]
+
+
+def _sections(report: Report) -> list[Section]:
+    found = report.measurement
+    populations = found.populations
+    sections = []
+    if report.curve is not None:
+        sections.append(_curve(report))
+    sections.append(
+        Section(
+            "errors",
+            "Error of every layer",
+            ERRORS,
+            (
+                charts.error_chart(found.layers, local=True),
+                charts.error_chart(found.layers, local=False),
+            ),
+        )
+    )
+    sections.append(Section("layers", "Layers", tables=(_layer_table(found.layers),)))
+    if populations:
+        sections.append(
+            Section(
+                "activations",
+                "Activations and thresholds",
+                ("What lies right of the threshold is clipped; the vertical axis is logarithmic.",),
+                (charts.activation_chart(populations, own_error),),
+            )
+        )
+        sections.append(
+            Section(
+                "spikes",
+                "Spikes and potentials",
+                (),
+                (charts.firing_chart(populations), charts.unevenness_chart(populations)),
+            )
+        )
+        sections.append(_energy(report.energy))
+    sections.append(_disagreements(report))
+    sections.append(_passes(report))
+    sections.append(
+        Section(
+            "reproduce",
+            "How to make this report again",
+            tables=(Table("Origin", ("what", "value"), tuple(report.reproduce.items())),),
+        )
+    )
+    return sections
+
+
+def _curve(report: Report) -> Section:
+    curve = report.curve
+    if curve is None:
+        raise ValueError("there is no curve")
+    text = f"Calibrated for T = {curve.calibrated_for}; at other T the network runs as it was not made to."
+    if not curve.again:
+        text += " A second curve, converted anew for each T, comes with --reconvert."
+    return Section("curve", "Accuracy against time steps", (text,), (charts.curve_chart(curve),))
+
+
+def _layer_table(layers: Sequence[LayerReport]) -> Table:
+    columns = (
+        "layer",
+        "ONNX node",
+        "threshold",
+        "above it",
+        "spikes",
+        "dead",
+        "saturated",
+        "SQNR alone",
+        "SQNR running",
+        "cosine",
+        "ANN zero, SNN fires",
+    )
+    rows = []
+    for layer in layers:
+        told = ("", "", "", "", "", "")
+        false_fires = ""
+        if layer.thresholds is not None and layer.firing is not None:
+            limits, firing = layer.thresholds, layer.firing
+            told = (
+                f"{limits.least:.3g} to {limits.largest:.3g}",
+                percent(limits.above, 2),
+                f"{firing.rate:.3f}",
+                percent(firing.dead),
+                percent(firing.saturated),
+                "",
+            )
+            false_fires = percent(firing.false_fires, 2)
+        rows.append(
+            (
+                layer.name,
+                layer.onnx_node or "-",
+                *told[:5],
+                _decibels(layer.local.sqnr),
+                _decibels(layer.cumulative.sqnr),
+                "-" if layer.cumulative.cosine is None else f"{layer.cumulative.cosine:.4f}",
+                false_fires,
+            )
+        )
+    return Table("Every layer: thresholds, spikes, and how well it follows the source", columns, tuple(rows))
+
+
+def _decibels(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} dB"
+
+
+def _energy(energy: Energy) -> Section:
+    def row(name: str, values: Sequence[float], digits: int = 0) -> tuple[str, ...]:
+        return (name, *(f"{value:,.{digits}f}" for value in values))
+
+    networks = (energy.snn, energy.fair, energy.fp32)
+    rows = (
+        row("multiply-accumulates (MACs)", [item.macs for item in networks]),
+        row("accumulates (ACs)", [item.acs for item in networks]),
+        row("weights fetched", [item.weight_fetches for item in networks]),
+        row("states read and written", [item.state_accesses for item in networks]),
+        row("bits of an activation or spike", [item.activation_bits for item in networks]),
+        row("bits sent", [item.bits_sent for item in networks]),
+        row("energy, µJ", [x * 1e-6 for x in (energy.snn_pj, energy.fair_pj, energy.fp32_pj)], 3),
+    )
+    metrics = energy.neurobench
+    operations = metrics["synaptic_operations"]
+    neurobench = (
+        ("footprint, bytes", f"{metrics['footprint']:,}"),
+        ("connection sparsity", f"{metrics['connection_sparsity']:.4f}"),
+        ("activation sparsity", f"{metrics['activation_sparsity']:.4f}"),
+        ("effective MACs", f"{operations['Effective_MACs']:,.0f}"),
+        ("effective ACs", f"{operations['Effective_ACs']:,.0f}"),
+        ("dense synaptic operations", f"{operations['Dense']:,}"),
+        ("membrane updates", f"{metrics['membrane_updates']:,}"),
+    )
+    fair_text = (
+        f"The fair baseline is the same network with activations of {energy.fair.activation_bits} bits, "
+        "which hold as many levels as the spikes, skipping its zeros as the SNN does. Against it the SNN "
+        f"takes {energy.snn_pj / energy.fair_pj:.2f} times the energy, against the fp32 network "
+        f"{energy.snn_pj / energy.fp32_pj:.2f} times."
+    )
+    fair = f"fair: int{energy.fair.activation_bits}, zeros skipped"
+    return Section(
+        "energy",
+        "Operations and energy",
+        (
+            f"Cost model {energy.model.name}: {energy.model.source}.",
+            fair_text,
+        ),
+        (charts.energy_chart(energy),),
+        (
+            Table("Operations per image, over all steps", ("", "SNN", fair, "fp32 ANN"), rows),
+            Table("Metrics under their NeuroBench names, per image", ("metric", "value"), neurobench),
+        ),
+    )
+
+
+def _disagreements(report: Report) -> Section:
+    found = report.measurement
+    tables = []
+    paired = found.ann.paired
+    if paired is not None:
+        tables.append(
+            Table(
+                "Right and wrong answers of both networks, rows",
+                ("", "SNN right", "SNN wrong"),
+                (
+                    ("ANN right", str(paired.both), str(paired.only_ann)),
+                    ("ANN wrong", str(paired.only_snn), str(paired.neither)),
+                ),
+            )
+        )
+    pairs = flips(found)
+    rows = tuple(
+        (report.class_name(ann), report.class_name(snn), str(n)) for (ann, snn), n in pairs[:TOP_FLIPS]
+    )
+    text = "Both networks answer alike on all rows."
+    if pairs:
+        tables.append(Table("The most frequent changes of mind", ("ANN says", "SNN says", "rows"), rows))
+        text = f"The networks disagree on {sum(n for _, n in pairs)} of {found.rows} rows."
+    return Section("disagreements", "Disagreements", (text,), (), tuple(tables))
+
+
+def _passes(report: Report) -> Section:
+    records = report.artefact.metadata.records
+    rows = tuple(
+        (str(record.get("pass", "")), "yes" if record.get("changed") else "no", str(record.get("nodes", "")))
+        for record in records
+    )
+    if not rows:
+        return Section("passes", "Passes", ("The artefact records none.",))
+    return Section(
+        "passes", "Passes", tables=(Table("Passes, in order", ("pass", "changed", "nodes"), rows),)
+    )
