@@ -62,7 +62,7 @@ def error_chart(layers: Sequence[LayerReport], *, local: bool) -> Chart:
             right, left = right + np.maximum(values, 0), left + np.minimum(values, 0)
         ax.axvline(0, color=INK, linewidth=0.8)
         ax.set_xlabel("squared error, % of the power of the layer")
-        figure.legend(loc="outside upper left", ncols=3, fontsize=8)
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=5, fontsize=8)
         what = "alone" if local else "in the running network"
         worst = max(zip(layers, splits, strict=True), key=lambda pair: pair[1].total)
         return finished(
@@ -201,7 +201,7 @@ def unevenness_chart(layers: Sequence[LayerReport]) -> Chart:
                 right = right + values
         ax.axvline(0, color=INK, linewidth=0.8)
         ax.set_xlabel("neurons, %: too few spikes to the left, too many to the right")
-        figure.legend(loc="outside upper left", ncols=2, fontsize=8)
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, fontsize=8)
         worst = min(zip(layers, firings, strict=True), key=lambda pair: pair[1].lead[2])
         return finished(
             figure,
@@ -221,6 +221,7 @@ def activation_chart(layers: Sequence[LayerReport], error: Callable[[LayerReport
     worst = sorted(layers, key=lambda layer: -error(layer))[:WORST]
     edges = np.linspace(0, ACTIVATION_RANGE, ACTIVATION_BINS + 1)
     with figure_of(4.6, 1.9 * len(worst) + 0.4) as figure:
+        figure.subplots_adjust(hspace=0.5)
         for index, layer in enumerate(worst):
             if layer.firing is None:
                 continue
@@ -243,7 +244,7 @@ def activation_chart(layers: Sequence[LayerReport], error: Callable[[LayerReport
             ax.set_title(wrapped(label(layer), 60), fontsize=9)
             if index == 0:
                 ax.legend(loc="upper right", fontsize=8)
-        figure.supxlabel("activation of the ANN over the threshold of its channel", fontsize=9)
+        figure.axes[-1].set_xlabel("activation of the ANN over the threshold of its channel")
         coarse = 8
         heads = [
             f"{edges[i]:.1f} to {edges[i + ACTIVATION_BINS // coarse]:.1f}"
@@ -276,8 +277,10 @@ def energy_chart(energy: Energy) -> Chart:
         "fp32 ANN": energy.fp32_pj,
     }
     scale, unit = 1e-6, "µJ"
-    with figure_of(7.2, height_of(names) + 2.0) as figure:
-        heads, parts = figure.subplots(2, 1, height_ratios=[1.4, max(height_of(names), 1)])
+    sum_of_bars = height_of(names)
+    with figure_of(7.2, sum_of_bars + 2.0) as figure:
+        heads, parts = figure.subplots(2, 1, height_ratios=[1.2, sum_of_bars])
+        figure.subplots_adjust(hspace=1.2 / (sum_of_bars + 1.2))
         centres = bars(heads, [wrapped(name) for name in totals])
         for centre, value, colour, hatch in zip(
             centres, totals.values(), SERIES, ("", "//", ".."), strict=False

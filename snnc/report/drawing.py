@@ -93,7 +93,8 @@ def wrapped(name: str, width: int = LINE) -> str:
 def figure_of(width: float, height: float) -> Iterator[Figure]:
     """Draw in the report's style; the size is in inches."""
     with mpl.rc_context(SETTINGS):
-        yield Figure(figsize=(width, height), layout="constrained")
+        # What stands outside the axes widens the picture when it is saved; a layout engine would shrink them.
+        yield Figure(figsize=(width, height))
 
 
 def svg_of(figure: Figure, key: str) -> str:

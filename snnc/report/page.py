@@ -91,27 +91,28 @@ def html(report: Report) -> str:
     )
 
 
-def share(value: Share | None) -> str:
-    """Return an accuracy with its interval."""
-    if value is None:
-        return "no labels"
+def _fact(name: str, value: Share) -> tuple[str, str, str]:
     low, high = value.interval
-    return f"{percent(value.value)} [{percent(low)}, {percent(high)}]"
+    return name, percent(value.value), f"95 %: {percent(low)} to {percent(high)}"
 
 
-def _facts(report: Report) -> list[tuple[str, str]]:
+def _facts(report: Report) -> list[tuple[str, str, str]]:
+    """Return what the first screen says in figures: name, value and what belongs to it."""
     found, graph = report.measurement, report.artefact.graph
     facts = []
     if found.snn.top1 is not None:
-        facts += [("SNN accuracy", share(found.snn.top1)), ("ANN accuracy", share(found.ann.scores.top1))]
+        facts.append(_fact("SNN accuracy", found.snn.top1))
+    if found.ann.scores.top1 is not None:
+        facts.append(_fact("ANN accuracy", found.ann.scores.top1))
     if found.ann.paired is not None:
-        low, high = found.ann.paired.interval
-        lost = f"{100 * found.ann.paired.drop:.1f} points [{100 * low:.1f}, {100 * high:.1f}]"
-        facts.append(("lost by the conversion", lost))
-    facts.append(("both answer alike", share(found.ann.agreement)))
+        low, high = (f"{100 * end:.1f}" for end in found.ann.paired.interval)
+        lost = f"{100 * found.ann.paired.drop:.1f} points"
+        facts.append(("lost by the conversion", lost, f"95 %: {low} to {high}"))
+    facts.append(_fact("both answer alike", found.ann.agreement))
     steps = f"T = {found.timesteps}" + (f", K = {graph.settle_steps}" if graph.settle_steps else "")
-    facts.append(("steps", f"{steps}; latency {report.energy.latency_steps} steps"))
-    return [*facts, ("spikes", payload(graph, found.timesteps)), ("rows", str(found.rows))]
+    facts.append(("time steps", steps, f"latency {report.energy.latency_steps} steps"))
+    facts.append(("spikes", payload(graph, found.timesteps), f"{found.rows} rows"))
+    return facts
 
 
 def _sections(report: Report) -> list[Section]:

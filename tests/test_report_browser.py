@@ -1,0 +1,100 @@
+"""The report's page in a real browser, without network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from snnc.artefact import Artefact
+from snnc.evaluation import Share
+from snnc.report.curve import Curve, Point
+from snnc.report.document import Report
+from snnc.report.drawing import wrapped
+from snnc.report.energy import MODELS, LayerEnergy, account
+from snnc.report.page import html
+from snnc.report.verdict import judge
+from tests import browser
+from tests.conversions import convert
+
+NAME = "/model/backbone/encoder/stage3/stage3.{}/bottleneck/activation_post_process_relu_{}/Relu"
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    made = convert(rows=6)
+    found = made.measured()
+    graph = made.artefact.graph
+    macs = sum(found.ann_macs.values())
+    energy = account(graph, found.costs, macs, found.nonzero, 4, MODELS["45nm"])
+    curve = Curve(4, False, None, tuple(Point(T, Share(T, 6)) for T in (1, 2, 4)), (), True)
+    return Report(Artefact(graph), found, judge(found, 4), energy, curve, {"command": "snnc report"})
+
+
+@pytest.fixture(scope="module")
+def long_report(report: Report) -> Report:
+    """Sixty layers with names as exporters make them."""
+    populations = report.measurement.populations
+    names = [NAME.format(i // 3, i) for i in range(60)]
+    layers = tuple(replace(populations[i % len(populations)], name=name) for i, name in enumerate(names))
+    energies = tuple(LayerEnergy(name, 1e5, 1e6) for name in names)
+    return replace(
+        report,
+        measurement=replace(report.measurement, layers=layers),
+        energy=replace(report.energy, layers=energies),
+    )
+
+
+@pytest.fixture(scope="module")
+def pages(report: Report, long_report: Report, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("pages")
+    found = {}
+    for name, item in (("short", report), ("long", long_report)):
+        found[name] = folder / f"{name}.html"
+        found[name].write_text(html(item), encoding="utf-8")
+    return found
+
+
+def test_names_are_broken_but_not_cut() -> None:
+    name = NAME.format(7, 21)
+    lines = wrapped(name).split("\n")
+    assert "".join(lines) == name
+    assert max(map(len, lines)) <= 26
+    assert all(line[-1] in "/._-:" for line in lines[:-1])
+    assert wrapped("x" * 60).split("\n") == ["x" * 26, "x" * 26, "x" * 8]
+    assert wrapped("relu") == "relu"
+
+
+def test_sixty_layers_are_all_there(pages: dict[str, Path]) -> None:
+    page = pages["long"].read_text(encoding="utf-8")
+    assert page.count(NAME.format(19, 59)) >= 6  # every data table, whole
+    assert "NaN" not in page
+
+
+@pytest.mark.skipif(browser.BROWSER is None, reason="needs Chromium: benchmarks/install_chromium.sh")
+@pytest.mark.parametrize(("kind", "width"), [("short", 1440), ("long", 360), ("long", 768)])
+def test_nothing_overflows_is_cut_or_complains(pages: dict[str, Path], kind: str, width: int) -> None:
+    seen = browser.look(pages[kind], width)
+    assert seen.width == seen.scrolled == width
+    assert not seen.wide
+    assert not seen.cut
+    assert not seen.console
+    assert seen.charts == 7
+    assert seen.texts > 60
+
+
+@pytest.mark.skipif(browser.BROWSER is None, reason="needs Chromium: benchmarks/install_chromium.sh")
+def test_the_browser_sees_what_is_wrong(tmp_path: Path) -> None:
+    page = tmp_path / "bad.html"
+    page.write_text(
+        '<meta name="viewport" content="width=device-width"><p style="width:900px">wide</p>'
+        '<svg width="50" height="20" style="overflow:visible"><text x="30" y="10">beyond</text></svg>'
+        '<script>console.error("complaint")</script>',
+        encoding="utf-8",
+    )
+    seen = browser.look(page, 360)
+    assert seen.scrolled > 360
+    assert any("wide" in item for item in seen.wide)
+    assert any("beyond" in item for item in seen.cut)
+    assert any("complaint" in line for line in seen.console)
