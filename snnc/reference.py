@@ -238,11 +238,14 @@ def propagate(node: snn.SnnNode, trains: list[NumberArray]) -> NumberArray:
     first = trains[0]
     steps, batch = first.shape[:2]
     flat = first.reshape(steps * batch, *first.shape[2:])
+    # Sums of products below 2^53 are exact in float64, and those below 2^31 are proved; NumPy multiplies
+    # matrices of floats far faster than matrices of integers.
+    exact = flat.astype(np.float64) if flat.dtype.kind == "i" else flat
     match node:
         case snn.Convolution():
-            y = convolve(flat, node.weight.astype(flat.dtype), node.window, node.groups)
+            y = convolve(exact, node.weight.astype(exact.dtype), node.window, node.groups).astype(flat.dtype)
         case snn.Linear():
-            y = flat @ node.weight.astype(flat.dtype).T
+            y = (exact @ node.weight.astype(exact.dtype).T).astype(flat.dtype)
         case snn.ChannelWeight():
             y = flat * per_channel(node.weight.astype(flat.dtype), flat.ndim)
         case snn.SumPool():
