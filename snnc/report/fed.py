@@ -8,7 +8,7 @@ rectifier of its own, read by the edges that its spikes take.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -124,25 +124,34 @@ def _sinks(graph: SnnGraph, name: str) -> tuple[str, ...]:
 class FedSource:
     """The source network, cut open at its rectifiers."""
 
-    def __init__(self, source: AnnGraph, graph: SnnGraph, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        source: AnnGraph,
+        graph: SnnGraph,
+        threads: int | None = None,
+        spiking: Sequence[str] | None = None,
+    ) -> None:
         """Prepare to run.
 
         Args:
             source: the network that was lowered.
             graph: the spiking network.
             threads: for onnxruntime.
+            spiking: populations whose spikes are fed; the source computes the others itself, and only the
+                class scores are returned. All by default.
         """
         self._encoder = graph.of_type(Encode)[0]
-        self._populations = graph.of_type(IntegrateFire)
+        every = graph.of_type(IntegrateFire)
+        self._populations = every if spiking is None else tuple(n for n in every if n.name in spiking)
         cut = fed_graph(source, graph)
         self._graph = cut
         self.logits = logits_name(cut)
-        self._before = {node.name: cut[node.name].inputs[0] for node in self._populations}
-        fed = [self._entrance(cut), *self._before]
+        fed = [self._entrance(cut), *(node.name for node in self._populations)]
+        self._before = {} if spiking is not None else {name: cut[name].inputs[0] for name in fed[1:]}
         names = list(dict.fromkeys([*self._before.values(), self.logits]))
         computed = cut.ancestors(names, frozenset(fed)) - frozenset(fed)
         stray = [node.name for node in cut.of_type(Relu) if node.name in computed]
-        if stray:
+        if stray and spiking is None:
             raise InternalError(f"no population stands for the rectifier {stray[0]!r}, which others read")
         self._input = fed[0]
         self._session = AnnSession(cut, names, threads, fed)

@@ -1,0 +1,322 @@
+"""``snnc compare``: two networks on the same rows, or two reports."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from snnc.cli.terminal import Terminal, Verb
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from snnc.artefact import Artefact
+    from snnc.cli.models import Located
+    from snnc.evaluation import Share
+    from snnc.ir.graph import IntArray, NumberArray
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two networks on the rows.
+
+    Attributes:
+        name: as the user wrote it.
+        classes: (n,) its answers.
+        artefact: where it is spiking.
+    """
+
+    name: str
+    classes: IntArray
+    artefact: Artefact | None
+
+
+@click.command("compare", cls=Verb)
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="FILE.npz",
+    help="Rows `x` and, if known, labels `y`; the zoo's own test rows by default, for networks of the zoo.",
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N rows.")
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(min=0),
+    metavar="POINTS",
+    help="Exit with 4 if B is more points below A, or, without labels, if they differ on more rows.",
+)
+@click.option(
+    "--preprocess",
+    type=click.Path(path_type=Path),
+    metavar="FILE.json",
+    help="For a MODEL, where no artefact beside it remembers one.",
+)
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="At most this many; all by default.")
+@click.pass_obj
+def command(
+    terminal: Terminal,
+    /,
+    first: str,
+    second: str,
+    data: Path | None,
+    limit: int | None,
+    max_drop: float | None,
+    preprocess: Path | None,
+    threads: int | None,
+) -> None:
+    """Compare A with B: each an artefact or a MODEL, or both figures that `report --json-file` wrote."""
+    from snnc.errors import GateError, UsageError
+
+    reports = [name.endswith(".json") for name in (first, second)]
+    if all(reports):
+        found = _compare_reports(Path(first), Path(second))
+    elif any(reports):
+        raise UsageError("a report is compared with a report: give two .json files, or two networks")
+    else:
+        found = _compare_networks(terminal, first, second, data, limit, preprocess, threads)
+    if terminal.json:
+        terminal.data(found)
+    else:
+        if found["rows"]:
+            terminal.table(("layer", *found["columns"]), [tuple(row) for row in found["rows"]])
+        terminal.text(found["text"])
+    if max_drop is not None and found["drop_points"] > max_drop:
+        raise GateError(f"{found['drop_points']:.2f} points are lost, more than --max-drop {max_drop:g}")
+
+
+def _compare_reports(first: Path, second: Path) -> dict[str, Any]:
+    from snnc.errors import InputError
+
+    a, b = _report(first), _report(second)
+    kinds = ["snn" if report["accuracy"]["snn"] else "agreement" for report in (a, b)]
+    if kinds[0] != kinds[1]:
+        raise InputError("one report has labels and the other has not: make both on the same rows")
+    values = [report["accuracy"][kinds[0]]["value"] for report in (a, b)]
+    others = {layer["name"]: layer for layer in b["layers"]}
+    rows = [
+        [
+            layer["name"],
+            f"{100 * layer['cumulative']['total']:.2f}",
+            f"{100 * others[layer['name']]['cumulative']['total']:.2f}",
+        ]
+        for layer in a["layers"]
+        if layer["name"] in others
+    ]
+    drop = 100 * (values[0] - values[1])
+    what = "accuracy" if kinds[0] == "snn" else "agreement with the ANN"
+    return {
+        "compared": "reports",
+        "measured": what,
+        "a": values[0],
+        "b": values[1],
+        "drop_points": drop,
+        "columns": ["error in A, %", "error in B, %"],
+        "rows": rows,
+        "text": f"{what}: A {values[0]:.2%}, B {values[1]:.2%}, {drop:+.2f} points lost. "
+        f"A: {a['verdict']['cause']} in {a['verdict']['layer']}; "
+        f"B: {b['verdict']['cause']} in {b['verdict']['layer']}.",
+    }
+
+
+def _report(path: Path) -> dict[str, Any]:
+    from snnc.errors import InputError
+    from snnc.report.document import SCHEMA_VERSION
+
+    try:
+        found: Any = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise InputError(f"{path} is not JSON: write it by snnc report --json-file") from None
+    if not isinstance(found, dict) or not {"schema_version", "layers", "verdict", "accuracy"} <= set(found):
+        raise InputError(f"{path} is no report: write it by snnc report --json-file")
+    if found["schema_version"] != SCHEMA_VERSION:
+        raise InputError(
+            f"{path} has the schema {found['schema_version']}, not {SCHEMA_VERSION}: upgrade snnc"
+        )
+    return found
+
+
+def _compare_networks(
+    terminal: Terminal,
+    first: str,
+    second: str,
+    data: Path | None,
+    limit: int | None,
+    preprocess: Path | None,
+    threads: int | None,
+) -> dict[str, Any]:
+    from snnc.artefact import load
+    from snnc.cli.artefacts import holds_artefact
+    from snnc.cli.models import locate
+    from snnc.cli.subjects import rows_of
+    from snnc.errors import InputError, UsageError
+    from snnc.evaluation import Share
+    from snnc.preprocessing import Preprocessing
+
+    located = [locate(first), locate(second)]
+    artefacts = [load(item.path) if holds_artefact(item.path) else None for item in located]
+    spiking = next((item for item in artefacts if item is not None), None)
+    hashes = [item.metadata.source_sha256 for item in artefacts if item is not None]
+    hashes += [item.entry.sha256 for item in located if item.entry is not None]
+    if data is None and not hashes:
+        raise UsageError("no rows to compare on: name them by --data FILE.npz")
+    x, y, name = rows_of(data, hashes[0] if hashes else "", limit)
+    stored = None if spiking is None else spiking.metadata.preprocessing
+    preprocessing = None if stored is None else Preprocessing.from_dict(stored)
+    if preprocess is not None:
+        preprocessing = Preprocessing.read(preprocess)
+    elif spiking is None and data is None and located[0].entry is not None:
+        preprocessing = Preprocessing.from_dict(located[0].entry.preprocessing)
+    sides = [
+        Side(label, _classes(terminal, item.path, artefact, x, preprocessing, threads), artefact)
+        for label, item, artefact in zip((first, second), located, artefacts, strict=True)
+    ]
+    a, b = sides
+    if y is not None and y.shape != a.classes.shape:
+        raise InputError(f"there are {len(x)} rows, but {len(y)} labels")
+    agreement = Share(int((a.classes == b.classes).sum()), len(x))
+    scores = [None if y is None else Share(int((side.classes == y).sum()), len(x)) for side in sides]
+    drop = 100 * (1 - agreement.value)
+    text = f"Both answer alike on {_told(agreement)} of {len(x)} rows ({name})."
+    if scores[0] is not None and scores[1] is not None:
+        drop = 100 * (scores[0].value - scores[1].value)
+        text = f"A {_told(scores[0])}, B {_told(scores[1])}: {drop:+.2f} points lost. {text}"
+    columns = ["rate in A", "rate in B", "squared difference, % of A"]
+    rows = _layers(a, b, x[:COMPARED_ROWS], threads)
+    if sum(item is None for item in artefacts) == 1:
+        spikes = 0 if artefacts[0] is not None else 1
+        columns = ["error alone, %", "error in the running network, %", "SQNR, dB"]
+        rows = _against_source(terminal, located[spikes], located[1 - spikes], data, x, threads)
+    return {
+        "compared": "networks",
+        "measured": "agreement" if y is None else "accuracy",
+        "a": None if scores[0] is None else scores[0].value,
+        "b": None if scores[1] is None else scores[1].value,
+        "agreement": agreement.value,
+        "n": len(x),
+        "drop_points": drop,
+        "columns": columns,
+        "rows": rows,
+        "text": text,
+    }
+
+
+COMPARED_ROWS = 200
+"""Rows on which the activations of two spiking networks are compared."""
+
+
+def _told(share: Share) -> str:
+    low, high = share.interval
+    return f"{share.value:.2%} [{low:.2%}, {high:.2%}]"
+
+
+def _classes(
+    terminal: Terminal,
+    path: Path,
+    artefact: Artefact | None,
+    x: NumberArray,
+    preprocessing: Any,
+    threads: int | None,
+) -> np.ndarray:
+    from snnc.backends import load_simulator
+    from snnc.evaluation import Source, evaluate_ann, outputs_of
+    from snnc.source_session import SourceSession
+
+    if artefact is not None:
+        outputs = outputs_of(
+            artefact.graph,
+            artefact.encode,
+            x,
+            simulator=load_simulator("numba", threads),
+            timesteps=artefact.graph.timesteps,
+            progress=terminal.progress(),
+        )
+        return outputs.argmax(axis=1)
+    session = SourceSession(path, threads)
+
+    def prepare(rows: NumberArray) -> NumberArray:
+        return rows if preprocessing is None else preprocessing.apply(rows, session.sample_shape)
+
+    return evaluate_ann(Source(session, prepare), x, None, terminal.progress()).classes
+
+
+def _against_source(
+    terminal: Terminal,
+    artefact: Located,
+    other: Located,
+    data: Path | None,
+    x: NumberArray,
+    threads: int | None,
+) -> list[list[str]]:
+    """Return the errors of every layer of an artefact where the other network is its source."""
+    from snnc.artefact import load
+    from snnc.cli.subjects import subject
+    from snnc.frontend.loading import load as load_source
+    from snnc.report.measurement import measure
+
+    rows = min(len(x), COMPARED_ROWS)
+    if load_source(other.path).sha256 != load(artefact.path).metadata.source_sha256:
+        return []
+    found = subject(terminal, artefact.path, data=data, source=str(other.path), limit=rows, threads=threads)
+    measured = measure(
+        found.artefact,
+        found.source,
+        found.x,
+        None,
+        simulator=found.simulator,
+        threads=threads,
+        progress=terminal.progress(),
+    )
+    return [
+        [
+            layer.name,
+            f"{100 * layer.local.total:.2f}",
+            f"{100 * layer.cumulative.total:.2f}",
+            "-" if layer.cumulative.sqnr is None else f"{layer.cumulative.sqnr:.1f}",
+        ]
+        for layer in measured.layers
+    ]
+
+
+def _layers(a: Side, b: Side, x: NumberArray, threads: int | None) -> list[list[str]]:
+    """Return what the populations of two spiking networks send, where they bear the same name."""
+    if a.artefact is None or b.artefact is None:
+        return []
+    import numpy as np
+
+    from snnc.backends import load_simulator
+    from snnc.ir.snn import IntegrateFire
+    from snnc.report.coding import decoded
+    from snnc.target import Record
+
+    simulator = load_simulator("numba", threads)
+    runs = []
+    for artefact in (a.artefact, b.artefact):
+        T = artefact.graph.timesteps
+        trace = simulator.run(artefact.graph, artefact.encode(x), T, Record(states=True, activity=True))
+        nodes = {node.name: node for node in artefact.graph.of_type(IntegrateFire)}
+        steps = T + artefact.graph.settle_steps
+        runs.append(
+            {
+                name: (
+                    decoded(node, trace.counts[name], T).astype(np.float64),
+                    float(trace.activity[name].units.mean()) / (len(x) * steps),
+                )
+                for name, node in nodes.items()
+            }
+        )
+    rows = []
+    for name, (values, rate) in runs[0].items():
+        other = runs[1].get(name)
+        if other is not None and other[0].shape == values.shape:
+            power = float(np.square(values).sum())
+            apart = float(np.square(values - other[0]).sum()) / power if power > 0 else 0.0
+            rows.append([name, f"{rate:.4f}", f"{other[1]:.4f}", f"{100 * apart:.2f}"])
+    return rows

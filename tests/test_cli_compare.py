@@ -1,0 +1,151 @@
+"""`snnc compare` and `snnc bisect`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from snnc.cli import main
+from snnc.ir.snn import IntegrateFire
+from snnc.reference import ReferenceSimulator
+from snnc.report.bisection import bisect
+from tests import quadrants
+from tests.conversions import MADE, ScaleThreshold, convert
+from tests.quadrants import Files
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return quadrants.write(tmp_path_factory.mktemp("user"))
+
+
+@pytest.fixture(scope="module")
+def artefacts(files: Files) -> tuple[Path, Path]:
+    found = []
+    for T in (1, 6):
+        path = files.folder / f"quadrants{T}.snn.onnx"
+        data = ["--calib", str(files.calibration), "--preprocess", str(files.preprocessing)]
+        made = ["convert", str(files.model), *data, "-o", str(path), "-T", str(T), "--preset", "fast"]
+        assert main(made) == 0
+        found.append(path)
+    return found[0], found[1]
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> dict[str, Any]:
+    capsys.readouterr()
+    assert main([*map(str, arguments), "--json"]) == code
+    found: dict[str, Any] = json.JSONDecoder().raw_decode(capsys.readouterr().out)[0]
+    return found
+
+
+def test_two_spiking_networks(
+    artefacts: tuple[Path, Path], files: Files, capsys: pytest.CaptureFixture[str]
+) -> None:
+    poor, good = artefacts
+    found = told(capsys, "compare", good, poor, "--data", files.test)
+    scores = [told(capsys, "eval", path, "--data", files.test)["top1"] for path in (good, poor)]
+    assert [found["a"], found["b"]] == scores
+    assert found["drop_points"] == pytest.approx(100 * (scores[0] - scores[1]))
+    ((name, *_, apart),) = found["rows"]
+    assert name == "relu"
+    assert float(apart) > 0
+    same = told(capsys, "compare", good, good, "--data", files.test)
+    assert (same["agreement"], same["drop_points"], same["rows"][0][-1]) == (1, 0, "0.00")
+
+
+def test_a_network_and_its_source(
+    artefacts: tuple[Path, Path], files: Files, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = told(capsys, "compare", files.model, artefacts[1], "--data", files.test)
+    measured = told(capsys, "eval", artefacts[1], "--data", files.test, "--against", files.model)
+    assert (found["a"], found["b"]) == (measured["ann"]["top1"], measured["top1"])
+    assert [row[0] for row in found["rows"]] == ["relu", "readout"]
+
+
+def test_the_gate(artefacts: tuple[Path, Path], files: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    poor, good = artefacts
+    drop = told(capsys, "compare", good, poor, "--data", files.test)["drop_points"]
+    assert drop > 0.5
+    told(capsys, "compare", good, poor, "--data", files.test, "--max-drop", drop + 0.01)
+    told(capsys, "compare", good, poor, "--data", files.test, "--max-drop", drop - 0.01, code=4)
+
+
+def test_two_reports(artefacts: tuple[Path, Path], files: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    figures = []
+    for path in artefacts:
+        figures.append(path.with_suffix(".json"))
+        asked = ["report", str(path), "--data", str(files.test), "--curve", "none", "--json-file"]
+        assert main([*asked, str(figures[-1])]) == 0
+    found = told(capsys, "compare", figures[1], figures[0])
+    assert found["drop_points"] > 0.5
+    assert [row[0] for row in found["rows"]] == ["relu", "readout"]
+    told(capsys, "compare", figures[1], figures[0], "--max-drop", 0, code=4)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [(None, "cannot be read"), ("{", "is not JSON"), ("{}", "is no report")]
+)
+def test_what_is_no_report(
+    tmp_path: Path, text: str | None, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "figures.json"
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    assert main(["compare", str(path), str(path)]) == 5
+    assert words in capsys.readouterr().err
+    assert main(["compare", str(path), "zoo:fashion-resnet"]) == 2
+
+
+@pytest.mark.parametrize("broken", ["relu1", "relu3"])
+def test_bisection_names_the_layer_that_was_broken(broken: str) -> None:
+    made = convert(passes=MADE, timesteps=8, rows=60, seed=1, mistake=ScaleThreshold(broken, 0.02))
+    logits = None  # agreement with the source stands in for labels
+    found = bisect(made.artefact, made.source, made.rows, logits, simulator=ReferenceSimulator(), threads=1)
+    assert found.trials[0].share.value == 1
+    assert found.culprit is not None
+    assert found.before is not None
+    assert found.culprit.layer == broken
+    assert found.culprit.onnx_node == f"onnx/{broken}"
+    assert found.culprit.spiking == found.before.spiking + 1
+    assert found.cost > found.lost / 4
+    assert len(found.trials) < found.populations + 1
+
+
+def test_bisection_of_a_network_that_loses_nothing() -> None:
+    made = convert(timesteps=8, rows=8)
+    found = bisect(
+        made.artefact, made.source, made.rows, None, simulator=ReferenceSimulator(), tolerance=1, threads=1
+    )
+    assert found.culprit is None
+    assert [trial.spiking for trial in found.trials] == [0, found.populations]
+    assert found.cost == 0
+
+
+def test_hybrids_end_where_the_networks_do() -> None:
+    """With every population spiking, only the read-out's integers are missing."""
+    made = convert(timesteps=8, rows=30)
+    found = bisect(
+        made.artefact, made.source, made.rows, None, simulator=ReferenceSimulator(), tolerance=1, threads=1
+    )
+    whole = made.measured()
+    hits = int((whole.snn.classes == whole.ann.scores.classes).sum())
+    assert abs(found.trials[-1].share.hits - hits) <= 1
+    assert found.populations == len(made.artefact.graph.of_type(IntegrateFire))
+
+
+def test_bisect_on_the_command_line(
+    artefacts: tuple[Path, Path], files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = told(capsys, "bisect", artefacts[0], "--data", files.test)
+    assert found["measured"] == "accuracy"
+    assert found["trials"][0]["spiking"] == 0
+    if found["layer"] is not None:
+        assert found["layer"] == "relu"
+    unlabelled = tmp_path / "x.npz"
+    np.savez(unlabelled, x=quadrants.images(20, 3)[0])
+    assert main(["bisect", str(artefacts[1]), "--data", str(unlabelled), "--tolerance", "100"]) == 0
+    assert "no layer to name" in capsys.readouterr().out
