@@ -87,7 +87,7 @@ def main(networks: str, presets: str, threads: int, shared: Path) -> None:
             failed += bool(wrong)
             verdict = f"DIFFERS: {'; '.join(wrong[:3])}" if wrong else "equal"
             click.echo(
-                f"{network.name:34} {preset:9} {verdict}, {min(distinct)} to {max(distinct)} distinct answers "
+                f"{network.name:34} {preset:9} {verdict}, {min(distinct)} to {max(distinct)} answers "
                 f"of {len(q)}, {time.perf_counter() - start:.0f} s"
             )
     if failed:
