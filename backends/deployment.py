@@ -70,10 +70,11 @@ def deploy(
     """
     check_directory(directory, force=force)
     found = problems(backend, artefact.graph)
-    if found:
+    for first in found[:1]:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        first = f"{found[0].message}; {found[0].help}{more}"
-        raise TargetError(f"the network does not fit {backend.name}: {first}", found)
+        raise TargetError(
+            f"the network does not fit {backend.name}: {first.message}; {first.help}{more}", found
+        )
     golden = make_golden(artefact, rows)
     origin = {
         "path": "" if source is None else str(source),

@@ -102,22 +102,25 @@ static void move_${n0}_$n1(const $t0 *from, const block *b, $t1 *to)
 }
 """,
     "add_rows": """
-/* Add the selected rows of a weight, each times its spike. */
-static void add_rows_$n0(
-    const $t0 *weight, const int32_t *row, const int32_t *spike, int32_t events, int32_t size,
+/* Add the selected rows of a weight, each times its spike. Two products fit into $product. */
+static void add_rows_${n0}_$n1(
+    const $t1 *weight, const int32_t *row, const int32_t *spike, int32_t events, int32_t size,
     int32_t *current)
 {
     int32_t e = 0;
     for (; e + 4 <= events; e += 4) {
-        const $t0 *w0 = weight + row[e], *w1 = weight + row[e + 1];
-        const $t0 *w2 = weight + row[e + 2], *w3 = weight + row[e + 3];
-        const int32_t s0 = spike[e], s1 = spike[e + 1], s2 = spike[e + 2], s3 = spike[e + 3];
+        const $t1 *w0 = weight + row[e], *w1 = weight + row[e + 1];
+        const $t1 *w2 = weight + row[e + 2], *w3 = weight + row[e + 3];
+        const $product s0 = ($product)spike[e], s1 = ($product)spike[e + 1];
+        const $product s2 = ($product)spike[e + 2], s3 = ($product)spike[e + 3];
         for (int32_t o = 0; o < size; o++) {
-            current[o] += s0 * w0[o] + s1 * w1[o] + s2 * w2[o] + s3 * w3[o];
+            const $product low = ($product)(s0 * w0[o] + s1 * w1[o]);
+            const $product high = ($product)(s2 * w2[o] + s3 * w3[o]);
+            current[o] += low + high;
         }
     }
     for (; e < events; e++) {
-        const $t0 *w = weight + row[e];
+        const $t1 *w = weight + row[e];
         const int32_t s = spike[e];
         for (int32_t o = 0; o < size; o++) {
             current[o] += s * w[o];
@@ -150,7 +153,7 @@ static void convolve_${n0}_$n1(const $t0 *spikes, const $t1 *weight, const windo
                             g->out_width);
                         if (down >= 0 && right >= 0) {
                             const int32_t pixel = down * g->out_width + right;
-                            add_rows_$n1(
+                            add_rows_${n0}_$n1(
                                 weight + (group * kernel + k) * g->in_size * g->out_size, row, spike, events,
                                 g->out_size, current + (pixel * g->groups + group) * g->out_size);
                         }
@@ -292,9 +295,18 @@ FIRE = {
         "s = m >= theta ? sent[i] < capacity : m < 0 ? -(sent[i] > 0) : 0;",
     ),
     "fire_negative": (
-        "As above, but spikes are only taken back below a threshold of their own.",
+        "As the first, but spikes are only taken back below a threshold of their own.",
         _CAPACITY,
         "s = m >= theta ? sent[i] < capacity : m < -p->negative_threshold[c] ? -(sent[i] > 0) : 0;",
+    ),
+    "fire_twice": (
+        "As the first, but up to two spikes a step.",
+        _CAPACITY,
+        """const int32_t room = capacity - sent[i];
+            const int32_t high = room < 2 ? room : 2, low = sent[i] < 2 ? -sent[i] : -2;
+            s = (m >= theta) + (m >= 2 * theta) - (m < 0) - (m < -theta);
+            s = s < low ? low : s;
+            s = s > high ? high : s;""",
     ),
     "fire_several": (
         "Up to limit spikes a step, taken back where too many were sent.",
@@ -328,7 +340,7 @@ FIRE = {
     ),
     "fire_after_all": (
         "The whole run at once: all input has arrived.",
-        "const int32_t capacity = timesteps * p->levels;",
+        _CAPACITY,
         """if (m >= theta) {
                 s = m / theta;
                 s = s > capacity ? capacity : s;
@@ -356,14 +368,17 @@ def kernel_name(kernel: str, types: Types) -> str:
 
 def kernel_text(kernel: str, types: Types) -> str:
     """Return the C text of a kernel for given types."""
-    names: dict[str, str] = {f"t{i}": width.type for i, width in enumerate(types)}
+    names = {f"t{i}": width.type for i, width in enumerate(types)}
     names |= {f"n{i}": width.short for i, width in enumerate(types)}
     if kernel in _TEMPLATES:
-        lowest = {"lowest": f"INT{8 * types[0].value}_MIN"} if types else {}
-        return Template(_TEMPLATES[kernel]).substitute(names | lowest)
+        if kernel == "max_pool":
+            names["lowest"] = f"INT{8 * types[0].value}_MIN"
+        if kernel == "add_rows":
+            # Magnitudes are at most 127, and 2 * 127 * 127 < 2^15: twice as many fit into a vector register.
+            names["product"] = (Width.I16 if types == (Width.I8, Width.I8) else Width.I32).type
+        return Template(_TEMPLATES[kernel]).substitute(names)
     what, prepare, rule = FIRE[kernel]
-    # Over a whole run the count is the spike train's sum: there is nothing else to store.
-    whole = kernel == "fire_after_all"
+    whole = kernel == "fire_after_all"  # then the count is all that there is to store
     return Template(_FIRE).substitute(
         names,
         what=what,
@@ -377,7 +392,7 @@ def kernel_text(kernel: str, types: Types) -> str:
 
 def kernel_texts(used: set[tuple[str, Types]]) -> str:
     """Return all kernels that a source needs, each after those that it calls."""
-    convolved = {("add_rows", types[1:]) for kernel, types in used if kernel == "convolve"}
+    convolved = {("add_rows", types) for kernel, types in used if kernel == "convolve"}
     plain = sorted({name for kernel, _ in used for name in NEEDS.get(kernel, ())})
     order = [*_TEMPLATES, *FIRE]
     key = {kernel: index for index, kernel in enumerate(order)}

@@ -355,7 +355,7 @@ def _rule(node: IntegrateFire) -> str:
         return "fire_graded"
     if node.negative_threshold is not None:
         return "fire_negative"
-    return "fire_once" if node.neuron.limit == 1 else "fire_several"
+    return {1: "fire_once", 2: "fire_twice"}.get(node.neuron.limit, "fire_several")
 
 
 def _rows(weight: NumberArray, groups: int) -> NumberArray:
