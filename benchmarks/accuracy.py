@@ -27,7 +27,9 @@ from corpus import source_of
 
 from snnc.backends import load_simulator
 from snnc.compiler import Options, convert
+from snnc.costs import macs_of_ann
 from snnc.evaluation import evaluate
+from snnc.frontend import read_onnx
 
 ROOT = Path(__file__).resolve().parent.parent
 NETWORKS = (
@@ -77,6 +79,7 @@ def measure(
         "setting": setting.name,
         "pipeline": setting.pipeline,
         "limit": limit,
+        "ann_macs": sum(macs_of_ann(read_onnx(network.path).graph).values()),
         **found,
         "compensation": kept,
         "convert_seconds": round(converted, 1),

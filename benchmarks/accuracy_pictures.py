@@ -74,7 +74,9 @@ def against_operations(found: Found, peers: Sequence[dict[str, Any]], path: Path
     for setting in (*MAIN, *(s for T in ABLATION_STEPS for s in accuracy_settings.ablation(T))):
         row = found.get(FIRST, setting)
         if row is not None:
-            points.append((row["synops"] / row["macs"], 100 * row["top1"], setting.label, setting in MAIN))
+            points.append(
+                (row["synops"] / row["ann_macs"], 100 * row["top1"], setting.label, setting in MAIN)
+            )
     for main, marker, label in ((False, ".", "ablation"), (True, "o", "main settings")):
         chosen = [p for p in points if p[3] is main]
         if chosen:

@@ -176,7 +176,7 @@ def ablation_table(found: Found, timesteps: int) -> str:
 
 
 def _activity(row: Row) -> list[str]:
-    return [f"{row['spikes_per_neuron_per_step']:.3f}", f"{row['synops'] / row['macs']:.2f}"]
+    return [f"{row['spikes_per_neuron_per_step']:.3f}", f"{row['synops'] / row['ann_macs']:.2f}"]
 
 
 def binary_table(found: Found) -> str:
