@@ -11,9 +11,12 @@ more than ``ceil(N / T) <= M`` units, and the settle steps carry none.
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any, TypeVar, cast
 
-from snnc.ir.graph import FloatArray, IntArray, NumberArray
+import numpy as np
+from numpy.typing import NDArray
+
+from snnc.ir.graph import FloatArray, IntArray
 from snnc.ir.snn import IntegrateFire
 
 
@@ -30,9 +33,13 @@ def capacity(node: IntegrateFire, timesteps: int, steps: int) -> int | None:
     return None if node.neuron.limit is None else node.neuron.limit * steps
 
 
-def spread(values: NumberArray, rank: int) -> NumberArray:
+Array = TypeVar("Array", bound=NDArray[Any])
+
+
+def spread(values: Array, rank: int) -> Array:
     """Shape a (channels,) vector so that it broadcasts over a batch of rank ``rank``."""
-    return values.reshape(1, -1, *(1,) * (rank - 2))
+    shaped: Any = values.reshape(1, -1, *(1,) * (rank - 2))
+    return cast(Array, shaped)
 
 
 def counts(node: IntegrateFire, a: FloatArray, timesteps: int) -> IntArray:
@@ -44,11 +51,14 @@ def counts(node: IntegrateFire, a: FloatArray, timesteps: int) -> IntArray:
 
 def evenly_spaced(counted: IntArray, timesteps: int, settle_steps: int) -> IntArray:
     """Return the trains of the given counts, (T + K, batch, *shape) int32."""
-    # 2N(t+1)+T over 2T is the floor with the half added, in whole numbers.
-    done = [(2 * counted * t + timesteps) // (2 * timesteps) for t in range(timesteps + 1)]
-    train = np.diff(np.stack(done), axis=0)
-    silence = np.zeros((settle_steps, *counted.shape), train.dtype)
-    return np.concatenate([train, silence]).astype(np.int32)
+    # 2N(t+1)+T over 2T is the floor with the half added, in whole numbers; few different counts occur.
+    every = np.arange(int(counted.max(initial=0)) + 1)
+    done = [(2 * every * t + timesteps) // (2 * timesteps) for t in range(timesteps + 1)]
+    steps = np.diff(np.stack(done), axis=0).astype(np.int32)
+    train = np.zeros((timesteps + settle_steps, *counted.shape), np.int32)
+    for t in range(timesteps):
+        np.take(steps[t], counted, out=train[t])
+    return train
 
 
 def decoded(node: IntegrateFire, counted: IntArray, timesteps: int) -> FloatArray:

@@ -186,9 +186,9 @@ class FedSource:
         """
         values = {self._input: (q * np.float32(self._encoder.scale)).astype(np.float32)}
         for node in self._populations:
-            value = decoded(node, counts[node.name], timesteps)
+            value: FloatArray = decoded(node, counts[node.name], timesteps)
             shift = self.rectifier(node.name).shift
-            values[node.name] = value if shift is None else value - spread(shift, value.ndim)
+            values[node.name] = value if shift is None else np.subtract(value, spread(shift, value.ndim))
         found = self._session.run_fed(values)
         result = {name: found[before] for name, before in self._before.items()}
         result[self.logits] = found[self.logits]

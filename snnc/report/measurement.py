@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from snnc import costs
 from snnc.ann_session import CHUNK, AnnSession
@@ -101,9 +102,11 @@ def measure(
     work = _Work(artefact, source, simulator, steps, threads)
     starts = range(0, len(x), CHUNK)
     tracked = (progress or Silent()).track(starts, len(starts), f"measuring at T = {steps}")
-    for start in tracked:
-        rows = slice(start, start + CHUNK)
-        work.add(x[rows], None if labels is None else labels[rows])
+    # One BLAS thread: the order of a sum, and with it the last bit, must not depend on their number.
+    with threadpool_limits(1, "blas"):
+        for start in tracked:
+            rows = slice(start, start + CHUNK)
+            work.add(x[rows], None if labels is None else labels[rows])
     return work.result(labels)
 
 

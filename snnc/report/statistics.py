@@ -61,64 +61,96 @@ class Split:
         return self.contributions[TERMS.index(term)]
 
 
+K = len(TERMS)
+A, Z, ZHAT, ONE = K, K + 1, K + 2, K + 3
+"""Rows of the product matrix behind those of the terms."""
+
+
 @dataclass(slots=True, eq=False)
 class SplitSums:
     """The sums behind a :class:`Split`, per channel.
 
+    Everything is a sum of products of two of these: the five terms, ``a``, ``z``, ``zhat`` and 1. So one
+    matrix per channel holds it all.
+
     Attributes:
         channels: number of channels.
         values: how many were added per channel.
+        products: (channels, 9, 9), sums of the products.
     """
 
     channels: int
     values: int = 0
-    dots: FloatArray = field(init=False)
-    squares: FloatArray = field(init=False)
-    sums: FloatArray = field(init=False)
-    power: FloatArray = field(init=False)
-    sent: FloatArray = field(init=False)
-    product: FloatArray = field(init=False)
-    z_squares: FloatArray = field(init=False)
-    zhat_squares: FloatArray = field(init=False)
-    z_product: FloatArray = field(init=False)
-    z_sums: FloatArray = field(init=False)
-    zhat_sums: FloatArray = field(init=False)
+    products: FloatArray = field(init=False)
 
     def __post_init__(self) -> None:
         """Begin with nothing."""
-        self.dots, self.squares, self.sums = (np.zeros((len(TERMS), self.channels)) for _ in range(3))
-        self.power, self.sent, self.product = (np.zeros(self.channels) for _ in range(3))
-        self.z_squares, self.zhat_squares, self.z_product = (np.zeros(self.channels) for _ in range(3))
-        self.z_sums, self.zhat_sums = (np.zeros(self.channels) for _ in range(2))
+        self.products = np.zeros((self.channels, ONE + 1, ONE + 1))
 
     def add(self, found: Decomposition) -> None:
         """Add the errors of a batch."""
-        error = found.phi - found.a
-        self.values += error.size // self.channels
-        for index, term in enumerate(found.errors):
-            self.dots[index] += _by_channel(error * term)
-            self.squares[index] += _by_channel(term * term)
-            self.sums[index] += _by_channel(term)
-        self.power += _by_channel(found.a * found.a)
-        self.sent += _by_channel(found.phi * found.phi)
-        self.product += _by_channel(found.a * found.phi)
-        self.z_squares += _by_channel(found.z * found.z)
-        self.zhat_squares += _by_channel(found.zhat * found.zhat)
-        self.z_product += _by_channel(found.z * found.zhat)
-        self.z_sums += _by_channel(found.z)
-        self.zhat_sums += _by_channel(found.zhat)
+        self.values += found.a.size // self.channels
+        rows = np.empty((self.channels, ONE + 1, found.a.size // self.channels))
+        rows[:, ONE] = 1
+        batch = len(found.a)
+        for index, values in enumerate((*found.errors, found.a, found.z, found.zhat)):
+            by_channel = values.reshape(batch, self.channels, -1).swapaxes(0, 1)
+            rows[:, index] = by_channel.reshape(self.channels, -1)
+        self.products += rows @ rows.swapaxes(1, 2)
+
+    def _of(self, first: int, second: int) -> FloatArray:
+        return self.products[:, first, second]
+
+    @property
+    def squares(self) -> FloatArray:
+        """Sum of the squares of each term, (terms, channels)."""
+        return np.stack([self._of(k, k) for k in range(K)])
+
+    @property
+    def power(self) -> FloatArray:
+        """``sum a^2``, (channels,)."""
+        return self._of(A, A)
+
+    @property
+    def z_squares(self) -> FloatArray:
+        """``sum z^2``, (channels,)."""
+        return self._of(Z, Z)
+
+    @property
+    def zhat_squares(self) -> FloatArray:
+        """``sum zhat^2``, (channels,)."""
+        return self._of(ZHAT, ZHAT)
+
+    @property
+    def z_product(self) -> FloatArray:
+        """``sum z zhat``, (channels,)."""
+        return self._of(Z, ZHAT)
+
+    @property
+    def z_sums(self) -> FloatArray:
+        """``sum z``, (channels,)."""
+        return self._of(Z, ONE)
+
+    @property
+    def zhat_sums(self) -> FloatArray:
+        """``sum zhat``, (channels,)."""
+        return self._of(ZHAT, ONE)
 
     def split(self) -> Split:
         """Return the attribution over all channels."""
         n = self.values * self.channels
-        power, sent = float(self.power.sum()), float(self.sent.sum())
+        whole = self.products.sum(axis=0)
+        errors = whole[:K, :K]
+        power = float(whole[A, A])
+        product = power + float(whole[A, :K].sum())
+        sent = power + 2 * float(whole[A, :K].sum()) + float(errors.sum())
         scale = power if power > 0 else 1.0
         return Split(
-            contributions=tuple(float(x) for x in self.dots.sum(axis=1) / scale),
-            means=tuple(float(x) for x in self.sums.sum(axis=1) / n),
-            rms=tuple(sqrt(float(x)) for x in self.squares.sum(axis=1) / n),
+            contributions=tuple(float(x) for x in errors.sum(axis=1) / scale),
+            means=tuple(float(x) for x in whole[:K, ONE] / n),
+            rms=tuple(sqrt(float(x)) for x in np.diag(errors) / n),
             power=power / n,
-            cosine=float(self.product.sum()) / sqrt(power * sent) if power > 0 and sent > 0 else None,
+            cosine=product / sqrt(power * sent) if power > 0 and sent > 1e-12 * power else None,
         )
 
 

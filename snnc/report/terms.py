@@ -38,7 +38,6 @@ Conversion for High-accuracy and Ultra-low-latency Spiking Neural Networks", ICL
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -65,7 +64,7 @@ class Decomposition:
         errors: of each term, (batch, *shape) float64, in the order of :data:`TERMS`.
         z: (batch, *shape) float64, what the source's parameters make of the spikes.
         zhat: (batch, *shape) float64, what the spiking layer made of them.
-        lead: (batch, *shape) int64, spikes sent beyond those of ``Q``; empty for the read-out.
+        lead: (batch, *shape) int32, spikes sent beyond those of ``Q``; empty for the read-out.
     """
 
     a: FloatArray
@@ -76,18 +75,18 @@ class Decomposition:
     lead: IntArray
 
 
-def received(node: IntegrateFire, count: IntArray, v: NumberArray) -> NumberArray:
-    """Return all that neurons received, ``sum_t I_t + T B``, (batch, *shape) int64 or float64.
+def received(node: IntegrateFire, count: IntArray, v: NumberArray) -> FloatArray:
+    """Return all that neurons received, ``sum_t I_t + T B``, (batch, *shape) float64.
+
+    The sums of integer networks stay below 2^53, so that they are exact.
 
     Args:
         node: the population.
         count: (batch, *shape), the units that it sent.
         v: (batch, *shape), the potentials that it ended with.
     """
-    wide: Any = np.int64 if node.integer else np.float64
-    theta = spread(node.threshold.astype(wide), v.ndim)
-    total: NumberArray = v.astype(wide) - spread(node.v_init.astype(wide), v.ndim) + theta * count
-    return total
+    theta = spread(node.threshold.astype(np.float64), v.ndim)
+    return count * theta + (v - spread(node.v_init.astype(np.float64), v.ndim))
 
 
 def decompose(
@@ -113,14 +112,15 @@ def decompose(
         steps: T + K.
     """
     rank = v.ndim
+    count, v = np.ascontiguousarray(count), np.ascontiguousarray(v)
     total = received(node, count, v)
-    wide: Any = total.dtype
-    theta = spread(node.threshold.astype(wide), rank)
+    theta = spread(node.threshold.astype(np.float64), rank)
     unit = spread(node.unit.astype(np.float64), rank)
     most = capacity(node, timesteps, steps)
-    held = np.floor_divide(spread(node.v_init.astype(wide), rank) + total, theta)
-    whole = np.clip(held, 0, most).astype(np.int64)
-    zhat: FloatArray = total.astype(np.float64) * unit / (timesteps * theta.astype(np.float64))
+    # Exact for integers: a quotient below 2^31 by a divisor up to 2^22 never rounds up to the next one.
+    held = np.floor((total + spread(node.v_init.astype(np.float64), rank)) / theta)
+    whole = np.clip(held, 0, most)
+    zhat: FloatArray = total * (unit / (timesteps * theta))
     largest = np.inf if most is None else unit * (most / timesteps)
     shift = 0.0 if relu.shift is None else spread(relu.shift.astype(np.float64), rank)
     ceiling = np.inf if relu.ceiling is None else spread(relu.ceiling.astype(np.float64), rank)
@@ -132,7 +132,7 @@ def decompose(
     quantised = whole * (unit / timesteps)
     phi = count * (unit / timesteps)
     errors = (reached - a, rectified - reached, clipped - rectified, quantised - clipped, phi - quantised)
-    return Decomposition(a, phi, errors, z, zhat, count - whole)
+    return Decomposition(a, phi, errors, z, zhat, (count - whole).astype(np.int32))
 
 
 def decompose_readout(y_source: FloatArray, y_fed: FloatArray, y: FloatArray) -> Decomposition:
