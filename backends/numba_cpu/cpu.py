@@ -28,14 +28,14 @@ class Cpu:
         return "avx2" in self.features
 
     @property
-    def ssse3(self) -> bool:
-        """Bytes shuffled by an index."""
-        return "ssse3" in self.features
+    def vnni(self) -> bool:
+        """Four products of bytes added in 32 bits, in vectors of 256 bits."""
+        return {"avx512vnni", "avx512vl"} <= self.features
 
     @property
     def summary(self) -> str:
         """The name with the widest vectors, for people."""
-        for feature in ("avx512bw", "avx2", "sse4.1", "neon"):
+        for feature in ("avx512vnni", "avx512bw", "avx2", "sse4.1", "neon"):
             if feature in self.features:
                 return f"{self.name} ({feature})"
         return f"{self.name} (generic)"

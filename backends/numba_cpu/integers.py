@@ -135,8 +135,9 @@ class IntegerRun:
         if node.name in self._trains:
             self._trains[node.name][:, start:stop] = value.spread(images, request.timesteps, request.steps)
         if part.states is not None:
-            for kept, state in zip((self._potentials, self._counts), part.states, strict=True):
-                kept[node.name][start:stop] = state[:images, ..., : value.place.channels]
+            potential, taken = (state[:images, ..., : value.place.channels] for state in part.states)
+            self._potentials[node.name][start:stop] = potential
+            np.negative(taken, out=self._counts[node.name][start:stop])
         if isinstance(node, snn.Readout) and self._outputs is not None:
             bias = np.multiply(node.bias, request.timesteps, dtype=np.int32)
             self._outputs[start:stop] = value.channels(images)[0] + bias

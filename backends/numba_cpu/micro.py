@@ -4,7 +4,7 @@ Everything here works on addresses; the shapes are the business of
 :mod:`snnc.backends.numba_cpu.stage`. Currents are int32, spikes int8, and the channels of a pixel lie
 side by side.
 
-**Events** (:func:`list_spikes`, :func:`scatter_rows`). A spike adds one row of the weight to the
+**Events** (:func:`list_column`, :func:`scatter_row`). A spike adds one row of the weight to the
 currents of several neighbouring output pixels. A row is cut into blocks of 32 outputs, and within a
 block the bytes are interleaved, the even ones with 128 added::
 
@@ -16,18 +16,21 @@ block the bytes are interleaved, the even ones with 128 added::
 Then ``sum x`` and ``sum (x >> 8)``, both modulo 2^16, hold everything: the second is the sum of the
 odd bytes, and the first less 256 times the second is the sum of the even bytes, plus 128 for each
 row. Three instructions add 32 weights. The sums wrap, so only their end must fit 16 bits; it is then
-added to the 32-bit current. An entry of a list is a row number; spikes of -1 name a second table of
-rows that holds the negated weights.
+added to the 32-bit current. An entry of a list is a row number; the rows of negative spikes stand in a
+list of their own and are subtracted.
 
 **Products** (:func:`multiply_bytes`, :func:`multiply_words`). Some pixels times some outputs stay in
-registers while two input channels at a time are multiplied and added::
+registers while a group of input channels at a time is multiplied and added::
 
-    spikes   (c0, c1) of one pixel, repeated             u8 with an offset, or int16
-    weight   [pair of inputs][output][2]                 int8, or int16
-    sum      one lane per output                         int16, wrapping, or int32
+                bytes                                      words
+    spikes      (c0, c1, c2, c3) of a pixel, u8 + offset   (c0, c1) of a pixel, int16
+    weight      [group of four][output][4] int8            [pair][output][2] int16
+    sum         two int16 lanes per output, c0 c1 | c2 c3  one int32 lane per output
+                (one int32 lane where the CPU has VNNI)
 
 Multiplying bytes sums two products in 16 bits and would saturate: it does not while
-``2 * 127 * u < 2^15``, that is, for ``u`` up to :data:`LARGEST_BYTE`.
+``2 * 127 * u < 2^15``, that is, for ``u`` up to :data:`LARGEST_BYTE`. The lanes wrap; in the end each
+must fit 16 bits, and the two of an output are added.
 """
 
 from __future__ import annotations
@@ -53,7 +56,7 @@ LARGEST_SUM = 2**15 - 1
 """What a wrapping 16-bit sum must not exceed in the end."""
 
 CHUNK = 16
-"""Channels that :func:`list_spikes` looks at together."""
+"""Channels that :func:`list_column` looks at together."""
 
 I8X8, I8X16, I8X32 = vector(I8, 8), vector(I8, 16), vector(I8, 32)
 I16X8, I16X16 = vector(I16, 8), vector(I16, 16)
@@ -145,109 +148,162 @@ def add_words(code: Code, target: Value, source: Value, factor: Value, count: Va
 
 
 @vector_code
-def list_spikes(
-    code: Code, spikes: Value, chunks: Value, level: Value, negative: Value, table: Value, entries: Value
+def list_column(
+    code: Code,
+    spikes: Value,
+    row_bytes: Value,
+    rows: Value,
+    chunks: Value,
+    levels: Value,
+    sign: Value,
+    phase: Value,
+    phases: Value,
+    table: Value,
+    entries: Value,
+    index: Value,
 ) -> Value:
-    """Write the numbers of the channels that spiked, as uint16, and return how many.
+    """List the spikes of one sign of the pixels of a column, one list behind the other.
+
+    An entry is the number of the channel, plus the number of channels times the row's phase; so a stretch
+    of ``phases`` rows is one list in which every row has numbers of its own.
 
     Args:
         code: what to write with.
-        spikes: address of ``16 * chunks`` int8.
+        spikes: address of the first pixel, ``16 * chunks`` int8.
+        row_bytes: bytes from row to row.
+        rows: number of pixels.
         chunks: how many times 16 channels.
-        level: smallest magnitude that is listed, from 1.
-        negative: added to the numbers of negative spikes.
+        levels: largest magnitude; a spike of magnitude n is listed n times.
+        sign: 1 for positive spikes, -1 for negative ones.
+        phase: phase of the first row; it goes up by one, modulo ``phases``.
+        phases: number of phases.
         table: address of :func:`positions_by_mask`.
-        entries: where to write; 16 bytes beyond the last entry are overwritten.
+        entries: where to write uint16; 16 bytes beyond the last entry are overwritten.
+        index: address of ``rows + 1`` int64 for the addresses at which the lists begin and the last ends.
+
+    Returns:
+        The address behind the last entry.
     """
     b = code.b
-    taken_back = code.spread(b.trunc(negative, I16), I16X8)
-    lowest = code.spread(b.trunc(level, I8), I8X16)
+    signs = code.spread(b.trunc(b.ashr(sign, code.number(1)), I8), I8X16)
+    channels = code.multiply(chunks, CHUNK)
 
-    def body(j: Value, carried: list[Value]) -> list[Value]:
-        (end,) = carried
-        first = code.multiply(j, CHUNK)
-        s = code.load(I8X16, spikes, first)
-        magnitude = code.call("llvm.abs.v16i8", I8X16, [s, ir.Constant(ir.IntType(1), 0)])
-        spiked = b.bitcast(b.icmp_signed(">=", magnitude, lowest), I16)
-        for half in range(2):
-            mask = b.and_(b.lshr(spiked, ir.Constant(I16, 8 * half)), ir.Constant(I16, 255))
-            mask = b.zext(mask, I64)
-            place = code.load(I8X8, table, code.multiply(mask, 8))
-            values = _picked(code, code.halves(s)[half], place)
-            start = b.trunc(code.at(first, 8 * half), I16)
-            entry = b.add(b.zext(place, I16X8), code.spread(start, I16X8))
-            signs = b.ashr(code.widen(values, I16X8), code.all(I16X8, 15))
-            code.store(b.add(entry, b.and_(signs, taken_back)), entries, code.multiply(end, 2))
-            end = b.add(end, code.call("llvm.ctpop.i64", I64, [mask]))
-        return [end]
+    def one_row(y: Value, carried: list[Value]) -> list[Value]:
+        end, phase = carried
+        code.store(end, index, code.multiply(y, 8))
+        pixel = b.add(spikes, b.mul(y, row_bytes))
+        base = b.mul(phase, channels)
 
-    return code.loop(chunks, [code.number(0)], body)[0]
+        def one_level(level: Value, carried: list[Value]) -> list[Value]:
+            lowest = code.spread(b.trunc(code.at(level, 1), I8), I8X16)
 
+            def one_chunk(j: Value, carried: list[Value]) -> list[Value]:
+                (end,) = carried
+                first = code.multiply(j, CHUNK)
+                s = b.sub(b.xor(code.load(I8X16, pixel, first), signs), signs)
+                spiked = b.bitcast(b.icmp_signed(">=", s, lowest), I16)
+                first = b.add(first, base)
+                for half in range(2):
+                    mask = b.and_(b.lshr(spiked, ir.Constant(I16, 8 * half)), ir.Constant(I16, 255))
+                    mask = b.zext(mask, I64)
+                    place = b.zext(code.load(I8X8, table, code.multiply(mask, 8)), I16X8)
+                    start = code.spread(b.trunc(code.at(first, 8 * half), I16), I16X8)
+                    code.store(b.add(place, start), end)
+                    end = b.add(end, code.multiply(code.call("llvm.ctpop.i64", I64, [mask]), 2))
+                return [end]
 
-def _picked(code: Code, values: Value, place: Value) -> Value:
-    """Return ``values[place]`` for eight bytes."""
-    b = code.b
-    if _CPU.ssse3:
-        twice = ir.Constant(vector(I32, 16), [*range(8), *range(8)])
-        both = [b.shuffle_vector(half, half, twice) for half in (values, place)]
-        return code.halves(code.call("llvm.x86.ssse3.pshuf.b.128", I8X16, both))[0]
-    result = ir.Constant(I8X8, ir.Undefined)
-    for lane in range(8):
-        at = ir.Constant(I32, lane)
-        index = b.zext(b.extract_element(place, at), I32)
-        result = b.insert_element(result, b.extract_element(values, index), at)
-    return result
+            return code.loop(chunks, carried, one_chunk)
+
+        (end,) = code.loop(levels, [end], one_level)
+        phase = code.at(phase, 1)
+        return [end, b.select(b.icmp_signed("==", phase, phases), code.number(0), phase)]
+
+    end, _ = code.loop(rows, [entries, phase], one_row)
+    code.store(end, index, code.multiply(rows, 8))
+    return end
 
 
 @vector_code
-def join(code: Code, source: Value, count: Value, added: Value, target: Value) -> None:
-    """Copy ``count`` uint16 and add ``added``; up to 30 bytes beyond the last are overwritten."""
-    more = code.spread(code.b.trunc(added, I16), I16X16)
+def prefetch(code: Code, address: Value, lines: Value) -> None:
+    """Ask for ``lines`` cache lines of 64 bytes, which will be read soon."""
+    constants = [ir.Constant(I32, number) for number in (0, 2, 1)]  # to read, into all caches, data
 
     def body(j: Value) -> None:
-        at = code.multiply(j, 32)
-        code.store(code.b.add(code.load(I16X16, source, at), more), target, at)
+        pointer = code.pointer(code.at(address, code.multiply(j, 64)), I8)
+        code.call("llvm.prefetch.p0", ir.VoidType(), [pointer, *constants])
 
-    code.each(code.b.lshr(code.at(count, 15), code.number(4)), body)
+    code.each(lines, body)
 
 
-def scatter_rows(blocks: int) -> Callable[..., int]:
-    """Return the code that adds rows of ``blocks`` blocks; see the top of the file."""
+def scatter_row(blocks: int) -> Callable[..., int]:
+    """Return the code that adds weight rows of ``blocks`` blocks; see the top of the file."""
 
     @vector_code
     def scatter(
-        code: Code, current: Value, offsets: Value, entries: Value, count: Value, weight: Value
+        code: Code,
+        current: Value,
+        pixel: Value,
+        offsets: Value,
+        columns: Value,
+        added: Value,
+        added_bytes: Value,
+        taken: Value,
+        taken_bytes: Value,
+        step: Value,
+        weight: Value,
     ) -> None:
-        """Add the listed rows of ``weight`` to the currents at ``current + offsets[block]``.
+        """Add and subtract what the lists of some input columns name.
 
         Args:
             code: what to write with.
-            current: address of int32 currents.
+            current: address of the int32 currents that the first column reaches, less the offsets.
+            pixel: bytes from there to those of the next column.
             offsets: address of one int64 per block, in bytes.
-            entries: address of uint16 row numbers.
-            count: how many.
+            columns: number of input columns.
+            added: address of the first column's int64 address of the entries to add.
+            added_bytes: from there to the address at which they end.
+            taken: address of the address of the entries to subtract.
+            taken_bytes: from there to the address at which they end.
+            step: bytes from these addresses to those of the next column.
             weight: address of the rows.
         """
         b = code.b
         eight = code.all(I16X16, 8)
 
-        def body(j: Value, sums: list[Value]) -> list[Value]:
-            entry = b.zext(code.load(I16, entries, code.multiply(j, 2)), I64)
-            row = b.add(weight, code.multiply(entry, BLOCK * blocks))
-            for k in range(blocks):
-                x = code.load(I16X16, row, BLOCK * k)
-                sums[2 * k] = b.add(sums[2 * k], x)
-                sums[2 * k + 1] = b.add(sums[2 * k + 1], b.ashr(x, eight))
-            return sums
+        def over(
+            entries: Value, count: Value, sums: list[Value], combine: Callable[..., Value]
+        ) -> list[Value]:
+            def body(j: Value, sums: list[Value]) -> list[Value]:
+                entry = b.zext(code.load(I16, entries, code.multiply(j, 2)), I64)
+                row = b.add(weight, code.multiply(entry, BLOCK * blocks))
+                for k in range(blocks):
+                    x = code.load(I16X16, row, BLOCK * k)
+                    sums[2 * k] = combine(sums[2 * k], x)
+                    sums[2 * k + 1] = combine(sums[2 * k + 1], b.ashr(x, eight))
+                return sums
 
-        sums = code.loop(count, [code.all(I16X16, 0)] * (2 * blocks), body)
-        surplus = code.spread(b.shl(b.trunc(count, I16), ir.Constant(I16, 7)), I16X16)
-        for k in range(blocks):
-            odd = sums[2 * k + 1]
-            even = b.sub(b.sub(sums[2 * k], b.shl(odd, eight)), surplus)
-            at = b.add(current, code.load(I64, offsets, 8 * k))
-            _add_to_current(code, even, at, 0)
-            _add_to_current(code, odd, at, 64)
+            return code.loop(count, sums, body)
+
+        def one_column(x: Value) -> None:
+            place = b.mul(x, step)
+            lists = []
+            for index, length in ((added, added_bytes), (taken, taken_bytes)):
+                begin = code.load(I64, index, place)
+                end = code.load(I64, index, b.add(place, length))
+                lists.append((begin, b.lshr(b.sub(end, begin), code.number(1))))
+            sums = over(*lists[0], [code.all(I16X16, 0)] * (2 * blocks), b.add)
+            sums = over(*lists[1], sums, b.sub)
+            more = b.trunc(b.sub(lists[0][1], lists[1][1]), I16)
+            surplus = code.spread(b.shl(more, ir.Constant(I16, 7)), I16X16)
+            here = b.add(current, b.mul(x, pixel))
+            for k in range(blocks):
+                odd = sums[2 * k + 1]
+                even = b.sub(b.sub(sums[2 * k], b.shl(odd, eight)), surplus)
+                at = b.add(here, code.load(I64, offsets, 8 * k))
+                _add_to_current(code, even, at, 0)
+                _add_to_current(code, odd, at, 64)
+
+        code.each(columns, one_column)
 
     return scatter
 
@@ -260,120 +316,126 @@ def _add_to_current(code: Code, sums: Value, address: Value, offset: int) -> Non
 
 # --- products -----------------------------------------------------------------------------------------
 
+BYTE_LANES = 1 if _CPU.vnni else 2
+"""Sums per output: int32, or two int16."""
 
-def multiply_bytes(pixels: int, vectors: int) -> Callable[..., int]:
-    """Return the code for ``pixels`` pixels of unsigned bytes and ``16 * vectors`` outputs."""
+PIXELS = 4
+"""Pixels that are multiplied together."""
 
-    @vector_code
-    def multiply(
-        code: Code,
-        current: Value,
-        current_stride: Value,
-        spikes: Value,
-        spike_stride: Value,
-        runs: Value,
-        run_count: Value,
-        pairs: Value,
-        weight: Value,
-        start: Value,
-    ) -> None:
-        """Add products to the currents of some pixels.
-
-        Args:
-            code: what to write with.
-            current: address of the int32 currents of the first pixel.
-            current_stride: bytes from pixel to pixel.
-            spikes: address of the first pixel's unsigned spikes.
-            spike_stride: bytes from pixel to pixel.
-            runs: address of one int64 per run: its first spike relative to the pixel's, in bytes.
-            run_count: how many.
-            pairs: pairs of inputs in a run.
-            weight: address of (run, pair, output, 2) int8.
-            start: address of the int16 sums to begin with: what the offset of the spikes is to cancel.
-        """
-
-        def product(pixel: Value, j: Value, w: Value) -> Value:
-            pair = code.load(I16, pixel, code.multiply(j, 2))
-            u = code.b.bitcast(code.spread(pair, I16X16), I8X32)
-            return _byte_products(code, u, code.b.bitcast(w, I8X32))
-
-        initial = [code.load(I16X16, start, 32 * v) for v in range(vectors)] * pixels
-        sums = _over_runs(
-            code, product, initial, vectors, spikes, spike_stride, runs, run_count, pairs, weight
-        )
-        for p in range(pixels):
-            at = code.at(current, code.multiply(current_stride, p))
-            for v in range(vectors):
-                _add_to_current(code, sums[p * vectors + v], at, 64 * v)
-
-    return multiply
+OUTPUTS = 16
+"""Outputs that are multiplied together."""
 
 
-def multiply_words(pixels: int, vectors: int) -> Callable[..., int]:
-    """Return the code for ``pixels`` pixels of int16 and ``8 * vectors`` outputs."""
-
-    @vector_code
-    def multiply(
-        code: Code,
-        current: Value,
-        current_stride: Value,
-        spikes: Value,
-        spike_stride: Value,
-        runs: Value,
-        run_count: Value,
-        pairs: Value,
-        weight: Value,
-    ) -> None:
-        """Add products to the currents; as for bytes, but spikes and weights are int16, sums int32."""
-
-        def product(pixel: Value, j: Value, w: Value) -> Value:
-            pair = code.load(I32, pixel, code.multiply(j, 4))
-            return _word_products(code, code.b.bitcast(code.spread(pair, I32X8), I16X16), w)
-
-        initial = [code.all(I32X8, 0)] * (pixels * vectors)
-        sums = _over_runs(
-            code, product, initial, vectors, spikes, spike_stride, runs, run_count, pairs, weight
-        )
-        for p in range(pixels):
-            at = code.at(current, code.multiply(current_stride, p))
-            for v in range(vectors):
-                before = code.load(I32X8, at, 32 * v)
-                code.store(code.b.add(before, sums[p * vectors + v]), at, 32 * v)
-
-    return multiply
-
-
-def _over_runs(
+@vector_code
+def multiply_bytes(
     code: Code,
-    product: Callable[[Value, Value, Value], Value],
-    initial: list[Value],
-    vectors: int,
+    current: Value,
+    current_stride: Value,
     spikes: Value,
     spike_stride: Value,
     runs: Value,
     run_count: Value,
-    pairs: Value,
+    groups: Value,
     weight: Value,
-) -> list[Value]:
-    """Add the products of all runs to ``initial``; the weight is read once, from front to back."""
+    start: Value,
+) -> None:
+    """Add products to the currents of :data:`PIXELS` pixels and :data:`OUTPUTS` outputs.
+
+    Args:
+        code: what to write with.
+        current: address of the int32 currents of the first pixel.
+        current_stride: bytes from pixel to pixel.
+        spikes: address of the first pixel's unsigned spikes.
+        spike_stride: bytes from pixel to pixel.
+        runs: address of one int64 per run: its first spike relative to the pixel's, in bytes.
+        run_count: how many.
+        groups: groups of four inputs in a run.
+        weight: address of (run, group, output, 4) int8.
+        start: address of the sums to begin with, int16 or int32: what cancels the spikes' offset.
+    """
+    kind = I32X8 if _CPU.vnni else I16X16
+
+    def add_product(total: Value, s: Value, w: Value) -> Value:
+        if _CPU.vnni:
+            return code.call("llvm.x86.avx512.vpdpbusd.256", I32X8, [total, s, w])
+        u, w = code.b.bitcast(s, I8X32), code.b.bitcast(w, I8X32)
+        return code.b.add(total, _byte_products(code, u, w))
+
+    def finished(total: Value) -> Value:
+        return total if _CPU.vnni else _word_products(code, total, code.all(I16X16, 1))
+
+    initial = [code.load(kind, start, 32 * v) for v in range(2)]
+    _multiply(
+        code,
+        add_product,
+        finished,
+        initial,
+        (current, current_stride, spikes, spike_stride, runs, run_count, groups, weight),
+    )
+
+
+@vector_code
+def multiply_words(
+    code: Code,
+    current: Value,
+    current_stride: Value,
+    spikes: Value,
+    spike_stride: Value,
+    runs: Value,
+    run_count: Value,
+    groups: Value,
+    weight: Value,
+) -> None:
+    """Add products to the currents; as for bytes, but groups are pairs of int16."""
+
+    def add_product(total: Value, s: Value, w: Value) -> Value:
+        return code.b.add(total, _word_products(code, code.b.bitcast(s, I16X16), code.b.bitcast(w, I16X16)))
+
+    _multiply(
+        code,
+        add_product,
+        lambda total: total,
+        [code.all(I32X8, 0)] * 2,
+        (current, current_stride, spikes, spike_stride, runs, run_count, groups, weight),
+    )
+
+
+def _multiply(
+    code: Code,
+    add_product: Callable[[Value, Value, Value], Value],
+    finished: Callable[[Value], Value],
+    initial: list[Value],
+    arguments: tuple[Value, ...],
+) -> None:
+    """Multiply four bytes of each pixel at a time; the weight is read once, from front to back."""
     b = code.b
-    pixels = len(initial) // vectors
-    step = 32 * vectors
+    current, current_stride, spikes, spike_stride, runs, run_count, groups, weight = arguments
+    vectors = len(initial)
 
     def one_run(r: Value, carried: list[Value]) -> list[Value]:
         *sums, w = carried
         first = b.add(spikes, code.load(I64, runs, code.multiply(r, 8)))
-        starts = [b.add(first, code.multiply(spike_stride, p)) for p in range(pixels)]
+        starts = [b.add(first, code.multiply(spike_stride, p)) for p in range(PIXELS)]
 
-        def one_pair(j: Value, sums: list[Value]) -> list[Value]:
-            row = b.add(w, code.multiply(j, step))
-            weights = [code.load(I16X16, row, 32 * v) for v in range(vectors)]
-            products = [product(start, j, weight) for start in starts for weight in weights]
-            return [b.add(total, x) for total, x in zip(sums, products, strict=True)]
+        def one_group(j: Value, sums: list[Value]) -> list[Value]:
+            row = b.add(w, code.multiply(j, 32 * vectors))
+            weights = [code.load(I32X8, row, 32 * v) for v in range(vectors)]
+            at = code.multiply(j, 4)
+            read = [code.spread(code.load(I32, start, at), I32X8) for start in starts]
+            return [
+                add_product(sums[p * vectors + v], read[p], weights[v])
+                for p in range(PIXELS)
+                for v in range(vectors)
+            ]
 
-        return [*code.loop(pairs, sums, one_pair), b.add(w, code.multiply(pairs, step))]
+        return [*code.loop(groups, sums, one_group), b.add(w, code.multiply(groups, 32 * vectors))]
 
-    return code.loop(run_count, [*initial, weight], one_run)[:-1]
+    sums = code.loop(run_count, [*(initial * PIXELS), weight], one_run)[:-1]
+    for p in range(PIXELS):
+        at = code.at(current, code.multiply(current_stride, p))
+        for v in range(vectors):
+            before = code.load(I32X8, at, 32 * v)
+            code.store(b.add(before, finished(sums[p * vectors + v])), at, 32 * v)
 
 
 def _byte_products(code: Code, u: Value, w: Value) -> Value:

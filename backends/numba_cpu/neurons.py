@@ -1,7 +1,9 @@
 """The neuron as vector code: sixteen channels at a time, all steps of a block in registers.
 
-See :class:`snnc.ir.snn.IntegrateFire` for the equations. Potentials and counts are int32. A neuron
-without memory is one that never takes a spike back and whose capacity is never reached.
+See :class:`snnc.ir.snn.IntegrateFire` for the equations. Potentials are int32. Of the spikes sent so far
+the negative is kept, ``-N``, int32: it is the lowest number of spikes that may leave next.
+
+A neuron without memory never takes a spike back, and its capacity is never reached.
 """
 
 from __future__ import annotations
@@ -28,12 +30,22 @@ LARGEST_QUOTIENT = 2**19
 I32S = vector(I32, LANES)
 F32S = vector(F32, LANES)
 F64S = vector(ir.DoubleType(), LANES)
-Decide = Callable[[Code, "_Neuron", Value, Value], tuple[Value, Value]]
-"""Writes how many spikes leave, from the charged potential and the count, and what potential is left."""
+Decide = Callable[[Code, "_Neuron", Value, Value, Value | None], tuple[Value, Value]]
+"""Writes how many spikes leave, from the charged potential and ``-N``, and what potential is left.
+
+The last argument is the capacity, where it can be reached.
+"""
 
 
-def _fire(decide: Decide, element: Any) -> Callable[..., int]:
-    """Return the code that updates sixteen channels of a row of pixels, with spikes of type ``element``."""
+def _fire(decide: Decide, element: Any, counted: bool) -> Callable[..., int]:
+    """Return the code that updates sixteen channels of a row of pixels.
+
+    Args:
+        decide: how many spikes leave.
+        element: type of a spike.
+        counted: whether the capacity can be reached in a step that has input: not by a neuron that sends
+            at most ``M`` of its ``T M`` spikes in each of ``T`` steps.
+    """
 
     @vector_code
     def fire(
@@ -61,7 +73,7 @@ def _fire(decide: Decide, element: Any) -> Callable[..., int]:
             current_frame: bytes from step to step.
             pixel: bytes from pixel to pixel, of currents, potentials and counts alike.
             potential: address of the int32 potentials of the first pixel.
-            count: address of its int32 spike counts.
+            count: address of its int32 ``-N``.
             spikes: address of its spikes in the first step.
             spike_frame: bytes from step to step.
             spike_pixel: bytes from pixel to pixel.
@@ -74,25 +86,27 @@ def _fire(decide: Decide, element: Any) -> Callable[..., int]:
         """
         b = code.b
         neuron = _Neuron(code, parameters, row, settings)
-        bias = neuron.parameter("bias", I32S)
 
         def one_pixel(p: Value) -> None:
             here = b.mul(p, pixel)
             first_current = b.add(current, here)
             first_spike = b.add(spikes, b.mul(p, spike_pixel))
 
-            def one_step(t: Value, state: list[Value]) -> list[Value]:
-                v, n = state
-                m = b.add(v, code.load(I32S, first_current, b.mul(t, current_frame)))
-                has_bias = code.spread(b.icmp_signed("<", t, driven), vector(ir.IntType(1), LANES))
-                m = b.add(m, b.select(has_bias, bias, code.all(I32S, 0)))
-                s, m = decide(code, neuron, m, n)
+            def step(m: Value, n: Value, t: Value, capacity: Value | None) -> list[Value]:
+                m = b.add(m, code.load(I32S, first_current, b.mul(t, current_frame)))
+                s, m = decide(code, neuron, m, n, capacity)
                 code.store(b.trunc(s, vector(element, LANES)), first_spike, b.mul(t, spike_frame))
-                return [m, b.add(n, s)]
+                return [m, b.sub(n, s)]
 
-            v, n = code.loop(
-                steps, [code.load(I32S, potential, here), code.load(I32S, count, here)], one_step
-            )
+            def driven_step(t: Value, state: list[Value]) -> list[Value]:
+                return step(b.add(state[0], neuron.bias), state[1], t, neuron.capacity if counted else None)
+
+            def settle_step(t: Value, state: list[Value]) -> list[Value]:
+                return step(state[0], state[1], b.add(t, driven), neuron.capacity)
+
+            state = [code.load(I32S, potential, here), code.load(I32S, count, here)]
+            state = code.loop(driven, state, driven_step)
+            v, n = code.loop(b.sub(steps, driven), state, settle_step)
             code.store(v, potential, here)
             code.store(n, count, here)
 
@@ -105,62 +119,63 @@ PARAMETERS = ("threshold", "bias", "negative", "reciprocal", "v_init")
 """Rows of the table of parameters, of 4 bytes per channel: int32, but for the float32 reciprocal."""
 
 SETTINGS = ("capacity", "limit", "takes_back")
-"""Settings of a population: C, Mmax, and -1 where spikes may be taken back, else 0."""
+"""Settings of a population: C, Mmax, and -1 where several spikes may be taken back, else 0."""
+
+NEVER = 2**31 - 1
+"""Negative threshold of a neuron that takes nothing back."""
 
 
 class _Neuron:
-    """Reads parameters and settings."""
+    """Parameters and settings, read before the loops so that they stay in registers."""
 
     def __init__(self, code: Code, parameters: Value, row: Value, settings: Value) -> None:
-        self.code = code
-        self.parameters = parameters
-        self.row = row
-        self.settings = settings
+        b = code.b
 
-    def parameter(self, name: str, kind: Any) -> Value:
-        place = self.code.b.mul(self.row, self.code.number(PARAMETERS.index(name)))
-        return self.code.load(kind, self.parameters, place)
+        def parameter(name: str, kind: Any) -> Value:
+            return code.load(kind, parameters, b.mul(row, code.number(PARAMETERS.index(name))))
 
-    def setting(self, name: str) -> Value:
-        """Return a setting in each lane."""
-        value = self.code.load(I64, self.settings, 8 * SETTINGS.index(name))
-        return self.code.spread(self.code.b.trunc(value, I32), I32S)
+        def setting(name: str) -> Value:
+            return code.spread(b.trunc(code.load(I64, settings, 8 * SETTINGS.index(name)), I32), I32S)
+
+        self.threshold = parameter("threshold", I32S)
+        self.bias = parameter("bias", I32S)
+        self.negative = b.neg(parameter("negative", I32S))
+        self.reciprocal = parameter("reciprocal", F32S)
+        self.capacity = setting("capacity")
+        self.limit = setting("limit")
+        self.takes_back = setting("takes_back")
 
 
-def _at_most_one(code: Code, neuron: _Neuron, m: Value, n: Value) -> tuple[Value, Value]:
-    """One spike at most: comparisons stand for the division."""
+def _at_most_one(
+    code: Code, neuron: _Neuron, m: Value, n: Value, capacity: Value | None
+) -> tuple[Value, Value]:
+    """One spike at most: comparisons stand for the division. Each is -1 in the lanes where it holds."""
     b = code.b
-    theta = neuron.parameter("threshold", I32S)
-    negative = neuron.parameter("negative", I32S)
-    back = neuron.setting("takes_back")
-    room = b.icmp_signed("<", n, neuron.setting("capacity"))
-    up = b.and_(b.icmp_signed(">=", m, theta), room)
-    some = b.icmp_signed(">", b.and_(n, back), code.all(I32S, 0))
-    down = b.and_(b.icmp_signed("<", m, b.neg(negative)), some)
-    zero = code.all(I32S, 0)
-    m = b.sub(m, b.select(up, theta, zero))
-    m = b.add(m, b.select(down, theta, zero))
-    return b.sub(b.sext(down, I32S), b.sext(up, I32S)), m
+    up = b.sext(b.icmp_signed(">=", m, neuron.threshold), I32S)
+    down = b.sext(b.icmp_signed("<", m, neuron.negative), I32S)
+    s = code.most(b.sub(down, up), n)
+    if capacity is not None:
+        s = code.least(s, b.add(capacity, n))
+    return s, b.sub(m, b.mul(s, neuron.threshold))
 
 
-def _clipped(code: Code, neuron: _Neuron, wanted: Value, n: Value) -> Value:
+def _clipped(code: Code, neuron: _Neuron, wanted: Value, n: Value, capacity: Value | None) -> Value:
     """Return the spikes that may leave of those that are wanted."""
     b = code.b
-    limit = neuron.setting("limit")
-    high = code.least(b.sub(neuron.setting("capacity"), n), limit)
-    low = b.neg(b.and_(code.least(n, limit), neuron.setting("takes_back")))
+    high = neuron.limit if capacity is None else code.least(b.add(capacity, n), neuron.limit)
+    low = b.and_(code.most(n, b.neg(neuron.limit)), neuron.takes_back)
     return code.most(code.least(wanted, high), low)
 
 
-def _several(code: Code, neuron: _Neuron, m: Value, n: Value) -> tuple[Value, Value]:
+def _several(code: Code, neuron: _Neuron, m: Value, n: Value, capacity: Value | None) -> tuple[Value, Value]:
     """Several spikes: the quotient is estimated in float32, and corrected by its remainder.
 
     A quotient within the limit is off by at most one, and one beyond is clipped anyway.
     """
     b = code.b
-    theta = neuron.parameter("threshold", I32S)
-    beyond = b.sitofp(b.add(neuron.setting("limit"), code.all(I32S, 1)), F32S)
-    estimate = b.fmul(b.sitofp(m, F32S), neuron.parameter("reciprocal", F32S))
+    theta = neuron.threshold
+    beyond = b.sitofp(b.add(neuron.limit, code.all(I32S, 1)), F32S)
+    estimate = b.fmul(b.sitofp(m, F32S), neuron.reciprocal)
     estimate = code.call("llvm.floor.v16f32", F32S, [estimate])
     estimate = b.select(b.fcmp_ordered("<", estimate, beyond), estimate, beyond)
     lowest = b.fsub(code.all(F32S, 0.0), beyond)
@@ -170,25 +185,27 @@ def _several(code: Code, neuron: _Neuron, m: Value, n: Value) -> tuple[Value, Va
     # A comparison is -1 in each lane where it holds.
     quotient = b.sub(quotient, b.sext(b.icmp_signed(">=", rest, theta), I32S))
     quotient = b.add(quotient, b.sext(b.icmp_signed("<", rest, code.all(I32S, 0)), I32S))
-    s = _clipped(code, neuron, quotient, n)
+    s = _clipped(code, neuron, quotient, n, capacity)
     return s, b.sub(m, b.mul(s, theta))
 
 
-def _several_divided(code: Code, neuron: _Neuron, m: Value, n: Value) -> tuple[Value, Value]:
+def _several_divided(
+    code: Code, neuron: _Neuron, m: Value, n: Value, capacity: Value | None
+) -> tuple[Value, Value]:
     """Several spikes, for thresholds too large for the estimate: the quotient is taken in float64.
 
     Its floor is exact: where ``m / theta`` lies below an integer ``k`` it does so by at least
     ``1 / theta``, and rounding moves it by at most ``k / 2^53``, which is less.
     """
     b = code.b
-    theta = neuron.parameter("threshold", I32S)
+    theta = neuron.threshold
     quotient = b.fdiv(b.sitofp(m, F64S), b.sitofp(theta, F64S))
     quotient = b.fptosi(code.call("llvm.floor.v16f64", F64S, [quotient]), I32S)
-    s = _clipped(code, neuron, quotient, n)
+    s = _clipped(code, neuron, quotient, n, capacity)
     return s, b.sub(m, b.mul(s, theta))
 
 
-fire_units = _fire(_at_most_one, I8)
-fire_bytes = _fire(_several, I8)
-fire_words = _fire(_several, I16)
-fire_divided = _fire(_several_divided, I16)
+fire_units = _fire(_at_most_one, I8, counted=False)
+fire_bytes = _fire(_several, I8, counted=True)
+fire_words = _fire(_several, I16, counted=True)
+fire_divided = _fire(_several_divided, I16, counted=True)

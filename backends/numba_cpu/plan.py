@@ -12,7 +12,7 @@ from math import prod
 
 import numpy as np
 
-from snnc.backends.numba_cpu import terms
+from snnc.backends.numba_cpu import micro, terms
 from snnc.backends.numba_cpu.cpu import detect
 from snnc.backends.numba_cpu.ranges import Interval, narrowest
 from snnc.backends.numba_cpu.request import Request
@@ -264,7 +264,7 @@ def _event_time(synapse: Synapse, choice: Events, density: float) -> float:
 def _product_time(synapse: Synapse, choice: Products) -> float:
     """Return about how many nanoseconds a step of one image takes densely."""
     pixels = synapse.source.height * synapse.source.width / prod(synapse.window.strides)
-    outputs = -(-synapse.outputs // choice.outputs) * choice.outputs * synapse.groups
+    outputs = -(-synapse.outputs // micro.OUTPUTS) * micro.OUTPUTS * synapse.groups
     inputs = len(terms.input_runs(synapse, choice.run_length)) * choice.run_length
     return pixels * outputs * inputs / (WORD_RATE if choice.words else BYTE_RATE)
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snnc.backends.numba_cpu import neurons, shapes, stage, terms
+from snnc.backends.numba_cpu import micro, neurons, shapes, stage, terms
 from snnc.backends.numba_cpu.plan import Plan, ShapePlan, StagePlan, TermPlan
 from snnc.backends.numba_cpu.request import Request
 from snnc.backends.numba_cpu.shapes import Value
@@ -59,7 +59,7 @@ class Part:
         node: what it computes.
         run: computes it for some number of images.
         value: where its result is.
-        states: where the final potentials and counts are, (images, height, width, padded channels).
+        states: where the final potentials and negative counts are, (images, height, width, padded channels).
     """
 
     node: snn.SnnNode
@@ -197,7 +197,7 @@ class Program:
         capacity = neuron.capacity(request.timesteps) if neuron.memory else neurons.NO_CAPACITY
         takes_back = neuron.memory and not request.barrier
         settings = terms.aligned(np.array([capacity, limit, -int(takes_back)], np.int64))
-        parameters = terms.aligned(neuron_parameters(node, output.padded))
+        parameters = terms.aligned(neuron_parameters(node, output.padded, takes_back))
         kind = "units"
         if limit > 1:
             quick = node.threshold.max() <= neurons.LARGEST_THRESHOLD and limit < neurons.LARGEST_QUOTIENT
@@ -221,7 +221,7 @@ class Program:
         """Allocate the memory of one band; all stages of the program share it."""
         band, output = part.band, part.output
         over_steps = output.height == output.width == 1
-        frames = -(-band.steps // stage.PIXELS16) * stage.PIXELS16 if over_steps else band.steps
+        frames = -(-band.steps // micro.PIXELS) * micro.PIXELS if over_steps else band.steps
         line = fields["columns"] * output.padded * 4
         state = band.rows * output.width * output.padded * 4
         wanted: list[tuple[dict[str, int], str, int]] = [
@@ -234,7 +234,7 @@ class Program:
         for row, packed in rows:
             if packed.fields["kind"] == stage.TERM_KINDS.index("current"):
                 continue
-            if "pairs" in row:
+            if "tiles" in row and "padded_row" in row:
                 row["over_steps"] = int(over_steps)
             sizes = terms.scratch_bytes(row, band, over_steps)
             if "padded" in sizes:
@@ -253,12 +253,14 @@ class Program:
             yield part
 
 
-def neuron_parameters(node: snn.IntegrateFire, padded: int) -> Array:
+def neuron_parameters(node: snn.IntegrateFire, padded: int, takes_back: bool) -> Array:
     """Return the table :data:`~snnc.backends.numba_cpu.neurons.PARAMETERS`, (5, padded) int32."""
     table = np.zeros((len(neurons.PARAMETERS), padded), np.int32)
     threshold = np.full(padded, 1 << 20, np.int32)  # spare channels never fire
     threshold[: node.channels] = node.threshold
     negative = 0 if node.negative_threshold is None else node.negative_threshold
+    if not takes_back:
+        negative = neurons.NEVER
     table[0] = threshold
     table[1, : node.channels] = node.bias
     table[2, : node.channels] = negative

@@ -106,8 +106,9 @@ def _weighted(weight: NumberArray, read: Interval) -> Interval:
 def _largest_potential(node: snn.IntegrateFire, read: list[Interval], request: Request) -> int:
     """Return the largest magnitude that appears while ``m`` and ``m - s Theta`` are computed."""
     current = sum(interval.magnitude for interval in read) + measured(node.bias).magnitude
-    reached = measured(node.v_init).magnitude + request.steps * current
-    return max(reached, node.neuron.largest(request.timesteps) * measured(node.threshold).magnitude)
+    threshold = measured(node.threshold).magnitude
+    reached = measured(node.v_init).magnitude + request.steps * current + threshold
+    return max(reached, node.neuron.largest(request.timesteps) * threshold)
 
 
 def _check(node: snn.SnnNode, bound: int, request: Request) -> None:

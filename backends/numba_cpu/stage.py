@@ -28,10 +28,11 @@ from snnc.backends.numba_cpu.micro import (
     copy_widened,
     fill,
     get,
-    join,
     keep_apart,
-    list_spikes,
-    put,
+    list_column,
+    multiply_bytes,
+    multiply_words,
+    prefetch,
 )
 from snnc.backends.numba_cpu.neurons import fire_bytes, fire_divided, fire_units, fire_words
 from snnc.backends.numba_cpu.vector import I8, I16, I32
@@ -92,16 +93,16 @@ TERM = _record(
     "weight",  # address
     # Events
     "levels",  # largest magnitude of a spike
-    "negative",  # row number where the negated rows begin, within one kernel row
-    "rows_per_tap",  # weight rows of one kernel row
-    "joined_rows",  # kernel rows whose events are joined in one list
+    "signs",  # 2 where spikes may be negative
+    "joined_rows",  # kernel rows whose events make one list
+    "ahead",  # cache lines to ask for while a tile is worked on
     "tiles",  # groups of outputs
     "tile_bytes",  # from the currents of one tile to those of the next
     "table",  # address of micro.positions_by_mask
-    "entries",  # scratch: events of each input pixel
-    "index",  # scratch: (start, count) of each input pixel
-    "joined",  # scratch: joined events
-    "joined_index",  # scratch: their (start, count)
+    "entries",  # scratch: lists of events
+    "taken_entries",  # scratch: the same of negative spikes
+    "taken_index",
+    "index",  # scratch: per step and column, where the list of each row begins
     # Products
     "padded",  # scratch: the input with its borders
     "padded_pixel",  # bytes, twice those of the source where bytes become words
@@ -113,7 +114,7 @@ TERM = _record(
     "section_bytes",  # of weight
     "runs",  # address of the offsets of the runs, (sections, runs)
     "run_count",  # per section
-    "pairs",  # per run
+    "input_groups",  # per run
     "starts",  # address of what the sums begin with, (tiles, sections)
     "tile_places",  # address of (spike, current) offsets per tile
 )
@@ -121,9 +122,8 @@ TERM = _record(
 
 TERM_KINDS = (
     "events",
-    "bytes32",  # dense, bytes, 32 outputs at a time
-    "bytes16",  # dense, bytes, 16 outputs
-    "words",  # dense, int16, 16 outputs
+    "bytes",  # products of bytes
+    "words",  # products of int16
     "channel_bytes",  # depthwise and identity: sums fit 16 bits
     "channel_words",
     "channel_wide",  # spikes are int16
@@ -133,14 +133,10 @@ TERM_KINDS = (
 VARIANT = _record("blocks", "offsets", "weight", "joined_bytes", "tile_bytes")
 """How an input column scatters: its residue modulo the stride decides which columns it reaches."""
 
-EVENTS, BYTES32, BYTES16, WORDS, CHANNEL_BYTES, CHANNEL_WORDS, CHANNEL_WIDE, CURRENT = range(8)
-NONE, UNITS, BYTES, WORDS_OUT, DIVIDED = range(5)
+EVENTS, BYTES, WORDS, CHANNEL_BYTES, CHANNEL_WORDS, CHANNEL_WIDE, CURRENT = range(7)
+NONE, FIRE_UNITS, FIRE_BYTES, FIRE_WORDS, FIRE_DIVIDED = range(5)
 
-scatter1, scatter2, scatter3, scatter4, scatter5, scatter6 = map(micro.scatter_rows, range(1, 7))
-PIXELS32, PIXELS16, PIXELS_WORDS = 4, 8, 4
-multiply_bytes32 = micro.multiply_bytes(PIXELS32, 2)
-multiply_bytes16 = micro.multiply_bytes(PIXELS16, 1)
-multiply_words = micro.multiply_words(PIXELS_WORDS, 2)
+scatter1, scatter2, scatter3, scatter4, scatter5, scatter6 = map(micro.scatter_row, range(1, 7))
 multiply_channel_bytes = micro.multiply_channels(I8, I16)
 multiply_channel_words = micro.multiply_channels(I8, I32)
 multiply_channel_wide = micro.multiply_channels(I16, I32)
@@ -151,19 +147,76 @@ Records = NDArray[np.void]
 
 
 @kernel
-def _scatter(blocks: int, current: int, offsets: int, entries: int, count: int, weight: int) -> None:
-    if blocks == 3:
-        scatter3(current, offsets, entries, count, weight)
-    elif blocks == 6:
-        scatter6(current, offsets, entries, count, weight)
+def _scatter(
+    blocks: int,
+    current: int,
+    pixel: int,
+    offsets: int,
+    columns: int,
+    added: int,
+    added_bytes: int,
+    taken: int,
+    taken_bytes: int,
+    step: int,
+    weight: int,
+) -> None:
+    keep_apart()
+    if blocks == 1:
+        scatter1(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
     elif blocks == 2:
-        scatter2(current, offsets, entries, count, weight)
-    elif blocks == 1:
-        scatter1(current, offsets, entries, count, weight)
+        scatter2(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
+    elif blocks == 3:
+        scatter3(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
     elif blocks == 4:
-        scatter4(current, offsets, entries, count, weight)
-    else:
-        scatter5(current, offsets, entries, count, weight)
+        scatter4(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
+    elif blocks == 5:
+        scatter5(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
+    elif blocks == 6:
+        scatter6(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
+
+
+@kernel
+def _list_band(term: Record, image: int, t0: int, steps: int, top: int, bottom: int) -> None:
+    """List the spikes of the rows from ``top`` to ``bottom``: per step, column and row."""
+    keep_apart()
+    chunks = term.channels // micro.CHUNK
+    row_bytes = term.width * term.channels
+    rows = bottom - top
+    phase = top % term.joined_rows
+    added, taken = term.entries, term.taken_entries
+    place = 0
+    for t in range(steps):
+        at = term.source + image * term.source_image + (t0 + t) * term.source_step + top * row_bytes
+        for x in range(term.width):
+            pixel = at + x * term.channels
+            added = list_column(
+                pixel,
+                row_bytes,
+                rows,
+                chunks,
+                term.levels,
+                1,
+                phase,
+                term.joined_rows,
+                term.table,
+                added,
+                term.index + place,
+            )
+            if term.signs == 2:
+                taken = list_column(
+                    pixel,
+                    row_bytes,
+                    rows,
+                    chunks,
+                    term.levels,
+                    -1,
+                    phase,
+                    term.joined_rows,
+                    term.table,
+                    taken,
+                    term.taken_index + place,
+                )
+            place += 8 * (rows + 1)
 
 
 @kernel
@@ -175,67 +228,79 @@ def _add_events(
     top = max(0, y0 * term.stride_down - term.pad_top)
     reach = (term.kernel_height - 1) * term.dilation_down
     bottom = min(term.height, (y0 + rows - 1) * term.stride_down - term.pad_top + reach + 1)
-    height = max(0, bottom - top)
-    chunks = term.channels // micro.CHUNK
-    end = term.entries
-    slot = 0
-    for t in range(steps):
-        for y in range(top, bottom):
-            at = term.source + image * term.source_image + (t0 + t) * term.source_step
-            at += y * term.width * term.channels
-            for _ in range(term.width):
-                count = 0
-                for level in range(1, term.levels + 1):
-                    count += list_spikes(at, chunks, level, term.negative, term.table, end + 2 * count)
-                put(term.index, slot, end)
-                put(term.index, slot + 1, count)
-                slot += 2
-                end += 2 * count
-                at += term.channels
+    if bottom <= top:
+        return
+    _list_band(term, image, t0, steps, top, bottom)
+    for ky0 in range(0, term.kernel_height, term.joined_rows):
+        for tile in range(term.tiles):
+            # Rows of one phase read the same part of the weight, which then stays in the cache.
+            for phase in range(term.joined_rows):
+                _add_phase(stage, term, variants, steps, y0, rows, top, bottom, ky0, tile, phase)
+
+
+@kernel
+def _add_phase(
+    stage: Record,
+    term: Record,
+    variants: Records,
+    steps: int,
+    y0: int,
+    rows: int,
+    top: int,
+    bottom: int,
+    ky0: int,
+    tile: int,
+    phase: int,
+) -> None:
+    """Add the events of one tile to the rows of the band whose first input row has a certain phase."""
+    keep_apart()
     pixel = stage.channels * 4
     line = stage.columns * pixel
     frame = 0 if stage.accumulate else stage.band_rows * line
-    for ky0 in range(0, term.kernel_height, term.joined_rows):
-        ky1 = min(ky0 + term.joined_rows, term.kernel_height)
-        part = ky0 // term.joined_rows
-        end = term.joined
-        slot = 0
-        for t in range(steps):
-            for row in range(rows):
-                for x in range(term.width):
-                    count = 0
-                    for ky in range(ky0, ky1):
-                        y = (y0 + row) * term.stride_down - term.pad_top + ky * term.dilation_down
-                        if top <= y < bottom:
-                            place = 2 * ((t * height + y - top) * term.width + x)
-                            more = get(term.index, place + 1)
-                            shift = (ky - ky0) * term.rows_per_tap
-                            join(get(term.index, place), more, shift, end + 2 * count)
-                            count += more
-                    put(term.joined_index, slot, end)
-                    put(term.joined_index, slot + 1, count)
-                    slot += 2
-                    end += 2 * count
-        for tile in range(term.tiles):
-            slot = 0
-            for t in range(steps):
-                for row in range(rows):
-                    at = stage.current + t * frame + row * line + stage.halo * pixel
-                    at += tile * term.tile_bytes
-                    residue = term.pad_left % term.stride_right
-                    at += term.pad_left // term.stride_right * pixel
-                    for _ in range(term.width):
-                        entries = get(term.joined_index, slot)
-                        count = get(term.joined_index, slot + 1)
-                        slot += 2
-                        variant = variants[residue]
-                        if count > 0 and variant.blocks > 0:
-                            weight = variant.weight + part * variant.joined_bytes + tile * variant.tile_bytes
-                            _scatter(variant.blocks, at, variant.offsets, entries, count, weight)
-                        residue += 1
-                        if residue == term.stride_right:
-                            residue = 0
-                            at += pixel
+    part = ky0 // term.joined_rows
+    joined = min(term.joined_rows, term.kernel_height - ky0)
+    column = 8 * (bottom - top + 1)
+    parts = steps * rows * term.joined_rows
+    done = phase * steps * rows * term.ahead // parts
+    for t in range(steps):
+        for row in range(rows):
+            # The next tile's rows lie behind this one's; by the time they are needed they are here.
+            share = ((phase * steps + t) * rows + row + 1) * term.ahead // parts
+            for residue in range(term.stride_right):
+                variant = variants[residue]
+                place = part * variant.joined_bytes + (tile + 1) * variant.tile_bytes + done * 64
+                prefetch(variant.weight + place, share - done)
+            done = share
+            first = (y0 + row) * term.stride_down - term.pad_top + ky0 * term.dilation_down
+            # Entries count channels from the row of phase 0; the weight holds its rows twice but for one.
+            shift = -first % term.joined_rows
+            low, high = max(first, top), min(first + joined, bottom)
+            if shift != phase or low >= high:
+                continue
+            for residue in range(term.stride_right):
+                variant = variants[residue]
+                x0 = (residue - term.pad_left) % term.stride_right
+                if variant.blocks == 0 or x0 >= term.width:
+                    continue
+                at = stage.current + t * frame + row * line + tile * term.tile_bytes
+                at += (stage.halo + (x0 + term.pad_left) // term.stride_right) * pixel
+                weight = variant.weight + part * variant.joined_bytes + tile * variant.tile_bytes
+                weight += shift * term.channels * variant.blocks * micro.BLOCK
+                place = (t * term.width + x0) * column + (low - top) * 8
+                count = (high - low) * 8
+                _scatter(
+                    variant.blocks,
+                    at,
+                    pixel,
+                    variant.offsets,
+                    (term.width - x0 + term.stride_right - 1) // term.stride_right,
+                    term.index + place,
+                    count,
+                    term.taken_index + place if term.signs == 2 else term.index,
+                    count if term.signs == 2 else 0,
+                    column * term.stride_right,
+                    weight,
+                )
 
 
 @kernel
@@ -265,7 +330,7 @@ def _pad(term: Record, image: int, t0: int, steps: int, y0: int, rows: int) -> N
                 fill(target + left + inside, right, term.offset)
     if term.over_steps:
         frame = term.padded_rows * term.padded_row
-        fill(term.padded + steps * frame, -steps % PIXELS16 * frame, term.offset)
+        fill(term.padded + steps * frame, -steps % micro.PIXELS * frame, term.offset)
 
 
 @kernel
@@ -280,57 +345,37 @@ def _add_products(stage: Record, term: Record, steps: int, rows: int, current: i
     if term.over_steps:
         frames, columns = 1, steps
         pixel, advance = frame, step
-    wide = 16 if term.kind != BYTES32 else 32
+    sums = micro.OUTPUTS * 4  # bytes: two int16 or one int32 each
     for tile in range(term.tiles):
         spikes = term.padded + get(term.tile_places, 2 * tile)
         target = current + stage.halo * stage.channels * 4 + get(term.tile_places, 2 * tile + 1)
         for section in range(term.sections):
             place = tile * term.sections + section
             weight = term.weight + place * term.section_bytes
-            start = term.starts + place * wide * 2
             runs = term.runs + section * term.run_count * 8
             for t in range(frames):
                 for row in range(rows):
                     at = target + t * frame + row * line
                     source = spikes + t * step + row * term.stride_down * term.padded_row
-                    if term.kind == BYTES32:
-                        for x in range(0, columns, PIXELS32):
-                            multiply_bytes32(
-                                at + x * pixel,
+                    for _ in range(0, columns, micro.PIXELS):
+                        if term.kind == BYTES:
+                            multiply_bytes(
+                                at,
                                 pixel,
-                                source + x * advance,
+                                source,
                                 advance,
                                 runs,
                                 term.run_count,
-                                term.pairs,
+                                term.input_groups,
                                 weight,
-                                start,
+                                term.starts + place * sums,
                             )
-                    elif term.kind == BYTES16:
-                        for x in range(0, columns, PIXELS16):
-                            multiply_bytes16(
-                                at + x * pixel,
-                                pixel,
-                                source + x * advance,
-                                advance,
-                                runs,
-                                term.run_count,
-                                term.pairs,
-                                weight,
-                                start,
-                            )
-                    else:
-                        for x in range(0, columns, PIXELS_WORDS):
+                        else:
                             multiply_words(
-                                at + x * pixel,
-                                pixel,
-                                source + x * advance,
-                                advance,
-                                runs,
-                                term.run_count,
-                                term.pairs,
-                                weight,
+                                at, pixel, source, advance, runs, term.run_count, term.input_groups, weight
                             )
+                        at += micro.PIXELS * pixel
+                        source += micro.PIXELS * advance
 
 
 @kernel
@@ -426,7 +471,7 @@ def _add_term(
         _add_currents(stage, term, image, t0, steps, y0, rows, current, frame)
     else:
         _pad(term, image, t0, steps, y0, rows)
-        if term.kind in (BYTES32, BYTES16, WORDS):
+        if term.kind in (BYTES, WORDS):
             _add_products(stage, term, steps, rows, current, frame)
         else:
             _add_channels(stage, term, steps, rows, current, frame)
@@ -439,14 +484,14 @@ def _fire(
     """Let the neurons of a band integrate and fire."""
     keep_apart()
     pixel = stage.channels * 4
-    size = 1 if stage.neuron in (UNITS, BYTES) else 2
+    size = 1 if stage.neuron in (FIRE_UNITS, FIRE_BYTES) else 2
     out = stage.output + image * stage.output_image + t0 * stage.output_step
     for row in range(rows):
         for c in range(0, stage.channels, neurons.LANES):
             at = stage.current + (row * stage.columns + stage.halo) * pixel + c * 4
             state = row * stage.width * pixel + c * 4
             target = out + (y0 + row) * stage.width * stage.output_pixel + c * size
-            if stage.neuron == UNITS:
+            if stage.neuron == FIRE_UNITS:
                 fire_units(
                     at,
                     frame,
@@ -463,7 +508,7 @@ def _fire(
                     pixel,
                     stage.settings,
                 )
-            elif stage.neuron == BYTES:
+            elif stage.neuron == FIRE_BYTES:
                 fire_bytes(
                     at,
                     frame,
@@ -480,7 +525,7 @@ def _fire(
                     pixel,
                     stage.settings,
                 )
-            elif stage.neuron == WORDS_OUT:
+            elif stage.neuron == FIRE_WORDS:
                 fire_words(
                     at,
                     frame,

@@ -20,6 +20,9 @@ from snnc.ir.geometry import Window
 CACHE_BYTES = 20 << 10
 """What the rows of one event list may take of the first-level cache."""
 
+MOST_BLOCKS = 6
+"""Blocks of 32 sums that fit the registers."""
+
 SLACK = 512
 """Spare bytes behind every array: kernels read and write whole vectors."""
 
@@ -196,18 +199,16 @@ def event_choice(synapse: Synapse) -> Events | None:
         tile = 16
         blocks = -(-columns // 2)
     else:
-        tile = 32 * max(
-            (n for n in (1, 2, 3, 4, 6) if synapse.padded % (32 * n) == 0 and n * columns <= 6), default=0
-        )
-        if columns == 3:
-            tile = 32
+        sizes = (n for n in (4, 3, 2, 1) if synapse.padded % (32 * n) == 0 and n * columns <= MOST_BLOCKS)
+        tile = 32 * next(sizes, 0)
         blocks = columns * tile // 32
-    if not 1 <= blocks <= 6:
+    if not 1 <= blocks <= MOST_BLOCKS:
         return None
-    rows_per_tap = source.padded * (2 if source.low < 0 else 1)
     for joined in range(window.kernel[0], 0, -1):
         small = joined == 1 or joined * source.padded * blocks * micro.BLOCK <= CACHE_BYTES
-        if small and joined * rows_per_tap < 2**16 and _event_sums_fit(synapse, joined):
+        if joined > 1 and window.dilations[0] != 1:
+            continue  # the rows of one list follow each other
+        if small and (2 * joined - 1) * source.padded < 2**16 and _event_sums_fit(synapse, joined):
             return Events(tile, joined)
     return None
 
@@ -229,10 +230,9 @@ def _event_sums_fit(synapse: Synapse, joined: int) -> bool:
 
 
 def pack_events(synapse: Synapse, choice: Events) -> Packed:
-    """Lay a weight out for :func:`snnc.backends.numba_cpu.micro.scatter_rows`."""
+    """Lay a weight out for :func:`snnc.backends.numba_cpu.micro.scatter_row`."""
     window, source = synapse.window, synapse.source
     outputs, inputs, height, _ = synapse.weight.shape
-    signs = 2 if source.low < 0 else 1
     parts = -(-height // choice.joined_rows)
     tiles = -(-outputs // choice.tile)
     full = np.zeros(
@@ -246,8 +246,7 @@ def pack_events(synapse: Synapse, choice: Events) -> Packed:
         _common(synapse, "events")
         | {
             "levels": source.magnitude,
-            "negative": source.padded if signs == 2 else 0,
-            "rows_per_tap": source.padded * signs,
+            "signs": 2 if source.low < 0 else 1,
             "joined_rows": choice.joined_rows,
             "tiles": tiles,
             "tile_bytes": choice.tile * 4,
@@ -269,10 +268,10 @@ def pack_events(synapse: Synapse, choice: Events) -> Packed:
         spare = len(taps) * choice.tile % micro.BLOCK // choice.tile
         if spare:
             rows = np.concatenate([rows, np.zeros_like(rows[..., :1, :])], axis=-2)
-        signed = np.stack([rows, -rows][:signs], axis=3).reshape(
-            parts, tiles, -1, (len(taps) + spare) * choice.tile
-        )
-        weight = aligned(_interleave(signed))
+        # Rows of any phase can begin a list, so all but the last kernel row stand there twice.
+        rows = np.concatenate([rows, rows[:, :, :-1]], axis=2)
+        rows = rows.reshape(parts, tiles, rows.shape[2] * source.padded, -1)
+        weight = aligned(_interleave(rows))
         blocks = weight.shape[-1] // micro.BLOCK
         columns = [micro.BLOCK * k // choice.tile for k in range(blocks)]
         offsets = aligned(
@@ -285,6 +284,7 @@ def pack_events(synapse: Synapse, choice: Events) -> Packed:
             )
         )
         packed.kept += [weight, offsets]
+        packed.fields["ahead"] = max(packed.fields.get("ahead", 0), weight.strides[1] // 64)
         packed.variants.append((blocks, offsets.ctypes.data, weight.ctypes.data, *weight.strides[:2]))
         left = max(left, (len(taps) - 1) * distance)
         last = (source.width - 1 + window.pads[1]) // window.strides[1]
@@ -309,50 +309,51 @@ class Products:
 
     Attributes:
         words: int16 in place of bytes.
-        outputs: outputs of one tile.
-        run_length: inputs of a run, an even number.
-        runs: runs of one section, after which the 16-bit sums are emptied.
+        run_length: inputs of a run, a multiple of four bytes.
+        runs: runs of one section, after which 16-bit sums are emptied.
     """
 
     words: bool
-    outputs: int
     run_length: int
     runs: int
 
     def __str__(self) -> str:
-        kind = "words" if self.words else "bytes"
-        return f"{kind}, {self.outputs} outputs, {self.runs} x {self.run_length} inputs"
+        return f"{'words' if self.words else 'bytes'}, {self.runs} x {self.run_length} inputs"
 
 
 def product_choice(synapse: Synapse) -> Products | None:
     """Return how to run a synapse densely, or ``None`` if its integers are too wide."""
     source = synapse.source
-    whole = _run_length(synapse)
-    count = len(input_runs(synapse, whole))
     if source.kind == np.int8 and synapse.weight.dtype == np.int8:
         # -128 is not among the weights that quantisation gives, and its products need more room.
         most = micro.LARGEST_BYTE if synapse.weight.min(initial=0) >= -127 else 127
         if source.high - min(source.low, 0) <= most:
-            outputs = 16 if synapse.outputs <= 16 else 32
-            length = whole
-            while True:
-                taken = len(input_runs(synapse, length))
-                for runs in range(taken, 0, -1):
-                    if _product_sums_fit(synapse, length, runs):
-                        return Products(False, outputs, length, runs)
-                length = -(-length // 4) * 2
+            return _byte_choice(synapse)
     if source.kind.itemsize > 2 or synapse.weight.dtype.itemsize > 2:
         return None
-    return Products(True, 16, whole, count)
+    length = _run_length(synapse)
+    return Products(True, length, len(input_runs(synapse, length)))
+
+
+def _byte_choice(synapse: Synapse) -> Products:
+    """Return the longest sections whose sums fit 16 bits; runs are cut only where they must be."""
+    length = _run_length(synapse)
+    while True:
+        count = len(input_runs(synapse, length))
+        for sections in range(1, count + 1):
+            taken = -(-count // sections)
+            if _product_sums_fit(synapse, length, taken):
+                return Products(False, length, taken)
+        length = -(-length // 8) * 4
 
 
 def _run_length(synapse: Synapse) -> int:
-    """Return how many inputs, rounded up to an even number, lie side by side in a window."""
+    """Return how many inputs, rounded up to a group of four, lie side by side in a window."""
     if synapse.groups == 1 and synapse.window.dilations[1] == 1:
         length = synapse.window.kernel[1] * synapse.source.padded
     else:
         length = synapse.inputs
-    return length + length % 2
+    return -(-length // 4) * 4
 
 
 def _flat_weight(synapse: Synapse) -> Array:
@@ -394,7 +395,11 @@ def _sectioned(synapse: Synapse, length: int, runs: int) -> Array:
 
 
 def _product_sums_fit(synapse: Synapse, length: int, runs: int) -> bool:
-    return fits(_sectioned(synapse, length, runs), (3, 4), synapse.source)
+    if micro.BYTE_LANES == 1:
+        return True
+    weight = _sectioned(synapse, length, runs)
+    lanes = weight.reshape(*weight.shape[:-1], length // 4, micro.BYTE_LANES, 2)
+    return fits(lanes, (3, 4, 6), synapse.source)
 
 
 def pack_products(synapse: Synapse, choice: Products) -> Packed:
@@ -402,34 +407,30 @@ def pack_products(synapse: Synapse, choice: Products) -> Packed:
     window, source = synapse.window, synapse.source
     weight = _sectioned(synapse, choice.run_length, choice.runs)
     groups, outputs, sections, runs, length = weight.shape
-    tiles = -(-outputs // choice.outputs)
-    full = np.zeros(
-        (groups, tiles * choice.outputs, sections, runs, length), np.int16 if choice.words else np.int8
-    )
+    tiles = -(-outputs // micro.OUTPUTS)
+    kind, together = (np.int16, 2) if choice.words else (np.int8, 4)
+    full = np.zeros((groups, tiles * micro.OUTPUTS, sections, runs, length), kind)
     full[:, :outputs] = weight
-    # -> (groups, tiles, sections, runs, pairs, outputs, 2)
-    pairs = full.reshape(groups, tiles, choice.outputs, sections, runs, length // 2, 2).transpose(
-        0, 1, 3, 4, 5, 2, 6
-    )
-    laid = aligned(np.ascontiguousarray(pairs))
+    # -> (groups, tiles, sections, runs, input groups, outputs, inputs)
+    grouped = full.reshape(groups, tiles, micro.OUTPUTS, sections, runs, length // together, together)
+    grouped = grouped.transpose(0, 1, 3, 4, 5, 2, 6)
+    laid = aligned(np.ascontiguousarray(grouped))
     offset = 0 if choice.words else max(0, -source.low)
-    sums = pairs.astype(np.int64).sum(axis=(3, 4, 6))  # (groups, tiles, sections, outputs)
-    starts = aligned((-offset * sums).astype(np.int16))
+    lanes = 1 if choice.words else micro.BYTE_LANES
+    sums = grouped.astype(np.int64).reshape(*grouped.shape[:-1], lanes, -1).sum(axis=(3, 4, 7))
+    starts = aligned((-offset * sums).astype(np.int16 if lanes == 2 else np.int32))
     size = 2 if choice.words else 1
     places = aligned(
         np.array(
             [
-                (group * synapse.inputs * size, (group * outputs + tile * choice.outputs) * 4)
+                (group * synapse.inputs * size, (group * outputs + tile * micro.OUTPUTS) * 4)
                 for group in range(groups)
                 for tile in range(tiles)
             ],
             np.int64,
         )
     )
-    pixels = (
-        stage.PIXELS_WORDS if choice.words else stage.PIXELS32 if choice.outputs == 32 else stage.PIXELS16
-    )
-    rounded = -(-synapse.width // pixels) * pixels
+    rounded = -(-synapse.width // micro.PIXELS) * micro.PIXELS
     padded_width = max(
         source.width + window.pads[1] + window.pads[3],
         (rounded - 1) * window.strides[1] + (window.kernel[1] - 1) * window.dilations[1] + 1,
@@ -444,9 +445,8 @@ def pack_products(synapse: Synapse, choice: Products) -> Packed:
         offsets.append(place + first * size)
     offsets += [0] * (sections * runs - len(offsets))
     addresses = aligned(np.array(offsets, np.int64))
-    kind = "words" if choice.words else f"bytes{choice.outputs}"
     return Packed(
-        _common(synapse, kind)
+        _common(synapse, "words" if choice.words else "bytes")
         | {
             "weight": laid.ctypes.data,
             "tiles": groups * tiles,
@@ -455,7 +455,7 @@ def pack_products(synapse: Synapse, choice: Products) -> Packed:
             "section_bytes": laid.strides[2],
             "runs": addresses.ctypes.data,
             "run_count": runs,
-            "pairs": length // 2,
+            "input_groups": length // together,
             "starts": starts.ctypes.data,
             "offset": offset,
             "padded_row": row,
@@ -547,15 +547,16 @@ def scratch_bytes(fields: dict[str, int], band: Band, over_steps: bool) -> dict[
     if fields["kind"] == stage.EVENTS:
         height = min(height, fields["height"])
         lists = steps * height * fields["width"]
-        joined = steps * band.rows * fields["width"]
         listed = fields["channels"] * fields["levels"] * 2
+        index = steps * (height + 1) * fields["width"] * 8
+        signed = fields["signs"] == 2
         return {
             "entries": lists * listed,
-            "index": lists * 16,
-            "joined": joined * listed * fields["joined_rows"],
-            "joined_index": joined * 16,
+            "index": index,
+            "taken_entries": lists * listed if signed else 0,
+            "taken_index": index if signed else 0,
         }
-    frames = -(-steps // stage.PIXELS16) * stage.PIXELS16 if over_steps else steps
+    frames = -(-steps // micro.PIXELS) * micro.PIXELS if over_steps else steps
     return {"padded": frames * height * fields["padded_row"]}
 
 
