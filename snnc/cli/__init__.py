@@ -24,7 +24,7 @@ VERBS = {
     "deploy": "Write a converted network for something else to run.",
     "verify": "Check a deployed bundle, and run it on its golden vectors.",
     "report": "Say where accuracy went, layer by layer and cause by cause.",
-    "compare": "Compare two networks, or two reports, and fail where too much is lost.",
+    "compare": "Compare two networks, or two reports, side by side.",
     "bisect": "Find the layer at which accuracy is lost.",
     "inspect": "Show what a converted network consists of.",
     "zoo": "List the bundled networks.",
