@@ -169,9 +169,8 @@ class _Lowering:
                     for value, name in zip(inputs, node.inputs, strict=True)
                 ]
                 terms = tuple(term for current in currents for term in current.terms)
-                return Current(
-                    terms, np.sum([current.bias for current in currents], axis=0, dtype=np.float32)
-                )
+                bias = np.stack([current.bias for current in currents]).sum(axis=0, dtype=np.float32)
+                return Current(terms, np.asarray(bias))
             case ann.AveragePool(), [value]:
                 return self.average(node, value)
             case ann.MaxPool(), [Spikes() as spikes]:
@@ -195,7 +194,8 @@ class _Lowering:
                 isinstance(value, Spikes) for value in inputs
             ):
                 return self.move(node, [value for value in inputs if isinstance(value, Spikes)])
-        raise _unsupported(node, f"{type(node).__name__} cannot read a sum of currents here")
+            case _:
+                raise _unsupported(node, f"{type(node).__name__} cannot read a sum of currents here")
 
     def encode(self, node: ann.Input) -> Spikes:
         limit = _input_limit(self.graph, self.timesteps)
@@ -232,7 +232,8 @@ class _Lowering:
                 synapse = snn.Convolution(weight=weight, window=node.window, groups=node.groups, **place)
                 inside, border = self.shifted(node, spikes)
                 return Current(((synapse,), *border), node.bias - inside)
-        raise _unsupported(node, f"{type(node).__name__} has no weights")
+            case _:
+                raise _unsupported(node, f"{type(node).__name__} has no weights")
 
     def shifted(
         self, node: ann.Convolution, spikes: Spikes

@@ -67,7 +67,7 @@ class AnnSession:
 
         def run(rows: slice) -> dict[str, FloatArray]:
             values = self._session.run(None, {FEED: np.ascontiguousarray(x[rows], np.float32)})
-            return dict(zip(self._names, values, strict=True))
+            return dict(zip(self._names, map(np.asarray, values), strict=True))
 
         with ThreadPoolExecutor(self._threads) as pool:
             ahead = self._threads + 1
@@ -96,7 +96,7 @@ class AnnSession:
             for name, value in values.items()
             if FED + name in wanted
         }
-        return dict(zip(self._names, self._session.run(None, feeds), strict=True))
+        return dict(zip(self._names, map(np.asarray, self._session.run(None, feeds)), strict=True))
 
 
 def to_onnx(graph: ann.AnnGraph, names: Sequence[str], fed: Sequence[str] = ()) -> onnx.ModelProto:

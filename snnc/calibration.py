@@ -122,8 +122,8 @@ class Calibration:
                 flat = value.reshape(*value.shape[:2], -1)
                 kept[name].append(np.take_along_axis(flat, positions[name][rows][:, None, :], axis=2))
                 high, low = flat.max(axis=(0, 2)), flat.min(axis=(0, 2))
-                highest[name] = np.maximum(highest.get(name, high), high)
-                lowest[name] = np.minimum(lowest.get(name, low), low)
+                highest[name] = np.maximum(highest[name], high) if name in highest else high
+                lowest[name] = np.minimum(lowest[name], low) if name in lowest else low
         return {
             name: ActivationSample(
                 np.concatenate(kept[name]).transpose(1, 0, 2).reshape(graph[name].channels, -1),

@@ -95,7 +95,7 @@ def _ann_node(node: ann.AnnNode, inputs: list[FloatArray], x: FloatArray) -> Flo
             for limit in (node.ceiling, node.threshold):
                 if limit is not None:
                     y = np.minimum(y, per_channel(limit, rank))
-            return y - shift
+            return (y - shift).astype(np.float32)
         case ann.AveragePool():
             return windows(inputs[0], node.window, 0).mean(axis=(4, 5), dtype=np.float32)
         case ann.MaxPool():

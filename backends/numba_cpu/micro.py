@@ -291,9 +291,10 @@ def scatter_row(blocks: int) -> Callable[..., int]:
                 begin = code.load(I64, index, place)
                 end = code.load(I64, index, b.add(place, length))
                 lists.append((begin, b.lshr(b.sub(end, begin), code.number(1))))
-            sums = over(*lists[0], [code.all(I16X16, 0)] * (2 * blocks), b.add)
-            sums = over(*lists[1], sums, b.sub)
-            more = b.trunc(b.sub(lists[0][1], lists[1][1]), I16)
+            (first, many), (other, few) = lists
+            sums = over(first, many, [code.all(I16X16, 0)] * (2 * blocks), b.add)
+            sums = over(other, few, sums, b.sub)
+            more = b.trunc(b.sub(many, few), I16)
             surplus = code.spread(b.shl(more, ir.Constant(I16, 7)), I16X16)
             here = b.add(current, b.mul(x, pixel))
             for k in range(blocks):
