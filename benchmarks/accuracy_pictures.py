@@ -62,7 +62,7 @@ def against_steps(found: Found, peers: Sequence[dict[str, Any]], path: Path) -> 
     axes.set_xscale("log", base=2)
     axes.set_xticks(ABLATION_STEPS, [str(T) for T in ABLATION_STEPS])
     axes.set(xlabel="time steps T", ylabel="top-1 accuracy, %", title="CIFAR-10 ResNet-20")
-    axes.legend(fontsize=8, loc="lower right")
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2)
     _save(figure, path)
 
 
@@ -123,7 +123,7 @@ def against_operations(found: Found, peers: Sequence[dict[str, Any]], path: Path
         ylabel="top-1 accuracy, %",
         title="CIFAR-10 ResNet-20",
     )
-    axes.legend(fontsize=8, loc="lower right")
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2)
     _save(figure, path)
 
 
