@@ -291,10 +291,10 @@ def scatter_row(blocks: int) -> Callable[..., int]:
                 begin = code.load(I64, index, place)
                 end = code.load(I64, index, b.add(place, length))
                 lists.append((begin, b.lshr(b.sub(end, begin), code.number(1))))
-            (first, many), (other, few) = lists
-            sums = over(first, many, [code.all(I16X16, 0)] * (2 * blocks), b.add)
-            sums = over(other, few, sums, b.sub)
-            more = b.trunc(b.sub(many, few), I16)
+            (to_add, add_count), (to_take, take_count) = lists
+            sums = over(to_add, add_count, [code.all(I16X16, 0)] * (2 * blocks), b.add)
+            sums = over(to_take, take_count, sums, b.sub)
+            more = b.trunc(b.sub(add_count, take_count), I16)
             surplus = code.spread(b.shl(more, ir.Constant(I16, 7)), I16X16)
             here = b.add(current, b.mul(x, pixel))
             for k in range(blocks):
@@ -323,7 +323,10 @@ BYTE_LANES = 1 if _CPU.vnni else 2
 PIXELS = 4
 """Pixels that are multiplied together."""
 
-OUTPUTS = 16
+VECTORS = 2
+"""Vectors of outputs that are multiplied together."""
+
+OUTPUTS = 8 * VECTORS
 """Outputs that are multiplied together."""
 
 
@@ -332,6 +335,9 @@ def multiply_bytes(
     code: Code,
     current: Value,
     current_stride: Value,
+    before: Value,
+    before_stride: Value,
+    blocks: Value,
     spikes: Value,
     spike_stride: Value,
     runs: Value,
@@ -340,12 +346,15 @@ def multiply_bytes(
     weight: Value,
     start: Value,
 ) -> None:
-    """Add products to the currents of :data:`PIXELS` pixels and :data:`OUTPUTS` outputs.
+    """Add products to the currents of :data:`PIXELS` times ``blocks`` pixels and :data:`OUTPUTS` outputs.
 
     Args:
         code: what to write with.
         current: address of the int32 currents of the first pixel.
         current_stride: bytes from pixel to pixel.
+        before: address of what the products are added to: the same currents, or zeros.
+        before_stride: bytes from pixel to pixel.
+        blocks: how many times :data:`PIXELS` pixels.
         spikes: address of the first pixel's unsigned spikes.
         spike_stride: bytes from pixel to pixel.
         runs: address of one int64 per run: its first spike relative to the pixel's, in bytes.
@@ -365,13 +374,13 @@ def multiply_bytes(
     def finished(total: Value) -> Value:
         return total if _CPU.vnni else _word_products(code, total, code.all(I16X16, 1))
 
-    initial = [code.load(kind, start, 32 * v) for v in range(2)]
     _multiply(
         code,
         add_product,
         finished,
-        initial,
-        (current, current_stride, spikes, spike_stride, runs, run_count, groups, weight),
+        [code.load(kind, start, 32 * v) for v in range(VECTORS)],
+        (current, current_stride, before, before_stride, blocks, spikes, spike_stride),
+        (runs, run_count, groups, weight),
     )
 
 
@@ -380,6 +389,9 @@ def multiply_words(
     code: Code,
     current: Value,
     current_stride: Value,
+    before: Value,
+    before_stride: Value,
+    blocks: Value,
     spikes: Value,
     spike_stride: Value,
     runs: Value,
@@ -396,8 +408,9 @@ def multiply_words(
         code,
         add_product,
         lambda total: total,
-        [code.all(I32X8, 0)] * 2,
-        (current, current_stride, spikes, spike_stride, runs, run_count, groups, weight),
+        [code.all(I32X8, 0)] * VECTORS,
+        (current, current_stride, before, before_stride, blocks, spikes, spike_stride),
+        (runs, run_count, groups, weight),
     )
 
 
@@ -406,37 +419,49 @@ def _multiply(
     add_product: Callable[[Value, Value, Value], Value],
     finished: Callable[[Value], Value],
     initial: list[Value],
-    arguments: tuple[Value, ...],
+    pixels: tuple[Value, ...],
+    weights: tuple[Value, ...],
 ) -> None:
-    """Multiply four bytes of each pixel at a time; the weight is read once, from front to back."""
+    """Multiply four bytes of each pixel at a time; the weight is read once per block, front to back."""
     b = code.b
-    current, current_stride, spikes, spike_stride, runs, run_count, groups, weight = arguments
-    vectors = len(initial)
+    current, current_stride, before, before_stride, blocks, spikes, spike_stride = pixels
+    runs, run_count, groups, weight = weights
 
-    def one_run(r: Value, carried: list[Value]) -> list[Value]:
-        *sums, w = carried
-        first = b.add(spikes, code.load(I64, runs, code.multiply(r, 8)))
-        starts = [b.add(first, code.multiply(spike_stride, p)) for p in range(PIXELS)]
+    def one_block(block: Value) -> None:
+        pixel = code.multiply(block, PIXELS)
 
-        def one_group(j: Value, sums: list[Value]) -> list[Value]:
-            row = b.add(w, code.multiply(j, 32 * vectors))
-            weights = [code.load(I32X8, row, 32 * v) for v in range(vectors)]
-            at = code.multiply(j, 4)
-            read = [code.spread(code.load(I32, start, at), I32X8) for start in starts]
-            return [
-                add_product(sums[p * vectors + v], read[p], weights[v])
-                for p in range(PIXELS)
-                for v in range(vectors)
-            ]
+        def of_pixels(address: Value, stride: Value) -> list[Value]:
+            first = b.add(address, b.mul(pixel, stride))
+            return [b.add(first, code.multiply(stride, p)) for p in range(PIXELS)]
 
-        return [*code.loop(groups, sums, one_group), b.add(w, code.multiply(groups, 32 * vectors))]
+        sources = of_pixels(spikes, spike_stride)
 
-    sums = code.loop(run_count, [*(initial * PIXELS), weight], one_run)[:-1]
-    for p in range(PIXELS):
-        at = code.at(current, code.multiply(current_stride, p))
-        for v in range(vectors):
-            before = code.load(I32X8, at, 32 * v)
-            code.store(b.add(before, finished(sums[p * vectors + v])), at, 32 * v)
+        def one_run(r: Value, carried: list[Value]) -> list[Value]:
+            *sums, w = carried
+            run = code.load(I64, runs, code.multiply(r, 8))
+            starts = [b.add(source, run) for source in sources]
+
+            def one_group(j: Value, sums: list[Value]) -> list[Value]:
+                row = b.add(w, code.multiply(j, 32 * VECTORS))
+                factors = [code.load(I32X8, row, 32 * v) for v in range(VECTORS)]
+                at = code.multiply(j, 4)
+                read = [code.spread(code.load(I32, start, at), I32X8) for start in starts]
+                return [
+                    add_product(sums[p * VECTORS + v], read[p], factors[v])
+                    for p in range(PIXELS)
+                    for v in range(VECTORS)
+                ]
+
+            return [*code.loop(groups, sums, one_group), b.add(w, code.multiply(groups, 32 * VECTORS))]
+
+        sums = code.loop(run_count, [*(initial * PIXELS), weight], one_run)[:-1]
+        places = zip(of_pixels(current, current_stride), of_pixels(before, before_stride), strict=True)
+        for p, (target, source) in enumerate(places):
+            for v in range(VECTORS):
+                total = b.add(code.load(I32X8, source, 32 * v), finished(sums[p * VECTORS + v]))
+                code.store(total, target, 32 * v)
+
+    code.each(blocks, one_block)
 
 
 def _byte_products(code: Code, u: Value, w: Value) -> Value:

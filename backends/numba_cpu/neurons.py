@@ -159,6 +159,21 @@ def _at_most_one(
     return s, b.sub(m, b.mul(s, neuron.threshold))
 
 
+def _at_most_two(
+    code: Code, neuron: _Neuron, m: Value, n: Value, capacity: Value | None
+) -> tuple[Value, Value]:
+    """Two spikes at most: four comparisons stand for the division."""
+    b = code.b
+    theta, zero = neuron.threshold, code.all(I32S, 0)
+    up = [b.sext(b.icmp_signed(">=", m, level), I32S) for level in (theta, b.add(theta, theta))]
+    down = [b.sext(b.icmp_signed("<", m, level), I32S) for level in (zero, b.neg(theta))]
+    wanted = b.sub(b.add(*down), b.add(*up))
+    s = code.most(wanted, b.and_(n, neuron.takes_back))
+    if capacity is not None:
+        s = code.least(s, b.add(capacity, n))
+    return s, b.sub(m, b.mul(s, theta))
+
+
 def _clipped(code: Code, neuron: _Neuron, wanted: Value, n: Value, capacity: Value | None) -> Value:
     """Return the spikes that may leave of those that are wanted."""
     b = code.b
@@ -206,6 +221,7 @@ def _several_divided(
 
 
 fire_units = _fire(_at_most_one, I8, counted=False)
+fire_twos = _fire(_at_most_two, I8, counted=True)
 fire_bytes = _fire(_several, I8, counted=True)
 fire_words = _fire(_several, I16, counted=True)
 fire_divided = _fire(_several_divided, I16, counted=True)

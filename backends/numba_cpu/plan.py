@@ -26,9 +26,12 @@ DENSITY = 0.2
 """Share of neurons that fire in a step, where nothing was measured."""
 
 BAND_BYTES = 128 << 10
-"""What the currents of a band may take of the second-level cache."""
+"""What the currents of a band may take of the second-level cache: a weight tile serves all of them."""
 
-BAND_STEPS = 8
+DENSE_BAND_BYTES = 32 << 10
+"""The same where all terms are products, which read the whole weight for every row anyway."""
+
+BAND_STEPS = 4
 
 # Rates of one core in weights per nanosecond, and overheads in nanoseconds, as measured with AVX2.
 EVENT_RATE = 70.0
@@ -204,15 +207,14 @@ class Planner:
         if alone and all(term.constant for term in terms_):
             self.constant.add(node.name)
         self.values[node.name] = output
-        return StagePlan(node, terms_, output, self._band(output))
+        return StagePlan(node, terms_, output, self._band(terms_, output))
 
-    def _band(self, output: Values) -> Band:
+    def _band(self, terms_: tuple[TermPlan, ...], output: Values) -> Band:
+        dense = not any(isinstance(term.choice, Events) for term in terms_)
+        room = min(BAND_BYTES, DENSE_BAND_BYTES) if dense else BAND_BYTES
         steps = min(BAND_STEPS, self.request.steps)
-        row = output.width * output.padded * 4
-        while steps > 4 and steps * row > BAND_BYTES:
-            steps = -(-steps // 2)
-        rows = max(1, min(output.height, BAND_BYTES // (row * steps)))
-        return Band(rows, steps)
+        rows = room // (output.width * output.padded * 4 * steps)
+        return Band(max(1, min(output.height, rows)), steps)
 
     def _term(self, name: str, weighted: bool, output: Values) -> TermPlan:
         node = self.request.graph[name]

@@ -122,6 +122,8 @@ class Program:
             if term.synapse is not None and term.choice is None:
                 general.append(self._general(term, output))
             rows.append(self._term(term, constant))
+        # What writes all currents goes first: then nothing needs to be cleared.
+        rows.sort(key=lambda row: not row[0].get("complete", 0))
         value = self._hold(node.name, output, constant, summed=isinstance(node, snn.Readout))
         made = Part(node, lambda images: None, value)
         fields = {
@@ -139,6 +141,8 @@ class Program:
             "output_image": value.values.strides[1],
             "output_step": value.values.strides[0],
         }
+        constant_only = not general and all(row["constant"] for row, _ in rows)
+        fields["unchanging"] = int(fires and not request.barrier and constant_only)
         fields["columns"] = output.width + fields["halo"] + max(packed.halo[1] for _, packed in rows)
         if isinstance(node, snn.IntegrateFire):
             fields |= self._neuron(node, output, made)
@@ -202,6 +206,7 @@ class Program:
         if limit > 1:
             quick = node.threshold.max() <= neurons.LARGEST_THRESHOLD and limit < neurons.LARGEST_QUOTIENT
             kind = ("bytes" if output.kind == np.int8 else "words") if quick else "divided"
+            kind = "twos" if quick and limit == 2 else kind
         made.kept += [settings, parameters]
         fields = {
             "neuron": stage.NEURON_KINDS.index(kind),

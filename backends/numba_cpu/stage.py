@@ -34,7 +34,7 @@ from snnc.backends.numba_cpu.micro import (
     multiply_words,
     prefetch,
 )
-from snnc.backends.numba_cpu.neurons import fire_bytes, fire_divided, fire_units, fire_words
+from snnc.backends.numba_cpu.neurons import fire_bytes, fire_divided, fire_twos, fire_units, fire_words
 from snnc.backends.numba_cpu.vector import I8, I16, I32
 
 
@@ -46,6 +46,7 @@ STAGE = _record(
     "images",
     "steps",  # T + K
     "driven",  # T
+    "unchanging",  # 1: all input is the same in each driven step
     "accumulate",  # 1: all input is summed over the steps before anything else happens
     "height",  # of the output
     "width",
@@ -70,7 +71,7 @@ STAGE = _record(
 )
 """What the kernel knows of a stage."""
 
-NEURON_KINDS = ("none", "units", "bytes", "words", "divided")
+NEURON_KINDS = ("none", "units", "twos", "bytes", "words", "divided")
 
 TERM = _record(
     "kind",  # see TERM_KINDS
@@ -117,6 +118,8 @@ TERM = _record(
     "input_groups",  # per run
     "starts",  # address of what the sums begin with, (tiles, sections)
     "tile_places",  # address of (spike, current) offsets per tile
+    "complete",  # 1: every current of the band is written
+    "zeros",  # address of zeros
 )
 """What the kernel knows of a term; the scratch memory of a term holds one band."""
 
@@ -134,7 +137,7 @@ VARIANT = _record("blocks", "offsets", "weight", "joined_bytes", "tile_bytes")
 """How an input column scatters: its residue modulo the stride decides which columns it reaches."""
 
 EVENTS, BYTES, WORDS, CHANNEL_BYTES, CHANNEL_WORDS, CHANNEL_WIDE, CURRENT = range(7)
-NONE, FIRE_UNITS, FIRE_BYTES, FIRE_WORDS, FIRE_DIVIDED = range(5)
+NONE, FIRE_UNITS, FIRE_TWOS, FIRE_BYTES, FIRE_WORDS, FIRE_DIVIDED = range(6)
 
 scatter1, scatter2, scatter3, scatter4, scatter5, scatter6 = map(micro.scatter_row, range(1, 7))
 multiply_channel_bytes = micro.multiply_channels(I8, I16)
@@ -334,8 +337,10 @@ def _pad(term: Record, image: int, t0: int, steps: int, y0: int, rows: int) -> N
 
 
 @kernel
-def _add_products(stage: Record, term: Record, steps: int, rows: int, current: int, frame: int) -> None:
-    """Multiply the padded input by the weight, whatever spiked."""
+def _add_products(
+    stage: Record, term: Record, steps: int, rows: int, current: int, frame: int, fresh: int
+) -> None:
+    """Multiply the padded input by the weight, whatever spiked; if ``fresh``, nothing is there to add to."""
     keep_apart()
     pixel = stage.channels * 4
     line = stage.columns * pixel
@@ -345,6 +350,7 @@ def _add_products(stage: Record, term: Record, steps: int, rows: int, current: i
     if term.over_steps:
         frames, columns = 1, steps
         pixel, advance = frame, step
+    blocks = (columns + micro.PIXELS - 1) // micro.PIXELS
     sums = micro.OUTPUTS * 4  # bytes: two int16 or one int32 each
     for tile in range(term.tiles):
         spikes = term.padded + get(term.tile_places, 2 * tile)
@@ -352,30 +358,44 @@ def _add_products(stage: Record, term: Record, steps: int, rows: int, current: i
         for section in range(term.sections):
             place = tile * term.sections + section
             weight = term.weight + place * term.section_bytes
+            start = term.starts + place * sums
             runs = term.runs + section * term.run_count * 8
             for t in range(frames):
                 for row in range(rows):
                     at = target + t * frame + row * line
                     source = spikes + t * step + row * term.stride_down * term.padded_row
-                    for _ in range(0, columns, micro.PIXELS):
-                        if term.kind == BYTES:
-                            multiply_bytes(
-                                at,
-                                pixel,
-                                source,
-                                advance,
-                                runs,
-                                term.run_count,
-                                term.input_groups,
-                                weight,
-                                term.starts + place * sums,
-                            )
-                        else:
-                            multiply_words(
-                                at, pixel, source, advance, runs, term.run_count, term.input_groups, weight
-                            )
-                        at += micro.PIXELS * pixel
-                        source += micro.PIXELS * advance
+                    before, before_stride = at, pixel
+                    if fresh and section == 0:
+                        before, before_stride = term.zeros, 0
+                    if term.kind == BYTES:
+                        multiply_bytes(
+                            at,
+                            pixel,
+                            before,
+                            before_stride,
+                            blocks,
+                            source,
+                            advance,
+                            runs,
+                            term.run_count,
+                            term.input_groups,
+                            weight,
+                            start,
+                        )
+                    else:
+                        multiply_words(
+                            at,
+                            pixel,
+                            before,
+                            before_stride,
+                            blocks,
+                            source,
+                            advance,
+                            runs,
+                            term.run_count,
+                            term.input_groups,
+                            weight,
+                        )
 
 
 @kernel
@@ -463,6 +483,7 @@ def _add_term(
     rows: int,
     current: int,
     frame: int,
+    fresh: int,
 ) -> None:
     keep_apart()
     if term.kind == EVENTS:
@@ -472,27 +493,52 @@ def _add_term(
     else:
         _pad(term, image, t0, steps, y0, rows)
         if term.kind in (BYTES, WORDS):
-            _add_products(stage, term, steps, rows, current, frame)
+            _add_products(stage, term, steps, rows, current, frame, fresh)
         else:
             _add_channels(stage, term, steps, rows, current, frame)
 
 
 @kernel
 def _fire(
-    stage: Record, image: int, t0: int, steps: int, driven: int, y0: int, rows: int, frame: int
+    stage: Record,
+    current: int,
+    image: int,
+    t0: int,
+    steps: int,
+    driven: int,
+    y0: int,
+    rows: int,
+    frame: int,
 ) -> None:
     """Let the neurons of a band integrate and fire."""
     keep_apart()
     pixel = stage.channels * 4
-    size = 1 if stage.neuron in (FIRE_UNITS, FIRE_BYTES) else 2
+    size = 1 if stage.neuron in (FIRE_UNITS, FIRE_TWOS, FIRE_BYTES) else 2
     out = stage.output + image * stage.output_image + t0 * stage.output_step
     for row in range(rows):
         for c in range(0, stage.channels, neurons.LANES):
-            at = stage.current + (row * stage.columns + stage.halo) * pixel + c * 4
+            at = current + (row * stage.columns + stage.halo) * pixel + c * 4
             state = row * stage.width * pixel + c * 4
             target = out + (y0 + row) * stage.width * stage.output_pixel + c * size
             if stage.neuron == FIRE_UNITS:
                 fire_units(
+                    at,
+                    frame,
+                    pixel,
+                    stage.potential + state,
+                    stage.count + state,
+                    target,
+                    stage.output_step,
+                    stage.output_pixel,
+                    stage.width,
+                    steps,
+                    driven,
+                    stage.parameters + c * 4,
+                    pixel,
+                    stage.settings,
+                )
+            elif stage.neuron == FIRE_TWOS:
+                fire_twos(
                     at,
                     frame,
                     pixel,
@@ -589,18 +635,29 @@ def _run_band(
     pixel = stage.channels * 4
     frame = 0 if stage.accumulate else stage.band_rows * line
     if stage.constant:
-        clear(stage.constant, rows * line // 64)
+        # Over steps, all products of the one constant step go to the same place.
+        fresh = terms[0].constant and terms[0].complete and not terms[0].over_steps
+        if not fresh:
+            clear(stage.constant, rows * line // 64)
         for k in range(len(terms)):
             if terms[k].constant:
-                _add_term(stage, terms[k], variants[k], image, 0, 1, y0, rows, stage.constant, 0)
+                first = fresh if k == 0 else 0
+                _add_term(stage, terms[k], variants[k], image, 0, 1, y0, rows, stage.constant, 0, first)
     if stage.neuron != NONE:
         start = stage.parameters + 4 * pixel
         for p in range(rows * stage.width):
             copy_shifted(start, stage.potential + p * pixel, pixel // 16, 0)
         clear(stage.count, rows * stage.width * pixel // 64)
-    for t0 in range(0, stage.steps, stage.band_steps):
+    if stage.unchanging:
+        # All input is constant, so the band needs no currents of its own but those of silence.
+        _fire(stage, stage.constant, image, 0, stage.driven, stage.driven, y0, rows, 0)
+        if stage.steps > stage.driven:
+            clear(stage.current, rows * line // 64)
+            _fire(stage, stage.current, image, stage.driven, stage.steps - stage.driven, 0, y0, rows, 0)
+    for t0 in range(0, 0 if stage.unchanging else stage.steps, stage.band_steps):
         steps = min(stage.band_steps, stage.steps - t0)
-        if t0 == 0 or not stage.accumulate:
+        fresh = not stage.constant and not stage.accumulate and terms[0].complete
+        if not fresh and (t0 == 0 or not stage.accumulate):
             for t in range(1 if stage.accumulate else steps):
                 clear(stage.current + t * frame, rows * line // 64)
                 if stage.constant and t0 + t < stage.driven:
@@ -608,19 +665,23 @@ def _run_band(
                     add_words(stage.current + t * frame, stage.constant, times, rows * line // 64)
         for k in range(len(terms)):
             if not terms[k].constant:
-                _add_term(stage, terms[k], variants[k], image, t0, steps, y0, rows, stage.current, frame)
+                first = fresh if k == 0 else 0
+                _add_term(
+                    stage, terms[k], variants[k], image, t0, steps, y0, rows, stage.current, frame, first
+                )
         if stage.accumulate:
             continue
         if stage.neuron == NONE:
             _write_currents(stage, image, t0, steps, y0, rows, frame)
         else:
-            _fire(stage, image, t0, steps, min(max(stage.driven - t0, 0), steps), y0, rows, frame)
+            driven = min(max(stage.driven - t0, 0), steps)
+            _fire(stage, stage.current, image, t0, steps, driven, y0, rows, frame)
     if stage.accumulate:
         if stage.neuron == NONE:
             _write_currents(stage, image, 0, 1, y0, rows, 0)
         else:
             _charge(stage, rows, line)
-            _fire(stage, image, 0, stage.steps, 0, y0, rows, 0)
+            _fire(stage, stage.current, image, 0, stage.steps, 0, y0, rows, 0)
     if stage.final_potential:
         size = stage.width * pixel
         place = (image * stage.height + y0) * size

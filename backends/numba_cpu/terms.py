@@ -445,6 +445,7 @@ def pack_products(synapse: Synapse, choice: Products) -> Packed:
         offsets.append(place + first * size)
     offsets += [0] * (sections * runs - len(offsets))
     addresses = aligned(np.array(offsets, np.int64))
+    zeros = aligned(np.zeros(micro.OUTPUTS, np.int32))
     return Packed(
         _common(synapse, "words" if choice.words else "bytes")
         | {
@@ -460,8 +461,10 @@ def pack_products(synapse: Synapse, choice: Products) -> Packed:
             "offset": offset,
             "padded_row": row,
             "padded_pixel": pixel,
+            "complete": int(groups == 1 and tiles * micro.OUTPUTS == synapse.padded),
+            "zeros": zeros.ctypes.data,
         },
-        kept=[laid, starts, places, addresses],
+        kept=[laid, starts, places, addresses, zeros],
         halo=(0, rounded - synapse.width),
     )
 
