@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snnc.backends.numba_cpu import terms
+from snnc.backends.numba_cpu.crew import Crew
 from snnc.backends.numba_cpu.kernels import tally
 from snnc.backends.numba_cpu.plan import Plan, Planner, StagePlan
 from snnc.backends.numba_cpu.program import Part, Program
@@ -30,6 +31,7 @@ class Prepared:
     Attributes:
         request: what is run.
         plan: how.
+        bytes_per_image: memory that the largest value of one image takes.
     """
 
     def __init__(
@@ -38,6 +40,8 @@ class Prepared:
         given: Mapping[str, Interval],
         inputs: Interval,
         density: Mapping[str, float],
+        crew: Crew,
+        shares: int,
     ) -> None:
         """Plan, and lay the weights out.
 
@@ -46,9 +50,19 @@ class Prepared:
             given: where the spikes from the caller stay.
             inputs: where the quantised input stays.
             density: share of the neurons of a population that fire in a step, as far as known.
+            crew: the threads.
+            shares: how many of them work on one image.
         """
         self.request = request
-        self.plan = Planner(request, value_ranges(request, given, inputs), density).plan()
+        self.plan = Planner(request, value_ranges(request, given, inputs), density, shares).plan()
+        self.bytes_per_image = max(
+            (
+                part.output.height * part.output.width * part.output.pixel_bytes * request.steps
+                for part in self.plan.parts
+            ),
+            default=1,
+        )
+        self._crew = crew
         self._packed = pack(self.plan)
         self._programs: list[Program] = []
 
@@ -61,20 +75,11 @@ class Prepared:
             self._programs.remove(program)
         except ValueError:
             # None is left, or another thread was quicker.
-            program = Program(self.request, self.plan, self._packed, images)
+            program = Program(self.request, self.plan, self._packed, images, self._crew)
         try:
             yield program
         finally:
             self._programs.append(program)
-
-    @property
-    def bytes_per_image(self) -> int:
-        """Memory that the largest value of one image takes."""
-        sizes = [
-            part.output.height * part.output.width * part.output.pixel_bytes * self.request.steps
-            for part in self.plan.parts
-        ]
-        return max(sizes, default=1)
 
 
 class IntegerRun:
@@ -120,10 +125,9 @@ class IntegerRun:
         with self.prepared.program(images) as program:
             for name, train in self.given.items():
                 program.given[name].fill(np.moveaxis(train[:, start:stop], 2, -1))
-            for part in program.parts:
-                if isinstance(part.node, snn.Encode):
-                    part.value.fill(np.moveaxis(self.inputs[np.newaxis, start:stop], 2, -1))
-                part.run(images)
+            if program.encoded is not None:
+                program.encoded.fill(np.moveaxis(self.inputs[np.newaxis, start:stop], 2, -1))
+            for part in program.run(images):
                 self._keep(part, start, stop)
                 if self.request.record.activity and isinstance(part.node, snn.IntegrateFire):
                     activity[part.node.name] = _activity(part, images)

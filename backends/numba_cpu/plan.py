@@ -113,11 +113,13 @@ class Plan:
         parts: stages and what lies between them, in order.
         given: where the values from the caller are put.
         cpu: the processor that it was made for.
+        shares: how many threads work on one image.
     """
 
     parts: tuple[StagePlan | ShapePlan, ...]
     given: Mapping[str, Values]
     cpu: str
+    shares: int = 1
 
     def __str__(self) -> str:
         """Return one line per term."""
@@ -149,7 +151,11 @@ class Planner:
     """Makes the plan of one request."""
 
     def __init__(
-        self, request: Request, ranges: Mapping[str, Interval], density: Mapping[str, float]
+        self,
+        request: Request,
+        ranges: Mapping[str, Interval],
+        density: Mapping[str, float],
+        shares: int = 1,
     ) -> None:
         """Plan for what is asked.
 
@@ -157,8 +163,10 @@ class Planner:
             request: the network and what is wanted of it.
             ranges: between which values every node stays.
             density: share of the neurons of a population that fire in a step, as far as known.
+            shares: how many threads work on one image.
         """
         self.request = request
+        self.shares = shares
         self.ranges = ranges
         self.density = density
         self.direct = request.added_in_place()
@@ -171,14 +179,15 @@ class Planner:
         parts: list[StagePlan | ShapePlan] = []
         given = {name: self._place(self.request.graph[name]) for name in self.request.given}
         self.values.update(given)
-        for node in self.request.nodes:
+        # What the caller fills in comes first, so that its memory is nobody else's before.
+        for node in sorted(self.request.nodes, key=lambda node: not isinstance(node, snn.Encode)):
             if node.name in self.direct:
                 continue
             if isinstance(node, snn.Weighted | snn.IntegrateFire | snn.Readout):
                 parts.append(self._stage(node))
             else:
                 parts.append(self._shape(node))
-        return Plan(tuple(parts), given, detect().summary)
+        return Plan(tuple(parts), given, detect().summary, self.shares)
 
     def _place(self, node: snn.SnnNode) -> Values:
         current = self.kinds[node.name] is snn.ValueKind.CURRENT
@@ -214,7 +223,7 @@ class Planner:
         room = min(BAND_BYTES, DENSE_BAND_BYTES) if dense else BAND_BYTES
         steps = min(BAND_STEPS, self.request.steps)
         rows = room // (output.width * output.padded * 4 * steps)
-        return Band(max(1, min(output.height, rows)), steps)
+        return Band(max(1, min(-(-output.height // self.shares), rows)), steps)
 
     def _term(self, name: str, weighted: bool, output: Values) -> TermPlan:
         node = self.request.graph[name]

@@ -1,4 +1,4 @@
-"""A plan bound to memory: what one thread runs for a chunk of images.
+"""A plan bound to memory: what is run for a chunk of images.
 
 All arrays are allocated once, with their channels padded and last; a value's memory is used again as
 soon as nobody needs the value. The records that the kernels read hold the addresses.
@@ -7,16 +7,20 @@ soon as nobody needs the value. The records that the kernels read hold the addre
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from snnc.backends.numba_cpu import micro, neurons, shapes, stage, terms
+from snnc.backends.numba_cpu import micro, neurons, shapes, terms
+from snnc.backends.numba_cpu.crew import Crew
+from snnc.backends.numba_cpu.memory import SLACK, Memory, aligned
 from snnc.backends.numba_cpu.plan import Plan, ShapePlan, StagePlan, TermPlan
+from snnc.backends.numba_cpu.records import CURRENT, NEURON_KINDS, STAGE, TERM, VARIANT
 from snnc.backends.numba_cpu.request import Request
 from snnc.backends.numba_cpu.shapes import Value
+from snnc.backends.numba_cpu.stage import run_stages
 from snnc.backends.numba_cpu.terms import Packed, Values
 from snnc.ir import snn
 
@@ -25,75 +29,146 @@ Action = Callable[[int], None]
 """Computes a part for some number of images."""
 
 
-class Memory:
-    """Arrays that are handed out, taken back and handed out again."""
-
-    def __init__(self) -> None:
-        """Begin with nothing."""
-        self._free: list[Array] = []
-        self._owners: dict[int, Array] = {}
-
-    def take(self, shape: tuple[int, ...], kind: np.dtype[Any]) -> Array:
-        """Return an array of unknown content, aligned, with spare bytes behind it."""
-        size = int(np.prod(shape)) * kind.itemsize
-        fitting = [memory for memory in self._free if memory.nbytes >= size + terms.SLACK]
-        if fitting:
-            memory = min(fitting, key=lambda m: m.nbytes)
-            self._free = [other for other in self._free if other is not memory]
-        else:
-            memory = terms.aligned_bytes(size + terms.SLACK)
-        array = memory[:size].view(kind).reshape(shape)
-        self._owners[array.ctypes.data] = memory
-        return array
-
-    def give_back(self, array: Array) -> None:
-        """Let the memory of ``array`` be used for something else."""
-        self._free.append(self._owners.pop(array.ctypes.data))
-
-
 @dataclass(slots=True)
 class Part:
-    """One part of a program.
+    """The result of one part of a program.
 
     Attributes:
         node: what it computes.
-        run: computes it for some number of images.
         value: where its result is.
         states: where the final potentials and negative counts are, (images, height, width, padded channels).
     """
 
     node: snn.SnnNode
-    run: Action
     value: Value
     states: tuple[Array, Array] | None = None
-    kept: list[Array] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Bound:
+    """A stage whose records are filled in.
+
+    Attributes:
+        node: what it computes.
+        before: what must be computed before it.
+        shares: per thread that works on an image, the fields of the stage and those of its terms: they differ
+            in their scratch memory.
+        variants: rows of :data:`~snnc.backends.numba_cpu.records.VARIANT` per term.
+    """
+
+    node: snn.SnnNode
+    before: list[Action]
+    shares: list[tuple[dict[str, int], list[dict[str, int]]]]
+    variants: list[list[tuple[int, ...]]]
+
+
+class Chain:
+    """Stages that follow each other, which one call runs."""
+
+    def __init__(self, stages: list[Bound], crew: Crew) -> None:
+        """Write the records into tables.
+
+        Args:
+            stages: at least one.
+            crew: the threads for the shares.
+        """
+        self._crew = crew
+        self._tables = [_tables([stage.shares[k] for stage in stages]) for k in range(len(stages[0].shares))]
+        variants = [rows for stage in stages for rows in stage.variants]
+        most = max(1, *map(len, variants))
+        self._variants = np.zeros((len(variants), most), VARIANT)
+        for k, rows in enumerate(variants):
+            self._variants[k, : len(rows)] = rows
+
+    def run(self, images: int) -> None:
+        """Run the stages for so many images."""
+
+        def run_share(share: int, meeting: int) -> None:
+            stages, terms_ = self._tables[share]
+            run_stages(stages, terms_, self._variants, images, share, len(self._tables), meeting)
+
+        if len(self._tables) == 1:
+            run_share(0, 0)
+        else:
+            self._crew.together(run_share, len(self._tables))
+
+
+def _tables(stages: list[tuple[dict[str, int], list[dict[str, int]]]]) -> tuple[Array, Array]:
+    """Return the records of stages, and those of all their terms one behind the other."""
+    first = 0
+    all_terms = []
+    table = np.zeros(len(stages), STAGE)
+    for k, (fields, rows) in enumerate(stages):
+        for name, number in (fields | {"first_term": first, "terms": len(rows)}).items():
+            table[name][k] = number
+        first += len(rows)
+        all_terms += rows
+    terms_ = np.zeros(len(all_terms), TERM)
+    for k, row in enumerate(all_terms):
+        for name, number in row.items():
+            terms_[name][k] = number
+    return table, terms_
 
 
 class Program:
-    """Everything that one thread needs to run some images."""
+    """Everything that is needed to run some images."""
 
-    def __init__(self, request: Request, plan: Plan, packed: Mapping[str, Packed], images: int) -> None:
+    def __init__(
+        self, request: Request, plan: Plan, packed: Mapping[str, Packed], images: int, crew: Crew
+    ) -> None:
         """Allocate memory and fill in the records.
+
+        The caller puts what it gives into ``given``, and the quantised input into ``encoded``.
 
         Args:
             request: what is run.
             plan: how.
             packed: weights laid out as planned, by synapse.
             images: largest number of images at a time.
+            crew: the threads that work on one image, as many as the plan has shares.
         """
         self.request = request
         self.packed = packed
         self.images = images
-        self.parts: list[Part] = []
+        self.shares = plan.shares
         self._memory = Memory()
+        self._kept: list[Any] = []
         self._values: dict[str, Value] = {}
         self.given = {name: self._hold(name, place, False) for name, place in plan.given.items()}
+        self.encoded: Value | None = None
+        self._steps: list[tuple[Action, Part | None]] = []
+        """What to do in turn, and the part that is then to be looked at."""
         finished = request.finished(request.added_in_place())
+        chain: list[Bound] = []
+
+        def close() -> None:
+            if chain:
+                self._steps.append((Chain(chain, crew).run, None))
+                chain.clear()
+
         for part in plan.parts:
-            made = self._shape(part) if isinstance(part, ShapePlan) else self._stage(part)
-            self.parts.append(made)
+            if isinstance(part, ShapePlan):
+                close()
+                made, action = self._shape(part)
+                self._steps.append((action, made if request.keeps(part.node) else None))
+            else:
+                made, bound = self._stage(part)
+                if bound.before:
+                    close()
+                    self._steps += [(action, None) for action in bound.before]
+                chain.append(bound)
+                if request.keeps(part.node):
+                    close()
+                    self._steps[-1] = (self._steps[-1][0], made)
             for name in finished.get(part.node.name, ()):
-                self._memory.give_back(self._values.pop(name).values)
+                self._forget(name)
+        close()
+
+    def _forget(self, name: str) -> None:
+        """Let the memory of a value be used again, unless another value lies there, too."""
+        values = self._values.pop(name).values
+        if not any(other.values is values for other in self._values.values()):
+            self._memory.give_back(values)
 
     def _hold(self, name: str, place: Values, constant: bool, summed: bool = False) -> Value:
         steps = 1 if constant or summed else self.request.steps
@@ -102,17 +177,24 @@ class Program:
         self._values[name] = value
         return value
 
-    def _shape(self, part: ShapePlan) -> Part:
+    def _shape(self, part: ShapePlan) -> tuple[Part, Action]:
         read = [self._values[name] for name in part.node.inputs]
-        value = self._hold(part.node.name, part.output, part.constant)
         node, request = part.node, self.request
+        if isinstance(node, snn.Reshape) and read[0].place == part.output:
+            # One position, or the same ones: the values already lie where they are wanted.
+            value = Value(read[0].values, part.output, part.constant)
+            self._values[node.name] = value
+            return Part(node, value), lambda images: None
+        value = self._hold(node.name, part.output, part.constant)
+        if isinstance(node, snn.Encode):
+            self.encoded = value
 
         def run(images: int) -> None:
             shapes.apply(node, read, value, images, request.timesteps, request.steps)
 
-        return Part(node, run, value)
+        return Part(node, value), run
 
-    def _stage(self, part: StagePlan) -> Part:
+    def _stage(self, part: StagePlan) -> tuple[Part, Bound]:
         request, node, output = self.request, part.node, part.output
         fires = isinstance(node, snn.IntegrateFire)
         constant = isinstance(node, snn.Weighted) and all(term.constant for term in part.terms)
@@ -125,7 +207,7 @@ class Program:
         # What writes all currents goes first: then nothing needs to be cleared.
         rows.sort(key=lambda row: not row[0].get("complete", 0))
         value = self._hold(node.name, output, constant, summed=isinstance(node, snn.Readout))
-        made = Part(node, lambda images: None, value)
+        made = Part(node, value)
         fields = {
             "steps": 1 if constant else request.steps,
             "driven": 1 if constant else request.timesteps,
@@ -146,31 +228,13 @@ class Program:
         fields["columns"] = output.width + fields["halo"] + max(packed.halo[1] for _, packed in rows)
         if isinstance(node, snn.IntegrateFire):
             fields |= self._neuron(node, output, made)
-        self._scratch_memory(part, fields, rows, made)
-        stages = np.zeros(1, stage.STAGE)
-        records = np.zeros(len(rows), stage.TERM)
-        variants = np.zeros((len(rows), max(1, *(len(packed.variants) for _, packed in rows))), stage.VARIANT)
-        for name, number in fields.items():
-            stages[name] = number
-        for k, (row, packed) in enumerate(rows):
-            for name, number in row.items():
-                records[name][k] = number
-            for r, variant in enumerate(packed.variants):
-                variants[k, r] = variant
-
-        def run(images: int) -> None:
-            for action in general:
-                action(images)
-            stages["images"] = images
-            stage.run_stage(stages, records, variants, 0, 1)
-
-        made.run = run
-        return made
+        variants = [packed.variants for _, packed in rows]
+        return made, Bound(node, general, self._scratch_memory(part, fields, rows), variants)
 
     def _term(self, term: TermPlan, alone: bool) -> tuple[dict[str, int], Packed]:
         """Return the record of a term, but for its scratch memory."""
         if term.choice is None:
-            packed = Packed({"kind": stage.TERM_KINDS.index("current")})
+            packed = Packed({"kind": CURRENT})
             source = self._values[term.name]
         else:
             packed = self.packed[term.name]
@@ -200,62 +264,70 @@ class Program:
         limit = neuron.largest(request.timesteps)
         capacity = neuron.capacity(request.timesteps) if neuron.memory else neurons.NO_CAPACITY
         takes_back = neuron.memory and not request.barrier
-        settings = terms.aligned(np.array([capacity, limit, -int(takes_back)], np.int64))
-        parameters = terms.aligned(neuron_parameters(node, output.padded, takes_back))
+        settings = aligned(np.array([capacity, limit, -int(takes_back)], np.int64))
+        parameters = aligned(neuron_parameters(node, output.padded, takes_back))
         kind = "units"
         if limit > 1:
             quick = node.threshold.max() <= neurons.LARGEST_THRESHOLD and limit < neurons.LARGEST_QUOTIENT
             kind = ("bytes" if output.kind == np.int8 else "words") if quick else "divided"
             kind = "twos" if quick and limit == 2 else kind
-        made.kept += [settings, parameters]
+        self._kept += [settings, parameters]
         fields = {
-            "neuron": stage.NEURON_KINDS.index(kind),
+            "neuron": NEURON_KINDS.index(kind),
             "parameters": parameters.ctypes.data,
             "settings": settings.ctypes.data,
         }
         if request.record.states:
             shape = (self.images, output.height, output.width, output.padded)
-            potential, count = (terms.aligned(np.zeros(shape, np.int32)) for _ in range(2))
+            potential, count = (aligned(np.zeros(shape, np.int32)) for _ in range(2))
             made.states = (potential, count)
             fields |= {"final_potential": potential.ctypes.data, "final_count": count.ctypes.data}
         return fields
 
     def _scratch_memory(
-        self, part: StagePlan, fields: dict[str, int], rows: list[tuple[dict[str, int], Packed]], made: Part
-    ) -> None:
-        """Allocate the memory of one band; all stages of the program share it."""
+        self, part: StagePlan, fields: dict[str, int], rows: list[tuple[dict[str, int], Packed]]
+    ) -> list[tuple[dict[str, int], list[dict[str, int]]]]:
+        """Give each share the memory of one band; all stages of the program use the same."""
         band, output = part.band, part.output
         over_steps = output.height == output.width == 1
         frames = -(-band.steps // micro.PIXELS) * micro.PIXELS if over_steps else band.steps
         line = fields["columns"] * output.padded * 4
         state = band.rows * output.width * output.padded * 4
-        wanted: list[tuple[dict[str, int], str, int]] = [
-            (fields, "current", (1 if fields["accumulate"] else frames) * band.rows * line),
-            (fields, "potential", state),
-            (fields, "count", state),
-        ]
-        if any(row["constant"] for row, _ in rows):
-            wanted.append((fields, "constant", band.rows * line))
-        for row, packed in rows:
-            if packed.fields["kind"] == stage.TERM_KINDS.index("current"):
-                continue
-            if "tiles" in row and "padded_row" in row:
-                row["over_steps"] = int(over_steps)
-            sizes = terms.scratch_bytes(row, band, over_steps)
-            if "padded" in sizes:
-                row["padded_rows"] = terms.input_rows(row, band)
-            wanted += [(row, name, size) for name, size in sizes.items()]
-        arrays = [self._memory.take((size + terms.SLACK,), np.dtype(np.uint8)) for _, _, size in wanted]
-        for (record, name, _), array in zip(wanted, arrays, strict=True):
-            record[name] = array.ctypes.data
+        shares = []
+        taken: list[Array] = []
+        for _ in range(self.shares):
+            own, own_rows = dict(fields), [dict(row) for row, _ in rows]
+            wanted: list[tuple[dict[str, int], str, int]] = [
+                (own, "current", (1 if own["accumulate"] else frames) * band.rows * line),
+                (own, "potential", state),
+                (own, "count", state),
+            ]
+            if any(row["constant"] for row in own_rows):
+                wanted.append((own, "constant", band.rows * line))
+            for row in own_rows:
+                if row["kind"] == CURRENT:
+                    continue
+                if "tiles" in row and "padded_row" in row:
+                    row["over_steps"] = int(over_steps)
+                sizes = terms.scratch_bytes(row, band, over_steps)
+                if "padded" in sizes:
+                    row["padded_rows"] = terms.input_rows(row, band)
+                wanted += [(row, name, size) for name, size in sizes.items()]
+            for record, name, size in wanted:
+                array = self._memory.take((size + SLACK,), np.dtype(np.uint8))
+                record[name] = array.ctypes.data
+                taken.append(array)
+            shares.append((own, own_rows))
+        for array in taken:
             self._memory.give_back(array)
-        made.kept += arrays
+        return shares
 
     def run(self, images: int) -> Iterator[Part]:
-        """Run the parts one by one; what a part gave is valid until the next is asked for."""
-        for part in self.parts:
-            part.run(images)
-            yield part
+        """Run the network; yield each part to be kept, which is valid until the next is asked for."""
+        for action, part in self._steps:
+            action(images)
+            if part is not None:
+                yield part
 
 
 def neuron_parameters(node: snn.IntegrateFire, padded: int, takes_back: bool) -> Array:

@@ -31,6 +31,30 @@ class Request:
     timesteps: int
     record: Record
 
+    @classmethod
+    def of(cls, graph: snn.SnnGraph, timesteps: int, record: Record, given: tuple[str, ...]) -> Request:
+        """Work out what is run.
+
+        Args:
+            graph: the network.
+            timesteps: T.
+            record: what to keep.
+            given: names of the nodes whose spikes the caller has.
+        """
+        needed = graph.ancestors(record.until or (graph.output,), frozenset(given))
+        return cls(
+            graph=graph,
+            nodes=tuple(node for node in graph if node.name in needed and node.name not in given),
+            given=tuple(name for name in given if name in needed),
+            timesteps=timesteps,
+            record=record,
+        )
+
+    @cached_property
+    def input_limit(self) -> int:
+        """Largest magnitude that the network's own encoding gives."""
+        return next(node.limit for node in self.graph if isinstance(node, snn.Encode))
+
     @property
     def steps(self) -> int:
         """T + K."""
@@ -50,6 +74,12 @@ class Request:
     def reads(self) -> Counter[str]:
         """How often each node is read."""
         return Counter(name for node in self.nodes for name in node.inputs)
+
+    def keeps(self, node: snn.SnnNode) -> bool:
+        """Say whether anything of a node's value is kept."""
+        if isinstance(node, snn.IntegrateFire) and (self.record.states or self.record.activity):
+            return True
+        return isinstance(node, snn.Readout) or node.name in self.record.trains
 
     def added_in_place(self) -> frozenset[str]:
         """Return the synapses that only one sum reads, so that they can be added where it is formed."""

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import ClassVar, TypeVar
 from weakref import WeakKeyDictionary
 
+from snnc.backends.numba_cpu.crew import POSIX, Crew
 from snnc.backends.numba_cpu.float32 import FloatRun, Operation
 from snnc.backends.numba_cpu.integers import IntegerRun, Prepared, integers
 from snnc.backends.numba_cpu.ranges import Interval, measured
 from snnc.backends.numba_cpu.request import Request
 from snnc.errors import UsageError
 from snnc.ir.graph import NumberArray
-from snnc.ir.snn import Encode, SnnGraph
+from snnc.ir.snn import SnnGraph
 from snnc.target import Record, Trace, check_run
+
+T = TypeVar("T")
 
 CHUNK_BYTES = 4 << 20
 """What the largest current of a chunk may take: so few images that memory stays flat."""
@@ -47,6 +49,8 @@ class NumbaSimulator:
             raise UsageError(f"the number of threads must be at least 1, not {threads}")
         self.threads = threads or available_cores()
         self.density = density or {}
+        self._crew = Crew(self.threads)
+        self._requests: OrderedDict[object, Request] = OrderedDict()
         self._prepared: OrderedDict[object, Prepared] = OrderedDict()
         self._operations: WeakKeyDictionary[SnnGraph, dict[str, Operation]] = WeakKeyDictionary()
 
@@ -65,19 +69,21 @@ class NumbaSimulator:
         as views whose channels lie last in memory; given trains of that layout are read fastest.
         """
         given = check_run(graph, inputs, timesteps, given)
-        needed = graph.ancestors(record.until or (graph.output,), frozenset(given))
-        request = Request(
-            graph=graph,
-            nodes=tuple(node for node in graph if node.name in needed and node.name not in given),
-            given=tuple(name for name in given if name in needed),
-            timesteps=timesteps,
-            record=record,
-        )
+        request = self._request(graph, timesteps, record, tuple(given))
         trains = {name: given[name] for name in request.given}
         if request.integer:
             return self._run(self._integers(request, inputs, trains), len(inputs))
         operations = self._operations.setdefault(graph, {})
         return self._run(FloatRun(request, inputs, trains, operations), len(inputs))
+
+    def _request(self, graph: SnnGraph, timesteps: int, record: Record, given: tuple[str, ...]) -> Request:
+        """Return what is asked for, as it was worked out earlier if it is asked again."""
+        # What is kept holds the network, so that no other can get its id meanwhile.
+        return _remembered(
+            self._requests,
+            (id(graph), timesteps, record, given),
+            lambda: Request.of(graph, timesteps, record, given),
+        )
 
     def _integers(
         self, request: Request, inputs: NumberArray, given: Mapping[str, NumberArray]
@@ -85,19 +91,14 @@ class NumbaSimulator:
         """Return a run in integers, prepared earlier if the like of it was."""
         trains = {name: integers(name, train) for name, train in given.items()}
         ranges = {name: measured(train) for name, train in trains.items()}
-        limit = next(node.limit for node in request.graph if isinstance(node, Encode))
         # Larger inputs than the network's own encoding gives are run with wider integers.
-        quantised = measured(inputs).hull(Interval(-limit, limit))
-        record = request.record
-        question = (request.timesteps, record.states, record.trains, record.until, quantised)
-        key = (id(request.graph), question, tuple(ranges.items()))
-        prepared = self._prepared.pop(key, None)
-        if prepared is None:
-            # What is prepared holds the network, so that no other can get its id meanwhile.
-            prepared = Prepared(request, ranges, quantised, self.density)
-            if len(self._prepared) >= PREPARED:
-                self._prepared.popitem(last=False)
-        self._prepared[key] = prepared
+        quantised = measured(inputs).hull(Interval(-request.input_limit, request.input_limit))
+        shares = self.threads if len(inputs) == 1 and POSIX else 1
+        prepared = _remembered(
+            self._prepared,
+            (id(request), quantised, tuple(ranges.items()), shares),
+            lambda: Prepared(request, ranges, quantised, self.density, self._crew, shares),
+        )
         return IntegerRun(prepared, inputs, trains)
 
     def _run(self, run: IntegerRun | FloatRun, batch: int) -> Trace:
@@ -107,8 +108,18 @@ class NumbaSimulator:
         stops = [min(start + size, batch) for start in starts]
         if self.threads == 1 or len(stops) < 2:
             return run.trace(map(run.run, starts, stops))
-        with ThreadPoolExecutor(self.threads, thread_name_prefix="snnc") as workers:
-            return run.trace(workers.map(run.run, starts, stops))
+        return run.trace(self._crew.workers.map(run.run, starts, stops))
+
+
+def _remembered(kept: OrderedDict[object, T], key: object, make: Callable[[], T]) -> T:
+    """Return what is kept under ``key``, or make it; the longest unused goes first."""
+    found = kept.pop(key, None)
+    if found is None:
+        found = make()
+        if len(kept) >= PREPARED:
+            kept.popitem(last=False)
+    kept[key] = found
+    return found
 
 
 def available_cores() -> int:

@@ -1,8 +1,8 @@
 """Weights laid out for the kernels, and what each way of adding a current needs.
 
 A *term* is one summand of a population's current. For most synapses several kernels would do; each
-class below says whether it can take a synapse, lays the weight out, and fills in the record that
-:mod:`snnc.backends.numba_cpu.stage` reads.
+class below says whether it can take a synapse, lays the weight out, and fills in the record that the
+kernels read, :data:`snnc.backends.numba_cpu.records.TERM`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snnc.backends.numba_cpu import micro, stage
-from snnc.backends.numba_cpu.stage import VARIANT
+from snnc.backends.numba_cpu import micro
+from snnc.backends.numba_cpu.memory import aligned
+from snnc.backends.numba_cpu.records import EVENTS, TERM_KINDS, VARIANT
 from snnc.ir.geometry import Window
 
 CACHE_BYTES = 20 << 10
@@ -22,9 +23,6 @@ CACHE_BYTES = 20 << 10
 
 MOST_BLOCKS = 6
 """Blocks of 32 sums that fit the registers."""
-
-SLACK = 512
-"""Spare bytes behind every array: kernels read and write whole vectors."""
 
 Array = NDArray[Any]
 
@@ -112,7 +110,7 @@ class Packed:
 
     Attributes:
         fields: values of its record, addresses of scratch memory excepted.
-        variants: rows of :data:`~snnc.backends.numba_cpu.stage.VARIANT`.
+        variants: rows of :data:`~snnc.backends.numba_cpu.records.VARIANT`.
         scratch: bytes of each scratch array, by field.
         kept: arrays whose addresses are in the record.
         halo: spare columns that it needs on the left and on the right.
@@ -122,20 +120,6 @@ class Packed:
     variants: list[tuple[int, ...]] = field(default_factory=list)
     kept: list[Array] = field(default_factory=list)
     halo: tuple[int, int] = (0, 0)
-
-
-def aligned(array: Array) -> Array:
-    """Return a copy that begins at a multiple of 64 bytes, with spare bytes behind it."""
-    copy = aligned_bytes(array.nbytes + SLACK)[: array.nbytes].view(array.dtype).reshape(array.shape)
-    copy[...] = array
-    return copy
-
-
-def aligned_bytes(size: int) -> Array:
-    """Return ``size`` bytes of unknown content that begin at a multiple of 64."""
-    memory = np.empty(size + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    return memory[start : start + size]
 
 
 def fits(weight: Array, axes: tuple[int, ...], source: Values) -> bool:
@@ -150,7 +134,7 @@ def fits(weight: Array, axes: tuple[int, ...], source: Values) -> bool:
 def _common(synapse: Synapse, kind: str) -> dict[str, int]:
     window, source = synapse.window, synapse.source
     return {
-        "kind": stage.TERM_KINDS.index(kind),
+        "kind": TERM_KINDS.index(kind),
         "source_pixel": source.pixel_bytes,
         "height": source.height,
         "width": source.width,
@@ -547,7 +531,7 @@ def scratch_bytes(fields: dict[str, int], band: Band, over_steps: bool) -> dict[
     """Return how many bytes each scratch array of a term needs for one band."""
     steps = band.steps
     height = input_rows(fields, band)
-    if fields["kind"] == stage.EVENTS:
+    if fields["kind"] == EVENTS:
         height = min(height, fields["height"])
         lists = steps * height * fields["width"]
         listed = fields["channels"] * fields["levels"] * 2

@@ -1,0 +1,402 @@
+"""How each kind of term adds its share to the currents of a band.
+
+What a band is and when it is worked on, :mod:`snnc.backends.numba_cpu.stage` says.
+"""
+
+from __future__ import annotations
+
+from snnc.backends.numba_cpu import micro
+from snnc.backends.numba_cpu.cache import kernel
+from snnc.backends.numba_cpu.micro import (
+    add_words,
+    copy_shifted,
+    copy_widened,
+    fill,
+    get,
+    keep_apart,
+    list_column,
+    multiply_bytes,
+    multiply_words,
+    prefetch,
+)
+from snnc.backends.numba_cpu.records import (
+    BYTES,
+    CHANNEL_BYTES,
+    CHANNEL_WIDE,
+    CHANNEL_WORDS,
+    CURRENT,
+    EVENTS,
+    WORDS,
+    Record,
+    Records,
+)
+from snnc.backends.numba_cpu.vector import I8, I16, I32
+
+scatter1, scatter2, scatter3, scatter4, scatter5, scatter6 = map(micro.scatter_row, range(1, 7))
+multiply_channel_bytes = micro.multiply_channels(I8, I16)
+multiply_channel_words = micro.multiply_channels(I8, I32)
+multiply_channel_wide = micro.multiply_channels(I16, I32)
+
+
+@kernel
+def _scatter(
+    blocks: int,
+    current: int,
+    pixel: int,
+    offsets: int,
+    columns: int,
+    added: int,
+    added_bytes: int,
+    taken: int,
+    taken_bytes: int,
+    step: int,
+    weight: int,
+) -> None:
+    keep_apart()
+    if blocks == 1:
+        scatter1(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
+    elif blocks == 2:
+        scatter2(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
+    elif blocks == 3:
+        scatter3(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
+    elif blocks == 4:
+        scatter4(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
+    elif blocks == 5:
+        scatter5(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
+    elif blocks == 6:
+        scatter6(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
+
+
+@kernel
+def _list_band(term: Record, image: int, t0: int, steps: int, top: int, bottom: int) -> None:
+    """List the spikes of the rows from ``top`` to ``bottom``: per step, column and row."""
+    keep_apart()
+    chunks = term.channels // micro.CHUNK
+    row_bytes = term.width * term.channels
+    rows = bottom - top
+    phase = top % term.joined_rows
+    added, taken = term.entries, term.taken_entries
+    place = 0
+    for t in range(steps):
+        at = term.source + image * term.source_image + (t0 + t) * term.source_step + top * row_bytes
+        for x in range(term.width):
+            pixel = at + x * term.channels
+            added = list_column(
+                pixel,
+                row_bytes,
+                rows,
+                chunks,
+                term.levels,
+                1,
+                phase,
+                term.joined_rows,
+                term.table,
+                added,
+                term.index + place,
+            )
+            if term.signs == 2:
+                taken = list_column(
+                    pixel,
+                    row_bytes,
+                    rows,
+                    chunks,
+                    term.levels,
+                    -1,
+                    phase,
+                    term.joined_rows,
+                    term.table,
+                    taken,
+                    term.taken_index + place,
+                )
+            place += 8 * (rows + 1)
+
+
+@kernel
+def _add_events(
+    stage: Record, term: Record, variants: Records, image: int, t0: int, steps: int, y0: int, rows: int
+) -> None:
+    """Let every spike add its rows of the weight to the currents that it reaches."""
+    keep_apart()
+    top = max(0, y0 * term.stride_down - term.pad_top)
+    reach = (term.kernel_height - 1) * term.dilation_down
+    bottom = min(term.height, (y0 + rows - 1) * term.stride_down - term.pad_top + reach + 1)
+    if bottom <= top:
+        return
+    _list_band(term, image, t0, steps, top, bottom)
+    for ky0 in range(0, term.kernel_height, term.joined_rows):
+        for tile in range(term.tiles):
+            # Rows of one phase read the same part of the weight, which then stays in the cache.
+            for phase in range(term.joined_rows):
+                _add_phase(stage, term, variants, steps, y0, rows, top, bottom, ky0, tile, phase)
+
+
+@kernel
+def _add_phase(
+    stage: Record,
+    term: Record,
+    variants: Records,
+    steps: int,
+    y0: int,
+    rows: int,
+    top: int,
+    bottom: int,
+    ky0: int,
+    tile: int,
+    phase: int,
+) -> None:
+    """Add the events of one tile to the rows of the band whose first input row has a certain phase."""
+    keep_apart()
+    pixel = stage.channels * 4
+    line = stage.columns * pixel
+    frame = 0 if stage.accumulate else stage.band_rows * line
+    part = ky0 // term.joined_rows
+    joined = min(term.joined_rows, term.kernel_height - ky0)
+    column = 8 * (bottom - top + 1)
+    parts = steps * rows * term.joined_rows
+    done = phase * steps * rows * term.ahead // parts
+    for t in range(steps):
+        for row in range(rows):
+            # The next tile's rows lie behind this one's; by the time they are needed they are here.
+            share = ((phase * steps + t) * rows + row + 1) * term.ahead // parts
+            for residue in range(term.stride_right):
+                variant = variants[residue]
+                place = part * variant.joined_bytes + (tile + 1) * variant.tile_bytes + done * 64
+                prefetch(variant.weight + place, share - done)
+            done = share
+            first = (y0 + row) * term.stride_down - term.pad_top + ky0 * term.dilation_down
+            # Entries count channels from the row of phase 0; the weight holds its rows twice but for one.
+            shift = -first % term.joined_rows
+            low, high = max(first, top), min(first + joined, bottom)
+            if shift != phase or low >= high:
+                continue
+            for residue in range(term.stride_right):
+                variant = variants[residue]
+                x0 = (residue - term.pad_left) % term.stride_right
+                if variant.blocks == 0 or x0 >= term.width:
+                    continue
+                at = stage.current + t * frame + row * line + tile * term.tile_bytes
+                at += (stage.halo + (x0 + term.pad_left) // term.stride_right) * pixel
+                weight = variant.weight + part * variant.joined_bytes + tile * variant.tile_bytes
+                weight += shift * term.channels * variant.blocks * micro.BLOCK
+                place = (t * term.width + x0) * column + (low - top) * 8
+                count = (high - low) * 8
+                _scatter(
+                    variant.blocks,
+                    at,
+                    pixel,
+                    variant.offsets,
+                    (term.width - x0 + term.stride_right - 1) // term.stride_right,
+                    term.index + place,
+                    count,
+                    term.taken_index + place if term.signs == 2 else term.index,
+                    count if term.signs == 2 else 0,
+                    column * term.stride_right,
+                    weight,
+                )
+
+
+@kernel
+def _pad(term: Record, image: int, t0: int, steps: int, y0: int, rows: int) -> None:
+    """Copy the input of a band with its borders."""
+    keep_apart()
+    left = term.pad_left * term.padded_pixel
+    inside = term.width * term.padded_pixel
+    right = term.padded_row - left - inside
+    height = (rows - 1) * term.stride_down + (term.kernel_height - 1) * term.dilation_down + 1
+    for t in range(steps):
+        source = term.source + image * term.source_image + (t0 + t) * term.source_step
+        for row in range(height):
+            y = y0 * term.stride_down - term.pad_top + row
+            target = term.padded + (t * term.padded_rows + row) * term.padded_row
+            if y < 0 or y >= term.height:
+                fill(target, term.padded_row, term.offset)
+                continue
+            # The copy may run over into the border behind it, which is written afterwards.
+            fill(target, left, term.offset)
+            start = source + y * term.width * term.source_pixel
+            if term.padded_pixel == term.source_pixel:
+                copy_shifted(start, target + left, (inside + 15) // 16, term.offset)
+            else:
+                copy_widened(start, target + left, (inside + 31) // 32)
+            if right > 0:
+                fill(target + left + inside, right, term.offset)
+    if term.over_steps:
+        frame = term.padded_rows * term.padded_row
+        fill(term.padded + steps * frame, -steps % micro.PIXELS * frame, term.offset)
+
+
+@kernel
+def _add_products(
+    stage: Record, term: Record, steps: int, rows: int, current: int, frame: int, fresh: int
+) -> None:
+    """Multiply the padded input by the weight, whatever spiked; if ``fresh``, nothing is there to add to."""
+    keep_apart()
+    pixel = stage.channels * 4
+    line = stage.columns * pixel
+    step = term.padded_rows * term.padded_row
+    advance = term.stride_right * term.padded_pixel
+    frames, columns = steps, stage.width
+    if term.over_steps:
+        frames, columns = 1, steps
+        pixel, advance = frame, step
+    blocks = (columns + micro.PIXELS - 1) // micro.PIXELS
+    sums = micro.OUTPUTS * 4  # bytes: two int16 or one int32 each
+    for tile in range(term.tiles):
+        spikes = term.padded + get(term.tile_places, 2 * tile)
+        target = current + stage.halo * stage.channels * 4 + get(term.tile_places, 2 * tile + 1)
+        for section in range(term.sections):
+            place = tile * term.sections + section
+            weight = term.weight + place * term.section_bytes
+            start = term.starts + place * sums
+            runs = term.runs + section * term.run_count * 8
+            for t in range(frames):
+                for row in range(rows):
+                    at = target + t * frame + row * line
+                    source = spikes + t * step + row * term.stride_down * term.padded_row
+                    before, before_stride = at, pixel
+                    if fresh and section == 0:
+                        before, before_stride = term.zeros, 0
+                    if term.kind == BYTES:
+                        multiply_bytes(
+                            at,
+                            pixel,
+                            before,
+                            before_stride,
+                            blocks,
+                            source,
+                            advance,
+                            runs,
+                            term.run_count,
+                            term.input_groups,
+                            weight,
+                            start,
+                        )
+                    else:
+                        multiply_words(
+                            at,
+                            pixel,
+                            before,
+                            before_stride,
+                            blocks,
+                            source,
+                            advance,
+                            runs,
+                            term.run_count,
+                            term.input_groups,
+                            weight,
+                        )
+
+
+@kernel
+def _add_channels(stage: Record, term: Record, steps: int, rows: int, current: int, frame: int) -> None:
+    """Let every channel read only itself: depthwise convolutions and identities."""
+    keep_apart()
+    pixel = stage.channels * 4
+    line = stage.columns * pixel
+    step = term.padded_rows * term.padded_row
+    advance = term.stride_right * term.padded_pixel
+    size = 2 if term.kind == CHANNEL_WIDE else 1
+    for t in range(steps):
+        for row in range(rows):
+            for c in range(0, term.channels, 16):
+                at = current + t * frame + row * line + stage.halo * pixel + c * 4
+                source = term.padded + t * step + row * term.stride_down * term.padded_row + c * size
+                weight = term.weight + c * 2
+                if term.kind == CHANNEL_BYTES:
+                    multiply_channel_bytes(
+                        at,
+                        pixel,
+                        source,
+                        advance,
+                        term.runs,
+                        term.run_count,
+                        weight,
+                        term.channels * 2,
+                        stage.width,
+                    )
+                elif term.kind == CHANNEL_WORDS:
+                    multiply_channel_words(
+                        at,
+                        pixel,
+                        source,
+                        advance,
+                        term.runs,
+                        term.run_count,
+                        weight,
+                        term.channels * 2,
+                        stage.width,
+                    )
+                else:
+                    multiply_channel_wide(
+                        at,
+                        pixel,
+                        source,
+                        advance,
+                        term.runs,
+                        term.run_count,
+                        weight,
+                        term.channels * 2,
+                        stage.width,
+                    )
+
+
+@kernel
+def _add_currents(
+    stage: Record, term: Record, image: int, t0: int, steps: int, y0: int, rows: int, current: int, frame: int
+) -> None:
+    """Add currents that were computed elsewhere."""
+    keep_apart()
+    pixel = stage.channels * 4
+    line = stage.columns * pixel
+    source = term.source + image * term.source_image + y0 * stage.width * pixel
+    for t in range(steps):
+        for row in range(rows):
+            at = current + t * frame + row * line + stage.halo * pixel
+            add_words(
+                at,
+                source + (t0 + t) * term.source_step + row * stage.width * pixel,
+                1,
+                stage.width * stage.channels // 16,
+            )
+
+
+@kernel
+def add_term(
+    stage: Record,
+    term: Record,
+    variants: Records,
+    image: int,
+    t0: int,
+    steps: int,
+    y0: int,
+    rows: int,
+    current: int,
+    frame: int,
+    fresh: int,
+) -> None:
+    """Add the currents of one term to a band.
+
+    Args:
+        stage: the stage.
+        term: the term.
+        variants: (stride,) of the term.
+        image: number of the image.
+        t0: first step of the band.
+        steps: how many.
+        y0: first row of the output.
+        rows: how many.
+        current: address of the band's currents.
+        frame: bytes from step to step.
+        fresh: 1 if the currents hold nothing yet, and this term writes all of them.
+    """
+    keep_apart()
+    if term.kind == EVENTS:
+        _add_events(stage, term, variants, image, t0, steps, y0, rows)
+    elif term.kind == CURRENT:
+        _add_currents(stage, term, image, t0, steps, y0, rows, current, frame)
+    else:
+        _pad(term, image, t0, steps, y0, rows)
+        if term.kind in (BYTES, WORDS):
+            _add_products(stage, term, steps, rows, current, frame, fresh)
+        else:
+            _add_channels(stage, term, steps, rows, current, frame)

@@ -1,0 +1,56 @@
+"""Arrays that begin where vectors like them to, and that are used again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+ALIGNMENT = 64
+"""Bytes of a cache line, and of the widest vector."""
+
+SLACK = 512
+"""Spare bytes behind every array: kernels read and write whole vectors."""
+
+
+def aligned(array: Array) -> Array:
+    """Return a copy that begins at a multiple of 64 bytes, with spare bytes behind it."""
+    copy = aligned_bytes(array.nbytes + SLACK)[: array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def aligned_bytes(size: int) -> Array:
+    """Return ``size`` bytes of unknown content that begin at a multiple of 64."""
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size]
+
+
+class Memory:
+    """Arrays that are handed out, taken back and handed out again."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._free: list[Array] = []
+        self._owners: dict[int, Array] = {}
+
+    def take(self, shape: tuple[int, ...], kind: np.dtype[Any]) -> Array:
+        """Return an array of unknown content, aligned, with spare bytes behind it."""
+        size = int(np.prod(shape)) * kind.itemsize
+        fitting = [memory for memory in self._free if memory.nbytes >= size + SLACK]
+        if fitting:
+            memory = min(fitting, key=lambda m: m.nbytes)
+            self._free = [other for other in self._free if other is not memory]
+        else:
+            memory = aligned_bytes(size + SLACK)
+        array = memory[:size].view(kind).reshape(shape)
+        self._owners[array.ctypes.data] = memory
+        return array
+
+    def give_back(self, array: Array) -> None:
+        """Let the memory of ``array`` be used for something else."""
+        self._free.append(self._owners.pop(array.ctypes.data))

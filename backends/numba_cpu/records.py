@@ -1,0 +1,118 @@
+"""What the kernels know of a layer: tables of 64-bit numbers, most of them addresses, strides and sizes.
+
+A kernel reads fields by name and knows no Python object, so that it is compiled once for all layers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def _record(*names: str) -> np.dtype[np.void]:
+    return np.dtype([(name, np.int64) for name in names])
+
+
+STAGE = _record(
+    "first_term",  # among the terms of all stages
+    "terms",
+    "steps",  # T + K
+    "driven",  # T
+    "unchanging",  # 1: all input is the same in each driven step
+    "accumulate",  # 1: all input is summed over the steps before anything else happens
+    "height",  # of the output
+    "width",
+    "channels",  # padded
+    "band_rows",
+    "band_steps",
+    "columns",  # of a row of the scratch currents
+    "halo",  # spare columns on the left
+    "current",  # scratch: address of currents
+    "constant",  # scratch: address of the currents that are the same in each driven step, or 0
+    "potential",  # scratch: addresses of potentials and counts
+    "count",
+    "neuron",  # which kind fires, see NEURON_KINDS
+    "parameters",  # address of neurons.PARAMETERS
+    "settings",  # address of neurons.SETTINGS
+    "output",  # address of the spikes, or of the currents where nothing fires
+    "output_pixel",  # bytes
+    "output_image",  # bytes from image to image
+    "output_step",  # bytes from step to step
+    "final_potential",  # addresses of potentials and counts to keep, or 0
+    "final_count",
+)
+"""What the kernel knows of a stage."""
+
+NEURON_KINDS = ("none", "units", "twos", "bytes", "words", "divided")
+
+TERM = _record(
+    "kind",  # see TERM_KINDS
+    "constant",  # 1: the source is the same in each driven step
+    "source",  # address of the spikes
+    "source_image",  # bytes from image to image
+    "source_step",  # bytes from step to step
+    "source_pixel",  # bytes
+    "height",  # of the input
+    "width",
+    "channels",  # padded
+    "kernel_height",
+    "kernel_width",
+    "stride_down",
+    "stride_right",
+    "pad_top",
+    "pad_left",
+    "dilation_down",
+    "dilation_right",
+    "weight",  # address
+    # Events
+    "levels",  # largest magnitude of a spike
+    "signs",  # 2 where spikes may be negative
+    "joined_rows",  # kernel rows whose events make one list
+    "ahead",  # cache lines to ask for while a tile is worked on
+    "tiles",  # groups of outputs
+    "tile_bytes",  # from the currents of one tile to those of the next
+    "table",  # address of micro.positions_by_mask
+    "entries",  # scratch: lists of events
+    "taken_entries",  # scratch: the same of negative spikes
+    "taken_index",
+    "index",  # scratch: per step and column, where the list of each row begins
+    # Products
+    "padded",  # scratch: the input with its borders
+    "padded_pixel",  # bytes, twice those of the source where bytes become words
+    "padded_row",  # bytes
+    "padded_rows",  # rows held per step
+    "offset",  # added to each byte
+    "over_steps",  # 1: the steps take the place of pixels, for outputs of one pixel
+    "sections",  # parts of the window between which the 16-bit sums are emptied
+    "section_bytes",  # of weight
+    "runs",  # address of the offsets of the runs, (sections, runs)
+    "run_count",  # per section
+    "input_groups",  # per run
+    "starts",  # address of what the sums begin with, (tiles, sections)
+    "tile_places",  # address of (spike, current) offsets per tile
+    "complete",  # 1: every current of the band is written
+    "zeros",  # address of zeros
+)
+"""What the kernel knows of a term; the scratch memory of a term holds one band."""
+
+TERM_KINDS = (
+    "events",
+    "bytes",  # products of bytes
+    "words",  # products of int16
+    "channel_bytes",  # depthwise and identity: sums fit 16 bits
+    "channel_words",
+    "channel_wide",  # spikes are int16
+    "current",  # currents computed elsewhere
+)
+
+VARIANT = _record("blocks", "offsets", "weight", "joined_bytes", "tile_bytes")
+"""How an input column scatters: its residue modulo the stride decides which columns it reaches."""
+
+EVENTS, BYTES, WORDS, CHANNEL_BYTES, CHANNEL_WORDS, CHANNEL_WIDE, CURRENT = range(7)
+NONE, FIRE_UNITS, FIRE_TWOS, FIRE_BYTES, FIRE_WORDS, FIRE_DIVIDED = range(6)
+
+Record = Any
+"""A record of one of the types above."""
+Records = NDArray[np.void]
