@@ -441,7 +441,7 @@ def _multiply(
             run = code.load(I64, runs, code.multiply(r, 8))
             starts = [b.add(source, run) for source in sources]
 
-            def one_group(j: Value, sums: list[Value]) -> list[Value]:
+            def group(j: Value, sums: list[Value]) -> list[Value]:
                 row = b.add(w, code.multiply(j, 32 * VECTORS))
                 factors = [code.load(I32X8, row, 32 * v) for v in range(VECTORS)]
                 at = code.multiply(j, 4)
@@ -452,7 +452,15 @@ def _multiply(
                     for v in range(VECTORS)
                 ]
 
-            return [*code.loop(groups, sums, one_group), b.add(w, code.multiply(groups, 32 * VECTORS))]
+            def two_groups(j: Value, sums: list[Value]) -> list[Value]:
+                first = code.multiply(j, 2)
+                return group(code.at(first, 1), group(first, sums))
+
+            sums = code.loop(b.lshr(groups, code.number(1)), sums, two_groups)
+            odd = b.and_(groups, code.number(1))
+            last = b.sub(groups, code.number(1))
+            sums = code.loop(odd, sums, lambda _, carried: group(last, carried))
+            return [*sums, b.add(w, code.multiply(groups, 32 * VECTORS))]
 
         sums = code.loop(run_count, [*(initial * PIXELS), weight], one_run)[:-1]
         places = zip(of_pixels(current, current_stride), of_pixels(before, before_stride), strict=True)
