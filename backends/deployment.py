@@ -13,11 +13,12 @@ from pathlib import Path
 from snnc.artefact import Artefact
 from snnc.backends import load_backend, manifest
 from snnc.backends.golden import make_golden, read_golden, write_golden
+from snnc.backends.semantics import Semantics, judge
 from snnc.diagnostics import TARGET_LIMIT, Diagnostic
 from snnc.errors import ArtefactError, GateError, InputError, TargetError, UsageError
 from snnc.ir.graph import NumberArray
 from snnc.ir.snn import SnnGraph
-from snnc.target import Backend, Bundle, Unsupported, Verdict
+from snnc.target import Backend, Bundle, Emulating, Golden, Unsupported, Verdict
 
 README = "README.md"
 
@@ -44,6 +45,20 @@ def _diagnostic(item: Unsupported) -> Diagnostic:
     return Diagnostic(TARGET_LIMIT, f"{item.node}: {item.reason}", item.origin or item.node, item.help)
 
 
+def require_fit(backend: Backend, graph: SnnGraph) -> None:
+    """Refuse a network that the target cannot take.
+
+    Raises:
+        TargetError: with all findings; its message tells the first.
+    """
+    found = problems(backend, graph)
+    for first in found[:1]:
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise TargetError(
+            f"the network does not fit {backend.name}: {first.message}; {first.help}{more}", found
+        )
+
+
 def deploy(
     artefact: Artefact,
     backend: Backend,
@@ -52,6 +67,8 @@ def deploy(
     rows: NumberArray | None = None,
     source: Path | None = None,
     force: bool = False,
+    semantics: Semantics | None = None,
+    accept_semantics: bool = False,
 ) -> Bundle:
     """Write an artefact for a target. The folder appears whole or not at all.
 
@@ -62,20 +79,23 @@ def deploy(
         rows: inputs for the golden vectors, as the artefact takes them; made up by default.
         source: the artefact's file, for the manifest.
         force: replace an earlier bundle.
+        semantics: what was measured of a target with rules of its own; by default on the golden rows.
+        accept_semantics: write the bundle although the target computes something else than the artefact.
 
     Raises:
-        TargetError: the network does not fit the target.
+        TargetError: the network does not fit the target, or the target's rules differ from the artefact's,
+            and nobody has accepted that.
         UsageError: the folder exists.
         InputError: it cannot be written, or holds something else than a bundle.
     """
     check_directory(directory, force=force)
-    found = problems(backend, artefact.graph)
-    for first in found[:1]:
-        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise TargetError(
-            f"the network does not fit {backend.name}: {first.message}; {first.help}{more}", found
-        )
+    require_fit(backend, artefact.graph)
     golden = make_golden(artefact, rows)
+    if semantics is None:
+        semantics = judge(artefact, backend, golden.q)
+    semantics.require(backend, accepted=accept_semantics)
+    if isinstance(backend, Emulating):
+        golden = Golden(golden.x, golden.q, backend.emulate(artefact.graph, golden.q))
     origin = {
         "path": "" if source is None else str(source),
         "sha256": "" if source is None else manifest.file_hash(source),
@@ -83,7 +103,7 @@ def deploy(
     with _replacing(directory) as folder:
         emission = backend.emit(artefact, golden, folder)
         write_golden(golden, folder)
-        content = manifest.describe(artefact, backend, golden, emission, origin)
+        content = manifest.describe(artefact, backend, golden, emission, origin, semantics)
         (folder / README).write_text(_readme(artefact, backend, content, emission.guide), encoding="utf-8")
         files = manifest.write(folder, content)
     return Bundle(directory, files)
@@ -179,12 +199,11 @@ def _readme(artefact: Artefact, backend: Backend, content: manifest.Json, guide:
     values = f"scale = {data['scale']!r}"
     if data["gain"] is not None:
         values += ", gain and offset per channel in `MANIFEST.json`"
-    exact = "bit for bit" if content["exact"] else "within the bound below"
     return f"""# {graph.name} for {backend.name}
 
 A spiking network, compiled by snnc {content["snnc_version"]} from `{artefact.metadata.source_path}` (SHA-256
-`{artefact.metadata.source_sha256}`). Target `{backend.name}`, profile `{backend.profile}`. Its results equal
-those of snnc's reference {exact}.
+`{artefact.metadata.source_sha256}`). Target `{backend.name}`, profile `{backend.profile}`.
+{_agreement(content)}
 
 `snnc verify .` checks the files against `{manifest.NAME}` and runs the bundle on the vectors in
 `{content["golden"]["file"]}`.
@@ -203,6 +222,21 @@ those of snnc's reference {exact}.
 
 {guide.strip()}
 """
+
+
+def _agreement(content: manifest.Json) -> str:
+    """Return how the bundle's results relate to the artefact's."""
+    if content["exact"]:
+        return "Its results equal those of snnc's reference bit for bit."
+    semantics = content["semantics"]
+    if not semantics["differences"]:
+        return "Its results equal those of snnc's reference within the bound below."
+    listed = "".join(f"\n- {text};" for text in semantics["differences"])
+    measured = semantics["measured"]
+    cost = f"the same class for {measured['same_class']} of {measured['rows']} rows"
+    if measured["points_lost"] is not None:
+        cost += f", and {measured['points_lost']:.1f} points of accuracy lost"
+    return f"\n\n**It computes something else than the artefact:**\n{listed[:-1]}.\n\nMeasured: {cost}."
 
 
 def _before(data: manifest.Json) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from snnc import __version__, costs
 from snnc.artefact import Artefact
 from snnc.backends import golden as vectors
+from snnc.backends.semantics import Semantics
 from snnc.errors import ArtefactError, InputError
 from snnc.ir.snn import Encode, IntegrateFire, Readout, Schedule, SnnGraph
 from snnc.target import Backend, Emission, Golden
@@ -29,7 +30,12 @@ Json = dict[str, Any]
 
 
 def describe(
-    artefact: Artefact, backend: Backend, golden: Golden, emission: Emission, source: Mapping[str, Any]
+    artefact: Artefact,
+    backend: Backend,
+    golden: Golden,
+    emission: Emission,
+    source: Mapping[str, Any],
+    semantics: Semantics,
 ) -> Json:
     """Return the manifest of a bundle, but for the hashes of its files.
 
@@ -39,6 +45,7 @@ def describe(
         golden: its golden vectors, with the states of the populations.
         emission: what the backend told.
         source: path and SHA-256 of the artefact's file.
+        semantics: whether the target computes what the artefact does.
     """
     graph, metadata = artefact.graph, artefact.metadata
     capabilities = backend.capabilities
@@ -48,7 +55,8 @@ def describe(
         "snnc_version": __version__,
         "target": backend.name,
         "profile": backend.profile,
-        "exact": capabilities.exact,
+        "exact": semantics.equal and (capabilities.exact or bool(capabilities.exactness)),
+        "semantics": semantics.as_dict(),
         "verified_by": capabilities.verified_by,
         "source": {
             "artefact": dict(source),
@@ -58,7 +66,7 @@ def describe(
         "network": graph.name,
         "classes": list(metadata.classes),
         "neuron": {
-            "reset": "soft: a spike s subtracts s * threshold from the potential",
+            "reset": emission.reset or "soft: a spike s subtracts s * threshold from the potential",
             "settings": _settings(graph),
         },
         "latency": {
@@ -69,7 +77,7 @@ def describe(
             "latency_steps": costs.latency_steps(graph, graph.timesteps),
             "max_timesteps": graph.max_timesteps,
         },
-        "payload": costs.payload(graph, graph.timesteps),
+        "payload": emission.payload or costs.payload(graph, graph.timesteps),
         "input": _input(artefact),
         "output": _output(graph),
         "golden": {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -94,6 +94,19 @@ class Trace:
         if record.activity:
             self.activity[node.name] = Activity.of(train)
 
+    def density(self, settle_steps: int = 0) -> dict[str, float]:
+        """Return the share of the neurons of each population that fired in a step.
+
+        The activity must have been recorded.
+
+        Args:
+            settle_steps: K of the network.
+        """
+        places = (self.timesteps + settle_steps) * max(self.samples, 1)
+        return {
+            name: round(float(activity.events.mean()) / places, 4) for name, activity in self.activity.items()
+        }
+
     @property
     def logits(self) -> NumberArray:
         """The read-out, (batch, classes).
@@ -166,6 +179,7 @@ class Capabilities:
         verified_by: what checks that, in words.
         profiles: the forms that it writes, name -> one line; the first is the default.
         takes: what networks it takes, in words.
+        exactness: how its results agree with the reference, where that depends on the network.
     """
 
     summary: str
@@ -173,6 +187,12 @@ class Capabilities:
     verified_by: str
     profiles: Mapping[str, str]
     takes: str
+    exactness: str = ""
+
+    @property
+    def agreement(self) -> str:
+        """How its results agree with the reference, in words."""
+        return self.exactness or ("bit for bit" if self.exact else "no")
 
     def chosen(self, target: str, profile: str | None) -> str:
         """Return ``profile``, or the first one for ``None``.
@@ -219,10 +239,14 @@ class Emission:
     Attributes:
         guide: Markdown for whoever integrates them, without a first-level heading.
         facts: for the manifest: memory, form, semantics and whatever else the target needs; JSON.
+        reset: what happens to the potential after a spike, where it is not the artefact's rule.
+        payload: what a spike carries, likewise.
     """
 
     guide: str
     facts: Mapping[str, Any]
+    reset: str | None = None
+    payload: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +311,27 @@ class Backend(Protocol):
             UsageError: what would run it is not installed.
             ArtefactError: its files are not of the form that this backend writes.
         """
+        ...
+
+
+@runtime_checkable
+class Emulating(Protocol):
+    """A backend whose target follows rules of its own, and that can tell beforehand what comes of them.
+
+    Where the rules make a difference, a bundle is written only once someone has seen what it costs.
+
+    Attributes:
+        advice: how to get a network for which they make none, one line.
+    """
+
+    advice: ClassVar[str]
+
+    def differences(self, graph: SnnGraph) -> tuple[str, ...]:
+        """Say in which points the target's rules differ from the network's; empty if results are equal."""
+        ...
+
+    def emulate(self, graph: SnnGraph, q: IntArray) -> IntArray:
+        """Return what the target will answer, (rows, classes) int32, to quantised inputs."""
         ...
 
 

@@ -11,7 +11,11 @@ from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
     from snnc.artefact import Artefact
-    from snnc.ir.graph import NumberArray
+    from snnc.backends.semantics import Semantics
+    from snnc.ir.graph import IntArray, NumberArray
+
+ROWS = 256
+"""Rows to measure on: a simulation of another's rules takes its time."""
 
 
 @click.command("deploy", cls=Verb)
@@ -39,6 +43,26 @@ if TYPE_CHECKING:
     help="Rows `x` for the golden vectors; by default the zoo's, where the source is from the zoo, "
     "else made-up ones.",
 )
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="FILE.npz",
+    help="Rows `x`, and labels `y` if there are any, to measure what a target costs that follows other "
+    "rules than the artefact; by default the zoo's, else the golden ones.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=ROWS,
+    show_default=True,
+    metavar="N",
+    help="Measure on at most this many rows.",
+)
+@click.option(
+    "--accept-semantics",
+    is_flag=True,
+    help="Write the bundle although the target computes something else than the artefact.",
+)
 @click.option("--force", is_flag=True, help="Replace DIR if it is an earlier bundle.")
 @click.pass_obj
 def command(
@@ -48,23 +72,48 @@ def command(
     profile: str | None,
     output: Path,
     golden: Path | None,
+    data: Path | None,
+    limit: int,
+    accept_semantics: bool,
     force: bool,
 ) -> None:
     """Write ARTEFACT for a target: its files, a manifest with hashes, a guide, and golden vectors.
 
-    Exits with 6 if the network does not fit the target; then nothing is written.
+    Where the target follows other rules than the artefact, what that costs is measured and told first.
+    Exits with 6 if the network does not fit the target, or if such a cost was not accepted; then nothing is
+    written.
     """
     from snnc.artefact import load
     from snnc.backends import load_backend
-    from snnc.backends.deployment import check_directory, deploy
+    from snnc.backends.deployment import check_directory, deploy, require_fit
     from snnc.backends.manifest import read
-    from snnc.cli.files import read_rows
+    from snnc.backends.semantics import judge
+    from snnc.cli.files import read_labelled, read_rows
+    from snnc.target import Emulating
 
     check_directory(output, force=force)
     backend = load_backend(target, profile)
     network = load(artefact)
-    rows = _zoo_rows(network) if golden is None else read_rows(golden)
-    bundle = deploy(network, backend, output, rows=rows, source=artefact, force=force)
+    require_fit(backend, network.graph)
+    zoo = _zoo_rows(network)
+    rows = zoo[0] if golden is None and zoo is not None else None if golden is None else read_rows(golden)
+    semantics = None
+    if isinstance(backend, Emulating):
+        x, y = read_labelled(data) if data is not None else zoo or (rows, None)
+        if x is not None:
+            labels = None if y is None else y[:limit]
+            semantics = judge(network, backend, network.encode(x[:limit]), labels)
+            _tell(terminal, backend.name, backend.profile, semantics)
+    bundle = deploy(
+        network,
+        backend,
+        output,
+        rows=rows,
+        source=artefact,
+        force=force,
+        semantics=semantics,
+        accept_semantics=accept_semantics,
+    )
     content = read(output)
     if content["golden"]["distinct_outputs"] < 2:
         terminal.warn("all golden outputs are the same, which proves little: name other rows by --golden")
@@ -76,6 +125,7 @@ def command(
                 "profile": backend.profile,
                 "files": list(bundle.files),
                 "facts": content["facts"],
+                "semantics": content["semantics"],
                 "golden": {k: content["golden"][k] for k in ("rows", "distinct_outputs")},
             }
         )
@@ -92,10 +142,23 @@ def command(
     terminal.text(f"check it by: snnc verify {output}")
 
 
-def _zoo_rows(network: Artefact) -> NumberArray | None:
-    """Return test rows of the zoo where the source network is from there."""
+def _tell(terminal: Terminal, target: str, profile: str, semantics: Semantics) -> None:
+    """Say what the target computes, before anything is written."""
+    if terminal.json:
+        return
+    if semantics.equal:
+        terminal.text(f"{target}, profile {profile}: computes what the artefact computes")
+        return
+    terminal.text(f"{target}, profile {profile}, differs from the artefact:")
+    for difference in semantics.differences:
+        terminal.text(f"  - {difference}")
+    terminal.text(f"measured: {semantics.cost}")
+
+
+def _zoo_rows(network: Artefact) -> tuple[NumberArray, IntArray] | None:
+    """Return test rows of the zoo, and their labels, where the source network is from there."""
     from snnc.cli.models import zoo_entry
     from snnc.models import test_data
 
     entry = zoo_entry(network.metadata.source_sha256)
-    return None if entry is None or network.metadata.preprocessing is None else test_data(entry)[0]
+    return None if entry is None or network.metadata.preprocessing is None else test_data(entry)

@@ -29,6 +29,7 @@ def command(terminal: Terminal, form: str) -> None:
                 "profiles": dict(target.profiles),
                 "takes": target.takes,
                 "exact": target.exact,
+                "agreement": target.agreement,
                 "verified_by": target.verified_by,
             }
             for name, target in known.items()
@@ -42,7 +43,7 @@ def command(terminal: Terminal, form: str) -> None:
             target.summary,
             ", ".join(target.profiles),
             target.takes,
-            "bit for bit" if target.exact else "no",
+            target.agreement,
             target.verified_by,
         )
         for name, target in known.items()

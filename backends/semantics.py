@@ -1,0 +1,116 @@
+"""What it costs that a target follows other rules than the artefact, measured before anything is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from snnc.artefact import Artefact
+from snnc.backends import load_simulator
+from snnc.errors import TargetError
+from snnc.ir.graph import IntArray
+from snnc.target import Backend, Emulating
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The target beside the artefact on the same rows.
+
+    Attributes:
+        rows: how many.
+        same: rows to which both give the same class.
+        artefact: rows that the artefact gets right; ``None`` without labels.
+        target: rows that the target gets right; likewise.
+    """
+
+    rows: int
+    same: int
+    artefact: int | None = None
+    target: int | None = None
+
+    @property
+    def points(self) -> float | None:
+        """Accuracy lost, in percentage points; ``None`` without labels."""
+        if self.artefact is None or self.target is None:
+            return None
+        return 100 * (self.artefact - self.target) / self.rows
+
+    def __str__(self) -> str:
+        """Return one line."""
+        same = f"the same class for {100 * self.same / self.rows:.1f} % of {self.rows} rows"
+        if self.points is None or self.artefact is None or self.target is None:
+            return f"{same}; no labels, so no accuracy"
+        there, here = (100 * right / self.rows for right in (self.target, self.artefact))
+        word = "lost" if self.points >= 0 else "won"
+        return f"{there:.1f} % right, the artefact {here:.1f} %: {abs(self.points):.1f} points {word}; {same}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "rows": self.rows,
+            "same_class": self.same,
+            "artefact_correct": self.artefact,
+            "target_correct": self.target,
+            "points_lost": self.points,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Semantics:
+    """Whether a target computes what the artefact does.
+
+    Attributes:
+        differences: in which points it does not, in words.
+        cost: what that costs; ``None`` where it was not measured because there is no difference.
+    """
+
+    differences: tuple[str, ...] = ()
+    cost: Cost | None = None
+
+    @property
+    def equal(self) -> bool:
+        """Whether there is no difference."""
+        return not self.differences
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        measured = None if self.cost is None else self.cost.as_dict()
+        return {"differences": list(self.differences), "measured": measured}
+
+    def require(self, backend: Backend, *, accepted: bool) -> None:
+        """Refuse a difference that nobody has accepted.
+
+        Raises:
+            TargetError: saying what differs, what it costs, and how to go on.
+        """
+        if self.equal or accepted:
+            return
+        advice = backend.advice if isinstance(backend, Emulating) else ""
+        raise TargetError(
+            f"{backend.name}, profile {backend.profile}, computes something else than the artefact: "
+            f"{'; '.join(self.differences)}. Measured: {self.cost}. Add --accept-semantics if that will do"
+            f"{', or ' if advice else ''}{advice}"
+        )
+
+
+def judge(artefact: Artefact, backend: Backend, q: IntArray, labels: IntArray | None = None) -> Semantics:
+    """Compare a target with an artefact, on rows if there is anything to compare.
+
+    Args:
+        artefact: the network; it fits the target.
+        backend: the target.
+        q: (rows, *input shape), quantised.
+        labels: (rows,), the right classes, if known.
+    """
+    differences = backend.differences(artefact.graph) if isinstance(backend, Emulating) else ()
+    if not isinstance(backend, Emulating) or not differences:
+        return Semantics()
+    reference = load_simulator("onnx").run(artefact.graph, q, artefact.graph.timesteps).logits.argmax(axis=1)
+    found = backend.emulate(artefact.graph, q).argmax(axis=1)
+    same = int(np.count_nonzero(found == reference))
+    if labels is None:
+        return Semantics(differences, Cost(len(q), same))
+    right = (int(np.count_nonzero(answers == labels)) for answers in (reference, found))
+    return Semantics(differences, Cost(len(q), same, *right))
