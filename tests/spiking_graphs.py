@@ -10,7 +10,7 @@ agree on silence have shown nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 import numpy as np
@@ -89,18 +89,20 @@ def random_graph(
     for _ in range(blocks):
         top = builder.fire(builder.linear(top, builder.draw(5, 12))) if flat else builder.block(top, x)
     builder.classify(top)
-    graph = builder.graph(settle_steps)
-    graph = SnnGraph(
-        name=f"random-{seed}",
-        nodes=graph.nodes,
-        output=graph.output,
-        timesteps=timesteps,
-        settle_steps=settle_steps,
-        schedule=schedule,
-        max_timesteps=provable_timesteps(graph, at_most=max(64, timesteps)),
+    return builder.proved(seed, settle_steps)
+
+
+def wide_graph(seed: int, *, neuron: Neuron | None = None) -> SnnGraph:
+    """Return a small integer network with many channels: more than fit into any one vector or list."""
+    builder = _Builder(np.random.default_rng(seed), 4, Schedule.SYNCHRONOUS, neuron, False)
+    top = builder.fire(builder.convolution(builder.encode((2, 7, 8)), 70))
+    top = builder.fire(builder.convolution(top, 35))
+    top = builder.fire(
+        builder.convolution(top, 48, stride=3, dilation=2), builder.convolution(top, 48, stride=3)
     )
-    graph.verify()
-    return graph
+    top = builder.fire(builder.convolution(top, 34, groups=2))
+    builder.classify(top)
+    return builder.proved(seed)
 
 
 def random_inputs(graph: SnnGraph, batch: int, seed: int) -> IntArray:
@@ -203,6 +205,14 @@ class _Builder:
             settle_steps=settle_steps,
             schedule=self.schedule,
         )
+
+    def proved(self, seed: int, settle_steps: int = 0) -> SnnGraph:
+        """Return the finished network with its bounds."""
+        graph = self.graph(settle_steps)
+        longest = provable_timesteps(graph, at_most=max(64, self.timesteps))
+        graph = replace(graph, name=f"random-{seed}", max_timesteps=longest)
+        graph.verify()
+        return graph
 
     def add(self, node: SnnNode) -> SnnNode:
         """Add a node under a name of its own and simulate it on the probes."""

@@ -25,7 +25,7 @@ from snnc.backends.golden import read_golden
 from snnc.errors import ArtefactError, UsageError
 from snnc.ir.snn import Encode, Neuron, Schedule, SnnGraph
 from snnc.reference import ReferenceSimulator
-from tests.spiking_graphs import NEURONS, graphs, random_graph, random_inputs
+from tests.spiking_graphs import NEURONS, graphs, random_graph, random_inputs, wide_graph
 
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-pedantic")
 SANE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
@@ -94,6 +94,16 @@ def test_outputs_counts_and_potentials_are_bit_exact(
 def test_every_neuron(neuron: Neuron, tmp_path: Path) -> None:
     graph = random_graph(11, neuron=neuron, negative=True, settle_steps=1, blocks=1, flat=True)
     run_selftest(emitted(graph, tmp_path))
+
+
+@needs_gcc
+@pytest.mark.parametrize("neuron", [Neuron(spikes_per_step=2), Neuron(spikes_per_step=None)], ids=str)
+def test_many_channels(neuron: Neuron, tmp_path: Path) -> None:
+    graph = wide_graph(4, neuron=neuron)
+    bundle = emitted(graph, tmp_path)
+    short = "add_rows_i8_i8_i16" in (bundle / SOURCE).read_text(encoding="ascii")
+    assert short == (neuron.limit is not None), "graded spikes may be too large for sums in 16 bits"
+    run_selftest(bundle, *SANE)
 
 
 @needs_gcc

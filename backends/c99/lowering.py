@@ -26,6 +26,7 @@ from snnc.backends.c99.program import (
     slide,
     uses,
 )
+from snnc.backends.c99.synapses import sum_width
 from snnc.backends.c99.widths import Width, Widths
 from snnc.errors import InternalError
 from snnc.ir.geometry import Window
@@ -173,8 +174,8 @@ class _Lowering:
         match node:
             case ChannelWeight():
                 weight = self.table(node, "w", node.weight, "weight")
-                types = (source.width, weight.width)
-                calls.append(Call("scale", types, (source, weight, wrote.pixels, wrote.channels, out), note))
+                arguments = (source, weight, wrote.pixels, wrote.channels, out)
+                calls.append(Call("scale", (source.width, weight.width), arguments, note))
                 return
             case Convolution():
                 depthwise = node.groups == read.channels == wrote.channels
@@ -184,36 +185,46 @@ class _Lowering:
                 window, groups, kernel = POINT, 1, node.weight.reshape(*node.weight.shape, 1, 1)
             case _:
                 raise InternalError(f"no C for the synapse {type(node).__name__}")
-        name = "depthwise" if depthwise else "convolve"
+        along = groups == 1 and window.strides[1] == window.dilations[1] == 1
+        name = "depthwise" if depthwise else "convolve_along" if along else "convolve"
         rows = np.moveaxis(kernel[:, 0], 0, -1) if depthwise else _rows(kernel, groups)
         weight = self.table(node, "w", rows, "weight")
         shape = self.program.structure("window", slide(window, read, wrote, groups))
-        calls.append(Call(name, (source.width, weight.width), (source, weight, shape, out), note))
+        types = (source.width, weight.width)
+        total = sum_width(*types, self.widths.bounds[node.inputs[0]])
+        every = types if depthwise else (*types, total)
+        calls.append(Call(name, every, (source, weight, shape, out), note))
 
-    def sums(self, node: SnnNode) -> tuple[Place | None, Place | None]:
-        """Return the sums of the moving and of the constant currents that a node reads."""
-        moving = [name for name in node.inputs if name not in self.constant]
-        constant = [name for name in node.inputs if name in self.constant]
-        return self.sum(node, moving, False), self.sum(node, constant, True)
+    def gather(self, node: SnnNode, total: Place) -> Place | None:
+        """Add the currents of the step that a node reads to ``total``, and sum those that are constant.
 
-    def sum(self, node: SnnNode, names: Sequence[str], constant: bool) -> Place | None:
-        if not names:
-            return None
+        Returns:
+            The sum of the constant ones, if there are any.
+        """
+        self.accumulate(node, [name for name in node.inputs if name not in self.constant], total, False)
+        names = [name for name in node.inputs if name in self.constant]
         if len(names) == 1 and names[0] in self.values:
             return self.values[names[0]]
-        total = Buffer(Width.I32, Extent.of(node.shape).size)
+        if not names:
+            return None
+        constant = Buffer(Width.I32, Extent.of(node.shape).size)
+        note = f"{node.name}: sum of constant currents"
+        self.program.once.append(Call("zero", (Width.I32,), (constant, constant.size), note))
+        self.accumulate(node, names, constant, True)
+        return constant
+
+    def accumulate(self, node: SnnNode, names: Sequence[str], total: Place, constant: bool) -> None:
+        """Add currents to ``total``."""
         calls = self.program.once if constant else self.program.step
-        calls.append(Call("zero", (Width.I32,), (total, total.size), f"{node.name}: sum of currents"))
         for name in names:
             source = self.graph[name]
             if name in self.values:
-                value = self.values[name]
-                calls.append(Call("add", (value.width,), (value, 1, value.size, total)))
+                value, note = self.values[name], f"{node.name} (ONNX: {node.origin})"
+                calls.append(Call("add", (value.width,), (value, 1, value.size, total), note))
             elif isinstance(source, Weighted):
                 self.synapse(source, total, constant)
             else:
                 raise InternalError(f"{name!r} has no value in C")
-        return total
 
     # Nodes
 
@@ -251,7 +262,7 @@ class _Lowering:
         start = self.table(node, "v0", node.v_init, "initial potential", Width.I32)
         self.once(node, "rest", (), start, 1, extent.pixels, extent.channels, v)
         self.once(node, "zero", (counts,), sent, sent.size)
-        current, constant = self.sums(node)
+        constant = self.gather(node, v)
         neuron = node.neuron
         limit = neuron.limit or 0
         whole_run = limit if self.barrier and not neuron.memory else neuron.levels
@@ -262,7 +273,7 @@ class _Lowering:
             low = self.table(node, "low", node.negative_threshold, "negative threshold", Width.I32).name
         numbers = (extent.pixels, extent.channels, whole_run, limit)
         settings = self.program.structure("population", (threshold.name, bias, low, *numbers))
-        rest = (settings, current or NULL, constant or NULL, TIMES, STEPS, v, sent)
+        rest = (settings, constant or NULL, TIMES, STEPS, v, sent)
         if self.barrier:
             self.values[node.name] = sent
             self.call(node, "fire_after_all", (counts, counts), *rest)
@@ -275,10 +286,9 @@ class _Lowering:
         y = self.program.keep("y", Width.I32, extent.size, f"read-out {node.name}")
         bias = self.table(node, "b", node.bias, "bias", Width.I32)
         self.once(node, "rest", (), bias, STEPS, extent.pixels, extent.channels, y)
-        current, constant = self.sums(node)
-        for value, times in ((current, 1), (constant, TIMES)):
-            if value is not None:
-                self.call(node, "add", (value.width,), value, times, extent.size, y)
+        constant = self.gather(node, y)
+        if constant is not None:
+            self.call(node, "add", (constant.width,), constant, TIMES, extent.size, y)
 
     def pool(self, node: SumPool | CountMaxPool | CurrentMaxPool) -> str:
         read, wrote = Extent.of(self.graph[node.inputs[0]].shape), Extent.of(node.shape)
@@ -362,8 +372,9 @@ def _rows(weight: NumberArray, groups: int) -> NumberArray:
     """Return a weight (outputs, inputs per group, height, width) as C reads it.
 
     Returns:
-        (groups, height, width, inputs per group, outputs per group): the row of an input lies together.
+        (groups, height, inputs per group, width backwards, outputs per group): what an input adds to
+        neighbours in a row of the output lies together.
     """
     outputs, inputs, height, width = weight.shape
-    shaped = weight.reshape(groups, outputs // groups, inputs, height, width)
-    return np.ascontiguousarray(shaped.transpose(0, 3, 4, 2, 1))
+    shaped = weight.reshape(groups, outputs // groups, inputs, height, width)[..., ::-1]
+    return np.ascontiguousarray(shaped.transpose(0, 3, 2, 4, 1))

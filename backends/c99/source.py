@@ -10,9 +10,10 @@ from string import Template
 import numpy as np
 
 from snnc import __version__
-from snnc.backends.c99.kernels import EVENTS, STRUCTURES, kernel_texts
+from snnc.backends.c99.kernels import STRUCTURES, kernel_texts
 from snnc.backends.c99.memory import Places
 from snnc.backends.c99.program import Call, Extent, Field, Program, Table, arena, bytes_of, render
+from snnc.backends.c99.synapses import EVENTS
 from snnc.backends.c99.widths import Width
 from snnc.ir.graph import NumberArray
 from snnc.ir.snn import Encode, Schedule, SnnGraph

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 import numpy as np
@@ -52,10 +52,12 @@ class Widths:
     Attributes:
         values: of each node's value; in the barrier schedule, of its sum over the run.
         counts: of ``N`` of each population.
+        bounds: largest magnitude of each value.
     """
 
     values: dict[str, Width]
     counts: dict[str, Width]
+    bounds: dict[str, int] = field(compare=False)
 
 
 def widths(graph: SnnGraph, timesteps: int) -> Widths:
@@ -73,7 +75,7 @@ def widths(graph: SnnGraph, timesteps: int) -> Widths:
         else:
             most = node.neuron.limit * (timesteps + graph.settle_steps)
         counts[node.name] = Width.holding(most)
-    return Widths(values, counts)
+    return Widths(values, counts, bounds)
 
 
 def longest(graph: SnnGraph) -> int:

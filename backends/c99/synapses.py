@@ -1,0 +1,221 @@
+"""The C loops of the synapses: what a spike adds to the potentials of the neurons that it reaches.
+
+A convolution lists the channels of a pixel that spiked, and adds the rows of the weight that they select: its
+cost follows the number of spikes. Sixteen neighbouring neurons and two spikes are summed at a time, in a form
+that compilers put into vector registers; two such sums side by side share the look-ups of rows and spikes.
+"""
+
+from __future__ import annotations
+
+from snnc.backends.c99.widths import Width
+
+EVENTS = 64
+"""Channels of a pixel that are looked at together; their list lies on the stack."""
+
+MOST_IN_SHORT_SUMS = (2**15 - 1) // (127 * EVENTS)
+"""Largest spike for which a list of them, each times an int8 weight, sums to an int16."""
+
+
+def sum_width(spikes: Width, weight: Width, largest: int) -> Width:
+    """Return the type for the sum of a list of spikes up to ``largest``, each times a weight."""
+    narrow = spikes is weight is Width.I8 and largest <= MOST_IN_SHORT_SUMS
+    return Width.I16 if narrow else Width.I32
+
+
+REACHED = """
+/* Return the row or column of the output whose window has its part k at position i, or -1. */
+static int32_t reached(int32_t i, int32_t k, int32_t dilation, int32_t stride, int32_t before, int32_t size)
+{
+    const int32_t distance = i + before - k * dilation;
+    /* The usual strides need no division. */
+    const int32_t found = stride == 1 ? distance : stride == 2 ? distance / 2 : distance / stride;
+    return distance >= 0 && found * stride == distance && found < size ? found : -1;
+}
+"""
+
+_LIST = """
+/* List who spiked: where the row of the weight begins, and how often. Their number is made even. */
+static int32_t list_$n0(
+    const $t0 *restrict spikes, int32_t first, int32_t last, int32_t apart, int32_t *restrict row,
+    $t0 *restrict spike)
+{
+    int32_t events = 0;
+    for (int32_t i = first; i < last; i++) {
+        row[events] = i * apart;
+        spike[events] = spikes[i];
+        events += spikes[i] != 0;
+    }
+    if (events % 2 != 0) {
+        row[events] = 0;
+        spike[events++] = 0;
+    }
+    return events;
+}
+"""
+
+_ADD_ROWS = """
+/* Add the selected rows of a weight, each times its spike. Two products fit into $product, all into $t2. */
+static void add_rows_${n0}_${n1}_$n2(
+    const $t1 *restrict weight, const int32_t *restrict row, const $t0 *restrict spike, int32_t events,
+    int32_t size, int32_t *restrict current)
+{
+    for (; size >= 32; size -= 32, weight += 32, current += 32) {
+        $t2 near[16] = {0}, far[16] = {0};
+        for (int32_t e = 0; e < events; e += 2) {
+            const $t1 *w0 = weight + row[e], *w1 = weight + row[e + 1];
+            const $product s0 = spike[e], s1 = spike[e + 1];
+            for (int32_t i = 0; i < 16; i++) {
+                near[i] = ($t2)(near[i] + ($product)(s0 * w0[i] + s1 * w1[i]));
+            }
+            for (int32_t i = 0; i < 16; i++) {
+                far[i] = ($t2)(far[i] + ($product)(s0 * w0[i + 16] + s1 * w1[i + 16]));
+            }
+        }
+        for (int32_t i = 0; i < 16; i++) {
+            current[i] += near[i];
+            current[i + 16] += far[i];
+        }
+    }
+    for (; size >= 16; size -= 16, weight += 16, current += 16) {
+        $t2 sum[16] = {0};
+        for (int32_t e = 0; e < events; e += 2) {
+            const $t1 *w0 = weight + row[e], *w1 = weight + row[e + 1];
+            const $product s0 = spike[e], s1 = spike[e + 1];
+            for (int32_t i = 0; i < 16; i++) {
+                sum[i] = ($t2)(sum[i] + ($product)(s0 * w0[i] + s1 * w1[i]));
+            }
+        }
+        for (int32_t i = 0; i < 16; i++) {
+            current[i] += sum[i];
+        }
+    }
+    for (int32_t e = 0; e < events; e++) {
+        const $t1 *w = weight + row[e];
+        const int32_t s = spike[e];
+        for (int32_t i = 0; i < size; i++) {
+            current[i] += s * w[i];
+        }
+    }
+}
+"""
+
+_CONVOLVE = """
+static void convolve_${n0}_${n1}_$n2(
+    const $t0 *restrict spikes, const $t1 *restrict weight, const window *g, int32_t *restrict current)
+{
+    int32_t row[EVENTS];
+    $t0 spike[EVENTS];
+    const int32_t apart = g->kernel_width * g->out_size, plane = g->in_size * apart;
+    for (int32_t y = 0; y < g->in_height; y++) {
+        for (int32_t x = 0; x < g->in_width; x++) {
+            for (int32_t group = 0; group < g->groups; group++, spikes += g->in_size) {
+                const $t1 *const selected = weight + group * g->kernel_height * plane;
+                for (int32_t first = 0; first < g->in_size; first += EVENTS) {
+                    const int32_t last = g->in_size - first < EVENTS ? g->in_size : first + EVENTS;
+                    int32_t events = -1;
+                    for (int32_t ky = 0; events != 0 && ky < g->kernel_height; ky++) {
+                        const int32_t down = reached(
+                            y, ky, g->dilation_down, g->stride_down, g->top, g->out_height);
+                        for (int32_t kx = 0; down >= 0 && kx < g->kernel_width; kx++) {
+                            const int32_t right = reached(
+                                x, kx, g->dilation_right, g->stride_right, g->left, g->out_width);
+                            const int32_t before = ky * plane + (g->kernel_width - 1 - kx) * g->out_size;
+                            const int32_t pixel = down * g->out_width + right;
+                            if (right >= 0) {
+                                if (events < 0) {
+                                    events = list_$n0(spikes, first, last, apart, row, spike);
+                                }
+                                add_rows_${n0}_${n1}_$n2(
+                                    selected + before, row, spike, events, g->out_size,
+                                    current + (pixel * g->groups + group) * g->out_size);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+"""
+
+_CONVOLVE_ALONG = """
+/* As the window moves by one column, what a spike adds to a row of the output lies together. */
+static void convolve_along_${n0}_${n1}_$n2(
+    const $t0 *restrict spikes, const $t1 *restrict weight, const window *g, int32_t *restrict current)
+{
+    int32_t row[EVENTS];
+    $t0 spike[EVENTS];
+    const int32_t apart = g->kernel_width * g->out_size, plane = g->in_size * apart;
+    for (int32_t y = 0; y < g->in_height; y++) {
+        for (int32_t x = 0; x < g->in_width; x++, spikes += g->in_size) {
+            const int32_t from = x + g->left - g->kernel_width + 1;
+            const int32_t left = from < 0 ? 0 : from;
+            const int32_t end = from + g->kernel_width < g->out_width ? from + g->kernel_width : g->out_width;
+            for (int32_t first = 0; left < end && first < g->in_size; first += EVENTS) {
+                const int32_t last = g->in_size - first < EVENTS ? g->in_size : first + EVENTS;
+                const int32_t events = list_$n0(spikes, first, last, apart, row, spike);
+                for (int32_t ky = 0; events > 0 && ky < g->kernel_height; ky++) {
+                    const int32_t down = reached(
+                        y, ky, g->dilation_down, g->stride_down, g->top, g->out_height);
+                    if (down >= 0) {
+                        add_rows_${n0}_${n1}_$n2(
+                            weight + ky * plane + (left - from) * g->out_size, row, spike, events,
+                            (end - left) * g->out_size, current + (down * g->out_width + left) * g->out_size);
+                    }
+                }
+            }
+        }
+    }
+}
+"""
+
+_DEPTHWISE = """
+/* A convolution whose channels do not meet. */
+static void depthwise_${n0}_$n1(
+    const $t0 *restrict spikes, const $t1 *restrict weight, const window *g, int32_t *restrict current)
+{
+    const int32_t channels = g->groups;
+    for (int32_t y = 0; y < g->in_height; y++) {
+        for (int32_t ky = 0; ky < g->kernel_height; ky++) {
+            const int32_t down = reached(y, ky, g->dilation_down, g->stride_down, g->top, g->out_height);
+            for (int32_t x = 0; down >= 0 && x < g->in_width; x++) {
+                const $t0 *const s = spikes + (y * g->in_width + x) * channels;
+                for (int32_t kx = 0; kx < g->kernel_width; kx++) {
+                    const int32_t right = reached(
+                        x, kx, g->dilation_right, g->stride_right, g->left, g->out_width);
+                    if (right >= 0) {
+                        const $t1 *const w = weight + (ky * g->kernel_width + kx) * channels;
+                        int32_t *const out = current + (down * g->out_width + right) * channels;
+                        for (int32_t c = 0; c < channels; c++) {
+                            out[c] += (int32_t)s[c] * w[c];
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+"""
+
+_SCALE = """
+static void scale_${n0}_$n1(
+    const $t0 *restrict spikes, const $t1 *restrict weight, int32_t pixels, int32_t channels,
+    int32_t *restrict current)
+{
+    for (int32_t p = 0; p < pixels; p++) {
+        for (int32_t c = 0; c < channels; c++) {
+            current[p * channels + c] += (int32_t)spikes[p * channels + c] * weight[c];
+        }
+    }
+}
+"""
+
+SYNAPSES = {
+    "list": _LIST,
+    "add_rows": _ADD_ROWS,
+    "convolve": _CONVOLVE,
+    "convolve_along": _CONVOLVE_ALONG,
+    "depthwise": _DEPTHWISE,
+    "scale": _SCALE,
+}
+"""Kernel name -> text, each after those that it calls."""
