@@ -17,7 +17,7 @@ from snnc.calibration import Calibration
 from snnc.diagnostics import Diagnostic
 from snnc.errors import InputError, InternalError, UsageError
 from snnc.frontend import read_onnx
-from snnc.ir.snn import SnnGraph
+from snnc.ir.snn import Encode, SnnGraph
 from snnc.models import PREFIX, resolve
 from snnc.overlap import row_hashes
 from snnc.passes import PASSES, PRESETS
@@ -33,10 +33,15 @@ from snnc.pipeline import (
 )
 from snnc.preprocessing import Preprocessing
 from snnc.progress import Progress, Silent
-from snnc.target import Simulator, Trace
+from snnc.reference import encode
+from snnc.target import Record, Simulator, Trace
 
 INTEGER_PASSES = ("compensate", "quantise-weights")
 """The passes that make integers: left out in float32. Compensation corrects what integers really do."""
+
+
+DENSITY_ROWS = 32
+"""Rows on which it is measured how many neurons fire: enough to choose kernels by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +148,8 @@ def convert(
         raise UsageError(
             "the pipeline leaves float32 weights: end it with `quantise-weights`, or ask for float32"
         )
+    if graph.integer:
+        graph = _measured(graph, prepared, context.simulator)
     metadata = Metadata(
         snnc_version=__version__,
         pipeline=format_pipeline(passes),
@@ -159,6 +166,13 @@ def convert(
     seen = {**metadata.calibration, "row_hashes": row_hashes(artefact.encode(np.asarray(calibration)))}
     artefact = replace(artefact, metadata=replace(metadata, calibration=seen))
     return Conversion(artefact, records, tuple(context.diagnostics))
+
+
+def _measured(graph: SnnGraph, calibration: Calibration, simulator: Simulator) -> SnnGraph:
+    """Return the network with the density of its spikes, by which simulators plan."""
+    q = encode(graph.of_type(Encode)[0], calibration.rows[:DENSITY_ROWS])
+    trace = simulator.run(graph, q, graph.timesteps, Record(activity=True))
+    return replace(graph, density=trace.density(graph.settle_steps))
 
 
 def compile_model(

@@ -68,7 +68,7 @@ def assert_equal_graphs(found: SnnGraph, expected: SnnGraph) -> None:
                 np.testing.assert_array_equal(value, wanted)
             else:
                 assert value == wanted
-    settings = ("name", "output", "timesteps", "settle_steps", "schedule", "max_timesteps")
+    settings = ("name", "output", "timesteps", "settle_steps", "schedule", "max_timesteps", "density")
     assert {key: getattr(found, key) for key in settings} == {key: getattr(expected, key) for key in settings}
 
 

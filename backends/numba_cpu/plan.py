@@ -20,7 +20,6 @@ from snnc.backends.numba_cpu.terms import Band, Choice, Events, Products, Synaps
 from snnc.ir import snn
 from snnc.ir.geometry import Window
 from snnc.ir.graph import Shape
-from snnc.target import Trace
 
 DENSITY = 0.2
 """Share of neurons that fire in a step, where nothing was measured."""
@@ -52,6 +51,8 @@ class TermPlan:
         choice: how it runs; ``None`` for a current, and for a synapse whose integers are too wide for
             any kernel.
         constant: whether the source is the same in each driven step.
+        density: share of the source's neurons that fire in a step, by which it was planned; ``None`` where
+            nothing was measured.
     """
 
     name: str
@@ -59,13 +60,19 @@ class TermPlan:
     synapse: Synapse | None
     choice: Choice | None
     constant: bool
+    density: float | None = None
+
+    @property
+    def kernel(self) -> str:
+        """How it runs, in words."""
+        if self.synapse is None:
+            return "current"
+        return f"{self.choice or 'general'}{', once for all steps' if self.constant else ''}"
 
     def __str__(self) -> str:
-        """Return the name and the kernel."""
-        if self.synapse is None:
-            return f"{self.name}: current"
-        once = ", once" if self.constant else ""
-        return f"{self.name}: {self.choice or 'general'}{once}"
+        """Return the name, the kernel and the density."""
+        known = "" if self.density is None else f", {self.density:.1%} of {self.source} fire"
+        return f"{self.name}: {self.kernel}{known}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +128,41 @@ class Plan:
     cpu: str
     shares: int = 1
 
+    def as_dict(self) -> dict[str, object]:
+        """Return the JSON form."""
+        return {
+            "cpu": self.cpu,
+            "threads_per_image": self.shares,
+            "layers": [
+                {
+                    "name": part.node.name,
+                    "shape": list(part.node.shape),
+                    "band_rows": part.band.rows,
+                    "band_steps": part.band.steps,
+                    "terms": [
+                        {
+                            "name": term.name,
+                            "source": term.source,
+                            "kernel": term.kernel,
+                            "density": term.density,
+                        }
+                        for term in part.terms
+                    ],
+                }
+                for part in self.parts
+                if isinstance(part, StagePlan)
+            ],
+        }
+
     def __str__(self) -> str:
-        """Return one line per term."""
-        lines = [f"plan for {self.cpu}"]
+        """Return one line per layer and one per term."""
+        together = f", {self.shares} threads on an image" if self.shares > 1 else ""
+        lines = [f"plan for {self.cpu}{together}"]
         for part in self.parts:
             if isinstance(part, ShapePlan):
                 continue
             size = f"{part.output.channels}x{part.output.height}x{part.output.width}"
-            band = f"{part.band.rows} rows x {part.band.steps} steps"
+            band = f"{part.band.rows} rows x {part.band.steps} steps at a time"
             lines.append(f"{part.node.name}  {size}  {band}")
             lines += [f"  {term}" for term in part.terms]
         return "\n".join(lines)
@@ -232,7 +266,8 @@ class Planner:
         source = node.inputs[0]
         synapse = self._synapse(node, self.values[source], output)
         constant = source in self.constant
-        return TermPlan(name, source, synapse, self._choose(synapse, source), constant)
+        choice = self._choose(synapse, source)
+        return TermPlan(name, source, synapse, choice, constant, self.density.get(source))
 
     def _synapse(self, node: snn.Weighted, source: Values, output: Values) -> Synapse:
         weight = node.weight
@@ -278,14 +313,3 @@ def _product_time(synapse: Synapse, choice: Products) -> float:
     outputs = -(-synapse.outputs // micro.OUTPUTS) * micro.OUTPUTS * synapse.groups
     inputs = len(terms.input_runs(synapse, choice.run_length)) * choice.run_length
     return pixels * outputs * inputs / (WORD_RATE if choice.words else BYTE_RATE)
-
-
-def measured_density(trace: Trace, settle_steps: int = 0) -> dict[str, float]:
-    """Return the share of the neurons of each population that fired in a step.
-
-    Args:
-        trace: of a run that recorded activity.
-        settle_steps: K of the network.
-    """
-    steps = (trace.timesteps + settle_steps) * max(trace.samples, 1)
-    return {name: float(activity.events.mean()) / steps for name, activity in trace.activity.items()}

@@ -11,7 +11,8 @@ from weakref import WeakKeyDictionary
 from snnc.backends.numba_cpu.crew import POSIX, Crew
 from snnc.backends.numba_cpu.float32 import FloatRun, Operation
 from snnc.backends.numba_cpu.integers import IntegerRun, Prepared, integers
-from snnc.backends.numba_cpu.ranges import Interval, measured
+from snnc.backends.numba_cpu.plan import Plan, Planner
+from snnc.backends.numba_cpu.ranges import Interval, measured, value_ranges
 from snnc.backends.numba_cpu.request import Request
 from snnc.errors import UsageError
 from snnc.ir.graph import NumberArray
@@ -38,9 +39,8 @@ class NumbaSimulator:
 
         Args:
             threads: at most so many run at once; ``None`` for one per available core.
-            density: per population, the share of its neurons that fire in a step, as
-                :func:`snnc.backends.numba_cpu.plan.measured_density` finds it: it decides which kernels
-                are used, and nothing else.
+            density: per population, the share of its neurons that fire in a step, where the network's own
+                is not to be planned by: it decides which kernels are used, and nothing else.
 
         Raises:
             UsageError: not a positive number.
@@ -48,7 +48,7 @@ class NumbaSimulator:
         if threads is not None and threads < 1:
             raise UsageError(f"the number of threads must be at least 1, not {threads}")
         self.threads = threads or available_cores()
-        self.density = density or {}
+        self.density = density
         self._crew = Crew(self.threads)
         self._requests: OrderedDict[object, Request] = OrderedDict()
         self._prepared: OrderedDict[object, Prepared] = OrderedDict()
@@ -93,13 +93,33 @@ class NumbaSimulator:
         ranges = {name: measured(train) for name, train in trains.items()}
         # Larger inputs than the network's own encoding gives are run with wider integers.
         quantised = measured(inputs).hull(Interval(-request.input_limit, request.input_limit))
-        shares = self.threads if len(inputs) == 1 and POSIX else 1
+        shares = self._shares(len(inputs))
         prepared = _remembered(
             self._prepared,
             (id(request), quantised, tuple(ranges.items()), shares),
-            lambda: Prepared(request, ranges, quantised, self.density, self._crew, shares),
+            lambda: Prepared(request, ranges, quantised, self._density(request), self._crew, shares),
         )
         return IntegerRun(prepared, inputs, trains)
+
+    def _density(self, request: Request) -> Mapping[str, float]:
+        return request.graph.density if self.density is None else self.density
+
+    def plan(self, graph: SnnGraph, timesteps: int, images: int) -> Plan:
+        """Return how an integer network is run for so many images at a time.
+
+        Raises:
+            UsageError: the network is not in integers.
+        """
+        if not graph.integer:
+            raise UsageError("only networks in integers are planned: onnxruntime runs those in float32")
+        request = self._request(graph, timesteps, Record(), ())
+        inputs = Interval(-request.input_limit, request.input_limit)
+        ranges = value_ranges(request, {}, inputs)
+        return Planner(request, ranges, self._density(request), self._shares(images)).plan()
+
+    def _shares(self, images: int) -> int:
+        """Return how many threads work on one image: several where there is but one."""
+        return self.threads if images == 1 and POSIX else 1
 
     def _run(self, run: IntegerRun | FloatRun, batch: int) -> Trace:
         """Run all chunks of images."""

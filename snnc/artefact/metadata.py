@@ -66,6 +66,7 @@ def attach(model: onnx.ModelProto, graph: SnnGraph, metadata: Metadata) -> None:
         "settle_steps": graph.settle_steps,
         "schedule": graph.schedule.value,
         "max_timesteps": graph.max_timesteps,
+        "density": dict(graph.density),
     }
     texts = {PREFIX + key: _text(key, value) for key, value in properties.items()}
     helper.set_model_props(model, texts)
@@ -109,7 +110,16 @@ def read_settings(properties: Mapping[str, str]) -> dict[str, Any]:
         "settle_steps": int(properties[PREFIX + "settle_steps"]),
         "schedule": Schedule(json.loads(properties[PREFIX + "schedule"])),
         "max_timesteps": int(properties[PREFIX + "max_timesteps"]),
+        # Files from before simulators planned by it have none.
+        "density": _shares(json.loads(properties.get(PREFIX + "density", "{}"))),
     }
+
+
+def _shares(values: Mapping[str, Any]) -> dict[str, float]:
+    found = {str(name): float(value) for name, value in values.items()}
+    if not all(0 <= value <= 1 for value in found.values()):
+        raise ValueError("a density is no share")
+    return found
 
 
 def content_hash(model: onnx.ModelProto) -> str:

@@ -17,14 +17,39 @@ if TYPE_CHECKING:
 @click.command("inspect", cls=Verb)
 @click.argument("artefact", type=click.Path(path_type=Path))
 @click.option("--ir", is_flag=True, help="Print every operation, one a line.")
+@click.option("--plan", is_flag=True, help="Print how the CPU simulator runs it on this machine.")
+@click.option(
+    "-T", "--timesteps", type=click.IntRange(min=1), metavar="N", help="For --plan: steps, as calibrated."
+)
+@click.option(
+    "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="For --plan: rows at once."
+)
+@click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", help="For --plan: at most so many; all by default."
+)
 @click.pass_obj
-def command(terminal: Terminal, artefact: Path, ir: bool) -> None:
-    """Show how ARTEFACT was made, and its spiking populations."""
+def command(
+    terminal: Terminal,
+    artefact: Path,
+    ir: bool,
+    plan: bool,
+    timesteps: int | None,
+    batch: int,
+    threads: int | None,
+) -> None:
+    """Show how ARTEFACT was made, and its spiking populations.
+
+    The plan follows from the network, from the density that was measured at its conversion, and from the
+    processor: on another one it may be another, and the spikes are the same.
+    """
     from snnc.artefact import load
     from snnc.ir.snn import IntegrateFire
     from snnc.ir.text import print_graph
 
     network = load(artefact)
+    if plan:
+        _show_plan(terminal, network, timesteps, batch, threads)
+        return
     if terminal.json:
         found = described(network)
         terminal.data({**found, "ir": print_graph(network.graph)} if ir else found)
@@ -34,6 +59,19 @@ def command(terminal: Terminal, artefact: Path, ir: bool) -> None:
         terminal.table(("", ""), _summary(network))
         columns = ("population", "ONNX node", "shape", "spikes", "threshold", "unit")
         terminal.table(columns, [_row(node) for node in network.graph.of_type(IntegrateFire)])
+
+
+def _show_plan(
+    terminal: Terminal, network: Artefact, timesteps: int | None, batch: int, threads: int | None
+) -> None:
+    from snnc.backends.numba_cpu import NumbaSimulator
+
+    steps = network.graph.timesteps if timesteps is None else timesteps
+    plan = NumbaSimulator(threads).plan(network.graph, steps, batch)
+    if terminal.json:
+        terminal.data({"timesteps": steps, "batch": batch, **plan.as_dict()})
+    else:
+        terminal.text(str(plan))
 
 
 def described(network: Artefact) -> dict[str, Any]:

@@ -12,7 +12,7 @@ sums of weighted spikes, which only populations and the read-out consume.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -117,12 +117,15 @@ class SnnGraph(Graph[SnnNode]):
         settle_steps: K, further steps without input current and bias.
         schedule: when populations fire.
         max_timesteps: largest T for which the integer bounds were proved; 0 before quantisation.
+        density: share of the neurons of a population that fire in a step, by its name, as far as measured.
+            A simulator plans by it; what is computed does not depend on it.
     """
 
     timesteps: int
     settle_steps: int = 0
     schedule: Schedule = Schedule.SYNCHRONOUS
     max_timesteps: int = 0
+    density: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def integer(self) -> bool:

@@ -1,0 +1,202 @@
+"""``snnc bench``: the speed of a spiking network beside that of its source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from snnc.cli.terminal import Terminal, Verb
+
+if TYPE_CHECKING:
+    from snnc.artefact import Artefact
+    from snnc.cli.models import Located
+    from snnc.ir.graph import NumberArray
+    from snnc.ir.snn import SnnGraph
+    from snnc.speed import Comparison, Timing
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The options of the verb."""
+
+    against: str | None
+    data: Path | None
+    timesteps: int | None
+    batch: int
+    threads: int
+    mode: str
+    rounds: int | None
+    max_ratio: float | None
+
+
+@click.command("bench", cls=Verb)
+@click.argument("artefact", type=click.Path(path_type=Path))
+@click.option(
+    "--against", metavar="MODEL", help="Any ONNX network that takes the same rows; the source by default."
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="FILE.npz",
+    help="Rows `x`, of which the first are run; the zoo's own by default, for a network of the zoo.",
+)
+@click.option(
+    "-T", "--timesteps", type=click.IntRange(min=1), metavar="N", help="Steps; as calibrated by default."
+)
+@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Rows run at once.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads that each may use."
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["spikes", "counts"]),
+    default="spikes",
+    show_default=True,
+    help="Every step's spikes, or one pass over spike counts, where that is proved to be equal.",
+)
+@click.option(
+    "--rounds", type=click.IntRange(min=1), metavar="N", help="Runs of each; by default 3 seconds' worth."
+)
+@click.option(
+    "--max-ratio",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="R",
+    help="Exit with 4 if the spiking network takes more than R times as long.",
+)
+@click.pass_obj
+def command(terminal: Terminal, /, artefact: Path, **options: Any) -> int | None:
+    """Time ARTEFACT in the CPU simulator and its source in onnxruntime, in turn, in one process.
+
+    The ratio is that of the shortest rounds. Both begin with the rows as the source network takes them, so
+    the spiking network's time includes quantising them. The density that is printed is that of these rows.
+    """
+    from snnc.artefact import load
+    from snnc.cli.artefacts import chosen_timesteps
+    from snnc.cli.models import locate, locate_source
+    from snnc.cli.subjects import rows_of
+
+    request = Request(**options)
+    network = load(artefact)
+    steps = chosen_timesteps(terminal, network, request.timesteps)
+    if request.against is None:
+        located = locate_source(network.metadata, artefact, None)
+    else:
+        located = locate(request.against)
+    x, _, _ = rows_of(request.data, network.metadata.source_sha256, None)
+    found = _compare(terminal, network, located, x, steps, request)
+    if terminal.json:
+        terminal.data(found.as_dict())
+    else:
+        _show(terminal, found)
+    if request.max_ratio is not None and found.ratio > request.max_ratio:
+        return terminal.fail(
+            f"the spiking network takes {found.ratio:.3g} times as long as {located.name}, "
+            f"more than {request.max_ratio:g}: see the layers in snnc inspect --plan",
+            GATE_FAILED,
+        )
+    return None
+
+
+GATE_FAILED = 4
+
+
+def _compare(
+    terminal: Terminal, network: Artefact, located: Located, x: NumberArray, steps: int, request: Request
+) -> Comparison:
+    """Prepare both, and run them in turn."""
+    import numpy as np
+
+    from snnc import costs
+    from snnc.backends.numba_cpu import NumbaSimulator
+    from snnc.errors import InputError
+    from snnc.ir.layout import InputLayout
+    from snnc.preprocessing import Preprocessing
+    from snnc.source_session import SourceSession
+    from snnc.speed import Comparison, interleaved, resident
+    from snnc.spike_counts import counted, counted_input
+    from snnc.target import Record
+
+    metadata = network.metadata
+    if len(x) < request.batch:
+        raise InputError(f"there are {len(x)} rows, fewer than --batch {request.batch}: give more by --data")
+    x = x[: request.batch]
+    if metadata.preprocessing is not None:
+        shape = None
+        if metadata.input_layout is not None:
+            shape = InputLayout.from_dict(metadata.input_layout).source_shape
+        x = Preprocessing.from_dict(metadata.preprocessing).apply(x, shape)
+    x = np.ascontiguousarray(x, np.float32)
+    prepared = replace(network, metadata=replace(metadata, preprocessing=None))
+
+    graph: SnnGraph = network.graph
+    before = resident()
+    simulator = NumbaSimulator(request.threads)
+    activity = simulator.run(graph, prepared.encode(x), steps, Record(activity=True))
+    counts = costs.count(graph, activity.activity, len(x), steps)
+    run_steps = steps
+    if request.mode == "counts":
+        graph, run_steps = counted(graph, steps), 1
+        activity = simulator.run(graph, counted_input(prepared.encode(x), steps), 1, Record(activity=True))
+    density = activity.density(graph.settle_steps)
+    terminal.detail("density by layer: " + ", ".join(f"{name} {d:.3f}" for name, d in density.items()))
+
+    simulator = NumbaSimulator(request.threads, density)
+
+    def spiking() -> object:
+        q = prepared.encode(x)
+        if request.mode == "counts":
+            q = counted_input(q, steps)
+        return simulator.run(graph, q, run_steps).outputs
+
+    spiking()
+    after = resident()
+    session = SourceSession(located.path, request.threads)
+    session.run(x)
+    times = interleaved(
+        {"snn": spiking, "ann": lambda: session.run(x)}, request.rounds, request.threads, terminal.progress()
+    )
+    return Comparison(
+        snn=times["snn"],
+        ann=times["ann"],
+        costs=counts,
+        images=len(x),
+        threads=request.threads,
+        timesteps=steps,
+        mode=request.mode,
+        memory=None if before is None or after is None else max(0, after - before),
+    )
+
+
+def _show(terminal: Terminal, found: Comparison) -> None:
+    """Write the table, and what it means in one line."""
+
+    def row(name: str, value: str) -> tuple[str, str, str]:
+        return (
+            name,
+            _milliseconds(found.snn, value, found.images),
+            _milliseconds(found.ann, value, found.images),
+        )
+
+    rows = [
+        row("minimum, ms per image", "minimum"),
+        row("median, ms per image", "median"),
+        row("90th percentile, ms per image", "p90"),
+        ("rounds", str(len(found.snn.seconds)), str(len(found.ann.seconds))),
+        ("time steps", f"T = {found.timesteps}, K = {found.costs.steps - found.timesteps}", ""),
+        ("neurons that send in a step", f"{found.costs.events_per_neuron_per_step:.2%}", ""),
+        ("synaptic operations, G/s", f"{found.giga_synops:.3g}", ""),
+        ("batch", str(found.images), str(found.images)),
+        ("threads", str(found.threads), str(found.threads)),
+    ]
+    if found.memory is not None:
+        rows.append(("memory of the simulation, MB", f"{found.memory / 2**20:.1f}", ""))
+    terminal.table(("", "SNN", "ANN"), rows)
+    what = "" if found.mode == "spikes" else " as one pass over spike counts, in which no spike exists,"
+    terminal.text(f"The spiking network{what} takes {found.ratio:.3g} times as long as the ANN.")
+
+
+def _milliseconds(timing: Timing, figure: str, images: int) -> str:
+    return f"{timing.as_dict(images)[figure]:.4g}"

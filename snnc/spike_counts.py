@@ -1,0 +1,97 @@
+"""A spiking network as one pass over spike counts, where that is proved to be the same function.
+
+A graded neuron with memory takes back what it sent too much, so what it has sent after step t follows from
+all that it has received until then. By ``m = v + I`` and ``v = m - s Theta``, in which nothing is lost,
+
+    N(T) Theta + v(T) = v(0) + T B + sum of I over all steps,     N(T) = clip(floor(./Theta), 0, T M)
+
+whatever the order of the spikes. A population of a network with barriers integrates all of its input before
+it fires, and ends in the same N and v. All that lies between populations is linear, or a maximum of counts,
+or a maximum of currents that do not change. So the counts after T steps, the potentials and the read-out of
+such a network are those of one step in which every population may send ``T M`` levels, the analogue input
+and each bias being ``T`` times as large.
+
+What is computed is that of the spiking network; what is run is not. Nothing here is a way of simulating
+spikes, and no figure measured with it says how fast they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from snnc.errors import UsageError
+from snnc.ir.graph import IntArray, NumberArray
+from snnc.ir.snn import (
+    ConstantCurrent,
+    IntegrateFire,
+    Neuron,
+    Readout,
+    Schedule,
+    SnnGraph,
+    SnnNode,
+)
+
+
+def problem(graph: SnnGraph) -> str | None:
+    """Say why a network is not proved to equal one pass over its spike counts; ``None`` if it is."""
+    if not graph.integer:
+        return "in float32 the order of the additions matters"
+    if graph.schedule is Schedule.BARRIER:
+        return None
+    for node in graph.of_type(IntegrateFire):
+        graded = node.neuron.memory and node.neuron.limit is None and node.negative_threshold is None
+        if not graded:
+            return f"{node.name!r} sends a limited number of spikes a step, so their order matters"
+    return None
+
+
+def counted(graph: SnnGraph, timesteps: int) -> SnnGraph:
+    """Return the network whose one step gives the counts, potentials and outputs of ``timesteps``.
+
+    Its input is ``timesteps`` times the quantised input; see :func:`counted_input`.
+
+    Raises:
+        UsageError: the two are not proved equal.
+    """
+    reason = problem(graph)
+    if reason is not None:
+        raise UsageError(
+            f"{graph.name} cannot be run as one pass over spike counts: {reason}; convert with "
+            "--preset graded, or with --set set-schedule.kind=barrier"
+        )
+
+    def over_all_steps(node: SnnNode) -> SnnNode:
+        match node:
+            case IntegrateFire():
+                levels = node.neuron.capacity(timesteps)
+                if not node.neuron.memory:  # then only the number of steps limits what it sends
+                    levels = timesteps * node.neuron.largest(timesteps)
+                neuron = Neuron(levels=levels, spikes_per_step=None, memory=True)
+                return node.with_(bias=_times(node.bias, timesteps), neuron=neuron, negative_threshold=None)
+            case Readout():
+                return node.with_(bias=_times(node.bias, timesteps))
+            case ConstantCurrent():
+                return node.with_(values=_times(node.values, timesteps))
+            case _:
+                return node
+
+    nodes = [over_all_steps(node) for node in graph]
+    return replace(
+        graph.with_nodes(nodes),
+        timesteps=1,
+        settle_steps=0,
+        schedule=Schedule.SYNCHRONOUS,
+        max_timesteps=1,
+        density={},
+    )
+
+
+def counted_input(q: IntArray, timesteps: int) -> IntArray:
+    """Return the input of :func:`counted`'s network for the quantised input ``q``, (batch, *shape)."""
+    return q * np.int32(timesteps)
+
+
+def _times(values: NumberArray, timesteps: int) -> NumberArray:
+    return (values.astype(np.int64) * timesteps).astype(np.int32)
