@@ -32,6 +32,7 @@ class Prepared:
         request: what is run.
         plan: how.
         bytes_per_image: memory that the largest value of one image takes.
+        kept: the parts of the plan of which anything is kept.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Prepared:
             ),
             default=1,
         )
+        self.kept = tuple(part for part in self.plan.parts if request.keeps(part.node))
         self._crew = crew
         self._packed = pack(self.plan)
         self._programs: list[Program] = []
@@ -106,7 +108,7 @@ class IntegerRun:
         self._counts: dict[str, Array] = {}
         self._potentials: dict[str, Array] = {}
         self._trains: dict[str, Array] = {}
-        for part in prepared.plan.parts:
+        for part in prepared.kept:
             node, place = part.node, part.output
             shape = (len(inputs), place.height, place.width, place.channels)
             if isinstance(node, snn.Readout):

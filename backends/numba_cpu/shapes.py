@@ -84,11 +84,15 @@ def apply(
         case snn.CurrentMaxPool():
             kernels.pool(read[0].values, images, geometry(node.window), True, out.values)
         case snn.CountMaxPool():
-            counts = np.cumsum(_padded_spread(read[0], images, timesteps, steps), axis=0, dtype=np.int32)
-            highest = np.empty((steps, images, *out.values.shape[2:]), np.int32)
-            kernels.pool(counts, images, geometry(node.window), True, highest)
-            out.values[0, :images] = highest[0]
-            np.subtract(highest[1:], highest[:-1], out=out.values[1:, :images], casting="unsafe")
+            values = read[0].values
+            if read[0].constant:
+                values = _padded_spread(read[0], images, timesteps, steps)
+            largest = steps * max(read[0].place.magnitude, 1)
+            kind = np.int16 if largest <= np.iinfo(np.int16).max else np.int32
+            counts = np.empty(values.shape[2:], kind)
+            highest = np.empty(out.values.shape[2:], kind)
+            best = np.empty(highest.shape[-1], kind)
+            kernels.pool_counts(values, images, geometry(node.window), counts, highest, best, out.values)
         case snn.Concat():
             first = 0
             for value in read:

@@ -18,8 +18,8 @@ from snnc.backends.numba_cpu.memory import aligned
 from snnc.backends.numba_cpu.records import EVENTS, TERM_KINDS, VARIANT
 from snnc.ir.geometry import Window
 
-CACHE_BYTES = 20 << 10
-"""What the rows of one event list may take of the first-level cache."""
+CACHE_BYTES = 80 << 10
+"""What the rows of one event list may take: few are read for a pixel, so the first two caches serve."""
 
 MOST_BLOCKS = 6
 """Blocks of 32 sums that fit the registers."""
