@@ -223,11 +223,11 @@ class _Layer:
 
     def simulated(self, label: str, graph: SnnGraph) -> _Candidate:
         """Simulate the group on all rows."""
-        trace = self.work.prefix.simulate(graph, self.group.sinks)
+        trace = self.work.prefix.simulate(graph, self.group.sinks, trains=False)
         if trace.outputs is not None:
             return self.candidate(label, graph, {graph.output: _logits(graph, trace.outputs)})
         values = {
-            node.name: rates(node, trace.trains[node.name].sum(axis=0, dtype=np.int32), graph.timesteps)
+            node.name: rates(node, trace.counts[node.name], graph.timesteps)
             for node in self.populations(graph)
         }
         return self.candidate(label, graph, values)

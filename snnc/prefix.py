@@ -28,12 +28,19 @@ class SpikingPrefix:
         self._simulator = simulator
         self._trains: dict[str, NumberArray] = {}
 
-    def simulate(self, graph: SnnGraph, names: Sequence[str]) -> Trace:
-        """Compute some nodes of ``graph`` from what is known; trains are recorded for those with spikes."""
+    def simulate(self, graph: SnnGraph, names: Sequence[str], *, trains: bool = True) -> Trace:
+        """Compute some nodes of ``graph`` from what is known.
+
+        Args:
+            graph: the network.
+            names: what to compute.
+            trains: record the spikes of every step; else the counts of populations, which is quicker.
+        """
         wanted = tuple(name for name in names if name != graph.output)
         needed = graph.ancestors(tuple(names), frozenset(self._trains))
         given = {name: train for name, train in self._trains.items() if name in needed}
-        record = Record(trains=wanted, until=tuple(names))
+        until = tuple(names)
+        record = Record(trains=wanted, until=until) if trains else Record(states=True, until=until)
         return self._simulator.run(graph, self.inputs, graph.timesteps, record, given=given)
 
     def keep(self, graph: SnnGraph, trace: Trace, names: Sequence[str]) -> None:
@@ -56,4 +63,6 @@ class SpikingPrefix:
 def rates(node: IntegrateFire, counts: NumberArray, timesteps: int) -> FloatArray:
     """Return the activations that spike counts, (rows, *shape), stand for: ``u N / T``."""
     unit = node.unit.reshape(-1, *(1,) * (counts.ndim - 2))
-    return (counts * (unit / np.float32(timesteps))).astype(np.float32)
+    values = counts.astype(np.float32)
+    values *= unit / np.float32(timesteps)
+    return values
