@@ -35,6 +35,12 @@ def _c99(profile: str | None) -> Backend:
     return C99(profile)
 
 
+def _nir(profile: str | None) -> Backend:
+    from snnc.backends.nir import Nir
+
+    return Nir(profile)
+
+
 def _spiking_onnx(profile: str | None) -> Backend:
     from snnc.backends.spiking_onnx import SpikingOnnx
 
@@ -62,6 +68,7 @@ def load_simulator(name: str, threads: int | None = None) -> Simulator:
 
 BACKENDS: dict[str, Callable[[str | None], Backend]] = {
     "c99": _c99,
+    "nir": _nir,
     "spiking-onnx": _spiking_onnx,
 }
 """Target name -> loader, given the profile (``None``: the target's default)."""
@@ -76,3 +83,15 @@ def load_backend(name: str, profile: str | None = None) -> Backend:
     if name not in BACKENDS:
         raise UsageError(f"unknown target {name!r}; known: {', '.join(BACKENDS)} (see snnc targets)")
     return BACKENDS[name](profile)
+
+
+NOT_OFFERED: dict[str, str] = {
+    "Speck, DYNAP-CNN": "not verified: samna, which checks and runs configurations, is fetched from its "
+    "vendor's server and was not available; and the chip takes events, these networks numbers. A bundle of "
+    "`nir`, profile `sinabs`, lists what does not fit the data sheet.",
+    "SpiNNaker2": "not verified: py-spinnaker2 reads NIR, but is in no package registry, was not available, "
+    "and needs the chip to run.",
+    "Xylo": "at most 16 inputs and 1,000 hidden neurons, and no convolutions, by its data sheet: no converted "
+    "image network fits. Its vendor's simulator, rockpool 3.1.0, reads none of the nodes that they need.",
+}
+"""Chips for which there is no target, and why."""

@@ -18,7 +18,7 @@ from snnc.diagnostics import TARGET_LIMIT, Diagnostic
 from snnc.errors import ArtefactError, GateError, InputError, TargetError, UsageError
 from snnc.ir.graph import NumberArray
 from snnc.ir.snn import SnnGraph
-from snnc.target import Backend, Bundle, Emulating, Golden, Unsupported, Verdict
+from snnc.target import Backend, Bundle, Emission, Emulating, Golden, Unsupported, Verdict
 
 README = "README.md"
 
@@ -104,7 +104,7 @@ def deploy(
         emission = backend.emit(artefact, golden, folder)
         write_golden(golden, folder)
         content = manifest.describe(artefact, backend, golden, emission, origin, semantics)
-        (folder / README).write_text(_readme(artefact, backend, content, emission.guide), encoding="utf-8")
+        (folder / README).write_text(_readme(artefact, backend, content, emission), encoding="utf-8")
         files = manifest.write(folder, content)
     return Bundle(directory, files)
 
@@ -190,7 +190,7 @@ def _replacing(directory: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _readme(artefact: Artefact, backend: Backend, content: manifest.Json, guide: str) -> str:
+def _readme(artefact: Artefact, backend: Backend, content: manifest.Json, emission: Emission) -> str:
     """Return the text for whoever integrates the bundle."""
     graph = artefact.graph
     latency, data, output = content["latency"], content["input"], content["output"]
@@ -199,6 +199,14 @@ def _readme(artefact: Artefact, backend: Backend, content: manifest.Json, guide:
     values = f"scale = {data['scale']!r}"
     if data["gain"] is not None:
         values += ", gain and offset per channel in `MANIFEST.json`"
+    steps, other = emission.steps, ""
+    if steps is None:
+        steps = (
+            f"T = {latency['timesteps']} and K = {latency['settle_steps']} settle steps; latency\n"
+            f"  {latency['latency_steps']} steps, {latency['depth']} populations deep;\n"
+            f"  {manifest.schedule_rule(graph.schedule)}"
+        )
+        other = f"\n- Another T than {latency['timesteps']} runs, but thresholds were not calibrated for it."
     return f"""# {graph.name} for {backend.name}
 
 A spiking network, compiled by snnc {content["snnc_version"]} from `{artefact.metadata.source_path}` (SHA-256
@@ -212,15 +220,12 @@ A spiking network, compiled by snnc {content["snnc_version"]} from `{artefact.me
 
 - Input: {shape}, channels first, quantised once, rounding half to even:
   `q = clip(rint({affine}), -{data["limit"]}, {data["limit"]})`; {values}.{_before(data)}
-- Steps: T = {latency["timesteps"]} and K = {latency["settle_steps"]} settle steps; latency
-  {latency["latency_steps"]} steps, {latency["depth"]} populations deep;
-  {manifest.schedule_rule(graph.schedule)}.
+- Steps: {steps}.
 - Spikes carry: {content["payload"]}. Reset: {content["neuron"]["reset"]}.
 - Output: {" x ".join(map(str, output["shape"]))} int32, `y`, summed over all steps. The class is the index of
-  the largest `y`, the lowest on ties. Logits, if needed: `y * {output["scale"]!r} / T`.
-- Another T than {latency["timesteps"]} runs, but thresholds were not calibrated for it.
+  the largest `y`, the lowest on ties. Logits, if needed: `y * {output["scale"]!r} / T`.{other}
 
-{guide.strip()}
+{emission.guide.strip()}
 """
 
 

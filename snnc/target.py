@@ -241,12 +241,14 @@ class Emission:
         facts: for the manifest: memory, form, semantics and whatever else the target needs; JSON.
         reset: what happens to the potential after a spike, where it is not the artefact's rule.
         payload: what a spike carries, likewise.
+        steps: how many steps it runs, likewise.
     """
 
     guide: str
     facts: Mapping[str, Any]
     reset: str | None = None
     payload: str | None = None
+    steps: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

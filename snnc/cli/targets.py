@@ -18,7 +18,7 @@ from snnc.cli.terminal import Terminal, Verb
 @click.pass_obj
 def command(terminal: Terminal, form: str) -> None:
     """List the targets of `snnc deploy`: what each takes, and how its results were verified."""
-    from snnc.backends import BACKENDS, load_backend
+    from snnc.backends import BACKENDS, NOT_OFFERED, load_backend
 
     known = {name: load_backend(name).capabilities for name in BACKENDS}
     if terminal.json or form == "json":
@@ -34,7 +34,7 @@ def command(terminal: Terminal, form: str) -> None:
             }
             for name, target in known.items()
         ]
-        terminal.data({"targets": rows})
+        terminal.data({"targets": rows, "not_offered": NOT_OFFERED})
         return
     columns = ("target", "what it is", "profiles", "takes", "exact", "verified by")
     cells = [
@@ -51,6 +51,9 @@ def command(terminal: Terminal, form: str) -> None:
     if form == "markdown":
         lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
         lines += [f"| {' | '.join(row)} |" for row in cells]
+        lines += ["", "| chip without a target | why |", "|---|---|"]
+        lines += [f"| {name} | {why} |" for name, why in NOT_OFFERED.items()]
         terminal.text("\n".join(lines))
     else:
         terminal.table(columns, cells)
+        terminal.table(("chip without a target", "why"), list(NOT_OFFERED.items()))

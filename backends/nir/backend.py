@@ -1,0 +1,226 @@
+"""Target ``nir``: Neuromorphic Intermediate Representation, as each of its consumers reads it."""
+
+from __future__ import annotations
+
+import importlib.util
+import runpy
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from snnc.artefact import Artefact
+from snnc.backends import manifest
+from snnc.backends.nir import file, levels, rates, runner, speck
+from snnc.backends.nir.chain import chained
+from snnc.backends.nir.emulator import Emulation, emulate
+from snnc.backends.nir.limits import BARRIER, differences, problems
+from snnc.backends.nir.profiles import PROFILES, Profile, Rule
+from snnc.backends.nir.program import Conv, Dense, Fire, Program
+from snnc.errors import ArtefactError, TargetError, UsageError
+from snnc.ir.graph import IntArray, NumberArray
+from snnc.ir.snn import Schedule, SnnGraph
+from snnc.target import Capabilities, Emission, Golden, Unsupported, Verdict
+
+CAPABILITIES = Capabilities(
+    summary="NIR files for SpikingJelly, snnTorch, Norse and sinabs, with a script that runs them there",
+    exact=False,
+    exactness="bit for bit in the barrier schedule; else it differs, and `deploy` measures what that costs",
+    verified_by="SpikingJelly 2.0.0, snnTorch 1.0.0, Norse 1.1.0 and sinabs 3.1.3, every spike compared with "
+    "snnc's simulator of each",
+    profiles={profile.name: profile.summary for profile in PROFILES.values()},
+    takes="integer networks without concatenation; max-pooling and several levels in the barrier schedule",
+)
+
+CHUNK = 32
+"""Rows that are simulated at once."""
+
+
+class Nir:
+    """Writes NIR files, and computes what their consumers compute."""
+
+    name: ClassVar[str] = "nir"
+    capabilities: ClassVar[Capabilities] = CAPABILITIES
+    advice: ClassVar[str] = f"{BARRIER} for equal results in one step, with more neurons"
+
+    def __init__(self, profile: str | None = None) -> None:
+        """Choose the consumer, SpikingJelly by default.
+
+        Raises:
+            UsageError: there is no such profile.
+        """
+        self.profile = CAPABILITIES.chosen(self.name, profile)
+        self._programs: WeakKeyDictionary[SnnGraph, Program] = WeakKeyDictionary()
+
+    @property
+    def consumer(self) -> Profile:
+        """What is known of the consumer."""
+        return PROFILES[self.profile]
+
+    def check(self, graph: SnnGraph) -> tuple[Unsupported, ...]:
+        """Return what NIR or the consumer has no words for."""
+        found = problems(graph, self.consumer)
+        if found:
+            return found
+        try:
+            self.program(graph)
+        except TargetError as error:
+            cure = "use another profile, or the target c99 or spiking-onnx"
+            return (Unsupported(graph.output, graph[graph.output].origin, str(error), cure),)
+        return ()
+
+    def differences(self, graph: SnnGraph) -> tuple[str, ...]:
+        """Say in which points the consumer's rules differ from the network's."""
+        return differences(graph, self.consumer)
+
+    def emulate(self, graph: SnnGraph, q: IntArray) -> IntArray:
+        """Return what the consumer will answer, (rows, classes) int32."""
+        return run(self.program(graph), self.consumer.rule, q).y.astype(np.int32)
+
+    def program(self, graph: SnnGraph) -> Program:
+        """Return the layers of a network.
+
+        Raises:
+            TargetError: it has a sum that the consumer cannot compute.
+        """
+        if graph not in self._programs:
+            lower = levels.lower if graph.schedule is Schedule.BARRIER else rates.lower
+            program = lower(graph, self.consumer)
+            self._programs[graph] = program if self.consumer.sums else chained(program, self.consumer)
+        return self._programs[graph]
+
+    def emit(self, artefact: Artefact, golden: Golden, directory: Path) -> Emission:
+        """Write the file and the script that runs it."""
+        program, consumer = self.program(artefact.graph), self.consumer
+        file.write(program, consumer, directory / runner.FILE)
+        (directory / runner.SCRIPT).write_text(runner.script(program, consumer), encoding="utf-8")
+        facts = _facts(program, consumer)
+        several = consumer.rule is Rule.SUBTRACT and program.timesteps > 1
+        reset = "by subtraction, and not below minus one threshold" if several else "to zero"
+        if program.timesteps == 1:
+            reset = "none that matters: each network runs one step"
+        payload = "levels: as many spikes as the potential holds" if several else "binary"
+        steps = f"{program.timesteps}, from rest; the outputs are added"
+        if program.timesteps == 1:
+            steps = f"one, in place of the artefact's T = {artefact.graph.timesteps}"
+        return Emission(_guide(program, consumer, facts), facts, reset=reset, payload=payload, steps=steps)
+
+    def verify(self, directory: Path, golden: Golden) -> Verdict:
+        """Run the bundle in its consumer if that is installed here, else in snnc's simulator of it."""
+        consumer = self.consumer
+        steps = manifest.read(directory).get("facts", {}).get("steps")
+        if not isinstance(steps, int):
+            raise ArtefactError(f"{directory}: its manifest does not say how many steps to run; deploy again")
+        program = file.read(directory / runner.FILE, steps)
+        found: NumberArray
+        if (
+            importlib.util.find_spec(consumer.name) is not None
+            and importlib.util.find_spec("nir") is not None
+        ):
+            found = _consumed(program, consumer, directory / runner.FILE, golden.q)
+            name = f"{consumer.name} {version(consumer.name)}"
+        else:
+            found = run(program, consumer.rule, golden.q).y
+            name = (
+                f"snnc's simulator of {consumer.name} {consumer.version} ({consumer.name} itself is not "
+                f"installed here; `python {runner.SCRIPT}` runs the bundle where it is)"
+            )
+        wrong = int((np.asarray(found) != golden.y).any(axis=1).sum())
+        return Verdict(name, len(golden.y), wrong, "outputs y, bit for bit")
+
+
+def _consumed(program: Program, consumer: Profile, path: Path, q: IntArray) -> NumberArray:
+    """Run a file in its consumer, by a script of our own: one from a bundle might be anyone's.
+
+    Raises:
+        ArtefactError: the consumer does not take it.
+    """
+    with tempfile.TemporaryDirectory(prefix="snnc-") as folder:
+        script = Path(folder, runner.SCRIPT)
+        script.write_text(runner.script(program, consumer), encoding="utf-8")
+        try:
+            module = runpy.run_path(str(script), run_name="bundle")
+            found: NumberArray = module["infer"](module["load"](path), q)
+        except SystemExit as error:
+            raise UsageError(f"{error}; --hashes-only checks the files alone") from None
+        except Exception as error:  # noqa: BLE001 - anything that the consumer raises
+            first = str(error).strip().partition("\n")[0]
+            raise ArtefactError(f"{path}: {consumer.name} does not run it: {first}") from None
+    return found
+
+
+def run(program: Program, rule: Rule, q: NumberArray) -> Emulation:
+    """Simulate a consumer, some rows at a time.
+
+    Raises:
+        TargetError: a sum was too large to be exact in float32.
+    """
+    parts = [emulate(program, rule, q[start : start + CHUNK]) for start in range(0, len(q), CHUNK)]
+    whole = Emulation(
+        np.concatenate([part.y for part in parts]),
+        spikes={name: sum(part.spikes[name] for part in parts) for name in parts[0].spikes},
+        largest=max(part.largest for part in parts),
+    )
+    if not whole.exact:
+        raise TargetError(
+            f"a sum reached {whole.largest:.0f}, too much to be exact in float32; use fewer steps, or "
+            "another target"
+        )
+    return whole
+
+
+def _facts(program: Program, consumer: Profile) -> dict[str, Any]:
+    """Return what the manifest tells of the file."""
+    fires = [step for step in program.steps if isinstance(step.layer, Fire)]
+    numbers = [step.layer for step in program.steps if isinstance(step.layer, Conv | Dense)]
+    facts: dict[str, Any] = {
+        "consumer": f"{consumer.name} {consumer.version}",
+        "requirements": list(consumer.requirements),
+        "nir_version": consumer.reads,
+        "steps": program.timesteps,
+        "nodes": len(program.steps),
+        "neurons": int(sum(np.prod(step.shape) for step in fires)),
+        "parameters": int(sum(layer.weight.size + layer.bias.size for layer in numbers)),
+    }
+    if consumer.name == "sinabs":
+        facts["fit"] = [speck.report(program)]
+    return facts
+
+
+def _guide(program: Program, consumer: Profile, facts: dict[str, Any]) -> str:
+    """Return what an integrator has to know of the file."""
+    steps = program.timesteps
+    time = (
+        "It runs **one step**: what the network sends over time, as many neurons send at once."
+        if steps == 1
+        else f"Present `q` in each of {steps} steps, from rest, and add the outputs."
+    )
+    rows = "rows come in a batch" if consumer.batch else "one row at a time, without the axis of a batch"
+    text = f"""## Run it
+
+`{runner.FILE}` is a NIR graph as NIR {consumer.reads} writes it and {consumer.name} {consumer.version}
+reads it; {rows}. {time}
+Its input is the quantised `q` as float32, its output the current of the read-out.
+
+```
+python -m pip install {runner.packages(consumer)}
+python {runner.SCRIPT}
+```
+
+`{runner.SCRIPT}` loads and runs it, and compares with `golden.npz`; its functions `load` and `infer` are
+yours to use. {facts["neurons"]:,} neurons, {facts["parameters"]:,} parameters. All numbers are integers or
+halves that float32 holds exactly, so that the order of summation does not matter; precision below float32
+(TF32, float16) breaks that.
+"""
+    for fit in facts.get("fit", ()):
+        reasons = "".join(f"\n- {reason}" for reason in fit["reasons"])
+        text += f"""
+## {fit["chip"]}
+
+**Not verified:** judged by the chip's data sheet alone ({fit["source"]}), and not run there.
+{"It would fit." if fit["fits"] else f"It does not fit:{chr(10)}{reasons}"}
+"""
+    return text

@@ -1,0 +1,216 @@
+"""A network in one step: a neuron's ``C`` spikes over time become one spike of each of ``C`` neurons.
+
+In the barrier schedule a population integrates all its input before it fires, so that its counts are
+``N = clip(floor(v / Theta), 0, C)`` with ``v = v_init + T B + sum_t I_t``. As many neurons with thresholds at
+``Theta, 2 Theta .. C Theta`` say the same at once: ``N`` of them fire. So the network needs neither time nor
+memory, what happens to a potential after a spike does not matter, and the results equal the artefact's bit
+for bit, wherever integrate-and-fire neurons exist. It takes ``C`` times as many neurons.
+
+A synapse reads all copies with the same weight, and its current is copied by a 1x1 convolution whose bias
+holds the thresholds. Max-pooling is exact, too: the maximum of several counts is, level by level, whether any
+of the neurons fired.
+"""
+
+from __future__ import annotations
+
+from math import ceil, log2
+
+import numpy as np
+
+from snnc.backends.nir.layers import convolution, movement, pointwise, synapse, window_sum
+from snnc.backends.nir.profiles import Profile, Rule
+from snnc.backends.nir.program import EXACT, INPUT, Builder, Dense, Fire, Layer, Program
+from snnc.errors import InternalError, TargetError
+from snnc.ir.geometry import Window
+from snnc.ir.graph import FloatArray, Shape
+from snnc.ir.snn import (
+    ChannelWeight,
+    Convolution,
+    CountMaxPool,
+    CurrentMaxPool,
+    Encode,
+    IntegrateFire,
+    Linear,
+    Readout,
+    Reshape,
+    SnnGraph,
+    SnnNode,
+    SumPool,
+    ValueKind,
+    Weighted,
+    constant_nodes,
+    value_kinds,
+)
+
+
+def lower(graph: SnnGraph, profile: Profile) -> Program:
+    """Return the layers of a barrier network that :mod:`snnc.backends.nir.limits` has nothing against.
+
+    Raises:
+        TargetError: a sum may be too large for float32.
+    """
+    lowering = _Levels(graph, profile)
+    kinds = value_kinds(graph)
+    for node in graph:
+        if isinstance(node, Encode):
+            lowering.spikes[node.name] = (INPUT, 1)
+        elif isinstance(node, IntegrateFire):
+            lowering.population(node)
+        elif isinstance(node, CountMaxPool):
+            lowering.spikes[node.name] = lowering.any_of(node, *lowering.spikes[node.inputs[0]])
+        elif isinstance(node, Readout):
+            currents = lowering.currents(node, graph.timesteps * node.bias.astype(np.float64))
+            lowering.build.join(node.name, currents, node.shape)
+        elif kinds[node.name] is ValueKind.SPIKES:
+            read, copies = lowering.spikes[node.inputs[0]]
+            lowering.spikes[node.name] = (lowering.moved(node, read, copies), copies)
+    return Program(graph.nodes[0].shape, tuple(lowering.build.steps), 1)
+
+
+class _Levels:
+    def __init__(self, graph: SnnGraph, profile: Profile) -> None:
+        self.graph = graph
+        self.profile = profile
+        self.build = Builder()
+        self.spikes: dict[str, tuple[str, int]] = {}
+        self.constant = constant_nodes(graph)
+        self.largest = largest_counts(graph)
+
+    def population(self, node: IntegrateFire) -> None:
+        """Emit the currents of a population, its copies, and the neurons."""
+        steps, copies = self.graph.timesteps, largest_count(node, self.graph.timesteps)
+        level = np.arange(1, copies + 1)[:, None] * node.threshold.astype(np.int64) - node.v_init
+        first = all(name in self.constant for name in node.inputs)
+        # The first layer's condition, T B + T I >= level, is divided by T: it stays one of integers.
+        least = -(-level // steps) - node.bias if first else level - steps * node.bias.astype(np.int64)
+        pool = self.graph[node.inputs[0]]
+        wide = pool if isinstance(pool, CurrentMaxPool) else None
+        shape = node.shape if wide is None else self.graph[wide.inputs[0]].shape
+        sources = node.inputs if wide is None else wide.inputs
+        reach = self.reach(sources, node.channels, 1 if first else steps) + np.abs(least).max(axis=0)
+        mark = self.mark(node, float(reach.max()))
+        bias = (mark - least).astype(np.float64)
+        factor = 1 if first else steps
+        if copies == 1:
+            read = self.branches(sources, node.channels, bias[0], factor)
+        else:
+            currents = self.branches(sources, node.channels, np.zeros(node.channels), factor)
+            layer = _copied(node.channels, bias, len(shape))
+            read = (self.build.add(f"{node.name}_levels", layer, currents, _times(shape, copies)),)
+        name = self.neurons(node.name, read, _times(shape, copies), mark)
+        self.spikes[node.name] = (name, copies)
+        if wide is not None:
+            self.spikes[node.name] = self.any_of(wide, name, copies)
+
+    def neurons(self, name: str, read: tuple[str, ...], shape: Shape, mark: float) -> str:
+        """Emit neurons that fire where their current is at least ``mark``, and less than twice that."""
+        threshold = mark - 0.5 if self.profile.rule is Rule.ZERO_ABOVE else mark
+        fire = Fire(np.full(shape[0], threshold, np.float32), name)
+        return self.build.add(name, fire, read, shape)
+
+    def mark(self, node: SnnNode, reach: float) -> float:
+        """Return a threshold that nothing reaches twice where a neuron may send several spikes."""
+        mark = 1.0 if self.profile.rule is not Rule.SUBTRACT else 2.0 ** ceil(log2(reach + 2))
+        if reach + mark >= EXACT:
+            raise TargetError(f"{node.name}: its sums may reach {reach:.0f}, too much to be exact in float32")
+        return mark
+
+    def any_of(self, node: CountMaxPool | CurrentMaxPool, read: str, copies: int) -> tuple[str, int]:
+        """Emit neurons that fire where any neuron of a window has fired."""
+        mark = self.mark(node, float(node.window.area))
+        channels = copies * node.channels
+        layer = window_sum(channels, node.window, np.full(channels, mark - 1))
+        shape = _times(node.shape, copies)
+        summed = self.build.add(f"{node.name}_window", layer, (read,), shape)
+        return self.neurons(node.name, (summed,), shape, mark), copies
+
+    def reach(self, names: tuple[str, ...], channels: int, factor: int) -> FloatArray:
+        """Return the largest magnitude that the sum of all currents into each channel can have."""
+        total = np.zeros(channels)
+        for name in names:
+            area, source = 1, self.graph[name]
+            while isinstance(source, SumPool | Reshape):
+                area *= source.window.area if isinstance(source, SumPool) else 1
+                source = self.graph[source.inputs[0]]
+            if isinstance(source, Weighted):
+                weight = np.abs(source.weight.astype(np.float64)).reshape(channels, -1).sum(axis=1)
+                times = factor if source.name in self.constant else 1
+                total += times * area * weight * self.largest[source.inputs[0]]
+        return total
+
+    def currents(self, node: Readout, bias: FloatArray) -> tuple[str, ...]:
+        """Emit what the read-out sums."""
+        return self.branches(node.inputs, node.channels, bias, self.graph.timesteps)
+
+    def branches(
+        self, names: tuple[str, ...], channels: int, bias: FloatArray, factor: int
+    ) -> tuple[str, ...]:
+        """Emit several currents; the first carries the bias, and what is constant in time counts T times."""
+        return tuple(
+            self.current(
+                self.graph[name],
+                np.zeros(channels) if index else bias,
+                factor if name in self.constant else 1,
+            )
+            for index, name in enumerate(names)
+        )
+
+    def current(self, node: SnnNode, bias: FloatArray, times: int) -> str:
+        match node:
+            case Reshape():
+                return self.moved(node, self.current(self.graph[node.inputs[0]], bias, times), 1)
+            case SumPool():
+                inner = self.current(self.graph[node.inputs[0]], np.zeros_like(bias), times)
+                if not bias.any():
+                    return self.moved(node, inner, 1)
+                pool = window_sum(node.channels, node.window, bias)
+                return self.build.add(node.name, pool, (inner,), node.shape)
+            case Convolution() | Linear() | ChannelWeight():
+                read, copies = self.spikes[node.inputs[0]]
+                layer = synapse(node, node.weight.astype(np.int64) * times, bias, copies)
+                return self.build.add(node.name, layer, (read,), node.shape)
+            case _:
+                raise InternalError(f"no layer for {type(node).__name__}")
+
+    def moved(self, node: SnnNode, read: str, copies: int) -> str:
+        """Emit pooling, padding, slicing or flattening, of spikes or of a current."""
+        layer = movement(node, self.graph[node.inputs[0]].shape, copies)
+        if layer is None:
+            return read
+        return self.build.add(node.name, layer, (read,), _times(node.shape, copies))
+
+
+def _times(shape: Shape, copies: int) -> Shape:
+    return (copies * shape[0], *shape[1:])
+
+
+def _copied(channels: int, bias: FloatArray, rank: int) -> Layer:
+    """Return the layer that copies each channel as often as ``bias``, (copies, channels), has rows."""
+    matrix = np.concatenate([np.eye(channels)] * len(bias)).astype(np.float32)
+    flat = bias.reshape(-1)
+    if rank == 1:
+        return Dense(matrix, flat.astype(np.float32))
+    return convolution(pointwise(matrix), flat, Window((1, 1)))
+
+
+def largest_count(node: IntegrateFire, timesteps: int) -> int:
+    """Return the most spikes that a neuron sends in a run: so many copies stand for it."""
+    if node.neuron.memory or node.neuron.limit is None:
+        return node.neuron.capacity(timesteps)
+    return timesteps * node.neuron.limit
+
+
+def largest_counts(graph: SnnGraph) -> dict[str, int]:
+    """Return the largest magnitude of what each node sends in a run; the input is presented once."""
+    largest: dict[str, int] = {}
+    for node in graph:
+        match node:
+            case Encode():
+                largest[node.name] = node.limit
+            case IntegrateFire():
+                largest[node.name] = largest_count(node, graph.timesteps)
+            case SumPool():
+                largest[node.name] = node.window.area * largest[node.inputs[0]]
+            case _:
+                largest[node.name] = max((largest[name] for name in node.inputs), default=1)
+    return largest

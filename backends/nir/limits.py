@@ -1,0 +1,82 @@
+"""What NIR and its consumers cannot express, and in which points they differ from the artefact."""
+
+from __future__ import annotations
+
+from snnc.backends.nir.layers import misfit
+from snnc.backends.nir.profiles import Profile, Rule
+from snnc.backends.nir.rates import FORGETFUL
+from snnc.ir.snn import (
+    Concat,
+    ConstantCurrent,
+    CountMaxPool,
+    CurrentMaxPool,
+    IntegrateFire,
+    Schedule,
+    SnnGraph,
+    SnnNode,
+)
+from snnc.target import Unsupported
+
+BARRIER = "convert with --set set-schedule.kind=barrier"
+
+
+def problems(graph: SnnGraph, profile: Profile) -> tuple[Unsupported, ...]:
+    """Return what keeps a network from a profile, node by node."""
+    if not graph.integer:
+        node = graph[graph.output]
+        reason, cure = "float32 networks have no exact spikes", "convert with --precision int8"
+        return (Unsupported(node.name, node.origin, reason, cure),)
+    found = []
+    for node in graph:
+        for reason, cure in _against(graph, node, profile):
+            found.append(Unsupported(node.name, node.origin, reason, cure))
+    return tuple(found)
+
+
+def _against(graph: SnnGraph, node: SnnNode, profile: Profile) -> list[tuple[str, str]]:
+    """Return reasons and cures."""
+    in_time = graph.schedule is Schedule.SYNCHRONOUS
+    elsewhere = "use the target c99 or spiking-onnx"
+    match node:
+        case ConstantCurrent():
+            return [("NIR has one bias per channel, not one per neuron", elsewhere)]
+        case Concat():
+            return [("NIR cannot join two nodes along the channels", elsewhere)]
+        case CountMaxPool() | CurrentMaxPool() if in_time:
+            return [("NIR has no max-pooling", f"{BARRIER}, which needs none, or use average pooling")]
+        case CurrentMaxPool() if any(
+            not isinstance(reader, IntegrateFire) or len(reader.inputs) > 1
+            for reader in graph.consumers[node.name]
+        ):
+            return [("the maximum of a current can only be taken right before its population", elsewhere)]
+        case IntegrateFire() if in_time and node.neuron.levels > 1 and profile.rule is not Rule.SUBTRACT:
+            reason = f"a spike carries {node.neuron.levels} levels, those of {profile.name} carry one"
+            return [(reason, f"{BARRIER}, or with --preset binary-only")]
+        case _ if len(node.shape) not in (1, 3):
+            return [(f"the shape {node.shape} is neither a vector nor (channels, height, width)", elsewhere)]
+        case _:
+            geometry = misfit(node, graph[node.inputs[0]].shape) if node.inputs else None
+            return [] if geometry is None else [(geometry, elsewhere)]
+
+
+def differences(graph: SnnGraph, profile: Profile) -> tuple[str, ...]:
+    """Say in which points the consumer differs; nothing for a barrier network, whose results are equal."""
+    if graph.schedule is Schedule.BARRIER:
+        return ()
+    neurons = [node.neuron for node in graph.of_type(IntegrateFire)]
+    found = []
+    if profile.rule is Rule.SUBTRACT:
+        found.append("a neuron sends as many spikes a step as its potential holds, without an upper limit")
+        found.append("a potential below minus one threshold is raised to it")
+    else:
+        found.append("a spike resets the potential to zero, and what lay above the threshold is lost")
+        if graph.timesteps > 2:
+            found.append(f"thresholds are {FORGETFUL:.3f} of the artefact's, to make up for that on average")
+        if any(neuron.limit is None or neuron.limit > 1 for neuron in neurons):
+            found.append("a neuron sends one spike a step at most")
+    if any(neuron.memory for neuron in neurons):
+        found.append("no spike is taken back by a negative one")
+    found.append("potentials start at zero, and what they should start at is spread over the steps")
+    if graph.settle_steps:
+        found.append(f"the {graph.settle_steps} settle steps are left out")
+    return tuple(found)

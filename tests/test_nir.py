@@ -1,0 +1,429 @@
+"""NIR bundles: the files, the simulators of those who read them, and what must be refused."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import nir
+import numpy as np
+import pytest
+from nir.serialization import read_version
+
+from snnc.artefact import Artefact, save
+from snnc.backends import manifest
+from snnc.backends.deployment import deploy, verify
+from snnc.backends.golden import FILE as GOLDEN
+from snnc.backends.nir import Nir, file, rates, runner
+from snnc.backends.nir.backend import run
+from snnc.backends.nir.chain import chained
+from snnc.backends.nir.emulator import emulate, fire
+from snnc.backends.nir.profiles import PROFILES, Rule
+from snnc.backends.nir.program import Conv, Dense, Fire, Program
+from snnc.cli import main
+from snnc.errors import ArtefactError, TargetError, UsageError
+from snnc.ir.graph import IntArray
+from snnc.ir.snn import (
+    ChannelWeight,
+    Concat,
+    CountMaxPool,
+    CurrentMaxPool,
+    IntegrateFire,
+    Neuron,
+    Schedule,
+    SnnGraph,
+)
+from snnc.reference import ReferenceSimulator
+from tests.spiking_graphs import random_graph, random_inputs
+
+BARRIER, TIME = Schedule.BARRIER, Schedule.SYNCHRONOUS
+PLAIN = Neuron(memory=False)
+
+
+def reference(graph: SnnGraph, q: IntArray) -> IntArray:
+    return ReferenceSimulator().run(graph, q, graph.timesteps).logits.astype(np.int64)
+
+
+SEEDS = (0, 11, 13, 14, 16, 25, 28, 30, 42, 57, 62, 65, 71, 79, 85)
+"""Networks with every arrangement that NIR has words for: sums, pooling by sum and by maximum, strides."""
+
+
+def fitting(profile: str, schedule: Schedule, neuron: Neuron | None = None) -> list[SnnGraph]:
+    """Return random networks that the profile takes, T from 1 to 8."""
+    graphs = (
+        random_graph(
+            seed, schedule=schedule, neuron=neuron, blocks=seed % 4, timesteps=(1, 2, 4, 8)[seed % 4]
+        )
+        for seed in SEEDS
+    )
+    return [graph for graph in graphs if not Nir(profile).check(graph)]
+
+
+@cache
+def residual(schedule: Schedule = TIME) -> SnnGraph:
+    """Return a network with an identity branch."""
+    graphs = (random_graph(seed, schedule=schedule, neuron=PLAIN) for seed in range(100))
+    return next(graph for graph in graphs if graph.of_type(ChannelWeight) and not Nir("norse").check(graph))
+
+
+@pytest.fixture(scope="module")
+def barrier() -> Artefact:
+    return Artefact(residual(BARRIER))
+
+
+@pytest.fixture(scope="module")
+def in_time() -> Artefact:
+    return Artefact(residual())
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object, code: int) -> str:
+    capsys.readouterr()
+    assert main(list(map(str, arguments))) == code
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    return err
+
+
+# What the consumers compute.
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_barrier_network_is_the_same_network_in_one_step(profile: str) -> None:
+    graphs = fitting(profile, BARRIER)
+    assert len(graphs) >= 10
+    assert any(graph.of_type(CountMaxPool) for graph in graphs), "max-pooling is among them"
+    assert any(graph.of_type(CurrentMaxPool) for graph in graphs)
+    assert any(graph.of_type(ChannelWeight) for graph in graphs)
+    distinct = 0
+    for graph in graphs:
+        q = random_inputs(graph, 5, 1)
+        backend = Nir(profile)
+        assert backend.program(graph).timesteps == 1
+        assert backend.differences(graph) == ()
+        y = backend.emulate(graph, q)
+        np.testing.assert_array_equal(y, reference(graph, q))
+        distinct += len(np.unique(y, axis=0))
+    assert distinct > 4 * len(graphs)
+
+
+@pytest.mark.parametrize("profile", ["norse", "sinabs"])
+@pytest.mark.parametrize("schedule", Schedule)
+def test_a_chain_gives_what_the_sums_gave(profile: str, schedule: Schedule) -> None:
+    consumer = PROFILES[profile]
+    graph = residual(schedule)
+    backend = Nir(profile)
+    chain = backend.program(graph)
+    names = ["input", *(step.name for step in chain.steps)]
+    assert [step.inputs for step in chain.steps] == [(name,) for name in names[:-1]]
+    summed = Nir("spikingjelly").program(graph)
+    assert any(len(step.inputs) > 1 for step in summed.steps)
+    if schedule is TIME:
+        summed = rates.lower(graph, consumer)
+        q = random_inputs(graph, 6, 2)
+        np.testing.assert_array_equal(emulate(summed, consumer.rule, q).y, emulate(chain, consumer.rule, q).y)
+        assert chained(chain, consumer) is chain
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_what_is_computed_is_exact_in_any_order(profile: str) -> None:
+    for graph in fitting(profile, TIME, PLAIN):
+        program = Nir(profile).program(graph)
+        for step in program.steps:
+            if isinstance(step.layer, Conv):
+                np.testing.assert_array_equal(step.layer.weight, np.rint(step.layer.weight))
+        found = run(program, PROFILES[profile].rule, random_inputs(graph, 4, 3))
+        assert found.exact
+        np.testing.assert_array_equal(found.y, np.rint(found.y))
+
+
+def test_the_rules_by_hand() -> None:
+    layer = Fire(np.array([4], np.float32), "p")
+    current = np.array([3, 2, 9, -20, 11], np.float32).reshape(5, 1, 1)
+    told = {}
+    for rule in Rule:
+        spikes, _ = fire(layer, rule, current, 5)
+        told[rule] = spikes.ravel().tolist()
+    assert told[Rule.ZERO] == [0, 1, 1, 0, 0]
+    assert told[Rule.SUBTRACT] == [0, 1, 2, 0, 1]  # v: 3, 1, 2, max(-18, -4), 7 -> 3
+    spikes, _ = fire(layer, Rule.ZERO_ABOVE, np.full((1, 1, 1), 4, np.float32), 1)
+    assert spikes.ravel().tolist() == [0]
+    spikes, largest = fire(layer, Rule.ZERO, np.full((1, 1, 1), 4, np.float32), 3)
+    assert (spikes.ravel().tolist(), largest) == ([1, 1, 1], 4.0)
+
+
+def test_what_float32_cannot_hold_is_not_answered() -> None:
+    graph = fitting("sinabs", TIME, PLAIN)[0]
+    program = Nir("sinabs").program(graph)
+    loud = tuple(
+        replace(step, layer=replace(step.layer, weight=step.layer.weight * np.float32(2**16)))
+        if isinstance(step.layer, Conv)
+        else step
+        for step in program.steps
+    )
+    with pytest.raises(TargetError, match="too much to be exact"):
+        run(replace(program, steps=loud), Rule.SUBTRACT, random_inputs(graph, 4, 3))
+
+
+# The files.
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("schedule", Schedule)
+def test_the_nir_package_reads_the_file(profile: str, schedule: Schedule, tmp_path: Path) -> None:
+    graph = residual(schedule)
+    consumer, program = PROFILES[profile], Nir(profile).program(graph)
+    path = tmp_path / "network.nir"
+    file.write(program, consumer, path)
+    assert read_version(path) == consumer.reads
+    found = nir.read(path, type_check=True)
+    assert list(found.nodes) == sorted(found.nodes), "alphabetical order is that of computation"
+    assert len(found.nodes) == len(program.steps) + 2
+    assert {tuple(edge) for edge in found.edges} == {
+        *((name, step.name) for step in program.steps for name in step.inputs),
+        (program.steps[-1].name, "output"),
+    }
+    for step in program.steps:
+        node = found.nodes[step.name]
+        if isinstance(step.layer, Fire):
+            assert type(node).__name__ == consumer.cell.value
+            assert node.v_threshold.shape == step.shape
+            assert (node.r == np.float32(consumer.resistance)).all()
+            if consumer.one_threshold:
+                assert len(np.unique(node.v_threshold)) == 1
+        elif isinstance(step.layer, Conv):
+            np.testing.assert_array_equal(node.weight, step.layer.weight)
+            assert node.groups == 1
+
+
+def test_a_neuron_without_leak_forgets_nothing_in_float32() -> None:
+    consumer = PROFILES["snntorch"]
+    tau = np.full(1, 1e9, np.float32)
+    beta = 1 - 1e-4 / tau
+    assert beta.dtype == np.float32
+    assert beta[0] == 1
+    assert np.float32(consumer.resistance) * np.float32(1e-4) / tau[0] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_file_is_read_back_as_it_was_written(profile: str, in_time: Artefact, tmp_path: Path) -> None:
+    consumer, program = PROFILES[profile], Nir(profile).program(in_time.graph)
+    path = tmp_path / "network.nir"
+    file.write(program, consumer, path)
+    again = file.read(path, program.timesteps)
+    assert [(s.name, s.inputs, s.shape) for s in again.steps] == [
+        (s.name, s.inputs, s.shape) for s in program.steps
+    ]
+    q = random_inputs(in_time.graph, 4, 5)
+    np.testing.assert_array_equal(emulate(again, consumer.rule, q).y, emulate(program, consumer.rule, q).y)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_script_is_python_and_names_the_populations(profile: str, barrier: Artefact) -> None:
+    program = Nir(profile).program(barrier.graph)
+    text = runner.script(program, PROFILES[profile])
+    tree = ast.parse(text)
+    defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert {"load", "infer"} <= defined
+    for step in program.steps:
+        assert (f'"{step.name}"' in text) == isinstance(step.layer, Fire)
+
+
+# Bundles.
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_bundle_of_a_barrier_network(profile: str, barrier: Artefact, tmp_path: Path) -> None:
+    bundle = deploy(barrier, Nir(profile), tmp_path / "bundle").directory
+    content = manifest.read(bundle)
+    assert content["exact"]
+    assert content["semantics"] == {"differences": [], "measured": None}
+    assert content["facts"]["steps"] == 1
+    assert content["payload"] == "binary"
+    with np.load(bundle / GOLDEN) as golden:
+        np.testing.assert_array_equal(golden["y"], reference(barrier.graph, golden["q"]))
+        assert len(np.unique(golden["y"], axis=0)) > 4
+    found = verify(bundle)
+    assert found.verdict is not None
+    assert found.verdict.wrong == 0
+    assert f"{profile} itself is not installed" in found.verdict.runner
+    two = deploy(barrier, Nir(profile), tmp_path / "two")
+    for name in two.files:
+        assert (two.directory / name).read_bytes() == (bundle / name).read_bytes()
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_other_semantics_must_be_accepted(
+    profile: str, in_time: Artefact, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out, data = tmp_path / "n.snn.onnx", tmp_path / "out", tmp_path / "data.npz"
+    save(in_time, path)
+    shape = in_time.graph.nodes[0].shape
+    x = np.random.default_rng(0).normal(size=(40, *shape)).astype(np.float32)
+    q = in_time.encode(x)
+    right = reference(in_time.graph, q).argmax(axis=1)
+    answers = Nir(profile).emulate(in_time.graph, q).argmax(axis=1)
+    np.savez(data, x=x, y=right)
+    arguments = ("deploy", path, "--target", "nir", "--profile", profile, "--data", data, "-o", out)
+    message = refused(capsys, *arguments, code=6)
+    same = int((answers == right).sum())
+    assert same > 0
+    for text in (f"{100 * same / 40:.1f} % right, the artefact 100.0 %", "--accept-semantics", "barrier"):
+        assert text in message
+    assert not out.exists()
+    assert main([*map(str, arguments), "--accept-semantics"]) == 0
+    told = capsys.readouterr().out
+    assert told.index("measured: ") < told.index("wrote ")
+    content = manifest.read(out)
+    assert not content["exact"]
+    assert content["semantics"]["measured"]["target_correct"] == same
+    assert content["semantics"]["differences"]
+    with np.load(out / GOLDEN) as golden:
+        np.testing.assert_array_equal(golden["y"], Nir(profile).emulate(in_time.graph, golden["q"]))
+    readme = (out / "README.md").read_text(encoding="utf-8")
+    assert "computes something else than the artefact" in readme
+    assert f"{profile}=={PROFILES[profile].version}" in readme
+    capsys.readouterr()
+    assert main(["verify", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["run"]["rows"] == 8
+
+
+def test_without_labels_agreement_is_told(
+    in_time: Artefact, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "n.snn.onnx", tmp_path / "out"
+    save(in_time, path)
+    message = refused(capsys, "deploy", path, "--target", "nir", "-o", out, code=6)
+    assert "no labels, so no accuracy" in message
+    assert "of 8 rows" in message
+
+
+def test_the_data_sheet_of_a_chip_is_no_verification(barrier: Artefact, tmp_path: Path) -> None:
+    bundle = deploy(barrier, Nir("sinabs"), tmp_path / "bundle").directory
+    (fit,) = manifest.read(bundle)["facts"]["fit"]
+    assert (fit["chip"], fit["verified"], fit["fits"]) == ("Speck 2e", False, False)
+    assert any("events" in reason for reason in fit["reasons"])
+    assert "**Not verified:**" in (bundle / "README.md").read_text(encoding="utf-8")
+
+
+# Bad input.
+
+
+def test_everything_that_does_not_fit_is_told_with_a_cure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graphs = (random_graph(seed) for seed in range(200))
+    kinds = ({type(node) for node in graph} for graph in graphs)
+    graph = random_graph(next(seed for seed, kind in enumerate(kinds) if {Concat, CountMaxPool} <= kind))
+    path = tmp_path / "n.snn.onnx"
+    save(Artefact(graph), path)
+    capsys.readouterr()
+    assert main(["check", str(path), "--target", "nir", "--json"]) == 6
+    found = json.loads(capsys.readouterr().out)["diagnostics"]
+    assert all(item["node"] and item["help"] for item in found)
+    reasons = " ".join(item["message"] for item in found)
+    assert "cannot join" in reasons
+    assert "no max-pooling" in reasons
+    assert "and" in refused(capsys, "deploy", path, "--target", "nir", "-o", tmp_path / "out", code=6)
+    assert not (tmp_path / "out").exists()
+
+
+def test_levels_need_a_neuron_of_several_spikes(in_time: Artefact) -> None:
+    neuron = Neuron(levels=3)
+    graph = in_time.graph.map(IntegrateFire, lambda node: node.with_(neuron=neuron))
+    reasons = [item.reason for item in Nir("norse").check(graph)]
+    assert reasons == ["a spike carries 3 levels, those of norse carry one"] * len(reasons)
+    assert len(reasons) == len(graph.of_type(IntegrateFire))
+    assert Nir("sinabs").check(graph) == ()
+
+
+def test_unknown_profile() -> None:
+    with pytest.raises(UsageError, match="known: spikingjelly, snntorch, norse, sinabs"):
+        Nir("abacus")
+
+
+def test_without_h5py_nothing_is_written(
+    barrier: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *rest: Any, **options: Any) -> ModuleType:
+        if name == "h5py":
+            raise ImportError(name)
+        return real(name, *rest, **options)
+
+    bundle = deploy(barrier, Nir(), tmp_path / "bundle").directory
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(UsageError, match=r"pip install 'snnc\[nir\]'"):
+        deploy(barrier, Nir(), tmp_path / "other")
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    with pytest.raises(UsageError, match="h5py"):
+        verify(bundle)
+    assert verify(bundle, run=False).verdict is None
+
+
+def test_a_tampered_network_is_found_by_its_hash(
+    barrier: Artefact, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = deploy(barrier, Nir(), tmp_path / "bundle").directory
+    path = bundle / runner.FILE
+    path.write_bytes(path.read_bytes()[:-100])
+    assert "network.nir altered" in refused(capsys, "verify", bundle, code=5)
+    _rehash(bundle, {})
+    assert "no NIR file as snnc writes it" in refused(capsys, "verify", bundle, code=5)
+    assert "exists already" in refused(
+        capsys, "deploy", tmp_path / "none", "--target", "nir", "-o", bundle, code=2
+    )
+
+
+def test_another_network_in_the_bundle_misses_the_golden_outputs(
+    barrier: Artefact, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = deploy(barrier, Nir(), tmp_path / "bundle").directory
+    program = Nir().program(barrier.graph)
+    last = program.steps[-1]
+    assert isinstance(last.layer, Conv | Dense)
+    swapped = replace(last, layer=replace(last.layer, bias=last.layer.bias + np.float32(1)))
+    changed = Program(program.shape, (*program.steps[:-1], swapped), 1)
+    file.write(changed, PROFILES["spikingjelly"], bundle / runner.FILE)
+    _rehash(bundle, {})
+    assert "8 of 8 golden inputs" in refused(capsys, "verify", bundle, code=4)
+
+
+def test_a_script_in_a_bundle_is_not_run(
+    barrier: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A consumer that is found but does not work; the bundle's own script would write a file."""
+    bundle = deploy(barrier, Nir("norse"), tmp_path / "bundle").directory
+    mark = tmp_path / "mark"
+    (bundle / runner.SCRIPT).write_text(f"open({str(mark)!r}, 'w')", encoding="utf-8")
+    _rehash(bundle, {})
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "norse.py").write_text("raise ImportError('halfway', name='norse.torch')", encoding="utf-8")
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.delitem(sys.modules, "norse", raising=False)
+    with pytest.raises(UsageError, match="is not installed: python -m pip install"):
+        verify(bundle)
+    assert not mark.exists()
+
+
+def test_no_facts_no_run(barrier: Artefact, tmp_path: Path) -> None:
+    bundle = deploy(barrier, Nir(), tmp_path / "bundle").directory
+    _rehash(bundle, {"facts": {}})
+    with pytest.raises(ArtefactError, match="does not say how many steps"):
+        verify(bundle)
+
+
+def _rehash(bundle: Path, changes: Mapping[str, Any]) -> None:
+    content = json.loads((bundle / manifest.NAME).read_text(encoding="utf-8"))
+    kept = {k: v for k, v in content.items() if k not in ("files", manifest.OWN_HASH)}
+    manifest.write(bundle, {**kept, **changes})
