@@ -190,7 +190,16 @@ def test_the_terminal(artefact: Path, files: Files, capsys: pytest.CaptureFixtur
     capsys.readouterr()
     assert main(["report", str(artefact), "--data", str(files.test), "--curve", "none"]) == 0
     told = capsys.readouterr().out
-    for words in ("relu", "readout", "quantisation", "Cause: ", "Try: ", "fair baseline", "fp32 ANN"):
+    for words in (
+        "relu",
+        "readout",
+        "quantisation",
+        "Cause: ",
+        "Try: ",
+        "fair baseline",
+        "fp32 ANN",
+        "spiking-onnx",
+    ):
         assert words in told
 
 

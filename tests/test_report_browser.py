@@ -14,6 +14,7 @@ from snnc.report.document import Report
 from snnc.report.drawing import wrapped
 from snnc.report.energy import MODELS, LayerEnergy, account
 from snnc.report.page import html
+from snnc.report.targets import fits
 from snnc.report.verdict import judge
 from tests import browser
 from tests.conversions import convert
@@ -29,7 +30,9 @@ def report() -> Report:
     macs = sum(found.ann_macs.values())
     energy = account(graph, found.costs, macs, found.nonzero, 4, MODELS["45nm"])
     curve = Curve(4, False, None, tuple(Point(T, Share(T, 6)) for T in (1, 2, 4)), (), True)
-    return Report(Artefact(graph), found, judge(found, 4), energy, curve, {"command": "snnc report"})
+    return Report(
+        Artefact(graph), found, judge(found, 4), energy, curve, fits(graph), {"command": "snnc report"}
+    )
 
 
 @pytest.fixture(scope="module")

@@ -94,8 +94,10 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
     """
     from snnc.cli.artefacts import chosen_timesteps
     from snnc.cli.subjects import subject
+    from snnc.report.document import Report
     from snnc.report.energy import account
     from snnc.report.measurement import measure
+    from snnc.report.targets import fits
     from snnc.report.verdict import judge
 
     request = Request(**options)
@@ -122,8 +124,6 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
         threads=request.threads,
         progress=terminal.progress(),
     )
-    from snnc.report.document import Report
-
     report = Report(
         artefact=found.artefact,
         measurement=measurement,
@@ -132,6 +132,7 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
             graph, measurement.costs, sum(measurement.ann_macs.values()), measurement.nonzero, steps, model
         ),
         curve=_curve(terminal, found, measurement, wanted, request) if wanted else None,
+        targets=fits(graph),
         reproduce=_reproduce(found, request, steps),
     )
     _write(report, request)
@@ -310,6 +311,10 @@ def _show(terminal: Terminal, report: Report, request: Request) -> None:
         )
     if request.output is None and request.json_file is None:
         terminal.table(("squared error, %", *TERMS, "total", "running", "spikes"), rows)
+        terminal.text("")
+        targets = [(fit.target, ", ".join(fit.profiles), fit.answer, fit.reason) for fit in report.targets]
+        terminal.table(("target", "profiles", "fits", "because"), targets)
+        terminal.text("")
     terminal.text("\n".join(_summary(report)))
     for path in (request.output, request.json_file):
         if path is not None:

@@ -19,6 +19,7 @@ from snnc.report.energy import Energy
 from snnc.report.layers import LayerReport
 from snnc.report.measurement import Measurement
 from snnc.report.statistics import Split
+from snnc.report.targets import Fit
 from snnc.report.terms import TERMS
 from snnc.report.verdict import Finding, Verdict
 
@@ -36,6 +37,7 @@ class Report:
         verdict: what follows from it.
         energy: what it costs.
         curve: accuracy against T; ``None`` where it was not asked for.
+        targets: what can take the network, and what cannot.
         reproduce: how to make the report again: command, hashes, versions.
     """
 
@@ -44,6 +46,7 @@ class Report:
     verdict: Verdict
     energy: Energy
     curve: Curve | None
+    targets: tuple[Fit, ...]
     reproduce: Mapping[str, str]
 
     @property
@@ -87,6 +90,7 @@ class Report:
                 {"ann": ann, "snn": snn, "rows": rows} for (ann, snn), rows in flips(found)[:TOP_FLIPS]
             ],
             "passes": [dict(record) for record in metadata.records],
+            "targets": [fit.as_dict() for fit in self.targets],
             "reproduce": dict(self.reproduce),
         }
 

@@ -17,6 +17,7 @@ from snnc.report.document import TOP_FLIPS, Report, flips
 from snnc.report.drawing import Chart, percent
 from snnc.report.energy import Energy
 from snnc.report.layers import LayerReport
+from snnc.report.targets import Fit
 from snnc.report.verdict import own_error
 
 ERRORS = (
@@ -33,6 +34,14 @@ ERRORS = (
     ),
 )
 """What the reader of the error charts has to know."""
+
+TOP_PROBLEMS = 12
+"""How many problems of a target are listed."""
+
+WORDS = frozenset(
+    {"ONNX node", "value", "SNN says", "profiles", "fits", "because", "verified by", "reason", "cure"}
+)
+"""Heads of columns that hold words: set to the left, and broken into lines."""
 
 FOLDER = Path(__file__).parent / "templates"
 
@@ -87,6 +96,7 @@ def html(report: Report) -> str:
         facts=_facts(report),
         sections=_sections(report),
         svg=lambda chart: Markup(chart.svg),
+        words=WORDS,
         version=__version__,
     )
 
@@ -153,6 +163,7 @@ def _sections(report: Report) -> list[Section]:
         sections.append(_energy(report.energy))
     sections.append(_disagreements(report))
     sections.append(_passes(report))
+    sections.append(_targets(report.targets))
     sections.append(
         Section(
             "reproduce",
@@ -304,3 +315,21 @@ def _passes(report: Report) -> Section:
     return Section(
         "passes", "Passes", tables=(Table("Passes, in order", ("pass", "changed", "nodes"), rows),)
     )
+
+
+def _targets(targets: Sequence[Fit]) -> Section:
+    rows = tuple(
+        (fit.target, ", ".join(fit.profiles), fit.answer, fit.reason, fit.verified_by) for fit in targets
+    )
+    tables = [Table("Targets of snnc deploy", ("target", "profiles", "fits", "because", "verified by"), rows)]
+    for fit in targets:
+        if fit.problems:
+            told = [(item.node or "-", item.message, item.help) for item in fit.problems[:TOP_PROBLEMS]]
+            left = len(fit.problems) - len(told)
+            if left:
+                command = f"snnc check ARTEFACT --target {fit.target} --profile {fit.profiles[0]}"
+                told.append((f"and {left} more", f"all of them: {command}", ""))
+            caption = f"In the way of {fit.target}, {', '.join(fit.profiles)}"
+            tables.append(Table(caption, ("ONNX node", "reason", "cure"), tuple(told)))
+    text = "What each target would refuse is known before it is deployed to; nothing was run there."
+    return Section("targets", "Fit to targets", (text,), tables=tuple(tables))

@@ -81,6 +81,19 @@ def schema() -> dict[str, Any]:
         },
         tuple(population),
     )
+    problem = _object({"code": TEXT, "severity": TEXT, "node": TEXT, "message": TEXT, "help": TEXT})
+    texts = {"type": "array", "items": TEXT}
+    target = _object(
+        {
+            "target": TEXT,
+            "profiles": texts,
+            "fits": {"type": "boolean"},
+            "problems": {"type": "array", "items": problem},
+            "differences": texts,
+            "results": TEXT,
+            "verified_by": TEXT,
+        }
+    )
     point = _object({"timesteps": COUNT, "top1": SHARE, "top1_ci95": interval})
     points = {"type": "array", "items": point}
     return {
@@ -137,6 +150,7 @@ def schema() -> dict[str, Any]:
                     "items": _object({"ann": COUNT, "snn": COUNT, "rows": COUNT}),
                 },
                 "passes": {"type": "array", "items": {"type": "object"}},
+                "targets": {"type": "array", "items": target, "minItems": 1},
                 "reproduce": {"type": "object", "additionalProperties": TEXT},
             }
         ),
