@@ -33,6 +33,7 @@ PASSES: dict[str, Callable[[], type[AnyPass]]] = {
     "set-schedule": _loader("set_schedule", "SetSchedule"),
     "fine-skip": _loader("fine_skip", "FineSkip"),
     "init-membrane": _loader("init_membrane", "InitMembrane"),
+    "learn-thresholds": _loader("learn_thresholds", "LearnThresholds"),
     "compensate": _loader("compensate", "Compensate"),
     "quantise-weights": _loader("quantise_weights", "QuantiseWeights"),
 }

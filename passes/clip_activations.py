@@ -44,7 +44,8 @@ class ClipActivations:
     """Set the threshold of every rectifier.
 
     Attributes:
-        method: closed-form least squares, a percentile, or the maximum.
+        method: closed-form least squares, a percentile, or the maximum; ``learn`` begins with the first,
+            and a conversion adds the pass `learn-thresholds` where all that follows it can be measured.
         granularity: one threshold per channel or per layer.
         levels: M, the levels that one spike will carry; with T steps the grid has ``T M`` levels.
         percentile: for that method, in (0, 100].
@@ -89,7 +90,7 @@ class ClipActivations:
             values, maximum = values + node.shift[:, None], maximum + node.shift
         if self.granularity is Granularity.LAYER:
             values, maximum = values.reshape(1, -1), maximum.max(keepdims=True)
-        if self.method is Method.MSE:
+        if self.method in (Method.MSE, Method.LEARN):
             threshold = mse_threshold(values, levels)
             # A channel that the sample shows silent may still speak elsewhere in the rows.
             threshold = np.where(threshold > 0, threshold, np.maximum(maximum, 0))

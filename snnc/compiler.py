@@ -27,6 +27,7 @@ from snnc.pipeline import (
     Dump,
     PassRecord,
     format_pipeline,
+    make_pass,
     override,
     parse_pipeline,
     run_pipeline,
@@ -35,6 +36,7 @@ from snnc.preprocessing import Preprocessing
 from snnc.progress import Progress, Silent
 from snnc.reference import encode
 from snnc.target import Record, Simulator, Trace
+from snnc.thresholds import Method
 
 INTEGER_PASSES = ("compensate", "quantise-weights")
 """The passes that make integers: left out in float32. Compensation corrects what integers really do."""
@@ -42,6 +44,10 @@ INTEGER_PASSES = ("compensate", "quantise-weights")
 
 DENSITY_ROWS = 32
 """Rows on which it is measured how many neurons fire: enough to choose kernels by."""
+
+
+LEARNING = "learn-thresholds"
+"""The pass that ``clip-activations{method=learn}`` stands for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,8 @@ class Options:
         precision: ``int8``, or ``float32`` to leave weights and potentials in floats.
         seed: of every random choice.
         threads: used by the source network and the simulator; no result depends on it.
+        journal: where a search keeps what it measured, so that an interrupted one goes on; ``None`` to
+            keep nothing.
     """
 
     timesteps: int = 4
@@ -80,6 +88,7 @@ class Options:
     precision: str = "int8"
     seed: int = 0
     threads: int | None = None
+    journal: Path | None = None
 
     def passes(self) -> tuple[AnyPass, ...]:
         """Return the pipeline that these options ask for.
@@ -94,10 +103,22 @@ class Options:
         if self.precision not in ("int8", "float32"):
             raise UsageError(f"unknown precision {self.precision!r}; known: int8, float32")
         text = PRESETS[self.preset].pipeline if self.pipeline is None else self.pipeline
-        passes = override(parse_pipeline(text, PASSES), self.settings, PASSES)
+        learning = {key: value for key, value in self.settings.items() if key.startswith(LEARNING + ".")}
+        others = {key: value for key, value in self.settings.items() if key not in learning}
+        passes = _with_learning(override(parse_pipeline(text, PASSES), others, PASSES))
+        passes = override(passes, learning, PASSES)
         if self.precision == "float32":
             passes = tuple(item for item in passes if item.name not in INTEGER_PASSES)
         return passes
+
+
+def _with_learning(passes: tuple[AnyPass, ...]) -> tuple[AnyPass, ...]:
+    """Add the search for thresholds, where it is asked for, before the passes that make integers."""
+    asked = any(getattr(item, "method", None) is Method.LEARN for item in passes)
+    if not asked or any(item.name == LEARNING for item in passes):
+        return passes
+    at = next((i for i, item in enumerate(passes) if item.name in INTEGER_PASSES), len(passes))
+    return (*passes[:at], make_pass(LEARNING, {}, PASSES), *passes[at:])
 
 
 def convert(
@@ -139,6 +160,7 @@ def convert(
         simulator=load_simulator("numba", options.threads),
         seed=options.seed,
         progress=progress or Silent(),
+        journal=options.journal,
     )
     context.diagnostics.extend(prepared.warnings(source.graph))
     graph, records = run_pipeline(passes, source.graph, context, dump)

@@ -16,6 +16,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from snnc.diagnostics import Diagnostic
@@ -44,6 +45,8 @@ class Context:
         seed: of every random choice.
         progress: where to say how far the work is.
         source: the network as the last ANN pass left it; set by the pipeline.
+        rest: the passes behind the running one, for those that search with the whole pipeline.
+        journal: where a search keeps what it measured, to go on after an interruption.
         findings: what the running pass wants in its record: figures and words, JSON values.
         diagnostics: warnings for the user, of all passes.
     """
@@ -54,6 +57,8 @@ class Context:
     seed: int = 0
     progress: Progress = field(default_factory=Silent)
     source: AnnGraph | None = None
+    rest: Rest | None = None
+    journal: Path | None = None
     findings: dict[str, Any] = field(default_factory=dict)
     diagnostics: list[Diagnostic] = field(default_factory=list)
 
@@ -66,6 +71,38 @@ class Context:
         if self.source is None:
             raise UsageError("this pass needs the source network: start the pipeline from the ANN")
         return self.source
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """The passes behind the running one.
+
+    Attributes:
+        passes: in order; empty behind the last one.
+        context: of the pipeline that they belong to.
+    """
+
+    passes: tuple[AnyPass, ...]
+    context: Context
+
+    @property
+    def text(self) -> str:
+        """The text form of the passes."""
+        return format_pipeline(self.passes)
+
+    def run(self, graph: Graph[Any], calibration: Calibration) -> Graph[Any]:
+        """Run them on other calibration rows, leaving no trace in the pipeline's context."""
+        apart = replace(
+            self.context,
+            calibration=calibration,
+            progress=Silent(),
+            rest=None,
+            journal=None,
+            findings={},
+            diagnostics=[],
+        )
+        result, _ = run_pipeline(self.passes, graph, apart)
+        return result
 
 
 class Pass(Protocol[G_in, G_out]):
@@ -127,7 +164,7 @@ def run_pipeline(
     """
     graph.verify()
     records = []
-    for item in context.progress.track(passes, len(passes), "converting"):
+    for index, item in enumerate(context.progress.track(passes, len(passes), "converting")):
         expected = typing.get_type_hints(type(item).run)["graph"]
         if not isinstance(graph, expected):
             stage = "before" if isinstance(graph, SnnGraph) else "after"
@@ -135,6 +172,7 @@ def run_pipeline(
         if isinstance(graph, AnnGraph):
             context.source = graph
         context.findings = {}
+        context.rest = Rest(tuple(passes[index + 1 :]), context)
         context.progress.message(item.name)
         start = time.perf_counter()
         result = item.run(graph, context)

@@ -10,11 +10,16 @@ from snnc.ir.graph import FloatArray
 
 
 class Method(Enum):
-    """How a threshold is found from activations."""
+    """How a threshold is found.
+
+    ``MSE``, ``PERCENTILE`` and ``MAXIMUM`` look at a layer's activations alone. ``LEARN`` begins with the
+    first and then searches on the finished network: see :mod:`snnc.learning`.
+    """
 
     MSE = "mse"
     PERCENTILE = "percentile"
     MAXIMUM = "max"
+    LEARN = "learn"
 
 
 SCALES = np.linspace(1.0, 0.06, 24, dtype=np.float32)

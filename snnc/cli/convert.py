@@ -102,6 +102,13 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: Path | None)
     help="Write nothing and exit with 4 if more is lost. Every fifth calibration row is kept back for this; "
     "measured is the accuracy where FILE.npz has labels `y`, else how often the answers differ.",
 )
+@click.option(
+    "--journal",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where a search keeps what it has measured, so that the same command goes on after an interruption; "
+    "OUT.journal by default, removed when OUT is written.",
+)
 @click.option("--dry-run", is_flag=True, help="Check everything and say what would be done, but do nothing.")
 @click.option("--dump-ir-after", metavar="PASS|all", help="Print the network after a pass, on stderr.")
 @click.option(
@@ -131,6 +138,7 @@ def command(
     precision: str,
     seed: int,
     max_drop: float | None,
+    journal: Path | None,
     dry_run: bool,
     dump_ir_after: str | None,
     threads: int | None,
@@ -153,7 +161,10 @@ def command(
     if output is not None:
         check_output(output, force=force)
     chosen = settings_of(ctx.meta.get("snnc.set", {})) | dict(_setting(text) for text in settings)
-    options = Options(timesteps, preset, pipeline, chosen, precision, seed, threads)
+    kept_journal = journal
+    if journal is None and output is not None:
+        journal = output.with_name(output.name + ".journal")
+    options = Options(timesteps, preset, pipeline, chosen, precision, seed, threads, journal)
     dump = _dump(dump_ir_after, options)
     located = locate(model)
     rows = _rows(located, calib, preprocess)
@@ -176,6 +187,8 @@ def command(
         drop = _gate(terminal, located, conversion.artefact, kept, max_drop, threads)
     if output is not None:
         save(conversion.artefact, output)
+        if kept_journal is None and journal is not None:
+            journal.unlink(missing_ok=True)
         _tell(terminal, conversion, output, drop)
 
 

@@ -1,0 +1,53 @@
+"""Learn thresholds and initial potentials with the rest of the pipeline, against the network that it makes.
+
+The pass stands before those that compensate and quantise: every candidate is corrected and made an integer
+network as the final one will be, and its answers are compared with the source network's. The search is in
+:mod:`snnc.learning`.
+
+Source: Liu et al., "Efficient ANN-SNN Conversion with Error Compensation Learning", ICML 2025, learn the
+thresholds of a clip by training; here they are learned on the spiking network itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from snnc.errors import UsageError
+from snnc.ir.snn import SnnGraph
+from snnc.learning import Search, learn
+from snnc.pipeline import Context
+
+
+@dataclass(frozen=True, slots=True)
+class LearnThresholds:
+    """Search for the thresholds with which the finished network answers most like its source.
+
+    Attributes:
+        budget: how many networks are made and measured at most.
+        rows: calibration rows that each of them is fitted on, at most.
+        activity: what the synaptic operations of the first network are worth, in nats of divergence: 0
+            for accuracy alone; 0.5 gives up 0.05 nats for a tenth of the operations.
+        seconds: stop after so long; what is found then depends on the clock. ``none`` for no limit.
+    """
+
+    name: ClassVar[str] = "learn-thresholds"
+    budget: int = 32
+    rows: int = 800
+    activity: float = 0.0
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a search that cannot be made."""
+        if self.budget < 1 or self.rows < 1:
+            raise UsageError("budget and rows must be at least 1")
+        if self.activity < 0:
+            raise UsageError(f"activity must not be negative, not {self.activity}")
+        if self.seconds is not None and self.seconds <= 0:
+            raise UsageError(f"seconds must be positive, not {self.seconds}")
+
+    def run(self, graph: SnnGraph, context: Context, /) -> SnnGraph:
+        """Return ``graph`` with learned thresholds; an integer network is left as it is."""
+        if graph.integer:
+            return graph
+        return learn(graph, context, Search(self.budget, self.rows, self.activity, self.seconds))
