@@ -26,6 +26,7 @@ VERBS = {
     "report": "Say where accuracy went, layer by layer and cause by cause.",
     "compare": "Compare two networks, or two reports, side by side.",
     "bisect": "Find the layer at which accuracy is lost.",
+    "certify": "Find settings at which a network is exactly its quantised network.",
     "bench": "Time a spiking network beside its source.",
     "inspect": "Show what a converted network consists of.",
     "zoo": "List the bundled networks.",
