@@ -12,6 +12,7 @@ The environment variable ``SNNC_CACHE_DIR`` names another place than ``~/.cache/
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -27,6 +28,8 @@ from numba.core import config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_log = logging.getLogger("snnc")
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -60,6 +63,15 @@ def kernel_directory() -> Path | None:
     except OSError:
         return None
     return folder if os.access(folder, os.W_OK) else None
+
+
+def announce() -> None:
+    """Say that what comes next takes longer than it will take ever again, where no kernels are kept yet."""
+    folder = kernel_directory()
+    if folder is None:
+        _log.info("compiling kernels, which takes about half a minute: no folder to keep them can be written")
+    elif next(folder.rglob("*.nbi"), None) is None:
+        _log.info("compiling kernels, once on this machine: about half a minute")
 
 
 def kernel(function: F) -> F:

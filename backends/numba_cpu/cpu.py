@@ -28,6 +28,11 @@ class Cpu:
         return "avx2" in self.features
 
     @property
+    def avx512(self) -> bool:
+        """Vectors of 512 bits."""
+        return "avx512f" in self.features
+
+    @property
     def vnni(self) -> bool:
         """Four products of bytes added in 32 bits, in vectors of 256 bits."""
         return {"avx512vnni", "avx512vl"} <= self.features

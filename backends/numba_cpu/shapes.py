@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snnc.backends.numba_cpu import kernels
+from snnc.backends.numba_cpu.ranges import narrowest
 from snnc.backends.numba_cpu.terms import Synapse, Values
 from snnc.errors import InternalError
 from snnc.ir import snn
@@ -84,15 +85,15 @@ def apply(
         case snn.CurrentMaxPool():
             kernels.pool(read[0].values, images, geometry(node.window), True, out.values)
         case snn.CountMaxPool():
-            values = read[0].values
+            sent: Array = read[0].values
             if read[0].constant:
-                values = _padded_spread(read[0], images, timesteps, steps)
+                sent = _padded_spread(read[0], images, timesteps, steps)
             largest = steps * max(read[0].place.magnitude, 1)
-            kind = np.int16 if largest <= np.iinfo(np.int16).max else np.int32
-            counts = np.empty(values.shape[2:], kind)
+            kind = narrowest(max(largest, np.iinfo(np.int16).max))
+            counts = np.empty(sent.shape[2:], kind)
             highest = np.empty(out.values.shape[2:], kind)
-            best = np.empty(highest.shape[-1], kind)
-            kernels.pool_counts(values, images, geometry(node.window), counts, highest, best, out.values)
+            best = np.empty(out.values.shape[-1], kind)
+            kernels.pool_counts(sent, images, geometry(node.window), counts, highest, best, out.values)
         case snn.Concat():
             first = 0
             for value in read:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import ClassVar, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 from weakref import WeakKeyDictionary
 
+from snnc.backends.numba_cpu.cache import announce
 from snnc.backends.numba_cpu.crew import POSIX, Crew
-from snnc.backends.numba_cpu.float32 import FloatRun, Operation
 from snnc.backends.numba_cpu.integers import IntegerRun, Prepared, integers
 from snnc.backends.numba_cpu.plan import Plan, Planner
 from snnc.backends.numba_cpu.ranges import Interval, measured, value_ranges
@@ -18,6 +19,9 @@ from snnc.errors import UsageError
 from snnc.ir.graph import NumberArray
 from snnc.ir.snn import SnnGraph
 from snnc.target import Record, Trace, check_run
+
+if TYPE_CHECKING:
+    from snnc.backends.numba_cpu.float32 import FloatRun, Operation
 
 T = TypeVar("T")
 
@@ -73,6 +77,9 @@ class NumbaSimulator:
         trains = {name: given[name] for name in request.given}
         if request.integer:
             return self._run(self._integers(request, inputs, trains), len(inputs))
+        # Only now is onnxruntime needed, which takes its time to load.
+        from snnc.backends.numba_cpu.float32 import FloatRun
+
         operations = self._operations.setdefault(graph, {})
         return self._run(FloatRun(request, inputs, trains, operations), len(inputs))
 
@@ -94,11 +101,13 @@ class NumbaSimulator:
         # Larger inputs than the network's own encoding gives are run with wider integers.
         quantised = measured(inputs).hull(Interval(-request.input_limit, request.input_limit))
         shares = self._shares(len(inputs))
-        prepared = _remembered(
-            self._prepared,
-            (id(request), quantised, tuple(ranges.items()), shares),
-            lambda: Prepared(request, ranges, quantised, self._density(request), self._crew, shares),
-        )
+
+        def prepare() -> Prepared:
+            _announce_once()
+            return Prepared(request, ranges, quantised, self._density(request), self._crew, shares)
+
+        key = (id(request), quantised, tuple(ranges.items()), shares)
+        prepared = _remembered(self._prepared, key, prepare)
         return IntegerRun(prepared, inputs, trains)
 
     def _density(self, request: Request) -> Mapping[str, float]:
@@ -129,6 +138,11 @@ class NumbaSimulator:
         if self.threads == 1 or len(stops) < 2:
             return run.trace(map(run.run, starts, stops))
         return run.trace(self._crew.workers.map(run.run, starts, stops))
+
+
+@cache
+def _announce_once() -> None:
+    announce()
 
 
 def _remembered(kept: OrderedDict[object, T], key: object, make: Callable[[], T]) -> T:

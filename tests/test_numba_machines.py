@@ -1,0 +1,143 @@
+"""Other processors than this one, and places where kernels cannot be kept."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from snnc.backends.numba_cpu import cache
+from snnc.backends.numba_cpu.cpu import detect
+
+X86 = platform.machine().lower() in ("x86_64", "amd64")
+AVX2 = "+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+avx,+avx2,+fma,+bmi,+bmi2"
+
+# In another process, for what the CPU is said to be must be known before anything is compiled.
+PROGRAM = """
+import sys
+import numpy as np
+from snnc.backends.numba_cpu import NumbaSimulator
+from snnc.backends.numba_cpu.cpu import detect
+from snnc.ir.snn import IntegrateFire, Neuron
+from snnc.reference import ReferenceSimulator
+from snnc.target import Record
+from tests.spiking_graphs import random_graph, random_inputs, wide_graph
+
+graphs = [wide_graph(seed, neuron=Neuron(spikes_per_step=1 + seed % 2)) for seed in range(4)]
+graphs += [random_graph(seed) for seed in range(12)]
+for graph in graphs:
+    q = random_inputs(graph, 2, 3)
+    record = Record(states=True)
+    expected = ReferenceSimulator().run(graph, q, 4, record)
+    names = [node.name for node in graph.of_type(IntegrateFire)]
+    for share in (0.01, 1.0):
+        found = NumbaSimulator(2, dict.fromkeys(names, share)).run(graph, q, 4, record)
+        np.testing.assert_array_equal(expected.logits, found.logits)
+        for name in names:
+            np.testing.assert_array_equal(expected.counts[name], found.counts[name])
+            np.testing.assert_array_equal(expected.potentials[name], found.potentials[name])
+print(detect().summary)
+"""
+
+
+def run_as(name: str, features: str, **more: str) -> str:
+    environment = {**os.environ, "NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features, **more}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env=environment,
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        timeout=1200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_processor_without_anything() -> None:
+    """On x86-64 that is SSE2, which LLVM never goes below; elsewhere what its vectors become."""
+    assert run_as("generic", "") == "generic (generic)"
+
+
+@pytest.mark.skipif(not X86, reason="AVX2 is a feature of x86 processors")
+def test_a_processor_with_avx2_alone() -> None:
+    host = detect()
+    if not host.avx2:
+        pytest.skip("this processor has no AVX2")
+    if not host.avx512:
+        pytest.skip("this processor has AVX2 and nothing wider: all other tests run so")
+    assert run_as("haswell", AVX2) == "haswell (avx2)"
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Let kernels be kept in another folder while a test runs."""
+
+    def choose(folder: Path) -> None:
+        monkeypatch.setenv("SNNC_CACHE_DIR", str(folder))
+        cache.kernel_directory.cache_clear()
+
+    yield choose
+    monkeypatch.undo()
+    cache.kernel_directory.cache_clear()
+
+
+def double(x: Any) -> Any:
+    return 2 * x
+
+
+def kept(folder: Path) -> list[str]:
+    """Return the files that Numba would read."""
+    return sorted(path.suffix for path in folder.rglob("*.nb[ic]"))
+
+
+def test_kernels_are_kept(elsewhere: Any, tmp_path: Path) -> None:
+    elsewhere(tmp_path)
+    assert cache.kernel(double)(4) == 8
+    assert kept(tmp_path) == [".nbc", ".nbi"]
+
+
+def test_a_place_where_nothing_can_be_written(elsewhere: Any, tmp_path: Path) -> None:
+    closed = tmp_path / "file"
+    closed.write_text("no folder can be made in here", encoding="utf-8")
+    elsewhere(closed / "cache")
+    assert cache.kernel_directory() is None
+    assert cache.kernel(double)(4) == 8
+    assert list(tmp_path.iterdir()) == [closed]
+
+
+def test_an_interrupt_leaves_no_half_written_kernel(
+    elsewhere: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere(tmp_path)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            cache.kernel(double)(4)
+    assert kept(tmp_path) == []
+    assert cache.kernel(double)(np.int64(4)) == 8
+    assert kept(tmp_path) == [".nbc", ".nbi"]
+
+
+def test_the_first_compilation_is_announced(
+    elsewhere: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    elsewhere(tmp_path)
+    with caplog.at_level("INFO", "snnc"):
+        cache.announce()
+        assert [record.getMessage().split(",")[0] for record in caplog.records] == ["compiling kernels"]
+        caplog.clear()
+        cache.kernel(double)(4)
+        cache.announce()
+        assert caplog.records == []

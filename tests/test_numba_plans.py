@@ -1,0 +1,150 @@
+"""The same input gives the same spikes, whichever kernels run and however many threads there are."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from snnc.backends.numba_cpu import NumbaSimulator, crew, plan, terms
+from snnc.backends.numba_cpu.plan import Planner, StagePlan
+from snnc.backends.numba_cpu.terms import Choice, Synapse
+from snnc.errors import UsageError
+from snnc.ir import snn
+from snnc.reference import ReferenceSimulator
+from snnc.target import Record, Trace
+from tests.spiking_graphs import as_float, graphs, random_graph, random_inputs, wide_graph
+
+STATES = Record(states=True)
+KINDS = ("events", "products", "channels", "general")
+# In-image threads that meet more often than cores exist would make these tests slow, not wrong.
+SHARES = (1, 2, 3)
+
+
+@contextmanager
+def forced(kind: str, band: int) -> Iterator[None]:
+    """Plan every synapse to be run by one kind of kernel, where that can take it."""
+    ordinary = Planner._choose
+
+    def choose(self: Planner, synapse: Synapse, source: str) -> Choice | None:
+        options = {
+            "events": terms.event_choice(synapse),
+            "products": terms.product_choice(synapse),
+            "channels": terms.channel_choice(synapse),
+        }
+        return None if kind == "general" else options[kind] or ordinary(self, synapse, source)
+
+    with patch.object(Planner, "_choose", choose), patch.object(plan, "BAND_BYTES", band):
+        yield
+
+
+def assert_same(expected: Trace, found: Trace, what: object) -> None:
+    np.testing.assert_array_equal(expected.logits, found.logits, err_msg=str(what))
+    for name, count in expected.counts.items():
+        np.testing.assert_array_equal(count, found.counts[name], err_msg=f"{what}, counts of {name}")
+        np.testing.assert_array_equal(
+            expected.potentials[name], found.potentials[name], err_msg=f"{what}, potentials of {name}"
+        )
+
+
+@settings(max_examples=20)
+@given(graph=graphs(), band=st.sampled_from((1 << 11, 1 << 17)), batch=st.sampled_from((1, 1, 3)))
+def test_every_plan(graph: snn.SnnGraph, band: int, batch: int) -> None:
+    q = random_inputs(graph, batch, 5)
+    expected = ReferenceSimulator().run(graph, q, graph.timesteps, STATES)
+    for kind in KINDS:
+        for threads in SHARES:
+            with forced(kind, band):
+                found = NumbaSimulator(threads).run(graph, q, graph.timesteps, STATES)
+            assert_same(expected, found, (kind, threads))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("neuron", [snn.Neuron(), snn.Neuron(spikes_per_step=2), snn.Neuron(levels=3)])
+def test_every_plan_with_many_channels(kind: str, neuron: snn.Neuron) -> None:
+    graph = wide_graph(3, neuron=neuron)
+    q = random_inputs(graph, 1, 5)
+    expected = ReferenceSimulator().run(graph, q, 4, STATES)
+    with forced(kind, 1 << 14):
+        for threads in SHARES:
+            assert_same(expected, NumbaSimulator(threads).run(graph, q, 4, STATES), (kind, threads))
+
+
+def test_the_forced_plans_differ() -> None:
+    graph = wide_graph(3, neuron=snn.Neuron())
+    kernels = set()
+    for kind in KINDS:
+        with forced(kind, 1 << 14):
+            found = NumbaSimulator(1).plan(graph, 4, 1)
+        stages = [part for part in found.parts if isinstance(part, StagePlan)]
+        kernels.add(tuple(term.kernel for part in stages for term in part.terms))
+    assert len(kernels) >= 3  # there is no depthwise layer in it
+
+
+def test_the_density_decides() -> None:
+    graph = wide_graph(3, neuron=snn.Neuron())
+    names = [node.name for node in graph.of_type(snn.IntegrateFire)]
+    rare, dense = (
+        str(NumbaSimulator(1, dict.fromkeys(names, share)).plan(graph, 4, 1)) for share in (0.001, 1.0)
+    )
+    assert "events" in rare
+    assert "events" not in dense
+
+
+def test_networks_in_float32_have_no_plan() -> None:
+    with pytest.raises(UsageError, match="onnxruntime"):
+        NumbaSimulator(1).plan(as_float(random_graph(1)), 4, 1)
+
+
+def test_no_more_threads_than_asked() -> None:
+    graph = wide_graph(1, neuron=snn.Neuron())
+
+    def ours() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if thread.name.startswith("snnc")}
+
+    before = ours()
+    for threads in (1, 2, 3):
+        simulator = NumbaSimulator(threads)
+        for batch in (1, 7):
+            simulator.run(graph, random_inputs(graph, batch, 1), 4)
+        assert len(ours() - before) <= (threads if threads > 1 else 0)
+        before = ours()
+
+
+def test_a_share_that_fails_calls_the_others_off() -> None:
+    """Nobody waits for a thread that will not come."""
+    two = crew.Crew(2)
+    seen: list[bool] = []
+
+    def run(share: int, meeting: int) -> None:
+        if share == 0:
+            raise MemoryError
+        seen.append(bool(crew.meet(meeting, 2)))
+
+    with pytest.raises(MemoryError):
+        two.together(run, 2)
+    assert seen == [False]
+
+
+def test_a_crew_meets_again_and_again() -> None:
+    three = crew.Crew(3)
+    steps: list[list[int]] = [[] for _ in range(3)]
+
+    def run(share: int, meeting: int) -> None:
+        for k in range(20):
+            # Whoever is here has seen all others finish the round before.
+            assert all(len(other) >= k for other in steps)
+            steps[share].append(k)
+            assert crew.meet(meeting, 3 * (k + 1))
+
+    for _ in range(3):
+        for done in steps:
+            done.clear()
+        three.together(run, 3)
+        assert steps == [list(range(20))] * 3
