@@ -91,7 +91,8 @@ NOT_OFFERED: dict[str, str] = {
     "`nir`, profile `sinabs`, lists what does not fit the data sheet.",
     "SpiNNaker2": "not verified: py-spinnaker2 reads NIR, but is in no package registry, was not available, "
     "and needs the chip to run.",
-    "Xylo": "at most 16 inputs and 1,000 hidden neurons, and no convolutions, by its data sheet: no converted "
-    "image network fits. Its vendor's simulator, rockpool 3.1.0, reads none of the nodes that they need.",
+    "Xylo": "at most 16 inputs and 1,000 hidden neurons, and no convolutions, by its data sheet: no "
+    "converted image network fits. Its vendor's simulator, rockpool 3.1.0, reads none of the nodes that they "
+    "need.",
 }
 """Chips for which there is no target, and why."""

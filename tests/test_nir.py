@@ -87,7 +87,8 @@ def in_time() -> Artefact:
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object, code: int) -> str:
     capsys.readouterr()
     assert main(list(map(str, arguments))) == code
-    err = capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert "hello" not in out
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     return err
@@ -192,7 +193,7 @@ def test_the_nir_package_reads_the_file(profile: str, schedule: Schedule, tmp_pa
         (program.steps[-1].name, "output"),
     }
     for step in program.steps:
-        node = found.nodes[step.name]
+        node: Any = found.nodes[step.name]
         if isinstance(step.layer, Fire):
             assert type(node).__name__ == consumer.cell.value
             assert node.v_threshold.shape == step.shape
@@ -414,6 +415,32 @@ def test_a_script_in_a_bundle_is_not_run(
     with pytest.raises(UsageError, match="is not installed: python -m pip install"):
         verify(bundle)
     assert not mark.exists()
+
+
+def test_what_a_consumer_says_stays_out_of_our_output(
+    barrier: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A consumer that is installed, talks, and fails."""
+    bundle = deploy(barrier, Nir("norse"), tmp_path / "bundle").directory
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "norse.py").write_text("print('hello'); raise ValueError('no such node')", encoding="utf-8")
+    (site / "torch.py").write_text("", encoding="utf-8")
+    monkeypatch.syspath_prepend(site)
+    for name in ("norse", "torch"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    message = refused(capsys, "verify", bundle, "--json", code=5)
+    assert "norse does not run it: no such node" in message
+    for name in ("norse", "torch"):
+        sys.modules.pop(name, None)
+
+
+def test_a_newer_bundle(barrier: Artefact, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = deploy(barrier, Nir("sinabs"), tmp_path / "bundle").directory
+    path = bundle / manifest.NAME
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**content, "schema_version": 99}), encoding="utf-8")
+    assert "newer snnc" in refused(capsys, "verify", bundle, code=5)
 
 
 def test_no_facts_no_run(barrier: Artefact, tmp_path: Path) -> None:

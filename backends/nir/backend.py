@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import runpy
 import tempfile
 from importlib.metadata import version
@@ -16,7 +18,7 @@ from snnc.artefact import Artefact
 from snnc.backends import manifest
 from snnc.backends.nir import file, levels, rates, runner, speck
 from snnc.backends.nir.chain import chained
-from snnc.backends.nir.emulator import Emulation, emulate
+from snnc.backends.nir.emulator import Emulation, bytes_per_row, emulate
 from snnc.backends.nir.limits import BARRIER, differences, problems
 from snnc.backends.nir.profiles import PROFILES, Profile, Rule
 from snnc.backends.nir.program import Conv, Dense, Fire, Program
@@ -35,8 +37,8 @@ CAPABILITIES = Capabilities(
     takes="integer networks without concatenation; max-pooling and several levels in the barrier schedule",
 )
 
-CHUNK = 32
-"""Rows that are simulated at once."""
+WORKING_BYTES = 256 * 2**20
+"""As many rows are simulated at once as take about this much memory."""
 
 
 class Nir:
@@ -142,8 +144,10 @@ def _consumed(program: Program, consumer: Profile, path: Path, q: IntArray) -> N
         script = Path(folder, runner.SCRIPT)
         script.write_text(runner.script(program, consumer), encoding="utf-8")
         try:
-            module = runpy.run_path(str(script), run_name="bundle")
-            found: NumberArray = module["infer"](module["load"](path), q)
+            # What a consumer says while it loads must not get into our own output.
+            with contextlib.redirect_stdout(io.StringIO()):
+                module = runpy.run_path(str(script), run_name="bundle")
+                found: NumberArray = module["infer"](module["load"](path), q)
         except SystemExit as error:
             raise UsageError(f"{error}; --hashes-only checks the files alone") from None
         except Exception as error:  # noqa: BLE001 - anything that the consumer raises
@@ -158,7 +162,8 @@ def run(program: Program, rule: Rule, q: NumberArray) -> Emulation:
     Raises:
         TargetError: a sum was too large to be exact in float32.
     """
-    parts = [emulate(program, rule, q[start : start + CHUNK]) for start in range(0, len(q), CHUNK)]
+    rows = max(1, WORKING_BYTES // bytes_per_row(program))
+    parts = [emulate(program, rule, q[start : start + rows]) for start in range(0, len(q), rows)]
     whole = Emulation(
         np.concatenate([part.y for part in parts]),
         spikes={name: sum(part.spikes[name] for part in parts) for name in parts[0].spikes},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 
@@ -75,6 +76,20 @@ def emulate(program: Program, rule: Rule, q: NumberArray, *, keep: bool = False)
     found.largest = max(found.largest, float(np.abs(total).max(initial=0)))
     found.y = total.reshape(len(q), -1)
     return found
+
+
+def bytes_per_row(program: Program) -> int:
+    """Return the memory that one row takes: the windows of the largest convolution, in every step."""
+    most = max(prod(step.shape) * _reads(step.layer) for step in program.steps)
+    return 4 * program.timesteps * most
+
+
+def _reads(layer: Layer) -> int:
+    """Return about how many values of a window stand in memory for one of the output."""
+    if not isinstance(layer, Conv):
+        return 1
+    outputs, *window = layer.weight.shape
+    return max(1, prod(window) // outputs)
 
 
 def fire(layer: Fire, rule: Rule, current: FloatArray, timesteps: int) -> tuple[FloatArray, float]:

@@ -7,7 +7,7 @@ holds only one. Version 1.0.4 knows no ``v_reset``.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -27,10 +27,10 @@ from snnc.backends.nir.program import (
 from snnc.errors import ArtefactError, UsageError
 from snnc.ir.graph import Shape
 
-if TYPE_CHECKING:
-    import h5py
-
 WITHOUT_RESET = "1.0.4"
+
+Group = Any
+"""A group of an HDF5 file; what it holds shows only when it is read."""
 
 
 def _h5py() -> Any:
@@ -64,11 +64,11 @@ def write(program: Program, profile: Profile, path: Path) -> None:
         graph.create_dataset("edges", data=np.array(edges, object), dtype=h5py.string_dtype())
 
 
-def _text(group: h5py.Group, name: str, text: str) -> None:
+def _text(group: Group, name: str, text: str) -> None:
     group.create_dataset(name, data=text, dtype=_h5py().string_dtype())
 
 
-def _node(nodes: h5py.Group, name: str, fields: dict[str, Any]) -> None:
+def _node(nodes: Group, name: str, fields: dict[str, Any]) -> None:
     group = nodes.create_group(name)
     for key, value in fields.items():
         if isinstance(value, str):
@@ -134,7 +134,7 @@ def read(path: Path, timesteps: int) -> Program:
         raise ArtefactError(f"{path}: no NIR file as snnc writes it ({error}); deploy again") from None
 
 
-def _program(graph: h5py.Group, timesteps: int) -> Program:
+def _program(graph: Group, timesteps: int) -> Program:
     nodes = graph["nodes"]
     inputs: dict[str, list[str]] = {}
     for source, target in graph["edges"].asstr()[()]:
@@ -149,16 +149,16 @@ def _program(graph: h5py.Group, timesteps: int) -> Program:
     return Program(shapes[INPUT], tuple(steps), timesteps)
 
 
-def _shape(values: h5py.Dataset) -> Shape:
+def _shape(values: Any) -> Shape:
     return tuple(int(value) for value in values[()])
 
 
-def _pair(values: h5py.Dataset) -> tuple[int, int]:
+def _pair(values: Any) -> tuple[int, int]:
     down, across = _shape(values)
     return down, across
 
 
-def _layer(node: h5py.Group) -> Layer:
+def _layer(node: Group) -> Layer:
     kind = node["type"].asstr()[()]
     match kind:
         case "Conv2d":
@@ -177,7 +177,7 @@ def _layer(node: h5py.Group) -> Layer:
             raise ValueError(f"a node of type {kind}")
 
 
-def _shape_after(layer: Layer, node: h5py.Group, before: Shape) -> Shape:
+def _shape_after(layer: Layer, node: Group, before: Shape) -> Shape:
     """Return the shape of a node's output."""
     match layer:
         case Conv(weight, _, strides, padding, dilations):

@@ -27,6 +27,7 @@ except ImportError as error:
     sys.exit(f"run.py: {{error.name}} is not installed: python -m pip install {packages}")
 
 HERE = Path(__file__).parent
+NAME = "{name}"
 STEPS = {steps}
 CHUNK = 16
 POPULATIONS = (
@@ -83,7 +84,7 @@ if __name__ == "__main__":
     golden = np.load(HERE / "golden.npz")
     wrong = (infer(load(), golden["q"]) != golden["y"]).any(axis=1).sum()
     rows = len(golden["y"])
-    print(f"{name} {{version('{name}')}}: {{rows - wrong}} of {{rows}} rows as expected")
+    print(f"{{NAME}} {{version(NAME)}}: {{rows - wrong}} of {{rows}} rows as expected")
     sys.exit(int(wrong > 0))
 '''
 

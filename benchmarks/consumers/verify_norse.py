@@ -1,0 +1,11 @@
+"""Norse on NIR bundles, spike by spike, and what its neurons' rules cost.
+
+python benchmarks/consumers/verify_norse.py
+"""
+
+import sys
+
+from nir_consumer import main
+
+if __name__ == "__main__":
+    sys.exit(main("norse"))

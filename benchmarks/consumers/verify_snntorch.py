@@ -1,0 +1,11 @@
+"""snnTorch on NIR bundles, spike by spike, and what its neurons' rules cost.
+
+python benchmarks/consumers/verify_snntorch.py
+"""
+
+import sys
+
+from nir_consumer import main
+
+if __name__ == "__main__":
+    sys.exit(main("snntorch"))
