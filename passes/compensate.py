@@ -29,9 +29,10 @@ import numpy as np
 
 from snnc.correspondence import activation, pre_activation, rectifier
 from snnc.diagnostics import FALLBACK, Diagnostic
+from snnc.divergence import divergence, real_logits
 from snnc.errors import UsageError
 from snnc.ir.graph import FloatArray
-from snnc.ir.snn import IntegrateFire, Readout, SnnGraph
+from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.pipeline import Context
 from snnc.prefix import SpikingPrefix, rates
 from snnc.quantisation import Group, correct_readers, groups, quantise_all, quantise_group
@@ -50,13 +51,14 @@ STARTS = tuple(k / 10 for k in range(10))
 """Shares of the threshold that are tried as initial potential."""
 
 COHERENT = 3.0
-"""How often the squared error of a channel's mean counts beside that of single values."""
+"""How often the squared error of a channel's mean counts beside that of single values.
+
+Of 0, 1, 3 and 9 it leaves the least divergence at T = 1 on 4,000 training rows that were not calibrated on
+(ResNet-20, CIFAR-10: 1.66, 1.42, 1.37 and 1.43 nats).
+"""
 
 ROW_STEPS = 8000
 """Rows times steps that are simulated: more steps say more about a channel, so they need fewer rows."""
-
-TEMPERATURES = tuple(2 ** (k / 4) for k in range(-12, 5))
-"""Factors of the answers among which the divergence takes the best."""
 
 SCALE_RANGE = (0.8, 1.25)
 """Limits of one correction of the unit; beyond them the cause is another one."""
@@ -190,8 +192,8 @@ class _Compensation:
         plain = quantise_all(self.given)
         calibration = self.calibration
         prefix = SpikingPrefix(plain, calibration.rows[self.held], self.context.simulator)
-        answers = _logits(plain, prefix.simulate(plain, [plain.output]).logits)
-        before = _divergence(calibration.logits(self.source)[self.held], answers)
+        answers = real_logits(plain, prefix.simulate(plain, [plain.output]).logits)
+        before = divergence(calibration.logits(self.source)[self.held], answers)
         kept = self.divergence < before or not self.options.gated
         self.context.findings.update(
             {
@@ -225,7 +227,7 @@ class _Layer:
         """Simulate the group on all rows."""
         trace = self.work.prefix.simulate(graph, self.group.sinks, trains=False)
         if trace.outputs is not None:
-            return self.candidate(label, graph, {graph.output: _logits(graph, trace.outputs)})
+            return self.candidate(label, graph, {graph.output: real_logits(graph, trace.outputs)})
         values = {
             node.name: rates(node, trace.counts[node.name], graph.timesteps)
             for node in self.populations(graph)
@@ -243,7 +245,7 @@ class _Layer:
         for name, value in values.items():
             a = self.targets[name][held]
             if name == graph.output:
-                error += _divergence(a, value[held])
+                error += divergence(a, value[held])
                 continue
             missing = a - value[held]
             power = max(float(np.mean(np.square(a), dtype=np.float64)), 1e-12)
@@ -309,24 +311,3 @@ class _Layer:
 
 def _joined(label: str, correction: str) -> str:
     return correction if label == "none" else f"{label}+{correction}"
-
-
-def _logits(graph: SnnGraph, outputs: Any) -> FloatArray:
-    """Return the accumulated read-out in units of the source network."""
-    (readout,) = graph.of_type(Readout)
-    return (outputs * np.float32(readout.scale / graph.timesteps)).astype(np.float32)
-
-
-def _divergence(targets: FloatArray, logits: FloatArray) -> float:
-    """Return the mean Kullback-Leibler divergence of softmaxes, in nats, at the best temperature.
-
-    A common factor of the answers changes no decision, so it is not counted as an error.
-    """
-    p = _log_softmax(targets.astype(np.float64))
-    answers = [_log_softmax(logits.astype(np.float64) * factor) for factor in TEMPERATURES]
-    return min(float((np.exp(p) * (p - q)).sum(axis=1).mean()) for q in answers)
-
-
-def _log_softmax(values: FloatArray) -> FloatArray:
-    shifted = values - values.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
