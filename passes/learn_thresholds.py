@@ -32,7 +32,7 @@ class LearnThresholds:
     """
 
     name: ClassVar[str] = "learn-thresholds"
-    budget: int = 32
+    budget: int = 20
     rows: int = 800
     activity: float = 0.0
     seconds: float | None = None

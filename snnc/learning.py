@@ -8,8 +8,9 @@ Kullback-Leibler divergence of its answers from the source network's, and, where
 synaptic operations. No labels, no gradients, no model of the network but itself.
 
 The search climbs along coordinates, from coarse to fine: all populations of a residual stream and all others;
-both by resolution; every population for itself. A direction that helped is followed further. A last set of
-rows, which no decision has seen, accepts the result or returns the network as it was.
+both by resolution; every population for itself. A direction that helped is followed further. At the end the
+network is made with the first and with the best factors from all rows but a last set, which no decision has
+seen: that set accepts the result, or the network is returned as it was.
 
 Source: thresholds learned to clip as in Liu et al., "Efficient ANN-SNN Conversion with Error Compensation
 Learning", ICML 2025, but on the converted network instead of in training.
@@ -102,15 +103,13 @@ class Trial:
 
     Attributes:
         factors: by ``population:parameter``; others have 1.
-        divergence: on the rows that decide.
-        accepted_by: the divergence on the rows that accept.
+        divergence: on rows that it was not fitted on.
         synops: synaptic operations per row.
         objective: what is minimised.
     """
 
     factors: Mapping[str, float]
     divergence: float
-    accepted_by: float
     synops: float
     objective: float
 
@@ -134,9 +133,12 @@ def learn(graph: SnnGraph, context: Context, search: Search) -> SnnGraph:
     work = _Search(graph, context, context.rest, search)
     best = work.best()
     start = work.start
+    before = after = start
+    if best is not start:
+        before, after = work.accepted({}), work.accepted(best.factors)
     better = best is not start and (
-        best.accepted_by + search.activity * best.synops / max(start.synops, 1e-12)
-        < start.accepted_by + search.activity
+        after.divergence + search.activity * after.synops / max(before.synops, 1e-12)
+        < before.divergence + search.activity
     )
     kept = best if better else start
     context.findings["learned"] = {
@@ -144,8 +146,8 @@ def learn(graph: SnnGraph, context: Context, search: Search) -> SnnGraph:
         "stopped": work.stopped,
         "kept": better,
         "divergence": {"start": round(start.divergence, 5), "learned": round(best.divergence, 5)},
-        "held_back": {"start": round(start.accepted_by, 5), "learned": round(best.accepted_by, 5)},
-        "synops": {"start": round(start.synops), "learned": round(best.synops)},
+        "held_back": {"start": round(before.divergence, 5), "learned": round(after.divergence, 5)},
+        "synops": {"start": round(before.synops), "learned": round(after.synops)},
         "factors": {name: round(factor, 4) for name, factor in sorted(kept.factors.items())},
     }
     if not better:
@@ -220,12 +222,11 @@ class _Search:
         self.rest = rest
         self.search = search
         part = np.arange(len(context.calibration)) % PARTS
-        rows = context.calibration.rows
-        threads = context.calibration.threads
+        rows, threads = context.calibration.rows, context.calibration.threads
         self.fitted = Calibration(rows[part < 2][: search.rows], threads)
-        self.judged = np.concatenate([rows[(part == 2) | (part == 3)], rows[part == 4]])
-        self.deciding = int(np.count_nonzero((part == 2) | (part == 3)))
-        self.targets = Calibration(self.judged, threads).logits(context.ann())
+        self.deciding = Calibration(rows[(part == 2) | (part == 3)], threads)
+        self.remaining = Calibration(rows[part < PARTS - 1], threads)
+        self.accepting = Calibration(rows[part == PARTS - 1], threads)
         self.journal = Journal(context.journal, self._identity())
         self.evaluations = 0
         self.stopped = "nothing better was found"
@@ -299,28 +300,39 @@ class _Search:
         if self.evaluations and (self._spent() or self._late()):
             return None
         factors = {name: factor for name, factor in factors.items() if abs(factor - 1) > 1e-9}
-        key = ";".join(f"{name}={factor:.9g}" for name, factor in sorted(factors.items())) or "start"
+        key = _key(factors)
         next(self._bar, None)
         self.evaluations += 1
-        deciding, accepting, synops = self.journal.value(key, lambda: self._evaluated(factors))
-        first = synops if not factors else self.start.synops
-        objective = deciding + self.search.activity * synops / max(first, 1e-12)
-        self._objectives.add(objective)
-        self.context.progress.message(f"divergence {deciding:.4f}, {synops:,.0f} operations")
-        return Trial(factors, deciding, accepting, synops, objective)
+        trial = self._trial(key, factors, self.fitted, self.deciding)
+        self._objectives.add(trial.objective)
+        self.context.progress.message(f"divergence {trial.divergence:.4f}, {trial.synops:,.0f} operations")
+        return trial
 
-    def _evaluated(self, factors: Mapping[str, float]) -> tuple[float, float, float]:
-        """Make one network and return its divergences, deciding and accepting, and its operations per row."""
-        network = self.rest.run(scaled(self.graph, factors), self.fitted)
+    def accepted(self, factors: Mapping[str, float]) -> Trial:
+        """Make a network from all rows but the last set, and measure it there."""
+        self.context.progress.message("accepting")
+        return self._trial(f"accept {_key(factors)}", factors, self.remaining, self.accepting)
+
+    def _trial(
+        self, key: str, factors: Mapping[str, float], fitted: Calibration, judging: Calibration
+    ) -> Trial:
+        found, synops = self.journal.value(key, lambda: self._evaluated(factors, fitted, judging))
+        first = self.start.synops if factors else synops
+        return Trial(factors, found, synops, found + self.search.activity * synops / max(first, 1e-12))
+
+    def _evaluated(
+        self, factors: Mapping[str, float], fitted: Calibration, judging: Calibration
+    ) -> tuple[float, float]:
+        """Make one network and return its divergence and its operations per row."""
+        network = self.rest.run(scaled(self.graph, factors), fitted)
         if not isinstance(network, SnnGraph):
             raise InternalError("the rest of the pipeline makes no spiking network")
-        logits, synops = _run(network, self.judged, self.context)
-        at = self.deciding
-        return (
-            divergence(self.targets[:at], logits[:at]),
-            divergence(self.targets[at:], logits[at:]),
-            synops,
-        )
+        logits, synops = _run(network, judging.rows, self.context)
+        return divergence(judging.logits(self.context.ann()), logits), synops
+
+
+def _key(factors: Mapping[str, float]) -> str:
+    return ";".join(f"{name}={factor:.9g}" for name, factor in sorted(factors.items())) or "start"
 
 
 def _run(network: SnnGraph, rows: Any, context: Context) -> tuple[Any, float]:
