@@ -208,6 +208,7 @@ def _curve(
         ann=share,
         timesteps=(*wanted, measurement.timesteps),
         simulator=found.simulator,
+        known={measurement.timesteps: measurement.snn.classes[:rows]},
         convert=_converter(found, request) if request.reconvert else None,
         progress=terminal.progress(),
     )

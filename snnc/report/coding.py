@@ -50,15 +50,20 @@ def counts(node: IntegrateFire, a: FloatArray, timesteps: int) -> IntArray:
 
 
 def evenly_spaced(counted: IntArray, timesteps: int, settle_steps: int) -> IntArray:
-    """Return the trains of the given counts, (T + K, batch, *shape) int32."""
+    """Return the trains of the given counts, (T + K, batch, *shape) in the narrowest type that holds them.
+
+    Their channels lie last in memory, as simulators like them best.
+    """
     # 2N(t+1)+T over 2T is the floor with the half added, in whole numbers; few different counts occur.
     every = np.arange(int(counted.max(initial=0)) + 1)
     done = [(2 * every * t + timesteps) // (2 * timesteps) for t in range(timesteps + 1)]
-    steps = np.diff(np.stack(done), axis=0).astype(np.int32)
-    train = np.zeros((timesteps + settle_steps, *counted.shape), np.int32)
-    for t in range(timesteps):
-        np.take(steps[t], counted, out=train[t])
-    return train
+    steps = np.diff(np.stack(done), axis=0)
+    kind = np.int8 if steps.max(initial=0) <= np.iinfo(np.int8).max else np.int32
+    last = np.ascontiguousarray(np.moveaxis(counted, 1, -1))
+    train = np.zeros((timesteps + settle_steps, *last.shape), kind)
+    for t, sent in enumerate(steps.astype(kind)):
+        np.take(sent, last, out=train[t], mode="clip")  # other modes go through a buffer
+    return np.moveaxis(train, -1, 2)
 
 
 def decoded(node: IntegrateFire, counted: IntArray, timesteps: int) -> FloatArray:

@@ -8,7 +8,7 @@ the capacity of a shorter run binds nothing. Elsewhere every T is a run of its o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,6 +129,7 @@ def accuracy_curve(
     ann: Share | None,
     timesteps: Sequence[int],
     simulator: Simulator,
+    known: Mapping[int, IntArray] | None = None,
     convert: Callable[[int], Artefact] | None = None,
     progress: Progress | None = None,
 ) -> Curve:
@@ -142,12 +143,16 @@ def accuracy_curve(
         ann: accuracy of the source network.
         timesteps: the T that are wanted.
         simulator: what runs the networks.
+        known: answers of the artefact, (n,) each, at T at which it was run already.
         convert: makes an artefact for a T; ``None`` to leave that curve out.
         progress: where to show how far it is.
     """
     graph = artefact.graph
     wanted = sorted({T for T in timesteps if not graph.max_timesteps or graph.max_timesteps >= T})
-    answers = answers_at(artefact, x, wanted, simulator, progress)
+    answers = dict(known or {})
+    left = [T for T in wanted if T not in answers]
+    if left:
+        answers |= answers_at(artefact, x, left, simulator, progress)
     same = tuple(Point(T, _share(answers[T], targets)) for T in wanted)
     again: list[Point] = []
     if convert is not None:

@@ -9,7 +9,10 @@ layer is simulated alone on the source's own activations, coded by the rule of :
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from math import prod
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -25,13 +28,17 @@ from snnc.ir.ann import AnnGraph
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.snn import IntegrateFire, Readout, SnnGraph, SnnNode
 from snnc.progress import Progress, Silent
+from snnc.report.behind import Behind
 from snnc.report.coding import capacity, counts, evenly_spaced
 from snnc.report.fed import FedSource, logits_name, sources_of
 from snnc.report.layers import LayerReport, summarise
 from snnc.report.probes import ChannelOrder, InputUse, Probe
 from snnc.report.statistics import LayerSums
-from snnc.report.terms import decompose, decompose_readout
+from snnc.report.terms import decompose, decompose_readout, mean_input
 from snnc.target import Activity, Record, Simulator
+
+BLOCK = 1 << 16
+"""Neurons, times rows, whose errors are split at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +106,15 @@ def measure(
     labels = _checked_labels(x, y)
     graph = artefact.graph
     steps = graph.timesteps if timesteps is None else timesteps
-    work = _Work(artefact, source, simulator, steps, threads)
     starts = range(0, len(x), CHUNK)
     tracked = (progress or Silent()).track(starts, len(starts), f"measuring at T = {steps}")
     # One BLAS thread: the order of a sum, and with it the last bit, must not depend on their number.
-    with threadpool_limits(1, "blas"):
+    with threadpool_limits(1, "blas"), Behind(threads) as behind:
+        work = _Work(artefact, source, simulator, steps, threads, behind)
         for start in tracked:
             rows = slice(start, start + CHUNK)
             work.add(x[rows], None if labels is None else labels[rows])
+            behind.wait()
     return work.result(labels)
 
 
@@ -118,6 +126,31 @@ def _checked_labels(x: NumberArray, y: IntArray | None) -> IntArray | None:
     if y.dtype.kind not in "ui" or y.shape != (len(x),):
         raise InputError(f"labels of type {y.dtype} and shape {y.shape} do not fit {len(x)} rows")
     return y.astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _States:
+    """What the errors of a population on one chunk follow from, (batch, *shape) each.
+
+    Attributes:
+        z: the pre-activation in the source network.
+        fed: what the source's parameters make of the spikes that arrived.
+        count: the units that were sent.
+        v: the final potentials.
+    """
+
+    z: FloatArray
+    fed: FloatArray
+    count: IntArray
+    v: NumberArray
+
+    def blocks(self) -> Iterator[_States]:
+        """Yield a few rows at a time: so many neurons that a core's own memory holds their errors."""
+        size = max(1, BLOCK // max(1, prod(self.v.shape[1:])))
+        for start in range(0, len(self.v), size):
+            rows = slice(start, start + size)
+            count, v = np.ascontiguousarray(self.count[rows]), np.ascontiguousarray(self.v[rows])
+            yield _States(self.z[rows], self.fed[rows], count, v)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +181,15 @@ class _Work:
     """The sums of all chunks so far."""
 
     def __init__(
-        self, artefact: Artefact, source: AnnGraph, simulator: Simulator, timesteps: int, threads: int | None
+        self,
+        artefact: Artefact,
+        source: AnnGraph,
+        simulator: Simulator,
+        timesteps: int,
+        threads: int | None,
+        behind: Behind,
     ) -> None:
+        self.behind = behind
         self.artefact = artefact
         self.graph: SnnGraph = artefact.graph
         self.source = source.without_thresholds()
@@ -221,16 +261,22 @@ class _Work:
         fed = self.fed.run(q, counted, self.timesteps)
         for index, node in enumerate(self.populations):
             n, v = counted[node.name], potentials[node.name]
-            relu = self.fed.rectifier(node.name)
-            z = values[self.before[node.name]]
-            found = decompose(node, relu, z, fed[node.name], n, v, self.timesteps, self.steps)
-            self.sums[node.name].cumulative.add(found)
-            self.sums[node.name].add_neurons(found, n, v)
+            states = _States(values[self.before[node.name]], fed[node.name], n, v)
+            self.behind.do(partial(self._add_population, node, states, local=False))
             if not self.order[index].drivers:
-                self.probe.add_first(node.name, q, found.zhat, counted, self.timesteps)
+                zhat = mean_input(node, n, v, self.timesteps)
+                self.probe.add_first(node.name, q, zhat, counted, self.timesteps)
         z_fed = fed[self.fed.logits].reshape(outputs.shape)
         logits = values[self.logits].reshape(outputs.shape)
         self.sums[self.readout.name].cumulative.add(decompose_readout(logits, z_fed, outputs))
+
+    def _add_population(self, node: IntegrateFire, states: _States, *, local: bool) -> None:
+        sums, relu = self.sums[node.name], self.fed.rectifier(node.name)
+        for few in states.blocks():
+            found = decompose(node, relu, few.z, few.fed, few.count, few.v, self.timesteps, self.steps)
+            (sums.local if local else sums.cumulative).add(found)
+            if not local:
+                sums.add_neurons(found, few.count, few.v)
 
     def _add_local(self, values: dict[str, FloatArray], q: IntArray) -> None:
         coded: dict[str, IntArray] = {}
@@ -249,15 +295,14 @@ class _Work:
             trace = self.simulator.run(self.graph, q, self.timesteps, record, given=given)
             if isinstance(layer.node, IntegrateFire):
                 node = layer.node
-                relu = self.fed.rectifier(node.name)
                 n, v = trace.counts[node.name], trace.potentials[node.name]
-                z = values[self.before[node.name]]
-                found = decompose(node, relu, z, fed[node.name], n, v, self.timesteps, self.steps)
+                states = _States(values[self.before[node.name]], fed[node.name], n, v)
+                self.behind.do(partial(self._add_population, node, states, local=True))
             else:
                 outputs = self._scaled(trace.logits)
                 logits = values[self.logits].reshape(outputs.shape)
                 found = decompose_readout(logits, fed[self.fed.logits].reshape(outputs.shape), outputs)
-            self.sums[layer.node.name].local.add(found)
+                self.sums[layer.node.name].local.add(found)
             for name in layer.finished:
                 del trains[name]
 

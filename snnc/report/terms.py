@@ -89,6 +89,12 @@ def received(node: IntegrateFire, count: IntArray, v: NumberArray) -> FloatArray
     return count * theta + (v - spread(node.v_init.astype(np.float64), v.ndim))
 
 
+def mean_input(node: IntegrateFire, count: IntArray, v: NumberArray, timesteps: int) -> FloatArray:
+    """Return ``zhat``, (batch, *shape) float64; see :func:`received`."""
+    scale = node.unit.astype(np.float64) / (timesteps * node.threshold.astype(np.float64))
+    return received(node, count, v) * spread(scale, v.ndim)
+
+
 def decompose(
     node: IntegrateFire,
     relu: Relu,
@@ -112,7 +118,6 @@ def decompose(
         steps: T + K.
     """
     rank = v.ndim
-    count, v = np.ascontiguousarray(count), np.ascontiguousarray(v)
     total = received(node, count, v)
     theta = spread(node.threshold.astype(np.float64), rank)
     unit = spread(node.unit.astype(np.float64), rank)
