@@ -29,7 +29,7 @@ CHUNK_BYTES = 4 << 20
 """What the largest current of a chunk may take: so few images that memory stays flat."""
 
 
-PREPARED = 8
+PREPARED = 128
 """Networks and questions about them (T, what is recorded, what is given) whose preparation is kept."""
 
 
