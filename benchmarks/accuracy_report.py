@@ -30,6 +30,9 @@ TITLES = {
 }
 FIRST = "chenyaofo_cifar10_resnet20"
 
+FEWEST_LINES = 3
+"""Settings below which a table compares nothing."""
+
 PUBLISHED = (("QCFS, trained (Bu et al., ICLR 2022)", 91.77, {2: 73.20, 4: 83.75, 8: 89.55, 16: 91.62}),)
 """CIFAR-10 ResNet-20: tool, its source network's top-1, top-1 by T. These networks were trained for it."""
 
@@ -71,7 +74,15 @@ def write(rows: Sequence[Row], path: Path, peers: Sequence[Row] = ()) -> None:
         main_table(found),
         _PICTURES,
         "## What each part earns\n",
-        *(ablation_table(found, T) for T in ABLATION_STEPS),
+        *(earned(found, T) for T in ABLATION_STEPS),
+        *(ablation_table(found, FIRST, T) for T in ABLATION_STEPS),
+        "## Where a target was missed, what was tried\n",
+        *(
+            ablation_table(found, network, T)
+            for network in TITLES
+            if network != FIRST
+            for T in ABLATION_STEPS
+        ),
         "## Binary spikes\n",
         binary_table(found),
         "## Cost\n",
@@ -145,11 +156,40 @@ def _cell(network: str, index: int, row: Row | None) -> str:
     return f"{text} (−{lost:.2f}) {'✓' if lost <= drop else '✗'} −{drop}"
 
 
-def ablation_table(found: Found, timesteps: int) -> str:
-    """Return the ablation at one T, of what was measured."""
+EARNED = (
+    ("thresholds by least squares instead of the 99.9th percentile", "p999", "layer"),
+    ("one threshold per channel instead of one per layer", "layer", "channel"),
+    ("the bias correction", "channel", "bias"),
+    ("the weight correction on top of it", "bias", "both"),
+    ("the gate on rows held back", "ungated", "both"),
+    ("starting from half the threshold instead of rest", "rest", "both"),
+    ("starting from half the threshold instead of rest, for plain IF", "if-rest", "if"),
+    ("a start of its own for every channel of plain IF", "if", "if-start"),
+    ("signed spikes with memory instead of plain IF", "if", "one"),
+    ("a second spike a step", "one", "both"),
+    ("two settle steps for one signed spike a step", "one", "settle"),
+    ("the fine skip", "both", "fine"),
+)
+"""What a part of the conversion is called, and the settings without and with it."""
+
+
+def earned(found: Found, timesteps: int) -> str:
+    """Say in words how many points each part earns at one T."""
+    known = accuracy_settings.known()
+    words = []
+    for part, without, given in EARNED:
+        before, after = (found.get(FIRST, known[f"a{timesteps}-{name}"]) for name in (without, given))
+        if before is None or after is None:
+            continue
+        words.append(f"{part} {100 * (after['top1'] - before['top1']):+.2f}")
+    return f"At T = {timesteps}, in points: {'; '.join(words)}.\n" if words else ""
+
+
+def ablation_table(found: Found, network: str, timesteps: int) -> str:
+    """Return the ablation of one network at one T, of what was measured."""
     lines = []
     for setting in accuracy_settings.ablation(timesteps):
-        row = found.get(FIRST, setting)
+        row = found.get(network, setting)
         if row is not None:
             lines.append(
                 [
@@ -161,7 +201,7 @@ def ablation_table(found: Found, timesteps: int) -> str:
                     str(row["latency_steps"]),
                 ]
             )
-    if not lines:
+    if len(lines) < FEWEST_LINES:
         return ""
     head = [
         "setting",
@@ -172,7 +212,7 @@ def ablation_table(found: Found, timesteps: int) -> str:
         "operations / MACs",
         "latency",
     ]
-    return f"### {TITLES[FIRST]}, T = {timesteps}\n\n" + table(head, lines)
+    return f"### {TITLES[network]}, T = {timesteps}\n\n" + table(head, lines)
 
 
 def _activity(row: Row) -> list[str]:
