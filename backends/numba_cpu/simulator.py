@@ -29,7 +29,7 @@ CHUNK_BYTES = 4 << 20
 """What the largest current of a chunk may take: so few images that memory stays flat."""
 
 
-PREPARED = 128
+PREPARED = 8
 """Networks and questions about them (T, what is recorded, what is given) whose preparation is kept."""
 
 
@@ -38,13 +38,20 @@ class NumbaSimulator:
 
     name: ClassVar[str] = "numba"
 
-    def __init__(self, threads: int | None = None, density: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        threads: int | None = None,
+        density: Mapping[str, float] | None = None,
+        prepared: int = PREPARED,
+    ) -> None:
         """Choose the number of threads.
 
         Args:
             threads: at most so many run at once; ``None`` for one per available core.
             density: per population, the share of its neurons that fire in a step, where the network's own
                 is not to be planned by: it decides which kernels are used, and nothing else.
+            prepared: how many questions about a network stay prepared: as many as are asked in turn, if
+                their memory allows.
 
         Raises:
             UsageError: not a positive number.
@@ -53,6 +60,7 @@ class NumbaSimulator:
             raise UsageError(f"the number of threads must be at least 1, not {threads}")
         self.threads = threads or available_cores()
         self.density = density
+        self.prepared = prepared
         self._crew = Crew(self.threads)
         self._requests: OrderedDict[object, Request] = OrderedDict()
         self._prepared: OrderedDict[object, Prepared] = OrderedDict()
@@ -88,6 +96,7 @@ class NumbaSimulator:
         # What is kept holds the network, so that no other can get its id meanwhile.
         return _remembered(
             self._requests,
+            self.prepared,
             (id(graph), timesteps, record, given),
             lambda: Request.of(graph, timesteps, record, given),
         )
@@ -107,7 +116,7 @@ class NumbaSimulator:
             return Prepared(request, ranges, quantised, self._density(request), self._crew, shares)
 
         key = (id(request), quantised, tuple(ranges.items()), shares)
-        prepared = _remembered(self._prepared, key, prepare)
+        prepared = _remembered(self._prepared, self.prepared, key, prepare)
         return IntegerRun(prepared, inputs, trains)
 
     def _density(self, request: Request) -> Mapping[str, float]:
@@ -145,12 +154,12 @@ def _announce_once() -> None:
     announce()
 
 
-def _remembered(kept: OrderedDict[object, T], key: object, make: Callable[[], T]) -> T:
-    """Return what is kept under ``key``, or make it; the longest unused goes first."""
+def _remembered(kept: OrderedDict[object, T], most: int, key: object, make: Callable[[], T]) -> T:
+    """Return what is kept under ``key``, or make it; of more than ``most``, the longest unused goes."""
     found = kept.pop(key, None)
     if found is None:
         found = make()
-        if len(kept) >= PREPARED:
+        if len(kept) >= most:
             kept.popitem(last=False)
     kept[key] = found
     return found

@@ -83,14 +83,17 @@ def subject(
         InputError: the artefact, its source or the data are missing or do not fit.
     """
     from snnc.artefact import load
-    from snnc.backends import load_simulator
+    from snnc.backends.numba_cpu import NumbaSimulator
     from snnc.cli.models import locate_source
+    from snnc.ir.snn import IntegrateFire
     from snnc.report.origin import prepared_source
 
     artefact = load(path)
     located = locate_source(artefact.metadata, path, source)
     x, y, name = rows_of(data, artefact.metadata.source_sha256, limit)
-    simulator = load_simulator("numba", threads)
+    # The report asks for every layer alone in turn, for the read-out and for the whole network.
+    questions = len(artefact.graph.of_type(IntegrateFire)) + 2
+    simulator = NumbaSimulator(threads, prepared=questions)
     prepared = prepared_source(artefact, located.path, simulator)
     terminal.detail(f"source: {located.name}; {len(x)} rows: {name}")
     return Subject(path, artefact, located, prepared, x, y, name, simulator)
