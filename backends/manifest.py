@@ -76,6 +76,7 @@ def describe(
             "schedule": graph.schedule.value,
             "latency_steps": costs.latency_steps(graph, graph.timesteps),
             "max_timesteps": graph.max_timesteps,
+            "on_the_target": emission.steps,
         },
         "payload": emission.payload or costs.payload(graph, graph.timesteps),
         "input": _input(artefact),

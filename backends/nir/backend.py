@@ -19,22 +19,23 @@ from snnc.backends import manifest
 from snnc.backends.nir import file, levels, rates, runner, speck
 from snnc.backends.nir.chain import chained
 from snnc.backends.nir.emulator import Emulation, bytes_per_row, emulate
-from snnc.backends.nir.limits import BARRIER, differences, problems
+from snnc.backends.nir.limits import BARRIER, differences, problems, runs_once
 from snnc.backends.nir.profiles import PROFILES, Profile, Rule
 from snnc.backends.nir.program import Conv, Dense, Fire, Program
 from snnc.errors import ArtefactError, TargetError, UsageError
 from snnc.ir.graph import IntArray, NumberArray
-from snnc.ir.snn import Schedule, SnnGraph
+from snnc.ir.snn import SnnGraph
 from snnc.target import Capabilities, Emission, Golden, Unsupported, Verdict
 
 CAPABILITIES = Capabilities(
     summary="NIR files for SpikingJelly, snnTorch, Norse and sinabs, with a script that runs them there",
     exact=False,
-    exactness="bit for bit in the barrier schedule; else it differs, and `deploy` measures what that costs",
+    exactness="bit for bit in the barrier schedule and for T = 1; else it differs, and `deploy` measures "
+    "what that costs",
     verified_by="SpikingJelly 2.0.0, snnTorch 1.0.0, Norse 1.1.0 and sinabs 3.1.3, every spike compared with "
     "snnc's simulator of each",
     profiles={profile.name: profile.summary for profile in PROFILES.values()},
-    takes="integer networks without concatenation; max-pooling and several levels in the barrier schedule",
+    takes="integer networks without concatenation; max-pooling and several levels where results are equal",
 )
 
 WORKING_BYTES = 256 * 2**20
@@ -89,7 +90,7 @@ class Nir:
             TargetError: it has a sum that the consumer cannot compute.
         """
         if graph not in self._programs:
-            lower = levels.lower if graph.schedule is Schedule.BARRIER else rates.lower
+            lower = levels.lower if runs_once(graph) else rates.lower
             program = lower(graph, self.consumer)
             self._programs[graph] = program if self.consumer.sums else chained(program, self.consumer)
         return self._programs[graph]

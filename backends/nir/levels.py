@@ -4,7 +4,8 @@ In the barrier schedule a population integrates all its input before it fires, s
 ``N = clip(floor(v / Theta), 0, C)`` with ``v = v_init + T B + sum_t I_t``. As many neurons with thresholds at
 ``Theta, 2 Theta .. C Theta`` say the same at once: ``N`` of them fire. So the network needs neither time nor
 memory, what happens to a potential after a spike does not matter, and the results equal the artefact's bit
-for bit, wherever integrate-and-fire neurons exist. It takes ``C`` times as many neurons.
+for bit, wherever integrate-and-fire neurons exist. It takes ``C`` times as many neurons. A synchronous
+network of one step without settle steps is a barrier network, too.
 
 A synapse reads all copies with the same weight, and its current is copied by a 1x1 convolution whose bias
 holds the thresholds. Max-pooling is exact, too: the maximum of several counts is, level by level, whether any
@@ -44,7 +45,7 @@ from snnc.ir.snn import (
 
 
 def lower(graph: SnnGraph, profile: Profile) -> Program:
-    """Return the layers of a barrier network that :mod:`snnc.backends.nir.limits` has nothing against.
+    """Return the layers of a network of one step that :mod:`snnc.backends.nir.limits` has nothing against.
 
     Raises:
         TargetError: a sum may be too large for float32.

@@ -20,6 +20,11 @@ from snnc.target import Unsupported
 BARRIER = "convert with --set set-schedule.kind=barrier"
 
 
+def runs_once(graph: SnnGraph) -> bool:
+    """Whether a network can run in one step: by its schedule, or because it has one step anyway."""
+    return graph.schedule is Schedule.BARRIER or (graph.timesteps, graph.settle_steps) == (1, 0)
+
+
 def problems(graph: SnnGraph, profile: Profile) -> tuple[Unsupported, ...]:
     """Return what keeps a network from a profile, node by node."""
     if not graph.integer:
@@ -35,7 +40,7 @@ def problems(graph: SnnGraph, profile: Profile) -> tuple[Unsupported, ...]:
 
 def _against(graph: SnnGraph, node: SnnNode, profile: Profile) -> list[tuple[str, str]]:
     """Return reasons and cures."""
-    in_time = graph.schedule is Schedule.SYNCHRONOUS
+    in_time = not runs_once(graph)
     elsewhere = "use the target c99 or spiking-onnx"
     match node:
         case ConstantCurrent():
@@ -60,8 +65,8 @@ def _against(graph: SnnGraph, node: SnnNode, profile: Profile) -> list[tuple[str
 
 
 def differences(graph: SnnGraph, profile: Profile) -> tuple[str, ...]:
-    """Say in which points the consumer differs; nothing for a barrier network, whose results are equal."""
-    if graph.schedule is Schedule.BARRIER:
+    """Say in which points the consumer differs; in none where a network runs in one step."""
+    if runs_once(graph):
         return ()
     neurons = [node.neuron for node in graph.of_type(IntegrateFire)]
     found = []

@@ -86,6 +86,7 @@ def command(
     from snnc.artefact import load
     from snnc.backends import load_backend
     from snnc.backends.deployment import check_directory, deploy, require_fit
+    from snnc.backends.golden import make_golden
     from snnc.backends.manifest import read
     from snnc.backends.semantics import judge
     from snnc.cli.files import read_labelled, read_rows
@@ -100,10 +101,9 @@ def command(
     semantics = None
     if isinstance(backend, Emulating):
         x, y = read_labelled(data) if data is not None else zoo or (rows, None)
-        if x is not None:
-            labels = None if y is None else y[:limit]
-            semantics = judge(network, backend, network.encode(x[:limit]), labels)
-            _tell(terminal, backend.name, backend.profile, semantics)
+        q = make_golden(network).q if x is None else network.encode(x[:limit])
+        semantics = judge(network, backend, q, None if y is None else y[:limit])
+        _tell(terminal, backend.name, backend.profile, semantics)
     bundle = deploy(
         network,
         backend,
