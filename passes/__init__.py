@@ -88,6 +88,12 @@ PRESETS: dict[str, Preset] = {
             f"{_FRONT},clip-activations{{levels=15}},lower,multi-threshold,{_BACK}",
         ),
         Preset(
+            "low-power",
+            "thresholds learned with a price on operations; with --max-drop, the fewest that keep to it",
+            f"{_FRONT},clip-activations{{method=learn}},lower,dual-threshold{{spikes-per-step=2}},"
+            "set-schedule,init-membrane,learn-thresholds{activity=1.0},compensate,quantise-weights",
+        ),
+        Preset(
             "paper",
             "clipping, dual thresholds and membrane initialisation of error compensation learning, no more",
             f"{_FRONT},clip-activations{{granularity=layer}},lower,dual-threshold,init-membrane,quantise-weights",

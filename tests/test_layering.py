@@ -35,6 +35,7 @@ LAYERS = (
     ("frontend", "passes", "backends", "evaluation"),
     ("report", "certificate"),
     ("compiler",),
+    ("budget",),
     ("cli",),
 )
 HEIGHT = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}

@@ -103,6 +103,24 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: Path | None)
     "measured is the accuracy where FILE.npz has labels `y`, else how often the answers differ.",
 )
 @click.option(
+    "--max-latency",
+    type=int,
+    metavar="N",
+    help="A budget: steps from input to answer. Any of these three limits searches presets, steps, levels, "
+    "settle steps, spikes a step and fine skips, shows their front, and writes the best that keeps to all "
+    "limits, --max-drop included; exits with 4 if nothing does.",
+)
+@click.option(
+    "--max-synops", type=float, metavar="RATIO", help="A budget: synaptic operations by the ANN's MACs."
+)
+@click.option("--payload", metavar="KIND", help="A budget: binary, signed or levels:M, and nothing more.")
+@click.option(
+    "--front",
+    type=click.Path(path_type=Path),
+    metavar="FILE.svg",
+    help="With a budget: draw what every conversion that was tried costs and loses.",
+)
+@click.option(
     "--journal",
     type=click.Path(path_type=Path),
     metavar="FILE",
@@ -138,6 +156,10 @@ def command(
     precision: str,
     seed: int,
     max_drop: float | None,
+    max_latency: int | None,
+    max_synops: float | None,
+    payload: str | None,
+    front: Path | None,
     journal: Path | None,
     dry_run: bool,
     dump_ir_after: str | None,
@@ -149,6 +171,8 @@ def command(
     No labels are used, and no training is done.
     """
     from snnc.artefact import save
+    from snnc.budget import Budget
+    from snnc.cli.budget import SPARING, convert_to_budget, requested
     from snnc.cli.config import settings_of
     from snnc.cli.files import check_output
     from snnc.cli.models import locate
@@ -166,6 +190,16 @@ def command(
         journal = output.with_name(output.name + ".journal")
     options = Options(timesteps, preset, pipeline, chosen, precision, seed, threads, journal)
     dump = _dump(dump_ir_after, options)
+    sparing = preset == SPARING and max_drop is not None
+    budgeted = sparing or any(limit is not None for limit in (max_latency, max_synops, payload))
+    if budgeted:
+        limits = Budget(max_latency, max_synops, payload, max_drop)
+        located = locate(model)
+        request = requested(ctx, options, front, output)
+        convert_to_budget(terminal, located, *_split(_rows(located, calib, preprocess)), limits, request)
+        return
+    if front is not None:
+        raise UsageError("--front draws the conversions that a budget tries: give --max-latency, say")
     located = locate(model)
     rows = _rows(located, calib, preprocess)
     if dry_run:
@@ -244,7 +278,9 @@ def _split(rows: Rows) -> tuple[Rows, Rows]:
     from snnc.errors import InputError
 
     if len(rows.x) < HELD_BACK:
-        raise InputError(f"--max-drop needs at least {HELD_BACK} calibration rows, not {len(rows.x)}")
+        raise InputError(
+            f"a limit on what is lost needs at least {HELD_BACK} calibration rows, not {len(rows.x)}"
+        )
     kept = np.arange(len(rows.x)) % HELD_BACK == HELD_BACK - 1
     used, back = (
         Rows(rows.x[part], None if rows.y is None else rows.y[part], rows.preprocessing, rows.origin)

@@ -1,0 +1,376 @@
+"""Convert to a budget: try many conversions on few rows, and make the best of those that keep to it.
+
+Latency, operations, payload and accuracy pull at each other, so there is a front of conversions none of
+which is better in everything. Candidates are presets, numbers of steps, levels, spikes a step, settle steps
+and fine skips; what can be known of one without running it is checked first. Each of the others is converted
+with some of the calibration rows and measured on rows kept back. Those within the budget are then made with
+all rows, the best first, until one of them keeps to the budget as measured. Where nothing does, the
+thresholds of the nearest are learned, layer by layer, with a price on operations where these are what is
+missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from snnc.backends import load_simulator
+from snnc.compiler import Conversion, Options, convert
+from snnc.errors import UnsupportedModelError, UsageError
+from snnc.evaluation import Source, evaluate
+from snnc.ir.graph import IntArray, NumberArray
+from snnc.ir.snn import Neuron
+from snnc.journal import Journal
+from snnc.passes import PRESETS
+from snnc.preprocessing import Preprocessing
+from snnc.progress import Progress, Silent
+
+STEPS = (1, 2, 4, 8, 16)
+"""Numbers of time steps that are tried."""
+
+LEVELS = (3, 7, 15)
+"""Levels of one spike that are tried."""
+
+SEARCH_ROWS = 300
+"""Calibration rows of a trial: enough to tell candidates apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a conversion may cost. ``None`` leaves something free.
+
+    Attributes:
+        latency: steps from input to answer.
+        synops: synaptic operations per row, relative to the source network's multiply-accumulates.
+        payload: what an event may carry: ``binary``, ``signed`` or ``levels:M``.
+        drop: points that may be lost on rows kept back.
+    """
+
+    latency: int | None = None
+    synops: float | None = None
+    payload: str | None = None
+    drop: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse limits that nothing can keep."""
+        if self.latency is not None and self.latency < 1:
+            raise UsageError(f"--max-latency {self.latency}: an answer takes at least one step")
+        if self.synops is not None and self.synops <= 0:
+            raise UsageError(f"--max-synops {self.synops:g}: a network without operations answers nothing")
+        if self.payload is not None:
+            carried(self.payload)
+
+    def excess(self, point: Point) -> float:
+        """Return by how much a point misses the budget, relative to each limit; 0 if it keeps to it."""
+        missed = 0.0
+        if self.latency is not None:
+            missed += max(0.0, point.latency / self.latency - 1)
+        if self.synops is not None:
+            missed += max(0.0, point.synops / self.synops - 1)
+        if self.payload is not None:
+            missed += max(0, carried(point.payload) - carried(self.payload))
+        if self.drop is not None:
+            missed += max(0.0, point.drop - self.drop) / max(self.drop, 1.0)
+        return missed
+
+
+def carried(payload: str) -> int:
+    """Order payloads: 0 for ``binary``, 1 for ``signed``, M for ``levels:M``; the most of several joined.
+
+    Raises:
+        UsageError: it is none.
+    """
+    found = []
+    for word in payload.split("+"):
+        match = re.fullmatch(r"binary|signed|levels:([1-9]\d*)", word)
+        if match is None:
+            raise UsageError(f"--payload {payload}: write binary, signed or levels:M")
+        found.append({"binary": 0, "signed": 1}.get(word) or int(match.group(1) or 0))
+    return max(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way to convert.
+
+    Attributes:
+        timesteps: T.
+        pipeline: text of the passes.
+        label: for the user.
+        latency: T + K; with barriers what two layers take, and the depth of the network makes it more.
+        payload: what an event carries.
+    """
+
+    timesteps: int
+    pipeline: str
+    label: str
+    latency: int
+    payload: str
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What one conversion costs and loses.
+
+    Attributes:
+        label: of the candidate.
+        timesteps: T.
+        latency: steps from input to answer.
+        payload: what an event carries.
+        synops: operations relative to the source's multiply-accumulates.
+        drop: points lost on rows kept back.
+        rows: calibration rows that it was made with.
+    """
+
+    label: str
+    timesteps: int
+    latency: int
+    payload: str
+    synops: float
+    drop: float
+    rows: int
+
+    def better(self, other: Point) -> bool:
+        """Whether it is nowhere worse than another, and somewhere better."""
+        ours, theirs = ((p.latency, p.synops, p.drop, carried(p.payload)) for p in (self, other))
+        return ours != theirs and all(a <= b for a, b in zip(ours, theirs, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """Makes candidates and measures them on rows kept back.
+
+    Attributes:
+        model: path of an ONNX file, or ``zoo:NAME``.
+        rows: (n, ...) to convert with.
+        kept: (n, ...) to measure on.
+        labels: (n,) of those; without them a lost point is an answer that differs from the source's.
+        source: the source network, with its multiply-accumulates.
+        options: how to convert, but for steps and pipeline.
+        preprocessing: from the rows to what the source network takes.
+        journal: of the whole search; that of a search for thresholds lies beside it.
+    """
+
+    model: str
+    rows: NumberArray
+    kept: NumberArray
+    labels: IntArray | None
+    source: Source
+    options: Options
+    preprocessing: Preprocessing | None
+    journal: Path | None = None
+    _made: dict[Candidate, Conversion] = field(default_factory=dict)
+
+    def learning_journals(self) -> tuple[Path, ...]:
+        """Return where searches for thresholds have kept what they measured."""
+        return (
+            () if self.journal is None else tuple(self.journal.parent.glob(f"{self.journal.name}.learning-*"))
+        )
+
+    def _learning_journal(self, candidate: Candidate) -> Path | None:
+        """Return where the search of one candidate keeps what it measures: beside the other journal."""
+        if self.journal is None:
+            return None
+        text = f"{candidate.timesteps}|{candidate.pipeline}"
+        name = hashlib.sha256(text.encode()).hexdigest()[:8]
+        return self.journal.with_name(f"{self.journal.name}.learning-{name}")
+
+    def made(self, candidate: Candidate, rows: int | None) -> Conversion:
+        """Convert with a candidate, on the first ``rows``, or on all and keep the result."""
+        if rows is None and candidate in self._made:
+            return self._made[candidate]
+        options = replace(
+            self.options,
+            timesteps=candidate.timesteps,
+            pipeline=candidate.pipeline,
+            settings={},
+            journal=self._learning_journal(candidate),
+        )
+        found = convert(self.model, self.rows[:rows], options, preprocessing=self.preprocessing)
+        if rows is None:
+            self._made[candidate] = found
+        return found
+
+    def point(self, candidate: Candidate, rows: int | None) -> Point:
+        """Convert with a candidate and measure it.
+
+        Raises:
+            UnsupportedModelError: the operations of the source network cannot be counted.
+        """
+        artefact = self.made(candidate, rows).artefact
+        simulator = load_simulator("numba", self.options.threads)
+        x, y = self.kept, self.labels
+        found = evaluate(artefact.graph, artefact.encode, x, y, simulator=simulator, source=self.source)
+        if found.ann is None or not self.source.macs:
+            raise UnsupportedModelError(
+                f"{self.model}: its operations are not counted, so no budget is known"
+            )
+        paired, agreement = found.ann.paired, found.ann.agreement.value
+        lost = 1 - agreement if paired is None else paired.drop
+        return Point(
+            label=candidate.label,
+            timesteps=candidate.timesteps,
+            latency=found.latency_steps,
+            payload=found.payload,
+            synops=found.costs.synops / self.source.macs,
+            drop=100 * lost,
+            rows=len(self.rows[:rows]),
+        )
+
+
+Measure = Callable[[Candidate, int | None], Point]
+"""Makes a candidate with so many rows (all for ``None``) and measures it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a search found.
+
+    Attributes:
+        points: of every candidate that was tried.
+        front: those that no other is better than, from few operations to many.
+        chosen: the candidate to convert with, and its measurement with all rows; ``None`` if nothing keeps
+            to the budget.
+        nearest: the point that misses it by least, or the chosen one.
+    """
+
+    points: tuple[Point, ...]
+    front: tuple[Point, ...]
+    chosen: tuple[Candidate, Point] | None
+    nearest: Point
+
+
+def candidates(budget: Budget, timesteps: int | None = None) -> tuple[Candidate, ...]:
+    """Return the conversions that may keep to a budget, by what is known without running them.
+
+    Raises:
+        UsageError: the limits contradict each other.
+    """
+    steps = STEPS if timesteps is None else (timesteps,)
+    found = [candidate for T in steps for candidate in _at(T)]
+    if timesteps is not None and budget.latency is not None and budget.latency < timesteps:
+        raise UsageError(
+            f"--max-latency {budget.latency} contradicts --timesteps {timesteps}: leave one of them out"
+        )
+    kept = tuple(
+        candidate
+        for candidate in found
+        if (budget.latency is None or candidate.latency <= budget.latency)
+        and (budget.payload is None or carried(candidate.payload) <= carried(budget.payload))
+    )
+    if not kept:
+        raise UsageError("no conversion has this latency and payload: raise --max-latency or --payload")
+    return kept
+
+
+def _at(timesteps: int) -> Iterable[Candidate]:
+    T = timesteps
+    balanced, binary = PRESETS["balanced"].pipeline, PRESETS["binary-only"].pipeline
+    signed = Neuron().payload
+    fine = balanced.replace("init-membrane", "fine-skip,init-membrane", 1)
+    yield Candidate(T, binary, f"binary-only, T={T}", T, "binary")
+    if T > 1:
+        barrier = binary.replace("set-schedule", "set-schedule{kind=barrier}", 1)
+        yield Candidate(T, barrier, f"binary-only with barriers, T={T}", 2 * T, "binary")
+    yield Candidate(T, balanced, f"balanced, T={T}", T, signed)
+    if 1 < T <= 8:
+        one = balanced.replace("{spikes-per-step=2}", "", 1)
+        for K in (1, 2):
+            settled = one.replace("set-schedule", f"set-schedule{{settle-steps={K}}}", 1)
+            yield Candidate(T, settled, f"one spike a step, T={T}, K={K}", T + K, signed)
+    if T <= 8:
+        per_step = -(-15 // T)
+        levels = 2 ** per_step.bit_length() - 1
+        yield Candidate(T, fine, f"balanced with fine skip, T={T}", T, f"signed+levels:{levels}")
+    if T <= 2:
+        for M in LEVELS:
+            multi = PRESETS["one-step"].pipeline.replace("levels=15", f"levels={M}", 1)
+            yield Candidate(T, multi, f"binary-weighted thresholds, T={T}, M={M}", T, f"levels:{M}")
+
+
+def learned(candidate: Candidate, activity: float) -> Candidate:
+    """Return a candidate whose thresholds are learned, layer by layer, with a price on operations."""
+    if "learn-thresholds" in candidate.pipeline:
+        return candidate
+    option = f"{{rows={SEARCH_ROWS},activity={activity}}}" if activity else f"{{rows={SEARCH_ROWS}}}"
+    text = candidate.pipeline.replace("compensate", f"learn-thresholds{option},compensate", 1)
+    return replace(candidate, pipeline=text, label=f"{candidate.label}, learned thresholds")
+
+
+def pareto(points: Sequence[Point]) -> tuple[Point, ...]:
+    """Return the points that no other is better than, from few operations to many."""
+    front = [point for point in points if not any(other.better(point) for other in points)]
+    return tuple(sorted(front, key=lambda p: (p.synops, p.latency, p.drop, p.label)))
+
+
+def search(
+    budget: Budget,
+    tried: Sequence[Candidate],
+    measure: Measure,
+    *,
+    journal: Journal,
+    sparing: bool = False,
+    few: int = SEARCH_ROWS,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Measure candidates on few rows, then make the best of them with all rows.
+
+    With a limit on the drop, the fewest operations win; else the smallest drop.
+
+    Args:
+        budget: the limits.
+        tried: see :func:`candidates`.
+        measure: makes and measures one of them.
+        journal: keeps what was measured.
+        sparing: learn thresholds with a price on operations even where the budget is kept.
+        few: calibration rows of the first measurements.
+        progress: where to show how far it is.
+    """
+
+    def measured(candidate: Candidate, rows: int | None) -> Point:
+        key = f"{candidate.timesteps}|{candidate.pipeline}|{rows or 'all'}"
+        value = journal.value(key, lambda: _as_dict(measure(candidate, rows)))
+        return Point(**value)
+
+    bar = (progress or Silent()).track(tried, len(tried), "trying conversions")
+    points = {candidate: measured(candidate, few) for candidate in bar}
+
+    def rank(item: tuple[Candidate, Point]) -> tuple[float, float, float]:
+        point = item[1]
+        wanted = (point.synops, point.drop) if budget.drop is not None else (point.drop, point.synops)
+        return (budget.excess(point), *wanted)
+
+    ranked = sorted(points.items(), key=rank)
+    finished: list[tuple[Candidate, Point]] = []
+    chosen: tuple[Candidate, Point] | None = None
+    # More rows make a network better, so those that missed the budget by little have a chance.
+    for candidate, _ in ranked[:FINALISTS]:
+        finished.append((candidate, measured(candidate, None)))
+        if budget.excess(finished[-1][1]) == 0:
+            chosen = finished[-1]
+            break
+    if chosen is None or sparing:
+        candidate, point = chosen or min(finished, key=rank)
+        dear = sparing or (budget.synops is not None and point.synops > budget.synops)
+        last = learned(candidate, ACTIVITY if dear else 0.0)
+        finished.append((last, measured(last, None)))
+        if budget.excess(finished[-1][1]) == 0 and (chosen is None or rank(finished[-1]) < rank(chosen)):
+            chosen = finished[-1]
+    everything = (*points.values(), *(point for _, point in finished))
+    nearest = chosen[1] if chosen else min((point for _, point in finished), key=budget.excess)
+    return Outcome(everything, pareto(everything), chosen, nearest)
+
+
+FINALISTS = 3
+"""Candidates that are made with all rows, at most, before thresholds are learned."""
+
+ACTIVITY = 1.0
+"""Price of operations, in nats for those of the first network, where they are what is missing."""
+
+
+def _as_dict(point: Point) -> dict[str, Any]:
+    return {name: getattr(point, name) for name in Point.__dataclass_fields__}

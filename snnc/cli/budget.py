@@ -1,0 +1,232 @@
+"""``snnc convert`` with a budget: tries conversions, shows their front, writes the best that keeps to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from snnc.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from snnc.budget import Budget, Candidate, Outcome, Point, Trials
+    from snnc.cli.convert import Rows
+    from snnc.cli.models import Located
+    from snnc.compiler import Options
+    from snnc.evaluation import Source
+    from snnc.preprocessing import Preprocessing
+
+SPARING = "low-power"
+"""The preset for which a limit on the drop asks for the fewest operations."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user asks for beside the budget.
+
+    Attributes:
+        timesteps: T, where it was named.
+        output: where the artefact goes.
+        front: where the picture goes.
+        sparing: whether the fewest operations are wanted.
+        seed, threads: as for any conversion.
+        journal: where measurements are kept.
+    """
+
+    timesteps: int | None
+    output: Path | None
+    front: Path | None
+    sparing: bool
+    seed: int
+    threads: int | None
+    journal: Path | None
+
+
+def requested(ctx: click.Context, options: Options, front: Path | None, output: Path | None) -> Request:
+    """Return what is asked for beside the budget, and refuse what contradicts it.
+
+    Raises:
+        UsageError: an option was given that a budget decides about.
+    """
+    from snnc.errors import UsageError
+
+    def given(name: str) -> bool:
+        return ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
+
+    contradicting = {
+        "--preset": given("preset") and options.preset != SPARING,
+        "--pipeline": options.pipeline is not None,
+        "--set": bool(options.settings),
+        "--precision float32": options.precision != "int8",
+        "--dump-ir-after": given("dump_ir_after"),
+        "--dry-run": given("dry_run"),
+    }
+    for option, wanted in contradicting.items():
+        if wanted:
+            raise UsageError(f"{option} contradicts a budget, which decides about it: leave one of them out")
+    return Request(
+        timesteps=options.timesteps if given("timesteps") else None,
+        output=output,
+        front=front,
+        sparing=options.preset == SPARING,
+        seed=options.seed,
+        threads=options.threads,
+        journal=options.journal,
+    )
+
+
+def convert_to_budget(
+    terminal: Terminal, located: Located, used: Rows, kept: Rows, budget: Budget, request: Request
+) -> None:
+    """Search, show what was found, and write the artefact.
+
+    Args:
+        terminal: where to.
+        located: the source network.
+        used: rows to convert with.
+        kept: rows to measure on.
+        budget: the limits.
+        request: everything else.
+
+    Raises:
+        GateError: nothing keeps to the budget.
+        UsageError: the limits contradict each other, or the picture's library is missing.
+    """
+    from snnc.artefact import save
+    from snnc.budget import Trials, candidates, search
+    from snnc.compiler import Options
+    from snnc.errors import GateError
+    from snnc.journal import Journal
+
+    tried = candidates(budget, request.timesteps)
+    draw = _drawing() if request.front is not None else None
+    trials = Trials(
+        model=located.name,
+        rows=used.x,
+        kept=kept.x,
+        labels=kept.y,
+        source=_source(located, used.preprocessing, request.threads),
+        options=Options(seed=request.seed, threads=request.threads),
+        preprocessing=used.preprocessing,
+        journal=request.journal,
+    )
+    outcome = search(
+        budget,
+        tried,
+        trials.point,
+        journal=Journal(request.journal, _identity(located, trials)),
+        sparing=request.sparing,
+        progress=terminal.progress(),
+    )
+    if draw is not None and request.front is not None:
+        chart = draw(outcome.points, outcome.front, None if outcome.chosen is None else outcome.chosen[1])
+        _write(request.front, chart.svg + "\n")
+    measured = "accuracy" if kept.y is not None else "agreement"
+    output = request.output if outcome.chosen is not None else None
+    if output is not None and outcome.chosen is not None:
+        save(trials.made(outcome.chosen[0], None).artefact, output)
+    if terminal.json:
+        terminal.data(_as_dict(outcome, measured, len(kept.x), output))
+    else:
+        _show(terminal, outcome, measured, len(kept.x), output)
+    if outcome.chosen is None:
+        raise GateError(
+            f"nothing keeps to the budget; nearest: {_said(outcome.nearest)}. Nothing was written"
+        )
+    if request.journal is not None:
+        for path in (request.journal, *trials.learning_journals()):
+            path.unlink(missing_ok=True)
+
+
+def _identity(located: Located, trials: Trials) -> str:
+    """Identify all that a measurement depends on, beside the candidate."""
+    import hashlib
+
+    import numpy as np
+
+    digest = hashlib.sha256(located.path.read_bytes())
+    for rows in (trials.rows, trials.kept, trials.labels):
+        digest.update(b"none" if rows is None else np.ascontiguousarray(rows).tobytes())
+    digest.update(repr((trials.options.seed, trials.preprocessing)).encode())
+    return digest.hexdigest()
+
+
+def _source(located: Located, preprocessing: Preprocessing | None, threads: int | None) -> Source:
+    from snnc.costs import macs_of_ann
+    from snnc.evaluation import Source
+    from snnc.frontend import read_onnx
+    from snnc.source_session import SourceSession
+
+    session = SourceSession(located.path, threads)
+    macs = sum(macs_of_ann(read_onnx(located.path).graph).values())
+
+    def prepare(x: Any) -> Any:
+        return x if preprocessing is None else preprocessing.apply(x, session.sample_shape)
+
+    return Source(session, prepare, macs)
+
+
+def _drawing() -> Any:
+    from snnc.errors import UsageError
+
+    try:
+        from snnc.report.front import front_chart
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "matplotlib":
+            raise
+        raise UsageError("--front draws with matplotlib: pip install 'snnc[report]'") from error
+    return front_chart
+
+
+def _write(path: Path, text: str) -> None:
+    from snnc.artefact.file import replacing
+
+    with replacing(path) as stream:
+        stream.write(text.encode())
+
+
+def _show(terminal: Terminal, outcome: Outcome, measured: str, rows: int, output: Path | None) -> None:
+    chosen = None if outcome.chosen is None else outcome.chosen[1]
+    lines = [
+        (
+            ("→ " if point == chosen else "") + point.label,
+            str(point.latency),
+            point.payload,
+            f"{point.synops:.2f}",
+            f"{point.drop:.2f}",
+            str(point.rows),
+        )
+        for point in outcome.front
+    ]
+    terminal.table(
+        ("front", "latency", "payload", "operations / MACs", "points lost", "made with rows"), lines
+    )
+    terminal.text(f"Points of {measured} lost on {rows} rows kept back; {len(outcome.points)} were measured.")
+    if chosen is not None and output is not None:
+        terminal.text(f"wrote {output}: {_said(chosen)}")
+
+
+def _said(point: Point) -> str:
+    return (
+        f"{point.label}, latency {point.latency}, {point.payload} spikes, {point.synops:.2f} of the MACs, "
+        f"{point.drop:.2f} points lost"
+    )
+
+
+def _as_dict(outcome: Outcome, measured: str, rows: int, output: Path | None) -> dict[str, Any]:
+    def told(point: Point, candidate: Candidate | None = None) -> dict[str, Any]:
+        found = {name: getattr(point, name) for name in point.__dataclass_fields__}
+        return found if candidate is None else {**found, "pipeline": candidate.pipeline}
+
+    return {
+        "measured": measured,
+        "n": rows,
+        "points": [told(point) for point in outcome.points],
+        "front": [told(point) for point in outcome.front],
+        "chosen": None if outcome.chosen is None else told(outcome.chosen[1], outcome.chosen[0]),
+        "nearest": told(outcome.nearest),
+        "output": None if output is None else str(output),
+    }

@@ -1,0 +1,218 @@
+"""Conversion to a budget: what may be tried, what is chosen, what is refused, and the verb."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from snnc.budget import Budget, Candidate, Point, candidates, carried, learned, pareto, search
+from snnc.cli import main
+from snnc.compiler import Options
+from snnc.errors import UsageError
+from snnc.journal import Journal
+from snnc.passes import PASSES
+from snnc.pipeline import parse_pipeline
+from tests import quadrants
+from tests.quadrants import Files
+
+
+def point(label: str = "a", **changes: Any) -> Point:
+    return replace(Point(label, 2, 2, "signed", 0.5, 3.0, 300), **changes)
+
+
+points = st.builds(
+    Point,
+    label=st.sampled_from("abc"),
+    timesteps=st.just(1),
+    latency=st.integers(1, 4),
+    payload=st.sampled_from(["binary", "signed", "levels:3", "signed+levels:15"]),
+    synops=st.sampled_from([0.1, 0.5, 1.0]),
+    drop=st.sampled_from([0.0, 1.0, 5.0]),
+    rows=st.just(300),
+)
+
+
+@given(st.lists(points, min_size=1, max_size=12))
+def test_nothing_is_better_than_the_front_and_the_rest_is_beaten(found: list[Point]) -> None:
+    front = pareto(found)
+    assert front
+    assert not any(a.better(b) for a in found for b in front)
+    assert all(any(a.better(b) for a in front) for b in found if b not in front)
+
+
+def test_payloads_are_ordered() -> None:
+    order = ["binary", "signed", "levels:3", "signed+levels:15"]
+    assert [carried(text) for text in order] == [0, 1, 3, 15]
+    for wrong in ("", "levels", "levels:0", "unary", "levels:x"):
+        with pytest.raises(UsageError, match="write binary, signed or levels:M"):
+            carried(wrong)
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"latency": 0}, "at least one step"),
+        ({"synops": 0.0}, "without operations"),
+        ({"payload": "loud"}, "write binary"),
+    ],
+)
+def test_limits_that_nothing_keeps_are_refused(limits: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Budget(**limits)
+
+
+def test_a_latency_below_the_steps_contradicts_them() -> None:
+    with pytest.raises(UsageError, match="contradicts --timesteps 4"):
+        candidates(Budget(latency=2), timesteps=4)
+
+
+def test_candidates_keep_to_what_is_known_and_are_real_pipelines() -> None:
+    everything = candidates(Budget())
+    assert len(everything) > 20
+    for candidate in everything:
+        passes = Options(pipeline=candidate.pipeline).passes()
+        assert passes == parse_pipeline(candidate.pipeline, PASSES)
+        learning = learned(candidate, 1.0)
+        assert "learn-thresholds{rows=300,activity=1.0},compensate" in learning.pipeline
+        assert learned(learning, 0.0) is learning
+    assert len({(c.timesteps, c.pipeline) for c in everything}) == len(everything)
+    few = candidates(Budget(latency=2, payload="signed"))
+    assert {c.payload for c in few} == {"binary", "signed"}
+    assert max(c.latency for c in few) == 2
+    assert {c.payload for c in candidates(Budget(payload="binary"))} == {"binary"}
+
+
+def run(
+    budget: Budget, measured: dict[str, Point], **options: Any
+) -> tuple[Any, list[tuple[str, int | None]]]:
+    """Search among made-up candidates; by label what they measure, ``LABEL, learned thresholds`` too."""
+    asked: list[tuple[str, int | None]] = []
+
+    def measure(candidate: Candidate, rows: int | None) -> Point:
+        asked.append((candidate.label, rows))
+        return replace(measured[candidate.label], label=candidate.label, rows=rows or 1000)
+
+    tried = [
+        Candidate(2, f"{label},compensate", label, 2, "signed")
+        for label in measured
+        if "learned" not in label
+    ]
+    journal = options.pop("journal", Journal(None, ""))
+    return search(budget, tried, measure, journal=journal, **options), asked
+
+
+def test_with_a_limit_on_the_drop_the_fewest_operations_win() -> None:
+    measured = {
+        "dear": point(synops=2.0, drop=0.1),
+        "cheap": point(synops=0.5, drop=0.9),
+        "bad": point(drop=8),
+    }
+    outcome, asked = run(Budget(drop=1.0), measured)
+    assert outcome.chosen[0].label == "cheap"
+    assert asked[-1] == ("cheap", None)
+    outcome, _ = run(Budget(latency=2), measured)
+    assert outcome.chosen[0].label == "dear"
+    assert {p.label for p in outcome.front} == {"dear", "cheap"}
+
+
+def test_thresholds_are_learned_where_nothing_else_keeps_to_the_budget() -> None:
+    measured = {"a": point(drop=3.0), "a, learned thresholds": point(drop=0.5)}
+    outcome, asked = run(Budget(drop=1.0), measured)
+    assert outcome.chosen[0].label == "a, learned thresholds"
+    assert [rows for _, rows in asked] == [300, None, None]
+
+
+def test_where_operations_are_wanted_thresholds_are_learned_in_any_case() -> None:
+    measured = {"a": point(drop=0.5), "a, learned thresholds": point(synops=0.4, drop=0.9)}
+    outcome, _ = run(Budget(drop=1.0), measured, sparing=True)
+    assert outcome.chosen[1].synops == 0.4
+    measured["a, learned thresholds"] = point(synops=0.4, drop=1.1)
+    outcome, _ = run(Budget(drop=1.0), measured, sparing=True)
+    assert outcome.chosen[1].synops == 0.5
+
+
+def test_a_budget_that_is_missed_names_the_nearest() -> None:
+    measured = {label: point(drop=drop) for label, drop in (("a", 3.0), ("b", 2.0), ("c", 9.0))}
+    measured["b, learned thresholds"] = point(drop=2.5)
+    outcome, _ = run(Budget(drop=1.0), measured)
+    assert outcome.chosen is None
+    assert outcome.nearest.label == "b"
+
+
+def test_an_interrupted_search_measures_only_what_is_missing(tmp_path: Path) -> None:
+    measured = {"a": point(drop=0.5), "b": point(drop=0.7)}
+    path = tmp_path / "journal"
+    first, asked = run(Budget(drop=1.0), measured, journal=Journal(path, "x"))
+    assert len(asked) == 3
+    second, asked = run(Budget(drop=1.0), measured, journal=Journal(path, "x"))
+    assert asked == []
+    assert first == second
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return quadrants.write(tmp_path_factory.mktemp("user"))
+
+
+def arguments(files: Files, out: Path, *more: str) -> list[str]:
+    data = ["--calib", str(files.calibration), "--preprocess", str(files.preprocessing)]
+    return ["convert", str(files.model), *data, "-o", str(out), *more]
+
+
+def test_a_budget_on_the_command_line(
+    files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib", reason="the picture needs the extra [report]")
+    out, picture = tmp_path / "out.snn.onnx", tmp_path / "front.svg"
+    limits = ["--max-latency", "2", "--payload", "signed", "--max-drop", "60", "--json"]
+    assert main([*arguments(files, out, *limits), "--front", str(picture)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["chosen"]["latency"] <= 2
+    assert found["chosen"]["drop"] <= 60
+    assert found["chosen"]["pipeline"]
+    assert found["front"]
+    assert picture.read_text(encoding="utf-8").startswith("<svg")
+    assert {path.name for path in tmp_path.iterdir()} == {"out.snn.onnx", "front.svg"}
+    assert main(["eval", str(out), "--data", str(files.test), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["payload"] == found["chosen"]["payload"]
+
+
+def test_a_budget_that_cannot_be_met_exits_with_4_and_the_nearest_point(
+    files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.snn.onnx"
+    assert (
+        main(arguments(files, out, "--max-latency", "1", "--max-synops", "1e-9", "--payload", "binary")) == 4
+    )
+    error = capsys.readouterr().err
+    assert "nothing keeps to the budget; nearest: binary-only, T=1" in error
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--max-latency", "2", "--pipeline", "lower"], "--pipeline contradicts a budget"),
+        (["--max-latency", "2", "--preset", "graded"], "--preset contradicts a budget"),
+        (["--max-latency", "2", "-T", "8"], "--max-latency 2 contradicts --timesteps 8"),
+        (["--max-latency", "2", "--set", "lower.x=1"], ""),
+        (["--payload", "loud"], "write binary, signed or levels:M"),
+        (["--max-synops", "-1"], "without operations"),
+        (["--front", "front.svg"], "--front draws"),
+    ],
+)
+def test_contradictions_are_refused_in_one_line(
+    files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
+) -> None:
+    out = tmp_path / "out.snn.onnx"
+    assert main(arguments(files, out, *more)) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
