@@ -35,6 +35,12 @@ def _c99(profile: str | None) -> Backend:
     return C99(profile)
 
 
+def _loihi(profile: str | None) -> Backend:
+    from snnc.backends.loihi import Loihi
+
+    return Loihi(profile)
+
+
 def _nir(profile: str | None) -> Backend:
     from snnc.backends.nir import Nir
 
@@ -68,6 +74,7 @@ def load_simulator(name: str, threads: int | None = None) -> Simulator:
 
 BACKENDS: dict[str, Callable[[str | None], Backend]] = {
     "c99": _c99,
+    "loihi": _loihi,
     "nir": _nir,
     "spiking-onnx": _spiking_onnx,
 }

@@ -63,14 +63,25 @@ Value = Spikes | Current
 
 @dataclass(frozen=True, slots=True)
 class Lower:
-    """Lower a clipped ANN graph to the spiking dialect, still in float32."""
+    """Lower a clipped ANN graph to the spiking dialect, still in float32.
+
+    Attributes:
+        input_limit: largest magnitude of a quantised input; a smaller one suits chips with short integers.
+    """
 
     name: ClassVar[str] = "lower"
+    input_limit: int = snn.INPUT_LIMIT
+
+    def __post_init__(self) -> None:
+        """Refuse limits that the encoder does not know."""
+        if not 1 <= self.input_limit <= snn.INPUT_LIMIT:
+            raise UsageError(f"input-limit must lie in 1 to {snn.INPUT_LIMIT}, not {self.input_limit}")
 
     def run(self, graph: ann.AnnGraph, context: Context, /) -> snn.SnnGraph:
         """Return the spiking network."""
         largest = float(np.abs(_encoded(graph, context.calibration.rows)).max())
-        return _Lowering(graph, largest, context.timesteps).result()
+        limit = min(_input_limit(graph, context.timesteps), self.input_limit)
+        return _Lowering(graph, largest, limit, context.timesteps).result()
 
 
 def _encoded(graph: ann.AnnGraph, rows: FloatArray) -> FloatArray:
@@ -116,9 +127,10 @@ def _reads_input(graph: ann.AnnGraph, node: ann.AnnNode) -> bool:
 class _Lowering:
     """One walk over the ANN graph."""
 
-    def __init__(self, graph: ann.AnnGraph, largest_input: float, timesteps: int) -> None:
+    def __init__(self, graph: ann.AnnGraph, largest_input: float, limit: int, timesteps: int) -> None:
         self.graph = graph
         self.timesteps = timesteps
+        self.limit = limit
         self.largest_input = largest_input if largest_input > 0 else 1.0
         self.nodes: list[snn.SnnNode] = []
         self.emitted: set[str] = set()
@@ -198,8 +210,7 @@ class _Lowering:
                 raise _unsupported(node, f"{type(node).__name__} cannot read a sum of currents here")
 
     def encode(self, node: ann.Input) -> Spikes:
-        limit = _input_limit(self.graph, self.timesteps)
-        scale = float(np.float32(self.largest_input / limit))
+        scale = float(np.float32(self.largest_input / self.limit))
         gain = offset = None
         if self.affine is not None:
             gain, offset = self.affine.scale, self.affine.shift
@@ -209,7 +220,7 @@ class _Lowering:
                 shape=node.shape,
                 origin=node.origin,
                 scale=scale,
-                limit=limit,
+                limit=self.limit,
                 gain=gain,
                 offset=offset,
             )

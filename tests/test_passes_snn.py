@@ -249,3 +249,19 @@ def test_fine_spikes_bring_the_network_nearer_to_its_source() -> None:
         np.square(simulate(g, made)[0] - expected).mean() for g in (spiking, FineSkip().run(spiking, made))
     ]
     assert errors[1] < 0.8 * errors[0]
+
+
+def test_inputs_may_be_quantised_more_coarsely() -> None:
+    graph = residual_network(3, pool=False)
+    made = context(graph, timesteps=4, rows=24)
+    largest = []
+    for option, limit in (("", snn.INPUT_LIMIT), ("{input-limit=31}", 31)):
+        found, _ = run_pipeline(parse_pipeline(FRONT % 1 + option, PASSES), graph, made)
+        assert isinstance(found, snn.SnnGraph)
+        (node,) = found.of_type(snn.Encode)
+        assert node.limit == limit
+        largest.append(node.scale * node.limit)
+    np.testing.assert_allclose(largest[0], largest[1], rtol=1e-5)
+    for limit in (0, snn.INPUT_LIMIT + 1):
+        with pytest.raises(UsageError, match="input-limit must lie in"):
+            parse_pipeline(f"lower{{input-limit={limit}}}", PASSES)
