@@ -357,5 +357,14 @@ def test_the_schema_knows_the_options() -> None:
         name = "settings" if key.name == "set" else key.name.replace("-", "_")
         assert name in options
     others = set(options) - {"settings" if k.name == "set" else k.name.replace("-", "_") for k in KEYS}
-    at_the_command_line_only = {"model", "output", "dry_run", "dump_ir_after", "config", "force"}
+    at_the_command_line_only = {
+        "model",
+        "output",
+        "dry_run",
+        "dump_ir_after",
+        "config",
+        "force",
+        "front",
+        "journal",
+    }
     assert others == at_the_command_line_only | {"verbose", "quiet", "json", "log_file", "no_progress"}
