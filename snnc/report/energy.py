@@ -11,17 +11,17 @@ No gain is reported without its baselines:
 * the *fair* one: the same network with activations of ``b = ceil(log2(T M + 1))`` bits, which hold as many
   levels as the spikes do, on the same int8 weights, skipping its zeros as the spiking network does.
 
-The figures of the model ``45nm`` are those of Horowitz, "Computing's energy problem (and what we can do about
-it)", ISSCC 2014, for 45 nm at 0.9 V: adding two integers of 8 bits 0.03 pJ, of 32 bits 0.1 pJ; multiplying
-integers of 8 bits 0.2 pJ; adding 32-bit floats 0.9 pJ, multiplying them 3.7 pJ; reading 64 bits from a cache of
-8 kB 10 pJ. So an accumulate into 32 bits takes 0.1 pJ, an int8 multiply-accumulate 0.2 + 0.1, one in fp32
-3.7 + 0.9, a byte 10 / 8 and a word of 32 bits 10 / 2; an int8 multiplication is divided evenly over the 8 bits
-of an activation, 0.2 / 8.
+The figures of the model ``45nm`` are those of Horowitz, "Computing's energy problem (and what we can do
+about it)", ISSCC 2014, for 45 nm at 0.9 V: adding two integers of 8 bits 0.03 pJ, of 32 bits 0.1 pJ;
+multiplying integers of 8 bits 0.2 pJ; adding 32-bit floats 0.9 pJ, multiplying them 3.7 pJ; reading 64 bits
+from a cache of 8 kB 10 pJ. So an accumulate into 32 bits takes 0.1 pJ, an int8 multiply-accumulate 0.2 +
+0.1, one in fp32 3.7 + 0.9, a byte 10 / 8 and a word of 32 bits 10 / 2; an int8 multiplication is divided
+evenly over the 8 bits of an activation, 0.2 / 8.
 
 Those of ``loihi`` are from table 2 of Davies et al., "Loihi: A Neuromorphic Manycore Processor with On-Chip
-Learning", IEEE Micro 38(1), 2018: at least 23.6 pJ per synaptic operation, 81 pJ per update of an active neuron
-(every update is counted as one). They come from simulations before the chip was made, and the spikes' way from
-core to core is left out.
+Learning", IEEE Micro 38(1), 2018: at least 23.6 pJ per synaptic operation, 81 pJ per update of an active
+neuron (every update is counted as one). They come from simulations before the chip was made, and the spikes'
+way from core to core is left out.
 
 Yan et al., "Reconsidering the energy efficiency of spiking neural networks", arXiv 2409.08290 (2024), is the
 source of the fair baseline and of counting memory traffic; Yik et al., "The NeuroBench framework", Nature
@@ -96,8 +96,8 @@ MODELS = {
         CostModel(
             name="loihi",
             source="Davies et al., IEEE Micro 2018: 23.6 pJ a synaptic operation, 81 pJ a neuron update, "
-            "memory included, from simulations before the chip was made; the baselines do not run on that chip "
-            "and are priced at 45 nm",
+            "memory included, simulated before the chip was made; the baselines do not run on it and are "
+            "priced at 45 nm",
             ac=23.6,
             mac=23.6,
             weight_fetch=0.0,
