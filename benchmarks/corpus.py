@@ -256,6 +256,19 @@ def line_of(row: dict[str, Any]) -> str:
     )
 
 
+def fullest(network: str, steps: list[int], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the measurements of a network on as many rows as it has at every T; else on the most rows."""
+    by_limit: dict[int, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["network"] == network:
+            by_limit.setdefault(row["limit"], []).append(row)
+    # No limit, 0, is the most rows.
+    order = sorted(by_limit, key=lambda limit: limit or 10**9, reverse=True)
+    complete = [limit for limit in order if {row["timesteps"] for row in by_limit[limit]} >= {0, *steps}]
+    chosen = (complete or order)[:1]
+    return by_limit[chosen[0]] if chosen else []
+
+
 def source_hash() -> str:
     """Return a short hash of everything that a result depends on."""
     digest = hashlib.sha256()
@@ -278,6 +291,7 @@ def source_hash() -> str:
 )
 @click.option("--only-report", is_flag=True, help="Measure nothing.")
 @click.option("--any-code", is_flag=True, help="Use measurements of other versions of the sources, too.")
+@click.option("--any-limit", is_flag=True, help="Where a network lacks rows at some T, take fewer rows.")
 def main(
     shared: Path,
     networks: str,
@@ -288,6 +302,7 @@ def main(
     page: Path | None,
     only_report: bool,
     any_code: bool,
+    any_limit: bool,
 ) -> None:
     """Convert every network of the corpus and compare it with its source."""
     corpus = corpus_data.networks(shared)
@@ -306,12 +321,18 @@ def main(
         if not only_report and (not chosen or network.name in chosen):
             measure(network, steps, shared, Setting(code, preset, limit), known)
     if page is not None:
-        wanted = [
-            row
+        of_version = {
+            key: row
             for key, row in known.rows.items()
-            if key[3:] == (code, preset, limit) and row["timesteps"] in (0, *steps)
-        ]
+            if key[3:5] == (code, preset) and row["timesteps"] in (0, *steps)
+        }
+        wanted = [row for row in of_version.values() if row["limit"] == limit]
+        if any_limit:
+            wanted = [
+                row for network in corpus for row in fullest(network.name, steps, [*of_version.values()])
+            ]
         options = f" --limit {limit}" if limit else ""
+        options += " --any-limit" if any_limit else ""
         options += f" --preset {preset}" if preset != Options().preset else ""
         command = f"python benchmarks/corpus.py --timesteps {timesteps}{options} --report docs/corpus.md"
         page.write_text(report(wanted, [network.name for network in corpus], command), encoding="utf-8")
