@@ -11,12 +11,21 @@ thresholds of a clip by training; here they are learned on the spiking network i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import ClassVar
 
 from snnc.errors import UsageError
 from snnc.ir.snn import SnnGraph
 from snnc.learning import Search, learn
 from snnc.pipeline import Context
+from snnc.reconstruction import reconstruct
+
+
+class Objective(Enum):
+    """What thresholds are judged by."""
+
+    NETWORK = "network"
+    LAYER = "layer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +33,8 @@ class LearnThresholds:
     """Search for the thresholds with which the finished network answers most like its source.
 
     Attributes:
+        objective: what thresholds are judged by: the answers of the whole network; or, for comparison,
+            the error of each layer alone, which takes seconds and mostly loses to the closed form.
         budget: how many networks are made and measured at most.
         rows: calibration rows that each of them is fitted on, at most.
         activity: what the synaptic operations of the first network are worth, in nats of divergence: 0
@@ -32,6 +43,7 @@ class LearnThresholds:
     """
 
     name: ClassVar[str] = "learn-thresholds"
+    objective: Objective = Objective.NETWORK
     budget: int = 20
     rows: int = 800
     activity: float = 0.0
@@ -50,4 +62,6 @@ class LearnThresholds:
         """Return ``graph`` with learned thresholds; an integer network is left as it is."""
         if graph.integer:
             return graph
+        if self.objective is Objective.LAYER:
+            return reconstruct(graph, context, self.rows)
         return learn(graph, context, Search(self.budget, self.rows, self.activity, self.seconds))

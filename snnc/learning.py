@@ -32,6 +32,7 @@ from snnc.calibration import Calibration
 from snnc.diagnostics import FALLBACK, Diagnostic
 from snnc.divergence import divergence, real_logits
 from snnc.errors import InternalError
+from snnc.ir.graph import FloatArray
 from snnc.ir.snn import ChannelWeight, Encode, IntegrateFire, SnnGraph
 from snnc.journal import Journal
 from snnc.pipeline import Context, Rest
@@ -178,13 +179,17 @@ def scaled(graph: SnnGraph, factors: Mapping[str, float]) -> SnnGraph:
             v_init = np.minimum(node.v_init * np.float32(factor), node.threshold * LARGEST_START)
             graph = graph.replacing({name: node.with_(v_init=v_init.astype(np.float32))})
             continue
-        vectors = {"threshold": node.threshold, "v_init": node.v_init, "unit": node.unit}
-        if node.negative_threshold is not None:
-            vectors["negative_threshold"] = node.negative_threshold
-        moved = {field: (value * np.float32(factor)).astype(np.float32) for field, value in vectors.items()}
-        graph = graph.replacing({name: node.with_(**moved)})
-        graph = correct_readers(graph, name, np.full(node.channels, factor, np.float32))
+        graph = with_thresholds(graph, node, np.full(node.channels, factor, np.float32))
     return graph
+
+
+def with_thresholds(graph: SnnGraph, node: IntegrateFire, factor: FloatArray) -> SnnGraph:
+    """Return the float32 network with the thresholds of one population multiplied, (channels,) each."""
+    vectors = {"threshold": node.threshold, "v_init": node.v_init, "unit": node.unit}
+    if node.negative_threshold is not None:
+        vectors["negative_threshold"] = node.negative_threshold
+    moved = {field: (value * factor).astype(np.float32) for field, value in vectors.items()}
+    return correct_readers(graph.replacing({node.name: node.with_(**moved)}), node.name, factor)
 
 
 def knobs(graph: SnnGraph) -> tuple[tuple[Knob, ...], ...]:

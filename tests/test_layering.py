@@ -31,7 +31,7 @@ LAYERS = (
     ),
     ("pipeline", "calibration", "reference", "artefact", "costs", "spike_counts"),
     ("prefix", "correspondence", "speed", "learning"),
-    ("refit",),
+    ("refit", "reconstruction"),
     ("frontend", "passes", "backends", "evaluation"),
     ("report", "certificate"),
     ("compiler",),

@@ -1,0 +1,78 @@
+"""Thresholds by the error of each layer alone, on the spikes that really arrive.
+
+Layer by layer, first to last, every channel takes the factor of its threshold at which its spikes, driven by
+the quantised layers before it, are nearest to the source network's activations. It is what a reconstruction
+of layers finds, and it is here to be compared with: the error of a layer says little about the answer of a
+network of few levels.
+
+Source: Li et al., "A Free Lunch From ANN: Towards Efficient, Accurate Spiking Neural Networks Calibration",
+ICML 2021, choose thresholds so.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from snnc.correspondence import activation, pre_activation, rectifier
+from snnc.ir.graph import FloatArray
+from snnc.ir.snn import IntegrateFire, SnnGraph
+from snnc.learning import with_thresholds
+from snnc.pipeline import Context
+from snnc.prefix import SpikingPrefix, rates
+from snnc.quantisation import Group, groups, quantise_group
+
+FACTORS = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.35, 1.5)
+"""Factors of the threshold that are tried in every channel."""
+
+
+def reconstruct(graph: SnnGraph, context: Context, rows: int) -> SnnGraph:
+    """Return a float32 network whose thresholds have the least error, layer by layer.
+
+    Args:
+        graph: the network, before its weights are quantised.
+        context: with the source network and the calibration rows.
+        rows: how many of them to look at.
+    """
+    calibration = context.calibration.subset(slice(0, rows))
+    source = context.ann()
+    prefix = SpikingPrefix(graph, calibration.rows, context.simulator)
+    integer = graph
+    order = groups(graph)[:-1]
+    for index, group in enumerate(context.progress.track(order, len(order), "reconstructing")):
+        ahead = tuple(later.sinks[0] for later in order[index + 1 :])
+        z = pre_activation(calibration, source, group.sinks[0], ahead)
+        targets = {name: activation(rectifier(source, name), z) for name in group.sinks}
+        best = _best(integer, group, prefix, targets)
+        graph = _moved(graph, best)
+        integer = quantise_group(_moved(integer, best), group)
+        prefix.keep(integer, prefix.simulate(integer, group.sinks), group.sinks)
+    return graph
+
+
+def _best(
+    graph: SnnGraph, group: Group, prefix: SpikingPrefix, targets: dict[str, FloatArray]
+) -> dict[str, FloatArray]:
+    """Return the factor of each channel of a group's populations that leaves the least error."""
+    least = {name: np.full(graph[name].channels, np.inf) for name in group.sinks}
+    best = {name: np.ones(graph[name].channels, np.float32) for name in group.sinks}
+    for factor in FACTORS:
+        same = {name: np.full(graph[name].channels, factor, np.float32) for name in group.sinks}
+        tried = quantise_group(_moved(graph, same), group)
+        trace = prefix.simulate(tried, group.sinks, trains=False)
+        for name in group.sinks:
+            node = tried[name]
+            if not isinstance(node, IntegrateFire):
+                continue
+            missing = targets[name] - rates(node, trace.counts[name], graph.timesteps)
+            error = np.square(missing).mean(axis=(0, *range(2, missing.ndim)), dtype=np.float64)
+            best[name] = np.where(error < least[name], np.float32(factor), best[name])
+            least[name] = np.minimum(error, least[name])
+    return best
+
+
+def _moved(graph: SnnGraph, factors: dict[str, FloatArray]) -> SnnGraph:
+    for name, factor in factors.items():
+        node = graph[name]
+        if isinstance(node, IntegrateFire):
+            graph = with_thresholds(graph, node, factor)
+    return graph

@@ -1,0 +1,43 @@
+"""Reconstruction layer by layer lowers the error of layers; what it does to answers is another matter."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from snnc.correspondence import activation, pre_activation, rectifier
+from snnc.ir import snn
+from snnc.passes import PASSES
+from snnc.passes.learn_thresholds import LearnThresholds, Objective
+from snnc.pipeline import Context, parse_pipeline, run_pipeline
+from snnc.prefix import SpikingPrefix, rates
+from tests.ann_graphs import context, residual_network
+from tests.test_learning import FRONT
+
+
+def error_of_the_first_layer(graph: snn.SnnGraph, made: Context) -> float:
+    integer, _ = run_pipeline(parse_pipeline("quantise-weights", PASSES), graph, made)
+    assert isinstance(integer, snn.SnnGraph)
+    node = integer["relu0"]
+    assert isinstance(node, snn.IntegrateFire)
+    prefix = SpikingPrefix(integer, made.calibration.rows, made.simulator)
+    counts = prefix.simulate(integer, ["relu0"], trains=False).counts["relu0"]
+    source = made.ann()
+    target = activation(rectifier(source, "relu0"), pre_activation(made.calibration, source, "relu0"))
+    return float(np.square(target - rates(node, counts, integer.timesteps)).mean())
+
+
+def test_the_error_of_a_layer_falls() -> None:
+    source = residual_network(4)
+    made = context(source, rows=100, timesteps=2)
+    text = FRONT.replace("clip-activations", "clip-activations{method=max}")
+    graph, _ = run_pipeline(parse_pipeline(text, PASSES), source, made)
+    assert isinstance(graph, snn.SnnGraph)
+    found = LearnThresholds(objective=Objective.LAYER, rows=100).run(graph, made)
+    assert not found.integer
+    assert error_of_the_first_layer(found, made) < 0.9 * error_of_the_first_layer(graph, made)
+    before, after = graph["relu1"], found["relu1"]
+    assert isinstance(before, snn.IntegrateFire)
+    assert isinstance(after, snn.IntegrateFire)
+    factors = after.threshold / before.threshold
+    assert (factors < 1).all()  # from the maximum they come down
+    assert np.allclose(after.unit / before.unit, factors, rtol=1e-5)
