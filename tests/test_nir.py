@@ -16,6 +16,8 @@ from typing import Any
 import nir
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from nir.serialization import read_version
 
 from snnc.artefact import Artefact, save
@@ -27,9 +29,11 @@ from snnc.backends.nir.backend import run
 from snnc.backends.nir.chain import chained
 from snnc.backends.nir.emulator import emulate, fire
 from snnc.backends.nir.profiles import PROFILES, Rule
-from snnc.backends.nir.program import Conv, Dense, Fire, Program
+from snnc.backends.nir.program import Conv, Dense, Fire, Program, Step
+from snnc.backends.nir.square import squared
 from snnc.cli import main
 from snnc.errors import ArtefactError, TargetError, UsageError
+from snnc.ir.geometry import Window
 from snnc.ir.graph import IntArray
 from snnc.ir.snn import (
     ChannelWeight,
@@ -232,6 +236,34 @@ def test_a_neuron_without_leak_forgets_nothing_in_float32() -> None:
     assert beta.dtype == np.float32
     assert beta[0] == 1
     assert np.float32(consumer.resistance) * np.float32(1e-4) / tau[0] == pytest.approx(1)
+
+
+@settings(max_examples=60)
+@given(data=st.data())
+def test_a_square_kernel_computes_the_same(data: st.DataObject) -> None:
+    kernel = data.draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    strides = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    padding = data.draw(st.tuples(st.integers(0, 2), st.integers(0, 2)))
+    dilations = data.draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
+    size = data.draw(st.tuples(st.integers(7, 10), st.integers(7, 10)))
+    random = np.random.default_rng(0)
+    weight = random.integers(-9, 9, (2, 3, *kernel)).astype(np.float32)
+    layer = Conv(weight, np.ones(2, np.float32), strides, padding, dilations)
+    (top, left) = padding
+    window = Window(kernel, strides, (top, left, top, left), dilations)
+    shape = (2, *window.output_size(*size))
+    program = Program((3, *size), (Step("n0000_conv", layer, ("input",), shape),), 1)
+    try:
+        other = squared(program)
+    except TargetError:
+        assert (kernel[0] - kernel[1]) % 2, "an even difference is always possible"
+        assert min(strides) == 1 or max(dilations) > 1
+        return
+    (step,) = other.steps
+    assert isinstance(step.layer, Conv)
+    assert step.layer.weight.shape[2] == step.layer.weight.shape[3]
+    q = random.integers(-9, 9, (2, 3, *size))
+    np.testing.assert_array_equal(emulate(other, Rule.ZERO, q).y, emulate(program, Rule.ZERO, q).y)
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -22,6 +22,7 @@ from snnc.backends.nir.emulator import Emulation, bytes_per_row, emulate
 from snnc.backends.nir.limits import BARRIER, differences, problems, runs_once
 from snnc.backends.nir.profiles import PROFILES, Profile, Rule
 from snnc.backends.nir.program import Conv, Dense, Fire, Program
+from snnc.backends.nir.square import squared
 from snnc.errors import ArtefactError, TargetError, UsageError
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.snn import SnnGraph
@@ -87,12 +88,14 @@ class Nir:
         """Return the layers of a network.
 
         Raises:
-            TargetError: it has a sum that the consumer cannot compute.
+            TargetError: it has a sum or a kernel that the consumer cannot take.
         """
         if graph not in self._programs:
             lower = levels.lower if runs_once(graph) else rates.lower
             program = lower(graph, self.consumer)
-            self._programs[graph] = program if self.consumer.sums else chained(program, self.consumer)
+            if not self.consumer.sums:
+                program = chained(program, self.consumer)
+            self._programs[graph] = squared(program)
         return self._programs[graph]
 
     def emit(self, artefact: Artefact, golden: Golden, directory: Path) -> Emission:
