@@ -27,8 +27,8 @@ from snnc.reference import fire, propagate
 OPSET, IR_VERSION = 17, 9
 CLASSES = 10
 SIZE = 32
-STEPS = 4
-"""Steps for which the thresholds are set; the density hardly depends on T."""
+MOST_STEPS = 8
+"""Thresholds are set for the T of the run, up to this one, beyond which the density changes little."""
 
 IMAGES = 2
 """Random images on which they are set."""
@@ -57,10 +57,12 @@ class Builder:
 
     Attributes:
         density: share of the neurons of each population that are to fire in a step.
+        steps: T for which the thresholds are set.
         random: everything follows from it.
     """
 
     density: float
+    steps: int
     random: np.random.Generator
     snn_nodes: list[snn.SnnNode] = field(default_factory=list)
     onnx_nodes: list[onnx.NodeProto] = field(default_factory=list)
@@ -74,7 +76,7 @@ class Builder:
             x = (x + np.roll(x, 1, axis) + np.roll(x, -1, axis)) / 3**0.5
         self.q = np.clip(np.rint(x * 500), -snn.INPUT_LIMIT, snn.INPUT_LIMIT).astype(np.int32)
         self._add(snn.Encode(name="x", shape=(3, SIZE, SIZE), scale=1 / 500))
-        self.trains["x"] = np.broadcast_to(self.q, (STEPS, *self.q.shape)).astype(np.int64)
+        self.trains["x"] = np.broadcast_to(self.q, (self.steps, *self.q.shape)).astype(np.int64)
 
     def _add(self, node: snn.SnnNode) -> str:
         self.snn_nodes.append(node)
@@ -144,16 +146,16 @@ class Builder:
                 neuron=Neuron(),
             )
 
-        low, high = 1, max(2, int(np.abs(total).max()) * STEPS)
+        low, high = 1, max(2, int(np.abs(total).max()) * self.steps)
         while high - low > max(1, low // 100):
             middle = (low + high) // 2
-            spikes, _ = fire(made(middle), total, STEPS, snn.Schedule.SYNCHRONOUS)
+            spikes, _ = fire(made(middle), total, self.steps, snn.Schedule.SYNCHRONOUS)
             if np.count_nonzero(spikes) / spikes.size > self.density:
                 low = middle
             else:
                 high = middle
         node = made(high)
-        self.trains[name], _ = fire(node, total, STEPS, snn.Schedule.SYNCHRONOUS)
+        self.trains[name], _ = fire(node, total, self.steps, snn.Schedule.SYNCHRONOUS)
         source = currents[0]
         if len(currents) > 1:
             source = f"{name}.sum"
@@ -205,12 +207,12 @@ class Builder:
 
     def pair(self, name: str) -> Pair:
         """Return both networks."""
-        graph = SnnGraph(name=name, nodes=tuple(self.snn_nodes), output="y", timesteps=STEPS)
+        graph = SnnGraph(name=name, nodes=tuple(self.snn_nodes), output="y", timesteps=self.steps)
         graph = SnnGraph(
             name=name,
             nodes=graph.nodes,
             output="y",
-            timesteps=STEPS,
+            timesteps=self.steps,
             max_timesteps=provable_timesteps(graph),
         )
         graph.verify()
@@ -289,8 +291,8 @@ NETWORKS: dict[str, Callable[[Builder], str]] = {
 }
 
 
-def make(name: str, density: float, seed: int = 0) -> Pair:
-    """Return a network of these shapes with random weights, and with thresholds set to the density."""
-    build = Builder(density, np.random.default_rng(seed))
+def make(name: str, density: float, timesteps: int, seed: int = 0) -> Pair:
+    """Return a network of these shapes with random weights, and with thresholds set to the density at T."""
+    build = Builder(density, min(timesteps, MOST_STEPS), np.random.default_rng(seed))
     build.classify(NETWORKS[name](build))
     return build.pair(f"{name}, {density:.0%} density")

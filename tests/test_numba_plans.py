@@ -12,9 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snnc.backends.numba_cpu import NumbaSimulator, crew, plan, terms
+from snnc.backends.numba_cpu import NumbaSimulator, crew, plan
+from snnc.backends.numba_cpu.channel_layout import channel_choice
+from snnc.backends.numba_cpu.choices import Choice
+from snnc.backends.numba_cpu.event_layout import event_choice
 from snnc.backends.numba_cpu.plan import Planner, StagePlan
-from snnc.backends.numba_cpu.terms import Choice, Synapse
+from snnc.backends.numba_cpu.product_layout import product_choice
+from snnc.backends.numba_cpu.terms import Synapse
 from snnc.errors import UsageError
 from snnc.ir import snn
 from snnc.reference import ReferenceSimulator
@@ -34,9 +38,9 @@ def forced(kind: str, band: int) -> Iterator[None]:
 
     def choose(self: Planner, synapse: Synapse, source: str) -> Choice | None:
         options = {
-            "events": terms.event_choice(synapse),
-            "products": terms.product_choice(synapse),
-            "channels": terms.channel_choice(synapse),
+            "events": event_choice(synapse),
+            "products": product_choice(synapse),
+            "channels": channel_choice(synapse),
         }
         return None if kind == "general" else options[kind] or ordinary(self, synapse, source)
 
@@ -95,6 +99,19 @@ def test_the_density_decides() -> None:
     )
     assert "events" in rare
     assert "events" not in dense
+
+
+def test_a_profile_names_every_population() -> None:
+    graph = wide_graph(3, neuron=snn.Neuron())
+    q = random_inputs(graph, 2, 5)
+    simulator = NumbaSimulator(1)
+    found = simulator.profile(graph, q, 4, rounds=2)
+    assert list(found) == [node.name for node in graph.of_type(snn.IntegrateFire)] + [graph.output]
+    assert all(seconds > 0 for seconds in found.values())
+    # Stages run out of turn leave nothing behind.
+    np.testing.assert_array_equal(
+        simulator.run(graph, q, 4).logits, ReferenceSimulator().run(graph, q, 4).logits
+    )
 
 
 def test_networks_in_float32_have_no_plan() -> None:

@@ -5,20 +5,11 @@ What a band is and when it is worked on, :mod:`snnc.backends.numba_cpu.stage` sa
 
 from __future__ import annotations
 
-from snnc.backends.numba_cpu import micro
+from snnc.backends.numba_cpu import micro_events, micro_products
 from snnc.backends.numba_cpu.cache import kernel
-from snnc.backends.numba_cpu.micro import (
-    add_words,
-    copy_shifted,
-    copy_widened,
-    fill,
-    get,
-    keep_apart,
-    list_column,
-    multiply_bytes,
-    multiply_words,
-    prefetch,
-)
+from snnc.backends.numba_cpu.micro import add_words, copy_shifted, copy_widened, fill, get, keep_apart
+from snnc.backends.numba_cpu.micro_events import list_column, prefetch
+from snnc.backends.numba_cpu.micro_products import multiply_bytes, multiply_words
 from snnc.backends.numba_cpu.records import (
     BYTES,
     CHANNEL_BYTES,
@@ -32,10 +23,10 @@ from snnc.backends.numba_cpu.records import (
 )
 from snnc.backends.numba_cpu.vector import I8, I16, I32
 
-scatter1, scatter2, scatter3, scatter4, scatter5, scatter6 = map(micro.scatter_row, range(1, 7))
-multiply_channel_bytes = micro.multiply_channels(I8, I16)
-multiply_channel_words = micro.multiply_channels(I8, I32)
-multiply_channel_wide = micro.multiply_channels(I16, I32)
+scatter1, scatter2, scatter3, scatter4, scatter5, scatter6 = map(micro_events.scatter_row, range(1, 7))
+multiply_channel_bytes = micro_products.multiply_channels(I8, I16)
+multiply_channel_words = micro_products.multiply_channels(I8, I32)
+multiply_channel_wide = micro_products.multiply_channels(I16, I32)
 
 
 @kernel
@@ -71,7 +62,7 @@ def _scatter(
 def _list_band(term: Record, image: int, t0: int, steps: int, top: int, bottom: int) -> None:
     """List the spikes of the rows from ``top`` to ``bottom``: per step, column and row."""
     keep_apart()
-    chunks = term.channels // micro.CHUNK
+    chunks = term.channels // micro_events.CHUNK
     row_bytes = term.width * term.channels
     rows = bottom - top
     phase = top % term.joined_rows
@@ -177,7 +168,7 @@ def _add_phase(
                 at = stage.current + t * frame + row * line + tile * term.tile_bytes
                 at += (stage.halo + (x0 + term.pad_left) // term.stride_right) * pixel
                 weight = variant.weight + part * variant.joined_bytes + tile * variant.tile_bytes
-                weight += shift * term.channels * variant.blocks * micro.BLOCK
+                weight += shift * term.channels * variant.blocks * micro_events.BLOCK
                 place = (t * term.width + x0) * column + (low - top) * 8
                 count = (high - low) * 8
                 _scatter(
@@ -222,7 +213,7 @@ def _pad(term: Record, image: int, t0: int, steps: int, y0: int, rows: int) -> N
                 fill(target + left + inside, right, term.offset)
     if term.over_steps:
         frame = term.padded_rows * term.padded_row
-        fill(term.padded + steps * frame, -steps % micro.PIXELS * frame, term.offset)
+        fill(term.padded + steps * frame, -steps % micro_products.PIXELS * frame, term.offset)
 
 
 @kernel
@@ -239,8 +230,8 @@ def _add_products(
     if term.over_steps:
         frames, columns = 1, steps
         pixel, advance = frame, step
-    blocks = (columns + micro.PIXELS - 1) // micro.PIXELS
-    sums = micro.OUTPUTS * 4  # bytes: two int16 or one int32 each
+    blocks = (columns + micro_products.PIXELS - 1) // micro_products.PIXELS
+    sums = micro_products.OUTPUTS * 4  # bytes: two int16 or one int32 each
     for tile in range(term.tiles):
         spikes = term.padded + get(term.tile_places, 2 * tile)
         target = current + stage.halo * stage.channels * 4 + get(term.tile_places, 2 * tile + 1)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snnc.backends.numba_cpu import terms
+from snnc.backends.numba_cpu import choices
 from snnc.backends.numba_cpu.crew import Crew
 from snnc.backends.numba_cpu.kernels import tally
 from snnc.backends.numba_cpu.plan import Plan, Planner, StagePlan
@@ -153,6 +153,12 @@ class IntegerRun:
         """Memory that the largest value of one image takes."""
         return self.prepared.bytes_per_image
 
+    def profile(self, rounds: int) -> dict[str, float]:
+        """Return the seconds that each stage takes at least for the whole batch at once."""
+        self.run(0, len(self.inputs))
+        with self.prepared.program(len(self.inputs)) as program:
+            return program.profile(len(self.inputs), rounds)
+
     def trace(self, activities: Iterable[dict[str, Activity]]) -> Trace:
         """Return what was kept, channels first, with the activity of all chunks."""
         trace = Trace(timesteps=self.request.timesteps, samples=len(self.inputs))
@@ -169,7 +175,7 @@ class IntegerRun:
 def pack(plan: Plan) -> dict[str, Packed]:
     """Lay all weights out as planned."""
     return {
-        term.name: terms.pack(term.synapse, term.choice)
+        term.name: choices.pack(term.synapse, term.choice)
         for part in plan.parts
         if isinstance(part, StagePlan)
         for term in part.terms

@@ -12,11 +12,15 @@ from math import prod
 
 import numpy as np
 
-from snnc.backends.numba_cpu import micro, terms
+from snnc.backends.numba_cpu import micro_products
+from snnc.backends.numba_cpu.channel_layout import channel_choice
+from snnc.backends.numba_cpu.choices import Choice
 from snnc.backends.numba_cpu.cpu import detect
+from snnc.backends.numba_cpu.event_layout import Events, event_choice
+from snnc.backends.numba_cpu.product_layout import Products, input_runs, product_choice
 from snnc.backends.numba_cpu.ranges import Interval, narrowest
 from snnc.backends.numba_cpu.request import Request
-from snnc.backends.numba_cpu.terms import Band, Choice, Events, Products, Synapse, Values
+from snnc.backends.numba_cpu.terms import Band, Synapse, Values
 from snnc.ir import snn
 from snnc.ir.geometry import Window
 from snnc.ir.graph import Shape
@@ -34,8 +38,8 @@ BAND_STEPS = 4
 
 # Rates of one core in weights per nanosecond, and overheads in nanoseconds, as measured with AVX2.
 EVENT_RATE = 70.0
-LIST_COST = 0.06  # per channel of an input pixel
-SCATTER_COST = 8.0  # per input pixel and output tile
+LIST_COST = 0.13  # per channel of an input pixel, for each sign and level
+SCATTER_COST = 15.0  # per input pixel and output tile
 BYTE_RATE = 140.0
 WORD_RATE = 60.0
 
@@ -282,10 +286,10 @@ class Planner:
         return Synapse(weight, window, groups, source, output.width, output.padded)
 
     def _choose(self, synapse: Synapse, source: str) -> Choice | None:
-        channels = terms.channel_choice(synapse)
+        channels = channel_choice(synapse)
         if channels is not None:
             return channels
-        events, products = terms.event_choice(synapse), terms.product_choice(synapse)
+        events, products = event_choice(synapse), product_choice(synapse)
         if events is None or source in self.constant:
             return products
         if products is None:
@@ -304,12 +308,13 @@ def _event_time(synapse: Synapse, choice: Events, density: float) -> float:
     down, right = synapse.window.strides
     reached = synapse.window.area / (down * right)
     work = density * pixels * synapse.source.channels * tiles * choice.tile * reached / EVENT_RATE
-    return work + pixels * (synapse.source.padded * LIST_COST + tiles * parts * SCATTER_COST / right)
+    listed = synapse.source.padded * synapse.source.magnitude * (2 if synapse.source.low < 0 else 1)
+    return work + pixels * (listed * LIST_COST + tiles * parts * SCATTER_COST / right)
 
 
 def _product_time(synapse: Synapse, choice: Products) -> float:
     """Return about how many nanoseconds a step of one image takes densely."""
     pixels = synapse.source.height * synapse.source.width / prod(synapse.window.strides)
-    outputs = -(-synapse.outputs // micro.OUTPUTS) * micro.OUTPUTS * synapse.groups
-    inputs = len(terms.input_runs(synapse, choice.run_length)) * choice.run_length
+    outputs = -(-synapse.outputs // micro_products.OUTPUTS) * micro_products.OUTPUTS * synapse.groups
+    inputs = len(input_runs(synapse, choice.run_length)) * choice.run_length
     return pixels * outputs * inputs / (WORD_RATE if choice.words else BYTE_RATE)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from snnc.backends.numba_cpu import micro, neurons, shapes, terms
+from snnc.backends.numba_cpu import choices, micro_products, neurons, shapes
 from snnc.backends.numba_cpu.crew import Crew
 from snnc.backends.numba_cpu.memory import SLACK, Memory, aligned
 from snnc.backends.numba_cpu.plan import Plan, ShapePlan, StagePlan, TermPlan
@@ -72,6 +73,7 @@ class Chain:
             stages: at least one.
             crew: the threads for the shares.
         """
+        self.names = tuple(stage.node.name for stage in stages)
         self._crew = crew
         self._tables = [_tables([stage.shares[k] for stage in stages]) for k in range(len(stages[0].shares))]
         variants = [rows for stage in stages for rows in stage.variants]
@@ -80,12 +82,13 @@ class Chain:
         for k, rows in enumerate(variants):
             self._variants[k, : len(rows)] = rows
 
-    def run(self, images: int) -> None:
-        """Run the stages for so many images."""
+    def run(self, images: int, only: int | None = None) -> None:
+        """Run the stages, or one of them, for so many images."""
+        chosen = slice(None) if only is None else slice(only, only + 1)
 
         def run_share(share: int, meeting: int) -> None:
             stages, terms_ = self._tables[share]
-            run_stages(stages, terms_, self._variants, images, share, len(self._tables), meeting)
+            run_stages(stages[chosen], terms_, self._variants, images, share, len(self._tables), meeting)
 
         if len(self._tables) == 1:
             run_share(0, 0)
@@ -136,6 +139,7 @@ class Program:
         self._values: dict[str, Value] = {}
         self.given = {name: self._hold(name, place, False) for name, place in plan.given.items()}
         self.encoded: Value | None = None
+        self._chains: list[Chain] = []
         self._steps: list[tuple[Action, Part | None]] = []
         """What to do in turn, and the part that is then to be looked at."""
         finished = request.finished(request.added_in_place())
@@ -143,7 +147,9 @@ class Program:
 
         def close() -> None:
             if chain:
-                self._steps.append((Chain(chain, crew).run, None))
+                made = Chain(chain, crew)
+                self._chains.append(made)
+                self._steps.append((made.run, None))
                 chain.clear()
 
         for part in plan.parts:
@@ -290,7 +296,7 @@ class Program:
         """Give each share the memory of one band; all stages of the program use the same."""
         band, output = part.band, part.output
         over_steps = output.height == output.width == 1
-        frames = -(-band.steps // micro.PIXELS) * micro.PIXELS if over_steps else band.steps
+        frames = -(-band.steps // micro_products.PIXELS) * micro_products.PIXELS if over_steps else band.steps
         line = fields["columns"] * output.padded * 4
         state = band.rows * output.width * output.padded * 4
         shares = []
@@ -309,9 +315,9 @@ class Program:
                     continue
                 if "tiles" in row and "padded_row" in row:
                     row["over_steps"] = int(over_steps)
-                sizes = terms.scratch_bytes(row, band, over_steps)
+                sizes = choices.scratch_bytes(row, band, over_steps)
                 if "padded" in sizes:
-                    row["padded_rows"] = terms.input_rows(row, band)
+                    row["padded_rows"] = choices.input_rows(row, band)
                 wanted += [(row, name, size) for name, size in sizes.items()]
             for record, name, size in wanted:
                 array = self._memory.take((size + SLACK,), np.dtype(np.uint8))
@@ -321,6 +327,19 @@ class Program:
         for array in taken:
             self._memory.give_back(array)
         return shares
+
+    def profile(self, images: int, rounds: int) -> dict[str, float]:
+        """Return the seconds that each stage takes at least, after a whole run has filled its input."""
+        found = {}
+        for chain in self._chains:
+            for k, name in enumerate(chain.names):
+                seconds = []
+                for _ in range(rounds):
+                    start = perf_counter()
+                    chain.run(images, k)
+                    seconds.append(perf_counter() - start)
+                found[name] = min(seconds)
+        return found
 
     def run(self, images: int) -> Iterator[Part]:
         """Run the network; yield each part to be kept, which is valid until the next is asked for."""

@@ -73,7 +73,7 @@ TERM = _record(
     "ahead",  # cache lines to ask for while a tile is worked on
     "tiles",  # groups of outputs
     "tile_bytes",  # from the currents of one tile to those of the next
-    "table",  # address of micro.positions_by_mask
+    "table",  # address of micro_events.positions_by_mask
     "entries",  # scratch: lists of events
     "taken_entries",  # scratch: the same of negative spikes
     "taken_index",

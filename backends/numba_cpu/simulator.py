@@ -135,6 +135,21 @@ class NumbaSimulator:
         ranges = value_ranges(request, {}, inputs)
         return Planner(request, ranges, self._density(request), self._shares(images)).plan()
 
+    def profile(
+        self, graph: SnnGraph, inputs: NumberArray, timesteps: int, rounds: int = 10
+    ) -> dict[str, float]:
+        """Return the seconds that each population of an integer network takes with its synapses.
+
+        Args:
+            graph: the network.
+            inputs: (batch, *input shape), the quantised input; run at once, however many.
+            timesteps: T.
+            rounds: of which the shortest counts.
+        """
+        check_run(graph, inputs, timesteps, None)
+        request = self._request(graph, timesteps, Record(), ())
+        return self._integers(request, inputs, {}).profile(rounds)
+
     def _shares(self, images: int) -> int:
         """Return how many threads work on one image: several where there is but one."""
         return self.threads if images == 1 and POSIX else 1

@@ -7,12 +7,13 @@
 set -euo pipefail
 
 TORCH="torch==2.13.0"
-ALL="spikingjelly sinabs"
+ALL="spikingjelly sinabs snntorch"
 
 requirement() {
     case "$1" in
         spikingjelly) echo "spikingjelly==2.0.0" ;;
         sinabs) echo "sinabs==3.1.3" ;;
+        snntorch) echo "snntorch==1.0.0" ;;
         *) echo "setup.sh: no peer is called '$1'; known: $ALL" >&2; return 1 ;;
     esac
 }

@@ -1,0 +1,154 @@
+"""Weights laid out so that every spike adds its rows; see :mod:`snnc.backends.numba_cpu.micro_events`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snnc.backends.numba_cpu import micro_events
+from snnc.backends.numba_cpu.memory import aligned
+from snnc.backends.numba_cpu.records import VARIANT
+from snnc.backends.numba_cpu.terms import Packed, Synapse, common_fields, fits
+from snnc.ir.geometry import Window
+
+CACHE_BYTES = 80 << 10
+"""What the rows of one event list may take: few are read for a pixel, so the first two caches serve."""
+
+MOST_BLOCKS = 6
+"""Blocks of 32 sums that fit the registers."""
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Every spike adds its rows of the weight.
+
+    Attributes:
+        tile: outputs whose currents stay together.
+        joined_rows: kernel rows whose events make one list.
+    """
+
+    tile: int
+    joined_rows: int
+
+    def __str__(self) -> str:
+        return f"events, {self.tile} outputs x {self.joined_rows} kernel rows"
+
+
+def event_choice(synapse: Synapse) -> Events | None:
+    """Return the best way to run a synapse by events, or ``None`` if there is none."""
+    window, source = synapse.window, synapse.source
+    if synapse.groups != 1 or source.kind != np.int8 or synapse.weight.dtype != np.int8:
+        return None
+    if source.padded % micro_events.CHUNK or source.magnitude > 3 or synapse.weight.min(initial=0) < -127:
+        return None
+    if window.dilations[1] != 1 and (window.strides[1] != 1 or synapse.padded == 16):
+        return None
+    columns = max(len(_taps(window, residue)) for residue in range(window.strides[1]))
+    if synapse.padded == 16:
+        tile = 16
+        blocks = -(-columns // 2)
+    else:
+        sizes = (n for n in (4, 3, 2, 1) if synapse.padded % (32 * n) == 0 and n * columns <= MOST_BLOCKS)
+        tile = 32 * next(sizes, 0)
+        blocks = columns * tile // 32
+    if not 1 <= blocks <= MOST_BLOCKS:
+        return None
+    for joined in range(window.kernel[0], 0, -1):
+        small = joined == 1 or joined * source.padded * blocks * micro_events.BLOCK <= CACHE_BYTES
+        if joined > 1 and window.dilations[0] != 1:
+            continue  # the rows of one list follow each other
+        if small and (2 * joined - 1) * source.padded < 2**16 and _event_sums_fit(synapse, joined):
+            return Events(tile, joined)
+    return None
+
+
+def _taps(window: Window, residue: int) -> list[int]:
+    """Return the kernel columns that an input column reaches, by the output columns in ascending order."""
+    taps = range(window.kernel[1])
+    if window.strides[1] == 1:
+        return list(taps)[::-1]
+    return [kx for kx in taps if kx % window.strides[1] == residue][::-1]
+
+
+def _event_sums_fit(synapse: Synapse, joined: int) -> bool:
+    rows = synapse.window.kernel[0]
+    return all(
+        fits(synapse.weight[:, :, first : first + joined], (1, 2), synapse.source)
+        for first in range(0, rows, joined)
+    )
+
+
+def pack_events(synapse: Synapse, choice: Events) -> Packed:
+    """Lay a weight out for :func:`snnc.backends.numba_cpu.micro_events.scatter_row`."""
+    window, source = synapse.window, synapse.source
+    outputs, inputs, height, _ = synapse.weight.shape
+    parts = -(-height // choice.joined_rows)
+    tiles = -(-outputs // choice.tile)
+    full = np.zeros(
+        (tiles * choice.tile, source.padded, parts * choice.joined_rows, window.kernel[1]), np.int16
+    )
+    full[:outputs, :inputs, :height] = synapse.weight
+    distance = window.dilations[1] if window.strides[1] == 1 else 1
+    pixel = synapse.padded * 4
+    table = aligned(micro_events.positions_by_mask())
+    packed = Packed(
+        common_fields(synapse, "events")
+        | {
+            "levels": source.magnitude,
+            "signs": 2 if source.low < 0 else 1,
+            "joined_rows": choice.joined_rows,
+            "tiles": tiles,
+            "tile_bytes": choice.tile * 4,
+            "table": table.ctypes.data,
+        },
+        kept=[table],
+    )
+    left = right = 0
+    for residue in range(window.strides[1]):
+        taps = _taps(window, residue)
+        if not taps:
+            packed.variants.append((0,) * len(VARIANT.names or ()))
+            continue
+        # (tiles, tile, inputs, parts, rows, taps) -> (parts, tiles, rows, inputs, taps, tile)
+        rows = full[..., taps].reshape(
+            tiles, choice.tile, source.padded, parts, choice.joined_rows, len(taps)
+        )
+        rows = rows.transpose(3, 0, 4, 2, 5, 1)
+        spare = len(taps) * choice.tile % micro_events.BLOCK // choice.tile
+        if spare:
+            rows = np.concatenate([rows, np.zeros_like(rows[..., :1, :])], axis=-2)
+        # Rows of any phase can begin a list, so all but the last kernel row stand there twice.
+        rows = np.concatenate([rows, rows[:, :, :-1]], axis=2)
+        rows = rows.reshape(parts, tiles, rows.shape[2] * source.padded, -1)
+        weight = aligned(_interleave(rows))
+        blocks = weight.shape[-1] // micro_events.BLOCK
+        columns = [micro_events.BLOCK * k // choice.tile for k in range(blocks)]
+        offsets = aligned(
+            np.array(
+                [
+                    (column - (len(taps) - 1)) * distance * pixel + micro_events.BLOCK * k % choice.tile * 4
+                    for k, column in enumerate(columns)
+                ],
+                np.int64,
+            )
+        )
+        packed.kept += [weight, offsets]
+        packed.fields["ahead"] = max(packed.fields.get("ahead", 0), weight.strides[1] // 64)
+        packed.variants.append((blocks, offsets.ctypes.data, weight.ctypes.data, *weight.strides[:2]))
+        left = max(left, (len(taps) - 1) * distance)
+        last = (source.width - 1 + window.pads[1]) // window.strides[1]
+        right = max(right, last + spare - (synapse.width - 1))
+    packed.halo = (left, right)
+    return packed
+
+
+def _interleave(rows: Array) -> Array:
+    """Order the bytes of every block of 32 outputs: 0, 16, 1, 17, ..., with 128 added to the even ones."""
+    blocks = rows.reshape(*rows.shape[:-1], -1, 2, micro_events.BLOCK // 2)
+    pairs = np.stack([blocks[..., 0, :] + 128, blocks[..., 1, :]], axis=-1)
+    return np.ascontiguousarray(pairs.reshape(rows.shape)).astype(np.uint8)
