@@ -1,10 +1,13 @@
-"""Write reports of trained networks, and pictures of their pages.
+r"""Write reports of trained networks, and pictures of their pages.
 
     python -m benchmarks.reports -o FOLDER [--shared FOLDER] [--network NAME ...] [-T N ...] [--rows N]
+    python -m benchmarks.reports -o build/reports --network zoo:fashion-resnet -T 4 --preset binary-only \
+        --picture docs/pictures/report.png
 
 By default the four networks that the documentation speaks of, at T = 4 and 8, from the optional folder
 `../shared`; `--network zoo:fashion-resnet` needs nothing beside snnc. For each network: the page, its figures
-as JSON, and, where Chromium is installed (`benchmarks/install_chromium.sh`), screenshots at three widths.
+as JSON, and, where Chromium is installed (`benchmarks/install_chromium.sh`), screenshots at three widths, in
+the dark, and as it is printed. The second command makes the picture in the documentation.
 """
 
 from __future__ import annotations
@@ -28,6 +31,9 @@ NETWORKS = (
     "mlperf_kws_f32_tflite",
 )
 
+SCREEN = (1000, 900)
+"""Size of the picture in the documentation, in pixels."""
+
 
 @click.command()
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write to.")
@@ -37,6 +43,7 @@ NETWORKS = (
 @click.option("--preset", default="balanced", show_default=True)
 @click.option("--calibration", default=500, show_default=True, help="Calibration rows.")
 @click.option("--rows", default=1000, show_default=True, help="Rows that are measured.")
+@click.option("--picture", type=click.Path(path_type=Path), help="Write the first screen, small.")
 def main(
     output: Path,
     shared: Path,
@@ -45,6 +52,7 @@ def main(
     preset: str,
     calibration: int,
     rows: int,
+    picture: Path | None,
 ) -> None:
     """Convert, report and photograph."""
     output.mkdir(parents=True, exist_ok=True)
@@ -64,6 +72,8 @@ def main(
                 found = json.loads(figures.read_text(encoding="utf-8"))
                 click.echo(f"{base.name}: {seconds:.1f} s for {found['n']} rows. {found['verdict']['text']}")
                 _photographs(page)
+                if picture is not None and browser.BROWSER is not None:
+                    browser.photograph(page, *SCREEN, picture)
 
 
 def _run(arguments: list[str]) -> None:
@@ -100,6 +110,7 @@ def _photographs(page: Path) -> None:
         click.echo(f"  {width} px: {wrong or 'nothing overflows or is cut'}")
         browser.photograph(page, width, 4000, page.with_suffix(f".{width}.png"))
     browser.photograph(page, 1440, 1600, page.with_suffix(".dark.png"), dark=True)
+    browser.print_out(page, page.with_suffix(".pdf"))
 
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ from snnc.passes import PASSES
 from snnc.pipeline import AnyPass, Context, parse_pipeline, run_pipeline
 from snnc.quantisation import groups
 from snnc.reference import run_ann
+from snnc.report.causes import Cause
 from snnc.report.measurement import Measurement, measure
-from snnc.report.verdict import Cause, Verdict, judge
+from snnc.report.verdict import Verdict, judge
 from snnc.target import Simulator
 
 FRONT = "fold-batchnorm,exact-max-pool,compose-linear,rectify-linear,clip-activations"

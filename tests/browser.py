@@ -14,6 +14,9 @@ from typing import Any
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 WIDTHS = (360, 768, 1440)
+NARROWEST = 500
+"""Pixels below which a headless browser makes no window."""
+
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -102,6 +105,19 @@ def look(page: Path, width: int) -> Look:
 
 
 def photograph(page: Path, width: int, height: int, target: Path, *, dark: bool = False) -> None:
-    """Write a screenshot."""
+    """Write a screenshot; narrower ones than 500 pixels show the page in a frame of their width."""
     dark_flags = ("--blink-settings=preferredColorScheme=0",) if dark else ()
-    _run(*dark_flags, f"--window-size={width},{height}", f"--screenshot={target}", page.as_uri())
+    frame = page.with_name(f"{page.stem}.{width}.frame.html")
+    frame.write_text(
+        f'<body style="margin:0"><iframe src="{page.name}" width="{width}" height="{height}" '
+        'style="border:0"></iframe>',
+        encoding="utf-8",
+    )
+    shown = frame if width < NARROWEST else page
+    _run(*dark_flags, f"--window-size={width},{height}", f"--screenshot={target}", shown.as_uri())
+    frame.unlink()
+
+
+def print_out(page: Path, target: Path) -> None:
+    """Write the page as a printer would, in PDF."""
+    _run("--no-pdf-header-footer", f"--print-to-pdf={target}", page.as_uri())

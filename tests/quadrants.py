@@ -16,18 +16,21 @@ CLASSES = 6
 """The last two classes never win: with more than five, top-5 means something."""
 
 
-def network() -> onnx.ModelProto:
-    """Return convolution, ReLU, mean over each quadrant, classifier; a free batch of (1, 8, 8)."""
+def network(classes: int = CLASSES) -> onnx.ModelProto:
+    """Return convolution, ReLU, mean over each quadrant, classifier; a free batch of (1, 8, 8).
+
+    Classes beyond the sixth never win, either.
+    """
     blur = np.full((2, 1, 3, 3), 1 / 9, np.float32)
     blur[1, 0] = np.eye(3) / 3
-    classifier = np.full((CLASSES, 8), -2, np.float32)
+    classifier = np.full((classes, 8), -2, np.float32)
     for quadrant in range(4):
         classifier[quadrant, [quadrant, 4 + quadrant]] = 6
     constants: dict[str, NDArray[np.float32]] = {
         "blur": blur,
         "blur.bias": np.array([0.05, -0.05], np.float32),
         "fc": classifier,
-        "fc.bias": np.array([0, 0, 0, 0, -4, -5], np.float32),
+        "fc.bias": np.array([0, 0, 0, 0, -4, *range(-5, 0 - classes, -1)], np.float32),
     }
     nodes = [
         helper.make_node("Conv", ["image", "blur", "blur.bias"], ["c"], "conv", pads=[1, 1, 1, 1]),
@@ -40,7 +43,7 @@ def network() -> onnx.ModelProto:
         nodes,
         "quadrants",
         [helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["batch", 1, 8, 8])],
-        [helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, ["batch", CLASSES])],
+        [helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, ["batch", classes])],
         [numpy_helper.from_array(values, name) for name, values in constants.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -232,3 +232,41 @@ def test_a_missing_extra_is_named(
     figures = tmp_path / "r.json"
     assert main(["report", str(artefact), "--data", str(files.test), "--json-file", str(figures)]) == 0
     assert figures.exists()
+
+
+def test_a_thousand_classes_and_three_images(tmp_path: Path) -> None:
+    """Names, tables and the rules of the verdict hold with far more classes than rows."""
+    random = np.random.default_rng(0)
+    model = quadrants.network(classes=1000)
+    path, rows = tmp_path / "wide.onnx", tmp_path / "rows.npz"
+    path.write_bytes(model.SerializeToString())
+    x = random.uniform(-1, 1, (40, 1, 8, 8)).astype(np.float32)
+    np.savez(rows, x=x, y=random.integers(0, 1000, 40))
+    artefact, page, figures = (tmp_path / name for name in ("wide.snn.onnx", "wide.html", "wide.json"))
+    made = ["convert", str(path), "--calib", str(rows), "-o", str(artefact), "-T", "2", "--preset", "fast"]
+    assert main(made) == 0
+    asked = ["--data", str(rows), "--limit", "3", "-o", str(page), "--json-file", str(figures)]
+    assert main(["report", str(artefact), *asked]) == 0
+    found = json.loads(figures.read_text(encoding="utf-8"))
+    jsonschema.validate(found, schema())
+    assert found["n"] == 3
+    assert found["layers"][-1]["shape"] == [1000]
+    assert len(found["disagreements"]) <= 3
+    text = page.read_text(encoding="utf-8")
+    parsed(text)
+    assert len(text) < 1_500_000
+
+
+def test_rows_that_are_no_numbers_are_refused(
+    tmp_path: Path, files: Files, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artefact, rows = tmp_path / "plain.snn.onnx", tmp_path / "rows.npz"
+    x = np.random.default_rng(0).uniform(-1, 1, (40, 1, 8, 8)).astype(np.float32)
+    np.savez(rows, x=x)
+    made = ["convert", str(files.model), "--calib", str(rows), "-o", str(artefact), "--preset", "fast"]
+    assert main(made) == 0
+    x[3, 0, 2, 2] = np.nan
+    np.savez(rows, x=x)
+    page = tmp_path / "r.html"
+    assert "NaN" in refused(capsys, 5, artefact, "--data", rows, "-o", page)
+    assert not page.exists()

@@ -9,7 +9,7 @@ import pytest
 
 from snnc.reference import ReferenceSimulator
 from snnc.report import verdict as rules
-from snnc.report.verdict import Cause
+from snnc.report.causes import NAMES, OPTIONS, Cause
 from tests.ann_graphs import residual_network
 from tests.breakages import BREAKAGES, Setting, convert, is_right
 
@@ -63,5 +63,5 @@ def test_every_cause_is_written_down() -> None:
     assert rules.__doc__ is not None
     for cause in Cause:
         assert f"\n{cause.value} " in rules.__doc__
-        assert rules.NAMES[cause]
-        assert cause in rules.OPTIONS or cause in (Cause.TOO_FEW_TIMESTEPS, Cause.NONE)
+        assert NAMES[cause]
+        assert cause in OPTIONS or cause in (Cause.TOO_FEW_TIMESTEPS, Cause.NONE)

@@ -180,7 +180,8 @@ def _curve(report: Report) -> Section:
         raise ValueError("there is no curve")
     text = f"Calibrated for T = {curve.calibrated_for}; at other T the network runs as it was not made to."
     if not curve.again:
-        text += " A second curve, converted anew for each T, comes with --reconvert."
+        second = "A second curve, converted anew for each T, comes with"
+        text = Markup("{} {} <code>--reconvert</code>.").format(text, second)
     return Section("curve", "Accuracy against time steps", (text,), (charts.curve_chart(curve),))
 
 

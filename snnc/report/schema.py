@@ -9,9 +9,9 @@ import json
 import sys
 from typing import Any
 
+from snnc.report.causes import Cause
 from snnc.report.document import SCHEMA_VERSION
 from snnc.report.terms import TERMS
-from snnc.report.verdict import Cause
 
 NUMBER: dict[str, Any] = {"type": "number"}
 TEXT: dict[str, Any] = {"type": "string"}
