@@ -120,14 +120,25 @@ def show(rows: Sequence[Row]) -> int:
     return int(any("WRONG" in row.result for row in rows))
 
 
-def environment(name: str, *packages: str) -> Path:
-    """Make a Python environment of its own for a consumer, once, and return its interpreter."""
+def environment(
+    name: str, *packages: str, alone: Sequence[str] = (), interpreter: str = sys.executable
+) -> Path:
+    """Make a Python environment of its own for a consumer, once, and return its interpreter.
+
+    Args:
+        name: of the consumer.
+        packages: to install, with all that they need.
+        alone: to install without what they ask for.
+        interpreter: the Python to make it from.
+    """
     folder = FOLDER / f"venv-{name}"
     python, stamp = folder / "bin" / "python", folder / "installed.txt"
-    wanted = "\n".join(packages)
+    wanted = "\n".join([*packages, *alone])
     if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        command = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check", *packages]
-        subprocess.run(command, check=True)
+        subprocess.run([interpreter, "-m", "venv", str(folder)], check=True)
+        install = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
+        subprocess.run([*install, *packages], check=True)
+        if alone:
+            subprocess.run([*install, "--no-deps", *alone], check=True)
         stamp.write_text(wanted, encoding="utf-8")
     return python

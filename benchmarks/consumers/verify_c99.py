@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +21,15 @@ from pathlib import Path
 from subjects import FOLDER, SUBJECTS, Row, show, subject
 
 from snnc.artefact import load
-from snnc.backends import load_backend
+from snnc.backends import load_backend, load_simulator
 from snnc.backends.deployment import deploy
+from snnc.backends.golden import read_golden
 from snnc.backends.manifest import read
 
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-pedantic")
 SOURCES = ("snnc_network.c", "selftest.c")
+OPTIMISED = {"O3": ("-O3",), "native": ("-O3", "-march=native")}
+ROUNDS = 8
 CORTEX = ("-mcpu=cortex-m4", "-mthumb", "-O2")
 HERE = Path(__file__).parent
 MACHINE = (
@@ -121,24 +125,58 @@ def sizes(bundle: Path, network: str) -> str:
     return f"| {network} | {facts['ram_bytes']:,} B | {flash} | {'; '.join(fits) or 'none'} |"
 
 
+def speed(path: Path, bundle: Path, network: str) -> str:
+    """Return the CPU time per image of C and of the simulator on one thread, as a line of a table."""
+    artefact = load(path)
+    graph = artefact.graph
+    q = read_golden(bundle).q
+    simulator = load_simulator("numba", 1)
+    simulator.run(graph, q[:1], graph.timesteps)
+    simulator.run(graph, q, graph.timesteps)
+    least = {"one": float("inf"), "all": float("inf")}
+    with tempfile.TemporaryDirectory() as folder:
+        programs = {}
+        for name, flags in OPTIMISED.items():
+            programs[name] = str(Path(folder, name))
+            command = ["gcc", "-std=c99", *flags, f"-I{bundle}", SOURCES[0], str(HERE / "time_c99.c")]
+            if _run([*command, "-o", programs[name]], bundle).returncode:
+                return f"| {network} | gcc does not compile it | | |"
+            least[name] = float("inf")
+        for _ in range(ROUNDS):
+            for name, program in programs.items():
+                least[name] = min(least[name], float(_run([program, "10"], bundle).stdout) / 1e3)
+            for name, rows in (("one", q[:1]), ("all", q)) * 10:
+                begin = time.process_time()
+                simulator.run(graph, rows, graph.timesteps)
+                least[name] = min(least[name], 1e3 * (time.process_time() - begin) / len(rows))
+    return f"| {network} | {' | '.join(f'{value:.2f} ms' for value in least.values())} |"
+
+
 def _run(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=900)
 
 
 def main(paths: Sequence[str]) -> int:
     """Try everything on some artefacts, by default on the converted networks of the zoo."""
-    bundles = {}
+    bundles, artefacts = {}, {Path(path).stem: Path(path) for path in paths}
     for path in map(Path, paths):
         bundles[path.stem] = FOLDER / "bundles" / f"{path.stem}-c99"
         bundles[path.stem].parent.mkdir(parents=True, exist_ok=True)
         deploy(load(path), load_backend("c99"), bundles[path.stem], source=path, force=True)
     if not paths:
         bundles = {name: subject(name).deploy("c99") for name in SUBJECTS}
+        artefacts = {name: subject(name).path for name in SUBJECTS}
     failed = show([attempt(trial, bundle, name) for name, bundle in bundles.items() for trial in TRIALS])
     print("\n| network | RAM | flash: code and constants, Cortex-M4 | data and constants fit into |")
     print("|---|---|---|---|")
     for name, bundle in bundles.items():
         print(sizes(bundle, name))
+    print(
+        "\n| time per image | simulator, one thread, 1 image | 8 images at once | gcc -O3 | -march=native |"
+    )
+    print("|---|---|---|---|---|")
+    for name, bundle in bundles.items():
+        print(speed(artefacts[name], bundle, name))
     return failed
 
 
