@@ -1,13 +1,14 @@
 """NIR bundles in their consumer: every spike of every population, compared with snnc's simulator of it.
 
 Each consumer has its own script, which names it; see ``main``. The networks are converted here, and lie in
-build/consumers.
+build/consumers; others, named on the command line as NETWORK.snn.onnx, get made-up inputs.
 """
 
 from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +21,7 @@ from subjects import FOLDER, Row, environment, show
 from snnc.artefact import Artefact, load, save
 from snnc.backends import load_simulator
 from snnc.backends.deployment import deploy
+from snnc.backends.golden import make_golden
 from snnc.backends.nir import Nir, runner
 from snnc.backends.nir.backend import run
 from snnc.backends.nir.emulator import emulate
@@ -83,14 +85,14 @@ class Network:
         artefact: the network.
         path: its file.
         q: (rows, *shape), the quantised images.
-        labels: (rows,).
+        labels: (rows,); ``None`` where the inputs are made up.
     """
 
     name: str
     artefact: Artefact
     path: Path
     q: IntArray
-    labels: IntArray
+    labels: IntArray | None
 
     @property
     def in_time(self) -> bool:
@@ -119,12 +121,18 @@ def network(name: str) -> Network:
     return Network(name, artefact, path, artefact.encode(images[:JUDGED]), labels[:JUDGED].astype(np.int64))
 
 
+def named(path: Path) -> Network:
+    """Return a network from a file, with made-up inputs."""
+    artefact = load(path)
+    return Network(path.name.removesuffix(".snn.onnx"), artefact, path, make_golden(artefact).q, None)
+
+
 def verify(consumer: Profile, python: Path, item: Network) -> Row:
     """Run one network, and compare every spike."""
     backend = Nir(consumer.name)
     folder = FOLDER / "bundles" / f"{item.path.name}-nir-{consumer.name}"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    images, _ = test_data(resolve(MODEL))
+    images = None if item.labels is None else test_data(resolve(MODEL))[0]
     deploy(item.artefact, backend, folder, rows=images, source=item.path, force=True, accept_semantics=True)
     q = item.q[:IMAGES]
     expected = emulate(backend.program(item.artefact.graph), consumer.rule, q, keep=True)
@@ -149,7 +157,7 @@ def verify(consumer: Profile, python: Path, item: Network) -> Row:
         told = json.loads(out.read_text(encoding="utf-8"))
     different = len(np.unique(expected.y, axis=0))
     compared = (
-        f"outputs of {IMAGES} images ({different} different) and {told['spikes']:,} spikes of "
+        f"outputs of {len(q)} images ({different} different) and {told['spikes']:,} spikes of "
         f"{told['populations']} populations"
     )
     right = not (told["wrong"] or told["differ"] or told["missing"])
@@ -184,14 +192,18 @@ def cost(consumer: Profile, item: Network) -> str:
 
 
 def main(name: str) -> int:
-    """Verify all networks in one consumer, and print two tables."""
+    """Verify all networks in one consumer, or those on the command line, and print tables."""
     consumer = PROFILES[name]
     python = environment(name, TORCH, f"{name}=={consumer.version}", *consumer.requirements)
-    items = [network(title) for title in NETWORKS]
+    items = [named(Path(path)) for path in sys.argv[1:]] or [network(title) for title in NETWORKS]
     failed = show([verify(consumer, python, item) for item in items])
-    print(f"\nWhat the rules of {name} cost, on {JUDGED} images:\n")
-    print("| network | steps there | artefact | there | points lost | same class | spikes per image there |")
-    print("|---|---|---|---|---|---|---|")
-    for item in items:
+    judged = [item for item in items if item.labels is not None]
+    if judged:
+        print(f"\nWhat the rules of {name} cost, on {JUDGED} images:\n")
+        print(
+            "| network | steps there | artefact | there | points lost | same class | spikes per image there |"
+        )
+        print("|---|---|---|---|---|---|---|")
+    for item in judged:
         print(cost(consumer, item))
     return failed

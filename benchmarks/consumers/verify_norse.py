@@ -1,6 +1,7 @@
 """Norse on NIR bundles, spike by spike, and what its neurons' rules cost.
 
-python benchmarks/consumers/verify_norse.py
+python benchmarks/consumers/verify_norse.py                       # networks converted here
+python benchmarks/consumers/verify_norse.py NETWORK.snn.onnx ...  # others
 """
 
 import sys

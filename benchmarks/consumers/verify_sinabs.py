@@ -1,6 +1,7 @@
 """sinabs on NIR bundles, spike by spike, and what its neurons' rules cost.
 
-python benchmarks/consumers/verify_sinabs.py
+python benchmarks/consumers/verify_sinabs.py                       # networks converted here
+python benchmarks/consumers/verify_sinabs.py NETWORK.snn.onnx ...  # others
 """
 
 import sys

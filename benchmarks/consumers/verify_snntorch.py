@@ -1,6 +1,7 @@
 """snnTorch on NIR bundles, spike by spike, and what its neurons' rules cost.
 
-python benchmarks/consumers/verify_snntorch.py
+python benchmarks/consumers/verify_snntorch.py                       # networks converted here
+python benchmarks/consumers/verify_snntorch.py NETWORK.snn.onnx ...  # others
 """
 
 import sys

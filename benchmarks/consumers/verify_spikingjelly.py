@@ -1,6 +1,7 @@
 """SpikingJelly on NIR bundles, spike by spike, and what its neurons' rules cost.
 
-python benchmarks/consumers/verify_spikingjelly.py
+python benchmarks/consumers/verify_spikingjelly.py                       # networks converted here
+python benchmarks/consumers/verify_spikingjelly.py NETWORK.snn.onnx ...  # others
 """
 
 import sys
