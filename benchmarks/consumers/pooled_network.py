@@ -24,7 +24,7 @@ def write(path: Path, pooling: str, x: NDArray[np.float32], labels: NDArray[np.i
 
     Args:
         path: the ONNX file.
-        pooling: ``AveragePool`` or ``MaxPool``.
+        pooling: ``AveragePool`` or ``MaxPool``; empty for convolutions with strides instead.
         x: (rows, 1, 28, 28) float32, preprocessed.
         labels: (rows,).
     """
@@ -49,14 +49,17 @@ def write(path: Path, pooling: str, x: NDArray[np.float32], labels: NDArray[np.i
 
 def _model(constants: dict[str, NDArray[np.float32]], pooling: str) -> onnx.ModelProto:
     window = {"kernel_shape": [2, 2], "strides": [2, 2]}
-    nodes = [
-        helper.make_node("Conv", ["image", "w1", "b1"], ["c1"], "conv1", pads=[1, 1, 1, 1]),
-        helper.make_node("Relu", ["c1"], ["r1"], "relu1"),
-        helper.make_node(pooling, ["r1"], ["p1"], "pool1", **window),
-        helper.make_node("Conv", ["p1", "w2", "b2"], ["c2"], "conv2", pads=[1, 1, 1, 1]),
-        helper.make_node("Relu", ["c2"], ["r2"], "relu2"),
-        helper.make_node(pooling, ["r2"], ["p2"], "pool2", **window),
-        helper.make_node("Flatten", ["p2"], ["flat"], "flatten"),
+    geometry = {"pads": [1, 1, 1, 1]} if pooling else {"pads": [0, 0, 1, 1], "strides": [2, 2]}
+    nodes, top = [], "image"
+    for i in (1, 2):
+        nodes.append(helper.make_node("Conv", [top, f"w{i}", f"b{i}"], [f"c{i}"], f"conv{i}", **geometry))
+        nodes.append(helper.make_node("Relu", [f"c{i}"], [f"r{i}"], f"relu{i}"))
+        top = f"r{i}"
+        if pooling:
+            nodes.append(helper.make_node(pooling, [top], [f"p{i}"], f"pool{i}", **window))
+            top = f"p{i}"
+    nodes += [
+        helper.make_node("Flatten", [top], ["flat"], "flatten"),
         helper.make_node("Gemm", ["flat", "w", "b"], ["scores"], "classifier", transB=1),
     ]
     outputs = [("scores", ["batch", 10]), ("flat", ["batch", FILTERS[-1] * 49])]
