@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import accuracy_learned
 import accuracy_report
 import accuracy_settings
 import click
@@ -42,10 +43,10 @@ CALIBRATION_ROWS = 1000
 SEED = 0
 
 
-def drawn(folder: Path, network: corpus_data.Network) -> corpus_data.Sets:
-    """Return the test rows, and training rows drawn by seed."""
+def drawn(folder: Path, network: corpus_data.Network, rows: int = CALIBRATION_ROWS) -> corpus_data.Sets:
+    """Return the test rows, and so many training rows drawn by seed."""
     sets = corpus_data.sets(folder, network, 10**9)
-    order = np.random.default_rng(SEED).permutation(len(sets.calibration))[:CALIBRATION_ROWS]
+    order = np.random.default_rng(SEED).permutation(len(sets.calibration))[:rows]
     return replace(sets, calibration=sets.calibration[np.sort(order)])
 
 
@@ -89,7 +90,9 @@ def measure(
 
 @click.command(help=__doc__)
 @click.option("--networks", default=",".join(NETWORKS), help="Names, separated by commas.")
-@click.option("--tables", default="main,binary,ablation", help="Which tables: main, binary, ablation.")
+@click.option(
+    "--tables", default="main,binary,ablation", help="Which tables: main, binary, ablation, learned, certify."
+)
 @click.option("--settings", default="", help="Single settings by name, instead of tables.")
 @click.option("--limit", default=0, help="Rows at most; 0 for all.")
 @click.option("--threads", default=2)
@@ -108,6 +111,11 @@ def main(
         return
     done = {(row["network"], row["pipeline"], row["timesteps"], row["limit"]) for row in rows}
     corpus = {network.name: network for network in corpus_data.networks(shared)}
+    wanted = tables.split(",")
+    for table, job in (("learned", accuracy_learned.measure_all), ("certify", accuracy_learned.certify_all)):
+        if table in wanted:
+            first = corpus[NETWORKS[0]]
+            job(first, drawn(shared, first, accuracy_learned.ROWS), cache.parent, threads)
     for name in networks.split(","):
         if name not in corpus:
             raise click.ClickException(f"no network is called {name!r}; known: {', '.join(corpus)}")

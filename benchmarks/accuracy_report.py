@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import accuracy_learned
 import accuracy_settings
 from accuracy_settings import ABLATION_STEPS, BINARY, MAIN, Setting
 
@@ -83,6 +84,7 @@ def write(rows: Sequence[Row], path: Path, peers: Sequence[Row] = ()) -> None:
             if network != FIRST
             for T in ABLATION_STEPS
         ),
+        *accuracy_learned.sections(path.parent.parent / "build"),
         "## Binary spikes\n",
         binary_table(found),
         "## Cost\n",

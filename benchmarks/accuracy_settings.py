@@ -104,6 +104,28 @@ def ablation(timesteps: int) -> tuple[Setting, ...]:
     )
 
 
+LEARNED_STEPS = (1, 2, 4)
+LEARNED = """All with 2,000 unlabelled images. `learn` searches with the whole pipeline in the loop;
+`activity=1` puts a price on operations; `layer` fits the thresholds of each layer to its own error. Gains are
+paired, on the same rows.
+"""
+
+
+def learned(timesteps: int) -> tuple[Setting, ...]:
+    """Return `balanced` and what is compared with it: thresholds learned in three ways."""
+    T = timesteps
+
+    def searched(name: str, label: str, options: str) -> Setting:
+        return made(f"l{T}-{name}", label, T, TWO, f"init-membrane,learn-thresholds{options},{BACK[14:]}")
+
+    return (
+        made(f"l{T}-balanced", "`balanced`", T, TWO),
+        searched("learn", "`learn`", ""),
+        searched("activity", "`learn`, `activity=1`", "{activity=1.0}"),
+        searched("layer", "`layer`", "{objective=layer}"),
+    )
+
+
 def known() -> dict[str, Setting]:
     """Return every setting by name."""
     steps = [setting for T in ABLATION_STEPS for setting in ablation(T)]
