@@ -38,6 +38,7 @@ from snnc.ir.graph import IntArray
 from snnc.ir.snn import (
     ChannelWeight,
     Concat,
+    Convolution,
     CountMaxPool,
     CurrentMaxPool,
     IntegrateFire,
@@ -396,6 +397,30 @@ def test_levels_need_a_neuron_of_several_spikes(in_time: Artefact) -> None:
     assert reasons == ["a spike carries 3 levels, those of norse carry one"] * len(reasons)
     assert len(reasons) == len(graph.of_type(IntegrateFire))
     assert Nir("sinabs").check(graph) == ()
+
+
+def test_an_input_too_fine_for_float32_is_told_where_and_how_to_mend_it() -> None:
+    graph = residual(BARRIER)
+    first = graph[graph.consumers[graph.nodes[0].name][0].name]
+    assert isinstance(first, Convolution)
+    heavy = np.full_like(first.weight, 127).repeat(24, axis=2).repeat(24, axis=3)
+    window = Window(heavy.shape[2:], pads=(36, 36, 36, 36), strides=first.window.strides)
+    shape = (first.shape[0], *window.output_size(*graph.nodes[0].shape[1:]))
+    large = SnnGraph(
+        name="large",
+        nodes=(
+            graph.nodes[0].with_(limit=2047),
+            first.with_(weight=heavy, window=window, shape=shape),
+            next(n for n in graph.of_type(IntegrateFire)).with_(inputs=(first.name,), shape=shape),
+        ),
+        output=graph.of_type(IntegrateFire)[0].name,
+        timesteps=4,
+        schedule=BARRIER,
+    )
+    (found,) = Nir("sinabs").check(large)
+    assert found.node == large.output
+    assert "too much to be exact in float32" in found.reason
+    assert "lower.input-limit=" in found.help
 
 
 def test_unknown_profile() -> None:

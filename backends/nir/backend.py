@@ -21,7 +21,7 @@ from snnc.backends.nir.chain import chained
 from snnc.backends.nir.emulator import Emulation, bytes_per_row, emulate
 from snnc.backends.nir.limits import BARRIER, differences, problems, runs_once
 from snnc.backends.nir.profiles import PROFILES, Profile, Rule
-from snnc.backends.nir.program import Conv, Dense, Fire, Program
+from snnc.backends.nir.program import Conv, Dense, Fire, Program, UnfitError
 from snnc.backends.nir.square import squared
 from snnc.errors import ArtefactError, TargetError, UsageError
 from snnc.ir.graph import IntArray, NumberArray
@@ -71,9 +71,9 @@ class Nir:
             return found
         try:
             self.program(graph)
-        except TargetError as error:
-            cure = "use another profile, or the target c99 or spiking-onnx"
-            return (Unsupported(graph.output, graph[graph.output].origin, str(error), cure),)
+        except UnfitError as error:
+            node = graph[error.node or graph.output]
+            return (Unsupported(node.name, node.origin, str(error), error.cure),)
         return ()
 
     def differences(self, graph: SnnGraph) -> tuple[str, ...]:
@@ -88,7 +88,7 @@ class Nir:
         """Return the layers of a network.
 
         Raises:
-            TargetError: it has a sum or a kernel that the consumer cannot take.
+            UnfitError: it has a sum or a kernel that the consumer cannot take.
         """
         if graph not in self._programs:
             lower = levels.lower if runs_once(graph) else rates.lower

@@ -15,17 +15,18 @@ import numpy as np
 
 from snnc.backends.nir.layers import convolution, pointwise
 from snnc.backends.nir.profiles import Profile, Rule
-from snnc.backends.nir.program import INPUT, Builder, Conv, Fire, Layer, Program, Step
-from snnc.errors import TargetError
+from snnc.backends.nir.program import INPUT, Builder, Conv, Fire, Layer, Program, Step, UnfitError
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray, Shape
+
+CURE = "use the profile spikingjelly or snntorch, which take sums, or the target c99 or spiking-onnx"
 
 
 def chained(program: Program, profile: Profile) -> Program:
     """Return a program whose nodes read one other each.
 
     Raises:
-        TargetError: a sum that has no such form.
+        UnfitError: a sum that has no such form.
     """
     if all(len(step.inputs) == 1 for step in program.steps) and _is_chain(program):
         return program
@@ -103,7 +104,7 @@ class _Chain:
         shape = steps[-1].shape if steps else self.shapes[name]
         strides = {kernel.strides for _, kernel in kernels}
         if len(strides) > 1 or (keep and len(shape) != 3):
-            raise TargetError(f"{segment.tail[-1].name[6:]}: its summands have different strides")
+            raise UnfitError(f"{segment.tail[-1].name[6:]}: its summands have different strides", CURE)
         (stride,) = strides
         down, across = (max(kernel.padding[axis] for _, kernel in kernels) for axis in (0, 1))
         size = [
@@ -124,7 +125,7 @@ class _Chain:
         window = Window((size[0], size[1]), stride, (down, across, down, across))
         height, width = self.shapes_at_hand()
         if window.output_size(height, width) != shape[1:]:
-            raise TargetError(f"{segment.tail[-1].name[6:]}: its summands do not cover the same places")
+            raise UnfitError(f"{segment.tail[-1].name[6:]}: its summands do not cover the same places", CURE)
         self.held_on = tuple(self.thinned(held, stride, segment) for held in keep)
         layer = convolution(weight, bias, window)
         self.last = self.build.add(f"{segment.tail[0].name[6:]}_sum", layer, (self.last,), (wide, *shape[1:]))
@@ -141,12 +142,12 @@ class _Chain:
         whole = Conv(pointwise(np.eye(channels, dtype=np.float32)), np.zeros(channels, np.float32))
         for step, layer in zip(steps, layers, strict=True):
             if not isinstance(layer, Conv) or layer.dilations != (1, 1):
-                raise TargetError(f"{step.name[6:]}: this summand is no plain convolution")
+                raise UnfitError(f"{step.name[6:]}: this summand is no plain convolution", CURE)
             whole = _composed(whole, layer, step.name[6:])
         if held.stride != (1, 1):
             even = all(a % b == 0 for a, b in zip(whole.strides, held.stride, strict=True))
             if whole.weight.shape[2:] != (1, 1) or whole.padding != (0, 0) or not even:
-                raise TargetError(f"{name[6:]}: its spikes are needed again at another resolution")
+                raise UnfitError(f"{name[6:]}: its spikes are needed again at another resolution", CURE)
             down, across = (a // b for a, b in zip(whole.strides, held.stride, strict=True))
             whole = replace(whole, strides=(down, across))
         return name, whole
@@ -154,7 +155,9 @@ class _Chain:
     def thinned(self, held: _Held, stride: tuple[int, int], segment: _Segment) -> _Held:
         """Return what is left of spikes that were handed on by a convolution with a stride."""
         if held.source == INPUT:
-            raise TargetError(f"{segment.tail[-1].name[6:]}: the input itself cannot be handed on as spikes")
+            raise UnfitError(
+                f"{segment.tail[-1].name[6:]}: the input itself cannot be handed on as spikes", CURE
+            )
         return replace(held, stride=(held.stride[0] * stride[0], held.stride[1] * stride[1]))
 
     def shapes_at_hand(self) -> tuple[int, int]:
@@ -194,7 +197,7 @@ class _Chain:
                 weight=_beside(layer.weight, pointwise(np.eye(extra, dtype=np.float32))),
                 bias=np.concatenate([layer.bias, np.zeros(extra, np.float32)]),
             )
-        raise TargetError("spikes can be handed on by convolutions only")
+        raise UnfitError("spikes can be handed on by convolutions only", CURE)
 
 
 def _beside(first: FloatArray, second: FloatArray) -> FloatArray:
@@ -217,7 +220,7 @@ def _composed(first: Conv, second: Conv, name: str) -> Conv:
     if start and not first.bias.any():
         weight = np.einsum("omkl,mi->oikl", second.weight, first.weight[:, :, 0, 0])
         return Conv(weight, second.bias, second.strides, second.padding)
-    raise TargetError(f"{name}: this summand is a chain of convolutions, which make no single one")
+    raise UnfitError(f"{name}: this summand is a chain of convolutions, which make no single one", CURE)
 
 
 def _segments(program: Program) -> tuple[_Segment, ...]:
@@ -247,7 +250,7 @@ def _segment(end: Step, by_name: dict[str, Step], spikes: set[str]) -> _Segment:
         at = name
         while at not in spikes:
             if len(by_name[at].inputs) != 1:
-                raise TargetError(f"{at[6:]}: a sum within a sum")
+                raise UnfitError(f"{at[6:]}: a sum within a sum", CURE)
             steps.insert(0, by_name[at])
             at = by_name[at].inputs[0]
         branches.append((at, tuple(steps)))

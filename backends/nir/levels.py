@@ -20,8 +20,8 @@ import numpy as np
 
 from snnc.backends.nir.layers import convolution, movement, pointwise, synapse, window_sum
 from snnc.backends.nir.profiles import Profile, Rule
-from snnc.backends.nir.program import EXACT, INPUT, Builder, Dense, Fire, Layer, Program
-from snnc.errors import InternalError, TargetError
+from snnc.backends.nir.program import EXACT, INPUT, Builder, Dense, Fire, Layer, Program, UnfitError
+from snnc.errors import InternalError
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray, Shape
 from snnc.ir.snn import (
@@ -48,7 +48,7 @@ def lower(graph: SnnGraph, profile: Profile) -> Program:
     """Return the layers of a network of one step that :mod:`snnc.backends.nir.limits` has nothing against.
 
     Raises:
-        TargetError: a sum may be too large for float32.
+        UnfitError: a sum may be too large for float32.
     """
     lowering = _Levels(graph, profile)
     kinds = value_kinds(graph)
@@ -89,7 +89,7 @@ class _Levels:
         shape = node.shape if wide is None else self.graph[wide.inputs[0]].shape
         sources = node.inputs if wide is None else wide.inputs
         reach = self.reach(sources, node.channels, 1 if first else steps) + np.abs(least).max(axis=0)
-        mark = self.mark(node, float(reach.max()))
+        mark = self.mark(node, float(reach.max()), first)
         bias = (mark - least).astype(np.float64)
         factor = 1 if first else steps
         if copies == 1:
@@ -109,12 +109,18 @@ class _Levels:
         fire = Fire(np.full(shape[0], threshold, np.float32), name)
         return self.build.add(name, fire, read, shape)
 
-    def mark(self, node: SnnNode, reach: float) -> float:
+    def mark(self, node: SnnNode, reach: float, first: bool = False) -> float:
         """Return a threshold that nothing reaches twice where a neuron may send several spikes."""
         mark = 1.0 if self.profile.rule is not Rule.SUBTRACT else 2.0 ** ceil(log2(reach + 2))
-        if reach + mark >= EXACT:
-            raise TargetError(f"{node.name}: its sums may reach {reach:.0f}, too much to be exact in float32")
-        return mark
+        if reach + mark < EXACT:
+            return mark
+        room = EXACT / 2 if self.profile.rule is Rule.SUBTRACT else EXACT
+        cure = "use the target c99 or spiking-onnx"
+        if first:
+            limit = int(self.largest[self.graph.nodes[0].name] * 0.98 * room / reach)
+            cure = f"quantise the input more coarsely: convert with --set lower.input-limit={limit}"
+        reason = f"its sums may reach {reach:.0f}, too much to be exact in float32"
+        raise UnfitError(reason, cure, node.name)
 
     def any_of(self, node: CountMaxPool | CurrentMaxPool, read: str, copies: int) -> tuple[str, int]:
         """Emit neurons that fire where any neuron of a window has fired."""

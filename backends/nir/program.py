@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from snnc.errors import TargetError
 from snnc.ir.graph import FloatArray, Shape
 
 EXACT = 2**24
@@ -78,6 +79,21 @@ class Fire:
 
     threshold: FloatArray
     origin: str
+
+
+class UnfitError(TargetError):
+    """A network that shows only while it is lowered that a consumer cannot take it.
+
+    Attributes:
+        cure: what to do about it.
+        node: where in the spiking network, if it is one node; else empty.
+    """
+
+    def __init__(self, message: str, cure: str, node: str = "") -> None:
+        """Keep the cure beside the one-line message."""
+        super().__init__(message)
+        self.cure = cure
+        self.node = node
 
 
 Layer = Conv | Dense | Sum | Flatten | Fire

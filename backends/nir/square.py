@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from snnc.backends.nir.program import INPUT, Conv, Program, Step
-from snnc.errors import TargetError
+from snnc.backends.nir.program import INPUT, Conv, Program, Step, UnfitError
 from snnc.ir.graph import FloatArray
 
 LARGEST_BORDER = 8
@@ -53,7 +52,7 @@ def squared(program: Program) -> Program:
     """Return a program whose kernels are square.
 
     Raises:
-        TargetError: naming a kernel that cannot become so.
+        UnfitError: naming a kernel that cannot become so.
     """
     shapes = {INPUT: program.shape, **{step.name: step.shape for step in program.steps}}
     return replace(program, steps=tuple(_squared(step, shapes[step.inputs[0]]) for step in program.steps))
@@ -78,8 +77,9 @@ def _squared(step: Step, before: tuple[int, ...]) -> Step:
             ]
             return replace(step, layer=replace(layer, weight=weight, padding=(down[1], across[1])))
     height, width = layer.weight.shape[2:]
-    raise TargetError(
-        f"{step.name[6:]}: its kernel of {height} x {width} cannot become square, as NIR wants it"
+    raise UnfitError(
+        f"{step.name[6:]}: its kernel of {height} x {width} cannot become square, as NIR wants it",
+        "use the target c99 or spiking-onnx",
     )
 
 
