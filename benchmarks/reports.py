@@ -74,6 +74,16 @@ def main(
                 _photographs(page)
                 if picture is not None and browser.BROWSER is not None:
                     browser.photograph(page, *SCREEN, picture)
+                    _shrink(picture)
+
+
+def _shrink(picture: Path) -> None:
+    """Keep few colours: a page has few."""
+    from PIL import Image
+
+    with Image.open(picture) as image:
+        few = image.convert("RGB").quantize(32, dither=Image.Dither.NONE)
+    few.save(picture, optimize=True)
 
 
 def _run(arguments: list[str]) -> None:

@@ -179,6 +179,7 @@ def _curve(report: Report) -> Section:
     if curve is None:
         raise ValueError("there is no curve")
     text = f"Calibrated for T = {curve.calibrated_for}; at other T the network runs as it was not made to."
+    text += f" Measured on {curve.same[0].share.n} rows." if curve.same else ""
     if not curve.again:
         second = "A second curve, converted anew for each T, comes with"
         text = Markup("{} {} <code>--reconvert</code>.").format(text, second)
