@@ -29,6 +29,12 @@ def _onnx(threads: int | None) -> Simulator:
     return OnnxSimulator(threads)
 
 
+def _akida(profile: str | None) -> Backend:
+    from snnc.backends.akida import Akida
+
+    return Akida(profile)
+
+
 def _c99(profile: str | None) -> Backend:
     from snnc.backends.c99 import C99
 
@@ -73,6 +79,7 @@ def load_simulator(name: str, threads: int | None = None) -> Simulator:
 
 
 BACKENDS: dict[str, Callable[[str | None], Backend]] = {
+    "akida": _akida,
     "c99": _c99,
     "loihi": _loihi,
     "nir": _nir,

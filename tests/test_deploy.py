@@ -273,10 +273,12 @@ def test_what_does_not_fit_is_told_before_anything_is_written(
 
 def test_check_before_the_conversion(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = quadrants.write(tmp_path).model
-    for target in sorted(BACKENDS.keys() - {"loihi"}):
+    for target in sorted(BACKENDS.keys() - {"akida", "loihi"}):
         assert told(capsys, "check", model, "--target", target)["supported"]
     (wide,) = told(capsys, "check", model, "--target", "loihi", code=6)["diagnostics"]
     assert "lower.input-limit" in wide["help"], "the chip's integers are shorter than the default's"
+    found = told(capsys, "check", model, "--target", "akida", code=6)["diagnostics"]
+    assert any("set-schedule.kind=barrier" in item["help"] for item in found)
     assert "--profile needs" in refused(capsys, "check", model, "--profile", "x", code=2)
     assert "unknown target" in refused(capsys, "check", model, "--target", "abacus", code=2)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from snnc.artefact import Artefact
+from snnc.backends.chain import chain
 from snnc.backends.loihi import limits, network_file
-from snnc.backends.loihi.chain import chain
 from snnc.errors import ArtefactError, UsageError
 from snnc.ir.snn import SnnGraph
 from snnc.target import Capabilities, Emission, Golden, Unsupported, Verdict

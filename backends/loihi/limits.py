@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from snnc.backends.loihi.chain import Layer
+from snnc.backends.chain import Layer
 from snnc.ir.bounds import step_bounds, weight_sums
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.snn import Encode, IntegrateFire, Readout, Schedule, SnnGraph, Weighted

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from snnc.backends.loihi.chain import Layer
+from snnc.backends.chain import Layer
 from snnc.backends.loihi.limits import mantissas
 from snnc.errors import UsageError
 from snnc.ir.snn import Encode, IntegrateFire, SnnGraph

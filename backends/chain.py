@@ -1,4 +1,4 @@
-"""A spiking network as the chain of layers that lava-dl's exchange format can hold.
+"""A spiking network as a chain of layers, which is all that some targets can hold.
 
 Each layer is a convolution or a dense matrix in int8 with the population (or the read-out) behind it. Sums
 over windows become part of the weights that read them, which is exact in integers. Padding that differs
@@ -56,7 +56,7 @@ class _Refused(Exception):  # noqa: N818 - it never leaves this module
     """A node that the chain cannot hold: the reason and the cure."""
 
 
-SEQUENCE = "use a network without branches: lava-dl's exchange format is a sequence of layers"
+SEQUENCE = "use a network without branches: the target takes one layer after the other"
 
 
 def chain(graph: SnnGraph) -> tuple[tuple[Layer, ...], tuple[Unsupported, ...]]:
@@ -98,7 +98,7 @@ def _node_problem(graph: SnnGraph, node: SnnNode) -> tuple[str, str] | None:
         case IntegrateFire() | Readout():
             return None if len(node.inputs) == 1 else (f"sums {len(node.inputs)} currents", SEQUENCE)
         case _:
-            return f"{type(node).__name__} is no layer of lava-dl's exchange format", _cure(node)
+            return f"{type(node).__name__} is no layer of this target", _cure(node)
 
 
 def _cure(node: SnnNode) -> str:
