@@ -144,6 +144,16 @@ def test_no_images_give_no_answers() -> None:
     assert len(trace.activity) == len(graph.of_type(snn.IntegrateFire))
 
 
+def test_activity_is_counted_although_it_was_not_asked_for_before() -> None:
+    graph = random_graph(2)
+    x = random_inputs(graph, 2, 0)
+    simulator = NumbaSimulator(1)
+    assert not simulator.run(graph, x, 4).activity
+    assert len(simulator.run(graph, x, 4, Record(activity=True)).activity) == len(
+        graph.of_type(snn.IntegrateFire)
+    )
+
+
 def test_threads_must_be_positive() -> None:
     with pytest.raises(UsageError, match="threads"):
         NumbaSimulator(0)
