@@ -48,7 +48,7 @@ class Case:
 
 @click.command()
 @click.option("--shared", type=click.Path(path_type=Path), default=DEFAULT, help="The optional folder.")
-@click.option("--seed", "seeds", multiple=True, type=int, default=(0, 1), show_default=True)
+@click.option("--seed", "seeds", multiple=True, type=int, default=(0,), show_default=True)
 @click.option("--calibration", default=200, show_default=True, help="Calibration rows.")
 @click.option("--rows", default=96, show_default=True, help="Rows that are measured.")
 @click.option("--network", "chosen", multiple=True, default=NETWORKS, show_default=True)
