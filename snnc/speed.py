@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter, sleep
+from time import perf_counter, sleep, thread_time
 
 import numpy as np
 
@@ -31,7 +31,7 @@ STATM = Path("/proc/self/statm")
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Wall time of the rounds of one contestant.
+    """Time of the rounds of one contestant; see :func:`clock`.
 
     Attributes:
         seconds: of each round, in order.
@@ -116,6 +116,15 @@ class Comparison:
         }
 
 
+def clock(threads: int) -> Callable[[], float]:
+    """Return what tells the time of a run on so many threads, in seconds.
+
+    One thread's time is that in which it had a core: on an idle machine the same as by the clock on the
+    wall, on a busy one without what others took. Several threads are timed by the wall.
+    """
+    return thread_time if threads == 1 else perf_counter
+
+
 def interleaved(
     contestants: Mapping[str, Callable[[], object]],
     rounds: int | None = None,
@@ -136,6 +145,7 @@ def interleaved(
             run()
         once = max(perf_counter() - start, 1e-6)
         rounds = min(max(round(SECONDS / once), LEAST_ROUNDS), MOST_ROUNDS)
+    now = clock(threads)
     taken: dict[str, list[float]] = {name: [] for name in contestants}
     collecting = gc.isenabled()
     gc.disable()
@@ -144,9 +154,9 @@ def interleaved(
             for name, run in contestants.items():
                 if threads > 1:
                     sleep(PAUSE)
-                start = perf_counter()
+                start = now()
                 run()
-                taken[name].append(perf_counter() - start)
+                taken[name].append(now() - start)
     finally:
         if collecting:
             gc.enable()

@@ -139,7 +139,7 @@ class Program:
         self._values: dict[str, Value] = {}
         self.given = {name: self._hold(name, place, False) for name, place in plan.given.items()}
         self.encoded: Value | None = None
-        self._chains: list[Chain] = []
+        self._chains: dict[int, Chain] = {}
         self._steps: list[tuple[Action, Part | None]] = []
         """What to do in turn, and the part that is then to be looked at."""
         finished = request.finished(request.added_in_place())
@@ -147,9 +147,10 @@ class Program:
 
         def close() -> None:
             if chain:
-                made = Chain(chain, crew)
-                self._chains.append(made)
-                self._steps.append((made.run, None))
+                linked = Chain(chain, crew)
+                action = linked.run
+                self._chains[id(action)] = linked
+                self._steps.append((action, None))
                 chain.clear()
 
         for part in plan.parts:
@@ -328,17 +329,18 @@ class Program:
             self._memory.give_back(array)
         return shares
 
-    def profile(self, images: int, rounds: int) -> dict[str, float]:
-        """Return the seconds that each stage takes at least, after a whole run has filled its input."""
+    def profile(self, images: int) -> dict[str, float]:
+        """Run the network once, as its input stands, and return the seconds that each stage takes."""
         found = {}
-        for chain in self._chains:
+        for action, _part in self._steps:
+            chain = self._chains.get(id(action))
+            if chain is None:
+                action(images)
+                continue
             for k, name in enumerate(chain.names):
-                seconds = []
-                for _ in range(rounds):
-                    start = perf_counter()
-                    chain.run(images, k)
-                    seconds.append(perf_counter() - start)
-                found[name] = min(seconds)
+                start = perf_counter()
+                chain.run(images, k)
+                found[name] = perf_counter() - start
         return found
 
     def run(self, images: int) -> Iterator[Part]:
