@@ -42,7 +42,7 @@ from snnc.backends.numba_cpu import NumbaSimulator
 from snnc.backends.numba_cpu.cpu import detect
 from snnc.costs import count, fan_outs
 from snnc.ir.snn import Encode, SnnGraph, Weighted
-from snnc.speed import Timing, interleaved
+from snnc.speed import Timing, clock, interleaved
 from snnc.spike_counts import counted, counted_input
 from snnc.target import Record
 
@@ -236,6 +236,7 @@ def compare_peer(setting: Setting) -> Row | None:
         found.graph, found.encode(x), setting.timesteps, Record(activity=True)
     )
     simulator = NumbaSimulator(setting.threads, trace.density(found.graph.settle_steps))
+    now = clock(setting.threads)
     own: list[float] = []
     theirs: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -253,9 +254,9 @@ def compare_peer(setting: Setting) -> Row | None:
             until = perf_counter() + SECONDS
             while perf_counter() < until or len(own) < 5:
                 theirs.append(once())
-                start = perf_counter()
+                start = now()
                 simulator.run(found.graph, found.encode(x), setting.timesteps)
-                own.append(perf_counter() - start)
+                own.append(now() - start)
     return {
         "times_faster": round(min(theirs) / min(own), 2),
         "snn": Timing(tuple(own)).as_dict(setting.batch),
