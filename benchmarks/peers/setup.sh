@@ -13,7 +13,7 @@ requirement() {
     case "$1" in
         spikingjelly) echo "spikingjelly==2.0.0" ;;
         sinabs) echo "sinabs==3.1.3" ;;
-        snntorch) echo "snntorch==1.0.0" ;;
+        snntorch) echo "snntorch==1.0.0 numpy" ;; # which it needs, but does not name
         *) echo "setup.sh: no peer is called '$1'; known: $ALL" >&2; return 1 ;;
     esac
 }
@@ -35,7 +35,7 @@ make_environment() {
     rm -f "$folder/.installed"
     # The peer would bring the newest torch along: so torch comes first, and is named again to stay.
     if "${PYTHON:-python3}" -m venv "$folder" && install "$folder" "$TORCH" \
-        && install "$folder" "$TORCH" "$wanted" && "$folder/bin/python" -c "import torch, $name"; then
+        && install "$folder" "$TORCH" $wanted && "$folder/bin/python" -c "import torch, $name"; then
         echo "$TORCH $wanted" > "$folder/.installed"
         return
     fi
