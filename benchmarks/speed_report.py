@@ -27,10 +27,11 @@ TARGETS = {
 }
 """Ratio to onnxruntime in float32, by network, batch and T; one thread."""
 
-WHY = """The targets were found in experiments on a processor with AVX-512 VNNI and VBMI2. On one with AVX2 alone,
-events and byte products run in vectors half as wide. The roofs and profiles below show where the rest goes:
-listing spikes and updating neurons come on top of the arithmetic, negative spikes have lists of their own, and
-with few steps the weights of the last layers, which no cache near the core holds, serve a handful of events."""
+WHY = """The targets were found in experiments on a processor with AVX-512 VNNI and VBMI2. On one with AVX2
+alone, events and byte products run in vectors half as wide. The roofs and profiles below show where
+the rest goes: listing spikes and updating neurons come on top of the arithmetic, negative spikes
+have lists of their own, and with few steps the weights of the last layers, which no cache near the
+core holds, serve a handful of events."""
 """Said below the table of targets."""
 
 PEER_TARGETS = {"resnet18, 15%": 8, "vgg16, 15%": 8, "resnet20, 15%": 5}
