@@ -332,7 +332,7 @@ class _Search:
         network = self.rest.run(scaled(self.graph, factors), fitted)
         if not isinstance(network, SnnGraph):
             raise InternalError("the rest of the pipeline makes no spiking network")
-        logits, synops = _run(network, judging.rows, self.context)
+        logits, synops = answers_of(network, judging.rows, self.context)
         return divergence(judging.logits(self.context.ann()), logits), synops
 
 
@@ -340,7 +340,7 @@ def _key(factors: Mapping[str, float]) -> str:
     return ";".join(f"{name}={factor:.9g}" for name, factor in sorted(factors.items())) or "start"
 
 
-def _run(network: SnnGraph, rows: Any, context: Context) -> tuple[Any, float]:
+def answers_of(network: SnnGraph, rows: Any, context: Context) -> tuple[Any, float]:
     """Return a network's answers in units of the source network, and its operations per row."""
     steps = network.timesteps
     inputs = encode(network.of_type(Encode)[0], rows)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import snnc
+from snnc.backends import load_simulator
 from snnc.cli import main
 from snnc.ir.snn import IntegrateFire
 from snnc.target import Record
@@ -66,7 +67,7 @@ def test_the_contract(artefact: Path, files: Files, capsys: pytest.CaptureFixtur
     network = snnc.load(artefact)
     x, _ = quadrants.images(150, 2)
     q = network.encode(x[:1])
-    trace = snnc.backends.load_simulator("reference").run(network.graph, q, 4, Record(activity=True))
+    trace = load_simulator("reference").run(network.graph, q, 4, Record(activity=True))
     fired = sum(int(activity.events.sum()) for activity in trace.activity.values())
     neurons = sum(activity.events.size for activity in trace.activity.values())
     assert found["density"] == pytest.approx(fired / neurons / 4, abs=1e-4)

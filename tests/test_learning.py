@@ -61,7 +61,7 @@ def test_an_interrupted_search_goes_on_to_the_same_result(
 ) -> None:
     whole, first = learned()
     journal = tmp_path / "search.journal"
-    run = learning._run
+    run = learning.answers_of
     calls = 0
 
     def interrupted(*arguments: Any) -> Any:
@@ -71,7 +71,7 @@ def test_an_interrupted_search_goes_on_to_the_same_result(
             raise KeyboardInterrupt
         return run(*arguments)
 
-    monkeypatch.setattr(learning, "_run", interrupted)
+    monkeypatch.setattr(learning, "answers_of", interrupted)
     with pytest.raises(KeyboardInterrupt):
         learned(journal=journal)
     assert calls == 4

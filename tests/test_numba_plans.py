@@ -34,7 +34,7 @@ SHARES = (1, 2, 3)
 @contextmanager
 def forced(kind: str, band: int) -> Iterator[None]:
     """Plan every synapse to be run by one kind of kernel, where that can take it."""
-    ordinary = Planner._choose
+    ordinary = Planner.choose
 
     def choose(self: Planner, synapse: Synapse, source: str) -> Choice | None:
         options = {
@@ -44,7 +44,7 @@ def forced(kind: str, band: int) -> Iterator[None]:
         }
         return None if kind == "general" else options[kind] or ordinary(self, synapse, source)
 
-    with patch.object(Planner, "_choose", choose), patch.object(plan, "BAND_BYTES", band):
+    with patch.object(Planner, "choose", choose), patch.object(plan, "BAND_BYTES", band):
         yield
 
 

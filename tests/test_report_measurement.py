@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
 import pytest
 
-from snnc.ir.snn import IntegrateFire
+from snnc.ir.graph import NumberArray
+from snnc.ir.snn import IntegrateFire, SnnGraph
+from snnc.reference import ReferenceSimulator
 from snnc.report import measurement
 from snnc.report.behind import AHEAD, Behind
 from snnc.report.coding import evenly_spaced
@@ -22,7 +26,7 @@ def test_tasks_are_done_in_order(threads: int) -> None:
     done: list[int] = []
     with Behind(threads) as behind:
         for number in range(20):
-            behind.do(lambda number=number: done.append(number))  # type: ignore[misc]
+            behind.do(partial(done.append, number))
         behind.wait()
         assert done == list(range(20))
 
@@ -94,9 +98,15 @@ def test_the_curve_runs_no_timesteps_twice() -> None:
     class Counting:
         name: ClassVar[str] = "counting"
 
-        def run(self, graph, inputs, timesteps, record=Record(), /, given=None) -> Trace:  # type: ignore[no-untyped-def]
-            from snnc.reference import ReferenceSimulator
-
+        def run(
+            self,
+            graph: SnnGraph,
+            inputs: NumberArray,
+            timesteps: int,
+            record: Record = Record(),
+            /,
+            given: Mapping[str, NumberArray] | None = None,
+        ) -> Trace:
             ran.append(timesteps)
             return ReferenceSimulator().run(graph, inputs, timesteps, record, given)
 

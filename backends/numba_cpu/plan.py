@@ -270,7 +270,7 @@ class Planner:
         source = node.inputs[0]
         synapse = self._synapse(node, self.values[source], output)
         constant = source in self.constant
-        choice = self._choose(synapse, source)
+        choice = self.choose(synapse, source)
         return TermPlan(name, source, synapse, choice, constant, self.density.get(source))
 
     def _synapse(self, node: snn.Weighted, source: Values, output: Values) -> Synapse:
@@ -285,7 +285,8 @@ class Planner:
                 weight, groups = weight[:, np.newaxis, np.newaxis, np.newaxis], node.channels
         return Synapse(weight, window, groups, source, output.width, output.padded)
 
-    def _choose(self, synapse: Synapse, source: str) -> Choice | None:
+    def choose(self, synapse: Synapse, source: str) -> Choice | None:
+        """Return the kernel for a synapse; ``None`` leaves it to the general one."""
         channels = channel_choice(synapse)
         if channels is not None:
             return channels

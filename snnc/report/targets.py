@@ -47,7 +47,7 @@ class Fit:
         return "; ".join(self.differences) or f"results: {self.results}"
 
     @property
-    def _alike(self) -> tuple[object, ...]:
+    def alike(self) -> tuple[object, ...]:
         """What profiles have in common that are told in one line."""
         places = tuple((problem.node, problem.help) for problem in self.problems)
         return self.target, places, self.differences, self.results
@@ -71,9 +71,9 @@ def fits(graph: SnnGraph) -> tuple[Fit, ...]:
     for target in BACKENDS:
         for profile in load_backend(target).capabilities.profiles:
             fit = _fit(graph, target, profile)
-            first = found.setdefault(fit._alike, fit)
+            first = found.setdefault(fit.alike, fit)
             if first is not fit:
-                found[fit._alike] = replace(first, profiles=(*first.profiles, profile))
+                found[fit.alike] = replace(first, profiles=(*first.profiles, profile))
     return tuple(found.values())
 
 
