@@ -41,6 +41,16 @@ def test_a_whole_network_is_not_blamed() -> None:
     assert "--timesteps 8" in found.first.option
 
 
+def test_small_errors_that_add_up_are_too_few_time_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = convert(setting(1))
+    monkeypatch.setattr(rules, "ADDED_UP", 1e-6)
+    _, found = made.verdict()
+    assert [item.cause for item in found.findings] == [Cause.TOO_FEW_TIMESTEPS]
+    assert found.first.network
+    assert "5 layers add that up to" in found.text
+    assert "--timesteps 8" in found.first.option
+
+
 def test_a_mistake_elsewhere_is_reported_behind_the_worse_one() -> None:
     made = convert(setting(1)).altered("relu1", v_init=lambda node: 0 * node.v_init)
     made = made.altered("relu3", bias=lambda node: (node.bias - 3 * node.threshold).astype(np.int32))

@@ -23,7 +23,8 @@ no-negative-spikes    the neurons cannot take spikes back, and are uneven
 dead-channels         channels are silent that are active in the source, and the parameters' error is theirs
 bias-lost             what the parameters do wrong to a current is a constant of each channel
 coarse-weights        the parameters' error stands out, and is none of these
-too-few-timesteps     clipping and quantisation are large in most layers
+too-few-timesteps     clipping and quantisation are large in most layers; or nothing stands out in any, but
+                      the layers add up to a large error of the read-out
 unevenness            neurons that can take spikes back are still uneven
 none                  no rule applies: the layer with the largest error of its own, and its largest term
 ===================== ======================================================================================
@@ -71,6 +72,9 @@ ALIKE = 0.9
 
 FEW_LEVELS = 0.06
 """Median strength of clipping and quantisation together that says that T is too small."""
+
+ADDED_UP = 0.1
+"""Relative squared error of the read-out that the layers together may not exceed where none stands out."""
 
 UNSURE = 0.3
 """Accuracy or mean confidence below which the source has no idea of the rows."""
@@ -141,7 +145,7 @@ def judge(found: Measurement, calibrated_for: int) -> Verdict:
         findings.extend(case.too_few_timesteps())
     findings.sort(key=lambda item: (not _first_of_all(item), -item.severity))
     if not findings:
-        findings = [case.largest()]
+        findings = [case.added_up() or case.largest()]
     return Verdict(_text(findings[0], found), tuple(findings))
 
 
@@ -306,13 +310,31 @@ class _Case:
         severity = self.typical("clipping") + self.typical("quantisation")
         if severity <= FEW_LEVELS:
             return
+        T = self.found.timesteps
+        yield self._few_timesteps(
+            severity, f"at T = {T} rounding and clipping cost {severity:.0%} of the power of a typical layer"
+        )
+
+    def added_up(self) -> Finding | None:
+        """Return too few steps where no layer is to blame, and yet little errors of many add up to much."""
+        error = self.found.layers[-1].cumulative.total
+        if error <= ADDED_UP or not self.found.populations:
+            return None
+        share = self.typical("clipping") + self.typical("quantisation")
+        evidence = (
+            f"no layer stands out, but at T = {self.found.timesteps} rounding and clipping cost {share:.1%} of "
+            f"the power of a typical one, and {len(self.found.populations)} layers add that up to {error:.0%} "
+            "at the read-out"
+        )
+        return self._few_timesteps(error, evidence)
+
+    def _few_timesteps(self, severity: float, evidence: str) -> Finding:
         worst = max(self.found.populations, key=own_error)
         T = self.found.timesteps
-        evidence = f"at T = {T} rounding and clipping cost {severity:.0%} of the power of a typical layer"
         option = f"convert again with --timesteps {max(4, 2 * T)}"
         if self.calibrated_for > T:
             option = f"run at T = {self.calibrated_for}, for which it was calibrated, or convert for {T}"
-        yield Finding(Cause.TOO_FEW_TIMESTEPS, worst.name, worst.onnx_node, True, severity, evidence, option)
+        return Finding(Cause.TOO_FEW_TIMESTEPS, worst.name, worst.onnx_node, True, severity, evidence, option)
 
     def largest(self) -> Finding:
         """Name the largest error where none stands out."""
