@@ -322,9 +322,9 @@ class _Case:
             return None
         share = self.typical("clipping") + self.typical("quantisation")
         evidence = (
-            f"no layer stands out, but at T = {self.found.timesteps} rounding and clipping cost {share:.1%} of "
-            f"the power of a typical one, and {len(self.found.populations)} layers add that up to {error:.0%} "
-            "at the read-out"
+            f"no layer stands out, but at T = {self.found.timesteps} rounding and clipping cost {share:.1%} "
+            f"of the power of a typical one, and {len(self.found.populations)} layers add that up to "
+            f"{error:.0%} at the read-out"
         )
         return self._few_timesteps(error, evidence)
 
