@@ -170,9 +170,6 @@ def kernel_text(kernel: str, types: Types) -> str:
     names["name"] = kernel_name(kernel, types)
     if kernel == "max_pool":
         names["lowest"] = f"INT{8 * types[0].value}_MIN"
-    if kernel == "add_rows":
-        # Magnitudes are at most 127, and 2 * 127 * 127 < 2^15: twice as many fit into a vector register.
-        names["product"] = (Width.I16 if types[:2] == (Width.I8, Width.I8) else Width.I32).type
     return Template(KERNELS[kernel]).substitute(names)
 
 

@@ -1,8 +1,8 @@
 """The C loops of the synapses: what a spike adds to the potentials of the neurons that it reaches.
 
 A convolution lists the channels of a pixel that spiked, and adds the rows of the weight that they select: its
-cost follows the number of spikes. Sixteen neighbouring neurons and two spikes are summed at a time, in a form
-that compilers put into vector registers; two such sums side by side share the look-ups of rows and spikes.
+cost follows the number of spikes. Sixteen neighbouring neurons are summed at a time, in a form that compilers
+put into vector registers; up to three such sums side by side share the look-ups of rows and spikes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ static int32_t reached(int32_t i, int32_t k, int32_t dilation, int32_t stride, i
 """
 
 _LIST = """
-/* List who spiked: where the row of the weight begins, and how often. Their number is made even. */
+/* List who spiked: where the row of the weight begins, and how often. */
 static int32_t list_$n0(
     const $t0 *restrict spikes, int32_t first, int32_t last, int32_t apart, int32_t *restrict row,
     $t0 *restrict spike)
@@ -45,58 +45,51 @@ static int32_t list_$n0(
         spike[events] = spikes[i];
         events += spikes[i] != 0;
     }
-    if (events % 2 != 0) {
-        row[events] = 0;
-        spike[events++] = 0;
-    }
     return events;
 }
 """
 
-_ADD_ROWS = """
-/* Add the selected rows of a weight, each times its spike. Two products fit into $product, all into $t2. */
-static void add_rows_${n0}_${n1}_$n2(
+_SIDE_BY_SIDE = (3, 2, 1)
+"""Sums of sixteen neurons that are taken at a time, the most first: three are 3 x 3 windows of 16 channels."""
+
+
+def _sums(count: int) -> str:
+    """Return the C loop that takes so many sums of sixteen neurons at a time."""
+    size = 16 * count
+
+    def each(line: str, indent: int) -> str:
+        texts = (line.format(sum=f"sum{i}", at=f"i + {16 * i}" if i else "i") for i in range(count))
+        return "".join(f"\n{' ' * indent}{text}" for text in texts)
+
+    sums = ", ".join(f"sum{i}[16] = {{0}}" for i in range(count))
+    return f"""
+    for (; size >= {size}; size -= {size}, weight += {size}, current += {size}) {{
+        $t2 {sums};
+        for (int32_t e = 0; e < events; e++) {{
+            const $t1 *const w = weight + row[e];
+            const $t2 s = spike[e];{
+        each("for (int32_t i = 0; i < 16; i++) {{ {sum}[i] = ($t2)({sum}[i] + s * w[{at}]); }}", 12)
+    }
+        }}
+        for (int32_t i = 0; i < 16; i++) {{{each("current[{at}] += {sum}[i];", 12)}
+        }}
+    }}"""
+
+
+_ADD_ROWS = f"""
+/* Add the selected rows of a weight, each times its spike; sixteen sums at a time fit into $t2. */
+static void add_rows_${{n0}}_${{n1}}_$n2(
     const $t1 *restrict weight, const int32_t *restrict row, const $t0 *restrict spike, int32_t events,
     int32_t size, int32_t *restrict current)
-{
-    for (; size >= 32; size -= 32, weight += 32, current += 32) {
-        $t2 near[16] = {0}, far[16] = {0};
-        for (int32_t e = 0; e < events; e += 2) {
-            const $t1 *w0 = weight + row[e], *w1 = weight + row[e + 1];
-            const $product s0 = spike[e], s1 = spike[e + 1];
-            for (int32_t i = 0; i < 16; i++) {
-                near[i] = ($t2)(near[i] + ($product)(s0 * w0[i] + s1 * w1[i]));
-            }
-            for (int32_t i = 0; i < 16; i++) {
-                far[i] = ($t2)(far[i] + ($product)(s0 * w0[i + 16] + s1 * w1[i + 16]));
-            }
-        }
-        for (int32_t i = 0; i < 16; i++) {
-            current[i] += near[i];
-            current[i + 16] += far[i];
-        }
-    }
-    for (; size >= 16; size -= 16, weight += 16, current += 16) {
-        $t2 sum[16] = {0};
-        for (int32_t e = 0; e < events; e += 2) {
-            const $t1 *w0 = weight + row[e], *w1 = weight + row[e + 1];
-            const $product s0 = spike[e], s1 = spike[e + 1];
-            for (int32_t i = 0; i < 16; i++) {
-                sum[i] = ($t2)(sum[i] + ($product)(s0 * w0[i] + s1 * w1[i]));
-            }
-        }
-        for (int32_t i = 0; i < 16; i++) {
-            current[i] += sum[i];
-        }
-    }
-    for (int32_t e = 0; e < events; e++) {
-        const $t1 *w = weight + row[e];
+{{{"".join(map(_sums, _SIDE_BY_SIDE))}
+    for (int32_t e = 0; e < events; e++) {{
+        const $t1 *const w = weight + row[e];
         const int32_t s = spike[e];
-        for (int32_t i = 0; i < size; i++) {
+        for (int32_t i = 0; i < size; i++) {{
             current[i] += s * w[i];
-        }
-    }
-}
+        }}
+    }}
+}}
 """
 
 _CONVOLVE = """
