@@ -50,7 +50,7 @@ static int32_t list_$n0(
 """
 
 _SIDE_BY_SIDE = (3, 2, 1)
-"""Sums of sixteen neurons that are taken at a time, the most first: three are 3 x 3 windows of 16 channels."""
+"""Sums of sixteen neurons that are taken at a time, the most first."""
 
 
 def _sums(count: int) -> str:
