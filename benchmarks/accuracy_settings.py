@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 FRONT = "fold-batchnorm,exact-max-pool,compose-linear,rectify-linear"
-BACK = "init-membrane,compensate,quantise-weights"
+PLAIN_BACK = "init-membrane,compensate,quantise-weights"
+BACK = "init-membrane,compensate{spread=0.7},quantise-weights"
+RANGE = "clip-activations{floor=true}"
 TWO = "dual-threshold{spikes-per-step=2}"
 
 
@@ -27,15 +29,15 @@ class Setting:
     pipeline: str
 
 
-def made(
-    name: str, label: str, timesteps: int, neuron: str, back: str = BACK, clip: str = "clip-activations"
-) -> Setting:
+def made(name: str, label: str, timesteps: int, neuron: str, back: str = BACK, clip: str = RANGE) -> Setting:
     """Return a setting with the usual front."""
     return Setting(name, label, timesteps, f"{FRONT},{clip},lower,{neuron},{back}")
 
 
 FINE = f"fine-skip,{BACK}"
 FIFTEEN = "clip-activations{levels=15}"
+ABOVE = "clip-activations"
+"""Clipped from above only."""
 
 MAIN = (
     made("t1", "T=1 unary", 1, "dual-threshold"),
@@ -45,19 +47,21 @@ MAIN = (
     made("t4", "T=4, two spikes a step", 4, TWO),
     made("t4-fine", "T=4 + fine skip", 4, TWO, FINE),
     made("t8", "T=8, two spikes a step", 8, TWO),
-    made("t1-n4", "T=1, n=4 (M=15)", 1, "multi-threshold", clip=FIFTEEN),
+    made("t1-n4", "T=1, n=4 (M=15)", 1, "multi-threshold", PLAIN_BACK, FIFTEEN),
 )
 """The columns of the main table."""
 
 BINARY = (
-    made("if4", "T=4, plain IF", 4, "init-membrane{fraction=0.5}"),
-    made("if8", "T=8, plain IF", 8, "init-membrane{fraction=0.5}"),
-    made("barrier4", "T=4, plain IF, barrier schedule", 4, "set-schedule{kind=barrier}"),
-    made("graded4", "T=4, graded", 4, "graded"),
+    made("if4", "T=4, plain IF", 4, "init-membrane{fraction=0.5}", PLAIN_BACK, ABOVE),
+    made("if8", "T=8, plain IF", 8, "init-membrane{fraction=0.5}", PLAIN_BACK, ABOVE),
+    made("barrier4", "T=4, plain IF, barrier schedule", 4, "set-schedule{kind=barrier}", PLAIN_BACK, ABOVE),
+    made("graded4", "T=4, graded", 4, "graded", PLAIN_BACK, ABOVE),
 )
 """Unsigned binary spikes, and the graded network that the barrier must equal."""
 
 PLAIN = "init-membrane,quantise-weights"
+FITTED = "compensate,quantise-weights"
+SETTLED = "dual-threshold,set-schedule{settle-steps=2}"
 ABLATION_STEPS = (1, 2, 4, 8, 16)
 
 
@@ -66,38 +70,31 @@ def ablation(timesteps: int) -> tuple[Setting, ...]:
     T = timesteps
     percentile = "clip-activations{method=percentile,granularity=layer}"
     layer = "clip-activations{granularity=layer}"
-    bias = "init-membrane,compensate{weights=false},quantise-weights"
-    weights = "init-membrane,compensate{bias=false},quantise-weights"
-    start = "init-membrane,compensate{start=true},quantise-weights"
-    scale = "init-membrane,compensate{scale=true},quantise-weights"
-    ungated = "init-membrane,compensate{gated=false},quantise-weights"
+
+    def back(options: str) -> str:
+        return f"init-membrane,compensate{options},quantise-weights"
+
     return (
         made(f"a{T}-p999", "99.9th percentile per layer", T, TWO, PLAIN, percentile),
         made(f"a{T}-layer", "least squares per layer", T, TWO, PLAIN, layer),
-        made(f"a{T}-channel", "least squares per channel", T, TWO, PLAIN),
-        made(f"a{T}-bias", "+ bias", T, TWO, bias),
-        made(f"a{T}-weights", "+ weights, without bias", T, TWO, weights),
-        made(f"a{T}-both", "+ weights + bias (`balanced`)", T, TWO),
-        made(f"a{T}-start", "`balanced` + start", T, TWO, start),
-        made(f"a{T}-scale", "`balanced` + scale", T, TWO, scale),
-        made(f"a{T}-ungated", "`balanced` without the gate", T, TWO, ungated),
-        made(f"a{T}-rest", "`balanced` from rest, v(0) = 0", T, TWO, "compensate,quantise-weights"),
-        made(f"a{T}-if", "plain IF", T, "init-membrane"),
+        made(f"a{T}-channel", "least squares per channel", T, TWO, PLAIN, ABOVE),
+        made(f"a{T}-floor", "+ floor", T, TWO, PLAIN),
+        made(f"a{T}-bias", "+ bias", T, TWO, back("{weights=false}")),
+        made(f"a{T}-weights", "+ weights, without bias", T, TWO, back("{bias=false}")),
+        made(f"a{T}-both", "+ weights + bias", T, TWO, back("")),
+        made(f"a{T}-spread", "+ spread (`balanced`)", T, TWO),
+        made(f"a{T}-above", "`balanced` without floor and spread", T, TWO, PLAIN_BACK, ABOVE),
+        made(f"a{T}-start", "`balanced` + start", T, TWO, back("{start=true,spread=0.7}")),
+        made(f"a{T}-scale", "`balanced` + scale", T, TWO, back("{scale=true,spread=0.7}")),
+        made(f"a{T}-ungated", "`balanced` without the gate", T, TWO, back("{spread=0.7,gated=false}")),
+        made(f"a{T}-rest", "`balanced` from rest, v(0) = 0", T, TWO, BACK.removeprefix("init-membrane,")),
+        made(f"a{T}-if", "plain IF", T, "init-membrane", PLAIN_BACK, ABOVE),
         made(
-            f"a{T}-if-rest",
-            "plain IF from rest, v(0) = 0",
-            T,
-            "init-membrane{fraction=0.0}",
-            "compensate,quantise-weights",
+            f"a{T}-if-rest", "plain IF from rest, v(0) = 0", T, "init-membrane{fraction=0.0}", FITTED, ABOVE
         ),
-        made(f"a{T}-if-start", "plain IF + start", T, "init-membrane", start),
+        made(f"a{T}-if-start", "plain IF + start", T, "init-membrane", back("{start=true}"), ABOVE),
         made(f"a{T}-one", "one signed spike a step", T, "dual-threshold"),
-        made(
-            f"a{T}-settle",
-            "one signed spike a step, 2 settle steps",
-            T,
-            "dual-threshold,set-schedule{settle-steps=2}",
-        ),
+        made(f"a{T}-settle", "one signed spike a step, 2 settle steps", T, SETTLED),
         made(f"a{T}-graded", "graded", T, "graded"),
         made(f"a{T}-fine", "`balanced` + fine skip", T, TWO, FINE),
         Setting(f"a{T}-paper", "`paper`", T, f"{FRONT},{layer},lower,dual-threshold,{PLAIN}"),
@@ -105,20 +102,23 @@ def ablation(timesteps: int) -> tuple[Setting, ...]:
 
 
 LEARNED_STEPS = (1, 2, 4)
-LEARNED = """All with 2,000 unlabelled images. `learn` searches with the whole pipeline in the loop;
-`activity=1` puts a price on operations; `layer` fits the thresholds of each layer to its own error. Gains are
-paired, on the same rows.
+LEARNED = """All with 2,000 unlabelled images. Error compensation I clips from above and corrects layer by layer.
+`balanced` adds the floor, the second threshold that is learned from activations in closed form, and gives fitted
+currents their spread back. `learn` then searches with the whole pipeline in the loop; `activity=1` puts a price
+on operations; `layer` fits the thresholds of each layer to its own error. Gains are paired, on the same rows.
 """
 
 
 def learned(timesteps: int) -> tuple[Setting, ...]:
-    """Return `balanced` and what is compared with it: thresholds learned in three ways."""
+    """Return error compensation I and what is compared with it: thresholds learned in four ways."""
     T = timesteps
 
     def searched(name: str, label: str, options: str) -> Setting:
-        return made(f"l{T}-{name}", label, T, TWO, f"init-membrane,learn-thresholds{options},{BACK[14:]}")
+        back = f"init-membrane,learn-thresholds{options},{BACK.removeprefix('init-membrane,')}"
+        return made(f"l{T}-{name}", label, T, TWO, back)
 
     return (
+        made(f"l{T}-above", "error compensation I", T, TWO, PLAIN_BACK, ABOVE),
         made(f"l{T}-balanced", "`balanced`", T, TWO),
         searched("learn", "`learn`", ""),
         searched("activity", "`learn`, `activity=1`", "{activity=1.0}"),

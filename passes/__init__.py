@@ -57,6 +57,8 @@ class Preset:
 
 _FRONT = "fold-batchnorm,exact-max-pool,compose-linear,rectify-linear"
 _BACK = "set-schedule,init-membrane,compensate,quantise-weights"
+_RANGE = "clip-activations{floor=true}"
+_SPREAD = "set-schedule,init-membrane,compensate{spread=0.7},quantise-weights"
 
 PRESETS: dict[str, Preset] = {
     preset.name: preset
@@ -64,7 +66,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "balanced",
             "signed unary spikes, up to two a step, every error compensated",
-            f"{_FRONT},clip-activations,lower,dual-threshold{{spikes-per-step=2}},{_BACK}",
+            f"{_FRONT},{_RANGE},lower,dual-threshold{{spikes-per-step=2}},{_SPREAD}",
         ),
         Preset(
             "fast",
@@ -80,7 +82,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "graded",
             "no unevenness at all: spikes of as many levels as the potential holds, fine identity branches",
-            f"{_FRONT},clip-activations,lower,graded,fine-skip,{_BACK}",
+            f"{_FRONT},{_RANGE},lower,graded,fine-skip,{_SPREAD}",
         ),
         Preset(
             "one-step",
@@ -90,8 +92,8 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "low-power",
             "thresholds learned with a price on operations; with --max-drop, the fewest that keep to it",
-            f"{_FRONT},clip-activations{{method=learn}},lower,dual-threshold{{spikes-per-step=2}},"
-            "set-schedule,init-membrane,learn-thresholds{activity=1.0},compensate,quantise-weights",
+            f"{_FRONT},clip-activations{{method=learn,floor=true}},lower,dual-threshold{{spikes-per-step=2}},"
+            "set-schedule,init-membrane,learn-thresholds{activity=1.0},compensate{spread=0.7},quantise-weights",
         ),
         Preset(
             "paper",

@@ -5,6 +5,10 @@ A population of ``T M`` levels represents ``a = theta k / (T M)``, ``k = 0 .. T 
 rounds finely and clips much, a large one the other way round. The closed form of the least squared
 error balances the two (see :func:`snnc.thresholds.mse_threshold`).
 
+A channel that is seldom silent wastes levels on values that it does not take. With a floor ``l`` it
+represents ``a = l + (theta - l) k / (T M)``: it is clipped on both sides, what its silence stands for
+is added to the bias of its readers, and no spike is spent on it (see :func:`snnc.thresholds.mse_range`).
+
 Source: the clip is that of Liu et al., "Efficient ANN-SNN Conversion with Error Compensation
 Learning", ICML 2025; thresholds by least squares as in Li et al., "A Free Lunch From ANN: Towards
 Efficient, Accurate Spiking Neural Networks Calibration", ICML 2021.
@@ -23,10 +27,13 @@ from snnc.errors import UsageError
 from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.graph import FloatArray
 from snnc.pipeline import Context
-from snnc.thresholds import Method, mse_threshold, percentile_threshold
+from snnc.thresholds import HIGHEST_FLOOR, Method, mse_range, mse_threshold, percentile_threshold
 
 SAMPLES_PER_CHANNEL = 20_000
 """Positions looked at in each channel; more moves no threshold by more than its rounding."""
+
+LEAST_SQUARES = (Method.MSE, Method.LEARN)
+"""Methods that begin with the closed form."""
 
 LAYER_SAMPLES = 2_000_000
 """Positions looked at in a whole layer, which bounds the memory of wide layers."""
@@ -47,6 +54,7 @@ class ClipActivations:
         method: closed-form least squares, a percentile, or the maximum; ``learn`` begins with the first,
             and a conversion adds the pass `learn-thresholds` where all that follows it can be measured.
         granularity: one threshold per channel or per layer.
+        floor: whether the lowest level may lie above zero; for thresholds by least squares.
         levels: M, the levels that one spike will carry; with T steps the grid has ``T M`` levels.
         percentile: for that method, in (0, 100].
     """
@@ -54,6 +62,7 @@ class ClipActivations:
     name: ClassVar[str] = "clip-activations"
     method: Method = Method.MSE
     granularity: Granularity = Granularity.CHANNEL
+    floor: bool = False
     levels: int = 1
     percentile: float = 99.9
 
@@ -63,6 +72,8 @@ class ClipActivations:
             raise UsageError(f"percentile must lie in (0, 100], not {self.percentile}")
         if self.levels < 1:
             raise UsageError(f"levels must be at least 1, not {self.levels}")
+        if self.floor and self.method not in LEAST_SQUARES:
+            raise UsageError("a floor is chosen by least squares: use method=mse or method=learn")
 
     def run(self, graph: AnnGraph, context: Context, /) -> AnnGraph:
         """Return the graph with every rectifier clipped."""
@@ -79,24 +90,35 @@ class ClipActivations:
         )
         tracked = context.progress.track(rectifiers, len(rectifiers), "thresholds")
         chosen = {
-            node.name: self._threshold(node, samples[node.name], self.levels * context.timesteps)
+            node.name: self._limits(node, samples[node.name], self.levels * context.timesteps)
             for node in tracked
         }
-        return graph.map(Relu, lambda node: node.with_(threshold=chosen[node.name], levels=self.levels))
+        return graph.map(Relu, lambda node: node.with_(**chosen[node.name], levels=self.levels))
 
-    def _threshold(self, node: Relu, sample: ActivationSample, levels: int) -> FloatArray:
+    def _limits(self, node: Relu, sample: ActivationSample, levels: int) -> dict[str, FloatArray]:
         values, maximum = sample.values, sample.maximum
         if node.shift is not None:
             values, maximum = values + node.shift[:, None], maximum + node.shift
         if self.granularity is Granularity.LAYER:
             values, maximum = values.reshape(1, -1), maximum.max(keepdims=True)
-        if self.method in (Method.MSE, Method.LEARN):
-            threshold = mse_threshold(values, levels)
+        floor = np.zeros(1, np.float32)
+        if self.method in LEAST_SQUARES:
+            if self.floor:
+                floor, threshold = mse_range(values, levels)
+            else:
+                threshold = mse_threshold(values, levels)
             # A channel that the sample shows silent may still speak elsewhere in the rows.
             threshold = np.where(threshold > 0, threshold, np.maximum(maximum, 0))
         elif self.method is Method.PERCENTILE:
             threshold = percentile_threshold(values, self.percentile)
         else:
             threshold = np.maximum(maximum, 0)
-        threshold = np.broadcast_to(threshold, (node.channels,)).astype(np.float32)
-        return threshold if node.ceiling is None else np.minimum(threshold, node.ceiling)
+        if node.ceiling is not None:
+            threshold = np.minimum(threshold, node.ceiling)
+        limits = {"threshold": threshold}
+        if floor.any():
+            limits["floor"] = np.minimum(floor, HIGHEST_FLOOR * threshold)
+        return {
+            key: np.broadcast_to(values, (node.channels,)).astype(np.float32)
+            for key, values in limits.items()
+        }

@@ -5,10 +5,11 @@ that really arrive, four corrections are tried:
 
 * *weights*: ridge regression of the source network's pre-activation on the spike counts, main branch and
   shortcut together (see :mod:`snnc.refit`);
-* *bias*: per channel, ``b += E[a] - E[u N / T]``, so that the mean output is that of the source network;
+* *bias*: per channel, ``b += E[a] - E[l + u N / T]``, ``l`` the floor, so that the mean output is that of
+  the source network;
 * *start*: per channel, the share of the threshold from which the potential starts, the best of a grid;
 * *scale*: per channel, the unit that the readers assume becomes the least-squares one,
-  ``u' = u E[a r] / E[r^2]`` with ``r = u N / T``.
+  ``u' = u E[a r] / E[r^2]`` with ``r = u N / T`` (both above the floor).
 
 A correction is kept for a layer only where it lowers the error of the layer's output on rows that it was not
 fitted on: the squared error, in which the error of a channel's mean counts several times, for the sums of the
@@ -34,7 +35,7 @@ from snnc.errors import UsageError
 from snnc.ir.graph import FloatArray
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.pipeline import Context
-from snnc.prefix import SpikingPrefix, rates
+from snnc.prefix import SpikingPrefix
 from snnc.quantisation import Group, correct_readers, groups, quantise_all, quantise_group
 from snnc.refit import CannotFit, refit
 
@@ -74,6 +75,8 @@ class Compensate:
         start: whether the initial potential of every channel is chosen.
         scale: whether the unit that readers assume is fitted.
         ridge: strength of the pull towards the given weights, relative to the power of the counts.
+        spread: how much of the variation that the fit of the weights takes from a current is given back,
+            from 0 to 1.
         gated: whether a correction must earn its place on rows held back.
     """
 
@@ -83,12 +86,15 @@ class Compensate:
     start: bool = False
     scale: bool = False
     ridge: float = 0.01
+    spread: float = 0.0
     gated: bool = True
 
     def __post_init__(self) -> None:
         """Refuse a ridge that does not hold."""
         if self.ridge <= 0:
             raise UsageError(f"ridge must be positive, not {self.ridge}")
+        if not 0 <= self.spread <= 1:
+            raise UsageError(f"spread must lie in 0 to 1, not {self.spread}")
 
     def run(self, graph: SnnGraph, context: Context, /) -> SnnGraph:
         """Return the compensated integer network; an integer network is left as it is."""
@@ -176,8 +182,10 @@ class _Compensation:
 
     def refitted(self, group: Group, z: FloatArray) -> SnnGraph | None:
         """Return the network with fitted weights in a group, or ``None`` where they stay as they are."""
-        rows = np.flatnonzero(~self.held)
-        fitted = refit(self.graph, group, self.prefix, z, rows, self.options.ridge, self.context.seed)
+        rows, options = np.flatnonzero(~self.held), self.options
+        fitted = refit(
+            self.graph, group, self.prefix, z, rows, options.ridge, options.spread, self.context.seed
+        )
         if isinstance(fitted, CannotFit):
             origin = self.graph[group.sinks[0]].origin
             message = f"{fitted.reason}; the weights stay as they are"
@@ -229,7 +237,7 @@ class _Layer:
         if trace.outputs is not None:
             return self.candidate(label, graph, {graph.output: real_logits(graph, trace.outputs)})
         values = {
-            node.name: rates(node, trace.counts[node.name], graph.timesteps)
+            node.name: node.decoded(trace.counts[node.name], graph.timesteps)
             for node in self.populations(graph)
         }
         return self.candidate(label, graph, values)
@@ -299,13 +307,15 @@ class _Layer:
         graph = start.graph
         values: dict[str, FloatArray] = {}
         for node in self.populations(graph):
-            energy = self.means(lambda a, r: np.square(r), start, node.name)
-            ratio = self.means(np.multiply, start, node.name) / np.maximum(energy, 1e-12)
+            value = start.values[node.name]
+            floor = node.lowest.reshape(-1, *(1,) * (value.ndim - 2))
+            energy = self.means(lambda _, r: np.square(r - floor), start, node.name)  # noqa: B023
+            product = self.means(lambda a, r: (a - floor) * (r - floor), start, node.name)  # noqa: B023
+            ratio = product / np.maximum(energy, 1e-12)
             ratio = np.where(energy > 0, np.clip(ratio, *SCALE_RANGE), 1).astype(np.float32)
             graph = graph.replacing({node.name: node.with_(unit=node.unit * ratio)})
             graph = correct_readers(graph, node.name, ratio)
-            value = start.values[node.name]
-            values[node.name] = value * ratio.reshape(-1, *(1,) * (value.ndim - 2))
+            values[node.name] = floor + (value - floor) * ratio.reshape(floor.shape)
         return self.candidate(_joined(start.label, "scale"), graph, values)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from snnc.calibration import ActivationSample
 from snnc.errors import UsageError
-from snnc.ir.graph import FloatArray
+from snnc.ir.graph import FloatArray, NumberArray
 from snnc.ir.snn import (
     ChannelWeight,
     Code,
@@ -38,7 +38,8 @@ from snnc.ir.snn import (
 )
 from snnc.pipeline import Context
 from snnc.quantisation import correct_readers
-from snnc.thresholds import mse_threshold
+from snnc.reference import propagate
+from snnc.thresholds import mse_range, mse_threshold
 
 SAMPLES_PER_CHANNEL = 20_000
 SUFFIX = ".fine"
@@ -103,20 +104,27 @@ class FineSkip:
         levels = max(coarse.neuron.levels, 2 ** int(per_step).bit_length() - 1)
         if levels == coarse.neuron.levels:
             return graph
-        threshold = mse_threshold(sample.values, graph.timesteps * levels)
-        threshold = np.where(threshold > 0, threshold, coarse.threshold * coarse.neuron.levels)
-        unit = (threshold / np.float32(levels)).astype(np.float32)
+        floor = np.zeros(coarse.channels, np.float32)
+        if coarse.floor is None:
+            threshold = mse_threshold(sample.values, graph.timesteps * levels)
+        else:
+            floor, threshold = mse_range(sample.values, graph.timesteps * levels)
+        top = np.where(threshold > 0, threshold - floor, coarse.threshold * coarse.neuron.levels)
+        unit = (top / np.float32(levels)).astype(np.float32)
         share = coarse.v_init / coarse.threshold
         fine = coarse.with_(
             name=name + SUFFIX,
             threshold=unit,
             unit=unit,
+            floor=floor if floor.any() else None,
+            bias=(coarse.bias + coarse.lowest - floor).astype(np.float32),
             v_init=(share * unit).astype(np.float32),
             neuron=Neuron(levels, coarse.neuron.spikes_per_step, coarse.neuron.memory, Code.BINARY),
             negative_threshold=None,
         )
         paths = [path for edge in edges for path in [_path(graph, edge)] if path[0] == name]
-        return _rewire(graph, coarse, fine, paths, (unit / coarse.unit).astype(np.float32))
+        graph = _rewire(graph, coarse, fine, paths, (unit / coarse.unit).astype(np.float32))
+        return _raised_readers(graph, fine.name, (floor - coarse.lowest) / unit)
 
 
 def _has_residuals(graph: SnnGraph) -> bool:
@@ -179,3 +187,33 @@ def _only_leads_to(graph: SnnGraph, name: str, synapses: set[str]) -> bool:
         or (not isinstance(reader, Weighted) and _only_leads_to(graph, reader.name, synapses))
         for reader in graph.consumers[name]
     )
+
+
+def _raised_readers(graph: SnnGraph, name: str, spikes: FloatArray) -> SnnGraph:
+    """Add to the float32 biases behind a population what so many more spikes a step would bring.
+
+    Where a window overlaps padding, the bias is that of the inside.
+
+    Args:
+        graph: the network.
+        name: the population.
+        spikes: (channels,), of any sign.
+    """
+    if not spikes.any():
+        return graph
+    shape = graph[name].shape
+    constant = np.broadcast_to(spikes.reshape(-1, *(1,) * (len(shape) - 1)), shape)
+    trains: dict[str, NumberArray] = {name: constant[None, None].astype(np.float32)}
+    changed: dict[str, SnnNode] = {}
+    for node in graph:
+        if not any(source in trains for source in node.inputs):
+            continue
+        none = {source: np.zeros((1, 1, *graph[source].shape), np.float32) for source in node.inputs}
+        read = [trains.get(source, none[source]) for source in node.inputs]
+        if isinstance(node, IntegrateFire | Readout):
+            middle = tuple(size // 2 for size in node.shape[1:])
+            more = np.add.reduce(read)[(0, 0, slice(None), *middle)]
+            changed[node.name] = node.with_(bias=(node.bias + more).astype(np.float32))
+        else:
+            trains[node.name] = propagate(node, read)
+    return graph.replacing(changed)

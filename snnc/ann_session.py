@@ -221,6 +221,8 @@ class _Writer:
             shift = self.vector(node, node.shift, "shift")
             value = self.node("Add", [value, shift], f"{node.name}:raised")
         value = self.node("Relu", [value], f"{node.name}:rectified")
+        if node.floor is not None:
+            value = self.node("Max", [value, self.vector(node, node.floor, "floor")], f"{node.name}:raised")
         for label, limit in (("ceiling", node.ceiling), ("threshold", node.threshold)):
             if limit is not None:
                 value = self.node("Min", [value, self.vector(node, limit, label)], f"{node.name}:{label}ed")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
-from snnc.ir.snn import Encode, IntegrateFire, SnnGraph
+from snnc.ir.snn import Encode, SnnGraph
 from snnc.reference import encode
 from snnc.target import Record, Simulator, Trace
 
@@ -58,11 +58,3 @@ class SpikingPrefix:
         if train is None:
             train = self.simulate(graph, [name]).trains[name]
         return train.sum(axis=0, dtype=np.int32)
-
-
-def rates(node: IntegrateFire, counts: NumberArray, timesteps: int) -> FloatArray:
-    """Return the activations that spike counts, (rows, *shape), stand for: ``u N / T``."""
-    unit = node.unit.reshape(-1, *(1,) * (counts.ndim - 2))
-    values = counts.astype(np.float32)
-    values *= unit / np.float32(timesteps)
-    return values

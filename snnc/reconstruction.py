@@ -18,7 +18,7 @@ from snnc.ir.graph import FloatArray
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.learning import with_thresholds
 from snnc.pipeline import Context
-from snnc.prefix import SpikingPrefix, rates
+from snnc.prefix import SpikingPrefix
 from snnc.quantisation import Group, groups, quantise_group
 
 FACTORS = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.35, 1.5)
@@ -63,7 +63,7 @@ def _best(
             node = tried[name]
             if not isinstance(node, IntegrateFire):
                 continue
-            missing = targets[name] - rates(node, trace.counts[name], graph.timesteps)
+            missing = targets[name] - node.decoded(trace.counts[name], graph.timesteps)
             error = np.square(missing).mean(axis=(0, *range(2, missing.ndim)), dtype=np.float64)
             best[name] = np.where(error < least[name], np.float32(factor), best[name])
             least[name] = np.minimum(error, least[name])

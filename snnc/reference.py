@@ -91,7 +91,8 @@ def _ann_node(node: ann.AnnNode, inputs: list[FloatArray], x: FloatArray) -> Flo
             return inputs[0] * per_channel(node.scale, rank) + per_channel(node.shift, rank)
         case ann.Relu():
             shift = 0 if node.shift is None else per_channel(node.shift, rank)
-            y = np.maximum(inputs[0] + shift, np.float32(0))
+            floor = np.float32(0) if node.floor is None else per_channel(node.floor, rank)
+            y = np.maximum(inputs[0] + shift, floor)
             for limit in (node.ceiling, node.threshold):
                 if limit is not None:
                     y = np.minimum(y, per_channel(limit, rank))

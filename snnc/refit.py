@@ -6,6 +6,11 @@ convolutional and dense synapses of the group together, main branch and shortcut
     T z = sum_i w_i N_i + (fixed synapses) + T b
 
 at sampled positions of the fitting rows. Identity branches and grouped convolutions keep their weights.
+
+Least squares pulls what is uncertain towards its mean: the fitted current varies less than its target by
+the factor ``rho = sd(fitted) / sd(target)``, per channel, and the thresholds no longer divide it where they
+divide the activations, so that levels lie idle. The fitted weights are therefore multiplied by
+``rho^-spread``, about the mean. With many levels ``rho`` is near 1, and nothing happens.
 """
 
 from __future__ import annotations
@@ -28,13 +33,16 @@ from snnc.ir.snn import (
 from snnc.prefix import SpikingPrefix
 from snnc.quantisation import Group
 from snnc.reference import windows
-from snnc.regression import normal_equations, ridge
+from snnc.regression import Float64Array, Normal, normal_equations, ridge
 
 POSITIONS = 60_000
 """Positions used in a regression, beside those that its number of features asks for."""
 
 POSITIONS_PER_FEATURE = 40
 """Further positions for each feature."""
+
+LARGEST_GAIN = 2.0
+"""Of a fitted current: what varies less than half as much as it should is mostly noise."""
 
 LEAST_PER_FEATURE = 2
 """Positions per feature below which nothing is fitted."""
@@ -58,6 +66,7 @@ def refit(
     z: FloatArray,
     rows: IntArray,
     strength: float,
+    spread: float,
     seed: int,
 ) -> SnnGraph | CannotFit | None:
     """Return the network with fitted float32 weights and bias in one group.
@@ -69,6 +78,7 @@ def refit(
         z: (all rows, *shape), what the group's current should be, bias included.
         rows: (fitting rows,), those of ``z`` and of the prefix to fit on.
         strength: of the ridge, relative to the power of the counts.
+        spread: how much of the lost variation is given back: 0 for nothing, 1 for all.
         seed: of the choice of positions.
 
     Returns:
@@ -97,10 +107,28 @@ def refit(
         np.float64
     )
     try:
-        weights = ridge(normal_equations(columns, y), initial, strength)
+        normal = normal_equations(columns, y)
+        weights = ridge(normal, initial, strength)
     except np.linalg.LinAlgError as error:
         return CannotFit(f"the least-squares system has no unique solution ({error})")
+    if not isinstance(graph[group.sinks[0]], Readout):
+        weights = _spread(weights, normal, y, spread)
     return _put(graph, group, fitted, weights.astype(np.float32))
+
+
+def _spread(weights: Float64Array, normal: Normal, y: FloatArray, spread: float) -> Float64Array:
+    """Multiply the fitted currents about their means by ``rho^-spread``, see above."""
+    gram = normal.gram / normal.rows
+    mean = gram[-1] @ weights
+    variance = np.einsum("fo,fo->o", weights, gram @ weights) - mean**2
+    target = y.var(axis=0, dtype=np.float64)
+    # Without variation there is nothing to spread.
+    usable = (variance > 0) & (target > variance)
+    rho = np.sqrt(np.where(usable, variance, 1) / np.where(usable, target, 1))
+    gain = np.minimum(rho**-spread, LARGEST_GAIN)
+    weights = weights * gain
+    weights[-1] += mean * (1 - gain)
+    return weights
 
 
 def _fittable(graph: SnnGraph, group: Group) -> tuple[list[Weighted], list[SnnNode]]:

@@ -9,7 +9,7 @@ from snnc.ir import snn
 from snnc.passes import PASSES
 from snnc.passes.learn_thresholds import LearnThresholds, Objective
 from snnc.pipeline import Context, parse_pipeline, run_pipeline
-from snnc.prefix import SpikingPrefix, rates
+from snnc.prefix import SpikingPrefix
 from tests.ann_graphs import context, residual_network
 from tests.test_learning import FRONT
 
@@ -23,7 +23,7 @@ def error_of_the_first_layer(graph: snn.SnnGraph, made: Context) -> float:
     counts = prefix.simulate(integer, ["relu0"], trains=False).counts["relu0"]
     source = made.ann()
     target = activation(rectifier(source, "relu0"), pre_activation(made.calibration, source, "relu0"))
-    return float(np.square(target - rates(node, counts, integer.timesteps)).mean())
+    return float(np.square(target - node.decoded(counts, integer.timesteps)).mean())
 
 
 def test_the_error_of_a_layer_falls() -> None:

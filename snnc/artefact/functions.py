@@ -294,7 +294,8 @@ def _barrier_text(kind: Neurons, carrier: Carrier) -> str:
 
 def _signature(kind: Neurons) -> str:
     """Return the attributes and the parameters that a population is read back from."""
-    attributes = "levels, code, unit" if kind is Neurons.GRADED else "levels, spikes_per_step, code, unit"
+    limit = "" if kind is Neurons.GRADED else "spikes_per_step, "
+    attributes = f"levels, {limit}code, unit, floor"
     negative = ", negative_threshold" if kind is Neurons.NEGATIVE else ""
     return f"<{attributes}> (current, threshold, bias{negative}"
 

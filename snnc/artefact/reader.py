@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -151,6 +152,7 @@ class _Reader:
             bias=bias,
             v_init=self.starts[common["name"]],
             unit=np.array(settings["unit"], np.float32),
+            floor=_floor(settings.get("floor", ())),
             neuron=Neuron(
                 levels=settings["levels"],
                 spikes_per_step=settings.get("spikes_per_step"),
@@ -159,6 +161,11 @@ class _Reader:
             ),
             negative_threshold=low[0] if low else None,
         )
+
+
+def _floor(values: Sequence[float]) -> FloatArray | None:
+    """Return the values that silence stands for; ``None`` where they are zero."""
+    return np.array(values, np.float32) if any(values) else None
 
 
 def window_of(settings: dict[str, Any], kernel: Shape) -> Window:

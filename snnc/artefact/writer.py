@@ -180,6 +180,7 @@ class _Writer:
         if node.neuron.spikes_per_step is not None:
             attributes["spikes_per_step"] = node.neuron.spikes_per_step
         attributes |= {"code": node.neuron.code.value, "unit": [float(u) for u in node.unit]}
+        attributes["floor"] = [float(value) for value in node.lowest]
         bias = self.per_channel(node, "bias", node.bias)
         if self.looped:
             bias = self.draft.in_a_step(bias, self.graph.settle_steps)

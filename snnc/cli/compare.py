@@ -293,7 +293,6 @@ def _layers(a: Side, b: Side, x: NumberArray, threads: int | None) -> list[list[
 
     from snnc.backends import load_simulator
     from snnc.ir.snn import IntegrateFire
-    from snnc.report.coding import decoded
     from snnc.target import Record
 
     simulator = load_simulator("numba", threads)
@@ -306,7 +305,7 @@ def _layers(a: Side, b: Side, x: NumberArray, threads: int | None) -> list[list[
         runs.append(
             {
                 name: (
-                    decoded(node, trace.counts[name], T).astype(np.float64),
+                    node.decoded(trace.counts[name], T).astype(np.float64),
                     float(trace.activity[name].units.mean()) / (len(x) * steps),
                 )
                 for name, node in nodes.items()

@@ -23,7 +23,10 @@ class AnnGraph(Graph[AnnNode]):
 
     def without_thresholds(self) -> AnnGraph:
         """Return what the source network computes: no clip of the conversion's own."""
-        return self.map(Relu, lambda node: node if node.threshold is None else node.with_(threshold=None))
+        return self.map(
+            Relu,
+            lambda node: node if node.threshold is None else node.with_(threshold=None, floor=None),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -127,12 +130,13 @@ class ChannelAffine(AnnNode):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Relu(AnnNode):
-    """``y = min(max(x + shift, 0), ceiling, threshold) - shift``: what becomes a spiking population.
+    """``y = min(max(x + shift, floor), ceiling, threshold) - shift``: what becomes a spiking population.
 
     Attributes:
         ceiling: (channels,) upper limit in the source network, as in ReLU6; ``None`` for a ReLU.
         threshold: (channels,) clip chosen by the conversion, positive or zero; ``None`` before.
             It is an approximation: what the source network computes is this node without it.
+        floor: (channels,) lower clip chosen with the threshold, from zero up; ``None`` for zero.
         levels: M, the levels that one spike of the population will carry.
         shift: (channels,) for a signed value without rectifier in the source: it is raised above
             zero by its range and lowered again; ``None`` for a true rectifier.
@@ -140,17 +144,20 @@ class Relu(AnnNode):
 
     ceiling: FloatArray | None = None
     threshold: FloatArray | None = None
+    floor: FloatArray | None = None
     levels: int = 1
     shift: FloatArray | None = None
 
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
         """Check that the limits fit the channels."""
-        for values in (self.ceiling, self.threshold, self.shift):
+        for values in (self.ceiling, self.threshold, self.floor, self.shift):
             if values is not None and (problem := channel_problem(values, self.shape, "limits")):
                 return problem
         for limit in (self.ceiling, self.threshold):
             if limit is not None and limit.min() < 0:
                 return "an upper limit must not be negative"
+        if self.floor is not None and (self.threshold is None or (self.floor > self.threshold).any()):
+            return "a floor must lie below a threshold"
         return same_shape_problem(input_shapes, self.shape, 1)
 
 

@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+import numpy as np
+
 from snnc.ir.ann import (
     channel_problem,
     convolution_problem,
@@ -386,7 +388,7 @@ class IntegrateFire(SnnNode):
     Barrier schedule: ``v = v_init + T B + sum_t I_t``, then T steps of firing without input, with
     ``lo = 0`` and the same ``hi``, so that ``N = clip(floor(v / Theta), 0, C)``.
 
-    The activation that the spikes stand for is ``u_c N / T``.
+    The activation that the spikes stand for is ``floor_c + u_c N / T``.
 
     Sources: dual threshold and memory from Liu et al., "Efficient ANN-SNN Conversion with Error
     Compensation Learning", ICML 2025, and Wang et al., "Signed Neuron with Memory", IJCAI 2022;
@@ -398,6 +400,8 @@ class IntegrateFire(SnnNode):
         bias: (channels,) B per step; float32 or int32.
         v_init: (channels,) initial potential; float32 or int32.
         unit: (channels,) float32, u: the real value of one level at rate one.
+        floor: (channels,) float32, the real value that silence stands for; the readers' biases hold what
+            they make of it. ``None`` for 0.
         neuron: the settings.
         negative_threshold: (channels,) or ``None`` for 0.
     """
@@ -406,6 +410,7 @@ class IntegrateFire(SnnNode):
     bias: NumberArray
     v_init: NumberArray
     unit: FloatArray
+    floor: FloatArray | None = None
     neuron: Neuron = field(default_factory=Neuron)
     negative_threshold: NumberArray | None = None
 
@@ -414,11 +419,25 @@ class IntegrateFire(SnnNode):
         """Whether thresholds and potentials are integers."""
         return self.threshold.dtype.kind == "i"
 
+    @property
+    def lowest(self) -> FloatArray:
+        """The real value that silence stands for, (channels,) float32."""
+        return np.zeros(self.channels, np.float32) if self.floor is None else self.floor
+
+    def decoded(self, counts: NumberArray, timesteps: int) -> FloatArray:
+        """Return the activations that counts stand for, ``floor + u N / T``, (batch, *shape) float32."""
+        spread = (-1, *(1,) * (len(self.shape) - 1))
+        values = counts.astype(np.float32)
+        values *= self.unit.reshape(spread) / np.float32(timesteps)
+        if self.floor is not None:
+            values += self.floor.reshape(spread)
+        return values
+
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
         """Check vectors and settings."""
         if not input_shapes or any(shape != self.shape for shape in input_shapes):
             return f"currents {list(input_shapes)} do not have the population's shape {self.shape}"
-        for values in (self.threshold, self.bias, self.v_init, self.unit):
+        for values in (self.threshold, self.bias, self.v_init, self.unit, self.lowest):
             if values.shape != self.shape[:1]:
                 return f"a parameter of shape {values.shape} does not fit {self.shape[0]} channels"
         if self.threshold.min() <= 0:

@@ -1,7 +1,8 @@
 """The rule by which an activation becomes a spike train: the nearest count, evenly spaced.
 
-An activation ``a`` is sent as ``N = clip(floor(a T / u + 1/2), 0, C)`` units, where ``u`` is the real value
-of one unit at rate one and ``C`` the capacity of the population that sends it. After step ``t = 0 .. T-1``
+An activation ``a`` is sent as ``N = clip(floor((a - l) T / u + 1/2), 0, C)`` units, where ``u`` is the real
+value of one unit at rate one, ``l`` that of silence (the floor, mostly 0) and ``C`` the capacity of the
+population that sends it. After step ``t = 0 .. T-1``
 
     N(t) = floor(N (t + 1) / T + 1/2)
 
@@ -45,7 +46,7 @@ def spread(values: Array, rank: int) -> Array:
 def counts(node: IntegrateFire, a: FloatArray, timesteps: int) -> IntArray:
     """Return the counts nearest to activations, (batch, *shape) int32."""
     unit = spread(node.unit.astype(np.float64), a.ndim)
-    wanted = np.floor(a * (timesteps / unit) + 0.5)
+    wanted = np.floor((a - spread(node.lowest, a.ndim)) * (timesteps / unit) + 0.5)
     return np.clip(wanted, 0, node.neuron.capacity(timesteps)).astype(np.int32)
 
 
@@ -64,9 +65,3 @@ def evenly_spaced(counted: IntArray, timesteps: int, settle_steps: int) -> IntAr
     for t, sent in enumerate(steps.astype(kind)):
         np.take(sent, last, out=train[t], mode="clip")  # other modes go through a buffer
     return np.moveaxis(train, -1, 2)
-
-
-def decoded(node: IntegrateFire, counted: IntArray, timesteps: int) -> FloatArray:
-    """Return the activations that counts stand for, ``u N / T``, (batch, *shape) float32."""
-    unit = spread(node.unit, counted.ndim)
-    return (counted * (unit / np.float32(timesteps))).astype(np.float32)

@@ -18,7 +18,7 @@ from snnc.errors import InternalError
 from snnc.ir.ann import AnnGraph, AnnNode, ChannelAffine, Convolution, Input, Linear, Relu, Softmax
 from snnc.ir.graph import FloatArray, IntArray
 from snnc.ir.snn import Encode, IntegrateFire, Readout, SnnGraph, Weighted
-from snnc.report.coding import decoded, spread
+from snnc.report.coding import spread
 
 
 def logits_name(graph: AnnGraph) -> str:
@@ -186,7 +186,7 @@ class FedSource:
         """
         values = {self._input: (q * np.float32(self._encoder.scale)).astype(np.float32)}
         for node in self._populations:
-            value: FloatArray = decoded(node, counts[node.name], timesteps)
+            value: FloatArray = node.decoded(counts[node.name], timesteps)
             shift = self.rectifier(node.name).shift
             values[node.name] = value if shift is None else np.subtract(value, spread(shift, value.ndim))
         found = self._session.run_fed(values)

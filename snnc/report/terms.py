@@ -5,19 +5,21 @@ For one neuron of a population, with
 * ``a``: its activation in the source network,
 * ``z``: the pre-activation that the *source's* weights and bias give on the spikes that arrived, decoded as
   ``u N / T`` (see :mod:`snnc.report.fed`),
-* ``zhat``: the mean input that the *spiking* layer received, ``zhat = (u / Theta) (sum_t I_t + T B) / T``,
-* ``phi = u N / T``: what its own spikes stand for,
-* ``theta = u C / T``: the largest value that they can stand for, ``C`` the capacity,
+* ``l``: what its silence stands for, the floor, mostly 0,
+* ``zhat``: the mean input that the *spiking* layer received,
+  ``zhat = l + (u / Theta) (sum_t I_t + T B) / T``,
+* ``phi = l + u N / T``: what its own spikes stand for,
+* ``theta = l + u C / T``: the largest value that they can stand for, ``C`` the capacity,
 * ``r(x) = min(max(x, 0), ceiling)``: the rectifier of the source network,
-* ``Q(zhat) = (u / T) clip(floor((v(0) + sum_t I_t + T B) / Theta), 0, C)``: what it would send if all its
-  input had arrived before its first spike,
+* ``Q(zhat) = l + (u / T) clip(floor((v(0) + sum_t I_t + T B) / Theta), 0, C)``: what it would send if all
+  its input had arrived before its first spike,
 
 the errors are::
 
     propagated   = r(z) - a                           wrong spikes of earlier layers
     parameters   = r(zhat) - r(z)                     int8 weights, rounded or lost bias, compensation
-    clipping     = clip(zhat, 0, theta) - r(zhat)     above the threshold
-    quantisation = Q(zhat) - clip(zhat, 0, theta)     T steps hold only T M levels; the start v(0)
+    clipping     = clip(zhat, l, theta) - r(zhat)     above the threshold, or below the floor
+    quantisation = Q(zhat) - clip(zhat, l, theta)     T steps hold only T M levels; the start v(0)
     unevenness   = phi - Q(zhat)                      fired too early or too late
 
 They telescope: their sum is ``phi - a``. No current has to be recorded for ``zhat``, since a neuron keeps
@@ -92,7 +94,7 @@ def received(node: IntegrateFire, count: IntArray, v: NumberArray) -> FloatArray
 def mean_input(node: IntegrateFire, count: IntArray, v: NumberArray, timesteps: int) -> FloatArray:
     """Return ``zhat``, (batch, *shape) float64; see :func:`received`."""
     scale = node.unit.astype(np.float64) / (timesteps * node.threshold.astype(np.float64))
-    return received(node, count, v) * spread(scale, v.ndim)
+    return spread(node.lowest, v.ndim) + received(node, count, v) * spread(scale, v.ndim)
 
 
 def decompose(
@@ -125,17 +127,18 @@ def decompose(
     # Exact for integers: a quotient below 2^31 by a divisor up to 2^22 never rounds up to the next one.
     held = np.floor((total + spread(node.v_init.astype(np.float64), rank)) / theta)
     whole = np.clip(held, 0, most)
-    zhat: FloatArray = total * (unit / (timesteps * theta))
-    largest = np.inf if most is None else unit * (most / timesteps)
+    floor = spread(node.lowest.astype(np.float64), rank)
+    zhat: FloatArray = floor + total * (unit / (timesteps * theta))
+    largest = np.inf if most is None else floor + unit * (most / timesteps)
     shift = 0.0 if relu.shift is None else spread(relu.shift.astype(np.float64), rank)
     ceiling = np.inf if relu.ceiling is None else spread(relu.ceiling.astype(np.float64), rank)
     a = activation(relu, z_source).astype(np.float64)
     z = z_fed + shift
     rectified = np.clip(zhat, 0, ceiling)
-    clipped = np.clip(zhat, 0, largest)
+    clipped = np.clip(zhat, floor, largest)
     reached = np.clip(z, 0, ceiling)
-    quantised = whole * (unit / timesteps)
-    phi = count * (unit / timesteps)
+    quantised = floor + whole * (unit / timesteps)
+    phi = floor + count * (unit / timesteps)
     errors = (reached - a, rectified - reached, clipped - rectified, quantised - clipped, phi - quantised)
     return Decomposition(a, phi, errors, z, zhat, (count - whole).astype(np.int32))
 
