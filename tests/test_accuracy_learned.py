@@ -39,7 +39,7 @@ def row(setting: str, right: list[int], synops: float) -> dict[str, Any]:
 
 
 def test_gains_are_paired_and_operations_are_compared(tables: Any, tmp_path: Path) -> None:
-    base = row("l1-balanced", [1, 1, 0, 0] * 25, 10.0)
+    base = row("l1-above", [1, 1, 0, 0] * 25, 10.0)
     learned = row("l1-learn", [1, 1, 1, 0] * 25, 8.0)
     assert tables.gain(base, base).startswith("+0.00")
     assert tables.gain(base, learned).startswith("+25.00 [+")
