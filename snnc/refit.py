@@ -112,12 +112,19 @@ def refit(
     except np.linalg.LinAlgError as error:
         return CannotFit(f"the least-squares system has no unique solution ({error})")
     if not isinstance(graph[group.sinks[0]], Readout):
-        weights = _spread(weights, normal, y, spread)
+        weights = spread_out(weights, normal, y, spread)
     return _put(graph, group, fitted, weights.astype(np.float32))
 
 
-def _spread(weights: Float64Array, normal: Normal, y: FloatArray, spread: float) -> Float64Array:
-    """Multiply the fitted currents about their means by ``rho^-spread``, see above."""
+def spread_out(weights: Float64Array, normal: Normal, y: FloatArray, spread: float) -> Float64Array:
+    """Multiply fitted currents about their means by ``rho^-spread``.
+
+    Args:
+        weights: (features, outputs), the bias last.
+        normal: the equations that they were fitted to.
+        y: (positions, outputs), the targets.
+        spread: 0 to 1.
+    """
     gram = normal.gram / normal.rows
     mean = gram[-1] @ weights
     variance = np.einsum("fo,fo->o", weights, gram @ weights) - mean**2

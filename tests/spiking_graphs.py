@@ -299,6 +299,7 @@ class _Builder:
                 bias=bias.astype(np.int32),
                 v_init=(threshold // 2).astype(np.int32),
                 unit=self.rng.uniform(0.1, 2, len(bias)).astype(np.float32),
+                floor=np.arange(1, len(bias) + 1, dtype=np.float32) / 8 if len(bias) % 2 else None,
                 neuron=neuron,
                 negative_threshold=low,
             )

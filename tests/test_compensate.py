@@ -15,6 +15,7 @@ from snnc.passes import PASSES
 from snnc.passes.compensate import Compensate
 from snnc.pipeline import Context, parse_pipeline, run_pipeline
 from snnc.reference import ReferenceSimulator, encode, run_ann
+from snnc.refit import spread_out
 from snnc.regression import normal_equations, ridge
 from tests.ann_graphs import Builder, context, residual_network
 
@@ -139,9 +140,11 @@ def test_the_result_is_the_same_bytes_for_every_number_of_threads() -> None:
     assert found[0] == found[1]
 
 
-def test_a_ridge_of_zero_is_refused() -> None:
+def test_a_ridge_of_zero_and_too_much_spread_are_refused() -> None:
     with pytest.raises(UsageError, match="ridge must be positive"):
         Compensate(ridge=0)
+    with pytest.raises(UsageError, match="spread must lie in 0 to 1"):
+        Compensate(spread=1.5)
 
 
 @settings(max_examples=10)
@@ -152,6 +155,22 @@ def test_the_gram_matrix_of_counts_is_exact(seed: int, largest: int) -> None:
     normal = normal_equations([counts[:, :3], counts[:, 3:]], np.zeros((5000, 2), np.float32))
     exact = np.concatenate([counts, np.ones((5000, 1), int)], axis=1)
     assert np.array_equal(normal.gram, exact.T @ exact)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.5, 1.0])
+def test_fitted_currents_get_variation_back_about_their_mean(spread: float) -> None:
+    random = np.random.default_rng(3)
+    counts = random.integers(0, 3, (4000, 6)).astype(np.int32)
+    signal = counts @ random.standard_normal((6, 2)) + [3.0, -1.0]
+    y = (signal + signal.std(axis=0) * random.standard_normal(signal.shape)).astype(np.float32)
+    normal = normal_equations([counts], y)
+    weights = ridge(normal, np.zeros((7, 2)), 1e-6)
+    columns = np.concatenate([counts, np.ones((len(counts), 1))], axis=1)
+    before, after = (columns @ w for w in (weights, spread_out(weights, normal, y, spread)))
+    np.testing.assert_allclose(after.mean(axis=0), before.mean(axis=0), atol=1e-3)
+    rho = before.std(axis=0) / y.std(axis=0)
+    assert (rho < 0.8).all()
+    np.testing.assert_allclose(after.std(axis=0) / y.std(axis=0), rho ** (1 - spread), rtol=1e-2)
 
 
 def test_ridge_recovers_weights_and_is_pulled_to_its_start() -> None:

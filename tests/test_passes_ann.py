@@ -199,6 +199,8 @@ def test_levels_are_handed_on_and_bad_options_refused() -> None:
         ClipActivations(percentile=0)
     with pytest.raises(UsageError, match="levels"):
         ClipActivations(levels=0)
+    with pytest.raises(UsageError, match="floor"):
+        ClipActivations(floor=True, method=Method.MAXIMUM)
 
 
 def test_the_sample_of_positions_is_the_same_for_every_number_of_threads() -> None:

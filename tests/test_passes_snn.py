@@ -18,6 +18,7 @@ from snnc.passes.dual_threshold import DualThreshold
 from snnc.passes.fine_skip import FineSkip
 from snnc.passes.graded import Graded
 from snnc.passes.init_membrane import InitMembrane
+from snnc.passes.lower import Lower
 from snnc.passes.multi_threshold import MultiThreshold
 from snnc.passes.set_schedule import SetSchedule
 from snnc.pipeline import Context, parse_pipeline, run_pipeline
@@ -55,6 +56,27 @@ def test_with_many_levels_the_graded_network_is_the_source_network(seed: int, po
     y, _ = simulate(spiking, made)
     expected = run_ann(graph, made.calibration.rows)[0]
     np.testing.assert_allclose(y, expected, atol=0.02 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("index", [1, 2, 3])
+def test_silence_stands_for_the_floor(index: int) -> None:
+    """Where no spikes meet padding, the network clipped on both sides is represented exactly."""
+    graph = structures()[index]
+    made = context(graph, timesteps=1, rows=24)
+
+    def clipped(node: Relu) -> Relu:
+        floor = np.linspace(0, 0.8, node.channels, dtype=np.float32)
+        return node.with_(threshold=floor + 4, floor=floor, levels=4095)
+
+    both = graph.map(Relu, clipped)
+    spiking = Lower().run(both, made)
+    assert all(node.lowest[-1] > 0 for node in spiking.of_type(snn.IntegrateFire))
+    spiking = InitMembrane().run(Graded().run(spiking, made), made)
+    y, _ = simulate(spiking, made)
+    expected = run_ann(both, made.calibration.rows)[0].reshape(y.shape)
+    np.testing.assert_allclose(y, expected, atol=0.01 * np.abs(expected).max())
+    unclipped = run_ann(graph, made.calibration.rows)[0].reshape(y.shape)
+    assert np.abs(unclipped - expected).max() > 0.05 * np.abs(expected).max()
 
 
 def structures() -> list[AnnGraph]:
@@ -248,6 +270,23 @@ def test_fine_spikes_bring_the_network_nearer_to_its_source() -> None:
     errors = [
         np.square(simulate(g, made)[0] - expected).mean() for g in (spiking, FineSkip().run(spiking, made))
     ]
+    assert errors[1] < 0.8 * errors[0]
+
+
+def test_fine_spikes_have_a_floor_of_their_own() -> None:
+    graph = residual_network(9)
+    made = context(graph, timesteps=2, rows=64)
+    front = FRONT.replace("{method=max,levels=%d}", "{floor=true}")
+    spiking, _ = run_pipeline(parse_pipeline(f"{front},graded,init-membrane", PASSES), graph, made)
+    assert isinstance(spiking, snn.SnnGraph)
+    fine = FineSkip().run(spiking, made)
+    coarse, own = fine["relu0"], fine["relu0.fine"]
+    assert isinstance(coarse, snn.IntegrateFire)
+    assert isinstance(own, snn.IntegrateFire)
+    assert own.lowest.sum() < coarse.lowest.sum()
+    np.testing.assert_allclose(own.bias + own.lowest, coarse.bias + coarse.lowest, atol=1e-6)
+    expected = run_ann(graph, made.calibration.rows)[0]
+    errors = [np.square(simulate(g, made)[0] - expected).mean() for g in (spiking, fine)]
     assert errors[1] < 0.8 * errors[0]
 
 
