@@ -266,12 +266,15 @@ def compare_peer(setting: Setting) -> Row | None:
 
 
 HEAVIEST = "ResNet-18, T = 32, batch 256"
-BARE = """
-import resource
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+PEAK = """
+from pathlib import Path
+status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+print(int(status["VmHWM"].split()[0]) * 1024)
 """
+"""What getrusage says would begin with the memory of the process that started this one."""
+
 MEMORY = """
-import resource, sys
+import sys
 sys.path.insert(0, sys.argv[1])
 import numpy as np
 import speed_networks
@@ -281,14 +284,13 @@ graph, q = pair.graph, np.tile(pair.q, (128, 1, 1, 1))
 del pair
 simulator = NumbaSimulator(1)
 simulator.run(graph, q, 32)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
 
 
 def memory() -> Row:
     """Return the peak of the heaviest case in a process of its own, beside a bare interpreter's."""
     peaks = []
-    for program in (BARE, MEMORY):
+    for program in (PEAK, MEMORY + PEAK):
         command = [sys.executable, "-c", program, str(Path(__file__).parent)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         peaks.append(int(done.stdout))
