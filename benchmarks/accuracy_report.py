@@ -78,6 +78,7 @@ def write(rows: Sequence[Row], path: Path, peers: Sequence[Row] = ()) -> None:
         *(earned(found, T) for T in ABLATION_STEPS),
         *(ablation_table(found, FIRST, T) for T in ABLATION_STEPS),
         "## Where a target was missed, what was tried\n",
+        _tried(found, FIRST, accuracy_settings.FIFTEEN_TRIED, "T = 1, n = 4"),
         *(
             ablation_table(found, network, T)
             for network in TITLES
@@ -161,16 +162,18 @@ def _cell(network: str, index: int, row: Row | None) -> str:
 EARNED = (
     ("thresholds by least squares instead of the 99.9th percentile", "p999", "layer"),
     ("one threshold per channel instead of one per layer", "layer", "channel"),
-    ("the bias correction", "channel", "bias"),
+    ("the floor, before anything is corrected", "channel", "floor"),
+    ("the bias correction", "floor", "bias"),
     ("the weight correction on top of it", "bias", "both"),
-    ("the gate on rows held back", "ungated", "both"),
-    ("starting from half the threshold instead of rest", "rest", "both"),
+    ("the spread on top of both", "both", "spread"),
+    ("floor and spread together, with everything corrected", "above", "spread"),
+    ("the gate on rows held back", "ungated", "spread"),
+    ("starting from half the threshold instead of rest", "rest", "spread"),
     ("starting from half the threshold instead of rest, for plain IF", "if-rest", "if"),
     ("a start of its own for every channel of plain IF", "if", "if-start"),
-    ("signed spikes with memory instead of plain IF", "if", "one"),
-    ("a second spike a step", "one", "both"),
+    ("a second spike a step", "one", "spread"),
     ("two settle steps for one signed spike a step", "one", "settle"),
-    ("the fine skip", "both", "fine"),
+    ("the fine skip", "spread", "fine"),
 )
 """What a part of the conversion is called, and the settings without and with it."""
 
@@ -189,8 +192,13 @@ def earned(found: Found, timesteps: int) -> str:
 
 def ablation_table(found: Found, network: str, timesteps: int) -> str:
     """Return the ablation of one network at one T, of what was measured."""
+    return _tried(found, network, accuracy_settings.ablation(timesteps), f"T = {timesteps}")
+
+
+def _tried(found: Found, network: str, settings: Sequence[Setting], words: str) -> str:
+    """Return a table of some settings of one network, of what was measured."""
     lines = []
-    for setting in accuracy_settings.ablation(timesteps):
+    for setting in settings:
         row = found.get(network, setting)
         if row is not None:
             lines.append(
@@ -214,7 +222,7 @@ def ablation_table(found: Found, network: str, timesteps: int) -> str:
         "operations / MACs",
         "latency",
     ]
-    return f"### {TITLES[network]}, T = {timesteps}\n\n" + table(head, lines)
+    return f"### {TITLES[network]}, {words}\n\n" + table(head, lines)
 
 
 def _activity(row: Row) -> list[str]:
@@ -274,7 +282,7 @@ def peer_table(found: Found, peers: Sequence[Row]) -> str:
         cells = [percent(by_step[T]) if T in by_step else "" for T in steps]
         lines.append([f"{tool}, {mode}", first["payload"], str(first["n"]), *cells])
     for label, suffix in (
-        ("snnc `balanced`", "both"),
+        ("snnc `balanced`", "spread"),
         ("snnc `balanced` + fine skip", "fine"),
         ("snnc plain IF", "if"),
     ):

@@ -34,6 +34,11 @@ def made(name: str, label: str, timesteps: int, neuron: str, back: str = BACK, c
     return Setting(name, label, timesteps, f"{FRONT},{clip},lower,{neuron},{back}")
 
 
+def compensated(options: str) -> str:
+    """Return the usual end of a pipeline with other options of the compensation."""
+    return f"init-membrane,compensate{options},quantise-weights"
+
+
 FINE = f"fine-skip,{BACK}"
 FIFTEEN = "clip-activations{levels=15}"
 ABOVE = "clip-activations"
@@ -50,6 +55,15 @@ MAIN = (
     made("t1-n4", "T=1, n=4 (M=15)", 1, "multi-threshold", PLAIN_BACK, FIFTEEN),
 )
 """The columns of the main table."""
+
+FIFTEEN_TRIED = (
+    MAIN[-1],
+    made("n4-floor", "+ floor", 1, "multi-threshold", PLAIN_BACK, "clip-activations{levels=15,floor=true}"),
+    made("n4-spread", "+ spread", 1, "multi-threshold", BACK, FIFTEEN),
+    made("n4-start", "+ start", 1, "multi-threshold", compensated("{start=true}"), FIFTEEN),
+    made("n4-scale", "+ scale", 1, "multi-threshold", compensated("{scale=true}"), FIFTEEN),
+)
+"""What was tried with 15 levels in one step."""
 
 BINARY = (
     made("if4", "T=4, plain IF", 4, "init-membrane{fraction=0.5}", PLAIN_BACK, ABOVE),
@@ -71,28 +85,25 @@ def ablation(timesteps: int) -> tuple[Setting, ...]:
     percentile = "clip-activations{method=percentile,granularity=layer}"
     layer = "clip-activations{granularity=layer}"
 
-    def back(options: str) -> str:
-        return f"init-membrane,compensate{options},quantise-weights"
-
     return (
         made(f"a{T}-p999", "99.9th percentile per layer", T, TWO, PLAIN, percentile),
         made(f"a{T}-layer", "least squares per layer", T, TWO, PLAIN, layer),
         made(f"a{T}-channel", "least squares per channel", T, TWO, PLAIN, ABOVE),
         made(f"a{T}-floor", "+ floor", T, TWO, PLAIN),
-        made(f"a{T}-bias", "+ bias", T, TWO, back("{weights=false}")),
-        made(f"a{T}-weights", "+ weights, without bias", T, TWO, back("{bias=false}")),
-        made(f"a{T}-both", "+ weights + bias", T, TWO, back("")),
+        made(f"a{T}-bias", "+ bias", T, TWO, compensated("{weights=false}")),
+        made(f"a{T}-weights", "+ weights, without bias", T, TWO, compensated("{bias=false}")),
+        made(f"a{T}-both", "+ weights + bias", T, TWO, compensated("")),
         made(f"a{T}-spread", "+ spread (`balanced`)", T, TWO),
         made(f"a{T}-above", "`balanced` without floor and spread", T, TWO, PLAIN_BACK, ABOVE),
-        made(f"a{T}-start", "`balanced` + start", T, TWO, back("{start=true,spread=0.7}")),
-        made(f"a{T}-scale", "`balanced` + scale", T, TWO, back("{scale=true,spread=0.7}")),
-        made(f"a{T}-ungated", "`balanced` without the gate", T, TWO, back("{spread=0.7,gated=false}")),
+        made(f"a{T}-start", "`balanced` + start", T, TWO, compensated("{start=true,spread=0.7}")),
+        made(f"a{T}-scale", "`balanced` + scale", T, TWO, compensated("{scale=true,spread=0.7}")),
+        made(f"a{T}-ungated", "`balanced` without the gate", T, TWO, compensated("{spread=0.7,gated=false}")),
         made(f"a{T}-rest", "`balanced` from rest, v(0) = 0", T, TWO, BACK.removeprefix("init-membrane,")),
         made(f"a{T}-if", "plain IF", T, "init-membrane", PLAIN_BACK, ABOVE),
         made(
             f"a{T}-if-rest", "plain IF from rest, v(0) = 0", T, "init-membrane{fraction=0.0}", FITTED, ABOVE
         ),
-        made(f"a{T}-if-start", "plain IF + start", T, "init-membrane", back("{start=true}"), ABOVE),
+        made(f"a{T}-if-start", "plain IF + start", T, "init-membrane", compensated("{start=true}"), ABOVE),
         made(f"a{T}-one", "one signed spike a step", T, "dual-threshold"),
         made(f"a{T}-settle", "one signed spike a step, 2 settle steps", T, SETTLED),
         made(f"a{T}-graded", "graded", T, "graded"),
@@ -130,4 +141,4 @@ def learned(timesteps: int) -> tuple[Setting, ...]:
 def known() -> dict[str, Setting]:
     """Return every setting by name."""
     steps = [setting for T in ABLATION_STEPS for setting in ablation(T)]
-    return {setting.name: setting for setting in (*MAIN, *BINARY, *steps)}
+    return {setting.name: setting for setting in (*MAIN, *FIFTEEN_TRIED, *BINARY, *steps)}
