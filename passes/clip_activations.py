@@ -32,9 +32,6 @@ from snnc.thresholds import HIGHEST_FLOOR, Method, mse_range, mse_threshold, per
 SAMPLES_PER_CHANNEL = 20_000
 """Positions looked at in each channel; more moves no threshold by more than its rounding."""
 
-LEAST_SQUARES = (Method.MSE, Method.LEARN)
-"""Methods that begin with the closed form."""
-
 LAYER_SAMPLES = 2_000_000
 """Positions looked at in a whole layer, which bounds the memory of wide layers."""
 
@@ -54,7 +51,8 @@ class ClipActivations:
         method: closed-form least squares, a percentile, or the maximum; ``learn`` begins with the first,
             and a conversion adds the pass `learn-thresholds` where all that follows it can be measured.
         granularity: one threshold per channel or per layer.
-        floor: whether the lowest level may lie above zero; for thresholds by least squares.
+        floor: whether the lowest level may lie above zero: the best one by least squares, the minimum, or
+            the percentile that as many values lie below as lie above the threshold's.
         levels: M, the levels that one spike will carry; with T steps the grid has ``T M`` levels.
         percentile: for that method, in (0, 100].
     """
@@ -72,8 +70,6 @@ class ClipActivations:
             raise UsageError(f"percentile must lie in (0, 100], not {self.percentile}")
         if self.levels < 1:
             raise UsageError(f"levels must be at least 1, not {self.levels}")
-        if self.floor and self.method not in LEAST_SQUARES:
-            raise UsageError("a floor is chosen by least squares: use method=mse or method=learn")
 
     def run(self, graph: AnnGraph, context: Context, /) -> AnnGraph:
         """Return the graph with every rectifier clipped."""
@@ -96,27 +92,26 @@ class ClipActivations:
         return graph.map(Relu, lambda node: node.with_(**chosen[node.name], levels=self.levels))
 
     def _limits(self, node: Relu, sample: ActivationSample, levels: int) -> dict[str, FloatArray]:
-        values, maximum = sample.values, sample.maximum
-        if node.shift is not None:
-            values, maximum = values + node.shift[:, None], maximum + node.shift
+        shift = np.float32(0) if node.shift is None else node.shift
+        values = sample.values + np.reshape(shift, (-1, 1))
+        minimum, maximum = (np.maximum(limit + shift, 0) for limit in (sample.minimum, sample.maximum))
         if self.granularity is Granularity.LAYER:
-            values, maximum = values.reshape(1, -1), maximum.max(keepdims=True)
-        floor = np.zeros(1, np.float32)
-        if self.method in LEAST_SQUARES:
-            if self.floor:
-                floor, threshold = mse_range(values, levels)
-            else:
-                threshold = mse_threshold(values, levels)
-            # A channel that the sample shows silent may still speak elsewhere in the rows.
-            threshold = np.where(threshold > 0, threshold, np.maximum(maximum, 0))
-        elif self.method is Method.PERCENTILE:
-            threshold = percentile_threshold(values, self.percentile)
+            values = values.reshape(1, -1)
+            minimum, maximum = minimum.min(keepdims=True), maximum.max(keepdims=True)
+        if self.method is Method.PERCENTILE:
+            floor, threshold = (
+                percentile_threshold(values, share) for share in (100 - self.percentile, self.percentile)
+            )
+        elif self.method is Method.MAXIMUM:
+            floor, threshold = minimum, maximum
         else:
-            threshold = np.maximum(maximum, 0)
+            found = mse_range(values, levels) if self.floor else (minimum, mse_threshold(values, levels))
+            # A channel that the sample shows silent may still speak elsewhere in the rows.
+            floor, threshold = found[0], np.where(found[1] > 0, found[1], maximum)
         if node.ceiling is not None:
             threshold = np.minimum(threshold, node.ceiling)
         limits = {"threshold": threshold}
-        if floor.any():
+        if self.floor and floor.any():
             limits["floor"] = np.minimum(floor, HIGHEST_FLOOR * threshold)
         return {
             key: np.broadcast_to(values, (node.channels,)).astype(np.float32)

@@ -199,8 +199,26 @@ def test_levels_are_handed_on_and_bad_options_refused() -> None:
         ClipActivations(percentile=0)
     with pytest.raises(UsageError, match="levels"):
         ClipActivations(levels=0)
-    with pytest.raises(UsageError, match="floor"):
-        ClipActivations(floor=True, method=Method.MAXIMUM)
+
+
+@pytest.mark.parametrize("granularity", Granularity)
+@pytest.mark.parametrize("method", Method)
+def test_every_method_has_a_floor(method: Method, granularity: Granularity) -> None:
+    """Raised values lie far above zero in most channels."""
+    b = Builder(3)
+    wide = b.conv("wide", b.conv("narrow", "x", 4, Window((1, 1))), 8, Window((1, 1)))
+    graph = RectifyLinear().run(b.graph(b.mean("gap", b.relu("relu", wide))), context(b.graph("gap")))
+    clipped = ClipActivations(method=method, granularity=granularity, floor=True).run(graph, context(graph))
+    plain = ClipActivations(method=method, granularity=granularity).run(graph, context(graph))
+    raised, same = clipped["narrow.raised"], plain["narrow.raised"]
+    assert isinstance(raised, ann.Relu)
+    assert isinstance(same, ann.Relu)
+    assert same.floor is None
+    assert raised.floor is not None
+    assert raised.threshold is not None
+    assert (raised.floor < raised.threshold).all()
+    assert raised.floor.max() > 0
+    assert len(set(raised.floor.tolist())) == (1 if granularity is Granularity.LAYER else 4)
 
 
 def test_the_sample_of_positions_is_the_same_for_every_number_of_threads() -> None:

@@ -20,6 +20,7 @@ from snnc.passes.graded import Graded
 from snnc.passes.init_membrane import InitMembrane
 from snnc.passes.lower import Lower
 from snnc.passes.multi_threshold import MultiThreshold
+from snnc.passes.rectify_linear import RectifyLinear
 from snnc.passes.set_schedule import SetSchedule
 from snnc.pipeline import Context, parse_pipeline, run_pipeline
 from snnc.reference import ReferenceSimulator, encode, run_ann
@@ -58,17 +59,18 @@ def test_with_many_levels_the_graded_network_is_the_source_network(seed: int, po
     np.testing.assert_allclose(y, expected, atol=0.02 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("index", [1, 2, 3])
+@pytest.mark.parametrize("index", [1, 2, 3, 5])
 def test_silence_stands_for_the_floor(index: int) -> None:
     """Where no spikes meet padding, the network clipped on both sides is represented exactly."""
     graph = structures()[index]
     made = context(graph, timesteps=1, rows=24)
+    raised = RectifyLinear().run(graph, made)
 
     def clipped(node: Relu) -> Relu:
         floor = np.linspace(0, 0.8, node.channels, dtype=np.float32)
         return node.with_(threshold=floor + 4, floor=floor, levels=4095)
 
-    both = graph.map(Relu, clipped)
+    both = raised.map(Relu, clipped)
     spiking = Lower().run(both, made)
     assert all(node.lowest[-1] > 0 for node in spiking.of_type(snn.IntegrateFire))
     spiking = InitMembrane().run(Graded().run(spiking, made), made)
