@@ -40,7 +40,8 @@ def compensated(options: str) -> str:
 
 
 FINE = f"fine-skip,{BACK}"
-FIFTEEN = "clip-activations{levels=15}"
+FIFTEEN = "clip-activations{levels=15,floor=true}"
+FIFTEEN_ABOVE = "clip-activations{levels=15}"
 ABOVE = "clip-activations"
 """Clipped from above only."""
 
@@ -58,8 +59,8 @@ MAIN = (
 
 FIFTEEN_TRIED = (
     MAIN[-1],
-    made("n4-floor", "+ floor", 1, "multi-threshold", PLAIN_BACK, "clip-activations{levels=15,floor=true}"),
-    made("n4-spread", "+ spread", 1, "multi-threshold", BACK, FIFTEEN),
+    made("n4-above", "without floor", 1, "multi-threshold", PLAIN_BACK, FIFTEEN_ABOVE),
+    made("n4-spread", "without floor, + spread", 1, "multi-threshold", BACK, FIFTEEN_ABOVE),
     made("n4-start", "+ start", 1, "multi-threshold", compensated("{start=true}"), FIFTEEN),
     made("n4-scale", "+ scale", 1, "multi-threshold", compensated("{scale=true}"), FIFTEEN),
 )

@@ -87,7 +87,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "one-step",
             "near the source's accuracy in a single step: four binary-weighted thresholds, 15 levels",
-            f"{_FRONT},clip-activations{{levels=15}},lower,multi-threshold,{_BACK}",
+            f"{_FRONT},clip-activations{{levels=15,floor=true}},lower,multi-threshold,{_BACK}",
         ),
         Preset(
             "low-power",
