@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -253,7 +254,16 @@ def test_a_full_disk_behind_stdout() -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let programs be interrupted even where the tests run in the background, which ignores interrupts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals are sent differently there")
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_leaves_one_line_and_no_file(tmp_path: Path) -> None:
     output = tmp_path / "network.snn.onnx"
     arguments = ["convert", "zoo:fashion-resnet", "-T", "8", "-o", str(output), "-v", "--threads", "1"]
