@@ -20,7 +20,6 @@ class Setting:
         label: for the tables.
         timesteps: T.
         pipeline: text of the passes.
-        target: top-1 in per cent that is aimed at, by network.
     """
 
     name: str

@@ -302,6 +302,13 @@ class _Layer:
         graph = start.graph.replacing({n.name: n.with_(v_init=best[n.name]) for n in populations})
         return self.simulated(_joined(start.label, "start"), graph)
 
+    def slope(self, start: _Candidate, name: str, floor: FloatArray) -> FloatArray:
+        """Return per channel the factor that takes ``r`` above the floor nearest to ``a``, within limits."""
+        energy = self.means(lambda _, r: np.square(r - floor), start, name)
+        product = self.means(lambda a, r: (a - floor) * (r - floor), start, name)
+        ratio = np.clip(product / np.maximum(energy, 1e-12), *SCALE_RANGE)
+        return np.where(energy > 0, ratio, 1).astype(np.float32)
+
     def rescaled(self, start: _Candidate) -> _Candidate:
         """Let the readers of each channel assume its least-squares unit."""
         graph = start.graph
@@ -309,10 +316,7 @@ class _Layer:
         for node in self.populations(graph):
             value = start.values[node.name]
             floor = node.lowest.reshape(-1, *(1,) * (value.ndim - 2))
-            energy = self.means(lambda _, r: np.square(r - floor), start, node.name)  # noqa: B023
-            product = self.means(lambda a, r: (a - floor) * (r - floor), start, node.name)  # noqa: B023
-            ratio = product / np.maximum(energy, 1e-12)
-            ratio = np.where(energy > 0, np.clip(ratio, *SCALE_RANGE), 1).astype(np.float32)
+            ratio = self.slope(start, node.name, floor)
             graph = graph.replacing({node.name: node.with_(unit=node.unit * ratio)})
             graph = correct_readers(graph, node.name, ratio)
             values[node.name] = floor + (value - floor) * ratio.reshape(floor.shape)

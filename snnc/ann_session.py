@@ -222,7 +222,7 @@ class _Writer:
             value = self.node("Add", [value, shift], f"{node.name}:raised")
         value = self.node("Relu", [value], f"{node.name}:rectified")
         if node.floor is not None:
-            value = self.node("Max", [value, self.vector(node, node.floor, "floor")], f"{node.name}:raised")
+            value = self.node("Max", [value, self.vector(node, node.floor, "floor")], f"{node.name}:floored")
         for label, limit in (("ceiling", node.ceiling), ("threshold", node.threshold)):
             if limit is not None:
                 value = self.node("Min", [value, self.vector(node, limit, label)], f"{node.name}:{label}ed")

@@ -184,7 +184,10 @@ def scaled(graph: SnnGraph, factors: Mapping[str, float]) -> SnnGraph:
 
 
 def with_thresholds(graph: SnnGraph, node: IntegrateFire, factor: FloatArray) -> SnnGraph:
-    """Return the float32 network with the thresholds of one population multiplied, (channels,) each."""
+    """Return the float32 network with the thresholds of one population multiplied, (channels,) each.
+
+    They are counted from the floor, which stays.
+    """
     vectors = {"threshold": node.threshold, "v_init": node.v_init, "unit": node.unit}
     if node.negative_threshold is not None:
         vectors["negative_threshold"] = node.negative_threshold

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from snnc.ann_session import AnnSession
 from snnc.errors import UnsupportedModelError, UsageError
 from snnc.ir import snn
 from snnc.ir.ann import AnnGraph, Relu
@@ -71,6 +72,8 @@ def test_silence_stands_for_the_floor(index: int) -> None:
         return node.with_(threshold=floor + 4, floor=floor, levels=4095)
 
     both = raised.map(Relu, clipped)
+    logits = AnnSession(both, [both.output], 1).run(made.calibration.rows)[both.output]
+    np.testing.assert_allclose(logits, run_ann(both, made.calibration.rows)[0], atol=1e-5)
     spiking = Lower().run(both, made)
     assert all(node.lowest[-1] > 0 for node in spiking.of_type(snn.IntegrateFire))
     spiking = InitMembrane().run(Graded().run(spiking, made), made)

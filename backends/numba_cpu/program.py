@@ -139,18 +139,18 @@ class Program:
         self._values: dict[str, Value] = {}
         self.given = {name: self._hold(name, place, False) for name, place in plan.given.items()}
         self.encoded: Value | None = None
-        self._chains: dict[int, Chain] = {}
         self._steps: list[tuple[Action, Part | None]] = []
         """What to do in turn, and the part that is then to be looked at."""
+        self._chains: dict[int, Chain] = {}
+        """The stages of a step, by its place among them."""
         finished = request.finished(request.added_in_place())
         chain: list[Bound] = []
 
         def close() -> None:
             if chain:
                 linked = Chain(chain, crew)
-                action = linked.run
-                self._chains[id(action)] = linked
-                self._steps.append((action, None))
+                self._chains[len(self._steps)] = linked
+                self._steps.append((linked.run, None))
                 chain.clear()
 
         for part in plan.parts:
@@ -332,8 +332,8 @@ class Program:
     def profile(self, images: int) -> dict[str, float]:
         """Run the network once, as its input stands, and return the seconds that each stage takes."""
         found = {}
-        for action, _part in self._steps:
-            chain = self._chains.get(id(action))
+        for place, (action, _part) in enumerate(self._steps):
+            chain = self._chains.get(place)
             if chain is None:
                 action(images)
                 continue
