@@ -31,13 +31,14 @@ import numpy as np
 from snnc.correspondence import activation, pre_activation, rectifier
 from snnc.diagnostics import FALLBACK, Diagnostic
 from snnc.divergence import divergence, real_logits
-from snnc.errors import UsageError
+from snnc.errors import InternalError, UsageError
 from snnc.ir.graph import FloatArray
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.pipeline import Context
 from snnc.prefix import SpikingPrefix
 from snnc.quantisation import Group, correct_readers, groups, quantise_all, quantise_group
 from snnc.refit import CannotFit, refit
+from snnc.snapshots import Correction, Snapshot, keys
 
 HELD_BACK = 5
 """One row in this many is kept from the fits and decides about them."""
@@ -114,9 +115,15 @@ class Compensate:
             return quantise_all(graph)
         work = _Compensation(self, graph, context)
         order = groups(graph)
+        common = (self, context.timesteps, context.seed, context.calibration.sha256)
+        places = keys(graph, order, common)
+        done = work.resumed(places)
         for index, group in enumerate(context.progress.track(order, len(order), "compensating")):
+            if index < done:
+                continue
             context.progress.message(f"compensating {group.sinks[0]}")
             work.advance(group, tuple(later.sinks[0] for later in order[index + 1 : -1]))
+            work.snapshot(places[index], order[: index + 1])
         return work.result()
 
 
@@ -135,6 +142,7 @@ class _Candidate:
     graph: SnnGraph
     values: dict[str, FloatArray]
     error: float
+    corrections: tuple[Correction, ...]
 
 
 class _Compensation:
@@ -151,7 +159,28 @@ class _Compensation:
         self.prefix = SpikingPrefix(graph, self.calibration.rows, context.simulator)
         self.held = np.arange(len(self.calibration)) % HELD_BACK == HELD_BACK - 1
         self.layers: list[dict[str, Any]] = []
+        self.corrections: tuple[Correction, ...] = ()
         self.divergence = float("inf")
+
+    def resumed(self, places: list[str]) -> int:
+        """Go on behind the last group of which there is a snapshot; return how many groups are done."""
+        for index in reversed(range(len(places))):
+            found = self.context.snapshots.get(places[index])
+            if found is not None:
+                self.graph = found.applied(self.given)
+                self.prefix.restore(found.trains)
+                self.layers, self.corrections = list(found.layers), found.corrections
+                return index + 1
+        return 0
+
+    def snapshot(self, place: str, done: tuple[Group, ...]) -> None:
+        """Keep what was made of the first groups."""
+        if done[-1].sinks[0] == self.graph.output:
+            return
+        names = [name for group in done for name in (*group.synapses, *group.sinks)]
+        nodes = {name: self.graph[name] for name in names}
+        kept = Snapshot(nodes, self.corrections, dict(self.prefix.trains), tuple(self.layers))
+        self.context.snapshots.put(place, kept)
 
     def advance(self, group: Group, ahead: tuple[str, ...]) -> None:
         """Do one group: try the corrections, keep the best, go on from there."""
@@ -164,10 +193,10 @@ class _Compensation:
             targets = {name: activation(rectifier(self.source, name), z) for name in group.sinks}
         layer = _Layer(self, group, targets)
         bias = self.options.bias and not last
-        best = layer.simulated("none", quantise_group(self.graph, group))
+        best = layer.quantised("none", self.graph)
         starts = [best]
         if self.options.weights and (fitted := self.refitted(group, z)) is not None:
-            starts.append(layer.simulated("weights", quantise_group(fitted, group)))
+            starts.append(layer.quantised("weights", fitted))
             best = layer.better(best, starts[-1])
         for start in starts if bias else ():
             best = layer.better(best, layer.rebiased(start))
@@ -177,6 +206,7 @@ class _Compensation:
             best = layer.better(best, layer.rescaled(best))
         self.layers.append({"layer": group.sinks[0], "kept": best.label, "errors": layer.errors})
         self.graph, self.divergence = best.graph, best.error
+        self.corrections += best.corrections
         if not last:
             self.prefix.keep(self.graph, self.prefix.simulate(self.graph, group.sinks), group.sinks)
 
@@ -231,18 +261,32 @@ class _Layer:
         nodes = (graph[name] for name in self.group.sinks)
         return [node for node in nodes if isinstance(node, IntegrateFire)]
 
-    def simulated(self, label: str, graph: SnnGraph) -> _Candidate:
+    def quantised(self, label: str, graph: SnnGraph) -> _Candidate:
+        """Quantise the group and simulate it."""
+        done = quantise_group(graph, self.group)
+        before = self.populations(graph)
+        corrections = tuple((node.name, _unit(done, node.name) / node.unit) for node in before)
+        return self.simulated(label, done, corrections)
+
+    def simulated(self, label: str, graph: SnnGraph, corrections: tuple[Correction, ...]) -> _Candidate:
         """Simulate the group on all rows."""
         trace = self.work.prefix.simulate(graph, self.group.sinks, trains=False)
         if trace.outputs is not None:
-            return self.candidate(label, graph, {graph.output: real_logits(graph, trace.outputs)})
+            values = {graph.output: real_logits(graph, trace.outputs)}
+            return self.candidate(label, graph, values, corrections)
         values = {
             node.name: node.decoded(trace.counts[node.name], graph.timesteps)
             for node in self.populations(graph)
         }
-        return self.candidate(label, graph, values)
+        return self.candidate(label, graph, values, corrections)
 
-    def candidate(self, label: str, graph: SnnGraph, values: dict[str, FloatArray]) -> _Candidate:
+    def candidate(
+        self,
+        label: str,
+        graph: SnnGraph,
+        values: dict[str, FloatArray],
+        corrections: tuple[Correction, ...],
+    ) -> _Candidate:
         """Measure values on the rows held back.
 
         For populations that is ``E[(a - r)^2] + COHERENT E_c[(E[a] - E[r])^2]`` relative to ``E[a^2]``, for
@@ -261,7 +305,7 @@ class _Layer:
             squared = float(np.mean(np.square(missing), dtype=np.float64))
             error += (squared + COHERENT * float(np.mean(np.square(means)))) / power
         self.errors[label] = round(error, 5)
-        return _Candidate(label, graph, values, error)
+        return _Candidate(label, graph, values, error, corrections)
 
     def means(
         self, function: Callable[[FloatArray, FloatArray], FloatArray], start: _Candidate, name: str
@@ -282,7 +326,7 @@ class _Layer:
                 # More than one level at once would only drive a saturated channel further.
                 step = np.clip(step, -node.threshold, node.threshold)
                 graph = graph.replacing({node.name: node.with_(bias=(node.bias + step).astype(np.int32))})
-            attempt = self.simulated(_joined(start.label, "bias"), graph)
+            attempt = self.simulated(_joined(start.label, "bias"), graph, start.corrections)
         return attempt
 
     def restarted(self, start: _Candidate) -> _Candidate:
@@ -293,14 +337,14 @@ class _Layer:
         for share in STARTS:
             v_init = {n.name: np.floor(share * n.threshold).astype(np.int32) for n in populations}
             graph = start.graph.replacing({n.name: n.with_(v_init=v_init[n.name]) for n in populations})
-            attempt = self.simulated("grid of starts", graph)
+            attempt = self.simulated("grid of starts", graph, start.corrections)
             for name, tried in v_init.items():
                 error = self.means(lambda a, r: np.square(a - r), attempt, name)
                 best[name] = np.where(error < least[name], tried, best[name])
                 least[name] = np.minimum(error, least[name])
         del self.errors["grid of starts"]
         graph = start.graph.replacing({n.name: n.with_(v_init=best[n.name]) for n in populations})
-        return self.simulated(_joined(start.label, "start"), graph)
+        return self.simulated(_joined(start.label, "start"), graph, start.corrections)
 
     def slope(self, start: _Candidate, name: str, floor: FloatArray) -> FloatArray:
         """Return per channel the factor that takes ``r`` above the floor nearest to ``a``, within limits."""
@@ -311,7 +355,7 @@ class _Layer:
 
     def rescaled(self, start: _Candidate) -> _Candidate:
         """Let the readers of each channel assume its least-squares unit."""
-        graph = start.graph
+        graph, corrections = start.graph, start.corrections
         values: dict[str, FloatArray] = {}
         for node in self.populations(graph):
             value = start.values[node.name]
@@ -319,8 +363,16 @@ class _Layer:
             ratio = self.slope(start, node.name, floor)
             graph = graph.replacing({node.name: node.with_(unit=node.unit * ratio)})
             graph = correct_readers(graph, node.name, ratio)
+            corrections += ((node.name, ratio),)
             values[node.name] = floor + (value - floor) * ratio.reshape(floor.shape)
-        return self.candidate(_joined(start.label, "scale"), graph, values)
+        return self.candidate(_joined(start.label, "scale"), graph, values, corrections)
+
+
+def _unit(graph: SnnGraph, name: str) -> FloatArray:
+    node = graph[name]
+    if not isinstance(node, IntegrateFire):
+        raise InternalError(f"{name!r} is no population")
+    return node.unit
 
 
 def _joined(label: str, correction: str) -> str:

@@ -8,7 +8,9 @@ Kullback-Leibler divergence of its answers from the source network's, and, where
 synaptic operations. No labels, no gradients, no model of the network but itself.
 
 The search climbs along coordinates, from coarse to fine: all populations of a residual stream and all others;
-both by resolution; every population for itself. A direction that helped is followed further. At the end the
+both by resolution; every population for itself; and the channels of a population against each other, those of
+low thresholds one way and those of high ones the other. A direction that helped is followed further. A
+candidate is made anew only from the first layer on that it changes (:mod:`snnc.snapshots`). At the end the
 network is made with the first and with the best factors from all rows but a last set, which no decision has
 seen: that set accepts the result, or the network is returned as it was.
 
@@ -32,12 +34,13 @@ from snnc.calibration import Calibration
 from snnc.diagnostics import FALLBACK, Diagnostic
 from snnc.divergence import divergence, real_logits
 from snnc.errors import InternalError
-from snnc.ir.graph import FloatArray
+from snnc.ir.graph import FloatArray, NumberArray
 from snnc.ir.snn import ChannelWeight, Encode, IntegrateFire, SnnGraph
 from snnc.journal import Journal
 from snnc.pipeline import Context, Rest
 from snnc.quantisation import correct_readers
 from snnc.reference import encode
+from snnc.snapshots import SNAPSHOT_BYTES, Snapshots
 from snnc.target import Record
 
 FEWEST_ROWS = 250
@@ -46,7 +49,7 @@ FEWEST_ROWS = 250
 PARTS = 5
 """Of so many rows two are fitted on, two decide, and one accepts the result."""
 
-STEPS = (1.25, 1.15, 1.1)
+STEPS = (1.25, 1.15, 1.1, 1.1, 1.1)
 """Factor of one step on each level of the search."""
 
 FARTHEST = 3
@@ -77,10 +80,16 @@ class Search:
 
 
 class Parameter(Enum):
-    """What is learned of a population."""
+    """What is learned of a population.
+
+    A factor ``f`` multiplies all thresholds; for ``CHANNELS`` by ``f^r``, ``r`` from -1 for the lowest to 1
+    for the highest; the start; or the negative threshold, where there is one other than 0.
+    """
 
     THRESHOLD = "threshold"
+    CHANNELS = "channels"
     START = "start"
+    NEGATIVE = "negative"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,12 +184,26 @@ def scaled(graph: SnnGraph, factors: Mapping[str, float]) -> SnnGraph:
         node = graph[name]
         if not isinstance(node, IntegrateFire):
             raise InternalError(f"{name!r} has no threshold to learn")
-        if Parameter(parameter) is Parameter.START:
-            v_init = np.minimum(node.v_init * np.float32(factor), node.threshold * LARGEST_START)
-            graph = graph.replacing({name: node.with_(v_init=v_init.astype(np.float32))})
-            continue
-        graph = with_thresholds(graph, node, np.full(node.channels, factor, np.float32))
+        match Parameter(parameter):
+            case Parameter.THRESHOLD:
+                graph = with_thresholds(graph, node, np.full(node.channels, factor, np.float32))
+            case Parameter.CHANNELS:
+                graph = with_thresholds(graph, node, np.float32(factor) ** _ranks(node.threshold))
+            case Parameter.START:
+                v_init = np.minimum(node.v_init * np.float32(factor), node.threshold * LARGEST_START)
+                graph = graph.replacing({name: node.with_(v_init=v_init.astype(np.float32))})
+            case Parameter.NEGATIVE if node.negative_threshold is not None:
+                moved = (node.negative_threshold * np.float32(factor)).astype(np.float32)
+                graph = graph.replacing({name: node.with_(negative_threshold=moved)})
+            case _:
+                raise InternalError(f"{name!r} has no negative threshold to learn")
     return graph
+
+
+def _ranks(thresholds: NumberArray) -> FloatArray:
+    """Return where each channel stands between the lowest threshold, -1, and the highest, 1."""
+    order = np.argsort(np.argsort(thresholds, kind="stable"))
+    return (2 * order / max(len(order) - 1, 1) - (len(order) > 1)).astype(np.float32)
 
 
 def with_thresholds(graph: SnnGraph, node: IntegrateFire, factor: FloatArray) -> SnnGraph:
@@ -205,9 +228,12 @@ def knobs(graph: SnnGraph) -> tuple[tuple[Knob, ...], ...]:
         kinds.setdefault(kind, []).append(node.name)
         place = "x".join(map(str, node.shape[1:])) or "dense"
         sizes.setdefault(f"{kind} {place}", []).append(node.name)
-    levels = [[*_knobs(kinds, Parameter.THRESHOLD), *_knobs(kinds, Parameter.START)]]
+    signed = all(node.negative_threshold is not None for node in populations)
+    first = (Parameter.THRESHOLD, Parameter.START, *((Parameter.NEGATIVE,) if signed else ()))
     single = {node.name: [node.name] for node in populations}
+    levels = [[knob for parameter in first for knob in _knobs(kinds, parameter)]]
     levels += [_knobs(groups, Parameter.THRESHOLD) for groups in (sizes, single) if len(groups) > len(kinds)]
+    levels += [_knobs(groups, Parameter.CHANNELS) for groups in (kinds, single)]
     return tuple(tuple(level) for level in levels)
 
 
@@ -235,6 +261,7 @@ class _Search:
         self.deciding = Calibration(rows[(part == 2) | (part == 3)], threads)
         self.remaining = Calibration(rows[part < PARTS - 1], threads)
         self.accepting = Calibration(rows[part == PARTS - 1], threads)
+        self.snapshots = Snapshots(SNAPSHOT_BYTES)
         self.journal = Journal(context.journal, self._identity())
         self.evaluations = 0
         self.stopped = "nothing better was found"
@@ -252,6 +279,8 @@ class _Search:
         digest = hashlib.sha256()
         for node in self.graph.of_type(IntegrateFire):
             digest.update(node.name.encode() + node.threshold.tobytes() + node.v_init.tobytes())
+            if node.negative_threshold is not None:
+                digest.update(node.negative_threshold.tobytes())
         context = self.context
         words = (
             context.calibration.sha256,
@@ -319,6 +348,7 @@ class _Search:
     def accepted(self, factors: Mapping[str, float]) -> Trial:
         """Make a network from all rows but the last set, and measure it there."""
         self.context.progress.message("accepting")
+        self.snapshots = Snapshots()
         return self._trial(f"accept {_key(factors)}", factors, self.remaining, self.accepting)
 
     def _trial(
@@ -332,7 +362,7 @@ class _Search:
         self, factors: Mapping[str, float], fitted: Calibration, judging: Calibration
     ) -> tuple[float, float]:
         """Make one network and return its divergence and its operations per row."""
-        network = self.rest.run(scaled(self.graph, factors), fitted)
+        network = self.rest.run(scaled(self.graph, factors), fitted, self.snapshots)
         if not isinstance(network, SnnGraph):
             raise InternalError("the rest of the pipeline makes no spiking network")
         logits, synops = answers_of(network, judging.rows, self.context)

@@ -25,6 +25,7 @@ from snnc.ir.ann import AnnGraph
 from snnc.ir.graph import Graph
 from snnc.ir.snn import SnnGraph
 from snnc.progress import Progress, Silent
+from snnc.snapshots import Snapshots
 
 if TYPE_CHECKING:
     from snnc.calibration import Calibration
@@ -47,6 +48,7 @@ class Context:
         source: the network as the last ANN pass left it; set by the pipeline.
         rest: the passes behind the running one, for those that search with the whole pipeline.
         journal: where a search keeps what it measured, to go on after an interruption.
+        snapshots: of networks that a search made before; none are kept elsewhere.
         findings: what the running pass wants in its record: figures and words, JSON values.
         diagnostics: warnings for the user, of all passes.
     """
@@ -59,6 +61,7 @@ class Context:
     source: AnnGraph | None = None
     rest: Rest | None = None
     journal: Path | None = None
+    snapshots: Snapshots = field(default_factory=Snapshots)
     findings: dict[str, Any] = field(default_factory=dict)
     diagnostics: list[Diagnostic] = field(default_factory=list)
 
@@ -90,14 +93,23 @@ class Rest:
         """The text form of the passes."""
         return format_pipeline(self.passes)
 
-    def run(self, graph: Graph[Any], calibration: Calibration) -> Graph[Any]:
-        """Run them on other calibration rows, leaving no trace in the pipeline's context."""
+    def run(
+        self, graph: Graph[Any], calibration: Calibration, snapshots: Snapshots | None = None
+    ) -> Graph[Any]:
+        """Run them on other calibration rows, leaving no trace in the pipeline's context.
+
+        Args:
+            graph: what they begin with.
+            calibration: the rows.
+            snapshots: of networks that were made before, to repeat only what differs.
+        """
         apart = replace(
             self.context,
             calibration=calibration,
             progress=Silent(),
             rest=None,
             journal=None,
+            snapshots=snapshots or Snapshots(),
             findings={},
             diagnostics=[],
         )

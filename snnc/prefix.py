@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -51,6 +51,15 @@ class SpikingPrefix:
         pending = [node for node in graph if node.name not in done and not getattr(node, "integer", True)]
         needed = graph.ancestors([node.name for node in pending], frozenset(done)) if pending else frozenset()
         self._trains = {name: train for name, train in self._trains.items() if name in needed}
+
+    @property
+    def trains(self) -> Mapping[str, NumberArray]:
+        """The spikes that unfinished layers read, by population, (T + K, rows, *shape)."""
+        return self._trains
+
+    def restore(self, trains: Mapping[str, NumberArray]) -> None:
+        """Go on from where another prefix on the same rows was."""
+        self._trains = {name: train.astype(np.int32, copy=False) for name, train in trains.items()}
 
     def counts(self, graph: SnnGraph, name: str) -> IntArray:
         """Return the spike counts of a node that gives spikes, (rows, *shape) int32."""

@@ -29,6 +29,7 @@ LAYERS = (
         "divergence",
         "journal",
     ),
+    ("snapshots",),
     ("pipeline", "calibration", "reference", "artefact", "costs", "spike_counts"),
     ("prefix", "correspondence", "speed", "learning"),
     ("refit", "reconstruction"),

@@ -22,15 +22,16 @@ from snnc.pipeline import Context, Rest, format_pipeline, parse_pipeline, run_pi
 from snnc.reference import ReferenceSimulator, encode
 from tests.ann_graphs import context, residual_network
 
-FRONT = "fold-batchnorm,rectify-linear,clip-activations,lower,dual-threshold{spikes-per-step=2},init-membrane"
+FRONT = "fold-batchnorm,rectify-linear,clip-activations,lower,{neuron},init-membrane"
+TWO, ONE = "dual-threshold{spikes-per-step=2}", "dual-threshold{negative=0.5}"
 BACK = "quantise-weights"
 
 
-def prepared(rows: int = 400, mistake: float = 1.0) -> tuple[snn.SnnGraph, Context]:
+def prepared(rows: int = 400, mistake: float = 1.0, neuron: str = TWO) -> tuple[snn.SnnGraph, Context]:
     """Return a network before its weights are quantised, its thresholds too large by ``mistake``."""
     source = residual_network(4)
     made = context(source, rows=rows, timesteps=2)
-    graph, _ = run_pipeline(parse_pipeline(FRONT, PASSES), source, made)
+    graph, _ = run_pipeline(parse_pipeline(FRONT.replace("{neuron}", neuron), PASSES), source, made)
     assert isinstance(graph, snn.SnnGraph)
     names = [node.name for node in graph.of_type(snn.IntegrateFire)]
     graph = scaled(graph, {f"{name}:threshold": mistake for name in names})
@@ -141,14 +142,17 @@ def test_an_integer_network_is_left_alone() -> None:
 @given(factor=st.floats(0.5, 2), parameter=st.sampled_from(Parameter))
 @settings(max_examples=10, deadline=None)
 def test_a_factor_and_its_inverse_give_back_the_network(factor: float, parameter: Parameter) -> None:
-    graph, _ = prepared()
+    graph, _ = prepared(neuron=ONE)
     there = scaled(graph, {f"relu1:{parameter.value}": factor})
     back = scaled(there, {f"relu1:{parameter.value}": 1 / factor})
     for before, after in zip(graph, back, strict=True):
         if isinstance(before, snn.IntegrateFire) and isinstance(after, snn.IntegrateFire):
             assert np.allclose(before.threshold, after.threshold, rtol=1e-5)
-            if parameter is Parameter.THRESHOLD or factor * 0.5 < 0.95:
+            if parameter is not Parameter.START or factor * 0.5 < 0.95:
                 assert np.allclose(before.v_init, after.v_init, rtol=1e-5)
+            assert before.negative_threshold is not None
+            assert after.negative_threshold is not None
+            assert np.allclose(before.negative_threshold, after.negative_threshold, rtol=1e-5)
         if isinstance(before, snn.Weighted) and isinstance(after, snn.Weighted):
             assert np.allclose(before.weight, after.weight, rtol=1e-4, atol=1e-6)
 
@@ -161,6 +165,29 @@ def test_a_larger_threshold_is_paid_back_by_the_readers() -> None:
     before = ReferenceSimulator().run(graph, q, 2).logits
     after = ReferenceSimulator().run(scaled(graph, {"relu1:threshold": 1.1}), q, 2).logits
     assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.9
+
+
+def test_channels_are_moved_against_each_other_and_their_middle_stays() -> None:
+    graph, _ = prepared()
+    before, after = graph["relu1"], scaled(graph, {"relu1:channels": 1.2})["relu1"]
+    assert isinstance(before, snn.IntegrateFire)
+    assert isinstance(after, snn.IntegrateFire)
+    factors = (after.threshold / before.threshold)[np.argsort(before.threshold)]
+    np.testing.assert_allclose(factors[[0, -1]], [1 / 1.2, 1.2], rtol=1e-5)
+    assert (np.diff(factors) > 0).all()
+    np.testing.assert_allclose(np.prod(factors.astype(np.float64)), 1, rtol=1e-5)
+
+
+def test_a_negative_threshold_is_learned_where_there_is_one() -> None:
+    graph, _ = prepared(neuron=ONE)
+    assert {"stream:negative", "branch:negative"} <= {knob.name for knob in knobs(graph)[0]}
+    before, after = graph["relu1"], scaled(graph, {"relu1:negative": 1.2})["relu1"]
+    assert isinstance(before, snn.IntegrateFire)
+    assert isinstance(after, snn.IntegrateFire)
+    assert before.negative_threshold is not None
+    assert after.negative_threshold is not None
+    np.testing.assert_allclose(after.negative_threshold, 1.2 * before.negative_threshold, rtol=1e-6)
+    np.testing.assert_array_equal(after.threshold, before.threshold)
 
 
 def test_knobs_go_from_coarse_to_fine_and_cover_every_population() -> None:

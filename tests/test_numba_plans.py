@@ -12,15 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snnc.backends.numba_cpu import NumbaSimulator, crew, plan
+from snnc.backends.numba_cpu import NumbaSimulator, crew, micro, micro_products, plan
 from snnc.backends.numba_cpu.channel_layout import channel_choice
 from snnc.backends.numba_cpu.choices import Choice
 from snnc.backends.numba_cpu.event_layout import event_choice
 from snnc.backends.numba_cpu.plan import Planner, StagePlan
-from snnc.backends.numba_cpu.product_layout import product_choice
-from snnc.backends.numba_cpu.terms import Synapse
+from snnc.backends.numba_cpu.product_layout import input_runs, pack_products, product_choice
+from snnc.backends.numba_cpu.terms import Synapse, Values
 from snnc.errors import UsageError
 from snnc.ir import snn
+from snnc.ir.geometry import Window
 from snnc.reference import ReferenceSimulator
 from snnc.target import Record, Trace
 from tests.spiking_graphs import as_float, graphs, random_graph, random_inputs, wide_graph
@@ -165,3 +166,53 @@ def test_a_crew_meets_again_and_again() -> None:
             done.clear()
         three.together(run, 3)
         assert steps == [list(range(20))] * 3
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    channels=st.sampled_from([1, 5, 16, 33]),
+    outputs=st.sampled_from([1, 8, 17]),
+    kernel=st.sampled_from([1, 3]),
+    scale=st.sampled_from([1, 40, 127]),
+    levels=st.sampled_from([(0, 1), (-1, 1), (-15, 15), (0, 100)]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_sections_of_byte_products_are_the_longest_whose_sums_fit(
+    channels: int, outputs: int, kernel: int, scale: int, levels: tuple[int, int], seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    weight = np.clip(np.rint(random.normal(0, scale, (outputs, channels, kernel, kernel))), -127, 127)
+    room = -(-channels // 16) * 16
+    source = Values(8, 8, channels, room, np.dtype(np.int8), *levels)
+    synapse = Synapse(weight.astype(np.int8), Window((kernel, kernel)), 1, source, 8, 16)
+
+    def largest(length: int, runs: int) -> int:
+        """Multiply out what the most extreme spikes can do to each 16-bit sum."""
+        full = np.zeros((outputs, kernel, kernel, room), np.int64)
+        full[..., :channels] = weight.transpose(0, 2, 3, 1)
+        rows = full.reshape(outputs, kernel, -1)
+        pieces = [
+            row[:, k : k + length] for row in rows.transpose(1, 0, 2) for k in range(0, kernel * room, length)
+        ]
+        worst = 0
+        for first in range(0, len(pieces), runs):
+            taken = np.concatenate(pieces[first : first + runs], axis=1)
+            fours = taken.reshape(outputs, -1, lanes, 4 // lanes)
+            for low, high in (levels, levels[::-1]):
+                sums = np.where(fours > 0, fours * high, fours * low).sum(axis=(1, 3))
+                worst = max(worst, int(np.abs(sums).max()))
+        return worst
+
+    for lanes in (1, 2):
+        with patch.object(micro_products, "BYTE_LANES", lanes):
+            choice = product_choice(synapse)
+            assert choice is not None
+            assert not choice.words
+            count = len(input_runs(synapse, choice.run_length))
+            if lanes == 1:
+                assert choice.runs == count
+                continue
+            assert largest(choice.run_length, choice.runs) <= micro.LARGEST_SUM
+            shorter = range(1, -(-count // choice.runs))
+            assert all(largest(choice.run_length, -(-count // n)) > micro.LARGEST_SUM for n in shorter)
+            pack_products(synapse, choice)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snnc.backends.numba_cpu import micro_products
+from snnc.backends.numba_cpu import micro, micro_products
 from snnc.backends.numba_cpu.memory import aligned
-from snnc.backends.numba_cpu.terms import Packed, Synapse, common_fields, fits
+from snnc.backends.numba_cpu.terms import Packed, Synapse, common_fields, largest_sums
 
 Array = NDArray[Any]
 
@@ -50,13 +50,38 @@ def product_choice(synapse: Synapse) -> Products | None:
 def _byte_choice(synapse: Synapse) -> Products:
     """Return the longest sections whose sums fit 16 bits; runs are cut only where they must be."""
     length = _run_length(synapse)
+    if micro_products.BYTE_LANES == 1:
+        return Products(False, length, len(input_runs(synapse, length)))
+    fours = _sums_of_four(synapse)
     while True:
-        count = len(input_runs(synapse, length))
-        for sections in range(1, count + 1):
-            taken = -(-count // sections)
-            if _product_sums_fit(synapse, length, taken):
-                return Products(False, length, taken)
+        sums = _joined(fours, length // 4).reshape(len(fours), -1)
+        count = sums.shape[1]
+        if sums.max(initial=0) <= micro.LARGEST_SUM:
+            # No section can hold less than its share of the largest total.
+            fewest = -(-int(sums.sum(axis=1).max(initial=0)) // micro.LARGEST_SUM)
+            for taken in dict.fromkeys(-(-count // n) for n in range(max(fewest, 1), count + 1)):
+                if _joined(sums, taken).max() <= micro.LARGEST_SUM:
+                    return Products(False, length, taken)
         length = -(-length // 8) * 4
+
+
+def _sums_of_four(synapse: Synapse) -> Array:
+    """Return how far from zero each group of four inputs can take each 16-bit sum, above it and below it.
+
+    The shape is (sums, natural runs, groups of four).
+    """
+    wide = _flat_weight(synapse)
+    lanes = wide.reshape(*wide.shape[:-1], -1, micro_products.BYTE_LANES, 2)
+    both = np.stack(largest_sums(lanes, (5,), synapse.source))
+    return np.moveaxis(both, 5, 3).reshape(-1, *both.shape[3:5])
+
+
+def _joined(sums: Array, taken: int) -> Array:
+    """Return the sums of so many neighbours at a time along the last axis; the last may be fewer."""
+    running = np.cumsum(sums, axis=-1)[..., taken - 1 :: taken]
+    if sums.shape[-1] % taken:
+        running = np.concatenate([running, sums.sum(axis=-1, keepdims=True)], axis=-1)
+    return np.diff(running, axis=-1, prepend=0)
 
 
 def _run_length(synapse: Synapse) -> int:
@@ -104,14 +129,6 @@ def _sectioned(synapse: Synapse, length: int, runs: int) -> Array:
     full = np.zeros((*cut.shape[:2], sections * runs, length), wide.dtype)
     full[:, :, : cut.shape[2]] = cut
     return full.reshape(*cut.shape[:2], sections, runs, length)
-
-
-def _product_sums_fit(synapse: Synapse, length: int, runs: int) -> bool:
-    if micro_products.BYTE_LANES == 1:
-        return True
-    weight = _sectioned(synapse, length, runs)
-    lanes = weight.reshape(*weight.shape[:-1], length // 4, micro_products.BYTE_LANES, 2)
-    return fits(lanes, (3, 4, 6), synapse.source)
 
 
 def pack_products(synapse: Synapse, choice: Products) -> Packed:

@@ -116,13 +116,18 @@ class Packed:
     halo: tuple[int, int] = (0, 0)
 
 
-def fits(weight: Array, axes: tuple[int, ...], source: Values) -> bool:
-    """Say whether ``sum w s`` over ``axes`` always fits 16 bits."""
+def largest_sums(weight: Array, axes: tuple[int, ...], source: Values) -> tuple[Array, Array]:
+    """Return how far ``sum w s`` over ``axes`` can go above zero and below it, int64, whatever the spikes."""
     w = weight.astype(np.int64)
     up, down = np.maximum(w, 0), np.minimum(w, 0)
     high = (up * source.high + down * source.low).sum(axis=axes)
     low = (up * source.low + down * source.high).sum(axis=axes)
-    return bool(max(high.max(initial=0), -low.min(initial=0)) <= micro.LARGEST_SUM)
+    return high, -low
+
+
+def fits(weight: Array, axes: tuple[int, ...], source: Values) -> bool:
+    """Say whether ``sum w s`` over ``axes`` always fits 16 bits."""
+    return all(sums.max(initial=0) <= micro.LARGEST_SUM for sums in largest_sums(weight, axes, source))
 
 
 def common_fields(synapse: Synapse, kind: str) -> dict[str, int]:

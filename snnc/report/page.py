@@ -28,9 +28,9 @@ ERRORS = (
     ),
     (
         "Propagated: wrong spikes of earlier layers. Parameters: int8 weights, rounded biases, compensation. "
-        "Clipping: above the threshold, or below the floor. Quantisation: T steps hold few levels. Unevenness: fired "
-        "too early or too late. The five add up to the difference of both networks; a negative part takes "
-        "back what others did."
+        "Clipping: above the threshold, or below the floor. Quantisation: T steps hold few levels. "
+        "Unevenness: fired too early or too late. The five add up to the difference of both networks; a "
+        "negative part takes back what others did."
     ),
 )
 """What the reader of the error charts has to know."""
