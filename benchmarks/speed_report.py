@@ -47,7 +47,13 @@ def report(rows: Sequence[Row], page: Path) -> None:
     """Write the page; of rows for the same thing the last one counts."""
     newest = _newest(rows)
     text = [_head(newest), *_targets(newest), *_grid(newest, "spikes"), *_grid(newest, "counts")]
-    text += [*_peers(newest), *_memory(newest), *_roof(newest, page.parent / PICTURE), *_profiles(newest)]
+    text += [
+        *_floats(newest),
+        *_peers(newest),
+        *_memory(newest),
+        *_roof(newest, page.parent / PICTURE),
+        *_profiles(newest),
+    ]
     page.write_text("\n".join(text).rstrip() + "\n", encoding="utf-8")
 
 
@@ -159,6 +165,29 @@ def _grid(rows: Sequence[Row], mode: str) -> Table:
             f"| {row['fp32']['minimum']:.3g} | {row['int8']['minimum']:.3g} "
             f"| **{row['ratio']:.2f}** | {row['ratio_int8']:.2f} | {row['giga_synops_per_second']:.3g} |"
         )
+    return [*text, ""]
+
+
+def _floats(rows: Sequence[Row]) -> Table:
+    chosen = _compared(rows, "float32")
+    if not chosen:
+        return []
+    text = [
+        "## In float32, against onnxruntime on a batch T times as large",
+        "",
+        "Networks that are not quantised (`--precision float32`): onnxruntime multiplies, a layer a session;",
+        "neurons fire between them, so the values of every layer are laid out anew on the way in and out.",
+        "Milliseconds per image.",
+        "",
+        "| network | T | batch | threads | density | SNN | fp32, T-fold | ratio |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    text += [
+        f"| {row['network']} | {row['timesteps']} | {row['batch']} | {row['threads']} "
+        f"| {row['density']:.1%} | {row['snn']['minimum']:.3g} | {row['fp32']['minimum']:.3g} "
+        f"| **{row['ratio']:.2f}** |"
+        for row in sorted(chosen, key=lambda r: (r["network"], r["batch"], r["threads"], r["timesteps"]))
+    ]
     return [*text, ""]
 
 

@@ -61,10 +61,17 @@ class Subject:
         return str(onnx.load_from_string(self.model).graph.input[0].name)
 
 
-def subject(name: str, timesteps: int = TRAINED_FOR) -> Subject:
-    """Return a network for T steps by its name in the tables, such as ``resnet18, 15%``."""
-    shapes = SHAPES.fullmatch(name)
-    return _trained(name) if shapes is None else _shaped(name, min(timesteps, speed_networks.MOST_STEPS))
+def subject(name: str, timesteps: int = TRAINED_FOR, precision: str = "int8") -> Subject:
+    """Return a network for T steps by its name in the tables, such as ``resnet18, 15%``.
+
+    Args:
+        name: of the shapes and their density, or of a trained network.
+        timesteps: T.
+        precision: of a trained network; shapes are made in integers.
+    """
+    if SHAPES.fullmatch(name) is None:
+        return _trained(name, precision)
+    return _shaped(name, min(timesteps, speed_networks.MOST_STEPS))
 
 
 @cache
@@ -94,8 +101,9 @@ def with_levels(graph: SnnGraph, levels: int, *, graded: bool) -> SnnGraph:
 
 
 @cache
-def _trained(name: str) -> Subject:
-    path = KEPT / f"{re.sub(r'[^A-Za-z0-9]+', '_', name)}.snn.onnx"
+def _trained(name: str, precision: str) -> Subject:
+    suffix = "" if precision == "int8" else f"_{precision}"
+    path = KEPT / f"{re.sub(r'[^A-Za-z0-9]+', '_', name)}{suffix}.snn.onnx"
     if name.startswith(PREFIX):
         entry = resolve(name)
         source, preprocessing = entry.path, Preprocessing.from_dict(entry.preprocessing)
@@ -107,7 +115,7 @@ def _trained(name: str) -> Subject:
         calibration, x = rows.calibration, rows.x
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        options = Options(timesteps=TRAINED_FOR, threads=1)
+        options = Options(timesteps=TRAINED_FOR, precision=precision, threads=1)
         made = convert(source, calibration, options, preprocessing=preprocessing).artefact
         path.write_bytes(made.model().SerializeToString())
     artefact = load(path)
