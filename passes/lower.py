@@ -20,14 +20,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from snnc.diagnostics import UNSUPPORTED_STRUCTURE, Diagnostic
+from snnc.encoding import encoded, input_affine, input_limit
 from snnc.errors import UnsupportedModelError, UsageError
 from snnc.ir import ann, snn
 from snnc.ir.graph import FloatArray
 from snnc.pipeline import Context
 from snnc.reference import convolve
-
-ROOM_TIMESTEPS = 64
-"""Any network can be run for at least this many steps, whatever it was calibrated for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,49 +88,9 @@ class Lower:
 
     def run(self, graph: ann.AnnGraph, context: Context, /) -> snn.SnnGraph:
         """Return the spiking network."""
-        largest = float(np.abs(_encoded(graph, context.calibration.rows)).max())
-        limit = min(_input_limit(graph, context.timesteps), self.input_limit)
+        largest = float(np.abs(encoded(graph, context.calibration.rows)).max())
+        limit = min(input_limit(graph, context.timesteps), self.input_limit)
         return _Lowering(graph, largest, limit, context.timesteps).result()
-
-
-def _encoded(graph: ann.AnnGraph, rows: FloatArray) -> FloatArray:
-    """Return the calibration rows after the affine map that the encoder takes in, if any."""
-    affine = _input_affine(graph)
-    if affine is None:
-        return rows
-    shape = (1, -1, *(1,) * (rows.ndim - 2))
-    return rows * affine.scale.reshape(shape) + affine.shift.reshape(shape)
-
-
-def _input_affine(graph: ann.AnnGraph) -> ann.ChannelAffine | None:
-    """Return the normalisation at the head of the network, where all else reads its result."""
-    readers = graph.consumers[graph.nodes[0].name]
-    return readers[0] if len(readers) == 1 and isinstance(readers[0], ann.ChannelAffine) else None
-
-
-def _input_limit(graph: ann.AnnGraph, timesteps: int) -> int:
-    """Return the largest input magnitude at which first-layer potentials stay far from overflow.
-
-    With int8 weights a current is at most ``127 limit sum |w| / max |w|``, and a potential gathers T of
-    them. Wide first layers, such as a perceptron's, get fewer than 12 bits of input for it.
-    """
-    widest = 1.0
-    for node in graph:
-        if isinstance(node, ann.Convolution | ann.Linear) and _reads_input(graph, node):
-            magnitude = np.abs(node.weight.astype(np.float64)).reshape(len(node.weight), -1)
-            largest = magnitude.max(axis=1)
-            rows = magnitude.sum(axis=1)[largest > 0] / largest[largest > 0]
-            widest = max(widest, float(rows.max(initial=1.0)))
-    steps = max(ROOM_TIMESTEPS, 4 * timesteps)
-    return int(np.clip(2**30 / (127 * widest * steps), 127, snn.INPUT_LIMIT))
-
-
-def _reads_input(graph: ann.AnnGraph, node: ann.AnnNode) -> bool:
-    while isinstance(
-        node, ann.Convolution | ann.Linear | ann.ChannelAffine | ann.Reshape | ann.Pad | ann.Slice
-    ):
-        node = graph[node.inputs[0]]
-    return isinstance(node, ann.Input)
 
 
 class _Lowering:
@@ -146,7 +104,7 @@ class _Lowering:
         self.nodes: list[snn.SnnNode] = []
         self.emitted: set[str] = set()
         self.values: dict[str, Value] = {}
-        self.affine = _input_affine(graph)
+        self.affine = input_affine(graph)
 
     def result(self) -> snn.SnnGraph:
         for node in self.graph:

@@ -28,6 +28,7 @@ LAYERS = (
         "regression",
         "divergence",
         "journal",
+        "encoding",
     ),
     ("snapshots",),
     ("pipeline", "calibration", "reference", "artefact", "costs", "spike_counts"),
