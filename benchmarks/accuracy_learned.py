@@ -230,6 +230,12 @@ def sections(folder: Path) -> list[str]:
     return [text for head, words, shown in parts if shown for text in (head, words, shown)]
 
 
+def searched(folder: Path) -> list[Row]:
+    """Return the measurements of thresholds that a search has found, for the picture."""
+    names = {f"l{T}-{name}" for T in LEARNED_STEPS for name in ("learn", "activity")}
+    return [row for row in read(folder / "learned.jsonl") if row["setting"] in names]
+
+
 CERTIFIED = """The fewest settle steps, for each number of spikes a step, at which all spike counts of
 `balanced` are those of its quantised network on the rows that they were found on; see `snnc certify`.
 """

@@ -25,6 +25,8 @@ FAMILIES = (
     ("if", "plain IF, compensated"),
     ("p999", "99.9th percentile, nothing compensated"),
 )
+OPERATIONS = (0.08, 6.0)
+"""Range of the picture: with fewer operations nothing is above chance."""
 
 mpl.rcParams.update(
     {"svg.hashsalt": "snnc", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
@@ -66,17 +68,25 @@ def against_steps(found: Found, peers: Sequence[dict[str, Any]], path: Path) -> 
     _save(figure, path)
 
 
-def against_operations(found: Found, peers: Sequence[dict[str, Any]], path: Path) -> None:
-    """Draw top-1 against synaptic operations relative to the source network's, with the Pareto front."""
+def against_operations(
+    found: Found, peers: Sequence[dict[str, Any]], path: Path, searched: Sequence[dict[str, Any]] = ()
+) -> None:
+    """Draw top-1 against synaptic operations relative to the source network's, with the Pareto front.
+
+    Args:
+        found: the settings of the main table and of the ablation.
+        peers: measurements of other tools.
+        path: of the picture.
+        searched: measurements with thresholds that a search has found.
+    """
     figure = Figure(figsize=(7.5, 4.6), layout="constrained")
     axes = figure.add_subplot()
     points = []
     for setting in (*MAIN, *(s for T in ABLATION_STEPS for s in accuracy_settings.ablation(T))):
         row = found.get(FIRST, setting)
         if row is not None:
-            points.append(
-                (row["synops"] / row["ann_macs"], 100 * row["top1"], setting.label, setting in MAIN)
-            )
+            points.append((row["synops"] / row["ann_macs"], 100 * row["top1"], setting.name, setting in MAIN))
+    learned = [(row["synops"] / row["ann_macs"], 100 * row["top1"]) for row in searched]
     for main, marker, label in ((False, ".", "ablation"), (True, "o", "main settings")):
         chosen = [p for p in points if p[3] is main]
         if chosen:
@@ -87,11 +97,24 @@ def against_operations(found: Found, peers: Sequence[dict[str, Any]], path: Path
                 color=COLOURS[0 if main else 5],
                 label=label,
             )
-    for x, y, label, main in points:
+    if learned:
+        axes.plot(
+            [x for x, _ in learned],
+            [y for _, y in learned],
+            linestyle="none",
+            marker="*",
+            markersize=8,
+            color=COLOURS[2],
+            label="thresholds learned",
+        )
+    for x, y, name, main in points:
         if main:
-            axes.annotate(label, (x, y), textcoords="offset points", xytext=(5, -9), fontsize=7)
+            # "t4-fine" is short enough to stand beside its point.
+            short = "T=" + name.removeprefix("t").replace("-", " ")
+            place, side = ((-4, 4), "right") if name.endswith("fine") else ((4, -9), "left")
+            axes.annotate(short, (x, y), textcoords="offset points", xytext=place, ha=side, fontsize=7)
     front: list[tuple[float, float]] = []
-    for x, y, *_ in sorted(points):
+    for x, y in sorted([*((x, y) for x, y, *_ in points), *learned]):
         if not front or y > front[-1][1]:
             front.append((x, y))
     if front:
@@ -118,6 +141,7 @@ def against_operations(found: Found, peers: Sequence[dict[str, Any]], path: Path
             )
     _source_line(axes, found)
     axes.set_xscale("log")
+    axes.set_xlim(*OPERATIONS)
     axes.set(
         xlabel="synaptic operations / MACs of the source network",
         ylabel="top-1 accuracy, %",

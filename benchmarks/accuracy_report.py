@@ -68,7 +68,8 @@ def write(rows: Sequence[Row], path: Path, peers: Sequence[Row] = ()) -> None:
     pictures = path.parent / "pictures"
     pictures.mkdir(parents=True, exist_ok=True)
     accuracy_pictures.against_steps(found, peers, pictures / "accuracy-against-steps.svg")
-    accuracy_pictures.against_operations(found, peers, pictures / "accuracy-against-operations.svg")
+    searched = accuracy_learned.searched(path.parent.parent / "build")
+    accuracy_pictures.against_operations(found, peers, pictures / "accuracy-against-operations.svg", searched)
     sections = [
         _HEAD,
         "## Accuracy\n",
