@@ -32,7 +32,7 @@ def make_golden(artefact: Artefact, rows: NumberArray | None = None) -> Golden:
         InputError: the rows do not fit the network.
     """
     graph = artefact.graph
-    node = graph.of_type(Encode)[0]
+    node = graph.encoder
     x = _structured(node) if rows is None else artefact.canonical(rows[:ROWS])
     q = encode(node, x)
     trace = ReferenceSimulator().run(graph, q, graph.timesteps, Record(states=True))

@@ -16,7 +16,7 @@ from snnc.artefact import Artefact
 from snnc.backends import golden as vectors
 from snnc.backends.semantics import Semantics
 from snnc.errors import ArtefactError, InputError
-from snnc.ir.snn import Encode, IntegrateFire, Readout, Schedule, SnnGraph
+from snnc.ir.snn import IntegrateFire, Readout, Schedule, SnnGraph
 from snnc.target import Backend, Emission, Golden
 
 NAME = "MANIFEST.json"
@@ -110,7 +110,7 @@ def _settings(graph: SnnGraph) -> list[Json]:
 
 
 def _input(artefact: Artefact) -> Json:
-    node = artefact.graph.of_type(Encode)[0]
+    node = artefact.graph.encoder
     return {
         "x": "float32, channels first: after the preprocessing and the layout below",
         "q": "clip(rint((x * gain + offset) / scale), -limit, limit), half to even, in float32",

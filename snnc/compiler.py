@@ -17,7 +17,7 @@ from snnc.calibration import Calibration
 from snnc.diagnostics import Diagnostic
 from snnc.errors import InputError, InternalError, UsageError
 from snnc.frontend import read_onnx
-from snnc.ir.snn import Encode, SnnGraph
+from snnc.ir.snn import SnnGraph
 from snnc.models import PREFIX, resolve
 from snnc.overlap import row_hashes
 from snnc.passes import PASSES, PRESETS
@@ -192,7 +192,7 @@ def convert(
 
 def _measured(graph: SnnGraph, calibration: Calibration, simulator: Simulator) -> SnnGraph:
     """Return the network with the density of its spikes, by which simulators plan."""
-    q = encode(graph.of_type(Encode)[0], calibration.rows[:DENSITY_ROWS])
+    q = encode(graph.encoder, calibration.rows[:DENSITY_ROWS])
     trace = simulator.run(graph, q, graph.timesteps, Record(activity=True))
     return replace(graph, density=trace.density(graph.settle_steps))
 

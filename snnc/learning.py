@@ -35,7 +35,7 @@ from snnc.diagnostics import FALLBACK, Diagnostic
 from snnc.divergence import divergence, real_logits
 from snnc.errors import InternalError
 from snnc.ir.graph import FloatArray, NumberArray
-from snnc.ir.snn import ChannelWeight, Encode, IntegrateFire, SnnGraph
+from snnc.ir.snn import ChannelWeight, IntegrateFire, SnnGraph
 from snnc.journal import Journal
 from snnc.pipeline import Context, Rest
 from snnc.quantisation import correct_readers
@@ -376,7 +376,7 @@ def _key(factors: Mapping[str, float]) -> str:
 def answers_of(network: SnnGraph, rows: Any, context: Context) -> tuple[Any, float]:
     """Return a network's answers in units of the source network, and its operations per row."""
     steps = network.timesteps
-    inputs = encode(network.of_type(Encode)[0], rows)
+    inputs = encode(network.encoder, rows)
     trace = context.simulator.run(network, inputs, steps, Record(activity=True))
     counted = costs.count(network, trace.activity, len(rows), steps)
     return real_logits(network, trace.logits), counted.synops

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
-from snnc.ir.snn import Encode, SnnGraph
+from snnc.ir.snn import SnnGraph
 from snnc.reference import encode
 from snnc.target import Record, Simulator, Trace
 
@@ -23,8 +23,7 @@ class SpikingPrefix:
 
     def __init__(self, graph: SnnGraph, rows: FloatArray, simulator: Simulator) -> None:
         """Encode ``rows``, (n, *input shape) float32, for ``graph``."""
-        encoder = next(node for node in graph if isinstance(node, Encode))
-        self.inputs: IntArray = encode(encoder, rows)
+        self.inputs: IntArray = encode(graph.encoder, rows)
         self._simulator = simulator
         self._trains: dict[str, NumberArray] = {}
 

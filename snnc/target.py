@@ -11,7 +11,7 @@ import numpy as np
 
 from snnc.errors import InputError, UsageError
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
-from snnc.ir.snn import Encode, IntegrateFire, SnnGraph
+from snnc.ir.snn import IntegrateFire, SnnGraph
 
 if TYPE_CHECKING:
     from snnc.artefact import Artefact
@@ -345,7 +345,7 @@ def check_run(
     Raises:
         InputError: saying what does not fit.
     """
-    shape = next(node.shape for node in graph if isinstance(node, Encode))
+    shape = graph.encoder.shape
     if timesteps < 1:
         raise InputError(f"T must be at least 1, not {timesteps}")
     if graph.max_timesteps and timesteps > graph.max_timesteps:

@@ -107,7 +107,7 @@ def wide_graph(seed: int, *, neuron: Neuron | None = None) -> SnnGraph:
 
 def random_inputs(graph: SnnGraph, batch: int, seed: int) -> IntArray:
     """Return distinct, structured inputs ``q``, (batch, *input shape) int32: blots of several sizes."""
-    encode = graph.of_type(Encode)[0]
+    encode = graph.encoder
     return _inputs(encode, batch, np.random.default_rng(seed))
 
 

@@ -22,7 +22,7 @@ from snnc.artefact import Artefact, Metadata, load, save
 from snnc.artefact.file import replacing
 from snnc.artefact.metadata import HASH, content_hash
 from snnc.errors import ArtefactError, InputError, InternalError, NonFiniteError
-from snnc.ir.snn import Encode, Schedule, SnnGraph
+from snnc.ir.snn import Schedule, SnnGraph
 from snnc.reference import encode
 from tests.spiking_graphs import as_float, graphs, random_graph, random_inputs
 
@@ -347,7 +347,7 @@ def test_a_link_keeps_pointing_to_the_file(path: Path) -> None:
 @settings(max_examples=20)
 @given(graph=graphs())
 def test_encoding_is_the_reference_s(graph: SnnGraph) -> None:
-    node = graph.of_type(Encode)[0]
+    node = graph.encoder
     x = (random_inputs(graph, 8, 0) * np.float32(1.37 * node.scale)).astype(np.float32)
     found = Artefact(graph).encode(x)
     assert found.dtype == np.int32

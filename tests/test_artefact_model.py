@@ -55,13 +55,13 @@ def run(model: onnx.ModelProto, optimised: bool = True, **feeds: NumberArray) ->
 
 def analogue(graph: SnnGraph, batch: int, seed: int = 0) -> NumberArray:
     """Return inputs ``x`` of a network, (batch, *shape) float32, beyond the clip here and there."""
-    node = graph.of_type(Encode)[0]
+    node = graph.encoder
     noise = np.random.default_rng(seed).uniform(-0.5, 0.5, (batch, *node.shape))
     return (1.1 * node.scale * (random_inputs(graph, batch, seed) + noise)).astype(np.float32)
 
 
 def oracle(graph: SnnGraph, x: NumberArray, timesteps: int) -> Trace:
-    q = encode(graph.of_type(Encode)[0], x.astype(np.float32))
+    q = encode(graph.encoder, x.astype(np.float32))
     return ReferenceSimulator().run(graph, q, timesteps, Record(states=True))
 
 
@@ -197,7 +197,7 @@ def wide_graph() -> SnnGraph:
 def test_currents_beyond_the_exact_range_of_float32_are_exact() -> None:
     graph = wide_graph()
     x = (np.random.default_rng(1).integers(1200, 2048, (32, 32, 6, 6)) * 0.5).astype(np.float32)
-    q = encode(graph.of_type(Encode)[0], x)
+    q = encode(graph.encoder, x)
     trace = ReferenceSimulator().run(graph, q, 2, Record(trains=("conv", "sum"), until=("sum",)))
     for train in trace.trains.values():
         assert (train.astype(np.float32).astype(np.int64) != train).mean() > 0.3

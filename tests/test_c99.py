@@ -23,7 +23,7 @@ from snnc.backends.c99.widths import Width, longest, widths
 from snnc.backends.deployment import deploy, verify
 from snnc.backends.golden import read_golden
 from snnc.errors import ArtefactError, UsageError
-from snnc.ir.snn import Encode, Neuron, Schedule, SnnGraph
+from snnc.ir.snn import Neuron, Schedule, SnnGraph
 from snnc.reference import ReferenceSimulator
 from tests.spiking_graphs import NEURONS, graphs, random_graph, random_inputs, wide_graph
 
@@ -127,7 +127,7 @@ def test_what_cannot_be_run_is_refused(tmp_path: Path) -> None:
     graph = random_graph(5)
     library = Library(emitted(graph, tmp_path))
     q = random_inputs(graph, 1, 0)[0]
-    limit = graph.of_type(Encode)[0].limit
+    limit = graph.encoder.limit
     assert library["SNNC_MAX_TIMESTEPS"] == longest(graph)
     for timesteps in (0, -1, longest(graph) + 1):
         began, y = library.infer(q, timesteps)

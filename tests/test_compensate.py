@@ -34,7 +34,7 @@ def prepared(graph: AnnGraph, *, rows: int = 200, timesteps: int = 2) -> tuple[s
 
 def agreement(graph: snn.SnnGraph, source: AnnGraph, seed: int = 99) -> float:
     x = np.random.default_rng(seed).standard_normal((200, 3, 8, 8)).astype(np.float32)
-    q = encode(graph.of_type(snn.Encode)[0], x)
+    q = encode(graph.encoder, x)
     y = ReferenceSimulator().run(graph, q, graph.timesteps).logits
     expected = run_ann(source, x)[0]
     return float(np.mean(y.argmax(axis=1) == expected.argmax(axis=1)))

@@ -161,7 +161,7 @@ def test_a_larger_threshold_is_paid_back_by_the_readers() -> None:
     """What a spike stands for grows as the threshold does, so few of the answers change."""
     graph, made = prepared()
     x = made.calibration.rows[:50]
-    q = encode(graph.of_type(snn.Encode)[0], x)
+    q = encode(graph.encoder, x)
     before = ReferenceSimulator().run(graph, q, 2).logits
     after = ReferenceSimulator().run(scaled(graph, {"relu1:threshold": 1.1}), q, 2).logits
     assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.9

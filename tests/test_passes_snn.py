@@ -43,7 +43,7 @@ def lowered(
 def simulate(
     graph: snn.SnnGraph, made: Context, *, states: bool = False
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    q = encode(graph.of_type(snn.Encode)[0], made.calibration.rows)
+    q = encode(graph.encoder, made.calibration.rows)
     trace = ReferenceSimulator().run(graph, q, graph.timesteps, Record(states=states))
     scale = graph.of_type(snn.Readout)[0].scale / graph.timesteps
     return trace.logits * scale, dict(trace.counts)

@@ -16,7 +16,7 @@ from snnc.artefact import Artefact
 from snnc.backends.akida.layers import AkidaLayer, emulate, lower, problems
 from snnc.errors import ArtefactError, UsageError
 from snnc.ir.graph import IntArray
-from snnc.ir.snn import Encode, SnnGraph
+from snnc.ir.snn import SnnGraph
 from snnc.target import Capabilities, Emission, Golden, Unsupported, Verdict
 
 SCRIPT, LAYERS, ARRAYS = "snnc_akida.py", "layers.json", "layers.npz"
@@ -67,7 +67,7 @@ class Akida:
         """Write the layers and the program."""
         graph = artefact.graph
         layers = lower(graph)
-        shape = graph.of_type(Encode)[0].shape
+        shape = graph.encoder.shape
         arrays: dict[str, IntArray] = {}
         rows, before = [], shape
         for index, layer in enumerate(layers):

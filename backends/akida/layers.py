@@ -21,7 +21,7 @@ from snnc.backends.chain import Layer, chain
 from snnc.errors import TargetError
 from snnc.ir.geometry import Window
 from snnc.ir.graph import IntArray
-from snnc.ir.snn import Encode, IntegrateFire, Schedule, SnnGraph
+from snnc.ir.snn import IntegrateFire, Schedule, SnnGraph
 from snnc.reference import convolve, per_channel
 from snnc.target import Unsupported
 
@@ -75,7 +75,7 @@ def problems(graph: SnnGraph) -> tuple[Unsupported, ...]:
     if graph.schedule is not Schedule.BARRIER:
         reason = "the synchronous schedule: the chip computes each layer once"
         found.append(Unsupported(last.name, last.origin, reason, BARRIER))
-    encode = graph.of_type(Encode)[0]
+    encode = graph.encoder
     if encode.limit > LARGEST[LONG]:
         reason = f"inputs up to {encode.limit}, beyond {LARGEST[LONG]}"
         cure = f"convert with --set lower.input-limit={LARGEST[LONG]}"

@@ -15,7 +15,7 @@ from snnc.backends.c99.lowering import lower
 from snnc.backends.c99.source import HEADER, SOURCE, WEIGHTS, Memory, header, memory, source, weights
 from snnc.backends.c99.widths import longest, widths
 from snnc.errors import ArtefactError, UsageError
-from snnc.ir.snn import Encode, SnnGraph
+from snnc.ir.snn import SnnGraph
 from snnc.target import Capabilities, Emission, Golden, Unsupported, Verdict
 
 COMPILERS = ("cc", "gcc", "clang")
@@ -165,7 +165,7 @@ _YES = {True: "yes", False: "no"}
 
 def _guide(graph: SnnGraph, taken: Memory, most: int) -> str:
     """Return what an integrator has to know of the source."""
-    encode = graph.of_type(Encode)[0]
+    encode = graph.encoder
     rows = "\n".join(
         f"| {row['device']} | {row['ram_bytes']:,} | {row['flash_bytes']:,} | {_YES[row['fits']]} |"
         for row in _fit(taken)

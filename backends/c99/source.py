@@ -16,7 +16,7 @@ from snnc.backends.c99.program import Call, Extent, Field, Program, Table, arena
 from snnc.backends.c99.synapses import EVENTS
 from snnc.backends.c99.widths import Width
 from snnc.ir.graph import NumberArray
-from snnc.ir.snn import Encode, Schedule, SnnGraph
+from snnc.ir.snn import Schedule, SnnGraph
 
 HEADER, SOURCE, WEIGHTS = "snnc_network.h", "snnc_network.c", "snnc_weights.h"
 STRUCTURE_BYTES = 64
@@ -72,7 +72,7 @@ def comment(text: str) -> str:
 
 def header(graph: SnnGraph, program: Program, places: Places, timesteps: int) -> str:
     """Return the header: the sizes, the state and the functions."""
-    encode = graph.of_type(Encode)[0]
+    encode = graph.encoder
     taken = memory(program, places)
     members = "\n".join(_member(item) for item in state_fields(program, places))
     return Template(_HEADER).substitute(

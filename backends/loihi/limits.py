@@ -85,7 +85,7 @@ def problems(graph: SnnGraph) -> tuple[Unsupported, ...]:
         node = graph[graph.output]
         reason = "the barrier schedule: on the chip every population fires in every step"
         found.append(Unsupported(node.name, node.origin, reason, "convert without --set set-schedule.kind"))
-    limit = graph.of_type(Encode)[0].limit
+    limit = graph.encoder.limit
     for name, bound in potential_bounds(graph).items():
         node = graph[name]
         excess = bound / (2 ** (STATE_BITS - 1) - 1)

@@ -10,7 +10,7 @@ import numpy as np
 from snnc.backends.chain import Layer
 from snnc.backends.loihi.limits import mantissas
 from snnc.errors import UsageError
-from snnc.ir.snn import Encode, IntegrateFire, SnnGraph
+from snnc.ir.snn import IntegrateFire, SnnGraph
 
 FILE = "network.net"
 FIRES, ACCUMULATES = "SNNC_IF", "SNNC_READOUT"
@@ -35,7 +35,7 @@ def write(graph: SnnGraph, layers: tuple[Layer, ...], path: Path) -> None:
     Raises:
         UsageError: h5py is not installed.
     """
-    entries: list[dict[str, Any]] = [{"type": "input", "shape": list(graph.of_type(Encode)[0].shape)}]
+    entries: list[dict[str, Any]] = [{"type": "input", "shape": list(graph.encoder.shape)}]
     for layer in layers:
         if layer.window is None and len(layer.shape) > 1:
             entries.append({"type": "flatten"})

@@ -16,6 +16,7 @@ from snnc.backends.numba_cpu.plan import Plan, Planner, StagePlan
 from snnc.backends.numba_cpu.program import Part, Program
 from snnc.backends.numba_cpu.ranges import INTEGERS, Interval, measured, narrowest, value_ranges
 from snnc.backends.numba_cpu.request import Request
+from snnc.backends.numba_cpu.shapes import channels_first, channels_last
 from snnc.backends.numba_cpu.terms import Packed
 from snnc.errors import InputError
 from snnc.ir import snn
@@ -164,9 +165,9 @@ class IntegerRun:
     def _fill(self, program: Program, start: int, stop: int) -> None:
         """Put the input of some images in its place; the memory is used for other values later on."""
         for name, train in self.given.items():
-            program.given[name].fill(np.moveaxis(train[:, start:stop], 2, -1))
+            program.given[name].fill(channels_last(train[:, start:stop]))
         if program.encoded is not None:
-            program.encoded.fill(np.moveaxis(self.inputs[np.newaxis, start:stop], 2, -1))
+            program.encoded.fill(channels_last(self.inputs[np.newaxis, start:stop]))
 
     def trace(self, activities: Iterable[dict[str, Activity]]) -> Trace:
         """Return what was kept, channels first, with the activity of all chunks."""
@@ -195,9 +196,8 @@ def pack(plan: Plan) -> dict[str, Packed]:
 def _channels_first(values: Array, lead: int, node: snn.SnnNode) -> Array:
     """View values, (..., height, width, channels), in the shape of ``node`` behind ``lead`` axes."""
     if len(node.shape) == 3:
-        return np.moveaxis(values, -1, lead)
-    last = values.reshape(*values.shape[:lead], *node.shape[1:], node.channels)
-    return np.moveaxis(last, -1, lead)
+        return channels_first(values, lead)
+    return channels_first(values.reshape(*values.shape[:lead], *node.shape[1:], node.channels), lead)
 
 
 def _activity(part: Part, images: int) -> Activity:

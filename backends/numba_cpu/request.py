@@ -50,10 +50,10 @@ class Request:
             record=record,
         )
 
-    @cached_property
+    @property
     def input_limit(self) -> int:
         """Largest magnitude that the network's own encoding gives."""
-        return next(node.limit for node in self.graph if isinstance(node, snn.Encode))
+        return self.graph.encoder.limit
 
     @property
     def steps(self) -> int:

@@ -55,6 +55,17 @@ class Value:
         target[..., channels:] = 0
 
 
+def channels_last(train: Array) -> Array:
+    """View (steps, images, channels, ...) with the channels last."""
+    return train.transpose(0, 1, *range(3, train.ndim), 2)
+
+
+def channels_first(values: Array, lead: int) -> Array:
+    """View values whose channels lie last with the channels behind ``lead`` axes."""
+    last = values.ndim - 1
+    return values.transpose(*range(lead), last, *range(lead, last))
+
+
 def geometry(window: Window) -> Array:
     """Return a window as the kernels read it."""
     top, left = window.pads[:2]
@@ -79,7 +90,7 @@ def apply(
             return  # the caller has put the input there
         case snn.ConstantCurrent():
             values = np.broadcast_to(node.values, (1, images, *node.shape))
-            out.fill(np.moveaxis(values, 2, -1))
+            out.fill(channels_last(values))
         case snn.SumPool():
             kernels.pool(read[0].values, images, geometry(node.window), False, out.values)
         case snn.CurrentMaxPool():
@@ -105,8 +116,8 @@ def apply(
             out.values[:, :images, ..., first:] = 0
         case snn.Reshape():
             values = read[0].channels(images)
-            rows = np.moveaxis(values, -1, 2).reshape(*values.shape[:2], *node.shape)
-            out.fill(np.moveaxis(rows, 2, -1))
+            rows = channels_first(values, 2).reshape(*values.shape[:2], *node.shape)
+            out.fill(channels_last(rows))
         case snn.Pad():
             sides = list(zip(node.before, node.after, strict=True))
             out.fill(np.pad(_positions(node, read[0], images), ((0, 0), (0, 0), *sides[1:], sides[0])))
@@ -136,7 +147,7 @@ def _positions(node: snn.Pad | snn.Slice, value: Value, images: int) -> Array:
 
 def convolve_slowly(synapse: Synapse, source: Value, out: Value, images: int) -> None:
     """Compute a convolution whose integers no kernel can take."""
-    values = np.moveaxis(source.channels(images), -1, 2)
+    values = channels_first(source.channels(images), 2)
     frames = values.reshape(-1, *values.shape[2:]).astype(np.int64)
     y = convolve(frames, synapse.weight.astype(np.int64), synapse.window, synapse.groups)
-    out.fill(np.moveaxis(y.reshape(*values.shape[:2], *y.shape[1:]), 2, -1))
+    out.fill(channels_last(y.reshape(*values.shape[:2], *y.shape[1:])))

@@ -12,7 +12,7 @@ from snnc.artefact.writer import build_model
 from snnc.errors import InputError, NonFiniteError
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.layout import InputLayout
-from snnc.ir.snn import Encode, SnnGraph
+from snnc.ir.snn import SnnGraph
 from snnc.preprocessing import Preprocessing
 
 
@@ -54,7 +54,7 @@ class Artefact:
         Raises:
             InputError: shape or type does not fit, or a value is not finite.
         """
-        node = self.graph.of_type(Encode)[0]
+        node = self.graph.encoder
         rows = self.canonical(x)
         if node.gain is not None and node.offset is not None:
             axes = (-1, *(1,) * (len(node.shape) - 1))
@@ -74,10 +74,9 @@ class Artefact:
         """
         if x.dtype.kind not in "buif":
             raise InputError(f"the input has the type {x.dtype}; give numbers")
-        shape = self.graph.of_type(Encode)[0].shape
-        layout = InputLayout.plain(shape, shape)
-        if self.metadata.input_layout is not None:
-            layout = InputLayout.from_dict(self.metadata.input_layout)
+        shape = self.graph.encoder.shape
+        stored = self.metadata.input_layout
+        layout = InputLayout.plain(shape, shape) if stored is None else InputLayout.from_dict(stored)
         if self.metadata.preprocessing is not None:
             x = Preprocessing.from_dict(self.metadata.preprocessing).apply(x, layout.source_shape)
         rows: FloatArray = layout.to_canonical(x).astype(np.float32)

@@ -88,7 +88,7 @@ class _Writer:
             self.write(node)
         if self.looped:
             self.draft.close_loop(self.graph.settle_steps)
-        encode = self.graph.of_type(Encode)[0]
+        encode = self.graph.encoder
         x, steps = self.draft.inputs
         element = self.draft.carrier if self.encoded else TensorProto.FLOAT
         limit = f", at most {self.graph.max_timesteps}" if self.graph.max_timesteps else ""

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 
 import numpy as np
 
@@ -133,6 +134,11 @@ class SnnGraph(Graph[SnnNode]):
     def integer(self) -> bool:
         """Whether the whole network computes in integers."""
         return all(getattr(node, "integer", True) for node in self.nodes)
+
+    @cached_property
+    def encoder(self) -> Encode:
+        """The node that quantises the input."""
+        return self.of_type(Encode)[0]
 
     def problem(self) -> str | None:
         """Check the settings of the whole network."""

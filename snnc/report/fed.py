@@ -140,7 +140,7 @@ class FedSource:
             spiking: populations whose spikes are fed; the source computes the others itself, and only the
                 class scores are returned. All by default.
         """
-        self._encoder = graph.of_type(Encode)[0]
+        self._encoder = graph.encoder
         every = graph.of_type(IntegrateFire)
         self._populations = every if spiking is None else tuple(n for n in every if n.name in spiking)
         cut = fed_graph(source, graph)

@@ -17,7 +17,6 @@ from snnc.errors import InputError
 from snnc.frontend import read_onnx
 from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.graph import Graph
-from snnc.ir.snn import Encode
 from snnc.passes import PASSES
 from snnc.pipeline import Context, parse_pipeline, run_pipeline
 from snnc.target import Simulator
@@ -46,7 +45,7 @@ def prepared_source(artefact: Artefact, path: Path, simulator: Simulator) -> Ann
             f"the artefact does not record the passes that made it from {path.name}: convert it again"
         )
     chosen = [item for item in passes[: names.index(LOWER)] if item.name != CLIP]
-    shape = artefact.graph.of_type(Encode)[0].shape
+    shape = artefact.graph.encoder.shape
     context = Context(Calibration(np.zeros((1, *shape), np.float32)), artefact.graph.timesteps, simulator)
     graph: Graph[Any] = source
     if chosen:

@@ -9,7 +9,7 @@ import numpy as np
 from snnc.ann_session import AnnSession
 from snnc.ir.ann import AnnGraph
 from snnc.ir.graph import FloatArray, IntArray
-from snnc.ir.snn import Encode, SnnGraph
+from snnc.ir.snn import SnnGraph
 from snnc.report.coding import spread
 from snnc.report.fed import FedSource
 
@@ -70,7 +70,7 @@ class Probe:
             fed: the same, driven by spikes.
             logits: name of the class scores.
         """
-        self._encoder = graph.of_type(Encode)[0]
+        self._encoder = graph.encoder
         self._logits = logits
         self._session = None
         if self._encoder.channels == COLOURS and len(self._encoder.shape) == COLOURS:
