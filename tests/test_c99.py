@@ -16,15 +16,18 @@ from hypothesis import strategies as st
 
 from snnc.artefact import Artefact
 from snnc.backends.c99 import C99
+from snnc.backends.c99.kernels import STRUCTURES, kernel_text
 from snnc.backends.c99.memory import Buffer, Life, place
 from snnc.backends.c99.selftest import fnv
 from snnc.backends.c99.source import HEADER, SOURCE, WEIGHTS, comment
+from snnc.backends.c99.synapses import EVENTS, MOST_IN_SHORT_SUMS
 from snnc.backends.c99.widths import Width, longest, widths
 from snnc.backends.deployment import deploy, verify
 from snnc.backends.golden import read_golden
 from snnc.errors import ArtefactError, UsageError
-from snnc.ir.snn import Neuron, Schedule, SnnGraph
+from snnc.ir.snn import Convolution, IntegrateFire, Neuron, Schedule, SnnGraph
 from snnc.reference import ReferenceSimulator
+from snnc.target import Record
 from tests.spiking_graphs import NEURONS, graphs, random_graph, random_inputs, wide_graph
 
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-pedantic")
@@ -101,9 +104,66 @@ def test_every_neuron(neuron: Neuron, tmp_path: Path) -> None:
 def test_many_channels(neuron: Neuron, tmp_path: Path) -> None:
     graph = wide_graph(4, neuron=neuron)
     bundle = emitted(graph, tmp_path)
-    short = "add_rows_i8_i8_i16" in (bundle / SOURCE).read_text(encoding="ascii")
-    assert short == (neuron.limit is not None), "graded spikes may be too large for sums in 16 bits"
+    text = (bundle / SOURCE).read_text(encoding="ascii")
+    assert "add_rows_i8_i8_i16" in text
+    assert ("cut_i8" in text) == (neuron.limit is None), "graded spikes may be too large for sums in 16 bits"
     run_selftest(bundle, *SANE)
+
+
+@needs_gcc
+def test_lists_of_large_spikes_are_cut(tmp_path: Path) -> None:
+    graph = wide_graph(4, neuron=Neuron(spikes_per_step=None))
+    graph = graph.map(IntegrateFire, lambda node: node.with_(threshold=node.threshold // 40 + 1))
+    graph = graph.map(Convolution, lambda node: node.with_(weight=np.sign(node.weight) * np.int8(127)))
+    library = Library(emitted(graph, tmp_path))
+    q, timesteps = random_inputs(graph, 6, 5), longest(graph)
+    wide = graph.of_type(IntegrateFire)[0].name
+    expected = ReferenceSimulator().run(graph, q, timesteps, Record(trains=(wide,)))
+    listed = np.abs(expected.trains[wide][:, :, :EVENTS]).sum(axis=2)
+    assert listed.max() > MOST_IN_SHORT_SUMS
+    found = np.array([library.infer(row, timesteps)[1] for row in q])
+    np.testing.assert_array_equal(found, expected.logits)
+
+
+@needs_gcc
+@pytest.mark.parametrize(
+    ("kernel", "levels", "spikes_per_step", "memory"),
+    [
+        *[("fire_graded", levels, None, True) for levels in (1, 2, 3, 5, 7, 15)],
+        *[("fire_several", levels, 1, True) for levels in (3, 4, 7, 13, 15)],
+        *[("fire_plain", levels, 1, False) for levels in (1, 2, 6, 15)],
+    ],
+)
+def test_spikes_found_by_parts_are_those_of_a_division(
+    kernel: str, levels: int, spikes_per_step: int | None, memory: bool, tmp_path: Path
+) -> None:
+    text = kernel_text(kernel, (Width.I8, Width.I8)).replace("static void", "void")
+    (tmp_path / "k.c").write_text(f"#include <stdint.h>\n{STRUCTURES}{text}", encoding="ascii")
+    compile_strictly(tmp_path, "-O3", *SANE, "-c", "k.c", "-o", "k.o")
+    compile_strictly(tmp_path, "-O3", "-shared", "-fPIC", "k.c", "-o", "k.so")
+    fire = ctypes.CDLL(str(tmp_path / "k.so"))[kernel + "_i8_i8"]
+    timesteps = 4
+    neuron = Neuron(levels, spikes_per_step, memory)
+    capacity, limit = neuron.capacity(timesteps), neuron.limit
+    theta = np.array([1, 7, 1000, (2**30 - 1) // capacity], np.int32)
+    near = np.arange(-capacity - 2, capacity + 3, dtype=np.int64)[:, None] * theta
+    m = np.concatenate([near - 1, near, near + 1])
+    sent = np.arange(capacity + 1 if memory else 1)[:, None, None]
+    m, before = (np.ascontiguousarray(x) for x in np.broadcast_arrays(m, sent))
+    # What a neuron has received in all fits an int32; so it has to with what it has sent.
+    m = np.clip(m, -(2**31), 2**31 - 1 - before * theta)
+    high = np.minimum(capacity - before, limit or capacity) if memory else np.int64(levels)
+    low = -np.minimum(before, limit or capacity) if memory else np.int64(0)
+    expected = np.clip(m // theta, low, high)
+
+    v, counts, spikes = m.astype(np.int32), before.astype(np.int8), np.empty(m.shape, np.int8)
+    settings = np.zeros(1, [("tables", np.uintp, 3), ("sizes", np.int32, 4)])
+    settings["tables"] = theta.ctypes.data, 0, 0
+    settings["sizes"] = m.size // len(theta), len(theta), levels, limit or 0
+    fire(settings.ctypes, None, 1, timesteps, v.ctypes, counts.ctypes, spikes.ctypes)
+    np.testing.assert_array_equal(spikes, expected)
+    np.testing.assert_array_equal(v, m - expected * theta)
+    np.testing.assert_array_equal(counts, before + expected)
 
 
 @needs_gcc

@@ -1,21 +1,16 @@
 """The C loops of the populations: how each kind of neuron finds its spikes.
 
-The currents of a step were added to the potentials before. Division rounds toward minus infinity, which C's
-does not.
+The currents of a step were added to the potentials before. Where a step has at most two spikes, comparisons
+find them. Where it may have more, ``floor(m / theta)`` is found by parts: the most thresholds that may fit
+are a rest and powers of two, and each of these that still fits is taken. That rounds toward minus infinity,
+and compilers put it into vector registers, which have no division.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from string import Template
-
-FLOOR_DIVIDE = """
-static int32_t floor_divide(int32_t m, int32_t theta)
-{
-    const int32_t quotient = m / theta;
-    return m % theta < 0 ? quotient - 1 : quotient;
-}
-"""
+from textwrap import indent
 
 _FIRE = """
 /* $what */
@@ -30,11 +25,11 @@ static void $$name(
         for (int32_t c = 0; c < channels; c++) {
             const int32_t i = first + c, theta = threshold[c];
             int32_t m = v[i], s = 0;
-            if (constant) {
-                m += times * constant[i];
+            if (constant$on) {
+                m += ${times}constant[i];
             }
-            if (bias) {
-                m += times * bias[c];
+            if (bias$on) {
+                m += ${times}bias[c];
             }
             $rule
             v[i] = m - s * theta;
@@ -44,14 +39,63 @@ static void $$name(
 }
 """
 
+_FIRE_BY_PARTS = """
+/* $what */
+static void $$name(
+    const population *p, const int32_t *restrict constant, int32_t times, int32_t timesteps,
+    int32_t *restrict v, $$t1 *restrict sent, $$t0 *restrict spikes)
+{
+    const int32_t *restrict threshold = p->threshold, *restrict bias = p->bias;
+    const int32_t pixels = p->pixels, channels = p->channels;
+    $prepare
+    int32_t bits = 0;
+    while ((most + 1) >> (bits + 1)) {
+        bits++;
+    }
+    for (int32_t first = 0; first < pixels * channels; first += channels) {
+        /* Suppose that all that can be taken back is. Then up to most thresholds fit. */
+        for (int32_t c = 0; c < channels; c++) {
+            const int32_t i = first + c, back = $back, part = most - (1 << bits) + 1;
+            const int32_t multiple = part * threshold[c];
+            int32_t m = v[i];
+            if (constant && times) {
+                m += constant[i];
+            }
+            if (bias && times) {
+                m += bias[c];
+            }
+            v[i] = m + back * threshold[c];
+            spikes[i] = ($$t0)-back;$take
+        }
+        /* A part is at most one more than all after it, so that they make up every number. */
+        for (int32_t bit = bits - 1; bit >= 0; bit--) {
+            const int32_t part = 1 << bit;
+            for (int32_t c = 0; c < channels; c++) {
+                const int32_t i = first + c, multiple = threshold[c] << bit;$take_bit
+            }
+        }
+        for (int32_t i = first; i < first + channels; i++) {
+            sent[i] = ($$t1)(sent[i] + spikes[i]);
+        }
+    }
+}
+"""
+
+_TAKE = """
+const int32_t fits = $fits;
+v[i] -= fits ? multiple : 0;
+spikes[i] = ($t0)(spikes[i] + (fits ? part : 0));"""
+
 _CAPACITY = "const int32_t capacity = timesteps * p->levels;"
-_LIMITED = f"{_CAPACITY}\n    const int32_t limit = p->limit;"
-_PLAIN = "const int32_t limit = p->limit;\n    (void)timesteps;"
+_MOST = "const int32_t most = timesteps * p->levels;"
+_LIMITED = f"""{_CAPACITY}
+    const int32_t limit = p->limit, most = 2 * limit < capacity ? 2 * limit : capacity;"""
+_PLAIN = "const int32_t most = p->limit;\n    (void)timesteps;"
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A kind of population.
+    """A kind of population whose spikes comparisons find.
 
     Attributes:
         what: for the comment in C.
@@ -72,12 +116,46 @@ class Rule:
             what=self.what,
             prepare=self.prepare,
             rule=self.rule,
+            on="" if self.whole_run else " && times",
+            times="times * " if self.whole_run else "",
             spikes="" if self.whole_run else ", $t0 *restrict spikes",
             store="" if self.whole_run else "\n            spikes[i] = ($t0)s;",
         )
 
 
-RULES = {
+@dataclass(frozen=True, slots=True)
+class PartsRule:
+    """A kind of population whose spikes are found by parts.
+
+    No product overflows: a part is at most the largest spike, and ``m + back theta`` is at most all that the
+    neuron has received.
+
+    Attributes:
+        what: for the comment in C.
+        prepare: C text before the loops; ``most`` is how far the spikes of a neuron may lie apart in a step.
+        back: C expression, how many spikes may be taken back.
+        fits: C expression, whether a part fits.
+    """
+
+    what: str
+    prepare: str
+    back: str
+    fits: str = "v[i] >= multiple"
+
+    @property
+    def template(self) -> str:
+        """The kernel's text, ``$`` standing for its name and types."""
+        take = _TAKE.replace("$fits", self.fits)
+        return Template(_FIRE_BY_PARTS).substitute(
+            what=self.what,
+            prepare=self.prepare,
+            back=self.back,
+            take=indent(take, 12 * " "),
+            take_bit=indent(take, 16 * " "),
+        )
+
+
+RULES: dict[str, Rule | PartsRule] = {
     "fire_once": Rule(
         "At most one spike a step, taken back where too many were sent.",
         _CAPACITY,
@@ -97,36 +175,16 @@ RULES = {
             s = s < low ? low : s;
             s = s > high ? high : s;""",
     ),
-    "fire_several": Rule(
+    "fire_several": PartsRule(
         "Up to limit spikes a step, taken back where too many were sent.",
         _LIMITED,
-        """if (m < 0 || m >= theta) {
-                const int32_t room = capacity - sent[i];
-                const int32_t high = room < limit ? room : limit;
-                const int32_t low = sent[i] < limit ? -sent[i] : -limit;
-                s = floor_divide(m, theta);
-                s = s < low ? low : s;
-                s = s > high ? high : s;
-            }""",
+        "sent[i] < limit ? sent[i] : limit",
+        "(v[i] >= multiple) & (spikes[i] + part <= limit) & (sent[i] + spikes[i] + part <= capacity)",
     ),
-    "fire_graded": Rule(
-        "As many spikes a step as fit, taken back where too many were sent.",
-        _CAPACITY,
-        """if (m < 0 || m >= theta) {
-                const int32_t high = capacity - sent[i];
-                s = floor_divide(m, theta);
-                s = s < -sent[i] ? -sent[i] : s;
-                s = s > high ? high : s;
-            }""",
+    "fire_graded": PartsRule(
+        "As many spikes a step as fit, taken back where too many were sent.", _MOST, "sent[i]"
     ),
-    "fire_plain": Rule(
-        "Integrate-and-fire without memory: up to limit spikes a step.",
-        _PLAIN,
-        """if (m >= theta) {
-                s = m / theta;
-                s = s > limit ? limit : s;
-            }""",
-    ),
+    "fire_plain": PartsRule("Integrate-and-fire without memory: up to limit spikes a step.", _PLAIN, "0"),
     "fire_after_all": Rule(
         "The whole run at once: all input has arrived.",
         _CAPACITY,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from string import Template
 
-from snnc.backends.c99.firing import FLOOR_DIVIDE, RULES
+from snnc.backends.c99.firing import RULES
 from snnc.backends.c99.synapses import REACHED, SYNAPSES
 from snnc.backends.c99.widths import Width
 
@@ -150,11 +150,10 @@ KERNELS = _VALUES | SYNAPSES | {name: rule.template for name, rule in RULES.item
 _CALLS = {
     "convolve": ("list", "add_rows"),
     "convolve_along": ("list", "add_rows"),
+    "convolve_large": ("list", "cut", "add_rows"),
+    "convolve_along_large": ("list", "cut", "add_rows"),
 }
-_HELPERS = {
-    REACHED: {"convolve", "convolve_along", "depthwise"},
-    FLOOR_DIVIDE: {"fire_several", "fire_graded"},
-}
+_HELPERS = {REACHED: {*_CALLS, "depthwise"}}
 """Functions without types -> the kernels that call them."""
 
 
@@ -168,6 +167,9 @@ def kernel_text(kernel: str, types: Types) -> str:
     names = {f"t{i}": width.type for i, width in enumerate(types)}
     names |= {f"n{i}": width.short for i, width in enumerate(types)}
     names["name"] = kernel_name(kernel, types)
+    if types:
+        # Listed spikes have 16 bits at least, which is what vectors multiply.
+        names["event"] = max(types[0], Width.I16, key=lambda width: width.value).type
     if kernel == "max_pool":
         names["lowest"] = f"INT{8 * types[0].value}_MIN"
     return Template(KERNELS[kernel]).substitute(names)
@@ -176,7 +178,7 @@ def kernel_text(kernel: str, types: Types) -> str:
 def kernel_texts(used: set[tuple[str, Types]]) -> str:
     """Return all kernels that a source needs, each after those that it calls."""
     called = {
-        (name, types[:1] if name == "list" else types)
+        (name, types if name == "add_rows" else types[:1])
         for kernel, types in used
         for name in _CALLS.get(kernel, ())
     }

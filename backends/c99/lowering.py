@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from snnc.backends.c99.kernels import Types
 from snnc.backends.c99.memory import Buffer
 from snnc.backends.c99.program import (
     At,
@@ -26,7 +27,7 @@ from snnc.backends.c99.program import (
     slide,
     uses,
 )
-from snnc.backends.c99.synapses import sum_width
+from snnc.backends.c99.synapses import always_fits, sum_width
 from snnc.backends.c99.widths import Width, Widths
 from snnc.errors import InternalError
 from snnc.ir.geometry import Window
@@ -56,6 +57,8 @@ from snnc.ir.snn import (
 NULL = "0"
 TIMES, STEPS = "times", "state->timesteps"
 POINT = Window((1, 1))
+ROW = 64
+"""Neurons that fire in one loop, if the channels of a pixel are fewer: thresholds are stored as often."""
 
 
 def lower(graph: SnnGraph, widths: Widths) -> Program:
@@ -190,10 +193,12 @@ class _Lowering:
         rows = np.moveaxis(kernel[:, 0], 0, -1) if depthwise else _rows(kernel, groups)
         weight = self.table(node, "w", rows, "weight")
         shape = self.program.structure("window", slide(window, read, wrote, groups))
-        types = (source.width, weight.width)
-        total = sum_width(*types, self.widths.bounds[node.inputs[0]])
-        every = types if depthwise else (*types, total)
-        calls.append(Call(name, every, (source, weight, shape, out), note))
+        types: Types = (source.width, weight.width)
+        if not depthwise:
+            types = (*types, sum_width(*types))
+            fits = always_fits(types[-1], read.channels // groups, self.widths.bounds[node.inputs[0]])
+            name = name if fits else f"{name}_large"
+        calls.append(Call(name, types, (source, weight, shape, out), note))
 
     def gather(self, node: SnnNode, total: Place) -> Place | None:
         """Add the currents of the step that a node reads to ``total``, and sum those that are constant.
@@ -266,13 +271,16 @@ class _Lowering:
         neuron = node.neuron
         limit = neuron.limit or 0
         whole_run = limit if self.barrier and not neuron.memory else neuron.levels
-        threshold = self.table(node, "theta", node.threshold, "threshold", Width.I32)
-        bias = self.table(node, "b", node.bias, "bias", Width.I32).name if node.bias.any() else NULL
-        low = NULL
+        together = _pixels_together(extent)
+        bias, low = NULL, NULL
+        threshold = self.table(node, "theta", np.tile(node.threshold, together), "threshold", Width.I32).name
+        if node.bias.any():
+            bias = self.table(node, "b", np.tile(node.bias, together), "bias", Width.I32).name
         if node.negative_threshold is not None and not self.barrier:
-            low = self.table(node, "low", node.negative_threshold, "negative threshold", Width.I32).name
-        numbers = (extent.pixels, extent.channels, whole_run, limit)
-        settings = self.program.structure("population", (threshold.name, bias, low, *numbers))
+            negative = np.tile(node.negative_threshold, together)
+            low = self.table(node, "low", negative, "negative threshold", Width.I32).name
+        numbers = (extent.pixels // together, extent.channels * together, whole_run, limit)
+        settings = self.program.structure("population", (threshold, bias, low, *numbers))
         rest = (settings, constant or NULL, TIMES, STEPS, v, sent)
         if self.barrier:
             self.values[node.name] = sent
@@ -355,6 +363,12 @@ class _Lowering:
             self.move(node, middle, wrote, wrote.channels_first, out, wrote.strides)
             middle = out
         self.values[node.name] = middle
+
+
+def _pixels_together(extent: Extent) -> int:
+    """Return how many pixels fire as if they were one, so that a short row of channels fills the vectors."""
+    most = max(1, ROW // extent.channels)
+    return max(n for n in range(1, most + 1) if extent.pixels % n == 0)
 
 
 def _rule(node: IntegrateFire) -> str:

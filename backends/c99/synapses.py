@@ -7,19 +7,31 @@ put into vector registers; up to three such sums side by side share the look-ups
 
 from __future__ import annotations
 
+from string import Template
+
 from snnc.backends.c99.widths import Width
 
 EVENTS = 64
 """Channels of a pixel that are looked at together; their list lies on the stack."""
 
-MOST_IN_SHORT_SUMS = (2**15 - 1) // (127 * EVENTS)
-"""Largest spike for which a list of them, each times an int8 weight, sums to an int16."""
+MOST_IN_SHORT_SUMS = (2**15 - 1) // 127
+"""Magnitudes of spikes may add up to this where each counts an int8 weight and their sum is an int16."""
 
 
-def sum_width(spikes: Width, weight: Width, largest: int) -> Width:
-    """Return the type for the sum of a list of spikes up to ``largest``, each times a weight."""
-    narrow = spikes is weight is Width.I8 and largest <= MOST_IN_SHORT_SUMS
-    return Width.I16 if narrow else Width.I32
+def sum_width(spikes: Width, weight: Width) -> Width:
+    """Return the type for the sum of a list of spikes, each times a weight."""
+    return Width.I16 if spikes is weight is Width.I8 else Width.I32
+
+
+def always_fits(total: Width, channels: int, largest: int) -> bool:
+    """Whether every list of spikes has a sum of that type; if not, lists have to be cut.
+
+    Args:
+        total: type of the sum.
+        channels: that are read, per group.
+        largest: magnitude of a spike.
+    """
+    return total is Width.I32 or min(channels, EVENTS) * largest <= MOST_IN_SHORT_SUMS
 
 
 REACHED = """
@@ -37,7 +49,7 @@ _LIST = """
 /* List who spiked: where the row of the weight begins, and how often. */
 static int32_t list_$n0(
     const $t0 *restrict spikes, int32_t first, int32_t last, int32_t apart, int32_t *restrict row,
-    $t0 *restrict spike)
+    $event *restrict spike)
 {
     int32_t events = 0;
     for (int32_t i = first; i < last; i++) {
@@ -47,6 +59,22 @@ static int32_t list_$n0(
     }
     return events;
 }
+"""
+
+_CUT = f"""
+/* Return where a list has to end so that its spikes, each times a weight, can be summed in 16 bits. */
+static int32_t cut_$n0(const $t0 *spikes, int32_t first, int32_t last)
+{{
+    int32_t total = 0;
+    for (int32_t i = first; i < last; i++) {{
+        total += spikes[i] < 0 ? -spikes[i] : spikes[i];
+    }}
+    while (total > {MOST_IN_SHORT_SUMS}) {{
+        last--;
+        total -= spikes[last] < 0 ? -spikes[last] : spikes[last];
+    }}
+    return last;
+}}
 """
 
 _SIDE_BY_SIDE = (3, 2, 1)
@@ -79,7 +107,7 @@ def _sums(count: int) -> str:
 _ADD_ROWS = f"""
 /* Add the selected rows of a weight, each times its spike; sixteen sums at a time fit into $t2. */
 static void add_rows_${{n0}}_${{n1}}_$n2(
-    const $t1 *restrict weight, const int32_t *restrict row, const $t0 *restrict spike, int32_t events,
+    const $t1 *restrict weight, const int32_t *restrict row, const $event *restrict spike, int32_t events,
     int32_t size, int32_t *restrict current)
 {{{"".join(map(_sums, _SIDE_BY_SIDE))}
     for (int32_t e = 0; e < events; e++) {{
@@ -93,18 +121,19 @@ static void add_rows_${{n0}}_${{n1}}_$n2(
 """
 
 _CONVOLVE = """
-static void convolve_${n0}_${n1}_$n2(
+static void $name(
     const $t0 *restrict spikes, const $t1 *restrict weight, const window *g, int32_t *restrict current)
 {
     int32_t row[EVENTS];
-    $t0 spike[EVENTS];
+    $event spike[EVENTS];
     const int32_t apart = g->kernel_width * g->out_size, plane = g->in_size * apart;
     for (int32_t y = 0; y < g->in_height; y++) {
         for (int32_t x = 0; x < g->in_width; x++) {
             for (int32_t group = 0; group < g->groups; group++, spikes += g->in_size) {
                 const $t1 *const selected = weight + group * g->kernel_height * plane;
-                for (int32_t first = 0; first < g->in_size; first += EVENTS) {
-                    const int32_t last = g->in_size - first < EVENTS ? g->in_size : first + EVENTS;
+                for (int32_t first = 0, last; first < g->in_size; first = last) {
+                    const int32_t all = g->in_size - first < EVENTS ? g->in_size : first + EVENTS;
+                    last = $end;
                     int32_t events = -1;
                     for (int32_t ky = 0; events != 0 && ky < g->kernel_height; ky++) {
                         const int32_t down = reached(
@@ -133,19 +162,20 @@ static void convolve_${n0}_${n1}_$n2(
 
 _CONVOLVE_ALONG = """
 /* As the window moves by one column, what a spike adds to a row of the output lies together. */
-static void convolve_along_${n0}_${n1}_$n2(
+static void $name(
     const $t0 *restrict spikes, const $t1 *restrict weight, const window *g, int32_t *restrict current)
 {
     int32_t row[EVENTS];
-    $t0 spike[EVENTS];
+    $event spike[EVENTS];
     const int32_t apart = g->kernel_width * g->out_size, plane = g->in_size * apart;
     for (int32_t y = 0; y < g->in_height; y++) {
         for (int32_t x = 0; x < g->in_width; x++, spikes += g->in_size) {
             const int32_t from = x + g->left - g->kernel_width + 1;
             const int32_t left = from < 0 ? 0 : from;
             const int32_t end = from + g->kernel_width < g->out_width ? from + g->kernel_width : g->out_width;
-            for (int32_t first = 0; left < end && first < g->in_size; first += EVENTS) {
-                const int32_t last = g->in_size - first < EVENTS ? g->in_size : first + EVENTS;
+            for (int32_t first = 0, last; left < end && first < g->in_size; first = last) {
+                const int32_t all = g->in_size - first < EVENTS ? g->in_size : first + EVENTS;
+                last = $end;
                 const int32_t events = list_$n0(spikes, first, last, apart, row, spike);
                 for (int32_t ky = 0; events > 0 && ky < g->kernel_height; ky++) {
                     const int32_t down = reached(
@@ -161,6 +191,17 @@ static void convolve_along_${n0}_${n1}_$n2(
     }
 }
 """
+
+
+def _whole(convolve: str) -> str:
+    """Return a kernel all of whose lists can be summed."""
+    return Template(convolve).safe_substitute(end="all")
+
+
+def _cut(convolve: str) -> str:
+    """Return a kernel that ends its lists before their sums overflow."""
+    return Template(convolve).safe_substitute(end="cut_$n0(spikes, first, all)")
+
 
 _DEPTHWISE = """
 /* A convolution whose channels do not meet. */
@@ -205,9 +246,12 @@ static void scale_${n0}_$n1(
 
 SYNAPSES = {
     "list": _LIST,
+    "cut": _CUT,
     "add_rows": _ADD_ROWS,
-    "convolve": _CONVOLVE,
-    "convolve_along": _CONVOLVE_ALONG,
+    "convolve": _whole(_CONVOLVE),
+    "convolve_large": _cut(_CONVOLVE),
+    "convolve_along": _whole(_CONVOLVE_ALONG),
+    "convolve_along_large": _cut(_CONVOLVE_ALONG),
     "depthwise": _DEPTHWISE,
     "scale": _SCALE,
 }
