@@ -75,6 +75,7 @@ class Compensate:
         bias: whether the mean output of every channel is corrected.
         start: whether the initial potential of every channel is chosen.
         scale: whether the unit that readers assume is fitted.
+        ramp: whether what a start lacks of half the threshold arrives with the bias, evenly over the steps.
         ridge: strength of the pull towards the given weights, relative to the power of the counts.
         spread: how much of the variation that the fit of the weights takes from a current is given back,
             from 0 to 1.
@@ -86,6 +87,7 @@ class Compensate:
     bias: bool = True
     start: bool = False
     scale: bool = False
+    ramp: bool = False
     ridge: float = 0.01
     spread: float = 0.0
     gated: bool = True
@@ -152,8 +154,9 @@ class _Compensation:
         self.options = options
         self.context = context
         self.given = graph
-        self.graph = graph
         self.source = context.ann()
+        self.graph = graph.map(IntegrateFire, _ramped(graph.timesteps)) if options.ramp else graph
+        self.offsets = {node.name: self.offset(node) for node in self.graph.of_type(IntegrateFire)}
         rows = max(FEWEST_ROWS, ROW_STEPS // graph.timesteps)
         self.calibration = context.calibration.subset(slice(0, rows))
         self.prefix = SpikingPrefix(graph, self.calibration.rows, context.simulator)
@@ -162,12 +165,19 @@ class _Compensation:
         self.corrections: tuple[Correction, ...] = ()
         self.divergence = float("inf")
 
+    def offset(self, node: IntegrateFire) -> FloatArray:
+        """Return what a population's bias holds beside the source's, (channels,): shift, floor and ramp."""
+        shift = rectifier(self.source, node.name).shift
+        given = self.given[node.name]
+        ramp = node.bias - given.bias if isinstance(given, IntegrateFire) else 0
+        return ramp - node.lowest + (0 if shift is None else shift)
+
     def resumed(self, places: list[str]) -> int:
         """Go on behind the last group of which there is a snapshot; return how many groups are done."""
         for index in reversed(range(len(places))):
             found = self.context.snapshots.get(places[index])
             if found is not None:
-                self.graph = found.applied(self.given)
+                self.graph = found.applied(self.graph)
                 self.prefix.restore(found.trains)
                 self.layers, self.corrections = list(found.layers), found.corrections
                 return index + 1
@@ -214,7 +224,15 @@ class _Compensation:
         """Return the network with fitted weights in a group, or ``None`` where they stay as they are."""
         rows, options = np.flatnonzero(~self.held), self.options
         fitted = refit(
-            self.graph, group, self.prefix, z, rows, options.ridge, options.spread, self.context.seed
+            self.graph,
+            group,
+            self.prefix,
+            z,
+            self.offsets,
+            rows,
+            options.ridge,
+            options.spread,
+            self.context.seed,
         )
         if isinstance(fitted, CannotFit):
             origin = self.graph[group.sinks[0]].origin
@@ -366,6 +384,16 @@ class _Layer:
             corrections += ((node.name, ratio),)
             values[node.name] = floor + (value - floor) * ratio.reshape(floor.shape)
         return self.candidate(_joined(start.label, "scale"), graph, values, corrections)
+
+
+def _ramped(timesteps: int) -> Callable[[IntegrateFire], IntegrateFire]:
+    """Return what adds to a bias what the start lacks of half the threshold, spread over the steps."""
+
+    def ramped(node: IntegrateFire) -> IntegrateFire:
+        missing = (node.threshold / 2 - node.v_init) / timesteps
+        return node.with_(bias=(node.bias + missing).astype(np.float32))
+
+    return ramped
 
 
 def _unit(graph: SnnGraph, name: str) -> FloatArray:

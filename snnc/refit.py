@@ -15,6 +15,7 @@ divide the activations, so that levels lie idle. The fitted weights are therefor
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +65,7 @@ def refit(
     group: Group,
     prefix: SpikingPrefix,
     z: FloatArray,
+    offsets: Mapping[str, FloatArray],
     rows: IntArray,
     strength: float,
     spread: float,
@@ -76,6 +78,7 @@ def refit(
         group: what to fit.
         prefix: the spikes that arrive.
         z: (all rows, *shape), what the group's current should be, bias included.
+        offsets: (channels,) by population, what its own bias holds beside that.
         rows: (fitting rows,), those of ``z`` and of the prefix to fit on.
         strength: of the ridge, relative to the power of the counts.
         spread: how much of the lost variation is given back: 0 for nothing, 1 for all.
@@ -103,17 +106,17 @@ def refit(
         y -= total.reshape(len(z), channels, -1).transpose(0, 2, 1)[at, places].reshape(y.shape)
     columns = [_columns(graph, synapse, prefix, rows, places) for synapse in fitted]
     start = [s.weight.reshape(channels, -1).T for s in fitted]
-    initial = np.concatenate([*start, graph.timesteps * _bias(graph[group.sinks[0]])[None]]).astype(
-        np.float64
-    )
+    first = graph[group.sinks[0]]
+    bias = _bias(first) - offsets.get(first.name, 0)
+    initial = np.concatenate([*start, graph.timesteps * bias[None]]).astype(np.float64)
     try:
         normal = normal_equations(columns, y)
         weights = ridge(normal, initial, strength)
     except np.linalg.LinAlgError as error:
         return CannotFit(f"the least-squares system has no unique solution ({error})")
-    if not isinstance(graph[group.sinks[0]], Readout):
+    if not isinstance(first, Readout):
         weights = spread_out(weights, normal, y, spread)
-    return _put(graph, group, fitted, weights.astype(np.float32))
+    return _put(graph, group, fitted, weights.astype(np.float32), offsets)
 
 
 def spread_out(weights: Float64Array, normal: Normal, y: FloatArray, spread: float) -> Float64Array:
@@ -183,7 +186,13 @@ def _bias(sink: SnnNode) -> FloatArray:
     raise TypeError(f"{type(sink).__name__} has no bias")
 
 
-def _put(graph: SnnGraph, group: Group, fitted: list[Weighted], weights: FloatArray) -> SnnGraph:
+def _put(
+    graph: SnnGraph,
+    group: Group,
+    fitted: list[Weighted],
+    weights: FloatArray,
+    offsets: Mapping[str, FloatArray],
+) -> SnnGraph:
     """Put fitted weights into the graph: (features, outputs) in the order of ``fitted``, the bias last."""
     changed: dict[str, SnnNode] = {}
     start = 0
@@ -196,5 +205,5 @@ def _put(graph: SnnGraph, group: Group, fitted: list[Weighted], weights: FloatAr
     for name in group.sinks:
         sink = graph[name]
         if isinstance(sink, IntegrateFire | Readout):
-            changed[name] = sink.with_(bias=bias)
+            changed[name] = sink.with_(bias=(bias + offsets.get(name, 0)).astype(np.float32))
     return graph.replacing(changed)

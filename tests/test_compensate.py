@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 from snnc.calibration import Calibration
 from snnc.errors import UsageError
 from snnc.ir import snn
-from snnc.ir.ann import AnnGraph
+from snnc.ir.ann import AnnGraph, Convolution, Relu
 from snnc.passes import PASSES
 from snnc.passes.compensate import Compensate
 from snnc.pipeline import Context, parse_pipeline, run_pipeline
+from snnc.prefix import SpikingPrefix
 from snnc.reference import ReferenceSimulator, encode, run_ann
 from snnc.refit import spread_out
 from snnc.regression import normal_equations, ridge
+from snnc.target import Record
 from tests.ann_graphs import Builder, context, residual_network
 
 FRONT = (
@@ -71,6 +73,64 @@ def test_each_correction_works_alone(option: str) -> None:
     kept = {layer["kept"] for layer in made.findings["layers"] if layer["layer"] != "readout"}
     assert all(option in label for label in kept - {"none"})
     assert kept - {"none"}
+
+
+def raised_network() -> AnnGraph:
+    """Two layers whose channels are never silent, and between them a value without rectifier."""
+    b = Builder(5)
+    hidden = b.relu("relu0", b.conv("conv0", "x", 6))
+    bare = b.conv("conv1", hidden, 6)
+    high = b.conv("conv2", b.conv("conv3", bare, 6), 6)
+    graph = b.graph(b.linear("fc", b.flatten("flat", b.mean("gap", b.relu("relu1", high))), 4))
+    lifted = np.full(6, 2.0, np.float32)
+    return graph.map(Convolution, lambda node: node.with_(bias=lifted) if node.name == "conv2" else node)
+
+
+@pytest.mark.parametrize("options", [{}, {"ramp": True}])
+def test_fitted_currents_aim_above_floor_and_shift(options: dict[str, bool]) -> None:
+    source = raised_network()
+    made = context(source, rows=300, timesteps=4)
+    text = FRONT.replace("clip-activations", "clip-activations{floor=true}")
+    start = "init-membrane{fraction=0.0}" if options else "init-membrane"
+    spiking, _ = run_pipeline(parse_pipeline(text.replace("init-membrane", start), PASSES), source, made)
+    assert isinstance(spiking, snn.SnnGraph)
+    assert any(node.lowest.any() for node in spiking.of_type(snn.IntegrateFire))
+    rectifiers = {node.name: node for node in made.ann().of_type(Relu)}
+    assert any(node.shift is not None for node in rectifiers.values())
+    graph = Compensate(bias=False, gated=False, **options).run(spiking, made)
+    fitted = [layer["layer"] for layer in made.findings["layers"] if layer["kept"] == "weights"]
+    prefix = SpikingPrefix(graph, made.calibration.rows, made.simulator)
+    T = graph.timesteps
+    for node in graph.of_type(snn.IntegrateFire):
+        if node.name not in fitted:
+            continue
+        currents = np.add.reduce([prefix.counts(graph, name) for name in node.inputs]) / T
+        mean = currents.mean(axis=(0, *range(2, currents.ndim))) + node.bias
+        scale = node.unit / node.threshold
+        z = made.calibration.values(made.ann(), rectifiers[node.name].inputs[0])
+        shift = rectifiers[node.name].shift
+        wanted = z.mean(axis=(0, *range(2, z.ndim))) - node.lowest + (0 if shift is None else shift)
+        wanted = wanted + (node.unit / 2 / T if options else 0)
+        np.testing.assert_allclose(mean * scale, wanted, atol=0.25 * float(z.std()), err_msg=node.name)
+    assert len(fitted) > 1
+
+
+def test_a_ramp_rounds_the_same_total_as_a_start_at_half() -> None:
+    """What the start lacks has arrived after T steps, so graded counts do not depend on how it is split."""
+    found = []
+    for start, options in (("0.5", {}), ("0.25", {"ramp": True}), ("0.0", {"ramp": True})):
+        source = residual_network(4)
+        made = context(source, rows=100, timesteps=4)
+        text = FRONT.replace("dual-threshold{spikes-per-step=2}", "graded")
+        text = text.replace("init-membrane", f"init-membrane{{fraction={start}}}")
+        spiking, _ = run_pipeline(parse_pipeline(text, PASSES), source, made)
+        assert isinstance(spiking, snn.SnnGraph)
+        graph = Compensate(weights=False, bias=False, **options).run(spiking, made)
+        q = encode(graph.encoder, made.calibration.rows[:32])
+        trace = ReferenceSimulator().run(graph, q, 4, Record(states=True))
+        found.append(np.concatenate([n.reshape(32, -1) for n in trace.counts.values()], axis=1))
+    for other in found[1:]:
+        assert (other == found[0]).mean() > 0.97, "only rounded biases may differ"
 
 
 def test_too_few_rows_only_quantise_and_say_how_many_are_needed() -> None:
