@@ -30,12 +30,11 @@ IMAGES = 64
 TIMESTEPS = 4
 
 SUBJECTS = {
-    "residual, T = 4": Options(TIMESTEPS, "fast"),
-    "residual, graded": Options(
-        TIMESTEPS, pipeline="fold-batchnorm,clip-activations,lower,graded,init-membrane,quantise-weights"
-    ),
-    "residual, barrier": Options(TIMESTEPS, "fast", settings={"set-schedule.kind": "barrier"}),
+    "residual, T = 4": Options(TIMESTEPS),
+    "residual, graded": Options(TIMESTEPS, "graded"),
+    "residual, barrier": Options(TIMESTEPS, settings={"set-schedule.kind": "barrier"}),
 }
+"""Of the default preset, where no other is named."""
 
 
 @dataclass(frozen=True, slots=True)

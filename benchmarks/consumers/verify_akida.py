@@ -25,12 +25,11 @@ from snnc.ir.graph import IntArray
 from snnc.models import calibration_data, resolve, test_data
 from snnc.preprocessing import Preprocessing
 
-FRONT = "fold-batchnorm,clip-activations,lower{input-limit=127}"
-BACK = "set-schedule{kind=barrier},init-membrane,quantise-weights"
+SETTINGS = {"set-schedule.kind": "barrier", "lower.input-limit": "127"}
 NETWORKS = {
-    "strided, 4 levels": Options(4, pipeline=f"{FRONT},{BACK}"),
-    "strided, 15 levels (4 bits)": Options(15, pipeline=f"{FRONT},{BACK}"),
-    "strided, 100 levels (8 bits)": Options(100, pipeline=f"{FRONT},{BACK}"),
+    "strided, 4 levels": Options(4, settings=SETTINGS),
+    "strided, 15 levels (4 bits)": Options(15, settings=SETTINGS),
+    "strided, 100 levels (8 bits)": Options(100, settings=SETTINGS),
 }
 
 RUN = """

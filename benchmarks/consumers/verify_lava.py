@@ -35,14 +35,11 @@ IMAGES = 16  # lava needs a second or more for each
 PACKAGES = ("lava-nc==0.10.0", "h5py")
 ALONE = ("lava-dl==0.6.0",)  # it asks for PyTorch, which nothing here needs
 
-FRONT = "fold-batchnorm,clip-activations,lower{input-limit=255}"
-BACK = "init-membrane,quantise-weights"
+SETTINGS = {"lower.input-limit": "255"}
 NETWORKS = {
-    "mean-pooled, T = 4, two signed spikes a step": Options(
-        4, pipeline=f"{FRONT},dual-threshold{{spikes-per-step=2}},{BACK}"
-    ),
-    "mean-pooled, T = 8, unsigned": Options(8, pipeline=f"{FRONT},{BACK}"),
-    "mean-pooled, T = 4, graded": Options(4, pipeline=f"{FRONT},graded,{BACK}"),
+    "mean-pooled, T = 4, two signed spikes a step": Options(4, settings=SETTINGS),
+    "mean-pooled, T = 8, unsigned": Options(8, "binary-only", settings=SETTINGS),
+    "mean-pooled, T = 4, graded": Options(4, "graded", settings=SETTINGS),
 }
 
 RUN = """
