@@ -19,7 +19,7 @@ FIRST = "chenyaofo_cifar10_resnet20"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "os^Dv<>P"
 FAMILIES = (
-    ("spread", "balanced: two signed spikes a step"),
+    ("ramp", "balanced: two signed spikes a step"),
     ("fine", "balanced + fine skip"),
     ("graded", "graded"),
     ("if", "plain IF, compensated"),

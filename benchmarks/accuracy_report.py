@@ -167,14 +167,15 @@ EARNED = (
     ("the bias correction", "floor", "bias"),
     ("the weight correction on top of it", "bias", "both"),
     ("the spread on top of both", "both", "spread"),
-    ("floor and spread together, with everything corrected", "above", "spread"),
-    ("the gate on rows held back", "ungated", "spread"),
-    ("starting from half the threshold instead of rest", "rest", "spread"),
+    ("the ramp in place of half of the start", "spread", "ramp"),
+    ("floor, spread and ramp together, with everything corrected", "above", "ramp"),
+    ("the gate on rows held back", "ungated", "ramp"),
+    ("starting from a quarter of the threshold instead of rest", "rest", "ramp"),
     ("starting from half the threshold instead of rest, for plain IF", "if-rest", "if"),
     ("a start of its own for every channel of plain IF", "if", "if-start"),
-    ("a second spike a step", "one", "spread"),
+    ("a second spike a step", "one", "ramp"),
     ("two settle steps for one signed spike a step", "one", "settle"),
-    ("the fine skip", "spread", "fine"),
+    ("the fine skip", "ramp", "fine"),
 )
 """What a part of the conversion is called, and the settings without and with it."""
 
@@ -283,7 +284,7 @@ def peer_table(found: Found, peers: Sequence[Row]) -> str:
         cells = [percent(by_step[T]) if T in by_step else "" for T in steps]
         lines.append([f"{tool}, {mode}", first["payload"], str(first["n"]), *cells])
     for label, suffix in (
-        ("snnc `balanced`", "spread"),
+        ("snnc `balanced`", "ramp"),
         ("snnc `balanced` + fine skip", "fine"),
         ("snnc plain IF", "if"),
     ):

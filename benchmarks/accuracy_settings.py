@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 FRONT = "fold-batchnorm,exact-max-pool,compose-linear,rectify-linear"
 PLAIN_BACK = "init-membrane,compensate,quantise-weights"
-BACK = "init-membrane,compensate{spread=0.7},quantise-weights"
+START = "init-membrane{fraction=0.25}"
+BACK = f"{START},compensate{{spread=0.7,ramp=true}},quantise-weights"
 RANGE = "clip-activations{floor=true}"
 TWO = "dual-threshold{spikes-per-step=2}"
 
@@ -93,12 +94,19 @@ def ablation(timesteps: int) -> tuple[Setting, ...]:
         made(f"a{T}-bias", "+ bias", T, TWO, compensated("{weights=false}")),
         made(f"a{T}-weights", "+ weights, without bias", T, TWO, compensated("{bias=false}")),
         made(f"a{T}-both", "+ weights + bias", T, TWO, compensated("")),
-        made(f"a{T}-spread", "+ spread (`balanced`)", T, TWO),
-        made(f"a{T}-above", "`balanced` without floor and spread", T, TWO, PLAIN_BACK, ABOVE),
-        made(f"a{T}-start", "`balanced` + start", T, TWO, compensated("{start=true,spread=0.7}")),
-        made(f"a{T}-scale", "`balanced` + scale", T, TWO, compensated("{scale=true,spread=0.7}")),
-        made(f"a{T}-ungated", "`balanced` without the gate", T, TWO, compensated("{spread=0.7,gated=false}")),
-        made(f"a{T}-rest", "`balanced` from rest, v(0) = 0", T, TWO, BACK.removeprefix("init-membrane,")),
+        made(f"a{T}-spread", "+ spread", T, TWO, compensated("{spread=0.7}")),
+        made(f"a{T}-ramp", "+ ramp (`balanced`)", T, TWO),
+        made(f"a{T}-above", "`balanced` without floor, spread and ramp", T, TWO, PLAIN_BACK, ABOVE),
+        made(f"a{T}-start", "`balanced` + start", T, TWO, BACK.replace("spread", "start=true,spread")),
+        made(f"a{T}-scale", "`balanced` + scale", T, TWO, BACK.replace("spread", "scale=true,spread")),
+        made(
+            f"a{T}-ungated",
+            "`balanced` without the gate",
+            T,
+            TWO,
+            BACK.replace("spread", "gated=false,spread"),
+        ),
+        made(f"a{T}-rest", "`balanced` from rest, all by the ramp", T, TWO, BACK.removeprefix(f"{START},")),
         made(f"a{T}-if", "plain IF", T, "init-membrane", PLAIN_BACK, ABOVE),
         made(
             f"a{T}-if-rest", "plain IF from rest, v(0) = 0", T, "init-membrane{fraction=0.0}", FITTED, ABOVE
@@ -126,7 +134,7 @@ def learned(timesteps: int) -> tuple[Setting, ...]:
     T = timesteps
 
     def searched(name: str, label: str, options: str) -> Setting:
-        back = f"init-membrane,learn-thresholds{options},{BACK.removeprefix('init-membrane,')}"
+        back = f"{START},learn-thresholds{options},{BACK.removeprefix(f'{START},')}"
         return made(f"l{T}-{name}", label, T, TWO, back)
 
     return (

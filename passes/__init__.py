@@ -58,7 +58,9 @@ class Preset:
 _FRONT = "fold-batchnorm,exact-max-pool,compose-linear,rectify-linear"
 _BACK = "set-schedule,init-membrane,compensate,quantise-weights"
 _RANGE = "clip-activations{floor=true}"
-_SPREAD = "set-schedule,init-membrane,compensate{spread=0.7},quantise-weights"
+_START = "set-schedule,init-membrane{fraction=0.25}"
+_FITTED = "compensate{spread=0.7,ramp=true},quantise-weights"
+_SIGNED = f"{_START},{_FITTED}"
 
 PRESETS: dict[str, Preset] = {
     preset.name: preset
@@ -66,7 +68,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "balanced",
             "signed unary spikes, up to two a step, every error compensated",
-            f"{_FRONT},{_RANGE},lower,dual-threshold{{spikes-per-step=2}},{_SPREAD}",
+            f"{_FRONT},{_RANGE},lower,dual-threshold{{spikes-per-step=2}},{_SIGNED}",
         ),
         Preset(
             "fast",
@@ -82,7 +84,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "graded",
             "no unevenness at all: spikes of as many levels as the potential holds, fine identity branches",
-            f"{_FRONT},{_RANGE},lower,graded,fine-skip,{_SPREAD}",
+            f"{_FRONT},{_RANGE},lower,graded,fine-skip,{_SIGNED}",
         ),
         Preset(
             "one-step",
@@ -93,7 +95,7 @@ PRESETS: dict[str, Preset] = {
             "low-power",
             "thresholds learned with a price on operations; with --max-drop, the fewest that keep to it",
             f"{_FRONT},clip-activations{{method=learn,floor=true}},lower,dual-threshold{{spikes-per-step=2}},"
-            "set-schedule,init-membrane,learn-thresholds{activity=1.0},compensate{spread=0.7},quantise-weights",
+            f"{_START},learn-thresholds{{activity=1.0}},{_FITTED}",
         ),
         Preset(
             "paper",

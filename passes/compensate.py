@@ -11,6 +11,10 @@ that really arrive, four corrections are tried:
 * *scale*: per channel, the unit that the readers assume becomes the least-squares one,
   ``u' = u E[a r] / E[r^2]`` with ``r = u N / T`` (both above the floor).
 
+Before all of them, ``ramp`` gives each bias what the start lacks of half the threshold, spread over the steps:
+``b += (theta / 2 - v(0)) / T``. After T steps a neuron has received the same as from ``v(0) = theta / 2``, so its
+count is rounded all the same, but it fires less before all that arrives has arrived.
+
 A correction is kept for a layer only where it lowers the error of the layer's output on rows that it was not
 fitted on: the squared error, in which the error of a channel's mean counts several times, for the sums of the
 next layer average noise out and add offsets up. At the end the compensated network must beat the plain one
