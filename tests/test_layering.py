@@ -33,7 +33,7 @@ LAYERS = (
     ("snapshots",),
     ("pipeline", "calibration", "reference", "artefact", "costs", "spike_counts"),
     ("prefix", "correspondence", "speed", "learning"),
-    ("refit", "reconstruction"),
+    ("refit", "reconstruction", "corrections"),
     ("frontend", "passes", "backends", "evaluation"),
     ("report", "certificate"),
     ("compiler",),
