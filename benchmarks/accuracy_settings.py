@@ -122,10 +122,10 @@ def ablation(timesteps: int) -> tuple[Setting, ...]:
 
 LEARNED_STEPS = (1, 2, 4)
 LEARNED = """All with 2,000 unlabelled images. Error compensation I clips from above and corrects layer by
-layer. `balanced` adds the floor, a second threshold that is learned from activations in closed form, and
-gives fitted currents their spread back. `learn` then searches with the whole pipeline in the loop;
-`activity=1` puts a price on operations; `layer` fits the thresholds of each layer to its own error. Gains are
-paired, on the same rows.
+layer. `balanced` adds the floor, a second threshold that is learned from activations in closed form, gives
+fitted currents their spread back, and lets part of the start arrive with the bias. `learn` then searches
+with the whole pipeline in the loop; `activity=1` puts a price on operations; `layer` fits the thresholds of
+each layer to its own error. Gains are paired, on the same rows.
 """
 
 

@@ -42,6 +42,10 @@ INTEGER_PASSES = ("compensate", "quantise-weights")
 """The passes that make integers: left out in float32. Compensation corrects what integers really do."""
 
 
+UNCOMPENSATED = {"clip-activations.floor": "false", "init-membrane.fraction": "0.5"}
+"""What presets do otherwise in float32: floors and late starts are for compensation to make good."""
+
+
 DENSITY_ROWS = 32
 """Rows on which it is measured how many neurons fire: enough to choose kernels by."""
 
@@ -103,9 +107,14 @@ class Options:
         if self.precision not in ("int8", "float32"):
             raise UsageError(f"unknown precision {self.precision!r}; known: int8, float32")
         text = PRESETS[self.preset].pipeline if self.pipeline is None else self.pipeline
+        given = parse_pipeline(text, PASSES)
+        if self.precision == "float32" and self.pipeline is None:
+            present = {item.name for item in given}
+            plain = {key: value for key, value in UNCOMPENSATED.items() if key.split(".")[0] in present}
+            given = override(given, plain, PASSES)
         learning = {key: value for key, value in self.settings.items() if key.startswith(LEARNING + ".")}
         others = {key: value for key, value in self.settings.items() if key not in learning}
-        passes = _with_learning(override(parse_pipeline(text, PASSES), others, PASSES))
+        passes = _with_learning(override(given, others, PASSES))
         passes = override(passes, learning, PASSES)
         if self.precision == "float32":
             passes = tuple(item for item in passes if item.name not in INTEGER_PASSES)

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 import snnc
+from snnc.compiler import Options
 from snnc.errors import InputError, UsageError
+from snnc.pipeline import format_pipeline
 from snnc.preprocessing import Preprocessing
 from tests import quadrants
 
@@ -103,3 +105,14 @@ def test_colours_are_not_scrambled_to_fit() -> None:
     x = np.zeros((2, 8, 8, 3), np.uint8)
     assert Preprocessing().apply(x, (8, 8, 3)).shape == (2, 3, 8, 8)
     assert Preprocessing(layout="NHWC").apply(x, (8, 8, 3)).shape == (2, 8, 8, 3)
+
+
+def test_float32_presets_have_nothing_that_only_compensation_makes_good() -> None:
+    text = format_pipeline(Options(precision="float32").passes())
+    assert "floor" not in text
+    assert "fraction" not in text
+    assert "compensate" not in text
+    own = "fold-batchnorm,clip-activations{floor=true},lower,init-membrane{fraction=0.25}"
+    assert format_pipeline(Options(precision="float32", pipeline=own).passes()) == own
+    asked = Options(precision="float32", settings={"clip-activations.floor": "true"})
+    assert "clip-activations{floor=true}" in format_pipeline(asked.passes())
