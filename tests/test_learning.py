@@ -22,8 +22,8 @@ from snnc.pipeline import Context, Rest, format_pipeline, parse_pipeline, run_pi
 from snnc.reference import ReferenceSimulator, encode
 from tests.ann_graphs import context, residual_network
 
-FRONT = "fold-batchnorm,rectify-linear,clip-activations,lower,{neuron},init-membrane"
 TWO, ONE = "dual-threshold{spikes-per-step=2}", "dual-threshold{negative=0.5}"
+FRONT = f"fold-batchnorm,rectify-linear,clip-activations,lower,{TWO},init-membrane"
 BACK = "quantise-weights"
 
 
@@ -31,7 +31,7 @@ def prepared(rows: int = 400, mistake: float = 1.0, neuron: str = TWO) -> tuple[
     """Return a network before its weights are quantised, its thresholds too large by ``mistake``."""
     source = residual_network(4)
     made = context(source, rows=rows, timesteps=2)
-    graph, _ = run_pipeline(parse_pipeline(FRONT.replace("{neuron}", neuron), PASSES), source, made)
+    graph, _ = run_pipeline(parse_pipeline(FRONT.replace(TWO, neuron), PASSES), source, made)
     assert isinstance(graph, snn.SnnGraph)
     names = [node.name for node in graph.of_type(snn.IntegrateFire)]
     graph = scaled(graph, {f"{name}:threshold": mistake for name in names})
