@@ -29,6 +29,9 @@ CHUNK_BYTES = 4 << 20
 """What the largest current of a chunk may take: so few images that memory stays flat."""
 
 
+TURNS = 4
+"""Chunks for each of several threads: what one is late with, another takes over."""
+
 PREPARED = 8
 """Networks and questions about them (T, what is recorded, what is given) whose preparation is kept."""
 
@@ -156,7 +159,8 @@ class NumbaSimulator:
 
     def _run(self, run: IntegerRun | FloatRun, batch: int) -> Trace:
         """Run all chunks of images."""
-        size = max(1, min(-(-batch // self.threads), CHUNK_BYTES // run.bytes_per_image))
+        parts = self.threads * TURNS if self.threads > 1 else 1
+        size = max(1, min(-(-batch // parts), CHUNK_BYTES // run.bytes_per_image))
         starts = range(0, batch, size)
         stops = [min(start + size, batch) for start in starts]
         if self.threads == 1 or len(stops) < 2:
