@@ -44,6 +44,8 @@ class SourceSession:
         options = ort.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = threads or 0
+        # Threads that go on spinning after a run would take the core of whoever is timed next.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         self.path = path
         try:
             self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
