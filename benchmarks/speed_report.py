@@ -86,8 +86,9 @@ without options runs T = 1 to 32, batches of 1 and 64, and one and two threads f
 The spiking network and its source take turns in one process, each on the same number of threads; a ratio is
 that of the shortest rounds, and below 1 the spiking network is the faster one. Its time includes quantising
 the input. The threads of onnxruntime spin while it runs, and stop when its turn ends. A run on one thread is
-timed by the time in which it had a core, one on several by the clock on the wall. The machine is a virtual one: what its neighbours do to caches and clocks shows in the medians and
-the 90th percentiles. *Density* is the share of neurons that send anything in a step.
+timed by the time in which it had a core, one on several by the clock on the wall. The machine is a virtual
+one: what its neighbours do to caches and clocks shows in the medians and the 90th percentiles. *Density* is
+the share of neurons that send anything in a step.
 Whatever the plan and the number of threads, the spikes are the reference's, bit for bit.
 
 - **resnet18, vgg16, mobilenet, resnet20** (32x32 images, 10 classes) have **random weights** and one
