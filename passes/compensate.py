@@ -26,7 +26,6 @@ al., "A Free Lunch From ANN: Towards Efficient, Accurate Spiking Neural Networks
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -43,7 +42,7 @@ from snnc.pipeline import Context
 from snnc.prefix import SpikingPrefix
 from snnc.quantisation import Group, groups, quantise_all
 from snnc.refit import CannotFit, refit
-from snnc.snapshots import Correction, Snapshot, keys
+from snnc.snapshots import ReaderRatio, Snapshot, prefix_keys
 
 HELD_BACK = 5
 """One row in this many is kept from the fits and decides about them."""
@@ -92,6 +91,9 @@ class Compensate:
         """Return the compensated integer network; an integer network is left as it is."""
         if graph.integer:
             return graph
+        if self.ramp:
+            T = graph.timesteps
+            graph = graph.map(IntegrateFire, lambda node: node.with_(bias=node.bias + _ramp(node, T)))
         rows = len(context.calibration)
         if rows < FEWEST_ROWS:
             context.diagnostics.append(
@@ -107,14 +109,14 @@ class Compensate:
         work = _Compensation(self, graph, context)
         order = groups(graph)
         common = (self, context.timesteps, context.seed, context.calibration.sha256)
-        places = keys(graph, order, common)
-        done = work.resumed(places)
+        keys = prefix_keys(graph, order, common)
+        done = work.resumed(keys)
         for index, group in enumerate(context.progress.track(order, len(order), "compensating")):
             if index < done:
                 continue
             context.progress.message(f"compensating {group.sinks[0]}")
             work.advance(group, tuple(later.sinks[0] for later in order[index + 1 : -1]))
-            work.snapshot(places[index], order[: index + 1])
+            work.snapshot(keys[index], order[: index + 1])
         return work.result()
 
 
@@ -125,43 +127,42 @@ class _Compensation:
         self.options = options
         self.context = context
         self.given = graph
+        self.graph = graph
         self.source = context.ann()
-        self.graph = graph.map(IntegrateFire, _ramped(graph.timesteps)) if options.ramp else graph
-        self.offsets = {node.name: self.offset(node) for node in self.graph.of_type(IntegrateFire)}
+        self.offsets = {node.name: self.offset(node) for node in graph.of_type(IntegrateFire)}
         rows = max(FEWEST_ROWS, ROW_STEPS // graph.timesteps)
         self.calibration = context.calibration.subset(slice(0, rows))
         self.prefix = SpikingPrefix(graph, self.calibration.rows, context.simulator)
         self.held = np.arange(len(self.calibration)) % HELD_BACK == HELD_BACK - 1
         self.layers: list[dict[str, Any]] = []
-        self.corrections: tuple[Correction, ...] = ()
+        self.ratios: tuple[ReaderRatio, ...] = ()
         self.divergence = float("inf")
 
     def offset(self, node: IntegrateFire) -> FloatArray:
         """Return what a population's bias holds beside the source's, (channels,): shift, floor and ramp."""
         shift = rectifier(self.source, node.name).shift
-        given = self.given[node.name]
-        ramp = node.bias - given.bias if isinstance(given, IntegrateFire) else 0
+        ramp = _ramp(node, self.graph.timesteps) if self.options.ramp else 0
         return ramp - node.lowest + (0 if shift is None else shift)
 
-    def resumed(self, places: list[str]) -> int:
+    def resumed(self, keys: list[str]) -> int:
         """Go on behind the last group of which there is a snapshot; return how many groups are done."""
-        for index in reversed(range(len(places))):
-            found = self.context.snapshots.get(places[index])
+        for index in reversed(range(len(keys))):
+            found = self.context.snapshots.get(keys[index])
             if found is not None:
                 self.graph = found.applied(self.graph)
                 self.prefix.restore(found.trains)
-                self.layers, self.corrections = list(found.layers), found.corrections
+                self.layers, self.ratios = list(found.layers), found.ratios
                 return index + 1
         return 0
 
-    def snapshot(self, place: str, done: tuple[Group, ...]) -> None:
-        """Keep what was made of the first groups."""
+    def snapshot(self, key: str, done: tuple[Group, ...]) -> None:
+        """Keep what was made of the first groups; nothing could go on behind the last."""
         if done[-1].sinks[0] == self.graph.output:
             return
         names = [name for group in done for name in (*group.synapses, *group.sinks)]
         nodes = {name: self.graph[name] for name in names}
-        kept = Snapshot(nodes, self.corrections, dict(self.prefix.trains), tuple(self.layers))
-        self.context.snapshots.put(place, kept)
+        kept = Snapshot(nodes, self.ratios, dict(self.prefix.trains), tuple(self.layers))
+        self.context.snapshots.put(key, kept)
 
     def advance(self, group: Group, ahead: tuple[str, ...]) -> None:
         """Do one group: try the corrections, keep the best, go on from there."""
@@ -187,7 +188,7 @@ class _Compensation:
             best = layer.better(best, layer.rescaled(best))
         self.layers.append({"layer": group.sinks[0], "kept": best.label, "errors": layer.errors})
         self.graph, self.divergence = best.graph, best.error
-        self.corrections += best.corrections
+        self.ratios += best.ratios
         if not last:
             self.prefix.keep(self.graph, self.prefix.simulate(self.graph, group.sinks), group.sinks)
 
@@ -232,11 +233,6 @@ class _Compensation:
         return self.graph if kept else plain
 
 
-def _ramped(timesteps: int) -> Callable[[IntegrateFire], IntegrateFire]:
-    """Return what adds to a bias what the start lacks of half the threshold, spread over the steps."""
-
-    def ramped(node: IntegrateFire) -> IntegrateFire:
-        missing = (node.threshold / 2 - node.v_init) / timesteps
-        return node.with_(bias=(node.bias + missing).astype(np.float32))
-
-    return ramped
+def _ramp(node: IntegrateFire, timesteps: int) -> FloatArray:
+    """Return what a start lacks of half the threshold, spread over the steps, (channels,) per step."""
+    return ((node.threshold / 2 - node.v_init) / timesteps).astype(np.float32)

@@ -17,7 +17,7 @@ from snnc.ir.graph import FloatArray
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.prefix import SpikingPrefix
 from snnc.quantisation import Group, correct_readers, quantise_group
-from snnc.snapshots import Correction
+from snnc.snapshots import ReaderRatio
 
 BIAS_ROUNDS = 2
 """How often the bias is corrected: the second round mends what saturation left of the first."""
@@ -45,14 +45,14 @@ class Candidate:
         graph: the network with the group in integers.
         values: (rows, *shape), the rates of each population, or the logits of the read-out.
         error: on the rows held back.
-        corrections: made to the readers of the populations, in order.
+        ratios: by which the readers of the populations were corrected, in order.
     """
 
     label: str
     graph: SnnGraph
     values: dict[str, FloatArray]
     error: float
-    corrections: tuple[Correction, ...]
+    ratios: tuple[ReaderRatio, ...]
 
 
 class Layer:
@@ -96,27 +96,27 @@ class Layer:
         """Quantise the group and simulate it."""
         done = quantise_group(graph, self.group)
         before = self.populations(graph)
-        corrections = tuple((node.name, _unit(done, node.name) / node.unit) for node in before)
-        return self.simulated(label, done, corrections)
+        ratios = tuple((node.name, _unit(done, node.name) / node.unit) for node in before)
+        return self.simulated(label, done, ratios)
 
-    def simulated(self, label: str, graph: SnnGraph, corrections: tuple[Correction, ...]) -> Candidate:
+    def simulated(self, label: str, graph: SnnGraph, ratios: tuple[ReaderRatio, ...]) -> Candidate:
         """Simulate the group on all rows."""
         trace = self.prefix.simulate(graph, self.group.sinks, trains=False)
         if trace.outputs is not None:
             values = {graph.output: real_logits(graph, trace.outputs)}
-            return self.candidate(label, graph, values, corrections)
+            return self.candidate(label, graph, values, ratios)
         values = {
             node.name: node.decoded(trace.counts[node.name], graph.timesteps)
             for node in self.populations(graph)
         }
-        return self.candidate(label, graph, values, corrections)
+        return self.candidate(label, graph, values, ratios)
 
     def candidate(
         self,
         label: str,
         graph: SnnGraph,
         values: dict[str, FloatArray],
-        corrections: tuple[Correction, ...],
+        ratios: tuple[ReaderRatio, ...],
     ) -> Candidate:
         """Measure values on the rows held back.
 
@@ -136,7 +136,7 @@ class Layer:
             squared = float(np.mean(np.square(missing), dtype=np.float64))
             error += (squared + COHERENT * float(np.mean(np.square(means)))) / power
         self.errors[label] = round(error, 5)
-        return Candidate(label, graph, values, error, corrections)
+        return Candidate(label, graph, values, error, ratios)
 
     def means(
         self, function: Callable[[FloatArray, FloatArray], FloatArray], start: Candidate, name: str
@@ -157,7 +157,7 @@ class Layer:
                 # More than one level at once would only drive a saturated channel further.
                 step = np.clip(step, -node.threshold, node.threshold)
                 graph = graph.replacing({node.name: node.with_(bias=(node.bias + step).astype(np.int32))})
-            attempt = self.simulated(_joined(start.label, "bias"), graph, start.corrections)
+            attempt = self.simulated(_joined(start.label, "bias"), graph, start.ratios)
         return attempt
 
     def restarted(self, start: Candidate) -> Candidate:
@@ -168,14 +168,14 @@ class Layer:
         for share in STARTS:
             v_init = {n.name: np.floor(share * n.threshold).astype(np.int32) for n in populations}
             graph = start.graph.replacing({n.name: n.with_(v_init=v_init[n.name]) for n in populations})
-            attempt = self.simulated("grid of starts", graph, start.corrections)
+            attempt = self.simulated("grid of starts", graph, start.ratios)
             for name, tried in v_init.items():
                 error = self.means(lambda a, r: np.square(a - r), attempt, name)
                 best[name] = np.where(error < least[name], tried, best[name])
                 least[name] = np.minimum(error, least[name])
         del self.errors["grid of starts"]
         graph = start.graph.replacing({n.name: n.with_(v_init=best[n.name]) for n in populations})
-        return self.simulated(_joined(start.label, "start"), graph, start.corrections)
+        return self.simulated(_joined(start.label, "start"), graph, start.ratios)
 
     def slope(self, start: Candidate, name: str, floor: FloatArray) -> FloatArray:
         """Return per channel the factor that takes ``r`` above the floor nearest to ``a``, within limits."""
@@ -186,7 +186,7 @@ class Layer:
 
     def rescaled(self, start: Candidate) -> Candidate:
         """Let the readers of each channel assume its least-squares unit."""
-        graph, corrections = start.graph, start.corrections
+        graph, ratios = start.graph, start.ratios
         values: dict[str, FloatArray] = {}
         for node in self.populations(graph):
             value = start.values[node.name]
@@ -194,9 +194,9 @@ class Layer:
             ratio = self.slope(start, node.name, floor)
             graph = graph.replacing({node.name: node.with_(unit=node.unit * ratio)})
             graph = correct_readers(graph, node.name, ratio)
-            corrections += ((node.name, ratio),)
+            ratios += ((node.name, ratio),)
             values[node.name] = floor + (value - floor) * ratio.reshape(floor.shape)
-        return self.candidate(_joined(start.label, "scale"), graph, values, corrections)
+        return self.candidate(_joined(start.label, "scale"), graph, values, ratios)
 
 
 def _unit(graph: SnnGraph, name: str) -> FloatArray:

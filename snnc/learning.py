@@ -348,6 +348,7 @@ class _Search:
     def accepted(self, factors: Mapping[str, float]) -> Trial:
         """Make a network from all rows but the last set, and measure it there."""
         self.context.progress.message("accepting")
+        # Other rows are fitted on: nothing made so far is of use, and its memory is.
         self.snapshots = Snapshots()
         return self._trial(f"accept {_key(factors)}", factors, self.remaining, self.accepting)
 

@@ -22,8 +22,8 @@ from snnc.quantisation import Group, correct_readers
 SNAPSHOT_BYTES = 512 * 2**20
 """Of spike trains that are kept at most; late layers, which are small, profit most."""
 
-Correction = tuple[str, FloatArray]
-"""A population and the factor by which its readers correct what a spike stands for, (channels,)."""
+ReaderRatio = tuple[str, FloatArray]
+"""A population and the factors by which its readers correct what a spike stands for, (channels,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,13 @@ class Snapshot:
 
     Attributes:
         nodes: the finished nodes by name.
-        corrections: made to the readers of finished populations, in order.
+        ratios: by which readers of finished populations were corrected, in order.
         trains: the spikes that unfinished layers read, (T + K, rows, *shape).
         layers: the record of each finished group.
     """
 
     nodes: Mapping[str, SnnNode]
-    corrections: tuple[Correction, ...]
+    ratios: tuple[ReaderRatio, ...]
     trains: Mapping[str, NumberArray]
     layers: tuple[dict[str, Any], ...]
 
@@ -50,7 +50,7 @@ class Snapshot:
     def applied(self, graph: SnnGraph) -> SnnGraph:
         """Return a network whose first groups are as given with these groups done."""
         graph = graph.replacing(self.nodes)
-        for name, ratio in self.corrections:
+        for name, ratio in self.ratios:
             graph = correct_readers(graph, name, ratio)
         return graph
 
@@ -77,7 +77,7 @@ class Snapshots:
         if not self.limit:
             return
         trains = {name: _narrow(train) for name, train in snapshot.trains.items()}
-        self._found[key] = Snapshot(snapshot.nodes, snapshot.corrections, trains, snapshot.layers)
+        self._found[key] = Snapshot(snapshot.nodes, snapshot.ratios, trains, snapshot.layers)
         while sum(kept.nbytes for kept in self._found.values()) > self.limit:
             self._found.popitem(last=False)
 
@@ -87,7 +87,7 @@ def _narrow(train: NumberArray) -> NumberArray:
     return narrow if np.array_equal(narrow, train) else train
 
 
-def keys(graph: SnnGraph, order: Sequence[Group], common: object) -> list[str]:
+def prefix_keys(graph: SnnGraph, order: Sequence[Group], common: object) -> list[str]:
     """Return for each group a key of all that its result depends on: of the groups up to it, as given.
 
     Args:

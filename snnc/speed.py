@@ -24,7 +24,7 @@ SECONDS = 3.0
 LEAST_ROUNDS, MOST_ROUNDS = 7, 300
 
 PAUSE = 0.005
-"""Seconds of rest before a run on several threads: onnxruntime's go on spinning for a while after theirs."""
+"""Seconds of rest before a run on several threads, in which those of the run before go to sleep."""
 
 STATM = Path("/proc/self/statm")
 

@@ -143,6 +143,17 @@ def test_too_few_rows_only_quantise_and_say_how_many_are_needed() -> None:
     assert "at least 50" in diagnostic.message
 
 
+def test_a_ramp_arrives_even_where_nothing_is_compensated() -> None:
+    spiking, made = prepared(residual_network(4), rows=20)
+    spiking = spiking.map(snn.IntegrateFire, lambda node: node.with_(v_init=node.v_init * 0))
+    result = Compensate(ramp=True).run(spiking, made)
+    for before, after in zip(
+        spiking.of_type(snn.IntegrateFire), result.of_type(snn.IntegrateFire), strict=True
+    ):
+        raised = after.bias * (after.unit / after.threshold) - before.bias
+        np.testing.assert_allclose(raised, before.threshold / 4, rtol=0.1, err_msg=before.name)
+
+
 def test_too_few_positions_for_a_wide_layer_keep_its_weights_and_say_so() -> None:
     b = Builder(0, (40,))
     hidden = b.relu("relu0", b.linear("fc0", "x", 300))
