@@ -4,13 +4,15 @@
     python benchmarks/accuracy.py --tables main --networks chenyaofo_cifar10_resnet20 --limit 1000
     python benchmarks/accuracy.py --report docs/accuracy.md  # only write what was measured so far
 
-Each measurement is one line of build/accuracy.jsonl and is not repeated. Conversion sees 1,000 training
-images, drawn by seed, and no labels; accuracy is that of the bit-exact integer network on the rows of
-`*_test_dev`. The networks and the data lie in ../shared, which is not part of the project.
+Each measurement is one line of benchmarks/measured/accuracy.jsonl, with the digest of the sources that made
+it, and is not repeated: take lines out to make them anew. Conversion sees 1,000 training images, drawn by
+seed, and no labels; accuracy is that of the bit-exact integer network on the rows of `*_test_dev`. The
+networks and the data lie in ../shared, which is not part of the project.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from dataclasses import replace
@@ -33,6 +35,7 @@ from snnc.evaluation import evaluate
 from snnc.frontend import read_onnx
 
 ROOT = Path(__file__).resolve().parent.parent
+MEASURED = ROOT / "benchmarks" / "measured"
 NETWORKS = (
     "chenyaofo_cifar10_resnet20",
     "akamaster_resnet56_legacy",
@@ -41,6 +44,14 @@ NETWORKS = (
 )
 CALIBRATION_ROWS = 1000
 SEED = 0
+
+
+def sources() -> str:
+    """Return a digest of the code that decides what a conversion gives."""
+    digest = hashlib.sha256()
+    for path in sorted([*(ROOT / "passes").glob("*.py"), *(ROOT / "snnc").glob("*.py")]):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def drawn(folder: Path, network: corpus_data.Network, rows: int = CALIBRATION_ROWS) -> corpus_data.Sets:
@@ -56,9 +67,9 @@ def measure(
     """Convert with one setting and judge the result."""
     limit_or_all = limit or None
     options = Options(timesteps=setting.timesteps, pipeline=setting.pipeline, seed=SEED, threads=threads)
-    start = time.perf_counter()
+    start, used = time.perf_counter(), time.process_time()
     conversion = convert(network.path, sets.calibration, options, preprocessing=sets.preprocessing)
-    converted = time.perf_counter() - start
+    converted, used = time.perf_counter() - start, time.process_time() - used
     artefact = conversion.artefact
     start = time.perf_counter()
     found = evaluate(
@@ -78,12 +89,14 @@ def measure(
     return {
         "network": network.name,
         "setting": setting.name,
+        "sources": sources(),
         "pipeline": setting.pipeline,
         "limit": limit,
         "ann_macs": sum(macs_of_ann(read_onnx(network.path).graph).values()),
         **found,
         "compensation": kept,
         "convert_seconds": round(converted, 1),
+        "convert_cpu_seconds": round(used, 1),
         "evaluate_seconds": round(time.perf_counter() - start, 1),
     }
 
@@ -97,25 +110,32 @@ def measure(
 @click.option("--limit", default=0, help="Rows at most; 0 for all.")
 @click.option("--threads", default=2)
 @click.option("--shared", type=click.Path(path_type=Path), default=corpus_data.DEFAULT)
+@click.option("--measured", type=click.Path(path_type=Path), default=MEASURED, help="Folder of the lines.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write the tables and pictures, and stop.")
 def main(
-    networks: str, tables: str, settings: str, limit: int, threads: int, shared: Path, report: Path | None
+    networks: str,
+    tables: str,
+    settings: str,
+    limit: int,
+    threads: int,
+    shared: Path,
+    measured: Path,
+    report: Path | None,
 ) -> None:
     """Measure what is missing, or write the report."""
-    cache = ROOT / "build" / "accuracy.jsonl"
-    cache.parent.mkdir(exist_ok=True)
-    rows = accuracy_report.read(cache)
+    cache = measured / "accuracy.jsonl"
+    measured.mkdir(exist_ok=True)
     if report is not None:
-        peers = accuracy_report.read(ROOT / "build" / "peers_accuracy.jsonl")
-        accuracy_report.write(rows, report, peers)
+        accuracy_report.write(measured, report)
         return
+    rows = accuracy_report.read(cache)
     done = {(row["network"], row["pipeline"], row["timesteps"], row["limit"]) for row in rows}
     corpus = {network.name: network for network in corpus_data.networks(shared)}
     wanted = tables.split(",")
     for table, job in (("learned", accuracy_learned.measure_all), ("certify", accuracy_learned.certify_all)):
         if table in wanted:
             first = corpus[NETWORKS[0]]
-            job(first, drawn(shared, first, accuracy_learned.ROWS), cache.parent, threads)
+            job(first, drawn(shared, first, accuracy_learned.ROWS), measured, threads)
     for name in networks.split(","):
         if name not in corpus:
             raise click.ClickException(f"no network is called {name!r}; known: {', '.join(corpus)}")
@@ -143,7 +163,7 @@ def _chosen(settings: str, tables: str, *, first: bool) -> list[Setting]:
         if unknown:
             raise click.ClickException(f"no setting is called {unknown[0]!r}; known: {', '.join(known)}")
         return [known[name] for name in settings.split(",")]
-    found = list(accuracy_settings.MAIN) if "main" in tables else []
+    found = [*accuracy_settings.MAIN, *accuracy_settings.LOW_LATENCY] if "main" in tables else []
     if first and "binary" in tables:
         found += accuracy_settings.BINARY
     if first and "ablation" in tables:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import accuracy_learned
 import accuracy_settings
-from accuracy_settings import ABLATION_STEPS, BINARY, MAIN, Setting
+from accuracy_settings import ABLATION_STEPS, BINARY, LOW_LATENCY, MAIN, Setting
 
 Row = dict[str, Any]
 
@@ -60,20 +61,24 @@ class Found:
         return None
 
 
-def write(rows: Sequence[Row], path: Path, peers: Sequence[Row] = ()) -> None:
-    """Write the page at ``path`` and the pictures beside it."""
+def write(measured: Path, path: Path) -> None:
+    """Write the page at ``path`` and the pictures beside it from a folder of measurements."""
     import accuracy_pictures
 
+    rows = read(measured / "accuracy.jsonl")
+    peers = read(measured / "peers_accuracy.jsonl")
     found = Found(rows)
     pictures = path.parent / "pictures"
     pictures.mkdir(parents=True, exist_ok=True)
     accuracy_pictures.against_steps(found, peers, pictures / "accuracy-against-steps.svg")
-    searched = accuracy_learned.searched(path.parent.parent / "build")
+    searched = accuracy_learned.searched(measured)
     accuracy_pictures.against_operations(found, peers, pictures / "accuracy-against-operations.svg", searched)
     sections = [
         _HEAD,
+        _sources(rows),
         "## Accuracy\n",
         main_table(found),
+        low_latency(found),
         _PICTURES,
         "## What each part earns\n",
         *(earned(found, T) for T in ABLATION_STEPS),
@@ -86,7 +91,7 @@ def write(rows: Sequence[Row], path: Path, peers: Sequence[Row] = ()) -> None:
             if network != FIRST
             for T in ABLATION_STEPS
         ),
-        *accuracy_learned.sections(path.parent.parent / "build"),
+        *accuracy_learned.sections(measured),
         "## Binary spikes\n",
         binary_table(found),
         "## Cost\n",
@@ -113,6 +118,13 @@ _PICTURES = """
 
 ![Top-1 against operations](pictures/accuracy-against-operations.svg)
 """
+
+
+def _sources(rows: Sequence[Row]) -> str:
+    """Say by which sources the measurements were made, and how many of them by each."""
+    counted = Counter(row["sources"] for row in rows)
+    made = ", ".join(f"{count} by the sources `{digest}`" for digest, count in counted.most_common())
+    return f"Measurements in `benchmarks/measured`: {made}.\n" if made else ""
 
 
 def percent(row: Row) -> str:
@@ -144,6 +156,30 @@ def main_table(found: Found) -> str:
     ]
     head = ["network (ANN)", *(f"{s.label}<br>{p}" for s, p in zip(MAIN, payloads, strict=True))]
     return table(head, lines) + "\nIn brackets the interval, then the target: ✓ met, ✗ missed.\n"
+
+
+LOW_LATENCY_WORDS = """## Low latency: two levels a step
+
+The preset `low-latency`: a spike carries one level or two, so T steps hold as many levels as 2 T steps of
+unary spikes, and the accuracy of `balanced` at 2 T comes at half its latency. In brackets the points below
+the source network; then operations relative to its multiply-accumulates.
+"""
+
+
+def low_latency(found: Found) -> str:
+    """Return what spikes of two levels reach, for each network and T."""
+    lines = []
+    for network, title in TITLES.items():
+        rows = [found.get(network, setting) for setting in LOW_LATENCY]
+        if any(rows):
+            lines.append([title, *("" if row is None else _low_latency_cell(row) for row in rows)])
+    head = ["network", *(f"T={s.timesteps}<br>levels:2" for s in LOW_LATENCY)]
+    return f"{LOW_LATENCY_WORDS}\n{table(head, lines)}" if lines else ""
+
+
+def _low_latency_cell(row: Row) -> str:
+    lost = 100 * (row["ann"]["top1"] - row["top1"])
+    return f"{percent(row)} (−{lost:.2f}), {row['synops'] / row['ann_macs']:.2f}"
 
 
 def _cell(network: str, index: int, row: Row | None) -> str:
@@ -260,12 +296,12 @@ def binary_table(found: Found) -> str:
 def cost_table(found: Found) -> str:
     """Return time of conversion and operations of the main settings."""
     lines = [
-        [title, setting.label, *_activity(row), f"{row['convert_seconds']:.0f} s"]
+        [title, setting.label, *_activity(row), f"{row['convert_cpu_seconds']:.0f} s"]
         for network, title in TITLES.items()
         for setting in MAIN
         if (row := found.get(network, setting)) is not None
     ]
-    head = ["network", "setting", "spikes per neuron and step", "operations / MACs", "conversion, 2 cores"]
+    head = ["network", "setting", "spikes per neuron and step", "operations / MACs", "conversion, CPU time"]
     return table(head, lines) if lines else ""
 
 

@@ -57,6 +57,12 @@ MAIN = (
 )
 """The columns of the main table."""
 
+TWO_LEVELS = "clip-activations{levels=2,floor=true}"
+LOW_LATENCY = tuple(
+    made(f"t{T}-two", f"T={T}, two levels a step", T, "dual-threshold", clip=TWO_LEVELS) for T in (1, 2, 4)
+)
+"""The preset `low-latency`: as many levels in T steps as unary spikes carry in twice as many."""
+
 FIFTEEN_TRIED = (
     MAIN[-1],
     made("n4-above", "without floor", 1, "multi-threshold", PLAIN_BACK, FIFTEEN_ABOVE),
@@ -149,4 +155,4 @@ def learned(timesteps: int) -> tuple[Setting, ...]:
 def known() -> dict[str, Setting]:
     """Return every setting by name."""
     steps = [setting for T in ABLATION_STEPS for setting in ablation(T)]
-    return {setting.name: setting for setting in (*MAIN, *FIFTEEN_TRIED, *BINARY, *steps)}
+    return {setting.name: setting for setting in (*MAIN, *LOW_LATENCY, *FIFTEEN_TRIED, *BINARY, *steps)}

@@ -4,8 +4,8 @@
     python benchmarks/peers_accuracy.py       # all of it, which takes hours
     python benchmarks/peers_accuracy.py --networks chenyaofo_cifar10_resnet20 --limit 1000
 
-Each measurement is one line of build/peers_accuracy.jsonl and is not repeated. What the peers do, and with
-which settings, stands in benchmarks/peers/README.md.
+Each measurement is one line of benchmarks/measured/peers_accuracy.jsonl and is not repeated. What the peers
+do, and with which settings, stands in benchmarks/peers/README.md.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import peers_job
 from snnc.evaluation import Share
 
 ROOT = Path(__file__).resolve().parent.parent
+MEASURED = ROOT / "benchmarks" / "measured"
 QUIET = {"TQDM_DISABLE": "1", "LOGURU_LEVEL": "WARNING"}
 Row = dict[str, Any]
 
@@ -88,7 +89,7 @@ PEERS = {
 @click.option("--threads", default=1)
 @click.option("--shared", type=click.Path(path_type=Path), default=corpus_data.DEFAULT)
 @click.option("--environments", type=click.Path(path_type=Path), default=ROOT / "build" / "peers")
-@click.option("--cache", type=click.Path(path_type=Path), default=ROOT / "build" / "peers_accuracy.jsonl")
+@click.option("--cache", type=click.Path(path_type=Path), default=MEASURED / "peers_accuracy.jsonl")
 def main(
     networks: str,
     tools: str,

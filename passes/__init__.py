@@ -87,6 +87,11 @@ PRESETS: dict[str, Preset] = {
             f"{_FRONT},{_RANGE},lower,graded,fine-skip,{_SIGNED}",
         ),
         Preset(
+            "low-latency",
+            "spikes of one level or two: the accuracy of balanced in half the steps",
+            f"{_FRONT},clip-activations{{levels=2,floor=true}},lower,dual-threshold,{_SIGNED}",
+        ),
+        Preset(
             "one-step",
             "near the source's accuracy in a single step: four binary-weighted thresholds, 15 levels",
             f"{_FRONT},clip-activations{{levels=15,floor=true}},lower,multi-threshold,{_BACK}",

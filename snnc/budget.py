@@ -283,6 +283,7 @@ def _at(timesteps: int) -> Iterable[Candidate]:
             settled = one.replace("set-schedule", f"set-schedule{{settle-steps={K}}}", 1)
             yield Candidate(T, settled, f"one spike a step, T={T}, K={K}", T + K, signed)
     if T <= 8:
+        yield Candidate(T, PRESETS["low-latency"].pipeline, f"low-latency, T={T}", T, "levels:2")
         per_step = -(-15 // T)
         levels = 2 ** per_step.bit_length() - 1
         yield Candidate(T, fine, f"balanced with fine skip, T={T}", T, f"signed+levels:{levels}")

@@ -20,7 +20,7 @@ IMAGES = 32
 CASES = ((1, 0), (2, 2), (4, 0), (8, 2))
 """T and K; benchmarks/equivalence.py goes through all combinations on every network of the corpus."""
 
-PRESETS = ("fast", "graded", "one-step")
+PRESETS = ("fast", "graded", "low-latency", "one-step")
 
 
 def assert_same(graph: SnnGraph, q: IntArray, timesteps: int) -> Trace:
