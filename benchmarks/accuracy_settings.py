@@ -58,8 +58,10 @@ MAIN = (
 """The columns of the main table."""
 
 TWO_LEVELS = "clip-activations{levels=2,floor=true}"
+SPREAD_BACK = compensated("{spread=0.7}")
 LOW_LATENCY = tuple(
-    made(f"t{T}-two", f"T={T}, two levels a step", T, "dual-threshold", clip=TWO_LEVELS) for T in (1, 2, 4)
+    made(f"t{T}-two", f"T={T}, two levels a step", T, "dual-threshold", SPREAD_BACK, TWO_LEVELS)
+    for T in (1, 2, 4)
 )
 """The preset `low-latency`: as many levels in T steps as unary spikes carry in twice as many."""
 
