@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,19 +150,25 @@ def main_table(found: Found) -> str:
         ann = known[0]["ann"]["top1"]
         cells = [_cell(network, index, row) for index, row in enumerate(measured)]
         lines.append([f"{title} ({100 * ann:.2f}, n = {known[0]['n']})", *cells])
-    payloads = [
-        next((row["payload"] for network in TITLES if (row := found.get(network, s)) is not None), "")
-        for s in MAIN
-    ]
-    head = ["network (ANN)", *(f"{s.label}<br>{p}" for s, p in zip(MAIN, payloads, strict=True))]
+    head = ["network (ANN)", *heads(found, MAIN)]
     return table(head, lines) + "\nIn brackets the interval, then the target: ✓ met, ✗ missed.\n"
 
 
-LOW_LATENCY_WORDS = """## Low latency: two levels a step
+def heads(found: Found, settings: Sequence[Setting]) -> Iterator[str]:
+    """Yield what stands above the columns of some settings: their labels and payloads."""
+    for setting in settings:
+        rows = (found.get(network, setting) for network in TITLES)
+        payload = next((row["payload"] for row in rows if row is not None), "")
+        yield f"{setting.label}<br>{payload}"
 
-The preset `low-latency`: a spike carries one level or two, so T steps hold as many levels as 2 T steps of
-unary spikes, and the accuracy of `balanced` at 2 T comes at half its latency. In brackets the points below
-the source network; then operations relative to its multiply-accumulates.
+
+LOW_LATENCY_WORDS = """## Two levels a step
+
+`balanced` neurons may send two spikes in a step, but only to catch up: after T steps no more than T count.
+In the preset `low-latency` up to 2 T count, so T steps hold as many levels as 2 T do otherwise. With mixed
+levels that holds only for the layers whose rounding alone moves the source's answers most, up to half of
+all operations (`clip-activations{levels=2,share=0.5}`). In brackets the points below the source network;
+then operations relative to its multiply-accumulates.
 """
 
 
@@ -173,7 +179,7 @@ def low_latency(found: Found) -> str:
         rows = [found.get(network, setting) for setting in LOW_LATENCY]
         if any(rows):
             lines.append([title, *("" if row is None else _low_latency_cell(row) for row in rows)])
-    head = ["network", *(f"T={s.timesteps}<br>levels:2" for s in LOW_LATENCY)]
+    head = ["network", *heads(found, LOW_LATENCY)]
     return f"{LOW_LATENCY_WORDS}\n{table(head, lines)}" if lines else ""
 
 

@@ -58,12 +58,16 @@ MAIN = (
 """The columns of the main table."""
 
 TWO_LEVELS = "clip-activations{levels=2,floor=true}"
+MIXED = "clip-activations{levels=2,share=0.5,floor=true}"
 SPREAD_BACK = compensated("{spread=0.7}")
-LOW_LATENCY = tuple(
-    made(f"t{T}-two", f"T={T}, two levels a step", T, "dual-threshold", SPREAD_BACK, TWO_LEVELS)
-    for T in (1, 2, 4)
+LOW_LATENCY = (
+    *(
+        made(f"t{T}-two", f"T={T}, `low-latency`", T, "dual-threshold", SPREAD_BACK, TWO_LEVELS)
+        for T in (1, 2, 4)
+    ),
+    *(made(f"t{T}-mixed", f"T={T}, `balanced`, mixed levels", T, TWO, clip=MIXED) for T in (2, 4)),
 )
-"""The preset `low-latency`: as many levels in T steps as unary spikes carry in twice as many."""
+"""Spikes of two levels, everywhere or where they matter most."""
 
 FIFTEEN_TRIED = (
     MAIN[-1],
@@ -131,9 +135,11 @@ def ablation(timesteps: int) -> tuple[Setting, ...]:
 LEARNED_STEPS = (1, 2, 4)
 LEARNED = """All with 2,000 unlabelled images. Error compensation I clips from above and corrects layer by
 layer. `balanced` adds the floor, a second threshold that is learned from activations in closed form, gives
-fitted currents their spread back, and lets part of the start arrive with the bias. `learn` then searches
-with the whole pipeline in the loop; `activity=1` puts a price on operations; `layer` fits the thresholds of
-each layer to its own error. Gains are paired, on the same rows.
+fitted currents their spread back, and lets part of the start arrive with the bias. With mixed levels
+(`clip-activations{levels=2,share=0.5}`) the layers whose rounding alone moves the answers most, up to half
+of the operations, send up to two levels a step that all count, where the others send a second spike only to
+catch up. `learn` searches with the whole pipeline in the loop; `activity=1` puts a price on operations;
+`layer` fits the thresholds of each layer to its own error. Gains are paired, on the same rows.
 """
 
 
@@ -148,6 +154,7 @@ def learned(timesteps: int) -> tuple[Setting, ...]:
     return (
         made(f"l{T}-above", "error compensation I", T, TWO, PLAIN_BACK, ABOVE),
         made(f"l{T}-balanced", "`balanced`", T, TWO),
+        made(f"l{T}-mixed", "`balanced`, mixed levels", T, TWO, clip=MIXED),
         searched("learn", "`learn`", ""),
         searched("activity", "`learn`, `activity=1`", "{activity=1.0}"),
         searched("layer", "`layer`", "{objective=layer}"),

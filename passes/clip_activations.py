@@ -9,6 +9,10 @@ A channel that is seldom silent wastes levels on values that it does not take. W
 represents ``a = l + (theta - l) k / (T M)``: it is clipped on both sides, what its silence stands for
 is added to the bias of its readers, and no spike is spent on it (see :func:`snnc.thresholds.mse_range`).
 
+Not every rectifier needs many levels. With ``levels`` above 1 and a ``share`` below 1, the rectifiers whose
+rounding alone moves the answers most, for the operations that read them, carry ``levels`` a spike, and the
+others one (see :mod:`snnc.sensitivity`).
+
 Source: the clip is that of Liu et al., "Efficient ANN-SNN Conversion with Error Compensation
 Learning", ICML 2025; thresholds by least squares as in Li et al., "A Free Lunch From ANN: Towards
 Efficient, Accurate Spiking Neural Networks Calibration", ICML 2021.
@@ -16,6 +20,7 @@ Efficient, Accurate Spiking Neural Networks Calibration", ICML 2021.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
@@ -24,9 +29,10 @@ import numpy as np
 
 from snnc.calibration import ActivationSample
 from snnc.errors import UsageError
-from snnc.ir.ann import AnnGraph, Relu
+from snnc.ir.ann import AnnGraph, AnnNode, Relu
 from snnc.ir.graph import FloatArray
 from snnc.pipeline import Context
+from snnc.sensitivity import most_sensitive, operations, sensitivities
 from snnc.thresholds import HIGHEST_FLOOR, Method, mse_range, mse_threshold, percentile_threshold
 
 SAMPLES_PER_CHANNEL = 20_000
@@ -54,6 +60,8 @@ class ClipActivations:
         floor: whether the lowest level may lie above zero: the best one by least squares, the minimum, or
             the percentile that as many values lie below as lie above the threshold's.
         levels: M, the levels that one spike will carry; with T steps the grid has ``T M`` levels.
+        share: of the source's operations, that which spikes of ``levels`` may feed; the least sensitive
+            rectifiers keep spikes of one level.
         percentile: for that method, in (0, 100].
     """
 
@@ -62,6 +70,7 @@ class ClipActivations:
     granularity: Granularity = Granularity.CHANNEL
     floor: bool = False
     levels: int = 1
+    share: float = 1.0
     percentile: float = 99.9
 
     def __post_init__(self) -> None:
@@ -70,6 +79,8 @@ class ClipActivations:
             raise UsageError(f"percentile must lie in (0, 100], not {self.percentile}")
         if self.levels < 1:
             raise UsageError(f"levels must be at least 1, not {self.levels}")
+        if not 0 <= self.share <= 1:
+            raise UsageError(f"share must lie in 0 to 1, not {self.share}")
 
     def run(self, graph: AnnGraph, context: Context, /) -> AnnGraph:
         """Return the graph with every rectifier clipped."""
@@ -85,11 +96,33 @@ class ClipActivations:
             seed=context.seed,
         )
         tracked = context.progress.track(rectifiers, len(rectifiers), "thresholds")
-        chosen = {
-            node.name: self._limits(node, samples[node.name], self.levels * context.timesteps)
-            for node in tracked
+        if self.levels == 1 or self.share == 1:
+            return self._clipped(graph, tracked, samples, self.levels, context)
+        plain = self._clipped(graph, tracked, samples, 1, context)
+        gained = sensitivities(plain, context.calibration, dict.fromkeys(names, context.timesteps))
+        chosen = most_sensitive(gained, operations(graph), self.share)
+        context.findings["levels"] = {
+            name: {"divergence": round(gained[name], 5), "levels": self.levels if name in chosen else 1}
+            for name in names
         }
-        return graph.map(Relu, lambda node: node.with_(**chosen[node.name], levels=self.levels))
+        return self._clipped(
+            plain, [node for node in rectifiers if node.name in chosen], samples, self.levels, context
+        )
+
+    def _clipped(
+        self,
+        graph: AnnGraph,
+        rectifiers: Iterable[Relu],
+        samples: Mapping[str, ActivationSample],
+        levels: int,
+        context: Context,
+    ) -> AnnGraph:
+        """Return the graph with some rectifiers clipped for spikes of ``levels``."""
+        clipped: dict[str, AnnNode] = {}
+        for node in rectifiers:
+            limits = self._limits(node, samples[node.name], levels * context.timesteps)
+            clipped[node.name] = node.with_(floor=None).with_(**limits, levels=levels)
+        return graph.replacing(clipped)
 
     def _limits(self, node: Relu, sample: ActivationSample, levels: int) -> dict[str, FloatArray]:
         shift = np.float32(0) if node.shift is None else node.shift

@@ -26,7 +26,8 @@ class DualThreshold:
     """Give every population a spike-count memory and negative spikes.
 
     Attributes:
-        spikes_per_step: how many spikes, of either sign, may leave in one step.
+        spikes_per_step: how many spikes of one level, of either sign, may leave in one step; populations
+            whose spikes carry M levels send as many fewer, but at least one.
         negative: the negative threshold relative to the positive one; 0 unless one spike leaves
             in a step.
     """
@@ -47,9 +48,9 @@ class DualThreshold:
         return graph.map(IntegrateFire, self._sign)
 
     def _sign(self, node: IntegrateFire) -> SnnNode:
-        neuron = Neuron(
-            levels=node.neuron.levels, spikes_per_step=self.spikes_per_step, code=node.neuron.code
-        )
+        levels = node.neuron.levels
+        spikes = max(1, self.spikes_per_step // levels)
+        neuron = Neuron(levels=levels, spikes_per_step=spikes, code=node.neuron.code)
         if not self.negative:
             return node if node.neuron == neuron else node.with_(neuron=neuron, negative_threshold=None)
         if node.neuron.levels > 1:

@@ -84,11 +84,12 @@ class AnnSession:
         chunks = [values for _, values in self.stream(x)]
         return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in self._names}
 
-    def run_fed(self, values: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    def run_fed(self, values: Mapping[str, FloatArray], x: FloatArray | None = None) -> dict[str, FloatArray]:
         """Return the values of one batch, computed from the given values of the fed nodes.
 
         Args:
             values: (batch, *shape) of every fed node; those that nothing needs are left out.
+            x: (batch, *input shape) where the network's own input is needed beside them.
         """
         wanted = {entry.name for entry in self._session.get_inputs()}
         feeds = {
@@ -96,6 +97,8 @@ class AnnSession:
             for name, value in values.items()
             if FED + name in wanted
         }
+        if x is not None and FEED in wanted:
+            feeds[FEED] = np.ascontiguousarray(x, np.float32)
         return dict(zip(self._names, map(np.asarray, self._session.run(None, feeds)), strict=True))
 
 

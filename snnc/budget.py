@@ -1,12 +1,12 @@
 """Convert to a budget: try many conversions on few rows, and make the best of those that keep to it.
 
 Latency, operations, payload and accuracy pull at each other, so there is a front of conversions none of
-which is better in everything. Candidates are presets, numbers of steps, levels, spikes a step, settle steps
-and fine skips; what can be known of one without running it is checked first. Each of the others is converted
-with some of the calibration rows and measured on rows kept back. Those within the budget are then made with
-all rows, the best first, until one of them keeps to the budget as measured. Where nothing does, the
-thresholds of the nearest are learned, layer by layer, with a price on operations where these are what is
-missing.
+which is better in everything. Candidates are presets, numbers of steps, levels (everywhere, or in the
+layers that are measured to be the most sensitive), spikes a step, settle steps and fine skips; what can be
+known of one without running it is checked first. Each of the others is converted with some of the
+calibration rows and measured on rows kept back. Those within the budget are then made with all rows, the
+best first, until one of them keeps to the budget as measured. Where nothing does, the thresholds of the
+nearest are learned, layer by layer, with a price on operations where these are what is missing.
 """
 
 from __future__ import annotations
@@ -284,6 +284,8 @@ def _at(timesteps: int) -> Iterable[Candidate]:
             yield Candidate(T, settled, f"one spike a step, T={T}, K={K}", T + K, signed)
     if T <= 8:
         yield Candidate(T, PRESETS["low-latency"].pipeline, f"low-latency, T={T}", T, "levels:2")
+        mixed = balanced.replace("{floor=true}", "{levels=2,share=0.5,floor=true}", 1)
+        yield Candidate(T, mixed, f"balanced, two levels where they matter, T={T}", T, "signed+levels:2")
         per_step = -(-15 // T)
         levels = 2 ** per_step.bit_length() - 1
         yield Candidate(T, fine, f"balanced with fine skip, T={T}", T, f"signed+levels:{levels}")

@@ -1,0 +1,106 @@
+"""How much each rectifier's rounding alone moves the answers of the source network.
+
+One rectifier at a time gives the levels that its spikes would carry, everything else stays as it is, and
+the Kullback-Leibler divergence of the answers from the source network's is what those few levels cost. The
+levels that are at hand go first where they buy most for the operations that they cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from snnc.ann_session import AnnSession
+from snnc.calibration import Calibration
+from snnc.costs import macs_of_ann
+from snnc.divergence import divergence
+from snnc.ir.ann import AnnGraph, Convolution, Input, Linear, Relu, Softmax
+from snnc.ir.graph import FloatArray
+from snnc.thresholds import quantise
+
+ROWS = 256
+"""Rows on which sensitivities are measured."""
+
+
+def sensitivities(clipped: AnnGraph, calibration: Calibration, levels: Mapping[str, int]) -> dict[str, float]:
+    """Return for each rectifier the divergence of the answers in nats if it alone is rounded.
+
+    Args:
+        clipped: the network with the thresholds, and floors if any, that go with ``levels``.
+        calibration: rows; the first :data:`ROWS` are used.
+        levels: of each rectifier, over all steps.
+    """
+    graph = clipped.without_thresholds()
+    rows = calibration.rows[:ROWS]
+    output = graph[graph.output]
+    answer = output.inputs[0] if isinstance(output, Softmax) else output.name
+    names = list(levels)
+    everything = AnnSession(graph, [answer, *names], calibration.threads)
+    single = {name: AnnSession(graph, [answer], 1, fed=[name]) for name in names}
+    targets: list[FloatArray] = []
+    answers: dict[str, list[FloatArray]] = {name: [] for name in names}
+    for part, values in everything.stream(rows):
+        targets.append(values[answer].reshape(len(values[answer]), -1))
+        for name in names:
+            node = clipped[name]
+            if isinstance(node, Relu):
+                rounded = _rounded(node, values[name], levels[name])
+                found = single[name].run_fed({name: rounded}, rows[part])[answer]
+                answers[name].append(found.reshape(len(found), -1))
+    expected = np.concatenate(targets)
+    return {name: divergence(expected, np.concatenate(found)) for name, found in answers.items()}
+
+
+def _rounded(node: Relu, values: FloatArray, levels: int) -> FloatArray:
+    """Return the values of a clipped rectifier, (rows, *shape), rounded to its levels."""
+    if node.threshold is None:
+        return values
+    channels = values.shape[1]
+    spread = (1, -1, *(1,) * (values.ndim - 2))
+    floor = np.zeros(channels, np.float32) if node.floor is None else node.floor
+    shift = np.zeros(channels, np.float32) if node.shift is None else node.shift
+    reach = np.where(node.threshold > floor, node.threshold - floor, np.float32(1))
+    flat = (values + (shift - floor).reshape(spread)).swapaxes(0, 1).reshape(channels, -1)
+    counts = quantise(flat, reach, levels).reshape(channels, len(values), *values.shape[2:]).swapaxes(0, 1)
+    return (counts * (reach / np.float32(levels)).reshape(spread) + (floor - shift).reshape(spread)).astype(
+        np.float32
+    )
+
+
+def operations(graph: AnnGraph) -> dict[str, int]:
+    """Return the multiply-accumulates of the source network that read each rectifier's values."""
+    macs = macs_of_ann(graph)
+    found = {node.name: 0 for node in graph.of_type(Relu)}
+    for node in graph.of_type(Convolution) + graph.of_type(Linear):
+        for name in _read(graph, node.inputs):
+            if name in found:
+                found[name] += macs[node.name]
+    return found
+
+
+def _read(graph: AnnGraph, names: Sequence[str]) -> set[str]:
+    """Return the rectifiers, or the input, whose values arrive at a node through what has no weights."""
+    found: set[str] = set()
+    for name in names:
+        node = graph[name]
+        ends = isinstance(node, Relu | Input | Convolution | Linear)
+        found |= {name} if ends else _read(graph, node.inputs)
+    return found
+
+
+def most_sensitive(gained: Mapping[str, float], cost: Mapping[str, int], share: float) -> tuple[str, ...]:
+    """Return the rectifiers that gain most for their operations, within a share of all operations.
+
+    Args:
+        gained: what more levels would gain, by rectifier.
+        cost: the operations that read it.
+        share: of all operations that the chosen ones may feed, 0 to 1.
+    """
+    left = share * sum(cost.values())
+    chosen = []
+    for name in sorted(gained, key=lambda name: -gained[name] / max(cost[name], 1)):
+        if cost[name] <= left:
+            chosen.append(name)
+            left -= cost[name]
+    return tuple(chosen)
