@@ -66,7 +66,13 @@ def measure(
 ) -> dict[str, Any]:
     """Convert with one setting and judge the result."""
     limit_or_all = limit or None
-    options = Options(timesteps=setting.timesteps, pipeline=setting.pipeline, seed=SEED, threads=threads)
+    options = Options(
+        timesteps=setting.timesteps,
+        pipeline=setting.pipeline,
+        precision=setting.precision,
+        seed=SEED,
+        threads=threads,
+    )
     start, used = time.perf_counter(), time.process_time()
     conversion = convert(network.path, sets.calibration, options, preprocessing=sets.preprocessing)
     converted, used = time.perf_counter() - start, time.process_time() - used

@@ -205,6 +205,7 @@ def _cell(network: str, index: int, row: Row | None) -> str:
 EARNED = (
     ("thresholds by least squares instead of the 99.9th percentile", "p999", "layer"),
     ("one threshold per channel instead of one per layer", "layer", "channel"),
+    ("int8 instead of float32", "float", "channel"),
     ("the floor, before anything is corrected", "channel", "floor"),
     ("the bias correction", "floor", "bias"),
     ("the weight correction on top of it", "bias", "both"),

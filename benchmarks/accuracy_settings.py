@@ -20,13 +20,18 @@ class Setting:
         name: unique.
         label: for the tables.
         timesteps: T.
-        pipeline: text of the passes.
+        pipeline: text of the passes; without `quantise-weights` the network stays in float32.
     """
 
     name: str
     label: str
     timesteps: int
     pipeline: str
+
+    @property
+    def precision(self) -> str:
+        """In which the network runs."""
+        return "int8" if "quantise-weights" in self.pipeline else "float32"
 
 
 def made(name: str, label: str, timesteps: int, neuron: str, back: str = BACK, clip: str = RANGE) -> Setting:
@@ -102,6 +107,7 @@ def ablation(timesteps: int) -> tuple[Setting, ...]:
         made(f"a{T}-p999", "99.9th percentile per layer", T, TWO, PLAIN, percentile),
         made(f"a{T}-layer", "least squares per layer", T, TWO, PLAIN, layer),
         made(f"a{T}-channel", "least squares per channel", T, TWO, PLAIN, ABOVE),
+        made(f"a{T}-float", "the same in float32", T, TWO, "init-membrane", ABOVE),
         made(f"a{T}-floor", "+ floor", T, TWO, PLAIN),
         made(f"a{T}-bias", "+ bias", T, TWO, compensated("{weights=false}")),
         made(f"a{T}-weights", "+ weights, without bias", T, TWO, compensated("{bias=false}")),

@@ -40,10 +40,10 @@ def shared(tmp_path: Path) -> Path:
 def test_measurements_are_kept_and_shown(shared: Path, tmp_path: Path) -> None:
     measured, page = tmp_path / "measured", tmp_path / "docs" / "accuracy.md"
     parts = ("--shared", shared, "--measured", measured, "--networks", FIRST, "--threads", "1")
-    settings = ("--settings", "t1,t2,t4-two,a4-p999,a4-layer,a4-ramp,if4")
+    settings = ("--settings", "t1,t2,t4-two,a4-p999,a4-layer,a4-float,a4-ramp,if4")
     done = accuracy(*parts, *settings)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 7
+    assert len(done.stdout.splitlines()) == 8
     rows = [json.loads(line) for line in (measured / "accuracy.jsonl").read_text().splitlines()]
     assert {row["n"] for row in rows} == {80}
     assert len({row["sources"] for row in rows}) == 1
@@ -58,8 +58,9 @@ def test_measurements_are_kept_and_shown(shared: Path, tmp_path: Path) -> None:
     text = page.read_text(encoding="utf-8")
     gained = 100 * (by_name["a4-layer"]["top1"] - by_name["a4-p999"]["top1"])
     for part in (
-        f"7 by the sources `{rows[0]['sources']}`",
+        f"8 by the sources `{rows[0]['sources']}`",
         "| + ramp (`balanced`) |",
+        "| the same in float32 |",
         f"instead of the 99.9th percentile {gained:+.2f}",
         "### CIFAR-10 ResNet-20, T = 4",
         "| T=4, plain IF |",
