@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import accuracy_settings
 import matplotlib as mpl
-from accuracy_settings import ABLATION_STEPS, MAIN
+from accuracy_settings import ABLATION_STEPS, LOW_LATENCY, MAIN
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
@@ -19,12 +19,18 @@ FIRST = "chenyaofo_cifar10_resnet20"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "os^Dv<>P"
 FAMILIES = (
-    ("ramp", "balanced: two signed spikes a step"),
-    ("fine", "balanced + fine skip"),
-    ("graded", "graded"),
-    ("if", "plain IF, compensated"),
-    ("p999", "99.9th percentile, nothing compensated"),
+    ("a{T}-ramp", "balanced: two signed spikes a step"),
+    ("t{T}-two", "low-latency: two levels a step"),
+    ("a{T}-fine", "balanced + fine skip"),
+    ("a{T}-graded", "graded"),
+    ("a{T}-if", "plain IF, compensated"),
+    ("a{T}-p999", "99.9th percentile, nothing compensated"),
 )
+"""Names of settings by T, and what a line of them is called."""
+
+LABELLED = (*MAIN, *LOW_LATENCY)
+"""Settings that are named in the picture of operations."""
+
 OPERATIONS = (0.08, 6.0)
 """Range of the picture: with fewer operations nothing is above chance."""
 
@@ -39,8 +45,9 @@ def against_steps(found: Found, peers: Sequence[dict[str, Any]], path: Path) -> 
     axes = figure.add_subplot()
     known = accuracy_settings.known()
     lines = []
-    for suffix, label in FAMILIES:
-        rows = [(T, found.get(FIRST, known[f"a{T}-{suffix}"])) for T in ABLATION_STEPS]
+    for name, label in FAMILIES:
+        settings = [(T, known.get(name.format(T=T))) for T in ABLATION_STEPS]
+        rows = [(T, found.get(FIRST, setting)) for T, setting in settings if setting is not None]
         lines.append((label, "-", [(T, row["top1"]) for T, row in rows if row is not None]))
     for tool, mode in dict.fromkeys((r["tool"], r["mode"]) for r in peers if r["network"] == FIRST):
         points = [
@@ -82,10 +89,12 @@ def against_operations(
     figure = Figure(figsize=(7.5, 4.6), layout="constrained")
     axes = figure.add_subplot()
     points = []
-    for setting in (*MAIN, *(s for T in ABLATION_STEPS for s in accuracy_settings.ablation(T))):
+    for setting in (*LABELLED, *(s for T in ABLATION_STEPS for s in accuracy_settings.ablation(T))):
         row = found.get(FIRST, setting)
         if row is not None:
-            points.append((row["synops"] / row["ann_macs"], 100 * row["top1"], setting.name, setting in MAIN))
+            points.append(
+                (row["synops"] / row["ann_macs"], 100 * row["top1"], setting.name, setting in LABELLED)
+            )
     learned = [(row["synops"] / row["ann_macs"], 100 * row["top1"]) for row in searched]
     for main, marker, label in ((False, ".", "ablation"), (True, "o", "main settings")):
         chosen = [p for p in points if p[3] is main]
