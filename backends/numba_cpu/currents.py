@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from snnc.backends.numba_cpu import micro_events, micro_products
 from snnc.backends.numba_cpu.cache import kernel
-from snnc.backends.numba_cpu.micro import add_words, copy_shifted, copy_widened, fill, get, keep_apart
-from snnc.backends.numba_cpu.micro_events import list_column, prefetch
+from snnc.backends.numba_cpu.micro import add_words, copy_shifted, copy_widened, fill, get, keep_apart, put
+from snnc.backends.numba_cpu.micro_events import touch
 from snnc.backends.numba_cpu.micro_products import multiply_bytes, multiply_words
 from snnc.backends.numba_cpu.records import (
     BYTES,
@@ -23,7 +23,11 @@ from snnc.backends.numba_cpu.records import (
 )
 from snnc.backends.numba_cpu.vector import I8, I16, I32
 
-scatter1, scatter2, scatter3, scatter4, scatter5, scatter6 = map(micro_events.scatter_row, range(1, 7))
+list_unsigned, list_signed = map(micro_events.list_column, (False, True))
+scatter1, scatter2, scatter3, scatter4, scatter5, scatter6, scatter8 = map(
+    micro_events.scatter_row, (1, 2, 3, 4, 5, 6, 8)
+)
+slide3, slide6, slide12 = (micro_events.scatter_row(blocks, 3) for blocks in (3, 6, 12))
 multiply_channel_bytes = micro_products.multiply_channels(I8, I16)
 multiply_channel_words = micro_products.multiply_channels(I8, I32)
 multiply_channel_wide = micro_products.multiply_channels(I16, I32)
@@ -32,6 +36,7 @@ multiply_channel_wide = micro_products.multiply_channels(I16, I32)
 @kernel
 def _scatter(
     blocks: int,
+    taps: int,
     current: int,
     pixel: int,
     offsets: int,
@@ -44,7 +49,13 @@ def _scatter(
     weight: int,
 ) -> None:
     keep_apart()
-    if blocks == 1:
+    if taps == 3 and blocks == 3:
+        slide3(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
+    elif taps == 3 and blocks == 6:
+        slide6(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
+    elif taps == 3 and blocks == 12:
+        slide12(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
+    elif blocks == 1:
         scatter1(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
     elif blocks == 2:
         scatter2(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
@@ -56,6 +67,8 @@ def _scatter(
         scatter5(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
     elif blocks == 6:
         scatter6(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
+    elif blocks == 8:
+        scatter8(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
 
 
 @kernel
@@ -72,33 +85,39 @@ def _list_band(term: Record, image: int, t0: int, steps: int, top: int, bottom: 
         at = term.source + image * term.source_image + (t0 + t) * term.source_step + top * row_bytes
         for x in range(term.width):
             pixel = at + x * term.channels
-            added = list_column(
-                pixel,
-                row_bytes,
-                rows,
-                chunks,
-                term.levels,
-                1,
-                phase,
-                term.joined_rows,
-                term.table,
-                added,
-                term.index + place,
-            )
+            index, taken_index = term.index + place, term.taken_index + place
             if term.signs == 2:
-                taken = list_column(
+                list_signed(
                     pixel,
                     row_bytes,
                     rows,
                     chunks,
                     term.levels,
-                    -1,
                     phase,
                     term.joined_rows,
                     term.table,
+                    added,
+                    index,
                     taken,
-                    term.taken_index + place,
+                    taken_index,
                 )
+                taken = get(taken_index, rows)
+            else:
+                list_unsigned(
+                    pixel,
+                    row_bytes,
+                    rows,
+                    chunks,
+                    term.levels,
+                    phase,
+                    term.joined_rows,
+                    term.table,
+                    added,
+                    index,
+                    0,
+                    0,
+                )
+            added = get(index, rows)
             place += 8 * (rows + 1)
 
 
@@ -116,9 +135,21 @@ def _add_events(
     _list_band(term, image, t0, steps, top, bottom)
     for ky0 in range(0, term.kernel_height, term.joined_rows):
         for tile in range(term.tiles):
+            _bring_nearer(term, variants, ky0 // term.joined_rows, tile)
             # Rows of one phase read the same part of the weight, which then stays in the cache.
             for phase in range(term.joined_rows):
                 _add_phase(stage, term, variants, steps, y0, rows, top, bottom, ky0, tile, phase)
+
+
+@kernel
+def _bring_nearer(term: Record, variants: Records, part: int, tile: int) -> None:
+    """Read the rows of a tile in order: events, which read them out of order, would wait for each."""
+    keep_apart()
+    for residue in range(term.stride_right):
+        variant = variants[residue]
+        first = variant.weight + part * variant.joined_bytes + tile * variant.tile_bytes
+        # What was read is written where the first list begins to be told, which is overwritten anyway.
+        put(term.touched, 0, touch(first, variant.lines))
 
 
 @kernel
@@ -143,17 +174,8 @@ def _add_phase(
     part = ky0 // term.joined_rows
     joined = min(term.joined_rows, term.kernel_height - ky0)
     column = 8 * (bottom - top + 1)
-    parts = steps * rows * term.joined_rows
-    done = phase * steps * rows * term.ahead // parts
     for t in range(steps):
         for row in range(rows):
-            # The next tile's rows lie behind this one's; by the time they are needed they are here.
-            share = ((phase * steps + t) * rows + row + 1) * term.ahead // parts
-            for residue in range(term.stride_right):
-                variant = variants[residue]
-                place = part * variant.joined_bytes + (tile + 1) * variant.tile_bytes + done * 64
-                prefetch(variant.weight + place, share - done)
-            done = share
             first = (y0 + row) * term.stride_down - term.pad_top + ky0 * term.dilation_down
             # Entries count channels from the row of phase 0; the weight holds its rows twice but for one.
             shift = -first % term.joined_rows
@@ -173,6 +195,7 @@ def _add_phase(
                 count = (high - low) * 8
                 _scatter(
                     variant.blocks,
+                    variant.taps,
                     at,
                     pixel,
                     variant.offsets,

@@ -70,7 +70,7 @@ TERM = _record(
     "levels",  # largest magnitude of a spike
     "signs",  # 2 where spikes may be negative
     "joined_rows",  # kernel rows whose events make one list
-    "ahead",  # cache lines to ask for while a tile is worked on
+    "touched",  # scratch: 8 bytes that nobody reads
     "tiles",  # groups of outputs
     "tile_bytes",  # from the currents of one tile to those of the next
     "table",  # address of micro_events.positions_by_mask
@@ -107,7 +107,15 @@ TERM_KINDS = (
     "current",  # currents computed elsewhere
 )
 
-VARIANT = _record("blocks", "offsets", "weight", "joined_bytes", "tile_bytes")
+VARIANT = _record(
+    "blocks",  # of a row of the weight
+    "taps",  # output columns whose sums stay in registers from one input column to the next, else 1
+    "lines",  # cache lines of a tile to read before it is used, 0 where it stays in the cache
+    "offsets",  # address
+    "weight",  # address
+    "joined_bytes",  # of weight, from one group of joined rows to the next
+    "tile_bytes",  # of weight
+)
 """How an input column scatters: its residue modulo the stride decides which columns it reaches."""
 
 EVENTS, BYTES, WORDS, CHANNEL_BYTES, CHANNEL_WORDS, CHANNEL_WIDE, CURRENT = range(7)
