@@ -60,6 +60,7 @@ def pack_channels(synapse: Synapse, choice: Channels) -> Packed:
             "weight": laid.ctypes.data,
             "runs": taps.ctypes.data,
             "run_count": window.area,
+            "direct": int(not any(window.pads)),
             "padded_row": row,
             "padded_pixel": source.pixel_bytes,
         },

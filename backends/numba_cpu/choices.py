@@ -40,6 +40,8 @@ def scratch_bytes(fields: dict[str, int], band: Band, over_steps: bool) -> dict[
             "taken_entries": lists * listed if signed else 0,
             "taken_index": index if signed else 0,
         }
+    if fields.get("direct"):
+        return {}
     frames = -(-steps // micro_products.PIXELS) * micro_products.PIXELS if over_steps else steps
     return {"padded": frames * height * fields["padded_row"]}
 

@@ -24,8 +24,8 @@ from snnc.backends.numba_cpu.records import (
 from snnc.backends.numba_cpu.vector import I8, I16, I32
 
 list_unsigned, list_signed = map(micro_events.list_column, (False, True))
-scatter1, scatter2, scatter3, scatter4, scatter5, scatter6, scatter8 = map(
-    micro_events.scatter_row, (1, 2, 3, 4, 5, 6, 8)
+scatter1, scatter2, scatter3, scatter4, scatter5, scatter6, scatter8, scatter12 = map(
+    micro_events.scatter_row, (1, 2, 3, 4, 5, 6, 8, 12)
 )
 slide3, slide6, slide12 = (micro_events.scatter_row(blocks, 3) for blocks in (3, 6, 12))
 multiply_channel_bytes = micro_products.multiply_channels(I8, I16)
@@ -69,6 +69,8 @@ def _scatter(
         scatter6(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
     elif blocks == 8:
         scatter8(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
+    elif blocks == 12:
+        scatter12(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
 
 
 @kernel
@@ -135,7 +137,8 @@ def _add_events(
     _list_band(term, image, t0, steps, top, bottom)
     for ky0 in range(0, term.kernel_height, term.joined_rows):
         for tile in range(term.tiles):
-            _bring_nearer(term, variants, ky0 // term.joined_rows, tile)
+            if not term.kept or (y0 == term.first_row and t0 == 0):
+                _bring_nearer(term, variants, ky0 // term.joined_rows, tile)
             # Rows of one phase read the same part of the weight, which then stays in the cache.
             for phase in range(term.joined_rows):
                 _add_phase(stage, term, variants, steps, y0, rows, top, bottom, ky0, tile, phase)
@@ -148,7 +151,6 @@ def _bring_nearer(term: Record, variants: Records, part: int, tile: int) -> None
     for residue in range(term.stride_right):
         variant = variants[residue]
         first = variant.weight + part * variant.joined_bytes + tile * variant.tile_bytes
-        # What was read is written where the first list begins to be told, which is overwritten anyway.
         put(term.touched, 0, touch(first, variant.lines))
 
 
@@ -302,19 +304,33 @@ def _add_products(
 
 
 @kernel
-def _add_channels(stage: Record, term: Record, steps: int, rows: int, current: int, frame: int) -> None:
+def _add_channels(
+    stage: Record,
+    term: Record,
+    image: int,
+    t0: int,
+    steps: int,
+    y0: int,
+    rows: int,
+    current: int,
+    frame: int,
+) -> None:
     """Let every channel read only itself: depthwise convolutions and identities."""
     keep_apart()
     pixel = stage.channels * 4
     line = stage.columns * pixel
     step = term.padded_rows * term.padded_row
+    first = term.padded
+    if term.direct:
+        step = term.source_step
+        first = term.source + image * term.source_image + t0 * step + y0 * term.stride_down * term.padded_row
     advance = term.stride_right * term.padded_pixel
     size = 2 if term.kind == CHANNEL_WIDE else 1
     for t in range(steps):
         for row in range(rows):
             for c in range(0, term.channels, 16):
                 at = current + t * frame + row * line + stage.halo * pixel + c * 4
-                source = term.padded + t * step + row * term.stride_down * term.padded_row + c * size
+                source = first + t * step + row * term.stride_down * term.padded_row + c * size
                 weight = term.weight + c * 2
                 if term.kind == CHANNEL_BYTES:
                     multiply_channel_bytes(
@@ -409,8 +425,9 @@ def add_term(
     elif term.kind == CURRENT:
         _add_currents(stage, term, image, t0, steps, y0, rows, current, frame)
     else:
-        _pad(term, image, t0, steps, y0, rows)
+        if not term.direct:
+            _pad(term, image, t0, steps, y0, rows)
         if term.kind in (BYTES, WORDS):
             _add_products(stage, term, steps, rows, current, frame, fresh)
         else:
-            _add_channels(stage, term, steps, rows, current, frame)
+            _add_channels(stage, term, image, t0, steps, y0, rows, current, frame)

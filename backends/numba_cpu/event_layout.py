@@ -20,8 +20,11 @@ CACHE_BYTES = 80 << 10
 KEPT_BYTES = 256 << 10
 """Weights up to this size are still in the second cache when a layer needs them again."""
 
-SCATTERED_BLOCKS = 6
+SCATTERED_BLOCKS = tuple(n for n in (1, 2, 3, 4, 5, 6, 8, 12) if n <= micro_events.MOST_BLOCKS)
 """Blocks of 32 sums for which there is code that adds all of them to the currents after every column."""
+
+SLIDING_BLOCKS = tuple(n for n in (3, 6, 12) if n <= micro_events.MOST_BLOCKS)
+"""The same of sums that stay in registers."""
 
 SLIDING_TAPS = 3
 """Kernel columns for which there is code that keeps the sums of neighbouring output columns in registers."""
@@ -62,9 +65,9 @@ def event_choice(synapse: Synapse) -> Events | None:
         return _joined(synapse, 16, -(-columns // 2), slides=False)
     can_slide = columns == SLIDING_TAPS and window.strides[1] == window.dilations[1] == 1
     for slides in (True, False):
-        for n in (4, 2, 1) if slides else (4, 3, 2, 1):
-            most = micro_events.MOST_BLOCKS if slides else SCATTERED_BLOCKS
-            if (slides and not can_slide) or synapse.padded % (32 * n) or n * columns > most:
+        known = SLIDING_BLOCKS if slides else SCATTERED_BLOCKS
+        for n in (4, 3, 2, 1):
+            if (slides and not can_slide) or synapse.padded % (32 * n) or n * columns not in known:
                 continue
             choice = _joined(synapse, 32 * n, n * columns, slides)
             if choice is not None:
@@ -159,9 +162,10 @@ def pack_events(synapse: Synapse, choice: Events) -> Packed:
         )
         packed.kept += [weight, offsets]
         taps_together = len(taps) if choice.slides else 1
-        lines = weight.strides[1] // 64 if weight.nbytes > KEPT_BYTES else 0
+        lines = weight.strides[1] // 64
         places = (offsets.ctypes.data, weight.ctypes.data, *weight.strides[:2])
         packed.variants.append((blocks, taps_together, lines, *places))
+        packed.fields["kept"] = int(weight.nbytes * window.strides[1] <= KEPT_BYTES)
         left = max(left, (len(taps) - 1) * distance)
         last = (source.width - 1 + window.pads[1]) // window.strides[1]
         right = max(right, last + spare - (synapse.width - 1))

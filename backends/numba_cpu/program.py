@@ -302,7 +302,7 @@ class Program:
         state = band.rows * output.width * output.padded * 4
         shares = []
         taken: list[Array] = []
-        for _ in range(self.shares):
+        for share in range(self.shares):
             own, own_rows = dict(fields), [dict(row) for row, _ in rows]
             wanted: list[tuple[dict[str, int], str, int]] = [
                 (own, "current", (1 if own["accumulate"] else frames) * band.rows * line),
@@ -314,6 +314,7 @@ class Program:
             for row in own_rows:
                 if row["kind"] == CURRENT:
                     continue
+                row["first_row"] = share * band.rows
                 if "tiles" in row and "padded_row" in row:
                     row["over_steps"] = int(over_steps)
                 sizes = choices.scratch_bytes(row, band, over_steps)

@@ -70,6 +70,8 @@ TERM = _record(
     "levels",  # largest magnitude of a spike
     "signs",  # 2 where spikes may be negative
     "joined_rows",  # kernel rows whose events make one list
+    "kept",  # 1: the weight stays in the cache from band to band
+    "first_row",  # of the first band of a thread
     "touched",  # scratch: 8 bytes that nobody reads
     "tiles",  # groups of outputs
     "tile_bytes",  # from the currents of one tile to those of the next
@@ -79,6 +81,7 @@ TERM = _record(
     "taken_index",
     "index",  # scratch: per step and column, where the list of each row begins
     # Products
+    "direct",  # 1: the input has no borders, and is read where it lies
     "padded",  # scratch: the input with its borders
     "padded_pixel",  # bytes, twice those of the source where bytes become words
     "padded_row",  # bytes
@@ -110,7 +113,7 @@ TERM_KINDS = (
 VARIANT = _record(
     "blocks",  # of a row of the weight
     "taps",  # output columns whose sums stay in registers from one input column to the next, else 1
-    "lines",  # cache lines of a tile to read before it is used, 0 where it stays in the cache
+    "lines",  # cache lines of a tile
     "offsets",  # address
     "weight",  # address
     "joined_bytes",  # of weight, from one group of joined rows to the next
