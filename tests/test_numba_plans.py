@@ -19,7 +19,6 @@ from snnc.backends.numba_cpu.event_layout import event_choice
 from snnc.backends.numba_cpu.plan import Planner, StagePlan
 from snnc.backends.numba_cpu.product_layout import input_runs, pack_products, product_choice
 from snnc.backends.numba_cpu.terms import Synapse, Values
-from snnc.errors import UsageError
 from snnc.ir import snn
 from snnc.ir.geometry import Window
 from snnc.reference import ReferenceSimulator
@@ -115,9 +114,11 @@ def test_a_profile_names_every_population() -> None:
     )
 
 
-def test_networks_in_float32_have_no_plan() -> None:
-    with pytest.raises(UsageError, match="onnxruntime"):
-        NumbaSimulator(1).plan(as_float(random_graph(1)), 4, 1)
+def test_networks_in_float32_multiply_floats() -> None:
+    plan_ = NumbaSimulator(1).plan(as_float(random_graph(1)), 4, 1)
+    kernels = {term.kernel for part in plan_.parts if isinstance(part, StagePlan) for term in part.terms}
+    assert any(kernel.startswith("floats") for kernel in kernels)
+    assert all("floats" in kernel or kernel == "current" for kernel in kernels)
 
 
 def test_no_more_threads_than_asked() -> None:

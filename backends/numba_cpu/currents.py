@@ -7,21 +7,32 @@ from __future__ import annotations
 
 from snnc.backends.numba_cpu import micro_events, micro_products
 from snnc.backends.numba_cpu.cache import kernel
-from snnc.backends.numba_cpu.micro import add_words, copy_shifted, copy_widened, fill, get, keep_apart, put
+from snnc.backends.numba_cpu.micro import (
+    add_floats,
+    add_words,
+    copy_shifted,
+    copy_widened,
+    fill,
+    get,
+    keep_apart,
+    put,
+)
 from snnc.backends.numba_cpu.micro_events import touch
-from snnc.backends.numba_cpu.micro_products import multiply_bytes, multiply_words
+from snnc.backends.numba_cpu.micro_products import multiply_bytes, multiply_floats, multiply_words
 from snnc.backends.numba_cpu.records import (
     BYTES,
     CHANNEL_BYTES,
+    CHANNEL_FLOATS,
     CHANNEL_WIDE,
     CHANNEL_WORDS,
     CURRENT,
     EVENTS,
+    FLOATS,
     WORDS,
     Record,
     Records,
 )
-from snnc.backends.numba_cpu.vector import I8, I16, I32
+from snnc.backends.numba_cpu.vector import F32, I8, I16, I32
 
 list_unsigned, list_signed = map(micro_events.list_column, (False, True))
 scatter1, scatter2, scatter3, scatter4, scatter5, scatter6, scatter8, scatter12 = map(
@@ -31,6 +42,7 @@ slide3, slide6, slide12 = (micro_events.scatter_row(blocks, 3) for blocks in (3,
 multiply_channel_bytes = micro_products.multiply_channels(I8, I16)
 multiply_channel_words = micro_products.multiply_channels(I8, I32)
 multiply_channel_wide = micro_products.multiply_channels(I16, I32)
+multiply_channel_floats = micro_products.multiply_channels(F32, F32)
 
 
 @kernel
@@ -287,6 +299,20 @@ def _add_products(
                             weight,
                             start,
                         )
+                    elif term.kind == FLOATS:
+                        multiply_floats(
+                            at,
+                            pixel,
+                            before,
+                            before_stride,
+                            blocks,
+                            source,
+                            advance,
+                            runs,
+                            term.run_count,
+                            term.input_groups,
+                            weight,
+                        )
                     else:
                         multiply_words(
                             at,
@@ -325,13 +351,15 @@ def _add_channels(
         step = term.source_step
         first = term.source + image * term.source_image + t0 * step + y0 * term.stride_down * term.padded_row
     advance = term.stride_right * term.padded_pixel
-    size = 2 if term.kind == CHANNEL_WIDE else 1
+    size, weight_size = (2 if term.kind == CHANNEL_WIDE else 1), 2
+    if term.kind == CHANNEL_FLOATS:
+        size, weight_size = 4, 4
     for t in range(steps):
         for row in range(rows):
             for c in range(0, term.channels, 16):
                 at = current + t * frame + row * line + stage.halo * pixel + c * 4
                 source = first + t * step + row * term.stride_down * term.padded_row + c * size
-                weight = term.weight + c * 2
+                weight = term.weight + c * weight_size
                 if term.kind == CHANNEL_BYTES:
                     multiply_channel_bytes(
                         at,
@@ -341,7 +369,7 @@ def _add_channels(
                         term.runs,
                         term.run_count,
                         weight,
-                        term.channels * 2,
+                        term.channels * weight_size,
                         stage.width,
                     )
                 elif term.kind == CHANNEL_WORDS:
@@ -353,7 +381,19 @@ def _add_channels(
                         term.runs,
                         term.run_count,
                         weight,
-                        term.channels * 2,
+                        term.channels * weight_size,
+                        stage.width,
+                    )
+                elif term.kind == CHANNEL_FLOATS:
+                    multiply_channel_floats(
+                        at,
+                        pixel,
+                        source,
+                        advance,
+                        term.runs,
+                        term.run_count,
+                        weight,
+                        term.channels * weight_size,
                         stage.width,
                     )
                 else:
@@ -365,9 +405,18 @@ def _add_channels(
                         term.runs,
                         term.run_count,
                         weight,
-                        term.channels * 2,
+                        term.channels * weight_size,
                         stage.width,
                     )
+
+
+@kernel
+def add(stage: Record, target: int, source: int, times: int, count: int) -> None:
+    """Add ``times`` times ``16 * count`` currents to as many at ``target``."""
+    if stage.floats:
+        add_floats(target, source, times, count)
+    else:
+        add_words(target, source, times, count)
 
 
 @kernel
@@ -382,7 +431,8 @@ def _add_currents(
     for t in range(steps):
         for row in range(rows):
             at = current + t * frame + row * line + stage.halo * pixel
-            add_words(
+            add(
+                stage,
                 at,
                 source + (t0 + t) * term.source_step + row * stage.width * pixel,
                 1,
@@ -427,7 +477,7 @@ def add_term(
     else:
         if not term.direct:
             _pad(term, image, t0, steps, y0, rows)
-        if term.kind in (BYTES, WORDS):
+        if term.kind in (BYTES, WORDS, FLOATS):
             _add_products(stage, term, steps, rows, current, frame, fresh)
         else:
             _add_channels(stage, term, image, t0, steps, y0, rows, current, frame)

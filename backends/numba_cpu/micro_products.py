@@ -3,10 +3,10 @@
 Some pixels times some outputs stay in
 registers while a group of input channels at a time is multiplied and added::
 
-                bytes                                      words
-    spikes      (c0, c1, c2, c3) of a pixel, u8 + offset   (c0, c1) of a pixel, int16
-    weight      [group of four][output][4] int8            [pair][output][2] int16
-    sum         two int16 lanes per output, c0 c1 | c2 c3  one int32 lane per output
+                bytes                                      words                        floats
+    spikes      (c0, c1, c2, c3) of a pixel, u8 + offset   (c0, c1) of a pixel, int16   c0, float32
+    weight      [group of four][output][4] int8            [pair][output][2] int16      [one][output]
+    sum         two int16 lanes per output, c0 c1 | c2 c3  one int32 lane per output    one float32 lane
                 (one int32 lane where the CPU has VNNI)
 
 Multiplying bytes sums two products in 16 bits and would saturate: it does not while
@@ -23,9 +23,9 @@ from llvmlite import ir
 
 from snnc.backends.numba_cpu.cpu import detect
 from snnc.backends.numba_cpu.micro import I16X16, I32X16, add_to_current
-from snnc.backends.numba_cpu.vector import I8, I16, I32, I64, Code, Value, vector, vector_code
+from snnc.backends.numba_cpu.vector import F32, I8, I16, I32, I64, Code, Value, vector, vector_code
 
-I8X32, I32X8 = vector(I8, 32), vector(I32, 8)
+I8X32, I32X8, F32X8 = vector(I8, 32), vector(I32, 8), vector(F32, 8)
 
 _CPU = detect()
 
@@ -129,6 +129,37 @@ def multiply_words(
     )
 
 
+@vector_code
+def multiply_floats(
+    code: Code,
+    current: Value,
+    current_stride: Value,
+    before: Value,
+    before_stride: Value,
+    blocks: Value,
+    spikes: Value,
+    spike_stride: Value,
+    runs: Value,
+    run_count: Value,
+    groups: Value,
+    weight: Value,
+) -> None:
+    """Add products to the currents; as for bytes, but groups are single float32."""
+
+    def add_product(total: Value, s: Value, w: Value) -> Value:
+        # In one instruction where the CPU has it.
+        return code.call("llvm.fmuladd.v8f32", F32X8, [*(code.b.bitcast(x, F32X8) for x in (s, w)), total])
+
+    _multiply(
+        code,
+        add_product,
+        lambda total: total,
+        [code.all(F32X8, 0.0)] * VECTORS,
+        (current, current_stride, before, before_stride, blocks, spikes, spike_stride),
+        (runs, run_count, groups, weight),
+    )
+
+
 def _multiply(
     code: Code,
     add_product: Callable[[Value, Value, Value], Value],
@@ -181,8 +212,9 @@ def _multiply(
         places = zip(of_pixels(current, current_stride), of_pixels(before, before_stride), strict=True)
         for p, (target, source) in enumerate(places):
             for v in range(VECTORS):
-                total = b.add(code.load(I32X8, source, 32 * v), finished(sums[p * VECTORS + v]))
-                code.store(total, target, 32 * v)
+                total = finished(sums[p * VECTORS + v])
+                plus = b.fadd if total.type == F32X8 else b.add
+                code.store(plus(code.load(total.type, source, 32 * v), total), target, 32 * v)
 
     code.each(blocks, one_block)
 
@@ -219,6 +251,7 @@ def multiply_channels(element: Any, sum_type: Any) -> Callable[..., int]:
         sum_type: type that the sums of products certainly fit.
     """
     spike_kind, sum_kind = vector(element, 16), vector(sum_type, 16)
+    weight_kind = sum_kind if element == F32 else I16X16
 
     @vector_code
     def multiply(
@@ -243,7 +276,7 @@ def multiply_channels(element: Any, sum_type: Any) -> Callable[..., int]:
             spike_stride: bytes from pixel to pixel.
             taps: address of one int64 per tap: its spikes relative to the pixel's, in bytes.
             tap_count: how many.
-            weight: address of the int16 weights of the first tap.
+            weight: address of the int16 weights of the first tap, float32 for float32 spikes.
             weight_stride: bytes from tap to tap.
             pixels: how many.
         """
@@ -254,7 +287,9 @@ def multiply_channels(element: Any, sum_type: Any) -> Callable[..., int]:
 
             def one_tap(k: Value, carried: list[Value]) -> list[Value]:
                 s = code.load(spike_kind, first, code.load(I64, taps, code.multiply(k, 8)))
-                w = code.load(I16X16, weight, b.mul(k, weight_stride))
+                w = code.load(weight_kind, weight, b.mul(k, weight_stride))
+                if element == F32:
+                    return [b.fadd(carried[0], b.fmul(s, w))]
                 return [b.add(carried[0], b.mul(code.widen(s, sum_kind), code.widen(w, sum_kind)))]
 
             (total,) = code.loop(tap_count, [code.all(sum_kind, 0)], one_tap)

@@ -1,7 +1,8 @@
 """The neuron as vector code: sixteen channels at a time, all steps of a block in registers.
 
 See :class:`snnc.ir.snn.IntegrateFire` for the equations. Potentials are int32. Of the spikes sent so far
-the negative is kept, ``-N``, int32: it is the lowest number of spikes that may leave next.
+the negative is kept, ``-N``, int32: it is the lowest number of spikes that may leave next. Before
+quantisation all of them are float32.
 
 A neuron without memory never takes a spike back, and its capacity is never reached.
 """
@@ -85,7 +86,9 @@ def _fire(decide: Decide, element: Any, counted: bool) -> Callable[..., int]:
             settings: address of :data:`SETTINGS`, int64.
         """
         b = code.b
-        neuron = _Neuron(code, parameters, row, settings)
+        kind = F32S if element == F32 else I32S
+        plus, minus = (b.fadd, b.fsub) if element == F32 else (b.add, b.sub)
+        neuron = _Neuron(code, parameters, row, settings, kind)
 
         def one_pixel(p: Value) -> None:
             here = b.mul(p, pixel)
@@ -93,18 +96,19 @@ def _fire(decide: Decide, element: Any, counted: bool) -> Callable[..., int]:
             first_spike = b.add(spikes, b.mul(p, spike_pixel))
 
             def step(m: Value, n: Value, t: Value, capacity: Value | None) -> list[Value]:
-                m = b.add(m, code.load(I32S, first_current, b.mul(t, current_frame)))
+                m = plus(m, code.load(kind, first_current, b.mul(t, current_frame)))
                 s, m = decide(code, neuron, m, n, capacity)
-                code.store(b.trunc(s, vector(element, LANES)), first_spike, b.mul(t, spike_frame))
-                return [m, b.sub(n, s)]
+                sent = s if element == F32 else b.trunc(s, vector(element, LANES))
+                code.store(sent, first_spike, b.mul(t, spike_frame))
+                return [m, minus(n, s)]
 
             def driven_step(t: Value, state: list[Value]) -> list[Value]:
-                return step(b.add(state[0], neuron.bias), state[1], t, neuron.capacity if counted else None)
+                return step(plus(state[0], neuron.bias), state[1], t, neuron.capacity if counted else None)
 
             def settle_step(t: Value, state: list[Value]) -> list[Value]:
                 return step(state[0], state[1], b.add(t, driven), neuron.capacity)
 
-            state = [code.load(I32S, potential, here), code.load(I32S, count, here)]
+            state = [code.load(kind, potential, here), code.load(kind, count, here)]
             state = code.loop(driven, state, driven_step)
             v, n = code.loop(b.sub(steps, driven), state, settle_step)
             code.store(v, potential, here)
@@ -116,7 +120,9 @@ def _fire(decide: Decide, element: Any, counted: bool) -> Callable[..., int]:
 
 
 PARAMETERS = ("threshold", "bias", "negative", "reciprocal", "v_init")
-"""Rows of the table of parameters, of 4 bytes per channel: int32, but for the float32 reciprocal."""
+"""Rows of the table of parameters, of 4 bytes per channel: int32, but for the float32 reciprocal.
+
+Before quantisation all are float32."""
 
 SETTINGS = ("capacity", "limit", "takes_back")
 """Settings of a population: C, Mmax, and -1 where several spikes may be taken back, else 0."""
@@ -128,18 +134,20 @@ NEVER = 2**31 - 1
 class _Neuron:
     """Parameters and settings, read before the loops so that they stay in registers."""
 
-    def __init__(self, code: Code, parameters: Value, row: Value, settings: Value) -> None:
+    def __init__(self, code: Code, parameters: Value, row: Value, settings: Value, kind: Any) -> None:
         b = code.b
 
         def parameter(name: str, kind: Any) -> Value:
             return code.load(kind, parameters, b.mul(row, code.number(PARAMETERS.index(name))))
 
         def setting(name: str) -> Value:
-            return code.spread(b.trunc(code.load(I64, settings, 8 * SETTINGS.index(name)), I32), I32S)
+            value = code.load(I64, settings, 8 * SETTINGS.index(name))
+            return code.spread(b.sitofp(value, F32) if kind == F32S else b.trunc(value, I32), kind)
 
-        self.threshold = parameter("threshold", I32S)
-        self.bias = parameter("bias", I32S)
-        self.negative = b.neg(parameter("negative", I32S))
+        negative = parameter("negative", kind)
+        self.threshold = parameter("threshold", kind)
+        self.bias = parameter("bias", kind)
+        self.negative = b.fneg(negative) if kind == F32S else b.neg(negative)
         self.reciprocal = parameter("reciprocal", F32S)
         self.capacity = setting("capacity")
         self.limit = setting("limit")
@@ -220,8 +228,32 @@ def _several_divided(
     return s, b.sub(m, b.mul(s, theta))
 
 
+def _several_floats(
+    code: Code, neuron: _Neuron, m: Value, n: Value, capacity: Value | None
+) -> tuple[Value, Value]:
+    """Several spikes before quantisation: the quotient is what float32 says it is."""
+    b = code.b
+    none = code.all(F32S, 0.0)
+
+    def least(one: Value, two: Value) -> Value:
+        return b.select(b.fcmp_ordered("<", one, two), one, two)
+
+    def most(one: Value, two: Value) -> Value:
+        return b.select(b.fcmp_ordered(">", one, two), one, two)
+
+    quotient = code.call("llvm.floor.v16f32", F32S, [b.fdiv(m, neuron.threshold)])
+    kept = b.and_(b.fcmp_ordered("<", quotient, none), b.fcmp_ordered(">=", m, neuron.negative))
+    wanted = b.select(kept, none, quotient)
+    high = neuron.limit if capacity is None else least(b.fadd(capacity, n), neuron.limit)
+    takes_back = b.fcmp_ordered("!=", neuron.takes_back, none)
+    low = b.select(takes_back, most(n, b.fneg(neuron.limit)), none)
+    s = most(least(wanted, high), low)
+    return s, b.fsub(m, b.fmul(s, neuron.threshold))
+
+
 fire_units = _fire(_at_most_one, I8, counted=False)
 fire_twos = _fire(_at_most_two, I8, counted=True)
 fire_bytes = _fire(_several, I8, counted=True)
 fire_words = _fire(_several, I16, counted=True)
 fire_divided = _fire(_several_divided, I16, counted=True)
+fire_floats = _fire(_several_floats, F32, counted=True)

@@ -177,9 +177,14 @@ def padded_channels(channels: int) -> int:
     return 16 if channels <= 16 else -(-channels // 32) * 32
 
 
-def place(shape: Shape, interval: Interval, current: bool) -> Values:
-    """Return where values of this shape live; currents are always int32."""
+FLOATS = np.dtype(np.float32)
+
+
+def place(shape: Shape, interval: Interval | None, current: bool) -> Values:
+    """Return where values of this shape live: int32 for currents, and float32 without an interval."""
     height, width = shape[1:] if len(shape) == 3 else (1, prod(shape[1:]))
+    if interval is None:
+        return Values(height, width, shape[0], padded_channels(shape[0]), FLOATS, 0, 0)
     kind = np.dtype(np.int32) if current else narrowest(interval.magnitude)
     padded = padded_channels(shape[0])
     return Values(height, width, shape[0], padded, kind, interval.low, interval.high)
@@ -199,7 +204,7 @@ class Planner:
 
         Args:
             request: the network and what is wanted of it.
-            ranges: between which values every node stays.
+            ranges: between which values every node stays; of those in float32, nothing is known.
             density: share of the neurons of a population that fire in a step, as far as known.
             shares: how many threads work on one image.
         """
@@ -229,7 +234,7 @@ class Planner:
 
     def _place(self, node: snn.SnnNode) -> Values:
         current = self.kinds[node.name] is snn.ValueKind.CURRENT
-        return place(node.shape, self.ranges[node.name], current)
+        return place(node.shape, self.ranges.get(node.name), current)
 
     def _shape(self, node: snn.SnnNode) -> ShapePlan:
         output = self._place(node)
@@ -283,6 +288,8 @@ class Planner:
                 weight = weight[:, :, np.newaxis, np.newaxis]
             case _:
                 weight, groups = weight[:, np.newaxis, np.newaxis, np.newaxis], node.channels
+        if source.kind == FLOATS:
+            weight = weight.astype(np.float32)
         return Synapse(weight, window, groups, source, output.width, output.padded)
 
     def choose(self, synapse: Synapse, source: str) -> Choice | None:
@@ -318,4 +325,4 @@ def _product_time(synapse: Synapse, choice: Products) -> float:
     pixels = synapse.source.height * synapse.source.width / prod(synapse.window.strides)
     outputs = -(-synapse.outputs // micro_products.OUTPUTS) * micro_products.OUTPUTS * synapse.groups
     inputs = len(input_runs(synapse, choice.run_length)) * choice.run_length
-    return pixels * outputs * inputs / (WORD_RATE if choice.words else BYTE_RATE)
+    return pixels * outputs * inputs / (WORD_RATE if choice.kind == "words" else BYTE_RATE)

@@ -21,6 +21,7 @@ STAGE = _record(
     "steps",  # T + K
     "driven",  # T
     "unchanging",  # 1: all input is the same in each driven step
+    "floats",  # 1: currents and potentials are float32
     "accumulate",  # 1: all input is summed over the steps before anything else happens
     "height",  # of the output
     "width",
@@ -45,7 +46,7 @@ STAGE = _record(
 )
 """What the kernel knows of a stage."""
 
-NEURON_KINDS = ("none", "units", "twos", "bytes", "words", "divided")
+NEURON_KINDS = ("none", "units", "twos", "bytes", "words", "divided", "floats")
 
 TERM = _record(
     "kind",  # see TERM_KINDS
@@ -107,6 +108,8 @@ TERM_KINDS = (
     "channel_bytes",  # depthwise and identity: sums fit 16 bits
     "channel_words",
     "channel_wide",  # spikes are int16
+    "floats",  # products of float32
+    "channel_floats",
     "current",  # currents computed elsewhere
 )
 
@@ -121,8 +124,8 @@ VARIANT = _record(
 )
 """How an input column scatters: its residue modulo the stride decides which columns it reaches."""
 
-EVENTS, BYTES, WORDS, CHANNEL_BYTES, CHANNEL_WORDS, CHANNEL_WIDE, CURRENT = range(7)
-NONE, FIRE_UNITS, FIRE_TWOS, FIRE_BYTES, FIRE_WORDS, FIRE_DIVIDED = range(6)
+EVENTS, BYTES, WORDS, CHANNEL_BYTES, CHANNEL_WORDS, CHANNEL_WIDE, FLOATS, CHANNEL_FLOATS, CURRENT = range(9)
+NONE, FIRE_UNITS, FIRE_TWOS, FIRE_BYTES, FIRE_WORDS, FIRE_DIVIDED, FIRE_FLOATS = range(7)
 
 Record = Any
 """A record of one of the types above."""

@@ -4,12 +4,13 @@ A stage works through its output in bands: some rows of one image, for some step
 currents lie in scratch memory that stays in the cache::
 
     current[step][row][column][channel]     int32, with spare columns left and right
+                                            (float32 before quantisation)
 
 Each *term* adds its share to the currents of the band; then the neurons of the band integrate and
 fire, and their potentials wait for the next steps. No current is ever stored for the whole image.
 
-Spikes are int8 (or int16) arrays ``[step][image][row][column][channel]``; rows of all arrays follow
-each other without gaps, and the number of channels is padded.
+Spikes are int8 (or int16, or float32) arrays ``[step][image][row][column][channel]``; rows of all arrays
+follow each other without gaps, and the number of channels is padded.
 """
 
 from __future__ import annotations
@@ -17,11 +18,19 @@ from __future__ import annotations
 from snnc.backends.numba_cpu import neurons
 from snnc.backends.numba_cpu.cache import kernel
 from snnc.backends.numba_cpu.crew import meet
-from snnc.backends.numba_cpu.currents import add_term
-from snnc.backends.numba_cpu.micro import add_words, clear, copy_shifted, keep_apart
-from snnc.backends.numba_cpu.neurons import fire_bytes, fire_divided, fire_twos, fire_units, fire_words
+from snnc.backends.numba_cpu.currents import add, add_term
+from snnc.backends.numba_cpu.micro import clear, copy_shifted, keep_apart
+from snnc.backends.numba_cpu.neurons import (
+    fire_bytes,
+    fire_divided,
+    fire_floats,
+    fire_twos,
+    fire_units,
+    fire_words,
+)
 from snnc.backends.numba_cpu.records import (
     FIRE_BYTES,
+    FIRE_FLOATS,
     FIRE_TWOS,
     FIRE_UNITS,
     FIRE_WORDS,
@@ -47,6 +56,8 @@ def _fire(
     keep_apart()
     pixel = stage.channels * 4
     size = 1 if stage.neuron in (FIRE_UNITS, FIRE_TWOS, FIRE_BYTES) else 2
+    if stage.neuron == FIRE_FLOATS:
+        size = 4
     out = stage.output + image * stage.output_image + t0 * stage.output_step
     for row in range(rows):
         for c in range(0, stage.channels, neurons.LANES):
@@ -106,6 +117,23 @@ def _fire(
                 )
             elif stage.neuron == FIRE_WORDS:
                 fire_words(
+                    at,
+                    frame,
+                    pixel,
+                    stage.potential + state,
+                    stage.count + state,
+                    target,
+                    stage.output_step,
+                    stage.output_pixel,
+                    stage.width,
+                    steps,
+                    driven,
+                    stage.parameters + c * 4,
+                    pixel,
+                    stage.settings,
+                )
+            elif stage.neuron == FIRE_FLOATS:
+                fire_floats(
                     at,
                     frame,
                     pixel,
@@ -203,7 +231,7 @@ def _run_band(
                 clear(stage.current + t * frame, rows * line // 64)
                 if stage.constant and t0 + t < stage.driven:
                     times = stage.driven if stage.accumulate else 1
-                    add_words(stage.current + t * frame, stage.constant, times, rows * line // 64)
+                    add(stage, stage.current + t * frame, stage.constant, times, rows * line // 64)
         for k in range(len(terms)):
             if not terms[k].constant:
                 first = fresh if k == 0 else 0
@@ -237,9 +265,9 @@ def _charge(stage: Record, rows: int, line: int) -> None:
     bias = stage.parameters + pixel
     for row in range(rows):
         at = stage.potential + row * stage.width * pixel
-        add_words(at, stage.current + row * line + stage.halo * pixel, 1, stage.width * pixel // 64)
+        add(stage, at, stage.current + row * line + stage.halo * pixel, 1, stage.width * pixel // 64)
         for x in range(stage.width):
-            add_words(at + x * pixel, bias, stage.driven, pixel // 64)
+            add(stage, at + x * pixel, bias, stage.driven, pixel // 64)
     clear(stage.current, rows * line // 64)
 
 
