@@ -243,7 +243,7 @@ def _pad(term: Record, image: int, t0: int, steps: int, y0: int, rows: int) -> N
             fill(target, left, term.offset)
             start = source + y * term.width * term.source_pixel
             if term.padded_pixel == term.source_pixel:
-                copy_shifted(start, target + left, (inside + 15) // 16, term.offset)
+                copy_shifted(start, target + left, (inside + 63) // 64, term.offset)
             else:
                 copy_widened(start, target + left, (inside + 31) // 32)
             if right > 0:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from snnc.backends.numba_cpu.vector import F32, I8, I16, I32, I64, Code, Value, vector, vector_code
 
+I8X64 = vector(I8, 64)
 I8X16, I16X16, I32X16, F32X16 = (vector(kind, 16) for kind in (I8, I16, I32, F32))
 
 LARGEST_SUM = 2**15 - 1
@@ -47,12 +48,12 @@ def clear(code: Code, address: Value, count: Value) -> None:
 
 @vector_code
 def copy_shifted(code: Code, source: Value, target: Value, count: Value, shift: Value) -> None:
-    """Copy ``16 * count`` bytes and add ``shift`` to each, modulo 256."""
-    added = code.spread(code.b.trunc(shift, I8), I8X16)
+    """Copy ``64 * count`` bytes and add ``shift`` to each, modulo 256."""
+    added = code.spread(code.b.trunc(shift, I8), I8X64)
 
     def body(j: Value) -> None:
-        at = code.multiply(j, 16)
-        code.store(code.b.add(code.load(I8X16, source, at), added), target, at)
+        at = code.multiply(j, 64)
+        code.store(code.b.add(code.load(I8X64, source, at), added), target, at)
 
     code.each(count, body)
 

@@ -22,12 +22,18 @@ from typing import Any
 from llvmlite import ir
 
 from snnc.backends.numba_cpu.cpu import detect
-from snnc.backends.numba_cpu.micro import I16X16, I32X16, add_to_current
+from snnc.backends.numba_cpu.micro import I16X16, add_to_current
 from snnc.backends.numba_cpu.vector import F32, I8, I16, I32, I64, Code, Value, vector, vector_code
 
-I8X32, I32X8, F32X8 = vector(I8, 32), vector(I32, 8), vector(F32, 8)
-
 _CPU = detect()
+
+LANES = 16 if _CPU.avx512 else 8
+"""Outputs of a vector of 32-bit numbers."""
+
+BYTES, WORDS, SUMS, FLOATS = (
+    vector(kind, 4 * LANES * 8 // bits) for kind, bits in ((I8, 8), (I16, 16), (I32, 32), (F32, 32))
+)
+"""The types of a vector."""
 
 LARGEST_BYTE = 129
 """Largest unsigned spike for which the products of two inputs fit 16 bits."""
@@ -38,11 +44,11 @@ BYTE_LANES = 1 if _CPU.vnni else 2
 PIXELS = 4
 """Pixels that are multiplied together."""
 
-VECTORS = 2
-"""Vectors of outputs that are multiplied together."""
-
-OUTPUTS = 8 * VECTORS
+OUTPUTS = 16
 """Outputs that are multiplied together."""
+
+VECTORS = OUTPUTS // LANES
+"""Vectors of outputs that are multiplied together."""
 
 
 @vector_code
@@ -78,22 +84,22 @@ def multiply_bytes(
         weight: address of (run, group, output, 4) int8.
         start: address of the sums to begin with, int16 or int32: what cancels the spikes' offset.
     """
-    kind = I32X8 if _CPU.vnni else I16X16
+    kind = SUMS if _CPU.vnni else WORDS
 
     def add_product(total: Value, s: Value, w: Value) -> Value:
         if _CPU.vnni:
-            return code.call("llvm.x86.avx512.vpdpbusd.256", I32X8, [total, s, w])
-        u, w = code.b.bitcast(s, I8X32), code.b.bitcast(w, I8X32)
+            return code.call(f"llvm.x86.avx512.vpdpbusd.{32 * LANES}", SUMS, [total, s, w])
+        u, w = code.b.bitcast(s, BYTES), code.b.bitcast(w, BYTES)
         return code.b.add(total, _byte_products(code, u, w))
 
     def finished(total: Value) -> Value:
-        return total if _CPU.vnni else _word_products(code, total, code.all(I16X16, 1))
+        return total if _CPU.vnni else _word_products(code, total, code.all(WORDS, 1))
 
     _multiply(
         code,
         add_product,
         finished,
-        [code.load(kind, start, 32 * v) for v in range(VECTORS)],
+        [code.load(kind, start, 4 * LANES * v) for v in range(VECTORS)],
         (current, current_stride, before, before_stride, blocks, spikes, spike_stride),
         (runs, run_count, groups, weight),
     )
@@ -117,13 +123,13 @@ def multiply_words(
     """Add products to the currents; as for bytes, but groups are pairs of int16."""
 
     def add_product(total: Value, s: Value, w: Value) -> Value:
-        return code.b.add(total, _word_products(code, code.b.bitcast(s, I16X16), code.b.bitcast(w, I16X16)))
+        return code.b.add(total, _word_products(code, code.b.bitcast(s, WORDS), code.b.bitcast(w, WORDS)))
 
     _multiply(
         code,
         add_product,
         lambda total: total,
-        [code.all(I32X8, 0)] * VECTORS,
+        [code.all(SUMS, 0)] * VECTORS,
         (current, current_stride, before, before_stride, blocks, spikes, spike_stride),
         (runs, run_count, groups, weight),
     )
@@ -148,13 +154,14 @@ def multiply_floats(
 
     def add_product(total: Value, s: Value, w: Value) -> Value:
         # In one instruction where the CPU has it.
-        return code.call("llvm.fmuladd.v8f32", F32X8, [*(code.b.bitcast(x, F32X8) for x in (s, w)), total])
+        factors = [code.b.bitcast(x, FLOATS) for x in (s, w)]
+        return code.call(f"llvm.fmuladd.v{LANES}f32", FLOATS, [*factors, total])
 
     _multiply(
         code,
         add_product,
         lambda total: total,
-        [code.all(F32X8, 0.0)] * VECTORS,
+        [code.all(FLOATS, 0.0)] * VECTORS,
         (current, current_stride, before, before_stride, blocks, spikes, spike_stride),
         (runs, run_count, groups, weight),
     )
@@ -188,10 +195,10 @@ def _multiply(
             starts = [b.add(source, run) for source in sources]
 
             def group(j: Value, sums: list[Value]) -> list[Value]:
-                row = b.add(w, code.multiply(j, 32 * VECTORS))
-                factors = [code.load(I32X8, row, 32 * v) for v in range(VECTORS)]
+                row = b.add(w, code.multiply(j, 4 * OUTPUTS))
+                factors = [code.load(SUMS, row, 4 * LANES * v) for v in range(VECTORS)]
                 at = code.multiply(j, 4)
-                read = [code.spread(code.load(I32, start, at), I32X8) for start in starts]
+                read = [code.spread(code.load(I32, start, at), SUMS) for start in starts]
                 return [
                     add_product(sums[p * VECTORS + v], read[p], factors[v])
                     for p in range(PIXELS)
@@ -206,15 +213,15 @@ def _multiply(
             odd = b.and_(groups, code.number(1))
             last = b.sub(groups, code.number(1))
             sums = code.loop(odd, sums, lambda _, carried: group(last, carried))
-            return [*sums, b.add(w, code.multiply(groups, 32 * VECTORS))]
+            return [*sums, b.add(w, code.multiply(groups, 4 * OUTPUTS))]
 
         sums = code.loop(run_count, [*(initial * PIXELS), weight], one_run)[:-1]
         places = zip(of_pixels(current, current_stride), of_pixels(before, before_stride), strict=True)
         for p, (target, source) in enumerate(places):
             for v in range(VECTORS):
                 total = finished(sums[p * VECTORS + v])
-                plus = b.fadd if total.type == F32X8 else b.add
-                code.store(plus(code.load(total.type, source, 32 * v), total), target, 32 * v)
+                plus = b.fadd if total.type == FLOATS else b.add
+                code.store(plus(code.load(total.type, source, 4 * LANES * v), total), target, 4 * LANES * v)
 
     code.each(blocks, one_block)
 
@@ -222,16 +229,19 @@ def _multiply(
 def _byte_products(code: Code, u: Value, w: Value) -> Value:
     """Return ``u[2i] w[2i] + u[2i+1] w[2i+1]`` for unsigned ``u``, in 16 bits."""
     if _CPU.avx2:
-        return code.call("llvm.x86.avx2.pmadd.ub.sw", I16X16, [u, w])
-    wide = vector(I16, 32)
-    return _neighbours(code, code.b.mul(code.b.zext(u, wide), code.widen(w, wide)), I16X16)
+        name = "llvm.x86.avx512.pmaddubs.w.512" if _CPU.avx512 else "llvm.x86.avx2.pmadd.ub.sw"
+        return code.call(name, WORDS, [u, w])
+    wide = vector(I16, BYTES.count)
+    return _neighbours(code, code.b.mul(code.b.zext(u, wide), code.widen(w, wide)), WORDS)
 
 
 def _word_products(code: Code, s: Value, w: Value) -> Value:
     """Return ``s[2i] w[2i] + s[2i+1] w[2i+1]`` in 32 bits."""
     if _CPU.avx2:
-        return code.call("llvm.x86.avx2.pmadd.wd", I32X8, [s, w])
-    return _neighbours(code, code.b.mul(code.widen(s, I32X16), code.widen(w, I32X16)), I32X8)
+        name = "llvm.x86.avx512.pmaddw.d.512" if _CPU.avx512 else "llvm.x86.avx2.pmadd.wd"
+        return code.call(name, SUMS, [s, w])
+    wide = vector(I32, WORDS.count)
+    return _neighbours(code, code.b.mul(code.widen(s, wide), code.widen(w, wide)), SUMS)
 
 
 def _neighbours(code: Code, x: Value, kind: Any) -> Value:

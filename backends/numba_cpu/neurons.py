@@ -228,10 +228,10 @@ def _several_divided(
     return s, b.sub(m, b.mul(s, theta))
 
 
-def _several_floats(
-    code: Code, neuron: _Neuron, m: Value, n: Value, capacity: Value | None
+def _clipped_floats(
+    code: Code, neuron: _Neuron, wanted: Value, m: Value, n: Value, capacity: Value | None
 ) -> tuple[Value, Value]:
-    """Several spikes before quantisation: the quotient is what float32 says it is."""
+    """Return the spikes that may leave of those that are wanted before quantisation, and what is left."""
     b = code.b
     none = code.all(F32S, 0.0)
 
@@ -241,9 +241,8 @@ def _several_floats(
     def most(one: Value, two: Value) -> Value:
         return b.select(b.fcmp_ordered(">", one, two), one, two)
 
-    quotient = code.call("llvm.floor.v16f32", F32S, [b.fdiv(m, neuron.threshold)])
-    kept = b.and_(b.fcmp_ordered("<", quotient, none), b.fcmp_ordered(">=", m, neuron.negative))
-    wanted = b.select(kept, none, quotient)
+    kept = b.and_(b.fcmp_ordered("<", wanted, none), b.fcmp_ordered(">=", m, neuron.negative))
+    wanted = b.select(kept, none, wanted)
     high = neuron.limit if capacity is None else least(b.fadd(capacity, n), neuron.limit)
     takes_back = b.fcmp_ordered("!=", neuron.takes_back, none)
     low = b.select(takes_back, most(n, b.fneg(neuron.limit)), none)
@@ -251,9 +250,32 @@ def _several_floats(
     return s, b.fsub(m, b.fmul(s, neuron.threshold))
 
 
+def _several_floats(
+    code: Code, neuron: _Neuron, m: Value, n: Value, capacity: Value | None
+) -> tuple[Value, Value]:
+    """Several spikes before quantisation: the quotient is what float32 says it is."""
+    quotient = code.call("llvm.floor.v16f32", F32S, [code.b.fdiv(m, neuron.threshold)])
+    return _clipped_floats(code, neuron, quotient, m, n, capacity)
+
+
+def _few_floats(
+    code: Code, neuron: _Neuron, m: Value, n: Value, capacity: Value | None
+) -> tuple[Value, Value]:
+    """Two spikes at most before quantisation: comparisons stand for the division."""
+    b = code.b
+    none, one, theta = code.all(F32S, 0.0), code.all(F32S, 1.0), neuron.threshold
+    wanted = none
+    for level in (theta, b.fadd(theta, theta)):
+        wanted = b.fadd(wanted, b.select(b.fcmp_ordered(">=", m, level), one, none))
+    for level in (none, b.fneg(theta)):
+        wanted = b.fsub(wanted, b.select(b.fcmp_ordered("<", m, level), one, none))
+    return _clipped_floats(code, neuron, wanted, m, n, capacity)
+
+
 fire_units = _fire(_at_most_one, I8, counted=False)
 fire_twos = _fire(_at_most_two, I8, counted=True)
 fire_bytes = _fire(_several, I8, counted=True)
 fire_words = _fire(_several, I16, counted=True)
 fire_divided = _fire(_several_divided, I16, counted=True)
+fire_few_floats = _fire(_few_floats, F32, counted=True)
 fire_floats = _fire(_several_floats, F32, counted=True)

@@ -23,6 +23,7 @@ from snnc.backends.numba_cpu.micro import clear, copy_shifted, keep_apart
 from snnc.backends.numba_cpu.neurons import (
     fire_bytes,
     fire_divided,
+    fire_few_floats,
     fire_floats,
     fire_twos,
     fire_units,
@@ -30,6 +31,7 @@ from snnc.backends.numba_cpu.neurons import (
 )
 from snnc.backends.numba_cpu.records import (
     FIRE_BYTES,
+    FIRE_FEW_FLOATS,
     FIRE_FLOATS,
     FIRE_TWOS,
     FIRE_UNITS,
@@ -56,7 +58,7 @@ def _fire(
     keep_apart()
     pixel = stage.channels * 4
     size = 1 if stage.neuron in (FIRE_UNITS, FIRE_TWOS, FIRE_BYTES) else 2
-    if stage.neuron == FIRE_FLOATS:
+    if stage.floats:
         size = 4
     out = stage.output + image * stage.output_image + t0 * stage.output_step
     for row in range(rows):
@@ -149,6 +151,23 @@ def _fire(
                     pixel,
                     stage.settings,
                 )
+            elif stage.neuron == FIRE_FEW_FLOATS:
+                fire_few_floats(
+                    at,
+                    frame,
+                    pixel,
+                    stage.potential + state,
+                    stage.count + state,
+                    target,
+                    stage.output_step,
+                    stage.output_pixel,
+                    stage.width,
+                    steps,
+                    driven,
+                    stage.parameters + c * 4,
+                    pixel,
+                    stage.settings,
+                )
             else:
                 fire_divided(
                     at,
@@ -215,7 +234,7 @@ def _run_band(
     if stage.neuron != NONE:
         start = stage.parameters + 4 * pixel
         for p in range(rows * stage.width):
-            copy_shifted(start, stage.potential + p * pixel, pixel // 16, 0)
+            copy_shifted(start, stage.potential + p * pixel, pixel // 64, 0)
         clear(stage.count, rows * stage.width * pixel // 64)
     if stage.unchanging:
         # All input is constant, so the band needs no currents of its own but those of silence.
@@ -254,8 +273,8 @@ def _run_band(
     if stage.final_potential:
         size = stage.width * pixel
         place = (image * stage.height + y0) * size
-        copy_shifted(stage.potential, stage.final_potential + place, rows * size // 16, 0)
-        copy_shifted(stage.count, stage.final_count + place, rows * size // 16, 0)
+        copy_shifted(stage.potential, stage.final_potential + place, rows * size // 64, 0)
+        copy_shifted(stage.count, stage.final_count + place, rows * size // 64, 0)
 
 
 @kernel
@@ -279,4 +298,4 @@ def _write_currents(stage: Record, image: int, t0: int, steps: int, y0: int, row
         out = stage.output + image * stage.output_image + (t0 + t) * stage.output_step + y0 * size
         for row in range(rows):
             at = stage.current + t * frame + (row * stage.columns + stage.halo) * stage.channels * 4
-            copy_shifted(at, out + row * size, size // 16, 0)
+            copy_shifted(at, out + row * size, size // 64, 0)
