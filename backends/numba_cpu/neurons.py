@@ -19,6 +19,9 @@ from snnc.backends.numba_cpu.vector import F32, I8, I16, I32, I64, Code, Value, 
 LANES = 16
 """Channels that are updated together."""
 
+PIXELS = 4
+"""Pixels that are updated together, so that one works while the others wait."""
+
 NO_CAPACITY = 2**30
 """Stands for the capacity of a neuron without memory: more spikes than a run can bring."""
 
@@ -90,31 +93,41 @@ def _fire(decide: Decide, element: Any, counted: bool) -> Callable[..., int]:
         plus, minus = (b.fadd, b.fsub) if element == F32 else (b.add, b.sub)
         neuron = _Neuron(code, parameters, row, settings, kind)
 
-        def one_pixel(p: Value) -> None:
-            here = b.mul(p, pixel)
-            first_current = b.add(current, here)
-            first_spike = b.add(spikes, b.mul(p, spike_pixel))
+        def some_pixels(first: Value, number: int) -> None:
+            """Update neighbouring pixels."""
+            places = [code.at(first, k) for k in range(number)]
+            states = [b.mul(p, pixel) for p in places]
+            currents = [b.add(current, state) for state in states]
+            outputs = [b.add(spikes, b.mul(p, spike_pixel)) for p in places]
 
-            def step(m: Value, n: Value, t: Value, capacity: Value | None) -> list[Value]:
-                m = plus(m, code.load(kind, first_current, b.mul(t, current_frame)))
-                s, m = decide(code, neuron, m, n, capacity)
-                sent = s if element == F32 else b.trunc(s, vector(element, LANES))
-                code.store(sent, first_spike, b.mul(t, spike_frame))
-                return [m, minus(n, s)]
+            def step(state: list[Value], t: Value, bias: Value | None, capacity: Value | None) -> list[Value]:
+                left = []
+                for m, n, source, target in zip(state[::2], state[1::2], currents, outputs, strict=True):
+                    charged = m if bias is None else plus(m, bias)
+                    charged = plus(charged, code.load(kind, source, b.mul(t, current_frame)))
+                    s, rest = decide(code, neuron, charged, n, capacity)
+                    sent = s if element == F32 else b.trunc(s, vector(element, LANES))
+                    code.store(sent, target, b.mul(t, spike_frame))
+                    left += [rest, minus(n, s)]
+                return left
 
             def driven_step(t: Value, state: list[Value]) -> list[Value]:
-                return step(plus(state[0], neuron.bias), state[1], t, neuron.capacity if counted else None)
+                return step(state, t, neuron.bias, neuron.capacity if counted else None)
 
             def settle_step(t: Value, state: list[Value]) -> list[Value]:
-                return step(state[0], state[1], b.add(t, driven), neuron.capacity)
+                return step(state, b.add(t, driven), None, neuron.capacity)
 
-            state = [code.load(kind, potential, here), code.load(kind, count, here)]
+            state = [code.load(kind, address, place) for place in states for address in (potential, count)]
             state = code.loop(driven, state, driven_step)
-            v, n = code.loop(b.sub(steps, driven), state, settle_step)
-            code.store(v, potential, here)
-            code.store(n, count, here)
+            state = code.loop(b.sub(steps, driven), state, settle_step)
+            for place, v, n in zip(states, state[::2], state[1::2], strict=True):
+                code.store(v, potential, place)
+                code.store(n, count, place)
 
-        code.each(pixels, one_pixel)
+        together = b.sdiv(pixels, code.number(PIXELS))
+        code.each(together, lambda j: some_pixels(code.multiply(j, PIXELS), PIXELS))
+        done = code.multiply(together, PIXELS)
+        code.each(b.sub(pixels, done), lambda j: some_pixels(b.add(done, j), 1))
 
     return fire
 
@@ -228,10 +241,10 @@ def _several_divided(
     return s, b.sub(m, b.mul(s, theta))
 
 
-def _clipped_floats(
-    code: Code, neuron: _Neuron, wanted: Value, m: Value, n: Value, capacity: Value | None
+def _several_floats(
+    code: Code, neuron: _Neuron, m: Value, n: Value, capacity: Value | None
 ) -> tuple[Value, Value]:
-    """Return the spikes that may leave of those that are wanted before quantisation, and what is left."""
+    """Several spikes before quantisation: the quotient is what float32 says it is."""
     b = code.b
     none = code.all(F32S, 0.0)
 
@@ -241,35 +254,13 @@ def _clipped_floats(
     def most(one: Value, two: Value) -> Value:
         return b.select(b.fcmp_ordered(">", one, two), one, two)
 
+    wanted = code.call("llvm.floor.v16f32", F32S, [b.fdiv(m, neuron.threshold)])
     kept = b.and_(b.fcmp_ordered("<", wanted, none), b.fcmp_ordered(">=", m, neuron.negative))
     wanted = b.select(kept, none, wanted)
     high = neuron.limit if capacity is None else least(b.fadd(capacity, n), neuron.limit)
-    takes_back = b.fcmp_ordered("!=", neuron.takes_back, none)
-    low = b.select(takes_back, most(n, b.fneg(neuron.limit)), none)
+    low = b.fmul(most(n, b.fneg(neuron.limit)), b.fneg(neuron.takes_back))
     s = most(least(wanted, high), low)
     return s, b.fsub(m, b.fmul(s, neuron.threshold))
-
-
-def _several_floats(
-    code: Code, neuron: _Neuron, m: Value, n: Value, capacity: Value | None
-) -> tuple[Value, Value]:
-    """Several spikes before quantisation: the quotient is what float32 says it is."""
-    quotient = code.call("llvm.floor.v16f32", F32S, [code.b.fdiv(m, neuron.threshold)])
-    return _clipped_floats(code, neuron, quotient, m, n, capacity)
-
-
-def _few_floats(
-    code: Code, neuron: _Neuron, m: Value, n: Value, capacity: Value | None
-) -> tuple[Value, Value]:
-    """Two spikes at most before quantisation: comparisons stand for the division."""
-    b = code.b
-    none, one, theta = code.all(F32S, 0.0), code.all(F32S, 1.0), neuron.threshold
-    wanted = none
-    for level in (theta, b.fadd(theta, theta)):
-        wanted = b.fadd(wanted, b.select(b.fcmp_ordered(">=", m, level), one, none))
-    for level in (none, b.fneg(theta)):
-        wanted = b.fsub(wanted, b.select(b.fcmp_ordered("<", m, level), one, none))
-    return _clipped_floats(code, neuron, wanted, m, n, capacity)
 
 
 fire_units = _fire(_at_most_one, I8, counted=False)
@@ -277,5 +268,4 @@ fire_twos = _fire(_at_most_two, I8, counted=True)
 fire_bytes = _fire(_several, I8, counted=True)
 fire_words = _fire(_several, I16, counted=True)
 fire_divided = _fire(_several_divided, I16, counted=True)
-fire_few_floats = _fire(_few_floats, F32, counted=True)
 fire_floats = _fire(_several_floats, F32, counted=True)

@@ -276,7 +276,7 @@ class Program:
         parameters = aligned(neuron_parameters(node, output.padded, takes_back, request.integer))
         kind = "units"
         if not request.integer:
-            kind = "floats" if limit > 2 else "few_floats"
+            kind = "floats"
         elif limit > 1:
             quick = node.threshold.max() <= neurons.LARGEST_THRESHOLD and limit < neurons.LARGEST_QUOTIENT
             kind = ("bytes" if output.kind == np.int8 else "words") if quick else "divided"

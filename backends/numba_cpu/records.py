@@ -46,7 +46,7 @@ STAGE = _record(
 )
 """What the kernel knows of a stage."""
 
-NEURON_KINDS = ("none", "units", "twos", "bytes", "words", "divided", "floats", "few_floats")
+NEURON_KINDS = ("none", "units", "twos", "bytes", "words", "divided", "floats")
 
 TERM = _record(
     "kind",  # see TERM_KINDS
@@ -125,7 +125,7 @@ VARIANT = _record(
 """How an input column scatters: its residue modulo the stride decides which columns it reaches."""
 
 EVENTS, BYTES, WORDS, CHANNEL_BYTES, CHANNEL_WORDS, CHANNEL_WIDE, FLOATS, CHANNEL_FLOATS, CURRENT = range(9)
-NONE, FIRE_UNITS, FIRE_TWOS, FIRE_BYTES, FIRE_WORDS, FIRE_DIVIDED, FIRE_FLOATS, FIRE_FEW_FLOATS = range(8)
+NONE, FIRE_UNITS, FIRE_TWOS, FIRE_BYTES, FIRE_WORDS, FIRE_DIVIDED, FIRE_FLOATS = range(7)
 
 Record = Any
 """A record of one of the types above."""

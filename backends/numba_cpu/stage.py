@@ -23,7 +23,6 @@ from snnc.backends.numba_cpu.micro import clear, copy_shifted, keep_apart
 from snnc.backends.numba_cpu.neurons import (
     fire_bytes,
     fire_divided,
-    fire_few_floats,
     fire_floats,
     fire_twos,
     fire_units,
@@ -31,7 +30,6 @@ from snnc.backends.numba_cpu.neurons import (
 )
 from snnc.backends.numba_cpu.records import (
     FIRE_BYTES,
-    FIRE_FEW_FLOATS,
     FIRE_FLOATS,
     FIRE_TWOS,
     FIRE_UNITS,
@@ -136,23 +134,6 @@ def _fire(
                 )
             elif stage.neuron == FIRE_FLOATS:
                 fire_floats(
-                    at,
-                    frame,
-                    pixel,
-                    stage.potential + state,
-                    stage.count + state,
-                    target,
-                    stage.output_step,
-                    stage.output_pixel,
-                    stage.width,
-                    steps,
-                    driven,
-                    stage.parameters + c * 4,
-                    pixel,
-                    stage.settings,
-                )
-            elif stage.neuron == FIRE_FEW_FLOATS:
-                fire_few_floats(
                     at,
                     frame,
                     pixel,
