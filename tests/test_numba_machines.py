@@ -76,6 +76,15 @@ def test_a_processor_with_avx2_alone() -> None:
     assert run_as("haswell", AVX2) == "haswell (avx2)"
 
 
+@pytest.mark.skipif(not X86, reason="AVX-512 is a feature of x86 processors")
+def test_a_processor_with_avx512_but_without_products_of_bytes() -> None:
+    """The first processors with vectors of 512 bits move no lanes together, either."""
+    if not detect().avx512:
+        pytest.skip("this processor has no AVX-512")
+    wide = ",+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl"
+    assert run_as("skylake-avx512", AVX2 + wide) == "skylake-avx512 (avx512bw)"
+
+
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Let kernels be kept in another folder while a test runs."""

@@ -144,7 +144,7 @@ def test_a_share_that_fails_calls_the_others_off() -> None:
     def run(share: int, meeting: int) -> None:
         if share == 0:
             raise MemoryError
-        seen.append(bool(crew.meet(meeting, 2)))
+        seen.append(bool(crew.wait_for_bands(meeting, 2)))
 
     with pytest.raises(MemoryError):
         two.together(run, 2)
@@ -160,7 +160,8 @@ def test_a_crew_meets_again_and_again() -> None:
             # Whoever is here has seen all others finish the round before.
             assert all(len(other) >= k for other in steps)
             steps[share].append(k)
-            assert crew.meet(meeting, 3 * (k + 1))
+            crew.count_band(meeting)
+            assert crew.wait_for_bands(meeting, 3 * (k + 1))
 
     for _ in range(3):
         for done in steps:

@@ -137,7 +137,15 @@ def _list_band(term: Record, image: int, t0: int, steps: int, top: int, bottom: 
 
 @kernel
 def _add_events(
-    stage: Record, term: Record, variants: Records, image: int, t0: int, steps: int, y0: int, rows: int
+    stage: Record,
+    term: Record,
+    variants: Records,
+    image: int,
+    t0: int,
+    steps: int,
+    y0: int,
+    rows: int,
+    begun: int,
 ) -> None:
     """Let every spike add its rows of the weight to the currents that it reaches."""
     keep_apart()
@@ -149,7 +157,7 @@ def _add_events(
     _list_band(term, image, t0, steps, top, bottom)
     for ky0 in range(0, term.kernel_height, term.joined_rows):
         for tile in range(term.tiles):
-            if not term.kept or (y0 == term.first_row and t0 == 0):
+            if not (term.kept and begun):
                 _bring_nearer(term, variants, ky0 // term.joined_rows, tile)
             # Rows of one phase read the same part of the weight, which then stays in the cache.
             for phase in range(term.joined_rows):
@@ -453,6 +461,7 @@ def add_term(
     current: int,
     frame: int,
     fresh: int,
+    begun: int,
 ) -> None:
     """Add the currents of one term to a band.
 
@@ -468,10 +477,11 @@ def add_term(
         current: address of the band's currents.
         frame: bytes from step to step.
         fresh: 1 if the currents hold nothing yet, and this term writes all of them.
+        begun: 1 if this thread has just read the weight.
     """
     keep_apart()
     if term.kind == EVENTS:
-        _add_events(stage, term, variants, image, t0, steps, y0, rows)
+        _add_events(stage, term, variants, image, t0, steps, y0, rows, begun)
     elif term.kind == CURRENT:
         _add_currents(stage, term, image, t0, steps, y0, rows, current, frame)
     else:

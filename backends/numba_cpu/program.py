@@ -88,7 +88,7 @@ class Chain:
 
         def run_share(share: int, meeting: int) -> None:
             stages, terms_ = self._tables[share]
-            run_stages(stages[chosen], terms_, self._variants, images, share, len(self._tables), meeting)
+            run_stages(stages[chosen], terms_, self._variants, images, len(self._tables), meeting)
 
         if len(self._tables) == 1:
             run_share(0, 0)
@@ -306,7 +306,7 @@ class Program:
         state = band.rows * output.width * output.padded * 4
         shares = []
         taken: list[Array] = []
-        for share in range(self.shares):
+        for _ in range(self.shares):
             own, own_rows = dict(fields), [dict(row) for row, _ in rows]
             wanted: list[tuple[dict[str, int], str, int]] = [
                 (own, "current", (1 if own["accumulate"] else frames) * band.rows * line),
@@ -318,7 +318,6 @@ class Program:
             for row in own_rows:
                 if row["kind"] == CURRENT:
                     continue
-                row["first_row"] = share * band.rows
                 if "tiles" in row and "padded_row" in row:
                     row["over_steps"] = int(over_steps)
                 sizes = choices.scratch_bytes(row, band, over_steps)

@@ -72,7 +72,6 @@ TERM = _record(
     "signs",  # 2 where spikes may be negative
     "joined_rows",  # kernel rows whose events make one list
     "kept",  # 1: the weight stays in the cache from band to band
-    "first_row",  # of the first band of a thread
     "touched",  # scratch: 8 bytes that nobody reads
     "tiles",  # groups of outputs
     "tile_bytes",  # from the currents of one tile to those of the next

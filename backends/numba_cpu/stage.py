@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from snnc.backends.numba_cpu import neurons
 from snnc.backends.numba_cpu.cache import kernel
-from snnc.backends.numba_cpu.crew import meet
+from snnc.backends.numba_cpu.crew import TICKETS, count_band, take_number, wait_for_bands
 from snnc.backends.numba_cpu.currents import add, add_term
 from snnc.backends.numba_cpu.micro import clear, copy_shifted, keep_apart
 from snnc.backends.numba_cpu.neurons import (
@@ -170,36 +170,51 @@ def _fire(
 
 @kernel
 def run_stages(
-    stages: Records, terms: Records, variants: Records, images: int, share: int, shares: int, meeting: int
+    stages: Records, terms: Records, variants: Records, images: int, shares: int, meeting: int
 ) -> None:
-    """Run stages one after the other.
+    """Run stages one after the other, or this thread's share of them.
+
+    The bands of all images and stages are numbered. Whoever is free takes the next number; the one that he
+    holds when a stage has no more bands is that of his first band in a later one.
 
     Args:
         stages: (stages,) :data:`~snnc.backends.numba_cpu.records.STAGE`.
         terms: (terms,) :data:`~snnc.backends.numba_cpu.records.TERM`.
         variants: (terms, stride) :data:`~snnc.backends.numba_cpu.records.VARIANT`.
         images: how many of them.
-        share: which share of each stage's bands to run.
-        shares: in how many shares they are cut, each of which is run by a thread of its own.
+        shares: how many threads work on them.
         meeting: address of the :mod:`~snnc.backends.numba_cpu.crew`'s meeting point.
     """
+    number = take_number(meeting + TICKETS) if shares > 1 else 0
+    before = 0
     for k in range(len(stages)):
         stage = stages[k]
         line = stage.columns * stage.channels * 4
         last = stage.first_term + stage.terms
         own_terms, own_variants = terms[stage.first_term : last], variants[stage.first_term : last]
-        for image in range(images):
-            for y0 in range(share * stage.band_rows, stage.height, shares * stage.band_rows):
-                rows = min(stage.band_rows, stage.height - y0)
-                _run_band(stage, own_terms, own_variants, image, y0, rows, line)
-        if shares > 1 and not meet(meeting, shares * (k + 1)):
+        bands = (stage.height + stage.band_rows - 1) // stage.band_rows
+        begun = 0
+        while number < before + images * bands:
+            image, band = divmod(number - before, bands)
+            y0 = band * stage.band_rows
+            rows = min(stage.band_rows, stage.height - y0)
+            _run_band(stage, own_terms, own_variants, image, y0, rows, line, begun)
+            if shares > 1:
+                count_band(meeting)
+                number = take_number(meeting + TICKETS)
+            else:
+                number += 1
+            begun = 1
+        before += images * bands
+        if shares > 1 and not wait_for_bands(meeting, before):
             return
 
 
 @kernel
 def _run_band(
-    stage: Record, terms: Records, variants: Records, image: int, y0: int, rows: int, line: int
+    stage: Record, terms: Records, variants: Records, image: int, y0: int, rows: int, line: int, begun: int
 ) -> None:
+    """Run one band; ``begun`` is 1 if this thread has just run another of the same stage."""
     keep_apart()
     pixel = stage.channels * 4
     frame = 0 if stage.accumulate else stage.band_rows * line
@@ -211,7 +226,7 @@ def _run_band(
         for k in range(len(terms)):
             if terms[k].constant:
                 first = fresh if k == 0 else 0
-                add_term(stage, terms[k], variants[k], image, 0, 1, y0, rows, stage.constant, 0, first)
+                add_term(stage, terms[k], variants[k], image, 0, 1, y0, rows, stage.constant, 0, first, begun)
     if stage.neuron != NONE:
         start = stage.parameters + 4 * pixel
         for p in range(rows * stage.width):
@@ -236,8 +251,20 @@ def _run_band(
             if not terms[k].constant:
                 first = fresh if k == 0 else 0
                 add_term(
-                    stage, terms[k], variants[k], image, t0, steps, y0, rows, stage.current, frame, first
+                    stage,
+                    terms[k],
+                    variants[k],
+                    image,
+                    t0,
+                    steps,
+                    y0,
+                    rows,
+                    stage.current,
+                    frame,
+                    first,
+                    begun,
                 )
+        begun = 1
         if stage.accumulate:
             continue
         if stage.neuron == NONE:
