@@ -27,10 +27,11 @@ from snnc.backends.numba_cpu.cpu import detect
 from snnc.ir.snn import IntegrateFire, Neuron
 from snnc.reference import ReferenceSimulator
 from snnc.target import Record
-from tests.spiking_graphs import random_graph, random_inputs, wide_graph
+from tests.spiking_graphs import as_float, random_graph, random_inputs, wide_graph
 
 graphs = [wide_graph(seed, neuron=Neuron(spikes_per_step=1 + seed % 2)) for seed in range(4)]
 graphs += [random_graph(seed) for seed in range(12)]
+graphs += [as_float(wide_graph(seed)) for seed in range(2)]
 for graph in graphs:
     q = random_inputs(graph, 2, 3)
     record = Record(states=True)
