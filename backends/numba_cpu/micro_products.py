@@ -123,6 +123,8 @@ def multiply_words(
     """Add products to the currents; as for bytes, but groups are pairs of int16."""
 
     def add_product(total: Value, s: Value, w: Value) -> Value:
+        if _CPU.vnni:
+            return code.call(f"llvm.x86.avx512.vpdpwssd.{32 * LANES}", SUMS, [total, s, w])
         return code.b.add(total, _word_products(code, code.b.bitcast(s, WORDS), code.b.bitcast(w, WORDS)))
 
     _multiply(

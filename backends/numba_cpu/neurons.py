@@ -59,6 +59,9 @@ def _fire(decide: Decide, element: Any, counted: bool) -> Callable[..., int]:
         pixel: Value,
         potential: Value,
         count: Value,
+        start_potential: Value,
+        start_count: Value,
+        start_pixel: Value,
         spikes: Value,
         spike_frame: Value,
         spike_pixel: Value,
@@ -78,6 +81,9 @@ def _fire(decide: Decide, element: Any, counted: bool) -> Callable[..., int]:
             pixel: bytes from pixel to pixel, of currents, potentials and counts alike.
             potential: address of the int32 potentials of the first pixel.
             count: address of its int32 ``-N``.
+            start_potential: address of the potential from before the first step.
+            start_count: address of ``-N`` from before the first step.
+            start_pixel: bytes from pixel to pixel of these, 0 where all pixels begin alike.
             spikes: address of its spikes in the first step.
             spike_frame: bytes from step to step.
             spike_pixel: bytes from pixel to pixel.
@@ -117,7 +123,9 @@ def _fire(decide: Decide, element: Any, counted: bool) -> Callable[..., int]:
             def settle_step(t: Value, state: list[Value]) -> list[Value]:
                 return step(state, b.add(t, driven), None, neuron.capacity)
 
-            state = [code.load(kind, address, place) for place in states for address in (potential, count)]
+            starts = [b.mul(p, start_pixel) for p in places]
+            before = (start_potential, start_count)
+            state = [code.load(kind, address, place) for place in starts for address in before]
             state = code.loop(driven, state, driven_step)
             state = code.loop(b.sub(steps, driven), state, settle_step)
             for place, v, n in zip(states, state[::2], state[1::2], strict=True):

@@ -281,11 +281,13 @@ class Program:
             quick = node.threshold.max() <= neurons.LARGEST_THRESHOLD and limit < neurons.LARGEST_QUOTIENT
             kind = ("bytes" if output.kind == np.int8 else "words") if quick else "divided"
             kind = "twos" if quick and limit == 2 else kind
-        self._kept += [settings, parameters]
+        zeros = aligned(np.zeros(neurons.LANES, np.int32))
+        self._kept += [settings, parameters, zeros]
         fields = {
             "neuron": NEURON_KINDS.index(kind),
             "parameters": parameters.ctypes.data,
             "settings": settings.ctypes.data,
+            "zeros": zeros.ctypes.data,
         }
         if request.record.states:
             shape = (self.images, output.height, output.width, output.padded)

@@ -37,6 +37,7 @@ STAGE = _record(
     "neuron",  # which kind fires, see NEURON_KINDS
     "parameters",  # address of neurons.PARAMETERS
     "settings",  # address of neurons.SETTINGS
+    "zeros",  # address of 64 bytes
     "output",  # address of the spikes, or of the currents where nothing fires
     "output_pixel",  # bytes
     "output_image",  # bytes from image to image

@@ -51,8 +51,9 @@ def _fire(
     y0: int,
     rows: int,
     frame: int,
+    started: int,
 ) -> None:
-    """Let the neurons of a band integrate and fire."""
+    """Let the neurons of a band integrate and fire; they begin anew unless they have ``started``."""
     keep_apart()
     pixel = stage.channels * 4
     size = 1 if stage.neuron in (FIRE_UNITS, FIRE_TWOS, FIRE_BYTES) else 2
@@ -64,6 +65,13 @@ def _fire(
             at = current + (row * stage.columns + stage.halo) * pixel + c * 4
             state = row * stage.width * pixel + c * 4
             target = out + (y0 + row) * stage.width * stage.output_pixel + c * size
+            start_potential, start_count, start_pixel = stage.parameters + 4 * pixel + c * 4, stage.zeros, 0
+            if started:
+                start_potential, start_count, start_pixel = (
+                    stage.potential + state,
+                    stage.count + state,
+                    pixel,
+                )
             if stage.neuron == FIRE_UNITS:
                 fire_units(
                     at,
@@ -71,6 +79,9 @@ def _fire(
                     pixel,
                     stage.potential + state,
                     stage.count + state,
+                    start_potential,
+                    start_count,
+                    start_pixel,
                     target,
                     stage.output_step,
                     stage.output_pixel,
@@ -88,6 +99,9 @@ def _fire(
                     pixel,
                     stage.potential + state,
                     stage.count + state,
+                    start_potential,
+                    start_count,
+                    start_pixel,
                     target,
                     stage.output_step,
                     stage.output_pixel,
@@ -105,6 +119,9 @@ def _fire(
                     pixel,
                     stage.potential + state,
                     stage.count + state,
+                    start_potential,
+                    start_count,
+                    start_pixel,
                     target,
                     stage.output_step,
                     stage.output_pixel,
@@ -122,6 +139,9 @@ def _fire(
                     pixel,
                     stage.potential + state,
                     stage.count + state,
+                    start_potential,
+                    start_count,
+                    start_pixel,
                     target,
                     stage.output_step,
                     stage.output_pixel,
@@ -139,6 +159,9 @@ def _fire(
                     pixel,
                     stage.potential + state,
                     stage.count + state,
+                    start_potential,
+                    start_count,
+                    start_pixel,
                     target,
                     stage.output_step,
                     stage.output_pixel,
@@ -156,6 +179,9 @@ def _fire(
                     pixel,
                     stage.potential + state,
                     stage.count + state,
+                    start_potential,
+                    start_count,
+                    start_pixel,
                     target,
                     stage.output_step,
                     stage.output_pixel,
@@ -227,17 +253,17 @@ def _run_band(
             if terms[k].constant:
                 first = fresh if k == 0 else 0
                 add_term(stage, terms[k], variants[k], image, 0, 1, y0, rows, stage.constant, 0, first, begun)
-    if stage.neuron != NONE:
+    if stage.neuron != NONE and stage.accumulate:
         start = stage.parameters + 4 * pixel
         for p in range(rows * stage.width):
             copy_shifted(start, stage.potential + p * pixel, pixel // 64, 0)
         clear(stage.count, rows * stage.width * pixel // 64)
     if stage.unchanging:
         # All input is constant, so the band needs no currents of its own but those of silence.
-        _fire(stage, stage.constant, image, 0, stage.driven, stage.driven, y0, rows, 0)
+        _fire(stage, stage.constant, image, 0, stage.driven, stage.driven, y0, rows, 0, 0)
         if stage.steps > stage.driven:
             clear(stage.current, rows * line // 64)
-            _fire(stage, stage.current, image, stage.driven, stage.steps - stage.driven, 0, y0, rows, 0)
+            _fire(stage, stage.current, image, stage.driven, stage.steps - stage.driven, 0, y0, rows, 0, 1)
     for t0 in range(0, 0 if stage.unchanging else stage.steps, stage.band_steps):
         steps = min(stage.band_steps, stage.steps - t0)
         fresh = not stage.constant and not stage.accumulate and terms[0].complete
@@ -271,13 +297,13 @@ def _run_band(
             _write_currents(stage, image, t0, steps, y0, rows, frame)
         else:
             driven = min(max(stage.driven - t0, 0), steps)
-            _fire(stage, stage.current, image, t0, steps, driven, y0, rows, frame)
+            _fire(stage, stage.current, image, t0, steps, driven, y0, rows, frame, int(t0 > 0))
     if stage.accumulate:
         if stage.neuron == NONE:
             _write_currents(stage, image, 0, 1, y0, rows, 0)
         else:
             _charge(stage, rows, line)
-            _fire(stage, stage.current, image, 0, stage.steps, 0, y0, rows, 0)
+            _fire(stage, stage.current, image, 0, stage.steps, 0, y0, rows, 0, 1)
     if stage.final_potential:
         size = stage.width * pixel
         place = (image * stage.height + y0) * size
