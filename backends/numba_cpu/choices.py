@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from snnc.backends.numba_cpu import micro_products
 from snnc.backends.numba_cpu.channel_layout import Channels, pack_channels
 from snnc.backends.numba_cpu.event_layout import Events, pack_events
 from snnc.backends.numba_cpu.product_layout import Products, pack_products
@@ -42,7 +41,8 @@ def scratch_bytes(fields: dict[str, int], band: Band, over_steps: bool) -> dict[
         }
     if fields.get("direct"):
         return {}
-    frames = -(-steps // micro_products.PIXELS) * micro_products.PIXELS if over_steps else steps
+    together = fields.get("pixels", 1)
+    frames = -(-steps // together) * together if over_steps else steps
     return {"padded": frames * height * fields["padded_row"]}
 
 

@@ -18,7 +18,6 @@ from snnc.backends.numba_cpu.micro import (
     put,
 )
 from snnc.backends.numba_cpu.micro_events import touch
-from snnc.backends.numba_cpu.micro_products import multiply_bytes, multiply_floats, multiply_words
 from snnc.backends.numba_cpu.records import (
     BYTES,
     CHANNEL_BYTES,
@@ -39,10 +38,19 @@ scatter1, scatter2, scatter3, scatter4, scatter5, scatter6, scatter8, scatter12 
     micro_events.scatter_row, (1, 2, 3, 4, 5, 6, 8, 12)
 )
 slide3, slide6, slide12 = (micro_events.scatter_row(blocks, 3) for blocks in (3, 6, 12))
+multiply_bytes, multiply_words, multiply_floats = (
+    micro_products.multiply(kind, micro_products.PIXELS[0]) for kind in micro_products.KINDS
+)
+multiply_many_bytes, multiply_many_words, multiply_many_floats = (
+    micro_products.multiply(kind, micro_products.PIXELS[-1]) for kind in micro_products.KINDS
+)
 multiply_channel_bytes = micro_products.multiply_channels(I8, I16)
 multiply_channel_words = micro_products.multiply_channels(I8, I32)
 multiply_channel_wide = micro_products.multiply_channels(I16, I32)
 multiply_channel_floats = micro_products.multiply_channels(F32, F32)
+
+
+FEW_PIXELS = micro_products.PIXELS[0]
 
 
 @kernel
@@ -258,7 +266,115 @@ def _pad(term: Record, image: int, t0: int, steps: int, y0: int, rows: int) -> N
                 fill(target + left + inside, right, term.offset)
     if term.over_steps:
         frame = term.padded_rows * term.padded_row
-        fill(term.padded + steps * frame, -steps % micro_products.PIXELS * frame, term.offset)
+        fill(term.padded + steps * frame, -steps % term.pixels * frame, term.offset)
+
+
+@kernel
+def _multiply_row(
+    term: Record,
+    at: int,
+    pixel: int,
+    before: int,
+    before_stride: int,
+    blocks: int,
+    source: int,
+    advance: int,
+    runs: int,
+    weight: int,
+    start: int,
+) -> None:
+    keep_apart()
+    many = term.pixels > FEW_PIXELS
+    if term.kind == BYTES and not many:
+        multiply_bytes(
+            at,
+            pixel,
+            before,
+            before_stride,
+            blocks,
+            source,
+            advance,
+            runs,
+            term.run_count,
+            term.input_groups,
+            weight,
+            start,
+        )
+    elif term.kind == BYTES and many:
+        multiply_many_bytes(
+            at,
+            pixel,
+            before,
+            before_stride,
+            blocks,
+            source,
+            advance,
+            runs,
+            term.run_count,
+            term.input_groups,
+            weight,
+            start,
+        )
+    elif term.kind == WORDS and not many:
+        multiply_words(
+            at,
+            pixel,
+            before,
+            before_stride,
+            blocks,
+            source,
+            advance,
+            runs,
+            term.run_count,
+            term.input_groups,
+            weight,
+            start,
+        )
+    elif term.kind == WORDS and many:
+        multiply_many_words(
+            at,
+            pixel,
+            before,
+            before_stride,
+            blocks,
+            source,
+            advance,
+            runs,
+            term.run_count,
+            term.input_groups,
+            weight,
+            start,
+        )
+    elif term.kind == FLOATS and not many:
+        multiply_floats(
+            at,
+            pixel,
+            before,
+            before_stride,
+            blocks,
+            source,
+            advance,
+            runs,
+            term.run_count,
+            term.input_groups,
+            weight,
+            start,
+        )
+    elif term.kind == FLOATS and many:
+        multiply_many_floats(
+            at,
+            pixel,
+            before,
+            before_stride,
+            blocks,
+            source,
+            advance,
+            runs,
+            term.run_count,
+            term.input_groups,
+            weight,
+            start,
+        )
 
 
 @kernel
@@ -275,7 +391,7 @@ def _add_products(
     if term.over_steps:
         frames, columns = 1, steps
         pixel, advance = frame, step
-    blocks = (columns + micro_products.PIXELS - 1) // micro_products.PIXELS
+    blocks = (columns + term.pixels - 1) // term.pixels
     sums = micro_products.OUTPUTS * 4  # bytes: two int16 or one int32 each
     for tile in range(term.tiles):
         spikes = term.padded + get(term.tile_places, 2 * tile)
@@ -292,49 +408,9 @@ def _add_products(
                     before, before_stride = at, pixel
                     if fresh and section == 0:
                         before, before_stride = term.zeros, 0
-                    if term.kind == BYTES:
-                        multiply_bytes(
-                            at,
-                            pixel,
-                            before,
-                            before_stride,
-                            blocks,
-                            source,
-                            advance,
-                            runs,
-                            term.run_count,
-                            term.input_groups,
-                            weight,
-                            start,
-                        )
-                    elif term.kind == FLOATS:
-                        multiply_floats(
-                            at,
-                            pixel,
-                            before,
-                            before_stride,
-                            blocks,
-                            source,
-                            advance,
-                            runs,
-                            term.run_count,
-                            term.input_groups,
-                            weight,
-                        )
-                    else:
-                        multiply_words(
-                            at,
-                            pixel,
-                            before,
-                            before_stride,
-                            blocks,
-                            source,
-                            advance,
-                            runs,
-                            term.run_count,
-                            term.input_groups,
-                            weight,
-                        )
+                    _multiply_row(
+                        term, at, pixel, before, before_stride, blocks, source, advance, runs, weight, start
+                    )
 
 
 @kernel

@@ -41,8 +41,16 @@ LARGEST_BYTE = 129
 BYTE_LANES = 1 if _CPU.vnni else 2
 """Sums per output: int32, or two int16."""
 
-PIXELS = 4
-"""Pixels that are multiplied together."""
+KINDS = ("bytes", "words", "floats")
+
+PIXELS = (4, 7) if _CPU.avx512 else (4,)
+"""Pixels that can be multiplied together: as many as fit the registers; many widths are multiples of 7."""
+
+
+def pixels_together(width: int) -> int:
+    """Return how many pixels of a row to multiply together, so that fewest are multiplied in vain."""
+    return min(PIXELS, key=lambda n: -(-width // n) * n)
+
 
 OUTPUTS = 16
 """Outputs that are multiplied together."""
@@ -51,41 +59,71 @@ VECTORS = OUTPUTS // LANES
 """Vectors of outputs that are multiplied together."""
 
 
-@vector_code
-def multiply_bytes(
-    code: Code,
-    current: Value,
-    current_stride: Value,
-    before: Value,
-    before_stride: Value,
-    blocks: Value,
-    spikes: Value,
-    spike_stride: Value,
-    runs: Value,
-    run_count: Value,
-    groups: Value,
-    weight: Value,
-    start: Value,
-) -> None:
-    """Add products to the currents of :data:`PIXELS` times ``blocks`` pixels and :data:`OUTPUTS` outputs.
+def multiply(kind: str, pixels: int) -> Callable[..., int]:
+    """Return the code for products of one kind and so many pixels together.
 
     Args:
-        code: what to write with.
-        current: address of the int32 currents of the first pixel.
-        current_stride: bytes from pixel to pixel.
-        before: address of what the products are added to: the same currents, or zeros.
-        before_stride: bytes from pixel to pixel.
-        blocks: how many times :data:`PIXELS` pixels.
-        spikes: address of the first pixel's unsigned spikes.
-        spike_stride: bytes from pixel to pixel.
-        runs: address of one int64 per run: its first spike relative to the pixel's, in bytes.
-        run_count: how many.
-        groups: groups of four inputs in a run.
-        weight: address of (run, group, output, 4) int8.
-        start: address of the sums to begin with, int16 or int32: what cancels the spikes' offset.
+        kind: ``bytes``, ``words`` or ``floats``.
+        pixels: one of :data:`PIXELS`.
     """
-    kind = SUMS if _CPU.vnni else WORDS
 
+    @vector_code
+    def multiply_row(
+        code: Code,
+        current: Value,
+        current_stride: Value,
+        before: Value,
+        before_stride: Value,
+        blocks: Value,
+        spikes: Value,
+        spike_stride: Value,
+        runs: Value,
+        run_count: Value,
+        groups: Value,
+        weight: Value,
+        start: Value,
+    ) -> None:
+        """Add products to the currents of ``pixels`` times ``blocks`` pixels and :data:`OUTPUTS` outputs.
+
+        Args:
+            code: what to write with.
+            current: address of the int32 (for floats, float32) currents of the first pixel.
+            current_stride: bytes from pixel to pixel.
+            before: address of what the products are added to: the same currents, or zeros.
+            before_stride: bytes from pixel to pixel.
+            blocks: how many times so many pixels.
+            spikes: address of the first pixel's spikes, unsigned if bytes.
+            spike_stride: bytes from pixel to pixel.
+            runs: address of one int64 per run: its first spike relative to the pixel's, in bytes.
+            run_count: how many.
+            groups: groups of inputs in a run, of four bytes each.
+            weight: address of (run, group, output, input of the group).
+            start: for bytes, address of the sums to begin with, int16 or int32: what cancels the offset of
+                the spikes.
+        """
+        starting = kind == "bytes"
+        sums, add_product, finished = _ARITHMETIC[kind](code)
+        _multiply(
+            code,
+            add_product,
+            finished,
+            [
+                code.load(sums, start, 4 * LANES * v) if starting else code.all(sums, 0)
+                for v in range(VECTORS)
+            ],
+            pixels,
+            (current, current_stride, before, before_stride, blocks, spikes, spike_stride),
+            (runs, run_count, groups, weight),
+        )
+
+    return multiply_row
+
+
+Arithmetic = tuple[Any, Callable[[Value, Value, Value], Value], Callable[[Value], Value]]
+"""Type of the sums, what adds a product to one, and what makes 32-bit numbers of them."""
+
+
+def _of_bytes(code: Code) -> Arithmetic:
     def add_product(total: Value, s: Value, w: Value) -> Value:
         if _CPU.vnni:
             return code.call(f"llvm.x86.avx512.vpdpbusd.{32 * LANES}", SUMS, [total, s, w])
@@ -95,78 +133,28 @@ def multiply_bytes(
     def finished(total: Value) -> Value:
         return total if _CPU.vnni else _word_products(code, total, code.all(WORDS, 1))
 
-    _multiply(
-        code,
-        add_product,
-        finished,
-        [code.load(kind, start, 4 * LANES * v) for v in range(VECTORS)],
-        (current, current_stride, before, before_stride, blocks, spikes, spike_stride),
-        (runs, run_count, groups, weight),
-    )
+    return SUMS if _CPU.vnni else WORDS, add_product, finished
 
 
-@vector_code
-def multiply_words(
-    code: Code,
-    current: Value,
-    current_stride: Value,
-    before: Value,
-    before_stride: Value,
-    blocks: Value,
-    spikes: Value,
-    spike_stride: Value,
-    runs: Value,
-    run_count: Value,
-    groups: Value,
-    weight: Value,
-) -> None:
-    """Add products to the currents; as for bytes, but groups are pairs of int16."""
-
+def _of_words(code: Code) -> Arithmetic:
     def add_product(total: Value, s: Value, w: Value) -> Value:
         if _CPU.vnni:
             return code.call(f"llvm.x86.avx512.vpdpwssd.{32 * LANES}", SUMS, [total, s, w])
         return code.b.add(total, _word_products(code, code.b.bitcast(s, WORDS), code.b.bitcast(w, WORDS)))
 
-    _multiply(
-        code,
-        add_product,
-        lambda total: total,
-        [code.all(SUMS, 0)] * VECTORS,
-        (current, current_stride, before, before_stride, blocks, spikes, spike_stride),
-        (runs, run_count, groups, weight),
-    )
+    return SUMS, add_product, lambda total: total
 
 
-@vector_code
-def multiply_floats(
-    code: Code,
-    current: Value,
-    current_stride: Value,
-    before: Value,
-    before_stride: Value,
-    blocks: Value,
-    spikes: Value,
-    spike_stride: Value,
-    runs: Value,
-    run_count: Value,
-    groups: Value,
-    weight: Value,
-) -> None:
-    """Add products to the currents; as for bytes, but groups are single float32."""
-
+def _of_floats(code: Code) -> Arithmetic:
     def add_product(total: Value, s: Value, w: Value) -> Value:
         # In one instruction where the CPU has it.
         factors = [code.b.bitcast(x, FLOATS) for x in (s, w)]
         return code.call(f"llvm.fmuladd.v{LANES}f32", FLOATS, [*factors, total])
 
-    _multiply(
-        code,
-        add_product,
-        lambda total: total,
-        [code.all(FLOATS, 0.0)] * VECTORS,
-        (current, current_stride, before, before_stride, blocks, spikes, spike_stride),
-        (runs, run_count, groups, weight),
-    )
+    return FLOATS, add_product, lambda total: total
+
+
+_ARITHMETIC = {"bytes": _of_bytes, "words": _of_words, "floats": _of_floats}
 
 
 def _multiply(
@@ -174,6 +162,7 @@ def _multiply(
     add_product: Callable[[Value, Value, Value], Value],
     finished: Callable[[Value], Value],
     initial: list[Value],
+    together: int,
     pixels: tuple[Value, ...],
     weights: tuple[Value, ...],
 ) -> None:
@@ -183,11 +172,11 @@ def _multiply(
     runs, run_count, groups, weight = weights
 
     def one_block(block: Value) -> None:
-        pixel = code.multiply(block, PIXELS)
+        pixel = code.multiply(block, together)
 
         def of_pixels(address: Value, stride: Value) -> list[Value]:
             first = b.add(address, b.mul(pixel, stride))
-            return [b.add(first, code.multiply(stride, p)) for p in range(PIXELS)]
+            return [b.add(first, code.multiply(stride, p)) for p in range(together)]
 
         sources = of_pixels(spikes, spike_stride)
 
@@ -203,7 +192,7 @@ def _multiply(
                 read = [code.spread(code.load(I32, start, at), SUMS) for start in starts]
                 return [
                     add_product(sums[p * VECTORS + v], read[p], factors[v])
-                    for p in range(PIXELS)
+                    for p in range(together)
                     for v in range(VECTORS)
                 ]
 
@@ -217,7 +206,7 @@ def _multiply(
             sums = code.loop(odd, sums, lambda _, carried: group(last, carried))
             return [*sums, b.add(w, code.multiply(groups, 4 * OUTPUTS))]
 
-        sums = code.loop(run_count, [*(initial * PIXELS), weight], one_run)[:-1]
+        sums = code.loop(run_count, [*(initial * together), weight], one_run)[:-1]
         places = zip(of_pixels(current, current_stride), of_pixels(before, before_stride), strict=True)
         for p, (target, source) in enumerate(places):
             for v in range(VECTORS):

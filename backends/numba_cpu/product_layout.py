@@ -171,7 +171,8 @@ def pack_products(synapse: Synapse, choice: Products) -> Packed:
             np.int64,
         )
     )
-    rounded = -(-synapse.width // micro_products.PIXELS) * micro_products.PIXELS
+    pixels = micro_products.pixels_together(synapse.width)
+    rounded = -(-synapse.width // pixels) * pixels
     padded_width = max(
         source.width + window.pads[1] + window.pads[3],
         (rounded - 1) * window.strides[1] + (window.kernel[1] - 1) * window.dilations[1] + 1,
@@ -195,6 +196,7 @@ def pack_products(synapse: Synapse, choice: Products) -> Packed:
             "tile_places": places.ctypes.data,
             "sections": sections,
             "section_bytes": laid.strides[2],
+            "pixels": pixels,
             "runs": addresses.ctypes.data,
             "run_count": runs,
             "input_groups": length // together,

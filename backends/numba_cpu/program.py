@@ -303,7 +303,8 @@ class Program:
         """Give each share the memory of one band; all stages of the program use the same."""
         band, output = part.band, part.output
         over_steps = output.height == output.width == 1
-        frames = -(-band.steps // micro_products.PIXELS) * micro_products.PIXELS if over_steps else band.steps
+        # Products of steps in the place of pixels come in whole blocks.
+        frames = band.steps + max(micro_products.PIXELS) if over_steps else band.steps
         line = fields["columns"] * output.padded * 4
         state = band.rows * output.width * output.padded * 4
         shares = []

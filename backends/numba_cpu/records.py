@@ -89,6 +89,7 @@ TERM = _record(
     "padded_rows",  # rows held per step
     "offset",  # added to each byte
     "over_steps",  # 1: the steps take the place of pixels, for outputs of one pixel
+    "pixels",  # that are multiplied together
     "sections",  # parts of the window between which the 16-bit sums are emptied
     "section_bytes",  # of weight
     "runs",  # address of the offsets of the runs, (sections, runs)
