@@ -18,6 +18,7 @@ from snnc.ir.geometry import Window
 from snnc.ir.graph import IntArray, Shape
 from snnc.reference import ReferenceSimulator
 from snnc.target import Record
+from tests.spiking_graphs import as_float
 
 BANDS = (1 << 12, 1 << 14, 1 << 17)
 PLAIN = snn.Neuron()
@@ -245,6 +246,13 @@ def sliding(draw: st.DrawFn) -> Layer:
 @given(case=sliding(), threads=st.integers(1, 8), band=st.sampled_from(BANDS))
 def test_sums_that_stay_in_registers(case: Layer, threads: int, band: int) -> None:
     check(replace(case, rare=True), threads, band)
+
+
+@settings(max_examples=30)
+@given(case=sliding(), threads=st.integers(1, 3), band=st.sampled_from(BANDS))
+def test_products_of_floats(case: Layer, threads: int, band: int) -> None:
+    """Sums so small are exact in float32."""
+    check(replace(case, graph=as_float(case.graph)), threads, band)
 
 
 @pytest.mark.parametrize(
