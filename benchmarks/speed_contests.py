@@ -90,7 +90,8 @@ def quantised(name: str) -> bytes:
         if max(entry.version for entry in model.opset_import if not entry.domain) < QUANTISED_OPSET:
             model = onnx.version_converter.convert_version(model, QUANTISED_OPSET)
         onnx.save(model, source)
-        quant_pre_process(source, clean)
+        # All sizes but that of the batch are known; symbolic inference would need SymPy.
+        quant_pre_process(source, clean, skip_symbolic_shape=True)
         x = found.rows(8)
         quantize_static(
             clean,

@@ -1,9 +1,9 @@
 """What one core of this machine can do at most, measured by loops that do nothing else.
 
 The roof over each kind of kernel is the rate of its own arithmetic, in weights a nanosecond: an event adds a
-row of bytes by three vector instructions for 32 weights, a product of bytes takes two for 32. Rows of events
-come from the caches, so that roof is also measured for arrays that fit the first and the second level, and
-for ones that fit neither.
+row of bytes by three vector instructions for 32 weights (64 in vectors of 512 bits), a product of bytes takes
+two for 32 (one for 64 with VNNI). Rows of events come from the caches, so that roof is also measured for
+arrays that fit the first and the second level, and for ones that fit neither.
 """
 
 from __future__ import annotations
@@ -19,57 +19,69 @@ from llvmlite import ir
 
 from snnc.backends.numba_cpu.cpu import detect
 from snnc.backends.numba_cpu.memory import aligned
-from snnc.backends.numba_cpu.vector import F32, I8, I16, I32, Code, Value, vector, vector_code
+from snnc.backends.numba_cpu.micro_events import BLOCK, VECTOR_BLOCKS
+from snnc.backends.numba_cpu.micro_products import BYTES, FLOATS, LANES, SUMS, WORDS
+from snnc.backends.numba_cpu.vector import I16, I32, Code, Value, vector, vector_code
 
-I8X32, I16X16, I32X8, F32X8 = vector(I8, 32), vector(I16, 16), vector(I32, 8), vector(F32, 8)
+ROW = BLOCK * VECTOR_BLOCKS
+"""Bytes that a vector of an event's row holds."""
+
 UNROLLED = 6
 ROUNDS = 60
 
 
 @vector_code
 def _add(code: Code, rows: Value, count: Value) -> Value:
-    """Add ``6 * count`` blocks of 32 interleaved bytes, as an event does."""
-    eight = code.all(I16X16, 8)
+    """Add ``6 * count`` vectors of interleaved bytes, as an event does."""
+    kind = vector(I16, ROW // 2)
+    eight = code.all(kind, 8)
 
     def body(j: Value, sums: list[Value]) -> list[Value]:
         for k in range(UNROLLED):
-            x = code.load(I16X16, code.at(rows, code.at(code.multiply(j, 32 * UNROLLED), 32 * k)))
+            x = code.load(kind, code.at(rows, code.at(code.multiply(j, ROW * UNROLLED), ROW * k)))
             sums[2 * k] = code.b.add(sums[2 * k], x)
             sums[2 * k + 1] = code.b.add(sums[2 * k + 1], code.b.ashr(x, eight))
         return sums
 
-    sums = code.loop(count, [code.all(I16X16, 0)] * (2 * UNROLLED), body)
-    return _kept(code, sums, I16X16, code.b.add)
+    sums = code.loop(count, [code.all(kind, 0)] * (2 * UNROLLED), body)
+    return _kept(code, sums, kind, code.b.add)
 
 
 @vector_code
 def _multiply(code: Code, rows: Value, count: Value) -> Value:
-    """Multiply ``4 * 2 * count`` times 32 bytes and add the products."""
+    """Multiply ``8 * count`` vectors of bytes and add the products."""
+    kind = SUMS if detect().vnni else WORDS
+
+    def add(total: Value, u: Value, w: Value) -> Value:
+        if detect().vnni:
+            name = f"llvm.x86.avx512.vpdpbusd.{32 * LANES}"
+            return code.call(name, SUMS, [total, code.b.bitcast(u, SUMS), code.b.bitcast(w, SUMS)])
+        name = "llvm.x86.avx512.pmaddubs.w.512" if detect().avx512 else "llvm.x86.avx2.pmadd.ub.sw"
+        return code.b.add(total, code.call(name, WORDS, [u, w]))
 
     def body(j: Value, sums: list[Value]) -> list[Value]:
         first = code.b.and_(code.multiply(j, 64), code.number((1 << 13) - 1))
-        weights = [code.load(I8X32, code.at(rows, first), 32 * v) for v in range(2)]
+        weights = [code.load(BYTES, code.at(rows, first), BYTES.count * v) for v in range(2)]
         for p in range(4):
-            u = code.b.bitcast(code.spread(code.load(I32, code.at(rows, first), 4 * p), I32X8), I8X32)
+            u = code.b.bitcast(code.spread(code.load(I32, code.at(rows, first), 4 * p), SUMS), BYTES)
             for v in range(2):
-                products = code.call("llvm.x86.avx2.pmadd.ub.sw", I16X16, [u, weights[v]])
-                sums[2 * p + v] = code.b.add(sums[2 * p + v], products)
+                sums[2 * p + v] = add(sums[2 * p + v], u, weights[v])
         return sums
 
-    sums = code.loop(count, [code.all(I16X16, 0)] * 8, body)
-    return _kept(code, sums, I16X16, code.b.add)
+    sums = code.loop(count, [code.all(kind, 0)] * 8, body)
+    return _kept(code, sums, kind, code.b.add)
 
 
 @vector_code
 def _fuse(code: Code, rows: Value, count: Value) -> Value:
-    """Multiply and add ``10 * count`` times eight floats."""
-    factor = code.load(F32X8, rows)
+    """Multiply and add ``10 * count`` vectors of floats."""
+    factor = code.load(FLOATS, rows)
 
     def body(_: Value, sums: list[Value]) -> list[Value]:
-        return [code.call("llvm.fma.v8f32", F32X8, [factor, factor, total]) for total in sums]
+        return [code.call(f"llvm.fma.v{LANES}f32", FLOATS, [factor, factor, total]) for total in sums]
 
-    sums = code.loop(count, [code.all(F32X8, 0.0)] * 10, body)
-    return _kept(code, sums, F32X8, code.b.fadd)
+    sums = code.loop(count, [code.all(FLOATS, 0.0)] * 10, body)
+    return _kept(code, sums, FLOATS, code.b.fadd)
 
 
 def _kept(code: Code, sums: list[Value], kind: Any, add: Callable[[Value, Value], Value]) -> Value:
@@ -77,9 +89,10 @@ def _kept(code: Code, sums: list[Value], kind: Any, add: Callable[[Value, Value]
     total = sums[0]
     for other in sums[1:]:
         total = add(total, other)
-    words = code.b.bitcast(total, vector(ir.IntType(64), 4))
+    lanes = kind.count * (4 if kind in (SUMS, FLOATS) else 2) // 8
+    words = code.b.bitcast(total, vector(ir.IntType(64), lanes))
     result = code.b.extract_element(words, ir.Constant(I32, 0))
-    for lane in range(1, 4):
+    for lane in range(1, lanes):
         result = code.b.xor(result, code.b.extract_element(words, ir.Constant(I32, lane)))
     return result
 
@@ -127,20 +140,20 @@ def measure() -> Limits:
     place = memory.ctypes.data
 
     def adding(size: int) -> float:
-        blocks = size // (32 * UNROLLED)
+        blocks = size // (ROW * UNROLLED)
         repeats = max(1, (6 << 20) // size)
-        return repeats * blocks * 32 * UNROLLED / _shortest(lambda: _adding(place, blocks, repeats))
+        return repeats * blocks * ROW * UNROLLED / _shortest(lambda: _adding(place, blocks, repeats))
 
     count = 20_000
     products = 0.0
     if detect().avx2:
-        products = count * 8 * 32 / _shortest(lambda: _multiplying(place, count))
+        products = count * 8 * BYTES.count / _shortest(lambda: _multiplying(place, count))
     return Limits(
         event_l1=adding(16 << 10) / 1e9,
         event_l2=adding(192 << 10) / 1e9,
         event_l3=adding(6 << 20) / 1e9,
         byte_products=products / 1e9,
-        floats=count * 80 / _shortest(lambda: _fusing(place, count)) / 1e9,
+        floats=count * 10 * LANES / _shortest(lambda: _fusing(place, count)) / 1e9,
     )
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from unittest.mock import patch
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snnc.backends.numba_cpu import NumbaSimulator, plan
+from snnc.backends.numba_cpu.event_layout import event_choice
+from snnc.backends.numba_cpu.terms import Synapse, Values
 from snnc.ir import snn
 from snnc.ir.geometry import Window
 from snnc.ir.graph import IntArray, Shape
 from snnc.reference import ReferenceSimulator
 from snnc.target import Record
+from tests.spiking_graphs import as_float
 
 BANDS = (1 << 12, 1 << 14, 1 << 17)
 PLAIN = snn.Neuron()
@@ -112,11 +116,13 @@ def weights(seed: int, shape: Shape, kind: str) -> IntArray:
             return np.full(shape, 127, np.int8)
         case "beyond":
             return rng.choice([-128, 127], shape).astype(np.int8)
+        case "small":
+            return rng.integers(-15, 16, shape).astype(np.int8)
         case _:
             return rng.integers(-127, 128, shape).astype(np.int8)
 
 
-WEIGHTS = st.sampled_from(["any", "any", "lowest", "highest", "beyond", "int16"])
+WEIGHTS = st.sampled_from(["any", "any", "small", "lowest", "highest", "beyond", "int16"])
 
 
 @st.composite
@@ -202,6 +208,64 @@ def check(case: Layer, threads: int, band: int) -> None:
 @given(case=convolutions(), threads=st.integers(1, 4), band=st.sampled_from(BANDS))
 def test_convolutions(case: Layer, threads: int, band: int) -> None:
     check(case, threads, band)
+
+
+@st.composite
+def sliding(draw: st.DrawFn) -> Layer:
+    """Layers whose sums stay in registers from column to column, if the weights allow."""
+    pads = tuple(draw(st.integers(0, 3)) for _ in range(4))
+    rows = draw(st.integers(1, 4))
+    window = Window((rows, 3), (draw(st.integers(1, 2)), 1), (pads[0], pads[1], pads[2], pads[3]))
+    source = (
+        draw(st.sampled_from([5, 16, 32, 48, 64, 130])),
+        draw(st.integers(rows, 6)),
+        draw(st.integers(3, 9)),
+    )
+    outputs, seed = draw(st.sampled_from([20, 32, 64, 96, 128])), draw(st.integers(0, 2**20))
+    synapse = snn.Convolution(
+        name="synapse",
+        inputs=("given",),
+        shape=(outputs, *window.output_size(*source[1:])),
+        weight=weights(seed, (outputs, source[0], rows, 3), draw(st.sampled_from(["small", "small", "any"]))),
+        window=window,
+        groups=1,
+    )
+    return layer(
+        seed,
+        source,
+        synapse,
+        timesteps=draw(st.integers(1, 9)),
+        batch=draw(st.integers(1, 2)),
+        levels=draw(st.integers(1, 3)),
+        signed=draw(st.booleans()),
+        density=draw(st.sampled_from([0, 0.05, 0.3, 1])),
+    )
+
+
+@settings(max_examples=60)
+@given(case=sliding(), threads=st.integers(1, 8), band=st.sampled_from(BANDS))
+def test_sums_that_stay_in_registers(case: Layer, threads: int, band: int) -> None:
+    check(replace(case, rare=True), threads, band)
+
+
+@settings(max_examples=30)
+@given(case=sliding(), threads=st.integers(1, 3), band=st.sampled_from(BANDS))
+def test_products_of_floats(case: Layer, threads: int, band: int) -> None:
+    """Sums so small are exact in float32."""
+    check(replace(case, graph=as_float(case.graph)), threads, band)
+
+
+@pytest.mark.parametrize(
+    ("scale", "channels", "slides"), [(15, 64, True), (127, 64, True), (127, 128, False)]
+)
+def test_sums_slide_where_they_fit(scale: int, channels: int, slides: bool) -> None:
+    weight = np.full((64, channels, 3, 3), scale, np.int8)
+    source = Values(8, 8, channels, channels, np.dtype(np.int8), -1, 1)
+    choice = event_choice(Synapse(weight, Window((3, 3)), 1, source, 8, 64))
+    assert choice is not None
+    assert choice.slides is slides
+    columns = 3 if slides else 1
+    assert choice.joined_rows * columns * channels * scale < 2**15
 
 
 @settings(max_examples=30)

@@ -27,10 +27,11 @@ from snnc.backends.numba_cpu.cpu import detect
 from snnc.ir.snn import IntegrateFire, Neuron
 from snnc.reference import ReferenceSimulator
 from snnc.target import Record
-from tests.spiking_graphs import random_graph, random_inputs, wide_graph
+from tests.spiking_graphs import as_float, random_graph, random_inputs, wide_graph
 
 graphs = [wide_graph(seed, neuron=Neuron(spikes_per_step=1 + seed % 2)) for seed in range(4)]
 graphs += [random_graph(seed) for seed in range(12)]
+graphs += [as_float(wide_graph(seed)) for seed in range(2)]
 for graph in graphs:
     q = random_inputs(graph, 2, 3)
     record = Record(states=True)
@@ -74,6 +75,15 @@ def test_a_processor_with_avx2_alone() -> None:
     if not host.avx512:
         pytest.skip("this processor has AVX2 and nothing wider: all other tests run so")
     assert run_as("haswell", AVX2) == "haswell (avx2)"
+
+
+@pytest.mark.skipif(not X86, reason="AVX-512 is a feature of x86 processors")
+def test_a_processor_with_avx512_but_without_products_of_bytes() -> None:
+    """The first processors with vectors of 512 bits move no lanes together, either."""
+    if not detect().avx512:
+        pytest.skip("this processor has no AVX-512")
+    wide = ",+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl"
+    assert run_as("skylake-avx512", AVX2 + wide) == "skylake-avx512 (avx512bw)"
 
 
 @pytest.fixture

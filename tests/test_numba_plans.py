@@ -19,7 +19,6 @@ from snnc.backends.numba_cpu.event_layout import event_choice
 from snnc.backends.numba_cpu.plan import Planner, StagePlan
 from snnc.backends.numba_cpu.product_layout import input_runs, pack_products, product_choice
 from snnc.backends.numba_cpu.terms import Synapse, Values
-from snnc.errors import UsageError
 from snnc.ir import snn
 from snnc.ir.geometry import Window
 from snnc.reference import ReferenceSimulator
@@ -115,9 +114,11 @@ def test_a_profile_names_every_population() -> None:
     )
 
 
-def test_networks_in_float32_have_no_plan() -> None:
-    with pytest.raises(UsageError, match="onnxruntime"):
-        NumbaSimulator(1).plan(as_float(random_graph(1)), 4, 1)
+def test_networks_in_float32_multiply_floats() -> None:
+    plan_ = NumbaSimulator(1).plan(as_float(random_graph(1)), 4, 1)
+    kernels = {term.kernel for part in plan_.parts if isinstance(part, StagePlan) for term in part.terms}
+    assert any(kernel.startswith("floats") for kernel in kernels)
+    assert all("floats" in kernel or kernel == "current" for kernel in kernels)
 
 
 def test_no_more_threads_than_asked() -> None:
@@ -143,7 +144,7 @@ def test_a_share_that_fails_calls_the_others_off() -> None:
     def run(share: int, meeting: int) -> None:
         if share == 0:
             raise MemoryError
-        seen.append(bool(crew.meet(meeting, 2)))
+        seen.append(bool(crew.wait_for_bands(meeting, 2)))
 
     with pytest.raises(MemoryError):
         two.together(run, 2)
@@ -159,7 +160,8 @@ def test_a_crew_meets_again_and_again() -> None:
             # Whoever is here has seen all others finish the round before.
             assert all(len(other) >= k for other in steps)
             steps[share].append(k)
-            assert crew.meet(meeting, 3 * (k + 1))
+            crew.count_band(meeting)
+            assert crew.wait_for_bands(meeting, 3 * (k + 1))
 
     for _ in range(3):
         for done in steps:
@@ -207,7 +209,7 @@ def test_sections_of_byte_products_are_the_longest_whose_sums_fit(
         with patch.object(micro_products, "BYTE_LANES", lanes):
             choice = product_choice(synapse)
             assert choice is not None
-            assert not choice.words
+            assert choice.kind == "bytes"
             count = len(input_runs(synapse, choice.run_length))
             if lanes == 1:
                 assert choice.runs == count

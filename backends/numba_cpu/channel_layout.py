@@ -29,7 +29,11 @@ def channel_choice(synapse: Synapse) -> Channels | None:
     source = synapse.source
     if synapse.groups != source.channels or synapse.inputs != 1 or synapse.outputs != 1:
         return None
-    if source.padded != synapse.padded or source.padded % 16 or synapse.weight.dtype.itemsize > 2:
+    if source.padded != synapse.padded or source.padded % 16:
+        return None
+    if source.kind == np.float32:
+        return Channels("channel_floats")
+    if synapse.weight.dtype.itemsize > 2:
         return None
     if source.kind == np.int8:
         return Channels("channel_bytes" if fits(synapse.weight, (1, 2, 3), source) else "channel_words")
@@ -39,7 +43,8 @@ def channel_choice(synapse: Synapse) -> Channels | None:
 def pack_channels(synapse: Synapse, choice: Channels) -> Packed:
     """Lay a weight out for :func:`snnc.backends.numba_cpu.micro_products.multiply_channels`."""
     window, source = synapse.window, synapse.source
-    weight = np.zeros((window.area, source.padded), np.int16)
+    kind = np.float32 if source.kind == np.float32 else np.int16
+    weight = np.zeros((window.area, source.padded), kind)
     weight[:, : source.channels] = synapse.weight.reshape(source.channels, window.area).T
     laid = aligned(weight)
     width = source.width + window.pads[1] + window.pads[3]
@@ -60,6 +65,7 @@ def pack_channels(synapse: Synapse, choice: Channels) -> Packed:
             "weight": laid.ctypes.data,
             "runs": taps.ctypes.data,
             "run_count": window.area,
+            "direct": int(not any(window.pads)),
             "padded_row": row,
             "padded_pixel": source.pixel_bytes,
         },

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from snnc.backends.numba_cpu import micro_products
 from snnc.backends.numba_cpu.channel_layout import Channels, pack_channels
 from snnc.backends.numba_cpu.event_layout import Events, pack_events
 from snnc.backends.numba_cpu.product_layout import Products, pack_products
@@ -36,10 +35,14 @@ def scratch_bytes(fields: dict[str, int], band: Band, over_steps: bool) -> dict[
         return {
             "entries": lists * listed,
             "index": index,
+            "touched": 8,
             "taken_entries": lists * listed if signed else 0,
             "taken_index": index if signed else 0,
         }
-    frames = -(-steps // micro_products.PIXELS) * micro_products.PIXELS if over_steps else steps
+    if fields.get("direct"):
+        return {}
+    together = fields.get("pixels", 1)
+    frames = -(-steps // together) * together if over_steps else steps
     return {"padded": frames * height * fields["padded_row"]}
 
 

@@ -29,13 +29,18 @@ class Cpu:
 
     @property
     def avx512(self) -> bool:
-        """Vectors of 512 bits."""
-        return "avx512f" in self.features
+        """Vectors of 512 bits, of integers of all sizes."""
+        return {"avx512f", "avx512bw"} <= self.features
 
     @property
     def vnni(self) -> bool:
         """Four products of bytes added in 32 bits, in vectors of 256 bits."""
         return {"avx512vnni", "avx512vl"} <= self.features
+
+    @property
+    def vbmi2(self) -> bool:
+        """Moving the chosen lanes of a vector of 16-bit integers together."""
+        return {"avx512vbmi2", "avx512vl"} <= self.features
 
     @property
     def summary(self) -> str:

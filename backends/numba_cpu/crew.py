@@ -1,5 +1,6 @@
-"""Several threads on one image: each takes its share of the rows of a stage, and waits for the others.
+"""Several threads on one image: each takes bands of a stage until none is left, and waits for the others.
 
+So a thread that comes late, or is slower, has less to do, and nobody waits for one that has nothing to do.
 Stages are short, so a thread that has finished first waits without giving its core away; if that takes
 longer, others want the machine, and it does.
 """
@@ -22,6 +23,9 @@ from snnc.backends.numba_cpu.vector import I32, I64, Code, Value, vector_code
 POSIX = os.name == "posix"
 """Whether a thread can give its core away by a function of the C library, which in-image threads need."""
 
+TICKETS = 2 * ALIGNMENT
+"""Where behind a meeting point the number of the next band lies, in bytes."""
+
 PATIENCE = 2000
 """Rounds that a thread waits before it lets others have its core, some tens of microseconds."""
 
@@ -35,8 +39,9 @@ X86 = any(feature.startswith("sse") for feature in detect().features)
 
 
 @vector_code
-def _arrive(code: Code, address: Value) -> None:
-    code.b.atomic_rmw("add", code.pointer(address, I64), code.number(1), "seq_cst")
+def take_number(code: Code, address: Value) -> Value:
+    """Return the number at ``address``, which is one more for whoever asks next."""
+    return code.b.atomic_rmw("add", code.pointer(address, I64), code.number(1), "seq_cst")
 
 
 @vector_code
@@ -63,14 +68,20 @@ def _sleep(code: Code, microseconds: Value) -> None:
 
 
 @kernel
-def meet(meeting: int, expected: int) -> bool:
-    """Wait until as many threads have arrived; say whether to go on.
+def count_band(meeting: int) -> None:
+    """Say that one more band is finished."""
+    take_number(meeting)
+
+
+@kernel
+def wait_for_bands(meeting: int, expected: int) -> bool:
+    """Wait until so many bands are finished; say whether to go on.
 
     Args:
-        meeting: address of the number of arrivals; one cache line behind it, not 0 if all is called off.
-        expected: number of arrivals to wait for, counted from the first meeting.
+        meeting: address of the number of finished bands; one cache line behind it, not 0 if all is called
+            off.
+        expected: bands to wait for, counted from the first stage.
     """
-    _arrive(meeting)
     rounds = 0
     while _seen(meeting) < expected:
         if _seen(meeting + ALIGNMENT):
@@ -92,7 +103,7 @@ class Crew:
         """Start nothing yet."""
         self.threads = threads
         self._lock = Lock()
-        self._meeting = aligned(np.zeros(2 * ALIGNMENT // 8, np.int64))
+        self._meeting = aligned(np.zeros(3 * ALIGNMENT // 8, np.int64))
         self._workers: ThreadPoolExecutor | None = None
         self._process = 0
 
@@ -105,7 +116,7 @@ class Crew:
         return self._workers
 
     def together(self, run: Callable[[int, int], None], shares: int) -> None:
-        """Call ``run(share, meeting)`` for every share at once; the shares meet between stages."""
+        """Call ``run(share, meeting)`` for every share at once."""
         with self._lock:
             self._meeting[:] = 0
             meeting = self._meeting.ctypes.data

@@ -7,31 +7,56 @@ from __future__ import annotations
 
 from snnc.backends.numba_cpu import micro_events, micro_products
 from snnc.backends.numba_cpu.cache import kernel
-from snnc.backends.numba_cpu.micro import add_words, copy_shifted, copy_widened, fill, get, keep_apart
-from snnc.backends.numba_cpu.micro_events import list_column, prefetch
-from snnc.backends.numba_cpu.micro_products import multiply_bytes, multiply_words
+from snnc.backends.numba_cpu.micro import (
+    add_floats,
+    add_words,
+    copy_shifted,
+    copy_widened,
+    fill,
+    get,
+    keep_apart,
+    put,
+)
+from snnc.backends.numba_cpu.micro_events import touch
 from snnc.backends.numba_cpu.records import (
     BYTES,
     CHANNEL_BYTES,
+    CHANNEL_FLOATS,
     CHANNEL_WIDE,
     CHANNEL_WORDS,
     CURRENT,
     EVENTS,
+    FLOATS,
     WORDS,
     Record,
     Records,
 )
-from snnc.backends.numba_cpu.vector import I8, I16, I32
+from snnc.backends.numba_cpu.vector import F32, I8, I16, I32
 
-scatter1, scatter2, scatter3, scatter4, scatter5, scatter6 = map(micro_events.scatter_row, range(1, 7))
+list_unsigned, list_signed = map(micro_events.list_column, (False, True))
+scatter1, scatter2, scatter3, scatter4, scatter5, scatter6, scatter8, scatter12 = map(
+    micro_events.scatter_row, (1, 2, 3, 4, 5, 6, 8, 12)
+)
+slide3, slide6, slide12 = (micro_events.scatter_row(blocks, 3) for blocks in (3, 6, 12))
+multiply_bytes, multiply_words, multiply_floats = (
+    micro_products.multiply(kind, micro_products.PIXELS[0]) for kind in micro_products.KINDS
+)
+multiply_many_bytes, multiply_many_words, multiply_many_floats = (
+    micro_products.multiply(kind, micro_products.PIXELS[-1]) for kind in micro_products.KINDS
+)
 multiply_channel_bytes = micro_products.multiply_channels(I8, I16)
 multiply_channel_words = micro_products.multiply_channels(I8, I32)
 multiply_channel_wide = micro_products.multiply_channels(I16, I32)
+multiply_channel_floats = micro_products.multiply_channels(F32, F32)
+
+
+FEW_PIXELS = micro_products.PIXELS[0]
 
 
 @kernel
 def _scatter(
     blocks: int,
+    taps: int,
     current: int,
     pixel: int,
     offsets: int,
@@ -44,7 +69,13 @@ def _scatter(
     weight: int,
 ) -> None:
     keep_apart()
-    if blocks == 1:
+    if taps == 3 and blocks == 3:
+        slide3(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
+    elif taps == 3 and blocks == 6:
+        slide6(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
+    elif taps == 3 and blocks == 12:
+        slide12(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
+    elif blocks == 1:
         scatter1(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
     elif blocks == 2:
         scatter2(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
@@ -56,6 +87,10 @@ def _scatter(
         scatter5(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
     elif blocks == 6:
         scatter6(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
+    elif blocks == 8:
+        scatter8(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
+    elif blocks == 12:
+        scatter12(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
 
 
 @kernel
@@ -72,39 +107,53 @@ def _list_band(term: Record, image: int, t0: int, steps: int, top: int, bottom: 
         at = term.source + image * term.source_image + (t0 + t) * term.source_step + top * row_bytes
         for x in range(term.width):
             pixel = at + x * term.channels
-            added = list_column(
-                pixel,
-                row_bytes,
-                rows,
-                chunks,
-                term.levels,
-                1,
-                phase,
-                term.joined_rows,
-                term.table,
-                added,
-                term.index + place,
-            )
+            index, taken_index = term.index + place, term.taken_index + place
             if term.signs == 2:
-                taken = list_column(
+                list_signed(
                     pixel,
                     row_bytes,
                     rows,
                     chunks,
                     term.levels,
-                    -1,
                     phase,
                     term.joined_rows,
                     term.table,
+                    added,
+                    index,
                     taken,
-                    term.taken_index + place,
+                    taken_index,
                 )
+                taken = get(taken_index, rows)
+            else:
+                list_unsigned(
+                    pixel,
+                    row_bytes,
+                    rows,
+                    chunks,
+                    term.levels,
+                    phase,
+                    term.joined_rows,
+                    term.table,
+                    added,
+                    index,
+                    0,
+                    0,
+                )
+            added = get(index, rows)
             place += 8 * (rows + 1)
 
 
 @kernel
 def _add_events(
-    stage: Record, term: Record, variants: Records, image: int, t0: int, steps: int, y0: int, rows: int
+    stage: Record,
+    term: Record,
+    variants: Records,
+    image: int,
+    t0: int,
+    steps: int,
+    y0: int,
+    rows: int,
+    begun: int,
 ) -> None:
     """Let every spike add its rows of the weight to the currents that it reaches."""
     keep_apart()
@@ -116,9 +165,21 @@ def _add_events(
     _list_band(term, image, t0, steps, top, bottom)
     for ky0 in range(0, term.kernel_height, term.joined_rows):
         for tile in range(term.tiles):
+            if not (term.kept and begun):
+                _bring_nearer(term, variants, ky0 // term.joined_rows, tile)
             # Rows of one phase read the same part of the weight, which then stays in the cache.
             for phase in range(term.joined_rows):
                 _add_phase(stage, term, variants, steps, y0, rows, top, bottom, ky0, tile, phase)
+
+
+@kernel
+def _bring_nearer(term: Record, variants: Records, part: int, tile: int) -> None:
+    """Read the rows of a tile in order: events, which read them out of order, would wait for each."""
+    keep_apart()
+    for residue in range(term.stride_right):
+        variant = variants[residue]
+        first = variant.weight + part * variant.joined_bytes + tile * variant.tile_bytes
+        put(term.touched, 0, touch(first, variant.lines))
 
 
 @kernel
@@ -143,17 +204,8 @@ def _add_phase(
     part = ky0 // term.joined_rows
     joined = min(term.joined_rows, term.kernel_height - ky0)
     column = 8 * (bottom - top + 1)
-    parts = steps * rows * term.joined_rows
-    done = phase * steps * rows * term.ahead // parts
     for t in range(steps):
         for row in range(rows):
-            # The next tile's rows lie behind this one's; by the time they are needed they are here.
-            share = ((phase * steps + t) * rows + row + 1) * term.ahead // parts
-            for residue in range(term.stride_right):
-                variant = variants[residue]
-                place = part * variant.joined_bytes + (tile + 1) * variant.tile_bytes + done * 64
-                prefetch(variant.weight + place, share - done)
-            done = share
             first = (y0 + row) * term.stride_down - term.pad_top + ky0 * term.dilation_down
             # Entries count channels from the row of phase 0; the weight holds its rows twice but for one.
             shift = -first % term.joined_rows
@@ -173,6 +225,7 @@ def _add_phase(
                 count = (high - low) * 8
                 _scatter(
                     variant.blocks,
+                    variant.taps,
                     at,
                     pixel,
                     variant.offsets,
@@ -206,14 +259,122 @@ def _pad(term: Record, image: int, t0: int, steps: int, y0: int, rows: int) -> N
             fill(target, left, term.offset)
             start = source + y * term.width * term.source_pixel
             if term.padded_pixel == term.source_pixel:
-                copy_shifted(start, target + left, (inside + 15) // 16, term.offset)
+                copy_shifted(start, target + left, (inside + 63) // 64, term.offset)
             else:
                 copy_widened(start, target + left, (inside + 31) // 32)
             if right > 0:
                 fill(target + left + inside, right, term.offset)
     if term.over_steps:
         frame = term.padded_rows * term.padded_row
-        fill(term.padded + steps * frame, -steps % micro_products.PIXELS * frame, term.offset)
+        fill(term.padded + steps * frame, -steps % term.pixels * frame, term.offset)
+
+
+@kernel
+def _multiply_row(
+    term: Record,
+    at: int,
+    pixel: int,
+    before: int,
+    before_stride: int,
+    blocks: int,
+    source: int,
+    advance: int,
+    runs: int,
+    weight: int,
+    start: int,
+) -> None:
+    keep_apart()
+    many = term.pixels > FEW_PIXELS
+    if term.kind == BYTES and not many:
+        multiply_bytes(
+            at,
+            pixel,
+            before,
+            before_stride,
+            blocks,
+            source,
+            advance,
+            runs,
+            term.run_count,
+            term.input_groups,
+            weight,
+            start,
+        )
+    elif term.kind == BYTES and many:
+        multiply_many_bytes(
+            at,
+            pixel,
+            before,
+            before_stride,
+            blocks,
+            source,
+            advance,
+            runs,
+            term.run_count,
+            term.input_groups,
+            weight,
+            start,
+        )
+    elif term.kind == WORDS and not many:
+        multiply_words(
+            at,
+            pixel,
+            before,
+            before_stride,
+            blocks,
+            source,
+            advance,
+            runs,
+            term.run_count,
+            term.input_groups,
+            weight,
+            start,
+        )
+    elif term.kind == WORDS and many:
+        multiply_many_words(
+            at,
+            pixel,
+            before,
+            before_stride,
+            blocks,
+            source,
+            advance,
+            runs,
+            term.run_count,
+            term.input_groups,
+            weight,
+            start,
+        )
+    elif term.kind == FLOATS and not many:
+        multiply_floats(
+            at,
+            pixel,
+            before,
+            before_stride,
+            blocks,
+            source,
+            advance,
+            runs,
+            term.run_count,
+            term.input_groups,
+            weight,
+            start,
+        )
+    elif term.kind == FLOATS and many:
+        multiply_many_floats(
+            at,
+            pixel,
+            before,
+            before_stride,
+            blocks,
+            source,
+            advance,
+            runs,
+            term.run_count,
+            term.input_groups,
+            weight,
+            start,
+        )
 
 
 @kernel
@@ -230,7 +391,7 @@ def _add_products(
     if term.over_steps:
         frames, columns = 1, steps
         pixel, advance = frame, step
-    blocks = (columns + micro_products.PIXELS - 1) // micro_products.PIXELS
+    blocks = (columns + term.pixels - 1) // term.pixels
     sums = micro_products.OUTPUTS * 4  # bytes: two int16 or one int32 each
     for tile in range(term.tiles):
         spikes = term.padded + get(term.tile_places, 2 * tile)
@@ -247,52 +408,42 @@ def _add_products(
                     before, before_stride = at, pixel
                     if fresh and section == 0:
                         before, before_stride = term.zeros, 0
-                    if term.kind == BYTES:
-                        multiply_bytes(
-                            at,
-                            pixel,
-                            before,
-                            before_stride,
-                            blocks,
-                            source,
-                            advance,
-                            runs,
-                            term.run_count,
-                            term.input_groups,
-                            weight,
-                            start,
-                        )
-                    else:
-                        multiply_words(
-                            at,
-                            pixel,
-                            before,
-                            before_stride,
-                            blocks,
-                            source,
-                            advance,
-                            runs,
-                            term.run_count,
-                            term.input_groups,
-                            weight,
-                        )
+                    _multiply_row(
+                        term, at, pixel, before, before_stride, blocks, source, advance, runs, weight, start
+                    )
 
 
 @kernel
-def _add_channels(stage: Record, term: Record, steps: int, rows: int, current: int, frame: int) -> None:
+def _add_channels(
+    stage: Record,
+    term: Record,
+    image: int,
+    t0: int,
+    steps: int,
+    y0: int,
+    rows: int,
+    current: int,
+    frame: int,
+) -> None:
     """Let every channel read only itself: depthwise convolutions and identities."""
     keep_apart()
     pixel = stage.channels * 4
     line = stage.columns * pixel
     step = term.padded_rows * term.padded_row
+    first = term.padded
+    if term.direct:
+        step = term.source_step
+        first = term.source + image * term.source_image + t0 * step + y0 * term.stride_down * term.padded_row
     advance = term.stride_right * term.padded_pixel
-    size = 2 if term.kind == CHANNEL_WIDE else 1
+    size, weight_size = (2 if term.kind == CHANNEL_WIDE else 1), 2
+    if term.kind == CHANNEL_FLOATS:
+        size, weight_size = 4, 4
     for t in range(steps):
         for row in range(rows):
             for c in range(0, term.channels, 16):
                 at = current + t * frame + row * line + stage.halo * pixel + c * 4
-                source = term.padded + t * step + row * term.stride_down * term.padded_row + c * size
-                weight = term.weight + c * 2
+                source = first + t * step + row * term.stride_down * term.padded_row + c * size
+                weight = term.weight + c * weight_size
                 if term.kind == CHANNEL_BYTES:
                     multiply_channel_bytes(
                         at,
@@ -302,7 +453,7 @@ def _add_channels(stage: Record, term: Record, steps: int, rows: int, current: i
                         term.runs,
                         term.run_count,
                         weight,
-                        term.channels * 2,
+                        term.channels * weight_size,
                         stage.width,
                     )
                 elif term.kind == CHANNEL_WORDS:
@@ -314,7 +465,19 @@ def _add_channels(stage: Record, term: Record, steps: int, rows: int, current: i
                         term.runs,
                         term.run_count,
                         weight,
-                        term.channels * 2,
+                        term.channels * weight_size,
+                        stage.width,
+                    )
+                elif term.kind == CHANNEL_FLOATS:
+                    multiply_channel_floats(
+                        at,
+                        pixel,
+                        source,
+                        advance,
+                        term.runs,
+                        term.run_count,
+                        weight,
+                        term.channels * weight_size,
                         stage.width,
                     )
                 else:
@@ -326,9 +489,18 @@ def _add_channels(stage: Record, term: Record, steps: int, rows: int, current: i
                         term.runs,
                         term.run_count,
                         weight,
-                        term.channels * 2,
+                        term.channels * weight_size,
                         stage.width,
                     )
+
+
+@kernel
+def add(stage: Record, target: int, source: int, times: int, count: int) -> None:
+    """Add ``times`` times ``16 * count`` currents to as many at ``target``."""
+    if stage.floats:
+        add_floats(target, source, times, count)
+    else:
+        add_words(target, source, times, count)
 
 
 @kernel
@@ -343,7 +515,8 @@ def _add_currents(
     for t in range(steps):
         for row in range(rows):
             at = current + t * frame + row * line + stage.halo * pixel
-            add_words(
+            add(
+                stage,
                 at,
                 source + (t0 + t) * term.source_step + row * stage.width * pixel,
                 1,
@@ -364,6 +537,7 @@ def add_term(
     current: int,
     frame: int,
     fresh: int,
+    begun: int,
 ) -> None:
     """Add the currents of one term to a band.
 
@@ -379,15 +553,17 @@ def add_term(
         current: address of the band's currents.
         frame: bytes from step to step.
         fresh: 1 if the currents hold nothing yet, and this term writes all of them.
+        begun: 1 if this thread has just read the weight.
     """
     keep_apart()
     if term.kind == EVENTS:
-        _add_events(stage, term, variants, image, t0, steps, y0, rows)
+        _add_events(stage, term, variants, image, t0, steps, y0, rows, begun)
     elif term.kind == CURRENT:
         _add_currents(stage, term, image, t0, steps, y0, rows, current, frame)
     else:
-        _pad(term, image, t0, steps, y0, rows)
-        if term.kind in (BYTES, WORDS):
+        if not term.direct:
+            _pad(term, image, t0, steps, y0, rows)
+        if term.kind in (BYTES, WORDS, FLOATS):
             _add_products(stage, term, steps, rows, current, frame, fresh)
         else:
-            _add_channels(stage, term, steps, rows, current, frame)
+            _add_channels(stage, term, image, t0, steps, y0, rows, current, frame)

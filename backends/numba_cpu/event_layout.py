@@ -17,8 +17,17 @@ from snnc.ir.geometry import Window
 CACHE_BYTES = 80 << 10
 """What the rows of one event list may take: few are read for a pixel, so the first two caches serve."""
 
-MOST_BLOCKS = 6
-"""Blocks of 32 sums that fit the registers."""
+KEPT_BYTES = 256 << 10
+"""Weights up to this size are still in the second cache when a layer needs them again."""
+
+SCATTERED_BLOCKS = tuple(n for n in (1, 2, 3, 4, 5, 6, 8, 12) if n <= micro_events.MOST_BLOCKS)
+"""Blocks of 32 sums for which there is code that adds all of them to the currents after every column."""
+
+SLIDING_BLOCKS = tuple(n for n in (3, 6, 12) if n <= micro_events.MOST_BLOCKS)
+"""The same of sums that stay in registers."""
+
+SLIDING_TAPS = 3
+"""Kernel columns for which there is code that keeps the sums of neighbouring output columns in registers."""
 
 Array = NDArray[Any]
 
@@ -30,13 +39,16 @@ class Events:
     Attributes:
         tile: outputs whose currents stay together.
         joined_rows: kernel rows whose events make one list.
+        slides: whether sums stay in registers from one input column to the next.
     """
 
     tile: int
     joined_rows: int
+    slides: bool = False
 
     def __str__(self) -> str:
-        return f"events, {self.tile} outputs x {self.joined_rows} kernel rows"
+        sums = ", sliding" if self.slides else ""
+        return f"events, {self.tile} outputs x {self.joined_rows} kernel rows{sums}"
 
 
 def event_choice(synapse: Synapse) -> Events | None:
@@ -50,20 +62,31 @@ def event_choice(synapse: Synapse) -> Events | None:
         return None
     columns = max(len(_taps(window, residue)) for residue in range(window.strides[1]))
     if synapse.padded == 16:
-        tile = 16
-        blocks = -(-columns // 2)
-    else:
-        sizes = (n for n in (4, 3, 2, 1) if synapse.padded % (32 * n) == 0 and n * columns <= MOST_BLOCKS)
-        tile = 32 * next(sizes, 0)
-        blocks = columns * tile // 32
-    if not 1 <= blocks <= MOST_BLOCKS:
+        return _joined(synapse, 16, -(-columns // 2), slides=False)
+    can_slide = columns == SLIDING_TAPS and window.strides[1] == window.dilations[1] == 1
+    for slides in (True, False):
+        known = SLIDING_BLOCKS if slides else SCATTERED_BLOCKS
+        for n in (4, 3, 2, 1):
+            if (slides and not can_slide) or synapse.padded % (32 * n) or n * columns not in known:
+                continue
+            choice = _joined(synapse, 32 * n, n * columns, slides)
+            if choice is not None:
+                return choice
+    return None
+
+
+def _joined(synapse: Synapse, tile: int, blocks: int, slides: bool) -> Events | None:
+    """Return the choice with the longest lists whose rows stay in the cache and whose sums fit."""
+    window, source = synapse.window, synapse.source
+    if not 1 <= blocks <= micro_events.MOST_BLOCKS:
         return None
     for joined in range(window.kernel[0], 0, -1):
         small = joined == 1 or joined * source.padded * blocks * micro_events.BLOCK <= CACHE_BYTES
         if joined > 1 and window.dilations[0] != 1:
             continue  # the rows of one list follow each other
-        if small and (2 * joined - 1) * source.padded < 2**16 and _event_sums_fit(synapse, joined):
-            return Events(tile, joined)
+        axes = (1, 2, 3) if slides else (1, 2)
+        if small and (2 * joined - 1) * source.padded < 2**16 and _event_sums_fit(synapse, joined, axes):
+            return Events(tile, joined, slides)
     return None
 
 
@@ -75,10 +98,10 @@ def _taps(window: Window, residue: int) -> list[int]:
     return [kx for kx in taps if kx % window.strides[1] == residue][::-1]
 
 
-def _event_sums_fit(synapse: Synapse, joined: int) -> bool:
+def _event_sums_fit(synapse: Synapse, joined: int, axes: tuple[int, ...]) -> bool:
     rows = synapse.window.kernel[0]
     return all(
-        fits(synapse.weight[:, :, first : first + joined], (1, 2), synapse.source)
+        fits(synapse.weight[:, :, first : first + joined], axes, synapse.source)
         for first in range(0, rows, joined)
     )
 
@@ -138,8 +161,11 @@ def pack_events(synapse: Synapse, choice: Events) -> Packed:
             )
         )
         packed.kept += [weight, offsets]
-        packed.fields["ahead"] = max(packed.fields.get("ahead", 0), weight.strides[1] // 64)
-        packed.variants.append((blocks, offsets.ctypes.data, weight.ctypes.data, *weight.strides[:2]))
+        taps_together = len(taps) if choice.slides else 1
+        lines = weight.strides[1] // 64
+        places = (offsets.ctypes.data, weight.ctypes.data, *weight.strides[:2])
+        packed.variants.append((blocks, taps_together, lines, *places))
+        packed.fields["kept"] = int(weight.nbytes * window.strides[1] <= KEPT_BYTES)
         left = max(left, (len(taps) - 1) * distance)
         last = (source.width - 1 + window.pads[1]) // window.strides[1]
         right = max(right, last + spare - (synapse.width - 1))

@@ -1,4 +1,4 @@
-"""Plain loops for what takes little time: pooling, counting events, and neurons in float32."""
+"""Plain loops for what takes little time: pooling and counting events."""
 
 from __future__ import annotations
 
@@ -115,61 +115,3 @@ def tally(spikes: Array, images: int, events: Array, units: Array, bits: Array) 
                 while magnitude:
                     bits[i] += magnitude & 1
                     magnitude >>= 1
-
-
-@kernel
-def fire_floats(
-    current: Array,
-    driven: int,
-    parameters: Array,
-    capacity: int,
-    limit: float,
-    barrier: bool,
-    spikes: Array,
-    v: Array,
-) -> None:
-    """Run a population before quantisation; see :class:`snnc.ir.snn.IntegrateFire`.
-
-    Args:
-        current: (steps, images, channels, positions) float32.
-        driven: T, the number of steps with bias.
-        parameters: (4, channels) float32: threshold, bias, initial potential, negative threshold.
-        capacity: T M with memory, 0 without.
-        limit: largest number sent in one step, infinite if graded.
-        barrier: whether all input comes before the first spike.
-        spikes: (steps, images, channels, positions) float32, out.
-        v: (images, channels, positions) float32, out: final potentials.
-    """
-    steps, images, channels, positions = current.shape
-    count = np.empty(positions, np.float32)
-    none = np.float32(0)
-    top = np.float32(limit)
-    full = np.float32(capacity)
-    for b in range(images):
-        for c in range(channels):
-            theta, bias, start, negative = parameters[:, c]
-            potential = v[b, c]
-            potential[:] = start
-            count[:] = 0
-            if barrier:
-                for t in range(steps):
-                    for i in range(positions):
-                        potential[i] += current[t, b, c, i]
-                for i in range(positions):
-                    potential[i] += np.float32(driven) * bias
-            for t in range(steps):
-                row, out = current[t, b, c], spikes[t, b, c]
-                added = bias if t < driven else none
-                for i in range(positions):
-                    m = potential[i] if barrier else potential[i] + row[i] + added
-                    s = np.floor(m / theta)
-                    if capacity > 0:
-                        low = none if barrier else -min(count[i], top)
-                        if s < none and m >= -negative:
-                            s = none
-                        s = max(min(s, min(full - count[i], top)), low)
-                    else:
-                        s = max(min(s, top), none)
-                    potential[i] = m - s * theta
-                    count[i] += s
-                    out[i] = s

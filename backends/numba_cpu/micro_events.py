@@ -11,9 +11,16 @@ block the bytes are interleaved, the even ones with 128 added::
 
 Then ``sum x`` and ``sum (x >> 8)``, both modulo 2^16, hold everything: the second is the sum of the
 odd bytes, and the first less 256 times the second is the sum of the even bytes, plus 128 for each
-row. Three instructions add 32 weights. The sums wrap, so only their end must fit 16 bits; it is then
-added to the 32-bit current. An entry of a list is a row number; the rows of negative spikes stand in a
-list of their own and are subtracted.
+row. Three instructions add 32 weights, or 64 where vectors have 512 bits. The sums wrap, so only their end
+must fit 16 bits; it is then added to the 32-bit current. An entry of a list is a row number; the rows of
+negative spikes stand in a list of their own and are subtracted.
+
+Where the sums of a whole window fit 16 bits, those of the output columns that the next input column reaches,
+too, stay in registers and move up, and each is added to its current but once::
+
+    input column    x-1             x               x+1
+    registers       x-2, x-1, x     x-1, x, x+1     x, x+1, x+2
+    added           x-2             x-1             x
 """
 
 from __future__ import annotations
@@ -25,7 +32,8 @@ import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
-from snnc.backends.numba_cpu.micro import I8X16, I16X16, add_to_current
+from snnc.backends.numba_cpu.cpu import detect
+from snnc.backends.numba_cpu.micro import add_to_current
 from snnc.backends.numba_cpu.vector import I8, I16, I32, I64, Code, Value, vector, vector_code
 
 BLOCK = 32
@@ -33,6 +41,18 @@ BLOCK = 32
 
 CHUNK = 16
 """Channels that :func:`list_column` looks at together."""
+
+COMPRESSES = detect().vbmi2
+"""Whether an instruction moves the chosen lanes of a vector together."""
+
+VECTOR_BLOCKS = 2 if detect().avx512 else 1
+"""Blocks that a vector holds."""
+
+MOST_BLOCKS = 6 * VECTOR_BLOCKS
+"""Blocks whose sums fit the registers."""
+
+AHEAD = 32
+"""Cache lines between one that is read and one that is asked for."""
 
 I8X8, I16X8 = vector(I8, 8), vector(I16, 8)
 
@@ -47,96 +67,156 @@ def positions_by_mask() -> NDArray[np.uint8]:
     return table
 
 
-@vector_code
-def list_column(
-    code: Code,
-    spikes: Value,
-    row_bytes: Value,
-    rows: Value,
-    chunks: Value,
-    levels: Value,
-    sign: Value,
-    phase: Value,
-    phases: Value,
-    table: Value,
-    entries: Value,
-    index: Value,
-) -> Value:
-    """List the spikes of one sign of the pixels of a column, one list behind the other.
-
-    An entry is the number of the channel, plus the number of channels times the row's phase; so a stretch
-    of ``phases`` rows is one list in which every row has numbers of its own.
+def list_column(signed: bool) -> Callable[..., int]:
+    """Return the code that lists the spikes of a column.
 
     Args:
-        code: what to write with.
-        spikes: address of the first pixel, ``16 * chunks`` int8.
-        row_bytes: bytes from row to row.
-        rows: number of pixels.
-        chunks: how many times 16 channels.
-        levels: largest magnitude; a spike of magnitude n is listed n times.
-        sign: 1 for positive spikes, -1 for negative ones.
-        phase: phase of the first row; it goes up by one, modulo ``phases``.
-        phases: number of phases.
-        table: address of :func:`positions_by_mask`.
-        entries: where to write uint16; 16 bytes beyond the last entry are overwritten.
-        index: address of ``rows + 1`` int64 for the addresses at which the lists begin and the last ends.
-
-    Returns:
-        The address behind the last entry.
+        signed: whether negative spikes are listed, too, in lists of their own.
     """
-    b = code.b
-    signs = code.spread(b.trunc(b.ashr(sign, code.number(1)), I8), I8X16)
-    channels = code.multiply(chunks, CHUNK)
 
-    def one_row(y: Value, carried: list[Value]) -> list[Value]:
-        end, phase = carried
-        code.store(end, index, code.multiply(y, 8))
-        pixel = b.add(spikes, b.mul(y, row_bytes))
-        base = b.mul(phase, channels)
+    @vector_code
+    def list_spikes(
+        code: Code,
+        spikes: Value,
+        row_bytes: Value,
+        rows: Value,
+        chunks: Value,
+        levels: Value,
+        phase: Value,
+        phases: Value,
+        table: Value,
+        entries: Value,
+        index: Value,
+        taken: Value,
+        taken_index: Value,
+    ) -> None:
+        """List the spikes of the pixels of a column, one list behind the other.
 
-        def one_level(level: Value, carried: list[Value]) -> list[Value]:
-            lowest = code.spread(b.trunc(code.at(level, 1), I8), I8X16)
+        An entry is the number of the channel, plus the number of channels times the row's phase; so a stretch
+        of ``phases`` rows is one list in which every row has numbers of its own.
 
-            def one_chunk(j: Value, carried: list[Value]) -> list[Value]:
-                (end,) = carried
-                first = code.multiply(j, CHUNK)
-                s = b.sub(b.xor(code.load(I8X16, pixel, first), signs), signs)
-                spiked = b.bitcast(b.icmp_signed(">=", s, lowest), I16)
-                first = b.add(first, base)
-                for half in range(2):
-                    mask = b.and_(b.lshr(spiked, ir.Constant(I16, 8 * half)), ir.Constant(I16, 255))
-                    mask = b.zext(mask, I64)
-                    place = b.zext(code.load(I8X8, table, code.multiply(mask, 8)), I16X8)
-                    start = code.spread(b.trunc(code.at(first, 8 * half), I16), I16X8)
-                    code.store(b.add(place, start), end)
-                    end = b.add(end, code.multiply(code.call("llvm.ctpop.i64", I64, [mask]), 2))
-                return [end]
+        Args:
+            code: what to write with.
+            spikes: address of the first pixel, ``16 * chunks`` int8.
+            row_bytes: bytes from row to row.
+            rows: number of pixels.
+            chunks: how many times 16 channels.
+            levels: largest magnitude; a spike of magnitude n is listed n times.
+            phase: phase of the first row; it goes up by one, modulo ``phases``.
+            phases: number of phases.
+            table: address of :func:`positions_by_mask`.
+            entries: where to write uint16; 64 bytes beyond the last entry are overwritten.
+            index: address of ``rows + 1`` int64 for the addresses at which the lists begin and the last ends.
+            taken: as ``entries``, for negative spikes.
+            taken_index: as ``index``, for negative spikes.
+        """
+        b = code.b
+        channels = code.multiply(chunks, CHUNK)
+        indices = (index, taken_index) if signed else (index,)
+        starts = (entries, taken) if signed else (entries,)
 
-            return code.loop(chunks, carried, one_chunk)
+        def one_row(y: Value, carried: list[Value]) -> list[Value]:
+            *ends, phase = carried
+            for end, place in zip(ends, indices, strict=True):
+                code.store(end, place, code.multiply(y, 8))
+            pixel = b.add(spikes, b.mul(y, row_bytes))
+            base = b.mul(phase, channels)
 
-        (end,) = code.loop(levels, [end], one_level)
-        phase = code.at(phase, 1)
-        return [end, b.select(b.icmp_signed("==", phase, phases), code.number(0), phase)]
+            def one_level(level: Value, ends: list[Value]) -> list[Value]:
+                lowest = b.trunc(code.at(level, 1), I8)
 
-    end, _ = code.loop(rows, [entries, phase], one_row)
-    code.store(end, index, code.multiply(rows, 8))
-    return end
+                def some_channels(lanes: int) -> Callable[[Value, list[Value]], list[Value]]:
+                    kind = vector(I8, lanes)
+                    limits = [code.spread(lowest, kind), code.spread(b.neg(lowest), kind)]
+
+                    def one_chunk(first: Value, ends: list[Value]) -> list[Value]:
+                        s = code.load(kind, pixel, first)
+                        number = b.add(first, base)
+                        found = []
+                        for end, limit, order in zip(ends, limits, (">=", "<="), strict=False):
+                            found.append(append(b.icmp_signed(order, s, limit), number, end))
+                        return found
+
+                    return one_chunk
+
+                if not COMPRESSES:
+                    each = some_channels(CHUNK)
+                    return code.loop(chunks, ends, lambda j, ends: each(code.multiply(j, CHUNK), ends))
+                wide, narrow = some_channels(2 * CHUNK), some_channels(CHUNK)
+                pairs = b.lshr(chunks, code.number(1))
+                ends = code.loop(pairs, ends, lambda j, ends: wide(code.multiply(j, 2 * CHUNK), ends))
+                odd = b.and_(chunks, code.number(1))
+                last = code.multiply(pairs, 2 * CHUNK)
+                return code.loop(odd, ends, lambda _, ends: narrow(last, ends))
+
+            ends = code.loop(levels, ends, one_level)
+            phase = code.at(phase, 1)
+            return [*ends, b.select(b.icmp_signed("==", phase, phases), code.number(0), phase)]
+
+        def append(spiked: Value, number: Value, end: Value) -> Value:
+            """Write ``number`` plus the place of each lane that is set, and return where the list ends."""
+            if COMPRESSES:
+                return _compressed(code, spiked, number, end)
+            spiked = b.bitcast(spiked, I16)
+            for half in range(2):
+                mask = b.and_(b.lshr(spiked, ir.Constant(I16, 8 * half)), ir.Constant(I16, 255))
+                mask = b.zext(mask, I64)
+                place = b.zext(code.load(I8X8, table, code.multiply(mask, 8)), I16X8)
+                start = code.spread(b.trunc(code.at(number, 8 * half), I16), I16X8)
+                code.store(b.add(place, start), end)
+                end = b.add(end, code.multiply(code.call("llvm.ctpop.i64", I64, [mask]), 2))
+            return end
+
+        *ends, _ = code.loop(rows, [*starts, phase], one_row)
+        for end, place in zip(ends, indices, strict=True):
+            code.store(end, place, code.multiply(rows, 8))
+
+    return list_spikes
+
+
+def _compressed(code: Code, spiked: Value, number: Value, end: Value) -> Value:
+    """Append to a list by the instruction that moves the chosen lanes of a vector together."""
+    lanes = spiked.type.count
+    kind = vector(I16, lanes)
+    numbers = code.b.add(code.spread(code.b.trunc(number, I16), kind), ir.Constant(kind, list(range(lanes))))
+    name = f"llvm.x86.avx512.mask.compress.v{lanes}i16"
+    code.store(code.call(name, kind, [numbers, code.all(kind, 0), spiked]), end)
+    mask = code.b.zext(code.b.bitcast(spiked, ir.IntType(lanes)), I64)
+    return code.b.add(end, code.multiply(code.call("llvm.ctpop.i64", I64, [mask]), 2))
 
 
 @vector_code
-def prefetch(code: Code, address: Value, lines: Value) -> None:
-    """Ask for ``lines`` cache lines of 64 bytes, which will be read soon."""
-    constants = [ir.Constant(I32, number) for number in (0, 2, 1)]  # to read, into all caches, data
+def touch(code: Code, address: Value, lines: Value) -> Value:
+    """Read ``lines`` cache lines of 64 bytes in order, and ask for those further on.
 
-    def body(j: Value) -> None:
-        pointer = code.pointer(code.at(address, code.multiply(j, 64)), I8)
-        code.call("llvm.prefetch.p0", ir.VoidType(), [pointer, *constants])
+    Asking for lines :data:`AHEAD` brings memory nearer about three times as fast as reading it.
 
-    code.each(lines, body)
+    Returns:
+        A number without a meaning, but for LLVM, which would leave out what nobody wants.
+    """
+    read_soon = [ir.Constant(I32, number) for number in (0, 2, 1)]  # to read, into the second cache, data
+
+    def body(j: Value, sums: list[Value]) -> list[Value]:
+        line = code.at(address, code.multiply(j, 64))
+        pointer = code.pointer(code.at(line, 64 * AHEAD), I8)
+        code.call("llvm.prefetch.p0", ir.VoidType(), [pointer, *read_soon])
+        return [code.b.xor(sums[0], code.load(I64, line))]
+
+    return code.loop(lines, [code.number(0)], body)[0]
 
 
-def scatter_row(blocks: int) -> Callable[..., int]:
-    """Return the code that adds weight rows of ``blocks`` blocks; see the top of the file."""
+def scatter_row(blocks: int, taps: int = 1) -> Callable[..., int]:
+    """Return the code that adds weight rows of ``blocks`` blocks; see the top of the file.
+
+    Args:
+        blocks: of a row.
+        taps: output columns that a row reaches and whose sums stay in registers from one input column to the
+            next; 1 if all sums of a row are added to the currents after each column.
+    """
+    together = VECTOR_BLOCKS if blocks // taps % VECTOR_BLOCKS == 0 else 1
+    vectors = blocks // together
+    done = vectors // taps
+    kind = vector(I16, 16 * together)
 
     @vector_code
     def scatter(
@@ -168,7 +248,8 @@ def scatter_row(blocks: int) -> Callable[..., int]:
             weight: address of the rows.
         """
         b = code.b
-        eight = code.all(I16X16, 8)
+        eight = code.all(kind, 8)
+        nothing = [code.all(kind, 0)] * (2 * done)
 
         def over(
             entries: Value, count: Value, sums: list[Value], combine: Callable[..., Value]
@@ -176,15 +257,30 @@ def scatter_row(blocks: int) -> Callable[..., int]:
             def body(j: Value, sums: list[Value]) -> list[Value]:
                 entry = b.zext(code.load(I16, entries, code.multiply(j, 2)), I64)
                 row = b.add(weight, code.multiply(entry, BLOCK * blocks))
-                for k in range(blocks):
-                    x = code.load(I16X16, row, BLOCK * k)
-                    sums[2 * k] = combine(sums[2 * k], x)
-                    sums[2 * k + 1] = combine(sums[2 * k + 1], b.ashr(x, eight))
+                for v in range(vectors):
+                    x = code.load(kind, row, BLOCK * together * v)
+                    sums[2 * v] = combine(sums[2 * v], x)
+                    sums[2 * v + 1] = combine(sums[2 * v + 1], b.ashr(x, eight))
                 return sums
 
             return code.loop(count, sums, body)
 
-        def one_column(x: Value) -> None:
+        def finish(x: Value, sums: list[Value], rows: Value) -> None:
+            """Add the sums of ``rows`` rows of the weight to the currents that input column ``x`` reaches."""
+            surplus = code.spread(b.shl(b.trunc(rows, I16), ir.Constant(I16, 7)), kind)
+            here = b.add(current, b.mul(x, pixel))
+            for v in range(done):
+                odd = sums[2 * v + 1]
+                even = b.sub(b.sub(sums[2 * v], b.shl(odd, eight)), surplus)
+                parts = (
+                    [(even, odd)] if together == 1 else zip(code.halves(even), code.halves(odd), strict=True)
+                )
+                for k, (evens, odds) in enumerate(parts, together * v):
+                    at = b.add(here, code.load(I64, offsets, 8 * k))
+                    add_to_current(code, evens, at, 0)
+                    add_to_current(code, odds, at, 64)
+
+        def one_column(x: Value, carried: list[Value]) -> list[Value]:
             place = b.mul(x, step)
             lists = []
             for index, length in ((added, added_bytes), (taken, taken_bytes)):
@@ -192,18 +288,17 @@ def scatter_row(blocks: int) -> Callable[..., int]:
                 end = code.load(I64, index, b.add(place, length))
                 lists.append((begin, b.lshr(b.sub(end, begin), code.number(1))))
             (to_add, add_count), (to_take, take_count) = lists
-            sums = over(to_add, add_count, [code.all(I16X16, 0)] * (2 * blocks), b.add)
+            waiting, rows = carried[: 2 * done * (taps - 1)], carried[2 * done * (taps - 1) :]
+            sums = over(to_add, add_count, [*waiting, *nothing], b.add)
             sums = over(to_take, take_count, sums, b.sub)
-            more = b.trunc(b.sub(add_count, take_count), I16)
-            surplus = code.spread(b.shl(more, ir.Constant(I16, 7)), I16X16)
-            here = b.add(current, b.mul(x, pixel))
-            for k in range(blocks):
-                odd = sums[2 * k + 1]
-                even = b.sub(b.sub(sums[2 * k], b.shl(odd, eight)), surplus)
-                at = b.add(here, code.load(I64, offsets, 8 * k))
-                add_to_current(code, even, at, 0)
-                add_to_current(code, odd, at, 64)
+            more = b.sub(add_count, take_count)
+            rows = [b.add(count, more) for count in (*rows, code.number(0))]
+            finish(x, sums, rows[0])
+            return [*sums[2 * done :], *rows[1:]]
 
-        code.each(columns, one_column)
+        left = code.loop(columns, [*nothing * (taps - 1), *[code.number(0)] * (taps - 1)], one_column)
+        for tap in range(taps - 1):
+            sums = left[2 * done * tap : 2 * done * (tap + 1)]
+            finish(code.at(columns, tap), sums, left[2 * done * (taps - 1) + tap])
 
     return scatter

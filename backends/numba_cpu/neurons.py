@@ -1,7 +1,8 @@
 """The neuron as vector code: sixteen channels at a time, all steps of a block in registers.
 
 See :class:`snnc.ir.snn.IntegrateFire` for the equations. Potentials are int32. Of the spikes sent so far
-the negative is kept, ``-N``, int32: it is the lowest number of spikes that may leave next.
+the negative is kept, ``-N``, int32: it is the lowest number of spikes that may leave next. Before
+quantisation all of them are float32.
 
 A neuron without memory never takes a spike back, and its capacity is never reached.
 """
@@ -17,6 +18,9 @@ from snnc.backends.numba_cpu.vector import F32, I8, I16, I32, I64, Code, Value, 
 
 LANES = 16
 """Channels that are updated together."""
+
+PIXELS = 4
+"""Pixels that are updated together, so that one works while the others wait."""
 
 NO_CAPACITY = 2**30
 """Stands for the capacity of a neuron without memory: more spikes than a run can bring."""
@@ -55,6 +59,9 @@ def _fire(decide: Decide, element: Any, counted: bool) -> Callable[..., int]:
         pixel: Value,
         potential: Value,
         count: Value,
+        start_potential: Value,
+        start_count: Value,
+        start_pixel: Value,
         spikes: Value,
         spike_frame: Value,
         spike_pixel: Value,
@@ -74,6 +81,9 @@ def _fire(decide: Decide, element: Any, counted: bool) -> Callable[..., int]:
             pixel: bytes from pixel to pixel, of currents, potentials and counts alike.
             potential: address of the int32 potentials of the first pixel.
             count: address of its int32 ``-N``.
+            start_potential: address of the potential from before the first step.
+            start_count: address of ``-N`` from before the first step.
+            start_pixel: bytes from pixel to pixel of these, 0 where all pixels begin alike.
             spikes: address of its spikes in the first step.
             spike_frame: bytes from step to step.
             spike_pixel: bytes from pixel to pixel.
@@ -85,38 +95,55 @@ def _fire(decide: Decide, element: Any, counted: bool) -> Callable[..., int]:
             settings: address of :data:`SETTINGS`, int64.
         """
         b = code.b
-        neuron = _Neuron(code, parameters, row, settings)
+        kind = F32S if element == F32 else I32S
+        plus, minus = (b.fadd, b.fsub) if element == F32 else (b.add, b.sub)
+        neuron = _Neuron(code, parameters, row, settings, kind)
 
-        def one_pixel(p: Value) -> None:
-            here = b.mul(p, pixel)
-            first_current = b.add(current, here)
-            first_spike = b.add(spikes, b.mul(p, spike_pixel))
+        def some_pixels(first: Value, number: int) -> None:
+            """Update neighbouring pixels."""
+            places = [code.at(first, k) for k in range(number)]
+            states = [b.mul(p, pixel) for p in places]
+            currents = [b.add(current, state) for state in states]
+            outputs = [b.add(spikes, b.mul(p, spike_pixel)) for p in places]
 
-            def step(m: Value, n: Value, t: Value, capacity: Value | None) -> list[Value]:
-                m = b.add(m, code.load(I32S, first_current, b.mul(t, current_frame)))
-                s, m = decide(code, neuron, m, n, capacity)
-                code.store(b.trunc(s, vector(element, LANES)), first_spike, b.mul(t, spike_frame))
-                return [m, b.sub(n, s)]
+            def step(state: list[Value], t: Value, bias: Value | None, capacity: Value | None) -> list[Value]:
+                left = []
+                for m, n, source, target in zip(state[::2], state[1::2], currents, outputs, strict=True):
+                    charged = m if bias is None else plus(m, bias)
+                    charged = plus(charged, code.load(kind, source, b.mul(t, current_frame)))
+                    s, rest = decide(code, neuron, charged, n, capacity)
+                    sent = s if element == F32 else b.trunc(s, vector(element, LANES))
+                    code.store(sent, target, b.mul(t, spike_frame))
+                    left += [rest, minus(n, s)]
+                return left
 
             def driven_step(t: Value, state: list[Value]) -> list[Value]:
-                return step(b.add(state[0], neuron.bias), state[1], t, neuron.capacity if counted else None)
+                return step(state, t, neuron.bias, neuron.capacity if counted else None)
 
             def settle_step(t: Value, state: list[Value]) -> list[Value]:
-                return step(state[0], state[1], b.add(t, driven), neuron.capacity)
+                return step(state, b.add(t, driven), None, neuron.capacity)
 
-            state = [code.load(I32S, potential, here), code.load(I32S, count, here)]
+            starts = [b.mul(p, start_pixel) for p in places]
+            before = (start_potential, start_count)
+            state = [code.load(kind, address, place) for place in starts for address in before]
             state = code.loop(driven, state, driven_step)
-            v, n = code.loop(b.sub(steps, driven), state, settle_step)
-            code.store(v, potential, here)
-            code.store(n, count, here)
+            state = code.loop(b.sub(steps, driven), state, settle_step)
+            for place, v, n in zip(states, state[::2], state[1::2], strict=True):
+                code.store(v, potential, place)
+                code.store(n, count, place)
 
-        code.each(pixels, one_pixel)
+        together = b.sdiv(pixels, code.number(PIXELS))
+        code.each(together, lambda j: some_pixels(code.multiply(j, PIXELS), PIXELS))
+        done = code.multiply(together, PIXELS)
+        code.each(b.sub(pixels, done), lambda j: some_pixels(b.add(done, j), 1))
 
     return fire
 
 
 PARAMETERS = ("threshold", "bias", "negative", "reciprocal", "v_init")
-"""Rows of the table of parameters, of 4 bytes per channel: int32, but for the float32 reciprocal."""
+"""Rows of the table of parameters, of 4 bytes per channel: int32, but for the float32 reciprocal.
+
+Before quantisation all are float32."""
 
 SETTINGS = ("capacity", "limit", "takes_back")
 """Settings of a population: C, Mmax, and -1 where several spikes may be taken back, else 0."""
@@ -128,18 +155,20 @@ NEVER = 2**31 - 1
 class _Neuron:
     """Parameters and settings, read before the loops so that they stay in registers."""
 
-    def __init__(self, code: Code, parameters: Value, row: Value, settings: Value) -> None:
+    def __init__(self, code: Code, parameters: Value, row: Value, settings: Value, kind: Any) -> None:
         b = code.b
 
         def parameter(name: str, kind: Any) -> Value:
             return code.load(kind, parameters, b.mul(row, code.number(PARAMETERS.index(name))))
 
         def setting(name: str) -> Value:
-            return code.spread(b.trunc(code.load(I64, settings, 8 * SETTINGS.index(name)), I32), I32S)
+            value = code.load(I64, settings, 8 * SETTINGS.index(name))
+            return code.spread(b.sitofp(value, F32) if kind == F32S else b.trunc(value, I32), kind)
 
-        self.threshold = parameter("threshold", I32S)
-        self.bias = parameter("bias", I32S)
-        self.negative = b.neg(parameter("negative", I32S))
+        negative = parameter("negative", kind)
+        self.threshold = parameter("threshold", kind)
+        self.bias = parameter("bias", kind)
+        self.negative = b.fneg(negative) if kind == F32S else b.neg(negative)
         self.reciprocal = parameter("reciprocal", F32S)
         self.capacity = setting("capacity")
         self.limit = setting("limit")
@@ -220,8 +249,31 @@ def _several_divided(
     return s, b.sub(m, b.mul(s, theta))
 
 
+def _several_floats(
+    code: Code, neuron: _Neuron, m: Value, n: Value, capacity: Value | None
+) -> tuple[Value, Value]:
+    """Several spikes before quantisation: the quotient is what float32 says it is."""
+    b = code.b
+    none = code.all(F32S, 0.0)
+
+    def least(one: Value, two: Value) -> Value:
+        return b.select(b.fcmp_ordered("<", one, two), one, two)
+
+    def most(one: Value, two: Value) -> Value:
+        return b.select(b.fcmp_ordered(">", one, two), one, two)
+
+    wanted = code.call("llvm.floor.v16f32", F32S, [b.fdiv(m, neuron.threshold)])
+    kept = b.and_(b.fcmp_ordered("<", wanted, none), b.fcmp_ordered(">=", m, neuron.negative))
+    wanted = b.select(kept, none, wanted)
+    high = neuron.limit if capacity is None else least(b.fadd(capacity, n), neuron.limit)
+    low = b.fmul(most(n, b.fneg(neuron.limit)), b.fneg(neuron.takes_back))
+    s = most(least(wanted, high), low)
+    return s, b.fsub(m, b.fmul(s, neuron.threshold))
+
+
 fire_units = _fire(_at_most_one, I8, counted=False)
 fire_twos = _fire(_at_most_two, I8, counted=True)
 fire_bytes = _fire(_several, I8, counted=True)
 fire_words = _fire(_several, I16, counted=True)
 fire_divided = _fire(_several_divided, I16, counted=True)
+fire_floats = _fire(_several_floats, F32, counted=True)

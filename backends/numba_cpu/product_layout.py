@@ -14,28 +14,38 @@ from snnc.backends.numba_cpu.terms import Packed, Synapse, common_fields, larges
 
 Array = NDArray[Any]
 
+LAYOUTS: dict[str, tuple[Any, int]] = {
+    "bytes": (np.int8, 4),
+    "words": (np.int16, 2),
+    "floats": (np.float32, 1),
+}
+"""Type of the weights, and inputs of a group, whose spikes take four bytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Products:
     """Every input is multiplied, whether it spiked or not.
 
     Attributes:
-        words: int16 in place of bytes.
+        kind: of the products: ``bytes``, ``words`` or ``floats``.
         run_length: inputs of a run, a multiple of four bytes.
         runs: runs of one section, after which 16-bit sums are emptied.
     """
 
-    words: bool
+    kind: str
     run_length: int
     runs: int
 
     def __str__(self) -> str:
-        return f"{'words' if self.words else 'bytes'}, {self.runs} x {self.run_length} inputs"
+        return f"{self.kind}, {self.runs} x {self.run_length} inputs"
 
 
 def product_choice(synapse: Synapse) -> Products | None:
     """Return how to run a synapse densely, or ``None`` if its integers are too wide."""
     source = synapse.source
+    if source.kind == np.float32:
+        length = _run_length(synapse)
+        return Products("floats", length, len(input_runs(synapse, length)))
     if source.kind == np.int8 and synapse.weight.dtype == np.int8:
         # -128 is not among the weights that quantisation gives, and its products need more room.
         most = micro_products.LARGEST_BYTE if synapse.weight.min(initial=0) >= -127 else 127
@@ -44,14 +54,14 @@ def product_choice(synapse: Synapse) -> Products | None:
     if source.kind.itemsize > 2 or synapse.weight.dtype.itemsize > 2:
         return None
     length = _run_length(synapse)
-    return Products(True, length, len(input_runs(synapse, length)))
+    return Products("words", length, len(input_runs(synapse, length)))
 
 
 def _byte_choice(synapse: Synapse) -> Products:
     """Return the longest sections whose sums fit 16 bits; runs are cut only where they must be."""
     length = _run_length(synapse)
     if micro_products.BYTE_LANES == 1:
-        return Products(False, length, len(input_runs(synapse, length)))
+        return Products("bytes", length, len(input_runs(synapse, length)))
     fours = _sums_of_four(synapse)
     while True:
         sums = _joined(fours, length // 4).reshape(len(fours), -1)
@@ -61,7 +71,7 @@ def _byte_choice(synapse: Synapse) -> Products:
             fewest = -(-int(sums.sum(axis=1).max(initial=0)) // micro.LARGEST_SUM)
             for taken in dict.fromkeys(-(-count // n) for n in range(max(fewest, 1), count + 1)):
                 if _joined(sums, taken).max() <= micro.LARGEST_SUM:
-                    return Products(False, length, taken)
+                    return Products("bytes", length, taken)
         length = -(-length // 8) * 4
 
 
@@ -85,12 +95,13 @@ def _joined(sums: Array, taken: int) -> Array:
 
 
 def _run_length(synapse: Synapse) -> int:
-    """Return how many inputs, rounded up to a group of four, lie side by side in a window."""
+    """Return how many inputs, of integers rounded up to a group of four, lie side by side in a window."""
     if synapse.groups == 1 and synapse.window.dilations[1] == 1:
         length = synapse.window.kernel[1] * synapse.source.padded
     else:
         length = synapse.inputs
-    return -(-length // 4) * 4
+    # What is read behind the last input is multiplied by zero, which only integers always survive.
+    return length if synapse.source.kind == np.float32 else -(-length // 4) * 4
 
 
 def _flat_weight(synapse: Synapse) -> Array:
@@ -137,7 +148,7 @@ def pack_products(synapse: Synapse, choice: Products) -> Packed:
     weight = _sectioned(synapse, choice.run_length, choice.runs)
     groups, outputs, sections, runs, length = weight.shape
     tiles = -(-outputs // micro_products.OUTPUTS)
-    kind, together = (np.int16, 2) if choice.words else (np.int8, 4)
+    kind, together = LAYOUTS[choice.kind]
     full = np.zeros((groups, tiles * micro_products.OUTPUTS, sections, runs, length), kind)
     full[:, :outputs] = weight
     # -> (groups, tiles, sections, runs, input groups, outputs, inputs)
@@ -146,11 +157,10 @@ def pack_products(synapse: Synapse, choice: Products) -> Packed:
     )
     grouped = grouped.transpose(0, 1, 3, 4, 5, 2, 6)
     laid = aligned(np.ascontiguousarray(grouped))
-    offset = 0 if choice.words else max(0, -source.low)
-    lanes = 1 if choice.words else micro_products.BYTE_LANES
+    offset, lanes = (max(0, -source.low), micro_products.BYTE_LANES) if choice.kind == "bytes" else (0, 1)
     sums = grouped.astype(np.int64).reshape(*grouped.shape[:-1], lanes, -1).sum(axis=(3, 4, 7))
     starts = aligned((-offset * sums).astype(np.int16 if lanes == 2 else np.int32))
-    size = 2 if choice.words else 1
+    size = 4 // together
     places = aligned(
         np.array(
             [
@@ -161,7 +171,8 @@ def pack_products(synapse: Synapse, choice: Products) -> Packed:
             np.int64,
         )
     )
-    rounded = -(-synapse.width // micro_products.PIXELS) * micro_products.PIXELS
+    pixels = micro_products.pixels_together(synapse.width)
+    rounded = -(-synapse.width // pixels) * pixels
     padded_width = max(
         source.width + window.pads[1] + window.pads[3],
         (rounded - 1) * window.strides[1] + (window.kernel[1] - 1) * window.dilations[1] + 1,
@@ -178,13 +189,14 @@ def pack_products(synapse: Synapse, choice: Products) -> Packed:
     addresses = aligned(np.array(offsets, np.int64))
     zeros = aligned(np.zeros(micro_products.OUTPUTS, np.int32))
     return Packed(
-        common_fields(synapse, "words" if choice.words else "bytes")
+        common_fields(synapse, choice.kind)
         | {
             "weight": laid.ctypes.data,
             "tiles": groups * tiles,
             "tile_places": places.ctypes.data,
             "sections": sections,
             "section_bytes": laid.strides[2],
+            "pixels": pixels,
             "runs": addresses.ctypes.data,
             "run_count": runs,
             "input_groups": length // together,

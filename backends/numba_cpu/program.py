@@ -88,7 +88,7 @@ class Chain:
 
         def run_share(share: int, meeting: int) -> None:
             stages, terms_ = self._tables[share]
-            run_stages(stages[chosen], terms_, self._variants, images, share, len(self._tables), meeting)
+            run_stages(stages[chosen], terms_, self._variants, images, len(self._tables), meeting)
 
         if len(self._tables) == 1:
             run_share(0, 0)
@@ -218,6 +218,7 @@ class Program:
         fields = {
             "steps": 1 if constant else request.steps,
             "driven": 1 if constant else request.timesteps,
+            "floats": int(not request.integer),
             "accumulate": int(isinstance(node, snn.Readout) or (fires and request.barrier)),
             "height": output.height,
             "width": output.width,
@@ -272,21 +273,26 @@ class Program:
         capacity = neuron.capacity(request.timesteps) if neuron.memory else neurons.NO_CAPACITY
         takes_back = neuron.memory and not request.barrier
         settings = aligned(np.array([capacity, limit, -int(takes_back)], np.int64))
-        parameters = aligned(neuron_parameters(node, output.padded, takes_back))
+        parameters = aligned(neuron_parameters(node, output.padded, takes_back, request.integer))
         kind = "units"
-        if limit > 1:
+        if not request.integer:
+            kind = "floats"
+        elif limit > 1:
             quick = node.threshold.max() <= neurons.LARGEST_THRESHOLD and limit < neurons.LARGEST_QUOTIENT
             kind = ("bytes" if output.kind == np.int8 else "words") if quick else "divided"
             kind = "twos" if quick and limit == 2 else kind
-        self._kept += [settings, parameters]
+        zeros = aligned(np.zeros(neurons.LANES, np.int32))
+        self._kept += [settings, parameters, zeros]
         fields = {
             "neuron": NEURON_KINDS.index(kind),
             "parameters": parameters.ctypes.data,
             "settings": settings.ctypes.data,
+            "zeros": zeros.ctypes.data,
         }
         if request.record.states:
             shape = (self.images, output.height, output.width, output.padded)
-            potential, count = (aligned(np.zeros(shape, np.int32)) for _ in range(2))
+            state = np.dtype(np.int32 if request.integer else np.float32)
+            potential, count = (aligned(np.zeros(shape, state)) for _ in range(2))
             made.states = (potential, count)
             fields |= {"final_potential": potential.ctypes.data, "final_count": count.ctypes.data}
         return fields
@@ -297,7 +303,8 @@ class Program:
         """Give each share the memory of one band; all stages of the program use the same."""
         band, output = part.band, part.output
         over_steps = output.height == output.width == 1
-        frames = -(-band.steps // micro_products.PIXELS) * micro_products.PIXELS if over_steps else band.steps
+        # Products of steps in the place of pixels come in whole blocks.
+        frames = band.steps + max(micro_products.PIXELS) if over_steps else band.steps
         line = fields["columns"] * output.padded * 4
         state = band.rows * output.width * output.padded * 4
         shares = []
@@ -351,17 +358,18 @@ class Program:
                 yield part
 
 
-def neuron_parameters(node: snn.IntegrateFire, padded: int, takes_back: bool) -> Array:
-    """Return the table :data:`~snnc.backends.numba_cpu.neurons.PARAMETERS`, (5, padded) int32."""
-    table = np.zeros((len(neurons.PARAMETERS), padded), np.int32)
-    threshold = np.full(padded, 1 << 20, np.int32)  # spare channels never fire
+def neuron_parameters(node: snn.IntegrateFire, padded: int, takes_back: bool, integer: bool) -> Array:
+    """Return the table :data:`~snnc.backends.numba_cpu.neurons.PARAMETERS`, (5, padded) int32 or float32."""
+    table = np.zeros((len(neurons.PARAMETERS), padded), np.int32 if integer else np.float32)
+    threshold = np.full(padded, 1 << 20, table.dtype)  # spare channels never fire
     threshold[: node.channels] = node.threshold
     negative = 0 if node.negative_threshold is None else node.negative_threshold
-    if not takes_back:
+    if integer and not takes_back:
         negative = neurons.NEVER
     table[0] = threshold
     table[1, : node.channels] = node.bias
     table[2, : node.channels] = negative
-    table[3] = (np.float32(1) / threshold.astype(np.float32)).view(np.int32)
+    if integer:
+        table[3] = (np.float32(1) / threshold.astype(np.float32)).view(np.int32)
     table[4, : node.channels] = node.v_init
     return table

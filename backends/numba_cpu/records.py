@@ -21,6 +21,7 @@ STAGE = _record(
     "steps",  # T + K
     "driven",  # T
     "unchanging",  # 1: all input is the same in each driven step
+    "floats",  # 1: currents and potentials are float32
     "accumulate",  # 1: all input is summed over the steps before anything else happens
     "height",  # of the output
     "width",
@@ -36,6 +37,7 @@ STAGE = _record(
     "neuron",  # which kind fires, see NEURON_KINDS
     "parameters",  # address of neurons.PARAMETERS
     "settings",  # address of neurons.SETTINGS
+    "zeros",  # address of 64 bytes
     "output",  # address of the spikes, or of the currents where nothing fires
     "output_pixel",  # bytes
     "output_image",  # bytes from image to image
@@ -45,7 +47,7 @@ STAGE = _record(
 )
 """What the kernel knows of a stage."""
 
-NEURON_KINDS = ("none", "units", "twos", "bytes", "words", "divided")
+NEURON_KINDS = ("none", "units", "twos", "bytes", "words", "divided", "floats")
 
 TERM = _record(
     "kind",  # see TERM_KINDS
@@ -70,7 +72,8 @@ TERM = _record(
     "levels",  # largest magnitude of a spike
     "signs",  # 2 where spikes may be negative
     "joined_rows",  # kernel rows whose events make one list
-    "ahead",  # cache lines to ask for while a tile is worked on
+    "kept",  # 1: the weight stays in the cache from band to band
+    "touched",  # scratch: 8 bytes that nobody reads
     "tiles",  # groups of outputs
     "tile_bytes",  # from the currents of one tile to those of the next
     "table",  # address of micro_events.positions_by_mask
@@ -79,12 +82,14 @@ TERM = _record(
     "taken_index",
     "index",  # scratch: per step and column, where the list of each row begins
     # Products
+    "direct",  # 1: the input has no borders, and is read where it lies
     "padded",  # scratch: the input with its borders
     "padded_pixel",  # bytes, twice those of the source where bytes become words
     "padded_row",  # bytes
     "padded_rows",  # rows held per step
     "offset",  # added to each byte
     "over_steps",  # 1: the steps take the place of pixels, for outputs of one pixel
+    "pixels",  # that are multiplied together
     "sections",  # parts of the window between which the 16-bit sums are emptied
     "section_bytes",  # of weight
     "runs",  # address of the offsets of the runs, (sections, runs)
@@ -104,14 +109,24 @@ TERM_KINDS = (
     "channel_bytes",  # depthwise and identity: sums fit 16 bits
     "channel_words",
     "channel_wide",  # spikes are int16
+    "floats",  # products of float32
+    "channel_floats",
     "current",  # currents computed elsewhere
 )
 
-VARIANT = _record("blocks", "offsets", "weight", "joined_bytes", "tile_bytes")
+VARIANT = _record(
+    "blocks",  # of a row of the weight
+    "taps",  # output columns whose sums stay in registers from one input column to the next, else 1
+    "lines",  # cache lines of a tile
+    "offsets",  # address
+    "weight",  # address
+    "joined_bytes",  # of weight, from one group of joined rows to the next
+    "tile_bytes",  # of weight
+)
 """How an input column scatters: its residue modulo the stride decides which columns it reaches."""
 
-EVENTS, BYTES, WORDS, CHANNEL_BYTES, CHANNEL_WORDS, CHANNEL_WIDE, CURRENT = range(7)
-NONE, FIRE_UNITS, FIRE_TWOS, FIRE_BYTES, FIRE_WORDS, FIRE_DIVIDED = range(6)
+EVENTS, BYTES, WORDS, CHANNEL_BYTES, CHANNEL_WORDS, CHANNEL_WIDE, FLOATS, CHANNEL_FLOATS, CURRENT = range(9)
+NONE, FIRE_UNITS, FIRE_TWOS, FIRE_BYTES, FIRE_WORDS, FIRE_DIVIDED, FIRE_FLOATS = range(7)
 
 Record = Any
 """A record of one of the types above."""

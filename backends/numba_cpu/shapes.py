@@ -101,6 +101,8 @@ def apply(
                 sent = _padded_spread(read[0], images, timesteps, steps)
             largest = steps * max(read[0].place.magnitude, 1)
             kind = narrowest(max(largest, np.iinfo(np.int16).max))
+            if sent.dtype == np.float32:
+                kind = sent.dtype
             counts = np.empty(sent.shape[2:], kind)
             highest = np.empty(out.values.shape[2:], kind)
             best = np.empty(out.values.shape[-1], kind)

@@ -6,22 +6,18 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, ClassVar, TypeVar
-from weakref import WeakKeyDictionary
+from typing import ClassVar, TypeVar
 
 from snnc.backends.numba_cpu.cache import announce
 from snnc.backends.numba_cpu.crew import POSIX, Crew
-from snnc.backends.numba_cpu.integers import IntegerRun, Prepared, integers
 from snnc.backends.numba_cpu.plan import Plan, Planner
 from snnc.backends.numba_cpu.ranges import Interval, measured, value_ranges
 from snnc.backends.numba_cpu.request import Request
+from snnc.backends.numba_cpu.runs import Prepared, Run, floats, integers
 from snnc.errors import UsageError
 from snnc.ir.graph import NumberArray
 from snnc.ir.snn import SnnGraph
 from snnc.target import Record, Trace, check_run
-
-if TYPE_CHECKING:
-    from snnc.backends.numba_cpu.float32 import FloatRun, Operation
 
 T = TypeVar("T")
 
@@ -67,7 +63,6 @@ class NumbaSimulator:
         self._crew = Crew(self.threads)
         self._requests: OrderedDict[object, Request] = OrderedDict()
         self._prepared: OrderedDict[object, Prepared] = OrderedDict()
-        self._operations: WeakKeyDictionary[SnnGraph, dict[str, Operation]] = WeakKeyDictionary()
 
     def run(
         self,
@@ -86,13 +81,7 @@ class NumbaSimulator:
         given = check_run(graph, inputs, timesteps, given)
         request = self._request(graph, timesteps, record, tuple(given))
         trains = {name: given[name] for name in request.given}
-        if request.integer:
-            return self._run(self._integers(request, inputs, trains), len(inputs))
-        # Only now is onnxruntime needed, which takes its time to load.
-        from snnc.backends.numba_cpu.float32 import FloatRun
-
-        operations = self._operations.setdefault(graph, {})
-        return self._run(FloatRun(request, inputs, trains, operations), len(inputs))
+        return self._run(self._prepare(request, inputs, trains), len(inputs))
 
     def _request(self, graph: SnnGraph, timesteps: int, record: Record, given: tuple[str, ...]) -> Request:
         """Return what is asked for, as it was worked out earlier if it is asked again."""
@@ -104,14 +93,17 @@ class NumbaSimulator:
             lambda: Request.of(graph, timesteps, record, given),
         )
 
-    def _integers(
-        self, request: Request, inputs: NumberArray, given: Mapping[str, NumberArray]
-    ) -> IntegerRun:
-        """Return a run in integers, prepared earlier if the like of it was."""
-        trains = {name: integers(name, train) for name, train in given.items()}
-        ranges = {name: measured(train) for name, train in trains.items()}
-        # Larger inputs than the network's own encoding gives are run with wider integers.
-        quantised = measured(inputs).hull(Interval(-request.input_limit, request.input_limit))
+    def _prepare(self, request: Request, inputs: NumberArray, given: Mapping[str, NumberArray]) -> Run:
+        """Return a run, prepared earlier if the like of it was."""
+        ranges: dict[str, Interval] = {}
+        quantised = Interval(-request.input_limit, request.input_limit)
+        if request.integer:
+            trains = {name: integers(name, train) for name, train in given.items()}
+            ranges = {name: measured(train) for name, train in trains.items()}
+            # Larger inputs than the network's own encoding gives are run with wider integers.
+            quantised = measured(inputs).hull(quantised)
+        else:
+            trains = {name: floats(train) for name, train in given.items()}
         shares = self._shares(len(inputs))
 
         def prepare() -> Prepared:
@@ -120,28 +112,26 @@ class NumbaSimulator:
 
         key = (id(request), quantised, tuple(ranges.items()), shares)
         prepared = _remembered(self._prepared, self.prepared, key, prepare)
-        return IntegerRun(prepared, inputs, trains)
+        return Run(prepared, inputs, trains)
 
     def _density(self, request: Request) -> Mapping[str, float]:
         return request.graph.density if self.density is None else self.density
 
     def plan(self, graph: SnnGraph, timesteps: int, images: int) -> Plan:
-        """Return how an integer network is run for so many images at a time.
+        """Return how a network is run for so many images at a time.
 
         Raises:
-            UsageError: the network is not in integers.
+            InputError: a potential could leave 32 bits.
         """
-        if not graph.integer:
-            raise UsageError("only networks in integers are planned: onnxruntime runs those in float32")
         request = self._request(graph, timesteps, Record(), ())
         inputs = Interval(-request.input_limit, request.input_limit)
-        ranges = value_ranges(request, {}, inputs)
+        ranges = value_ranges(request, {}, inputs) if request.integer else {}
         return Planner(request, ranges, self._density(request), self._shares(images)).plan()
 
     def profile(
         self, graph: SnnGraph, inputs: NumberArray, timesteps: int, rounds: int = 10
     ) -> dict[str, float]:
-        """Return the seconds that each population of an integer network takes with its synapses.
+        """Return the seconds that each population takes with its synapses.
 
         Args:
             graph: the network.
@@ -151,13 +141,13 @@ class NumbaSimulator:
         """
         check_run(graph, inputs, timesteps, None)
         request = self._request(graph, timesteps, Record(), ())
-        return self._integers(request, inputs, {}).profile(rounds)
+        return self._prepare(request, inputs, {}).profile(rounds)
 
     def _shares(self, images: int) -> int:
         """Return how many threads work on one image: several where there is but one."""
         return self.threads if images == 1 and POSIX else 1
 
-    def _run(self, run: IntegerRun | FloatRun, batch: int) -> Trace:
+    def _run(self, run: Run, batch: int) -> Trace:
         """Run all chunks of images."""
         parts = self.threads * TURNS if self.threads > 1 else 1
         size = max(1, min(-(-batch // parts), CHUNK_BYTES // run.bytes_per_image))

@@ -39,7 +39,7 @@ class Values:
     width: int
     channels: int
     padded: int
-    kind: np.dtype[np.signedinteger]
+    kind: np.dtype[Any]
     low: int
     high: int
 
@@ -59,7 +59,7 @@ class Synapse:
     """A weight and its window, with what it reads and the channels that it writes.
 
     Attributes:
-        weight: (outputs, inputs / groups, kernel height, kernel width) integers.
+        weight: (outputs, inputs / groups, kernel height, kernel width) integers, or float32.
         window: geometry.
         groups: channel groups.
         source: what is read.

@@ -1,4 +1,4 @@
-"""Running a quantised network: chunks of images through a program, and keeping what was asked for."""
+"""Running a network: chunks of images through a program, and keeping what was asked for."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ class Prepared:
             shares: how many of them work on one image.
         """
         self.request = request
-        self.plan = Planner(request, value_ranges(request, given, inputs), density, shares).plan()
+        ranges = value_ranges(request, given, inputs) if request.integer else {}
+        self.plan = Planner(request, ranges, density, shares).plan()
         self.bytes_per_image = max(
             (
                 part.output.height * part.output.width * part.output.pixel_bytes * request.steps
@@ -85,8 +86,8 @@ class Prepared:
             self._programs.append(program)
 
 
-class IntegerRun:
-    """One run of a network in integers.
+class Run:
+    """One run of a network.
 
     What is kept lies in arrays for the whole batch, channels last, of which every chunk of images
     fills its part.
@@ -105,6 +106,7 @@ class IntegerRun:
         self.inputs = inputs
         self.given = given
         record = self.request.record
+        number = np.dtype(np.int32 if self.request.integer else np.float32)
         self._outputs: Array | None = None
         self._counts: dict[str, Array] = {}
         self._potentials: dict[str, Array] = {}
@@ -113,11 +115,12 @@ class IntegerRun:
             node, place = part.node, part.output
             shape = (len(inputs), place.height, place.width, place.channels)
             if isinstance(node, snn.Readout):
-                self._outputs = np.empty(shape, np.int32)
+                self._outputs = np.empty(shape, number)
                 continue
             if isinstance(node, snn.IntegrateFire) and record.states:
                 self._counts[node.name] = np.empty(shape, np.int32)
-                self._potentials[node.name] = np.empty(shape, np.int32)
+                kind = np.int32 if node.integer else np.float32
+                self._potentials[node.name] = np.empty(shape, kind)
             if node.name in record.trains:
                 self._trains[node.name] = np.empty((self.request.steps, *shape), place.kind)
 
@@ -141,9 +144,9 @@ class IntegerRun:
         if part.states is not None:
             potential, taken = (state[:images, ..., : value.place.channels] for state in part.states)
             self._potentials[node.name][start:stop] = potential
-            np.negative(taken, out=self._counts[node.name][start:stop])
+            np.negative(taken, out=self._counts[node.name][start:stop], casting="unsafe")
         if isinstance(node, snn.Readout) and self._outputs is not None:
-            bias = np.multiply(node.bias, request.timesteps, dtype=np.int32)
+            bias = np.multiply(node.bias, request.timesteps, dtype=self._outputs.dtype)
             self._outputs[start:stop] = value.channels(images)[0] + bias
 
     @property
@@ -229,3 +232,8 @@ def integers(name: str, train: NumberArray) -> Array:
     if kind not in INTEGERS:
         raise InputError(f"the given spikes of {name!r} are beyond 32 bits")
     return train.astype(kind)
+
+
+def floats(train: NumberArray) -> Array:
+    """Return given spikes in float32."""
+    return train.astype(np.float32, copy=False)
