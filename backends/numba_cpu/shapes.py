@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,7 @@ def channels_first(values: Array, lead: int) -> Array:
     return values.transpose(*range(lead), last, *range(lead, last))
 
 
+@cache
 def geometry(window: Window) -> Array:
     """Return a window as the kernels read it."""
     top, left = window.pads[:2]
