@@ -121,7 +121,7 @@ class ClipActivations:
         clipped: dict[str, AnnNode] = {}
         for node in rectifiers:
             limits = self._limits(node, samples[node.name], levels * context.timesteps)
-            clipped[node.name] = node.with_(floor=None).with_(**limits, levels=levels)
+            clipped[node.name] = node.with_(**{"floor": None, **limits}, levels=levels)
         return graph.replacing(clipped)
 
     def _limits(self, node: Relu, sample: ActivationSample, levels: int) -> dict[str, FloatArray]:

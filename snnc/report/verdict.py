@@ -332,6 +332,8 @@ class _Case:
         worst = max(self.found.populations, key=own_error)
         T = self.found.timesteps
         option = f"convert again with --timesteps {max(4, 2 * T)}"
+        if self.unary():
+            option += ", or with --preset low-latency"
         if self.calibrated_for > T:
             option = f"run at T = {self.calibrated_for}, for which it was calibrated, or convert for {T}"
         return Finding(Cause.TOO_FEW_TIMESTEPS, worst.name, worst.onnx_node, True, severity, evidence, option)
@@ -342,9 +344,13 @@ class _Case:
         term = max(OWN, key=lambda name: strength(worst.local, name))
         evidence = f"{term}, {strength(worst.local, term):.1%} of its power"
         option = f"convert again with --timesteps {2 * self.found.timesteps}"
-        if not any(layer.neuron is not None and layer.neuron.levels > 1 for layer in self.found.populations):
+        if self.unary():
             option += ", or with --preset graded"
         return Finding(Cause.NONE, worst.name, worst.onnx_node, True, own_error(worst), evidence, option)
+
+    def unary(self) -> bool:
+        """Whether every spike carries one level."""
+        return all(layer.neuron is None or layer.neuron.levels == 1 for layer in self.found.populations)
 
 
 def _on_input(cause: Cause, first: LayerReport, severity: float, evidence: str) -> Finding:
