@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from snnc.backends.numba_cpu import NumbaSimulator, plan
 from snnc.backends.numba_cpu.event_layout import event_choice
 from snnc.backends.numba_cpu.terms import Synapse, Values
+from snnc.errors import InputError
 from snnc.ir import snn
 from snnc.ir.geometry import Window
 from snnc.ir.graph import IntArray, Shape
@@ -240,6 +241,75 @@ def sliding(draw: st.DrawFn) -> Layer:
         signed=draw(st.booleans()),
         density=draw(st.sampled_from([0, 0.05, 0.3, 1])),
     )
+
+
+WIDE_KERNELS = (
+    # outputs, kernel width, column stride, inputs
+    (96, 7, 2, 16),
+    (96, 7, 2, 64),
+    (64, 11, 2, 16),
+    (32, 15, 2, 16),
+    (16, 13, 1, 64),
+    (10, 14, 1, 16),
+    (16, 21, 1, 16),
+    (128, 5, 3, 32),
+)
+
+
+@pytest.mark.parametrize(("outputs", "width", "stride", "inputs"), WIDE_KERNELS)
+def test_wide_kernels(outputs: int, width: int, stride: int, inputs: int) -> None:
+    """Phases of the stride reach different numbers of columns, and each needs code for as many sums."""
+    window = Window((2, width), (1, stride), (0, 2, 0, 2))
+    source = (inputs, 4, 30)
+    synapse = snn.Convolution(
+        name="synapse",
+        inputs=("given",),
+        shape=(outputs, *window.output_size(*source[1:])),
+        weight=weights(width, (outputs, inputs, 2, width), "small"),
+        window=window,
+        groups=1,
+    )
+    case = layer(width, source, synapse, timesteps=2, batch=1, levels=1, signed=True, density=0.1)
+    check(replace(case, rare=True), 1, 1 << 17)
+
+
+@pytest.mark.parametrize("threshold", [9, 2**29 + 1])
+def test_two_spikes_at_a_large_threshold(threshold: int) -> None:
+    neuron = snn.Neuron(levels=2, spikes_per_step=1)
+    graph = snn.SnnGraph(
+        name="large",
+        nodes=(
+            snn.Encode(name="input", shape=(2, 1, 1), scale=1.0),
+            snn.ChannelWeight(
+                name="synapse", inputs=("input",), shape=(2, 1, 1), weight=np.array([32767, 1], np.int16)
+            ),
+            population("reader", (2, 1, 1), "synapse", np.full(2, threshold, np.int32), neuron).with_(
+                bias=np.full(2, threshold // 2 + 7, np.int32)
+            ),
+        ),
+        output="reader",
+        timesteps=2,
+    )
+    record = Record(states=True, trains=("reader",), until=("reader",))
+    inputs = np.array([1500, -3], np.int32).reshape(1, 2, 1, 1)
+    expected, found = (
+        simulator.run(graph, inputs, 2, record) for simulator in (ReferenceSimulator(), NumbaSimulator(1))
+    )
+    assert expected.trains["reader"].any()
+    np.testing.assert_array_equal(expected.trains["reader"], found.trains["reader"])
+    np.testing.assert_array_equal(expected.potentials["reader"], found.potentials["reader"])
+
+
+def test_spikes_too_large_for_a_kernel_are_refused() -> None:
+    synapse = snn.ChannelWeight(
+        name="synapse", inputs=("given",), shape=(2, 1, 1), weight=np.ones(2, np.int8)
+    )
+    neuron = snn.Neuron(levels=40_000)
+    case = layer(
+        1, (2, 1, 1), synapse, timesteps=1, batch=1, levels=1, signed=False, density=1, neuron=neuron
+    )
+    with pytest.raises(InputError, match=r"40000 spikes in a step .* use the backend `reference`"):
+        check(case, 1, 1 << 17)
 
 
 @settings(max_examples=60)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 
 import numpy as np
@@ -120,9 +120,9 @@ class Crew:
         with self._lock:
             self._meeting[:] = 0
             meeting = self._meeting.ctypes.data
-            others = []
+            others: list[Future[None]] = []
             try:
-                others = [self.workers.submit(run, share, meeting) for share in range(1, shares)]
+                others.extend(self.workers.submit(run, share, meeting) for share in range(1, shares))
                 run(0, meeting)
             except BaseException:
                 # Nobody may wait for a share that will not come.
@@ -130,4 +130,5 @@ class Crew:
                 raise
             finally:
                 for other in others:
-                    other.result()
+                    if not other.cancel():  # one that no worker has begun would find no bands
+                        other.result()

@@ -26,6 +26,9 @@ SCATTERED_BLOCKS = tuple(n for n in (1, 2, 3, 4, 5, 6, 8, 12) if n <= micro_even
 SLIDING_BLOCKS = tuple(n for n in (3, 6, 12) if n <= micro_events.MOST_BLOCKS)
 """The same of sums that stay in registers."""
 
+TILES = (128, 96, 64, 32)
+"""Outputs whose currents may stay together, the best first; layers of up to 16 have a tile of 16."""
+
 SLIDING_TAPS = 3
 """Kernel columns for which there is code that keeps the sums of neighbouring output columns in registers."""
 
@@ -60,16 +63,16 @@ def event_choice(synapse: Synapse) -> Events | None:
         return None
     if window.dilations[1] != 1 and (window.strides[1] != 1 or synapse.padded == 16):
         return None
-    columns = max(len(_taps(window, residue)) for residue in range(window.strides[1]))
-    if synapse.padded == 16:
-        return _joined(synapse, 16, -(-columns // 2), slides=False)
-    can_slide = columns == SLIDING_TAPS and window.strides[1] == window.dilations[1] == 1
+    taps = {len(_taps(window, residue)) for residue in range(window.strides[1])} - {0}
+    can_slide = taps == {SLIDING_TAPS} and window.strides[1] == window.dilations[1] == 1
+    tiles = (16,) if synapse.padded == 16 else tuple(t for t in TILES if synapse.padded % t == 0)
     for slides in (True, False):
         known = SLIDING_BLOCKS if slides else SCATTERED_BLOCKS
-        for n in (4, 3, 2, 1):
-            if (slides and not can_slide) or synapse.padded % (32 * n) or n * columns not in known:
+        for tile in tiles:
+            blocks = {-(-n * tile // micro_events.BLOCK) for n in taps}
+            if (slides and (not can_slide or tile == 16)) or not blocks <= set(known):
                 continue
-            choice = _joined(synapse, 32 * n, n * columns, slides)
+            choice = _joined(synapse, tile, max(blocks), slides)
             if choice is not None:
                 return choice
     return None
@@ -78,8 +81,6 @@ def event_choice(synapse: Synapse) -> Events | None:
 def _joined(synapse: Synapse, tile: int, blocks: int, slides: bool) -> Events | None:
     """Return the choice with the longest lists whose rows stay in the cache and whose sums fit."""
     window, source = synapse.window, synapse.source
-    if not 1 <= blocks <= micro_events.MOST_BLOCKS:
-        return None
     for joined in range(window.kernel[0], 0, -1):
         small = joined == 1 or joined * source.padded * blocks * micro_events.BLOCK <= CACHE_BYTES
         if joined > 1 and window.dilations[0] != 1:
@@ -131,7 +132,7 @@ def pack_events(synapse: Synapse, choice: Events) -> Packed:
         },
         kept=[table],
     )
-    left = right = 0
+    left = right = weight_bytes = 0
     for residue in range(window.strides[1]):
         taps = _taps(window, residue)
         if not taps:
@@ -165,11 +166,12 @@ def pack_events(synapse: Synapse, choice: Events) -> Packed:
         lines = weight.strides[1] // 64
         places = (offsets.ctypes.data, weight.ctypes.data, *weight.strides[:2])
         packed.variants.append((blocks, taps_together, lines, *places))
-        packed.fields["kept"] = int(weight.nbytes * window.strides[1] <= KEPT_BYTES)
+        weight_bytes += weight.nbytes
         left = max(left, (len(taps) - 1) * distance)
         last = (source.width - 1 + window.pads[1]) // window.strides[1]
         right = max(right, last + spare - (synapse.width - 1))
     packed.halo = (left, right)
+    packed.fields["kept"] = int(weight_bytes <= KEPT_BYTES)
     return packed
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from contextlib import suppress
 from threading import Lock
 from typing import Any
 
@@ -43,9 +44,11 @@ class _Block:
     def cut(self, size: int) -> Array:
         """Return ``size`` bytes that begin at a multiple of :data:`ALIGNMENT`."""
         room = -(-size // ALIGNMENT) * ALIGNMENT
+        if room >= BLOCK_BYTES:  # has pages of its own: the rest serves smaller ones
+            return _pages(room)[:size]
         with self._lock:
             if self._rest.nbytes < room:
-                self._rest = _pages(max(room, BLOCK_BYTES))
+                self._rest = _pages(BLOCK_BYTES)
             taken, self._rest = self._rest[:size], self._rest[room:]
         return taken
 
@@ -55,9 +58,13 @@ def _pages(size: int) -> Array:
     if os.name != "posix":
         memory = np.empty(size + ALIGNMENT, np.uint8)
         return memory[-memory.ctypes.data % ALIGNMENT :]
-    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(f"{size} bytes are not to be had") from error
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        pages.madvise(mmap.MADV_HUGEPAGE)
+        with suppress(OSError):  # Python knows of huge pages, this kernel may not
+            pages.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(pages, np.uint8)
 
 

@@ -193,14 +193,14 @@ def padded_channels(channels: int) -> int:
     return 16 if channels <= 16 else -(-channels // 32) * 32
 
 
-FLOATS = np.dtype(np.float32)
+REAL = np.dtype(np.float32)
 
 
 def place(shape: Shape, interval: Interval | None, current: bool) -> Values:
     """Return where values of this shape live: int32 for currents, and float32 without an interval."""
     height, width = shape[1:] if len(shape) == 3 else (1, prod(shape[1:]))
     if interval is None:
-        return Values(height, width, shape[0], padded_channels(shape[0]), FLOATS, 0, 0)
+        return Values(height, width, shape[0], padded_channels(shape[0]), REAL, 0, 0)
     kind = np.dtype(np.int32) if current else narrowest(interval.magnitude)
     padded = padded_channels(shape[0])
     return Values(height, width, shape[0], padded, kind, interval.low, interval.high)
@@ -304,7 +304,7 @@ class Planner:
                 weight = weight[:, :, np.newaxis, np.newaxis]
             case _:
                 weight, groups = weight[:, np.newaxis, np.newaxis, np.newaxis], node.channels
-        if source.kind == FLOATS:
+        if source.kind == REAL:
             weight = weight.astype(np.float32)
         return Synapse(weight, window, groups, source, output.width, output.padded)
 

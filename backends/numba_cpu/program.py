@@ -18,11 +18,12 @@ from snnc.backends.numba_cpu import choices, micro_products, neurons, shapes
 from snnc.backends.numba_cpu.crew import Crew
 from snnc.backends.numba_cpu.memory import SLACK, Memory, aligned
 from snnc.backends.numba_cpu.plan import Plan, ShapePlan, StagePlan, TermPlan
-from snnc.backends.numba_cpu.records import CURRENT, NEURON_KINDS, STAGE, TERM, VARIANT
+from snnc.backends.numba_cpu.records import CURRENT, NEURON_KINDS, SPIKE_BYTES, STAGE, TERM, VARIANT
 from snnc.backends.numba_cpu.request import Request
 from snnc.backends.numba_cpu.shapes import Value
 from snnc.backends.numba_cpu.stage import run_stages
 from snnc.backends.numba_cpu.terms import Packed, Values
+from snnc.errors import InputError
 from snnc.ir import snn
 
 Array = NDArray[Any]
@@ -277,10 +278,16 @@ class Program:
         kind = "units"
         if not request.integer:
             kind = "floats"
+        elif limit == 2:
+            kind = "twos"
         elif limit > 1:
             quick = node.threshold.max() <= neurons.LARGEST_THRESHOLD and limit < neurons.LARGEST_QUOTIENT
             kind = ("bytes" if output.kind == np.int8 else "words") if quick else "divided"
-            kind = "twos" if quick and limit == 2 else kind
+        if output.kind.itemsize != SPIKE_BYTES[kind]:
+            raise InputError(
+                f"{node.name!r} sends up to {limit} spikes in a step at thresholds up to "
+                f"{node.threshold.max()}, for which there is no kernel; use the backend `reference`"
+            )
         zeros = aligned(np.zeros(neurons.LANES, np.int32))
         self._kept += [settings, parameters, zeros]
         fields = {

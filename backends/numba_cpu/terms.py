@@ -105,7 +105,6 @@ class Packed:
     Attributes:
         fields: values of its record, addresses of scratch memory excepted.
         variants: rows of :data:`~snnc.backends.numba_cpu.records.VARIANT`.
-        scratch: bytes of each scratch array, by field.
         kept: arrays whose addresses are in the record.
         halo: spare columns that it needs on the left and on the right.
     """
