@@ -229,10 +229,15 @@ def earned(found: Found, timesteps: int) -> str:
     words = []
     for part, without, given in EARNED:
         before, after = (found.get(FIRST, known[f"a{timesteps}-{name}"]) for name in (without, given))
-        if before is None or after is None:
+        if before is None or after is None or _same(before, after):
             continue
         words.append(f"{part} {100 * (after['top1'] - before['top1']):+.2f}")
     return f"At T = {timesteps}, in points: {'; '.join(words)}.\n" if words else ""
+
+
+def _same(before: Row, after: Row) -> bool:
+    """Whether a part changes nothing: with one step there is no second spike and no time to settle."""
+    return before["top1"] == after["top1"] and before["synops"] == after["synops"]
 
 
 def ablation_table(found: Found, network: str, timesteps: int) -> str:

@@ -60,8 +60,8 @@ class ClipActivations:
         floor: whether the lowest level may lie above zero: the best one by least squares, the minimum, or
             the percentile that as many values lie below as lie above the threshold's.
         levels: M, the levels that one spike will carry; with T steps the grid has ``T M`` levels.
-        share: of the source's operations, that which spikes of ``levels`` may feed; the least sensitive
-            rectifiers keep spikes of one level.
+        share: of the source's operations that read rectifiers, those that spikes of ``levels`` may feed;
+            the least sensitive rectifiers keep spikes of one level.
         percentile: for that method, in (0, 100].
     """
 
@@ -81,6 +81,8 @@ class ClipActivations:
             raise UsageError(f"levels must be at least 1, not {self.levels}")
         if not 0 <= self.share <= 1:
             raise UsageError(f"share must lie in 0 to 1, not {self.share}")
+        if self.share < 1 and self.levels == 1:
+            raise UsageError(f"share={self.share} needs levels above 1: it says where they go")
 
     def run(self, graph: AnnGraph, context: Context, /) -> AnnGraph:
         """Return the graph with every rectifier clipped."""
@@ -96,7 +98,7 @@ class ClipActivations:
             seed=context.seed,
         )
         tracked = context.progress.track(rectifiers, len(rectifiers), "thresholds")
-        if self.levels == 1 or self.share == 1:
+        if self.share == 1:
             return self._clipped(graph, tracked, samples, self.levels, context)
         plain = self._clipped(graph, tracked, samples, 1, context)
         gained = sensitivities(plain, context.calibration, dict.fromkeys(names, context.timesteps))

@@ -165,12 +165,15 @@ class Calibration:
 
     def logits(self, graph: AnnGraph) -> FloatArray:
         """Return the source network's answers before a final softmax, (n, classes) float32."""
-        name = graph.output
-        last = graph[name]
-        if isinstance(last, Softmax):
-            name = last.inputs[0]
+        name = answer_of(graph)
         value = AnnSession(graph.without_thresholds(), [name], self.threads).run(self.rows)[name]
         return value.reshape(len(value), -1)
+
+
+def answer_of(graph: AnnGraph) -> str:
+    """Return the name of the node that gives the answers before a final softmax."""
+    last = graph[graph.output]
+    return last.inputs[0] if isinstance(last, Softmax) else last.name
 
 
 UNSURE = 0.45

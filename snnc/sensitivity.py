@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from snnc.ann_session import AnnSession
-from snnc.calibration import Calibration
+from snnc.calibration import Calibration, answer_of
 from snnc.costs import macs_of_ann
 from snnc.divergence import divergence
-from snnc.ir.ann import AnnGraph, Convolution, Input, Linear, Relu, Softmax
+from snnc.errors import InternalError
+from snnc.ir.ann import AnnGraph, AnnNode, Convolution, Input, Linear, Relu
 from snnc.ir.graph import FloatArray
 from snnc.thresholds import quantise
 
@@ -32,30 +33,23 @@ def sensitivities(clipped: AnnGraph, calibration: Calibration, levels: Mapping[s
         levels: of each rectifier, over all steps.
     """
     graph = clipped.without_thresholds()
-    rows = calibration.rows[:ROWS]
-    output = graph[graph.output]
-    answer = output.inputs[0] if isinstance(output, Softmax) else output.name
-    names = list(levels)
-    everything = AnnSession(graph, [answer, *names], calibration.threads)
-    single = {name: AnnSession(graph, [answer], 1, fed=[name]) for name in names}
-    targets: list[FloatArray] = []
-    answers: dict[str, list[FloatArray]] = {name: [] for name in names}
-    for part, values in everything.stream(rows):
-        targets.append(values[answer].reshape(len(values[answer]), -1))
-        for name in names:
-            node = clipped[name]
-            if isinstance(node, Relu):
-                rounded = _rounded(node, values[name], levels[name])
-                found = single[name].run_fed({name: rounded}, rows[part])[answer]
-                answers[name].append(found.reshape(len(found), -1))
-    expected = np.concatenate(targets)
-    return {name: divergence(expected, np.concatenate(found)) for name, found in answers.items()}
+    rows = calibration.subset(slice(0, ROWS))
+    targets, answer, names = rows.logits(graph), answer_of(graph), list(levels)
+    found = {}
+    # One session at a time: each holds all weights behind its rectifier.
+    for index, name in enumerate(names):
+        rounded = _rounded(clipped[name], rows.values(clipped, name, names[index + 1 :]), levels[name])
+        session = AnnSession(graph, [answer], rows.threads, fed=[name])
+        found[name] = divergence(
+            targets, session.run_fed({name: rounded}, rows.rows)[answer].reshape(targets.shape)
+        )
+    return found
 
 
-def _rounded(node: Relu, values: FloatArray, levels: int) -> FloatArray:
+def _rounded(node: AnnNode, values: FloatArray, levels: int) -> FloatArray:
     """Return the values of a clipped rectifier, (rows, *shape), rounded to its levels."""
-    if node.threshold is None:
-        return values
+    if not isinstance(node, Relu) or node.threshold is None:
+        raise InternalError(f"{node.name!r} is no clipped rectifier")
     channels = values.shape[1]
     spread = (1, -1, *(1,) * (values.ndim - 2))
     floor = np.zeros(channels, np.float32) if node.floor is None else node.floor
@@ -90,17 +84,17 @@ def _read(graph: AnnGraph, names: Sequence[str]) -> set[str]:
 
 
 def most_sensitive(gained: Mapping[str, float], cost: Mapping[str, int], share: float) -> tuple[str, ...]:
-    """Return the rectifiers that gain most for their operations, within a share of all operations.
+    """Return the rectifiers that gain most for their operations, within a share of these.
 
     Args:
         gained: what more levels would gain, by rectifier.
-        cost: the operations that read it.
-        share: of all operations that the chosen ones may feed, 0 to 1.
+        cost: the operations that read it; one that nothing reads is not chosen.
+        share: of the operations that read rectifiers, what the chosen ones may feed, 0 to 1.
     """
     left = share * sum(cost.values())
     chosen = []
     for name in sorted(gained, key=lambda name: -gained[name] / max(cost[name], 1)):
-        if cost[name] <= left:
+        if 0 < cost[name] <= left:
             chosen.append(name)
             left -= cost[name]
     return tuple(chosen)

@@ -104,3 +104,15 @@ def test_no_population_sends_more_than_two_in_a_step() -> None:
 def test_a_share_must_be_one() -> None:
     with pytest.raises(UsageError, match="share must lie in 0 to 1, not 2"):
         ClipActivations(share=2)
+    with pytest.raises(UsageError, match="needs levels above 1"):
+        ClipActivations(share=0.5)
+
+
+def test_a_network_may_end_with_a_rectifier() -> None:
+    b = Builder(4, shape=(12,))
+    hidden = b.relu("relu", b.linear("hidden", "x", 9))
+    graph = b.graph(b.relu("last", b.linear("out", hidden, 5)))
+    made = context(graph, rows=20)
+    mixed = ClipActivations(levels=2, share=0.5).run(graph, made)
+    assert {node.levels for node in mixed.of_type(ann.Relu)} == {1}
+    assert all(found["divergence"] >= 0 for found in made.findings["levels"].values())
