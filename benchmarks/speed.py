@@ -5,11 +5,12 @@
     python benchmarks/speed.py --networks resnet18 --timesteps 4 --batches 1 --threads 1
     python benchmarks/speed.py --report docs/performance.md      # only write what was measured so far
 
-Each measurement is one line of build/speed.jsonl and is not repeated as long as the simulator's sources and
-the processor stay the same. Contestants take turns in rounds; what counts is the shortest round. ResNet-18,
-VGG-16, a MobileNet and a ResNet-20 have random weights and thresholds set to a stated density: see
-benchmarks/speed_networks.py. `zoo:fashion-resnet` and, where ../shared/models is there, ResNet-20 and -56 for
-CIFAR-10 are trained networks, converted with the default preset, at their own density.
+Each measurement is one line of benchmarks/measured/speed.jsonl and is not repeated while the simulator's
+sources and the processor stay the same. Contestants take turns in rounds; what counts is the shortest
+round. ResNet-18, VGG-16, a MobileNet and a ResNet-20 have random weights and thresholds set to a stated
+density: see benchmarks/speed_networks.py. `zoo:fashion-resnet` and, where ../shared/models is there,
+ResNet-20 and -56 for CIFAR-10 are trained networks, converted with the default preset, at their own
+density.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from speed_report import TARGETS, report
 from snnc.backends.numba_cpu.cpu import detect
 
 ROOT = Path(__file__).resolve().parent.parent
-LINES = ROOT / "build" / "speed.jsonl"
+LINES = ROOT / "benchmarks" / "measured" / "speed.jsonl"
 TIMESTEPS = (1, 2, 4, 8, 16, 32)
 BATCHES = (1, 64)
 THREADS = (1, 2)

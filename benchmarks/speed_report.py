@@ -79,7 +79,7 @@ def _head(rows: Sequence[Row]) -> str:
     timed = [row for row in rows if "network" in row]
     return f"""# Performance
 
-Written by `python benchmarks/speed.py` from `build/speed.jsonl`: {len(timed)} comparisons on
+Written by `python benchmarks/speed.py` from `benchmarks/measured/speed.jsonl`: {len(timed)} comparisons on
 *{rows[0]["machine"]}*, simulator sources `{rows[0]["code"]}`. Only the rows shown were run; the same command
 without options runs T = 1 to 32, batches of 1 and 64, and one and two threads for all networks.
 
