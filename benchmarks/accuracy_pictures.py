@@ -28,6 +28,9 @@ FAMILIES = (
 )
 """Names of settings by T, and what a line of them is called."""
 
+PLACES = {"fine": ((-4, 4), "right"), "two": ((2, 5), "left"), "mixed": ((6, -17), "left")}
+"""Where a name stands beside its point, by the last part of the setting's name; below right by default."""
+
 LABELLED = (*MAIN, *LOW_LATENCY)
 """Settings that are named in the picture of operations."""
 
@@ -120,7 +123,7 @@ def against_operations(
         if main:
             # "t4-fine" is short enough to stand beside its point.
             short = "T=" + name.removeprefix("t").replace("-", " ")
-            place, side = ((-4, 4), "right") if name.endswith("fine") else ((4, -9), "left")
+            place, side = PLACES.get(name.partition("-")[2], ((4, -9), "left"))
             axes.annotate(short, (x, y), textcoords="offset points", xytext=place, ha=side, fontsize=7)
     front: list[tuple[float, float]] = []
     for x, y in sorted([*((x, y) for x, y, *_ in points), *learned]):
