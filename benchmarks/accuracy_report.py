@@ -167,7 +167,7 @@ LOW_LATENCY_WORDS = """## Two levels a step
 `balanced` neurons may send two spikes in a step, but only to catch up: after T steps no more than T count.
 In the preset `low-latency` up to 2 T count, so T steps hold as many levels as 2 T do otherwise. With mixed
 levels that holds only for the layers whose rounding alone moves the source's answers most, up to half of
-all operations (`clip-activations{levels=2,share=0.5}`). In brackets the points below the source network;
+the operations (`clip-activations{levels=2,share=0.5}`). In brackets the points below the source network;
 then operations relative to its multiply-accumulates.
 """
 
