@@ -47,7 +47,7 @@ SEED = 0
 
 
 def sources() -> str:
-    """Return a digest of the code that decides what a conversion gives."""
+    """Return a digest of the passes and of the modules that they share."""
     digest = hashlib.sha256()
     for path in sorted([*(ROOT / "passes").glob("*.py"), *(ROOT / "snnc").glob("*.py")]):
         digest.update(path.name.encode() + path.read_bytes())

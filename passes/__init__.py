@@ -88,7 +88,7 @@ PRESETS: dict[str, Preset] = {
         ),
         Preset(
             "low-latency",
-            "spikes of one level or two: the accuracy of balanced in half the steps",
+            "spikes of one level or two: about the accuracy of balanced in half the steps",
             f"{_FRONT},clip-activations{{levels=2,floor=true}},lower,dual-threshold,"
             "set-schedule,init-membrane,compensate{spread=0.7},quantise-weights",
         ),
