@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 FRONT = "fold-batchnorm,exact-max-pool,compose-linear,rectify-linear"
+PLAIN = "init-membrane,quantise-weights"
 PLAIN_BACK = "init-membrane,compensate,quantise-weights"
 START = "init-membrane{fraction=0.25}"
 BACK = f"{START},compensate{{spread=0.7,ramp=true}},quantise-weights"
@@ -62,6 +63,10 @@ MAIN = (
 )
 """The columns of the main table."""
 
+FINE_63 = f"fine-skip{{levels=63}},{PLAIN_BACK}"
+ONE_STEP = made("t1-n4-fine", "T=1, n=4 + fine skip (`one-step`)", 1, "multi-threshold", FINE_63, FIFTEEN)
+"""15 levels in one step, 63 on identity branches."""
+
 TWO_LEVELS = "clip-activations{levels=2,floor=true}"
 MIXED = "clip-activations{levels=2,share=0.5,floor=true}"
 SPREAD_BACK = compensated("{spread=0.7}")
@@ -71,15 +76,19 @@ LOW_LATENCY = (
         for T in (1, 2, 4)
     ),
     *(made(f"t{T}-mixed", f"T={T}, `balanced`, mixed levels", T, TWO, clip=MIXED) for T in (2, 4)),
+    ONE_STEP,
 )
-"""Spikes of two levels, everywhere or where they matter most."""
+"""Spikes of two levels, everywhere or where they matter most; and of many, in one step."""
 
 FIFTEEN_TRIED = (
     MAIN[-1],
+    made("n4-plain", "without floor, nothing fitted", 1, "multi-threshold", PLAIN, FIFTEEN_ABOVE),
     made("n4-above", "without floor", 1, "multi-threshold", PLAIN_BACK, FIFTEEN_ABOVE),
+    made("n4-bias", "bias alone", 1, "multi-threshold", compensated("{weights=false}"), FIFTEEN),
     made("n4-spread", "without floor, + spread", 1, "multi-threshold", BACK, FIFTEEN_ABOVE),
     made("n4-start", "+ start", 1, "multi-threshold", compensated("{start=true}"), FIFTEEN),
     made("n4-scale", "+ scale", 1, "multi-threshold", compensated("{scale=true}"), FIFTEEN),
+    ONE_STEP,
 )
 """What was tried with 15 levels in one step."""
 
@@ -91,7 +100,6 @@ BINARY = (
 )
 """Unsigned binary spikes, and the graded network that the barrier must equal."""
 
-PLAIN = "init-membrane,quantise-weights"
 FITTED = "compensate,quantise-weights"
 SETTLED = "dual-threshold,set-schedule{settle-steps=2}"
 ABLATION_STEPS = (1, 2, 4, 8, 16)

@@ -94,8 +94,9 @@ PRESETS: dict[str, Preset] = {
         ),
         Preset(
             "one-step",
-            "near the source's accuracy in a single step: four binary-weighted thresholds, 15 levels",
-            f"{_FRONT},clip-activations{{levels=15,floor=true}},lower,multi-threshold,{_BACK}",
+            "near the source's accuracy in one step: 15 levels by four thresholds, fine identity branches",
+            f"{_FRONT},clip-activations{{levels=15,floor=true}},lower,multi-threshold,"
+            f"fine-skip{{levels=63}},{_BACK}",
         ),
         Preset(
             "low-power",

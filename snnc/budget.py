@@ -290,9 +290,12 @@ def _at(timesteps: int) -> Iterable[Candidate]:
         levels = 2 ** per_step.bit_length() - 1
         yield Candidate(T, fine, f"balanced with fine skip, T={T}", T, f"signed+levels:{levels}")
     if T <= 2:
+        one_step = PRESETS["one-step"].pipeline
+        plain = one_step.replace("fine-skip{levels=63},", "", 1)
         for M in LEVELS:
-            multi = PRESETS["one-step"].pipeline.replace("levels=15", f"levels={M}", 1)
+            multi = plain.replace("levels=15", f"levels={M}", 1)
             yield Candidate(T, multi, f"binary-weighted thresholds, T={T}, M={M}", T, f"levels:{M}")
+        yield Candidate(T, one_step, f"one-step, T={T}", T, "levels:15+levels:63")
 
 
 def learned(candidate: Candidate, activity: float) -> Candidate:

@@ -1,11 +1,24 @@
-"""What holds for every test: how hypothesis searches."""
+"""What holds for every test: how hypothesis searches; and how several threads come to work on small images."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from unittest.mock import patch
+
+import pytest
 from hypothesis import settings
+
+from snnc.backends.numba_cpu import plan
 
 # The same examples on every machine, and no failure because a busy machine was slow.
 # `pytest --hypothesis-profile=explore` looks further, with new examples on every run.
 settings.register_profile("fixed", derandomize=True, deadline=None, print_blob=True)
 settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile("fixed")
+
+
+@pytest.fixture(scope="module")
+def shared_images() -> Iterator[None]:
+    """Let all threads work on one image, even on one that a single thread would finish sooner."""
+    with patch.object(plan, "LEAST_SHARED", 0):
+        yield

@@ -64,7 +64,7 @@ def test_measurements_are_kept_and_shown(shared: Path, tmp_path: Path) -> None:
         f"instead of the 99.9th percentile {gained:+.2f}",
         "### CIFAR-10 ResNet-20, T = 4",
         "| T=4, plain IF |",
-        "## Two levels a step",
+        "## Several levels a step",
     ):
         assert part in text
     assert (page.parent / "pictures" / "accuracy-against-operations.svg").exists()

@@ -86,6 +86,9 @@ def test_candidates_keep_to_what_is_known_and_are_real_pipelines() -> None:
     assert {c.payload for c in few} == {"binary", "signed"}
     assert max(c.latency for c in few) == 2
     assert {c.payload for c in candidates(Budget(payload="binary"))} == {"binary"}
+    in_one_step = {c.payload for c in candidates(Budget(latency=1))}
+    assert {"levels:3", "levels:7", "levels:15", "levels:15+levels:63"} <= in_one_step
+    assert all("63" not in c.payload for c in candidates(Budget(latency=1, payload="levels:15")))
 
 
 def run(

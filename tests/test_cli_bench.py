@@ -130,7 +130,7 @@ def test_the_density_travels_with_the_artefact(artefact: Path) -> None:
 def test_the_plan(artefact: Path, capsys: pytest.CaptureFixture[str]) -> None:
     graph = snnc.load(artefact).graph
     found = shown(capsys, "inspect", artefact, "--plan", "--threads", 2, "--batch", 1)
-    assert found["threads_per_image"] == 2
+    assert found["threads_per_image"] == 1  # two would wait for each other longer than they work
     names = [layer["name"] for layer in found["layers"]]
     assert names == [node.name for node in graph.of_type(IntegrateFire)] + [graph.output]
     assert {term["density"] for layer in found["layers"] for term in layer["terms"]} <= {

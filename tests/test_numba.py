@@ -14,6 +14,8 @@ from snnc.reference import ReferenceSimulator
 from snnc.target import Record, Trace
 from tests.spiking_graphs import as_float, graphs, random_graph, random_inputs
 
+pytestmark = pytest.mark.usefixtures("shared_images")
+
 
 def everything(graph: snn.SnnGraph) -> Record:
     names = tuple(node.name for node in graph if not isinstance(node, snn.Readout))

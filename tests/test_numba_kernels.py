@@ -21,6 +21,8 @@ from snnc.reference import ReferenceSimulator
 from snnc.target import Record
 from tests.spiking_graphs import as_float
 
+pytestmark = pytest.mark.usefixtures("shared_images")
+
 BANDS = (1 << 12, 1 << 14, 1 << 17)
 PLAIN = snn.Neuron()
 

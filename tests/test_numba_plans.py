@@ -25,6 +25,8 @@ from snnc.reference import ReferenceSimulator
 from snnc.target import Record, Trace
 from tests.spiking_graphs import as_float, graphs, random_graph, random_inputs, wide_graph
 
+pytestmark = pytest.mark.usefixtures("shared_images")
+
 STATES = Record(states=True)
 KINDS = ("events", "products", "channels", "general")
 # In-image threads that meet more often than cores exist would make these tests slow, not wrong.
@@ -99,6 +101,17 @@ def test_the_density_decides() -> None:
     )
     assert "events" in rare
     assert "events" not in dense
+
+
+@pytest.mark.parametrize("real", [False, True])
+def test_several_threads_share_only_what_takes_longer_than_meeting(real: bool) -> None:
+    graph = as_float(wide_graph(3, neuron=snn.Neuron())) if real else wide_graph(3, neuron=snn.Neuron())
+    work = NumbaSimulator(1).plan(graph, 4, 1).work(4)
+    assert NumbaSimulator(1).plan(graph, 8, 1).work(8) > work > 0
+    for least, shares in ((0.9 * work, 3), (1.1 * work, 1)):
+        with patch.object(plan, "LEAST_SHARED", least):
+            assert NumbaSimulator(3).plan(graph, 4, 1).shares == shares
+            assert NumbaSimulator(3).plan(graph, 4, 2).shares == 1
 
 
 def test_a_profile_names_every_population() -> None:

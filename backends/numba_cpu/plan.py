@@ -36,6 +36,10 @@ DENSE_BAND_BYTES = 32 << 10
 
 BAND_STEPS = 4
 
+LEAST_SHARED = 100_000.0
+"""Nanoseconds of work in a stage, on average, from which several threads on one image finish sooner than one:
+they meet behind every stage, which takes tens of microseconds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rates:
@@ -47,6 +51,7 @@ class Rates:
         scatter_cost: nanoseconds per input pixel and output tile.
         byte_products: weights per nanosecond that are multiplied as bytes.
         word_products: the same of int16.
+        float_products: the same of float32.
     """
 
     events: float
@@ -54,10 +59,11 @@ class Rates:
     scatter_cost: float
     byte_products: float
     word_products: float
+    float_products: float
 
 
 # As measured on a Zen 4, and with AVX2 on a Zen 3.
-RATES = Rates(120, 0.08, 8, 220, 100) if detect().vbmi2 else Rates(70, 0.13, 15, 140, 60)
+RATES = Rates(120, 0.08, 8, 220, 100, 58) if detect().vbmi2 else Rates(70, 0.13, 15, 140, 60, 30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +154,16 @@ class Plan:
     cpu: str
     shares: int = 1
 
+    def work(self, steps: int) -> float:
+        """Return about how many nanoseconds one thread takes for one image, per stage.
+
+        Args:
+            steps: T + K.
+        """
+        stages = [part.terms for part in self.parts if isinstance(part, StagePlan)]
+        times = (_term_time(term) * (1 if term.constant else steps) for terms in stages for term in terms)
+        return sum(times) / max(1, len(stages))
+
     def as_dict(self) -> dict[str, object]:
         """Return the JSON form."""
         return {
@@ -234,7 +250,13 @@ class Planner:
         self.constant: set[str] = set()
 
     def plan(self) -> Plan:
-        """Return the plan."""
+        """Return the plan: for one thread where several would wait for each other longer than they work."""
+        planned = self._planned()
+        if self.shares > 1 and planned.work(self.request.steps) < LEAST_SHARED:
+            return Planner(self.request, self.ranges, self.density).plan()
+        return planned
+
+    def _planned(self) -> Plan:
         parts: list[StagePlan | ShapePlan] = []
         given = {name: self._place(self.request.graph[name]) for name in self.request.given}
         self.values.update(given)
@@ -324,6 +346,20 @@ class Planner:
         )
 
 
+def _term_time(term: TermPlan) -> float:
+    """Return about how many nanoseconds a step of one image takes."""
+    match term.choice, term.synapse:
+        case (_, None):
+            return 0.0
+        case (Events() as choice, synapse):
+            return _event_time(synapse, choice, DENSITY if term.density is None else term.density)
+        case (Products() as choice, synapse):
+            return _product_time(synapse, choice)
+        case (_, synapse):
+            outputs = synapse.source.height * synapse.source.width / prod(synapse.window.strides)
+            return outputs * synapse.weight.size / RATES.float_products
+
+
 def _event_time(synapse: Synapse, choice: Events, density: float) -> float:
     """Return about how many nanoseconds a step of one image takes by events."""
     pixels = synapse.source.height * synapse.source.width
@@ -341,6 +377,5 @@ def _product_time(synapse: Synapse, choice: Products) -> float:
     pixels = synapse.source.height * synapse.source.width / prod(synapse.window.strides)
     outputs = -(-synapse.outputs // micro_products.OUTPUTS) * micro_products.OUTPUTS * synapse.groups
     inputs = len(input_runs(synapse, choice.run_length)) * choice.run_length
-    return (
-        pixels * outputs * inputs / (RATES.word_products if choice.kind == "words" else RATES.byte_products)
-    )
+    rates = {"words": RATES.word_products, "floats": RATES.float_products}
+    return pixels * outputs * inputs / rates.get(choice.kind, RATES.byte_products)
