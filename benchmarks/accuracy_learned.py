@@ -150,15 +150,15 @@ def learned_table(rows: Sequence[Row]) -> str:
             row = found.get(setting.name)
             if row is None or base is None:
                 continue
-            operations = row["synops"] / row["ann_macs"]
-            fewer = 100 * (row["synops"] / base["synops"] - 1)
+            operations, events = row["synops"] / row["ann_macs"], row["events_per_neuron_per_step"]
             lines.append(
                 [
                     str(T),
                     setting.label,
                     percent(row),
                     "" if row is base else gain(base, row),
-                    f"{operations:.2f}" + ("" if row is base else f" ({fewer:+.0f} %)"),
+                    f"{events:.3f}" + _fewer(base, row, "events_per_neuron_per_step"),
+                    f"{operations:.2f}" + _fewer(base, row, "synops"),
                     f"{row['convert_cpu_seconds']:.0f} s",
                 ]
             )
@@ -167,10 +167,15 @@ def learned_table(rows: Sequence[Row]) -> str:
         "setting",
         "top-1 %",
         "points over the first, paired",
+        "events per neuron and step",
         "operations / MACs",
         "conversion, CPU time",
     ]
     return table(head, lines) if lines else ""
+
+
+def _fewer(base: Row, row: Row, name: str) -> str:
+    return "" if row is base else f" ({100 * (row[name] / base[name] - 1):+.0f} %)"
 
 
 def gain(base: Row, row: Row) -> str:

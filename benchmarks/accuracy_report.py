@@ -49,13 +49,15 @@ class Found:
             self.rows.setdefault(key, []).append(row)
 
     def get(self, network: str, setting: Setting, n: int | None = None) -> Row | None:
-        """Return one measurement: that on ``n`` test rows, or else the one on the most; ``None`` without any."""
+        """Return one measurement: on ``n`` test rows, or else on the most; ``None`` without any."""
         from snnc.passes import PASSES
         from snnc.pipeline import format_pipeline, parse_pipeline
 
         text = format_pipeline(parse_pipeline(setting.pipeline, PASSES))
         names = dict.fromkeys((setting.pipeline, text))
-        rows = [row for pipeline in names for row in self.rows.get((network, pipeline, setting.timesteps), ())]
+        rows = [
+            row for pipeline in names for row in self.rows.get((network, pipeline, setting.timesteps), ())
+        ]
         return max(rows, key=lambda row: (row["n"] == n, row["n"]), default=None)
 
 
@@ -82,10 +84,7 @@ def write(measured: Path, path: Path) -> None:
         *(earned(found, T) for T in ABLATION_STEPS),
         *(ablation_table(found, FIRST, T) for T in ABLATION_STEPS),
         "## Where a target was missed, what was tried\n",
-        *(
-            _tried(found, network, accuracy_settings.FIFTEEN_TRIED, "T = 1, n = 4")
-            for network in TITLES
-        ),
+        *(_tried(found, network, accuracy_settings.FIFTEEN_TRIED, "T = 1, n = 4") for network in TITLES),
         *(
             ablation_table(found, network, T)
             for network in TITLES
@@ -168,20 +167,28 @@ LOW_LATENCY_WORDS = """## Several levels a step
 `balanced` neurons may send two spikes in a step, but only to catch up: after T steps no more than T count.
 In the preset `low-latency` up to 2 T count, so T steps hold as many levels as 2 T do otherwise. With mixed
 levels that holds only for the layers whose rounding alone moves the source's answers most, up to half of
-the operations (`clip-activations{levels=2,share=0.5}`). `one-step` sends 15 levels in its only step, and 63
-over identity branches. In brackets the points below the source network; then operations relative to its
-multiply-accumulates.
+the operations (`clip-activations{levels=2,share=0.5}`). With the fine skip, identity branches carry
+15 levels or more beside that. `one-step` sends 15 levels in its only step, and 63 over identity branches. In
+brackets the points below the source network; then operations relative to its multiply-accumulates.
 """
 
 
 def low_latency(found: Found) -> str:
-    """Return what spikes of two levels reach, for each network and T."""
+    """Return what spikes of several levels reach, for each network and T."""
+    steps = sorted({setting.timesteps for setting in LOW_LATENCY})
+    by_label: dict[str, dict[int, Setting]] = {}
+    for setting in LOW_LATENCY:
+        label = setting.label.removeprefix(f"T={setting.timesteps}, ")
+        by_label.setdefault(label, {})[setting.timesteps] = setting
     lines = []
     for network, title in TITLES.items():
-        rows = [found.get(network, setting) for setting in LOW_LATENCY]
-        if any(rows):
-            lines.append([title, *("" if row is None else _low_latency_cell(row) for row in rows)])
-    head = ["network", *heads(found, LOW_LATENCY)]
+        for label, settings in by_label.items():
+            rows = {T: row for T, s in settings.items() if (row := found.get(network, s)) is not None}
+            if rows:
+                payload = next(iter(rows.values()))["payload"]
+                cells = (_low_latency_cell(rows[T]) if T in rows else "" for T in steps)
+                lines.append([title, label, payload, *cells])
+    head = ["network", "setting", "payload", *(f"T = {T}" for T in steps)]
     return f"{LOW_LATENCY_WORDS}\n{table(head, lines)}" if lines else ""
 
 

@@ -9,6 +9,7 @@ PLAIN = "init-membrane,quantise-weights"
 PLAIN_BACK = "init-membrane,compensate,quantise-weights"
 START = "init-membrane{fraction=0.25}"
 BACK = f"{START},compensate{{spread=0.7,ramp=true}},quantise-weights"
+FROM_REST = BACK.removeprefix(f"{START},")
 RANGE = "clip-activations{floor=true}"
 TWO = "dual-threshold{spikes-per-step=2}"
 
@@ -75,6 +76,17 @@ LOW_LATENCY = (
         made(f"t{T}-two", f"T={T}, `low-latency`", T, "dual-threshold", SPREAD_BACK, TWO_LEVELS)
         for T in (1, 2, 4)
     ),
+    *(
+        made(
+            f"t{T}-two-fine",
+            f"T={T}, `low-latency` + fine skip",
+            T,
+            "dual-threshold",
+            f"fine-skip,{SPREAD_BACK}",
+            TWO_LEVELS,
+        )
+        for T in (1, 2, 4)
+    ),
     *(made(f"t{T}-mixed", f"T={T}, `balanced`, mixed levels", T, TWO, clip=MIXED) for T in (2, 4)),
     ONE_STEP,
 )
@@ -132,7 +144,7 @@ def ablation(timesteps: int) -> tuple[Setting, ...]:
             TWO,
             BACK.replace("spread", "gated=false,spread"),
         ),
-        made(f"a{T}-rest", "`balanced` from rest, all by the ramp", T, TWO, BACK.removeprefix(f"{START},")),
+        made(f"a{T}-rest", "`balanced` from rest, all by the ramp", T, TWO, FROM_REST),
         made(f"a{T}-if", "plain IF", T, "init-membrane", PLAIN_BACK, ABOVE),
         made(
             f"a{T}-if-rest", "plain IF from rest, v(0) = 0", T, "init-membrane{fraction=0.0}", FITTED, ABOVE
@@ -149,7 +161,8 @@ def ablation(timesteps: int) -> tuple[Setting, ...]:
 LEARNED_STEPS = (1, 2, 4)
 LEARNED = """All with 2,000 unlabelled images. Error compensation I clips from above and corrects layer by
 layer. `balanced` adds the floor, a second threshold that is learned from activations in closed form, gives
-fitted currents their spread back, and lets part of the start arrive with the bias. With mixed levels
+fitted currents their spread back, and lets part of the start arrive with the bias; from rest, all of it
+(`--set init-membrane.fraction=0`). With mixed levels
 (`clip-activations{levels=2,share=0.5}`) the layers whose rounding alone moves the answers most, up to half
 of the operations, send up to two levels a step that all count, where the others send a second spike only to
 catch up. `learn` searches with the whole pipeline in the loop; `activity=1` puts a price on operations;
@@ -168,6 +181,7 @@ def learned(timesteps: int) -> tuple[Setting, ...]:
     return (
         made(f"l{T}-above", "error compensation I", T, TWO, PLAIN_BACK, ABOVE),
         made(f"l{T}-balanced", "`balanced`", T, TWO),
+        made(f"l{T}-rest", "`balanced` from rest", T, TWO, FROM_REST),
         made(f"l{T}-mixed", "`balanced`, mixed levels", T, TWO, clip=MIXED),
         searched("learn", "`learn`", ""),
         searched("activity", "`learn`, `activity=1`", "{activity=1.0}"),

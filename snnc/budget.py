@@ -271,7 +271,10 @@ def _at(timesteps: int) -> Iterable[Candidate]:
     T = timesteps
     balanced, binary = PRESETS["balanced"].pipeline, PRESETS["binary-only"].pipeline
     signed = Neuron().payload
-    fine = balanced.replace("init-membrane", "fine-skip,init-membrane", 1)
+    fine, low_latency_fine = (
+        pipeline.replace("init-membrane", "fine-skip,init-membrane", 1)
+        for pipeline in (balanced, PRESETS["low-latency"].pipeline)
+    )
     yield Candidate(T, binary, f"binary-only, T={T}", T, "binary")
     if T > 1:
         barrier = binary.replace("set-schedule", "set-schedule{kind=barrier}", 1)
@@ -289,6 +292,8 @@ def _at(timesteps: int) -> Iterable[Candidate]:
         per_step = -(-15 // T)
         levels = 2 ** per_step.bit_length() - 1
         yield Candidate(T, fine, f"balanced with fine skip, T={T}", T, f"signed+levels:{levels}")
+        payload = f"levels:2+levels:{levels}"
+        yield Candidate(T, low_latency_fine, f"low-latency with fine skip, T={T}", T, payload)
     if T <= 2:
         one_step = PRESETS["one-step"].pipeline
         plain = one_step.replace("fine-skip{levels=63},", "", 1)

@@ -1,4 +1,4 @@
-"""What holds for every test: how hypothesis searches; and how several threads come to work on small images."""
+"""What holds for every test: how hypothesis searches; how several threads come to work on small images."""
 
 from __future__ import annotations
 
