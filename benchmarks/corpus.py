@@ -1,12 +1,12 @@
 """Convert every network of the corpus in ../shared/models and compare it with its source on the same rows.
 
-    python benchmarks/corpus.py                                # all of it, which takes hours on two cores
-    python benchmarks/corpus.py --networks cntk_mnist_winml --timesteps 4,8 --limit 500
-    python benchmarks/corpus.py --report docs/corpus.md        # only write what was measured so far
+    python benchmarks/corpus.py --limit 1000                   # half an hour on two cores
+    python benchmarks/corpus.py --networks cntk_mnist_winml --settings balanced@4,fast@8 --limit 500
+    python benchmarks/corpus.py --limit 1000 --only-report --report docs/corpus.md
 
-Each measurement is one line of build/corpus.jsonl, and is not repeated as long as the compiler's sources
-stay the same. Everything is converted with the default preset in int8, on the first 1,000 training rows,
-without labels; accuracy is measured on the rows of `*_test_dev`, the source network in onnxruntime.
+Each measurement is one line of benchmarks/measured/corpus.jsonl, and is not repeated as long as the
+compiler's sources stay the same. Everything is converted in int8, on the first 1,000 training rows, without
+labels; accuracy is measured on the rows of `*_test_dev`, the source network in onnxruntime.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import hashlib
 import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from snnc.evaluation import Source, evaluate, evaluate_ann, outputs_of
 from snnc.frontend import SourceModel, check_onnx, read_onnx
 from snnc.ir.graph import NumberArray
 from snnc.ir.snn import Readout
+from snnc.passes import PRESETS
 from snnc.progress import Progress, Silent
 from snnc.source_session import SourceSession
 
@@ -44,18 +46,23 @@ CALIBRATION_ROWS = 1000
 SYNTHETIC_ROWS = 256
 
 
+DEFAULTS = "one-step@1,balanced@4,fast@32"
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """What a measurement depends on, beside the network.
 
     Attributes:
         code: hash of the compiler's sources.
-        preset: the pipeline.
+        preset: the pipeline; empty for the source network alone.
+        timesteps: T; 0 for the source network alone.
         limit: rows at most; 0 for all.
     """
 
     code: str
     preset: str
+    timesteps: int
     limit: int
 
 
@@ -78,7 +85,7 @@ class Cache:
     @staticmethod
     def key(row: dict[str, Any]) -> tuple[Any, ...]:
         """Return what distinguishes a measurement."""
-        return tuple(row[name] for name in ("network", "sha256", "timesteps", "code", "preset", "limit"))
+        return tuple(row[name] for name in ("network", "sha256", "code", "preset", "timesteps", "limit"))
 
     def add(self, row: dict[str, Any]) -> None:
         """Keep a measurement, at once and for good."""
@@ -88,30 +95,31 @@ class Cache:
             file.write(json.dumps(row) + "\n")
 
 
-def measure(network: Network, steps: list[int], shared: Path, setting: Setting, cache: Cache) -> None:
+def measure(network: Network, settings: Sequence[Setting], shared: Path, cache: Cache) -> None:
     """Measure what the cache does not hold yet of one network, and print each result."""
     digest = hashlib.sha256(network.path.read_bytes()).hexdigest()
-    common = {"network": network.name, "sha256": digest, "data": network.data, **asdict(setting)}
-    wanted = [T for T in (0, *steps) if Cache.key({**common, "timesteps": T}) not in cache.rows]
+    common = {"network": network.name, "sha256": digest, "data": network.data}
+    wanted = [each for each in settings if Cache.key({**common, **asdict(each)}) not in cache.rows]
     problem = unsupported(network)
-    for T in wanted:
+    for setting in wanted:
+        alone = setting.timesteps == 0
         start = time.perf_counter()
         try:
-            if T == 0:
+            if alone:
                 found = source_accuracy(network, shared, setting) if network.data else {}
                 found["unsupported"] = problem
             elif problem:
                 continue
             elif network.data:
-                found = accuracy(network, T, shared, setting)
+                found = accuracy(network, shared, setting)
             else:
-                found = agreement(network, T, setting)
+                found = agreement(network, setting)
         except Exception as error:  # noqa: BLE001 - the table says so, and the other networks go on
             kind = "" if isinstance(error, SnncError) else f"{type(error).__name__}: "
             found = {"failed": kind + str(error).replace(str(network.path), network.path.name)}
-            if T == 0:
+            if alone:
                 found["unsupported"] = problem
-        row = {**common, "timesteps": T, **found, "seconds": round(time.perf_counter() - start, 1)}
+        row = {**common, **asdict(setting), **found, "seconds": round(time.perf_counter() - start, 1)}
         cache.add(row)
         print(line_of(row), flush=True)
 
@@ -137,12 +145,12 @@ def source_accuracy(network: Network, shared: Path, setting: Setting) -> dict[st
     return {"ann": evaluate_ann(source, rows.x[:limit], rows.y[:limit], progress()).as_dict()}
 
 
-def accuracy(network: Network, timesteps: int, shared: Path, setting: Setting) -> dict[str, Any]:
+def accuracy(network: Network, shared: Path, setting: Setting) -> dict[str, Any]:
     """Convert a network and judge it beside its source."""
     rows = corpus_data.sets(shared, network, CALIBRATION_ROWS)
     limit = setting.limit or None
     start = time.perf_counter()
-    options = Options(timesteps=timesteps, preset=setting.preset)
+    options = Options(timesteps=setting.timesteps, preset=setting.preset)
     conversion = convert(
         network.path, rows.calibration, options, preprocessing=rows.preprocessing, progress=progress()
     )
@@ -167,12 +175,12 @@ def accuracy(network: Network, timesteps: int, shared: Path, setting: Setting) -
     }
 
 
-def agreement(network: Network, timesteps: int, setting: Setting) -> dict[str, Any]:
+def agreement(network: Network, setting: Setting) -> dict[str, Any]:
     """Convert a network on synthetic rows and compare its answers with its source's on others of the kind."""
     source = read_onnx(network.path)
     calibration, x = (corpus_data.synthetic(source.layout.source_shape, SYNTHETIC_ROWS, s) for s in (1, 2))
     start = time.perf_counter()
-    options = Options(timesteps=timesteps, preset=setting.preset)
+    options = Options(timesteps=setting.timesteps, preset=setting.preset)
     conversion = convert(network.path, calibration, options, progress=progress())
     converted = time.perf_counter()
     graph = conversion.artefact.graph
@@ -182,10 +190,10 @@ def agreement(network: Network, timesteps: int, setting: Setting) -> dict[str, A
         conversion.artefact.encode,
         x,
         simulator=load_simulator("numba"),
-        timesteps=timesteps,
+        timesteps=setting.timesteps,
         progress=progress(),
     )
-    logits = outputs.reshape(len(x), -1) * (readout.scale / timesteps)
+    logits = outputs.reshape(len(x), -1) * (readout.scale / setting.timesteps)
     expected, judge = answers(network, source, x)
     error = float(np.linalg.norm(logits - expected) / np.linalg.norm(expected))
     alike = int((logits.argmax(axis=1) == expected.argmax(axis=1)).sum())
@@ -241,7 +249,7 @@ def progress() -> Progress:
 
 def line_of(row: dict[str, Any]) -> str:
     """Return one line for the terminal."""
-    head = f"{row['network']:34} T={row['timesteps']:<3}"
+    head = f"{row['network']:34} {row['preset']:11} T={row['timesteps']:<3}"
     if row.get("failed"):
         return f"{head} failed: {row['failed']}"
     if row["timesteps"] == 0:
@@ -256,19 +264,6 @@ def line_of(row: dict[str, Any]) -> str:
     )
 
 
-def fullest(network: str, steps: list[int], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the measurements of a network on as many rows as it has at every T; else on the most rows."""
-    by_limit: dict[int, list[dict[str, Any]]] = {}
-    for row in rows:
-        if row["network"] == network:
-            by_limit.setdefault(row["limit"], []).append(row)
-    # No limit, 0, is the most rows.
-    order = sorted(by_limit, key=lambda limit: limit or 10**9, reverse=True)
-    complete = [limit for limit in order if {row["timesteps"] for row in by_limit[limit]} >= {0, *steps}]
-    chosen = (complete or order)[:1]
-    return by_limit[chosen[0]] if chosen else []
-
-
 def source_hash() -> str:
     """Return a short hash of everything that a result depends on."""
     digest = hashlib.sha256()
@@ -279,30 +274,41 @@ def source_hash() -> str:
     return digest.hexdigest()[:12]
 
 
+def parsed(text: str, code: str, limit: int) -> list[Setting]:
+    """Read settings, ``PRESET@T`` separated by commas; the source network alone comes first.
+
+    Raises:
+        click.UsageError: one is written otherwise.
+    """
+    found = [Setting(code, "", 0, limit)]
+    for part in text.split(","):
+        preset, _, steps = part.strip().partition("@")
+        if preset not in PRESETS or not steps.isdecimal() or int(steps) < 1:
+            raise click.UsageError(f"{part!r} is no setting: write PRESET@T, such as balanced@4")
+        found.append(Setting(code, preset, int(steps), limit))
+    return found
+
+
 @click.command()
 @click.option("--shared", type=click.Path(path_type=Path), default=corpus_data.DEFAULT, show_default=True)
 @click.option("--networks", default="", metavar="A,B", help="Only these; all by default.")
-@click.option("--timesteps", default="4,8,16,32", show_default=True, metavar="T,T")
+@click.option("--settings", default=DEFAULTS, show_default=True, metavar="PRESET@T,...")
 @click.option("--limit", type=click.IntRange(min=0), default=0, help="Rows per network; 0 for all.")
-@click.option("--preset", default="balanced", show_default=True)
-@click.option("--cache", type=click.Path(path_type=Path), default=ROOT / "build" / "corpus.jsonl")
+@click.option("--cache", type=click.Path(path_type=Path), default=ROOT / "benchmarks/measured/corpus.jsonl")
 @click.option(
     "--report", "page", type=click.Path(path_type=Path), help="Write what is measured to this page."
 )
 @click.option("--only-report", is_flag=True, help="Measure nothing.")
 @click.option("--any-code", is_flag=True, help="Use measurements of other versions of the sources, too.")
-@click.option("--any-limit", is_flag=True, help="Where a network lacks rows at some T, take fewer rows.")
 def main(
     shared: Path,
     networks: str,
-    timesteps: str,
+    settings: str,
     limit: int,
-    preset: str,
     cache: Path,
     page: Path | None,
     only_report: bool,
     any_code: bool,
-    any_limit: bool,
 ) -> None:
     """Convert every network of the corpus and compare it with its source."""
     corpus = corpus_data.networks(shared)
@@ -310,32 +316,25 @@ def main(
     unknown = sorted(set(chosen) - {network.name for network in corpus})
     if unknown:
         raise click.UsageError(f"not in the corpus: {', '.join(unknown)}")
-    steps = [int(text) for text in timesteps.split(",")]
     known = Cache.open(cache)
     code = source_hash()
+    wanted = parsed(settings, code, limit)
     if any_code:
         # The newest measurement of each kind stands for this version.
         for row in list(known.rows.values()):
-            known.rows.setdefault(Cache.key({**row, "code": code}), row)
+            known.rows[Cache.key({**row, "code": code})] = row
     for network in corpus:
         if not only_report and (not chosen or network.name in chosen):
-            measure(network, steps, shared, Setting(code, preset, limit), known)
+            measure(network, wanted, shared, known)
     if page is not None:
-        of_version = {
-            key: row
-            for key, row in known.rows.items()
-            if key[3:5] == (code, preset) and row["timesteps"] in (0, *steps)
-        }
-        wanted = [row for row in of_version.values() if row["limit"] == limit]
-        if any_limit:
-            wanted = [
-                row for network in corpus for row in fullest(network.name, steps, [*of_version.values()])
-            ]
-        options = f" --limit {limit}" if limit else ""
-        options += " --any-limit" if any_limit else ""
-        options += f" --preset {preset}" if preset != Options().preset else ""
-        command = f"python benchmarks/corpus.py --timesteps {timesteps}{options} --report docs/corpus.md"
-        page.write_text(report(wanted, [network.name for network in corpus], command), encoding="utf-8")
+        keys = {tuple(asdict(setting).values()) for setting in wanted}
+        rows = [row for key, row in known.rows.items() if key[2:] in keys]
+        options = f" --settings {settings}" if settings != DEFAULTS else ""
+        options += f" --limit {limit}" if limit else ""
+        command = f"python benchmarks/corpus.py{options} --report docs/corpus.md"
+        columns = [(setting.preset, setting.timesteps) for setting in wanted[1:]]
+        text = report(rows, [network.name for network in corpus], columns, command)
+        page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from snnc import __version__
 
-Found = dict[str, dict[int, dict[str, Any]]]
-"""Measurements by network and T; T = 0 is the source network alone."""
+Row = dict[str, Any]
+Column = tuple[str, int]
+"""A preset and T; T = 0 is the source network alone."""
+
+ALONE: Column = ("", 0)
+Found = dict[str, dict[Column, Row]]
+"""Measurements by network and column."""
 
 
-def report(rows: list[dict[str, Any]], order: list[str], command: str) -> str:
+def report(rows: list[Row], order: list[str], columns: Sequence[Column], command: str) -> str:
     """Return the page: every network, whatever became of it.
 
     Args:
         rows: measurements.
         order: names of the networks.
+        columns: of the tables.
         command: that made the page.
     """
     by: Found = {name: {} for name in order}
     for row in rows:
-        by.setdefault(row["network"], {})[row["timesteps"]] = row
-    steps = sorted({T for found in by.values() for T in found if T})
+        by.setdefault(row["network"], {})[row["preset"], row["timesteps"]] = row
+    heads = [f"`{preset}`, T = {T}" for preset, T in columns]
     lines = [
         "# The corpus",
         "",
@@ -38,21 +44,21 @@ def report(rows: list[dict[str, Any]], order: list[str], command: str) -> str:
         "",
         "## Accuracy",
         "",
-        "Top-1 in % with its 95 % interval, of the ANN in onnxruntime and of the SNN at T steps.",
+        "Top-1 in % with its 95 % interval, of the ANN in onnxruntime and of the SNN of a preset at T steps.",
         "",
-        *_table(["network", "data", "n", "ANN", *(f"T = {T}" for T in steps)], _accuracy(by, steps)),
+        *_table(["network", "data", "n", "ANN", *heads], _accuracy(by, columns)),
         "",
         "## What the conversion costs",
         "",
         "Points of top-1 below the ANN, paired on the same rows, with the 95 % interval.",
         "",
-        *_table(["network", *(f"T = {T}" for T in steps)], _drops(by, steps)),
+        *_table(["network", *heads], _drops(by, columns)),
         "",
         "## Spikes and time",
         "",
-        "Spikes per neuron per step, and in brackets the seconds to convert and to evaluate.",
+        "Payload, spikes per neuron per step, and in brackets the seconds to convert and to evaluate.",
         "",
-        *_table(["network", "payload", *(f"T = {T}" for T in steps)], _spikes(by, steps)),
+        *_table(["network", *heads], _spikes(by, columns)),
         "",
         "## Without labelled rows",
         "",
@@ -60,7 +66,7 @@ def report(rows: list[dict[str, Any]], order: list[str], command: str) -> str:
         "of all outputs before a final softmax, in the 2-norm. It says that the conversion is numerically",
         "sound, not how well the network would do on its task.",
         "",
-        *_table(["network", "T", "relative error", "same answer", "compared with"], _errors(by)),
+        *_table(["network", "setting", "relative error", "same answer", "compared with"], _errors(by)),
         "",
         "## Out of scope",
         "",
@@ -70,22 +76,21 @@ def report(rows: list[dict[str, Any]], order: list[str], command: str) -> str:
     return "\n".join(lines)
 
 
-def _conditions(rows: list[dict[str, Any]]) -> list[str]:
+def _conditions(rows: list[Row]) -> list[str]:
     codes = sorted({row["code"] for row in rows})
-    pipelines = sorted({row["pipeline"] for row in rows if row.get("pipeline")})
+    pipelines = dict(sorted((row["preset"], row["pipeline"]) for row in rows if row.get("pipeline")))
     notes = sorted({f"`{row['network']}`: {row['note']}" for row in rows if row.get("note")})
     most = max((row.get("calibration_rows", 0) for row in rows), default=0)
-    presets = ", ".join(sorted({f"`{row['preset']}`" for row in rows}))
     limits = sorted({row["limit"] for row in rows})
     shown = ", ".join(str(limit) if limit else "all" for limit in limits)
     found = [
         f"snnc {__version__} (sources {', '.join(codes)}), Python {platform.python_version()}, NumPy",
         f"{np.__version__}, {platform.machine()}; int8; rows evaluated: {shown} of `*_test_dev`.",
-        f"Calibration: at most {most:,} training rows, the first, without labels. Preset {presets}:",
+        f"Calibration: at most {most:,} training rows, the first, without labels.",
         "",
-        *(f"    {pipeline}" for pipeline in pipelines),
+        *(f"- `{preset}`: `{pipeline}`" for preset, pipeline in pipelines.items()),
     ]
-    return [*found, "", *(f"- {note}." for note in notes)] if notes else found
+    return [*found, *(f"- {note}." for note in notes)]
 
 
 def _table(columns: list[str], rows: Iterator[list[str]]) -> list[str]:
@@ -94,36 +99,35 @@ def _table(columns: list[str], rows: Iterator[list[str]]) -> list[str]:
     return head + body if body else ["None."]
 
 
-def _percent(scores: dict[str, Any]) -> str:
+def _percent(scores: Row) -> str:
     low, high = scores["top1_ci95"]
     return f"{100 * scores['top1']:.2f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
-def _measured(by: Found) -> Iterator[tuple[str, dict[int, dict[str, Any]]]]:
+def _measured(by: Found) -> Iterator[tuple[str, dict[Column, Row]]]:
     for name, found in by.items():
-        if any(T and ("top1" in row or row.get("failed")) for T, row in found.items()):
+        if any(column != ALONE and ("top1" in row or row.get("failed")) for column, row in found.items()):
             yield name, found
 
 
-def _cell(row: dict[str, Any] | None, text: str) -> str:
-    if row is None:
-        return ""
-    return f"failed: {row['failed']}" if row.get("failed") else text.format(**row)
+def _cell(row: Row, text: str) -> str:
+    return f"failed: {row['failed']}" if row.get("failed") else text
 
 
-def _accuracy(by: Found, steps: list[int]) -> Iterator[list[str]]:
+def _accuracy(by: Found, columns: Sequence[Column]) -> Iterator[list[str]]:
     for name, found in _measured(by):
-        done = [row for T, row in found.items() if T and "top1" in row]
-        cells = [_cell(found.get(T), _percent(found[T]) if "top1" in found.get(T, {}) else "") for T in steps]
+        done = [row for column, row in found.items() if column != ALONE and "top1" in row]
+        rows = [found.get(column, {}) for column in columns]
+        cells = [_cell(row, _percent(row) if "top1" in row else "") for row in rows]
         ann = _percent(done[0]["ann"]) if done else ""
         yield [name, done[0]["data"] if done else "", str(done[0]["n"]) if done else "", ann, *cells]
 
 
-def _drops(by: Found, steps: list[int]) -> Iterator[list[str]]:
+def _drops(by: Found, columns: Sequence[Column]) -> Iterator[list[str]]:
     for name, found in _measured(by):
         cells = []
-        for T in steps:
-            row = found.get(T, {})
+        for column in columns:
+            row = found.get(column, {})
             if "drop" in row:
                 low, high = row["drop_ci95"]
                 cells.append(f"{100 * row['drop']:.2f} [{100 * low:.2f}, {100 * high:.2f}]")
@@ -132,25 +136,24 @@ def _drops(by: Found, steps: list[int]) -> Iterator[list[str]]:
         yield [name, *cells]
 
 
-def _spikes(by: Found, steps: list[int]) -> Iterator[list[str]]:
-    text = "{spikes_per_neuron_per_step:.3f} ({convert_seconds:.0f}, {evaluate_seconds:.0f})"
+def _spikes(by: Found, columns: Sequence[Column]) -> Iterator[list[str]]:
+    text = "{payload}, {spikes_per_neuron_per_step:.3f} ({convert_seconds:.0f}, {evaluate_seconds:.0f})"
     for name, found in _measured(by):
-        payloads = dict.fromkeys(row["payload"] for row in found.values() if "payload" in row)
-        cells = [_cell(found.get(T), text if "payload" in found.get(T, {}) else "") for T in steps]
-        yield [name, ", ".join(payloads), *cells]
+        rows = [found.get(column, {}) for column in columns]
+        yield [name, *(_cell(row, text.format(**row) if "payload" in row else "") for row in rows)]
 
 
 def _errors(by: Found) -> Iterator[list[str]]:
     for name, found in by.items():
-        for T, row in sorted(found.items()):
+        for (preset, T), row in found.items():
             if "relative_error" in row:
                 alike = f"{row['alike']} of {row['n']}" if row["outputs"] <= 100 else "no classes"
-                yield [name, str(T), f"{row['relative_error']:.3f}", alike, row["judge"]]
+                yield [name, f"`{preset}`, T = {T}", f"{row['relative_error']:.3f}", alike, row["judge"]]
 
 
 def _refused(by: Found) -> Iterator[list[str]]:
     for name, found in by.items():
-        row = found.get(0, {})
+        row = found.get(ALONE, {})
         if row.get("unsupported"):
             ann = _percent(row["ann"]) if row.get("ann") else "-"
             yield [name, ann, row["unsupported"].replace("|", "\\|")]

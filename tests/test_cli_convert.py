@@ -14,6 +14,7 @@ import pytest
 import snnc
 from snnc.cli import convert, main
 from snnc.cli.config import KEYS, schema
+from snnc.passes import PRESETS
 from tests import quadrants
 from tests.quadrants import Files
 
@@ -118,6 +119,13 @@ def test_wrong_preprocessing_is_warned_of(
     data = ["--calib", str(files.calibration), "--preprocess", str(wrong)]
     assert main(["convert", str(files.model), *data, "-o", str(out)]) == 0
     assert "warning SNN202" in capsys.readouterr().err
+
+
+def test_the_help_names_every_preset(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["convert", "--help"]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    *names, last = PRESETS
+    assert f"A fixed pipeline: {', '.join(names)} or {last}." in words
 
 
 def test_a_network_of_the_zoo_needs_only_its_name(out: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,16 +50,16 @@ def shared(tmp_path: Path) -> Path:
 
 def test_every_network_has_its_place(shared: Path, tmp_path: Path) -> None:
     page, cache = tmp_path / "corpus.md", tmp_path / "cache.jsonl"
-    parts = ("--shared", shared, "--cache", cache, "--timesteps", "2,4", "--preset", "fast", "--report", page)
+    parts = ("--shared", shared, "--cache", cache, "--settings", "fast@2,one-step@4", "--report", page)
     done = corpus(*parts)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 3 + 2 + 2  # T = 0 of all three; T = 2, 4 of two
     text = page.read_text(encoding="utf-8")
     for part in (
-        "--preset fast",
-        "| network | data | n | ANN | T = 2 | T = 4 |",
+        "--settings fast@2,one-step@4",
+        "| network | data | n | ANN | `fast`, T = 2 | `one-step`, T = 4 |",
         "| good | toy | 80 |",
-        "| blind | 4 | 0.",
+        "| blind | `one-step`, T = 4 | 0.",
         "| bad |",
         "SNN101",
     ):
@@ -87,13 +87,20 @@ def test_unknown_networks(shared: Path) -> None:
     assert "not in the corpus: missing" in done.stderr
 
 
+@pytest.mark.parametrize("settings", ["fast", "fast@0", "fast@x", "slow@4", "fast@4,"])
+def test_settings_that_are_none(settings: str, shared: Path) -> None:
+    done = corpus("--shared", shared, "--settings", settings)
+    assert done.returncode == 2
+    assert "write PRESET@T" in done.stderr
+
+
 @pytest.mark.skipif(
     not SHARED.exists(), reason="the corpus of networks, ../shared, is not beside this checkout"
 )
 def test_a_real_network_of_the_corpus(tmp_path: Path) -> None:
     cache = tmp_path / "cache.jsonl"
-    parts = ("--networks", "cntk_mnist_winml", "--timesteps", "8", "--limit", "500", "--cache", cache)
-    done = corpus("--preset", "fast", *parts)
+    parts = ("--networks", "cntk_mnist_winml", "--limit", "500", "--cache", cache)
+    done = corpus("--settings", "fast@8", *parts)
     assert done.returncode == 0, done.stderr
     (row,) = [r for r in map(json.loads, cache.read_text(encoding="utf-8").splitlines()) if r["timesteps"]]
     assert row["ann"]["top1"] > 0.97

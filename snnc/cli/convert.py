@@ -74,7 +74,13 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: Path | None)
     show_default=True,
     help="Number of steps.",
 )
-@click.option("--preset", default="balanced", show_default=True, help="A fixed pipeline.")
+@click.option(
+    "--preset",
+    default="balanced",
+    show_default=True,
+    metavar="NAME",
+    help="A fixed pipeline: balanced, fast, binary-only, graded, low-latency, one-step, low-power or paper.",
+)
 @click.option("--pipeline", metavar="TEXT", help="Passes in order, instead of a preset: a,b{option=value},c.")
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one option: PASS.OPTION=VALUE."
