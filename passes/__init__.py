@@ -88,8 +88,8 @@ PRESETS: dict[str, Preset] = {
         ),
         Preset(
             "low-latency",
-            "spikes of one level or two: about the accuracy of balanced in half the steps",
-            f"{_FRONT},clip-activations{{levels=2,floor=true}},lower,dual-threshold,"
+            "spikes of one level or two, fine identity branches: about balanced in half the steps",
+            f"{_FRONT},clip-activations{{levels=2,floor=true}},lower,dual-threshold,fine-skip,"
             "set-schedule,init-membrane,compensate{spread=0.7},quantise-weights",
         ),
         Preset(

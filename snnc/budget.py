@@ -271,10 +271,8 @@ def _at(timesteps: int) -> Iterable[Candidate]:
     T = timesteps
     balanced, binary = PRESETS["balanced"].pipeline, PRESETS["binary-only"].pipeline
     signed = Neuron().payload
-    fine, low_latency_fine = (
-        pipeline.replace("init-membrane", "fine-skip,init-membrane", 1)
-        for pipeline in (balanced, PRESETS["low-latency"].pipeline)
-    )
+    fine = balanced.replace("init-membrane", "fine-skip,init-membrane", 1)
+    low_latency = PRESETS["low-latency"].pipeline
     yield Candidate(T, binary, f"binary-only, T={T}", T, "binary")
     if T > 1:
         barrier = binary.replace("set-schedule", "set-schedule{kind=barrier}", 1)
@@ -286,14 +284,14 @@ def _at(timesteps: int) -> Iterable[Candidate]:
             settled = one.replace("set-schedule", f"set-schedule{{settle-steps={K}}}", 1)
             yield Candidate(T, settled, f"one spike a step, T={T}, K={K}", T + K, signed)
     if T <= 8:
-        yield Candidate(T, PRESETS["low-latency"].pipeline, f"low-latency, T={T}", T, "levels:2")
+        two = low_latency.replace("fine-skip,", "", 1)
+        yield Candidate(T, two, f"two levels, T={T}", T, "levels:2")
         mixed = balanced.replace("{floor=true}", "{levels=2,share=0.5,floor=true}", 1)
         yield Candidate(T, mixed, f"balanced, two levels where they matter, T={T}", T, "signed+levels:2")
         per_step = -(-15 // T)
         levels = 2 ** per_step.bit_length() - 1
         yield Candidate(T, fine, f"balanced with fine skip, T={T}", T, f"signed+levels:{levels}")
-        payload = f"levels:2+levels:{levels}"
-        yield Candidate(T, low_latency_fine, f"low-latency with fine skip, T={T}", T, payload)
+        yield Candidate(T, low_latency, f"low-latency, T={T}", T, f"levels:2+levels:{levels}")
     if T <= 2:
         one_step = PRESETS["one-step"].pipeline
         plain = one_step.replace("fine-skip{levels=63},", "", 1)

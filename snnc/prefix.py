@@ -62,7 +62,12 @@ class SpikingPrefix:
 
     def counts(self, graph: SnnGraph, name: str) -> IntArray:
         """Return the spike counts of a node that gives spikes, (rows, *shape) int32."""
+        return self._train(graph, name).sum(axis=0, dtype=np.int32)
+
+    def current(self, graph: SnnGraph, name: str) -> FloatArray:
+        """Return what a synapse gives in all steps together, (rows, *shape) float32."""
+        return self._train(graph, name).sum(axis=0, dtype=np.float32)
+
+    def _train(self, graph: SnnGraph, name: str) -> NumberArray:
         train = self._trains.get(name)
-        if train is None:
-            train = self.simulate(graph, [name]).trains[name]
-        return train.sum(axis=0, dtype=np.int32)
+        return self.simulate(graph, [name]).trains[name] if train is None else train

@@ -102,7 +102,7 @@ def refit(
     at = rows[:, None]
     y = graph.timesteps * values.transpose(0, 2, 1)[at, places].reshape(-1, channels)
     for synapse in fixed:
-        total = prefix.counts(graph, synapse.name).astype(np.float32)
+        total = prefix.current(graph, synapse.name)
         y -= total.reshape(len(z), channels, -1).transpose(0, 2, 1)[at, places].reshape(y.shape)
     columns = [_columns(graph, synapse, prefix, rows, places) for synapse in fitted]
     start = [s.weight.reshape(channels, -1).T for s in fitted]

@@ -43,7 +43,7 @@ def agreement(graph: snn.SnnGraph, source: AnnGraph, seed: int = 99) -> float:
 
 
 def test_compensation_brings_new_rows_nearer_to_the_source() -> None:
-    source = residual_network(4)
+    source = residual_network(5)
     spiking, made = prepared(source)
     plain, _ = run_pipeline(parse_pipeline("quantise-weights", PASSES), spiking, made)
     compensated = Compensate().run(spiking, made)
@@ -253,3 +253,28 @@ def test_ridge_recovers_weights_and_is_pulled_to_its_start() -> None:
     start = np.zeros((7, 3))
     np.testing.assert_allclose(ridge(normal, start, 1e-9), weights, atol=1e-4)
     np.testing.assert_allclose(ridge(normal, start, 1e9), start, atol=1e-4)
+
+
+def test_currents_beside_a_fit_keep_their_fractions() -> None:
+    """What an identity branch brings is no whole number before its group is quantised."""
+    source = residual_network(4)
+    spiking, made = prepared(source)
+    identity = next(node for node in spiking.of_type(snn.ChannelWeight))
+    weight = identity.weight * np.float32(0.3)
+    spiking = spiking.replacing({identity.name: identity.with_(weight=weight)})
+    prefix = SpikingPrefix(spiking, made.calibration.rows[:20], made.simulator)
+    spikes = prefix.counts(spiking, identity.inputs[0])
+    assert spikes.any()
+    expected = spikes * weight.reshape(-1, 1, 1)
+    np.testing.assert_allclose(prefix.current(spiking, identity.name), expected, rtol=1e-5)
+
+
+def test_a_fit_beside_an_identity_branch_lowers_the_error() -> None:
+    source = residual_network(4)
+    spiking, made = prepared(source, rows=400, timesteps=4)
+    Compensate(bias=False).run(spiking, made)
+    joined = {node.name for node in spiking.of_type(snn.IntegrateFire) if len(node.inputs) > 1}
+    layers = [layer for layer in made.findings["layers"] if layer["layer"] in joined]
+    assert layers
+    for layer in layers:
+        assert layer["errors"]["weights"] < 1.05 * layer["errors"]["none"], layer
