@@ -28,7 +28,13 @@ FAMILIES = (
 )
 """Names of settings by T, and what a line of them is called."""
 
-PLACES = {"fine": ((-4, 4), "right"), "two": ((2, 5), "left"), "mixed": ((6, -17), "left")}
+PLACES = {
+    "fine": ((-4, 4), "right"),
+    "n4-fine": ((-5, -2), "right"),
+    "two": ((2, 5), "left"),
+    "two-fine": ((4, -11), "left"),
+    "mixed": ((6, -17), "left"),
+}
 """Where a name stands beside its point, by the last part of the setting's name; below right by default."""
 
 LABELLED = (*MAIN, *LOW_LATENCY)

@@ -185,7 +185,7 @@ def low_latency(found: Found) -> str:
         for label, settings in by_label.items():
             rows = {T: row for T, s in settings.items() if (row := found.get(network, s)) is not None}
             if rows:
-                payload = next(iter(rows.values()))["payload"]
+                payload = ", ".join(dict.fromkeys(row["payload"] for row in rows.values()))
                 cells = (_low_latency_cell(rows[T]) if T in rows else "" for T in steps)
                 lines.append([title, label, payload, *cells])
     head = ["network", "setting", "payload", *(f"T = {T}" for T in steps)]
