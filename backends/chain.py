@@ -13,6 +13,7 @@ import numpy as np
 
 from snnc.ir.geometry import Window
 from snnc.ir.graph import IntArray, Shape
+from snnc.ir.kinds import ValueKind, value_kinds
 from snnc.ir.snn import (
     Convolution,
     Encode,
@@ -23,8 +24,6 @@ from snnc.ir.snn import (
     SnnGraph,
     SnnNode,
     SumPool,
-    ValueKind,
-    value_kinds,
 )
 from snnc.target import Unsupported
 

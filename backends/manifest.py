@@ -16,7 +16,8 @@ from snnc.artefact import Artefact
 from snnc.backends import golden as vectors
 from snnc.backends.semantics import Semantics
 from snnc.errors import ArtefactError, InputError
-from snnc.ir.snn import IntegrateFire, Readout, Schedule, SnnGraph
+from snnc.ir.neuron import Schedule
+from snnc.ir.snn import IntegrateFire, Readout, SnnGraph
 from snnc.target import Backend, Emission, Golden
 
 NAME = "MANIFEST.json"

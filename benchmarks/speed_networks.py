@@ -21,7 +21,8 @@ from onnx import helper, numpy_helper
 from snnc.ir import snn
 from snnc.ir.bounds import provable_timesteps
 from snnc.ir.geometry import Window
-from snnc.ir.snn import Neuron, SnnGraph
+from snnc.ir.neuron import Neuron, Schedule
+from snnc.ir.snn import SnnGraph
 from snnc.reference import fire, propagate
 
 OPSET, IR_VERSION = 17, 9
@@ -149,13 +150,13 @@ class Builder:
         low, high = 1, max(2, int(np.abs(total).max()) * self.steps)
         while high - low > max(1, low // 100):
             middle = (low + high) // 2
-            spikes, _ = fire(made(middle), total, self.steps, snn.Schedule.SYNCHRONOUS)
+            spikes, _ = fire(made(middle), total, self.steps, Schedule.SYNCHRONOUS)
             if np.count_nonzero(spikes) / spikes.size > self.density:
                 low = middle
             else:
                 high = middle
         node = made(high)
-        self.trains[name], _ = fire(node, total, self.steps, snn.Schedule.SYNCHRONOUS)
+        self.trains[name], _ = fire(node, total, self.steps, Schedule.SYNCHRONOUS)
         source = currents[0]
         if len(currents) > 1:
             source = f"{name}.sum"

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from snnc.artefact import Artefact, load
 from snnc.compiler import Options, convert
 from snnc.ir.bounds import provable_timesteps
-from snnc.ir.snn import IntegrateFire, Neuron, SnnGraph
+from snnc.ir.neuron import Neuron
+from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.models import PREFIX, calibration_data, resolve, test_data
 from snnc.preprocessing import Preprocessing
 

@@ -17,7 +17,8 @@ from typing import ClassVar
 import numpy as np
 
 from snnc.errors import UsageError
-from snnc.ir.snn import IntegrateFire, Neuron, SnnGraph, SnnNode
+from snnc.ir.neuron import Neuron
+from snnc.ir.snn import IntegrateFire, SnnGraph, SnnNode
 from snnc.pipeline import Context
 
 

@@ -20,13 +20,12 @@ import numpy as np
 from snnc.calibration import ActivationSample
 from snnc.errors import UsageError
 from snnc.ir.graph import FloatArray, NumberArray
+from snnc.ir.neuron import Code, Neuron
 from snnc.ir.snn import (
     ChannelWeight,
-    Code,
     Convolution,
     IntegrateFire,
     Linear,
-    Neuron,
     Pad,
     Readout,
     Reshape,

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from snnc.ir.snn import IntegrateFire, Neuron, SnnGraph, SnnNode
+from snnc.ir.neuron import Neuron
+from snnc.ir.snn import IntegrateFire, SnnGraph, SnnNode
 from snnc.pipeline import Context
 
 

@@ -24,6 +24,7 @@ from snnc.encoding import encoded, input_affine, input_limit
 from snnc.errors import UnsupportedModelError, UsageError
 from snnc.ir import ann, snn
 from snnc.ir.graph import FloatArray
+from snnc.ir.neuron import Neuron
 from snnc.pipeline import Context
 from snnc.reference import convolve
 
@@ -323,7 +324,7 @@ class _Lowering:
                 v_init=np.zeros_like(unit),
                 unit=unit,
                 floor=floor if floor.any() else None,
-                neuron=snn.Neuron(levels=node.levels, memory=False),
+                neuron=Neuron(levels=node.levels, memory=False),
             )
         )
         return Spikes(node.name, unit, shift, floor)

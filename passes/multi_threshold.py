@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from snnc.errors import UsageError
-from snnc.ir.snn import Code, IntegrateFire, Neuron, SnnGraph, SnnNode
+from snnc.ir.neuron import Code, Neuron
+from snnc.ir.snn import IntegrateFire, SnnGraph, SnnNode
 from snnc.pipeline import Context
 
 

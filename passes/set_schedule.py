@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from snnc.errors import UsageError
-from snnc.ir.snn import Schedule, SnnGraph
+from snnc.ir.neuron import Schedule
+from snnc.ir.snn import SnnGraph
 from snnc.pipeline import Context
 
 

@@ -23,7 +23,7 @@ from snnc.compiler import Conversion, Options, convert
 from snnc.errors import UnsupportedModelError, UsageError
 from snnc.evaluation import Source, evaluate
 from snnc.ir.graph import IntArray, NumberArray
-from snnc.ir.snn import Neuron
+from snnc.ir.neuron import Neuron
 from snnc.journal import Journal
 from snnc.passes import PRESETS
 from snnc.preprocessing import Preprocessing

@@ -26,7 +26,8 @@ from snnc.errors import InputError, TargetError, UsageError
 from snnc.evaluation import Share
 from snnc.ir.bounds import provable_timesteps
 from snnc.ir.graph import IntArray
-from snnc.ir.snn import IntegrateFire, Schedule, SnnGraph
+from snnc.ir.neuron import Schedule
+from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.progress import Progress, Silent
 from snnc.target import Activity, Record, Simulator
 

@@ -26,6 +26,8 @@ from numpy.typing import NDArray
 from snnc.ir import ann, snn
 from snnc.ir.geometry import Window
 from snnc.ir.graph import Shape
+from snnc.ir.kinds import ValueKind, value_kinds
+from snnc.ir.neuron import Neuron, Schedule
 from snnc.target import Activity
 
 CountMap = NDArray[np.int64]
@@ -37,11 +39,9 @@ def fan_outs(graph: snn.SnnGraph) -> dict[str, CountMap]:
     Returns:
         Maps of the nodes' own shapes. The encoder's holds the multiplications of the analogue first layer.
     """
-    kinds = snn.value_kinds(graph)
+    kinds = value_kinds(graph)
     maps = {
-        node.name: np.zeros(node.shape, np.int64)
-        for node in graph
-        if kinds[node.name] is snn.ValueKind.SPIKES
+        node.name: np.zeros(node.shape, np.int64) for node in graph if kinds[node.name] is ValueKind.SPIKES
     }
     for node in reversed(graph.nodes):
         reach = maps.get(node.name)
@@ -104,7 +104,7 @@ def _readers(values: CountMap, window: Window, shape: Shape) -> CountMap:
     return found[:, top : top + height, left : left + width]
 
 
-def unary(neuron: snn.Neuron) -> bool:
+def unary(neuron: Neuron) -> bool:
     """Whether a population sends unit spikes, so that each is an accumulate."""
     return neuron.levels == 1 and neuron.spikes_per_step is not None
 
@@ -257,7 +257,7 @@ def payload(graph: snn.SnnGraph, timesteps: int) -> str:
     return "+".join(found) or "none"
 
 
-def _payload(neuron: snn.Neuron, timesteps: int) -> str:
+def _payload(neuron: Neuron, timesteps: int) -> str:
     return neuron.payload if neuron.limit is not None else f"levels:{neuron.capacity(timesteps)}"
 
 
@@ -272,7 +272,7 @@ def depth(graph: snn.SnnGraph) -> int:
 
 def latency_steps(graph: snn.SnnGraph, timesteps: int) -> int:
     """Return the steps from input to answer: T + K, or depth x T where every layer waits for the last."""
-    if graph.schedule is snn.Schedule.BARRIER:
+    if graph.schedule is Schedule.BARRIER:
         return max(depth(graph), 1) * timesteps
     return timesteps + graph.settle_steps
 

@@ -17,6 +17,7 @@ from snnc.errors import InternalError
 from snnc.ir import ann, snn
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
+from snnc.ir.neuron import Schedule
 from snnc.target import Record, Trace, check_run
 
 
@@ -133,7 +134,7 @@ def encode(node: snn.Encode, x: FloatArray) -> IntArray:
 
 
 def fire(
-    node: snn.IntegrateFire, current: NumberArray, timesteps: int, schedule: snn.Schedule
+    node: snn.IntegrateFire, current: NumberArray, timesteps: int, schedule: Schedule
 ) -> tuple[NumberArray, NumberArray]:
     """Run one population: the definition of the neuron.
 
@@ -150,7 +151,7 @@ def fire(
     theta, bias = per_channel(node.threshold, rank), per_channel(node.bias, rank)
     limit = node.neuron.limit
     capacity = node.neuron.capacity(timesteps)
-    barrier = schedule is snn.Schedule.BARRIER
+    barrier = schedule is Schedule.BARRIER
     v = np.broadcast_to(per_channel(node.v_init, rank), current.shape[1:]).astype(current.dtype)
     count = np.zeros(current.shape[1:], np.int64)
     spikes = np.zeros_like(current)

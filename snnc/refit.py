@@ -21,16 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from snnc.ir.graph import FloatArray, IntArray
-from snnc.ir.snn import (
-    Convolution,
-    IntegrateFire,
-    Linear,
-    Readout,
-    SnnGraph,
-    SnnNode,
-    Weighted,
-    constant_nodes,
-)
+from snnc.ir.kinds import constant_nodes
+from snnc.ir.snn import Convolution, IntegrateFire, Linear, Readout, SnnGraph, SnnNode, Weighted
 from snnc.prefix import SpikingPrefix
 from snnc.quantisation import Group
 from snnc.reference import windows

@@ -23,15 +23,8 @@ import numpy as np
 
 from snnc.errors import UsageError
 from snnc.ir.graph import IntArray, NumberArray
-from snnc.ir.snn import (
-    ConstantCurrent,
-    IntegrateFire,
-    Neuron,
-    Readout,
-    Schedule,
-    SnnGraph,
-    SnnNode,
-)
+from snnc.ir.neuron import Neuron, Schedule
+from snnc.ir.snn import ConstantCurrent, IntegrateFire, Readout, SnnGraph, SnnNode
 
 
 def problem(graph: SnnGraph) -> str | None:

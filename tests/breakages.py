@@ -13,7 +13,8 @@ from snnc.calibration import Calibration
 from snnc.ir import ann
 from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.graph import FloatArray, IntArray
-from snnc.ir.snn import IntegrateFire, Neuron, SnnGraph, SnnNode, Weighted
+from snnc.ir.neuron import Neuron
+from snnc.ir.snn import IntegrateFire, SnnGraph, SnnNode, Weighted
 from snnc.passes import PASSES
 from snnc.pipeline import AnyPass, Context, parse_pipeline, run_pipeline
 from snnc.quantisation import groups

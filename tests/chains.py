@@ -9,12 +9,12 @@ import numpy as np
 from snnc.ir.bounds import provable_timesteps
 from snnc.ir.geometry import Window
 from snnc.ir.graph import IntArray, Shape
+from snnc.ir.neuron import Neuron
 from snnc.ir.snn import (
     Convolution,
     Encode,
     IntegrateFire,
     Linear,
-    Neuron,
     Readout,
     Reshape,
     SnnGraph,

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from snnc.ir.bounds import provable_timesteps
 from snnc.ir.geometry import Window
 from snnc.ir.graph import IntArray, NumberArray, Shape
+from snnc.ir.neuron import Code, Neuron, Schedule
 from snnc.ir.snn import (
     ChannelWeight,
-    Code,
     Concat,
     ConstantCurrent,
     Convolution,
@@ -30,11 +30,9 @@ from snnc.ir.snn import (
     Encode,
     IntegrateFire,
     Linear,
-    Neuron,
     Pad,
     Readout,
     Reshape,
-    Schedule,
     Slice,
     SnnGraph,
     SnnNode,

@@ -22,7 +22,8 @@ from snnc.backends.manifest import read
 from snnc.errors import ArtefactError, TargetError, UsageError
 from snnc.ir.geometry import Window
 from snnc.ir.graph import IntArray
-from snnc.ir.snn import Encode, IntegrateFire, Neuron, Schedule, SnnGraph
+from snnc.ir.neuron import Neuron, Schedule
+from snnc.ir.snn import Encode, IntegrateFire, SnnGraph
 from snnc.reference import ReferenceSimulator
 from tests.chains import Chain
 from tests.spiking_graphs import random_graph, random_inputs

@@ -22,7 +22,8 @@ from snnc.artefact import Artefact, Metadata, load, save
 from snnc.artefact.file import replacing
 from snnc.artefact.metadata import HASH, content_hash
 from snnc.errors import ArtefactError, InputError, InternalError, NonFiniteError
-from snnc.ir.snn import Schedule, SnnGraph
+from snnc.ir.neuron import Schedule
+from snnc.ir.snn import SnnGraph
 from snnc.reference import encode
 from tests.spiking_graphs import as_float, graphs, random_graph, random_inputs
 

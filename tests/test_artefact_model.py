@@ -20,16 +20,15 @@ from snnc.errors import InternalError, TargetError
 from snnc.ir.bounds import EXACT_FLOAT32, provable_timesteps
 from snnc.ir.geometry import Window
 from snnc.ir.graph import NumberArray
+from snnc.ir.neuron import Neuron, Schedule
 from snnc.ir.snn import (
     Convolution,
     CurrentMaxPool,
     Encode,
     IntegrateFire,
     Linear,
-    Neuron,
     Readout,
     Reshape,
-    Schedule,
     SnnGraph,
     SumPool,
 )

@@ -25,7 +25,8 @@ from snnc.backends.c99.widths import Width, longest, widths
 from snnc.backends.deployment import deploy, verify
 from snnc.backends.golden import read_golden
 from snnc.errors import ArtefactError, UsageError
-from snnc.ir.snn import Convolution, IntegrateFire, Neuron, Schedule, SnnGraph
+from snnc.ir.neuron import Neuron, Schedule
+from snnc.ir.snn import Convolution, IntegrateFire, SnnGraph
 from snnc.reference import ReferenceSimulator
 from snnc.target import Record
 from tests.spiking_graphs import NEURONS, graphs, random_graph, random_inputs, wide_graph

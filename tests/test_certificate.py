@@ -22,7 +22,8 @@ from snnc.certificate import (
 from snnc.cli import main
 from snnc.errors import InputError, UsageError
 from snnc.ir.graph import IntArray
-from snnc.ir.snn import Neuron, Schedule, SnnGraph
+from snnc.ir.neuron import Neuron, Schedule
+from snnc.ir.snn import SnnGraph
 from snnc.reference import ReferenceSimulator
 from snnc.target import Record
 from tests import quadrants

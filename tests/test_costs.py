@@ -13,6 +13,7 @@ from snnc import costs
 from snnc.ir import ann, snn
 from snnc.ir.geometry import Window
 from snnc.ir.graph import IntArray, NumberArray
+from snnc.ir.neuron import Code, Neuron, Schedule
 from snnc.reference import ReferenceSimulator, propagate
 from snnc.target import Record
 from tests.spiking_graphs import graphs, random_graph, random_inputs
@@ -80,7 +81,7 @@ def test_operations_equal_a_walk_over_every_event(seed: int, timesteps: int) -> 
     assert found.events_per_neuron_per_step == pytest.approx(events / places)
 
 
-def one_layer(neuron: snn.Neuron, **window: tuple[int, ...]) -> snn.SnnGraph:
+def one_layer(neuron: Neuron, **window: tuple[int, ...]) -> snn.SnnGraph:
     """Return a network of one population on 4x4 that one 3x3 convolution to 5 channels reads."""
     geometry = Window((3, 3), **window)  # type: ignore[arg-type]
     shape = (5, *geometry.output_size(4, 4))
@@ -110,27 +111,27 @@ def one_layer(neuron: snn.Neuron, **window: tuple[int, ...]) -> snn.SnnGraph:
 
 
 def test_spikes_at_the_border_reach_less() -> None:
-    reach = costs.fan_outs(one_layer(snn.Neuron(), pads=(1, 1, 1, 1)))["p"]
+    reach = costs.fan_outs(one_layer(Neuron(), pads=(1, 1, 1, 1)))["p"]
     assert reach[0].tolist() == [[20, 30, 30, 20], [30, 45, 45, 30], [30, 45, 45, 30], [20, 30, 30, 20]]
 
 
 def test_what_no_window_reads_costs_nothing() -> None:
-    reach = costs.fan_outs(one_layer(snn.Neuron(), strides=(2, 2)))["p"]
+    reach = costs.fan_outs(one_layer(Neuron(), strides=(2, 2)))["p"]
     assert reach[0].tolist() == [[5, 5, 5, 0], [5, 5, 5, 0], [5, 5, 5, 0], [0, 0, 0, 0]]
 
 
 @pytest.mark.parametrize(
     ("neuron", "unary", "payload"),
     [
-        (snn.Neuron(), True, "signed"),
-        (snn.Neuron(memory=False), True, "binary"),
-        (snn.Neuron(spikes_per_step=2), True, "signed"),
-        (snn.Neuron(spikes_per_step=None), False, "levels:2"),
-        (snn.Neuron(levels=3, code=snn.Code.BINARY), False, "levels:3"),
-        (snn.Neuron(levels=3, spikes_per_step=None), False, "levels:6"),
+        (Neuron(), True, "signed"),
+        (Neuron(memory=False), True, "binary"),
+        (Neuron(spikes_per_step=2), True, "signed"),
+        (Neuron(spikes_per_step=None), False, "levels:2"),
+        (Neuron(levels=3, code=Code.BINARY), False, "levels:3"),
+        (Neuron(levels=3, spikes_per_step=None), False, "levels:6"),
     ],
 )
-def test_unit_spikes_add_and_graded_ones_multiply(neuron: snn.Neuron, unary: bool, payload: str) -> None:
+def test_unit_spikes_add_and_graded_ones_multiply(neuron: Neuron, unary: bool, payload: str) -> None:
     graph = one_layer(neuron, pads=(1, 1, 1, 1))
     x = np.full((1, 1, 4, 4), 3, np.int32)
     trace = ReferenceSimulator().run(graph, x, 2, Record(activity=True))
@@ -144,8 +145,8 @@ def test_unit_spikes_add_and_graded_ones_multiply(neuron: snn.Neuron, unary: boo
 
 
 def test_different_payloads_are_all_named() -> None:
-    graph = one_layer(snn.Neuron(), pads=(1, 1, 1, 1))
-    second = graph["p"].with_(name="q", neuron=snn.Neuron(levels=3))
+    graph = one_layer(Neuron(), pads=(1, 1, 1, 1))
+    second = graph["p"].with_(name="q", neuron=Neuron(levels=3))
     nodes = list(graph.nodes)
     nodes.insert(3, second)
     assert costs.payload(graph.with_nodes(nodes), 4) == "signed+levels:3"
@@ -154,7 +155,7 @@ def test_different_payloads_are_all_named() -> None:
 @pytest.mark.parametrize("blocks", [0, 1, 3])
 def test_latency_is_told_by_the_schedule(blocks: int) -> None:
     plain = random_graph(3, flat=True, blocks=blocks, settle_steps=2)
-    barrier = random_graph(3, flat=True, blocks=blocks, schedule=snn.Schedule.BARRIER)
+    barrier = random_graph(3, flat=True, blocks=blocks, schedule=Schedule.BARRIER)
     assert costs.latency_steps(plain, 5) == 7
     assert costs.latency_steps(barrier, 5) == 5 * (blocks + 1)
 

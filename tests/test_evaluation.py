@@ -16,7 +16,8 @@ from snnc import costs
 from snnc.errors import InputError, InternalError
 from snnc.evaluation import Paired, Share, Source, evaluate, evaluate_ann, outputs_of
 from snnc.ir.graph import IntArray, NumberArray
-from snnc.ir.snn import IntegrateFire, Linear, Readout, Schedule, SnnGraph
+from snnc.ir.neuron import Schedule
+from snnc.ir.snn import IntegrateFire, Linear, Readout, SnnGraph
 from snnc.preprocessing import Preprocessing
 from snnc.reference import ReferenceSimulator
 from snnc.source_session import SourceSession

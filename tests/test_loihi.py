@@ -23,17 +23,8 @@ from snnc.backends.loihi.limits import mantissas, problems, without_mantissa
 from snnc.backends.manifest import read
 from snnc.errors import TargetError, UsageError
 from snnc.ir.geometry import Window
-from snnc.ir.snn import (
-    Convolution,
-    Encode,
-    IntegrateFire,
-    Linear,
-    Neuron,
-    Reshape,
-    Schedule,
-    SnnGraph,
-    SnnNode,
-)
+from snnc.ir.neuron import Neuron, Schedule
+from snnc.ir.snn import Convolution, Encode, IntegrateFire, Linear, Reshape, SnnGraph, SnnNode
 from snnc.reference import ReferenceSimulator
 from snnc.target import Record
 from tests.chains import Chain

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from snnc.backends.numba_cpu import NumbaSimulator
 from snnc.errors import InputError, UsageError
 from snnc.ir import snn
+from snnc.ir.neuron import Neuron
 from snnc.reference import ReferenceSimulator
 from snnc.target import Record, Trace
 from tests.spiking_graphs import as_float, graphs, random_graph, random_inputs
@@ -72,7 +73,7 @@ def test_continues_from_given_spikes(graph: snn.SnnGraph, data: st.DataObject) -
 
 
 def test_trains_are_narrow() -> None:
-    graph = random_graph(0, neuron=snn.Neuron(levels=3), timesteps=2)
+    graph = random_graph(0, neuron=Neuron(levels=3), timesteps=2)
     trace = NumbaSimulator(1).run(graph, random_inputs(graph, 3, 0), 2, everything(graph))
     populations = graph.of_type(snn.IntegrateFire)
     assert {trace.trains[node.name].dtype for node in populations} == {np.dtype(np.int8)}
@@ -94,7 +95,7 @@ def test_float_networks_agree(graph: snn.SnnGraph, threads: int) -> None:
 
 
 def test_a_partly_quantised_network_runs_in_integers_up_to_the_frontier() -> None:
-    graph = random_graph(5, neuron=snn.Neuron())
+    graph = random_graph(5, neuron=Neuron())
     first, second = graph.of_type(snn.IntegrateFire)[:2]
     behind = graph.nodes[: graph.nodes.index(first) + 1]
     floats = as_float(graph)

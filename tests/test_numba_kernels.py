@@ -17,6 +17,7 @@ from snnc.errors import InputError
 from snnc.ir import snn
 from snnc.ir.geometry import Window
 from snnc.ir.graph import IntArray, Shape
+from snnc.ir.neuron import Neuron, Schedule
 from snnc.reference import ReferenceSimulator
 from snnc.target import Record
 from tests.spiking_graphs import as_float
@@ -24,7 +25,7 @@ from tests.spiking_graphs import as_float
 pytestmark = pytest.mark.usefixtures("shared_images")
 
 BANDS = (1 << 12, 1 << 14, 1 << 17)
-PLAIN = snn.Neuron()
+PLAIN = Neuron()
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Layer:
         return self.graph["reader"].shape
 
 
-def population(name: str, shape: Shape, current: str, threshold: IntArray, neuron: snn.Neuron) -> snn.SnnNode:
+def population(name: str, shape: Shape, current: str, threshold: IntArray, neuron: Neuron) -> snn.SnnNode:
     rng = np.random.default_rng(len(threshold))
     return snn.IntegrateFire(
         name=name,
@@ -65,9 +66,9 @@ def layer(
     levels: int,
     signed: bool,
     density: float,
-    neuron: snn.Neuron = PLAIN,
+    neuron: Neuron = PLAIN,
     settle_steps: int = 0,
-    schedule: snn.Schedule = snn.Schedule.SYNCHRONOUS,
+    schedule: Schedule = Schedule.SYNCHRONOUS,
 ) -> Layer:
     """Put random spikes through a synapse; thresholds are such that about half of the neurons fire."""
     rng = np.random.default_rng(seed)
@@ -178,7 +179,7 @@ def identities(draw: st.DrawFn) -> Layer:
 
 @st.composite
 def layers(draw: st.DrawFn, synapse: snn.Weighted, source: Shape, seed: int) -> Layer:
-    schedule = draw(st.sampled_from(snn.Schedule))
+    schedule = draw(st.sampled_from(Schedule))
     return layer(
         seed,
         source,
@@ -188,8 +189,8 @@ def layers(draw: st.DrawFn, synapse: snn.Weighted, source: Shape, seed: int) -> 
         levels=draw(st.sampled_from([1, 1, 1, 2, 3, 64, 127, 300])),
         signed=draw(st.booleans()),
         density=draw(st.sampled_from([0, 0.05, 0.3, 1])),
-        neuron=draw(st.sampled_from([PLAIN, snn.Neuron(memory=False), snn.Neuron(spikes_per_step=2)])),
-        settle_steps=draw(st.integers(0, 2)) if schedule is snn.Schedule.SYNCHRONOUS else 0,
+        neuron=draw(st.sampled_from([PLAIN, Neuron(memory=False), Neuron(spikes_per_step=2)])),
+        settle_steps=draw(st.integers(0, 2)) if schedule is Schedule.SYNCHRONOUS else 0,
         schedule=schedule,
     )
 
@@ -277,7 +278,7 @@ def test_wide_kernels(outputs: int, width: int, stride: int, inputs: int) -> Non
 
 @pytest.mark.parametrize("threshold", [9, 2**29 + 1])
 def test_two_spikes_at_a_large_threshold(threshold: int) -> None:
-    neuron = snn.Neuron(levels=2, spikes_per_step=1)
+    neuron = Neuron(levels=2, spikes_per_step=1)
     graph = snn.SnnGraph(
         name="large",
         nodes=(
@@ -306,7 +307,7 @@ def test_spikes_too_large_for_a_kernel_are_refused() -> None:
     synapse = snn.ChannelWeight(
         name="synapse", inputs=("given",), shape=(2, 1, 1), weight=np.ones(2, np.int8)
     )
-    neuron = snn.Neuron(levels=40_000)
+    neuron = Neuron(levels=40_000)
     case = layer(
         1, (2, 1, 1), synapse, timesteps=1, batch=1, levels=1, signed=False, density=1, neuron=neuron
     )

@@ -24,7 +24,8 @@ import sys
 import numpy as np
 from snnc.backends.numba_cpu import NumbaSimulator
 from snnc.backends.numba_cpu.cpu import detect
-from snnc.ir.snn import IntegrateFire, Neuron
+from snnc.ir.neuron import Neuron
+from snnc.ir.snn import IntegrateFire
 from snnc.reference import ReferenceSimulator
 from snnc.target import Record
 from tests.spiking_graphs import as_float, random_graph, random_inputs, wide_graph

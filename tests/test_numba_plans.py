@@ -21,6 +21,7 @@ from snnc.backends.numba_cpu.product_layout import input_runs, pack_products, pr
 from snnc.backends.numba_cpu.terms import Synapse, Values
 from snnc.ir import snn
 from snnc.ir.geometry import Window
+from snnc.ir.neuron import Neuron
 from snnc.reference import ReferenceSimulator
 from snnc.target import Record, Trace
 from tests.spiking_graphs import as_float, graphs, random_graph, random_inputs, wide_graph
@@ -72,8 +73,8 @@ def test_every_plan(graph: snn.SnnGraph, band: int, batch: int) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("neuron", [snn.Neuron(), snn.Neuron(spikes_per_step=2), snn.Neuron(levels=3)])
-def test_every_plan_with_many_channels(kind: str, neuron: snn.Neuron) -> None:
+@pytest.mark.parametrize("neuron", [Neuron(), Neuron(spikes_per_step=2), Neuron(levels=3)])
+def test_every_plan_with_many_channels(kind: str, neuron: Neuron) -> None:
     graph = wide_graph(3, neuron=neuron)
     q = random_inputs(graph, 1, 5)
     expected = ReferenceSimulator().run(graph, q, 4, STATES)
@@ -83,7 +84,7 @@ def test_every_plan_with_many_channels(kind: str, neuron: snn.Neuron) -> None:
 
 
 def test_the_forced_plans_differ() -> None:
-    graph = wide_graph(3, neuron=snn.Neuron())
+    graph = wide_graph(3, neuron=Neuron())
     kernels = set()
     for kind in KINDS:
         with forced(kind, 1 << 14):
@@ -94,7 +95,7 @@ def test_the_forced_plans_differ() -> None:
 
 
 def test_the_density_decides() -> None:
-    graph = wide_graph(3, neuron=snn.Neuron())
+    graph = wide_graph(3, neuron=Neuron())
     names = [node.name for node in graph.of_type(snn.IntegrateFire)]
     rare, dense = (
         str(NumbaSimulator(1, dict.fromkeys(names, share)).plan(graph, 4, 1)) for share in (0.001, 1.0)
@@ -105,7 +106,7 @@ def test_the_density_decides() -> None:
 
 @pytest.mark.parametrize("real", [False, True])
 def test_several_threads_share_only_what_takes_longer_than_meeting(real: bool) -> None:
-    graph = as_float(wide_graph(3, neuron=snn.Neuron())) if real else wide_graph(3, neuron=snn.Neuron())
+    graph = as_float(wide_graph(3, neuron=Neuron())) if real else wide_graph(3, neuron=Neuron())
     work = NumbaSimulator(1).plan(graph, 4, 1).work(4)
     assert NumbaSimulator(1).plan(graph, 8, 1).work(8) > work > 0
     for least, shares in ((0.9 * work, 3), (1.1 * work, 1)):
@@ -115,7 +116,7 @@ def test_several_threads_share_only_what_takes_longer_than_meeting(real: bool) -
 
 
 def test_a_profile_names_every_population() -> None:
-    graph = wide_graph(3, neuron=snn.Neuron())
+    graph = wide_graph(3, neuron=Neuron())
     q = random_inputs(graph, 2, 5)
     simulator = NumbaSimulator(1)
     found = simulator.profile(graph, q, 4, rounds=2)
@@ -135,7 +136,7 @@ def test_networks_in_float32_multiply_floats() -> None:
 
 
 def test_no_more_threads_than_asked() -> None:
-    graph = wide_graph(1, neuron=snn.Neuron())
+    graph = wide_graph(1, neuron=Neuron())
 
     def ours() -> set[threading.Thread]:
         return {thread for thread in threading.enumerate() if thread.name.startswith("snnc")}

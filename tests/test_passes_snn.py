@@ -14,6 +14,7 @@ from snnc.errors import UnsupportedModelError, UsageError
 from snnc.ir import snn
 from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.geometry import Window
+from snnc.ir.neuron import Schedule
 from snnc.passes import PASSES
 from snnc.passes.dual_threshold import DualThreshold
 from snnc.passes.fine_skip import FineSkip
@@ -222,15 +223,15 @@ def test_graded_and_barrier_networks_count_the_same() -> None:
     quantised, _ = run_pipeline(parse_pipeline("quantise-weights", PASSES), spiking, made)
     assert isinstance(quantised, snn.SnnGraph)
     graded = simulate(Graded().run(quantised, made), made, states=True)
-    barrier = simulate(SetSchedule(snn.Schedule.BARRIER).run(quantised, made), made, states=True)
+    barrier = simulate(SetSchedule(Schedule.BARRIER).run(quantised, made), made, states=True)
     assert np.array_equal(graded[0], barrier[0])
     for name, counts in graded[1].items():
         assert np.array_equal(counts, barrier[1][name])
-    again = SetSchedule(snn.Schedule.BARRIER)
+    again = SetSchedule(Schedule.BARRIER)
     changed = again.run(quantised, made)
     assert again.run(changed, made) is changed
     with pytest.raises(UsageError, match="no settle steps"):
-        SetSchedule(snn.Schedule.BARRIER, settle_steps=1)
+        SetSchedule(Schedule.BARRIER, settle_steps=1)
 
 
 @settings(max_examples=5)

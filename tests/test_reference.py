@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from snnc.ann_session import AnnSession
 from snnc.errors import InputError
 from snnc.ir.geometry import Window
-from snnc.ir.snn import Encode, IntegrateFire, Neuron, Schedule, SnnGraph
+from snnc.ir.neuron import Neuron, Schedule
+from snnc.ir.snn import Encode, IntegrateFire, SnnGraph
 from snnc.reference import ReferenceSimulator, convolve, encode, fire, run_ann
 from snnc.target import Record
 from tests.ann_graphs import residual_network

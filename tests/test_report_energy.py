@@ -11,7 +11,8 @@ import pytest
 
 from snnc import costs
 from snnc.errors import InputError, UsageError
-from snnc.ir.snn import Code, IntegrateFire, Neuron
+from snnc.ir.neuron import Code, Neuron
+from snnc.ir.snn import IntegrateFire
 from snnc.report.energy import MODELS, Energy, account, event_bits, level_bits, read_model
 from snnc.report.measurement import Measurement
 from tests.conversions import Converted, convert

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from snnc.errors import InputError, NonFiniteError
 from snnc.ir.graph import IntArray
-from snnc.ir.snn import Convolution, IntegrateFire, Neuron, SnnGraph
+from snnc.ir.neuron import Neuron
+from snnc.ir.snn import Convolution, IntegrateFire, SnnGraph
 from snnc.reference import ReferenceSimulator, run_ann
 from snnc.report.coding import counts, evenly_spaced
 from snnc.report.fed import FedSource, logits_name

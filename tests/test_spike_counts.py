@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from snnc.backends.numba_cpu import NumbaSimulator
 from snnc.errors import UsageError
-from snnc.ir.snn import IntegrateFire, Neuron, Schedule, SnnGraph
+from snnc.ir.neuron import Neuron, Schedule
+from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.reference import ReferenceSimulator
 from snnc.spike_counts import counted, counted_input, problem
 from snnc.target import Record, Trace

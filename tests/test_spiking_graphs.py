@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 from snnc.ir import snn
+from snnc.ir.neuron import Neuron
 from snnc.reference import ReferenceSimulator
 from snnc.target import Record
 from tests.spiking_graphs import NEURONS, as_float, graphs, random_graph, random_inputs
@@ -29,7 +30,7 @@ def test_every_operation_occurs() -> None:
 
 
 @pytest.mark.parametrize("neuron", NEURONS)
-def test_neurons_fire_but_not_always(neuron: snn.Neuron) -> None:
+def test_neurons_fire_but_not_always(neuron: Neuron) -> None:
     densities, answers = [], []
     for seed in range(6):
         graph = random_graph(seed, neuron=neuron)

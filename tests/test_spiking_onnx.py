@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from snnc.artefact import Artefact
 from snnc.backends.golden import make_golden
 from snnc.backends.spiking_onnx.forms import checked, inline, scan, unroll
-from snnc.ir.snn import Schedule, SnnGraph
+from snnc.ir.neuron import Schedule
+from snnc.ir.snn import SnnGraph
 from snnc.reference import ReferenceSimulator
 from tests.spiking_graphs import graphs, random_graph
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from snnc.ir import ann, snn
 from snnc.ir.geometry import Window
 from snnc.ir.graph import NumberArray, Shape
+from snnc.ir.neuron import Code, Neuron
 from snnc.ir.text import print_graph, print_node
 from tests.goldens import check_golden
 from tests.spiking_graphs import graphs
@@ -20,7 +21,7 @@ def small() -> snn.SnnGraph:
     def weights(*shape: int) -> NumberArray:
         return random.integers(-127, 128, shape).astype(np.int8)
 
-    def population(name: str, inputs: tuple[str, ...], shape: Shape, neuron: snn.Neuron) -> snn.IntegrateFire:
+    def population(name: str, inputs: tuple[str, ...], shape: Shape, neuron: Neuron) -> snn.IntegrateFire:
         n = shape[0]
         threshold = random.integers(100, 900, n).astype(np.int32)
         bias = random.integers(-50, 50, n).astype(np.int32)
@@ -38,12 +39,12 @@ def small() -> snn.SnnGraph:
         )
 
     same, halve = Window((3, 3), pads=(1, 1, 1, 1)), Window((2, 2), (2, 2))
-    graded = snn.Neuron(levels=3, spikes_per_step=None, code=snn.Code.BINARY)
+    graded = Neuron(levels=3, spikes_per_step=None, code=Code.BINARY)
     nodes: tuple[snn.SnnNode, ...] = (
         snn.Encode(name="x", shape=(1, 8, 8), scale=0.01),
         snn.Convolution(name="c1", inputs=("x",), shape=(4, 8, 8), weight=weights(4, 1, 3, 3), window=same),
         snn.CurrentMaxPool(name="m1", inputs=("c1",), shape=(4, 4, 4), window=halve),
-        population("p1", ("m1",), (4, 4, 4), snn.Neuron()),
+        population("p1", ("m1",), (4, 4, 4), Neuron()),
         snn.Convolution(
             name="c2", inputs=("p1",), shape=(4, 4, 4), weight=weights(4, 2, 3, 3), window=same, groups=2
         ),
@@ -104,10 +105,10 @@ def test_the_last_bits_of_a_float_do_not_show() -> None:
 def test_what_differs_shows() -> None:
     node = small().of_type(snn.IntegrateFire)[0]
     others = (
-        node.with_(neuron=snn.Neuron(levels=3, code=snn.Code.BINARY)),
+        node.with_(neuron=Neuron(levels=3, code=Code.BINARY)),
         node.with_(threshold=node.threshold + 1000),
         node.with_(origin="/elsewhere"),
         node.with_(inputs=("y",)),
-        node.with_(negative_threshold=np.ones_like(node.threshold), neuron=snn.Neuron()),
+        node.with_(negative_threshold=np.ones_like(node.threshold), neuron=Neuron()),
     )
     assert len({print_node(other) for other in (node, *others)}) == len(others) + 1

@@ -21,7 +21,8 @@ from snnc.backends.chain import Layer, chain
 from snnc.errors import TargetError
 from snnc.ir.geometry import Window
 from snnc.ir.graph import IntArray
-from snnc.ir.snn import IntegrateFire, Schedule, SnnGraph
+from snnc.ir.neuron import Schedule
+from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.reference import convolve, per_channel
 from snnc.target import Unsupported
 

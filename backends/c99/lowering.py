@@ -32,6 +32,8 @@ from snnc.backends.c99.widths import Width, Widths
 from snnc.errors import InternalError
 from snnc.ir.geometry import Window
 from snnc.ir.graph import NumberArray
+from snnc.ir.kinds import constant_nodes
+from snnc.ir.neuron import Schedule
 from snnc.ir.snn import (
     ChannelWeight,
     Concat,
@@ -45,13 +47,11 @@ from snnc.ir.snn import (
     Pad,
     Readout,
     Reshape,
-    Schedule,
     Slice,
     SnnGraph,
     SnnNode,
     SumPool,
     Weighted,
-    constant_nodes,
 )
 
 NULL = "0"

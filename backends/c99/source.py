@@ -16,7 +16,8 @@ from snnc.backends.c99.program import Call, Extent, Field, Program, Table, arena
 from snnc.backends.c99.synapses import EVENTS
 from snnc.backends.c99.widths import Width
 from snnc.ir.graph import NumberArray
-from snnc.ir.snn import Schedule, SnnGraph
+from snnc.ir.neuron import Schedule
+from snnc.ir.snn import SnnGraph
 
 HEADER, SOURCE, WEIGHTS = "snnc_network.h", "snnc_network.c", "snnc_weights.h"
 STRUCTURE_BYTES = 64

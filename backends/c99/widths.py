@@ -9,7 +9,8 @@ import numpy as np
 
 from snnc.artefact.precision import value_bounds
 from snnc.ir.graph import NumberArray
-from snnc.ir.snn import IntegrateFire, SnnGraph, ValueKind, value_kinds
+from snnc.ir.kinds import ValueKind, value_kinds
+from snnc.ir.snn import IntegrateFire, SnnGraph
 
 
 class Width(Enum):

@@ -15,7 +15,8 @@ import numpy as np
 from snnc.backends.chain import Layer
 from snnc.ir.bounds import step_bounds, weight_sums
 from snnc.ir.graph import IntArray, NumberArray
-from snnc.ir.snn import Encode, IntegrateFire, Readout, Schedule, SnnGraph, Weighted
+from snnc.ir.neuron import Schedule
+from snnc.ir.snn import Encode, IntegrateFire, Readout, SnnGraph, Weighted
 from snnc.target import Unsupported
 
 CORES = 128

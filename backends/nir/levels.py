@@ -24,6 +24,7 @@ from snnc.backends.nir.program import EXACT, INPUT, Builder, Dense, Fire, Layer,
 from snnc.errors import InternalError
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray, Shape
+from snnc.ir.kinds import ValueKind, constant_nodes, value_kinds
 from snnc.ir.snn import (
     ChannelWeight,
     Convolution,
@@ -37,10 +38,7 @@ from snnc.ir.snn import (
     SnnGraph,
     SnnNode,
     SumPool,
-    ValueKind,
     Weighted,
-    constant_nodes,
-    value_kinds,
 )
 
 

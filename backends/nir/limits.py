@@ -5,13 +5,13 @@ from __future__ import annotations
 from snnc.backends.nir.layers import misfit
 from snnc.backends.nir.profiles import Profile, Rule
 from snnc.backends.nir.rates import FORGETFUL
+from snnc.ir.neuron import Schedule
 from snnc.ir.snn import (
     Concat,
     ConstantCurrent,
     CountMaxPool,
     CurrentMaxPool,
     IntegrateFire,
-    Schedule,
     SnnGraph,
     SnnNode,
 )

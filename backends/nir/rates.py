@@ -23,6 +23,7 @@ from snnc.backends.nir.profiles import Profile, Rule
 from snnc.backends.nir.program import EXACT, INPUT, Builder, Fire, Program
 from snnc.errors import InternalError
 from snnc.ir.graph import FloatArray
+from snnc.ir.kinds import ValueKind, value_kinds
 from snnc.ir.snn import (
     ChannelWeight,
     Convolution,
@@ -34,9 +35,7 @@ from snnc.ir.snn import (
     SnnGraph,
     SnnNode,
     SumPool,
-    ValueKind,
     Weighted,
-    value_kinds,
 )
 
 FINEST = 8

@@ -24,6 +24,7 @@ from snnc.backends.numba_cpu.terms import Band, Synapse, Values
 from snnc.ir import snn
 from snnc.ir.geometry import Window
 from snnc.ir.graph import Shape
+from snnc.ir.kinds import ValueKind, value_kinds
 
 DENSITY = 0.2
 """Share of neurons that fire in a step, where nothing was measured."""
@@ -245,7 +246,7 @@ class Planner:
         self.ranges = ranges
         self.density = density
         self.direct = request.added_in_place()
-        self.kinds = snn.value_kinds(request.graph)
+        self.kinds = value_kinds(request.graph)
         self.values: dict[str, Values] = {}
         self.constant: set[str] = set()
 
@@ -271,7 +272,7 @@ class Planner:
         return Plan(tuple(parts), given, detect().summary, self.shares)
 
     def _place(self, node: snn.SnnNode) -> Values:
-        current = self.kinds[node.name] is snn.ValueKind.CURRENT
+        current = self.kinds[node.name] is ValueKind.CURRENT
         return place(node.shape, self.ranges.get(node.name), current)
 
     def _shape(self, node: snn.SnnNode) -> ShapePlan:

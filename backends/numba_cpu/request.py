@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from snnc.ir import snn
+from snnc.ir.neuron import Schedule
 from snnc.target import Activity, Record
 
 
@@ -63,7 +64,7 @@ class Request:
     @property
     def barrier(self) -> bool:
         """Whether a population integrates all its input before it fires."""
-        return self.graph.schedule is snn.Schedule.BARRIER
+        return self.graph.schedule is Schedule.BARRIER
 
     @cached_property
     def integer(self) -> bool:

@@ -13,7 +13,7 @@ from snnc import __version__
 from snnc.artefact import functions
 from snnc.artefact.functions import Carrier
 from snnc.ir.graph import NumberArray, Shape
-from snnc.ir.snn import Schedule
+from snnc.ir.neuron import Schedule
 
 IR_VERSION = 10
 """ONNX's first version in which nodes carry metadata."""

@@ -26,7 +26,8 @@ from typing import assert_never
 
 from onnx import FunctionProto, TensorProto, parser
 
-from snnc.ir.snn import IntegrateFire, Schedule
+from snnc.ir.neuron import Schedule
+from snnc.ir.snn import IntegrateFire
 
 DOMAIN = "snnc"
 DOMAIN_VERSION = 1

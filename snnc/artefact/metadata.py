@@ -13,7 +13,8 @@ from onnx import TensorProto, helper
 
 from snnc import __version__
 from snnc.errors import InternalError
-from snnc.ir.snn import Schedule, SnnGraph
+from snnc.ir.neuron import Schedule
+from snnc.ir.snn import SnnGraph
 
 SCHEMA_VERSION = 1
 """Raised whenever older versions of snnc would misread a file."""

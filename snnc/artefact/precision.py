@@ -9,17 +9,9 @@ import numpy as np
 from snnc.artefact.functions import DIGITS
 from snnc.errors import InternalError, TargetError
 from snnc.ir.bounds import EXACT_FLOAT32, step_bounds, weight_sums
-from snnc.ir.snn import (
-    Encode,
-    IntegrateFire,
-    Neuron,
-    Schedule,
-    SnnGraph,
-    SnnNode,
-    SumPool,
-    Weighted,
-    constant_nodes,
-)
+from snnc.ir.kinds import constant_nodes
+from snnc.ir.neuron import Neuron, Schedule
+from snnc.ir.snn import Encode, IntegrateFire, SnnGraph, SnnNode, SumPool, Weighted
 
 UNSPLIT = (1, 0)
 

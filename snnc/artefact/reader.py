@@ -14,9 +14,9 @@ from snnc.artefact.functions import Neurons
 from snnc.artefact.writer import ORDER, ORIGIN
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray, NumberArray, Shape
+from snnc.ir.neuron import Code, Neuron
 from snnc.ir.snn import (
     ChannelWeight,
-    Code,
     Concat,
     ConstantCurrent,
     Convolution,
@@ -25,7 +25,6 @@ from snnc.ir.snn import (
     Encode,
     IntegrateFire,
     Linear,
-    Neuron,
     Pad,
     Readout,
     Reshape,

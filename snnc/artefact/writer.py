@@ -25,6 +25,8 @@ from snnc.artefact.precision import node_digits
 from snnc.errors import InternalError
 from snnc.ir.geometry import Window
 from snnc.ir.graph import NumberArray
+from snnc.ir.kinds import constant_nodes
+from snnc.ir.neuron import Schedule
 from snnc.ir.snn import (
     ChannelWeight,
     Concat,
@@ -38,12 +40,10 @@ from snnc.ir.snn import (
     Pad,
     Readout,
     Reshape,
-    Schedule,
     Slice,
     SnnGraph,
     SnnNode,
     SumPool,
-    constant_nodes,
 )
 
 ORDER, ORIGIN = "snnc.order", "snnc.origin"

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
@@ -28,87 +28,28 @@ from snnc.ir.ann import (
 )
 from snnc.ir.geometry import Window, concat_problem, pad_problem, slice_problem
 from snnc.ir.graph import FloatArray, Graph, Node, NumberArray, Shape
+from snnc.ir.kinds import ValueKind, kind_problem
+from snnc.ir.neuron import Neuron, Schedule
 
 INPUT_LIMIT = 2047
 """Largest magnitude of a quantised input: 12 bits with sign."""
 
 
-class Schedule(Enum):
-    """When a population fires.
-
-    ``SYNCHRONOUS``: every population fires in every step, without delay. ``BARRIER``: a population
-    first integrates all spikes of its inputs, then fires for T steps; its counts equal the
-    activations of the network quantised to as many levels, at a latency of depth x T.
-    """
-
-    SYNCHRONOUS = "synchronous"
-    BARRIER = "barrier"
-
-
-class Code(Enum):
-    """How a spike of several levels leaves the neuron.
-
-    ``UNARY``: as that many unit events. ``BINARY``: as the bits of its magnitude, with one sign.
-    It changes what is counted and sent, not what is computed.
-    """
-
-    UNARY = "unary"
-    BINARY = "binary"
-
-
-@dataclass(frozen=True, slots=True)
-class Neuron:
-    """Settings of a population: one definition for the whole family of integrate-and-fire neurons.
-
-    Attributes:
-        levels: M, the levels that one spike may carry.
-        spikes_per_step: spikes that may leave in one step; ``None`` for as many as needed (graded).
-        memory: whether spikes already sent are remembered, may be taken back by negative ones and
-            never exceed the capacity ``T M``. Without it this is the plain integrate-and-fire neuron.
-        code: how several levels are sent.
-    """
-
-    levels: int = 1
-    spikes_per_step: int | None = 1
-    memory: bool = True
-    code: Code = Code.UNARY
-
-    @property
-    def limit(self) -> int | None:
-        """Largest magnitude of one step's output, ``Mmax``; ``None`` where it is not limited."""
-        return None if self.spikes_per_step is None else self.levels * self.spikes_per_step
-
-    def capacity(self, timesteps: int) -> int:
-        """Largest spike count of a neuron with memory, ``C = T M``."""
-        return timesteps * self.levels
-
-    def largest(self, timesteps: int) -> int:
-        """Largest magnitude of one step's output in a run of ``timesteps``."""
-        return self.capacity(timesteps) if self.limit is None else self.limit
-
-    @property
-    def payload(self) -> str:
-        """What one event carries: ``binary``, ``signed`` or ``levels:M``."""
-        if self.spikes_per_step is None:
-            return "levels:T" if self.levels == 1 else f"levels:{self.levels}T"
-        if self.levels > 1:
-            return f"levels:{self.levels}"
-        return "signed" if self.memory else "binary"
-
-    def problem(self) -> str | None:
-        """Say why these settings make no neuron."""
-        if self.levels < 1 or (self.spikes_per_step is not None and self.spikes_per_step < 1):
-            return "levels and spikes per step must be positive"
-        if self.spikes_per_step is None and not self.memory:
-            return "a graded neuron needs memory: without it nothing limits its spikes"
-        if self.code is Code.BINARY and self.levels & (self.levels + 1):
-            return f"binary-weighted thresholds need 2^n - 1 levels, not {self.levels}"
-        return None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SnnNode(Node):
-    """An operation of the spiking dialect."""
+    """An operation of the spiking dialect.
+
+    Class attributes, for :mod:`snnc.ir.kinds`:
+        reads: what its inputs must be; ``None`` where both kinds will do.
+        gives: what its value is; ``None`` for the kind of its first input.
+        remembers: whether its value depends on earlier steps.
+        reads_constant: whether its inputs must be the same in each of the T steps.
+    """
+
+    reads: ClassVar[ValueKind | None] = None
+    gives: ClassVar[ValueKind | None] = None
+    remembers: ClassVar[bool] = False
+    reads_constant: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -165,6 +106,8 @@ class Encode(SnnNode):
         limit: largest magnitude of ``q``.
     """
 
+    gives = ValueKind.SPIKES
+
     scale: float
     limit: int = INPUT_LIMIT
     gain: FloatArray | None = None
@@ -191,6 +134,9 @@ class Weighted(SnnNode):
     Attributes:
         weight: float32 with the units of the spikes folded in, or int8 / int16.
     """
+
+    reads = ValueKind.SPIKES
+    gives = ValueKind.CURRENT
 
     weight: NumberArray
 
@@ -254,6 +200,8 @@ class ConstantCurrent(SnnNode):
         values: (*shape), float32 or int32.
     """
 
+    gives = ValueKind.CURRENT
+
     values: NumberArray
 
     @property
@@ -296,6 +244,10 @@ class CountMaxPool(SnnNode):
         window: geometry.
     """
 
+    reads = ValueKind.SPIKES
+    gives = ValueKind.SPIKES
+    remembers = True
+
     window: Window
 
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
@@ -314,6 +266,10 @@ class CurrentMaxPool(SnnNode):
         window: geometry.
     """
 
+    reads = ValueKind.CURRENT
+    gives = ValueKind.CURRENT
+    reads_constant = True
+
     window: Window
 
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
@@ -324,6 +280,9 @@ class CurrentMaxPool(SnnNode):
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Concat(SnnNode):
     """Join spikes along channels."""
+
+    reads = ValueKind.SPIKES
+    gives = ValueKind.SPIKES
 
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
         """Check the channels."""
@@ -347,6 +306,9 @@ class Pad(SnnNode):
         before, after: number added on each axis.
     """
 
+    reads = ValueKind.SPIKES
+    gives = ValueKind.SPIKES
+
     before: Shape
     after: Shape
 
@@ -362,6 +324,9 @@ class Slice(SnnNode):
     Attributes:
         start, stop, step: per axis, not negative.
     """
+
+    reads = ValueKind.SPIKES
+    gives = ValueKind.SPIKES
 
     start: Shape
     stop: Shape
@@ -411,6 +376,10 @@ class IntegrateFire(SnnNode):
         neuron: the settings.
         negative_threshold: (channels,) or ``None`` for 0.
     """
+
+    reads = ValueKind.CURRENT
+    gives = ValueKind.SPIKES
+    remembers = True
 
     threshold: NumberArray
     bias: NumberArray
@@ -467,6 +436,10 @@ class Readout(SnnNode):
         scale: real value of one unit of the accumulated current; 1 before quantisation.
     """
 
+    reads = ValueKind.CURRENT
+    gives = ValueKind.CURRENT
+    remembers = True
+
     bias: NumberArray
     scale: float = 1.0
 
@@ -482,55 +455,3 @@ class Readout(SnnNode):
         if self.bias.shape != self.shape[:1]:
             return f"bias {self.bias.shape} does not fit {self.shape[0]} channels"
         return None if self.scale > 0 else "the scale must be positive"
-
-
-class ValueKind(Enum):
-    """What a node's value is."""
-
-    SPIKES = "spikes"
-    CURRENT = "current"
-
-
-def value_kinds(graph: SnnGraph) -> dict[str, ValueKind]:
-    """Say of every node whether it gives spikes or a current."""
-    kinds: dict[str, ValueKind] = {}
-    for node in graph:
-        if isinstance(node, Encode | IntegrateFire | CountMaxPool | Concat | Pad | Slice):
-            kinds[node.name] = ValueKind.SPIKES
-        elif isinstance(node, SumPool | Reshape):
-            kinds[node.name] = kinds[node.inputs[0]]
-        else:
-            kinds[node.name] = ValueKind.CURRENT
-    return kinds
-
-
-def constant_nodes(graph: SnnGraph) -> frozenset[str]:
-    """Return the names of the nodes whose value is the same in each of the T steps.
-
-    They depend on the encoded input alone: the analogue first layer. In settle steps they are zero.
-    """
-    constant: set[str] = set()
-    for node in graph:
-        if isinstance(node, Encode) or (
-            not isinstance(node, IntegrateFire | CountMaxPool | Readout)
-            and all(name in constant for name in node.inputs)
-        ):
-            constant.add(node.name)
-    return frozenset(constant)
-
-
-def kind_problem(graph: SnnGraph) -> str | None:
-    """Say which node reads a current where spikes are needed, or the other way round."""
-    kinds = value_kinds(graph)
-    constant = constant_nodes(graph)
-    for node in graph:
-        read = {kinds[name] for name in node.inputs}
-        where = f"{type(node).__name__} {node.name!r}"
-        if isinstance(node, Weighted | CountMaxPool | Concat | Pad | Slice):
-            if ValueKind.CURRENT in read:
-                return f"{where} reads a current, but needs spikes"
-        elif isinstance(node, IntegrateFire | Readout | CurrentMaxPool) and ValueKind.SPIKES in read:
-            return f"{where} reads spikes, but needs currents"
-        if isinstance(node, CurrentMaxPool) and node.inputs[0] not in constant:
-            return f"{where} reads a current that changes in time"
-    return None

@@ -26,7 +26,8 @@ import numpy as np
 
 from snnc.ir.geometry import Window
 from snnc.ir.graph import Graph, Node
-from snnc.ir.snn import Neuron, SnnGraph
+from snnc.ir.neuron import Neuron
+from snnc.ir.snn import SnnGraph
 
 _COMMON = frozenset(field.name for field in dataclasses.fields(Node))
 _PLAIN = re.compile(r"[\w./:+-]+")

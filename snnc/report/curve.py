@@ -17,7 +17,8 @@ import numpy as np
 from snnc.artefact import Artefact
 from snnc.evaluation import Share, outputs_of
 from snnc.ir.graph import IntArray, NumberArray
-from snnc.ir.snn import IntegrateFire, Schedule, SnnGraph
+from snnc.ir.neuron import Schedule
+from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.progress import Progress, Silent
 from snnc.target import Simulator
 

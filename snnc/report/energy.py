@@ -43,7 +43,8 @@ from snnc import costs
 from snnc.costs import Costs
 from snnc.errors import InputError, UsageError
 from snnc.ir.graph import IntArray
-from snnc.ir.snn import Encode, IntegrateFire, Neuron, Readout, SnnGraph, Weighted
+from snnc.ir.neuron import Neuron
+from snnc.ir.snn import Encode, IntegrateFire, Readout, SnnGraph, Weighted
 
 
 @dataclass(frozen=True, slots=True)

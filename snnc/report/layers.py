@@ -9,7 +9,8 @@ import numpy as np
 
 from snnc.costs import Layer
 from snnc.ir.graph import FloatArray, Shape
-from snnc.ir.snn import IntegrateFire, Neuron, SnnNode
+from snnc.ir.neuron import Neuron
+from snnc.ir.snn import IntegrateFire, SnnNode
 from snnc.report.statistics import LayerSums, Split
 from snnc.report.terms import TERMS
 

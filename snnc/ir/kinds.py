@@ -1,0 +1,52 @@
+"""The kinds of values in a spiking network: spikes or currents, constant in time or not."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from snnc.ir.snn import SnnGraph
+
+
+class ValueKind(Enum):
+    """What a node's value is."""
+
+    SPIKES = "spikes"
+    CURRENT = "current"
+
+
+def value_kinds(graph: SnnGraph) -> dict[str, ValueKind]:
+    """Say of every node whether it gives spikes or a current."""
+    kinds: dict[str, ValueKind] = {}
+    for node in graph:
+        kinds[node.name] = node.gives or kinds[node.inputs[0]]
+    return kinds
+
+
+def constant_nodes(graph: SnnGraph) -> frozenset[str]:
+    """Return the names of the nodes whose value is the same in each of the T steps.
+
+    They depend on the encoded input alone: the analogue first layer. In settle steps they are zero.
+    """
+    constant: set[str] = set()
+    for node in graph:
+        if not node.remembers and constant.issuperset(node.inputs):
+            constant.add(node.name)
+    return frozenset(constant)
+
+
+def kind_problem(graph: SnnGraph) -> str | None:
+    """Say which node reads a current where spikes are needed, or the other way round."""
+    kinds = value_kinds(graph)
+    constant = constant_nodes(graph)
+    for node in graph:
+        read = {kinds[name] for name in node.inputs}
+        where = f"{type(node).__name__} {node.name!r}"
+        if node.reads is ValueKind.SPIKES and ValueKind.CURRENT in read:
+            return f"{where} reads a current, but needs spikes"
+        if node.reads is ValueKind.CURRENT and ValueKind.SPIKES in read:
+            return f"{where} reads spikes, but needs currents"
+        if node.reads_constant and not constant.issuperset(node.inputs):
+            return f"{where} reads a current that changes in time"
+    return None

@@ -1,0 +1,79 @@
+"""The settings of spiking neurons: when they fire, how much a spike carries, what they remember."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Schedule(Enum):
+    """When a population fires.
+
+    ``SYNCHRONOUS``: every population fires in every step, without delay. ``BARRIER``: a population
+    first integrates all spikes of its inputs, then fires for T steps; its counts equal the
+    activations of the network quantised to as many levels, at a latency of depth x T.
+    """
+
+    SYNCHRONOUS = "synchronous"
+    BARRIER = "barrier"
+
+
+class Code(Enum):
+    """How a spike of several levels leaves the neuron.
+
+    ``UNARY``: as that many unit events. ``BINARY``: as the bits of its magnitude, with one sign.
+    It changes what is counted and sent, not what is computed.
+    """
+
+    UNARY = "unary"
+    BINARY = "binary"
+
+
+@dataclass(frozen=True, slots=True)
+class Neuron:
+    """Settings of a population: one definition for the whole family of integrate-and-fire neurons.
+
+    Attributes:
+        levels: M, the levels that one spike may carry.
+        spikes_per_step: spikes that may leave in one step; ``None`` for as many as needed (graded).
+        memory: whether spikes already sent are remembered, may be taken back by negative ones and
+            never exceed the capacity ``T M``. Without it this is the plain integrate-and-fire neuron.
+        code: how several levels are sent.
+    """
+
+    levels: int = 1
+    spikes_per_step: int | None = 1
+    memory: bool = True
+    code: Code = Code.UNARY
+
+    @property
+    def limit(self) -> int | None:
+        """Largest magnitude of one step's output, ``Mmax``; ``None`` where it is not limited."""
+        return None if self.spikes_per_step is None else self.levels * self.spikes_per_step
+
+    def capacity(self, timesteps: int) -> int:
+        """Largest spike count of a neuron with memory, ``C = T M``."""
+        return timesteps * self.levels
+
+    def largest(self, timesteps: int) -> int:
+        """Largest magnitude of one step's output in a run of ``timesteps``."""
+        return self.capacity(timesteps) if self.limit is None else self.limit
+
+    @property
+    def payload(self) -> str:
+        """What one event carries: ``binary``, ``signed`` or ``levels:M``."""
+        if self.spikes_per_step is None:
+            return "levels:T" if self.levels == 1 else f"levels:{self.levels}T"
+        if self.levels > 1:
+            return f"levels:{self.levels}"
+        return "signed" if self.memory else "binary"
+
+    def problem(self) -> str | None:
+        """Say why these settings make no neuron."""
+        if self.levels < 1 or (self.spikes_per_step is not None and self.spikes_per_step < 1):
+            return "levels and spikes per step must be positive"
+        if self.spikes_per_step is None and not self.memory:
+            return "a graded neuron needs memory: without it nothing limits its spikes"
+        if self.code is Code.BINARY and self.levels & (self.levels + 1):
+            return f"binary-weighted thresholds need 2^n - 1 levels, not {self.levels}"
+        return None
