@@ -127,9 +127,8 @@ class ClipActivations:
         return graph.replacing(clipped)
 
     def _limits(self, node: Relu, sample: ActivationSample, levels: int) -> dict[str, FloatArray]:
-        shift = np.float32(0) if node.shift is None else node.shift
-        values = sample.values + np.reshape(shift, (-1, 1))
-        minimum, maximum = (np.maximum(limit + shift, 0) for limit in (sample.minimum, sample.maximum))
+        sample = sample.raised(node.shift)
+        values, minimum, maximum = sample.values, sample.minimum, sample.maximum
         if self.granularity is Granularity.LAYER:
             values = values.reshape(1, -1)
             minimum, maximum = minimum.min(keepdims=True), maximum.max(keepdims=True)

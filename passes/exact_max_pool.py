@@ -61,7 +61,7 @@ def _drop_repeated(graph: AnnGraph) -> AnnGraph:
         if isinstance(node, Relu) and node.ceiling is None and node.shift is None and inputs[0] in positive:
             renamed[node.name] = inputs[0]
             continue
-        if isinstance(node, Relu) or (
+        if (isinstance(node, Relu) and node.shift is None) or (
             isinstance(node, Mover | AveragePool | Add) and all(name in positive for name in inputs)
         ):
             positive.add(node.name)
@@ -78,7 +78,9 @@ def _move_one(graph: AnnGraph) -> AnnGraph:
         if isinstance(before, MaxPool) and before.inputs[0] in analogue:
             continue
         if isinstance(before, Mover) and alone:
-            return _rectify_first(graph, before, node)
+            moved = _rectify_first(graph, before, node)
+            if moved is not graph:
+                return moved
     for pool in graph.of_type(MaxPool):
         before = graph[pool.inputs[0]]
         only = len(graph.consumers[before.name]) == 1 and before.name != graph.output
@@ -91,11 +93,15 @@ def _move_one(graph: AnnGraph) -> AnnGraph:
 
 
 def _first_layer(graph: AnnGraph) -> frozenset[str]:
-    """Names of the values that weights compute directly from the input: currents constant in time."""
+    """Names of the values that weights compute directly from the input: currents constant in time.
+
+    A maximum of the input itself is one of spike counts, which change from step to step.
+    """
     found: set[str] = set()
     raw: set[str] = set()
     for node in graph:
-        if isinstance(node, Input) or (isinstance(node, Mover) and all(n in raw for n in node.inputs)):
+        moves = isinstance(node, Mover) and not isinstance(node, MaxPool)
+        if isinstance(node, Input) or (moves and raw.issuperset(node.inputs)):
             raw.add(node.name)
         elif (isinstance(node, Convolution | Linear) and node.inputs[0] in raw) or (
             isinstance(node, MaxPool) and node.inputs[0] in found

@@ -18,6 +18,7 @@ from typing import ClassVar
 import numpy as np
 
 from snnc.calibration import ActivationSample
+from snnc.correspondence import rectifier
 from snnc.errors import UsageError
 from snnc.ir.graph import FloatArray, NumberArray
 from snnc.ir.neuron import Code, Neuron
@@ -71,11 +72,12 @@ class FineSkip:
         sources = [name for name in dict.fromkeys(_population(graph, edge) for edge in edges) if name]
         if not sources:
             return graph
+        source = context.ann()
         samples = context.calibration.samples(
-            context.ann(), sources, per_channel=SAMPLES_PER_CHANNEL, seed=context.seed
+            source, sources, per_channel=SAMPLES_PER_CHANNEL, seed=context.seed
         )
         for name in sources:
-            graph = self._add(graph, name, samples[name], edges)
+            graph = self._add(graph, name, samples[name].raised(rectifier(source, name).shift), edges)
         context.findings["fine"] = sources
         return graph
 
@@ -111,6 +113,8 @@ class FineSkip:
         top = np.where(threshold > 0, threshold - floor, coarse.threshold * coarse.neuron.levels)
         unit = (top / np.float32(levels)).astype(np.float32)
         share = coarse.v_init / coarse.threshold
+        # What the coarse neuron may send in a step, the fine one sends in as few spikes of more levels.
+        spikes = None if coarse.neuron.limit is None else max(1, coarse.neuron.limit // levels)
         fine = coarse.with_(
             name=name + SUFFIX,
             threshold=unit,
@@ -118,7 +122,7 @@ class FineSkip:
             floor=floor if floor.any() else None,
             bias=(coarse.bias + coarse.lowest - floor).astype(np.float32),
             v_init=(share * unit).astype(np.float32),
-            neuron=Neuron(levels, coarse.neuron.spikes_per_step, coarse.neuron.memory, Code.BINARY),
+            neuron=Neuron(levels, spikes, coarse.neuron.memory, Code.BINARY),
             negative_threshold=None,
         )
         paths = [path for edge in edges for path in [_path(graph, edge)] if path[0] == name]

@@ -33,6 +33,14 @@ class ActivationSample:
     maximum: FloatArray
     minimum: FloatArray
 
+    def raised(self, shift: FloatArray | None) -> ActivationSample:
+        """Return what spikes must carry of it: the values with a rectifier's shift, (channels,), if any."""
+        if shift is None:
+            return self
+        # What the shift was measured on left nothing below zero; other rows may.
+        low, high = (np.maximum(limit + shift, 0) for limit in (self.minimum, self.maximum))
+        return ActivationSample(self.values + shift[:, None], high, low)
+
 
 @dataclass(eq=False)
 class Calibration:

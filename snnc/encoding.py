@@ -8,7 +8,14 @@ from snnc.ir import ann, snn
 from snnc.ir.graph import FloatArray
 
 ROOM_TIMESTEPS = 64
-"""Any network can be run for at least this many steps, whatever it was calibrated for."""
+"""A network can be run for at least so many steps, unless its first layer is too wide for 8 bits of input."""
+
+LEAST_LIMIT = 127
+"""The coarsest input for the sake of long runs: 8 bits with sign."""
+
+MIXED_LIMIT = 23
+"""Where the input stands beside spikes, with about 127 steps for the product of both: its values
+and its weights are then rounded about equally."""
 
 
 def encoded(graph: ann.AnnGraph, rows: FloatArray) -> FloatArray:
@@ -27,25 +34,41 @@ def input_affine(graph: ann.AnnGraph) -> ann.ChannelAffine | None:
 
 
 def input_limit(graph: ann.AnnGraph, timesteps: int) -> int:
-    """Return the largest input magnitude at which first-layer potentials stay far from overflow.
+    """Return the largest magnitude that a quantised input of the network may have.
 
-    With int8 weights a current is at most ``127 limit sum |w| / max |w|``, and a potential gathers T of
-    them. Wide first layers, such as a perceptron's, get fewer than 12 bits of input for it.
+    First-layer potentials stay far from overflow: with int8 weights a current is at most ``127 limit r``,
+    where ``r`` is the largest ``sum |w| / max |w|``, times the area where a mean is taken, and a potential
+    gathers T of them. Wide first layers, such as a perceptron's, get fewer than 12 bits of input for it.
+
+    Where a sum or a concatenation puts the input beside spikes, their weights share one scale per channel:
+    a finer input would leave nothing of its weights in int8.
     """
-    widest = 1.0
+    reach: dict[str, float] = {}
+    mixed = False
     for node in graph:
-        if isinstance(node, ann.Convolution | ann.Linear) and _reads_input(graph, node):
-            magnitude = np.abs(node.weight.astype(np.float64)).reshape(len(node.weight), -1)
-            largest = magnitude.max(axis=1)
-            rows = magnitude.sum(axis=1)[largest > 0] / largest[largest > 0]
-            widest = max(widest, float(rows.max(initial=1.0)))
+        read = [reach[name] for name in node.inputs]
+        match node:
+            case ann.Input():
+                reach[node.name] = 1.0
+            case ann.Relu():
+                reach[node.name] = 0.0
+            case ann.Convolution() | ann.Linear():
+                reach[node.name] = read[0] * _weight_sum(node.weight)
+            case ann.AveragePool():
+                reach[node.name] = read[0] * node.window.area
+            case ann.Add():
+                reach[node.name] = sum(read)
+            case _:
+                reach[node.name] = max(read)
+        mixed |= isinstance(node, ann.Add | ann.Concat) and 0.0 in read and any(read)
     steps = max(ROOM_TIMESTEPS, 4 * timesteps)
-    return int(np.clip(2**30 / (127 * widest * steps), 127, snn.INPUT_LIMIT))
+    widest = max(1.0, *reach.values())
+    limit = int(np.clip(2**30 / (127 * widest * steps), LEAST_LIMIT, snn.INPUT_LIMIT))
+    return min(limit, MIXED_LIMIT) if mixed else limit
 
 
-def _reads_input(graph: ann.AnnGraph, node: ann.AnnNode) -> bool:
-    while isinstance(
-        node, ann.Convolution | ann.Linear | ann.ChannelAffine | ann.Reshape | ann.Pad | ann.Slice
-    ):
-        node = graph[node.inputs[0]]
-    return isinstance(node, ann.Input)
+def _weight_sum(weight: FloatArray) -> float:
+    """Return the largest ``sum |w| / max |w|`` of an output channel."""
+    magnitude = np.abs(weight.astype(np.float64)).reshape(len(weight), -1)
+    largest = magnitude.max(axis=1)
+    return float((magnitude.sum(axis=1)[largest > 0] / largest[largest > 0]).max(initial=1.0))

@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from snnc.errors import UsageError
 from snnc.ir import ann
 from snnc.ir.geometry import Window
+from snnc.passes import PASSES
 from snnc.passes.clip_activations import ClipActivations, Granularity
 from snnc.passes.compose_linear import ComposeLinear
 from snnc.passes.exact_max_pool import ExactMaxPool
 from snnc.passes.fold_batchnorm import FoldBatchnorm
 from snnc.passes.rectify_linear import RectifyLinear
+from snnc.pipeline import parse_pipeline, run_pipeline
 from snnc.reference import run_ann
 from snnc.thresholds import Method
 from tests.ann_graphs import SAME, Builder, context, residual_network
@@ -99,6 +101,26 @@ def test_a_pool_is_taken_over_counts_except_in_the_first_layer(seed: int) -> Non
     assert moved["relu0"].origin == "onnx/relu0"
     assert_same(graph, moved)
     assert ExactMaxPool().run(moved, context(moved)) is moved
+
+
+def test_a_pool_of_the_input_is_no_first_layer() -> None:
+    b = Builder(1)
+    first = b.relu("relu", b.conv("conv", b.max_pool("pool0", "x"), 6))
+    graph = b.graph(b.linear("fc", b.flatten("flat", b.max_pool("pool1", first)), 3))
+    made = context(graph)
+    assert ExactMaxPool().run(graph, made) is graph
+    run_pipeline(parse_pipeline("clip-activations,lower", PASSES), graph, made)
+
+
+def test_a_raised_value_may_be_negative() -> None:
+    b = Builder(4)
+    raised = b.conv("conv1", b.relu("relu0", b.conv("conv0", "x", 6)), 6)
+    both = b.sum("add", b.conv("conv2", b.relu("relu1", raised), 6), b.conv("conv3", raised, 6))
+    graph = b.graph(b.linear("fc", b.flatten("flat", b.relu("relu2", both)), 3))
+    made = context(graph)
+    rectified = RectifyLinear().run(graph, made)
+    assert made.findings["raised"]
+    assert_same(rectified, ExactMaxPool().run(rectified, made))
 
 
 def test_a_rectifier_behind_a_join_moves_to_its_branches() -> None:

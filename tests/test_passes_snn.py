@@ -10,10 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snnc.ann_session import AnnSession
+from snnc.divergence import real_logits
+from snnc.encoding import ROOM_TIMESTEPS
 from snnc.errors import UnsupportedModelError, UsageError
-from snnc.ir import snn
+from snnc.ir import ann, snn
 from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.geometry import Window
+from snnc.ir.graph import IntArray
 from snnc.ir.neuron import Schedule
 from snnc.passes import PASSES
 from snnc.passes.dual_threshold import DualThreshold
@@ -310,3 +313,68 @@ def test_inputs_may_be_quantised_more_coarsely() -> None:
     for limit in (0, snn.INPUT_LIMIT + 1):
         with pytest.raises(UsageError, match="input-limit must lie in"):
             parse_pipeline(f"lower{{input-limit={limit}}}", PASSES)
+
+
+def test_a_raised_identity_branch_has_room_for_what_it_carries() -> None:
+    """In a network of pre-activation blocks the stream is linear, and raised until nothing is negative."""
+    b = Builder(10)
+    stream = b.conv("conv0", "x", 8)
+    for block in range(2):
+        inner = b.relu(f"inner{block}", b.conv(f"first{block}", b.relu(f"relu{block}", stream), 8))
+        stream = b.sum(f"add{block}", b.conv(f"second{block}", inner, 8), stream)
+    graph = b.graph(b.linear("fc", b.flatten("flat", b.mean("gap", b.relu("last", stream))), 5))
+    spiking, made = lowered(graph, rows=64)
+    spiking = InitMembrane().run(Graded().run(spiking, made), made)
+    fine = FineSkip().run(spiking, made)
+    raised = [name for name in made.findings["fine"] if made.ann()[name].shift is not None]  # type: ignore[attr-defined]
+    assert raised
+    expected = run_ann(graph, made.calibration.rows)[0]
+    errors = [np.square(simulate(g, made)[0] - expected).mean() for g in (spiking, fine)]
+    assert errors[1] < 0.8 * errors[0]
+
+
+@pytest.mark.parametrize("spikes", [1, 2, 16, None])
+def test_no_fine_spike_carries_more_than_its_payload_says(spikes: int | None) -> None:
+    spiking, made = lowered(residual_network())
+    neuron = Graded() if spikes is None else DualThreshold(spikes)
+    fine = FineSkip().run(neuron.run(spiking, made), made)
+    for node in fine.of_type(snn.IntegrateFire):
+        if node.name.endswith(".fine"):
+            assert node.neuron.spikes_per_step == {1: 1, 2: 1, 16: 2, None: None}[spikes]
+            assert node.neuron.levels == 7
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_an_input_beside_spikes_keeps_its_weights(joined: bool) -> None:
+    """One scale serves both: a fine input would leave nothing of its weights in int8."""
+    b = Builder(6)
+    stem = b.relu("relu0", b.conv("conv0", "x", 6))
+    last = (
+        b.conv("conv1", b.concat("cat", "x", stem), 8) if joined else b.sum("add", b.conv("c", stem, 3), "x")
+    )
+    graph = b.graph(b.linear("fc", b.flatten("flat", b.relu("relu1", last)), 5))
+    errors = []
+    for end in ("", ",quantise-weights"):
+        made = context(graph, timesteps=16, rows=24)
+        text = f"{FRONT % 1},graded,init-membrane{end}"
+        found, _ = run_pipeline(parse_pipeline(text, PASSES), graph, made)
+        assert isinstance(found, snn.SnnGraph)
+        expected = run_ann(graph, made.calibration.rows)[0]
+        logits = real_logits(found, ReferenceSimulator().run(found, *_inputs(found, made)).logits)
+        errors.append(float(np.abs(logits - expected).mean() / np.abs(expected).mean()))
+    assert errors[1] < 1.5 * errors[0]
+
+
+def test_a_mean_of_the_input_leaves_room_for_long_runs() -> None:
+    b = Builder(2, (3, 16, 16))
+    b.add(ann.AveragePool(name="mean", inputs=("x",), shape=(3, 4, 4), window=Window((4, 4), (4, 4))))
+    b.shapes["mean"] = (3, 4, 4)
+    graph = b.graph(b.linear("fc", b.relu("relu", b.linear("hidden", b.flatten("flat", "mean"), 64)), 5))
+    made = context(graph, rows=24)
+    found, _ = run_pipeline(parse_pipeline(f"{FRONT % 1},graded,quantise-weights", PASSES), graph, made)
+    assert isinstance(found, snn.SnnGraph)
+    assert found.max_timesteps >= ROOM_TIMESTEPS
+
+
+def _inputs(graph: snn.SnnGraph, made: Context) -> tuple[IntArray, int]:
+    return encode(graph.encoder, made.calibration.rows), graph.timesteps
