@@ -93,7 +93,7 @@ class Compensate:
             return graph
         if self.ramp:
             T = graph.timesteps
-            graph = graph.map(IntegrateFire, lambda node: node.with_(bias=node.bias + _ramp(node, T)))
+            graph = graph.map(IntegrateFire, lambda node: node.with_(bias=node.bias + node.ramp(T)))
         rows = len(context.calibration)
         if rows < FEWEST_ROWS:
             context.diagnostics.append(
@@ -141,7 +141,7 @@ class _Compensation:
     def offset(self, node: IntegrateFire) -> FloatArray:
         """Return what a population's bias holds beside the source's, (channels,): shift, floor and ramp."""
         shift = rectifier(self.source, node.name).shift
-        ramp = _ramp(node, self.graph.timesteps) if self.options.ramp else 0
+        ramp = node.ramp(self.graph.timesteps) if self.options.ramp else 0
         return ramp - node.lowest + (0 if shift is None else shift)
 
     def resumed(self, keys: list[str]) -> int:
@@ -231,8 +231,3 @@ class _Compensation:
             }
         )
         return self.graph if kept else plain
-
-
-def _ramp(node: IntegrateFire, timesteps: int) -> FloatArray:
-    """Return what a start lacks of half the threshold, spread over the steps, (channels,) per step."""
-    return ((node.threshold / 2 - node.v_init) / timesteps).astype(np.float32)

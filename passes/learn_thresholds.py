@@ -63,5 +63,6 @@ class LearnThresholds:
         if graph.integer:
             return graph
         if self.objective is Objective.LAYER:
-            return reconstruct(graph, context, self.rows)
+            ramp = context.rest is not None and context.rest.option("ramp") is True
+            return reconstruct(graph, context, self.rows, ramp=ramp)
         return learn(graph, context, Search(self.budget, self.rows, self.activity, self.seconds))

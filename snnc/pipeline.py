@@ -14,10 +14,10 @@ import re
 import time
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast
 
 from snnc.diagnostics import Diagnostic
 from snnc.errors import SnncError, UsageError, VerificationError
@@ -92,6 +92,16 @@ class Rest:
     def text(self) -> str:
         """The text form of the passes."""
         return format_pipeline(self.passes)
+
+    def option(self, name: str) -> object | None:
+        """Return an option of the first pass that has it; ``None`` if none has."""
+        found = (
+            getattr(each, name)
+            for each in self.passes
+            for item in fields(cast(Any, each))
+            if item.name == name
+        )
+        return next(found, None)
 
     def run(
         self, graph: Graph[Any], calibration: Calibration, snapshots: Snapshots | None = None

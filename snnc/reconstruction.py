@@ -25,13 +25,15 @@ FACTORS = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.35, 1.5)
 """Factors of the threshold that are tried in every channel."""
 
 
-def reconstruct(graph: SnnGraph, context: Context, rows: int) -> SnnGraph:
+def reconstruct(graph: SnnGraph, context: Context, rows: int, *, ramp: bool = False) -> SnnGraph:
     """Return a float32 network whose thresholds have the least error, layer by layer.
 
     Args:
         graph: the network, before its weights are quantised.
         context: with the source network and the calibration rows.
         rows: how many of them to look at.
+        ramp: whether what a start lacks of half the threshold will arrive with the bias: layers are then
+            judged with it. The network that is returned does not hold it.
     """
     calibration = context.calibration.subset(slice(0, rows))
     source = context.ann()
@@ -42,22 +44,22 @@ def reconstruct(graph: SnnGraph, context: Context, rows: int) -> SnnGraph:
         ahead = tuple(later.sinks[0] for later in order[index + 1 :])
         z = pre_activation(calibration, source, group.sinks[0], ahead)
         targets = {name: activation(rectifier(source, name), z) for name in group.sinks}
-        best = _best(integer, group, prefix, targets)
+        best = _best(integer, group, prefix, targets, ramp=ramp)
         graph = _moved(graph, best)
-        integer = quantise_group(_moved(integer, best), group)
+        integer = _quantised(integer, group, best, ramp=ramp)
         prefix.keep(integer, prefix.simulate(integer, group.sinks), group.sinks)
     return graph
 
 
 def _best(
-    graph: SnnGraph, group: Group, prefix: SpikingPrefix, targets: dict[str, FloatArray]
+    graph: SnnGraph, group: Group, prefix: SpikingPrefix, targets: dict[str, FloatArray], *, ramp: bool
 ) -> dict[str, FloatArray]:
     """Return the factor of each channel of a group's populations that leaves the least error."""
     least = {name: np.full(graph[name].channels, np.inf) for name in group.sinks}
     best = {name: np.ones(graph[name].channels, np.float32) for name in group.sinks}
     for factor in FACTORS:
         same = {name: np.full(graph[name].channels, factor, np.float32) for name in group.sinks}
-        tried = quantise_group(_moved(graph, same), group)
+        tried = _quantised(graph, group, same, ramp=ramp)
         trace = prefix.simulate(tried, group.sinks, trains=False)
         for name in group.sinks:
             node = tried[name]
@@ -68,6 +70,17 @@ def _best(
             best[name] = np.where(error < least[name], np.float32(factor), best[name])
             least[name] = np.minimum(error, least[name])
     return best
+
+
+def _quantised(graph: SnnGraph, group: Group, factors: dict[str, FloatArray], *, ramp: bool) -> SnnGraph:
+    """Return the network with other thresholds in one group, as integers."""
+    graph = _moved(graph, factors)
+    if ramp:
+        sinks = [node for node in graph.of_type(IntegrateFire) if node.name in group.sinks]
+        graph = graph.replacing(
+            {node.name: node.with_(bias=node.bias + node.ramp(graph.timesteps)) for node in sinks}
+        )
+    return quantise_group(graph, group)
 
 
 def _moved(graph: SnnGraph, factors: dict[str, FloatArray]) -> SnnGraph:

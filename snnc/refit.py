@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from snnc.ir.graph import FloatArray, IntArray
 from snnc.ir.kinds import constant_nodes
@@ -91,14 +92,18 @@ def refit(
         return CannotFit(
             f"{len(rows)} rows are too few to fit {features} weights per output; at least {need} are needed"
         )
+    first = graph[group.sinks[0]]
     at = rows[:, None]
     y = graph.timesteps * values.transpose(0, 2, 1)[at, places].reshape(-1, channels)
     for synapse in fixed:
         total = prefix.current(graph, synapse.name)
-        y -= total.reshape(len(z), channels, -1).transpose(0, 2, 1)[at, places].reshape(y.shape)
-    columns = [_columns(graph, synapse, prefix, rows, places) for synapse in fitted]
+        times = first.inputs.count(synapse.name)
+        y -= times * total.reshape(len(z), channels, -1).transpose(0, 2, 1)[at, places].reshape(y.shape)
+    columns = [
+        first.inputs.count(synapse.name) * _columns(graph, synapse, prefix, rows, places)
+        for synapse in fitted
+    ]
     start = [s.weight.reshape(channels, -1).T for s in fitted]
-    first = graph[group.sinks[0]]
     bias = _bias(first) - offsets.get(first.name, 0)
     initial = np.concatenate([*start, graph.timesteps * bias[None]]).astype(np.float64)
     try:
@@ -121,8 +126,9 @@ def spread_out(weights: Float64Array, normal: Normal, y: FloatArray, spread: flo
         spread: 0 to 1.
     """
     gram = normal.gram / normal.rows
-    mean = gram[-1] @ weights
-    variance = np.einsum("fo,fo->o", weights, gram @ weights) - mean**2
+    with threadpool_limits(1):
+        mean = gram[-1] @ weights
+        variance = np.einsum("fo,fo->o", weights, gram @ weights) - mean**2
     target = y.var(axis=0, dtype=np.float64)
     # Without variation there is nothing to spread.
     usable = (variance > 0) & (target > variance)
@@ -137,12 +143,12 @@ def _fittable(graph: SnnGraph, group: Group) -> tuple[list[Weighted], list[SnnNo
     """Split the synapses of a group into those to fit and those that stay.
 
     The analogue first layer has no spikes to fit to. A current that is pooled on its way is not fitted,
-    nor is anything beside it.
+    nor is anything beside it; nor is one that some of the group's sinks add more often than others.
     """
     constant = constant_nodes(graph)
-    direct = {name for sink in group.sinks for name in graph[sink].inputs}
+    sums = [sorted(graph[sink].inputs) for sink in group.sinks]
     members = [graph[name] for name in group.synapses]
-    if any(node.name not in direct for node in members):
+    if any(read != sums[0] for read in sums) or any(node.name not in sums[0] for node in members):
         return [], members
     fitted: list[Weighted] = [
         node

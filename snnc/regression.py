@@ -1,9 +1,9 @@
 """Weights fitted to spikes by ridge regression, the same bits on every number of threads.
 
-Inputs are spike counts, small integers: a float32 product of two of them is an integer, and a chunk of
-rows is kept so short that every partial sum stays below 2^24. Such a Gram matrix is exact whatever the
-order of summation. The right-hand sides are real numbers; they are summed in chunks of a fixed size, in
-order, by one thread each.
+Inputs are spike counts, small integers: a product of two of them is an integer, and a chunk of rows is
+kept so short that every partial sum is exact in float32, or in float64 where one product alone is beyond
+that. Such a Gram matrix is exact whatever the order of summation. The right-hand sides are real numbers;
+they are summed in chunks of a fixed size, in order, by one thread each.
 """
 
 from __future__ import annotations
@@ -51,18 +51,19 @@ def normal_equations(counts: Sequence[IntArray], targets: FloatArray) -> Normal:
     """
     rows = len(targets)
     largest = max((int(np.abs(block).max(initial=0)) for block in counts), default=0)
-    exact = max(1, (EXACT_FLOAT32 - 1) // max(1, largest * largest))
-    chunk = min(CHUNK, exact)
+    square = max(1, largest * largest)
+    dtype = np.float32 if square < EXACT_FLOAT32 else np.float64
+    chunk = min(CHUNK, (EXACT_FLOAT32 - 1) // square) if dtype is np.float32 else CHUNK
     features = sum(block.shape[1] for block in counts) + 1
     gram = np.zeros((features, features))
     cross = np.zeros((features, targets.shape[1]))
     with threadpool_limits(1):
         for start in range(0, rows, chunk):
             part = slice(start, start + chunk)
-            columns = [block[part].astype(np.float32) for block in counts]
-            x = np.concatenate([*columns, np.ones((len(columns[0]), 1), np.float32)], axis=1)
+            columns = [block[part].astype(dtype) for block in counts]
+            x = np.concatenate([*columns, np.ones((len(columns[0]), 1), dtype)], axis=1)
             gram += x.T @ x
-            cross += x.T @ targets[part].astype(np.float32)
+            cross += x.T @ targets[part].astype(dtype)
     return Normal(gram, cross, rows)
 
 
@@ -82,9 +83,9 @@ def ridge(normal: Normal, start: Float64Array, strength: float) -> Float64Array:
     """
     gram = normal.gram / normal.rows
     penalty = strength * max(float(np.trace(gram)) / len(gram), 1e-12)
-    residual = normal.cross / normal.rows - gram @ start
     with threadpool_limits(1):
-        # One-step solvers may differ in the last bit between thread counts; one thread may not.
+        # Products and solvers may differ in the last bit between thread counts; those of one thread may not.
+        residual = normal.cross / normal.rows - gram @ start
         step = np.linalg.solve(gram + penalty * np.eye(len(gram)), residual)
     if not np.isfinite(step).all():
         raise np.linalg.LinAlgError("the fitted weights are not finite")

@@ -219,7 +219,7 @@ def test_a_ridge_of_zero_and_too_much_spread_are_refused() -> None:
 
 
 @settings(max_examples=10)
-@given(st.integers(0, 1000), st.integers(1, 200))
+@given(st.integers(0, 1000), st.integers(1, 8000))
 def test_the_gram_matrix_of_counts_is_exact(seed: int, largest: int) -> None:
     random = np.random.default_rng(seed)
     counts = random.integers(-largest, largest + 1, (5000, 7))
@@ -278,3 +278,14 @@ def test_a_fit_beside_an_identity_branch_lowers_the_error() -> None:
     assert layers
     for layer in layers:
         assert layer["errors"]["weights"] < 1.05 * layer["errors"]["none"], layer
+
+
+def test_a_current_that_is_added_twice_is_fitted_as_such() -> None:
+    b = Builder(4)
+    current = b.conv("conv1", b.relu("relu0", b.conv("conv0", "x", 6)), 6)
+    twice = b.relu("relu1", b.sum("add", current, current))
+    spiking, made = prepared(b.graph(b.linear("fc", b.flatten("flat", b.mean("gap", twice)), 5)), rows=300)
+    assert spiking["relu1"].inputs == ("conv1", "conv1")
+    Compensate(bias=False).run(spiking, made)
+    (layer,) = (layer for layer in made.findings["layers"] if layer["layer"] == "relu1")
+    assert layer["errors"]["weights"] < 1.05 * layer["errors"]["none"]

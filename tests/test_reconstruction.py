@@ -8,7 +8,7 @@ from snnc.correspondence import activation, pre_activation, rectifier
 from snnc.ir import snn
 from snnc.passes import PASSES
 from snnc.passes.learn_thresholds import LearnThresholds, Objective
-from snnc.pipeline import Context, parse_pipeline, run_pipeline
+from snnc.pipeline import Context, Rest, parse_pipeline, run_pipeline
 from snnc.prefix import SpikingPrefix
 from tests.ann_graphs import context, residual_network
 from tests.test_learning import FRONT
@@ -41,3 +41,22 @@ def test_the_error_of_a_layer_falls() -> None:
     factors = after.threshold / before.threshold
     assert (factors < 1).all()  # from the maximum they come down
     assert np.allclose(after.unit / before.unit, factors, rtol=1e-5)
+
+
+def test_layers_are_judged_with_what_arrives_with_the_bias() -> None:
+    """Potentials that start low and get the rest with the bias must not bring thresholds down."""
+    source = residual_network(5)
+    made = context(source, rows=100, timesteps=4)
+    front = FRONT.replace("init-membrane", "init-membrane{fraction=0.0}")
+    graph, _ = run_pipeline(parse_pipeline(front, PASSES), source, made)
+    assert isinstance(graph, snn.SnnGraph)
+    factors = {}
+    for back in ("compensate", "compensate{ramp=true}"):
+        made.rest = Rest(parse_pipeline(back, PASSES), made)
+        found = LearnThresholds(objective=Objective.LAYER, rows=100).run(graph, made)
+        last, given = found["relu4"], graph["relu4"]
+        assert isinstance(last, snn.IntegrateFire)
+        assert isinstance(given, snn.IntegrateFire)
+        np.testing.assert_allclose(last.v_init, given.v_init)
+        factors[back] = float((last.threshold / given.threshold).mean())
+    assert factors["compensate"] < 0.9 * factors["compensate{ramp=true}"]

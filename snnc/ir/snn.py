@@ -399,6 +399,10 @@ class IntegrateFire(SnnNode):
         """The real value that silence stands for, (channels,) float32."""
         return np.zeros(self.channels, np.float32) if self.floor is None else self.floor
 
+    def ramp(self, timesteps: int) -> FloatArray:
+        """Return what the start lacks of half the threshold, spread over the steps, (channels,) per step."""
+        return ((self.threshold / 2 - self.v_init) / timesteps).astype(np.float32)
+
     def decoded(self, counts: NumberArray, timesteps: int) -> FloatArray:
         """Return the activations that counts stand for, ``floor + u N / T``, (batch, *shape) float32."""
         spread = (-1, *(1,) * (len(self.shape) - 1))
