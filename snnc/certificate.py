@@ -96,10 +96,14 @@ def quantised(graph: SnnGraph) -> SnnGraph:
 def variant(graph: SnnGraph, spikes_per_step: int | None, settle_steps: int) -> SnnGraph:
     """Return a network with other spikes a step and settle steps, whose integers are proved again.
 
+    ``None`` leaves the spikes as they are; fewer settle steps than the network has need no new proof.
+
     Raises:
         TargetError: in so many steps an integer may overflow.
     """
-    return graph if spikes_per_step is None else _bounded(_limited(graph, spikes_per_step, settle_steps))
+    if spikes_per_step is None:
+        return replace(graph, settle_steps=settle_steps)
+    return _bounded(_limited(graph, spikes_per_step, settle_steps))
 
 
 def _limited(graph: SnnGraph, spikes_per_step: int | None, settle_steps: int) -> SnnGraph:

@@ -37,9 +37,11 @@ def fan_outs(graph: snn.SnnGraph) -> dict[str, CountMap]:
     """Return for each node that gives spikes how many synapses one event of each neuron reaches.
 
     Returns:
-        Maps of the nodes' own shapes. The encoder's holds the multiplications of the analogue first layer.
+        Maps of the nodes' own shapes. The encoder's holds the multiplications of the analogue first layer:
+        their sum, since what is pooled first is multiplied once, and bears it in one of its pixels.
     """
     kinds = value_kinds(graph)
+    raw = _raw(graph)
     maps = {
         node.name: np.zeros(node.shape, np.int64) for node in graph if kinds[node.name] is ValueKind.SPIKES
     }
@@ -53,9 +55,29 @@ def fan_outs(graph: snn.SnnGraph) -> dict[str, CountMap]:
                 start = stop
         elif not isinstance(node, snn.Encode | snn.IntegrateFire):
             for name in node.inputs:
-                if name in maps:
+                if name not in maps:
+                    continue
+                if (
+                    reach is not None
+                    and node.name in raw
+                    and isinstance(node, snn.SumPool | snn.CountMaxPool)
+                ):
+                    maps[name][:, 0, 0] += reach.sum(axis=(1, 2))
+                else:
                     maps[name] += _pulled_back(node, reach, graph[name].shape)
     return maps
+
+
+def _raw(graph: snn.SnnGraph) -> frozenset[str]:
+    """Return the names of the nodes that hold the quantised input alone, pooled or moved."""
+    found: set[str] = set()
+    for node in graph:
+        weightless = not isinstance(
+            node, snn.Weighted | snn.IntegrateFire | snn.ConstantCurrent | snn.Readout
+        )
+        if weightless and found.issuperset(node.inputs):
+            found.add(node.name)
+    return frozenset(found)
 
 
 def _pulled_back(node: snn.SnnNode, reach: CountMap | None, shape: Shape) -> CountMap:

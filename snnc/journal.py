@@ -42,14 +42,18 @@ class Journal:
         head = {"format": FORMAT, "search": search}
         lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
         whole = lines[:-1]
-        if not whole:
-            path.write_text(json.dumps(head) + "\n", encoding="utf-8")
+        begun = json.dumps(head) + "\n"
+        # An interruption may have cut off the very first line.
+        if not whole and begun.encode().startswith(lines[0]):
+            path.write_text(begun, encoding="utf-8")
             return
         try:
-            first, *measured = (json.loads(line) for line in whole)
+            first, *measured = (json.loads(line) for line in whole or lines)
             self._found = {line["key"]: line["value"] for line in measured}
         except (ValueError, TypeError, KeyError) as error:
             raise InputError(f"{path} is not a journal, or damaged: remove it, or name another") from error
+        if not isinstance(first, dict) or first.get("format") != FORMAT:
+            raise InputError(f"{path} is not a journal: name another")
         if first != head:
             raise InputError(
                 f"{path} belongs to another search, with other rows or options: remove it, or name another"

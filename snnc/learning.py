@@ -40,7 +40,7 @@ from snnc.journal import Journal
 from snnc.pipeline import Context, Rest
 from snnc.quantisation import correct_readers
 from snnc.reference import encode
-from snnc.snapshots import SNAPSHOT_BYTES, Snapshots
+from snnc.snapshots import SNAPSHOT_BYTES, Snapshots, content
 from snnc.target import Record
 
 FEWEST_ROWS = 250
@@ -277,15 +277,15 @@ class _Search:
 
     def _identity(self) -> str:
         digest = hashlib.sha256()
-        for node in self.graph.of_type(IntegrateFire):
-            digest.update(node.name.encode() + node.threshold.tobytes() + node.v_init.tobytes())
-            if node.negative_threshold is not None:
-                digest.update(node.negative_threshold.tobytes())
+        for node in self.graph:
+            digest.update(content(node))
         context = self.context
         words = (
             context.calibration.sha256,
             context.timesteps,
             context.seed,
+            self.graph.settle_steps,
+            self.graph.schedule,
             self.rest.text,
             self.search.rows,
         )

@@ -7,7 +7,7 @@ levels that are at hand go first where they buy most for the operations that the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from snnc.calibration import Calibration, answer_of
 from snnc.costs import macs_of_ann
 from snnc.divergence import divergence
 from snnc.errors import InternalError
-from snnc.ir.ann import AnnGraph, AnnNode, Convolution, Input, Linear, Relu
+from snnc.ir.ann import AnnGraph, AnnNode, Concat, Convolution, Input, Linear, Relu
 from snnc.ir.graph import FloatArray
 from snnc.thresholds import quantise
 
@@ -65,21 +65,24 @@ def _rounded(node: AnnNode, values: FloatArray, levels: int) -> FloatArray:
 def operations(graph: AnnGraph) -> dict[str, int]:
     """Return the multiply-accumulates of the source network that read each rectifier's values."""
     macs = macs_of_ann(graph)
-    found = {node.name: 0 for node in graph.of_type(Relu)}
+    found = {node.name: 0.0 for node in graph.of_type(Relu)}
     for node in graph.of_type(Convolution) + graph.of_type(Linear):
-        for name in _read(graph, node.inputs):
+        for name, share in _read(graph, node.inputs[0]).items():
             if name in found:
-                found[name] += macs[node.name]
-    return found
+                found[name] += share * macs[node.name]
+    return {name: round(operations) for name, operations in found.items()}
 
 
-def _read(graph: AnnGraph, names: Sequence[str]) -> set[str]:
-    """Return the rectifiers, or the input, whose values arrive at a node through what has no weights."""
-    found: set[str] = set()
-    for name in names:
-        node = graph[name]
-        ends = isinstance(node, Relu | Input | Convolution | Linear)
-        found |= {name} if ends else _read(graph, node.inputs)
+def _read(graph: AnnGraph, name: str) -> dict[str, float]:
+    """Return the rectifiers, or the input, that a value holds without weights, and their shares of it."""
+    node = graph[name]
+    if isinstance(node, Relu | Input | Convolution | Linear):
+        return {name: 1.0}
+    found: dict[str, float] = {}
+    for source in node.inputs:
+        part = graph[source].channels / node.channels if isinstance(node, Concat) else 1.0
+        for behind, share in _read(graph, source).items():
+            found[behind] = min(1.0, found.get(behind, 0.0) + part * share)
     return found
 
 

@@ -99,16 +99,17 @@ def prefix_keys(graph: SnnGraph, order: Sequence[Group], common: object) -> list
     grouped = {name for names in members for name in names}
     digest = hashlib.sha256(repr(common).encode())
     for node in graph:
-        digest.update(repr((node.name, node.inputs)).encode() if node.name in grouped else _content(node))
+        digest.update(repr((node.name, node.inputs)).encode() if node.name in grouped else content(node))
     found = []
     for names in members:
         for name in names:
-            digest.update(_content(graph[name]))
+            digest.update(content(graph[name]))
         found.append(digest.copy().hexdigest())
     return found
 
 
-def _content(node: SnnNode) -> bytes:
+def content(node: SnnNode) -> bytes:
+    """Return all that a node is, for a digest."""
     values = {item.name: getattr(node, item.name) for item in fields(node)}
     arrays = [value.tobytes() for value in values.values() if isinstance(value, np.ndarray)]
     words = {name: value for name, value in values.items() if not isinstance(value, np.ndarray)}

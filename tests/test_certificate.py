@@ -96,6 +96,14 @@ def test_graded_networks_and_barriers_are_proved(neuron: Neuron, schedule: Sched
     assert disagreements(graph, found, inputs, SIMULATOR).hits == 0
 
 
+def test_a_graded_network_needs_none_of_its_settle_steps() -> None:
+    graph = random_graph(3, neuron=Neuron(spikes_per_step=None), settle_steps=3)
+    inputs = random_inputs(graph, 8, 3)
+    (found,) = certify(graph, inputs, SIMULATOR)
+    assert (found.settle_steps, found.latency_steps) == (0, graph.timesteps)
+    assert disagreements(graph, found, inputs, SIMULATOR).hits == 0
+
+
 @pytest.mark.parametrize(
     ("neuron", "negative", "message"),
     [(Neuron(memory=False), False, "has no memory"), (Neuron(), True, "holds corrections back")],

@@ -115,6 +115,19 @@ def test_spikes_at_the_border_reach_less() -> None:
     assert reach[0].tolist() == [[20, 30, 30, 20], [30, 45, 45, 30], [30, 45, 45, 30], [20, 30, 30, 20]]
 
 
+def test_what_is_pooled_first_is_multiplied_once() -> None:
+    window = Window((2, 2), (2, 2))
+    q = snn.Encode(name="q", shape=(3, 4, 4), scale=1.0)
+    mean = snn.SumPool(name="mean", inputs=("q",), shape=(3, 2, 2), window=window)
+    weight = np.ones((5, 3, 1, 1), np.int8)
+    current = snn.Convolution(
+        name="i", inputs=("mean",), shape=(5, 2, 2), weight=weight, window=Window((1, 1))
+    )
+    readout = snn.Readout(name="y", inputs=("i",), shape=(5, 2, 2), bias=np.zeros(5, np.int32))
+    graph = snn.SnnGraph(name="mean", nodes=(q, mean, current, readout), output="y", timesteps=1)
+    assert costs.fan_outs(graph)["q"].sum() == 5 * 3 * 2 * 2
+
+
 def test_what_no_window_reads_costs_nothing() -> None:
     reach = costs.fan_outs(one_layer(Neuron(), strides=(2, 2)))["p"]
     assert reach[0].tolist() == [[5, 5, 5, 0], [5, 5, 5, 0], [5, 5, 5, 0], [0, 0, 0, 0]]

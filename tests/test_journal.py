@@ -50,6 +50,15 @@ def test_what_is_no_journal_is_refused(tmp_path: Path) -> None:
         Journal(path, "a search")
 
 
+@pytest.mark.parametrize("text", ['{"all": "my results"}', "notes", '{"format": 1}\n{}\n', "[1]"])
+def test_another_file_is_left_as_it_is(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "mine"
+    path.write_text(text)
+    with pytest.raises(InputError, match="not a journal"):
+        Journal(path, "a search")
+    assert path.read_text() == text
+
+
 def test_without_a_file_it_is_kept_in_memory() -> None:
     journal = Journal(None, "a search")
     assert journal.value("one", lambda: 1) == 1

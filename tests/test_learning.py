@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from snnc import learning
 from snnc.compiler import Options
-from snnc.errors import UsageError
+from snnc.errors import InputError, UsageError
 from snnc.ir import snn
+from snnc.ir.neuron import Neuron
 from snnc.learning import Parameter, knobs, scaled
 from snnc.passes import PASSES
 from snnc.passes.learn_thresholds import LearnThresholds
@@ -86,6 +87,23 @@ def test_an_interrupted_search_goes_on_to_the_same_result(
         assert isinstance(b, snn.IntegrateFire)
         assert np.array_equal(a.threshold, b.threshold)
         assert np.array_equal(a.v_init, b.v_init)
+
+
+@pytest.mark.parametrize("change", ["neuron", "settle_steps", "bias"])
+def test_a_journal_of_another_network_is_refused(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "search.journal"
+    learned(budget=2, journal=path)
+    graph, made = prepared(mistake=3.0)
+    made = replace(made, journal=path)
+    made.rest = Rest(parse_pipeline(BACK, PASSES), made)
+    if change == "settle_steps":
+        graph = replace(graph, settle_steps=1)
+    elif change == "neuron":
+        graph = graph.map(snn.IntegrateFire, lambda node: node.with_(neuron=Neuron()))
+    else:
+        graph = graph.map(snn.IntegrateFire, lambda node: node.with_(bias=node.bias + np.float32(1)))
+    with pytest.raises(InputError, match="another search"):
+        LearnThresholds(budget=2, rows=100).run(graph, made)
 
 
 def test_operations_can_be_part_of_what_is_minimised() -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from snnc.costs import macs_of_ann
 from snnc.divergence import divergence
 from snnc.errors import UsageError
 from snnc.ir import ann
@@ -57,6 +58,17 @@ def test_many_levels_cost_nothing() -> None:
 def test_operations_are_those_of_the_readers() -> None:
     found = operations(perceptron())
     assert found == {"relu": 9 * 5}
+
+
+def test_operations_behind_a_join_are_shared_by_its_channels() -> None:
+    b = Builder(1)
+    parts = [b.relu(f"relu{size}", b.conv(f"conv{size}", "x", size)) for size in (2, 6)]
+    graph = b.graph(
+        b.linear("fc", b.flatten("flat", b.relu("last", b.conv("conv", b.concat("k", *parts), 4))), 5)
+    )
+    found = operations(graph)
+    assert found["relu6"] == 3 * found["relu2"]
+    assert found["relu2"] + found["relu6"] == macs_of_ann(graph)["conv"]
 
 
 @given(
