@@ -201,9 +201,11 @@ def scaled(graph: SnnGraph, factors: Mapping[str, float]) -> SnnGraph:
 
 
 def _ranks(thresholds: NumberArray) -> FloatArray:
-    """Return where each channel stands between the lowest threshold, -1, and the highest, 1."""
-    order = np.argsort(np.argsort(thresholds, kind="stable"))
-    return (2 * order / max(len(order) - 1, 1) - (len(order) > 1)).astype(np.float32)
+    """Return where each channel stands between the lowest threshold, -1, and the highest, 1; else 0."""
+    different, order = np.unique(thresholds, return_inverse=True)
+    if len(different) == 1:
+        return np.zeros(len(order), np.float32)
+    return (2 * order / (len(different) - 1) - 1).astype(np.float32)
 
 
 def with_thresholds(graph: SnnGraph, node: IntegrateFire, factor: FloatArray) -> SnnGraph:
@@ -233,7 +235,12 @@ def knobs(graph: SnnGraph) -> tuple[tuple[Knob, ...], ...]:
     single = {node.name: [node.name] for node in populations}
     levels = [[knob for parameter in first for knob in _knobs(kinds, parameter)]]
     levels += [_knobs(groups, Parameter.THRESHOLD) for groups in (sizes, single) if len(groups) > len(kinds)]
-    levels += [_knobs(groups, Parameter.CHANNELS) for groups in (kinds, single)]
+    uneven = {node.name for node in populations if np.ptp(node.threshold) > 0}
+    for groups in (kinds, single):
+        moved = {name: [member for member in members if member in uneven] for name, members in groups.items()}
+        levels.append(
+            _knobs({name: members for name, members in moved.items() if members}, Parameter.CHANNELS)
+        )
     return tuple(tuple(level) for level in levels)
 
 

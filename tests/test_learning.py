@@ -196,6 +196,22 @@ def test_channels_are_moved_against_each_other_and_their_middle_stays() -> None:
     np.testing.assert_allclose(np.prod(factors.astype(np.float64)), 1, rtol=1e-5)
 
 
+def test_channels_of_one_threshold_are_not_moved_against_each_other() -> None:
+    graph, _ = prepared()
+    relu = graph["relu1"]
+    assert isinstance(relu, snn.IntegrateFire)
+    even = graph.replacing({"relu1": relu.with_(threshold=np.full_like(relu.threshold, 0.5))})
+    assert not any(
+        "relu1" in knob.members
+        for level in knobs(even)
+        for knob in level
+        if knob.parameter is Parameter.CHANNELS
+    )
+    after = scaled(even, {"relu1:channels": 1.2})["relu1"]
+    assert isinstance(after, snn.IntegrateFire)
+    assert (after.threshold == 0.5).all()
+
+
 def test_a_negative_threshold_is_learned_where_there_is_one() -> None:
     graph, _ = prepared(neuron=ONE)
     assert {"stream:negative", "branch:negative"} <= {knob.name for knob in knobs(graph)[0]}
