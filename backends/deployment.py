@@ -177,17 +177,17 @@ def _replacing(directory: Path) -> Iterator[Path]:
         yield temporary
         if target.exists():
             target.rename(old)
-        try:
-            temporary.rename(target)
-        except OSError:
-            if old.exists():
-                old.rename(target)
-            raise
+        temporary.rename(target)
     except OSError as error:
         raise InputError(f"{directory}: cannot be written ({error.strerror}); name another output") from error
     finally:
+        # Whatever came between, an interrupt included: the older one goes only once another has its name.
+        with contextlib.suppress(OSError):
+            if old.exists() and not target.exists():
+                old.rename(target)
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _readme(artefact: Artefact, backend: Backend, content: manifest.Json, emission: Emission) -> str:

@@ -254,6 +254,45 @@ def test_a_failure_leaves_nothing_behind(
     assert [path.name for path in bundle.parent.iterdir()] == ["bundle"]
 
 
+@pytest.mark.parametrize("restored", [True, False], ids=["restored", "kept aside"])
+def test_the_old_bundle_outlives_a_new_one_that_cannot_take_its_place(
+    restored: bool, artefact: Artefact, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path.name: path.read_bytes() for path in bundle.iterdir()}
+    rename = Path.rename
+
+    def fail(self: Path, target: Path) -> Path:
+        if self == bundle or (restored and self.suffix == ".old"):
+            return rename(self, target)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(InputError, match="No space left"):
+        deploy(artefact, load_backend("spiking-onnx"), bundle, force=True)
+    (left,) = bundle.parent.iterdir()
+    assert left.suffix == ("" if restored else ".old")
+    assert {path.name: path.read_bytes() for path in left.iterdir()} == before
+
+
+def test_an_interrupt_leaves_the_old_bundle(
+    artefact: Artefact, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path: path.read_bytes() for path in bundle.iterdir()}
+    rename = Path.rename
+
+    def interrupt(self: Path, target: Path) -> Path:
+        moved = rename(self, target)
+        if self == bundle:
+            raise KeyboardInterrupt
+        return moved
+
+    monkeypatch.setattr(Path, "rename", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        deploy(artefact, load_backend("spiking-onnx"), bundle, force=True)
+    assert {path: path.read_bytes() for path in bundle.iterdir()} == before
+    assert list(bundle.parent.iterdir()) == [bundle]
+
+
 @pytest.mark.parametrize("target", BACKENDS)
 def test_what_does_not_fit_is_told_before_anything_is_written(
     target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
