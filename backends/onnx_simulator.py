@@ -13,7 +13,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from snnc.artefact.file import EXTERNAL_ABOVE, weight_bytes, write_model
+from snnc.artefact.file import EXTERNAL_ABOVE, write_model
+from snnc.artefact.weights import weight_bytes
 from snnc.artefact.writer import build_model
 from snnc.errors import UsageError
 from snnc.ir.graph import NumberArray

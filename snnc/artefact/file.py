@@ -12,7 +12,6 @@ from typing import BinaryIO
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import numpy_helper
-from onnx.external_data_helper import set_external_data, uses_external_data
 
 from snnc.artefact.artefact import Artefact
 from snnc.artefact.metadata import (
@@ -21,12 +20,21 @@ from snnc.artefact.metadata import (
     SCHEMA,
     SCHEMA_VERSION,
     content_hash,
-    forget_data,
     properties_of,
     read_metadata,
     read_settings,
 )
 from snnc.artefact.reader import read_nodes
+from snnc.artefact.weights import (
+    fetch_weights,
+    file_for,
+    files_beside,
+    large_weights,
+    locations,
+    move_weights,
+    pages,
+    weight_bytes,
+)
 from snnc.errors import ArtefactError, InputError, VerificationError
 from snnc.ir.snn import Readout, SnnGraph
 
@@ -37,9 +45,6 @@ LARGEST_FILE = 2**31
 FIRST_BYTE = b"\x08"
 """Every ONNX file that states its version first, as snnc's do, begins with the tag of that field."""
 
-PAGE = 4096
-WORTH_A_PAGE = 1024
-
 
 def save(artefact: Artefact, path: str | os.PathLike[str], *, external_above: int = EXTERNAL_ABOVE) -> None:
     """Write an artefact. The same artefact always gives the same bytes.
@@ -47,7 +52,8 @@ def save(artefact: Artefact, path: str | os.PathLike[str], *, external_above: in
     Args:
         artefact: the network and how it was made.
         path: the file, by custom ``NAME.snn.onnx``; it is replaced if it exists.
-        external_above: beyond this many bytes of weights, these go to ``PATH.data`` beside the file.
+        external_above: beyond this many bytes of weights, these go to a file beside it,
+            ``PATH.XXXXXXXX.data`` with the first digits of its SHA-256.
 
     Raises:
         InputError: the file cannot be written; then nothing has changed.
@@ -62,12 +68,24 @@ def write_model(model: onnx.ModelProto, path: Path, external_above: int = EXTERN
     Raises:
         InputError: the file cannot be written; then nothing has changed.
     """
-    with contextlib.ExitStack() as files:
-        if weight_bytes(model) > external_above:
-            data = path.with_name(f"{path.name}.data")
-            _move_weights(model, files.enter_context(replacing(data)), data.name)
-        # Neither file takes its place before both are complete.
-        files.enter_context(replacing(path)).write(model.SerializeToString(deterministic=True))
+    old, beside = _weights_of(path), files_beside(path)
+    new: set[Path] = set()
+    try:
+        with replacing(path) as stream:
+            if weight_bytes(model) > external_above:
+                moved = large_weights(model)
+                data = file_for(path, moved)
+                new.add(data)
+                # It takes its place first, for no model names it yet.
+                with replacing(data) as weights:
+                    weights.writelines(pages(moved))
+                move_weights(moved, data.name)
+            stream.write(model.SerializeToString(deterministic=True))
+    except BaseException:
+        # An interrupt can come so late that the new model stands there already.
+        _remove(new - beside - _weights_of(path))
+        raise
+    _remove(old - new)
 
 
 def load(path: str | os.PathLike[str]) -> Artefact:
@@ -93,7 +111,7 @@ def load(path: str | os.PathLike[str]) -> Artefact:
             f"{path}: made by a newer snnc: {maker}, schema {schema}, and this one reads up to schema "
             f"{SCHEMA_VERSION}; upgrade snnc"
         )
-    _fetch_weights(model, path)
+    fetch_weights(model, path)
     if content_hash(model) != properties.get(HASH):
         raise ArtefactError(
             f"{path}: damaged or altered, its content does not fit its SHA-256; convert again"
@@ -112,11 +130,6 @@ def load(path: str | os.PathLike[str]) -> Artefact:
         return Artefact(graph, read_metadata(properties))
     except (KeyError, IndexError, StopIteration, TypeError, ValueError, VerificationError) as error:
         raise ArtefactError(f"{path}: not of the form that snnc writes ({error}); convert again") from error
-
-
-def weight_bytes(model: onnx.ModelProto) -> int:
-    """Return the size of a model's parameters."""
-    return sum(len(tensor.raw_data) for tensor in model.graph.initializer)
 
 
 @contextlib.contextmanager
@@ -143,6 +156,23 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             temporary.unlink()
 
 
+def _remove(files: set[Path]) -> None:
+    """Remove files that no model names."""
+    for file in files:
+        with contextlib.suppress(OSError):
+            file.unlink()
+
+
+def _weights_of(path: Path) -> set[Path]:
+    """Return the files that an earlier save made for the weights of the model at ``path``, if it did."""
+    beside = files_beside(path)
+    try:
+        named = locations(_parse(path, _content(path))) if beside else set()
+    except InputError:
+        return set()
+    return {file for file in beside if file.name in named}
+
+
 def _content(path: Path) -> bytes:
     """Return the bytes of a file that may be an ONNX model."""
     try:
@@ -164,41 +194,3 @@ def _parse(path: Path, content: bytes) -> onnx.ModelProto:
         return onnx.load_model_from_string(content)
     except DecodeError:
         raise ArtefactError(f"{path}: truncated, or no ONNX file at all; copy or convert it again") from None
-
-
-def _move_weights(model: onnx.ModelProto, stream: BinaryIO, location: str) -> None:
-    """Move the large parameters of a model into another file."""
-    for tensor in model.graph.initializer:
-        length = len(tensor.raw_data)
-        if length < WORTH_A_PAGE:
-            continue
-        stream.write(b"\0" * (-stream.tell() % PAGE))
-        set_external_data(tensor, location, offset=stream.tell(), length=length)
-        stream.write(tensor.raw_data)
-        tensor.ClearField("raw_data")
-    stream.flush()
-
-
-def _fetch_weights(model: onnx.ModelProto, path: Path) -> None:
-    """Bring parameters that lie in other files into the model; those files must lie in its folder."""
-    folder = Path(os.path.realpath(path.parent))
-    for tensor in model.graph.initializer:
-        if not uses_external_data(tensor):
-            continue
-        info = {entry.key: entry.value for entry in tensor.external_data}
-        location = info.get("location", "")
-        where = Path(os.path.realpath(folder / location))
-        if not where.is_relative_to(folder):
-            raise ArtefactError(
-                f"{path}: refused, its weights {tensor.name!r} lie in {location!r}, outside its folder"
-            )
-        try:
-            with where.open("rb") as stream:
-                stream.seek(int(info["offset"]))
-                values = stream.read(int(info["length"]))
-        except (OSError, KeyError, ValueError) as error:
-            raise ArtefactError(
-                f"{path}: its weights in {location!r} cannot be read ({error}); keep both files together"
-            ) from error
-        forget_data(tensor)
-        tensor.raw_data = values
