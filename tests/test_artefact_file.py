@@ -219,7 +219,14 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_places_that_cannot_be_written(path: Path, tmp_path: Path) -> None:
     artefact = Artefact(random_graph(0))
-    for bad in (tmp_path / "none" / "x.snn.onnx", path / "x.snn.onnx", tmp_path, Path("/dev/null")):
+    for bad in (
+        tmp_path / "none" / "x.snn.onnx",
+        path / "x.snn.onnx",
+        tmp_path,
+        Path("/"),
+        Path("/dev/null"),
+        tmp_path / ("x" * 300),
+    ):
         with pytest.raises(InputError, match="cannot be written") as caught:
             save(artefact, bad)
         assert "\n" not in str(caught.value)

@@ -37,6 +37,16 @@ def content(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
+def restate(path: Path, key: str, value: str) -> None:
+    """Change what a model says of the place of its weights."""
+    model = onnx.load(path, load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == key:
+                entry.value = value
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
 def test_large_weights_go_to_a_file_of_their_own(tmp_path: Path) -> None:
     graph = random_graph(5, blocks=4)
     path = tmp_path / "network.snn.onnx"
@@ -75,12 +85,7 @@ def test_weights_outside_the_folder_are_refused(tmp_path: Path, location: str) -
     (tmp_path / "secret").write_bytes(bytes(100_000))
     path = folder / "network.snn.onnx"
     save(Artefact(random_graph(5, blocks=4)), path, external_above=100)
-    model = onnx.load(path, load_external_data=False)
-    for tensor in model.graph.initializer:
-        for entry in tensor.external_data:
-            if entry.key == "location":
-                entry.value = location
-    path.write_bytes(model.SerializeToString())
+    restate(path, "location", location)
     with pytest.raises(ArtefactError, match=r"refused.*outside its folder"):
         load(path)
 
@@ -138,14 +143,36 @@ def test_the_weights_of_a_replaced_model_go(path: Path, tmp_path: Path) -> None:
 
 
 def test_weights_under_the_name_that_earlier_releases_gave(path: Path, tmp_path: Path) -> None:
-    model = onnx.load(path, load_external_data=False)
     old = data_of(path).rename(tmp_path / f"{path.name}.data")
-    for tensor in model.graph.initializer:
-        for entry in tensor.external_data:
-            if entry.key == "location":
-                entry.value = old.name
-    path.write_bytes(model.SerializeToString(deterministic=True))
+    restate(path, "location", old.name)
     artefact = load(path)
     save(artefact, path, external_above=100)
     assert not old.exists()
     assert_equal_graphs(load(path).graph, artefact.graph)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("location", "a\0b"),
+        ("location", "a" * 5000),
+        ("location", ""),
+        ("offset", "1" + "0" * 30),
+        ("offset", "-1"),
+        ("length", "1" + "0" * 30),
+        ("length", "1" + "0" * 15),
+        ("length", "-1"),
+        ("length", "many"),
+    ],
+)
+def test_places_where_no_weights_lie(path: Path, key: str, value: str) -> None:
+    restate(path, key, value)
+    with pytest.raises(ArtefactError, match=r"cannot be read \(.*keep both files together"):
+        load(path)
+
+
+def test_weights_are_not_read_from_a_pipe(path: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    restate(path, "location", "pipe")
+    with pytest.raises(ArtefactError, match="cannot be read"):
+        load(path)

@@ -139,11 +139,11 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Raises:
         InputError: it cannot be written; an older file is left as it was.
     """
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path}: cannot be written, it is no regular file; name another output")
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{secrets.token_hex(8)}.part")
+    temporary = target.parent / f".{secrets.token_hex(8)}.part"
     try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: cannot be written, it is no regular file; name another output")
         with temporary.open("xb") as stream:
             yield stream
             stream.flush()

@@ -76,23 +76,34 @@ def fetch_weights(model: onnx.ModelProto, path: Path) -> None:
         ArtefactError: they lie elsewhere, or cannot be read.
     """
     folder = Path(os.path.realpath(path.parent))
-    for tensor in model.graph.initializer:
-        if not uses_external_data(tensor):
-            continue
+    for tensor in filter(uses_external_data, model.graph.initializer):
         info = {entry.key: entry.value for entry in tensor.external_data}
         location = info.get("location", "")
-        where = Path(os.path.realpath(folder / location))
-        if not where.is_relative_to(folder):
-            raise ArtefactError(
-                f"{path}: refused, its weights {tensor.name!r} lie in {location!r}, outside its folder"
-            )
         try:
-            with where.open("rb") as stream:
-                stream.seek(int(info["offset"]))
-                values = stream.read(int(info["length"]))
+            where = Path(os.path.realpath(folder / location))
+            if not where.is_relative_to(folder):
+                raise ArtefactError(
+                    f"{path}: refused, its weights {tensor.name!r} lie in {location!r}, outside its folder"
+                )
+            values = _part(where, int(info["offset"]), int(info["length"]))
         except (OSError, KeyError, ValueError) as error:
             raise ArtefactError(
                 f"{path}: its weights in {location!r} cannot be read ({error}); keep both files together"
             ) from error
         forget_data(tensor)
         tensor.raw_data = values
+
+
+def _part(path: Path, offset: int, length: int) -> bytes:
+    """Return a part of a regular file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it has no such part. Without this check the stated length would be allocated first.
+    """
+    size = path.stat().st_size if path.is_file() else 0
+    if offset < 0 or not 0 <= length <= size - offset:
+        raise ValueError(f"no {length} bytes from {offset} on in a file of {size}")
+    with path.open("rb") as stream:
+        stream.seek(offset)
+        return stream.read(length)
