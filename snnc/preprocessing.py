@@ -88,8 +88,10 @@ class Preprocessing:
         """Read the JSON form.
 
         Raises:
-            InputError: an unknown key or a value of the wrong kind.
+            InputError: no mapping, an unknown key, or a value of the wrong kind.
         """
+        if not isinstance(values, Mapping):
+            raise InputError(f"the preprocessing is {values!r}, not an object with keys")
         unknown = sorted(set(values) - set(KEYS))
         if unknown:
             raise InputError(f"unknown preprocessing keys {', '.join(unknown)}; known: {', '.join(KEYS)}")
@@ -101,10 +103,14 @@ class Preprocessing:
                 layout=str(values.get("layout", "NCHW")),
                 transpose_hw=bool(values.get("transpose_hw", False)),
             )
-        except (TypeError, ValueError) as error:
+        except (OverflowError, TypeError, ValueError) as error:
             raise InputError(f"the preprocessing holds a value that is no number: {error}") from None
         if found.layout not in ("NCHW", "NHWC"):
             raise InputError(f"the preprocessing's layout is {found.layout!r}; it must be NCHW or NHWC")
+        if not found.mean or not found.std:
+            raise InputError("the preprocessing needs at least one value for `mean` and for `std`")
+        if not np.isfinite((found.divide, *found.mean, *found.std)).all():
+            raise InputError("the preprocessing holds NaN or infinity")
         if not found.divide or not all(found.std):
             raise InputError("the preprocessing divides by zero: `divide` and `std` must not be 0")
         return found

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from snnc.artefact.artefact import Artefact
+from snnc.artefact.checks import check_input, check_numbers
 from snnc.artefact.metadata import (
     HASH,
     PREFIX,
@@ -44,6 +45,19 @@ EXTERNAL_ABOVE = 2**30
 LARGEST_FILE = 2**31
 FIRST_BYTE = b"\x08"
 """Every ONNX file that states its version first, as snnc's do, begins with the tag of that field."""
+
+MALFORMED = (
+    AttributeError,
+    InputError,
+    LookupError,
+    OverflowError,
+    RecursionError,
+    StopIteration,
+    TypeError,
+    ValueError,
+    VerificationError,
+)
+"""What reading ends in where a model of another form, or nonsense, has a hash that fits."""
 
 
 def save(artefact: Artefact, path: str | os.PathLike[str], *, external_above: int = EXTERNAL_ABOVE) -> None:
@@ -127,8 +141,11 @@ def load(path: str | os.PathLike[str]) -> Artefact:
             **read_settings(properties),
         )
         graph.verify()
-        return Artefact(graph, read_metadata(properties))
-    except (KeyError, IndexError, StopIteration, TypeError, ValueError, VerificationError) as error:
+        check_numbers(graph)
+        metadata = read_metadata(properties)
+        check_input(graph, metadata)
+        return Artefact(graph, metadata)
+    except MALFORMED as error:
         raise ArtefactError(f"{path}: not of the form that snnc writes ({error}); convert again") from error
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import GraphProto, NodeProto, helper, numpy_helper
+from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx.external_data_helper import uses_external_data
 
 from snnc.artefact.draft import OWNER
 from snnc.artefact.functions import Neurons
@@ -38,7 +40,7 @@ def read_nodes(model: onnx.ModelProto) -> tuple[SnnNode, ...]:
     """Return the nodes of the network that :func:`snnc.artefact.writer.build_model` wrote, in its order.
 
     Raises:
-        KeyError, IndexError, TypeError, ValueError: the model is not of that form.
+        AttributeError, LookupError, TypeError, ValueError: the model is not of that form.
     """
     reader = _Reader()
     reader.arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
@@ -104,7 +106,7 @@ class _Reader:
                 return Encode(
                     **common,
                     scale=number(settings["scale"]),
-                    limit=settings["limit"],
+                    limit=index(settings["limit"]),
                     gain=gain,
                     offset=offset,
                 )
@@ -112,7 +114,9 @@ class _Reader:
                 return ConstantCurrent(**common, values=self.arrays[node.input[0]])
             case "Convolution":
                 window = window_of(settings, parameters[0].shape[2:])
-                return Convolution(**common, weight=parameters[0], window=window, groups=settings["group"])
+                return Convolution(
+                    **common, weight=parameters[0], window=window, groups=index(settings["group"])
+                )
             case "Linear":
                 return Linear(**common, weight=parameters[0])
             case "ChannelWeight":
@@ -129,10 +133,10 @@ class _Reader:
                 return Reshape(**common)
             case "Pad":
                 rank = len(common["shape"]) + 1
-                before, after = settings["pads"][1:rank], settings["pads"][rank + 1 :]
-                return Pad(**common, before=tuple(before), after=tuple(after))
+                pads = whole(settings["pads"])
+                return Pad(**common, before=pads[1:rank], after=pads[rank + 1 :])
             case "Slice":
-                start, stop, step = (tuple(settings[key][1:]) for key in ("start", "stop", "step"))
+                start, stop, step = (whole(settings[key])[1:] for key in ("start", "stop", "step"))
                 return Slice(**common, start=start, stop=stop, step=step)
             case "Readout":
                 return Readout(**common, bias=self.starts[node.name], scale=number(settings["scale"]))
@@ -145,6 +149,7 @@ class _Reader:
     ) -> IntegrateFire:
         """Return a population."""
         threshold, bias, *low = (values.reshape(-1) for values in parameters)
+        spikes = settings.get("spikes_per_step")
         return IntegrateFire(
             **common,
             threshold=threshold,
@@ -153,8 +158,8 @@ class _Reader:
             unit=np.array(settings["unit"], np.float32),
             floor=_floor(settings.get("floor", ())),
             neuron=Neuron(
-                levels=settings["levels"],
-                spikes_per_step=settings.get("spikes_per_step"),
+                levels=index(settings["levels"]),
+                spikes_per_step=None if spikes is None else index(spikes),
                 memory=kind is not Neurons.MEMORYLESS,
                 code=Code(settings["code"].decode()),
             ),
@@ -169,16 +174,37 @@ def _floor(values: Sequence[float]) -> FloatArray | None:
 
 def window_of(settings: dict[str, Any], kernel: Shape) -> Window:
     """Return the window that ONNX attributes describe."""
-    strides, pads, dilations = (tuple(settings[key]) for key in ("strides", "pads", "dilations"))
-    height, width = kernel
-    return Window((height, width), strides, pads, dilations)
+    height, width = whole(kernel)
+    down, right = whole(settings["strides"])
+    top, left, below, beside = whole(settings["pads"])
+    tall, wide = whole(settings["dilations"])
+    return Window((height, width), (down, right), (top, left, below, beside), (tall, wide))
+
+
+def whole(values: Sequence[int]) -> Shape:
+    """Return whole numbers as such.
+
+    Raises:
+        TypeError: one is none, not even where it looks like one.
+    """
+    return tuple(map(index, values))
 
 
 def floats(values: NumberArray) -> FloatArray:
-    """Return float32 numbers, one per channel."""
-    return values.reshape(-1).astype(np.float32)
+    """Return float32 numbers, one per channel.
+
+    Raises:
+        TypeError: they are no real numbers.
+    """
+    return values.reshape(-1).astype(np.float32, casting="same_kind")
 
 
-def number(tensor: onnx.TensorProto) -> float:
-    """Return the number that a tensor attribute holds."""
+def number(tensor: TensorProto) -> float:
+    """Return the number that a tensor attribute holds.
+
+    Raises:
+        ValueError: it is of another type, or lies in another file, which no hash would cover.
+    """
+    if tensor.data_type != TensorProto.DOUBLE or uses_external_data(tensor):
+        raise ValueError("an attribute holds no number")
     return float(numpy_helper.to_array(tensor))

@@ -1,0 +1,76 @@
+"""What a file must fulfil beside its hash, which anyone can renew: nothing that it states is believed."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from snnc.artefact.metadata import Metadata
+from snnc.ir.graph import NumberArray
+from snnc.ir.layout import InputLayout
+from snnc.ir.snn import ConstantCurrent, Encode, IntegrateFire, Readout, SnnGraph, SnnNode, Weighted
+from snnc.preprocessing import Preprocessing
+
+
+def check_numbers(graph: SnnGraph) -> None:
+    """Check the types of all arrays, and that their values are finite.
+
+    Raises:
+        ValueError: naming a node with others.
+    """
+    whole = graph.integer
+    weights, potentials = (("int8", "int16"), ("int32",)) if whole else (("float32",), ("float32",))
+    for node in graph:
+        expected = weights if isinstance(node, Weighted) else potentials
+        found = [(array, expected) for array in _arrays(node)]
+        found += [(array, ("float32",)) for array in _reals(node)]
+        for array, types in found:
+            if array.dtype not in types:
+                raise ValueError(f"{node.name!r} holds {array.dtype}, not {' or '.join(types)}")
+            if not np.isfinite(array).all():
+                raise ValueError(f"{node.name!r} holds NaN or infinity")
+        if isinstance(node, Readout) and not math.isfinite(node.scale):
+            raise ValueError(f"{node.name!r} has the scale {node.scale}")
+
+
+def check_input(graph: SnnGraph, metadata: Metadata) -> None:
+    """Check that rows can be brought into the form that the network takes.
+
+    Raises:
+        InputError: preprocessing or layout are not of their form.
+        ValueError: the layout gives other rows than the network takes.
+    """
+    if metadata.preprocessing is not None:
+        Preprocessing.from_dict(metadata.preprocessing)
+    if metadata.input_layout is not None:
+        shape = InputLayout.from_dict(metadata.input_layout).shape
+        if shape != graph.encoder.shape:
+            raise ValueError(f"its layout gives rows of {shape}, and the network takes {graph.encoder.shape}")
+
+
+def _arrays(node: SnnNode) -> list[NumberArray]:
+    """Return the arrays of a node that are quantised with the network."""
+    match node:
+        case Weighted():
+            return [node.weight]
+        case ConstantCurrent():
+            return [node.values]
+        case IntegrateFire():
+            low = node.negative_threshold
+            return [node.threshold, node.bias, node.v_init, *([] if low is None else [low])]
+        case Readout():
+            return [node.bias]
+        case _:
+            return []
+
+
+def _reals(node: SnnNode) -> list[NumberArray]:
+    """Return the arrays of a node that are never quantised."""
+    match node:
+        case Encode(gain=gain, offset=offset) if gain is not None and offset is not None:
+            return [gain, offset]
+        case IntegrateFire():
+            return [node.unit, node.lowest]
+        case _:
+            return []
