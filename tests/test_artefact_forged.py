@@ -177,6 +177,26 @@ def test_parameters_that_are_not_finite(path: Path, name: str) -> None:
     assert "NaN or infinity" in refused(path, parameter(name, lambda values: values * np.float32(np.nan)))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        stated("max_timesteps", "100000000"),
+        stated("max_timesteps", "9" * 4000),
+        stated("settle_steps", "1000000000"),
+        parameter("bias", lambda values: np.full_like(values, 2**30)),
+        parameter("v_init", lambda values: np.full_like(values, -(2**31))),
+        parameter("threshold", lambda values: np.full_like(values, 2**31 - 1)),
+    ],
+)
+def test_bounds_are_proved_again(path: Path, change: Change) -> None:
+    assert "beyond int32" in refused(path, change)
+
+
+@pytest.mark.parametrize("steps", ["0", "-5"])
+def test_integers_without_bounds(path: Path, steps: str) -> None:
+    assert "not proved" in refused(path, stated("max_timesteps", steps))
+
+
 def test_parameters_of_two_precisions(path: Path) -> None:
     message = refused(path, parameter("weight", lambda values: values.astype(np.float32)))
     assert "holds int" in message

@@ -7,7 +7,7 @@ import pytest
 
 from snnc.errors import TargetError
 from snnc.ir import snn
-from snnc.ir.bounds import overflow, provable_timesteps, step_bounds
+from snnc.ir.bounds import overflow, provable_timesteps, step_bounds, weight_sums
 from snnc.passes.dual_threshold import DualThreshold
 from snnc.passes.graded import Graded
 from snnc.passes.init_membrane import InitMembrane
@@ -117,3 +117,10 @@ def test_bounds_are_proved_and_refused_beyond_int32() -> None:
     assert overflow(huge, 4) is not None
     with pytest.raises(TargetError, match=r"'relu3' could reach \d+ in 4 steps"):
         QuantiseWeights().run(huge, made)
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int16, np.int64])
+def test_sums_of_weights_do_not_overflow(kind: type[np.signedinteger]) -> None:
+    lowest = np.iinfo(np.int32 if kind is np.int64 else kind).min
+    weight = np.full((2, 300, 3, 3), lowest, kind)
+    assert weight_sums(weight).tolist() == [2700 * -int(lowest)] * 2

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from snnc.artefact.metadata import Metadata
+from snnc.ir.bounds import overflow
 from snnc.ir.graph import NumberArray
 from snnc.ir.layout import InputLayout
 from snnc.ir.snn import ConstantCurrent, Encode, IntegrateFire, Readout, SnnGraph, SnnNode, Weighted
@@ -32,6 +33,23 @@ def check_numbers(graph: SnnGraph) -> None:
                 raise ValueError(f"{node.name!r} holds NaN or infinity")
         if isinstance(node, Readout) and not math.isfinite(node.scale):
             raise ValueError(f"{node.name!r} has the scale {node.scale}")
+
+
+def check_bounds(graph: SnnGraph) -> None:
+    """Prove again that no integer overflows in as many steps as the network states.
+
+    Raises:
+        ValueError: naming a node whose integers could, or where no number of steps is stated.
+    """
+    if not graph.integer:
+        return
+    longest = graph.max_timesteps
+    if longest < 1:
+        raise ValueError("the bounds of its integers were not proved")
+    found = overflow(graph, longest)
+    if found is not None:
+        name, bound = found
+        raise ValueError(f"{name!r} could reach {bound} in the stated T = {longest}, beyond int32")
 
 
 def check_input(graph: SnnGraph, metadata: Metadata) -> None:

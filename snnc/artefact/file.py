@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from snnc.artefact.artefact import Artefact
-from snnc.artefact.checks import check_input, check_numbers
+from snnc.artefact.checks import check_bounds, check_input, check_numbers
 from snnc.artefact.metadata import (
     HASH,
     PREFIX,
@@ -142,6 +142,7 @@ def load(path: str | os.PathLike[str]) -> Artefact:
         )
         graph.verify()
         check_numbers(graph)
+        check_bounds(graph)
         metadata = read_metadata(properties)
         check_input(graph, metadata)
         return Artefact(graph, metadata)
