@@ -74,8 +74,11 @@ def read_golden(directory: Path) -> Golden:
     path = directory / FILE
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return Golden(arrays["x"], arrays["q"], arrays["y"])
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            x, q, y = (arrays[key] for key in ("x", "q", "y"))
+        if not 0 < len(x) == len(q) == len(y):
+            raise ValueError(f"{len(x)}, {len(q)} and {len(y)} rows of x, q and y")
+        return Golden(x, q, y)
+    except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ArtefactError(f"{path}: missing or damaged ({error}); deploy again") from None
 
 

@@ -168,12 +168,13 @@ def read(directory: Path) -> Json:
         raise InputError(f"{directory} is no folder; give a bundle that `snnc deploy` wrote")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        own = _own_hash(content) if isinstance(content, dict) else ""
     except FileNotFoundError:
         raise ArtefactError(f"{directory}: no bundle, {NAME} is missing; make one by `snnc deploy`") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    except ValueError:
-        raise ArtefactError(f"{path}: truncated or damaged, it is no JSON; deploy again") from None
+    except (RecursionError, ValueError):
+        raise ArtefactError(f"{path}: truncated or damaged, it is no JSON of snnc's; deploy again") from None
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise ArtefactError(f"{path}: not written by snnc; make a bundle by `snnc deploy`")
     schema = content.get("schema_version")
@@ -182,7 +183,7 @@ def read(directory: Path) -> Json:
             f"{path}: made by a newer snnc: {content.get('snnc_version')}, schema {schema}, and this one "
             f"reads up to schema {SCHEMA_VERSION}; upgrade snnc"
         )
-    if content.get(OWN_HASH) != _own_hash(content) or not isinstance(content.get("files"), dict):
+    if content.get(OWN_HASH) != own or not isinstance(content.get("files"), dict):
         raise ArtefactError(f"{path}: damaged or altered, it does not fit its own SHA-256; deploy again")
     return content
 
@@ -196,12 +197,15 @@ def check_files(directory: Path, content: Mapping[str, Any]) -> None:
     missing, altered = [], []
     for name, expected in content["files"].items():
         path = directory / name
-        if not path.resolve().is_relative_to(directory.resolve()):
-            raise ArtefactError(f"{directory / NAME}: refused, it names {name!r} outside its folder")
-        if not path.is_file():
-            missing.append(name)
-        elif file_hash(path) != expected:
-            altered.append(name)
+        try:
+            if not path.resolve().is_relative_to(directory.resolve()):
+                raise ArtefactError(f"{directory / NAME}: refused, it names {name!r} outside its folder")
+            if not path.is_file():
+                missing.append(name)
+            elif file_hash(path) != expected:
+                altered.append(name)
+        except (OSError, ValueError) as error:
+            raise ArtefactError(f"{directory}: {name!r} cannot be read ({error}); deploy again") from error
     found = [
         f"{', '.join(names)} {what}" for names, what in ((missing, "missing"), (altered, "altered")) if names
     ]
