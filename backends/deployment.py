@@ -146,7 +146,11 @@ def check_directory(directory: Path, *, force: bool) -> None:
         UsageError: it exists and is not to be replaced.
         InputError: it is something else than a bundle, or its parent is missing or closed.
     """
-    if directory.exists() or directory.is_symlink():
+    try:
+        exists = directory.exists() or directory.is_symlink()
+    except OSError as error:
+        raise InputError(f"{directory}: cannot be written ({error.strerror}); name another output") from error
+    if exists:
         if not directory.is_dir() or directory.is_symlink():
             raise InputError(f"{directory} is no folder: name another output")
         if not force:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from snnc.artefact import Artefact
-from snnc.errors import ArtefactError
+from snnc.errors import ArtefactError, InputError
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.snn import Encode, SnnGraph
 from snnc.reference import ReferenceSimulator, encode, per_channel
@@ -29,8 +29,10 @@ def make_golden(artefact: Artefact, rows: NumberArray | None = None) -> Golden:
             ``None`` for made-up, structured ones.
 
     Raises:
-        InputError: the rows do not fit the network.
+        InputError: there are none, or they do not fit the network.
     """
+    if rows is not None and not len(rows):
+        raise InputError("no rows for the golden vectors, which would prove nothing: give at least one")
     graph = artefact.graph
     node = graph.encoder
     x = _structured(node) if rows is None else artefact.canonical(rows[:ROWS])

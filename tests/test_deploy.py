@@ -13,7 +13,7 @@ import pytest
 
 from snnc.artefact import Artefact, save
 from snnc.backends import BACKENDS, load_backend, manifest
-from snnc.backends.deployment import deploy, verify
+from snnc.backends.deployment import check_directory, deploy, verify
 from snnc.backends.golden import FILE as GOLDEN
 from snnc.backends.golden import make_golden
 from snnc.cli import main
@@ -237,6 +237,8 @@ def test_force_replaces_only_bundles(file: Path, tmp_path: Path, capsys: pytest.
     assert (home / "thesis.tex").exists()
     assert "no folder" in refused(capsys, *arguments, file, code=5)
     assert "does not exist" in refused(capsys, *arguments, tmp_path / "a" / "b", code=5)
+    with pytest.raises(InputError, match="cannot be written"):
+        check_directory(tmp_path / ("a" * 300), force=True)
 
 
 def test_a_failure_leaves_nothing_behind(
@@ -340,6 +342,14 @@ def test_targets_are_listed_from_the_code(capsys: pytest.CaptureFixture[str]) ->
 def test_unknown_names(target: str, profile: str | None) -> None:
     with pytest.raises(UsageError, match="known: "):
         load_backend(target, profile)
+
+
+@pytest.mark.parametrize("target", WHOLE)
+def test_no_golden_rows_at_all(target: str, artefact: Artefact, tmp_path: Path) -> None:
+    rows = np.zeros((0, *artefact.graph.encoder.shape), np.float32)
+    with pytest.raises(InputError, match="give at least one"):
+        deploy(artefact, load_backend(target), tmp_path / "out", rows=rows)
+    assert not any(tmp_path.iterdir())
 
 
 def test_made_up_rows_survive_a_dead_channel_of_the_normalisation(artefact: Artefact) -> None:
