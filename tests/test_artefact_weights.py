@@ -176,3 +176,17 @@ def test_weights_are_not_read_from_a_pipe(path: Path, tmp_path: Path) -> None:
     restate(path, "location", "pipe")
     with pytest.raises(ArtefactError, match="cannot be read"):
         load(path)
+
+
+def test_a_link_from_another_folder(path: Path, tmp_path: Path) -> None:
+    link = tmp_path / "elsewhere" / "link.snn.onnx"
+    link.parent.mkdir()
+    link.symlink_to(path)
+    assert_equal_graphs(load(link).graph, load(path).graph)
+    graph = random_graph(6, blocks=4)
+    save(Artefact(graph), link, external_above=100)
+    assert list(link.parent.iterdir()) == [link]
+    assert link.is_symlink()
+    for name in (link, path):
+        assert_equal_graphs(load(name).graph, graph)
+    assert sorted(tmp_path.iterdir()) == sorted([link.parent, path, data_of(path)])

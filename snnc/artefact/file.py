@@ -82,13 +82,15 @@ def write_model(model: onnx.ModelProto, path: Path, external_above: int = EXTERN
     Raises:
         InputError: the file cannot be written; then nothing has changed.
     """
-    old, beside = _weights_of(path), files_beside(path)
+    # The weights lie beside the model itself, not beside a link to it.
+    target = Path(os.path.realpath(path))
+    old, beside = _weights_of(target), files_beside(target)
     new: set[Path] = set()
     try:
         with replacing(path) as stream:
             if weight_bytes(model) > external_above:
                 moved = large_weights(model)
-                data = file_for(path, moved)
+                data = file_for(target, moved)
                 new.add(data)
                 # It takes its place first, for no model names it yet.
                 with replacing(data) as weights:
@@ -97,7 +99,7 @@ def write_model(model: onnx.ModelProto, path: Path, external_above: int = EXTERN
             stream.write(model.SerializeToString(deterministic=True))
     except BaseException:
         # An interrupt can come so late that the new model stands there already.
-        _remove(new - beside - _weights_of(path))
+        _remove(new - beside - _weights_of(target))
         raise
     _remove(old - new)
 

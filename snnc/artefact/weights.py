@@ -75,7 +75,8 @@ def fetch_weights(model: onnx.ModelProto, path: Path) -> None:
     Raises:
         ArtefactError: they lie elsewhere, or cannot be read.
     """
-    folder = Path(os.path.realpath(path.parent))
+    # Beside the model itself, not beside a link to it.
+    folder = Path(os.path.realpath(path)).parent
     for tensor in filter(uses_external_data, model.graph.initializer):
         info = {entry.key: entry.value for entry in tensor.external_data}
         location = info.get("location", "")
