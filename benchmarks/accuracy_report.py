@@ -285,7 +285,7 @@ def _tried(found: Found, network: str, settings: Sequence[Setting], words: str) 
 
 
 def _activity(row: Row) -> list[str]:
-    return [f"{row['spikes_per_neuron_per_step']:.3f}", f"{row['synops'] / row['ann_macs']:.2f}"]
+    return [f"{row['events_per_neuron_per_step']:.3f}", f"{row['synops'] / row['ann_macs']:.2f}"]
 
 
 def binary_table(found: Found) -> str:
@@ -307,7 +307,7 @@ def binary_table(found: Found) -> str:
         "top-1 %",
         "n",
         "payload",
-        "spikes per neuron and step",
+        "events per neuron and step",
         "operations / MACs",
         "latency",
     ]
@@ -322,7 +322,7 @@ def cost_table(found: Found) -> str:
         for setting in MAIN
         if (row := found.get(network, setting)) is not None
     ]
-    head = ["network", "setting", "spikes per neuron and step", "operations / MACs", "conversion, CPU time"]
+    head = ["network", "setting", "events per neuron and step", "operations / MACs", "conversion, CPU time"]
     return table(head, lines) if lines else ""
 
 

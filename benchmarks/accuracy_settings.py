@@ -166,8 +166,7 @@ fitted currents their spread back, and lets part of the start arrive with the bi
 (`clip-activations{levels=2,share=0.5}`) the layers whose rounding alone moves the answers most, up to half
 of the operations, send up to two levels a step that all count, where the others send a second spike only to
 catch up. `learn` searches with the whole pipeline in the loop; `activity=1` puts a price on operations;
-`layer` fits the thresholds of each layer to its own error. Gains are paired, on the same rows. All lines of
-this table and of the next one were measured before fits beside an identity branch saw all of its current.
+`layer` fits the thresholds of each layer to its own error. Gains are paired, on the same rows.
 """
 
 
