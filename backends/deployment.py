@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from snnc.artefact import Artefact
 from snnc.backends import load_backend, manifest
 from snnc.backends.golden import make_golden, read_golden, write_golden
 from snnc.backends.semantics import Semantics, judge
 from snnc.diagnostics import TARGET_LIMIT, Diagnostic
-from snnc.errors import ArtefactError, GateError, InputError, TargetError, UsageError
+from snnc.errors import ArtefactError, GateError, InputError, InternalError, TargetError, UsageError
 from snnc.ir.graph import NumberArray
 from snnc.ir.snn import SnnGraph
 from snnc.target import Backend, Bundle, Emission, Emulating, Golden, Unsupported, Verdict
@@ -87,6 +89,7 @@ def deploy(
             and nobody has accepted that.
         UsageError: the folder exists.
         InputError: it cannot be written, or holds something else than a bundle.
+        InternalError: the target computes something else although it should not.
     """
     check_directory(directory, force=force)
     require_fit(backend, artefact.graph)
@@ -95,7 +98,13 @@ def deploy(
         semantics = judge(artefact, backend, golden.q)
     semantics.require(backend, accepted=accept_semantics)
     if isinstance(backend, Emulating):
-        golden = Golden(golden.x, golden.q, backend.emulate(artefact.graph, golden.q))
+        y = backend.emulate(artefact.graph, golden.q)
+        if semantics.equal and not np.array_equal(y, golden.y):
+            raise InternalError(
+                f"{backend.name}, profile {backend.profile}, does not compute what the reference does, "
+                "although nothing says in what they differ: report this network, and use another target"
+            )
+        golden = Golden(golden.x, golden.q, y)
     origin = {
         "path": "" if source is None else str(source),
         "sha256": "" if source is None else manifest.file_hash(source),

@@ -16,12 +16,14 @@ from snnc.backends import BACKENDS, load_backend, manifest
 from snnc.backends.deployment import check_directory, deploy, verify
 from snnc.backends.golden import FILE as GOLDEN
 from snnc.backends.golden import make_golden
+from snnc.backends.nir import Nir
 from snnc.cli import main
-from snnc.errors import ArtefactError, GateError, InputError, TargetError, UsageError
+from snnc.errors import ArtefactError, GateError, InputError, InternalError, TargetError, UsageError
 from snnc.ir.snn import IntegrateFire
 from snnc.reference import ReferenceSimulator
 from snnc.target import Record
 from tests import quadrants
+from tests.nir_networks import BARRIER, residual
 from tests.spiking_graphs import as_float, random_graph
 
 WHOLE = [name for name in BACKENDS if load_backend(name).capabilities.takes == "every integer network"]
@@ -119,6 +121,19 @@ def test_the_same_artefact_gives_the_same_bytes(artefact: Artefact, tmp_path: Pa
         assert one.files == two.files
         for file in one.files:
             assert (one.directory / file).read_bytes() == (two.directory / file).read_bytes()
+
+
+def test_a_target_that_should_be_equal_and_is_not_is_no_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = residual(BARRIER)
+    backend = load_backend("nir")
+    assert isinstance(backend, Nir)
+    y = backend.emulate(graph, np.zeros((8, *graph.encoder.shape), np.int32))
+    monkeypatch.setattr(backend, "emulate", lambda graph, q: y)
+    with pytest.raises(InternalError, match="does not compute what the reference does"):
+        deploy(Artefact(graph), backend, tmp_path / "bundle")
+    assert not list(tmp_path.iterdir())
 
 
 def test_verify_tells_what_ran(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

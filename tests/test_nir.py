@@ -30,7 +30,7 @@ from snnc.ir.snn import (
     CountMaxPool,
     CurrentMaxPool,
 )
-from tests.nir_networks import BARRIER, PLAIN, TIME, fitting, networks, reference, residual
+from tests.nir_networks import BARRIER, PLAIN, TIME, fitting, networks, pooled, reference, residual
 from tests.spiking_graphs import random_inputs
 
 
@@ -75,6 +75,18 @@ def test_a_network_of_one_step_is_the_same_whatever_its_schedule(profile: str) -
         q = random_inputs(graph, 5, 4)
         assert backend.differences(graph) == ()
         np.testing.assert_array_equal(backend.emulate(graph, q), reference(graph, q))
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_maximum_of_counts_is_that_of_a_population_or_none(profile: str) -> None:
+    backend, graph = Nir(profile), pooled(of="populations")
+    q = random_inputs(graph, 5, 1)
+    assert not backend.check(graph)
+    np.testing.assert_array_equal(backend.emulate(graph, q), reference(graph, q))
+    for of in ("input", "sums"):
+        (found,) = backend.check(pooled(of=of))
+        assert found.node == "pool"
+        assert "maximum of counts" in found.reason
 
 
 @pytest.mark.parametrize("profile", ["norse", "sinabs"])

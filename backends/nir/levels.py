@@ -8,8 +8,8 @@ for bit, wherever integrate-and-fire neurons exist. It takes ``C`` times as many
 network of one step without settle steps is a barrier network, too.
 
 A synapse reads all copies with the same weight, and its current is copied by a 1x1 convolution whose bias
-holds the thresholds. Max-pooling is exact, too: the maximum of several counts is, level by level, whether any
-of the neurons fired.
+holds the thresholds. Max-pooling of a population is exact, too: the maximum of several counts is, level by
+level, whether any of the neurons fired.
 """
 
 from __future__ import annotations

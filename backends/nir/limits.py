@@ -12,6 +12,9 @@ from snnc.ir.snn import (
     CountMaxPool,
     CurrentMaxPool,
     IntegrateFire,
+    Pad,
+    Reshape,
+    Slice,
     SnnGraph,
     SnnNode,
 )
@@ -49,6 +52,9 @@ def _against(graph: SnnGraph, node: SnnNode, profile: Profile) -> list[tuple[str
             return [("NIR cannot join two nodes along the channels", elsewhere)]
         case CountMaxPool() | CurrentMaxPool() if in_time:
             return [("NIR has no max-pooling", f"{BARRIER}, which needs none, or use average pooling")]
+        case CountMaxPool() if not _of_populations(graph, node):
+            reason = "the maximum of counts can only be taken of a population's own, not of sums or the input"
+            return [(reason, elsewhere)]
         case CurrentMaxPool() if any(
             not isinstance(reader, IntegrateFire) or len(reader.inputs) > 1
             for reader in graph.consumers[node.name]
@@ -62,6 +68,18 @@ def _against(graph: SnnGraph, node: SnnNode, profile: Profile) -> list[tuple[str
         case _:
             geometry = misfit(node, graph[node.inputs[0]].shape) if node.inputs else None
             return [] if geometry is None else [(geometry, elsewhere)]
+
+
+def _of_populations(graph: SnnGraph, node: CountMaxPool) -> bool:
+    """Whether each count is that of one neuron, so that its copies with rising thresholds tell it.
+
+    Only then is the maximum, level by level, whether any of them fired: in a sum of counts, or in the input,
+    no neuron stands for a level.
+    """
+    source = graph[node.inputs[0]]
+    while isinstance(source, CountMaxPool | Reshape | Pad | Slice):
+        source = graph[source.inputs[0]]
+    return isinstance(source, IntegrateFire)
 
 
 def differences(graph: SnnGraph, profile: Profile) -> tuple[str, ...]:
