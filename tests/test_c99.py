@@ -26,10 +26,10 @@ from snnc.backends.deployment import deploy, verify
 from snnc.backends.golden import read_golden
 from snnc.errors import ArtefactError, UsageError
 from snnc.ir.neuron import Neuron, Schedule
-from snnc.ir.snn import Convolution, IntegrateFire, SnnGraph
+from snnc.ir.snn import Concat, Convolution, Encode, IntegrateFire, Linear, Readout, Reshape, SnnGraph
 from snnc.reference import ReferenceSimulator
 from snnc.target import Record
-from tests.spiking_graphs import NEURONS, graphs, random_graph, random_inputs, wide_graph
+from tests.spiking_graphs import CLASSES, NEURONS, graphs, random_graph, random_inputs, wide_graph
 
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-pedantic")
 SANE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
@@ -181,6 +181,32 @@ def test_every_t(schedule: Schedule, settle_steps: int, tmp_path: Path) -> None:
     steps = library.steps(q[0], 4)
     assert len(steps) == (1 if schedule is Schedule.BARRIER else 4 + settle_steps)
     np.testing.assert_array_equal(steps[-1], ReferenceSimulator().run(graph, q[:1], 4).logits[0])
+
+
+@needs_gcc
+@pytest.mark.parametrize("schedule", Schedule)
+def test_an_input_that_is_read_again_in_another_shape(schedule: Schedule, tmp_path: Path) -> None:
+    population = random_graph(5, flat=True, blocks=0).of_type(IntegrateFire)[0]
+    weight = np.random.default_rng(0).integers(-127, 128, (CLASSES, 16 + population.channels))
+    first = weight.astype(np.int8)[:1, :16].repeat(population.channels, axis=0)
+    graph = SnnGraph(
+        name="the input beside spikes",
+        nodes=(
+            Encode(name="image", shape=(1, 4, 4), scale=0.01, limit=127),
+            Reshape(name="flat", inputs=("image",), shape=(16,)),
+            Linear(name="first", inputs=("flat",), shape=population.shape, weight=first),
+            population.with_(inputs=("first",)),
+            Concat(name="both", inputs=("flat", population.name), shape=weight.shape[1:]),
+            Linear(name="last", inputs=("both",), shape=(CLASSES,), weight=weight.astype(np.int8)),
+            Readout(name="y", inputs=("last",), shape=(CLASSES,), bias=np.zeros(CLASSES, np.int32)),
+        ),
+        output="y",
+        timesteps=4,
+        schedule=schedule,
+        max_timesteps=4,
+    )
+    graph.verify()
+    run_selftest(emitted(graph, tmp_path), *SANE)
 
 
 @needs_gcc

@@ -8,7 +8,7 @@ in the barrier schedule.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -236,13 +236,20 @@ class _Lowering:
     def encode(self, node: Encode) -> None:
         extent = Extent.of(node.shape)
         q = Parameter("q", Width.I16, extent.size)
-        wanted_later = any(reader.name not in self.constant for reader in self.graph.consumers[node.name])
+        wanted_later = any(reader.name not in self.constant for reader in self.readers(node))
         if extent.ordered and not wanted_later:
             self.values[node.name] = q
             return
         out = Buffer(Width.holding(node.limit), extent.size)
         self.values[node.name] = out
         self.move(node, q, extent, extent.channels_first, out, extent.strides)
+
+    def readers(self, node: SnnNode) -> Iterator[SnnNode]:
+        """Go through what reads a value, in other shapes, too: those may be the same place in memory."""
+        for reader in self.graph.consumers[node.name]:
+            yield reader
+            if isinstance(reader, Reshape):
+                yield from self.readers(reader)
 
     def move(
         self,
