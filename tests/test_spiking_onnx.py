@@ -11,7 +11,7 @@ from snnc.artefact import Artefact
 from snnc.backends.golden import make_golden
 from snnc.backends.spiking_onnx.forms import checked, inline, scan, unroll
 from snnc.ir.neuron import Schedule
-from snnc.ir.snn import SnnGraph
+from snnc.ir.snn import IntegrateFire, Linear, SnnGraph
 from snnc.reference import ReferenceSimulator
 from tests.spiking_graphs import graphs, random_graph
 
@@ -56,3 +56,20 @@ def test_the_unrolled_form_has_no_loop() -> None:
     flat = unroll(model, 5)
     assert not {"Loop", "Scan"} & {node.op_type for node in flat.graph.node}
     assert [entry.name for entry in flat.graph.input] == ["x"]
+
+
+@pytest.mark.parametrize("name", ["steps", "first step", "one step", "{}@0", "{}@@1"])
+def test_a_network_may_use_the_names_that_the_forms_make_up(name: str) -> None:
+    graph = random_graph(2, flat=True, blocks=1)
+    population, current = graph.of_type(IntegrateFire)[0], graph.of_type(Linear)[0]
+    new = name.format(population.name)
+    graph = graph.replacing(
+        {
+            current.name: current.with_(name=new),
+            population.name: population.with_(inputs=(new,)),
+        }
+    )
+    golden = make_golden(Artefact(graph))
+    model = Artefact(graph).model()
+    for form in (unroll(model, graph.timesteps), scan(model)):
+        np.testing.assert_array_equal(run(checked(form), {"x": golden.x}), golden.y)

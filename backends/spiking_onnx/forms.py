@@ -5,7 +5,7 @@ Every form has the input ``x`` and the output ``y`` of the artefact and gives th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 import onnx
@@ -52,10 +52,13 @@ def unroll(model: ModelProto, steps: int) -> ModelProto:
     still, *after = [entry.name for entry in body.output]
     states = list(loop.input[2:])
     nodes: list[NodeProto] = []
+    mark = "@"
+    while any(mark in name for name in _names(model.graph)):
+        mark += "@"
     for t in range(steps):
-        number = f"{step}@{t}"
+        number = f"{step}{mark}{t}"
         model.graph.initializer.append(numpy_helper.from_array(np.asarray(t, np.int64), number))
-        renamed = {name: f"{name}@{t}" for node in body.node for name in node.output if name}
+        renamed = {name: f"{name}{mark}{t}" for node in body.node for name in node.output if name}
         renamed |= {step: number, **dict(zip(before, states, strict=True))}
         nodes += [_renamed(node, renamed, t) for node in body.node if still not in node.output]
         states = [renamed[name] for name in after]
@@ -79,11 +82,18 @@ def scan(model: ModelProto) -> ModelProto:
     still, *after = list(body.output)
     nodes = [node for node in body.node if still.name not in node.output]
     scanned = helper.make_graph(nodes, body.name, [*before, step], after, value_info=list(body.value_info))
-    for name, value in (("first step", 0), ("one step", 1)):
+    taken = _names(model.graph)
+    first, one, all_steps = (_unused(name, taken) for name in ("first step", "one step", "steps"))
+    for name, value in ((first, 0), (one, 1)):
         model.graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.int64), name))
-    numbers = helper.make_node("Range", ["first step", loop.input[0], "one step"], ["steps"])
+    numbers = helper.make_node("Range", [first, loop.input[0], one], [all_steps])
     node = helper.make_node(
-        "Scan", [*loop.input[2:], "steps"], list(loop.output), name=loop.name, body=scanned, num_scan_inputs=1
+        "Scan",
+        [*loop.input[2:], all_steps],
+        list(loop.output),
+        name=loop.name,
+        body=scanned,
+        num_scan_inputs=1,
     )
     _replace(model.graph, position, [numbers, node])
     return model
@@ -102,6 +112,24 @@ def _body(loop: NodeProto) -> GraphProto:
         if attribute.type == AttributeProto.GRAPH:
             return attribute.g
     raise InternalError("the loop over time has no body")
+
+
+def _names(graph: GraphProto) -> set[str]:
+    """Return the names of all tensors, those of bodies included: a name may stand for one of them only."""
+    found = {entry.name for entry in (*graph.input, *graph.initializer)}
+    for node in graph.node:
+        found.update(node.output)
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.GRAPH:
+                found |= _names(attribute.g)
+    return found
+
+
+def _unused(name: str, taken: Set[str]) -> str:
+    """Return ``name``, or one like it if a network uses that already."""
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _renamed(node: NodeProto, names: Mapping[str, str], step: int) -> NodeProto:
