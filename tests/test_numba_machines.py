@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from snnc.backends.numba_cpu import cache
 from snnc.backends.numba_cpu.cpu import detect
+from snnc.cli import main
 
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 AVX2 = "+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+avx,+avx2,+fma,+bmi,+bmi2"
@@ -122,6 +124,28 @@ def test_a_place_where_nothing_can_be_written(elsewhere: Any, tmp_path: Path) ->
     assert cache.kernel_directory() is None
     assert cache.kernel(double)(4) == 8
     assert list(tmp_path.iterdir()) == [closed]
+
+
+def test_a_user_without_a_home(
+    elsewhere: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere(tmp_path)
+
+    def unknown() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", unknown)
+    for name in ("SNNC_CACHE_DIR", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    assert cache.kernel_directory() is None
+    assert main(["doctor", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["cache"] == {"folder": None, "writable": False}
+    assert main(["doctor"]) == 0
+    assert "no home (cannot be written" in capsys.readouterr().out
+    for system, name in (("linux", "XDG_CACHE_HOME"), ("win32", "LOCALAPPDATA")):
+        monkeypatch.setattr(sys, "platform", system)
+        monkeypatch.setenv(name, str(tmp_path))
+        assert cache.cache_root() == tmp_path / "snnc"
 
 
 def test_an_interrupt_leaves_no_half_written_kernel(

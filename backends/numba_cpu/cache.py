@@ -34,14 +34,20 @@ _log = logging.getLogger("snnc")
 F = TypeVar("F", bound=Callable[..., object])
 
 
-def cache_root() -> Path:
-    """Return the directory that holds everything that snnc keeps between runs."""
+def cache_root() -> Path | None:
+    """Return the directory that holds all that snnc keeps between runs; ``None`` if the user has no home."""
     chosen = os.environ.get("SNNC_CACHE_DIR")
     if chosen:
         return Path(chosen)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "snnc"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snnc"
+    windows = sys.platform == "win32"
+    caches = os.environ.get("LOCALAPPDATA" if windows else "XDG_CACHE_HOME")
+    if caches:
+        return Path(caches) / "snnc"
+    try:
+        home = Path.home()
+    except RuntimeError:  # a user that the system does not know, as containers have them
+        return None
+    return home / "snnc" if windows else home / ".cache" / "snnc"
 
 
 @cache
@@ -50,6 +56,9 @@ def kernel_directory() -> Path | None:
 
     Without such a folder every process compiles anew: slower, but right.
     """
+    root = cache_root()
+    if root is None:
+        return None
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
@@ -57,7 +66,7 @@ def kernel_directory() -> Path | None:
     cpu = (settings["CPU_NAME"] or binding.get_host_cpu_name(), settings["CPU_FEATURES"] or "")
     for part in (numba.__version__, version("llvmlite"), *cpu):
         digest.update(part.encode())
-    folder = cache_root() / f"kernels-{digest.hexdigest()[:16]}"
+    folder = root / f"kernels-{digest.hexdigest()[:16]}"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError:

@@ -60,7 +60,7 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
         kept = "" if found["cache"]["writable"] else " (cannot be written: kernels are compiled every time)"
         rows += [
             ("processor", f"{found['cpu']['name']}: {' '.join(found['cpu']['features'])}"),
-            ("kernel cache", f"{found['cache']['folder']}{kept}"),
+            ("kernel cache", f"{found['cache']['folder'] or 'no home'}{kept}"),
         ]
     rows += [(name, version or "MISSING: reinstall snnc") for name, version in found["needed"].items()]
     for extra, versions in found["extras"].items():
@@ -93,8 +93,8 @@ def _cpu() -> dict[str, Any]:
 def _cache() -> dict[str, Any]:
     from snnc.backends.numba_cpu.cache import cache_root, kernel_directory
 
-    folder = kernel_directory()
-    return {"folder": str(folder or cache_root()), "writable": folder is not None}
+    folder, wanted = kernel_directory(), cache_root()
+    return {"folder": None if wanted is None else str(folder or wanted), "writable": folder is not None}
 
 
 def _simulators() -> dict[str, str]:
