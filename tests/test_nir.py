@@ -29,6 +29,7 @@ from snnc.ir.snn import (
     ChannelWeight,
     CountMaxPool,
     CurrentMaxPool,
+    Readout,
 )
 from tests.nir_networks import BARRIER, PLAIN, TIME, fitting, networks, pooled, reference, residual
 from tests.spiking_graphs import random_inputs
@@ -87,6 +88,19 @@ def test_the_maximum_of_counts_is_that_of_a_population_or_none(profile: str) -> 
         (found,) = backend.check(pooled(of=of))
         assert found.node == "pool"
         assert "maximum of counts" in found.reason
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_read_out_beyond_float32_is_refused(profile: str) -> None:
+    """Were it not, a sum of this size would be off by one, although it counts as equal bit for bit."""
+    graph = residual(BARRIER)
+    output = graph.of_type(Readout)[0]
+    largest = np.zeros_like(output.bias)
+    largest[0] = 2**24 // graph.timesteps
+    (found,) = Nir(profile).check(graph.replacing({output.name: output.with_(bias=largest)}))
+    assert found.node == output.name
+    assert "too much to be exact in float32" in found.reason
+    assert "c99" in found.help
 
 
 @pytest.mark.parametrize("profile", ["norse", "sinabs"])

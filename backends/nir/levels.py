@@ -58,8 +58,7 @@ def lower(graph: SnnGraph, profile: Profile) -> Program:
         elif isinstance(node, CountMaxPool):
             lowering.spikes[node.name] = lowering.any_of(node, *lowering.spikes[node.inputs[0]])
         elif isinstance(node, Readout):
-            currents = lowering.currents(node, graph.timesteps * node.bias.astype(np.float64))
-            lowering.build.join(node.name, currents, node.shape)
+            lowering.readout(node)
         elif kinds[node.name] is ValueKind.SPIKES:
             read, copies = lowering.spikes[node.inputs[0]]
             lowering.spikes[node.name] = (lowering.moved(node, read, copies), copies)
@@ -101,6 +100,15 @@ class _Levels:
         if wide is not None:
             self.spikes[node.name] = self.any_of(wide, name, copies)
 
+    def readout(self, node: Readout) -> None:
+        """Emit what the read-out sums."""
+        steps = self.graph.timesteps
+        bias = steps * node.bias.astype(np.float64)
+        reach = float((self.reach(node.inputs, node.channels, steps) + np.abs(bias)).max())
+        if reach >= EXACT:
+            raise self.unfit(node, reach, self.constant.issuperset(node.inputs))
+        self.build.join(node.name, self.branches(node.inputs, node.channels, bias, steps), node.shape)
+
     def neurons(self, name: str, read: tuple[str, ...], shape: Shape, mark: float) -> str:
         """Emit neurons that fire where their current is at least ``mark``, and less than twice that."""
         threshold = mark - 0.5 if self.profile.rule is Rule.ZERO_ABOVE else mark
@@ -110,15 +118,19 @@ class _Levels:
     def mark(self, node: SnnNode, reach: float, first: bool = False) -> float:
         """Return a threshold that nothing reaches twice where a neuron may send several spikes."""
         mark = 1.0 if self.profile.rule is not Rule.SUBTRACT else 2.0 ** ceil(log2(reach + 2))
-        if reach + mark < EXACT:
-            return mark
+        if reach + mark >= EXACT:
+            raise self.unfit(node, reach, first)
+        return mark
+
+    def unfit(self, node: SnnNode, reach: float, first: bool) -> UnfitError:
+        """Return the error of sums that float32 cannot hold, the ``first`` layer's because of the input."""
         room = EXACT / 2 if self.profile.rule is Rule.SUBTRACT else EXACT
         cure = "use the target c99 or spiking-onnx"
         if first:
             limit = int(self.largest[self.graph.nodes[0].name] * 0.98 * room / reach)
             cure = f"quantise the input more coarsely: convert with --set lower.input-limit={limit}"
         reason = f"its sums may reach {reach:.0f}, too much to be exact in float32"
-        raise UnfitError(reason, cure, node.name)
+        return UnfitError(reason, cure, node.name)
 
     def any_of(self, node: CountMaxPool | CurrentMaxPool, read: str, copies: int) -> tuple[str, int]:
         """Emit neurons that fire where any neuron of a window has fired."""
@@ -142,10 +154,6 @@ class _Levels:
                 times = factor if source.name in self.constant else 1
                 total += times * area * weight * self.largest[source.inputs[0]]
         return total
-
-    def currents(self, node: Readout, bias: FloatArray) -> tuple[str, ...]:
-        """Emit what the read-out sums."""
-        return self.branches(node.inputs, node.channels, bias, self.graph.timesteps)
 
     def branches(
         self, names: tuple[str, ...], channels: int, bias: FloatArray, factor: int
