@@ -44,7 +44,7 @@ def max_pool(call: Call) -> View:
     image = call.builder.image(view, call.origin)
     rounds_up = bool(call.integer("ceil_mode", 0))
     window = _without_unused_pads(_window(call, image, len(view.shape) - 2, rounds_up), image.shape[1:])
-    if _sees_only_padding(window, image.shape[1:]):
+    if window.sees_only_padding(*image.shape[1:]):
         call.refuse("a window may see nothing but padding", "use pads smaller than the kernel")
     return _pooled(call, view, image, window, ann.MaxPool)
 
@@ -142,16 +142,6 @@ def _without_unused_pads(window: Window, size: tuple[int, int]) -> Window:
     ]
     bottom, right = max(needed[0], 0), max(needed[1], 0)
     return Window(window.kernel, window.strides, (*window.pads[:2], bottom, right), window.dilations)
-
-
-def _sees_only_padding(window: Window, size: tuple[int, int]) -> bool:
-    """Say whether a window lies wholly in the padding, where there is no maximum."""
-    for axis, count in enumerate(window.output_size(*size)):
-        starts = np.arange(count) * window.strides[axis] - window.pads[axis]
-        taps = starts[:, None] + window.dilations[axis] * np.arange(window.kernel[axis])
-        if not ((taps >= 0) & (taps < size[axis])).any(axis=1).all():
-            return True
-    return False
 
 
 def _pooled(

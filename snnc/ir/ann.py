@@ -188,7 +188,7 @@ class MaxPool(AnnNode):
 
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
         """Check the window."""
-        return pool_problem(input_shapes, self.shape, self.window)
+        return max_pool_problem(input_shapes, self.shape, self.window)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -298,6 +298,14 @@ def pool_problem(inputs: Sequence[Shape], output: Shape, window: Window) -> str 
     if len(inputs) != 1 or inputs[0][0] != output[0]:
         return f"pooling keeps the channels of one input: {list(inputs)} -> {output}"
     return window.problem(inputs[0], output)
+
+
+def max_pool_problem(inputs: Sequence[Shape], output: Shape, window: Window) -> str | None:
+    """Say why the maximum over a window cannot map the one input to the output."""
+    problem = pool_problem(inputs, output, window)
+    if problem is None and window.sees_only_padding(*inputs[0][1:]):
+        return f"a window lies wholly in the padding, where there is no maximum: {window}"
+    return problem
 
 
 def convolution_problem(

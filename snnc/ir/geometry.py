@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from snnc.ir.graph import Shape
 
 
@@ -37,6 +39,17 @@ class Window:
         """Number of positions in the window."""
         return self.kernel[0] * self.kernel[1]
 
+    def sees_only_padding(self, height: int, width: int) -> bool:
+        """Say whether a window lies wholly in the padding, where there is no maximum."""
+        for axis, (size, count) in enumerate(
+            zip((height, width), self.output_size(height, width), strict=True)
+        ):
+            starts = np.arange(count) * self.strides[axis] - self.pads[axis]
+            taps = starts[:, None] + self.dilations[axis] * np.arange(self.kernel[axis])
+            if not ((taps >= 0) & (taps < size)).any(axis=1).all():
+                return True
+        return False
+
     def problem(self, shape: Shape, output: Shape) -> str | None:
         """Say why this window cannot map ``shape`` to the spatial size of ``output``."""
         if len(shape) != 3 or len(output) != 3:
@@ -59,7 +72,7 @@ def pad_problem(shape: Shape, output: Shape, before: Shape, after: Shape) -> str
 
 def slice_problem(shape: Shape, output: Shape, start: Shape, stop: Shape, step: Shape) -> str | None:
     """Say why a strided slice cannot map ``shape`` to ``output``."""
-    if not len(shape) == len(start) == len(stop) == len(step) or min(step) < 1:
+    if not len(shape) == len(start) == len(stop) == len(step) or min(step) < 1 or min(*start, *stop) < 0:
         return f"the slice {start}:{stop}:{step} does not fit the input {shape}"
     expected = tuple(len(range(n)[a:b:s]) for n, a, b, s in zip(shape, start, stop, step, strict=True))
     return None if expected == output else f"the slice gives {expected}, but the output shape is {output}"

@@ -22,6 +22,7 @@ import numpy as np
 from snnc.ir.ann import (
     channel_problem,
     convolution_problem,
+    max_pool_problem,
     pool_problem,
     reshape_problem,
     same_shape_problem,
@@ -89,6 +90,10 @@ class SnnGraph(Graph[SnnNode]):
             return "the barrier schedule has no settle steps: nothing arrives late"
         if not isinstance(self[self.output], Readout):
             return "the output of a spiking network is its read-out"
+        alive = self.ancestors([self.output])
+        for node in self.of_type(IntegrateFire):
+            if node.name not in alive:
+                return f"the population {node.name!r} has no part in the output"
         return kind_problem(self)
 
 
@@ -252,7 +257,7 @@ class CountMaxPool(SnnNode):
 
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
         """Check the window."""
-        return pool_problem(input_shapes, self.shape, self.window)
+        return max_pool_problem(input_shapes, self.shape, self.window)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -274,7 +279,7 @@ class CurrentMaxPool(SnnNode):
 
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
         """Check the window."""
-        return pool_problem(input_shapes, self.shape, self.window)
+        return max_pool_problem(input_shapes, self.shape, self.window)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -456,6 +461,8 @@ class Readout(SnnNode):
         """Check shapes."""
         if not input_shapes or any(shape != self.shape for shape in input_shapes):
             return f"currents {list(input_shapes)} do not have the read-out's shape {self.shape}"
+        if len(self.shape) != 1:
+            return f"a read-out is one value per class, not {self.shape}: reshape its currents"
         if self.bias.shape != self.shape[:1]:
             return f"bias {self.bias.shape} does not fit {self.shape[0]} channels"
         return None if self.scale > 0 else "the scale must be positive"
