@@ -7,13 +7,14 @@ import pytest
 
 from snnc.errors import TargetError
 from snnc.ir import snn
-from snnc.ir.bounds import overflow, provable_timesteps, step_bounds, weight_sums
+from snnc.ir.bounds import overflow, provable_timesteps, run_bounds, step_bounds, weight_sums
 from snnc.passes.dual_threshold import DualThreshold
 from snnc.passes.graded import Graded
 from snnc.passes.init_membrane import InitMembrane
 from snnc.passes.quantise_weights import QuantiseWeights
 from snnc.quantisation import correct_readers, groups, quantise_all
 from tests.ann_graphs import residual_network
+from tests.nir_networks import pooled
 from tests.test_passes_snn import STRUCTURES, lowered, simulate, structures
 
 
@@ -124,3 +125,10 @@ def test_sums_of_weights_do_not_overflow(kind: type[np.signedinteger]) -> None:
     lowest = np.iinfo(np.int32 if kind is np.int64 else kind).min
     weight = np.full((2, 300, 3, 3), lowest, kind)
     assert weight_sums(weight).tolist() == [2700 * -int(lowest)] * 2
+
+
+def test_the_counts_of_a_maximum_are_bounded() -> None:
+    graph = pooled(of="sums")
+    for timesteps in (2, 9):
+        assert step_bounds(graph, timesteps)["sum"] == 4
+        assert run_bounds(graph, timesteps)["pool"] == timesteps * 4

@@ -63,9 +63,10 @@ def step_bounds(graph: SnnGraph, timesteps: int) -> dict[str, int]:
 
 
 def run_bounds(graph: SnnGraph, timesteps: int) -> dict[str, int]:
-    """Return the largest magnitude that a potential or the read-out reaches in a run.
+    """Return the largest magnitude that is reached in a run by what nodes keep from step to step.
 
-    ``|v0| + (T + K)(max |I| + |B|)`` for populations, ``(T + K)(max |I| + |B|)`` for the read-out.
+    ``|v0| + (T + K)(max |I| + |B|)`` for potentials, ``(T + K)(max |I| + |B|)`` for the read-out, and
+    ``(T + K) max |s|`` for the counts of which a pooling takes the maximum.
     """
     step = step_bounds(graph, timesteps)
     steps = timesteps + graph.settle_steps
@@ -81,6 +82,8 @@ def run_bounds(graph: SnnGraph, timesteps: int) -> dict[str, int]:
             found[node.name] = max(start + steps * current + threshold, product)
         elif isinstance(node, Readout):
             found[node.name] = steps * step[node.name]
+        elif isinstance(node, CountMaxPool):
+            found[node.name] = steps * step[node.inputs[0]]
     return found
 
 
