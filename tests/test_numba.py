@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -81,6 +84,34 @@ def test_trains_are_narrow() -> None:
         np.dtype(np.int16),
         np.dtype(np.int32),
     }
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "settings"),
+    [
+        (snn.Slice, (2, 3), {"start": (1, 0), "stop": (3, 6), "step": (1, 2)}),
+        (snn.Pad, (5, 9), {"before": (1, 2), "after": (0, 1)}),
+    ],
+)
+def test_values_of_two_axes(kind: Any, shape: tuple[int, int], settings: dict[str, Any]) -> None:
+    count = math.prod(shape)
+    weight = (np.arange(3 * count).reshape(3, count) % 251 - 125).astype(np.int8)
+    graph = snn.SnnGraph(
+        name="two axes",
+        nodes=(
+            snn.Encode(name="x", shape=(24,), scale=1.0),
+            snn.Reshape(name="two axes", inputs=("x",), shape=(4, 6)),
+            kind(name="moved", inputs=("two axes",), shape=shape, **settings),
+            snn.Reshape(name="flat", inputs=("moved",), shape=(count,)),
+            snn.Linear(name="all", inputs=("flat",), shape=(3,), weight=weight),
+            snn.Readout(name="y", inputs=("all",), shape=(3,), bias=np.zeros(3, np.int32)),
+        ),
+        output="y",
+        timesteps=2,
+    )
+    graph.verify()
+    x, record = random_inputs(graph, 5, 7), everything(graph)
+    assert_equal(ReferenceSimulator().run(graph, x, 2, record), NumbaSimulator(1).run(graph, x, 2, record))
 
 
 @settings(max_examples=15)

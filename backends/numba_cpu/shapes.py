@@ -142,11 +142,11 @@ def _padded_spread(value: Value, images: int, timesteps: int, steps: int) -> Arr
 
 
 def _positions(node: snn.Pad | snn.Slice, value: Value, images: int) -> Array:
-    """Return values with as many positions as ``node`` speaks of, the channels last."""
+    """Return values with as many axes as ``node`` speaks of, the channels last."""
     values = value.channels(images)
-    if len(node.shape) == 1:
-        return values.reshape(*values.shape[:2], values.shape[-1])
-    return values
+    # A value of two axes lies in one row, and one of one axis in one pixel.
+    positions = values.shape[2:4][3 - len(node.shape) :]
+    return values.reshape(*values.shape[:2], *positions, values.shape[-1])
 
 
 def convolve_slowly(synapse: Synapse, source: Value, out: Value, images: int) -> None:
