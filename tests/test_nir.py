@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from nir.serialization import read_version
 
 from snnc.artefact import Artefact
-from snnc.backends.nir import Nir, file, rates, runner
+from snnc.backends.nir import Nir, file, levels, rates, runner
 from snnc.backends.nir.backend import run
 from snnc.backends.nir.chain import chained
 from snnc.backends.nir.emulator import emulate, fire
@@ -29,6 +29,7 @@ from snnc.ir.snn import (
     ChannelWeight,
     CountMaxPool,
     CurrentMaxPool,
+    IntegrateFire,
     Readout,
 )
 from tests.nir_networks import BARRIER, PLAIN, TIME, fitting, networks, pooled, reference, residual
@@ -101,6 +102,15 @@ def test_a_read_out_beyond_float32_is_refused(profile: str) -> None:
     assert found.node == output.name
     assert "too much to be exact in float32" in found.reason
     assert "c99" in found.help
+
+
+def test_copies_that_no_memory_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = residual(BARRIER)
+    first = graph.of_type(IntegrateFire)[0]
+    monkeypatch.setattr(levels, "LARGEST_COPY", graph.timesteps * first.channels**2 - 1)
+    found = Nir().check(graph)
+    assert found[0].node == first.name
+    assert f"{graph.timesteps} copies of each of its {first.channels} currents" in found[0].reason
 
 
 @pytest.mark.parametrize("profile", ["norse", "sinabs"])

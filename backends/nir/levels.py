@@ -41,12 +41,15 @@ from snnc.ir.snn import (
     Weighted,
 )
 
+LARGEST_COPY = 2**28
+"""Weights, at most, of the matrix that copies the currents of a population: 1 GiB in float32."""
+
 
 def lower(graph: SnnGraph, profile: Profile) -> Program:
     """Return the layers of a network of one step that :mod:`snnc.backends.nir.limits` has nothing against.
 
     Raises:
-        UnfitError: a sum may be too large for float32.
+        UnfitError: a sum may be too large for float32, or a layer for the memory.
     """
     lowering = _Levels(graph, profile)
     kinds = value_kinds(graph)
@@ -92,6 +95,13 @@ class _Levels:
         if copies == 1:
             read = self.branches(sources, node.channels, bias[0], factor)
         else:
+            if copies * node.channels**2 > LARGEST_COPY:
+                raise UnfitError(
+                    f"{copies} copies of each of its {node.channels} currents take a matrix of "
+                    f"{copies * node.channels**2:.1e} weights, and {LARGEST_COPY:.1e} are the most",
+                    "use fewer steps, or the target c99 or spiking-onnx",
+                    node.name,
+                )
             currents = self.branches(sources, node.channels, np.zeros(node.channels), factor)
             layer = _copied(node.channels, bias, len(shape))
             read = (self.build.add(f"{node.name}_levels", layer, currents, _times(shape, copies)),)
@@ -199,7 +209,7 @@ def _times(shape: Shape, copies: int) -> Shape:
 
 def _copied(channels: int, bias: FloatArray, rank: int) -> Layer:
     """Return the layer that copies each channel as often as ``bias``, (copies, channels), has rows."""
-    matrix = np.concatenate([np.eye(channels)] * len(bias)).astype(np.float32)
+    matrix = np.tile(np.eye(channels, dtype=np.float32), (len(bias), 1))
     flat = bias.reshape(-1)
     if rank == 1:
         return Dense(matrix, flat.astype(np.float32))
