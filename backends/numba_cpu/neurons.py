@@ -28,9 +28,6 @@ NO_CAPACITY = 2**30
 LARGEST_THRESHOLD = 2**29
 """Up to here a quotient may be estimated in float32 and corrected by its remainder, in int32."""
 
-LARGEST_QUOTIENT = 2**19
-"""Up to here a quotient estimated in float32 is off by at most one."""
-
 I32S = vector(I32, LANES)
 F32S = vector(F32, LANES)
 F64S = vector(ir.DoubleType(), LANES)
@@ -214,7 +211,8 @@ def _clipped(code: Code, neuron: _Neuron, wanted: Value, n: Value, capacity: Val
 def _several(code: Code, neuron: _Neuron, m: Value, n: Value, capacity: Value | None) -> tuple[Value, Value]:
     """Several spikes: the quotient is estimated in float32, and corrected by its remainder.
 
-    A quotient within the limit is off by at most one, and one beyond is clipped anyway.
+    A quotient up to 2^19, far more than fit an int16, is off by at most one, and one beyond the limit is
+    clipped anyway.
     """
     b = code.b
     theta = neuron.threshold
@@ -275,5 +273,5 @@ fire_units = _fire(_at_most_one, I8, counted=False)
 fire_twos = _fire(_at_most_two, I8, counted=True)
 fire_bytes = _fire(_several, I8, counted=True)
 fire_words = _fire(_several, I16, counted=True)
-fire_divided = _fire(_several_divided, I16, counted=True)
+fire_divided = _fire(_several_divided, I8, counted=True)
 fire_floats = _fire(_several_floats, F32, counted=True)

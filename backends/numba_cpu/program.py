@@ -281,12 +281,13 @@ class Program:
         elif limit == 2:
             kind = "twos"
         elif limit > 1:
-            quick = node.threshold.max() <= neurons.LARGEST_THRESHOLD and limit < neurons.LARGEST_QUOTIENT
+            # Beyond it at most three spikes leave in a step, as their product with it fits an int32: bytes.
+            quick = node.threshold.max() <= neurons.LARGEST_THRESHOLD
             kind = ("bytes" if output.kind == np.int8 else "words") if quick else "divided"
         if output.kind.itemsize != SPIKE_BYTES[kind]:
             raise InputError(
-                f"{node.name!r} sends up to {limit} spikes in a step at thresholds up to "
-                f"{node.threshold.max()}, for which there is no kernel; use the backend `reference`"
+                f"{node.name!r} sends up to {limit} spikes in a step, and this simulator takes up to "
+                f"{np.iinfo(np.int16).max}; use fewer levels or steps, or the simulator `reference`"
             )
         zeros = aligned(np.zeros(neurons.LANES, np.int32))
         self._kept += [settings, parameters, zeros]

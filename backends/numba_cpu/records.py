@@ -48,7 +48,7 @@ STAGE = _record(
 """What the kernel knows of a stage."""
 
 NEURON_KINDS = ("none", "units", "twos", "bytes", "words", "divided", "floats")
-SPIKE_BYTES = {"units": 1, "twos": 1, "bytes": 1, "words": 2, "divided": 2, "floats": 4}
+SPIKE_BYTES = {"units": 1, "twos": 1, "bytes": 1, "words": 2, "divided": 1, "floats": 4}
 """What a spike of each kind of neuron takes."""
 
 TERM = _record(
