@@ -167,6 +167,13 @@ def test_spikes_found_by_parts_are_those_of_a_division(
     np.testing.assert_array_equal(counts, before + expected)
 
 
+@pytest.mark.parametrize("kernel", ["fire_graded", "fire_several", "fire_plain"])
+def test_no_number_is_shifted_beyond_an_int_of_16_bits(kernel: str) -> None:
+    text = kernel_text(kernel, (Width.I32, Width.I32))
+    assert " << " in text
+    assert not re.search(r"(?<!\(int32_t\))\b\d+ << ", text)
+
+
 @needs_gcc
 @pytest.mark.parametrize(("schedule", "settle_steps"), [(Schedule.SYNCHRONOUS, 2), (Schedule.BARRIER, 0)])
 def test_every_t(schedule: Schedule, settle_steps: int, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ static void $$name(
     for (int32_t first = 0; first < pixels * channels; first += channels) {
         /* Suppose that all that can be taken back is. Then up to most thresholds fit. */
         for (int32_t c = 0; c < channels; c++) {
-            const int32_t i = first + c, back = $back, part = most - (1 << bits) + 1;
+            const int32_t i = first + c, back = $back, part = most - ((int32_t)1 << bits) + 1;
             const int32_t multiple = part * threshold[c];
             int32_t m = v[i];
             if (constant && times) {
@@ -69,7 +69,7 @@ static void $$name(
         }
         /* A part is at most one more than all after it, so that they make up every number. */
         for (int32_t bit = bits - 1; bit >= 0; bit--) {
-            const int32_t part = 1 << bit;
+            const int32_t part = (int32_t)1 << bit;
             for (int32_t c = 0; c < channels; c++) {
                 const int32_t i = first + c, multiple = threshold[c] << bit;$take_bit
             }
