@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import ClassVar
@@ -14,6 +13,7 @@ import numpy as np
 
 from snnc.artefact import Artefact
 from snnc.backends.akida.layers import AkidaLayer, emulate, lower, problems
+from snnc.backends.programs import run
 from snnc.errors import ArtefactError, UsageError
 from snnc.ir.graph import IntArray
 from snnc.ir.snn import SnnGraph
@@ -94,10 +94,10 @@ class Akida:
         advice = f"python -m pip install {PACKAGE}, where {INTERPRETER} may name the interpreter"
         if python is None:
             raise UsageError(f"the interpreter {named!r} is not installed; {advice}")
-        version = _run([python, "-c", "import akida; print(akida.__version__)"])
+        version = run([python, "-c", "import akida; print(akida.__version__)"], MOST_SECONDS)
         if version.returncode:
             raise UsageError(f"{named} has no akida: {advice}; --hashes-only checks the files alone")
-        result = _run([python, str(directory / SCRIPT)])
+        result = run([python, str(directory / SCRIPT)], MOST_SECONDS)
         lines = result.stdout.splitlines()
         if lines[-1:] not in (["PASSED"], ["FAILED"]):
             last = (result.stderr.strip().splitlines() or ["no output"])[-1]
@@ -105,12 +105,6 @@ class Akida:
         wrong = sum(line.endswith("wrong") for line in lines)
         runner = f"akida {version.stdout.strip()} (CPU)"
         return Verdict(runner, len(golden.y), wrong, "outputs y, bit for bit those computed for Akida")
-
-
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command, capture_output=True, text=True, errors="replace", timeout=MOST_SECONDS, check=False
-    )
 
 
 def _settings(layer: AkidaLayer, before: tuple[int, ...]) -> dict[str, object]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +13,7 @@ from snnc.backends.c99 import selftest
 from snnc.backends.c99.lowering import lower
 from snnc.backends.c99.source import HEADER, SOURCE, WEIGHTS, Memory, header, memory, source, weights
 from snnc.backends.c99.widths import longest, widths
+from snnc.backends.programs import run
 from snnc.errors import ArtefactError, UsageError
 from snnc.ir.snn import SnnGraph
 from snnc.target import Capabilities, Emission, Golden, Unsupported, Verdict
@@ -101,11 +101,11 @@ class C99:
         with tempfile.TemporaryDirectory(prefix="snnc-") as folder:
             program = Path(folder, "selftest")
             sources = [directory / SOURCE, directory / selftest.PROGRAM]
-            compiled = _run([*compiler, *FLAGS, *map(str, sources), "-o", str(program)])
+            compiled = run([*compiler, *FLAGS, *map(str, sources), "-o", str(program)], MOST_SECONDS)
             if compiled.returncode:
                 first = compiled.stderr.strip().partition("\n")[0]
                 raise ArtefactError(f"{directory}: {compiler[0]} does not compile it: {first}")
-            result = _run([str(program)])
+            result = run([str(program)], MOST_SECONDS)
         lines = result.stdout.splitlines()
         agreed = sum(line.endswith("as expected") for line in lines)
         rows = len(golden.y)
@@ -137,14 +137,8 @@ def _compiler() -> list[str]:
 
 
 def _version(compiler: list[str]) -> str:
-    first = _run([*compiler, "--version"]).stdout.partition("\n")[0].strip()
+    first = run([*compiler, "--version"], MOST_SECONDS).stdout.partition("\n")[0].strip()
     return first or compiler[0]
-
-
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command, capture_output=True, text=True, errors="replace", timeout=MOST_SECONDS, check=False
-    )
 
 
 def _fit(taken: Memory) -> list[dict[str, Any]]:

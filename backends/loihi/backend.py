@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any, ClassVar
 
 from snnc.artefact import Artefact
 from snnc.backends.chain import chain
 from snnc.backends.loihi import limits, network_file
+from snnc.backends.programs import run
 from snnc.errors import ArtefactError, UsageError
 from snnc.ir.snn import SnnGraph
 from snnc.target import Capabilities, Emission, Golden, Unsupported, Verdict
@@ -62,7 +62,7 @@ class Loihi:
     def verify(self, directory: Path, golden: Golden) -> Verdict:
         """Run the bundle by the Python that has lava: the one named by ``LAVA_PYTHON``, else python3.10."""
         python = _interpreter()
-        result = _run([python, str(directory / SCRIPT)])
+        result = run([python, str(directory / SCRIPT)], MOST_SECONDS)
         lines = result.stdout.splitlines()
         if lines[-1:] not in (["PASSED"], ["FAILED"]):
             last = (result.stderr.strip().splitlines() or ["no output"])[-1]
@@ -71,7 +71,8 @@ class Loihi:
         wrong = len(golden.y) - agreed
         if result.returncode:
             wrong = max(wrong, 1)
-        version = _run([python, "-c", "from importlib.metadata import version as v; print(v('lava-nc'))"])
+        asked = "from importlib.metadata import version as v; print(v('lava-nc'))"
+        version = run([python, "-c", asked], MOST_SECONDS)
         compared = "outputs y, counts N and potentials v, bit for bit"
         return Verdict(f"lava {version.stdout.strip()} (CPU)", len(golden.y), wrong, compared)
 
@@ -91,15 +92,9 @@ def _interpreter() -> str:
     if python is None:
         raise UsageError(f"the interpreter {named or 'python3.10'!r} is not installed; {advice}")
     probe = "import h5py, lava.magma; from importlib.metadata import version; version('lava-dl')"
-    if _run([python, "-c", probe]).returncode:
+    if run([python, "-c", probe], MOST_SECONDS).returncode:
         raise UsageError(f"{named or 'python3.10'} has no lava; {advice}")
     return python
-
-
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command, capture_output=True, text=True, errors="replace", timeout=MOST_SECONDS, check=False
-    )
 
 
 def _guide(graph: SnnGraph, fit: dict[str, Any]) -> str:
