@@ -29,7 +29,6 @@ from snnc.ir.snn import (
     ChannelWeight,
     CountMaxPool,
     CurrentMaxPool,
-    IntegrateFire,
     Readout,
 )
 from tests.nir_networks import BARRIER, PLAIN, TIME, fitting, networks, pooled, reference, residual
@@ -105,12 +104,15 @@ def test_a_read_out_beyond_float32_is_refused(profile: str) -> None:
 
 
 def test_copies_that_no_memory_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    graph = residual(BARRIER)
-    first = graph.of_type(IntegrateFire)[0]
-    monkeypatch.setattr(levels, "LARGEST_COPY", graph.timesteps * first.channels**2 - 1)
-    found = Nir().check(graph)
-    assert found[0].node == first.name
-    assert f"{graph.timesteps} copies of each of its {first.channels} currents" in found[0].reason
+    """Two copies of each of two channels: 8 weights copy the currents, and 4 x 4 x 4 take the maximum."""
+    graph = pooled(of="populations")
+    for room, name, needed in ((7, "population", 8), (63, "pool", 64)):
+        monkeypatch.setattr(levels, "LARGEST_LAYER", room)
+        (found,) = Nir().check(graph)
+        assert found.node == name
+        assert f"2 copies of each of its 2 channels take {needed:.1e} weights" in found.reason
+    monkeypatch.setattr(levels, "LARGEST_LAYER", 64)
+    assert not Nir().check(graph)
 
 
 @pytest.mark.parametrize("profile", ["norse", "sinabs"])

@@ -41,8 +41,8 @@ from snnc.ir.snn import (
     Weighted,
 )
 
-LARGEST_COPY = 2**28
-"""Weights, at most, of the matrix that copies the currents of a population: 1 GiB in float32."""
+LARGEST_LAYER = 2**28
+"""Weights, at most, of a layer that copies currents or compares copies: 1 GiB in float32."""
 
 
 def lower(graph: SnnGraph, profile: Profile) -> Program:
@@ -95,13 +95,7 @@ class _Levels:
         if copies == 1:
             read = self.branches(sources, node.channels, bias[0], factor)
         else:
-            if copies * node.channels**2 > LARGEST_COPY:
-                raise UnfitError(
-                    f"{copies} copies of each of its {node.channels} currents take a matrix of "
-                    f"{copies * node.channels**2:.1e} weights, and {LARGEST_COPY:.1e} are the most",
-                    "use fewer steps, or the target c99 or spiking-onnx",
-                    node.name,
-                )
+            _require_room(node, copies, copies * node.channels**2)
             currents = self.branches(sources, node.channels, np.zeros(node.channels), factor)
             layer = _copied(node.channels, bias, len(shape))
             read = (self.build.add(f"{node.name}_levels", layer, currents, _times(shape, copies)),)
@@ -146,6 +140,7 @@ class _Levels:
         """Emit neurons that fire where any neuron of a window has fired."""
         mark = self.mark(node, float(node.window.area))
         channels = copies * node.channels
+        _require_room(node, copies, channels**2 * node.window.area)
         layer = window_sum(channels, node.window, np.full(channels, mark - 1))
         shape = _times(node.shape, copies)
         summed = self.build.add(f"{node.name}_window", layer, (read,), shape)
@@ -205,6 +200,17 @@ class _Levels:
 
 def _times(shape: Shape, copies: int) -> Shape:
     return (copies * shape[0], *shape[1:])
+
+
+def _require_room(node: SnnNode, copies: int, weights: int) -> None:
+    """Refuse a layer before it takes more memory than there is."""
+    if weights > LARGEST_LAYER:
+        raise UnfitError(
+            f"{copies} copies of each of its {node.channels} channels take {weights:.1e} weights, "
+            f"and {LARGEST_LAYER:.1e} are the most",
+            "use fewer steps, or the target c99 or spiking-onnx",
+            node.name,
+        )
 
 
 def _copied(channels: int, bias: FloatArray, rank: int) -> Layer:
