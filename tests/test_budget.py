@@ -219,3 +219,12 @@ def test_contradictions_are_refused_in_one_line(
     assert message in error
     assert len(error.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_journal_that_was_named_is_kept(files: Files, tmp_path: Path) -> None:
+    out, journal = tmp_path / "out.snn.onnx", tmp_path / "kept.journal"
+    assert (
+        main(arguments(files, out, "--max-latency", "1", "--payload", "binary", "--journal", str(journal)))
+        == 0
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {"out.snn.onnx", "kept.journal"}

@@ -34,6 +34,7 @@ class Request:
         sparing: whether the fewest operations are wanted.
         seed, threads: as for any conversion.
         journal: where measurements are kept.
+        keeps_journal: whether the user named it, so that it stays when the artefact is written.
     """
 
     timesteps: int | None
@@ -43,6 +44,7 @@ class Request:
     seed: int
     threads: int | None
     journal: Path | None
+    keeps_journal: bool
 
 
 def requested(ctx: click.Context, options: Options, front: Path | None, output: Path | None) -> Request:
@@ -75,6 +77,7 @@ def requested(ctx: click.Context, options: Options, front: Path | None, output: 
         seed=options.seed,
         threads=options.threads,
         journal=options.journal,
+        keeps_journal=given("journal"),
     )
 
 
@@ -121,13 +124,13 @@ def convert_to_budget(
         sparing=request.sparing,
         progress=terminal.progress(),
     )
-    if draw is not None and request.front is not None:
-        chart = draw(outcome.points, outcome.front, None if outcome.chosen is None else outcome.chosen[1])
-        _write(request.front, chart.svg + "\n")
     measured = "accuracy" if kept.y is not None else "agreement"
     output = request.output if outcome.chosen is not None else None
     if output is not None and outcome.chosen is not None:
         save(trials.made(outcome.chosen[0], None).artefact, output)
+    if draw is not None and request.front is not None:
+        chart = draw(outcome.points, outcome.front, None if outcome.chosen is None else outcome.chosen[1])
+        _write(request.front, chart.svg + "\n")
     if terminal.json:
         terminal.data(_as_dict(outcome, measured, len(kept.x), output))
     else:
@@ -136,7 +139,7 @@ def convert_to_budget(
         raise GateError(
             f"nothing keeps to the budget; nearest: {_said(outcome.nearest)}. Nothing was written"
         )
-    if request.journal is not None:
+    if request.journal is not None and not request.keeps_journal:
         for path in (request.journal, *trials.learning_journals()):
             path.unlink(missing_ok=True)
 

@@ -60,12 +60,11 @@ def command(
     from snnc.artefact import load, save
     from snnc.backends import load_simulator
     from snnc.certificate import certify, disagreements, quantised
-    from snnc.cli.files import check_output
+    from snnc.cli.files import check_outputs
     from snnc.cli.subjects import rows_of
     from snnc.errors import GateError
 
-    if output is not None:
-        check_output(output, force=force)
+    check_outputs(output, others=(artefact, data, check), force=force)
     loaded = load(artefact)
     quantised(loaded.graph)  # refused before any rows are read
     simulator = load_simulator("numba", threads)

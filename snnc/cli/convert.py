@@ -46,6 +46,7 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: Path | None)
         from snnc.cli.config import read_config
 
         values = read_config(value)
+        ctx.meta["snnc.config"] = value
         ctx.meta["snnc.set"] = values.pop("set", {})
         ctx.default_map = {name.replace("-", "_"): item for name, item in values.items()}
 
@@ -180,7 +181,7 @@ def command(
     from snnc.budget import Budget
     from snnc.cli.budget import SPARING, convert_to_budget, requested
     from snnc.cli.config import settings_of
-    from snnc.cli.files import check_output
+    from snnc.cli.files import check_outputs
     from snnc.cli.models import locate
     from snnc.compiler import Options, convert
     from snnc.errors import UsageError
@@ -188,8 +189,10 @@ def command(
     terminal = ctx.obj
     if output is None and not dry_run:
         raise UsageError("no output is named: give -o NAME.snn.onnx, or --dry-run")
-    if output is not None:
-        check_output(output, force=force)
+    located = locate(model)
+    read = (located.path, calib, preprocess, ctx.meta.get("snnc.config"))
+    check_outputs(journal, others=read, force=True)  # one that exists is gone on with
+    check_outputs(output, front, others=(*read, journal), force=force)
     chosen = settings_of(ctx.meta.get("snnc.set", {})) | dict(_setting(text) for text in settings)
     kept_journal = journal
     if journal is None and output is not None:
@@ -200,13 +203,11 @@ def command(
     budgeted = sparing or any(limit is not None for limit in (max_latency, max_synops, payload))
     if budgeted:
         limits = Budget(max_latency, max_synops, payload, max_drop)
-        located = locate(model)
         request = requested(ctx, options, front, output)
         convert_to_budget(terminal, located, *_split(_rows(located, calib, preprocess)), limits, request)
         return
     if front is not None:
         raise UsageError("--front draws the conversions that a budget tries: give --max-latency, say")
-    located = locate(model)
     rows = _rows(located, calib, preprocess)
     if dry_run:
         _dry_run(terminal, located, rows, options, output)

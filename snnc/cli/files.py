@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -79,13 +79,34 @@ def _check_rows(path: Path, x: np.ndarray) -> None:
         raise NonFiniteError(f"the rows in {path} hold NaN or infinity: leave those rows out")
 
 
-def check_output(path: Path, *, force: bool) -> None:
-    """Refuse an output path that could not be written, before the work begins.
+def check_outputs(*outputs: Path | None, others: Iterable[Path | None] = (), force: bool) -> None:
+    """Refuse outputs that could not be written, or would destroy something, before the work begins.
+
+    Args:
+        outputs: files to be written.
+        others: what the same command reads, or writes beside them; ``force`` does not give it up.
+        force: whether files that exist may be replaced.
 
     Raises:
-        UsageError: there is a file already, and it is not to be replaced.
-        InputError: the folder is missing or closed.
+        UsageError: an output is one of the others, or there is a file already that is not to be replaced.
+        InputError: a folder is missing or closed.
     """
+    taken = [path for path in others if path is not None]
+    for output in outputs:
+        if output is not None:
+            if any(_same(output, other) for other in taken):
+                raise UsageError(f"{output} is named twice, once as an output: name another file for it")
+            _check_output(output, force)
+            taken.append(output)
+
+
+def _same(one: Path, other: Path) -> bool:
+    if one.exists() and other.exists():
+        return one.samefile(other)
+    return one.resolve() == other.resolve()
+
+
+def _check_output(path: Path, force: bool) -> None:
     if path.is_dir():
         raise InputError(f"{path} is a folder: name a file in it")
     if path.exists() and not force:

@@ -101,7 +101,7 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
     from snnc.report.verdict import judge
 
     request = Request(**options)
-    _check(request)
+    _check(artefact, request)
     model = _cost_model(request.cost_model)
     wanted = _timesteps(request.curve)
     found = subject(
@@ -139,13 +139,13 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
     _show(terminal, report, request)
 
 
-def _check(request: Request) -> None:
+def _check(artefact: Path, request: Request) -> None:
     """Refuse what could not be written, before the work begins."""
-    from snnc.cli.files import check_output
+    from snnc.cli.files import check_outputs
 
-    for path in (request.output, request.json_file):
-        if path is not None:
-            check_output(path, force=request.force)
+    named = [Path(name) for name in (request.source, request.cost_model) if name is not None]
+    others = (artefact, request.data, request.calibration, *named)
+    check_outputs(request.output, request.json_file, others=others, force=request.force)
     if request.output is not None:
         _page()
 

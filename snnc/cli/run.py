@@ -62,11 +62,11 @@ def command(
     from snnc.artefact.file import replacing
     from snnc.backends import load_simulator
     from snnc.cli.artefacts import chosen_timesteps
-    from snnc.cli.files import check_output, read_rows
+    from snnc.cli.files import check_outputs, read_rows
     from snnc.evaluation import outputs_of
     from snnc.ir.snn import Readout
 
-    check_output(output, force=force)
+    check_outputs(output, others=(artefact, input_path), force=force)
     network = load(artefact)
     steps = chosen_timesteps(terminal, network, timesteps)
     x = read_rows(input_path)

@@ -1,0 +1,84 @@
+"""What the verbs read and write: no input is ever written over, no output is named twice."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from snnc.cli import main
+from tests import quadrants
+from tests.quadrants import Files
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    files = quadrants.write(tmp_path_factory.mktemp("user"))
+    data = ["--calib", str(files.calibration), "--preprocess", str(files.preprocessing), "--preset", "fast"]
+    assert main(["convert", str(files.model), *data, "-o", str(files.folder / "n.snn.onnx")]) == 0
+    return files
+
+
+@pytest.fixture
+def folder(made: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with everything in it, in which the verbs run."""
+    shutil.copytree(made.folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "link.onnx").symlink_to("quadrants.onnx")
+    (tmp_path / "options.toml").write_text("timesteps = 4\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+CONVERT = "convert quadrants.onnx --calib calibration.npz --preprocess preprocessing.json --force"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"{CONVERT} -o quadrants.onnx",
+        f"{CONVERT} -o ./quadrants.onnx",
+        f"{CONVERT} -o link.onnx",
+        f"{CONVERT} -o calibration.npz",
+        f"{CONVERT} -o preprocessing.json",
+        f"{CONVERT} --config options.toml -o options.toml",
+        f"{CONVERT} -o new.onnx --journal new.onnx",
+        f"{CONVERT} -o new.onnx --journal quadrants.onnx",
+        f"{CONVERT} -o new.onnx --max-latency 2 --front quadrants.onnx",
+        f"{CONVERT} -o new.onnx --max-latency 2 --front new.onnx",
+        "certify n.snn.onnx --data test.npz -o n.snn.onnx --force",
+        "certify n.snn.onnx --data test.npz --check calibration.npz -o calibration.npz --force",
+        "run n.snn.onnx --input test.npz -o n.snn.onnx --force",
+        "run n.snn.onnx --input test.npz -o test.npz --force",
+        "report n.snn.onnx --data test.npz -o r.html --json-file r.html",
+        "report n.snn.onnx --data test.npz -o test.npz --force",
+        "report n.snn.onnx --data test.npz --json-file n.snn.onnx --force",
+        "report n.snn.onnx --data test.npz --source quadrants.onnx -o quadrants.onnx --force",
+    ],
+)
+def test_no_input_and_no_other_output_is_written_over(
+    command: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert main(command.split()) == 2
+    assert "is named twice" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("front", "code", "says"),
+    [("test.npz", 2, "exists already"), (".", 5, "is a folder"), ("/nowhere/f.svg", 5, "/nowhere does not")],
+)
+def test_a_picture_that_cannot_be_written_is_refused_before_the_search(
+    front: str, code: int, says: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib", reason="the picture needs the extra [report]")
+    command = CONVERT.replace(" --force", "")
+    assert main([*command.split(), "-o", "new.onnx", "--max-latency", "2", "--front", front]) == code
+    assert says in capsys.readouterr().err
+    assert not (folder / "new.onnx.journal").exists()
+
+
+def test_a_journal_in_a_folder_that_is_missing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*CONVERT.split(), "-o", "new.onnx", "--max-latency", "2", "--journal", "/nowhere/j"]) == 5
+    assert "/nowhere does not exist" in capsys.readouterr().err
