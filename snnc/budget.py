@@ -12,6 +12,7 @@ nearest are learned, layer by layer, with a price on operations where these are 
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -57,6 +58,9 @@ class Budget:
 
     def __post_init__(self) -> None:
         """Refuse limits that nothing can keep."""
+        for name, limit in (("--max-synops", self.synops), ("--max-drop", self.drop)):
+            if limit is not None and not math.isfinite(limit):
+                raise UsageError(f"{name} {limit}: no finite number, so nothing could miss it")
         if self.latency is not None and self.latency < 1:
             raise UsageError(f"--max-latency {self.latency}: an answer takes at least one step")
         if self.synops is not None and self.synops <= 0:

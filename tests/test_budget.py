@@ -60,6 +60,8 @@ def test_payloads_are_ordered() -> None:
         ({"latency": 0}, "at least one step"),
         ({"synops": 0.0}, "without operations"),
         ({"payload": "loud"}, "write binary"),
+        ({"synops": float("nan")}, "no finite number"),
+        ({"drop": float("inf")}, "no finite number"),
     ],
 )
 def test_limits_that_nothing_keeps_are_refused(limits: dict[str, Any], message: str) -> None:

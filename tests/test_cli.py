@@ -85,6 +85,11 @@ def test_without_a_verb_help_is_shown(capsys: pytest.CaptureFixture[str]) -> Non
         (["zoo", "surplus"], "see snnc zoo --help"),
         (["check"], "Missing argument 'MODEL'"),
         (["ops", "--format", "xml"], "'xml' is not one of"),
+        (["convert", "m.onnx", "--max-drop", "nan"], "'nan' is no finite number"),
+        (["convert", "m.onnx", "--max-synops", "nan"], "'nan' is no finite number"),
+        (["compare", "a", "b", "--max-drop", "inf"], "'inf' is no finite number"),
+        (["bench", "n.snn.onnx", "--max-ratio", "nan"], "'nan' is no finite number"),
+        (["bisect", "n.snn.onnx", "--tolerance", "nan"], "'nan' is no finite number"),
     ],
 )
 def test_usage_is_one_line(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -342,6 +342,8 @@ def test_a_configuration_file(files: Files, out: Path, capsys: pytest.CaptureFix
         ("timesteps = 0", "'timesteps' must be at least 1, not 0"),
         ("timesteps = 4.5", "'timesteps' must be of type integer"),
         ("seed = true", "'seed' must be of type integer"),
+        ("max-drop = nan", "'max-drop' must be a finite number, not nan"),
+        ("max-synops = inf", "'max-synops' must be a finite number, not inf"),
         ('precision = "int4"', "must be one of int8, float32"),
         ("[set]\nlower = 3", "needs a table for the pass 'lower'"),
         ("[set]\nlower.levels = [1]", "holds lower.levels"),

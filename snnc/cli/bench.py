@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from snnc.cli.finite import FiniteRange
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Request:
 )
 @click.option(
     "--max-ratio",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     metavar="R",
     help="Exit with 4 if the spiking network takes more than R times as long.",
 )

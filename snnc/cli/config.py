@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -57,6 +58,8 @@ class Key:
         }
         if type(value) not in kinds[self.kind]:  # true and false are no numbers here
             return f"must be of type {self.kind}, not {value!r}"
+        if self.kind == "number" and not math.isfinite(value):
+            return f"must be a finite number, not {value!r}"
         if self.least is not None and value < self.least:
             return f"must be at least {self.least:g}, not {value}"
         if self.choices and value not in self.choices:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from snnc.cli.finite import FiniteRange
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: Path | None)
 )
 @click.option(
     "--max-drop",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     metavar="POINTS",
     help="Write nothing and exit with 4 if more is lost. Every fifth calibration row is kept back for this; "
     "measured is the accuracy where FILE.npz has labels `y`, else how often the answers differ.",
@@ -118,7 +119,7 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: Path | None)
     "limits, --max-drop included; exits with 4 if nothing does.",
 )
 @click.option(
-    "--max-synops", type=float, metavar="RATIO", help="A budget: synaptic operations by the ANN's MACs."
+    "--max-synops", type=FiniteRange(), metavar="RATIO", help="A budget: synaptic operations by the ANN's MACs."
 )
 @click.option("--payload", metavar="KIND", help="A budget: binary, signed or levels:M, and nothing more.")
 @click.option(
