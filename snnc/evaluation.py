@@ -215,6 +215,17 @@ class Source:
     macs: int | None = None
 
 
+def require_classes(labels: IntArray, classes: int) -> None:
+    """Refuse labels that name no class.
+
+    Raises:
+        InputError: a label is negative, or beyond the last class.
+    """
+    if labels.min() < 0 or labels.max() >= classes:
+        wrong = labels.max() if labels.max() >= classes else labels.min()
+        raise InputError(f"the label {wrong} does not fit {classes} classes; check `y`")
+
+
 @dataclass(slots=True)
 class _Answers:
     """Collects the answers of one network, shard by shard."""
@@ -230,9 +241,7 @@ class _Answers:
         self.width = outputs.shape[1]
         if self.labels is not None:
             labels = self.labels[rows]
-            if labels.min() < 0 or labels.max() >= self.width:
-                wrong = labels.max() if labels.max() >= self.width else labels.min()
-                raise InputError(f"the label {wrong} does not fit {self.width} classes; check `y`")
+            require_classes(labels, self.width)
             # How many come before the label: larger ones, and equal ones of a lower index.
             own = np.take_along_axis(outputs, labels[:, None], axis=1)
             earlier = np.arange(self.width) < labels[:, None]

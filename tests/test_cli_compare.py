@@ -149,3 +149,21 @@ def test_bisect_on_the_command_line(
     np.savez(unlabelled, x=quadrants.images(20, 3)[0])
     assert main(["bisect", str(artefacts[1]), "--data", str(unlabelled), "--tolerance", "100"]) == 0
     assert "no layer to name" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("label", [-1, quadrants.CLASSES])
+def test_labels_beyond_the_classes(
+    label: int,
+    artefacts: tuple[Path, Path],
+    files: Files,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = tmp_path / "rows.npz"
+    x, y = quadrants.images(20, 3)
+    y[3] = label
+    np.savez(rows, x=x, y=y)
+    first, second = map(str, artefacts)
+    for verb in (["compare", first, second], ["compare", str(files.model), second], ["bisect", first]):
+        assert main([*verb, "--data", str(rows)]) == 5
+        assert f"the label {label} does not fit 6 classes" in capsys.readouterr().err

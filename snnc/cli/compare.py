@@ -176,7 +176,7 @@ def _compare_networks(
     elif spiking is None and data is None and located[0].entry is not None:
         preprocessing = Preprocessing.from_dict(located[0].entry.preprocessing)
     sides = [
-        Side(label, _classes(terminal, item.path, artefact, x, preprocessing, threads), artefact)
+        Side(label, _classes(terminal, item.path, artefact, x, y, preprocessing, threads), artefact)
         for label, item, artefact in zip((first, second), located, artefacts, strict=True)
     ]
     a, b = sides
@@ -223,11 +223,12 @@ def _classes(
     path: Path,
     artefact: Artefact | None,
     x: NumberArray,
+    y: IntArray | None,
     preprocessing: Any,
     threads: int | None,
 ) -> np.ndarray:
     from snnc.backends import load_simulator
-    from snnc.evaluation import Source, evaluate_ann, outputs_of
+    from snnc.evaluation import Source, evaluate_ann, outputs_of, require_classes
     from snnc.source_session import SourceSession
 
     if artefact is not None:
@@ -239,13 +240,15 @@ def _classes(
             timesteps=artefact.graph.timesteps,
             progress=terminal.progress(),
         )
+        if y is not None:
+            require_classes(y, outputs.shape[1])
         return outputs.argmax(axis=1)
     session = SourceSession(path, threads)
 
     def prepare(rows: NumberArray) -> NumberArray:
         return rows if preprocessing is None else preprocessing.apply(rows, session.sample_shape)
 
-    return evaluate_ann(Source(session, prepare), x, None, terminal.progress()).classes
+    return evaluate_ann(Source(session, prepare), x, y, terminal.progress()).classes
 
 
 def _against_source(

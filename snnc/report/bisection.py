@@ -15,7 +15,7 @@ import numpy as np
 from snnc.ann_session import CHUNK
 from snnc.artefact import Artefact
 from snnc.errors import InputError
-from snnc.evaluation import Share
+from snnc.evaluation import Share, require_classes
 from snnc.ir.ann import AnnGraph
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.snn import IntegrateFire
@@ -171,4 +171,7 @@ class _Search:
             record = Record(states=True, until=names)
             counts = self.simulator.run(self.artefact.graph, q, self.timesteps, record).counts
         logits = fed.run(q, counts, self.timesteps)[fed.logits]
-        return logits.reshape(len(x), -1).argmax(axis=1)
+        logits = logits.reshape(len(x), -1)
+        if self.targets is not None:
+            require_classes(self.targets, logits.shape[1])
+        return logits.argmax(axis=1)
