@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -15,6 +15,9 @@ from snnc.errors import InputError
 from snnc.ir.graph import FloatArray, NumberArray, Shape
 
 KEYS = ("divide", "mean", "std", "layout", "transpose_hw")
+
+LARGEST = float(np.finfo(np.float32).max)
+"""Largest number that float32 holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,25 +98,23 @@ class Preprocessing:
         unknown = sorted(set(values) - set(KEYS))
         if unknown:
             raise InputError(f"unknown preprocessing keys {', '.join(unknown)}; known: {', '.join(KEYS)}")
-        try:
-            found = cls(
-                divide=float(values.get("divide", 1.0)),
-                mean=_numbers(values.get("mean", 0.0)),
-                std=_numbers(values.get("std", 1.0)),
-                layout=str(values.get("layout", "NCHW")),
-                transpose_hw=bool(values.get("transpose_hw", False)),
-            )
-        except (OverflowError, TypeError, ValueError) as error:
-            raise InputError(f"the preprocessing holds a value that is no number: {error}") from None
-        if found.layout not in ("NCHW", "NHWC"):
-            raise InputError(f"the preprocessing's layout is {found.layout!r}; it must be NCHW or NHWC")
-        if not found.mean or not found.std:
-            raise InputError("the preprocessing needs at least one value for `mean` and for `std`")
-        if not np.isfinite((found.divide, *found.mean, *found.std)).all():
-            raise InputError("the preprocessing holds NaN or infinity")
-        if not found.divide or not all(found.std):
-            raise InputError("the preprocessing divides by zero: `divide` and `std` must not be 0")
-        return found
+        divide, mean, std = values.get("divide", 1.0), values.get("mean", 0.0), values.get("std", 1.0)
+        layout, transpose_hw = values.get("layout", "NCHW"), values.get("transpose_hw", False)
+        if not _is_number(divide):
+            raise InputError(f"`divide` is {divide!r}; give a finite number")
+        for name, value in (("mean", mean), ("std", std)):
+            if not _many(value) or not all(map(_is_number, _many(value))):
+                raise InputError(f"`{name}` is {value!r}; give a finite number, or one per channel")
+        for name, value in (("divide", divide), ("std", std)):
+            if not all(np.float32(item) for item in _many(value)):
+                raise InputError(f"`{name}` is {value!r}, and nothing can be divided by it in float32")
+        if layout not in ("NCHW", "NHWC"):
+            raise InputError(f"`layout` is {layout!r}; it must be NCHW or NHWC")
+        if not isinstance(transpose_hw, bool):
+            raise InputError(f"`transpose_hw` is {transpose_hw!r}; it must be true or false")
+        return cls(
+            float(divide), tuple(map(float, _many(mean))), tuple(map(float, _many(std))), layout, transpose_hw
+        )
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -132,12 +133,20 @@ class Preprocessing:
             raise InputError(
                 f"the preprocessing {path} must be a JSON object with the keys {', '.join(KEYS)}"
             )
-        return cls.from_dict(values)
+        try:
+            return cls.from_dict(values)
+        except InputError as error:
+            raise InputError(f"the preprocessing {path}: {error}") from None
 
 
 def _without_ones(shape: Shape) -> Shape:
     return tuple(size for size in shape if size != 1)
 
 
-def _numbers(value: Any) -> tuple[float, ...]:
-    return tuple(float(item) for item in (value if isinstance(value, list | tuple) else [value]))
+def _many(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+def _is_number(value: Any) -> bool:
+    """Say whether float32 holds a value; true and false are no numbers, and NaN is within no bound."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST

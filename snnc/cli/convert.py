@@ -119,7 +119,10 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: Path | None)
     "limits, --max-drop included; exits with 4 if nothing does.",
 )
 @click.option(
-    "--max-synops", type=FiniteRange(), metavar="RATIO", help="A budget: synaptic operations by the ANN's MACs."
+    "--max-synops",
+    type=FiniteRange(),
+    metavar="RATIO",
+    help="A budget: synaptic operations by the ANN's MACs.",
 )
 @click.option("--payload", metavar="KIND", help="A budget: binary, signed or levels:M, and nothing more.")
 @click.option(
