@@ -197,6 +197,13 @@ def test_a_budget_that_cannot_be_met_exits_with_4_and_the_nearest_point(
     )
     error = capsys.readouterr().err
     assert "nothing keeps to the budget; nearest: binary-only, T=1" in error
+    again = arguments(
+        files, out, "--max-latency", "1", "--max-synops", "1e-9", "--payload", "binary", "--json"
+    )
+    assert main(again) == 4
+    found = json.loads(capsys.readouterr().out)
+    assert found["chosen"] is None
+    assert found["error"]["exit_code"] == 4
     assert not out.exists()
 
 

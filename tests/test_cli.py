@@ -251,9 +251,10 @@ def test_a_closed_pipe_is_quiet() -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
-def test_a_full_disk_behind_stdout() -> None:
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_full_disk_behind_stdout(more: list[str]) -> None:
     with Path("/dev/full").open("w", encoding="utf-8") as full:
-        done = snnc_into(full, "zoo")
+        done = snnc_into(full, "zoo", *more)
     assert done.returncode == 5
     assert done.stderr.startswith("error: the disk is full")
     assert done.stderr.count("\n") == 1

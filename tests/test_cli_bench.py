@@ -107,6 +107,9 @@ def test_a_limit_that_is_missed(artefact: Path, files: Files, capsys: pytest.Cap
     captured = capsys.readouterr()
     assert "times as long" in captured.out
     assert captured.err.startswith("error: ")
+    missed = shown(capsys, "bench", artefact, *options, 1e-9, code=4)
+    assert missed["batch"] == 1
+    assert missed["error"]["exit_code"] == 4
 
 
 def test_refusals(artefact: Path, files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,7 +38,7 @@ def artefacts(files: Files) -> tuple[Path, Path]:
 def told(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> dict[str, Any]:
     capsys.readouterr()
     assert main([*map(str, arguments), "--json"]) == code
-    found: dict[str, Any] = json.JSONDecoder().raw_decode(capsys.readouterr().out)[0]
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
     return found
 
 
@@ -71,7 +71,9 @@ def test_the_gate(artefacts: tuple[Path, Path], files: Files, capsys: pytest.Cap
     drop = told(capsys, "compare", good, poor, "--data", files.test)["drop_points"]
     assert drop > 0.5
     told(capsys, "compare", good, poor, "--data", files.test, "--max-drop", drop + 0.01)
-    told(capsys, "compare", good, poor, "--data", files.test, "--max-drop", drop - 0.01, code=4)
+    missed = told(capsys, "compare", good, poor, "--data", files.test, "--max-drop", drop - 0.01, code=4)
+    assert missed["drop_points"] == drop
+    assert "more than --max-drop" in missed["error"]["message"]
 
 
 def test_two_reports(artefacts: tuple[Path, Path], files: Files, capsys: pytest.CaptureFixture[str]) -> None:

@@ -98,6 +98,7 @@ def _run(terminal: Terminal, arguments: Sequence[str] | None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # names of nodes may hold anything
     try:
         code = cli.main(arguments, "snnc", standalone_mode=False, obj=terminal)
+        terminal.finish()
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except SnncError as error:

@@ -68,7 +68,7 @@ class Request:
     help="Exit with 4 if the spiking network takes more than R times as long.",
 )
 @click.pass_obj
-def command(terminal: Terminal, /, artefact: Path, **options: Any) -> int | None:
+def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
     """Time ARTEFACT in the CPU simulator and its source in onnxruntime, in turn, in one process.
 
     The ratio is that of the shortest rounds. Both begin with the rows as the source network takes them, so
@@ -78,6 +78,7 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> int | None
     from snnc.cli.artefacts import chosen_timesteps
     from snnc.cli.models import locate, locate_source
     from snnc.cli.subjects import rows_of
+    from snnc.errors import GateError
 
     request = Request(**options)
     network = load(artefact)
@@ -93,15 +94,10 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> int | None
     else:
         _show(terminal, found)
     if request.max_ratio is not None and found.ratio > request.max_ratio:
-        return terminal.fail(
+        raise GateError(
             f"the spiking network takes {found.ratio:.3g} times as long as {located.name}, "
-            f"more than {request.max_ratio:g}: see the layers in snnc inspect --plan",
-            GATE_FAILED,
+            f"more than {request.max_ratio:g}: see the layers in snnc inspect --plan"
         )
-    return None
-
-
-GATE_FAILED = 4
 
 
 def _compare(

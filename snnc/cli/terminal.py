@@ -41,6 +41,7 @@ class Terminal:
         self._stderr = _Stderr()
         self._log.addHandler(self._stderr)
         self._files: list[logging.FileHandler] = []
+        self._result: dict[str, Any] | None = None
 
     def close(self) -> None:
         """Let go of the log file."""
@@ -77,12 +78,13 @@ class Terminal:
 
     def fail(self, message: str, exit_code: int, diagnostics: Sequence[Diagnostic] = ()) -> int:
         """Say in one line why the work stops, and return the exit code."""
-        with contextlib.suppress(BrokenPipeError):
+        if self.json:
+            found = {"message": message, "exit_code": exit_code}
+            rows = [item.as_dict() for item in diagnostics]
+            self.data({**(self._result or {}), "error": {**found, "diagnostics": rows}})
+        with contextlib.suppress(OSError):  # whose disk may be full, or whose pipe closed
             self._say(logging.ERROR, f"error: {message}")
-            if self.json:
-                found = {"message": message, "exit_code": exit_code}
-                rows = [item.as_dict() for item in diagnostics]
-                self.data({"error": {**found, "diagnostics": rows}})
+            self.finish()
         return exit_code
 
     def _say(self, level: int, text: str) -> None:
@@ -91,8 +93,14 @@ class Terminal:
         self._log.log(level, "%s", text)
 
     def data(self, value: dict[str, Any]) -> None:
-        """Write the result as JSON."""
-        click.echo(json.dumps(value, indent=2, allow_nan=False))
+        """Take the result, to be written as JSON when the verb ends: an error may have to join it."""
+        self._result = value
+
+    def finish(self) -> None:
+        """Write the JSON that the verb gave, if it gave any, and once only."""
+        value, self._result = self._result, None
+        if value is not None:
+            click.echo(json.dumps(value, indent=2, allow_nan=False))
 
     def text(self, value: str) -> None:
         """Write the result as text."""
