@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from snnc.cli import main
@@ -82,3 +83,36 @@ def test_a_picture_that_cannot_be_written_is_refused_before_the_search(
 def test_a_journal_in_a_folder_that_is_missing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*CONVERT.split(), "-o", "new.onnx", "--max-latency", "2", "--journal", "/nowhere/j"]) == 5
     assert "/nowhere does not exist" in capsys.readouterr().err
+
+
+def damaged(path: Path, *, method: int | None = None) -> Path:
+    """Write over the start of what a compressed archive holds, or name another method of compression."""
+    np.savez_compressed(path, x=quadrants.images(50, 1)[0])
+    content = bytearray(path.read_bytes())
+    if method is None:
+        at = 30 + int.from_bytes(content[26:28], "little") + int.from_bytes(content[28:30], "little")
+        content[at : at + 4] = b"\xff" * 4
+    else:
+        for signature, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+            at = content.index(signature) + offset
+            content[at : at + 2] = method.to_bytes(2, "little")
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("method", [None, 99])
+def test_a_damaged_archive(method: int | None, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = damaged(folder / "rows.npz", method=method)
+    assert main(["eval", "n.snn.onnx", "--data", str(rows)]) == 5
+    assert f"{rows} is no NumPy file, or it is damaged" in capsys.readouterr().err
+
+
+def test_an_encrypted_archive(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = folder / "rows.npz"
+    np.savez(rows, x=quadrants.images(50, 1)[0])
+    content = bytearray(rows.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(signature) + offset] |= 1
+    rows.write_bytes(content)
+    assert main(["eval", "n.snn.onnx", "--data", str(rows)]) == 5
+    assert "is no NumPy file, or it is damaged" in capsys.readouterr().err

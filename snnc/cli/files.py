@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,10 @@ import numpy as np
 
 from snnc.errors import InputError, NonFiniteError, UsageError
 from snnc.ir.graph import IntArray, NumberArray
+
+
+DAMAGED = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, RuntimeError)
+"""What ``zipfile`` raises for members that are damaged, packed in another way, or encrypted."""
 
 
 def read_labelled(path: Path) -> tuple[NumberArray, IntArray | None]:
@@ -62,7 +67,7 @@ def _opened(path: Path) -> Iterator[np.ndarray | np.lib.npyio.NpzFile]:
         raise InputError(f"{path} does not exist: check the path of the data") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (EOFError, ValueError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+    except (EOFError, ValueError, *DAMAGED) as error:
         if "Object arrays" in str(error):
             raise InputError(f"{path} holds Python objects, not numbers: save plain arrays") from None
         raise InputError(
