@@ -88,15 +88,32 @@ def test_two_reports(artefacts: tuple[Path, Path], files: Files, capsys: pytest.
     told(capsys, "compare", figures[1], figures[0], "--max-drop", 0, code=4)
 
 
+HEAD = '{"schema_version": 1, "verdict": {"cause": "few steps", "layer": "a"}, '
+SCORES = '"accuracy": {"snn": null, "agreement": {"value": 0.5}}, '
+
+
 @pytest.mark.parametrize(
-    ("text", "words"), [(None, "cannot be read"), ("{", "is not JSON"), ("{}", "is no report")]
+    ("text", "words"),
+    [
+        (None, "cannot be read"),
+        ("{", "is not JSON"),
+        ("{}", "is no report"),
+        (HEAD + SCORES + '"layers": [{"name": "a"}]}', "is no report, or damaged: write it"),
+        (HEAD + SCORES + '"layers": 3}', "is no report, or damaged"),
+        (HEAD + '"accuracy": 0.9, "layers": []}', "is no report, or damaged"),
+        (HEAD + '"accuracy": {"snn": {"value": "x"}}, "layers": []}', "is no report, or damaged"),
+        ('{"schema_version": 1, "verdict": [], ' + SCORES + '"layers": []}', "is no report, or damaged"),
+        (HEAD + '"accuracy": {"snn": {"value": NaN}}, "layers": []}', "nan is no share of rows"),
+        ('{"schema_version": 2}', "has the schema 2, not 1: upgrade snnc"),
+        (b"\xff\xfe", "is not JSON"),
+    ],
 )
 def test_what_is_no_report(
-    tmp_path: Path, text: str | None, words: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, text: str | bytes | None, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "figures.json"
     if text is not None:
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
     assert main(["compare", str(path), str(path)]) == 5
     assert words in capsys.readouterr().err
     assert main(["compare", str(path), "zoo:fashion-resnet"]) == 2

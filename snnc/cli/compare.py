@@ -91,41 +91,49 @@ def command(
         raise GateError(f"{found['drop_points']:.2f} points are lost, more than --max-drop {max_drop:g}")
 
 
+@dataclass(frozen=True)
+class Figures:
+    """What is compared of a report.
+
+    Attributes:
+        measured: ``accuracy``, or ``agreement with the ANN`` where there are no labels.
+        value: that share.
+        errors: squared error of every layer in the running network, relative to its power.
+        verdict: cause and layer.
+    """
+
+    measured: str
+    value: float
+    errors: dict[str, float]
+    verdict: str
+
+
 def _compare_reports(first: Path, second: Path) -> dict[str, Any]:
     from snnc.errors import InputError
 
     a, b = _report(first), _report(second)
-    kinds = ["snn" if report["accuracy"]["snn"] else "agreement" for report in (a, b)]
-    if kinds[0] != kinds[1]:
+    if a.measured != b.measured:
         raise InputError("one report has labels and the other has not: make both on the same rows")
-    values = [report["accuracy"][kinds[0]]["value"] for report in (a, b)]
-    others = {layer["name"]: layer for layer in b["layers"]}
     rows = [
-        [
-            layer["name"],
-            f"{100 * layer['cumulative']['total']:.2f}",
-            f"{100 * others[layer['name']]['cumulative']['total']:.2f}",
-        ]
-        for layer in a["layers"]
-        if layer["name"] in others
+        [name, f"{100 * error:.2f}", f"{100 * b.errors[name]:.2f}"]
+        for name, error in a.errors.items()
+        if name in b.errors
     ]
-    drop = 100 * (values[0] - values[1])
-    what = "accuracy" if kinds[0] == "snn" else "agreement with the ANN"
+    drop = 100 * (a.value - b.value)
     return {
         "compared": "reports",
-        "measured": what,
-        "a": values[0],
-        "b": values[1],
+        "measured": a.measured,
+        "a": a.value,
+        "b": b.value,
         "drop_points": drop,
         "columns": ["error in A, %", "error in B, %"],
         "rows": rows,
-        "text": f"{what}: A {values[0]:.2%}, B {values[1]:.2%}, {drop:+.2f} points lost. "
-        f"A: {a['verdict']['cause']} in {a['verdict']['layer']}; "
-        f"B: {b['verdict']['cause']} in {b['verdict']['layer']}.",
+        "text": f"{a.measured}: A {a.value:.2%}, B {b.value:.2%}, {drop:+.2f} points lost. "
+        f"A: {a.verdict}; B: {b.verdict}.",
     }
 
 
-def _report(path: Path) -> dict[str, Any]:
+def _report(path: Path) -> Figures:
     from snnc.errors import InputError
     from snnc.report.document import SCHEMA_VERSION
 
@@ -135,13 +143,22 @@ def _report(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError:
         raise InputError(f"{path} is not JSON: write it by snnc report --json-file") from None
-    if not isinstance(found, dict) or not {"schema_version", "layers", "verdict", "accuracy"} <= set(found):
-        raise InputError(f"{path} is no report: write it by snnc report --json-file")
-    if found["schema_version"] != SCHEMA_VERSION:
-        raise InputError(
-            f"{path} has the schema {found['schema_version']}, not {SCHEMA_VERSION}: upgrade snnc"
+    try:
+        if (version := found["schema_version"]) != SCHEMA_VERSION:
+            raise InputError(f"{path} has the schema {version}, not {SCHEMA_VERSION}: upgrade snnc")
+        accuracy, verdict = found["accuracy"], found["verdict"]
+        labelled = accuracy["snn"] is not None
+        figures = Figures(
+            measured="accuracy" if labelled else "agreement with the ANN",
+            value=float(accuracy["snn" if labelled else "agreement"]["value"]),
+            errors={layer["name"]: float(layer["cumulative"]["total"]) for layer in found["layers"]},
+            verdict=f"{verdict['cause']} in {verdict['layer']}",
         )
-    return found
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{path} is no report, or damaged: write it by snnc report --json-file") from None
+    if not 0 <= figures.value <= 1:
+        raise InputError(f"{path}: {figures.value} is no share of rows; write it by snnc report --json-file")
+    return figures
 
 
 def _compare_networks(
