@@ -14,7 +14,6 @@ import numpy as np
 from snnc.errors import InputError, NonFiniteError, UsageError
 from snnc.ir.graph import IntArray, NumberArray
 
-
 DAMAGED = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, RuntimeError)
 """What ``zipfile`` raises for members that are damaged, packed in another way, or encrypted."""
 
