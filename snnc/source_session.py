@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ class SourceSession:
         """
         options = ort.SessionOptions()
         options.log_severity_level = 4
-        options.intra_op_num_threads = threads or 0
+        # onnxruntime starts as many as it is told, however many cores there are.
+        options.intra_op_num_threads = min(threads or 0, os.cpu_count() or 1)
         # Threads that go on spinning after a run would take the core of whoever is timed next.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         self.path = path

@@ -12,6 +12,7 @@ import pytest
 import snnc
 from snnc.backends import load_simulator
 from snnc.cli import main
+from snnc.cli.quantities import available_cores
 from snnc.ir.snn import IntegrateFire
 from snnc.target import Record
 from tests import quadrants
@@ -110,6 +111,13 @@ def test_a_limit_that_is_missed(artefact: Path, files: Files, capsys: pytest.Cap
     missed = shown(capsys, "bench", artefact, *options, 1e-9, code=4)
     assert missed["batch"] == 1
     assert missed["error"]["exit_code"] == 4
+
+
+def test_no_more_threads_than_cores(artefact: Path, files: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    many = ["--data", files.test, "--threads", 100_000_000]
+    assert shown(capsys, "bench", artefact, *many, *ROUNDS)["threads"] == available_cores()
+    assert shown(capsys, "eval", artefact, *many, "--against", "source", "--limit", 3)["n"] == 3
+    assert shown(capsys, "eval", artefact, *many, "--backend", "onnx", "--limit", 3)["n"] == 3
 
 
 def test_refusals(artefact: Path, files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

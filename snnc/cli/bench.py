@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from snnc.cli.finite import FiniteRange
+from snnc.cli.quantities import FiniteRange, Threads
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
@@ -48,9 +48,7 @@ class Request:
     "-T", "--timesteps", type=click.IntRange(min=1), metavar="N", help="Steps; as calibrated by default."
 )
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Rows run at once.")
-@click.option(
-    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads that each may use."
-)
+@click.option("--threads", type=Threads(), default=1, show_default=True, help="Threads that each may use.")
 @click.option(
     "--mode",
     type=click.Choice(["spikes", "counts"]),

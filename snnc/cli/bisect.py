@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from snnc.cli.finite import FiniteRange
+from snnc.cli.quantities import FiniteRange, Threads
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     metavar="POINTS",
     help="A smaller loss is none.",
 )
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="At most this many; all by default.")
+@click.option("--threads", type=Threads(), metavar="N", help="At most this many; all by default.")
 @click.pass_obj
 def command(
     terminal: Terminal,

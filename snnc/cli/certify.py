@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from snnc.cli.quantities import Threads
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     metavar="OUT",
     help="Write the network with the fewest settle steps, and among those the fewest spikes a step.",
 )
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="At most this many; all by default.")
+@click.option("--threads", type=Threads(), metavar="N", help="At most this many; all by default.")
 @click.option("--force", is_flag=True, help="Replace OUT if it exists.")
 @click.pass_obj
 def command(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from snnc.cli.finite import FiniteRange
+from snnc.cli.quantities import FiniteRange, Threads
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Side:
     metavar="FILE.json",
     help="For a MODEL, where no artefact beside it remembers one.",
 )
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="At most this many; all by default.")
+@click.option("--threads", type=Threads(), metavar="N", help="At most this many; all by default.")
 @click.pass_obj
 def command(
     terminal: Terminal,

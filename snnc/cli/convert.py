@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from snnc.cli.finite import FiniteRange
+from snnc.cli.quantities import FiniteRange, Threads
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
@@ -149,9 +149,7 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: Path | None)
     callback=_read_config,
     help="Take these options from a file; those on the command line go before.",
 )
-@click.option(
-    "--threads", type=click.IntRange(min=1), metavar="N", help="At most this many; all cores by default."
-)
+@click.option("--threads", type=Threads(), metavar="N", help="At most this many; all cores by default.")
 @click.option("--force", is_flag=True, help="Replace OUT if it exists.")
 @click.pass_context
 def command(

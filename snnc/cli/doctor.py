@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from snnc import __version__
+from snnc.cli.quantities import available_cores
 from snnc.cli.terminal import Terminal, Verb
 
 NEEDED = ("click", "numba", "numpy", "onnx", "onnxruntime", "rich")
@@ -36,7 +37,7 @@ def command(terminal: Terminal) -> int:
         "healthy": healthy,
         "needed": needed,
         "extras": extras,
-        "threads": {"cores": os.cpu_count(), "available": _available()},
+        "threads": {"cores": os.cpu_count(), "available": available_cores()},
         # What follows needs the packages above.
         "cpu": _cpu() if healthy else None,
         "cache": _cache() if healthy else None,
@@ -74,10 +75,6 @@ def _version(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _available() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cpu() -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from snnc.cli.quantities import Threads
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
@@ -57,9 +58,7 @@ class Request:
     metavar="FILE.json",
     help="For a MODEL: from the rows to what it takes. An artefact remembers its own.",
 )
-@click.option(
-    "--threads", type=click.IntRange(min=1), metavar="N", help="At most this many; all cores by default."
-)
+@click.option("--threads", type=Threads(), metavar="N", help="At most this many; all cores by default.")
 @click.pass_obj
 def command(terminal: Terminal, /, network: str, **options: Any) -> None:
     """Measure top-1 and top-5 accuracy with 95 % intervals, spikes, and operations per image.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from snnc.cli.quantities import Threads
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
@@ -24,9 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="For --plan: rows at once."
 )
-@click.option(
-    "--threads", type=click.IntRange(min=1), metavar="N", help="For --plan: at most so many; all by default."
-)
+@click.option("--threads", type=Threads(), metavar="N", help="For --plan: at most so many; all by default.")
 @click.pass_obj
 def command(
     terminal: Terminal,

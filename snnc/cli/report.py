@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from snnc.cli.quantities import Threads
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Request:
     metavar="NAME|FILE.toml",
     help="45nm, loihi, or a file.",
 )
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="At most this many; all by default.")
+@click.option("--threads", type=Threads(), metavar="N", help="At most this many; all by default.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @click.pass_obj
 def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from snnc.cli.quantities import Threads
 from snnc.cli.terminal import Terminal, Verb
 
 
@@ -35,9 +36,7 @@ from snnc.cli.terminal import Terminal, Verb
     "-T", "--timesteps", type=click.IntRange(min=1), metavar="N", help="Steps; as calibrated by default."
 )
 @click.option("--backend", default="numba", show_default=True, help="numba, onnx or reference.")
-@click.option(
-    "--threads", type=click.IntRange(min=1), metavar="N", help="At most this many; all cores by default."
-)
+@click.option("--threads", type=Threads(), metavar="N", help="At most this many; all cores by default.")
 @click.option("--force", is_flag=True, help="Replace Y.npy if it exists.")
 @click.pass_obj
 def command(

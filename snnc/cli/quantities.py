@@ -1,0 +1,37 @@
+"""Numbers on the command line."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+import click
+
+
+class FiniteRange(click.FloatRange):
+    """A finite number in a range: a limit of NaN is never missed, since nothing compares with it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read a number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no finite number", param, ctx)
+        return number
+
+
+class Threads(click.IntRange):
+    """A number of threads: of more than there are cores some only wait, and millions stop the machine."""
+
+    def __init__(self) -> None:
+        """Allow any number from 1 on."""
+        super().__init__(min=1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read a number, and return it or the number of cores, whichever is smaller."""
+        return min(super().convert(value, param, ctx), available_cores())
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
