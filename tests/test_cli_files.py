@@ -116,3 +116,55 @@ def test_an_encrypted_archive(folder: Path, capsys: pytest.CaptureFixture[str]) 
     rows.write_bytes(content)
     assert main(["eval", "n.snn.onnx", "--data", str(rows)]) == 5
     assert "is no NumPy file, or it is damaged" in capsys.readouterr().err
+
+
+BAD_MODELS = {
+    "folder.onnx": "is a folder",
+    "empty.onnx": "is empty",
+    "text.onnx": "is not an ONNX file",
+    "cut.onnx": "is not an ONNX file",
+    "missing.onnx": "does not exist",
+}
+
+
+@pytest.mark.parametrize("name", BAD_MODELS)
+def test_a_model_that_is_none_is_told_alike_everywhere(
+    name: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "folder.onnx").mkdir()
+    (folder / "empty.onnx").touch()
+    (folder / "text.onnx").write_text("hello", encoding="utf-8")
+    (folder / "cut.onnx").write_bytes((folder / "quadrants.onnx").read_bytes()[:300])
+    for command in (
+        f"check {name}",
+        f"convert {name} --calib calibration.npz -o new.onnx",
+        f"eval {name} --data test.npz",
+        f"eval n.snn.onnx --data test.npz --against {name}",
+        f"compare {name} n.snn.onnx --data test.npz",
+        f"compare quadrants.onnx {name} --data test.npz --preprocess preprocessing.json",
+        f"bench n.snn.onnx --data test.npz --against {name}",
+        f"report n.snn.onnx --data test.npz --source {name}",
+    ):
+        assert main(command.split()) == 5
+        assert f"error: {name} {BAD_MODELS[name]}" in capsys.readouterr().err, command
+
+
+def test_an_artefact_where_a_network_is_wanted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (
+        "check n.snn.onnx",
+        "convert n.snn.onnx --calib calibration.npz -o new.onnx",
+        "convert n.snn.onnx --calib calibration.npz -o new.onnx --max-latency 2",
+    ):
+        assert main(command.split()) == 2
+        error = capsys.readouterr().err
+        assert "n.snn.onnx is an artefact already" in error
+        assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", ["run --input test.npz -o y.npy", "inspect", "report", "bisect", "certify"])
+def test_a_network_where_an_artefact_is_wanted(
+    verb: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, *more = verb.split()
+    assert main([name, "zoo:fashion-resnet", *more]) == 2
+    assert "zoo:fashion-resnet is no artefact: convert it first" in capsys.readouterr().err

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from snnc.cli.terminal import Terminal
 
@@ -22,6 +24,34 @@ def holds_artefact(path: Path) -> bool:
         return SCHEMA in properties_of(onnx.load_model(path, load_external_data=False))
     except (DecodeError, OSError):
         return path.name.endswith(".snn.onnx")
+
+
+class ArtefactPath(click.Path):
+    """The path of an artefact; a network of the zoo is told apart from a file that is missing."""
+
+    def __init__(self) -> None:
+        """Give paths as such."""
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read a path."""
+        if str(value).startswith("zoo:"):
+            self.fail(f"{value} is no artefact: convert it first, by snnc convert {value} -o OUT", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def require_network(path: Path, name: str) -> None:
+    """Refuse an artefact where a network is to be converted.
+
+    Raises:
+        UsageError: it is one.
+    """
+    from snnc.errors import UsageError
+
+    if holds_artefact(path):
+        raise UsageError(
+            f"{name} is an artefact already: see snnc eval, snnc inspect, or snnc check --target T for it"
+        )
 
 
 def chosen_timesteps(terminal: Terminal, artefact: Artefact, wanted: int | None) -> int:

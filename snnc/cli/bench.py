@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from snnc.cli.artefacts import ArtefactPath
 from snnc.cli.quantities import FiniteRange, Threads
 from snnc.cli.terminal import Terminal, Verb
 
@@ -34,7 +35,7 @@ class Request:
 
 
 @click.command("bench", cls=Verb)
-@click.argument("artefact", type=click.Path(path_type=Path))
+@click.argument("artefact", type=ArtefactPath())
 @click.option(
     "--against", metavar="MODEL", help="Any ONNX network that takes the same rows; the source by default."
 )
@@ -106,10 +107,10 @@ def _compare(
 
     from snnc import costs
     from snnc.backends.numba_cpu import NumbaSimulator
+    from snnc.cli.models import open_session
     from snnc.errors import InputError
     from snnc.ir.layout import InputLayout
     from snnc.preprocessing import Preprocessing
-    from snnc.source_session import SourceSession
     from snnc.speed import Comparison, interleaved, resident
     from snnc.spike_counts import counted, counted_input
     from snnc.target import Record
@@ -148,7 +149,7 @@ def _compare(
 
     spiking()
     after = resident()
-    session = SourceSession(located.path, request.threads)
+    session = open_session(located.path, request.threads)
     session.run(x)
     times = interleaved(
         {"snn": spiking, "ann": lambda: session.run(x)}, request.rounds, request.threads, terminal.progress()

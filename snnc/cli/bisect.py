@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from snnc.cli.artefacts import ArtefactPath
 from snnc.cli.quantities import FiniteRange, Threads
 from snnc.cli.terminal import Terminal, Verb
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command("bisect", cls=Verb)
-@click.argument("artefact", type=click.Path(path_type=Path), metavar="ARTEFACT")
+@click.argument("artefact", type=ArtefactPath(), metavar="ARTEFACT")
 @click.option(
     "--data",
     type=click.Path(path_type=Path),

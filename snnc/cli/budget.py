@@ -158,12 +158,12 @@ def _identity(located: Located, trials: Trials) -> str:
 
 
 def _source(located: Located, preprocessing: Preprocessing | None, threads: int | None) -> Source:
+    from snnc.cli.models import open_session
     from snnc.costs import macs_of_ann
     from snnc.evaluation import Source
     from snnc.frontend import read_onnx
-    from snnc.source_session import SourceSession
 
-    session = SourceSession(located.path, threads)
+    session = open_session(located.path, threads)
     macs = sum(macs_of_ann(read_onnx(located.path).graph).values())
 
     def prepare(x: Any) -> Any:

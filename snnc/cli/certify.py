@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from snnc.cli.artefacts import ArtefactPath
 from snnc.cli.quantities import Threads
 from snnc.cli.terminal import Terminal, Verb
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command("certify", cls=Verb)
-@click.argument("artefact", type=click.Path(path_type=Path), metavar="ARTEFACT")
+@click.argument("artefact", type=ArtefactPath(), metavar="ARTEFACT")
 @click.option(
     "--data",
     type=click.Path(path_type=Path),

@@ -37,7 +37,7 @@ def command(terminal: Terminal, model: str, form: str, target: str | None, profi
     MODEL may be an artefact where a target is named. Others are converted on trial, with made-up rows.
     Exits with 3 if anything cannot be converted, with 6 if anything does not fit the target.
     """
-    from snnc.cli.artefacts import holds_artefact
+    from snnc.cli.artefacts import holds_artefact, require_network
     from snnc.cli.models import locate
     from snnc.diagnostics import Severity
     from snnc.errors import UsageError
@@ -46,6 +46,8 @@ def command(terminal: Terminal, model: str, form: str, target: str | None, profi
     if target is None and profile is not None:
         raise UsageError("--profile needs --target")
     located = locate(model)
+    if target is None:
+        require_network(located.path, model)
     converted = target is not None and holds_artefact(located.path)
     found = () if converted else check_onnx(located.path)
     supported = all(item.severity is not Severity.ERROR for item in found)

@@ -245,8 +245,8 @@ def _classes(
     threads: int | None,
 ) -> np.ndarray:
     from snnc.backends import load_simulator
+    from snnc.cli.models import open_session
     from snnc.evaluation import Source, evaluate_ann, outputs_of, require_classes
-    from snnc.source_session import SourceSession
 
     if artefact is not None:
         outputs = outputs_of(
@@ -260,7 +260,7 @@ def _classes(
         if y is not None:
             require_classes(y, outputs.shape[1])
         return outputs.argmax(axis=1)
-    session = SourceSession(path, threads)
+    session = open_session(path, threads)
 
     def prepare(rows: NumberArray) -> NumberArray:
         return rows if preprocessing is None else preprocessing.apply(rows, session.sample_shape)

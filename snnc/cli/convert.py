@@ -181,6 +181,7 @@ def command(
     """
     from snnc.artefact import save
     from snnc.budget import Budget
+    from snnc.cli.artefacts import require_network
     from snnc.cli.budget import SPARING, convert_to_budget, requested
     from snnc.cli.config import settings_of
     from snnc.cli.files import check_outputs
@@ -192,6 +193,7 @@ def command(
     if output is None and not dry_run:
         raise UsageError("no output is named: give -o NAME.snn.onnx, or --dry-run")
     located = locate(model)
+    require_network(located.path, model)
     read = (located.path, calib, preprocess, ctx.meta.get("snnc.config"))
     check_outputs(journal, others=read, force=True)  # one that exists is gone on with
     check_outputs(output, front, others=(*read, journal), force=force)
@@ -307,11 +309,11 @@ def _gate(
         GateError: more than the limit.
     """
     from snnc.backends import load_simulator
+    from snnc.cli.models import open_session
     from snnc.errors import GateError, InternalError
     from snnc.evaluation import Source, evaluate
-    from snnc.source_session import SourceSession
 
-    session = SourceSession(located.path, threads)
+    session = open_session(located.path, threads)
 
     def prepare(x: NumberArray) -> NumberArray:
         return x if rows.preprocessing is None else rows.preprocessing.apply(x, session.sample_shape)

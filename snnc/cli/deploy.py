@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from snnc.cli.artefacts import ArtefactPath
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ ROWS = 256
 
 
 @click.command("deploy", cls=Verb)
-@click.argument("artefact", type=click.Path(path_type=Path))
+@click.argument("artefact", type=ArtefactPath())
 @click.option("--target", required=True, metavar="T", help="Where it will run: see snnc targets.")
 @click.option(
     "--profile",

@@ -159,13 +159,13 @@ def _source(
     terminal: Terminal, located: Located, preprocessing: Preprocessing | None, threads: int | None
 ) -> Source:
     """Return the network to compare with, and count its operations where it can be read as a graph."""
+    from snnc.cli.models import open_session
     from snnc.costs import macs_of_ann
     from snnc.errors import UnsupportedModelError
     from snnc.evaluation import Source
     from snnc.frontend import read_onnx
-    from snnc.source_session import SourceSession
 
-    session = SourceSession(located.path, threads)
+    session = open_session(located.path, threads)
 
     def prepare(x: NumberArray) -> NumberArray:
         return x if preprocessing is None else preprocessing.apply(x, session.sample_shape)

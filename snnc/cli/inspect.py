@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from snnc.cli.artefacts import ArtefactPath
 from snnc.cli.quantities import Threads
 from snnc.cli.terminal import Terminal, Verb
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("inspect", cls=Verb)
-@click.argument("artefact", type=click.Path(path_type=Path))
+@click.argument("artefact", type=ArtefactPath())
 @click.option("--ir", is_flag=True, help="Print every operation, one a line.")
 @click.option("--plan", is_flag=True, help="Print how the CPU simulator runs it on this machine.")
 @click.option(

@@ -11,6 +11,7 @@ from snnc.models import PREFIX, ZooEntry, list_models, resolve
 
 if TYPE_CHECKING:
     from snnc.artefact import Metadata
+    from snnc.source_session import SourceSession
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,19 @@ def locate(name: str) -> Located:
     if not path.exists():
         raise InputError(f"{path} does not exist; give the path of an ONNX file, or zoo:NAME (see snnc zoo)")
     return Located(name, path)
+
+
+def open_session(path: Path, threads: int | None) -> SourceSession:
+    """Return what runs a network in onnxruntime.
+
+    Raises:
+        InputError: the file is none, told as where it is converted, or onnxruntime cannot run it.
+    """
+    from snnc.frontend.loading import load
+    from snnc.source_session import SourceSession
+
+    load(path)
+    return SourceSession(path, threads)
 
 
 def locate_source(metadata: Metadata, artefact: Path, given: str | None) -> Located:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from snnc.cli.artefacts import ArtefactPath
 from snnc.cli.quantities import Threads
 from snnc.cli.terminal import Terminal, Verb
 
@@ -45,7 +46,7 @@ class Request:
 
 
 @click.command("report", cls=Verb)
-@click.argument("artefact", type=click.Path(path_type=Path), metavar="ARTEFACT")
+@click.argument("artefact", type=ArtefactPath(), metavar="ARTEFACT")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="REPORT.html", help="Write the page."
 )

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from snnc.cli.artefacts import ArtefactPath
 from snnc.cli.quantities import Threads
 from snnc.cli.terminal import Terminal, Verb
 
 
 @click.command("run", cls=Verb)
-@click.argument("artefact", type=click.Path(path_type=Path))
+@click.argument("artefact", type=ArtefactPath())
 @click.option(
     "--input",
     "input_path",
