@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from snnc.errors import TargetError
-from snnc.ir.bounds import overflow, provable_timesteps
+from snnc.errors import UsageError
+from snnc.ir.bounds import MOST_TIMESTEPS, overflow, provable_timesteps
 from snnc.ir.snn import SnnGraph
 from snnc.pipeline import Context
 from snnc.quantisation import quantise_all
@@ -28,13 +28,18 @@ class QuantiseWeights:
         quantised = quantise_all(graph)
         proved = provable_timesteps(quantised)
         if proved < quantised.timesteps:
-            found = overflow(quantised, quantised.timesteps)
-            name, bound = found or (quantised.output, 0)
-            raise TargetError(
-                f"the potentials of {name!r} could reach {bound} in {quantised.timesteps} steps, "
-                f"beyond int32; use at most T = {proved}"
-            )
+            raise UsageError(_refusal(quantised, proved))
         context.findings["max-timesteps"] = proved
         if quantised.max_timesteps == proved:
             return quantised
         return replace(quantised, max_timesteps=proved)
+
+
+def _refusal(graph: SnnGraph, proved: int) -> str:
+    """Say why a network cannot be run for its T, and what to ask for instead."""
+    cure = f"use at most T = {proved}" if proved else "ask for fewer levels or settle steps"
+    found = overflow(graph, graph.timesteps)
+    if found is None:
+        return f"{graph.timesteps} steps are more than the {MOST_TIMESTEPS} that are proved at most; {cure}"
+    name, bound = found
+    return f"the potentials of {name!r} could reach {bound} in {graph.timesteps} steps, beyond int32; {cure}"

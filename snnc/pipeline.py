@@ -278,7 +278,10 @@ def override(
             )
         for index in found:
             field_name, value = _option(type(changed[index]), option, text)
-            changed[index] = replace(changed[index], **{field_name: value})  # type: ignore[type-var]
+            try:
+                changed[index] = replace(changed[index], **{field_name: value})  # type: ignore[type-var]
+            except (SnncError, ValueError) as error:
+                raise UsageError(f"pass {name!r}: {error}") from error
     return tuple(changed)
 
 

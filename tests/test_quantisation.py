@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from snnc.errors import TargetError
+from snnc.errors import UsageError
 from snnc.ir import snn
-from snnc.ir.bounds import overflow, provable_timesteps, run_bounds, step_bounds, weight_sums
+from snnc.ir.bounds import (
+    MOST_TIMESTEPS,
+    overflow,
+    provable_timesteps,
+    run_bounds,
+    step_bounds,
+    weight_sums,
+)
 from snnc.passes.dual_threshold import DualThreshold
 from snnc.passes.graded import Graded
 from snnc.passes.init_membrane import InitMembrane
@@ -116,8 +125,14 @@ def test_bounds_are_proved_and_refused_beyond_int32() -> None:
         lambda n: n.with_(bias=np.full(n.channels, 2**30, np.int32)) if n.name == "relu3" else n,
     )
     assert overflow(huge, 4) is not None
-    with pytest.raises(TargetError, match=r"'relu3' could reach \d+ in 4 steps"):
+    with pytest.raises(UsageError, match=r"'relu3' could reach \d+ in 4 steps, .*; use at most T = 1"):
         QuantiseWeights().run(huge, made)
+    settling = replace(huge, settle_steps=10**6, max_timesteps=0)
+    with pytest.raises(UsageError, match="beyond int32; ask for fewer levels or settle steps"):
+        QuantiseWeights().run(settling, made)
+    long = replace(quantised, timesteps=MOST_TIMESTEPS + 1, max_timesteps=0)
+    with pytest.raises(UsageError, match=r"257 steps are more than the 256 .*; use at most T = 256"):
+        QuantiseWeights().run(long, made)
 
 
 @pytest.mark.parametrize("kind", [np.int8, np.int16, np.int64])
