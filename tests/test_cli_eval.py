@@ -202,6 +202,12 @@ def test_what_eval_refuses(
     assert says in err[-1]
 
 
+def test_steps_that_are_refused_are_not_warned_of(
+    artefact: Path, files: Files, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "T = 300 is beyond" in refused(capsys, 5, "eval", artefact, "--data", files.test, "-T", 300)
+
+
 def test_a_plain_network_has_no_steps(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
     assert "convert it first" in refused(capsys, 2, "eval", files.model, "--data", files.test, "-T", 4)
 

@@ -61,6 +61,8 @@ def chosen_timesteps(terminal: Terminal, artefact: Artefact, wanted: int | None)
     calibrated = artefact.graph.timesteps
     if wanted is None or wanted == calibrated:
         return calibrated
+    if artefact.graph.integer and wanted > artefact.graph.max_timesteps:
+        return wanted  # it will be refused, which needs no warning before
     found = Diagnostic(
         OTHER_TIMESTEPS,
         f"not calibrated for T = {wanted}, but for {calibrated}",
