@@ -19,6 +19,9 @@ KEYS = ("divide", "mean", "std", "layout", "transpose_hw")
 LARGEST = float(np.finfo(np.float32).max)
 """Largest number that float32 holds."""
 
+LARGEST_INPUT = 2.0**48
+"""Largest input of a network: sums of squares of what its layers make of it still fit float32."""
+
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
@@ -48,11 +51,16 @@ class Preprocessing:
                 features, and axes of size 1 are added or left out.
 
         Raises:
-            InputError: the channels do not fit mean and standard deviation.
+            InputError: the channels do not fit mean and standard deviation, or a result is out of range.
         """
         if x.dtype.kind not in "uif":
             raise InputError(f"rows of type {x.dtype} cannot be preprocessed; give numbers")
-        prepared = self._prepare(x)
+        with np.errstate(all="ignore"):  # what overflows is told in one line
+            prepared = self._prepare(x)
+        if (row := row_out_of_range(prepared)) is not None:
+            raise InputError(
+                f"row {row} is NaN or beyond {LARGEST_INPUT:.0e} after the preprocessing: check both"
+            )
         if shape is None or prod(prepared.shape[1:]) != prod(shape):
             return prepared
         axes = _without_ones(shape)
@@ -137,6 +145,12 @@ class Preprocessing:
             return cls.from_dict(values)
         except InputError as error:
             raise InputError(f"the preprocessing {path}: {error}") from None
+
+
+def row_out_of_range(x: NumberArray) -> int | None:
+    """Return the first row that holds NaN or what is too large for any network; ``None`` if all are fine."""
+    fits = np.abs(x) <= LARGEST_INPUT
+    return None if fits.all() else int(np.argmin(fits.reshape(len(x), -1).all(axis=1)))
 
 
 def _without_ones(shape: Shape) -> Shape:

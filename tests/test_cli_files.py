@@ -168,3 +168,27 @@ def test_a_network_where_an_artefact_is_wanted(
     name, *more = verb.split()
     assert main([name, "zoo:fashion-resnet", *more]) == 2
     assert "zoo:fashion-resnet is no artefact: convert it first" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("value", "code"), [(1e14, 0), (1e38, 5), (-1e300, 5)])
+def test_numbers_that_no_network_takes(
+    value: float, code: int, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x, y = quadrants.images(200, 1)
+    rows = np.where(np.arange(200)[:, None, None] == 7, value, x.astype(np.float64))
+    np.savez(folder / "rows.npz", x=rows, y=y)
+    for command in (
+        "convert quadrants.onnx --calib rows.npz --preprocess preprocessing.json -o new.onnx",
+        "eval n.snn.onnx --data rows.npz --against source",
+        "run n.snn.onnx --input rows.npz -o y.npy",
+    ):
+        assert main(command.split()) == code
+        error = capsys.readouterr().err
+        assert ("row 7 in rows.npz holds numbers beyond 3e+14" in error) == (code == 5)
+
+
+def test_a_preprocessing_that_makes_such_numbers(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "tiny.json").write_text('{"divide": 1e-37}', encoding="utf-8")
+    command = "convert quadrants.onnx --calib calibration.npz --preprocess tiny.json -o new.onnx"
+    assert main(command.split()) == 5
+    assert "row 0 is NaN or beyond 3e+14 after the preprocessing" in capsys.readouterr().err

@@ -13,6 +13,7 @@ import numpy as np
 
 from snnc.errors import InputError, NonFiniteError, UsageError
 from snnc.ir.graph import IntArray, NumberArray
+from snnc.preprocessing import LARGEST_INPUT, row_out_of_range
 
 DAMAGED = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, RuntimeError)
 """What ``zipfile`` raises for members that are damaged, packed in another way, or encrypted."""
@@ -81,6 +82,8 @@ def _check_rows(path: Path, x: np.ndarray) -> None:
         raise InputError(f"{path} holds no rows")
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         raise NonFiniteError(f"the rows in {path} hold NaN or infinity: leave those rows out")
+    if x.dtype.kind == "f" and (row := row_out_of_range(x)) is not None:
+        raise InputError(f"row {row} in {path} holds numbers beyond {LARGEST_INPUT:.0e}: leave it out")
 
 
 def check_outputs(*outputs: Path | None, others: Iterable[Path | None] = (), force: bool) -> None:
