@@ -1,4 +1,4 @@
-"""What the verbs read and write: no input is ever written over, no output is named twice."""
+"""What the verbs take and refuse: no input is ever written over, no option is ignored in silence."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ CONVERT = "convert quadrants.onnx --calib calibration.npz --preprocess preproces
         f"{CONVERT} -o calibration.npz",
         f"{CONVERT} -o preprocessing.json",
         f"{CONVERT} --config options.toml -o options.toml",
-        f"{CONVERT} -o new.onnx --journal new.onnx",
-        f"{CONVERT} -o new.onnx --journal quadrants.onnx",
+        f"{CONVERT} -o new.onnx --max-latency 2 --journal new.onnx",
+        f"{CONVERT} -o new.onnx --max-latency 2 --journal quadrants.onnx",
         f"{CONVERT} -o new.onnx --max-latency 2 --front quadrants.onnx",
         f"{CONVERT} -o new.onnx --max-latency 2 --front new.onnx",
         "certify n.snn.onnx --data test.npz -o n.snn.onnx --force",
@@ -192,3 +192,29 @@ def test_a_preprocessing_that_makes_such_numbers(folder: Path, capsys: pytest.Ca
     command = "convert quadrants.onnx --calib calibration.npz --preprocess tiny.json -o new.onnx"
     assert main(command.split()) == 5
     assert "row 0 is NaN or beyond 3e+14 after the preprocessing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("inspect n.snn.onnx -T 300", "--timesteps"),
+        ("inspect n.snn.onnx --batch 3", "--batch"),
+        ("compare a.json b.json --data missing.npz", "--data"),
+        ("compare a.json b.json --limit 3", "--limit"),
+        ("eval quadrants.onnx --data test.npz --backend reference", "--backend"),
+        ("eval quadrants.onnx --data test.npz --source quadrants.onnx", "--source"),
+        ("eval n.snn.onnx --data test.npz --against quadrants.onnx --source missing.onnx", "--source"),
+        ("report n.snn.onnx --data test.npz --calib calibration.npz", "--calib"),
+        ("report n.snn.onnx --data test.npz --curve none --reconvert", "--reconvert"),
+        ("deploy n.snn.onnx --target c99 -o new --data missing.npz", "--data"),
+        (f"{CONVERT} -o new.onnx --preset fast --pipeline lower", "--preset"),
+        (f"{CONVERT} -o new.onnx --journal new.journal", "--journal"),
+    ],
+)
+def test_options_without_effect_are_refused(
+    command: str, option: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = set(folder.iterdir())
+    assert main(command.split()) == 2
+    assert capsys.readouterr().err.startswith(f"error: {option} ")
+    assert set(folder.iterdir()) == before

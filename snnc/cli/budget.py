@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-from click.core import ParameterSource
-
+from snnc.cli.given import given
 from snnc.cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -47,7 +45,7 @@ class Request:
     keeps_journal: bool
 
 
-def requested(ctx: click.Context, options: Options, front: Path | None, output: Path | None) -> Request:
+def requested(options: Options, front: Path | None, output: Path | None) -> Request:
     """Return what is asked for beside the budget, and refuse what contradicts it.
 
     Raises:
@@ -55,29 +53,26 @@ def requested(ctx: click.Context, options: Options, front: Path | None, output: 
     """
     from snnc.errors import UsageError
 
-    def given(name: str) -> bool:
-        return ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
-
     contradicting = {
-        "--preset": given("preset") and options.preset != SPARING,
+        "--preset": given("--preset") and options.preset != SPARING,
         "--pipeline": options.pipeline is not None,
         "--set": bool(options.settings),
         "--precision float32": options.precision != "int8",
-        "--dump-ir-after": given("dump_ir_after"),
-        "--dry-run": given("dry_run"),
+        "--dump-ir-after": given("--dump-ir-after"),
+        "--dry-run": given("--dry-run"),
     }
     for option, wanted in contradicting.items():
         if wanted:
             raise UsageError(f"{option} contradicts a budget, which decides about it: leave one of them out")
     return Request(
-        timesteps=options.timesteps if given("timesteps") else None,
+        timesteps=options.timesteps if given("--timesteps") else None,
         output=output,
         front=front,
         sparing=options.preset == SPARING,
         seed=options.seed,
         threads=options.threads,
         journal=options.journal,
-        keeps_journal=given("journal"),
+        keeps_journal=given("--journal"),
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from snnc.cli.given import refuse
 from snnc.cli.quantities import FiniteRange, Threads
 from snnc.cli.terminal import Terminal, Verb
 
@@ -76,6 +77,7 @@ def command(
 
     reports = [name.endswith(".json") for name in (first, second)]
     if all(reports):
+        refuse("is for networks, and these are reports", "--data", "--limit", "--preprocess", "--threads")
         found = _compare_reports(Path(first), Path(second))
     elif any(reports):
         raise UsageError("a report is compared with a report: give two .json files, or two networks")

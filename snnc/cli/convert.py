@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from snnc.cli.given import given, refuse
 from snnc.cli.quantities import FiniteRange, Threads
 from snnc.cli.terminal import Terminal, Verb
 
@@ -186,7 +187,7 @@ def command(
     from snnc.cli.config import settings_of
     from snnc.cli.files import check_outputs
     from snnc.cli.models import locate
-    from snnc.compiler import Options, convert
+    from snnc.compiler import LEARNING, Options, convert
     from snnc.errors import UsageError
 
     terminal = ctx.obj
@@ -198,7 +199,8 @@ def command(
     check_outputs(journal, others=read, force=True)  # one that exists is gone on with
     check_outputs(output, front, others=(*read, journal), force=force)
     chosen = settings_of(ctx.meta.get("snnc.set", {})) | dict(_setting(text) for text in settings)
-    kept_journal = journal
+    if pipeline is not None:
+        refuse("names a pipeline, and --pipeline gives another: leave one of them out", "--preset")
     if journal is None and output is not None:
         journal = output.with_name(output.name + ".journal")
     options = Options(timesteps, preset, pipeline, chosen, precision, seed, threads, journal)
@@ -207,11 +209,13 @@ def command(
     budgeted = sparing or any(limit is not None for limit in (max_latency, max_synops, payload))
     if budgeted:
         limits = Budget(max_latency, max_synops, payload, max_drop)
-        request = requested(ctx, options, front, output)
+        request = requested(options, front, output)
         convert_to_budget(terminal, located, *_split(_rows(located, calib, preprocess)), limits, request)
         return
     if front is not None:
         raise UsageError("--front draws the conversions that a budget tries: give --max-latency, say")
+    if not any(item.name == LEARNING for item in options.passes()):
+        refuse("is for a search: give a budget, or --set clip-activations.method=learn", "--journal")
     rows = _rows(located, calib, preprocess)
     if dry_run:
         _dry_run(terminal, located, rows, options, output)
@@ -232,7 +236,7 @@ def command(
         drop = _gate(terminal, located, conversion.artefact, kept, max_drop, threads)
     if output is not None:
         save(conversion.artefact, output)
-        if kept_journal is None and journal is not None:
+        if journal is not None and not given("--journal"):
             journal.unlink(missing_ok=True)
         _tell(terminal, conversion, output, drop)
 

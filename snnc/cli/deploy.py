@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from snnc.cli.artefacts import ArtefactPath
+from snnc.cli.given import refuse
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
@@ -97,6 +98,12 @@ def command(
     backend = load_backend(target, profile)
     network = load(artefact)
     require_fit(backend, network.graph)
+    if not isinstance(backend, Emulating):
+        refuse(
+            f"measures targets that follow other rules than the artefact, and {target} follows the same",
+            "--data",
+            "--limit",
+        )
     zoo = _zoo_rows(network)
     rows = zoo[0] if golden is None and zoo is not None else None if golden is None else read_rows(golden)
     semantics = None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from snnc.cli.given import refuse
 from snnc.cli.quantities import Threads
 from snnc.cli.terminal import Terminal, Verb
 
@@ -87,6 +88,8 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None
 
     if request.preprocess is not None:
         raise UsageError("an artefact remembers its preprocessing: leave --preprocess out, or convert again")
+    if request.against not in (None, "source"):
+        refuse("is for `--against source`, and --against names the network itself", "--source")
     artefact = load(path)
     simulator = load_simulator(request.backend, request.threads)
     steps = chosen_timesteps(terminal, artefact, request.timesteps)
@@ -118,14 +121,16 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None
 
 
 def _evaluate_model(terminal: Terminal, located: Located, request: Request) -> None:
-    from snnc.errors import UsageError
     from snnc.evaluation import evaluate_ann
     from snnc.preprocessing import Preprocessing
 
-    if request.timesteps is not None or request.against is not None:
-        raise UsageError(
-            f"{located.name} is no artefact, so it has no time steps and no source: convert it first"
-        )
+    refuse(
+        f"is for artefacts, and {located.name} is none: convert it first",
+        "--timesteps",
+        "--backend",
+        "--against",
+        "--source",
+    )
     x, y = _rows(request, located.entry)
     preprocessing = None
     if request.preprocess is not None:

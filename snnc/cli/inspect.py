@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snnc.cli.artefacts import ArtefactPath
+from snnc.cli.given import refuse
 from snnc.cli.quantities import Threads
 from snnc.cli.terminal import Terminal, Verb
 
@@ -46,6 +47,8 @@ def command(
     from snnc.ir.snn import IntegrateFire
     from snnc.ir.text import print_graph
 
+    if not plan:
+        refuse("needs --plan", "--timesteps", "--batch", "--threads")
     network = load(artefact)
     if plan:
         _show_plan(terminal, network, timesteps, batch, threads)

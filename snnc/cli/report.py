@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snnc.cli.artefacts import ArtefactPath
+from snnc.cli.given import refuse
 from snnc.cli.quantities import Threads
 from snnc.cli.terminal import Terminal, Verb
 
@@ -106,6 +107,10 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
     _check(artefact, request)
     model = _cost_model(request.cost_model)
     wanted = _timesteps(request.curve)
+    if not request.reconvert:
+        refuse("needs --reconvert", "--calib")
+    if not wanted:
+        refuse("draws a curve, and --curve none leaves it out", "--reconvert")
     found = subject(
         terminal,
         artefact,
