@@ -17,6 +17,7 @@ from snnc.calibration import Calibration
 from snnc.diagnostics import Diagnostic
 from snnc.errors import InputError, InternalError, UsageError
 from snnc.frontend import read_onnx
+from snnc.ir.bounds import MOST_TIMESTEPS
 from snnc.ir.snn import SnnGraph
 from snnc.models import PREFIX, resolve
 from snnc.overlap import row_hashes
@@ -26,6 +27,7 @@ from snnc.pipeline import (
     Context,
     Dump,
     PassRecord,
+    check_order,
     format_pipeline,
     make_pass,
     override,
@@ -98,7 +100,7 @@ class Options:
         """Return the pipeline that these options ask for.
 
         Raises:
-            UsageError: an unknown preset, pass, option or precision.
+            UsageError: an unknown preset, pass, option or precision, or passes in an order that cannot work.
         """
         if self.timesteps < 1:
             raise UsageError(f"T must be at least 1, not {self.timesteps}")
@@ -118,6 +120,11 @@ class Options:
         passes = override(passes, learning, PASSES)
         if self.precision == "float32":
             passes = tuple(item for item in passes if item.name not in INTEGER_PASSES)
+        elif self.timesteps > MOST_TIMESTEPS:
+            raise UsageError(
+                f"T = {self.timesteps} is more than the {MOST_TIMESTEPS} steps that integers are proved for"
+            )
+        check_order(passes)
         return passes
 
 
@@ -174,7 +181,7 @@ def convert(
     context.diagnostics.extend(prepared.warnings(source.graph))
     graph, records = run_pipeline(passes, source.graph, context, dump)
     if not isinstance(graph, SnnGraph):
-        raise UsageError("the pipeline ends with an ANN: it needs the pass `lower`")
+        raise InternalError(f"the last pass, {passes[-1].name!r}, left no spiking network")
     if options.precision == "int8" and not graph.integer:
         raise UsageError(
             "the pipeline leaves float32 weights: end it with `quantise-weights`, or ask for float32"

@@ -189,8 +189,7 @@ def run_pipeline(
     for index, item in enumerate(context.progress.track(passes, len(passes), "converting")):
         expected = typing.get_type_hints(type(item).run)["graph"]
         if not isinstance(graph, expected):
-            stage = "before" if isinstance(graph, SnnGraph) else "after"
-            raise UsageError(f"the pass {item.name!r} works on {expected.__name__}: put it {stage} `lower`")
+            raise _misplaced(item, expected, isinstance(graph, SnnGraph))
         if isinstance(graph, AnnGraph):
             context.source = graph
         context.findings = {}
@@ -210,6 +209,27 @@ def run_pipeline(
             dump(item.name, result)
         graph = result
     return graph, tuple(records)
+
+
+def check_order(passes: Sequence[AnyPass]) -> None:
+    """Refuse a pipeline that cannot turn an ANN into a spiking network, whatever the network.
+
+    Raises:
+        UsageError: a pass stands where its dialect is not the current one, or the last one leaves an ANN.
+    """
+    current: type[Graph[Any]] = AnnGraph
+    for item in passes:
+        hints = typing.get_type_hints(type(item).run)
+        if not issubclass(current, hints["graph"]):
+            raise _misplaced(item, hints["graph"], issubclass(current, SnnGraph))
+        current = hints["return"]
+    if not issubclass(current, SnnGraph):
+        raise UsageError("the pipeline ends with an ANN: it needs the pass `lower`")
+
+
+def _misplaced(item: AnyPass, expected: type[Graph[Any]], lowered: bool) -> UsageError:
+    cure = f"put it {'before' if lowered else 'after'} `lower`" if item.name != "lower" else "one is enough"
+    return UsageError(f"the pass {item.name!r} works on {expected.__name__}: {cure}")
 
 
 def format_pass(item: AnyPass) -> str:

@@ -139,7 +139,7 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: Path | None)
     help="Where a search keeps what it has measured, so that the same command goes on after an interruption; "
     "OUT.journal by default, removed when OUT is written.",
 )
-@click.option("--dry-run", is_flag=True, help="Check everything and say what would be done, but do nothing.")
+@click.option("--dry-run", is_flag=True, help="Check options, network and rows; say what would be done.")
 @click.option("--dump-ir-after", metavar="PASS|all", help="Print the network after a pass, on stderr.")
 @click.option(
     "--config",
