@@ -179,7 +179,10 @@ class _Lowering:
             ):
                 return self.move(node, [value for value in inputs if isinstance(value, Spikes)])
             case _:
-                raise _unsupported(node, f"{type(node).__name__} cannot read a sum of currents here")
+                reason = f"{type(node).__name__} cannot read a sum of currents here"
+                if isinstance(node, ann.BatchNormalisation):
+                    reason += "; put `fold-batchnorm` before `lower`"
+                raise _unsupported(node, reason)
 
     def encode(self, node: ann.Input) -> Spikes:
         scale = float(np.float32(self.largest_input / self.limit))

@@ -187,6 +187,12 @@ def test_lowering_needs_thresholds() -> None:
         run_pipeline(parse_pipeline("fold-batchnorm,lower", PASSES), graph, context(graph))
 
 
+def test_lowering_needs_folded_normalisations() -> None:
+    graph = residual_network()
+    with pytest.raises(UnsupportedModelError, match="put `fold-batchnorm` before `lower`"):
+        run_pipeline(parse_pipeline("clip-activations,lower", PASSES), graph, context(graph))
+
+
 def test_membranes_start_at_a_fraction_of_the_threshold() -> None:
     spiking, made = lowered(residual_network())
     half = InitMembrane().run(spiking, made)
