@@ -161,6 +161,18 @@ def test_the_curve_holds_what_eval_measures(
         assert json.loads(capsys.readouterr().out)["top1"] == point["top1"]
 
 
+def test_steps_that_the_curve_leaves_out_are_told(
+    artefact: Path, files: Files, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    asked = ["--data", str(files.test), "--limit", "3", "--curve", "1,300", "--json"]
+    assert main(["report", str(artefact), *asked]) == 0
+    captured = capsys.readouterr()
+    assert "warning: the curve leaves out T = 300: integers are proved up to T = 256" in captured.err
+    points = json.loads(captured.out)["accuracy_against_timesteps"]["this_artefact"]
+    assert [point["timesteps"] for point in points] == [1, 4]
+
+
 def test_a_second_curve_is_converted_for_each(
     artefact: Path, files: Files, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -203,6 +203,9 @@ def _curve(
     from snnc.evaluation import Share
     from snnc.report.curve import accuracy_curve
 
+    proved = found.artefact.graph.max_timesteps
+    if proved and (beyond := [str(T) for T in wanted if proved < T]):
+        terminal.warn(f"the curve leaves out T = {', '.join(beyond)}: integers are proved up to T = {proved}")
     rows = min(len(found.x), CURVE_ROWS)
     ann = measurement.ann.scores.classes[:rows]
     labels = None if found.y is None else found.y[:rows]
