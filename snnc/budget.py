@@ -6,7 +6,7 @@ layers that are measured to be the most sensitive), spikes a step, settle steps 
 known of one without running it is checked first. Each of the others is converted with some of the
 calibration rows and measured on rows kept back. Those within the budget are then made with all rows, the
 best first, until one of them keeps to the budget as measured. Where nothing does, the thresholds of the
-nearest are learned, layer by layer, with a price on operations where these are what is missing.
+nearest are learned, over the whole network, with a price on operations where these are what is missing.
 """
 
 from __future__ import annotations
@@ -306,7 +306,7 @@ def _at(timesteps: int) -> Iterable[Candidate]:
 
 
 def learned(candidate: Candidate, activity: float) -> Candidate:
-    """Return a candidate whose thresholds are learned, layer by layer, with a price on operations."""
+    """Return a candidate whose thresholds are learned, over the whole network, with a price on operations."""
     if "learn-thresholds" in candidate.pipeline:
         return candidate
     option = f"{{rows={SEARCH_ROWS},activity={activity}}}" if activity else f"{{rows={SEARCH_ROWS}}}"
@@ -316,7 +316,8 @@ def learned(candidate: Candidate, activity: float) -> Candidate:
 
 def pareto(points: Sequence[Point]) -> tuple[Point, ...]:
     """Return the points that no other is better than, from few operations to many."""
-    front = [point for point in points if not any(other.better(point) for other in points)]
+    unequal = dict.fromkeys(points)
+    front = [point for point in unequal if not any(other.better(point) for other in unequal)]
     return tuple(sorted(front, key=lambda p: (p.synops, p.latency, p.drop, p.label)))
 
 
@@ -327,7 +328,7 @@ def search(
     *,
     journal: Journal,
     sparing: bool = False,
-    few: int = SEARCH_ROWS,
+    few: int | None = SEARCH_ROWS,
     progress: Progress | None = None,
 ) -> Outcome:
     """Measure candidates on few rows, then make the best of them with all rows.
@@ -340,7 +341,7 @@ def search(
         measure: makes and measures one of them.
         journal: keeps what was measured.
         sparing: learn thresholds with a price on operations even where the budget is kept.
-        few: calibration rows of the first measurements.
+        few: calibration rows of the first measurements; ``None`` where there are no more than that.
         progress: where to show how far it is.
     """
 
@@ -373,7 +374,8 @@ def search(
         finished.append((last, measured(last, None)))
         if budget.excess(finished[-1][1]) == 0 and (chosen is None or rank(finished[-1]) < rank(chosen)):
             chosen = finished[-1]
-    everything = (*points.values(), *(point for _, point in finished))
+    # Where few rows are all rows, the second measurement is the first.
+    everything = tuple(dict.fromkeys((*points.values(), *(point for _, point in finished))))
     nearest = chosen[1] if chosen else min((point for _, point in finished), key=budget.excess)
     return Outcome(everything, pareto(everything), chosen, nearest)
 

@@ -112,6 +112,14 @@ def run(
     return search(budget, tried, measure, journal=journal, **options), asked
 
 
+def test_where_few_rows_are_all_rows_nothing_is_measured_twice() -> None:
+    measured = {"a": point(drop=0.5), "b": point(synops=0.7, drop=0.4)}
+    outcome, asked = run(Budget(drop=1.0), measured, few=None)
+    assert asked == [("a", None), ("b", None)]
+    assert len(outcome.points) == len(outcome.front) == 2
+    assert pareto([point(), point()]) == (point(),)
+
+
 def test_with_a_limit_on_the_drop_the_fewest_operations_win() -> None:
     measured = {
         "dear": point(synops=2.0, drop=0.1),
@@ -181,7 +189,8 @@ def test_a_budget_on_the_command_line(
     assert found["chosen"]["latency"] <= 2
     assert found["chosen"]["drop"] <= 60
     assert found["chosen"]["pipeline"]
-    assert found["front"]
+    assert len({json.dumps(point) for point in found["front"]}) == len(found["front"]) > 0
+    assert {point["rows"] for point in found["points"]} == {160}
     assert picture.read_text(encoding="utf-8").startswith("<svg")
     assert {path.name for path in tmp_path.iterdir()} == {"out.snn.onnx", "front.svg"}
     assert main(["eval", str(out), "--data", str(files.test), "--json"]) == 0

@@ -94,7 +94,7 @@ def convert_to_budget(
         UsageError: the limits contradict each other, or the picture's library is missing.
     """
     from snnc.artefact import save
-    from snnc.budget import Trials, candidates, search
+    from snnc.budget import SEARCH_ROWS, Trials, candidates, search
     from snnc.compiler import Options
     from snnc.errors import GateError
     from snnc.journal import Journal
@@ -117,6 +117,7 @@ def convert_to_budget(
         trials.point,
         journal=Journal(request.journal, _identity(located, trials)),
         sparing=request.sparing,
+        few=SEARCH_ROWS if len(used.x) > SEARCH_ROWS else None,
         progress=terminal.progress(),
     )
     measured = "accuracy" if kept.y is not None else "agreement"
