@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snnc.budget import Budget, Candidate, Point, candidates, carried, learned, pareto, search
+from snnc.budget import Budget, Candidate, Point, Trials, candidates, carried, learned, pareto, search
 from snnc.cli import main
 from snnc.compiler import Options
 from snnc.errors import UsageError
@@ -246,3 +246,21 @@ def test_a_journal_that_was_named_is_kept(files: Files, tmp_path: Path) -> None:
         == 0
     )
     assert {path.name for path in tmp_path.iterdir()} == {"out.snn.onnx", "kept.journal"}
+
+
+def test_an_interrupted_search_says_how_it_goes_on(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.snn.onnx"
+    limits = ["--max-latency", "1", "--payload", "binary"]
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trials, "point", interrupted)
+        assert main(arguments(files, out, *limits)) == 130
+    journal = tmp_path / "out.snn.onnx.journal"
+    assert capsys.readouterr().err == f"error: interrupted; the same command goes on from {journal}\n"
+    assert main(arguments(files, out, *limits)) == 0
+    assert list(tmp_path.iterdir()) == [out]

@@ -218,3 +218,10 @@ def test_options_without_effect_are_refused(
     assert main(command.split()) == 2
     assert capsys.readouterr().err.startswith(f"error: {option} ")
     assert set(folder.iterdir()) == before
+
+
+def test_a_file_that_only_bears_the_name_of_a_journal_stays(folder: Path) -> None:
+    mine = folder / "new.onnx.journal"
+    mine.write_text("mine", encoding="utf-8")
+    assert main([*CONVERT.split(), "-o", "new.onnx", "--preset", "fast"]) == 0
+    assert mine.read_text(encoding="utf-8") == "mine"

@@ -112,7 +112,9 @@ def _run(terminal: Terminal, arguments: Sequence[str] | None) -> int:
     except click.ClickException as error:
         return terminal.fail(_usage_message(error), error.exit_code)
     except (InterruptedVerbError, KeyboardInterrupt, click.Abort):
-        return terminal.fail("interrupted; nothing was written", INTERRUPTED)
+        kept = terminal.journal if terminal.journal is not None and terminal.journal.exists() else None
+        what = f"the same command goes on from {kept}" if kept is not None else "nothing was written"
+        return terminal.fail(f"interrupted; {what}", INTERRUPTED)
     except BrokenPipeError:
         return 1
     except MemoryError:

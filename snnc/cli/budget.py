@@ -111,6 +111,7 @@ def convert_to_budget(
         preprocessing=used.preprocessing,
         journal=request.journal,
     )
+    terminal.journal = request.journal
     outcome = search(
         budget,
         tried,

@@ -214,13 +214,15 @@ def command(
         return
     if front is not None:
         raise UsageError("--front draws the conversions that a budget tries: give --max-latency, say")
-    if not any(item.name == LEARNING for item in options.passes()):
+    searching = any(item.name == LEARNING for item in options.passes())
+    if not searching:
         refuse("is for a search: give a budget, or --set clip-activations.method=learn", "--journal")
     rows = _rows(located, calib, preprocess)
     if dry_run:
         _dry_run(terminal, located, rows, options, output)
         return
     used, kept = _split(rows) if max_drop is not None else (rows, None)
+    terminal.journal = journal if searching else None
     conversion = convert(
         located.name,
         used.x,
@@ -236,7 +238,7 @@ def command(
         drop = _gate(terminal, located, conversion.artefact, kept, max_drop, threads)
     if output is not None:
         save(conversion.artefact, output)
-        if journal is not None and not given("--journal"):
+        if searching and journal is not None and not given("--journal"):
             journal.unlink(missing_ok=True)
         _tell(terminal, conversion, output, drop)
 

@@ -29,12 +29,14 @@ class Terminal:
         verbosity: above 0 tells details, below 0 only errors.
         json: whether the result is one JSON object, alone on stdout.
         bars: whether progress bars are wanted.
+        journal: where a search keeps what it has measured, for when it is interrupted.
     """
 
     def __init__(self) -> None:
         self.verbosity = 0
         self.json = False
         self.bars = True
+        self.journal: Path | None = None
         self._log = logging.getLogger("snnc")
         self._log.setLevel(logging.DEBUG)
         self._log.propagate = False
