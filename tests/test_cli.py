@@ -260,6 +260,17 @@ def test_a_full_disk_behind_stdout(more: list[str]) -> None:
     assert done.stderr.count("\n") == 1
 
 
+def test_the_package_is_the_command_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "snnc", "explain", "SNN101"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.startswith("SNN101")
+
+
 @pytest.fixture
 def interruptible() -> Iterator[None]:
     """Let programs be interrupted even where the tests run in the background, which ignores interrupts."""

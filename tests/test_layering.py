@@ -92,8 +92,8 @@ def own_imports(root: Path) -> list[Import]:
 
 
 def room(module: str) -> str:
-    """Return the room of a dotted module, ``"snnc"`` for the package itself."""
-    names = module.split(".")
+    """Return the room of a dotted module, ``"snnc"`` for the package itself and for ``python -m snnc``."""
+    names = module.removesuffix(".__main__").split(".")
     return names[1] if len(names) > 1 else names[0]
 
 
