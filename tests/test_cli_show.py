@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+import tomllib
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
@@ -179,6 +181,16 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert sys.executable in text
     assert "extra report" in text
+
+
+def test_doctor_knows_every_extra() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    named = {
+        extra: tuple(re.split(r"\W", need, maxsplit=1)[0] for need in needs)
+        for extra, needs in project["optional-dependencies"].items()
+        if extra != "dev"
+    }
+    assert named == doctor.EXTRAS
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from snnc.cli.quantities import available_cores
 from snnc.cli.terminal import Terminal, Verb
 
 NEEDED = ("click", "numba", "numpy", "onnx", "onnxruntime", "rich")
-EXTRAS = {"report": ("jinja2", "matplotlib"), "train": ("torch",), "nir": ("h5py", "nir")}
+EXTRAS = {"report": ("jinja2", "matplotlib"), "train": ("torch",), "nir": ("h5py",), "loihi": ("h5py",)}
 VECTORS = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vnni", "avxvnni", "neon", "dotprod")
 
 
