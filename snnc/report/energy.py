@@ -41,7 +41,7 @@ import numpy as np
 
 from snnc import costs
 from snnc.costs import Costs
-from snnc.errors import InputError, UsageError
+from snnc.errors import InputError
 from snnc.ir.graph import IntArray
 from snnc.ir.neuron import Neuron
 from snnc.ir.snn import Encode, IntegrateFire, Readout, SnnGraph, Weighted
@@ -118,8 +118,7 @@ def read_model(path: Path) -> CostModel:
     """Read a cost model of the user's own from TOML: the fields of :class:`CostModel`, energies in pJ.
 
     Raises:
-        InputError: the file is missing, damaged, or a value is no energy.
-        UsageError: a key is unknown or missing.
+        InputError: the file is missing, damaged, a key is unknown or missing, or a value is no energy.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -131,7 +130,7 @@ def read_model(path: Path) -> CostModel:
     unknown, missing = sorted(set(values) - set(known)), [key for key in known if key not in values]
     if unknown or missing:
         wrong = f"unknown: {', '.join(unknown)}" if unknown else f"missing: {', '.join(missing)}"
-        raise UsageError(f"the cost model {path} needs the keys {', '.join(known)}; {wrong}")
+        raise InputError(f"the cost model {path} needs the keys {', '.join(known)}; {wrong}")
     for key, value in values.items():
         if key in ("name", "source"):
             continue
