@@ -154,13 +154,20 @@ def test_the_table(artefact: Path, files: Files, capsys: pytest.CaptureFixture[s
     assert "\x1b" not in captured.out
 
 
-def test_rows_without_labels(artefact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_without_labels(
+    artefact: Path, files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = tmp_path / "rows.npz"
     np.savez(rows, x=quadrants.images(20, 5)[0])
     found = measured(capsys, artefact, "--data", rows, "--against", "source")
     assert found["top1"] is None
     assert found["agreement"] > 0.8
     assert "drop" not in found
+    for network in (artefact, files.model):
+        data = ["--data", str(rows)]
+        preprocess = ["--preprocess", str(files.preprocessing)] if network == files.model else []
+        assert main(["eval", str(network), *data, *preprocess]) == 0
+        assert "the rows have no labels `y`" in capsys.readouterr().out
 
 
 def test_the_zoo_brings_its_own_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -258,6 +265,8 @@ def test_run_reads_archives_too(
     assert np.load(out).shape == (150, quadrants.CLASSES)
     line = refused(capsys, 2, "run", artefact, "--input", files.test, "-o", out)
     assert "exists already" in line
+    archive = tmp_path / "y.npz"
+    assert "name it .npy" in refused(capsys, 2, "run", artefact, "--input", files.test, "-o", archive)
     text = tmp_path / "x.npy"
     text.write_text("0 1 2", encoding="utf-8")
     other = tmp_path / "z.npy"

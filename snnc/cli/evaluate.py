@@ -144,6 +144,8 @@ def _evaluate_model(terminal: Terminal, located: Located, request: Request) -> N
     else:
         rows = [("top-1", _share(scores.top1)), ("top-5", _share(scores.top5)), ("rows", str(len(x)))]
         terminal.table(("", "ANN"), [*rows, ("MACs", _count(source.macs))])
+        if y is None:
+            terminal.text(UNLABELLED)
 
 
 def _rows(request: Request, entry: Any) -> tuple[NumberArray, IntArray | None]:
@@ -203,6 +205,9 @@ def _warn_of_overlap(terminal: Terminal, artefact: Artefact, x: NumberArray) -> 
         )
 
 
+UNLABELLED = "No accuracy is known: the rows have no labels `y`."
+
+
 def _show(terminal: Terminal, found: Evaluation) -> None:
     """Write the table: the spiking network, and the source beside it where it was run."""
     costs, ann = found.costs, found.ann
@@ -219,11 +224,14 @@ def _show(terminal: Terminal, found: Evaluation) -> None:
         ("accumulates per image", _count(costs.acs), ""),
         ("MACs per image, with layer 1", _count(costs.macs), _count(ann.macs) if ann else ""),
     ]
+    lines = [] if found.scores.top1 is not None else [UNLABELLED]
     if ann is None:
         terminal.table(("", "SNN"), [row[:2] for row in rows if row[1]])
+        for line in lines:
+            terminal.text(line)
         return
     terminal.table(("", "SNN", "ANN"), rows)
-    lines = [f"Both answer alike on {_share(ann.agreement)} of the rows."]
+    lines += [f"Both answer alike on {_share(ann.agreement)} of the rows."]
     if (paired := ann.paired) is not None:
         low, high = (100 * end for end in paired.interval)
         lines.append(

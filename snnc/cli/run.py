@@ -63,9 +63,12 @@ def command(
     from snnc.backends import load_simulator
     from snnc.cli.artefacts import chosen_timesteps
     from snnc.cli.files import check_outputs, read_rows
+    from snnc.errors import UsageError
     from snnc.evaluation import outputs_of
     from snnc.ir.snn import Readout
 
+    if output.suffix == ".npz":
+        raise UsageError(f"{output} would be no archive: the outputs are one array, so name it .npy")
     check_outputs(output, others=(artefact, input_path), force=force)
     network = load(artefact)
     steps = chosen_timesteps(terminal, network, timesteps)
