@@ -148,7 +148,8 @@ class Calibration:
             found.append(
                 Diagnostic(
                     FEW_ROWS,
-                    f"only {len(self.rows)} calibration rows; thresholds will be noisy",
+                    f"only {len(self.rows)} calibration row{'s' if len(self.rows) > 1 else ''}; "
+                    "thresholds will be noisy",
                     help="give 500 to 1,000 training rows",
                 )
             )

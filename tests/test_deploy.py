@@ -373,3 +373,15 @@ def test_made_up_rows_survive_a_dead_channel_of_the_normalisation(artefact: Arte
     gain = np.zeros(encode.channels, np.float32)
     dead = graph.with_nodes((encode.with_(gain=gain, offset=gain), *graph.nodes[1:]))
     assert np.isfinite(make_golden(Artefact(dead)).x).all()
+
+
+def test_figures_for_people(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    capsys.readouterr()
+    assert main(["deploy", str(file), "--target", "c99", "-o", str(out)]) == 0
+    text = capsys.readouterr().out
+    facts = manifest.read(out)["facts"]
+    assert f"\nRAM: {facts['ram_bytes']:,} bytes\n" in text
+    assert " files, the manifest among them, for c99" in text
+    assert main(["verify", str(out), "--hashes-only"]) == 0
+    assert "the manifest and 7 files as it says" in capsys.readouterr().out

@@ -139,14 +139,12 @@ def command(
         )
         return
     terminal.text(
-        f"wrote {output}: {len(bundle.files)} files for {backend.name}, profile {backend.profile}; "
-        f"{content['golden']['rows']} golden inputs, {content['golden']['distinct_outputs']} distinct outputs"
+        f"wrote {output}: {len(bundle.files)} files, the manifest among them, for {backend.name}, "
+        f"profile {backend.profile}; {content['golden']['rows']} golden inputs, {content['golden']['distinct_outputs']} distinct outputs"
     )
     for name, value in content["facts"].items():
         if isinstance(value, str | int | float):
-            terminal.text(
-                f"{name.replace('_', ' ')}: {value:,}" if isinstance(value, int) else f"{name}: {value}"
-            )
+            terminal.text(_fact(name, value))
     terminal.text(f"check it by: snnc verify {output}")
 
 
@@ -161,6 +159,13 @@ def _tell(terminal: Terminal, target: str, profile: str, semantics: Semantics) -
     for difference in semantics.differences:
         terminal.text(f"  - {difference}")
     terminal.text(f"measured: {semantics.cost}")
+
+
+def _fact(name: str, value: str | float) -> str:
+    """Write a figure of the manifest, such as ``ram_bytes``, for people."""
+    words = ["RAM" if word == "ram" else word for word in name.removesuffix("_bytes").split("_")]
+    unit = " bytes" if name.endswith("_bytes") else ""
+    return f"{' '.join(words)}: {f'{value:,}' if isinstance(value, int) else value}{unit}"
 
 
 def _zoo_rows(network: Artefact) -> tuple[NumberArray, IntArray] | None:

@@ -31,6 +31,6 @@ def command(terminal: Terminal, bundle: Path, hashes_only: bool) -> None:
             {"bundle": str(bundle), "files": files, **{n: found.content[n] for n in names}, "run": told}
         )
         return
-    terminal.text(f"{bundle}: {files} files as the manifest says, for {found.content['target']}")
+    terminal.text(f"{bundle}: the manifest and {files} files as it says, for {found.content['target']}")
     if verdict is not None:
         terminal.text(f"{verdict.rows} golden inputs agree in {verdict.runner}: {verdict.compared}")
