@@ -140,7 +140,8 @@ def command(
         return
     terminal.text(
         f"wrote {output}: {len(bundle.files)} files, the manifest among them, for {backend.name}, "
-        f"profile {backend.profile}; {content['golden']['rows']} golden inputs, {content['golden']['distinct_outputs']} distinct outputs"
+        f"profile {backend.profile}; {content['golden']['rows']} golden inputs, "
+        f"{content['golden']['distinct_outputs']} distinct outputs"
     )
     for name, value in content["facts"].items():
         if isinstance(value, str | int | float):
