@@ -53,6 +53,9 @@ def test_two_spiking_networks(
     ((name, *_, apart),) = found["rows"]
     assert name == "relu"
     assert float(apart) > 0
+    assert f"{found['drop_points']:.2f} points lost" in found["text"]
+    other = told(capsys, "compare", poor, good, "--data", files.test)
+    assert f"{found['drop_points']:.2f} points gained" in other["text"]
     same = told(capsys, "compare", good, good, "--data", files.test)
     assert (same["agreement"], same["drop_points"], same["rows"][0][-1]) == (1, 0, "0.00")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snnc.cli.artefacts import ArtefactPath
-from snnc.cli.quantities import FiniteRange, Threads
+from snnc.cli.quantities import FiniteRange, Threads, lost
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def command(
 
 
 def _said(result: Bisection) -> str:
-    points = f"{100 * result.lost:.2f} points are lost from end to end"
+    points = f"{lost(100 * result.lost)} from end to end"
     if result.culprit is None:
         return f"{points}: no layer to name."
     name = result.culprit.onnx_node or result.culprit.layer

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snnc.cli.given import refuse
-from snnc.cli.quantities import FiniteRange, Threads
+from snnc.cli.quantities import FiniteRange, Threads, lost
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _compare_reports(first: Path, second: Path) -> dict[str, Any]:
         "drop_points": drop,
         "columns": ["error in A, %", "error in B, %"],
         "rows": rows,
-        "text": f"{a.measured}: A {a.value:.2%}, B {b.value:.2%}, {drop:+.2f} points lost. "
+        "text": f"{a.measured}: A {a.value:.2%}, B {b.value:.2%}, {lost(drop)}. "
         f"A: {a.verdict}; B: {b.verdict}.",
     }
 
@@ -207,7 +207,7 @@ def _compare_networks(
     text = f"Both answer alike on {_told(agreement)} of {len(x)} rows ({name})."
     if scores[0] is not None and scores[1] is not None:
         drop = 100 * (scores[0].value - scores[1].value)
-        text = f"A {_told(scores[0])}, B {_told(scores[1])}: {drop:+.2f} points lost. {text}"
+        text = f"A {_told(scores[0])}, B {_told(scores[1])}: {lost(drop)}. {text}"
     columns = ["rate in A", "rate in B", "squared difference, % of A"]
     rows = _layers(a, b, x[:COMPARED_ROWS], threads)
     if sum(item is None for item in artefacts) == 1:

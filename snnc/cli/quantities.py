@@ -1,4 +1,4 @@
-"""Numbers on the command line."""
+"""Numbers on the command line, as they are read and as they are told."""
 
 from __future__ import annotations
 
@@ -35,3 +35,8 @@ class Threads(click.IntRange):
 def available_cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def lost(points: float) -> str:
+    """Say how many points are lost, or gained where the number is negative."""
+    return f"{abs(points):.2f} points {'gained' if round(points, 2) < 0 else 'lost'}"

@@ -381,7 +381,7 @@ def _text(first: Finding, found: Measurement) -> str:
     place = first.onnx_node or first.layer
     where = f"in {place}"
     if first.cause is Cause.NONE:
-        return f"No single cause stands out. The largest error of its own has {place}: {first.evidence}."
+        return f"No single cause stands out. {place} has the largest error of its own: {first.evidence}."
     if first.network:
         return f"{name[0].upper()}{name[1:]}: {first.evidence}."
     return f"{where[0].upper()}{where[1:]} {name}: {first.evidence}."
