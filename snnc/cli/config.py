@@ -89,7 +89,7 @@ KEYS = (
     Key("seed", "integer", "seed of every random choice", least=0),
     Key("max-drop", "number", "largest loss in points that is accepted", least=0),
     Key("max-latency", "integer", "a budget: steps from input to answer"),
-    Key("max-synops", "number", "a budget: synaptic operations by the source network's MACs"),
+    Key("max-synops", "number", "a budget: synaptic operations divided by the source network's MACs"),
     Key("payload", "string", "a budget: binary, signed or levels:M"),
     Key("threads", "integer", "threads at most", least=1),
 )

@@ -115,15 +115,15 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: Path | None)
     "--max-latency",
     type=int,
     metavar="N",
-    help="A budget: steps from input to answer. Any of these three limits searches presets, steps, levels, "
-    "settle steps, spikes a step and fine skips, shows their front, and writes the best that keeps to all "
-    "limits, --max-drop included; exits with 4 if nothing does.",
+    help="A budget: steps from input to answer. --max-latency, --max-synops and --payload each search "
+    "presets, steps, levels, settle steps, spikes a step and fine skips, show their front, and write the "
+    "best that keeps to all limits, --max-drop included; exits with 4 if nothing does.",
 )
 @click.option(
     "--max-synops",
     type=FiniteRange(),
     metavar="RATIO",
-    help="A budget: synaptic operations by the ANN's MACs.",
+    help="A budget: synaptic operations divided by the ANN's MACs.",
 )
 @click.option("--payload", metavar="KIND", help="A budget: binary, signed or levels:M, and nothing more.")
 @click.option(
@@ -148,10 +148,10 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: Path | None)
     is_eager=True,
     expose_value=False,
     callback=_read_config,
-    help="Take these options from a file; those on the command line go before.",
+    help="Take these options from a file; those on the command line take precedence.",
 )
 @click.option("--threads", type=Threads(), metavar="N", help="At most this many; all cores by default.")
-@click.option("--force", is_flag=True, help="Replace OUT if it exists.")
+@click.option("--force", is_flag=True, help="Replace OUT, and the picture of --front.")
 @click.pass_context
 def command(
     ctx: click.Context,

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 @click.option("--ir", is_flag=True, help="Print every operation, one a line.")
 @click.option("--plan", is_flag=True, help="Print how the CPU simulator runs it on this machine.")
 @click.option(
-    "-T", "--timesteps", type=click.IntRange(min=1), metavar="N", help="For --plan: steps, as calibrated."
+    "-T",
+    "--timesteps",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="For --plan: steps; as calibrated by default.",
 )
 @click.option(
     "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="For --plan: rows at once."
