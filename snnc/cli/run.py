@@ -67,9 +67,9 @@ def command(
     from snnc.evaluation import outputs_of
     from snnc.ir.snn import Readout
 
+    check_outputs(output, others=(artefact, input_path), force=force)
     if output.suffix == ".npz":
         raise UsageError(f"{output} would be no archive: the outputs are one array, so name it .npy")
-    check_outputs(output, others=(artefact, input_path), force=force)
     network = load(artefact)
     steps = chosen_timesteps(terminal, network, timesteps)
     x = read_rows(input_path)
