@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping
 from math import prod
@@ -89,7 +90,7 @@ class OnnxSimulator:
         if states not in sessions:
             model = build_model(graph, states=states, encoded=True)
             options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = self._threads or 0
+            options.intra_op_num_threads = min(self._threads or 0, os.cpu_count() or 1)
             options.log_severity_level = ONLY_ERRORS
             sessions[states] = _open(model, options)
         return sessions[states]

@@ -135,7 +135,7 @@ class Preprocessing:
             values = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise InputError(f"cannot read the preprocessing {path}: {error.strerror}") from None
-        except ValueError as error:
+        except (RecursionError, ValueError) as error:
             raise InputError(f"the preprocessing {path} is not JSON: {error}") from None
         if not isinstance(values, dict):
             raise InputError(

@@ -351,7 +351,7 @@ def check_run(
     if graph.max_timesteps and timesteps > graph.max_timesteps:
         raise InputError(
             f"T = {timesteps} is beyond {graph.max_timesteps}, up to which the integers of "
-            f"{graph.name} were proved not to overflow; convert again with a larger T"
+            f"{graph.name} were proved not to overflow; run it for fewer steps, or convert it for more"
         )
     if inputs.ndim != len(shape) + 1 or inputs.shape[1:] != shape:
         raise InputError(f"inputs of shape {inputs.shape} do not fit the network's (batch, {shape})")

@@ -109,6 +109,7 @@ SCORES = '"accuracy": {"snn": null, "agreement": {"value": 0.5}}, '
         (HEAD + '"accuracy": {"snn": {"value": NaN}}, "layers": []}', "nan is no share of rows"),
         ('{"schema_version": 2}', "has the schema 2, not 1: upgrade snnc"),
         (b"\xff\xfe", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
     ],
 )
 def test_what_is_no_report(

@@ -29,6 +29,7 @@ from snnc.preprocessing import Preprocessing
         (f'{{"mean": 1{"0" * 400}}}', "`mean` is 1000"),
         ('{"layout": "CHW"}', "must be NCHW or NHWC"),
         ('{"scale": 2}', "unknown preprocessing keys scale"),
+        ("[" * 100_000, "is not JSON"),
     ],
 )
 def test_what_is_refused_names_the_file(text: str, says: str, tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def _report(path: Path) -> Figures:
         found: Any = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError:
+    except (RecursionError, ValueError):
         raise InputError(f"{path} is not JSON: write it by snnc report --json-file") from None
     try:
         if (version := found["schema_version"]) != SCHEMA_VERSION:
