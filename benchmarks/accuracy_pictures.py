@@ -31,14 +31,13 @@ FAMILIES = (
 PLACES = {
     "fine": ((-4, 4), "right"),
     "n4-fine": ((-5, -2), "right"),
-    "two": ((2, 5), "left"),
-    "two-fine": ((4, -11), "left"),
-    "mixed": ((6, -17), "left"),
+    "two": ((-5, -3), "right"),
+    "two-fine": ((-5, 0), "right"),
 }
 """Where a name stands beside its point, by the last part of the setting's name; below right by default."""
 
 LABELLED = (*MAIN, *LOW_LATENCY)
-"""Settings that are named in the picture of operations."""
+"""Settings with large points in the picture of operations."""
 
 OPERATIONS = (0.08, 6.0)
 """Range of the picture: with fewer operations nothing is above chance."""
@@ -125,16 +124,17 @@ def against_operations(
             color=COLOURS[2],
             label="thresholds learned",
         )
-    for x, y, name, main in points:
-        if main:
-            # "t4-fine" is short enough to stand beside its point.
-            short = "T=" + name.removeprefix("t").replace("-", " ")
-            place, side = PLACES.get(name.partition("-")[2], ((4, -9), "left"))
-            axes.annotate(short, (x, y), textcoords="offset points", xytext=place, ha=side, fontsize=7)
     front: list[tuple[float, float]] = []
     for x, y in sorted([*((x, y) for x, y, *_ in points), *learned]):
         if not front or y > front[-1][1]:
             front.append((x, y))
+    for x, y, name, main in points:
+        # All names would cover each other: those of the front, and the default preset's.
+        if main and ((x, y) in front or "-" not in name):
+            # "t4-fine" is short enough to stand beside its point.
+            short = "T=" + name.removeprefix("t").replace("-", " ")
+            place, side = PLACES.get(name.partition("-")[2], ((4, -9), "left"))
+            axes.annotate(short, (x, y), textcoords="offset points", xytext=place, ha=side, fontsize=7)
     if front:
         axes.step(
             [x for x, _ in front], [y for _, y in front], where="post", color=COLOURS[0], lw=1, label="front"
