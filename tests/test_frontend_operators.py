@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from snnc.frontend import supported_operators
-from tests.onnx_models import check_equal, kinds, model, node, normal
+from snnc.frontend import check_onnx, supported_operators
+from tests.onnx_models import check_equal, kinds, model, node, normal, saved
 
 OPSETS = (7, 9, 10, 11, 12, 13, 15, 18, 21, 23)
 
@@ -86,6 +87,45 @@ def test_constants_are_folded_and_dequantised(tmp_path: Path) -> None:
         "Input",
         "Linear",
     ]
+
+
+CONSTANTS = {
+    "c": normal(1, 6),
+    "image": normal(1, 1, 8, 8),
+    "s": np.ones(6, np.float32),
+    "half": np.float32(0.5),
+    "yes": np.array(True),
+}
+
+
+@pytest.mark.parametrize(
+    ("operation", "opset", "says"),
+    [
+        (node("RandomUniformLike", "c", "r"), 15, "RandomUniformLike is not supported"),
+        (node("Dropout", "c half yes", "r"), 15, "training mode"),
+        (node("Softmax", "c", "r"), 12, "before opset 13"),
+        (node("LogSoftmax", "c", "r", axis=0), 12, "before opset 13"),
+        (node("Hardmax", "c", "r"), 12, "before opset 13"),
+        (node("BatchNormalization", "c s s s s", "r"), 13, "before opset 14"),
+        (node("MaxPool", "image", "r", kernel_shape=[3, 3], pads=[1, 1, 0, 0]), 15, "not folded"),
+        (node("AveragePool", "image", "r", kernel_shape=[3, 3], auto_pad="VALID", ceil_mode=1), 15, "not"),
+    ],
+    ids=lambda value: value.op_type if isinstance(value, onnx.NodeProto) else None,
+)
+def test_constants_that_would_be_folded_wrongly(
+    tmp_path: Path, operation: onnx.NodeProto, opset: int, says: str
+) -> None:
+    problems = check_onnx(
+        saved(tmp_path, model([operation, node("Add", "x r")], ["N", 6], CONSTANTS, opset=opset))
+    )
+    assert len(problems) == 1
+    assert says in problems[0].message
+    assert problems[0].node == operation.name
+
+
+def test_softmax_and_dropout_of_constants_are_folded(tmp_path: Path) -> None:
+    nodes = [node("Softmax", "c", "s"), node("Dropout", "s", "d"), node("Mul", "x d")]
+    check_equal(tmp_path, model(nodes, ["N", 6], {"c": CONSTANTS["c"]}, opset=13))
 
 
 def test_a_constant_branch_is_taken(tmp_path: Path) -> None:

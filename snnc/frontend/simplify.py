@@ -23,9 +23,15 @@ from snnc.ir.graph import Shape
 Constant = NDArray[Any]
 
 DEFAULT_DOMAINS = ("", "ai.onnx")
-NOT_DETERMINED = frozenset({"RandomNormal", "RandomUniform", "Bernoulli", "Multinomial", "RandomNormalLike"})
+NOT_DETERMINED = frozenset(
+    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+)
 # The evaluator knows DequantizeLinear from this version on; what older versions can say means the same in it.
 EVALUATED_AS = {"DequantizeLinear": 21}
+# The evaluator computes these by the rules of this version on in all versions.
+NEWER_RULES = {"BatchNormalization": 14, "Hardmax": 13, "LogSoftmax": 13, "Softmax": 13}
+# Where windows lie is not always what runtimes make of it: no network pools a constant.
+WINDOWS = frozenset({"AveragePool", "LpPool", "MaxPool"})
 MAX_FOLDED = 2**28
 """Most elements of a folded constant: more is a mistake in the file, and would fill the memory."""
 
@@ -135,6 +141,8 @@ def evaluate(node: onnx.NodeProto, inputs: Mapping[str, Constant], opset: int) -
         sizes = [np.prod(value, dtype=np.float64) for value in inputs.values() if value.dtype.kind == "i"]
         if max(sizes, default=0) > MAX_FOLDED:
             raise ValueError(f"it would have more than {MAX_FOLDED} elements")
+    if (reason := _not_folded(node, inputs, opset)) is not None:
+        raise ValueError(reason)
     opset = max(opset, EVALUATED_AS.get(node.op_type, opset))
     types = [
         helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
@@ -148,6 +156,7 @@ def evaluate(node: onnx.NodeProto, inputs: Mapping[str, Constant], opset: int) -
             values = ReferenceEvaluator(model).run(None, dict(inputs))
     except (
         ArithmeticError,
+        AssertionError,
         AttributeError,
         LookupError,
         MemoryError,
@@ -159,6 +168,16 @@ def evaluate(node: onnx.NodeProto, inputs: Mapping[str, Constant], opset: int) -
     results = [np.asarray(value) for value in values]
     names = iter(results)
     return [next(names) if name else np.empty(0) for name in node.output]
+
+
+def _not_folded(node: onnx.NodeProto, inputs: Mapping[str, Constant], opset: int) -> str | None:
+    """Say why the evaluator would not compute what the file means."""
+    if opset < NEWER_RULES.get(node.op_type, 0):
+        return f"it has another meaning before opset {NEWER_RULES[node.op_type]}"
+    if node.op_type in WINDOWS:
+        return "poolings of constants are not folded"
+    training = node.op_type == "Dropout" and len(node.input) > 2 and np.any(inputs.get(node.input[2], False))
+    return "it is in training mode" if training else None
 
 
 def constants_of(graph: onnx.GraphProto, where: str) -> dict[str, Constant]:
