@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto
 
+from snnc.errors import UnsupportedModelError
+from snnc.frontend import read_onnx
 from snnc.ir import ann
-from tests.onnx_models import check_equal, kinds, model, node, normal
+from tests.onnx_models import check_equal, kinds, model, node, normal, saved
 
 
 def relu_forms(opset: int) -> dict[str, tuple[str, dict[str, Any], dict[str, Any]]]:
@@ -99,8 +102,28 @@ def test_arithmetic_per_feature_and_in_channels_last(tmp_path: Path) -> None:
     assert source.graph.nodes[0].shape == (3, 5, 4)
 
 
-def test_a_constant_of_higher_rank_is_broadcast(tmp_path: Path) -> None:
-    check_equal(tmp_path, model([node("Add", "x c")], ["N", 6], {"c": normal(1, 1, 6)}))
+@pytest.mark.parametrize("op", ["Add", "Max", "Min"])
+def test_a_constant_of_higher_rank_is_broadcast(tmp_path: Path, op: str) -> None:
+    constant = np.abs(normal(1, 1, 6)) if op != "Max" else np.zeros((1, 1, 6), np.float32)
+    # The last axis is the third: of the input alone there are two.
+    nodes = [node("Relu", "x", "r"), node(op, "r c", "a"), node("Softmax", "a", axis=2)]
+    check_equal(tmp_path, model(nodes, ["N", 6], {"c": constant}))
+
+
+def test_a_quotient_of_integers_is_refused(tmp_path: Path) -> None:
+    nodes = [node("Div", "x c", "d"), node("Cast", "d", to=TensorProto.FLOAT)]
+    proto = model(nodes, ["N", 6], {"c": np.int32(7)}, dtype=TensorProto.INT32)
+    with pytest.raises(UnsupportedModelError, match="whole numbers"):
+        read_onnx(saved(tmp_path, proto))
+
+
+@pytest.mark.parametrize("op", ["Add", "Sub", "Mul"])
+def test_integers_that_may_overflow_are_refused(tmp_path: Path, op: str) -> None:
+    nodes = [node(op, "x c", "d"), node("Cast", "d", to=TensorProto.FLOAT)]
+    proto = model(nodes, ["N", 6], {"c": np.uint8(128)}, dtype=TensorProto.UINT8)
+    with pytest.raises(UnsupportedModelError, match="uint8"):
+        read_onnx(saved(tmp_path, proto))
+    check_equal(tmp_path, model(nodes, ["N", 6], {"c": np.int32(128)}, dtype=TensorProto.INT32))
 
 
 def test_negation_and_neutral_constants(tmp_path: Path) -> None:

@@ -117,6 +117,19 @@ class Call:
             )
         return value
 
+    def scalar(self, position: int, what: str, default: float) -> float:
+        """Return an input that must be one constant number, or ``default`` if it is not given.
+
+        Raises:
+            RefusalError: it depends on the network's input, or is not one number.
+        """
+        if not self.has(position):
+            return default
+        value = np.ravel(self.constant(position, what))
+        if value.size != 1:
+            self.refuse(f"the {what} is not one number", "export the model again")
+        return float(value[0])
+
     def weights(self, position: int, what: str) -> FloatArray:
         """Return constant, finite weights.
 

@@ -28,8 +28,8 @@ def clip(call: Call) -> View:
     if call.opset < 11:
         low, high = call.number("min", -math.inf), call.number("max", math.inf)
     else:
-        low = _bound(call, 1, "lower bound", -math.inf)
-        high = _bound(call, 2, "upper bound", math.inf)
+        low = call.scalar(1, "lower bound", -math.inf)
+        high = call.scalar(2, "upper bound", math.inf)
     if low <= -HUGE and high >= HUGE:
         return call.view()
     if low != 0 or high < 0:
@@ -40,21 +40,12 @@ def clip(call: Call) -> View:
     return _rectified(call, call.view(), None if high >= HUGE else np.float32(high))
 
 
-def _bound(call: Call, position: int, what: str, default: float) -> float:
-    if not call.has(position):
-        return default
-    value = np.ravel(call.constant(position, what))
-    if value.size != 1:
-        call.refuse(f"the {what} is not one number", "export the model again")
-    return float(value[0])
-
-
 def maximum(call: Call) -> View:
     """Read Max with zero, a ReLU."""
     view, constant = _with_constant(call)
     if np.any(constant):
         call.refuse("a maximum with a constant other than 0 is no rectifier", "use ReLU and fine-tune")
-    return _rectified(call, view, None)
+    return _rectified(call, _broadcast(call, view, constant), None)
 
 
 def minimum(call: Call) -> View:
@@ -67,7 +58,7 @@ def minimum(call: Call) -> View:
         call.refuse(
             "an upper limit without a rectifier has no spiking form", "use it together with ReLU, as in ReLU6"
         )
-    return _rectified(call, view, constant)
+    return _rectified(call, _broadcast(call, view, constant), constant)
 
 
 def _rectified_after(call: Call) -> bool:
@@ -115,6 +106,8 @@ def add(call: Call) -> View:
     view = views[0] if len(views) == 1 else _summed(call, views)
     if not constants:
         return view
+    _require_exact(call, *constants)
+    view = _broadcast(call, view, *constants)
     total = constants[0] if len(constants) == 1 else np.sum(np.broadcast_arrays(*constants), axis=0)
     return _affine(call, view, np.float32(1), total)
 
@@ -122,6 +115,7 @@ def add(call: Call) -> View:
 def subtract(call: Call) -> View:
     """Read Sub of a constant, or from a constant."""
     view, constant = _with_constant(call)
+    _require_exact(call, constant)
     if isinstance(call.operands[0], View):
         return _affine(call, view, np.float32(1), -np.asarray(constant, np.float32))
     return _affine(call, view, np.float32(-1), constant)
@@ -130,14 +124,17 @@ def subtract(call: Call) -> View:
 def multiply(call: Call) -> View:
     """Read Mul by a constant."""
     view, constant = _with_constant(call)
+    _require_exact(call, constant)
     return _affine(call, view, constant, np.float32(0))
 
 
 def divide(call: Call) -> View:
     """Read Div by a constant."""
     divisor = np.asarray(call.constant(1, "divisor"))
-    with np.errstate(divide="ignore"):
-        return _affine(call, call.view(), 1 / divisor.astype(np.float32), np.float32(0))
+    _require_exact(call, divisor)
+    with np.errstate(divide="ignore", over="ignore"):  # infinity is refused
+        factor = 1 / divisor.astype(np.float32)
+    return _affine(call, call.view(), factor, np.float32(0))
 
 
 def negate(call: Call) -> View:
@@ -160,16 +157,31 @@ def _with_constant(call: Call) -> tuple[View, Constant]:
     return views[0], call.constant(position, "constant")
 
 
-def _affine(call: Call, view: View, scale: Constant | np.float32, shift: Constant | np.float32) -> View:
-    """Scale and shift a tensor by constants that are broadcast over it."""
-    scale, shift = np.asarray(scale), np.asarray(shift)
+def _require_exact(call: Call, *constants: Constant) -> None:
+    """Refuse arithmetic in integers that is not that of numbers; the activations are of the same type."""
+    for constant in constants:
+        if constant.dtype.kind in "iu" and (call.proto.op_type == "Div" or constant.dtype.itemsize < 4):
+            call.refuse(
+                f"results in {constant.dtype} are cut to whole numbers, or wrap around",
+                "cast the input to floats first",
+            )
+
+
+def _broadcast(call: Call, view: View, *constants: Constant) -> View:
+    """Return a tensor in the shape that it takes beside constants, whose rank may be higher."""
     try:
-        shape = np.broadcast_shapes(view.shape, scale.shape, shift.shape)
+        shape = np.broadcast_shapes(view.shape, *(constant.shape for constant in constants))
     except ValueError:
         call.refuse(f"the constant does not fit {view.shape}", "export the model again")
     if math.prod(shape) != view.index.size:
         call.refuse("its constant repeats the activations", "use one value for all, or one per channel")
-    view = call.reshaped(view, shape)
+    return call.reshaped(view, shape)
+
+
+def _affine(call: Call, view: View, scale: Constant | np.float32, shift: Constant | np.float32) -> View:
+    """Scale and shift a tensor by constants that are broadcast over it."""
+    scale, shift = np.asarray(scale), np.asarray(shift)
+    view = _broadcast(call, view, scale, shift)
     if (scale == 1).all() and not shift.any():
         return view
     view, (scales, shifts) = call.builder.channel_values(view, (scale, shift), call.origin)
