@@ -161,6 +161,25 @@ CASES: dict[str, tuple[str, list[NodeProto], list[Any], dict[str, Any]]] = {
     "maximum with a constant": ("SNN102", [node("Max", "x high")], FLAT, BOUNDS),
     "maximum of two": ("SNN103", [node("Relu", "x", "r"), node("Max", "x r")], FLAT, {}),
     "maximum of three": ("SNN102", [node("Max", "x zero high")], FLAT, BOUNDS),
+    "maximum that repeats": (
+        "SNN102",
+        [node("Max", "x zeros")],
+        FLAT,
+        {"zeros": np.zeros((3, 6), np.float32)},
+    ),
+    "minimum that repeats": (
+        "SNN102",
+        [node("Relu", "x", "r"), node("Min", "r c")],
+        FLAT,
+        {"c": np.ones((3, 6), np.float32)},
+    ),
+    "minimum that does not fit": ("SNN102", [node("Relu", "x", "r"), node("Min", "r c")], FLAT, {"c": ONES}),
+    "constants that do not fit": (
+        "SNN102",
+        [node("Sum", "x a b")],
+        FLAT,
+        {"a": normal(2), "b": normal(3)},
+    ),
     "minimum alone": ("SNN102", [node("Min", "x high")], FLAT, BOUNDS),
     "negative minimum": ("SNN102", [node("Relu", "x", "r"), node("Min", "r low")], FLAT, BOUNDS),
     "prelu": ("SNN101", [node("PRelu", "x high")], FLAT, {"high": np.full(6, 0.25, np.float32)}),
@@ -191,6 +210,12 @@ CASES: dict[str, tuple[str, list[NodeProto], list[Any], dict[str, Any]]] = {
         IMAGE,
         {},
     ),
+    "same with dilations": (
+        "SNN102",
+        [node("MaxPool", "x", kernel_shape=[2, 2], dilations=[2, 1], auto_pad="SAME_UPPER")],
+        IMAGE,
+        {},
+    ),
     "mean over channels": (
         "SNN103",
         [node("Conv", "x w", "c"), node("ReduceMean", "c", axes=[1])],
@@ -206,6 +231,18 @@ CASES: dict[str, tuple[str, list[NodeProto], list[Any], dict[str, Any]]] = {
     "reflecting pad": ("SNN102", [node("Pad", "x p", mode="reflect")], IMAGE, {"p": PADS}),
     "pad with ones": ("SNN102", [node("Pad", "x p one")], IMAGE, {"p": PADS, "one": np.float32(1)}),
     "pad of the batch": ("SNN102", [node("Pad", "x p")], IMAGE, {"p": np.array([1, 0, 0, 0] * 2)}),
+    "pad that cuts more than there is": (
+        "SNN102",
+        [node("Pad", "x p")],
+        IMAGE,
+        {"p": np.array([0, 0, 2, 0, 0, 0, -7, 0])},
+    ),
+    "pad with nothing": (
+        "SNN102",
+        [node("Pad", "x p v")],
+        IMAGE,
+        {"p": PADS, "v": np.zeros(0, np.float32)},
+    ),
     "concat with ones": ("SNN102", [node("Concat", "x c", axis=1)], [1, 6], {"c": ONES}),
     "empty slice": ("SNN103", [node("Slice", "x a a b")], FLAT, {"a": np.array([2]), "b": np.array([1])}),
     "flipped image": (

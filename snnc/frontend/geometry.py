@@ -28,6 +28,12 @@ def read_window(call: Call, size: Pair, kernel: Pair, rank: int, *, rounds_up: b
     if min(*kernel, *strides, *dilations) < 1:
         call.refuse("kernel, strides and dilations must be positive", "export the model again")
     reach = (dilations[0] * (kernel[0] - 1) + 1, dilations[1] * (kernel[1] - 1) + 1)
+    same = str(call.attribute("auto_pad")).startswith("SAME")
+    if same and reach != kernel and call.proto.op_type != "Conv":
+        call.refuse(
+            "with auto_pad and dilations, runtimes disagree how far it is padded",
+            "use pads instead of auto_pad",
+        )
     before, after = _pads(call, size, reach, strides, rank)
     if min(*before, *after) < 0:
         call.refuse("negative pads", "cut the input by Slice instead")

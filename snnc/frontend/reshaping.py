@@ -175,9 +175,7 @@ def pad(call: Call) -> View:
     view = call.view()
     rank = len(view.shape)
     mode = call.attribute("mode") or "constant"
-    value = call.number("value", 0)
-    if call.opset >= 11 and call.has(2):
-        value = float(np.ravel(call.constant(2, "padding value"))[0])
+    value = call.number("value", 0) if call.opset < 11 else call.scalar(2, "padding value", 0)
     pads = call.sizes("pads", 1, 11) or ()
     axes = (call.sizes("axes", 3, 18) if call.opset >= 18 else None) or tuple(range(rank))
     if len(pads) != 2 * len(axes):
@@ -192,6 +190,8 @@ def pad(call: Call) -> View:
         widths[axis] = (pads[position], pads[position + len(axes)])
     if widths[0] != (0, 0) and view.shape[0] == 1:
         call.refuse("pads the batch", "pad height, width or channels only")
+    if any(n + min(b, 0) + min(a, 0) < 0 for n, (b, a) in zip(view.shape, widths, strict=True)):
+        call.refuse(f"the pads {pads} cut more than there is of {view.shape}", "export again")
     index = view.index[
         tuple(slice(max(-b, 0), n - max(-a, 0)) for n, (b, a) in zip(view.shape, widths, strict=True))
     ]
