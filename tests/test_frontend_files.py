@@ -12,7 +12,7 @@ import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from onnx import helper
+from onnx import external_data_helper, helper
 
 from snnc.errors import InputError
 from snnc.frontend import check_onnx, read_onnx
@@ -210,3 +210,28 @@ def test_external_data_missing_or_short(tmp_path: Path) -> None:
         read_onnx(path)
     data.unlink()
     refused(path, "'weights.bin', which is missing: copy it too")
+
+
+@pytest.mark.parametrize(("key", "value"), [("offset", "-4"), ("length", "-8"), ("length", "many")])
+def test_external_data_at_no_place(tmp_path: Path, key: str, value: str) -> None:
+    path = external(tmp_path)
+    changed = onnx.load(str(path), load_external_data=False)
+    for entry in changed.graph.initializer[0].external_data:
+        if entry.key == key:
+            entry.value = value
+    path.write_bytes(changed.SerializeToString())
+    refused(path, "wrongly: export it again")
+
+
+@pytest.mark.parametrize("location", ["weights\0.bin", "w" * 5000])
+def test_external_data_under_no_name(tmp_path: Path, location: str) -> None:
+    refused(external(tmp_path, location), "which no file can be called: export it again")
+
+
+def test_external_data_that_onnx_does_not_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object) -> None:  # as newer releases do with a file of several names
+        raise onnx.checker.ValidationError("it has\nhard links")
+
+    path = external(tmp_path)
+    monkeypatch.setattr(external_data_helper, "load_external_data_for_model", refuses)
+    refused(path, "it has hard links; save the model anew")

@@ -60,7 +60,13 @@ def load(path: Path) -> LoadedModel:
         with file.open("rb") as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)
-    external_data_helper.load_external_data_for_model(model, str(path.parent.resolve()))
+    try:
+        external_data_helper.load_external_data_for_model(model, str(path.parent.resolve()))
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:  # such as for a file with hard links
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{path}: its external data cannot be read: {reason}; save the model anew, in one file"
+        ) from error
     return LoadedModel(path, digest.hexdigest(), model)
 
 
@@ -96,22 +102,30 @@ def _external_files(path: Path, model: onnx.ModelProto) -> list[Path]:
             continue
         entries = {entry.key: entry.value for entry in tensor.external_data}
         location = entries.get("location", "")
-        file = (folder / location).resolve()
+        try:
+            file = (folder / location).resolve()
+            found = file.is_file()
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{path} keeps the tensor {tensor.name!r} in {location[:40]!r}, which no file can be called: "
+                "export it again"
+            ) from error
         if not location or not file.is_relative_to(folder):
             raise InputError(
                 f"{path} keeps the tensor {tensor.name!r} in {location!r}, outside its own folder: "
                 "this is refused; put the data beside the model"
             )
-        if not file.is_file():
+        if not found:
             raise InputError(
                 f"{path} keeps the tensor {tensor.name!r} in {location!r}, which is missing: copy it too"
             )
         try:
-            end = int(entries.get("offset", "0")) + int(entries.get("length", "0"))
-        except ValueError as error:
-            raise InputError(
-                f"{path} describes the tensor {tensor.name!r} wrongly: export it again"
-            ) from error
+            start, length = int(entries.get("offset", "0")), int(entries.get("length", "0"))
+        except ValueError:
+            start, length = -1, -1
+        if min(start, length) < 0:
+            raise InputError(f"{path} describes the tensor {tensor.name!r} wrongly: export it again")
+        end = start + length
         if end > file.stat().st_size:
             raise InputError(
                 f"{file} is cut short: the tensor {tensor.name!r} ends at byte {end}; copy it again"
