@@ -85,7 +85,14 @@ class SourceSession:
             raise InputError(
                 f"{self.path.name} takes arrays of shape ({wanted}), not {x.shape}: check --preprocess"
             )
-        rows = np.ascontiguousarray(x, _TYPES[self._type]).reshape(len(x), *(shape or x.shape[1:]))
+        dtype = np.dtype(_TYPES[self._type])
+        with np.errstate(all="ignore"):  # what does not fit is told in one line
+            rows = np.ascontiguousarray(x, dtype).reshape(len(x), *(shape or x.shape[1:]))
+        # The conversion takes the values as they are: the judge must not see others.
+        if dtype.kind in "iu" and not np.array_equal(rows.ravel(), x.ravel()):
+            raise InputError(
+                f"{self.path.name} takes {dtype}, and other values are among the rows: check --preprocess"
+            )
         size = self._batch or max(len(rows), 1)
         return np.concatenate([self._call(rows[start : start + size]) for start in range(0, len(rows), size)])
 
@@ -95,11 +102,13 @@ class SourceSession:
         if self._batch and len(rows) < self._batch:
             fed = np.concatenate([rows, np.zeros((self._batch - len(rows), *rows.shape[1:]), rows.dtype)])
         try:
-            output = np.asarray(self._session.run(None, {self._name: fed})[0])
+            output = np.atleast_1d(self._session.run(None, {self._name: fed})[0])
         except Exception as error:  # as above
             raise InputError(
                 f"onnxruntime stopped in {self.path.name} on rows of shape {rows.shape}: {_one_line(error)}"
             ) from error
+        if self._batch == 1:  # some files drop that axis
+            output = output.reshape(1, -1)
         if len(output) != len(fed):
             raise InputError(f"{self.path.name} gives {len(output)} answers for {len(fed)} rows")
         return output.reshape(len(fed), -1)[: len(rows)].astype(np.float32)
