@@ -70,6 +70,12 @@ class Preprocessing:
     def _prepare(self, x: NumberArray) -> FloatArray:
         scaled = x.astype(np.float32) / np.float32(self.divide)
         if scaled.ndim not in (3, 4):
+            for label, values in (("mean", self.mean), ("std", self.std)):
+                if len(values) > 1:
+                    raise InputError(
+                        f"{label} has {len(values)} values, but rows of shape {x.shape} have no channels; "
+                        "give one value, or raw images, (n, height, width[, channels])"
+                    )
             return (scaled - np.float32(self.mean[0])) / np.float32(self.std[0])
         images = scaled[..., None] if scaled.ndim == 3 else scaled
         for label, values in (("mean", self.mean), ("std", self.std)):

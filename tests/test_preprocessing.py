@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from snnc.errors import InputError
@@ -46,3 +47,12 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
     path.write_text(json.dumps(made.as_dict()), encoding="utf-8")
     assert Preprocessing.read(path) == made
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (4, 2, 3, 3, 2)])
+def test_rows_without_channels_take_one_mean_and_deviation(shape: tuple[int, ...]) -> None:
+    rows = np.ones(shape, np.uint8)
+    assert (Preprocessing(2.0, (0.25,), (0.5,)).apply(rows) == 0.5).all()
+    for label, values in (("mean", Preprocessing(mean=(1, 2))), ("std", Preprocessing(std=(1, 2)))):
+        with pytest.raises(InputError, match=f"{label} has 2 values, but rows of shape .* have no channels"):
+            values.apply(rows)
