@@ -53,7 +53,10 @@ class AnnSession:
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
         model = to_onnx(graph, names, fed).SerializeToString()
-        self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        # Merged into a pooling, a padding whose input is asked for, too, would read a name that is gone.
+        self._session = ort.InferenceSession(
+            model, options, providers=["CPUExecutionProvider"], disabled_optimizers=["Pad_Fusion"]
+        )
         self._names = tuple(names)
         self._threads = threads or os.cpu_count() or 1
 

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from snnc.ann_session import AnnSession
 from snnc.errors import InputError
+from snnc.ir import ann
 from snnc.ir.geometry import Window
 from snnc.ir.neuron import Neuron, Schedule
 from snnc.ir.snn import Encode, IntegrateFire, SnnGraph
 from snnc.reference import ReferenceSimulator, convolve, encode, fire, run_ann
 from snnc.target import Record
-from tests.ann_graphs import residual_network
+from tests.ann_graphs import HALVE, Builder, residual_network
 from tests.spiking_graphs import random_graph, random_inputs
 
 
@@ -121,6 +122,25 @@ def test_the_ann_dialect_agrees_with_onnxruntime(pool: bool) -> None:
     _, values = run_ann(graph, x, names)
     for name, value in AnnSession(graph, names).run(x).items():
         np.testing.assert_allclose(values[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_what_a_padding_reads_can_be_asked_for_beside_what_comes_after() -> None:
+    b = Builder(0)
+    padded = b.add(
+        ann.Pad(
+            name="pad",
+            inputs=(b.relu("relu", b.conv("conv", "x", 4)),),
+            shape=(4, 9, 8),
+            before=(0, 1, 0),
+            after=(0, 0, 0),
+        )
+    )
+    graph = b.graph(b.add(ann.AveragePool(name="pool", inputs=(padded,), shape=(4, 4, 4), window=HALVE)))
+    x = np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)
+    output, values = run_ann(graph, x, ["relu"])
+    found = AnnSession(graph, ["relu", "pool"]).run(x)
+    np.testing.assert_allclose(found["relu"], values["relu"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found["pool"], output, rtol=1e-4, atol=1e-5)
 
 
 def test_encoding_rounds_half_to_even_and_clips() -> None:
