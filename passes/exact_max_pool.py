@@ -128,7 +128,7 @@ def _rectify_first(graph: AnnGraph, mover: Mover, relu: Relu) -> AnnGraph:
             elif isinstance(mover, Slice | Pad) and ceiling.min() != ceiling.max():
                 return graph
         start += shape[0]
-        name = f"{relu.name}.{index}" if several else relu.name
+        name = graph.unused(f"{relu.name}.{index}") if several else relu.name
         rectifiers.append(relu.with_(name=name, inputs=(source,), shape=shape, ceiling=ceiling))
     moved = mover.with_(inputs=tuple(node.name for node in rectifiers))
     return _swap(graph, (mover, relu), (*rectifiers, moved))

@@ -65,7 +65,7 @@ class RectifyLinear:
                 shift = np.maximum(-samples[node.name].minimum, 0) * np.float32(1 + self.headroom)
                 shift = shift.astype(np.float32)
                 raised = Relu(
-                    name=f"{node.name}.raised",
+                    name=graph.unused(f"{node.name}.raised"),
                     inputs=(node.name,),
                     shape=node.shape,
                     origin=node.origin,

@@ -18,10 +18,13 @@ from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
 
 FEED = "in:"
-"""Name of the fed tensor, which no node of a network has."""
+"""Name of the fed tensor."""
 
 FED = "fed:"
 """Put before the name of a node whose values the caller gives."""
+
+VALUE = "value:"
+"""Put before the name of a node. Every tensor has a word before its name, so that no two are called alike."""
 
 CHUNK = 32
 """Rows per call. Fixed, so that results do not depend on the number of threads."""
@@ -121,7 +124,7 @@ def to_onnx(graph: ann.AnnGraph, names: Sequence[str], fed: Sequence[str] = ()) 
             continue
         if node.name in fed:
             feed = FED + node.name
-            writer.node("Identity", [feed], node.name)
+            writer.node("Identity", [feed], VALUE + node.name)
         elif isinstance(node, ann.Input):
             feed = FEED
             writer.add(node)
@@ -132,7 +135,7 @@ def to_onnx(graph: ann.AnnGraph, names: Sequence[str], fed: Sequence[str] = ()) 
     # Names of ONNX tensors may hold anything; identities keep the requested order and duplicates apart.
     outputs = []
     for name in names:
-        writer.node("Identity", [name], f"out:{name}")
+        writer.node("Identity", [VALUE + name], f"out:{name}")
         outputs.append(
             helper.make_tensor_value_info(f"out:{name}", TensorProto.FLOAT, ["batch", *graph[name].shape])
         )
@@ -167,16 +170,16 @@ class _Writer:
 
     def vector(self, node: ann.AnnNode, values: FloatArray, label: str) -> str:
         shaped = values.astype(np.float32).reshape(-1, *(1,) * (len(node.shape) - 1))
-        return self.constant(shaped, f"{node.name}:{label}")
+        return self.constant(shaped, f"{label}:{node.name}")
 
     def add(self, node: ann.AnnNode) -> None:
-        read, out = list(node.inputs), node.name
+        read, out = [VALUE + name for name in node.inputs], VALUE + node.name
         match node:
             case ann.Input():
                 self.node("Identity", [FEED], out)
             case ann.Convolution():
-                weight = self.constant(node.weight, f"{out}:weight")
-                bias = self.constant(node.bias, f"{out}:bias")
+                weight = self.constant(node.weight, f"weight:{node.name}")
+                bias = self.constant(node.bias, f"bias:{node.name}")
                 self.node(
                     "Conv",
                     [*read, weight, bias],
@@ -185,15 +188,17 @@ class _Writer:
                     **_window(node.window, dilations=True),
                 )
             case ann.Linear():
-                weight = self.constant(node.weight, f"{out}:weight")
-                bias = self.constant(node.bias, f"{out}:bias")
+                weight = self.constant(node.weight, f"weight:{node.name}")
+                bias = self.constant(node.bias, f"bias:{node.name}")
                 self.node("Gemm", [*read, weight, bias], out, transB=1)
             case ann.BatchNormalisation():
                 vectors = {"scale": node.scale, "shift": node.shift, "mean": node.mean, "var": node.variance}
-                names = [self.constant(v.astype(np.float32), f"{out}:{k}") for k, v in vectors.items()]
+                names = [self.constant(v.astype(np.float32), f"{k}:{node.name}") for k, v in vectors.items()]
                 self.node("BatchNormalization", [*read, *names], out, epsilon=node.epsilon)
             case ann.ChannelAffine():
-                scaled = self.node("Mul", [*read, self.vector(node, node.scale, "scale")], f"{out}:scaled")
+                scaled = self.node(
+                    "Mul", [*read, self.vector(node, node.scale, "scale")], f"scaled:{node.name}"
+                )
                 self.node("Add", [scaled, self.vector(node, node.shift, "shift")], out)
             case ann.Relu():
                 self._relu(node)
@@ -206,15 +211,15 @@ class _Writer:
             case ann.Concat():
                 self.node("Concat", read, out, axis=1)
             case ann.Reshape():
-                shape = self.constant(np.array([0, *node.shape], np.int64), f"{out}:shape")
+                shape = self.constant(np.array([0, *node.shape], np.int64), f"shape:{node.name}")
                 self.node("Reshape", [*read, shape], out)
             case ann.Pad():
                 pads = np.array([0, *node.before, 0, *node.after], np.int64)
-                self.node("Pad", [*read, self.constant(pads, f"{out}:pads")], out)
+                self.node("Pad", [*read, self.constant(pads, f"pads:{node.name}")], out)
             case ann.Slice():
                 axes = np.arange(1, len(node.shape) + 1)
                 named = {"start": node.start, "stop": node.stop, "axes": axes, "step": node.step}
-                names = [self.constant(np.array(v, np.int64), f"{out}:{k}") for k, v in named.items()]
+                names = [self.constant(np.array(v, np.int64), f"{k}:{node.name}") for k, v in named.items()]
                 self.node("Slice", [*read, *names], out)
             case ann.Softmax():
                 self.node("LogSoftmax" if node.logarithm else "Softmax", read, out, axis=1)
@@ -222,20 +227,20 @@ class _Writer:
                 raise InternalError(f"no ONNX form is written for {type(node).__name__}")
 
     def _relu(self, node: ann.Relu) -> None:
-        value = node.inputs[0]
+        value = VALUE + node.inputs[0]
         if node.shift is not None:
             shift = self.vector(node, node.shift, "shift")
-            value = self.node("Add", [value, shift], f"{node.name}:raised")
-        value = self.node("Relu", [value], f"{node.name}:rectified")
+            value = self.node("Add", [value, shift], f"raised:{node.name}")
+        value = self.node("Relu", [value], f"rectified:{node.name}")
         if node.floor is not None:
-            value = self.node("Max", [value, self.vector(node, node.floor, "floor")], f"{node.name}:floored")
+            value = self.node("Max", [value, self.vector(node, node.floor, "floor")], f"floored:{node.name}")
         for label, limit in (("ceiling", node.ceiling), ("threshold", node.threshold)):
             if limit is not None:
-                value = self.node("Min", [value, self.vector(node, limit, label)], f"{node.name}:{label}ed")
+                value = self.node("Min", [value, self.vector(node, limit, label)], f"{label}ed:{node.name}")
         if node.shift is not None:
-            self.node("Sub", [value, f"{node.name}:shift"], node.name)
+            self.node("Sub", [value, f"shift:{node.name}"], VALUE + node.name)
         else:
-            self.node("Identity", [value], node.name)
+            self.node("Identity", [value], VALUE + node.name)
 
 
 def _window(window: Window, *, dilations: bool = False) -> dict[str, Any]:

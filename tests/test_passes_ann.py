@@ -133,6 +133,22 @@ def test_a_rectifier_behind_a_join_moves_to_its_branches() -> None:
     assert_same(graph, moved)
 
 
+def test_names_of_the_network_are_never_given_twice() -> None:
+    b = Builder(0)
+    first = b.relu("relu.0", b.conv("conv0", "x", 4))
+    joined = b.concat("cat", b.conv("conv1", first, 2), b.conv("conv2", first, 2))
+    graph = b.graph(b.linear("fc", b.flatten("flat", b.relu("relu", joined)), 3))
+    moved = ExactMaxPool().run(graph, context(graph))
+    assert [n.name for n in moved.of_type(ann.Relu)] == ["relu.0", "relu.0_", "relu.1"]
+    assert_same(graph, moved)
+    b = Builder(0)
+    first = b.relu("narrow.raised", b.conv("conv0", "x", 4))
+    graph = b.graph(b.linear("fc", b.flatten("flat", b.conv("wide", b.conv("narrow", first, 2), 4)), 3))
+    raised = RectifyLinear().run(graph, context(graph))
+    assert [n.name for n in raised.of_type(ann.Relu)][:2] == ["narrow.raised", "narrow.raised_"]
+    raised.verify()
+
+
 def test_a_repeated_rectifier_is_dropped_but_a_ceiling_stays() -> None:
     b = Builder(2)
     stem = b.relu("relu0", b.conv("conv0", "x", 4))

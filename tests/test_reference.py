@@ -143,6 +143,15 @@ def test_what_a_padding_reads_can_be_asked_for_beside_what_comes_after() -> None
     np.testing.assert_allclose(found["pool"], output, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["conv:weight", "weight:conv", "in:", "value:conv", "out:relu", "bias:conv"])
+def test_nodes_of_any_name_run_in_onnxruntime(name: str) -> None:
+    b = Builder(0)
+    graph = b.graph(b.relu(name, b.norm("relu", b.conv("conv", "x", 2))))
+    x = np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)
+    found = AnnSession(graph, [name]).run(x)[name]
+    np.testing.assert_allclose(found, run_ann(graph, x)[0], rtol=1e-4, atol=1e-5)
+
+
 def test_encoding_rounds_half_to_even_and_clips() -> None:
     node = Encode(name="x", shape=(4,), scale=2.0, limit=3)
     assert encode(node, np.array([[1.0, 3.0, -5.0, 99.0]], np.float32)).tolist() == [[0, 2, -2, 3]]
