@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.onnx_models import check_equal, model, node
+from snnc.frontend import check_onnx
+from tests.onnx_models import check_equal, model, node, saved
 
 POOL_FORMS: dict[str, tuple[list[int], dict[str, Any], int]] = {
     "plain": ([1, 3, 6, 8], {"kernel_shape": [2, 2], "strides": [2, 2]}, 7),
@@ -93,3 +94,15 @@ def test_reductions(tmp_path: Path, op: str, axes: list[int], shape: Any, opset:
     else:
         proto = model([node(op, "x a", keepdims=keepdims)], shape, {"a": np.array(axes)}, opset=opset)
     check_equal(tmp_path, proto)
+
+
+@pytest.mark.parametrize("batch", ["N", 4])
+@pytest.mark.parametrize("axes", [None, [0], [0, 2, 3]])
+def test_a_reduction_of_the_batch_mixes_rows(tmp_path: Path, batch: Any, axes: list[int] | None) -> None:
+    reduction = node("ReduceMean", "x", "m") if axes is None else node("ReduceMean", "x", "m", axes=axes)
+    path = saved(tmp_path, model([reduction, node("Add", "x m")], [batch, 3, 5, 4]))
+    assert "the batch" in check_onnx(path)[0].message
+
+
+def test_a_batch_of_one_can_be_reduced(tmp_path: Path) -> None:
+    check_equal(tmp_path, model([node("ReduceMean", "x", axes=[0, 2, 3])], [1, 3, 5, 4]), rows=1)

@@ -70,13 +70,17 @@ def reduce_max(call: Call) -> View:
 
 
 def _reduce(call: Call, kind: type[ann.AveragePool] | type[ann.MaxPool]) -> View:
-    rank = len(call.view().shape)
+    shape = call.view().shape
+    rank = len(shape)
     axes = call.sizes("axes", 1, 18)
     if not axes:
         if call.integer("noop_with_empty_axes", 0):
             return call.view()
         axes = tuple(range(rank))
-    return _over_positions(call, kind, call.axes(axes, rank), keep=bool(call.integer("keepdims", 1)))
+    reduced = call.axes(axes, rank)
+    if 0 in reduced and shape[0] == 1 != call.batch:  # a free batch is not of length 1
+        call.refuse("reduces the batch, so that rows mix", "reduce the positions of an image only")
+    return _over_positions(call, kind, reduced, keep=bool(call.integer("keepdims", 1)))
 
 
 def _over_positions(
