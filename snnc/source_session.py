@@ -102,7 +102,7 @@ class SourceSession:
         if self._batch and len(rows) < self._batch:
             fed = np.concatenate([rows, np.zeros((self._batch - len(rows), *rows.shape[1:]), rows.dtype)])
         try:
-            output = np.atleast_1d(self._session.run(None, {self._name: fed})[0])
+            output = np.atleast_1d(np.asarray(self._session.run(None, {self._name: fed})[0]))
         except Exception as error:  # as above
             raise InputError(
                 f"onnxruntime stopped in {self.path.name} on rows of shape {rows.shape}: {_one_line(error)}"
