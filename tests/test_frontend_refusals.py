@@ -267,6 +267,12 @@ CASES: dict[str, tuple[str, list[NodeProto], list[Any], dict[str, Any]]] = {
         FLAT,
         {"s": np.ones(6, np.float32)},
     ),
+    "normalisation in training, by its outputs": (
+        "SNN102",
+        [node("BatchNormalization", "x s s s s", "y m v n u")],
+        FLAT,
+        {"s": np.ones(6, np.float32)},
+    ),
     "negative variance": (
         "SNN102",
         [node("BatchNormalization", "x s s s v")],
@@ -303,7 +309,7 @@ CASES: dict[str, tuple[str, list[NodeProto], list[Any], dict[str, Any]]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_refusals(tmp_path: Path, case: str) -> None:
     code, nodes, shape, constants = CASES[case]
-    opset = 9 if case == "upsampling" else 15
+    opset = 9 if case in ("upsampling", "normalisation in training, by its outputs") else 15
     problems = found(tmp_path, nodes, shape, constants, opset=opset)
     assert [number for number, _ in problems][:1] == [code]
     assert len(problems) == 1 or case in ("shape from data", "softmax in the middle")

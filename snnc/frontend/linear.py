@@ -208,7 +208,8 @@ def _as_image(vectors: Index) -> Index:
 def batch_normalisation(call: Call) -> View:
     """Read BatchNormalization at inference."""
     call.only_output()
-    if call.integer("training_mode", 0):
+    # Before opset 14, the mode was said by the number of outputs alone.
+    if call.integer("training_mode", 0) or (call.opset < 14 and any(call.proto.output[1:])):
         call.refuse("it is in training mode", "export the model in evaluation mode")
     if call.opset < 9 and not call.integer("spatial", 1):
         call.refuse("spatial=0 normalises every pixel for itself", "use one mean and variance per channel")
