@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 
-from snnc.reference import ReferenceSimulator
+from snnc.reference import ReferenceSimulator, run_ann
 from snnc.report import verdict as rules
 from snnc.report.causes import NAMES, OPTIONS, Cause
-from tests.ann_graphs import residual_network
+from snnc.report.probes import ChannelOrder
+from tests.ann_graphs import Builder, residual_network
 from tests.breakages import BREAKAGES, Setting, convert, is_right
+from tests.conversions import convert as convert_for_report
 
 
 @cache
@@ -75,3 +78,45 @@ def test_every_cause_is_written_down() -> None:
         assert f"\n{cause.value} " in rules.__doc__
         assert NAMES[cause]
         assert cause in OPTIONS or cause in (Cause.TOO_FEW_TIMESTEPS, Cause.NONE)
+
+
+def test_a_network_without_populations_has_a_verdict() -> None:
+    b = Builder(0)
+    made = convert_for_report(b.graph(b.linear("fc", b.flatten("flat", "x"), 5)), "lower,quantise-weights")
+    found = rules.judge(made.measured(), 4)
+    assert (found.first.cause, found.first.layer) == (Cause.NONE, "readout")
+
+
+@pytest.mark.parametrize(("rows", "cause"), [(1, Cause.NONE), (60, Cause.NORMALISATION)])
+def test_few_wrong_answers_of_the_source_say_nothing_of_the_rows(rows: int, cause: Cause) -> None:
+    made = convert_for_report(rows=rows)
+    answers, _ = run_ann(made.source.without_thresholds(), made.rows)
+    found = rules.judge(made.measured(labels=(answers.argmax(axis=1) + 1) % 5), 4)
+    assert found.first.cause is cause
+    if cause is Cause.NORMALISATION:
+        assert "reaches an accuracy of 0.0% on these rows" in found.text
+
+
+@pytest.mark.parametrize(("rows", "causes"), [(1, {Cause.NONE}), (60, {Cause.CHANNEL_ORDER})])
+def test_few_rows_do_not_tell_the_order_of_colours(rows: int, causes: set[Cause]) -> None:
+    found = convert_for_report(rows=rows).measured()
+    found = replace(found, channel_order=ChannelOrder(0.0, 1.0, rows, 0.0, 0.0))
+    assert {item.cause for item in rules.judge(found, 4).findings} == causes
+
+
+def test_no_more_layers_are_counted_than_there_are() -> None:
+    """Two rules may find the same in one layer, and the read-out is a layer beside the populations."""
+    found = convert(setting(1)).verdict()[0]
+    case = rules._Case(found, 4)
+    names = [layer.name for layer in found.layers]
+    items = [case.finding(Cause.COARSE_WEIGHTS, layer, 0.1, "bad") for layer in found.layers]
+    (joined,) = rules._of_the_network([*items, items[0]], case)
+    assert joined.evidence == f"in {len(names)} of {len(names)} layers; in the worst, bad"
+    (joined,) = rules._of_the_network([*items[:-1], items[0]], case)
+    assert joined.evidence == f"in {len(names) - 1} of {len(names) - 1} layers; in the worst, bad"
+
+
+def test_graded_neurons_are_not_told_to_become_graded() -> None:
+    graded = "clip-activations,lower,graded,init-membrane,quantise-weights"
+    found = rules.judge(convert_for_report(passes=graded).measured(), 4)
+    assert found.first.option == "convert again with --timesteps 8"

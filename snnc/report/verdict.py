@@ -4,7 +4,7 @@ A rule looks at the *local* errors of a layer, so that no layer is blamed for wh
 *strength* of a term is its mean square relative to the power of the layer's activations; its *excess* is the
 strength above the median of all layers. The severity of a finding is the strength, or excess, that would
 vanish with its cause, so that findings of different rules can be compared, and the most severe one is the
-verdict. What concerns the input or most of the layers comes first: it explains the rest.
+verdict. What concerns the input comes first: it explains the rest.
 
 ===================== ======================================================================================
 cause                 rule
@@ -12,7 +12,8 @@ cause                 rule
 channel-order         the source network does clearly better on the same rows with their colours reversed, or
                       the first layer's weights fit the source's only with reversed colours
 normalisation         many inputs lie beyond the range that the calibration rows had, or all of them fill only
-                      a part of it; or the source network itself has no idea of these rows
+                      a part of it; or the source network itself has no idea of these rows, as far as their
+                      number tells
 threshold-too-small   clipping stands out, with a share of activations above the threshold that does, too; or
                       ``zhat`` is a multiple of ``z``: the threshold does not belong to its unit
 threshold-too-large   quantisation stands out, and the threshold is far above all activations; or ``zhat`` is
@@ -78,6 +79,9 @@ ADDED_UP = 0.1
 
 UNSURE = 0.3
 """Accuracy or mean confidence below which the source has no idea of the rows."""
+
+FEWEST = 5
+"""Right answers that the other order of the colours must add: fewer are chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +165,9 @@ class _Case:
     calibrated_for: int
 
     def typical(self, term: str) -> float:
-        """Return the median strength of a term over the populations."""
-        return median(strength(layer.local, term) for layer in self.found.populations)
+        """Return the median strength of a term over the populations; 0 where there are none."""
+        populations = self.found.populations
+        return median(strength(layer.local, term) for layer in populations) if populations else 0.0
 
     def excess(self, layer: LayerReport, term: str) -> float:
         return strength(layer.local, term) - self.typical(term)
@@ -177,7 +182,7 @@ class _Case:
         if order is not None:
             gained = order.reversed_score - order.score
             doubt = 2 * sqrt(max(order.score * (1 - order.score), 0.01) / order.rows)
-            if gained > max(0.05, doubt):
+            if gained > max(0.05, doubt) and gained * order.rows >= FEWEST:
                 evidence = (
                     f"the source network scores {order.score:.0%} on these rows and "
                     f"{order.reversed_score:.0%} with their colours reversed"
@@ -191,7 +196,8 @@ class _Case:
                 yield _on_input(Cause.CHANNEL_ORDER, first, order.first_layer, evidence)
         use = self.found.input_use
         top1 = self.found.ann.scores.top1
-        knows = use.confidence if top1 is None else top1.value
+        # Of a few rows, a source network may miss most by chance.
+        knows = use.confidence if top1 is None else top1.interval[1]
         if use.limited > 0.005:
             evidence = (
                 f"{use.limited:.1%} of the inputs lie beyond the range that calibration saw, "
@@ -202,9 +208,9 @@ class _Case:
             evidence = f"the rows fill only {use.largest:.1%} of the range that calibration saw"
             yield _on_input(Cause.NORMALISATION, first, 1 - use.largest, evidence)
         elif knows < min(UNSURE, 3 / use.classes):
-            what = "mean confidence" if top1 is None else "accuracy"
-            evidence = f"the source network itself reaches a {what} of {knows:.1%} on these rows"
-            yield _on_input(Cause.NORMALISATION, first, 1 - knows, evidence)
+            what, share = ("a mean confidence", knows) if top1 is None else ("an accuracy", top1.value)
+            evidence = f"the source network itself reaches {what} of {share:.1%} on these rows"
+            yield _on_input(Cause.NORMALISATION, first, 1 - share, evidence)
 
     def layers(self) -> Iterator[Finding]:
         """Rules about single layers."""
@@ -350,7 +356,8 @@ class _Case:
 
     def unary(self) -> bool:
         """Whether every spike carries one level."""
-        return all(layer.neuron is None or layer.neuron.levels == 1 for layer in self.found.populations)
+        neurons = [layer.neuron for layer in self.found.populations if layer.neuron is not None]
+        return all(neuron.levels == 1 and neuron.spikes_per_step is not None for neuron in neurons)
 
 
 def _on_input(cause: Cause, first: LayerReport, severity: float, evidence: str) -> Finding:
@@ -360,13 +367,16 @@ def _on_input(cause: Cause, first: LayerReport, severity: float, evidence: str) 
 def _of_the_network(findings: list[Finding], case: _Case) -> list[Finding]:
     """Join a cause that most layers share into one finding, named after its worst layer."""
     joined: list[Finding] = []
-    populations = len(case.found.populations)
+    populations = {layer.name for layer in case.found.populations}
     for cause in Cause:
         same = [item for item in findings if item.cause is cause]
-        several = len({item.layer for item in same}) >= max(3, MOST * populations)
+        # Two rules may find the same in one layer, and the read-out is none of the populations.
+        concerned = {item.layer for item in same}
+        several = len(concerned) >= max(3, MOST * len(populations))
         if several and not any(item.network for item in same):
             worst = max(same, key=lambda item: item.severity)
-            evidence = f"in {len(same)} of {populations} layers; in the worst, {worst.evidence}"
+            layers = len(populations | concerned)
+            evidence = f"in {len(concerned)} of {layers} layers; in the worst, {worst.evidence}"
             severity = median(item.severity for item in same)
             joined.append(
                 Finding(cause, worst.layer, worst.onnx_node, True, severity, evidence, worst.option)
