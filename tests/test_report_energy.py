@@ -12,9 +12,13 @@ import pytest
 from snnc import costs
 from snnc.errors import InputError
 from snnc.ir.neuron import Code, Neuron
-from snnc.ir.snn import IntegrateFire
+from snnc.ir.snn import ConstantCurrent, IntegrateFire
+from snnc.report.document import Report
 from snnc.report.energy import MODELS, Energy, account, event_bits, level_bits, read_model
 from snnc.report.measurement import Measurement
+from snnc.report.page import html
+from snnc.report.targets import fits
+from snnc.report.verdict import judge
 from tests.conversions import Converted, convert
 
 
@@ -92,6 +96,8 @@ def test_metrics_bear_the_names_of_neurobench() -> None:
         (Neuron(), 2, 3),
         (Neuron(levels=15, code=Code.BINARY), 5, 6),
         (Neuron(spikes_per_step=None), 4, 3),
+        (Neuron(spikes_per_step=2), 2, 3),
+        (Neuron(levels=2, spikes_per_step=2), 4, 4),
     ],
 )
 def test_bits(neuron: Neuron, event: int, level: int) -> None:
@@ -128,3 +134,58 @@ def test_an_energy_is_a_number(tmp_path: Path) -> None:
     path.write_text("\n".join(f"{k} = {v!r}".replace("'", '"') for k, v in values.items()), encoding="utf-8")
     with pytest.raises(InputError, match="ac = -1"):
         read_model(path)
+
+
+@pytest.mark.parametrize("wrong", ["name = 1", "source = [1]"])
+def test_names_are_texts(tmp_path: Path, wrong: str) -> None:
+    path = tmp_path / "chip.toml"
+    values = {**asdict(MODELS["45nm"]), "name": "chip", "source": "me"}
+    key = wrong.split(" = ")[0]
+    lines = [wrong, *(f"{k} = {v!r}".replace("'", '"') for k, v in values.items() if k != key)]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(InputError, match=f"{key} = .* is no text"):
+        read_model(path)
+
+
+def test_baselines_that_cost_nothing_have_no_ratio() -> None:
+    nothing = replace(MODELS["45nm"], fp32_mac=0, fp32_fetch=0)
+    made, found = case()
+    graph = made.artefact.graph
+    counted = account(graph, found.costs, 100, found.nonzero, 4, nothing)
+    assert counted.as_dict()["ratio_to_fp32"] is None
+    report = Report(made.artefact, found, judge(found, 4), counted, None, fits(graph), {})
+    assert "times the energy" not in html(report)
+
+
+def test_an_activation_of_two_populations_is_one_in_the_baselines() -> None:
+    plain, fine = (
+        convert(passes=f"clip-activations,lower,dual-threshold,{skip}init-membrane,quantise-weights", rows=4)
+        for skip in ("", "fine-skip,")
+    )
+    fetched = []
+    for made in (plain, fine):
+        found = made.measured()
+        counted = account(made.artefact.graph, found.costs, 100, found.nonzero, 4, MODELS["45nm"])
+        fetched.append((counted.fp32.state_accesses, counted.fair.state_accesses, counted.fp32.bits_sent))
+    assert len(fine.artefact.graph.of_type(IntegrateFire)) > len(plain.artefact.graph.of_type(IntegrateFire))
+    assert fetched[0] == fetched[1]
+
+
+def test_all_spikes_of_a_step_are_sent() -> None:
+    made, found = case()  # up to two unit spikes a step
+    units = sum(layer.units for layer in found.costs.layers)
+    assert units > sum(layer.events for layer in found.costs.layers)
+    assert energy().snn.bits_sent == 2 * units / found.costs.images
+
+
+def test_constant_currents_and_negative_thresholds_take_memory() -> None:
+    made, found = case()
+    graph = made.artefact.graph
+    node = graph.of_type(IntegrateFire)[0]
+    current = ConstantCurrent(name="border", shape=node.shape, values=np.zeros(node.shape, np.int32))
+    more = replace(graph, nodes=(*graph.nodes, current))
+    footprints = [
+        account(item, found.costs, 1, found.nonzero, 4, MODELS["45nm"]).neurobench["footprint"]
+        for item in (graph, more)
+    ]
+    assert footprints[1] - footprints[0] == 4 * np.prod(node.shape)

@@ -7,7 +7,8 @@ turns counts into picojoules; it is an assumption about hardware and is always n
 
 No gain is reported without its baselines:
 
-* the source network in fp32, every multiplication done;
+* the source network in fp32, every multiplication done; in both baselines an activation is written and read once,
+  also where two populations, one of them fine, stand for it;
 * the *fair* one: the same network with activations of ``b = ceil(log2(T M + 1))`` bits, which hold as many
   levels as the spikes do, on the same int8 weights, skipping its zeros as the spiking network does.
 
@@ -33,7 +34,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from math import ceil, log2
+from math import ceil, log2, prod
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ from snnc.costs import Costs
 from snnc.errors import InputError
 from snnc.ir.graph import IntArray
 from snnc.ir.neuron import Neuron
-from snnc.ir.snn import Encode, IntegrateFire, Readout, SnnGraph, Weighted
+from snnc.ir.snn import ConstantCurrent, Encode, IntegrateFire, Readout, SnnGraph, Weighted
+from snnc.passes.fine_skip import SUFFIX
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,8 @@ def read_model(path: Path) -> CostModel:
         raise InputError(f"the cost model {path} needs the keys {', '.join(known)}; {wrong}")
     for key, value in values.items():
         if key in ("name", "source"):
+            if not isinstance(value, str):
+                raise InputError(f"{key} = {value!r} in {path} is no text: write it in quotes")
             continue
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
             raise InputError(f"{key} = {value!r} in {path} is no energy in pJ")
@@ -227,6 +231,16 @@ class Energy:
         byte = MODELS["45nm"].weight_fetch if self.model.weight_fetch == 0 else self.model.weight_fetch
         return mac * self.fair.macs + byte * bytes_read
 
+    @property
+    def ratio_to_fp32(self) -> float | None:
+        """Energy relative to the source network in fp32; ``None`` where the model prices that at nothing."""
+        return _ratio(self.snn_pj, self.fp32_pj)
+
+    @property
+    def ratio_to_fair(self) -> float | None:
+        """Energy relative to the fair baseline; ``None`` where that takes none."""
+        return _ratio(self.snn_pj, self.fair_pj)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
         return {
@@ -236,8 +250,8 @@ class Energy:
                 "fp32": {**asdict(self.fp32), "picojoules": self.fp32_pj},
                 "fair": {**asdict(self.fair), "picojoules": self.fair_pj},
             },
-            "ratio_to_fp32": _ratio(self.snn_pj, self.fp32_pj),
-            "ratio_to_fair": _ratio(self.snn_pj, self.fair_pj),
+            "ratio_to_fp32": self.ratio_to_fp32,
+            "ratio_to_fair": self.ratio_to_fair,
             "latency_steps": self.latency_steps,
             "neurobench": dict(self.neurobench),
             "layers": [asdict(layer) for layer in self.layers],
@@ -250,12 +264,12 @@ def _ratio(value: float, baseline: float) -> float | None:
 
 
 def event_bits(neuron: Neuron, timesteps: int) -> int:
-    """Return the bits of one event: a binary spike 1, signed levels up to m ``ceil(log2(2 m + 1))``."""
-    if not neuron.memory:
-        return max(1, ceil(log2(neuron.levels + 1)))
-    return (
-        ceil(log2(2 * neuron.levels + 1)) if neuron.limit is not None else level_bits(neuron, timesteps) + 1
-    )
+    """Return the bits of one message: a binary spike 1, signed levels up to m ``ceil(log2(2 m + 1))``.
+
+    Unit spikes are sent one by one; several levels of a step in one message.
+    """
+    most = neuron.levels if costs.unary(neuron) else neuron.largest(timesteps)
+    return max(1, ceil(log2((2 * most if neuron.memory else most) + 1)))
 
 
 def level_bits(neuron: Neuron, timesteps: int) -> int:
@@ -286,7 +300,7 @@ def account(
     reach = costs.fan_outs(graph)
     neurons = counted.neurons
     sent = sum(
-        layer.events * event_bits(node.neuron, timesteps)
+        (layer.units if costs.unary(node.neuron) else layer.events) * event_bits(node.neuron, timesteps)
         for layer, node in zip(counted.layers, populations, strict=True)
     )
     snn = Operations(
@@ -301,16 +315,22 @@ def account(
     bits = max((level_bits(node.neuron, timesteps) for node in populations), default=1)
     done = sum(float((nonzero[node.name] * reach[node.name]).sum()) for node in populations) / counted.images
     fair_macs = counted.first_layer_macs + done
+    values = sum(prod(node.shape) for node in populations if not _second(graph, node.name))
     return Energy(
         model=model,
         snn=snn,
-        fp32=Operations(ann_macs, 0, ann_macs, 2 * neurons, neurons, 32, 32.0 * neurons),
-        fair=Operations(fair_macs, 0, fair_macs, 2 * neurons, neurons, bits, float(bits * neurons)),
+        fp32=Operations(ann_macs, 0, ann_macs, 2 * values, values, 32, 32.0 * values),
+        fair=Operations(fair_macs, 0, fair_macs, 2 * values, values, bits, float(bits * values)),
         layers=_layers(counted, model),
         first_layer=counted.first_layer_macs * (model.mac + model.weight_fetch),
         neurobench=_neurobench(graph, counted, reach),
         latency_steps=costs.latency_steps(graph, timesteps),
     )
+
+
+def _second(graph: SnnGraph, name: str) -> bool:
+    """Whether a population stands for the same activations as a coarse one."""
+    return name.endswith(SUFFIX) and name.removesuffix(SUFFIX) in graph
 
 
 def _layers(counted: Costs, model: CostModel) -> tuple[LayerEnergy, ...]:
@@ -336,7 +356,11 @@ def _neurobench(graph: SnnGraph, counted: Costs, reach: Mapping[str, IntArray]) 
     weights = [node.weight for node in graph.of_type(Weighted)]
     size, zeros = sum(w.size for w in weights), sum(int(np.count_nonzero(w == 0)) for w in weights)
     vectors = [v for n in graph.of_type(IntegrateFire) for v in (n.threshold, n.bias, n.v_init)]
+    vectors += [
+        n.negative_threshold for n in graph.of_type(IntegrateFire) if n.negative_threshold is not None
+    ]
     vectors += [node.bias for node in graph.of_type(Readout)]
+    vectors += [node.values for node in graph.of_type(ConstantCurrent)]
     parameters = sum(array.nbytes for array in [*weights, *vectors])
     dense = counted.first_layer_macs + counted.steps * sum(
         int(reach[node.name].sum()) for node in graph.of_type(IntegrateFire)

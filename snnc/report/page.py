@@ -260,10 +260,13 @@ def _energy(energy: Energy) -> Section:
     )
     fair_text = (
         f"The fair baseline is the same network with activations of {energy.fair.activation_bits} bits, "
-        "which hold as many levels as the spikes, skipping its zeros as the SNN does. Against it the SNN "
-        f"takes {energy.snn_pj / energy.fair_pj:.2f} times the energy, against the fp32 network "
-        f"{energy.snn_pj / energy.fp32_pj:.2f} times."
+        "which hold as many levels as the spikes, skipping its zeros as the SNN does."
     )
+    if energy.ratio_to_fair is not None and energy.ratio_to_fp32 is not None:
+        fair_text += (
+            f" Against it the SNN takes {energy.ratio_to_fair:.2f} times the energy, against the fp32 network "
+            f"{energy.ratio_to_fp32:.2f} times."
+        )
     fair = f"fair: int{energy.fair.activation_bits}, zeros skipped"
     return Section(
         "energy",
