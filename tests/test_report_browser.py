@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,25 @@ def test_names_are_broken_but_not_cut() -> None:
     assert all(line[-1] in "/._-:" for line in lines[:-1])
     assert wrapped("x" * 60).split("\n") == ["x" * 26, "x" * 26, "x" * 8]
     assert wrapped("relu") == "relu"
+
+
+@pytest.mark.parametrize("name", [r"$\frac$", "a$b_$", r"\$x$", "层/激活", "a\tb", "<b>&amp;</b>"])
+def test_names_are_drawn_as_they_stand(report: Report, name: str) -> None:
+    """No name is taken for a formula or for HTML, and none makes a warning."""
+    found = report.measurement
+    layers = tuple(replace(layer, name=name, onnx_node=name) for layer in found.layers)
+    energy = replace(
+        report.energy,
+        model=replace(report.energy.model, name=name),
+        layers=tuple(replace(layer, name=name) for layer in report.energy.layers),
+    )
+    page = html(replace(report, measurement=replace(found, layers=layers), energy=energy))
+    charts = re.findall("<svg.*?</svg>", page, re.DOTALL)
+    assert len(charts) == 7
+    drawn = [unescape(text) for chart in charts for text in re.findall("<text[^>]*>(.*?)</text>", chart)]
+    assert any(name in text for text in drawn)
+    assert name in unescape(page)
+    assert "<b>" not in page
 
 
 def test_sixty_layers_are_all_there(pages: dict[str, Path]) -> None:

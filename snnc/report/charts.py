@@ -18,6 +18,7 @@ from snnc.report.drawing import (
     height_of,
     label,
     percent,
+    plain,
     wrapped,
 )
 from snnc.report.energy import Energy
@@ -290,7 +291,7 @@ def energy_chart(energy: Energy) -> Chart:
             )
             heads.annotate(f" {scale * value:.3g}", (scale * value, centre), va="center", fontsize=8)
         heads.margins(x=0.15)
-        heads.set_xlabel(f"{unit} per image, model {energy.model.name}")
+        heads.set_xlabel(f"{unit} per image, model {plain(energy.model.name)}")
         centres = bars(parts, names)
         values = [scale * layer.picojoules for layer in energy.layers]
         parts.barh(centres, values, height=0.7, color=SERIES[0], edgecolor=INK, linewidth=0.4)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -86,7 +87,12 @@ def wrapped(name: str, width: int = LINE) -> str:
             lines.append(line)
             line = ""
         line += part
-    return "\n".join([*lines, line] if line else lines)
+    return plain("\n".join([*lines, line] if line else lines))
+
+
+def plain(text: str) -> str:
+    """Return a text of the user's so that Matplotlib draws it as it stands, and no dollar begins a formula."""
+    return text.replace("$", r"\$")
 
 
 @contextmanager
@@ -100,7 +106,9 @@ def figure_of(width: float, height: float) -> Iterator[Figure]:
 def svg_of(figure: Figure, key: str) -> str:
     """Return a figure as SVG to be put into a page: its own identifiers, the page's ink."""
     buffer = io.StringIO()
-    with mpl.rc_context(SETTINGS):
+    with mpl.rc_context(SETTINGS), warnings.catch_warnings():
+        # The browser draws the text, in fonts of its own; Matplotlib only measures it.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
