@@ -11,6 +11,7 @@ import pytest
 
 from snnc.cli import main
 from snnc.ir.snn import IntegrateFire
+from snnc.models import resolve
 from snnc.reference import ReferenceSimulator
 from snnc.report.bisection import bisect
 from tests import quadrants
@@ -89,6 +90,28 @@ def test_two_reports(artefacts: tuple[Path, Path], files: Files, capsys: pytest.
     assert found["drop_points"] > 0.5
     assert [row[0] for row in found["rows"]] == ["relu", "readout"]
     told(capsys, "compare", figures[1], figures[0], "--max-drop", 0, code=4)
+
+
+def test_a_drop_of_as_many_points_as_allowed_passes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """0.9 - 0.89 is a little more than 0.01 in floats."""
+    paths = []
+    for value in (0.9, 0.89):
+        paths.append(tmp_path / f"{value}.json")
+        scores = f'"accuracy": {{"snn": {{"value": {value}}}}}, '
+        paths[-1].write_text(HEAD + scores + '"layers": []}', encoding="utf-8")
+    assert told(capsys, "compare", *paths, "--max-drop", 1)["drop_points"] == 1
+    told(capsys, "compare", *paths, "--max-drop", 0.99, code=4)
+
+
+def test_a_network_beside_one_of_the_zoo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The zoo's rows come with the zoo's normalisation, whichever network is named first."""
+    copy = tmp_path / "copy.onnx"
+    copy.write_bytes(resolve("zoo:fashion-resnet").path.read_bytes())
+    for pair in ((copy, "zoo:fashion-resnet"), ("zoo:fashion-resnet", copy)):
+        found = told(capsys, "compare", *pair, "--limit", 60)
+        assert found["a"] == found["b"] > 0.8
 
 
 HEAD = '{"schema_version": 1, "verdict": {"cause": "few steps", "layer": "a"}, '

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -183,6 +184,28 @@ def test_a_second_curve_is_converted_for_each(
     assert [point["timesteps"] for point in found["converted_for_each"]] == [2, 4]
     assert found["converted_for_each"][1] == found["this_artefact"][1]  # T = 4 is what it was converted for
     assert "--reconvert needs calibration rows" in refused(capsys, 2, artefact, *asked)
+
+
+def test_the_command_that_is_told_makes_the_report_again(
+    artefact: Path, files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, source, calibration = (tmp_path / f"the user's {name}" for name in ("x.npz", "n.onnx", "c.npz"))
+    for copy, original in ((data, files.test), (source, files.model), (calibration, files.calibration)):
+        copy.write_bytes(original.read_bytes())
+    asked = ["report", str(artefact), "--data", str(data), "--source", str(source), "--limit", "9"]
+    asked += ["--curve", "2", "--reconvert", "--calib", str(calibration)]
+
+    def told(words: list[str]) -> dict[str, Any]:
+        capsys.readouterr()
+        assert main([*words, "--json"]) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    first = told(asked)
+    name, *words = shlex.split(first["reproduce"]["command"])
+    assert name == "snnc"
+    words[words.index("REPORT.html")] = str(tmp_path / "r.html")
+    assert told(words) == first
 
 
 def test_without_labels_agreement_takes_the_place_of_accuracy(

@@ -172,7 +172,7 @@ def test_an_activation_of_two_populations_is_one_in_the_baselines() -> None:
 
 
 def test_all_spikes_of_a_step_are_sent() -> None:
-    made, found = case()  # up to two unit spikes a step
+    _, found = case()  # up to two unit spikes a step
     units = sum(layer.units for layer in found.costs.layers)
     assert units > sum(layer.events for layer in found.costs.layers)
     assert energy().snn.bits_sent == 2 * units / found.costs.images

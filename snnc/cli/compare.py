@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snnc.cli.given import refuse
-from snnc.cli.quantities import FiniteRange, Threads, lost
+from snnc.cli.quantities import FiniteRange, Threads, lost, points
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _compare_reports(first: Path, second: Path) -> dict[str, Any]:
         for name, error in a.errors.items()
         if name in b.errors
     ]
-    drop = 100 * (a.value - b.value)
+    drop = points(a.value - b.value)
     return {
         "compared": "reports",
         "measured": a.measured,
@@ -192,8 +192,9 @@ def _compare_networks(
     preprocessing = None if stored is None else Preprocessing.from_dict(stored)
     if preprocess is not None:
         preprocessing = Preprocessing.read(preprocess)
-    elif spiking is None and data is None and located[0].entry is not None:
-        preprocessing = Preprocessing.from_dict(located[0].entry.preprocessing)
+    elif spiking is None and data is None:
+        entry = next(item.entry for item in located if item.entry is not None)
+        preprocessing = Preprocessing.from_dict(entry.preprocessing)
     sides = [
         Side(label, _classes(terminal, item.path, artefact, x, y, preprocessing, threads), artefact)
         for label, item, artefact in zip((first, second), located, artefacts, strict=True)
@@ -203,10 +204,10 @@ def _compare_networks(
         raise InputError(f"there are {len(x)} rows, but {len(y)} labels")
     agreement = Share(int((a.classes == b.classes).sum()), len(x))
     scores = [None if y is None else Share(int((side.classes == y).sum()), len(x)) for side in sides]
-    drop = 100 * (1 - agreement.value)
+    drop = points(1 - agreement.value)
     text = f"Both answer alike on {_told(agreement)} of {len(x)} rows ({name})."
     if scores[0] is not None and scores[1] is not None:
-        drop = 100 * (scores[0].value - scores[1].value)
+        drop = points(scores[0].value - scores[1].value)
         text = f"A {_told(scores[0])}, B {_told(scores[1])}: {lost(drop)}. {text}"
     columns = ["rate in A", "rate in B", "squared difference, % of A"]
     rows = _layers(a, b, x[:COMPARED_ROWS], threads)

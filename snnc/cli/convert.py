@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snnc.cli.given import given, refuse
-from snnc.cli.quantities import FiniteRange, Threads
+from snnc.cli.quantities import FiniteRange, Threads, points
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
@@ -336,9 +336,9 @@ def _gate(
     if found is None:
         raise InternalError("the gate ran without the source network")
     if found.paired is not None:
-        lost, what = 100 * found.paired.drop, "accuracy lost"
+        lost, what = points(found.paired.drop), "accuracy lost"
     else:
-        lost, what = 100 * (1 - found.agreement.value), "answers that differ from the ANN's"
+        lost, what = points(1 - found.agreement.value), "answers that differ from the ANN's"
     if lost > limit:
         raise GateError(
             f"{what}: {lost:.2f} points on {len(rows.x)} calibration rows that were kept back, "

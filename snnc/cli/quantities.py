@@ -37,6 +37,11 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def points(share: float) -> float:
+    """Return a difference of shares in points, without the last digits, which floats get wrong."""
+    return round(100 * share, 9)
+
+
 def lost(points: float) -> str:
     """Say how many points are lost, or gained where the number is negative."""
     return f"{abs(points):.2f} points {'gained' if round(points, 2) < 0 else 'lost'}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -262,9 +263,11 @@ def _reproduce(found: Subject, request: Request, steps: int) -> dict[str, str]:
 
     metadata = found.artefact.metadata
     seen = metadata.calibration
-    words = ["snnc report", str(found.path)]
+    words = ["snnc", "report", str(found.path)]
     if request.data is not None:
         words += ["--data", str(request.data)]
+    if request.source is not None:
+        words += ["--source", request.source]
     if request.limit is not None:
         words += ["--limit", str(request.limit)]
     if request.timesteps is not None:
@@ -273,9 +276,11 @@ def _reproduce(found: Subject, request: Request, steps: int) -> dict[str, str]:
         words += ["--cost-model", request.cost_model]
     if request.reconvert:
         words.append("--reconvert")
+    if request.calibration is not None:
+        words += ["--calib", str(request.calibration)]
     words += ["--curve", request.curve, "-o", "REPORT.html"]
     return {
-        "command": " ".join(words),
+        "command": shlex.join(words),
         "made by": f"snnc {__version__}; the artefact by snnc {metadata.snnc_version}",
         "artefact, SHA-256": hashlib.sha256(found.path.read_bytes()).hexdigest(),
         "source": metadata.source_path,

@@ -91,7 +91,7 @@ def wrapped(name: str, width: int = LINE) -> str:
 
 
 def plain(text: str) -> str:
-    """Return a text of the user's so that Matplotlib draws it as it stands, and no dollar begins a formula."""
+    """Return a text of the user's so that Matplotlib draws it as it stands: no dollar begins a formula."""
     return text.replace("$", r"\$")
 
 

@@ -7,10 +7,11 @@ turns counts into picojoules; it is an assumption about hardware and is always n
 
 No gain is reported without its baselines:
 
-* the source network in fp32, every multiplication done; in both baselines an activation is written and read once,
-  also where two populations, one of them fine, stand for it;
+* the source network in fp32, every multiplication done;
 * the *fair* one: the same network with activations of ``b = ceil(log2(T M + 1))`` bits, which hold as many
   levels as the spikes do, on the same int8 weights, skipping its zeros as the spiking network does.
+
+Both write and read an activation once, also where two populations, one of them fine, stand for it.
 
 The figures of the model ``45nm`` are those of Horowitz, "Computing's energy problem (and what we can do
 about it)", ISSCC 2014, for 45 nm at 0.9 V: adding two integers of 8 bits 0.03 pJ, of 32 bits 0.1 pJ;

@@ -264,8 +264,8 @@ def _energy(energy: Energy) -> Section:
     )
     if energy.ratio_to_fair is not None and energy.ratio_to_fp32 is not None:
         fair_text += (
-            f" Against it the SNN takes {energy.ratio_to_fair:.2f} times the energy, against the fp32 network "
-            f"{energy.ratio_to_fp32:.2f} times."
+            f" Against it the SNN takes {energy.ratio_to_fair:.2f} times the energy, against the fp32 "
+            f"network {energy.ratio_to_fp32:.2f} times."
         )
     fair = f"fair: int{energy.fair.activation_bits}, zeros skipped"
     return Section(
