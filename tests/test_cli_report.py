@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 from snnc.cli import main
+from snnc.report.drawing import percent
+from snnc.report.energy import microjoules
 from snnc.report.schema import schema
 from snnc.report.terms import TERMS
 from tests import quadrants
@@ -130,6 +132,30 @@ def test_every_chart_has_title_table_and_text(written: tuple[str, dict[str, Any]
     for figure in re.findall(r"<figure>.*?</figure>", written[0], flags=re.DOTALL):
         assert "<figcaption>" in figure
         assert re.search(r"<details>.*<table>.*<td", figure, flags=re.DOTALL)
+
+
+def test_an_energy_is_told_alike_everywhere(
+    artefact: Path, files: Files, written: tuple[str, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    energy = written[1]["energy"]
+    capsys.readouterr()
+    assert main(["report", str(artefact), "--data", str(files.test), "--curve", "none"]) == 0
+    terminal = capsys.readouterr().out
+    for item in (energy["snn"], energy["baselines"]["fair"], energy["baselines"]["fp32"]):
+        text = microjoules(item["picojoules"])
+        assert f"<td>{text}</td>" in written[0]
+        assert f"<td>{text} µJ</td>" in written[0]
+        assert f"{text} µJ" in terminal
+
+
+def test_nothing_has_no_sign(written: tuple[str, dict[str, Any]]) -> None:
+    assert not re.search(r"-0(\.0*)?(?![.\d])", re.sub(r"<svg.*?</svg>", "", written[0], flags=re.DOTALL))
+    assert percent(-1e-9) == "0.0\N{NO-BREAK SPACE}%"
+
+
+def test_the_data_of_the_curve_hold_the_source(written: tuple[str, dict[str, Any]]) -> None:
+    value = percent(written[1]["accuracy_against_timesteps"]["ann_top1"])
+    assert f"<td>ANN</td><td></td><td>{value}</td>" in re.sub(' class="text"', "", written[0])
 
 
 def test_the_first_screen_holds_the_verdict(written: tuple[str, dict[str, Any]]) -> None:

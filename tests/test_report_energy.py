@@ -14,7 +14,7 @@ from snnc.errors import InputError
 from snnc.ir.neuron import Code, Neuron
 from snnc.ir.snn import ConstantCurrent, IntegrateFire
 from snnc.report.document import Report
-from snnc.report.energy import MODELS, Energy, account, event_bits, level_bits, read_model
+from snnc.report.energy import MODELS, Energy, account, event_bits, level_bits, microjoules, read_model
 from snnc.report.measurement import Measurement
 from snnc.report.page import html
 from snnc.report.targets import fits
@@ -169,6 +169,13 @@ def test_an_activation_of_two_populations_is_one_in_the_baselines() -> None:
         fetched.append((counted.fp32.state_accesses, counted.fair.state_accesses, counted.fp32.bits_sent))
     assert len(fine.artefact.graph.of_type(IntegrateFire)) > len(plain.artefact.graph.of_type(IntegrateFire))
     assert fetched[0] == fetched[1]
+
+
+@pytest.mark.parametrize(
+    ("picojoules", "text"), [(0, "0"), (3744.4, "0.00374"), (99.94e6, "99.9"), (12345.6e6, "12,346")]
+)
+def test_energies_are_told_in_three_digits(picojoules: float, text: str) -> None:
+    assert microjoules(picojoules) == text
 
 
 def test_all_spikes_of_a_step_are_sent() -> None:

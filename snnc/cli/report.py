@@ -319,7 +319,7 @@ def _show(terminal: Terminal, report: Report, request: Request) -> None:
         rows.append(
             (
                 layer.name,
-                *(f"{100 * layer.local.of(term):.2f}" for term in TERMS),
+                *(f"{100 * layer.local.of(term):z.2f}" for term in TERMS),
                 f"{100 * layer.local.total:.2f}",
                 f"{100 * layer.cumulative.total:.2f}",
                 "" if firing is None else f"{firing.rate:.3f}",
@@ -338,6 +338,8 @@ def _show(terminal: Terminal, report: Report, request: Request) -> None:
 
 
 def _summary(report: Report) -> list[str]:
+    from snnc.report.energy import microjoules
+
     found, first = report.measurement, report.verdict.first
     agreement = found.ann.agreement
     lines = [f"Both networks answer alike on {agreement.value:.1%} of {agreement.n} rows."]
@@ -347,7 +349,7 @@ def _summary(report: Report) -> list[str]:
         accuracy = f"SNN {ours.value:.1%} [{low:.1%}, {high:.1%}], ANN {ann.value:.1%}"
         lines = [f"{accuracy} on {ours.n} rows at T = {found.timesteps}."]
     energy = report.energy
-    snn, fair, fp32 = (f"{1e-6 * x:.3g} µJ" for x in (energy.snn_pj, energy.fair_pj, energy.fp32_pj))
+    snn, fair, fp32 = (f"{microjoules(x)} µJ" for x in (energy.snn_pj, energy.fair_pj, energy.fp32_pj))
     cost = (
         f"Energy by the model {energy.model.name}: {snn} per image; the fair baseline "
         f"(int{energy.fair.activation_bits}, zeros skipped) {fair}, the fp32 ANN {fp32}."

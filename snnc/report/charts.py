@@ -21,7 +21,7 @@ from snnc.report.drawing import (
     plain,
     wrapped,
 )
-from snnc.report.energy import Energy
+from snnc.report.energy import Energy, microjoules
 from snnc.report.layers import LayerReport
 from snnc.report.statistics import ACTIVATION_BINS, ACTIVATION_RANGE
 from snnc.report.terms import TERMS
@@ -118,6 +118,9 @@ def curve_chart(curve: Curve) -> Chart:
                         f"{percent(low)} to {percent(high)}",
                     )
                 )
+        if curve.ann is not None:
+            low, high = curve.ann.interval
+            rows.append(("ANN", "", percent(curve.ann.value), f"{percent(low)} to {percent(high)}"))
         return finished(
             figure,
             "curve",
@@ -289,26 +292,26 @@ def energy_chart(energy: Energy) -> Chart:
             heads.barh(
                 centre, scale * value, height=0.7, color=colour, hatch=hatch, edgecolor=INK, linewidth=0.4
             )
-            heads.annotate(f" {scale * value:.3g}", (scale * value, centre), va="center", fontsize=8)
+            heads.annotate(f" {microjoules(value)}", (scale * value, centre), va="center", fontsize=8)
         heads.margins(x=0.15)
         heads.set_xlabel(f"{unit} per image, model {plain(energy.model.name)}")
         centres = bars(parts, names)
         values = [scale * layer.picojoules for layer in energy.layers]
         parts.barh(centres, values, height=0.7, color=SERIES[0], edgecolor=INK, linewidth=0.4)
-        parts.set_xlabel(f"{unit} per image that the spikes of each layer cause")
-        first = ("analogue first layer", "", f"{scale * energy.first_layer:.4g} {unit}")
+        parts.set_xlabel(f"{unit} per image for the spikes and potentials of each layer")
+        first = ("analogue first layer", "", f"{microjoules(energy.first_layer)} {unit}")
         return finished(
             figure,
             "energy",
             "Energy per image, with both baselines",
-            f"In {unit} by the model {energy.model.name}: SNN {scale * energy.snn_pj:.3g}, fair baseline "
-            f"{scale * energy.fair_pj:.3g}, fp32 {scale * energy.fp32_pj:.3g}.",
+            f"In {unit} by the model {energy.model.name}: SNN {microjoules(energy.snn_pj)}, fair "
+            f"baseline {microjoules(energy.fair_pj)}, fp32 {microjoules(energy.fp32_pj)}.",
             ("what", "synaptic operations", "energy"),
             [
-                *((name, "", f"{scale * value:.4g} {unit}") for name, value in totals.items()),
+                *((name, "", f"{microjoules(value)} {unit}") for name, value in totals.items()),
                 first,
                 *(
-                    (item.name, f"{item.synops:,.0f}", f"{scale * item.picojoules:.4g} {unit}")
+                    (item.name, f"{item.synops:,.0f}", f"{microjoules(item.picojoules)} {unit}")
                     for item in energy.layers
                 ),
             ],

@@ -169,5 +169,5 @@ def bars(ax: Axes, names: Sequence[str]) -> np.ndarray:
 
 
 def percent(value: float, digits: int = 1) -> str:
-    """Return a share as text."""
-    return f"{100 * value:.{digits}f}\N{NO-BREAK SPACE}%"
+    """Return a share as text; what rounds to nothing has no sign."""
+    return f"{100 * value:z.{digits}f}\N{NO-BREAK SPACE}%"

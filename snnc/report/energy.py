@@ -260,6 +260,12 @@ class Energy:
         }
 
 
+def microjoules(picojoules: float) -> str:
+    """Return an energy in µJ as text, the same wherever it is told: three digits, or all before the point."""
+    value = 1e-6 * picojoules
+    return f"{value:,.0f}" if value >= 99.95 else f"{value:.3g}"
+
+
 def _ratio(value: float, baseline: float) -> float | None:
     return value / baseline if baseline > 0 else None
 

@@ -15,7 +15,7 @@ from snnc.evaluation import Share
 from snnc.report import charts
 from snnc.report.document import TOP_FLIPS, Report, flips
 from snnc.report.drawing import Chart, percent
-from snnc.report.energy import Energy
+from snnc.report.energy import Energy, microjoules
 from snnc.report.layers import LayerReport
 from snnc.report.targets import Fit
 from snnc.report.verdict import own_error
@@ -115,8 +115,8 @@ def _facts(report: Report) -> list[tuple[str, str, str]]:
     if found.ann.scores.top1 is not None:
         facts.append(_fact("ANN accuracy", found.ann.scores.top1))
     if found.ann.paired is not None:
-        low, high = (f"{100 * end:.1f}" for end in found.ann.paired.interval)
-        lost = f"{100 * found.ann.paired.drop:.1f} points"
+        low, high = (f"{100 * end:z.1f}" for end in found.ann.paired.interval)
+        lost = f"{100 * found.ann.paired.drop:z.1f} points"
         facts.append(("lost by the conversion", lost, f"95 %: {low} to {high}"))
     facts.append(_fact("both answer alike", found.ann.agreement))
     steps = f"T = {found.timesteps}" + (f", K = {graph.settle_steps}" if graph.settle_steps else "")
@@ -234,8 +234,8 @@ def _decibels(value: float | None) -> str:
 
 
 def _energy(energy: Energy) -> Section:
-    def row(name: str, values: Sequence[float], digits: int = 0) -> tuple[str, ...]:
-        return (name, *(f"{value:,.{digits}f}" for value in values))
+    def row(name: str, values: Sequence[float]) -> tuple[str, ...]:
+        return (name, *(f"{value:,.0f}" for value in values))
 
     networks = (energy.snn, energy.fair, energy.fp32)
     rows = (
@@ -245,7 +245,7 @@ def _energy(energy: Energy) -> Section:
         row("states read and written", [item.state_accesses for item in networks]),
         row("bits of an activation or spike", [item.activation_bits for item in networks]),
         row("bits sent", [item.bits_sent for item in networks]),
-        row("energy, µJ", [x * 1e-6 for x in (energy.snn_pj, energy.fair_pj, energy.fp32_pj)], 3),
+        ("energy, µJ", *map(microjoules, (energy.snn_pj, energy.fair_pj, energy.fp32_pj))),
     )
     metrics = energy.neurobench
     operations = metrics["synaptic_operations"]
