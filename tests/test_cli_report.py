@@ -244,7 +244,12 @@ def test_without_labels_agreement_takes_the_place_of_accuracy(
     assert found["accuracy"]["snn"] is None
     assert found["accuracy"]["agreement"]["n"] == 1
     assert found["accuracy_against_timesteps"]["measured"] == "agreement"
-    assert "agreement with the ANN" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "agreement with the ANN" in page
+    assert "1 row<" in page
+    assert "1 rows" not in page
+    assert main(["report", str(artefact), "--data", str(data), "--curve", "none"]) == 0
+    assert "of 1 row." in capsys.readouterr().out
 
 
 def test_the_terminal(artefact: Path, files: Files, capsys: pytest.CaptureFixture[str]) -> None:

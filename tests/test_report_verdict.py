@@ -120,3 +120,10 @@ def test_graded_neurons_are_not_told_to_become_graded() -> None:
     graded = "clip-activations,lower,graded,init-membrane,quantise-weights"
     found = rules.judge(convert_for_report(passes=graded).measured(), 4)
     assert found.first.option == "convert again with --timesteps 8"
+
+
+def test_a_run_shorter_than_calibrated_for_is_first_made_as_long() -> None:
+    levels = "clip-activations{levels=15},lower,multi-threshold,init-membrane,quantise-weights"
+    found = rules.judge(convert_for_report(passes=levels, timesteps=4).measured(timesteps=2), 4)
+    assert found.first.cause is Cause.NONE
+    assert found.first.option == "run at T = 4, for which it was calibrated, or convert for 2"

@@ -179,6 +179,7 @@ def _compare_networks(
     from snnc.errors import InputError, UsageError
     from snnc.evaluation import Share
     from snnc.preprocessing import Preprocessing
+    from snnc.report.document import several
 
     located = [locate(first), locate(second)]
     artefacts = [load(item.path) if holds_artefact(item.path) else None for item in located]
@@ -205,7 +206,7 @@ def _compare_networks(
     agreement = Share(int((a.classes == b.classes).sum()), len(x))
     scores = [None if y is None else Share(int((side.classes == y).sum()), len(x)) for side in sides]
     drop = points(1 - agreement.value)
-    text = f"Both answer alike on {_told(agreement)} of {len(x)} rows ({name})."
+    text = f"Both answer alike on {_told(agreement)} of {several(len(x), 'row')} ({name})."
     if scores[0] is not None and scores[1] is not None:
         drop = points(scores[0].value - scores[1].value)
         text = f"A {_told(scores[0])}, B {_told(scores[1])}: {lost(drop)}. {text}"

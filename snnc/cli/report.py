@@ -338,16 +338,17 @@ def _show(terminal: Terminal, report: Report, request: Request) -> None:
 
 
 def _summary(report: Report) -> list[str]:
+    from snnc.report.document import several
     from snnc.report.energy import microjoules
 
     found, first = report.measurement, report.verdict.first
     agreement = found.ann.agreement
-    lines = [f"Both networks answer alike on {agreement.value:.1%} of {agreement.n} rows."]
+    lines = [f"Both networks answer alike on {agreement.value:.1%} of {several(agreement.n, 'row')}."]
     if found.snn.top1 is not None and found.ann.scores.top1 is not None:
         ours, ann = found.snn.top1, found.ann.scores.top1
         low, high = ours.interval
         accuracy = f"SNN {ours.value:.1%} [{low:.1%}, {high:.1%}], ANN {ann.value:.1%}"
-        lines = [f"{accuracy} on {ours.n} rows at T = {found.timesteps}."]
+        lines = [f"{accuracy} on {several(ours.n, 'row')} at T = {found.timesteps}."]
     energy = report.energy
     snn, fair, fp32 = (f"{microjoules(x)} µJ" for x in (energy.snn_pj, energy.fair_pj, energy.fp32_pj))
     cost = (

@@ -99,6 +99,11 @@ class Report:
         return json.dumps(self.as_dict(), indent=2, allow_nan=False, sort_keys=False) + "\n"
 
 
+def several(n: int, noun: str) -> str:
+    """Return a number of things in words: ``1 row``, ``2 rows``."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
 def accuracy_dict(found: Measurement) -> dict[str, Any]:
     """Return the accuracies of both networks, and how they agree."""
     paired = found.ann.paired

@@ -13,7 +13,7 @@ from snnc import __version__
 from snnc.costs import payload
 from snnc.evaluation import Share
 from snnc.report import charts
-from snnc.report.document import TOP_FLIPS, Report, flips
+from snnc.report.document import TOP_FLIPS, Report, flips, several
 from snnc.report.drawing import Chart, percent
 from snnc.report.energy import Energy, microjoules
 from snnc.report.layers import LayerReport
@@ -120,8 +120,8 @@ def _facts(report: Report) -> list[tuple[str, str, str]]:
         facts.append(("lost by the conversion", lost, f"95 %: {low} to {high}"))
     facts.append(_fact("both answer alike", found.ann.agreement))
     steps = f"T = {found.timesteps}" + (f", K = {graph.settle_steps}" if graph.settle_steps else "")
-    facts.append(("time steps", steps, f"latency {report.energy.latency_steps} steps"))
-    facts.append(("spikes", payload(graph, found.timesteps), f"{found.rows} rows"))
+    facts.append(("time steps", steps, f"latency {several(report.energy.latency_steps, 'step')}"))
+    facts.append(("spikes", payload(graph, found.timesteps), several(found.rows, "row")))
     return facts
 
 
@@ -179,7 +179,7 @@ def _curve(report: Report) -> Section:
     if curve is None:
         raise ValueError("there is no curve")
     text = f"Calibrated for T = {curve.calibrated_for}; at other T the network runs as it was not made to."
-    text += f" Measured on {curve.same[0].share.n} rows." if curve.same else ""
+    text += f" Measured on {several(curve.same[0].share.n, 'row')}." if curve.same else ""
     if not curve.again:
         second = "A second curve, converted anew for each T, comes with"
         text = Markup("{} {} <code>--reconvert</code>.").format(text, second)
@@ -305,7 +305,7 @@ def _disagreements(report: Report) -> Section:
     text = "Both networks answer alike on all rows."
     if pairs:
         tables.append(Table("The most frequent changes of mind", ("ANN says", "SNN says", "rows"), rows))
-        text = f"The networks disagree on {sum(n for _, n in pairs)} of {found.rows} rows."
+        text = f"The networks disagree on {sum(n for _, n in pairs)} of {several(found.rows, 'row')}."
     return Section("disagreements", "Disagreements", (text,), (), tuple(tables))
 
 

@@ -336,12 +336,7 @@ class _Case:
 
     def _few_timesteps(self, severity: float, evidence: str) -> Finding:
         worst = max(self.found.populations, key=own_error)
-        T = self.found.timesteps
-        option = f"convert again with --timesteps {max(4, 2 * T)}"
-        if self.unary():
-            option += ", or with --preset low-latency"
-        if self.calibrated_for > T:
-            option = f"run at T = {self.calibrated_for}, for which it was calibrated, or convert for {T}"
+        option = self.longer(max(4, 2 * self.found.timesteps), "low-latency")
         return Finding(Cause.TOO_FEW_TIMESTEPS, worst.name, worst.onnx_node, True, severity, evidence, option)
 
     def largest(self) -> Finding:
@@ -349,10 +344,15 @@ class _Case:
         worst = max(self.found.populations or self.found.layers, key=own_error)
         term = max(OWN, key=lambda name: strength(worst.local, name))
         evidence = f"{term}, {strength(worst.local, term):.1%} of its power"
-        option = f"convert again with --timesteps {2 * self.found.timesteps}"
-        if self.unary():
-            option += ", or with --preset graded"
+        option = self.longer(2 * self.found.timesteps, "graded")
         return Finding(Cause.NONE, worst.name, worst.onnx_node, True, own_error(worst), evidence, option)
+
+    def longer(self, timesteps: int, preset: str) -> str:
+        """Return the advice to take more steps, or a preset whose spikes carry more."""
+        T = self.found.timesteps
+        if self.calibrated_for > T:
+            return f"run at T = {self.calibrated_for}, for which it was calibrated, or convert for {T}"
+        return f"convert again with --timesteps {timesteps}" + f", or with --preset {preset}" * self.unary()
 
     def unary(self) -> bool:
         """Whether every spike carries one level."""
