@@ -104,16 +104,32 @@ def test_few_rows_do_not_tell_the_order_of_colours(rows: int, causes: set[Cause]
     assert {item.cause for item in rules.judge(found, 4).findings} == causes
 
 
-def test_no_more_layers_are_counted_than_there_are() -> None:
-    """Two rules may find the same in one layer, and the read-out is a layer beside the populations."""
+def test_the_read_out_is_counted_beside_the_populations() -> None:
     found = convert(setting(1)).verdict()[0]
-    case = rules._Case(found, 4)
-    names = [layer.name for layer in found.layers]
-    items = [case.finding(Cause.COARSE_WEIGHTS, layer, 0.1, "bad") for layer in found.layers]
-    (joined,) = rules._of_the_network([*items, items[0]], case)
-    assert joined.evidence == f"in {len(names)} of {len(names)} layers; in the worst, bad"
-    (joined,) = rules._of_the_network([*items[:-1], items[0]], case)
-    assert joined.evidence == f"in {len(names) - 1} of {len(names) - 1} layers; in the worst, bad"
+    layers = []
+    for layer in found.layers:
+        split = replace(layer.local, contributions=(0.0, 0.5, 0.0, 0.0, 0.0))
+        drive = replace(layer.drive, offset_share=0.0)
+        layers.append(replace(layer, local=split, cumulative=split, drive=drive))
+    told = rules.judge(replace(found, layers=tuple(layers)), 4)
+    assert told.first.cause is Cause.COARSE_WEIGHTS
+    assert told.first.evidence.startswith("in 6 of 6 layers; in the worst, ")
+
+
+def test_a_layer_in_which_two_rules_find_the_same_is_counted_once() -> None:
+    found = convert(setting(1)).verdict()[0]
+    layers = [replace(item, drive=replace(item.drive, gain=3.0, correlation=1.0)) for item in found.layers]
+    first = layers[0]
+    assert first.thresholds is not None
+    clipping = (0.0, 0.0, first.local.power**0.5, 0.0, 0.0)
+    layers[0] = replace(
+        first,
+        local=replace(first.local, rms=clipping),
+        thresholds=replace(first.thresholds, above=0.5),
+    )
+    told = rules.judge(replace(found, layers=tuple(layers)), 4)
+    assert told.first.cause is Cause.THRESHOLD_TOO_SMALL
+    assert told.first.evidence.startswith("in 5 of 5 layers; in the worst, ")
 
 
 def test_graded_neurons_are_not_told_to_become_graded() -> None:
