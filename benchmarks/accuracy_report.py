@@ -81,15 +81,17 @@ def write(measured: Path, path: Path) -> None:
         low_latency(found),
         _PICTURES,
         "## What each part earns\n",
-        *(earned(found, T) for T in ABLATION_STEPS),
+        *(earned(found, FIRST, T) for T in ABLATION_STEPS),
         *(ablation_table(found, FIRST, T) for T in ABLATION_STEPS),
         "## Where a target was missed, what was tried\n",
         *(_tried(found, network, accuracy_settings.FIFTEEN_TRIED, "T = 1, n = 4") for network in TITLES),
         *(
-            ablation_table(found, network, T)
+            part
             for network in TITLES
             if network != FIRST
             for T in ABLATION_STEPS
+            if (lines := ablation_table(found, network, T))
+            for part in (lines, earned(found, network, T))
         ),
         *accuracy_learned.sections(measured),
         "## Binary spikes\n",
@@ -227,17 +229,18 @@ EARNED = (
     ("a start of its own for every channel of plain IF", "if", "if-start"),
     ("a second spike a step", "one", "ramp"),
     ("two settle steps for one signed spike a step", "one", "settle"),
+    ("neurons without unevenness (graded) instead of two signed spikes a step", "ramp", "graded"),
     ("the fine skip", "ramp", "fine"),
 )
 """What a part of the conversion is called, and the settings without and with it."""
 
 
-def earned(found: Found, timesteps: int) -> str:
-    """Say in words how many points each part earns at one T."""
+def earned(found: Found, network: str, timesteps: int) -> str:
+    """Say in words how many points each part earns for one network at one T."""
     known = accuracy_settings.known()
     words = []
     for part, without, given in EARNED:
-        before, after = (found.get(FIRST, known[f"a{timesteps}-{name}"]) for name in (without, given))
+        before, after = (found.get(network, known[f"a{timesteps}-{name}"]) for name in (without, given))
         if before is None or after is None or _same(before, after):
             continue
         words.append(f"{part} {100 * (after['top1'] - before['top1']):+.2f}")
