@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nir.serialization import read_version
 
-from snnc.artefact import Artefact
 from snnc.backends.nir import Nir, file, levels, rates, runner
 from snnc.backends.nir.backend import run
 from snnc.backends.nir.chain import chained
@@ -33,17 +32,6 @@ from snnc.ir.snn import (
 )
 from tests.nir_networks import BARRIER, PLAIN, TIME, fitting, networks, pooled, reference, residual
 from tests.spiking_graphs import random_inputs
-
-
-@pytest.fixture(scope="module")
-def barrier() -> Artefact:
-    return Artefact(residual(BARRIER))
-
-
-@pytest.fixture(scope="module")
-def in_time() -> Artefact:
-    return Artefact(residual())
-
 
 # What the consumers compute.
 
@@ -242,21 +230,21 @@ def test_a_square_kernel_computes_the_same(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_a_file_is_read_back_as_it_was_written(profile: str, in_time: Artefact, tmp_path: Path) -> None:
-    consumer, program = PROFILES[profile], Nir(profile).program(in_time.graph)
+def test_a_file_is_read_back_as_it_was_written(profile: str, tmp_path: Path) -> None:
+    consumer, program = PROFILES[profile], Nir(profile).program(residual())
     path = tmp_path / "network.nir"
     file.write(program, consumer, path)
     again = file.read(path, program.timesteps)
     assert [(s.name, s.inputs, s.shape) for s in again.steps] == [
         (s.name, s.inputs, s.shape) for s in program.steps
     ]
-    q = random_inputs(in_time.graph, 4, 5)
+    q = random_inputs(residual(), 4, 5)
     np.testing.assert_array_equal(emulate(again, consumer.rule, q).y, emulate(program, consumer.rule, q).y)
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_the_script_is_python_and_names_the_populations(profile: str, barrier: Artefact) -> None:
-    program = Nir(profile).program(barrier.graph)
+def test_the_script_is_python_and_names_the_populations(profile: str) -> None:
+    program = Nir(profile).program(residual(BARRIER))
     text = runner.script(program, PROFILES[profile])
     tree = ast.parse(text)
     defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
