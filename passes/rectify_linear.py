@@ -17,6 +17,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from snnc.encoding import first_layer
 from snnc.ir.ann import (
     Add,
     AnnGraph,
@@ -104,9 +105,16 @@ def _needs_spikes(graph: AnnGraph, name: str) -> bool:
     ):
         return True
     if any(isinstance(reader, MaxPool) for reader in readers):
-        return not all(
-            isinstance(after, Relu) for reader in readers for after in graph.consumers[reader.name]
+        # Only a current that is constant in time may be compared: it has the same order in every step.
+        return name not in first_layer(graph) or not all(
+            isinstance(after, Relu)
+            for reader in readers
+            if isinstance(reader, MaxPool)
+            for after in graph.consumers[reader.name]
         )
     if any(isinstance(reader, Reshape) for reader in readers):
-        return any(graph.consumers[reader.name] for reader in readers) and node.shape[1:] != (1, 1)
+        # A read-out may accumulate a current and flatten it; all else reads spikes in another shape.
+        after = [node for reader in readers for node in graph.consumers[reader.name]]
+        last = all(isinstance(node, Softmax) for node in after) and len(readers) == 1
+        return not last and node.shape[1:] != (1, 1)
     return len(readers) > 1

@@ -15,8 +15,8 @@ from snnc.artefact import Artefact, Metadata
 from snnc.backends import load_simulator
 from snnc.calibration import Calibration
 from snnc.diagnostics import Diagnostic
-from snnc.errors import InputError, InternalError, UsageError
-from snnc.frontend import read_onnx
+from snnc.errors import InputError, InternalError, UnsupportedModelError, UsageError
+from snnc.frontend import SourceModel, read_onnx
 from snnc.ir.bounds import MOST_TIMESTEPS
 from snnc.ir.snn import SnnGraph
 from snnc.models import PREFIX, resolve
@@ -39,6 +39,7 @@ from snnc.progress import Progress, Silent
 from snnc.reference import encode
 from snnc.target import Record, Simulator, Trace
 from snnc.thresholds import Method
+from snnc.trial import require_lowering
 
 INTEGER_PASSES = ("compensate", "quantise-weights")
 """The passes that make integers: left out in float32. Compensation corrects what integers really do."""
@@ -137,6 +138,38 @@ def _with_learning(passes: tuple[AnyPass, ...]) -> tuple[AnyPass, ...]:
     return (*passes[:at], make_pass(LEARNING, {}, PASSES), *passes[at:])
 
 
+def read_convertible(path: Path, options: Options) -> SourceModel:
+    """Read a network, and make sure that a conversion will not refuse it, whatever the rows.
+
+    This is how every conversion begins, and all that `snnc check` and a dry run do with the network.
+
+    Args:
+        path: an ONNX file.
+        options: how it is to be converted.
+
+    Raises:
+        UnsupportedModelError: with a diagnostic for every reason why it cannot be converted.
+        InputError: the file is missing, damaged, or not ONNX.
+    """
+    passes = options.passes()
+    source = read_onnx(path)
+    require_lowering(source.graph, passes, options.timesteps)
+    return source
+
+
+def check(path: Path, options: Options = Options()) -> tuple[Diagnostic, ...]:
+    """Return everything that keeps a network from being converted; the arguments are as for reading it.
+
+    Raises:
+        InputError: the file is missing, damaged, or not ONNX.
+    """
+    try:
+        read_convertible(path, options)
+    except UnsupportedModelError as error:
+        return error.diagnostics
+    return ()
+
+
 def convert(
     model: str | os.PathLike[str],
     calibration: Sequence[Any] | np.ndarray,
@@ -163,7 +196,7 @@ def convert(
     """
     passes = options.passes()
     named = str(model)
-    source = read_onnx(resolve(named).path if named.startswith(PREFIX) else Path(model))
+    source = read_convertible(resolve(named).path if named.startswith(PREFIX) else Path(model), options)
     rows = np.asarray(calibration)
     if rows.dtype.kind not in "buif":
         raise InputError(f"the calibration rows are {rows.dtype}; give an array of numbers")

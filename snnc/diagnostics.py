@@ -65,11 +65,16 @@ class Diagnostic:
             "help": self.help,
         }
 
-    def __str__(self) -> str:
-        """Return one line for a terminal."""
+    @property
+    def reason(self) -> str:
+        """One line for the end of a sentence: code, node, message and cure."""
         where = f" at {self.node!r}" if self.node else ""
         cure = f" ({self.help})" if self.help else ""
-        return f"{self.severity.value} {self.code.number}{where}: {self.message}{cure}"
+        return f"{self.code.number}{where}: {self.message}{cure}"
+
+    def __str__(self) -> str:
+        """Return one line for a terminal."""
+        return f"{self.severity.value} {self.reason}"
 
 
 UNSUPPORTED_OPERATOR = Code(

@@ -33,6 +33,24 @@ def input_affine(graph: ann.AnnGraph) -> ann.ChannelAffine | None:
     return readers[0] if len(readers) == 1 and isinstance(readers[0], ann.ChannelAffine) else None
 
 
+def first_layer(graph: ann.AnnGraph) -> frozenset[str]:
+    """Return the names of the values that weights compute directly from the input: currents constant in time.
+
+    A maximum of the input itself is one of spike counts, which change from step to step.
+    """
+    found: set[str] = set()
+    raw: set[str] = set()
+    for node in graph:
+        moves = isinstance(node, ann.Concat | ann.Reshape | ann.Slice | ann.Pad)
+        if isinstance(node, ann.Input) or (moves and raw.issuperset(node.inputs)):
+            raw.add(node.name)
+        elif (isinstance(node, ann.Convolution | ann.Linear) and node.inputs[0] in raw) or (
+            isinstance(node, ann.MaxPool) and node.inputs[0] in found
+        ):
+            found.add(node.name)
+    return frozenset(found)
+
+
 def input_limit(graph: ann.AnnGraph, timesteps: int) -> int:
     """Return the largest magnitude that a quantised input of the network may have.
 

@@ -95,7 +95,9 @@ def quantise_group(graph: SnnGraph, group: Group) -> SnnGraph:
     changed: dict[str, SnnNode] = {}
     scale: FloatArray
     if isinstance(sinks[0], Readout):
-        scale = np.broadcast_to(_finest(synapses, sinks).max(), sinks[0].shape).astype(np.float64)
+        # One for all outputs; a current that is flattened behind its weights has fewer channels than they.
+        scale = np.array([max(_finest([node], []).max() for node in synapses)])
+        scale = np.maximum(scale, _finest([], sinks).max())
     else:
         scale = _channel_scale(synapses, [node for node in sinks if isinstance(node, IntegrateFire)])
     for synapse in synapses:
@@ -127,7 +129,7 @@ def quantise_all(graph: SnnGraph) -> SnnGraph:
 
 def _finest(synapses: list[Weighted], sinks: list[SnnNode]) -> FloatArray:
     """Return the finest scale per channel, (channels,) float64, at which everything fits its integers."""
-    scale = np.zeros(sinks[0].channels)
+    scale = np.zeros(next(iter((*sinks, *synapses))).channels)
     for synapse in synapses:
         largest = np.abs(synapse.weight.astype(np.float64)).reshape(len(synapse.weight), -1).max(axis=1)
         limit = IDENTITY_LIMIT if isinstance(synapse, ChannelWeight) else WEIGHT_LIMIT

@@ -32,7 +32,7 @@ LAYERS = (
     ),
     ("snapshots",),
     ("pipeline", "calibration", "reference", "artefact", "costs", "spike_counts"),
-    ("prefix", "correspondence", "speed", "learning", "sensitivity"),
+    ("prefix", "correspondence", "speed", "learning", "sensitivity", "trial"),
     ("refit", "reconstruction", "corrections"),
     ("frontend", "passes", "backends", "evaluation"),
     ("report", "certificate"),

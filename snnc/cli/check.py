@@ -39,9 +39,9 @@ def command(terminal: Terminal, model: str, form: str, target: str | None, profi
     """
     from snnc.cli.artefacts import holds_artefact, require_network
     from snnc.cli.models import locate
+    from snnc.compiler import check
     from snnc.diagnostics import Severity
     from snnc.errors import UsageError
-    from snnc.frontend import check_onnx
 
     if target is None and profile is not None:
         raise UsageError("--profile needs --target")
@@ -49,7 +49,7 @@ def command(terminal: Terminal, model: str, form: str, target: str | None, profi
     if target is None:
         require_network(located.path, model)
     converted = target is not None and holds_artefact(located.path)
-    found = () if converted else check_onnx(located.path)
+    found = () if converted else check(located.path)
     supported = all(item.severity is not Severity.ERROR for item in found)
     unfit: tuple[Diagnostic, ...] = ()
     if target is not None and supported:

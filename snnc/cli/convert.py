@@ -348,10 +348,10 @@ def _gate(
 
 
 def _dry_run(terminal: Terminal, located: Located, rows: Rows, options: Options, output: Path | None) -> None:
-    from snnc.frontend import read_onnx
+    from snnc.compiler import read_convertible
     from snnc.pipeline import format_pipeline
 
-    source = read_onnx(located.path)
+    source = read_convertible(located.path, options)
     x = rows.x[:1]
     if rows.preprocessing is not None:
         x = rows.preprocessing.apply(x, source.layout.source_shape)
