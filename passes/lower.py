@@ -107,7 +107,7 @@ class _Lowering:
         self.limit = limit
         self.largest_input = largest_input if largest_input > 0 else 1.0
         self.nodes: list[snn.SnnNode] = []
-        self.emitted: set[str] = set()
+        self.taken: set[str] = set()
         self.values: dict[str, Value] = {}
         self.affine = input_affine(graph)
 
@@ -118,9 +118,11 @@ class _Lowering:
         current = self.as_current(self.values[last.name], last)
         shape = (math.prod(last.shape),)
         if last.shape != shape:
-            current = self.flattened(last, current, [f"{chain[-1].name}.flat" for chain in current.terms])
+            current = self.flattened(
+                last, current, [self.reserved(f"{chain[-1].name}.flat") for chain in current.terms]
+            )
         names = self.emit(current)
-        name = self.fresh("readout")
+        name = self.reserved("readout")
         self.nodes.append(
             snn.Readout(name=name, inputs=names, shape=shape, origin=last.origin, bias=current.bias)
         )
@@ -173,7 +175,7 @@ class _Lowering:
                 return self.flattened(
                     self.graph[node.inputs[0]],
                     current,
-                    [_place(node, index)["name"] for index in range(len(current.terms))],
+                    [self.term(node, index) for index in range(len(current.terms))],
                 )
             case ann.Pad(), [Spikes() as spikes] if spikes.shift.any():
                 return self.weigh(_padding(node, self.graph[node.inputs[0]].shape), spikes)
@@ -263,19 +265,15 @@ class _Lowering:
         )
         spread = np.broadcast_to(constant[:, None, None], shape).astype(np.float32)
         values = convolve(spread[None], weight, window, groups)[0] - inside[:, None, None]
-        name = self.fresh(f"{node.name}.border")
-        self.emitted.add(name)
-        return (
-            snn.ConstantCurrent(
-                name=name, shape=node.shape, origin=node.origin, values=values.astype(np.float32)
-            ),
-        )
+        name = self.reserved(f"{node.name}.border")
+        border = values.astype(np.float32)
+        return (snn.ConstantCurrent(name=name, shape=node.shape, origin=node.origin, values=border),)
 
     def as_current(self, value: Value, node: ann.AnnNode) -> Current:
         """Return a current of this value: spikes pass through one weight per channel."""
         if isinstance(value, Current):
             return value
-        name = self.fresh(f"{value.name}.identity")
+        name = self.reserved(f"{value.name}.identity")
         synapse = snn.ChannelWeight(
             name=name,
             inputs=(value.name,),
@@ -283,7 +281,6 @@ class _Lowering:
             origin=node.origin,
             weight=value.unit,
         )
-        self.emitted.add(name)
         return Current(((synapse,),), value.silence)
 
     def average(self, node: ann.AveragePool, value: Value) -> Value:
@@ -304,7 +301,8 @@ class _Lowering:
                 scaled = first.with_(weight=first.weight / area)
             else:
                 raise _unsupported(node, "the pooled sum holds more than weighted spikes", RECTIFIED)
-            pool = snn.SumPool(window=node.window, **_place(node, chain[-1].name, index))
+            place = {**_place(node, chain[-1].name), "name": self.term(node, index)}
+            pool = snn.SumPool(window=node.window, **place)
             terms.append((scaled, *chain[1:], pool))
         if padded and value.bias.any():
             shape = self.graph[node.inputs[0]].shape
@@ -401,14 +399,19 @@ class _Lowering:
     def node(self, name: str) -> snn.SnnNode:
         return next(node for node in self.nodes if node.name == name)
 
-    def fresh(self, name: str) -> str:
-        """Return a name that no node has yet."""
-        taken = {node.name for node in self.nodes} | {node.name for node in self.graph} | self.emitted
+    def term(self, node: ann.AnnNode, index: int) -> str:
+        """Return what one of the terms of a node's current is called."""
+        return self.reserved(f"{node.name}.{index}") if index else node.name
+
+    def reserved(self, name: str) -> str:
+        """Return a name that no node has yet, nor will have."""
+        taken = {node.name for node in self.nodes} | {node.name for node in self.graph} | self.taken
         index = 0
         candidate = name
         while candidate in taken:
             index += 1
             candidate = f"{name}.{index}"
+        self.taken.add(candidate)
         return candidate
 
 
@@ -447,12 +450,9 @@ def _spread(values: FloatArray, node: ann.Convolution) -> FloatArray:
     return np.repeat(values.reshape(node.groups, -1), node.channels // node.groups, axis=0)
 
 
-def _place(node: ann.AnnNode, *inputs: str | int) -> dict[str, Any]:
+def _place(node: ann.AnnNode, *inputs: str) -> dict[str, Any]:
     """Return name, inputs, shape and origin of the spiking node that stands for ``node``."""
-    names = tuple(name for name in inputs if isinstance(name, str))
-    index = next((i for i in inputs if isinstance(i, int)), 0)
-    name = f"{node.name}.{index}" if index else node.name
-    return {"name": name, "inputs": names, "shape": node.shape, "origin": node.origin}
+    return {"name": node.name, "inputs": inputs, "shape": node.shape, "origin": node.origin}
 
 
 def _unsupported(node: ann.AnnNode, reason: str, cure: str) -> UnsupportedModelError:

@@ -32,10 +32,8 @@ _ADVICE: dict[str, str] = {
         ("ConvTranspose", "Upsample", "Resize", "DepthToSpace", "MaxUnpool"),
         "only classifiers whose images shrink are supported",
     ),
-    "SpaceToDepth": "use a strided convolution instead",
     "If": "export the model in evaluation mode with fixed shapes, so that no branch is left",
     "LpPool": "use AveragePool or MaxPool",
-    "ReduceSum": "use ReduceMean, and fold the factor into the next weights",
     "Pow": "only linear operations, ReLU and pooling are supported",
     "Sqrt": "only linear operations, ReLU and pooling are supported",
 }  # fmt: skip

@@ -7,14 +7,12 @@ import math
 import numpy as np
 
 from snnc.diagnostics import UNSUPPORTED_OPERATOR, UNSUPPORTED_STRUCTURE
-from snnc.frontend.call import Call
+from snnc.frontend.call import HUGE, Call
 from snnc.frontend.simplify import Constant
 from snnc.frontend.views import View, is_range, row_major
 from snnc.ir import ann
 from snnc.ir.graph import FloatArray
 
-HUGE = 1e30
-"""A bound beyond this is none: exporters write the largest float for infinity."""
 RETRAIN = "replace the activation by ReLU and fine-tune"
 
 
@@ -103,29 +101,38 @@ def add(call: Call) -> View:
     """Read Add or Sum of activations, of constants, or of both."""
     views = [value for value in call.operands if isinstance(value, View)]
     constants = [value for value in call.operands if isinstance(value, np.ndarray)]
-    view = views[0] if len(views) == 1 else _summed(call, views)
+    view = views[0] if len(views) == 1 else summed(call, views)
     if not constants:
         return view
     _require_exact(call, *constants)
     view = _broadcast(call, view, *constants)
     total = constants[0] if len(constants) == 1 else np.sum(np.broadcast_arrays(*constants), axis=0)
-    return _affine(call, view, np.float32(1), total)
+    return affine(call, view, np.float32(1), total)
+
+
+def mean(call: Call) -> View:
+    """Read Mean of activations, of constants, or of both."""
+    total = add(call)
+    return affine(call, total, np.float32(1 / len(call.operands)), np.float32(0))
 
 
 def subtract(call: Call) -> View:
-    """Read Sub of a constant, or from a constant."""
+    """Read Sub of two activations, of a constant, or from a constant."""
+    left, right = call.operands
+    if isinstance(left, View) and isinstance(right, View):
+        return summed(call, [left, affine(call, right, np.float32(-1), np.float32(0))])
     view, constant = _with_constant(call)
     _require_exact(call, constant)
     if isinstance(call.operands[0], View):
-        return _affine(call, view, np.float32(1), -np.asarray(constant, np.float32))
-    return _affine(call, view, np.float32(-1), constant)
+        return affine(call, view, np.float32(1), -np.asarray(constant, np.float32))
+    return affine(call, view, np.float32(-1), constant)
 
 
 def multiply(call: Call) -> View:
     """Read Mul by a constant."""
     view, constant = _with_constant(call)
     _require_exact(call, constant)
-    return _affine(call, view, constant, np.float32(0))
+    return affine(call, view, constant, np.float32(0))
 
 
 def divide(call: Call) -> View:
@@ -134,12 +141,12 @@ def divide(call: Call) -> View:
     _require_exact(call, divisor)
     with np.errstate(divide="ignore", over="ignore"):  # infinity is refused
         factor = 1 / divisor.astype(np.float32)
-    return _affine(call, call.view(), factor, np.float32(0))
+    return affine(call, call.view(), factor, np.float32(0))
 
 
 def negate(call: Call) -> View:
     """Read Neg."""
-    return _affine(call, call.view(), np.float32(-1), np.float32(0))
+    return affine(call, call.view(), np.float32(-1), np.float32(0))
 
 
 def _with_constant(call: Call) -> tuple[View, Constant]:
@@ -150,7 +157,7 @@ def _with_constant(call: Call) -> tuple[View, Constant]:
     if len(views) == 2:
         call.refuse(
             "combines two tensors that both depend on the input",
-            "use a network without gating: activations can only be added, joined and pooled",
+            "use a network without gating: activations can only be added, subtracted, joined and pooled",
             UNSUPPORTED_STRUCTURE,
         )
     position = 1 if isinstance(call.operands[0], View) else 0
@@ -178,7 +185,7 @@ def _broadcast(call: Call, view: View, *constants: Constant) -> View:
     return call.reshaped(view, shape)
 
 
-def _affine(call: Call, view: View, scale: Constant | np.float32, shift: Constant | np.float32) -> View:
+def affine(call: Call, view: View, scale: Constant | np.float32, shift: Constant | np.float32) -> View:
     """Scale and shift a tensor by constants that are broadcast over it."""
     scale, shift = np.asarray(scale), np.asarray(shift)
     view = _broadcast(call, view, scale, shift)
@@ -196,7 +203,7 @@ def _affine(call: Call, view: View, scale: Constant | np.float32, shift: Constan
     return View(call.builder.emit(node), view.index, call.origin)
 
 
-def _summed(call: Call, views: list[View]) -> View:
+def summed(call: Call, views: list[View]) -> View:
     """Add tensors of one shape: a residual connection."""
     shapes = [view.shape for view in views]
     try:

@@ -59,22 +59,33 @@ OPERATORS: Mapping[str, Operator] = {
     "MaxPool": Operator(
         pooling.max_pool, "1-D and 2-D, without indices; pads, auto_pad, dilations, ceil_mode"
     ),
+    "Mean": Operator(elementwise.mean, "as Add, of any number of inputs"),
     "Min": Operator(elementwise.minimum, "with a constant of at least 0, directly before or after Relu"),
     "Mul": Operator(elementwise.multiply, "by a scalar or per-channel constant"),
     "Neg": Operator(elementwise.negate, "all"),
     "PRelu": Operator(elementwise.prelu, "slope = 0"),
-    "Pad": Operator(reshaping.pad, "with zeros: height, width, channels; negative pads cut"),
+    "Pad": Operator(
+        reshaping.pad,
+        "with zeros: height, width, channels; negative pads cut; with minus infinity before MaxPool",
+    ),
     "ReduceMax": Operator(pooling.reduce_max, "over all positions of an image, any layout"),
-    "ReduceMean": Operator(pooling.reduce_mean, "over all positions of an image, any layout"),
+    "ReduceMean": Operator(
+        pooling.reduce_mean, "over channels, rows, columns, features, or the parts of a join; any layout"
+    ),
+    "ReduceSum": Operator(pooling.reduce_sum, "as ReduceMean"),
     "Relu": Operator(elementwise.relu, "all"),
     "Reshape": Operator(reshaping.reshape, "to a shape that is known when the file is read"),
     "Shape": Operator(reshaping.shape, "folded"),
     "Size": Operator(reshaping.size, "folded"),
     "Slice": Operator(reshaping.slice_, "constant bounds; negative steps only along channels"),
     "Softmax": Operator(elementwise.softmax, "over the classes, as the last operation"),
+    "SpaceToDepth": Operator(reshaping.space_to_depth, "all"),
     "Split": Operator(reshaping.split, "constant sizes"),
     "Squeeze": Operator(reshaping.squeeze, "all"),
-    "Sub": Operator(elementwise.subtract, "a scalar or per-channel constant, from either side"),
+    "Sub": Operator(
+        elementwise.subtract,
+        "two activations of one shape; a scalar or per-channel constant, from either side",
+    ),
     "Sum": Operator(elementwise.add, "as Add, of any number of inputs"),
     "Transpose": Operator(reshaping.transpose, "all; between NCHW and NHWC it costs nothing"),
     "Unsqueeze": Operator(reshaping.unsqueeze, "all"),

@@ -357,5 +357,8 @@ class _Reader:
                 self.problems.append(refusal.diagnostic)
             return None
         shape = self.builder.shape(view.node)
-        node = self.builder.reshape(view.node, (math.prod(shape),), output.origin)
+        long = tuple(n for n in view.shape if n > 1)
+        node = view.node
+        if len(long) < 2 and len(shape) > 1:  # one value per class
+            node = self.builder.reshape(node, long or (1,), output.origin)
         return ann.AnnGraph(name=name, nodes=tuple(self.builder.nodes.values()), output=node)

@@ -8,9 +8,9 @@ import numpy as np
 
 from snnc.diagnostics import UNSUPPORTED_STRUCTURE
 from snnc.frontend.builder import check_size
-from snnc.frontend.call import Call
+from snnc.frontend.call import HUGE, Call
 from snnc.frontend.simplify import Constant
-from snnc.frontend.views import PADDED, Index, View
+from snnc.frontend.views import LOWEST, PADDED, Index, View
 from snnc.ir import ann
 
 FLOATS = (1, 10, 11, 16)
@@ -171,7 +171,7 @@ def split(call: Call) -> tuple[View, ...]:
 
 
 def pad(call: Call) -> View:
-    """Read Pad with zeros; negative pads cut."""
+    """Read Pad with zeros, or with minus infinity in front of MaxPool; negative pads cut."""
     view = call.view()
     rank = len(view.shape)
     mode = call.attribute("mode") or "constant"
@@ -182,7 +182,8 @@ def pad(call: Call) -> View:
         call.refuse(f"{len(pads)} pads do not fit {len(axes)} axes", "export again")
     if not any(pads):
         return view
-    if mode != "constant" or value != 0:
+    filler = LOWEST if value <= -HUGE else PADDED
+    if mode != "constant" or (value != 0 and filler == PADDED):
         what = mode if mode != "constant" else f"{value:g}"
         call.refuse(f"pads with {what!r} instead of zeros", "pad with zeros, and fine-tune")
     widths = [(0, 0)] * rank
@@ -197,7 +198,19 @@ def pad(call: Call) -> View:
     ]
     grown = [(max(b, 0), max(a, 0)) for b, a in widths]
     check_size(tuple(b + n + a for n, (b, a) in zip(index.shape, grown, strict=True)), call.origin)
-    return _part(call, view, np.pad(index, grown, constant_values=PADDED))
+    return _part(call, view, np.pad(index, grown, constant_values=filler))
+
+
+def space_to_depth(call: Call) -> View:
+    """Read SpaceToDepth: the pixels of a block become channels."""
+    view = call.view()
+    block = call.integer("blocksize", 1)
+    if len(view.shape) != 4 or block < 1 or view.shape[2] % block or view.shape[3] % block:
+        call.refuse(f"blocks of {block} do not fit {view.shape}", "export again")
+    n, channels, height, width = view.shape
+    apart = view.index.reshape(n, channels, height // block, block, width // block, block)
+    folded = (n, channels * block**2, height // block, width // block)
+    return call.same_node(view, apart.transpose(0, 3, 5, 1, 2, 4).reshape(folded))
 
 
 def concat(call: Call) -> View:
