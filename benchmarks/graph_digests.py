@@ -35,7 +35,7 @@ SEARCHES = "low-power"
 """The preset that searches, which takes minutes."""
 
 SEED = 0
-PROVENANCE = frozenset({"name", "inputs", "origin", "stands_for", "fine_of"})
+PROVENANCE = frozenset({"name", "inputs", "origin", "stands_for", "fine"})
 """Fields of nodes that name something; inputs are told by their places."""
 
 

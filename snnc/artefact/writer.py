@@ -49,6 +49,9 @@ from snnc.ir.snn import (
 ORDER, ORIGIN = "snnc.order", "snnc.origin"
 """Metadata of a node: its place in the network's own order, and the source's node that it came from."""
 
+STANDS_FOR, FINE = "snnc.stands_for", "snnc.fine"
+"""Metadata of a population: which rectifier it stands for, and whether it does so a second time."""
+
 END = 2**63 - 1
 
 
@@ -253,7 +256,10 @@ class _Writer:
     def mark(self, onnx_node: NodeProto, node: SnnNode) -> None:
         """Say which node of the network an ONNX node stands for."""
         onnx_node.name = node.name
-        helper.set_metadata_props(onnx_node, {ORDER: self.order[node.name], ORIGIN: node.origin})
+        said = {ORDER: self.order[node.name], ORIGIN: node.origin}
+        if isinstance(node, IntegrateFire):
+            said |= {STANDS_FOR: node.stands_for, FINE: str(node.fine).lower()}
+        helper.set_metadata_props(onnx_node, said)
 
     def scope(self, node: SnnNode) -> Scope:
         """Return where a node is computed: once, or in every step."""

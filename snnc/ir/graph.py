@@ -92,12 +92,6 @@ class Graph(Generic[N]):
         """Say whether a node has that name."""
         return name in self._by_name
 
-    def unused(self, name: str) -> str:
-        """Return ``name``, lengthened until no node is called so."""
-        while name in self:
-            name += "_"
-        return name
-
     @cached_property
     def _by_name(self) -> dict[str, N]:
         return {node.name: node for node in self.nodes}

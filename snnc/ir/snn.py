@@ -380,6 +380,9 @@ class IntegrateFire(SnnNode):
             they make of it. ``None`` for 0.
         neuron: the settings.
         negative_threshold: (channels,) or ``None`` for 0.
+        stands_for: name of the rectifier of the source network, as it was lowered, whose activation the
+            spikes carry; empty where none is known.
+        fine: whether it carries an activation a second time, with more levels than a coarse population.
     """
 
     reads = ValueKind.CURRENT
@@ -393,6 +396,8 @@ class IntegrateFire(SnnNode):
     floor: FloatArray | None = None
     neuron: Neuron = field(default_factory=Neuron)
     negative_threshold: NumberArray | None = None
+    stands_for: str = ""
+    fine: bool = False
 
     @property
     def integer(self) -> bool:
