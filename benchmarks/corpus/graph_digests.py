@@ -1,7 +1,7 @@
 """Print a digest of the integer graph of networks and presets: does a change of sources change one?
 
-    python benchmarks/graph_digests.py --networks cntk_mnist_winml,zoo:fashion-resnet --json before.json
-    python benchmarks/graph_digests.py --networks cntk_mnist_winml,zoo:fashion-resnet --compare before.json
+    python -m benchmarks.corpus.graph_digests --networks zoo:fashion-resnet --json before.json
+    python -m benchmarks.corpus.graph_digests --networks zoo:fashion-resnet --compare before.json
 
 A digest covers the kinds of all nodes in their order, their shapes, arrays, settings and wiring, and the
 settings of the network. Names do not count, for an input is the place of the node that is read; nor does
@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-import corpus_data
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.common import corpus_data
 from snnc.compiler import Options, convert
 from snnc.errors import SnncError
 from snnc.frontend import read_onnx
