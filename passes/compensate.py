@@ -37,6 +37,7 @@ from snnc.diagnostics import FALLBACK, Diagnostic
 from snnc.divergence import divergence, real_logits
 from snnc.errors import UsageError
 from snnc.ir.graph import FloatArray
+from snnc.ir.operations import check_known
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.pipeline import Context
 from snnc.prefix import SpikingPrefix
@@ -89,6 +90,7 @@ class Compensate:
 
     def run(self, graph: SnnGraph, context: Context, /) -> SnnGraph:
         """Return the compensated integer network; an integer network is left as it is."""
+        check_known(graph)
         if graph.integer:
             return graph
         if self.ramp:

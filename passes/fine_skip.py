@@ -12,7 +12,7 @@ Where the fine spikes go is explicit: the nodes that read the population that is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -21,7 +21,8 @@ from snnc.calibration import ActivationSample
 from snnc.correspondence import rectifier
 from snnc.errors import UsageError
 from snnc.ir.graph import FloatArray, NumberArray
-from snnc.ir.neuron import Code, Neuron
+from snnc.ir.neuron import Code
+from snnc.ir.operations import check_known
 from snnc.ir.rewriter import Rewriter
 from snnc.ir.snn import (
     ChannelWeight,
@@ -70,6 +71,7 @@ class FineSkip:
 
     def run(self, graph: SnnGraph, context: Context, /) -> SnnGraph:
         """Return ``graph`` with fine populations; it is the same object if there is no identity branch."""
+        check_known(graph)
         edges = self._edges(graph)
         sources = [name for name in dict.fromkeys(_population(graph, edge) for edge in edges) if name]
         if not sources:
@@ -138,7 +140,7 @@ class FineSkip:
             floor=floor if floor.any() else None,
             bias=(coarse.bias + coarse.lowest - floor).astype(np.float32),
             v_init=(share * unit).astype(np.float32),
-            neuron=Neuron(levels, spikes, coarse.neuron.memory, Code.BINARY),
+            neuron=replace(coarse.neuron, levels=levels, spikes_per_step=spikes, code=Code.BINARY),
             negative_threshold=None,
             fine=True,
         )

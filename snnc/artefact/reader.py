@@ -12,11 +12,12 @@ from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.external_data_helper import uses_external_data
 
 from snnc.artefact.draft import OWNER
-from snnc.artefact.functions import Neurons
+from snnc.artefact.functions import firing_function
 from snnc.artefact.writer import FINE, ORDER, ORIGIN, STANDS_FOR
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray, NumberArray, Shape
 from snnc.ir.neuron import Code, Neuron
+from snnc.ir.operations import Firing
 from snnc.ir.snn import (
     ChannelWeight,
     Concat,
@@ -174,11 +175,11 @@ class _Reader:
             case "Readout":
                 return Readout(**common, bias=self.starts[node.name], scale=number(settings["scale"]))
             case _:
-                kind = next(kind for kind in Neurons if kind.function == operation)
+                kind = next(kind for kind in Firing if firing_function(kind) == operation)
                 return self.population(common, kind, parameters, settings)
 
     def population(
-        self, common: dict[str, Any], kind: Neurons, parameters: list[NumberArray], settings: dict[str, Any]
+        self, common: dict[str, Any], kind: Firing, parameters: list[NumberArray], settings: dict[str, Any]
     ) -> IntegrateFire:
         """Return a population."""
         threshold, bias, *low = (values.reshape(-1) for values in parameters)
@@ -193,7 +194,7 @@ class _Reader:
             neuron=Neuron(
                 levels=index(settings["levels"]),
                 spikes_per_step=None if spikes is None else index(spikes),
-                memory=kind is not Neurons.MEMORYLESS,
+                memory=kind.remembers,
                 code=Code(settings["code"].decode()),
             ),
             negative_threshold=low[0] if low else None,

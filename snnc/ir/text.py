@@ -27,6 +27,7 @@ import numpy as np
 from snnc.ir.geometry import Window
 from snnc.ir.graph import Graph, Node
 from snnc.ir.neuron import Neuron
+from snnc.ir.operations import check_known
 from snnc.ir.snn import SnnGraph
 
 _COMMON = frozenset(field.name for field in dataclasses.fields(Node))
@@ -35,6 +36,8 @@ _PLAIN = re.compile(r"[\w./:+-]+")
 
 def print_graph(graph: Graph[Any]) -> str:
     """Return the text form of a graph of either dialect, without a newline at its end."""
+    if isinstance(graph, SnnGraph):
+        check_known(graph)
     return "\n".join([_heading(graph), *map(print_node, graph), f"return {_name(graph.output)}"])
 
 

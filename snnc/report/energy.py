@@ -46,6 +46,7 @@ from snnc.costs import Costs
 from snnc.errors import InputError
 from snnc.ir.graph import IntArray
 from snnc.ir.neuron import Neuron
+from snnc.ir.operations import check_known
 from snnc.ir.snn import ConstantCurrent, Encode, IntegrateFire, Readout, SnnGraph, Weighted
 
 
@@ -302,6 +303,7 @@ def account(
         timesteps: T.
         model: the energies.
     """
+    check_known(graph)
     populations = graph.of_type(IntegrateFire)
     reach = costs.fan_outs(graph)
     neurons = counted.neurons

@@ -219,7 +219,7 @@ class _Work:
             return LayerSums(node.shape, None, infinite, one, one)
         most = capacity(node, self.timesteps, self.steps)
         step = node.unit.astype(np.float64) / self.timesteps
-        theta = node.lowest + step * (node.neuron.capacity(self.timesteps) if most is None else most)
+        theta = node.lowest + step * most
         return LayerSums(node.shape, most, theta, step, node.threshold)
 
     def add(self, x: NumberArray, labels: IntArray | None) -> None:
