@@ -34,9 +34,10 @@ from snnc.pipeline import (
     parse_pipeline,
     run_pipeline,
 )
-from snnc.preprocessing import Preprocessing
+from snnc.preprocessing import Preprocessing, prepared_rows
 from snnc.progress import Progress, Silent
 from snnc.reference import encode
+from snnc.rows import NetworkInput
 from snnc.target import Record, Simulator, Trace
 from snnc.thresholds import Method
 
@@ -145,6 +146,7 @@ def convert(
     preprocessing: Preprocessing | None = None,
     progress: Progress | None = None,
     dump: Dump | None = None,
+    name: str = "the calibration rows",
 ) -> Conversion:
     """Convert a trained network.
 
@@ -156,6 +158,7 @@ def convert(
         preprocessing: from raw rows to what the network takes; stored in the artefact.
         progress: where to show how far the work is.
         dump: called with each pass's name and result.
+        name: what the calibration rows are called in messages.
 
     Raises:
         UnsupportedModelError: the network holds something that cannot be converted.
@@ -167,8 +170,7 @@ def convert(
     rows = np.asarray(calibration)
     if rows.dtype.kind not in "buif":
         raise InputError(f"the calibration rows are {rows.dtype}; give an array of numbers")
-    if preprocessing is not None:
-        rows = preprocessing.apply(rows, source.layout.source_shape)
+    rows = prepared_rows(rows, NetworkInput.of(source.layout), preprocessing, name)
     prepared = Calibration(source.layout.to_canonical(rows).astype(np.float32), options.threads)
     context = Context(
         calibration=prepared,

@@ -208,11 +208,13 @@ class Source:
         session: runs it.
         prepare: from rows as they are given to what it takes.
         macs: its multiply-accumulates per image, if known.
+        check_rows: refuses all rows, by their name, where their shape does not fit.
     """
 
     session: SourceSession
     prepare: Callable[[NumberArray], NumberArray]
     macs: int | None = None
+    check_rows: Callable[[NumberArray, str], None] = lambda x, name: None
 
 
 def require_classes(labels: IntArray, classes: int) -> None:

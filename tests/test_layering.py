@@ -17,6 +17,7 @@ LAYERS = (
     ("errors", "progress"),
     ("diagnostics",),
     ("ir", "models"),
+    ("rows",),
     (
         "target",
         "ann_session",

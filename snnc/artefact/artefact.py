@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
@@ -13,7 +13,8 @@ from snnc.errors import InputError, NonFiniteError
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.layout import InputLayout
 from snnc.ir.snn import SnnGraph
-from snnc.preprocessing import Preprocessing
+from snnc.preprocessing import Preprocessing, check_fit, prepared_rows
+from snnc.rows import NetworkInput
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,6 +64,39 @@ class Artefact:
         q: IntArray = np.clip(scaled, -node.limit, node.limit).astype(np.int32)
         return q
 
+    @property
+    def layout(self) -> InputLayout:
+        """From the source network's input to this one's."""
+        shape = self.graph.encoder.shape
+        stored = self.metadata.input_layout
+        return InputLayout.plain(shape, shape) if stored is None else InputLayout.from_dict(stored)
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """From raw rows to what the source network takes; ``None`` if there was none."""
+        stored = self.metadata.preprocessing
+        return None if stored is None else Preprocessing.stored(stored)
+
+    def with_rows_layout(self, rows_layout: str | None) -> Artefact:
+        """Return the same artefact for rows of a known layout, such as ``NHWC``; ``None`` changes nothing.
+
+        Raises:
+            InputError: there is no such layout.
+        """
+        if rows_layout is None:
+            return self
+        values = {**(self.preprocessing or Preprocessing()).as_dict(), "rows_layout": rows_layout}
+        stored = Preprocessing.from_dict(values).as_dict()
+        return replace(self, metadata=replace(self.metadata, preprocessing=stored))
+
+    def check_rows(self, x: NumberArray, name: str = "the rows") -> None:
+        """Refuse rows, (n, ...), whose shape does not fit, all at once and by their name.
+
+        Raises:
+            InputError: the shape fits no layout, or more than one.
+        """
+        check_fit(x.shape, NetworkInput.of(self.layout), self.preprocessing, name)
+
     def canonical(self, x: NumberArray) -> FloatArray:
         """Bring a batch into the form of the model's input ``x``: float32, channels first.
 
@@ -74,11 +108,8 @@ class Artefact:
         """
         if x.dtype.kind not in "buif":
             raise InputError(f"the input has the type {x.dtype}; give numbers")
-        shape = self.graph.encoder.shape
-        stored = self.metadata.input_layout
-        layout = InputLayout.plain(shape, shape) if stored is None else InputLayout.from_dict(stored)
-        if self.metadata.preprocessing is not None:
-            x = Preprocessing.from_dict(self.metadata.preprocessing).apply(x, layout.source_shape)
+        layout = self.layout
+        x = prepared_rows(x, NetworkInput.of(layout), self.preprocessing)
         rows: FloatArray = layout.to_canonical(x).astype(np.float32)
         if not np.isfinite(rows).all():
             raise NonFiniteError("the input holds NaN or infinity; check the preprocessing")
