@@ -1,6 +1,6 @@
 """Break three trained networks on purpose in ten ways each, and count how often the verdict sees through it.
 
-    python -m benchmarks.verdicts [--shared FOLDER] [--seed N ...] [--rows N] [--report docs/verdicts.md]
+    python -m benchmarks.report.verdicts [--shared FOLDER] [--seed N ...] [--rows N] [--report FILE.md]
 
 The networks and their data are those of the optional folder `../shared`. Layer and size of every mistake are
 drawn by the seed. A verdict is right if its first finding names the cause, and the layer or, for mistakes
@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from benchmarks.corpus_data import DEFAULT, Network, networks, sets
+from benchmarks.common.corpus_data import DEFAULT, Network, networks, sets
 from snnc.artefact.file import replacing
 from snnc.backends import load_simulator
 from snnc.frontend import read_onnx
@@ -121,7 +121,7 @@ def _markdown(cases: list[Case], calibration: int, rows: int) -> str:
         "of `snnc report` about them. Layer and size of every mistake are drawn by the seed; the rules of",
         "`snnc/report/verdict.py` know nothing of them. Printed by",
         "",
-        "    python -m benchmarks.verdicts --report docs/verdicts.md",
+        "    python -m benchmarks.report.verdicts --report docs/verdicts.md",
         "",
         f"{calibration} calibration rows, {rows} test rows.",
         "",

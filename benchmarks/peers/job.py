@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-import corpus_data
 import numpy as np
-from corpus import source_of
 
+from benchmarks.common import corpus_data
+from benchmarks.common.source import source_of
 from snnc import costs
 from snnc.backends import load_simulator
 from snnc.calibration import Calibration

@@ -1,0 +1,19 @@
+"""The source network of a corpus entry, ready to be judged."""
+
+from __future__ import annotations
+
+from benchmarks.common.corpus_data import Network, Sets
+from snnc.evaluation import Source
+from snnc.ir.graph import NumberArray
+from snnc.source_session import SourceSession
+
+
+def source_of(network: Network, rows: Sets) -> Source:
+    """Return the source network, ready to be judged on these rows."""
+    session = SourceSession(network.path)
+
+    def prepare(x: NumberArray) -> NumberArray:
+        ready = rows.preprocessing
+        return x if ready is None else ready.apply(x, session.sample_shape)
+
+    return Source(session, prepare)
