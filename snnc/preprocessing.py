@@ -47,6 +47,30 @@ class Preprocessing:
     rows_layout: str | None = None
     legacy: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse values that no row could be prepared with; one mean or deviation need not be in a tuple.
+
+        Raises:
+            InputError: a value is of the wrong kind.
+        """
+        if not _is_number(self.divide):
+            raise InputError(f"`divide` is {self.divide!r}; give a finite number")
+        for name, value in (("mean", self.mean), ("std", self.std)):
+            if not len(_many(value)) or not all(map(_is_number, _many(value))):
+                raise InputError(f"`{name}` is {value!r}; give a finite number, or one per channel")
+        divisors: tuple[tuple[str, Any], ...] = (("divide", self.divide), ("std", self.std))
+        for name, value in divisors:
+            if not all(np.float32(item) for item in _many(value)):
+                raise InputError(f"`{name}` is {value!r}, and nothing can be divided by it in float32")
+        for name, text in (("layout", self.layout), ("rows_layout", self.rows_layout)):
+            if text is not None and text not in LAYOUTS:
+                raise InputError(f"`{name}` is {text!r}; it must be NCHW or NHWC, or NCL or NLC of signals")
+        if not isinstance(self.transpose_hw, bool):
+            raise InputError(f"`transpose_hw` is {self.transpose_hw!r}; it must be true or false")
+        object.__setattr__(self, "divide", float(self.divide))
+        for name, value in (("mean", self.mean), ("std", self.std)):
+            object.__setattr__(self, name, tuple(map(float, _many(value))))
+
     def apply(
         self, x: NumberArray, network: NetworkInput | OpenShape | None = None, name: str = "the rows"
     ) -> FloatArray:
@@ -65,6 +89,8 @@ class Preprocessing:
             InputError: the layout of the rows does not fit the network or is not certain, the channels do
                 not fit mean and standard deviation, or a result is out of range.
         """
+        if not isinstance(x, np.ndarray):
+            raise InputError(f"{name} are {type(x).__name__}; give a NumPy array")
         if x.dtype.kind not in "uif":
             raise InputError(f"{name} of type {x.dtype} cannot be preprocessed; give numbers")
         if network is None:
@@ -161,30 +187,7 @@ class Preprocessing:
         unknown = sorted(set(values) - set(KEYS))
         if unknown:
             raise InputError(f"unknown preprocessing keys {', '.join(unknown)}; known: {', '.join(KEYS)}")
-        divide, mean, std = values.get("divide", 1.0), values.get("mean", 0.0), values.get("std", 1.0)
-        layout, rows_layout = values.get("layout"), values.get("rows_layout")
-        transpose_hw = values.get("transpose_hw", False)
-        if not _is_number(divide):
-            raise InputError(f"`divide` is {divide!r}; give a finite number")
-        for name, value in (("mean", mean), ("std", std)):
-            if not _many(value) or not all(map(_is_number, _many(value))):
-                raise InputError(f"`{name}` is {value!r}; give a finite number, or one per channel")
-        for name, value in (("divide", divide), ("std", std)):
-            if not all(np.float32(item) for item in _many(value)):
-                raise InputError(f"`{name}` is {value!r}, and nothing can be divided by it in float32")
-        for name, value in (("layout", layout), ("rows_layout", rows_layout)):
-            if value is not None and value not in LAYOUTS:
-                raise InputError(f"`{name}` is {value!r}; it must be NCHW or NHWC, or NCL or NLC of signals")
-        if not isinstance(transpose_hw, bool):
-            raise InputError(f"`transpose_hw` is {transpose_hw!r}; it must be true or false")
-        return cls(
-            divide=float(divide),
-            mean=tuple(map(float, _many(mean))),
-            std=tuple(map(float, _many(std))),
-            layout=layout,
-            transpose_hw=transpose_hw,
-            rows_layout=rows_layout,
-        )
+        return cls(**values)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -247,9 +250,14 @@ def row_out_of_range(x: NumberArray) -> int | None:
 
 
 def _many(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, list | tuple) else (value,)
+    return (
+        value.tolist()
+        if isinstance(value, np.ndarray) and value.ndim
+        else (value if isinstance(value, list | tuple) else (value,))
+    )
 
 
 def _is_number(value: Any) -> bool:
     """Say whether float32 holds a value; true and false are no numbers, and NaN is within no bound."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
+    number = isinstance(value, int | float | np.integer | np.floating)
+    return number and not isinstance(value, bool) and abs(value) <= LARGEST

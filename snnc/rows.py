@@ -381,4 +381,7 @@ def _cure(shape: Shape, network: NetworkInput, wanted: Wanted) -> str:
     if wanted.rows is not None:
         return f"they are {reading.name}, not {wanted.rows} as rows_layout says: leave it out, or correct it"
     made = _arranged(reading, grid, network, free, "the rows")
-    return f"{made.advice(shape[0], shape[1:])}, or give a preprocessing, with which layouts are recognised"
+    call = made.advice(shape[0], shape[1:])
+    if call.startswith("give"):
+        return f"{call}, or give a preprocessing, with which layouts are recognised"
+    return f"{call}, or say rows_layout {reading.name} (--rows-layout, or in a preprocessing)"

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from html import escape
+from math import prod
 
 import numpy as np
 import onnx
 
 from snnc.artefact.metadata import Metadata, attach
 from snnc.artefact.writer import build_model
-from snnc.errors import InputError, NonFiniteError
+from snnc.errors import NonFiniteError
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.layout import InputLayout
-from snnc.ir.snn import SnnGraph
+from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.preprocessing import Preprocessing, check_fit, prepared_rows
+from snnc.row_files import as_rows
 from snnc.rows import NetworkInput
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Artefact:
     """A spiking network and how it was made.
 
@@ -28,6 +31,35 @@ class Artefact:
 
     graph: SnnGraph
     metadata: Metadata = field(default_factory=Metadata)
+
+    def __repr__(self) -> str:
+        """Return one line: what it is, not its weights."""
+        facts = self._facts()
+        return f"<Artefact {facts.pop('network')}: {', '.join(f'{k} {v}' for k, v in facts.items() if v)}>"
+
+    def _repr_html_(self) -> str:
+        """Return the same as a table, for notebooks."""
+        cells = "".join(
+            f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>"
+            for name, value in self._facts().items()
+            if value
+        )
+        return f"<table><caption>snnc artefact</caption>{cells}</table>"
+
+    def _facts(self) -> dict[str, str]:
+        graph, metadata = self.graph, self.metadata
+        populations = graph.of_type(IntegrateFire)
+        return {
+            "network": graph.name,
+            "T": str(graph.timesteps),
+            "settle steps": str(graph.settle_steps),
+            "populations": str(len(populations)),
+            "neurons": f"{sum(prod(node.shape) for node in populations):,}",
+            "precision": "int8" if graph.integer else "float32",
+            "input": "x".join(map(str, self.layout.source_shape)),
+            "preset": metadata.preset,
+            "source": metadata.source_path,
+        }
 
     def model(self, *, states: bool = False) -> onnx.ModelProto:
         """Return the network as an ONNX model that any runtime runs.
@@ -106,8 +138,7 @@ class Artefact:
         Raises:
             InputError: shape or type does not fit, or a value is not finite.
         """
-        if x.dtype.kind not in "buif":
-            raise InputError(f"the input has the type {x.dtype}; give numbers")
+        x = as_rows(x)
         layout = self.layout
         x = prepared_rows(x, NetworkInput.of(layout), self.preprocessing)
         rows: FloatArray = layout.to_canonical(x).astype(np.float32)

@@ -94,7 +94,8 @@ def command(
     from snnc.backends.golden import make_golden
     from snnc.backends.manifest import read
     from snnc.backends.semantics import judge
-    from snnc.cli.files import read_labelled, read_rows
+    from snnc.cli.files import read_labelled
+    from snnc.row_files import read_rows
     from snnc.target import Emulating
 
     check_directory(output, force=force)

@@ -231,11 +231,11 @@ def _curve(
 
 def _converter(found: Subject, request: Request) -> Callable[[int], Artefact]:
     """Return what converts the source again, in the same way, for another T."""
-    from snnc.cli.files import read_rows
     from snnc.cli.models import zoo_entry
     from snnc.compiler import Options, convert
     from snnc.errors import UsageError
     from snnc.models import calibration_data
+    from snnc.row_files import read_rows
 
     metadata = found.artefact.metadata
     entry = zoo_entry(metadata.source_sha256)

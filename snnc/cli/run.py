@@ -65,10 +65,11 @@ def command(
     from snnc.artefact.file import replacing
     from snnc.backends import load_simulator
     from snnc.cli.artefacts import chosen_timesteps
-    from snnc.cli.files import check_outputs, read_rows
+    from snnc.cli.files import check_outputs
     from snnc.errors import UsageError
     from snnc.evaluation import outputs_of
     from snnc.ir.snn import Readout
+    from snnc.row_files import read_rows
 
     check_outputs(output, others=(artefact, input_path), force=force)
     if output.suffix == ".npz":
