@@ -91,7 +91,7 @@ class Options:
     timesteps: int = 4
     preset: str = "balanced"
     pipeline: str | None = None
-    settings: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     precision: str = "int8"
     seed: int = 0
     threads: int | None = None
@@ -247,7 +247,7 @@ def compile_model(
     timesteps: int = 4,
     preset: str = "balanced",
     pipeline: str | None = None,
-    settings: Mapping[str, str] | None = None,
+    settings: Mapping[str, Any] | None = None,
     precision: str = "int8",
     seed: int = 0,
     preprocessing: Preprocessing | Mapping[str, Any] | str | os.PathLike[str] | None = None,

@@ -46,7 +46,13 @@ class NetworkInput:
         """Return the input of a network that was read."""
         if len(layout.axes) == 1:
             return cls.of_shape(layout.source_shape)
-        return cls(layout.source_shape, layout.grid, (layout.axes[0],))
+        shape, grid, channel = layout.source_shape, layout.grid, layout.axes[0]
+        if _real(shape) == _real(grid) and grid[channel] != 1:
+            # The source's own axes, without those that an image of a signal has more.
+            nth = len(_real(grid[:channel]))
+            axes = [axis for axis, n in enumerate(shape) if n != 1]
+            return cls(shape, shape, (axes[nth],))
+        return cls(shape, grid, (channel,))
 
     @classmethod
     def of_shape(cls, shape: OpenShape) -> Self:
@@ -221,7 +227,7 @@ def _readings(network: NetworkInput, wanted: Wanted) -> list[_Reading]:
         ways = (((channel, *places), FIRST), ((*places, channel), LAST), (own, ()))
         for axes, names in ways:
             if wanted.rows in names if wanted.rows is not None else names or channel not in (0, every[-1]):
-                name = names[len(places) != 2] if names else "as the network has them"
+                name = names[len(places) == 1] if names else "as the network has them"
                 found.append(_Reading(axes, channel, name, own=axes == own))
     return found
 
