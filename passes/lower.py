@@ -27,6 +27,7 @@ from snnc.ir import ann, snn
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray, Shape
 from snnc.ir.neuron import Neuron
+from snnc.ir.rewriter import Names
 from snnc.pipeline import Context
 from snnc.reference import convolve
 
@@ -107,7 +108,8 @@ class _Lowering:
         self.limit = limit
         self.largest_input = largest_input if largest_input > 0 else 1.0
         self.nodes: list[snn.SnnNode] = []
-        self.taken: set[str] = set()
+        # What an operation becomes bears its name, so no other node may.
+        self.names = Names(node.name for node in graph)
         self.values: dict[str, Value] = {}
         self.affine = input_affine(graph)
 
@@ -118,11 +120,9 @@ class _Lowering:
         current = self.as_current(self.values[last.name], last)
         shape = (math.prod(last.shape),)
         if last.shape != shape:
-            current = self.flattened(
-                last, current, [self.reserved(f"{chain[-1].name}.flat") for chain in current.terms]
-            )
+            current = self.flattened(last, current, ann.Reshape(name=f"{last.name}.flat", origin=last.origin))
         names = self.emit(current)
-        name = self.reserved("readout")
+        name = self.names.fresh("readout")
         self.nodes.append(
             snn.Readout(name=name, inputs=names, shape=shape, origin=last.origin, bias=current.bias)
         )
@@ -172,11 +172,7 @@ class _Lowering:
                 pooled = snn.CurrentMaxPool(window=node.window, **_place(node, chain[-1].name))
                 return Current(((*chain, pooled),), current.bias)
             case ann.Reshape(), [Current() as current] if len(node.shape) == 1:
-                return self.flattened(
-                    self.graph[node.inputs[0]],
-                    current,
-                    [self.term(node, index) for index in range(len(current.terms))],
-                )
+                return self.flattened(self.graph[node.inputs[0]], current, node)
             case ann.Pad(), [Spikes() as spikes] if spikes.shift.any():
                 return self.weigh(_padding(node, self.graph[node.inputs[0]].shape), spikes)
             case ann.Reshape() | ann.Pad() | ann.Slice() | ann.Concat(), _ if all(
@@ -191,12 +187,13 @@ class _Lowering:
                     f"put `{needed}` before `lower`",
                 )
 
-    def flattened(self, node: ann.AnnNode, current: Current, names: Sequence[str]) -> Current:
+    def flattened(self, node: ann.AnnNode, current: Current, flat: ann.AnnNode) -> Current:
         """Return the current of ``node`` as a vector, row by row, in which a channel's bias is repeated."""
         size = math.prod(node.shape)
+        places = [self.part(flat, index, chain[-1].name) for index, chain in enumerate(current.terms)]
         terms = tuple(
-            (*chain, snn.Reshape(name=name, inputs=(chain[-1].name,), shape=(size,), origin=node.origin))
-            for chain, name in zip(current.terms, names, strict=True)
+            (*chain, snn.Reshape(**{**place, "shape": (size,)}))
+            for chain, place in zip(current.terms, places, strict=True)
         )
         return Current(terms, current.bias.repeat(size // node.channels))
 
@@ -265,7 +262,7 @@ class _Lowering:
         )
         spread = np.broadcast_to(constant[:, None, None], shape).astype(np.float32)
         values = convolve(spread[None], weight, window, groups)[0] - inside[:, None, None]
-        name = self.reserved(f"{node.name}.border")
+        name = self.names.fresh(f"{node.name}.border")
         border = values.astype(np.float32)
         return (snn.ConstantCurrent(name=name, shape=node.shape, origin=node.origin, values=border),)
 
@@ -273,7 +270,7 @@ class _Lowering:
         """Return a current of this value: spikes pass through one weight per channel."""
         if isinstance(value, Current):
             return value
-        name = self.reserved(f"{value.name}.identity")
+        name = self.names.fresh(f"{value.name}.identity")
         synapse = snn.ChannelWeight(
             name=name,
             inputs=(value.name,),
@@ -301,8 +298,7 @@ class _Lowering:
                 scaled = first.with_(weight=first.weight / area)
             else:
                 raise _unsupported(node, "the pooled sum holds more than weighted spikes", RECTIFIED)
-            place = {**_place(node, chain[-1].name), "name": self.term(node, index)}
-            pool = snn.SumPool(window=node.window, **place)
+            pool = snn.SumPool(window=node.window, **self.part(node, index, chain[-1].name))
             terms.append((scaled, *chain[1:], pool))
         if padded and value.bias.any():
             shape = self.graph[node.inputs[0]].shape
@@ -359,6 +355,7 @@ class _Lowering:
                 unit=unit,
                 floor=floor if floor.any() else None,
                 neuron=Neuron(levels=node.levels, memory=False),
+                stands_for=node.name,
             )
         )
         return Spikes(node.name, unit, shift, floor)
@@ -399,20 +396,10 @@ class _Lowering:
     def node(self, name: str) -> snn.SnnNode:
         return next(node for node in self.nodes if node.name == name)
 
-    def term(self, node: ann.AnnNode, index: int) -> str:
-        """Return what one of the terms of a node's current is called."""
-        return self.reserved(f"{node.name}.{index}") if index else node.name
-
-    def reserved(self, name: str) -> str:
-        """Return a name that no node has yet, nor will have."""
-        taken = {node.name for node in self.nodes} | {node.name for node in self.graph} | self.taken
-        index = 0
-        candidate = name
-        while candidate in taken:
-            index += 1
-            candidate = f"{name}.{index}"
-        self.taken.add(candidate)
-        return candidate
+    def part(self, node: ann.AnnNode, index: int, read: str) -> dict[str, Any]:
+        """Return name, input, shape and origin of one of the nodes that ``node`` becomes."""
+        place = _place(node, read)
+        return place if index == 0 else {**place, "name": self.names.fresh(f"{node.name}.{index}")}
 
 
 def _reshaped(values: FloatArray, before: tuple[int, ...], node: ann.AnnNode) -> FloatArray:
