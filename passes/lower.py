@@ -418,7 +418,7 @@ def _padding(node: ann.Pad, shape: Shape) -> ann.AnnNode:
     """Return a padding as weights that copy every value: where silence is not zero, spikes cannot pad it."""
     copied = np.pad(np.eye(shape[0], dtype=np.float32), ((node.before[0], node.after[0]), (0, 0)))
     bias = np.zeros(len(copied), np.float32)
-    place = {"name": node.name, "inputs": node.inputs, "shape": node.shape, "origin": node.origin}
+    place = _place(node, *node.inputs)
     if len(shape) == 1:
         return ann.Linear(weight=copied, bias=bias, **place)
     pads = (node.before[1], node.before[2], node.after[1], node.after[2])

@@ -100,8 +100,9 @@ class Random:
                 self.add("Conv", f"{self.top} {weight}", (4, height, width), pads=[1, 1, 1, 1])
             case "max" | "mean":
                 op = "MaxPool" if kind == "max" else "AveragePool"
+                window = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
                 included = {"count_include_pad": 1} if kind == "mean" else {}
-                self.add(op, self.top, kernel_shape=[3, 3], pads=[1, 1, 1, 1], **included)
+                self.add(op, self.top, self.shape, **window, **included)
             case "pad":
                 pads = self.constant([0, 0, 1, 0, 0, 0, 0, 2])
                 self.add("Pad", f"{self.top} {pads}", (channels, height + 1, width + 2))
