@@ -134,6 +134,9 @@ class _Lowering:
         match node, inputs:
             case ann.Input(), _:
                 return self.encode(node)
+            case ann.Constant(), _:
+                constant = snn.ConstantCurrent(values=node.values, **_place(node))
+                return Current(((constant,),), np.zeros(node.channels, np.float32))
             case ann.ChannelAffine(), _ if node is self.affine:
                 return inputs[0]
             case ann.Softmax(), [value]:
@@ -317,7 +320,11 @@ class _Lowering:
             case ann.Pad():
                 self.append(snn.Pad(before=node.before, after=node.after, **place))
                 more = (node.before[0], node.after[0])
-                vectors = {k: np.pad(v, more, constant_values=k == "unit") for k, v in vectors.items()}
+                # Weights that read nothing must not make those coarse that share their scale.
+                least = np.abs(inputs[0].unit).min()
+                vectors = {
+                    k: np.pad(v, more, constant_values=least if k == "unit" else 0) for k, v in vectors.items()
+                }
             case ann.Slice():
                 self.append(snn.Slice(start=node.start, stop=node.stop, step=node.step, **place))
                 chosen = slice(node.start[0], node.stop[0], node.step[0])

@@ -64,10 +64,12 @@ def input_limit(graph: ann.AnnGraph, timesteps: int) -> int:
     reach: dict[str, float] = {}
     mixed = False
     for node in graph:
-        read = [reach[name] for name in node.inputs]
+        read = [reach[name] for name in node.inputs if name in reach]
         match node:
             case ann.Input():
                 reach[node.name] = 1.0
+            case ann.Constant():
+                continue
             case ann.Relu():
                 reach[node.name] = 0.0
             case ann.Convolution() | ann.Linear():

@@ -400,3 +400,13 @@ def test_a_mean_of_the_input_leaves_room_for_long_runs() -> None:
 
 def _inputs(graph: snn.SnnGraph, made: Context) -> tuple[IntArray, int]:
     return encode(graph.encoder, made.calibration.rows), graph.timesteps
+
+
+def test_channels_of_zeros_cost_the_others_no_resolution() -> None:
+    """Whatever a silent channel's weight, the scale that it shares is that of the channels that speak."""
+    b = Builder(17, (4,))
+    wide = b.relu("relu0", b.linear("fc0", b.pad("pad", "x", (2,), (3,)), 6))
+    graph = b.graph(b.linear("fc1", wide, 3))
+    spiking, _ = lowered(graph)
+    units = spiking["fc0"].weight / graph["fc0"].weight  # type: ignore[attr-defined]
+    np.testing.assert_allclose(units, units[0, 2], rtol=1e-4)

@@ -299,7 +299,7 @@ class GraphBuilder:
         channels = view.shape[1]
         height, width = view.shape[2:] if len(view.shape) == 4 else (1, view.shape[2])
         self.refuse_lowest(view, origin)
-        self.want(view.index.reshape(channels, height, width))
+        self.want(self._of_input(view.node, view.index.reshape(channels, height, width)))
         if view.node in self.doubtful:
             return Image(
                 self.stand_in((channels, height, width)), (channels, height, width), np.arange(channels)
@@ -324,6 +324,18 @@ class GraphBuilder:
                 "keep the axes of the image in order: batch, channels, height, width",
             )
         return image
+
+    def _of_input(self, name: str, index: Index) -> Index:
+        """Return the channels of an image that are the network's input where it is joined with constants."""
+        node = self.nodes[name]
+        start = 0
+        for part in node.inputs if isinstance(node, ann.Concat) else ():
+            size = math.prod(self.shape(part))
+            rows = ((index >= start) & (index < start + size)).all(axis=(1, 2))
+            if isinstance(self.nodes[part], ann.Input) and rows.any():
+                return index[rows] - start
+            start += size
+        return index
 
     def image_of(self, node: str, channels: Index) -> Image:
         """Return a node of (channels, height, width) as an image; ``channels`` is where each of them lies."""
@@ -384,16 +396,26 @@ class GraphBuilder:
         flat = self.reshape(view.node, (view.index.size,), view.origin)
         return View(flat, view.index, view.origin), tuple(elements)
 
+    def constant(self, name: str, values: FloatArray, origin: str) -> str:
+        """Add values that do not depend on the input."""
+        return self.emit(ann.Constant(name=name, shape=values.shape, origin=origin, values=values))
+
+    def in_order(self, view: View, value: Constant, origin: str) -> FloatArray:
+        """Return a constant that is broadcast over a tensor in the order of the tensor's node, (values,)."""
+        ordered = np.empty(view.index.size, np.float32)
+        ordered[view.index.ravel()] = np.broadcast_to(finite(value, origin, "constant"), view.shape).ravel()
+        return ordered
+
+    def per_channel(self, view: View, value: Constant, origin: str) -> bool:
+        """Say whether a constant that is broadcast over a tensor is one value per channel."""
+        settled = self.settle(view, origin)
+        if self._uniform(settled, [self.in_order(settled, value, origin)]):
+            return True
+        image = self._woven(settled)
+        return image is not None and self._uniform(image, [self.in_order(image, value, origin)])
+
     def _elements(self, view: View, values: tuple[Constant, ...], origin: str) -> list[FloatArray]:
-        """Return each constant as one number per value of the view's node, in the node's order."""
-        elements = []
-        for value in values:
-            ordered = np.empty(view.index.size, np.float32)
-            ordered[view.index.ravel()] = np.broadcast_to(
-                finite(value, origin, "constant"), view.shape
-            ).ravel()
-            elements.append(ordered)
-        return elements
+        return [self.in_order(view, value, origin) for value in values]
 
     def _uniform(self, view: View, elements: list[FloatArray]) -> bool:
         rows = [element.reshape(self.shape(view.node)[0], -1) for element in elements]

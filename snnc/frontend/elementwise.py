@@ -191,7 +191,12 @@ def affine(call: Call, view: View, scale: Constant | np.float32, shift: Constant
     view = _broadcast(call, view, scale, shift)
     if (scale == 1).all() and not shift.any():
         return view
+    apart = np.zeros((), np.float32)
+    if len(view.shape) > 2 and not call.builder.per_channel(view, shift, call.origin):
+        shift, apart = apart, shift
     view, (scales, shifts) = call.builder.channel_values(view, (scale, shift), call.origin)
+    if apart.any():
+        return _placed(call, view, scales, apart)
     node = ann.ChannelAffine(
         name=call.name,
         inputs=(view.node,),
@@ -201,6 +206,26 @@ def affine(call: Call, view: View, scale: Constant | np.float32, shift: Constant
         shift=shifts,
     )
     return View(call.builder.emit(node), view.index, call.origin)
+
+
+def _placed(call: Call, view: View, scales: FloatArray, shift: Constant) -> View:
+    """Scale a tensor, and add a constant that differs from place to place."""
+    shape = call.builder.shape(view.node)
+    name = view.node
+    if (scales != 1).any():
+        scaled = ann.ChannelAffine(
+            name=call.name,
+            inputs=(name,),
+            shape=shape,
+            origin=call.origin,
+            scale=scales,
+            shift=np.zeros_like(scales),
+        )
+        name = call.builder.emit(scaled)
+    values = call.builder.in_order(view, shift, call.origin).reshape(shape)
+    constant = call.builder.constant(f"{call.name}.constant", values, call.origin)
+    total = ann.Add(name=call.name, inputs=(name, constant), shape=shape, origin=call.origin)
+    return View(call.builder.emit(total), view.index, call.origin)
 
 
 def summed(call: Call, views: list[View]) -> View:

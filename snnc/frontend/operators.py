@@ -28,9 +28,7 @@ class Operator:
 
 
 OPERATORS: Mapping[str, Operator] = {
-    "Add": Operator(
-        elementwise.add, "two activations of one shape (residual), or a scalar or per-channel constant"
-    ),
+    "Add": Operator(elementwise.add, "two activations of one shape (residual), or a constant of any shape"),
     "AveragePool": Operator(
         pooling.average_pool,
         "1-D and 2-D; padding only with count_include_pad=1; ceil_mode only where it changes nothing",
@@ -38,7 +36,7 @@ OPERATORS: Mapping[str, Operator] = {
     "BatchNormalization": Operator(linear.batch_normalisation, "inference"),
     "Cast": Operator(reshaping.cast, "to a float type"),
     "Clip": Operator(elementwise.clip, "from 0 to a constant, such as ReLU6"),
-    "Concat": Operator(reshaping.concat, "along channels, or of flat features; constants must be zero"),
+    "Concat": Operator(reshaping.concat, "along channels, or of flat features; with constants, too"),
     "Conv": Operator(
         linear.conv, "1-D and 2-D, constant weights; groups, depthwise, strides, dilations, pads, auto_pad"
     ),
@@ -84,7 +82,7 @@ OPERATORS: Mapping[str, Operator] = {
     "Squeeze": Operator(reshaping.squeeze, "all"),
     "Sub": Operator(
         elementwise.subtract,
-        "two activations of one shape; a scalar or per-channel constant, from either side",
+        "two activations of one shape; a constant of any shape, from either side",
     ),
     "Sum": Operator(elementwise.add, "as Add, of any number of inputs"),
     "Transpose": Operator(reshaping.transpose, "all; between NCHW and NHWC it costs nothing"),

@@ -28,6 +28,7 @@ from snnc.diagnostics import (
 from snnc.frontend.advice import advice, is_quantised
 from snnc.frontend.builder import MAX_VALUES, GraphBuilder, RefusalError, refuse
 from snnc.frontend.call import Call, Value
+from snnc.frontend.constants import spread_constants
 from snnc.frontend.operators import NEWEST_OPSET, OLDEST_OPSET, OPERATORS
 from snnc.frontend.patterns import find_patterns, named
 from snnc.frontend.simplify import (
@@ -102,7 +103,7 @@ def read_graph(
     problems += named(reader.problems, find_patterns(model.graph))
     if graph is None or problems:
         return None, tuple(problems)
-    graph = tidy(graph)
+    graph = tidy(spread_constants(graph))
     graph.verify()
     return Network(graph, reader.builder.layout, signature), ()
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from snnc.diagnostics import UNSUPPORTED_STRUCTURE
-from snnc.frontend.builder import check_size
+from snnc.frontend.builder import check_size, finite
 from snnc.frontend.call import HUGE, Call
 from snnc.frontend.simplify import Constant
 from snnc.frontend.views import LOWEST, PADDED, Index, View
@@ -214,13 +214,14 @@ def space_to_depth(call: Call) -> View:
 
 
 def concat(call: Call) -> View:
-    """Read Concat of activations, and of zeros, which pad."""
-    views = [value for value in call.operands if isinstance(value, View)]
-    rank = len(views[0].shape)
+    """Read Concat of activations, of constants, and of zeros, which pad."""
+    rank = next(len(value.shape) for value in call.operands if isinstance(value, View))
     axis = call.axis(call.integer("axis", 1), rank)
-    for value in call.operands:
-        if value is not None and not isinstance(value, View) and np.any(value):
-            call.refuse("joins activations with constants other than zero", "remove the constant part")
+    operands = [
+        _constant_part(call, value, axis) if isinstance(value, np.ndarray) and np.any(value) else value
+        for value in call.operands
+    ]
+    views = [value for value in operands if isinstance(value, View)]
     if len(views) > 1:
         views = [call.builder.settle(view, call.origin) for view in views]
         if len({call.builder.shape(view.node)[1:] for view in views}) > 1:
@@ -232,7 +233,7 @@ def concat(call: Call) -> View:
     offsets = np.cumsum([0, *(math.prod(call.builder.shape(view.node)) for view in views)])
     parts = []
     remaining = iter(zip(views, offsets, strict=False))
-    for value in call.operands:
+    for value in operands:
         if isinstance(value, View):
             view, offset = next(remaining)
             parts.append(np.where(view.index == PADDED, PADDED, view.index + offset))
@@ -253,6 +254,17 @@ def concat(call: Call) -> View:
             origin=call.origin,
         )
     )
+    return View(node, index, call.origin)
+
+
+def _constant_part(call: Call, value: Constant, axis: int) -> View:
+    """Return a constant, such as coordinates, as a tensor whose channels lie along the axis of the join."""
+    if axis == 0 or value.ndim <= axis or value.shape[0] != 1:
+        call.refuse("joins activations with constants along the batch", "join along the channels")
+    values = np.ascontiguousarray(np.moveaxis(finite(value, call.origin, "constant"), axis, 1)[0])
+    flat = values.ravel() if call.builder.probing else values  # as is the input, until its layout is known
+    node = call.builder.constant(f"{call.name}.constant", flat, call.origin)
+    index = np.moveaxis(np.arange(value.size).reshape(1, *values.shape), 1, axis)
     return View(node, index, call.origin)
 
 
