@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,9 @@ from snnc.costs import Costs
 from snnc.errors import InputError, InternalError
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.snn import Readout, SnnGraph
+from snnc.metrics.shares import Paired as Paired
+from snnc.metrics.shares import Share as Share
+from snnc.metrics.task import require_classes as require_classes
 from snnc.progress import Progress, Silent
 from snnc.source_session import SourceSession
 from snnc.target import Activity, Record, Simulator
@@ -22,82 +24,7 @@ from snnc.target import Activity, Record, Simulator
 SHARD = 250
 """Rows that are worked on at once: memory does not grow with the data set."""
 
-Z95 = 1.959963984540054
-"""The normal quantile of 0.975."""
-
 TOP = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """How many of ``n`` rows have a property.
-
-    Attributes:
-        hits: how many.
-        n: of how many.
-    """
-
-    hits: int
-    n: int
-
-    @property
-    def value(self) -> float:
-        """The observed share, in [0, 1]."""
-        return self.hits / self.n
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The 95 % score interval.
-
-        Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA 1927.
-        """
-        n, share = self.n, self.value
-        centre = share + Z95**2 / (2 * n)
-        half = Z95 * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2))
-        # At the ends the exact bound is 0 or 1; rounding must not step over the observed share.
-        low, high = (centre - half) / (1 + Z95**2 / n), (centre + half) / (1 + Z95**2 / n)
-        return min(max(low, 0.0), share), max(min(high, 1.0), share)
-
-
-@dataclass(frozen=True, slots=True)
-class Paired:
-    """Two networks on the same rows.
-
-    Attributes:
-        both: rows that both answer rightly.
-        only_ann: rows that only the source network answers rightly.
-        only_snn: rows that only the spiking network answers rightly.
-        neither: rows that both miss.
-    """
-
-    both: int
-    only_ann: int
-    only_snn: int
-    neither: int
-
-    @property
-    def n(self) -> int:
-        """Number of rows."""
-        return self.both + self.only_ann + self.only_snn + self.neither
-
-    @property
-    def drop(self) -> float:
-        """Share of rows that the conversion loses, ``top1(ANN) - top1(SNN)``."""
-        return (self.only_ann - self.only_snn) / self.n
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The 95 % interval of ``drop``.
-
-        With half a row added to each of the four cells, so that it is honest where few rows differ.
-
-        Source: Agresti and Min, "Simple improved confidence intervals for comparing matched proportions",
-        Statistics in Medicine 24 (2005).
-        """
-        lost, won, n = self.only_ann + 0.5, self.only_snn + 0.5, self.n + 2
-        centre = (lost - won) / n
-        half = Z95 * math.sqrt(lost + won - (lost - won) ** 2 / n) / n
-        return centre - half, centre + half
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,17 +140,6 @@ class Source:
     session: SourceSession
     prepare: Callable[[NumberArray], NumberArray]
     macs: int | None = None
-
-
-def require_classes(labels: IntArray, classes: int) -> None:
-    """Refuse labels that name no class.
-
-    Raises:
-        InputError: a label is negative, or beyond the last class.
-    """
-    if labels.min() < 0 or labels.max() >= classes:
-        wrong = labels.max() if labels.max() >= classes else labels.min()
-        raise InputError(f"the label {wrong} does not fit {classes} classes; check `y`")
 
 
 @dataclass(slots=True)

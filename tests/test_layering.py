@@ -17,6 +17,7 @@ LAYERS = (
     ("errors", "progress"),
     ("diagnostics",),
     ("ir", "models"),
+    ("metrics",),
     (
         "target",
         "ann_session",
