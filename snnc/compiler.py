@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from snnc.errors import InputError, InternalError, UsageError
 from snnc.frontend import read_onnx
 from snnc.ir.bounds import MOST_TIMESTEPS
 from snnc.ir.snn import SnnGraph
+from snnc.metrics.task import Task, recognise
 from snnc.models import PREFIX, resolve
 from snnc.overlap import row_hashes
 from snnc.passes import PASSES, PRESETS
@@ -37,6 +39,7 @@ from snnc.pipeline import (
 from snnc.preprocessing import Preprocessing
 from snnc.progress import Progress, Silent
 from snnc.reference import encode
+from snnc.source_session import final_activation
 from snnc.target import Record, Simulator, Trace
 from snnc.thresholds import Method
 
@@ -85,6 +88,7 @@ class Options:
         threads: used by the source network and the simulator; no result depends on it.
         journal: where a search keeps what it measured, so that an interrupted one goes on; ``None`` to
             keep nothing.
+        task: what the outputs are; ``None`` where the network shows it, or nobody knows.
     """
 
     timesteps: int = 4
@@ -95,6 +99,7 @@ class Options:
     seed: int = 0
     threads: int | None = None
     journal: Path | None = None
+    task: Task | None = None
 
     def passes(self) -> tuple[AnyPass, ...]:
         """Return the pipeline that these options ask for.
@@ -170,6 +175,9 @@ def convert(
     if preprocessing is not None:
         rows = preprocessing.apply(rows, source.layout.source_shape)
     prepared = Calibration(source.layout.to_canonical(rows).astype(np.float32), options.threads)
+    ends = final_activation(source.path)
+    size = math.prod(source.graph[source.graph.output].shape)
+    task = recognise(size, rows=0, ends=ends, given=options.task).task
     context = Context(
         calibration=prepared,
         timesteps=options.timesteps,
@@ -177,6 +185,7 @@ def convert(
         seed=options.seed,
         progress=progress or Silent(),
         journal=options.journal,
+        task=task,
     )
     context.diagnostics.extend(prepared.warnings(source.graph))
     graph, records = run_pipeline(passes, source.graph, context, dump)
@@ -198,6 +207,8 @@ def convert(
         source_path=named,
         source_sha256=source.sha256,
         calibration={"rows": len(prepared), "sha256": prepared.sha256, "seed": options.seed},
+        task="" if task is None else task.value,
+        ends=ends,
     )
     artefact = Artefact(graph, metadata)
     # With these, an evaluation can tell that it is given rows that were calibrated on.
@@ -213,6 +224,18 @@ def _measured(graph: SnnGraph, calibration: Calibration, simulator: Simulator) -
     return replace(graph, density=trace.density(graph.settle_steps))
 
 
+def task_named(name: str | None) -> Task | None:
+    """Return a task by its name.
+
+    Raises:
+        UsageError: there is none of this name.
+    """
+    known = {task.value: task for task in Task}
+    if name is not None and name not in known:
+        raise UsageError(f"unknown task {name!r}; known: {', '.join(known)}")
+    return None if name is None else known[name]
+
+
 def compile_model(
     model: str | os.PathLike[str],
     calibration: Sequence[Any] | np.ndarray,
@@ -224,9 +247,10 @@ def compile_model(
     precision: str = "int8",
     seed: int = 0,
     preprocessing: Preprocessing | None = None,
+    task: str | None = None,
 ) -> Artefact:
     """Convert a trained network and return the artefact; see :func:`convert` for the arguments."""
-    options = Options(timesteps, preset, pipeline, settings or {}, precision, seed)
+    options = Options(timesteps, preset, pipeline, settings or {}, precision, seed, task=task_named(task))
     return convert(model, calibration, options, preprocessing=preprocessing).artefact
 
 

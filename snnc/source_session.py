@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 import os
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from snnc.errors import InputError
 from snnc.ir.graph import FloatArray, NumberArray
+from snnc.metrics.task import SIGMOID, SOFTMAXES
 
 _TYPES = {
     "tensor(double)": np.float64,
@@ -23,6 +26,32 @@ _TYPES = {
     "tensor(int8)": np.int8,
     "tensor(uint8)": np.uint8,
 }
+
+
+_SHAPING = frozenset(
+    {"Cast", "DequantizeLinear", "Dropout", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Squeeze"}
+    | {"Unsqueeze"}
+)
+"""Operators that leave every value what it is, or nearly."""
+
+
+def final_activation(path: Path) -> str:
+    """Return the softmax or sigmoid that makes a network's first output, as an ONNX operator; else nothing.
+
+    Args:
+        path: an ``.onnx`` file that can be read.
+    """
+    graph = onnx.load_model(path, load_external_data=False).graph
+    makers = {name: node for node in graph.node for name in node.output}
+    maker = makers.get(graph.output[0].name)
+    logarithm = False
+    while maker is not None and (maker.op_type in _SHAPING or (maker.op_type == "Log" and not logarithm)):
+        logarithm = logarithm or maker.op_type == "Log"
+        maker = makers.get(maker.input[0])
+    found = "" if maker is None else str(maker.op_type)
+    if logarithm:
+        return "LogSoftmax" if found == "Softmax" else ""
+    return found if found in (*SOFTMAXES, SIGMOID) else ""
 
 
 class SourceSession:
@@ -61,6 +90,11 @@ class SourceSession:
         sizes: list[Any] = list(inputs[0].shape)
         self._batch = sizes[0] if sizes and isinstance(sizes[0], int) and sizes[0] > 0 else None
         self._sizes = [size if isinstance(size, int) and size > 0 else None for size in sizes[1:]]
+
+    @cached_property
+    def ends(self) -> str:
+        """The softmax or sigmoid that makes the answers, as an ONNX operator; empty for none."""
+        return final_activation(self.path)
 
     @property
     def sample_shape(self) -> tuple[int, ...] | None:

@@ -239,6 +239,11 @@ class Metric:
     higher_is_better: bool = True
     unit: str = ""
 
+    @property
+    def decides(self) -> bool:
+        """Whether it looks at decisions, and not at values."""
+        return Task.REGRESSION not in self.tasks
+
 
 _DECIDING = frozenset({Task.CLASSES, Task.BINARY})
 _ALL = frozenset(Task)
@@ -324,22 +329,36 @@ def measure(name: str, case: Case) -> Measured:
     Raises:
         UsageError: there is none of this name, it does not fit the outputs, or what it is held to is missing.
     """
+    against = reference_of(name, case)
+    value, interval = METRICS[name].compute(case, against)
+    return Measured(name, value, interval, len(case.answers), against)
+
+
+def reference_of(name: str, case: Case) -> str:
+    """Return what a metric is held to in a case.
+
+    Raises:
+        UsageError: see :func:`measure`.
+    """
     metric = metric_named(name)
     _require_fit(name, metric, case)
     against = next((each for each in metric.references if _offers(case, each, metric)), None)
     if against is None:
-        missing = "labels `y`" if metric.references == (LABELS,) else "the source network's answers"
-        raise UsageError(f"{name} needs {missing}, and there are none")
-    value, interval = metric.compute(case, against)
-    return Measured(name, value, interval, len(case.answers), against)
+        if metric.references == (LABELS,):
+            raise UsageError(f"{name} needs labels `y`, and there are none")
+        raise UsageError(f"{name} needs the source network's answers: name it, by --against source")
+    return against
 
 
 def measure_all(case: Case, names: Sequence[str] = ()) -> tuple[Measured, ...]:
     """Compute the named metrics; without names those of :data:`DEFAULTS` that can be computed."""
-    if names:
-        return tuple(measure(name, case) for name in names)
+    return tuple(measure(name, case) for name in names) if names else measurable(case, DEFAULTS[case.task])
+
+
+def measurable(case: Case, names: Sequence[str]) -> tuple[Measured, ...]:
+    """Compute those of the named metrics that can be computed."""
     found = []
-    for name in DEFAULTS[case.task]:
+    for name in names:
         try:
             found.append(measure(name, case))
         except UsageError:
@@ -351,7 +370,7 @@ def _require_fit(name: str, metric: Metric, case: Case) -> None:
     if case.task is not None and case.task not in metric.tasks:
         fitting = ", ".join(other for other in METRICS if case.task in METRICS[other].tasks)
         raise UsageError(f"{name} does not fit outputs of the task {case.task.value}; use {fitting}")
-    if case.task is None and case.answers.shape[1] == 1 and not metric.tasks >= _ALL:
+    if case.task is None and case.answers.shape[1] == 1 and metric.decides:
         raise UsageError(f"{name}: one output holds no classes; say --task binary if it is a yes or no")
 
 
@@ -359,5 +378,4 @@ def _offers(case: Case, against: str, metric: Metric) -> bool:
     if against == SOURCE:
         return case.source is not None
     # Values are held to labels only where these are numbers; decisions only where they are classes.
-    numbers = metric.tasks >= _ALL
-    return case.labels is not None and numbers == (case.task is Task.REGRESSION)
+    return case.labels is not None and metric.decides != (case.task is Task.REGRESSION)

@@ -63,7 +63,7 @@ def loss_interval(
     if task in (Task.CLASSES, Task.BINARY):
         ours, ann = case.classes, case.right_classes("source")
         return _of_answers(ours, ann) if labels is None else _of_accuracy(paired(ours, ann, labels))
-    numbers = _of_numbers(case)
+    numbers = loss_of_numbers(answers, source)
     if task is Task.REGRESSION or answers.shape[1] == 1:
         return numbers
     return max(numbers, _of_answers(case.classes, case.right_classes("source")), key=lambda loss: loss.high)
@@ -85,7 +85,12 @@ def _of_answers(ours: IntArray, ann: IntArray) -> Loss:
     return Loss(share.value, *share.interval, share.n, ANSWERS)
 
 
-def _of_numbers(case: Case) -> Loss:
-    found = measure("r2", Case(case.answers, Task.REGRESSION, case.source))
+def loss_of_numbers(answers: NumberArray, source: NumberArray) -> Loss:
+    """Return ``1 - R2`` of answers, (n, outputs), held to the source network's.
+
+    Raises:
+        UsageError: all answers of the source are the same.
+    """
+    found = measure("r2", Case(answers, Task.REGRESSION, source))
     low, high = (float("-inf"), 1.0) if found.interval is None else found.interval
     return Loss(1 - found.value, max(0.0, 1 - high), 1 - low, found.n, VARIANCE)
