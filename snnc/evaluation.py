@@ -29,7 +29,8 @@ from snnc.metrics.loss import paired
 from snnc.metrics.shares import Paired as Paired
 from snnc.metrics.shares import Share as Share
 from snnc.metrics.task import Outputs, Task, decisions, finished, recognise, threshold_of
-from snnc.progress import Progress, Silent
+from snnc.progress import Callback, Progress, as_progress
+from snnc.row_files import as_labels, as_rows
 from snnc.source_session import SourceSession
 from snnc.target import Activity, Record, Simulator
 
@@ -157,11 +158,13 @@ class Source:
         session: runs it.
         prepare: from rows as they are given to what it takes.
         macs: its multiply-accumulates per image, if known.
+        check_rows: refuses all rows, by their name, where their shape does not fit.
     """
 
     session: SourceSession
     prepare: Callable[[NumberArray], NumberArray]
     macs: int | None = None
+    check_rows: Callable[[NumberArray, str], None] = lambda x, name: None
 
 
 @dataclass(slots=True)
@@ -229,7 +232,7 @@ def evaluate(
     task: Task | None = None,
     ends: str = "",
     metrics: Sequence[str] = (),
-    progress: Progress | None = None,
+    progress: Progress | Callback | None = None,
 ) -> Evaluation:
     """Run a network, and the one that it came from, on the same rows.
 
@@ -246,13 +249,14 @@ def evaluate(
         ends: the activation that the source network ends with, see ``Metadata.ends``, where ``source`` is not
             given to ask.
         metrics: names of :data:`snnc.metrics.METRICS`; without, those that go with the task.
-        progress: where to show how far it is.
+        progress: called with (done, total, description), or an object that shows it.
 
     Raises:
         InputError: rows or labels do not fit.
         UsageError: a metric does not fit, or what it compares with is missing.
         InternalError: the two simulators disagree on an integer network.
     """
+    x, y, shown = as_rows(x), as_labels(y), as_progress(progress)
     if len(x) == 0:
         raise InputError("there are no rows to evaluate")
     (readout,) = graph.of_type(Readout)
@@ -265,7 +269,7 @@ def evaluate(
     spiking = Answers(outputs, 0.0, keep)
     analogue = Answers(outputs, threshold_of(ends), keep)
     activity: dict[str, Activity] = {}
-    for rows in _shards(len(x), progress or Silent(), f"evaluating at T = {steps}"):
+    for rows in _shards(len(x), shown, f"evaluating at T = {steps}"):
         q = encode(x[rows])
         trace = counter.run(graph, q, steps, Record(activity=True))
         answers = trace.logits if counter is simulator else simulator.run(graph, q, steps, Record()).logits
@@ -348,14 +352,15 @@ def evaluate_ann(
     source: Source,
     x: NumberArray,
     y: NumberArray | None,
-    progress: Progress | None = None,
+    progress: Progress | Callback | None = None,
     *,
     task: Task | None = None,
     metrics: Sequence[str] = (),
 ) -> Scores:
     """Run an ordinary network on labelled rows; see :func:`evaluate` for the arguments."""
+    x, y = as_rows(x), as_labels(y)
     answers: Answers | None = None
-    for rows in _shards(len(x), progress or Silent(), "evaluating the ANN"):
+    for rows in _shards(len(x), as_progress(progress), "evaluating the ANN"):
         found = source.session.run(source.prepare(x[rows]))
         if answers is None:
             ends = source.session.ends
@@ -373,9 +378,9 @@ def evaluate_ann(
     )
 
 
-def answers_of(source: Source, x: NumberArray, progress: Progress | None = None) -> NumberArray:
+def answers_of(source: Source, x: NumberArray, progress: Progress | Callback | None = None) -> NumberArray:
     """Return what an ordinary network answers, (n, outputs); see :func:`evaluate` for the arguments."""
-    tracked = _shards(len(x), progress or Silent(), "running the ANN")
+    tracked = _shards(len(x), as_progress(progress), "running the ANN")
     return np.concatenate([source.session.run(source.prepare(x[rows])) for rows in tracked])
 
 
@@ -387,7 +392,7 @@ def outputs_of(
     simulator: Simulator,
     timesteps: int,
     per_step: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | Callback | None = None,
 ) -> NumberArray:
     """Return what a network answers; see :func:`evaluate` for the arguments.
 
@@ -396,8 +401,8 @@ def outputs_of(
     """
     (readout,) = graph.of_type(Readout)
     record = Record(trains=tuple(dict.fromkeys(readout.inputs)) if per_step else ())
-    found = []
-    for rows in _shards(len(x), progress or Silent(), f"running at T = {timesteps}"):
+    x, found = as_rows(x), []
+    for rows in _shards(len(x), as_progress(progress), f"running at T = {timesteps}"):
         trace = simulator.run(graph, encode(x[rows]), timesteps, record)
         if per_step:
             currents = np.add.reduce(

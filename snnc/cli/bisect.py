@@ -9,6 +9,7 @@ import click
 
 from snnc.cli.artefacts import ArtefactPath
 from snnc.cli.judging import task_of, task_option
+from snnc.cli.layouts import rows_layout
 from snnc.cli.quantities import FiniteRange, Threads, lost
 from snnc.cli.terminal import Terminal, Verb
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     metavar="POINTS",
     help="A smaller loss is none; of numbers in hundredths of their variance.",
 )
+@rows_layout
 @click.option("--threads", type=Threads(), metavar="N", help="At most this many; all by default.")
 @task_option
 @click.pass_obj
@@ -49,6 +51,7 @@ def command(
     timesteps: int | None,
     limit: int | None,
     tolerance: float,
+    rows_layout: str | None,
     threads: int | None,
     task: str | None,
 ) -> None:
@@ -60,8 +63,16 @@ def command(
     from snnc.cli.subjects import subject
     from snnc.report.bisection import bisect
 
-    given = task_of(task)
-    found = subject(terminal, artefact, data=data, source=source, limit=limit, threads=threads, task=given)
+    found = subject(
+        terminal,
+        artefact,
+        data=data,
+        source=source,
+        limit=limit,
+        threads=threads,
+        rows_layout=rows_layout,
+        task=task_of(task),
+    )
     result = bisect(
         found.artefact,
         found.source,

@@ -19,12 +19,14 @@ from snnc.cli.judging import (
     task_of,
     task_option,
 )
+from snnc.cli.layouts import rows_layout, with_layout
 from snnc.cli.quantities import FiniteRange, Threads, lost, points
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
     from snnc.artefact import Artefact
     from snnc.cli.models import Located
+    from snnc.evaluation import Source
     from snnc.ir.graph import NumberArray
     from snnc.metrics import Case, Floor, Measured
 
@@ -68,6 +70,7 @@ class Side:
     metavar="FILE.json",
     help="For a MODEL, where no artefact beside it remembers one.",
 )
+@rows_layout
 @click.option("--threads", type=Threads(), metavar="N", help="At most this many; all by default.")
 @min_metric_option
 @task_option
@@ -81,6 +84,7 @@ def command(
     limit: int | None,
     max_drop: float | None,
     preprocess: Path | None,
+    rows_layout: str | None,
     threads: int | None,
     min_metric: tuple[str, ...],
     task: str | None,
@@ -92,13 +96,21 @@ def command(
     wrong: list[str] = []
     reports = [name.endswith(".json") for name in (first, second)]
     if all(reports):
-        options = ("--data", "--limit", "--preprocess", "--threads", "--min-metric", "--task")
+        options = (
+            "--data",
+            "--limit",
+            "--preprocess",
+            "--rows-layout",
+            "--threads",
+            "--min-metric",
+            "--task",
+        )
         refuse("is for networks, and these are reports", *options)
         found = _compare_reports(Path(first), Path(second))
     elif any(reports):
         raise UsageError("a report is compared with a report: give two .json files, or two networks")
     else:
-        asked = Asked(data, limit, preprocess, threads, task, limits, max_drop)
+        asked = Asked(data, limit, preprocess, rows_layout, threads, task, limits, max_drop)
         found, wrong = _compare_networks(terminal, first, second, asked)
     if terminal.json:
         terminal.data(found)
@@ -123,6 +135,7 @@ class Asked:
     data: Path | None
     limit: int | None
     preprocess: Path | None
+    rows_layout: str | None
     threads: int | None
     task: str | None
     floors: tuple[Floor, ...]
@@ -224,7 +237,7 @@ def _compare_networks(
     """Return what was found, and which limits on metrics are missed, in words."""
     from snnc.artefact import load
     from snnc.cli.artefacts import holds_artefact
-    from snnc.cli.models import locate
+    from snnc.cli.models import locate, open_source
     from snnc.cli.subjects import rows_of
     from snnc.errors import InputError, UsageError
     from snnc.metrics import Case, recognise, threshold_of
@@ -232,23 +245,31 @@ def _compare_networks(
 
     data, threads = asked.data, asked.threads
     located = [locate(first), locate(second)]
-    artefacts = [load(item.path) if holds_artefact(item.path) else None for item in located]
+    artefacts = [
+        load(item.path).with_rows_layout(asked.rows_layout) if holds_artefact(item.path) else None
+        for item in located
+    ]
     spiking = next((item for item in artefacts if item is not None), None)
     hashes = [item.metadata.source_sha256 for item in artefacts if item is not None]
     hashes += [item.entry.sha256 for item in located if item.entry is not None]
     if data is None and not hashes:
         raise UsageError("no rows to compare on: name them by --data FILE.npz")
-    x, y, name = rows_of(data, hashes[0] if hashes else "", asked.limit)
-    stored = None if spiking is None else spiking.metadata.preprocessing
-    preprocessing = None if stored is None else Preprocessing.from_dict(stored)
+    preprocessing = None if spiking is None else spiking.preprocessing
     if asked.preprocess is not None:
         preprocessing = Preprocessing.read(asked.preprocess)
     elif spiking is None and data is None:
         entry = next(item.entry for item in located if item.entry is not None)
         preprocessing = Preprocessing.from_dict(entry.preprocessing)
+    preprocessing = with_layout(preprocessing, asked.rows_layout)
+    networks = [
+        artefact or open_source(terminal, item, preprocessing, threads)
+        for item, artefact in zip(located, artefacts, strict=True)
+    ]
+    checks = [network.check_rows for network in networks]
+    x, y, name = rows_of(data, hashes[0] if hashes else "", asked.limit, *checks)
     a, b = (
-        _side(terminal, label, item.path, artefact, x, preprocessing, threads)
-        for label, item, artefact in zip((first, second), located, artefacts, strict=True)
+        _side(terminal, label, network, x, threads)
+        for label, network in zip((first, second), networks, strict=True)
     )
     if a.values.shape != b.values.shape:
         raise InputError(f"A has {a.values.shape[1]} outputs and B {b.values.shape[1]}: nothing to compare")
@@ -274,7 +295,8 @@ def _compare_networks(
     if sum(item is None for item in artefacts) == 1:
         spikes = 0 if artefacts[0] is not None else 1
         columns = ["error alone, %", "error in the running network, %", "SQNR, dB"]
-        rows = _against_source(terminal, located[spikes], located[1 - spikes], data, x, threads)
+        against = (located[spikes], located[1 - spikes])
+        rows = _against_source(terminal, *against, data, x, asked.rows_layout, threads)
     return {"compared": "networks", **found, "columns": columns, "rows": rows}, wrong
 
 
@@ -369,40 +391,31 @@ def _percent(found: Measured) -> str:
 def _side(
     terminal: Terminal,
     name: str,
-    path: Path,
-    artefact: Artefact | None,
+    network: Artefact | Source,
     x: NumberArray,
-    preprocessing: Any,
     threads: int | None,
 ) -> Side:
     """Run one of the two networks."""
     import numpy as np
 
     from snnc.backends import load_simulator
-    from snnc.cli.models import open_session
     from snnc.evaluation import Source, answers_of, outputs_of
     from snnc.ir.snn import Readout
 
-    if artefact is not None:
-        steps = artefact.graph.timesteps
-        simulator = load_simulator("numba", threads)
-        outputs = outputs_of(
-            artefact.graph,
-            artefact.encode,
-            x,
-            simulator=simulator,
-            timesteps=steps,
-            progress=terminal.progress(),
-        )
-        (readout,) = artefact.graph.of_type(Readout)
-        # The spiking network leaves the last activation out, so nothing lies behind its answers.
-        return Side(name, outputs.astype(np.float64) * (readout.scale / steps), artefact, "")
-    session = open_session(path, threads)
-
-    def prepare(rows: NumberArray) -> NumberArray:
-        return rows if preprocessing is None else preprocessing.apply(rows, session.sample_shape)
-
-    return Side(name, answers_of(Source(session, prepare), x, terminal.progress()), None, session.ends)
+    if isinstance(network, Source):
+        return Side(name, answers_of(network, x, terminal.progress()), None, network.session.ends)
+    steps = network.graph.timesteps
+    outputs = outputs_of(
+        network.graph,
+        network.encode,
+        x,
+        simulator=load_simulator("numba", threads),
+        timesteps=steps,
+        progress=terminal.progress(),
+    )
+    (readout,) = network.graph.of_type(Readout)
+    # The spiking network leaves the last activation out, so nothing lies behind its answers.
+    return Side(name, outputs.astype(np.float64) * (readout.scale / steps), network, "")
 
 
 def _against_source(
@@ -411,6 +424,7 @@ def _against_source(
     other: Located,
     data: Path | None,
     x: NumberArray,
+    rows_layout: str | None,
     threads: int | None,
 ) -> list[list[Any]]:
     """Return the errors of every layer of an artefact where the other network is its source."""
@@ -422,7 +436,15 @@ def _against_source(
     rows = min(len(x), COMPARED_ROWS)
     if load_source(other.path).sha256 != load(artefact.path).metadata.source_sha256:
         return []
-    found = subject(terminal, artefact.path, data=data, source=str(other.path), limit=rows, threads=threads)
+    found = subject(
+        terminal,
+        artefact.path,
+        data=data,
+        source=str(other.path),
+        limit=rows,
+        threads=threads,
+        rows_layout=rows_layout,
+    )
     measured = measure(
         found.artefact,
         found.source,

@@ -126,11 +126,10 @@ def outputs_of_model(path: Path, rows: int, labels: NumberArray | None, given: T
 
     from snnc.frontend import read_onnx
     from snnc.metrics import recognise
-    from snnc.source_session import final_activation
 
-    graph = read_onnx(path).graph
-    size = prod(graph[graph.output].shape)
-    return recognise(size, rows=rows, labels=labels, ends=final_activation(path), given=given)
+    source = read_onnx(path)
+    size = prod(source.graph[source.graph.output].shape)
+    return recognise(size, rows=rows, labels=labels, ends=source.ends, given=given)
 
 
 def outputs_of_artefact(
@@ -151,12 +150,16 @@ def outputs_of_artefact(
     """
     from math import prod
 
+    import onnx
+
     from snnc.ir.snn import Readout
     from snnc.metrics import recognise
-    from snnc.source_session import final_activation
+    from snnc.metrics.ending import final_activation
 
     (readout,) = artefact.graph.of_type(Readout)
-    ends = artefact.metadata.ends if source is None else final_activation(source)
+    ends = artefact.metadata.ends
+    if source is not None and not ends:
+        ends = final_activation(onnx.load_model(source, load_external_data=False))
     stored = artefact.metadata.stored_task
     return recognise(prod(readout.shape), rows=rows, labels=labels, ends=ends, given=given, stored=stored)
 
