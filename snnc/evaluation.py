@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from snnc import costs
 from snnc.costs import Costs
-from snnc.errors import InputError, InternalError
+from snnc.errors import InputError, InternalError, UsageError
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.snn import Readout, SnnGraph
 from snnc.progress import Callback, Progress, as_progress
@@ -289,6 +289,7 @@ def evaluate(
         InputError: rows or labels do not fit.
         InternalError: the two simulators disagree on an integer network.
     """
+    _require(graph, encode, simulator)
     x, y, shown = as_rows(x), as_labels(y), as_progress(progress)
     labels = _labels(x, y)
     counter = counter or simulator
@@ -346,6 +347,7 @@ def outputs_of(
     Returns:
         (n, classes), or (T + K, n, classes) where the answer after every step is wanted.
     """
+    _require(graph, encode, simulator)
     (readout,) = graph.of_type(Readout)
     record = Record(trains=tuple(dict.fromkeys(readout.inputs)) if per_step else ())
     x, found = as_rows(x), []
@@ -360,6 +362,16 @@ def outputs_of(
         else:
             found.append(trace.logits)
     return np.concatenate(found, axis=1 if per_step else 0)
+
+
+def _require(graph: Any, encode: Any, simulator: Any) -> None:
+    """Refuse arguments of another kind, in one line."""
+    if not isinstance(graph, SnnGraph):
+        raise InputError(f"{type(graph).__name__} is no spiking network: give the `graph` of an artefact")
+    if not callable(encode):
+        raise InputError(f"{type(encode).__name__} encodes no rows: give the `encode` of an artefact")
+    if not callable(getattr(simulator, "run", None)):
+        raise UsageError(f"{type(simulator).__name__} is no simulator: give load_simulator('numba')")
 
 
 def _shards(n: int, progress: Progress, description: str) -> Iterator[slice]:

@@ -294,8 +294,11 @@ def _as_before(
     found: list[tuple[_Reading, Shape]], row: Shape, wanted: Wanted
 ) -> list[tuple[_Reading, Shape]]:
     """Choose as artefacts that do not speak of the layout of rows were made to: images are channels last."""
-    moved = len(row) == 3 and wanted.network not in LAST
-    chosen = [item for item in found if (item[0].name in LAST if moved else item[0].own)]
+    if len(_real(row)) == 3 and wanted.network not in LAST:
+        chosen = [item for item in found if item[0].name in LAST]
+    else:
+        turned = wanted.swapped and len(_real(row)) == 2  # the axes of a signal were exchanged as an image's
+        chosen = [item for item in found if item[0].own != turned]
     return chosen[:1] or found
 
 

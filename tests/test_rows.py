@@ -220,6 +220,10 @@ def test_rows_stored_before_there_was_a_layout_of_rows_mean_what_they_meant() ->
     np.testing.assert_array_equal(
         Preprocessing.stored(old).apply(colours, (60,)), colours.transpose(0, 3, 1, 2).reshape(2, 60)
     )
+    signals, square = images(4, 4), known((4, 4), 0)
+    np.testing.assert_array_equal(Preprocessing.stored(old).apply(signals, square), signals)
+    turned = Preprocessing.stored(old | {"transpose_hw": True}).apply(signals, square)
+    np.testing.assert_array_equal(turned, signals.transpose(0, 2, 1))
     # What was scrambled before is read.
     single = images(1, 4, 5)
     np.testing.assert_array_equal(Preprocessing.stored(old).apply(single, (1, 4, 5)), single)

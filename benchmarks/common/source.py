@@ -14,6 +14,6 @@ def source_of(network: Network, rows: Sets) -> Source:
 
     def prepare(x: NumberArray) -> NumberArray:
         ready = rows.preprocessing
-        return x if ready is None else ready.apply(x, session.sample_shape)
+        return x if ready is None else ready.apply(x, session.takes)
 
     return Source(session, prepare)

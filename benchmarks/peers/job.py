@@ -27,6 +27,8 @@ from snnc.ir.geometry import Window
 from snnc.ir.snn import SnnGraph
 from snnc.passes import PASSES
 from snnc.pipeline import Context, parse_pipeline, run_pipeline
+from snnc.preprocessing import prepared_rows
+from snnc.rows import NetworkInput
 
 CHECKED_ROWS = 200
 PLAIN = "fold-batchnorm,clip-activations{method=max},lower"
@@ -82,9 +84,8 @@ def write(path: Path, network: corpus_data.Network, sets: corpus_data.Sets, limi
 
 def _prepared(source: SourceModel, sets: corpus_data.Sets, rows: corpus_data.Rows) -> corpus_data.Rows:
     """Return rows as the network takes them, channels first, (n, *shape) float32."""
-    if sets.preprocessing is not None:
-        rows = sets.preprocessing.apply(rows, source.layout.source_shape)
-    return source.layout.to_canonical(rows).astype(np.float32)
+    ready = prepared_rows(rows, NetworkInput.of(source.layout), sets.preprocessing)
+    return source.layout.to_canonical(ready).astype(np.float32)
 
 
 def _reach(graph: ann.AnnGraph, calibration: Calibration) -> dict[str, costs.CountMap]:

@@ -20,6 +20,8 @@ from benchmarks.common.corpus_data import DEFAULT, Network, networks, sets
 from snnc.artefact.file import replacing
 from snnc.backends import load_simulator
 from snnc.frontend import read_onnx
+from snnc.preprocessing import prepared_rows
+from snnc.rows import NetworkInput
 from tests.breakages import BREAKAGES, Setting, is_right
 
 NETWORKS = ("chenyaofo_cifar10_resnet20", "mlperf_resnet8_keras", "chenyaofo_cifar100_resnet20")
@@ -84,8 +86,8 @@ def _setting(shared: Path, network: Network, calibration: int, rows: int) -> Set
     data = sets(shared, network, calibration)
 
     def prepared(x: np.ndarray) -> np.ndarray:
-        x = x if data.preprocessing is None else data.preprocessing.apply(x, source.layout.source_shape)
-        return source.layout.to_canonical(x).astype(np.float32)
+        ready = prepared_rows(x, NetworkInput.of(source.layout), data.preprocessing)
+        return source.layout.to_canonical(ready).astype(np.float32)
 
     simulator = load_simulator("numba")
     return Setting(
