@@ -5,6 +5,7 @@ from __future__ import annotations
 from benchmarks.common.corpus_data import Network, Sets
 from snnc.evaluation import Source
 from snnc.ir.graph import NumberArray
+from snnc.preprocessing import prepared_rows
 from snnc.source_session import SourceSession
 
 
@@ -13,7 +14,6 @@ def source_of(network: Network, rows: Sets) -> Source:
     session = SourceSession(network.path)
 
     def prepare(x: NumberArray) -> NumberArray:
-        ready = rows.preprocessing
-        return x if ready is None else ready.apply(x, session.takes)
+        return prepared_rows(x, session.takes, rows.preprocessing)
 
     return Source(session, prepare)

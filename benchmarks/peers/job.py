@@ -84,8 +84,8 @@ def write(path: Path, network: corpus_data.Network, sets: corpus_data.Sets, limi
 
 def _prepared(source: SourceModel, sets: corpus_data.Sets, rows: corpus_data.Rows) -> corpus_data.Rows:
     """Return rows as the network takes them, channels first, (n, *shape) float32."""
-    ready = prepared_rows(rows, NetworkInput.of(source.layout), sets.preprocessing)
-    return source.layout.to_canonical(ready).astype(np.float32)
+    rows = prepared_rows(rows, NetworkInput.of(source.layout), sets.preprocessing)
+    return source.layout.to_canonical(rows).astype(np.float32)
 
 
 def _reach(graph: ann.AnnGraph, calibration: Calibration) -> dict[str, costs.CountMap]:

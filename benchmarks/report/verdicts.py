@@ -86,8 +86,8 @@ def _setting(shared: Path, network: Network, calibration: int, rows: int) -> Set
     data = sets(shared, network, calibration)
 
     def prepared(x: np.ndarray) -> np.ndarray:
-        ready = prepared_rows(x, NetworkInput.of(source.layout), data.preprocessing)
-        return source.layout.to_canonical(ready).astype(np.float32)
+        x = prepared_rows(x, NetworkInput.of(source.layout), data.preprocessing)
+        return source.layout.to_canonical(x).astype(np.float32)
 
     simulator = load_simulator("numba")
     return Setting(
