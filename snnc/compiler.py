@@ -195,6 +195,8 @@ def convert(
     """
     if not isinstance(options, Options):
         raise UsageError(f"the options are {type(options).__name__}; give snnc.compiler.Options(...)")
+    if dump is not None and not callable(dump):
+        raise UsageError(f"dump is {type(dump).__name__}; give a function of (name, graph)")
     passes = options.passes()
     source, named = read_source(model)
     preprocessing = as_preprocessing(preprocessing)
