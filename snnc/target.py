@@ -260,12 +260,14 @@ class Verdict:
         rows: number of inputs.
         wrong: number of inputs whose result was not the expected one.
         compared: what was compared, in words.
+        foreign: programs in the bundle that are not what this snnc writes, since another version wrote it.
     """
 
     runner: str
     rows: int
     wrong: int
     compared: str
+    foreign: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +310,8 @@ class Backend(Protocol):
 
     def verify(self, directory: Path, golden: Golden) -> Verdict:
         """Run a bundle on its golden inputs, and compare.
+
+        Whoever calls may not know who made the bundle: it is read as data, and nothing of it is executed.
 
         Raises:
             UsageError: what would run it is not installed.

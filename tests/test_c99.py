@@ -14,8 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from snnc import __version__
 from snnc.artefact import Artefact
-from snnc.backends.c99 import C99
+from snnc.backends import manifest
+from snnc.backends.c99 import C99, backend, selftest
 from snnc.backends.c99.kernels import STRUCTURES, kernel_text
 from snnc.backends.c99.memory import Buffer, Life, place
 from snnc.backends.c99.selftest import fnv
@@ -23,7 +25,7 @@ from snnc.backends.c99.source import HEADER, SOURCE, WEIGHTS, comment
 from snnc.backends.c99.synapses import EVENTS, MOST_IN_SHORT_SUMS
 from snnc.backends.c99.widths import Width, longest, widths
 from snnc.backends.deployment import deploy, verify
-from snnc.backends.golden import read_golden
+from snnc.backends.golden import read_golden, replay
 from snnc.errors import ArtefactError, UsageError
 from snnc.ir.neuron import Neuron, Schedule
 from snnc.ir.snn import Concat, Convolution, Encode, IntegrateFire, Linear, Readout, Reshape, SnnGraph
@@ -303,16 +305,45 @@ def test_verify_names_the_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @needs_gcc
-def test_verify_finds_a_wrong_potential(tmp_path: Path) -> None:
+def test_verify_finds_a_wrong_potential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A generator that gives other C than the reference, as a new version may."""
     bundle = emitted(random_graph(13), tmp_path)
-    backend, golden = C99(), read_golden(bundle)
-    path = bundle / "selftest.c"
-    text = path.read_text(encoding="ascii")
-    path.write_text(re.sub(r"(potentials of [^,]*, hash\[\d+\], )\d+u", r"\g<1>1u", text), encoding="ascii")
-    assert backend.verify(bundle, golden).wrong == 1
+    golden = read_golden(bundle)
+    assert C99().verify(bundle, golden).wrong == 0
+    monkeypatch.setattr(selftest, "fnv", lambda values: 1)
+    for name, text in backend._texts(random_graph(13), replay(random_graph(13), golden, bundle)).items():  # pyright: ignore[reportPrivateUsage]
+        (bundle / name).write_text(text, encoding="ascii")
+    assert C99().verify(bundle, golden).wrong == 1
     (bundle / SOURCE).write_text("#error broken\n", encoding="ascii")
-    with pytest.raises(ArtefactError, match="does not compile"):
-        backend.verify(bundle, golden)
+    with pytest.raises(ArtefactError, match=r"snnc_network\.c altered"):
+        C99().verify(bundle, golden)
+
+
+@needs_gcc
+def test_verify_of_a_bundle_by_another_version(tmp_path: Path) -> None:
+    bundle = emitted(random_graph(13), tmp_path)
+    for path in bundle.glob("*.[ch]"):
+        path.write_text(
+            path.read_text("ascii").replace(f"snnc {__version__}.", "snnc 0.0.9."), encoding="ascii"
+        )
+    rewrite(bundle, snnc_version="0.0.9")
+    verdict = verify(bundle).verdict
+    assert verdict is not None
+    assert (verdict.wrong, verdict.foreign) == (0, ())
+    (bundle / SOURCE).write_text("#error another C\n", encoding="ascii")
+    rewrite(bundle)
+    with pytest.raises(UsageError, match=r"snnc_network\.c of snnc 0\.0\.9, .* verify with that version"):
+        verify(bundle)
+    (bundle / backend.NETWORK).unlink()
+    rewrite(bundle)
+    with pytest.raises(UsageError, match=r"the files are as the manifest says, .* no network\.snn\.onnx"):
+        verify(bundle)
+    assert verify(bundle, run=False).verdict is None
+
+
+def rewrite(bundle: Path, **changes: str) -> None:
+    content = {k: v for k, v in manifest.read(bundle).items() if k not in ("files", manifest.OWN_HASH)}
+    manifest.write(bundle, {**content, **changes})
 
 
 @given(
