@@ -206,7 +206,7 @@ def _show(terminal: Terminal, outcome: Outcome, measured: str, rows: int, output
     )
     terminal.text(f"Points of {measured} lost on {rows} rows kept back; {len(outcome.points)} were measured.")
     if chosen is not None and output is not None:
-        terminal.text(f"wrote {output}: {_said(chosen)}")
+        terminal.done(f"wrote {output}: {_said(chosen)}")
 
 
 def _said(point: Point) -> str:

@@ -189,6 +189,7 @@ def command(
     from snnc.cli.models import locate
     from snnc.compiler import LEARNING, Options, convert
     from snnc.errors import UsageError
+    from snnc.pipeline import once
 
     terminal = ctx.obj
     if output is None and not dry_run:
@@ -198,7 +199,7 @@ def command(
     read = (located.path, calib, preprocess, ctx.meta.get("snnc.config"))
     check_outputs(journal, others=read, force=True)  # one that exists is gone on with
     check_outputs(output, front, others=(*read, journal), force=force)
-    chosen = settings_of(ctx.meta.get("snnc.set", {})) | dict(_setting(text) for text in settings)
+    chosen = settings_of(ctx.meta.get("snnc.set", {})) | once(map(_setting, settings), "--set")
     if pipeline is not None:
         refuse("names a pipeline, and --pipeline gives another: leave one of them out", "--preset")
     if journal is None and output is not None:
@@ -392,10 +393,10 @@ def _tell(terminal: Terminal, conversion: Conversion, output: Path, drop: dict[s
     for record in conversion.records:
         terminal.detail(f"{record.text}: {record.seconds:.2f} s, {record.nodes} nodes")
     seconds = sum(record.seconds for record in conversion.records)
-    terminal.text(
+    terminal.done(
         f"wrote {output} ({output.stat().st_size / 1e3:,.0f} kB) in {seconds:.1f} s: "
         f"spiking populations: {len(found['layers'])}, T = {found['timesteps']}, {found['payload']} spikes, "
         f"{found['precision']}"
     )
     if drop is not None:
-        terminal.text(f"{drop['measured']}: {drop['points']:.2f} points, at most {drop['limit']:g} allowed")
+        terminal.done(f"{drop['measured']}: {drop['points']:.2f} points, at most {drop['limit']:g} allowed")

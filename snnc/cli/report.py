@@ -334,7 +334,7 @@ def _show(terminal: Terminal, report: Report, request: Request) -> None:
     terminal.text("\n".join(_summary(report)))
     for path in (request.output, request.json_file):
         if path is not None:
-            terminal.text(f"wrote {path} ({path.stat().st_size / 1e3:,.0f} kB)")
+            terminal.done(f"wrote {path} ({path.stat().st_size / 1e3:,.0f} kB)")
 
 
 def _summary(report: Report) -> list[str]:

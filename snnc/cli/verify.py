@@ -42,7 +42,8 @@ def command(terminal: Terminal, bundle: Path, hashes_only: bool) -> None:
     if verdict is not None:
         terminal.text(f"{verdict.rows} golden inputs agree in {verdict.runner}: {verdict.compared}")
         if verdict.foreign:
+            version = found.content["snnc_version"]
             terminal.warn(
-                f"not verified: {', '.join(verdict.foreign)}, by snnc {found.content['snnc_version']} and not "
-                "as this version writes it; what ran was made anew"
+                f"not verified: {', '.join(verdict.foreign)}, by snnc {version} and not as this version "
+                "writes it; what ran was made anew"
             )
