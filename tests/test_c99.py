@@ -50,7 +50,17 @@ def compile_strictly(bundle: Path, *flags: str, compiler: str = "gcc") -> None:
     assert result.returncode == 0, result.stderr
 
 
+def compile_as_cpp(bundle: Path, compiler: str, *flags: str) -> None:
+    options = ["-std=c++11", *STRICT[1:], *flags]
+    result = subprocess.run(
+        [compiler, *options], cwd=bundle, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert result.returncode == 0, result.stderr
+
+
 def run_selftest(bundle: Path, *flags: str, compiler: str = "gcc") -> None:
+    if shutil.which("g++") is not None:
+        compile_as_cpp(bundle, "g++", "-fsyntax-only", "-x", "c++", SOURCE, "selftest.c")
     compile_strictly(bundle, "-O1", *flags, SOURCE, "selftest.c", "-o", "selftest", compiler=compiler)
     result = subprocess.run([bundle / "selftest"], capture_output=True, text=True, timeout=120, check=False)
     assert (result.returncode, result.stdout.splitlines()[-1]) == (0, "PASSED"), result.stdout + result.stderr
@@ -267,6 +277,81 @@ def test_the_stated_memory_is_checked_by_the_compiler(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("clang") is None, reason="clang is not installed")
 def test_clang(tmp_path: Path) -> None:
     run_selftest(emitted(random_graph(9), tmp_path), compiler="clang")
+
+
+SKETCH = """\
+#include "snnc_network.h"
+#include "golden.h"
+
+static snnc_state state;
+static int32_t y[SNNC_OUTPUTS];
+static int32_t row;
+int32_t classes[GOLDEN_ROWS];
+
+void setup() { row = 0; }
+
+void loop()
+{
+    if (snnc_infer(&state, golden_q + row * SNNC_INPUTS, SNNC_TIMESTEPS, y)) {
+        classes[row] = snnc_class(y);
+    }
+    row++;
+}
+"""
+"""As the Arduino IDE compiles it: C++, beside the C of the network."""
+
+CORE = """\
+#include <cstdio>
+#include <cstdint>
+#include "golden.h"
+
+void setup();
+void loop();
+extern int32_t classes[GOLDEN_ROWS];
+
+int main()
+{
+    setup();
+    for (int i = 0; i < GOLDEN_ROWS; i++) {
+        loop();
+        std::printf("%ld\\n", static_cast<long>(classes[i]));
+    }
+    (void)golden_q;
+    (void)golden_y;
+}
+"""
+
+
+@needs_gcc
+@pytest.mark.parametrize(
+    ("c", "cpp"), [("gcc", "g++"), ("clang", "clang++"), ("arm-none-eabi-gcc", "arm-none-eabi-g++")]
+)
+@pytest.mark.parametrize("network_as_cpp", [False, True], ids=["C", "C++"])
+def test_a_sketch_in_cpp(c: str, cpp: str, network_as_cpp: bool, tmp_path: Path) -> None:
+    if shutil.which(c) is None or shutil.which(cpp) is None:
+        pytest.skip(f"{cpp} is not installed")
+    bundle = emitted(random_graph(14), tmp_path)
+    golden = read_golden(bundle)
+    (bundle / "sketch.ino").write_text(SKETCH, encoding="ascii")
+    (bundle / "core.cpp").write_text(CORE, encoding="ascii")
+    if network_as_cpp:
+        compile_as_cpp(bundle, cpp, "-c", "-x", "c++", SOURCE, "-o", "network.o")
+    else:
+        compile_strictly(bundle, "-c", SOURCE, "-o", "network.o", compiler=c)
+    compile_as_cpp(bundle, cpp, "-Wno-unused-variable", "-c", "-x", "c++", "sketch.ino", "-o", "sketch.o")
+    compile_as_cpp(bundle, cpp, "-c", "core.cpp", "-o", "core.o")
+    bare = ["--specs=nosys.specs"] if cpp.startswith("arm") else []
+    linked = subprocess.run(
+        [cpp, *bare, "network.o", "sketch.o", "core.o", "-o", "program"],
+        cwd=bundle,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert linked.returncode == 0, linked.stderr
+    if not bare:
+        told = subprocess.run([bundle / "program"], capture_output=True, text=True, check=True).stdout
+        np.testing.assert_array_equal(list(map(int, told.split())), golden.y.argmax(axis=1))
 
 
 @needs_gcc

@@ -223,7 +223,7 @@ int32_t answer = snnc_class(y);
 ```
 
 `snnc_begin()` and `snnc_step()` run it step by step, so that an answer can be read early. `timesteps` may be
-1 to {most}. Compilers may call `memset` and `memcpy`, also freestanding ones.
+1 to {most}. C++ may include the header, an Arduino sketch for one, and compile the source as C++11. Compilers may call `memset` and `memcpy`, also freestanding ones.
 
 `cc -std=c99 -O2 {SOURCE} {selftest.PROGRAM} -o selftest && ./selftest` compares outputs, counts and
 potentials with those of the reference on the golden inputs; `{selftest.PROGRAM}` needs `printf`.
