@@ -180,6 +180,9 @@ class Capabilities:
         profiles: the forms that it writes, name -> one line; the first is the default.
         takes: what networks it takes, in words.
         exactness: how its results agree with the reference, where that depends on the network.
+        sometimes_exact: whether they equal it bit for bit on those networks for which the target follows no
+            rules of its own.
+        every_integer_network: whether it takes all integer networks whose sums it can hold.
     """
 
     summary: str
@@ -188,6 +191,8 @@ class Capabilities:
     profiles: Mapping[str, str]
     takes: str
     exactness: str = ""
+    sometimes_exact: bool = False
+    every_integer_network: bool = False
 
     @property
     def agreement(self) -> str:

@@ -26,7 +26,7 @@ from tests import quadrants
 from tests.nir_networks import BARRIER, residual
 from tests.spiking_graphs import as_float, random_graph
 
-WHOLE = [name for name in BACKENDS if load_backend(name).capabilities.takes == "every integer network"]
+WHOLE = [name for name in BACKENDS if load_backend(name).capabilities.every_integer_network]
 FORMS = [(name, profile) for name in WHOLE for profile in load_backend(name).capabilities.profiles]
 
 

@@ -45,6 +45,7 @@ CAPABILITIES = Capabilities(
     "networks and on every bundle",
     profiles={"int8": "int8 weights, int32 potentials, the narrowest type for every spike and count"},
     takes="every integer network",
+    every_integer_network=True,
 )
 
 
@@ -223,7 +224,8 @@ int32_t answer = snnc_class(y);
 ```
 
 `snnc_begin()` and `snnc_step()` run it step by step, so that an answer can be read early. `timesteps` may be
-1 to {most}. C++ may include the header, an Arduino sketch for one, and compile the source as C++11. Compilers may call `memset` and `memcpy`, also freestanding ones.
+1 to {most}. Compilers may call `memset` and `memcpy`, also freestanding ones. C++ may include the header (an
+Arduino sketch does), and compile the source as C++11.
 
 `cc -std=c99 -O2 {SOURCE} {selftest.PROGRAM} -o selftest && ./selftest` compares outputs, counts and
 potentials with those of the reference on the golden inputs; `{selftest.PROGRAM}` needs `printf`.

@@ -34,6 +34,7 @@ CAPABILITIES = Capabilities(
     verified_by="SpikingJelly 2.0.0, snnTorch 1.0.0, Norse 1.1.0 and sinabs 3.1.3, every spike compared with "
     "snnc's simulator of each",
     profiles={profile.name: profile.summary for profile in PROFILES.values()},
+    sometimes_exact=True,
     takes="integer networks without concatenation; max-pooling and several levels where results are equal",
 )
 

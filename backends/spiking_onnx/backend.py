@@ -47,6 +47,7 @@ CAPABILITIES = Capabilities(
         "scan": "plain operators, time as Scan",
     },
     takes="every integer network",
+    every_integer_network=True,
 )
 
 

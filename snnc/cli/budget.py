@@ -177,7 +177,7 @@ def _drawing() -> Any:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "matplotlib":
             raise
-        raise UsageError("--front draws with matplotlib: pip install 'snnc[report]'") from error
+        raise UsageError("--front draws with matplotlib: pip install matplotlib") from error
     return front_chart
 
 

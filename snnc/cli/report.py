@@ -167,7 +167,7 @@ def _page() -> Callable[[Report], str]:
         if (error.name or "").partition(".")[0] not in ("jinja2", "markupsafe", "matplotlib"):
             raise
         raise UsageError(
-            f"the page needs {error.name}, which is not installed: pip install 'snnc[report]' "
+            f"the page needs {error.name}, which is not installed: pip install jinja2 matplotlib "
             "(--json-file works without)"
         ) from None
     return html

@@ -29,6 +29,8 @@ def command(terminal: Terminal, form: str) -> None:
                 "profiles": dict(target.profiles),
                 "takes": target.takes,
                 "exact": target.exact,
+                "sometimes_exact": target.sometimes_exact,
+                "every_integer_network": target.every_integer_network,
                 "agreement": target.agreement,
                 "verified_by": target.verified_by,
             }
