@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 # A room may import from the lines above its own: neither from its own line nor from those below.
 LAYERS = (
     ("errors", "progress"),
-    ("diagnostics",),
+    ("diagnostics", "plugins"),
     ("ir", "models"),
     (
         "target",

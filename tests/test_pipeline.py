@@ -53,7 +53,7 @@ def test_a_wrong_pipeline_says_what_is_wrong(text: str, message: str) -> None:
 
 def numeric_options() -> list[tuple[str, str, type]]:
     """Return pass, option and type of every option that is a number."""
-    found = []
+    found: list[tuple[str, str, type]] = []
     for name, load in PASSES.items():
         hints = get_type_hints(load())
         for item in fields(load()):  # type: ignore[arg-type]

@@ -18,9 +18,9 @@ from snnc.cli.terminal import Terminal, Verb
 @click.pass_obj
 def command(terminal: Terminal, form: str) -> None:
     """List the targets of `snnc deploy`: what each takes, and how its results were verified."""
-    from snnc.backends import BACKENDS, NOT_OFFERED, load_backend
+    from snnc.backends import NOT_OFFERED, usable_backends
 
-    known = {name: load_backend(name).capabilities for name in BACKENDS}
+    known = {backend.name: backend.capabilities for backend in usable_backends()}
     if terminal.json or form == "json":
         rows = [
             {
