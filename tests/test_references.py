@@ -25,6 +25,7 @@ TEXTS = sorted(
 def test_scripts_that_are_named_are_there() -> None:
     script = re.compile(r"\b(?:benchmarks|tests|models)/[\w/]+\.(?:py|sh)\b")
     named = [(path, name) for path in TEXTS for name in script.findall(path.read_text("utf-8"))]
+    named = [(path, name) for path, name in named if path.name != "CHANGELOG.md"]  # which tells of the past
     assert len(named) > 10
     missing = [f"{path.relative_to(ROOT)}: {name}" for path, name in named if not (ROOT / name).is_file()]
     assert missing == []
