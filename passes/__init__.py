@@ -8,7 +8,7 @@ if __name__ != "snnc.passes":
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
 from importlib import import_module
-from typing import get_type_hints
+from typing import Any, cast, get_type_hints
 
 from snnc.ir.graph import Graph
 from snnc.pipeline import AnyPass
@@ -27,19 +27,19 @@ def _adopted(name: str, load: Load) -> Callable[[], type[AnyPass]]:
     """Return the loader of a pass of another distribution."""
 
     def checked() -> type[AnyPass]:
-        kind = load()
+        kind: Any = load()
         if not isinstance(kind, type) or not is_dataclass(kind) or getattr(kind, "name", None) != name:
             raise broken(
                 "snnc.passes", name, f"{kind!r} is no frozen dataclass with the class variable `name`"
             )
         try:
-            hints = get_type_hints(kind.run)  # type: ignore[attr-defined]
+            hints = get_type_hints(getattr(kind, "run", None))
             works = all(issubclass(hints[key], Graph) for key in ("graph", "return"))
         except (AttributeError, KeyError, NameError, TypeError):
             works = False
         if not works:
             raise broken("snnc.passes", name, "it has no `run` with the types of `graph` and of its result")
-        return kind
+        return cast(type[AnyPass], kind)
 
     return checked
 

@@ -113,7 +113,7 @@ def side_by_side(
     for count in channels:
         first = builder.fire(builder.convolution(image, count))
         tops.append(builder.fire(builder.convolution(first, count, kernel=1)))
-    joined = builder._concat(tops)
+    joined = builder.concat(tops)
     builder.classify(builder.add(Reshape(name="", inputs=(joined.name,), shape=(prod(joined.shape),))))
     return builder.proved(seed)
 
@@ -408,9 +408,9 @@ class _Builder:
 
     def _joined(self, x: SnnNode) -> SnnNode:
         parts = [self.fire(self.convolution(x, 2 * self.draw(1, 2))) for _ in range(2)]
-        return self._concat([*parts, x])
+        return self.concat([*parts, x])
 
-    def _concat(self, parts: Sequence[SnnNode]) -> SnnNode:
+    def concat(self, parts: Sequence[SnnNode]) -> SnnNode:
         shape = (sum(part.channels for part in parts), *parts[0].shape[1:])
         return self.add(Concat(name="", inputs=tuple(part.name for part in parts), shape=shape))
 
@@ -428,7 +428,7 @@ class _Builder:
         """Let a later layer read the analogue input beside spikes."""
         if image.shape[1:] != x.shape[1:]:
             return self._plain(x)
-        return self.fire(self.convolution(self._concat([image, x]), x.channels))
+        return self.fire(self.convolution(self.concat([image, x]), x.channels))
 
     def classify(self, x: SnnNode) -> SnnNode:
         if len(x.shape) == 3 and self.rng.random() < 0.5:

@@ -82,8 +82,14 @@ def _paragraph(columns: Sequence[str], row: Sequence[str], width: int) -> list[s
 
 
 def _wrapped(text: str, width: int, indent: str) -> list[str]:
-    options = {"initial_indent": indent, "subsequent_indent": indent, "break_on_hyphens": False}
-    return textwrap.wrap(text, max(width, len(indent) + 1), **options) or [indent.rstrip()]  # type: ignore[arg-type]
+    lines = textwrap.wrap(
+        text,
+        max(width, len(indent) + 1),
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_on_hyphens=False,
+    )
+    return lines or [indent.rstrip()]
 
 
 def _longest(cell: str) -> int:
