@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
 
+from snnc.ir.operations import check_known
 from snnc.ir.snn import SnnGraph
 from snnc.learning import Search, learn
 from snnc.pipeline import Context, require
@@ -58,6 +59,7 @@ class LearnThresholds:
 
     def run(self, graph: SnnGraph, context: Context, /) -> SnnGraph:
         """Return ``graph`` with learned thresholds; an integer network is left as it is."""
+        check_known(graph)
         if graph.integer:
             return graph
         if self.objective is Objective.LAYER:

@@ -20,7 +20,7 @@ from snnc.backends.golden import replay
 from snnc.backends.programs import foreign, program, run
 from snnc.errors import UsageError
 from snnc.ir.snn import SnnGraph
-from snnc.target import Capabilities, Emission, Golden, Unsupported, Verdict
+from snnc.target import Capabilities, Emission, Golden, Unsupported, Verdict, unknown_operations
 
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-std=c99", "-O2")
@@ -65,7 +65,7 @@ class C99:
 
     def check(self, graph: SnnGraph) -> tuple[Unsupported, ...]:
         """Return what C's integers cannot express."""
-        found = []
+        found = list(unknown_operations(graph))
         for node in graph:
             if not getattr(node, "integer", True):
                 reason = "float32 parameters: the C source has integers only"
