@@ -34,7 +34,7 @@ from snnc.ir.ann import (
     Softmax,
 )
 from snnc.ir.rewriter import Rewriter
-from snnc.pipeline import Context
+from snnc.pipeline import Context, require
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,10 @@ class RectifyLinear:
 
     name: ClassVar[str] = "rectify-linear"
     headroom: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Refuse a range that is narrower than what was measured, or has no end."""
+        require("headroom", self.headroom, 0, 100)
 
     def run(self, graph: AnnGraph, context: Context, /) -> AnnGraph:
         """Return a graph in which every linear value has a rectifier before it meets weights again."""

@@ -181,6 +181,9 @@ class Capabilities:
         profiles: the forms that it writes, name -> one line; the first is the default.
         takes: what networks it takes, in words.
         exactness: how its results agree with the reference, where that depends on the network.
+        sometimes_exact: whether they equal it bit for bit on those networks for which the target follows no
+            rules of its own.
+        every_integer_network: whether it takes all integer networks whose sums it can hold.
     """
 
     summary: str
@@ -189,6 +192,8 @@ class Capabilities:
     profiles: Mapping[str, str]
     takes: str
     exactness: str = ""
+    sometimes_exact: bool = False
+    every_integer_network: bool = False
 
     @property
     def agreement(self) -> str:
@@ -261,12 +266,14 @@ class Verdict:
         rows: number of inputs.
         wrong: number of inputs whose result was not the expected one.
         compared: what was compared, in words.
+        foreign: programs in the bundle that are not what this snnc writes, since another version wrote it.
     """
 
     runner: str
     rows: int
     wrong: int
     compared: str
+    foreign: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +326,8 @@ class Backend(Protocol):
 
     def verify(self, directory: Path, golden: Golden) -> Verdict:
         """Run a bundle on its golden inputs, and compare.
+
+        Whoever calls may not know who made the bundle: it is read as data, and nothing of it is executed.
 
         Raises:
             UsageError: what would run it is not installed.

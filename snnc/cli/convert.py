@@ -210,6 +210,7 @@ def command(
     from snnc.cli.models import locate
     from snnc.compiler import LEARNING, Options, convert
     from snnc.errors import UsageError
+    from snnc.pipeline import once
 
     terminal = ctx.obj
     if output is None and not dry_run:
@@ -219,7 +220,7 @@ def command(
     read = (located.path, calib, preprocess, ctx.meta.get("snnc.config"))
     check_outputs(journal, others=read, force=True)  # one that exists is gone on with
     check_outputs(output, front, others=(*read, journal), force=force)
-    chosen = settings_of(ctx.meta.get("snnc.set", {})) | dict(_setting(text) for text in settings)
+    chosen = settings_of(ctx.meta.get("snnc.set", {})) | once(map(_setting, settings), "--set")
     if pipeline is not None:
         refuse("names a pipeline, and --pipeline gives another: leave one of them out", "--preset")
     if journal is None and output is not None:
@@ -481,15 +482,15 @@ def _tell(terminal: Terminal, conversion: Conversion, output: Path, drop: dict[s
     for record in conversion.records:
         terminal.detail(f"{record.text}: {record.seconds:.2f} s, {record.nodes} nodes")
     seconds = sum(record.seconds for record in conversion.records)
-    terminal.text(
+    terminal.done(
         f"wrote {output} ({output.stat().st_size / 1e3:,.0f} kB) in {seconds:.1f} s: "
         f"spiking populations: {len(found['layers'])}, T = {found['timesteps']}, {found['payload']} spikes, "
         f"{found['precision']}"
     )
     if drop is not None and (lost := drop["max_drop"]) is not None:
-        terminal.text(f"{lost['measured']}: {lost['points']:.2f} points, at most {lost['limit']:g} allowed")
+        terminal.done(f"{lost['measured']}: {lost['points']:.2f} points, at most {lost['limit']:g} allowed")
     for kept in () if drop is None else drop["min_metric"]:
         value = "without error" if kept["value"] is None else f"{kept['value']:.4g}"
-        terminal.text(
+        terminal.done(
             f"{kept['metric']}: {value}, held to the {kept['against']}, at least {kept['least']:g} asked for"
         )
