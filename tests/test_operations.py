@@ -247,6 +247,14 @@ def test_what_is_unknown_is_named() -> None:
     assert not unknown_operations(graph)
 
 
+def test_a_target_says_what_it_knows() -> None:
+    graph = GRAPHS[Schedule.SYNCHRONOUS]
+    (first, *_) = unknown_operations(graph, rules={Firing.PLAIN})
+    assert first.reason == "the target knows no neurons that fire by 'limited'"
+    (only,) = unknown_operations(graph, kinds=KINDS - {snn.Readout})
+    assert (only.node, only.reason) == (graph.output, "the target knows no Readout")
+
+
 @pytest.mark.parametrize("kind", [Neuron, IntegrateFire])
 def test_every_setting_is_classified(kind: type) -> None:
     """Who adds a field says in the classification what it does: until then everyone refuses it."""

@@ -13,6 +13,7 @@ from snnc.artefact.file import write_model
 from snnc.artefact.precision import node_digits
 from snnc.backends.spiking_onnx.forms import checked, inline, scan, unroll
 from snnc.errors import ArtefactError, InternalError, TargetError
+from snnc.ir.operations import KINDS, Firing
 from snnc.ir.snn import SnnGraph
 from snnc.target import Capabilities, Emission, Golden, Unsupported, Verdict, unknown_operations
 
@@ -49,7 +50,7 @@ class SpikingOnnx:
 
     def check(self, graph: SnnGraph) -> tuple[Unsupported, ...]:
         """Return what float32 convolutions cannot hold exactly."""
-        if found := unknown_operations(graph):
+        if found := unknown_operations(graph, KINDS, tuple(Firing)):
             return found
         if not graph.integer:
             node = graph[graph.output]

@@ -161,9 +161,7 @@ def _(window: Window) -> str:
 
 @_text.register
 def _(neuron: Neuron) -> str:
-    sign = "signed" if neuron.memory else "unsigned"
-    per_step = "any" if neuron.spikes_per_step is None else neuron.spikes_per_step
-    return f"{sign} M={neuron.levels} per-step={per_step} {neuron.code.value}"
+    return neuron.text
 
 
 def _shape(shape: tuple[int, ...]) -> str:
