@@ -15,6 +15,7 @@ import numpy as np
 from snnc.errors import UsageError
 from snnc.ir.ann import AnnGraph, AnnNode, Convolution, Linear
 from snnc.ir.geometry import Window
+from snnc.ir.operations import check_known
 from snnc.ir.rewriter import Rewriter
 from snnc.pipeline import Context
 
@@ -39,6 +40,7 @@ class ComposeLinear:
 
     def run(self, graph: AnnGraph, context: Context, /) -> AnnGraph:
         """Return an equal network in which no two linear maps that may be merged follow each other."""
+        check_known(graph)
         merged: list[str] = []
         while (pair := self._pair(graph)) is not None:
             first, second = pair

@@ -15,23 +15,18 @@ from typing import Any, NoReturn
 import numpy as np
 
 from snnc.errors import InputError
-from snnc.ir import ann
-from snnc.ir.ann import AnnGraph, AnnNode
+from snnc.ir.ann import AnnGraph
 from snnc.ir.geometry import Window
 from snnc.ir.graph import NumberArray, Shape
 from snnc.ir.neuron import TEXT, Neuron, Schedule
-from snnc.ir.operations import KINDS
+from snnc.ir.operations import ANN_KINDS, KINDS
 from snnc.ir.snn import SnnGraph
 
 NAME = r'"(?:[^"\\]|\\.)*"|[\w./:+-]+'
 SHAPE = r"\([\d, ]*\)"
 
 SPIKING = {kind.__name__: kind for kind in KINDS}
-ORDINARY = {
-    name: kind
-    for name, kind in vars(ann).items()
-    if isinstance(kind, type) and issubclass(kind, AnnNode) and kind is not AnnNode
-}
+ORDINARY = {kind.__name__: kind for kind in ANN_KINDS}
 
 
 def parse_graph(text: str, arrays: Mapping[str, NumberArray] = {}) -> AnnGraph | SnnGraph:
