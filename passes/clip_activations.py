@@ -103,8 +103,10 @@ class ClipActivations:
         if self.share == 1:
             return self._clipped(graph, tracked, samples, self.levels, context)
         plain = self._clipped(graph, tracked, samples, 1, context)
-        gained = sensitivities(plain, context.calibration, dict.fromkeys(names, context.timesteps))
+        error = context.answer_error()
+        gained = sensitivities(plain, context.calibration, dict.fromkeys(names, context.timesteps), error)
         chosen = most_sensitive(gained, operations(graph), self.share)
+        context.findings["objective"] = error.value
         context.findings["levels"] = {
             name: {"divergence": round(gained[name], 5), "levels": self.levels if name in chosen else 1}
             for name in names

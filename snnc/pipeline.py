@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast
 
 from snnc.diagnostics import Diagnostic
+from snnc.divergence import AnswerError, answer_error
 from snnc.errors import SnncError, UnknownOperationError, UsageError, VerificationError
 from snnc.ir.ann import AnnGraph
 from snnc.ir.graph import Graph
 from snnc.ir.operations import check_known
 from snnc.ir.snn import SnnGraph
+from snnc.metrics.task import Task
 from snnc.progress import Progress, Silent
 from snnc.snapshots import Snapshots
 
@@ -46,6 +48,7 @@ class Context:
         simulator: runs spiking networks, for passes that measure.
         seed: of every random choice.
         progress: where to say how far the work is.
+        task: what the outputs are; ``None`` where it is not evident.
         source: the network as the last ANN pass left it; set by the pipeline.
         rest: the passes behind the running one, for those that search with the whole pipeline.
         journal: where a search keeps what it measured, to go on after an interruption.
@@ -59,12 +62,20 @@ class Context:
     simulator: Simulator
     seed: int = 0
     progress: Progress = field(default_factory=Silent)
+    task: Task | None = None
     source: AnnGraph | None = None
     rest: Rest | None = None
     journal: Path | None = None
     snapshots: Snapshots = field(default_factory=Snapshots)
     findings: dict[str, Any] = field(default_factory=dict)
     diagnostics: list[Diagnostic] = field(default_factory=list)
+    _judged_by: AnswerError | None = None
+
+    def answer_error(self) -> AnswerError:
+        """Return by which error of the answers passes decide; the same for all of them."""
+        if self._judged_by is None:
+            self._judged_by = answer_error(self.task, self.calibration.logits(self.ann()))
+        return self._judged_by
 
     def ann(self) -> AnnGraph:
         """Return the source network in the form that the ANN passes gave it.
@@ -114,6 +125,7 @@ class Rest:
             calibration: the rows.
             snapshots: of networks that were made before, to repeat only what differs.
         """
+        self.context.answer_error()  # not anew from other rows
         apart = replace(
             self.context,
             calibration=calibration,
