@@ -200,7 +200,7 @@ def run_pipeline(
         UsageError: a pass stands where its dialect is not the current one.
     """
     graph.verify()
-    _check_known(graph)
+    check_known(graph)
     records = []
     for index, item in enumerate(context.progress.track(passes, len(passes), "converting")):
         expected = typing.get_type_hints(type(item).run)["graph"]
@@ -216,7 +216,7 @@ def run_pipeline(
         seconds = time.perf_counter() - start
         try:
             result.verify()
-            _check_known(result)
+            check_known(result)
         except (UnknownOperationError, VerificationError) as error:
             raise VerificationError(f"after the pass {item.name!r}: {error}") from error
         records.append(
@@ -226,12 +226,6 @@ def run_pipeline(
             dump(item.name, result)
         graph = result
     return graph, tuple(records)
-
-
-def _check_known(graph: Graph[Any]) -> None:
-    """Refuse what passes would carry along without knowing what it computes."""
-    if isinstance(graph, SnnGraph):
-        check_known(graph)
 
 
 def check_order(passes: Sequence[AnyPass]) -> None:
