@@ -70,8 +70,8 @@ def front_chart(points: Sequence[Cost], front: Sequence[Cost], chosen: Cost | No
                     label=kind if filled else None,
                 )
         if chosen is not None:
-            ring = {"color": INK, "markerfacecolor": "none", "linestyle": "none"}
-            ax.plot([chosen.synops], [chosen.drop], "o", markersize=14, label="chosen", **ring)
+            x, y = [chosen.synops], [chosen.drop]
+            ax.plot(x, y, "o", markersize=14, color=INK, markerfacecolor="none", label="chosen")
         ax.set_xscale("log")
         ax.margins(0.08)
         _plain_ticks(ax)
@@ -116,7 +116,7 @@ def _number(ax: Axes, front: Sequence[Cost]) -> None:
     for place, names in groups:
         ax.annotate(
             ", ".join(names),
-            place,
+            (float(place[0]), float(place[1])),
             xycoords="axes fraction",
             xytext=(6, 6),
             textcoords="offset points",
