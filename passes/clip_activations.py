@@ -31,6 +31,7 @@ from snnc.calibration import ActivationSample
 from snnc.errors import UsageError
 from snnc.ir.ann import AnnGraph, AnnNode, Relu
 from snnc.ir.graph import FloatArray
+from snnc.ir.operations import check_known
 from snnc.pipeline import MANY, Context, require
 from snnc.sensitivity import most_sensitive, operations, sensitivities
 from snnc.thresholds import HIGHEST_FLOOR, Method, mse_range, mse_threshold, percentile_threshold
@@ -83,6 +84,7 @@ class ClipActivations:
 
     def run(self, graph: AnnGraph, context: Context, /) -> AnnGraph:
         """Return the graph with every rectifier clipped."""
+        check_known(graph)
         rectifiers = graph.of_type(Relu)
         if not rectifiers:
             return graph
@@ -98,8 +100,10 @@ class ClipActivations:
         if self.share == 1:
             return self._clipped(graph, tracked, samples, self.levels, context)
         plain = self._clipped(graph, tracked, samples, 1, context)
-        gained = sensitivities(plain, context.calibration, dict.fromkeys(names, context.timesteps))
+        error = context.answer_error()
+        gained = sensitivities(plain, context.calibration, dict.fromkeys(names, context.timesteps), error)
         chosen = most_sensitive(gained, operations(graph), self.share)
+        context.findings["objective"] = error.value
         context.findings["levels"] = {
             name: {"divergence": round(gained[name], 5), "levels": self.levels if name in chosen else 1}
             for name in names

@@ -14,6 +14,7 @@ import numpy as np
 
 from snnc.ir.ann import AnnGraph, AnnNode, Convolution, Linear
 from snnc.ir.geometry import Window
+from snnc.ir.operations import check_known
 from snnc.ir.rewriter import Rewriter
 from snnc.pipeline import Context, require
 
@@ -37,6 +38,7 @@ class ComposeLinear:
 
     def run(self, graph: AnnGraph, context: Context, /) -> AnnGraph:
         """Return an equal network in which no two linear maps that may be merged follow each other."""
+        check_known(graph)
         merged: list[str] = []
         while (pair := self._pair(graph)) is not None:
             first, second = pair

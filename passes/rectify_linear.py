@@ -33,6 +33,7 @@ from snnc.ir.ann import (
     Slice,
     Softmax,
 )
+from snnc.ir.operations import check_known
 from snnc.ir.rewriter import Rewriter
 from snnc.pipeline import Context, require
 
@@ -54,6 +55,7 @@ class RectifyLinear:
 
     def run(self, graph: AnnGraph, context: Context, /) -> AnnGraph:
         """Return a graph in which every linear value has a rectifier before it meets weights again."""
+        check_known(graph)
         places = [name for name in _linear_values(graph) if _needs_spikes(graph, name)]
         if not places:
             return graph

@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast
 
 from snnc.diagnostics import Diagnostic
+from snnc.divergence import AnswerError, answer_error
 from snnc.errors import SnncError, UnknownOperationError, UsageError, VerificationError
 from snnc.ir.ann import AnnGraph
 from snnc.ir.graph import Graph
 from snnc.ir.operations import check_known
 from snnc.ir.snn import SnnGraph
+from snnc.metrics.task import Task
 from snnc.progress import Progress, Silent
 from snnc.snapshots import Snapshots
 
@@ -48,6 +50,7 @@ class Context:
         simulator: runs spiking networks, for passes that measure.
         seed: of every random choice.
         progress: where to say how far the work is.
+        task: what the outputs are; ``None`` where it is not evident.
         source: the network as the last ANN pass left it; set by the pipeline.
         rest: the passes behind the running one, for those that search with the whole pipeline.
         journal: where a search keeps what it measured, to go on after an interruption.
@@ -61,12 +64,20 @@ class Context:
     simulator: Simulator
     seed: int = 0
     progress: Progress = field(default_factory=Silent)
+    task: Task | None = None
     source: AnnGraph | None = None
     rest: Rest | None = None
     journal: Path | None = None
     snapshots: Snapshots = field(default_factory=Snapshots)
     findings: dict[str, Any] = field(default_factory=dict)
     diagnostics: list[Diagnostic] = field(default_factory=list)
+    _judged_by: AnswerError | None = None
+
+    def answer_error(self) -> AnswerError:
+        """Return by which error of the answers passes decide; the same for all of them."""
+        if self._judged_by is None:
+            self._judged_by = answer_error(self.task, self.calibration.logits(self.ann()))
+        return self._judged_by
 
     def ann(self) -> AnnGraph:
         """Return the source network in the form that the ANN passes gave it.
@@ -116,6 +127,7 @@ class Rest:
             calibration: the rows.
             snapshots: of networks that were made before, to repeat only what differs.
         """
+        self.context.answer_error()  # not anew from other rows
         apart = replace(
             self.context,
             calibration=calibration,
@@ -188,7 +200,7 @@ def run_pipeline(
         UsageError: a pass stands where its dialect is not the current one.
     """
     graph.verify()
-    _check_known(graph)
+    check_known(graph)
     records = []
     for index, item in enumerate(context.progress.track(passes, len(passes), "converting")):
         expected = typing.get_type_hints(type(item).run)["graph"]
@@ -204,7 +216,7 @@ def run_pipeline(
         seconds = time.perf_counter() - start
         try:
             result.verify()
-            _check_known(result)
+            check_known(result)
         except (UnknownOperationError, VerificationError) as error:
             raise VerificationError(f"after the pass {item.name!r}: {error}") from error
         records.append(
@@ -214,12 +226,6 @@ def run_pipeline(
             dump(item.name, result)
         graph = result
     return graph, tuple(records)
-
-
-def _check_known(graph: Graph[Any]) -> None:
-    """Refuse what passes would carry along without knowing what it computes."""
-    if isinstance(graph, SnnGraph):
-        check_known(graph)
 
 
 def check_order(passes: Sequence[AnyPass]) -> None:

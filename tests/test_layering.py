@@ -18,7 +18,7 @@ LAYERS = (
     ("progress",),
     ("diagnostics", "plugins"),
     ("ir", "models"),
-    ("rows",),
+    ("rows", "metrics"),
     (
         "target",
         "ann_session",

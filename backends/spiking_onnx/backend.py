@@ -16,6 +16,7 @@ from snnc.artefact.weights import files_beside
 from snnc.backends.programs import copy, run_python
 from snnc.backends.spiking_onnx.forms import checked, inline, scan, unroll
 from snnc.errors import ArtefactError, InternalError, TargetError
+from snnc.ir.operations import KINDS, Firing
 from snnc.ir.snn import SnnGraph
 from snnc.target import Capabilities, Emission, Golden, Unsupported, Verdict, unknown_operations
 
@@ -67,7 +68,7 @@ class SpikingOnnx:
 
     def check(self, graph: SnnGraph) -> tuple[Unsupported, ...]:
         """Return what float32 convolutions cannot hold exactly."""
-        if found := unknown_operations(graph):
+        if found := unknown_operations(graph, KINDS, tuple(Firing)):
             return found
         if not graph.integer:
             node = graph[graph.output]

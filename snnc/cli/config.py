@@ -44,6 +44,8 @@ class Key:
             found["minimum"] = self.least
         if self.choices:
             found["enum"] = list(self.choices)
+        if self.kind == "array":
+            found["items"] = {"type": "string"}
         if self.kind == "object":
             options = {"type": ["string", "number", "boolean"]}
             found["additionalProperties"] = {"type": "object", "additionalProperties": options}
@@ -56,11 +58,14 @@ class Key:
             "number": (int, float),
             "string": (str,),
             "object": (dict,),
+            "array": (list,),
         }
         if type(value) not in kinds[self.kind]:  # true and false are no numbers here
             return f"must be of type {self.kind}, not {value!r}"
         if self.kind == "number" and not math.isfinite(value):
             return f"must be a finite number, not {value!r}"
+        if isinstance(value, list) and not all(isinstance(item, str) for item in value):
+            return f"must be a list of strings, not {value!r}"
         if self.least is not None and value < self.least:
             return f"must be at least {self.least:g}, not {value}"
         if self.choices and value not in self.choices:
@@ -90,6 +95,8 @@ KEYS = (
     Key("precision", "string", "precision of weights and potentials", choices=("int8", "float32")),
     Key("seed", "integer", "seed of every random choice", least=0),
     Key("max-drop", "number", "largest loss in points that is accepted", least=0),
+    Key("min-metric", "array", "the least of metrics: NAME=VALUE, such as r2=0.99"),
+    Key("task", "string", "what the outputs are", choices=("classes", "binary", "regression")),
     Key("max-latency", "integer", "a budget: steps from input to answer"),
     Key("max-synops", "number", "a budget: synaptic operations divided by the source network's MACs"),
     Key("payload", "string", "a budget: binary, signed or levels:M"),

@@ -70,8 +70,9 @@ def front_chart(points: Sequence[Cost], front: Sequence[Cost], chosen: Cost | No
                     label=kind if filled else None,
                 )
         if chosen is not None:
-            x, y = [chosen.synops], [chosen.drop]
-            ax.plot(x, y, "o", markersize=14, color=INK, markerfacecolor="none", label="chosen")
+            (ring,) = ax.plot([chosen.synops], [chosen.drop], "o", markersize=14, label="chosen", color=INK)
+            ring.set_markerfacecolor("none")
+            ring.set_linestyle("none")
         ax.set_xscale("log")
         ax.margins(0.08)
         _plain_ticks(ax)
