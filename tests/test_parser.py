@@ -171,7 +171,7 @@ return pool""".strip()
     )
 
 
-SPIKING = """
+SPIKING_TEXT = """
 spiking network n: T = 4, K = 0, synchronous, bounds not proved
 x: Encode -> (2,) {scale=0.5}
 l: Linear(x) -> (2,) {weight=f32(2, 2)<1.0 0.0 0.0 1.0>}
@@ -183,10 +183,10 @@ return y""".strip()
 
 
 def test_text_in_text_out_plain_neurons_get_signs_and_memory() -> None:
-    plain = SPIKING.replace("NEURON", "unsigned M=1 per-step=1 unary")
+    plain = SPIKING_TEXT.replace("NEURON", "unsigned M=1 per-step=1 unary")
     graph = parse_graph(plain)
     assert isinstance(graph, SnnGraph)
     graph.verify()
     assert print_exact(graph) == plain
     signed = DualThreshold(spikes_per_step=2).run(graph, context(residual_network()))
-    assert print_exact(signed) == SPIKING.replace("NEURON", "signed M=1 per-step=2 unary")
+    assert print_exact(signed) == SPIKING_TEXT.replace("NEURON", "signed M=1 per-step=2 unary")

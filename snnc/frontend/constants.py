@@ -60,7 +60,7 @@ class _Spreading:
             self.constants[node.name] = _computed(node, [self.constants[name] for name in node.inputs])
         elif isinstance(node, ann.Add):
             self.add(node)
-        elif isinstance(node, ann.Concat) and self.constants.keys() & set(node.inputs):
+        elif isinstance(node, ann.Concat) and (self.constants | self.apart).keys() & set(node.inputs):
             self.join(node)
         elif isinstance(node, Linear) and node.inputs[0] in self.apart:
             self.nodes.append(node.with_(inputs=(self.rest(node.inputs[0]),)))
@@ -83,38 +83,43 @@ class _Spreading:
 
     def join(self, node: ann.Concat) -> None:
         """Read the constant parts of a join as zeros, and keep them apart."""
-        parts, padded = [], []
-        before = 0
+        parts: list[FloatArray] = []
+        rest: list[tuple[str, int]] = []  # each other part, and how many constant channels stand before it
+        zeros = 0
         for name in node.inputs:
-            values = self.constants.get(name, self.apart.get(name))
             shape = self.graph[name].shape
+            values = self.constants.get(name, self.apart.get(name))
             parts.append(np.zeros(shape, np.float32) if values is None else values)
-            if name in self.constants:
-                before += shape[0]
-            else:
-                padded.append([self.rest(name), before, 0, shape])
-                before = 0
-        padded[-1][2] = before
-        names = []
-        for source, front, behind, shape in padded:
-            if front or behind:
-                none = (0,) * (len(shape) - 1)
-                pad = ann.Pad(
-                    name=self.fresh(f"{node.name}.pad"),
-                    inputs=(source,),
-                    shape=(front + shape[0] + behind, *shape[1:]),
-                    origin=node.origin,
-                    before=(front, *none),
-                    after=(behind, *none),
-                )
-                self.nodes.append(pad)
-                source = pad.name
-            names.append(source)
+            zeros += shape[0] if name in self.constants else 0
+            if name not in self.constants:
+                rest.append((name, zeros))
+                zeros = 0
+        names = [
+            self.padded(name, front, zeros * (index == len(rest) - 1), node)
+            for index, (name, front) in enumerate(rest)
+        ]
         if len(names) == 1:
             self.renamed[node.name] = names[0]
         else:
             self.nodes.append(node.with_(inputs=tuple(names)))
         self.apart[node.name] = np.concatenate(parts)
+
+    def padded(self, name: str, front: int, behind: int, node: ann.Concat) -> str:
+        """Return a value, without its constant, with channels of zeros around it."""
+        source, shape = self.rest(name), self.graph[name].shape
+        if not front + behind:
+            return source
+        none = (0,) * (len(shape) - 1)
+        pad = ann.Pad(
+            name=self.fresh(f"{node.name}.pad"),
+            inputs=(source,),
+            shape=(front + shape[0] + behind, *shape[1:]),
+            origin=node.origin,
+            before=(front, *none),
+            after=(behind, *none),
+        )
+        self.nodes.append(pad)
+        return pad.name
 
     def rest(self, name: str) -> str:
         """Return the node that holds a value without its constant."""

@@ -182,7 +182,7 @@ def _broadcast(call: Call, view: View, *constants: Constant) -> View:
         call.refuse(f"the constant does not fit {view.shape}", "export the model again")
     if math.prod(shape) != view.index.size:
         call.refuse("its constant repeats the activations", "use one value for all, or one per channel")
-    return call.reshaped(view, shape)
+    return view.to(view.index.reshape(shape), view.origin)
 
 
 def affine(call: Call, view: View, scale: Constant | np.float32, shift: Constant | np.float32) -> View:
@@ -243,7 +243,9 @@ def summed(call: Call, views: list[View]) -> View:
         )
     if any(view.node in call.builder.doubtful for view in views):
         return call.builder.stand_in_view(shape, call.origin)
-    settled = [call.builder.settle(call.reshaped(view, shape), call.origin) for view in views]
+    settled = [
+        call.builder.settle(view.to(view.index.reshape(shape), view.origin), call.origin) for view in views
+    ]
     first = settled[0]
     if any(not np.array_equal(view.index, first.index) for view in settled[1:]):
         call.refuse(
