@@ -324,9 +324,8 @@ class _Lowering:
                 more = (node.before[0], node.after[0])
                 # Weights that read nothing must not make those coarse that share their scale.
                 least = np.abs(inputs[0].unit).min()
-                vectors = {
-                    k: np.pad(v, more, constant_values=least if k == "unit" else 0) for k, v in vectors.items()
-                }
+                zero = {"unit": least, "shift": 0, "floor": 0}
+                vectors = {k: np.pad(v, more, constant_values=zero[k]) for k, v in vectors.items()}
             case ann.Slice():
                 self.append(snn.Slice(start=node.start, stop=node.stop, step=node.step, **place))
                 chosen = slice(node.start[0], node.stop[0], node.step[0])

@@ -22,6 +22,7 @@ PRESETS = ("fast", "paper", "binary-only", "graded", "balanced")
 BLOCKS = (
     "conv", "relu", "relu", "norm", "max", "mean", "pad", "deepen", "join", "sum", "difference", "turn",
     "transpose", "fold", "flat", "dense", "global", "slice", "map", "softmax", "sigmoid", "gate",
+    "place", "coordinates", "average", "folded",
 )  # fmt: skip
 
 
@@ -76,6 +77,13 @@ class Random:
                 self.add(
                     "Concat", f"{self.top} {self.before[0]}", (channels + self.before[1][0], *size), axis=1
                 )
+            case "place":
+                self.add("Add", f"{self.top} {self.normal(1, *self.shape)}")
+            case "coordinates":
+                joined = (channels + 2, *size)
+                self.add("Concat", f"{self.normal(1, 2, *size)} {self.top}", joined, axis=1)
+            case "average":
+                self.add("ReduceMean", self.top, (1, *size), axes=[1])
             case "softmax" if not image:
                 self.add("Softmax", self.top, axis=1)
             case "sigmoid":
@@ -111,6 +119,9 @@ class Random:
             case "fold" if height % 2 == 0:
                 shape = (2 * channels, height // 2, width)
                 self.add("Reshape", f"{self.top} {self.constant([-1, *shape])}", shape)
+            case "folded" if height % 2 == 0 and width % 2 == 0:
+                shape = (4 * channels, height // 2, width // 2)
+                self.add("SpaceToDepth", self.top, shape, blocksize=2)
             case "flat":
                 self.add("Flatten", self.top, (channels * height * width,))
             case "global":
