@@ -104,8 +104,10 @@ def r2(case: Case, against: str) -> Found:
     """Coefficient of determination: ``E_k[1 - sum_i (y_ik - s_ik)^2 / sum_i (s_ik - m_k)^2]``.
 
     ``m_k`` is the mean of ``s_k``. The mean of an output explains nothing, so 0 is what a constant reaches.
-    An output that is constant in ``s`` is left out. Source: Draper and Smith, "Applied Regression Analysis",
-    1998; the uniform average of scikit-learn's ``r2_score``. Interval: bootstrap over rows.
+    Each output counts alike, so one of several that is wrong shows; of images, whose dark pixels hardly vary,
+    ``psnr`` and ``sqnr`` say more. An output that is constant in ``s`` is left out.
+    Source: Draper and Smith, "Applied Regression Analysis", 1998; the uniform average of scikit-learn's
+    ``r2_score``. Interval: bootstrap over rows.
     """
     y, s = case.numbers(against)
     # Centred first: the variance of large numbers would drown in their squares.
