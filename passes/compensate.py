@@ -38,6 +38,7 @@ from snnc.diagnostics import FALLBACK, Diagnostic
 from snnc.divergence import real_logits
 from snnc.errors import UsageError
 from snnc.ir.graph import FloatArray
+from snnc.ir.operations import check_known
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.pipeline import Context
 from snnc.prefix import SpikingPrefix
@@ -90,6 +91,7 @@ class Compensate:
 
     def run(self, graph: SnnGraph, context: Context, /) -> SnnGraph:
         """Return the compensated integer network; an integer network is left as it is."""
+        check_known(graph)
         if graph.integer:
             return graph
         if self.ramp:
@@ -141,7 +143,7 @@ class _Compensation:
 
     def offset(self, node: IntegrateFire) -> FloatArray:
         """Return what a population's bias holds beside the source's, (channels,): shift, floor and ramp."""
-        shift = rectifier(self.source, node.name).shift
+        shift = rectifier(self.source, node).shift
         ramp = node.ramp(self.graph.timesteps) if self.options.ramp else 0
         return ramp - node.lowest + (0 if shift is None else shift)
 
@@ -172,8 +174,9 @@ class _Compensation:
             z = self.calibration.logits(self.source)
             targets = {self.graph.output: z}
         else:
-            z = pre_activation(self.calibration, self.source, group.sinks[0], ahead)
-            targets = {name: activation(rectifier(self.source, name), z) for name in group.sinks}
+            first, *others = (self.graph[name] for name in (group.sinks[0], *ahead))
+            z = pre_activation(self.calibration, self.source, first, others)
+            targets = {name: activation(rectifier(self.source, self.graph[name]), z) for name in group.sinks}
         error = self.context.answer_error()
         layer = Layer(group, targets, self.prefix, self.held, error, gated=self.options.gated)
         bias = self.options.bias and not last

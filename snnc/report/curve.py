@@ -19,7 +19,8 @@ from snnc.errors import InternalError
 from snnc.evaluation import Share, outputs_of
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.neuron import Schedule
-from snnc.ir.snn import IntegrateFire, Readout, SnnGraph
+from snnc.ir.operations import populations
+from snnc.ir.snn import Readout, SnnGraph
 from snnc.metrics import Measured, decisions
 from snnc.progress import Progress, Silent
 from snnc.target import Simulator
@@ -96,11 +97,8 @@ class Curve:
 
 def exact_in_one_run(graph: SnnGraph) -> bool:
     """Whether the answers at every step of a run are those of shorter runs."""
-    return (
-        graph.schedule is Schedule.SYNCHRONOUS
-        and graph.settle_steps == 0
-        and all(node.neuron.spikes_per_step == 1 for node in graph.of_type(IntegrateFire))
-    )
+    single = all(node.neuron.spikes_per_step == 1 for node, _ in populations(graph))
+    return single and graph.schedule is Schedule.SYNCHRONOUS and graph.settle_steps == 0
 
 
 def answers_at(
