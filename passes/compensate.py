@@ -36,11 +36,10 @@ from snnc.corrections import Layer
 from snnc.correspondence import activation, pre_activation, rectifier
 from snnc.diagnostics import FALLBACK, Diagnostic
 from snnc.divergence import real_logits
-from snnc.errors import UsageError
 from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
 from snnc.ir.snn import IntegrateFire, SnnGraph
-from snnc.pipeline import Context
+from snnc.pipeline import Context, require
 from snnc.prefix import SpikingPrefix
 from snnc.quantisation import Group, groups, quantise_all
 from snnc.refit import CannotFit, refit
@@ -84,10 +83,8 @@ class Compensate:
 
     def __post_init__(self) -> None:
         """Refuse a ridge that does not hold."""
-        if self.ridge <= 0:
-            raise UsageError(f"ridge must be positive, not {self.ridge}")
-        if not 0 <= self.spread <= 1:
-            raise UsageError(f"spread must lie in 0 to 1, not {self.spread}")
+        require("ridge", self.ridge, 0, 1e6, beyond=True)
+        require("spread", self.spread, 0, 1)
 
     def run(self, graph: SnnGraph, context: Context, /) -> SnnGraph:
         """Return the compensated integer network; an integer network is left as it is."""

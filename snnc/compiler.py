@@ -20,7 +20,7 @@ from snnc.diagnostics import Diagnostic
 from snnc.errors import InternalError, UsageError
 from snnc.ir.bounds import MOST_TIMESTEPS
 from snnc.ir.snn import SnnGraph
-from snnc.metrics.task import Task, recognise
+from snnc.metrics.task import Task, as_task, recognise
 from snnc.overlap import row_hashes
 from snnc.passes import PASSES, PRESETS
 from snnc.pipeline import (
@@ -195,6 +195,8 @@ def convert(
     """
     if not isinstance(options, Options):
         raise UsageError(f"the options are {type(options).__name__}; give snnc.compiler.Options(...)")
+    if dump is not None and not callable(dump):
+        raise UsageError(f"dump is {type(dump).__name__}; give a function of (name, graph)")
     passes = options.passes()
     source, named = read_source(model)
     preprocessing = as_preprocessing(preprocessing)
@@ -249,18 +251,6 @@ def _measured(graph: SnnGraph, calibration: Calibration, simulator: Simulator) -
     return replace(graph, density=trace.density(graph.settle_steps))
 
 
-def task_named(name: str | None) -> Task | None:
-    """Return a task by its name.
-
-    Raises:
-        UsageError: there is none of this name.
-    """
-    known = {task.value: task for task in Task}
-    if name is not None and name not in known:
-        raise UsageError(f"unknown task {name!r}; known: {', '.join(known)}")
-    return None if name is None else known[name]
-
-
 def compile_model(
     model: Model,
     calibration: Any,
@@ -274,11 +264,11 @@ def compile_model(
     preprocessing: Preprocessing | Mapping[str, Any] | str | os.PathLike[str] | None = None,
     threads: int | None = None,
     progress: Progress | Callback | None = None,
-    task: str | None = None,
+    task: Task | str | None = None,
 ) -> Artefact:
     """Convert a trained network and return the artefact; see :func:`convert` for the arguments."""
     options = Options(
-        timesteps, preset, pipeline, settings or {}, precision, seed, threads, task=task_named(task)
+        timesteps, preset, pipeline, settings or {}, precision, seed, threads, task=as_task(task)
     )
     return convert(model, calibration, options, preprocessing=preprocessing, progress=progress).artefact
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from snnc import costs
 from snnc.costs import Costs
-from snnc.errors import InputError, InternalError
+from snnc.errors import InputError, InternalError, UsageError
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.snn import Readout, SnnGraph
 from snnc.metrics.catalogue import (
@@ -229,7 +229,7 @@ def evaluate(
     counter: Simulator | None = None,
     timesteps: int | None = None,
     source: Source | None = None,
-    task: Task | None = None,
+    task: Task | str | None = None,
     ends: str = "",
     metrics: Sequence[str] = (),
     progress: Progress | Callback | None = None,
@@ -256,6 +256,7 @@ def evaluate(
         UsageError: a metric does not fit, or what it compares with is missing.
         InternalError: the two simulators disagree on an integer network.
     """
+    _require(graph, encode, simulator)
     x, y, shown = as_rows(x), as_labels(y), as_progress(progress)
     if len(x) == 0:
         raise InputError("there are no rows to evaluate")
@@ -354,7 +355,7 @@ def evaluate_ann(
     y: NumberArray | None,
     progress: Progress | Callback | None = None,
     *,
-    task: Task | None = None,
+    task: Task | str | None = None,
     metrics: Sequence[str] = (),
 ) -> Scores:
     """Run an ordinary network on labelled rows; see :func:`evaluate` for the arguments."""
@@ -399,6 +400,7 @@ def outputs_of(
     Returns:
         (n, classes), or (T + K, n, classes) where the answer after every step is wanted.
     """
+    _require(graph, encode, simulator)
     (readout,) = graph.of_type(Readout)
     record = Record(trains=tuple(dict.fromkeys(readout.inputs)) if per_step else ())
     x, found = as_rows(x), []
@@ -413,6 +415,16 @@ def outputs_of(
         else:
             found.append(trace.logits)
     return np.concatenate(found, axis=1 if per_step else 0)
+
+
+def _require(graph: Any, encode: Any, simulator: Any) -> None:
+    """Refuse arguments of another kind, in one line."""
+    if not isinstance(graph, SnnGraph):
+        raise InputError(f"{type(graph).__name__} is no spiking network: give the `graph` of an artefact")
+    if not callable(encode):
+        raise InputError(f"{type(encode).__name__} encodes no rows: give the `encode` of an artefact")
+    if not callable(getattr(simulator, "run", None)):
+        raise UsageError(f"{type(simulator).__name__} is no simulator: give load_simulator('numba')")
 
 
 def _shards(n: int, progress: Progress, description: str) -> Iterator[slice]:

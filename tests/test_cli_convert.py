@@ -234,7 +234,7 @@ def test_a_closed_folder(files: Files, tmp_path: Path, capsys: pytest.CaptureFix
         (["-T", "99999999999999999999", "--dry-run"], 2, "more than the 256 steps"),
         (["--set", "lower"], 2, "write PASS.OPTION=VALUE"),
         (["--set", "clip-activations.colour=red"], 2, "has no option 'colour'"),
-        (["--set", "clip-activations.levels=-1"], 2, "pass 'clip-activations': levels must be at least 1"),
+        (["--set", "clip-activations.levels=-1"], 2, "levels must lie in [1, 32767], not -1"),
         (["--dump-ir-after", "sharpen"], 2, "the pipeline has no such pass"),
         (["--precision", "int4"], 2, "'int4' is not one of"),
         (["--max-drop", "-1"], 2, "-1.0 is not in the range"),

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     ("errors",),
     ("progress",),
-    ("diagnostics",),
+    ("diagnostics", "plugins"),
     ("ir", "models"),
     ("rows", "metrics"),
     (

@@ -12,6 +12,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from snnc import __version__
+from snnc.artefact.canonical import canonical_hash
 from snnc.errors import InternalError
 from snnc.ir.neuron import Schedule
 from snnc.ir.snn import SnnGraph
@@ -21,7 +22,9 @@ SCHEMA_VERSION = 1
 """Raised whenever older versions of snnc would misread a file."""
 
 PREFIX = "snnc."
-SCHEMA, HASH = PREFIX + "schema_version", PREFIX + "sha256"
+SCHEMA, HASH = PREFIX + "schema_version", PREFIX + "content_sha256"
+EARLIER_HASH = PREFIX + "sha256"
+"""Of files from before the hash was independent of protobuf; see :func:`earlier_hash`."""
 
 Json = Mapping[str, Any]
 
@@ -140,13 +143,25 @@ def _shares(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def content_hash(model: onnx.ModelProto) -> str:
-    """Return the SHA-256 of all that a model holds, wherever its weights are stored.
+    """Return the SHA-256 of all that a model holds, but for the property that holds the hash itself."""
+    return canonical_hash(model, HASH)
+
+
+def is_intact(model: onnx.ModelProto, properties: Mapping[str, str]) -> bool:
+    """Whether a model is what its hash says: of the form of today, or of the one before."""
+    if HASH in properties:
+        return content_hash(model) == properties[HASH]
+    return earlier_hash(model) == properties.get(EARLIER_HASH)
+
+
+def earlier_hash(model: onnx.ModelProto) -> str:
+    """Return the SHA-256 as it was: of the bytes that protobuf makes, which depend on its version.
 
     The property that holds the hash itself does not count.
     """
     rest = onnx.ModelProto()
     rest.CopyFrom(model)
-    for entry in [entry for entry in rest.metadata_props if entry.key == HASH]:
+    for entry in [entry for entry in rest.metadata_props if entry.key == EARLIER_HASH]:
         rest.metadata_props.remove(entry)
     digest = hashlib.sha256()
     for tensor in rest.graph.initializer:

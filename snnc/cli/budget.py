@@ -166,7 +166,7 @@ def _drawing() -> Any:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "matplotlib":
             raise
-        raise UsageError("--front draws with matplotlib: pip install 'snnc[report]'") from error
+        raise UsageError("--front draws with matplotlib: pip install matplotlib") from error
     return front_chart
 
 
@@ -195,7 +195,7 @@ def _show(terminal: Terminal, outcome: Outcome, measured: str, rows: int, output
     )
     terminal.text(f"Points of {measured} lost on {rows} rows kept back; {len(outcome.points)} were measured.")
     if chosen is not None and output is not None:
-        terminal.text(f"wrote {output}: {_said(chosen)}")
+        terminal.done(f"wrote {output}: {_said(chosen)}")
 
 
 def _said(point: Point) -> str:

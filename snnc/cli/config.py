@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from snnc.errors import InputError
+from snnc.pipeline import once
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ def read_config(path: Path) -> dict[str, Any]:
         InputError: it is missing, not TOML, or holds an unknown key or a value that does not fit.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"the configuration {path} cannot be read: {error.strerror}") from None
     except ValueError as error:
@@ -144,11 +145,12 @@ def _resolved(value: Any, key: Key, folder: Path) -> Any:
 
 def settings_of(table: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """Return the ``set`` table as ``--set`` would give it: ``{"PASS.OPTION": "value"}``."""
-    return {
-        f"{name}.{option}": str(value).lower() if isinstance(value, bool) else str(value)
+    texts = (
+        (f"{name}.{option}", str(value).lower() if isinstance(value, bool) else str(value))
         for name, options in table.items()
         for option, value in options.items()
-    }
+    )
+    return once(texts, "the configuration's option")
 
 
 if __name__ == "__main__":

@@ -199,6 +199,7 @@ def command(
     from snnc.cli.models import locate
     from snnc.compiler import LEARNING, Options, convert
     from snnc.errors import UsageError
+    from snnc.pipeline import once
 
     terminal = ctx.obj
     if output is None and not dry_run:
@@ -208,7 +209,7 @@ def command(
     read = (located.path, calib, preprocess, ctx.meta.get("snnc.config"))
     check_outputs(journal, others=read, force=True)  # one that exists is gone on with
     check_outputs(output, front, others=(*read, journal), force=force)
-    chosen = settings_of(ctx.meta.get("snnc.set", {})) | dict(_setting(text) for text in settings)
+    chosen = settings_of(ctx.meta.get("snnc.set", {})) | once(map(_setting, settings), "--set")
     if pipeline is not None:
         refuse("names a pipeline, and --pipeline gives another: leave one of them out", "--preset")
     if journal is None and output is not None:
@@ -216,7 +217,7 @@ def command(
     limits = Limits(max_drop, floors(min_metric))
     options = Options(timesteps, preset, pipeline, chosen, precision, seed, threads, journal, task_of(task))
     dump = _dump(dump_ir_after, options)
-    sparing = preset == SPARING and max_drop is not None
+    sparing = preset == SPARING and bool(limits)
     budgeted = sparing or any(limit is not None for limit in (max_latency, max_synops, payload))
     if budgeted:
         budget = Budget(max_latency, max_synops, payload, max_drop, limits.floors)
@@ -233,13 +234,13 @@ def command(
     if not searching:
         refuse("is for a search: give a budget, or --set clip-activations.method=learn", "--journal")
     rows = _rows(located, calib, preprocess, rows_layout)
-    if dry_run:
-        _dry_run(terminal, located, rows, options, output)
-        return
     if limits or rows.y is not None:
         outputs = outputs_for(located, rows, options)
         limits.check(outputs)
         options = replace(options, task=outputs.task)
+    if dry_run:
+        _dry_run(terminal, located, rows, options, output)
+        return
     used, kept = _split(located, rows) if limits else (rows, None)
     terminal.journal = journal if searching else None
     conversion = convert(
@@ -380,15 +381,15 @@ def _tell(terminal: Terminal, conversion: Conversion, output: Path, drop: dict[s
     for record in conversion.records:
         terminal.detail(f"{record.text}: {record.seconds:.2f} s, {record.nodes} nodes")
     seconds = sum(record.seconds for record in conversion.records)
-    terminal.text(
+    terminal.done(
         f"wrote {output} ({output.stat().st_size / 1e3:,.0f} kB) in {seconds:.1f} s: "
         f"spiking populations: {len(found['layers'])}, T = {found['timesteps']}, {found['payload']} spikes, "
         f"{found['precision']}"
     )
     if drop is not None and (lost := drop["max_drop"]) is not None:
-        terminal.text(f"{lost['measured']}: {lost['points']:.2f} points, at most {lost['limit']:g} allowed")
+        terminal.done(f"{lost['measured']}: {lost['points']:.2f} points, at most {lost['limit']:g} allowed")
     for kept in () if drop is None else drop["min_metric"]:
         value = "without error" if kept["value"] is None else f"{kept['value']:.4g}"
-        terminal.text(
+        terminal.done(
             f"{kept['metric']}: {value}, held to the {kept['against']}, at least {kept['least']:g} asked for"
         )

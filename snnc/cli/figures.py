@@ -67,7 +67,7 @@ def _report(path: Path) -> Figures:
     from snnc.report.document import SCHEMA_VERSION
 
     try:
-        found: Any = json.loads(path.read_text(encoding="utf-8"))
+        found: Any = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
     except (RecursionError, ValueError):

@@ -176,7 +176,7 @@ def _page() -> Callable[[Report], str]:
         if (error.name or "").partition(".")[0] not in ("jinja2", "markupsafe", "matplotlib"):
             raise
         raise UsageError(
-            f"the page needs {error.name}, which is not installed: pip install 'snnc[report]' "
+            f"the page needs {error.name}, which is not installed: pip install jinja2 matplotlib "
             "(--json-file works without)"
         ) from None
     return html
@@ -383,7 +383,7 @@ def _show(terminal: Terminal, report: Report, request: Request) -> None:
     terminal.text("\n".join(_summary(report)))
     for path in (request.output, request.json_file):
         if path is not None:
-            terminal.text(f"wrote {path} ({path.stat().st_size / 1e3:,.0f} kB)")
+            terminal.done(f"wrote {path} ({path.stat().st_size / 1e3:,.0f} kB)")
 
 
 def _summary(report: Report) -> list[str]:

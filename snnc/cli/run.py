@@ -112,4 +112,4 @@ def command(
             }
         )
     else:
-        terminal.text(f"wrote {output}: {outputs.dtype} of shape {outputs.shape}, T = {steps}")
+        terminal.done(f"wrote {output}: {outputs.dtype} of shape {outputs.shape}, T = {steps}")

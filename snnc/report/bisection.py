@@ -120,7 +120,7 @@ def bisect(
     y: NumberArray | None,
     *,
     simulator: Simulator,
-    task: Task | None = None,
+    task: Task | str | None = None,
     tolerance: float = 0.005,
     timesteps: int | None = None,
     threads: int | None = None,
