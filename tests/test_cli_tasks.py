@@ -471,3 +471,21 @@ def test_an_old_artefact_of_a_softmax_is_still_of_classes(
     )
     assert again["task"] == "regression"
     assert "agreement" not in again
+
+
+def test_a_target_with_other_rules_is_judged_by_numbers(
+    price: Network, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("nir")
+    path = price.converted("T8", "--preset", "fast", "-T", "8")
+    asked = ("deploy", path, "--target", "nir", "--profile", "snntorch", "--data", price.rows)
+    line = message(capsys, *asked, "-o", tmp_path / "refused", code=6)
+    assert "a correlation of 0." in line
+    assert "the same class" not in line
+    found = told(capsys, *asked, "-o", tmp_path / "bundle", "--accept-semantics")
+    measured = found["semantics"]["measured"]
+    assert measured["same_class"] is None
+    assert 0 < measured["correlation"] < 1
+    assert (
+        f"a correlation of {measured['correlation']:.4f}" in (tmp_path / "bundle" / "README.md").read_text()
+    )
