@@ -16,6 +16,7 @@ from snnc.artefact import Artefact, save
 from snnc.cli import main
 from snnc.cli.config import read_config
 from snnc.cli.tables import layout
+from snnc.errors import InputError
 from snnc.preprocessing import Preprocessing
 from tests.spiking_graphs import random_graph
 
@@ -148,3 +149,10 @@ def test_json_and_toml_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     config.write_text("\ufefftimesteps = 3\n", encoding="utf-8")
     assert Preprocessing.read(preprocessing) == Preprocessing(divide=255)
     assert read_config(config) == {"timesteps": 3}
+
+
+def test_a_preprocessing_that_gives_a_value_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    path.write_text('{"divide": 255, "divide": 1}', encoding="utf-8")
+    with pytest.raises(InputError, match=r"p\.json: `divide` is given twice"):
+        Preprocessing.read(path)
