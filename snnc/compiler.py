@@ -17,6 +17,8 @@ from snnc.calibration import Calibration
 from snnc.diagnostics import Diagnostic
 from snnc.errors import InputError, InternalError, UsageError
 from snnc.frontend import read_onnx
+from snnc.input_statistics import KEY as STATISTICS
+from snnc.input_statistics import InputStatistics
 from snnc.ir.bounds import MOST_TIMESTEPS
 from snnc.ir.snn import SnnGraph
 from snnc.models import PREFIX, resolve
@@ -197,7 +199,12 @@ def convert(
         input_layout=source.layout.as_dict(),
         source_path=named,
         source_sha256=source.sha256,
-        calibration={"rows": len(prepared), "sha256": prepared.sha256, "seed": options.seed},
+        calibration={
+            "rows": len(prepared),
+            "sha256": prepared.sha256,
+            "seed": options.seed,
+            STATISTICS: InputStatistics.of(prepared.rows, np.asarray(calibration)).as_dict(),
+        },
     )
     artefact = Artefact(graph, metadata)
     # With these, an evaluation can tell that it is given rows that were calibrated on.

@@ -29,6 +29,8 @@ LAYERS = (
         "divergence",
         "journal",
         "encoding",
+        "input_statistics",
+        "normalisation",
     ),
     ("snapshots",),
     ("pipeline", "calibration", "reference", "artefact", "costs", "spike_counts"),

@@ -249,15 +249,18 @@ def _classes(
     threads: int | None,
 ) -> np.ndarray:
     from snnc.backends import load_simulator
+    from snnc.cli.artefacts import warn_of_rows
     from snnc.cli.models import open_session
     from snnc.evaluation import Source, evaluate_ann, outputs_of, require_classes
 
     if artefact is not None:
+        simulator = load_simulator("numba", threads)
+        warn_of_rows(terminal, artefact, x, simulator)
         outputs = outputs_of(
             artefact.graph,
             artefact.encode,
             x,
-            simulator=load_simulator("numba", threads),
+            simulator=simulator,
             timesteps=artefact.graph.timesteps,
             progress=terminal.progress(),
         )

@@ -1,0 +1,134 @@
+"""Rows judged by what a trained network makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from snnc.ir.graph import FloatArray
+from snnc.normalisation import Mistake, judge, readings
+
+CLASSES, SHAPE = 5, (3, 8, 8)
+
+
+def prototypes() -> FloatArray:
+    """One picture per class, in bytes, whose colours differ."""
+    random = np.random.default_rng(0)
+    return random.uniform(0, 255, (CLASSES, *SHAPE)).astype(np.float32)
+
+
+def bytes_of(n: int, seed: int) -> FloatArray:
+    random = np.random.default_rng(seed)
+    own = prototypes()[random.integers(0, CLASSES, n)]
+    return np.clip(own + 60 * random.standard_normal(own.shape), 0, 255).astype(np.float32)
+
+
+def taught(sharpness: float = 1.0, unit: float = 255.0) -> Callable[[FloatArray], FloatArray]:
+    """A network that knows the classes: two layers, trained on rows in 0 .. 1 where ``unit`` is 255."""
+    centres = (prototypes() / unit).reshape(CLASSES, -1)
+    deviation = 60 / unit
+
+    def run(rows: FloatArray) -> FloatArray:
+        distance = np.square(rows.reshape(len(rows), 1, -1) - centres).mean(axis=2) / deviation**2
+        hidden = np.maximum(3 - distance, 0)
+        return (sharpness * hidden).astype(np.float32)
+
+    return run
+
+
+def channels_last(x: FloatArray) -> FloatArray:
+    return np.moveaxis(x, 1, -1).reshape(x.shape)
+
+
+MISTAKES: dict[str, tuple[Callable[[FloatArray], FloatArray], Mistake]] = {
+    "bytes": (lambda x: x, Mistake.SCALE),
+    "divided twice": (lambda x: x / 255**2, Mistake.SCALE),
+    "signed": (lambda x: x / 127.5 - 1, Mistake.SCALE),
+    "centred": (lambda x: x - 128, Mistake.SCALE),
+    "colours": (lambda x: x[:, ::-1] / 255, Mistake.CHANNELS),
+    "channels last": (lambda x: channels_last(x / 255), Mistake.AXES),
+    "height and width": (lambda x: x.swapaxes(2, 3) / 255, Mistake.AXES),
+}
+
+
+@pytest.mark.parametrize("sharpness", [0.05, 1.0, 20.0])
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_found_however_sure_the_network_is(name: str, sharpness: float) -> None:
+    mistake, kind = MISTAKES[name]
+    found = judge(taught(sharpness), np.ascontiguousarray(mistake(bytes_of(128, 1))), softmax=False)
+    assert found is not None
+    assert found.mistake is kind
+    assert found.diagnostic().code.number == "SNN202"
+
+
+@given(st.integers(0, 10**6), st.sampled_from([0.01, 1.0, 20.0]), st.sampled_from([1.0, 255.0]))
+def test_right_rows_are_not_reported(seed: int, sharpness: float, unit: float) -> None:
+    rows = bytes_of(128, seed) / np.float32(unit)
+    assert judge(taught(sharpness, unit), rows, softmax=True) is None
+
+
+@given(st.integers(0, 10**6), st.sampled_from([0.15, 0.07]))
+def test_a_weak_network_is_not_reported(seed: int, contrast: float) -> None:
+    """Its classes are so alike that it is right on 90 % or on half of the rows, and sure of none."""
+    random = np.random.default_rng(seed)
+    centres = (128 + (prototypes() - 128) * np.float32(contrast)) / np.float32(255)
+    own = centres[random.integers(0, CLASSES, 128)]
+    rows = np.clip(own + 60 / 255 * random.standard_normal(own.shape), 0, 1).astype(np.float32)
+
+    def run(values: FloatArray) -> FloatArray:
+        return -np.square(values[:, None] - centres).mean(axis=(2, 3, 4)).astype(np.float32)
+
+    assert judge(run, rows, softmax=True) is None
+
+
+def test_a_network_without_biases_betrays_the_scale_by_its_logits() -> None:
+    centres = prototypes().reshape(CLASSES, -1) - 128
+
+    def run(rows: FloatArray) -> FloatArray:
+        return ((rows.reshape(len(rows), -1) @ centres.T) * 3e-3).astype(np.float32)
+
+    assert judge(run, bytes_of(128, 1) / np.float32(255), softmax=True) is None
+    found = judge(run, bytes_of(128, 1), softmax=True)
+    assert found is not None
+    assert "a lead of" in found.text
+
+
+def test_several_values_are_no_classes() -> None:
+    def run(rows: FloatArray) -> FloatArray:
+        level = rows.reshape(len(rows), -1).mean(axis=1, keepdims=True)
+        return (1e4 * level + np.arange(6) * 1e3).astype(np.float32)
+
+    assert judge(run, bytes_of(128, 1), softmax=False) is None
+
+
+@pytest.mark.parametrize("outputs", [1, int(np.prod(SHAPE))])
+def test_one_value_and_a_reconstruction_are_not_judged(outputs: int) -> None:
+    def run(rows: FloatArray) -> FloatArray:
+        return rows.reshape(len(rows), -1)[:, :outputs]
+
+    assert judge(run, bytes_of(128, 1), softmax=False) is None
+
+
+def test_few_rows_tell_nothing() -> None:
+    assert judge(taught(), bytes_of(31, 1), softmax=True) is None
+
+
+def test_the_message_says_what_was_seen_and_what_to_do() -> None:
+    found = judge(taught(), bytes_of(128, 1), softmax=True)
+    assert found is not None
+    assert found.text.startswith("the rows lie in 0 .. 255, and the network tells them apart by ")
+    assert "0 .. 1" in found.text or "divided by 255" in found.text
+    assert "divide, mean and std" in found.cure
+
+
+def test_readings_that_change_nothing_are_left_out() -> None:
+    rows = bytes_of(32, 0)
+    words = {item.words for item in readings(rows)}
+    assert "brought to 0 .. 255" not in words
+    assert "brought to 0 .. 1" in words
+    assert {item.mistake for item in readings(rows, axes_only=True)} == {Mistake.AXES, Mistake.CHANNELS}
+    assert all(item.rows.shape == rows.shape for item in readings(rows))
