@@ -9,8 +9,14 @@ with ``p_k`` the mean over the rows: 0 if it says the same of all rows, however 
 logits by their own standard deviation makes I blind to how sure a network is, so that an unsure one is not
 suspected. The same rows are then given in other *readings*: scaled, centred, standardised, with the channels
 in the other order, with the axes in another order. Where one of them carries clearly more information, row
-by row, the rows are read wrongly. What a network does not react to cannot be told by it, such as the scale of
-the input where there are no biases to speak of: there, logits beyond all that training reaches give it away.
+by row, the rows are read wrongly.
+
+Readings that keep the scale of the rows may be compared in how sure of them the network is, too: by 1 minus
+the entropy of ``p_n`` over log K, with one standard deviation for both. That is the sharper test for the
+order of the colours, and it holds for rows of a single class, whose information is small.
+
+What a network does not react to cannot be told by it, such as the scale of the input where there are no
+biases to speak of: there, logits beyond all that training reaches give it away.
 """
 
 from __future__ import annotations
@@ -35,18 +41,27 @@ FEWEST_ROWS = 32
 SHARPNESS = 4.0
 """Standard deviation of the logits that the information is taken at: that of a usual classifier."""
 
-GAIN = 0.02
-"""Share of information that another reading must add to count."""
+GAIN, ERRORS = 0.02, 2.8
+"""Share of information that another reading must add, and standard errors of that, pairing the rows."""
 
-ERRORS = 3.5
-"""Standard errors that it must add, pairing the rows; there are about a dozen readings."""
+SURER, SURER_ERRORS, COLOUR_ERRORS = 0.02, 4.0, 2.5
+"""The same for how sure the network is; of colours in the right order it is surer by many standard errors, so
+that few are doubt enough."""
 
-TURNED_GAIN, TURNED_ERRORS = 0.015, 2.5
-"""The same for the other order of the colours, which is asked for by itself and costs little information."""
+TURNED_ERRORS = 2.0
+"""Standard errors of being surer that count beside those of the information, for height and width."""
 
 ENOUGH = 0.58
 """Share of information from which on a reading may be the right one: few networks that were never trained, or
 whose weights were shuffled, reach it in any. Of a network that knows so little itself, nothing is said."""
+
+ENOUGH_OF_SPIKES = 0.45
+"""The same for an artefact in few steps, which was calibrated on rows that were read rightly."""
+
+VARIETY, TURNED_VARIETY = 0.4, 0.6
+"""Entropy of all answers together, over log K, from which on rows may have their axes in another order, or
+height and width exchanged: rows of a single class carry little information in any reading, and a wrong one
+may scatter the answers to them."""
 
 LEAD = 100.0
 """Median lead of the best logit that cross-entropy never trains a network to: its gradient is long gone."""
@@ -80,11 +95,15 @@ class Reading:
         mistake: what is wrong if it is the right one.
         words: what is done to the rows.
         rows: (n, *shape), the same rows in that way.
+        variety: how much the answers must differ for this reading to count.
+        keeps_scale: whether the values lie as far apart as they did.
     """
 
     mistake: Mistake
     words: str
     rows: FloatArray
+    variety: float = 0.0
+    keeps_scale: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +113,8 @@ class Misread:
     Attributes:
         mistake: what is wrong.
         words: what was done to the rows to make them better; empty where the logits alone are too large.
-        information: share of the information that the rows carry as they are.
+        measure: what is better: ``tells them apart by`` or ``is sure of them by``.
+        own: that of the rows as they are, as a share of the most.
         better: the same of the better reading; of logits too large, the median lead of the best.
         lowest, highest: the range of the rows as they are.
         rows: how many were tried.
@@ -102,7 +122,8 @@ class Misread:
 
     mistake: Mistake
     words: str
-    information: float
+    measure: str
+    own: float
     better: float
     lowest: float
     highest: float
@@ -118,8 +139,8 @@ class Misread:
                 "which no training reaches: they are too large"
             )
         return (
-            f"{where} tells them apart by {self.information:.0%} of what its classes can, "
-            f"but by {self.better:.0%} {self.words}"
+            f"{where} {self.measure} {self.own:.0%} of the most that is possible, "
+            f"but {self.better:.0%} {self.words}"
         )
 
     @property
@@ -132,7 +153,58 @@ class Misread:
         return Diagnostic(LOOKS_UNNORMALISED, f"{self.text}; they look wrongly normalised", help=self.cure)
 
 
-def judge(run: Run, rows: FloatArray, *, softmax: bool, axes_only: bool = False) -> Misread | None:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Answers:
+    """What a network says of rows in one reading: its scores, (n, classes)."""
+
+    scores: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, run: Run, rows: FloatArray) -> _Answers | None:
+        """Ask the network; ``None`` where its answers are not finite, or not several."""
+        found = run(np.ascontiguousarray(rows, np.float32)).astype(np.float64).reshape(len(rows), -1)
+        return cls(found) if found.shape[1] > 1 and np.isfinite(found).all() else None
+
+    @property
+    def contrast(self) -> NDArray[np.float64]:
+        """The scores less their mean over the classes, (n, classes)."""
+        return self.scores - self.scores.mean(axis=1, keepdims=True)
+
+    def probabilities(self, sharpness: float, spread: float) -> NDArray[np.float64]:
+        """Return softmax probabilities, (n, classes), where the logits' standard deviation is ``spread``."""
+        logits = self.contrast * (sharpness / spread if spread > 0 else 0.0)
+        p = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.maximum(p / p.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+
+    def information(self) -> NDArray[np.float64]:
+        """Return what each row's answer says about it, (n,); the mean over the rows is I."""
+        p = self.probabilities(SHARPNESS, float(self.contrast.std()))
+        told: NDArray[np.float64] = (p * np.log(p / p.mean(axis=0))).sum(axis=1)
+        return told / log(p.shape[1])
+
+    def certainty(self, spread: float) -> NDArray[np.float64]:
+        """Return how sure the network is of each row, (n,), from 0 to 1."""
+        p = self.probabilities(SHARPNESS / 2, spread)
+        told: NDArray[np.float64] = (p * np.log(p)).sum(axis=1)
+        return 1 + told / log(p.shape[1])
+
+    def variety(self) -> float:
+        """Return how much the answers to all rows differ: the entropy of their mean, from 0 to 1."""
+        p = self.probabilities(SHARPNESS, float(self.contrast.std())).mean(axis=0)
+        return float(-(p * np.log(p)).sum() / log(len(p)))
+
+    def lead(self) -> float:
+        """Return the median lead of the largest score."""
+        first, second = np.sort(self.scores, axis=1)[:, [-1, -2]].T
+        return float(np.median(first - second))
+
+    def look_like_classes(self) -> bool:
+        """Whether rows differ in which score is large, not in whether all are, as of several values."""
+        between = self.contrast - self.contrast.mean(axis=0)
+        return float(self.scores.mean(axis=1).std()) < float(np.sqrt(between.var(axis=0).mean()))
+
+
+def judge(run: Run, rows: FloatArray, *, softmax: bool, order_only: bool = False) -> Misread | None:
     """Say how a network would rather read rows, or ``None`` where nothing tells.
 
     Nothing is said of a network whose outputs are no class scores, or of very few rows.
@@ -141,59 +213,91 @@ def judge(run: Run, rows: FloatArray, *, softmax: bool, axes_only: bool = False)
         run: the network, up to its scores before any softmax.
         rows: (n, *shape) float32, channels first, as the network takes them.
         softmax: whether the network ends in a softmax, so that its outputs surely are class scores.
-        axes_only: whether to try only other orders of channels and axes, of rows whose distribution is known.
+        order_only: whether to try only other orders of colours, height and width, of rows whose distribution
+            is known to be right, with an artefact that was made from such rows.
     """
     chosen = _chosen(rows)
     if len(chosen) < FEWEST_ROWS:
         return None
-    scores = _scores(run, chosen)
-    if scores is None or scores.shape[1] >= prod(rows.shape[1:]):
+    own = _Answers.of(run, chosen)
+    if own is None or own.scores.shape[1] >= prod(rows.shape[1:]):
         return None
-    own = _information(scores)
+    ends = float(chosen.min()), float(chosen.max())
+    enough = ENOUGH_OF_SPIKES if order_only else ENOUGH
     best: tuple[float, Misread] | None = None
-    lowest, highest = float(chosen.min()), float(chosen.max())
-    for reading in readings(chosen, axes_only=axes_only):
-        others = _scores(run, reading.rows)
-        if others is None or not (softmax or _look_like_classes(others)):
+    for reading in readings(chosen, order_only=order_only):
+        other = _Answers.of(run, reading.rows)
+        if other is None or not (softmax or other.look_like_classes()):
             continue
-        found = _information(others)
-        gain, errors = _gain(own, found)
-        turned = reading.mistake is Mistake.CHANNELS
-        least, most = (TURNED_GAIN, TURNED_ERRORS) if turned else (GAIN, ERRORS)
-        if gain < least or errors < most or found.mean() < ENOUGH or (best is not None and gain <= best[0]):
+        if other.information().mean() < enough:
             continue
-        shares = float(own.mean()), float(found.mean())
-        best = gain, Misread(reading.mistake, reading.words, *shares, lowest, highest, len(chosen))
+        found = _better(reading, own, other)
+        if found is not None and (best is None or found[0] > best[0]):
+            gain, measure, shares = found
+            best = gain, Misread(reading.mistake, reading.words, measure, *shares, *ends, len(chosen))
     if best is not None:
         return best[1]
-    first, second = np.sort(scores, axis=1)[:, [-1, -2]].T
-    lead = float(np.median(first - second))
-    classes = softmax or _look_like_classes(scores)
-    if classes and lead > LEAD and not axes_only and own.mean() >= ENOUGH:
-        return Misread(Mistake.SCALE, "", float(own.mean()), lead, lowest, highest, len(chosen))
+    if order_only or not (softmax or own.look_like_classes()):
+        return None
+    known, lead = float(own.information().mean()), own.lead()
+    if lead > LEAD and known >= ENOUGH:
+        return Misread(Mistake.SCALE, "", "", known, lead, *ends, len(chosen))
     return None
 
 
-def readings(rows: FloatArray, *, axes_only: bool = False) -> tuple[Reading, ...]:
+def _better(
+    reading: Reading, own: _Answers, other: _Answers
+) -> tuple[float, str, tuple[float, float]] | None:
+    """Return by how much another reading is better, in what, and both shares; ``None`` if it is not."""
+    told = own.information(), other.information()
+    gain, errors = _gain(*told)
+    if reading.keeps_scale:
+        spread = float(np.concatenate([own.contrast, other.contrast]).std())
+        sure = own.certainty(spread), other.certainty(spread)
+        surer, sure_errors = _gain(*sure)
+        shares = float(sure[0].mean()), float(sure[1].mean())
+        if reading.mistake is Mistake.CHANNELS:
+            clear = surer >= SURER and sure_errors >= COLOUR_ERRORS
+            return (surer, "is sure of them by", shares) if clear else None
+        if reading.mistake is Mistake.SCALE and surer >= SURER and sure_errors >= SURER_ERRORS and gain >= 0:
+            return surer, "is sure of them by", shares
+        if reading.mistake is Mistake.AXES:
+            # Both must say so, and together as clearly as the information alone elsewhere.
+            errors = min(errors + TURNED_ERRORS, errors + sure_errors) if surer > 0 else 0.0
+    if gain < GAIN or errors < ERRORS or own.variety() < reading.variety:
+        return None
+    return gain, "tells them apart by", (float(told[0].mean()), float(told[1].mean()))
+
+
+def readings(rows: FloatArray, *, order_only: bool = False) -> tuple[Reading, ...]:
     """Return other readings of rows, (n, *shape), leaving out those that change nothing."""
-    found = [] if axes_only else _scaled(rows)
+    found = [] if order_only else _scaled(rows)
     shape = rows.shape[1:]
     axes = tuple(range(2, rows.ndim))
     if axes and shape[0] == COLOURS:
-        found.append(Reading(Mistake.CHANNELS, "with the channels in the other order", rows[:, ::-1]))
-    if axes and shape[0] > 1:
+        words = "with the channels in the other order"
+        found.append(Reading(Mistake.CHANNELS, words, rows[:, ::-1], keeps_scale=True))
+    if axes and shape[0] > 1 and not order_only:
         last = np.moveaxis(rows.reshape(len(rows), *shape[1:], shape[0]), -1, 1)
-        found.append(Reading(Mistake.AXES, "read as channels last", last))
+        found.append(Reading(Mistake.AXES, "read as channels last", last, VARIETY))
         first = np.moveaxis(rows, 1, -1).reshape(rows.shape)
-        found.append(Reading(Mistake.AXES, "read as channels first", first))
-    if len(axes) == 2 and shape[1] == shape[2]:
-        found.append(Reading(Mistake.AXES, "with height and width exchanged", rows.swapaxes(2, 3)))
-    side = isqrt(shape[0])
-    if len(shape) == 1 and side * side == shape[0] and side >= 8:
-        turned = rows.reshape(len(rows), side, side).swapaxes(1, 2).reshape(rows.shape)
-        found.append(Reading(Mistake.AXES, "with height and width exchanged", turned))
+        found.append(Reading(Mistake.AXES, "read as channels first", first, VARIETY))
+    turned = _turned(rows)
+    if turned is not None:
+        words = "with height and width exchanged"
+        found.append(Reading(Mistake.AXES, words, turned, TURNED_VARIETY, keeps_scale=True))
     tolerance = 1e-3 * float(np.ptp(rows))
     return tuple(item for item in found if float(np.abs(item.rows - rows).max()) > tolerance)
+
+
+def _turned(rows: FloatArray) -> FloatArray | None:
+    """Return rows with height and width exchanged; ``None`` where there are none, or not equally many."""
+    if rows.ndim == 4:
+        return rows.swapaxes(2, 3) if rows.shape[2] == rows.shape[3] else None
+    side = isqrt(rows.shape[1])
+    if rows.ndim != 2 or side * side != rows.shape[1] or side < 8:
+        return None
+    return rows.reshape(len(rows), side, side).swapaxes(1, 2).reshape(rows.shape)
 
 
 def _scaled(rows: FloatArray) -> list[Reading]:
@@ -205,17 +309,19 @@ def _scaled(rows: FloatArray) -> list[Reading]:
     unit = (values - low) / (high - low)
     over = (0, *range(2, rows.ndim))
     std = values.std(axis=over, keepdims=True)
-    standard = (values - values.mean(axis=over, keepdims=True)) / np.where(std > 0, std, 1)
+    centred = values - values.mean(axis=over, keepdims=True)
     ways = {
         "brought to 0 .. 1": unit,
         "brought to 0 .. 255": 255 * unit,
         "brought to -1 .. 1": 2 * unit - 1,
         "brought to -128 .. 127": 255 * unit - 128,
-        "standardised per channel": standard,
+        "standardised per channel": centred / np.where(std > 0, std, 1),
     }
     ways |= {f"times {factor}": factor * values for factor in (2, 16, 255)}
     ways |= {f"divided by {factor}": values / factor for factor in (2, 16, 255)}
-    return [Reading(Mistake.SCALE, words, other.astype(np.float32)) for words, other in ways.items()]
+    found = [Reading(Mistake.SCALE, words, other.astype(np.float32)) for words, other in ways.items()]
+    middle = Reading(Mistake.SCALE, "centred per channel", centred.astype(np.float32), keeps_scale=True)
+    return [*found, middle]
 
 
 def _chosen(rows: FloatArray) -> FloatArray:
@@ -224,34 +330,6 @@ def _chosen(rows: FloatArray) -> FloatArray:
         return rows
     chosen: FloatArray = rows[np.linspace(0, len(rows) - 1, PROBED_ROWS).astype(np.int64)]
     return chosen
-
-
-def _scores(run: Run, rows: FloatArray) -> NDArray[np.float64] | None:
-    """Return the scores, (n, classes), or ``None`` where they are not finite or not several."""
-    found = run(np.ascontiguousarray(rows, np.float32)).astype(np.float64).reshape(len(rows), -1)
-    return found if found.shape[1] > 1 and np.isfinite(found).all() else None
-
-
-def _look_like_classes(scores: NDArray[np.float64]) -> bool:
-    """Whether rows differ in which score is large, rather than in whether all are, as several values do."""
-    level = scores.mean(axis=1, keepdims=True)
-    contrast = scores - level
-    between = contrast - contrast.mean(axis=0)
-    return float(level.std()) < float(np.sqrt(between.var(axis=0).mean()))
-
-
-def _information(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return what each row's answer says about it, (n,); the mean over the rows is I."""
-    centred = scores - scores.mean(axis=1, keepdims=True)
-    spread = centred.std()
-    logits = centred * (SHARPNESS / spread if spread > 0 else 0.0)
-    p = np.exp(logits - logits.max(axis=1, keepdims=True))
-    p /= p.sum(axis=1, keepdims=True)
-    tiny = np.finfo(np.float64).tiny
-    told: NDArray[np.float64] = (p * np.log(np.maximum(p, tiny) / np.maximum(p.mean(axis=0), tiny))).sum(
-        axis=1
-    )
-    return told / log(scores.shape[1])
 
 
 def _gain(own: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[float, float]:

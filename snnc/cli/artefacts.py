@@ -104,7 +104,7 @@ def warn_of_rows(terminal: Terminal, artefact: Artefact, x: NumberArray, simulat
     def run(values: FloatArray) -> NumberArray:
         return simulator.run(graph, encode(graph.encoder, values), graph.timesteps).logits
 
-    # The distribution of the values says nothing of the order of colours, or of height and width.
-    misread = normalisation.judge(run, rows, softmax=False, axes_only=True)
+    # The distribution of the values says little of the order of colours, or of height and width.
+    misread = normalisation.judge(run, rows, softmax=False, order_only=True)
     if misread is not None:
         terminal.warn(Diagnostic(UNLIKE_CALIBRATION, misread.text, help=misread.cure))

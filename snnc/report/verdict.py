@@ -198,7 +198,7 @@ class _Case:
             yield _on_input(Cause.NORMALISATION, first, 1.0, foreign.text)
         elif misread is not None:
             turned = misread.mistake is Mistake.CHANNELS
-            severity = max(CLEAR, misread.better - misread.information) if misread.words else 1.0
+            severity = max(CLEAR, misread.better - misread.own) if misread.words else 1.0
             if not (turned and found_order):
                 cause = Cause.CHANNEL_ORDER if turned else Cause.NORMALISATION
                 yield _on_input(cause, first, severity, misread.text)
