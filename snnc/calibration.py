@@ -13,7 +13,7 @@ from snnc import normalisation
 from snnc.ann_session import AnnSession
 from snnc.diagnostics import FEW_ROWS, Diagnostic
 from snnc.errors import InputError, NonFiniteError
-from snnc.ir.ann import AnnGraph, Softmax
+from snnc.ir.ann import AnnGraph, BatchNormalisation, MaxPool, Relu, Softmax
 from snnc.ir.graph import FloatArray
 
 ENOUGH_ROWS = 100
@@ -158,7 +158,20 @@ class Calibration:
         misread = normalisation.judge(self._scores(graph), self.rows, softmax=isinstance(last, Softmax))
         if misread is not None:
             found.append(misread.diagnostic())
+        elif (strange := self._against_batch_normalisation(graph)) is not None:
+            found.append(strange)
         return tuple(found)
+
+    def _against_batch_normalisation(self, graph: AnnGraph) -> Diagnostic | None:
+        """Hold the rows against what the first batch normalisation remembers of the training rows."""
+        for node in graph.of_type(BatchNormalisation):
+            before = graph.ancestors(node.inputs, frozenset())
+            if not any(isinstance(graph[name], Relu | MaxPool) for name in before):
+                chosen = normalisation.chosen(self.rows)
+                name = node.inputs[0]
+                values = AnnSession(graph, [name], self.threads).run(chosen)[name]
+                return normalisation.against_running(node.name, values, node.mean, node.variance)
+        return None
 
     def logits(self, graph: AnnGraph) -> FloatArray:
         """Return the source network's answers before a final softmax, (n, classes) float32."""

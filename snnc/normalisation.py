@@ -66,6 +66,12 @@ may scatter the answers to them."""
 LEAD = 100.0
 """Median lead of the best logit that cross-entropy never trains a network to: its gradient is long gone."""
 
+RUNNING = 3.0
+"""Ratio of standard deviations, and shift of the mean, that other rows of the same kind do not reach."""
+
+VARIED = 1e-6
+"""Variance, relative to the largest of all channels, below which a channel is dead and tells nothing."""
+
 COLOURS = 3
 
 Run = Callable[[FloatArray], NumberArray]
@@ -216,16 +222,16 @@ def judge(run: Run, rows: FloatArray, *, softmax: bool, order_only: bool = False
         order_only: whether to try only other orders of colours, height and width, of rows whose distribution
             is known to be right, with an artefact that was made from such rows.
     """
-    chosen = _chosen(rows)
-    if len(chosen) < FEWEST_ROWS:
+    tried = chosen(rows)
+    if len(tried) < FEWEST_ROWS:
         return None
-    own = _Answers.of(run, chosen)
+    own = _Answers.of(run, tried)
     if own is None or own.scores.shape[1] >= prod(rows.shape[1:]):
         return None
-    ends = float(chosen.min()), float(chosen.max())
+    ends = float(tried.min()), float(tried.max())
     enough = ENOUGH_OF_SPIKES if order_only else ENOUGH
     best: tuple[float, Misread] | None = None
-    for reading in readings(chosen, order_only=order_only):
+    for reading in readings(tried, order_only=order_only):
         other = _Answers.of(run, reading.rows)
         if other is None or not (softmax or other.look_like_classes()):
             continue
@@ -234,14 +240,14 @@ def judge(run: Run, rows: FloatArray, *, softmax: bool, order_only: bool = False
         found = _better(reading, own, other)
         if found is not None and (best is None or found[0] > best[0]):
             gain, measure, shares = found
-            best = gain, Misread(reading.mistake, reading.words, measure, *shares, *ends, len(chosen))
+            best = gain, Misread(reading.mistake, reading.words, measure, *shares, *ends, len(tried))
     if best is not None:
         return best[1]
     if order_only or not (softmax or own.look_like_classes()):
         return None
     known, lead = float(own.information().mean()), own.lead()
     if lead > LEAD and known >= ENOUGH:
-        return Misread(Mistake.SCALE, "", "", known, lead, *ends, len(chosen))
+        return Misread(Mistake.SCALE, "", "", known, lead, *ends, len(tried))
     return None
 
 
@@ -259,7 +265,8 @@ def _better(
         if reading.mistake is Mistake.CHANNELS:
             clear = surer >= SURER and sure_errors >= COLOUR_ERRORS
             return (surer, "is sure of them by", shares) if clear else None
-        if reading.mistake is Mistake.SCALE and surer >= SURER and sure_errors >= SURER_ERRORS and gain >= 0:
+        hinted = surer >= SURER and sure_errors >= SURER_ERRORS and errors >= 1
+        if reading.mistake is Mistake.SCALE and hinted:
             return surer, "is sure of them by", shares
         if reading.mistake is Mistake.AXES:
             # Both must say so, and together as clearly as the information alone elsewhere.
@@ -324,12 +331,42 @@ def _scaled(rows: FloatArray) -> list[Reading]:
     return [*found, middle]
 
 
-def _chosen(rows: FloatArray) -> FloatArray:
+def chosen(rows: FloatArray) -> FloatArray:
     """Return at most so many rows, evenly over all."""
     if len(rows) <= PROBED_ROWS:
         return rows
-    chosen: FloatArray = rows[np.linspace(0, len(rows) - 1, PROBED_ROWS).astype(np.int64)]
-    return chosen
+    some: FloatArray = rows[np.linspace(0, len(rows) - 1, PROBED_ROWS).astype(np.int64)]
+    return some
+
+
+def against_running(
+    name: str, values: FloatArray, mean: FloatArray, variance: FloatArray
+) -> Diagnostic | None:
+    """Hold what arrives in front of a batch normalisation against its running statistics.
+
+    On rows like those of the training, the values of each channel have about the mean and the variance that
+    the training recorded, whatever the network's outputs are.
+
+    Args:
+        name: of the normalisation.
+        values: (n, channels, ...) of some rows.
+        mean: (channels,).
+        variance: (channels,).
+    """
+    alive = variance > VARIED * float(variance.max())
+    if len(values) < FEWEST_ROWS or not alive.any():
+        return None
+    flat = np.moveaxis(values, 1, 0).reshape(len(mean), -1)[alive].astype(np.float64)
+    std = np.sqrt(variance[alive].astype(np.float64))
+    shift = float(np.median(np.abs(flat.mean(axis=1) - mean[alive]) / std))
+    ratio = float(np.median(flat.std(axis=1) / std))
+    if 1 / RUNNING < ratio < RUNNING and shift < RUNNING:
+        return None
+    message = (
+        f"what reaches this batch normalisation varies {ratio:.3g} times as much as it did in training, and "
+        f"lies {shift:.3g} of its standard deviations off; the rows look wrongly normalised"
+    )
+    return Diagnostic(LOOKS_UNNORMALISED, message, node=name, help=CURES[Mistake.SCALE])
 
 
 def _gain(own: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[float, float]:

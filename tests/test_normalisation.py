@@ -9,8 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from snnc.ann_session import AnnSession
+from snnc.calibration import Calibration
+from snnc.ir.ann import BatchNormalisation
 from snnc.ir.graph import FloatArray
-from snnc.normalisation import Mistake, judge, readings
+from snnc.normalisation import Mistake, against_running, judge, readings
+from tests.ann_graphs import Builder
 
 CLASSES, SHAPE = 5, (3, 8, 8)
 
@@ -123,6 +127,34 @@ def test_the_message_says_what_was_seen_and_what_to_do() -> None:
     assert found.text.startswith("the rows lie in 0 .. 255, and the network ")
     assert "0 .. 1" in found.text or "divided by 255" in found.text
     assert "divide, mean and std" in found.cure
+
+
+@given(st.integers(0, 10**6), st.sampled_from([(1.0, 0.0), (1.5, 0.5)]))
+def test_batch_normalisation_knows_its_rows(seed: int, change: tuple[float, float]) -> None:
+    random = np.random.default_rng(seed)
+    mean, std = 10 * random.standard_normal(16), random.uniform(0.1, 10, 16)
+    std[0] = 1e-9  # a dead channel
+    values = (mean + std * (change[1] + change[0] * random.standard_normal((64, 16)))).astype(np.float32)
+    running = mean.astype(np.float32), np.square(std).astype(np.float32)
+    assert against_running("bn", values, *running) is None
+    for wrong in (values / 255, values * 255, values - 50 * std.astype(np.float32)):
+        found = against_running("bn", wrong, *running)
+        assert found is not None
+        assert found.node == "bn"
+
+
+def test_regression_with_batch_normalisation_is_judged_by_it() -> None:
+    b = Builder(0)
+    graph = b.graph(b.linear("fc", b.flatten("flat", b.norm("bn", b.conv("conv", "x", 8))), 1))
+    rows = np.random.default_rng(0).standard_normal((120, *SHAPE)).astype(np.float32)
+    values = AnnSession(graph, ["conv"], 1).run(rows)["conv"]
+    norm = graph["bn"]
+    assert isinstance(norm, BatchNormalisation)
+    running = norm.with_(mean=values.mean(axis=(0, 2, 3)), variance=values.var(axis=(0, 2, 3)))
+    trained = graph.replacing({"bn": running})
+    assert Calibration(rows, 1).warnings(trained) == ()
+    (found,) = Calibration(rows * 255, 1).warnings(trained)
+    assert (found.code.number, found.node) == ("SNN202", "bn")
 
 
 def test_readings_that_change_nothing_are_left_out() -> None:
