@@ -33,7 +33,9 @@ from snnc.ir.ann import (
     Slice,
     Softmax,
 )
-from snnc.pipeline import Context
+from snnc.ir.operations import check_known
+from snnc.ir.rewriter import Rewriter
+from snnc.pipeline import Context, require
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,13 @@ class RectifyLinear:
     name: ClassVar[str] = "rectify-linear"
     headroom: float = 0.05
 
+    def __post_init__(self) -> None:
+        """Refuse a range that is narrower than what was measured, or has no end."""
+        require("headroom", self.headroom, 0, 100)
+
     def run(self, graph: AnnGraph, context: Context, /) -> AnnGraph:
         """Return a graph in which every linear value has a rectifier before it meets weights again."""
+        check_known(graph)
         places = [name for name in _linear_values(graph) if _needs_spikes(graph, name)]
         if not places:
             return graph
@@ -57,24 +64,22 @@ class RectifyLinear:
         # What was measured here cannot be found out from the file again: the report needs it.
         shifts: dict[str, list[float]] = {}
         context.findings["shifts"] = shifts
-        renamed: dict[str, str] = {}
-        nodes: list[AnnNode] = []
-        for node in graph:
-            nodes.append(node.with_(inputs=tuple(renamed.get(name, name) for name in node.inputs)))
-            if node.name in samples:
-                shift = np.maximum(-samples[node.name].minimum, 0) * np.float32(1 + self.headroom)
-                shift = shift.astype(np.float32)
-                raised = Relu(
-                    name=graph.unused(f"{node.name}.raised"),
-                    inputs=(node.name,),
-                    shape=node.shape,
-                    origin=node.origin,
-                    shift=shift,
-                )
-                nodes.append(raised)
-                shifts[raised.name] = [float(value) for value in shift]
-                renamed[node.name] = raised.name
-        return graph.with_nodes(nodes, renamed.get(graph.output, graph.output))
+        rewriter: Rewriter[AnnNode] = Rewriter(graph)
+        for name in places:
+            node = graph[name]
+            shift = np.maximum(-samples[name].minimum, 0) * np.float32(1 + self.headroom)
+            shift = shift.astype(np.float32)
+            raised = Relu(
+                name=rewriter.fresh(f"{name}.raised"),
+                inputs=(name,),
+                shape=node.shape,
+                origin=node.origin,
+                shift=shift,
+            )
+            rewriter.insert_after(name, raised)
+            rewriter.replace_uses(name, raised.name)
+            shifts[raised.name] = [float(value) for value in shift]
+        return graph.with_nodes(rewriter.nodes, rewriter.output)
 
 
 def _linear_values(graph: AnnGraph) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from snnc.diagnostics import FEW_ROWS, Diagnostic
 from snnc.errors import InputError, NonFiniteError
 from snnc.ir.ann import AnnGraph, BatchNormalisation, MaxPool, Relu, Softmax
 from snnc.ir.graph import FloatArray
+from snnc.metrics.task import Task
 
 ENOUGH_ROWS = 100
 CACHE_BYTES = 256 * 2**20
@@ -142,8 +143,13 @@ class Calibration:
             for name in names
         }
 
-    def warnings(self, graph: AnnGraph) -> tuple[Diagnostic, ...]:
-        """Say what looks wrong with these rows for this network."""
+    def warnings(self, graph: AnnGraph, task: Task | None = None) -> tuple[Diagnostic, ...]:
+        """Say what looks wrong with these rows for this network.
+
+        Args:
+            graph: the network.
+            task: what its outputs are; ``None`` where that is not evident.
+        """
         found = []
         if len(self.rows) < ENOUGH_ROWS:
             found.append(
@@ -154,8 +160,9 @@ class Calibration:
                     help="give 500 to 1,000 training rows",
                 )
             )
-        last = graph[graph.output]
-        misread = normalisation.judge(self._scores(graph), self.rows, softmax=isinstance(last, Softmax))
+        if isinstance(graph[graph.output], Softmax):
+            task = task or Task.CLASSES
+        misread = normalisation.judge(self._scores(graph), self.rows, task=task)
         if misread is not None:
             found.append(misread.diagnostic())
         elif (strange := self._against_batch_normalisation(graph)) is not None:

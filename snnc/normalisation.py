@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from snnc.diagnostics import LOOKS_UNNORMALISED, Diagnostic
 from snnc.ir.graph import FloatArray, NumberArray
+from snnc.metrics.task import Task, behaves_as_classifier
 
 PROBED_ROWS = 128
 """Rows that are read in every way."""
@@ -204,13 +205,8 @@ class _Answers:
         first, second = np.sort(self.scores, axis=1)[:, [-1, -2]].T
         return float(np.median(first - second))
 
-    def look_like_classes(self) -> bool:
-        """Whether rows differ in which score is large, not in whether all are, as of several values."""
-        between = self.contrast - self.contrast.mean(axis=0)
-        return float(self.scores.mean(axis=1).std()) < float(np.sqrt(between.var(axis=0).mean()))
 
-
-def judge(run: Run, rows: FloatArray, *, softmax: bool, order_only: bool = False) -> Misread | None:
+def judge(run: Run, rows: FloatArray, *, task: Task | None, order_only: bool = False) -> Misread | None:
     """Say how a network would rather read rows, or ``None`` where nothing tells.
 
     Nothing is said of a network whose outputs are no class scores, or of very few rows.
@@ -218,7 +214,7 @@ def judge(run: Run, rows: FloatArray, *, softmax: bool, order_only: bool = False
     Args:
         run: the network, up to its scores before any softmax.
         rows: (n, *shape) float32, channels first, as the network takes them.
-        softmax: whether the network ends in a softmax, so that its outputs surely are class scores.
+        task: what the outputs are; ``None`` where that is not evident: then their behaviour decides.
         order_only: whether to try only other orders of colours, height and width, of rows whose distribution
             is known to be right, with an artefact that was made from such rows.
     """
@@ -226,14 +222,14 @@ def judge(run: Run, rows: FloatArray, *, softmax: bool, order_only: bool = False
     if len(tried) < FEWEST_ROWS:
         return None
     own = _Answers.of(run, tried)
-    if own is None or own.scores.shape[1] >= prod(rows.shape[1:]):
+    if own is None or own.scores.shape[1] >= prod(rows.shape[1:]) or task not in (None, Task.CLASSES):
         return None
     ends = float(tried.min()), float(tried.max())
     enough = ENOUGH_OF_SPIKES if order_only else ENOUGH
     best: tuple[float, Misread] | None = None
     for reading in readings(tried, order_only=order_only):
         other = _Answers.of(run, reading.rows)
-        if other is None or not (softmax or other.look_like_classes()):
+        if other is None or not (task is Task.CLASSES or behaves_as_classifier(other.scores)):
             continue
         if other.information().mean() < enough:
             continue
@@ -243,7 +239,7 @@ def judge(run: Run, rows: FloatArray, *, softmax: bool, order_only: bool = False
             best = gain, Misread(reading.mistake, reading.words, measure, *shares, *ends, len(tried))
     if best is not None:
         return best[1]
-    if order_only or not (softmax or own.look_like_classes()):
+    if order_only or not (task is Task.CLASSES or behaves_as_classifier(own.scores)):
         return None
     known, lead = float(own.information().mean()), own.lead()
     if lead > LEAD and known >= ENOUGH:

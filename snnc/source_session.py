@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import os
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from snnc.errors import InputError
 from snnc.ir.graph import FloatArray, NumberArray
+from snnc.metrics.ending import final_activation
+from snnc.rows import NetworkInput, exact
 
 _TYPES = {
     "tensor(double)": np.float64,
@@ -62,11 +65,21 @@ class SourceSession:
         self._batch = sizes[0] if sizes and isinstance(sizes[0], int) and sizes[0] > 0 else None
         self._sizes = [size if isinstance(size, int) and size > 0 else None for size in sizes[1:]]
 
+    @cached_property
+    def ends(self) -> str:
+        """The softmax or sigmoid that makes the answers, as an ONNX operator; empty for none."""
+        return final_activation(onnx.load_model(self.path, load_external_data=False))
+
     @property
     def sample_shape(self) -> tuple[int, ...] | None:
         """Shape of one input without the batch; ``None`` where the file leaves a size open."""
         known = [size for size in self._sizes if size is not None]
         return tuple(known) if len(known) == len(self._sizes) else None
+
+    @property
+    def takes(self) -> NetworkInput:
+        """What the file says of its input; where its channels are, it does not say."""
+        return NetworkInput.of_shape(tuple(self._sizes))
 
     def run(self, x: NumberArray) -> FloatArray:
         """Return the first output of every row, (n, outputs) float32.
@@ -79,15 +92,10 @@ class SourceSession:
         """
         if self._type not in _TYPES:
             raise InputError(f"{self.path} takes {self._type}, which cannot be made from rows of numbers")
-        shape = self.sample_shape
-        if shape is not None and math.prod(shape) != math.prod(x.shape[1:]):
-            wanted = ", ".join(map(str, ("batch", *shape)))
-            raise InputError(
-                f"{self.path.name} takes arrays of shape ({wanted}), not {x.shape}: check --preprocess"
-            )
+        exact(x.shape, self.takes, f"the rows for {self.path.name}")
         dtype = np.dtype(_TYPES[self._type])
         with np.errstate(all="ignore"):  # what does not fit is told in one line
-            rows = np.ascontiguousarray(x, dtype).reshape(len(x), *(shape or x.shape[1:]))
+            rows = np.ascontiguousarray(x, dtype)
         # The conversion takes the values as they are: the judge must not see others.
         if dtype.kind in "iu" and not np.array_equal(rows.ravel(), x.ravel()):
             raise InputError(

@@ -176,3 +176,16 @@ def test_the_first_compilation_is_announced(
         cache.kernel(double)(4)
         cache.announce()
         assert caplog.records == []
+
+
+def test_kernels_are_compiled_anew_after_an_edit_anywhere_in_the_package(tmp_path: Path) -> None:
+    folder = tmp_path / "package" / "below"
+    folder.mkdir(parents=True)
+    (folder.parent / "kernels.py").write_text("x = 1", encoding="utf-8")
+    seen = {cache.sources_hash(folder.parent)}
+    for name, text in (("a.py", "x = 1"), ("a.py", "x = 2"), ("b.py", "x = 2")):
+        (folder / name).write_text(text, encoding="utf-8")
+        seen.add(cache.sources_hash(folder.parent))
+    (folder / "b.py").rename(folder.parent / "b.py")
+    seen.add(cache.sources_hash(folder.parent))
+    assert len(seen) == 5

@@ -104,7 +104,8 @@ def warn_of_rows(terminal: Terminal, artefact: Artefact, x: NumberArray, simulat
     def run(values: FloatArray) -> NumberArray:
         return simulator.run(graph, encode(graph.encoder, values), graph.timesteps).logits
 
+    task = artefact.metadata.stored_task
     # The distribution of the values says little of the order of colours, or of height and width.
-    misread = normalisation.judge(run, rows, softmax=False, order_only=True)
+    misread = normalisation.judge(run, rows, task=task, order_only=True)
     if misread is not None:
         terminal.warn(Diagnostic(UNLIKE_CALIBRATION, misread.text, help=misread.cure))

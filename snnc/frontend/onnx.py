@@ -7,11 +7,12 @@ from pathlib import Path
 
 from snnc.diagnostics import Diagnostic, Severity
 from snnc.errors import UnsupportedModelError
-from snnc.frontend.loading import load
+from snnc.frontend.loading import LoadedModel, load
 from snnc.frontend.reader import read_graph
 from snnc.frontend.simplify import simplify
 from snnc.ir.ann import AnnGraph
 from snnc.ir.layout import InputLayout
+from snnc.metrics.ending import final_activation
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class SourceModel:
         output_name: name of the ONNX output.
         batch: the batch size that the file fixes; ``None`` if it is free.
         opset: version of the default operator set.
+        ends: the softmax or sigmoid that makes the answers, as an ONNX operator; empty for none.
     """
 
     path: Path
@@ -39,13 +41,14 @@ class SourceModel:
     output_name: str
     batch: int | None
     opset: int
+    ends: str = ""
 
 
-def read_onnx(path: Path) -> SourceModel:
+def read_onnx(path: Path | LoadedModel) -> SourceModel:
     """Read a network.
 
     Args:
-        path: an ``.onnx`` file.
+        path: an ``.onnx`` file, or what was loaded of one.
 
     Raises:
         InputError: the file is missing, damaged, or not ONNX.
@@ -56,7 +59,8 @@ def read_onnx(path: Path) -> SourceModel:
     if source is None or errors:
         first = str(errors[0]).removeprefix("error ")
         more = f"; and {len(errors) - 1} more, see `snnc check`" if len(errors) > 1 else ""
-        raise UnsupportedModelError(f"{path} cannot be converted: {first}{more}", diagnostics)
+        name = path.path if isinstance(path, LoadedModel) else path
+        raise UnsupportedModelError(f"{name} cannot be converted: {first}{more}", diagnostics)
     return source
 
 
@@ -69,8 +73,9 @@ def check_onnx(path: Path) -> tuple[Diagnostic, ...]:
     return _read(path)[1]
 
 
-def _read(path: Path) -> tuple[SourceModel | None, tuple[Diagnostic, ...]]:
-    loaded = load(path)
+def _read(given: Path | LoadedModel) -> tuple[SourceModel | None, tuple[Diagnostic, ...]]:
+    loaded = given if isinstance(given, LoadedModel) else load(given)
+    path = loaded.path
     proto = simplify(loaded.proto, str(path))
     network, diagnostics = read_graph(proto, path.name.removesuffix(".onnx"), str(path))
     if network is None:
@@ -85,5 +90,6 @@ def _read(path: Path) -> tuple[SourceModel | None, tuple[Diagnostic, ...]]:
         output_name=network.signature.output_name,
         batch=network.signature.batch,
         opset=network.signature.opset,
+        ends=final_activation(loaded.proto),
     )
     return source, diagnostics
