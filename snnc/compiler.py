@@ -18,6 +18,8 @@ from snnc.backends import load_simulator
 from snnc.calibration import Calibration
 from snnc.diagnostics import Diagnostic
 from snnc.errors import InternalError, UsageError
+from snnc.input_statistics import KEY as STATISTICS
+from snnc.input_statistics import InputStatistics
 from snnc.ir.bounds import MOST_TIMESTEPS
 from snnc.ir.snn import SnnGraph
 from snnc.metrics.task import Task, as_task, recognise
@@ -214,7 +216,7 @@ def convert(
         journal=options.journal,
         task=task,
     )
-    context.diagnostics.extend(prepared.warnings(source.graph))
+    context.diagnostics.extend(prepared.warnings(source.graph, task))
     graph, records = run_pipeline(passes, source.graph, context, dump)
     if not isinstance(graph, SnnGraph):
         raise InternalError(f"the last pass, {passes[-1].name!r}, left no spiking network")
@@ -233,7 +235,12 @@ def convert(
         input_layout=source.layout.as_dict(),
         source_path=named,
         source_sha256=source.sha256,
-        calibration={"rows": len(prepared), "sha256": prepared.sha256, "seed": options.seed},
+        calibration={
+            "rows": len(prepared),
+            "sha256": prepared.sha256,
+            "seed": options.seed,
+            STATISTICS: InputStatistics.of(prepared.rows, raw).as_dict(),
+        },
         task="" if task is None else task.value,
         ends=source.ends,
     )

@@ -89,14 +89,12 @@ def test_a_network_without_populations_has_a_verdict() -> None:
     assert (found.first.cause, found.first.layer) == (Cause.NONE, "readout")
 
 
-@pytest.mark.parametrize(("rows", "cause"), [(1, Cause.NONE), (60, Cause.NORMALISATION)])
-def test_few_wrong_answers_of_the_source_say_nothing_of_the_rows(rows: int, cause: Cause) -> None:
+@pytest.mark.parametrize("rows", [1, 60])
+def test_wrong_answers_of_the_source_say_nothing_of_the_scale_of_the_rows(rows: int) -> None:
     made = convert_for_report(rows=rows)
     answers, _ = run_ann(made.source.without_thresholds(), made.rows)
     found = rules.judge(made.measured(labels=(answers.argmax(axis=1) + 1) % 5), 4)
-    assert found.first.cause is cause
-    if cause is Cause.NORMALISATION:
-        assert "reaches an accuracy of 0.0% on these rows" in found.text
+    assert Cause.NORMALISATION not in {item.cause for item in found.findings}
 
 
 @pytest.mark.parametrize(("rows", "causes"), [(1, {Cause.NONE}), (60, {Cause.CHANNEL_ORDER})])

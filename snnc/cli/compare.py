@@ -314,17 +314,20 @@ def _side(
     import numpy as np
 
     from snnc.backends import load_simulator
+    from snnc.cli.artefacts import warn_of_rows
     from snnc.evaluation import Source, answers_of, outputs_of
     from snnc.ir.snn import Readout
 
     if isinstance(network, Source):
         return Side(name, answers_of(network, x, terminal.progress()), None, network.session.ends)
     steps = network.graph.timesteps
+    simulator = load_simulator("numba", threads)
+    warn_of_rows(terminal, network, x, simulator)
     outputs = outputs_of(
         network.graph,
         network.encode,
         x,
-        simulator=load_simulator("numba", threads),
+        simulator=simulator,
         timesteps=steps,
         progress=terminal.progress(),
     )
