@@ -31,6 +31,8 @@ LAYERS = (
         "divergence",
         "journal",
         "encoding",
+        "input_statistics",
+        "normalisation",
     ),
     ("snapshots", "row_files"),
     ("pipeline", "calibration", "reference", "artefact", "costs", "spike_counts"),
