@@ -176,7 +176,7 @@ def test_rows_that_are_prepared_already_in_another_layout(
     ready = ((x / 255 - 0.3) / 0.2).astype(np.float32)
     np.savez("ready.npz", x=ready, y=y)
     told = refused(capsys, 5, "eval", "network.onnx", "--data", "ready.npz")
-    assert f"`x` of ready.npz of shape (100, {HIGH}, {WIDE}, 3)" in told
+    assert f"not (100, {HIGH}, {WIDE}, 3), the shape of `x` of ready.npz" in told
     call = re.search(r"x\.transpose\([\d, ]+\)", told)
     assert call is not None
     np.savez("turned.npz", x=ready.transpose(*map(int, re.findall(r"\d+", call.group()))), y=y)
