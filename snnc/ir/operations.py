@@ -180,7 +180,7 @@ def classified(node: SnnNode) -> Operation:
 
 def unknown(node: Node) -> str | None:
     """Say what is not known of a node of either dialect; ``None`` if all is."""
-    if type(node) not in KINDS | ANN_KINDS:
+    if type(node) not in KINDS and type(node) not in ANN_KINDS:
         return f"{type(node).__name__} is no operation that this version of snnc knows"
     parts: list[Any] = [node]
     if isinstance(node, IntegrateFire):
@@ -189,8 +189,8 @@ def unknown(node: Node) -> str | None:
         parts.append(node.neuron)
     for part in parts:
         listed = SETTINGS.get(type(part))
-        for field in dataclasses.fields(part):
-            if listed is not None and field.name not in listed and not _default(part, field):
+        for field in () if listed is None else dataclasses.fields(part):
+            if field.name not in (listed or ()) and not _default(part, field):
                 return f"the setting {field.name!r} is none that this version of snnc knows"
     return None
 

@@ -129,7 +129,7 @@ def measure(
     y: NumberArray | None,
     *,
     simulator: Simulator,
-    task: Task | None = None,
+    task: Task | str | None = None,
     timesteps: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,

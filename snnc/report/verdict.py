@@ -193,7 +193,7 @@ def _lost(loss: Loss | None) -> str:
     if loss is None:
         return ""
     if loss.measured == VARIANCE:
-        return f" The answers miss {loss.value:.2%} of the variance of the source's."
+        return f" The answers miss {loss.value:.2%} of the variance of the source's, on average over outputs."
     points = f"{abs(100 * loss.value):.2f} points"
     if loss.measured == ACCURACY:
         return f" The conversion {'loses' if loss.value >= 0 else 'gains'} {points} of accuracy."
