@@ -67,6 +67,8 @@ class Compensate:
         ridge: strength of the pull towards the given weights, relative to the power of the counts.
         spread: how much of the variation that the fit of the weights takes from a current is given back,
             from 0 to 1.
+        densify: whether fitted weights may replace weights that are exactly zero; else pruned networks stay
+            pruned.
         gated: whether a correction must earn its place on rows held back.
     """
 
@@ -78,6 +80,7 @@ class Compensate:
     ramp: bool = False
     ridge: float = 0.01
     spread: float = 0.0
+    densify: bool = False
     gated: bool = True
 
     def __post_init__(self) -> None:
@@ -205,6 +208,7 @@ class _Compensation:
             options.ridge,
             options.spread,
             self.context.seed,
+            densify=options.densify,
         )
         if isinstance(fitted, CannotFit):
             origin = self.graph[group.sinks[0]].origin
