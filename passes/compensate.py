@@ -32,7 +32,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from snnc.corrections import Layer
-from snnc.correspondence import activation, pre_activation, rectifier
+from snnc.correspondence import activation, maximum_of, pre_activation, rectifier
 from snnc.diagnostics import FALLBACK, Diagnostic
 from snnc.divergence import divergence, real_logits
 from snnc.errors import UsageError
@@ -176,7 +176,9 @@ class _Compensation:
         else:
             z = pre_activation(self.calibration, self.source, group.sinks[0], ahead)
             targets = {name: activation(rectifier(self.source, name), z) for name in group.sinks}
-        layer = Layer(group, targets, self.prefix, self.held, gated=self.options.gated)
+        found = {} if last else {name: maximum_of(self.graph, self.source, name) for name in group.sinks}
+        pools = {name: window for name, window in found.items() if window is not None}
+        layer = Layer(group, targets, self.prefix, self.held, gated=self.options.gated, pools=pools)
         bias = self.options.bias and not last
         best = layer.quantised("none", self.graph)
         starts = [best]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from snnc.calibration import Calibration
 from snnc.costs import weight_sparsity
+from snnc.diagnostics import DEAD_CHANNELS
 from snnc.errors import UsageError
 from snnc.ir import snn
 from snnc.ir.ann import AnnGraph, Convolution, Relu
@@ -138,7 +139,7 @@ def test_too_few_rows_only_quantise_and_say_how_many_are_needed() -> None:
     spiking, made = prepared(residual_network(4), rows=20)
     result = Compensate().run(spiking, made)
     assert result.integer
-    (diagnostic,) = made.diagnostics
+    (diagnostic,) = (found for found in made.diagnostics if found.code is not DEAD_CHANNELS)
     assert diagnostic.code.number == "SNN302"
     assert "20 calibration rows" in diagnostic.message
     assert "at least 50" in diagnostic.message
