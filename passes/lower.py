@@ -32,6 +32,7 @@ from snnc.ir.graph import FloatArray
 from snnc.ir.neuron import Neuron
 from snnc.pipeline import Context
 from snnc.reference import convolve
+from snnc.splitting import split_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,9 @@ class Lower:
                 "middle": [float(value) for value in units.middle],
             }
         lowering = _Lowering(graph, units, limit, context.timesteps)
-        result = lowering.result()
+        result, split = split_weights(lowering.result())
+        if split:
+            context.findings["split"] = split
         if lowering.dead:
             context.findings["dead-channels"] = lowering.dead
             context.diagnostics.append(_dead_channels(graph, lowering.dead))

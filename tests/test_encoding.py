@@ -24,6 +24,7 @@ from snnc.passes import PASSES, PRESETS
 from snnc.passes.rectify_linear import RectifyLinear
 from snnc.pipeline import Context, parse_pipeline, run_pipeline
 from snnc.reference import ReferenceSimulator, encode, run_ann
+from snnc.splitting import split_weights
 from tests.ann_graphs import Builder, context
 
 FAST = PRESETS["fast"].pipeline
@@ -285,3 +286,63 @@ def test_what_is_coded_for_a_maximum_is_not_coded_again() -> None:
     graph = b.graph(b.linear("last", b.flatten("flat", b.max_pool("pool", scores)), 4))
     raised = RectifyLinear().run(graph, context(graph))
     assert [node.name for node in raised.of_type(Relu)] == ["relu", "scores.raised"]
+
+
+def seldom(seed: int, gain: float) -> AnnGraph:
+    """One of eight channels hardly ever fires, and all that reads it does so by weights of ``gain``."""
+    b = Builder(seed)
+    stem = b.relu("relu0", b.conv("conv0", "x", 8))
+    last = b.relu("relu1", b.conv("conv1", stem, 6))
+    graph = b.graph(b.linear("fc", b.flatten("flat", b.mean("gap", last)), 4))
+    first, second = graph["conv0"], graph["conv1"]
+    assert isinstance(first, ann.Convolution)
+    assert isinstance(second, ann.Convolution)
+    rare = np.arange(8) == 0
+    gains = np.where(rare, gain, 1).astype(np.float32)[:, None, None]
+    return graph.replacing(
+        {
+            "conv0": first.with_(bias=np.where(rare, -4, first.bias).astype(np.float32)),
+            "conv1": second.with_(weight=second.weight * gains),
+        }
+    )
+
+
+@pytest.mark.parametrize("seed", [2, 3])
+def test_weights_of_a_channel_that_seldom_fires_leave_the_others_their_bits(seed: int) -> None:
+    x = np.random.default_rng(1).standard_normal((200, 3, 8, 8)).astype(np.float32)
+    graph = seldom(seed, 200)
+    found, _ = converted(graph, x, 64)
+    (joined,) = found.of_type(snn.Concat)
+    assert joined.inputs.count("relu0") == 1
+    assert len(joined.inputs) > 8
+    assert error(found, graph, x) < 0.25
+    test = encode(found.encoder, x[:8])
+    expected = ReferenceSimulator().run(found, test, 8).logits
+    for simulator in (NumbaSimulator(1), OnnxSimulator(1)):
+        np.testing.assert_array_equal(simulator.run(found, test, 8).logits, expected)
+
+
+def test_split_weights_are_the_same_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = seldom(2, 200)
+    made = context(graph, rows=200, seed=1)
+    front = parse_pipeline("clip-activations{method=max},lower", PASSES)
+    split, _ = run_pipeline(front, graph, made)
+    monkeypatch.setattr("snnc.passes.lower.split_weights", lambda graph: (graph, {}))
+    plain, _ = run_pipeline(front, graph, made)
+    assert isinstance(split, snn.SnnGraph)
+    assert isinstance(plain, snn.SnnGraph)
+    assert len(split.nodes) > len(plain.nodes)
+    q = encode(plain.encoder, made.calibration.rows)
+    found, expected = (ReferenceSimulator().run(item, q, 8).logits for item in (split, plain))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+    again, sources = split_weights(split)
+    assert again is split
+    assert not sources
+
+
+@given(st.integers(0, 1000))
+def test_ordinary_weights_are_not_split(seed: int) -> None:
+    graph = seldom(seed, 1)
+    lowered, _ = run_pipeline(parse_pipeline("clip-activations,lower", PASSES), graph, context(graph))
+    assert isinstance(lowered, snn.SnnGraph)
+    assert split_weights(lowered) == (lowered, {})

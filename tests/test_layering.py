@@ -31,6 +31,7 @@ LAYERS = (
         "divergence",
         "journal",
         "encoding",
+        "splitting",
     ),
     ("snapshots", "row_files"),
     ("pipeline", "calibration", "reference", "artefact", "costs", "spike_counts"),
