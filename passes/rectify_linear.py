@@ -45,6 +45,7 @@ from snnc.ir.ann import (
     Slice,
     Softmax,
 )
+from snnc.ir.graph import FloatArray
 from snnc.pipeline import Context
 
 
@@ -85,6 +86,7 @@ class RectifyLinear:
             nodes.append(node.with_(inputs=tuple(renamed.get(name, name) for name in node.inputs)))
             if node.name in read:
                 sample = samples[read[node.name]]
+                shift: FloatArray
                 if read[node.name] == node.name:
                     shift = np.maximum(-sample.minimum, 0) * np.float32(1 + self.headroom)
                 else:

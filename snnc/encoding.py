@@ -126,6 +126,8 @@ def raw_channels(graph: ann.AnnGraph) -> dict[str, IntArray]:
                     found[node.name] = np.pad(read[0], pads, constant_values=-1)
                 case ann.Slice():
                     found[node.name] = read[0][tuple(map(slice, node.start, node.stop, node.step))]
+                case _:
+                    pass
     return found
 
 

@@ -91,9 +91,9 @@ def ridge(
         # Products and solvers may differ in the last bit between thread counts; those of one thread may not.
         residual = normal.cross / normal.rows - gram @ start
         system = gram + penalty * np.eye(len(gram))
-        step = np.linalg.solve(system, residual)
+        step: Float64Array = np.linalg.solve(system, residual).astype(np.float64, copy=False)
         if kept is not None and not kept.all():
-            step = _restricted(system, residual, step, kept)
+            step = _restricted(system, residual.astype(np.float64, copy=False), step, kept)
     if not np.isfinite(step).all():
         raise np.linalg.LinAlgError("the fitted weights are not finite")
     return start + step
@@ -123,7 +123,8 @@ def _restricted(
             continue
         still = ~free
         if still.sum() < free.sum():
-            inverse = np.linalg.inv(system) if inverse is None else inverse
+            if inverse is None:
+                inverse = np.linalg.inv(system).astype(np.float64, copy=False)
             pull = np.linalg.solve(inverse[np.ix_(still, still)], step[np.ix_(still, outputs)])
             step[:, outputs] -= inverse[:, still] @ pull
         else:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from snnc.ir.graph import FloatArray, IntArray
+from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.kinds import constant_nodes
 from snnc.ir.snn import Concat, Convolution, Linear, Slice, SnnGraph, SnnNode, Weighted
 
@@ -52,7 +52,7 @@ def split_weights(graph: SnnGraph) -> tuple[SnnGraph, dict[str, int]]:
     return (graph.with_nodes(nodes), found) if found else (graph, found)
 
 
-def _parts(weight: FloatArray) -> IntArray:
+def _parts(weight: NumberArray) -> IntArray:
     """Return in how many parts each source is read, (sources,)."""
     columns = np.abs(weight.astype(np.float64)).reshape(*weight.shape[:2], -1).max(axis=2)
     one = np.ones(columns.shape[1], np.int64)

@@ -111,7 +111,7 @@ def test_a_batch_of_one_can_be_reduced(tmp_path: Path) -> None:
 
 def test_a_mean_of_integers_is_no_mean(tmp_path: Path) -> None:
     """The operator cuts it to a whole number; behind a cast it is the mean of floats."""
-    shape = ["N", 3, 5, 4]
+    shape: list[int | str | None] = ["N", 3, 5, 4]
     whole = [node("Transpose", "x", "t", perm=[0, 2, 3, 1]), node("ReduceMean", "t", "m", axes=[1, 2])]
     cast = node("Cast", "m", to=TensorProto.FLOAT)
     path = saved(tmp_path, model([*whole, cast], shape, dtype=TensorProto.INT32))
