@@ -252,6 +252,8 @@ def _agreement(content: manifest.Json) -> str:
     listed = "".join(f"\n- {text};" for text in semantics["differences"])
     measured = semantics["measured"]
     cost = f"the same class for {measured['same_class']} of {measured['rows']} rows"
+    if measured["same_class"] is None:
+        cost = f"a correlation of {measured['correlation']} with its numbers on {measured['rows']} rows"
     if measured["points_lost"] is not None:
         cost += f", and {measured['points_lost']:.1f} points of accuracy lost"
     return f"\n\n**It computes something else than the artefact:**\n{listed[:-1]}.\n\nMeasured: {cost}."

@@ -12,10 +12,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from snnc.errors import UsageError
 from snnc.ir.ann import AnnGraph, AnnNode, Convolution, Linear
 from snnc.ir.geometry import Window
-from snnc.pipeline import Context
+from snnc.ir.operations import check_known
+from snnc.ir.rewriter import Rewriter
+from snnc.pipeline import Context, require
 
 POINTWISE = Window((1, 1))
 
@@ -33,17 +34,18 @@ class ComposeLinear:
 
     def __post_init__(self) -> None:
         """Refuse a limit that is none."""
-        if self.growth <= 0:
-            raise UsageError(f"growth must be positive, not {self.growth}")
+        require("growth", self.growth, 0, 1e6, beyond=True)
 
     def run(self, graph: AnnGraph, context: Context, /) -> AnnGraph:
         """Return an equal network in which no two linear maps that may be merged follow each other."""
+        check_known(graph)
         merged: list[str] = []
         while (pair := self._pair(graph)) is not None:
             first, second = pair
             merged.append(second.name)
-            both = _composed(first, second)
-            graph = graph.with_nodes([both if n is second else n for n in graph if n is not first])
+            rewriter = Rewriter(graph)
+            rewriter.replace((first.name, second.name), _composed(first, second))
+            graph = graph.with_nodes(rewriter.nodes, rewriter.output)
         if merged:
             context.findings["merged"] = merged
         return graph

@@ -11,15 +11,15 @@ Wang et al., "Signed Neuron with Memory", IJCAI 2022.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from snnc.errors import UsageError
-from snnc.ir.neuron import Neuron
+from snnc.ir.operations import check_known
 from snnc.ir.snn import IntegrateFire, SnnGraph, SnnNode
-from snnc.pipeline import Context
+from snnc.pipeline import MANY, Context, require
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +39,20 @@ class DualThreshold:
 
     def __post_init__(self) -> None:
         """Refuse combinations that the neuron does not know."""
-        if self.spikes_per_step < 1:
-            raise UsageError(f"spikes-per-step must be at least 1, not {self.spikes_per_step}")
-        if self.negative < 0 or (self.negative and self.spikes_per_step > 1):
+        require("spikes-per-step", self.spikes_per_step, 1, MANY)
+        require("negative", self.negative, 0, 100)
+        if self.negative and self.spikes_per_step > 1:
             raise UsageError("negative must be 0, or positive with one spike per step")
 
     def run(self, graph: SnnGraph, context: Context, /) -> SnnGraph:
         """Return ``graph`` with signed neurons; weights and thresholds are untouched."""
+        check_known(graph)
         return graph.map(IntegrateFire, self._sign)
 
     def _sign(self, node: IntegrateFire) -> SnnNode:
         levels = node.neuron.levels
         spikes = max(1, self.spikes_per_step // levels)
-        neuron = Neuron(levels=levels, spikes_per_step=spikes, code=node.neuron.code)
+        neuron = replace(node.neuron, spikes_per_step=spikes, memory=True)
         if not self.negative:
             return node if node.neuron == neuron else node.with_(neuron=neuron, negative_threshold=None)
         if node.neuron.levels > 1:

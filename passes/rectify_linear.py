@@ -46,7 +46,9 @@ from snnc.ir.ann import (
     Softmax,
 )
 from snnc.ir.graph import FloatArray
-from snnc.pipeline import Context
+from snnc.ir.operations import check_known
+from snnc.ir.rewriter import Names, Rewriter
+from snnc.pipeline import Context, require
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,13 @@ class RectifyLinear:
     name: ClassVar[str] = "rectify-linear"
     headroom: float = 0.05
 
+    def __post_init__(self) -> None:
+        """Refuse a range that is narrower than what was measured, or has no end."""
+        require("headroom", self.headroom, 0, 100)
+
     def run(self, graph: AnnGraph, context: Context, /) -> AnnGraph:
         """Return a graph in which every linear value has a rectifier before it meets weights again."""
+        check_known(graph)
         # What was measured here cannot be found out from the file again: the report needs it.
         shifts: dict[str, list[float]] = {}
         raised = self._raised(graph, context, shifts)
@@ -80,29 +87,26 @@ class RectifyLinear:
             graph, list(dict.fromkeys(read.values())), per_channel=1, seed=context.seed
         )
         context.findings["raised"] = places
-        renamed: dict[str, str] = {}
-        nodes: list[AnnNode] = []
-        for node in graph:
-            nodes.append(node.with_(inputs=tuple(renamed.get(name, name) for name in node.inputs)))
-            if node.name in read:
-                sample = samples[read[node.name]]
-                shift: FloatArray
-                if read[node.name] == node.name:
-                    shift = np.maximum(-sample.minimum, 0) * np.float32(1 + self.headroom)
-                else:
-                    shift = np.float32(self.headroom) * (sample.maximum - sample.minimum) - sample.minimum
-                shift = shift.astype(np.float32)
-                raised = Relu(
-                    name=graph.unused(f"{node.name}.raised"),
-                    inputs=(node.name,),
-                    shape=node.shape,
-                    origin=node.origin,
-                    shift=shift,
-                )
-                nodes.append(raised)
-                shifts[raised.name] = [float(value) for value in shift]
-                renamed[node.name] = raised.name
-        return graph.with_nodes(nodes, renamed.get(graph.output, graph.output))
+        rewriter: Rewriter[AnnNode] = Rewriter(graph)
+        for name in places:
+            node, sample = graph[name], samples[read[name]]
+            shift: FloatArray
+            if read[name] == name:
+                shift = np.maximum(-sample.minimum, 0) * np.float32(1 + self.headroom)
+            else:
+                shift = np.float32(self.headroom) * (sample.maximum - sample.minimum) - sample.minimum
+            shift = shift.astype(np.float32)
+            raised = Relu(
+                name=rewriter.fresh(f"{name}.raised"),
+                inputs=(name,),
+                shape=node.shape,
+                origin=node.origin,
+                shift=shift,
+            )
+            rewriter.insert_after(name, raised)
+            rewriter.replace_uses(name, raised.name)
+            shifts[raised.name] = [float(value) for value in shift]
+        return graph.with_nodes(rewriter.nodes, rewriter.output)
 
     def _spiking_input(self, graph: AnnGraph, context: Context, shifts: dict[str, list[float]]) -> AnnGraph:
         """Give weights that read the input beside spikes a population of it to read instead."""
@@ -112,11 +116,12 @@ class RectifyLinear:
         if not edges or any(_pads(node) for node in copied):
             return graph
         head = input_affine(graph) or graph.nodes[0]
+        names = Names(node.name for node in graph)
         rows = encoded(graph, context.calibration.rows)
         minimum = rows.min(axis=(0, *range(2, rows.ndim)))
         shift = (np.maximum(-minimum, 0) * np.float32(1 + self.headroom)).astype(np.float32)
         spiking = Relu(
-            name=graph.unused(f"{head.name}.spikes"),
+            name=names.fresh(f"{head.name}.spikes"),
             inputs=(head.name,),
             shape=head.shape,
             origin=head.origin,
@@ -132,7 +137,7 @@ class RectifyLinear:
                 nodes.append(spiking)
             elif node in copied and node is not graph.nodes[0]:
                 inputs = tuple(copies[n].name for n in node.inputs)
-                copies[node.name] = node.with_(name=graph.unused(f"{node.name}.spikes"), inputs=inputs)
+                copies[node.name] = node.with_(name=names.fresh(f"{node.name}.spikes"), inputs=inputs)
                 nodes.append(copies[node.name])
         return graph.with_nodes(_used(nodes, graph.output), graph.output)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,11 @@ from typing import Any
 from snnc.backends import load_simulator
 from snnc.compiler import Conversion, Options, convert
 from snnc.errors import UnsupportedModelError, UsageError
-from snnc.evaluation import Source, evaluate
-from snnc.ir.graph import IntArray, NumberArray
+from snnc.evaluation import AnnScores, Source, evaluate
+from snnc.ir.graph import NumberArray
 from snnc.ir.neuron import Neuron
 from snnc.journal import Journal
+from snnc.metrics import Floor, Task
 from snnc.passes import PRESETS
 from snnc.preprocessing import Preprocessing
 from snnc.progress import Progress, Silent
@@ -49,12 +50,14 @@ class Budget:
         synops: synaptic operations per row, relative to the source network's multiply-accumulates.
         payload: what an event may carry: ``binary``, ``signed`` or ``levels:M``.
         drop: points that may be lost on rows kept back.
+        floors: the least of metrics on these rows.
     """
 
     latency: int | None = None
     synops: float | None = None
     payload: str | None = None
     drop: float | None = None
+    floors: tuple[Floor, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse limits that nothing can keep."""
@@ -79,6 +82,9 @@ class Budget:
             missed += max(0, carried(point.payload) - carried(self.payload))
         if self.drop is not None:
             missed += max(0.0, point.drop - self.drop) / max(self.drop, 1.0)
+        found = dict(point.metrics)
+        for limit in self.floors:
+            missed += max(0.0, limit.least - found[limit.metric]) / max(abs(limit.least), 1e-3)
         return missed
 
 
@@ -126,8 +132,9 @@ class Point:
         latency: steps from input to answer.
         payload: what an event carries.
         synops: operations relative to the source's multiply-accumulates.
-        drop: points lost on rows kept back.
+        drop: points lost on rows kept back, see :attr:`Trials.measured`.
         rows: calibration rows that it was made with.
+        metrics: name and value of those that are limited.
     """
 
     label: str
@@ -137,6 +144,7 @@ class Point:
     synops: float
     drop: float
     rows: int
+    metrics: tuple[tuple[str, float], ...] = ()
 
     def better(self, other: Point) -> bool:
         """Whether it is nowhere worse than another, and somewhere better."""
@@ -152,22 +160,34 @@ class Trials:
         model: path of an ONNX file, or ``zoo:NAME``.
         rows: (n, ...) to convert with.
         kept: (n, ...) to measure on.
-        labels: (n,) of those; without them a lost point is an answer that differs from the source's.
+        labels: (n, ...) of those; without them a lost point is an answer that differs from the source's. Of
+            numbers it is a hundredth of their variance.
         source: the source network, with its multiply-accumulates.
         options: how to convert, but for steps and pipeline.
         preprocessing: from the rows to what the source network takes.
+        metrics: names of those that are limited.
         journal: of the whole search; that of a search for thresholds lies beside it.
     """
 
     model: str
     rows: NumberArray
     kept: NumberArray
-    labels: IntArray | None
+    labels: NumberArray | None
     source: Source
     options: Options
     preprocessing: Preprocessing | None
     journal: Path | None = None
+    metrics: tuple[str, ...] = ()
     _made: dict[Candidate, Conversion] = field(default_factory=dict)
+
+    @property
+    def measured(self) -> str:
+        """What points are lost of, in words."""
+        task = self.options.task
+        if task in (Task.CLASSES, Task.BINARY):
+            return "agreement" if self.labels is None else "accuracy"
+        what = "the variance of the source's answers (1 - R2)"
+        return what if task is Task.REGRESSION else f"agreement or of {what}, whichever is more"
 
     def learning_journals(self) -> tuple[Path, ...]:
         """Return where searches for thresholds have kept what they measured."""
@@ -208,22 +228,54 @@ class Trials:
         artefact = self.made(candidate, rows).artefact
         simulator = load_simulator("numba", self.options.threads)
         x, y = self.kept, self.labels
-        found = evaluate(artefact.graph, artefact.encode, x, y, simulator=simulator, source=self.source)
+        task = self.options.task
+        wanted = tuple(dict.fromkeys((*self.metrics, *needed(task))))
+        found = evaluate(
+            artefact.graph,
+            artefact.encode,
+            x,
+            y,
+            simulator=simulator,
+            source=self.source,
+            task=task,
+            metrics=wanted,
+        )
         if found.ann is None or not self.source.macs:
             raise UnsupportedModelError(
                 f"{self.model}: its operations are not counted, so no budget is known"
             )
-        paired, agreement = found.ann.paired, found.ann.agreement.value
-        lost = 1 - agreement if paired is None else paired.drop
+        values = {each.metric: each.value for each in found.scores.measured}
         return Point(
             label=candidate.label,
             timesteps=candidate.timesteps,
             latency=found.latency_steps,
             payload=found.payload,
             synops=found.costs.synops / self.source.macs,
-            drop=100 * lost,
+            drop=100 * lost(found.ann, values, task),
             rows=len(self.rows[:rows]),
+            metrics=tuple((name, values[name]) for name in self.metrics),
         )
+
+
+def needed(task: Task | None) -> tuple[str, ...]:
+    """Return the metrics that a loss is read from, beside right and equal answers."""
+    return () if task in (Task.CLASSES, Task.BINARY) else ("r2",)
+
+
+def lost(ann: AnnScores, values: Mapping[str, float], task: Task | None) -> float:
+    """Return the share that is lost: of right answers, of equal ones, or of the variance of numbers.
+
+    Args:
+        ann: the source network on the same rows.
+        values: by the name of the metric.
+        task: what the outputs are; where it is not evident, the larger loss counts.
+    """
+    losses = [1 - values[name] for name in needed(task)]
+    if ann.paired is not None:
+        losses.append(ann.paired.drop)
+    elif ann.agreement is not None:
+        losses.append(1 - ann.agreement.value)
+    return max(losses)
 
 
 Measure = Callable[[Candidate, int | None], Point]
@@ -348,7 +400,7 @@ def search(
     def measured(candidate: Candidate, rows: int | None) -> Point:
         key = f"{candidate.timesteps}|{candidate.pipeline}|{rows or 'all'}"
         value = journal.value(key, lambda: _as_dict(measure(candidate, rows)))
-        return Point(**value)
+        return Point(**{**value, "metrics": tuple((name, float(least)) for name, least in value["metrics"])})
 
     bar = (progress or Silent()).track(tried, len(tried), "trying conversions")
     points = {candidate: measured(candidate, few) for candidate in bar}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from snnc.diagnostics import Diagnostic
 from snnc.errors import InternalError, UsageError
 from snnc.ir.bounds import MOST_TIMESTEPS
 from snnc.ir.snn import SnnGraph
+from snnc.metrics.task import Task, recognise
 from snnc.overlap import row_hashes
 from snnc.passes import PASSES, PRESETS
 from snnc.pipeline import (
@@ -86,6 +88,7 @@ class Options:
         threads: used by the source network and the simulator; no result depends on it.
         journal: where a search keeps what it measured, so that an interrupted one goes on; ``None`` to
             keep nothing.
+        task: what the outputs are; ``None`` where the network shows it, or nobody knows.
     """
 
     timesteps: int = 4
@@ -96,6 +99,7 @@ class Options:
     seed: int = 0
     threads: int | None = None
     journal: Path | None = None
+    task: Task | None = None
 
     def __post_init__(self) -> None:
         """Refuse values of another kind, in one line.
@@ -191,12 +195,16 @@ def convert(
     """
     if not isinstance(options, Options):
         raise UsageError(f"the options are {type(options).__name__}; give snnc.compiler.Options(...)")
+    if dump is not None and not callable(dump):
+        raise UsageError(f"dump is {type(dump).__name__}; give a function of (name, graph)")
     passes = options.passes()
     source, named = read_source(model)
     preprocessing = as_preprocessing(preprocessing)
     raw = as_rows(calibration, name)
     rows = prepared_rows(raw, NetworkInput.of(source.layout), preprocessing, name)
     prepared = Calibration(source.layout.to_canonical(rows).astype(np.float32), options.threads)
+    size = math.prod(source.graph[source.graph.output].shape)
+    task = recognise(size, rows=0, ends=source.ends, given=options.task).task
     context = Context(
         calibration=prepared,
         timesteps=options.timesteps,
@@ -204,6 +212,7 @@ def convert(
         seed=options.seed,
         progress=as_progress(progress),
         journal=options.journal,
+        task=task,
     )
     context.diagnostics.extend(prepared.warnings(source.graph))
     graph, records = run_pipeline(passes, source.graph, context, dump)
@@ -225,6 +234,8 @@ def convert(
         source_path=named,
         source_sha256=source.sha256,
         calibration={"rows": len(prepared), "sha256": prepared.sha256, "seed": options.seed},
+        task="" if task is None else task.value,
+        ends=source.ends,
     )
     artefact = Artefact(graph, metadata)
     # With these, an evaluation can tell that it is given rows that were calibrated on.
@@ -240,6 +251,18 @@ def _measured(graph: SnnGraph, calibration: Calibration, simulator: Simulator) -
     return replace(graph, density=trace.density(graph.settle_steps))
 
 
+def task_named(name: str | None) -> Task | None:
+    """Return a task by its name.
+
+    Raises:
+        UsageError: there is none of this name.
+    """
+    known = {task.value: task for task in Task}
+    if name is not None and name not in known:
+        raise UsageError(f"unknown task {name!r}; known: {', '.join(known)}")
+    return None if name is None else known[name]
+
+
 def compile_model(
     model: Model,
     calibration: Any,
@@ -253,9 +276,12 @@ def compile_model(
     preprocessing: Preprocessing | Mapping[str, Any] | str | os.PathLike[str] | None = None,
     threads: int | None = None,
     progress: Progress | Callback | None = None,
+    task: str | None = None,
 ) -> Artefact:
     """Convert a trained network and return the artefact; see :func:`convert` for the arguments."""
-    options = Options(timesteps, preset, pipeline, settings or {}, precision, seed, threads)
+    options = Options(
+        timesteps, preset, pipeline, settings or {}, precision, seed, threads, task=task_named(task)
+    )
     return convert(model, calibration, options, preprocessing=preprocessing, progress=progress).artefact
 
 

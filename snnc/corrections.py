@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from snnc.divergence import divergence, real_logits
+from snnc.divergence import AnswerError, real_logits
 from snnc.errors import InternalError
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
@@ -66,6 +66,7 @@ class Layer:
         targets: dict[str, FloatArray],
         prefix: SpikingPrefix,
         held: NDArray[np.bool_],
+        answer_error: AnswerError,
         *,
         gated: bool,
         pools: Mapping[str, Window] | None = None,
@@ -77,6 +78,7 @@ class Layer:
             targets: what the source network has there, (rows, *shape) by population or read-out.
             prefix: the spikes that arrive.
             held: (rows,), those that decide and are not fitted to.
+            answer_error: of the read-out.
             gated: whether an attempt must lower the error on them to be kept.
             pools: of populations of which only a maximum is read, by name: they are measured behind it. The
                 maximum of values with an error is too large, whatever the error's mean.
@@ -86,6 +88,7 @@ class Layer:
         self.targets = {name: self.seen(name, values) for name, values in targets.items()}
         self.prefix = prefix
         self.held = held
+        self.answer_error = answer_error
         self.gated = gated
         self.errors: dict[str, float] = {}
 
@@ -132,14 +135,14 @@ class Layer:
         """Measure values on the rows held back.
 
         For populations that is ``E[(a - r)^2] + COHERENT E_c[(E[a] - E[r])^2]`` relative to ``E[a^2]``, for
-        the read-out the divergence of the answers.
+        the read-out the error of the answers, see :class:`snnc.divergence.AnswerError`.
         """
         held = self.held
         error = 0.0
         for name, value in values.items():
             a = self.targets[name][held]
             if name == graph.output:
-                error += divergence(a, value[held])
+                error += self.answer_error.of(a, value[held])
                 continue
             missing = a - value[held]
             power = max(float(np.mean(np.square(a), dtype=np.float64)), 1e-12)

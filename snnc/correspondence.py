@@ -11,21 +11,24 @@ from snnc.errors import InternalError
 from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
-from snnc.ir.snn import CountMaxPool, SnnGraph
+from snnc.ir.snn import CountMaxPool, IntegrateFire, SnnGraph, SnnNode
 
 
-def rectifier(source: AnnGraph, population: str) -> Relu:
+def rectifier(source: AnnGraph, population: SnnNode) -> Relu:
     """Return the rectifier that a population stands for; a fine population shares its coarse one's.
 
     Args:
         source: the network that was lowered.
-        population: name of a population, which is its rectifier's, or that with a suffix.
+        population: one of the spiking network's.
+
+    Raises:
+        InternalError: it is no population, or stands for nothing that the source network has.
     """
-    rectifiers = {node.name: node for node in source.of_type(Relu)}
-    node = rectifiers.get(population) or rectifiers.get(population.rpartition(".")[0])
-    if node is None:
-        raise InternalError(f"the population {population!r} stands for no rectifier of the source network")
-    return node
+    if isinstance(population, IntegrateFire) and population.stands_for in source:
+        node = source[population.stands_for]
+        if isinstance(node, Relu):
+            return node
+    raise InternalError(f"{population.name!r} stands for no rectifier of the source network")
 
 
 def activation(relu: Relu, z: FloatArray) -> FloatArray:
@@ -38,7 +41,7 @@ def activation(relu: Relu, z: FloatArray) -> FloatArray:
     return a if relu.ceiling is None else np.minimum(a, relu.ceiling.reshape(shape))
 
 
-def maximum_of(graph: SnnGraph, source: AnnGraph, population: str) -> Window | None:
+def maximum_of(graph: SnnGraph, source: AnnGraph, population: SnnNode) -> Window | None:
     """Return the window of the maximum that alone is read of a value raised for it; ``None`` elsewhere.
 
     What loses against others there is nothing that spikes should carry.
@@ -46,24 +49,24 @@ def maximum_of(graph: SnnGraph, source: AnnGraph, population: str) -> Window | N
     Args:
         graph: the spiking network.
         source: the network that was lowered.
-        population: name of the population.
+        population: of the spiking network.
     """
-    readers = graph.consumers[population]
+    readers = graph.consumers[population.name]
     if len(readers) != 1 or rectifier(source, population).shift is None:
         return None
     return readers[0].window if isinstance(readers[0], CountMaxPool) else None
 
 
 def pre_activation(
-    calibration: Calibration, source: AnnGraph, population: str, ahead: Sequence[str] = ()
+    calibration: Calibration, source: AnnGraph, population: SnnNode, ahead: Sequence[SnnNode] = ()
 ) -> FloatArray:
     """Return the input of a population's rectifier on all calibration rows, (rows, *shape).
 
     Args:
         calibration: the rows.
         source: the network that was lowered.
-        population: name of the population.
+        population: one of the spiking network's.
         ahead: populations that will be asked for next.
     """
-    names = [rectifier(source, name).inputs[0] for name in (population, *ahead)]
+    names = [rectifier(source, node).inputs[0] for node in (population, *ahead)]
     return calibration.values(source, names[0], names[1:])

@@ -197,7 +197,7 @@ class Preprocessing:
             InputError: the file is missing or holds something else.
         """
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = json.loads(path.read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise InputError(f"cannot read the preprocessing {path}: {error.strerror}") from None
         except (RecursionError, ValueError) as error:

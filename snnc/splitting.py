@@ -12,6 +12,8 @@ import numpy as np
 
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.kinds import constant_nodes
+from snnc.ir.operations import operations
+from snnc.ir.rewriter import Names
 from snnc.ir.snn import Concat, Convolution, Linear, Slice, SnnGraph, SnnNode, Weighted
 
 UNUSUAL = 8.0
@@ -40,13 +42,14 @@ def split_weights(graph: SnnGraph) -> tuple[SnnGraph, dict[str, int]]:
     constant = constant_nodes(graph)
     nodes: list[SnnNode] = []
     found: dict[str, int] = {}
-    for node in graph:
+    names = Names(node.name for node in graph)
+    for node in operations(graph):
         dense = isinstance(node, Linear) or (isinstance(node, Convolution) and node.groups == 1)
         if dense and isinstance(node, Weighted) and node.name not in constant:
             parts = _parts(node.weight)
             if (parts > 1).any():
                 found[node.name] = int((parts > 1).sum())
-                nodes.extend(_split(graph, node, parts))
+                nodes.extend(_split(graph, node, parts, names))
                 continue
         nodes.append(node)
     return (graph.with_nodes(nodes), found) if found else (graph, found)
@@ -67,7 +70,7 @@ def _parts(weight: NumberArray) -> IntArray:
     return np.where(large & (ratio >= STANDS_OUT), np.clip(np.ceil(ratio), 1, MOST_PARTS), 1).astype(np.int64)
 
 
-def _split(graph: SnnGraph, node: Weighted, parts: IntArray) -> list[SnnNode]:
+def _split(graph: SnnGraph, node: Weighted, parts: IntArray, names: Names) -> list[SnnNode]:
     """Return the nodes that stand for a synapse: its sources, those that stand out once more, and itself."""
     source = graph[node.inputs[0]]
     rest = source.shape[1:]
@@ -76,7 +79,7 @@ def _split(graph: SnnGraph, node: Weighted, parts: IntArray) -> list[SnnNode]:
     chosen = [np.arange(len(parts))]
     for index in np.flatnonzero(parts > 1):
         place = Slice(
-            name=graph.unused(f"{node.name}.source{index}"),
+            name=names.fresh(f"{node.name}.source{index}"),
             inputs=(source.name,),
             shape=(1, *rest),
             origin=node.origin,
@@ -89,7 +92,7 @@ def _split(graph: SnnGraph, node: Weighted, parts: IntArray) -> list[SnnNode]:
         chosen.append(np.full(parts[index] - 1, index))
     order = np.concatenate(chosen)
     joined = Concat(
-        name=graph.unused(f"{node.name}.sources"),
+        name=names.fresh(f"{node.name}.sources"),
         inputs=tuple(read),
         shape=(len(order), *rest),
         origin=node.origin,

@@ -16,9 +16,9 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     ("errors",),
     ("progress",),
-    ("diagnostics",),
+    ("diagnostics", "plugins"),
     ("ir", "models"),
-    ("rows",),
+    ("rows", "metrics"),
     (
         "target",
         "ann_session",

@@ -97,12 +97,14 @@ def test_sixty_layers_are_all_there(pages: dict[str, Path]) -> None:
 
 
 @pytest.mark.skipif(browser.BROWSER is None, reason="needs Chromium: benchmarks/report/install_chromium.sh")
-@pytest.mark.parametrize(("kind", "width"), [("short", 1440), ("long", 360), ("long", 768)])
+@pytest.mark.parametrize(("kind", "width"), [("short", 1440), ("long", 360), ("short", 390), ("long", 768)])
 def test_nothing_overflows_is_cut_or_complains(pages: dict[str, Path], kind: str, width: int) -> None:
     seen = browser.look(pages[kind], width)
     assert seen.width == seen.scrolled == width
     assert not seen.wide
     assert not seen.cut
+    assert not seen.silent
+    assert (seen.scrolling > 0) == (width < 1440)
     assert not seen.console
     assert seen.charts == 7
     assert seen.texts > 60

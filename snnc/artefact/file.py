@@ -16,11 +16,10 @@ from onnx import numpy_helper
 from snnc.artefact.artefact import Artefact
 from snnc.artefact.checks import check_bounds, check_input, check_numbers
 from snnc.artefact.metadata import (
-    HASH,
     PREFIX,
     SCHEMA,
     SCHEMA_VERSION,
-    content_hash,
+    is_intact,
     properties_of,
     read_metadata,
     read_settings,
@@ -136,12 +135,13 @@ def load(path: str | os.PathLike[str]) -> Artefact:
             f"{SCHEMA_VERSION}; upgrade snnc"
         )
     fetch_weights(model, path)
-    if content_hash(model) != properties.get(HASH):
+    if not is_intact(model, properties):
         raise ArtefactError(
             f"{path}: damaged or altered, its content does not fit its SHA-256; convert again"
         )
     try:
-        nodes = read_nodes(model)
+        metadata = read_metadata(properties)
+        nodes = read_nodes(model, metadata.records)
         default = next(tensor for tensor in model.graph.initializer if tensor.name == "T")
         graph = SnnGraph(
             name=model.graph.name,
@@ -153,7 +153,6 @@ def load(path: str | os.PathLike[str]) -> Artefact:
         graph.verify()
         check_numbers(graph)
         check_bounds(graph)
-        metadata = read_metadata(properties)
         check_input(graph, metadata)
         return Artefact(graph, metadata)
     except MALFORMED as error:

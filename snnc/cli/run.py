@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from snnc.cli.artefacts import ArtefactPath
+from snnc.cli.judging import outputs_of_artefact, task_of, task_option
 from snnc.cli.layouts import rows_layout
 from snnc.cli.quantities import Threads
 from snnc.cli.terminal import Terminal, Verb
@@ -41,6 +42,7 @@ from snnc.cli.terminal import Terminal, Verb
 @rows_layout
 @click.option("--threads", type=Threads(), metavar="N", help="At most this many; all cores by default.")
 @click.option("--force", is_flag=True, help="Replace Y.npy if it exists.")
+@task_option
 @click.pass_obj
 def command(
     terminal: Terminal,
@@ -54,10 +56,12 @@ def command(
     rows_layout: str | None,
     threads: int | None,
     force: bool,
+    task: str | None,
 ) -> None:
     """Run ARTEFACT on the rows in X.npy and write its outputs to Y.npy.
 
-    The class of a row is the index of its largest output.
+    The class of a row is the index of its largest output, or whether its one output is above 0; numbers have
+    none. With --json it is told.
     """
     import numpy as np
 
@@ -69,6 +73,7 @@ def command(
     from snnc.errors import UsageError
     from snnc.evaluation import outputs_of
     from snnc.ir.snn import Readout
+    from snnc.metrics import decisions
     from snnc.row_files import read_rows
 
     check_outputs(output, others=(artefact, input_path), force=force)
@@ -92,7 +97,9 @@ def command(
         outputs = outputs.astype(np.float32) * np.float32(readout.scale / steps)
     with replacing(output) as file:
         np.save(file, outputs)
-    answers = (outputs[-1] if per_step else outputs).argmax(axis=1)
+    last = outputs[-1] if per_step else outputs
+    kind = outputs_of_artefact(network, None, len(last), None, task_of(task))
+    answers = decisions(last).tolist() if kind.have_classes else None
     if terminal.json:
         terminal.data(
             {
@@ -100,8 +107,9 @@ def command(
                 "shape": list(outputs.shape),
                 "dtype": str(outputs.dtype),
                 "timesteps": steps,
-                "classes": answers.tolist(),
+                "task": None if kind.task is None else kind.task.value,
+                "classes": answers,
             }
         )
     else:
-        terminal.text(f"wrote {output}: {outputs.dtype} of shape {outputs.shape}, T = {steps}")
+        terminal.done(f"wrote {output}: {outputs.dtype} of shape {outputs.shape}, T = {steps}")

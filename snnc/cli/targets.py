@@ -18,9 +18,9 @@ from snnc.cli.terminal import Terminal, Verb
 @click.pass_obj
 def command(terminal: Terminal, form: str) -> None:
     """List the targets of `snnc deploy`: what each takes, and how its results were verified."""
-    from snnc.backends import BACKENDS, NOT_OFFERED, load_backend
+    from snnc.backends import NOT_OFFERED, usable_backends
 
-    known = {name: load_backend(name).capabilities for name in BACKENDS}
+    known = {backend.name: backend.capabilities for backend in usable_backends()}
     if terminal.json or form == "json":
         rows = [
             {
@@ -29,6 +29,8 @@ def command(terminal: Terminal, form: str) -> None:
                 "profiles": dict(target.profiles),
                 "takes": target.takes,
                 "exact": target.exact,
+                "sometimes_exact": target.sometimes_exact,
+                "every_integer_network": target.every_integer_network,
                 "agreement": target.agreement,
                 "verified_by": target.verified_by,
             }

@@ -8,7 +8,7 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -108,25 +108,19 @@ class Terminal:
         """Write the result as text."""
         click.echo(value)
 
+    def done(self, value: str) -> None:
+        """Say what was written, or done, where that is not itself the result: ``-q`` leaves it out."""
+        if self.verbosity >= 0:
+            self.text(value)
+
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Write a table, without a head where no column has a name. Numbers are set to the right."""
-        from rich import box
         from rich.console import Console
-        from rich.table import Table
 
-        console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
-        if not console.is_terminal:
-            console.width = WIDE
-        table = Table(box=box.SIMPLE_HEAD if any(columns) else None, show_header=any(columns), pad_edge=False)
-        for index, name in enumerate(columns):
-            numbers = all(_is_number(row[index]) for row in rows)
-            side: Literal["left", "right"] = "right" if numbers else "left"
-            table.add_column(name, justify=side, overflow="fold", no_wrap=index == 0)
-        for row in rows:
-            table.add_row(*row)
-        with console.capture() as written:
-            console.print(table)
-        self.text("\n".join(line.rstrip() for line in written.get().split("\n")).strip("\n"))
+        from snnc.cli.tables import layout
+
+        console = Console(file=sys.stdout)
+        self.text("\n".join(layout(columns, rows, console.width if console.is_terminal else WIDE)))
 
     def progress(self) -> Progress:
         """Return what long work shows its progress on: bars on a terminal, else only ``-v`` messages."""
@@ -160,10 +154,6 @@ class _Messages:
 
     def message(self, text: str) -> None:
         self._say(text)
-
-
-def _is_number(cell: str) -> bool:
-    return bool(cell) and (cell[0].isdigit() or cell[0] in "-+.") and cell.strip("-+.0123456789,%kMG ") == ""
 
 
 def _terminal(ctx: click.Context) -> Terminal:

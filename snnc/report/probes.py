@@ -10,6 +10,7 @@ from snnc.ann_session import AnnSession
 from snnc.ir.ann import AnnGraph
 from snnc.ir.graph import FloatArray, IntArray
 from snnc.ir.snn import SnnGraph
+from snnc.metrics import decisions
 from snnc.report.coding import spread
 from snnc.report.fed import FedSource
 
@@ -149,6 +150,8 @@ class Probe:
 def _score(logits: FloatArray, labels: IntArray | None) -> float:
     """Return the number of right answers, or the sum of the confidences."""
     if labels is not None:
-        return float((logits.argmax(axis=1) == labels).sum())
+        return float((decisions(logits) == labels).sum())
+    if logits.shape[1] == 1:  # of a yes or no, the surer one
+        return float(np.exp(-np.logaddexp(0, -np.abs(logits.astype(np.float64)))).sum())
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     return float((shifted.max(axis=1) / shifted.sum(axis=1)).sum())

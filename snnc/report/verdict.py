@@ -35,14 +35,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 from math import sqrt
 from statistics import median
 
+from snnc.errors import UsageError
+from snnc.metrics.loss import ACCURACY, VARIANCE, Loss
 from snnc.report.causes import NAMES, OPTIONS, Cause
 from snnc.report.layers import LayerReport
 from snnc.report.measurement import Measurement
 from snnc.report.statistics import Split
 from snnc.report.terms import OWN, TERMS
+
+LITTLE = 0.01
+"""Loss of the answers below which nothing is wrong with the conversion as a whole: a point, or of numbers a
+hundredth of their variance."""
+
+MUCH = 0.05
+"""Loss of the answers from which on the conversion is poor."""
 
 CLEAR = 0.01
 """Severity below which nothing is blamed: one hundredth of a layer's power."""
@@ -107,17 +117,30 @@ class Finding:
     option: str
 
 
+class Size(Enum):
+    """How much is lost in the end; the value is its name in the report."""
+
+    LITTLE = "little"
+    SOME = "some"
+    MUCH = "much"
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The conclusion.
 
     Attributes:
-        text: one or two sentences.
+        text: one to three sentences.
         findings: all that was found, the most important first; never empty.
+        loss: what the answers lose; ``None`` where the source answers the same number to every row.
+        size: below :data:`LITTLE`, below :data:`MUCH`, or more. What is wrong with the rows themselves is
+            always much: the source network's own answers are wrong, too.
     """
 
     text: str
     findings: tuple[Finding, ...]
+    loss: Loss | None
+    size: Size
 
     @property
     def first(self) -> Finding:
@@ -150,7 +173,33 @@ def judge(found: Measurement, calibrated_for: int) -> Verdict:
     findings.sort(key=lambda item: (not _first_of_all(item), -item.severity))
     if not findings:
         findings = [case.added_up() or case.largest()]
-    return Verdict(_text(findings[0], found), tuple(findings))
+    loss = _loss(found)
+    size = Size.MUCH if _first_of_all(findings[0]) else _size(loss)
+    return Verdict(f"{_text(findings[0], found)}{_lost(loss)}", tuple(findings), loss, size)
+
+
+def _loss(found: Measurement) -> Loss | None:
+    try:
+        return found.loss
+    except UsageError:
+        return None
+
+
+def _size(loss: Loss | None) -> Size:
+    if loss is None or loss.value < LITTLE:
+        return Size.LITTLE
+    return Size.SOME if loss.value < MUCH else Size.MUCH
+
+
+def _lost(loss: Loss | None) -> str:
+    if loss is None:
+        return ""
+    if loss.measured == VARIANCE:
+        return f" The answers miss {loss.value:.2%} of the variance of the source's."
+    points = f"{abs(100 * loss.value):.2f} points"
+    if loss.measured == ACCURACY:
+        return f" The conversion {'loses' if loss.value >= 0 else 'gains'} {points} of accuracy."
+    return f" {points[0].upper()}{points[1:]} of the answers differ from the source's."
 
 
 def _first_of_all(item: Finding) -> bool:
@@ -179,8 +228,9 @@ class _Case:
         """Rules about the rows themselves."""
         first = self.found.layers[0]
         order = self.found.channel_order
+        told = self.found.tells_classes
         if order is not None:
-            gained = order.reversed_score - order.score
+            gained = order.reversed_score - order.score if told else 0.0
             doubt = 2 * sqrt(max(order.score * (1 - order.score), 0.01) / order.rows)
             if gained > max(0.05, doubt) and gained * order.rows >= FEWEST:
                 evidence = (
@@ -207,7 +257,7 @@ class _Case:
         elif use.largest < 0.4:
             evidence = f"the rows fill only {use.largest:.1%} of the range that calibration saw"
             yield _on_input(Cause.NORMALISATION, first, 1 - use.largest, evidence)
-        elif knows < min(UNSURE, 3 / use.classes):
+        elif told and knows < min(UNSURE, 3 / max(use.classes, 2)):
             what, share = ("a mean confidence", knows) if top1 is None else ("an accuracy", top1.value)
             evidence = f"the source network itself reaches {what} of {share:.1%} on these rows"
             yield _on_input(Cause.NORMALISATION, first, 1 - share, evidence)
