@@ -31,6 +31,8 @@ LAYERS = (
         "divergence",
         "journal",
         "encoding",
+        "input_statistics",
+        "normalisation",
         "splitting",
     ),
     ("snapshots", "row_files"),
