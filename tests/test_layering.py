@@ -33,6 +33,7 @@ LAYERS = (
         "encoding",
         "input_statistics",
         "normalisation",
+        "splitting",
     ),
     ("snapshots", "row_files"),
     ("pipeline", "calibration", "reference", "artefact", "costs", "spike_counts"),
