@@ -71,6 +71,11 @@ class Budget:
         if self.payload is not None:
             carried(self.payload)
 
+    @property
+    def limits_loss(self) -> bool:
+        """Whether there is a limit on what is lost."""
+        return self.drop is not None or bool(self.floors)
+
     def excess(self, point: Point) -> float:
         """Return by how much a point misses the budget, relative to each limit; 0 if it keeps to it."""
         missed = 0.0
@@ -385,7 +390,7 @@ def search(
 ) -> Outcome:
     """Measure candidates on few rows, then make the best of them with all rows.
 
-    With a limit on the drop, the fewest operations win; else the smallest drop.
+    With a limit on what is lost, the fewest operations win; else the smallest drop.
 
     Args:
         budget: the limits.
@@ -407,7 +412,7 @@ def search(
 
     def rank(item: tuple[Candidate, Point]) -> tuple[float, float, float]:
         point = item[1]
-        wanted = (point.synops, point.drop) if budget.drop is not None else (point.drop, point.synops)
+        wanted = (point.synops, point.drop) if budget.limits_loss else (point.drop, point.synops)
         return (budget.excess(point), *wanted)
 
     ranked = sorted(points.items(), key=rank)

@@ -19,9 +19,11 @@ from snnc.calibration import Calibration
 from snnc.diagnostics import Diagnostic
 from snnc.errors import InternalError, UnsupportedModelError, UsageError
 from snnc.frontend import SourceModel
+from snnc.input_statistics import KEY as STATISTICS
+from snnc.input_statistics import InputStatistics
 from snnc.ir.bounds import MOST_TIMESTEPS
 from snnc.ir.snn import SnnGraph
-from snnc.metrics.task import Task, recognise
+from snnc.metrics.task import Task, as_task, recognise
 from snnc.overlap import row_hashes
 from snnc.passes import PASSES, PRESETS
 from snnc.pipeline import (
@@ -253,7 +255,7 @@ def convert(
         journal=options.journal,
         task=task,
     )
-    context.diagnostics.extend(prepared.warnings(source.graph))
+    context.diagnostics.extend(prepared.warnings(source.graph, task))
     graph, records = run_pipeline(passes, source.graph, context, dump)
     if not isinstance(graph, SnnGraph):
         raise InternalError(f"the last pass, {passes[-1].name!r}, left no spiking network")
@@ -272,7 +274,12 @@ def convert(
         input_layout=source.layout.as_dict(),
         source_path=named,
         source_sha256=source.sha256,
-        calibration={"rows": len(prepared), "sha256": prepared.sha256, "seed": options.seed},
+        calibration={
+            "rows": len(prepared),
+            "sha256": prepared.sha256,
+            "seed": options.seed,
+            STATISTICS: InputStatistics.of(prepared.rows, raw).as_dict(),
+        },
         task="" if task is None else task.value,
         ends=source.ends,
     )
@@ -290,18 +297,6 @@ def _measured(graph: SnnGraph, calibration: Calibration, simulator: Simulator) -
     return replace(graph, density=trace.density(graph.settle_steps))
 
 
-def task_named(name: str | None) -> Task | None:
-    """Return a task by its name.
-
-    Raises:
-        UsageError: there is none of this name.
-    """
-    known = {task.value: task for task in Task}
-    if name is not None and name not in known:
-        raise UsageError(f"unknown task {name!r}; known: {', '.join(known)}")
-    return None if name is None else known[name]
-
-
 def compile_model(
     model: Model,
     calibration: Any,
@@ -315,11 +310,11 @@ def compile_model(
     preprocessing: Preprocessing | Mapping[str, Any] | str | os.PathLike[str] | None = None,
     threads: int | None = None,
     progress: Progress | Callback | None = None,
-    task: str | None = None,
+    task: Task | str | None = None,
 ) -> Artefact:
     """Convert a trained network and return the artefact; see :func:`convert` for the arguments."""
     options = Options(
-        timesteps, preset, pipeline, settings or {}, precision, seed, threads, task=task_named(task)
+        timesteps, preset, pipeline, settings or {}, precision, seed, threads, task=as_task(task)
     )
     return convert(model, calibration, options, preprocessing=preprocessing, progress=progress).artefact
 

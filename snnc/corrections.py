@@ -5,7 +5,7 @@ What is tried, and when it is kept, is decided in :mod:`snnc.passes.compensate`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from snnc.divergence import AnswerError, real_logits
 from snnc.errors import InternalError
+from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.prefix import SpikingPrefix
 from snnc.quantisation import Group, correct_readers, quantise_group
+from snnc.reference import windows
 from snnc.snapshots import ReaderRatio
 
 BIAS_ROUNDS = 2
@@ -67,6 +69,7 @@ class Layer:
         answer_error: AnswerError,
         *,
         gated: bool,
+        pools: Mapping[str, Window] | None = None,
     ) -> None:
         """Begin with no attempt.
 
@@ -77,14 +80,22 @@ class Layer:
             held: (rows,), those that decide and are not fitted to.
             answer_error: of the read-out.
             gated: whether an attempt must lower the error on them to be kept.
+            pools: of populations of which only a maximum is read, by name: they are measured behind it. The
+                maximum of values with an error is too large, whatever the error's mean.
         """
         self.group = group
-        self.targets = targets
+        self.pools = pools or {}
+        self.targets = {name: self.seen(name, values) for name, values in targets.items()}
         self.prefix = prefix
         self.held = held
         self.answer_error = answer_error
         self.gated = gated
         self.errors: dict[str, float] = {}
+
+    def seen(self, name: str, values: FloatArray) -> FloatArray:
+        """Return what others see of a population's values, (rows, *shape): their maxima, or all of them."""
+        window = self.pools.get(name)
+        return values if window is None else windows(values, window, -np.inf).max(axis=(4, 5))
 
     def better(self, best: Candidate, attempt: Candidate) -> Candidate:
         """Return the candidate of less error; without the gate that is the attempt."""
@@ -109,7 +120,7 @@ class Layer:
             values = {graph.output: real_logits(graph, trace.outputs)}
             return self.candidate(label, graph, values, ratios)
         values = {
-            node.name: node.decoded(trace.counts[node.name], graph.timesteps)
+            node.name: self.seen(node.name, node.decoded(trace.counts[node.name], graph.timesteps))
             for node in self.populations(graph)
         }
         return self.candidate(label, graph, values, ratios)

@@ -18,7 +18,7 @@ from snnc.metrics.task import Task, behaves_as_classifier
 TEMPERATURES = tuple(2 ** (k / 4) for k in range(-12, 5))
 """Factors of the answers among which the divergence takes the best."""
 
-HARDLY_VARIES = 0.01
+HARDLY_VARIES = 0.3
 """Of a typical output's variance: below it an output is not divided by its own, which may be noise."""
 
 NOTHING = 1e-30

@@ -229,7 +229,7 @@ def evaluate(
     counter: Simulator | None = None,
     timesteps: int | None = None,
     source: Source | None = None,
-    task: Task | None = None,
+    task: Task | str | None = None,
     ends: str = "",
     metrics: Sequence[str] = (),
     progress: Progress | Callback | None = None,
@@ -355,7 +355,7 @@ def evaluate_ann(
     y: NumberArray | None,
     progress: Progress | Callback | None = None,
     *,
-    task: Task | None = None,
+    task: Task | str | None = None,
     metrics: Sequence[str] = (),
 ) -> Scores:
     """Run an ordinary network on labelled rows; see :func:`evaluate` for the arguments."""

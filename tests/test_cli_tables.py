@@ -16,6 +16,7 @@ from snnc.artefact import Artefact, save
 from snnc.cli import main
 from snnc.cli.config import read_config
 from snnc.cli.tables import layout
+from snnc.errors import InputError
 from snnc.preprocessing import Preprocessing
 from tests.spiking_graphs import random_graph
 
@@ -41,6 +42,21 @@ def test_words_stay_whole_and_lines_fit(table: tuple[list[str], list[list[str]]]
     for cell in (cell for row in rows for cell in row):
         for word in cell.split():
             assert word in written
+
+
+@given(
+    names=st.lists(WORDS, min_size=2, max_size=9),
+    numbers=st.lists(st.integers(0, 10**6), min_size=2, max_size=9),
+    width=st.integers(50, 120),
+)
+def test_columns_of_numbers_go_to_several_tables(names: list[str], numbers: list[int], width: int) -> None:
+    columns = ["layer", *names]
+    rows = [[f"layer{i}", *(str(numbers[i % len(numbers)]) for _ in names)] for i in range(4)]
+    lines = layout(columns, rows, width)
+    assert max(map(len, lines)) <= width
+    heads = [line.split() for line in lines if "layer " in f"{line} "]
+    assert [name for head in heads for name in head[1:]] == names
+    assert all(len(line.split()) > 1 for line in lines if line.startswith(" layer"))
 
 
 def test_numbers_keep_their_unit() -> None:
@@ -69,7 +85,8 @@ def test_verbs_on_narrow_screens(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="there are no pseudo-terminals")
-def test_on_a_real_terminal() -> None:
+@pytest.mark.parametrize("arguments", [["zoo"], ["check", "zoo:fashion-resnet", "--target", "akida"]])
+def test_on_a_real_terminal(arguments: list[str]) -> None:
     import fcntl
     import pty
     import struct
@@ -78,16 +95,24 @@ def test_on_a_real_terminal() -> None:
     outer, inner = pty.openpty()
     fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 60, 0, 0))
     environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "NO_COLOR")}
-    command = [sys.executable, "-c", "import sys; from snnc.cli import main; sys.exit(main(['zoo']))"]
+    program = f"import sys; from snnc.cli import main; sys.exit(main({arguments!r}))"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False).stdout
     subprocess.run(
-        command, stdout=inner, stdin=inner, env={**environment, "TERM": "xterm"}, check=True, timeout=60
+        [sys.executable, "-c", program],
+        stdout=inner,
+        stdin=inner,
+        stderr=subprocess.DEVNULL,
+        env={**environment, "TERM": "xterm"},
+        check=False,
+        timeout=60,
     )
     os.close(inner)
     text = os.read(outer, 65536).decode()
     os.close(outer)
     lines = text.replace("\r", "").splitlines()
     assert max(map(len, lines)) <= 60
-    assert "batch" in text.split()
+    assert len(told.split()) > 10
+    assert {word for word in told.split() if set(word) != {"─"}} - {"name"} <= set(text.split())
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a shell closes the streams")
@@ -148,3 +173,10 @@ def test_json_and_toml_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     config.write_text("\ufefftimesteps = 3\n", encoding="utf-8")
     assert Preprocessing.read(preprocessing) == Preprocessing(divide=255)
     assert read_config(config) == {"timesteps": 3}
+
+
+def test_a_preprocessing_that_gives_a_value_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    path.write_text('{"divide": 255, "divide": 1}', encoding="utf-8")
+    with pytest.raises(InputError, match=r"p\.json: `divide` is given twice"):
+        Preprocessing.read(path)

@@ -190,6 +190,25 @@ def test_a_budget_keeps_to_a_limit_on_numbers(
     assert not out.exists()
 
 
+def test_low_power_takes_the_fewest_operations_within_a_limit_on_numbers(
+    price: Network, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.snn.onnx"
+    asked = ("convert", price.path, "--calib", price.rows, "-o", out, "-T", 4, "--preset", "low-power")
+    found = told(capsys, *asked, "--task", "regression", "--min-metric", "r2=0.6")
+    chosen = found["chosen"]
+    assert chosen["metrics"]["r2"] >= 0.6
+    cheaper = [point for point in found["points"] if point["synops"] < chosen["synops"]]
+    assert all(point["metrics"]["r2"] < 0.6 for point in cheaper if point["rows"] == chosen["rows"])
+
+
+def test_a_rehearsal_refuses_limits_that_mean_nothing(
+    price: Network, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("convert", price.path, "--calib", price.rows, "--dry-run", "--max-drop", 1)
+    assert "--task binary" in message(capsys, *asked, code=2)
+
+
 def test_the_artefact_remembers_what_its_outputs_are(
     price: Network, forecast: Network, logit: Network
 ) -> None:
@@ -452,3 +471,21 @@ def test_an_old_artefact_of_a_softmax_is_still_of_classes(
     )
     assert again["task"] == "regression"
     assert "agreement" not in again
+
+
+def test_a_target_with_other_rules_is_judged_by_numbers(
+    price: Network, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("nir")
+    path = price.converted("T8", "--preset", "fast", "-T", "8")
+    asked = ("deploy", path, "--target", "nir", "--profile", "snntorch", "--data", price.rows)
+    line = message(capsys, *asked, "-o", tmp_path / "refused", code=6)
+    assert "a correlation of 0." in line
+    assert "the same class" not in line
+    found = told(capsys, *asked, "-o", tmp_path / "bundle", "--accept-semantics")
+    measured = found["semantics"]["measured"]
+    assert measured["same_class"] is None
+    assert 0 < measured["correlation"] < 1
+    assert (
+        f"a correlation of {measured['correlation']:.4f}" in (tmp_path / "bundle" / "README.md").read_text()
+    )

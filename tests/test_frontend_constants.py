@@ -64,7 +64,7 @@ def test_constants_anywhere(tmp_path: Path, steps: list[str], seed: int) -> None
         for item in STEPS[step]:
             names = {"in": top, "out": f"t{index}"}
             names |= {name: f"{name}{index}" for name in "abcdjk"}
-            read = " ".join(names.get(name, name) for name in item.input)
+            read = " ".join(str(names.get(name, name)) for name in item.input)
             copy = node(item.op_type, read, names[item.output[0]])
             copy.attribute.extend(item.attribute)
             nodes.append(copy)

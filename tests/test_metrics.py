@@ -238,6 +238,21 @@ def test_labels_that_do_not_fit_are_refused(
         recognise(size, rows=2, labels=labels, given=given_task)
 
 
+def test_a_task_may_be_given_by_its_name() -> None:
+    assert recognise(4, rows=2, given="regression").task is Task.REGRESSION
+    with pytest.raises(UsageError, match="unknown task 'guess'; known: classes, binary, regression"):
+        recognise(4, rows=2, given="guess")
+
+
+def test_many_outputs_are_resampled_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = numbers(6, outputs=7)
+    whole = measure("r2", case)
+    monkeypatch.setattr("snnc.metrics.catalogue.OUTPUTS_AT_ONCE", 3)
+    parts = measure("r2", case)
+    assert parts.value == whole.value
+    assert parts.interval == pytest.approx(whole.interval)
+
+
 def test_what_must_choose_asks_for_the_task() -> None:
     assert recognise(4, rows=2, ends="Softmax").require("--max-drop") is Task.CLASSES
     with pytest.raises(

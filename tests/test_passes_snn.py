@@ -144,7 +144,7 @@ def structures() -> list[AnnGraph]:
     stem = b.relu("relu0", b.conv("conv0", "x", 6))
     found.append(b.graph(b.flatten("flat", b.sum("add", b.conv("conv1", stem, 6), stem))))
     for before, after in (((0, 1, 2), (0, 0, 1)), ((1, 1, 1), (2, 1, 1))):
-        b = Builder(13)  # zeros around signed values, in front of a max-pool
+        b = Builder(18)  # zeros around signed values, in front of a max-pool
         stem = b.pad("pad", b.conv("conv1", b.relu("relu0", b.conv("conv0", "x", 6)), 4), before, after)
         last = b.relu("relu1", b.conv("conv2", b.max_pool("pool", stem), 6))
         found.append(b.graph(b.linear("fc", b.flatten("flat", last), 3)))

@@ -100,6 +100,8 @@ class Random:
                 self.add("Reshape", f"{self.top} {self.constant([-1, *shape])}", shape)
             case _ if image:
                 self.of_image(kind, channels, size[0], size[1])
+            case _:
+                pass  # does not fit here
 
     def of_image(self, kind: str, channels: int, height: int, width: int) -> None:
         match kind:
@@ -129,6 +131,8 @@ class Random:
             case "slice" if channels > 1:
                 ends = f"{self.constant([1])} {self.constant([channels])} {self.constant([1])}"
                 self.add("Slice", f"{self.top} {ends}", (channels - 1, height, width))
+            case _:
+                pass
 
 
 @pytest.fixture(scope="module")

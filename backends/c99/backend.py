@@ -18,7 +18,7 @@ from snnc.backends.c99.source import HEADER, SOURCE, WEIGHTS, Memory, header, me
 from snnc.backends.c99.widths import longest, widths
 from snnc.backends.golden import replay
 from snnc.backends.programs import foreign, program, run
-from snnc.errors import UsageError
+from snnc.errors import ArtefactError, UsageError
 from snnc.ir.snn import SnnGraph
 from snnc.target import Capabilities, Emission, Golden, Unsupported, Verdict, unknown_operations
 
@@ -107,6 +107,8 @@ class C99:
                 "files alone by --hashes-only"
             )
         graph = load(directory / NETWORK).graph
+        for problem in self.check(graph):
+            raise ArtefactError(f"{directory / NETWORK}: no network for C, {problem.reason}; deploy again")
         texts = _texts(graph, replay(graph, golden, directory))
         other = foreign(directory, content, _as_written_by(texts, content.get("snnc_version")))
         if other:

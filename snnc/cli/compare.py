@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,6 +89,7 @@ def command(
     task: str | None,
 ) -> None:
     """Compare A with B: each an artefact or a MODEL, or both figures that `report --json-file` wrote."""
+    from snnc.cli.figures import compare_reports
     from snnc.errors import GateError, UsageError
 
     limits = floors(min_metric)
@@ -106,7 +106,7 @@ def command(
             "--task",
         )
         refuse("is for networks, and these are reports", *options)
-        found = _compare_reports(Path(first), Path(second))
+        found = compare_reports(Path(first), Path(second))
     elif any(reports):
         raise UsageError("a report is compared with a report: give two .json files, or two networks")
     else:
@@ -144,91 +144,6 @@ class Asked:
 
 def _told_number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What is compared of a report.
-
-    Attributes:
-        measured: ``accuracy``, ``agreement with the ANN`` where there are no labels, or a metric of numbers.
-        value: of it.
-        errors: squared error of every layer in the running network, relative to its power.
-        verdict: cause and layer.
-    """
-
-    measured: str
-    value: float
-    errors: dict[str, float]
-    verdict: str
-
-
-def _compare_reports(first: Path, second: Path) -> dict[str, Any]:
-    from snnc.errors import InputError
-
-    a, b = _report(first), _report(second)
-    if a.measured != b.measured:
-        raise InputError(
-            f"one report measured {a.measured}, the other {b.measured}: make both on the same rows"
-        )
-    rows = [[name, 100 * error, 100 * b.errors[name]] for name, error in a.errors.items() if name in b.errors]
-    shares = a.measured in SHARES
-    drop = points(a.value - b.value) if shares else None
-    text = f"{a.measured}: A {a.value:.4f}, B {b.value:.4f}."
-    if drop is not None:
-        text = f"{a.measured}: A {a.value:.2%}, B {b.value:.2%}, {lost(drop)}."
-    return {
-        "compared": "reports",
-        "measured": a.measured,
-        "a": a.value,
-        "b": b.value,
-        "drop_points": drop,
-        "columns": ["error in A, %", "error in B, %"],
-        "rows": rows,
-        "text": f"{text} A: {a.verdict}; B: {b.verdict}.",
-    }
-
-
-SHARES = ("accuracy", "agreement with the ANN")
-"""What is counted in points."""
-
-
-def _report(path: Path) -> Figures:
-    from snnc.errors import InputError
-    from snnc.report.document import SCHEMA_VERSION
-
-    try:
-        found: Any = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
-    except (RecursionError, ValueError):
-        raise InputError(f"{path} is not JSON: write it by snnc report --json-file") from None
-    try:
-        if (version := found["schema_version"]) != SCHEMA_VERSION:
-            raise InputError(f"{path} has the schema {version}, not {SCHEMA_VERSION}: upgrade snnc")
-        verdict = found["verdict"]
-        measured, value = _headline(found)
-        figures = Figures(
-            measured=measured,
-            value=value,
-            errors={layer["name"]: float(layer["cumulative"]["total"]) for layer in found["layers"]},
-            verdict=f"{verdict['cause']} in {verdict['layer']}",
-        )
-    except (KeyError, TypeError, ValueError):
-        raise InputError(f"{path} is no report, or damaged: write it by snnc report --json-file") from None
-    if figures.measured in SHARES and not 0 <= figures.value <= 1:
-        raise InputError(f"{path}: {figures.value} is no share of rows; write it by snnc report --json-file")
-    return figures
-
-
-def _headline(report: Any) -> tuple[str, float]:
-    """Return what a report measured first, and its value."""
-    accuracy = report["accuracy"]
-    for name, key in (("accuracy", "snn"), ("agreement with the ANN", "agreement")):
-        if accuracy[key] is not None:
-            return name, float(accuracy[key]["value"])
-    found = report["metrics"]["r2"]
-    return f"r2, held to the {found['against']}", float(found["value"])
 
 
 def _compare_networks(
@@ -399,17 +314,20 @@ def _side(
     import numpy as np
 
     from snnc.backends import load_simulator
+    from snnc.cli.artefacts import warn_of_rows
     from snnc.evaluation import Source, answers_of, outputs_of
     from snnc.ir.snn import Readout
 
     if isinstance(network, Source):
         return Side(name, answers_of(network, x, terminal.progress()), None, network.session.ends)
     steps = network.graph.timesteps
+    simulator = load_simulator("numba", threads)
+    warn_of_rows(terminal, network, x, simulator)
     outputs = outputs_of(
         network.graph,
         network.encode,
         x,
-        simulator=load_simulator("numba", threads),
+        simulator=simulator,
         timesteps=steps,
         progress=terminal.progress(),
     )

@@ -66,7 +66,7 @@ class Key:
             return f"must be a finite number, not {value!r}"
         if isinstance(value, list) and not all(isinstance(item, str) for item in value):
             return f"must be a list of strings, not {value!r}"
-        if self.least is not None and value < self.least:
+        if self.least is not None and not isinstance(value, list) and value < self.least:
             return f"must be at least {self.least:g}, not {value}"
         if self.choices and value not in self.choices:
             return f"must be one of {', '.join(self.choices)}, not {value!r}"

@@ -9,29 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from snnc.cli.gate import Limits, gate, outputs_for
 from snnc.cli.given import given, refuse
-from snnc.cli.judging import (
-    floors,
-    min_metric_option,
-    missed,
-    outputs_of_model,
-    require_floors,
-    require_points,
-    task_of,
-    task_option,
-)
+from snnc.cli.judging import floors, min_metric_option, task_of, task_option
 from snnc.cli.layouts import rows_layout, with_layout
-from snnc.cli.quantities import FiniteRange, Threads, points
+from snnc.cli.quantities import FiniteRange, Threads
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
-    from snnc.artefact import Artefact
     from snnc.cli.models import Located
     from snnc.compiler import Conversion, Options
-    from snnc.evaluation import Evaluation
     from snnc.frontend import SourceModel
     from snnc.ir.graph import Graph, NumberArray
-    from snnc.metrics import Floor, Outputs
     from snnc.pipeline import Dump
     from snnc.preprocessing import Preprocessing
 
@@ -228,13 +217,13 @@ def command(
     limits = Limits(max_drop, floors(min_metric))
     options = Options(timesteps, preset, pipeline, chosen, precision, seed, threads, journal, task_of(task))
     dump = _dump(dump_ir_after, options)
-    sparing = preset == SPARING and max_drop is not None
+    sparing = preset == SPARING and bool(limits)
     budgeted = sparing or any(limit is not None for limit in (max_latency, max_synops, payload))
     if budgeted:
         budget = Budget(max_latency, max_synops, payload, max_drop, limits.floors)
         request = requested(options, front, output)
         rows = _rows(located, calib, preprocess, rows_layout)
-        outputs = _outputs(located, rows, options)
+        outputs = outputs_for(located, rows, options)
         limits.check(outputs)
         request = replace(request, task=outputs.task)
         convert_to_budget(terminal, located, *_split(located, rows, options), budget, request)
@@ -246,7 +235,7 @@ def command(
         refuse("is for a search: give a budget, or --set clip-activations.method=learn", "--journal")
     rows = _rows(located, calib, preprocess, rows_layout)
     if limits or rows.y is not None:
-        outputs = _outputs(located, rows, options)
+        outputs = outputs_for(located, rows, options)
         limits.check(outputs)
         options = replace(options, task=outputs.task)
     if dry_run:
@@ -267,7 +256,7 @@ def command(
         terminal.warn(found)
     drop = None
     if kept is not None:
-        drop = _gate(terminal, located, conversion.artefact, kept, limits, options)
+        drop = gate(terminal, located, conversion.artefact, kept, limits, options)
     if output is not None:
         save(conversion.artefact, output)
         if searching and journal is not None and not given("--journal"):
@@ -349,96 +338,6 @@ def _split(located: Located, rows: Rows, options: Options) -> tuple[Rows, Rows]:
         for part in (~kept, kept)
     )
     return used, back
-
-
-def _gate(
-    terminal: Terminal, located: Located, artefact: Artefact, rows: Rows, limits: Limits, options: Options
-) -> dict[str, Any]:
-    """Measure what the conversion lost on rows that it has not seen.
-
-    Raises:
-        GateError: a limit is missed.
-    """
-    from snnc.backends import load_simulator
-    from snnc.cli.models import open_source
-    from snnc.errors import GateError
-    from snnc.evaluation import evaluate
-
-    found = evaluate(
-        artefact.graph,
-        artefact.encode,
-        rows.x,
-        rows.y,
-        simulator=load_simulator("numba", options.threads),
-        source=open_source(terminal, located, rows.preprocessing, options.threads),
-        task=options.task,
-        metrics=tuple(dict.fromkeys(limit.metric for limit in limits.floors)),
-        progress=terminal.progress(),
-    )
-    told = _drop(found, limits.drop)
-    wrong = missed(limits.floors, found.scores.measured)
-    if told is not None and told["points"] > told["limit"]:
-        wrong.insert(
-            0, f"{told['measured']}: {told['points']:.2f} points, more than --max-drop {limits.drop:g}"
-        )
-    if wrong:
-        raise GateError(
-            f"{'; '.join(wrong)}; on {len(rows.x)} calibration rows that were kept back. Try a larger "
-            "--timesteps. Nothing was written"
-        )
-    metrics = {each.metric: each for each in found.scores.measured}
-    floors = [
-        {"metric": limit.metric, "least": limit.least, **metrics[limit.metric].as_dict()}
-        for limit in limits.floors
-    ]
-    return {"max_drop": told, "min_metric": floors}
-
-
-def _drop(found: Evaluation, limit: float | None) -> dict[str, Any] | None:
-    """Return the points that are lost, if they are limited."""
-    from snnc.errors import InternalError
-
-    if limit is None:
-        return None
-    if found.ann is None or found.ann.agreement is None:
-        raise InternalError("the gate ran without the source network, or without classes")
-    if found.ann.paired is not None:
-        lost, what = points(found.ann.paired.drop), "accuracy lost"
-    else:
-        lost, what = points(1 - found.ann.agreement.value), "answers that differ from the ANN's"
-    return {"points": lost, "limit": limit, "rows": found.scores.n, "measured": what}
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a conversion must keep to on rows kept back.
-
-    Attributes:
-        drop: points that may be lost.
-        floors: the least of metrics.
-    """
-
-    drop: float | None
-    floors: tuple[Floor, ...]
-
-    def __bool__(self) -> bool:
-        """Whether there is any."""
-        return self.drop is not None or bool(self.floors)
-
-    def check(self, outputs: Outputs) -> None:
-        """Refuse limits that these outputs cannot miss, before the work begins.
-
-        Raises:
-            UsageError: there is one.
-        """
-        if self.drop is not None:
-            require_points(outputs)
-        require_floors(self.floors, outputs)
-
-
-def _outputs(located: Located, rows: Rows, options: Options) -> Outputs:
-    """Return what the outputs of the network are, by the user's word, the labels, or its end."""
-    return outputs_of_model(located.path, len(rows.x), rows.y, options.task)
 
 
 def _dry_run(terminal: Terminal, located: Located, rows: Rows, options: Options, output: Path | None) -> None:

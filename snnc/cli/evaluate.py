@@ -93,7 +93,7 @@ def command(terminal: Terminal, /, network: str, **options: Any) -> None:
 def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None:
     from snnc.artefact import load
     from snnc.backends import load_simulator
-    from snnc.cli.artefacts import chosen_timesteps
+    from snnc.cli.artefacts import chosen_timesteps, warn_of_rows
     from snnc.cli.models import locate_source, open_source, zoo_entry
     from snnc.errors import UsageError
     from snnc.evaluation import evaluate
@@ -106,6 +106,7 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None
     simulator = load_simulator(request.backend, request.threads)
     steps = chosen_timesteps(terminal, artefact, request.timesteps)
     x, y = _rows(request, zoo_entry(artefact.metadata.source_sha256), artefact.check_rows)
+    warn_of_rows(terminal, artefact, x, simulator)
     _warn_of_overlap(terminal, artefact, x)
     source = None
     if request.against is not None or request.source is not None:
@@ -231,6 +232,8 @@ def _show(terminal: Terminal, found: Evaluation) -> None:
         ("spikes per neuron per step", f"{costs.spikes_per_neuron_per_step:.4f}", ""),
         ("neurons that send in a step", f"{costs.events_per_neuron_per_step:.2%}", ""),
         ("synaptic operations per image", _count(costs.synops), ""),
+        ("the same without weights of zero", _count(costs.effective_synops), ""),
+        ("weights that are zero", f"{costs.zero_weights:.1%}", ""),
         ("accumulates per image", _count(costs.acs), ""),
         ("MACs per image, with layer 1", _count(costs.macs), _count(ann.macs) if ann else ""),
     ]

@@ -61,7 +61,7 @@ def command(
         found = described(network)
         terminal.data({**found, "ir": print_graph(network.graph)} if ir else found)
     elif ir:
-        terminal.text(print_graph(network.graph))
+        terminal.listing(print_graph(network.graph))
     else:
         terminal.table(("", ""), _summary(network))
         columns = ("population", "ONNX node", "shape", "spikes", "threshold", "unit")
@@ -78,7 +78,7 @@ def _show_plan(
     if terminal.json:
         terminal.data({"timesteps": steps, "batch": batch, **plan.as_dict()})
     else:
-        terminal.text(str(plan))
+        terminal.listing(str(plan))
 
 
 def described(network: Artefact) -> dict[str, Any]:
@@ -98,6 +98,7 @@ def described(network: Artefact) -> dict[str, Any]:
         "payload": costs.payload(graph, graph.timesteps),
         "precision": "int8" if graph.integer else "float32",
         "parameters": _parameters(graph),
+        "weight_sparsity": costs.weight_sparsity(graph),
         "snnc_version": metadata.snnc_version,
         "schema_version": metadata.schema_version,
         "preset": metadata.preset,
@@ -140,7 +141,10 @@ def _summary(network: Artefact) -> list[tuple[str, str]]:
         ("source", f"{source['path']} (SHA-256 {source['sha256'][:16]}...)"),
         ("steps", f"T = {found['timesteps']}, K = {found['settle_steps']}, {found['schedule']}{proved}"),
         ("spikes", found["payload"]),
-        ("precision", f"{found['precision']}, {found['parameters']:,} weights"),
+        (
+            "precision",
+            f"{found['precision']}, {found['parameters']:,} weights, {found['weight_sparsity']:.1%} zero",
+        ),
         ("preset", found["preset"] or "none"),
         ("pipeline", found["pipeline"]),
         ("calibration", f"{calibration.get('rows', 'unknown number of')} rows"),

@@ -68,7 +68,7 @@ def command(
     from snnc.artefact import load
     from snnc.artefact.file import replacing
     from snnc.backends import load_simulator
-    from snnc.cli.artefacts import chosen_timesteps
+    from snnc.cli.artefacts import chosen_timesteps, warn_of_rows
     from snnc.cli.files import check_outputs
     from snnc.errors import UsageError
     from snnc.evaluation import outputs_of
@@ -83,11 +83,13 @@ def command(
     steps = chosen_timesteps(terminal, network, timesteps)
     x = read_rows(input_path)
     network.check_rows(x, f"{input_path}")
+    simulator = load_simulator(backend, threads)
+    warn_of_rows(terminal, network, x, simulator)
     outputs = outputs_of(
         network.graph,
         network.encode,
         x,
-        simulator=load_simulator(backend, threads),
+        simulator=simulator,
         timesteps=steps,
         per_step=per_step,
         progress=terminal.progress(),

@@ -12,6 +12,8 @@ from rich.measure import Measurement
 from rich.table import Table
 
 INDENT = "  "
+GAP = 3
+"""Columns between two columns of a table, or more than that."""
 LEAST = 20
 """Columns that a value has at least, beside its name, before it goes to lines of its own."""
 
@@ -19,8 +21,9 @@ LEAST = 20
 def layout(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[str]:
     """Lay a table out, without a head where no column has a name. Numbers are set to the right.
 
-    Where not even the longest words of all columns fit side by side, every row becomes a paragraph, with the
-    name of a column before each value.
+    Where not even the longest words of all columns fit side by side, columns of numbers go to several tables,
+    each with the first column; and every row of other tables becomes a paragraph, with the name of a column
+    before each value.
 
     Args:
         columns: their names.
@@ -33,6 +36,12 @@ def layout(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) ->
     console = Console(width=10**6, highlight=False, markup=False, emoji=False)
     around = Measurement.get(console, console.options, _table(columns, rows, natural)).maximum - sum(natural)
     if sum(least) + around > width:
+        shares = _side_by_side(columns, rows, least, width)
+        if shares:
+            tables = [
+                layout([columns[i] for i in s], [[row[i] for i in s] for row in rows], width) for s in shares
+            ]
+            return [line for table in tables for line in ("", *table)][1:]
         return [line for row in rows for line in _paragraph(columns, row, width)]
     widths = _shared(natural, least, width - around)
     with console.capture() as written:
@@ -48,6 +57,22 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequen
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def _side_by_side(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], least: Sequence[int], width: int
+) -> list[list[int]]:
+    """Return which columns fit beside the first one at a time; nothing where some hold words."""
+    numbers = all(not cell or _is_number(cell) for row in rows for cell in row[1:])
+    widest = max(least[1:], default=0)
+    if not numbers or len(columns) < 3 or least[0] + widest + GAP > width - GAP:
+        return []
+    shares = [[0]]
+    for index in range(1, len(columns)):
+        if sum(least[i] + GAP for i in (*shares[-1], index)) > width:
+            shares.append([0])
+        shares[-1].append(index)
+    return shares
 
 
 def _shared(natural: Sequence[int], least: Sequence[int], room: int) -> list[int]:

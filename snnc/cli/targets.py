@@ -55,7 +55,7 @@ def command(terminal: Terminal, form: str) -> None:
         lines += [f"| {' | '.join(row)} |" for row in cells]
         lines += ["", "| chip without a target | why |", "|---|---|"]
         lines += [f"| {name} | {why} |" for name, why in NOT_OFFERED.items()]
-        terminal.text("\n".join(lines))
+        terminal.listing("\n".join(lines))
     else:
         terminal.table(columns, cells)
         terminal.table(("chip without a target", "why"), list(NOT_OFFERED.items()))

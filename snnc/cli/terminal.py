@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,7 +107,11 @@ class Terminal:
             click.echo(json.dumps(value, indent=2, allow_nan=False))
 
     def text(self, value: str) -> None:
-        """Write the result as text."""
+        """Write the result as sentences: on a terminal, lines that are too long are broken between words."""
+        self.listing(_fitted(value) if sys.stdout.isatty() else value)
+
+    def listing(self, value: str) -> None:
+        """Write the result as text whose lines must stay as they are."""
         click.echo(value)
 
     def done(self, value: str) -> None:
@@ -120,7 +126,7 @@ class Terminal:
         from snnc.cli.tables import layout
 
         console = Console(file=sys.stdout)
-        self.text("\n".join(layout(columns, rows, console.width if console.is_terminal else WIDE)))
+        self.listing("\n".join(layout(columns, rows, console.width if console.is_terminal else WIDE)))
 
     def progress(self) -> Progress:
         """Return what long work shows its progress on: bars on a terminal, else only ``-v`` messages."""
@@ -134,6 +140,19 @@ class Terminal:
     def json_to_terminal(self) -> bool:
         """Whether bars would mix with JSON on the same screen."""
         return self.json and sys.stdout.isatty()
+
+
+def _fitted(text: str) -> str:
+    """Break the lines of a text that are wider than the terminal, with the indent of their beginning."""
+    width = shutil.get_terminal_size().columns
+    lines: list[str] = []
+    for line in text.split("\n"):
+        indent = line[: len(line) - len(line.lstrip())]
+        broken = textwrap.wrap(
+            line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        )
+        lines += broken if len(line) > width else [line]
+    return "\n".join(lines)
 
 
 class _Stderr(logging.Handler):

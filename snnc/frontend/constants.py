@@ -79,7 +79,7 @@ class _Spreading:
         else:
             self.nodes.append(node.with_(inputs=inputs))
         if known:
-            self.apart[node.name] = np.sum(known, axis=0, dtype=np.float32)
+            self.apart[node.name] = np.asarray(np.sum(known, axis=0, dtype=np.float32))
 
     def join(self, node: ann.Concat) -> None:
         """Read the constant parts of a join as zeros, and keep them apart."""

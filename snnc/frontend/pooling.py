@@ -92,6 +92,8 @@ def reduce_max(call: Call) -> View:
 
 def reduce_mean(call: Call) -> View:
     """Read ReduceMean over any axes but the batch."""
+    if call.whole:
+        call.refuse("the mean of integers is cut to a whole number", "cast the input to floats first")
     return _averaged(call, since=18, total=False)
 
 

@@ -16,11 +16,22 @@ import numpy as np
 
 from snnc.errors import UsageError
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
-from snnc.metrics.intervals import Interval, bootstrap, of_auc
+from snnc.metrics.intervals import (
+    FEWEST_ROWS,
+    RESAMPLES,
+    Interval,
+    bootstrap,
+    of_auc,
+    percentiles,
+    resampled,
+)
 from snnc.metrics.shares import Share
 from snnc.metrics.task import Task, decisions
 
 LABELS, SOURCE = "labels", "source"
+
+OUTPUTS_AT_ONCE = 256
+"""Outputs whose sums are resampled at once: memory does not grow with their number."""
 
 Found = tuple[float, Interval | None]
 
@@ -104,8 +115,10 @@ def r2(case: Case, against: str) -> Found:
     """Coefficient of determination: ``E_k[1 - sum_i (y_ik - s_ik)^2 / sum_i (s_ik - m_k)^2]``.
 
     ``m_k`` is the mean of ``s_k``. The mean of an output explains nothing, so 0 is what a constant reaches.
-    An output that is constant in ``s`` is left out. Source: Draper and Smith, "Applied Regression Analysis",
-    1998; the uniform average of scikit-learn's ``r2_score``. Interval: bootstrap over rows.
+    Each output counts alike, so one of several that is wrong shows; of images, whose dark pixels hardly vary,
+    ``psnr`` and ``sqnr`` say more. An output that is constant in ``s`` is left out.
+    Source: Draper and Smith, "Applied Regression Analysis", 1998; the uniform average of scikit-learn's
+    ``r2_score``. Interval: bootstrap over rows.
     """
     y, s = case.numbers(against)
     # Centred first: the variance of large numbers would drown in their squares.
@@ -114,18 +127,20 @@ def r2(case: Case, against: str) -> Found:
     if not varies.any():
         raise UsageError("r2 needs answers that differ from row to row, and these are all the same")
     y, s = y[:, varies], s[:, varies]
+    value = float((1 - np.square(y - s).sum(axis=0) / np.square(s).sum(axis=0)).mean())
     n, outputs = s.shape
-
-    def statistic(sums: FloatArray) -> FloatArray:
-        errors, squares, means = np.split(sums, 3, axis=-1)
-        spread = squares - means**2 / n
-        result: FloatArray = (1 - errors / np.where(spread > 1e-12 * squares, spread, np.nan)).mean(axis=-1)
-        return result
-
-    rows = np.concatenate([np.square(y - s), np.square(s), s], axis=1)
-    return float((1 - np.square(y - s).sum(0) / np.square(s).sum(0)).sum() / outputs), bootstrap(
-        rows, statistic
-    )
+    if n < FEWEST_ROWS:
+        return value, None
+    missed = np.zeros(RESAMPLES)
+    for start in range(0, outputs, OUTPUTS_AT_ONCE):
+        part = slice(start, start + OUTPUTS_AT_ONCE)
+        terms = np.concatenate(
+            [np.square(y[:, part] - s[:, part]), np.square(s[:, part]), s[:, part]], axis=1
+        )
+        errors, squares, sums = np.split(resampled(terms), 3, axis=1)
+        spread = squares - sums**2 / n
+        missed += (errors / np.where(spread > 1e-12 * squares, spread, np.nan)).sum(axis=1)
+    return value, percentiles(1 - missed / outputs)
 
 
 def sqnr(case: Case, against: str) -> Found:

@@ -34,22 +34,36 @@ def bootstrap(rows: FloatArray, statistic: Callable[[FloatArray], FloatArray]) -
         rows: (n, terms), what each row adds to the sums.
         statistic: from (resamples, terms) sums to (resamples,) values.
     """
-    n = len(rows)
-    if n < FEWEST_ROWS:
+    if len(rows) < FEWEST_ROWS:
         return None
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return percentiles(statistic(resampled(rows)))
+
+
+def resampled(rows: FloatArray) -> FloatArray:
+    """Return the sums over resampled rows, (resamples, terms); always over the same ones of n rows.
+
+    Args:
+        rows: (n, terms).
+    """
+    n = len(rows)
     random = np.random.default_rng(SEED)
     found = []
     # One BLAS thread: the last bit of a sum must not depend on their number.
-    with threadpool_limits(1, "blas"), np.errstate(divide="ignore", invalid="ignore"):
+    with threadpool_limits(1, "blas"):
         for _ in range(0, RESAMPLES, CHUNK):
             drawn = random.integers(0, n, (CHUNK, n))
             weights = np.stack([np.bincount(each, minlength=n) for each in drawn]).astype(np.float64)
-            found.append(statistic(weights @ rows))
-    values = np.concatenate(found)
-    values = values[~np.isnan(values)]  # a resample may hold no spread at all
-    if len(values) == 0:
+            found.append(weights @ rows)
+    return np.concatenate(found)
+
+
+def percentiles(values: FloatArray) -> Interval | None:
+    """Return where the middle 95 % of resampled values lie; ``None`` if no resample tells."""
+    told = values[~np.isnan(values)]  # a resample may hold no spread at all
+    if len(told) == 0:
         return None
-    low, high = np.quantile(values, (0.025, 0.975), method="nearest")
+    low, high = np.quantile(told, (0.025, 0.975), method="nearest")
     return float(low), float(high)
 
 

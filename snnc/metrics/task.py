@@ -37,6 +37,20 @@ class Task(Enum):
     REGRESSION = "regression"
 
 
+def as_task(value: Task | str | None) -> Task | None:
+    """Return a task, or the one of this name.
+
+    Raises:
+        UsageError: there is none of this name.
+    """
+    if value is None or isinstance(value, Task):
+        return value
+    known = {task.value: task for task in Task}
+    if value not in known:
+        raise UsageError(f"unknown task {value!r}; known: {', '.join(known)}")
+    return known[value]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Outputs:
     """What the outputs of a network are, and the labels that belong to them.
@@ -91,7 +105,7 @@ def recognise(
     rows: int,
     labels: NumberArray | None = None,
     ends: str = "",
-    given: Task | None = None,
+    given: Task | str | None = None,
     stored: Task | None = None,
 ) -> Outputs:
     """Find out what outputs are; see the head of this file.
@@ -101,7 +115,7 @@ def recognise(
         rows: how many rows there are.
         labels: (rows, ...), if known.
         ends: the ONNX operator that the source network ends with, where it is an activation.
-        given: what the user says.
+        given: what the user says: a task or its name.
         stored: what the artefact remembers.
 
     Raises:
@@ -109,9 +123,9 @@ def recognise(
         UsageError: the outputs cannot be what the user says.
     """
     labels = None if labels is None else _checked(labels, rows)
-    if given is not None:
-        _require_size(given, size)
-    task, reason = _told(size, labels, ends, given, stored)
+    if (said := as_task(given)) is not None:
+        _require_size(said, size)
+    task, reason = _told(size, labels, ends, said, stored)
     if labels is not None and task is not None:
         labels = _fitting(labels, task, size)
     return Outputs(task, reason, labels, size)

@@ -120,7 +120,7 @@ def bisect(
     y: NumberArray | None,
     *,
     simulator: Simulator,
-    task: Task | None = None,
+    task: Task | str | None = None,
     tolerance: float = 0.005,
     timesteps: int | None = None,
     threads: int | None = None,
@@ -165,10 +165,11 @@ def bisect(
     trials = tuple(
         judge.trial(k, None if k == 0 else populations[k - 1], answers[k]) for k in range(len(answers))
     )
-    return _conclusion(trials, outputs.labels is not None, judge.classes, tolerance)
+    return conclusion(trials, outputs.labels is not None, judge.classes, tolerance)
 
 
-def _conclusion(trials: tuple[Trial, ...], labelled: bool, classes: bool, tolerance: float) -> Bisection:
+def conclusion(trials: tuple[Trial, ...], labelled: bool, classes: bool, tolerance: float) -> Bisection:
+    """Return what follows from all hybrids; see :func:`bisect`."""
     largest = interval = culprit = None
     lost = trials[-1].loss - trials[0].loss
     if len(trials) > 1:

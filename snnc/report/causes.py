@@ -32,7 +32,7 @@ OPTIONS = {
     Cause.SHARED_THRESHOLD: "--set clip-activations.granularity=channel",
     Cause.START_AT_ZERO: "--set init-membrane.fraction=0.5",
     Cause.NO_NEGATIVE_SPIKES: "--preset balanced, whose neurons take spikes back (pass dual-threshold)",
-    Cause.DEAD_CHANNELS: "--set clip-activations.method=max, and calibration rows of all classes",
+    Cause.DEAD_CHANNELS: "calibration rows on which these channels fire: rows of all classes",
     Cause.BIAS_LOST: "--preset balanced, which corrects biases (pass compensate)",
     Cause.COARSE_WEIGHTS: "--preset balanced, which fits weights to the spikes, or --precision float32",
     Cause.UNEVENNESS: "--set set-schedule.settle-steps=2, or --preset graded",
@@ -41,7 +41,7 @@ OPTIONS = {
 
 NAMES = {
     Cause.CHANNEL_ORDER: "the colours of the rows are reversed",
-    Cause.NORMALISATION: "these rows are not normalised as the calibration rows were",
+    Cause.NORMALISATION: "these rows look wrongly normalised",
     Cause.THRESHOLD_TOO_SMALL: "the threshold is too small",
     Cause.THRESHOLD_TOO_LARGE: "the threshold is too large",
     Cause.SHARED_THRESHOLD: "one threshold is shared by channels that differ",

@@ -17,13 +17,14 @@ from math import prod
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from snnc import costs
+from snnc import costs, normalisation
 from snnc.ann_session import CHUNK, AnnSession
 from snnc.artefact import Artefact
-from snnc.correspondence import activation, rectifier
+from snnc.correspondence import activation, maximum_of, rectifier
 from snnc.costs import Costs
 from snnc.errors import InputError, InternalError, NonFiniteError
 from snnc.evaluation import AnnScores, Answers, Scores, compared, judged, wants_values
+from snnc.input_statistics import MOST_ROWS, Foreign, InputStatistics
 from snnc.ir.ann import AnnGraph, Softmax
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.snn import IntegrateFire, Readout, SnnGraph, SnnNode
@@ -39,6 +40,7 @@ from snnc.metrics import (
     threshold_of,
 )
 from snnc.metrics.loss import ACCURACY, ANSWERS, loss_of_numbers
+from snnc.normalisation import Misread
 from snnc.progress import Progress, Silent
 from snnc.report.behind import Behind
 from snnc.report.coding import capacity, counts, evenly_spaced
@@ -66,6 +68,9 @@ class Measurement:
         nonzero: (*shape) of every population, in how many rows the source's activation, rounded to the levels
             that spikes have, is not zero.
         input_use: how the rows fill the range of the quantised input.
+        foreign: how the rows differ from the calibration rows; ``None`` if they do not, or if the artefact
+            has no statistics of those.
+        misread: how the source network would rather read the rows; ``None`` if nothing tells.
         channel_order: whether the colours of the rows look reversed; ``None`` unless there are three.
         timesteps: T of the run.
         rows: how many were run.
@@ -81,6 +86,8 @@ class Measurement:
     ann_macs: dict[str, int]
     nonzero: dict[str, IntArray]
     input_use: InputUse
+    foreign: Foreign | None
+    misread: Misread | None
     channel_order: ChannelOrder | None
     timesteps: int
     rows: int
@@ -122,7 +129,7 @@ def measure(
     y: NumberArray | None,
     *,
     simulator: Simulator,
-    task: Task | None = None,
+    task: Task | str | None = None,
     timesteps: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -161,7 +168,24 @@ def measure(
             rows = slice(start, start + CHUNK)
             work.add(x[rows], rows)
             behind.wait()
-    return work.result()
+        return work.result(*_judged(artefact, source, x, threads, outputs.task))
+
+
+def _judged(
+    artefact: Artefact, source: AnnGraph, x: NumberArray, threads: int | None, task: Task | None
+) -> tuple[Foreign | None, Misread | None]:
+    """Return what is strange about rows to the calibration, and to the source network."""
+    chosen = x if len(x) <= MOST_ROWS else x[np.linspace(0, len(x) - 1, MOST_ROWS).astype(np.int64)]
+    rows = artefact.canonical(chosen)
+    seen = InputStatistics.stored(artefact.metadata.calibration)
+    name = logits_name(source)
+    session = AnnSession(source.without_thresholds(), [name], threads or 1)
+
+    def run(values: FloatArray) -> FloatArray:
+        return session.run(values)[name]
+
+    misread = normalisation.judge(run, rows, task=task)
+    return None if seen is None else seen.foreign(rows, chosen), misread
 
 
 def _softmax(source: AnnGraph) -> str:
@@ -254,6 +278,7 @@ class _Work:
         self.before = {node.name: rectifier(self.source, node).inputs[0] for node in self.populations}
         names = list(dict.fromkeys([*self.before.values(), self.logits]))
         self.session = AnnSession(self.source, names, threads or 1)
+        self.maxima = {node.name: maximum_of(self.graph, self.source, node) for node in self.populations}
         self.order = _order(self.graph, (*self.populations, self.readout))
         self.sums = {node.name: self._begun(node) for node in (*self.populations, self.readout)}
         self.probe = Probe(self.graph, self.source, self.fed, self.logits)
@@ -318,7 +343,9 @@ class _Work:
         sums, relu = self.sums[node.name], self.fed.rectifier(node.name)
         for few in states.blocks():
             found = decompose(node, relu, few.z, few.fed, few.count, few.v, self.timesteps, self.steps)
-            (sums.local if local else sums.cumulative).add(found)
+            window = self.maxima[node.name]
+            seen = found if window is None else found.behind(window)
+            (sums.local if local else sums.cumulative).add(seen)
             if not local:
                 sums.add_neurons(found, few.count, few.v)
 
@@ -350,7 +377,7 @@ class _Work:
             for name in layer.finished:
                 del trains[name]
 
-    def result(self) -> Measurement:
+    def result(self, foreign: Foreign | None, misread: Misread | None) -> Measurement:
         """Return what all chunks say together."""
         counted = costs.count(self.graph, self.activity, self.rows, self.timesteps)
         by_name = {layer.name: layer for layer in counted.layers}
@@ -367,6 +394,8 @@ class _Work:
             ann_macs=macs,
             nonzero=self.nonzero,
             input_use=self.probe.input_use(),
+            foreign=foreign,
+            misread=misread,
             channel_order=self.probe.channel_order(),
             timesteps=self.timesteps,
             rows=self.rows,

@@ -29,14 +29,10 @@ class InputUse:
     Attributes:
         limited: share of values beyond the largest magnitude that the code holds.
         largest: the largest magnitude seen, relative to that.
-        confidence: mean of the source network's largest class probability.
-        classes: number of class scores.
     """
 
     limited: float
     largest: float
-    confidence: float
-    classes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +73,8 @@ class Probe:
         if self._encoder.channels == COLOURS and len(self._encoder.shape) == COLOURS:
             self._session = AnnSession(source, [logits], 1)
         self._fed = fed
-        self._beyond = self._values = self._rows = self._all_rows = self._classes = 0
-        self._largest = self._confidence = 0.0
+        self._beyond = self._values = self._rows = 0
+        self._largest = 0.0
         self._score = self._reversed = 0.0
         self._first = np.zeros(3)
 
@@ -117,9 +113,6 @@ class Probe:
         self._beyond += int(np.count_nonzero(magnitude > BEYOND))
         self._values += q.size
         self._largest = max(self._largest, float(magnitude.max()))
-        self._confidence += _score(logits, None)
-        self._all_rows += len(rows)
-        self._classes = logits.shape[1]
         if self._session is None or self._rows >= PROBED_ROWS:
             return
         other = self._session.run(np.ascontiguousarray(rows[:, ::-1]))[self._logits].reshape(logits.shape)
@@ -129,8 +122,7 @@ class Probe:
 
     def input_use(self) -> InputUse:
         """Return how the range is filled."""
-        confidence = self._confidence / self._all_rows
-        return InputUse(self._beyond / self._values, self._largest, confidence, self._classes)
+        return InputUse(self._beyond / self._values, self._largest)
 
     def channel_order(self) -> ChannelOrder | None:
         """Return both scores, or ``None`` where the input has not three colours."""

@@ -11,9 +11,9 @@ cause                 rule
 ===================== ======================================================================================
 channel-order         the source network does clearly better on the same rows with their colours reversed, or
                       the first layer's weights fit the source's only with reversed colours
-normalisation         many inputs lie beyond the range that the calibration rows had, or all of them fill only
-                      a part of it; or the source network itself has no idea of these rows, as far as their
-                      number tells
+normalisation         the rows are not distributed as the calibration rows were, as
+                      :mod:`snnc.input_statistics` judges; or the source network tells them apart far better
+                      in another scale or layout, as :mod:`snnc.normalisation` judges
 threshold-too-small   clipping stands out, with a share of activations above the threshold that does, too; or
                       ``zhat`` is a multiple of ``z``: the threshold does not belong to its unit
 threshold-too-large   quantisation stands out, and the threshold is far above all activations; or ``zhat`` is
@@ -41,6 +41,7 @@ from statistics import median
 
 from snnc.errors import UsageError
 from snnc.metrics.loss import ACCURACY, VARIANCE, Loss
+from snnc.normalisation import Mistake
 from snnc.report.causes import NAMES, OPTIONS, Cause
 from snnc.report.layers import LayerReport
 from snnc.report.measurement import Measurement
@@ -86,9 +87,6 @@ FEW_LEVELS = 0.06
 
 ADDED_UP = 0.1
 """Relative squared error of the read-out that the layers together may not exceed where none stands out."""
-
-UNSURE = 0.3
-"""Accuracy or mean confidence below which the source has no idea of the rows."""
 
 FEWEST = 5
 """Right answers that the other order of the colours must add: fewer are chance."""
@@ -195,7 +193,7 @@ def _lost(loss: Loss | None) -> str:
     if loss is None:
         return ""
     if loss.measured == VARIANCE:
-        return f" The answers miss {loss.value:.2%} of the variance of the source's."
+        return f" The answers miss {loss.value:.2%} of the variance of the source's, on average over outputs."
     points = f"{abs(100 * loss.value):.2f} points"
     if loss.measured == ACCURACY:
         return f" The conversion {'loses' if loss.value >= 0 else 'gains'} {points} of accuracy."
@@ -227,7 +225,7 @@ class _Case:
     def input(self) -> Iterator[Finding]:
         """Rules about the rows themselves."""
         first = self.found.layers[0]
-        order = self.found.channel_order
+        order, found_order = self.found.channel_order, False
         told = self.found.tells_classes
         if order is not None:
             gained = order.reversed_score - order.score if told else 0.0
@@ -237,6 +235,7 @@ class _Case:
                     f"the source network scores {order.score:.0%} on these rows and "
                     f"{order.reversed_score:.0%} with their colours reversed"
                 )
+                found_order = True
                 yield _on_input(Cause.CHANNEL_ORDER, first, gained, evidence)
             elif order.first_layer > CLEAR and order.reversed_first_layer < order.first_layer / 10:
                 evidence = (
@@ -244,23 +243,15 @@ class _Case:
                     f"by {order.reversed_first_layer:.1%} with the colours reversed"
                 )
                 yield _on_input(Cause.CHANNEL_ORDER, first, order.first_layer, evidence)
-        use = self.found.input_use
-        top1 = self.found.ann.scores.top1
-        # Of a few rows, a source network may miss most by chance.
-        knows = use.confidence if top1 is None else top1.interval[1]
-        if use.limited > 0.005:
-            evidence = (
-                f"{use.limited:.1%} of the inputs lie beyond the range that calibration saw, "
-                f"up to {use.largest:.3g} times"
-            )
-            yield _on_input(Cause.NORMALISATION, first, use.limited, evidence)
-        elif use.largest < 0.4:
-            evidence = f"the rows fill only {use.largest:.1%} of the range that calibration saw"
-            yield _on_input(Cause.NORMALISATION, first, 1 - use.largest, evidence)
-        elif told and knows < min(UNSURE, 3 / max(use.classes, 2)):
-            what, share = ("a mean confidence", knows) if top1 is None else ("an accuracy", top1.value)
-            evidence = f"the source network itself reaches {what} of {share:.1%} on these rows"
-            yield _on_input(Cause.NORMALISATION, first, 1 - share, evidence)
+        foreign, misread = self.found.foreign, self.found.misread
+        if foreign is not None:
+            yield _on_input(Cause.NORMALISATION, first, 1.0, foreign.text)
+        elif misread is not None:
+            turned = misread.mistake is Mistake.CHANNELS
+            severity = max(CLEAR, misread.better - misread.own) if misread.words else 1.0
+            if not (turned and found_order):
+                cause = Cause.CHANNEL_ORDER if turned else Cause.NORMALISATION
+                yield _on_input(cause, first, severity, misread.text)
 
     def layers(self) -> Iterator[Finding]:
         """Rules about single layers."""
