@@ -387,13 +387,15 @@ def _tell(terminal: Terminal, conversion: Conversion, output: Path, drop: dict[s
         times = {record.text: round(record.seconds, 3) for record in conversion.records}
         warnings = [item.as_dict() for item in conversion.diagnostics]
         told = {"output": str(output), "bytes": output.stat().st_size, **found}
-        terminal.data({**told, "seconds": times, "max_drop": drop, "diagnostics": warnings})
+        total = round(terminal.seconds, 3)
+        terminal.data(
+            {**told, "seconds": times, "total_seconds": total, "max_drop": drop, "diagnostics": warnings}
+        )
         return
     for record in conversion.records:
         terminal.detail(f"{record.text}: {record.seconds:.2f} s, {record.nodes} nodes")
-    seconds = sum(record.seconds for record in conversion.records)
     terminal.text(
-        f"wrote {output} ({output.stat().st_size / 1e3:,.0f} kB) in {seconds:.1f} s: "
+        f"wrote {output} ({output.stat().st_size / 1e3:,.0f} kB) in {terminal.seconds:.1f} s: "
         f"spiking populations: {len(found['layers'])}, T = {found['timesteps']}, {found['payload']} spikes, "
         f"{found['precision']}"
     )
