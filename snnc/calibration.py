@@ -155,7 +155,7 @@ class Calibration:
             )
         logits = self.logits(graph)
         classes = logits.shape[1]
-        if classes > 1 and logits.ndim == 2 and _looks_like_classes(graph):
+        if looks_like_classes(graph):
             shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
             confidence = float((shifted.max(axis=1) / shifted.sum(axis=1)).mean())
             answers = len(np.unique(logits.argmax(axis=1)))
@@ -189,9 +189,9 @@ UNSURE = 0.45
 """Mean confidence below which calibration rows look wrong."""
 
 
-def _looks_like_classes(graph: AnnGraph) -> bool:
-    """Whether the output is a class score rather than a reconstruction of the input."""
+def looks_like_classes(graph: AnnGraph) -> bool:
+    """Whether the output is a score of several classes rather than a reconstruction of the input."""
     first = next(node for node in graph if isinstance(node, Input))
-    return int(np.prod(graph[graph.output].shape)) < int(np.prod(first.shape)) and any(
+    return 1 < int(np.prod(graph[graph.output].shape)) < int(np.prod(first.shape)) and any(
         isinstance(node, Relu) for node in graph
     )

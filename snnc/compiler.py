@@ -14,9 +14,11 @@ from snnc import __version__
 from snnc.artefact import Artefact, Metadata
 from snnc.backends import load_simulator
 from snnc.calibration import Calibration
+from snnc.choice import Candidate, Choice, candidates, choose
 from snnc.diagnostics import Diagnostic
 from snnc.errors import InputError, InternalError, UsageError
 from snnc.frontend import read_onnx
+from snnc.ir.ann import AnnGraph
 from snnc.ir.bounds import MOST_TIMESTEPS
 from snnc.ir.snn import SnnGraph
 from snnc.models import PREFIX, resolve
@@ -52,6 +54,9 @@ DENSITY_ROWS = 32
 """Rows on which it is measured how many neurons fire: enough to choose kernels by."""
 
 
+DEFAULT_TIMESTEPS = 4
+"""T of a pipeline, where none is given."""
+
 LEARNING = "learn-thresholds"
 """The pass that ``clip-activations{method=learn}`` stands for."""
 
@@ -64,11 +69,13 @@ class Conversion:
         artefact: the spiking network and how it was made.
         records: what each pass did.
         diagnostics: warnings for the user.
+        choice: of preset and steps; ``None`` where both were given.
     """
 
     artefact: Artefact
     records: tuple[PassRecord, ...]
     diagnostics: tuple[Diagnostic, ...]
+    choice: Choice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +83,8 @@ class Options:
     """How to convert.
 
     Attributes:
-        timesteps: T.
-        preset: name of a fixed pipeline.
+        timesteps: T; ``None`` to choose it, or for 4 with a pipeline.
+        preset: name of a fixed pipeline; ``None`` to choose it: see :mod:`snnc.choice`.
         pipeline: text of a pipeline, instead of a preset.
         settings: single options, ``{"clip-activations.method": "max"}``.
         precision: ``int8``, or ``float32`` to leave weights and potentials in floats.
@@ -87,8 +94,8 @@ class Options:
             keep nothing.
     """
 
-    timesteps: int = 4
-    preset: str = "balanced"
+    timesteps: int | None = None
+    preset: str | None = None
     pipeline: str | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     precision: str = "int8"
@@ -96,19 +103,54 @@ class Options:
     threads: int | None = None
     journal: Path | None = None
 
+    @property
+    def steps(self) -> int:
+        """T, where it needs no choice."""
+        if self.timesteps is None:
+            if self.pipeline is None:
+                raise InternalError("the number of steps is not chosen yet")
+            return DEFAULT_TIMESTEPS
+        return self.timesteps
+
+    def alternatives(self) -> dict[Candidate, Options]:
+        """Return what may be chosen; nothing where preset and steps, or a pipeline, are given.
+
+        Candidates whose passes do not take the settings are left out.
+
+        Raises:
+            UsageError: see :meth:`passes`; no candidate takes the settings.
+        """
+        if self.pipeline is not None or (self.preset is not None and self.timesteps is not None):
+            self.passes()
+            return {}
+        if self.preset is not None:
+            _require_preset(self.preset)
+        found: dict[Candidate, Options] = {}
+        refused: UsageError | None = None
+        for each in candidates(self.preset, self.timesteps):
+            options = replace(self, preset=each.preset, timesteps=each.timesteps)
+            try:
+                options.passes()
+            except UsageError as error:
+                refused = refused or error
+            else:
+                found[each] = options
+        if refused is not None and not found:
+            raise refused
+        return found
+
     def passes(self) -> tuple[AnyPass, ...]:
         """Return the pipeline that these options ask for.
 
         Raises:
             UsageError: an unknown preset, pass, option or precision, or passes in an order that cannot work.
         """
-        if self.timesteps < 1:
-            raise UsageError(f"T must be at least 1, not {self.timesteps}")
-        if self.preset not in PRESETS:
-            raise UsageError(f"unknown preset {self.preset!r}; known: {', '.join(PRESETS)}")
+        if self.steps < 1:
+            raise UsageError(f"T must be at least 1, not {self.steps}")
+        _require_preset(self.preset)
         if self.precision not in ("int8", "float32"):
             raise UsageError(f"unknown precision {self.precision!r}; known: int8, float32")
-        text = PRESETS[self.preset].pipeline if self.pipeline is None else self.pipeline
+        text = _pipeline(self.preset) if self.pipeline is None else self.pipeline
         given = parse_pipeline(text, PASSES)
         if self.precision == "float32" and self.pipeline is None:
             present = {item.name for item in given}
@@ -120,12 +162,30 @@ class Options:
         passes = override(passes, learning, PASSES)
         if self.precision == "float32":
             passes = tuple(item for item in passes if item.name not in INTEGER_PASSES)
-        elif self.timesteps > MOST_TIMESTEPS:
+        elif self.steps > MOST_TIMESTEPS:
             raise UsageError(
-                f"T = {self.timesteps} is more than the {MOST_TIMESTEPS} steps that integers are proved for"
+                f"T = {self.steps} is more than the {MOST_TIMESTEPS} steps that integers are proved for"
             )
         check_order(passes)
         return passes
+
+
+def _require_preset(name: str | None) -> None:
+    if name is not None and name not in PRESETS:
+        raise UsageError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
+
+
+def _pipeline(preset: str | None) -> str:
+    if preset is None:
+        raise InternalError("the preset is not chosen yet")
+    return PRESETS[preset].pipeline
+
+
+def unlearned(passes: Sequence[AnyPass]) -> tuple[AnyPass, ...]:
+    """Return a pipeline with the closed form in place of thresholds that are learned: to compare with."""
+    closed = [item for item in passes if item.name != LEARNING]
+    learning = any(getattr(item, "method", None) is Method.LEARN for item in closed)
+    return override(closed, {"clip-activations.method": Method.MSE.value} if learning else {}, PASSES)
 
 
 def _with_learning(passes: tuple[AnyPass, ...]) -> tuple[AnyPass, ...]:
@@ -148,6 +208,9 @@ def convert(
 ) -> Conversion:
     """Convert a trained network.
 
+    Where the options name no preset, or no number of steps, both are chosen by what candidates lose on rows
+    that they were not fitted to: see :mod:`snnc.choice`. The result is then made with all rows.
+
     Args:
         model: path of an ONNX file, or ``zoo:NAME``.
         calibration: unlabelled rows of training data, (n, *input shape): raw where ``preprocessing``
@@ -161,7 +224,7 @@ def convert(
         UnsupportedModelError: the network holds something that cannot be converted.
         InputError: the file or the rows are damaged or do not fit.
     """
-    passes = options.passes()
+    among = options.alternatives()
     named = str(model)
     source = read_onnx(resolve(named).path if named.startswith(PREFIX) else Path(model))
     rows = np.asarray(calibration)
@@ -170,12 +233,18 @@ def convert(
     if preprocessing is not None:
         rows = preprocessing.apply(rows, source.layout.source_shape)
     prepared = Calibration(source.layout.to_canonical(rows).astype(np.float32), options.threads)
+    simulator = load_simulator("numba", options.threads)
+    shown = progress or Silent()
+    choice = _choice(among, source.graph, prepared, simulator, shown)
+    if choice is not None:
+        options = among[choice.chosen]
+    passes = options.passes()
     context = Context(
         calibration=prepared,
-        timesteps=options.timesteps,
-        simulator=load_simulator("numba", options.threads),
+        timesteps=options.steps,
+        simulator=simulator,
         seed=options.seed,
-        progress=progress or Silent(),
+        progress=shown,
         journal=options.journal,
     )
     context.diagnostics.extend(prepared.warnings(source.graph))
@@ -191,7 +260,7 @@ def convert(
     metadata = Metadata(
         snnc_version=__version__,
         pipeline=format_pipeline(passes),
-        preset=options.preset if options.pipeline is None else "",
+        preset=(options.preset or "") if options.pipeline is None else "",
         records=tuple(record.as_dict() for record in records),
         preprocessing=None if preprocessing is None else preprocessing.as_dict(),
         input_layout=source.layout.as_dict(),
@@ -202,8 +271,34 @@ def convert(
     artefact = Artefact(graph, metadata)
     # With these, an evaluation can tell that it is given rows that were calibrated on.
     seen = {**metadata.calibration, "row_hashes": row_hashes(artefact.encode(np.asarray(calibration)))}
+    if choice is not None:
+        seen["choice"] = choice.as_dict()
     artefact = replace(artefact, metadata=replace(metadata, calibration=seen))
-    return Conversion(artefact, records, tuple(context.diagnostics))
+    return Conversion(artefact, records, tuple(context.diagnostics), choice)
+
+
+def _choice(
+    among: Mapping[Candidate, Options],
+    source: AnnGraph,
+    calibration: Calibration,
+    simulator: Simulator,
+    progress: Progress,
+) -> Choice | None:
+    """Choose preset and steps; ``None`` where they are given."""
+    if not among:
+        return None
+    if len(among) == 1:
+        return Choice(next(iter(among)), "the only candidate that takes the settings")
+
+    def make(candidate: Candidate, rows: Calibration) -> SnnGraph:
+        options = among[candidate]
+        context = Context(rows, options.steps, simulator, options.seed)
+        graph, _ = run_pipeline(unlearned(options.passes()), source, context)
+        if not isinstance(graph, SnnGraph):
+            raise InternalError(f"the preset {candidate.preset!r} left no spiking network")
+        return graph
+
+    return choose(tuple(among), make, source, calibration, simulator, progress)
 
 
 def _measured(graph: SnnGraph, calibration: Calibration, simulator: Simulator) -> SnnGraph:
@@ -217,8 +312,8 @@ def compile_model(
     model: str | os.PathLike[str],
     calibration: Sequence[Any] | np.ndarray,
     *,
-    timesteps: int = 4,
-    preset: str = "balanced",
+    timesteps: int | None = None,
+    preset: str | None = None,
     pipeline: str | None = None,
     settings: Mapping[str, str] | None = None,
     precision: str = "int8",

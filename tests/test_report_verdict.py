@@ -8,9 +8,9 @@ from functools import cache
 import numpy as np
 import pytest
 
-from snnc.reference import ReferenceSimulator, run_ann
 from snnc.passes import PASSES, PRESETS
 from snnc.pipeline import override, parse_pipeline
+from snnc.reference import ReferenceSimulator, run_ann
 from snnc.report import verdict as rules
 from snnc.report.advice import advised
 from snnc.report.causes import NAMES, OPTIONS, Cause

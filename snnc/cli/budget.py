@@ -10,11 +10,12 @@ from snnc.cli.given import given
 from snnc.cli.terminal import Terminal
 
 if TYPE_CHECKING:
-    from snnc.budget import Budget, Candidate, Outcome, Point, Trials
+    from snnc.budget import Budget, Candidate, Outcome, Trials
     from snnc.cli.convert import Rows
     from snnc.cli.models import Located
     from snnc.compiler import Options
     from snnc.evaluation import Source
+    from snnc.front import Point
     from snnc.preprocessing import Preprocessing
 
 SPARING = "low-power"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
     from snnc.artefact import Artefact
+    from snnc.choice import Candidate
     from snnc.cli.models import Located
     from snnc.compiler import Conversion, Options
     from snnc.ir.graph import Graph, IntArray, NumberArray
@@ -73,16 +75,14 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: Path | None)
     "--timesteps",
     type=click.IntRange(min=1),
     metavar="N",
-    default=4,
-    show_default=True,
-    help="Number of steps.",
+    help="Number of steps; chosen by default, 4 with --pipeline.",
 )
 @click.option(
     "--preset",
-    default="balanced",
-    show_default=True,
     metavar="NAME",
-    help="A fixed pipeline: balanced, fast, binary-only, graded, low-latency, one-step, low-power or paper.",
+    help="A fixed pipeline: balanced, fast, binary-only, graded, low-latency, one-step, low-power or paper. "
+    "By default, and the steps without -T, the one of fewest operations that loses at most one point of a "
+    "short list, on rows held back.",
 )
 @click.option("--pipeline", metavar="TEXT", help="Passes in order, instead of a preset: a,b{option=value},c.")
 @click.option(
@@ -158,8 +158,8 @@ def command(
     model: str,
     output: Path | None,
     calib: Path | None,
-    timesteps: int,
-    preset: str,
+    timesteps: int | None,
+    preset: str | None,
     pipeline: str | None,
     settings: tuple[str, ...],
     preprocess: Path | None,
@@ -214,12 +214,14 @@ def command(
         return
     if front is not None:
         raise UsageError("--front draws the conversions that a budget tries: give --max-latency, say")
-    searching = any(item.name == LEARNING for item in options.passes())
+    among = options.alternatives()
+    possible = tuple(among.values()) or (options,)
+    searching = any(item.name == LEARNING for each in possible for item in each.passes())
     if not searching:
         refuse("is for a search: give a budget, or --set clip-activations.method=learn", "--journal")
     rows = _rows(located, calib, preprocess)
     if dry_run:
-        _dry_run(terminal, located, rows, options, output)
+        _dry_run(terminal, located, rows, options, among, output)
         return
     used, kept = _split(rows) if max_drop is not None else (rows, None)
     terminal.journal = journal if searching else None
@@ -257,11 +259,14 @@ def _dump(after: str | None, options: Options) -> Dump | None:
     from snnc.errors import UsageError
     from snnc.ir.text import print_graph
 
-    names = [item.name for item in options.passes()]
+    among = options.alternatives()
     if after is None:
         return None
-    if after != "all" and after not in names:
-        raise UsageError(f"--dump-ir-after {after}: the pipeline has no such pass; it has {', '.join(names)}")
+    for each in among.values() or (options,):
+        names = [item.name for item in each.passes()]
+        if after != "all" and after not in names:
+            whose = f"the preset {each.preset!r}, which may be chosen," if among else "the pipeline"
+            raise UsageError(f"--dump-ir-after {after}: {whose} has no such pass; it has {', '.join(names)}")
 
     def dump(name: str, graph: Graph[Any]) -> None:
         if after in ("all", name):
@@ -347,7 +352,15 @@ def _gate(
     return {"points": lost, "limit": limit, "rows": len(rows.x), "measured": what}
 
 
-def _dry_run(terminal: Terminal, located: Located, rows: Rows, options: Options, output: Path | None) -> None:
+def _dry_run(
+    terminal: Terminal,
+    located: Located,
+    rows: Rows,
+    options: Options,
+    among: Mapping[Candidate, Options],
+    output: Path | None,
+) -> None:
+    from snnc.cli.choice import planned, planned_text
     from snnc.frontend import read_onnx
     from snnc.pipeline import format_pipeline
 
@@ -356,7 +369,7 @@ def _dry_run(terminal: Terminal, located: Located, rows: Rows, options: Options,
     if rows.preprocessing is not None:
         x = rows.preprocessing.apply(x, source.layout.source_shape)
     source.layout.to_canonical(x)
-    pipeline = format_pipeline(options.passes())
+    pipeline = None if among else format_pipeline(options.passes())
     if terminal.json:
         terminal.data(
             {
@@ -365,21 +378,25 @@ def _dry_run(terminal: Terminal, located: Located, rows: Rows, options: Options,
                 "source_sha256": source.sha256,
                 "nodes": len(source.graph.nodes),
                 "calibration_rows": len(rows.x),
-                "timesteps": options.timesteps,
+                "timesteps": options.timesteps if among else options.steps,
                 "precision": options.precision,
                 "pipeline": pipeline,
+                "choice": planned(among, len(rows.x)) if among else None,
                 "output": None if output is None else str(output),
             }
         )
         return
+    steps = "" if among else f", T = {options.steps}"
+    plan = planned_text(among, len(rows.x)) if among else f"pipeline: {pipeline}"
     terminal.text(
         f"{located.name} can be converted: {len(source.graph.nodes)} operations, "
-        f"{len(rows.x)} calibration rows from {rows.origin}, T = {options.timesteps}, {options.precision}\n"
-        f"pipeline: {pipeline}\nNothing was written: --dry-run."
+        f"{len(rows.x)} calibration rows from {rows.origin}{steps}, {options.precision}\n"
+        f"{plan}\nNothing was written: --dry-run."
     )
 
 
 def _tell(terminal: Terminal, conversion: Conversion, output: Path, drop: dict[str, Any] | None) -> None:
+    from snnc.cli.choice import show
     from snnc.cli.inspect import described
 
     found = described(conversion.artefact)
@@ -394,6 +411,8 @@ def _tell(terminal: Terminal, conversion: Conversion, output: Path, drop: dict[s
         return
     for record in conversion.records:
         terminal.detail(f"{record.text}: {record.seconds:.2f} s, {record.nodes} nodes")
+    if conversion.choice is not None:
+        show(terminal, conversion.choice)
     terminal.text(
         f"wrote {output} ({output.stat().st_size / 1e3:,.0f} kB) in {terminal.seconds:.1f} s: "
         f"spiking populations: {len(found['layers'])}, T = {found['timesteps']}, {found['payload']} spikes, "

@@ -9,7 +9,7 @@ from snnc.report.drawing import INK, SERIES, Chart, figure_of, finished
 
 
 class Cost(Protocol):
-    """What one conversion costs and loses; see :class:`snnc.budget.Point`."""
+    """What one conversion costs and loses; see :class:`snnc.front.Point`."""
 
     @property
     def label(self) -> str:
