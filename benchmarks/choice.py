@@ -62,7 +62,8 @@ def difference(better: Judged, worse: Judged) -> tuple[float, float, float]:
     a, b = worse.right, better.right
     cells = (int(cell.sum()) for cell in (a & b, a & ~b, ~a & b, ~a & ~b))
     paired = Paired(*cells)
-    return 100 * paired.drop, *(100 * end for end in paired.interval)
+    low, high = paired.interval
+    return 100 * paired.drop, 100 * low, 100 * high
 
 
 @click.command()

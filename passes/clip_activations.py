@@ -94,7 +94,7 @@ class ClipActivations:
         samples = context.calibration.samples(
             graph,
             names,
-            per_channel=min(SAMPLES_PER_CHANNEL, max(1, LAYER_SAMPLES // widest)),
+            per_channel=max(1, min(SAMPLES_PER_CHANNEL, LAYER_SAMPLES // widest) // context.thrift),
             seed=context.seed,
         )
         tracked = context.progress.track(rectifiers, len(rectifiers), "thresholds")

@@ -205,6 +205,7 @@ class _Compensation:
             options.ridge,
             options.spread,
             self.context.seed,
+            self.context.thrift,
         )
         if isinstance(fitted, CannotFit):
             origin = self.graph[group.sinks[0]].origin

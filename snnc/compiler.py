@@ -57,6 +57,9 @@ DENSITY_ROWS = 32
 DEFAULT_TIMESTEPS = 4
 """T of a pipeline, where none is given."""
 
+TRIAL_THRIFT = 4
+"""What a trial saves of the samples and positions that passes look at: it only has to tell presets apart."""
+
 LEARNING = "learn-thresholds"
 """The pass that ``clip-activations{method=learn}`` stands for."""
 
@@ -292,7 +295,7 @@ def _choice(
 
     def make(candidate: Candidate, rows: Calibration) -> SnnGraph:
         options = among[candidate]
-        context = Context(rows, options.steps, simulator, options.seed)
+        context = Context(rows, options.steps, simulator, options.seed, thrift=TRIAL_THRIFT)
         graph, _ = run_pipeline(unlearned(options.passes()), source, context)
         if not isinstance(graph, SnnGraph):
             raise InternalError(f"the preset {candidate.preset!r} left no spiking network")

@@ -63,6 +63,7 @@ def refit(
     strength: float,
     spread: float,
     seed: int,
+    thrift: int = 1,
 ) -> SnnGraph | CannotFit | None:
     """Return the network with fitted float32 weights and bias in one group.
 
@@ -76,6 +77,7 @@ def refit(
         strength: of the ridge, relative to the power of the counts.
         spread: how much of the lost variation is given back: 0 for nothing, 1 for all.
         seed: of the choice of positions.
+        thrift: the positions are divided by it.
 
     Returns:
         The network; the reason where a fit fails; ``None`` where there is nothing to fit.
@@ -86,7 +88,8 @@ def refit(
     channels = z.shape[1]
     values = z.reshape(len(z), channels, -1)
     features = sum(int(np.prod(s.weight.shape[1:])) for s in fitted) + 1
-    places = _places(values.shape[2], len(rows), POSITIONS + POSITIONS_PER_FEATURE * features, seed)
+    wanted = (POSITIONS + POSITIONS_PER_FEATURE * features) // thrift
+    places = _places(values.shape[2], len(rows), wanted, seed)
     if places.size < LEAST_PER_FEATURE * features:
         need = -(-LEAST_PER_FEATURE * features // values.shape[2])
         return CannotFit(
