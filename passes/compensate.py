@@ -27,21 +27,24 @@ al., "A Free Lunch From ANN: Towards Efficient, Accurate Spiking Neural Networks
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 
-from snnc.corrections import Layer
+from snnc.corrections import Layer, Target
 from snnc.correspondence import activation, pre_activation, rectifier
 from snnc.diagnostics import FALLBACK, Diagnostic
 from snnc.divergence import divergence, real_logits
 from snnc.errors import UsageError
+from snnc.ir.ann import Relu
 from snnc.ir.graph import FloatArray
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.pipeline import Context
 from snnc.prefix import SpikingPrefix
 from snnc.quantisation import Group, groups, quantise_all
 from snnc.refit import CannotFit, refit
+from snnc.rowfile import Rows
 from snnc.snapshots import ReaderRatio, Snapshot, prefix_keys
 
 HELD_BACK = 5
@@ -157,7 +160,7 @@ class _Compensation:
 
     def snapshot(self, key: str, done: tuple[Group, ...]) -> None:
         """Keep what was made of the first groups; nothing could go on behind the last."""
-        if done[-1].sinks[0] == self.graph.output:
+        if done[-1].sinks[0] == self.graph.output or not self.context.snapshots.limit:
             return
         names = [name for group in done for name in (*group.synapses, *group.sinks)]
         nodes = {name: self.graph[name] for name in names}
@@ -168,11 +171,11 @@ class _Compensation:
         """Do one group: try the corrections, keep the best, go on from there."""
         last = group.sinks[0] == self.graph.output
         if last:
-            z = self.calibration.logits(self.source)
-            targets = {self.graph.output: z}
+            z: Rows = self.calibration.logits(self.source)
+            targets: dict[str, Target] = {self.graph.output: partial(_rows, z)}
         else:
             z = pre_activation(self.calibration, self.source, group.sinks[0], ahead)
-            targets = {name: activation(rectifier(self.source, name), z) for name in group.sinks}
+            targets = {name: partial(_active, rectifier(self.source, name), z) for name in group.sinks}
         layer = Layer(group, targets, self.prefix, self.held, gated=self.options.gated)
         bias = self.options.bias and not last
         best = layer.quantised("none", self.graph)
@@ -190,9 +193,9 @@ class _Compensation:
         self.graph, self.divergence = best.graph, best.error
         self.ratios += best.ratios
         if not last:
-            self.prefix.keep(self.graph, self.prefix.simulate(self.graph, group.sinks), group.sinks)
+            self.prefix.extend(self.graph, group.sinks)
 
-    def refitted(self, group: Group, z: FloatArray) -> SnnGraph | None:
+    def refitted(self, group: Group, z: Rows) -> SnnGraph | None:
         """Return the network with fitted weights in a group, or ``None`` where they stay as they are."""
         rows, options = np.flatnonzero(~self.held), self.options
         fitted = refit(
@@ -232,3 +235,12 @@ class _Compensation:
             }
         )
         return self.graph if kept else plain
+
+
+def _rows(values: Rows, chunk: slice) -> FloatArray:
+    return np.asarray(values[chunk])
+
+
+def _active(relu: Relu, z: Rows, chunk: slice) -> FloatArray:
+    """Return what a population should carry on a chunk of rows."""
+    return activation(relu, z[chunk])

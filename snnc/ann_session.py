@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from snnc.errors import InternalError
 from snnc.ir import ann
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
+from snnc.rowfile import Rows, rows_array
 
 FEED = "in:"
 """Name of the fed tensor."""
@@ -28,6 +30,10 @@ VALUE = "value:"
 
 CHUNK = 32
 """Rows per call. Fixed, so that results do not depend on the number of threads."""
+
+
+AHEAD_BYTES = 512 << 20
+"""What the values of calls that run at once may take, as long as it is more than one call."""
 
 
 class AnnSession:
@@ -61,6 +67,8 @@ class AnnSession:
             model, options, providers=["CPUExecutionProvider"], disabled_optimizers=["Pad_Fusion"]
         )
         self._names = tuple(names)
+        self._shapes = tuple(graph[name].shape for name in names)
+        self._chunk_bytes = max(4 * CHUNK * sum(math.prod(shape) for shape in self._shapes), 1)
         self._threads = threads or os.cpu_count() or 1
 
     def stream(self, x: FloatArray) -> Iterator[tuple[slice, dict[str, FloatArray]]]:
@@ -76,7 +84,7 @@ class AnnSession:
             return dict(zip(self._names, map(np.asarray, values), strict=True))
 
         with ThreadPoolExecutor(self._threads) as pool:
-            ahead = self._threads + 1
+            ahead = max(1, min(self._threads + 1, AHEAD_BYTES // self._chunk_bytes))
             running = [pool.submit(run, rows) for rows in slices[:ahead]]
             for index, rows in enumerate(slices):
                 values = running[index].result()
@@ -89,6 +97,17 @@ class AnnSession:
         """Return the values of all rows, (rows, *shape) float32 per node."""
         chunks = [values for _, values in self.stream(x)]
         return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in self._names}
+
+    def stored(self, x: FloatArray) -> dict[str, Rows]:
+        """Return the values of all rows, (rows, *shape) float32 per node: on disk where they are many."""
+        found = {
+            name: rows_array((len(x), *shape), np.float32)
+            for name, shape in zip(self._names, self._shapes, strict=True)
+        }
+        for rows, values in self.stream(x):
+            for name, value in values.items():
+                found[name][rows] = value
+        return found
 
     def run_fed(self, values: Mapping[str, FloatArray], x: FloatArray | None = None) -> dict[str, FloatArray]:
         """Return the values of one batch, computed from the given values of the fed nodes.

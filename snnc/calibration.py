@@ -14,6 +14,7 @@ from snnc.diagnostics import FEW_ROWS, LOOKS_UNNORMALISED, Diagnostic
 from snnc.errors import InputError, NonFiniteError
 from snnc.ir.ann import AnnGraph, Input, Relu, Softmax
 from snnc.ir.graph import FloatArray
+from snnc.rowfile import Rows
 
 ENOUGH_ROWS = 100
 CACHE_BYTES = 256 * 2**20
@@ -53,7 +54,7 @@ class Calibration:
 
     rows: FloatArray
     threads: int | None = None
-    _cache: dict[str, FloatArray] = field(default_factory=dict, repr=False)
+    _cache: dict[str, Rows] = field(default_factory=dict, repr=False)
     _cached: AnnGraph | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -79,6 +80,13 @@ class Calibration:
     def values(self, graph: AnnGraph, name: str, ahead: Sequence[str] = ()) -> FloatArray:
         """Return a node's values on all rows, (n, *shape) float32, as the source network computes them.
 
+        See :meth:`stored` for the arguments, and where rows may be many.
+        """
+        return np.asarray(self.stored(graph, name, ahead)[:])
+
+    def stored(self, graph: AnnGraph, name: str, ahead: Sequence[str] = ()) -> Rows:
+        """Return a node's values on all rows, on disk where they are many: slices of rows are to be taken.
+
         Args:
             graph: the network; clips of the conversion's own are left out.
             name: the node.
@@ -98,7 +106,7 @@ class Calibration:
                     break
                 if other not in names:
                     names.append(other)
-            self._cache.update(AnnSession(graph.without_thresholds(), names, self.threads).run(self.rows))
+            self._cache.update(AnnSession(graph.without_thresholds(), names, self.threads).stored(self.rows))
         return self._cache[name]
 
     def _bytes(self, graph: AnnGraph, name: str) -> int:

@@ -10,6 +10,7 @@ from snnc.calibration import Calibration
 from snnc.errors import InternalError
 from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.graph import FloatArray
+from snnc.rowfile import Rows
 
 
 def rectifier(source: AnnGraph, population: str) -> Relu:
@@ -38,8 +39,10 @@ def activation(relu: Relu, z: FloatArray) -> FloatArray:
 
 def pre_activation(
     calibration: Calibration, source: AnnGraph, population: str, ahead: Sequence[str] = ()
-) -> FloatArray:
+) -> Rows:
     """Return the input of a population's rectifier on all calibration rows, (rows, *shape).
+
+    Of many rows it lies on disk: take slices of it.
 
     Args:
         calibration: the rows.
@@ -48,4 +51,4 @@ def pre_activation(
         ahead: populations that will be asked for next.
     """
     names = [rectifier(source, name).inputs[0] for name in (population, *ahead)]
-    return calibration.values(source, names[0], names[1:])
+    return calibration.stored(source, names[0], names[1:])

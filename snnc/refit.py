@@ -15,8 +15,10 @@ divide the activations, so that levels lie idle. The fitted weights are therefor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -28,6 +30,7 @@ from snnc.prefix import SpikingPrefix
 from snnc.quantisation import Group
 from snnc.reference import windows
 from snnc.regression import Float64Array, Normal, normal_equations, ridge
+from snnc.rowfile import Rows
 
 POSITIONS = 60_000
 """Positions used in a regression, beside those that its number of features asks for."""
@@ -57,7 +60,7 @@ def refit(
     graph: SnnGraph,
     group: Group,
     prefix: SpikingPrefix,
-    z: FloatArray,
+    z: Rows,
     offsets: Mapping[str, FloatArray],
     rows: IntArray,
     strength: float,
@@ -71,7 +74,7 @@ def refit(
         graph: the network; the group is not quantised yet, all before it is.
         group: what to fit.
         prefix: the spikes that arrive.
-        z: (all rows, *shape), what the group's current should be, bias included.
+        z: (all rows, *shape), in memory or on disk, what the group's current should be, bias included.
         offsets: (channels,) by population, what its own bias holds beside that.
         rows: (fitting rows,), those of ``z`` and of the prefix to fit on.
         strength: of the ridge, relative to the power of the counts.
@@ -85,23 +88,20 @@ def refit(
     fitted, fixed = _fittable(graph, group)
     if not fitted:
         return None
-    channels = z.shape[1]
-    values = z.reshape(len(z), channels, -1)
+    channels, size = z.shape[1], math.prod(z.shape[2:])
     features = sum(int(np.prod(s.weight.shape[1:])) for s in fitted) + 1
     wanted = (POSITIONS + POSITIONS_PER_FEATURE * features) // thrift
-    places = _places(values.shape[2], len(rows), wanted, seed)
+    places = _places(size, len(rows), wanted, seed)
     if places.size < LEAST_PER_FEATURE * features:
-        need = -(-LEAST_PER_FEATURE * features // values.shape[2])
+        need = -(-LEAST_PER_FEATURE * features // size)
         return CannotFit(
             f"{len(rows)} rows are too few to fit {features} weights per output; at least {need} are needed"
         )
     first = graph[group.sinks[0]]
-    at = rows[:, None]
-    y = graph.timesteps * values.transpose(0, 2, 1)[at, places].reshape(-1, channels)
+    y = graph.timesteps * _picked(prefix, rows, places, lambda chunk: z[chunk])
     for synapse in fixed:
-        total = prefix.current(graph, synapse.name)
         times = first.inputs.count(synapse.name)
-        y -= times * total.reshape(len(z), channels, -1).transpose(0, 2, 1)[at, places].reshape(y.shape)
+        y -= times * _picked(prefix, rows, places, partial(prefix.current, graph, synapse.name))
     columns = [
         first.inputs.count(synapse.name) * _columns(graph, synapse, prefix, rows, places)
         for synapse in fitted
@@ -169,16 +169,42 @@ def _places(size: int, rows: int, wanted: int, seed: int) -> IntArray:
     return np.stack([np.sort(random.permutation(size)[:count]) for _ in range(rows)])
 
 
+def _picked(
+    prefix: SpikingPrefix, rows: IntArray, places: IntArray, values: Callable[[slice], FloatArray]
+) -> FloatArray:
+    """Return the values at the chosen positions, (positions, channels), taken from a chunk at a time."""
+    found = []
+    for chunk, inside in _inside(prefix, rows):
+        part = values(chunk)
+        flat = part.reshape(len(part), part.shape[1], -1).transpose(0, 2, 1)
+        at = rows[inside][:, None] - chunk.start
+        found.append(flat[at, places[inside]].reshape(-1, part.shape[1]))
+    return np.concatenate(found)
+
+
+def _inside(prefix: SpikingPrefix, rows: IntArray) -> Iterator[tuple[slice, slice]]:
+    """Yield the chunks that hold some of the rows, which are in order, and where these stand among them."""
+    for chunk in prefix.chunks:
+        first, last = np.searchsorted(rows, (chunk.start, chunk.stop))
+        if first < last:
+            yield chunk, slice(int(first), int(last))
+
+
 def _columns(
     graph: SnnGraph, synapse: Weighted, prefix: SpikingPrefix, rows: IntArray, places: IntArray
 ) -> IntArray:
     """Return the counts that each chosen output position reads, (positions, features)."""
-    counts = prefix.counts(graph, synapse.inputs[0])
-    if not isinstance(synapse, Convolution):
-        return np.repeat(counts[rows], places.shape[1], axis=0)
-    views = np.asarray(windows(counts, synapse.window, 0), counts.dtype)
-    down, right = np.unravel_index(places, synapse.shape[1:])
-    return views[rows[:, None], :, down, right].reshape(places.size, -1)
+    found = []
+    for chunk, inside in _inside(prefix, rows):
+        counts = prefix.counts(graph, synapse.inputs[0], chunk)
+        at, chosen = rows[inside] - chunk.start, places[inside]
+        if not isinstance(synapse, Convolution):
+            found.append(np.repeat(counts[at], places.shape[1], axis=0))
+            continue
+        views = np.asarray(windows(counts, synapse.window, 0), counts.dtype)
+        down, right = np.unravel_index(chosen, synapse.shape[1:])
+        found.append(views[at[:, None], :, down, right].reshape(chosen.size, -1))
+    return np.concatenate(found)
 
 
 def _bias(sink: SnnNode) -> FloatArray:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 # A room may import from the lines above its own: neither from its own line nor from those below.
 LAYERS = (
     ("errors", "progress"),
-    ("diagnostics",),
+    ("diagnostics", "rowfile"),
     ("ir", "models"),
     (
         "target",
@@ -30,6 +30,7 @@ LAYERS = (
         "journal",
         "encoding",
         "front",
+        "means",
     ),
     ("snapshots",),
     ("pipeline", "calibration", "reference", "artefact", "costs", "spike_counts"),

@@ -1,0 +1,65 @@
+"""Arrays of many rows that memory should not hold: in a temporary file, read and written by rows."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+IN_MEMORY = 128 << 20
+"""Bytes up to which an array stays in memory."""
+
+
+class RowFile:
+    """An array, (rows, ...), on disk; it is gone with the last reference.
+
+    Only slices of consecutive rows are read and written, as arrays in memory. The file lies where the
+    system keeps temporary files (``TMPDIR``) and has no name.
+
+    Attributes:
+        shape: of the whole array.
+        dtype: of its values.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: DTypeLike) -> None:
+        """Make the file; its values are zero."""
+        self.shape = shape
+        self.dtype = np.dtype(dtype)
+        self._row_bytes = math.prod(shape[1:]) * self.dtype.itemsize
+        self._file = tempfile.TemporaryFile(prefix="snnc-")  # noqa: SIM115 - closed with the object
+        self._file.truncate(shape[0] * self._row_bytes)
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        """Read consecutive rows."""
+        start, stop, _ = rows.indices(len(self))
+        found = np.empty((max(stop - start, 0), *self.shape[1:]), self.dtype)
+        self._file.seek(start * self._row_bytes)
+        view = memoryview(found).cast("B") if found.size else memoryview(b"")
+        if self._file.readinto(view) != found.nbytes:  # type: ignore[attr-defined]
+            raise OSError(f"a temporary file in {tempfile.gettempdir()} was cut short")
+        return found
+
+    def __setitem__(self, rows: slice, values: NDArray[Any]) -> None:
+        """Write consecutive rows."""
+        start = rows.indices(len(self))[0]
+        self._file.seek(start * self._row_bytes)
+        self._file.write(memoryview(np.ascontiguousarray(values, self.dtype)).cast("B"))
+        self._file.flush()
+
+
+Rows = NDArray[Any] | RowFile
+"""An array in memory or on disk; slices of rows are all that is asked of it."""
+
+
+def rows_array(shape: tuple[int, ...], dtype: DTypeLike) -> Rows:
+    """Return an array to be filled: in memory if it is small, else on disk."""
+    if math.prod(shape) * np.dtype(dtype).itemsize <= IN_MEMORY:
+        return np.empty(shape, dtype)
+    return RowFile(shape, dtype)
