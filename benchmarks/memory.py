@@ -2,8 +2,8 @@
 
     python benchmarks/memory.py --rows 100,500 --preset balanced -T 4
 
-Each conversion runs in a process of its own, whose largest resident memory is printed. `--limit GB` makes more
-than that an error, exit code 4.
+Each conversion runs in a process of its own, whose largest resident memory is printed. `--limit GB` makes
+more than that an error, exit code 4.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Builder:
 
 
 def mobilenet(size: int, width: float = 1.0, seed: int = 0) -> onnx.ModelProto:
-    """Return a network of the form of MobileNetV2 with random weights, for images of ``size`` pixels a side."""
+    """Return a network of the form of MobileNetV2 with random weights, for square images of ``size``."""
     b = Builder(seed)
 
     def scaled(channels: int) -> int:

@@ -41,8 +41,7 @@ class RowFile:
         start, stop, _ = rows.indices(len(self))
         found = np.empty((max(stop - start, 0), *self.shape[1:]), self.dtype)
         self._file.seek(start * self._row_bytes)
-        view = memoryview(found).cast("B") if found.size else memoryview(b"")
-        if self._file.readinto(view) != found.nbytes:  # type: ignore[attr-defined]
+        if found.size and self._file.readinto(memoryview(found).cast("B")) != found.nbytes:  # type: ignore[attr-defined]
             raise OSError(f"a temporary file in {tempfile.gettempdir()} was cut short")
         return found
 

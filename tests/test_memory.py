@@ -1,0 +1,95 @@
+"""Rows that are worked on in chunks and kept on disk: the same bits, and less memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from snnc import prefix, rowfile
+from snnc.ir import snn
+from snnc.means import ChannelMean, Mean
+from snnc.passes import PASSES
+from snnc.pipeline import parse_pipeline, run_pipeline
+from snnc.prefix import SpikingPrefix
+from snnc.rowfile import RowFile, rows_array
+from tests.ann_graphs import context, residual_network
+
+PIPELINE = (
+    "fold-batchnorm,clip-activations{floor=true},lower,dual-threshold{spikes-per-step=2},fine-skip,"
+    "init-membrane{fraction=0.25},compensate{ramp=true,spread=0.7,start=true,scale=true},quantise-weights"
+)
+
+
+def wild(shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """Values of which no sum is exact, so that every order of summation has bits of its own."""
+    random = np.random.default_rng(seed)
+    return (random.standard_normal(shape) * np.exp(6 * random.standard_normal(shape))).astype(np.float32)
+
+
+@given(
+    st.integers(1, 40),
+    st.integers(1, 5),
+    st.sampled_from([(), (1, 1), (3, 3), (7, 7), (40, 40), (91, 91), (1, 9000)]),
+    st.integers(1, 41),
+    st.integers(0, 99),
+)
+def test_means_do_not_depend_on_chunks_and_are_numpys(
+    rows: int, channels: int, size: tuple[int, ...], chunk: int, seed: int
+) -> None:
+    values = wild((rows, channels, *size), seed)
+    mean, means = Mean(), ChannelMean()
+    for start in range(0, rows, chunk):
+        mean.add(values[start : start + chunk])
+        means.add(values[start : start + chunk])
+    assert mean.value == float(np.mean(values, dtype=np.float64))
+    np.testing.assert_array_equal(
+        means.value, values.mean(axis=(0, *range(2, values.ndim)), dtype=np.float64)
+    )
+
+
+def test_rows_on_disk_are_what_was_written_and_have_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rowfile.tempfile, "tempdir", str(tmp_path))
+    values = np.arange(7 * 3 * 2, dtype=np.float32).reshape(7, 3, 2)
+    stored = RowFile(values.shape, np.float32)
+    assert (stored[2:4] == 0).all()
+    for rows in (slice(4, 7), slice(0, 4)):
+        stored[rows] = values[rows]
+    for rows in (slice(0, 7), slice(3, 5), slice(6, 9), slice(2, 2)):
+        np.testing.assert_array_equal(stored[rows], values[rows])
+    stored[1:2] = values[:1].transpose(0, 1, 2)[:, ::-1]
+    np.testing.assert_array_equal(stored[1:2], values[:1, ::-1])
+    assert len(stored) == 7
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_what_is_large_lies_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rowfile, "IN_MEMORY", 80)
+    assert isinstance(rows_array((10, 2), np.float32), np.ndarray)
+    assert isinstance(rows_array((11, 2), np.float32), RowFile)
+
+
+def test_a_network_made_in_chunks_on_disk_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for chunk, limit in ((1 << 24, 1 << 27), (2000, 100)):
+        monkeypatch.setattr(prefix, "CHUNK_VALUES", chunk)
+        monkeypatch.setattr(rowfile, "IN_MEMORY", limit)
+        source = residual_network(4)
+        made = context(source, rows=73, timesteps=3)
+        graph, records = run_pipeline(parse_pipeline(PIPELINE, PASSES), source, made)
+        assert isinstance(graph, snn.SnnGraph)
+        assert {"weights", "bias"} & set(
+            "+".join(layer["kept"] for layer in records[-2].findings["layers"]).split("+")
+        )
+        found.append([repr(node) for node in graph] + [str(record.findings) for record in records])
+        largest = max(int(np.prod(node.shape)) for node in graph)
+        chunks = SpikingPrefix(graph, made.calibration.rows, made.simulator).chunks
+        assert len(chunks) == -(-73 // max(1, chunk // largest))
+        assert chunks[-1].stop == 73
+    assert len(chunks) > 10
+    assert found[0] == found[1]
