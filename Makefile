@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARTEFACT := build/demo.snn.onnx
 
-.PHONY: help demo test format check pytest coverage verify-consumers clean
+.PHONY: help demo test format check pytest shuffled coverage verify-consumers clean
 
 help:
 	@echo "make demo      convert the bundled network at T=$(DEMO_TIMESTEPS) and judge it on the bundled images"
@@ -18,6 +18,7 @@ help:
 	@echo "make format    rewrite the sources in the house format"
 	@echo "make check     only formatting, lint and types"
 	@echo "make pytest    only the tests"
+	@echo "make shuffled  the tests in random order, on all cores"
 	@echo "make coverage  the tests, with the lines that they miss"
 	@echo "make verify-consumers  run bundles in software that others wrote, each in an environment of its own,"
 	@echo "               and write docs/consumers.md; CONSUMERS='sinabs c99' runs only some"
@@ -38,6 +39,9 @@ check: $(VENV)/.installed-dev
 
 pytest: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
+
+shuffled: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --random-order
 
 coverage: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest --cov

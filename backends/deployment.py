@@ -66,7 +66,7 @@ def deploy(
     backend: Backend,
     directory: Path,
     *,
-    rows: NumberArray | None = None,
+    rows: NumberArray | Golden | None = None,
     source: Path | None = None,
     force: bool = False,
     semantics: Semantics | None = None,
@@ -78,7 +78,7 @@ def deploy(
         artefact: the network.
         backend: the target.
         directory: the folder to make.
-        rows: inputs for the golden vectors, as the artefact takes them; made up by default.
+        rows: inputs for the golden vectors, as the artefact takes them, or the vectors; made up by default.
         source: the artefact's file, for the manifest.
         force: replace an earlier bundle.
         semantics: what was measured of a target with rules of its own; by default on the golden rows.
@@ -93,7 +93,7 @@ def deploy(
     """
     check_directory(directory, force=force)
     require_fit(backend, artefact.graph)
-    golden = make_golden(artefact, rows)
+    golden = rows if isinstance(rows, Golden) else make_golden(artefact, rows)
     if semantics is None:
         semantics = judge(artefact, backend, golden.q)
     semantics.require(backend, accepted=accept_semantics)

@@ -96,7 +96,7 @@ class ZooEntry:
         dataset: what it was trained on, with the bundled rows.
         input_shape: of one image as the network takes it, without the batch axis.
         preprocessing: from the bundled uint8 images to the network's input, with the keys of a
-            ``--preprocess`` file (divide, mean, std, layout).
+            ``--preprocess`` file (see docs/cli.md).
         accuracy: on all the test rows that were at hand.
         bundled_accuracy: on the bundled test rows.
         training: the command that makes the network again.

@@ -44,8 +44,8 @@ from snnc.pipeline import Context
 from snnc.prefix import SpikingPrefix
 from snnc.quantisation import Group, groups, quantise_all
 from snnc.refit import CannotFit, refit
-from snnc.rowfile import Rows
 from snnc.snapshots import ReaderRatio, Snapshot, prefix_keys
+from snnc.spill import RowArray
 
 HELD_BACK = 5
 """One row in this many is kept from the fits and decides about them."""
@@ -171,7 +171,7 @@ class _Compensation:
         """Do one group: try the corrections, keep the best, go on from there."""
         last = group.sinks[0] == self.graph.output
         if last:
-            z: Rows = self.calibration.logits(self.source)
+            z: RowArray = self.calibration.logits(self.source)
             targets: dict[str, Target] = {self.graph.output: partial(_rows, z)}
         else:
             z = pre_activation(self.calibration, self.source, group.sinks[0], ahead)
@@ -195,7 +195,7 @@ class _Compensation:
         if not last:
             self.prefix.extend(self.graph, group.sinks)
 
-    def refitted(self, group: Group, z: Rows) -> SnnGraph | None:
+    def refitted(self, group: Group, z: RowArray) -> SnnGraph | None:
         """Return the network with fitted weights in a group, or ``None`` where they stay as they are."""
         rows, options = np.flatnonzero(~self.held), self.options
         fitted = refit(
@@ -237,10 +237,10 @@ class _Compensation:
         return self.graph if kept else plain
 
 
-def _rows(values: Rows, chunk: slice) -> FloatArray:
+def _rows(values: RowArray, chunk: slice) -> FloatArray:
     return np.asarray(values[chunk])
 
 
-def _active(relu: Relu, z: Rows, chunk: slice) -> FloatArray:
+def _active(relu: Relu, z: RowArray, chunk: slice) -> FloatArray:
     """Return what a population should carry on a chunk of rows."""
     return activation(relu, z[chunk])

@@ -17,7 +17,7 @@ from snnc.errors import InternalError
 from snnc.ir import ann
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
-from snnc.rowfile import Rows, rows_array
+from snnc.spill import RowArray, row_array
 
 FEED = "in:"
 """Name of the fed tensor."""
@@ -98,10 +98,10 @@ class AnnSession:
         chunks = [values for _, values in self.stream(x)]
         return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in self._names}
 
-    def stored(self, x: FloatArray) -> dict[str, Rows]:
+    def stored(self, x: FloatArray) -> dict[str, RowArray]:
         """Return the values of all rows, (rows, *shape) float32 per node: on disk where they are many."""
         found = {
-            name: rows_array((len(x), *shape), np.float32)
+            name: row_array((len(x), *shape), np.float32)
             for name, shape in zip(self._names, self._shapes, strict=True)
         }
         for rows, values in self.stream(x):

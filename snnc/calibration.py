@@ -14,7 +14,7 @@ from snnc.diagnostics import FEW_ROWS, LOOKS_UNNORMALISED, Diagnostic
 from snnc.errors import InputError, NonFiniteError
 from snnc.ir.ann import AnnGraph, Input, Relu, Softmax
 from snnc.ir.graph import FloatArray
-from snnc.rowfile import Rows
+from snnc.spill import RowArray
 
 ENOUGH_ROWS = 100
 CACHE_BYTES = 256 * 2**20
@@ -54,7 +54,7 @@ class Calibration:
 
     rows: FloatArray
     threads: int | None = None
-    _cache: dict[str, Rows] = field(default_factory=dict, repr=False)
+    _cache: dict[str, RowArray] = field(default_factory=dict, repr=False)
     _cached: AnnGraph | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -84,7 +84,7 @@ class Calibration:
         """
         return np.asarray(self.stored(graph, name, ahead)[:])
 
-    def stored(self, graph: AnnGraph, name: str, ahead: Sequence[str] = ()) -> Rows:
+    def stored(self, graph: AnnGraph, name: str, ahead: Sequence[str] = ()) -> RowArray:
         """Return a node's values on all rows, on disk where they are many: slices of rows are to be taken.
 
         Args:

@@ -11,17 +11,16 @@ from typing import Any
 import numpy as np
 
 from snnc import __version__
+from snnc.arguments import Model, as_artefact, as_preprocessing, as_settings, read_source, whole
 from snnc.artefact import Artefact, Metadata
 from snnc.backends import load_simulator
 from snnc.calibration import Calibration
 from snnc.choice import Candidate, Choice, candidates, choose
 from snnc.diagnostics import Diagnostic
-from snnc.errors import InputError, InternalError, UsageError
-from snnc.frontend import read_onnx
+from snnc.errors import InternalError, UsageError
 from snnc.ir.ann import AnnGraph
 from snnc.ir.bounds import MOST_TIMESTEPS
 from snnc.ir.snn import SnnGraph
-from snnc.models import PREFIX, resolve
 from snnc.overlap import row_hashes
 from snnc.passes import PASSES, PRESETS
 from snnc.pipeline import (
@@ -36,9 +35,11 @@ from snnc.pipeline import (
     parse_pipeline,
     run_pipeline,
 )
-from snnc.preprocessing import Preprocessing
-from snnc.progress import Progress, Silent
+from snnc.preprocessing import Preprocessing, prepared_rows
+from snnc.progress import Callback, Progress, as_progress
 from snnc.reference import encode
+from snnc.row_files import as_rows
+from snnc.rows import NetworkInput
 from snnc.target import Record, Simulator, Trace
 from snnc.thresholds import Method
 
@@ -100,11 +101,33 @@ class Options:
     timesteps: int | None = None
     preset: str | None = None
     pipeline: str | None = None
-    settings: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     precision: str = "int8"
     seed: int = 0
     threads: int | None = None
     journal: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values of another kind, in one line.
+
+        Raises:
+            UsageError: naming the option.
+        """
+        for name, value, least in (
+            ("T", self.timesteps, 1),
+            ("seed", self.seed, 0),
+            ("threads", self.threads, 1),
+        ):
+            if value is not None:
+                whole(value, name, least)
+        for name, text in (
+            ("preset", self.preset),
+            ("pipeline", self.pipeline),
+            ("precision", self.precision),
+        ):
+            if text is not None and not isinstance(text, str):
+                raise UsageError(f"{name} is {text!r}; give a string")
+        object.__setattr__(self, "settings", as_settings(self.settings))
 
     @property
     def steps(self) -> int:
@@ -201,13 +224,14 @@ def _with_learning(passes: tuple[AnyPass, ...]) -> tuple[AnyPass, ...]:
 
 
 def convert(
-    model: str | os.PathLike[str],
-    calibration: Sequence[Any] | np.ndarray,
+    model: Model,
+    calibration: Any,
     options: Options = Options(),
     *,
-    preprocessing: Preprocessing | None = None,
-    progress: Progress | None = None,
+    preprocessing: Preprocessing | Mapping[str, Any] | str | os.PathLike[str] | None = None,
+    progress: Progress | Callback | None = None,
     dump: Dump | None = None,
+    name: str = "the calibration rows",
 ) -> Conversion:
     """Convert a trained network.
 
@@ -215,29 +239,32 @@ def convert(
     that they were not fitted to: see :mod:`snnc.choice`. The result is then made with all rows.
 
     Args:
-        model: path of an ONNX file, or ``zoo:NAME``.
+        model: path of an ONNX file, ``zoo:NAME``, an ``onnx.ModelProto``, or its bytes.
         calibration: unlabelled rows of training data, (n, *input shape): raw where ``preprocessing``
-            is given, else as the network takes them. 500 to 1,000 are enough.
+            is given, in any certain layout, else as the network takes them. An array, lists, a tensor, or
+            the path of a ``.npy`` or ``.npz`` file. 500 to 1,000 are enough.
         options: how to convert.
-        preprocessing: from raw rows to what the network takes; stored in the artefact.
-        progress: where to show how far the work is.
+        preprocessing: from raw rows to what the network takes, or the dictionary or JSON file of one;
+            stored in the artefact.
+        progress: called with (done, total, description), or an object that shows it.
         dump: called with each pass's name and result.
+        name: what the calibration rows are called in messages.
 
     Raises:
         UnsupportedModelError: the network holds something that cannot be converted.
         InputError: the file or the rows are damaged or do not fit.
+        UsageError: an option makes no sense, or the network is an artefact already.
     """
+    if not isinstance(options, Options):
+        raise UsageError(f"the options are {type(options).__name__}; give snnc.compiler.Options(...)")
     among = options.alternatives()
-    named = str(model)
-    source = read_onnx(resolve(named).path if named.startswith(PREFIX) else Path(model))
-    rows = np.asarray(calibration)
-    if rows.dtype.kind not in "buif":
-        raise InputError(f"the calibration rows are {rows.dtype}; give an array of numbers")
-    if preprocessing is not None:
-        rows = preprocessing.apply(rows, source.layout.source_shape)
+    source, named = read_source(model)
+    preprocessing = as_preprocessing(preprocessing)
+    raw = as_rows(calibration, name)
+    rows = prepared_rows(raw, NetworkInput.of(source.layout), preprocessing, name)
     prepared = Calibration(source.layout.to_canonical(rows).astype(np.float32), options.threads)
     simulator = load_simulator("numba", options.threads)
-    shown = progress or Silent()
+    shown = as_progress(progress)
     choice = _choice(among, source.graph, prepared, simulator, shown)
     if choice is not None:
         options = among[choice.chosen]
@@ -273,7 +300,7 @@ def convert(
     )
     artefact = Artefact(graph, metadata)
     # With these, an evaluation can tell that it is given rows that were calibrated on.
-    seen = {**metadata.calibration, "row_hashes": row_hashes(artefact.encode(np.asarray(calibration)))}
+    seen = {**metadata.calibration, "row_hashes": row_hashes(artefact.encode(raw))}
     if choice is not None:
         seen["choice"] = choice.as_dict()
     artefact = replace(artefact, metadata=replace(metadata, calibration=seen))
@@ -312,25 +339,27 @@ def _measured(graph: SnnGraph, calibration: Calibration, simulator: Simulator) -
 
 
 def compile_model(
-    model: str | os.PathLike[str],
-    calibration: Sequence[Any] | np.ndarray,
+    model: Model,
+    calibration: Any,
     *,
     timesteps: int | None = None,
     preset: str | None = None,
     pipeline: str | None = None,
-    settings: Mapping[str, str] | None = None,
+    settings: Mapping[str, Any] | None = None,
     precision: str = "int8",
     seed: int = 0,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: Preprocessing | Mapping[str, Any] | str | os.PathLike[str] | None = None,
+    threads: int | None = None,
+    progress: Progress | Callback | None = None,
 ) -> Artefact:
     """Convert a trained network and return the artefact; see :func:`convert` for the arguments."""
-    options = Options(timesteps, preset, pipeline, settings or {}, precision, seed)
-    return convert(model, calibration, options, preprocessing=preprocessing).artefact
+    options = Options(timesteps, preset, pipeline, settings or {}, precision, seed, threads)
+    return convert(model, calibration, options, preprocessing=preprocessing, progress=progress).artefact
 
 
 def simulate(
-    artefact: Artefact,
-    x: np.ndarray,
+    artefact: Artefact | str | os.PathLike[str],
+    x: Any,
     *,
     timesteps: int | None = None,
     backend: str = "numba",
@@ -339,9 +368,9 @@ def simulate(
     """Run an artefact on a batch.
 
     Args:
-        artefact: the spiking network.
+        artefact: the spiking network, or the path of its file.
         x: (batch, *input shape): raw where the artefact holds a preprocessing, else as the source
-            network takes it.
+            network takes it. An array, lists, a tensor, or the path of a ``.npy`` or ``.npz`` file.
         timesteps: T; the calibrated value by default.
         backend: ``numba``, ``onnx`` or ``reference``.
         threads: at most this many.
@@ -349,6 +378,11 @@ def simulate(
     Returns:
         The trace; ``trace.outputs.argmax(axis=1)`` are the classes.
     """
+    artefact = as_artefact(artefact)
+    if threads is not None:
+        threads = whole(threads, "threads", 1)
+    if timesteps is not None:
+        timesteps = whole(timesteps, "T")
     simulator: Simulator = load_simulator(backend, threads)
     graph = artefact.graph
     q = artefact.encode(x)

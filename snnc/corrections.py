@@ -19,8 +19,8 @@ from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.means import ChannelMean, Mean
 from snnc.prefix import SpikingPrefix
 from snnc.quantisation import Group, correct_readers, quantise_group
-from snnc.rowfile import Rows, rows_array
 from snnc.snapshots import ReaderRatio
+from snnc.spill import RowArray, row_array
 
 BIAS_ROUNDS = 2
 """How often the bias is corrected: the second round mends what saturation left of the first."""
@@ -55,7 +55,7 @@ class Values:
     """
 
     node: IntegrateFire
-    counts: Rows
+    counts: RowArray
     timesteps: int
     rescaled: tuple[tuple[FloatArray, FloatArray], ...] = ()
 
@@ -138,7 +138,7 @@ class Layer:
         """Simulate the group on all rows."""
         rows, T = len(self.held), graph.timesteps
         values = {
-            node.name: Values(node, rows_array((rows, *node.shape), _narrowest(node, T)), T)
+            node.name: Values(node, row_array((rows, *node.shape), _narrowest(node, T)), T)
             for node in self.populations(graph)
         }
         outputs = []

@@ -10,7 +10,7 @@ from snnc.calibration import Calibration
 from snnc.errors import InternalError
 from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.graph import FloatArray
-from snnc.rowfile import Rows
+from snnc.spill import RowArray
 
 
 def rectifier(source: AnnGraph, population: str) -> Relu:
@@ -39,7 +39,7 @@ def activation(relu: Relu, z: FloatArray) -> FloatArray:
 
 def pre_activation(
     calibration: Calibration, source: AnnGraph, population: str, ahead: Sequence[str] = ()
-) -> Rows:
+) -> RowArray:
     """Return the input of a population's rectifier on all calibration rows, (rows, *shape).
 
     Of many rows it lies on disk: take slices of it.

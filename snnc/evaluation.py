@@ -15,7 +15,8 @@ from snnc.costs import Costs
 from snnc.errors import InputError, InternalError
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.snn import Readout, SnnGraph
-from snnc.progress import Progress, Silent
+from snnc.progress import Callback, Progress, as_progress
+from snnc.row_files import as_labels, as_rows
 from snnc.source_session import SourceSession
 from snnc.target import Activity, Record, Simulator
 
@@ -208,11 +209,13 @@ class Source:
         session: runs it.
         prepare: from rows as they are given to what it takes.
         macs: its multiply-accumulates per image, if known.
+        check_rows: refuses all rows, by their name, where their shape does not fit.
     """
 
     session: SourceSession
     prepare: Callable[[NumberArray], NumberArray]
     macs: int | None = None
+    check_rows: Callable[[NumberArray, str], None] = lambda x, name: None
 
 
 def require_classes(labels: IntArray, classes: int) -> None:
@@ -267,7 +270,7 @@ def evaluate(
     counter: Simulator | None = None,
     timesteps: int | None = None,
     source: Source | None = None,
-    progress: Progress | None = None,
+    progress: Progress | Callback | None = None,
 ) -> Evaluation:
     """Run a network, and the one that it came from, on the same rows.
 
@@ -280,18 +283,19 @@ def evaluate(
         counter: what counts the spikes, where ``simulator`` cannot; it has to give the same answers.
         timesteps: T; the calibrated value by default.
         source: the network to compare with, row by row.
-        progress: where to show how far it is.
+        progress: called with (done, total, description), or an object that shows it.
 
     Raises:
         InputError: rows or labels do not fit.
         InternalError: the two simulators disagree on an integer network.
     """
+    x, y, shown = as_rows(x), as_labels(y), as_progress(progress)
     labels = _labels(x, y)
     counter = counter or simulator
     steps = graph.timesteps if timesteps is None else timesteps
     spiking, analogue = _Answers(labels), _Answers(labels)
     activity: dict[str, Activity] = {}
-    for rows in _shards(len(x), progress or Silent(), f"evaluating at T = {steps}"):
+    for rows in _shards(len(x), shown, f"evaluating at T = {steps}"):
         q = encode(x[rows])
         trace = counter.run(graph, q, steps, Record(activity=True))
         outputs = trace.logits if counter is simulator else simulator.run(graph, q, steps, Record()).logits
@@ -317,11 +321,12 @@ def evaluate(
 
 
 def evaluate_ann(
-    source: Source, x: NumberArray, y: IntArray | None, progress: Progress | None = None
+    source: Source, x: NumberArray, y: IntArray | None, progress: Progress | Callback | None = None
 ) -> Scores:
     """Run an ordinary network on labelled rows; see :func:`evaluate` for the arguments."""
+    x, y = as_rows(x), as_labels(y)
     answers = _Answers(_labels(x, y))
-    for rows in _shards(len(x), progress or Silent(), "evaluating the ANN"):
+    for rows in _shards(len(x), as_progress(progress), "evaluating the ANN"):
         answers.add(source.session.run(source.prepare(x[rows])), rows)
     return answers.scores()
 
@@ -334,7 +339,7 @@ def outputs_of(
     simulator: Simulator,
     timesteps: int,
     per_step: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | Callback | None = None,
 ) -> NumberArray:
     """Return what a network answers; see :func:`evaluate` for the arguments.
 
@@ -343,8 +348,8 @@ def outputs_of(
     """
     (readout,) = graph.of_type(Readout)
     record = Record(trains=tuple(dict.fromkeys(readout.inputs)) if per_step else ())
-    found = []
-    for rows in _shards(len(x), progress or Silent(), f"running at T = {timesteps}"):
+    x, found = as_rows(x), []
+    for rows in _shards(len(x), as_progress(progress), f"running at T = {timesteps}"):
         trace = simulator.run(graph, encode(x[rows]), timesteps, record)
         if per_step:
             currents = np.add.reduce(

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from snnc.errors import InternalError
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.snn import SnnGraph
 from snnc.reference import encode
-from snnc.rowfile import Rows, rows_array
+from snnc.spill import RowArray, row_array
 from snnc.target import Record, Simulator, Trace
+
+Number = TypeVar("Number", bound=np.generic)
 
 CHUNK_VALUES = 1 << 24
 """Values of the largest node that are worked on at once: 64 MB, whatever the number of rows."""
@@ -122,7 +126,7 @@ class _Train:
     def __init__(self, chunks: Sequence[slice]) -> None:
         self._chunks = chunks
         self._whole: NumberArray | None = None
-        self._rows: Rows | None = None
+        self._rows: RowArray | None = None
 
     def put(self, chunk: slice, train: NumberArray) -> None:
         """Keep the spikes of a chunk, (T + K, rows, *shape)."""
@@ -132,9 +136,9 @@ class _Train:
         rows = np.moveaxis(_channels_last(train), 0, 1)
         shape = (self._chunks[-1].stop, *rows.shape[1:])
         if self._rows is None:
-            self._rows = rows_array(shape, rows.dtype)
+            self._rows = row_array(shape, rows.dtype)
         elif not np.can_cast(rows.dtype, self._rows.dtype):
-            narrow, self._rows = self._rows, rows_array(shape, rows.dtype)
+            narrow, self._rows = self._rows, row_array(shape, rows.dtype)
             for done in self._chunks:
                 self._rows[done] = narrow[done]
         self._rows[chunk] = rows
@@ -153,5 +157,5 @@ def _channels_last(train: NumberArray) -> NumberArray:
     return np.moveaxis(train, 2, -1)
 
 
-def _joined(parts: Sequence[NumberArray], axis: int = 0) -> NumberArray:
+def _joined(parts: Sequence[NDArray[Number]], axis: int = 0) -> NDArray[Number]:
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=axis)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, TypeVar
+
+from snnc.errors import UsageError
 
 T = TypeVar("T")
 
@@ -29,3 +31,38 @@ class Silent:
 
     def message(self, text: str) -> None:
         """Do nothing."""
+
+
+Callback = Callable[[int, int, str], object]
+"""Called with how many items are done, of how many, and what is done; first with none of them."""
+
+
+class Told(Silent):
+    """Tells a callback."""
+
+    def __init__(self, callback: Callback) -> None:
+        """Keep the callback."""
+        self._callback = callback
+
+    def track(self, items: Iterable[T], total: int, description: str) -> Iterator[T]:
+        """Yield the items, and tell after each."""
+        self._callback(0, total, description)
+        for done, item in enumerate(items, 1):
+            yield item
+            self._callback(done, total, description)
+
+
+def as_progress(value: Any) -> Progress:
+    """Return what shows progress: as it is, or what tells a :data:`Callback`; ``None`` shows nothing.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if value is None:
+        return Silent()
+    if callable(getattr(value, "track", None)) and callable(getattr(value, "message", None)):
+        found: Progress = value
+        return found
+    if callable(value):
+        return Told(value)
+    raise UsageError(f"progress is {type(value).__name__}; give a function of (done, total, description)")

@@ -30,7 +30,7 @@ from snnc.prefix import SpikingPrefix
 from snnc.quantisation import Group
 from snnc.reference import windows
 from snnc.regression import Float64Array, Normal, normal_equations, ridge
-from snnc.rowfile import Rows
+from snnc.spill import RowArray
 
 POSITIONS = 60_000
 """Positions used in a regression, beside those that its number of features asks for."""
@@ -60,7 +60,7 @@ def refit(
     graph: SnnGraph,
     group: Group,
     prefix: SpikingPrefix,
-    z: Rows,
+    z: RowArray,
     offsets: Mapping[str, FloatArray],
     rows: IntArray,
     strength: float,

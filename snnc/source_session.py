@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from snnc.errors import InputError
 from snnc.ir.graph import FloatArray, NumberArray
+from snnc.rows import NetworkInput, exact
 
 _TYPES = {
     "tensor(double)": np.float64,
@@ -68,6 +68,11 @@ class SourceSession:
         known = [size for size in self._sizes if size is not None]
         return tuple(known) if len(known) == len(self._sizes) else None
 
+    @property
+    def takes(self) -> NetworkInput:
+        """What the file says of its input; where its channels are, it does not say."""
+        return NetworkInput.of_shape(tuple(self._sizes))
+
     def run(self, x: NumberArray) -> FloatArray:
         """Return the first output of every row, (n, outputs) float32.
 
@@ -79,15 +84,10 @@ class SourceSession:
         """
         if self._type not in _TYPES:
             raise InputError(f"{self.path} takes {self._type}, which cannot be made from rows of numbers")
-        shape = self.sample_shape
-        if shape is not None and math.prod(shape) != math.prod(x.shape[1:]):
-            wanted = ", ".join(map(str, ("batch", *shape)))
-            raise InputError(
-                f"{self.path.name} takes arrays of shape ({wanted}), not {x.shape}: check --preprocess"
-            )
+        exact(x.shape, self.takes, f"the rows for {self.path.name}")
         dtype = np.dtype(_TYPES[self._type])
         with np.errstate(all="ignore"):  # what does not fit is told in one line
-            rows = np.ascontiguousarray(x, dtype).reshape(len(x), *(shape or x.shape[1:]))
+            rows = np.ascontiguousarray(x, dtype)
         # The conversion takes the values as they are: the judge must not see others.
         if dtype.kind in "iu" and not np.array_equal(rows.ravel(), x.ravel()):
             raise InputError(

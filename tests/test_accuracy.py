@@ -18,7 +18,7 @@ FIRST = "chenyaofo_cifar10_resnet20"
 
 
 def accuracy(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "benchmarks" / "accuracy.py"), *map(str, arguments)]
+    command = [sys.executable, "-m", "benchmarks.accuracy", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=ROOT)
 
 

@@ -17,9 +17,8 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture
 def tables(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
-    pytest.importorskip("click")
-    return import_module("accuracy_learned")
+    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
+    return import_module("benchmarks.accuracy.learned")
 
 
 def row(setting: str, right: list[int], synops: float) -> dict[str, Any]:

@@ -101,12 +101,6 @@ def test_images_fit_networks_of_any_rank(shape: tuple[int, ...]) -> None:
     np.testing.assert_array_equal(Preprocessing().apply(x, shape).reshape(x.shape), x)
 
 
-def test_colours_are_not_scrambled_to_fit() -> None:
-    x = np.zeros((2, 8, 8, 3), np.uint8)
-    assert Preprocessing().apply(x, (8, 8, 3)).shape == (2, 3, 8, 8)
-    assert Preprocessing(layout="NHWC").apply(x, (8, 8, 3)).shape == (2, 8, 8, 3)
-
-
 def test_float32_presets_have_nothing_that_only_compensation_makes_good() -> None:
     text = format_pipeline(Options(4, "balanced", precision="float32").passes())
     assert "floor" not in text

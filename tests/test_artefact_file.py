@@ -326,5 +326,5 @@ def test_inputs_that_do_not_fit_are_refused() -> None:
         artefact.encode(np.zeros((2, 3), np.float32))
     with pytest.raises(NonFiniteError, match="NaN or infinity"):
         artefact.encode(np.full((2, *shape), np.nan, np.float32))
-    with pytest.raises(InputError, match="give numbers"):
+    with pytest.raises(InputError, match="give an array of numbers"):
         artefact.encode(np.full((2, *shape), "a"))

@@ -18,7 +18,7 @@ SHARED = ROOT.parent / "shared"
 
 
 def corpus(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "benchmarks" / "corpus.py"), *map(str, arguments)]
+    command = [sys.executable, "-m", "benchmarks.corpus", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=ROOT)
 
 

@@ -18,7 +18,7 @@ from snnc.target import Record, Trace
 
 IMAGES = 32
 CASES = ((1, 0), (2, 2), (4, 0), (8, 2))
-"""T and K; benchmarks/equivalence.py goes through all combinations on every network of the corpus."""
+"""T and K; benchmarks/corpus/equivalence.py goes through all combinations on every network of the corpus."""
 
 PRESETS = ("fast", "graded", "low-latency", "one-step")
 

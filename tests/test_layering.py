@@ -14,9 +14,11 @@ ROOT = Path(__file__).parent.parent
 
 # A room may import from the lines above its own: neither from its own line nor from those below.
 LAYERS = (
-    ("errors", "progress"),
+    ("errors",),
+    ("progress",),
     ("diagnostics",),
-    ("ir", "models", "rowfile"),
+    ("ir", "models", "spill"),
+    ("rows",),
     (
         "target",
         "ann_session",
@@ -32,12 +34,12 @@ LAYERS = (
         "front",
         "means",
     ),
-    ("snapshots",),
+    ("snapshots", "row_files"),
     ("pipeline", "calibration", "reference", "artefact", "costs", "spike_counts"),
     ("prefix", "correspondence", "speed", "learning", "sensitivity"),
     ("refit", "reconstruction", "corrections"),
     ("frontend", "passes", "backends", "evaluation"),
-    ("report", "certificate", "choice"),
+    ("report", "certificate", "choice", "arguments"),
     ("compiler",),
     ("budget",),
     ("cli",),
@@ -145,7 +147,7 @@ def test_the_lowest_rooms_need_only_the_standard_library() -> None:
     low = [
         i
         for name, path in modules(ROOT).items()
-        if room(name) in LAYERS[0] + LAYERS[1]
+        if room(name) in LAYERS[0] + LAYERS[1] + LAYERS[2]
         for i in imports(name, path)
     ]
     foreign = [i for i in low if i.imported.split(".")[0] not in {*sys.stdlib_module_names, "snnc"}]

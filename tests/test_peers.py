@@ -88,8 +88,14 @@ def shared(tmp_path: Path) -> Path:
 
 
 def measure(shared: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    script = ROOT / "benchmarks" / "peers_accuracy.py"
-    command = [sys.executable, str(script), "--shared", str(shared), *map(str, arguments)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.peers.accuracy",
+        "--shared",
+        str(shared),
+        *map(str, arguments),
+    ]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=ROOT)
 
 

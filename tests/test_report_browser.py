@@ -96,7 +96,7 @@ def test_sixty_layers_are_all_there(pages: dict[str, Path]) -> None:
     assert "NaN" not in page
 
 
-@pytest.mark.skipif(browser.BROWSER is None, reason="needs Chromium: benchmarks/install_chromium.sh")
+@pytest.mark.skipif(browser.BROWSER is None, reason="needs Chromium: benchmarks/report/install_chromium.sh")
 @pytest.mark.parametrize(("kind", "width"), [("short", 1440), ("long", 360), ("long", 768)])
 def test_nothing_overflows_is_cut_or_complains(pages: dict[str, Path], kind: str, width: int) -> None:
     seen = browser.look(pages[kind], width)
@@ -108,7 +108,7 @@ def test_nothing_overflows_is_cut_or_complains(pages: dict[str, Path], kind: str
     assert seen.texts > 60
 
 
-@pytest.mark.skipif(browser.BROWSER is None, reason="needs Chromium: benchmarks/install_chromium.sh")
+@pytest.mark.skipif(browser.BROWSER is None, reason="needs Chromium: benchmarks/report/install_chromium.sh")
 def test_the_browser_sees_what_is_wrong(tmp_path: Path) -> None:
     page = tmp_path / "bad.html"
     page.write_text(

@@ -30,6 +30,7 @@ from snnc.compiler import Options, convert
 from snnc.ir.graph import IntArray
 from snnc.models import calibration_data, resolve, test_data
 from snnc.preprocessing import Preprocessing
+from snnc.rows import NetworkInput
 
 MODEL = "zoo:fashion-resnet"
 IMAGES = 32
@@ -113,7 +114,7 @@ def network(name: str) -> Network:
         model = source
         if source != MODEL:
             model = str(FOLDER / f"{source}.onnx")
-            x = preprocessing.apply(rows, (1, 28, 28)).astype(np.float32)
+            x = preprocessing.apply(rows, NetworkInput.of_shape((1, 28, 28))).astype(np.float32)
             pooled_network.write(Path(model), source, x, labels)
         save(convert(model, rows, options, preprocessing=preprocessing).artefact, path)
     artefact = load(path)

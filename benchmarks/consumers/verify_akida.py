@@ -24,6 +24,7 @@ from snnc.compiler import Options, convert
 from snnc.ir.graph import IntArray
 from snnc.models import calibration_data, resolve, test_data
 from snnc.preprocessing import Preprocessing
+from snnc.rows import NetworkInput
 
 SETTINGS = {"set-schedule.kind": "barrier", "lower.input-limit": "127"}
 NETWORKS = {
@@ -81,7 +82,7 @@ def main() -> int:
     images, wanted = test_data(entry)
     FOLDER.mkdir(parents=True, exist_ok=True)
     model = FOLDER / "strided.onnx"
-    pooled_network.write(model, "", preprocessing.apply(rows, (1, 28, 28)), labels)
+    pooled_network.write(model, "", preprocessing.apply(rows, NetworkInput.of_shape((1, 28, 28))), labels)
     found, costs = [], []
     for name, options in NETWORKS.items():
         artefact = convert(model, rows, options, preprocessing=preprocessing).artefact

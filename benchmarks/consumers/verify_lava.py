@@ -29,6 +29,7 @@ from snnc.ir.graph import IntArray
 from snnc.models import calibration_data, resolve, test_data
 from snnc.preprocessing import Preprocessing
 from snnc.reference import ReferenceSimulator
+from snnc.rows import NetworkInput
 from snnc.target import Record
 
 IMAGES = 16  # lava needs a second or more for each
@@ -86,7 +87,9 @@ def artefacts() -> dict[str, tuple[Artefact, IntArray]]:
     rows, labels = calibration_data(entry)
     FOLDER.mkdir(parents=True, exist_ok=True)
     model = FOLDER / "mean-pooled-lava.onnx"
-    pooled_network.write(model, "AveragePool", preprocessing.apply(rows, (1, 28, 28)), labels)
+    pooled_network.write(
+        model, "AveragePool", preprocessing.apply(rows, NetworkInput.of_shape((1, 28, 28))), labels
+    )
     images, _ = test_data(entry)
     found = {}
     for name, options in NETWORKS.items():

@@ -63,7 +63,7 @@ class Job:
 def read_job(modes: Sequence[str]) -> Job:
     """Read the command line and the job that it names, and check that the network is the right one."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("job", type=Path, help="written by benchmarks/peers_job.py")
+    parser.add_argument("job", type=Path, help="written by benchmarks/peers/job.py")
     parser.add_argument("--modes", default=",".join(modes), help="separated by commas")
     parser.add_argument("--timesteps", default="1,2,4,8,16", help="separated by commas")
     parser.add_argument("--threads", type=int, default=1)

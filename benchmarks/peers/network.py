@@ -16,7 +16,7 @@ class Network(nn.Module):
     """A feed-forward network: the layers, and what each reads.
 
     Attributes:
-        nodes: in topological order; see ``benchmarks/peers_job.py``, which writes them.
+        nodes: in topological order; see ``benchmarks/peers/job.py``, which writes them.
         output: number of the node whose values are returned.
         layers: by the number of their node.
     """

@@ -5,7 +5,7 @@
 Runs once for every line that it reads, and answers with the seconds that it took; so the caller can take
 turns with it. Each library is used as its own documentation does it: SpikingJelly in multi-step mode, in
 which layers without state see all steps as one batch; sinabs likewise; snnTorch step by step. The neurons are
-plain integrate-and-fire. The job is written by benchmarks/speed_peers.py.
+plain integrate-and-fire. The job is written by benchmarks/speed/peers.py.
 """
 
 from __future__ import annotations

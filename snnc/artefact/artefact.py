@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from html import escape
+from math import prod
 
 import numpy as np
 import onnx
 
 from snnc.artefact.metadata import Metadata, attach
 from snnc.artefact.writer import build_model
-from snnc.errors import InputError, NonFiniteError
+from snnc.errors import NonFiniteError
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.layout import InputLayout
-from snnc.ir.snn import SnnGraph
-from snnc.preprocessing import Preprocessing
+from snnc.ir.snn import IntegrateFire, SnnGraph
+from snnc.preprocessing import Preprocessing, check_fit, prepared_rows
+from snnc.row_files import as_rows
+from snnc.rows import NetworkInput
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Artefact:
     """A spiking network and how it was made.
 
@@ -27,6 +31,35 @@ class Artefact:
 
     graph: SnnGraph
     metadata: Metadata = field(default_factory=Metadata)
+
+    def __repr__(self) -> str:
+        """Return one line: what it is, not its weights."""
+        facts = self._facts()
+        return f"<Artefact {facts.pop('network')}: {', '.join(f'{k} {v}' for k, v in facts.items() if v)}>"
+
+    def _repr_html_(self) -> str:
+        """Return the same as a table, for notebooks."""
+        cells = "".join(
+            f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>"
+            for name, value in self._facts().items()
+            if value
+        )
+        return f"<table><caption>snnc artefact</caption>{cells}</table>"
+
+    def _facts(self) -> dict[str, str]:
+        graph, metadata = self.graph, self.metadata
+        populations = graph.of_type(IntegrateFire)
+        return {
+            "network": graph.name,
+            "T": str(graph.timesteps),
+            "settle steps": str(graph.settle_steps),
+            "populations": str(len(populations)),
+            "neurons": f"{sum(prod(node.shape) for node in populations):,}",
+            "precision": "int8" if graph.integer else "float32",
+            "input": "x".join(map(str, self.layout.source_shape)),
+            "preset": metadata.preset,
+            "source": metadata.source_path,
+        }
 
     def model(self, *, states: bool = False) -> onnx.ModelProto:
         """Return the network as an ONNX model that any runtime runs.
@@ -63,6 +96,39 @@ class Artefact:
         q: IntArray = np.clip(scaled, -node.limit, node.limit).astype(np.int32)
         return q
 
+    @property
+    def layout(self) -> InputLayout:
+        """From the source network's input to this one's."""
+        shape = self.graph.encoder.shape
+        stored = self.metadata.input_layout
+        return InputLayout.plain(shape, shape) if stored is None else InputLayout.from_dict(stored)
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """From raw rows to what the source network takes; ``None`` if there was none."""
+        stored = self.metadata.preprocessing
+        return None if stored is None else Preprocessing.stored(stored)
+
+    def with_rows_layout(self, rows_layout: str | None) -> Artefact:
+        """Return the same artefact for rows of a known layout, such as ``NHWC``; ``None`` changes nothing.
+
+        Raises:
+            InputError: there is no such layout.
+        """
+        if rows_layout is None:
+            return self
+        values = {**(self.preprocessing or Preprocessing()).as_dict(), "rows_layout": rows_layout}
+        stored = Preprocessing.from_dict(values).as_dict()
+        return replace(self, metadata=replace(self.metadata, preprocessing=stored))
+
+    def check_rows(self, x: NumberArray, name: str = "the rows") -> None:
+        """Refuse rows, (n, ...), whose shape does not fit, all at once and by their name.
+
+        Raises:
+            InputError: the shape fits no layout, or more than one.
+        """
+        check_fit(x.shape, NetworkInput.of(self.layout), self.preprocessing, name)
+
     def canonical(self, x: NumberArray) -> FloatArray:
         """Bring a batch into the form of the model's input ``x``: float32, channels first.
 
@@ -72,13 +138,9 @@ class Artefact:
         Raises:
             InputError: shape or type does not fit, or a value is not finite.
         """
-        if x.dtype.kind not in "buif":
-            raise InputError(f"the input has the type {x.dtype}; give numbers")
-        shape = self.graph.encoder.shape
-        stored = self.metadata.input_layout
-        layout = InputLayout.plain(shape, shape) if stored is None else InputLayout.from_dict(stored)
-        if self.metadata.preprocessing is not None:
-            x = Preprocessing.from_dict(self.metadata.preprocessing).apply(x, layout.source_shape)
+        x = as_rows(x)
+        layout = self.layout
+        x = prepared_rows(x, NetworkInput.of(layout), self.preprocessing)
         rows: FloatArray = layout.to_canonical(x).astype(np.float32)
         if not np.isfinite(rows).all():
             raise NonFiniteError("the input holds NaN or infinity; check the preprocessing")

@@ -60,7 +60,7 @@ def check_input(graph: SnnGraph, metadata: Metadata) -> None:
         ValueError: the layout gives other rows than the network takes.
     """
     if metadata.preprocessing is not None:
-        Preprocessing.from_dict(metadata.preprocessing)
+        Preprocessing.stored(metadata.preprocessing)
     if metadata.input_layout is not None:
         shape = InputLayout.from_dict(metadata.input_layout).shape
         if shape != graph.encoder.shape:

@@ -7,7 +7,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -73,7 +73,15 @@ def save(artefact: Artefact, path: str | os.PathLike[str], *, external_above: in
         InputError: the file cannot be written; then nothing has changed.
         TargetError: the network's integers are too large for float32 convolutions.
     """
-    write_model(artefact.model(), Path(path), external_above)
+    if not isinstance(artefact, Artefact):
+        raise InputError(f"{type(artefact).__name__} is no artefact: give what compile_model or load returns")
+    write_model(artefact.model(), _path(path), external_above)
+
+
+def _path(value: Any) -> Path:
+    if not isinstance(value, str | os.PathLike):
+        raise InputError(f"{type(value).__name__} is no path: give the path of an artefact's file")
+    return Path(os.fsdecode(value))
 
 
 def write_model(model: onnx.ModelProto, path: Path, external_above: int = EXTERNAL_ABOVE) -> None:
@@ -112,7 +120,7 @@ def load(path: str | os.PathLike[str]) -> Artefact:
         ArtefactError: the file is damaged, altered, foreign, made by a newer snnc, or reads weights
             from outside its folder.
     """
-    path = Path(path)
+    path = _path(path)
     model = _parse(path, _content(path))
     properties = properties_of(model)
     if SCHEMA not in properties:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snnc.cli.artefacts import ArtefactPath
+from snnc.cli.layouts import rows_layout
 from snnc.cli.quantities import FiniteRange, Threads
 from snnc.cli.terminal import Terminal, Verb
 
@@ -32,6 +33,7 @@ class Request:
     mode: str
     rounds: int | None
     max_ratio: float | None
+    rows_layout: str | None
 
 
 @click.command("bench", cls=Verb)
@@ -66,6 +68,7 @@ class Request:
     metavar="R",
     help="Exit with 4 if the spiking network takes more than R times as long.",
 )
+@rows_layout
 @click.pass_obj
 def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
     """Time ARTEFACT in the CPU simulator and its source in onnxruntime, in turn, in one process.
@@ -80,13 +83,13 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
     from snnc.errors import GateError
 
     request = Request(**options)
-    network = load(artefact)
+    network = load(artefact).with_rows_layout(request.rows_layout)
     steps = chosen_timesteps(terminal, network, request.timesteps)
     if request.against is None:
         located = locate_source(network.metadata, artefact, None)
     else:
         located = locate(request.against)
-    x, _, _ = rows_of(request.data, network.metadata.source_sha256, None)
+    x, _, _ = rows_of(request.data, network.metadata.source_sha256, None, network.check_rows)
     found = _compare(terminal, network, located, x, steps, request)
     if terminal.json:
         terminal.data(found.as_dict())
@@ -107,10 +110,10 @@ def _compare(
 
     from snnc import costs
     from snnc.backends.numba_cpu import NumbaSimulator
-    from snnc.cli.models import open_session
+    from snnc.cli.models import open_source
     from snnc.errors import InputError
-    from snnc.ir.layout import InputLayout
-    from snnc.preprocessing import Preprocessing
+    from snnc.preprocessing import prepared_rows
+    from snnc.rows import NetworkInput
     from snnc.speed import Comparison, interleaved, resident
     from snnc.spike_counts import counted, counted_input
     from snnc.target import Record
@@ -118,12 +121,8 @@ def _compare(
     metadata = network.metadata
     if len(x) < request.batch:
         raise InputError(f"there are {len(x)} rows, fewer than --batch {request.batch}: give more by --data")
-    x = x[: request.batch]
-    if metadata.preprocessing is not None:
-        shape = None
-        if metadata.input_layout is not None:
-            shape = InputLayout.from_dict(metadata.input_layout).source_shape
-        x = Preprocessing.from_dict(metadata.preprocessing).apply(x, shape)
+    raw = x[: request.batch]
+    x = prepared_rows(raw, NetworkInput.of(network.layout), network.preprocessing)
     x = np.ascontiguousarray(x, np.float32)
     prepared = replace(network, metadata=replace(metadata, preprocessing=None))
 
@@ -149,10 +148,14 @@ def _compare(
 
     spiking()
     after = resident()
-    session = open_session(located.path, request.threads)
-    session.run(x)
+    source = open_source(terminal, located, network.preprocessing, request.threads)
+    fed = np.ascontiguousarray(source.prepare(raw), np.float32)
+    source.session.run(fed)
     times = interleaved(
-        {"snn": spiking, "ann": lambda: session.run(x)}, request.rounds, request.threads, terminal.progress()
+        {"snn": spiking, "ann": lambda: source.session.run(fed)},
+        request.rounds,
+        request.threads,
+        terminal.progress(),
     )
     return Comparison(
         snn=times["snn"],

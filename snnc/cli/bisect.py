@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snnc.cli.artefacts import ArtefactPath
+from snnc.cli.layouts import rows_layout
 from snnc.cli.quantities import FiniteRange, Threads, lost
 from snnc.cli.terminal import Terminal, Verb
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     metavar="POINTS",
     help="A smaller loss is none.",
 )
+@rows_layout
 @click.option("--threads", type=Threads(), metavar="N", help="At most this many; all by default.")
 @click.pass_obj
 def command(
@@ -47,6 +49,7 @@ def command(
     timesteps: int | None,
     limit: int | None,
     tolerance: float,
+    rows_layout: str | None,
     threads: int | None,
 ) -> None:
     """Swap layers of the source network back in until the accuracy returns.
@@ -57,7 +60,15 @@ def command(
     from snnc.cli.subjects import subject
     from snnc.report.bisection import bisect
 
-    found = subject(terminal, artefact, data=data, source=source, limit=limit, threads=threads)
+    found = subject(
+        terminal,
+        artefact,
+        data=data,
+        source=source,
+        limit=limit,
+        threads=threads,
+        rows_layout=rows_layout,
+    )
     result = bisect(
         found.artefact,
         found.source,

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from snnc.cli.convert import Rows
     from snnc.cli.models import Located
     from snnc.compiler import Options
-    from snnc.evaluation import Source
     from snnc.front import Point
-    from snnc.preprocessing import Preprocessing
 
 SPARING = "low-power"
 """The preset for which a limit on the drop asks for the fewest operations."""
@@ -96,6 +94,7 @@ def convert_to_budget(
     """
     from snnc.artefact import save
     from snnc.budget import SEARCH_ROWS, Trials, candidates, search
+    from snnc.cli.models import open_source
     from snnc.compiler import Options
     from snnc.errors import GateError
     from snnc.journal import Journal
@@ -107,7 +106,7 @@ def convert_to_budget(
         rows=used.x,
         kept=kept.x,
         labels=kept.y,
-        source=_source(located, used.preprocessing, request.threads),
+        source=open_source(terminal, located, used.preprocessing, request.threads),
         options=Options(seed=request.seed, threads=request.threads),
         preprocessing=used.preprocessing,
         journal=request.journal,
@@ -153,21 +152,6 @@ def _identity(located: Located, trials: Trials) -> str:
         digest.update(b"none" if rows is None else np.ascontiguousarray(rows).tobytes())
     digest.update(repr((trials.options.seed, trials.preprocessing)).encode())
     return digest.hexdigest()
-
-
-def _source(located: Located, preprocessing: Preprocessing | None, threads: int | None) -> Source:
-    from snnc.cli.models import open_session
-    from snnc.costs import macs_of_ann
-    from snnc.evaluation import Source
-    from snnc.frontend import read_onnx
-
-    session = open_session(located.path, threads)
-    macs = sum(macs_of_ann(read_onnx(located.path).graph).values())
-
-    def prepare(x: Any) -> Any:
-        return x if preprocessing is None else preprocessing.apply(x, session.sample_shape)
-
-    return Source(session, prepare, macs)
 
 
 def _drawing() -> Any:

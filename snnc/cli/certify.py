@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snnc.cli.artefacts import ArtefactPath
+from snnc.cli.layouts import rows_layout
 from snnc.cli.quantities import Threads
 from snnc.cli.terminal import Terminal, Verb
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     metavar="OUT",
     help="Write the network with the fewest settle steps, and among those the fewest spikes a step.",
 )
+@rows_layout
 @click.option("--threads", type=Threads(), metavar="N", help="At most this many; all by default.")
 @click.option("--force", is_flag=True, help="Replace OUT if it exists.")
 @click.pass_obj
@@ -50,6 +52,7 @@ def command(
     check: Path | None,
     limit: int | None,
     output: Path | None,
+    rows_layout: str | None,
     threads: int | None,
     force: bool,
 ) -> None:
@@ -68,14 +71,15 @@ def command(
 
     check_outputs(output, others=(artefact, data, check), force=force)
     loaded = load(artefact)
+    rows = loaded.with_rows_layout(rows_layout)  # the network that is written keeps its own
     quantised(loaded.graph)  # refused before any rows are read
     simulator = load_simulator("numba", threads)
     sha256 = loaded.metadata.source_sha256
-    x, _, name = rows_of(data, sha256, limit)
-    front = certify(loaded.graph, loaded.encode(x), simulator, terminal.progress())
+    x, _, name = rows_of(data, sha256, limit, rows.check_rows)
+    front = certify(loaded.graph, rows.encode(x), simulator, terminal.progress())
     checked: list[Share] = []
     if check is not None:
-        others = loaded.encode(rows_of(check, sha256, limit)[0])
+        others = rows.encode(rows_of(check, sha256, limit, rows.check_rows)[0])
         checked = [disagreements(loaded.graph, exact, others, simulator) for exact in front]
     if output is not None:
         save(_written(loaded, front[-1], len(x)), output)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snnc.cli.given import refuse
+from snnc.cli.layouts import rows_layout, with_layout
 from snnc.cli.quantities import FiniteRange, Threads, lost, points
 from snnc.cli.terminal import Terminal, Verb
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from snnc.artefact import Artefact
     from snnc.cli.models import Located
-    from snnc.evaluation import Share
+    from snnc.evaluation import Share, Source
     from snnc.ir.graph import IntArray, NumberArray
 
 
@@ -59,6 +60,7 @@ class Side:
     metavar="FILE.json",
     help="For a MODEL, where no artefact beside it remembers one.",
 )
+@rows_layout
 @click.option("--threads", type=Threads(), metavar="N", help="At most this many; all by default.")
 @click.pass_obj
 def command(
@@ -70,6 +72,7 @@ def command(
     limit: int | None,
     max_drop: float | None,
     preprocess: Path | None,
+    rows_layout: str | None,
     threads: int | None,
 ) -> None:
     """Compare A with B: each an artefact or a MODEL, or both figures that `report --json-file` wrote."""
@@ -77,12 +80,13 @@ def command(
 
     reports = [name.endswith(".json") for name in (first, second)]
     if all(reports):
-        refuse("is for networks, and these are reports", "--data", "--limit", "--preprocess", "--threads")
+        networks = ("--data", "--limit", "--preprocess", "--rows-layout", "--threads")
+        refuse("is for networks, and these are reports", *networks)
         found = _compare_reports(Path(first), Path(second))
     elif any(reports):
         raise UsageError("a report is compared with a report: give two .json files, or two networks")
     else:
-        found = _compare_networks(terminal, first, second, data, limit, preprocess, threads)
+        found = _compare_networks(terminal, first, second, data, limit, preprocess, rows_layout, threads)
     if terminal.json:
         terminal.data(found)
     else:
@@ -170,11 +174,12 @@ def _compare_networks(
     data: Path | None,
     limit: int | None,
     preprocess: Path | None,
+    rows_layout: str | None,
     threads: int | None,
 ) -> dict[str, Any]:
     from snnc.artefact import load
     from snnc.cli.artefacts import holds_artefact
-    from snnc.cli.models import locate
+    from snnc.cli.models import locate, open_source
     from snnc.cli.subjects import rows_of
     from snnc.errors import InputError, UsageError
     from snnc.evaluation import Share
@@ -182,23 +187,31 @@ def _compare_networks(
     from snnc.report.document import several
 
     located = [locate(first), locate(second)]
-    artefacts = [load(item.path) if holds_artefact(item.path) else None for item in located]
+    artefacts = [
+        load(item.path).with_rows_layout(rows_layout) if holds_artefact(item.path) else None
+        for item in located
+    ]
     spiking = next((item for item in artefacts if item is not None), None)
     hashes = [item.metadata.source_sha256 for item in artefacts if item is not None]
     hashes += [item.entry.sha256 for item in located if item.entry is not None]
     if data is None and not hashes:
         raise UsageError("no rows to compare on: name them by --data FILE.npz")
-    x, y, name = rows_of(data, hashes[0] if hashes else "", limit)
-    stored = None if spiking is None else spiking.metadata.preprocessing
-    preprocessing = None if stored is None else Preprocessing.from_dict(stored)
+    preprocessing = None if spiking is None else spiking.preprocessing
     if preprocess is not None:
         preprocessing = Preprocessing.read(preprocess)
     elif spiking is None and data is None:
         entry = next(item.entry for item in located if item.entry is not None)
         preprocessing = Preprocessing.from_dict(entry.preprocessing)
+    preprocessing = with_layout(preprocessing, rows_layout)
+    networks = [
+        artefact or open_source(terminal, item, preprocessing, threads)
+        for item, artefact in zip(located, artefacts, strict=True)
+    ]
+    checks = [network.check_rows for network in networks]
+    x, y, name = rows_of(data, hashes[0] if hashes else "", limit, *checks)
     sides = [
-        Side(label, _classes(terminal, item.path, artefact, x, y, preprocessing, threads), artefact)
-        for label, item, artefact in zip((first, second), located, artefacts, strict=True)
+        Side(label, _classes(terminal, network, x, y, threads), artefact)
+        for label, network, artefact in zip((first, second), networks, artefacts, strict=True)
     ]
     a, b = sides
     if y is not None and y.shape != a.classes.shape:
@@ -215,7 +228,8 @@ def _compare_networks(
     if sum(item is None for item in artefacts) == 1:
         spikes = 0 if artefacts[0] is not None else 1
         columns = ["error alone, %", "error in the running network, %", "SQNR, dB"]
-        rows = _against_source(terminal, located[spikes], located[1 - spikes], data, x, threads)
+        against = (located[spikes], located[1 - spikes])
+        rows = _against_source(terminal, *against, data, x, rows_layout, threads)
     return {
         "compared": "networks",
         "measured": "agreement" if y is None else "accuracy",
@@ -241,35 +255,27 @@ def _told(share: Share) -> str:
 
 def _classes(
     terminal: Terminal,
-    path: Path,
-    artefact: Artefact | None,
+    network: Artefact | Source,
     x: NumberArray,
     y: IntArray | None,
-    preprocessing: Any,
     threads: int | None,
 ) -> np.ndarray:
     from snnc.backends import load_simulator
-    from snnc.cli.models import open_session
     from snnc.evaluation import Source, evaluate_ann, outputs_of, require_classes
 
-    if artefact is not None:
-        outputs = outputs_of(
-            artefact.graph,
-            artefact.encode,
-            x,
-            simulator=load_simulator("numba", threads),
-            timesteps=artefact.graph.timesteps,
-            progress=terminal.progress(),
-        )
-        if y is not None:
-            require_classes(y, outputs.shape[1])
-        return outputs.argmax(axis=1)
-    session = open_session(path, threads)
-
-    def prepare(rows: NumberArray) -> NumberArray:
-        return rows if preprocessing is None else preprocessing.apply(rows, session.sample_shape)
-
-    return evaluate_ann(Source(session, prepare), x, y, terminal.progress()).classes
+    if isinstance(network, Source):
+        return evaluate_ann(network, x, y, terminal.progress()).classes
+    outputs = outputs_of(
+        network.graph,
+        network.encode,
+        x,
+        simulator=load_simulator("numba", threads),
+        timesteps=network.graph.timesteps,
+        progress=terminal.progress(),
+    )
+    if y is not None:
+        require_classes(y, outputs.shape[1])
+    return outputs.argmax(axis=1)
 
 
 def _against_source(
@@ -278,6 +284,7 @@ def _against_source(
     other: Located,
     data: Path | None,
     x: NumberArray,
+    rows_layout: str | None,
     threads: int | None,
 ) -> list[list[str]]:
     """Return the errors of every layer of an artefact where the other network is its source."""
@@ -289,7 +296,15 @@ def _against_source(
     rows = min(len(x), COMPARED_ROWS)
     if load_source(other.path).sha256 != load(artefact.path).metadata.source_sha256:
         return []
-    found = subject(terminal, artefact.path, data=data, source=str(other.path), limit=rows, threads=threads)
+    found = subject(
+        terminal,
+        artefact.path,
+        data=data,
+        source=str(other.path),
+        limit=rows,
+        threads=threads,
+        rows_layout=rows_layout,
+    )
     measured = measure(
         found.artefact,
         found.source,

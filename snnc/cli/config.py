@@ -85,6 +85,7 @@ KEYS = (
     Key("pipeline", "string", "text of a pipeline, instead of a preset"),
     Key("set", "object", "options of single passes: PASS.OPTION = value"),
     Key("preprocess", "string", "a JSON file with the preprocessing of raw rows", is_path=True),
+    Key("rows-layout", "string", "layout of the rows", choices=("NCHW", "NHWC", "NCL", "NLC")),
     Key("precision", "string", "precision of weights and potentials", choices=("int8", "float32")),
     Key("seed", "integer", "seed of every random choice", least=0),
     Key("max-drop", "number", "largest loss in points that is accepted", least=0),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snnc.cli.given import given, refuse
+from snnc.cli.layouts import rows_layout, with_layout
 from snnc.cli.quantities import FiniteRange, Threads, points
 from snnc.cli.terminal import Terminal, Verb
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from snnc.choice import Candidate
     from snnc.cli.models import Located
     from snnc.compiler import Conversion, Options
+    from snnc.frontend import SourceModel
     from snnc.ir.graph import Graph, IntArray, NumberArray
     from snnc.pipeline import Dump
     from snnc.preprocessing import Preprocessing
@@ -92,8 +94,9 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: Path | None)
     "--preprocess",
     type=click.Path(path_type=Path),
     metavar="FILE.json",
-    help="From raw rows to what MODEL takes: divide, mean, std, layout, transpose_hw. OUT remembers it.",
+    help="From raw rows to what MODEL takes: divide, mean, std, rows_layout, transpose_hw. OUT remembers it.",
 )
+@rows_layout
 @click.option(
     "--precision",
     type=click.Choice(["int8", "float32"]),
@@ -163,6 +166,7 @@ def command(
     pipeline: str | None,
     settings: tuple[str, ...],
     preprocess: Path | None,
+    rows_layout: str | None,
     precision: str,
     seed: int,
     max_drop: float | None,
@@ -210,7 +214,8 @@ def command(
     if budgeted:
         limits = Budget(max_latency, max_synops, payload, max_drop)
         request = requested(options, front, output)
-        convert_to_budget(terminal, located, *_split(_rows(located, calib, preprocess)), limits, request)
+        rows = _rows(located, calib, preprocess, rows_layout)
+        convert_to_budget(terminal, located, *_split(located, rows), limits, request)
         return
     if front is not None:
         raise UsageError("--front draws the conversions that a budget tries: give --max-latency, say")
@@ -219,11 +224,11 @@ def command(
     searching = any(item.name == LEARNING for each in possible for item in each.passes())
     if not searching:
         refuse("is for a search: give a budget, or --set clip-activations.method=learn", "--journal")
-    rows = _rows(located, calib, preprocess)
+    rows = _rows(located, calib, preprocess, rows_layout)
     if dry_run:
         _dry_run(terminal, located, rows, options, among, output)
         return
-    used, kept = _split(rows) if max_drop is not None else (rows, None)
+    used, kept = _split(located, rows) if max_drop is not None else (rows, None)
     terminal.journal = journal if searching else None
     conversion = convert(
         located.name,
@@ -232,6 +237,7 @@ def command(
         preprocessing=rows.preprocessing,
         progress=terminal.progress(),
         dump=dump,
+        name=rows.origin,
     )
     for found in conversion.diagnostics:
         terminal.warn(found)
@@ -275,30 +281,43 @@ def _dump(after: str | None, options: Options) -> Dump | None:
     return dump
 
 
-def _rows(located: Located, calib: Path | None, preprocess: Path | None) -> Rows:
+def _rows(located: Located, calib: Path | None, preprocess: Path | None, rows_layout: str | None) -> Rows:
     from snnc.cli.files import read_labelled
     from snnc.errors import UsageError
     from snnc.models import calibration_data
     from snnc.preprocessing import Preprocessing
 
     preprocessing = None if preprocess is None else Preprocessing.read(preprocess)
+    preprocessing = with_layout(preprocessing, rows_layout)
     if calib is not None:
         x, y = read_labelled(calib)
-        return Rows(x, y, preprocessing, str(calib))
+        return Rows(x, y, preprocessing, f"`x` of {calib}")
     if located.entry is None:
         raise UsageError("no calibration rows: name 500 to 1,000 training rows by --calib FILE.npz")
     x, y = calibration_data(located.entry)
     if preprocessing is None:
-        preprocessing = Preprocessing.from_dict(located.entry.preprocessing)
+        preprocessing = with_layout(Preprocessing.from_dict(located.entry.preprocessing), rows_layout)
     return Rows(x, y, preprocessing, f"the zoo's {located.entry.dataset.name}")
 
 
-def _split(rows: Rows) -> tuple[Rows, Rows]:
+def _read(located: Located, rows: Rows) -> SourceModel:
+    """Read the network, and refuse rows that do not fit it, all at once and by their name."""
+    from snnc.frontend import read_onnx
+    from snnc.preprocessing import check_fit
+    from snnc.rows import NetworkInput
+
+    source = read_onnx(located.path)
+    check_fit(rows.x.shape, NetworkInput.of(source.layout), rows.preprocessing, rows.origin)
+    return source
+
+
+def _split(located: Located, rows: Rows) -> tuple[Rows, Rows]:
     """Return the rows to calibrate on and those that are kept back."""
     import numpy as np
 
     from snnc.errors import InputError
 
+    _read(located, rows)
     if len(rows.x) < HELD_BACK:
         raise InputError(
             f"a limit on what is lost needs at least {HELD_BACK} calibration rows, not {len(rows.x)}"
@@ -320,14 +339,9 @@ def _gate(
         GateError: more than the limit.
     """
     from snnc.backends import load_simulator
-    from snnc.cli.models import open_session
+    from snnc.cli.models import open_source
     from snnc.errors import GateError, InternalError
-    from snnc.evaluation import Source, evaluate
-
-    session = open_session(located.path, threads)
-
-    def prepare(x: NumberArray) -> NumberArray:
-        return x if rows.preprocessing is None else rows.preprocessing.apply(x, session.sample_shape)
+    from snnc.evaluation import evaluate
 
     found = evaluate(
         artefact.graph,
@@ -335,7 +349,7 @@ def _gate(
         rows.x,
         rows.y,
         simulator=load_simulator("numba", threads),
-        source=Source(session, prepare),
+        source=open_source(terminal, located, rows.preprocessing, threads),
         progress=terminal.progress(),
     ).ann
     if found is None:
@@ -361,14 +375,9 @@ def _dry_run(
     output: Path | None,
 ) -> None:
     from snnc.cli.choice import planned, planned_text
-    from snnc.frontend import read_onnx
     from snnc.pipeline import format_pipeline
 
-    source = read_onnx(located.path)
-    x = rows.x[:1]
-    if rows.preprocessing is not None:
-        x = rows.preprocessing.apply(x, source.layout.source_shape)
-    source.layout.to_canonical(x)
+    source = _read(located, rows)
     pipeline = None if among else format_pipeline(options.passes())
     if terminal.json:
         terminal.data(

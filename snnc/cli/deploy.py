@@ -9,6 +9,7 @@ import click
 
 from snnc.cli.artefacts import ArtefactPath
 from snnc.cli.given import refuse
+from snnc.cli.layouts import rows_layout
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ ROWS = 256
     metavar="N",
     help="Measure on at most this many rows.",
 )
+@rows_layout
 @click.option(
     "--accept-semantics",
     is_flag=True,
@@ -76,6 +78,7 @@ def command(
     golden: Path | None,
     data: Path | None,
     limit: int,
+    rows_layout: str | None,
     accept_semantics: bool,
     force: bool,
 ) -> None:
@@ -91,7 +94,8 @@ def command(
     from snnc.backends.golden import make_golden
     from snnc.backends.manifest import read
     from snnc.backends.semantics import judge
-    from snnc.cli.files import read_labelled, read_rows
+    from snnc.cli.files import read_labelled
+    from snnc.row_files import read_rows
     from snnc.target import Emulating
 
     check_directory(output, force=force)
@@ -106,17 +110,23 @@ def command(
         )
     zoo = _zoo_rows(network)
     rows = zoo[0] if golden is None and zoo is not None else None if golden is None else read_rows(golden)
+    reading = network.with_rows_layout(rows_layout)  # the bundle's own network keeps what it says of rows
+    if golden is not None and rows is not None:
+        reading.check_rows(rows, str(golden))
+    vectors = make_golden(reading, rows)
     semantics = None
     if isinstance(backend, Emulating):
         x, y = read_labelled(data) if data is not None else zoo or (rows, None)
-        q = make_golden(network).q if x is None else network.encode(x[:limit])
+        if data is not None and x is not None:
+            reading.check_rows(x, f"`x` of {data}")
+        q = vectors.q if x is None else reading.encode(x[:limit])
         semantics = judge(network, backend, q, None if y is None else y[:limit])
         _tell(terminal, backend.name, backend.profile, semantics)
     bundle = deploy(
         network,
         backend,
         output,
-        rows=rows,
+        rows=vectors,
         source=artefact,
         force=force,
         semantics=semantics,

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snnc.cli.given import refuse
+from snnc.cli.layouts import rows_layout, with_layout
 from snnc.cli.quantities import Threads
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from snnc.artefact import Artefact
     from snnc.cli.models import Located
-    from snnc.evaluation import Evaluation, Share, Source
+    from snnc.evaluation import Evaluation, Share
     from snnc.ir.graph import IntArray, NumberArray
-    from snnc.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,7 @@ class Request:
     against: str | None
     source: str | None
     preprocess: Path | None
+    rows_layout: str | None
     threads: int | None
 
 
@@ -59,6 +60,7 @@ class Request:
     metavar="FILE.json",
     help="For a MODEL: from the rows to what it takes. An artefact remembers its own.",
 )
+@rows_layout
 @click.option("--threads", type=Threads(), metavar="N", help="At most this many; all cores by default.")
 @click.pass_obj
 def command(terminal: Terminal, /, network: str, **options: Any) -> None:
@@ -81,27 +83,24 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None
     from snnc.artefact import load
     from snnc.backends import load_simulator
     from snnc.cli.artefacts import chosen_timesteps
-    from snnc.cli.models import locate_source, zoo_entry
+    from snnc.cli.models import locate_source, open_source, zoo_entry
     from snnc.errors import UsageError
     from snnc.evaluation import evaluate
-    from snnc.preprocessing import Preprocessing
 
     if request.preprocess is not None:
         raise UsageError("an artefact remembers its preprocessing: leave --preprocess out, or convert again")
     if request.against not in (None, "source"):
         refuse("is for `--against source`, and --against names the network itself", "--source")
-    artefact = load(path)
+    artefact = load(path).with_rows_layout(request.rows_layout)
     simulator = load_simulator(request.backend, request.threads)
     steps = chosen_timesteps(terminal, artefact, request.timesteps)
-    x, y = _rows(request, zoo_entry(artefact.metadata.source_sha256))
+    x, y = _rows(request, zoo_entry(artefact.metadata.source_sha256), artefact.check_rows)
     _warn_of_overlap(terminal, artefact, x)
     source = None
     if request.against is not None or request.source is not None:
         given = request.source if request.against in (None, "source") else request.against
-        stored = artefact.metadata.preprocessing
-        preprocessing = None if stored is None else Preprocessing.from_dict(stored)
         located = locate_source(artefact.metadata, path, given)
-        source = _source(terminal, located, preprocessing, request.threads)
+        source = open_source(terminal, located, artefact.preprocessing, request.threads)
     found = evaluate(
         artefact.graph,
         artefact.encode,
@@ -121,6 +120,7 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None
 
 
 def _evaluate_model(terminal: Terminal, located: Located, request: Request) -> None:
+    from snnc.cli.models import open_source
     from snnc.evaluation import evaluate_ann
     from snnc.preprocessing import Preprocessing
 
@@ -131,13 +131,14 @@ def _evaluate_model(terminal: Terminal, located: Located, request: Request) -> N
         "--against",
         "--source",
     )
-    x, y = _rows(request, located.entry)
     preprocessing = None
     if request.preprocess is not None:
         preprocessing = Preprocessing.read(request.preprocess)
     elif located.entry is not None and request.data is None:
         preprocessing = Preprocessing.from_dict(located.entry.preprocessing)
-    source = _source(terminal, located, preprocessing, request.threads)
+    preprocessing = with_layout(preprocessing, request.rows_layout)
+    source = open_source(terminal, located, preprocessing, request.threads)
+    x, y = _rows(request, located.entry, source.check_rows)
     scores = evaluate_ann(source, x, y, terminal.progress())
     if terminal.json:
         terminal.data({**scores.as_dict(), "macs": source.macs, "timesteps": None, "backend": "onnxruntime"})
@@ -148,41 +149,21 @@ def _evaluate_model(terminal: Terminal, located: Located, request: Request) -> N
             terminal.text(UNLABELLED)
 
 
-def _rows(request: Request, entry: Any) -> tuple[NumberArray, IntArray | None]:
+def _rows(
+    request: Request, entry: Any, check: Callable[[NumberArray, str], object]
+) -> tuple[NumberArray, IntArray | None]:
     from snnc.cli.files import read_labelled
     from snnc.errors import UsageError
     from snnc.models import test_data
 
     if request.data is not None:
         x, y = read_labelled(request.data)
+        check(x, f"`x` of {request.data}")
     elif entry is not None:
         x, y = test_data(entry)
     else:
         raise UsageError("no rows to evaluate on: name them by --data FILE.npz, with `x` and `y`")
     return x[: request.limit], None if y is None else y[: request.limit]
-
-
-def _source(
-    terminal: Terminal, located: Located, preprocessing: Preprocessing | None, threads: int | None
-) -> Source:
-    """Return the network to compare with, and count its operations where it can be read as a graph."""
-    from snnc.cli.models import open_session
-    from snnc.costs import macs_of_ann
-    from snnc.errors import UnsupportedModelError
-    from snnc.evaluation import Source
-    from snnc.frontend import read_onnx
-
-    session = open_session(located.path, threads)
-
-    def prepare(x: NumberArray) -> NumberArray:
-        return x if preprocessing is None else preprocessing.apply(x, session.sample_shape)
-
-    try:
-        macs = sum(macs_of_ann(read_onnx(located.path).graph).values())
-    except UnsupportedModelError as error:
-        terminal.detail(f"its operations are not counted: {error}")
-        macs = None
-    return Source(session, prepare, macs)
 
 
 def _warn_of_overlap(terminal: Terminal, artefact: Artefact, x: NumberArray) -> None:

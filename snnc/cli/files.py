@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from snnc.errors import InputError, NonFiniteError, UsageError
+from snnc.errors import InputError, UsageError
 from snnc.ir.graph import IntArray, NumberArray
-from snnc.preprocessing import LARGEST_INPUT, row_out_of_range
-
-DAMAGED = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, RuntimeError)
-"""What ``zipfile`` raises for members that are damaged, packed in another way, or encrypted."""
+from snnc.row_files import check_rows, opened, rows_in
 
 
 def read_labelled(path: Path) -> tuple[NumberArray, IntArray | None]:
@@ -25,65 +19,18 @@ def read_labelled(path: Path) -> tuple[NumberArray, IntArray | None]:
     Raises:
         InputError: the file is missing, damaged, or holds something else.
     """
-    with _opened(path) as archive:
+    with opened(path) as archive:
         if isinstance(archive, np.ndarray):
             raise InputError(f"{path} is a single array; save it by numpy.savez(FILE, x=rows, y=labels)")
-        if "x" not in archive.files:
-            keys = ", ".join(archive.files) or "nothing"
-            raise InputError(
-                f"{path} holds {keys}, but no `x`: save it by numpy.savez(FILE, x=rows, y=labels)"
-            )
-        x = archive["x"]
+        x = rows_in(path, archive)
         y = archive["y"] if "y" in archive.files else None
-    _check_rows(path, x)
+    check_rows(path, x)
     if y is not None and (y.dtype.kind not in "ui" or y.shape != (len(x),)):
         raise InputError(
             f"`y` in {path} is {y.dtype} of shape {y.shape}; "
             f"it must hold one class number per row of `x`, shape ({len(x)},)"
         )
     return x, y
-
-
-def read_rows(path: Path) -> NumberArray:
-    """Read an ``.npy`` file, or ``x`` of an ``.npz`` file.
-
-    Raises:
-        InputError: the file is missing, damaged, or holds something else.
-    """
-    with _opened(path) as archive:
-        if isinstance(archive, np.ndarray):
-            _check_rows(path, archive)
-            return archive
-    return read_labelled(path)[0]
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[np.ndarray | np.lib.npyio.NpzFile]:
-    """Open a NumPy file, and turn what it raises, now or while it is read, into one line."""
-    try:
-        with path.open("rb") as stream:
-            yield np.load(stream, allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist: check the path of the data") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (EOFError, ValueError, *DAMAGED) as error:
-        if "Object arrays" in str(error):
-            raise InputError(f"{path} holds Python objects, not numbers: save plain arrays") from None
-        raise InputError(
-            f"{path} is no NumPy file, or it is damaged: save it by numpy.savez(FILE, x=rows, y=labels)"
-        ) from None
-
-
-def _check_rows(path: Path, x: np.ndarray) -> None:
-    if x.dtype.kind not in "uif" or x.ndim < 2:
-        raise InputError(f"the rows in {path} are {x.dtype} of shape {x.shape}; give numbers, (rows, ...)")
-    if len(x) == 0:
-        raise InputError(f"{path} holds no rows")
-    if x.dtype.kind == "f" and not np.isfinite(x).all():
-        raise NonFiniteError(f"the rows in {path} hold NaN or infinity: leave those rows out")
-    if x.dtype.kind == "f" and (row := row_out_of_range(x)) is not None:
-        raise InputError(f"row {row} in {path} holds numbers beyond {LARGEST_INPUT:.0e}: leave it out")
 
 
 def check_outputs(*outputs: Path | None, others: Iterable[Path | None] = (), force: bool) -> None:

@@ -11,6 +11,10 @@ from snnc.models import PREFIX, ZooEntry, list_models, resolve
 
 if TYPE_CHECKING:
     from snnc.artefact import Metadata
+    from snnc.cli.terminal import Terminal
+    from snnc.evaluation import Source
+    from snnc.ir.graph import NumberArray
+    from snnc.preprocessing import Preprocessing
     from snnc.source_session import SourceSession
 
 
@@ -55,6 +59,38 @@ def open_session(path: Path, threads: int | None) -> SourceSession:
 
     load(path)
     return SourceSession(path, threads)
+
+
+def open_source(
+    terminal: Terminal, located: Located, preprocessing: Preprocessing | None, threads: int | None
+) -> Source:
+    """Return the network to compare with; its operations are counted where it can be read as a graph.
+
+    Raises:
+        InputError: as :func:`open_session`.
+    """
+    from snnc.costs import macs_of_ann
+    from snnc.errors import UnsupportedModelError
+    from snnc.evaluation import Source
+    from snnc.frontend import read_onnx
+    from snnc.preprocessing import check_fit, prepared_rows
+    from snnc.rows import NetworkInput
+
+    session = open_session(located.path, threads)
+    takes, macs = session.takes, None
+    try:
+        read = read_onnx(located.path)
+        takes, macs = NetworkInput.of(read.layout), sum(macs_of_ann(read.graph).values())
+    except UnsupportedModelError as error:
+        terminal.detail(f"its operations are not counted: {error}")
+
+    def prepare(x: NumberArray) -> NumberArray:
+        return prepared_rows(x, takes, preprocessing)
+
+    def check_rows(x: NumberArray, name: str) -> None:
+        check_fit(x.shape, takes, preprocessing, name)
+
+    return Source(session, prepare, macs, check_rows)
 
 
 def locate_source(metadata: Metadata, artefact: Path, given: str | None) -> Located:

@@ -12,6 +12,7 @@ import click
 
 from snnc.cli.artefacts import ArtefactPath
 from snnc.cli.given import refuse
+from snnc.cli.layouts import rows_layout
 from snnc.cli.quantities import Threads
 from snnc.cli.terminal import Terminal, Verb
 
@@ -43,6 +44,7 @@ class Request:
     reconvert: bool
     calibration: Path | None
     cost_model: str
+    rows_layout: str | None
     threads: int | None
     force: bool
 
@@ -88,6 +90,7 @@ class Request:
     metavar="NAME|FILE.toml",
     help="45nm, loihi, or a file.",
 )
+@rows_layout
 @click.option("--threads", type=Threads(), metavar="N", help="At most this many; all by default.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @click.pass_obj
@@ -119,6 +122,7 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
         source=request.source,
         limit=request.limit,
         threads=request.threads,
+        rows_layout=request.rows_layout,
     )
     steps = chosen_timesteps(terminal, found.artefact, request.timesteps)
     graph = found.artefact.graph
@@ -229,12 +233,11 @@ def _curve(
 
 def _converter(found: Subject, request: Request) -> Callable[[int], Artefact]:
     """Return what converts the source again, in the same way, for another T."""
-    from snnc.cli.files import read_rows
     from snnc.cli.models import zoo_entry
     from snnc.compiler import Options, convert
     from snnc.errors import UsageError
     from snnc.models import calibration_data
-    from snnc.preprocessing import Preprocessing
+    from snnc.row_files import read_rows
 
     metadata = found.artefact.metadata
     entry = zoo_entry(metadata.source_sha256)
@@ -244,8 +247,7 @@ def _converter(found: Subject, request: Request) -> Callable[[int], Artefact]:
         rows = calibration_data(entry)[0]
     else:
         raise UsageError("--reconvert needs calibration rows: name them by --calib FILE.npz")
-    stored = metadata.preprocessing
-    preprocessing = None if stored is None else Preprocessing.from_dict(stored)
+    preprocessing = found.artefact.preprocessing
 
     def made(timesteps: int) -> Artefact:
         options = Options(
@@ -272,6 +274,8 @@ def _reproduce(found: Subject, request: Request, steps: int) -> dict[str, str]:
         words += ["--source", request.source]
     if request.limit is not None:
         words += ["--limit", str(request.limit)]
+    if request.rows_layout is not None:
+        words += ["--rows-layout", request.rows_layout]
     if request.timesteps is not None:
         words += ["--timesteps", str(steps)]
     if request.cost_model != "45nm":

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from snnc.cli.artefacts import ArtefactPath
+from snnc.cli.layouts import rows_layout
 from snnc.cli.quantities import Threads
 from snnc.cli.terminal import Terminal, Verb
 
@@ -37,6 +38,7 @@ from snnc.cli.terminal import Terminal, Verb
     "-T", "--timesteps", type=click.IntRange(min=1), metavar="N", help="Steps; as calibrated by default."
 )
 @click.option("--backend", default="numba", show_default=True, help="numba, onnx or reference.")
+@rows_layout
 @click.option("--threads", type=Threads(), metavar="N", help="At most this many; all cores by default.")
 @click.option("--force", is_flag=True, help="Replace Y.npy if it exists.")
 @click.pass_obj
@@ -49,6 +51,7 @@ def command(
     logits: bool,
     timesteps: int | None,
     backend: str,
+    rows_layout: str | None,
     threads: int | None,
     force: bool,
 ) -> None:
@@ -62,17 +65,19 @@ def command(
     from snnc.artefact.file import replacing
     from snnc.backends import load_simulator
     from snnc.cli.artefacts import chosen_timesteps
-    from snnc.cli.files import check_outputs, read_rows
+    from snnc.cli.files import check_outputs
     from snnc.errors import UsageError
     from snnc.evaluation import outputs_of
     from snnc.ir.snn import Readout
+    from snnc.row_files import read_rows
 
     check_outputs(output, others=(artefact, input_path), force=force)
     if output.suffix == ".npz":
         raise UsageError(f"{output} would be no archive: the outputs are one array, so name it .npy")
-    network = load(artefact)
+    network = load(artefact).with_rows_layout(rows_layout)
     steps = chosen_timesteps(terminal, network, timesteps)
     x = read_rows(input_path)
+    network.check_rows(x, f"{input_path}")
     outputs = outputs_of(
         network.graph,
         network.encode,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,8 +42,19 @@ class Subject:
     simulator: Simulator
 
 
-def rows_of(data: Path | None, sha256: str, limit: int | None) -> tuple[NumberArray, IntArray | None, str]:
+def rows_of(
+    data: Path | None,
+    sha256: str,
+    limit: int | None,
+    *check: Callable[[NumberArray, str], object],
+) -> tuple[NumberArray, IntArray | None, str]:
     """Return rows and labels: a file's, or the zoo's own where the source is from the zoo.
+
+    Args:
+        data: the file.
+        sha256: of the source network.
+        limit: use so many rows.
+        check: refuse all rows, by the name that is given beside them, where they do not fit.
 
     Raises:
         UsageError: there are none.
@@ -59,6 +71,8 @@ def rows_of(data: Path | None, sha256: str, limit: int | None) -> tuple[NumberAr
     if data is not None:
         x, y = read_labelled(data)
         name = str(data)
+        for refuse in check:
+            refuse(x, f"`x` of {name}")
     else:
         entry = zoo_entry(sha256)
         if entry is None:
@@ -76,6 +90,7 @@ def subject(
     source: str | None,
     limit: int | None,
     threads: int | None,
+    rows_layout: str | None = None,
 ) -> Subject:
     """Find and read everything; see :class:`Subject`.
 
@@ -88,9 +103,9 @@ def subject(
     from snnc.ir.snn import IntegrateFire
     from snnc.report.origin import prepared_source
 
-    artefact = load(path)
+    artefact = load(path).with_rows_layout(rows_layout)
     located = locate_source(artefact.metadata, path, source)
-    x, y, name = rows_of(data, artefact.metadata.source_sha256, limit)
+    x, y, name = rows_of(data, artefact.metadata.source_sha256, limit, artefact.check_rows)
     # The report asks for every layer alone in turn, for the read-out and for the whole network.
     questions = len(artefact.graph.of_type(IntegrateFire)) + 2
     simulator = NumbaSimulator(threads, prepared=questions)

@@ -42,15 +42,7 @@ def load(path: Path) -> LoadedModel:
             missing, too short, or outside its folder.
     """
     data = _read(path)
-    model = onnx.ModelProto()
-    try:
-        model.ParseFromString(data)
-    except DecodeError as error:
-        raise InputError(
-            f"{path} is not an ONNX file, or it is damaged or cut short: export or copy it again"
-        ) from error
-    if not model.ir_version or not model.HasField("graph"):
-        raise InputError(f"{path} is not an ONNX file: it holds no graph; export the network to ONNX first")
+    model = _parsed(data, path)
     digest = hashlib.sha256(data)
     total = len(data)
     for file in _external_files(path, model):
@@ -68,6 +60,37 @@ def load(path: Path) -> LoadedModel:
             f"{path}: its external data cannot be read: {reason}; save the model anew, in one file"
         ) from error
     return LoadedModel(path, digest.hexdigest(), model)
+
+
+def loaded_from(data: bytes, name: Path) -> LoadedModel:
+    """Return a model that is in memory already.
+
+    Args:
+        data: what would be the file.
+        name: what it is called; no file is opened.
+
+    Raises:
+        InputError: it is huge or not ONNX, or keeps tensors in other files.
+    """
+    if len(data) > MAX_BYTES:
+        raise InputError(_too_large(name, len(data)))
+    model = _parsed(data, name)
+    if any(external_data_helper.uses_external_data(tensor) for tensor in _tensors(model.graph, model)):
+        raise InputError(f"{name} keeps tensors in other files, and where these lie is unknown: give a path")
+    return LoadedModel(name, hashlib.sha256(data).hexdigest(), model)
+
+
+def _parsed(data: bytes, path: Path) -> onnx.ModelProto:
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except DecodeError as error:
+        raise InputError(
+            f"{path} is not an ONNX file, or it is damaged or cut short: export or copy it again"
+        ) from error
+    if not model.ir_version or not model.HasField("graph"):
+        raise InputError(f"{path} is not an ONNX file: it holds no graph; export the network to ONNX first")
+    return model
 
 
 def _read(path: Path) -> bytes:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from snnc.diagnostics import Diagnostic, Severity
 from snnc.errors import UnsupportedModelError
-from snnc.frontend.loading import load
+from snnc.frontend.loading import LoadedModel, load
 from snnc.frontend.reader import read_graph
 from snnc.frontend.simplify import simplify
 from snnc.ir.ann import AnnGraph
@@ -41,11 +41,11 @@ class SourceModel:
     opset: int
 
 
-def read_onnx(path: Path) -> SourceModel:
+def read_onnx(path: Path | LoadedModel) -> SourceModel:
     """Read a network.
 
     Args:
-        path: an ``.onnx`` file.
+        path: an ``.onnx`` file, or what was loaded of one.
 
     Raises:
         InputError: the file is missing, damaged, or not ONNX.
@@ -56,7 +56,8 @@ def read_onnx(path: Path) -> SourceModel:
     if source is None or errors:
         first = str(errors[0]).removeprefix("error ")
         more = f"; and {len(errors) - 1} more, see `snnc check`" if len(errors) > 1 else ""
-        raise UnsupportedModelError(f"{path} cannot be converted: {first}{more}", diagnostics)
+        name = path.path if isinstance(path, LoadedModel) else path
+        raise UnsupportedModelError(f"{name} cannot be converted: {first}{more}", diagnostics)
     return source
 
 
@@ -69,8 +70,9 @@ def check_onnx(path: Path) -> tuple[Diagnostic, ...]:
     return _read(path)[1]
 
 
-def _read(path: Path) -> tuple[SourceModel | None, tuple[Diagnostic, ...]]:
-    loaded = load(path)
+def _read(given: Path | LoadedModel) -> tuple[SourceModel | None, tuple[Diagnostic, ...]]:
+    loaded = given if isinstance(given, LoadedModel) else load(given)
+    path = loaded.path
     proto = simplify(loaded.proto, str(path))
     network, diagnostics = read_graph(proto, path.name.removesuffix(".onnx"), str(path))
     if network is None:

@@ -57,7 +57,7 @@ class InputLayout:
         """
         if x.shape[1:] != self.source_shape:
             wanted = ", ".join(map(str, ("batch", *self.source_shape)))
-            raise InputError(f"the network takes arrays of shape ({wanted}), not {x.shape}: reshape the data")
+            raise InputError(f"the network takes arrays of shape ({wanted}), not {x.shape}")
         grid = x.reshape(len(x), *self.grid)
         return np.ascontiguousarray(grid.transpose(0, *(axis + 1 for axis in self.axes)))
 

@@ -1,8 +1,8 @@
 """Convert every network of the corpus in ../shared/models and compare it with its source on the same rows.
 
-    python benchmarks/corpus.py --limit 1000                   # half an hour on two cores
-    python benchmarks/corpus.py --networks cntk_mnist_winml --settings balanced@4,fast@8 --limit 500
-    python benchmarks/corpus.py --limit 1000 --only-report --report docs/corpus.md
+    python -m benchmarks.corpus --limit 1000                   # half an hour on two cores
+    python -m benchmarks.corpus --networks cntk_mnist_winml --settings balanced@4,fast@8 --limit 500
+    python -m benchmarks.corpus --limit 1000 --only-report --report docs/corpus.md
 
 Each measurement is one line of benchmarks/measured/corpus.jsonl, and is not repeated as long as the
 compiler's sources stay the same. Everything is converted in int8, on the first 1,000 training rows, without
@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import corpus_data
 import numpy as np
-from corpus_data import Network
-from corpus_report import report
 
+from benchmarks.common import corpus_data, digests
+from benchmarks.common.corpus_data import Network
+from benchmarks.common.source import source_of
+from benchmarks.corpus.page import report
 from snnc.ann_session import AnnSession
 from snnc.backends import load_simulator
 from snnc.calibration import Calibration
@@ -33,7 +34,7 @@ from snnc.cli.bars import Bars
 from snnc.compiler import Conversion, Options, convert
 from snnc.diagnostics import Severity
 from snnc.errors import SnncError
-from snnc.evaluation import Source, evaluate, evaluate_ann, outputs_of
+from snnc.evaluation import evaluate, evaluate_ann, outputs_of
 from snnc.frontend import SourceModel, check_onnx, read_onnx
 from snnc.ir.graph import NumberArray
 from snnc.ir.snn import Readout
@@ -41,7 +42,7 @@ from snnc.passes import PRESETS
 from snnc.progress import Progress, Silent
 from snnc.source_session import SourceSession
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 CALIBRATION_ROWS = 1000
 SYNTHETIC_ROWS = 256
 
@@ -223,17 +224,6 @@ def answers(network: Network, source: SourceModel, x: NumberArray) -> tuple[Numb
     return logits, f"the graph as it was read; the file itself differs by {error:.0e} in onnxruntime"
 
 
-def source_of(network: Network, rows: corpus_data.Sets) -> Source:
-    """Return the source network, ready to be judged on these rows."""
-    session = SourceSession(network.path)
-
-    def prepare(x: NumberArray) -> NumberArray:
-        ready = rows.preprocessing
-        return x if ready is None else ready.apply(x, session.sample_shape)
-
-    return Source(session, prepare)
-
-
 def conditions(conversion: Conversion) -> dict[str, Any]:
     """Return how a network was converted."""
     return {
@@ -262,16 +252,6 @@ def line_of(row: dict[str, Any]) -> str:
         f"{head} SNN {100 * row['top1']:.2f} %, ANN {100 * row['ann']['top1']:.2f} % on {row['n']}, "
         f"{row['spikes_per_neuron_per_step']:.3f} spikes, {row['payload']}, {row['seconds']:.0f} s"
     )
-
-
-def source_hash() -> str:
-    """Return a short hash of everything that a result depends on."""
-    digest = hashlib.sha256()
-    for folder in ("snnc", "passes", "backends"):
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            if not path.is_relative_to(ROOT / "snnc" / "cli"):
-                digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
 
 
 def parsed(text: str, code: str, limit: int) -> list[Setting]:
@@ -317,7 +297,7 @@ def main(
     if unknown:
         raise click.UsageError(f"not in the corpus: {', '.join(unknown)}")
     known = Cache.open(cache)
-    code = source_hash()
+    code = digests.compiler()
     wanted = parsed(settings, code, limit)
     if any_code:
         # The newest measurement of each kind stands for this version.
@@ -331,7 +311,7 @@ def main(
         rows = [row for key, row in known.rows.items() if key[2:] in keys]
         options = f" --settings {settings}" if settings != DEFAULTS else ""
         options += f" --limit {limit}" if limit else ""
-        command = f"python benchmarks/corpus.py{options} --report docs/corpus.md"
+        command = f"python -m benchmarks.corpus{options} --report docs/corpus.md"
         columns = [(setting.preset, setting.timesteps) for setting in wanted[1:]]
         text = report(rows, [network.name for network in corpus], columns, command)
         page.write_text(text, encoding="utf-8")

@@ -16,7 +16,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 PEERS = ("spikingjelly", "snntorch", "sinabs")
-PROGRAM = Path(__file__).resolve().parent / "peers" / "speed_peer.py"
+PROGRAM = Path(__file__).resolve().parent.parent / "peers" / "speed_peer.py"
 QUIET = {"LOGURU_LEVEL": "ERROR", "TQDM_DISABLE": "1"}
 
 

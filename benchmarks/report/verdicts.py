@@ -1,6 +1,6 @@
 """Break three trained networks on purpose in ten ways each, and count how often the verdict sees through it.
 
-    python -m benchmarks.verdicts [--shared FOLDER] [--seed N ...] [--rows N] [--report docs/verdicts.md]
+    python -m benchmarks.report.verdicts [--shared FOLDER] [--seed N ...] [--rows N] [--report FILE.md]
 
 The networks and their data are those of the optional folder `../shared`. Layer and size of every mistake are
 drawn by the seed. A verdict is right if its first finding names the cause, and the layer or, for mistakes
@@ -16,10 +16,12 @@ from pathlib import Path
 import click
 import numpy as np
 
-from benchmarks.corpus_data import DEFAULT, Network, networks, sets
+from benchmarks.common.corpus_data import DEFAULT, Network, networks, sets
 from snnc.artefact.file import replacing
 from snnc.backends import load_simulator
 from snnc.frontend import read_onnx
+from snnc.preprocessing import prepared_rows
+from snnc.rows import NetworkInput
 from tests.breakages import BREAKAGES, Setting, is_right
 
 NETWORKS = ("chenyaofo_cifar10_resnet20", "mlperf_resnet8_keras", "chenyaofo_cifar100_resnet20")
@@ -84,7 +86,7 @@ def _setting(shared: Path, network: Network, calibration: int, rows: int) -> Set
     data = sets(shared, network, calibration)
 
     def prepared(x: np.ndarray) -> np.ndarray:
-        x = x if data.preprocessing is None else data.preprocessing.apply(x, source.layout.source_shape)
+        x = prepared_rows(x, NetworkInput.of(source.layout), data.preprocessing)
         return source.layout.to_canonical(x).astype(np.float32)
 
     simulator = load_simulator("numba")
@@ -121,7 +123,7 @@ def _markdown(cases: list[Case], calibration: int, rows: int) -> str:
         "of `snnc report` about them. Layer and size of every mistake are drawn by the seed; the rules of",
         "`snnc/report/verdict.py` know nothing of them. Printed by",
         "",
-        "    python -m benchmarks.verdicts --report docs/verdicts.md",
+        "    python -m benchmarks.report.verdicts --report docs/verdicts.md",
         "",
         f"{calibration} calibration rows, {rows} test rows.",
         "",

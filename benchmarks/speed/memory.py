@@ -1,6 +1,6 @@
 """How much memory does a conversion take? A network of the form of MobileNetV2, with random weights.
 
-    python benchmarks/memory.py --rows 100,500 --preset balanced -T 4
+    python -m benchmarks.speed.memory --rows 100,500 --preset balanced -T 4
 
 Each conversion runs in a process of its own, whose largest resident memory is printed. `--limit GB` makes
 more than that an error, exit code 4.
@@ -168,7 +168,17 @@ def main(
         path = Path(folder) / "mobilenet.onnx"
         onnx.save(mobilenet(size, width), path)
         for count in rows.split(","):
-            parts = [sys.executable, __file__, "--inside", str(path), "--rows", count, "--size", str(size)]
+            parts = [
+                sys.executable,
+                "-m",
+                "benchmarks.speed.memory",
+                "--inside",
+                str(path),
+                "--rows",
+                count,
+                "--size",
+                str(size),
+            ]
             parts += ["--threads", str(threads)]
             parts += ["--preset", preset] if preset else []
             parts += ["-T", str(timesteps)] if timesteps else []

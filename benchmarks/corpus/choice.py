@@ -1,6 +1,6 @@
 """Does the default disappoint? Convert networks of ../shared/models without a preset, and with fixed ones.
 
-    python benchmarks/choice.py --networks chenyaofo_cifar100_resnet20,shahd_fashion_keras
+    python -m benchmarks.corpus.choice --networks chenyaofo_cifar100_resnet20,shahd_fashion_keras
 
 Each network is converted as `convert` does by default, with `balanced` at T = 4, and with `fast` at T = 4,
 on the same training rows without labels, and judged on the same test rows. Times are processor time of one
@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import corpus_data
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.common import corpus_data
 from snnc.backends import load_simulator
 from snnc.compiler import Conversion, Options, convert
 from snnc.evaluation import Paired, outputs_of

@@ -1,4 +1,4 @@
-"""docs/performance.md and its picture, from what benchmarks/speed.py has measured."""
+"""docs/performance.md and its picture, from what benchmarks/speed/measure.py has measured."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _head(rows: Sequence[Row]) -> str:
     timed = [row for row in rows if "network" in row]
     return f"""# Performance
 
-Written by `python benchmarks/speed.py` from `benchmarks/measured/speed.jsonl`: {len(timed)} comparisons on
+Written by `python -m benchmarks.speed` from `benchmarks/measured/speed.jsonl`: {len(timed)} comparisons on
 *{rows[0]["machine"]}*, simulator sources `{rows[0]["code"]}`. Only the rows shown were run; the same command
 without options runs T = 1 to 32, batches of 1 and 64, and one and two threads for all networks.
 
@@ -240,7 +240,7 @@ def _roof(rows: Sequence[Row], picture: Path) -> Table:
     return [
         "## The machine's limits",
         "",
-        "Measured by loops that do nothing else (`benchmarks/speed_limits.py`), one core:",
+        "Measured by loops that do nothing else (`benchmarks/speed/limits.py`), one core:",
         "",
         "| what | thousand millions a second |",
         "|---|---|",

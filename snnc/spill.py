@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+import weakref
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,9 @@ class RowFile:
         self.shape = shape
         self.dtype = np.dtype(dtype)
         self._row_bytes = math.prod(shape[1:]) * self.dtype.itemsize
-        self._file = tempfile.TemporaryFile(prefix="snnc-")  # noqa: SIM115 - closed with the object
+        self._file: Any = tempfile.TemporaryFile(prefix="snnc-")  # noqa: SIM115 - closed with the object
         self._file.truncate(shape[0] * self._row_bytes)
+        weakref.finalize(self, self._file.close)
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -39,25 +41,24 @@ class RowFile:
     def __getitem__(self, rows: slice) -> NDArray[Any]:
         """Read consecutive rows."""
         start, stop, _ = rows.indices(len(self))
-        found = np.empty((max(stop - start, 0), *self.shape[1:]), self.dtype)
+        found = np.empty(max(stop - start, 0) * self._row_bytes, np.uint8)
         self._file.seek(start * self._row_bytes)
-        if found.size and self._file.readinto(memoryview(found).cast("B")) != found.nbytes:  # type: ignore[attr-defined]
+        if found.size and self._file.readinto(found.data) != found.size:
             raise OSError(f"a temporary file in {tempfile.gettempdir()} was cut short")
-        return found
+        return found.view(self.dtype).reshape(-1, *self.shape[1:])
 
     def __setitem__(self, rows: slice, values: NDArray[Any]) -> None:
         """Write consecutive rows."""
-        start = rows.indices(len(self))[0]
-        self._file.seek(start * self._row_bytes)
-        self._file.write(memoryview(np.ascontiguousarray(values, self.dtype)).cast("B"))
+        self._file.seek(rows.indices(len(self))[0] * self._row_bytes)
+        self._file.write(np.ascontiguousarray(values, self.dtype).reshape(-1).view(np.uint8).data)
         self._file.flush()
 
 
-Rows = NDArray[Any] | RowFile
+RowArray = NDArray[Any] | RowFile
 """An array in memory or on disk; slices of rows are all that is asked of it."""
 
 
-def rows_array(shape: tuple[int, ...], dtype: DTypeLike) -> Rows:
+def row_array(shape: tuple[int, ...], dtype: DTypeLike) -> RowArray:
     """Return an array to be filled: in memory if it is small, else on disk."""
     if math.prod(shape) * np.dtype(dtype).itemsize <= IN_MEMORY:
         return np.empty(shape, dtype)

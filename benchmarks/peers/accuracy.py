@@ -1,8 +1,8 @@
-"""Measure the accuracy of other converters on the rows and calibration images of benchmarks/accuracy.py.
+"""Measure the accuracy of other converters on the rows and calibration images of benchmarks/accuracy.
 
     benchmarks/peers/setup.sh                 # once: an environment for each peer, under build/peers
-    python benchmarks/peers_accuracy.py       # all of it, which takes hours
-    python benchmarks/peers_accuracy.py --networks chenyaofo_cifar10_resnet20 --limit 1000
+    python -m benchmarks.peers.accuracy       # all of it, which takes hours
+    python -m benchmarks.peers.accuracy --networks chenyaofo_cifar10_resnet20 --limit 1000
 
 Each measurement is one line of benchmarks/measured/peers_accuracy.jsonl and is not repeated. What the peers
 do, and with which settings, stands in benchmarks/peers/README.md.
@@ -19,14 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import accuracy
 import click
-import corpus_data
-import peers_job
 
+from benchmarks.accuracy.measure import NETWORKS, drawn
+from benchmarks.common import corpus_data
+from benchmarks.peers.job import write as write_job
 from snnc.evaluation import Share
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 MEASURED = ROOT / "benchmarks" / "measured"
 QUIET = {"TQDM_DISABLE": "1", "LOGURU_LEVEL": "WARNING"}
 Row = dict[str, Any]
@@ -82,7 +82,7 @@ PEERS = {
 
 
 @click.command(help=__doc__)
-@click.option("--networks", default=",".join(accuracy.NETWORKS), help="Names, separated by commas.")
+@click.option("--networks", default=",".join(NETWORKS), help="Names, separated by commas.")
 @click.option("--tools", default=",".join(PEERS), help="Names, separated by commas.")
 @click.option("--timesteps", default="1,2,4,8,16", help="Values of T, separated by commas.")
 @click.option("--limit", default=0, help="Rows at most; 0 for all.")
@@ -124,7 +124,7 @@ def main(
             continue
         with tempfile.TemporaryDirectory() as folder:
             job = Path(folder) / "job.npz"
-            macs = peers_job.write(job, corpus[name], accuracy.drawn(shared, corpus[name]), limit or None)
+            macs = write_job(job, corpus[name], drawn(shared, corpus[name]), limit or None)
             for peer, modes in missing.items():
                 for line in peer.measure(environments, job, modes, wanted, threads):
                     row = _row(line, name, peer, limit, macs)

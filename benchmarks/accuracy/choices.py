@@ -1,4 +1,4 @@
-"""What benchmarks/accuracy.py measures: pipelines by name, and the tables that they form."""
+"""What benchmarks/accuracy/measure.py measures: pipelines by name, and the tables that they form."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What learned thresholds earn, and where certificates hold: measured for the tables of docs/accuracy.md.
 
-    python benchmarks/accuracy.py --tables learned     # about an hour on two idle cores
-    python benchmarks/accuracy.py --tables certify
+    python -m benchmarks.accuracy --tables learned     # about an hour on two idle cores
+    python -m benchmarks.accuracy --tables certify
 
 Both convert the first network of the accuracy benchmark with 2,000 training images, drawn by seed, and no
 labels. Measurements are lines of learned.jsonl and certificates.jsonl in benchmarks/measured and are not
@@ -17,11 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import corpus_data
 import numpy as np
-from accuracy_settings import LEARNED, LEARNED_STEPS, Setting, learned
-from corpus import source_of
 
+from benchmarks.accuracy.choices import LEARNED, LEARNED_STEPS, Setting, learned
+from benchmarks.common import corpus_data
+from benchmarks.common.source import source_of
+from benchmarks.common.tables import percent, read, table
 from snnc.backends import load_simulator
 from snnc.certificate import certify, disagreements
 from snnc.compiler import Conversion, Options, convert
@@ -140,8 +141,6 @@ def certify_all(network: corpus_data.Network, sets: corpus_data.Sets, folder: Pa
 
 def learned_table(rows: Sequence[Row]) -> str:
     """Return top-1, the paired gain over the first setting and the operations, by T and setting."""
-    from accuracy_report import percent, table
-
     lines = []
     for T in LEARNED_STEPS:
         found = {row["setting"]: row for row in rows if row["timesteps"] == T}
@@ -193,8 +192,6 @@ def _right(row: Row) -> np.ndarray:
 
 def certificate_table(rows: Sequence[Row]) -> str:
     """Return where all counts were exact, and on how many other rows they were not."""
-    from accuracy_report import table
-
     lines = [
         [
             str(row["timesteps"]),
@@ -245,12 +242,6 @@ def searched(folder: Path) -> list[Row]:
 CERTIFIED = """The fewest settle steps, for each number of spikes a step, at which all spike counts of
 `balanced` are those of its quantised network on the rows that they were found on; see `snnc certify`.
 """
-
-
-def read(path: Path) -> list[Row]:
-    """Return the lines of a file of measurements; none if it is not there."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines]
 
 
 def _append(path: Path, row: Row) -> None:

@@ -1,16 +1,15 @@
-"""Write docs/accuracy.md and its pictures from the measurements of benchmarks/accuracy.py and its peers."""
+"""Write docs/accuracy.md and its pictures from the measurements of this room and of the peers."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import accuracy_learned
-import accuracy_settings
-from accuracy_settings import ABLATION_STEPS, BINARY, LOW_LATENCY, MAIN, Setting
+from benchmarks.accuracy import choices, learned
+from benchmarks.accuracy.choices import ABLATION_STEPS, BINARY, LOW_LATENCY, MAIN, Setting
+from benchmarks.common.tables import percent, read, table
 
 Row = dict[str, Any]
 
@@ -63,16 +62,16 @@ class Found:
 
 def write(measured: Path, path: Path) -> None:
     """Write the page at ``path`` and the pictures beside it from a folder of measurements."""
-    import accuracy_pictures
+    from benchmarks.accuracy import pictures
 
     rows = read(measured / "accuracy.jsonl")
     peers = read(measured / "peers_accuracy.jsonl")
     found = Found(rows)
-    pictures = path.parent / "pictures"
-    pictures.mkdir(parents=True, exist_ok=True)
-    accuracy_pictures.against_steps(found, peers, pictures / "accuracy-against-steps.svg")
-    searched = accuracy_learned.searched(measured)
-    accuracy_pictures.against_operations(found, peers, pictures / "accuracy-against-operations.svg", searched)
+    folder = path.parent / "pictures"
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures.against_steps(found, peers, folder / "accuracy-against-steps.svg")
+    searched = learned.searched(measured)
+    pictures.against_operations(found, peers, folder / "accuracy-against-operations.svg", searched)
     sections = [
         _HEAD,
         _sources(rows),
@@ -84,7 +83,7 @@ def write(measured: Path, path: Path) -> None:
         *(earned(found, FIRST, T) for T in ABLATION_STEPS),
         *(ablation_table(found, FIRST, T) for T in ABLATION_STEPS),
         "## Where a target was missed, what was tried\n",
-        *(_tried(found, network, accuracy_settings.FIFTEEN_TRIED, "T = 1, n = 4") for network in TITLES),
+        *(_tried(found, network, choices.FIFTEEN_TRIED, "T = 1, n = 4") for network in TITLES),
         *(
             part
             for network in TITLES
@@ -93,7 +92,7 @@ def write(measured: Path, path: Path) -> None:
             if (lines := ablation_table(found, network, T))
             for part in (lines, earned(found, network, T))
         ),
-        *accuracy_learned.sections(measured),
+        *learned.sections(measured),
         "## Binary spikes\n",
         binary_table(found),
         "## Cost\n",
@@ -106,8 +105,8 @@ def write(measured: Path, path: Path) -> None:
 
 _HEAD = """# Accuracy of post-training conversion
 
-Made by `python benchmarks/accuracy.py`, `python benchmarks/peers_accuracy.py` and
-`python benchmarks/accuracy.py --report docs/accuracy.md`; do not edit.
+Made by `python -m benchmarks.accuracy`, `python -m benchmarks.peers.accuracy` and
+`python -m benchmarks.accuracy --report docs/accuracy.md`; do not edit.
 
 Conversion sees 1,000 training images, drawn by seed, and no labels. Every figure is the top-1 of the
 bit-exact int8 network on `n` rows of the test set, with its 95 % Wilson interval. The networks were trained
@@ -127,18 +126,6 @@ def _sources(rows: Sequence[Row]) -> str:
     counted = Counter(row["sources"] for row in rows)
     made = ", ".join(f"{count} by the sources `{digest}`" for digest, count in counted.most_common())
     return f"Measurements in `benchmarks/measured`: {made}.\n" if made else ""
-
-
-def percent(row: Row) -> str:
-    """Return top-1 with its interval."""
-    low, high = row["top1_ci95"]
-    return f"{100 * row['top1']:.2f} [{100 * low:.1f}, {100 * high:.1f}]"
-
-
-def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """Return a table in Markdown."""
-    rows = [head, ["---"] * len(head), *lines]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
 
 
 def main_table(found: Found) -> str:
@@ -237,7 +224,7 @@ EARNED = (
 
 def earned(found: Found, network: str, timesteps: int) -> str:
     """Say in words how many points each part earns for one network at one T."""
-    known = accuracy_settings.known()
+    known = choices.known()
     words = []
     for part, without, given in EARNED:
         before, after = (found.get(network, known[f"a{timesteps}-{name}"]) for name in (without, given))
@@ -254,7 +241,7 @@ def _same(before: Row, after: Row) -> bool:
 
 def ablation_table(found: Found, network: str, timesteps: int) -> str:
     """Return the ablation of one network at one T, of what was measured."""
-    return _tried(found, network, accuracy_settings.ablation(timesteps), f"T = {timesteps}")
+    return _tried(found, network, choices.ablation(timesteps), f"T = {timesteps}")
 
 
 def _tried(found: Found, network: str, settings: Sequence[Setting], words: str) -> str:
@@ -349,7 +336,7 @@ def peer_table(found: Found, peers: Sequence[Row]) -> str:
         ("snnc `balanced` + fine skip", "fine"),
         ("snnc plain IF", "if"),
     ):
-        known = accuracy_settings.known()
+        known = choices.known()
         rows = [found.get(FIRST, known[f"a{T}-{suffix}"], fewest) for T in steps]
         if any(rows):
             first = next(row for row in rows if row is not None)
@@ -358,9 +345,3 @@ def peer_table(found: Found, peers: Sequence[Row]) -> str:
         cells = [f"{figures[T]:.2f}" if T in figures else "" for T in steps]
         lines.append([f"published: {label}, ANN {ann}", "binary", "10,000", *cells])
     return table(["tool", "payload", "n", *(f"T={T}" for T in steps)], lines)
-
-
-def read(path: Path) -> list[Row]:
-    """Return the measurements in a file of JSON lines; none if it is not there."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines]

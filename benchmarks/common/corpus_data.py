@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from snnc.preprocessing import Preprocessing
 
-DEFAULT = Path(__file__).resolve().parent.parent.parent / "shared"
+DEFAULT = Path(__file__).resolve().parent.parent.parent.parent / "shared"
 TILE, ACROSS = 32, 100
 """Mosaics are tiles of 32x32 pixels, 100 in a row of tiles."""
 

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import accuracy_settings
 import matplotlib as mpl
-from accuracy_settings import ABLATION_STEPS, LOW_LATENCY, MAIN
 from matplotlib.figure import Figure
 
+from benchmarks.accuracy import choices
+from benchmarks.accuracy.choices import ABLATION_STEPS, LOW_LATENCY, MAIN
+
 if TYPE_CHECKING:
-    from accuracy_report import Found
+    from benchmarks.accuracy.page import Found
 
 FIRST = "chenyaofo_cifar10_resnet20"
 # Okabe and Ito's palette, told apart by colour-blind readers; markers tell the lines apart in grey.
@@ -51,7 +52,7 @@ def against_steps(found: Found, peers: Sequence[dict[str, Any]], path: Path) -> 
     """Draw top-1 against T for the families of the ablation and the peers, with the source network's line."""
     figure = Figure(figsize=(7.5, 4.6), layout="constrained")
     axes = figure.add_subplot()
-    known = accuracy_settings.known()
+    known = choices.known()
     lines = []
     for name, label in FAMILIES:
         settings = [(T, known.get(name.format(T=T))) for T in ABLATION_STEPS]
@@ -97,7 +98,7 @@ def against_operations(
     figure = Figure(figsize=(7.5, 4.6), layout="constrained")
     axes = figure.add_subplot()
     points = []
-    for setting in (*LABELLED, *(s for T in ABLATION_STEPS for s in accuracy_settings.ablation(T))):
+    for setting in (*LABELLED, *(s for T in ABLATION_STEPS for s in choices.ablation(T))):
         row = found.get(FIRST, setting)
         if row is not None:
             points.append(

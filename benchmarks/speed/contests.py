@@ -16,10 +16,10 @@ import numpy as np
 import onnx
 import onnx.version_converter
 import onnxruntime
-import speed_peers
 from numpy.typing import NDArray
-from speed_subjects import subject
 
+from benchmarks.speed import peers
+from benchmarks.speed.subjects import subject
 from snnc.backends.numba_cpu import NumbaSimulator
 from snnc.costs import count, fan_outs
 from snnc.ir.snn import Encode, SnnGraph, Weighted
@@ -27,7 +27,8 @@ from snnc.speed import Timing, clock, interleaved
 from snnc.spike_counts import counted, counted_input
 from snnc.target import Record
 
-ENVIRONMENTS = Path(__file__).resolve().parent.parent / "build" / "peers"
+ROOT = Path(__file__).resolve().parent.parent.parent
+ENVIRONMENTS = ROOT / "build" / "peers"
 QUANTISED_OPSET = 13
 """The first in which weights are quantised by channel."""
 
@@ -182,7 +183,7 @@ def _interleaved(contestants: dict[str, Callable[[], object]], threads: int) -> 
 
 def compare_peer(setting: Setting) -> Row | None:
     """Time a subject beside a peer that runs the same shapes, in turn; ``None`` if it is not installed."""
-    python = speed_peers.installed(ENVIRONMENTS, setting.against)
+    python = peers.installed(ENVIRONMENTS, setting.against)
     if python is None:
         return None
     found = subject(setting.network, setting.timesteps)
@@ -196,8 +197,8 @@ def compare_peer(setting: Setting) -> Row | None:
     theirs: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         job = Path(folder) / "job.npz"
-        speed_peers.write_job(onnx.load_from_string(found.model), job)
-        with speed_peers.running(
+        peers.write_job(onnx.load_from_string(found.model), job)
+        with peers.running(
             python,
             setting.against,
             job,
@@ -232,9 +233,9 @@ MEMORY = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import numpy as np
-import speed_networks
+from benchmarks.speed import networks
 from snnc.backends.numba_cpu import NumbaSimulator
-pair = speed_networks.make("resnet18", 0.15, 4)
+pair = networks.make("resnet18", 0.15, 4)
 graph, q = pair.graph, np.tile(pair.q, (128, 1, 1, 1))
 del pair
 simulator = NumbaSimulator(1)
@@ -246,7 +247,7 @@ def memory() -> Row:
     """Return the peak of the heaviest case in a process of its own, beside a bare interpreter's."""
     peaks = []
     for program in (PEAK, MEMORY + PEAK):
-        command = [sys.executable, "-c", program, str(Path(__file__).parent)]
+        command = [sys.executable, "-c", program, str(ROOT)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         peaks.append(int(done.stdout))
     return {"memory": HEAVIEST, "bare_mb": round(peaks[0] / 2**20), "peak_mb": round(peaks[1] / 2**20)}

@@ -1,7 +1,7 @@
 """The C bundle of every network of the corpus in ../shared/models, compiled and compared bit for bit.
 
-    python benchmarks/corpus_c99.py                                   # all, about ten minutes
-    python benchmarks/corpus_c99.py --networks cntk_mnist_winml --checked
+    python -m benchmarks.corpus.c99                                   # all, about ten minutes
+    python -m benchmarks.corpus.c99 --networks cntk_mnist_winml --checked
 
 Each network is converted with the preset `fast` at T = 4, deployed with real rows where there are some,
 compiled with all warnings as errors, and run; its outputs, counts and potentials have to be the reference's.
@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import corpus_data
 import numpy as np
 
+from benchmarks.common import corpus_data
 from snnc.artefact import save
 from snnc.backends import load_backend
 from snnc.backends.c99.backend import C99

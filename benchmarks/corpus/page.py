@@ -1,4 +1,4 @@
-"""The page that shows what benchmarks/corpus.py measured."""
+"""The page that shows what benchmarks/corpus/measure.py measured."""
 
 from __future__ import annotations
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-import corpus_data
 import numpy as np
-from corpus import source_of
 
+from benchmarks.common import corpus_data
+from benchmarks.common.source import source_of
 from snnc import costs
 from snnc.backends import load_simulator
 from snnc.calibration import Calibration
@@ -27,6 +27,8 @@ from snnc.ir.geometry import Window
 from snnc.ir.snn import SnnGraph
 from snnc.passes import PASSES
 from snnc.pipeline import Context, parse_pipeline, run_pipeline
+from snnc.preprocessing import prepared_rows
+from snnc.rows import NetworkInput
 
 CHECKED_ROWS = 200
 PLAIN = "fold-batchnorm,clip-activations{method=max},lower"
@@ -82,8 +84,7 @@ def write(path: Path, network: corpus_data.Network, sets: corpus_data.Sets, limi
 
 def _prepared(source: SourceModel, sets: corpus_data.Sets, rows: corpus_data.Rows) -> corpus_data.Rows:
     """Return rows as the network takes them, channels first, (n, *shape) float32."""
-    if sets.preprocessing is not None:
-        rows = sets.preprocessing.apply(rows, source.layout.source_shape)
+    rows = prepared_rows(rows, NetworkInput.of(source.layout), sets.preprocessing)
     return source.layout.to_canonical(rows).astype(np.float32)
 
 

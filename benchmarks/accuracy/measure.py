@@ -1,8 +1,8 @@
 """Measure the accuracy of post-training conversion on real networks, setting by setting.
 
-    python benchmarks/accuracy.py                            # all of it, which takes hours on two cores
-    python benchmarks/accuracy.py --tables main --networks chenyaofo_cifar10_resnet20 --limit 1000
-    python benchmarks/accuracy.py --report docs/accuracy.md  # only write what was measured so far
+    python -m benchmarks.accuracy                            # all of it, which takes hours on two cores
+    python -m benchmarks.accuracy --tables main --networks chenyaofo_cifar10_resnet20 --limit 1000
+    python -m benchmarks.accuracy --report docs/accuracy.md  # only write what was measured so far
 
 Each measurement is one line of benchmarks/measured/accuracy.jsonl, with the digest of the sources that made
 it, and is not repeated: take lines out to make them anew. Conversion sees 1,000 training images, drawn by
@@ -12,29 +12,27 @@ networks and the data lie in ../shared, which is not part of the project.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import accuracy_learned
-import accuracy_report
-import accuracy_settings
 import click
-import corpus_data
 import numpy as np
-from accuracy_settings import Setting
-from corpus import source_of
 
+from benchmarks.accuracy import choices, learned, page
+from benchmarks.accuracy.choices import Setting
+from benchmarks.common import corpus_data, digests
+from benchmarks.common.source import source_of
+from benchmarks.common.tables import read
 from snnc.backends import load_simulator
 from snnc.compiler import Options, convert
 from snnc.costs import macs_of_ann
 from snnc.evaluation import evaluate
 from snnc.frontend import read_onnx
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 MEASURED = ROOT / "benchmarks" / "measured"
 NETWORKS = (
     "chenyaofo_cifar10_resnet20",
@@ -44,14 +42,6 @@ NETWORKS = (
 )
 CALIBRATION_ROWS = 1000
 SEED = 0
-
-
-def sources() -> str:
-    """Return a digest of the passes and of the modules that they share."""
-    digest = hashlib.sha256()
-    for path in sorted([*(ROOT / "passes").glob("*.py"), *(ROOT / "snnc").glob("*.py")]):
-        digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()[:12]
 
 
 def drawn(folder: Path, network: corpus_data.Network, rows: int = CALIBRATION_ROWS) -> corpus_data.Sets:
@@ -95,7 +85,7 @@ def measure(
     return {
         "network": network.name,
         "setting": setting.name,
-        "sources": sources(),
+        "sources": digests.compiler(),
         "pipeline": setting.pipeline,
         "limit": limit,
         "ann_macs": sum(macs_of_ann(read_onnx(network.path).graph).values()),
@@ -117,6 +107,7 @@ def measure(
 @click.option("--threads", default=2)
 @click.option("--shared", type=click.Path(path_type=Path), default=corpus_data.DEFAULT)
 @click.option("--measured", type=click.Path(path_type=Path), default=MEASURED, help="Folder of the lines.")
+@click.option("--keep", is_flag=True, help="Do not repeat what was measured on other sources.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write the tables and pictures, and stop.")
 def main(
     networks: str,
@@ -126,22 +117,28 @@ def main(
     threads: int,
     shared: Path,
     measured: Path,
+    keep: bool,
     report: Path | None,
 ) -> None:
     """Measure what is missing, or write the report."""
     cache = measured / "accuracy.jsonl"
     measured.mkdir(exist_ok=True)
     if report is not None:
-        accuracy_report.write(measured, report)
+        page.write(measured, report)
         return
-    rows = accuracy_report.read(cache)
-    done = {(row["network"], row["pipeline"], row["timesteps"], row["limit"]) for row in rows}
+    rows = read(cache)
+    code = digests.compiler()
+    done = {
+        (row["network"], row["pipeline"], row["timesteps"], row["limit"])
+        for row in rows
+        if keep or row["sources"] == code
+    }
     corpus = {network.name: network for network in corpus_data.networks(shared)}
     wanted = tables.split(",")
-    for table, job in (("learned", accuracy_learned.measure_all), ("certify", accuracy_learned.certify_all)):
+    for table, job in (("learned", learned.measure_all), ("certify", learned.certify_all)):
         if table in wanted:
             first = corpus[NETWORKS[0]]
-            job(first, drawn(shared, first, accuracy_learned.ROWS), measured, threads)
+            job(first, drawn(shared, first, learned.ROWS), measured, threads)
     for name in networks.split(","):
         if name not in corpus:
             raise click.ClickException(f"no network is called {name!r}; known: {', '.join(corpus)}")
@@ -163,17 +160,17 @@ def main(
 
 def _chosen(settings: str, tables: str, *, first: bool) -> list[Setting]:
     """Return the settings asked for; binary spikes and the ablation are measured on the first network."""
-    known = accuracy_settings.known()
+    known = choices.known()
     if settings:
         unknown = [name for name in settings.split(",") if name not in known]
         if unknown:
             raise click.ClickException(f"no setting is called {unknown[0]!r}; known: {', '.join(known)}")
         return [known[name] for name in settings.split(",")]
-    found = [*accuracy_settings.MAIN, *accuracy_settings.LOW_LATENCY] if "main" in tables else []
+    found = [*choices.MAIN, *choices.LOW_LATENCY] if "main" in tables else []
     if first and "binary" in tables:
-        found += accuracy_settings.BINARY
+        found += choices.BINARY
     if first and "ablation" in tables:
-        found += [s for T in accuracy_settings.ABLATION_STEPS for s in accuracy_settings.ablation(T)]
+        found += [s for T in choices.ABLATION_STEPS for s in choices.ablation(T)]
     return found
 
 

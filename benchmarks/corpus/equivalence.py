@@ -1,8 +1,8 @@
 """Hold all simulators against the reference on every network of the corpus, bit for bit.
 
-    python benchmarks/equivalence.py
-    python benchmarks/equivalence.py --networks cntk_mnist_winml --presets fast,graded
-    python benchmarks/equivalence.py --report docs/equivalence.md  # only write what was compared so far
+    python -m benchmarks.corpus.equivalence
+    python -m benchmarks.corpus.equivalence --networks cntk_mnist_winml --presets fast,graded
+    python -m benchmarks.corpus.equivalence --report docs/equivalence.md  # only write
 
 For each network and preset, T = 1, 2, 4, 8 and K = 0, 2 on 32 images: the answers, and the counts and
 potentials of every population. Prints one line per network, adds it to build/equivalence.jsonl, and fails
@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-import corpus_data
 import numpy as np
 
+from benchmarks.common import corpus_data
 from snnc.backends import SIMULATORS, load_simulator
 from snnc.compiler import Options, convert
 from snnc.errors import UnsupportedModelError
@@ -29,7 +29,7 @@ from snnc.ir.graph import IntArray
 from snnc.ir.snn import SnnGraph
 from snnc.target import Record
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 FOUND = ROOT / "build" / "equivalence.jsonl"
 IMAGES = 32
 CALIBRATION_ROWS = 128
@@ -38,8 +38,8 @@ SETTLE_STEPS = (0, 2)
 HEAD = f"""\
 # Equality of the simulators
 
-Made by `python benchmarks/equivalence.py` and
-`python benchmarks/equivalence.py --report docs/equivalence.md`; do not edit.
+Made by `python -m benchmarks.corpus.equivalence` and
+`python -m benchmarks.corpus.equivalence --report docs/equivalence.md`; do not edit.
 
 Each network was converted at T = 4 on {CALIBRATION_ROWS} rows and run on {IMAGES} distinct images at
 T = {", ".join(map(str, STEPS))}, each with {" and ".join(map(str, SETTLE_STEPS))} settle steps, by

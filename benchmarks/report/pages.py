@@ -1,13 +1,13 @@
 r"""Write reports of trained networks, and pictures of their pages.
 
-    python -m benchmarks.reports -o FOLDER [--shared FOLDER] [--network NAME ...] [-T N ...] [--rows N]
-    python -m benchmarks.reports -o build/reports --network zoo:fashion-resnet -T 4 --preset binary-only \
-        --picture docs/pictures/report.png
+    python -m benchmarks.report.pages -o FOLDER [--shared FOLDER] [--network NAME ...] [-T N ...] [--rows N]
+    python -m benchmarks.report.pages -o build/reports --network zoo:fashion-resnet -T 4 \
+        --preset binary-only --picture docs/pictures/report.png
 
 By default the four networks that the documentation speaks of, at T = 4 and 8, from the optional folder
 `../shared`; `--network zoo:fashion-resnet` needs nothing beside snnc. For each network: the page, its figures
-as JSON, and, where Chromium is installed (`benchmarks/install_chromium.sh`), screenshots at three widths, in
-the dark, and as it is printed. The second command makes the picture in the documentation.
+as JSON, and, where Chromium is installed (`benchmarks/report/install_chromium.sh`), screenshots
+at three widths, in the dark, and as it is printed. The second command makes the picture in the documentation.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from benchmarks.corpus_data import DEFAULT, networks, sets
+from benchmarks.common.corpus_data import DEFAULT, networks, sets
 from snnc.cli import main as snnc
 from tests import browser
 
@@ -112,7 +112,7 @@ def _material(folder: Path, shared: Path, name: str, calibration: int) -> tuple[
 
 def _photographs(page: Path) -> None:
     if browser.BROWSER is None:
-        click.echo("no screenshots: install Chromium by benchmarks/install_chromium.sh")
+        click.echo("no screenshots: install Chromium by benchmarks/report/install_chromium.sh")
         return
     for width in browser.WIDTHS:
         seen = browser.look(page, width)

@@ -9,12 +9,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import corpus_data
 import numpy as np
 import onnx
-import speed_networks
 from numpy.typing import NDArray
 
+from benchmarks.common import corpus_data
+from benchmarks.speed import networks
 from snnc.artefact import Artefact, load
 from snnc.compiler import Options, convert
 from snnc.ir.bounds import provable_timesteps
@@ -23,7 +23,7 @@ from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.models import PREFIX, calibration_data, resolve, test_data
 from snnc.preprocessing import Preprocessing
 
-KEPT = Path(__file__).resolve().parent.parent / "build" / "speed"
+KEPT = Path(__file__).resolve().parent.parent.parent / "build" / "speed"
 CALIBRATION_ROWS = 1000
 TRAINED_FOR = 4
 """T for which trained networks are converted; other T are runs of the same network."""
@@ -72,7 +72,7 @@ def subject(name: str, timesteps: int = TRAINED_FOR, precision: str = "int8") ->
     """
     if SHAPES.fullmatch(name) is None:
         return _trained(name, precision)
-    return _shaped(name, min(timesteps, speed_networks.MOST_STEPS))
+    return _shaped(name, min(timesteps, networks.MOST_STEPS))
 
 
 @cache
@@ -81,7 +81,7 @@ def _shaped(name: str, timesteps: int) -> Subject:
     if shapes is None:
         raise ValueError(f"{name} is no name of shapes")
     network, percent, levels, graded = shapes.groups()
-    pair = speed_networks.make(network, int(percent or 15) / 100, timesteps)
+    pair = networks.make(network, int(percent or 15) / 100, timesteps)
     graph = pair.graph
     if levels:
         graph = with_levels(graph, int(levels), graded=bool(graded))

@@ -1,21 +1,20 @@
 """Time spiking networks beside their sources, in onnxruntime and in other simulators.
 
-    python benchmarks/speed.py                          # the whole grid: some hours on a quiet machine
-    python benchmarks/speed.py --quick                  # the rows of the targets, and all at T = 4
-    python benchmarks/speed.py --networks resnet18 --timesteps 4 --batches 1 --threads 1
-    python benchmarks/speed.py --report docs/performance.md      # only write what was measured so far
+    python -m benchmarks.speed                          # the whole grid: some hours on a quiet machine
+    python -m benchmarks.speed --quick                  # the rows of the targets, and all at T = 4
+    python -m benchmarks.speed --networks resnet18 --timesteps 4 --batches 1 --threads 1
+    python -m benchmarks.speed --report docs/performance.md      # only write what was measured so far
 
 Each measurement is one line of benchmarks/measured/speed.jsonl and is not repeated while the simulator's
 sources and the processor stay the same. Contestants take turns in rounds; what counts is the shortest
 round. ResNet-18, VGG-16, a MobileNet and a ResNet-20 have random weights and thresholds set to a stated
-density: see benchmarks/speed_networks.py. `zoo:fashion-resnet` and, where ../shared/models is there,
+density: see benchmarks/speed/networks.py. `zoo:fashion-resnet` and, where ../shared/models is there,
 ResNet-20 and -56 for CIFAR-10 are trained networks, converted with the default preset, at their own
 density.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from collections.abc import Iterator
@@ -24,14 +23,14 @@ from functools import cache
 from pathlib import Path
 
 import click
-import speed_limits
-import speed_peers
-from speed_contests import HEAVIEST, Row, Setting, measured, memory, profile
-from speed_report import TARGETS, report
 
+from benchmarks.common import digests
+from benchmarks.speed import limits, peers
+from benchmarks.speed.contests import HEAVIEST, Row, Setting, measured, memory, profile
+from benchmarks.speed.page import TARGETS, report
 from snnc.backends.numba_cpu.cpu import detect
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 LINES = ROOT / "benchmarks" / "measured" / "speed.jsonl"
 TIMESTEPS = (1, 2, 4, 8, 16, 32)
 BATCHES = (1, 64)
@@ -70,15 +69,6 @@ class Lines:
 
 
 @cache
-def code() -> str:
-    """Return a hash of the simulator's sources, by which a row is known to be of this version."""
-    digest = hashlib.sha256()
-    for path in sorted((ROOT / "backends" / "numba_cpu").glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
-
-
-@cache
 def machine() -> str:
     """Return what the figures were measured on."""
     model = platform.processor() or platform.machine()
@@ -108,7 +98,7 @@ def settings(
                         yield Setting(network, T, batch, n, mode="float32")
     for network in networks:
         if network in PEERS_ON:
-            for peer in speed_peers.PEERS:
+            for peer in peers.PEERS:
                 for batch in batches:
                     yield Setting(network, PEER_STEPS, batch, 1, peer)
 
@@ -143,7 +133,7 @@ def main(
 ) -> None:
     """Measure what is missing, and write docs/performance.md."""
     lines = Lines(LINES)
-    known = {"code": code(), "machine": machine()}
+    known = {"code": digests.of_folders("backends/numba_cpu"), "machine": machine()}
     if page is not None:
         report(lines.rows, page)
         return
@@ -156,7 +146,7 @@ def main(
         if (not quick or of_targets(setting)) and (peers or setting.against == "onnxruntime")
     ]
     if not lines.has(limits=True, **known):
-        lines.add({**known, "limits": True, **asdict(speed_limits.measure())})
+        lines.add({**known, "limits": True, **asdict(limits.measure())})
     for number, setting in enumerate(grid):
         key = {**known, **asdict(setting)}
         if lines.has(**key):

@@ -1,0 +1,5 @@
+"""``python -m benchmarks.accuracy``."""
+
+from benchmarks.accuracy.measure import main
+
+main()

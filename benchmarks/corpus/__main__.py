@@ -1,0 +1,5 @@
+"""``python -m benchmarks.corpus``."""
+
+from benchmarks.corpus.measure import main
+
+main()

@@ -1,0 +1,130 @@
+"""What the Python interface accepts: networks, artefacts, preprocessings and numbers, as people have them."""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import onnx
+
+from snnc.artefact import Artefact, load
+from snnc.artefact.metadata import SCHEMA, properties_of
+from snnc.errors import InputError, UsageError
+from snnc.frontend import SourceModel, read_onnx
+from snnc.frontend.loading import LoadedModel, loaded_from
+from snnc.frontend.loading import load as load_model
+from snnc.models import PREFIX, resolve
+from snnc.preprocessing import Preprocessing
+
+Model: TypeAlias = str | os.PathLike[str] | bytes | onnx.ModelProto
+"""A network: the path of an ONNX file, ``zoo:NAME``, the bytes of a file, or the model itself."""
+
+IN_MEMORY = "in-memory.onnx"
+"""What a network is called that came without a path."""
+
+
+def read_source(model: Any) -> tuple[SourceModel, str]:
+    """Read a network, and return what it is called.
+
+    Args:
+        model: see :data:`Model`.
+
+    Raises:
+        UsageError: it is an artefact already.
+        InputError: it is no network.
+        UnsupportedModelError: it cannot be converted.
+    """
+    if isinstance(model, Artefact):
+        raise UsageError(f"{model!r} is an artefact already: simulate it, or give the network it came from")
+    loaded, name = _loaded(model)
+    if SCHEMA in properties_of(loaded.proto):
+        raise UsageError(f"{name} is an artefact already: load it, or give the network that it came from")
+    return read_onnx(loaded), name
+
+
+def _loaded(model: Any) -> tuple[LoadedModel, str]:
+    if isinstance(model, str | os.PathLike):
+        name = os.fsdecode(model)
+        return load_model(resolve(name).path if name.startswith(PREFIX) else Path(name)), name
+    if isinstance(model, onnx.ModelProto):
+        try:
+            model = model.SerializeToString()
+        except Exception as error:  # protobuf's exceptions have no root of their own
+            raise InputError(
+                f"the model cannot be written as ONNX: {' '.join(str(error).split())}"
+            ) from error
+    if isinstance(model, bytes | bytearray | memoryview):
+        return loaded_from(bytes(model), Path(IN_MEMORY)), IN_MEMORY
+    raise InputError(
+        f"{_said(model)} is no network: give the path of an ONNX file, zoo:NAME, an onnx.ModelProto or bytes"
+    )
+
+
+def as_artefact(value: Any) -> Artefact:
+    """Return an artefact, or read the file of one.
+
+    Raises:
+        InputError: it is none.
+    """
+    if isinstance(value, Artefact):
+        return value
+    if isinstance(value, str | os.PathLike):
+        return load(os.fsdecode(value))
+    raise InputError(f"{_said(value)} is no artefact: give what compile_model or load returns, or a path")
+
+
+def as_preprocessing(value: Any) -> Preprocessing | None:
+    """Return a preprocessing, or make one of a dictionary or a JSON file.
+
+    Raises:
+        InputError: it cannot be made of that.
+    """
+    if value is None or isinstance(value, Preprocessing):
+        return value
+    if isinstance(value, Mapping):
+        return Preprocessing.from_dict(value)
+    if isinstance(value, str | os.PathLike):
+        return Preprocessing.read(Path(os.fsdecode(value)))
+    raise InputError(f"{_said(value)} is no preprocessing: give a dictionary, a Preprocessing or a JSON file")
+
+
+def whole(value: Any, name: str, least: int | None = None) -> int:
+    """Return a whole number: an int of Python or NumPy, but no float, not even 4.0, and no truth value.
+
+    Raises:
+        UsageError: it is none, or too small.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise UsageError(f"{name} is {_said(value)}; give a whole number, an int")
+    if least is not None and number < least:
+        raise UsageError(f"{name} must be at least {least}, not {number}")
+    return number
+
+
+def _said(value: Any) -> str:
+    """Return a short form of anything."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 40 else f"this {type(value).__name__}"
+
+
+def as_settings(values: Any) -> dict[str, str]:
+    """Return options of passes as a pipeline writes them: ``true`` for ``True``, ``8`` for 8.
+
+    Raises:
+        UsageError: it is no dictionary, or a value is neither text, nor a number, nor a truth value.
+    """
+    if not isinstance(values, Mapping) or not all(isinstance(key, str) for key in values):
+        raise UsageError(f"settings are {_said(values)}; give a dictionary, {{'PASS.OPTION': 'value'}}")
+    for key, value in values.items():
+        if not isinstance(value, str | int | float):
+            raise UsageError(f"the setting {key} is {_said(value)}, neither text, number nor truth value")
+    return {
+        key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in values.items()
+    }
