@@ -14,6 +14,7 @@ import numpy as np
 from snnc.ir.geometry import Window
 from snnc.ir.graph import IntArray, Shape
 from snnc.ir.kinds import ValueKind, value_kinds
+from snnc.ir.operations import operations
 from snnc.ir.snn import (
     Convolution,
     Encode,
@@ -61,7 +62,7 @@ SEQUENCE = "use a network without branches: the target takes one layer after the
 def chain(graph: SnnGraph) -> tuple[tuple[Layer, ...], tuple[Unsupported, ...]]:
     """Return the layers of a network, and all that cannot be one. Either is empty."""
     problems: list[Unsupported] = []
-    for node in graph:
+    for node in operations(graph):
         readers = graph.consumers[node.name]
         if len(readers) > 1:
             what = f"is read by {len(readers)} nodes"
@@ -71,7 +72,7 @@ def chain(graph: SnnGraph) -> tuple[tuple[Layer, ...], tuple[Unsupported, ...]]:
     if problems:
         return (), tuple(problems)
     layers: list[Layer] = []
-    for node in graph:
+    for node in operations(graph):
         if isinstance(node, IntegrateFire | Readout):
             try:
                 layers.append(_layer(graph, node))

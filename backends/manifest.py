@@ -17,7 +17,8 @@ from snnc.backends import golden as vectors
 from snnc.backends.semantics import Semantics
 from snnc.errors import ArtefactError, InputError
 from snnc.ir.neuron import Schedule
-from snnc.ir.snn import IntegrateFire, Readout, SnnGraph
+from snnc.ir.operations import populations
+from snnc.ir.snn import Readout, SnnGraph
 from snnc.target import Backend, Emission, Golden
 
 NAME = "MANIFEST.json"
@@ -102,11 +103,11 @@ def _settings(graph: SnnGraph) -> list[Json]:
             "shape": list(node.shape),
             "levels": node.neuron.levels,
             "spikes_per_step": node.neuron.spikes_per_step,
-            "memory": node.neuron.memory,
+            "memory": rule.remembers,
             "code": node.neuron.code.value,
             "negative_threshold": node.negative_threshold is not None,
         }
-        for node in graph.of_type(IntegrateFire)
+        for node, rule in populations(graph)
     ]
 
 

@@ -39,6 +39,7 @@ from snnc.divergence import divergence, real_logits
 from snnc.errors import UsageError
 from snnc.ir.ann import Relu
 from snnc.ir.graph import FloatArray
+from snnc.ir.operations import check_known
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.pipeline import Context
 from snnc.prefix import SpikingPrefix
@@ -92,6 +93,7 @@ class Compensate:
 
     def run(self, graph: SnnGraph, context: Context, /) -> SnnGraph:
         """Return the compensated integer network; an integer network is left as it is."""
+        check_known(graph)
         if graph.integer:
             return graph
         if self.ramp:
@@ -143,7 +145,7 @@ class _Compensation:
 
     def offset(self, node: IntegrateFire) -> FloatArray:
         """Return what a population's bias holds beside the source's, (channels,): shift, floor and ramp."""
-        shift = rectifier(self.source, node.name).shift
+        shift = rectifier(self.source, node).shift
         ramp = node.ramp(self.graph.timesteps) if self.options.ramp else 0
         return ramp - node.lowest + (0 if shift is None else shift)
 
@@ -174,8 +176,14 @@ class _Compensation:
             z: RowArray = self.calibration.logits(self.source)
             targets: dict[str, Target] = {self.graph.output: partial(_rows, z)}
         else:
+<<<<<<< HEAD
             z = pre_activation(self.calibration, self.source, group.sinks[0], ahead)
             targets = {name: partial(_active, rectifier(self.source, name), z) for name in group.sinks}
+=======
+            first, *others = (self.graph[name] for name in (group.sinks[0], *ahead))
+            z = pre_activation(self.calibration, self.source, first, others)
+            targets = {name: activation(rectifier(self.source, self.graph[name]), z) for name in group.sinks}
+>>>>>>> main
         layer = Layer(group, targets, self.prefix, self.held, gated=self.options.gated)
         bias = self.options.bias and not last
         best = layer.quantised("none", self.graph)

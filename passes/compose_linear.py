@@ -15,6 +15,7 @@ import numpy as np
 from snnc.errors import UsageError
 from snnc.ir.ann import AnnGraph, AnnNode, Convolution, Linear
 from snnc.ir.geometry import Window
+from snnc.ir.rewriter import Rewriter
 from snnc.pipeline import Context
 
 POINTWISE = Window((1, 1))
@@ -42,8 +43,9 @@ class ComposeLinear:
         while (pair := self._pair(graph)) is not None:
             first, second = pair
             merged.append(second.name)
-            both = _composed(first, second)
-            graph = graph.with_nodes([both if n is second else n for n in graph if n is not first])
+            rewriter = Rewriter(graph)
+            rewriter.replace((first.name, second.name), _composed(first, second))
+            graph = graph.with_nodes(rewriter.nodes, rewriter.output)
         if merged:
             context.findings["merged"] = merged
         return graph

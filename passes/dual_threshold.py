@@ -11,13 +11,13 @@ Wang et al., "Signed Neuron with Memory", IJCAI 2022.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from snnc.errors import UsageError
-from snnc.ir.neuron import Neuron
+from snnc.ir.operations import check_known
 from snnc.ir.snn import IntegrateFire, SnnGraph, SnnNode
 from snnc.pipeline import Context
 
@@ -46,12 +46,13 @@ class DualThreshold:
 
     def run(self, graph: SnnGraph, context: Context, /) -> SnnGraph:
         """Return ``graph`` with signed neurons; weights and thresholds are untouched."""
+        check_known(graph)
         return graph.map(IntegrateFire, self._sign)
 
     def _sign(self, node: IntegrateFire) -> SnnNode:
         levels = node.neuron.levels
         spikes = max(1, self.spikes_per_step // levels)
-        neuron = Neuron(levels=levels, spikes_per_step=spikes, code=node.neuron.code)
+        neuron = replace(node.neuron, spikes_per_step=spikes, memory=True)
         if not self.negative:
             return node if node.neuron == neuron else node.with_(neuron=neuron, negative_threshold=None)
         if node.neuron.levels > 1:

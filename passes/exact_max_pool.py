@@ -10,7 +10,6 @@ fewer neurons, and exact as well.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -29,6 +28,7 @@ from snnc.ir.ann import (
     Reshape,
     Slice,
 )
+from snnc.ir.rewriter import Rewriter
 from snnc.pipeline import Context
 
 Mover = MaxPool | Concat | Reshape | Slice | Pad
@@ -52,21 +52,16 @@ class ExactMaxPool:
 def _drop_repeated(graph: AnnGraph) -> AnnGraph:
     """Remove plain rectifiers of values that cannot be negative."""
     positive: set[str] = set()
-    renamed: dict[str, str] = {}
-    nodes: list[AnnNode] = []
+    rewriter = Rewriter(graph)
     for node in graph:
-        inputs = tuple(renamed.get(name, name) for name in node.inputs)
-        if inputs != node.inputs:
-            node = node.with_(inputs=inputs)
-        if isinstance(node, Relu) and node.ceiling is None and node.shift is None and inputs[0] in positive:
-            renamed[node.name] = inputs[0]
-            continue
-        if (isinstance(node, Relu) and node.shift is None) or (
-            isinstance(node, Mover | AveragePool | Add) and all(name in positive for name in inputs)
-        ):
+        if isinstance(node, Relu) and node.shift is None:
+            if node.ceiling is None and node.inputs[0] in positive:
+                rewriter.replace_uses(node.name, rewriter[node.name].inputs[0])
+                rewriter.erase(node.name)
             positive.add(node.name)
-        nodes.append(node)
-    return graph.with_nodes(nodes, renamed.get(graph.output, graph.output))
+        elif isinstance(node, Mover | AveragePool | Add) and positive.issuperset(node.inputs):
+            positive.add(node.name)
+    return graph.with_nodes(rewriter.nodes, rewriter.output)
 
 
 def _move_one(graph: AnnGraph) -> AnnGraph:
@@ -88,7 +83,9 @@ def _move_one(graph: AnnGraph) -> AnnGraph:
             # The population keeps the rectifier's name, and with it the name of the ONNX node.
             first = pool.with_(inputs=before.inputs)
             second = before.with_(inputs=(pool.name,), shape=pool.shape)
-            return _swap(graph, (before, pool), (first, second))
+            rewriter = Rewriter(graph)
+            rewriter.replace((before.name, pool.name), first, second)
+            return graph.with_nodes(rewriter.nodes, rewriter.output)
     return graph
 
 
@@ -115,6 +112,7 @@ def _rectify_first(graph: AnnGraph, mover: Mover, relu: Relu) -> AnnGraph:
     several = len(mover.inputs) > 1
     shapes = [graph[name].shape for name in mover.inputs]
     rectifiers: list[AnnNode] = []
+    rewriter = Rewriter(graph)
     start = 0
     for index, (source, shape) in enumerate(zip(mover.inputs, shapes, strict=True)):
         ceiling = relu.ceiling
@@ -128,25 +126,8 @@ def _rectify_first(graph: AnnGraph, mover: Mover, relu: Relu) -> AnnGraph:
             elif isinstance(mover, Slice | Pad) and ceiling.min() != ceiling.max():
                 return graph
         start += shape[0]
-        name = graph.unused(f"{relu.name}.{index}") if several else relu.name
+        name = rewriter.fresh(f"{relu.name}.{index}") if several else relu.name
         rectifiers.append(relu.with_(name=name, inputs=(source,), shape=shape, ceiling=ceiling))
     moved = mover.with_(inputs=tuple(node.name for node in rectifiers))
-    return _swap(graph, (mover, relu), (*rectifiers, moved))
-
-
-def _swap(graph: AnnGraph, old: tuple[AnnNode, AnnNode], new: Sequence[AnnNode]) -> AnnGraph:
-    """Put ``new`` in the place of two neighbours; what read the second reads the last of ``new``."""
-    result = new[-1].name
-    nodes: list[AnnNode] = []
-    for node in graph:
-        if node is old[0]:
-            continue
-        if node is old[1]:
-            nodes.extend(new)
-        elif old[1].name in node.inputs and node not in new:
-            nodes.append(
-                node.with_(inputs=tuple(result if name == old[1].name else name for name in node.inputs))
-            )
-        else:
-            nodes.append(node)
-    return graph.with_nodes(nodes, result if graph.output == old[1].name else graph.output)
+    rewriter.replace((mover.name, relu.name), *rectifiers, moved)
+    return graph.with_nodes(rewriter.nodes, rewriter.output)

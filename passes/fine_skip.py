@@ -6,13 +6,13 @@ integrates the same current with finer levels; identity edges, and optionally th
 convolutions and the classifier, read it. The current is computed once; the populations of both are
 real neurons, whose spikes, payload and operations are counted.
 
-Where the fine spikes go is explicit: the nodes that read ``NAME.fine``.
+Where the fine spikes go is explicit: the nodes that read the population that is marked ``fine``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -21,7 +21,9 @@ from snnc.calibration import ActivationSample
 from snnc.correspondence import rectifier
 from snnc.errors import UsageError
 from snnc.ir.graph import FloatArray, NumberArray
-from snnc.ir.neuron import Code, Neuron
+from snnc.ir.neuron import Code
+from snnc.ir.operations import check_known
+from snnc.ir.rewriter import Rewriter
 from snnc.ir.snn import (
     ChannelWeight,
     Convolution,
@@ -43,6 +45,7 @@ from snnc.thresholds import mse_range, mse_threshold
 
 SAMPLES_PER_CHANNEL = 20_000
 SUFFIX = ".fine"
+"""What fine populations are called by; no one asks for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +71,23 @@ class FineSkip:
 
     def run(self, graph: SnnGraph, context: Context, /) -> SnnGraph:
         """Return ``graph`` with fine populations; it is the same object if there is no identity branch."""
+        check_known(graph)
         edges = self._edges(graph)
         sources = [name for name in dict.fromkeys(_population(graph, edge) for edge in edges) if name]
         if not sources:
             return graph
         source = context.ann()
+        rectifiers = {name: rectifier(source, graph[name]) for name in sources}
         samples = context.calibration.samples(
-            source, sources, per_channel=SAMPLES_PER_CHANNEL, seed=context.seed
+            source,
+            [node.name for node in rectifiers.values()],
+            per_channel=SAMPLES_PER_CHANNEL,
+            seed=context.seed,
         )
-        for name in sources:
-            graph = self._add(graph, name, samples[name].raised(rectifier(source, name).shift), edges)
+        # The report adds these populations to the source network, so their names must be new there, too.
+        taken = frozenset(node.name for node in source)
+        for name, node in rectifiers.items():
+            graph = self._add(graph, name, samples[node.name].raised(node.shift), edges, taken)
         context.findings["fine"] = sources
         return graph
 
@@ -97,7 +107,14 @@ class FineSkip:
                 found.append(node.name)
         return tuple(found)
 
-    def _add(self, graph: SnnGraph, name: str, sample: ActivationSample, edges: tuple[str, ...]) -> SnnGraph:
+    def _add(
+        self,
+        graph: SnnGraph,
+        name: str,
+        sample: ActivationSample,
+        edges: tuple[str, ...],
+        taken: frozenset[str],
+    ) -> SnnGraph:
         coarse = graph[name]
         if not isinstance(coarse, IntegrateFire) or coarse.integer:
             raise UsageError("fine-skip works on float32 populations: put it before quantise-weights")
@@ -115,18 +132,22 @@ class FineSkip:
         share = coarse.v_init / coarse.threshold
         # What the coarse neuron may send in a step, the fine one sends in as few spikes of more levels.
         spikes = None if coarse.neuron.limit is None else max(1, coarse.neuron.limit // levels)
+        rewriter = Rewriter(graph, taken)
         fine = coarse.with_(
-            name=name + SUFFIX,
+            name=rewriter.fresh(name + SUFFIX),
             threshold=unit,
             unit=unit,
             floor=floor if floor.any() else None,
             bias=(coarse.bias + coarse.lowest - floor).astype(np.float32),
             v_init=(share * unit).astype(np.float32),
-            neuron=Neuron(levels, spikes, coarse.neuron.memory, Code.BINARY),
+            neuron=replace(coarse.neuron, levels=levels, spikes_per_step=spikes, code=Code.BINARY),
             negative_threshold=None,
+            fine=True,
         )
         paths = [path for edge in edges for path in [_path(graph, edge)] if path[0] == name]
-        graph = _rewire(graph, coarse, fine, paths, (unit / coarse.unit).astype(np.float32))
+        _rewire(rewriter, coarse, fine, paths)
+        graph = graph.with_nodes(rewriter.nodes, rewriter.output)
+        graph = correct_readers(graph, fine.name, (unit / coarse.unit).astype(np.float32))
         return _raised_readers(graph, fine.name, (floor - coarse.lowest) / unit)
 
 
@@ -151,44 +172,39 @@ def _population(graph: SnnGraph, synapse: str) -> str | None:
 
 
 def _rewire(
-    graph: SnnGraph,
+    rewriter: Rewriter[SnnNode],
     coarse: IntegrateFire,
     fine: IntegrateFire,
-    paths: Iterable[tuple[str, ...]],
-    ratio: FloatArray,
-) -> SnnGraph:
+    paths: Sequence[tuple[str, ...]],
+) -> None:
     """Put ``fine`` behind ``coarse`` and let the paths start from it.
 
     Nodes on a path that other synapses read as well are doubled.
     """
-    paths = tuple(paths)
     synapses = {path[-1] for path in paths}
     on_path = {name for path in paths for name in path[1:-1]}
-    kept = {name for name in on_path if not _only_leads_to(graph, name, synapses)}
-    renamed = {coarse.name: fine.name, **{name: name + SUFFIX for name in kept}}
-    nodes: list[SnnNode] = []
-    for node in graph:
-        moved = node.with_(inputs=tuple(renamed.get(source, source) for source in node.inputs))
-        if node.name in synapses or (node.name in on_path and node.name not in kept):
-            nodes.append(moved)
-        else:
-            nodes.append(node)
-            if node.name in kept:
-                nodes.append(moved.with_(name=node.name + SUFFIX))
-        if node is coarse:
-            nodes.append(fine)
-    graph = graph.with_nodes(nodes)
-    if not graph.consumers[coarse.name]:
-        graph = graph.with_nodes([node for node in graph if node is not coarse])
-    return correct_readers(graph, fine.name, ratio)
+    kept = {name for name in on_path if not _only_leads_to(rewriter, name, synapses)}
+    rewriter.insert_after(coarse.name, fine)
+    doubled = {coarse.name: fine.name}
+    for name in [node.name for node in rewriter.nodes]:
+        moved = name in synapses or name in on_path
+        if name in kept:
+            copy = rewriter[name].with_(name=rewriter.fresh(name + SUFFIX))
+            rewriter.insert_after(name, copy)
+            doubled[name] = name = copy.name
+        for source in rewriter[name].inputs if moved else ():
+            if source in doubled:
+                rewriter.replace_uses(source, doubled[source], {name})
+    if not rewriter.readers(coarse.name):
+        rewriter.erase(coarse.name)
 
 
-def _only_leads_to(graph: SnnGraph, name: str, synapses: set[str]) -> bool:
+def _only_leads_to(rewriter: Rewriter[SnnNode], name: str, synapses: set[str]) -> bool:
     """Whether every synapse behind a node that moves spikes is one of ``synapses``."""
     return all(
         reader.name in synapses
-        or (not isinstance(reader, Weighted) and _only_leads_to(graph, reader.name, synapses))
-        for reader in graph.consumers[name]
+        or (not isinstance(reader, Weighted) and _only_leads_to(rewriter, reader.name, synapses))
+        for reader in rewriter.readers(name)
     )
 
 

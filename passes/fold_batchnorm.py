@@ -23,6 +23,7 @@ from snnc.ir.ann import (
     Linear,
 )
 from snnc.ir.graph import FloatArray
+from snnc.ir.rewriter import Rewriter
 from snnc.pipeline import Context
 
 
@@ -117,15 +118,9 @@ def _replace(graph: AnnGraph, name: str, node: AnnNode, affine: ChannelAffine) -
 
 def _without(graph: AnnGraph, affine: ChannelAffine, changed: dict[str, AnnNode]) -> AnnGraph:
     """Take ``affine`` out: its readers read its input, and some nodes change."""
-    nodes = []
-    for node in graph:
-        if node is affine:
-            continue
-        node = changed.get(node.name, node)
-        if affine.name in node.inputs:
-            node = node.with_(
-                inputs=tuple(affine.inputs[0] if name == affine.name else name for name in node.inputs)
-            )
-        nodes.append(node)
-    output = affine.inputs[0] if graph.output == affine.name else graph.output
-    return graph.with_nodes(nodes, output)
+    rewriter = Rewriter(graph)
+    for name, node in changed.items():
+        rewriter.replace(name, node)
+    rewriter.replace_uses(affine.name, affine.inputs[0])
+    rewriter.erase(affine.name)
+    return graph.with_nodes(rewriter.nodes, rewriter.output)

@@ -7,10 +7,10 @@ network equals its quantised analogue network exactly and has no unevenness erro
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from snnc.ir.neuron import Neuron
+from snnc.ir.operations import check_known
 from snnc.ir.snn import IntegrateFire, SnnGraph, SnnNode
 from snnc.pipeline import Context
 
@@ -23,8 +23,9 @@ class Graded:
 
     def run(self, graph: SnnGraph, context: Context, /) -> SnnGraph:
         """Return ``graph`` with graded neurons; weights and thresholds are untouched."""
+        check_known(graph)
         return graph.map(IntegrateFire, self._grade)
 
     def _grade(self, node: IntegrateFire) -> SnnNode:
-        neuron = Neuron(levels=node.neuron.levels, spikes_per_step=None, code=node.neuron.code)
+        neuron = replace(node.neuron, spikes_per_step=None, memory=True)
         return node if node.neuron == neuron else node.with_(neuron=neuron, negative_threshold=None)

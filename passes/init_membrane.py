@@ -16,6 +16,7 @@ from typing import ClassVar
 import numpy as np
 
 from snnc.errors import UsageError
+from snnc.ir.operations import check_known
 from snnc.ir.snn import IntegrateFire, SnnGraph, SnnNode
 from snnc.pipeline import Context
 
@@ -38,6 +39,7 @@ class InitMembrane:
 
     def run(self, graph: SnnGraph, context: Context, /) -> SnnGraph:
         """Return ``graph`` with the initial potentials set; weights are untouched."""
+        check_known(graph)
         return graph.map(IntegrateFire, self._start)
 
     def _start(self, node: IntegrateFire) -> SnnNode:

@@ -15,6 +15,7 @@ from enum import Enum
 from typing import ClassVar
 
 from snnc.errors import UsageError
+from snnc.ir.operations import check_known
 from snnc.ir.snn import SnnGraph
 from snnc.learning import Search, learn
 from snnc.pipeline import Context
@@ -60,6 +61,7 @@ class LearnThresholds:
 
     def run(self, graph: SnnGraph, context: Context, /) -> SnnGraph:
         """Return ``graph`` with learned thresholds; an integer network is left as it is."""
+        check_known(graph)
         if graph.integer:
             return graph
         if self.objective is Objective.LAYER:

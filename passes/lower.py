@@ -25,6 +25,7 @@ from snnc.errors import UnsupportedModelError, UsageError
 from snnc.ir import ann, snn
 from snnc.ir.graph import FloatArray
 from snnc.ir.neuron import Neuron
+from snnc.ir.rewriter import Names
 from snnc.pipeline import Context
 from snnc.reference import convolve
 
@@ -103,7 +104,8 @@ class _Lowering:
         self.limit = limit
         self.largest_input = largest_input if largest_input > 0 else 1.0
         self.nodes: list[snn.SnnNode] = []
-        self.emitted: set[str] = set()
+        # What an operation becomes bears its name, so no other node may.
+        self.names = Names(node.name for node in graph)
         self.values: dict[str, Value] = {}
         self.affine = input_affine(graph)
 
@@ -118,10 +120,17 @@ class _Lowering:
         shape = last.shape[:1]
         if last.shape != shape:
             names = tuple(
-                self.append(snn.Reshape(name=f"{name}.flat", inputs=(name,), shape=shape, origin=last.origin))
+                self.append(
+                    snn.Reshape(
+                        name=self.names.fresh(f"{name}.flat"),
+                        inputs=(name,),
+                        shape=shape,
+                        origin=last.origin,
+                    )
+                )
                 for name in names
             )
-        name = self.fresh("readout")
+        name = self.names.fresh("readout")
         self.nodes.append(
             snn.Readout(name=name, inputs=names, shape=shape, origin=last.origin, bias=current.bias)
         )
@@ -170,7 +179,7 @@ class _Lowering:
                 return Current(((*chain, pooled),), current.bias)
             case ann.Reshape(), [Current() as current] if self.graph[node.inputs[0]].shape[1:] == (1, 1):
                 terms = tuple(
-                    (*chain, snn.Reshape(**_place(node, chain[-1].name, index)))
+                    (*chain, snn.Reshape(**self.part(node, index, chain[-1].name)))
                     for index, chain in enumerate(current.terms)
                 )
                 return Current(terms, current.bias)
@@ -235,8 +244,7 @@ class _Lowering:
         constant = np.broadcast_to(spikes.shift[:, None, None], shape).astype(np.float32)
         lost = convolve(constant[None], node.weight, node.window, node.groups)[0]
         values = (inside[:, None, None] - lost).astype(np.float32)
-        name = self.fresh(f"{node.name}.border")
-        self.emitted.add(name)
+        name = self.names.fresh(f"{node.name}.border")
         border = snn.ConstantCurrent(name=name, shape=node.shape, origin=node.origin, values=values)
         return inside, ((border,),)
 
@@ -244,7 +252,7 @@ class _Lowering:
         """Return a current of this value: spikes pass through one weight per channel."""
         if isinstance(value, Current):
             return value
-        name = self.fresh(f"{value.name}.identity")
+        name = self.names.fresh(f"{value.name}.identity")
         synapse = snn.ChannelWeight(
             name=name,
             inputs=(value.name,),
@@ -252,7 +260,6 @@ class _Lowering:
             origin=node.origin,
             weight=value.unit,
         )
-        self.emitted.add(name)
         return Current(((synapse,),), value.silence)
 
     def average(self, node: ann.AveragePool, value: Value) -> Value:
@@ -274,7 +281,7 @@ class _Lowering:
                 scaled = first.with_(weight=first.weight / area)
             else:
                 raise _unsupported(node, "the pooled sum holds more than weighted spikes")
-            pool = snn.SumPool(window=node.window, **_place(node, chain[-1].name, index))
+            pool = snn.SumPool(window=node.window, **self.part(node, index, chain[-1].name))
             terms.append((scaled, *chain[1:], pool))
         return Current(tuple(terms), value.bias)
 
@@ -328,6 +335,7 @@ class _Lowering:
                 unit=unit,
                 floor=floor if floor.any() else None,
                 neuron=Neuron(levels=node.levels, memory=False),
+                stands_for=node.name,
             )
         )
         return Spikes(node.name, unit, shift, floor)
@@ -368,15 +376,10 @@ class _Lowering:
     def node(self, name: str) -> snn.SnnNode:
         return next(node for node in self.nodes if node.name == name)
 
-    def fresh(self, name: str) -> str:
-        """Return a name that no node has yet."""
-        taken = {node.name for node in self.nodes} | {node.name for node in self.graph} | self.emitted
-        index = 0
-        candidate = name
-        while candidate in taken:
-            index += 1
-            candidate = f"{name}.{index}"
-        return candidate
+    def part(self, node: ann.AnnNode, index: int, read: str) -> dict[str, Any]:
+        """Return name, input, shape and origin of one of the nodes that ``node`` becomes."""
+        place = _place(node, read)
+        return place if index == 0 else {**place, "name": self.names.fresh(f"{node.name}.{index}")}
 
     def refuse_padded_shift(self, node: ann.AnnNode, spikes: Spikes, padded: bool) -> None:
         if padded and spikes.shift.any():
@@ -400,12 +403,9 @@ def _spread(values: FloatArray, node: ann.Convolution) -> FloatArray:
     return np.repeat(values.reshape(node.groups, -1), node.channels // node.groups, axis=0)
 
 
-def _place(node: ann.AnnNode, *inputs: str | int) -> dict[str, Any]:
+def _place(node: ann.AnnNode, *inputs: str) -> dict[str, Any]:
     """Return name, inputs, shape and origin of the spiking node that stands for ``node``."""
-    names = tuple(name for name in inputs if isinstance(name, str))
-    index = next((i for i in inputs if isinstance(i, int)), 0)
-    name = f"{node.name}.{index}" if index else node.name
-    return {"name": name, "inputs": names, "shape": node.shape, "origin": node.origin}
+    return {"name": node.name, "inputs": inputs, "shape": node.shape, "origin": node.origin}
 
 
 def _unsupported(node: ann.AnnNode, reason: str) -> UnsupportedModelError:

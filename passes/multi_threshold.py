@@ -11,11 +11,12 @@ ACM MM 2024.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from snnc.errors import UsageError
-from snnc.ir.neuron import Code, Neuron
+from snnc.ir.neuron import Code
+from snnc.ir.operations import check_known
 from snnc.ir.snn import IntegrateFire, SnnGraph, SnnNode
 from snnc.pipeline import Context
 
@@ -28,10 +29,11 @@ class MultiThreshold:
 
     def run(self, graph: SnnGraph, context: Context, /) -> SnnGraph:
         """Return ``graph`` with binary-weighted thresholds; weights and units are untouched."""
+        check_known(graph)
         return graph.map(IntegrateFire, self._split)
 
     def _split(self, node: IntegrateFire) -> SnnNode:
-        neuron = Neuron(levels=node.neuron.levels, spikes_per_step=1, code=Code.BINARY)
+        neuron = replace(node.neuron, spikes_per_step=1, memory=True, code=Code.BINARY)
         if neuron.problem() is not None:
             raise UsageError(f"{neuron.problem()}: set clip-activations{{levels=...}} to 3, 7 or 15")
         return node if node.neuron == neuron else node.with_(neuron=neuron, negative_threshold=None)

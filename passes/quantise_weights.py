@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from snnc.errors import UsageError
 from snnc.ir.bounds import MOST_TIMESTEPS, overflow, provable_timesteps
+from snnc.ir.operations import check_known
 from snnc.ir.snn import SnnGraph
 from snnc.pipeline import Context
 from snnc.quantisation import quantise_all
@@ -25,6 +26,7 @@ class QuantiseWeights:
 
     def run(self, graph: SnnGraph, context: Context, /) -> SnnGraph:
         """Return the integer network."""
+        check_known(graph)
         quantised = quantise_all(graph)
         proved = provable_timesteps(quantised)
         if proved < quantised.timesteps:

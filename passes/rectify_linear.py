@@ -33,6 +33,7 @@ from snnc.ir.ann import (
     Slice,
     Softmax,
 )
+from snnc.ir.rewriter import Rewriter
 from snnc.pipeline import Context
 
 
@@ -57,24 +58,22 @@ class RectifyLinear:
         # What was measured here cannot be found out from the file again: the report needs it.
         shifts: dict[str, list[float]] = {}
         context.findings["shifts"] = shifts
-        renamed: dict[str, str] = {}
-        nodes: list[AnnNode] = []
-        for node in graph:
-            nodes.append(node.with_(inputs=tuple(renamed.get(name, name) for name in node.inputs)))
-            if node.name in samples:
-                shift = np.maximum(-samples[node.name].minimum, 0) * np.float32(1 + self.headroom)
-                shift = shift.astype(np.float32)
-                raised = Relu(
-                    name=graph.unused(f"{node.name}.raised"),
-                    inputs=(node.name,),
-                    shape=node.shape,
-                    origin=node.origin,
-                    shift=shift,
-                )
-                nodes.append(raised)
-                shifts[raised.name] = [float(value) for value in shift]
-                renamed[node.name] = raised.name
-        return graph.with_nodes(nodes, renamed.get(graph.output, graph.output))
+        rewriter: Rewriter[AnnNode] = Rewriter(graph)
+        for name in places:
+            node = graph[name]
+            shift = np.maximum(-samples[name].minimum, 0) * np.float32(1 + self.headroom)
+            shift = shift.astype(np.float32)
+            raised = Relu(
+                name=rewriter.fresh(f"{name}.raised"),
+                inputs=(name,),
+                shape=node.shape,
+                origin=node.origin,
+                shift=shift,
+            )
+            rewriter.insert_after(name, raised)
+            rewriter.replace_uses(name, raised.name)
+            shifts[raised.name] = [float(value) for value in shift]
+        return graph.with_nodes(rewriter.nodes, rewriter.output)
 
 
 def _linear_values(graph: AnnGraph) -> tuple[str, ...]:

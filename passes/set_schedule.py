@@ -16,6 +16,7 @@ from typing import ClassVar
 
 from snnc.errors import UsageError
 from snnc.ir.neuron import Schedule
+from snnc.ir.operations import check_known
 from snnc.ir.snn import SnnGraph
 from snnc.pipeline import Context
 
@@ -42,6 +43,7 @@ class SetSchedule:
 
     def run(self, graph: SnnGraph, context: Context, /) -> SnnGraph:
         """Return ``graph`` with this schedule; nodes are untouched."""
+        check_known(graph)
         if graph.schedule is self.kind and graph.settle_steps == self.settle_steps:
             return graph
         # Bounds were proved for another number of steps.

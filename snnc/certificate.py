@@ -27,6 +27,7 @@ from snnc.evaluation import Share
 from snnc.ir.bounds import provable_timesteps
 from snnc.ir.graph import IntArray
 from snnc.ir.neuron import Schedule
+from snnc.ir.operations import Firing, check_known, populations, unmatched
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.progress import Progress, Silent
 from snnc.target import Activity, Record, Simulator
@@ -67,18 +68,25 @@ class Exact:
 
 def refusal(graph: SnnGraph) -> str | None:
     """Say why a network cannot be compared with a quantised one, or return ``None``."""
+    found = populations(graph)
     if not graph.integer:
         return "float32 potentials have no exact counts: convert with --precision int8"
-    for node in graph.of_type(IntegrateFire):
-        if graph.schedule is Schedule.BARRIER:
-            continue
-        if not node.neuron.memory:
-            return (
-                f"{node.name!r} has no memory and cannot take spikes back: convert with dual-threshold, "
-                "or with set-schedule{kind=barrier}"
-            )
-        if node.negative_threshold is not None and node.negative_threshold.any():
-            return f"{node.name!r} holds corrections back: convert with dual-threshold{{negative=0.0}}"
+    if graph.schedule is Schedule.BARRIER:
+        return None
+    for node, rule in found:
+        match rule:
+            case Firing.PLAIN:
+                return (
+                    f"{node.name!r} has no memory and cannot take spikes back: convert with dual-threshold, "
+                    "or with set-schedule{kind=barrier}"
+                )
+            case Firing.LIMITED | Firing.HESITANT | Firing.GRADED:
+                if node.negative_threshold is not None and node.negative_threshold.any():
+                    return (
+                        f"{node.name!r} holds corrections back: convert with dual-threshold{{negative=0.0}}"
+                    )
+            case _:
+                raise unmatched(rule)
     return None
 
 
@@ -101,6 +109,7 @@ def variant(graph: SnnGraph, spikes_per_step: int | None, settle_steps: int) -> 
     Raises:
         TargetError: in so many steps an integer may overflow.
     """
+    check_known(graph)
     if spikes_per_step is None:
         return replace(graph, settle_steps=settle_steps)
     return _bounded(_limited(graph, spikes_per_step, settle_steps))

@@ -10,21 +10,28 @@ from snnc.calibration import Calibration
 from snnc.errors import InternalError
 from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.graph import FloatArray
+<<<<<<< HEAD
 from snnc.spill import RowArray
+=======
+from snnc.ir.snn import IntegrateFire, SnnNode
+>>>>>>> main
 
 
-def rectifier(source: AnnGraph, population: str) -> Relu:
+def rectifier(source: AnnGraph, population: SnnNode) -> Relu:
     """Return the rectifier that a population stands for; a fine population shares its coarse one's.
 
     Args:
         source: the network that was lowered.
-        population: name of a population, which is its rectifier's, or that with a suffix.
+        population: one of the spiking network's.
+
+    Raises:
+        InternalError: it is no population, or stands for nothing that the source network has.
     """
-    rectifiers = {node.name: node for node in source.of_type(Relu)}
-    node = rectifiers.get(population) or rectifiers.get(population.rpartition(".")[0])
-    if node is None:
-        raise InternalError(f"the population {population!r} stands for no rectifier of the source network")
-    return node
+    if isinstance(population, IntegrateFire) and population.stands_for in source:
+        node = source[population.stands_for]
+        if isinstance(node, Relu):
+            return node
+    raise InternalError(f"{population.name!r} stands for no rectifier of the source network")
 
 
 def activation(relu: Relu, z: FloatArray) -> FloatArray:
@@ -38,8 +45,13 @@ def activation(relu: Relu, z: FloatArray) -> FloatArray:
 
 
 def pre_activation(
+<<<<<<< HEAD
     calibration: Calibration, source: AnnGraph, population: str, ahead: Sequence[str] = ()
 ) -> RowArray:
+=======
+    calibration: Calibration, source: AnnGraph, population: SnnNode, ahead: Sequence[SnnNode] = ()
+) -> FloatArray:
+>>>>>>> main
     """Return the input of a population's rectifier on all calibration rows, (rows, *shape).
 
     Of many rows it lies on disk: take slices of it.
@@ -47,8 +59,13 @@ def pre_activation(
     Args:
         calibration: the rows.
         source: the network that was lowered.
-        population: name of the population.
+        population: one of the spiking network's.
         ahead: populations that will be asked for next.
     """
+<<<<<<< HEAD
     names = [rectifier(source, name).inputs[0] for name in (population, *ahead)]
     return calibration.stored(source, names[0], names[1:])
+=======
+    names = [rectifier(source, node).inputs[0] for node in (population, *ahead)]
+    return calibration.values(source, names[0], names[1:])
+>>>>>>> main

@@ -23,11 +23,13 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from snnc.errors import InternalError
 from snnc.ir import ann, snn
 from snnc.ir.geometry import Window
 from snnc.ir.graph import Shape
 from snnc.ir.kinds import ValueKind, value_kinds
 from snnc.ir.neuron import Neuron, Schedule
+from snnc.ir.operations import Operation, operations, populations, unmatched
 from snnc.target import Activity
 
 CountMap = NDArray[np.int64]
@@ -45,7 +47,7 @@ def fan_outs(graph: snn.SnnGraph) -> dict[str, CountMap]:
     maps = {
         node.name: np.zeros(node.shape, np.int64) for node in graph if kinds[node.name] is ValueKind.SPIKES
     }
-    for node in reversed(graph.nodes):
+    for node in reversed(operations(graph)):
         reach = maps.get(node.name)
         if isinstance(node, snn.Concat):
             start = 0
@@ -53,7 +55,7 @@ def fan_outs(graph: snn.SnnGraph) -> dict[str, CountMap]:
                 stop = start + graph[name].channels
                 maps[name] += reach[start:stop] if reach is not None else 0
                 start = stop
-        elif not isinstance(node, snn.Encode | snn.IntegrateFire):
+        elif not isinstance(node, snn.Encode | snn.IntegrateFire | snn.ConstantCurrent):
             for name in node.inputs:
                 if name not in maps:
                     continue
@@ -80,7 +82,7 @@ def _raw(graph: snn.SnnGraph) -> frozenset[str]:
     return frozenset(found)
 
 
-def _pulled_back(node: snn.SnnNode, reach: CountMap | None, shape: Shape) -> CountMap:
+def _pulled_back(node: Operation, reach: CountMap | None, shape: Shape) -> CountMap:
     """Return how many synapses an event at each position of a node's input reaches through this node.
 
     Args:
@@ -88,16 +90,19 @@ def _pulled_back(node: snn.SnnNode, reach: CountMap | None, shape: Shape) -> Cou
         reach: fan-out of the node's own events; ``None`` where it gives a current.
         shape: of the input.
     """
-    if isinstance(node, snn.Convolution):
-        per_group = np.full((1, *node.shape[1:]), node.channels // node.groups, np.int64)
-        return np.broadcast_to(_readers(per_group, node.window, (1, *shape[1:])), shape)
-    if isinstance(node, snn.Linear):
-        return np.full(shape, node.channels, np.int64)
-    if isinstance(node, snn.ChannelWeight):
-        return np.ones(shape, np.int64)
-    if reach is None:
-        return np.zeros(shape, np.int64)
+    none = np.zeros(shape, np.int64)
     match node:
+        case snn.Convolution():
+            per_group = np.full((1, *node.shape[1:]), node.channels // node.groups, np.int64)
+            return np.broadcast_to(_readers(per_group, node.window, (1, *shape[1:])), shape)
+        case snn.Linear():
+            return np.full(shape, node.channels, np.int64)
+        case snn.ChannelWeight():
+            return np.ones(shape, np.int64)
+        case snn.CurrentMaxPool() | snn.Readout():
+            return none
+        case _ if reach is None:
+            return none
         case snn.SumPool() | snn.CountMaxPool():
             return _readers(reach, node.window, shape)
         case snn.Reshape():
@@ -105,11 +110,12 @@ def _pulled_back(node: snn.SnnNode, reach: CountMap | None, shape: Shape) -> Cou
         case snn.Pad():
             return reach[tuple(slice(b, b + n) for b, n in zip(node.before, shape, strict=True))]
         case snn.Slice():
-            found = np.zeros(shape, np.int64)
-            found[tuple(map(slice, node.start, node.stop, node.step))] = reach
-            return found
+            none[tuple(map(slice, node.start, node.stop, node.step))] = reach
+            return none
+        case snn.Encode() | snn.IntegrateFire() | snn.ConstantCurrent() | snn.Concat():
+            raise InternalError(f"events do not pass through {node.name!r}")
         case _:
-            return np.zeros(shape, np.int64)
+            raise unmatched(node)
 
 
 def _readers(values: CountMap, window: Window, shape: Shape) -> CountMap:
@@ -275,7 +281,7 @@ def payload(graph: snn.SnnGraph, timesteps: int) -> str:
 
     A graded neuron may carry all that it can ever send in one event, so its levels grow with T.
     """
-    found = dict.fromkeys(_payload(node.neuron, timesteps) for node in graph.of_type(snn.IntegrateFire))
+    found = dict.fromkeys(_payload(node.neuron, timesteps) for node, _ in populations(graph))
     return "+".join(found) or "none"
 
 
@@ -286,7 +292,7 @@ def _payload(neuron: Neuron, timesteps: int) -> str:
 def depth(graph: snn.SnnGraph) -> int:
     """Return the number of populations on the longest path from the input to the read-out."""
     depths: dict[str, int] = {}
-    for node in graph:
+    for node in operations(graph):
         before = max((depths[name] for name in node.inputs), default=0)
         depths[node.name] = before + isinstance(node, snn.IntegrateFire)
     return depths[graph.output]

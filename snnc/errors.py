@@ -11,7 +11,8 @@ The tree, with the exit code that the command line gives each branch::
     │   └── NonFiniteError        (5)  NaN or infinity where numbers are needed
     ├── TargetError               (6)  the network does not fit the target
     └── InternalError             (1)  snnc broke its own rules: a bug
-        └── VerificationError     (1)  a graph broke the rules of its dialect
+        ├── VerificationError     (1)  a graph broke the rules of its dialect
+        └── UnknownOperationError (1)  a graph holds a node or a setting that a part of snnc does not know
 
 A message is one line: what is wrong, where, and how to mend it.
 """
@@ -96,3 +97,7 @@ class InternalError(SnncError):
 
 class VerificationError(InternalError):
     """A graph broke the rules of its dialect."""
+
+
+class UnknownOperationError(InternalError):
+    """A graph holds a node or a setting of which a part of snnc does not know what it computes."""

@@ -35,6 +35,7 @@ from snnc.diagnostics import FALLBACK, Diagnostic
 from snnc.divergence import divergence, real_logits
 from snnc.errors import InternalError
 from snnc.ir.graph import FloatArray, NumberArray
+from snnc.ir.operations import classified
 from snnc.ir.snn import ChannelWeight, IntegrateFire, SnnGraph
 from snnc.journal import Journal
 from snnc.pipeline import Context, Rest
@@ -213,6 +214,7 @@ def with_thresholds(graph: SnnGraph, node: IntegrateFire, factor: FloatArray) ->
 
     They are counted from the floor, which stays.
     """
+    classified(node)
     vectors = {"threshold": node.threshold, "v_init": node.v_init, "unit": node.unit}
     if node.negative_threshold is not None:
         vectors["negative_threshold"] = node.negative_threshold

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast
 
 from snnc.diagnostics import Diagnostic
-from snnc.errors import SnncError, UsageError, VerificationError
+from snnc.errors import SnncError, UnknownOperationError, UsageError, VerificationError
 from snnc.ir.ann import AnnGraph
 from snnc.ir.graph import Graph
+from snnc.ir.operations import check_known
 from snnc.ir.snn import SnnGraph
 from snnc.progress import Progress, Silent
 from snnc.snapshots import Snapshots
@@ -187,6 +188,7 @@ def run_pipeline(
         UsageError: a pass stands where its dialect is not the current one.
     """
     graph.verify()
+    _check_known(graph)
     records = []
     for index, item in enumerate(context.progress.track(passes, len(passes), "converting")):
         expected = typing.get_type_hints(type(item).run)["graph"]
@@ -202,7 +204,8 @@ def run_pipeline(
         seconds = time.perf_counter() - start
         try:
             result.verify()
-        except VerificationError as error:
+            _check_known(result)
+        except (UnknownOperationError, VerificationError) as error:
             raise VerificationError(f"after the pass {item.name!r}: {error}") from error
         records.append(
             PassRecord(format_pass(item), result is not graph, len(result.nodes), seconds, context.findings)
@@ -211,6 +214,12 @@ def run_pipeline(
             dump(item.name, result)
         graph = result
     return graph, tuple(records)
+
+
+def _check_known(graph: Graph[Any]) -> None:
+    """Refuse what passes would carry along without knowing what it computes."""
+    if isinstance(graph, SnnGraph):
+        check_known(graph)
 
 
 def check_order(passes: Sequence[AnyPass]) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from snnc.errors import InternalError
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
+from snnc.ir.operations import operations
 from snnc.ir.snn import (
     ChannelWeight,
     Concat,
@@ -55,7 +56,7 @@ class Group:
 def groups(graph: SnnGraph) -> tuple[Group, ...]:
     """Return the groups of a network in topological order of their last population."""
     found: list[tuple[set[str], list[str]]] = []
-    for node in graph:
+    for node in operations(graph):
         if not isinstance(node, IntegrateFire | Readout):
             continue
         synapses = set(_synapses(graph, node))
@@ -180,7 +181,7 @@ def correct_readers(graph: SnnGraph, name: str, ratio: FloatArray) -> SnnGraph:
     """Multiply by ``ratio``, (channels,), what every float32 weight makes of one population's spikes."""
     ratios: dict[str, FloatArray] = {name: ratio}
     changed: dict[str, SnnNode] = {}
-    for node in graph:
+    for node in operations(graph):
         read = [ratios.get(source) for source in node.inputs]
         if all(values is None for values in read) or isinstance(node, IntegrateFire | Readout | Encode):
             continue

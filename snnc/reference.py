@@ -18,6 +18,7 @@ from snnc.ir import ann, snn
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.neuron import Schedule
+from snnc.ir.operations import Firing, classified, firing, operations, unmatched
 from snnc.target import Record, Trace, check_run
 
 
@@ -149,7 +150,7 @@ def fire(
     """
     rank = current.ndim - 1
     theta, bias = per_channel(node.threshold, rank), per_channel(node.bias, rank)
-    limit = node.neuron.limit
+    rule, limit = firing(node), node.neuron.limit
     capacity = node.neuron.capacity(timesteps)
     barrier = schedule is Schedule.BARRIER
     v = np.broadcast_to(per_channel(node.v_init, rank), current.shape[1:]).astype(current.dtype)
@@ -164,20 +165,23 @@ def fire(
             if t < timesteps:
                 m = m + bias
         wanted = np.floor_divide(m, theta)
-        if node.neuron.memory:
-            high = capacity - count
-            low = -count
-            if limit is not None:
-                high, low = np.minimum(high, limit), np.maximum(low, -limit)
-            if barrier:
-                low = np.zeros_like(low)
-            if node.negative_threshold is not None:
-                wanted = np.where(
-                    (wanted < 0) & (m >= -per_channel(node.negative_threshold, rank)), 0, wanted
-                )
-            s = np.clip(wanted, low, high)
-        else:
-            s = np.clip(wanted, 0, limit)
+        match rule:
+            case Firing.PLAIN:
+                s = np.clip(wanted, 0, limit)
+            case Firing.LIMITED | Firing.HESITANT | Firing.GRADED:
+                high = capacity - count
+                low = -count
+                if limit is not None:
+                    high, low = np.minimum(high, limit), np.maximum(low, -limit)
+                if barrier:
+                    low = np.zeros_like(low)
+                if node.negative_threshold is not None:
+                    wanted = np.where(
+                        (wanted < 0) & (m >= -per_channel(node.negative_threshold, rank)), 0, wanted
+                    )
+                s = np.clip(wanted, low, high)
+            case _:
+                raise unmatched(rule)
         v = m - s * theta
         count += s.astype(np.int64)
         spikes[t] = s
@@ -205,7 +209,7 @@ class ReferenceSimulator:
         needed = graph.ancestors(record.until or (graph.output,), frozenset(given))
         trains: dict[str, NumberArray] = {}
         trace = Trace(timesteps=timesteps, samples=len(inputs))
-        for node in graph:
+        for node in operations(graph):
             if node.name not in needed:
                 continue
             if node.name in given:
@@ -243,6 +247,7 @@ def propagate(node: snn.SnnNode, trains: list[NumberArray]) -> NumberArray:
     # Sums of products below 2^53 are exact in float64, and those below 2^31 are proved; NumPy multiplies
     # matrices of floats far faster than matrices of integers.
     exact = flat.astype(np.float64) if flat.dtype.kind == "i" else flat
+    node = classified(node)
     match node:
         case snn.Convolution():
             y = convolve(exact, node.weight.astype(exact.dtype), node.window, node.groups).astype(flat.dtype)
@@ -267,8 +272,10 @@ def propagate(node: snn.SnnNode, trains: list[NumberArray]) -> NumberArray:
             y = np.pad(flat, ((0, 0), *zip(node.before, node.after, strict=True)))
         case snn.Slice():
             y = flat[_slices(node)]
+        case snn.Encode() | snn.ConstantCurrent() | snn.IntegrateFire() | snn.Readout():
+            raise InternalError(f"{node.name!r} has a state or no input")
         case _:
-            raise InternalError(f"the reference knows no {type(node).__name__}")
+            raise unmatched(node)
     return y.reshape(steps, batch, *node.shape)
 
 

@@ -24,19 +24,42 @@ import numpy as np
 from snnc.errors import UsageError
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.neuron import Neuron, Schedule
-from snnc.ir.snn import ConstantCurrent, IntegrateFire, Readout, SnnGraph, SnnNode
+from snnc.ir.operations import Firing, Operation, largest_count, operations, populations, unmatched
+from snnc.ir.snn import (
+    ChannelWeight,
+    Concat,
+    ConstantCurrent,
+    Convolution,
+    CountMaxPool,
+    CurrentMaxPool,
+    Encode,
+    IntegrateFire,
+    Linear,
+    Pad,
+    Readout,
+    Reshape,
+    Slice,
+    SnnGraph,
+    SnnNode,
+    SumPool,
+)
 
 
 def problem(graph: SnnGraph) -> str | None:
     """Say why a network is not proved to equal one pass over its spike counts; ``None`` if it is."""
+    found = populations(graph)
     if not graph.integer:
         return "in float32 the order of the additions matters"
     if graph.schedule is Schedule.BARRIER:
         return None
-    for node in graph.of_type(IntegrateFire):
-        graded = node.neuron.memory and node.neuron.limit is None and node.negative_threshold is None
-        if not graded:
-            return f"{node.name!r} sends a limited number of spikes a step, so their order matters"
+    for node, rule in found:
+        match rule:
+            case Firing.GRADED if node.negative_threshold is None:
+                pass
+            case Firing.GRADED | Firing.PLAIN | Firing.LIMITED | Firing.HESITANT:
+                return f"{node.name!r} sends a limited number of spikes a step, so their order matters"
+            case _:
+                raise unmatched(rule)
     return None
 
 
@@ -55,22 +78,23 @@ def counted(graph: SnnGraph, timesteps: int) -> SnnGraph:
             "--preset graded, or with --set set-schedule.kind=barrier"
         )
 
-    def over_all_steps(node: SnnNode) -> SnnNode:
+    def over_all_steps(node: Operation) -> SnnNode:
         match node:
             case IntegrateFire():
-                levels = node.neuron.capacity(timesteps)
-                if not node.neuron.memory:  # then only the number of steps limits what it sends
-                    levels = timesteps * node.neuron.largest(timesteps)
-                neuron = Neuron(levels=levels, spikes_per_step=None, memory=True)
+                neuron = Neuron(levels=largest_count(node, timesteps), spikes_per_step=None, memory=True)
                 return node.with_(bias=_times(node.bias, timesteps), neuron=neuron, negative_threshold=None)
             case Readout():
                 return node.with_(bias=_times(node.bias, timesteps))
             case ConstantCurrent():
                 return node.with_(values=_times(node.values, timesteps))
-            case _:
+            case Encode() | Convolution() | Linear() | ChannelWeight() | SumPool() | CountMaxPool():
                 return node
+            case CurrentMaxPool() | Concat() | Reshape() | Pad() | Slice():
+                return node
+            case _:
+                raise unmatched(node)
 
-    nodes = [over_all_steps(node) for node in graph]
+    nodes = [over_all_steps(node) for node in operations(graph)]
     return replace(
         graph.with_nodes(nodes),
         timesteps=1,

@@ -11,6 +11,7 @@ import numpy as np
 
 from snnc.errors import InputError, UsageError
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
+from snnc.ir.operations import check_known, unknown
 from snnc.ir.snn import IntegrateFire, SnnGraph
 
 if TYPE_CHECKING:
@@ -281,6 +282,16 @@ class Bundle:
     files: tuple[str, ...]
 
 
+def unknown_operations(graph: SnnGraph) -> tuple[Unsupported, ...]:
+    """Return the nodes of which no target knows what they compute: each backend's ``check`` begins so."""
+    cure = "use the version of snnc that made the network"
+    return tuple(
+        Unsupported(node.name, node.origin, reason, cure)
+        for node in graph
+        if (reason := unknown(node)) is not None
+    )
+
+
 class Backend(Protocol):
     """Emits an artefact for something else to run.
 
@@ -345,6 +356,7 @@ def check_run(
     Raises:
         InputError: saying what does not fit.
     """
+    check_known(graph)
     shape = graph.encoder.shape
     if timesteps < 1:
         raise InputError(f"T must be at least 1, not {timesteps}")

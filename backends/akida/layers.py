@@ -22,9 +22,10 @@ from snnc.errors import TargetError
 from snnc.ir.geometry import Window
 from snnc.ir.graph import IntArray
 from snnc.ir.neuron import Schedule
+from snnc.ir.operations import largest_count
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.reference import convolve, per_channel
-from snnc.target import Unsupported
+from snnc.target import Unsupported, unknown_operations
 
 SHORT, LONG = 4, 8
 LARGEST = {SHORT: 15, LONG: 127}
@@ -68,6 +69,8 @@ class AkidaLayer:
 
 def problems(graph: SnnGraph) -> tuple[Unsupported, ...]:
     """Return all that Akida's layers cannot hold."""
+    if unfamiliar := unknown_operations(graph):
+        return unfamiliar
     last = graph[graph.output]
     if not graph.integer:
         reason = "float32 parameters: the chip has integers only"
@@ -108,8 +111,7 @@ def lower(graph: SnnGraph) -> tuple[AkidaLayer, ...]:
 
 
 def _capacity(graph: SnnGraph, node: IntegrateFire) -> int:
-    neuron = node.neuron
-    return graph.timesteps * (neuron.levels if neuron.memory else neuron.limit or neuron.levels)
+    return largest_count(node, graph.timesteps)
 
 
 def _layer(graph: SnnGraph, layer: Layer, *, first: bool) -> AkidaLayer:

@@ -16,7 +16,7 @@ from snnc.backends.c99.widths import longest, widths
 from snnc.backends.programs import run
 from snnc.errors import ArtefactError, UsageError
 from snnc.ir.snn import SnnGraph
-from snnc.target import Capabilities, Emission, Golden, Unsupported, Verdict
+from snnc.target import Capabilities, Emission, Golden, Unsupported, Verdict, unknown_operations
 
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-std=c99", "-O2")
@@ -56,7 +56,7 @@ class C99:
 
     def check(self, graph: SnnGraph) -> tuple[Unsupported, ...]:
         """Return what C's integers cannot express."""
-        found = []
+        found = list(unknown_operations(graph))
         for node in graph:
             if not getattr(node, "integer", True):
                 reason = "float32 parameters: the C source has integers only"

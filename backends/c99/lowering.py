@@ -34,6 +34,7 @@ from snnc.ir.geometry import Window
 from snnc.ir.graph import NumberArray
 from snnc.ir.kinds import constant_nodes
 from snnc.ir.neuron import Schedule
+from snnc.ir.operations import Firing, firing, unmatched
 from snnc.ir.snn import (
     ChannelWeight,
     Concat,
@@ -277,7 +278,7 @@ class _Lowering:
         constant = self.gather(node, v)
         neuron = node.neuron
         limit = neuron.limit or 0
-        whole_run = limit if self.barrier and not neuron.memory else neuron.levels
+        whole_run = limit if self.barrier and not firing(node).remembers else neuron.levels
         together = _pixels_together(extent)
         bias, low = NULL, NULL
         threshold = self.table(node, "theta", np.tile(node.threshold, together), "threshold", Width.I32).name
@@ -380,13 +381,18 @@ def _pixels_together(extent: Extent) -> int:
 
 def _rule(node: IntegrateFire) -> str:
     """Return the kernel of a population in the synchronous schedule."""
-    if not node.neuron.memory:
-        return "fire_plain"
-    if node.neuron.limit is None:
-        return "fire_graded"
-    if node.negative_threshold is not None:
-        return "fire_negative"
-    return {1: "fire_once", 2: "fire_twice"}.get(node.neuron.limit, "fire_several")
+    rule = firing(node)
+    match rule:
+        case Firing.PLAIN:
+            return "fire_plain"
+        case Firing.GRADED:
+            return "fire_graded"
+        case Firing.HESITANT:
+            return "fire_negative"
+        case Firing.LIMITED:
+            return {1: "fire_once", 2: "fire_twice"}.get(node.neuron.limit or 0, "fire_several")
+        case _:
+            raise unmatched(rule)
 
 
 def _rows(weight: NumberArray, groups: int) -> NumberArray:

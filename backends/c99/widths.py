@@ -10,6 +10,7 @@ import numpy as np
 from snnc.artefact.precision import value_bounds
 from snnc.ir.graph import NumberArray
 from snnc.ir.kinds import ValueKind, value_kinds
+from snnc.ir.operations import largest_count
 from snnc.ir.snn import IntegrateFire, SnnGraph
 
 
@@ -69,13 +70,10 @@ def widths(graph: SnnGraph, timesteps: int) -> Widths:
         node.name: Width.holding(bounds[node.name]) if kinds[node.name] is ValueKind.SPIKES else Width.I32
         for node in graph
     }
-    counts = {}
-    for node in graph.of_type(IntegrateFire):
-        if node.neuron.memory or node.neuron.limit is None:
-            most = node.neuron.capacity(timesteps)
-        else:
-            most = node.neuron.limit * (timesteps + graph.settle_steps)
-        counts[node.name] = Width.holding(most)
+    counts = {
+        node.name: Width.holding(largest_count(node, timesteps, graph.settle_steps))
+        for node in graph.of_type(IntegrateFire)
+    }
     return Widths(values, counts, bounds)
 
 

@@ -13,7 +13,7 @@ from snnc.backends.loihi import limits, network_file
 from snnc.backends.programs import run
 from snnc.errors import ArtefactError, UsageError
 from snnc.ir.snn import SnnGraph
-from snnc.target import Capabilities, Emission, Golden, Unsupported, Verdict
+from snnc.target import Capabilities, Emission, Golden, Unsupported, Verdict, unknown_operations
 
 SCRIPT = "snnc_lava.py"
 SOURCE = Path(__file__).with_name(f"{SCRIPT}.txt")
@@ -47,6 +47,8 @@ class Loihi:
 
     def check(self, graph: SnnGraph) -> tuple[Unsupported, ...]:
         """Return what the exchange format or the chip's numbers cannot hold."""
+        if found := unknown_operations(graph):
+            return found
         numbers = limits.problems(graph)
         return (*chain(graph)[1], *numbers) if graph.integer else numbers
 

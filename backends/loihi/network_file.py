@@ -10,6 +10,7 @@ import numpy as np
 from snnc.backends.chain import Layer
 from snnc.backends.loihi.limits import mantissas
 from snnc.errors import UsageError
+from snnc.ir.operations import firing
 from snnc.ir.snn import IntegrateFire, SnnGraph
 
 FILE = "network.net"
@@ -95,15 +96,15 @@ def _neuron(graph: SnnGraph, node: Any) -> dict[str, Any]:
         }
         return {"type": ACCUMULATES, **entry, **silent}
     mantissa, exponent = mantissas(node.threshold.astype(np.int64))
-    largest = node.neuron.largest(graph.timesteps)
+    largest, remembers = node.neuron.largest(graph.timesteps), firing(node).remembers
     entry |= {
         "vThMant": mantissa,
         "vThExp": exponent,
         "vInit": node.v_init,
-        "messageBits": largest.bit_length() + node.neuron.memory,
+        "messageBits": largest.bit_length() + remembers,
         "levels": node.neuron.levels,
         "limit": largest,
-        "memory": int(node.neuron.memory),
+        "memory": int(remembers),
     }
     if node.negative_threshold is not None:
         entry["vThNegative"] = node.negative_threshold

@@ -25,6 +25,7 @@ from snnc.errors import InternalError
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray, Shape
 from snnc.ir.kinds import ValueKind, constant_nodes, value_kinds
+from snnc.ir.operations import largest_count, operations
 from snnc.ir.snn import (
     ChannelWeight,
     Convolution,
@@ -222,17 +223,10 @@ def _copied(channels: int, bias: FloatArray, rank: int) -> Layer:
     return convolution(pointwise(matrix), flat, Window((1, 1)))
 
 
-def largest_count(node: IntegrateFire, timesteps: int) -> int:
-    """Return the most spikes that a neuron sends in a run: so many copies stand for it."""
-    if node.neuron.memory or node.neuron.limit is None:
-        return node.neuron.capacity(timesteps)
-    return timesteps * node.neuron.limit
-
-
 def largest_counts(graph: SnnGraph) -> dict[str, int]:
     """Return the largest magnitude of what each node sends in a run; the input is presented once."""
     largest: dict[str, int] = {}
-    for node in graph:
+    for node in operations(graph):
         match node:
             case Encode():
                 largest[node.name] = node.limit

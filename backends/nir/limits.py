@@ -6,6 +6,7 @@ from snnc.backends.nir.layers import misfit
 from snnc.backends.nir.profiles import Profile, Rule
 from snnc.backends.nir.rates import FORGETFUL
 from snnc.ir.neuron import Schedule
+from snnc.ir.operations import populations
 from snnc.ir.snn import (
     Concat,
     ConstantCurrent,
@@ -18,7 +19,7 @@ from snnc.ir.snn import (
     SnnGraph,
     SnnNode,
 )
-from snnc.target import Unsupported
+from snnc.target import Unsupported, unknown_operations
 
 BARRIER = "convert with --set set-schedule.kind=barrier"
 
@@ -34,7 +35,8 @@ def problems(graph: SnnGraph, profile: Profile) -> tuple[Unsupported, ...]:
         node = graph[graph.output]
         reason, cure = "float32 networks have no exact spikes", "convert with --precision int8"
         return (Unsupported(node.name, node.origin, reason, cure),)
-    found = []
+    if found := list(unknown_operations(graph)):
+        return tuple(found)
     for node in graph:
         for reason, cure in _against(graph, node, profile):
             found.append(Unsupported(node.name, node.origin, reason, cure))
@@ -87,6 +89,7 @@ def differences(graph: SnnGraph, profile: Profile) -> tuple[str, ...]:
     if runs_once(graph):
         return ()
     neurons = [node.neuron for node in graph.of_type(IntegrateFire)]
+    rules = [rule for _, rule in populations(graph)]
     found = []
     if profile.rule is Rule.SUBTRACT:
         found.append("a neuron sends as many spikes a step as its potential holds, without an upper limit")
@@ -97,7 +100,7 @@ def differences(graph: SnnGraph, profile: Profile) -> tuple[str, ...]:
             found.append(f"thresholds are {FORGETFUL:.3f} of the artefact's, to make up for that on average")
         if any(neuron.limit is None or neuron.limit > 1 for neuron in neurons):
             found.append("a neuron sends one spike a step at most")
-    if any(neuron.memory for neuron in neurons):
+    if any(rule.remembers for rule in rules):
         found.append("no spike is taken back by a negative one")
     found.append("potentials start at zero, and what they should start at is spread over the steps")
     if graph.settle_steps:

@@ -24,6 +24,7 @@ from snnc.backends.nir.program import EXACT, INPUT, Builder, Fire, Program
 from snnc.errors import InternalError
 from snnc.ir.graph import FloatArray
 from snnc.ir.kinds import ValueKind, value_kinds
+from snnc.ir.operations import operations
 from snnc.ir.snn import (
     ChannelWeight,
     Convolution,
@@ -142,7 +143,7 @@ class _Rates:
 def largest_spikes(graph: SnnGraph) -> dict[str, int]:
     """Return the largest magnitude of what each node sends in a step, if populations send one spike."""
     largest: dict[str, int] = {}
-    for node in graph:
+    for node in operations(graph):
         match node:
             case Encode():
                 largest[node.name] = node.limit

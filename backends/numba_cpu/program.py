@@ -25,6 +25,7 @@ from snnc.backends.numba_cpu.stage import run_stages
 from snnc.backends.numba_cpu.terms import Packed, Values
 from snnc.errors import InputError
 from snnc.ir import snn
+from snnc.ir.operations import Firing, firing, unmatched
 
 Array = NDArray[Any]
 Action = Callable[[int], None]
@@ -271,8 +272,14 @@ class Program:
         """Return the fields of a population."""
         request, neuron = self.request, node.neuron
         limit = neuron.largest(request.timesteps)
-        capacity = neuron.capacity(request.timesteps) if neuron.memory else neurons.NO_CAPACITY
-        takes_back = neuron.memory and not request.barrier
+        rule = firing(node)
+        match rule:
+            case Firing.PLAIN:
+                capacity, takes_back = neurons.NO_CAPACITY, False
+            case Firing.LIMITED | Firing.HESITANT | Firing.GRADED:
+                capacity, takes_back = neuron.capacity(request.timesteps), not request.barrier
+            case _:
+                raise unmatched(rule)
         settings = aligned(np.array([capacity, limit, -int(takes_back)], np.int64))
         parameters = aligned(neuron_parameters(node, output.padded, takes_back, request.integer))
         kind = "units"

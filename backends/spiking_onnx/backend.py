@@ -14,7 +14,7 @@ from snnc.artefact.precision import node_digits
 from snnc.backends.spiking_onnx.forms import checked, inline, scan, unroll
 from snnc.errors import ArtefactError, InternalError, TargetError
 from snnc.ir.snn import SnnGraph
-from snnc.target import Capabilities, Emission, Golden, Unsupported, Verdict
+from snnc.target import Capabilities, Emission, Golden, Unsupported, Verdict, unknown_operations
 
 FILE = "network.onnx"
 ONLY_ERRORS = 3
@@ -49,6 +49,8 @@ class SpikingOnnx:
 
     def check(self, graph: SnnGraph) -> tuple[Unsupported, ...]:
         """Return what float32 convolutions cannot hold exactly."""
+        if found := unknown_operations(graph):
+            return found
         if not graph.integer:
             node = graph[graph.output]
             reason, cure = "float32 networks have no bit-exact vectors", "convert with --precision int8"

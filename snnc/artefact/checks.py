@@ -10,6 +10,7 @@ from snnc.artefact.metadata import Metadata
 from snnc.ir.bounds import overflow
 from snnc.ir.graph import NumberArray
 from snnc.ir.layout import InputLayout
+from snnc.ir.operations import operations
 from snnc.ir.snn import ConstantCurrent, Encode, IntegrateFire, Readout, SnnGraph, SnnNode, Weighted
 from snnc.preprocessing import Preprocessing
 
@@ -22,7 +23,7 @@ def check_numbers(graph: SnnGraph) -> None:
     """
     whole = graph.integer
     weights, potentials = (("int8", "int16"), ("int32",)) if whole else (("float32",), ("float32",))
-    for node in graph:
+    for node in operations(graph):
         expected = weights if isinstance(node, Weighted) else potentials
         found = [(array, expected) for array in _arrays(node)]
         found += [(array, ("float32",)) for array in _reals(node)]

@@ -141,7 +141,8 @@ def load(path: str | os.PathLike[str]) -> Artefact:
             f"{path}: damaged or altered, its content does not fit its SHA-256; convert again"
         )
     try:
-        nodes = read_nodes(model)
+        metadata = read_metadata(properties)
+        nodes = read_nodes(model, metadata.records)
         default = next(tensor for tensor in model.graph.initializer if tensor.name == "T")
         graph = SnnGraph(
             name=model.graph.name,
@@ -153,7 +154,6 @@ def load(path: str | os.PathLike[str]) -> Artefact:
         graph.verify()
         check_numbers(graph)
         check_bounds(graph)
-        metadata = read_metadata(properties)
         check_input(graph, metadata)
         return Artefact(graph, metadata)
     except MALFORMED as error:

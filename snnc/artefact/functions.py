@@ -22,12 +22,11 @@ from __future__ import annotations
 from enum import IntEnum
 from functools import cache
 from string import Template
-from typing import assert_never
 
 from onnx import FunctionProto, TensorProto, parser
 
 from snnc.ir.neuron import Schedule
-from snnc.ir.snn import IntegrateFire
+from snnc.ir.operations import Firing, unmatched
 
 DOMAIN = "snnc"
 DOMAIN_VERSION = 1
@@ -151,27 +150,19 @@ BY_DIGITS = {
 """Operations in float32: attributes, further inputs, preparation of the weight ``w``, the operator."""
 
 
-class Neurons(IntEnum):
-    """The kinds of population that have a function of their own."""
-
-    LIMITED = 0
-    NEGATIVE = 1
-    GRADED = 2
-    MEMORYLESS = 3
-
-    @classmethod
-    def of(cls, node: IntegrateFire) -> Neurons:
-        """Return the kind of a population."""
-        if not node.neuron.memory:
-            return cls.MEMORYLESS
-        if node.neuron.limit is None:
-            return cls.GRADED
-        return cls.LIMITED if node.negative_threshold is None else cls.NEGATIVE
-
-    @property
-    def function(self) -> str:
-        """Name of the function."""
-        return "IntegrateFire" if self is Neurons.LIMITED else f"IntegrateFire{self.name.capitalize()}"
+def firing_function(rule: Firing) -> str:
+    """Return the name of the function of a population that fires so."""
+    match rule:
+        case Firing.PLAIN:
+            return "IntegrateFireMemoryless"
+        case Firing.LIMITED:
+            return "IntegrateFire"
+        case Firing.HESITANT:
+            return "IntegrateFireNegative"
+        case Firing.GRADED:
+            return "IntegrateFireGraded"
+        case _:
+            raise unmatched(rule)
 
 
 def by_digits(operation: str, digits: int) -> str:
@@ -187,9 +178,9 @@ def texts(schedule: Schedule, carrier: Carrier) -> dict[str, str]:
     for operation in BY_DIGITS:
         for digits in DIGITS:
             found[by_digits(operation, digits)] = _digit_text(operation, digits)
-    for kind in Neurons:
+    for kind in Firing:
         neuron = _steps_text if schedule is Schedule.SYNCHRONOUS else _barrier_text
-        found[kind.function] = neuron(kind, carrier)
+        found[firing_function(kind)] = neuron(kind, carrier)
     return {name: Template(text).substitute(carrier=carrier.value) for name, text in found.items()}
 
 
@@ -227,7 +218,7 @@ def _digit_text(operation: str, digits: int) -> str:
     return _text(f"{head}(x{inputs}) => (y)", lines)
 
 
-def _steps_text(kind: Neurons, carrier: Carrier) -> str:
+def _steps_text(kind: Firing, carrier: Carrier) -> str:
     """Return the function of one population in one step."""
     lines = [
         "theta = Cast<to = $carrier>(threshold)",
@@ -238,7 +229,7 @@ def _steps_text(kind: Neurons, carrier: Carrier) -> str:
         *_settings(kind),
     ]
     wanted = "floored"
-    if kind is Neurons.NEGATIVE:
+    if kind is Firing.HESITANT:
         wanted = "willing"
         lines += [
             "typed = Cast<to = $carrier>(negative_threshold)",
@@ -250,7 +241,7 @@ def _steps_text(kind: Neurons, carrier: Carrier) -> str:
             "willing = Where(quiet, zero, floored)",
         ]
     match kind:
-        case Neurons.LIMITED | Neurons.NEGATIVE:
+        case Firing.LIMITED | Firing.HESITANT:
             lines += [
                 "C = Mul(T, M)",
                 "room = Sub(C, N)",
@@ -258,12 +249,12 @@ def _steps_text(kind: Neurons, carrier: Carrier) -> str:
                 "sent = Min(N, limit)",
                 "low = Neg(sent)",
             ]
-        case Neurons.GRADED:
+        case Firing.GRADED:
             lines += ["C = Mul(T, M)", "high = Sub(C, N)", "low = Neg(N)"]
-        case Neurons.MEMORYLESS:
+        case Firing.PLAIN:
             lines += ["high = Identity(limit)", "low = Identity(zero)"]
         case _:
-            assert_never(kind)
+            raise unmatched(kind)
     lines += [
         f"raised = Max({wanted}, low)",
         "s = Min(raised, high)",
@@ -274,7 +265,7 @@ def _steps_text(kind: Neurons, carrier: Carrier) -> str:
     return _text(f"{_signature(kind)}, T, v, N) => (s, new_v, new_N)", lines)
 
 
-def _barrier_text(kind: Neurons, carrier: Carrier) -> str:
+def _barrier_text(kind: Firing, carrier: Carrier) -> str:
     """Return the function of one population from the whole of its input to its final count."""
     lines = [
         "theta = Cast<to = $carrier>(threshold)",
@@ -284,7 +275,7 @@ def _barrier_text(kind: Neurons, carrier: Carrier) -> str:
         "m = Add(charged, current)",
         *_divide(carrier),
         *_settings(kind),
-        "C = Mul(T, limit)" if kind is Neurons.MEMORYLESS else "C = Mul(T, M)",
+        "C = Mul(T, limit)" if kind is Firing.PLAIN else "C = Mul(T, M)",
         "raised = Max(floored, zero)",
         "N = Min(raised, C)",
         "spent = Mul(N, theta)",
@@ -293,15 +284,15 @@ def _barrier_text(kind: Neurons, carrier: Carrier) -> str:
     return _text(f"{_signature(kind)}, T, v) => (N, new_v)", lines)
 
 
-def _signature(kind: Neurons) -> str:
+def _signature(kind: Firing) -> str:
     """Return the attributes and the parameters that a population is read back from."""
-    limit = "" if kind is Neurons.GRADED else "spikes_per_step, "
+    limit = "" if kind is Firing.GRADED else "spikes_per_step, "
     attributes = f"levels, {limit}code, unit, floor"
-    negative = ", negative_threshold" if kind is Neurons.NEGATIVE else ""
+    negative = ", negative_threshold" if kind is Firing.HESITANT else ""
     return f"<{attributes}> (current, threshold, bias{negative}"
 
 
-def _settings(kind: Neurons) -> list[str]:
+def _settings(kind: Firing) -> list[str]:
     """Return the lines that make ``zero``, ``M`` and, where there is one, ``limit`` from the attributes."""
     lines = [
         "whole_zero = Constant<value_int = 0>()",
@@ -309,7 +300,7 @@ def _settings(kind: Neurons) -> list[str]:
         "levels = Constant<value_int: int = @levels>()",
         "M = Cast<to = $carrier>(levels)",
     ]
-    if kind is not Neurons.GRADED:
+    if kind is not Firing.GRADED:
         lines += [
             "spikes = Constant<value_int: int = @spikes_per_step>()",
             "most = Mul(levels, spikes)",

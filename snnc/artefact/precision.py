@@ -10,7 +10,8 @@ from snnc.artefact.functions import DIGITS
 from snnc.errors import InternalError, TargetError
 from snnc.ir.bounds import EXACT_FLOAT32, step_bounds, weight_sums
 from snnc.ir.kinds import constant_nodes
-from snnc.ir.neuron import Neuron, Schedule
+from snnc.ir.neuron import Schedule
+from snnc.ir.operations import firing, operations
 from snnc.ir.snn import Encode, IntegrateFire, SnnGraph, SnnNode, SumPool, Weighted
 
 UNSPLIT = (1, 0)
@@ -44,7 +45,7 @@ def node_digits(graph: SnnGraph) -> dict[str, tuple[int, int]]:
     """
     bounds = value_bounds(graph) if graph.integer else {}
     found = {}
-    for node in graph:
+    for node in operations(graph):
         if not isinstance(node, Weighted | SumPool):
             continue
         plan: tuple[int, int] | None = UNSPLIT
@@ -89,9 +90,11 @@ def _counting(node: SnnNode, timesteps: int) -> SnnNode:
     match node:
         case Encode():
             return node.with_(limit=node.limit * timesteps)
-        case IntegrateFire(neuron=Neuron(memory=False, spikes_per_step=int(spikes))):
-            return node.with_(neuron=replace(node.neuron, spikes_per_step=spikes * timesteps))
         case IntegrateFire():
-            return node.with_(neuron=replace(node.neuron, spikes_per_step=None))
+            # In the barrier schedule a single step sends the whole count.
+            neuron = replace(node.neuron, spikes_per_step=None)
+            if not firing(node).remembers and node.neuron.spikes_per_step is not None:
+                neuron = replace(node.neuron, spikes_per_step=node.neuron.spikes_per_step * timesteps)
+            return node.with_(neuron=neuron)
         case _:
             return node

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from operator import index
 from typing import Any
 
@@ -12,11 +12,12 @@ from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.external_data_helper import uses_external_data
 
 from snnc.artefact.draft import OWNER
-from snnc.artefact.functions import Neurons
-from snnc.artefact.writer import ORDER, ORIGIN
+from snnc.artefact.functions import firing_function
+from snnc.artefact.writer import FINE, ORDER, ORIGIN, STANDS_FOR
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray, NumberArray, Shape
 from snnc.ir.neuron import Code, Neuron
+from snnc.ir.operations import Firing
 from snnc.ir.snn import (
     ChannelWeight,
     Concat,
@@ -35,9 +36,16 @@ from snnc.ir.snn import (
     SumPool,
 )
 
+OLD_SUFFIX = ".fine"
+"""What fine populations were known by."""
 
-def read_nodes(model: onnx.ModelProto) -> tuple[SnnNode, ...]:
+
+def read_nodes(model: onnx.ModelProto, records: Sequence[Mapping[str, Any]] = ()) -> tuple[SnnNode, ...]:
     """Return the nodes of the network that :func:`snnc.artefact.writer.build_model` wrote, in its order.
+
+    Args:
+        model: the file.
+        records: what the passes did; that of `fine-skip` names the populations that got a fine one.
 
     Raises:
         AttributeError, LookupError, TypeError, ValueError: the model is not of that form.
@@ -45,7 +53,25 @@ def read_nodes(model: onnx.ModelProto) -> tuple[SnnNode, ...]:
     reader = _Reader()
     reader.arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     reader.read(model.graph)
-    return tuple(reader.found[place] for place in sorted(reader.found))
+    nodes = [reader.found[place] for place in sorted(reader.found)]
+    return tuple(_identified(nodes, reader.untold, records))
+
+
+def _identified(
+    nodes: Sequence[SnnNode], untold: Set[str], records: Sequence[Mapping[str, Any]]
+) -> Iterator[SnnNode]:
+    """Yield the nodes with what their populations stand for, which files of older versions do not say.
+
+    There a population bears the name of its rectifier, and a fine one that of its coarse one with a suffix.
+    """
+    # Where it is known which populations got a fine one, a name that looks like one's is just a name.
+    coarse = {name for record in records for name in record.get("fine", ())}
+    for node in nodes:
+        if isinstance(node, IntegrateFire) and node.name in untold:
+            base = node.name.removesuffix(OLD_SUFFIX)
+            fine = base != node.name and (base in coarse or not records)
+            node = node.with_(stands_for=base if fine else node.name, fine=fine)
+        yield node
 
 
 class _Reader:
@@ -57,6 +83,7 @@ class _Reader:
         starts: parameters that states start from, by the node that they belong to.
         shapes: declared shapes of one sample, by tensor.
         found: nodes by their place in the network.
+        untold: populations of which the file does not say what they stand for.
     """
 
     def __init__(self) -> None:
@@ -65,6 +92,7 @@ class _Reader:
         self.starts: dict[str, NumberArray] = {}
         self.shapes: dict[str, Shape] = {}
         self.found: dict[int, SnnNode] = {}
+        self.untold: set[str] = set()
 
     def read(self, graph: GraphProto) -> None:
         for value in (*graph.input, *graph.output, *graph.value_info):
@@ -75,7 +103,13 @@ class _Reader:
     def read_node(self, node: NodeProto) -> None:
         metadata = {entry.key: entry.value for entry in node.metadata_props}
         if ORDER in metadata:
-            self.found[int(metadata[ORDER])] = self.network_node(node, metadata[ORIGIN])
+            found = self.network_node(node, metadata[ORIGIN])
+            if isinstance(found, IntegrateFire) and STANDS_FOR in metadata:
+                fine = {"true": True, "false": False}[metadata[FINE]]
+                found = found.with_(stands_for=metadata[STANDS_FOR], fine=fine)
+            elif isinstance(found, IntegrateFire):
+                self.untold.add(found.name)
+            self.found[int(metadata[ORDER])] = found
             self.sources[node.output[0]] = (node.name,)
         elif OWNER in metadata:
             self.starts[metadata[OWNER]] = self.arrays[node.input[0]].reshape(-1)
@@ -141,11 +175,11 @@ class _Reader:
             case "Readout":
                 return Readout(**common, bias=self.starts[node.name], scale=number(settings["scale"]))
             case _:
-                kind = next(kind for kind in Neurons if kind.function == operation)
+                kind = next(kind for kind in Firing if firing_function(kind) == operation)
                 return self.population(common, kind, parameters, settings)
 
     def population(
-        self, common: dict[str, Any], kind: Neurons, parameters: list[NumberArray], settings: dict[str, Any]
+        self, common: dict[str, Any], kind: Firing, parameters: list[NumberArray], settings: dict[str, Any]
     ) -> IntegrateFire:
         """Return a population."""
         threshold, bias, *low = (values.reshape(-1) for values in parameters)
@@ -160,7 +194,7 @@ class _Reader:
             neuron=Neuron(
                 levels=index(settings["levels"]),
                 spikes_per_step=None if spikes is None else index(spikes),
-                memory=kind is not Neurons.MEMORYLESS,
+                memory=kind.remembers,
                 code=Code(settings["code"].decode()),
             ),
             negative_threshold=low[0] if low else None,

@@ -20,13 +20,13 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from snnc.artefact import functions
 from snnc.artefact.draft import Attributes, Draft, Scope
-from snnc.artefact.functions import Carrier, Neurons
+from snnc.artefact.functions import Carrier
 from snnc.artefact.precision import node_digits
-from snnc.errors import InternalError
 from snnc.ir.geometry import Window
 from snnc.ir.graph import NumberArray
 from snnc.ir.kinds import constant_nodes
 from snnc.ir.neuron import Schedule
+from snnc.ir.operations import Operation, firing, operations, unmatched
 from snnc.ir.snn import (
     ChannelWeight,
     Concat,
@@ -49,7 +49,15 @@ from snnc.ir.snn import (
 ORDER, ORIGIN = "snnc.order", "snnc.origin"
 """Metadata of a node: its place in the network's own order, and the source's node that it came from."""
 
+STANDS_FOR, FINE = "snnc.stands_for", "snnc.fine"
+"""Metadata of a population: which rectifier it stands for, and whether it does so a second time."""
+
 END = 2**63 - 1
+
+Stateless = (
+    Convolution | Linear | ChannelWeight | SumPool | CurrentMaxPool | CountMaxPool | Reshape | Pad | Slice
+)
+"""Operations that are one call, of what they read alone; counts have no state in the barrier schedule."""
 
 
 def build_model(graph: SnnGraph, *, states: bool = False, encoded: bool = False) -> onnx.ModelProto:
@@ -84,7 +92,7 @@ class _Writer:
         self.finals: dict[str, tuple[str, str]] = {}  # N and v of each population
 
     def model(self, states: bool) -> onnx.ModelProto:
-        for node in self.graph:
+        for node in operations(self.graph):
             self.write(node)
         if self.looped:
             self.draft.close_loop(self.graph.settle_steps)
@@ -105,7 +113,7 @@ class _Writer:
             outputs.append(self.draft.value(v, node.shape))
         return self.draft.model(self.graph.name, inputs, outputs, self.graph.timesteps)
 
-    def write(self, node: SnnNode) -> None:
+    def write(self, node: Operation) -> None:
         match node:
             case Encode():
                 self.encode(node)
@@ -119,10 +127,22 @@ class _Writer:
                 self.count_max_pool(node)
             case Concat():
                 self.concat(node)
-            case _:
+            case (
+                Convolution()
+                | Linear()
+                | ChannelWeight()
+                | SumPool()
+                | CurrentMaxPool()
+                | CountMaxPool()
+                | Reshape()
+                | Pad()
+                | Slice()
+            ):
                 self.stateless(node)
+            case _:
+                raise unmatched(node)
 
-    def stateless(self, node: SnnNode) -> None:
+    def stateless(self, node: Stateless) -> None:
         self.declare(node)
         kind = type(node).__name__
         match node:
@@ -145,7 +165,7 @@ class _Writer:
                 start, stop, step = (0, *node.start), (END, *node.stop), (1, *node.step)
                 self.call(node, kind, [], {"start": start, "stop": stop, "step": step})
             case _:
-                raise InternalError(f"no ONNX function for {kind} {node.name!r}")
+                raise unmatched(node)
 
     def sum_of_products(self, node: SnnNode, parameters: list[str], attributes: Attributes) -> None:
         """Write what float32 computes, splitting its input into digits where that is needed."""
@@ -175,7 +195,7 @@ class _Writer:
         self.mark(call, node)
 
     def integrate_fire(self, node: IntegrateFire) -> None:
-        function = Neurons.of(node).function
+        function = functions.firing_function(firing(node))
         attributes: Attributes = {"levels": node.neuron.levels}
         if node.neuron.spikes_per_step is not None:
             attributes["spikes_per_step"] = node.neuron.spikes_per_step
@@ -253,7 +273,10 @@ class _Writer:
     def mark(self, onnx_node: NodeProto, node: SnnNode) -> None:
         """Say which node of the network an ONNX node stands for."""
         onnx_node.name = node.name
-        helper.set_metadata_props(onnx_node, {ORDER: self.order[node.name], ORIGIN: node.origin})
+        said = {ORDER: self.order[node.name], ORIGIN: node.origin}
+        if isinstance(node, IntegrateFire):
+            said |= {STANDS_FOR: node.stands_for, FINE: str(node.fine).lower()}
+        helper.set_metadata_props(onnx_node, said)
 
     def scope(self, node: SnnNode) -> Scope:
         """Return where a node is computed: once, or in every step."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from snnc.ir.geometry import Window, concat_problem, pad_problem, slice_problem
-from snnc.ir.graph import FloatArray, Graph, Node, Shape
+from snnc.ir.graph import MANY, NONE, SEVERAL, FloatArray, Graph, Node, Shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -33,9 +33,12 @@ class AnnGraph(Graph[AnnNode]):
 class Input(AnnNode):
     """The network's one input."""
 
+    arity = NONE
+    is_input = True
+
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
-        """An input reads nothing."""
-        return "the input of the network cannot read another node" if input_shapes else None
+        """Any shape will do."""
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,8 +59,6 @@ class Convolution(AnnNode):
 
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
         """Check weight, bias and window against the input."""
-        if len(input_shapes) != 1:
-            return f"needs one input, not {len(input_shapes)}"
         return convolution_problem(
             input_shapes[0], self.shape, self.weight.shape, self.window, self.groups
         ) or channel_problem(self.bias, self.shape, "bias")
@@ -77,8 +78,6 @@ class Linear(AnnNode):
 
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
         """Check weight and bias against the input."""
-        if len(input_shapes) != 1:
-            return f"needs one input, not {len(input_shapes)}"
         if self.weight.shape != (*self.shape, *input_shapes[0]) or len(self.shape) != 1:
             return f"weight {self.weight.shape} does not map {input_shapes[0]} to {self.shape}"
         return channel_problem(self.bias, self.shape, "bias")
@@ -105,7 +104,7 @@ class BatchNormalisation(AnnNode):
             problem = channel_problem(values, self.shape, "statistics")
             if problem:
                 return problem
-        return same_shape_problem(input_shapes, self.shape, 1)
+        return same_shape_problem(input_shapes, self.shape)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -124,7 +123,7 @@ class ChannelAffine(AnnNode):
         return (
             channel_problem(self.scale, self.shape, "scale")
             or channel_problem(self.shift, self.shape, "shift")
-            or same_shape_problem(input_shapes, self.shape, 1)
+            or same_shape_problem(input_shapes, self.shape)
         )
 
 
@@ -158,7 +157,7 @@ class Relu(AnnNode):
                 return "an upper limit must not be negative"
         if self.floor is not None and (self.threshold is None or (self.floor > self.threshold).any()):
             return "a floor must lie below a threshold"
-        return same_shape_problem(input_shapes, self.shape, 1)
+        return same_shape_problem(input_shapes, self.shape)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -195,14 +194,18 @@ class MaxPool(AnnNode):
 class Add(AnnNode):
     """Sum of two or more tensors of one shape: a residual connection."""
 
+    arity = SEVERAL
+
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
         """Check that all shapes are equal."""
-        return same_shape_problem(input_shapes, self.shape, None)
+        return same_shape_problem(input_shapes, self.shape)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Concat(AnnNode):
     """Join along channels."""
+
+    arity = MANY
 
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
         """Check the channels."""
@@ -265,7 +268,7 @@ class Softmax(AnnNode):
 
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
         """Check the shape."""
-        return same_shape_problem(input_shapes, self.shape, 1)
+        return same_shape_problem(input_shapes, self.shape)
 
 
 def channel_problem(values: FloatArray, shape: Shape, what: str) -> str | None:
@@ -273,10 +276,8 @@ def channel_problem(values: FloatArray, shape: Shape, what: str) -> str | None:
     return None if values.shape == shape[:1] else f"{what} {values.shape} does not fit {shape[0]} channels"
 
 
-def same_shape_problem(inputs: Sequence[Shape], output: Shape, count: int | None) -> str | None:
-    """Say why the inputs are not ``count`` tensors (``None``: two or more) of the output's shape."""
-    if (len(inputs) != count) if count is not None else (len(inputs) < 2):
-        return f"wrong number of inputs: {len(inputs)}"
+def same_shape_problem(inputs: Sequence[Shape], output: Shape) -> str | None:
+    """Say why the inputs are not of the output's shape."""
     return (
         None if all(s == output for s in inputs) else f"inputs {list(inputs)} differ from the output {output}"
     )
@@ -284,8 +285,6 @@ def same_shape_problem(inputs: Sequence[Shape], output: Shape, count: int | None
 
 def reshape_problem(inputs: Sequence[Shape], output: Shape) -> str | None:
     """Say why one input cannot be reshaped to the output."""
-    if len(inputs) != 1:
-        return f"needs one input, not {len(inputs)}"
     sizes = [1, 1]
     for index, shape in enumerate((inputs[0], output)):
         for size in shape:
@@ -295,7 +294,7 @@ def reshape_problem(inputs: Sequence[Shape], output: Shape) -> str | None:
 
 def pool_problem(inputs: Sequence[Shape], output: Shape, window: Window) -> str | None:
     """Say why a pooling window cannot map the one input to the output."""
-    if len(inputs) != 1 or inputs[0][0] != output[0]:
+    if inputs[0][0] != output[0]:
         return f"pooling keeps the channels of one input: {list(inputs)} -> {output}"
     return window.problem(inputs[0], output)
 

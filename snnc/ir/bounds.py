@@ -8,17 +8,23 @@ from __future__ import annotations
 import numpy as np
 
 from snnc.ir.graph import IntArray
+from snnc.ir.operations import operations, unmatched
 from snnc.ir.snn import (
+    ChannelWeight,
     Concat,
     ConstantCurrent,
+    Convolution,
     CountMaxPool,
     CurrentMaxPool,
     Encode,
     IntegrateFire,
+    Linear,
+    Pad,
     Readout,
+    Reshape,
+    Slice,
     SnnGraph,
     SumPool,
-    Weighted,
 )
 
 EXACT_FLOAT32 = 2**24
@@ -40,7 +46,7 @@ def weight_sums(weight: IntArray) -> IntArray:
 def step_bounds(graph: SnnGraph, timesteps: int) -> dict[str, int]:
     """Return for each node the largest magnitude of its value in one step of a run of ``timesteps``."""
     bounds: dict[str, int] = {}
-    for node in graph:
+    for node in operations(graph):
         read = [bounds[name] for name in node.inputs]
         match node:
             case Encode():
@@ -49,7 +55,7 @@ def step_bounds(graph: SnnGraph, timesteps: int) -> dict[str, int]:
                 bounds[node.name] = node.neuron.largest(timesteps)
             case ConstantCurrent():
                 bounds[node.name] = int(np.abs(node.values.astype(np.int64)).max())
-            case Weighted():
+            case Convolution() | Linear() | ChannelWeight():
                 bounds[node.name] = int(weight_sums(node.weight).max()) * read[0]  # type: ignore[arg-type]
             case SumPool():
                 bounds[node.name] = node.window.area * read[0]
@@ -57,8 +63,10 @@ def step_bounds(graph: SnnGraph, timesteps: int) -> dict[str, int]:
                 bounds[node.name] = max(read)
             case Readout():
                 bounds[node.name] = sum(read) + int(np.abs(node.bias.astype(np.int64)).max())
-            case _:
+            case Reshape() | Pad() | Slice():
                 bounds[node.name] = read[0]
+            case _:
+                raise unmatched(node)
     return bounds
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,31 @@ Shape = tuple[int, ...]
 """Shape of one sample, without the batch: ``(channels, height, width)`` or ``(features,)``."""
 
 
+@dataclass(frozen=True, slots=True)
+class Arity:
+    """How many inputs an operation reads: from ``least`` to ``most``, any number for ``None``."""
+
+    least: int
+    most: int | None
+
+    def problem(self, count: int) -> str | None:
+        """Say why ``count`` inputs are not right."""
+        if self.least <= count and (self.most is None or count <= self.most):
+            return None
+        wanted = {NONE: "no input", ONE: "one input", MANY: "an input", SEVERAL: "two inputs or more"}
+        return f"needs {wanted.get(self, self)}, not {count}"
+
+
+NONE, ONE, MANY, SEVERAL = Arity(0, 0), Arity(1, 1), Arity(1, None), Arity(2, None)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Node:
     """One operation.
+
+    Class attributes, declared once per operation:
+        arity: how many inputs it reads.
+        is_input: whether it is what the network is given: one node of a graph, the first.
 
     Attributes:
         name: unique within the graph.
@@ -29,6 +51,9 @@ class Node:
         shape: shape of the output of one sample, without the batch.
         origin: name of the ONNX node that it came from; empty for the network's input.
     """
+
+    arity: ClassVar[Arity] = ONE
+    is_input: ClassVar[bool] = False
 
     name: str
     inputs: tuple[str, ...] = ()
@@ -50,7 +75,11 @@ class Node:
         return self.shape[0]
 
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
-        """Say what is wrong with this node given the shapes of its inputs, or return ``None``."""
+        """Say what is wrong with this node, or return ``None``.
+
+        Args:
+            input_shapes: of its inputs, as many as its ``arity`` allows.
+        """
         raise NotImplementedError
 
     def with_(self, **changes: Any) -> Self:
@@ -91,12 +120,6 @@ class Graph(Generic[N]):
     def __contains__(self, name: object) -> bool:
         """Say whether a node has that name."""
         return name in self._by_name
-
-    def unused(self, name: str) -> str:
-        """Return ``name``, lengthened until no node is called so."""
-        while name in self:
-            name += "_"
-        return name
 
     @cached_property
     def _by_name(self) -> dict[str, N]:
@@ -167,6 +190,11 @@ class Graph(Generic[N]):
                     raise VerificationError(f"{where}: reads {name!r}, which no earlier node provides")
             if not node.shape or any(size < 1 for size in node.shape):
                 raise VerificationError(f"{where}: the output shape {node.shape} is empty")
+            if node.is_input != (not shapes):
+                raise VerificationError(f"{where}: a network has one input node, its first")
+            problem = node.arity.problem(len(node.inputs))
+            if problem is not None:
+                raise VerificationError(f"{where}: {problem}")
             problem = node.verify([shapes[name] for name in node.inputs])
             if problem is not None:
                 raise VerificationError(f"{where}: {problem}")

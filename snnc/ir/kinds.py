@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import ClassVar, TypeVar
 
-if TYPE_CHECKING:
-    from snnc.ir.snn import SnnGraph
+from snnc.ir.graph import Graph, Node
 
 
 class ValueKind(Enum):
@@ -16,7 +16,29 @@ class ValueKind(Enum):
     CURRENT = "current"
 
 
-def value_kinds(graph: SnnGraph) -> dict[str, ValueKind]:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SnnNode(Node):
+    """An operation of the spiking dialect.
+
+    Class attributes, declared once per operation beside :class:`snnc.ir.graph.Node`'s:
+        reads: what its inputs must be; ``None`` where both kinds will do.
+        gives: what its value is; ``None`` for the kind of its first input.
+        remembers: whether its value depends on earlier steps.
+        reads_constant: whether its inputs must be the same in each of the T steps.
+        moves: whether each of its values is one of its inputs' or zero, wherever it stood.
+    """
+
+    reads: ClassVar[ValueKind | None] = None
+    gives: ClassVar[ValueKind | None] = None
+    remembers: ClassVar[bool] = False
+    reads_constant: ClassVar[bool] = False
+    moves: ClassVar[bool] = False
+
+
+S = TypeVar("S", bound=SnnNode)
+
+
+def value_kinds(graph: Graph[S]) -> dict[str, ValueKind]:
     """Say of every node whether it gives spikes or a current."""
     kinds: dict[str, ValueKind] = {}
     for node in graph:
@@ -24,7 +46,7 @@ def value_kinds(graph: SnnGraph) -> dict[str, ValueKind]:
     return kinds
 
 
-def constant_nodes(graph: SnnGraph) -> frozenset[str]:
+def constant_nodes(graph: Graph[S]) -> frozenset[str]:
     """Return the names of the nodes whose value is the same in each of the T steps.
 
     They depend on the encoded input alone: the analogue first layer. In settle steps they are zero.
@@ -36,7 +58,7 @@ def constant_nodes(graph: SnnGraph) -> frozenset[str]:
     return frozenset(constant)
 
 
-def kind_problem(graph: SnnGraph) -> str | None:
+def kind_problem(graph: Graph[S]) -> str | None:
     """Say which node reads a current where spikes are needed, or the other way round."""
     kinds = value_kinds(graph)
     constant = constant_nodes(graph)

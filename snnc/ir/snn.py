@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar
 
 import numpy as np
 
@@ -28,29 +27,13 @@ from snnc.ir.ann import (
     same_shape_problem,
 )
 from snnc.ir.geometry import Window, concat_problem, pad_problem, slice_problem
-from snnc.ir.graph import FloatArray, Graph, Node, NumberArray, Shape
+from snnc.ir.graph import MANY, NONE, FloatArray, Graph, NumberArray, Shape
+from snnc.ir.kinds import SnnNode as SnnNode
 from snnc.ir.kinds import ValueKind, kind_problem
 from snnc.ir.neuron import Neuron, Schedule
 
 INPUT_LIMIT = 2047
 """Largest magnitude of a quantised input: 12 bits with sign."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class SnnNode(Node):
-    """An operation of the spiking dialect.
-
-    Class attributes, for :mod:`snnc.ir.kinds`:
-        reads: what its inputs must be; ``None`` where both kinds will do.
-        gives: what its value is; ``None`` for the kind of its first input.
-        remembers: whether its value depends on earlier steps.
-        reads_constant: whether its inputs must be the same in each of the T steps.
-    """
-
-    reads: ClassVar[ValueKind | None] = None
-    gives: ClassVar[ValueKind | None] = None
-    remembers: ClassVar[bool] = False
-    reads_constant: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -111,6 +94,8 @@ class Encode(SnnNode):
         limit: largest magnitude of ``q``.
     """
 
+    arity = NONE
+    is_input = True
     gives = ValueKind.SPIKES
 
     scale: float
@@ -120,8 +105,6 @@ class Encode(SnnNode):
 
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
         """Check scale and limits."""
-        if input_shapes:
-            return "the input of the network cannot read another node"
         if not 0 < self.scale < float("inf") or not 0 < self.limit <= INPUT_LIMIT:
             return f"scale {self.scale} and limit {self.limit} are out of range"
         if (self.gain is None) != (self.offset is None):
@@ -165,8 +148,6 @@ class Convolution(Weighted):
 
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
         """Check weight and window against the input."""
-        if len(input_shapes) != 1:
-            return f"needs one input, not {len(input_shapes)}"
         return convolution_problem(input_shapes[0], self.shape, self.weight.shape, self.window, self.groups)
 
 
@@ -176,7 +157,7 @@ class Linear(Weighted):
 
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
         """Check the weight against the input."""
-        if len(input_shapes) != 1 or len(self.shape) != 1:
+        if len(self.shape) != 1:
             return f"maps one vector to a vector, not {list(input_shapes)} to {self.shape}"
         if self.weight.shape != (*self.shape, *input_shapes[0]):
             return f"weight {self.weight.shape} does not map {input_shapes[0]} to {self.shape}"
@@ -191,7 +172,7 @@ class ChannelWeight(Weighted):
         """Check the weight against the channels."""
         if self.weight.shape != self.shape[:1]:
             return f"weight {self.weight.shape} does not fit {self.shape[0]} channels"
-        return same_shape_problem(input_shapes, self.shape, 1)
+        return same_shape_problem(input_shapes, self.shape)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -205,6 +186,7 @@ class ConstantCurrent(SnnNode):
         values: (*shape), float32 or int32.
     """
 
+    arity = NONE
     gives = ValueKind.CURRENT
 
     values: NumberArray
@@ -215,9 +197,7 @@ class ConstantCurrent(SnnNode):
         return self.values.dtype.kind == "i"
 
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
-        """Check that there is one value per neuron, and no input."""
-        if input_shapes:
-            return "a constant current reads nothing"
+        """Check that there is one value per neuron."""
         return None if self.values.shape == self.shape else f"values {self.values.shape} are not {self.shape}"
 
 
@@ -286,8 +266,10 @@ class CurrentMaxPool(SnnNode):
 class Concat(SnnNode):
     """Join spikes along channels."""
 
+    arity = MANY
     reads = ValueKind.SPIKES
     gives = ValueKind.SPIKES
+    moves = True
 
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
         """Check the channels."""
@@ -297,6 +279,8 @@ class Concat(SnnNode):
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Reshape(SnnNode):
     """The same values, row by row, in another shape; a current keeps its channels."""
+
+    moves = True
 
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
         """Check the number of elements."""
@@ -313,6 +297,7 @@ class Pad(SnnNode):
 
     reads = ValueKind.SPIKES
     gives = ValueKind.SPIKES
+    moves = True
 
     before: Shape
     after: Shape
@@ -332,6 +317,7 @@ class Slice(SnnNode):
 
     reads = ValueKind.SPIKES
     gives = ValueKind.SPIKES
+    moves = True
 
     start: Shape
     stop: Shape
@@ -380,8 +366,12 @@ class IntegrateFire(SnnNode):
             they make of it. ``None`` for 0.
         neuron: the settings.
         negative_threshold: (channels,) or ``None`` for 0.
+        stands_for: name of the rectifier of the source network, as it was lowered, whose activation the
+            spikes carry; empty where none is known.
+        fine: whether it carries an activation a second time, with more levels than a coarse population.
     """
 
+    arity = MANY
     reads = ValueKind.CURRENT
     gives = ValueKind.SPIKES
     remembers = True
@@ -393,6 +383,8 @@ class IntegrateFire(SnnNode):
     floor: FloatArray | None = None
     neuron: Neuron = field(default_factory=Neuron)
     negative_threshold: NumberArray | None = None
+    stands_for: str = ""
+    fine: bool = False
 
     @property
     def integer(self) -> bool:
@@ -419,7 +411,7 @@ class IntegrateFire(SnnNode):
 
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
         """Check vectors and settings."""
-        if not input_shapes or any(shape != self.shape for shape in input_shapes):
+        if any(shape != self.shape for shape in input_shapes):
             return f"currents {list(input_shapes)} do not have the population's shape {self.shape}"
         for values in (self.threshold, self.bias, self.v_init, self.unit, self.lowest):
             if values.shape != self.shape[:1]:
@@ -445,6 +437,7 @@ class Readout(SnnNode):
         scale: real value of one unit of the accumulated current; 1 before quantisation.
     """
 
+    arity = MANY
     reads = ValueKind.CURRENT
     gives = ValueKind.CURRENT
     remembers = True
@@ -459,7 +452,7 @@ class Readout(SnnNode):
 
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
         """Check shapes."""
-        if not input_shapes or any(shape != self.shape for shape in input_shapes):
+        if any(shape != self.shape for shape in input_shapes):
             return f"currents {list(input_shapes)} do not have the read-out's shape {self.shape}"
         if len(self.shape) != 1:
             return f"a read-out is one value per class, not {self.shape}: reshape its currents"

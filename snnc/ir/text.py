@@ -10,14 +10,18 @@
 Arrays appear as type, shape and range, never value by value; numbers have four digits, so that the last
 bits of a float do not show. What stands at its default is left out, but for the neuron. After ``#`` comes
 the ONNX node that the operation came from.
+
+The exact form, :func:`print_exact`, keeps every bit: small arrays stand in it whole, others by their hash,
+``f32(2)<0.5 1.25>`` and ``i8(4, 1, 3, 3)@1f0c52a1b7e94d30``. :mod:`snnc.ir.parser` reads it back.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum
 from functools import singledispatch
 from typing import Any
@@ -25,27 +29,66 @@ from typing import Any
 import numpy as np
 
 from snnc.ir.geometry import Window
-from snnc.ir.graph import Graph, Node
+from snnc.ir.graph import Graph, Node, NumberArray
 from snnc.ir.neuron import Neuron
+from snnc.ir.operations import check_known
 from snnc.ir.snn import SnnGraph
 
 _COMMON = frozenset(field.name for field in dataclasses.fields(Node))
+WHOLE = 12
+"""Arrays of so many values or fewer stand in the exact form whole."""
+
 _PLAIN = re.compile(r"[\w./:+-]+")
 
 
 def print_graph(graph: Graph[Any]) -> str:
     """Return the text form of a graph of either dialect, without a newline at its end."""
+    if isinstance(graph, SnnGraph):
+        check_known(graph)
     return "\n".join([_heading(graph), *map(print_node, graph), f"return {_name(graph.output)}"])
 
 
 def print_node(node: Node) -> str:
     """Return the one line that describes an operation."""
+    return _line(node, _text)
+
+
+def _line(node: Node, text: Callable[[Any], str]) -> str:
     inputs = f"({', '.join(map(_name, node.inputs))})" if node.inputs else ""
     line = f"{_name(node.name)}: {type(node).__name__}{inputs} -> {node.shape}"
-    fields = ", ".join(f"{key}={_text(value)}" for key, value in _told(node))
+    fields = ", ".join(f"{key}={text(value)}" for key, value in _told(node))
     if fields:
         line += f" {{{fields}}}"
-    return f"{line}  # {node.origin}" if node.origin else line
+    return f"{line}  # {_name(node.origin)}" if node.origin else line
+
+
+def print_exact(graph: Graph[Any]) -> str:
+    """Return the text form from which the very same graph is read back, given :func:`arrays_of` it."""
+    lines = [_heading(graph)]
+    if isinstance(graph, SnnGraph):
+        check_known(graph)
+        if graph.density:
+            shares = (f"{_name(name)}={float(share)!r}" for name, share in graph.density.items())
+            lines.append(f"density: {', '.join(shares)}")
+    return "\n".join([*lines, *(_line(node, _exact) for node in graph), f"return {_name(graph.output)}"])
+
+
+def arrays_of(graph: Graph[Any]) -> dict[str, NumberArray]:
+    """Return the arrays that the exact text form of a graph names by their hash."""
+    values = (value for node in graph for _, value in _told(node) if isinstance(value, np.ndarray))
+    return {_hash(value): value for value in values if value.size > WHOLE}
+
+
+def _hash(values: NumberArray) -> str:
+    return hashlib.sha256(f"{values.dtype.str}{values.shape}".encode() + values.tobytes()).hexdigest()[:16]
+
+
+def _exact(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        kind = f"{value.dtype.kind}{8 * value.dtype.itemsize}{_shape(value.shape)}"
+        whole = " ".join(str(item) for item in value.ravel())
+        return f"{kind}<{whole}>" if value.size <= WHOLE else f"{kind}@{_hash(value)}"
+    return repr(value) if isinstance(value, float) else _text(value)
 
 
 def _heading(graph: Graph[Any]) -> str:
@@ -85,6 +128,11 @@ def _(value: bool) -> str:
 @_text.register
 def _(value: float) -> str:
     return f"{value:.4g}"
+
+
+@_text.register
+def _(value: str) -> str:
+    return _name(value)
 
 
 @_text.register

@@ -18,20 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snnc.ir.graph import FloatArray, IntArray
+from snnc.ir.operations import largest_count
 from snnc.ir.snn import IntegrateFire
 
 
-def capacity(node: IntegrateFire, timesteps: int, steps: int) -> int | None:
-    """Return the largest count that a neuron can end with; ``None`` where nothing limits it.
+def capacity(node: IntegrateFire, timesteps: int, steps: int) -> int:
+    """Return the largest count that a neuron can end with.
 
     Args:
         node: the population.
         timesteps: T.
         steps: T + K.
     """
-    if node.neuron.memory:
-        return node.neuron.capacity(timesteps)
-    return None if node.neuron.limit is None else node.neuron.limit * steps
+    return largest_count(node, timesteps, steps - timesteps)
 
 
 Array = TypeVar("Array", bound=NDArray[Any])

@@ -18,7 +18,8 @@ from snnc.artefact import Artefact
 from snnc.evaluation import Share, outputs_of
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.neuron import Schedule
-from snnc.ir.snn import IntegrateFire, SnnGraph
+from snnc.ir.operations import populations
+from snnc.ir.snn import SnnGraph
 from snnc.progress import Progress, Silent
 from snnc.target import Simulator
 
@@ -77,11 +78,8 @@ class Curve:
 
 def exact_in_one_run(graph: SnnGraph) -> bool:
     """Whether the answers at every step of a run are those of shorter runs."""
-    return (
-        graph.schedule is Schedule.SYNCHRONOUS
-        and graph.settle_steps == 0
-        and all(node.neuron.spikes_per_step == 1 for node in graph.of_type(IntegrateFire))
-    )
+    single = all(node.neuron.spikes_per_step == 1 for node, _ in populations(graph))
+    return single and graph.schedule is Schedule.SYNCHRONOUS and graph.settle_steps == 0
 
 
 def answers_at(

@@ -33,7 +33,7 @@ Communications 16 (2025), of the names of metrics.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from math import ceil, log2, prod
 from pathlib import Path
@@ -46,8 +46,8 @@ from snnc.costs import Costs
 from snnc.errors import InputError
 from snnc.ir.graph import IntArray
 from snnc.ir.neuron import Neuron
+from snnc.ir.operations import check_known
 from snnc.ir.snn import ConstantCurrent, Encode, IntegrateFire, Readout, SnnGraph, Weighted
-from snnc.passes.fine_skip import SUFFIX
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +303,7 @@ def account(
         timesteps: T.
         model: the energies.
     """
+    check_known(graph)
     populations = graph.of_type(IntegrateFire)
     reach = costs.fan_outs(graph)
     neurons = counted.neurons
@@ -322,7 +323,7 @@ def account(
     bits = max((level_bits(node.neuron, timesteps) for node in populations), default=1)
     done = sum(float((nonzero[node.name] * reach[node.name]).sum()) for node in populations) / counted.images
     fair_macs = counted.first_layer_macs + done
-    values = sum(prod(node.shape) for node in populations if not _second(graph, node.name))
+    values = sum(_activations(populations).values())
     return Energy(
         model=model,
         snn=snn,
@@ -335,9 +336,9 @@ def account(
     )
 
 
-def _second(graph: SnnGraph, name: str) -> bool:
-    """Whether a population stands for the same activations as a coarse one."""
-    return name.endswith(SUFFIX) and name.removesuffix(SUFFIX) in graph
+def _activations(populations: Sequence[IntegrateFire]) -> dict[str, int]:
+    """Return how many values each activation has that populations stand for, some of them a second time."""
+    return {node.stands_for or node.name: prod(node.shape) for node in populations}
 
 
 def _layers(counted: Costs, model: CostModel) -> tuple[LayerEnergy, ...]:

@@ -15,8 +15,10 @@ import numpy as np
 from snnc.ann_session import AnnSession
 from snnc.correspondence import rectifier
 from snnc.errors import InternalError
+from snnc.ir import snn as spiking
 from snnc.ir.ann import AnnGraph, AnnNode, ChannelAffine, Convolution, Input, Linear, Relu, Softmax
 from snnc.ir.graph import FloatArray, IntArray
+from snnc.ir.rewriter import Rewriter
 from snnc.ir.snn import Encode, IntegrateFire, Readout, SnnGraph, Weighted
 from snnc.report.coding import spread
 
@@ -34,11 +36,13 @@ def fed_graph(source: AnnGraph, graph: SnnGraph) -> AnnGraph:
         source: the network that was lowered.
         graph: the spiking network.
     """
-    work = _Twins(source.without_thresholds())
+    plain = source.without_thresholds()
+    work = _Twins(plain)
     for population in graph.of_type(IntegrateFire):
-        if population.name not in source:
-            work.split(graph, population.name, rectifier(source, population.name).name)
-    found = work.graph
+        base = rectifier(source, population).name
+        if population.name != base:
+            work.split(graph, population.name, base)
+    found = plain.with_nodes(work.rewriter.nodes, work.rewriter.output)
     found.verify()
     return found
 
@@ -47,55 +51,48 @@ class _Twins:
     """A graph to which second rectifiers are added."""
 
     def __init__(self, graph: AnnGraph) -> None:
-        self.graph = graph
+        self.rewriter: Rewriter[AnnNode] = Rewriter(graph)
+        self.copies: dict[tuple[str, str], str] = {}  # by what is copied, and for which twin
 
     def split(self, graph: SnnGraph, twin: str, base: str) -> None:
         """Add the rectifier ``twin`` beside ``base``, and let the readers of its spikes read it."""
-        self._put({}, {base: [self.graph[base].with_(name=twin)]})
+        self.rewriter.insert_after(base, self.rewriter[base].with_(name=twin))
         for synapse in graph.of_type(Weighted):
             if twin not in _populations_before(graph, synapse.name):
                 continue
-            if synapse.name in self.graph:
+            if isinstance(synapse, spiking.Convolution | spiking.Linear):  # named as the source's
                 self._redirect(synapse.name, base, twin)
                 continue
             # An identity branch: no weights of the source network stand between it and its reader.
             for sink in _sinks(graph, synapse.name):
-                if isinstance(graph[sink], IntegrateFire):
-                    readers = [
-                        name for name in (sink, rectifier(self.graph, sink).name) if name in self.graph
-                    ]
-                    for name in dict.fromkeys(readers):
-                        self._redirect(name, base, twin)
+                reader = graph[sink]
+                if isinstance(reader, IntegrateFire):
+                    for name in dict.fromkeys((reader.name, reader.stands_for)):
+                        if name in self.rewriter:
+                            self._redirect(name, base, twin)
                 else:
-                    self._redirect(self.graph.output, base, twin)
+                    self._redirect(self.rewriter.output, base, twin)
 
     def _redirect(self, reader: str, base: str, twin: str) -> None:
         """Let ``reader`` read ``twin`` wherever it read ``base`` without weights in between."""
-        copies: dict[str, list[AnnNode]] = {}
-        node = self.graph[reader]
-        inputs = tuple(self._moved(name, base, twin, copies) for name in node.inputs)
-        self._put({reader: node.with_(inputs=inputs)}, copies)
+        for name in self.rewriter[reader].inputs:
+            self.rewriter.replace_uses(name, self._moved(name, base, twin), {reader})
 
-    def _moved(self, name: str, base: str, twin: str, copies: dict[str, list[AnnNode]]) -> str:
+    def _moved(self, name: str, base: str, twin: str) -> str:
+        """Return what stands for ``name`` where ``twin`` stands for ``base``."""
         if name == base:
             return twin
-        node = self.graph[name]
+        node = self.rewriter[name]
         if isinstance(node, Convolution | Linear | Relu | Input):
             return name
-        inputs = tuple(self._moved(source, base, twin, copies) for source in node.inputs)
+        inputs = tuple(self._moved(source, base, twin) for source in node.inputs)
         if inputs == node.inputs:
             return name
-        copy = node.with_(name=f"{name}|{twin}", inputs=inputs)
-        if copy.name not in self.graph and not any(copy.name == c.name for c in copies.get(name, ())):
-            copies.setdefault(name, []).append(copy)
-        return copy.name
-
-    def _put(self, changed: Mapping[str, AnnNode], after: Mapping[str, list[AnnNode]]) -> None:
-        nodes: list[AnnNode] = []
-        for node in self.graph:
-            nodes.append(changed.get(node.name, node))
-            nodes.extend(after.get(node.name, ()))
-        self.graph = self.graph.with_nodes(nodes)
+        if (name, twin) not in self.copies:
+            copy = node.with_(name=self.rewriter.fresh(f"{name}|{twin}"), inputs=inputs)
+            self.rewriter.insert_after(name, copy)
+            self.copies[name, twin] = copy.name
+        return self.copies[name, twin]
 
 
 def _populations_before(graph: SnnGraph, name: str) -> frozenset[str]:

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from snnc import costs
 from snnc.ann_session import CHUNK, AnnSession
 from snnc.artefact import Artefact
-from snnc.correspondence import activation
+from snnc.correspondence import activation, rectifier
 from snnc.costs import Costs
 from snnc.errors import InputError, NonFiniteError
 from snnc.evaluation import AnnScores, Paired, Scores, Share
@@ -200,9 +200,7 @@ class _Work:
         self.readout = self.graph.of_type(Readout)[0]
         self.fed = FedSource(source, self.graph, threads)
         self.logits = logits_name(self.source)
-        self.before = {
-            node.name: self.source[_base(self.source, node.name)].inputs[0] for node in self.populations
-        }
+        self.before = {node.name: rectifier(self.source, node).inputs[0] for node in self.populations}
         names = list(dict.fromkeys([*self.before.values(), self.logits]))
         self.session = AnnSession(self.source, names, threads or 1)
         self.order = _order(self.graph, (*self.populations, self.readout))
@@ -221,7 +219,7 @@ class _Work:
             return LayerSums(node.shape, None, infinite, one, one)
         most = capacity(node, self.timesteps, self.steps)
         step = node.unit.astype(np.float64) / self.timesteps
-        theta = node.lowest + step * (node.neuron.capacity(self.timesteps) if most is None else most)
+        theta = node.lowest + step * most
         return LayerSums(node.shape, most, theta, step, node.threshold)
 
     def add(self, x: NumberArray, labels: IntArray | None) -> None:
@@ -326,10 +324,6 @@ class _Work:
             timesteps=self.timesteps,
             rows=self.rows,
         )
-
-
-def _base(source: AnnGraph, population: str) -> str:
-    return population if population in source else population.rpartition(".")[0]
 
 
 def _scores(classes: IntArray, labels: IntArray | None) -> Scores:

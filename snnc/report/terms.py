@@ -129,7 +129,7 @@ def decompose(
     whole = np.clip(held, 0, most)
     floor = spread(node.lowest.astype(np.float64), rank)
     zhat: FloatArray = floor + total * (unit / (timesteps * theta))
-    largest = np.inf if most is None else floor + unit * (most / timesteps)
+    largest = floor + unit * (most / timesteps)
     shift = 0.0 if relu.shift is None else spread(relu.shift.astype(np.float64), rank)
     ceiling = np.inf if relu.ceiling is None else spread(relu.ceiling.astype(np.float64), rank)
     a = activation(relu, z_source).astype(np.float64)

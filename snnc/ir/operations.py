@@ -1,0 +1,200 @@
+"""What a spiking network is made of, classified in one place: its kinds of nodes and of neurons.
+
+Whoever must know what a network computes (a simulator, a backend, a pass, a proof, a cost model, the
+artefact) walks over :func:`operations` and matches kinds of nodes and :class:`Firing`; the last case is
+:func:`unmatched`, which lets the type checker hold the match complete::
+
+    for node in operations(graph):
+        match node:
+            case IntegrateFire():
+                match firing(node):
+                    case Firing.PLAIN: ...
+                    case Firing.LIMITED | Firing.HESITANT | Firing.GRADED: ...
+                    case other: raise unmatched(other)
+            ...
+            case _:
+                raise unmatched(node)
+
+So a new kind of node goes into :data:`Operation`, and a new setting of neurons into :class:`Firing` and
+:data:`SETTINGS`: mypy then names every place that must decide what it means there. What is not listed here,
+a node of another class or a setting that is not at its default, is refused by all of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from enum import Enum
+from typing import Any, Never, get_args
+
+import numpy as np
+
+from snnc.errors import UnknownOperationError
+from snnc.ir.neuron import Neuron
+from snnc.ir.snn import (
+    ChannelWeight,
+    Concat,
+    ConstantCurrent,
+    Convolution,
+    CountMaxPool,
+    CurrentMaxPool,
+    Encode,
+    IntegrateFire,
+    Linear,
+    Pad,
+    Readout,
+    Reshape,
+    Slice,
+    SnnGraph,
+    SnnNode,
+    SumPool,
+)
+
+Operation = (
+    Encode
+    | Convolution
+    | Linear
+    | ChannelWeight
+    | ConstantCurrent
+    | SumPool
+    | CountMaxPool
+    | CurrentMaxPool
+    | Concat
+    | Reshape
+    | Pad
+    | Slice
+    | IntegrateFire
+    | Readout
+)
+"""Every kind of node of the spiking dialect."""
+
+KINDS: frozenset[type] = frozenset(get_args(Operation))
+
+SETTINGS: dict[type, frozenset[str]] = {
+    Neuron: frozenset({"levels", "spikes_per_step", "memory", "code"}),
+    IntegrateFire: frozenset(
+        {
+            *("name", "inputs", "shape", "origin", "stands_for", "fine"),
+            *("threshold", "bias", "v_init", "unit", "floor", "neuron", "negative_threshold"),
+        }
+    ),
+}
+"""The fields of neurons of which it is known what they do: :class:`Firing` tells those that select a rule."""
+
+
+class Firing(Enum):
+    """How a population fires in the synchronous schedule; see :class:`IntegrateFire` for the equation.
+
+    ``PLAIN``: no memory, ``0 .. Mmax`` spikes. ``LIMITED``: with memory, ``-Mmax .. Mmax``. ``HESITANT``:
+    likewise, and a spike is taken back only below the negative threshold. ``GRADED``: memory and no limit.
+
+    In the barrier schedule all of them end at ``clip(floor(v / Theta), 0, C)``, whose ``C`` is ``T Mmax`` for
+    ``PLAIN`` and ``T M`` for the others.
+    """
+
+    PLAIN = "plain"
+    LIMITED = "limited"
+    HESITANT = "hesitant"
+    GRADED = "graded"
+
+    @property
+    def remembers(self) -> bool:
+        """Whether what was sent is remembered, can be taken back, and never exceeds ``T M``."""
+        match self:
+            case Firing.PLAIN:
+                return False
+            case Firing.LIMITED | Firing.HESITANT | Firing.GRADED:
+                return True
+            case other:
+                raise unmatched(other)
+
+
+def operations(graph: SnnGraph) -> tuple[Operation, ...]:
+    """Return the nodes of a network in order, all of known kinds and settings.
+
+    Raises:
+        UnknownOperationError: one is not.
+    """
+    return tuple(map(classified, graph))
+
+
+def check_known(graph: SnnGraph) -> None:
+    """Refuse a network with nodes or settings of which it is not known what they compute.
+
+    Raises:
+        UnknownOperationError: there is one.
+    """
+    operations(graph)
+
+
+def populations(graph: SnnGraph) -> tuple[tuple[IntegrateFire, Firing], ...]:
+    """Return the populations of a network in order, and how each fires.
+
+    Raises:
+        UnknownOperationError: a node or a setting is unknown.
+    """
+    return tuple((node, firing(node)) for node in operations(graph) if isinstance(node, IntegrateFire))
+
+
+def classified(node: SnnNode) -> Operation:
+    """Return a node as what it is known to be.
+
+    Raises:
+        UnknownOperationError: its kind, or a setting that it has, is not listed here.
+    """
+    if (reason := unknown(node)) is not None:
+        raise UnknownOperationError(f"{type(node).__name__} {node.name!r}: {reason}")
+    return node  # type: ignore[return-value]
+
+
+def unknown(node: SnnNode) -> str | None:
+    """Say what is not known of a node; ``None`` if all is."""
+    if type(node) not in KINDS:
+        return f"{type(node).__name__} is no operation that this version of snnc knows"
+    if isinstance(node, IntegrateFire):
+        if type(node.neuron) is not Neuron:
+            return f"{type(node.neuron).__name__} is no neuron that this version of snnc knows"
+        for settings in (node, node.neuron):
+            for field in dataclasses.fields(settings):
+                if field.name not in SETTINGS[type(settings)] and not _default(settings, field):
+                    return f"the setting {field.name!r} is none that this version of snnc knows"
+    return None
+
+
+def _default(settings: Any, field: dataclasses.Field[Any]) -> bool:
+    value = getattr(settings, field.name)
+    if field.default_factory is not dataclasses.MISSING:
+        return bool(np.array_equal(value, field.default_factory()))
+    return value is field.default or (
+        field.default is not dataclasses.MISSING and bool(np.array_equal(value, field.default))
+    )
+
+
+def firing(node: IntegrateFire) -> Firing:
+    """Return how a population fires, from all of its settings.
+
+    Raises:
+        UnknownOperationError: it has a setting that is not known.
+    """
+    classified(node)
+    if not node.neuron.memory:
+        return Firing.PLAIN
+    if node.neuron.limit is None:
+        return Firing.GRADED
+    return Firing.LIMITED if node.negative_threshold is None else Firing.HESITANT
+
+
+def largest_count(node: IntegrateFire, timesteps: int, settle_steps: int = 0) -> int:
+    """Return the most that a neuron has sent at the end of a run, ``N(T + K)``."""
+    match firing(node):
+        case Firing.PLAIN:
+            return node.neuron.largest(timesteps) * (timesteps + settle_steps)
+        case Firing.LIMITED | Firing.HESITANT | Firing.GRADED:
+            return node.neuron.capacity(timesteps)
+        case other:
+            raise unmatched(other)
+
+
+def unmatched(thing: Never) -> UnknownOperationError:
+    """Return the error for what no case matched; the type checker reports a kind that is left for this."""
+    what = f"{type(thing).__name__} {getattr(thing, 'name', thing)!r}"
+    return UnknownOperationError(f"nothing is known of {what} here")

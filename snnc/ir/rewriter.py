@@ -1,0 +1,156 @@
+"""Rewriting a graph of either dialect: insert, replace and erase nodes; readers are kept up to date.
+
+A graph itself never changes. A pass makes a :class:`Rewriter` of it, changes that, and takes the result::
+
+    rewriter = Rewriter(graph)
+    raised = Relu(name=rewriter.fresh(f"{node.name}.raised"), inputs=(node.name,), shape=node.shape)
+    rewriter.insert_after(node.name, raised)
+    rewriter.replace_uses(node.name, raised.name)
+    return graph.with_nodes(rewriter.nodes, rewriter.output)
+
+Names only tell nodes apart: what a node stands for is a field of it. A new one comes from
+:meth:`Names.fresh`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Generic, TypeVar
+
+from snnc.errors import InternalError
+from snnc.ir.graph import Graph, Node
+
+N = TypeVar("N", bound=Node)
+
+
+class Names:
+    """The names that are taken in a graph that is being made."""
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        """Begin with the names that are ``taken``."""
+        self._taken = set(taken)
+
+    def fresh(self, name: str) -> str:
+        """Return ``name``, lengthened where it is taken, and take it."""
+        while name in self._taken:
+            name += "_"
+        self._taken.add(name)
+        return name
+
+
+class Rewriter(Generic[N]):
+    """A graph while it is rewritten: its nodes in order, and for each the nodes that read it."""
+
+    def __init__(self, graph: Graph[N], taken: Iterable[str] = ()) -> None:
+        """Begin with the nodes of ``graph``; no new node gets one of the names ``taken`` either."""
+        self._nodes = {node.name: node for node in graph}
+        self._order = [node.name for node in graph]
+        self._uses: dict[str, set[str]] = {name: set() for name in self._order}
+        for node in graph:
+            self._read(node)
+        self._names = Names((*self._order, *taken))
+        self.output = graph.output
+
+    def __getitem__(self, name: str) -> N:
+        """Return the node called ``name``."""
+        return self._nodes[name]
+
+    def __contains__(self, name: object) -> bool:
+        """Say whether a node has that name."""
+        return name in self._nodes
+
+    @property
+    def nodes(self) -> tuple[N, ...]:
+        """The nodes as they are now, in order; those that nothing has changed are the same objects."""
+        return tuple(self._nodes[name] for name in self._order)
+
+    def readers(self, name: str) -> tuple[N, ...]:
+        """Return the nodes that read ``name``, in order."""
+        uses = self._uses[name]
+        return tuple(self._nodes[reader] for reader in self._order if reader in uses) if uses else ()
+
+    def fresh(self, name: str) -> str:
+        """Return ``name``, lengthened where a node has it or had it, and take it."""
+        return self._names.fresh(name)
+
+    def insert_after(self, place: str, *nodes: N) -> None:
+        """Put nodes behind the node called ``place``; nothing reads them yet."""
+        self._put(self._order.index(place) + 1, nodes)
+
+    def replace(self, old: str | Sequence[str], *new: N) -> None:
+        """Put ``new`` in the place of the last of ``old``, all of which are taken out.
+
+        What read the last of ``old``, or the network's output if it was that, reads the last of ``new``. New
+        nodes may bear the names of old ones.
+
+        Raises:
+            InternalError: something else reads another of ``old``.
+        """
+        gone = (old,) if isinstance(old, str) else tuple(old)
+        last, result = gone[-1], new[-1].name
+        place = self._order.index(last)
+        readers = [name for name in self._uses[last] if name not in gone]
+        place -= sum(self._order.index(name) < place for name in gone)
+        for name in gone:
+            self._remove(name)
+        self._put(place, new)
+        for name in readers:
+            self._redirect(name, last, result)
+        if self.output == last:
+            self.output = result
+        for name in gone:
+            self._check_unread(name)
+
+    def replace_uses(self, old: str, new: str, readers: Collection[str] | None = None) -> None:
+        """Let the readers of ``old`` read ``new``: those named, or all of them and the output.
+
+        The node ``new`` itself goes on reading ``old`` if it did.
+        """
+        for name in tuple(self._uses[old]):
+            if name != new and (readers is None or name in readers):
+                self._redirect(name, old, new)
+        if readers is None and self.output == old:
+            self.output = new
+
+    def erase(self, name: str) -> None:
+        """Take out a node that nothing reads.
+
+        Raises:
+            InternalError: something does.
+        """
+        self._remove(name)
+        self._check_unread(name)
+
+    def _put(self, place: int, nodes: Sequence[N]) -> None:
+        self._order[place:place] = [node.name for node in nodes]
+        for node in nodes:
+            if node.name in self._nodes:
+                raise InternalError(f"a second node would be called {node.name!r}")
+            self._nodes[node.name] = node
+            self._uses.setdefault(node.name, set())
+        for node in nodes:
+            self._read(node)
+
+    def _remove(self, name: str) -> None:
+        self._order.remove(name)
+        for source in set(self._nodes.pop(name).inputs):
+            self._uses[source].discard(name)
+
+    def _check_unread(self, name: str) -> None:
+        if name in self._nodes:
+            return
+        if self._uses[name] or self.output == name:
+            raise InternalError(f"{name!r} is taken out, but still read")
+        del self._uses[name]
+
+    def _read(self, node: N) -> None:
+        for source in node.inputs:
+            if source not in self._uses:
+                raise InternalError(f"{node.name!r} reads {source!r}, which is not there")
+            self._uses[source].add(node.name)
+
+    def _redirect(self, reader: str, old: str, new: str) -> None:
+        node = self._nodes[reader]
+        self._nodes[reader] = node.with_(inputs=tuple(new if name == old else name for name in node.inputs))
+        self._uses[old].discard(reader)
+        self._uses[new].add(reader)

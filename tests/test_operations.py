@@ -1,0 +1,319 @@
+"""The classification of nodes and neurons: whoever must know what a network computes refuses what is unknown.
+
+Consumers are listed from the tables of simulators, targets and passes, and by their signatures: every public
+function of the package that takes a spiking network.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+import typing
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+
+import snnc
+from snnc.artefact import Metadata
+from snnc.backends import BACKENDS, SIMULATORS, load_backend, load_simulator
+from snnc.errors import UnknownOperationError, VerificationError
+from snnc.ir import snn
+from snnc.ir.ann import AnnGraph
+from snnc.ir.graph import Graph
+from snnc.ir.kinds import ValueKind
+from snnc.ir.neuron import Neuron, Schedule
+from snnc.ir.operations import KINDS, SETTINGS, Firing, Operation, firing, operations
+from snnc.ir.snn import IntegrateFire, SnnGraph, SnnNode
+from snnc.ir.text import print_graph
+from snnc.passes import PASSES
+from snnc.pipeline import run_pipeline
+from snnc.reference import ReferenceSimulator
+from snnc.target import Record, unknown_operations
+from tests.ann_graphs import context, residual_network
+from tests.spiking_graphs import NEURONS, as_float, random_graph, random_inputs
+
+WHAT = "this version of snnc knows"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Leaky(Neuron):
+    """A setting that nothing knows."""
+
+    leak: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Refractory(IntegrateFire):
+    """Likewise, of the population."""
+
+    pause: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Shuffled(SnnNode):
+    """A kind of node that nothing knows."""
+
+    reads = ValueKind.SPIKES
+    gives = ValueKind.SPIKES
+
+    def verify(self, input_shapes: Any) -> str | None:
+        return None
+
+
+def leaky(graph: SnnGraph) -> SnnGraph:
+    def leak(node: IntegrateFire) -> SnnNode:
+        settings = {f.name: getattr(node.neuron, f.name) for f in dataclasses.fields(node.neuron)}
+        return node.with_(neuron=Leaky(**settings, leak=1))
+
+    return graph.map(IntegrateFire, leak)
+
+
+def refractory(graph: SnnGraph) -> SnnGraph:
+    def pause(node: IntegrateFire) -> SnnNode:
+        settings = {f.name: getattr(node, f.name) for f in dataclasses.fields(node)}
+        return Refractory(**settings, pause=2)
+
+    return graph.map(IntegrateFire, pause)
+
+
+def shuffled(graph: SnnGraph) -> SnnGraph:
+    """Put a node of unknown kind behind the input."""
+    first = graph.nodes[0]
+    new = Shuffled(name="shuffled", inputs=(first.name,), shape=first.shape)
+    rest = [n.with_(inputs=tuple("shuffled" if i == first.name else i for i in n.inputs)) for n in graph]
+    return graph.with_nodes([first, new, *rest[1:]])
+
+
+CHANGES = (leaky, refractory, shuffled)
+GRAPHS = {
+    schedule: random_graph(3, schedule=schedule, neuron=Neuron(), blocks=1, flat=True)
+    for schedule in Schedule
+}
+
+
+def refused(call: Callable[[], Any]) -> bool:
+    """Whether a call raises for what is unknown, or returns a reason that says so."""
+    try:
+        return WHAT in str(call())
+    except UnknownOperationError:
+        return True
+
+
+every = pytest.mark.parametrize("change", CHANGES)
+both = pytest.mark.parametrize("schedule", Schedule)
+
+
+@every
+@both
+@pytest.mark.parametrize("name", SIMULATORS)
+def test_every_simulator_refuses(name: str, change: Any, schedule: Schedule) -> None:
+    graph = GRAPHS[schedule]
+    q = random_inputs(graph, 2, 0)
+    simulator = load_simulator(name, 1)
+    simulator.run(graph, q, graph.timesteps)
+    with pytest.raises(UnknownOperationError, match=WHAT):
+        simulator.run(change(graph), q, graph.timesteps)
+
+
+@every
+@both
+@pytest.mark.parametrize(
+    ("target", "profile"),
+    [(name, profile) for name in BACKENDS for profile in load_backend(name).capabilities.profiles],
+)
+def test_every_target_refuses(target: str, profile: str, change: Any, schedule: Schedule) -> None:
+    backend = load_backend(target, profile)
+    assert not refused(lambda: backend.check(GRAPHS[schedule]))
+    assert refused(lambda: backend.check(change(GRAPHS[schedule])))
+
+
+def spiking_passes() -> list[str]:
+    found = {name: typing.get_type_hints(load().run)["graph"] for name, load in PASSES.items()}
+    return [name for name, takes in found.items() if takes is SnnGraph]
+
+
+@every
+@pytest.mark.parametrize("name", spiking_passes())
+def test_every_pass_refuses(name: str, change: Any) -> None:
+    graph = as_float(GRAPHS[Schedule.SYNCHRONOUS])
+    made = context(residual_network(), rows=8)
+    assert refused(lambda: PASSES[name]()().run(change(graph), made))
+    with pytest.raises(UnknownOperationError, match=WHAT):
+        run_pipeline([PASSES[name]()()], change(graph), made)
+
+
+ARGUMENTS: dict[str, Any] = {
+    "timesteps": 2,
+    "steps": 2,
+    "images": 2,
+    "spikes_per_step": 1,
+    "settle_steps": 0,
+    "activity": {},
+    "simulator": ReferenceSimulator(),
+    "inputs": random_inputs(GRAPHS[Schedule.SYNCHRONOUS], 2, 0),
+    "x": random_inputs(GRAPHS[Schedule.SYNCHRONOUS], 2, 0),
+    "y": None,
+    "encode": lambda x: x,
+    "given": None,
+    "metadata": Metadata("", "", "", (), None, None, "", "", {}),
+}
+"""What a function is given beside the network."""
+
+PRODUCTS = {
+    *("widths", "program", "places", "golden", "layers", "group", "order", "exact", "backend", "profile"),
+    *("node", "context", "counted", "ann_macs", "outputs", "rows", "factors", "source", "model", "name"),
+}
+"""Arguments that are made from the same network, or only together with one: their makers refuse it."""
+
+INDIFFERENT = {
+    "attach": "writes the settings of the whole network",
+    "c_index": "numbers",
+    "check_input": "looks at the shape of the input",
+    "fits": "asks the targets, which refuse",
+    "knobs": "groups of populations, which `scaled` changes",
+    "latency_steps": "counts steps; in the barrier schedule, by `depth`, which refuses",
+    "runs_once": "looks at the schedule",
+    "unknown_operations": "finds them",
+}
+"""Functions to which it is the same what a node computes, and why."""
+
+
+def functions() -> list[FunctionType]:
+    """Return every public function of the package that takes a spiking network."""
+    found = []
+    for module in pkgutil.walk_packages(snnc.__path__, "snnc."):
+        if module.name.startswith(("snnc.models.", "snnc.cli")):
+            continue  # what trains needs torch; the command line only calls the others
+        for name, function in sorted(vars(importlib.import_module(module.name)).items()):
+            if not isinstance(function, FunctionType) or function.__module__ != module.name:
+                continue
+            takes = [str(kind) for key, kind in function.__annotations__.items() if key != "return"]
+            if not name.startswith("_") and {"SnnGraph", "snn.SnnGraph"}.intersection(takes):
+                found.append(function)
+    return found
+
+
+def needed(function: Callable[..., Any]) -> list[str]:
+    """Return the arguments that a function cannot do without."""
+    parameters = inspect.signature(function).parameters.values()
+    return [p.name for p in parameters if p.default is inspect.Parameter.empty]
+
+
+FUNCTIONS = functions()
+CONSUMERS = [
+    pytest.param(function, id=f"{function.__module__}.{function.__name__}")
+    for function in FUNCTIONS
+    if function.__name__ not in INDIFFERENT and not PRODUCTS.intersection(needed(function))
+]
+
+
+def test_no_exception_is_made_for_what_is_not_there() -> None:
+    assert {function.__name__ for function in FUNCTIONS}.issuperset(INDIFFERENT)
+    assert len(CONSUMERS) > 30
+
+
+@every
+@both
+@pytest.mark.parametrize("function", CONSUMERS)
+def test_every_function_that_takes_a_network_refuses(
+    function: Callable[..., Any], change: Any, schedule: Schedule
+) -> None:
+    hints = typing.get_type_hints(function)
+    names = needed(function)
+    unknown = [name for name in names if hints[name] is not SnnGraph and name not in ARGUMENTS]
+    assert not unknown, f"give {unknown} in ARGUMENTS, or say why not"
+    graph = change(GRAPHS[schedule])
+    arguments = {name: graph if hints[name] is SnnGraph else ARGUMENTS[name] for name in names}
+    assert refused(lambda: function(**arguments))
+
+
+@every
+def test_the_text_form_refuses(change: Any) -> None:
+    with pytest.raises(UnknownOperationError, match=WHAT):
+        print_graph(change(GRAPHS[Schedule.SYNCHRONOUS]))
+
+
+def test_what_is_unknown_is_named() -> None:
+    graph = GRAPHS[Schedule.SYNCHRONOUS]
+    (first, *_) = unknown_operations(leaky(graph))
+    assert first.reason == "Leaky is no neuron that this version of snnc knows"
+    (only,) = unknown_operations(shuffled(graph))
+    assert (only.node, only.reason) == ("shuffled", f"Shuffled is no operation that {WHAT}")
+    assert not unknown_operations(graph)
+
+
+@pytest.mark.parametrize("kind", [Neuron, IntegrateFire])
+def test_every_setting_is_classified(kind: type) -> None:
+    """Who adds a field says in the classification what it does: until then everyone refuses it."""
+    assert {field.name for field in dataclasses.fields(kind)} == SETTINGS[kind]
+
+
+def test_a_setting_that_is_not_classified_is_refused_unless_at_its_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    graph = GRAPHS[Schedule.SYNCHRONOUS]
+    monkeypatch.setitem(SETTINGS, Neuron, SETTINGS[Neuron] - {"levels"})
+    operations(graph)
+    more = graph.map(IntegrateFire, lambda n: n.with_(neuron=Neuron(levels=2)))
+    with pytest.raises(UnknownOperationError, match="the setting 'levels' is none that"):
+        operations(more)
+
+
+def test_every_kind_of_node_is_classified() -> None:
+    kinds = {kind for kind in vars(snn).values() if isinstance(kind, type) and issubclass(kind, SnnNode)}
+    assert {kind for kind in kinds if "verify" in vars(kind)} == KINDS == set(get_args(Operation))
+
+
+def test_every_neuron_fires_by_one_rule() -> None:
+    found = set()
+    for neuron in NEURONS:
+        for negative in (False, True):
+            graph = random_graph(5, neuron=neuron, negative=negative, blocks=0)
+            found |= {firing(node) for node in graph.of_type(IntegrateFire)}
+    assert found == set(Firing)
+
+
+def test_graphs_of_both_dialects_have_an_arity_per_operation() -> None:
+    def broken(graph: Graph[Any], node: Any, inputs: tuple[str, ...]) -> None:
+        changed = graph.replacing({node.name: node.with_(inputs=inputs)})
+        with pytest.raises(VerificationError, match=r"needs|one input node"):
+            changed.verify()
+
+    ann: AnnGraph = residual_network()
+    for graph in (ann, random_graph(1, blocks=3), random_graph(8, blocks=3)):
+        for node in graph:
+            if node.arity.least:
+                broken(graph, node, node.inputs[: node.arity.least - 1])
+            if node.arity.most is not None and not node.is_input:
+                broken(graph, node, node.inputs + (graph.nodes[0].name,) * (node.arity.most + 1))
+
+
+def test_a_network_has_one_input_which_comes_first() -> None:
+    graph = GRAPHS[Schedule.SYNCHRONOUS]
+    first, second, *rest = graph.nodes
+    for nodes in (
+        [first, first.with_(name="second"), second, *rest],
+        [snn.ConstantCurrent(name="c", shape=(1,), values=np.zeros(1, np.int32)), *graph.nodes],
+    ):
+        with pytest.raises(VerificationError, match="a network has one input node, its first"):
+            graph.with_nodes(nodes).verify()
+
+
+def test_what_moves_gives_values_that_it_read() -> None:
+    moved: set[type] = set()
+    for seed in range(12):
+        graph = random_graph(seed, blocks=3)
+        names = tuple(node.name for node in graph if not isinstance(node, snn.Readout))
+        q = random_inputs(graph, 2, seed)
+        trains = ReferenceSimulator().run(graph, q, 3, Record(trains=names)).trains
+        for node in graph:
+            if node.moves:
+                moved.add(type(node))
+                read = np.concatenate([trains[name].ravel() for name in node.inputs])
+                assert np.isin(trains[node.name], [*np.unique(read), 0]).all()
+    assert moved == {kind for kind in get_args(Operation) if kind.moves}
