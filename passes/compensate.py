@@ -176,14 +176,11 @@ class _Compensation:
             z: RowArray = self.calibration.logits(self.source)
             targets: dict[str, Target] = {self.graph.output: partial(_rows, z)}
         else:
-<<<<<<< HEAD
-            z = pre_activation(self.calibration, self.source, group.sinks[0], ahead)
-            targets = {name: partial(_active, rectifier(self.source, name), z) for name in group.sinks}
-=======
             first, *others = (self.graph[name] for name in (group.sinks[0], *ahead))
             z = pre_activation(self.calibration, self.source, first, others)
-            targets = {name: activation(rectifier(self.source, self.graph[name]), z) for name in group.sinks}
->>>>>>> main
+            targets = {
+                name: partial(_active, rectifier(self.source, self.graph[name]), z) for name in group.sinks
+            }
         layer = Layer(group, targets, self.prefix, self.held, gated=self.options.gated)
         bias = self.options.bias and not last
         best = layer.quantised("none", self.graph)

@@ -10,11 +10,7 @@ from snnc.calibration import Calibration
 from snnc.errors import InternalError
 from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.graph import FloatArray
-<<<<<<< HEAD
-from snnc.spill import RowArray
-=======
 from snnc.ir.snn import IntegrateFire, SnnNode
->>>>>>> main
 
 
 def rectifier(source: AnnGraph, population: SnnNode) -> Relu:
@@ -45,13 +41,8 @@ def activation(relu: Relu, z: FloatArray) -> FloatArray:
 
 
 def pre_activation(
-<<<<<<< HEAD
-    calibration: Calibration, source: AnnGraph, population: str, ahead: Sequence[str] = ()
-) -> RowArray:
-=======
     calibration: Calibration, source: AnnGraph, population: SnnNode, ahead: Sequence[SnnNode] = ()
-) -> FloatArray:
->>>>>>> main
+) -> RowArray:
     """Return the input of a population's rectifier on all calibration rows, (rows, *shape).
 
     Of many rows it lies on disk: take slices of it.
@@ -62,10 +53,5 @@ def pre_activation(
         population: one of the spiking network's.
         ahead: populations that will be asked for next.
     """
-<<<<<<< HEAD
-    names = [rectifier(source, name).inputs[0] for name in (population, *ahead)]
-    return calibration.stored(source, names[0], names[1:])
-=======
     names = [rectifier(source, node).inputs[0] for node in (population, *ahead)]
-    return calibration.values(source, names[0], names[1:])
->>>>>>> main
+    return calibration.stored(source, names[0], names[1:])

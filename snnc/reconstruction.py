@@ -41,15 +41,9 @@ def reconstruct(graph: SnnGraph, context: Context, rows: int, *, ramp: bool = Fa
     integer = graph
     order = groups(graph)[:-1]
     for index, group in enumerate(context.progress.track(order, len(order), "reconstructing")):
-<<<<<<< HEAD
-        ahead = tuple(later.sinks[0] for later in order[index + 1 :])
-        z = pre_activation(calibration, source, group.sinks[0], ahead)[:]
-        targets = {name: activation(rectifier(source, name), z) for name in group.sinks}
-=======
         ahead = tuple(graph[later.sinks[0]] for later in order[index + 1 :])
-        z = pre_activation(calibration, source, graph[group.sinks[0]], ahead)
+        z = pre_activation(calibration, source, graph[group.sinks[0]], ahead)[:]
         targets = {name: activation(rectifier(source, graph[name]), z) for name in group.sinks}
->>>>>>> main
         best = _best(integer, group, prefix, targets, ramp=ramp)
         graph = _moved(graph, best)
         integer = _quantised(integer, group, best, ramp=ramp)
