@@ -61,18 +61,24 @@ class AnnSession:
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
+        self._shapes = tuple(graph[name].shape for name in names)
+        # What is asked for is kept until it is read; beside it stand the input and output of a node.
+        widest = max(math.prod(node.shape) for node in graph)
+        self._chunk_bytes = 4 * CHUNK * (sum(math.prod(shape) for shape in self._shapes) + 2 * widest)
+        self._large = 2 * self._chunk_bytes > AHEAD_BYTES
+        options.enable_cpu_mem_arena = not self._large  # which would keep the largest of all calls
         model = to_onnx(graph, names, fed).SerializeToString()
         # Merged into a pooling, a padding whose input is asked for, too, would read a name that is gone.
         self._session = ort.InferenceSession(
             model, options, providers=["CPUExecutionProvider"], disabled_optimizers=["Pad_Fusion"]
         )
         self._names = tuple(names)
-        self._shapes = tuple(graph[name].shape for name in names)
-        self._chunk_bytes = max(4 * CHUNK * sum(math.prod(shape) for shape in self._shapes), 1)
         self._threads = threads or os.cpu_count() or 1
 
     def stream(self, x: FloatArray) -> Iterator[tuple[slice, dict[str, FloatArray]]]:
         """Yield the values of consecutive chunks of rows, with the rows that they belong to.
+
+        Where they are large, one chunk is computed at a time, and is gone when the next is asked for.
 
         Args:
             x: (rows, *input shape) float32, channels first.
@@ -83,6 +89,12 @@ class AnnSession:
             values = self._session.run(None, {FEED: np.ascontiguousarray(x[rows], np.float32)})
             return dict(zip(self._names, map(np.asarray, values), strict=True))
 
+        if self._large:
+            for rows in slices:
+                values = run(rows)
+                yield rows, values
+                values.clear()
+            return
         with ThreadPoolExecutor(self._threads) as pool:
             ahead = max(1, min(self._threads + 1, AHEAD_BYTES // self._chunk_bytes))
             running = [pool.submit(run, rows) for rows in slices[:ahead]]
@@ -95,8 +107,14 @@ class AnnSession:
 
     def run(self, x: FloatArray) -> dict[str, FloatArray]:
         """Return the values of all rows, (rows, *shape) float32 per node."""
-        chunks = [values for _, values in self.stream(x)]
-        return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in self._names}
+        found = {
+            name: np.empty((len(x), *shape), np.float32)
+            for name, shape in zip(self._names, self._shapes, strict=True)
+        }
+        for rows, values in self.stream(x):
+            for name, value in values.items():
+                found[name][rows] = value
+        return found
 
     def stored(self, x: FloatArray) -> dict[str, RowArray]:
         """Return the values of all rows, (rows, *shape) float32 per node: on disk where they are many."""

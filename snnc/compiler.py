@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from snnc.diagnostics import Diagnostic
 from snnc.errors import InternalError, UsageError
 from snnc.ir.ann import AnnGraph
 from snnc.ir.bounds import MOST_TIMESTEPS
+from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.snn import SnnGraph
 from snnc.overlap import row_hashes
 from snnc.passes import PASSES, PRESETS
@@ -50,6 +51,9 @@ INTEGER_PASSES = ("compensate", "quantise-weights")
 UNCOMPENSATED = {"clip-activations.floor": "false", "init-membrane.fraction": "0.5"}
 """What presets do otherwise in float32: floors and late starts are for compensation to make good."""
 
+
+HASHED_ROWS = 256
+"""Rows that are quantised at once to be recognised later."""
 
 DENSITY_ROWS = 32
 """Rows on which it is measured how many neurons fire: enough to choose kernels by."""
@@ -262,7 +266,9 @@ def convert(
     preprocessing = as_preprocessing(preprocessing)
     raw = as_rows(calibration, name)
     rows = prepared_rows(raw, NetworkInput.of(source.layout), preprocessing, name)
-    prepared = Calibration(source.layout.to_canonical(rows).astype(np.float32), options.threads)
+    canonical = source.layout.to_canonical(rows).astype(np.float32, copy=False)
+    prepared = Calibration(canonical, options.threads)
+    del rows, canonical  # as large as the data
     simulator = load_simulator("numba", options.threads)
     shown = as_progress(progress)
     choice = _choice(among, source.graph, prepared, simulator, shown)
@@ -300,11 +306,17 @@ def convert(
     )
     artefact = Artefact(graph, metadata)
     # With these, an evaluation can tell that it is given rows that were calibrated on.
-    seen = {**metadata.calibration, "row_hashes": row_hashes(artefact.encode(raw))}
+    seen = {**metadata.calibration, "row_hashes": row_hashes(_encoded(artefact, raw))}
     if choice is not None:
         seen["choice"] = choice.as_dict()
     artefact = replace(artefact, metadata=replace(metadata, calibration=seen))
     return Conversion(artefact, records, tuple(context.diagnostics), choice)
+
+
+def _encoded(artefact: Artefact, raw: NumberArray) -> Iterator[IntArray]:
+    """Yield the quantised rows, a few at a time."""
+    for start in range(0, len(raw), HASHED_ROWS):
+        yield artefact.encode(raw[start : start + HASHED_ROWS])
 
 
 def _choice(

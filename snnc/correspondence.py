@@ -11,6 +11,7 @@ from snnc.errors import InternalError
 from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.graph import FloatArray
 from snnc.ir.snn import IntegrateFire, SnnNode
+from snnc.spill import RowArray
 
 
 def rectifier(source: AnnGraph, population: SnnNode) -> Relu:

@@ -18,8 +18,8 @@ from snnc.target import Record, Simulator, Trace
 
 Number = TypeVar("Number", bound=np.generic)
 
-CHUNK_VALUES = 1 << 24
-"""Values of the largest node that are worked on at once: 64 MB, whatever the number of rows."""
+CHUNK_VALUES = 1 << 23
+"""Values of the largest node that are worked on at once: 32 MB in floats, whatever the number of rows."""
 
 
 class SpikingPrefix:
@@ -29,7 +29,6 @@ class SpikingPrefix:
     rows are many for the size of the network, they are worked on in chunks, and trains lie on disk.
 
     Attributes:
-        inputs: (rows, *input shape) int32, the encoded rows.
         chunks: the rows that are worked on at once, in order.
     """
 
@@ -38,7 +37,9 @@ class SpikingPrefix:
         largest = max(math.prod(node.shape) for node in graph)
         size = max(1, CHUNK_VALUES // largest)
         self.chunks = tuple(slice(start, min(start + size, len(rows))) for start in range(0, len(rows), size))
-        self.inputs: IntArray = _joined([encode(graph.encoder, rows[chunk]) for chunk in self.chunks])
+        self._rows = rows
+        self._encoder = graph.encoder
+        self._inputs = encode(graph.encoder, rows) if len(self.chunks) == 1 else None
         self._simulator = simulator
         self._trains: dict[str, _Train] = {}
 
@@ -61,7 +62,8 @@ class SpikingPrefix:
         given = {name: train[chunk] for name, train in self._trains.items() if name in needed}
         until = tuple(names)
         record = Record(trains=wanted, until=until) if trains else Record(states=True, until=until)
-        return self._simulator.run(graph, self.inputs[chunk], graph.timesteps, record, given=given)
+        inputs = encode(self._encoder, self._rows[chunk]) if self._inputs is None else self._inputs
+        return self._simulator.run(graph, inputs, graph.timesteps, record, given=given)
 
     def simulate(self, graph: SnnGraph, names: Sequence[str], *, trains: bool = True) -> Trace:
         """Compute some nodes on all rows at once; see :meth:`parts`."""
@@ -71,7 +73,7 @@ class SpikingPrefix:
         outputs = [trace.outputs for trace in found if trace.outputs is not None]
         return Trace(
             graph.timesteps,
-            len(self.inputs),
+            len(self._rows),
             np.concatenate(outputs) if outputs else None,
             {name: np.concatenate([trace.counts[name] for trace in found]) for name in found[0].counts},
             {name: np.concatenate([t.potentials[name] for t in found]) for name in found[0].potentials},

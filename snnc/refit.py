@@ -98,14 +98,16 @@ def refit(
             f"{len(rows)} rows are too few to fit {features} weights per output; at least {need} are needed"
         )
     first = graph[group.sinks[0]]
-    y = graph.timesteps * _picked(prefix, rows, places, lambda chunk: z[chunk])
+    y = _picked(prefix, rows, places, channels, lambda chunk: z[chunk])
+    y *= graph.timesteps
     for synapse in fixed:
-        times = first.inputs.count(synapse.name)
-        y -= times * _picked(prefix, rows, places, partial(prefix.current, graph, synapse.name))
-    columns = [
-        first.inputs.count(synapse.name) * _columns(graph, synapse, prefix, rows, places)
-        for synapse in fitted
-    ]
+        current = _picked(prefix, rows, places, channels, partial(prefix.current, graph, synapse.name))
+        current *= first.inputs.count(synapse.name)
+        y -= current
+    columns = []
+    for synapse in fitted:
+        columns.append(_columns(graph, synapse, prefix, rows, places))
+        columns[-1] *= first.inputs.count(synapse.name)
     start = [s.weight.reshape(channels, -1).T for s in fitted]
     bias = _bias(first) - offsets.get(first.name, 0)
     initial = np.concatenate([*start, graph.timesteps * bias[None]]).astype(np.float64)
@@ -170,16 +172,19 @@ def _places(size: int, rows: int, wanted: int, seed: int) -> IntArray:
 
 
 def _picked(
-    prefix: SpikingPrefix, rows: IntArray, places: IntArray, values: Callable[[slice], FloatArray]
+    prefix: SpikingPrefix,
+    rows: IntArray,
+    places: IntArray,
+    channels: int,
+    values: Callable[[slice], FloatArray],
 ) -> FloatArray:
     """Return the values at the chosen positions, (positions, channels), taken from a chunk at a time."""
-    found = []
+    found = np.empty((*places.shape, channels), np.float32)
     for chunk, inside in _inside(prefix, rows):
         part = values(chunk)
-        flat = part.reshape(len(part), part.shape[1], -1).transpose(0, 2, 1)
-        at = rows[inside][:, None] - chunk.start
-        found.append(flat[at, places[inside]].reshape(-1, part.shape[1]))
-    return np.concatenate(found)
+        flat = part.reshape(len(part), channels, -1).transpose(0, 2, 1)
+        found[inside] = flat[rows[inside][:, None] - chunk.start, places[inside]]
+    return found.reshape(-1, channels)
 
 
 def _inside(prefix: SpikingPrefix, rows: IntArray) -> Iterator[tuple[slice, slice]]:
@@ -194,17 +199,18 @@ def _columns(
     graph: SnnGraph, synapse: Weighted, prefix: SpikingPrefix, rows: IntArray, places: IntArray
 ) -> IntArray:
     """Return the counts that each chosen output position reads, (positions, features)."""
-    found = []
+    features = math.prod(synapse.weight.shape[1:])
+    found = np.empty((*places.shape, features), np.int32)
     for chunk, inside in _inside(prefix, rows):
         counts = prefix.counts(graph, synapse.inputs[0], chunk)
         at, chosen = rows[inside] - chunk.start, places[inside]
         if not isinstance(synapse, Convolution):
-            found.append(np.repeat(counts[at], places.shape[1], axis=0))
+            found[inside] = counts[at].reshape(len(at), 1, features)
             continue
         views = np.asarray(windows(counts, synapse.window, 0), counts.dtype)
         down, right = np.unravel_index(chosen, synapse.shape[1:])
-        found.append(views[at[:, None], :, down, right].reshape(chosen.size, -1))
-    return np.concatenate(found)
+        found[inside] = views[at[:, None], :, down, right].reshape(*chosen.shape, features)
+    return found.reshape(-1, features)
 
 
 def _bias(sink: SnnNode) -> FloatArray:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-IN_MEMORY = 128 << 20
+IN_MEMORY = 64 << 20
 """Bytes up to which an array stays in memory."""
 
 
