@@ -217,12 +217,24 @@ class _Compensation:
         )
         if isinstance(fitted, CannotFit):
             origin = self.graph[group.sinks[0]].origin
-            message = f"{fitted.reason}; the weights stay as they are"
-            self.context.diagnostics.append(
-                Diagnostic(FALLBACK, message, origin, "give more calibration rows")
-            )
+            message = f"{fitted.reason}; the weights stay as they are, and the bias is corrected alone"
+            self.context.diagnostics.append(Diagnostic(FALLBACK, message, origin, self.cure(fitted.needed)))
             return None
         return fitted
+
+    def cure(self, needed: int | None) -> str:
+        """Return what helps where so many fitting rows are needed."""
+        most = max(FEWEST_ROWS, ROW_STEPS // self.graph.timesteps)
+        if needed is None:
+            return "give other calibration rows"
+        enough = -(-HELD_BACK * needed // (HELD_BACK - 1))
+        if enough > most:
+            return (
+                f"nothing: {enough} rows would be needed, and at T = {self.graph.timesteps} {most} are used"
+            )
+        return (
+            f"give {enough} calibration rows, of which {needed} are fitted to; 500 to 1,000 do for the rest"
+        )
 
     def result(self) -> SnnGraph:
         """Return the compensated network, or the plain one where that is nearer to the source."""

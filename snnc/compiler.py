@@ -22,6 +22,7 @@ from snnc.ir.ann import AnnGraph
 from snnc.ir.bounds import MOST_TIMESTEPS
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.snn import SnnGraph
+from snnc.memory import require_memory
 from snnc.overlap import row_hashes
 from snnc.passes import PASSES, PRESETS
 from snnc.pipeline import (
@@ -141,6 +142,11 @@ class Options:
                 raise InternalError("the number of steps is not chosen yet")
             return DEFAULT_TIMESTEPS
         return self.timesteps
+
+    @property
+    def fits(self) -> bool:
+        """Whether a pass fits layers to spikes, which takes memory."""
+        return any(item.name == "compensate" for item in self.passes())
 
     def alternatives(self) -> dict[Candidate, Options]:
         """Return what may be chosen; nothing where preset and steps, or a pipeline, are given.
@@ -266,6 +272,8 @@ def convert(
     preprocessing = as_preprocessing(preprocessing)
     raw = as_rows(calibration, name)
     rows = prepared_rows(raw, NetworkInput.of(source.layout), preprocessing, name)
+    possible = tuple(among.values()) or (options,)
+    require_memory(source.graph, len(raw), fitted=any(each.fits for each in possible))
     canonical = source.layout.to_canonical(rows).astype(np.float32, copy=False)
     prepared = Calibration(canonical, options.threads)
     del rows, canonical  # as large as the data

@@ -51,9 +51,11 @@ class CannotFit:
 
     Attributes:
         reason: for the user.
+        needed: fitting rows that would be enough, where more would help.
     """
 
     reason: str
+    needed: int | None = None
 
 
 def refit(
@@ -94,9 +96,7 @@ def refit(
     places = _places(size, len(rows), wanted, seed)
     if places.size < LEAST_PER_FEATURE * features:
         need = -(-LEAST_PER_FEATURE * features // size)
-        return CannotFit(
-            f"{len(rows)} rows are too few to fit {features} weights per output; at least {need} are needed"
-        )
+        return CannotFit(f"{len(rows)} fitted rows are too few for {features} weights per output", need)
     first = graph[group.sinks[0]]
     y = _picked(prefix, rows, places, channels, lambda chunk: z[chunk])
     y *= graph.timesteps

@@ -34,7 +34,7 @@ LAYERS = (
         "front",
         "means",
     ),
-    ("snapshots", "row_files"),
+    ("snapshots", "row_files", "memory"),
     ("pipeline", "calibration", "reference", "artefact", "costs", "spike_counts"),
     ("prefix", "correspondence", "speed", "learning", "sensitivity"),
     ("refit", "reconstruction", "corrections"),

@@ -10,13 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snnc import prefix, spill
+from snnc import memory, prefix, spill
+from snnc.compiler import Options, convert
+from snnc.errors import InputError
 from snnc.ir import snn
 from snnc.means import ChannelMean, Mean
 from snnc.passes import PASSES
 from snnc.pipeline import parse_pipeline, run_pipeline
 from snnc.prefix import SpikingPrefix
 from snnc.spill import RowFile, row_array
+from tests import quadrants
 from tests.ann_graphs import context, residual_network
 
 PIPELINE = (
@@ -93,3 +96,44 @@ def test_a_network_made_in_chunks_on_disk_is_the_same(monkeypatch: pytest.Monkey
         assert len(chunks) == -(-73 // max(1, chunk // largest))
         assert chunks[-1].stop == 73
     assert found[0] == found[1]
+
+
+def test_rows_that_do_not_fit_are_refused_with_the_number_that_does() -> None:
+    graph = residual_network(4)
+    enough = memory.needed(graph, 1000, fitted=True)
+    memory.require_memory(graph, 1000, fitted=True, free=round(enough / memory.UNTOUCHED) + 1)
+    with pytest.raises(
+        InputError, match=r"1000 calibration rows .* GB are free: give at most \d+ rows"
+    ) as error:
+        memory.require_memory(graph, 1000, fitted=True, free=memory.needed(graph, 300, fitted=True))
+    fits = int(str(error.value).split()[-2])
+    assert 0 < fits < 300
+    left = memory.UNTOUCHED * memory.needed(graph, 300, fitted=True)
+    assert memory.needed(graph, fits, fitted=True) <= left < memory.needed(graph, fits + 1, fitted=True)
+    with pytest.raises(InputError, match="no number of rows fits"):
+        memory.require_memory(graph, 10, fitted=False, free=1000)
+
+
+@given(st.integers(1, 5000))
+def test_more_rows_need_more_memory_and_fits_need_more_than_none(rows: int) -> None:
+    graph = residual_network(4)
+    need = memory.needed(graph, rows, fitted=True)
+    assert need <= memory.needed(graph, rows + 100, fitted=True)
+    assert memory.needed(graph, rows, fitted=False) <= need
+    assert need - memory.needed(graph, 1, fitted=True) < 40_000 * rows
+
+
+def test_the_limit_of_a_control_group_counts(tmp_path: Path) -> None:
+    assert memory._groups(tmp_path) == [None, None]
+    for name, text in (("memory.max", "5000\n"), ("memory.current", "1200\n")):
+        (tmp_path / name).write_text(text, encoding="ascii")
+    assert memory._groups(tmp_path) == [3800, None]
+    (tmp_path / "memory.max").write_text("max\n", encoding="ascii")
+    assert memory._groups(tmp_path) == [None, None]
+
+
+def test_a_conversion_without_memory_does_not_begin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    files = quadrants.write(tmp_path)
+    monkeypatch.setattr(memory, "available", lambda: 1 << 20)
+    with pytest.raises(InputError, match="200 calibration rows of this network need about"):
+        convert(files.model, files.calibration, Options(4, "fast"), preprocessing=files.preprocessing)

@@ -375,9 +375,13 @@ def _dry_run(
     output: Path | None,
 ) -> None:
     from snnc.cli.choice import planned, planned_text
+    from snnc.memory import available, needed
     from snnc.pipeline import format_pipeline
 
     source = _read(located, rows)
+    possible = tuple(among.values()) or (options,)
+    need = needed(source.graph, len(rows.x), fitted=any(each.fits for each in possible))
+    free = available()
     pipeline = None if among else format_pipeline(options.passes())
     if terminal.json:
         terminal.data(
@@ -391,16 +395,19 @@ def _dry_run(
                 "precision": options.precision,
                 "pipeline": pipeline,
                 "choice": planned(among, len(rows.x)) if among else None,
+                "memory_bytes": need,
+                "memory_free_bytes": free,
                 "output": None if output is None else str(output),
             }
         )
         return
+    left = "" if free is None else f" of {free / 1e9:.1f} GB that are free"
     steps = "" if among else f", T = {options.steps}"
     plan = planned_text(among, len(rows.x)) if among else f"pipeline: {pipeline}"
     terminal.text(
         f"{located.name} can be converted: {len(source.graph.nodes)} operations, "
         f"{len(rows.x)} calibration rows from {rows.origin}{steps}, {options.precision}\n"
-        f"{plan}\nNothing was written: --dry-run."
+        f"{plan}\nmemory: about {need / 1e9:.1f} GB{left}\nNothing was written: --dry-run."
     )
 
 
