@@ -5,10 +5,11 @@ from __future__ import annotations
 if __name__ != "snnc.backends":
     raise ImportError("this folder is the package snnc.backends; import it by that name")
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from snnc.errors import UsageError
-from snnc.target import Backend, Simulator
+from snnc.errors import SnncError, UsageError
+from snnc.plugins import Load, Plugged, broken, warn
+from snnc.target import Backend, Capabilities, Simulator
 
 
 def _reference(threads: int | None) -> Simulator:
@@ -78,14 +79,46 @@ def load_simulator(name: str, threads: int | None = None) -> Simulator:
     return SIMULATORS[name](threads)
 
 
-BACKENDS: dict[str, Callable[[str | None], Backend]] = {
+def _adopted(name: str, load: Load) -> Callable[[str | None], Backend]:
+    """Return the loader of a target of another distribution."""
+
+    def checked(profile: str | None) -> Backend:
+        kind = load()
+        try:
+            made: Backend = kind(profile)  # type: ignore[operator]
+            complete = made.name == name and isinstance(made.capabilities, Capabilities)
+            complete = complete and all(map(callable, (made.check, made.emit, made.verify)))
+        except SnncError:
+            raise
+        except Exception as error:
+            raise broken("snnc.backends", name, f"{type(error).__name__}: {error}") from error
+        if not complete:
+            raise broken("snnc.backends", name, "it is no Backend of that name, see snnc/target.py")
+        return made
+
+    return checked
+
+
+_BACKENDS: dict[str, Callable[[str | None], Backend]] = {
     "akida": _akida,
     "c99": _c99,
     "loihi": _loihi,
     "nir": _nir,
     "spiking-onnx": _spiking_onnx,
 }
-"""Target name -> loader, given the profile (``None``: the target's default)."""
+
+BACKENDS: Plugged[Callable[[str | None], Backend]] = Plugged("snnc.backends", _BACKENDS, _adopted)
+"""Target name -> loader, given the profile (``None``: the target's default); those of other distributions,
+behind the entry points, included."""
+
+
+def usable_backends() -> Iterator[Backend]:
+    """Yield every target in its default profile, and warn of those of other distributions that are broken."""
+    for load in BACKENDS.values():
+        try:
+            yield load(None)
+        except UsageError as error:
+            warn(str(error))
 
 
 def load_backend(name: str, profile: str | None = None) -> Backend:

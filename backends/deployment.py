@@ -235,8 +235,9 @@ A spiking network, compiled by snnc {content["snnc_version"]} from `{artefact.me
   `q = clip(rint({affine}), -{data["limit"]}, {data["limit"]})`; {values}.{_before(data)}
 - Steps: {steps}.
 - Spikes carry: {content["payload"]}. Reset: {content["neuron"]["reset"]}.
-- Output: {" x ".join(map(str, output["shape"]))} int32, `y`, summed over all steps. The class is the index of
-  the largest `y`, the lowest on ties. Logits, if needed: `y * {output["scale"]!r} / T`.{other}
+- Output: {" x ".join(map(str, output["shape"]))} int32, `y`, summed over all steps. Of class scores the class
+  is the index of the largest `y`, the lowest on ties; one output that decides says yes above 0. Logits, if
+  needed: `y * {output["scale"]!r} / T`.{other}
 
 {emission.guide.strip()}
 """
@@ -252,6 +253,9 @@ def _agreement(content: manifest.Json) -> str:
     listed = "".join(f"\n- {text};" for text in semantics["differences"])
     measured = semantics["measured"]
     cost = f"the same class for {measured['same_class']} of {measured['rows']} rows"
+    if measured["same_class"] is None:
+        found = "no number" if measured["correlation"] is None else f"{measured['correlation']:.4f}"
+        cost = f"a correlation of {found} with its numbers on {measured['rows']} rows"
     if measured["points_lost"] is not None:
         cost += f", and {measured['points_lost']:.1f} points of accuracy lost"
     return f"\n\n**It computes something else than the artefact:**\n{listed[:-1]}.\n\nMeasured: {cost}."

@@ -84,6 +84,32 @@ def read_golden(directory: Path) -> Golden:
         raise ArtefactError(f"{path}: missing or damaged ({error}); deploy again") from None
 
 
+def replay(graph: SnnGraph, golden: Golden, directory: Path) -> Golden:
+    """Run the reference on golden inputs that were read back, for the counts and potentials as well.
+
+    Args:
+        graph: the network.
+        golden: inputs, and the outputs that somebody expects; these stay as they are.
+        directory: where they were read, for messages.
+
+    Raises:
+        ArtefactError: the inputs are not of the network's form.
+    """
+    limit = graph.encoder.limit
+    try:
+        if golden.y.shape != (len(golden.q), *graph[graph.output].shape) or golden.y.dtype != np.int32:
+            raise InputError(f"outputs of shape {golden.y.shape} and type {golden.y.dtype}")
+        trace = ReferenceSimulator().run(graph, golden.q, graph.timesteps, Record(states=True))
+        if np.abs(golden.q.astype(np.int64)).max() > limit:
+            raise InputError(f"an input beyond {limit}")
+    except InputError as error:
+        raise ArtefactError(
+            f"{directory / FILE}: does not fit the bundle's network ({error}); deploy again"
+        ) from None
+    potentials = {name: v.astype(np.int32) for name, v in trace.potentials.items()}
+    return Golden(golden.x, golden.q, golden.y, trace.counts, potentials)
+
+
 def state_hashes(golden: Golden, graph: SnnGraph) -> list[dict[str, Any]]:
     """Return for each population the SHA-256 of its final ``N`` and ``v`` over all golden rows.
 

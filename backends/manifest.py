@@ -57,7 +57,7 @@ def describe(
         "snnc_version": __version__,
         "target": backend.name,
         "profile": backend.profile,
-        "exact": semantics.equal and (capabilities.exact or bool(capabilities.exactness)),
+        "exact": semantics.equal and (capabilities.exact or capabilities.sometimes_exact),
         "semantics": semantics.as_dict(),
         "verified_by": capabilities.verified_by,
         "source": {

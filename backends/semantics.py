@@ -10,7 +10,8 @@ import numpy as np
 from snnc.artefact import Artefact
 from snnc.backends import load_simulator
 from snnc.errors import TargetError
-from snnc.ir.graph import IntArray
+from snnc.ir.graph import IntArray, NumberArray
+from snnc.metrics import decisions, recognise
 from snnc.target import Backend, Emulating
 
 
@@ -20,15 +21,18 @@ class Cost:
 
     Attributes:
         rows: how many.
-        same: rows to which both give the same class.
+        same: rows to which both give the same class; ``None`` where outputs are numbers.
         artefact: rows that the artefact gets right; ``None`` without labels.
         target: rows that the target gets right; likewise.
+        correlation: of numbers, with the artefact's, the lowest of all outputs; ``None`` for classes. The
+            target may use another unit.
     """
 
     rows: int
-    same: int
+    same: int | None
     artefact: int | None = None
     target: int | None = None
+    correlation: float | None = None
 
     @property
     def points(self) -> float | None:
@@ -39,6 +43,9 @@ class Cost:
 
     def __str__(self) -> str:
         """Return one line."""
+        if self.same is None:
+            found = "no number" if self.correlation is None else f"{self.correlation:.4f}"
+            return f"a correlation of {found} with the artefact's numbers on {self.rows} rows"
         same = f"the same class for {100 * self.same / self.rows:.1f} % of {self.rows} rows"
         if self.points is None or self.artefact is None or self.target is None:
             return f"{same}; no labels, so no accuracy"
@@ -54,6 +61,7 @@ class Cost:
             "artefact_correct": self.artefact,
             "target_correct": self.target,
             "points_lost": self.points,
+            "correlation": self.correlation,
         }
 
 
@@ -95,22 +103,38 @@ class Semantics:
         )
 
 
-def judge(artefact: Artefact, backend: Backend, q: IntArray, labels: IntArray | None = None) -> Semantics:
+def judge(artefact: Artefact, backend: Backend, q: IntArray, labels: NumberArray | None = None) -> Semantics:
     """Compare a target with an artefact, on rows if there is anything to compare.
 
     Args:
         artefact: the network; it fits the target.
         backend: the target.
         q: (rows, *input shape), quantised.
-        labels: (rows,), the right classes, if known.
+        labels: (rows, ...), if known.
     """
     differences = backend.differences(artefact.graph) if isinstance(backend, Emulating) else ()
     if not isinstance(backend, Emulating) or not differences:
         return Semantics()
-    reference = load_simulator("onnx").run(artefact.graph, q, artefact.graph.timesteps).logits.argmax(axis=1)
-    found = backend.emulate(artefact.graph, q).argmax(axis=1)
+    ours = load_simulator("onnx").run(artefact.graph, q, artefact.graph.timesteps).logits
+    theirs = backend.emulate(artefact.graph, q)
+    stored = artefact.metadata.stored_task
+    outputs = recognise(ours.shape[1], rows=len(q), labels=labels, ends=artefact.metadata.ends, stored=stored)
+    if not outputs.have_classes:
+        return Semantics(differences, Cost(len(q), None, correlation=_correlation(ours, theirs)))
+    reference, found = decisions(ours), decisions(theirs)
     same = int(np.count_nonzero(found == reference))
-    if labels is None:
+    if (right := outputs.classes) is None:
         return Semantics(differences, Cost(len(q), same))
-    right = (int(np.count_nonzero(answers == labels)) for answers in (reference, found))
-    return Semantics(differences, Cost(len(q), same, *right))
+    hits = (int(np.count_nonzero(answers == right)) for answers in (reference, found))
+    return Semantics(differences, Cost(len(q), same, *hits))
+
+
+def _correlation(ours: NumberArray, theirs: NumberArray) -> float | None:
+    """Return the lowest correlation of an output, (rows, outputs) each; ``None`` where none varies."""
+    a, b = (values.astype(np.float64) - values.mean(axis=0) for values in (ours, theirs))
+    varies = np.ptp(ours, axis=0) > 0
+    if not varies.any():
+        return None
+    power = np.sqrt(np.square(a).sum(axis=0) * np.square(b).sum(axis=0))
+    product = (a * b).sum(axis=0)
+    return float(np.divide(product, power, out=np.zeros_like(product), where=power > 0)[varies].min())

@@ -16,7 +16,7 @@ nothing. The same seed, thread count, PyTorch build and processor give the same 
 The bundled file was trained with the defaults on 9,000 rows (10,000 less 1,000 held out), by PyTorch 2.13 on
 two CPU threads. The whole training set of 60,000 rows gives another network.
 
-Needs PyTorch: ``pip install 'snnc[train]'``.
+Needs PyTorch: ``pip install -e '.[train]'`` in a checkout.
 
 Sources: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016; DeVries and Taylor, "Improved
 Regularization of Convolutional Neural Networks with Cutout", 2017; Polyak and Juditsky, "Acceleration of

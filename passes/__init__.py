@@ -6,10 +6,13 @@ if __name__ != "snnc.passes":
     raise ImportError("this folder is the package snnc.passes; import it by that name")
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from importlib import import_module
+from typing import Any, cast, get_type_hints
 
+from snnc.ir.graph import Graph
 from snnc.pipeline import AnyPass
+from snnc.plugins import Load, Plugged, broken
 
 
 def _loader(module: str, kind: str) -> Callable[[], type[AnyPass]]:
@@ -20,7 +23,28 @@ def _loader(module: str, kind: str) -> Callable[[], type[AnyPass]]:
     return load
 
 
-PASSES: dict[str, Callable[[], type[AnyPass]]] = {
+def _adopted(name: str, load: Load) -> Callable[[], type[AnyPass]]:
+    """Return the loader of a pass of another distribution."""
+
+    def checked() -> type[AnyPass]:
+        kind: Any = load()
+        if not isinstance(kind, type) or not is_dataclass(kind) or getattr(kind, "name", None) != name:
+            raise broken(
+                "snnc.passes", name, f"{kind!r} is no frozen dataclass with the class variable `name`"
+            )
+        try:
+            hints = get_type_hints(getattr(kind, "run", None))
+            works = all(issubclass(hints[key], Graph) for key in ("graph", "return"))
+        except (AttributeError, KeyError, NameError, TypeError):
+            works = False
+        if not works:
+            raise broken("snnc.passes", name, "it has no `run` with the types of `graph` and of its result")
+        return cast(type[AnyPass], kind)
+
+    return checked
+
+
+_PASSES: dict[str, Callable[[], type[AnyPass]]] = {
     "fold-batchnorm": _loader("fold_batchnorm", "FoldBatchnorm"),
     "exact-max-pool": _loader("exact_max_pool", "ExactMaxPool"),
     "compose-linear": _loader("compose_linear", "ComposeLinear"),
@@ -37,7 +61,9 @@ PASSES: dict[str, Callable[[], type[AnyPass]]] = {
     "compensate": _loader("compensate", "Compensate"),
     "quantise-weights": _loader("quantise_weights", "QuantiseWeights"),
 }
-"""Pass name -> loader of its class."""
+
+PASSES: Plugged[Callable[[], type[AnyPass]]] = Plugged("snnc.passes", _PASSES, _adopted)
+"""Pass name -> loader of its class; those of other distributions, behind the entry points, included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +88,16 @@ _START = "set-schedule,init-membrane{fraction=0.25}"
 _FITTED = "compensate{spread=0.7,ramp=true},quantise-weights"
 _SIGNED = f"{_START},{_FITTED}"
 
-PRESETS: dict[str, Preset] = {
+
+def _adopted_preset(name: str, load: Load) -> Preset:
+    """Return a preset of another distribution."""
+    preset = load()
+    if not isinstance(preset, Preset) or preset.name != name:
+        raise broken("snnc.presets", name, f"{preset!r} is no Preset of that name")
+    return preset
+
+
+_PRESETS: dict[str, Preset] = {
     preset.name: preset
     for preset in (
         Preset(
@@ -111,4 +146,6 @@ PRESETS: dict[str, Preset] = {
         ),
     )
 }
-"""Every preset, by name; the first is the default."""
+
+PRESETS: Plugged[Preset] = Plugged("snnc.presets", _PRESETS, _adopted_preset)
+"""Every preset, by name, those of other distributions included; the first is the default."""

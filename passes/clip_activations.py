@@ -31,7 +31,8 @@ from snnc.calibration import ActivationSample
 from snnc.errors import UsageError
 from snnc.ir.ann import AnnGraph, AnnNode, Relu
 from snnc.ir.graph import FloatArray
-from snnc.pipeline import Context
+from snnc.ir.operations import check_known
+from snnc.pipeline import MANY, Context, require
 from snnc.sensitivity import most_sensitive, operations, sensitivities
 from snnc.thresholds import HIGHEST_FLOOR, Method, mse_range, mse_threshold, percentile_threshold
 
@@ -75,17 +76,15 @@ class ClipActivations:
 
     def __post_init__(self) -> None:
         """Refuse options that make no thresholds."""
-        if not 0 < self.percentile <= 100:
-            raise UsageError(f"percentile must lie in (0, 100], not {self.percentile}")
-        if self.levels < 1:
-            raise UsageError(f"levels must be at least 1, not {self.levels}")
-        if not 0 <= self.share <= 1:
-            raise UsageError(f"share must lie in 0 to 1, not {self.share}")
+        require("percentile", self.percentile, 0, 100, beyond=True)
+        require("levels", self.levels, 1, MANY)
+        require("share", self.share, 0, 1)
         if self.share < 1 and self.levels == 1:
             raise UsageError(f"share={self.share} needs levels above 1: it says where they go")
 
     def run(self, graph: AnnGraph, context: Context, /) -> AnnGraph:
         """Return the graph with every rectifier clipped."""
+        check_known(graph)
         rectifiers = graph.of_type(Relu)
         if not rectifiers:
             return graph
@@ -101,8 +100,10 @@ class ClipActivations:
         if self.share == 1:
             return self._clipped(graph, tracked, samples, self.levels, context)
         plain = self._clipped(graph, tracked, samples, 1, context)
-        gained = sensitivities(plain, context.calibration, dict.fromkeys(names, context.timesteps))
+        error = context.answer_error()
+        gained = sensitivities(plain, context.calibration, dict.fromkeys(names, context.timesteps), error)
         chosen = most_sensitive(gained, operations(graph), self.share)
+        context.findings["objective"] = error.value
         context.findings["levels"] = {
             name: {"divergence": round(gained[name], 5), "levels": self.levels if name in chosen else 1}
             for name in names

@@ -18,7 +18,8 @@ steps: ``b += (theta / 2 - v(0)) / T``. After T steps a neuron has received the 
 A correction is kept for a layer only where it lowers the error of the layer's output on rows that it was not
 fitted on: the squared error, in which the error of a channel's mean counts several times, for the sums of the
 next layer average noise out and add offsets up. At the end the compensated network must beat the plain one
-there, in the Kullback-Leibler divergence from the source network's answers, or the plain one is returned.
+there, in the error of its answers (for class scores the Kullback-Leibler divergence from the source
+network's, for numbers the relative squared error), or the plain one is returned.
 
 Sources: Liu et al., "Efficient ANN-SNN Conversion with Error Compensation Learning", ICML 2025; Li et
 al., "A Free Lunch From ANN: Towards Efficient, Accurate Spiking Neural Networks Calibration", ICML 2021.
@@ -35,13 +36,12 @@ import numpy as np
 from snnc.corrections import Layer, Target
 from snnc.correspondence import activation, pre_activation, rectifier
 from snnc.diagnostics import FALLBACK, Diagnostic
-from snnc.divergence import divergence, real_logits
-from snnc.errors import UsageError
+from snnc.divergence import real_logits
 from snnc.ir.ann import Relu
 from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
 from snnc.ir.snn import IntegrateFire, SnnGraph
-from snnc.pipeline import Context
+from snnc.pipeline import Context, require
 from snnc.prefix import SpikingPrefix
 from snnc.quantisation import Group, groups, quantise_all
 from snnc.refit import CannotFit, refit
@@ -86,10 +86,8 @@ class Compensate:
 
     def __post_init__(self) -> None:
         """Refuse a ridge that does not hold."""
-        if self.ridge <= 0:
-            raise UsageError(f"ridge must be positive, not {self.ridge}")
-        if not 0 <= self.spread <= 1:
-            raise UsageError(f"spread must lie in 0 to 1, not {self.spread}")
+        require("ridge", self.ridge, 0, 1e6, beyond=True)
+        require("spread", self.spread, 0, 1)
 
     def run(self, graph: SnnGraph, context: Context, /) -> SnnGraph:
         """Return the compensated integer network; an integer network is left as it is."""
@@ -181,7 +179,8 @@ class _Compensation:
             targets = {
                 name: partial(_active, rectifier(self.source, self.graph[name]), z) for name in group.sinks
             }
-        layer = Layer(group, targets, self.prefix, self.held, gated=self.options.gated)
+        error = self.context.answer_error()
+        layer = Layer(group, targets, self.prefix, self.held, error, gated=self.options.gated)
         bias = self.options.bias and not last
         best = layer.quantised("none", self.graph)
         starts = [best]
@@ -242,11 +241,13 @@ class _Compensation:
         calibration = self.calibration
         prefix = SpikingPrefix(plain, calibration.rows[self.held], self.context.simulator)
         answers = real_logits(plain, prefix.simulate(plain, [plain.output]).logits)
-        before = divergence(calibration.logits(self.source)[self.held], answers)
+        error = self.context.answer_error()
+        before = error.of(calibration.logits(self.source)[self.held], answers)
         kept = self.divergence < before or not self.options.gated
         self.context.findings.update(
             {
                 "layers": self.layers,
+                "objective": error.value,
                 "divergence": {"plain": round(before, 5), "compensated": round(self.divergence, 5)},
                 "kept": kept,
             }

@@ -12,11 +12,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from snnc.errors import UsageError
 from snnc.ir.ann import AnnGraph, AnnNode, Convolution, Linear
 from snnc.ir.geometry import Window
+from snnc.ir.operations import check_known
 from snnc.ir.rewriter import Rewriter
-from snnc.pipeline import Context
+from snnc.pipeline import Context, require
 
 POINTWISE = Window((1, 1))
 
@@ -34,11 +34,11 @@ class ComposeLinear:
 
     def __post_init__(self) -> None:
         """Refuse a limit that is none."""
-        if self.growth <= 0:
-            raise UsageError(f"growth must be positive, not {self.growth}")
+        require("growth", self.growth, 0, 1e6, beyond=True)
 
     def run(self, graph: AnnGraph, context: Context, /) -> AnnGraph:
         """Return an equal network in which no two linear maps that may be merged follow each other."""
+        check_known(graph)
         merged: list[str] = []
         while (pair := self._pair(graph)) is not None:
             first, second = pair

@@ -19,7 +19,7 @@ import numpy as np
 from snnc.errors import UsageError
 from snnc.ir.operations import check_known
 from snnc.ir.snn import IntegrateFire, SnnGraph, SnnNode
-from snnc.pipeline import Context
+from snnc.pipeline import MANY, Context, require
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,9 @@ class DualThreshold:
 
     def __post_init__(self) -> None:
         """Refuse combinations that the neuron does not know."""
-        if self.spikes_per_step < 1:
-            raise UsageError(f"spikes-per-step must be at least 1, not {self.spikes_per_step}")
-        if self.negative < 0 or (self.negative and self.spikes_per_step > 1):
+        require("spikes-per-step", self.spikes_per_step, 1, MANY)
+        require("negative", self.negative, 0, 100)
+        if self.negative and self.spikes_per_step > 1:
             raise UsageError("negative must be 0, or positive with one spike per step")
 
     def run(self, graph: SnnGraph, context: Context, /) -> SnnGraph:

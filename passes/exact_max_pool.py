@@ -28,6 +28,7 @@ from snnc.ir.ann import (
     Reshape,
     Slice,
 )
+from snnc.ir.operations import check_known
 from snnc.ir.rewriter import Rewriter
 from snnc.pipeline import Context
 
@@ -43,6 +44,7 @@ class ExactMaxPool:
 
     def run(self, graph: AnnGraph, context: Context, /) -> AnnGraph:
         """Return an equal network in which no rectifier reads a max-pool, except of the first layer."""
+        check_known(graph)
         reordered = _drop_repeated(graph)
         while (moved := _move_one(reordered)) is not reordered:
             reordered = _drop_repeated(moved)

@@ -38,7 +38,7 @@ from snnc.ir.snn import (
     SumPool,
     Weighted,
 )
-from snnc.pipeline import Context
+from snnc.pipeline import MANY, Context, require
 from snnc.quantisation import correct_readers
 from snnc.reference import propagate
 from snnc.thresholds import mse_range, mse_threshold
@@ -66,8 +66,7 @@ class FineSkip:
 
     def __post_init__(self) -> None:
         """Refuse options that make no levels."""
-        if self.levels < 2:
-            raise UsageError(f"levels must be at least 2, not {self.levels}")
+        require("levels", self.levels, 2, MANY)
 
     def run(self, graph: SnnGraph, context: Context, /) -> SnnGraph:
         """Return ``graph`` with fine populations; it is the same object if there is no identity branch."""

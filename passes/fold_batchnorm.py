@@ -23,6 +23,7 @@ from snnc.ir.ann import (
     Linear,
 )
 from snnc.ir.graph import FloatArray
+from snnc.ir.operations import check_known
 from snnc.ir.rewriter import Rewriter
 from snnc.pipeline import Context
 
@@ -35,6 +36,7 @@ class FoldBatchnorm:
 
     def run(self, graph: AnnGraph, context: Context, /) -> AnnGraph:
         """Return the graph without batch normalisation."""
+        check_known(graph)
         folded = graph.map(BatchNormalisation, _as_affine)
         while (smaller := _fold_one(folded)) is not folded:
             folded = smaller

@@ -18,7 +18,7 @@ import numpy as np
 from snnc.errors import UsageError
 from snnc.ir.operations import check_known
 from snnc.ir.snn import IntegrateFire, SnnGraph, SnnNode
-from snnc.pipeline import Context
+from snnc.pipeline import Context, require
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,8 @@ class InitMembrane:
 
     def __post_init__(self) -> None:
         """Refuse a fraction at which a neuron would fire without input."""
-        if not 0 <= self.fraction < 1:
+        require("fraction", self.fraction, 0, 1)
+        if self.fraction == 1:
             raise UsageError(f"fraction must lie in [0, 1), not {self.fraction}")
 
     def run(self, graph: SnnGraph, context: Context, /) -> SnnGraph:

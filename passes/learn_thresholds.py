@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
 
-from snnc.errors import UsageError
 from snnc.ir.operations import check_known
 from snnc.ir.snn import SnnGraph
 from snnc.learning import Search, learn
-from snnc.pipeline import Context
+from snnc.pipeline import Context, require
 from snnc.reconstruction import reconstruct
 
 
@@ -38,7 +37,8 @@ class LearnThresholds:
             the error of each layer alone, which takes seconds and mostly loses to the closed form.
         budget: how many networks are made and measured at most.
         rows: calibration rows that each of them is fitted on, at most.
-        activity: what the synaptic operations of the first network are worth, in nats of divergence: 0
+        activity: what the synaptic operations of the first network are worth, in nats of divergence, for
+            numbers in relative squared error: 0
             for accuracy alone; 0.5 gives up 0.05 nats for a tenth of the operations.
         seconds: stop after so long; what is found then depends on the clock. ``none`` for no limit.
     """
@@ -52,12 +52,11 @@ class LearnThresholds:
 
     def __post_init__(self) -> None:
         """Refuse a search that cannot be made."""
-        if self.budget < 1 or self.rows < 1:
-            raise UsageError("budget and rows must be at least 1")
-        if self.activity < 0:
-            raise UsageError(f"activity must not be negative, not {self.activity}")
-        if self.seconds is not None and self.seconds <= 0:
-            raise UsageError(f"seconds must be positive, not {self.seconds}")
+        require("budget", self.budget, 1, 2**31)
+        require("rows", self.rows, 1, 2**31)
+        require("activity", self.activity, 0, 1e6)
+        if self.seconds is not None:
+            require("seconds", self.seconds, 0, 1e9, beyond=True)
 
     def run(self, graph: SnnGraph, context: Context, /) -> SnnGraph:
         """Return ``graph`` with learned thresholds; an integer network is left as it is."""

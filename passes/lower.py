@@ -25,6 +25,7 @@ from snnc.errors import UnsupportedModelError, UsageError
 from snnc.ir import ann, snn
 from snnc.ir.graph import FloatArray
 from snnc.ir.neuron import Neuron
+from snnc.ir.operations import check_known
 from snnc.ir.rewriter import Names
 from snnc.pipeline import Context
 from snnc.reference import convolve
@@ -90,6 +91,7 @@ class Lower:
 
     def run(self, graph: ann.AnnGraph, context: Context, /) -> snn.SnnGraph:
         """Return the spiking network."""
+        check_known(graph)
         largest = float(np.abs(encoded(graph, context.calibration.rows)).max())
         limit = min(input_limit(graph, context.timesteps), self.input_limit)
         return _Lowering(graph, largest, limit, context.timesteps).result()

@@ -33,8 +33,9 @@ from snnc.ir.ann import (
     Slice,
     Softmax,
 )
+from snnc.ir.operations import check_known
 from snnc.ir.rewriter import Rewriter
-from snnc.pipeline import Context
+from snnc.pipeline import Context, require
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,13 @@ class RectifyLinear:
     name: ClassVar[str] = "rectify-linear"
     headroom: float = 0.05
 
+    def __post_init__(self) -> None:
+        """Refuse a range that is narrower than what was measured, or has no end."""
+        require("headroom", self.headroom, 0, 100)
+
     def run(self, graph: AnnGraph, context: Context, /) -> AnnGraph:
         """Return a graph in which every linear value has a rectifier before it meets weights again."""
+        check_known(graph)
         places = [name for name in _linear_values(graph) if _needs_spikes(graph, name)]
         if not places:
             return graph

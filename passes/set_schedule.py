@@ -15,10 +15,11 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from snnc.errors import UsageError
+from snnc.ir.bounds import MOST_TIMESTEPS
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import check_known
 from snnc.ir.snn import SnnGraph
-from snnc.pipeline import Context
+from snnc.pipeline import Context, require
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,7 @@ class SetSchedule:
 
     def __post_init__(self) -> None:
         """Refuse settle steps where they mean nothing."""
-        if self.settle_steps < 0:
-            raise UsageError(f"settle-steps must not be negative, not {self.settle_steps}")
+        require("settle-steps", self.settle_steps, 0, MOST_TIMESTEPS)
         if self.kind is Schedule.BARRIER and self.settle_steps:
             raise UsageError("the barrier schedule has no settle steps")
 

@@ -17,6 +17,7 @@ from snnc.errors import InternalError
 from snnc.ir import ann
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
+from snnc.ir.operations import check_known
 from snnc.spill import RowArray, row_array
 
 FEED = "in:"
@@ -153,6 +154,7 @@ def to_onnx(graph: ann.AnnGraph, names: Sequence[str], fed: Sequence[str] = ()) 
         names: the outputs of the model.
         fed: nodes that become inputs of the model, in place of the network's own input.
     """
+    check_known(graph)
     needed = graph.ancestors(names, frozenset(fed))
     writer = _Writer()
     feeds = []

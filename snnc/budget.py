@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,12 @@ from typing import Any
 from snnc.backends import load_simulator
 from snnc.compiler import Conversion, Options, convert
 from snnc.errors import UnsupportedModelError, UsageError
-from snnc.evaluation import Source, evaluate
+from snnc.evaluation import AnnScores, Source, evaluate
 from snnc.front import Point, carried, pareto
-from snnc.ir.graph import IntArray, NumberArray
+from snnc.ir.graph import NumberArray
 from snnc.ir.neuron import Neuron
 from snnc.journal import Journal
+from snnc.metrics import Floor, Task
 from snnc.passes import PRESETS
 from snnc.preprocessing import Preprocessing
 from snnc.progress import Progress, Silent
@@ -49,12 +50,14 @@ class Budget:
         synops: synaptic operations per row, relative to the source network's multiply-accumulates.
         payload: what an event may carry: ``binary``, ``signed`` or ``levels:M``.
         drop: points that may be lost on rows kept back.
+        floors: the least of metrics on these rows.
     """
 
     latency: int | None = None
     synops: float | None = None
     payload: str | None = None
     drop: float | None = None
+    floors: tuple[Floor, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse limits that nothing can keep."""
@@ -68,6 +71,11 @@ class Budget:
         if self.payload is not None:
             carried(self.payload)
 
+    @property
+    def limits_loss(self) -> bool:
+        """Whether there is a limit on what is lost."""
+        return self.drop is not None or bool(self.floors)
+
     def excess(self, point: Point) -> float:
         """Return by how much a point misses the budget, relative to each limit; 0 if it keeps to it."""
         missed = 0.0
@@ -79,6 +87,9 @@ class Budget:
             missed += max(0, carried(point.payload) - carried(self.payload))
         if self.drop is not None:
             missed += max(0.0, point.drop - self.drop) / max(self.drop, 1.0)
+        found = dict(point.metrics)
+        for limit in self.floors:
+            missed += max(0.0, limit.least - found[limit.metric]) / max(abs(limit.least), 1e-3)
         return missed
 
 
@@ -109,22 +120,34 @@ class Trials:
         model: path of an ONNX file, or ``zoo:NAME``.
         rows: (n, ...) to convert with.
         kept: (n, ...) to measure on.
-        labels: (n,) of those; without them a lost point is an answer that differs from the source's.
+        labels: (n, ...) of those; without them a lost point is an answer that differs from the source's. Of
+            numbers it is a hundredth of their variance.
         source: the source network, with its multiply-accumulates.
         options: how to convert, but for steps and pipeline.
         preprocessing: from the rows to what the source network takes.
+        metrics: names of those that are limited.
         journal: of the whole search; that of a search for thresholds lies beside it.
     """
 
     model: str
     rows: NumberArray
     kept: NumberArray
-    labels: IntArray | None
+    labels: NumberArray | None
     source: Source
     options: Options
     preprocessing: Preprocessing | None
     journal: Path | None = None
+    metrics: tuple[str, ...] = ()
     _made: dict[Candidate, Conversion] = field(default_factory=dict)
+
+    @property
+    def measured(self) -> str:
+        """What points are lost of, in words."""
+        task = self.options.task
+        if task in (Task.CLASSES, Task.BINARY):
+            return "agreement" if self.labels is None else "accuracy"
+        what = "the variance of the source's answers (1 - R2)"
+        return what if task is Task.REGRESSION else f"agreement or of {what}, whichever is more"
 
     def learning_journals(self) -> tuple[Path, ...]:
         """Return where searches for thresholds have kept what they measured."""
@@ -165,22 +188,54 @@ class Trials:
         artefact = self.made(candidate, rows).artefact
         simulator = load_simulator("numba", self.options.threads)
         x, y = self.kept, self.labels
-        found = evaluate(artefact.graph, artefact.encode, x, y, simulator=simulator, source=self.source)
+        task = self.options.task
+        wanted = tuple(dict.fromkeys((*self.metrics, *needed(task))))
+        found = evaluate(
+            artefact.graph,
+            artefact.encode,
+            x,
+            y,
+            simulator=simulator,
+            source=self.source,
+            task=task,
+            metrics=wanted,
+        )
         if found.ann is None or not self.source.macs:
             raise UnsupportedModelError(
                 f"{self.model}: its operations are not counted, so no budget is known"
             )
-        paired, agreement = found.ann.paired, found.ann.agreement.value
-        lost = 1 - agreement if paired is None else paired.drop
+        values = {each.metric: each.value for each in found.scores.measured}
         return Point(
             label=candidate.label,
             timesteps=candidate.timesteps,
             latency=found.latency_steps,
             payload=found.payload,
             synops=found.costs.synops / self.source.macs,
-            drop=100 * lost,
+            drop=100 * lost(found.ann, values, task),
             rows=len(self.rows[:rows]),
+            metrics=tuple((name, values[name]) for name in self.metrics),
         )
+
+
+def needed(task: Task | None) -> tuple[str, ...]:
+    """Return the metrics that a loss is read from, beside right and equal answers."""
+    return () if task in (Task.CLASSES, Task.BINARY) else ("r2",)
+
+
+def lost(ann: AnnScores, values: Mapping[str, float], task: Task | None) -> float:
+    """Return the share that is lost: of right answers, of equal ones, or of the variance of numbers.
+
+    Args:
+        ann: the source network on the same rows.
+        values: by the name of the metric.
+        task: what the outputs are; where it is not evident, the larger loss counts.
+    """
+    losses = [1 - values[name] for name in needed(task)]
+    if ann.paired is not None:
+        losses.append(ann.paired.drop)
+    elif ann.agreement is not None:
+        losses.append(1 - ann.agreement.value)
+    return max(losses)
 
 
 Measure = Callable[[Candidate, int | None], Point]
@@ -283,7 +338,7 @@ def search(
 ) -> Outcome:
     """Measure candidates on few rows, then make the best of them with all rows.
 
-    With a limit on the drop, the fewest operations win; else the smallest drop.
+    With a limit on what is lost, the fewest operations win; else the smallest drop.
 
     Args:
         budget: the limits.
@@ -298,14 +353,14 @@ def search(
     def measured(candidate: Candidate, rows: int | None) -> Point:
         key = f"{candidate.timesteps}|{candidate.pipeline}|{rows or 'all'}"
         value = journal.value(key, lambda: _as_dict(measure(candidate, rows)))
-        return Point(**value)
+        return Point(**{**value, "metrics": tuple((name, float(least)) for name, least in value["metrics"])})
 
     bar = (progress or Silent()).track(tried, len(tried), "trying conversions")
     points = {candidate: measured(candidate, few) for candidate in bar}
 
     def rank(item: tuple[Candidate, Point]) -> tuple[float, float, float]:
         point = item[1]
-        wanted = (point.synops, point.drop) if budget.drop is not None else (point.drop, point.synops)
+        wanted = (point.synops, point.drop) if budget.limits_loss else (point.drop, point.synops)
         return (budget.excess(point), *wanted)
 
     ranked = sorted(points.items(), key=rank)

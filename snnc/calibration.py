@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
+from snnc import normalisation
 from snnc.ann_session import AnnSession
-from snnc.diagnostics import FEW_ROWS, LOOKS_UNNORMALISED, Diagnostic
+from snnc.diagnostics import FEW_ROWS, Diagnostic
 from snnc.errors import InputError, NonFiniteError
-from snnc.ir.ann import AnnGraph, Input, Relu, Softmax
+from snnc.ir.ann import AnnGraph, BatchNormalisation, MaxPool, Relu, Softmax
 from snnc.ir.graph import FloatArray
+from snnc.metrics.task import Task
 from snnc.spill import RowArray
 
 ENOUGH_ROWS = 100
@@ -149,8 +151,13 @@ class Calibration:
             for name in names
         }
 
-    def warnings(self, graph: AnnGraph) -> tuple[Diagnostic, ...]:
-        """Say what looks wrong with these rows for this network."""
+    def warnings(self, graph: AnnGraph, task: Task | None = None) -> tuple[Diagnostic, ...]:
+        """Say what looks wrong with these rows for this network.
+
+        Args:
+            graph: the network.
+            task: what its outputs are; ``None`` where that is not evident.
+        """
         found = []
         if len(self.rows) < ENOUGH_ROWS:
             found.append(
@@ -161,45 +168,41 @@ class Calibration:
                     help="give 500 to 1,000 training rows",
                 )
             )
-        logits = self.logits(graph)
-        classes = logits.shape[1]
-        if looks_like_classes(graph):
-            shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-            confidence = float((shifted.max(axis=1) / shifted.sum(axis=1)).mean())
-            answers = len(np.unique(logits.argmax(axis=1)))
-            # A trained network is sure of most of its training rows and does not call them all the same.
-            if confidence < UNSURE or (len(self.rows) >= ENOUGH_ROWS and answers == 1):
-                found.append(
-                    Diagnostic(
-                        LOOKS_UNNORMALISED,
-                        f"the source network's mean confidence on the calibration rows is "
-                        f"{confidence:.0%}, with {answers} of {classes} classes ever chosen; they look "
-                        "wrongly normalised",
-                        help="check scale, mean, standard deviation and layout in --preprocess",
-                    )
-                )
+        if isinstance(graph[graph.output], Softmax):
+            task = task or Task.CLASSES
+        misread = normalisation.judge(self._scores(graph), self.rows, task=task)
+        if misread is not None:
+            found.append(misread.diagnostic())
+        elif (strange := self._against_batch_normalisation(graph)) is not None:
+            found.append(strange)
         return tuple(found)
+
+    def _against_batch_normalisation(self, graph: AnnGraph) -> Diagnostic | None:
+        """Hold the rows against what the first batch normalisation remembers of the training rows."""
+        for node in graph.of_type(BatchNormalisation):
+            before = graph.ancestors(node.inputs, frozenset())
+            if not any(isinstance(graph[name], Relu | MaxPool) for name in before):
+                chosen = normalisation.chosen(self.rows)
+                name = node.inputs[0]
+                values = AnnSession(graph, [name], self.threads).run(chosen)[name]
+                return normalisation.against_running(node.name, values, node.mean, node.variance)
+        return None
 
     def logits(self, graph: AnnGraph) -> FloatArray:
         """Return the source network's answers before a final softmax, (n, classes) float32."""
+        return self._scores(graph)(self.rows)
+
+    def _scores(self, graph: AnnGraph) -> Callable[[FloatArray], FloatArray]:
         name = answer_of(graph)
-        value = AnnSession(graph.without_thresholds(), [name], self.threads).run(self.rows)[name]
-        return value.reshape(len(value), -1)
+        session = AnnSession(graph.without_thresholds(), [name], self.threads)
+
+        def run(rows: FloatArray) -> FloatArray:
+            return session.run(rows)[name].reshape(len(rows), -1)
+
+        return run
 
 
 def answer_of(graph: AnnGraph) -> str:
     """Return the name of the node that gives the answers before a final softmax."""
     last = graph[graph.output]
     return last.inputs[0] if isinstance(last, Softmax) else last.name
-
-
-UNSURE = 0.45
-"""Mean confidence below which calibration rows look wrong."""
-
-
-def looks_like_classes(graph: AnnGraph) -> bool:
-    """Whether the output is a score of several classes rather than a reconstruction of the input."""
-    first = next(node for node in graph if isinstance(node, Input))
-    return 1 < int(np.prod(graph[graph.output].shape)) < int(np.prod(first.shape)) and any(
-        isinstance(node, Relu) for node in graph
-    )

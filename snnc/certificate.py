@@ -27,7 +27,7 @@ from snnc.evaluation import Share
 from snnc.ir.bounds import provable_timesteps
 from snnc.ir.graph import IntArray
 from snnc.ir.neuron import Schedule
-from snnc.ir.operations import Firing, check_known, populations, unmatched
+from snnc.ir.operations import Firing, check_known, populations
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.progress import Progress, Silent
 from snnc.target import Activity, Record, Simulator
@@ -66,6 +66,10 @@ class Exact:
     spikes_per_neuron_per_step: float
 
 
+PROVED = frozenset({Firing.LIMITED, Firing.HESITANT, Firing.GRADED})
+"""Rules whose counts end at the quantised network's, given time; HESITANT where the threshold is zero."""
+
+
 def refusal(graph: SnnGraph) -> str | None:
     """Say why a network cannot be compared with a quantised one, or return ``None``."""
     found = populations(graph)
@@ -74,19 +78,15 @@ def refusal(graph: SnnGraph) -> str | None:
     if graph.schedule is Schedule.BARRIER:
         return None
     for node, rule in found:
-        match rule:
-            case Firing.PLAIN:
-                return (
-                    f"{node.name!r} has no memory and cannot take spikes back: convert with dual-threshold, "
-                    "or with set-schedule{kind=barrier}"
-                )
-            case Firing.LIMITED | Firing.HESITANT | Firing.GRADED:
-                if node.negative_threshold is not None and node.negative_threshold.any():
-                    return (
-                        f"{node.name!r} holds corrections back: convert with dual-threshold{{negative=0.0}}"
-                    )
-            case _:
-                raise unmatched(rule)
+        if not rule.remembers:
+            return (
+                f"{node.name!r} has no memory and cannot take spikes back: convert with dual-threshold, "
+                "or with set-schedule{kind=barrier}"
+            )
+        if node.negative_threshold is not None and node.negative_threshold.any():
+            return f"{node.name!r} holds corrections back: convert with dual-threshold{{negative=0.0}}"
+        if rule not in PROVED:
+            return f"{node.name!r} fires by a rule for which nothing is proved"
     return None
 
 

@@ -37,17 +37,22 @@ from typing import Any
 import numpy as np
 
 from snnc import costs
-from snnc.calibration import UNSURE, Calibration, looks_like_classes
-from snnc.divergence import log_softmax, real_logits
+from snnc.calibration import Calibration
+from snnc.divergence import AnswerError, answer_error, log_softmax, real_logits
 from snnc.errors import InternalError, SnncError
-from snnc.evaluation import SHARD, Z95
+from snnc.evaluation import SHARD
 from snnc.front import Point, pareto
 from snnc.ir.ann import AnnGraph
 from snnc.ir.graph import FloatArray, IntArray
 from snnc.ir.snn import SnnGraph
+from snnc.metrics.shares import Z95
+from snnc.metrics.task import Task
 from snnc.progress import Progress
 from snnc.reference import encode
 from snnc.target import Activity, Record, Simulator
+
+UNSURE = 0.45
+"""Mean confidence below which scores do not tell how sure a source is."""
 
 LIMIT = 1.0
 """Points that a candidate may lose."""
@@ -265,6 +270,7 @@ def choose(
     calibration: Calibration,
     simulator: Simulator,
     progress: Progress,
+    task: Task | None = None,
 ) -> Choice:
     """Make candidates with some rows, judge them on others, and choose.
 
@@ -275,6 +281,7 @@ def choose(
         calibration: all rows.
         simulator: runs what is made.
         progress: where to show how far it is.
+        task: what the outputs are, if it is known.
 
     Raises:
         SnncError: none of them can be made.
@@ -287,6 +294,7 @@ def choose(
     rows = Calibration(calibration.rows[fitted], calibration.threads)
     judged = Calibration(calibration.rows[held], calibration.threads)
     targets = judged.logits(source)
+    classes = answer_error(task, targets) is AnswerError.DIVERGENCE
     macs = sum(costs.macs_of_ann(source).values())
     tried: list[Tried] = []
     failed: list[tuple[Candidate, str]] = []
@@ -301,7 +309,7 @@ def choose(
                 raise
             failed.append((candidate, str(error)))
             continue
-        tried.append(_judged(candidate, graph, judged, targets, source, macs, simulator))
+        tried.append(_judged(candidate, graph, judged, targets, macs, simulator, classes=classes))
     taken, reason = decide(tried)
     ordered = tuple(sorted(tried, key=lambda each: each.order))
     return Choice(taken.candidate, reason, ordered, tuple(failed), len(fitted), len(held))
@@ -312,9 +320,10 @@ def _judged(
     graph: SnnGraph,
     held: Calibration,
     targets: FloatArray,
-    source: AnnGraph,
     macs: int,
     simulator: Simulator,
+    *,
+    classes: bool,
 ) -> Tried:
     """Run a network on the rows held back."""
     T = candidate.timesteps
@@ -326,7 +335,7 @@ def _judged(
         answers.append(real_logits(graph, trace.logits))
         for name, counted in trace.activity.items():
             activity[name] = activity[name] + counted if name in activity else counted
-    found = loss(targets, np.concatenate(answers).reshape(targets.shape), classes=looks_like_classes(source))
+    found = loss(targets, np.concatenate(answers).reshape(targets.shape), classes=classes)
     operations = costs.count(graph, activity, len(held), T).synops / max(macs, 1)
     point = Point(
         label=str(candidate),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,11 +19,14 @@ from snnc.calibration import Calibration
 from snnc.choice import Candidate, Choice, candidates, choose
 from snnc.diagnostics import Diagnostic
 from snnc.errors import InternalError, UsageError
+from snnc.input_statistics import KEY as STATISTICS
+from snnc.input_statistics import InputStatistics
 from snnc.ir.ann import AnnGraph
 from snnc.ir.bounds import MOST_TIMESTEPS
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.snn import SnnGraph
 from snnc.memory import require_memory
+from snnc.metrics.task import Task, as_task, recognise
 from snnc.overlap import row_hashes
 from snnc.passes import PASSES, PRESETS
 from snnc.pipeline import (
@@ -101,6 +105,7 @@ class Options:
         threads: used by the source network and the simulator; no result depends on it.
         journal: where a search keeps what it measured, so that an interrupted one goes on; ``None`` to
             keep nothing.
+        task: what the outputs are; ``None`` where the network shows it, or nobody knows.
     """
 
     timesteps: int | None = None
@@ -111,6 +116,7 @@ class Options:
     seed: int = 0
     threads: int | None = None
     journal: Path | None = None
+    task: Task | None = None
 
     def __post_init__(self) -> None:
         """Refuse values of another kind, in one line.
@@ -267,6 +273,8 @@ def convert(
     """
     if not isinstance(options, Options):
         raise UsageError(f"the options are {type(options).__name__}; give snnc.compiler.Options(...)")
+    if dump is not None and not callable(dump):
+        raise UsageError(f"dump is {type(dump).__name__}; give a function of (name, graph)")
     among = options.alternatives()
     source, named = read_source(model)
     preprocessing = as_preprocessing(preprocessing)
@@ -279,7 +287,9 @@ def convert(
     del rows, canonical  # as large as the data
     simulator = load_simulator("numba", options.threads)
     shown = as_progress(progress)
-    choice = _choice(among, source.graph, prepared, simulator, shown)
+    size = math.prod(source.graph[source.graph.output].shape)
+    task = recognise(size, rows=0, ends=source.ends, given=options.task).task
+    choice = _choice(among, source.graph, prepared, task, simulator, shown)
     if choice is not None:
         options = among[choice.chosen]
     passes = options.passes()
@@ -290,8 +300,9 @@ def convert(
         seed=options.seed,
         progress=shown,
         journal=options.journal,
+        task=task,
     )
-    context.diagnostics.extend(prepared.warnings(source.graph))
+    context.diagnostics.extend(prepared.warnings(source.graph, task))
     graph, records = run_pipeline(passes, source.graph, context, dump)
     if not isinstance(graph, SnnGraph):
         raise InternalError(f"the last pass, {passes[-1].name!r}, left no spiking network")
@@ -310,7 +321,14 @@ def convert(
         input_layout=source.layout.as_dict(),
         source_path=named,
         source_sha256=source.sha256,
-        calibration={"rows": len(prepared), "sha256": prepared.sha256, "seed": options.seed},
+        calibration={
+            "rows": len(prepared),
+            "sha256": prepared.sha256,
+            "seed": options.seed,
+            STATISTICS: InputStatistics.of(prepared.rows, raw).as_dict(),
+        },
+        task="" if task is None else task.value,
+        ends=source.ends,
     )
     artefact = Artefact(graph, metadata)
     # With these, an evaluation can tell that it is given rows that were calibrated on.
@@ -331,6 +349,7 @@ def _choice(
     among: Mapping[Candidate, Options],
     source: AnnGraph,
     calibration: Calibration,
+    task: Task | None,
     simulator: Simulator,
     progress: Progress,
 ) -> Choice | None:
@@ -342,13 +361,13 @@ def _choice(
 
     def make(candidate: Candidate, rows: Calibration) -> SnnGraph:
         options = among[candidate]
-        context = Context(rows, options.steps, simulator, options.seed, thrift=TRIAL_THRIFT)
+        context = Context(rows, options.steps, simulator, options.seed, task=task, thrift=TRIAL_THRIFT)
         graph, _ = run_pipeline(unlearned(options.passes()), source, context)
         if not isinstance(graph, SnnGraph):
             raise InternalError(f"the preset {candidate.preset!r} left no spiking network")
         return graph
 
-    return choose(tuple(among), make, source, calibration, simulator, progress)
+    return choose(tuple(among), make, source, calibration, simulator, progress, task)
 
 
 def _measured(graph: SnnGraph, calibration: Calibration, simulator: Simulator) -> SnnGraph:
@@ -371,9 +390,12 @@ def compile_model(
     preprocessing: Preprocessing | Mapping[str, Any] | str | os.PathLike[str] | None = None,
     threads: int | None = None,
     progress: Progress | Callback | None = None,
+    task: Task | str | None = None,
 ) -> Artefact:
     """Convert a trained network and return the artefact; see :func:`convert` for the arguments."""
-    options = Options(timesteps, preset, pipeline, settings or {}, precision, seed, threads)
+    options = Options(
+        timesteps, preset, pipeline, settings or {}, precision, seed, threads, task=as_task(task)
+    )
     return convert(model, calibration, options, preprocessing=preprocessing, progress=progress).artefact
 
 

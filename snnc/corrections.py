@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snnc.divergence import divergence, real_logits
+from snnc.divergence import AnswerError, real_logits
 from snnc.errors import InternalError
 from snnc.ir.graph import FloatArray
 from snnc.ir.snn import IntegrateFire, SnnGraph
@@ -95,6 +95,7 @@ class Layer:
         targets: Mapping[str, Target],
         prefix: SpikingPrefix,
         held: NDArray[np.bool_],
+        answer_error: AnswerError,
         *,
         gated: bool,
     ) -> None:
@@ -105,6 +106,7 @@ class Layer:
             targets: what the source network has there, by population or read-out.
             prefix: the spikes that arrive.
             held: (rows,), those that decide and are not fitted to.
+            answer_error: of the read-out.
             gated: whether an attempt must lower the error on them to be kept.
         """
         self.group = group
@@ -115,6 +117,7 @@ class Layer:
         }
         self.prefix = prefix
         self.held = held
+        self.answer_error = answer_error
         self.gated = gated
         self.errors: dict[str, float] = {}
 
@@ -163,13 +166,14 @@ class Layer:
         """Measure values on the rows held back.
 
         For populations that is ``E[(a - r)^2] + COHERENT E_c[(E[a] - E[r])^2]`` relative to ``E[a^2]``, for
-        the read-out the divergence of the answers.
+        the read-out the error of the answers, see :class:`snnc.divergence.AnswerError`.
         """
         error = 0.0
         for name, value in values.items():
             if name == graph.output:
                 everything = slice(0, len(self.held))
-                error += divergence(self.targets[name](everything)[self.held], value[everything][self.held])
+                a = self.targets[name](everything)[self.held]
+                error += self.answer_error.of(a, value[everything][self.held])
                 continue
             powers, squares, missing = Mean(), Mean(), ChannelMean()
             for a, r in self.pairs(name, value, self.held):

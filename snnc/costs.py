@@ -29,7 +29,7 @@ from snnc.ir.geometry import Window
 from snnc.ir.graph import Shape
 from snnc.ir.kinds import ValueKind, value_kinds
 from snnc.ir.neuron import Neuron, Schedule
-from snnc.ir.operations import Operation, operations, populations, unmatched
+from snnc.ir.operations import Operation, check_known, operations, populations, unmatched
 from snnc.target import Activity
 
 CountMap = NDArray[np.int64]
@@ -310,6 +310,7 @@ def macs_of_ann(graph: ann.AnnGraph) -> dict[str, int]:
 
     Counted as is the custom: every output times the size of its kernel, padding included.
     """
+    check_known(graph)
     found = {}
     for node in graph:
         if isinstance(node, ann.Convolution | ann.Linear):

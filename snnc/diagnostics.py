@@ -127,15 +127,24 @@ FEW_ROWS = Code(
 LOOKS_UNNORMALISED = Code(
     "SNN202",
     "calibration data look wrongly normalised",
-    "The source network is hardly surer of its answers than chance on these rows. Check the "
-    "preprocessing: scale, "
-    "mean, standard deviation, channel order and layout must be those of the training.",
+    "The source network tells these rows apart far better when they are scaled, centred or ordered in "
+    "another way, so it was trained on rows of that form. Check the preprocessing: scale, mean, standard "
+    "deviation, channel order and layout must be those of the training. A network that is merely unsure of "
+    "its answers is not reported.",
     Severity.WARNING,
 )
 OVERLAP = Code(
     "SNN203",
     "calibration and evaluation rows overlap",
     "Accuracy measured on rows that the conversion has seen is too good. Use other rows for one of them.",
+    Severity.WARNING,
+)
+UNLIKE_CALIBRATION = Code(
+    "SNN204",
+    "rows are not distributed as the calibration rows",
+    "The artefact was made for rows of another scale, mean, channel order or layout, and its answers to "
+    "these mean little. Rows go through the preprocessing that the artefact holds: give them as its "
+    "calibration rows were given. Rows of other classes, darker ones, or a few rows are not reported.",
     Severity.WARNING,
 )
 OTHER_TIMESTEPS = Code(
@@ -170,6 +179,7 @@ CODES = {
         FEW_ROWS,
         LOOKS_UNNORMALISED,
         OVERLAP,
+        UNLIKE_CALIBRATION,
         OTHER_TIMESTEPS,
         FALLBACK,
         TARGET_LIMIT,

@@ -1,20 +1,34 @@
-"""Judge a spiking network on labelled rows: accuracy with its interval, spikes, operations, and the ANN."""
+"""Judge a spiking network on labelled rows: metrics with their intervals, spikes, operations, and the ANN."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from snnc import costs
 from snnc.costs import Costs
-from snnc.errors import InputError, InternalError
+from snnc.errors import InputError, InternalError, UsageError
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.snn import Readout, SnnGraph
+from snnc.metrics.catalogue import (
+    DEFAULTS,
+    LABELS,
+    METRICS,
+    SOURCE,
+    Case,
+    Measured,
+    measurable,
+    measure_all,
+    reference_of,
+)
+from snnc.metrics.loss import paired
+from snnc.metrics.shares import Paired as Paired
+from snnc.metrics.shares import Share as Share
+from snnc.metrics.task import Outputs, Task, decisions, finished, recognise, threshold_of
 from snnc.progress import Callback, Progress, as_progress
 from snnc.row_files import as_labels, as_rows
 from snnc.source_session import SourceSession
@@ -23,82 +37,7 @@ from snnc.target import Activity, Record, Simulator
 SHARD = 250
 """Rows that are worked on at once: memory does not grow with the data set."""
 
-Z95 = 1.959963984540054
-"""The normal quantile of 0.975."""
-
 TOP = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """How many of ``n`` rows have a property.
-
-    Attributes:
-        hits: how many.
-        n: of how many.
-    """
-
-    hits: int
-    n: int
-
-    @property
-    def value(self) -> float:
-        """The observed share, in [0, 1]."""
-        return self.hits / self.n
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The 95 % score interval.
-
-        Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA 1927.
-        """
-        n, share = self.n, self.value
-        centre = share + Z95**2 / (2 * n)
-        half = Z95 * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2))
-        # At the ends the exact bound is 0 or 1; rounding must not step over the observed share.
-        low, high = (centre - half) / (1 + Z95**2 / n), (centre + half) / (1 + Z95**2 / n)
-        return min(max(low, 0.0), share), max(min(high, 1.0), share)
-
-
-@dataclass(frozen=True, slots=True)
-class Paired:
-    """Two networks on the same rows.
-
-    Attributes:
-        both: rows that both answer rightly.
-        only_ann: rows that only the source network answers rightly.
-        only_snn: rows that only the spiking network answers rightly.
-        neither: rows that both miss.
-    """
-
-    both: int
-    only_ann: int
-    only_snn: int
-    neither: int
-
-    @property
-    def n(self) -> int:
-        """Number of rows."""
-        return self.both + self.only_ann + self.only_snn + self.neither
-
-    @property
-    def drop(self) -> float:
-        """Share of rows that the conversion loses, ``top1(ANN) - top1(SNN)``."""
-        return (self.only_ann - self.only_snn) / self.n
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The 95 % interval of ``drop``.
-
-        With half a row added to each of the four cells, so that it is honest where few rows differ.
-
-        Source: Agresti and Min, "Simple improved confidence intervals for comparing matched proportions",
-        Statistics in Medicine 24 (2005).
-        """
-        lost, won, n = self.only_ann + 0.5, self.only_snn + 0.5, self.n + 2
-        centre = (lost - won) / n
-        half = Z95 * math.sqrt(lost + won - (lost - won) ** 2 / n) / n
-        return centre - half, centre + half
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,23 +45,32 @@ class Scores:
     """What a network answers.
 
     Attributes:
-        classes: (n,) the answer to every row; the lowest index wins a tie.
+        classes: (n,) the decision on every row, see :func:`snnc.metrics.decisions`; empty where outputs are
+            numbers, or where one output may be one.
         top1: rows with the label first; ``None`` without labels.
         top5: rows with the label among the first five; ``None`` without labels or with five classes or fewer.
+        n: how many rows there are.
+        measured: the metrics that were asked for, or those that go with the task.
+        task: what the outputs are; ``None`` where it is not evident.
     """
 
     classes: IntArray
     top1: Share | None
     top5: Share | None
+    n: int
+    measured: tuple[Measured, ...] = ()
+    task: Task | None = Task.CLASSES
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the JSON form of the accuracies."""
+        """Return the JSON form: accuracies where there are classes, and all metrics."""
         return {
             "top1": None if self.top1 is None else self.top1.value,
             "top1_ci95": None if self.top1 is None else list(self.top1.interval),
             "top5": None if self.top5 is None else self.top5.value,
             "top5_ci95": None if self.top5 is None else list(self.top5.interval),
-            "n": len(self.classes),
+            "n": self.n,
+            "task": None if self.task is None else self.task.value,
+            "metrics": {found.metric: found.as_dict() for found in self.measured},
         }
 
 
@@ -133,13 +81,13 @@ class AnnScores:
     Attributes:
         scores: its answers.
         macs: multiply-accumulates per image; ``None`` where the file was not read as a graph.
-        agreement: rows that both networks answer alike.
+        agreement: rows that both networks answer alike; ``None`` where outputs have no classes.
         paired: right and wrong answers of both; ``None`` without labels.
     """
 
     scores: Scores
     macs: int | None
-    agreement: Share
+    agreement: Share | None
     paired: Paired | None
 
     def as_dict(self) -> dict[str, Any]:
@@ -187,8 +135,9 @@ class Evaluation:
         }
         if self.ann is not None:
             found["ann"] = self.ann.as_dict()
-            found["agreement"] = self.ann.agreement.value
-            found["agreement_ci95"] = list(self.ann.agreement.interval)
+            if (agreement := self.ann.agreement) is not None:
+                found["agreement"] = agreement.value
+                found["agreement_ci95"] = list(agreement.interval)
             if (paired := self.ann.paired) is not None:
                 found["drop"] = paired.drop
                 found["drop_ci95"] = list(paired.interval)
@@ -218,58 +167,71 @@ class Source:
     check_rows: Callable[[NumberArray, str], None] = lambda x, name: None
 
 
-def require_classes(labels: IntArray, classes: int) -> None:
-    """Refuse labels that name no class.
-
-    Raises:
-        InputError: a label is negative, or beyond the last class.
-    """
-    if labels.min() < 0 or labels.max() >= classes:
-        wrong = labels.max() if labels.max() >= classes else labels.min()
-        raise InputError(f"the label {wrong} does not fit {classes} classes; check `y`")
-
-
 @dataclass(slots=True)
-class _Answers:
-    """Collects the answers of one network, shard by shard."""
+class Answers:
+    """Collects the answers of one network, shard by shard.
 
-    labels: IntArray | None
+    Attributes:
+        outputs: what the outputs are, and the labels.
+        threshold: above which one output says yes.
+        keep: whether the values are wanted, too, and not only classes.
+    """
+
+    outputs: Outputs
+    threshold: float
+    keep: bool
     classes: list[IntArray] = field(default_factory=list)
+    values: list[NumberArray] = field(default_factory=list)
     among: int = 0
-    width: int = 0
+    n: int = 0
 
-    def add(self, outputs: NumberArray, rows: slice) -> None:
-        """Add the outputs of the rows, (batch, classes)."""
-        self.classes.append(outputs.argmax(axis=1))
-        self.width = outputs.shape[1]
-        if self.labels is not None:
-            labels = self.labels[rows]
-            require_classes(labels, self.width)
+    def add(self, answers: NumberArray, rows: slice) -> None:
+        """Add the answers to rows, (batch, outputs)."""
+        self.n += len(answers)
+        if self.keep:
+            self.values.append(answers)
+        if not self.outputs.have_classes:
+            return
+        self.classes.append(decisions(answers, self.threshold))
+        if self.outputs.classes is not None and self.outputs.size > TOP:
+            labels = self.outputs.classes[rows]
             # How many come before the label: larger ones, and equal ones of a lower index.
-            own = np.take_along_axis(outputs, labels[:, None], axis=1)
-            earlier = np.arange(self.width) < labels[:, None]
-            rank = ((outputs > own) | ((outputs == own) & earlier)).sum(axis=1)
+            own = np.take_along_axis(answers, labels[:, None], axis=1)
+            earlier = np.arange(self.outputs.size) < labels[:, None]
+            rank = ((answers > own) | ((answers == own) & earlier)).sum(axis=1)
             self.among += int((rank < TOP).sum())
 
-    def scores(self) -> Scores:
+    def scores(self, measured: tuple[Measured, ...] = ()) -> Scores:
         """Return what was collected."""
-        classes = np.concatenate(self.classes)
-        if self.labels is None:
-            return Scores(classes, None, None)
-        top1 = Share(int((classes == self.labels).sum()), len(classes))
-        return Scores(classes, top1, Share(self.among, len(classes)) if self.width > TOP else None)
+        task, labels = self.outputs.task, self.outputs.classes
+        classes = np.concatenate(self.classes) if self.classes else np.empty(0, np.int64)
+        if labels is None or not self.classes:
+            return Scores(classes, None, None, self.n, measured, task)
+        top1 = Share(int((classes == labels).sum()), len(classes))
+        top5 = Share(self.among, len(classes)) if self.outputs.size > TOP else None
+        if not measured:
+            measured = (shared("top1", top1, LABELS),)
+        return Scores(classes, top1, top5, self.n, measured, task)
+
+
+def shared(metric: str, share: Share, against: str) -> Measured:
+    """Return a share of rows as one of the metrics."""
+    return Measured(metric, share.value, share.interval, share.n, against)
 
 
 def evaluate(
     graph: SnnGraph,
     encode: Callable[[NumberArray], IntArray],
     x: NumberArray,
-    y: IntArray | None,
+    y: NumberArray | None,
     *,
     simulator: Simulator,
     counter: Simulator | None = None,
     timesteps: int | None = None,
     source: Source | None = None,
+    task: Task | str | None = None,
+    ends: str = "",
+    metrics: Sequence[str] = (),
     progress: Progress | Callback | None = None,
 ) -> Evaluation:
     """Run a network, and the one that it came from, on the same rows.
@@ -278,35 +240,50 @@ def evaluate(
         graph: the spiking network.
         encode: from rows of ``x`` to the quantised input; see ``Artefact.encode``.
         x: (n, ...) rows as they are stored.
-        y: (n,) labels, or ``None`` if there are none.
+        y: (n,) classes or (n, outputs) numbers, or ``None`` if there are no labels.
         simulator: what runs the network.
         counter: what counts the spikes, where ``simulator`` cannot; it has to give the same answers.
         timesteps: T; the calibrated value by default.
         source: the network to compare with, row by row.
+        task: what the outputs are; ``None`` to recognise it, see :mod:`snnc.metrics.task`.
+        ends: the activation that the source network ends with, see ``Metadata.ends``, where ``source`` is not
+            given to ask.
+        metrics: names of :data:`snnc.metrics.METRICS`; without, those that go with the task.
         progress: called with (done, total, description), or an object that shows it.
 
     Raises:
         InputError: rows or labels do not fit.
+        UsageError: a metric does not fit, or what it compares with is missing.
         InternalError: the two simulators disagree on an integer network.
     """
+    _require(graph, encode, simulator)
     x, y, shown = as_rows(x), as_labels(y), as_progress(progress)
-    labels = _labels(x, y)
+    if len(x) == 0:
+        raise InputError("there are no rows to evaluate")
+    (readout,) = graph.of_type(Readout)
+    ends = ends if source is None else source.session.ends
+    outputs = recognise(math.prod(readout.shape), rows=len(x), labels=y, ends=ends, given=task)
+    _require_metrics(metrics, outputs, source)
     counter = counter or simulator
     steps = graph.timesteps if timesteps is None else timesteps
-    spiking, analogue = _Answers(labels), _Answers(labels)
+    keep = wants_values(outputs, metrics)
+    spiking = Answers(outputs, 0.0, keep)
+    analogue = Answers(outputs, threshold_of(ends), keep)
     activity: dict[str, Activity] = {}
     for rows in _shards(len(x), shown, f"evaluating at T = {steps}"):
         q = encode(x[rows])
         trace = counter.run(graph, q, steps, Record(activity=True))
-        outputs = trace.logits if counter is simulator else simulator.run(graph, q, steps, Record()).logits
-        if graph.integer and not np.array_equal(outputs, trace.logits):
+        answers = trace.logits if counter is simulator else simulator.run(graph, q, steps, Record()).logits
+        if graph.integer and not np.array_equal(answers, trace.logits):
             raise InternalError(f"the simulators {simulator.name} and {counter.name} differ on {graph.name}")
-        spiking.add(outputs, rows)
+        spiking.add(answers, rows)
         for name, counted in trace.activity.items():
             activity[name] = activity[name] + counted if name in activity else counted
         if source is not None:
             analogue.add(source.session.run(source.prepare(x[rows])), rows)
-    scores = spiking.scores()
+    scores, ann = judged(
+        spiking, analogue if source is not None else None, metrics, readout.scale / steps, ends
+    )
     return Evaluation(
         scores=scores,
         costs=costs.count(graph, activity, len(x), steps),
@@ -316,19 +293,96 @@ def evaluate(
         payload=costs.payload(graph, steps),
         simulator=simulator.name,
         counted_by=counter.name,
-        ann=None if source is None else _compared(scores, analogue.scores(), labels, source.macs),
+        ann=None if source is None or ann is None else compared(scores, ann, outputs, source.macs),
     )
 
 
+def _require_metrics(metrics: Sequence[str], outputs: Outputs, source: Source | None) -> None:
+    """Refuse metrics that could not be computed, before the work begins."""
+    stand_in = np.zeros((0, outputs.size))
+    labels = None if outputs.labels is None else outputs.labels[:0]
+    case = Case(stand_in, outputs.task, None if source is None else stand_in, labels)
+    for name in metrics:
+        reference_of(name, case)
+
+
+def judged(
+    spiking: Answers, analogue: Answers | None, metrics: Sequence[str], unit: float, ends: str
+) -> tuple[Scores, Scores | None]:
+    """Return what both networks reach.
+
+    Args:
+        spiking: the answers of the spiking network, before the source network's last activation.
+        analogue: those of the source network.
+        metrics: see :func:`evaluate`.
+        unit: of the spiking network's answers, ``scale / T``.
+        ends: the activation, as an ONNX operator; empty for none.
+    """
+    if not spiking.keep:
+        scores, ann = spiking.scores(), None if analogue is None else analogue.scores()
+        if ann is not None:
+            agreement = Share(int((scores.classes == ann.classes).sum()), scores.n)
+            scores = replace(scores, measured=(*scores.measured, shared("agreement", agreement, SOURCE)))
+        kept = tuple(each for each in scores.measured if each.metric in metrics or not metrics)
+        return replace(scores, measured=kept), ann
+    outputs, threshold = spiking.outputs, threshold_of(ends)
+    # Doubles hold every integer of a read-out, so that none becomes the equal of another.
+    values = finished(np.concatenate(spiking.values).astype(np.float64) * unit, ends)
+    source = None if analogue is None else np.concatenate(analogue.values)
+    case = Case(values, outputs.task, source, outputs.labels, threshold)
+    scores = spiking.scores(measure_all(case, metrics))
+    if analogue is None or source is None:
+        return scores, None
+    return scores, analogue.scores(
+        _alone(Case(source, outputs.task, None, outputs.labels, threshold), metrics)
+    )
+
+
+def _alone(case: Case, metrics: Sequence[str]) -> tuple[Measured, ...]:
+    """Return the metrics of a network that is compared with labels alone, as far as there are any."""
+    if case.labels is None:
+        return ()
+    numbers = case.task is Task.REGRESSION
+    fitting = [name for name in metrics or DEFAULTS[case.task] if LABELS in METRICS[name].references]
+    # Values of class scores are held to the source alone.
+    fitting = [name for name in fitting if numbers or METRICS[name].decides]
+    return measure_all(case, fitting) if metrics else measurable(case, fitting)
+
+
 def evaluate_ann(
-    source: Source, x: NumberArray, y: IntArray | None, progress: Progress | Callback | None = None
+    source: Source,
+    x: NumberArray,
+    y: NumberArray | None,
+    progress: Progress | Callback | None = None,
+    *,
+    task: Task | str | None = None,
+    metrics: Sequence[str] = (),
 ) -> Scores:
     """Run an ordinary network on labelled rows; see :func:`evaluate` for the arguments."""
     x, y = as_rows(x), as_labels(y)
-    answers = _Answers(_labels(x, y))
+    answers: Answers | None = None
     for rows in _shards(len(x), as_progress(progress), "evaluating the ANN"):
-        answers.add(source.session.run(source.prepare(x[rows])), rows)
-    return answers.scores()
+        found = source.session.run(source.prepare(x[rows]))
+        if answers is None:
+            ends = source.session.ends
+            outputs = recognise(found.shape[1], rows=len(x), labels=y, ends=ends, given=task)
+            _require_metrics(metrics, outputs, None)
+            answers = Answers(outputs, threshold_of(ends), wants_values(outputs, metrics))
+        answers.add(found, rows)
+    if answers is None:
+        raise InputError("there are no rows to evaluate")
+    if not answers.keep:
+        return answers.scores()
+    values, outputs = np.concatenate(answers.values), answers.outputs
+    return answers.scores(
+        measure_all(Case(values, outputs.task, None, outputs.labels, answers.threshold), metrics)
+    )
+
+
+def answers_of(source: Source, x: NumberArray, progress: Progress | Callback | None = None) -> NumberArray:
+    """Return what an ordinary network answers, (n, outputs); see :func:`evaluate` for the arguments."""
+    tracked = _shards(len(x), as_progress(progress), "running the ANN")
+    return np.concatenate([source.session.run(source.prepare(x[rows])) for rows in tracked])
 
 
 def outputs_of(
@@ -346,6 +400,7 @@ def outputs_of(
     Returns:
         (n, classes), or (T + K, n, classes) where the answer after every step is wanted.
     """
+    _require(graph, encode, simulator)
     (readout,) = graph.of_type(Readout)
     record = Record(trains=tuple(dict.fromkeys(readout.inputs)) if per_step else ())
     x, found = as_rows(x), []
@@ -362,31 +417,31 @@ def outputs_of(
     return np.concatenate(found, axis=1 if per_step else 0)
 
 
+def _require(graph: Any, encode: Any, simulator: Any) -> None:
+    """Refuse arguments of another kind, in one line."""
+    if not isinstance(graph, SnnGraph):
+        raise InputError(f"{type(graph).__name__} is no spiking network: give the `graph` of an artefact")
+    if not callable(encode):
+        raise InputError(f"{type(encode).__name__} encodes no rows: give the `encode` of an artefact")
+    if not callable(getattr(simulator, "run", None)):
+        raise UsageError(f"{type(simulator).__name__} is no simulator: give load_simulator('numba')")
+
+
 def _shards(n: int, progress: Progress, description: str) -> Iterator[slice]:
     starts: Sequence[int] = range(0, n, SHARD)
     for start in progress.track(starts, len(starts), description):
         yield slice(start, start + SHARD)
 
 
-def _compared(snn: Scores, ann: Scores, labels: IntArray | None, macs: int | None) -> AnnScores:
-    agreement = Share(int((snn.classes == ann.classes).sum()), len(snn.classes))
-    paired = None
-    if labels is not None:
-        right: NDArray[np.bool_] = ann.classes == labels
-        ours: NDArray[np.bool_] = snn.classes == labels
-        cells = [(right & ours), (right & ~ours), (~right & ours), (~right & ~ours)]
-        paired = Paired(*(int(cell.sum()) for cell in cells))
-    return AnnScores(ann, macs, agreement, paired)
+def compared(snn: Scores, ann: Scores, outputs: Outputs, macs: int | None) -> AnnScores:
+    """Return the source network's scores beside those of the spiking network."""
+    if not outputs.have_classes:
+        return AnnScores(ann, macs, None, None)
+    labels = outputs.classes
+    both = None if labels is None else paired(snn.classes, ann.classes, labels)
+    return AnnScores(ann, macs, Share(int((snn.classes == ann.classes).sum()), snn.n), both)
 
 
-def _labels(x: NumberArray, y: IntArray | None) -> IntArray | None:
-    """Return labels as (n,) int64, or say why they do not fit."""
-    if len(x) == 0:
-        raise InputError("there are no rows to evaluate")
-    if y is None:
-        return None
-    if y.dtype.kind not in "ui" or y.ndim != 1:
-        raise InputError(f"labels must be a vector of class numbers, not {y.dtype} of shape {y.shape}")
-    if len(y) != len(x):
-        raise InputError(f"there are {len(x)} rows, but {len(y)} labels")
-    return y.astype(np.int64)
+def wants_values(outputs: Outputs, metrics: Sequence[str]) -> bool:
+    """Whether more than the classes is needed: it takes memory for every output of every row."""
+    return outputs.task is not Task.CLASSES or any(name not in ("top1", "agreement") for name in metrics)

@@ -36,6 +36,7 @@ class Point:
         synops: operations relative to the source's multiply-accumulates.
         drop: points lost on rows kept back.
         rows: calibration rows that it was made with.
+        metrics: name and value of those that are limited.
     """
 
     label: str
@@ -45,6 +46,7 @@ class Point:
     synops: float
     drop: float
     rows: int
+    metrics: tuple[tuple[str, float], ...] = ()
 
     @property
     def carried(self) -> int:

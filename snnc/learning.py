@@ -3,9 +3,10 @@
 The closed form of a layer's threshold minimises that layer's own error. What counts is the answer of the
 whole network, after every later correction. So the thresholds and the initial potentials of groups of
 populations are multiplied by factors, the rest of the pipeline is run on some of the rows, and the integer
-network that comes out is simulated on rows that nothing was fitted to: what is minimised is the mean
-Kullback-Leibler divergence of its answers from the source network's, and, where asked for, a penalty on its
-synaptic operations. No labels, no gradients, no model of the network but itself.
+network that comes out is simulated on rows that nothing was fitted to: what is minimised is the error of
+its answers (for class scores the mean Kullback-Leibler divergence from the source network's, for numbers the
+relative squared error), and, where asked for, a penalty on its synaptic operations. No labels, no gradients,
+no model of the network but itself.
 
 The search climbs along coordinates, from coarse to fine: all populations of a residual stream and all others;
 both by resolution; every population for itself; and the channels of a population against each other, those of
@@ -32,7 +33,7 @@ import numpy as np
 from snnc import costs
 from snnc.calibration import Calibration
 from snnc.diagnostics import FALLBACK, Diagnostic
-from snnc.divergence import divergence, real_logits
+from snnc.divergence import real_logits
 from snnc.errors import InternalError
 from snnc.ir.graph import FloatArray, NumberArray
 from snnc.ir.operations import classified
@@ -70,7 +71,8 @@ class Search:
     Attributes:
         budget: networks that are made and measured at most.
         rows: rows that each of them is fitted on, at most.
-        activity: nats that the synaptic operations of the first network are worth.
+        activity: what the synaptic operations of the first network are worth, in the error of the answers,
+            nats for class scores.
         seconds: stop after so long; the result then depends on the clock.
     """
 
@@ -114,7 +116,7 @@ class Trial:
 
     Attributes:
         factors: by ``population:parameter``; others have 1.
-        divergence: on rows that it was not fitted on.
+        divergence: the error of the answers on rows that it was not fitted on.
         synops: synaptic operations per row.
         objective: what is minimised.
     """
@@ -156,6 +158,7 @@ def learn(graph: SnnGraph, context: Context, search: Search) -> SnnGraph:
         "evaluations": work.evaluations,
         "stopped": work.stopped,
         "kept": better,
+        "objective": context.answer_error().value,
         "divergence": {"start": round(start.divergence, 5), "learned": round(best.divergence, 5)},
         "held_back": {"start": round(before.divergence, 5), "learned": round(after.divergence, 5)},
         "synops": {"start": round(before.synops), "learned": round(after.synops)},
@@ -264,6 +267,7 @@ class _Search:
         self.context = context
         self.rest = rest
         self.search = search
+        self.error = context.answer_error()
         part = np.arange(len(context.calibration)) % PARTS
         rows, threads = context.calibration.rows, context.calibration.threads
         self.fitted = Calibration(rows[part < 2][: search.rows], threads)
@@ -297,6 +301,7 @@ class _Search:
             self.graph.schedule,
             self.rest.text,
             self.search.rows,
+            self.error.value,
         )
         digest.update(repr(words).encode())
         return digest.hexdigest()
@@ -351,7 +356,9 @@ class _Search:
         self.evaluations += 1
         trial = self._trial(key, factors, self.fitted, self.deciding)
         self._objectives.add(trial.objective)
-        self.context.progress.message(f"divergence {trial.divergence:.4f}, {trial.synops:,.0f} operations")
+        self.context.progress.message(
+            f"{self.error.value} {trial.divergence:.4f}, {trial.synops:,.0f} operations"
+        )
         return trial
 
     def accepted(self, factors: Mapping[str, float]) -> Trial:
@@ -371,12 +378,12 @@ class _Search:
     def _evaluated(
         self, factors: Mapping[str, float], fitted: Calibration, judging: Calibration
     ) -> tuple[float, float]:
-        """Make one network and return its divergence and its operations per row."""
+        """Make one network and return the error of its answers and its operations per row."""
         network = self.rest.run(scaled(self.graph, factors), fitted, self.snapshots)
         if not isinstance(network, SnnGraph):
             raise InternalError("the rest of the pipeline makes no spiking network")
         logits, synops = answers_of(network, judging.rows, self.context)
-        return divergence(judging.logits(self.context.ann()), logits), synops
+        return self.error.of(judging.logits(self.context.ann()), logits), synops
 
 
 def _key(factors: Mapping[str, float]) -> str:

@@ -10,21 +10,24 @@ The graph is verified before the first pass and after each one.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import time
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast
 
 from snnc.diagnostics import Diagnostic
+from snnc.divergence import AnswerError, answer_error
 from snnc.errors import SnncError, UnknownOperationError, UsageError, VerificationError
 from snnc.ir.ann import AnnGraph
 from snnc.ir.graph import Graph
 from snnc.ir.operations import check_known
 from snnc.ir.snn import SnnGraph
+from snnc.metrics.task import Task
 from snnc.progress import Progress, Silent
 from snnc.snapshots import Snapshots
 
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from snnc.target import Simulator
 
 G_in = TypeVar("G_in", bound=Graph[Any], contravariant=True)
+_V = TypeVar("_V")
 G_out = TypeVar("G_out", bound=Graph[Any], covariant=True)
 
 
@@ -46,6 +50,7 @@ class Context:
         simulator: runs spiking networks, for passes that measure.
         seed: of every random choice.
         progress: where to say how far the work is.
+        task: what the outputs are; ``None`` where it is not evident.
         source: the network as the last ANN pass left it; set by the pipeline.
         rest: the passes behind the running one, for those that search with the whole pipeline.
         journal: where a search keeps what it measured, to go on after an interruption.
@@ -60,6 +65,7 @@ class Context:
     simulator: Simulator
     seed: int = 0
     progress: Progress = field(default_factory=Silent)
+    task: Task | None = None
     source: AnnGraph | None = None
     rest: Rest | None = None
     journal: Path | None = None
@@ -67,6 +73,13 @@ class Context:
     findings: dict[str, Any] = field(default_factory=dict)
     diagnostics: list[Diagnostic] = field(default_factory=list)
     thrift: int = 1
+    _judged_by: AnswerError | None = None
+
+    def answer_error(self) -> AnswerError:
+        """Return by which error of the answers passes decide; the same for all of them."""
+        if self._judged_by is None:
+            self._judged_by = answer_error(self.task, self.calibration.logits(self.ann()))
+        return self._judged_by
 
     def ann(self) -> AnnGraph:
         """Return the source network in the form that the ANN passes gave it.
@@ -116,6 +129,7 @@ class Rest:
             calibration: the rows.
             snapshots: of networks that were made before, to repeat only what differs.
         """
+        self.context.answer_error()  # not anew from other rows
         apart = replace(
             self.context,
             calibration=calibration,
@@ -188,7 +202,7 @@ def run_pipeline(
         UsageError: a pass stands where its dialect is not the current one.
     """
     graph.verify()
-    _check_known(graph)
+    check_known(graph)
     records = []
     for index, item in enumerate(context.progress.track(passes, len(passes), "converting")):
         expected = typing.get_type_hints(type(item).run)["graph"]
@@ -204,7 +218,7 @@ def run_pipeline(
         seconds = time.perf_counter() - start
         try:
             result.verify()
-            _check_known(result)
+            check_known(result)
         except (UnknownOperationError, VerificationError) as error:
             raise VerificationError(f"after the pass {item.name!r}: {error}") from error
         records.append(
@@ -214,12 +228,6 @@ def run_pipeline(
             dump(item.name, result)
         graph = result
     return graph, tuple(records)
-
-
-def _check_known(graph: Graph[Any]) -> None:
-    """Refuse what passes would carry along without knowing what it computes."""
-    if isinstance(graph, SnnGraph):
-        check_known(graph)
 
 
 def check_order(passes: Sequence[AnyPass]) -> None:
@@ -241,6 +249,42 @@ def check_order(passes: Sequence[AnyPass]) -> None:
 def _misplaced(item: AnyPass, expected: type[Graph[Any]], lowered: bool) -> UsageError:
     cure = f"put it {'before' if lowered else 'after'} `lower`" if item.name != "lower" else "one is enough"
     return UsageError(f"the pass {item.name!r} works on {expected.__name__}: {cure}")
+
+
+MANY = 2**15 - 1
+"""The most levels of a spike, and spikes a step: what the widest type of a spike holds."""
+
+
+def require(option: str, value: float, low: float, high: float, *, beyond: bool = False) -> None:
+    """Refuse an option that lies outside a range; NaN and infinity always do.
+
+    Args:
+        option: its name, as the user writes it.
+        value: given.
+        low: the least that is allowed, or, where only what lies ``beyond`` it is, the bound.
+        high: the most that is allowed.
+        beyond: whether ``low`` itself is refused.
+
+    Raises:
+        UsageError: it does.
+    """
+    if not (low < value if beyond else low <= value) or not value <= high or not math.isfinite(value):
+        raise UsageError(f"{option} must lie in {'(' if beyond else '['}{low:g}, {high:g}], not {value}")
+
+
+def once(items: Iterable[tuple[str, _V]], what: str) -> dict[str, _V]:
+    """Return names with their values, and refuse a name that is given twice, hyphens and underscores alike.
+
+    Raises:
+        UsageError: naming it.
+    """
+    found: dict[str, _V] = {}
+    for name, value in items:
+        plain = name.replace("_", "-")
+        if plain in found:
+            raise UsageError(f"{what} {plain} is given twice: leave one of them out")
+        found[plain] = value
+    return found
 
 
 def format_pass(item: AnyPass) -> str:
@@ -278,7 +322,8 @@ def parse_pipeline(text: str, table: Mapping[str, Callable[[], type[AnyPass]]]) 
                 f"cannot read the pipeline at {text[position:]!r}: write pass{{option=value}},pass"
             )
         name, options, comma = match.groups()
-        passes.append(make_pass(name, dict(_split_option(o) for o in _split(options or "")), table))
+        given = once((_split_option(o) for o in _split(options or "")), f"the option {name}")
+        passes.append(make_pass(name, given, table))
         position = match.end()
         if comma and position == len(text):
             raise UsageError(f"the pipeline ends with a comma: {text!r}")
@@ -298,7 +343,7 @@ def override(
         UsageError: the pipeline has no such pass, or the pass no such option.
     """
     changed = list(passes)
-    for key, text in settings.items():
+    for key, text in once(settings.items(), "the option").items():
         name, dot, option = key.partition(".")
         if not dot:
             raise UsageError(f"{key!r} names no option: write PASS.OPTION=VALUE")
@@ -327,7 +372,8 @@ def make_pass(
     if name not in table:
         raise UsageError(f"unknown pass {name!r}; known: {', '.join(sorted(table))}")
     kind = table[name]()
-    arguments = dict(_option(kind, key, value) for key, value in options.items())
+    given = once(options.items(), f"the option {name}")
+    arguments = dict(_option(kind, key, value) for key, value in given.items())
     try:
         return kind(**arguments)
     except (SnncError, ValueError) as error:
@@ -365,12 +411,15 @@ def _parse_value(where: str, kind: Any, text: str) -> Any:
             return {"true": True, "false": False}[text.lower()]
         if isinstance(kind, type) and issubclass(kind, Enum):
             return kind(text)
-        return kind(text)
-    except (KeyError, ValueError):
+        value = kind(text)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(text)
+        return value
+    except (KeyError, ValueError, OverflowError):
         expected = (
             "|".join(m.value for m in kind)
             if isinstance(kind, type) and issubclass(kind, Enum)
-            else ("true|false" if kind is bool else kind.__name__)
+            else {bool: "true|false", float: "a finite number", int: "an integer"}.get(kind, kind.__name__)
         )
         raise UsageError(f"{where}={text}: expected {expected}") from None
 

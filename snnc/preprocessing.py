@@ -197,7 +197,9 @@ class Preprocessing:
             InputError: the file is missing or holds something else.
         """
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_each_once)
+        except InputError as error:
+            raise InputError(f"the preprocessing {path}: {error}") from None
         except OSError as error:
             raise InputError(f"cannot read the preprocessing {path}: {error.strerror}") from None
         except (RecursionError, ValueError) as error:
@@ -241,6 +243,16 @@ def check_fit(
         preprocessing.arrangement(shape, network, name)
     else:
         exact(shape, network, name)
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object, and refuse a key that it has twice: only the last would count."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"`{twice}` is given twice: leave one of them out")
+    return found
 
 
 def row_out_of_range(x: NumberArray) -> int | None:

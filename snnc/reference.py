@@ -18,7 +18,7 @@ from snnc.ir import ann, snn
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.neuron import Schedule
-from snnc.ir.operations import Firing, classified, firing, operations, unmatched
+from snnc.ir.operations import Firing, check_known, classified, firing, operations, unmatched
 from snnc.target import Record, Trace, check_run
 
 
@@ -69,6 +69,7 @@ def run_ann(
     Returns:
         The output, (batch, *output shape), and the values of the nodes in ``keep``.
     """
+    check_known(graph)
     values: dict[str, FloatArray] = {}
     for node in graph:
         values[node.name] = _ann_node(node, [values[name] for name in node.inputs], x)

@@ -51,8 +51,10 @@ def as_array(value: Any, name: str) -> np.ndarray:
     Raises:
         InputError: it is not.
     """
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise InputError(f"{name} are a masked array, and what is masked has no value: fill it first")
     if isinstance(value, np.ndarray):
-        return value
+        return np.asarray(value)
     try:
         if all(callable(getattr(value, step, None)) for step in ("detach", "cpu", "numpy")):
             value = value.detach().cpu()

@@ -173,6 +173,12 @@ def arrangement(
         InputError: no reading fits, or several do and mean different things.
     """
     row = shape[1:]
+    network = _told(network, wanted, name)
+    if _is_flat(network) and not network.channels and len(_real(row)) < 2 and _differ(wanted):
+        raise InputError(
+            f"{name}: rows_layout {wanted.rows} and layout {wanted.network} order values otherwise, and flat "
+            f"rows of the shape {shape} cannot be put in order: give them with their axes"
+        )
     found = _distinct(row, network, wanted)
     if not found and _is_flat(network):
         return _flattened(shape, network, wanted, name)
@@ -208,6 +214,29 @@ def exact(shape: Shape, network: NetworkInput, name: str = "the rows") -> Arrang
     ):
         return Arrangement(row, tuple(range(len(row))), row, None)
     raise InputError(f"{_mismatch(shape, network, name)}: {_cure(shape, network, Wanted())}")
+
+
+def _told(network: NetworkInput, wanted: Wanted, name: str) -> NetworkInput:
+    """Return the input with its channels as the user says, where two axes may be a signal's.
+
+    Raises:
+        InputError: the rows are a signal's by their layout, and of the network it is not known.
+    """
+    signal = ("NCL", "NLC")
+    if network.channels or len(network.grid) != 2 or None in network.grid or len(_real(network.grid)) < 2:
+        return network
+    if wanted.network in signal:
+        return replace(network, channels=(signal.index(wanted.network),))
+    if wanted.rows in signal:
+        raise InputError(
+            f"{name}: rows_layout is {wanted.rows}, and which axis of {network} holds the channels is not "
+            "to be seen: give layout, that of the network, in the preprocessing, too"
+        )
+    return network
+
+
+def _differ(wanted: Wanted) -> bool:
+    return None not in (wanted.rows, wanted.network) and (wanted.rows in FIRST) != (wanted.network in FIRST)
 
 
 def _readings(network: NetworkInput, wanted: Wanted) -> list[_Reading]:
@@ -294,8 +323,11 @@ def _as_before(
     found: list[tuple[_Reading, Shape]], row: Shape, wanted: Wanted
 ) -> list[tuple[_Reading, Shape]]:
     """Choose as artefacts that do not speak of the layout of rows were made to: images are channels last."""
-    moved = len(row) == 3 and wanted.network not in LAST
-    chosen = [item for item in found if (item[0].name in LAST if moved else item[0].own)]
+    if len(_real(row)) == 3 and wanted.network not in LAST:
+        chosen = [item for item in found if item[0].name in LAST]
+    else:
+        turned = wanted.swapped and len(_real(row)) == 2  # the axes of a signal were exchanged as an image's
+        chosen = [item for item in found if item[0].own != turned]
     return chosen[:1] or found
 
 
@@ -372,6 +404,9 @@ def _cure(shape: Shape, network: NetworkInput, wanted: Wanted) -> str:
     if not found and _is_flat(network) and math.prod(shape[1:]) == math.prod(_real(network.grid)):
         sizes = ", ".join(map(str, network.shape))
         return f"flatten them in the order of training; row by row that is x.reshape({shape[0]}, {sizes})"
+    turned = replace(free, swapped=not wanted.swapped)
+    if not found and len(_distinct(shape[1:], network, turned)) == 1:
+        return "height and width are exchanged: say so by transpose_hw, true or false, in the preprocessing"
     if not found:
         ways = [(reading, network.grid) for reading in _readings(network, free)]
         forms = dict.fromkeys(
@@ -389,5 +424,5 @@ def _cure(shape: Shape, network: NetworkInput, wanted: Wanted) -> str:
     made = _arranged(reading, grid, network, free, "the rows")
     call = made.advice(shape[0], shape[1:])
     if call.startswith("give"):
-        return f"{call}, or give a preprocessing, with which layouts are recognised"
+        return f"{call}; raw rows need a preprocessing, with which layouts are recognised"
     return f"{call}, or say rows_layout {reading.name} (--rows-layout, or in a preprocessing)"

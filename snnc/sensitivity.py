@@ -1,8 +1,9 @@
 """How much each rectifier's rounding alone moves the answers of the source network.
 
 One rectifier at a time gives the levels that its spikes would carry, everything else stays as it is, and
-the Kullback-Leibler divergence of the answers from the source network's is what those few levels cost. The
-levels that are at hand go first where they buy most for the operations that they cause.
+the error of the answers, for class scores their Kullback-Leibler divergence from the source network's, is
+what those few levels cost. The levels that are at hand go first where they buy most for the operations that
+they cause.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from snnc.ann_session import AnnSession
 from snnc.calibration import Calibration, answer_of
 from snnc.costs import macs_of_ann
-from snnc.divergence import divergence
+from snnc.divergence import AnswerError
 from snnc.errors import InternalError
 from snnc.ir.ann import AnnGraph, AnnNode, Concat, Convolution, Input, Linear, Relu
 from snnc.ir.graph import FloatArray
@@ -24,13 +25,19 @@ ROWS = 256
 """Rows on which sensitivities are measured."""
 
 
-def sensitivities(clipped: AnnGraph, calibration: Calibration, levels: Mapping[str, int]) -> dict[str, float]:
-    """Return for each rectifier the divergence of the answers in nats if it alone is rounded.
+def sensitivities(
+    clipped: AnnGraph,
+    calibration: Calibration,
+    levels: Mapping[str, int],
+    error: AnswerError = AnswerError.DIVERGENCE,
+) -> dict[str, float]:
+    """Return for each rectifier the error of the answers if it alone is rounded.
 
     Args:
         clipped: the network with the thresholds, and floors if any, that go with ``levels``.
         calibration: rows; the first :data:`ROWS` are used.
         levels: of each rectifier, over all steps.
+        error: of the answers.
     """
     graph = clipped.without_thresholds()
     rows = calibration.subset(slice(0, ROWS))
@@ -40,7 +47,7 @@ def sensitivities(clipped: AnnGraph, calibration: Calibration, levels: Mapping[s
     for index, name in enumerate(names):
         rounded = _rounded(clipped[name], rows.values(clipped, name, names[index + 1 :]), levels[name])
         session = AnnSession(graph, [answer], rows.threads, fed=[name])
-        found[name] = divergence(
+        found[name] = error.of(
             targets, session.run_fed({name: rounded}, rows.rows)[answer].reshape(targets.shape)
         )
     return found

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from snnc.errors import InputError
 from snnc.ir.graph import FloatArray, NumberArray
+from snnc.metrics.ending import final_activation
 from snnc.rows import NetworkInput, exact
 
 _TYPES = {
@@ -61,6 +64,11 @@ class SourceSession:
         sizes: list[Any] = list(inputs[0].shape)
         self._batch = sizes[0] if sizes and isinstance(sizes[0], int) and sizes[0] > 0 else None
         self._sizes = [size if isinstance(size, int) and size > 0 else None for size in sizes[1:]]
+
+    @cached_property
+    def ends(self) -> str:
+        """The softmax or sigmoid that makes the answers, as an ONNX operator; empty for none."""
+        return final_activation(onnx.load_model(self.path, load_external_data=False))
 
     @property
     def sample_shape(self) -> tuple[int, ...] | None:

@@ -24,7 +24,7 @@ import numpy as np
 from snnc.errors import UsageError
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.neuron import Neuron, Schedule
-from snnc.ir.operations import Firing, Operation, largest_count, operations, populations, unmatched
+from snnc.ir.operations import Firing, Operation, check_known, largest_count, operations, populations
 from snnc.ir.snn import (
     ChannelWeight,
     Concat,
@@ -44,22 +44,30 @@ from snnc.ir.snn import (
     SumPool,
 )
 
+COMMUTE = frozenset(
+    {
+        *(Encode, Convolution, Linear, ChannelWeight, SumPool, CountMaxPool),
+        *(CurrentMaxPool, Concat, Reshape, Pad, Slice),
+    }
+)
+"""Operations that are the same on counts as step by step; one that is not listed has no proof."""
+
 
 def problem(graph: SnnGraph) -> str | None:
     """Say why a network is not proved to equal one pass over its spike counts; ``None`` if it is."""
+    check_known(graph)
     found = populations(graph)
+    for node in graph:
+        if type(node) not in COMMUTE | {IntegrateFire, Readout, ConstantCurrent}:
+            return f"{node.name!r} is not proved to be the same on counts"
     if not graph.integer:
         return "in float32 the order of the additions matters"
     if graph.schedule is Schedule.BARRIER:
         return None
     for node, rule in found:
-        match rule:
-            case Firing.GRADED if node.negative_threshold is None:
-                pass
-            case Firing.GRADED | Firing.PLAIN | Firing.LIMITED | Firing.HESITANT:
-                return f"{node.name!r} sends a limited number of spikes a step, so their order matters"
-            case _:
-                raise unmatched(rule)
+        # Proved for this rule alone: any other, and any that will be added, is none of which it holds.
+        if rule is not Firing.GRADED or node.negative_threshold is not None:
+            return f"{node.name!r} sends a limited number of spikes a step, so their order matters"
     return None
 
 
@@ -87,12 +95,10 @@ def counted(graph: SnnGraph, timesteps: int) -> SnnGraph:
                 return node.with_(bias=_times(node.bias, timesteps))
             case ConstantCurrent():
                 return node.with_(values=_times(node.values, timesteps))
-            case Encode() | Convolution() | Linear() | ChannelWeight() | SumPool() | CountMaxPool():
-                return node
-            case CurrentMaxPool() | Concat() | Reshape() | Pad() | Slice():
+            case _ if type(node) in COMMUTE:
                 return node
             case _:
-                raise unmatched(node)
+                raise UsageError(f"{node.name!r} is not proved to be the same function of counts")
 
     nodes = [over_all_steps(node) for node in operations(graph)]
     return replace(

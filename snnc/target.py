@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
@@ -11,8 +11,25 @@ import numpy as np
 
 from snnc.errors import InputError, UsageError
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
-from snnc.ir.operations import check_known, unknown
-from snnc.ir.snn import IntegrateFire, SnnGraph
+from snnc.ir.operations import Firing, check_known, firing, unknown
+from snnc.ir.snn import (
+    ChannelWeight,
+    Concat,
+    ConstantCurrent,
+    Convolution,
+    CountMaxPool,
+    CurrentMaxPool,
+    Encode,
+    IntegrateFire,
+    Linear,
+    Pad,
+    Readout,
+    Reshape,
+    Slice,
+    SnnGraph,
+    SnnNode,
+    SumPool,
+)
 
 if TYPE_CHECKING:
     from snnc.artefact import Artefact
@@ -181,6 +198,9 @@ class Capabilities:
         profiles: the forms that it writes, name -> one line; the first is the default.
         takes: what networks it takes, in words.
         exactness: how its results agree with the reference, where that depends on the network.
+        sometimes_exact: whether they equal it bit for bit on those networks for which the target follows no
+            rules of its own.
+        every_integer_network: whether it takes all integer networks whose sums it can hold.
     """
 
     summary: str
@@ -189,6 +209,8 @@ class Capabilities:
     profiles: Mapping[str, str]
     takes: str
     exactness: str = ""
+    sometimes_exact: bool = False
+    every_integer_network: bool = False
 
     @property
     def agreement(self) -> str:
@@ -261,12 +283,14 @@ class Verdict:
         rows: number of inputs.
         wrong: number of inputs whose result was not the expected one.
         compared: what was compared, in words.
+        foreign: programs in the bundle that are not what this snnc writes, since another version wrote it.
     """
 
     runner: str
     rows: int
     wrong: int
     compared: str
+    foreign: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,13 +306,41 @@ class Bundle:
     files: tuple[str, ...]
 
 
-def unknown_operations(graph: SnnGraph) -> tuple[Unsupported, ...]:
-    """Return the nodes of which no target knows what they compute: each backend's ``check`` begins so."""
-    cure = "use the version of snnc that made the network"
+COMMON_KINDS: frozenset[type] = frozenset(
+    {
+        *(Encode, Convolution, Linear, ChannelWeight, ConstantCurrent, SumPool, CountMaxPool),
+        *(CurrentMaxPool, Concat, Reshape, Pad, Slice, IntegrateFire, Readout),
+    }
+)
+COMMON_RULES = frozenset({Firing.PLAIN, Firing.LIMITED, Firing.HESITANT, Firing.GRADED})
+"""What every target was written to take or to refuse. A new kind or rule is refused by all of them until one
+passes it to :func:`unknown_operations`."""
+
+
+def unknown_operations(
+    graph: SnnGraph,
+    kinds: Collection[type] = COMMON_KINDS,
+    rules: Collection[Firing] = COMMON_RULES,
+) -> tuple[Unsupported, ...]:
+    """Return the nodes of which a target does not know what they compute: each ``check`` begins so.
+
+    Args:
+        graph: the network.
+        kinds: of nodes, that the target knows.
+        rules: by which populations may fire.
+    """
+
+    def reason(node: SnnNode) -> tuple[str, str] | None:
+        if (found := unknown(node)) is not None:
+            return found, "use the version of snnc that made the network"
+        if type(node) not in kinds:
+            return f"the target knows no {type(node).__name__}", "choose another target"
+        if isinstance(node, IntegrateFire) and firing(node) not in rules:
+            return f"the target knows no neurons that fire by {firing(node).value!r}", "choose another target"
+        return None
+
     return tuple(
-        Unsupported(node.name, node.origin, reason, cure)
-        for node in graph
-        if (reason := unknown(node)) is not None
+        Unsupported(node.name, node.origin, *found) for node in graph if (found := reason(node)) is not None
     )
 
 
@@ -319,6 +371,8 @@ class Backend(Protocol):
 
     def verify(self, directory: Path, golden: Golden) -> Verdict:
         """Run a bundle on its golden inputs, and compare.
+
+        Whoever calls may not know who made the bundle: it is read as data, and nothing of it is executed.
 
         Raises:
             UsageError: what would run it is not installed.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from snnc.artefact import Artefact, Metadata
 from snnc.calibration import Calibration
+from snnc.input_statistics import KEY, InputStatistics
 from snnc.ir import ann
 from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.graph import FloatArray, IntArray
@@ -64,15 +65,17 @@ class Made:
         setting: with the rows and T that it is run with.
         source: the network as it was lowered.
         graph: the spiking network.
+        statistics: of the rows that it was calibrated on.
     """
 
     setting: Setting
     source: AnnGraph
     graph: SnnGraph
+    statistics: dict[str, Any]
 
     def verdict(self) -> tuple[Measurement, Verdict]:
         found = measure(
-            Artefact(self.graph, Metadata()),
+            Artefact(self.graph, Metadata(calibration={KEY: self.statistics})),
             self.source,
             self.setting.rows,
             self.setting.labels,
@@ -108,7 +111,8 @@ def convert(setting: Setting, before: AnyPass | None = None, after: AnyPass | No
     context = Context(Calibration(setting.calibration, 1), setting.timesteps, setting.simulator)
     found, _ = run_pipeline(passes, setting.graph, context)
     assert isinstance(found, SnnGraph)
-    return Made(setting, context.ann().without_thresholds(), found)
+    statistics = InputStatistics.of(setting.calibration).as_dict()
+    return Made(setting, context.ann().without_thresholds(), found, statistics)
 
 
 def _one(random: np.random.Generator, names: list[str]) -> str:

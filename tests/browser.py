@@ -46,7 +46,12 @@ const cut = [...page.querySelectorAll('svg text')].filter(node => {
   return box.left < all.left - 1 || box.right > all.right + 1 || box.top < all.top - 1
     || box.bottom > all.bottom + 1;
 }).map(name);
+const scrolling = [...page.querySelectorAll('.scroll')].filter(
+  node => node.getBoundingClientRect().width && node.scrollWidth > node.clientWidth + 1);
+const style = node => page.defaultView.getComputedStyle(node);
+const shaded = node => style(node).backgroundAttachment === 'local, local, scroll, scroll';
 document.body.dataset.found = JSON.stringify({
+  scrolling: scrolling.length, silent: scrolling.filter(node => !shaded(node)).map(name),
   width, scrolled: page.documentElement.scrollWidth, wide, cut,
   charts: page.querySelectorAll('svg').length, texts: page.querySelectorAll('svg text').length});
 """
@@ -61,6 +66,8 @@ class Look:
         scrolled: width of the page; larger where it overflows.
         wide: elements that reach beyond the window, outside parts that scroll by themselves.
         cut: texts of charts that reach beyond their chart.
+        scrolling: number of parts that scroll by themselves.
+        silent: those of them that do not show at their edges that there is more.
         charts: number of charts.
         texts: number of their texts.
         console: messages of the console.
@@ -70,6 +77,8 @@ class Look:
     scrolled: int
     wide: list[str]
     cut: list[str]
+    scrolling: int
+    silent: list[str]
     charts: int
     texts: int
     console: list[str]

@@ -103,6 +103,38 @@ def wide_graph(seed: int, *, neuron: Neuron | None = None) -> SnnGraph:
     return builder.proved(seed)
 
 
+def side_by_side(
+    seed: int, channels: Sequence[int], neuron: Neuron, schedule: Schedule, *, negative: bool = False
+) -> SnnGraph:
+    """Return a small integer network with two populations in turn for each number of channels."""
+    builder = _Builder(np.random.default_rng(seed), 4, schedule, neuron, negative)
+    image = builder.encode((2, 2, 3))
+    tops = []
+    for count in channels:
+        first = builder.fire(builder.convolution(image, count))
+        tops.append(builder.fire(builder.convolution(first, count, kernel=1)))
+    joined = builder.concat(tops)
+    builder.classify(builder.add(Reshape(name="", inputs=(joined.name,), shape=(prod(joined.shape),))))
+    return builder.proved(seed)
+
+
+def with_large_thresholds(graph: SnnGraph, seed: int) -> SnnGraph:
+    """Return a network of one step whose thresholds lie beyond 2^29, with biases such that inputs matter."""
+    rng = np.random.default_rng(seed)
+
+    def enlarge(node: IntegrateFire) -> IntegrateFire:
+        threshold = rng.integers(2**29 + 1, 2**29 + 10**8, node.channels)
+        start = threshold // 2
+        bias = rng.integers(1, 3, node.channels) * threshold - start - rng.integers(-9, 9, node.channels)
+        return node.with_(
+            threshold=threshold.astype(np.int32), v_init=start.astype(np.int32), bias=bias.astype(np.int32)
+        )
+
+    graph = replace(graph.map(IntegrateFire, enlarge), timesteps=1, max_timesteps=1)
+    graph.verify()
+    return graph
+
+
 def random_inputs(graph: SnnGraph, batch: int, seed: int) -> IntArray:
     """Return distinct, structured inputs ``q``, (batch, *input shape) int32: blots of several sizes."""
     encode = graph.encoder
@@ -376,9 +408,9 @@ class _Builder:
 
     def _joined(self, x: SnnNode) -> SnnNode:
         parts = [self.fire(self.convolution(x, 2 * self.draw(1, 2))) for _ in range(2)]
-        return self._concat([*parts, x])
+        return self.concat([*parts, x])
 
-    def _concat(self, parts: Sequence[SnnNode]) -> SnnNode:
+    def concat(self, parts: Sequence[SnnNode]) -> SnnNode:
         shape = (sum(part.channels for part in parts), *parts[0].shape[1:])
         return self.add(Concat(name="", inputs=tuple(part.name for part in parts), shape=shape))
 
@@ -396,7 +428,7 @@ class _Builder:
         """Let a later layer read the analogue input beside spikes."""
         if image.shape[1:] != x.shape[1:]:
             return self._plain(x)
-        return self.fire(self.convolution(self._concat([image, x]), x.channels))
+        return self.fire(self.convolution(self.concat([image, x]), x.channels))
 
     def classify(self, x: SnnNode) -> SnnNode:
         if len(x.shape) == 3 and self.rng.random() < 0.5:

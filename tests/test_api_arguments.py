@@ -199,6 +199,12 @@ REFUSED: dict[str, Callable[[Files, Artefact], Any]] = {
     "an artefact to load": lambda files, a: load_anything(a),
     "a network to save": lambda files, a: save_anything(onnx.load(files.model), "x"),
     "a list to prepare": lambda files, a: PREPROCESSING.apply(cast(Any, [[1]])),
+    "masked rows": lambda files, a: snnc.simulate(a, np.ma.masked_greater(X, 100)),
+    "an artefact to evaluate": lambda files, a: evaluate_anything(
+        a, a.encode, X, Y, simulator=load_simulator("numba")
+    ),
+    "the name of a simulator": lambda files, a: evaluate_anything(a.graph, a.encode, X, Y, simulator="numba"),
+    "no encoder": lambda files, a: evaluate_anything(a.graph, None, X, Y, simulator=load_simulator("numba")),
     "labels of text": lambda files, a: evaluate_anything(
         a.graph,
         a.encode,

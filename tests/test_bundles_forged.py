@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from snnc.artefact import Artefact
+from snnc.artefact import Artefact, save
 from snnc.backends import load_backend, manifest
 from snnc.backends.deployment import deploy, verify
 from snnc.backends.golden import FILE as GOLDEN
 from snnc.errors import ArtefactError
-from tests.spiking_graphs import random_graph
+from tests.spiking_graphs import as_float, random_graph
 
 
 @pytest.fixture
@@ -76,3 +77,41 @@ def test_golden_vectors_in_another_form(bundle: Path, array: NDArray[np.int32]) 
     np.savez(bundle / GOLDEN, x=np.int32(1), q=array, y=array)
     forge(bundle)
     assert "missing or damaged" in refused(bundle)
+
+
+@pytest.fixture
+def c_bundle(tmp_path: Path) -> Path:
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
+    return deploy(Artefact(random_graph(4)), load_backend("c99"), tmp_path / "bundle").directory
+
+
+@pytest.mark.parametrize("key", ["q", "y"])
+@pytest.mark.parametrize("change", ["rows of another shape", "floats", "beyond all limits"])
+def test_golden_vectors_that_do_not_fit_the_network(c_bundle: Path, key: str, change: str) -> None:
+    with np.load(c_bundle / GOLDEN) as arrays:
+        values = dict(arrays)
+    if change == "floats":
+        values[key] = values[key].astype(np.float64)
+    elif change == "beyond all limits":
+        values[key] = np.full_like(values[key], 2**20)
+    else:
+        values[key] = values[key].reshape(len(values[key]), -1)[:, :-1]
+    np.savez(c_bundle / GOLDEN, **values)
+    forge(c_bundle)
+    expected = (
+        "altered" if (key, change) == ("y", "beyond all limits") else "does not fit the bundle's network"
+    )
+    assert expected in refused(c_bundle)
+
+
+def test_another_network_beside_the_c(c_bundle: Path) -> None:
+    save(Artefact(random_graph(5)), c_bundle / "network.snn.onnx")
+    forge(c_bundle)
+    refused(c_bundle)
+    save(Artefact(as_float(random_graph(4))), c_bundle / "network.snn.onnx")
+    forge(c_bundle)
+    assert "no network for C, float32 parameters" in refused(c_bundle)
+    (c_bundle / "network.snn.onnx").write_bytes(b"damaged")
+    forge(c_bundle)
+    assert "network.snn.onnx: no ONNX file" in refused(c_bundle)

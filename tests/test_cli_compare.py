@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 
 from snnc.cli import main
+from snnc.evaluation import Share
 from snnc.ir.snn import IntegrateFire
+from snnc.metrics import Task
 from snnc.models import resolve
 from snnc.reference import ReferenceSimulator
 from snnc.report.bisection import bisect
@@ -53,12 +56,13 @@ def test_two_spiking_networks(
     assert found["drop_points"] == pytest.approx(100 * (scores[0] - scores[1]))
     ((name, *_, apart),) = found["rows"]
     assert name == "relu"
-    assert float(apart) > 0
+    assert isinstance(apart, float)
+    assert apart > 0
     assert f"{found['drop_points']:.2f} points lost" in found["text"]
     other = told(capsys, "compare", poor, good, "--data", files.test)
     assert f"{found['drop_points']:.2f} points gained" in other["text"]
     same = told(capsys, "compare", good, good, "--data", files.test)
-    assert (same["agreement"], same["drop_points"], same["rows"][0][-1]) == (1, 0, "0.00")
+    assert (same["agreement"], same["drop_points"], same["rows"][0][-1]) == (1, 0, 0)
 
 
 def test_a_network_and_its_source(
@@ -150,15 +154,24 @@ def test_what_is_no_report(
 def test_bisection_names_the_layer_that_was_broken(broken: str) -> None:
     made = convert(passes=MADE, timesteps=8, rows=60, seed=1, mistake=ScaleThreshold(broken, 0.02))
     logits = None  # agreement with the source stands in for labels
-    found = bisect(made.artefact, made.source, made.rows, logits, simulator=ReferenceSimulator(), threads=1)
-    assert found.trials[0].share.value == 1
+    found = bisect(
+        made.artefact,
+        made.source,
+        made.rows,
+        logits,
+        simulator=ReferenceSimulator(),
+        task=Task.CLASSES,
+        threads=1,
+    )
+    assert found.trials[0].share == Share(60, 60)
     assert found.culprit is not None
     assert found.before is not None
     assert found.culprit.layer == broken
     assert found.culprit.onnx_node == f"onnx/{broken}"
     assert found.culprit.spiking == found.before.spiking + 1
     assert found.cost > found.lost / 4
-    assert len(found.trials) < found.populations + 1
+    costs = [b.loss - a.loss for a, b in pairwise(found.trials)]
+    assert found.cost == max(costs)
 
 
 def test_bisection_of_a_network_that_loses_nothing() -> None:
@@ -167,19 +180,27 @@ def test_bisection_of_a_network_that_loses_nothing() -> None:
         made.artefact, made.source, made.rows, None, simulator=ReferenceSimulator(), tolerance=1, threads=1
     )
     assert found.culprit is None
-    assert [trial.spiking for trial in found.trials] == [0, found.populations]
-    assert found.cost == 0
+    assert [trial.spiking for trial in found.trials] == [*range(found.populations + 1)]
 
 
 def test_hybrids_end_where_the_networks_do() -> None:
     """With every population spiking, only the read-out's integers are missing."""
     made = convert(timesteps=8, rows=30)
     found = bisect(
-        made.artefact, made.source, made.rows, None, simulator=ReferenceSimulator(), tolerance=1, threads=1
+        made.artefact,
+        made.source,
+        made.rows,
+        None,
+        simulator=ReferenceSimulator(),
+        task=Task.CLASSES,
+        tolerance=1,
+        threads=1,
     )
     whole = made.measured()
     hits = int((whole.snn.classes == whole.ann.scores.classes).sum())
-    assert abs(found.trials[-1].share.hits - hits) <= 1
+    last = found.trials[-1].share
+    assert last is not None
+    assert abs(last.hits - hits) <= 1
     assert found.populations == len(made.artefact.graph.of_type(IntegrateFire))
 
 

@@ -86,7 +86,9 @@ def test_the_command_line_and_python_make_the_same_artefact(
     x = np.load(files.calibration)["x"]
     preprocessing = Preprocessing.from_dict(quadrants.PREPROCESSING)
     other = out.with_name("other.snn.onnx")
-    save(snnc.compile_model(str(files.model), x, preprocessing=preprocessing), other)
+    # The file holds labels, which tell the command line what the outputs are.
+    made = snnc.compile_model(str(files.model), x, preprocessing=preprocessing, task="classes")
+    save(made, other)
     assert out.read_bytes() == other.read_bytes()
 
 
@@ -178,6 +180,9 @@ def test_the_gate_stops_a_bad_network(
     np.savez(rows, **({"x": data["x"], "y": data["y"]} if labelled else {"x": data["x"]}))
     parts = ["convert", str(files.model), "--calib", str(rows), "--preprocess", str(files.preprocessing)]
     parts += ["-o", str(out), "-T", "1", "--pipeline", LOSSY, "--max-drop", "1"]
+    if not labelled:
+        assert "--task classes or --task regression" in refused(capsys, parts, 2)
+        parts += ["--task", "classes"]
     line = refused(capsys, parts, 4)
     assert ("accuracy lost" if labelled else "answers that differ from the ANN's") in line
     assert "40 calibration rows" in line
@@ -230,7 +235,7 @@ def test_a_closed_folder(files: Files, tmp_path: Path, capsys: pytest.CaptureFix
         (["-T", "99999999999999999999", "--dry-run"], 2, "more than the 256 steps"),
         (["--set", "lower"], 2, "write PASS.OPTION=VALUE"),
         (["--set", "clip-activations.colour=red"], 2, "has no option 'colour'"),
-        (["--set", "clip-activations.levels=-1"], 2, "pass 'clip-activations': levels must be at least 1"),
+        (["--set", "clip-activations.levels=-1"], 2, "levels must lie in [1, 32767], not -1"),
         (["--dump-ir-after", "sharpen"], 2, "which may be chosen, has no such pass"),
         (["--dump-ir-after", "sharpen", "--pipeline", LOSSY], 2, "the pipeline has no such pass"),
         (["--precision", "int4"], 2, "'int4' is not one of"),

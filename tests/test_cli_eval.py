@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 
 import snnc
+from snnc.artefact import save
 from snnc.cli import main
+from snnc.input_statistics import KEY
 from snnc.ir.snn import Readout
 from tests import quadrants
 from tests.quadrants import Files
@@ -142,6 +145,45 @@ def test_calibration_rows_are_recognised(
     assert main(["eval", str(artefact), "--data", str(rows)]) == 0
     warned = f"warning SNN203: {shared} of {40 + shared} rows were used for calibration"
     assert (warned in capsys.readouterr().err) == (shared > 0)
+
+
+@pytest.mark.parametrize("verb", ["eval", "run", "compare"])
+@pytest.mark.parametrize("rows", [1, 8, 100])
+def test_rows_of_another_scale_are_warned_of(
+    verb: str, rows: int, artefact: Path, files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x, y = quadrants.images(150, 2)
+    divided = (x[:rows] / 255).astype(np.float32)
+
+    def warned(values: np.ndarray) -> str:
+        np.savez(tmp_path / "rows.npz", x=values, y=y[:rows])
+        np.save(tmp_path / "rows.npy", values)
+        data = {
+            "eval": [artefact, "--data", tmp_path / "rows.npz"],
+            "run": [artefact, "--input", tmp_path / "rows.npy", "-o", tmp_path / "out.npy", "--force"],
+            "compare": [artefact, files.model, "--data", tmp_path / "rows.npz"],
+        }[verb]
+        capsys.readouterr()
+        assert main([verb, *map(str, data)]) == 0
+        return capsys.readouterr().err
+
+    assert "SNN204" not in warned(x[:rows])
+    told = warned(divided)
+    assert "warning SNN204: the rows lie in 0 .. 0." in told
+    assert "calibration saw 0 .. 2" in told
+
+
+def test_an_older_artefact_claims_nothing_of_the_rows(
+    artefact: Path, files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded = snnc.load(artefact)
+    calibration = {key: value for key, value in loaded.metadata.calibration.items() if key != KEY}
+    old = replace(loaded, metadata=replace(loaded.metadata, calibration=calibration))
+    save(old, tmp_path / "old.snn.onnx")
+    x, y = quadrants.images(100, 2)
+    np.savez(tmp_path / "rows.npz", x=(x / 255).astype(np.float32), y=y)
+    assert main(["eval", str(tmp_path / "old.snn.onnx"), "--data", str(tmp_path / "rows.npz")]) == 0
+    assert "SNN204" not in capsys.readouterr().err
 
 
 def test_the_table(artefact: Path, files: Files, capsys: pytest.CaptureFixture[str]) -> None:

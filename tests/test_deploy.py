@@ -26,7 +26,7 @@ from tests import quadrants
 from tests.nir_networks import BARRIER, residual
 from tests.spiking_graphs import as_float, random_graph
 
-WHOLE = [name for name in BACKENDS if load_backend(name).capabilities.takes == "every integer network"]
+WHOLE = [name for name in BACKENDS if load_backend(name).capabilities.every_integer_network]
 FORMS = [(name, profile) for name in WHOLE for profile in load_backend(name).capabilities.profiles]
 
 
@@ -384,4 +384,4 @@ def test_figures_for_people(file: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert f"\nRAM: {facts['ram_bytes']:,} bytes\n" in text
     assert " files, the manifest among them, for c99" in text
     assert main(["verify", str(out), "--hashes-only"]) == 0
-    assert "the manifest and 7 files as it says" in capsys.readouterr().out
+    assert "the manifest and 8 files as it says" in capsys.readouterr().out

@@ -148,8 +148,8 @@ def test_without_labels_there_is_no_accuracy() -> None:
     ("labels", "says"),
     [
         (np.zeros(3, np.int64), "4 rows, but 3 labels"),
-        (np.zeros(4, np.float32), "vector of class numbers"),
-        (np.zeros((4, 1), np.int64), "vector of class numbers"),
+        (np.full(4, 0.5, np.float32), "give one class number per row"),
+        (np.zeros((4, 2), np.int64), "give one class number per row"),
         (np.array([0, 1, 2, CLASSES]), f"label {CLASSES} does not fit"),
         (np.array([0, -1, 0, 0]), "label -1 does not fit"),
     ],

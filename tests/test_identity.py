@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -59,8 +60,40 @@ def residual(names: tuple[str, ...]) -> onnx.ModelProto:
     return model(nodes, ["n", 2, 6, 6], constants)
 
 
-def converted(folder: Path, names: tuple[str, ...]) -> Artefact:
-    path = saved(folder, residual(names))
+def joined(names: tuple[str, ...]) -> onnx.ModelProto:
+    """A network for which a conversion adds nodes of every kind that it can, with these names."""
+    rng = np.random.default_rng(2)
+
+    def weight(*shape: int) -> np.ndarray:
+        return (rng.standard_normal(shape) * 0.4).astype(np.float32)
+
+    shapes = {"wa": (2, 2, 3, 3), "wb": (2, 2, 3, 3), "wc": (2, 4, 1, 1), "wd": (4, 2, 3, 3)}
+    shapes |= {"wf": (3, 4, 3, 3), "wg": (3, 4, 1, 1)}
+    constants = {name: weight(*shape) for name, shape in shapes.items()}
+    make, same = onnx.helper.make_node, [1, 1, 1, 1]
+    nodes = [
+        make("Conv", ["x", "wa"], ["a"], pads=same),
+        make("Conv", ["x", "wb"], ["b"], pads=same),
+        make("Concat", ["a", "b"], ["ab"], axis=1),
+        make("Relu", ["ab"], ["r"]),  # one rectifier in front of each convolution's pool
+        make("Conv", ["r", "wc"], ["c"]),  # linear: gets a raised rectifier
+        make("Conv", ["c", "wd"], ["d"], pads=same),  # whose shift a border makes up for
+        make("Relu", ["d"], ["e"]),
+        make("Conv", ["e", "wf"], ["f"], pads=same),
+        make("Conv", ["e", "wg"], ["g"]),
+        make("Add", ["f", "g"], ["s"]),
+        make("GlobalAveragePool", ["s"], ["p"]),  # of each term of the sum
+        make("Flatten", ["p"], ["y"]),
+    ]
+    for node, name in zip(nodes, names, strict=True):
+        node.name = name
+    return model(nodes, ["n", 2, 6, 6], constants)
+
+
+def converted(
+    folder: Path, names: tuple[str, ...], build: Callable[[tuple[str, ...]], onnx.ModelProto] = residual
+) -> Artefact:
+    path = saved(folder, build(names))
     return convert(path, ROWS, Options(pipeline=PIPELINE, threads=1)).artefact
 
 
@@ -98,6 +131,26 @@ def test_a_fine_population_stands_for_what_its_coarse_one_stands_for(plain: Arte
 
 
 NAMES = st.one_of(st.sampled_from(OURS), st.text(max_size=6), st.sampled_from([name + "." for name in PLAIN]))
+
+
+ADDED = [
+    f"{name}{end}" for name in "abcsp" for end in (".raised", ".border", ".0", ".1", ".flat", ".identity")
+]
+MORE = st.one_of(st.sampled_from([*ADDED, "readout", "r.0", "r.1"]), st.text(max_size=3))
+
+
+@given(names=st.tuples(*[MORE] * 12))
+@example(names=("a", "b", "r.0", "r", "c", "c.raised", "d.border", "p.1", "s", "g", "p", "p.1.flat"))
+@settings(max_examples=8, deadline=None)
+def test_no_name_changes_what_a_conversion_adds(
+    names: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("added")
+    names = tuple(name.encode("utf-8", "ignore").decode() for name in names)
+    made = converted(folder, names, joined)
+    assert structure(made.graph) == structure(converted(folder, tuple("abjrcdefgspy"), joined).graph)
+    found = {type(node).__name__ for node in made.graph}
+    assert found >= {"ConstantCurrent", "SumPool", "Reshape", "Concat"}
 
 
 @given(names=st.tuples(*[NAMES] * len(PLAIN)))

@@ -16,9 +16,9 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     ("errors",),
     ("progress",),
-    ("diagnostics",),
+    ("diagnostics", "plugins"),
     ("ir", "models", "spill"),
-    ("rows",),
+    ("rows", "metrics"),
     (
         "target",
         "ann_session",
@@ -31,6 +31,8 @@ LAYERS = (
         "divergence",
         "journal",
         "encoding",
+        "input_statistics",
+        "normalisation",
         "front",
         "means",
     ),

@@ -255,9 +255,9 @@ def test_the_clip_asks_for_the_search() -> None:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"budget": 0}, "at least 1"),
-        ({"activity": -1.0}, "must not be negative"),
-        ({"seconds": 0.0}, "must be positive"),
+        ({"budget": 0}, "budget must lie in"),
+        ({"activity": -1.0}, "activity must lie in"),
+        ({"seconds": 0.0}, "seconds must lie in"),
     ],
 )
 def test_a_search_that_cannot_be_made_is_refused(option: dict[str, Any], message: str) -> None:

@@ -278,7 +278,7 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
 
 def test_the_training_runs(tmp_path: Path) -> None:
     """One step on 64 images: the ONNX file is the bundled network but for its numbers."""
-    pytest.importorskip("torch", reason="PyTorch is the extra snnc[train]")
+    pytest.importorskip("torch", reason="PyTorch is the extra `train`")
     x, y = models.test_data(ENTRIES["fashion-resnet"])
     write_idx(tmp_path, "train", x[:80], y[:80])
     write_idx(tmp_path, "t10k", x[80:90], y[80:90])

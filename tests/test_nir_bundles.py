@@ -20,7 +20,7 @@ from snnc.backends.deployment import deploy, verify
 from snnc.backends.golden import FILE as GOLDEN
 from snnc.backends.nir import Nir, file, runner
 from snnc.backends.nir.profiles import PROFILES
-from snnc.backends.nir.program import Conv, Dense, Program
+from snnc.backends.nir.program import Conv, Dense, Fire, Program
 from snnc.cli import main
 from snnc.errors import ArtefactError, UsageError
 from snnc.ir.geometry import Window
@@ -205,7 +205,7 @@ def test_without_h5py_nothing_is_written(
 
     bundle = deploy(barrier, Nir(), tmp_path / "bundle").directory
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(UsageError, match=r"pip install 'snnc\[nir\]'"):
+    with pytest.raises(UsageError, match=r"pip install h5py"):
         deploy(barrier, Nir(), tmp_path / "other")
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
     with pytest.raises(UsageError, match="h5py"):
@@ -244,11 +244,26 @@ def test_another_network_in_the_bundle_misses_the_golden_outputs(
 def test_a_script_in_a_bundle_is_not_run(
     barrier: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A consumer that is found but does not work; the bundle's own script would write a file."""
+    """The bundle's own script would write a file, and is found altered; so is a name that is a program."""
     bundle = deploy(barrier, Nir("norse"), tmp_path / "bundle").directory
     mark = tmp_path / "mark"
     (bundle / runner.SCRIPT).write_text(f"open({str(mark)!r}, 'w')", encoding="utf-8")
     _rehash(bundle, {})
+    with pytest.raises(ArtefactError, match=r"run\.py altered"):
+        verify(bundle)
+    assert not mark.exists()
+    evil = f'x",\n)\nopen({str(mark)!r}, "w")\n_ = ("'
+    program = Nir("norse").program(barrier.graph)
+    steps = [replace(step, name=evil) if isinstance(step.layer, Fire) else step for step in program.steps]
+    code = compile(runner.script(replace(program, steps=tuple(steps)), PROFILES["norse"]), "run.py", "exec")
+    (names,) = (value for value in code.co_consts if isinstance(value, tuple) and evil in value)
+    assert set(names) == {evil}
+
+
+def test_a_consumer_that_is_found_but_does_not_work(
+    barrier: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = deploy(barrier, Nir("norse"), tmp_path / "bundle").directory
     site = tmp_path / "site"
     site.mkdir()
     (site / "norse.py").write_text("raise ImportError('halfway', name='norse.torch')", encoding="utf-8")
@@ -256,7 +271,6 @@ def test_a_script_in_a_bundle_is_not_run(
     monkeypatch.delitem(sys.modules, "norse", raising=False)
     with pytest.raises(UsageError, match="is not installed: python -m pip install"):
         verify(bundle)
-    assert not mark.exists()
 
 
 def test_what_a_consumer_says_stays_out_of_our_output(

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,43 +51,59 @@ print(detect().summary)
 """
 
 
-def run_as(name: str, features: str, **more: str) -> str:
-    environment = {**os.environ, "NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features, **more}
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        env=environment,
-        cwd=Path(__file__).parent.parent,
-        capture_output=True,
-        text=True,
-        timeout=1200,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+WIDE = ",+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl"
+PROCESSORS = {"generic": "", "haswell": AVX2, "skylake-avx512": AVX2 + WIDE}
+"""LLVM's names of processors, and the features that they are said to have."""
 
 
-def test_a_processor_without_anything() -> None:
-    """On x86-64 that is SSE2, which LLVM never goes below; elsewhere what its vectors become."""
-    assert run_as("generic", "") == "generic (generic)"
-
-
-@pytest.mark.skipif(not X86, reason="AVX2 is a feature of x86 processors")
-def test_a_processor_with_avx2_alone() -> None:
+def wanted() -> tuple[str, ...]:
+    """Return the processors that this one can stand for, but for itself: all other tests run so."""
     host = detect()
-    if not host.avx2:
-        pytest.skip("this processor has no AVX2")
-    if not host.avx512:
-        pytest.skip("this processor has AVX2 and nothing wider: all other tests run so")
-    assert run_as("haswell", AVX2) == "haswell (avx2)"
+    wider = ("haswell", "skylake-avx512") if X86 and host.avx512 else ()
+    return ("generic", *wider)
 
 
-@pytest.mark.skipif(not X86, reason="AVX-512 is a feature of x86 processors")
-def test_a_processor_with_avx512_but_without_products_of_bytes() -> None:
+@pytest.fixture(scope="module")
+def machines() -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """One process for each processor, all at once: each compiles every kernel that it runs."""
+    started = {}
+    for name in wanted():
+        started[name] = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM],
+            env={**os.environ, "NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": PROCESSORS[name]},
+            cwd=Path(__file__).parent.parent,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    yield started
+    for process in started.values():
+        process.kill()
+        process.communicate()
+
+
+def told(machines: dict[str, subprocess.Popen[str]], name: str) -> str:
+    if name not in machines:
+        pytest.skip(f"this processor cannot stand for {name}, or is one, and all other tests run so")
+    output, errors = machines[name].communicate(timeout=1200)
+    assert machines[name].returncode == 0, errors
+    return output.strip()
+
+
+def test_a_processor_without_anything(machines: dict[str, subprocess.Popen[str]]) -> None:
+    """On x86-64 that is SSE2, which LLVM never goes below; elsewhere what its vectors become."""
+    assert told(machines, "generic") == "generic (generic)"
+
+
+def test_a_processor_with_avx2_alone(machines: dict[str, subprocess.Popen[str]]) -> None:
+    assert told(machines, "haswell") == "haswell (avx2)"
+
+
+def test_a_processor_with_avx512_but_without_products_of_bytes(
+    machines: dict[str, subprocess.Popen[str]],
+) -> None:
     """The first processors with vectors of 512 bits move no lanes together, either."""
-    if not detect().avx512:
-        pytest.skip("this processor has no AVX-512")
-    wide = ",+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl"
-    assert run_as("skylake-avx512", AVX2 + wide) == "skylake-avx512 (avx512bw)"
+    assert told(machines, "skylake-avx512") == "skylake-avx512 (avx512bw)"
 
 
 @pytest.fixture
@@ -176,3 +193,16 @@ def test_the_first_compilation_is_announced(
         cache.kernel(double)(4)
         cache.announce()
         assert caplog.records == []
+
+
+def test_kernels_are_compiled_anew_after_an_edit_anywhere_in_the_package(tmp_path: Path) -> None:
+    folder = tmp_path / "package" / "below"
+    folder.mkdir(parents=True)
+    (folder.parent / "kernels.py").write_text("x = 1", encoding="utf-8")
+    seen = {cache.sources_hash(folder.parent)}
+    for name, text in (("a.py", "x = 1"), ("a.py", "x = 2"), ("b.py", "x = 2")):
+        (folder / name).write_text(text, encoding="utf-8")
+        seen.add(cache.sources_hash(folder.parent))
+    (folder / "b.py").rename(folder.parent / "b.py")
+    seen.add(cache.sources_hash(folder.parent))
+    assert len(seen) == 5

@@ -12,6 +12,7 @@ import inspect
 import pkgutil
 import typing
 from collections.abc import Callable
+from functools import partial
 from types import FunctionType
 from typing import Any, get_args
 
@@ -19,20 +20,22 @@ import numpy as np
 import pytest
 
 import snnc
+from snnc.ann_session import AnnSession
 from snnc.artefact import Metadata
 from snnc.backends import BACKENDS, SIMULATORS, load_backend, load_simulator
+from snnc.costs import macs_of_ann
 from snnc.errors import UnknownOperationError, VerificationError
-from snnc.ir import snn
-from snnc.ir.ann import AnnGraph
+from snnc.ir import ann, snn
 from snnc.ir.graph import Graph
 from snnc.ir.kinds import ValueKind
 from snnc.ir.neuron import Neuron, Schedule
-from snnc.ir.operations import KINDS, SETTINGS, Firing, Operation, firing, operations
+from snnc.ir.operations import ANN_KINDS, KINDS, SETTINGS, Firing, Operation, firing, operations
 from snnc.ir.snn import IntegrateFire, SnnGraph, SnnNode
-from snnc.ir.text import print_graph
+from snnc.ir.text import print_exact, print_graph
 from snnc.passes import PASSES
 from snnc.pipeline import run_pipeline
-from snnc.reference import ReferenceSimulator
+from snnc.reference import ReferenceSimulator, run_ann
+from snnc.sensitivity import operations as sensitivity_operations
 from snnc.target import Record, unknown_operations
 from tests.ann_graphs import context, residual_network
 from tests.spiking_graphs import NEURONS, as_float, random_graph, random_inputs
@@ -87,6 +90,28 @@ def shuffled(graph: SnnGraph) -> SnnGraph:
     new = Shuffled(name="shuffled", inputs=(first.name,), shape=first.shape)
     rest = [n.with_(inputs=tuple("shuffled" if i == first.name else i for i in n.inputs)) for n in graph]
     return graph.with_nodes([first, new, *rest[1:]])
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Swish(ann.AnnNode):
+    """A kind of node of the ordinary dialect that nothing knows."""
+
+    def verify(self, input_shapes: Any) -> str | None:
+        return None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sloped(ann.Relu):
+    """A rectifier with a setting that nothing knows."""
+
+    slope: float = 0.1
+
+
+def foreign(kind: type[ann.AnnNode]) -> ann.AnnGraph:
+    """Return an ordinary network whose first rectifier is of another kind."""
+    graph = residual_network()
+    node = graph["relu0"]
+    return graph.replacing({node.name: kind(name=node.name, inputs=node.inputs, shape=node.shape)})
 
 
 CHANGES = (leaky, refractory, shuffled)
@@ -145,6 +170,37 @@ def test_every_pass_refuses(name: str, change: Any) -> None:
     assert refused(lambda: PASSES[name]()().run(change(graph), made))
     with pytest.raises(UnknownOperationError, match=WHAT):
         run_pipeline([PASSES[name]()()], change(graph), made)
+
+
+def by_pass(name: str, graph: ann.AnnGraph) -> Any:
+    return PASSES[name]()().run(graph, context(graph))
+
+
+def by_pipeline(name: str, graph: ann.AnnGraph) -> Any:
+    return run_pipeline([PASSES[name]()()], graph, context(graph))
+
+
+def ordinary_consumers() -> dict[str, Callable[[ann.AnnGraph], Any]]:
+    found: dict[str, Callable[[ann.AnnGraph], Any]] = {
+        "session": lambda graph: AnnSession(graph, [graph.output], 1),
+        "reference": lambda graph: run_ann(graph, context(graph).calibration.rows),
+        "macs": macs_of_ann,
+        "text": print_graph,
+        "exact": print_exact,
+        "sensitivity": sensitivity_operations,
+    }
+    for name, load in PASSES.items():
+        if typing.get_type_hints(load().run)["graph"] is ann.AnnGraph:
+            found[name] = partial(by_pass, name)
+            found[f"pipeline {name}"] = partial(by_pipeline, name)
+    return found
+
+
+@pytest.mark.parametrize("kind", [Swish, Sloped])
+@pytest.mark.parametrize("name", ordinary_consumers())
+def test_whoever_reads_the_ordinary_dialect_refuses(name: str, kind: type[ann.AnnNode]) -> None:
+    with pytest.raises(UnknownOperationError, match=WHAT):
+        ordinary_consumers()[name](foreign(kind))
 
 
 ARGUMENTS: dict[str, Any] = {
@@ -247,7 +303,15 @@ def test_what_is_unknown_is_named() -> None:
     assert not unknown_operations(graph)
 
 
-@pytest.mark.parametrize("kind", [Neuron, IntegrateFire])
+def test_a_target_says_what_it_knows() -> None:
+    graph = GRAPHS[Schedule.SYNCHRONOUS]
+    (first, *_) = unknown_operations(graph, rules={Firing.PLAIN})
+    assert first.reason == "the target knows no neurons that fire by 'limited'"
+    (only,) = unknown_operations(graph, kinds=KINDS - {snn.Readout})
+    assert (only.node, only.reason) == (graph.output, "the target knows no Readout")
+
+
+@pytest.mark.parametrize("kind", [Neuron, IntegrateFire, ann.Relu])
 def test_every_setting_is_classified(kind: type) -> None:
     """Who adds a field says in the classification what it does: until then everyone refuses it."""
     assert {field.name for field in dataclasses.fields(kind)} == SETTINGS[kind]
@@ -267,6 +331,8 @@ def test_a_setting_that_is_not_classified_is_refused_unless_at_its_default(
 def test_every_kind_of_node_is_classified() -> None:
     kinds = {kind for kind in vars(snn).values() if isinstance(kind, type) and issubclass(kind, SnnNode)}
     assert {kind for kind in kinds if "verify" in vars(kind)} == KINDS == set(get_args(Operation))
+    others = {kind for kind in vars(ann).values() if isinstance(kind, type) and issubclass(kind, ann.AnnNode)}
+    assert others - {ann.AnnNode} == ANN_KINDS
 
 
 def test_every_neuron_fires_by_one_rule() -> None:
@@ -284,8 +350,7 @@ def test_graphs_of_both_dialects_have_an_arity_per_operation() -> None:
         with pytest.raises(VerificationError, match=r"needs|one input node"):
             changed.verify()
 
-    ann: AnnGraph = residual_network()
-    for graph in (ann, random_graph(1, blocks=3), random_graph(8, blocks=3)):
+    for graph in (residual_network(), random_graph(1, blocks=3), random_graph(8, blocks=3)):
         for node in graph:
             if node.arity.least:
                 broken(graph, node, node.inputs[: node.arity.least - 1])

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+import math
+from dataclasses import dataclass, fields
+from typing import ClassVar, get_args, get_type_hints
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from snnc.cli import main
+from snnc.cli.config import settings_of
 from snnc.errors import UsageError, VerificationError
 from snnc.ir.ann import AnnGraph, Relu
 from snnc.passes import PASSES, PRESETS, Preset
@@ -34,7 +39,7 @@ def test_options_are_read_by_their_types() -> None:
         ("lower{", "cannot read"),
         ("no-such-pass", "unknown pass 'no-such-pass'; known: .*lower"),
         ("init-membrane{fration=0.5}", "no option 'fration'; it has fraction"),
-        ("init-membrane{fraction=half}", "expected float"),
+        ("init-membrane{fraction=half}", "expected a finite number"),
         ("init-membrane{fraction}", "key=value"),
         ("init-membrane{fraction=1}", "must lie in"),
         ("clip-activations{method=best}", "expected mse|percentile|max"),
@@ -44,6 +49,75 @@ def test_options_are_read_by_their_types() -> None:
 def test_a_wrong_pipeline_says_what_is_wrong(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message.replace("|", r"\|")):
         parse_pipeline(text, PASSES)
+
+
+def numeric_options() -> list[tuple[str, str, type]]:
+    """Return pass, option and type of every option that is a number."""
+    found: list[tuple[str, str, type]] = []
+    for name, load in PASSES.items():
+        hints = get_type_hints(load())
+        for item in fields(load()):  # type: ignore[arg-type]
+            kinds = [kind for kind in (int, float) if kind in (hints[item.name], *get_args(hints[item.name]))]
+            found += [(name, item.name, kind) for kind in kinds]
+    return found
+
+
+NUMBERS = numeric_options()
+
+
+@pytest.mark.parametrize(("name", "option", "kind"), NUMBERS)
+def test_numbers_out_of_range_are_refused_everywhere(name: str, option: str, kind: type) -> None:
+    """No option of a pass may be negative, without end, or no number; not even where no text is read."""
+    load = PASSES[name]
+    text = option.replace("_", "-")
+    for value in (math.nan, math.inf, -math.inf, -1, -2, -1e-9, 1e12):
+        number = kind(value) if kind is float or abs(value) in (1, 2, 1e12) else None
+        if number is not None:
+            with pytest.raises(UsageError, match=text):
+                load()(**{option: number})
+        for typed in (f"{value}", f"{number}"):
+            if typed == "None":
+                continue
+            with pytest.raises(UsageError, match=text):
+                parse_pipeline(f"{name}{{{text}={typed}}}", PASSES)
+            with pytest.raises(UsageError, match=text):
+                override(parse_pipeline(name, PASSES), {f"{name}.{text}": typed}, PASSES)
+
+
+@given(number=st.sampled_from(NUMBERS), value=st.floats() | st.integers())
+def test_what_is_accepted_is_finite_and_survives_its_text_form(
+    number: tuple[str, str, type], value: float
+) -> None:
+    name, option, _ = number
+    try:
+        passes = parse_pipeline(f"{name}{{{option.replace('_', '-')}={value}}}", PASSES)
+    except UsageError:
+        return
+    assert math.isfinite(getattr(passes[0], option))
+    assert getattr(passes[0], option) == value
+    assert parse_pipeline(format_pipeline(passes), PASSES) == passes
+
+
+@pytest.mark.parametrize(("name", "option", "kind"), NUMBERS)
+def test_an_option_given_twice_is_refused(name: str, option: str, kind: type) -> None:
+    text = option.replace("_", "-")
+    value = getattr(PASSES[name](), option)
+    for second in (text, option, f" {text} "):
+        with pytest.raises(UsageError, match=f"{text} is given twice"):
+            parse_pipeline(f"{name}{{{text}={value},{second}={value}}}", PASSES)
+    if option != text:
+        settings = {f"{name}.{text}": str(value), f"{name}.{option}": str(value)}
+        with pytest.raises(UsageError, match=f"{text} is given twice"):
+            override(parse_pipeline(name, PASSES), settings, PASSES)
+        with pytest.raises(UsageError, match=f"{text} is given twice"):
+            settings_of({name: {text: value, option: value}})
+
+
+def test_a_setting_given_twice_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    model, key = "zoo:fashion-resnet", "lower.input-limit"
+    for second in (key, "lower.input_limit"):
+        assert main(["convert", model, "--dry-run", "--set", f"{key}=5", "--set", f"{second}=6"]) == 2
+        assert "--set lower.input-limit is given twice" in capsys.readouterr().err
 
 
 def test_single_options_are_overridden() -> None:

@@ -11,13 +11,14 @@ import pytest
 
 from snnc.artefact import Artefact
 from snnc.evaluation import Share
+from snnc.report.causes import Cause
 from snnc.report.curve import Curve, Point
 from snnc.report.document import Report
 from snnc.report.drawing import wrapped
 from snnc.report.energy import MODELS, LayerEnergy, account
 from snnc.report.page import html
 from snnc.report.targets import fits
-from snnc.report.verdict import judge
+from snnc.report.verdict import Size, judge
 from tests import browser
 from tests.conversions import convert
 
@@ -97,12 +98,14 @@ def test_sixty_layers_are_all_there(pages: dict[str, Path]) -> None:
 
 
 @pytest.mark.skipif(browser.BROWSER is None, reason="needs Chromium: benchmarks/report/install_chromium.sh")
-@pytest.mark.parametrize(("kind", "width"), [("short", 1440), ("long", 360), ("long", 768)])
+@pytest.mark.parametrize(("kind", "width"), [("short", 1440), ("long", 360), ("short", 390), ("long", 768)])
 def test_nothing_overflows_is_cut_or_complains(pages: dict[str, Path], kind: str, width: int) -> None:
     seen = browser.look(pages[kind], width)
     assert seen.width == seen.scrolled == width
     assert not seen.wide
     assert not seen.cut
+    assert not seen.silent
+    assert (seen.scrolling > 0) == (width < 1440)
     assert not seen.console
     assert seen.charts == 7
     assert seen.texts > 60
@@ -122,3 +125,12 @@ def test_the_browser_sees_what_is_wrong(tmp_path: Path) -> None:
     assert any("wide" in item for item in seen.wide)
     assert any("beyond" in item for item in seen.cut)
     assert any("complaint" in line for line in seen.console)
+
+
+@pytest.mark.parametrize(
+    ("size", "box"), [("little", "verdict calm"), ("some", "verdict some"), ("much", "verdict")]
+)
+def test_the_box_of_the_verdict_shows_how_much_is_lost(size: str, box: str, report: Report) -> None:
+    wrong = replace(report.verdict.first, cause=Cause.TOO_FEW_TIMESTEPS)
+    told = replace(report.verdict, findings=(wrong,), size=Size(size))
+    assert f'<section class="{box}"' in html(replace(report, verdict=told))

@@ -12,6 +12,7 @@ import pytest
 
 from snnc.ir.graph import NumberArray
 from snnc.ir.snn import IntegrateFire, SnnGraph
+from snnc.metrics import Share
 from snnc.reference import ReferenceSimulator
 from snnc.report import measurement
 from snnc.report.behind import AHEAD, Behind
@@ -125,4 +126,4 @@ def test_the_curve_runs_no_timesteps_twice() -> None:
     )
     assert ran == [2]
     assert [point.timesteps for point in curve.same] == [2, 4]
-    assert curve.same[1].share.hits == int((found.snn.classes == target).sum())
+    assert curve.same[1].share == Share(int((found.snn.classes == target).sum()), len(target))

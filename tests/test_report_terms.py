@@ -239,13 +239,14 @@ def test_labels_are_optional_and_checked() -> None:
     plain = made.measured()
     assert plain.snn.top1 is None
     assert plain.ann.paired is None
+    assert plain.ann.agreement is not None
     assert plain.ann.agreement.n == 4
     labelled = made.measured(labels=np.array([0, 1, 2, 3]))
     assert labelled.ann.paired is not None
     assert labelled.ann.paired.n == 4
     with pytest.raises(InputError, match="the label 7 does not fit 5 classes"):
         made.measured(labels=np.array([0, 1, 2, 7]))
-    with pytest.raises(InputError, match="do not fit 4 rows"):
+    with pytest.raises(InputError, match="there are 4 rows, but 2 labels"):
         made.measured(labels=np.array([0, 1]))
 
 

@@ -138,6 +138,22 @@ def test_a_network_of_flat_rows_does_not_tell_the_order_of_its_channels() -> Non
     np.testing.assert_array_equal(RAW.apply(colours.reshape(2, 60), own), colours.reshape(2, 60))
 
 
+def test_what_cannot_be_put_in_order_is_refused() -> None:
+    x = images(4, 4)
+    with pytest.raises(InputError, match="give layout, that of the network"):
+        Preprocessing(rows_layout="NLC").apply(x, (4, 4))
+    moved = Preprocessing(rows_layout="NLC", layout="NCL").apply(x, (4, 4))
+    np.testing.assert_array_equal(moved, x.transpose(0, 2, 1))
+    with pytest.raises(InputError, match="order values otherwise"):
+        Preprocessing(rows_layout="NHWC", layout="NCHW").apply(images(60), (60,))
+    np.testing.assert_array_equal(Preprocessing(rows_layout="NHWC").apply(images(60), (60,)), images(60))
+
+
+def test_height_and_width_that_look_exchanged_are_named() -> None:
+    with pytest.raises(InputError, match="say so by transpose_hw"):
+        RAW.apply(images(5, 4, 3), known((3, 4, 5), 0))
+
+
 def test_height_and_width_are_exchanged_in_every_layout() -> None:
     swapped = Preprocessing(transpose_hw=True)
     wanted = images(3, 4, 5)
@@ -200,7 +216,7 @@ def test_rows_that_are_not_taken_as_they_are_come_with_the_call_that_mends_them(
         assert not told
         return
     assert f"not {x.shape}, the shape of the rows" in told
-    call = re.search(r" by (x\..*?)(?:, which moves no value)?, or (?:give|say)", told)
+    call = re.search(r" by (x\..*?)(?:, which moves no value; raw|, or say)", told)
     if call is None:
         assert "say which by rows_layout" in told
     else:
@@ -220,6 +236,10 @@ def test_rows_stored_before_there_was_a_layout_of_rows_mean_what_they_meant() ->
     np.testing.assert_array_equal(
         Preprocessing.stored(old).apply(colours, (60,)), colours.transpose(0, 3, 1, 2).reshape(2, 60)
     )
+    signals, square = images(4, 4), known((4, 4), 0)
+    np.testing.assert_array_equal(Preprocessing.stored(old).apply(signals, square), signals)
+    turned = Preprocessing.stored(old | {"transpose_hw": True}).apply(signals, square)
+    np.testing.assert_array_equal(turned, signals.transpose(0, 2, 1))
     # What was scrambled before is read.
     single = images(1, 4, 5)
     np.testing.assert_array_equal(Preprocessing.stored(old).apply(single, (1, 4, 5)), single)

@@ -114,7 +114,7 @@ def test_no_population_sends_more_than_two_in_a_step() -> None:
 
 
 def test_a_share_must_be_one() -> None:
-    with pytest.raises(UsageError, match="share must lie in 0 to 1, not 2"):
+    with pytest.raises(UsageError, match="share must lie in"):
         ClipActivations(share=2)
     with pytest.raises(UsageError, match="needs levels above 1"):
         ClipActivations(share=0.5)

@@ -6,14 +6,17 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from snnc.artefact import Artefact
+from snnc.backends import manifest
 from snnc.backends.akida.layers import AkidaLayer, emulate, lower, problems
-from snnc.backends.programs import run
+from snnc.backends.golden import FILE as GOLDEN
+from snnc.backends.programs import copy, foreign, program, run
 from snnc.errors import ArtefactError, UsageError
 from snnc.ir.graph import IntArray
 from snnc.ir.snn import SnnGraph
@@ -88,23 +91,29 @@ class Akida:
         return Emission(_guide(), facts, reset="none: every layer is computed once", payload=payload)
 
     def verify(self, directory: Path, golden: Golden) -> Verdict:
-        """Run the bundle by the Python that has akida: the one named by ``AKIDA_PYTHON``, else this one."""
+        """Run the layers in the Python that has akida: the one named by ``AKIDA_PYTHON``, else this one."""
         named = os.environ.get(INTERPRETER, sys.executable)
-        python = shutil.which(named)
+        python = program(named)
         advice = f"python -m pip install {PACKAGE}, where {INTERPRETER} may name the interpreter"
         if python is None:
             raise UsageError(f"the interpreter {named!r} is not installed; {advice}")
-        version = run([python, "-c", "import akida; print(akida.__version__)"], MOST_SECONDS)
-        if version.returncode:
-            raise UsageError(f"{named} has no akida: {advice}; --hashes-only checks the files alone")
-        result = run([python, str(directory / SCRIPT)], MOST_SECONDS)
+        with tempfile.TemporaryDirectory(prefix="snnc-") as name:
+            folder = Path(name)
+            version = run([python, "-c", "import akida; print(akida.__version__)"], MOST_SECONDS, folder)
+            if version.returncode:
+                raise UsageError(f"{named} has no akida: {advice}; --hashes-only checks the files alone")
+            other = foreign(directory, manifest.read(directory), {SCRIPT: SOURCE.read_text(encoding="utf-8")})
+            shutil.copyfile(SOURCE, folder / SCRIPT)
+            copy(directory, (LAYERS, ARRAYS, GOLDEN), folder)
+            result = run([python, SCRIPT], MOST_SECONDS, folder)
         lines = result.stdout.splitlines()
         if lines[-1:] not in (["PASSED"], ["FAILED"]):
             last = (result.stderr.strip().splitlines() or ["no output"])[-1]
             raise ArtefactError(f"{directory}: akida does not run it: {last}")
         wrong = sum(line.endswith("wrong") for line in lines)
         runner = f"akida {version.stdout.strip()} (CPU)"
-        return Verdict(runner, len(golden.y), wrong, "outputs y, bit for bit those computed for Akida")
+        compared = "outputs y, bit for bit those computed for Akida"
+        return Verdict(runner, len(golden.y), wrong, compared, other)
 
 
 def _settings(layer: AkidaLayer, before: tuple[int, ...]) -> dict[str, object]:

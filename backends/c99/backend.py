@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import os
-import shutil
+import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from snnc.artefact import Artefact
+from snnc import __version__
+from snnc.artefact import Artefact, load, save
+from snnc.backends import manifest
 from snnc.backends.c99 import selftest
 from snnc.backends.c99.lowering import lower
 from snnc.backends.c99.source import HEADER, SOURCE, WEIGHTS, Memory, header, memory, source, weights
 from snnc.backends.c99.widths import longest, widths
-from snnc.backends.programs import run
+from snnc.backends.golden import replay
+from snnc.backends.programs import foreign, program, run
 from snnc.errors import ArtefactError, UsageError
 from snnc.ir.snn import SnnGraph
 from snnc.target import Capabilities, Emission, Golden, Unsupported, Verdict, unknown_operations
 
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-std=c99", "-O2")
+MADE_BY = "compiled by snnc {}."
 MOST_SECONDS = 600
+
+NETWORK = "network.snn.onnx"
+"""The artefact: all C of a bundle is a function of it and of the golden vectors, and is checked as such."""
 
 DEVICES = {
     "STM32L4R5ZI, Cortex-M4": (640, 2048),
@@ -37,6 +45,7 @@ CAPABILITIES = Capabilities(
     "networks and on every bundle",
     profiles={"int8": "int8 weights, int32 potentials, the narrowest type for every spike and count"},
     takes="every integer network",
+    every_integer_network=True,
 )
 
 
@@ -67,21 +76,13 @@ class C99:
         return tuple(found)
 
     def emit(self, artefact: Artefact, golden: Golden, directory: Path) -> Emission:
-        """Write header, source, weights and the self-test."""
+        """Write header, source, weights and the self-test, and the network that they were made of."""
         graph = artefact.graph
+        _write(_texts(graph, golden), directory)
+        save(artefact, directory / NETWORK)
         most = longest(graph)
-        program = lower(graph, widths(graph, most))
-        places = program.places()
-        files = {
-            HEADER: header(graph, program, places, most),
-            SOURCE: source(graph, program, places),
-            WEIGHTS: weights(program),
-            selftest.PROGRAM: selftest.program(graph, golden),
-            selftest.VECTORS: selftest.vectors(golden),
-        }
-        for name, text in files.items():
-            (directory / name).write_text(text, encoding="ascii")
-        taken = memory(program, places)
+        lowered = lower(graph, widths(graph, most))
+        taken = memory(lowered, lowered.places())
         facts: dict[str, Any] = {
             "ram_bytes": taken.state,
             "ram_of_states_bytes": taken.states,
@@ -93,19 +94,39 @@ class C99:
         return Emission(_guide(graph, taken, most), facts)
 
     def verify(self, directory: Path, golden: Golden) -> Verdict:
-        """Compile the self-test with the first compiler that is installed, and run it.
+        """Write the C of the bundle's network anew, compare it byte for byte, compile the new one and run it.
 
         The compiler is the one named by ``CC``, else cc, gcc or clang.
         """
         compiler = _compiler()
-        with tempfile.TemporaryDirectory(prefix="snnc-") as folder:
-            program = Path(folder, "selftest")
-            sources = [directory / SOURCE, directory / selftest.PROGRAM]
-            compiled = run([*compiler, *FLAGS, *map(str, sources), "-o", str(program)], MOST_SECONDS)
+        content = manifest.read(directory)
+        if NETWORK not in content["files"]:
+            raise UsageError(
+                f"{directory}: the files are as the manifest says, but this bundle of an earlier snnc has no "
+                f"{NETWORK}: its C could only be run unseen, so it was not; deploy again, or check the "
+                "files alone by --hashes-only"
+            )
+        graph = load(directory / NETWORK).graph
+        for problem in self.check(graph):
+            raise ArtefactError(f"{directory / NETWORK}: no network for C, {problem.reason}; deploy again")
+        texts = _texts(graph, replay(graph, golden, directory))
+        other = foreign(directory, content, _as_written_by(texts, content.get("snnc_version")))
+        if other:
+            raise UsageError(
+                f"{directory}: {', '.join(other)} of snnc {content.get('snnc_version')}, not what this "
+                f"version makes of {NETWORK}, and so not run: verify with that version, or deploy again"
+            )
+        with tempfile.TemporaryDirectory(prefix="snnc-") as name:
+            folder = Path(name)
+            _write(texts, folder)
+            built = folder / "selftest"
+            command = [*compiler, *FLAGS, SOURCE, selftest.PROGRAM, "-o", built.name]
+            compiled = run(command, MOST_SECONDS, folder)
             if compiled.returncode:
                 first = compiled.stderr.strip().partition("\n")[0]
-                raise ArtefactError(f"{directory}: {compiler[0]} does not compile it: {first}")
-            result = run([str(program)], MOST_SECONDS)
+                raise UsageError(f"{compiler[0]} does not compile it: {first}; name another one by CC")
+            result = run([str(built)], MOST_SECONDS, folder)
+            version = run([*compiler, "--version"], MOST_SECONDS, folder).stdout.partition("\n")[0].strip()
         lines = result.stdout.splitlines()
         agreed = sum(line.endswith("as expected") for line in lines)
         rows = len(golden.y)
@@ -113,7 +134,36 @@ class C99:
         if lines[-1:] != ["PASSED"] or result.returncode:
             wrong = max(wrong, 1)
         compared = "outputs y, counts N and potentials v, bit for bit"
-        return Verdict(_version(compiler), rows, wrong, compared)
+        return Verdict(version or compiler[0], rows, wrong, compared)
+
+
+def _texts(graph: SnnGraph, golden: Golden) -> dict[str, str]:
+    """Return all C of a bundle, by the names of its files."""
+    most = longest(graph)
+    lowered = lower(graph, widths(graph, most))
+    places = lowered.places()
+    return {
+        HEADER: header(graph, lowered, places, most),
+        SOURCE: source(graph, lowered, places),
+        WEIGHTS: weights(lowered),
+        selftest.PROGRAM: selftest.program(graph, golden),
+        selftest.VECTORS: selftest.vectors(golden),
+    }
+
+
+def _write(texts: Mapping[str, str], folder: Path) -> None:
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="ascii", newline="\n")
+
+
+def _as_written_by(texts: Mapping[str, str], version: object) -> dict[str, str]:
+    """Return texts with the version of snnc, which their comments tell, replaced by another."""
+    if not isinstance(version, str) or not re.fullmatch(r"[0-9A-Za-z.+-]+", version):
+        return dict(texts)
+    return {
+        name: text.replace(MADE_BY.format(__version__), MADE_BY.format(version))
+        for name, text in texts.items()
+    }
 
 
 def _compiler() -> list[str]:
@@ -123,22 +173,17 @@ def _compiler() -> list[str]:
         UsageError: none is installed.
     """
     named = os.environ.get("CC", "").split()
-    if named and shutil.which(named[0]):
-        return named
+    if named and (path := program(named[0])):
+        return [path, *named[1:]]
     if named:
         raise UsageError(f"the C compiler {named[0]!r} named by CC is not installed; install or unset it")
-    found = next((name for name in COMPILERS if shutil.which(name)), None)
+    found = next(filter(None, map(program, COMPILERS)), None)
     if found is None:
         raise UsageError(
             f"no C compiler to run the bundle with: install one of {', '.join(COMPILERS)}, or name it by CC; "
             "--hashes-only checks the files alone"
         )
     return [found]
-
-
-def _version(compiler: list[str]) -> str:
-    first = run([*compiler, "--version"], MOST_SECONDS).stdout.partition("\n")[0].strip()
-    return first or compiler[0]
 
 
 def _fit(taken: Memory) -> list[dict[str, Any]]:
@@ -181,7 +226,8 @@ int32_t answer = snnc_class(y);
 ```
 
 `snnc_begin()` and `snnc_step()` run it step by step, so that an answer can be read early. `timesteps` may be
-1 to {most}. Compilers may call `memset` and `memcpy`, also freestanding ones.
+1 to {most}. Compilers may call `memset` and `memcpy`, also freestanding ones. C++ may include the header (an
+Arduino sketch does), and compile the source as C++11.
 
 `cc -std=c99 -O2 {SOURCE} {selftest.PROGRAM} -o selftest && ./selftest` compares outputs, counts and
 potentials with those of the reference on the golden inputs; `{selftest.PROGRAM}` needs `printf`.

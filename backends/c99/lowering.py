@@ -34,7 +34,7 @@ from snnc.ir.geometry import Window
 from snnc.ir.graph import NumberArray
 from snnc.ir.kinds import constant_nodes
 from snnc.ir.neuron import Schedule
-from snnc.ir.operations import Firing, firing, unmatched
+from snnc.ir.operations import Firing, firing
 from snnc.ir.snn import (
     ChannelWeight,
     Concat,
@@ -379,20 +379,22 @@ def _pixels_together(extent: Extent) -> int:
     return max(n for n in range(1, most + 1) if extent.pixels % n == 0)
 
 
+KERNELS = {
+    Firing.PLAIN: "fire_plain",
+    Firing.GRADED: "fire_graded",
+    Firing.HESITANT: "fire_negative",
+}
+"""Kernels of the rules that have one, whatever the limit."""
+
+
 def _rule(node: IntegrateFire) -> str:
     """Return the kernel of a population in the synchronous schedule."""
     rule = firing(node)
-    match rule:
-        case Firing.PLAIN:
-            return "fire_plain"
-        case Firing.GRADED:
-            return "fire_graded"
-        case Firing.HESITANT:
-            return "fire_negative"
-        case Firing.LIMITED:
-            return {1: "fire_once", 2: "fire_twice"}.get(node.neuron.limit or 0, "fire_several")
-        case _:
-            raise unmatched(rule)
+    if rule is Firing.LIMITED:
+        return {1: "fire_once", 2: "fire_twice"}.get(node.neuron.limit or 0, "fire_several")
+    if rule not in KERNELS:
+        raise InternalError(f"no C for a neuron that fires by {rule.value!r}: `check` refuses it")
+    return KERNELS[rule]
 
 
 def _rows(weight: NumberArray, groups: int) -> NumberArray:

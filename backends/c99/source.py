@@ -170,6 +170,10 @@ _HEADER = """\
 
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define SNNC_INPUTS $inputs         /* int16_t q[$shape], channels first */
 #define SNNC_INPUT_LIMIT $limit     /* largest magnitude of an input */
 #define SNNC_OUTPUTS $outputs
@@ -205,6 +209,10 @@ int32_t snnc_infer(
 /* The class: the index of the largest output, the lowest one on ties. */
 int32_t snnc_class(const int32_t y[SNNC_OUTPUTS]);
 
+#ifdef __cplusplus
+}
+#endif
+
 #endif
 """
 
@@ -212,6 +220,10 @@ _SOURCE = """\
 /* $name, compiled by snnc $version. */
 #include "$header"
 #include "$weights"
+
+#ifdef __cplusplus
+#define restrict __restrict /* C++ has no such word, its compilers have this one */
+#endif
 
 #define EVENTS $events
 $structures

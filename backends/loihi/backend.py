@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
 
 from snnc.artefact import Artefact
+from snnc.backends import manifest
 from snnc.backends.chain import chain
+from snnc.backends.golden import FILE as GOLDEN
 from snnc.backends.loihi import limits, network_file
-from snnc.backends.programs import run
+from snnc.backends.programs import copy, foreign, program, run
 from snnc.errors import ArtefactError, UsageError
 from snnc.ir.snn import SnnGraph
 from snnc.target import Capabilities, Emission, Golden, Unsupported, Verdict, unknown_operations
@@ -62,9 +65,16 @@ class Loihi:
         return Emission(_guide(graph, fit), {"fit": fit})
 
     def verify(self, directory: Path, golden: Golden) -> Verdict:
-        """Run the bundle by the Python that has lava: the one named by ``LAVA_PYTHON``, else python3.10."""
-        python = _interpreter()
-        result = run([python, str(directory / SCRIPT)], MOST_SECONDS)
+        """Run the network in the Python that has lava: the one named by ``LAVA_PYTHON``, else python3.10."""
+        with tempfile.TemporaryDirectory(prefix="snnc-") as name:
+            folder = Path(name)
+            python = _interpreter(folder)
+            other = foreign(directory, manifest.read(directory), {SCRIPT: SOURCE.read_text(encoding="utf-8")})
+            shutil.copyfile(SOURCE, folder / SCRIPT)
+            copy(directory, (network_file.FILE, GOLDEN, manifest.NAME), folder)
+            result = run([python, SCRIPT], MOST_SECONDS, folder)
+            asked = "from importlib.metadata import version as v; print(v('lava-nc'))"
+            version = run([python, "-c", asked], MOST_SECONDS, folder)
         lines = result.stdout.splitlines()
         if lines[-1:] not in (["PASSED"], ["FAILED"]):
             last = (result.stderr.strip().splitlines() or ["no output"])[-1]
@@ -73,20 +83,18 @@ class Loihi:
         wrong = len(golden.y) - agreed
         if result.returncode:
             wrong = max(wrong, 1)
-        asked = "from importlib.metadata import version as v; print(v('lava-nc'))"
-        version = run([python, "-c", asked], MOST_SECONDS)
         compared = "outputs y, counts N and potentials v, bit for bit"
-        return Verdict(f"lava {version.stdout.strip()} (CPU)", len(golden.y), wrong, compared)
+        return Verdict(f"lava {version.stdout.strip()} (CPU)", len(golden.y), wrong, compared, other)
 
 
-def _interpreter() -> str:
+def _interpreter(folder: Path) -> str:
     """Return a Python that has lava.
 
     Raises:
         UsageError: there is none.
     """
     named = os.environ.get(INTERPRETER, "")
-    python = shutil.which(named or "python3.10")
+    python = program(named or "python3.10")
     advice = (
         f"lava needs Python 3.10: make an environment with {PACKAGES} (lava-dl with --no-deps), and name its "
         f"interpreter by {INTERPRETER}; --hashes-only checks the files alone"
@@ -94,7 +102,7 @@ def _interpreter() -> str:
     if python is None:
         raise UsageError(f"the interpreter {named or 'python3.10'!r} is not installed; {advice}")
     probe = "import h5py, lava.magma; from importlib.metadata import version; version('lava-dl')"
-    if run([python, "-c", probe], MOST_SECONDS).returncode:
+    if run([python, "-c", probe], MOST_SECONDS, folder).returncode:
         raise UsageError(f"{named or 'python3.10'} has no lava; {advice}")
     return python
 

@@ -26,7 +26,7 @@ def h5py() -> Any:
     try:
         import h5py as package
     except ImportError:
-        raise UsageError("lava's network files need h5py: python -m pip install 'snnc[loihi]'") from None
+        raise UsageError("lava's network files need h5py: python -m pip install h5py") from None
     return package
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import io
-import runpy
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +20,7 @@ from snnc.backends.nir.limits import BARRIER, differences, problems, runs_once
 from snnc.backends.nir.profiles import PROFILES, Profile, Rule
 from snnc.backends.nir.program import Conv, Dense, Fire, Program, UnfitError
 from snnc.backends.nir.square import squared
+from snnc.backends.programs import copy, foreign, run_python
 from snnc.errors import ArtefactError, TargetError, UsageError
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.snn import SnnGraph
@@ -36,11 +34,30 @@ CAPABILITIES = Capabilities(
     verified_by="SpikingJelly 2.0.0, snnTorch 1.0.0, Norse 1.1.0 and sinabs 3.1.3, every spike compared with "
     "snnc's simulator of each",
     profiles={profile.name: profile.summary for profile in PROFILES.values()},
+    sometimes_exact=True,
     takes="integer networks without concatenation; max-pooling and several levels where results are equal",
 )
 
 WORKING_BYTES = 256 * 2**20
 """As many rows are simulated at once as take about this much memory."""
+
+MOST_SECONDS = 3600
+ABSENT = 3
+
+_RUN = f"""
+import runpy
+import numpy as np
+try:
+    module = runpy.run_path({runner.SCRIPT!r}, run_name="bundle")
+    y = module["infer"](module["load"]({runner.FILE!r}), np.load("q.npy"))
+except SystemExit as error:
+    print(error, file=sys.stderr)
+    sys.exit({ABSENT})
+except Exception as error:
+    first = str(error).strip().partition(chr(10))[0]
+    sys.exit(first or type(error).__name__)
+np.save("y.npy", np.asarray(y))
+"""
 
 
 class Nir:
@@ -115,12 +132,14 @@ class Nir:
         return Emission(_guide(program, consumer, facts), facts, reset=reset, payload=payload, steps=steps)
 
     def verify(self, directory: Path, golden: Golden) -> Verdict:
-        """Run the bundle in its consumer if that is installed here, else in snnc's simulator of it."""
+        """Run the network in its consumer if that is installed here, else in snnc's simulator of it."""
         consumer = self.consumer
-        steps = manifest.read(directory).get("facts", {}).get("steps")
+        content = manifest.read(directory)
+        steps = content.get("facts", {}).get("steps")
         if not isinstance(steps, int):
             raise ArtefactError(f"{directory}: its manifest does not say how many steps to run; deploy again")
         program = file.read(directory / runner.FILE, steps)
+        other = foreign(directory, content, {runner.SCRIPT: runner.script(program, consumer)})
         found: NumberArray
         if (
             importlib.util.find_spec(consumer.name) is not None
@@ -135,27 +154,28 @@ class Nir:
                 f"installed here; `python {runner.SCRIPT}` runs the bundle where it is)"
             )
         wrong = int((np.asarray(found) != golden.y).any(axis=1).sum())
-        return Verdict(name, len(golden.y), wrong, "outputs y, bit for bit")
+        return Verdict(name, len(golden.y), wrong, "outputs y, bit for bit", other)
 
 
 def _consumed(program: Program, consumer: Profile, path: Path, q: IntArray) -> NumberArray:
-    """Run a file in its consumer, by a script of our own: one from a bundle might be anyone's.
+    """Run a file in its consumer, by a script made here: the one in the bundle might be anyone's.
 
     Raises:
         ArtefactError: the consumer does not take it.
+        UsageError: something that it needs is not installed, or it took too long.
     """
-    with tempfile.TemporaryDirectory(prefix="snnc-") as folder:
-        script = Path(folder, runner.SCRIPT)
-        script.write_text(runner.script(program, consumer), encoding="utf-8")
+    with tempfile.TemporaryDirectory(prefix="snnc-") as name:
+        folder = Path(name)
+        (folder / runner.SCRIPT).write_text(runner.script(program, consumer), encoding="utf-8")
+        copy(path.parent, (runner.FILE,), folder)
+        np.save(folder / "q.npy", q)
+        result = run_python(_RUN, MOST_SECONDS, folder)
+        first = (result.stderr.strip().splitlines() or ["no output"])[-1]
+        if result.returncode == ABSENT:
+            raise UsageError(f"{first}; --hashes-only checks the files alone")
         try:
-            # What a consumer says while it loads must not get into our own output.
-            with contextlib.redirect_stdout(io.StringIO()):
-                module = runpy.run_path(str(script), run_name="bundle")
-                found: NumberArray = module["infer"](module["load"](path), q)
-        except SystemExit as error:
-            raise UsageError(f"{error}; --hashes-only checks the files alone") from None
-        except Exception as error:  # noqa: BLE001 - anything that the consumer raises
-            first = str(error).strip().partition("\n")[0]
+            found: NumberArray = np.load(folder / "y.npy", allow_pickle=False)
+        except (OSError, ValueError):
             raise ArtefactError(f"{path}: {consumer.name} does not run it: {first}") from None
     return found
 

@@ -37,7 +37,7 @@ def _h5py() -> Any:
     try:
         import h5py
     except ImportError:
-        raise UsageError("NIR files need h5py: python -m pip install 'snnc[nir]'") from None
+        raise UsageError("NIR files need h5py: python -m pip install h5py") from None
     return h5py
 
 

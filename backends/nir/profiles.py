@@ -2,7 +2,7 @@
 
 A NIR file says little about a neuron: a threshold and a potential after the spike. How a step of time is
 taken is the consumer's own rule, read from its source at the version named here, and confirmed by running
-it (``benchmarks/consumers/verify_nir.py``).
+it (``benchmarks/consumers/verify_spikingjelly.py`` and the like of the others).
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from snnc.backends.nir.profiles import Profile
 from snnc.backends.nir.program import Fire, Program
 
@@ -178,6 +180,7 @@ def script(program: Program, profile: Profile) -> str:
         infer=_INFER[profile.name],
         shape=", ".join(map(str, program.shape)),
         chunk="CHUNK" if profile.batch else "1",
-        fires="\n".join(f'    "{name}",' for name in fires),
+        # A name that was read from a file may be anything, and this becomes a program.
+        fires="\n".join(f"    {json.dumps(name)}," for name in fires),
         train=_TRAINS[profile.name],
     )

@@ -60,8 +60,7 @@ def kernel_directory() -> Path | None:
     if root is None:
         return None
     digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(source.read_bytes())
+    digest.update(sources_hash(Path(__file__).parent).encode())
     settings = config.__dict__
     cpu = (settings["CPU_NAME"] or binding.get_host_cpu_name(), settings["CPU_FEATURES"] or "")
     for part in (numba.__version__, version("llvmlite"), *cpu):
@@ -72,6 +71,16 @@ def kernel_directory() -> Path | None:
     except OSError:
         return None
     return folder if os.access(folder, os.W_OK) else None
+
+
+def sources_hash(package: Path) -> str:
+    """Return the SHA-256 of a package's sources, those of its sub-packages included, and of their names."""
+    digest = hashlib.sha256()
+    for source in sorted(package.rglob("*.py")):
+        content = source.read_bytes()
+        digest.update(f"{source.relative_to(package).as_posix()}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()
 
 
 def announce() -> None:

@@ -300,6 +300,7 @@ class Program:
         self._kept += [settings, parameters, zeros]
         fields = {
             "neuron": NEURON_KINDS.index(kind),
+            "spike_bytes": SPIKE_BYTES[kind],
             "parameters": parameters.ctypes.data,
             "settings": settings.ctypes.data,
             "zeros": zeros.ctypes.data,

@@ -35,6 +35,7 @@ STAGE = _record(
     "potential",  # scratch: addresses of potentials and counts
     "count",
     "neuron",  # which kind fires, see NEURON_KINDS
+    "spike_bytes",  # of one of its spikes, see SPIKE_BYTES
     "parameters",  # address of neurons.PARAMETERS
     "settings",  # address of neurons.SETTINGS
     "zeros",  # address of 64 bytes

@@ -56,15 +56,12 @@ def _fire(
     """Let the neurons of a band integrate and fire; they begin anew unless they have ``started``."""
     keep_apart()
     pixel = stage.channels * 4
-    size = 1 if stage.neuron in (FIRE_UNITS, FIRE_TWOS, FIRE_BYTES) else 2
-    if stage.floats:
-        size = 4
     out = stage.output + image * stage.output_image + t0 * stage.output_step
     for row in range(rows):
         for c in range(0, stage.channels, neurons.LANES):
             at = current + (row * stage.columns + stage.halo) * pixel + c * 4
             state = row * stage.width * pixel + c * 4
-            target = out + (y0 + row) * stage.width * stage.output_pixel + c * size
+            target = out + (y0 + row) * stage.width * stage.output_pixel + c * stage.spike_bytes
             start_potential, start_count, start_pixel = stage.parameters + 4 * pixel + c * 4, stage.zeros, 0
             if started:
                 start_potential, start_count, start_pixel = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,13 +12,30 @@ import onnx
 from snnc.artefact import Artefact
 from snnc.artefact.file import write_model
 from snnc.artefact.precision import node_digits
+from snnc.artefact.weights import files_beside
+from snnc.backends.programs import copy, run_python
 from snnc.backends.spiking_onnx.forms import checked, inline, scan, unroll
 from snnc.errors import ArtefactError, InternalError, TargetError
+from snnc.ir.operations import KINDS, Firing
 from snnc.ir.snn import SnnGraph
 from snnc.target import Capabilities, Emission, Golden, Unsupported, Verdict, unknown_operations
 
 FILE = "network.onnx"
 ONLY_ERRORS = 3
+MOST_SECONDS = 3600
+
+_RUN = f"""
+import numpy as np
+import onnxruntime
+options = onnxruntime.SessionOptions()
+options.log_severity_level = {ONLY_ERRORS}
+try:
+    session = onnxruntime.InferenceSession({FILE!r}, options, providers=["CPUExecutionProvider"])
+    (y,) = session.run(["y"], {{"x": np.load("x.npy")}})
+except Exception as error:  # onnxruntime's errors have no common root
+    sys.exit(str(error).strip().partition(chr(10))[0] or type(error).__name__)
+np.save("y.npy", y)
+"""
 
 CAPABILITIES = Capabilities(
     summary="a model for ONNX runtimes, with neurons and time written in ONNX",
@@ -30,6 +48,7 @@ CAPABILITIES = Capabilities(
         "scan": "plain operators, time as Scan",
     },
     takes="every integer network",
+    every_integer_network=True,
 )
 
 
@@ -49,7 +68,7 @@ class SpikingOnnx:
 
     def check(self, graph: SnnGraph) -> tuple[Unsupported, ...]:
         """Return what float32 convolutions cannot hold exactly."""
-        if found := unknown_operations(graph):
+        if found := unknown_operations(graph, KINDS, tuple(Firing)):
             return found
         if not graph.integer:
             node = graph[graph.output]
@@ -82,19 +101,19 @@ class SpikingOnnx:
         return Emission(_guide(self.profile, graph), facts)
 
     def verify(self, directory: Path, golden: Golden) -> Verdict:
-        """Run the model in onnxruntime."""
+        """Run the model in onnxruntime, in a process of its own: a model may run for ever, or crash it."""
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = ONLY_ERRORS
-        try:
-            session = onnxruntime.InferenceSession(
-                directory / FILE, options, providers=["CPUExecutionProvider"]
-            )
-            (found,) = session.run(["y"], {"x": golden.x})
-        except Exception as error:  # noqa: BLE001 - onnxruntime's errors have no common root
-            first = str(error).strip().partition("\n")[0]
-            raise ArtefactError(f"{directory / FILE}: onnxruntime does not run it: {first}") from None
+        with tempfile.TemporaryDirectory(prefix="snnc-") as name:
+            folder = Path(name)
+            copy(directory, (FILE, *sorted(path.name for path in files_beside(directory / FILE))), folder)
+            np.save(folder / "x.npy", golden.x)
+            result = run_python(_RUN, MOST_SECONDS, folder)
+            try:
+                found = np.load(folder / "y.npy", allow_pickle=False)
+            except (OSError, ValueError):
+                first = (result.stderr.strip().splitlines() or ["no output"])[-1]
+                raise ArtefactError(f"{directory / FILE}: onnxruntime does not run it: {first}") from None
         differs = (np.asarray(found) != golden.y).reshape(len(golden.y), -1).any(axis=1)
         runner = f"onnxruntime {onnxruntime.__version__}"
         return Verdict(runner, len(golden.y), int(differs.sum()), "outputs y, bit for bit")

@@ -22,6 +22,7 @@ from snnc.ir.neuron import Neuron
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.models import PREFIX, calibration_data, resolve, test_data
 from snnc.preprocessing import Preprocessing
+from snnc.rows import NetworkInput
 
 KEPT = Path(__file__).resolve().parent.parent.parent / "build" / "speed"
 CALIBRATION_ROWS = 1000
@@ -121,6 +122,6 @@ def _trained(name: str, precision: str) -> Subject:
         path.write_bytes(made.model().SerializeToString())
     artefact = load(path)
     if preprocessing is not None:
-        x = preprocessing.apply(x[:64], None)
+        x = preprocessing.apply(x[:64], NetworkInput.of(artefact.layout))
     plain = replace(artefact, metadata=replace(artefact.metadata, preprocessing=None))
     return Subject(name, artefact.graph, Path(source).read_bytes(), plain.encode, x.astype(np.float32), False)

@@ -16,11 +16,10 @@ from onnx import numpy_helper
 from snnc.artefact.artefact import Artefact
 from snnc.artefact.checks import check_bounds, check_input, check_numbers
 from snnc.artefact.metadata import (
-    HASH,
     PREFIX,
     SCHEMA,
     SCHEMA_VERSION,
-    content_hash,
+    is_intact,
     properties_of,
     read_metadata,
     read_settings,
@@ -136,7 +135,7 @@ def load(path: str | os.PathLike[str]) -> Artefact:
             f"{SCHEMA_VERSION}; upgrade snnc"
         )
     fetch_weights(model, path)
-    if content_hash(model) != properties.get(HASH):
+    if not is_intact(model, properties):
         raise ArtefactError(
             f"{path}: damaged or altered, its content does not fit its SHA-256; convert again"
         )

@@ -12,15 +12,19 @@ import onnx
 from onnx import TensorProto, helper
 
 from snnc import __version__
+from snnc.artefact.canonical import canonical_hash
 from snnc.errors import InternalError
 from snnc.ir.neuron import Schedule
 from snnc.ir.snn import SnnGraph
+from snnc.metrics.task import Task
 
 SCHEMA_VERSION = 1
 """Raised whenever older versions of snnc would misread a file."""
 
 PREFIX = "snnc."
-SCHEMA, HASH = PREFIX + "schema_version", PREFIX + "sha256"
+SCHEMA, HASH = PREFIX + "schema_version", PREFIX + "content_sha256"
+EARLIER_HASH = PREFIX + "sha256"
+"""Of files from before the hash was independent of protobuf; see :func:`earlier_hash`."""
 
 Json = Mapping[str, Any]
 
@@ -40,6 +44,10 @@ class Metadata:
         source_sha256: hash of its file.
         calibration: ``rows`` and ``sha256`` of the calibration data, and ``seed``.
         classes: names of the classes, in order; empty if unknown.
+        task: what the outputs are, a value of :class:`snnc.metrics.Task`; empty where it was not evident, and
+            in files from before it was asked.
+        ends: the softmax or sigmoid that the source network ends with and the spiking network leaves out, as
+            an ONNX operator; empty for none, and in such files.
         schema_version: version of the form of the file.
     """
 
@@ -53,7 +61,14 @@ class Metadata:
     source_sha256: str = ""
     calibration: Json = field(default_factory=dict)
     classes: tuple[str, ...] = ()
+    task: str = ""
+    ends: str = ""
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def stored_task(self) -> Task | None:
+        """What the outputs are; ``None`` where it was not evident."""
+        return Task(self.task) if self.task else None
 
 
 def attach(model: onnx.ModelProto, graph: SnnGraph, metadata: Metadata) -> None:
@@ -94,9 +109,13 @@ def read_metadata(properties: Mapping[str, str]) -> Metadata:
     Raises:
         KeyError, ValueError: something is missing.
     """
+    # Files from before tasks were told apart have neither.
+    given = {PREFIX + "task": '""', PREFIX + "ends": '""', **properties}
     values: dict[str, Any] = {
-        entry.name: json.loads(properties[PREFIX + entry.name]) for entry in fields(Metadata)
+        entry.name: json.loads(given[PREFIX + entry.name]) for entry in fields(Metadata)
     }
+    if values["task"] and values["task"] not in {task.value for task in Task}:
+        raise ValueError("an unknown task")
     values["records"], values["classes"] = tuple(values["records"]), tuple(values["classes"])
     return Metadata(**values)
 
@@ -124,13 +143,25 @@ def _shares(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def content_hash(model: onnx.ModelProto) -> str:
-    """Return the SHA-256 of all that a model holds, wherever its weights are stored.
+    """Return the SHA-256 of all that a model holds, but for the property that holds the hash itself."""
+    return canonical_hash(model, HASH)
+
+
+def is_intact(model: onnx.ModelProto, properties: Mapping[str, str]) -> bool:
+    """Whether a model is what its hash says: of the form of today, or of the one before."""
+    if HASH in properties:
+        return content_hash(model) == properties[HASH]
+    return earlier_hash(model) == properties.get(EARLIER_HASH)
+
+
+def earlier_hash(model: onnx.ModelProto) -> str:
+    """Return the SHA-256 as it was: of the bytes that protobuf makes, which depend on its version.
 
     The property that holds the hash itself does not count.
     """
     rest = onnx.ModelProto()
     rest.CopyFrom(model)
-    for entry in [entry for entry in rest.metadata_props if entry.key == HASH]:
+    for entry in [entry for entry in rest.metadata_props if entry.key == EARLIER_HASH]:
         rest.metadata_props.remove(entry)
     digest = hashlib.sha256()
     for tensor in rest.graph.initializer:

@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 import click
 
@@ -85,6 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    if sys.stderr is None:  # closed: messages go nowhere, and no other file takes its place
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for the whole process
     terminal = Terminal()
     try:
         return _run(terminal, arguments)
@@ -94,6 +97,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(terminal: Terminal, arguments: Sequence[str] | None) -> int:
+    if sys.stdout is None:
+        # The next file that is opened would take its number, and whatever a library prints would get into it.
+        return terminal.fail("standard output is closed: send it to a file, or to /dev/null", 2)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of nodes may hold anything
     try:
@@ -146,6 +152,8 @@ def _first_line(error: Exception) -> str:
 
 def _empty_stdout() -> None:
     """Let the interpreter flush into nothing on its way out where the reader has gone or the disk is full."""
+    if sys.stdout is None:
+        return
     try:
         sys.stdout.flush()
     except OSError:

@@ -11,6 +11,8 @@ from snnc.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from snnc.artefact import Artefact
+    from snnc.ir.graph import FloatArray, NumberArray
+    from snnc.target import Simulator
 
 
 def holds_artefact(path: Path) -> bool:
@@ -70,3 +72,40 @@ def chosen_timesteps(terminal: Terminal, artefact: Artefact, wanted: int | None)
     )
     terminal.warn(found)
     return wanted
+
+
+def warn_of_rows(terminal: Terminal, artefact: Artefact, x: NumberArray, simulator: Simulator) -> None:
+    """Warn where rows are not scaled, centred or ordered as the calibration rows were.
+
+    Args:
+        terminal: where to warn.
+        artefact: the spiking network; nothing is said of one without the statistics of its calibration rows.
+        x: (n, ...) rows as the artefact takes them; some hundreds of them are looked at.
+        simulator: runs the network on a few rows whose channels and axes are in other orders.
+    """
+    import numpy as np
+
+    from snnc import normalisation
+    from snnc.diagnostics import UNLIKE_CALIBRATION, Diagnostic
+    from snnc.input_statistics import MOST_ROWS, InputStatistics
+    from snnc.reference import encode
+
+    seen = InputStatistics.stored(artefact.metadata.calibration)
+    if seen is None or len(x) == 0:
+        return
+    chosen = x if len(x) <= MOST_ROWS else x[np.linspace(0, len(x) - 1, MOST_ROWS).astype(np.int64)]
+    rows = artefact.canonical(chosen)
+    foreign = seen.foreign(rows, chosen)
+    if foreign is not None:
+        terminal.warn(foreign.diagnostic())
+        return
+    graph = artefact.graph
+
+    def run(values: FloatArray) -> NumberArray:
+        return simulator.run(graph, encode(graph.encoder, values), graph.timesteps).logits
+
+    task = artefact.metadata.stored_task
+    # The distribution of the values says little of the order of colours, or of height and width.
+    misread = normalisation.judge(run, rows, task=task, order_only=True)
+    if misread is not None:
+        terminal.warn(Diagnostic(UNLIKE_CALIBRATION, misread.text, help=misread.cure))

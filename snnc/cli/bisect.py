@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snnc.cli.artefacts import ArtefactPath
+from snnc.cli.judging import task_of, task_option
 from snnc.cli.layouts import rows_layout
 from snnc.cli.quantities import FiniteRange, Threads, lost
 from snnc.cli.terminal import Terminal, Verb
@@ -35,10 +36,11 @@ if TYPE_CHECKING:
     default=0.5,
     show_default=True,
     metavar="POINTS",
-    help="A smaller loss is none.",
+    help="A smaller loss is none; of numbers in hundredths of their variance.",
 )
 @rows_layout
 @click.option("--threads", type=Threads(), metavar="N", help="At most this many; all by default.")
+@task_option
 @click.pass_obj
 def command(
     terminal: Terminal,
@@ -51,10 +53,11 @@ def command(
     tolerance: float,
     rows_layout: str | None,
     threads: int | None,
+    task: str | None,
 ) -> None:
-    """Swap layers of the source network back in until the accuracy returns.
+    """Let more and more layers spike, and say what each costs.
 
-    Names the layer at which half of the loss is reached, and the points that it costs.
+    Names the layer that costs most, where one stands out.
     """
     from snnc.cli.artefacts import chosen_timesteps
     from snnc.cli.subjects import subject
@@ -68,6 +71,7 @@ def command(
         limit=limit,
         threads=threads,
         rows_layout=rows_layout,
+        task=task_of(task),
     )
     result = bisect(
         found.artefact,
@@ -75,6 +79,7 @@ def command(
         found.x,
         found.y,
         simulator=found.simulator,
+        task=found.outputs.task,
         tolerance=tolerance / 100,
         timesteps=chosen_timesteps(terminal, found.artefact, timesteps),
         threads=threads,
@@ -83,39 +88,69 @@ def command(
     if terminal.json:
         terminal.data(_as_dict(result))
         return
-    rows = [(str(t.spiking), t.layer or "(none)", f"{t.share.value:.2%}") for t in result.trials]
-    measured = "accuracy" if result.labelled else "agreement"
-    terminal.table(("layers spiking", "up to", measured), rows)
+    rows = [_row(result, trial) for trial in result.trials]
+    terminal.table(("layers spiking", "up to", measured(result), "this layer costs"), rows)
     terminal.text(_said(result))
 
 
+def measured(result: Bisection) -> str:
+    """Return what is measured of a hybrid, in words."""
+    if not result.classes:
+        return "R2, held to the labels" if result.labelled else "R2, held to the source"
+    return "accuracy" if result.labelled else "agreement"
+
+
+def _row(result: Bisection, trial: Trial) -> tuple[str, str, str, str]:
+    value = f"{1 - trial.loss:.4f}" if trial.share is None else f"{trial.share.value:.2%}"
+    cost = "" if trial.spiking == 0 else f"{100 * (trial.loss - result.trials[trial.spiking - 1].loss):.2f}"
+    return str(trial.spiking), trial.layer or "(none)", value, cost
+
+
 def _said(result: Bisection) -> str:
-    points = f"{lost(100 * result.lost)} from end to end"
+    whole = f"{lost(100 * result.lost)} from end to end"
+    if not result.classes:
+        whole = f"{100 * result.lost:.2f} hundredths of the variance lost from end to end"
+    if result.largest is None or (result.culprit is None and result.lost <= result.tolerance):
+        return f"{whole}: no layer to name."
+    name = result.largest.onnx_node or result.largest.layer
+    cost = f"{100 * result.cost:.2f}"
+    if result.interval is not None:
+        low, high = (100 * end for end in result.interval)
+        cost += f" [{low:.2f}, {high:.2f}]"
     if result.culprit is None:
-        return f"{points}: no layer to name."
-    name = result.culprit.onnx_node or result.culprit.layer
-    where = "before it less than half is lost, behind it more"
-    return f"{points}, {100 * result.cost:.2f} of them in {name}: {where}."
+        return f"{whole}: no single layer stands out; the most, {cost}, is lost in {name}."
+    return f"{whole}; the most, {cost}, is lost in {name}."
 
 
-def _trial(trial: Trial) -> dict[str, Any]:
+def _trial(result: Bisection, trial: Trial) -> dict[str, Any]:
+    cost = None if trial.spiking == 0 else trial.loss - result.trials[trial.spiking - 1].loss
     return {
         "spiking": trial.spiking,
         "layer": trial.layer,
         "onnx_node": trial.onnx_node,
-        "share": trial.share.value,
-        "ci95": list(trial.share.interval),
+        "share": None if trial.share is None else trial.share.value,
+        "ci95": None if trial.share is None else list(trial.share.interval),
+        "r2": 1 - trial.loss if trial.share is None else None,
+        "cost": cost,
     }
 
 
 def _as_dict(result: Bisection) -> dict[str, Any]:
-    culprit = result.culprit
+    culprit, largest = result.culprit, result.largest
     return {
-        "measured": "accuracy" if result.labelled else "agreement",
-        "n": result.trials[0].share.n,
+        "measured": measured(result),
+        "n": len(result.trials[0].losses),
         "lost_points": 100 * result.lost,
         "layer": None if culprit is None else culprit.layer,
         "onnx_node": None if culprit is None else culprit.onnx_node,
-        "cost_points": 100 * result.cost,
-        "trials": [_trial(trial) for trial in result.trials],
+        "cost_points": 0.0 if culprit is None else 100 * result.cost,
+        "largest": None
+        if largest is None
+        else {
+            "layer": largest.layer,
+            "onnx_node": largest.onnx_node,
+            "cost_points": 100 * result.cost,
+            "ci95": None if result.interval is None else [100 * end for end in result.interval],
+        },
+        "trials": [_trial(result, trial) for trial in result.trials],
     }

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from snnc.cli.models import Located
     from snnc.compiler import Options
     from snnc.front import Point
+    from snnc.metrics import Task
 
 SPARING = "low-power"
 """The preset for which a limit on the drop asks for the fewest operations."""
@@ -29,7 +30,7 @@ class Request:
         output: where the artefact goes.
         front: where the picture goes.
         sparing: whether the fewest operations are wanted.
-        seed, threads: as for any conversion.
+        seed, threads, task: as for any conversion.
         journal: where measurements are kept.
         keeps_journal: whether the user named it, so that it stays when the artefact is written.
     """
@@ -40,6 +41,7 @@ class Request:
     sparing: bool
     seed: int
     threads: int | None
+    task: Task | None
     journal: Path | None
     keeps_journal: bool
 
@@ -70,6 +72,7 @@ def requested(options: Options, front: Path | None, output: Path | None) -> Requ
         sparing=options.preset == SPARING,
         seed=options.seed,
         threads=options.threads,
+        task=options.task,
         journal=options.journal,
         keeps_journal=given("--journal"),
     )
@@ -107,9 +110,10 @@ def convert_to_budget(
         kept=kept.x,
         labels=kept.y,
         source=open_source(terminal, located, used.preprocessing, request.threads),
-        options=Options(seed=request.seed, threads=request.threads),
+        options=Options(seed=request.seed, threads=request.threads, task=request.task),
         preprocessing=used.preprocessing,
         journal=request.journal,
+        metrics=tuple(dict.fromkeys(limit.metric for limit in budget.floors)),
     )
     terminal.journal = request.journal
     outcome = search(
@@ -121,7 +125,7 @@ def convert_to_budget(
         few=SEARCH_ROWS if len(used.x) > SEARCH_ROWS else None,
         progress=terminal.progress(),
     )
-    measured = "accuracy" if kept.y is not None else "agreement"
+    measured = trials.measured
     output = request.output if outcome.chosen is not None else None
     if output is not None and outcome.chosen is not None:
         save(trials.made(outcome.chosen[0], None).artefact, output)
@@ -150,7 +154,8 @@ def _identity(located: Located, trials: Trials) -> str:
     digest = hashlib.sha256(located.path.read_bytes())
     for rows in (trials.rows, trials.kept, trials.labels):
         digest.update(b"none" if rows is None else np.ascontiguousarray(rows).tobytes())
-    digest.update(repr((trials.options.seed, trials.preprocessing)).encode())
+    words = (trials.options.seed, trials.preprocessing, trials.options.task, trials.metrics)
+    digest.update(repr(words).encode())
     return digest.hexdigest()
 
 
@@ -162,7 +167,7 @@ def _drawing() -> Any:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "matplotlib":
             raise
-        raise UsageError("--front draws with matplotlib: pip install 'snnc[report]'") from error
+        raise UsageError("--front draws with matplotlib: pip install matplotlib") from error
     return front_chart
 
 
@@ -191,19 +196,26 @@ def _show(terminal: Terminal, outcome: Outcome, measured: str, rows: int, output
     )
     terminal.text(f"Points of {measured} lost on {rows} rows kept back; {len(outcome.points)} were measured.")
     if chosen is not None and output is not None:
-        terminal.text(f"wrote {output}: {_said(chosen)}")
+        terminal.done(f"wrote {output}: {_said(chosen)}")
 
 
 def _said(point: Point) -> str:
     return (
         f"{point.label}, latency {point.latency}, {point.payload} spikes, {point.synops:.2f} of the MACs, "
-        f"{point.drop:.2f} points lost"
+        f"{point.drop:.2f} points lost" + "".join(f", {name} {value:.4g}" for name, value in point.metrics)
     )
+
+
+def _finite(value: float) -> float | None:
+    from math import isfinite
+
+    return value if isfinite(value) else None
 
 
 def _as_dict(outcome: Outcome, measured: str, rows: int, output: Path | None) -> dict[str, Any]:
     def told(point: Point, candidate: Candidate | None = None) -> dict[str, Any]:
         found = {name: getattr(point, name) for name in point.__dataclass_fields__}
+        found["metrics"] = {name: _finite(value) for name, value in point.metrics}
         return found if candidate is None else {**found, "pipeline": candidate.pipeline}
 
     return {

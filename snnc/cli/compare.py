@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,17 +9,25 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snnc.cli.given import refuse
+from snnc.cli.judging import (
+    floors,
+    min_metric_option,
+    missed,
+    require_floors,
+    require_points,
+    task_of,
+    task_option,
+)
 from snnc.cli.layouts import rows_layout, with_layout
 from snnc.cli.quantities import FiniteRange, Threads, lost, points
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from snnc.artefact import Artefact
     from snnc.cli.models import Located
-    from snnc.evaluation import Share, Source
-    from snnc.ir.graph import IntArray, NumberArray
+    from snnc.evaluation import Source
+    from snnc.ir.graph import NumberArray
+    from snnc.metrics import Case, Floor, Measured
 
 
 @dataclass(frozen=True)
@@ -29,13 +36,15 @@ class Side:
 
     Attributes:
         name: as the user wrote it.
-        classes: (n,) its answers.
+        values: (n, outputs), its answers.
         artefact: where it is spiking.
+        ends: the softmax or sigmoid behind the answers, as an ONNX operator; empty for none.
     """
 
     name: str
-    classes: IntArray
+    values: NumberArray
     artefact: Artefact | None
+    ends: str
 
 
 @click.command("compare", cls=Verb)
@@ -62,6 +71,8 @@ class Side:
 )
 @rows_layout
 @click.option("--threads", type=Threads(), metavar="N", help="At most this many; all by default.")
+@min_metric_option
+@task_option
 @click.pass_obj
 def command(
     terminal: Terminal,
@@ -74,121 +85,83 @@ def command(
     preprocess: Path | None,
     rows_layout: str | None,
     threads: int | None,
+    min_metric: tuple[str, ...],
+    task: str | None,
 ) -> None:
     """Compare A with B: each an artefact or a MODEL, or both figures that `report --json-file` wrote."""
+    from snnc.cli.figures import compare_reports
     from snnc.errors import GateError, UsageError
 
+    limits = floors(min_metric)
+    wrong: list[str] = []
     reports = [name.endswith(".json") for name in (first, second)]
     if all(reports):
-        networks = ("--data", "--limit", "--preprocess", "--rows-layout", "--threads")
-        refuse("is for networks, and these are reports", *networks)
-        found = _compare_reports(Path(first), Path(second))
+        options = (
+            "--data",
+            "--limit",
+            "--preprocess",
+            "--rows-layout",
+            "--threads",
+            "--min-metric",
+            "--task",
+        )
+        refuse("is for networks, and these are reports", *options)
+        found = compare_reports(Path(first), Path(second))
     elif any(reports):
         raise UsageError("a report is compared with a report: give two .json files, or two networks")
     else:
-        found = _compare_networks(terminal, first, second, data, limit, preprocess, rows_layout, threads)
+        asked = Asked(data, limit, preprocess, rows_layout, threads, task, limits, max_drop)
+        found, wrong = _compare_networks(terminal, first, second, asked)
     if terminal.json:
         terminal.data(found)
     else:
         if found["rows"]:
-            terminal.table(("layer", *found["columns"]), [tuple(row) for row in found["rows"]])
+            rows = [(name, *map(_told_number, numbers)) for name, *numbers in found["rows"]]
+            terminal.table(("layer", *found["columns"]), rows)
         terminal.text(found["text"])
-    if max_drop is not None and found["drop_points"] > max_drop:
-        raise GateError(f"{found['drop_points']:.2f} points are lost, more than --max-drop {max_drop:g}")
+    if max_drop is not None:
+        if found["drop_points"] is None:
+            raise UsageError(f"--max-drop counts points, and {found['measured']} has none: use --min-metric")
+        if found["drop_points"] > max_drop:
+            wrong.insert(0, f"{found['drop_points']:.2f} points are lost, more than --max-drop {max_drop:g}")
+    if wrong:
+        raise GateError("; ".join(wrong))
 
 
 @dataclass(frozen=True)
-class Figures:
-    """What is compared of a report.
+class Asked:
+    """The options for two networks."""
 
-    Attributes:
-        measured: ``accuracy``, or ``agreement with the ANN`` where there are no labels.
-        value: that share.
-        errors: squared error of every layer in the running network, relative to its power.
-        verdict: cause and layer.
-    """
-
-    measured: str
-    value: float
-    errors: dict[str, float]
-    verdict: str
+    data: Path | None
+    limit: int | None
+    preprocess: Path | None
+    rows_layout: str | None
+    threads: int | None
+    task: str | None
+    floors: tuple[Floor, ...]
+    max_drop: float | None
 
 
-def _compare_reports(first: Path, second: Path) -> dict[str, Any]:
-    from snnc.errors import InputError
-
-    a, b = _report(first), _report(second)
-    if a.measured != b.measured:
-        raise InputError("one report has labels and the other has not: make both on the same rows")
-    rows = [
-        [name, f"{100 * error:.2f}", f"{100 * b.errors[name]:.2f}"]
-        for name, error in a.errors.items()
-        if name in b.errors
-    ]
-    drop = points(a.value - b.value)
-    return {
-        "compared": "reports",
-        "measured": a.measured,
-        "a": a.value,
-        "b": b.value,
-        "drop_points": drop,
-        "columns": ["error in A, %", "error in B, %"],
-        "rows": rows,
-        "text": f"{a.measured}: A {a.value:.2%}, B {b.value:.2%}, {lost(drop)}. "
-        f"A: {a.verdict}; B: {b.verdict}.",
-    }
-
-
-def _report(path: Path) -> Figures:
-    from snnc.errors import InputError
-    from snnc.report.document import SCHEMA_VERSION
-
-    try:
-        found: Any = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
-    except (RecursionError, ValueError):
-        raise InputError(f"{path} is not JSON: write it by snnc report --json-file") from None
-    try:
-        if (version := found["schema_version"]) != SCHEMA_VERSION:
-            raise InputError(f"{path} has the schema {version}, not {SCHEMA_VERSION}: upgrade snnc")
-        accuracy, verdict = found["accuracy"], found["verdict"]
-        labelled = accuracy["snn"] is not None
-        figures = Figures(
-            measured="accuracy" if labelled else "agreement with the ANN",
-            value=float(accuracy["snn" if labelled else "agreement"]["value"]),
-            errors={layer["name"]: float(layer["cumulative"]["total"]) for layer in found["layers"]},
-            verdict=f"{verdict['cause']} in {verdict['layer']}",
-        )
-    except (KeyError, TypeError, ValueError):
-        raise InputError(f"{path} is no report, or damaged: write it by snnc report --json-file") from None
-    if not 0 <= figures.value <= 1:
-        raise InputError(f"{path}: {figures.value} is no share of rows; write it by snnc report --json-file")
-    return figures
+def _told_number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
 
 
 def _compare_networks(
-    terminal: Terminal,
-    first: str,
-    second: str,
-    data: Path | None,
-    limit: int | None,
-    preprocess: Path | None,
-    rows_layout: str | None,
-    threads: int | None,
-) -> dict[str, Any]:
+    terminal: Terminal, first: str, second: str, asked: Asked
+) -> tuple[dict[str, Any], list[str]]:
+    """Return what was found, and which limits on metrics are missed, in words."""
     from snnc.artefact import load
     from snnc.cli.artefacts import holds_artefact
     from snnc.cli.models import locate, open_source
     from snnc.cli.subjects import rows_of
     from snnc.errors import InputError, UsageError
-    from snnc.evaluation import Share
+    from snnc.metrics import Case, recognise, threshold_of
     from snnc.preprocessing import Preprocessing
-    from snnc.report.document import several
 
+    data, threads = asked.data, asked.threads
     located = [locate(first), locate(second)]
     artefacts = [
-        load(item.path).with_rows_layout(rows_layout) if holds_artefact(item.path) else None
+        load(item.path).with_rows_layout(asked.rows_layout) if holds_artefact(item.path) else None
         for item in located
     ]
     spiking = next((item for item in artefacts if item is not None), None)
@@ -197,50 +170,125 @@ def _compare_networks(
     if data is None and not hashes:
         raise UsageError("no rows to compare on: name them by --data FILE.npz")
     preprocessing = None if spiking is None else spiking.preprocessing
-    if preprocess is not None:
-        preprocessing = Preprocessing.read(preprocess)
+    if asked.preprocess is not None:
+        preprocessing = Preprocessing.read(asked.preprocess)
     elif spiking is None and data is None:
         entry = next(item.entry for item in located if item.entry is not None)
         preprocessing = Preprocessing.from_dict(entry.preprocessing)
-    preprocessing = with_layout(preprocessing, rows_layout)
+    preprocessing = with_layout(preprocessing, asked.rows_layout)
     networks = [
         artefact or open_source(terminal, item, preprocessing, threads)
         for item, artefact in zip(located, artefacts, strict=True)
     ]
     checks = [network.check_rows for network in networks]
-    x, y, name = rows_of(data, hashes[0] if hashes else "", limit, *checks)
-    sides = [
-        Side(label, _classes(terminal, network, x, y, threads), artefact)
-        for label, network, artefact in zip((first, second), networks, artefacts, strict=True)
-    ]
-    a, b = sides
-    if y is not None and y.shape != a.classes.shape:
-        raise InputError(f"there are {len(x)} rows, but {len(y)} labels")
-    agreement = Share(int((a.classes == b.classes).sum()), len(x))
-    scores = [None if y is None else Share(int((side.classes == y).sum()), len(x)) for side in sides]
-    drop = points(1 - agreement.value)
-    text = f"Both answer alike on {_told(agreement)} of {several(len(x), 'row')} ({name})."
-    if scores[0] is not None and scores[1] is not None:
-        drop = points(scores[0].value - scores[1].value)
-        text = f"A {_told(scores[0])}, B {_told(scores[1])}: {lost(drop)}. {text}"
+    x, y, name = rows_of(data, hashes[0] if hashes else "", asked.limit, *checks)
+    a, b = (
+        _side(terminal, label, network, x, threads)
+        for label, network in zip((first, second), networks, strict=True)
+    )
+    if a.values.shape != b.values.shape:
+        raise InputError(f"A has {a.values.shape[1]} outputs and B {b.values.shape[1]}: nothing to compare")
+    ends = a.ends or b.ends or ("" if spiking is None else spiking.metadata.ends)
+    outputs = recognise(
+        a.values.shape[1],
+        rows=len(x),
+        labels=y,
+        ends=ends,
+        given=task_of(asked.task),
+        stored=task_of(None, None if spiking is None else spiking.metadata),
+    )
+    if asked.max_drop is not None:
+        require_points(outputs)
+    require_floors(asked.floors, outputs)
+    task, threshold = outputs.task, threshold_of(ends)
+    values = [_ended(side, ends) for side in (a, b)]
+    case = Case(values[1], task, values[0], outputs.labels, threshold)
+    found = _judged(case, Case(values[0], task, None, outputs.labels, threshold), name)
+    wrong = missed(asked.floors, [_measure(limit.metric, case) for limit in asked.floors])
     columns = ["rate in A", "rate in B", "squared difference, % of A"]
     rows = _layers(a, b, x[:COMPARED_ROWS], threads)
     if sum(item is None for item in artefacts) == 1:
         spikes = 0 if artefacts[0] is not None else 1
         columns = ["error alone, %", "error in the running network, %", "SQNR, dB"]
         against = (located[spikes], located[1 - spikes])
-        rows = _against_source(terminal, *against, data, x, rows_layout, threads)
+        rows = _against_source(terminal, *against, data, x, asked.rows_layout, threads)
+    return {"compared": "networks", **found, "columns": columns, "rows": rows}, wrong
+
+
+def _measure(name: str, case: Case) -> Measured:
+    from snnc.metrics import measure
+
+    return measure(name, case)
+
+
+def _ended(side: Side, ends: str) -> NumberArray:
+    """Return the answers of a network behind the softmax or sigmoid that the other one ends with."""
+    import numpy as np
+
+    from snnc.metrics import finished
+
+    return side.values if side.ends else finished(side.values.astype(np.float64), ends)
+
+
+def _judged(case: Case, first: Case, rows: str) -> dict[str, Any]:
+    """Return what both networks reach.
+
+    Args:
+        case: the answers of B, held to those of A and to the labels.
+        first: the answers of A, held to the labels.
+        rows: where they are from, in words.
+    """
+    from snnc.metrics import Case, Task, measure, measure_all
+    from snnc.metrics.catalogue import LABELS, METRICS
+    from snnc.report.document import several
+
+    n, decided = len(case.answers), case.task is not Task.REGRESSION
+    told = {each.metric: each for each in measure_all(case)}
+    agreement = told.get("agreement")
+    lines = []
+    measured, drop = "agreement" if decided else "r2", None
+    scores: list[Measured | None] = [None, None]
+    if agreement is not None:
+        drop = points(1 - agreement.value)
+        lines = [f"Both answer alike on {_percent(agreement)} of {several(n, 'row')} ({rows})."]
+    if case.labels is not None and case.task is not None:
+        measured, headline = ("accuracy", "top1") if decided else ("r2", "r2")
+        scores = [measure(headline, each) for each in (first, case)]
+    if scores[0] is not None and scores[1] is not None:
+        if decided:
+            drop = points(scores[0].value - scores[1].value)
+            lines.insert(0, f"A {_percent(scores[0])}, B {_percent(scores[1])}: {lost(drop)}.")
+        else:
+            lines.append(f"r2, held to the labels: A {scores[0]}, B {scores[1]}.")
+    if case.task is None or not decided or case.answers.shape[1] == 1:
+        others = [
+            each for each in told.values() if each.metric != "agreement" and not METRICS[each.metric].decides
+        ]
+        if not decided:
+            others = [
+                measure(name, Case(case.answers, case.task, case.source)) for name in ("r2", "sqnr", "cosine")
+            ]
+        lines += [
+            f"B held to A on {several(n, 'row')} ({rows}): "
+            + ", ".join(f"{each.metric} {each}" for each in others)
+            + "."
+        ]
+    if case.task is None:
+        lines.append("It is not evident whether the outputs are classes or numbers: --task says so.")
+    metrics = {
+        name: {**each.as_dict(), "against": "labels" if each.against == LABELS else "A"}
+        for name, each in told.items()
+    }
     return {
-        "compared": "networks",
-        "measured": "agreement" if y is None else "accuracy",
+        "task": None if case.task is None else case.task.value,
+        "measured": measured,
         "a": None if scores[0] is None else scores[0].value,
         "b": None if scores[1] is None else scores[1].value,
-        "agreement": agreement.value,
-        "n": len(x),
+        "agreement": None if agreement is None else agreement.value,
+        "metrics": metrics,
+        "n": n,
         "drop_points": drop,
-        "columns": columns,
-        "rows": rows,
-        "text": text,
+        "text": " ".join(lines),
     }
 
 
@@ -248,34 +296,44 @@ COMPARED_ROWS = 200
 """Rows on which the activations of two spiking networks are compared."""
 
 
-def _told(share: Share) -> str:
-    low, high = share.interval
-    return f"{share.value:.2%} [{low:.2%}, {high:.2%}]"
+def _percent(found: Measured) -> str:
+    if found.interval is None:
+        return f"{found.value:.2%}"
+    low, high = found.interval
+    return f"{found.value:.2%} [{low:.2%}, {high:.2%}]"
 
 
-def _classes(
+def _side(
     terminal: Terminal,
+    name: str,
     network: Artefact | Source,
     x: NumberArray,
-    y: IntArray | None,
     threads: int | None,
-) -> np.ndarray:
+) -> Side:
+    """Run one of the two networks."""
+    import numpy as np
+
     from snnc.backends import load_simulator
-    from snnc.evaluation import Source, evaluate_ann, outputs_of, require_classes
+    from snnc.cli.artefacts import warn_of_rows
+    from snnc.evaluation import Source, answers_of, outputs_of
+    from snnc.ir.snn import Readout
 
     if isinstance(network, Source):
-        return evaluate_ann(network, x, y, terminal.progress()).classes
+        return Side(name, answers_of(network, x, terminal.progress()), None, network.session.ends)
+    steps = network.graph.timesteps
+    simulator = load_simulator("numba", threads)
+    warn_of_rows(terminal, network, x, simulator)
     outputs = outputs_of(
         network.graph,
         network.encode,
         x,
-        simulator=load_simulator("numba", threads),
-        timesteps=network.graph.timesteps,
+        simulator=simulator,
+        timesteps=steps,
         progress=terminal.progress(),
     )
-    if y is not None:
-        require_classes(y, outputs.shape[1])
-    return outputs.argmax(axis=1)
+    (readout,) = network.graph.of_type(Readout)
+    # The spiking network leaves the last activation out, so nothing lies behind its answers.
+    return Side(name, outputs.astype(np.float64) * (readout.scale / steps), network, "")
 
 
 def _against_source(
@@ -286,7 +344,7 @@ def _against_source(
     x: NumberArray,
     rows_layout: str | None,
     threads: int | None,
-) -> list[list[str]]:
+) -> list[list[Any]]:
     """Return the errors of every layer of an artefact where the other network is its source."""
     from snnc.artefact import load
     from snnc.cli.subjects import subject
@@ -317,15 +375,15 @@ def _against_source(
     return [
         [
             layer.name,
-            f"{100 * layer.local.total:.2f}",
-            f"{100 * layer.cumulative.total:.2f}",
-            "-" if layer.cumulative.sqnr is None else f"{layer.cumulative.sqnr:.1f}",
+            100 * layer.local.total,
+            100 * layer.cumulative.total,
+            layer.cumulative.sqnr,
         ]
         for layer in measured.layers
     ]
 
 
-def _layers(a: Side, b: Side, x: NumberArray, threads: int | None) -> list[list[str]]:
+def _layers(a: Side, b: Side, x: NumberArray, threads: int | None) -> list[list[Any]]:
     """Return what the populations of two spiking networks send, where they bear the same name."""
     if a.artefact is None or b.artefact is None:
         return []
@@ -357,5 +415,5 @@ def _layers(a: Side, b: Side, x: NumberArray, threads: int | None) -> list[list[
         if other is not None and other[0].shape == values.shape:
             power = float(np.square(values).sum())
             apart = float(np.square(values - other[0]).sum()) / power if power > 0 else 0.0
-            rows.append([name, f"{rate:.4f}", f"{other[1]:.4f}", f"{100 * apart:.2f}"])
+            rows.append([name, rate, other[1], 100 * apart])
     return rows

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from snnc.errors import InputError
+from snnc.pipeline import once
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class Key:
             found["minimum"] = self.least
         if self.choices:
             found["enum"] = list(self.choices)
+        if self.kind == "array":
+            found["items"] = {"type": "string"}
         if self.kind == "object":
             options = {"type": ["string", "number", "boolean"]}
             found["additionalProperties"] = {"type": "object", "additionalProperties": options}
@@ -55,12 +58,15 @@ class Key:
             "number": (int, float),
             "string": (str,),
             "object": (dict,),
+            "array": (list,),
         }
         if type(value) not in kinds[self.kind]:  # true and false are no numbers here
             return f"must be of type {self.kind}, not {value!r}"
         if self.kind == "number" and not math.isfinite(value):
             return f"must be a finite number, not {value!r}"
-        if self.least is not None and value < self.least:
+        if isinstance(value, list) and not all(isinstance(item, str) for item in value):
+            return f"must be a list of strings, not {value!r}"
+        if self.least is not None and not isinstance(value, list) and value < self.least:
             return f"must be at least {self.least:g}, not {value}"
         if self.choices and value not in self.choices:
             return f"must be one of {', '.join(self.choices)}, not {value!r}"
@@ -89,6 +95,8 @@ KEYS = (
     Key("precision", "string", "precision of weights and potentials", choices=("int8", "float32")),
     Key("seed", "integer", "seed of every random choice", least=0),
     Key("max-drop", "number", "largest loss in points that is accepted", least=0),
+    Key("min-metric", "array", "the least of metrics: NAME=VALUE, such as r2=0.99"),
+    Key("task", "string", "what the outputs are", choices=("classes", "binary", "regression")),
     Key("max-latency", "integer", "a budget: steps from input to answer"),
     Key("max-synops", "number", "a budget: synaptic operations divided by the source network's MACs"),
     Key("payload", "string", "a budget: binary, signed or levels:M"),
@@ -114,7 +122,7 @@ def read_config(path: Path) -> dict[str, Any]:
         InputError: it is missing, not TOML, or holds an unknown key or a value that does not fit.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"the configuration {path} cannot be read: {error.strerror}") from None
     except ValueError as error:
@@ -137,11 +145,12 @@ def _resolved(value: Any, key: Key, folder: Path) -> Any:
 
 def settings_of(table: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """Return the ``set`` table as ``--set`` would give it: ``{"PASS.OPTION": "value"}``."""
-    return {
-        f"{name}.{option}": str(value).lower() if isinstance(value, bool) else str(value)
+    texts = (
+        (f"{name}.{option}", str(value).lower() if isinstance(value, bool) else str(value))
         for name, options in table.items()
         for option, value in options.items()
-    }
+    )
+    return once(texts, "the configuration's option")
 
 
 if __name__ == "__main__":

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from snnc.cli.gate import Limits, gate, outputs_for
 from snnc.cli.given import given, refuse
+from snnc.cli.judging import floors, min_metric_option, task_of, task_option
 from snnc.cli.layouts import rows_layout, with_layout
-from snnc.cli.quantities import FiniteRange, Threads, points
+from snnc.cli.quantities import FiniteRange, Threads
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
-    from snnc.artefact import Artefact
     from snnc.choice import Candidate
     from snnc.cli.models import Located
     from snnc.compiler import Conversion, Options
     from snnc.frontend import SourceModel
-    from snnc.ir.graph import Graph, IntArray, NumberArray
+    from snnc.ir.graph import Graph, NumberArray
     from snnc.pipeline import Dump
     from snnc.preprocessing import Preprocessing
 
@@ -35,13 +36,13 @@ class Rows:
 
     Attributes:
         x: (n, ...) as they are stored.
-        y: (n,) labels, if there are any; only ``--max-drop`` looks at them.
+        y: (n, ...) labels, if there are any; only limits look at them, and they tell what the outputs are.
         preprocessing: from ``x`` to what the network takes.
         origin: where they come from, for the user.
     """
 
     x: NumberArray
-    y: IntArray | None
+    y: NumberArray | None
     preprocessing: Preprocessing | None
     origin: str
 
@@ -112,8 +113,11 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: Path | None)
     type=FiniteRange(min=0),
     metavar="POINTS",
     help="Write nothing and exit with 4 if more is lost. Every fifth calibration row is kept back for this; "
-    "measured is the accuracy where FILE.npz has labels `y`, else how often the answers differ.",
+    "measured is the accuracy where FILE.npz has labels `y`, else how often the answers differ. Numbers have "
+    "no such points: see --min-metric.",
 )
+@min_metric_option
+@task_option
 @click.option(
     "--max-latency",
     type=int,
@@ -170,6 +174,8 @@ def command(
     precision: str,
     seed: int,
     max_drop: float | None,
+    min_metric: tuple[str, ...],
+    task: str | None,
     max_latency: int | None,
     max_synops: float | None,
     payload: str | None,
@@ -193,6 +199,7 @@ def command(
     from snnc.cli.models import locate
     from snnc.compiler import LEARNING, Options, convert
     from snnc.errors import UsageError
+    from snnc.pipeline import once
 
     terminal = ctx.obj
     if output is None and not dry_run:
@@ -202,20 +209,24 @@ def command(
     read = (located.path, calib, preprocess, ctx.meta.get("snnc.config"))
     check_outputs(journal, others=read, force=True)  # one that exists is gone on with
     check_outputs(output, front, others=(*read, journal), force=force)
-    chosen = settings_of(ctx.meta.get("snnc.set", {})) | dict(_setting(text) for text in settings)
+    chosen = settings_of(ctx.meta.get("snnc.set", {})) | once(map(_setting, settings), "--set")
     if pipeline is not None:
         refuse("names a pipeline, and --pipeline gives another: leave one of them out", "--preset")
     if journal is None and output is not None:
         journal = output.with_name(output.name + ".journal")
-    options = Options(timesteps, preset, pipeline, chosen, precision, seed, threads, journal)
+    limits = Limits(max_drop, floors(min_metric))
+    options = Options(timesteps, preset, pipeline, chosen, precision, seed, threads, journal, task_of(task))
     dump = _dump(dump_ir_after, options)
-    sparing = preset == SPARING and max_drop is not None
+    sparing = preset == SPARING and bool(limits)
     budgeted = sparing or any(limit is not None for limit in (max_latency, max_synops, payload))
     if budgeted:
-        limits = Budget(max_latency, max_synops, payload, max_drop)
+        budget = Budget(max_latency, max_synops, payload, max_drop, limits.floors)
         request = requested(options, front, output)
         rows = _rows(located, calib, preprocess, rows_layout)
-        convert_to_budget(terminal, located, *_split(located, rows), limits, request)
+        outputs = outputs_for(located, rows, options)
+        limits.check(outputs)
+        request = replace(request, task=outputs.task)
+        convert_to_budget(terminal, located, *_split(located, rows), budget, request)
         return
     if front is not None:
         raise UsageError("--front draws the conversions that a budget tries: give --max-latency, say")
@@ -225,10 +236,14 @@ def command(
     if not searching:
         refuse("is for a search: give a budget, or --set clip-activations.method=learn", "--journal")
     rows = _rows(located, calib, preprocess, rows_layout)
+    if limits or rows.y is not None:
+        outputs = outputs_for(located, rows, options)
+        limits.check(outputs)
+        options = replace(options, task=outputs.task)
     if dry_run:
         _dry_run(terminal, located, rows, options, among, output)
         return
-    used, kept = _split(located, rows) if max_drop is not None else (rows, None)
+    used, kept = _split(located, rows) if limits else (rows, None)
     terminal.journal = journal if searching else None
     conversion = convert(
         located.name,
@@ -242,8 +257,8 @@ def command(
     for found in conversion.diagnostics:
         terminal.warn(found)
     drop = None
-    if kept is not None and max_drop is not None:
-        drop = _gate(terminal, located, conversion.artefact, kept, max_drop, threads)
+    if kept is not None:
+        drop = gate(terminal, located, conversion.artefact, kept, limits, options)
     if output is not None:
         save(conversion.artefact, output)
         if searching and journal is not None and not given("--journal"):
@@ -330,42 +345,6 @@ def _split(located: Located, rows: Rows) -> tuple[Rows, Rows]:
     return used, back
 
 
-def _gate(
-    terminal: Terminal, located: Located, artefact: Artefact, rows: Rows, limit: float, threads: int | None
-) -> dict[str, Any]:
-    """Measure what the conversion lost on rows that it has not seen.
-
-    Raises:
-        GateError: more than the limit.
-    """
-    from snnc.backends import load_simulator
-    from snnc.cli.models import open_source
-    from snnc.errors import GateError, InternalError
-    from snnc.evaluation import evaluate
-
-    found = evaluate(
-        artefact.graph,
-        artefact.encode,
-        rows.x,
-        rows.y,
-        simulator=load_simulator("numba", threads),
-        source=open_source(terminal, located, rows.preprocessing, threads),
-        progress=terminal.progress(),
-    ).ann
-    if found is None:
-        raise InternalError("the gate ran without the source network")
-    if found.paired is not None:
-        lost, what = points(found.paired.drop), "accuracy lost"
-    else:
-        lost, what = points(1 - found.agreement.value), "answers that differ from the ANN's"
-    if lost > limit:
-        raise GateError(
-            f"{what}: {lost:.2f} points on {len(rows.x)} calibration rows that were kept back, "
-            f"more than --max-drop {limit:g}; try a larger --timesteps. Nothing was written"
-        )
-    return {"points": lost, "limit": limit, "rows": len(rows.x), "measured": what}
-
-
 def _dry_run(
     terminal: Terminal,
     located: Located,
@@ -420,19 +399,23 @@ def _tell(terminal: Terminal, conversion: Conversion, output: Path, drop: dict[s
         times = {record.text: round(record.seconds, 3) for record in conversion.records}
         warnings = [item.as_dict() for item in conversion.diagnostics]
         told = {"output": str(output), "bytes": output.stat().st_size, **found}
+        limits = drop or {"max_drop": None, "min_metric": []}
         total = round(terminal.seconds, 3)
-        terminal.data(
-            {**told, "seconds": times, "total_seconds": total, "max_drop": drop, "diagnostics": warnings}
-        )
+        terminal.data({**told, "seconds": times, "total_seconds": total, **limits, "diagnostics": warnings})
         return
     for record in conversion.records:
         terminal.detail(f"{record.text}: {record.seconds:.2f} s, {record.nodes} nodes")
     if conversion.choice is not None:
         show(terminal, conversion.choice)
-    terminal.text(
+    terminal.done(
         f"wrote {output} ({output.stat().st_size / 1e3:,.0f} kB) in {terminal.seconds:.1f} s: "
         f"spiking populations: {len(found['layers'])}, T = {found['timesteps']}, {found['payload']} spikes, "
         f"{found['precision']}"
     )
-    if drop is not None:
-        terminal.text(f"{drop['measured']}: {drop['points']:.2f} points, at most {drop['limit']:g} allowed")
+    if drop is not None and (lost := drop["max_drop"]) is not None:
+        terminal.done(f"{lost['measured']}: {lost['points']:.2f} points, at most {lost['limit']:g} allowed")
+    for kept in () if drop is None else drop["min_metric"]:
+        value = "without error" if kept["value"] is None else f"{kept['value']:.4g}"
+        terminal.done(
+            f"{kept['metric']}: {value}, held to the {kept['against']}, at least {kept['least']:g} asked for"
+        )

@@ -148,15 +148,15 @@ def command(
             }
         )
         return
-    terminal.text(
+    terminal.done(
         f"wrote {output}: {len(bundle.files)} files, the manifest among them, for {backend.name}, "
         f"profile {backend.profile}; {content['golden']['rows']} golden inputs, "
         f"{content['golden']['distinct_outputs']} distinct outputs"
     )
     for name, value in content["facts"].items():
         if isinstance(value, str | int | float):
-            terminal.text(_fact(name, value))
-    terminal.text(f"check it by: snnc verify {output}")
+            terminal.done(_fact(name, value))
+    terminal.done(f"check it by: snnc verify {output}")
 
 
 def _tell(terminal: Terminal, target: str, profile: str, semantics: Semantics) -> None:
@@ -164,12 +164,12 @@ def _tell(terminal: Terminal, target: str, profile: str, semantics: Semantics) -
     if terminal.json:
         return
     if semantics.equal:
-        terminal.text(f"{target}, profile {profile}: computes what the artefact computes")
+        terminal.done(f"{target}, profile {profile}: computes what the artefact computes")
         return
-    terminal.text(f"{target}, profile {profile}, differs from the artefact:")
+    terminal.done(f"{target}, profile {profile}, differs from the artefact:")
     for difference in semantics.differences:
-        terminal.text(f"  - {difference}")
-    terminal.text(f"measured: {semantics.cost}")
+        terminal.done(f"  - {difference}")
+    terminal.done(f"measured: {semantics.cost}")
 
 
 def _fact(name: str, value: str | float) -> str:

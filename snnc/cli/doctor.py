@@ -65,7 +65,7 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
         ]
     rows += [(name, version or "MISSING: reinstall snnc") for name, version in found["needed"].items()]
     for extra, versions in found["extras"].items():
-        state = "installed" if all(versions.values()) else f"not installed: pip install 'snnc[{extra}]'"
+        state = "installed" if all(versions.values()) else f"not installed: pip install {' '.join(versions)}"
         rows.append((f"extra {extra}", state))
     return rows + [(f"simulator {name}", state) for name, state in found["simulators"].items()]
 

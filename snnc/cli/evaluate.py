@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snnc.cli.given import refuse
+from snnc.cli.judging import metric_lines, task_of, task_option
 from snnc.cli.layouts import rows_layout, with_layout
 from snnc.cli.quantities import Threads
 from snnc.cli.terminal import Terminal, Verb
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 
     from snnc.artefact import Artefact
     from snnc.cli.models import Located
-    from snnc.evaluation import Evaluation, Share
-    from snnc.ir.graph import IntArray, NumberArray
+    from snnc.evaluation import Evaluation, Scores, Share
+    from snnc.ir.graph import NumberArray
+    from snnc.metrics import Measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,8 @@ class Request:
     preprocess: Path | None
     rows_layout: str | None
     threads: int | None
+    metric: tuple[str, ...]
+    task: str | None
 
 
 @click.command("eval", cls=Verb)
@@ -62,9 +66,16 @@ class Request:
 )
 @rows_layout
 @click.option("--threads", type=Threads(), metavar="N", help="At most this many; all cores by default.")
+@click.option(
+    "--metric",
+    multiple=True,
+    metavar="NAME",
+    help="Of docs/metrics.md, such as auc, r2 or sqnr; may be repeated. By default those of the task.",
+)
+@task_option
 @click.pass_obj
 def command(terminal: Terminal, /, network: str, **options: Any) -> None:
-    """Measure top-1 and top-5 accuracy with 95 % intervals, spikes, and operations per image.
+    """Measure accuracy or other metrics with 95 % intervals, spikes, and operations per image.
 
     A MODEL that is no artefact is run in onnxruntime.
     """
@@ -82,7 +93,7 @@ def command(terminal: Terminal, /, network: str, **options: Any) -> None:
 def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None:
     from snnc.artefact import load
     from snnc.backends import load_simulator
-    from snnc.cli.artefacts import chosen_timesteps
+    from snnc.cli.artefacts import chosen_timesteps, warn_of_rows
     from snnc.cli.models import locate_source, open_source, zoo_entry
     from snnc.errors import UsageError
     from snnc.evaluation import evaluate
@@ -95,6 +106,7 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None
     simulator = load_simulator(request.backend, request.threads)
     steps = chosen_timesteps(terminal, artefact, request.timesteps)
     x, y = _rows(request, zoo_entry(artefact.metadata.source_sha256), artefact.check_rows)
+    warn_of_rows(terminal, artefact, x, simulator)
     _warn_of_overlap(terminal, artefact, x)
     source = None
     if request.against is not None or request.source is not None:
@@ -111,6 +123,9 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None
         counter=load_simulator("numba", request.threads) if simulator.name == "onnx" else None,
         timesteps=steps,
         source=source,
+        task=task_of(request.task, artefact.metadata),
+        ends=artefact.metadata.ends,
+        metrics=request.metric,
         progress=terminal.progress(),
     )
     if terminal.json:
@@ -122,6 +137,7 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None
 def _evaluate_model(terminal: Terminal, located: Located, request: Request) -> None:
     from snnc.cli.models import open_source
     from snnc.evaluation import evaluate_ann
+    from snnc.metrics import Task
     from snnc.preprocessing import Preprocessing
 
     refuse(
@@ -139,19 +155,24 @@ def _evaluate_model(terminal: Terminal, located: Located, request: Request) -> N
     preprocessing = with_layout(preprocessing, request.rows_layout)
     source = open_source(terminal, located, preprocessing, request.threads)
     x, y = _rows(request, located.entry, source.check_rows)
-    scores = evaluate_ann(source, x, y, terminal.progress())
+    scores = evaluate_ann(
+        source, x, y, terminal.progress(), task=task_of(request.task), metrics=request.metric
+    )
     if terminal.json:
         terminal.data({**scores.as_dict(), "macs": source.macs, "timesteps": None, "backend": "onnxruntime"})
     else:
-        rows = [("top-1", _share(scores.top1)), ("top-5", _share(scores.top5)), ("rows", str(len(x)))]
-        terminal.table(("", "ANN"), [*rows, ("MACs", _count(source.macs))])
+        told = []
+        if scores.task is Task.CLASSES:
+            told = [("top-1", _share(scores.top1)), ("top-5", _share(scores.top5))]
+        told += metric_lines(_others(scores))
+        terminal.table(("", "ANN"), [*told, ("rows", str(len(x))), ("MACs", _count(source.macs))])
         if y is None:
             terminal.text(UNLABELLED)
 
 
 def _rows(
     request: Request, entry: Any, check: Callable[[NumberArray, str], object]
-) -> tuple[NumberArray, IntArray | None]:
+) -> tuple[NumberArray, NumberArray | None]:
     from snnc.cli.files import read_labelled
     from snnc.errors import UsageError
     from snnc.models import test_data
@@ -191,11 +212,20 @@ UNLABELLED = "No accuracy is known: the rows have no labels `y`."
 
 def _show(terminal: Terminal, found: Evaluation) -> None:
     """Write the table: the spiking network, and the source beside it where it was run."""
+    from snnc.metrics import Task
+
     costs, ann = found.costs, found.ann
-    rows: list[tuple[str, str, str]] = [
-        ("top-1", _share(found.scores.top1), _share(ann.scores.top1) if ann else ""),
-        ("top-5", _share(found.scores.top5), _share(ann.scores.top5) if ann else ""),
-        ("rows", str(len(found.scores.classes)), str(len(ann.scores.classes)) if ann else ""),
+    rows: list[tuple[str, str, str]] = []
+    if found.scores.task is Task.CLASSES:
+        rows = [
+            ("top-1", _share(found.scores.top1), _share(ann.scores.top1) if ann else ""),
+            ("top-5", _share(found.scores.top5), _share(ann.scores.top5) if ann else ""),
+        ]
+    beside = {} if ann is None else dict(metric_lines(ann.scores.measured))
+    for name, value in metric_lines(_others(found.scores)):
+        rows.append((name, value, beside.get(name, "")))
+    rows += [
+        ("rows", str(found.scores.n), str(ann.scores.n) if ann else ""),
         ("time steps", f"T = {found.timesteps}, K = {found.settle_steps}", ""),
         ("latency, steps", str(found.latency_steps), ""),
         ("payload of a spike", found.payload, ""),
@@ -205,14 +235,19 @@ def _show(terminal: Terminal, found: Evaluation) -> None:
         ("accumulates per image", _count(costs.acs), ""),
         ("MACs per image, with layer 1", _count(costs.macs), _count(ann.macs) if ann else ""),
     ]
-    lines = [] if found.scores.top1 is not None else [UNLABELLED]
+    lines: list[str] = []
+    if not any(each.against == "labels" for each in found.scores.measured):
+        lines = [UNLABELLED]
+    if found.scores.task is None:
+        lines.append(NOT_EVIDENT)
     if ann is None:
         terminal.table(("", "SNN"), [row[:2] for row in rows if row[1]])
         for line in lines:
             terminal.text(line)
         return
     terminal.table(("", "SNN", "ANN"), rows)
-    lines += [f"Both answer alike on {_share(ann.agreement)} of the rows."]
+    if ann.agreement is not None:
+        lines += [f"Both answer alike on {_share(ann.agreement)} of the rows."]
     if (paired := ann.paired) is not None:
         low, high = (100 * end for end in paired.interval)
         lines.append(
@@ -220,6 +255,17 @@ def _show(terminal: Terminal, found: Evaluation) -> None:
             f"of {paired.n} rows the ANN alone is right on {paired.only_ann}, the SNN on {paired.only_snn}."
         )
     terminal.text("\n".join(lines))
+
+
+NOT_EVIDENT = "It is not evident whether the outputs are classes or numbers: --task says so."
+
+
+def _others(scores: Scores) -> list[Measured]:
+    """Return the metrics that have no line of their own."""
+    from snnc.metrics import Task
+
+    own = ("top1", "agreement") if scores.task is Task.CLASSES else ("agreement",)
+    return [each for each in scores.measured if each.metric not in own]
 
 
 def _share(share: Share | None) -> str:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from snnc.errors import InputError, UsageError
-from snnc.ir.graph import IntArray, NumberArray
+from snnc.errors import InputError, NonFiniteError, UsageError
+from snnc.ir.graph import NumberArray
 from snnc.row_files import check_rows, opened, rows_in
 
 
-def read_labelled(path: Path) -> tuple[NumberArray, IntArray | None]:
+def read_labelled(path: Path) -> tuple[NumberArray, NumberArray | None]:
     """Read ``x`` and, if it is there, ``y`` of an ``.npz`` file.
 
     Raises:
@@ -25,11 +25,13 @@ def read_labelled(path: Path) -> tuple[NumberArray, IntArray | None]:
         x = rows_in(path, archive)
         y = archive["y"] if "y" in archive.files else None
     check_rows(path, x)
-    if y is not None and (y.dtype.kind not in "ui" or y.shape != (len(x),)):
+    if y is not None and (y.dtype.kind not in "buif" or y.shape[:1] != (len(x),)):
         raise InputError(
-            f"`y` in {path} is {y.dtype} of shape {y.shape}; "
-            f"it must hold one class number per row of `x`, shape ({len(x)},)"
+            f"`y` in {path} is {y.dtype} of shape {y.shape}; it must hold one class number per row of `x`, "
+            f"integers of shape ({len(x)},), or as many numbers as the network gives, ({len(x)}, outputs)"
         )
+    if y is not None and not np.isfinite(y).all():
+        raise NonFiniteError(f"the labels in {path} hold NaN or infinity: leave those rows out")
     return x, y
 
 

@@ -62,7 +62,7 @@ def command(
         found = described(network)
         terminal.data({**found, "ir": print_graph(network.graph)} if ir else found)
     elif ir:
-        terminal.text(print_graph(network.graph))
+        terminal.listing(print_graph(network.graph))
     else:
         terminal.table(("", ""), _summary(network))
         columns = ("population", "ONNX node", "shape", "spikes", "threshold", "unit")
@@ -79,7 +79,7 @@ def _show_plan(
     if terminal.json:
         terminal.data({"timesteps": steps, "batch": batch, **plan.as_dict()})
     else:
-        terminal.text(str(plan))
+        terminal.listing(str(plan))
 
 
 def described(network: Artefact) -> dict[str, Any]:

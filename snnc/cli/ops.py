@@ -29,6 +29,6 @@ def command(terminal: Terminal, form: str) -> None:
     elif form == "markdown":
         lines = ["| operator | opsets | supported |", "|---|---|---|"]
         lines += [f"| {row.name} | {row.opsets} | {row.forms} |" for row in rows]
-        terminal.text("\n".join(lines))
+        terminal.listing("\n".join(lines))
     else:
         terminal.table(("operator", "opsets", "supported"), [(r.name, r.opsets, r.forms) for r in rows])

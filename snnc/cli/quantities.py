@@ -19,6 +19,10 @@ class FiniteRange(click.FloatRange):
             self.fail(f"{value!r} is no finite number", param, ctx)
         return number
 
+    def _describe_range(self) -> str:
+        """Describe the range in the help; click has no words for one without bounds."""
+        return "" if self.min is None and self.max is None else super()._describe_range()
+
 
 class Threads(click.IntRange):
     """A number of threads: of more than there are cores some only wait, and millions stop the machine."""

@@ -12,6 +12,7 @@ import click
 
 from snnc.cli.artefacts import ArtefactPath
 from snnc.cli.given import refuse
+from snnc.cli.judging import task_of, task_option
 from snnc.cli.layouts import rows_layout
 from snnc.cli.quantities import Threads
 from snnc.cli.terminal import Terminal, Verb
@@ -47,6 +48,7 @@ class Request:
     rows_layout: str | None
     threads: int | None
     force: bool
+    task: str | None
 
 
 @click.command("report", cls=Verb)
@@ -93,6 +95,7 @@ class Request:
 @rows_layout
 @click.option("--threads", type=Threads(), metavar="N", help="At most this many; all by default.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
+@task_option
 @click.pass_obj
 def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
     """Measure every layer's error, split into its causes, and say what to try.
@@ -122,6 +125,7 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
         source=request.source,
         limit=request.limit,
         threads=request.threads,
+        task=task_of(request.task),
         rows_layout=request.rows_layout,
     )
     steps = chosen_timesteps(terminal, found.artefact, request.timesteps)
@@ -132,6 +136,7 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
         found.x,
         found.y,
         simulator=found.simulator,
+        task=found.outputs.task,
         timesteps=steps,
         threads=request.threads,
         progress=terminal.progress(),
@@ -173,7 +178,7 @@ def _page() -> Callable[[Report], str]:
         if (error.name or "").partition(".")[0] not in ("jinja2", "markupsafe", "matplotlib"):
             raise
         raise UsageError(
-            f"the page needs {error.name}, which is not installed: pip install 'snnc[report]' "
+            f"the page needs {error.name}, which is not installed: pip install jinja2 matplotlib "
             "(--json-file works without)"
         ) from None
     return html
@@ -214,8 +219,11 @@ def _curve(
     if proved and (beyond := [str(T) for T in wanted if proved < T]):
         terminal.warn(f"the curve leaves out T = {', '.join(beyond)}: integers are proved up to T = {proved}")
     rows = min(len(found.x), CURVE_ROWS)
+    if not measurement.tells_classes:
+        return _curve_of_numbers(terminal, found, measurement, wanted, request, rows)
     ann = measurement.ann.scores.classes[:rows]
-    labels = None if found.y is None else found.y[:rows]
+    classes = measurement.outputs.classes
+    labels = None if classes is None else classes[:rows]
     share = None if labels is None else Share(int((ann == labels).sum()), rows)
     return accuracy_curve(
         found.artefact,
@@ -227,6 +235,42 @@ def _curve(
         simulator=found.simulator,
         known={measurement.timesteps: measurement.snn.classes[:rows]},
         convert=_converter(found, request) if request.reconvert else None,
+        progress=terminal.progress(),
+    )
+
+
+def _curve_of_numbers(
+    terminal: Terminal,
+    found: Subject,
+    measurement: Measurement,
+    wanted: tuple[int, ...],
+    request: Request,
+    rows: int,
+) -> Curve:
+    from snnc.errors import InternalError
+    from snnc.metrics import Case, Measured, Task, finished, measure
+    from snnc.report.curve import accuracy_curve
+
+    case = measurement.case
+    if case is None or case.source is None:
+        raise InternalError("numbers were measured, and not kept")
+    source, ends = case.source[:rows], measurement.ends
+    labels = None if case.labels is None else case.labels[:rows]
+
+    def score(answers: Any) -> Measured:
+        return measure("r2", Case(finished(answers, ends), Task.REGRESSION, source, labels))
+
+    ann = None if labels is None else measure("r2", Case(source, Task.REGRESSION, None, labels))
+    return accuracy_curve(
+        found.artefact,
+        found.x[:rows],
+        None,
+        labelled=labels is not None,
+        ann=ann,
+        timesteps=(*wanted, measurement.timesteps),
+        simulator=found.simulator,
+        convert=_converter(found, request) if request.reconvert else None,
+        score=score,
         progress=terminal.progress(),
     )
 
@@ -255,6 +299,7 @@ def _converter(found: Subject, request: Request) -> Callable[[int], Artefact]:
             pipeline=metadata.pipeline,
             precision="int8" if found.artefact.graph.integer else "float32",
             seed=int(metadata.calibration.get("seed", 0)),
+            task=found.outputs.task,
             threads=request.threads,
         )
         return convert(found.located.path, rows, options, preprocessing=preprocessing).artefact
@@ -340,7 +385,7 @@ def _show(terminal: Terminal, report: Report, request: Request) -> None:
     terminal.text("\n".join(_summary(report)))
     for path in (request.output, request.json_file):
         if path is not None:
-            terminal.text(f"wrote {path} ({path.stat().st_size / 1e3:,.0f} kB)")
+            terminal.done(f"wrote {path} ({path.stat().st_size / 1e3:,.0f} kB)")
 
 
 def _summary(report: Report) -> list[str]:
@@ -349,7 +394,14 @@ def _summary(report: Report) -> list[str]:
 
     found, first = report.measurement, report.verdict.first
     agreement = found.ann.agreement
-    lines = [f"Both networks answer alike on {agreement.value:.1%} of {several(agreement.n, 'row')}."]
+    lines = []
+    if found.tells_classes and agreement is not None:
+        lines = [f"Both networks answer alike on {agreement.value:.1%} of {several(agreement.n, 'row')}."]
+    else:
+        told = ", ".join(f"{each.metric} {each}" for each in found.snn.measured)
+        lines = [f"On {several(found.rows, 'row')} at T = {found.timesteps}: {told}."]
+    if found.outputs.task is None:
+        lines.append("It is not evident whether the outputs are classes or numbers: --task says so.")
     if found.snn.top1 is not None and found.ann.scores.top1 is not None:
         ours, ann = found.snn.top1, found.ann.scores.top1
         low, high = ours.interval

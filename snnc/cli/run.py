@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from snnc.cli.artefacts import ArtefactPath
+from snnc.cli.judging import outputs_of_artefact, task_of, task_option
 from snnc.cli.layouts import rows_layout
 from snnc.cli.quantities import Threads
 from snnc.cli.terminal import Terminal, Verb
@@ -41,6 +42,7 @@ from snnc.cli.terminal import Terminal, Verb
 @rows_layout
 @click.option("--threads", type=Threads(), metavar="N", help="At most this many; all cores by default.")
 @click.option("--force", is_flag=True, help="Replace Y.npy if it exists.")
+@task_option
 @click.pass_obj
 def command(
     terminal: Terminal,
@@ -54,21 +56,24 @@ def command(
     rows_layout: str | None,
     threads: int | None,
     force: bool,
+    task: str | None,
 ) -> None:
     """Run ARTEFACT on the rows in X.npy and write its outputs to Y.npy.
 
-    The class of a row is the index of its largest output.
+    The class of a row is the index of its largest output, or whether its one output is above 0; numbers have
+    none. With --json it is told.
     """
     import numpy as np
 
     from snnc.artefact import load
     from snnc.artefact.file import replacing
     from snnc.backends import load_simulator
-    from snnc.cli.artefacts import chosen_timesteps
+    from snnc.cli.artefacts import chosen_timesteps, warn_of_rows
     from snnc.cli.files import check_outputs
     from snnc.errors import UsageError
     from snnc.evaluation import outputs_of
     from snnc.ir.snn import Readout
+    from snnc.metrics import decisions
     from snnc.row_files import read_rows
 
     check_outputs(output, others=(artefact, input_path), force=force)
@@ -78,11 +83,13 @@ def command(
     steps = chosen_timesteps(terminal, network, timesteps)
     x = read_rows(input_path)
     network.check_rows(x, f"{input_path}")
+    simulator = load_simulator(backend, threads)
+    warn_of_rows(terminal, network, x, simulator)
     outputs = outputs_of(
         network.graph,
         network.encode,
         x,
-        simulator=load_simulator(backend, threads),
+        simulator=simulator,
         timesteps=steps,
         per_step=per_step,
         progress=terminal.progress(),
@@ -92,7 +99,9 @@ def command(
         outputs = outputs.astype(np.float32) * np.float32(readout.scale / steps)
     with replacing(output) as file:
         np.save(file, outputs)
-    answers = (outputs[-1] if per_step else outputs).argmax(axis=1)
+    last = outputs[-1] if per_step else outputs
+    kind = outputs_of_artefact(network, None, len(last), None, task_of(task))
+    answers = decisions(last).tolist() if kind.have_classes else None
     if terminal.json:
         terminal.data(
             {
@@ -100,8 +109,9 @@ def command(
                 "shape": list(outputs.shape),
                 "dtype": str(outputs.dtype),
                 "timesteps": steps,
-                "classes": answers.tolist(),
+                "task": None if kind.task is None else kind.task.value,
+                "classes": answers,
             }
         )
     else:
-        terminal.text(f"wrote {output}: {outputs.dtype} of shape {outputs.shape}, T = {steps}")
+        terminal.done(f"wrote {output}: {outputs.dtype} of shape {outputs.shape}, T = {steps}")

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from snnc.artefact import Artefact
     from snnc.cli.models import Located
     from snnc.ir.ann import AnnGraph
-    from snnc.ir.graph import IntArray, NumberArray
+    from snnc.ir.graph import NumberArray
+    from snnc.metrics import Outputs, Task
     from snnc.target import Simulator
 
 
@@ -27,7 +28,8 @@ class Subject:
         located: its source.
         source: the network as it was lowered.
         x: (n, ...) rows.
-        y: (n,) labels; ``None`` if there are none.
+        y: (n, ...) labels as they are stored; ``None`` if there are none.
+        outputs: what the outputs are, and the labels as they fit it.
         data: where the rows are from, in words.
         simulator: what runs spiking networks.
     """
@@ -37,7 +39,8 @@ class Subject:
     located: Located
     source: AnnGraph
     x: NumberArray
-    y: IntArray | None
+    y: NumberArray | None
+    outputs: Outputs
     data: str
     simulator: Simulator
 
@@ -47,7 +50,7 @@ def rows_of(
     sha256: str,
     limit: int | None,
     *check: Callable[[NumberArray, str], object],
-) -> tuple[NumberArray, IntArray | None, str]:
+) -> tuple[NumberArray, NumberArray | None, str]:
     """Return rows and labels: a file's, or the zoo's own where the source is from the zoo.
 
     Args:
@@ -59,15 +62,13 @@ def rows_of(
     Raises:
         UsageError: there are none.
     """
-    import numpy as np
-
     from snnc.cli.files import read_labelled
     from snnc.cli.models import zoo_entry
     from snnc.errors import UsageError
     from snnc.models import PREFIX, test_data
 
     x: NumberArray
-    y: IntArray | None
+    y: NumberArray | None
     if data is not None:
         x, y = read_labelled(data)
         name = str(data)
@@ -79,7 +80,7 @@ def rows_of(
             raise UsageError("no rows to look at: name them by --data FILE.npz, with `x` and, if known, `y`")
         x, y = test_data(entry)
         name = f"test rows of {PREFIX}{entry.name}"
-    return x[:limit], None if y is None else y[:limit].astype(np.int64), name
+    return x[:limit], None if y is None else y[:limit], name
 
 
 def subject(
@@ -91,14 +92,16 @@ def subject(
     limit: int | None,
     threads: int | None,
     rows_layout: str | None = None,
+    task: Task | None = None,
 ) -> Subject:
-    """Find and read everything; see :class:`Subject`.
+    """Find and read everything; see :class:`Subject`. ``task`` is what the user says of the outputs.
 
     Raises:
         InputError: the artefact, its source or the data are missing or do not fit.
     """
     from snnc.artefact import load
     from snnc.backends.numba_cpu import NumbaSimulator
+    from snnc.cli.judging import outputs_of_artefact
     from snnc.cli.models import locate_source
     from snnc.ir.snn import IntegrateFire
     from snnc.report.origin import prepared_source
@@ -106,9 +109,10 @@ def subject(
     artefact = load(path).with_rows_layout(rows_layout)
     located = locate_source(artefact.metadata, path, source)
     x, y, name = rows_of(data, artefact.metadata.source_sha256, limit, artefact.check_rows)
+    outputs = outputs_of_artefact(artefact, located.path, len(x), y, task)
     # The report asks for every layer alone in turn, for the read-out and for the whole network.
     questions = len(artefact.graph.of_type(IntegrateFire)) + 2
     simulator = NumbaSimulator(threads, prepared=questions)
     prepared = prepared_source(artefact, located.path, simulator)
     terminal.detail(f"source: {located.name}; {len(x)} rows: {name}")
-    return Subject(path, artefact, located, prepared, x, y, name, simulator)
+    return Subject(path, artefact, located, prepared, x, y, outputs, name, simulator)

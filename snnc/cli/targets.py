@@ -18,9 +18,9 @@ from snnc.cli.terminal import Terminal, Verb
 @click.pass_obj
 def command(terminal: Terminal, form: str) -> None:
     """List the targets of `snnc deploy`: what each takes, and how its results were verified."""
-    from snnc.backends import BACKENDS, NOT_OFFERED, load_backend
+    from snnc.backends import NOT_OFFERED, usable_backends
 
-    known = {name: load_backend(name).capabilities for name in BACKENDS}
+    known = {backend.name: backend.capabilities for backend in usable_backends()}
     if terminal.json or form == "json":
         rows = [
             {
@@ -29,6 +29,8 @@ def command(terminal: Terminal, form: str) -> None:
                 "profiles": dict(target.profiles),
                 "takes": target.takes,
                 "exact": target.exact,
+                "sometimes_exact": target.sometimes_exact,
+                "every_integer_network": target.every_integer_network,
                 "agreement": target.agreement,
                 "verified_by": target.verified_by,
             }
@@ -53,7 +55,7 @@ def command(terminal: Terminal, form: str) -> None:
         lines += [f"| {' | '.join(row)} |" for row in cells]
         lines += ["", "| chip without a target | why |", "|---|---|"]
         lines += [f"| {name} | {why} |" for name, why in NOT_OFFERED.items()]
-        terminal.text("\n".join(lines))
+        terminal.listing("\n".join(lines))
     else:
         terminal.table(columns, cells)
         terminal.table(("chip without a target", "why"), list(NOT_OFFERED.items()))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -112,28 +114,26 @@ class Terminal:
             click.echo(json.dumps(value, indent=2, allow_nan=False))
 
     def text(self, value: str) -> None:
-        """Write the result as text."""
+        """Write the result as sentences: on a terminal, lines that are too long are broken between words."""
+        self.listing(_fitted(value) if sys.stdout.isatty() else value)
+
+    def listing(self, value: str) -> None:
+        """Write the result as text whose lines must stay as they are."""
         click.echo(value)
+
+    def done(self, value: str) -> None:
+        """Say what was written, or done, where that is not itself the result: ``-q`` leaves it out."""
+        if self.verbosity >= 0:
+            self.text(value)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Write a table, without a head where no column has a name. Numbers are set to the right."""
-        from rich import box
         from rich.console import Console
-        from rich.table import Table
 
-        console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
-        if not console.is_terminal:
-            console.width = WIDE
-        table = Table(box=box.SIMPLE_HEAD if any(columns) else None, show_header=any(columns), pad_edge=False)
-        for index, name in enumerate(columns):
-            numbers = all(_is_number(row[index]) for row in rows)
-            side: Literal["left", "right"] = "right" if numbers else "left"
-            table.add_column(name, justify=side, overflow="fold", no_wrap=index == 0)
-        for row in rows:
-            table.add_row(*row)
-        with console.capture() as written:
-            console.print(table)
-        self.text("\n".join(line.rstrip() for line in written.get().split("\n")).strip("\n"))
+        from snnc.cli.tables import layout
+
+        console = Console(file=sys.stdout)
+        self.listing("\n".join(layout(columns, rows, console.width if console.is_terminal else WIDE)))
 
     def progress(self) -> Progress:
         """Return what long work shows its progress on: bars on a terminal, else only ``-v`` messages."""
@@ -147,6 +147,19 @@ class Terminal:
     def json_to_terminal(self) -> bool:
         """Whether bars would mix with JSON on the same screen."""
         return self.json and sys.stdout.isatty()
+
+
+def _fitted(text: str) -> str:
+    """Break the lines of a text that are wider than the terminal, with the indent of their beginning."""
+    width = shutil.get_terminal_size().columns
+    lines: list[str] = []
+    for line in text.split("\n"):
+        indent = line[: len(line) - len(line.lstrip())]
+        broken = textwrap.wrap(
+            line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        )
+        lines += broken if len(line) > width else [line]
+    return "\n".join(lines)
 
 
 class _Stderr(logging.Handler):
@@ -167,10 +180,6 @@ class _Messages:
 
     def message(self, text: str) -> None:
         self._say(text)
-
-
-def _is_number(cell: str) -> bool:
-    return bool(cell) and (cell[0].isdigit() or cell[0] in "-+.") and cell.strip("-+.0123456789,%kMG ") == ""
 
 
 def _terminal(ctx: click.Context) -> Terminal:

@@ -14,7 +14,9 @@ from snnc.cli.terminal import Terminal, Verb
 @click.option("--hashes-only", is_flag=True, help="Check the files, but run nothing.")
 @click.pass_obj
 def command(terminal: Terminal, bundle: Path, hashes_only: bool) -> None:
-    """Check the files of BUNDLE against its manifest, and run it on its golden vectors.
+    """Check the files of BUNDLE against its manifest, and run its network on its golden vectors.
+
+    Nothing that lies in BUNDLE is executed: programs are made anew from its data, and compared with its own.
 
     Exits with 5 if a file is damaged, 4 if the results differ, 2 if nothing is installed to run it.
     """
@@ -25,7 +27,12 @@ def command(terminal: Terminal, bundle: Path, hashes_only: bool) -> None:
     if terminal.json:
         told = None
         if verdict is not None:
-            told = {"runner": verdict.runner, "rows": verdict.rows, "compared": verdict.compared}
+            told = {
+                "runner": verdict.runner,
+                "rows": verdict.rows,
+                "compared": verdict.compared,
+                "not_verified": list(verdict.foreign),
+            }
         names = ("target", "profile", "snnc_version", "schema_version")
         terminal.data(
             {"bundle": str(bundle), "files": files, **{n: found.content[n] for n in names}, "run": told}
@@ -34,3 +41,9 @@ def command(terminal: Terminal, bundle: Path, hashes_only: bool) -> None:
     terminal.text(f"{bundle}: the manifest and {files} files as it says, for {found.content['target']}")
     if verdict is not None:
         terminal.text(f"{verdict.rows} golden inputs agree in {verdict.runner}: {verdict.compared}")
+        if verdict.foreign:
+            version = found.content["snnc_version"]
+            terminal.warn(
+                f"not verified: {', '.join(verdict.foreign)}, by snnc {version} and not as this version "
+                "writes it; what ran was made anew"
+            )

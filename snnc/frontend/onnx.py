@@ -12,6 +12,7 @@ from snnc.frontend.reader import read_graph
 from snnc.frontend.simplify import simplify
 from snnc.ir.ann import AnnGraph
 from snnc.ir.layout import InputLayout
+from snnc.metrics.ending import final_activation
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class SourceModel:
         output_name: name of the ONNX output.
         batch: the batch size that the file fixes; ``None`` if it is free.
         opset: version of the default operator set.
+        ends: the softmax or sigmoid that makes the answers, as an ONNX operator; empty for none.
     """
 
     path: Path
@@ -39,6 +41,7 @@ class SourceModel:
     output_name: str
     batch: int | None
     opset: int
+    ends: str = ""
 
 
 def read_onnx(path: Path | LoadedModel) -> SourceModel:
@@ -87,5 +90,6 @@ def _read(given: Path | LoadedModel) -> tuple[SourceModel | None, tuple[Diagnost
         output_name=network.signature.output_name,
         batch=network.signature.batch,
         opset=network.signature.opset,
+        ends=final_activation(loaded.proto),
     )
     return source, diagnostics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 
@@ -27,6 +28,10 @@ class Code(Enum):
 
     UNARY = "unary"
     BINARY = "binary"
+
+
+TEXT = r"(signed|unsigned) M=(\d+) per-step=(any|\d+) (unary|binary)"
+"""The text form of a neuron's settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,26 @@ class Neuron:
         if self.levels > 1:
             return f"levels:{self.levels}"
         return "signed" if self.memory else "binary"
+
+    @property
+    def text(self) -> str:
+        """The text form, of :data:`TEXT`."""
+        sign = "signed" if self.memory else "unsigned"
+        per_step = "any" if self.spikes_per_step is None else self.spikes_per_step
+        return f"{sign} M={self.levels} per-step={per_step} {self.code.value}"
+
+    @classmethod
+    def from_text(cls, text: str) -> Neuron:
+        """Read the text form.
+
+        Raises:
+            ValueError: it is of another form.
+        """
+        found = re.fullmatch(TEXT, text)
+        if found is None:
+            raise ValueError(f"{text!r} describes no neuron")
+        sign, levels, spikes, code = found.groups()
+        return cls(int(levels), None if spikes == "any" else int(spikes), sign == "signed", Code(code))
 
     def problem(self) -> str | None:
         """Say why these settings make no neuron."""

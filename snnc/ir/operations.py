@@ -1,4 +1,4 @@
-"""What a spiking network is made of, classified in one place: its kinds of nodes and of neurons.
+"""What networks are made of, classified in one place: the kinds of nodes and of neurons.
 
 Whoever must know what a network computes (a simulator, a backend, a pass, a proof, a cost model, the
 artefact) walks over :func:`operations` and matches kinds of nodes and :class:`Firing`; the last case is
@@ -29,6 +29,8 @@ from typing import Any, Never, get_args
 import numpy as np
 
 from snnc.errors import UnknownOperationError
+from snnc.ir import ann
+from snnc.ir.graph import Graph, Node
 from snnc.ir.neuron import Neuron
 from snnc.ir.snn import (
     ChannelWeight,
@@ -67,7 +69,26 @@ Operation = (
 )
 """Every kind of node of the spiking dialect."""
 
+AnnOperation = (
+    ann.Input
+    | ann.Convolution
+    | ann.Linear
+    | ann.BatchNormalisation
+    | ann.ChannelAffine
+    | ann.Relu
+    | ann.AveragePool
+    | ann.MaxPool
+    | ann.Add
+    | ann.Concat
+    | ann.Reshape
+    | ann.Pad
+    | ann.Slice
+    | ann.Softmax
+)
+"""Every kind of node of the ordinary dialect."""
+
 KINDS: frozenset[type] = frozenset(get_args(Operation))
+ANN_KINDS: frozenset[type] = frozenset(get_args(AnnOperation))
 
 SETTINGS: dict[type, frozenset[str]] = {
     Neuron: frozenset({"levels", "spikes_per_step", "memory", "code"}),
@@ -77,8 +98,14 @@ SETTINGS: dict[type, frozenset[str]] = {
             *("threshold", "bias", "v_init", "unit", "floor", "neuron", "negative_threshold"),
         }
     ),
+    ann.Relu: frozenset(
+        {
+            *("name", "inputs", "shape", "origin"),
+            *("ceiling", "threshold", "floor", "levels", "shift"),
+        }
+    ),
 }
-"""The fields of neurons of which it is known what they do: :class:`Firing` tells those that select a rule."""
+"""The fields of neurons and rectifiers that are known; those that select a rule make a :class:`Firing`."""
 
 
 class Firing(Enum):
@@ -117,13 +144,19 @@ def operations(graph: SnnGraph) -> tuple[Operation, ...]:
     return tuple(map(classified, graph))
 
 
-def check_known(graph: SnnGraph) -> None:
-    """Refuse a network with nodes or settings of which it is not known what they compute.
+def check_known(graph: Graph[Any]) -> None:
+    """Refuse a network of either dialect with nodes or settings of which it is not known what they compute.
 
     Raises:
         UnknownOperationError: there is one.
     """
-    operations(graph)
+    for node in graph:
+        _check(node)
+
+
+def _check(node: Node) -> None:
+    if (reason := unknown(node)) is not None:
+        raise UnknownOperationError(f"{type(node).__name__} {node.name!r}: {reason}")
 
 
 def populations(graph: SnnGraph) -> tuple[tuple[IntegrateFire, Firing], ...]:
@@ -141,22 +174,24 @@ def classified(node: SnnNode) -> Operation:
     Raises:
         UnknownOperationError: its kind, or a setting that it has, is not listed here.
     """
-    if (reason := unknown(node)) is not None:
-        raise UnknownOperationError(f"{type(node).__name__} {node.name!r}: {reason}")
+    _check(node)
     return node  # type: ignore[return-value]
 
 
-def unknown(node: SnnNode) -> str | None:
-    """Say what is not known of a node; ``None`` if all is."""
-    if type(node) not in KINDS:
+def unknown(node: Node) -> str | None:
+    """Say what is not known of a node of either dialect; ``None`` if all is."""
+    if type(node) not in KINDS and type(node) not in ANN_KINDS:
         return f"{type(node).__name__} is no operation that this version of snnc knows"
+    parts: list[Any] = [node]
     if isinstance(node, IntegrateFire):
         if type(node.neuron) is not Neuron:
             return f"{type(node.neuron).__name__} is no neuron that this version of snnc knows"
-        for settings in (node, node.neuron):
-            for field in dataclasses.fields(settings):
-                if field.name not in SETTINGS[type(settings)] and not _default(settings, field):
-                    return f"the setting {field.name!r} is none that this version of snnc knows"
+        parts.append(node.neuron)
+    for part in parts:
+        listed = SETTINGS.get(type(part))
+        for field in () if listed is None else dataclasses.fields(part):
+            if field.name not in (listed or ()) and not _default(part, field):
+                return f"the setting {field.name!r} is none that this version of snnc knows"
     return None
 
 

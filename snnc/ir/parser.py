@@ -15,23 +15,18 @@ from typing import Any, NoReturn
 import numpy as np
 
 from snnc.errors import InputError
-from snnc.ir import ann
-from snnc.ir.ann import AnnGraph, AnnNode
+from snnc.ir.ann import AnnGraph
 from snnc.ir.geometry import Window
 from snnc.ir.graph import NumberArray, Shape
-from snnc.ir.neuron import Code, Neuron, Schedule
-from snnc.ir.operations import KINDS
+from snnc.ir.neuron import TEXT, Neuron, Schedule
+from snnc.ir.operations import ANN_KINDS, KINDS
 from snnc.ir.snn import SnnGraph
 
 NAME = r'"(?:[^"\\]|\\.)*"|[\w./:+-]+'
 SHAPE = r"\([\d, ]*\)"
 
 SPIKING = {kind.__name__: kind for kind in KINDS}
-ORDINARY = {
-    name: kind
-    for name, kind in vars(ann).items()
-    if isinstance(kind, type) and issubclass(kind, AnnNode) and kind is not AnnNode
-}
+ORDINARY = {kind.__name__: kind for kind in ANN_KINDS}
 
 
 def parse_graph(text: str, arrays: Mapping[str, NumberArray] = {}) -> AnnGraph | SnnGraph:
@@ -214,17 +209,6 @@ def _window(text: str) -> Window:
     return Window(**values)
 
 
-def _neuron(text: str) -> Neuron:
-    sign, levels, per_step, code = text.split(" ")
-    spikes = per_step.removeprefix("per-step=")
-    return Neuron(
-        levels=int(levels.removeprefix("M=")),
-        spikes_per_step=None if spikes == "any" else int(spikes),
-        memory=sign == "signed",
-        code=Code(code),
-    )
-
-
 FLOAT = r"-?(?:inf|nan|[\d.]+(?:e[+-]?\d+)?)"
 VALUES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "bool": ("true|false", lambda text: text == "true"),
@@ -232,6 +216,6 @@ VALUES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "float": (FLOAT, float),
     "Shape": (SHAPE, _shape),
     "Window": (r"\d+x\d+(?: (?:strides|pads|dilations)=\d+(?:,\d+)*)*", _window),
-    "Neuron": (r"(?:un)?signed M=\d+ per-step=(?:any|\d+) (?:unary|binary)", _neuron),
+    "Neuron": (TEXT, Neuron.from_text),
 }
 """Types of fields, with the pattern of their text and what reads it."""

@@ -43,8 +43,7 @@ _PLAIN = re.compile(r"[\w./:+-]+")
 
 def print_graph(graph: Graph[Any]) -> str:
     """Return the text form of a graph of either dialect, without a newline at its end."""
-    if isinstance(graph, SnnGraph):
-        check_known(graph)
+    check_known(graph)
     return "\n".join([_heading(graph), *map(print_node, graph), f"return {_name(graph.output)}"])
 
 
@@ -65,11 +64,10 @@ def _line(node: Node, text: Callable[[Any], str]) -> str:
 def print_exact(graph: Graph[Any]) -> str:
     """Return the text form from which the very same graph is read back, given :func:`arrays_of` it."""
     lines = [_heading(graph)]
-    if isinstance(graph, SnnGraph):
-        check_known(graph)
-        if graph.density:
-            shares = (f"{_name(name)}={float(share)!r}" for name, share in graph.density.items())
-            lines.append(f"density: {', '.join(shares)}")
+    check_known(graph)
+    if isinstance(graph, SnnGraph) and graph.density:
+        shares = (f"{_name(name)}={float(share)!r}" for name, share in graph.density.items())
+        lines.append(f"density: {', '.join(shares)}")
     return "\n".join([*lines, *(_line(node, _exact) for node in graph), f"return {_name(graph.output)}"])
 
 
@@ -161,9 +159,7 @@ def _(window: Window) -> str:
 
 @_text.register
 def _(neuron: Neuron) -> str:
-    sign = "signed" if neuron.memory else "unsigned"
-    per_step = "any" if neuron.spikes_per_step is None else neuron.spikes_per_step
-    return f"{sign} M={neuron.levels} per-step={per_step} {neuron.code.value}"
+    return neuron.text
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -1,30 +1,54 @@
-"""Find the layer at which accuracy is lost by swapping layers of the source network back in.
+"""Find the layer at which accuracy is lost by letting more and more layers of the source network spike.
 
 For ``k = 0 .. n`` a hybrid is run whose first ``k`` populations spike, while all behind them is computed by
 the source network from what those spikes stand for. At ``k = 0`` it is the source network, at ``k = n`` only
-its read-out is not spiking. The loss grows from one end to the other, so bisection finds a layer at which it
-crosses half of the whole loss, in ``log2 n`` runs.
+its read-out is not spiking. The loss need not grow from one end to the other, since a layer can take back
+what others did; so no bisection is sure to meet the layer that costs most, and all hybrids are run. The
+spikes of the first populations do not depend on what is behind them, so one simulation serves many hybrids.
+
+A row's loss is 1 where its class is wrong, or not the source's where there are no labels. Of numbers it is
+the squared error relative to the variance of what they are held to, so that its mean is ``1 - R2``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from math import prod
 
 import numpy as np
 
 from snnc.ann_session import CHUNK
 from snnc.artefact import Artefact
 from snnc.errors import InputError
-from snnc.evaluation import Share, require_classes
-from snnc.ir.ann import AnnGraph
-from snnc.ir.graph import IntArray, NumberArray
-from snnc.ir.snn import IntegrateFire
+from snnc.evaluation import Share
+from snnc.ir.ann import AnnGraph, ChannelAffine, Convolution, Linear, Softmax
+from snnc.ir.graph import FloatArray, IntArray, NumberArray
+from snnc.ir.snn import IntegrateFire, Readout
+from snnc.metrics import (
+    Outputs,
+    Paired,
+    Task,
+    behaves_as_classifier,
+    decisions,
+    finished,
+    recognise,
+    threshold_of,
+)
+from snnc.metrics.intervals import bootstrap
 from snnc.progress import Progress, Silent
 from snnc.report.fed import FedSource
 from snnc.target import Record, Simulator
 
+SESSION_BYTES = 2**29
+"""Weights of hybrids that are held at once."""
 
-@dataclass(frozen=True, slots=True)
+STANDS_OUT = 0.25
+"""Share of the whole loss below which a layer does not stand out."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Trial:
     """One hybrid.
 
@@ -32,13 +56,20 @@ class Trial:
         spiking: how many populations spike.
         layer: the last of them; empty for none.
         onnx_node: the ONNX node that it came from.
-        share: right answers, or answers equal to the source's where there are no labels.
+        losses: (n,) float64, the loss of every row.
+        share: right answers, or answers equal to the source's where there are no labels; ``None`` of numbers.
     """
 
     spiking: int
     layer: str
     onnx_node: str
-    share: Share
+    losses: FloatArray = field(repr=False)
+    share: Share | None
+
+    @property
+    def loss(self) -> float:
+        """Mean loss of a row."""
+        return float(self.losses.mean())
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,53 +77,68 @@ class Bisection:
     """What was found.
 
     Attributes:
-        trials: all hybrids that were run, by the number of spiking populations.
+        trials: all hybrids, by the number of spiking populations.
         populations: how many there are.
-        labelled: whether shares are accuracies, or else agreements with the source network.
-        culprit: the first hybrid that loses more than half; ``None`` where there is nothing to lose.
+        labelled: whether answers are held to labels, or else to the source network.
+        classes: whether answers are classes, or else numbers.
+        culprit: the hybrid whose last layer costs most; ``None`` where nothing is lost, or no layer
+            stands out.
         before: the hybrid with one spiking population less.
+        largest: the hybrid whose last layer costs most, whether it stands out or not; ``None`` without
+            layers.
+        interval: 95 %, of what that layer costs; ``None`` where too few rows tell.
+        tolerance: up to which nothing counts as lost.
     """
 
     trials: tuple[Trial, ...]
     populations: int
     labelled: bool
+    classes: bool
     culprit: Trial | None
     before: Trial | None
+    largest: Trial | None
+    interval: tuple[float, float] | None
+    tolerance: float
 
     @property
     def lost(self) -> float:
-        """Share of the rows that is lost when all populations spike."""
-        return self.trials[0].share.value - self.trials[-1].share.value
+        """What is lost when all populations spike: share of the rows, or of the variance."""
+        return self.trials[-1].loss - self.trials[0].loss
 
     @property
     def cost(self) -> float:
-        """Share of the rows that the culprit alone costs."""
-        if self.culprit is None or self.before is None:
+        """What the layer that costs most costs alone; 0 without layers."""
+        if self.largest is None:
             return 0.0
-        return self.before.share.value - self.culprit.share.value
+        return self.largest.loss - self.trials[self.largest.spiking - 1].loss
 
 
 def bisect(
     artefact: Artefact,
     source: AnnGraph,
     x: NumberArray,
-    y: IntArray | None,
+    y: NumberArray | None,
     *,
     simulator: Simulator,
+    task: Task | str | None = None,
     tolerance: float = 0.005,
     timesteps: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Bisection:
-    """Search for the layer at which accuracy is lost.
+    """Measure what every layer costs.
+
+    A layer stands out if it costs at least :data:`STANDS_OUT` of the whole loss and more than nothing as far
+    as the rows tell: with classes by the interval of Agresti and Min, of numbers by the bootstrap.
 
     Args:
         artefact: the spiking network.
         source: the network that was lowered.
         x: (n, ...) rows as the artefact takes them.
-        y: (n,) labels, or ``None``.
+        y: (n, ...) labels, or ``None``.
         simulator: what runs the spiking part.
-        tolerance: share of rows up to which nothing counts as lost.
+        task: what the user says of the outputs; else what the artefact remembers, or the labels tell.
+        tolerance: share of rows, or of the variance, up to which nothing counts as lost.
         timesteps: T; the calibrated value by default.
         threads: used by the source network.
         progress: where to show how far it is.
@@ -102,31 +148,102 @@ def bisect(
     """
     if len(x) == 0:
         raise InputError("there are no rows to look at")
-    work = _Search(artefact, source, x, y, simulator, timesteps, threads, progress or Silent())
-    low, high = work.trial(0), work.trial(len(work.populations))
-    lost = low.share.value - high.share.value
-    if lost <= tolerance or not work.populations:
-        return Bisection(tuple(work.trials.values()), len(work.populations), y is not None, None, None)
-    half = low.share.value - lost / 2
-    while high.spiking - low.spiking > 1:
-        middle = work.trial((low.spiking + high.spiking) // 2)
-        if middle.share.value >= half:
-            low = middle
+    (readout,) = artefact.graph.of_type(Readout)
+    last = source[source.output]
+    ends = artefact.metadata.ends or ("Softmax" if isinstance(last, Softmax) else "")
+    outputs = recognise(
+        prod(readout.shape),
+        rows=len(x),
+        labels=y,
+        ends=ends,
+        given=task,
+        stored=artefact.metadata.stored_task,
+    )
+    work = _Hybrids(artefact, source, x, simulator, timesteps, threads, progress or Silent())
+    populations, answers = work.populations, work.answers()
+    judge = _Judge(outputs, ends, answers[0])
+    trials = tuple(
+        judge.trial(k, None if k == 0 else populations[k - 1], answers[k]) for k in range(len(answers))
+    )
+    return conclusion(trials, outputs.labels is not None, judge.classes, tolerance)
+
+
+def conclusion(trials: tuple[Trial, ...], labelled: bool, classes: bool, tolerance: float) -> Bisection:
+    """Return what follows from all hybrids; see :func:`bisect`."""
+    largest = interval = culprit = None
+    lost = trials[-1].loss - trials[0].loss
+    if len(trials) > 1:
+        largest = max(trials[1:], key=lambda trial: trial.loss - trials[trial.spiking - 1].loss)
+        before = trials[largest.spiking - 1]
+        interval = _interval(before.losses, largest.losses, classes)
+        certain = interval is None or interval[0] > 0
+        # What others take back makes the whole smaller than its parts.
+        rises = [max(b.loss - a.loss, 0.0) for a, b in pairwise(trials)]
+        if (
+            max(lost, *rises) > tolerance
+            and certain
+            and largest.loss - before.loss >= STANDS_OUT * sum(rises)
+        ):
+            culprit = largest
+    previous = None if culprit is None else trials[culprit.spiking - 1]
+    return Bisection(
+        trials, len(trials) - 1, labelled, classes, culprit, previous, largest, interval, tolerance
+    )
+
+
+def _interval(before: FloatArray, behind: FloatArray, classes: bool) -> tuple[float, float] | None:
+    """Return the 95 % interval of the mean of what a layer adds to the loss of a row."""
+    if not classes:
+        changes = np.stack([behind - before, np.ones(len(before))], axis=1)
+        return bootstrap(changes, lambda sums: sums[:, 0] / sums[:, 1])
+    worse, better = (int(np.count_nonzero(found)) for found in (behind > before, behind < before))
+    wrong = int(np.count_nonzero((behind == before) & (before > 0)))
+    return Paired(len(before) - worse - better - wrong, worse, better, wrong).interval
+
+
+class _Judge:
+    """What every hybrid is held to."""
+
+    def __init__(self, outputs: Outputs, ends: str, first: FloatArray) -> None:
+        """Begin with the answers of the source network, (n, outputs), before its last activation."""
+        self.ends = ends
+        self.threshold = threshold_of(ends)
+        self.labelled = outputs.labels is not None
+        evident = outputs.task is not None
+        self.classes = outputs.have_classes and (evident or behaves_as_classifier(first))
+        ours = finished(first, ends)
+        if self.classes:
+            labels = outputs.classes
+            self.targets: NumberArray = decisions(ours, self.threshold) if labels is None else labels
         else:
-            high = middle
-    trials = tuple(work.trials[k] for k in sorted(work.trials))
-    return Bisection(trials, len(work.populations), y is not None, high, low)
+            self.targets = ours if outputs.labels is None else outputs.labels
+            variances = self.targets.var(axis=0)
+            # A constant output explains nothing; where all are, errors count as they are.
+            self.weights = np.divide(1, variances, out=np.zeros(len(variances)), where=variances > 0)
+            self.weights /= max(np.count_nonzero(variances), 1)
+            if not self.weights.any():
+                self.weights[:] = 1 / len(variances)
+
+    def trial(self, spiking: int, last: IntegrateFire | None, answers: FloatArray) -> Trial:
+        """Judge one hybrid by its answers, (n, outputs)."""
+        values = finished(answers, self.ends)
+        name, origin = ("", "") if last is None else (last.name, last.origin)
+        if not self.classes:
+            losses = np.square(values - self.targets) @ self.weights
+            return Trial(spiking, name, origin, losses, None)
+        right = decisions(values, self.threshold) == self.targets
+        share = Share(int(right.sum()), len(right))
+        return Trial(spiking, name, origin, (~right).astype(np.float64), share)
 
 
-class _Search:
-    """Runs hybrids and remembers them."""
+class _Hybrids:
+    """Runs hybrids on all rows."""
 
     def __init__(
         self,
         artefact: Artefact,
         source: AnnGraph,
         x: NumberArray,
-        y: IntArray | None,
         simulator: Simulator,
         timesteps: int | None,
         threads: int | None,
@@ -135,43 +252,39 @@ class _Search:
         self.artefact = artefact
         self.source = source
         self.x = x
-        self.targets = y
         self.simulator = simulator
         self.timesteps = artefact.graph.timesteps if timesteps is None else timesteps
         self.threads = threads
         self.progress = progress
         self.populations = artefact.graph.of_type(IntegrateFire)
-        self.trials: dict[int, Trial] = {}
 
-    def trial(self, spiking: int) -> Trial:
-        """Run the hybrid whose first so many populations spike."""
-        names = tuple(node.name for node in self.populations[:spiking])
-        fed = FedSource(self.source, self.artefact.graph, self.threads, spiking=names)
+    def answers(self) -> list[FloatArray]:
+        """Return what all hybrids answer, (n, outputs) each, run as many at once as their weights allow."""
+        held = [node for node in self.source if isinstance(node, Convolution | Linear | ChannelAffine)]
+        size = sum(np.asarray(getattr(node, "weight", ())).nbytes for node in held)
+        at_once = max(1, int(SESSION_BYTES // max(size, 1)))
+        every = range(len(self.populations) + 1)
+        found: dict[int, FloatArray] = {}
+        for start in range(0, len(every), at_once):
+            found |= self._run(every[start : start + at_once])
+        return [found[k] for k in every]
+
+    def _run(self, wanted: Sequence[int]) -> Mapping[int, FloatArray]:
+        names = [node.name for node in self.populations]
+        fed = {
+            k: FedSource(self.source, self.artefact.graph, self.threads, spiking=tuple(names[:k]))
+            for k in wanted
+        }
+        found: dict[int, list[FloatArray]] = {k: [] for k in wanted}
         starts = range(0, len(self.x), CHUNK)
-        tracked = self.progress.track(starts, len(starts), f"{spiking} layers spiking")
-        classes = np.concatenate([self._answers(fed, names, self.x[s : s + CHUNK]) for s in tracked])
-        if self.targets is None:
-            self.targets = classes  # the first hybrid is the source network itself
-        if self.targets.shape != classes.shape:
-            raise InputError(f"labels of shape {self.targets.shape} do not fit {len(classes)} rows")
-        last = self.populations[spiking - 1] if spiking else None
-        found = Trial(
-            spiking,
-            "" if last is None else last.name,
-            "" if last is None else last.origin,
-            Share(int((classes == self.targets).sum()), len(classes)),
-        )
-        self.trials[spiking] = found
-        return found
-
-    def _answers(self, fed: FedSource, names: tuple[str, ...], x: NumberArray) -> IntArray:
-        q = self.artefact.encode(x)
-        counts: dict[str, IntArray] = {}
-        if names:
-            record = Record(states=True, until=names)
-            counts = self.simulator.run(self.artefact.graph, q, self.timesteps, record).counts
-        logits = fed.run(q, counts, self.timesteps)[fed.logits]
-        logits = logits.reshape(len(x), -1)
-        if self.targets is not None:
-            require_classes(self.targets, logits.shape[1])
-        return logits.argmax(axis=1)
+        span = f"{wanted[0]} to {wanted[-1]} layers spiking"
+        for start in self.progress.track(starts, len(starts), span):
+            q = self.artefact.encode(self.x[start : start + CHUNK])
+            counts: dict[str, IntArray] = {}
+            if needed := tuple(names[: max(wanted)]):
+                record = Record(states=True, until=needed)
+                counts = self.simulator.run(self.artefact.graph, q, self.timesteps, record).counts
+            for k, hybrid in fed.items():
+                answers = hybrid.run(q, counts, self.timesteps)[hybrid.logits]
+                found[k].append(answers.reshape(len(q), -1))
+        return {k: np.concatenate(parts) for k, parts in found.items()}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from snnc.metrics import Measured, Share
 from snnc.report.curve import Curve
 from snnc.report.drawing import (
     INK,
@@ -82,7 +83,15 @@ def error_chart(layers: Sequence[LayerReport], *, local: bool) -> Chart:
 
 def curve_chart(curve: Curve) -> Chart:
     """Draw accuracy against T."""
-    what = "accuracy" if curve.labelled else "agreement with the ANN"
+    what = curve.metric or ("accuracy" if curve.labelled else "agreement with the ANN")
+    factor = 1 if curve.metric else 100
+
+    def said(value: float) -> str:
+        return f"{value:.4f}" if curve.metric else percent(value)
+
+    def spread(share: Share | Measured) -> str:
+        return "" if share.interval is None else " to ".join(map(said, share.interval))
+
     series = [("this artefact at other T", curve.same)]
     if curve.again:
         series.append(("converted for each T", curve.again))
@@ -91,42 +100,33 @@ def curve_chart(curve: Curve) -> Chart:
         for (name, points), colour, marker in zip(series, SERIES, "os", strict=False):
             T = [point.timesteps for point in points]
             middle = np.array([point.share.value for point in points])
-            low, high = np.array([point.share.interval for point in points]).T
-            errors = 100 * np.array([middle - low, high - middle])
+            ends = [point.share.interval or (point.share.value,) * 2 for point in points]
+            low, high = np.array(ends).T
+            errors = factor * np.array([middle - low, high - middle])
             ax.errorbar(
-                T, 100 * middle, errors, label=name, color=colour, marker=marker, capsize=2, linewidth=1.4
+                T, factor * middle, errors, label=name, color=colour, marker=marker, capsize=2, linewidth=1.4
             )
         if curve.ann is not None:
-            ax.axhline(100 * curve.ann.value, color=INK, linestyle="--", linewidth=1, label="ANN")
+            ax.axhline(factor * curve.ann.value, color=INK, linestyle="--", linewidth=1, label="ANN")
         every = sorted({point.timesteps for _, points in series for point in points})
         ax.set_xscale("log", base=2)
         ax.set_xticks(every, [str(T) for T in every])
         ax.minorticks_off()
         ax.set_xlabel("time steps T")
-        ax.set_ylabel(f"{what}, %")
+        ax.set_ylabel(what if curve.metric else f"{what}, %")
         ax.legend(loc="lower right", fontsize=8)
         best = max(curve.same, key=lambda point: point.share.value)
         rows = []
         for name, points in series:
-            for point in points:
-                low, high = point.share.interval
-                rows.append(
-                    (
-                        name,
-                        str(point.timesteps),
-                        percent(point.share.value),
-                        f"{percent(low)} to {percent(high)}",
-                    )
-                )
+            rows += [(name, str(p.timesteps), said(p.share.value), spread(p.share)) for p in points]
         if curve.ann is not None:
-            low, high = curve.ann.interval
-            rows.append(("ANN", "", percent(curve.ann.value), f"{percent(low)} to {percent(high)}"))
+            rows.append(("ANN", "", said(curve.ann.value), spread(curve.ann)))
         return finished(
             figure,
             "curve",
-            f"{what[0].upper()}{what[1:]} against the number of time steps",
+            f"{what if curve.metric else what.capitalize()} against the number of time steps",
             f"Calibrated for T = {curve.calibrated_for}. The best of this artefact is "
-            f"{percent(best.share.value)} at T = {best.timesteps}.",
+            f"{said(best.share.value)} at T = {best.timesteps}.",
             ("network", "T", what, "95 % interval"),
             rows,
         )

@@ -15,13 +15,18 @@ from typing import Any
 import numpy as np
 
 from snnc.artefact import Artefact
+from snnc.errors import InternalError
 from snnc.evaluation import Share, outputs_of
-from snnc.ir.graph import IntArray, NumberArray
+from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import populations
-from snnc.ir.snn import SnnGraph
+from snnc.ir.snn import Readout, SnnGraph
+from snnc.metrics import Measured, decisions
 from snnc.progress import Progress, Silent
 from snnc.target import Simulator
+
+Score = Callable[[FloatArray], Measured]
+"""Judges numbers, (n, outputs), in units of the source network before its last activation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +35,11 @@ class Point:
 
     Attributes:
         timesteps: T.
-        share: right, or equal, answers.
+        share: right, or equal, answers; of numbers a metric.
     """
 
     timesteps: int
-    share: Share
+    share: Share | Measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,30 +52,44 @@ class Curve:
         ann: accuracy of the source network on the same rows; ``None`` without labels.
         same: this artefact at other T.
         again: converted anew for each T; empty where that was not asked for.
+        metric: of numbers; empty where shares of rows are measured.
         one_run: whether ``same`` was read from one simulation.
     """
 
     calibrated_for: int
     labelled: bool
-    ann: Share | None
+    ann: Share | Measured | None
     same: tuple[Point, ...]
     again: tuple[Point, ...]
     one_run: bool
+    metric: str = ""
+
+    @property
+    def measured(self) -> str:
+        """What is measured, in words."""
+        if self.metric:
+            return f"{self.metric}, held to the {'labels' if self.labelled else 'source'}"
+        return "accuracy" if self.labelled else "agreement"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
 
         def told(points: Sequence[Point]) -> list[dict[str, Any]]:
+            name = self.metric or "top1"
             return [
-                {"timesteps": p.timesteps, "top1": p.share.value, "top1_ci95": list(p.share.interval)}
+                {
+                    "timesteps": p.timesteps,
+                    name: p.share.value,
+                    f"{name}_ci95": None if p.share.interval is None else list(p.share.interval),
+                }
                 for p in points
             ]
 
         return {
-            "measured": "accuracy" if self.labelled else "agreement",
+            "measured": self.measured,
             "calibrated_for": self.calibrated_for,
             "n": self.same[0].share.n if self.same else 0,
-            "ann_top1": None if self.ann is None else self.ann.value,
+            f"ann_{self.metric or 'top1'}": None if self.ann is None else self.ann.value,
             "this_artefact": told(self.same),
             "converted_for_each": told(self.again),
         }
@@ -88,8 +107,8 @@ def answers_at(
     timesteps: Sequence[int],
     simulator: Simulator,
     progress: Progress | None = None,
-) -> dict[int, IntArray]:
-    """Return the classes at each T, (n,) each.
+) -> dict[int, NumberArray]:
+    """Return what a network answers at each T, (n, outputs) each.
 
     Args:
         artefact: the network.
@@ -109,27 +128,27 @@ def answers_at(
             per_step=True,
             progress=progress,
         )
-        return {T: outputs[T - 1].argmax(axis=1) for T in timesteps}
-    found = {}
-    for T in timesteps:
-        outputs = outputs_of(
+        return {T: outputs[T - 1] for T in timesteps}
+    return {
+        T: outputs_of(
             graph, artefact.encode, x, simulator=simulator, timesteps=T, progress=progress or Silent()
         )
-        found[T] = outputs.argmax(axis=1)
-    return found
+        for T in timesteps
+    }
 
 
 def accuracy_curve(
     artefact: Artefact,
     x: NumberArray,
-    targets: IntArray,
+    targets: IntArray | None,
     *,
     labelled: bool,
-    ann: Share | None,
+    ann: Share | Measured | None,
     timesteps: Sequence[int],
     simulator: Simulator,
     known: Mapping[int, IntArray] | None = None,
     convert: Callable[[int], Artefact] | None = None,
+    score: Score | None = None,
     progress: Progress | None = None,
 ) -> Curve:
     """Measure the curve.
@@ -137,29 +156,40 @@ def accuracy_curve(
     Args:
         artefact: the network.
         x: (n, ...) rows.
-        targets: (n,) labels, or the source network's answers.
+        targets: (n,) labels, or the source network's answers; ``None`` where ``score`` judges.
         labelled: which of both.
         ann: accuracy of the source network.
         timesteps: the T that are wanted.
         simulator: what runs the networks.
         known: answers of the artefact, (n,) each, at T at which it was run already.
         convert: makes an artefact for a T; ``None`` to leave that curve out.
+        score: judges numbers, (n, outputs) of a run of T steps; ``None`` for classes.
         progress: where to show how far it is.
     """
     graph = artefact.graph
     wanted = sorted({T for T in timesteps if not graph.max_timesteps or graph.max_timesteps >= T})
-    answers = dict(known or {})
-    left = [T for T in wanted if T not in answers]
-    if left:
-        answers |= answers_at(artefact, x, left, simulator, progress)
-    same = tuple(Point(T, _share(answers[T], targets)) for T in wanted)
+
+    def judged(made: Artefact, T: int, outputs: NumberArray) -> Point:
+        (readout,) = made.graph.of_type(Readout)
+        if score is not None:
+            return Point(T, score(outputs.astype(np.float64) * (readout.scale / T)))
+        return Point(T, _share(decisions(outputs), targets))
+
+    found = {} if score is not None else {T: Point(T, _share(c, targets)) for T, c in (known or {}).items()}
+    if left := [T for T in wanted if T not in found]:
+        answers = answers_at(artefact, x, left, simulator, progress)
+        found |= {T: judged(artefact, T, answers[T]) for T in left}
+    same = tuple(found[T] for T in wanted)
     again: list[Point] = []
     if convert is not None:
         for T in (progress or Silent()).track(wanted, len(wanted), "converting for every T"):
             made = convert(T)
-            again.append(Point(T, _share(answers_at(made, x, [T], simulator)[T], targets)))
-    return Curve(graph.timesteps, labelled, ann, same, tuple(again), exact_in_one_run(graph))
+            again.append(judged(made, T, answers_at(made, x, [T], simulator)[T]))
+    metric = next((each.share.metric for each in same if isinstance(each.share, Measured)), "")
+    return Curve(graph.timesteps, labelled, ann, same, tuple(again), exact_in_one_run(graph), metric)
 
 
-def _share(classes: IntArray, targets: IntArray) -> Share:
+def _share(classes: IntArray, targets: IntArray | None) -> Share:
+    if targets is None:
+        raise InternalError("classes are compared with nothing")
     return Share(int(np.count_nonzero(classes == targets)), len(targets))

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from snnc import __version__
 from snnc.artefact import Artefact
 from snnc.costs import payload
 from snnc.evaluation import Share
+from snnc.metrics import Loss
 from snnc.report.curve import Curve
 from snnc.report.energy import Energy
 from snnc.report.layers import LayerReport
@@ -73,13 +75,17 @@ class Report:
             "payload": payload(graph, found.timesteps),
             "precision": "int8" if graph.integer else "float32",
             "n": found.rows,
+            "task": None if found.outputs.task is None else found.outputs.task.value,
             "accuracy": accuracy_dict(found),
+            "metrics": {each.metric: each.as_dict() for each in found.snn.measured},
             "verdict": {
                 "text": self.verdict.text,
                 "layer": self.verdict.first.layer,
                 "onnx_node": self.verdict.first.onnx_node,
                 "cause": self.verdict.first.cause.value,
                 "option": self.verdict.first.option,
+                "size": self.verdict.size.value,
+                "loss": _loss(self.verdict.loss),
                 "findings": [_finding(item) for item in self.verdict.findings],
             },
             "layers": [layer_dict(layer) for layer in found.layers],
@@ -97,6 +103,13 @@ class Report:
     def json(self) -> str:
         """Return the JSON text; the same report gives the same bytes."""
         return json.dumps(self.as_dict(), indent=2, allow_nan=False, sort_keys=False) + "\n"
+
+
+def _loss(loss: Loss | None) -> dict[str, Any] | None:
+    if loss is None:
+        return None
+    bounds = [bound if isfinite(bound) else None for bound in (loss.low, loss.high)]
+    return {"value": loss.value, "ci95": bounds, "n": loss.n, "measured": loss.measured}
 
 
 def several(n: int, noun: str) -> str:
@@ -190,6 +203,8 @@ def layer_dict(layer: LayerReport) -> dict[str, Any]:
 
 def flips(found: Measurement) -> list[tuple[tuple[int, int], int]]:
     """Return which class of the source becomes which of the spiking network, the most frequent first."""
+    if not found.tells_classes:
+        return []
     ann, snn = found.ann.scores.classes, found.snn.classes
     differ = np.flatnonzero(ann != snn)
     pairs = Counter((int(ann[i]), int(snn[i])) for i in differ)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Protocol
 
-from snnc.report.drawing import INK, SERIES, Chart, figure_of, finished
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from snnc.report.drawing import INK, SERIES, Chart, figure_of, finished, plain
 
 
 class Cost(Protocol):
@@ -38,10 +43,16 @@ class Cost(Protocol):
 
 
 MARKERS = "osD^v"
+KEY = 90
+"""Characters of a line of the key below the picture."""
+
+
+NEAR = 0.03
+"""Points nearer to each other than this share of both axes have one label."""
 
 
 def front_chart(points: Sequence[Cost], front: Sequence[Cost], chosen: Cost | None) -> Chart:
-    """Draw points lost against operations; the front is filled, the rest is hollow."""
+    """Draw points lost against operations; the front is filled and numbered, the rest is hollow."""
     kinds = sorted({point.payload.partition(":")[0] for point in points})
     with figure_of(6.4, 4.0) as figure:
         ax = figure.add_subplot()
@@ -59,11 +70,16 @@ def front_chart(points: Sequence[Cost], front: Sequence[Cost], chosen: Cost | No
                     label=kind if filled else None,
                 )
         if chosen is not None:
-            ax.plot([chosen.synops], [chosen.drop], "o", markersize=14, color=INK, markerfacecolor="none")
+            (ring,) = ax.plot([chosen.synops], [chosen.drop], "o", markersize=14, label="chosen", color=INK)
+            ring.set_markerfacecolor("none")
+            ring.set_linestyle("none")
         ax.set_xscale("log")
+        ax.margins(0.08)
+        _plain_ticks(ax)
         ax.set_xlabel("synaptic operations / multiply-accumulates of the source")
         ax.set_ylabel("points lost")
-        ax.legend(title="payload; filled: on the front")
+        ax.legend(title="payload; filled: on the front", bbox_to_anchor=(1.02, 1), loc="upper left")
+        _number(ax, front)
         rows = [
             (p.label, str(p.latency), p.payload, f"{p.synops:.2f}", f"{p.drop:.2f}")
             for p in sorted(points, key=lambda p: p.synops)
@@ -76,3 +92,48 @@ def front_chart(points: Sequence[Cost], front: Sequence[Cost], chosen: Cost | No
             ("conversion", "latency", "payload", "operations / MACs", "points lost"),
             rows,
         )
+
+
+def _plain_ticks(ax: Axes) -> None:
+    """Write the numbers of the logarithmic axis as people do; several are there, however short it is."""
+    low, high = ax.get_xlim()
+    steps = (1.0, 2.0, 5.0) if high / low < 1e3 else (1.0,)
+    ax.xaxis.set_major_locator(MaxNLocator(6) if high / low < 6 else LogLocator(subs=steps))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _number(ax: Axes, front: Sequence[Cost]) -> None:
+    """Number the points of the front from few operations to many, and say beside the picture what each is."""
+    ordered = sorted(front, key=lambda p: (p.synops, p.drop, p.label))
+    groups: list[tuple[np.ndarray, list[str]]] = []
+    for number, point in enumerate(ordered, 1):
+        at = ax.transLimits.transform(ax.transScale.transform((point.synops, point.drop)))
+        near = next((names for place, names in groups if np.abs(place - at).max() < NEAR), None)
+        if near is None:
+            groups.append((at, [str(number)]))
+        else:
+            near.append(str(number))
+    for place, names in groups:
+        ax.annotate(
+            ", ".join(names),
+            (float(place[0]), float(place[1])),
+            xycoords="axes fraction",
+            xytext=(6, 6),
+            textcoords="offset points",
+            fontsize=8,
+        )
+    lines = [
+        line if index == 0 else f"    {line}"
+        for number, point in enumerate(ordered, 1)
+        for index, line in enumerate(textwrap.wrap(f"{number}  {plain(point.label)}", KEY))
+    ]
+    ax.annotate(
+        "\n".join(["on the front:", *lines]),
+        (0, 0),
+        xycoords="axes fraction",
+        xytext=(0, -44),
+        textcoords="offset points",
+        verticalalignment="top",
+        fontsize=8,
+    )

@@ -17,16 +17,30 @@ from math import prod
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from snnc import costs
+from snnc import costs, normalisation
 from snnc.ann_session import CHUNK, AnnSession
 from snnc.artefact import Artefact
 from snnc.correspondence import activation, rectifier
 from snnc.costs import Costs
-from snnc.errors import InputError, NonFiniteError
-from snnc.evaluation import AnnScores, Paired, Scores, Share
-from snnc.ir.ann import AnnGraph
+from snnc.errors import InputError, InternalError, NonFiniteError
+from snnc.evaluation import AnnScores, Answers, Scores, compared, judged, wants_values
+from snnc.input_statistics import MOST_ROWS, Foreign, InputStatistics
+from snnc.ir.ann import AnnGraph, Softmax
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.snn import IntegrateFire, Readout, SnnGraph, SnnNode
+from snnc.metrics import (
+    Case,
+    Loss,
+    Outputs,
+    Share,
+    Task,
+    behaves_as_classifier,
+    finished,
+    recognise,
+    threshold_of,
+)
+from snnc.metrics.loss import ACCURACY, ANSWERS, loss_of_numbers
+from snnc.normalisation import Misread
 from snnc.progress import Progress, Silent
 from snnc.report.behind import Behind
 from snnc.report.coding import capacity, counts, evenly_spaced
@@ -54,9 +68,15 @@ class Measurement:
         nonzero: (*shape) of every population, in how many rows the source's activation, rounded to the levels
             that spikes have, is not zero.
         input_use: how the rows fill the range of the quantised input.
+        foreign: how the rows differ from the calibration rows; ``None`` if they do not, or if the artefact
+            has no statistics of those.
+        misread: how the source network would rather read the rows; ``None`` if nothing tells.
         channel_order: whether the colours of the rows look reversed; ``None`` unless there are three.
         timesteps: T of the run.
         rows: how many were run.
+        outputs: what the outputs are.
+        ends: the activation that the source network ends with, as an ONNX operator; empty for none.
+        case: the answers themselves, where they are not classes alone; else ``None``.
     """
 
     layers: tuple[LayerReport, ...]
@@ -66,9 +86,35 @@ class Measurement:
     ann_macs: dict[str, int]
     nonzero: dict[str, IntArray]
     input_use: InputUse
+    foreign: Foreign | None
+    misread: Misread | None
     channel_order: ChannelOrder | None
     timesteps: int
     rows: int
+    outputs: Outputs
+    ends: str
+    case: Case | None
+
+    @property
+    def tells_classes(self) -> bool:
+        """Whether answers may be spoken of as classes; where that is not evident, their behaviour decides."""
+        if self.case is None or self.outputs.task is not None or self.case.source is None:
+            return self.outputs.have_classes
+        return behaves_as_classifier(self.case.source.astype(np.float64))
+
+    @property
+    def loss(self) -> Loss:
+        """What the conversion loses: of right answers, of the source's, or of the variance of its numbers."""
+        if self.tells_classes and self.ann.paired is not None:
+            paired = self.ann.paired
+            return Loss(paired.drop, *paired.interval, paired.n, ACCURACY)
+        if self.tells_classes and self.ann.agreement is not None:
+            alike = self.ann.agreement
+            differ = Share(alike.n - alike.hits, alike.n)
+            return Loss(differ.value, *differ.interval, differ.n, ANSWERS)
+        if self.case is None or self.case.source is None:
+            raise InternalError("numbers were measured, and not kept")
+        return loss_of_numbers(self.case.answers, self.case.source)
 
     @property
     def populations(self) -> tuple[LayerReport, ...]:
@@ -80,9 +126,10 @@ def measure(
     artefact: Artefact,
     source: AnnGraph,
     x: NumberArray,
-    y: IntArray | None,
+    y: NumberArray | None,
     *,
     simulator: Simulator,
+    task: Task | str | None = None,
     timesteps: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -93,8 +140,9 @@ def measure(
         artefact: the spiking network.
         source: the network that was lowered; see :func:`snnc.report.origin.prepared_source`.
         x: (n, ...) rows as the artefact takes them.
-        y: (n,) labels, or ``None``.
+        y: (n, ...) labels, or ``None``.
         simulator: what runs the spiking network.
+        task: what the user says of the outputs; else what the artefact remembers, or the labels tell.
         timesteps: T; the calibrated value by default.
         threads: used by the source network.
         progress: where to show how far it is.
@@ -103,29 +151,49 @@ def measure(
         InputError: rows or labels do not fit.
         NonFiniteError: a network answers with NaN or infinity.
     """
-    labels = _checked_labels(x, y)
+    if len(x) == 0:
+        raise InputError("there are no rows to measure on")
+    (readout,) = artefact.graph.of_type(Readout)
+    ends = artefact.metadata.ends or _softmax(source)
+    stored = artefact.metadata.stored_task
+    outputs = recognise(prod(readout.shape), rows=len(x), labels=y, ends=ends, given=task, stored=stored)
     graph = artefact.graph
     steps = graph.timesteps if timesteps is None else timesteps
     starts = range(0, len(x), CHUNK)
     tracked = (progress or Silent()).track(starts, len(starts), f"measuring at T = {steps}")
     # One BLAS thread: the order of a sum, and with it the last bit, must not depend on their number.
     with threadpool_limits(1, "blas"), Behind(threads) as behind:
-        work = _Work(artefact, source, simulator, steps, threads, behind)
+        work = _Work(artefact, source, simulator, steps, threads, behind, outputs, ends)
         for start in tracked:
             rows = slice(start, start + CHUNK)
-            work.add(x[rows], None if labels is None else labels[rows])
+            work.add(x[rows], rows)
             behind.wait()
-    return work.result(labels)
+        return work.result(*_judged(artefact, source, x, threads, outputs.task))
 
 
-def _checked_labels(x: NumberArray, y: IntArray | None) -> IntArray | None:
-    if len(x) == 0:
-        raise InputError("there are no rows to measure on")
-    if y is None:
-        return None
-    if y.dtype.kind not in "ui" or y.shape != (len(x),):
-        raise InputError(f"labels of type {y.dtype} and shape {y.shape} do not fit {len(x)} rows")
-    return y.astype(np.int64)
+def _judged(
+    artefact: Artefact, source: AnnGraph, x: NumberArray, threads: int | None, task: Task | None
+) -> tuple[Foreign | None, Misread | None]:
+    """Return what is strange about rows to the calibration, and to the source network."""
+    chosen = x if len(x) <= MOST_ROWS else x[np.linspace(0, len(x) - 1, MOST_ROWS).astype(np.int64)]
+    rows = artefact.canonical(chosen)
+    seen = InputStatistics.stored(artefact.metadata.calibration)
+    name = logits_name(source)
+    session = AnnSession(source.without_thresholds(), [name], threads or 1)
+
+    def run(values: FloatArray) -> FloatArray:
+        return session.run(values)[name]
+
+    misread = normalisation.judge(run, rows, task=task)
+    return None if seen is None else seen.foreign(rows, chosen), misread
+
+
+def _softmax(source: AnnGraph) -> str:
+    """Return the softmax that a network ends with, as an ONNX operator; empty for none."""
+    last = source[source.output]
+    if not isinstance(last, Softmax):
+        return ""
+    return "LogSoftmax" if last.logarithm else "Softmax"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -188,8 +256,15 @@ class _Work:
         timesteps: int,
         threads: int | None,
         behind: Behind,
+        outputs: Outputs,
+        ends: str,
     ) -> None:
         self.behind = behind
+        self.outputs = outputs
+        self.ends = ends
+        keep = wants_values(outputs, ())
+        self.spiking = Answers(outputs, 0.0, keep)
+        self.analogue = Answers(outputs, threshold_of(ends), keep)
         self.artefact = artefact
         self.graph: SnnGraph = artefact.graph
         self.source = source.without_thresholds()
@@ -207,7 +282,6 @@ class _Work:
         self.sums = {node.name: self._begun(node) for node in (*self.populations, self.readout)}
         self.probe = Probe(self.graph, self.source, self.fed, self.logits)
         self.activity: dict[str, Activity] = {}
-        self.classes: list[tuple[IntArray, IntArray]] = []
         self.nonzero: dict[str, IntArray] = {
             node.name: np.zeros(node.shape, np.int64) for node in self.populations
         }
@@ -222,14 +296,14 @@ class _Work:
         theta = node.lowest + step * most
         return LayerSums(node.shape, most, theta, step, node.threshold)
 
-    def add(self, x: NumberArray, labels: IntArray | None) -> None:
-        """Run one chunk."""
+    def add(self, x: NumberArray, where: slice) -> None:
+        """Run one chunk; ``where`` says which rows they are."""
+        labels = None if self.outputs.classes is None else self.outputs.classes[where]
         rows, q = self.artefact.canonical(x), self.artefact.encode(x)
         values = self.session.run(rows)
         logits = values[self.logits].reshape(len(x), -1)
         if not np.isfinite(logits).all():
             raise NonFiniteError("the source network answers with NaN or infinity on these rows")
-        self._check_classes(labels, logits.shape[1])
         trace = self.simulator.run(self.graph, q, self.timesteps, Record(states=True, activity=True))
         for name, counted in trace.activity.items():
             self.activity[name] = self.activity[name] + counted if name in self.activity else counted
@@ -237,16 +311,12 @@ class _Work:
         self._add_cumulative(values, q, trace.counts, trace.potentials, outputs)
         self._add_local(values, q)
         self.probe.add(rows, q, labels, logits)
-        self.classes.append((trace.logits.argmax(axis=1), logits.argmax(axis=1)))
+        self.spiking.add(trace.logits, where)
+        self.analogue.add(finished(logits, self.ends), where)
         self.rows += len(x)
 
     def _scaled(self, outputs: NumberArray) -> FloatArray:
         return (outputs * (self.readout.scale / self.timesteps)).astype(np.float64)
-
-    def _check_classes(self, labels: IntArray | None, classes: int) -> None:
-        if labels is not None and (labels.min() < 0 or labels.max() >= classes):
-            wrong = labels.max() if labels.max() >= classes else labels.min()
-            raise InputError(f"the label {wrong} does not fit {classes} classes; check `y`")
 
     def _add_cumulative(
         self,
@@ -304,38 +374,37 @@ class _Work:
             for name in layer.finished:
                 del trains[name]
 
-    def result(self, labels: IntArray | None) -> Measurement:
+    def result(self, foreign: Foreign | None, misread: Misread | None) -> Measurement:
         """Return what all chunks say together."""
         counted = costs.count(self.graph, self.activity, self.rows, self.timesteps)
         by_name = {layer.name: layer for layer in counted.layers}
-        snn, ann = (np.concatenate(found) for found in zip(*self.classes, strict=True))
+        snn, ann = judged(self.spiking, self.analogue, (), self.readout.scale / self.timesteps, self.ends)
+        macs = costs.macs_of_ann(self.source)
         return Measurement(
             layers=tuple(
                 summarise(node, self.sums[node.name], by_name.get(node.name), self.rows, self.steps)
                 for node in (*self.populations, self.readout)
             ),
-            snn=_scores(snn, labels),
-            ann=_compared(snn, ann, labels, sum(costs.macs_of_ann(self.source).values())),
+            snn=snn,
+            ann=compared(snn, ann or snn, self.outputs, sum(macs.values())),
             costs=counted,
-            ann_macs=costs.macs_of_ann(self.source),
+            ann_macs=macs,
             nonzero=self.nonzero,
             input_use=self.probe.input_use(),
+            foreign=foreign,
+            misread=misread,
             channel_order=self.probe.channel_order(),
             timesteps=self.timesteps,
             rows=self.rows,
+            outputs=self.outputs,
+            ends=self.ends,
+            case=self._case(),
         )
 
-
-def _scores(classes: IntArray, labels: IntArray | None) -> Scores:
-    top1 = None if labels is None else Share(int((classes == labels).sum()), len(classes))
-    return Scores(classes, top1, None)
-
-
-def _compared(snn: IntArray, ann: IntArray, labels: IntArray | None, macs: int) -> AnnScores:
-    agreement = Share(int((snn == ann).sum()), len(snn))
-    paired = None
-    if labels is not None:
-        right, ours = ann == labels, snn == labels
-        cells = (right & ours, right & ~ours, ~right & ours, ~right & ~ours)
-        paired = Paired(*(int(cell.sum()) for cell in cells))
-    return AnnScores(_scores(ann, labels), macs, agreement, paired)
+    def _case(self) -> Case | None:
+        if not self.spiking.keep:
+            return None
+        unit = self.readout.scale / self.timesteps
+        answers = finished(np.concatenate(self.spiking.values).astype(np.float64) * unit, self.ends)
+        source = np.concatenate(self.analogue.values)
+        return Case(answers, self.outputs.task, source, self.outputs.labels, threshold_of(self.ends))

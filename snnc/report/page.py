@@ -12,6 +12,7 @@ from markupsafe import Markup
 from snnc import __version__
 from snnc.costs import payload
 from snnc.evaluation import Share
+from snnc.metrics import Measured
 from snnc.report import charts
 from snnc.report.document import TOP_FLIPS, Report, flips, several
 from snnc.report.drawing import Chart, percent
@@ -106,6 +107,12 @@ def _fact(name: str, value: Share) -> tuple[str, str, str]:
     return name, percent(value.value), f"95 %: {percent(low)} to {percent(high)}"
 
 
+def _metric_fact(found: Measured) -> tuple[str, str, str]:
+    value, _, interval = str(found).partition(" [")
+    note = f"95 %: {interval[:-1].replace(', ', ' to ')}" if interval else ""
+    return f"{found.metric}, held to the {found.against}", value, note
+
+
 def _facts(report: Report) -> list[tuple[str, str, str]]:
     """Return what the first screen says in figures: name, value and what belongs to it."""
     found, graph = report.measurement, report.artefact.graph
@@ -118,7 +125,10 @@ def _facts(report: Report) -> list[tuple[str, str, str]]:
         low, high = (f"{100 * end:z.1f}" for end in found.ann.paired.interval)
         lost = f"{100 * found.ann.paired.drop:z.1f} points"
         facts.append(("lost by the conversion", lost, f"95 %: {low} to {high}"))
-    facts.append(_fact("both answer alike", found.ann.agreement))
+    if found.tells_classes and found.ann.agreement is not None:
+        facts.append(_fact("both answer alike", found.ann.agreement))
+    else:
+        facts += [_metric_fact(each) for each in found.snn.measured]
     steps = f"T = {found.timesteps}" + (f", K = {graph.settle_steps}" if graph.settle_steps else "")
     facts.append(("time steps", steps, f"latency {several(report.energy.latency_steps, 'step')}"))
     facts.append(("spikes", payload(graph, found.timesteps), several(found.rows, "row")))
@@ -161,7 +171,8 @@ def _sections(report: Report) -> list[Section]:
             )
         )
         sections.append(_energy(report.energy))
-    sections.append(_disagreements(report))
+    if found.tells_classes:
+        sections.append(_disagreements(report))
     sections.append(_passes(report))
     sections.append(_targets(report.targets))
     sections.append(
@@ -183,7 +194,8 @@ def _curve(report: Report) -> Section:
     if not curve.again:
         second = "A second curve, converted anew for each T, comes with"
         text = Markup("{} {} <code>--reconvert</code>.").format(text, second)
-    return Section("curve", "Accuracy against time steps", (text,), (charts.curve_chart(curve),))
+    title = f"{curve.metric or 'Accuracy'} against time steps"
+    return Section("curve", title, (text,), (charts.curve_chart(curve),))
 
 
 def _layer_table(layers: Sequence[LayerReport]) -> Table:

@@ -10,6 +10,7 @@ from snnc.ann_session import AnnSession
 from snnc.ir.ann import AnnGraph
 from snnc.ir.graph import FloatArray, IntArray
 from snnc.ir.snn import SnnGraph
+from snnc.metrics import decisions
 from snnc.report.coding import spread
 from snnc.report.fed import FedSource
 
@@ -28,14 +29,10 @@ class InputUse:
     Attributes:
         limited: share of values beyond the largest magnitude that the code holds.
         largest: the largest magnitude seen, relative to that.
-        confidence: mean of the source network's largest class probability.
-        classes: number of class scores.
     """
 
     limited: float
     largest: float
-    confidence: float
-    classes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +73,8 @@ class Probe:
         if self._encoder.channels == COLOURS and len(self._encoder.shape) == COLOURS:
             self._session = AnnSession(source, [logits], 1)
         self._fed = fed
-        self._beyond = self._values = self._rows = self._all_rows = self._classes = 0
-        self._largest = self._confidence = 0.0
+        self._beyond = self._values = self._rows = 0
+        self._largest = 0.0
         self._score = self._reversed = 0.0
         self._first = np.zeros(3)
 
@@ -116,9 +113,6 @@ class Probe:
         self._beyond += int(np.count_nonzero(magnitude > BEYOND))
         self._values += q.size
         self._largest = max(self._largest, float(magnitude.max()))
-        self._confidence += _score(logits, None)
-        self._all_rows += len(rows)
-        self._classes = logits.shape[1]
         if self._session is None or self._rows >= PROBED_ROWS:
             return
         other = self._session.run(np.ascontiguousarray(rows[:, ::-1]))[self._logits].reshape(logits.shape)
@@ -128,8 +122,7 @@ class Probe:
 
     def input_use(self) -> InputUse:
         """Return how the range is filled."""
-        confidence = self._confidence / self._all_rows
-        return InputUse(self._beyond / self._values, self._largest, confidence, self._classes)
+        return InputUse(self._beyond / self._values, self._largest)
 
     def channel_order(self) -> ChannelOrder | None:
         """Return both scores, or ``None`` where the input has not three colours."""
@@ -149,6 +142,8 @@ class Probe:
 def _score(logits: FloatArray, labels: IntArray | None) -> float:
     """Return the number of right answers, or the sum of the confidences."""
     if labels is not None:
-        return float((logits.argmax(axis=1) == labels).sum())
+        return float((decisions(logits) == labels).sum())
+    if logits.shape[1] == 1:  # of a yes or no, the surer one
+        return float(np.exp(-np.logaddexp(0, -np.abs(logits.astype(np.float64)))).sum())
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     return float((shifted.max(axis=1) / shifted.sum(axis=1)).sum())

@@ -9,9 +9,14 @@ import json
 import sys
 from typing import Any
 
+from snnc.metrics import Task
+from snnc.metrics.catalogue import LABELS, SOURCE
 from snnc.report.causes import Cause
 from snnc.report.document import SCHEMA_VERSION
 from snnc.report.terms import TERMS
+from snnc.report.verdict import Size
+
+REFERENCES = (LABELS, SOURCE)
 
 NUMBER: dict[str, Any] = {"type": "number"}
 TEXT: dict[str, Any] = {"type": "string"}
@@ -94,7 +99,15 @@ def schema() -> dict[str, Any]:
             "verified_by": TEXT,
         }
     )
-    point = _object({"timesteps": COUNT, "top1": SHARE, "top1_ci95": interval})
+    maybe_interval = _nullable({**interval, "items": MAYBE})
+    point = _object(
+        {"timesteps": COUNT, "top1": SHARE, "top1_ci95": interval, "r2": NUMBER, "r2_ci95": maybe_interval},
+        ("top1", "top1_ci95", "r2", "r2_ci95"),
+    )
+    metric = _object(
+        {"value": MAYBE, "ci95": maybe_interval, "n": COUNT, "against": {"enum": list(REFERENCES)}}
+    )
+    loss = _object({"value": NUMBER, "ci95": {**interval, "items": MAYBE}, "n": COUNT, "measured": TEXT})
     points = {"type": "array", "items": point}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -121,6 +134,8 @@ def schema() -> dict[str, Any]:
                         "drop_ci95": _nullable(interval),
                     }
                 ),
+                "task": {"enum": [*(task.value for task in Task), None]},
+                "metrics": {"type": "object", "additionalProperties": metric},
                 "verdict": _object(
                     {
                         "text": TEXT,
@@ -128,6 +143,8 @@ def schema() -> dict[str, Any]:
                         "onnx_node": TEXT,
                         "cause": {"enum": [cause.value for cause in Cause]},
                         "option": TEXT,
+                        "size": {"enum": [size.value for size in Size]},
+                        "loss": _nullable(loss),
                         "findings": {"type": "array", "items": finding, "minItems": 1},
                     }
                 ),
@@ -136,13 +153,15 @@ def schema() -> dict[str, Any]:
                 "accuracy_against_timesteps": _nullable(
                     _object(
                         {
-                            "measured": {"enum": ["accuracy", "agreement"]},
+                            "measured": TEXT,
                             "calibrated_for": COUNT,
                             "n": COUNT,
                             "ann_top1": MAYBE,
+                            "ann_r2": MAYBE,
                             "this_artefact": points,
                             "converted_for_each": points,
-                        }
+                        },
+                        ("ann_top1", "ann_r2"),
                     )
                 ),
                 "disagreements": {

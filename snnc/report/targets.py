@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from snnc.backends import BACKENDS, load_backend
+from snnc.backends import BACKENDS, load_backend, usable_backends
 from snnc.backends.deployment import problems
 from snnc.diagnostics import Diagnostic
 from snnc.ir.snn import SnnGraph
+from snnc.plugins import warn
 from snnc.target import Emulating
 
 
@@ -68,9 +69,15 @@ class Fit:
 def fits(graph: SnnGraph) -> tuple[Fit, ...]:
     """Ask every target, in every profile, whether it takes a network."""
     found: dict[tuple[object, ...], Fit] = {}
-    for target in BACKENDS:
-        for profile in load_backend(target).capabilities.profiles:
-            fit = _fit(graph, target, profile)
+    for backend in usable_backends():
+        for profile in backend.capabilities.profiles:
+            try:
+                fit = _fit(graph, backend.name, profile)
+            except Exception as error:
+                if BACKENDS.is_own(backend.name):
+                    raise
+                warn(f"the target {backend.name!r} was not asked, {type(error).__name__}: {error}")
+                continue
             first = found.setdefault(fit.alike, fit)
             if first is not fit:
                 found[fit.alike] = replace(first, profiles=(*first.profiles, profile))

@@ -11,9 +11,9 @@ cause                 rule
 ===================== ======================================================================================
 channel-order         the source network does clearly better on the same rows with their colours reversed, or
                       the first layer's weights fit the source's only with reversed colours
-normalisation         many inputs lie beyond the range that the calibration rows had, or all of them fill only
-                      a part of it; or the source network itself has no idea of these rows, as far as their
-                      number tells
+normalisation         the rows are not distributed as the calibration rows were, as
+                      :mod:`snnc.input_statistics` judges; or the source network tells them apart far better
+                      in another scale or layout, as :mod:`snnc.normalisation` judges
 threshold-too-small   clipping stands out, with a share of activations above the threshold that does, too; or
                       ``zhat`` is a multiple of ``z``: the threshold does not belong to its unit
 threshold-too-large   quantisation stands out, and the threshold is far above all activations; or ``zhat`` is
@@ -35,15 +35,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 from math import sqrt
 from statistics import median
 
+from snnc.errors import UsageError
+from snnc.metrics.loss import ACCURACY, VARIANCE, Loss
+from snnc.normalisation import Mistake
 from snnc.report.advice import advised
 from snnc.report.causes import NAMES, OPTIONS, Cause
 from snnc.report.layers import LayerReport
 from snnc.report.measurement import Measurement
 from snnc.report.statistics import Split
 from snnc.report.terms import OWN, TERMS
+
+LITTLE = 0.01
+"""Loss of the answers below which nothing is wrong with the conversion as a whole: a point, or of numbers a
+hundredth of their variance."""
+
+MUCH = 0.05
+"""Loss of the answers from which on the conversion is poor."""
 
 CLEAR = 0.01
 """Severity below which nothing is blamed: one hundredth of a layer's power."""
@@ -78,9 +89,6 @@ FEW_LEVELS = 0.06
 ADDED_UP = 0.1
 """Relative squared error of the read-out that the layers together may not exceed where none stands out."""
 
-UNSURE = 0.3
-"""Accuracy or mean confidence below which the source has no idea of the rows."""
-
 FEWEST = 5
 """Right answers that the other order of the colours must add: fewer are chance."""
 
@@ -108,17 +116,30 @@ class Finding:
     option: str
 
 
+class Size(Enum):
+    """How much is lost in the end; the value is its name in the report."""
+
+    LITTLE = "little"
+    SOME = "some"
+    MUCH = "much"
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The conclusion.
 
     Attributes:
-        text: one or two sentences.
+        text: one to three sentences.
         findings: all that was found, the most important first; never empty.
+        loss: what the answers lose; ``None`` where the source answers the same number to every row.
+        size: below :data:`LITTLE`, below :data:`MUCH`, or more. What is wrong with the rows themselves is
+            always much: the source network's own answers are wrong, too.
     """
 
     text: str
     findings: tuple[Finding, ...]
+    loss: Loss | None
+    size: Size
 
     @property
     def first(self) -> Finding:
@@ -153,7 +174,33 @@ def judge(found: Measurement, calibrated_for: int, pipeline: str = "", preset: s
     findings.sort(key=lambda item: (not _first_of_all(item), -item.severity))
     if not findings:
         findings = [case.added_up() or case.largest()]
-    return Verdict(_text(findings[0], found), tuple(findings))
+    loss = _loss(found)
+    size = Size.MUCH if _first_of_all(findings[0]) else _size(loss)
+    return Verdict(f"{_text(findings[0], found)}{_lost(loss)}", tuple(findings), loss, size)
+
+
+def _loss(found: Measurement) -> Loss | None:
+    try:
+        return found.loss
+    except UsageError:
+        return None
+
+
+def _size(loss: Loss | None) -> Size:
+    if loss is None or loss.value < LITTLE:
+        return Size.LITTLE
+    return Size.SOME if loss.value < MUCH else Size.MUCH
+
+
+def _lost(loss: Loss | None) -> str:
+    if loss is None:
+        return ""
+    if loss.measured == VARIANCE:
+        return f" The answers miss {loss.value:.2%} of the variance of the source's, on average over outputs."
+    points = f"{abs(100 * loss.value):.2f} points"
+    if loss.measured == ACCURACY:
+        return f" The conversion {'loses' if loss.value >= 0 else 'gains'} {points} of accuracy."
+    return f" {points[0].upper()}{points[1:]} of the answers differ from the source's."
 
 
 def _first_of_all(item: Finding) -> bool:
@@ -185,15 +232,17 @@ class _Case:
     def input(self) -> Iterator[Finding]:
         """Rules about the rows themselves."""
         first = self.found.layers[0]
-        order = self.found.channel_order
+        order, found_order = self.found.channel_order, False
+        told = self.found.tells_classes
         if order is not None:
-            gained = order.reversed_score - order.score
+            gained = order.reversed_score - order.score if told else 0.0
             doubt = 2 * sqrt(max(order.score * (1 - order.score), 0.01) / order.rows)
             if gained > max(0.05, doubt) and gained * order.rows >= FEWEST:
                 evidence = (
                     f"the source network scores {order.score:.0%} on these rows and "
                     f"{order.reversed_score:.0%} with their colours reversed"
                 )
+                found_order = True
                 yield _on_input(Cause.CHANNEL_ORDER, first, gained, evidence)
             elif order.first_layer > CLEAR and order.reversed_first_layer < order.first_layer / 10:
                 evidence = (
@@ -201,23 +250,15 @@ class _Case:
                     f"by {order.reversed_first_layer:.1%} with the colours reversed"
                 )
                 yield _on_input(Cause.CHANNEL_ORDER, first, order.first_layer, evidence)
-        use = self.found.input_use
-        top1 = self.found.ann.scores.top1
-        # Of a few rows, a source network may miss most by chance.
-        knows = use.confidence if top1 is None else top1.interval[1]
-        if use.limited > 0.005:
-            evidence = (
-                f"{use.limited:.1%} of the inputs lie beyond the range that calibration saw, "
-                f"up to {use.largest:.3g} times"
-            )
-            yield _on_input(Cause.NORMALISATION, first, use.limited, evidence)
-        elif use.largest < 0.4:
-            evidence = f"the rows fill only {use.largest:.1%} of the range that calibration saw"
-            yield _on_input(Cause.NORMALISATION, first, 1 - use.largest, evidence)
-        elif knows < min(UNSURE, 3 / use.classes):
-            what, share = ("a mean confidence", knows) if top1 is None else ("an accuracy", top1.value)
-            evidence = f"the source network itself reaches {what} of {share:.1%} on these rows"
-            yield _on_input(Cause.NORMALISATION, first, 1 - share, evidence)
+        foreign, misread = self.found.foreign, self.found.misread
+        if foreign is not None:
+            yield _on_input(Cause.NORMALISATION, first, 1.0, foreign.text)
+        elif misread is not None:
+            turned = misread.mistake is Mistake.CHANNELS
+            severity = max(CLEAR, misread.better - misread.own) if misread.words else 1.0
+            if not (turned and found_order):
+                cause = Cause.CHANNEL_ORDER if turned else Cause.NORMALISATION
+                yield _on_input(cause, first, severity, misread.text)
 
     def layers(self) -> Iterator[Finding]:
         """Rules about single layers."""

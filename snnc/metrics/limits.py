@@ -1,0 +1,53 @@
+"""Limits that a user sets: the least that a metric must reach."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from snnc.errors import UsageError
+from snnc.metrics.catalogue import Measured, metric_named
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """The least that a metric must reach.
+
+    Attributes:
+        metric: its name.
+        least: the limit.
+    """
+
+    metric: str
+    least: float
+
+    def __str__(self) -> str:
+        """Return it as the user writes it."""
+        return f"{self.metric}={self.least:g}"
+
+    def kept(self, found: Measured) -> bool:
+        """Whether a measurement reaches it."""
+        return found.value >= self.least
+
+
+def floor(text: str) -> Floor:
+    """Read ``NAME=VALUE``.
+
+    Raises:
+        UsageError: no metric, no finite number, one that nothing could miss or reach, or one to be kept low.
+    """
+    name, equals, number = text.partition("=")
+    if not equals:
+        raise UsageError(f"--min-metric {text}: write NAME=VALUE, such as r2=0.99")
+    metric = metric_named(name.strip())
+    try:
+        least = float(number)
+    except ValueError:
+        raise UsageError(f"--min-metric {text}: {number!r} is no number") from None
+    if not metric.higher_is_better:
+        raise UsageError(f"--min-metric {text}: {name} is better the lower it is; use r2, sqnr or psnr")
+    if not math.isfinite(least) or not metric.smallest <= least <= metric.largest:
+        raise UsageError(
+            f"--min-metric {text}: give a number from {metric.smallest:g} to {metric.largest:g} for {name}"
+        )
+    return Floor(name.strip(), least)

@@ -1,0 +1,372 @@
+"""Whether a network reads rows as it was trained to, judged by its own answers to them.
+
+A trained network tells rows apart best as it saw them in training. How well it does is the information
+that its answers carry about the row, as a share of what its K classes could carry,
+
+    I = mean_n sum_k p_nk log(p_nk / p_k) / log K,    p_n = softmax(SHARPNESS l_n / std(l)),
+
+with ``p_k`` the mean over the rows: 0 if it says the same of all rows, however sure it is. Dividing the
+logits by their own standard deviation makes I blind to how sure a network is, so that an unsure one is not
+suspected. The same rows are then given in other *readings*: scaled, centred, standardised, with the channels
+in the other order, with the axes in another order. Where one of them carries clearly more information, row
+by row, the rows are read wrongly.
+
+Readings that keep the scale of the rows may be compared in how sure of them the network is, too: by 1 minus
+the entropy of ``p_n`` over log K, with one standard deviation for both. That is the sharper test for the
+order of the colours, and it holds for rows of a single class, whose information is small.
+
+What a network does not react to cannot be told by it, such as the scale of the input where there are no
+biases to speak of: there, logits beyond all that training reaches give it away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from math import isqrt, log, prod, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snnc.diagnostics import LOOKS_UNNORMALISED, Diagnostic
+from snnc.ir.graph import FloatArray, NumberArray
+from snnc.metrics.task import Task, behaves_as_classifier
+
+PROBED_ROWS = 128
+"""Rows that are read in every way."""
+
+FEWEST_ROWS = 32
+"""Fewer tell nothing."""
+
+SHARPNESS = 4.0
+"""Standard deviation of the logits that the information is taken at: that of a usual classifier."""
+
+GAIN, ERRORS = 0.02, 2.8
+"""Share of information that another reading must add, and standard errors of that, pairing the rows."""
+
+SURER, SURER_ERRORS, COLOUR_ERRORS = 0.02, 4.0, 2.5
+"""The same for how sure the network is; of colours in the right order it is surer by many standard errors, so
+that few are doubt enough."""
+
+TURNED_ERRORS = 2.0
+"""Standard errors of being surer that count beside those of the information, for height and width."""
+
+ENOUGH = 0.58
+"""Share of information from which on a reading may be the right one: few networks that were never trained, or
+whose weights were shuffled, reach it in any. Of a network that knows so little itself, nothing is said."""
+
+ENOUGH_OF_SPIKES = 0.45
+"""The same for an artefact in few steps, which was calibrated on rows that were read rightly."""
+
+VARIETY, TURNED_VARIETY = 0.4, 0.6
+"""Entropy of all answers together, over log K, from which on rows may have their axes in another order, or
+height and width exchanged: rows of a single class carry little information in any reading, and a wrong one
+may scatter the answers to them."""
+
+LEAD = 100.0
+"""Median lead of the best logit that cross-entropy never trains a network to: its gradient is long gone."""
+
+RUNNING = 3.0
+"""Ratio of standard deviations, and shift of the mean, that other rows of the same kind do not reach."""
+
+VARIED = 1e-6
+"""Variance, relative to the largest of all channels, below which a channel is dead and tells nothing."""
+
+COLOURS = 3
+
+Run = Callable[[FloatArray], NumberArray]
+"""From rows, (n, *shape) float32, channels first, to their scores, (n, classes)."""
+
+
+class Mistake(Enum):
+    """What is wrong with rows."""
+
+    SCALE = "scale or mean"
+    CHANNELS = "channel order"
+    AXES = "layout"
+
+
+CURES = {
+    Mistake.SCALE: "check divide, mean and std in --preprocess: they must be those of the training",
+    Mistake.CHANNELS: "give the channels in the order of the training: x[..., ::-1]",
+    Mistake.AXES: "check layout and transpose_hw in --preprocess",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Another way to read rows.
+
+    Attributes:
+        mistake: what is wrong if it is the right one.
+        words: what is done to the rows.
+        rows: (n, *shape), the same rows in that way.
+        variety: how much the answers must differ for this reading to count.
+        keeps_scale: whether the values lie as far apart as they did.
+    """
+
+    mistake: Mistake
+    words: str
+    rows: FloatArray
+    variety: float = 0.0
+    keeps_scale: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Misread:
+    """A reading of the rows that the network understands better.
+
+    Attributes:
+        mistake: what is wrong.
+        words: what was done to the rows to make them better; empty where the logits alone are too large.
+        measure: what is better: ``tells them apart by`` or ``is sure of them by``.
+        own: that of the rows as they are, as a share of the most.
+        better: the same of the better reading; of logits too large, the median lead of the best.
+        lowest, highest: the range of the rows as they are.
+        rows: how many were tried.
+    """
+
+    mistake: Mistake
+    words: str
+    measure: str
+    own: float
+    better: float
+    lowest: float
+    highest: float
+    rows: int
+
+    @property
+    def text(self) -> str:
+        """What was seen, in one line."""
+        where = f"the rows lie in {self.lowest:.4g} .. {self.highest:.4g}, and the network"
+        if not self.words:
+            return (
+                f"{where} gives its best class a lead of {self.better:.3g} in the logits, "
+                "which no training reaches: they are too large"
+            )
+        return (
+            f"{where} {self.measure} {self.own:.0%} of the most that is possible, "
+            f"but {self.better:.0%} {self.words}"
+        )
+
+    @property
+    def cure(self) -> str:
+        """What to do."""
+        return CURES[self.mistake]
+
+    def diagnostic(self) -> Diagnostic:
+        """Return it as a finding about calibration rows."""
+        return Diagnostic(LOOKS_UNNORMALISED, f"{self.text}; they look wrongly normalised", help=self.cure)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Answers:
+    """What a network says of rows in one reading: its scores, (n, classes)."""
+
+    scores: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, run: Run, rows: FloatArray) -> _Answers | None:
+        """Ask the network; ``None`` where its answers are not finite, or not several."""
+        found = run(np.ascontiguousarray(rows, np.float32)).astype(np.float64).reshape(len(rows), -1)
+        return cls(found) if found.shape[1] > 1 and np.isfinite(found).all() else None
+
+    @property
+    def contrast(self) -> NDArray[np.float64]:
+        """The scores less their mean over the classes, (n, classes)."""
+        return self.scores - self.scores.mean(axis=1, keepdims=True)
+
+    def probabilities(self, sharpness: float, spread: float) -> NDArray[np.float64]:
+        """Return softmax probabilities, (n, classes), where the logits' standard deviation is ``spread``."""
+        logits = self.contrast * (sharpness / spread if spread > 0 else 0.0)
+        p = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.maximum(p / p.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+
+    def information(self) -> NDArray[np.float64]:
+        """Return what each row's answer says about it, (n,); the mean over the rows is I."""
+        p = self.probabilities(SHARPNESS, float(self.contrast.std()))
+        told: NDArray[np.float64] = (p * np.log(p / p.mean(axis=0))).sum(axis=1)
+        return told / log(p.shape[1])
+
+    def certainty(self, spread: float) -> NDArray[np.float64]:
+        """Return how sure the network is of each row, (n,), from 0 to 1."""
+        p = self.probabilities(SHARPNESS / 2, spread)
+        told: NDArray[np.float64] = (p * np.log(p)).sum(axis=1)
+        return 1 + told / log(p.shape[1])
+
+    def variety(self) -> float:
+        """Return how much the answers to all rows differ: the entropy of their mean, from 0 to 1."""
+        p = self.probabilities(SHARPNESS, float(self.contrast.std())).mean(axis=0)
+        return float(-(p * np.log(p)).sum() / log(len(p)))
+
+    def lead(self) -> float:
+        """Return the median lead of the largest score."""
+        first, second = np.sort(self.scores, axis=1)[:, [-1, -2]].T
+        return float(np.median(first - second))
+
+
+def judge(run: Run, rows: FloatArray, *, task: Task | None, order_only: bool = False) -> Misread | None:
+    """Say how a network would rather read rows, or ``None`` where nothing tells.
+
+    Nothing is said of a network whose outputs are no class scores, or of very few rows.
+
+    Args:
+        run: the network, up to its scores before any softmax.
+        rows: (n, *shape) float32, channels first, as the network takes them.
+        task: what the outputs are; ``None`` where that is not evident: then their behaviour decides.
+        order_only: whether to try only other orders of colours, height and width, of rows whose distribution
+            is known to be right, with an artefact that was made from such rows.
+    """
+    tried = chosen(rows)
+    if len(tried) < FEWEST_ROWS:
+        return None
+    own = _Answers.of(run, tried)
+    if own is None or own.scores.shape[1] >= prod(rows.shape[1:]) or task not in (None, Task.CLASSES):
+        return None
+    ends = float(tried.min()), float(tried.max())
+    enough = ENOUGH_OF_SPIKES if order_only else ENOUGH
+    best: tuple[float, Misread] | None = None
+    for reading in readings(tried, order_only=order_only):
+        other = _Answers.of(run, reading.rows)
+        if other is None or not (task is Task.CLASSES or behaves_as_classifier(other.scores)):
+            continue
+        if other.information().mean() < enough:
+            continue
+        found = _better(reading, own, other)
+        if found is not None and (best is None or found[0] > best[0]):
+            gain, measure, shares = found
+            best = gain, Misread(reading.mistake, reading.words, measure, *shares, *ends, len(tried))
+    if best is not None:
+        return best[1]
+    if order_only or not (task is Task.CLASSES or behaves_as_classifier(own.scores)):
+        return None
+    known, lead = float(own.information().mean()), own.lead()
+    if lead > LEAD and known >= ENOUGH:
+        return Misread(Mistake.SCALE, "", "", known, lead, *ends, len(tried))
+    return None
+
+
+def _better(
+    reading: Reading, own: _Answers, other: _Answers
+) -> tuple[float, str, tuple[float, float]] | None:
+    """Return by how much another reading is better, in what, and both shares; ``None`` if it is not."""
+    told = own.information(), other.information()
+    gain, errors = _gain(*told)
+    if reading.keeps_scale:
+        spread = float(np.concatenate([own.contrast, other.contrast]).std())
+        sure = own.certainty(spread), other.certainty(spread)
+        surer, sure_errors = _gain(*sure)
+        shares = float(sure[0].mean()), float(sure[1].mean())
+        if reading.mistake is Mistake.CHANNELS:
+            clear = surer >= SURER and sure_errors >= COLOUR_ERRORS
+            return (surer, "is sure of them by", shares) if clear else None
+        hinted = surer >= SURER and sure_errors >= SURER_ERRORS and errors >= 1
+        if reading.mistake is Mistake.SCALE and hinted:
+            return surer, "is sure of them by", shares
+        if reading.mistake is Mistake.AXES:
+            # Both must say so, and together as clearly as the information alone elsewhere.
+            errors = min(errors + TURNED_ERRORS, errors + sure_errors) if surer > 0 else 0.0
+    if gain < GAIN or errors < ERRORS or own.variety() < reading.variety:
+        return None
+    return gain, "tells them apart by", (float(told[0].mean()), float(told[1].mean()))
+
+
+def readings(rows: FloatArray, *, order_only: bool = False) -> tuple[Reading, ...]:
+    """Return other readings of rows, (n, *shape), leaving out those that change nothing."""
+    found = [] if order_only else _scaled(rows)
+    shape = rows.shape[1:]
+    axes = tuple(range(2, rows.ndim))
+    if axes and shape[0] == COLOURS:
+        words = "with the channels in the other order"
+        found.append(Reading(Mistake.CHANNELS, words, rows[:, ::-1], keeps_scale=True))
+    if axes and shape[0] > 1 and not order_only:
+        last = np.moveaxis(rows.reshape(len(rows), *shape[1:], shape[0]), -1, 1)
+        found.append(Reading(Mistake.AXES, "read as channels last", last, VARIETY))
+        first = np.moveaxis(rows, 1, -1).reshape(rows.shape)
+        found.append(Reading(Mistake.AXES, "read as channels first", first, VARIETY))
+    turned = _turned(rows)
+    if turned is not None:
+        words = "with height and width exchanged"
+        found.append(Reading(Mistake.AXES, words, turned, TURNED_VARIETY, keeps_scale=True))
+    tolerance = 1e-3 * float(np.ptp(rows))
+    return tuple(item for item in found if float(np.abs(item.rows - rows).max()) > tolerance)
+
+
+def _turned(rows: FloatArray) -> FloatArray | None:
+    """Return rows with height and width exchanged; ``None`` where there are none, or not equally many."""
+    if rows.ndim == 4:
+        return rows.swapaxes(2, 3) if rows.shape[2] == rows.shape[3] else None
+    side = isqrt(rows.shape[1])
+    if rows.ndim != 2 or side * side != rows.shape[1] or side < 8:
+        return None
+    return rows.reshape(len(rows), side, side).swapaxes(1, 2).reshape(rows.shape)
+
+
+def _scaled(rows: FloatArray) -> list[Reading]:
+    """Return the rows in the scales that networks are trained in, and in multiples of their own."""
+    values = rows.astype(np.float64)
+    low, high = values.min(), values.max()
+    if high == low:
+        return []
+    unit = (values - low) / (high - low)
+    over = (0, *range(2, rows.ndim))
+    std = values.std(axis=over, keepdims=True)
+    centred = values - values.mean(axis=over, keepdims=True)
+    ways = {
+        "brought to 0 .. 1": unit,
+        "brought to 0 .. 255": 255 * unit,
+        "brought to -1 .. 1": 2 * unit - 1,
+        "brought to -128 .. 127": 255 * unit - 128,
+        "standardised per channel": centred / np.where(std > 0, std, 1),
+    }
+    ways |= {f"times {factor}": factor * values for factor in (2, 16, 255)}
+    ways |= {f"divided by {factor}": values / factor for factor in (2, 16, 255)}
+    found = [Reading(Mistake.SCALE, words, other.astype(np.float32)) for words, other in ways.items()]
+    middle = Reading(Mistake.SCALE, "centred per channel", centred.astype(np.float32), keeps_scale=True)
+    return [*found, middle]
+
+
+def chosen(rows: FloatArray) -> FloatArray:
+    """Return at most so many rows, evenly over all."""
+    if len(rows) <= PROBED_ROWS:
+        return rows
+    some: FloatArray = rows[np.linspace(0, len(rows) - 1, PROBED_ROWS).astype(np.int64)]
+    return some
+
+
+def against_running(
+    name: str, values: FloatArray, mean: FloatArray, variance: FloatArray
+) -> Diagnostic | None:
+    """Hold what arrives in front of a batch normalisation against its running statistics.
+
+    On rows like those of the training, the values of each channel have about the mean and the variance that
+    the training recorded, whatever the network's outputs are.
+
+    Args:
+        name: of the normalisation.
+        values: (n, channels, ...) of some rows.
+        mean: (channels,).
+        variance: (channels,).
+    """
+    alive = variance > VARIED * float(variance.max())
+    if len(values) < FEWEST_ROWS or not alive.any():
+        return None
+    flat = np.moveaxis(values, 1, 0).reshape(len(mean), -1)[alive].astype(np.float64)
+    std = np.sqrt(variance[alive].astype(np.float64))
+    shift = float(np.median(np.abs(flat.mean(axis=1) - mean[alive]) / std))
+    ratio = float(np.median(flat.std(axis=1) / std))
+    if 1 / RUNNING < ratio < RUNNING and shift < RUNNING:
+        return None
+    message = (
+        f"what reaches this batch normalisation varies {ratio:.3g} times as much as it did in training, and "
+        f"lies {shift:.3g} of its standard deviations off; the rows look wrongly normalised"
+    )
+    return Diagnostic(LOOKS_UNNORMALISED, message, node=name, help=CURES[Mistake.SCALE])
+
+
+def _gain(own: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the mean gain of another reading, and how many of its standard errors that is."""
+    difference = other - own
+    mean, deviation = float(difference.mean()), float(difference.std(ddof=1))
+    return mean, mean * sqrt(len(difference)) / max(deviation, 1e-12)

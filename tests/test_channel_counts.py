@@ -1,0 +1,102 @@
+"""Every kind of neuron at numbers of channels around those that vectors hold, in every simulator and in C."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from snnc.artefact import Artefact
+from snnc.backends import load_backend, load_simulator
+from snnc.backends.deployment import deploy, verify
+from snnc.backends.numba_cpu import neurons
+from snnc.ir.bounds import overflow
+from snnc.ir.neuron import Neuron, Schedule
+from snnc.ir.snn import IntegrateFire, SnnGraph
+from snnc.reference import ReferenceSimulator
+from snnc.target import Record, Trace
+from tests.spiking_graphs import NEURONS, as_float, random_inputs, side_by_side, with_large_thresholds
+
+CHANNELS = (1, 15, 16, 17, 33, 64, 130)
+LARGE = (Neuron(levels=3), Neuron(levels=3, spikes_per_step=None), Neuron(levels=3, memory=False))
+KINDS = [
+    *((str(neuron), neuron, False, False) for neuron in NEURONS),
+    ("negative threshold", Neuron(), True, False),
+    *((f"large thresholds, {neuron}", neuron, False, True) for neuron in LARGE),
+]
+
+
+class Case:
+    """A network, inputs, and what the reference makes of them."""
+
+    def __init__(self, neuron: Neuron, negative: bool, large: bool, schedule: Schedule) -> None:
+        graph = side_by_side(3, CHANNELS, neuron, schedule, negative=negative)
+        self.graph = with_large_thresholds(graph, 5) if large else graph
+        self.q = random_inputs(self.graph, 8, 2)
+        self.record = Record(states=True)
+        self.expected = self.run(ReferenceSimulator(), self.graph)
+
+    def run(self, simulator: object, graph: SnnGraph) -> Trace:
+        trace: Trace = simulator.run(graph, self.q, graph.timesteps, self.record)  # type: ignore[attr-defined]
+        return trace
+
+
+@pytest.fixture(scope="module", params=Schedule, ids=lambda schedule: schedule.value)
+def schedule(request: pytest.FixtureRequest) -> Schedule:
+    found: Schedule = request.param
+    return found
+
+
+@pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind[0])
+def case(request: pytest.FixtureRequest, schedule: Schedule) -> Case:
+    _, neuron, negative, large = request.param
+    if not neuron.memory and schedule is Schedule.BARRIER:
+        pytest.skip("the barrier schedule needs neurons with memory")
+    return Case(neuron, negative, large, schedule)
+
+
+def test_the_networks_put_every_channel_to_the_test(case: Case) -> None:
+    populations = case.graph.of_type(IntegrateFire)
+    assert sorted({node.channels for node in populations}) == sorted(CHANNELS)
+    assert overflow(case.graph, case.graph.timesteps) is None
+    for node in populations:
+        if node.channels > 1:
+            assert len(np.unique(case.expected.counts[node.name])) > 1, "inputs decide how often it fires"
+        if case.graph.timesteps == 1:
+            assert node.threshold.min() > neurons.LARGEST_THRESHOLD
+    assert len(np.unique(case.expected.logits, axis=0)) == len(case.q)
+
+
+@pytest.mark.parametrize("name", ["numba", "onnx"])
+def test_simulators_give_the_bits_of_the_reference(name: str, case: Case) -> None:
+    found = case.run(load_simulator(name, 1), case.graph)
+    for kind in ("counts", "potentials"):
+        one, two = getattr(case.expected, kind), getattr(found, kind)
+        assert one.keys() == two.keys()
+        for population, values in one.items():
+            channels = case.graph[population].channels
+            np.testing.assert_array_equal(values, two[population], err_msg=f"{kind} of {channels} channels")
+    np.testing.assert_array_equal(case.expected.logits, found.logits)
+
+
+def test_float_networks_fire_alike(case: Case) -> None:
+    if case.graph.timesteps == 1:
+        pytest.skip("float32 does not hold such thresholds exactly")
+    graph = as_float(case.graph)
+    expected, found = (case.run(one, graph) for one in (ReferenceSimulator(), load_simulator("numba", 1)))
+    for population, counts in expected.counts.items():
+        np.testing.assert_array_equal(counts, found.counts[population])
+        np.testing.assert_array_equal(expected.potentials[population], found.potentials[population])
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+def test_c_gives_the_bits_of_the_reference(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("snnc.backends.c99.backend.FLAGS", ("-std=c99", "-O0", "-w"))
+    bundle = deploy(Artefact(case.graph), load_backend("c99"), tmp_path / "bundle").directory
+    verdict = verify(bundle).verdict
+    assert verdict is not None
+    assert verdict.wrong == 0
