@@ -20,12 +20,15 @@ import numpy as np
 import pytest
 
 import snnc
+from snnc import certificate
 from snnc.ann_session import AnnSession
 from snnc.artefact import Metadata
+from snnc.artefact.writer import build_model
 from snnc.backends import BACKENDS, SIMULATORS, load_backend, load_simulator
-from snnc.costs import macs_of_ann
-from snnc.errors import UnknownOperationError, VerificationError
+from snnc.costs import fan_outs, macs_of_ann
+from snnc.errors import InternalError, SnncError, UnknownOperationError, VerificationError
 from snnc.ir import ann, snn
+from snnc.ir.bounds import provable_timesteps, step_bounds
 from snnc.ir.graph import Graph
 from snnc.ir.kinds import ValueKind
 from snnc.ir.neuron import Neuron, Schedule
@@ -36,6 +39,7 @@ from snnc.passes import PASSES
 from snnc.pipeline import run_pipeline
 from snnc.reference import ReferenceSimulator, run_ann
 from snnc.sensitivity import operations as sensitivity_operations
+from snnc.spike_counts import counted
 from snnc.target import Record, unknown_operations
 from tests.ann_graphs import context, residual_network
 from tests.spiking_graphs import NEURONS, as_float, random_graph, random_inputs
@@ -382,3 +386,43 @@ def test_what_moves_gives_values_that_it_read() -> None:
                 read = np.concatenate([trains[name].ravel() for name in node.inputs])
                 assert np.isin(trains[node.name], [*np.unique(read), 0]).all()
     assert moved == {kind for kind in get_args(Operation) if kind.moves}
+
+
+@pytest.fixture
+def listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The classification knows the kind, and nobody was taught what it computes."""
+    monkeypatch.setattr("snnc.ir.operations.KINDS", KINDS | {Shuffled})
+
+
+@pytest.mark.usefixtures("listed")
+@both
+@pytest.mark.parametrize("name", SIMULATORS)
+def test_a_simulator_that_was_not_taught_a_kind_refuses_it(name: str, schedule: Schedule) -> None:
+    graph = shuffled(GRAPHS[schedule])
+    with pytest.raises(InternalError, match="Shuffled"):
+        load_simulator(name, 1).run(graph, random_inputs(graph, 2, 0), graph.timesteps)
+
+
+@pytest.mark.usefixtures("listed")
+@pytest.mark.parametrize("target", BACKENDS)
+def test_a_target_that_was_not_taught_a_kind_refuses_it(target: str) -> None:
+    found = load_backend(target).check(shuffled(GRAPHS[Schedule.SYNCHRONOUS]))
+    assert any("Shuffled" in problem.reason for problem in found)
+
+
+@pytest.mark.usefixtures("listed")
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda graph: step_bounds(graph, 2),
+        fan_outs,
+        lambda graph: counted(graph, 2),
+        build_model,
+        lambda graph: provable_timesteps(graph),
+        lambda graph: certificate.quantised(graph),
+    ],
+)
+@both
+def test_a_model_that_was_not_taught_a_kind_refuses_it(call: Any, schedule: Schedule) -> None:
+    with pytest.raises(SnncError, match=r"Shuffled|'shuffled'"):
+        call(shuffled(GRAPHS[schedule]))

@@ -92,7 +92,7 @@ OPTIONS = {
 
 NAMES = {
     Cause.CHANNEL_ORDER: "the colours of the rows are reversed",
-    Cause.NORMALISATION: "these rows are not normalised as the calibration rows were",
+    Cause.NORMALISATION: "these rows look wrongly normalised",
     Cause.THRESHOLD_TOO_SMALL: "the threshold is too small",
     Cause.THRESHOLD_TOO_LARGE: "the threshold is too large",
     Cause.SHARED_THRESHOLD: "one threshold is shared by channels that differ",
