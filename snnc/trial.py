@@ -16,7 +16,7 @@ from snnc.calibration import ActivationSample, Calibration
 from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.graph import Graph
 from snnc.ir.snn import SnnGraph
-from snnc.pipeline import AnyPass, Context, run_pipeline
+from snnc.pipeline import AnyPass, Context, format_pipeline, run_pipeline
 from snnc.reference import ReferenceSimulator
 
 VALUES = np.linspace(-0.5, 1, 4, dtype=np.float32)
@@ -40,6 +40,12 @@ class MadeUp(Calibration):
             values = (np.abs(VALUES) if rectified else VALUES) * scale[:, None]
             found[name] = ActivationSample(values, values.max(axis=1), values.min(axis=1))
         return found
+
+
+def lowering(passes: Sequence[AnyPass]) -> str:
+    """Return the text form of the passes that :func:`require_lowering` runs."""
+    names = [item.name for item in passes]
+    return format_pipeline(passes[: names.index("lower") + 1] if "lower" in names else passes)
 
 
 def require_lowering(graph: AnnGraph, passes: Sequence[AnyPass], timesteps: int) -> None:
