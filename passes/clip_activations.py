@@ -99,7 +99,7 @@ class ClipActivations:
         measured = context.calibration.samples(
             graph,
             list(seen.values()),
-            per_channel=min(SAMPLES_PER_CHANNEL, max(1, LAYER_SAMPLES // widest)),
+            per_channel=max(1, min(SAMPLES_PER_CHANNEL, LAYER_SAMPLES // widest) // context.thrift),
             seed=context.seed,
         )
         samples = {name: measured[seen[name]] for name in names}

@@ -12,6 +12,7 @@ from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
 from snnc.ir.snn import CountMaxPool, IntegrateFire, SnnGraph, SnnNode
+from snnc.spill import RowArray
 
 
 def rectifier(source: AnnGraph, population: SnnNode) -> Relu:
@@ -59,8 +60,10 @@ def maximum_of(graph: SnnGraph, source: AnnGraph, population: SnnNode) -> Window
 
 def pre_activation(
     calibration: Calibration, source: AnnGraph, population: SnnNode, ahead: Sequence[SnnNode] = ()
-) -> FloatArray:
+) -> RowArray:
     """Return the input of a population's rectifier on all calibration rows, (rows, *shape).
+
+    Of many rows it lies on disk: take slices of it.
 
     Args:
         calibration: the rows.
@@ -69,4 +72,4 @@ def pre_activation(
         ahead: populations that will be asked for next.
     """
     names = [rectifier(source, node).inputs[0] for node in (population, *ahead)]
-    return calibration.values(source, names[0], names[1:])
+    return calibration.stored(source, names[0], names[1:])

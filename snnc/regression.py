@@ -50,7 +50,7 @@ def normal_equations(counts: Sequence[IntArray], targets: FloatArray) -> Normal:
         The equations of all columns side by side, and a last column of ones for the bias.
     """
     rows = len(targets)
-    largest = max((int(np.abs(block).max(initial=0)) for block in counts), default=0)
+    largest = max((int(max(block.max(initial=0), -block.min(initial=0))) for block in counts), default=0)
     square = max(1, largest * largest)
     dtype = np.float32 if square < EXACT_FLOAT32 else np.float64
     chunk = min(CHUNK, (EXACT_FLOAT32 - 1) // square) if dtype is np.float32 else CHUNK

@@ -162,11 +162,22 @@ def test_too_few_positions_for_a_wide_layer_keep_its_weights_and_say_so() -> Non
     source = b.graph(b.linear("fc2", b.relu("relu1", b.linear("fc1", hidden, 30)), 4))
     spiking, made = prepared(source, rows=100)
     Compensate().run(spiking, made)
-    messages = [d.message for d in made.diagnostics]
-    assert any(
-        "80 rows are too few to fit 301 weights per output; at least 602 are needed" in message
-        for message in messages
+    found = {d.message: d.help for d in made.diagnostics}
+    (message,) = (text for text in found if "80 fitted rows are too few for 301 weights per output" in text)
+    assert (
+        found[message]
+        == "give 753 calibration rows, of which 602 are fitted to; 500 to 1,000 do for the rest"
     )
+
+
+def test_more_rows_than_are_used_are_not_asked_for() -> None:
+    b = Builder(0, (40,))
+    hidden = b.relu("relu0", b.linear("fc0", "x", 300))
+    source = b.graph(b.linear("fc2", b.relu("relu1", b.linear("fc1", hidden, 30)), 4))
+    spiking, made = prepared(source, rows=100, timesteps=16)
+    Compensate().run(spiking, made)
+    (cure,) = {d.help for d in made.diagnostics if "for 301 weights" in d.message}
+    assert cure == "nothing: 753 rows would be needed, and at T = 16 500 are used"
 
 
 def test_constant_inputs_make_a_deficient_system_that_the_ridge_holds() -> None:
