@@ -263,8 +263,9 @@ def input_limit(
         given = [drive[name] for name in node.inputs]
         drive[node.name] = 1.0 if isinstance(node, ann.Input) else 0.0
         if not isinstance(node, ann.Input | ann.Relu):
-            weighted = isinstance(node, ann.Convolution | ann.Linear)
-            drive[node.name] = max(given) * (_root_mean_square(node.weight) if weighted else 1.0)
+            drive[node.name] = max(given)
+        if isinstance(node, ann.Convolution | ann.Linear):
+            drive[node.name] *= _root_mean_square(node.weight)
         meets = 0.0 in read and any(read)
         if isinstance(node, ann.Concat) and (meets or beside.intersection(node.inputs)):
             beside.add(node.name)
