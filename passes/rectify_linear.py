@@ -16,6 +16,7 @@ values that can win. The maximum of the levels is the level of the maximum, whic
 The input itself gets a population where weights read it beside spikes, in a sum or a join. Presented in
 every step with its 12 bits, it would need weights that are thousands of times finer than those of the spikes,
 and both share the integers of one scale; as spikes it needs weights like theirs, and more steps say more.
+In few steps it would have fewer levels so than it has at once, and is presented all the same.
 Where the input is added as it is, its wide weights hold it (see :func:`snnc.encoding.input_limit`).
 """
 
@@ -50,6 +51,9 @@ from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
 from snnc.ir.rewriter import Names, Rewriter
 from snnc.pipeline import Context, require
+
+ENOUGH_STEPS = 8
+"""Steps from which on spikes say more of an input than what is left of it beside other spikes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,8 @@ class RectifyLinear:
 
     def _spiking_input(self, graph: AnnGraph, context: Context, shifts: dict[str, list[float]]) -> AnnGraph:
         """Give weights that read the input beside spikes a population of it to read instead."""
+        if context.timesteps < ENOUGH_STEPS:
+            return graph
         raw = raw_channels(graph)
         edges = _beside_spikes(graph, frozenset(raw))
         copied = [node for node in graph if node.name in raw and node.name in _above(graph, edges, raw)]
