@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from snnc.input_statistics import InputStatistics
 from snnc.metrics import Paired
 from snnc.reference import ReferenceSimulator, run_ann
 from snnc.report import verdict as rules
@@ -161,10 +162,14 @@ def test_the_size_follows_what_is_lost(lost: int, size: Size) -> None:
     assert f"{abs(lost) / 10:.2f} points of accuracy" in told.text
 
 
-def test_rows_that_the_source_does_not_know_are_never_little() -> None:
-    made = convert_for_report(rows=60)
-    answers, _ = run_ann(made.source.without_thresholds(), made.rows)
-    found = made.measured(labels=(answers.argmax(axis=1) + 1) % 5)
-    told = rules.judge(replace(found, ann=replace(found.ann, paired=Paired(0, 0, 0, 60))), 4)
+def test_rows_from_elsewhere_are_never_little() -> None:
+    found = convert_for_report(rows=60).measured()
+    foreign = InputStatistics.of(np.ones((60, 4), np.float32) * np.arange(60)[:, None]).foreign(
+        np.full((60, 4), 1e4, np.float32)
+    )
+    assert foreign is not None
+    alike = replace(found.ann, paired=Paired(60, 0, 0, 0))
+    told = rules.judge(replace(found, ann=alike, foreign=foreign), 4)
     assert told.first.cause is Cause.NORMALISATION
     assert told.size is Size.MUCH
+    assert foreign.text in told.text
