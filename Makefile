@@ -4,6 +4,7 @@
 PYTHON ?= python3
 DEMO_MODEL ?= zoo:fashion-resnet
 DEMO_TIMESTEPS ?= 4
+DEMO_PRESET ?= balanced
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -25,7 +26,7 @@ help:
 
 demo: $(VENV)/.installed
 	@mkdir -p $(dir $(ARTEFACT))
-	$(BIN)/snnc convert $(DEMO_MODEL) --timesteps $(DEMO_TIMESTEPS) --output $(ARTEFACT) --force
+	$(BIN)/snnc convert $(DEMO_MODEL) --preset $(DEMO_PRESET) --timesteps $(DEMO_TIMESTEPS) --output $(ARTEFACT) --force
 	$(BIN)/snnc eval $(ARTEFACT) --against $(DEMO_MODEL)
 
 test: check pytest

@@ -28,14 +28,16 @@ al., "A Free Lunch From ANN: Towards Efficient, Accurate Spiking Neural Networks
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 
-from snnc.corrections import Layer
-from snnc.correspondence import activation, pre_activation, rectifier
+from snnc.corrections import Layer, Target
+from snnc.correspondence import activation, maximum_of, pre_activation, rectifier
 from snnc.diagnostics import FALLBACK, Diagnostic
 from snnc.divergence import real_logits
+from snnc.ir.ann import Relu
 from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
 from snnc.ir.snn import IntegrateFire, SnnGraph
@@ -44,6 +46,7 @@ from snnc.prefix import SpikingPrefix
 from snnc.quantisation import Group, groups, quantise_all
 from snnc.refit import CannotFit, refit
 from snnc.snapshots import ReaderRatio, Snapshot, prefix_keys
+from snnc.spill import RowArray
 
 HELD_BACK = 5
 """One row in this many is kept from the fits and decides about them."""
@@ -68,6 +71,8 @@ class Compensate:
         ridge: strength of the pull towards the given weights, relative to the power of the counts.
         spread: how much of the variation that the fit of the weights takes from a current is given back,
             from 0 to 1.
+        densify: whether fitted weights may replace weights that are exactly zero; else pruned networks stay
+            pruned.
         gated: whether a correction must earn its place on rows held back.
     """
 
@@ -79,6 +84,7 @@ class Compensate:
     ramp: bool = False
     ridge: float = 0.01
     spread: float = 0.0
+    densify: bool = False
     gated: bool = True
 
     def __post_init__(self) -> None:
@@ -157,7 +163,7 @@ class _Compensation:
 
     def snapshot(self, key: str, done: tuple[Group, ...]) -> None:
         """Keep what was made of the first groups; nothing could go on behind the last."""
-        if done[-1].sinks[0] == self.graph.output:
+        if done[-1].sinks[0] == self.graph.output or not self.context.snapshots.limit:
             return
         names = [name for group in done for name in (*group.synapses, *group.sinks)]
         nodes = {name: self.graph[name] for name in names}
@@ -168,14 +174,18 @@ class _Compensation:
         """Do one group: try the corrections, keep the best, go on from there."""
         last = group.sinks[0] == self.graph.output
         if last:
-            z = self.calibration.logits(self.source)
-            targets = {self.graph.output: z}
+            z: RowArray = self.calibration.logits(self.source)
+            targets: dict[str, Target] = {self.graph.output: partial(_rows, z)}
         else:
             first, *others = (self.graph[name] for name in (group.sinks[0], *ahead))
             z = pre_activation(self.calibration, self.source, first, others)
-            targets = {name: activation(rectifier(self.source, self.graph[name]), z) for name in group.sinks}
+            targets = {
+                name: partial(_active, rectifier(self.source, self.graph[name]), z) for name in group.sinks
+            }
+        found = {} if last else {n: maximum_of(self.graph, self.source, self.graph[n]) for n in group.sinks}
+        pools = {name: window for name, window in found.items() if window is not None}
         error = self.context.answer_error()
-        layer = Layer(group, targets, self.prefix, self.held, error, gated=self.options.gated)
+        layer = Layer(group, targets, self.prefix, self.held, error, gated=self.options.gated, pools=pools)
         bias = self.options.bias and not last
         best = layer.quantised("none", self.graph)
         starts = [best]
@@ -192,9 +202,9 @@ class _Compensation:
         self.graph, self.divergence = best.graph, best.error
         self.ratios += best.ratios
         if not last:
-            self.prefix.keep(self.graph, self.prefix.simulate(self.graph, group.sinks), group.sinks)
+            self.prefix.extend(self.graph, group.sinks)
 
-    def refitted(self, group: Group, z: FloatArray) -> SnnGraph | None:
+    def refitted(self, group: Group, z: RowArray) -> SnnGraph | None:
         """Return the network with fitted weights in a group, or ``None`` where they stay as they are."""
         rows, options = np.flatnonzero(~self.held), self.options
         fitted = refit(
@@ -207,15 +217,29 @@ class _Compensation:
             options.ridge,
             options.spread,
             self.context.seed,
+            densify=options.densify,
+            thrift=self.context.thrift,
         )
         if isinstance(fitted, CannotFit):
             origin = self.graph[group.sinks[0]].origin
-            message = f"{fitted.reason}; the weights stay as they are"
-            self.context.diagnostics.append(
-                Diagnostic(FALLBACK, message, origin, "give more calibration rows")
-            )
+            message = f"{fitted.reason}; the weights stay as they are, and the bias is corrected alone"
+            self.context.diagnostics.append(Diagnostic(FALLBACK, message, origin, self.cure(fitted.needed)))
             return None
         return fitted
+
+    def cure(self, needed: int | None) -> str:
+        """Return what helps where so many fitting rows are needed."""
+        most = max(FEWEST_ROWS, ROW_STEPS // self.graph.timesteps)
+        if needed is None:
+            return "give other calibration rows"
+        enough = -(-HELD_BACK * needed // (HELD_BACK - 1))
+        if enough > most:
+            return (
+                f"nothing: {enough} rows would be needed, and at T = {self.graph.timesteps} {most} are used"
+            )
+        return (
+            f"give {enough} calibration rows, of which {needed} are fitted to; 500 to 1,000 do for the rest"
+        )
 
     def result(self) -> SnnGraph:
         """Return the compensated network, or the plain one where that is nearer to the source."""
@@ -235,3 +259,12 @@ class _Compensation:
             }
         )
         return self.graph if kept else plain
+
+
+def _rows(values: RowArray, chunk: slice) -> FloatArray:
+    return np.asarray(values[chunk])
+
+
+def _active(relu: Relu, z: RowArray, chunk: slice) -> FloatArray:
+    """Return what a population should carry on a chunk of rows."""
+    return activation(relu, z[chunk])

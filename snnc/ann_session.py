@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from snnc.ir import ann
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
+from snnc.spill import RowArray, row_array
 
 FEED = "in:"
 """Name of the fed tensor."""
@@ -29,6 +31,10 @@ VALUE = "value:"
 
 CHUNK = 32
 """Rows per call. Fixed, so that results do not depend on the number of threads."""
+
+
+AHEAD_BYTES = 512 << 20
+"""What the values of calls that run at once may take, as long as it is more than one call."""
 
 
 class AnnSession:
@@ -56,6 +62,12 @@ class AnnSession:
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
+        self._shapes = tuple(graph[name].shape for name in names)
+        # What is asked for is kept until it is read; beside it stand the input and output of a node.
+        widest = max(math.prod(node.shape) for node in graph)
+        self._chunk_bytes = 4 * CHUNK * (sum(math.prod(shape) for shape in self._shapes) + 2 * widest)
+        self._large = 2 * self._chunk_bytes > AHEAD_BYTES
+        options.enable_cpu_mem_arena = not self._large  # which would keep the largest of all calls
         model = to_onnx(graph, names, fed).SerializeToString()
         # Merged into a pooling, a padding whose input is asked for, too, would read a name that is gone.
         self._session = ort.InferenceSession(
@@ -67,6 +79,8 @@ class AnnSession:
     def stream(self, x: FloatArray) -> Iterator[tuple[slice, dict[str, FloatArray]]]:
         """Yield the values of consecutive chunks of rows, with the rows that they belong to.
 
+        Where they are large, one chunk is computed at a time, and is gone when the next is asked for.
+
         Args:
             x: (rows, *input shape) float32, channels first.
         """
@@ -76,8 +90,14 @@ class AnnSession:
             values = self._session.run(None, {FEED: np.ascontiguousarray(x[rows], np.float32)})
             return dict(zip(self._names, map(np.asarray, values), strict=True))
 
+        if self._large:
+            for rows in slices:
+                values = run(rows)
+                yield rows, values
+                values.clear()
+            return
         with ThreadPoolExecutor(self._threads) as pool:
-            ahead = self._threads + 1
+            ahead = max(1, min(self._threads + 1, AHEAD_BYTES // self._chunk_bytes))
             running = [pool.submit(run, rows) for rows in slices[:ahead]]
             for index, rows in enumerate(slices):
                 values = running[index].result()
@@ -88,8 +108,25 @@ class AnnSession:
 
     def run(self, x: FloatArray) -> dict[str, FloatArray]:
         """Return the values of all rows, (rows, *shape) float32 per node."""
-        chunks = [values for _, values in self.stream(x)]
-        return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in self._names}
+        found = {
+            name: np.empty((len(x), *shape), np.float32)
+            for name, shape in zip(self._names, self._shapes, strict=True)
+        }
+        for rows, values in self.stream(x):
+            for name, value in values.items():
+                found[name][rows] = value
+        return found
+
+    def stored(self, x: FloatArray) -> dict[str, RowArray]:
+        """Return the values of all rows, (rows, *shape) float32 per node: on disk where they are many."""
+        found = {
+            name: row_array((len(x), *shape), np.float32)
+            for name, shape in zip(self._names, self._shapes, strict=True)
+        }
+        for rows, values in self.stream(x):
+            for name, value in values.items():
+                found[name][rows] = value
+        return found
 
     def run_fed(self, values: Mapping[str, FloatArray], x: FloatArray | None = None) -> dict[str, FloatArray]:
         """Return the values of one batch, computed from the given values of the fed nodes.

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from snnc.backends import load_simulator
 from snnc.compiler import Conversion, Options, convert
 from snnc.errors import UnsupportedModelError, UsageError
 from snnc.evaluation import AnnScores, Source, evaluate
+from snnc.front import Point, carried, pareto
 from snnc.ir.graph import NumberArray
 from snnc.ir.neuron import Neuron
 from snnc.journal import Journal
@@ -93,21 +93,6 @@ class Budget:
         return missed
 
 
-def carried(payload: str) -> int:
-    """Order payloads: 0 for ``binary``, 1 for ``signed``, M for ``levels:M``; the most of several joined.
-
-    Raises:
-        UsageError: it is none.
-    """
-    found = []
-    for word in payload.split("+"):
-        match = re.fullmatch(r"binary|signed|levels:([1-9]\d*)", word)
-        if match is None:
-            raise UsageError(f"--payload {payload}: write binary, signed or levels:M")
-        found.append({"binary": 0, "signed": 1}.get(word) or int(match.group(1) or 0))
-    return max(found)
-
-
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """One way to convert.
@@ -125,36 +110,6 @@ class Candidate:
     label: str
     latency: int
     payload: str
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """What one conversion costs and loses.
-
-    Attributes:
-        label: of the candidate.
-        timesteps: T.
-        latency: steps from input to answer.
-        payload: what an event carries.
-        synops: operations relative to the source's multiply-accumulates.
-        drop: points lost on rows kept back, see :attr:`Trials.measured`.
-        rows: calibration rows that it was made with.
-        metrics: name and value of those that are limited.
-    """
-
-    label: str
-    timesteps: int
-    latency: int
-    payload: str
-    synops: float
-    drop: float
-    rows: int
-    metrics: tuple[tuple[str, float], ...] = ()
-
-    def better(self, other: Point) -> bool:
-        """Whether it is nowhere worse than another, and somewhere better."""
-        ours, theirs = ((p.latency, p.synops, p.drop, carried(p.payload)) for p in (self, other))
-        return ours != theirs and all(a <= b for a, b in zip(ours, theirs, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,13 +324,6 @@ def learned(candidate: Candidate, activity: float) -> Candidate:
     option = f"{{rows={SEARCH_ROWS},activity={activity}}}" if activity else f"{{rows={SEARCH_ROWS}}}"
     text = candidate.pipeline.replace("compensate", f"learn-thresholds{option},compensate", 1)
     return replace(candidate, pipeline=text, label=f"{candidate.label}, learned thresholds")
-
-
-def pareto(points: Sequence[Point]) -> tuple[Point, ...]:
-    """Return the points that no other is better than, from few operations to many."""
-    unequal = dict.fromkeys(points)
-    front = [point for point in unequal if not any(other.better(point) for other in unequal)]
-    return tuple(sorted(front, key=lambda p: (p.synops, p.latency, p.drop, p.label)))
 
 
 def search(

@@ -16,6 +16,7 @@ from snnc.errors import InputError, NonFiniteError
 from snnc.ir.ann import AnnGraph, BatchNormalisation, MaxPool, Relu, Softmax
 from snnc.ir.graph import FloatArray
 from snnc.metrics.task import Task
+from snnc.spill import RowArray
 
 ENOUGH_ROWS = 100
 CACHE_BYTES = 256 * 2**20
@@ -55,7 +56,7 @@ class Calibration:
 
     rows: FloatArray
     threads: int | None = None
-    _cache: dict[str, FloatArray] = field(default_factory=dict, repr=False)
+    _cache: dict[str, RowArray] = field(default_factory=dict, repr=False)
     _cached: AnnGraph | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -81,6 +82,13 @@ class Calibration:
     def values(self, graph: AnnGraph, name: str, ahead: Sequence[str] = ()) -> FloatArray:
         """Return a node's values on all rows, (n, *shape) float32, as the source network computes them.
 
+        See :meth:`stored` for the arguments, and where rows may be many.
+        """
+        return np.asarray(self.stored(graph, name, ahead)[:])
+
+    def stored(self, graph: AnnGraph, name: str, ahead: Sequence[str] = ()) -> RowArray:
+        """Return a node's values on all rows, on disk where they are many: slices of rows are to be taken.
+
         Args:
             graph: the network; clips of the conversion's own are left out.
             name: the node.
@@ -100,7 +108,7 @@ class Calibration:
                     break
                 if other not in names:
                     names.append(other)
-            self._cache.update(AnnSession(graph.without_thresholds(), names, self.threads).run(self.rows))
+            self._cache.update(AnnSession(graph.without_thresholds(), names, self.threads).stored(self.rows))
         return self._cache[name]
 
     def _bytes(self, graph: AnnGraph, name: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,16 @@ from snnc.arguments import Model, as_artefact, as_preprocessing, as_settings, re
 from snnc.artefact import Artefact, Metadata
 from snnc.backends import load_simulator
 from snnc.calibration import Calibration
+from snnc.choice import Candidate, Choice, candidates, choose
 from snnc.diagnostics import Diagnostic
 from snnc.errors import InternalError, UsageError
 from snnc.input_statistics import KEY as STATISTICS
 from snnc.input_statistics import InputStatistics
+from snnc.ir.ann import AnnGraph
 from snnc.ir.bounds import MOST_TIMESTEPS
+from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.snn import SnnGraph
+from snnc.memory import require_memory
 from snnc.metrics.task import Task, as_task, recognise
 from snnc.overlap import row_hashes
 from snnc.passes import PASSES, PRESETS
@@ -53,9 +57,18 @@ UNCOMPENSATED = {"clip-activations.floor": "false", "init-membrane.fraction": "0
 """What presets do otherwise in float32: floors and late starts are for compensation to make good."""
 
 
+HASHED_ROWS = 256
+"""Rows that are quantised at once to be recognised later."""
+
 DENSITY_ROWS = 32
 """Rows on which it is measured how many neurons fire: enough to choose kernels by."""
 
+
+DEFAULT_TIMESTEPS = 4
+"""T of a pipeline, where none is given."""
+
+TRIAL_THRIFT = 4
+"""What a trial saves of the samples and positions that passes look at: it only has to tell presets apart."""
 
 LEARNING = "learn-thresholds"
 """The pass that ``clip-activations{method=learn}`` stands for."""
@@ -69,11 +82,13 @@ class Conversion:
         artefact: the spiking network and how it was made.
         records: what each pass did.
         diagnostics: warnings for the user.
+        choice: of preset and steps; ``None`` where both were given.
     """
 
     artefact: Artefact
     records: tuple[PassRecord, ...]
     diagnostics: tuple[Diagnostic, ...]
+    choice: Choice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +96,8 @@ class Options:
     """How to convert.
 
     Attributes:
-        timesteps: T.
-        preset: name of a fixed pipeline.
+        timesteps: T; ``None`` to choose it, or for 4 with a pipeline.
+        preset: name of a fixed pipeline; ``None`` to choose it: see :mod:`snnc.choice`.
         pipeline: text of a pipeline, instead of a preset.
         settings: single options, ``{"clip-activations.method": "max"}``.
         precision: ``int8``, or ``float32`` to leave weights and potentials in floats.
@@ -93,8 +108,8 @@ class Options:
         task: what the outputs are; ``None`` where the network shows it, or nobody knows.
     """
 
-    timesteps: int = 4
-    preset: str = "balanced"
+    timesteps: int | None = None
+    preset: str | None = None
     pipeline: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     precision: str = "int8"
@@ -125,19 +140,59 @@ class Options:
                 raise UsageError(f"{name} is {text!r}; give a string")
         object.__setattr__(self, "settings", as_settings(self.settings))
 
+    @property
+    def steps(self) -> int:
+        """T, where it needs no choice."""
+        if self.timesteps is None:
+            if self.pipeline is None:
+                raise InternalError("the number of steps is not chosen yet")
+            return DEFAULT_TIMESTEPS
+        return self.timesteps
+
+    @property
+    def fits(self) -> bool:
+        """Whether a pass fits layers to spikes, which takes memory."""
+        return any(item.name == "compensate" for item in self.passes())
+
+    def alternatives(self) -> dict[Candidate, Options]:
+        """Return what may be chosen; nothing where preset and steps, or a pipeline, are given.
+
+        Candidates whose passes do not take the settings are left out.
+
+        Raises:
+            UsageError: see :meth:`passes`; no candidate takes the settings.
+        """
+        if self.pipeline is not None or (self.preset is not None and self.timesteps is not None):
+            self.passes()
+            return {}
+        if self.preset is not None:
+            _require_preset(self.preset)
+        found: dict[Candidate, Options] = {}
+        refused: UsageError | None = None
+        for each in candidates(self.preset, self.timesteps):
+            options = replace(self, preset=each.preset, timesteps=each.timesteps)
+            try:
+                options.passes()
+            except UsageError as error:
+                refused = refused or error
+            else:
+                found[each] = options
+        if refused is not None and not found:
+            raise refused
+        return found
+
     def passes(self) -> tuple[AnyPass, ...]:
         """Return the pipeline that these options ask for.
 
         Raises:
             UsageError: an unknown preset, pass, option or precision, or passes in an order that cannot work.
         """
-        if self.timesteps < 1:
-            raise UsageError(f"T must be at least 1, not {self.timesteps}")
-        if self.preset not in PRESETS:
-            raise UsageError(f"unknown preset {self.preset!r}; known: {', '.join(PRESETS)}")
+        if self.steps < 1:
+            raise UsageError(f"T must be at least 1, not {self.steps}")
+        _require_preset(self.preset)
         if self.precision not in ("int8", "float32"):
             raise UsageError(f"unknown precision {self.precision!r}; known: int8, float32")
-        text = PRESETS[self.preset].pipeline if self.pipeline is None else self.pipeline
+        text = _pipeline(self.preset) if self.pipeline is None else self.pipeline
         given = parse_pipeline(text, PASSES)
         if self.precision == "float32" and self.pipeline is None:
             present = {item.name for item in given}
@@ -149,12 +204,30 @@ class Options:
         passes = override(passes, learning, PASSES)
         if self.precision == "float32":
             passes = tuple(item for item in passes if item.name not in INTEGER_PASSES)
-        elif self.timesteps > MOST_TIMESTEPS:
+        elif self.steps > MOST_TIMESTEPS:
             raise UsageError(
-                f"T = {self.timesteps} is more than the {MOST_TIMESTEPS} steps that integers are proved for"
+                f"T = {self.steps} is more than the {MOST_TIMESTEPS} steps that integers are proved for"
             )
         check_order(passes)
         return passes
+
+
+def _require_preset(name: str | None) -> None:
+    if name is not None and name not in PRESETS:
+        raise UsageError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
+
+
+def _pipeline(preset: str | None) -> str:
+    if preset is None:
+        raise InternalError("the preset is not chosen yet")
+    return PRESETS[preset].pipeline
+
+
+def unlearned(passes: Sequence[AnyPass]) -> tuple[AnyPass, ...]:
+    """Return a pipeline with the closed form in place of thresholds that are learned: to compare with."""
+    closed = [item for item in passes if item.name != LEARNING]
+    learning = any(getattr(item, "method", None) is Method.LEARN for item in closed)
+    return override(closed, {"clip-activations.method": Method.MSE.value} if learning else {}, PASSES)
 
 
 def _with_learning(passes: tuple[AnyPass, ...]) -> tuple[AnyPass, ...]:
@@ -178,6 +251,9 @@ def convert(
 ) -> Conversion:
     """Convert a trained network.
 
+    Where the options name no preset, or no number of steps, both are chosen by what candidates lose on rows
+    that they were not fitted to: see :mod:`snnc.choice`. The result is then made with all rows.
+
     Args:
         model: path of an ONNX file, ``zoo:NAME``, an ``onnx.ModelProto``, or its bytes.
         calibration: unlabelled rows of training data, (n, *input shape): raw where ``preprocessing``
@@ -199,20 +275,30 @@ def convert(
         raise UsageError(f"the options are {type(options).__name__}; give snnc.compiler.Options(...)")
     if dump is not None and not callable(dump):
         raise UsageError(f"dump is {type(dump).__name__}; give a function of (name, graph)")
-    passes = options.passes()
+    among = options.alternatives()
     source, named = read_source(model)
     preprocessing = as_preprocessing(preprocessing)
     raw = as_rows(calibration, name)
     rows = prepared_rows(raw, NetworkInput.of(source.layout), preprocessing, name)
-    prepared = Calibration(source.layout.to_canonical(rows).astype(np.float32), options.threads)
+    possible = tuple(among.values()) or (options,)
+    require_memory(source.graph, len(raw), fitted=any(each.fits for each in possible))
+    canonical = source.layout.to_canonical(rows).astype(np.float32, copy=False)
+    prepared = Calibration(canonical, options.threads)
+    del rows, canonical  # as large as the data
+    simulator = load_simulator("numba", options.threads)
+    shown = as_progress(progress)
     size = math.prod(source.graph[source.graph.output].shape)
     task = recognise(size, rows=0, ends=source.ends, given=options.task).task
+    choice = _choice(among, source.graph, prepared, task, simulator, shown)
+    if choice is not None:
+        options = among[choice.chosen]
+    passes = options.passes()
     context = Context(
         calibration=prepared,
-        timesteps=options.timesteps,
-        simulator=load_simulator("numba", options.threads),
+        timesteps=options.steps,
+        simulator=simulator,
         seed=options.seed,
-        progress=as_progress(progress),
+        progress=shown,
         journal=options.journal,
         task=task,
     )
@@ -229,7 +315,7 @@ def convert(
     metadata = Metadata(
         snnc_version=__version__,
         pipeline=format_pipeline(passes),
-        preset=options.preset if options.pipeline is None else "",
+        preset=(options.preset or "") if options.pipeline is None else "",
         records=tuple(record.as_dict() for record in records),
         preprocessing=None if preprocessing is None else preprocessing.as_dict(),
         input_layout=source.layout.as_dict(),
@@ -246,9 +332,42 @@ def convert(
     )
     artefact = Artefact(graph, metadata)
     # With these, an evaluation can tell that it is given rows that were calibrated on.
-    seen = {**metadata.calibration, "row_hashes": row_hashes(artefact.encode(raw))}
+    seen = {**metadata.calibration, "row_hashes": row_hashes(_encoded(artefact, raw))}
+    if choice is not None:
+        seen["choice"] = choice.as_dict()
     artefact = replace(artefact, metadata=replace(metadata, calibration=seen))
-    return Conversion(artefact, records, tuple(context.diagnostics))
+    return Conversion(artefact, records, tuple(context.diagnostics), choice)
+
+
+def _encoded(artefact: Artefact, raw: NumberArray) -> Iterator[IntArray]:
+    """Yield the quantised rows, a few at a time."""
+    for start in range(0, len(raw), HASHED_ROWS):
+        yield artefact.encode(raw[start : start + HASHED_ROWS])
+
+
+def _choice(
+    among: Mapping[Candidate, Options],
+    source: AnnGraph,
+    calibration: Calibration,
+    task: Task | None,
+    simulator: Simulator,
+    progress: Progress,
+) -> Choice | None:
+    """Choose preset and steps; ``None`` where they are given."""
+    if not among:
+        return None
+    if len(among) == 1:
+        return Choice(next(iter(among)), "the only candidate that takes the settings")
+
+    def make(candidate: Candidate, rows: Calibration) -> SnnGraph:
+        options = among[candidate]
+        context = Context(rows, options.steps, simulator, options.seed, task=task, thrift=TRIAL_THRIFT)
+        graph, _ = run_pipeline(unlearned(options.passes()), source, context)
+        if not isinstance(graph, SnnGraph):
+            raise InternalError(f"the preset {candidate.preset!r} left no spiking network")
+        return graph
+
+    return choose(tuple(among), make, source, calibration, simulator, progress, task)
 
 
 def _measured(graph: SnnGraph, calibration: Calibration, simulator: Simulator) -> SnnGraph:
@@ -262,8 +381,8 @@ def compile_model(
     model: Model,
     calibration: Any,
     *,
-    timesteps: int = 4,
-    preset: str = "balanced",
+    timesteps: int | None = None,
+    preset: str | None = None,
     pipeline: str | None = None,
     settings: Mapping[str, Any] | None = None,
     precision: str = "int8",

@@ -9,8 +9,10 @@ import numpy as np
 from snnc.calibration import Calibration
 from snnc.errors import InternalError
 from snnc.ir.ann import AnnGraph, Relu
+from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
-from snnc.ir.snn import IntegrateFire, SnnNode
+from snnc.ir.snn import CountMaxPool, IntegrateFire, SnnGraph, SnnNode
+from snnc.spill import RowArray
 
 
 def rectifier(source: AnnGraph, population: SnnNode) -> Relu:
@@ -40,10 +42,28 @@ def activation(relu: Relu, z: FloatArray) -> FloatArray:
     return a if relu.ceiling is None else np.minimum(a, relu.ceiling.reshape(shape))
 
 
+def maximum_of(graph: SnnGraph, source: AnnGraph, population: SnnNode) -> Window | None:
+    """Return the window of the maximum that alone is read of a value raised for it; ``None`` elsewhere.
+
+    What loses against others there is nothing that spikes should carry.
+
+    Args:
+        graph: the spiking network.
+        source: the network that was lowered.
+        population: of the spiking network.
+    """
+    readers = graph.consumers[population.name]
+    if len(readers) != 1 or rectifier(source, population).shift is None:
+        return None
+    return readers[0].window if isinstance(readers[0], CountMaxPool) else None
+
+
 def pre_activation(
     calibration: Calibration, source: AnnGraph, population: SnnNode, ahead: Sequence[SnnNode] = ()
-) -> FloatArray:
+) -> RowArray:
     """Return the input of a population's rectifier on all calibration rows, (rows, *shape).
+
+    Of many rows it lies on disk: take slices of it.
 
     Args:
         calibration: the rows.
@@ -52,4 +72,4 @@ def pre_activation(
         ahead: populations that will be asked for next.
     """
     names = [rectifier(source, node).inputs[0] for node in (population, *ahead)]
-    return calibration.values(source, names[0], names[1:])
+    return calibration.stored(source, names[0], names[1:])

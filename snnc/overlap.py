@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -14,16 +15,16 @@ HASH_BYTES = 8
 """Two different rows of a million would share a hash with a chance of one in forty million."""
 
 
-def row_hashes(q: IntArray) -> str:
+def row_hashes(parts: Iterable[IntArray]) -> str:
     """Return the hashes of all rows, each once, in the order of their values: the same for any order of rows.
 
     Args:
-        q: (n, *input shape), the quantised input: what the network cannot tell apart counts as one.
+        parts: (n, *input shape) each, the quantised input: what the network cannot tell apart counts as one.
 
     Returns:
         Base64 text; 1,000 rows take 11 kB.
     """
-    return base64.b64encode(b"".join(sorted(set(_hashes(q))))).decode("ascii")
+    return base64.b64encode(b"".join(sorted({found for q in parts for found in _hashes(q)}))).decode("ascii")
 
 
 def count_seen(stored: str, q: IntArray) -> int:

@@ -57,6 +57,7 @@ class Context:
         snapshots: of networks that a search made before; none are kept elsewhere.
         findings: what the running pass wants in its record: figures and words, JSON values.
         diagnostics: warnings for the user, of all passes.
+        thrift: samples and positions that passes look at are divided by it, for trials, where time counts.
     """
 
     calibration: Calibration
@@ -71,6 +72,7 @@ class Context:
     snapshots: Snapshots = field(default_factory=Snapshots)
     findings: dict[str, Any] = field(default_factory=dict)
     diagnostics: list[Diagnostic] = field(default_factory=list)
+    thrift: int = 1
     _judged_by: AnswerError | None = None
 
     def answer_error(self) -> AnswerError:

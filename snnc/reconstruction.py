@@ -42,12 +42,12 @@ def reconstruct(graph: SnnGraph, context: Context, rows: int, *, ramp: bool = Fa
     order = groups(graph)[:-1]
     for index, group in enumerate(context.progress.track(order, len(order), "reconstructing")):
         ahead = tuple(graph[later.sinks[0]] for later in order[index + 1 :])
-        z = pre_activation(calibration, source, graph[group.sinks[0]], ahead)
+        z = pre_activation(calibration, source, graph[group.sinks[0]], ahead)[:]
         targets = {name: activation(rectifier(source, graph[name]), z) for name in group.sinks}
         best = _best(integer, group, prefix, targets, ramp=ramp)
         graph = _moved(graph, best)
         integer = _quantised(integer, group, best, ramp=ramp)
-        prefix.keep(integer, prefix.simulate(integer, group.sinks), group.sinks)
+        prefix.extend(integer, group.sinks)
     return graph
 
 

@@ -11,12 +11,17 @@ Least squares pulls what is uncertain towards its mean: the fitted current varie
 the factor ``rho = sd(fitted) / sd(target)``, per channel, and the thresholds no longer divide it where they
 divide the activations, so that levels lie idle. The fitted weights are therefore multiplied by
 ``rho^-spread``, about the mean. With many levels ``rho`` is near 1, and nothing happens.
+
+A weight that is exactly zero is no synapse: it stays zero, whatever the share of such weights, and the others
+are fitted without it. So a pruned network stays pruned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -28,6 +33,7 @@ from snnc.prefix import SpikingPrefix
 from snnc.quantisation import Group
 from snnc.reference import windows
 from snnc.regression import Float64Array, Normal, normal_equations, ridge
+from snnc.spill import RowArray
 
 POSITIONS = 60_000
 """Positions used in a regression, beside those that its number of features asks for."""
@@ -48,21 +54,26 @@ class CannotFit:
 
     Attributes:
         reason: for the user.
+        needed: fitting rows that would be enough, where more would help.
     """
 
     reason: str
+    needed: int | None = None
 
 
 def refit(
     graph: SnnGraph,
     group: Group,
     prefix: SpikingPrefix,
-    z: FloatArray,
+    z: RowArray,
     offsets: Mapping[str, FloatArray],
     rows: IntArray,
     strength: float,
     spread: float,
     seed: int,
+    *,
+    densify: bool = False,
+    thrift: int = 1,
 ) -> SnnGraph | CannotFit | None:
     """Return the network with fitted float32 weights and bias in one group.
 
@@ -70,12 +81,14 @@ def refit(
         graph: the network; the group is not quantised yet, all before it is.
         group: what to fit.
         prefix: the spikes that arrive.
-        z: (all rows, *shape), what the group's current should be, bias included.
+        z: (all rows, *shape), in memory or on disk, what the group's current should be, bias included.
         offsets: (channels,) by population, what its own bias holds beside that.
         rows: (fitting rows,), those of ``z`` and of the prefix to fit on.
         strength: of the ridge, relative to the power of the counts.
         spread: how much of the lost variation is given back: 0 for nothing, 1 for all.
         seed: of the choice of positions.
+        densify: whether weights that are exactly zero may become others; else a pruned network stays pruned.
+        thrift: the positions are divided by it.
 
     Returns:
         The network; the reason where a fit fails; ``None`` where there is nothing to fit.
@@ -83,32 +96,33 @@ def refit(
     fitted, fixed = _fittable(graph, group)
     if not fitted:
         return None
-    channels = z.shape[1]
-    values = z.reshape(len(z), channels, -1)
+    channels, size = z.shape[1], math.prod(z.shape[2:])
     features = sum(int(np.prod(s.weight.shape[1:])) for s in fitted) + 1
-    places = _places(values.shape[2], len(rows), POSITIONS + POSITIONS_PER_FEATURE * features, seed)
+    wanted = (POSITIONS + POSITIONS_PER_FEATURE * features) // thrift
+    places = _places(size, len(rows), wanted, seed)
     if places.size < LEAST_PER_FEATURE * features:
-        need = -(-LEAST_PER_FEATURE * features // values.shape[2])
-        return CannotFit(
-            f"{len(rows)} rows are too few to fit {features} weights per output; at least {need} are needed"
-        )
+        need = -(-LEAST_PER_FEATURE * features // size)
+        return CannotFit(f"{len(rows)} fitted rows are too few for {features} weights per output", need)
     first = graph[group.sinks[0]]
-    at = rows[:, None]
-    y = graph.timesteps * values.transpose(0, 2, 1)[at, places].reshape(-1, channels)
+    y = _picked(prefix, rows, places, channels, lambda chunk: z[chunk])
+    y *= graph.timesteps
     for synapse in fixed:
-        total = prefix.current(graph, synapse.name)
-        times = first.inputs.count(synapse.name)
-        y -= times * total.reshape(len(z), channels, -1).transpose(0, 2, 1)[at, places].reshape(y.shape)
-    columns = [
-        first.inputs.count(synapse.name) * _columns(graph, synapse, prefix, rows, places)
-        for synapse in fitted
-    ]
+        current = _picked(prefix, rows, places, channels, partial(prefix.current, graph, synapse.name))
+        current *= first.inputs.count(synapse.name)
+        y -= current
+    columns = []
+    for synapse in fitted:
+        columns.append(_columns(graph, synapse, prefix, rows, places))
+        columns[-1] *= first.inputs.count(synapse.name)
     start = [s.weight.reshape(channels, -1).T for s in fitted]
     bias = _bias(first) - offsets.get(first.name, 0)
     initial = np.concatenate([*start, graph.timesteps * bias[None]]).astype(np.float64)
+    kept = None if densify else initial != 0
+    if kept is not None:
+        kept[-1] = True  # the bias is no synapse
     try:
         normal = normal_equations(columns, y)
-        weights = ridge(normal, initial, strength)
+        weights = ridge(normal, initial, strength, kept)
     except np.linalg.LinAlgError as error:
         return CannotFit(f"the least-squares system has no unique solution ({error})")
     if not isinstance(first, Readout):
@@ -166,16 +180,46 @@ def _places(size: int, rows: int, wanted: int, seed: int) -> IntArray:
     return np.stack([np.sort(random.permutation(size)[:count]) for _ in range(rows)])
 
 
+def _picked(
+    prefix: SpikingPrefix,
+    rows: IntArray,
+    places: IntArray,
+    channels: int,
+    values: Callable[[slice], FloatArray],
+) -> FloatArray:
+    """Return the values at the chosen positions, (positions, channels), taken from a chunk at a time."""
+    found = np.empty((*places.shape, channels), np.float32)
+    for chunk, inside in _inside(prefix, rows):
+        part = values(chunk)
+        flat = part.reshape(len(part), channels, -1).transpose(0, 2, 1)
+        found[inside] = flat[rows[inside][:, None] - chunk.start, places[inside]]
+    return found.reshape(-1, channels)
+
+
+def _inside(prefix: SpikingPrefix, rows: IntArray) -> Iterator[tuple[slice, slice]]:
+    """Yield the chunks that hold some of the rows, which are in order, and where these stand among them."""
+    for chunk in prefix.chunks:
+        first, last = np.searchsorted(rows, (chunk.start, chunk.stop))
+        if first < last:
+            yield chunk, slice(int(first), int(last))
+
+
 def _columns(
     graph: SnnGraph, synapse: Weighted, prefix: SpikingPrefix, rows: IntArray, places: IntArray
 ) -> IntArray:
     """Return the counts that each chosen output position reads, (positions, features)."""
-    counts = prefix.counts(graph, synapse.inputs[0])
-    if not isinstance(synapse, Convolution):
-        return np.repeat(counts[rows], places.shape[1], axis=0)
-    views = np.asarray(windows(counts, synapse.window, 0), counts.dtype)
-    down, right = np.unravel_index(places, synapse.shape[1:])
-    return views[rows[:, None], :, down, right].reshape(places.size, -1)
+    features = math.prod(synapse.weight.shape[1:])
+    found = np.empty((*places.shape, features), np.int32)
+    for chunk, inside in _inside(prefix, rows):
+        counts = prefix.counts(graph, synapse.inputs[0], chunk)
+        at, chosen = rows[inside] - chunk.start, places[inside]
+        if not isinstance(synapse, Convolution):
+            found[inside] = counts[at].reshape(len(at), 1, features)
+            continue
+        views = np.asarray(windows(counts, synapse.window, 0), counts.dtype)
+        down, right = np.unravel_index(chosen, synapse.shape[1:])
+        found[inside] = views[at[:, None], :, down, right].reshape(*chosen.shape, features)
+    return found.reshape(-1, features)
 
 
 def _bias(sink: SnnNode) -> FloatArray:

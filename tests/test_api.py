@@ -102,11 +102,11 @@ def test_images_fit_networks_of_any_rank(shape: tuple[int, ...]) -> None:
 
 
 def test_float32_presets_have_nothing_that_only_compensation_makes_good() -> None:
-    text = format_pipeline(Options(precision="float32").passes())
+    text = format_pipeline(Options(4, "balanced", precision="float32").passes())
     assert "floor" not in text
     assert "fraction" not in text
     assert "compensate" not in text
     own = "fold-batchnorm,clip-activations{floor=true},lower,init-membrane{fraction=0.25}"
     assert format_pipeline(Options(precision="float32", pipeline=own).passes()) == own
-    asked = Options(precision="float32", settings={"clip-activations.floor": "true"})
+    asked = Options(4, "balanced", precision="float32", settings={"clip-activations.floor": "true"})
     assert "clip-activations{floor=true}" in format_pipeline(asked.passes())

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snnc.budget import Budget, Candidate, Point, Trials, candidates, carried, learned, pareto, search
+from snnc.budget import Budget, Candidate, Trials, candidates, learned, search
 from snnc.cli import main
 from snnc.compiler import Options
 from snnc.errors import UsageError
+from snnc.front import Point, carried, pareto
 from snnc.journal import Journal
 from snnc.passes import PASSES
 from snnc.pipeline import parse_pipeline

@@ -283,7 +283,8 @@ def interruptible() -> Iterator[None]:
 @pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_leaves_one_line_and_no_file(tmp_path: Path) -> None:
     output = tmp_path / "network.snn.onnx"
-    arguments = ["convert", "zoo:fashion-resnet", "-T", "8", "-o", str(output), "-v", "--threads", "1"]
+    arguments = ["convert", "zoo:fashion-resnet", "-T", "8", "--preset", "balanced", "-o", str(output), "-v"]
+    arguments += ["--threads", "1"]
     with subprocess.Popen(
         [*PROGRAM, *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

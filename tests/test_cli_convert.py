@@ -141,7 +141,7 @@ def test_a_network_of_the_zoo_needs_only_its_name(out: Path, capsys: pytest.Capt
 
 
 def test_a_dry_run_writes_nothing(files: Files, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    told = succeeded(capsys, *arguments(files, out, "--dry-run"))
+    told = succeeded(capsys, *arguments(files, out, "--dry-run", "-T", "4", "--preset", "balanced"))
     assert told["dry_run"]
     assert told["calibration_rows"] == 200
     assert told["pipeline"].startswith("fold-batchnorm")
@@ -151,7 +151,8 @@ def test_a_dry_run_writes_nothing(files: Files, out: Path, capsys: pytest.Captur
 
 
 def test_the_network_after_a_pass(files: Files, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(arguments(files, out, "--dump-ir-after", "lower")) == 0
+    fixed = ("-T", "4", "--preset", "balanced")
+    assert main(arguments(files, out, "--dump-ir-after", "lower", *fixed)) == 0
     captured = capsys.readouterr()
     assert captured.err.startswith("# after lower\nspiking network quadrants: T = 4")
     assert captured.err.count("# after") == 1
@@ -192,8 +193,8 @@ def test_an_existing_output_is_kept(files: Files, out: Path, capsys: pytest.Capt
     out.write_text("precious", encoding="utf-8")
     assert "exists already" in refused(capsys, arguments(files, out), 2)
     assert out.read_text(encoding="utf-8") == "precious"
-    assert main(arguments(files, out, "--force")) == 0
-    assert snnc.load(out).graph.timesteps == 4
+    assert main(arguments(files, out, "--force", "-T", "3", "--preset", "fast")) == 0
+    assert snnc.load(out).graph.timesteps == 3
 
 
 def test_a_full_disk_keeps_the_old_file(
@@ -235,7 +236,8 @@ def test_a_closed_folder(files: Files, tmp_path: Path, capsys: pytest.CaptureFix
         (["--set", "lower"], 2, "write PASS.OPTION=VALUE"),
         (["--set", "clip-activations.colour=red"], 2, "has no option 'colour'"),
         (["--set", "clip-activations.levels=-1"], 2, "levels must lie in [1, 32767], not -1"),
-        (["--dump-ir-after", "sharpen"], 2, "the pipeline has no such pass"),
+        (["--dump-ir-after", "sharpen"], 2, "which may be chosen, has no such pass"),
+        (["--dump-ir-after", "sharpen", "--pipeline", LOSSY], 2, "the pipeline has no such pass"),
         (["--precision", "int4"], 2, "'int4' is not one of"),
         (["--max-drop", "-1"], 2, "-1.0 is not in the range"),
         (["--threads", "0"], 2, "0 is not in the range"),

@@ -241,7 +241,9 @@ def test_knobs_go_from_coarse_to_fine_and_cover_every_population() -> None:
 
 def test_the_clip_asks_for_the_search() -> None:
     options = Options(
-        settings={"clip-activations.method": "learn", "learn-thresholds.budget": "5"}, preset="fast"
+        timesteps=4,
+        settings={"clip-activations.method": "learn", "learn-thresholds.budget": "5"},
+        preset="fast",
     )
     text = format_pipeline(options.passes())
     assert "clip-activations{method=learn}" in text

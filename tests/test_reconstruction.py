@@ -22,7 +22,7 @@ def error_of_the_first_layer(graph: snn.SnnGraph, made: Context) -> float:
     prefix = SpikingPrefix(integer, made.calibration.rows, made.simulator)
     counts = prefix.simulate(integer, ["relu0"], trains=False).counts["relu0"]
     source = made.ann()
-    target = activation(rectifier(source, node), pre_activation(made.calibration, source, node))
+    target = activation(rectifier(source, node), pre_activation(made.calibration, source, node)[:])
     return float(np.square(target - node.decoded(counts, integer.timesteps)).mean())
 
 

@@ -8,10 +8,13 @@ from functools import cache
 import numpy as np
 import pytest
 
-from snnc.input_statistics import InputStatistics
+from snnc.input_statistics import Foreign
 from snnc.metrics import Paired
+from snnc.passes import PASSES, PRESETS
+from snnc.pipeline import override, parse_pipeline
 from snnc.reference import ReferenceSimulator, run_ann
 from snnc.report import verdict as rules
+from snnc.report.advice import advised
 from snnc.report.causes import NAMES, OPTIONS, Cause
 from snnc.report.probes import ChannelOrder
 from snnc.report.verdict import Size
@@ -81,6 +84,42 @@ def test_every_cause_is_written_down() -> None:
         assert f"\n{cause.value} " in rules.__doc__
         assert NAMES[cause]
         assert cause in OPTIONS or cause in (Cause.TOO_FEW_TIMESTEPS, Cause.NONE)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("cause", OPTIONS)
+def test_advice_fits_the_pipeline_and_changes_it(cause: Cause, preset: str) -> None:
+    pipeline = PRESETS[preset].pipeline
+    given = parse_pipeline(pipeline, PASSES)
+    for part in advised(OPTIONS[cause], pipeline, preset, "--timesteps 8").split(", or "):
+        assert part.strip()
+        if "--set " in part:
+            assert part.startswith(f"--preset {preset} --set ")
+            key, _, value = part.rpartition(" ")[2].partition("=")
+            assert override(given, {key: value}, PASSES) != given
+        elif part.startswith("--preset "):
+            assert part.split()[1].rstrip(",") != preset
+
+
+def test_advice_that_the_pipeline_does_not_take_is_left_out() -> None:
+    """The preset `paper` has no pass for settle steps, `graded` needs none, and `balanced` takes them."""
+    options = OPTIONS[Cause.UNEVENNESS]
+    told = {
+        name: advised(options, PRESETS[name].pipeline, name, "more")
+        for name in ("paper", "graded", "balanced")
+    }
+    assert told["paper"] == "--preset graded"
+    assert told["graded"] == "--preset graded --set set-schedule.settle-steps=2"
+    assert told["balanced"] == "--preset balanced --set set-schedule.settle-steps=2, or --preset graded"
+    assert advised(OPTIONS[Cause.BIAS_LOST], PRESETS["balanced"].pipeline, "balanced", "more") == "more"
+
+
+def test_the_verdict_checks_its_advice_by_the_pipeline() -> None:
+    made = convert(setting(1)).altered("relu1", v_init=lambda node: 0 * node.v_init)
+    measured = made.verdict()[0]
+    assert rules.judge(measured, 4).first.option.startswith("--set init-membrane.fraction=0.5")
+    bare = "clip-activations,lower,quantise-weights"
+    assert rules.judge(measured, 4, bare).first.option.startswith("--preset balanced, which chooses")
 
 
 def test_a_network_without_populations_has_a_verdict() -> None:
@@ -162,14 +201,9 @@ def test_the_size_follows_what_is_lost(lost: int, size: Size) -> None:
     assert f"{abs(lost) / 10:.2f} points of accuracy" in told.text
 
 
-def test_rows_from_elsewhere_are_never_little() -> None:
-    found = convert_for_report(rows=60).measured()
-    foreign = InputStatistics.of(np.ones((60, 4), np.float32) * np.arange(60)[:, None]).foreign(
-        np.full((60, 4), 1e4, np.float32)
-    )
-    assert foreign is not None
-    alike = replace(found.ann, paired=Paired(60, 0, 0, 0))
-    told = rules.judge(replace(found, ann=alike, foreign=foreign), 4)
+def test_rows_that_the_source_does_not_know_are_never_little() -> None:
+    made = convert_for_report(rows=60)
+    found = replace(made.measured(), foreign=Foreign("mean", 9.0, 255.0, 0.0, 255.0, (0.0, 1.0), 60))
+    told = rules.judge(replace(found, ann=replace(found.ann, paired=Paired(60, 0, 0, 0))), 4)
     assert told.first.cause is Cause.NORMALISATION
     assert told.size is Size.MUCH
-    assert foreign.text in told.text

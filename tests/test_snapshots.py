@@ -54,15 +54,15 @@ def test_only_the_suffix_is_made_again_and_nothing_changes(moved: int, factor: f
     name = graph.of_type(snn.IntegrateFire)[moved].name
     candidate = scaled(graph, {f"{name}:threshold": factor})
     simulated: list[str] = []
-    simulate = SpikingPrefix.simulate
+    parts = SpikingPrefix.parts
 
     def counting(self: SpikingPrefix, graph: snn.SnnGraph, names: Any, **how: Any) -> Any:
         simulated.extend(names)
-        return simulate(self, graph, names, **how)
+        return parts(self, graph, names, **how)
 
     snapshots = Snapshots(2**24)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SpikingPrefix, "simulate", counting)
+        patch.setattr(SpikingPrefix, "parts", counting)
         first = rest.run(graph, made.calibration, snapshots)
         simulated.clear()
         again = rest.run(candidate, made.calibration, snapshots)

@@ -42,9 +42,9 @@ JUDGED = 512
 TORCH = "torch==2.13.0"
 
 IN_TIME = Options(16, "binary-only")
-BARRIER = Options(4, settings={"set-schedule.kind": "barrier"})
+BARRIER = Options(4, "balanced", settings={"set-schedule.kind": "barrier"})
 NETWORKS = {
-    "residual, T = 4": (MODEL, Options(4)),
+    "residual, T = 4": (MODEL, Options(4, "balanced")),
     "residual, T = 16, unsigned": (MODEL, IN_TIME),
     "residual, barrier, T = 4": (MODEL, BARRIER),
     "mean-pooled, T = 16, unsigned": ("AveragePool", IN_TIME),

@@ -30,9 +30,9 @@ IMAGES = 64
 TIMESTEPS = 4
 
 SUBJECTS = {
-    "residual, T = 4": Options(TIMESTEPS),
+    "residual, T = 4": Options(TIMESTEPS, "balanced"),
     "residual, graded": Options(TIMESTEPS, "graded"),
-    "residual, barrier": Options(TIMESTEPS, settings={"set-schedule.kind": "barrier"}),
+    "residual, barrier": Options(TIMESTEPS, "balanced", settings={"set-schedule.kind": "barrier"}),
 }
 """Of the default preset, where no other is named."""
 

@@ -28,9 +28,9 @@ from snnc.rows import NetworkInput
 
 SETTINGS = {"set-schedule.kind": "barrier", "lower.input-limit": "127"}
 NETWORKS = {
-    "strided, 4 levels": Options(4, settings=SETTINGS),
-    "strided, 15 levels (4 bits)": Options(15, settings=SETTINGS),
-    "strided, 100 levels (8 bits)": Options(100, settings=SETTINGS),
+    "strided, 4 levels": Options(4, "balanced", settings=SETTINGS),
+    "strided, 15 levels (4 bits)": Options(15, "balanced", settings=SETTINGS),
+    "strided, 100 levels (8 bits)": Options(100, "balanced", settings=SETTINGS),
 }
 
 RUN = """

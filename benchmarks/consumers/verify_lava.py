@@ -38,7 +38,7 @@ ALONE = ("lava-dl==0.6.0",)  # it asks for PyTorch, which nothing here needs
 
 SETTINGS = {"lower.input-limit": "255"}
 NETWORKS = {
-    "mean-pooled, T = 4, two signed spikes a step": Options(4, settings=SETTINGS),
+    "mean-pooled, T = 4, two signed spikes a step": Options(4, "balanced", settings=SETTINGS),
     "mean-pooled, T = 8, unsigned": Options(8, "binary-only", settings=SETTINGS),
     "mean-pooled, T = 4, graded": Options(4, "graded", settings=SETTINGS),
 }

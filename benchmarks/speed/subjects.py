@@ -117,7 +117,7 @@ def _trained(name: str, precision: str) -> Subject:
         calibration, x = rows.calibration, rows.x
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        options = Options(timesteps=TRAINED_FOR, precision=precision, threads=1)
+        options = Options(timesteps=TRAINED_FOR, preset="balanced", precision=precision, threads=1)
         made = convert(source, calibration, options, preprocessing=preprocessing).artefact
         path.write_bytes(made.model().SerializeToString())
     artefact = load(path)

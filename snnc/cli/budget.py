@@ -10,10 +10,11 @@ from snnc.cli.given import given
 from snnc.cli.terminal import Terminal
 
 if TYPE_CHECKING:
-    from snnc.budget import Budget, Candidate, Outcome, Point, Trials
+    from snnc.budget import Budget, Candidate, Outcome, Trials
     from snnc.cli.convert import Rows
     from snnc.cli.models import Located
     from snnc.compiler import Options
+    from snnc.front import Point
     from snnc.metrics import Task
 
 SPARING = "low-power"

@@ -102,7 +102,7 @@ def _trial(path: Path) -> SnnGraph:
 
     shape = read_onnx(path).layout.source_shape
     rows = np.random.default_rng(0).normal(size=(TRIAL_ROWS, *shape)).astype(np.float32)
-    return convert(path, rows, Options(preset="fast", threads=1)).artefact.graph
+    return convert(path, rows, Options(4, "fast", threads=1)).artefact.graph
 
 
 def sarif(found: Sequence[Diagnostic], path: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from snnc.cli.quantities import FiniteRange, Threads
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
+    from snnc.choice import Candidate
     from snnc.cli.models import Located
     from snnc.compiler import Conversion, Options
     from snnc.frontend import SourceModel
@@ -76,16 +78,14 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: Path | None)
     "--timesteps",
     type=click.IntRange(min=1),
     metavar="N",
-    default=4,
-    show_default=True,
-    help="Number of steps.",
+    help="Number of steps; chosen by default, 4 with --pipeline.",
 )
 @click.option(
     "--preset",
-    default="balanced",
-    show_default=True,
     metavar="NAME",
-    help="A fixed pipeline: balanced, fast, binary-only, graded, low-latency, one-step, low-power or paper.",
+    help="A fixed pipeline: balanced, fast, binary-only, graded, low-latency, one-step, low-power or paper. "
+    "By default, and the steps without -T, the one of fewest operations that loses at most one point of a "
+    "short list, on rows held back.",
 )
 @click.option("--pipeline", metavar="TEXT", help="Passes in order, instead of a preset: a,b{option=value},c.")
 @click.option(
@@ -165,8 +165,8 @@ def command(
     model: str,
     output: Path | None,
     calib: Path | None,
-    timesteps: int,
-    preset: str,
+    timesteps: int | None,
+    preset: str | None,
     pipeline: str | None,
     settings: tuple[str, ...],
     preprocess: Path | None,
@@ -230,7 +230,9 @@ def command(
         return
     if front is not None:
         raise UsageError("--front draws the conversions that a budget tries: give --max-latency, say")
-    searching = any(item.name == LEARNING for item in options.passes())
+    among = options.alternatives()
+    possible = tuple(among.values()) or (options,)
+    searching = any(item.name == LEARNING for each in possible for item in each.passes())
     if not searching:
         refuse("is for a search: give a budget, or --set clip-activations.method=learn", "--journal")
     rows = _rows(located, calib, preprocess, rows_layout)
@@ -239,7 +241,7 @@ def command(
         limits.check(outputs)
         options = replace(options, task=outputs.task)
     if dry_run:
-        _dry_run(terminal, located, rows, options, output)
+        _dry_run(terminal, located, rows, options, among, output)
         return
     used, kept = _split(located, rows) if limits else (rows, None)
     terminal.journal = journal if searching else None
@@ -278,11 +280,14 @@ def _dump(after: str | None, options: Options) -> Dump | None:
     from snnc.errors import UsageError
     from snnc.ir.text import print_graph
 
-    names = [item.name for item in options.passes()]
+    among = options.alternatives()
     if after is None:
         return None
-    if after != "all" and after not in names:
-        raise UsageError(f"--dump-ir-after {after}: the pipeline has no such pass; it has {', '.join(names)}")
+    for each in among.values() or (options,):
+        names = [item.name for item in each.passes()]
+        if after != "all" and after not in names:
+            whose = f"the preset {each.preset!r}, which may be chosen," if among else "the pipeline"
+            raise UsageError(f"--dump-ir-after {after}: {whose} has no such pass; it has {', '.join(names)}")
 
     def dump(name: str, graph: Graph[Any]) -> None:
         if after in ("all", name):
@@ -340,11 +345,23 @@ def _split(located: Located, rows: Rows) -> tuple[Rows, Rows]:
     return used, back
 
 
-def _dry_run(terminal: Terminal, located: Located, rows: Rows, options: Options, output: Path | None) -> None:
+def _dry_run(
+    terminal: Terminal,
+    located: Located,
+    rows: Rows,
+    options: Options,
+    among: Mapping[Candidate, Options],
+    output: Path | None,
+) -> None:
+    from snnc.cli.choice import planned, planned_text
+    from snnc.memory import available, needed
     from snnc.pipeline import format_pipeline
 
     source = _read(located, rows)
-    pipeline = format_pipeline(options.passes())
+    possible = tuple(among.values()) or (options,)
+    need = needed(source.graph, len(rows.x), fitted=any(each.fits for each in possible))
+    free = available()
+    pipeline = None if among else format_pipeline(options.passes())
     if terminal.json:
         terminal.data(
             {
@@ -353,21 +370,28 @@ def _dry_run(terminal: Terminal, located: Located, rows: Rows, options: Options,
                 "source_sha256": source.sha256,
                 "nodes": len(source.graph.nodes),
                 "calibration_rows": len(rows.x),
-                "timesteps": options.timesteps,
+                "timesteps": options.timesteps if among else options.steps,
                 "precision": options.precision,
                 "pipeline": pipeline,
+                "choice": planned(among, len(rows.x)) if among else None,
+                "memory_bytes": need,
+                "memory_free_bytes": free,
                 "output": None if output is None else str(output),
             }
         )
         return
+    left = "" if free is None else f" of {free / 1e9:.1f} GB that are free"
+    steps = "" if among else f", T = {options.steps}"
+    plan = planned_text(among, len(rows.x)) if among else f"pipeline: {pipeline}"
     terminal.text(
         f"{located.name} can be converted: {len(source.graph.nodes)} operations, "
-        f"{len(rows.x)} calibration rows from {rows.origin}, T = {options.timesteps}, {options.precision}\n"
-        f"pipeline: {pipeline}\nNothing was written: --dry-run."
+        f"{len(rows.x)} calibration rows from {rows.origin}{steps}, {options.precision}\n"
+        f"{plan}\nmemory: about {need / 1e9:.1f} GB{left}\nNothing was written: --dry-run."
     )
 
 
 def _tell(terminal: Terminal, conversion: Conversion, output: Path, drop: dict[str, Any] | None) -> None:
+    from snnc.cli.choice import show
     from snnc.cli.inspect import described
 
     found = described(conversion.artefact)
@@ -376,13 +400,15 @@ def _tell(terminal: Terminal, conversion: Conversion, output: Path, drop: dict[s
         warnings = [item.as_dict() for item in conversion.diagnostics]
         told = {"output": str(output), "bytes": output.stat().st_size, **found}
         limits = drop or {"max_drop": None, "min_metric": []}
-        terminal.data({**told, "seconds": times, **limits, "diagnostics": warnings})
+        total = round(terminal.seconds, 3)
+        terminal.data({**told, "seconds": times, "total_seconds": total, **limits, "diagnostics": warnings})
         return
     for record in conversion.records:
         terminal.detail(f"{record.text}: {record.seconds:.2f} s, {record.nodes} nodes")
-    seconds = sum(record.seconds for record in conversion.records)
+    if conversion.choice is not None:
+        show(terminal, conversion.choice)
     terminal.done(
-        f"wrote {output} ({output.stat().st_size / 1e3:,.0f} kB) in {seconds:.1f} s: "
+        f"wrote {output} ({output.stat().st_size / 1e3:,.0f} kB) in {terminal.seconds:.1f} s: "
         f"spiking populations: {len(found['layers'])}, T = {found['timesteps']}, {found['payload']} spikes, "
         f"{found['precision']}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +88,9 @@ def described(network: Artefact) -> dict[str, Any]:
     from snnc.ir.snn import IntegrateFire
 
     graph, metadata = network.graph, network.metadata
-    calibration = {key: value for key, value in metadata.calibration.items() if key != "row_hashes"}
+    calibration = {
+        key: value for key, value in metadata.calibration.items() if key not in ("row_hashes", "choice")
+    }
     return {
         "name": graph.name,
         "timesteps": graph.timesteps,
@@ -98,6 +101,7 @@ def described(network: Artefact) -> dict[str, Any]:
         "payload": costs.payload(graph, graph.timesteps),
         "precision": "int8" if graph.integer else "float32",
         "parameters": _parameters(graph),
+        "weight_sparsity": costs.weight_sparsity(graph),
         "snnc_version": metadata.snnc_version,
         "schema_version": metadata.schema_version,
         "preset": metadata.preset,
@@ -107,6 +111,7 @@ def described(network: Artefact) -> dict[str, Any]:
         "input_layout": metadata.input_layout,
         "source": {"path": metadata.source_path, "sha256": metadata.source_sha256},
         "calibration": calibration,
+        "choice": metadata.calibration.get("choice"),
         "layers": [_layer(node) for node in graph.of_type(IntegrateFire)],
     }
 
@@ -140,13 +145,24 @@ def _summary(network: Artefact) -> list[tuple[str, str]]:
         ("source", f"{source['path']} (SHA-256 {source['sha256'][:16]}...)"),
         ("steps", f"T = {found['timesteps']}, K = {found['settle_steps']}, {found['schedule']}{proved}"),
         ("spikes", found["payload"]),
-        ("precision", f"{found['precision']}, {found['parameters']:,} weights"),
-        ("preset", found["preset"] or "none"),
+        (
+            "precision",
+            f"{found['precision']}, {found['parameters']:,} weights, {found['weight_sparsity']:.1%} zero",
+        ),
+        ("preset", (found["preset"] or "none") + _chosen(found["choice"])),
         ("pipeline", found["pipeline"]),
         ("calibration", f"{calibration.get('rows', 'unknown number of')} rows"),
         ("preprocessing", "none" if found["preprocessing"] is None else str(dict(found["preprocessing"]))),
         ("made by", f"snnc {found['snnc_version']}, schema {found['schema_version']}"),
     ]
+
+
+def _chosen(choice: Mapping[str, Any] | None) -> str:
+    """Return why it was chosen, and among how many."""
+    if choice is None:
+        return ""
+    tried = len(choice.get("candidates", ()))
+    return f", chosen: {choice.get('reason', '')}" + (f" ({tried} tried)" if tried else "")
 
 
 def _row(node: IntegrateFire) -> tuple[str, ...]:

@@ -144,7 +144,9 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
     report = Report(
         artefact=found.artefact,
         measurement=measurement,
-        verdict=judge(measurement, graph.timesteps),
+        verdict=judge(
+            measurement, graph.timesteps, found.artefact.metadata.pipeline, found.artefact.metadata.preset
+        ),
         energy=account(
             graph, measurement.costs, sum(measurement.ann_macs.values()), measurement.nonzero, steps, model
         ),

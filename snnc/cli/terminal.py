@@ -8,6 +8,7 @@ import logging
 import shutil
 import sys
 import textwrap
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ class Terminal:
     """
 
     def __init__(self) -> None:
+        self._started = time.perf_counter()
         self.verbosity = 0
         self.json = False
         self.bars = True
@@ -53,6 +55,11 @@ class Terminal:
             self._log.removeHandler(handler)
             handler.close()
         self._files.clear()
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since the command began, imports and compilation of kernels included."""
+        return time.perf_counter() - self._started
 
     def log_to(self, path: Path) -> None:
         """Write all messages, whatever the verbosity, to the end of a file as well.

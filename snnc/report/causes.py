@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 
 
@@ -23,21 +24,68 @@ class Cause(Enum):
     NONE = "none"
 
 
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """One thing to try.
+
+    Attributes:
+        text: what it is, behind the setting if there is one.
+        setting: ``PASS.OPTION=VALUE`` of ``--set``, which needs a pipeline with that pass.
+        brings: the pass for which another preset is advised; where the pipeline has it, that is no cure.
+    """
+
+    text: str = ""
+    setting: str = ""
+    brings: str = ""
+
+
 OPTIONS = {
-    Cause.CHANNEL_ORDER: "give the colours in the order that the source was trained on: x[..., ::-1]",
-    Cause.NORMALISATION: "convert again with the --preprocess that the source was trained with, and with "
-    "calibration rows that look like these",
-    Cause.THRESHOLD_TOO_SMALL: "--set clip-activations.method=mse, and calibration rows like these",
-    Cause.THRESHOLD_TOO_LARGE: "--set clip-activations.method=mse, and calibration rows without outliers",
-    Cause.SHARED_THRESHOLD: "--set clip-activations.granularity=channel",
-    Cause.START_AT_ZERO: "--set init-membrane.fraction=0.5",
-    Cause.NO_NEGATIVE_SPIKES: "--preset balanced, whose neurons take spikes back (pass dual-threshold)",
-    Cause.DEAD_CHANNELS: "--set clip-activations.method=max, and calibration rows of all classes",
-    Cause.BIAS_LOST: "--preset balanced, which corrects biases (pass compensate)",
-    Cause.COARSE_WEIGHTS: "--preset balanced, which fits weights to the spikes, or --precision float32",
-    Cause.UNEVENNESS: "--set set-schedule.settle-steps=2, or --preset graded",
+    Cause.CHANNEL_ORDER: (
+        Advice("give the colours in the order that the source was trained on: x[..., ::-1]"),
+    ),
+    Cause.NORMALISATION: (
+        Advice(
+            "convert again with the --preprocess that the source was trained with, and with calibration rows "
+            "that look like these"
+        ),
+    ),
+    Cause.THRESHOLD_TOO_SMALL: (
+        Advice(setting="clip-activations.method=mse"),
+        Advice("calibration rows like these"),
+    ),
+    Cause.THRESHOLD_TOO_LARGE: (
+        Advice(setting="clip-activations.method=mse"),
+        Advice("calibration rows without outliers"),
+    ),
+    Cause.SHARED_THRESHOLD: (
+        Advice(setting="clip-activations.granularity=channel"),
+        Advice("--preset balanced, which gives each channel its own", brings="compensate"),
+    ),
+    Cause.START_AT_ZERO: (
+        Advice(setting="init-membrane.fraction=0.5"),
+        Advice(
+            "--preset balanced, which chooses where they start (pass init-membrane)", brings="init-membrane"
+        ),
+    ),
+    Cause.NO_NEGATIVE_SPIKES: (
+        Advice(
+            "--preset balanced, whose neurons take spikes back (pass dual-threshold)", brings="dual-threshold"
+        ),
+    ),
+    Cause.DEAD_CHANNELS: (Advice("calibration rows on which these channels fire: rows of all classes"),),
+    Cause.BIAS_LOST: (
+        Advice("--preset balanced, which corrects biases (pass compensate)", brings="compensate"),
+    ),
+    Cause.COARSE_WEIGHTS: (
+        Advice("--preset balanced, which fits weights to the spikes", brings="compensate"),
+        Advice("--precision float32"),
+    ),
+    Cause.UNEVENNESS: (
+        Advice(setting="set-schedule.settle-steps=2"),
+        Advice("--preset graded", brings="graded"),
+    ),
 }
-"""What to try, for causes whose cure does not depend on the figures."""
+"""What to try, for causes whose cure does not depend on the figures; the first is the nearest."""
 
 NAMES = {
     Cause.CHANNEL_ORDER: "the colours of the rows are reversed",

@@ -42,6 +42,7 @@ from statistics import median
 from snnc.errors import UsageError
 from snnc.metrics.loss import ACCURACY, VARIANCE, Loss
 from snnc.normalisation import Mistake
+from snnc.report.advice import advised
 from snnc.report.causes import NAMES, OPTIONS, Cause
 from snnc.report.layers import LayerReport
 from snnc.report.measurement import Measurement
@@ -156,14 +157,16 @@ def own_error(layer: LayerReport) -> float:
     return sum(strength(layer.local, term) for term in OWN)
 
 
-def judge(found: Measurement, calibrated_for: int) -> Verdict:
+def judge(found: Measurement, calibrated_for: int, pipeline: str = "", preset: str = "") -> Verdict:
     """Draw the conclusion.
 
     Args:
         found: what was measured.
         calibrated_for: T for which the network was made.
+        pipeline: that made it, by which advice is checked; empty where it is unknown.
+        preset: its name, if it has one.
     """
-    case = _Case(found, calibrated_for)
+    case = _Case(found, calibrated_for, pipeline, preset)
     findings = [*case.input(), *case.layers()]
     findings = _of_the_network(findings, case)
     if not any(item.network for item in findings):
@@ -210,6 +213,8 @@ class _Case:
 
     found: Measurement
     calibrated_for: int
+    pipeline: str
+    preset: str
 
     def typical(self, term: str) -> float:
         """Return the median strength of a term over the populations; 0 where there are none."""
@@ -220,7 +225,9 @@ class _Case:
         return strength(layer.local, term) - self.typical(term)
 
     def finding(self, cause: Cause, layer: LayerReport, severity: float, evidence: str) -> Finding:
-        return Finding(cause, layer.name, layer.onnx_node, False, severity, evidence, OPTIONS[cause])
+        otherwise = self.longer(2 * self.found.timesteps, "graded")
+        option = advised(OPTIONS[cause], self.pipeline, self.preset, otherwise)
+        return Finding(cause, layer.name, layer.onnx_node, False, severity, evidence, option)
 
     def input(self) -> Iterator[Finding]:
         """Rules about the rows themselves."""
@@ -402,7 +409,8 @@ class _Case:
 
 
 def _on_input(cause: Cause, first: LayerReport, severity: float, evidence: str) -> Finding:
-    return Finding(cause, first.name, first.onnx_node, True, severity, evidence, OPTIONS[cause])
+    option = advised(OPTIONS[cause], "", "", "")
+    return Finding(cause, first.name, first.onnx_node, True, severity, evidence, option)
 
 
 def _of_the_network(findings: list[Finding], case: _Case) -> list[Finding]:

@@ -1,0 +1,80 @@
+"""What ``snnc convert`` says where it chooses preset and steps itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from snnc.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from snnc.choice import Candidate, Choice, Tried
+    from snnc.compiler import Options
+
+
+def planned(among: Mapping[Candidate, Options], rows: int) -> dict[str, object]:
+    """Return the JSON form of what would be compared, and on which rows."""
+    from snnc.choice import FEWEST_ROWS, LIMIT, split
+    from snnc.pipeline import format_pipeline
+
+    fitted, held = split(rows) if rows >= FEWEST_ROWS and len(among) > 1 else ((), ())
+    return {
+        "limit": LIMIT,
+        "rows_fitted": len(fitted),
+        "rows_held": len(held),
+        "candidates": [
+            {
+                "preset": each.preset,
+                "timesteps": each.timesteps,
+                "pipeline": format_pipeline(options.passes()),
+            }
+            for each, options in among.items()
+        ],
+    }
+
+
+def planned_text(among: Mapping[Candidate, Options], rows: int) -> str:
+    """Return the same in words."""
+    from snnc.choice import FEWEST_ROWS, LIMIT, split
+    from snnc.pipeline import format_pipeline
+
+    lines = [f"{each}: {format_pipeline(options.passes())}" for each, options in among.items()]
+    if len(among) == 1:
+        return "\n".join(["only this preset takes the settings:", *lines])
+    if rows < FEWEST_ROWS:
+        return "\n".join(["too few rows to compare presets; one would be taken of:", *lines])
+    fitted, held = split(rows)
+    head = (
+        f"compared would be, each made with {len(fitted)} of the rows and judged on {len(held)} others; "
+        f"taken is the one of fewest operations that loses at most {LIMIT:g} point, or the most accurate:"
+    )
+    return "\n".join([head, *lines])
+
+
+def show(terminal: Terminal, choice: Choice) -> None:
+    """Say what was chosen and why, and show its neighbours on the front."""
+    terminal.text(f"chose {choice.chosen}: {choice.reason}")
+    beside = {each.candidate for each in choice.neighbours()}
+    shown = [each for each in choice.front() if each.candidate in beside or each.candidate == choice.chosen]
+    if len(shown) > 1:
+        columns = ("front", "latency", "payload", "operations / MACs", "points lost", "95 %, at most")
+        terminal.table(columns, [_row(each, choice) for each in shown])
+    if choice.held:
+        terminal.text(
+            f"Lost by the source's own confidence on {choice.held} rows held back, each made with "
+            f"{choice.fitted} of the others; {len(choice.tried)} were tried. What is written uses all rows."
+        )
+    for candidate, why in choice.failed:
+        terminal.text(f"not possible: {candidate}: {why}")
+
+
+def _row(each: Tried, choice: Choice) -> tuple[str, ...]:
+    return (
+        ("→ " if each.candidate == choice.chosen else "") + str(each.candidate),
+        str(each.point.latency),
+        each.point.payload,
+        f"{each.point.synops:.2f}",
+        f"{each.loss.points:.2f}",
+        f"{each.loss.upper:.2f}",
+    )
