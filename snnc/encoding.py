@@ -265,7 +265,7 @@ def input_limit(
             case ann.Input():
                 reach[node.name] = 1.0
             case ann.Constant():
-                step[node.name] = 0.0
+                step[node.name] = drive[node.name] = 0.0
                 continue
             case ann.Relu():
                 reach[node.name] = 0.0
