@@ -38,7 +38,7 @@ LAYERS = (
     ),
     ("snapshots", "row_files", "memory"),
     ("pipeline", "calibration", "reference", "artefact", "costs", "spike_counts"),
-    ("prefix", "correspondence", "speed", "learning", "sensitivity"),
+    ("prefix", "correspondence", "speed", "learning", "sensitivity", "duration"),
     ("refit", "reconstruction", "corrections"),
     ("frontend", "passes", "backends", "evaluation"),
     ("report", "certificate", "choice", "arguments"),
