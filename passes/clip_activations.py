@@ -9,6 +9,8 @@ A channel that is seldom silent wastes levels on values that it does not take. W
 represents ``a = l + (theta - l) k / (T M)``: it is clipped on both sides, what its silence stands for
 is added to the bias of its readers, and no spike is spent on it (see :func:`snnc.thresholds.mse_range`).
 
+What a rectifier raises for a maximum alone is measured behind the maximum: what loses there needs no levels.
+
 Not every rectifier needs many levels. With ``levels`` above 1 and a ``share`` below 1, the rectifiers whose
 rounding alone moves the answers most, for the operations that read them, carry ``levels`` a spike, and the
 others one (see :mod:`snnc.sensitivity`).
@@ -88,14 +90,19 @@ class ClipActivations:
         rectifiers = graph.of_type(Relu)
         if not rectifiers:
             return graph
+        # A rectifier that stands in the source network is clipped by what it gives itself, pooled or not.
+        seen = {
+            node.name: node.name if node.shift is None else graph.seen_as(node.name) for node in rectifiers
+        }
         names = [node.name for node in rectifiers]
         widest = max(node.channels for node in rectifiers)
-        samples = context.calibration.samples(
+        measured = context.calibration.samples(
             graph,
-            names,
+            list(seen.values()),
             per_channel=max(1, min(SAMPLES_PER_CHANNEL, LAYER_SAMPLES // widest) // context.thrift),
             seed=context.seed,
         )
+        samples = {name: measured[seen[name]] for name in names}
         tracked = context.progress.track(rectifiers, len(rectifiers), "thresholds")
         if self.share == 1:
             return self._clipped(graph, tracked, samples, self.levels, context)
@@ -123,11 +130,16 @@ class ClipActivations:
         """Return the graph with some rectifiers clipped for spikes of ``levels``."""
         clipped: dict[str, AnnNode] = {}
         for node in rectifiers:
-            limits = self._limits(node, samples[node.name], levels * context.timesteps)
+            # What is raised for a maximum has its floor in the shift already.
+            whole = node.shift is not None and graph.seen_as(node.name) != node.name
+            sample = samples[node.name]
+            limits = self._limits(node, sample, levels * context.timesteps, self.floor and not whole)
             clipped[node.name] = node.with_(**{"floor": None, **limits}, levels=levels)
         return graph.replacing(clipped)
 
-    def _limits(self, node: Relu, sample: ActivationSample, levels: int) -> dict[str, FloatArray]:
+    def _limits(
+        self, node: Relu, sample: ActivationSample, levels: int, floored: bool
+    ) -> dict[str, FloatArray]:
         sample = sample.raised(node.shift)
         values, minimum, maximum = sample.values, sample.minimum, sample.maximum
         if self.granularity is Granularity.LAYER:
@@ -140,13 +152,13 @@ class ClipActivations:
         elif self.method is Method.MAXIMUM:
             floor, threshold = minimum, maximum
         else:
-            found = mse_range(values, levels) if self.floor else (minimum, mse_threshold(values, levels))
+            found = mse_range(values, levels) if floored else (minimum, mse_threshold(values, levels))
             # A channel that the sample shows silent may still speak elsewhere in the rows.
             floor, threshold = found[0], np.where(found[1] > 0, found[1], maximum)
         if node.ceiling is not None:
             threshold = np.minimum(threshold, node.ceiling)
         limits = {"threshold": threshold}
-        if self.floor and floor.any():
+        if floored and floor.any():
             limits["floor"] = np.minimum(floor, HIGHEST_FLOOR * threshold)
         return {
             key: np.broadcast_to(values, (node.channels,)).astype(np.float32)

@@ -34,7 +34,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from snnc.corrections import Layer, Target
-from snnc.correspondence import activation, pre_activation, rectifier
+from snnc.correspondence import activation, maximum_of, pre_activation, rectifier
 from snnc.diagnostics import FALLBACK, Diagnostic
 from snnc.divergence import real_logits
 from snnc.ir.ann import Relu
@@ -71,6 +71,8 @@ class Compensate:
         ridge: strength of the pull towards the given weights, relative to the power of the counts.
         spread: how much of the variation that the fit of the weights takes from a current is given back,
             from 0 to 1.
+        densify: whether fitted weights may replace weights that are exactly zero; else pruned networks stay
+            pruned.
         gated: whether a correction must earn its place on rows held back.
     """
 
@@ -82,6 +84,7 @@ class Compensate:
     ramp: bool = False
     ridge: float = 0.01
     spread: float = 0.0
+    densify: bool = False
     gated: bool = True
 
     def __post_init__(self) -> None:
@@ -179,8 +182,10 @@ class _Compensation:
             targets = {
                 name: partial(_active, rectifier(self.source, self.graph[name]), z) for name in group.sinks
             }
+        found = {} if last else {n: maximum_of(self.graph, self.source, self.graph[n]) for n in group.sinks}
+        pools = {name: window for name, window in found.items() if window is not None}
         error = self.context.answer_error()
-        layer = Layer(group, targets, self.prefix, self.held, error, gated=self.options.gated)
+        layer = Layer(group, targets, self.prefix, self.held, error, gated=self.options.gated, pools=pools)
         bias = self.options.bias and not last
         best = layer.quantised("none", self.graph)
         starts = [best]
@@ -212,7 +217,8 @@ class _Compensation:
             options.ridge,
             options.spread,
             self.context.seed,
-            self.context.thrift,
+            densify=options.densify,
+            thrift=self.context.thrift,
         )
         if isinstance(fitted, CannotFit):
             origin = self.graph[group.sinks[0]].origin

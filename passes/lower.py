@@ -7,6 +7,11 @@ weights that read it. The input is quantised once and presented in every step, s
 current is constant. The populations are plain integrate-and-fire neurons that start at zero; later
 passes give them memory, signs and a better start.
 
+A channel that never fired on the calibration rows is the constant zero: nothing drives it, and its readers
+give it no weight, however large the source's is. A weight there says nothing (behind a batch norm without
+variance it is hundreds of times larger than all others), and would take the range of integers from those that
+matter.
+
 Source: Rueckauer et al., "Conversion of Continuous-Valued Deep Networks to Efficient Event-Driven
 Networks for Image Classification", Frontiers in Neuroscience 11 (2017).
 """
@@ -19,8 +24,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from snnc.diagnostics import UNSUPPORTED_STRUCTURE, Diagnostic
-from snnc.encoding import encoded, input_affine, input_limit
+from snnc.diagnostics import DEAD_CHANNELS, UNSUPPORTED_STRUCTURE, Diagnostic
+from snnc.encoding import InputUnits, encoded, input_affine, input_limit, input_units
 from snnc.errors import UnsupportedModelError, UsageError
 from snnc.ir import ann, snn
 from snnc.ir.graph import FloatArray
@@ -29,6 +34,7 @@ from snnc.ir.operations import check_known
 from snnc.ir.rewriter import Names
 from snnc.pipeline import Context
 from snnc.reference import convolve
+from snnc.splitting import split_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,24 +98,37 @@ class Lower:
     def run(self, graph: ann.AnnGraph, context: Context, /) -> snn.SnnGraph:
         """Return the spiking network."""
         check_known(graph)
-        largest = float(np.abs(encoded(graph, context.calibration.rows)).max())
-        limit = min(input_limit(graph, context.timesteps), self.input_limit)
-        return _Lowering(graph, largest, limit, context.timesteps).result()
+        units = input_units(graph, encoded(graph, context.calibration.rows))
+        limit = min(input_limit(graph, context.timesteps, units.finer, units.largest), self.input_limit)
+        if not units.common:
+            context.findings["input-units"] = {
+                "finer": [int(value) for value in units.finer],
+                "middle": [float(value) for value in units.middle],
+            }
+        lowering = _Lowering(graph, units, limit, context.timesteps)
+        result, split = split_weights(lowering.result())
+        if split:
+            context.findings["split"] = split
+        if lowering.dead:
+            context.findings["dead-channels"] = lowering.dead
+            context.diagnostics.append(_dead_channels(graph, lowering.dead))
+        return result
 
 
 class _Lowering:
     """One walk over the ANN graph."""
 
-    def __init__(self, graph: ann.AnnGraph, largest_input: float, limit: int, timesteps: int) -> None:
+    def __init__(self, graph: ann.AnnGraph, units: InputUnits, limit: int, timesteps: int) -> None:
         self.graph = graph
         self.timesteps = timesteps
         self.limit = limit
-        self.largest_input = largest_input if largest_input > 0 else 1.0
+        self.units = units
         self.nodes: list[snn.SnnNode] = []
         # What an operation becomes bears its name, so no other node may.
         self.names = Names(node.name for node in graph)
         self.values: dict[str, Value] = {}
         self.affine = input_affine(graph)
+        self.dead: dict[str, int] = {}
 
     def result(self) -> snn.SnnGraph:
         for node in self.graph:
@@ -169,7 +188,7 @@ class _Lowering:
             case ann.AveragePool(), [value]:
                 return self.average(node, value)
             case ann.MaxPool(), [Spikes() as spikes]:
-                if (spikes.unit <= 0).any():
+                if (spikes.unit < 0).any():
                     raise _unsupported(
                         node, "a maximum of values whose sign was turned is a minimum of spikes"
                     )
@@ -196,10 +215,13 @@ class _Lowering:
                 raise _unsupported(node, reason)
 
     def encode(self, node: ann.Input) -> Spikes:
-        scale = float(np.float32(self.largest_input / self.limit))
+        scale = float(np.float32(self.units.largest / self.limit))
         gain = offset = None
-        if self.affine is not None:
-            gain, offset = self.affine.scale, self.affine.shift
+        if self.affine is not None or not self.units.common:
+            finer, middle = self.units.finer, self.units.middle
+            gain, offset = finer, -middle * finer
+            if self.affine is not None:
+                gain, offset = self.affine.scale * finer, (self.affine.shift - middle) * finer
         self.append(
             snn.Encode(
                 name=node.name,
@@ -212,7 +234,7 @@ class _Lowering:
             )
         )
         none = np.zeros(node.channels, np.float32)
-        return Spikes(node.name, np.full(node.channels, scale, np.float32), none, none)
+        return Spikes(node.name, np.float32(scale) / self.units.finer, none - self.units.middle, none)
 
     def weigh(self, node: ann.AnnNode, spikes: Spikes) -> Current:
         """Fold unit, shift and floor of the spikes into weight and bias."""
@@ -320,6 +342,7 @@ class _Lowering:
         threshold = threshold - floor
         dead = threshold <= 0
         if dead.any():
+            self.dead[node.name] = int(dead.sum())
             current = self.silence(current, dead)
             shift, floor = (np.where(dead, 0, values).astype(np.float32) for values in (shift, floor))
             # Any positive threshold will do; the layer's largest gives the tamest integers.
@@ -340,7 +363,7 @@ class _Lowering:
                 stands_for=node.name,
             )
         )
-        return Spikes(node.name, unit, shift, floor)
+        return Spikes(node.name, np.where(dead, np.float32(0), unit), shift, floor)
 
     def silence(self, current: Current, dead: np.ndarray) -> Current:
         """Fold channels that are never active to the constant zero: no weight, no bias."""
@@ -408,6 +431,21 @@ def _spread(values: FloatArray, node: ann.Convolution) -> FloatArray:
 def _place(node: ann.AnnNode, *inputs: str) -> dict[str, Any]:
     """Return name, inputs, shape and origin of the spiking node that stands for ``node``."""
     return {"name": node.name, "inputs": inputs, "shape": node.shape, "origin": node.origin}
+
+
+def _dead_channels(graph: ann.AnnGraph, dead: dict[str, int]) -> Diagnostic:
+    """Name the layers with channels that never fired."""
+    worst = max(dead, key=lambda name: dead[name] / graph[name].channels)
+    node = graph[worst]
+    others = f" (and {sum(dead.values()) - dead[worst]} in other layers)" if len(dead) > 1 else ""
+    return Diagnostic(
+        DEAD_CHANNELS,
+        f"{dead[worst]} of {node.channels} channels never fired on the calibration rows{others}; they are "
+        "constant zero in the spiking network",
+        node.origin or node.name,
+        "give calibration rows of all kinds that the network will see; channels that never fire on any are "
+        "best pruned",
+    )
 
 
 def _unsupported(node: ann.AnnNode, reason: str) -> UnsupportedModelError:

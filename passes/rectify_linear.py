@@ -8,15 +8,26 @@ signed value ``x >= -r`` passes through a rectifier unharmed when it is raised f
     x = max(x + r, 0) - r        with r per channel from the calibration rows
 
 and the ``- r`` folds into the bias of whatever reads it.
+
+Where nothing but a maximum reads the value, only its top matters: on the calibration rows ``max_i x_i``
+never falls below some least maximum ``m``, so that ``r = -m`` leaves it as it is, and all levels are spent on
+values that can win. The maximum of the levels is the level of the maximum, which is not coded once more.
+
+The input itself gets a population where weights read it beside spikes, in a sum or a join. Presented in
+every step with its 12 bits, it would need weights that are thousands of times finer than those of the spikes,
+and both share the integers of one scale; as spikes it needs weights like theirs, and more steps say more.
+Where the input is added as it is, its wide weights hold it (see :func:`snnc.encoding.input_limit`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from snnc.encoding import encoded, input_affine, raw_channels
 from snnc.ir.ann import (
     Add,
     AnnGraph,
@@ -25,6 +36,7 @@ from snnc.ir.ann import (
     ChannelAffine,
     Concat,
     Convolution,
+    Input,
     Linear,
     MaxPool,
     Pad,
@@ -33,8 +45,9 @@ from snnc.ir.ann import (
     Slice,
     Softmax,
 )
+from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
-from snnc.ir.rewriter import Rewriter
+from snnc.ir.rewriter import Names, Rewriter
 from snnc.pipeline import Context, require
 
 
@@ -56,18 +69,32 @@ class RectifyLinear:
     def run(self, graph: AnnGraph, context: Context, /) -> AnnGraph:
         """Return a graph in which every linear value has a rectifier before it meets weights again."""
         check_known(graph)
-        places = [name for name in _linear_values(graph) if _needs_spikes(graph, name)]
-        if not places:
-            return graph
-        samples = context.calibration.samples(graph, places, per_channel=1, seed=context.seed)
-        context.findings["raised"] = places
         # What was measured here cannot be found out from the file again: the report needs it.
         shifts: dict[str, list[float]] = {}
-        context.findings["shifts"] = shifts
+        raised = self._raised(graph, context, shifts)
+        result = self._spiking_input(raised, context, shifts)
+        if result is not graph:
+            context.findings["shifts"] = shifts
+        return result
+
+    def _raised(self, graph: AnnGraph, context: Context, shifts: dict[str, list[float]]) -> AnnGraph:
+        """Insert rectifiers behind linear values, and note their shifts."""
+        places = _places(graph)
+        if not places:
+            return graph
+        read = {name: graph.seen_as(name) for name in places}
+        samples = context.calibration.samples(
+            graph, list(dict.fromkeys(read.values())), per_channel=1, seed=context.seed
+        )
+        context.findings["raised"] = places
         rewriter: Rewriter[AnnNode] = Rewriter(graph)
         for name in places:
-            node = graph[name]
-            shift = np.maximum(-samples[name].minimum, 0) * np.float32(1 + self.headroom)
+            node, sample = graph[name], samples[read[name]]
+            shift: FloatArray
+            if read[name] == name:
+                shift = np.maximum(-sample.minimum, 0) * np.float32(1 + self.headroom)
+            else:
+                shift = np.float32(self.headroom) * (sample.maximum - sample.minimum) - sample.minimum
             shift = shift.astype(np.float32)
             raised = Relu(
                 name=rewriter.fresh(f"{name}.raised"),
@@ -81,17 +108,96 @@ class RectifyLinear:
             shifts[raised.name] = [float(value) for value in shift]
         return graph.with_nodes(rewriter.nodes, rewriter.output)
 
+    def _spiking_input(self, graph: AnnGraph, context: Context, shifts: dict[str, list[float]]) -> AnnGraph:
+        """Give weights that read the input beside spikes a population of it to read instead."""
+        raw = raw_channels(graph)
+        edges = _beside_spikes(graph, frozenset(raw))
+        copied = [node for node in graph if node.name in raw and node.name in _above(graph, edges, raw)]
+        if not edges or any(_pads(node) for node in copied):
+            return graph
+        head = input_affine(graph) or graph.nodes[0]
+        names = Names(node.name for node in graph)
+        rows = encoded(graph, context.calibration.rows)
+        minimum = rows.min(axis=(0, *range(2, rows.ndim)))
+        shift = (np.maximum(-minimum, 0) * np.float32(1 + self.headroom)).astype(np.float32)
+        spiking = Relu(
+            name=names.fresh(f"{head.name}.spikes"),
+            inputs=(head.name,),
+            shape=head.shape,
+            origin=head.origin,
+            shift=shift,
+        )
+        copies: dict[str, AnnNode] = {head.name: spiking}
+        shifts[spiking.name] = [float(value) for value in shift]
+        nodes: list[AnnNode] = []
+        for node in graph:
+            read = tuple(copies[n].name if (n, node.name) in edges else n for n in node.inputs)
+            nodes.append(node.with_(inputs=read) if read != node.inputs else node)
+            if node is head:
+                nodes.append(spiking)
+            elif node in copied and node is not graph.nodes[0]:
+                inputs = tuple(copies[n].name for n in node.inputs)
+                copies[node.name] = node.with_(name=names.fresh(f"{node.name}.spikes"), inputs=inputs)
+                nodes.append(copies[node.name])
+        return graph.with_nodes(_used(nodes, graph.output), graph.output)
 
-def _linear_values(graph: AnnGraph) -> tuple[str, ...]:
-    """Names of values that are signed sums, not spikes and not the input."""
-    linear: list[str] = []
+
+def _beside_spikes(graph: AnnGraph, raw: frozenset[str]) -> frozenset[tuple[str, str]]:
+    """Return where weights read the input whose currents meet spikes, as (value, reader).
+
+    Args:
+        graph: the network.
+        raw: names of the nodes that hold the input alone.
+    """
+    behind: dict[str, frozenset[tuple[str, str]]] = {}
+    found: set[tuple[str, str]] = set()
+    for node in graph:
+        if node.name in raw or isinstance(node, Relu):
+            behind[node.name] = frozenset()
+            continue
+        direct = {(name, node.name) for name in node.inputs if name in raw}
+        behind[node.name] = frozenset(direct).union(*(behind[name] for name in node.inputs))
+        if isinstance(node, Add | Concat) and any(not behind[n] and n not in raw for n in node.inputs):
+            as_it_is = direct if isinstance(node, Add) else set()
+            found |= behind[node.name] - as_it_is
+    return frozenset(found)
+
+
+def _above(graph: AnnGraph, edges: frozenset[tuple[str, str]], raw: Mapping[str, object]) -> frozenset[str]:
+    """Return the nodes that hold the input on its way to these places."""
+    return graph.ancestors([name for name, _ in edges]) & frozenset(raw) if edges else frozenset()
+
+
+def _pads(node: AnnNode) -> bool:
+    """Whether zeros stand beside the values, which silent neurons of a raised value are not."""
+    return isinstance(node, Pad) or (isinstance(node, AveragePool) and any(node.window.pads))
+
+
+def _used(nodes: list[AnnNode], output: str) -> list[AnnNode]:
+    """Leave out the nodes that nothing reads any more."""
+    read = {output}
+    kept: list[AnnNode] = []
+    for node in reversed(nodes):
+        if node.name in read or isinstance(node, Input):
+            kept.append(node)
+            read.update(node.inputs)
+    return kept[::-1]
+
+
+def _places(graph: AnnGraph) -> list[str]:
+    """Names of the values that get a rectifier: signed sums, not spikes and not the input."""
+    linear: set[str] = set()
+    places: list[str] = []
     for node in graph:
         moved = isinstance(node, AveragePool | Reshape | Slice | Pad | MaxPool | Concat)
         if isinstance(node, Convolution | Linear | Add | ChannelAffine) or (
             moved and any(name in linear for name in node.inputs)
         ):
-            linear.append(node.name)
-    return tuple(linear)
+            if _needs_spikes(graph, node.name):
+                places.append(node.name)
+            else:
+                linear.add(node.name)
+    return places
 
 
 def _needs_spikes(graph: AnnGraph, name: str) -> bool:

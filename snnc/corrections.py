@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from snnc.divergence import AnswerError, real_logits
 from snnc.errors import InternalError
+from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.means import ChannelMean, Mean
 from snnc.prefix import SpikingPrefix
 from snnc.quantisation import Group, correct_readers, quantise_group
+from snnc.reference import windows
 from snnc.snapshots import ReaderRatio
 from snnc.spill import RowArray, row_array
 
@@ -98,6 +100,7 @@ class Layer:
         answer_error: AnswerError,
         *,
         gated: bool,
+        pools: Mapping[str, Window] | None = None,
     ) -> None:
         """Begin with no attempt.
 
@@ -108,18 +111,29 @@ class Layer:
             held: (rows,), those that decide and are not fitted to.
             answer_error: of the read-out.
             gated: whether an attempt must lower the error on them to be kept.
+            pools: of populations of which only a maximum is read, by name: they are measured behind it. The
+                maximum of values with an error is too large, whatever the error's mean.
         """
         self.group = group
+        self.pools = pools or {}
         # What is asked for again and again is kept where it is one chunk.
         single = len(prefix.chunks) == 1
-        self.targets = {
-            name: _constant(at(prefix.chunks[0])) if single else at for name, at in targets.items()
-        }
+        seen = {name: self.seen_at(name, at) for name, at in targets.items()}
+        self.targets = {name: _constant(at(prefix.chunks[0])) if single else at for name, at in seen.items()}
         self.prefix = prefix
         self.held = held
         self.answer_error = answer_error
         self.gated = gated
         self.errors: dict[str, float] = {}
+
+    def seen(self, name: str, values: FloatArray) -> FloatArray:
+        """Return what others see of a population's values, (rows, *shape): their maxima, or all of them."""
+        window = self.pools.get(name)
+        return values if window is None else windows(values, window, -np.inf).max(axis=(4, 5))
+
+    def seen_at(self, name: str, target: Target) -> Target:
+        """Return a target as others see it."""
+        return (lambda chunk: self.seen(name, target(chunk))) if name in self.pools else target
 
     def better(self, best: Candidate, attempt: Candidate) -> Candidate:
         """Return the candidate of less error; without the gate that is the attempt."""
@@ -192,7 +206,7 @@ class Layer:
         for chunk in self.prefix.chunks:
             wanted = rows[chunk]
             if wanted.any():
-                r = np.ascontiguousarray(value[chunk][wanted])
+                r = np.ascontiguousarray(self.seen(name, value[chunk][wanted]))
                 yield np.ascontiguousarray(self.targets[name](chunk)[wanted]), r
 
     def means(

@@ -9,8 +9,9 @@ import numpy as np
 from snnc.calibration import Calibration
 from snnc.errors import InternalError
 from snnc.ir.ann import AnnGraph, Relu
+from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
-from snnc.ir.snn import IntegrateFire, SnnNode
+from snnc.ir.snn import CountMaxPool, IntegrateFire, SnnGraph, SnnNode
 from snnc.spill import RowArray
 
 
@@ -39,6 +40,22 @@ def activation(relu: Relu, z: FloatArray) -> FloatArray:
     shape = (1, -1, *(1,) * (z.ndim - 2))
     a = np.maximum(z if relu.shift is None else z + relu.shift.reshape(shape), np.float32(0))
     return a if relu.ceiling is None else np.minimum(a, relu.ceiling.reshape(shape))
+
+
+def maximum_of(graph: SnnGraph, source: AnnGraph, population: SnnNode) -> Window | None:
+    """Return the window of the maximum that alone is read of a value raised for it; ``None`` elsewhere.
+
+    What loses against others there is nothing that spikes should carry.
+
+    Args:
+        graph: the spiking network.
+        source: the network that was lowered.
+        population: of the spiking network.
+    """
+    readers = graph.consumers[population.name]
+    if len(readers) != 1 or rectifier(source, population).shift is None:
+        return None
+    return readers[0].window if isinstance(readers[0], CountMaxPool) else None
 
 
 def pre_activation(

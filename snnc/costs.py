@@ -4,7 +4,8 @@ A spike is worth its fan-out: the number of synapses that it reaches, each of wh
 potential. The fan-out of a neuron depends on its place, for a spike at the border of a map reaches fewer
 windows. So a population's synaptic operations are ``sum over neurons of events x fan-out``, with the
 fan-out pulled back through whatever pools, joins and moves spikes on their way: summing windows that share
-a spike send it on once each. Synapses of weight zero count; padding, which no spike reaches, does not.
+a spike send it on once each. Synapses of weight zero count, and beside them stands what is left where
+hardware skips them (``effective``); padding, which no spike reaches, never counts.
 
 What one event costs depends on what it carries. A unit spike adds a weight: an accumulate (AC). A spike of
 several levels multiplies one: a multiply-accumulate (MAC). Integers that come in one step as several unit
@@ -35,8 +36,12 @@ from snnc.target import Activity
 CountMap = NDArray[np.int64]
 
 
-def fan_outs(graph: snn.SnnGraph) -> dict[str, CountMap]:
+def fan_outs(graph: snn.SnnGraph, *, effective: bool = False) -> dict[str, CountMap]:
     """Return for each node that gives spikes how many synapses one event of each neuron reaches.
+
+    Args:
+        graph: the network.
+        effective: leave out synapses whose weight is zero.
 
     Returns:
         Maps of the nodes' own shapes. The encoder's holds the multiplications of the analogue first layer:
@@ -66,7 +71,7 @@ def fan_outs(graph: snn.SnnGraph) -> dict[str, CountMap]:
                 ):
                     maps[name][:, 0, 0] += reach.sum(axis=(1, 2))
                 else:
-                    maps[name] += _pulled_back(node, reach, graph[name].shape)
+                    maps[name] += _pulled_back(node, reach, graph[name].shape, effective=effective)
     return maps
 
 
@@ -82,14 +87,17 @@ def _raw(graph: snn.SnnGraph) -> frozenset[str]:
     return frozenset(found)
 
 
-def _pulled_back(node: Operation, reach: CountMap | None, shape: Shape) -> CountMap:
+def _pulled_back(node: Operation, reach: CountMap | None, shape: Shape, *, effective: bool) -> CountMap:
     """Return how many synapses an event at each position of a node's input reaches through this node.
 
     Args:
         node: the reader.
         reach: fan-out of the node's own events; ``None`` where it gives a current.
         shape: of the input.
+        effective: leave out synapses whose weight is zero.
     """
+    if effective and isinstance(node, snn.Weighted):
+        return _effective(node, shape)
     none = np.zeros(shape, np.int64)
     match node:
         case snn.Convolution():
@@ -118,8 +126,26 @@ def _pulled_back(node: Operation, reach: CountMap | None, shape: Shape) -> Count
             raise unmatched(node)
 
 
-def _readers(values: CountMap, window: Window, shape: Shape) -> CountMap:
-    """Return for each input position the sum of ``values`` over the windows that hold it."""
+def _effective(node: snn.Weighted, shape: Shape) -> CountMap:
+    """Return how many synapses of a weight other than zero an event at each position of the input reaches."""
+    alive = node.weight != 0
+    if isinstance(node, snn.Convolution):
+        by_group = alive.reshape(node.groups, -1, *alive.shape[1:]).sum(axis=1, dtype=np.int64)
+        taps = by_group.reshape(shape[0], *node.window.kernel)
+        return _readers(np.ones((1, *node.shape[1:]), np.int64), node.window, shape, taps)
+    reached = alive.sum(axis=0, dtype=np.int64) if isinstance(node, snn.Linear) else alive.astype(np.int64)
+    return np.broadcast_to(reached.reshape(-1, *(1,) * (len(shape) - 1)), shape)
+
+
+def _readers(values: CountMap, window: Window, shape: Shape, taps: CountMap | None = None) -> CountMap:
+    """Return for each input position the sum of ``values`` over the windows that hold it.
+
+    Args:
+        values: (channels, output height, output width), of each window.
+        window: geometry.
+        shape: of the input.
+        taps: (channels, *kernel), how often each place of a window counts; once by default.
+    """
     top, left, bottom, right = window.pads
     channels, height, width = shape
     found = np.zeros((channels, height + top + bottom, width + left + right), np.int64)
@@ -128,7 +154,8 @@ def _readers(values: CountMap, window: Window, shape: Shape) -> CountMap:
     for i in range(window.kernel[0]):
         for j in range(window.kernel[1]):
             y, x = i * window.dilations[0], j * window.dilations[1]
-            found[:, y : y + down * rows : down, x : x + across * columns : across] += values
+            counted = values if taps is None else values * taps[:, i, j, None, None]
+            found[:, y : y + down * rows : down, x : x + across * columns : across] += counted
     return found[:, top : top + height, left : left + width]
 
 
@@ -150,6 +177,7 @@ class Layer:
         macs: multiply-accumulates that its spikes caused.
         unit_synops: synaptic operations if every level were sent as a unit spike.
         bit_synops: synaptic operations if every spike were sent as the bits of its magnitude.
+        effective: of ``acs`` and ``macs`` together, those by a weight other than zero.
     """
 
     name: str
@@ -160,6 +188,7 @@ class Layer:
     macs: int
     unit_synops: int
     bit_synops: int
+    effective: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +198,16 @@ class Costs:
     Attributes:
         layers: of each population, summed over ``images``.
         first_layer_macs: multiplications by the analogue input, per image.
+        first_layer_effective: of these, the ones by a weight other than zero.
+        zero_weights: share of the weights that are zero.
         images: how many were run.
         steps: T + K, the steps that each was run for.
     """
 
     layers: tuple[Layer, ...]
     first_layer_macs: int
+    first_layer_effective: int
+    zero_weights: float
     images: int
     steps: int
 
@@ -199,6 +232,11 @@ class Costs:
         return sum(layer.acs + layer.macs for layer in self.layers) / self.images
 
     @property
+    def effective_synops(self) -> float:
+        """Synaptic operations by weights other than zero, per image over all steps."""
+        return sum(layer.effective for layer in self.layers) / self.images
+
+    @property
     def spikes_per_neuron_per_step(self) -> float:
         """Mean ``|s|`` of a neuron in a step."""
         return self._mean(sum(layer.units for layer in self.layers))
@@ -216,9 +254,12 @@ class Costs:
         """Return the JSON form, per image over all steps."""
         return {
             "synops": self.synops,
+            "effective_synops": self.effective_synops,
             "acs": self.acs,
             "macs": self.macs,
             "first_layer_macs": self.first_layer_macs,
+            "first_layer_effective_macs": self.first_layer_effective,
+            "weight_sparsity": self.zero_weights,
             "unit_synops": sum(layer.unit_synops for layer in self.layers) / self.images,
             "bit_synops": sum(layer.bit_synops for layer in self.layers) / self.images,
             "neurons": self.neurons,
@@ -246,19 +287,29 @@ def count(graph: snn.SnnGraph, activity: Mapping[str, Activity], images: int, ti
         images: how many were run.
         timesteps: T of the run.
     """
-    reach = fan_outs(graph)
+    reach, effective = fan_outs(graph), fan_outs(graph, effective=True)
     encoders = graph.of_type(snn.Encode)
     return Costs(
         layers=tuple(
-            _layer(node, activity[node.name], reach[node.name]) for node in graph.of_type(snn.IntegrateFire)
+            _layer(node, activity[node.name], reach[node.name], effective[node.name])
+            for node in graph.of_type(snn.IntegrateFire)
         ),
         first_layer_macs=sum(int(reach[node.name].sum()) for node in encoders),
+        first_layer_effective=sum(int(effective[node.name].sum()) for node in encoders),
+        zero_weights=weight_sparsity(graph),
         images=images,
         steps=timesteps + graph.settle_steps,
     )
 
 
-def _layer(node: snn.IntegrateFire, activity: Activity, reach: CountMap) -> Layer:
+def weight_sparsity(graph: snn.SnnGraph) -> float:
+    """Return the share of a network's weights that are zero, of all synapses as they are stored."""
+    weights = [node.weight for node in operations(graph) if isinstance(node, snn.Weighted)]
+    size = sum(weight.size for weight in weights)
+    return 1 - sum(int(np.count_nonzero(weight)) for weight in weights) / size if size else 0.0
+
+
+def _layer(node: snn.IntegrateFire, activity: Activity, reach: CountMap, effective: CountMap) -> Layer:
     events, units, bits = (
         int((np.asarray(counted, np.int64) * reach).sum())
         for counted in (activity.events, activity.units, activity.bits)
@@ -273,6 +324,7 @@ def _layer(node: snn.IntegrateFire, activity: Activity, reach: CountMap) -> Laye
         macs=0 if accumulates else events,
         unit_synops=units,
         bit_synops=bits,
+        effective=int((np.asarray(activity.units if accumulates else activity.events) * effective).sum()),
     )
 
 

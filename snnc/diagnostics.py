@@ -159,6 +159,14 @@ FALLBACK = Code(
     "There were too few rows, or a system without a unique solution, for the fit that was asked for.",
     Severity.WARNING,
 )
+DEAD_CHANNELS = Code(
+    "SNN303",
+    "channels that never fired",
+    "Some channels were zero on all calibration rows. Nothing is known of their range, so they are constant "
+    "zero in the spiking network: what reads them gets nothing, as on these rows. If other rows make them "
+    "fire, calibrate with such rows; if none do, the channels are dead and can be pruned from the source.",
+    Severity.WARNING,
+)
 TARGET_LIMIT = Code(
     "SNN401",
     "does not fit the target",
@@ -182,6 +190,7 @@ CODES = {
         UNLIKE_CALIBRATION,
         OTHER_TIMESTEPS,
         FALLBACK,
+        DEAD_CHANNELS,
         TARGET_LIMIT,
     )
 }

@@ -1,11 +1,27 @@
-"""How large a network's quantised input may be, and what the encoder takes in of it."""
+"""How large a network's quantised input may be, in which units it is, and what the encoder takes in of it.
+
+All channels of an input, or features of a vector, share one unit where their ranges are alike. Where they
+are not, as in tables with columns of their own units each, a channel gets a finer one, by a power of two so
+that it is exact, and its weights are divided by the same. How fine, the first layer decides: no channel's
+rounding may move a current more than that of the channel that moves currents most,
+
+    u_c = min(u, u max_k(w_k r_k) / (w_c r))
+
+with the largest range ``r``, ranges ``r_c`` and weights ``w_c`` relative to what each output gets at most. So
+a channel that is merely small, such as the pixels at the border of an image, keeps the common unit.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from snnc.ir import ann, snn
-from snnc.ir.graph import FloatArray
+from snnc.ir.graph import FloatArray, IntArray
+
+WEIGHT_STEPS, WIDE_STEPS = 127, 2**15 - 1
+"""Steps of the integers of a weight, and of an identity branch."""
 
 ROOM_TIMESTEPS = 64
 """A network can be run for at least so many steps, unless its first layer is too wide for 8 bits of input."""
@@ -13,9 +29,169 @@ ROOM_TIMESTEPS = 64
 LEAST_LIMIT = 127
 """The coarsest input for the sake of long runs: 8 bits with sign."""
 
-MIXED_LIMIT = 23
-"""Where the input stands beside spikes, with about 127 steps for the product of both: its values
-and its weights are then rounded about equally."""
+MIXED_LIMIT = 7
+"""The coarsest input where it is added to what spikes say."""
+
+MIXED_WEIGHT = 2
+"""Integer weight of the input where it is added to what spikes say: exact, and with the most bits for it."""
+
+
+HEADROOM = 1.5
+"""How far beyond its range on the calibration rows a channel of its own unit reaches at least."""
+
+LEAST_LEVELS = 64
+"""Levels that a channel has at least where no weights tell what it is worth."""
+
+FAR_FROM_ZERO = 4
+"""How often the half range of a feature fits its magnitude, from which on its middle is taken away first."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputUnits:
+    """In what units the channels of an input are quantised.
+
+    Attributes:
+        largest: magnitude that the common unit must reach.
+        finer: (channels,) float32, by how much each channel's unit is finer: a power of two, at least 1.
+        middle: (channels,) float32, what stands for zero.
+    """
+
+    largest: float
+    finer: FloatArray
+    middle: FloatArray
+
+    @property
+    def common(self) -> bool:
+        """Whether all channels share one unit and zero."""
+        return bool((self.finer == 1).all() and (self.middle == 0).all())
+
+
+def input_units(graph: ann.AnnGraph, rows: FloatArray) -> InputUnits:
+    """Return the units for a network's input.
+
+    Args:
+        graph: the network.
+        rows: (n, *input shape), the calibration rows behind the affine map that the encoder takes in.
+    """
+    channels = rows.shape[1]
+    flat = rows.reshape(len(rows), channels, -1)
+    low, high = flat.min(axis=(0, 2)), flat.max(axis=(0, 2))
+    reach = np.maximum(np.abs(low), np.abs(high)).astype(np.float64)
+    middle = np.zeros(channels, np.float32)
+    raw = raw_channels(graph)
+    if rows.ndim == 2 and not any(isinstance(graph[name], ann.Pad) for name in raw):
+        half = (high - low) / 2
+        far = (half > 0) & (FAR_FROM_ZERO * half < reach) & ~_folded(graph, raw, channels)
+        middle = np.where(far, (low + high) / 2, 0).astype(np.float32)
+        reach = np.where(far, np.abs(flat[:, :, 0] - middle).max(axis=0), reach)
+    largest = float(reach.max())
+    if largest <= 0:
+        return InputUnits(1.0, np.ones(channels, np.float32), middle)
+    weight = _worth(graph, raw, reach)
+    most = float((weight * reach).max(initial=0.0)) / largest
+    share = np.divide(most, weight, out=np.ones(channels), where=weight > 0)
+    if _read_as_it_is(graph, raw):
+        share = np.minimum(share, reach / largest * snn.INPUT_LIMIT / LEAST_LEVELS)
+    share = np.clip(share, HEADROOM * reach / largest, 1)
+    finer = np.exp2(np.floor(-np.log2(np.where(reach > 0, share, 1))))
+    finer = np.where(_folded(graph, raw, channels), 1, finer)
+    return InputUnits(largest, finer.astype(np.float32), middle)
+
+
+def raw_channels(graph: ann.AnnGraph) -> dict[str, IntArray]:
+    """Return for each node that holds the input alone, moved or pooled, which channel each place comes from.
+
+    Returns:
+        (*shape) int64, -1 for padding, by name; the affine map that the encoder takes in is one of them.
+    """
+    affine = input_affine(graph)
+    found: dict[str, IntArray] = {}
+    for node in graph:
+        if isinstance(node, ann.Input):
+            spread = np.arange(node.channels).reshape(-1, *(1,) * (len(node.shape) - 1))
+            found[node.name] = np.broadcast_to(spread, node.shape)
+        elif found.keys() >= set(node.inputs):
+            read = [found[name] for name in node.inputs]
+            match node:
+                case ann.ChannelAffine() if node is affine:
+                    found[node.name] = read[0]
+                case ann.MaxPool() | ann.AveragePool():
+                    found[node.name] = np.broadcast_to(read[0][:, :1, :1], node.shape)
+                case ann.Concat():
+                    found[node.name] = np.concatenate(read)
+                case ann.Reshape():
+                    found[node.name] = read[0].reshape(node.shape)
+                case ann.Pad():
+                    pads = tuple(zip(node.before, node.after, strict=True))
+                    found[node.name] = np.pad(read[0], pads, constant_values=-1)
+                case ann.Slice():
+                    found[node.name] = read[0][tuple(map(slice, node.start, node.stop, node.step))]
+                case _:
+                    pass
+    return found
+
+
+def _folded(graph: ann.AnnGraph, raw: dict[str, IntArray], channels: int) -> IntArray:
+    """Return which channels lie in one channel with others after a reshape, and so must share its unit."""
+    found = np.zeros(channels, bool)
+    for name, ids in raw.items():
+        rows = ids.reshape(len(ids), -1)
+        if isinstance(graph[name], ann.Reshape):
+            mixed = (rows != rows[:, :1]).any(axis=1)
+            found[np.unique(rows[mixed][rows[mixed] >= 0])] = True
+    return found
+
+
+def _worth(graph: ann.AnnGraph, raw: dict[str, IntArray], reach: FloatArray) -> FloatArray:
+    """Return each channel's weight in the currents that it reaches, (channels,), relative to what these get.
+
+    Of each output the weights are divided by the most that one channel gives it; a channel's is the root of
+    the mean square over outputs, the largest over all layers and places that read it.
+    """
+    worth = np.zeros(len(reach))
+    for node in graph:
+        if not isinstance(node, ann.Convolution | ann.Linear) or node.inputs[0] not in raw:
+            continue
+        weight = np.abs(node.weight.astype(np.float64)).reshape(*node.weight.shape[:2], -1).max(axis=2)
+        sources = raw[node.inputs[0]].reshape(len(raw[node.inputs[0]]), -1)[:, 0]
+        groups = node.groups if isinstance(node, ann.Convolution) else 1
+        for part, ids in zip(np.split(weight, groups), np.split(sources, groups), strict=True):
+            most = (part * np.where(ids < 0, 0, reach[ids])).max(axis=1)
+            part = part[most > 0] / most[most > 0, None]
+            if len(part):
+                inside = ids >= 0
+                np.maximum.at(worth, ids[inside], np.sqrt(np.square(part).mean(axis=0))[inside])
+    return worth
+
+
+def _read_as_it_is(graph: ann.AnnGraph, raw: dict[str, IntArray]) -> bool:
+    """Whether anything without weights reads the input: a sum or a rectifier."""
+    return any(isinstance(reader, ann.Add | ann.Relu) for name in raw for reader in graph.consumers[name])
+
+
+def decoded_input(node: snn.Encode, graph: ann.AnnGraph, q: IntArray) -> FloatArray:
+    """Return what a quantised input stands for, behind the affine map that the encoder takes in.
+
+    Args:
+        node: the encoder.
+        graph: the source network that was lowered.
+        q: (batch, *shape).
+
+    Returns:
+        (batch, *shape) float32.
+    """
+    values: FloatArray = (q * np.float32(node.scale)).astype(np.float32)
+    if node.gain is None or node.offset is None:
+        return values
+    affine = input_affine(graph)
+    gain = np.ones_like(node.gain) if affine is None else affine.scale
+    shift = np.zeros_like(node.gain) if affine is None else affine.shift
+    ratio = np.divide(node.gain, gain, out=np.ones_like(node.gain), where=gain != 0)
+    finer = np.exp2(np.rint(np.log2(ratio))).astype(np.float32)
+    middle = shift - node.offset / finer
+    axes = (1, -1, *(1,) * (q.ndim - 2))
+    decoded: FloatArray = values / finer.reshape(axes) + middle.reshape(axes)
+    return decoded
 
 
 def encoded(graph: ann.AnnGraph, rows: FloatArray) -> FloatArray:
@@ -33,18 +209,28 @@ def input_affine(graph: ann.AnnGraph) -> ann.ChannelAffine | None:
     return readers[0] if len(readers) == 1 and isinstance(readers[0], ann.ChannelAffine) else None
 
 
-def input_limit(graph: ann.AnnGraph, timesteps: int) -> int:
+def input_limit(
+    graph: ann.AnnGraph, timesteps: int, finer: FloatArray | None = None, largest: float = 1.0
+) -> int:
     """Return the largest magnitude that a quantised input of the network may have.
 
     First-layer potentials stay far from overflow: with int8 weights a current is at most ``127 limit r``,
     where ``r`` is the largest ``sum |w| / max |w|``, times the area where a mean is taken, and a potential
     gathers T of them. Wide first layers, such as a perceptron's, get fewer than 12 bits of input for it.
 
-    Where a sum or a concatenation puts the input beside spikes, their weights share one scale per channel:
-    a finer input would leave nothing of its weights in int8.
+    Where the input is added as it is to what weights make of spikes, both share one scale per channel, which
+    the largest weight of the spikes sets: the unit of the input may be as fine as two steps of it.
+
+    Args:
+        graph: the network.
+        timesteps: T.
+        finer: (channels,), by how much the unit of each channel is finer than the common one; 1 by default.
+        largest: magnitude of the input that the common unit must reach.
     """
+    raw = raw_channels(graph) if finer is not None and (finer != 1).any() else {}
     reach: dict[str, float] = {}
-    mixed = False
+    step: dict[str, float] = {}
+    mixed: list[float] = []
     for node in graph:
         read = [reach[name] for name in node.inputs]
         match node:
@@ -53,18 +239,59 @@ def input_limit(graph: ann.AnnGraph, timesteps: int) -> int:
             case ann.Relu():
                 reach[node.name] = 0.0
             case ann.Convolution() | ann.Linear():
-                reach[node.name] = read[0] * _weight_sum(node.weight)
+                weight = node.weight
+                if finer is not None and node.inputs[0] in raw:
+                    weight = _in_units(node, raw[node.inputs[0]], finer)
+                reach[node.name] = read[0] * _weight_sum(weight)
             case ann.AveragePool():
                 reach[node.name] = read[0] * node.window.area
             case ann.Add():
                 reach[node.name] = sum(read)
             case _:
                 reach[node.name] = max(read)
-        mixed |= isinstance(node, ann.Add | ann.Concat) and 0.0 in read and any(read)
+        step[node.name] = _weight_step(node, [step[name] for name in node.inputs])
+        if isinstance(node, ann.Add) and 0.0 in read and any(read):
+            mixed.append(max(step[name] for name in node.inputs))
     steps = max(ROOM_TIMESTEPS, 4 * timesteps)
     widest = max(1.0, *reach.values())
     limit = int(np.clip(2**30 / (127 * widest * steps), LEAST_LIMIT, snn.INPUT_LIMIT))
-    return min(limit, MIXED_LIMIT) if mixed else limit
+    if mixed and max(mixed) > 0:
+        smallest = largest / (1.0 if finer is None else float(finer.max()))
+        limit = min(limit, max(MIXED_LIMIT, int(smallest / (MIXED_WEIGHT * max(mixed)))))
+    return limit
+
+
+def _weight_step(node: ann.AnnNode, read: list[float]) -> float:
+    """Return the real value of one step of the integers by which spikes are weighted on their way to a node.
+
+    A rectifier gives its unit. Weights divide the largest product by 127 steps, identities by many more.
+    """
+    match node:
+        case ann.Input():
+            return 0.0
+        case ann.Relu():
+            reach = node.ceiling if node.threshold is None else node.threshold
+            if reach is None:
+                return 0.0
+            unit = reach if node.floor is None else reach - node.floor
+            return float(np.max(unit)) / node.levels / WIDE_STEPS
+        case ann.Convolution() | ann.Linear():
+            return read[0] * float(np.abs(node.weight).max()) * WIDE_STEPS / WEIGHT_STEPS
+        case ann.AveragePool():
+            return read[0] / node.window.area
+        case ann.ChannelAffine():
+            return read[0] * float(np.abs(node.scale).max())
+        case _:
+            return max(read)
+
+
+def _in_units(node: ann.Convolution | ann.Linear, ids: IntArray, finer: FloatArray) -> FloatArray:
+    """Return the weights that read the input as they are when its units are folded into them."""
+    unit = np.where(ids < 0, 1, 1 / finer[ids]).reshape(len(ids), -1)[:, 0]
+    if isinstance(node, ann.Linear):
+        return node.weight * unit.astype(np.float32)
+    spread = np.repeat(unit.reshape(node.groups, -1), len(node.weight) // node.groups, axis=0)
+    return (node.weight * spread[:, :, None, None]).astype(np.float32)
 
 
 def _weight_sum(weight: FloatArray) -> float:

@@ -51,8 +51,8 @@ class Foreign:
     """Rows that are not distributed as the calibration rows were.
 
     Attributes:
-        feature: what differs most: ``mean``, ``lowest``, ``highest``, ``distance``, ``variation`` or
-            ``neighbours``.
+        feature: what differs most: ``mean``, ``lowest``, ``highest``, ``distance``, ``variation``,
+            ``range`` or ``neighbours``.
         excess: how many times further off than honest rows may be.
         ratio: how many times as much the rows vary as the calibration rows.
         lowest, highest: the range of these rows, as they were given.
@@ -296,6 +296,9 @@ def _features(rows: NDArray[Any], mean: NDArray[Any], std: NDArray[Any]) -> Feat
     found["distance"] = _logarithm(np.square(flat).mean(axis=1))
     if flat.shape[1] > 1:
         found["variation"] = _logarithm(flat.var(axis=1))
+    if rows.ndim == 2 and rows.shape[1] > 1:
+        # The ends are those of rarely lit pixels, in their own units, where pictures come as vectors.
+        found["range"] = _logarithm(np.square(np.ptp(rows, axis=1)))
     centred = rows - rows.mean(axis=tuple(range(1, rows.ndim)), keepdims=True)
     power = np.square(centred).reshape(n, -1).mean(axis=1)
     for axis in range(1 if rows.ndim == 2 else 2, rows.ndim):

@@ -56,6 +56,9 @@ ENOUGH = 0.58
 """Share of information from which on a reading may be the right one: few networks that were never trained, or
 whose weights were shuffled, reach it in any. Of a network that knows so little itself, nothing is said."""
 
+FAINT, ENOUGH_FOR_FAINT = 0.1, 0.36
+"""The same where the rows as they are carry hardly any information."""
+
 ENOUGH_OF_SPIKES = 0.45
 """The same for an artefact in few steps, which was calibrated on rows that were read rightly."""
 
@@ -226,12 +229,13 @@ def judge(run: Run, rows: FloatArray, *, task: Task | None, order_only: bool = F
         return None
     ends = float(tried.min()), float(tried.max())
     enough = ENOUGH_OF_SPIKES if order_only else ENOUGH
+    faint = own.information().mean() < FAINT
     best: tuple[float, Misread] | None = None
     for reading in readings(tried, order_only=order_only):
         other = _Answers.of(run, reading.rows)
         if other is None or not (task is Task.CLASSES or behaves_as_classifier(other.scores)):
             continue
-        if other.information().mean() < enough:
+        if other.information().mean() < (min(enough, ENOUGH_FOR_FAINT) if faint else enough):
             continue
         found = _better(reading, own, other)
         if found is not None and (best is None or found[0] > best[0]):
@@ -242,7 +246,7 @@ def judge(run: Run, rows: FloatArray, *, task: Task | None, order_only: bool = F
     if order_only or not (task is Task.CLASSES or behaves_as_classifier(own.scores)):
         return None
     known, lead = float(own.information().mean()), own.lead()
-    if lead > LEAD and known >= ENOUGH:
+    if lead > LEAD and known >= ENOUGH_FOR_FAINT:
         return Misread(Mistake.SCALE, "", "", known, lead, *ends, len(tried))
     return None
 

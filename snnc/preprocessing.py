@@ -272,4 +272,4 @@ def _many(value: Any) -> Sequence[Any]:
 def _is_number(value: Any) -> bool:
     """Say whether float32 holds a value; true and false are no numbers, and NaN is within no bound."""
     number = isinstance(value, int | float | np.integer | np.floating)
-    return number and not isinstance(value, bool) and abs(value) <= LARGEST
+    return bool(number and not isinstance(value, bool) and abs(value) <= LARGEST)

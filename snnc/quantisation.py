@@ -16,6 +16,7 @@ import numpy as np
 
 from snnc.errors import InternalError
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
+from snnc.ir.kinds import constant_nodes
 from snnc.ir.operations import operations
 from snnc.ir.snn import (
     ChannelWeight,
@@ -96,7 +97,7 @@ def quantise_group(graph: SnnGraph, group: Group) -> SnnGraph:
     changed: dict[str, SnnNode] = {}
     scale: FloatArray
     if isinstance(sinks[0], Readout):
-        scale = np.broadcast_to(_finest(synapses, sinks).max(), sinks[0].shape).astype(np.float64)
+        scale = np.broadcast_to(_readout_scale(graph, synapses, sinks), sinks[0].shape).astype(np.float64)
     else:
         scale = _channel_scale(synapses, [node for node in sinks if isinstance(node, IntegrateFire)])
     for synapse in synapses:
@@ -139,6 +140,18 @@ def _finest(synapses: list[Weighted], sinks: list[SnnNode]) -> FloatArray:
         if isinstance(sink, IntegrateFire | Readout):
             scale = np.maximum(scale, np.abs(sink.bias.astype(np.float64)) / THRESHOLD_LIMIT)
     return np.maximum(scale, np.finfo(np.float32).tiny)
+
+
+def _readout_scale(graph: SnnGraph, synapses: list[Weighted], sinks: list[SnnNode]) -> float:
+    """Return the scale that all outputs share: the finest one, at which an input that is added is exact."""
+    finest = float(_finest(synapses, sinks).max())
+    constant = constant_nodes(graph)
+    added = [s.weight for s in synapses if isinstance(s, ChannelWeight) and s.name in constant]
+    if not added:
+        return finest
+    exact = float(np.abs(np.concatenate(added).astype(np.float64)).min())
+    multiple = np.floor(exact / finest * (1 + 1e-9))
+    return exact / float(multiple) if multiple >= 1 else finest
 
 
 def _channel_scale(synapses: list[Weighted], populations: list[IntegrateFire]) -> FloatArray:

@@ -206,8 +206,11 @@ class ReferenceSimulator:
         """Simulate; see :class:`snnc.target.Simulator`."""
         given = check_run(graph, inputs, timesteps, given)
         steps = timesteps + graph.settle_steps
-        wide = np.int64 if graph.integer else np.float32
         needed = graph.ancestors(record.until or (graph.output,), frozenset(given))
+        # While a network is being quantised, what is done is run in integers, whatever comes behind it.
+        running = [node for node in graph if node.name in needed and node.name not in given]
+        integer = all(getattr(node, "integer", True) for node in running)
+        wide = np.int64 if integer else np.float32
         trains: dict[str, NumberArray] = {}
         trace = Trace(timesteps=timesteps, samples=len(inputs))
         for node in operations(graph):
@@ -230,12 +233,12 @@ class ReferenceSimulator:
                 case snn.Readout():
                     rank = read[0].ndim - 1
                     total = np.add.reduce(read).sum(axis=0) + timesteps * per_channel(node.bias, rank)
-                    trace.outputs = total.astype(np.int32 if graph.integer else np.float32)
+                    trace.outputs = total.astype(np.int32 if integer else np.float32)
                     continue
                 case _:
                     train = propagate(node, read)
             if node.name in record.trains:
-                trace.trains[node.name] = train.astype(np.int32 if graph.integer else np.float32)
+                trace.trains[node.name] = train.astype(np.int32 if integer else np.float32)
             trains[node.name] = train
         return trace
 

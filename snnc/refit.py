@@ -11,6 +11,9 @@ Least squares pulls what is uncertain towards its mean: the fitted current varie
 the factor ``rho = sd(fitted) / sd(target)``, per channel, and the thresholds no longer divide it where they
 divide the activations, so that levels lie idle. The fitted weights are therefore multiplied by
 ``rho^-spread``, about the mean. With many levels ``rho`` is near 1, and nothing happens.
+
+A weight that is exactly zero is no synapse: it stays zero, whatever the share of such weights, and the others
+are fitted without it. So a pruned network stays pruned.
 """
 
 from __future__ import annotations
@@ -68,6 +71,8 @@ def refit(
     strength: float,
     spread: float,
     seed: int,
+    *,
+    densify: bool = False,
     thrift: int = 1,
 ) -> SnnGraph | CannotFit | None:
     """Return the network with fitted float32 weights and bias in one group.
@@ -82,6 +87,7 @@ def refit(
         strength: of the ridge, relative to the power of the counts.
         spread: how much of the lost variation is given back: 0 for nothing, 1 for all.
         seed: of the choice of positions.
+        densify: whether weights that are exactly zero may become others; else a pruned network stays pruned.
         thrift: the positions are divided by it.
 
     Returns:
@@ -111,9 +117,12 @@ def refit(
     start = [s.weight.reshape(channels, -1).T for s in fitted]
     bias = _bias(first) - offsets.get(first.name, 0)
     initial = np.concatenate([*start, graph.timesteps * bias[None]]).astype(np.float64)
+    kept = None if densify else initial != 0
+    if kept is not None:
+        kept[-1] = True  # the bias is no synapse
     try:
         normal = normal_equations(columns, y)
-        weights = ridge(normal, initial, strength)
+        weights = ridge(normal, initial, strength, kept)
     except np.linalg.LinAlgError as error:
         return CannotFit(f"the least-squares system has no unique solution ({error})")
     if not isinstance(first, Readout):

@@ -67,7 +67,9 @@ def normal_equations(counts: Sequence[IntArray], targets: FloatArray) -> Normal:
     return Normal(gram, cross, rows)
 
 
-def ridge(normal: Normal, start: Float64Array, strength: float) -> Float64Array:
+def ridge(
+    normal: Normal, start: Float64Array, strength: float, kept: NDArray[np.bool_] | None = None
+) -> Float64Array:
     """Return the weights with the least squared error that stay near ``start``.
 
     ``w = w0 + (X^T X + n lambda I)^-1 X^T (y - X w0)`` with ``lambda = strength`` times the mean of the
@@ -77,6 +79,8 @@ def ridge(normal: Normal, start: Float64Array, strength: float) -> Float64Array:
         normal: the equations.
         start: (features, outputs), ``w0``.
         strength: relative, positive.
+        kept: (features, outputs), the weights that may move; the others stay as they are in ``start``, and
+            what the rest makes up for is solved again for each pattern. All may move by default.
 
     Raises:
         numpy.linalg.LinAlgError: the system has no unique solution even with the ridge.
@@ -86,7 +90,45 @@ def ridge(normal: Normal, start: Float64Array, strength: float) -> Float64Array:
     with threadpool_limits(1):
         # Products and solvers may differ in the last bit between thread counts; those of one thread may not.
         residual = normal.cross / normal.rows - gram @ start
-        step = np.linalg.solve(gram + penalty * np.eye(len(gram)), residual)
+        system = gram + penalty * np.eye(len(gram))
+        step: Float64Array = np.linalg.solve(system, residual).astype(np.float64, copy=False)
+        if kept is not None and not kept.all():
+            step = _restricted(system, residual.astype(np.float64, copy=False), step, kept)
     if not np.isfinite(step).all():
         raise np.linalg.LinAlgError("the fitted weights are not finite")
     return start + step
+
+
+def _restricted(
+    system: Float64Array, residual: Float64Array, step: Float64Array, kept: NDArray[np.bool_]
+) -> Float64Array:
+    """Return the steps of least error that are zero where nothing may move.
+
+    Outputs of the same pattern are solved together. With ``S`` what moves and ``Z`` what does not, that is
+    ``A_SS x_S = r_S``, or by the Gram matrix's inverse ``x - A^-1_:Z (A^-1_ZZ)^-1 x_Z`` with the free step
+    ``x``: whichever system is smaller, so that neither few zeros nor many are slow.
+
+    Args:
+        system: (features, features), ``A``, positive definite.
+        residual: (features, outputs), ``r``.
+        step: (features, outputs), the solution without restriction.
+        kept: (features, outputs), what may move.
+    """
+    step = step.copy()
+    patterns, which = np.unique(kept, axis=1, return_inverse=True)
+    inverse: Float64Array | None = None
+    for index, free in enumerate(patterns.T):
+        outputs = np.flatnonzero(which.reshape(-1) == index)
+        if free.all():
+            continue
+        still = ~free
+        if still.sum() < free.sum():
+            if inverse is None:
+                inverse = np.linalg.inv(system).astype(np.float64, copy=False)
+            pull = np.linalg.solve(inverse[np.ix_(still, still)], step[np.ix_(still, outputs)])
+            step[:, outputs] -= inverse[:, still] @ pull
+        else:
+            solved = np.linalg.solve(system[np.ix_(free, free)], residual[np.ix_(free, outputs)])
+            step[np.ix_(free, outputs)] = solved
+        step[np.ix_(still, outputs)] = 0
+    return step

@@ -19,8 +19,11 @@ from snnc.target import Record
 from tests.spiking_graphs import graphs, random_graph, random_inputs
 
 
-def reached(graph: snn.SnnGraph, name: str) -> IntArray:
-    """Return the fan-out of every neuron of a node, (*shape), by sending one event from each in turn."""
+def reached(graph: snn.SnnGraph, name: str, *, effective: bool = False) -> IntArray:
+    """Return the fan-out of every neuron of a node, (*shape), by sending one event from each in turn.
+
+    ``effective`` leaves out synapses of weight zero.
+    """
     shape = graph[name].shape
     size = prod(shape)
     values: dict[str, NumberArray] = {name: np.eye(size, dtype=np.int64).reshape(1, size, *shape)}
@@ -34,7 +37,8 @@ def reached(graph: snn.SnnGraph, name: str) -> IntArray:
         ]
         match node:
             case snn.Weighted():
-                synapses = node.with_(weight=np.ones(node.weight.shape, np.int64))
+                alive = (node.weight != 0) | (not effective)
+                synapses = node.with_(weight=alive.astype(np.int64))
                 found += propagate(synapses, read).reshape(size, -1).sum(axis=1)
             case snn.CurrentMaxPool():
                 pass
@@ -52,6 +56,28 @@ def test_fan_outs_equal_single_events(graph: snn.SnnGraph) -> None:
     maps = costs.fan_outs(graph)
     for node in graph.of_type(snn.IntegrateFire) + graph.of_type(snn.Encode):
         np.testing.assert_array_equal(maps[node.name], reached(graph, node.name), str(node.name))
+
+
+def pruned(graph: snn.SnnGraph, seed: int) -> snn.SnnGraph:
+    """Return the network with most of its weights zero."""
+    random = np.random.default_rng(seed)
+    changed = {
+        node.name: node.with_(weight=node.weight * (random.random(node.weight.shape) < 0.3).astype(np.int8))
+        for node in graph
+        if isinstance(node, snn.Weighted)
+    }
+    return graph.replacing(changed)
+
+
+@settings(max_examples=30)
+@given(graphs(), st.integers(0, 1000))
+def test_effective_fan_outs_leave_out_weights_of_zero(graph: snn.SnnGraph, seed: int) -> None:
+    sparse = pruned(graph, seed)
+    maps = costs.fan_outs(sparse, effective=True)
+    for node in sparse.of_type(snn.IntegrateFire):
+        np.testing.assert_array_equal(maps[node.name], reached(sparse, node.name, effective=True))
+    (encode,) = sparse.of_type(snn.Encode)
+    assert maps[encode.name].sum() == reached(sparse, encode.name, effective=True).sum()
 
 
 @settings(max_examples=10)
@@ -74,6 +100,7 @@ def test_operations_equal_a_walk_over_every_event(seed: int, timesteps: int) -> 
             macs += int(((train > 0) * reach).sum())
     (encode,) = graph.of_type(snn.Encode)
     places = sum(prod(node.shape) for node in populations) * 3 * (timesteps + graph.settle_steps)
+    assert found.effective_synops <= found.synops
     assert found.acs == acs / 3
     assert found.macs == macs / 3 + reached(graph, encode.name).sum()
     assert found.synops == (acs + macs) / 3

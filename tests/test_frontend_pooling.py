@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto
 
 from snnc.frontend import check_onnx
 from tests.onnx_models import check_equal, model, node, saved
@@ -106,3 +107,17 @@ def test_a_reduction_of_the_batch_mixes_rows(tmp_path: Path, batch: Any, axes: l
 
 def test_a_batch_of_one_can_be_reduced(tmp_path: Path) -> None:
     check_equal(tmp_path, model([node("ReduceMean", "x", axes=[0, 2, 3])], [1, 3, 5, 4]), rows=1)
+
+
+def test_a_mean_of_integers_is_no_mean(tmp_path: Path) -> None:
+    """The operator cuts it to a whole number; behind a cast it is the mean of floats."""
+    shape: list[int | str | None] = ["N", 3, 5, 4]
+    whole = [node("Transpose", "x", "t", perm=[0, 2, 3, 1]), node("ReduceMean", "t", "m", axes=[1, 2])]
+    cast = node("Cast", "m", to=TensorProto.FLOAT)
+    path = saved(tmp_path, model([*whole, cast], shape, dtype=TensorProto.INT32))
+    (found,) = (item for item in check_onnx(path) if item.code.number == "SNN102")
+    assert found.node == "ReduceMean_m"
+    assert "integers is cut to a whole number" in found.message
+    first = [node("Cast", "x", "f", to=TensorProto.FLOAT), node("ReduceMean", "f", axes=[2, 3])]
+    path = saved(tmp_path, model(first, shape, dtype=TensorProto.INT32))
+    assert not [item for item in check_onnx(path) if item.code.number == "SNN102"]

@@ -33,6 +33,7 @@ LAYERS = (
         "encoding",
         "input_statistics",
         "normalisation",
+        "splitting",
         "front",
         "means",
     ),

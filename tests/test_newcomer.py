@@ -5,12 +5,14 @@ The network is exported by PyTorch where that is installed; elsewhere it is the 
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -58,9 +60,8 @@ def weights() -> dict[str, Rows]:
 def export(path: Path) -> None:
     """Write the network as PyTorch does, and by it where it is installed."""
     if TORCH:
-        import torch
-        from torch import nn
-
+        torch: Any = importlib.import_module("torch")
+        nn = torch.nn
         module = nn.Sequential(
             nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)
         )

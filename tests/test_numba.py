@@ -144,6 +144,24 @@ def test_a_partly_quantised_network_runs_in_integers_up_to_the_frontier() -> Non
     np.testing.assert_array_equal(rest.trains[second.name], whole.trains[second.name])
 
 
+def test_the_oracle_is_exact_on_a_partly_quantised_network() -> None:
+    """Potentials beyond 2^24 are no float32, whatever is not quantised yet behind them."""
+    graph = random_graph(5, neuron=Neuron(levels=1, memory=False))
+    first = graph.of_type(snn.IntegrateFire)[0]
+    large = first.with_(v_init=first.v_init + 2**26 + 1, threshold=np.full_like(first.threshold, 3))
+    behind = graph.nodes[: graph.nodes.index(first)]
+    floats = as_float(graph)
+    mixed = floats.with_nodes((*behind, large, *floats.nodes[len(behind) + 1 :]))
+    assert not mixed.integer
+    x = random_inputs(graph, 4, 1)
+    record = Record(states=True, trains=(first.name,), until=(first.name,))
+    expected = ReferenceSimulator().run(mixed, x, graph.timesteps, record)
+    found = NumbaSimulator(1).run(mixed, x, graph.timesteps, record)
+    assert (expected.potentials[first.name] % 2).any()
+    np.testing.assert_array_equal(expected.potentials[first.name], found.potentials[first.name])
+    np.testing.assert_array_equal(expected.trains[first.name], found.trains[first.name])
+
+
 def test_potentials_beyond_32_bits_are_refused() -> None:
     graph = random_graph(1)
     node = graph.of_type(snn.IntegrateFire)[0]

@@ -73,7 +73,7 @@ def made() -> Converted:
 @pytest.fixture
 def found(made: Converted, monkeypatch: pytest.MonkeyPatch) -> tuple[Fit, ...]:
     known = {kind.name: kind for kind in (Strict, Willing, Different)}
-    monkeypatch.setattr(targets, "BACKENDS", known)
+    monkeypatch.setattr(targets, "usable_backends", lambda: (kind(None) for kind in known.values()))
     monkeypatch.setattr(targets, "load_backend", lambda name, profile=None: known[name](profile))
     return fits(made.artefact.graph)
 

@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from snnc.input_statistics import Foreign
 from snnc.metrics import Paired
 from snnc.passes import PASSES, PRESETS
 from snnc.pipeline import override, parse_pipeline
@@ -202,8 +203,7 @@ def test_the_size_follows_what_is_lost(lost: int, size: Size) -> None:
 
 def test_rows_that_the_source_does_not_know_are_never_little() -> None:
     made = convert_for_report(rows=60)
-    answers, _ = run_ann(made.source.without_thresholds(), made.rows)
-    found = made.measured(labels=(answers.argmax(axis=1) + 1) % 5)
-    told = rules.judge(replace(found, ann=replace(found.ann, paired=Paired(0, 0, 0, 60))), 4)
+    found = replace(made.measured(), foreign=Foreign("mean", 9.0, 255.0, 0.0, 255.0, (0.0, 1.0), 60))
+    told = rules.judge(replace(found, ann=replace(found.ann, paired=Paired(60, 0, 0, 0))), 4)
     assert told.first.cause is Cause.NORMALISATION
     assert told.size is Size.MUCH

@@ -34,11 +34,23 @@ def test_open_rounds_fit_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_figures() -> None:
-    layer = Layer("p", neurons=10, events=40, units=60, acs=4_000_000, macs=0, unit_synops=0, bit_synops=0)
+    layer = Layer(
+        "p",
+        neurons=10,
+        events=40,
+        units=60,
+        acs=4_000_000,
+        macs=0,
+        unit_synops=0,
+        bit_synops=0,
+        effective=0,
+    )
     found = Comparison(
         snn=Timing((4e-3, 2e-3, 3e-3)),
         ann=Timing((1e-3, 4e-3, 2e-3)),
-        costs=Costs((layer,), first_layer_macs=7, images=2, steps=4),
+        costs=Costs(
+            (layer,), first_layer_macs=7, first_layer_effective=7, zero_weights=0.0, images=2, steps=4
+        ),
         images=2,
         threads=1,
         timesteps=4,

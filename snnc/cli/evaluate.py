@@ -232,6 +232,8 @@ def _show(terminal: Terminal, found: Evaluation) -> None:
         ("spikes per neuron per step", f"{costs.spikes_per_neuron_per_step:.4f}", ""),
         ("neurons that send in a step", f"{costs.events_per_neuron_per_step:.2%}", ""),
         ("synaptic operations per image", _count(costs.synops), ""),
+        ("the same without weights of zero", _count(costs.effective_synops), ""),
+        ("weights that are zero", f"{costs.zero_weights:.1%}", ""),
         ("accumulates per image", _count(costs.acs), ""),
         ("MACs per image, with layer 1", _count(costs.macs), _count(ann.macs) if ann else ""),
     ]

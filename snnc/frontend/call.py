@@ -31,6 +31,7 @@ class Call:
         builder: the network in the making.
         batch: the batch size that the file fixes; ``None`` if it is free.
         readers: the nodes that read each output, in order; the network's own output is a ``None``.
+        whole: whether it computes in integers, because the network takes some and nothing has cast them.
     """
 
     proto: onnx.NodeProto
@@ -39,6 +40,7 @@ class Call:
     builder: GraphBuilder
     batch: int | None
     readers: tuple[tuple[onnx.NodeProto | None, ...], ...]
+    whole: bool = False
 
     @property
     def origin(self) -> str:

@@ -61,6 +61,8 @@ def global_max_pool(call: Call) -> View:
 
 def reduce_mean(call: Call) -> View:
     """Read ReduceMean over all positions."""
+    if call.whole:
+        call.refuse("the mean of integers is cut to a whole number", "cast the input to floats first")
     return _reduce(call, ann.AveragePool)
 
 

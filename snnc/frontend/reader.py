@@ -205,6 +205,8 @@ class _Reader:
         self._nodes = list(model.graph.node)
         self._values: dict[str, Value | _Unknown] = {}
         self._readers: dict[str, list[onnx.NodeProto | None]] = {}
+        integers = np.dtype(signature.input_dtype).kind in "iu"
+        self._whole = {signature.input_name} if integers else set()
         self._constants(model.graph)
         self._note_readers(self._nodes)
         self._readers.setdefault(signature.output_name, []).append(None)
@@ -247,6 +249,8 @@ class _Reader:
             self._values.update(
                 (name, value) for name, value in zip(node.output, results, strict=False) if name
             )
+            if node.op_type != "Cast" and self._whole.intersection(node.input):
+                self._whole.update(node.output)
         return True
 
     def _read_node(self, node: onnx.NodeProto) -> tuple[Value | _Unknown, ...]:
@@ -275,6 +279,7 @@ class _Reader:
             builder=self.builder,
             batch=self.signature.batch,
             readers=tuple(tuple(self._readers.get(name, ())) for name in node.output),
+            whole=bool(self._whole.intersection(node.input)),
         )
         result = OPERATORS[node.op_type].read(call)
         return result if isinstance(result, tuple) else (result,)

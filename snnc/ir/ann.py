@@ -28,6 +28,16 @@ class AnnGraph(Graph[AnnNode]):
             lambda node: node if node.threshold is None else node.with_(threshold=None, floor=None),
         )
 
+    def seen_as(self, name: str) -> str:
+        """Return what holds all that others see of a value: the max-pool that alone reads it, or itself.
+
+        Args:
+            name: of the node that gives the value.
+        """
+        readers = self.consumers[name]
+        alone = len(readers) == 1 and isinstance(readers[0], MaxPool) and name != self.output
+        return readers[0].name if alone else name
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Input(AnnNode):

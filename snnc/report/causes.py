@@ -72,10 +72,7 @@ OPTIONS = {
             "--preset balanced, whose neurons take spikes back (pass dual-threshold)", brings="dual-threshold"
         ),
     ),
-    Cause.DEAD_CHANNELS: (
-        Advice(setting="clip-activations.method=max"),
-        Advice("calibration rows of all classes"),
-    ),
+    Cause.DEAD_CHANNELS: (Advice("calibration rows on which these channels fire: rows of all classes"),),
     Cause.BIAS_LOST: (
         Advice("--preset balanced, which corrects biases (pass compensate)", brings="compensate"),
     ),

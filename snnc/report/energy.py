@@ -362,7 +362,6 @@ def _neurobench(graph: SnnGraph, counted: Costs, reach: Mapping[str, IntArray]) 
     Synapses of weight zero are counted as operations, which NeuroBench leaves out.
     """
     weights = [node.weight for node in graph.of_type(Weighted)]
-    size, zeros = sum(w.size for w in weights), sum(int(np.count_nonzero(w == 0)) for w in weights)
     vectors = [v for n in graph.of_type(IntegrateFire) for v in (n.threshold, n.bias, n.v_init)]
     vectors += [
         n.negative_threshold for n in graph.of_type(IntegrateFire) if n.negative_threshold is not None
@@ -377,7 +376,7 @@ def _neurobench(graph: SnnGraph, counted: Costs, reach: Mapping[str, IntArray]) 
     inputs = sum(2 * int(np.prod(node.shape)) for node in graph.of_type(Encode))
     return {
         "footprint": parameters + states + inputs,
-        "connection_sparsity": zeros / size if size else 0.0,
+        "connection_sparsity": costs.weight_sparsity(graph),
         "activation_sparsity": 1 - counted.events_per_neuron_per_step,
         "synaptic_operations": {
             "Effective_MACs": counted.macs,

@@ -14,9 +14,10 @@ import numpy as np
 
 from snnc.ann_session import AnnSession
 from snnc.correspondence import rectifier
+from snnc.encoding import decoded_input, input_affine
 from snnc.errors import InternalError
 from snnc.ir import snn as spiking
-from snnc.ir.ann import AnnGraph, AnnNode, ChannelAffine, Convolution, Input, Linear, Relu, Softmax
+from snnc.ir.ann import AnnGraph, AnnNode, Convolution, Input, Linear, Relu, Softmax
 from snnc.ir.graph import FloatArray, IntArray
 from snnc.ir.rewriter import Rewriter
 from snnc.ir.snn import Encode, IntegrateFire, Readout, SnnGraph, Weighted
@@ -155,12 +156,8 @@ class FedSource:
 
     def _entrance(self, graph: AnnGraph) -> str:
         """Return the node whose values the encoder quantises: the input, or the normalisation behind it."""
-        if self._encoder.gain is None:
-            return graph.nodes[0].name
-        (reader,) = graph.consumers[graph.nodes[0].name]
-        if not isinstance(reader, ChannelAffine):
-            raise InternalError("the encoder normalises, but the source network does not")
-        return reader.name
+        affine = input_affine(graph)
+        return graph.nodes[0].name if affine is None else affine.name
 
     def rectifier(self, population: str) -> Relu:
         """Return the rectifier that a population stands for."""
@@ -181,7 +178,7 @@ class FedSource:
             The pre-activations, (batch, *shape) float32, by the population's name, and the class scores by
             ``logits``.
         """
-        values = {self._input: (q * np.float32(self._encoder.scale)).astype(np.float32)}
+        values = {self._input: decoded_input(self._encoder, self._graph, q)}
         for node in self._populations:
             value: FloatArray = node.decoded(counts[node.name], timesteps)
             shift = self.rectifier(node.name).shift

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from snnc import costs, normalisation
 from snnc.ann_session import CHUNK, AnnSession
 from snnc.artefact import Artefact
-from snnc.correspondence import activation, rectifier
+from snnc.correspondence import activation, maximum_of, rectifier
 from snnc.costs import Costs
 from snnc.errors import InputError, InternalError, NonFiniteError
 from snnc.evaluation import AnnScores, Answers, Scores, compared, judged, wants_values
@@ -278,6 +278,7 @@ class _Work:
         self.before = {node.name: rectifier(self.source, node).inputs[0] for node in self.populations}
         names = list(dict.fromkeys([*self.before.values(), self.logits]))
         self.session = AnnSession(self.source, names, threads or 1)
+        self.maxima = {node.name: maximum_of(self.graph, self.source, node) for node in self.populations}
         self.order = _order(self.graph, (*self.populations, self.readout))
         self.sums = {node.name: self._begun(node) for node in (*self.populations, self.readout)}
         self.probe = Probe(self.graph, self.source, self.fed, self.logits)
@@ -342,7 +343,9 @@ class _Work:
         sums, relu = self.sums[node.name], self.fed.rectifier(node.name)
         for few in states.blocks():
             found = decompose(node, relu, few.z, few.fed, few.count, few.v, self.timesteps, self.steps)
-            (sums.local if local else sums.cumulative).add(found)
+            window = self.maxima[node.name]
+            seen = found if window is None else found.behind(window)
+            (sums.local if local else sums.cumulative).add(seen)
             if not local:
                 sums.add_neurons(found, few.count, few.v)
 

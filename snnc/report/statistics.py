@@ -176,6 +176,7 @@ class LayerSums:
     lead: IntArray = field(init=False)
     histogram: IntArray = field(init=False)
     above: int = 0
+    looked_at: int = 0
     false_fires: int = 0
     saturated: FloatArray = field(init=False)
     active: FloatArray = field(init=False)
@@ -197,7 +198,7 @@ class LayerSums:
     @property
     def values(self) -> int:
         """Neurons times images that were looked at."""
-        return self.cumulative.values * self.shape[0]
+        return self.looked_at or self.cumulative.values * self.shape[0]
 
     @property
     def neurons(self) -> int:
@@ -207,6 +208,7 @@ class LayerSums:
     def add_neurons(self, found: Decomposition, count: IntArray, v: NumberArray) -> None:
         """Add what only populations have: thresholds, spikes, potentials."""
         rank = count.ndim
+        self.looked_at += count.size
         axes = (1, -1, *(1,) * (rank - 2))
         theta = self.theta.reshape(axes)
         relative = found.a / theta

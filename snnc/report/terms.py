@@ -31,6 +31,9 @@ of the spikes that it reads. Whatever makes these differ from the source's weigh
 int8, a rounded bias, but also weights and biases that were moved on purpose to compensate other terms, which
 then have the opposite sign.
 
+Where nothing but a maximum reads a value without a rectifier, its spikes carry only what can win, and each
+term is the difference between the maxima before and after it.
+
 The read-out has no neuron: its errors are ``propagated = y(z) - y``, ``parameters = yhat - y(z)``.
 
 Source: the decomposition into clipping, quantisation and unevenness follows Bu et al., "Optimal ANN-SNN
@@ -40,13 +43,16 @@ Conversion for High-accuracy and Ultra-low-latency Spiking Neural Networks", ICL
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from snnc.correspondence import activation
 from snnc.ir.ann import Relu
+from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.snn import IntegrateFire
+from snnc.reference import windows
 from snnc.report.coding import capacity, spread
 
 TERMS = ("propagated", "parameters", "clipping", "quantisation", "unevenness")
@@ -75,6 +81,20 @@ class Decomposition:
     z: FloatArray
     zhat: FloatArray
     lead: IntArray
+
+    def behind(self, window: Window) -> Decomposition:
+        """Return the errors of the maxima over a window, which alone matter where nothing else is read.
+
+        Each stage of the telescope is pooled, so that the terms still add up.
+        """
+
+        def highest(values: FloatArray) -> FloatArray:
+            return windows(values, window, -np.inf).max(axis=(4, 5))
+
+        stages = [highest(self.a + sum(self.errors[:k])) for k in range(len(self.errors) + 1)]
+        errors = tuple(after - before for before, after in pairwise(stages))
+        z, zhat = highest(self.z), highest(self.zhat)
+        return Decomposition(stages[0], highest(self.phi), errors, z, zhat, self.lead)
 
 
 def received(node: IntegrateFire, count: IntArray, v: NumberArray) -> FloatArray:

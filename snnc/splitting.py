@@ -1,0 +1,102 @@
+"""Large weights of few sources, split over several synapses so that they do not take the others' integers.
+
+All weights of an output share one scale, which the largest sets. Behind a batch norm a channel that seldom
+fires has a weight a hundred times larger than the others, and leaves them one bit. Such a source is read
+several times over, each time by an equal part of its weight: the sum is the same, and the scale of the output
+follows the largest part. What fires seldom costs little to be read often; what is read once stays as it was.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from snnc.ir.graph import IntArray, NumberArray
+from snnc.ir.kinds import constant_nodes
+from snnc.ir.operations import operations
+from snnc.ir.rewriter import Names
+from snnc.ir.snn import Concat, Convolution, Linear, Slice, SnnGraph, SnnNode, Weighted
+
+UNUSUAL = 8.0
+"""Weight of a source over the median of an output's from which on it may be an exception."""
+
+STANDS_OUT = 8.0
+"""Weight of an exception over the largest of the others from which on it is split."""
+
+MOST_PARTS = 16
+"""Into how many parts a weight is split at most: four bits for the others."""
+
+FEW = 8
+"""A source in this many may be split: more of them are no exception."""
+
+
+def split_weights(graph: SnnGraph) -> tuple[SnnGraph, dict[str, int]]:
+    """Split the weights that stand out.
+
+    Args:
+        graph: in float32.
+
+    Returns:
+        The network, the same object where nothing stands out; how many sources are read several times, by
+        synapse.
+    """
+    constant = constant_nodes(graph)
+    nodes: list[SnnNode] = []
+    found: dict[str, int] = {}
+    names = Names(node.name for node in graph)
+    for node in operations(graph):
+        dense = isinstance(node, Linear) or (isinstance(node, Convolution) and node.groups == 1)
+        if dense and isinstance(node, Weighted) and node.name not in constant:
+            parts = _parts(node.weight)
+            if (parts > 1).any():
+                found[node.name] = int((parts > 1).sum())
+                nodes.extend(_split(graph, node, parts, names))
+                continue
+        nodes.append(node)
+    return (graph.with_nodes(nodes), found) if found else (graph, found)
+
+
+def _parts(weight: NumberArray) -> IntArray:
+    """Return in how many parts each source is read, (sources,)."""
+    columns = np.abs(weight.astype(np.float64)).reshape(*weight.shape[:2], -1).max(axis=2)
+    one = np.ones(columns.shape[1], np.int64)
+    rows = columns[(columns > 0).any(axis=1)]
+    usual = np.array([np.median(row[row > 0]) for row in rows])
+    large = (rows > UNUSUAL * usual[:, None]).any(axis=0) if len(rows) else one == 0
+    if not large.any() or FEW * large.sum() > len(one):
+        return one
+    others = rows[:, ~large].max(axis=1)
+    with_others = others > 0
+    ratio = (rows[with_others] / others[with_others, None]).max(axis=0, initial=1.0)
+    return np.where(large & (ratio >= STANDS_OUT), np.clip(np.ceil(ratio), 1, MOST_PARTS), 1).astype(np.int64)
+
+
+def _split(graph: SnnGraph, node: Weighted, parts: IntArray, names: Names) -> list[SnnNode]:
+    """Return the nodes that stand for a synapse: its sources, those that stand out once more, and itself."""
+    source = graph[node.inputs[0]]
+    rest = source.shape[1:]
+    added: list[SnnNode] = []
+    read = [source.name]
+    chosen = [np.arange(len(parts))]
+    for index in np.flatnonzero(parts > 1):
+        place = Slice(
+            name=names.fresh(f"{node.name}.source{index}"),
+            inputs=(source.name,),
+            shape=(1, *rest),
+            origin=node.origin,
+            start=(int(index), *(0 for _ in rest)),
+            stop=(int(index) + 1, *rest),
+            step=(1,) * (len(rest) + 1),
+        )
+        added.append(place)
+        read += [place.name] * int(parts[index] - 1)
+        chosen.append(np.full(parts[index] - 1, index))
+    order = np.concatenate(chosen)
+    joined = Concat(
+        name=names.fresh(f"{node.name}.sources"),
+        inputs=tuple(read),
+        shape=(len(order), *rest),
+        origin=node.origin,
+    )
+    share = (1 / parts).astype(np.float32).reshape(1, -1, *(1,) * (node.weight.ndim - 2))
+    weight = (node.weight * share)[:, order]
+    return [*added, joined, node.with_(inputs=(joined.name,), weight=np.ascontiguousarray(weight))]
