@@ -1,7 +1,7 @@
 """How long a conversion will take on one core, about: to tell seconds from hours before it begins.
 
 Fitted to conversions of eight networks of 0.01 to 41 M multiply-accumulates on one core with AVX-512, which
-it meets within a factor of two: layers are simulated, fitted by least squares, and given thresholds; and where
+it meets within a factor of two: layers are simulated, fitted by least squares, and given thresholds; where
 the values of all rows do not fit into memory, the source network runs once more for each part of them.
 """
 
