@@ -64,8 +64,13 @@ def needed(graph: AnnGraph, rows: int, *, fitted: bool) -> int:
 def _fit(layer: Convolution | Linear, size: int, rows: int) -> int:
     """Return the bytes that the fit of a layer takes: columns and targets, with one copy of the larger."""
     outputs, features = layer.weight.shape[0], math.prod(layer.weight.shape[1:])
-    positions = min(POSITIONS + POSITIONS_PER_FEATURE * features, rows * size // max(outputs, 1))
-    return 4 * positions * (features + outputs + max(features, outputs))
+    return 4 * positions(layer, size, rows) * (features + outputs + max(features, outputs))
+
+
+def positions(layer: Convolution | Linear, size: int, rows: int) -> int:
+    """Return how many positions the weights of a layer with ``size`` outputs are fitted to."""
+    outputs, features = layer.weight.shape[0], math.prod(layer.weight.shape[1:])
+    return int(min(POSITIONS + POSITIONS_PER_FEATURE * features, rows * size // max(outputs, 1)))
 
 
 def available() -> int | None:

@@ -29,7 +29,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 def converted(files: Files, preset: str) -> Path:
     path = files.folder / f"{preset}.snn.onnx"
     data = ["--calib", str(files.calibration), "--preprocess", str(files.preprocessing)]
-    assert main(["convert", str(files.model), *data, "-o", str(path), "--preset", preset]) == 0
+    assert main(["convert", str(files.model), *data, "-o", str(path), "-T", "4", "--preset", preset]) == 0
     return path
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snnc import memory, prefix, spill
+from snnc import duration, memory, prefix, spill
 from snnc.compiler import Options, convert
 from snnc.errors import InputError
 from snnc.ir import snn
@@ -136,3 +136,13 @@ def test_a_conversion_without_memory_does_not_begin(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(memory, "available", lambda: 1 << 20)
     with pytest.raises(InputError, match="200 calibration rows of this network need about"):
         convert(files.model, files.calibration, Options(4, "fast"), preprocessing=files.preprocessing)
+
+
+def test_the_time_grows_with_rows_and_steps_and_is_told_in_words() -> None:
+    graph = residual_network(4)
+    plain, fitted = (duration.seconds(graph, 500, 4, fitted=each) for each in (False, True))
+    assert duration.START < plain < fitted
+    assert fitted < duration.seconds(graph, 500, 8, fitted=True)
+    assert fitted < duration.seconds(graph, 1000, 4, fitted=True)
+    words = [duration.lasting(time) for time in (0.6, 119, 121, 7300)]
+    assert words == ["1 s", "119 s", "2 min", "2 h"]

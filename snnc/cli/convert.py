@@ -354,6 +354,8 @@ def _dry_run(
     output: Path | None,
 ) -> None:
     from snnc.cli.choice import planned, planned_text
+    from snnc.compiler import LEARNING
+    from snnc.duration import lasting, seconds
     from snnc.memory import available, needed
     from snnc.pipeline import format_pipeline
 
@@ -361,6 +363,11 @@ def _dry_run(
     possible = tuple(among.values()) or (options,)
     need = needed(source.graph, len(rows.x), fitted=any(each.fits for each in possible))
     free = available()
+    steps_tried = max((each.steps for each in possible), default=1)
+    once = seconds(source.graph, len(rows.x), steps_tried, fitted=any(each.fits for each in possible))
+    learning = any(item.name == LEARNING for each in possible for item in each.passes())
+    longer = ", and longer, for thresholds are learned" if learning else ""
+    time = once * (2 if len(among) > 1 else 1)
     pipeline = None if among else format_pipeline(options.passes())
     if terminal.json:
         terminal.data(
@@ -374,6 +381,7 @@ def _dry_run(
                 "precision": options.precision,
                 "pipeline": pipeline,
                 "choice": planned(among, len(rows.x)) if among else None,
+                "seconds_on_one_core": round(time, 1),
                 "memory_bytes": need,
                 "memory_free_bytes": free,
                 "output": None if output is None else str(output),
@@ -386,7 +394,8 @@ def _dry_run(
     terminal.text(
         f"{located.name} can be converted: {len(source.graph.nodes)} operations, "
         f"{len(rows.x)} calibration rows from {rows.origin}{steps}, {options.precision}\n"
-        f"{plan}\nmemory: about {need / 1e9:.1f} GB{left}\nNothing was written: --dry-run."
+        f"{plan}\ntime: about {lasting(time)} on one core{longer}\n"
+        f"memory: about {need / 1e9:.1f} GB{left}\nNothing was written: --dry-run."
     )
 
 
