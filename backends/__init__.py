@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 
 from snnc.errors import SnncError, UsageError
 from snnc.plugins import Load, Plugged, broken, warn
-from snnc.target import Backend, Capabilities, Simulator
+from snnc.simulation.protocol import Backend, Capabilities, Simulator
 
 
 def _reference(threads: int | None) -> Simulator:
-    from snnc.reference import ReferenceSimulator
+    from snnc.simulation.reference import ReferenceSimulator
 
     return ReferenceSimulator()
 
@@ -93,7 +93,9 @@ def _adopted(name: str, load: Load) -> Callable[[str | None], Backend]:
         except Exception as error:
             raise broken("snnc.backends", name, f"{type(error).__name__}: {error}") from error
         if not complete:
-            raise broken("snnc.backends", name, "it is no Backend of that name, see snnc/target.py")
+            raise broken(
+                "snnc.backends", name, "it is no Backend of that name, see snnc/simulation/protocol.py"
+            )
         return made
 
     return checked

@@ -26,7 +26,7 @@ from snnc.ir.snn import (
     SnnNode,
     SumPool,
 )
-from snnc.target import Unsupported
+from snnc.simulation.protocol import Unsupported
 
 LARGEST_WEIGHT = 127
 

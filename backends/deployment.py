@@ -20,7 +20,7 @@ from snnc.diagnostics import TARGET_LIMIT, Diagnostic
 from snnc.errors import ArtefactError, GateError, InputError, InternalError, TargetError, UsageError
 from snnc.ir.graph import NumberArray
 from snnc.ir.snn import SnnGraph
-from snnc.target import Backend, Bundle, Emission, Emulating, Golden, Unsupported, Verdict
+from snnc.simulation.protocol import Backend, Bundle, Emission, Emulating, Golden, Unsupported, Verdict
 
 README = "README.md"
 

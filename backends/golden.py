@@ -13,8 +13,8 @@ from snnc.artefact import Artefact
 from snnc.errors import ArtefactError, InputError
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.snn import Encode, SnnGraph
-from snnc.reference import ReferenceSimulator, encode, per_channel
-from snnc.target import Golden, Record
+from snnc.simulation.protocol import Golden, Record
+from snnc.simulation.reference import ReferenceSimulator, encode, per_channel
 
 FILE = "golden.npz"
 ROWS = 8

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from snnc import __version__, costs
+from snnc import __version__
+from snnc.analysis import costs
 from snnc.artefact import Artefact
 from snnc.backends import golden as vectors
 from snnc.backends.semantics import Semantics
@@ -19,7 +20,7 @@ from snnc.errors import ArtefactError, InputError
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import populations
 from snnc.ir.snn import Readout, SnnGraph
-from snnc.target import Backend, Emission, Golden
+from snnc.simulation.protocol import Backend, Emission, Golden
 
 NAME = "MANIFEST.json"
 KIND = "snnc bundle"

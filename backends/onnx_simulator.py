@@ -20,7 +20,7 @@ from snnc.artefact.writer import build_model
 from snnc.errors import UsageError
 from snnc.ir.graph import NumberArray
 from snnc.ir.snn import IntegrateFire, SnnGraph
-from snnc.target import Record, Trace, check_run
+from snnc.simulation.protocol import Record, Trace, check_run
 
 WORKING_BYTES = 256 * 2**20
 """Batches are run in chunks whose spikes, currents and states take about this much memory."""
@@ -56,7 +56,7 @@ class OnnxSimulator:
         /,
         given: Mapping[str, NumberArray] | None = None,
     ) -> Trace:
-        """Simulate; see :class:`snnc.target.Simulator`.
+        """Simulate; see :class:`snnc.simulation.protocol.Simulator`.
 
         Raises:
             UsageError: spike trains or activity are to be recorded, or a part of the network is to

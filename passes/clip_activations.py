@@ -3,17 +3,18 @@
 A population of ``T M`` levels represents ``a = theta k / (T M)``, ``k = 0 .. T M``: activations above
 ``theta`` are lost (clipping), those between levels are rounded (quantisation). A small threshold
 rounds finely and clips much, a large one the other way round. The closed form of the least squared
-error balances the two (see :func:`snnc.thresholds.mse_threshold`).
+error balances the two (see :func:`snnc.numerics.thresholds.mse_threshold`).
 
 A channel that is seldom silent wastes levels on values that it does not take. With a floor ``l`` it
 represents ``a = l + (theta - l) k / (T M)``: it is clipped on both sides, what its silence stands for
-is added to the bias of its readers, and no spike is spent on it (see :func:`snnc.thresholds.mse_range`).
+is added to the bias of its readers, and no spike is spent on it (see
+:func:`snnc.numerics.thresholds.mse_range`).
 
 What a rectifier raises for a maximum alone is measured behind the maximum: what loses there needs no levels.
 
 Not every rectifier needs many levels. With ``levels`` above 1 and a ``share`` below 1, the rectifiers whose
 rounding alone moves the answers most, for the operations that read them, carry ``levels`` a spike, and the
-others one (see :mod:`snnc.sensitivity`).
+others one (see :mod:`snnc.compensation.sensitivity`).
 
 Source: the clip is that of Liu et al., "Efficient ANN-SNN Conversion with Error Compensation
 Learning", ICML 2025; thresholds by least squares as in Li et al., "A Free Lunch From ANN: Towards
@@ -29,14 +30,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from snnc.calibration import ActivationSample
+from snnc.compensation.sensitivity import most_sensitive, operations, sensitivities
 from snnc.errors import UsageError
 from snnc.ir.ann import AnnGraph, AnnNode, Relu
 from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
+from snnc.numerics.thresholds import HIGHEST_FLOOR, Method, mse_range, mse_threshold, percentile_threshold
 from snnc.pipeline import MANY, Context, require
-from snnc.sensitivity import most_sensitive, operations, sensitivities
-from snnc.thresholds import HIGHEST_FLOOR, Method, mse_range, mse_threshold, percentile_threshold
+from snnc.source.calibration import ActivationSample
 
 SAMPLES_PER_CHANNEL = 20_000
 """Positions looked at in each channel; more moves no threshold by more than its rounding."""

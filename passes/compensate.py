@@ -4,7 +4,7 @@ Layer by layer, first to last, the network is quantised and simulated as far as 
 that really arrive, four corrections are tried:
 
 * *weights*: ridge regression of the source network's pre-activation on the spike counts, main branch and
-  shortcut together (see :mod:`snnc.refit`);
+  shortcut together (see :mod:`snnc.compensation.refit`);
 * *bias*: per channel, ``b += E[a] - E[l + u N / T]``, ``l`` the floor, so that the mean output is that of
   the source network;
 * *start*: per channel, the share of the threshold from which the potential starts, the best of a grid;
@@ -33,20 +33,20 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from snnc.corrections import Layer, Target
-from snnc.correspondence import activation, maximum_of, pre_activation, rectifier
+from snnc.compensation.corrections import Layer, Target
+from snnc.compensation.refit import CannotFit, refit
+from snnc.compensation.snapshots import ReaderRatio, Snapshot, prefix_keys
 from snnc.diagnostics import FALLBACK, Diagnostic
-from snnc.divergence import real_logits
 from snnc.ir.ann import Relu
 from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
 from snnc.ir.snn import IntegrateFire, SnnGraph
+from snnc.numerics.divergence import real_logits
+from snnc.numerics.quantisation import Group, groups, quantise_all
+from snnc.numerics.spill import RowArray
 from snnc.pipeline import Context, require
-from snnc.prefix import SpikingPrefix
-from snnc.quantisation import Group, groups, quantise_all
-from snnc.refit import CannotFit, refit
-from snnc.snapshots import ReaderRatio, Snapshot, prefix_keys
-from snnc.spill import RowArray
+from snnc.simulation.partial import SpikingPrefix
+from snnc.source.source_map import activation, maximum_of, pre_activation, rectifier
 
 HELD_BACK = 5
 """One row in this many is kept from the fits and decides about them."""

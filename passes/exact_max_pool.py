@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from snnc.encoding import first_layer
 from snnc.ir.ann import (
     Add,
     AnnGraph,
@@ -28,6 +27,7 @@ from snnc.ir.ann import (
 )
 from snnc.ir.operations import check_known
 from snnc.ir.rewriter import Rewriter
+from snnc.numerics.input_range import first_layer
 from snnc.pipeline import Context
 
 Mover = MaxPool | Concat | Reshape | Slice | Pad

@@ -17,8 +17,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from snnc.calibration import ActivationSample
-from snnc.correspondence import rectifier
 from snnc.errors import UsageError
 from snnc.ir.graph import FloatArray, NumberArray
 from snnc.ir.neuron import Code
@@ -38,10 +36,12 @@ from snnc.ir.snn import (
     SumPool,
     Weighted,
 )
+from snnc.numerics.quantisation import correct_readers
+from snnc.numerics.thresholds import mse_range, mse_threshold
 from snnc.pipeline import MANY, Context, require
-from snnc.quantisation import correct_readers
-from snnc.reference import propagate
-from snnc.thresholds import mse_range, mse_threshold
+from snnc.simulation.reference import propagate
+from snnc.source.calibration import ActivationSample
+from snnc.source.source_map import rectifier
 
 SAMPLES_PER_CHANNEL = 20_000
 SUFFIX = ".fine"

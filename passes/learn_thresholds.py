@@ -2,7 +2,7 @@
 
 The pass stands before those that compensate and quantise: every candidate is corrected and made an integer
 network as the final one will be, and its answers are compared with the source network's. The search is in
-:mod:`snnc.learning`.
+:mod:`snnc.search.threshold_search`.
 
 Source: Liu et al., "Efficient ANN-SNN Conversion with Error Compensation Learning", ICML 2025, learn the
 thresholds of a clip by training; here they are learned on the spiking network itself.
@@ -16,9 +16,9 @@ from typing import ClassVar
 
 from snnc.ir.operations import check_known
 from snnc.ir.snn import SnnGraph
-from snnc.learning import Search, learn
 from snnc.pipeline import Context, require
-from snnc.reconstruction import reconstruct
+from snnc.search.reconstruction import reconstruct
+from snnc.search.threshold_search import Search, learn
 
 
 class Objective(Enum):

@@ -26,7 +26,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from snnc.diagnostics import DEAD_CHANNELS, UNSUPPORTED_STRUCTURE, Diagnostic
-from snnc.encoding import InputUnits, encoded, input_affine, input_limit, input_units
 from snnc.errors import InternalError, UnsupportedModelError, UsageError
 from snnc.ir import ann, snn
 from snnc.ir.geometry import Window
@@ -34,9 +33,10 @@ from snnc.ir.graph import FloatArray, Shape
 from snnc.ir.neuron import Neuron
 from snnc.ir.operations import check_known
 from snnc.ir.rewriter import Names
+from snnc.numerics.input_range import InputUnits, encoded, input_affine, input_limit, input_units
+from snnc.numerics.splitting import split_weights
 from snnc.pipeline import Context
-from snnc.reference import convolve
-from snnc.splitting import split_weights
+from snnc.simulation.reference import convolve
 
 RECTIFIED = "put `rectify-linear` before `lower`"
 

@@ -1,7 +1,7 @@
 """Make the network an integer one: int8 weights per output channel, integer thresholds and potentials.
 
 After this pass every simulator and backend gives the same spikes, bit for bit. The arithmetic is in
-:mod:`snnc.quantisation`; this pass also proves that no int32 can overflow, for which T, and refuses
+:mod:`snnc.numerics.quantisation`; this pass also proves that no int32 can overflow, for which T, and refuses
 otherwise.
 """
 
@@ -14,8 +14,8 @@ from snnc.errors import UsageError
 from snnc.ir.bounds import MOST_TIMESTEPS, overflow, provable_timesteps
 from snnc.ir.operations import check_known
 from snnc.ir.snn import SnnGraph
+from snnc.numerics.quantisation import quantise_all
 from snnc.pipeline import Context
-from snnc.quantisation import quantise_all
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ The input itself gets a population where weights read it beside spikes, in a sum
 every step with its 12 bits, it would need weights that are thousands of times finer than those of the spikes,
 and both share the integers of one scale; as spikes it needs weights like theirs, and more steps say more.
 In few steps it would have fewer levels so than it has at once, and is presented all the same.
-Where the input is added as it is, its wide weights hold it (see :func:`snnc.encoding.input_limit`).
+Where the input is added as it is, its wide weights hold it (see
+:func:`snnc.numerics.input_range.input_limit`).
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from snnc.encoding import encoded, first_layer, input_affine, raw_channels
 from snnc.ir.ann import (
     Add,
     AnnGraph,
@@ -50,6 +50,7 @@ from snnc.ir.ann import (
 from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
 from snnc.ir.rewriter import Names, Rewriter
+from snnc.numerics.input_range import encoded, first_layer, input_affine, raw_channels
 from snnc.pipeline import Context, require
 
 ENOUGH_STEPS = 8

@@ -12,12 +12,12 @@ import onnx
 
 from snnc.artefact import Artefact, load
 from snnc.artefact.metadata import SCHEMA, properties_of
+from snnc.data.preprocessing import Preprocessing
 from snnc.errors import InputError, UsageError
 from snnc.frontend import SourceModel, read_onnx
 from snnc.frontend.loading import LoadedModel, loaded_from
 from snnc.frontend.loading import load as load_model
 from snnc.models import PREFIX, resolve
-from snnc.preprocessing import Preprocessing
 
 Model: TypeAlias = str | os.PathLike[str] | bytes | onnx.ModelProto
 """A network: the path of an ONNX file, ``zoo:NAME``, the bytes of a file, or the model itself."""

@@ -18,18 +18,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from snnc.analysis.evaluation import AnnScores, Source, evaluate
+from snnc.analysis.front import Point, carried, pareto
 from snnc.backends import load_simulator
 from snnc.compiler import Conversion, Options, convert
+from snnc.data.preprocessing import Preprocessing
 from snnc.errors import UnsupportedModelError, UsageError
-from snnc.evaluation import AnnScores, Source, evaluate
-from snnc.front import Point, carried, pareto
 from snnc.ir.graph import NumberArray
 from snnc.ir.neuron import Neuron
-from snnc.journal import Journal
 from snnc.metrics import Floor, Task
 from snnc.passes import PRESETS
-from snnc.preprocessing import Preprocessing
 from snnc.progress import Progress, Silent
+from snnc.search.journal import Journal
 
 STEPS = (1, 2, 4, 8, 16)
 """Numbers of time steps that are tried."""

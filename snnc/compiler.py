@@ -12,23 +12,25 @@ from typing import Any
 import numpy as np
 
 from snnc import __version__
+from snnc.analysis.memory import require_memory
 from snnc.arguments import Model, as_artefact, as_preprocessing, as_settings, read_source, whole
 from snnc.artefact import Artefact, Metadata
 from snnc.backends import load_simulator
-from snnc.calibration import Calibration
-from snnc.choice import Candidate, Choice, candidates, choose
+from snnc.data.input_statistics import KEY as STATISTICS
+from snnc.data.input_statistics import InputStatistics
+from snnc.data.leakage import row_hashes
+from snnc.data.preprocessing import Preprocessing, prepared_rows
+from snnc.data.row_files import as_rows
+from snnc.data.rows import NetworkInput
 from snnc.diagnostics import Diagnostic
 from snnc.errors import InternalError, UnsupportedModelError, UsageError
 from snnc.frontend import SourceModel
-from snnc.input_statistics import KEY as STATISTICS
-from snnc.input_statistics import InputStatistics
 from snnc.ir.ann import AnnGraph
 from snnc.ir.bounds import MOST_TIMESTEPS
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.snn import SnnGraph
-from snnc.memory import require_memory
 from snnc.metrics.task import Task, as_task, recognise
-from snnc.overlap import row_hashes
+from snnc.numerics.thresholds import Method
 from snnc.passes import PASSES, PRESETS
 from snnc.pipeline import (
     AnyPass,
@@ -42,13 +44,11 @@ from snnc.pipeline import (
     parse_pipeline,
     run_pipeline,
 )
-from snnc.preprocessing import Preprocessing, prepared_rows
 from snnc.progress import Callback, Progress, as_progress
-from snnc.reference import encode
-from snnc.row_files import as_rows
-from snnc.rows import NetworkInput
-from snnc.target import Record, Simulator, Trace
-from snnc.thresholds import Method
+from snnc.search.choice import Candidate, Choice, candidates, choose
+from snnc.simulation.protocol import Record, Simulator, Trace
+from snnc.simulation.reference import encode
+from snnc.source.calibration import Calibration
 from snnc.trial import lowering, require_lowering
 
 INTEGER_PASSES = ("compensate", "quantise-weights")
@@ -99,7 +99,7 @@ class Options:
 
     Attributes:
         timesteps: T; ``None`` to choose it, or for 4 with a pipeline.
-        preset: name of a fixed pipeline; ``None`` to choose it: see :mod:`snnc.choice`.
+        preset: name of a fixed pipeline; ``None`` to choose it: see :mod:`snnc.search.choice`.
         pipeline: text of a pipeline, instead of a preset.
         settings: single options, ``{"clip-activations.method": "max"}``.
         precision: ``int8``, or ``float32`` to leave weights and potentials in floats.
@@ -293,7 +293,7 @@ def convert(
     """Convert a trained network.
 
     Where the options name no preset, or no number of steps, both are chosen by what candidates lose on rows
-    that they were not fitted to: see :mod:`snnc.choice`. The result is then made with all rows.
+    that they were not fitted to: see :mod:`snnc.search.choice`. The result is then made with all rows.
 
     Args:
         model: path of an ONNX file, ``zoo:NAME``, an ``onnx.ModelProto``, or its bytes.

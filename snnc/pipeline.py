@@ -20,20 +20,20 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast
 
+from snnc.compensation.snapshots import Snapshots
 from snnc.diagnostics import Diagnostic
-from snnc.divergence import AnswerError, answer_error
 from snnc.errors import SnncError, UnknownOperationError, UsageError, VerificationError
 from snnc.ir.ann import AnnGraph
 from snnc.ir.graph import Graph
 from snnc.ir.operations import check_known
 from snnc.ir.snn import SnnGraph
 from snnc.metrics.task import Task
+from snnc.numerics.divergence import AnswerError, answer_error
 from snnc.progress import Progress, Silent
-from snnc.snapshots import Snapshots
 
 if TYPE_CHECKING:
-    from snnc.calibration import Calibration
-    from snnc.target import Simulator
+    from snnc.simulation.protocol import Simulator
+    from snnc.source.calibration import Calibration
 
 G_in = TypeVar("G_in", bound=Graph[Any], contravariant=True)
 _V = TypeVar("_V")

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from snnc.calibration import ActivationSample, Calibration
 from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.graph import Graph
 from snnc.ir.snn import SnnGraph
 from snnc.pipeline import AnyPass, Context, format_pipeline, run_pipeline
-from snnc.reference import ReferenceSimulator
+from snnc.simulation.reference import ReferenceSimulator
+from snnc.source.calibration import ActivationSample, Calibration
 
 VALUES = np.linspace(-0.5, 1, 4, dtype=np.float32)
 """Activations of every channel, before they are scaled: of both signs, so that signed values are raised."""

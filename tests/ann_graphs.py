@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from snnc.calibration import Calibration
 from snnc.ir import ann
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
 from snnc.pipeline import Context
-from snnc.reference import ReferenceSimulator
+from snnc.simulation.reference import ReferenceSimulator
+from snnc.source.calibration import Calibration
 
 SAME = Window((3, 3), pads=(1, 1, 1, 1))
 HALVE = Window((2, 2), (2, 2))

@@ -9,21 +9,21 @@ from typing import Any, ClassVar
 import numpy as np
 
 from snnc.artefact import Artefact, Metadata
-from snnc.calibration import Calibration
-from snnc.input_statistics import KEY, InputStatistics
+from snnc.data.input_statistics import KEY, InputStatistics
 from snnc.ir import ann
 from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.graph import FloatArray, IntArray
 from snnc.ir.neuron import Neuron
 from snnc.ir.snn import IntegrateFire, SnnGraph, SnnNode, Weighted
+from snnc.numerics.quantisation import groups
 from snnc.passes import PASSES
 from snnc.pipeline import AnyPass, Context, parse_pipeline, run_pipeline
-from snnc.quantisation import groups
-from snnc.reference import run_ann
 from snnc.report.causes import Cause
 from snnc.report.measurement import Measurement, measure
 from snnc.report.verdict import Verdict, judge
-from snnc.target import Simulator
+from snnc.simulation.protocol import Simulator
+from snnc.simulation.reference import run_ann
+from snnc.source.calibration import Calibration
 
 FRONT = "fold-batchnorm,exact-max-pool,compose-linear,rectify-linear,clip-activations"
 BACK = "lower,dual-threshold{spikes-per-step=2},init-membrane,quantise-weights"

@@ -8,7 +8,7 @@ from unittest.mock import patch
 import pytest
 from hypothesis import settings
 
-from snnc.backends.numba_cpu import plan
+from snnc.backends.numba_cpu.planning import plan
 
 # The same examples on every machine, and no failure because a busy machine was slow.
 # `pytest --hypothesis-profile=explore` looks further, with new examples on every run.

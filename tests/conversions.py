@@ -14,8 +14,8 @@ from snnc.ir.graph import FloatArray, IntArray
 from snnc.ir.snn import SnnGraph
 from snnc.passes import PASSES
 from snnc.pipeline import Context, parse_pipeline, run_pipeline
-from snnc.reference import ReferenceSimulator
 from snnc.report.measurement import Measurement, measure
+from snnc.simulation.reference import ReferenceSimulator
 from tests.ann_graphs import context, residual_network
 
 FRONT = "fold-batchnorm,exact-max-pool,compose-linear,rectify-linear"

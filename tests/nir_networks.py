@@ -23,7 +23,7 @@ from snnc.ir.snn import (
     SnnNode,
     SumPool,
 )
-from snnc.reference import ReferenceSimulator
+from snnc.simulation.reference import ReferenceSimulator
 from tests.spiking_graphs import random_graph
 
 BARRIER, TIME = Schedule.BARRIER, Schedule.SYNCHRONOUS

@@ -39,8 +39,8 @@ from snnc.ir.snn import (
     SumPool,
     Weighted,
 )
-from snnc.reference import ReferenceSimulator
-from snnc.target import Record
+from snnc.simulation.protocol import Record
+from snnc.simulation.reference import ReferenceSimulator
 
 NEURONS = (
     Neuron(),

@@ -24,7 +24,7 @@ from snnc.ir.geometry import Window
 from snnc.ir.graph import IntArray
 from snnc.ir.neuron import Neuron, Schedule
 from snnc.ir.snn import Encode, IntegrateFire, SnnGraph
-from snnc.reference import ReferenceSimulator
+from snnc.simulation.reference import ReferenceSimulator
 from tests.chains import Chain
 from tests.spiking_graphs import random_graph, random_inputs
 

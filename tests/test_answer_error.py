@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snnc.divergence import AnswerError, answer_error, divergence, relative_error
+from snnc.compensation.sensitivity import sensitivities
 from snnc.ir import ann, snn
 from snnc.metrics import Task
+from snnc.numerics.divergence import AnswerError, answer_error, divergence, relative_error
 from snnc.passes import PASSES
 from snnc.passes.clip_activations import ClipActivations
 from snnc.passes.compensate import Compensate
 from snnc.passes.learn_thresholds import LearnThresholds
 from snnc.pipeline import Context, Rest, parse_pipeline, run_pipeline
-from snnc.sensitivity import sensitivities
 from tests.ann_graphs import Builder, context
 
 FRONT = "fold-batchnorm,rectify-linear,clip-activations,lower,dual-threshold{spikes-per-step=2},init-membrane"
@@ -103,7 +103,7 @@ def test_compensation_of_one_output_is_judged() -> None:
 
 def test_a_compensation_that_harms_one_output_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     spiking, made = prepared()
-    from snnc.corrections import Layer
+    from snnc.compensation.corrections import Layer
 
     honest = Layer.candidate
 
@@ -133,7 +133,7 @@ def test_levels_go_where_numbers_need_them(outputs: int) -> None:
 def test_thresholds_of_one_output_are_learned() -> None:
     spiking, made = prepared(rows=400)
     names = [node.name for node in spiking.of_type(snn.IntegrateFire)]
-    from snnc.learning import scaled
+    from snnc.search.threshold_search import scaled
 
     wrong = scaled(spiking, {f"{name}:threshold": 3.0 for name in names})
     made.rest = Rest(parse_pipeline("quantise-weights", PASSES), made)

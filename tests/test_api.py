@@ -10,9 +10,9 @@ import pytest
 
 import snnc
 from snnc.compiler import Options
+from snnc.data.preprocessing import Preprocessing
 from snnc.errors import InputError, UsageError
 from snnc.pipeline import format_pipeline
-from snnc.preprocessing import Preprocessing
 from tests import quadrants
 
 ROOT = Path(__file__).parent.parent

@@ -13,12 +13,12 @@ import onnx
 import pytest
 
 import snnc
+from snnc.analysis.evaluation import evaluate
 from snnc.artefact import Artefact, save
 from snnc.backends import load_simulator
 from snnc.compiler import Options, convert
+from snnc.data.preprocessing import Preprocessing
 from snnc.errors import InputError, SnncError, UsageError
-from snnc.evaluation import evaluate
-from snnc.preprocessing import Preprocessing
 from tests import quadrants
 from tests.quadrants import Files
 

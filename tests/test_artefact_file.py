@@ -24,7 +24,7 @@ from snnc.errors import ArtefactError, InputError, InternalError, NonFiniteError
 from snnc.ir.layout import InputLayout
 from snnc.ir.neuron import Schedule
 from snnc.ir.snn import SnnGraph
-from snnc.reference import encode
+from snnc.simulation.reference import encode
 from tests.spiking_graphs import as_float, graphs, random_graph, random_inputs
 
 METADATA = Metadata(

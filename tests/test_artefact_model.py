@@ -32,8 +32,8 @@ from snnc.ir.snn import (
     SnnGraph,
     SumPool,
 )
-from snnc.reference import ReferenceSimulator, encode
-from snnc.target import Record, Trace
+from snnc.simulation.protocol import Record, Trace
+from snnc.simulation.reference import ReferenceSimulator, encode
 from tests.spiking_graphs import NEURONS, as_float, graphs, random_graph, random_inputs
 
 ONLY_ERRORS = 3

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snnc.evaluation import Share
+from snnc.analysis.evaluation import Share
 from snnc.ir.graph import NumberArray
 from snnc.ir.snn import SnnGraph
 from snnc.metrics import Task
-from snnc.reference import ReferenceSimulator
 from snnc.report.bisection import Bisection, Trial, bisect, conclusion
-from snnc.target import Record, Trace
+from snnc.simulation.protocol import Record, Trace
+from snnc.simulation.reference import ReferenceSimulator
 from tests.conversions import convert
 
 ROWS = 10_000

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from snnc.analysis.front import Point, carried, pareto
 from snnc.budget import Budget, Candidate, Trials, candidates, learned, search
 from snnc.cli import main
 from snnc.compiler import Options
 from snnc.errors import UsageError
-from snnc.front import Point, carried, pareto
-from snnc.journal import Journal
 from snnc.passes import PASSES
 from snnc.pipeline import parse_pipeline
+from snnc.search.journal import Journal
 from tests import quadrants
 from tests.quadrants import Files
 

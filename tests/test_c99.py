@@ -29,8 +29,8 @@ from snnc.backends.golden import read_golden, replay
 from snnc.errors import ArtefactError, UsageError
 from snnc.ir.neuron import Neuron, Schedule
 from snnc.ir.snn import Concat, Convolution, Encode, IntegrateFire, Linear, Readout, Reshape, SnnGraph
-from snnc.reference import ReferenceSimulator
-from snnc.target import Record
+from snnc.simulation.protocol import Record
+from snnc.simulation.reference import ReferenceSimulator
 from tests.spiking_graphs import CLASSES, NEURONS, graphs, random_graph, random_inputs, wide_graph
 
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-pedantic")

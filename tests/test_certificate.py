@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snnc.certificate import (
+from snnc.analysis.certificate import (
     Basis,
     certify,
     disagreements,
@@ -24,8 +24,8 @@ from snnc.errors import InputError, UsageError
 from snnc.ir.graph import IntArray
 from snnc.ir.neuron import Neuron, Schedule
 from snnc.ir.snn import SnnGraph
-from snnc.reference import ReferenceSimulator
-from snnc.target import Record
+from snnc.simulation.protocol import Record
+from snnc.simulation.reference import ReferenceSimulator
 from tests import quadrants
 from tests.spiking_graphs import random_graph, random_inputs
 from tests.test_cli_compare import told

@@ -11,12 +11,12 @@ import pytest
 from snnc.artefact import Artefact
 from snnc.backends import load_backend, load_simulator
 from snnc.backends.deployment import deploy, verify
-from snnc.backends.numba_cpu import neurons
+from snnc.backends.numba_cpu.codegen import neurons
 from snnc.ir.bounds import overflow
 from snnc.ir.neuron import Neuron, Schedule
 from snnc.ir.snn import IntegrateFire, SnnGraph
-from snnc.reference import ReferenceSimulator
-from snnc.target import Record, Trace
+from snnc.simulation.protocol import Record, Trace
+from snnc.simulation.reference import ReferenceSimulator
 from tests.spiking_graphs import NEURONS, as_float, random_inputs, side_by_side, with_large_thresholds
 
 CHANNELS = (1, 15, 16, 17, 33, 64, 130)

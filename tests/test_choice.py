@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snnc.choice import (
+from snnc.analysis.front import Point
+from snnc.cli import main
+from snnc.compiler import Conversion, Options, convert, unlearned
+from snnc.data.preprocessing import Preprocessing
+from snnc.errors import UnsupportedModelError, UsageError
+from snnc.numerics.divergence import log_softmax
+from snnc.passes import PRESETS
+from snnc.pipeline import Context, format_pipeline
+from snnc.progress import Silent
+from snnc.search.choice import (
     COMPARED,
     DEFAULTS,
     LIMIT,
@@ -26,16 +35,7 @@ from snnc.choice import (
     loss,
     split,
 )
-from snnc.cli import main
-from snnc.compiler import Conversion, Options, convert, unlearned
-from snnc.divergence import log_softmax
-from snnc.errors import UnsupportedModelError, UsageError
-from snnc.front import Point
-from snnc.passes import PRESETS
-from snnc.pipeline import Context, format_pipeline
-from snnc.preprocessing import Preprocessing
-from snnc.progress import Silent
-from snnc.reference import ReferenceSimulator
+from snnc.simulation.reference import ReferenceSimulator
 from tests import ann_graphs, quadrants
 from tests.quadrants import Files
 

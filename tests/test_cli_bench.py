@@ -14,7 +14,7 @@ from snnc.backends import load_simulator
 from snnc.cli import main
 from snnc.cli.quantities import available_cores
 from snnc.ir.snn import IntegrateFire
-from snnc.target import Record
+from snnc.simulation.protocol import Record
 from tests import quadrants
 from tests.quadrants import Files
 

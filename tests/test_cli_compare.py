@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from snnc.analysis.evaluation import Share
 from snnc.cli import main
-from snnc.evaluation import Share
 from snnc.ir.snn import IntegrateFire
 from snnc.metrics import Task
 from snnc.models import resolve
-from snnc.reference import ReferenceSimulator
 from snnc.report.bisection import bisect
+from snnc.simulation.reference import ReferenceSimulator
 from tests import quadrants
 from tests.conversions import MADE, ScaleThreshold, convert
 from tests.quadrants import Files

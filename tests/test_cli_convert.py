@@ -80,7 +80,7 @@ def test_the_command_line_and_python_make_the_same_artefact(
     files: Files, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from snnc.artefact import save
-    from snnc.preprocessing import Preprocessing
+    from snnc.data.preprocessing import Preprocessing
 
     succeeded(capsys, *arguments(files, out))
     x = np.load(files.calibration)["x"]

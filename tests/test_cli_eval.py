@@ -14,7 +14,7 @@ import pytest
 import snnc
 from snnc.artefact import save
 from snnc.cli import main
-from snnc.input_statistics import KEY
+from snnc.data.input_statistics import KEY
 from snnc.ir.snn import Readout
 from tests import quadrants
 from tests.quadrants import Files

@@ -16,8 +16,8 @@ from snnc.artefact import Artefact, save
 from snnc.cli import main
 from snnc.cli.config import read_config
 from snnc.cli.tables import layout
+from snnc.data.preprocessing import Preprocessing
 from snnc.errors import InputError
-from snnc.preprocessing import Preprocessing
 from tests.spiking_graphs import random_graph
 
 WIDTHS = (60, 80, 120)

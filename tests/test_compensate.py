@@ -7,20 +7,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snnc.calibration import Calibration
-from snnc.costs import weight_sparsity
+from snnc.analysis.costs import weight_sparsity
+from snnc.compensation.refit import spread_out
 from snnc.diagnostics import DEAD_CHANNELS
 from snnc.errors import UsageError
 from snnc.ir import snn
 from snnc.ir.ann import AnnGraph, Convolution, Relu
+from snnc.numerics.regression import normal_equations, ridge
 from snnc.passes import PASSES
 from snnc.passes.compensate import Compensate
 from snnc.pipeline import Context, parse_pipeline, run_pipeline
-from snnc.prefix import SpikingPrefix
-from snnc.reference import ReferenceSimulator, encode, run_ann
-from snnc.refit import spread_out
-from snnc.regression import normal_equations, ridge
-from snnc.target import Record
+from snnc.simulation.partial import SpikingPrefix
+from snnc.simulation.protocol import Record
+from snnc.simulation.reference import ReferenceSimulator, encode, run_ann
+from snnc.source.calibration import Calibration
 from tests.ann_graphs import Builder, context, residual_network
 
 FRONT = (

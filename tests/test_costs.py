@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snnc import costs
+from snnc.analysis import costs
 from snnc.ir import ann, snn
 from snnc.ir.geometry import Window
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.neuron import Code, Neuron, Schedule
-from snnc.reference import ReferenceSimulator, propagate
-from snnc.target import Record
+from snnc.simulation.protocol import Record
+from snnc.simulation.reference import ReferenceSimulator, propagate
 from tests.spiking_graphs import graphs, random_graph, random_inputs
 
 

@@ -20,8 +20,8 @@ from snnc.backends.nir import Nir
 from snnc.cli import main
 from snnc.errors import ArtefactError, GateError, InputError, InternalError, TargetError, UsageError
 from snnc.ir.snn import IntegrateFire
-from snnc.reference import ReferenceSimulator
-from snnc.target import Record
+from snnc.simulation.protocol import Record
+from snnc.simulation.reference import ReferenceSimulator
 from tests import quadrants
 from tests.nir_networks import BARRIER, residual
 from tests.spiking_graphs import as_float, random_graph

@@ -12,19 +12,19 @@ from hypothesis import strategies as st
 from snnc.artefact import Artefact, Metadata, load, save
 from snnc.backends.numba_cpu import NumbaSimulator
 from snnc.backends.onnx_simulator import OnnxSimulator
-from snnc.calibration import Calibration
 from snnc.diagnostics import DEAD_CHANNELS
-from snnc.divergence import real_logits
-from snnc.encoding import decoded_input, encoded, input_units
 from snnc.ir import ann, snn
 from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
+from snnc.numerics.divergence import real_logits
+from snnc.numerics.input_range import decoded_input, encoded, input_units
+from snnc.numerics.splitting import split_weights
 from snnc.passes import PASSES, PRESETS
 from snnc.passes.rectify_linear import RectifyLinear
 from snnc.pipeline import Context, parse_pipeline, run_pipeline
-from snnc.reference import ReferenceSimulator, encode, run_ann
-from snnc.splitting import split_weights
+from snnc.simulation.reference import ReferenceSimulator, encode, run_ann
+from snnc.source.calibration import Calibration
 from tests.ann_graphs import Builder, context
 
 FAST = PRESETS["fast"].pipeline

@@ -11,10 +11,10 @@ import pytest
 from snnc import models
 from snnc.backends import SIMULATORS, load_simulator
 from snnc.compiler import Options, convert
+from snnc.data.preprocessing import Preprocessing
 from snnc.ir.graph import IntArray
 from snnc.ir.snn import SnnGraph
-from snnc.preprocessing import Preprocessing
-from snnc.target import Record, Trace
+from snnc.simulation.protocol import Record, Trace
 
 IMAGES = 32
 CASES = ((1, 0), (2, 2), (4, 0), (8, 2))

@@ -12,16 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import snnc
-from snnc import costs
+from snnc.analysis import costs
+from snnc.analysis.evaluation import Paired, Share, Source, evaluate, evaluate_ann, outputs_of
+from snnc.data.preprocessing import Preprocessing
 from snnc.errors import InputError, InternalError
-from snnc.evaluation import Paired, Share, Source, evaluate, evaluate_ann, outputs_of
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.neuron import Schedule
 from snnc.ir.snn import IntegrateFire, Linear, Readout, SnnGraph
-from snnc.preprocessing import Preprocessing
-from snnc.reference import ReferenceSimulator
-from snnc.source_session import SourceSession
-from snnc.target import Record, Trace
+from snnc.simulation.protocol import Record, Trace
+from snnc.simulation.reference import ReferenceSimulator
+from snnc.source.source_session import SourceSession
 from tests import quadrants
 from tests.spiking_graphs import CLASSES, random_graph, random_inputs
 
@@ -78,7 +78,7 @@ def test_shards_change_nothing_but_memory(monkeypatch: pytest.MonkeyPatch) -> No
     q = random_inputs(graph, 23, 0)
     labels = np.arange(23) % CLASSES
     whole = evaluate(graph, same, q, labels, simulator=ReferenceSimulator())
-    monkeypatch.setattr("snnc.evaluation.SHARD", 5)
+    monkeypatch.setattr("snnc.analysis.evaluation.SHARD", 5)
     progress = Counting()
     parts = evaluate(graph, same, q, labels, simulator=ReferenceSimulator(), progress=progress)
     assert progress.totals == [5]

@@ -8,7 +8,7 @@ from html import unescape
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snnc.front import Point, pareto
+from snnc.analysis.front import Point, pareto
 from snnc.report.front import front_chart
 
 POINTS = st.lists(

@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from snnc.backends import load_simulator
-from snnc.calibration import Calibration
 from snnc.errors import UnsupportedModelError
 from snnc.frontend import SourceModel, check_onnx, read_onnx
 from snnc.ir import ann, snn
 from snnc.passes import PASSES
 from snnc.pipeline import Context, parse_pipeline, run_pipeline
-from snnc.reference import ReferenceSimulator, encode
+from snnc.simulation.reference import ReferenceSimulator, encode
+from snnc.source.calibration import Calibration
 from tests.onnx_models import check_equal, kinds, model, node, normal, original, saved
 
 PIPELINE = (

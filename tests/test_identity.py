@@ -16,14 +16,14 @@ from snnc.artefact import Artefact, load, save
 from snnc.artefact.metadata import HASH, content_hash
 from snnc.artefact.writer import FINE, STANDS_FOR
 from snnc.compiler import Options, convert
-from snnc.correspondence import rectifier
 from snnc.errors import InternalError
 from snnc.ir.ann import Relu
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.ir.text import print_graph
-from snnc.reference import ReferenceSimulator
 from snnc.report.measurement import measure
 from snnc.report.origin import prepared_source
+from snnc.simulation.reference import ReferenceSimulator
+from snnc.source.source_map import rectifier
 from tests.onnx_models import model, saved
 
 FRONT = "fold-batchnorm,exact-max-pool,compose-linear,rectify-linear"

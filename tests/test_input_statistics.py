@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from snnc.data.input_statistics import KEY, InputStatistics
 from snnc.errors import InputError
-from snnc.input_statistics import KEY, InputStatistics
 from snnc.ir.graph import FloatArray
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from snnc.errors import InputError
-from snnc.journal import Journal
+from snnc.search.journal import Journal
 
 
 def test_a_search_that_was_interrupted_measures_only_what_is_missing(tmp_path: Path) -> None:

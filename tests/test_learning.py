@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snnc import learning
 from snnc.compiler import Options
 from snnc.errors import InputError, UsageError
 from snnc.ir import snn
 from snnc.ir.neuron import Neuron
-from snnc.learning import Parameter, knobs, scaled
 from snnc.passes import PASSES
 from snnc.passes.learn_thresholds import LearnThresholds
 from snnc.pipeline import Context, Rest, format_pipeline, parse_pipeline, run_pipeline
-from snnc.reference import ReferenceSimulator, encode
+from snnc.search import threshold_search as learning
+from snnc.search.threshold_search import Parameter, knobs, scaled
+from snnc.simulation.reference import ReferenceSimulator, encode
 from tests.ann_graphs import context, residual_network
 
 TWO, ONE = "dual-threshold{spikes-per-step=2}", "dual-threshold{negative=0.5}"

@@ -25,8 +25,8 @@ from snnc.errors import TargetError, UsageError
 from snnc.ir.geometry import Window
 from snnc.ir.neuron import Neuron, Schedule
 from snnc.ir.snn import Convolution, Encode, IntegrateFire, Linear, Reshape, SnnGraph, SnnNode
-from snnc.reference import ReferenceSimulator
-from snnc.target import Record
+from snnc.simulation.protocol import Record
+from snnc.simulation.reference import ReferenceSimulator
 from tests.chains import Chain
 from tests.spiking_graphs import random_graph, random_inputs
 

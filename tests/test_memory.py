@@ -10,15 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snnc import duration, memory, prefix, spill
+from snnc.analysis import duration, memory
 from snnc.compiler import Options, convert
 from snnc.errors import InputError
 from snnc.ir import snn
-from snnc.means import ChannelMean, Mean
+from snnc.numerics import spill
+from snnc.numerics.means import ChannelMean, Mean
+from snnc.numerics.spill import RowFile, row_array
 from snnc.passes import PASSES
 from snnc.pipeline import parse_pipeline, run_pipeline
-from snnc.prefix import SpikingPrefix
-from snnc.spill import RowFile, row_array
+from snnc.simulation import partial as prefix
+from snnc.simulation.partial import SpikingPrefix
 from tests import quadrants
 from tests.ann_graphs import context, residual_network
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snnc.ann_session import AnnSession
-from snnc.calibration import Calibration
+from snnc.data.normalisation import Mistake, against_running, judge, readings
 from snnc.ir.ann import BatchNormalisation
 from snnc.ir.graph import FloatArray
 from snnc.metrics.task import Task
-from snnc.normalisation import Mistake, against_running, judge, readings
+from snnc.source.ann_session import AnnSession
+from snnc.source.calibration import Calibration
 from tests.ann_graphs import Builder
 
 CLASSES, SHAPE = 5, (3, 8, 8)

@@ -14,8 +14,8 @@ from snnc.backends.numba_cpu import NumbaSimulator
 from snnc.errors import InputError, UsageError
 from snnc.ir import snn
 from snnc.ir.neuron import Neuron
-from snnc.reference import ReferenceSimulator
-from snnc.target import Record, Trace
+from snnc.simulation.protocol import Record, Trace
+from snnc.simulation.reference import ReferenceSimulator
 from tests.spiking_graphs import as_float, graphs, random_graph, random_inputs
 
 pytestmark = pytest.mark.usefixtures("shared_images")

@@ -10,16 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snnc.backends.numba_cpu import NumbaSimulator, plan
-from snnc.backends.numba_cpu.event_layout import event_choice
-from snnc.backends.numba_cpu.terms import Synapse, Values
+from snnc.backends.numba_cpu import NumbaSimulator
+from snnc.backends.numba_cpu.layout.event_layout import event_choice
+from snnc.backends.numba_cpu.layout.terms import Synapse, Values
+from snnc.backends.numba_cpu.planning import plan
 from snnc.errors import InputError
 from snnc.ir import snn
 from snnc.ir.geometry import Window
 from snnc.ir.graph import IntArray, Shape
 from snnc.ir.neuron import Neuron, Schedule
-from snnc.reference import ReferenceSimulator
-from snnc.target import Record
+from snnc.simulation.protocol import Record
+from snnc.simulation.reference import ReferenceSimulator
 from tests.spiking_graphs import as_float
 
 pytestmark = pytest.mark.usefixtures("shared_images")

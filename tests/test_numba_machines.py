@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from snnc.backends.numba_cpu import cache
-from snnc.backends.numba_cpu.cpu import detect
+from snnc.backends.numba_cpu.machine import cache
+from snnc.backends.numba_cpu.machine.cpu import detect
 from snnc.cli import main
 
 X86 = platform.machine().lower() in ("x86_64", "amd64")
@@ -26,11 +26,11 @@ PROGRAM = """
 import sys
 import numpy as np
 from snnc.backends.numba_cpu import NumbaSimulator
-from snnc.backends.numba_cpu.cpu import detect
+from snnc.backends.numba_cpu.machine.cpu import detect
 from snnc.ir.neuron import Neuron
 from snnc.ir.snn import IntegrateFire
-from snnc.reference import ReferenceSimulator
-from snnc.target import Record
+from snnc.simulation.reference import ReferenceSimulator
+from snnc.simulation.protocol import Record
 from tests.spiking_graphs import as_float, random_graph, random_inputs, wide_graph
 
 graphs = [wide_graph(seed, neuron=Neuron(spikes_per_step=1 + seed % 2)) for seed in range(4)]

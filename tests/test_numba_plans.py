@@ -12,18 +12,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snnc.backends.numba_cpu import NumbaSimulator, crew, micro, micro_products, plan
-from snnc.backends.numba_cpu.channel_layout import channel_choice
-from snnc.backends.numba_cpu.choices import Choice
-from snnc.backends.numba_cpu.event_layout import event_choice
-from snnc.backends.numba_cpu.plan import Planner, StagePlan
-from snnc.backends.numba_cpu.product_layout import input_runs, pack_products, product_choice
-from snnc.backends.numba_cpu.terms import Synapse, Values
+from snnc.backends.numba_cpu import NumbaSimulator
+from snnc.backends.numba_cpu.codegen import micro, micro_products
+from snnc.backends.numba_cpu.kernels import thread_team as crew
+from snnc.backends.numba_cpu.layout.channel_layout import channel_choice
+from snnc.backends.numba_cpu.layout.choices import Choice
+from snnc.backends.numba_cpu.layout.event_layout import event_choice
+from snnc.backends.numba_cpu.layout.product_layout import input_runs, pack_products, product_choice
+from snnc.backends.numba_cpu.layout.terms import Synapse, Values
+from snnc.backends.numba_cpu.planning import plan
+from snnc.backends.numba_cpu.planning.plan import Planner, StagePlan
 from snnc.ir import snn
 from snnc.ir.geometry import Window
 from snnc.ir.neuron import Neuron
-from snnc.reference import ReferenceSimulator
-from snnc.target import Record, Trace
+from snnc.simulation.protocol import Record, Trace
+from snnc.simulation.reference import ReferenceSimulator
 from tests.spiking_graphs import as_float, graphs, random_graph, random_inputs, wide_graph
 
 pytestmark = pytest.mark.usefixtures("shared_images")

@@ -16,8 +16,8 @@ from snnc.backends import onnx_simulator
 from snnc.backends.onnx_simulator import OnnxSimulator
 from snnc.errors import InputError, UsageError
 from snnc.ir.snn import IntegrateFire, SnnGraph, Weighted
-from snnc.reference import ReferenceSimulator
-from snnc.target import Record, Simulator, Trace
+from snnc.simulation.protocol import Record, Simulator, Trace
+from snnc.simulation.reference import ReferenceSimulator
 from tests.spiking_graphs import as_float, graphs, random_graph, random_inputs
 
 

@@ -20,12 +20,12 @@ import numpy as np
 import pytest
 
 import snnc
-from snnc import certificate
-from snnc.ann_session import AnnSession
+from snnc.analysis import certificate
+from snnc.analysis.costs import fan_outs, macs_of_ann
 from snnc.artefact import Metadata
 from snnc.artefact.writer import build_model
 from snnc.backends import BACKENDS, SIMULATORS, load_backend, load_simulator
-from snnc.costs import fan_outs, macs_of_ann
+from snnc.compensation.sensitivity import operations as sensitivity_operations
 from snnc.errors import InternalError, SnncError, UnknownOperationError, VerificationError
 from snnc.ir import ann, snn
 from snnc.ir.bounds import provable_timesteps, step_bounds
@@ -37,10 +37,10 @@ from snnc.ir.snn import IntegrateFire, SnnGraph, SnnNode
 from snnc.ir.text import print_exact, print_graph
 from snnc.passes import PASSES
 from snnc.pipeline import run_pipeline
-from snnc.reference import ReferenceSimulator, run_ann
-from snnc.sensitivity import operations as sensitivity_operations
-from snnc.spike_counts import counted
-from snnc.target import Record, unknown_operations
+from snnc.simulation.protocol import Record, unknown_operations
+from snnc.simulation.reference import ReferenceSimulator, run_ann
+from snnc.simulation.single_pass import counted
+from snnc.source.ann_session import AnnSession
 from tests.ann_graphs import context, residual_network
 from tests.spiking_graphs import NEURONS, as_float, random_graph, random_inputs
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from snnc.errors import UsageError
 from snnc.ir import ann
 from snnc.ir.geometry import Window
+from snnc.numerics.thresholds import Method
 from snnc.passes import PASSES
 from snnc.passes.clip_activations import ClipActivations, Granularity
 from snnc.passes.compose_linear import ComposeLinear
@@ -17,8 +18,7 @@ from snnc.passes.exact_max_pool import ExactMaxPool
 from snnc.passes.fold_batchnorm import FoldBatchnorm
 from snnc.passes.rectify_linear import RectifyLinear
 from snnc.pipeline import parse_pipeline, run_pipeline
-from snnc.reference import run_ann
-from snnc.thresholds import Method
+from snnc.simulation.reference import run_ann
 from tests.ann_graphs import SAME, Builder, context, residual_network
 
 seeds = st.integers(0, 1000)

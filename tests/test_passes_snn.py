@@ -9,15 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snnc.ann_session import AnnSession
-from snnc.divergence import real_logits
-from snnc.encoding import ROOM_TIMESTEPS
 from snnc.errors import UnsupportedModelError, UsageError
 from snnc.ir import ann, snn
 from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.geometry import Window
 from snnc.ir.graph import IntArray
 from snnc.ir.neuron import Schedule
+from snnc.numerics.divergence import real_logits
+from snnc.numerics.input_range import ROOM_TIMESTEPS
 from snnc.passes import PASSES
 from snnc.passes.dual_threshold import DualThreshold
 from snnc.passes.fine_skip import FineSkip
@@ -28,8 +27,9 @@ from snnc.passes.multi_threshold import MultiThreshold
 from snnc.passes.rectify_linear import RectifyLinear
 from snnc.passes.set_schedule import SetSchedule
 from snnc.pipeline import Context, parse_pipeline, run_pipeline
-from snnc.reference import ReferenceSimulator, encode, run_ann
-from snnc.target import Record
+from snnc.simulation.protocol import Record
+from snnc.simulation.reference import ReferenceSimulator, encode, run_ann
+from snnc.source.ann_session import AnnSession
 from tests.ann_graphs import Builder, context, residual_network
 
 PADDED = Window((3, 3), pads=(1, 1, 1, 1))

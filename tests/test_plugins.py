@@ -29,7 +29,7 @@ from typing import ClassVar
 from snnc.ir.snn import SnnGraph
 from snnc.passes import Preset
 from snnc.pipeline import Context, require
-from snnc.target import Capabilities, Emission, Verdict
+from snnc.simulation.protocol import Capabilities, Emission, Verdict
 
 
 @dataclass(frozen=True, slots=True)

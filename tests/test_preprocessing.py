@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from snnc.data.preprocessing import Preprocessing
 from snnc.errors import InputError
-from snnc.preprocessing import Preprocessing
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,11 @@ from snnc.ir.bounds import (
     step_bounds,
     weight_sums,
 )
+from snnc.numerics.quantisation import correct_readers, groups, quantise_all
 from snnc.passes.dual_threshold import DualThreshold
 from snnc.passes.graded import Graded
 from snnc.passes.init_membrane import InitMembrane
 from snnc.passes.quantise_weights import QuantiseWeights
-from snnc.quantisation import correct_readers, groups, quantise_all
 from tests.ann_graphs import residual_network
 from tests.nir_networks import pooled
 from tests.test_passes_snn import STRUCTURES, lowered, simulate, structures
@@ -65,7 +65,7 @@ def test_an_identity_branch_is_exact() -> None:
 def test_readers_see_the_unit_that_rounding_left() -> None:
     spiking, _ = lowered(residual_network(), levels=15)
     (first, *_) = groups(spiking)
-    from snnc.quantisation import quantise_group
+    from snnc.numerics.quantisation import quantise_group
 
     partly = quantise_group(spiking, first)
     before, after = spiking["relu0"], partly["relu0"]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from snnc.correspondence import activation, pre_activation, rectifier
 from snnc.ir import snn
 from snnc.passes import PASSES
 from snnc.passes.learn_thresholds import LearnThresholds, Objective
 from snnc.pipeline import Context, Rest, parse_pipeline, run_pipeline
-from snnc.prefix import SpikingPrefix
+from snnc.simulation.partial import SpikingPrefix
+from snnc.source.source_map import activation, pre_activation, rectifier
 from tests.ann_graphs import context, residual_network
 from tests.test_learning import FRONT
 

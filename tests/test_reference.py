@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snnc.ann_session import AnnSession
 from snnc.errors import InputError
 from snnc.ir import ann
 from snnc.ir.geometry import Window
 from snnc.ir.neuron import Neuron, Schedule
 from snnc.ir.snn import Encode, IntegrateFire, SnnGraph
-from snnc.reference import ReferenceSimulator, convolve, encode, fire, run_ann
-from snnc.target import Record
+from snnc.simulation.protocol import Record
+from snnc.simulation.reference import ReferenceSimulator, convolve, encode, fire, run_ann
+from snnc.source.ann_session import AnnSession
 from tests.ann_graphs import HALVE, Builder, residual_network
 from tests.spiking_graphs import random_graph, random_inputs
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from snnc.analysis.evaluation import Share
 from snnc.artefact import Artefact
-from snnc.evaluation import Share
 from snnc.report.causes import Cause
 from snnc.report.curve import Curve, Point
 from snnc.report.document import Report

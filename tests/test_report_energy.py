@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from snnc import costs
+from snnc.analysis import costs
 from snnc.errors import InputError
 from snnc.ir.neuron import Code, Neuron
 from snnc.ir.snn import ConstantCurrent, IntegrateFire

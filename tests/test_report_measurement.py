@@ -13,12 +13,12 @@ import pytest
 from snnc.ir.graph import NumberArray
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.metrics import Share
-from snnc.reference import ReferenceSimulator
 from snnc.report import measurement
 from snnc.report.behind import AHEAD, Behind
 from snnc.report.coding import evenly_spaced
 from snnc.report.curve import accuracy_curve
-from snnc.target import Record, Trace
+from snnc.simulation.protocol import Record, Trace
+from snnc.simulation.reference import ReferenceSimulator
 from tests.conversions import convert
 
 

@@ -12,9 +12,9 @@ from snnc.artefact import Artefact, Metadata
 from snnc.compiler import Options, convert
 from snnc.errors import InputError
 from snnc.ir.ann import Relu
-from snnc.reference import ReferenceSimulator
 from snnc.report.measurement import measure
 from snnc.report.origin import prepared_source
+from snnc.simulation.reference import ReferenceSimulator
 from tests.onnx_models import model, node, normal, saved
 
 ROWS = np.random.default_rng(3).standard_normal((70, 2, 6, 6)).astype(np.float32)

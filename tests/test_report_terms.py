@@ -14,13 +14,13 @@ from snnc.errors import InputError, NonFiniteError
 from snnc.ir.graph import IntArray
 from snnc.ir.neuron import Neuron
 from snnc.ir.snn import Convolution, IntegrateFire, SnnGraph
-from snnc.reference import ReferenceSimulator, run_ann
 from snnc.report.coding import counts, evenly_spaced
 from snnc.report.fed import FedSource, logits_name
 from snnc.report.layers import LayerReport
 from snnc.report.measurement import Measurement
 from snnc.report.terms import OWN, TERMS, decompose
-from snnc.target import Record
+from snnc.simulation.protocol import Record
+from snnc.simulation.reference import ReferenceSimulator, run_ann
 from tests.ann_graphs import residual_network
 from tests.conversions import MADE, Converted, ScaleThreshold, convert
 

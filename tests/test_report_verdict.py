@@ -8,16 +8,16 @@ from functools import cache
 import numpy as np
 import pytest
 
-from snnc.input_statistics import Foreign
+from snnc.data.input_statistics import Foreign
 from snnc.metrics import Paired
 from snnc.passes import PASSES, PRESETS
 from snnc.pipeline import override, parse_pipeline
-from snnc.reference import ReferenceSimulator, run_ann
 from snnc.report import verdict as rules
 from snnc.report.advice import advised
 from snnc.report.causes import NAMES, OPTIONS, Cause
 from snnc.report.probes import ChannelOrder
 from snnc.report.verdict import Size
+from snnc.simulation.reference import ReferenceSimulator, run_ann
 from tests.ann_graphs import Builder, residual_network
 from tests.breakages import BREAKAGES, Setting, convert, is_right
 from tests.conversions import convert as convert_for_report

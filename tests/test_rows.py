@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from snnc.data.preprocessing import Preprocessing, prepared_rows
+from snnc.data.rows import NetworkInput
 from snnc.errors import InputError
 from snnc.ir.layout import InputLayout
-from snnc.preprocessing import Preprocessing, prepared_rows
-from snnc.rows import NetworkInput
 
 Array = NDArray[np.float32]
 RAW = Preprocessing()

@@ -7,17 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snnc.costs import macs_of_ann
-from snnc.divergence import divergence
+from snnc.analysis.costs import macs_of_ann
+from snnc.compensation.sensitivity import most_sensitive, operations, sensitivities
 from snnc.errors import UsageError
 from snnc.ir import ann
 from snnc.ir.snn import IntegrateFire
+from snnc.numerics.divergence import divergence
 from snnc.passes.clip_activations import ClipActivations
 from snnc.passes.dual_threshold import DualThreshold
 from snnc.passes.fold_batchnorm import FoldBatchnorm
 from snnc.passes.lower import Lower
-from snnc.reference import run_ann
-from snnc.sensitivity import most_sensitive, operations, sensitivities
+from snnc.simulation.reference import run_ann
 from tests.ann_graphs import Builder, context, residual_network
 
 

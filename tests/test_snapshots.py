@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from snnc.compensation.snapshots import Snapshot, Snapshots
 from snnc.ir import snn
-from snnc.learning import scaled
 from snnc.passes import PASSES
 from snnc.passes.learn_thresholds import LearnThresholds
 from snnc.pipeline import Context, Rest, parse_pipeline, run_pipeline
-from snnc.prefix import SpikingPrefix
-from snnc.snapshots import Snapshot, Snapshots
+from snnc.search.threshold_search import scaled
+from snnc.simulation.partial import SpikingPrefix
 from tests.ann_graphs import context, residual_network
 
 FRONT = (
@@ -79,7 +79,7 @@ def test_only_the_suffix_is_made_again_and_nothing_changes(moved: int, factor: f
 def test_a_search_finds_the_same_with_and_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for limit in (2**24, 0):
-        monkeypatch.setattr("snnc.learning.SNAPSHOT_BYTES", limit)
+        monkeypatch.setattr("snnc.search.threshold_search.SNAPSHOT_BYTES", limit)
         graph, made, rest = prepared("compensate,quantise-weights", 250)
         made.rest = rest
         LearnThresholds(budget=4, rows=100).run(graph, made)

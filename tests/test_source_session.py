@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto
 
 from snnc.errors import InputError
-from snnc.source_session import SourceSession
+from snnc.source.source_session import SourceSession
 from tests.onnx_models import model, node, saved
 
 BYTES = model([node("Cast", "x", "c", to=1), node("Relu", "c")], ["N", 4], dtype=TensorProto.UINT8)

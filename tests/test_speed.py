@@ -7,8 +7,8 @@ import gc
 import numpy as np
 import pytest
 
-from snnc.costs import Costs, Layer
-from snnc.speed import Comparison, Timing, interleaved, resident
+from snnc.analysis.costs import Costs, Layer
+from snnc.analysis.speed import Comparison, Timing, interleaved, resident
 
 
 def test_contestants_take_turns() -> None:
@@ -29,7 +29,7 @@ def test_garbage_is_collected_again_after_a_failure() -> None:
 
 
 def test_open_rounds_fit_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("snnc.speed.SECONDS", 0.0)
+    monkeypatch.setattr("snnc.analysis.speed.SECONDS", 0.0)
     assert len(interleaved({"a": lambda: None})["a"].seconds) == 7
 
 

@@ -13,9 +13,9 @@ from snnc.backends.numba_cpu import NumbaSimulator
 from snnc.errors import UsageError
 from snnc.ir.neuron import Neuron, Schedule
 from snnc.ir.snn import IntegrateFire, SnnGraph
-from snnc.reference import ReferenceSimulator
-from snnc.spike_counts import counted, counted_input, problem
-from snnc.target import Record, Trace
+from snnc.simulation.protocol import Record, Trace
+from snnc.simulation.reference import ReferenceSimulator
+from snnc.simulation.single_pass import counted, counted_input, problem
 from tests.spiking_graphs import as_float, graphs, random_graph, random_inputs
 
 STATES = Record(states=True)

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 
 from snnc.ir import snn
 from snnc.ir.neuron import Neuron
-from snnc.reference import ReferenceSimulator
-from snnc.target import Record
+from snnc.simulation.protocol import Record
+from snnc.simulation.reference import ReferenceSimulator
 from tests.spiking_graphs import NEURONS, as_float, graphs, random_graph, random_inputs
 
 SEEDS = range(24)

@@ -12,7 +12,7 @@ from snnc.backends.golden import make_golden
 from snnc.backends.spiking_onnx.forms import checked, inline, scan, unroll
 from snnc.ir.neuron import Schedule
 from snnc.ir.snn import IntegrateFire, Linear, SnnGraph
-from snnc.reference import ReferenceSimulator
+from snnc.simulation.reference import ReferenceSimulator
 from tests.spiking_graphs import graphs, random_graph
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snnc.thresholds import mse_range, mse_threshold, percentile_threshold, quantise
+from snnc.numerics.thresholds import mse_range, mse_threshold, percentile_threshold, quantise
 
 
 def error(values: np.ndarray, threshold: np.ndarray, levels: int) -> np.ndarray:

@@ -24,8 +24,8 @@ from snnc.ir.graph import IntArray
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import largest_count
 from snnc.ir.snn import IntegrateFire, SnnGraph
-from snnc.reference import convolve, per_channel
-from snnc.target import Unsupported, unknown_operations
+from snnc.simulation.protocol import Unsupported, unknown_operations
+from snnc.simulation.reference import convolve, per_channel
 
 SHORT, LONG = 4, 8
 LARGEST = {SHORT: 15, LONG: 127}

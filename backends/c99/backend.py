@@ -20,7 +20,7 @@ from snnc.backends.golden import replay
 from snnc.backends.programs import foreign, program, run
 from snnc.errors import ArtefactError, UsageError
 from snnc.ir.snn import SnnGraph
-from snnc.target import Capabilities, Emission, Golden, Unsupported, Verdict, unknown_operations
+from snnc.simulation.protocol import Capabilities, Emission, Golden, Unsupported, Verdict, unknown_operations
 
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-std=c99", "-O2")

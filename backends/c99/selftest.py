@@ -13,7 +13,7 @@ from snnc.backends.c99.source import HEADER, array, comment
 from snnc.backends.c99.widths import Width
 from snnc.ir.graph import IntArray
 from snnc.ir.snn import IntegrateFire, SnnGraph
-from snnc.target import Golden
+from snnc.simulation.protocol import Golden
 
 PROGRAM, VECTORS = "selftest.c", "golden.h"
 

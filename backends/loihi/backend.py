@@ -16,7 +16,7 @@ from snnc.backends.loihi import limits, network_file
 from snnc.backends.programs import copy, foreign, program, run
 from snnc.errors import ArtefactError, UsageError
 from snnc.ir.snn import SnnGraph
-from snnc.target import Capabilities, Emission, Golden, Unsupported, Verdict, unknown_operations
+from snnc.simulation.protocol import Capabilities, Emission, Golden, Unsupported, Verdict, unknown_operations
 
 SCRIPT = "snnc_lava.py"
 SOURCE = Path(__file__).with_name(f"{SCRIPT}.txt")

@@ -24,7 +24,7 @@ from snnc.backends.programs import copy, foreign, run_python
 from snnc.errors import ArtefactError, TargetError, UsageError
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.snn import SnnGraph
-from snnc.target import Capabilities, Emission, Golden, Unsupported, Verdict
+from snnc.simulation.protocol import Capabilities, Emission, Golden, Unsupported, Verdict
 
 CAPABILITIES = Capabilities(
     summary="NIR files for SpikingJelly, snnTorch, Norse and sinabs, with a script that runs them there",

@@ -12,7 +12,7 @@ from snnc.backends.nir.program import EXACT, INPUT, Conv, Dense, Fire, Flatten, 
 from snnc.errors import InternalError
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
-from snnc.reference import convolve, per_channel, windows
+from snnc.simulation.reference import convolve, per_channel, windows
 
 
 @dataclass(slots=True)

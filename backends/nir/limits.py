@@ -20,7 +20,7 @@ from snnc.ir.snn import (
     SnnGraph,
     SnnNode,
 )
-from snnc.target import Unsupported, unknown_operations
+from snnc.simulation.protocol import Unsupported, unknown_operations
 
 BARRIER = "convert with --set set-schedule.kind=barrier"
 

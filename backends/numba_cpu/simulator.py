@@ -8,16 +8,16 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import ClassVar, TypeVar
 
-from snnc.backends.numba_cpu.cache import announce
-from snnc.backends.numba_cpu.crew import POSIX, Crew
-from snnc.backends.numba_cpu.plan import Plan, Planner
-from snnc.backends.numba_cpu.ranges import Interval, measured, value_ranges
-from snnc.backends.numba_cpu.request import Request
-from snnc.backends.numba_cpu.runs import Prepared, Run, floats, integers
+from snnc.backends.numba_cpu.execution.runs import Prepared, Run, floats, integers
+from snnc.backends.numba_cpu.kernels.thread_team import POSIX, Crew
+from snnc.backends.numba_cpu.machine.cache import announce
+from snnc.backends.numba_cpu.planning.plan import Plan, Planner
+from snnc.backends.numba_cpu.planning.ranges import Interval, measured, value_ranges
+from snnc.backends.numba_cpu.planning.request import Request
 from snnc.errors import UsageError
 from snnc.ir.graph import NumberArray
 from snnc.ir.snn import SnnGraph
-from snnc.target import Record, Trace, check_run
+from snnc.simulation.protocol import Record, Trace, check_run
 
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ class NumbaSimulator:
         /,
         given: Mapping[str, NumberArray] | None = None,
     ) -> Trace:
-        """Simulate; see :class:`snnc.target.Simulator`.
+        """Simulate; see :class:`snnc.simulation.protocol.Simulator`.
 
         Trains come back in the narrowest integer type that holds them (float32 before quantisation),
         as views whose channels lie last in memory; given trains of that layout are read fastest.

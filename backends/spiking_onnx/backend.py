@@ -18,7 +18,7 @@ from snnc.backends.spiking_onnx.forms import checked, inline, scan, unroll
 from snnc.errors import ArtefactError, InternalError, TargetError
 from snnc.ir.operations import KINDS, Firing
 from snnc.ir.snn import SnnGraph
-from snnc.target import Capabilities, Emission, Golden, Unsupported, Verdict, unknown_operations
+from snnc.simulation.protocol import Capabilities, Emission, Golden, Unsupported, Verdict, unknown_operations
 
 FILE = "network.onnx"
 ONLY_ERRORS = 3

@@ -23,11 +23,11 @@ from benchmarks.accuracy.choices import LEARNED, LEARNED_STEPS, Setting, learned
 from benchmarks.common import corpus_data
 from benchmarks.common.source import source_of
 from benchmarks.common.tables import percent, read, table
+from snnc.analysis.certificate import certify, disagreements
+from snnc.analysis.costs import macs_of_ann
+from snnc.analysis.evaluation import Paired, evaluate
 from snnc.backends import load_simulator
-from snnc.certificate import certify, disagreements
 from snnc.compiler import Conversion, Options, convert
-from snnc.costs import macs_of_ann
-from snnc.evaluation import Paired, evaluate
 from snnc.frontend import read_onnx
 
 Row = dict[str, Any]

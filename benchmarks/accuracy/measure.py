@@ -26,10 +26,10 @@ from benchmarks.accuracy.choices import Setting
 from benchmarks.common import corpus_data, digests
 from benchmarks.common.source import source_of
 from benchmarks.common.tables import read
+from snnc.analysis.costs import macs_of_ann
+from snnc.analysis.evaluation import evaluate
 from snnc.backends import load_simulator
 from snnc.compiler import Options, convert
-from snnc.costs import macs_of_ann
-from snnc.evaluation import evaluate
 from snnc.frontend import read_onnx
 
 ROOT = Path(__file__).resolve().parent.parent.parent

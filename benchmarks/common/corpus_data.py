@@ -15,7 +15,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from snnc.preprocessing import Preprocessing
+from snnc.data.preprocessing import Preprocessing
 
 DEFAULT = Path(__file__).resolve().parent.parent.parent.parent / "shared"
 TILE, ACROSS = 32, 100

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from benchmarks.common.corpus_data import Network, Sets
-from snnc.evaluation import Source
+from snnc.analysis.evaluation import Source
+from snnc.data.preprocessing import prepared_rows
 from snnc.ir.graph import NumberArray
-from snnc.preprocessing import prepared_rows
-from snnc.source_session import SourceSession
+from snnc.source.source_session import SourceSession
 
 
 def source_of(network: Network, rows: Sets) -> Source:

@@ -18,10 +18,10 @@ from snnc.artefact import Artefact, load, save
 from snnc.backends import load_backend
 from snnc.backends.deployment import deploy
 from snnc.compiler import Options, convert
+from snnc.data.preprocessing import Preprocessing
 from snnc.ir.graph import FloatArray, IntArray
 from snnc.models import calibration_data, resolve, test_data
-from snnc.preprocessing import Preprocessing
-from snnc.reference import ReferenceSimulator
+from snnc.simulation.reference import ReferenceSimulator
 
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / "build" / "consumers"

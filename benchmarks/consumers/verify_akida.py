@@ -21,10 +21,10 @@ from snnc.backends.akida.backend import PACKAGE
 from snnc.backends.deployment import deploy
 from snnc.backends.semantics import judge
 from snnc.compiler import Options, convert
+from snnc.data.preprocessing import Preprocessing
+from snnc.data.rows import NetworkInput
 from snnc.ir.graph import IntArray
 from snnc.models import calibration_data, resolve, test_data
-from snnc.preprocessing import Preprocessing
-from snnc.rows import NetworkInput
 
 SETTINGS = {"set-schedule.kind": "barrier", "lower.input-limit": "127"}
 NETWORKS = {

@@ -25,12 +25,12 @@ from snnc.backends.deployment import deploy
 from snnc.backends.golden import make_golden
 from snnc.backends.manifest import read
 from snnc.compiler import Options, convert
+from snnc.data.preprocessing import Preprocessing
+from snnc.data.rows import NetworkInput
 from snnc.ir.graph import IntArray
 from snnc.models import calibration_data, resolve, test_data
-from snnc.preprocessing import Preprocessing
-from snnc.reference import ReferenceSimulator
-from snnc.rows import NetworkInput
-from snnc.target import Record
+from snnc.simulation.protocol import Record
+from snnc.simulation.reference import ReferenceSimulator
 
 IMAGES = 16  # lava needs a second or more for each
 PACKAGES = ("lava-nc==0.10.0", "h5py")

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.common import corpus_data
+from snnc.analysis.evaluation import Paired, outputs_of
 from snnc.backends import load_simulator
 from snnc.compiler import Conversion, Options, convert
-from snnc.evaluation import Paired, outputs_of
 
 FIXED = (("balanced", 4), ("fast", 4))
 SHALLOW = "vnn21_cifar_resnet_4b,vnn21_cifar10_large,shahd_fashion_keras,vnn20_mnist_0.1"

@@ -27,7 +27,7 @@ from snnc.errors import UnsupportedModelError
 from snnc.frontend import read_onnx
 from snnc.ir.graph import IntArray
 from snnc.ir.snn import SnnGraph
-from snnc.target import Record
+from snnc.simulation.protocol import Record
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FOUND = ROOT / "build" / "equivalence.jsonl"

@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 
 from benchmarks.common import corpus_data
 from snnc.compiler import Options, convert
+from snnc.data.preprocessing import Preprocessing
 from snnc.errors import SnncError
 from snnc.frontend import read_onnx
 from snnc.ir.snn import SnnGraph
 from snnc.models import calibration_data, list_models, resolve
 from snnc.passes import PRESETS
-from snnc.preprocessing import Preprocessing
 
 ZOO = "zoo:"
 SEARCHES = "low-power"

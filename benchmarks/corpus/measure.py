@@ -27,20 +27,20 @@ from benchmarks.common import corpus_data, digests
 from benchmarks.common.corpus_data import Network
 from benchmarks.common.source import source_of
 from benchmarks.corpus.page import report
-from snnc.ann_session import AnnSession
+from snnc.analysis.evaluation import evaluate, evaluate_ann, outputs_of
 from snnc.backends import load_simulator
-from snnc.calibration import Calibration
 from snnc.cli.bars import Bars
 from snnc.compiler import Conversion, Options, convert
 from snnc.diagnostics import Severity
 from snnc.errors import SnncError
-from snnc.evaluation import evaluate, evaluate_ann, outputs_of
 from snnc.frontend import SourceModel, check_onnx, read_onnx
 from snnc.ir.graph import NumberArray
 from snnc.ir.snn import Readout
 from snnc.passes import PRESETS
 from snnc.progress import Progress, Silent
-from snnc.source_session import SourceSession
+from snnc.source.ann_session import AnnSession
+from snnc.source.calibration import Calibration
+from snnc.source.source_session import SourceSession
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CALIBRATION_ROWS = 1000

@@ -24,7 +24,7 @@ import click
 from benchmarks.accuracy.measure import NETWORKS, drawn
 from benchmarks.common import corpus_data
 from benchmarks.peers.job import write as write_job
-from snnc.evaluation import Share
+from snnc.analysis.evaluation import Share
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MEASURED = ROOT / "benchmarks" / "measured"

@@ -17,9 +17,10 @@ import numpy as np
 
 from benchmarks.common import corpus_data
 from benchmarks.common.source import source_of
-from snnc import costs
+from snnc.analysis import costs
 from snnc.backends import load_simulator
-from snnc.calibration import Calibration
+from snnc.data.preprocessing import prepared_rows
+from snnc.data.rows import NetworkInput
 from snnc.errors import SnncError
 from snnc.frontend import SourceModel, read_onnx
 from snnc.ir import ann
@@ -27,8 +28,7 @@ from snnc.ir.geometry import Window
 from snnc.ir.snn import SnnGraph
 from snnc.passes import PASSES
 from snnc.pipeline import Context, parse_pipeline, run_pipeline
-from snnc.preprocessing import prepared_rows
-from snnc.rows import NetworkInput
+from snnc.source.calibration import Calibration
 
 CHECKED_ROWS = 200
 PLAIN = "fold-batchnorm,clip-activations{method=max},lower"

@@ -134,7 +134,7 @@ def main() -> None:
     run = PEERS[chosen.peer](nodes, arrays, x, chosen.timesteps)
     for _ in range(2):
         run()
-    # As snnc.speed.clock: one thread by the time in which it had a core, several by the wall.
+    # As snnc.analysis.speed.clock: one thread by the time in which it had a core, several by the wall.
     now = time.thread_time if chosen.threads == 1 else time.perf_counter
     for _ in sys.stdin:
         start = now()

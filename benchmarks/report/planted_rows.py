@@ -21,22 +21,22 @@ import click
 import numpy as np
 
 from benchmarks.common.corpus_data import DEFAULT, Network, Rows, Sets, networks, sets
-from snnc import normalisation
-from snnc.ann_session import AnnSession
 from snnc.artefact import Artefact
 from snnc.artefact.file import replacing
 from snnc.backends import load_simulator
-from snnc.calibration import answer_of
 from snnc.compiler import compile_model
+from snnc.data import normalisation
+from snnc.data.input_statistics import InputStatistics
+from snnc.data.preprocessing import Preprocessing
 from snnc.errors import InternalError, UnsupportedModelError
 from snnc.frontend import read_onnx
 from snnc.frontend.onnx import SourceModel
-from snnc.input_statistics import InputStatistics
 from snnc.ir.ann import Softmax
 from snnc.ir.graph import FloatArray, NumberArray
 from snnc.metrics.task import Task
-from snnc.preprocessing import Preprocessing
-from snnc.reference import encode
+from snnc.simulation.reference import encode
+from snnc.source.ann_session import AnnSession
+from snnc.source.calibration import answer_of
 
 MEASURED = Path(__file__).resolve().parent.parent / "measured" / "planted_rows.jsonl"
 SEED = 0
@@ -311,8 +311,8 @@ def _page(kept: list[Judgement]) -> str:
         "",
         f"{len(names)} trained networks by others are given rows as a user's mistakes would make them. The",
         "source network judges rows as `convert` asks it about calibration rows (SNN202;",
-        "`snnc/normalisation.py`); the artefact judges rows as `eval`, `run`, `compare` and `report` do",
-        "(SNN204; `snnc/input_statistics.py`, and the spiking network for the order of channels and axes),",
+        "`snnc/data/normalisation.py`); the artefact judges rows as `eval`, `run`, `compare` and `report` do",
+        "(SNN204; `snnc/data/input_statistics.py`, and the spiking network for the order of axes),",
         f"given {', '.join(map(str, SIZES))} rows each. Printed by",
         "",
         "    python -m benchmarks.report.planted_rows --report docs/planted.md",

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from benchmarks.speed import peers
 from benchmarks.speed.subjects import subject
+from snnc.analysis.costs import count, fan_outs
+from snnc.analysis.speed import Timing, clock, interleaved
 from snnc.backends.numba_cpu import NumbaSimulator
-from snnc.costs import count, fan_outs
 from snnc.ir.snn import Encode, SnnGraph, Weighted
-from snnc.speed import Timing, clock, interleaved
-from snnc.spike_counts import counted, counted_input
-from snnc.target import Record
+from snnc.simulation.protocol import Record
+from snnc.simulation.single_pass import counted, counted_input
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ENVIRONMENTS = ROOT / "build" / "peers"

@@ -17,11 +17,11 @@ import numba
 import numpy as np
 from llvmlite import ir
 
-from snnc.backends.numba_cpu.cpu import detect
-from snnc.backends.numba_cpu.memory import aligned
-from snnc.backends.numba_cpu.micro_events import BLOCK, VECTOR_BLOCKS
-from snnc.backends.numba_cpu.micro_products import BYTES, FLOATS, LANES, SUMS, WORDS
-from snnc.backends.numba_cpu.vector import I16, I32, Code, Value, vector, vector_code
+from snnc.backends.numba_cpu.codegen.micro_events import BLOCK, VECTOR_BLOCKS
+from snnc.backends.numba_cpu.codegen.micro_products import BYTES, FLOATS, LANES, SUMS, WORDS
+from snnc.backends.numba_cpu.codegen.vector import I16, I32, Code, Value, vector, vector_code
+from snnc.backends.numba_cpu.machine.cpu import detect
+from snnc.backends.numba_cpu.machine.memory import aligned
 
 ROW = BLOCK * VECTOR_BLOCKS
 """Bytes that a vector of an event's row holds."""

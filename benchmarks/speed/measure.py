@@ -28,7 +28,7 @@ from benchmarks.common import digests
 from benchmarks.speed import limits, peers
 from benchmarks.speed.contests import HEAVIEST, Row, Setting, measured, memory, profile
 from benchmarks.speed.page import TARGETS, report
-from snnc.backends.numba_cpu.cpu import detect
+from snnc.backends.numba_cpu.machine.cpu import detect
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LINES = ROOT / "benchmarks" / "measured" / "speed.jsonl"

@@ -23,7 +23,7 @@ from snnc.ir.bounds import provable_timesteps
 from snnc.ir.geometry import Window
 from snnc.ir.neuron import Neuron, Schedule
 from snnc.ir.snn import SnnGraph
-from snnc.reference import fire, propagate
+from snnc.simulation.reference import fire, propagate
 
 OPSET, IR_VERSION = 17, 9
 CLASSES = 10

@@ -17,12 +17,12 @@ from benchmarks.common import corpus_data
 from benchmarks.speed import networks
 from snnc.artefact import Artefact, load
 from snnc.compiler import Options, convert
+from snnc.data.preprocessing import Preprocessing
+from snnc.data.rows import NetworkInput
 from snnc.ir.bounds import provable_timesteps
 from snnc.ir.neuron import Neuron
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.models import PREFIX, calibration_data, resolve, test_data
-from snnc.preprocessing import Preprocessing
-from snnc.rows import NetworkInput
 
 KEPT = Path(__file__).resolve().parent.parent.parent / "build" / "speed"
 CALIBRATION_ROWS = 1000

@@ -11,13 +11,13 @@ import onnx
 
 from snnc.artefact.metadata import Metadata, attach
 from snnc.artefact.writer import build_model
+from snnc.data.preprocessing import Preprocessing, check_fit, prepared_rows
+from snnc.data.row_files import as_rows
+from snnc.data.rows import NetworkInput
 from snnc.errors import NonFiniteError
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.layout import InputLayout
 from snnc.ir.snn import IntegrateFire, SnnGraph
-from snnc.preprocessing import Preprocessing, check_fit, prepared_rows
-from snnc.row_files import as_rows
-from snnc.rows import NetworkInput
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

@@ -7,12 +7,12 @@ import math
 import numpy as np
 
 from snnc.artefact.metadata import Metadata
+from snnc.data.preprocessing import Preprocessing
 from snnc.ir.bounds import overflow
 from snnc.ir.graph import NumberArray
 from snnc.ir.layout import InputLayout
 from snnc.ir.operations import operations
 from snnc.ir.snn import ConstantCurrent, Encode, IntegrateFire, Readout, SnnGraph, SnnNode, Weighted
-from snnc.preprocessing import Preprocessing
 
 
 def check_numbers(graph: SnnGraph) -> None:

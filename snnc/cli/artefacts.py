@@ -12,7 +12,7 @@ from snnc.cli.terminal import Terminal
 if TYPE_CHECKING:
     from snnc.artefact import Artefact
     from snnc.ir.graph import FloatArray, NumberArray
-    from snnc.target import Simulator
+    from snnc.simulation.protocol import Simulator
 
 
 def holds_artefact(path: Path) -> bool:
@@ -86,10 +86,10 @@ def warn_of_rows(terminal: Terminal, artefact: Artefact, x: NumberArray, simulat
     """
     import numpy as np
 
-    from snnc import normalisation
+    from snnc.data import normalisation
+    from snnc.data.input_statistics import MOST_ROWS, InputStatistics
     from snnc.diagnostics import UNLIKE_CALIBRATION, Diagnostic
-    from snnc.input_statistics import MOST_ROWS, InputStatistics
-    from snnc.reference import encode
+    from snnc.simulation.reference import encode
 
     seen = InputStatistics.stored(artefact.metadata.calibration)
     if seen is None or len(x) == 0:

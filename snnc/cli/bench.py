@@ -14,11 +14,11 @@ from snnc.cli.quantities import FiniteRange, Threads
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
+    from snnc.analysis.speed import Comparison, Timing
     from snnc.artefact import Artefact
     from snnc.cli.models import Located
     from snnc.ir.graph import NumberArray
     from snnc.ir.snn import SnnGraph
-    from snnc.speed import Comparison, Timing
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +108,15 @@ def _compare(
     """Prepare both, and run them in turn."""
     import numpy as np
 
-    from snnc import costs
+    from snnc.analysis import costs
+    from snnc.analysis.speed import Comparison, interleaved, resident
     from snnc.backends.numba_cpu import NumbaSimulator
     from snnc.cli.models import open_source
+    from snnc.data.preprocessing import prepared_rows
+    from snnc.data.rows import NetworkInput
     from snnc.errors import InputError
-    from snnc.preprocessing import prepared_rows
-    from snnc.rows import NetworkInput
-    from snnc.speed import Comparison, interleaved, resident
-    from snnc.spike_counts import counted, counted_input
-    from snnc.target import Record
+    from snnc.simulation.protocol import Record
+    from snnc.simulation.single_pass import counted, counted_input
 
     metadata = network.metadata
     if len(x) < request.batch:

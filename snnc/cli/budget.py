@@ -10,11 +10,11 @@ from snnc.cli.given import given
 from snnc.cli.terminal import Terminal
 
 if TYPE_CHECKING:
+    from snnc.analysis.front import Point
     from snnc.budget import Budget, Candidate, Outcome, Trials
     from snnc.cli.convert import Rows
     from snnc.cli.models import Located
     from snnc.compiler import Options
-    from snnc.front import Point
     from snnc.metrics import Task
 
 SPARING = "low-power"
@@ -100,7 +100,7 @@ def convert_to_budget(
     from snnc.cli.models import open_source
     from snnc.compiler import Options
     from snnc.errors import GateError
-    from snnc.journal import Journal
+    from snnc.search.journal import Journal
 
     tried = candidates(budget, request.timesteps)
     draw = _drawing() if request.front is not None else None

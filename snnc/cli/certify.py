@@ -13,9 +13,9 @@ from snnc.cli.quantities import Threads
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
+    from snnc.analysis.certificate import Exact
+    from snnc.analysis.evaluation import Share
     from snnc.artefact import Artefact
-    from snnc.certificate import Exact
-    from snnc.evaluation import Share
 
 
 @click.command("certify", cls=Verb)
@@ -62,9 +62,9 @@ def command(
     neurons sends. What is proved holds for every input; what is observed holds on the rows of --data. Exits
     with 4 where rows of --check differ.
     """
+    from snnc.analysis.certificate import certify, disagreements, quantised
     from snnc.artefact import load, save
     from snnc.backends import load_simulator
-    from snnc.certificate import certify, disagreements, quantised
     from snnc.cli.files import check_outputs
     from snnc.cli.subjects import rows_of
     from snnc.errors import GateError
@@ -100,7 +100,7 @@ def command(
 def _written(artefact: Artefact, exact: Exact, rows: int) -> Artefact:
     from dataclasses import replace
 
-    from snnc.certificate import variant
+    from snnc.analysis.certificate import variant
 
     record = {"pass": "certify", "changed": True, "rows": rows, "certificate": _exact(exact)}
     metadata = replace(artefact.metadata, records=(*artefact.metadata.records, record))

@@ -9,14 +9,14 @@ from snnc.cli.terminal import Terminal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from snnc.choice import Candidate, Choice, Tried
     from snnc.compiler import Options
+    from snnc.search.choice import Candidate, Choice, Tried
 
 
 def planned(among: Mapping[Candidate, Options], rows: int) -> dict[str, object]:
     """Return the JSON form of what would be compared, and on which rows."""
-    from snnc.choice import FEWEST_ROWS, LIMIT, split
     from snnc.pipeline import format_pipeline
+    from snnc.search.choice import FEWEST_ROWS, LIMIT, split
 
     fitted, held = split(rows) if rows >= FEWEST_ROWS and len(among) > 1 else ((), ())
     return {
@@ -36,8 +36,8 @@ def planned(among: Mapping[Candidate, Options], rows: int) -> dict[str, object]:
 
 def planned_text(among: Mapping[Candidate, Options], rows: int) -> str:
     """Return the same in words."""
-    from snnc.choice import FEWEST_ROWS, LIMIT, split
     from snnc.pipeline import format_pipeline
+    from snnc.search.choice import FEWEST_ROWS, LIMIT, split
 
     lines = [f"{each}: {format_pipeline(options.passes())}" for each, options in among.items()]
     if len(among) == 1:

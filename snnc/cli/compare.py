@@ -23,9 +23,9 @@ from snnc.cli.quantities import FiniteRange, Threads, lost, points
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
+    from snnc.analysis.evaluation import Source
     from snnc.artefact import Artefact
     from snnc.cli.models import Located
-    from snnc.evaluation import Source
     from snnc.ir.graph import NumberArray
     from snnc.metrics import Case, Floor, Measured
 
@@ -154,9 +154,9 @@ def _compare_networks(
     from snnc.cli.artefacts import holds_artefact
     from snnc.cli.models import locate, open_source
     from snnc.cli.subjects import rows_of
+    from snnc.data.preprocessing import Preprocessing
     from snnc.errors import InputError, UsageError
     from snnc.metrics import Case, recognise, threshold_of
-    from snnc.preprocessing import Preprocessing
 
     data, threads = asked.data, asked.threads
     located = [locate(first), locate(second)]
@@ -313,9 +313,9 @@ def _side(
     """Run one of the two networks."""
     import numpy as np
 
+    from snnc.analysis.evaluation import Source, answers_of, outputs_of
     from snnc.backends import load_simulator
     from snnc.cli.artefacts import warn_of_rows
-    from snnc.evaluation import Source, answers_of, outputs_of
     from snnc.ir.snn import Readout
 
     if isinstance(network, Source):
@@ -391,7 +391,7 @@ def _layers(a: Side, b: Side, x: NumberArray, threads: int | None) -> list[list[
 
     from snnc.backends import load_simulator
     from snnc.ir.snn import IntegrateFire
-    from snnc.target import Record
+    from snnc.simulation.protocol import Record
 
     simulator = load_simulator("numba", threads)
     runs = []

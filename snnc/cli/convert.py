@@ -18,13 +18,13 @@ from snnc.cli.quantities import FiniteRange, Threads
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
-    from snnc.choice import Candidate
     from snnc.cli.models import Located
     from snnc.compiler import Conversion, Options
+    from snnc.data.preprocessing import Preprocessing
     from snnc.frontend import SourceModel
     from snnc.ir.graph import Graph, NumberArray
     from snnc.pipeline import Dump
-    from snnc.preprocessing import Preprocessing
+    from snnc.search.choice import Candidate
 
 HELD_BACK = 5
 """With ``--max-drop``, every fifth calibration row is kept for the measurement."""
@@ -298,9 +298,9 @@ def _dump(after: str | None, options: Options) -> Dump | None:
 
 def _rows(located: Located, calib: Path | None, preprocess: Path | None, rows_layout: str | None) -> Rows:
     from snnc.cli.files import read_labelled
+    from snnc.data.preprocessing import Preprocessing
     from snnc.errors import UsageError
     from snnc.models import calibration_data
-    from snnc.preprocessing import Preprocessing
 
     preprocessing = None if preprocess is None else Preprocessing.read(preprocess)
     preprocessing = with_layout(preprocessing, rows_layout)
@@ -318,8 +318,8 @@ def _rows(located: Located, calib: Path | None, preprocess: Path | None, rows_la
 def _read(located: Located, rows: Rows, options: Options) -> SourceModel:
     """Read the network as a conversion does, and refuse rows that do not fit it, by their name."""
     from snnc.compiler import read_convertible
-    from snnc.preprocessing import check_fit
-    from snnc.rows import NetworkInput
+    from snnc.data.preprocessing import check_fit
+    from snnc.data.rows import NetworkInput
 
     source, _ = read_convertible(located.path, options)
     check_fit(rows.x.shape, NetworkInput.of(source.layout), rows.preprocessing, rows.origin)
@@ -353,10 +353,10 @@ def _dry_run(
     among: Mapping[Candidate, Options],
     output: Path | None,
 ) -> None:
+    from snnc.analysis.duration import lasting, seconds
+    from snnc.analysis.memory import available, needed
     from snnc.cli.choice import planned, planned_text
     from snnc.compiler import LEARNING
-    from snnc.duration import lasting, seconds
-    from snnc.memory import available, needed
     from snnc.pipeline import format_pipeline
 
     source = _read(located, rows, options)

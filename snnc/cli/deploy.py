@@ -95,8 +95,8 @@ def command(
     from snnc.backends.manifest import read
     from snnc.backends.semantics import judge
     from snnc.cli.files import read_labelled
-    from snnc.row_files import read_rows
-    from snnc.target import Emulating
+    from snnc.data.row_files import read_rows
+    from snnc.simulation.protocol import Emulating
 
     check_directory(output, force=force)
     backend = load_backend(target, profile)

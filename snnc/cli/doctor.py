@@ -88,7 +88,7 @@ def _cpu() -> dict[str, Any]:
 
 
 def _cache() -> dict[str, Any]:
-    from snnc.backends.numba_cpu.cache import cache_root, kernel_directory
+    from snnc.backends.numba_cpu.machine.cache import cache_root, kernel_directory
 
     folder, wanted = kernel_directory(), cache_root()
     return {"folder": None if wanted is None else str(folder or wanted), "writable": folder is not None}

@@ -17,9 +17,9 @@ from snnc.cli.terminal import Terminal, Verb
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from snnc.analysis.evaluation import Evaluation, Scores, Share
     from snnc.artefact import Artefact
     from snnc.cli.models import Located
-    from snnc.evaluation import Evaluation, Scores, Share
     from snnc.ir.graph import NumberArray
     from snnc.metrics import Measured
 
@@ -91,12 +91,12 @@ def command(terminal: Terminal, /, network: str, **options: Any) -> None:
 
 
 def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None:
+    from snnc.analysis.evaluation import evaluate
     from snnc.artefact import load
     from snnc.backends import load_simulator
     from snnc.cli.artefacts import chosen_timesteps, warn_of_rows
     from snnc.cli.models import locate_source, open_source, zoo_entry
     from snnc.errors import UsageError
-    from snnc.evaluation import evaluate
 
     if request.preprocess is not None:
         raise UsageError("an artefact remembers its preprocessing: leave --preprocess out, or convert again")
@@ -135,10 +135,10 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None
 
 
 def _evaluate_model(terminal: Terminal, located: Located, request: Request) -> None:
+    from snnc.analysis.evaluation import evaluate_ann
     from snnc.cli.models import open_source
-    from snnc.evaluation import evaluate_ann
+    from snnc.data.preprocessing import Preprocessing
     from snnc.metrics import Task
-    from snnc.preprocessing import Preprocessing
 
     refuse(
         f"is for artefacts, and {located.name} is none: convert it first",
@@ -188,9 +188,9 @@ def _rows(
 
 
 def _warn_of_overlap(terminal: Terminal, artefact: Artefact, x: NumberArray) -> None:
+    from snnc.analysis.evaluation import SHARD
+    from snnc.data.leakage import count_seen
     from snnc.diagnostics import OVERLAP, Diagnostic
-    from snnc.evaluation import SHARD
-    from snnc.overlap import count_seen
 
     stored: Mapping[str, Any] = artefact.metadata.calibration
     if "row_hashes" not in stored:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from snnc.data.row_files import check_rows, opened, rows_in
 from snnc.errors import InputError, NonFiniteError, UsageError
 from snnc.ir.graph import NumberArray
-from snnc.row_files import check_rows, opened, rows_in
 
 
 def read_labelled(path: Path) -> tuple[NumberArray, NumberArray | None]:

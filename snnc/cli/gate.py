@@ -9,12 +9,12 @@ from snnc.cli.judging import missed, outputs_of_model, require_floors, require_p
 from snnc.cli.quantities import points
 
 if TYPE_CHECKING:
+    from snnc.analysis.evaluation import Evaluation
     from snnc.artefact import Artefact
     from snnc.cli.convert import Rows
     from snnc.cli.models import Located
     from snnc.cli.terminal import Terminal
     from snnc.compiler import Options
-    from snnc.evaluation import Evaluation
     from snnc.metrics import Floor, Outputs
 
 
@@ -58,10 +58,10 @@ def gate(
     Raises:
         GateError: a limit is missed.
     """
+    from snnc.analysis.evaluation import evaluate
     from snnc.backends import load_simulator
     from snnc.cli.models import open_source
     from snnc.errors import GateError
-    from snnc.evaluation import evaluate
 
     found = evaluate(
         artefact.graph,

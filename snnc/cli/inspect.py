@@ -84,7 +84,7 @@ def _show_plan(
 
 def described(network: Artefact) -> dict[str, Any]:
     """Return the JSON form of what an artefact says about itself."""
-    from snnc import costs
+    from snnc.analysis import costs
     from snnc.ir.snn import IntegrateFire
 
     graph, metadata = network.graph, network.metadata

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from snnc.preprocessing import Preprocessing
+    from snnc.data.preprocessing import Preprocessing
 
 LAYOUTS = ("NCHW", "NHWC", "NCL", "NLC")
 
@@ -22,7 +22,7 @@ rows_layout = click.option(
 
 def with_layout(preprocessing: Preprocessing | None, rows_layout: str | None) -> Preprocessing | None:
     """Return a preprocessing that knows the layout of rows; ``None`` leaves it as it is."""
-    from snnc.preprocessing import Preprocessing
+    from snnc.data.preprocessing import Preprocessing
 
     if rows_layout is None:
         return preprocessing

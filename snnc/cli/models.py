@@ -10,12 +10,12 @@ from snnc.errors import InputError
 from snnc.models import PREFIX, ZooEntry, list_models, resolve
 
 if TYPE_CHECKING:
+    from snnc.analysis.evaluation import Source
     from snnc.artefact import Metadata
     from snnc.cli.terminal import Terminal
-    from snnc.evaluation import Source
+    from snnc.data.preprocessing import Preprocessing
     from snnc.ir.graph import NumberArray
-    from snnc.preprocessing import Preprocessing
-    from snnc.source_session import SourceSession
+    from snnc.source.source_session import SourceSession
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def open_session(path: Path, threads: int | None) -> SourceSession:
         InputError: the file is none, told as where it is converted, or onnxruntime cannot run it.
     """
     from snnc.frontend.loading import load
-    from snnc.source_session import SourceSession
+    from snnc.source.source_session import SourceSession
 
     load(path)
     return SourceSession(path, threads)
@@ -69,12 +69,12 @@ def open_source(
     Raises:
         InputError: as :func:`open_session`.
     """
-    from snnc.costs import macs_of_ann
+    from snnc.analysis.costs import macs_of_ann
+    from snnc.analysis.evaluation import Source
+    from snnc.data.preprocessing import check_fit, prepared_rows
+    from snnc.data.rows import NetworkInput
     from snnc.errors import UnsupportedModelError
-    from snnc.evaluation import Source
     from snnc.frontend import read_onnx
-    from snnc.preprocessing import check_fit, prepared_rows
-    from snnc.rows import NetworkInput
 
     session = open_session(located.path, threads)
     takes, macs = session.takes, None

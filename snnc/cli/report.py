@@ -212,7 +212,7 @@ def _timesteps(text: str) -> tuple[int, ...]:
 def _curve(
     terminal: Terminal, found: Subject, measurement: Measurement, wanted: tuple[int, ...], request: Request
 ) -> Curve:
-    from snnc.evaluation import Share
+    from snnc.analysis.evaluation import Share
     from snnc.report.curve import accuracy_curve
 
     proved = found.artefact.graph.max_timesteps
@@ -279,9 +279,9 @@ def _converter(found: Subject, request: Request) -> Callable[[int], Artefact]:
     """Return what converts the source again, in the same way, for another T."""
     from snnc.cli.models import zoo_entry
     from snnc.compiler import Options, convert
+    from snnc.data.row_files import read_rows
     from snnc.errors import UsageError
     from snnc.models import calibration_data
-    from snnc.row_files import read_rows
 
     metadata = found.artefact.metadata
     entry = zoo_entry(metadata.source_sha256)

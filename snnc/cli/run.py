@@ -65,16 +65,16 @@ def command(
     """
     import numpy as np
 
+    from snnc.analysis.evaluation import outputs_of
     from snnc.artefact import load
     from snnc.artefact.file import replacing
     from snnc.backends import load_simulator
     from snnc.cli.artefacts import chosen_timesteps, warn_of_rows
     from snnc.cli.files import check_outputs
+    from snnc.data.row_files import read_rows
     from snnc.errors import UsageError
-    from snnc.evaluation import outputs_of
     from snnc.ir.snn import Readout
     from snnc.metrics import decisions
-    from snnc.row_files import read_rows
 
     check_outputs(output, others=(artefact, input_path), force=force)
     if output.suffix == ".npz":

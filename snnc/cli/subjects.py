@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from snnc.ir.ann import AnnGraph
     from snnc.ir.graph import NumberArray
     from snnc.metrics import Outputs, Task
-    from snnc.target import Simulator
+    from snnc.simulation.protocol import Simulator
 
 
 @dataclass(frozen=True)

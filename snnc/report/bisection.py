@@ -19,10 +19,9 @@ from math import prod
 
 import numpy as np
 
-from snnc.ann_session import CHUNK
+from snnc.analysis.evaluation import Share
 from snnc.artefact import Artefact
 from snnc.errors import InputError
-from snnc.evaluation import Share
 from snnc.ir.ann import AnnGraph, ChannelAffine, Convolution, Linear, Softmax
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.snn import IntegrateFire, Readout
@@ -39,7 +38,8 @@ from snnc.metrics import (
 from snnc.metrics.intervals import bootstrap
 from snnc.progress import Progress, Silent
 from snnc.report.fed import FedSource
-from snnc.target import Record, Simulator
+from snnc.simulation.protocol import Record, Simulator
+from snnc.source.ann_session import CHUNK
 
 SESSION_BYTES = 2**29
 """Weights of hybrids that are held at once."""

@@ -14,16 +14,16 @@ from typing import Any
 
 import numpy as np
 
+from snnc.analysis.evaluation import Share, outputs_of
 from snnc.artefact import Artefact
 from snnc.errors import InternalError
-from snnc.evaluation import Share, outputs_of
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import populations
 from snnc.ir.snn import Readout, SnnGraph
 from snnc.metrics import Measured, decisions
 from snnc.progress import Progress, Silent
-from snnc.target import Simulator
+from snnc.simulation.protocol import Simulator
 
 Score = Callable[[FloatArray], Measured]
 """Judges numbers, (n, outputs), in units of the source network before its last activation."""

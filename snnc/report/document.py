@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from snnc import __version__
+from snnc.analysis.costs import payload
+from snnc.analysis.evaluation import Share
 from snnc.artefact import Artefact
-from snnc.costs import payload
-from snnc.evaluation import Share
 from snnc.metrics import Loss
 from snnc.report.curve import Curve
 from snnc.report.energy import Energy

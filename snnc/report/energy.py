@@ -41,8 +41,8 @@ from typing import Any
 
 import numpy as np
 
-from snnc import costs
-from snnc.costs import Costs
+from snnc.analysis import costs
+from snnc.analysis.costs import Costs
 from snnc.errors import InputError
 from snnc.ir.graph import IntArray
 from snnc.ir.neuron import Neuron

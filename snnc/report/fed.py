@@ -12,16 +12,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from snnc.ann_session import AnnSession
-from snnc.correspondence import rectifier
-from snnc.encoding import decoded_input, input_affine
 from snnc.errors import InternalError
 from snnc.ir import snn as spiking
 from snnc.ir.ann import AnnGraph, AnnNode, Convolution, Input, Linear, Relu, Softmax
 from snnc.ir.graph import FloatArray, IntArray
 from snnc.ir.rewriter import Rewriter
 from snnc.ir.snn import Encode, IntegrateFire, Readout, SnnGraph, Weighted
+from snnc.numerics.input_range import decoded_input, input_affine
 from snnc.report.coding import spread
+from snnc.source.ann_session import AnnSession
+from snnc.source.source_map import rectifier
 
 
 def logits_name(graph: AnnGraph) -> str:

@@ -14,7 +14,7 @@ from snnc.report.drawing import INK, SERIES, Chart, figure_of, finished, plain
 
 
 class Cost(Protocol):
-    """What one conversion costs and loses; see :class:`snnc.front.Point`."""
+    """What one conversion costs and loses; see :class:`snnc.analysis.front.Point`."""
 
     @property
     def label(self) -> str:

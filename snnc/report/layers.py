@@ -7,7 +7,7 @@ from math import sqrt
 
 import numpy as np
 
-from snnc.costs import Layer
+from snnc.analysis.costs import Layer
 from snnc.ir.graph import FloatArray, Shape
 from snnc.ir.neuron import Neuron
 from snnc.ir.snn import IntegrateFire, SnnNode

@@ -17,14 +17,14 @@ from math import prod
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from snnc import costs, normalisation
-from snnc.ann_session import CHUNK, AnnSession
+from snnc.analysis import costs
+from snnc.analysis.costs import Costs
+from snnc.analysis.evaluation import AnnScores, Answers, Scores, compared, judged, wants_values
 from snnc.artefact import Artefact
-from snnc.correspondence import activation, maximum_of, rectifier
-from snnc.costs import Costs
+from snnc.data import normalisation
+from snnc.data.input_statistics import MOST_ROWS, Foreign, InputStatistics
+from snnc.data.normalisation import Misread
 from snnc.errors import InputError, InternalError, NonFiniteError
-from snnc.evaluation import AnnScores, Answers, Scores, compared, judged, wants_values
-from snnc.input_statistics import MOST_ROWS, Foreign, InputStatistics
 from snnc.ir.ann import AnnGraph, Softmax
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.snn import IntegrateFire, Readout, SnnGraph, SnnNode
@@ -40,7 +40,6 @@ from snnc.metrics import (
     threshold_of,
 )
 from snnc.metrics.loss import ACCURACY, ANSWERS, loss_of_numbers
-from snnc.normalisation import Misread
 from snnc.progress import Progress, Silent
 from snnc.report.behind import Behind
 from snnc.report.coding import capacity, counts, evenly_spaced
@@ -49,7 +48,9 @@ from snnc.report.layers import LayerReport, summarise
 from snnc.report.probes import ChannelOrder, InputUse, Probe
 from snnc.report.statistics import LayerSums
 from snnc.report.terms import decompose, decompose_readout, mean_input
-from snnc.target import Activity, Record, Simulator
+from snnc.simulation.protocol import Activity, Record, Simulator
+from snnc.source.ann_session import CHUNK, AnnSession
+from snnc.source.source_map import activation, maximum_of, rectifier
 
 BLOCK = 1 << 16
 """Neurons, times rows, whose errors are split at a time."""

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from snnc.artefact import Artefact
-from snnc.calibration import Calibration
 from snnc.errors import InputError
 from snnc.frontend import read_onnx
 from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.graph import Graph
 from snnc.passes import PASSES
 from snnc.pipeline import Context, parse_pipeline, run_pipeline
-from snnc.target import Simulator
+from snnc.simulation.protocol import Simulator
+from snnc.source.calibration import Calibration
 
 LOWER = "lower"
 CLIP = "clip-activations"

@@ -10,8 +10,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markupsafe import Markup
 
 from snnc import __version__
-from snnc.costs import payload
-from snnc.evaluation import Share
+from snnc.analysis.costs import payload
+from snnc.analysis.evaluation import Share
 from snnc.metrics import Measured
 from snnc.report import charts
 from snnc.report.document import TOP_FLIPS, Report, flips, several

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from snnc.ann_session import AnnSession
 from snnc.ir.ann import AnnGraph
 from snnc.ir.graph import FloatArray, IntArray
 from snnc.ir.snn import SnnGraph
 from snnc.metrics import decisions
 from snnc.report.coding import spread
 from snnc.report.fed import FedSource
+from snnc.source.ann_session import AnnSession
 
 COLOURS = 3
 BEYOND = 1.02

@@ -47,13 +47,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from snnc.correspondence import activation
 from snnc.ir.ann import Relu
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.snn import IntegrateFire
-from snnc.reference import windows
 from snnc.report.coding import capacity, spread
+from snnc.simulation.reference import windows
+from snnc.source.source_map import activation
 
 TERMS = ("propagated", "parameters", "clipping", "quantisation", "unevenness")
 """The five errors, in the order in which they arise."""

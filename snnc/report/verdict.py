@@ -12,8 +12,8 @@ cause                 rule
 channel-order         the source network does clearly better on the same rows with their colours reversed, or
                       the first layer's weights fit the source's only with reversed colours
 normalisation         the rows are not distributed as the calibration rows were, as
-                      :mod:`snnc.input_statistics` judges; or the source network tells them apart far better
-                      in another scale or layout, as :mod:`snnc.normalisation` judges
+                      :mod:`snnc.data.input_statistics` judges; or the source network tells them apart better
+                      in another scale or layout, as :mod:`snnc.data.normalisation` judges
 threshold-too-small   clipping stands out, with a share of activations above the threshold that does, too; or
                       ``zhat`` is a multiple of ``z``: the threshold does not belong to its unit
 threshold-too-large   quantisation stands out, and the threshold is far above all activations; or ``zhat`` is
@@ -39,9 +39,9 @@ from enum import Enum
 from math import sqrt
 from statistics import median
 
+from snnc.data.normalisation import Mistake
 from snnc.errors import UsageError
 from snnc.metrics.loss import ACCURACY, VARIANCE, Loss
-from snnc.normalisation import Mistake
 from snnc.report.advice import advised
 from snnc.report.causes import NAMES, OPTIONS, Cause
 from snnc.report.layers import LayerReport

@@ -1,0 +1,1 @@
+"""Generators of vector code: loads, sums, products and the update of neurons."""

@@ -1,0 +1,301 @@
+"""Vector code for products: every input is multiplied, whether it spiked or not.
+
+Some pixels times some outputs stay in
+registers while a group of input channels at a time is multiplied and added::
+
+                bytes                                      words                        floats
+    spikes      (c0, c1, c2, c3) of a pixel, u8 + offset   (c0, c1) of a pixel, int16   c0, float32
+    weight      [group of four][output][4] int8            [pair][output][2] int16      [one][output]
+    sum         two int16 lanes per output, c0 c1 | c2 c3  one int32 lane per output    one float32 lane
+                (one int32 lane where the CPU has VNNI)
+
+Multiplying bytes sums two products in 16 bits and would saturate: it does not while
+``2 * 127 * u < 2^15``, that is, for ``u`` up to :data:`LARGEST_BYTE`. The lanes wrap; in the end each
+must fit 16 bits, and the two of an output are added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+
+from snnc.backends.numba_cpu.codegen.micro import I16X16, add_to_current
+from snnc.backends.numba_cpu.codegen.vector import F32, I8, I16, I32, I64, Code, Value, vector, vector_code
+from snnc.backends.numba_cpu.machine.cpu import detect
+
+_CPU = detect()
+
+LANES = 16 if _CPU.avx512 else 8
+"""Outputs of a vector of 32-bit numbers."""
+
+BYTES, WORDS, SUMS, FLOATS = (
+    vector(kind, 4 * LANES * 8 // bits) for kind, bits in ((I8, 8), (I16, 16), (I32, 32), (F32, 32))
+)
+"""The types of a vector."""
+
+LARGEST_BYTE = 129
+"""Largest unsigned spike for which the products of two inputs fit 16 bits."""
+
+BYTE_LANES = 1 if _CPU.vnni else 2
+"""Sums per output: int32, or two int16."""
+
+KINDS = ("bytes", "words", "floats")
+
+PIXELS = (4, 7) if _CPU.avx512 else (4,)
+"""Pixels that can be multiplied together: as many as fit the registers; many widths are multiples of 7."""
+
+
+def pixels_together(width: int) -> int:
+    """Return how many pixels of a row to multiply together, so that fewest are multiplied in vain."""
+    return min(PIXELS, key=lambda n: -(-width // n) * n)
+
+
+OUTPUTS = 16
+"""Outputs that are multiplied together."""
+
+VECTORS = OUTPUTS // LANES
+"""Vectors of outputs that are multiplied together."""
+
+
+def multiply(kind: str, pixels: int) -> Callable[..., int]:
+    """Return the code for products of one kind and so many pixels together.
+
+    Args:
+        kind: ``bytes``, ``words`` or ``floats``.
+        pixels: one of :data:`PIXELS`.
+    """
+
+    @vector_code
+    def multiply_row(
+        code: Code,
+        current: Value,
+        current_stride: Value,
+        before: Value,
+        before_stride: Value,
+        blocks: Value,
+        spikes: Value,
+        spike_stride: Value,
+        runs: Value,
+        run_count: Value,
+        groups: Value,
+        weight: Value,
+        start: Value,
+    ) -> None:
+        """Add products to the currents of ``pixels`` times ``blocks`` pixels and :data:`OUTPUTS` outputs.
+
+        Args:
+            code: what to write with.
+            current: address of the int32 (for floats, float32) currents of the first pixel.
+            current_stride: bytes from pixel to pixel.
+            before: address of what the products are added to: the same currents, or zeros.
+            before_stride: bytes from pixel to pixel.
+            blocks: how many times so many pixels.
+            spikes: address of the first pixel's spikes, unsigned if bytes.
+            spike_stride: bytes from pixel to pixel.
+            runs: address of one int64 per run: its first spike relative to the pixel's, in bytes.
+            run_count: how many.
+            groups: groups of inputs in a run, of four bytes each.
+            weight: address of (run, group, output, input of the group).
+            start: for bytes, address of the sums to begin with, int16 or int32: what cancels the offset of
+                the spikes.
+        """
+        starting = kind == "bytes"
+        sums, add_product, finished = _ARITHMETIC[kind](code)
+        _multiply(
+            code,
+            add_product,
+            finished,
+            [
+                code.load(sums, start, 4 * LANES * v) if starting else code.all(sums, 0)
+                for v in range(VECTORS)
+            ],
+            pixels,
+            (current, current_stride, before, before_stride, blocks, spikes, spike_stride),
+            (runs, run_count, groups, weight),
+        )
+
+    return multiply_row
+
+
+Arithmetic = tuple[Any, Callable[[Value, Value, Value], Value], Callable[[Value], Value]]
+"""Type of the sums, what adds a product to one, and what makes 32-bit numbers of them."""
+
+
+def _of_bytes(code: Code) -> Arithmetic:
+    def add_product(total: Value, s: Value, w: Value) -> Value:
+        if _CPU.vnni:
+            return code.call(f"llvm.x86.avx512.vpdpbusd.{32 * LANES}", SUMS, [total, s, w])
+        u, w = code.b.bitcast(s, BYTES), code.b.bitcast(w, BYTES)
+        return code.b.add(total, _byte_products(code, u, w))
+
+    def finished(total: Value) -> Value:
+        return total if _CPU.vnni else _word_products(code, total, code.all(WORDS, 1))
+
+    return SUMS if _CPU.vnni else WORDS, add_product, finished
+
+
+def _of_words(code: Code) -> Arithmetic:
+    def add_product(total: Value, s: Value, w: Value) -> Value:
+        if _CPU.vnni:
+            return code.call(f"llvm.x86.avx512.vpdpwssd.{32 * LANES}", SUMS, [total, s, w])
+        return code.b.add(total, _word_products(code, code.b.bitcast(s, WORDS), code.b.bitcast(w, WORDS)))
+
+    return SUMS, add_product, lambda total: total
+
+
+def _of_floats(code: Code) -> Arithmetic:
+    def add_product(total: Value, s: Value, w: Value) -> Value:
+        # In one instruction where the CPU has it.
+        factors = [code.b.bitcast(x, FLOATS) for x in (s, w)]
+        return code.call(f"llvm.fmuladd.v{LANES}f32", FLOATS, [*factors, total])
+
+    return FLOATS, add_product, lambda total: total
+
+
+_ARITHMETIC = {"bytes": _of_bytes, "words": _of_words, "floats": _of_floats}
+
+
+def _multiply(
+    code: Code,
+    add_product: Callable[[Value, Value, Value], Value],
+    finished: Callable[[Value], Value],
+    initial: list[Value],
+    together: int,
+    pixels: tuple[Value, ...],
+    weights: tuple[Value, ...],
+) -> None:
+    """Multiply four bytes of each pixel at a time; the weight is read once per block, front to back."""
+    b = code.b
+    current, current_stride, before, before_stride, blocks, spikes, spike_stride = pixels
+    runs, run_count, groups, weight = weights
+
+    def one_block(block: Value) -> None:
+        pixel = code.multiply(block, together)
+
+        def of_pixels(address: Value, stride: Value) -> list[Value]:
+            first = b.add(address, b.mul(pixel, stride))
+            return [b.add(first, code.multiply(stride, p)) for p in range(together)]
+
+        sources = of_pixels(spikes, spike_stride)
+
+        def one_run(r: Value, carried: list[Value]) -> list[Value]:
+            *sums, w = carried
+            run = code.load(I64, runs, code.multiply(r, 8))
+            starts = [b.add(source, run) for source in sources]
+
+            def group(j: Value, sums: list[Value]) -> list[Value]:
+                row = b.add(w, code.multiply(j, 4 * OUTPUTS))
+                factors = [code.load(SUMS, row, 4 * LANES * v) for v in range(VECTORS)]
+                at = code.multiply(j, 4)
+                read = [code.spread(code.load(I32, start, at), SUMS) for start in starts]
+                return [
+                    add_product(sums[p * VECTORS + v], read[p], factors[v])
+                    for p in range(together)
+                    for v in range(VECTORS)
+                ]
+
+            def two_groups(j: Value, sums: list[Value]) -> list[Value]:
+                first = code.multiply(j, 2)
+                return group(code.at(first, 1), group(first, sums))
+
+            sums = code.loop(b.lshr(groups, code.number(1)), sums, two_groups)
+            odd = b.and_(groups, code.number(1))
+            last = b.sub(groups, code.number(1))
+            sums = code.loop(odd, sums, lambda _, carried: group(last, carried))
+            return [*sums, b.add(w, code.multiply(groups, 4 * OUTPUTS))]
+
+        sums = code.loop(run_count, [*(initial * together), weight], one_run)[:-1]
+        places = zip(of_pixels(current, current_stride), of_pixels(before, before_stride), strict=True)
+        for p, (target, source) in enumerate(places):
+            for v in range(VECTORS):
+                total = finished(sums[p * VECTORS + v])
+                plus = b.fadd if total.type == FLOATS else b.add
+                code.store(plus(code.load(total.type, source, 4 * LANES * v), total), target, 4 * LANES * v)
+
+    code.each(blocks, one_block)
+
+
+def _byte_products(code: Code, u: Value, w: Value) -> Value:
+    """Return ``u[2i] w[2i] + u[2i+1] w[2i+1]`` for unsigned ``u``, in 16 bits."""
+    if _CPU.avx2:
+        name = "llvm.x86.avx512.pmaddubs.w.512" if _CPU.avx512 else "llvm.x86.avx2.pmadd.ub.sw"
+        return code.call(name, WORDS, [u, w])
+    wide = vector(I16, BYTES.count)
+    return _neighbours(code, code.b.mul(code.b.zext(u, wide), code.widen(w, wide)), WORDS)
+
+
+def _word_products(code: Code, s: Value, w: Value) -> Value:
+    """Return ``s[2i] w[2i] + s[2i+1] w[2i+1]`` in 32 bits."""
+    if _CPU.avx2:
+        name = "llvm.x86.avx512.pmaddw.d.512" if _CPU.avx512 else "llvm.x86.avx2.pmadd.wd"
+        return code.call(name, SUMS, [s, w])
+    wide = vector(I32, WORDS.count)
+    return _neighbours(code, code.b.mul(code.widen(s, wide), code.widen(w, wide)), SUMS)
+
+
+def _neighbours(code: Code, x: Value, kind: Any) -> Value:
+    """Add each even lane to the odd one behind it."""
+    picked = [
+        code.b.shuffle_vector(x, x, ir.Constant(vector(I32, kind.count), list(range(i, x.type.count, 2))))
+        for i in (0, 1)
+    ]
+    return code.b.add(picked[0], picked[1])
+
+
+def multiply_channels(element: Any, sum_type: Any) -> Callable[..., int]:
+    """Return the code for operations in which a channel reads only itself.
+
+    Args:
+        element: type of a spike.
+        sum_type: type that the sums of products certainly fit.
+    """
+    spike_kind, sum_kind = vector(element, 16), vector(sum_type, 16)
+    weight_kind = sum_kind if element == F32 else I16X16
+
+    @vector_code
+    def multiply(
+        code: Code,
+        current: Value,
+        current_stride: Value,
+        spikes: Value,
+        spike_stride: Value,
+        taps: Value,
+        tap_count: Value,
+        weight: Value,
+        weight_stride: Value,
+        pixels: Value,
+    ) -> None:
+        """Add ``sum_k weight[k, c] s[tap k, c]`` to the currents of sixteen channels of some pixels.
+
+        Args:
+            code: what to write with.
+            current: address of the int32 currents of the first pixel.
+            current_stride: bytes from pixel to pixel.
+            spikes: address of the first pixel's spikes.
+            spike_stride: bytes from pixel to pixel.
+            taps: address of one int64 per tap: its spikes relative to the pixel's, in bytes.
+            tap_count: how many.
+            weight: address of the int16 weights of the first tap, float32 for float32 spikes.
+            weight_stride: bytes from tap to tap.
+            pixels: how many.
+        """
+        b = code.b
+
+        def one_pixel(p: Value) -> None:
+            first = b.add(spikes, b.mul(p, spike_stride))
+
+            def one_tap(k: Value, carried: list[Value]) -> list[Value]:
+                s = code.load(spike_kind, first, code.load(I64, taps, code.multiply(k, 8)))
+                w = code.load(weight_kind, weight, b.mul(k, weight_stride))
+                if element == F32:
+                    return [b.fadd(carried[0], b.fmul(s, w))]
+                return [b.add(carried[0], b.mul(code.widen(s, sum_kind), code.widen(w, sum_kind)))]
+
+            (total,) = code.loop(tap_count, [code.all(sum_kind, 0)], one_tap)
+            add_to_current(code, total, b.add(current, b.mul(p, current_stride)), 0)
+
+        code.each(pixels, one_pixel)
+
+    return multiply

@@ -1,0 +1,1 @@
+"""A plan turned into records and buffers, and run."""

@@ -1,0 +1,332 @@
+"""One stage of a network: some synapses, the sum of their currents, and the population that it drives.
+
+A stage works through its output in bands: some rows of one image, for some steps at a time. A band's
+currents lie in scratch memory that stays in the cache::
+
+    current[step][row][column][channel]     int32, with spare columns left and right
+                                            (float32 before quantisation)
+
+Each *term* adds its share to the currents of the band; then the neurons of the band integrate and
+fire, and their potentials wait for the next steps. No current is ever stored for the whole image.
+
+Spikes are int8 (or int16, or float32) arrays ``[step][image][row][column][channel]``; rows of all arrays
+follow each other without gaps, and the number of channels is padded.
+"""
+
+from __future__ import annotations
+
+from snnc.backends.numba_cpu.codegen import neurons
+from snnc.backends.numba_cpu.codegen.micro import clear, copy_shifted, keep_apart
+from snnc.backends.numba_cpu.codegen.neurons import (
+    fire_bytes,
+    fire_divided,
+    fire_floats,
+    fire_twos,
+    fire_units,
+    fire_words,
+)
+from snnc.backends.numba_cpu.kernels.currents import add, add_term
+from snnc.backends.numba_cpu.kernels.records import (
+    FIRE_BYTES,
+    FIRE_FLOATS,
+    FIRE_TWOS,
+    FIRE_UNITS,
+    FIRE_WORDS,
+    NONE,
+    Record,
+    Records,
+)
+from snnc.backends.numba_cpu.kernels.thread_team import TICKETS, count_band, take_number, wait_for_bands
+from snnc.backends.numba_cpu.machine.cache import kernel
+
+
+@kernel
+def _fire(
+    stage: Record,
+    current: int,
+    image: int,
+    t0: int,
+    steps: int,
+    driven: int,
+    y0: int,
+    rows: int,
+    frame: int,
+    started: int,
+) -> None:
+    """Let the neurons of a band integrate and fire; they begin anew unless they have ``started``."""
+    keep_apart()
+    pixel = stage.channels * 4
+    out = stage.output + image * stage.output_image + t0 * stage.output_step
+    for row in range(rows):
+        for c in range(0, stage.channels, neurons.LANES):
+            at = current + (row * stage.columns + stage.halo) * pixel + c * 4
+            state = row * stage.width * pixel + c * 4
+            target = out + (y0 + row) * stage.width * stage.output_pixel + c * stage.spike_bytes
+            start_potential, start_count, start_pixel = stage.parameters + 4 * pixel + c * 4, stage.zeros, 0
+            if started:
+                start_potential, start_count, start_pixel = (
+                    stage.potential + state,
+                    stage.count + state,
+                    pixel,
+                )
+            if stage.neuron == FIRE_UNITS:
+                fire_units(
+                    at,
+                    frame,
+                    pixel,
+                    stage.potential + state,
+                    stage.count + state,
+                    start_potential,
+                    start_count,
+                    start_pixel,
+                    target,
+                    stage.output_step,
+                    stage.output_pixel,
+                    stage.width,
+                    steps,
+                    driven,
+                    stage.parameters + c * 4,
+                    pixel,
+                    stage.settings,
+                )
+            elif stage.neuron == FIRE_TWOS:
+                fire_twos(
+                    at,
+                    frame,
+                    pixel,
+                    stage.potential + state,
+                    stage.count + state,
+                    start_potential,
+                    start_count,
+                    start_pixel,
+                    target,
+                    stage.output_step,
+                    stage.output_pixel,
+                    stage.width,
+                    steps,
+                    driven,
+                    stage.parameters + c * 4,
+                    pixel,
+                    stage.settings,
+                )
+            elif stage.neuron == FIRE_BYTES:
+                fire_bytes(
+                    at,
+                    frame,
+                    pixel,
+                    stage.potential + state,
+                    stage.count + state,
+                    start_potential,
+                    start_count,
+                    start_pixel,
+                    target,
+                    stage.output_step,
+                    stage.output_pixel,
+                    stage.width,
+                    steps,
+                    driven,
+                    stage.parameters + c * 4,
+                    pixel,
+                    stage.settings,
+                )
+            elif stage.neuron == FIRE_WORDS:
+                fire_words(
+                    at,
+                    frame,
+                    pixel,
+                    stage.potential + state,
+                    stage.count + state,
+                    start_potential,
+                    start_count,
+                    start_pixel,
+                    target,
+                    stage.output_step,
+                    stage.output_pixel,
+                    stage.width,
+                    steps,
+                    driven,
+                    stage.parameters + c * 4,
+                    pixel,
+                    stage.settings,
+                )
+            elif stage.neuron == FIRE_FLOATS:
+                fire_floats(
+                    at,
+                    frame,
+                    pixel,
+                    stage.potential + state,
+                    stage.count + state,
+                    start_potential,
+                    start_count,
+                    start_pixel,
+                    target,
+                    stage.output_step,
+                    stage.output_pixel,
+                    stage.width,
+                    steps,
+                    driven,
+                    stage.parameters + c * 4,
+                    pixel,
+                    stage.settings,
+                )
+            else:
+                fire_divided(
+                    at,
+                    frame,
+                    pixel,
+                    stage.potential + state,
+                    stage.count + state,
+                    start_potential,
+                    start_count,
+                    start_pixel,
+                    target,
+                    stage.output_step,
+                    stage.output_pixel,
+                    stage.width,
+                    steps,
+                    driven,
+                    stage.parameters + c * 4,
+                    pixel,
+                    stage.settings,
+                )
+
+
+@kernel
+def run_stages(
+    stages: Records, terms: Records, variants: Records, images: int, shares: int, meeting: int
+) -> None:
+    """Run stages one after the other, or this thread's share of them.
+
+    The bands of all images and stages are numbered. Whoever is free takes the next number; the one that he
+    holds when a stage has no more bands is that of his first band in a later one.
+
+    Args:
+        stages: (stages,) :data:`~snnc.backends.numba_cpu.kernels.records.STAGE`.
+        terms: (terms,) :data:`~snnc.backends.numba_cpu.kernels.records.TERM`.
+        variants: (terms, stride) :data:`~snnc.backends.numba_cpu.kernels.records.VARIANT`.
+        images: how many of them.
+        shares: how many threads work on them.
+        meeting: address of the :mod:`~snnc.backends.numba_cpu.kernels.thread_team`'s meeting point.
+    """
+    number = take_number(meeting + TICKETS) if shares > 1 else 0
+    before = 0
+    for k in range(len(stages)):
+        stage = stages[k]
+        line = stage.columns * stage.channels * 4
+        last = stage.first_term + stage.terms
+        own_terms, own_variants = terms[stage.first_term : last], variants[stage.first_term : last]
+        bands = (stage.height + stage.band_rows - 1) // stage.band_rows
+        begun = 0
+        while number < before + images * bands:
+            image, band = divmod(number - before, bands)
+            y0 = band * stage.band_rows
+            rows = min(stage.band_rows, stage.height - y0)
+            _run_band(stage, own_terms, own_variants, image, y0, rows, line, begun)
+            if shares > 1:
+                count_band(meeting)
+                number = take_number(meeting + TICKETS)
+            else:
+                number += 1
+            begun = 1
+        before += images * bands
+        if shares > 1 and not wait_for_bands(meeting, before):
+            return
+
+
+@kernel
+def _run_band(
+    stage: Record, terms: Records, variants: Records, image: int, y0: int, rows: int, line: int, begun: int
+) -> None:
+    """Run one band; ``begun`` is 1 if this thread has just run another of the same stage."""
+    keep_apart()
+    pixel = stage.channels * 4
+    frame = 0 if stage.accumulate else stage.band_rows * line
+    if stage.constant:
+        # Over steps, all products of the one constant step go to the same place.
+        fresh = terms[0].constant and terms[0].complete and not terms[0].over_steps
+        if not fresh:
+            clear(stage.constant, rows * line // 64)
+        for k in range(len(terms)):
+            if terms[k].constant:
+                first = fresh if k == 0 else 0
+                add_term(stage, terms[k], variants[k], image, 0, 1, y0, rows, stage.constant, 0, first, begun)
+    if stage.neuron != NONE and stage.accumulate:
+        start = stage.parameters + 4 * pixel
+        for p in range(rows * stage.width):
+            copy_shifted(start, stage.potential + p * pixel, pixel // 64, 0)
+        clear(stage.count, rows * stage.width * pixel // 64)
+    if stage.unchanging:
+        # All input is constant, so the band needs no currents of its own but those of silence.
+        _fire(stage, stage.constant, image, 0, stage.driven, stage.driven, y0, rows, 0, 0)
+        if stage.steps > stage.driven:
+            clear(stage.current, rows * line // 64)
+            _fire(stage, stage.current, image, stage.driven, stage.steps - stage.driven, 0, y0, rows, 0, 1)
+    for t0 in range(0, 0 if stage.unchanging else stage.steps, stage.band_steps):
+        steps = min(stage.band_steps, stage.steps - t0)
+        fresh = not stage.constant and not stage.accumulate and terms[0].complete
+        if not fresh and (t0 == 0 or not stage.accumulate):
+            for t in range(1 if stage.accumulate else steps):
+                clear(stage.current + t * frame, rows * line // 64)
+                if stage.constant and t0 + t < stage.driven:
+                    times = stage.driven if stage.accumulate else 1
+                    add(stage, stage.current + t * frame, stage.constant, times, rows * line // 64)
+        for k in range(len(terms)):
+            if not terms[k].constant:
+                first = fresh if k == 0 else 0
+                add_term(
+                    stage,
+                    terms[k],
+                    variants[k],
+                    image,
+                    t0,
+                    steps,
+                    y0,
+                    rows,
+                    stage.current,
+                    frame,
+                    first,
+                    begun,
+                )
+        begun = 1
+        if stage.accumulate:
+            continue
+        if stage.neuron == NONE:
+            _write_currents(stage, image, t0, steps, y0, rows, frame)
+        else:
+            driven = min(max(stage.driven - t0, 0), steps)
+            _fire(stage, stage.current, image, t0, steps, driven, y0, rows, frame, int(t0 > 0))
+    if stage.accumulate:
+        if stage.neuron == NONE:
+            _write_currents(stage, image, 0, 1, y0, rows, 0)
+        else:
+            _charge(stage, rows, line)
+            _fire(stage, stage.current, image, 0, stage.steps, 0, y0, rows, 0, 1)
+    if stage.final_potential:
+        size = stage.width * pixel
+        place = (image * stage.height + y0) * size
+        copy_shifted(stage.potential, stage.final_potential + place, rows * size // 64, 0)
+        copy_shifted(stage.count, stage.final_count + place, rows * size // 64, 0)
+
+
+@kernel
+def _charge(stage: Record, rows: int, line: int) -> None:
+    """Add all input and all bias to the potentials of a band, and leave no current behind."""
+    pixel = stage.channels * 4
+    bias = stage.parameters + pixel
+    for row in range(rows):
+        at = stage.potential + row * stage.width * pixel
+        add(stage, at, stage.current + row * line + stage.halo * pixel, 1, stage.width * pixel // 64)
+        for x in range(stage.width):
+            add(stage, at + x * pixel, bias, stage.driven, pixel // 64)
+    clear(stage.current, rows * line // 64)
+
+
+@kernel
+def _write_currents(stage: Record, image: int, t0: int, steps: int, y0: int, rows: int, frame: int) -> None:
+    """Copy the currents of a band out."""
+    size = stage.width * stage.output_pixel
+    for t in range(steps):
+        out = stage.output + image * stage.output_image + (t0 + t) * stage.output_step + y0 * size
+        for row in range(rows):
+            at = stage.current + t * frame + (row * stage.columns + stage.halo) * stage.channels * 4
+            copy_shifted(at, out + row * size, size // 64, 0)

@@ -1,0 +1,1 @@
+"""How weights and spikes lie in memory for each kind of kernel."""

@@ -1,0 +1,1 @@
+"""Which kernel computes which layer, from value ranges and densities."""

@@ -1,0 +1,370 @@
+"""Counting operations exactly: what every spike sets in motion, and what the source network multiplies.
+
+A spike is worth its fan-out: the number of synapses that it reaches, each of which adds a weight to a
+potential. The fan-out of a neuron depends on its place, for a spike at the border of a map reaches fewer
+windows. So a population's synaptic operations are ``sum over neurons of events x fan-out``, with the
+fan-out pulled back through whatever pools, joins and moves spikes on their way: summing windows that share
+a spike send it on once each. Synapses of weight zero count, and beside them stands what is left where
+hardware skips them (``effective``); padding, which no spike reaches, never counts.
+
+What one event costs depends on what it carries. A unit spike adds a weight: an accumulate (AC). A spike of
+several levels multiplies one: a multiply-accumulate (MAC). Integers that come in one step as several unit
+spikes are counted as that many. The first layer multiplies the analogue input, once per image.
+
+Terms: "effective MACs and ACs" as in Yik et al., "The NeuroBench framework for benchmarking neuromorphic
+computing algorithms and systems", Nature Communications 16 (2025), where only events in {-1, 0, 1} are ACs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snnc.errors import InternalError
+from snnc.ir import ann, snn
+from snnc.ir.geometry import Window
+from snnc.ir.graph import Shape
+from snnc.ir.kinds import ValueKind, value_kinds
+from snnc.ir.neuron import Neuron, Schedule
+from snnc.ir.operations import Operation, check_known, operations, populations, unmatched
+from snnc.simulation.protocol import Activity
+
+CountMap = NDArray[np.int64]
+
+
+def fan_outs(graph: snn.SnnGraph, *, effective: bool = False) -> dict[str, CountMap]:
+    """Return for each node that gives spikes how many synapses one event of each neuron reaches.
+
+    Args:
+        graph: the network.
+        effective: leave out synapses whose weight is zero.
+
+    Returns:
+        Maps of the nodes' own shapes. The encoder's holds the multiplications of the analogue first layer:
+        their sum, since what is pooled first is multiplied once, and bears it in one of its pixels.
+    """
+    kinds = value_kinds(graph)
+    raw = _raw(graph)
+    maps = {
+        node.name: np.zeros(node.shape, np.int64) for node in graph if kinds[node.name] is ValueKind.SPIKES
+    }
+    for node in reversed(operations(graph)):
+        reach = maps.get(node.name)
+        if isinstance(node, snn.Concat):
+            start = 0
+            for name in node.inputs:
+                stop = start + graph[name].channels
+                maps[name] += reach[start:stop] if reach is not None else 0
+                start = stop
+        elif not isinstance(node, snn.Encode | snn.IntegrateFire | snn.ConstantCurrent):
+            for name in node.inputs:
+                if name not in maps:
+                    continue
+                if (
+                    reach is not None
+                    and node.name in raw
+                    and isinstance(node, snn.SumPool | snn.CountMaxPool)
+                ):
+                    maps[name][:, 0, 0] += reach.sum(axis=(1, 2))
+                else:
+                    maps[name] += _pulled_back(node, reach, graph[name].shape, effective=effective)
+    return maps
+
+
+def _raw(graph: snn.SnnGraph) -> frozenset[str]:
+    """Return the names of the nodes that hold the quantised input alone, pooled or moved."""
+    found: set[str] = set()
+    for node in graph:
+        weightless = not isinstance(
+            node, snn.Weighted | snn.IntegrateFire | snn.ConstantCurrent | snn.Readout
+        )
+        if weightless and found.issuperset(node.inputs):
+            found.add(node.name)
+    return frozenset(found)
+
+
+def _pulled_back(node: Operation, reach: CountMap | None, shape: Shape, *, effective: bool) -> CountMap:
+    """Return how many synapses an event at each position of a node's input reaches through this node.
+
+    Args:
+        node: the reader.
+        reach: fan-out of the node's own events; ``None`` where it gives a current.
+        shape: of the input.
+        effective: leave out synapses whose weight is zero.
+    """
+    if effective and isinstance(node, snn.Weighted):
+        return _effective(node, shape)
+    none = np.zeros(shape, np.int64)
+    match node:
+        case snn.Convolution():
+            per_group = np.full((1, *node.shape[1:]), node.channels // node.groups, np.int64)
+            return np.broadcast_to(_readers(per_group, node.window, (1, *shape[1:])), shape)
+        case snn.Linear():
+            return np.full(shape, node.channels, np.int64)
+        case snn.ChannelWeight():
+            return np.ones(shape, np.int64)
+        case snn.CurrentMaxPool() | snn.Readout():
+            return none
+        case _ if reach is None:
+            return none
+        case snn.SumPool() | snn.CountMaxPool():
+            return _readers(reach, node.window, shape)
+        case snn.Reshape():
+            return reach.reshape(shape)
+        case snn.Pad():
+            return reach[tuple(slice(b, b + n) for b, n in zip(node.before, shape, strict=True))]
+        case snn.Slice():
+            none[tuple(map(slice, node.start, node.stop, node.step))] = reach
+            return none
+        case snn.Encode() | snn.IntegrateFire() | snn.ConstantCurrent() | snn.Concat():
+            raise InternalError(f"events do not pass through {node.name!r}")
+        case _:
+            raise unmatched(node)
+
+
+def _effective(node: snn.Weighted, shape: Shape) -> CountMap:
+    """Return how many synapses of a weight other than zero an event at each position of the input reaches."""
+    alive = node.weight != 0
+    if isinstance(node, snn.Convolution):
+        by_group = alive.reshape(node.groups, -1, *alive.shape[1:]).sum(axis=1, dtype=np.int64)
+        taps = by_group.reshape(shape[0], *node.window.kernel)
+        return _readers(np.ones((1, *node.shape[1:]), np.int64), node.window, shape, taps)
+    reached = alive.sum(axis=0, dtype=np.int64) if isinstance(node, snn.Linear) else alive.astype(np.int64)
+    return np.broadcast_to(reached.reshape(-1, *(1,) * (len(shape) - 1)), shape)
+
+
+def _readers(values: CountMap, window: Window, shape: Shape, taps: CountMap | None = None) -> CountMap:
+    """Return for each input position the sum of ``values`` over the windows that hold it.
+
+    Args:
+        values: (channels, output height, output width), of each window.
+        window: geometry.
+        shape: of the input.
+        taps: (channels, *kernel), how often each place of a window counts; once by default.
+    """
+    top, left, bottom, right = window.pads
+    channels, height, width = shape
+    found = np.zeros((channels, height + top + bottom, width + left + right), np.int64)
+    rows, columns = values.shape[1:]
+    down, across = window.strides
+    for i in range(window.kernel[0]):
+        for j in range(window.kernel[1]):
+            y, x = i * window.dilations[0], j * window.dilations[1]
+            counted = values if taps is None else values * taps[:, i, j, None, None]
+            found[:, y : y + down * rows : down, x : x + across * columns : across] += counted
+    return found[:, top : top + height, left : left + width]
+
+
+def unary(neuron: Neuron) -> bool:
+    """Whether a population sends unit spikes, so that each is an accumulate."""
+    return neuron.levels == 1 and neuron.spikes_per_step is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What one population sent, summed over images and steps.
+
+    Attributes:
+        name: of the population.
+        neurons: how many it has.
+        events: (neuron, step) pairs in which anything was sent.
+        units: ``sum |s|``.
+        acs: accumulates that its spikes caused.
+        macs: multiply-accumulates that its spikes caused.
+        unit_synops: synaptic operations if every level were sent as a unit spike.
+        bit_synops: synaptic operations if every spike were sent as the bits of its magnitude.
+        effective: of ``acs`` and ``macs`` together, those by a weight other than zero.
+    """
+
+    name: str
+    neurons: int
+    events: int
+    units: int
+    acs: int
+    macs: int
+    unit_synops: int
+    bit_synops: int
+    effective: int
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Operations of a spiking network.
+
+    Attributes:
+        layers: of each population, summed over ``images``.
+        first_layer_macs: multiplications by the analogue input, per image.
+        first_layer_effective: of these, the ones by a weight other than zero.
+        zero_weights: share of the weights that are zero.
+        images: how many were run.
+        steps: T + K, the steps that each was run for.
+    """
+
+    layers: tuple[Layer, ...]
+    first_layer_macs: int
+    first_layer_effective: int
+    zero_weights: float
+    images: int
+    steps: int
+
+    @property
+    def neurons(self) -> int:
+        """Number of spiking neurons."""
+        return sum(layer.neurons for layer in self.layers)
+
+    @property
+    def acs(self) -> float:
+        """Accumulates per image, over all steps."""
+        return sum(layer.acs for layer in self.layers) / self.images
+
+    @property
+    def macs(self) -> float:
+        """Multiply-accumulates per image over all steps: the first layer's and those of graded spikes."""
+        return self.first_layer_macs + sum(layer.macs for layer in self.layers) / self.images
+
+    @property
+    def synops(self) -> float:
+        """Synaptic operations that spikes cause, per image over all steps: ACs and MACs alike."""
+        return sum(layer.acs + layer.macs for layer in self.layers) / self.images
+
+    @property
+    def effective_synops(self) -> float:
+        """Synaptic operations by weights other than zero, per image over all steps."""
+        return sum(layer.effective for layer in self.layers) / self.images
+
+    @property
+    def spikes_per_neuron_per_step(self) -> float:
+        """Mean ``|s|`` of a neuron in a step."""
+        return self._mean(sum(layer.units for layer in self.layers))
+
+    @property
+    def events_per_neuron_per_step(self) -> float:
+        """Share of neurons that send anything in a step: the density."""
+        return self._mean(sum(layer.events for layer in self.layers))
+
+    def _mean(self, total: int) -> float:
+        places = self.neurons * self.steps * self.images
+        return total / places if places else 0.0
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the JSON form, per image over all steps."""
+        return {
+            "synops": self.synops,
+            "effective_synops": self.effective_synops,
+            "acs": self.acs,
+            "macs": self.macs,
+            "first_layer_macs": self.first_layer_macs,
+            "first_layer_effective_macs": self.first_layer_effective,
+            "weight_sparsity": self.zero_weights,
+            "unit_synops": sum(layer.unit_synops for layer in self.layers) / self.images,
+            "bit_synops": sum(layer.bit_synops for layer in self.layers) / self.images,
+            "neurons": self.neurons,
+            "spikes_per_neuron_per_step": self.spikes_per_neuron_per_step,
+            "events_per_neuron_per_step": self.events_per_neuron_per_step,
+            "layers": [
+                {
+                    "name": layer.name,
+                    "neurons": layer.neurons,
+                    "spikes_per_neuron_per_step": layer.units / (layer.neurons * self.steps * self.images),
+                    "events_per_neuron_per_step": layer.events / (layer.neurons * self.steps * self.images),
+                    "synops": (layer.acs + layer.macs) / self.images,
+                }
+                for layer in self.layers
+            ],
+        }
+
+
+def count(graph: snn.SnnGraph, activity: Mapping[str, Activity], images: int, timesteps: int) -> Costs:
+    """Count the operations behind a recorded activity.
+
+    Args:
+        graph: the network.
+        activity: of every population, summed over all images and steps.
+        images: how many were run.
+        timesteps: T of the run.
+    """
+    reach, effective = fan_outs(graph), fan_outs(graph, effective=True)
+    encoders = graph.of_type(snn.Encode)
+    return Costs(
+        layers=tuple(
+            _layer(node, activity[node.name], reach[node.name], effective[node.name])
+            for node in graph.of_type(snn.IntegrateFire)
+        ),
+        first_layer_macs=sum(int(reach[node.name].sum()) for node in encoders),
+        first_layer_effective=sum(int(effective[node.name].sum()) for node in encoders),
+        zero_weights=weight_sparsity(graph),
+        images=images,
+        steps=timesteps + graph.settle_steps,
+    )
+
+
+def weight_sparsity(graph: snn.SnnGraph) -> float:
+    """Return the share of a network's weights that are zero, of all synapses as they are stored."""
+    weights = [node.weight for node in operations(graph) if isinstance(node, snn.Weighted)]
+    size = sum(weight.size for weight in weights)
+    return 1 - sum(int(np.count_nonzero(weight)) for weight in weights) / size if size else 0.0
+
+
+def _layer(node: snn.IntegrateFire, activity: Activity, reach: CountMap, effective: CountMap) -> Layer:
+    events, units, bits = (
+        int((np.asarray(counted, np.int64) * reach).sum())
+        for counted in (activity.events, activity.units, activity.bits)
+    )
+    accumulates = unary(node.neuron)
+    return Layer(
+        name=node.name,
+        neurons=prod(node.shape),
+        events=int(activity.events.sum()),
+        units=int(activity.units.sum()),
+        acs=units if accumulates else 0,
+        macs=0 if accumulates else events,
+        unit_synops=units,
+        bit_synops=bits,
+        effective=int((np.asarray(activity.units if accumulates else activity.events) * effective).sum()),
+    )
+
+
+def payload(graph: snn.SnnGraph, timesteps: int) -> str:
+    """Return what one event carries: ``binary``, ``signed`` or ``levels:M``; several joined by ``+``.
+
+    A graded neuron may carry all that it can ever send in one event, so its levels grow with T.
+    """
+    found = dict.fromkeys(_payload(node.neuron, timesteps) for node, _ in populations(graph))
+    return "+".join(found) or "none"
+
+
+def _payload(neuron: Neuron, timesteps: int) -> str:
+    return neuron.payload if neuron.limit is not None else f"levels:{neuron.capacity(timesteps)}"
+
+
+def depth(graph: snn.SnnGraph) -> int:
+    """Return the number of populations on the longest path from the input to the read-out."""
+    depths: dict[str, int] = {}
+    for node in operations(graph):
+        before = max((depths[name] for name in node.inputs), default=0)
+        depths[node.name] = before + isinstance(node, snn.IntegrateFire)
+    return depths[graph.output]
+
+
+def latency_steps(graph: snn.SnnGraph, timesteps: int) -> int:
+    """Return the steps from input to answer: T + K, or depth x T where every layer waits for the last."""
+    if graph.schedule is Schedule.BARRIER:
+        return max(depth(graph), 1) * timesteps
+    return timesteps + graph.settle_steps
+
+
+def macs_of_ann(graph: ann.AnnGraph) -> dict[str, int]:
+    """Return the multiply-accumulates of each weighted layer of the source network, per image.
+
+    Counted as is the custom: every output times the size of its kernel, padding included.
+    """
+    check_known(graph)
+    found = {}
+    for node in graph:
+        if isinstance(node, ann.Convolution | ann.Linear):
+            found[node.name] = int(node.weight.size) * prod(node.shape[1:])
+    return found

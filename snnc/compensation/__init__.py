@@ -1,0 +1,1 @@
+"""Fitting a layer to the spikes that arrive at it."""

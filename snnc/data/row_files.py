@@ -1,0 +1,138 @@
+"""Rows as people give them: arrays, lists, tensors of other libraries, and NumPy files."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from snnc.data.preprocessing import LARGEST_INPUT, row_out_of_range
+from snnc.errors import InputError, NonFiniteError
+from snnc.ir.graph import NumberArray
+
+DAMAGED = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, RuntimeError)
+"""What ``zipfile`` raises for members that are damaged, packed in another way, or encrypted."""
+
+
+def as_rows(value: Any, name: str = "the rows") -> NumberArray:
+    """Return rows as an array.
+
+    Args:
+        value: a NumPy array, lists of numbers, what NumPy can make an array of (such as a tensor of PyTorch
+            on any device, of JAX or of TensorFlow), or the path of a ``.npy`` or ``.npz`` file. No other
+            library is imported.
+        name: what the rows are called in messages.
+
+    Returns:
+        (n, ...), of the numbers' own type.
+
+    Raises:
+        InputError: it is no array of numbers.
+    """
+    if isinstance(value, str | os.PathLike):
+        return read_rows(Path(value))
+    array = as_array(value, name)
+    if array.dtype.kind not in "buif":
+        raise InputError(f"{name} are {array.dtype}; give an array of numbers, (rows, ...)")
+    if array.ndim < 2:
+        raise InputError(f"{name} have the shape {array.shape}; give (rows, ...), a batch of one included")
+    return array
+
+
+def as_array(value: Any, name: str) -> np.ndarray:
+    """Return anything that is like an array as one.
+
+    Raises:
+        InputError: it is not.
+    """
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise InputError(f"{name} are a masked array, and what is masked has no value: fill it first")
+    if isinstance(value, np.ndarray):
+        return np.asarray(value)
+    try:
+        if all(callable(getattr(value, step, None)) for step in ("detach", "cpu", "numpy")):
+            value = value.detach().cpu()
+            try:
+                return np.asarray(value.numpy())
+            except TypeError:  # such as bfloat16, for which NumPy has no type
+                return np.asarray(value.float().numpy())
+        return np.asarray(value)
+    except Exception as error:  # another library's conversion may raise anything
+        raise InputError(
+            f"{name} are {type(value).__name__}, of which no array can be made: give an array of numbers"
+        ) from error
+
+
+def as_labels(value: Any) -> np.ndarray | None:
+    """Return labels as an array; ``None`` stays.
+
+    Raises:
+        InputError: no array can be made of them.
+    """
+    return None if value is None else as_array(value, "the labels")
+
+
+def read_rows(path: Path) -> NumberArray:
+    """Read an ``.npy`` file, or ``x`` of an ``.npz`` file.
+
+    Raises:
+        InputError: the file is missing, damaged, or holds something else.
+    """
+    with opened(path) as archive:
+        x = archive if isinstance(archive, np.ndarray) else rows_in(path, archive)
+    check_rows(path, x)
+    return x
+
+
+def rows_in(path: Path, archive: np.lib.npyio.NpzFile) -> NumberArray:
+    """Return ``x`` of an open file, as it is.
+
+    Raises:
+        InputError: there is none.
+    """
+    if "x" not in archive.files:
+        keys = ", ".join(archive.files) or "nothing"
+        raise InputError(f"{path} holds {keys}, but no `x`: save it by numpy.savez(FILE, x=rows, y=labels)")
+    x: NumberArray = archive["x"]
+    return x
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[np.ndarray | np.lib.npyio.NpzFile]:
+    """Open a NumPy file, and turn what it raises, now or while it is read, into one line."""
+    try:
+        with path.open("rb") as stream:
+            yield np.load(stream, allow_pickle=False)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist: check the path of the data") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (EOFError, ValueError, *DAMAGED) as error:
+        if "Object arrays" in str(error):
+            raise InputError(f"{path} holds Python objects, not numbers: save plain arrays") from None
+        raise InputError(
+            f"{path} is no NumPy file, or it is damaged: save it by numpy.savez(FILE, x=rows, y=labels)"
+        ) from None
+
+
+def check_rows(path: Path, x: np.ndarray) -> None:
+    """Refuse what no network takes.
+
+    Raises:
+        InputError: there are no rows, or no numbers, or one is too large.
+        NonFiniteError: one is none.
+    """
+    if x.dtype.kind not in "uif" or x.ndim < 2:
+        raise InputError(f"the rows in {path} are {x.dtype} of shape {x.shape}; give numbers, (rows, ...)")
+    if len(x) == 0:
+        raise InputError(f"{path} holds no rows")
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        raise NonFiniteError(f"the rows in {path} hold NaN or infinity: leave those rows out")
+    if x.dtype.kind == "f" and (row := row_out_of_range(x)) is not None:
+        raise InputError(f"row {row} in {path} holds numbers beyond {LARGEST_INPUT:.0e}: leave it out")

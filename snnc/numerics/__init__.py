@@ -1,0 +1,1 @@
+"""Thresholds, integers, regression and divergences: arithmetic on arrays, without a network's structure."""

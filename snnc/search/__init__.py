@@ -1,0 +1,1 @@
+"""Searches over whole conversions, which measure, remember and go on after an interruption."""

@@ -1,0 +1,289 @@
+"""The oracle: both dialects in NumPy, slowly and exactly.
+
+:func:`run_ann` says what a trained network computes, :class:`ReferenceSimulator` what a spiking
+network does, spike by spike. Every backend is held to this module, so it prefers the plain form
+of each equation to a quick one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from snnc.errors import InternalError
+from snnc.ir import ann, snn
+from snnc.ir.geometry import Window
+from snnc.ir.graph import FloatArray, IntArray, NumberArray
+from snnc.ir.neuron import Schedule
+from snnc.ir.operations import Firing, check_known, classified, firing, operations, unmatched
+from snnc.simulation.protocol import Record, Trace, check_run
+
+
+def windows(x: NumberArray, window: Window, fill: float) -> NumberArray:
+    """Return every window of a batch.
+
+    Args:
+        x: (batch, channels, height, width).
+        window: geometry.
+        fill: value of the padding.
+
+    Returns:
+        (batch, channels, output height, output width, kernel height, kernel width).
+    """
+    top, left, bottom, right = window.pads
+    x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=fill)
+    reach = [d * (k - 1) + 1 for d, k in zip(window.dilations, window.kernel, strict=True)]
+    views = sliding_window_view(x, reach, axis=(2, 3))
+    down, right_step = window.strides
+    return views[:, :, ::down, ::right_step, :: window.dilations[0], :: window.dilations[1]]
+
+
+def convolve(x: NumberArray, weight: NumberArray, window: Window, groups: int) -> NumberArray:
+    """Return ``y[b,o,.] = sum_{i,k} weight[o,i,k] x[b,i,.+k]`` for (batch, channels, height, width)."""
+    patches = np.split(windows(x, window, 0), groups, axis=1)
+    kernels = np.split(weight, groups, axis=0)
+    return np.concatenate(
+        [np.einsum("bihwkl,oikl->bohw", p, k, optimize=True) for p, k in zip(patches, kernels, strict=True)],
+        axis=1,
+    )
+
+
+def per_channel(values: NumberArray, rank: int) -> NumberArray:
+    """Shape a (channels,) vector so that it broadcasts over a batch of rank ``rank``."""
+    return values.reshape(1, -1, *(1,) * (rank - 2))
+
+
+def run_ann(
+    graph: ann.AnnGraph, x: FloatArray, keep: Sequence[str] = ()
+) -> tuple[FloatArray, dict[str, FloatArray]]:
+    """Run a network of the ANN dialect.
+
+    Args:
+        graph: the network.
+        x: (batch, *input shape), float32, channels first.
+        keep: names of nodes whose values are wanted.
+
+    Returns:
+        The output, (batch, *output shape), and the values of the nodes in ``keep``.
+    """
+    check_known(graph)
+    values: dict[str, FloatArray] = {}
+    for node in graph:
+        values[node.name] = _ann_node(node, [values[name] for name in node.inputs], x)
+    return values[graph.output], {name: values[name] for name in keep}
+
+
+def _ann_node(node: ann.AnnNode, inputs: list[FloatArray], x: FloatArray) -> FloatArray:
+    rank = len(node.shape) + 1
+    match node:
+        case ann.Input():
+            return x.astype(np.float32).reshape(len(x), *node.shape)
+        case ann.Constant():
+            return np.broadcast_to(node.values, (len(x), *node.shape)).astype(np.float32)
+        case ann.Convolution():
+            return convolve(inputs[0], node.weight, node.window, node.groups) + per_channel(node.bias, rank)
+        case ann.Linear():
+            return inputs[0] @ node.weight.T + node.bias
+        case ann.BatchNormalisation():
+            gain = node.scale / np.sqrt(node.variance + np.float32(node.epsilon))
+            return (inputs[0] - per_channel(node.mean, rank)) * per_channel(gain, rank) + per_channel(
+                node.shift, rank
+            )
+        case ann.ChannelAffine():
+            return inputs[0] * per_channel(node.scale, rank) + per_channel(node.shift, rank)
+        case ann.Relu():
+            shift = 0 if node.shift is None else per_channel(node.shift, rank)
+            floor = np.float32(0) if node.floor is None else per_channel(node.floor, rank)
+            y = np.maximum(inputs[0] + shift, floor)
+            for limit in (node.ceiling, node.threshold):
+                if limit is not None:
+                    y = np.minimum(y, per_channel(limit, rank))
+            return (y - shift).astype(np.float32)
+        case ann.AveragePool():
+            return windows(inputs[0], node.window, 0).mean(axis=(4, 5), dtype=np.float32)
+        case ann.MaxPool():
+            return windows(inputs[0], node.window, -np.inf).max(axis=(4, 5))
+        case ann.Add():
+            return np.add.reduce(inputs)
+        case ann.Concat():
+            return np.concatenate(inputs, axis=1)
+        case ann.Reshape():
+            return inputs[0].reshape(len(x), *node.shape)
+        case ann.Pad():
+            return np.pad(inputs[0], ((0, 0), *zip(node.before, node.after, strict=True)))
+        case ann.Slice():
+            return inputs[0][_slices(node)]
+        case ann.Softmax():
+            shifted = inputs[0] - inputs[0].max(axis=1, keepdims=True)
+            log = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+            return log if node.logarithm else np.exp(log)
+        case _:
+            raise InternalError(f"the reference knows no {type(node).__name__}")
+
+
+def _slices(node: ann.Slice | snn.Slice) -> tuple[slice, ...]:
+    return (slice(None), *map(slice, node.start, node.stop, node.step))
+
+
+def encode(node: snn.Encode, x: FloatArray) -> IntArray:
+    """Quantise a batch of analogue inputs, (batch, *shape), to int32 ``q``."""
+    x = np.asarray(x, np.float32).reshape(len(x), *node.shape)
+    if node.gain is not None and node.offset is not None:
+        x = x * per_channel(node.gain, x.ndim) + per_channel(node.offset, x.ndim)
+    scaled = np.rint(x / np.float32(node.scale))
+    return np.clip(scaled, -node.limit, node.limit).astype(np.int32)
+
+
+def fire(
+    node: snn.IntegrateFire, current: NumberArray, timesteps: int, schedule: Schedule
+) -> tuple[NumberArray, NumberArray]:
+    """Run one population: the definition of the neuron.
+
+    Args:
+        node: the population.
+        current: (T + K, batch, *shape), the summed current of every step.
+        timesteps: T.
+        schedule: when it fires.
+
+    Returns:
+        The spikes, (T + K, batch, *shape), and the final potentials, (batch, *shape).
+    """
+    rank = current.ndim - 1
+    theta, bias = per_channel(node.threshold, rank), per_channel(node.bias, rank)
+    rule, limit = firing(node), node.neuron.limit
+    capacity = node.neuron.capacity(timesteps)
+    barrier = schedule is Schedule.BARRIER
+    v = np.broadcast_to(per_channel(node.v_init, rank), current.shape[1:]).astype(current.dtype)
+    count = np.zeros(current.shape[1:], np.int64)
+    spikes = np.zeros_like(current)
+    if barrier:
+        v = v + timesteps * bias + current.sum(axis=0)
+    for t in range(len(current)):
+        m = v
+        if not barrier:
+            m = m + current[t]
+            if t < timesteps:
+                m = m + bias
+        wanted = np.floor_divide(m, theta)
+        match rule:
+            case Firing.PLAIN:
+                s = np.clip(wanted, 0, limit)
+            case Firing.LIMITED | Firing.HESITANT | Firing.GRADED:
+                high = capacity - count
+                low = -count
+                if limit is not None:
+                    high, low = np.minimum(high, limit), np.maximum(low, -limit)
+                if barrier:
+                    low = np.zeros_like(low)
+                if node.negative_threshold is not None:
+                    wanted = np.where(
+                        (wanted < 0) & (m >= -per_channel(node.negative_threshold, rank)), 0, wanted
+                    )
+                s = np.clip(wanted, low, high)
+            case _:
+                raise unmatched(rule)
+        v = m - s * theta
+        count += s.astype(np.int64)
+        spikes[t] = s
+    return spikes, v
+
+
+class ReferenceSimulator:
+    """The spiking dialect, layer by layer over all steps: feed-forward networks without delay allow it."""
+
+    name: ClassVar[str] = "reference"
+
+    def run(
+        self,
+        graph: snn.SnnGraph,
+        inputs: NumberArray,
+        timesteps: int,
+        record: Record = Record(),
+        /,
+        given: Mapping[str, NumberArray] | None = None,
+    ) -> Trace:
+        """Simulate; see :class:`snnc.simulation.protocol.Simulator`."""
+        given = check_run(graph, inputs, timesteps, given)
+        steps = timesteps + graph.settle_steps
+        needed = graph.ancestors(record.until or (graph.output,), frozenset(given))
+        # While a network is being quantised, what is done is run in integers, whatever comes behind it.
+        running = [node for node in graph if node.name in needed and node.name not in given]
+        integer = all(getattr(node, "integer", True) for node in running)
+        wide = np.int64 if integer else np.float32
+        trains: dict[str, NumberArray] = {}
+        trace = Trace(timesteps=timesteps, samples=len(inputs))
+        for node in operations(graph):
+            if node.name not in needed:
+                continue
+            if node.name in given:
+                trains[node.name] = given[node.name].astype(wide)
+                continue
+            read = [trains[name] for name in node.inputs]
+            match node:
+                case snn.Encode():
+                    train = np.zeros((steps, *inputs.shape), wide)
+                    train[:timesteps] = inputs
+                case snn.ConstantCurrent():
+                    train = np.zeros((steps, len(inputs), *node.shape), wide)
+                    train[:timesteps] = node.values
+                case snn.IntegrateFire():
+                    train, v = fire(node, np.add.reduce(read), timesteps, graph.schedule)
+                    trace.add_population(node, train, v, record)
+                case snn.Readout():
+                    rank = read[0].ndim - 1
+                    total = np.add.reduce(read).sum(axis=0) + timesteps * per_channel(node.bias, rank)
+                    trace.outputs = total.astype(np.int32 if integer else np.float32)
+                    continue
+                case _:
+                    train = propagate(node, read)
+            if node.name in record.trains:
+                trace.trains[node.name] = train.astype(np.int32 if integer else np.float32)
+            trains[node.name] = train
+        return trace
+
+
+def propagate(node: snn.SnnNode, trains: list[NumberArray]) -> NumberArray:
+    """Apply one operation without state to each step, or max-pooling to the counts."""
+    first = trains[0]
+    steps, batch = first.shape[:2]
+    flat = first.reshape(steps * batch, *first.shape[2:])
+    # Sums of products below 2^53 are exact in float64, and those below 2^31 are proved; NumPy multiplies
+    # matrices of floats far faster than matrices of integers.
+    exact = flat.astype(np.float64) if flat.dtype.kind == "i" else flat
+    node = classified(node)
+    match node:
+        case snn.Convolution():
+            y = convolve(exact, node.weight.astype(exact.dtype), node.window, node.groups).astype(flat.dtype)
+        case snn.Linear():
+            y = (exact @ node.weight.astype(exact.dtype).T).astype(flat.dtype)
+        case snn.ChannelWeight():
+            y = flat * per_channel(node.weight.astype(flat.dtype), flat.ndim)
+        case snn.SumPool():
+            y = windows(flat, node.window, 0).sum(axis=(4, 5))
+        case snn.CurrentMaxPool():
+            y = windows(flat, node.window, _lowest(flat)).max(axis=(4, 5))
+        case snn.CountMaxPool():
+            counts = np.cumsum(first, axis=0).reshape(flat.shape)
+            highest = windows(counts, node.window, _lowest(flat)).max(axis=(4, 5))
+            highest = highest.reshape(steps, batch, *node.shape)
+            return np.diff(highest, axis=0, prepend=np.zeros_like(highest[:1]))
+        case snn.Concat():
+            return np.concatenate(trains, axis=2)
+        case snn.Reshape():
+            y = flat
+        case snn.Pad():
+            y = np.pad(flat, ((0, 0), *zip(node.before, node.after, strict=True)))
+        case snn.Slice():
+            y = flat[_slices(node)]
+        case snn.Encode() | snn.ConstantCurrent() | snn.IntegrateFire() | snn.Readout():
+            raise InternalError(f"{node.name!r} has a state or no input")
+        case _:
+            raise unmatched(node)
+    return y.reshape(steps, batch, *node.shape)
+
+
+def _lowest(x: NumberArray) -> float:
+    return float(np.iinfo(str(x.dtype)).min) if x.dtype.kind == "i" else -np.inf

@@ -1,0 +1,293 @@
+"""Run a network of the ANN dialect at speed: written out as plain ONNX for onnxruntime."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto, helper, numpy_helper
+
+from snnc.errors import InternalError
+from snnc.ir import ann
+from snnc.ir.geometry import Window
+from snnc.ir.graph import FloatArray
+from snnc.ir.operations import check_known
+from snnc.numerics.spill import RowArray, row_array
+
+FEED = "in:"
+"""Name of the fed tensor."""
+
+FED = "fed:"
+"""Put before the name of a node whose values the caller gives."""
+
+VALUE = "value:"
+"""Put before the name of a node. Every tensor has a word before its name, so that no two are called alike."""
+
+CHUNK = 32
+"""Rows per call. Fixed, so that results do not depend on the number of threads."""
+
+
+AHEAD_BYTES = 512 << 20
+"""What the values of calls that run at once may take, as long as it is more than one call."""
+
+
+class AnnSession:
+    """A network of the ANN dialect in onnxruntime.
+
+    Each call runs on one thread and several calls run at once, so that every value is the same bits
+    whatever the number of threads.
+    """
+
+    def __init__(
+        self,
+        graph: ann.AnnGraph,
+        names: Sequence[str],
+        threads: int | None = None,
+        fed: Sequence[str] = (),
+    ) -> None:
+        """Prepare to compute the nodes called ``names``.
+
+        Args:
+            graph: the network.
+            names: what to compute.
+            threads: how many calls run at once.
+            fed: nodes whose values the caller will give to :meth:`run_fed`; they are not computed.
+        """
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        self._shapes = tuple(graph[name].shape for name in names)
+        # What is asked for is kept until it is read; beside it stand the input and output of a node.
+        widest = max(math.prod(node.shape) for node in graph)
+        self._chunk_bytes = 4 * CHUNK * (sum(math.prod(shape) for shape in self._shapes) + 2 * widest)
+        self._large = 2 * self._chunk_bytes > AHEAD_BYTES
+        options.enable_cpu_mem_arena = not self._large  # which would keep the largest of all calls
+        model = to_onnx(graph, names, fed).SerializeToString()
+        # Merged into a pooling, a padding whose input is asked for, too, would read a name that is gone.
+        self._session = ort.InferenceSession(
+            model, options, providers=["CPUExecutionProvider"], disabled_optimizers=["Pad_Fusion"]
+        )
+        self._names = tuple(names)
+        self._threads = threads or os.cpu_count() or 1
+
+    def stream(self, x: FloatArray) -> Iterator[tuple[slice, dict[str, FloatArray]]]:
+        """Yield the values of consecutive chunks of rows, with the rows that they belong to.
+
+        Where they are large, one chunk is computed at a time, and is gone when the next is asked for.
+
+        Args:
+            x: (rows, *input shape) float32, channels first.
+        """
+        slices = [slice(start, start + CHUNK) for start in range(0, len(x), CHUNK)]
+
+        def run(rows: slice) -> dict[str, FloatArray]:
+            values = self._session.run(None, {FEED: np.ascontiguousarray(x[rows], np.float32)})
+            return dict(zip(self._names, map(np.asarray, values), strict=True))
+
+        if self._large:
+            for rows in slices:
+                values = run(rows)
+                yield rows, values
+                values.clear()
+            return
+        with ThreadPoolExecutor(self._threads) as pool:
+            ahead = max(1, min(self._threads + 1, AHEAD_BYTES // self._chunk_bytes))
+            running = [pool.submit(run, rows) for rows in slices[:ahead]]
+            for index, rows in enumerate(slices):
+                values = running[index].result()
+                if index + ahead < len(slices):
+                    running.append(pool.submit(run, slices[index + ahead]))
+                running[index] = None  # type: ignore[call-overload]
+                yield rows, values
+
+    def run(self, x: FloatArray) -> dict[str, FloatArray]:
+        """Return the values of all rows, (rows, *shape) float32 per node."""
+        found = {
+            name: np.empty((len(x), *shape), np.float32)
+            for name, shape in zip(self._names, self._shapes, strict=True)
+        }
+        for rows, values in self.stream(x):
+            for name, value in values.items():
+                found[name][rows] = value
+        return found
+
+    def stored(self, x: FloatArray) -> dict[str, RowArray]:
+        """Return the values of all rows, (rows, *shape) float32 per node: on disk where they are many."""
+        found = {
+            name: row_array((len(x), *shape), np.float32)
+            for name, shape in zip(self._names, self._shapes, strict=True)
+        }
+        for rows, values in self.stream(x):
+            for name, value in values.items():
+                found[name][rows] = value
+        return found
+
+    def run_fed(self, values: Mapping[str, FloatArray], x: FloatArray | None = None) -> dict[str, FloatArray]:
+        """Return the values of one batch, computed from the given values of the fed nodes.
+
+        Args:
+            values: (batch, *shape) of every fed node; those that nothing needs are left out.
+            x: (batch, *input shape) where the network's own input is needed beside them.
+        """
+        wanted = {entry.name for entry in self._session.get_inputs()}
+        feeds = {
+            FED + name: np.ascontiguousarray(value, np.float32)
+            for name, value in values.items()
+            if FED + name in wanted
+        }
+        if x is not None and FEED in wanted:
+            feeds[FEED] = np.ascontiguousarray(x, np.float32)
+        return dict(zip(self._names, map(np.asarray, self._session.run(None, feeds)), strict=True))
+
+
+def to_onnx(graph: ann.AnnGraph, names: Sequence[str], fed: Sequence[str] = ()) -> onnx.ModelProto:
+    """Write the part of a network that computes ``names`` as an ONNX model with a free batch.
+
+    Args:
+        graph: the network.
+        names: the outputs of the model.
+        fed: nodes that become inputs of the model, in place of the network's own input.
+    """
+    check_known(graph)
+    needed = graph.ancestors(names, frozenset(fed))
+    writer = _Writer()
+    feeds = []
+    for node in graph:
+        if node.name not in needed:
+            continue
+        if node.name in fed:
+            feed = FED + node.name
+            writer.node("Identity", [feed], VALUE + node.name)
+        elif isinstance(node, ann.Input):
+            feed = FEED
+            writer.add(node)
+        else:
+            writer.add(node)
+            continue
+        feeds.append(helper.make_tensor_value_info(feed, TensorProto.FLOAT, ["batch", *node.shape]))
+    # Names of ONNX tensors may hold anything; identities keep the requested order and duplicates apart.
+    outputs = []
+    for name in names:
+        writer.node("Identity", [VALUE + name], f"out:{name}")
+        outputs.append(
+            helper.make_tensor_value_info(f"out:{name}", TensorProto.FLOAT, ["batch", *graph[name].shape])
+        )
+    model = helper.make_model(
+        helper.make_graph(
+            writer.nodes,
+            "ann",
+            feeds,
+            outputs,
+            writer.constants,
+        ),
+        opset_imports=[helper.make_opsetid("", 17)],
+    )
+    model.ir_version = 8
+    return model
+
+
+class _Writer:
+    """Collects ONNX nodes and constants."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def node(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
+        return output
+
+    def constant(self, values: np.ndarray, name: str) -> str:
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        return name
+
+    def vector(self, node: ann.AnnNode, values: FloatArray, label: str) -> str:
+        shaped = values.astype(np.float32).reshape(-1, *(1,) * (len(node.shape) - 1))
+        return self.constant(shaped, f"{label}:{node.name}")
+
+    def add(self, node: ann.AnnNode) -> None:
+        read, out = [VALUE + name for name in node.inputs], VALUE + node.name
+        match node:
+            case ann.Input():
+                self.node("Identity", [FEED], out)
+            case ann.Constant():  # of one row: the sum that reads it repeats it
+                self.node("Identity", [self.constant(node.values[None], f"constant:{node.name}")], out)
+            case ann.Convolution():
+                weight = self.constant(node.weight, f"weight:{node.name}")
+                bias = self.constant(node.bias, f"bias:{node.name}")
+                self.node(
+                    "Conv",
+                    [*read, weight, bias],
+                    out,
+                    group=node.groups,
+                    **_window(node.window, dilations=True),
+                )
+            case ann.Linear():
+                weight = self.constant(node.weight, f"weight:{node.name}")
+                bias = self.constant(node.bias, f"bias:{node.name}")
+                self.node("Gemm", [*read, weight, bias], out, transB=1)
+            case ann.BatchNormalisation():
+                vectors = {"scale": node.scale, "shift": node.shift, "mean": node.mean, "var": node.variance}
+                names = [self.constant(v.astype(np.float32), f"{k}:{node.name}") for k, v in vectors.items()]
+                self.node("BatchNormalization", [*read, *names], out, epsilon=node.epsilon)
+            case ann.ChannelAffine():
+                scaled = self.node(
+                    "Mul", [*read, self.vector(node, node.scale, "scale")], f"scaled:{node.name}"
+                )
+                self.node("Add", [scaled, self.vector(node, node.shift, "shift")], out)
+            case ann.Relu():
+                self._relu(node)
+            case ann.AveragePool():
+                self.node("AveragePool", read, out, count_include_pad=1, **_window(node.window))
+            case ann.MaxPool():
+                self.node("MaxPool", read, out, **_window(node.window, dilations=True))
+            case ann.Add():
+                self.node("Sum", read, out)
+            case ann.Concat():
+                self.node("Concat", read, out, axis=1)
+            case ann.Reshape():
+                shape = self.constant(np.array([0, *node.shape], np.int64), f"shape:{node.name}")
+                self.node("Reshape", [*read, shape], out)
+            case ann.Pad():
+                pads = np.array([0, *node.before, 0, *node.after], np.int64)
+                self.node("Pad", [*read, self.constant(pads, f"pads:{node.name}")], out)
+            case ann.Slice():
+                axes = np.arange(1, len(node.shape) + 1)
+                named = {"start": node.start, "stop": node.stop, "axes": axes, "step": node.step}
+                names = [self.constant(np.array(v, np.int64), f"{k}:{node.name}") for k, v in named.items()]
+                self.node("Slice", [*read, *names], out)
+            case ann.Softmax():
+                self.node("LogSoftmax" if node.logarithm else "Softmax", read, out, axis=1)
+            case _:
+                raise InternalError(f"no ONNX form is written for {type(node).__name__}")
+
+    def _relu(self, node: ann.Relu) -> None:
+        value = VALUE + node.inputs[0]
+        if node.shift is not None:
+            shift = self.vector(node, node.shift, "shift")
+            value = self.node("Add", [value, shift], f"raised:{node.name}")
+        value = self.node("Relu", [value], f"rectified:{node.name}")
+        if node.floor is not None:
+            value = self.node("Max", [value, self.vector(node, node.floor, "floor")], f"floored:{node.name}")
+        for label, limit in (("ceiling", node.ceiling), ("threshold", node.threshold)):
+            if limit is not None:
+                value = self.node("Min", [value, self.vector(node, limit, label)], f"{label}ed:{node.name}")
+        if node.shift is not None:
+            self.node("Sub", [value, f"shift:{node.name}"], VALUE + node.name)
+        else:
+            self.node("Identity", [value], VALUE + node.name)
+
+
+def _window(window: Window, *, dilations: bool = False) -> dict[str, Any]:
+    attributes: dict[str, Any] = {
+        "kernel_shape": list(window.kernel),
+        "strides": list(window.strides),
+        "pads": list(window.pads),
+    }
+    return {**attributes, "dilations": list(window.dilations)} if dilations else attributes

@@ -1,0 +1,208 @@
+"""Calibration rows and what the source network does on them. No labels are used."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from snnc.data import normalisation
+from snnc.diagnostics import FEW_ROWS, Diagnostic
+from snnc.errors import InputError, NonFiniteError
+from snnc.ir.ann import AnnGraph, BatchNormalisation, MaxPool, Relu, Softmax
+from snnc.ir.graph import FloatArray
+from snnc.metrics.task import Task
+from snnc.numerics.spill import RowArray
+from snnc.source.ann_session import AnnSession
+
+ENOUGH_ROWS = 100
+CACHE_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationSample:
+    """Activations of one node, a sample of positions per channel.
+
+    Attributes:
+        values: (channels, samples) float32.
+        maximum: (channels,) float32, over all rows and positions.
+        minimum: (channels,) float32, over all rows and positions.
+    """
+
+    values: FloatArray
+    maximum: FloatArray
+    minimum: FloatArray
+
+    def raised(self, shift: FloatArray | None) -> ActivationSample:
+        """Return what spikes must carry of it: the values with a rectifier's shift, (channels,), if any."""
+        if shift is None:
+            return self
+        # What the shift was measured on left nothing below zero; other rows may.
+        low, high = (np.maximum(limit + shift, 0) for limit in (self.minimum, self.maximum))
+        return ActivationSample(self.values + shift[:, None], high, low)
+
+
+@dataclass(eq=False)
+class Calibration:
+    """Unlabelled rows as the network takes them.
+
+    Attributes:
+        rows: (n, *input shape) float32, channels first.
+        threads: how many rows are worked on at once; no result depends on it.
+    """
+
+    rows: FloatArray
+    threads: int | None = None
+    _cache: dict[str, RowArray] = field(default_factory=dict, repr=False)
+    _cached: AnnGraph | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse rows that are empty or not finite."""
+        if len(self.rows) == 0:
+            raise InputError("the calibration data hold no rows; 500 to 1,000 training rows are enough")
+        if not np.isfinite(self.rows).all():
+            raise NonFiniteError("the calibration data hold NaN or infinity; check the preprocessing")
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.rows)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the rows, for the artefact's record."""
+        return hashlib.sha256(np.ascontiguousarray(self.rows).tobytes()).hexdigest()
+
+    def subset(self, rows: slice) -> Calibration:
+        """Return some of the rows as calibration data of their own."""
+        return Calibration(self.rows[rows], self.threads)
+
+    def values(self, graph: AnnGraph, name: str, ahead: Sequence[str] = ()) -> FloatArray:
+        """Return a node's values on all rows, (n, *shape) float32, as the source network computes them.
+
+        See :meth:`stored` for the arguments, and where rows may be many.
+        """
+        return np.asarray(self.stored(graph, name, ahead)[:])
+
+    def stored(self, graph: AnnGraph, name: str, ahead: Sequence[str] = ()) -> RowArray:
+        """Return a node's values on all rows, on disk where they are many: slices of rows are to be taken.
+
+        Args:
+            graph: the network; clips of the conversion's own are left out.
+            name: the node.
+            ahead: nodes that will be asked for next; as many as fit the memory budget are computed
+                in the same run.
+        """
+        if self._cached is not graph:
+            self._cache.clear()
+            self._cached = graph
+        if name not in self._cache:
+            self._cache.clear()
+            names = [name]
+            used = self._bytes(graph, name)
+            for other in ahead:
+                used += self._bytes(graph, other)
+                if used > CACHE_BYTES:
+                    break
+                if other not in names:
+                    names.append(other)
+            self._cache.update(AnnSession(graph.without_thresholds(), names, self.threads).stored(self.rows))
+        return self._cache[name]
+
+    def _bytes(self, graph: AnnGraph, name: str) -> int:
+        return 4 * len(self.rows) * int(np.prod(graph[name].shape))
+
+    def samples(
+        self, graph: AnnGraph, names: Sequence[str], *, per_channel: int, seed: int
+    ) -> dict[str, ActivationSample]:
+        """Sample the values of several nodes in one run of the source network.
+
+        Args:
+            graph: the network.
+            names: the nodes.
+            per_channel: about how many values to keep per channel.
+            seed: of the choice of positions.
+        """
+        random = np.random.default_rng(seed)
+        positions: dict[str, np.ndarray] = {}
+        for name in names:
+            size = int(np.prod(graph[name].shape[1:]))
+            count = min(size, max(1, -(-per_channel // len(self.rows))))
+            positions[name] = np.stack([random.permutation(size)[:count] for _ in range(len(self.rows))])
+        kept: dict[str, list[FloatArray]] = {name: [] for name in names}
+        highest: dict[str, FloatArray] = {}
+        lowest: dict[str, FloatArray] = {}
+        session = AnnSession(graph.without_thresholds(), names, self.threads)
+        for rows, values in session.stream(self.rows):
+            for name, value in values.items():
+                flat = value.reshape(*value.shape[:2], -1)
+                kept[name].append(np.take_along_axis(flat, positions[name][rows][:, None, :], axis=2))
+                high, low = flat.max(axis=(0, 2)), flat.min(axis=(0, 2))
+                highest[name] = np.maximum(highest[name], high) if name in highest else high
+                lowest[name] = np.minimum(lowest[name], low) if name in lowest else low
+        return {
+            name: ActivationSample(
+                np.concatenate(kept[name]).transpose(1, 0, 2).reshape(graph[name].channels, -1),
+                highest[name],
+                lowest[name],
+            )
+            for name in names
+        }
+
+    def warnings(self, graph: AnnGraph, task: Task | None = None) -> tuple[Diagnostic, ...]:
+        """Say what looks wrong with these rows for this network.
+
+        Args:
+            graph: the network.
+            task: what its outputs are; ``None`` where that is not evident.
+        """
+        found = []
+        if len(self.rows) < ENOUGH_ROWS:
+            found.append(
+                Diagnostic(
+                    FEW_ROWS,
+                    f"only {len(self.rows)} calibration row{'s' if len(self.rows) > 1 else ''}; "
+                    "thresholds will be noisy",
+                    help="give 500 to 1,000 training rows",
+                )
+            )
+        if isinstance(graph[graph.output], Softmax):
+            task = task or Task.CLASSES
+        misread = normalisation.judge(self._scores(graph), self.rows, task=task)
+        if misread is not None:
+            found.append(misread.diagnostic())
+        elif (strange := self._against_batch_normalisation(graph)) is not None:
+            found.append(strange)
+        return tuple(found)
+
+    def _against_batch_normalisation(self, graph: AnnGraph) -> Diagnostic | None:
+        """Hold the rows against what the first batch normalisation remembers of the training rows."""
+        for node in graph.of_type(BatchNormalisation):
+            before = graph.ancestors(node.inputs, frozenset())
+            if not any(isinstance(graph[name], Relu | MaxPool) for name in before):
+                chosen = normalisation.chosen(self.rows)
+                name = node.inputs[0]
+                values = AnnSession(graph, [name], self.threads).run(chosen)[name]
+                return normalisation.against_running(node.name, values, node.mean, node.variance)
+        return None
+
+    def logits(self, graph: AnnGraph) -> FloatArray:
+        """Return the source network's answers before a final softmax, (n, classes) float32."""
+        return self._scores(graph)(self.rows)
+
+    def _scores(self, graph: AnnGraph) -> Callable[[FloatArray], FloatArray]:
+        name = answer_of(graph)
+        session = AnnSession(graph.without_thresholds(), [name], self.threads)
+
+        def run(rows: FloatArray) -> FloatArray:
+            return session.run(rows)[name].reshape(len(rows), -1)
+
+        return run
+
+
+def answer_of(graph: AnnGraph) -> str:
+    """Return the name of the node that gives the answers before a final softmax."""
+    last = graph[graph.output]
+    return last.inputs[0] if isinstance(last, Softmax) else last.name

@@ -1,0 +1,75 @@
+"""Which rectifier of the source network a population stands for, and what it computes there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from snnc.errors import InternalError
+from snnc.ir.ann import AnnGraph, Relu
+from snnc.ir.geometry import Window
+from snnc.ir.graph import FloatArray
+from snnc.ir.snn import CountMaxPool, IntegrateFire, SnnGraph, SnnNode
+from snnc.numerics.spill import RowArray
+from snnc.source.calibration import Calibration
+
+
+def rectifier(source: AnnGraph, population: SnnNode) -> Relu:
+    """Return the rectifier that a population stands for; a fine population shares its coarse one's.
+
+    Args:
+        source: the network that was lowered.
+        population: one of the spiking network's.
+
+    Raises:
+        InternalError: it is no population, or stands for nothing that the source network has.
+    """
+    if isinstance(population, IntegrateFire) and population.stands_for in source:
+        node = source[population.stands_for]
+        if isinstance(node, Relu):
+            return node
+    raise InternalError(f"{population.name!r} stands for no rectifier of the source network")
+
+
+def activation(relu: Relu, z: FloatArray) -> FloatArray:
+    """Return what spikes should carry for the pre-activation ``z``, (rows, *shape).
+
+    That is ``min(max(z + shift, 0), ceiling)``, without the clip of the conversion's own.
+    """
+    shape = (1, -1, *(1,) * (z.ndim - 2))
+    a = np.maximum(z if relu.shift is None else z + relu.shift.reshape(shape), np.float32(0))
+    return a if relu.ceiling is None else np.minimum(a, relu.ceiling.reshape(shape))
+
+
+def maximum_of(graph: SnnGraph, source: AnnGraph, population: SnnNode) -> Window | None:
+    """Return the window of the maximum that alone is read of a value raised for it; ``None`` elsewhere.
+
+    What loses against others there is nothing that spikes should carry.
+
+    Args:
+        graph: the spiking network.
+        source: the network that was lowered.
+        population: of the spiking network.
+    """
+    readers = graph.consumers[population.name]
+    if len(readers) != 1 or rectifier(source, population).shift is None:
+        return None
+    return readers[0].window if isinstance(readers[0], CountMaxPool) else None
+
+
+def pre_activation(
+    calibration: Calibration, source: AnnGraph, population: SnnNode, ahead: Sequence[SnnNode] = ()
+) -> RowArray:
+    """Return the input of a population's rectifier on all calibration rows, (rows, *shape).
+
+    Of many rows it lies on disk: take slices of it.
+
+    Args:
+        calibration: the rows.
+        source: the network that was lowered.
+        population: one of the spiking network's.
+        ahead: populations that will be asked for next.
+    """
+    names = [rectifier(source, node).inputs[0] for node in (population, *ahead)]
+    return calibration.stored(source, names[0], names[1:])
