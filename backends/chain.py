@@ -112,6 +112,8 @@ def _layer(graph: SnnGraph, neurons: IntegrateFire | Readout) -> Layer:
     synapse = graph[neurons.inputs[0]]
     pools: list[SumPool] = []
     if isinstance(synapse, Reshape) and isinstance(neurons, Readout):
+        if synapse.channels != graph[synapse.inputs[0]].channels:
+            raise _Refused("a map is read out", "end the network with a global pooling or a dense layer")
         synapse = graph[synapse.inputs[0]]  # what a read-out accumulates may be flattened afterwards
     if isinstance(synapse, Reshape):
         raise _Refused("its currents are reshaped", "flatten before the layer, not behind it")

@@ -13,15 +13,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from snnc.encoding import first_layer
 from snnc.ir.ann import (
     Add,
     AnnGraph,
     AnnNode,
     AveragePool,
     Concat,
-    Convolution,
-    Input,
-    Linear,
     MaxPool,
     Pad,
     Relu,
@@ -68,7 +66,7 @@ def _drop_repeated(graph: AnnGraph) -> AnnGraph:
 
 def _move_one(graph: AnnGraph) -> AnnGraph:
     """Make one exchange; the same graph if there is none to make."""
-    analogue = _first_layer(graph)
+    analogue = first_layer(graph)
     for node in graph.of_type(Relu):
         before = graph[node.inputs[0]]
         alone = len(graph.consumers[before.name]) == 1
@@ -89,24 +87,6 @@ def _move_one(graph: AnnGraph) -> AnnGraph:
             rewriter.replace((before.name, pool.name), first, second)
             return graph.with_nodes(rewriter.nodes, rewriter.output)
     return graph
-
-
-def _first_layer(graph: AnnGraph) -> frozenset[str]:
-    """Names of the values that weights compute directly from the input: currents constant in time.
-
-    A maximum of the input itself is one of spike counts, which change from step to step.
-    """
-    found: set[str] = set()
-    raw: set[str] = set()
-    for node in graph:
-        moves = isinstance(node, Mover) and not isinstance(node, MaxPool)
-        if isinstance(node, Input) or (moves and raw.issuperset(node.inputs)):
-            raw.add(node.name)
-        elif (isinstance(node, Convolution | Linear) and node.inputs[0] in raw) or (
-            isinstance(node, MaxPool) and node.inputs[0] in found
-        ):
-            found.add(node.name)
-    return frozenset(found)
 
 
 def _rectify_first(graph: AnnGraph, mover: Mover, relu: Relu) -> AnnGraph:

@@ -18,6 +18,7 @@ Networks for Image Classification", Frontiers in Neuroscience 11 (2017).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -26,15 +27,18 @@ import numpy as np
 
 from snnc.diagnostics import DEAD_CHANNELS, UNSUPPORTED_STRUCTURE, Diagnostic
 from snnc.encoding import InputUnits, encoded, input_affine, input_limit, input_units
-from snnc.errors import UnsupportedModelError, UsageError
+from snnc.errors import InternalError, UnsupportedModelError, UsageError
 from snnc.ir import ann, snn
-from snnc.ir.graph import FloatArray
+from snnc.ir.geometry import Window
+from snnc.ir.graph import FloatArray, Shape
 from snnc.ir.neuron import Neuron
 from snnc.ir.operations import check_known
 from snnc.ir.rewriter import Names
 from snnc.pipeline import Context
 from snnc.reference import convolve
 from snnc.splitting import split_weights
+
+RECTIFIED = "put `rectify-linear` before `lower`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,22 +139,10 @@ class _Lowering:
             self.values[node.name] = self.lower(node, [self.values[name] for name in node.inputs])
         last = self.graph[self.graph.output]
         current = self.as_current(self.values[last.name], last)
-        if len(last.shape) == 3 and last.shape[1:] != (1, 1):
-            raise _unsupported(last, "the output is a feature map, not a vector of class scores")
-        names = self.emit(current)
-        shape = last.shape[:1]
+        shape = (math.prod(last.shape),)
         if last.shape != shape:
-            names = tuple(
-                self.append(
-                    snn.Reshape(
-                        name=self.names.fresh(f"{name}.flat"),
-                        inputs=(name,),
-                        shape=shape,
-                        origin=last.origin,
-                    )
-                )
-                for name in names
-            )
+            current = self.flattened(last, current, ann.Reshape(name=f"{last.name}.flat", origin=last.origin))
+        names = self.emit(current)
         name = self.names.fresh("readout")
         self.nodes.append(
             snn.Readout(name=name, inputs=names, shape=shape, origin=last.origin, bias=current.bias)
@@ -163,6 +155,9 @@ class _Lowering:
         match node, inputs:
             case ann.Input(), _:
                 return self.encode(node)
+            case ann.Constant(), _:
+                constant = snn.ConstantCurrent(values=node.values, **_place(node))
+                return Current(((constant,),), np.zeros(node.channels, np.float32))
             case ann.ChannelAffine(), _ if node is self.affine:
                 return inputs[0]
             case ann.Softmax(), [value]:
@@ -190,7 +185,9 @@ class _Lowering:
             case ann.MaxPool(), [Spikes() as spikes]:
                 if (spikes.unit < 0).any():
                     raise _unsupported(
-                        node, "a maximum of values whose sign was turned is a minimum of spikes"
+                        node,
+                        "a maximum of values whose sign was turned is a minimum of spikes",
+                        RECTIFIED,
                     )
                 pool = snn.CountMaxPool(window=node.window, **_place(node, spikes.name))
                 self.append(pool)
@@ -198,21 +195,31 @@ class _Lowering:
             case ann.MaxPool(), [Current(terms=(chain,)) as current]:
                 pooled = snn.CurrentMaxPool(window=node.window, **_place(node, chain[-1].name))
                 return Current(((*chain, pooled),), current.bias)
-            case ann.Reshape(), [Current() as current] if self.graph[node.inputs[0]].shape[1:] == (1, 1):
-                terms = tuple(
-                    (*chain, snn.Reshape(**self.part(node, index, chain[-1].name)))
-                    for index, chain in enumerate(current.terms)
-                )
-                return Current(terms, current.bias)
+            case ann.Reshape(), [Current() as current] if len(node.shape) == 1:
+                return self.flattened(self.graph[node.inputs[0]], current, node)
+            case ann.Pad(), [Spikes() as spikes] if spikes.shift.any():
+                return self.weigh(_padding(node, self.graph[node.inputs[0]].shape), spikes)
             case ann.Reshape() | ann.Pad() | ann.Slice() | ann.Concat(), _ if all(
                 isinstance(value, Spikes) for value in inputs
             ):
                 return self.move(node, [value for value in inputs if isinstance(value, Spikes)])
             case _:
-                reason = f"{type(node).__name__} cannot read a sum of currents here"
-                if isinstance(node, ann.BatchNormalisation):
-                    reason += "; put `fold-batchnorm` before `lower`"
-                raise _unsupported(node, reason)
+                needed = "fold-batchnorm" if isinstance(node, ann.BatchNormalisation) else "rectify-linear"
+                raise _unsupported(
+                    node,
+                    f"{type(node).__name__} cannot read a sum of currents here",
+                    f"put `{needed}` before `lower`",
+                )
+
+    def flattened(self, node: ann.AnnNode, current: Current, flat: ann.AnnNode) -> Current:
+        """Return the current of ``node`` as a vector, row by row, in which a channel's bias is repeated."""
+        size = math.prod(node.shape)
+        places = [self.part(flat, index, chain[-1].name) for index, chain in enumerate(current.terms)]
+        terms = tuple(
+            (*chain, snn.Reshape(**{**place, "shape": (size,)}))
+            for chain, place in zip(current.terms, places, strict=True)
+        )
+        return Current(terms, current.bias.repeat(size // node.channels))
 
     def encode(self, node: ann.Input) -> Spikes:
         scale = float(np.float32(self.units.largest / self.limit))
@@ -251,7 +258,7 @@ class _Lowering:
                 raised = np.einsum("oikl,oi->o", node.weight, _spread(spikes.floor, node)).astype(np.float32)
                 return Current(((synapse,), *border), node.bias - inside + raised)
             case _:
-                raise _unsupported(node, f"{type(node).__name__} has no weights")
+                raise InternalError(f"{node.name!r} has no weights")
 
     def shifted(
         self, node: ann.Convolution, spikes: Spikes
@@ -265,12 +272,26 @@ class _Lowering:
         inside = np.einsum("oikl,oi->o", node.weight, _spread(spikes.shift, node)).astype(np.float32)
         if not spikes.shift.any() or not any(node.window.pads):
             return inside, ()
-        constant = np.broadcast_to(spikes.shift[:, None, None], shape).astype(np.float32)
-        lost = convolve(constant[None], node.weight, node.window, node.groups)[0]
-        values = (inside[:, None, None] - lost).astype(np.float32)
+        return inside, (self.border(node, -spikes.shift, shape, node.weight, node.window, node.groups),)
+
+    def border(
+        self,
+        node: ann.AnnNode,
+        constant: FloatArray,
+        shape: Shape,
+        weight: FloatArray,
+        window: Window,
+        groups: int,
+    ) -> tuple[snn.SnnNode, ...]:
+        """Return what a constant value, (channels,), gives less than inside where the window is padded."""
+        inside = np.einsum(
+            "oikl,oi->o", weight, np.repeat(constant.reshape(groups, -1), len(weight) // groups, axis=0)
+        )
+        spread = np.broadcast_to(constant[:, None, None], shape).astype(np.float32)
+        values = convolve(spread[None], weight, window, groups)[0] - inside[:, None, None]
         name = self.names.fresh(f"{node.name}.border")
-        border = snn.ConstantCurrent(name=name, shape=node.shape, origin=node.origin, values=values)
-        return inside, ((border,),)
+        border = values.astype(np.float32)
+        return (snn.ConstantCurrent(name=name, shape=node.shape, origin=node.origin, values=border),)
 
     def as_current(self, value: Value, node: ann.AnnNode) -> Current:
         """Return a current of this value: spikes pass through one weight per channel."""
@@ -288,25 +309,28 @@ class _Lowering:
 
     def average(self, node: ann.AveragePool, value: Value) -> Value:
         area = np.float32(node.window.area)
-        if isinstance(value, Spikes):
-            self.refuse_padded_shift(node, value, any(node.window.pads))
+        padded = any(node.window.pads)
+        if isinstance(value, Spikes) and not (padded and value.shift.any()):
             self.append(snn.SumPool(window=node.window, **_place(node, value.name)))
             return replace(value, name=node.name, unit=value.unit / area)
-        if any(node.window.pads) and value.bias.any():
-            raise _unsupported(node, "a padded mean of a biased sum differs at the border")
+        value = self.as_current(value, node)  # where a shift is padded, the border loses less of it
         terms = []
         for index, chain in enumerate(value.terms):
             first = chain[0]
             if first.name in {n.name for n in self.nodes}:
-                raise _unsupported(node, "the pooled sum has other readers")
+                raise _unsupported(node, "the pooled sum has other readers", RECTIFIED)
             if isinstance(first, snn.ConstantCurrent):
                 scaled: snn.SnnNode = first.with_(values=first.values / area)
             elif isinstance(first, snn.Weighted):
                 scaled = first.with_(weight=first.weight / area)
             else:
-                raise _unsupported(node, "the pooled sum holds more than weighted spikes")
+                raise _unsupported(node, "the pooled sum holds more than weighted spikes", RECTIFIED)
             pool = snn.SumPool(window=node.window, **self.part(node, index, chain[-1].name))
             terms.append((scaled, *chain[1:], pool))
+        if padded and value.bias.any():
+            shape = self.graph[node.inputs[0]].shape
+            kernel = np.full((node.channels, 1, *node.window.kernel), 1 / area, np.float32)
+            terms.append(self.border(node, value.bias, shape, kernel, node.window, node.channels))
         return Current(tuple(terms), value.bias)
 
     def move(self, node: ann.AnnNode, inputs: Sequence[Spikes]) -> Spikes:
@@ -318,10 +342,12 @@ class _Lowering:
             case ann.Concat():
                 self.append(snn.Concat(**place))
             case ann.Pad():
-                self.refuse_padded_shift(node, inputs[0], padded=True)
                 self.append(snn.Pad(before=node.before, after=node.after, **place))
                 more = (node.before[0], node.after[0])
-                vectors = {k: np.pad(v, more, constant_values=k == "unit") for k, v in vectors.items()}
+                # Weights that read nothing must not make those coarse that share their scale.
+                least = np.abs(inputs[0].unit).min()
+                zero = {"unit": least, "shift": 0, "floor": 0}
+                vectors = {k: np.pad(v, more, constant_values=zero[k]) for k, v in vectors.items()}
             case ann.Slice():
                 self.append(snn.Slice(start=node.start, stop=node.stop, step=node.step, **place))
                 chosen = slice(node.start[0], node.stop[0], node.step[0])
@@ -406,10 +432,6 @@ class _Lowering:
         place = _place(node, read)
         return place if index == 0 else {**place, "name": self.names.fresh(f"{node.name}.{index}")}
 
-    def refuse_padded_shift(self, node: ann.AnnNode, spikes: Spikes, padded: bool) -> None:
-        if padded and spikes.shift.any():
-            raise _unsupported(node, "zero padding of a value without ReLU has no exact spike code")
-
 
 def _reshaped(values: FloatArray, before: tuple[int, ...], node: ann.AnnNode) -> FloatArray:
     """Carry one value per channel through a reshape."""
@@ -417,10 +439,28 @@ def _reshaped(values: FloatArray, before: tuple[int, ...], node: ann.AnnNode) ->
     if (spread != spread[:, :1]).any():
         raise _unsupported(
             node,
-            "a vector with one unit per feature cannot fold back into a map; "
+            "a vector with one unit per feature cannot fold back into a map",
             "use clip-activations{granularity=layer}",
         )
     return np.ascontiguousarray(spread[:, 0])
+
+
+def _padding(node: ann.Pad, shape: Shape) -> ann.AnnNode:
+    """Return a padding as weights that copy every value: where silence is not zero, spikes cannot pad it."""
+    copied = np.pad(np.eye(shape[0], dtype=np.float32), ((node.before[0], node.after[0]), (0, 0)))
+    bias = np.zeros(len(copied), np.float32)
+    place = _place(node, *node.inputs)
+    if len(shape) == 1:
+        return ann.Linear(weight=copied, bias=bias, **place)
+    pads = (node.before[1], node.before[2], node.after[1], node.after[2])
+    if len(copied) == shape[0]:
+        ones = np.ones((shape[0], 1, 1, 1), np.float32)
+        return ann.Convolution(
+            weight=ones, bias=bias, window=Window((1, 1), pads=pads), groups=shape[0], **place
+        )
+    return ann.Convolution(
+        weight=copied[:, :, None, None], bias=bias, window=Window((1, 1), pads=pads), **place
+    )
 
 
 def _spread(values: FloatArray, node: ann.Convolution) -> FloatArray:
@@ -448,8 +488,8 @@ def _dead_channels(graph: ann.AnnGraph, dead: dict[str, int]) -> Diagnostic:
     )
 
 
-def _unsupported(node: ann.AnnNode, reason: str) -> UnsupportedModelError:
-    where = node.origin or node.name
-    return UnsupportedModelError(
-        f"{type(node).__name__} {where!r}: {reason}", (Diagnostic(UNSUPPORTED_STRUCTURE, reason, where),)
+def _unsupported(node: ann.AnnNode, reason: str, cure: str) -> UnsupportedModelError:
+    found = Diagnostic(
+        UNSUPPORTED_STRUCTURE, f"{type(node).__name__}: {reason}", node.origin or node.name, cure
     )
+    return UnsupportedModelError(f"the network cannot be converted: {found.reason}", (found,))

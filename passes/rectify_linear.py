@@ -16,6 +16,7 @@ values that can win. The maximum of the levels is the level of the maximum, whic
 The input itself gets a population where weights read it beside spikes, in a sum or a join. Presented in
 every step with its 12 bits, it would need weights that are thousands of times finer than those of the spikes,
 and both share the integers of one scale; as spikes it needs weights like theirs, and more steps say more.
+In few steps it would have fewer levels so than it has at once, and is presented all the same.
 Where the input is added as it is, its wide weights hold it (see :func:`snnc.encoding.input_limit`).
 """
 
@@ -27,7 +28,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from snnc.encoding import encoded, input_affine, raw_channels
+from snnc.encoding import encoded, first_layer, input_affine, raw_channels
 from snnc.ir.ann import (
     Add,
     AnnGraph,
@@ -35,6 +36,7 @@ from snnc.ir.ann import (
     AveragePool,
     ChannelAffine,
     Concat,
+    Constant,
     Convolution,
     Input,
     Linear,
@@ -49,6 +51,9 @@ from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
 from snnc.ir.rewriter import Names, Rewriter
 from snnc.pipeline import Context, require
+
+ENOUGH_STEPS = 8
+"""Steps from which on spikes say more of an input than what is left of it beside other spikes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +115,8 @@ class RectifyLinear:
 
     def _spiking_input(self, graph: AnnGraph, context: Context, shifts: dict[str, list[float]]) -> AnnGraph:
         """Give weights that read the input beside spikes a population of it to read instead."""
+        if context.timesteps < ENOUGH_STEPS:
+            return graph
         raw = raw_channels(graph)
         edges = _beside_spikes(graph, frozenset(raw))
         copied = [node for node in graph if node.name in raw and node.name in _above(graph, edges, raw)]
@@ -157,7 +164,8 @@ def _beside_spikes(graph: AnnGraph, raw: frozenset[str]) -> frozenset[tuple[str,
             continue
         direct = {(name, node.name) for name in node.inputs if name in raw}
         behind[node.name] = frozenset(direct).union(*(behind[name] for name in node.inputs))
-        if isinstance(node, Add | Concat) and any(not behind[n] and n not in raw for n in node.inputs):
+        others = [n for n in node.inputs if n not in raw and not isinstance(graph[n], Constant)]
+        if isinstance(node, Add | Concat) and any(not behind[n] for n in others):
             as_it_is = direct if isinstance(node, Add) else set()
             found |= behind[node.name] - as_it_is
     return frozenset(found)
@@ -187,16 +195,22 @@ def _used(nodes: list[AnnNode], output: str) -> list[AnnNode]:
 def _places(graph: AnnGraph) -> list[str]:
     """Names of the values that get a rectifier: signed sums, not spikes and not the input."""
     linear: set[str] = set()
+    raised: set[str] = set()
     places: list[str] = []
     for node in graph:
         moved = isinstance(node, AveragePool | Reshape | Slice | Pad | MaxPool | Concat)
+        # Zeros beside a raised value are no silent neurons: its padding is a current.
+        currents = linear | raised if _pads(node) else linear
         if isinstance(node, Convolution | Linear | Add | ChannelAffine) or (
-            moved and any(name in linear for name in node.inputs)
+            moved and any(name in currents for name in node.inputs)
         ):
             if _needs_spikes(graph, node.name):
                 places.append(node.name)
+                raised.add(node.name)
             else:
                 linear.add(node.name)
+        elif moved and any(name in raised for name in node.inputs):
+            raised.add(node.name)
     return places
 
 
@@ -215,9 +229,16 @@ def _needs_spikes(graph: AnnGraph, name: str) -> bool:
     ):
         return True
     if any(isinstance(reader, MaxPool) for reader in readers):
-        return not all(
-            isinstance(after, Relu) for reader in readers for after in graph.consumers[reader.name]
+        # Only a current that is constant in time may be compared: it has the same order in every step.
+        return name not in first_layer(graph) or not all(
+            isinstance(after, Relu)
+            for reader in readers
+            if isinstance(reader, MaxPool)
+            for after in graph.consumers[reader.name]
         )
     if any(isinstance(reader, Reshape) for reader in readers):
-        return any(graph.consumers[reader.name] for reader in readers) and node.shape[1:] != (1, 1)
+        # A read-out may accumulate a current and flatten it; all else reads spikes in another shape.
+        after = [node for reader in readers for node in graph.consumers[reader.name]]
+        last = all(isinstance(node, Softmax) for node in after) and len(readers) == 1
+        return not last and node.shape[1:] != (1, 1)
     return len(readers) > 1

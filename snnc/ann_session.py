@@ -216,6 +216,8 @@ class _Writer:
         match node:
             case ann.Input():
                 self.node("Identity", [FEED], out)
+            case ann.Constant():  # of one row: the sum that reads it repeats it
+                self.node("Identity", [self.constant(node.values[None], f"constant:{node.name}")], out)
             case ann.Convolution():
                 weight = self.constant(node.weight, f"weight:{node.name}")
                 bias = self.constant(node.bias, f"bias:{node.name}")

@@ -18,7 +18,8 @@ from snnc.backends import load_simulator
 from snnc.calibration import Calibration
 from snnc.choice import Candidate, Choice, candidates, choose
 from snnc.diagnostics import Diagnostic
-from snnc.errors import InternalError, UsageError
+from snnc.errors import InternalError, UnsupportedModelError, UsageError
+from snnc.frontend import SourceModel
 from snnc.input_statistics import KEY as STATISTICS
 from snnc.input_statistics import InputStatistics
 from snnc.ir.ann import AnnGraph
@@ -48,6 +49,7 @@ from snnc.row_files import as_rows
 from snnc.rows import NetworkInput
 from snnc.target import Record, Simulator, Trace
 from snnc.thresholds import Method
+from snnc.trial import lowering, require_lowering
 
 INTEGER_PASSES = ("compensate", "quantise-weights")
 """The passes that make integers: left out in float32. Compensation corrects what integers really do."""
@@ -239,6 +241,45 @@ def _with_learning(passes: tuple[AnyPass, ...]) -> tuple[AnyPass, ...]:
     return (*passes[:at], make_pass(LEARNING, {}, PASSES), *passes[at:])
 
 
+def read_convertible(model: Model, options: Options) -> tuple[SourceModel, str]:
+    """Read a network, and make sure that a conversion will not refuse it, whatever the rows.
+
+    This is how every conversion begins, and all that `snnc check` and a dry run do with the network.
+
+    Args:
+        model: as for :func:`convert`.
+        options: how it is to be converted.
+
+    Returns:
+        The network, and what it is called.
+
+    Raises:
+        UnsupportedModelError: with a diagnostic for every reason why it cannot be converted.
+        InputError: the file is missing, damaged, or not ONNX.
+        UsageError: an option makes no sense, or the network is an artefact already.
+    """
+    possible = tuple(options.alternatives().values()) or (options,)
+    fronts = {lowering(each.passes()): each for each in possible}
+    source, name = read_source(model)
+    for each in fronts.values():
+        require_lowering(source.graph, each.passes(), each.steps)
+    return source, name
+
+
+def check(model: Model, options: Options = Options()) -> tuple[Diagnostic, ...]:
+    """Return everything that keeps a network from being converted; the arguments are as for reading it.
+
+    Raises:
+        InputError: the file is missing, damaged, or not ONNX.
+        UsageError: an option makes no sense, or the network is an artefact already.
+    """
+    try:
+        read_convertible(model, options)
+    except UnsupportedModelError as error:
+        return error.diagnostics
+    return ()
+
+
 def convert(
     model: Model,
     calibration: Any,
@@ -276,7 +317,7 @@ def convert(
     if dump is not None and not callable(dump):
         raise UsageError(f"dump is {type(dump).__name__}; give a function of (name, graph)")
     among = options.alternatives()
-    source, named = read_source(model)
+    source, named = read_convertible(model, options)
     preprocessing = as_preprocessing(preprocessing)
     raw = as_rows(calibration, name)
     rows = prepared_rows(raw, NetworkInput.of(source.layout), preprocessing, name)

@@ -6,8 +6,11 @@ Codes never change their meaning. 1xx: reading the ONNX file. 2xx: calibration. 
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 
 class Severity(Enum):
@@ -65,11 +68,68 @@ class Diagnostic:
             "help": self.help,
         }
 
-    def __str__(self) -> str:
-        """Return one line for a terminal."""
+    @property
+    def reason(self) -> str:
+        """One line for the end of a sentence: code, node, message and cure."""
         where = f" at {self.node!r}" if self.node else ""
         cure = f" ({self.help})" if self.help else ""
-        return f"{self.severity.value} {self.code.number}{where}: {self.message}{cure}"
+        return f"{self.code.number}{where}: {self.message}{cure}"
+
+    def __str__(self) -> str:
+        """Return one line for a terminal."""
+        return f"{self.severity.value} {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Findings that differ only in where they are, and in names and sizes.
+
+    Attributes:
+        findings: in the order of the model; the first speaks for all.
+    """
+
+    findings: tuple[Diagnostic, ...]
+
+    @property
+    def places(self) -> str:
+        """How often, and where first."""
+        first = ", ".join(repr(item.node) for item in self.findings[:FIRST_PLACES])
+        return f"{len(self.findings)} times, first at {first}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON form: ``code``, ``severity``, ``message``, ``help``, ``count``, ``nodes``."""
+        told = {key: value for key, value in self.findings[0].as_dict().items() if key != "node"}
+        return {**told, "count": len(self.findings), "nodes": [item.node for item in self.findings]}
+
+    def __str__(self) -> str:
+        """Return one line for a terminal; a message that begins with a name is counted behind the name."""
+        first = self.findings[0]
+        if len(self.findings) == 1:
+            return str(first)
+        name = _NAMED.match(first.message)
+        message = (
+            f"{first.message[: name.end(1)]} ({self.places}){first.message[name.end(1) :]}"
+            if name
+            else f"{first.message}, {self.places}"
+        )
+        cure = f" ({first.help})" if first.help else ""
+        return f"{first.severity.value} {first.code.number}: {message}{cure}"
+
+
+FIRST_PLACES = 3
+"""How many places of one cause are named."""
+
+_NAMED = re.compile(r"((?:the operator )?\w+)(?:: | is not supported)")
+_PARTICULAR = re.compile(r"'[^']*'|\"[^\"]*\"|[\[(][-\d., ]*[\])]|-?\d[\w.+-]*")
+
+
+def causes(found: Iterable[Diagnostic]) -> tuple[Cause, ...]:
+    """Group findings by their cause, the most frequent first."""
+    groups: dict[tuple[str, str, str], list[Diagnostic]] = {}
+    for item in found:
+        key = (item.code.number, _PARTICULAR.sub("", item.message), _PARTICULAR.sub("", item.help))
+        groups.setdefault(key, []).append(item)
+    return tuple(Cause(tuple(group)) for group in sorted(groups.values(), key=len, reverse=True))
 
 
 UNSUPPORTED_OPERATOR = Code(

@@ -32,6 +32,9 @@ LEAST_LIMIT = 127
 MIXED_LIMIT = 7
 """The coarsest input where it is added to what spikes say."""
 
+MIXED_POWER = 0.3
+"""Root of the mean square of an input over its largest magnitude, as is usual."""
+
 MIXED_WEIGHT = 2
 """Integer weight of the input where it is added to what spikes say: exact, and with the most bits for it."""
 
@@ -209,6 +212,24 @@ def input_affine(graph: ann.AnnGraph) -> ann.ChannelAffine | None:
     return readers[0] if len(readers) == 1 and isinstance(readers[0], ann.ChannelAffine) else None
 
 
+def first_layer(graph: ann.AnnGraph) -> frozenset[str]:
+    """Return the names of the values that weights compute directly from the input: currents constant in time.
+
+    A maximum of the input itself is one of spike counts, which change from step to step.
+    """
+    found: set[str] = set()
+    raw: set[str] = set()
+    for node in graph:
+        moves = isinstance(node, ann.Concat | ann.Reshape | ann.Slice | ann.Pad)
+        if isinstance(node, ann.Input) or (moves and raw.issuperset(node.inputs)):
+            raw.add(node.name)
+        elif (isinstance(node, ann.Convolution | ann.Linear) and node.inputs[0] in raw) or (
+            isinstance(node, ann.MaxPool) and node.inputs[0] in found
+        ):
+            found.add(node.name)
+    return frozenset(found)
+
+
 def input_limit(
     graph: ann.AnnGraph, timesteps: int, finer: FloatArray | None = None, largest: float = 1.0
 ) -> int:
@@ -219,7 +240,10 @@ def input_limit(
     gathers T of them. Wide first layers, such as a perceptron's, get fewer than 12 bits of input for it.
 
     Where the input is added as it is to what weights make of spikes, both share one scale per channel, which
-    the largest weight of the spikes sets: the unit of the input may be as fine as two steps of it.
+    the largest weight of the spikes sets: the unit of the input may be as fine as two steps of it. Where
+    weights read it beside spikes, its values and its weights are rounded about equally: a magnitude of ``L``
+    leaves the relative errors ``1 / L`` of the values and ``L s / (r w)`` of the weights, with the step ``s``
+    of the scale, and weights ``w`` and magnitudes ``r`` of the input as usual.
 
     Args:
         graph: the network.
@@ -230,12 +254,19 @@ def input_limit(
     raw = raw_channels(graph) if finer is not None and (finer != 1).any() else {}
     reach: dict[str, float] = {}
     step: dict[str, float] = {}
-    mixed: list[float] = []
+    drive: dict[str, float] = {}
+    beside: set[str] = set()
+    limits: list[float] = []
+    finest = 1.0 if finer is None else float(finer.max())
+    tiny = float(np.finfo(np.float32).tiny)
     for node in graph:
-        read = [reach[name] for name in node.inputs]
+        read = [reach[name] for name in node.inputs if name in reach]
         match node:
             case ann.Input():
                 reach[node.name] = 1.0
+            case ann.Constant():
+                step[node.name] = 0.0
+                continue
             case ann.Relu():
                 reach[node.name] = 0.0
             case ann.Convolution() | ann.Linear():
@@ -250,15 +281,31 @@ def input_limit(
             case _:
                 reach[node.name] = max(read)
         step[node.name] = _weight_step(node, [step[name] for name in node.inputs])
-        if isinstance(node, ann.Add) and 0.0 in read and any(read):
-            mixed.append(max(step[name] for name in node.inputs))
+        given = [drive[name] for name in node.inputs]
+        drive[node.name] = 1.0 if isinstance(node, ann.Input) else 0.0
+        if not isinstance(node, ann.Input | ann.Relu):
+            drive[node.name] = max(given)
+        if isinstance(node, ann.Convolution | ann.Linear):
+            drive[node.name] *= _root_mean_square(node.weight)
+        meets = 0.0 in read and any(read)
+        if isinstance(node, ann.Concat) and (meets or beside.intersection(node.inputs)):
+            beside.add(node.name)
+        elif beside.intersection(node.inputs) or (isinstance(node, ann.Add) and meets):
+            if isinstance(node, ann.Add) and 1.0 in given:
+                limits.append(largest / finest / (MIXED_WEIGHT * max(step[node.name], tiny)))
+            elif isinstance(node, ann.Add | ann.Convolution | ann.Linear):
+                ratio = largest * drive[node.name] / (MIXED_POWER * max(step[node.name], tiny))
+                limits.append(float(np.sqrt(ratio)))
+            else:
+                beside.add(node.name)
     steps = max(ROOM_TIMESTEPS, 4 * timesteps)
     widest = max(1.0, *reach.values())
     limit = int(np.clip(2**30 / (127 * widest * steps), LEAST_LIMIT, snn.INPUT_LIMIT))
-    if mixed and max(mixed) > 0:
-        smallest = largest / (1.0 if finer is None else float(finer.max()))
-        limit = min(limit, max(MIXED_LIMIT, int(smallest / (MIXED_WEIGHT * max(mixed)))))
-    return limit
+    return min([limit, *(int(np.clip(found, MIXED_LIMIT, snn.INPUT_LIMIT)) for found in limits)])
+
+
+def _root_mean_square(weight: FloatArray) -> float:
+    return float(np.sqrt(np.mean(np.square(weight, dtype=np.float64))))
 
 
 def _weight_step(node: ann.AnnNode, read: list[float]) -> float:

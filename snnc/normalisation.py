@@ -76,6 +76,10 @@ RUNNING = 3.0
 VARIED = 1e-6
 """Variance, relative to the largest of all channels, below which a channel is dead and tells nothing."""
 
+CHANGED, MUCH = 0.015, 0.3
+"""Share of answers that another scale must change unless it gains so much: a larger one makes biases smaller
+beside all else, and the information a little larger, without any answer that is better for it."""
+
 COLOURS = 3
 
 Run = Callable[[FloatArray], NumberArray]
@@ -238,6 +242,10 @@ def judge(run: Run, rows: FloatArray, *, task: Task | None, order_only: bool = F
         if other.information().mean() < (min(enough, ENOUGH_FOR_FAINT) if faint else enough):
             continue
         found = _better(reading, own, other)
+        if found is not None and reading.mistake is Mistake.SCALE and found[0] < MUCH:
+            changed = np.mean(own.scores.argmax(axis=1) != other.scores.argmax(axis=1))
+            if changed < CHANGED:
+                continue
         if found is not None and (best is None or found[0] > best[0]):
             gain, measure, shares = found
             best = gain, Misread(reading.mistake, reading.words, measure, *shares, *ends, len(tried))

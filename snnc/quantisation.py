@@ -97,7 +97,7 @@ def quantise_group(graph: SnnGraph, group: Group) -> SnnGraph:
     changed: dict[str, SnnNode] = {}
     scale: FloatArray
     if isinstance(sinks[0], Readout):
-        scale = np.broadcast_to(_readout_scale(graph, synapses, sinks), sinks[0].shape).astype(np.float64)
+        scale = np.array([_readout_scale(graph, synapses, sinks)])  # one for all outputs
     else:
         scale = _channel_scale(synapses, [node for node in sinks if isinstance(node, IntegrateFire)])
     for synapse in synapses:
@@ -129,7 +129,7 @@ def quantise_all(graph: SnnGraph) -> SnnGraph:
 
 def _finest(synapses: list[Weighted], sinks: list[SnnNode]) -> FloatArray:
     """Return the finest scale per channel, (channels,) float64, at which everything fits its integers."""
-    scale = np.zeros(sinks[0].channels)
+    scale = np.zeros(next(iter((*sinks, *synapses))).channels)
     for synapse in synapses:
         largest = np.abs(synapse.weight.astype(np.float64)).reshape(len(synapse.weight), -1).max(axis=1)
         limit = IDENTITY_LIMIT if isinstance(synapse, ChannelWeight) else WEIGHT_LIMIT
@@ -144,7 +144,8 @@ def _finest(synapses: list[Weighted], sinks: list[SnnNode]) -> FloatArray:
 
 def _readout_scale(graph: SnnGraph, synapses: list[Weighted], sinks: list[SnnNode]) -> float:
     """Return the scale that all outputs share: the finest one, at which an input that is added is exact."""
-    finest = float(_finest(synapses, sinks).max())
+    # A current that is flattened behind its weights has fewer channels than the read-out.
+    finest = max(float(_finest([], sinks).max()), *(float(_finest([node], []).max()) for node in synapses))
     constant = constant_nodes(graph)
     added = [s.weight for s in synapses if isinstance(s, ChannelWeight) and s.name in constant]
     if not added:

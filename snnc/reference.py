@@ -81,6 +81,8 @@ def _ann_node(node: ann.AnnNode, inputs: list[FloatArray], x: FloatArray) -> Flo
     match node:
         case ann.Input():
             return x.astype(np.float32).reshape(len(x), *node.shape)
+        case ann.Constant():
+            return np.broadcast_to(node.values, (len(x), *node.shape)).astype(np.float32)
         case ann.Convolution():
             return convolve(inputs[0], node.weight, node.window, node.groups) + per_channel(node.bias, rank)
         case ann.Linear():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 
 from snnc.errors import InputError, UsageError
+from snnc.ir.bounds import MOST_TIMESTEPS
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.operations import Firing, check_known, firing, unknown
 from snnc.ir.snn import (
@@ -415,9 +416,12 @@ def check_run(
     if timesteps < 1:
         raise InputError(f"T must be at least 1, not {timesteps}")
     if graph.max_timesteps and timesteps > graph.max_timesteps:
+        cure = f"convert it again for T = {timesteps}"
+        if timesteps > MOST_TIMESTEPS:  # for which no integers are proved
+            cure = "convert it with --precision float32"
         raise InputError(
             f"T = {timesteps} is beyond {graph.max_timesteps}, up to which the integers of "
-            f"{graph.name} were proved not to overflow; run it for fewer steps, or convert it for more"
+            f"{graph.name} were proved not to overflow; run it for fewer steps, or {cure}"
         )
     if inputs.ndim != len(shape) + 1 or inputs.shape[1:] != shape:
         raise InputError(f"inputs of shape {inputs.shape} do not fit the network's (batch, {shape})")

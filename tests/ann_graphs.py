@@ -81,11 +81,15 @@ class Builder:
         shape = (channels, *window.output_size(*size))
         return self.add(ann.MaxPool(name=name, inputs=(source,), shape=shape, window=window))
 
-    def mean(self, name: str, source: str) -> str:
+    def mean(self, name: str, source: str, window: Window | None = None) -> str:
         channels, *size = self.shapes[source]
-        window = Window((size[0], size[1]))
-        pooled = ann.AveragePool(name=name, inputs=(source,), shape=(channels, 1, 1), window=window)
-        return self.add(pooled)
+        window = Window((size[0], size[1])) if window is None else window
+        shape = (channels, *window.output_size(*size))
+        return self.add(ann.AveragePool(name=name, inputs=(source,), shape=shape, window=window))
+
+    def pad(self, name: str, source: str, before: tuple[int, ...], after: tuple[int, ...]) -> str:
+        shape = tuple(b + n + a for b, n, a in zip(before, self.shapes[source], after, strict=True))
+        return self.add(ann.Pad(name=name, inputs=(source,), shape=shape, before=before, after=after))
 
     def flatten(self, name: str, source: str) -> str:
         return self.add(ann.Reshape(name=name, inputs=(source,), shape=(int(np.prod(self.shapes[source])),)))

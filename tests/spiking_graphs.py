@@ -58,6 +58,10 @@ CLASSES = 7
 PROBES = 12
 
 
+MAP_FROM = 0.85
+"""Share of the networks from which on the read-out is a flattened map."""
+
+
 def random_graph(
     seed: int,
     *,
@@ -430,13 +434,18 @@ class _Builder:
             return self._plain(x)
         return self.fire(self.convolution(self.concat([image, x]), x.channels))
 
+    def _flat(self, x: SnnNode) -> SnnNode:
+        return self.add(Reshape(name="", inputs=(x.name,), shape=(prod(x.shape),)))
+
     def classify(self, x: SnnNode) -> SnnNode:
-        if len(x.shape) == 3 and self.rng.random() < 0.5:
-            size = (x.shape[1], x.shape[2])
-            x = self.pool(x, SumPool, Window(size, size))
-        if len(x.shape) == 3:
-            x = self.add(Reshape(name="", inputs=(x.name,), shape=(prod(x.shape),)))
-        y = self.linear(x, CLASSES)
-        bias = np.rint(self.rng.normal(size=CLASSES) * 20).astype(np.int32)
+        kind = self.rng.random() if len(x.shape) == 3 else 0.0
+        if kind > MAP_FROM:
+            y = self._flat(self.convolution(x, self.draw(1, 2)))
+        else:
+            if len(x.shape) == 3 and kind < 0.5:
+                size = (x.shape[1], x.shape[2])
+                x = self.pool(x, SumPool, Window(size, size))
+            y = self.linear(self._flat(x) if len(x.shape) == 3 else x, CLASSES)
+        bias = np.rint(self.rng.normal(size=y.channels) * 20).astype(np.int32)
         scale = float(self.rng.uniform(0.001, 0.1))
         return self.add(Readout(name="", inputs=(y.name,), shape=y.shape, bias=bias, scale=scale))

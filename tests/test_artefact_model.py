@@ -108,7 +108,10 @@ def test_the_model_is_valid_onnx(graph: SnnGraph) -> None:
     model = Artefact(graph).model()
     onnx.checker.check_model(model, full_check=True)
     inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
-    assert [size.dim_value for size in inferred.graph.output[0].type.tensor_type.shape.dim] == [0, 7]
+    assert [size.dim_value for size in inferred.graph.output[0].type.tensor_type.shape.dim] == [
+        0,
+        graph[graph.output].channels,
+    ]
     assert [value.name for value in model.graph.input] == ["x", "T"]
 
 

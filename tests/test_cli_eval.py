@@ -257,6 +257,20 @@ def test_steps_that_are_refused_are_not_warned_of(
     assert "T = 300 is beyond" in refused(capsys, 5, "eval", artefact, "--data", files.test, "-T", 300)
 
 
+def test_the_conversion_that_eval_advises_is_one_that_works(
+    artefact: Path, files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refused(capsys, 5, "eval", artefact, "--data", files.test, "-T", 1000)
+    assert "convert it with --precision float32" in line
+    rows = ["--calib", files.calibration, "--preprocess", files.preprocessing, "--preset", "fast"]
+    longer = tmp_path / "longer.snn.onnx"
+    parts = ["convert", files.model, *rows, "-o", longer, "-T", 1000, "--precision", "float32", "-q"]
+    assert main(list(map(str, parts))) == 0
+    capsys.readouterr()
+    assert main(["eval", str(longer), "--data", str(files.test), "-T", "1001", "--limit", "10"]) == 0
+    assert "--timesteps 1001 --precision float32" in capsys.readouterr().err
+
+
 def test_a_plain_network_has_no_steps(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
     assert "convert it first" in refused(capsys, 2, "eval", files.model, "--data", files.test, "-T", 4)
 

@@ -56,7 +56,7 @@ def test_check_what_can_be_converted(good: Path, capsys: pytest.CaptureFixture[s
     assert main(["check", str(good)]) == 0
     assert capsys.readouterr().out == f"{good}: can be converted\n"
     found = shown(capsys, "check", good)
-    assert found == {"model": str(good), "supported": True, "diagnostics": []}
+    assert found == {"model": str(good), "supported": True, "causes": [], "diagnostics": []}
     assert shown(capsys, "check", "zoo:fashion-resnet")["supported"]
 
 

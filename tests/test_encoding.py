@@ -185,7 +185,7 @@ def test_more_steps_help_an_input_beside_spikes(joined: bool) -> None:
 
 def test_only_weights_beside_spikes_read_the_input_as_spikes() -> None:
     graph = wide_and_deep(1, joined=False)
-    made = context(graph)
+    made = context(graph, timesteps=8)
     spiking = RectifyLinear().run(graph, made)
     (population,) = (node for node in spiking.of_type(Relu) if node.shift is not None)
     assert made.findings["shifts"].keys() == {population.name}
@@ -193,11 +193,12 @@ def test_only_weights_beside_spikes_read_the_input_as_spikes() -> None:
     assert spiking["wide"].inputs == ("flat.spikes",)
     x = made.calibration.rows
     np.testing.assert_allclose(run_ann(spiking, x)[0], run_ann(graph, x)[0], rtol=1e-3, atol=1e-4)
-    again = context(spiking)
-    assert RectifyLinear().run(spiking, again) is spiking
+    assert RectifyLinear().run(spiking, context(spiking, timesteps=8)) is spiking
+    # In few steps it would have fewer levels so.
+    assert RectifyLinear().run(graph, context(graph, timesteps=4)) is graph
     plain = Builder(0)
     alone = plain.graph(plain.linear("last", plain.flatten("flat", plain.relu("r", "x")), 3))
-    assert RectifyLinear().run(alone, context(alone)) is alone
+    assert RectifyLinear().run(alone, context(alone, timesteps=8)) is alone
 
 
 def test_an_input_that_is_added_is_fine_and_exact() -> None:

@@ -32,6 +32,7 @@ from snnc.reference import ReferenceSimulator, encode, run_ann
 from snnc.target import Record
 from tests.ann_graphs import Builder, context, residual_network
 
+PADDED = Window((3, 3), pads=(1, 1, 1, 1))
 FRONT = "fold-batchnorm,exact-max-pool,rectify-linear,clip-activations{method=max,levels=%d},lower"
 
 
@@ -137,6 +138,28 @@ def structures() -> list[AnnGraph]:
     inner = b.conv("conv1", b.relu("relu0", b.norm("bn0", stream)), 6)
     last = b.relu("relu1", b.norm("bn1", b.sum("add", stream, inner)))
     found.append(b.graph(b.linear("fc", b.flatten("flat", b.mean("gap", last)), 3)))
+    b = Builder(11)  # a map as output
+    found.append(b.graph(b.conv("conv1", b.relu("relu0", b.conv("conv0", "x", 8)), 5)))
+    b = Builder(12)  # a sum of maps, flattened at the end
+    stem = b.relu("relu0", b.conv("conv0", "x", 6))
+    found.append(b.graph(b.flatten("flat", b.sum("add", b.conv("conv1", stem, 6), stem))))
+    for before, after in (((0, 1, 2), (0, 0, 1)), ((1, 1, 1), (2, 1, 1))):
+        b = Builder(18)  # zeros around signed values, in front of a max-pool
+        stem = b.pad("pad", b.conv("conv1", b.relu("relu0", b.conv("conv0", "x", 6)), 4), before, after)
+        last = b.relu("relu1", b.conv("conv2", b.max_pool("pool", stem), 6))
+        found.append(b.graph(b.linear("fc", b.flatten("flat", last), 3)))
+    b = Builder(14, (9,))  # zeros behind signed features
+    stem = b.pad("pad", b.linear("fc1", b.relu("relu0", b.linear("fc0", "x", 8)), 5), (1,), (2,))
+    found.append(b.graph(b.linear("fc2", b.relu("relu1", b.linear("wide", stem, 8)), 3)))
+    b = Builder(15)  # a padded mean of spikes that stand for signed values, and one of a biased sum
+    stem = b.norm("bn", b.relu("relu0", b.conv("conv0", "x", 6)))
+    first = b.relu("relu1", b.conv("conv1", b.mean("mean", stem, PADDED), 6))
+    second = b.relu("relu2", b.mean("mean2", b.sum("add", b.conv("conv2", first, 6), first), PADDED))
+    found.append(b.graph(b.linear("fc", b.flatten("flat", second), 3)))
+    b = Builder(16)  # a max-pool of signed values with two rectifiers behind it, and one at the end
+    stem = b.max_pool("pool", b.conv("conv1", b.relu("relu0", b.conv("conv0", "x", 6)), 4))
+    both = b.sum("add", b.relu("relu1", stem), b.relu("relu2", stem, 0.5))
+    found.append(b.graph(b.max_pool("pool2", b.conv("conv2", both, 5))))
     return found
 
 
@@ -172,13 +195,6 @@ def test_a_dead_channel_is_a_constant_zero() -> None:
     assert not counts["relu1"][:, 0].any()
     assert counts["relu1"][:, 1:].any()
     assert not spiking["conv1"].weight[0].any()  # type: ignore[attr-defined]
-
-
-def test_a_feature_map_as_output_is_refused() -> None:
-    b = Builder(0)
-    graph = b.graph(b.conv("conv1", b.relu("relu0", b.conv("conv0", "x", 8)), 5))
-    with pytest.raises(UnsupportedModelError, match="not a vector of class scores"):
-        lowered(graph)
 
 
 def test_lowering_needs_thresholds() -> None:
@@ -384,3 +400,13 @@ def test_a_mean_of_the_input_leaves_room_for_long_runs() -> None:
 
 def _inputs(graph: snn.SnnGraph, made: Context) -> tuple[IntArray, int]:
     return encode(graph.encoder, made.calibration.rows), graph.timesteps
+
+
+def test_channels_of_zeros_cost_the_others_no_resolution() -> None:
+    """Whatever a silent channel's weight, the scale that it shares is that of the channels that speak."""
+    b = Builder(17, (4,))
+    wide = b.relu("relu0", b.linear("fc0", b.pad("pad", "x", (2,), (3,)), 6))
+    graph = b.graph(b.linear("fc1", wide, 3))
+    spiking, _ = lowered(graph)
+    units = spiking["fc0"].weight / graph["fc0"].weight  # type: ignore[attr-defined]
+    np.testing.assert_allclose(units, units[0, 2], rtol=1e-4)

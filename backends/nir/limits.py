@@ -5,6 +5,7 @@ from __future__ import annotations
 from snnc.backends.nir.layers import misfit
 from snnc.backends.nir.profiles import Profile, Rule
 from snnc.backends.nir.rates import FORGETFUL
+from snnc.ir.kinds import ValueKind, value_kinds
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import populations
 from snnc.ir.snn import (
@@ -50,6 +51,8 @@ def _against(graph: SnnGraph, node: SnnNode, profile: Profile) -> list[tuple[str
     match node:
         case ConstantCurrent():
             return [("NIR has one bias per channel, not one per neuron", elsewhere)]
+        case Reshape() if _flattens_current(graph, node):
+            return [("NIR has one bias per channel of a map that is read out, not one per value", elsewhere)]
         case Concat():
             return [("NIR cannot join two nodes along the channels", elsewhere)]
         case CountMaxPool() | CurrentMaxPool() if in_time:
@@ -70,6 +73,11 @@ def _against(graph: SnnGraph, node: SnnNode, profile: Profile) -> list[tuple[str
         case _:
             geometry = misfit(node, graph[node.inputs[0]].shape) if node.inputs else None
             return [] if geometry is None else [(geometry, elsewhere)]
+
+
+def _flattens_current(graph: SnnGraph, node: Reshape) -> bool:
+    kind = value_kinds(graph)[node.name]
+    return kind is ValueKind.CURRENT and node.channels != graph[node.inputs[0]].channels
 
 
 def _of_populations(graph: SnnGraph, node: CountMaxPool) -> bool:

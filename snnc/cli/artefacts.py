@@ -68,7 +68,8 @@ def chosen_timesteps(terminal: Terminal, artefact: Artefact, wanted: int | None)
     found = Diagnostic(
         OTHER_TIMESTEPS,
         f"not calibrated for T = {wanted}, but for {calibrated}",
-        help=f"convert again with --timesteps {wanted}",
+        help=f"convert again with --timesteps {wanted}"
+        + " --precision float32" * (not artefact.graph.integer),
     )
     terminal.warn(found)
     return wanted

@@ -39,9 +39,9 @@ def command(terminal: Terminal, model: str, form: str, target: str | None, profi
     """
     from snnc.cli.artefacts import holds_artefact, require_network
     from snnc.cli.models import locate
-    from snnc.diagnostics import Severity
+    from snnc.compiler import check
+    from snnc.diagnostics import Severity, causes
     from snnc.errors import UsageError
-    from snnc.frontend import check_onnx
 
     if target is None and profile is not None:
         raise UsageError("--profile needs --target")
@@ -49,7 +49,7 @@ def command(terminal: Terminal, model: str, form: str, target: str | None, profi
     if target is None:
         require_network(located.path, model)
     converted = target is not None and holds_artefact(located.path)
-    found = () if converted else check_onnx(located.path)
+    found = () if converted else check(located.path)
     supported = all(item.severity is not Severity.ERROR for item in found)
     unfit: tuple[Diagnostic, ...] = ()
     if target is not None and supported:
@@ -62,25 +62,30 @@ def command(terminal: Terminal, model: str, form: str, target: str | None, profi
         told = {"model": model, "supported": supported and not unfit}
         if target is not None:
             told["target"] = target
-        terminal.data({**told, "diagnostics": rows})
+        grouped = [cause.as_dict() for cause in causes(found)]
+        terminal.data({**told, "causes": grouped, "diagnostics": rows})
     else:
-        for item in found:
-            terminal.text(str(item))
+        for cause in causes(found):
+            terminal.text(str(cause))
         if unfit:
-            terminal.text(f"{model}: does not fit {target}, for {_reasons(len(unfit))}")
+            terminal.text(f"{model}: does not fit {target}, for {_reasons(unfit)}")
         elif supported:
             fits = f" and fits {target}" if target else ""
             terminal.text(f"{model}: {'is' if converted else 'can be'} converted{fits}")
         else:
-            errors = sum(item.severity is Severity.ERROR for item in found)
+            errors = [item for item in found if item.severity is Severity.ERROR]
             terminal.text(f"{model}: cannot be converted, for {_reasons(errors)}")
     if not supported:
         return UNSUPPORTED
     return UNFIT if unfit else 0
 
 
-def _reasons(number: int) -> str:
-    return f"{number} reason{'s' if number > 1 else ''}"
+def _reasons(found: Sequence[Diagnostic]) -> str:
+    from snnc.diagnostics import causes
+
+    number = len(causes(found))
+    at = f", at {len(found)} places" if len(found) > number else ""
+    return f"{number} reason{'s' if number > 1 else ''}{at}"
 
 
 def _unfit(path: Path, target: str, profile: str | None, converted: bool) -> tuple[Diagnostic, ...]:

@@ -226,7 +226,7 @@ def command(
         outputs = outputs_for(located, rows, options)
         limits.check(outputs)
         request = replace(request, task=outputs.task)
-        convert_to_budget(terminal, located, *_split(located, rows), budget, request)
+        convert_to_budget(terminal, located, *_split(located, rows, options), budget, request)
         return
     if front is not None:
         raise UsageError("--front draws the conversions that a budget tries: give --max-latency, say")
@@ -243,7 +243,7 @@ def command(
     if dry_run:
         _dry_run(terminal, located, rows, options, among, output)
         return
-    used, kept = _split(located, rows) if limits else (rows, None)
+    used, kept = _split(located, rows, options) if limits else (rows, None)
     terminal.journal = journal if searching else None
     conversion = convert(
         located.name,
@@ -315,24 +315,24 @@ def _rows(located: Located, calib: Path | None, preprocess: Path | None, rows_la
     return Rows(x, y, preprocessing, f"the zoo's {located.entry.dataset.name}")
 
 
-def _read(located: Located, rows: Rows) -> SourceModel:
-    """Read the network, and refuse rows that do not fit it, all at once and by their name."""
-    from snnc.frontend import read_onnx
+def _read(located: Located, rows: Rows, options: Options) -> SourceModel:
+    """Read the network as a conversion does, and refuse rows that do not fit it, by their name."""
+    from snnc.compiler import read_convertible
     from snnc.preprocessing import check_fit
     from snnc.rows import NetworkInput
 
-    source = read_onnx(located.path)
+    source, _ = read_convertible(located.path, options)
     check_fit(rows.x.shape, NetworkInput.of(source.layout), rows.preprocessing, rows.origin)
     return source
 
 
-def _split(located: Located, rows: Rows) -> tuple[Rows, Rows]:
+def _split(located: Located, rows: Rows, options: Options) -> tuple[Rows, Rows]:
     """Return the rows to calibrate on and those that are kept back."""
     import numpy as np
 
     from snnc.errors import InputError
 
-    _read(located, rows)
+    _read(located, rows, options)
     if len(rows.x) < HELD_BACK:
         raise InputError(
             f"a limit on what is lost needs at least {HELD_BACK} calibration rows, not {len(rows.x)}"
@@ -359,7 +359,7 @@ def _dry_run(
     from snnc.memory import available, needed
     from snnc.pipeline import format_pipeline
 
-    source = _read(located, rows)
+    source = _read(located, rows, options)
     possible = tuple(among.values()) or (options,)
     need = needed(source.graph, len(rows.x), fitted=any(each.fits for each in possible))
     free = available()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from snnc.diagnostics import QUANTISED_GRAPH, UNSUPPORTED_OPERATOR, Code
 
-_RELU = "replace it by ReLU and fine-tune"
+RELU = "replace it by ReLU and fine-tune"
 _FLOAT = "export the float network, before quantisation"
-_ATTENTION = "networks with attention are not supported; use a convolutional network"
-_NORM = "use batch normalisation instead, and train again"
+ATTENTION = "networks with attention are not supported; use a convolutional network"
+NORM = "use batch normalisation instead, and train again"
 _RECURRENT = "recurrent networks are not supported; use a feed-forward network"
 _CUT = "cut it off: onnx.utils.extract_model up to the class scores before it"
 
@@ -17,25 +17,23 @@ _ADVICE: dict[str, str] = {
             "Celu", "Elu", "Erf", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "PRelu", "Selu",
             "Shrink", "Softplus", "Softsign", "Swish", "Tanh", "ThresholdedRelu", "Abs", "Sin", "Cos", "Exp",
         ),
-        _RELU,
+        RELU,
     ),
-    "Sigmoid": "at the end of the network, remove it (it keeps the order); elsewhere, " + _RELU,
+    "Sigmoid": "at the end of the network, remove it (it keeps the order); elsewhere, " + RELU,
     **dict.fromkeys(
         ("LayerNormalization", "InstanceNormalization", "GroupNormalization", "LRN", "RMSNormalization",
          "LpNormalization", "MeanVarianceNormalization"),
-        _NORM,
+        NORM,
     ),
     **dict.fromkeys(("LSTM", "GRU", "RNN", "Loop", "Scan", "SequenceAt"), _RECURRENT),
-    **dict.fromkeys(("Attention", "MultiHeadAttention", "Einsum", "RotaryEmbedding"), _ATTENTION),
+    **dict.fromkeys(("Attention", "MultiHeadAttention", "Einsum", "RotaryEmbedding"), ATTENTION),
     **dict.fromkeys(("ArgMax", "ArgMin", "TopK", "Hardmax", "NonMaxSuppression", "ZipMap"), _CUT),
     **dict.fromkeys(
         ("ConvTranspose", "Upsample", "Resize", "DepthToSpace", "MaxUnpool"),
         "only classifiers whose images shrink are supported",
     ),
-    "SpaceToDepth": "use a strided convolution instead",
     "If": "export the model in evaluation mode with fixed shapes, so that no branch is left",
     "LpPool": "use AveragePool or MaxPool",
-    "ReduceSum": "use ReduceMean, and fold the factor into the next weights",
     "Pow": "only linear operations, ReLU and pooling are supported",
     "Sqrt": "only linear operations, ReLU and pooling are supported",
 }  # fmt: skip

@@ -9,9 +9,21 @@ from typing import NoReturn
 import numpy as np
 
 from snnc.diagnostics import NON_FINITE_WEIGHT, UNSUPPORTED_ATTRIBUTE, UNSUPPORTED_STRUCTURE, Code, Diagnostic
-from snnc.frontend.layout import layout_of
+from snnc.frontend.layout import wanted_layout
 from snnc.frontend.simplify import Constant
-from snnc.frontend.views import Cut, Index, View, find_cut, is_bijection, is_range, outer_sum, row_major
+from snnc.frontend.views import (
+    LOWEST,
+    PADDED,
+    Cut,
+    Index,
+    View,
+    find_cut,
+    is_bijection,
+    is_range,
+    outer_sum,
+    row_major,
+)
+from snnc.frontend.weaving import joined_axes, weave
 from snnc.ir import ann
 from snnc.ir.graph import FloatArray, Shape
 from snnc.ir.layout import InputLayout
@@ -36,6 +48,11 @@ class RefusalError(Exception):
 def refuse(code: Code, origin: str, message: str, cure: str) -> NoReturn:
     """Stop reading this operation."""
     raise RefusalError(Diagnostic(code, message, origin, cure))
+
+
+def made_by(view: View, origin: str) -> str:
+    """Name the input of an operation by what made it, unless that is the operation itself."""
+    return "its input" if view.origin == origin else f"its input, made by {view.origin!r},"
 
 
 def finite(values: Constant, origin: str, what: str) -> FloatArray:
@@ -99,6 +116,7 @@ class GraphBuilder:
         nodes: the network so far, in topological order.
         wanted: the layout found by probing.
         cuts: the nodes that hold parts of others, so that each part is made once.
+        woven: the images that hold pixels of others as channels, likewise.
         doubtful: nodes that depend on an operation that could not be read. Their values lie in whatever
             order the next operation wants, so that one problem does not cause others.
     """
@@ -108,6 +126,7 @@ class GraphBuilder:
     nodes: dict[str, ann.AnnNode] = field(default_factory=dict)
     wanted: InputLayout | None = None
     cuts: dict[tuple[str, Cut], str] = field(default_factory=dict)
+    woven: dict[tuple[str, bytes], Image] = field(default_factory=dict)
     doubtful: set[str] = field(default_factory=set)
 
     def unique(self, name: str) -> str:
@@ -171,6 +190,8 @@ class GraphBuilder:
         Raises:
             RefusalError: the tensor is no cut of the node.
         """
+        self.refuse_lowest(view, origin)
+        view = self.behind_joins(view)
         shape = self.shape(view.node)
         if view.node in self.doubtful:
             return self.stand_in_view(view.shape, view.origin)
@@ -182,7 +203,7 @@ class GraphBuilder:
             refuse(
                 UNSUPPORTED_STRUCTURE,
                 origin,
-                f"its input, made by {view.origin!r}, picks or repeats values, which is no plain slice",
+                f"{made_by(view, origin)} picks or repeats values, which is no plain slice",
                 "slice with constant bounds and positive steps along whole axes",
             )
         if (view.node, cut) not in self.cuts:
@@ -190,6 +211,44 @@ class GraphBuilder:
         name = self.cuts[view.node, cut]
         order = sorted(range(len(shape)), key=lambda axis: cut.axes[axis])
         return View(name, row_major(self.shape(name)).transpose(order).reshape(view.shape), view.origin)
+
+    def settled(self, view: View, origin: str) -> View | None:
+        """Return a view that reads each value of its node once; ``None`` where the tensor is no cut of it."""
+        try:
+            return self.settle(view, origin)
+        except RefusalError as refusal:
+            if refusal.diagnostic is None:
+                raise
+            return None
+
+    def behind_joins(self, view: View) -> View:
+        """Look through concatenations of which the tensor holds one part only."""
+        while isinstance(node := self.nodes[view.node], ann.Concat) and view.node not in self.doubtful:
+            ends = np.cumsum([math.prod(self.shape(name)) for name in node.inputs])
+            present = view.index[view.index != PADDED]
+            if not present.size:
+                break
+            part, last = (int(i) for i in np.searchsorted(ends, (present.min(), present.max()), side="right"))
+            if part != last:
+                break
+            start = int(ends[part - 1]) if part else 0
+            index = np.where(view.index == PADDED, PADDED, view.index - start)
+            view = View(node.inputs[part], index, view.origin)
+        return view
+
+    def refuse_lowest(self, view: View, origin: str) -> None:
+        """Refuse minus infinity beside the values.
+
+        Raises:
+            RefusalError: there is some.
+        """
+        if (view.index == LOWEST).any():
+            refuse(
+                UNSUPPORTED_ATTRIBUTE,
+                origin,
+                f"{made_by(view, origin)} is padded with minus infinity, which only MaxPool may read",
+                "pad with zeros, and fine-tune",
+            )
 
     def _cut(self, name: str, cut: Cut, origin: str) -> str:
         """Add a slice and a padding, as far as they are needed, and return the name of the last node."""
@@ -239,26 +298,65 @@ class GraphBuilder:
             )
         channels = view.shape[1]
         height, width = view.shape[2:] if len(view.shape) == 4 else (1, view.shape[2])
-        self.want(view.index.reshape(channels, height, width))
+        self.refuse_lowest(view, origin)
+        self.want(self._of_input(view.node, view.index.reshape(channels, height, width)))
         if view.node in self.doubtful:
             return Image(
                 self.stand_in((channels, height, width)), (channels, height, width), np.arange(channels)
             )
-        view = self.settle(view, origin)
-        split = outer_sum(view.index.reshape(channels, height * width))
-        if split is None or not is_range(split[1]):
+        shape = (channels, height, width)
+        image = self._plain(view, shape, origin) or weave(self, view, shape)
+        if image is None:
+            axes = joined_axes(self.nodes, view.node, view.index.reshape(shape))
+            if axes:
+                refuse(
+                    UNSUPPORTED_STRUCTURE,
+                    origin,
+                    f"{made_by(view, origin)} joins along the {' and the '.join(axes)}; only joins along "
+                    "the channels are supported",
+                    "join along the channels, and pad with zeros instead of wrapping around or mirroring",
+                )
+            self.settle(view, origin)  # says more where values are picked or repeated
             refuse(
                 UNSUPPORTED_STRUCTURE,
                 origin,
-                f"its input, made by {view.origin!r}, mixes channels with positions or turns the image",
+                f"{made_by(view, origin)} mixes channels with positions or turns the image",
                 "keep the axes of the image in order: batch, channels, height, width",
             )
-        shape = (channels, height, width)
+        return image
+
+    def _of_input(self, name: str, index: Index) -> Index:
+        """Return the channels of an image that are the network's input where it is joined with constants."""
+        node = self.nodes[name]
+        start = 0
+        for part in node.inputs if isinstance(node, ann.Concat) else ():
+            size = math.prod(self.shape(part))
+            rows = ((index >= start) & (index < start + size)).all(axis=(1, 2))
+            if isinstance(self.nodes[part], ann.Input) and rows.any():
+                return index[rows] - start
+            start += size
+        return index
+
+    def image_of(self, node: str, channels: Index) -> Image:
+        """Return a node of (channels, height, width) as an image; ``channels`` is where each of them lies."""
+        depth, height, width = self.shape(node)
+        return Image(node, (depth, height, width), channels)
+
+    def _plain(self, view: View, shape: tuple[int, int, int], origin: str) -> Image | None:
+        """Return a tensor whose channels are those of a node, in any order; ``None`` where they are not."""
+        settled = self.settled(view, origin)
+        if settled is None:
+            return None
+        view = settled
+        split = outer_sum(view.index.reshape(shape[0], -1))
+        if split is None or not is_range(split[1]):
+            return None
         return Image(self.reshape(view.node, shape, view.origin), shape, split[0])
 
     def flat(self, view: View) -> tuple[str, Index]:
         """Return a node of shape (features,) and, for each value of the tensor, the feature that it is."""
         self.want(row_major(self.layout.source_shape).ravel())
+        self.refuse_lowest(view, view.origin)
         if view.node in self.doubtful:
             return self.stand_in((view.index.size,)), np.arange(view.index.size)
         size = math.prod(self.shape(view.node))
@@ -281,29 +379,63 @@ class GraphBuilder:
             RefusalError: a constant differs within a channel, or is not finite.
         """
         view = self.settle(view, origin)
-        shape = self.shape(view.node)
-        elements = []
-        for value in values:
-            ordered = np.empty(view.index.size, np.float32)
-            ordered[view.index.ravel()] = np.broadcast_to(
-                finite(value, origin, "constant"), view.shape
-            ).ravel()
-            elements.append(ordered)
-        rows = [ordered.reshape(shape[0], -1) for ordered in elements]
-        if all((row == row[:, :1]).all() for row in rows):
-            return view, tuple(row[:, 0].copy() for row in rows)
+        elements = self._elements(view, values, origin)
+        if not self._uniform(view, elements) and (image := self._woven(view)) is not None:
+            view = image  # the pixels that became channels have constants of their own
+            elements = self._elements(view, values, origin)
+        if self._uniform(view, elements):
+            channels = self.shape(view.node)[0]
+            return view, tuple(element.reshape(channels, -1)[:, 0].copy() for element in elements)
         if sum(n > 1 for n in view.shape) > 1:
             refuse(
                 UNSUPPORTED_ATTRIBUTE,
                 origin,
-                "its constant differs from pixel to pixel; one value for all or per channel is supported",
-                "a mean image belongs into the preprocessing of the data",
+                "its factor differs from pixel to pixel; one for all or per channel is supported",
+                "use one factor per channel; what scales the images belongs into the preprocessing",
             )
         flat = self.reshape(view.node, (view.index.size,), view.origin)
         return View(flat, view.index, view.origin), tuple(elements)
 
+    def constant(self, name: str, values: FloatArray, origin: str) -> str:
+        """Add values that do not depend on the input."""
+        return self.emit(ann.Constant(name=name, shape=values.shape, origin=origin, values=values))
+
+    def in_order(self, view: View, value: Constant, origin: str) -> FloatArray:
+        """Return a constant that is broadcast over a tensor in the order of the tensor's node, (values,)."""
+        ordered = np.empty(view.index.size, np.float32)
+        ordered[view.index.ravel()] = np.broadcast_to(finite(value, origin, "constant"), view.shape).ravel()
+        return ordered
+
+    def per_channel(self, view: View, value: Constant, origin: str) -> bool:
+        """Say whether a constant that is broadcast over a tensor is one value per channel."""
+        settled = self.settle(view, origin)
+        if self._uniform(settled, [self.in_order(settled, value, origin)]):
+            return True
+        image = self._woven(settled)
+        return image is not None and self._uniform(image, [self.in_order(image, value, origin)])
+
+    def _elements(self, view: View, values: tuple[Constant, ...], origin: str) -> list[FloatArray]:
+        return [self.in_order(view, value, origin) for value in values]
+
+    def _uniform(self, view: View, elements: list[FloatArray]) -> bool:
+        rows = [element.reshape(self.shape(view.node)[0], -1) for element in elements]
+        return all(bool((row == row[:, :1]).all()) for row in rows)
+
+    def _woven(self, view: View) -> View | None:
+        """Return a tensor of pixels folded into channels as a view of a node that has these channels."""
+        if len(view.shape) != 4 or view.shape[0] != 1 or view.node in self.doubtful:
+            return None
+        _, channels, height, width = view.shape
+        image = weave(self, view, (channels, height, width))
+        if image is None:
+            return None
+        places = np.arange(height * width)
+        return View(
+            image.node, (image.channels[:, None] * places.size + places).reshape(view.shape), view.origin
+        )
+
     def want(self, index: Index) -> None:
         """In probing, note the layout of the input that an operation wants, and stop."""
         if self.probing:
-            self.wanted = layout_of(index, self.layout.source_shape)
+            self.wanted = wanted_layout(index, self.layout.source_shape)
             raise RefusalError(None)

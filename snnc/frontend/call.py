@@ -16,6 +16,9 @@ from snnc.frontend.simplify import Constant, label
 from snnc.frontend.views import Index, View
 from snnc.ir.graph import FloatArray, Shape
 
+HUGE = 1e30
+"""A number beyond this is infinity: exporters write the largest float for it."""
+
 Value = View | Constant
 """What an ONNX tensor is while a model is read: a view of a node, or a constant."""
 

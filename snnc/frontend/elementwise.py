@@ -7,14 +7,12 @@ import math
 import numpy as np
 
 from snnc.diagnostics import UNSUPPORTED_OPERATOR, UNSUPPORTED_STRUCTURE
-from snnc.frontend.call import Call
+from snnc.frontend.call import HUGE, Call
 from snnc.frontend.simplify import Constant
 from snnc.frontend.views import View, is_range, row_major
 from snnc.ir import ann
 from snnc.ir.graph import FloatArray
 
-HUGE = 1e30
-"""A bound beyond this is none: exporters write the largest float for infinity."""
 RETRAIN = "replace the activation by ReLU and fine-tune"
 
 
@@ -103,29 +101,38 @@ def add(call: Call) -> View:
     """Read Add or Sum of activations, of constants, or of both."""
     views = [value for value in call.operands if isinstance(value, View)]
     constants = [value for value in call.operands if isinstance(value, np.ndarray)]
-    view = views[0] if len(views) == 1 else _summed(call, views)
+    view = views[0] if len(views) == 1 else summed(call, views)
     if not constants:
         return view
     _require_exact(call, *constants)
     view = _broadcast(call, view, *constants)
     total = constants[0] if len(constants) == 1 else np.sum(np.broadcast_arrays(*constants), axis=0)
-    return _affine(call, view, np.float32(1), total)
+    return affine(call, view, np.float32(1), total)
+
+
+def mean(call: Call) -> View:
+    """Read Mean of activations, of constants, or of both."""
+    total = add(call)
+    return affine(call, total, np.float32(1 / len(call.operands)), np.float32(0))
 
 
 def subtract(call: Call) -> View:
-    """Read Sub of a constant, or from a constant."""
+    """Read Sub of two activations, of a constant, or from a constant."""
+    left, right = call.operands
+    if isinstance(left, View) and isinstance(right, View):
+        return summed(call, [left, affine(call, right, np.float32(-1), np.float32(0))])
     view, constant = _with_constant(call)
     _require_exact(call, constant)
     if isinstance(call.operands[0], View):
-        return _affine(call, view, np.float32(1), -np.asarray(constant, np.float32))
-    return _affine(call, view, np.float32(-1), constant)
+        return affine(call, view, np.float32(1), -np.asarray(constant, np.float32))
+    return affine(call, view, np.float32(-1), constant)
 
 
 def multiply(call: Call) -> View:
     """Read Mul by a constant."""
     view, constant = _with_constant(call)
     _require_exact(call, constant)
-    return _affine(call, view, constant, np.float32(0))
+    return affine(call, view, constant, np.float32(0))
 
 
 def divide(call: Call) -> View:
@@ -134,12 +141,12 @@ def divide(call: Call) -> View:
     _require_exact(call, divisor)
     with np.errstate(divide="ignore", over="ignore"):  # infinity is refused
         factor = 1 / divisor.astype(np.float32)
-    return _affine(call, call.view(), factor, np.float32(0))
+    return affine(call, call.view(), factor, np.float32(0))
 
 
 def negate(call: Call) -> View:
     """Read Neg."""
-    return _affine(call, call.view(), np.float32(-1), np.float32(0))
+    return affine(call, call.view(), np.float32(-1), np.float32(0))
 
 
 def _with_constant(call: Call) -> tuple[View, Constant]:
@@ -150,7 +157,7 @@ def _with_constant(call: Call) -> tuple[View, Constant]:
     if len(views) == 2:
         call.refuse(
             "combines two tensors that both depend on the input",
-            "use a network without gating: activations can only be added, joined and pooled",
+            "use a network without gating: activations can only be added, subtracted, joined and pooled",
             UNSUPPORTED_STRUCTURE,
         )
     position = 1 if isinstance(call.operands[0], View) else 0
@@ -175,16 +182,21 @@ def _broadcast(call: Call, view: View, *constants: Constant) -> View:
         call.refuse(f"the constant does not fit {view.shape}", "export the model again")
     if math.prod(shape) != view.index.size:
         call.refuse("its constant repeats the activations", "use one value for all, or one per channel")
-    return call.reshaped(view, shape)
+    return view.to(view.index.reshape(shape), view.origin)
 
 
-def _affine(call: Call, view: View, scale: Constant | np.float32, shift: Constant | np.float32) -> View:
+def affine(call: Call, view: View, scale: Constant | np.float32, shift: Constant | np.float32) -> View:
     """Scale and shift a tensor by constants that are broadcast over it."""
     scale, shift = np.asarray(scale), np.asarray(shift)
     view = _broadcast(call, view, scale, shift)
     if (scale == 1).all() and not shift.any():
         return view
+    apart = np.zeros((), np.float32)
+    if len(view.shape) > 2 and not call.builder.per_channel(view, shift, call.origin):
+        shift, apart = apart, shift
     view, (scales, shifts) = call.builder.channel_values(view, (scale, shift), call.origin)
+    if apart.any():
+        return _placed(call, view, scales, apart)
     node = ann.ChannelAffine(
         name=call.name,
         inputs=(view.node,),
@@ -196,7 +208,27 @@ def _affine(call: Call, view: View, scale: Constant | np.float32, shift: Constan
     return View(call.builder.emit(node), view.index, call.origin)
 
 
-def _summed(call: Call, views: list[View]) -> View:
+def _placed(call: Call, view: View, scales: FloatArray, shift: Constant) -> View:
+    """Scale a tensor, and add a constant that differs from place to place."""
+    shape = call.builder.shape(view.node)
+    name = view.node
+    if (scales != 1).any():
+        scaled = ann.ChannelAffine(
+            name=call.name,
+            inputs=(name,),
+            shape=shape,
+            origin=call.origin,
+            scale=scales,
+            shift=np.zeros_like(scales),
+        )
+        name = call.builder.emit(scaled)
+    values = call.builder.in_order(view, shift, call.origin).reshape(shape)
+    constant = call.builder.constant(f"{call.name}.constant", values, call.origin)
+    total = ann.Add(name=call.name, inputs=(name, constant), shape=shape, origin=call.origin)
+    return View(call.builder.emit(total), view.index, call.origin)
+
+
+def summed(call: Call, views: list[View]) -> View:
     """Add tensors of one shape: a residual connection."""
     shapes = [view.shape for view in views]
     try:
@@ -211,7 +243,9 @@ def _summed(call: Call, views: list[View]) -> View:
         )
     if any(view.node in call.builder.doubtful for view in views):
         return call.builder.stand_in_view(shape, call.origin)
-    settled = [call.builder.settle(call.reshaped(view, shape), call.origin) for view in views]
+    settled = [
+        call.builder.settle(view.to(view.index.reshape(shape), view.origin), call.origin) for view in views
+    ]
     first = settled[0]
     if any(not np.array_equal(view.index, first.index) for view in settled[1:]):
         call.refuse(

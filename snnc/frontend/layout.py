@@ -12,6 +12,20 @@ from snnc.ir.graph import Shape
 from snnc.ir.layout import InputLayout
 
 
+def wanted_layout(index: Index, source_shape: Shape) -> InputLayout | None:
+    """Find the layout that an operation wants of its input, (channels, height, width) or (features,).
+
+    Where pixels have been folded into channels, each share of these is a strided cut: its layout is wanted.
+    """
+    channels = index.shape[0]
+    shares = [n for n in range(1, channels + 1) if channels % n == 0] if index.ndim == 3 else [1]
+    for share in shares:
+        for part in (index[::share], index[: channels // share]):
+            if (found := layout_of(part, source_shape)) is not None:
+                return found
+    return None
+
+
 def layout_of(index: Index, source_shape: Shape) -> InputLayout | None:
     """Find the layout whose canonical form holds the source's values in the order of ``index``.
 

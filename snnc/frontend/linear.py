@@ -102,7 +102,7 @@ def gemm(call: Call) -> View:
         if constant.size not in (1, len(weight)) or constant.shape[:-1] not in ((), (1,)):
             call.refuse(f"the bias {constant.shape} is not one value per output", "use one bias per output")
         bias += constant.ravel() * np.float32(call.number("beta", 1))
-    return _along(call, view, 1, weight, bias)
+    return along(call, view, 1, weight, bias)
 
 
 def matmul(call: Call) -> View:
@@ -127,13 +127,13 @@ def matmul(call: Call) -> View:
         call.refuse(message, "use one matrix for all rows")
     axis = len(view.shape) - (1 if before or len(view.shape) == 1 else 2)
     matrix = weight.T if before else weight
-    result = _along(call, view, axis, matrix, np.zeros(len(matrix), np.float32))
+    result = along(call, view, axis, matrix, np.zeros(len(matrix), np.float32))
     if not vector:
         return result
     return call.reshaped(result, (*result.shape[:axis], *result.shape[axis + 1 :]))
 
 
-def _along(call: Call, view: View, axis: int, weight: FloatArray, bias: FloatArray) -> View:
+def along(call: Call, view: View, axis: int, weight: FloatArray, bias: FloatArray) -> View:
     """Multiply every vector along one axis of a tensor by a matrix.
 
     A single vector makes a fully connected layer; many, at the positions of an image, a 1x1 convolution.
@@ -226,8 +226,13 @@ def batch_normalisation(call: Call) -> View:
         view, tuple(vector.reshape(along) for vector in vectors), call.origin
     )
     epsilon = call.number("epsilon", 1e-5)
-    if (variance + epsilon).min() <= 0:
+    if (variance + epsilon).min() < 0:
         call.refuse("a variance is negative", "check that the file is undamaged")
+    if (variance + epsilon).min() == 0:
+        call.refuse(
+            "a variance is zero, and so is epsilon: it divides by zero",
+            "export with a positive epsilon, such as 1e-5, or remove the channels that never vary",
+        )
     node = ann.BatchNormalisation(
         name=call.name,
         inputs=(view.node,),

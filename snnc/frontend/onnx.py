@@ -57,7 +57,7 @@ def read_onnx(path: Path | LoadedModel) -> SourceModel:
     source, diagnostics = _read(path)
     errors = [d for d in diagnostics if d.severity is Severity.ERROR]
     if source is None or errors:
-        first = str(errors[0]).removeprefix("error ")
+        first = errors[0].reason
         more = f"; and {len(errors) - 1} more, see `snnc check`" if len(errors) > 1 else ""
         name = path.path if isinstance(path, LoadedModel) else path
         raise UnsupportedModelError(f"{name} cannot be converted: {first}{more}", diagnostics)

@@ -28,9 +28,7 @@ class Operator:
 
 
 OPERATORS: Mapping[str, Operator] = {
-    "Add": Operator(
-        elementwise.add, "two activations of one shape (residual), or a scalar or per-channel constant"
-    ),
+    "Add": Operator(elementwise.add, "two activations of one shape (residual), or a constant of any shape"),
     "AveragePool": Operator(
         pooling.average_pool,
         "1-D and 2-D; padding only with count_include_pad=1; ceil_mode only where it changes nothing",
@@ -38,7 +36,7 @@ OPERATORS: Mapping[str, Operator] = {
     "BatchNormalization": Operator(linear.batch_normalisation, "inference"),
     "Cast": Operator(reshaping.cast, "to a float type"),
     "Clip": Operator(elementwise.clip, "from 0 to a constant, such as ReLU6"),
-    "Concat": Operator(reshaping.concat, "along channels, or of flat features; constants must be zero"),
+    "Concat": Operator(reshaping.concat, "along channels, or of flat features; with constants, too"),
     "Conv": Operator(
         linear.conv, "1-D and 2-D, constant weights; groups, depthwise, strides, dilations, pads, auto_pad"
     ),
@@ -59,22 +57,33 @@ OPERATORS: Mapping[str, Operator] = {
     "MaxPool": Operator(
         pooling.max_pool, "1-D and 2-D, without indices; pads, auto_pad, dilations, ceil_mode"
     ),
+    "Mean": Operator(elementwise.mean, "as Add, of any number of inputs"),
     "Min": Operator(elementwise.minimum, "with a constant of at least 0, directly before or after Relu"),
     "Mul": Operator(elementwise.multiply, "by a scalar or per-channel constant"),
     "Neg": Operator(elementwise.negate, "all"),
     "PRelu": Operator(elementwise.prelu, "slope = 0"),
-    "Pad": Operator(reshaping.pad, "with zeros: height, width, channels; negative pads cut"),
+    "Pad": Operator(
+        reshaping.pad,
+        "with zeros: height, width, channels; negative pads cut; with minus infinity before MaxPool",
+    ),
     "ReduceMax": Operator(pooling.reduce_max, "over all positions of an image, any layout"),
-    "ReduceMean": Operator(pooling.reduce_mean, "over all positions of an image, any layout"),
+    "ReduceMean": Operator(
+        pooling.reduce_mean, "over channels, rows, columns, features, or the parts of a join; any layout"
+    ),
+    "ReduceSum": Operator(pooling.reduce_sum, "as ReduceMean"),
     "Relu": Operator(elementwise.relu, "all"),
     "Reshape": Operator(reshaping.reshape, "to a shape that is known when the file is read"),
     "Shape": Operator(reshaping.shape, "folded"),
     "Size": Operator(reshaping.size, "folded"),
     "Slice": Operator(reshaping.slice_, "constant bounds; negative steps only along channels"),
     "Softmax": Operator(elementwise.softmax, "over the classes, as the last operation"),
+    "SpaceToDepth": Operator(reshaping.space_to_depth, "all"),
     "Split": Operator(reshaping.split, "constant sizes"),
     "Squeeze": Operator(reshaping.squeeze, "all"),
-    "Sub": Operator(elementwise.subtract, "a scalar or per-channel constant, from either side"),
+    "Sub": Operator(
+        elementwise.subtract,
+        "two activations of one shape; a constant of any shape, from either side",
+    ),
     "Sum": Operator(elementwise.add, "as Add, of any number of inputs"),
     "Transpose": Operator(reshaping.transpose, "all; between NCHW and NHWC it costs nothing"),
     "Unsqueeze": Operator(reshaping.unsqueeze, "all"),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from snnc.diagnostics import UNSUPPORTED_STRUCTURE
 from snnc.frontend.builder import Image
 from snnc.frontend.call import Call
+from snnc.frontend.elementwise import affine
 from snnc.frontend.geometry import kernel_shape, read_window
-from snnc.frontend.views import View, outer_sum
+from snnc.frontend.means import averaged
+from snnc.frontend.views import LOWEST, PADDED, View, bounding_box, outer_sum
 from snnc.ir import ann
 from snnc.ir.geometry import Window
 
@@ -19,7 +22,7 @@ def average_pool(call: Call) -> View:
     """Read AveragePool, whose padding must count as zeros or lie outside every window."""
     view = call.view()
     image = call.builder.image(view, call.origin)
-    window = _window(call, image, len(view.shape) - 2, rounds_up=False)
+    window = _window(call, image.shape[1:], len(view.shape) - 2, rounds_up=False)
     if window.dilations != (1, 1):
         call.refuse("dilated averages are not supported", "use dilations of 1")
     window = _without_unused_pads(window, image.shape[1:])
@@ -29,7 +32,7 @@ def average_pool(call: Call) -> View:
             "use count_include_pad=1 (PyTorch: count_include_pad=True), or no padding",
         )
     if call.integer("ceil_mode", 0):
-        up = _window(call, image, len(view.shape) - 2, rounds_up=True)
+        up = _window(call, image.shape[1:], len(view.shape) - 2, rounds_up=True)
         if up.output_size(*image.shape[1:]) != window.output_size(*image.shape[1:]):
             call.refuse(
                 "with ceil_mode, its last windows are not full", "use ceil_mode=0, or a size that fits"
@@ -38,15 +41,35 @@ def average_pool(call: Call) -> View:
 
 
 def max_pool(call: Call) -> View:
-    """Read MaxPool without indices."""
+    """Read MaxPool without indices, and minus infinity in front of it as its own padding."""
     call.only_output()
-    view = call.view()
+    view, (top, left, bottom, right) = _without_lowest(call.view())
     image = call.builder.image(view, call.origin)
-    rounds_up = bool(call.integer("ceil_mode", 0))
-    window = _without_unused_pads(_window(call, image, len(view.shape) - 2, rounds_up), image.shape[1:])
+    padded = (image.shape[1] + top + bottom, image.shape[2] + left + right)
+    own = _window(call, padded, len(view.shape) - 2, rounds_up=bool(call.integer("ceil_mode", 0)))
+    pads = (own.pads[0] + top, own.pads[1] + left, own.pads[2] + bottom, own.pads[3] + right)
+    window = _without_unused_pads(replace(own, pads=pads), image.shape[1:])
     if window.sees_only_padding(*image.shape[1:]):
         call.refuse("a window may see nothing but padding", "use pads smaller than the kernel")
     return _pooled(call, view, image, window, ann.MaxPool)
+
+
+def _without_lowest(view: View) -> tuple[View, tuple[int, int, int, int]]:
+    """Take minus infinity off the height and width of an image, (1, channels, *positions).
+
+    Returns:
+        The rest, and how much lay at the top, left, bottom and right; all zero where it does not lie there.
+    """
+    none = (0, 0, 0, 0)
+    lowest = view.index == LOWEST
+    box = bounding_box(np.where(lowest, PADDED, 0))
+    if not lowest.any() or len(view.shape) not in (3, 4) or lowest[box].any():
+        return view, none
+    ends = [(cut.start, n - cut.stop) for cut, n in zip(box, view.shape, strict=True)]
+    if any(ends[0] + ends[1]):
+        return view, none
+    (top, bottom), (left, right) = ends[2:] if len(ends) == 4 else [(0, 0), ends[2]]
+    return view.to(view.index[box], view.origin), (top, left, bottom, right)
 
 
 def global_average_pool(call: Call) -> View:
@@ -59,30 +82,58 @@ def global_max_pool(call: Call) -> View:
     return _over_positions(call, ann.MaxPool, tuple(range(2, len(call.view().shape))), keep=True)
 
 
-def reduce_mean(call: Call) -> View:
-    """Read ReduceMean over all positions."""
-    if call.whole:
-        call.refuse("the mean of integers is cut to a whole number", "cast the input to floats first")
-    return _reduce(call, ann.AveragePool)
-
-
 def reduce_max(call: Call) -> View:
     """Read ReduceMax over all positions."""
-    return _reduce(call, ann.MaxPool)
+    axes = reduced_axes(call, 18)
+    if axes is None:
+        return call.view()
+    return _over_positions(call, ann.MaxPool, axes, keep=bool(call.integer("keepdims", 1)))
 
 
-def _reduce(call: Call, kind: type[ann.AveragePool] | type[ann.MaxPool]) -> View:
+def reduce_mean(call: Call) -> View:
+    """Read ReduceMean over any axes but the batch."""
+    if call.whole:
+        call.refuse("the mean of integers is cut to a whole number", "cast the input to floats first")
+    return _averaged(call, since=18, total=False)
+
+
+def reduce_sum(call: Call) -> View:
+    """Read ReduceSum over any axes but the batch: means, multiplied."""
+    return _averaged(call, since=13, total=True)
+
+
+def _averaged(call: Call, *, since: int, total: bool) -> View:
+    axes = reduced_axes(call, since)
+    view = call.view()
+    if axes is None:
+        return view
+    result = _over_positions(call, ann.AveragePool, axes, keep=bool(call.integer("keepdims", 1)))
+    count = math.prod(view.shape[axis] for axis in axes) if total else 1
+    return affine(call, result, np.float32(count), np.float32(0))
+
+
+def reduced_axes(call: Call, since: int) -> tuple[int, ...] | None:
+    """Return the axes that a reduction is over; ``None`` where it reduces nothing.
+
+    Args:
+        call: the reduction.
+        since: the operator set from which on the axes are an input.
+    """
     shape = call.view().shape
-    rank = len(shape)
-    axes = call.sizes("axes", 1, 18)
+    axes = call.sizes("axes", 1, since)
     if not axes:
         if call.integer("noop_with_empty_axes", 0):
-            return call.view()
-        axes = tuple(range(rank))
-    reduced = call.axes(axes, rank)
+            return None
+        axes = tuple(range(len(shape)))
+    reduced = call.axes(axes, len(shape))
     if 0 in reduced and shape[0] == 1 != call.batch:  # a free batch is not of length 1
-        call.refuse("reduces the batch, so that rows mix", "reduce the positions of an image only")
-    return _over_positions(call, kind, reduced, keep=bool(call.integer("keepdims", 1)))
+        call.refuse("reduces the batch, so that rows mix", "reduce other axes only")
+    if call.batch != 1 and shape[0] != 1:
+        # What stands before the batch moves it to another axis, which has the length 1 here as well.
+        left = [n for axis, n in enumerate(shape) if axis not in reduced]
+        if 1 not in left or any(shape[axis] == 1 for axis in reduced):
+            call.refuse("may reduce the batch, so that rows mix", "keep the batch in front")
+    return reduced
 
 
 def _over_positions(
@@ -90,6 +141,7 @@ def _over_positions(
 ) -> View:
     """Reduce all positions of every channel to one, whatever the layout."""
     view = call.view()
+    call.builder.refuse_lowest(view, call.origin)
     reduced = tuple(1 if axis in axes else n for axis, n in enumerate(view.shape))
     result = reduced if keep else tuple(n for axis, n in enumerate(view.shape) if axis not in axes)
     kept = [axis for axis in range(len(view.shape)) if axis not in axes]
@@ -98,17 +150,27 @@ def _over_positions(
         return call.reshaped(view, result)
     if view.node in call.builder.doubtful:
         return call.builder.stand_in_view(result, call.origin)
+    if call.builder.probing and sum(view.shape[axis] > 1 for axis in kept) > 1:
+        return call.builder.stand_in_view(result, call.origin)  # this tells nothing about the layout
     apart = np.transpose(view.index, (*kept, *axes)).reshape(channels, -1)
     spatial = tuple(view.shape[axis] for axis in axes if view.shape[axis] > 1)
     height, width = (1, *spatial) if len(spatial) == 1 else (spatial[0], math.prod(spatial[1:]))
     call.builder.want(apart.reshape(channels, height, width))
-    view = call.builder.settle(view, call.origin)
-    apart = np.transpose(view.index, (*kept, *axes)).reshape(channels, -1)
-    parts = outer_sum(apart)
+    whole = call.builder.settled(view, call.origin)
+    parts = None
+    if whole is not None:
+        view = whole
+        apart = np.transpose(view.index, (*kept, *axes)).reshape(channels, -1)
+        parts = outer_sum(apart)
+    mixed = bool(channels % call.builder.shape(view.node)[0])  # channels would be reduced, too
+    if (parts is None or mixed) and kind is ann.AveragePool:
+        found = averaged(call, view, axes)
+        if found is not None:
+            return call.reshaped(found, result)
     if parts is None:
         call.refuse(
             f"reduces the axes {axes} of {view.shape}, which are not all positions of an image",
-            "reduce height and width together, and nothing else",
+            "reduce height and width together",
             UNSUPPORTED_STRUCTURE,
         )
     node = call.builder.shape(view.node)
@@ -124,11 +186,11 @@ def _over_positions(
     return View(call.builder.emit(pooled), parts[0].reshape(result), call.origin)
 
 
-def _window(call: Call, image: Image, rank: int, rounds_up: bool) -> Window:
+def _window(call: Call, size: tuple[int, int], rank: int, rounds_up: bool) -> Window:
     kernel = kernel_shape(call, rank)
     if kernel is None:
         call.refuse("the attribute kernel_shape is missing", "export the model again")
-    return read_window(call, image.shape[1:], kernel, rank, rounds_up=rounds_up)
+    return read_window(call, size, kernel, rank, rounds_up=rounds_up)
 
 
 def _without_unused_pads(window: Window, size: tuple[int, int]) -> Window:

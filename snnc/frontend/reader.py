@@ -28,7 +28,9 @@ from snnc.diagnostics import (
 from snnc.frontend.advice import advice, is_quantised
 from snnc.frontend.builder import MAX_VALUES, GraphBuilder, RefusalError, refuse
 from snnc.frontend.call import Call, Value
+from snnc.frontend.constants import spread_constants
 from snnc.frontend.operators import NEWEST_OPSET, OLDEST_OPSET, OPERATORS
+from snnc.frontend.patterns import find_patterns, named
 from snnc.frontend.simplify import (
     DEFAULT_DOMAINS,
     NOT_DETERMINED,
@@ -94,13 +96,14 @@ def read_graph(
     problems: list[Diagnostic] = []
     signature = _signature(model, problems)
     if signature is None:
-        return None, (*problems, *_unsupported(model.graph.node))
+        unsupported = _unsupported(model.graph.node)
+        return None, (*problems, *named(unsupported, find_patterns(model.graph)))
     reader = _Reader(model, where, signature, _first_layout(model, where, signature))
     graph = reader.read(name)
-    problems += reader.problems
+    problems += named(reader.problems, find_patterns(model.graph))
     if graph is None or problems:
         return None, tuple(problems)
-    graph = tidy(graph)
+    graph = tidy(spread_constants(graph))
     graph.verify()
     return Network(graph, reader.builder.layout, signature), ()
 
@@ -343,6 +346,8 @@ class _Reader:
     def _finish(self, name: str) -> ann.AnnGraph | None:
         """Return the network that ends with the output."""
         output = self._values.get(self.signature.output_name)
+        if isinstance(output, _Unknown):
+            return None  # it depends on what has been refused, or on a second input, which has been told
         try:
             if not isinstance(output, View):
                 message = "the output does not depend on the input"

@@ -7,10 +7,10 @@ import math
 import numpy as np
 
 from snnc.diagnostics import UNSUPPORTED_STRUCTURE
-from snnc.frontend.builder import check_size
-from snnc.frontend.call import Call
+from snnc.frontend.builder import check_size, finite
+from snnc.frontend.call import HUGE, Call
 from snnc.frontend.simplify import Constant
-from snnc.frontend.views import PADDED, Index, View
+from snnc.frontend.views import LOWEST, PADDED, Index, View
 from snnc.ir import ann
 
 FLOATS = (1, 10, 11, 16)
@@ -171,7 +171,7 @@ def split(call: Call) -> tuple[View, ...]:
 
 
 def pad(call: Call) -> View:
-    """Read Pad with zeros; negative pads cut."""
+    """Read Pad with zeros, or with minus infinity in front of MaxPool; negative pads cut."""
     view = call.view()
     rank = len(view.shape)
     mode = call.attribute("mode") or "constant"
@@ -182,7 +182,8 @@ def pad(call: Call) -> View:
         call.refuse(f"{len(pads)} pads do not fit {len(axes)} axes", "export again")
     if not any(pads):
         return view
-    if mode != "constant" or value != 0:
+    filler = LOWEST if value <= -HUGE else PADDED
+    if mode != "constant" or (value != 0 and filler == PADDED):
         what = mode if mode != "constant" else f"{value:g}"
         call.refuse(f"pads with {what!r} instead of zeros", "pad with zeros, and fine-tune")
     widths = [(0, 0)] * rank
@@ -197,17 +198,30 @@ def pad(call: Call) -> View:
     ]
     grown = [(max(b, 0), max(a, 0)) for b, a in widths]
     check_size(tuple(b + n + a for n, (b, a) in zip(index.shape, grown, strict=True)), call.origin)
-    return _part(call, view, np.pad(index, grown, constant_values=PADDED))
+    return _part(call, view, np.pad(index, grown, constant_values=filler))
+
+
+def space_to_depth(call: Call) -> View:
+    """Read SpaceToDepth: the pixels of a block become channels."""
+    view = call.view()
+    block = call.integer("blocksize", 1)
+    if len(view.shape) != 4 or block < 1 or view.shape[2] % block or view.shape[3] % block:
+        call.refuse(f"blocks of {block} do not fit {view.shape}", "export again")
+    n, channels, height, width = view.shape
+    apart = view.index.reshape(n, channels, height // block, block, width // block, block)
+    folded = (n, channels * block**2, height // block, width // block)
+    return call.same_node(view, apart.transpose(0, 3, 5, 1, 2, 4).reshape(folded))
 
 
 def concat(call: Call) -> View:
-    """Read Concat of activations, and of zeros, which pad."""
-    views = [value for value in call.operands if isinstance(value, View)]
-    rank = len(views[0].shape)
+    """Read Concat of activations, of constants, and of zeros, which pad."""
+    rank = next(len(value.shape) for value in call.operands if isinstance(value, View))
     axis = call.axis(call.integer("axis", 1), rank)
-    for value in call.operands:
-        if value is not None and not isinstance(value, View) and np.any(value):
-            call.refuse("joins activations with constants other than zero", "remove the constant part")
+    operands = [
+        _constant_part(call, value, axis) if isinstance(value, np.ndarray) and np.any(value) else value
+        for value in call.operands
+    ]
+    views = [value for value in operands if isinstance(value, View)]
     if len(views) > 1:
         views = [call.builder.settle(view, call.origin) for view in views]
         if len({call.builder.shape(view.node)[1:] for view in views}) > 1:
@@ -219,7 +233,7 @@ def concat(call: Call) -> View:
     offsets = np.cumsum([0, *(math.prod(call.builder.shape(view.node)) for view in views)])
     parts = []
     remaining = iter(zip(views, offsets, strict=False))
-    for value in call.operands:
+    for value in operands:
         if isinstance(value, View):
             view, offset = next(remaining)
             parts.append(np.where(view.index == PADDED, PADDED, view.index + offset))
@@ -240,6 +254,17 @@ def concat(call: Call) -> View:
             origin=call.origin,
         )
     )
+    return View(node, index, call.origin)
+
+
+def _constant_part(call: Call, value: Constant, axis: int) -> View:
+    """Return a constant, such as coordinates, as a tensor whose channels lie along the axis of the join."""
+    if axis == 0 or value.ndim <= axis or value.shape[0] != 1:
+        call.refuse("joins activations with constants along the batch", "join along the channels")
+    values = np.ascontiguousarray(np.moveaxis(finite(value, call.origin, "constant"), axis, 1)[0])
+    flat = values.ravel() if call.builder.probing else values  # as is the input, until its layout is known
+    node = call.builder.constant(f"{call.name}.constant", flat, call.origin)
+    index = np.moveaxis(np.arange(value.size).reshape(1, *values.shape), 1, axis)
     return View(node, index, call.origin)
 
 

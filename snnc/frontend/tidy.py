@@ -1,7 +1,8 @@
 """What is merged after reading: forms that exporters spell with two operations, and the IR with one.
 
 1. A convolution or dense layer, then a constant shift: a bias.
-2. Zero padding of height and width, then a convolution: the convolution's own pads.
+2. Zero padding of height and width, then a convolution: the convolution's own pads. Zero padding of channels,
+   then weights: the weights without those channels.
 3. Two rectifiers in a row, as in ``Clip(Relu(x), 0, 6)``: one with the lower ceiling.
 4. Two scalings in a row: one.
 
@@ -49,8 +50,10 @@ def tidy(graph: ann.AnnGraph) -> ann.AnnGraph:
 def _merged(first: ann.AnnNode, second: ann.AnnNode, *, shared: bool) -> ann.AnnNode | None:
     """Return one node that computes both, or ``None``; ``shared`` says that others read the first."""
     match first, second:
-        case ann.Pad(), ann.Convolution():
+        case ann.Pad(), ann.Convolution() if any(first.before[1:] + first.after[1:]):
             return _pad_into(first, second)
+        case ann.Pad(), ann.Convolution() | ann.Linear():
+            return _without_zeros(first, second)
         case _ if shared:
             return None
         case (ann.Convolution() | ann.Linear(), ann.ChannelAffine()) if (second.scale == 1).all():
@@ -66,6 +69,14 @@ def _merged(first: ann.AnnNode, second: ann.AnnNode, *, shared: bool) -> ann.Ann
             )
         case _:
             return None
+
+
+def _without_zeros(first: ann.Pad, second: ann.Convolution | ann.Linear) -> ann.AnnNode | None:
+    """Leave out the weights of channels that are zero."""
+    if isinstance(second, ann.Convolution) and second.groups > 1:
+        return None
+    end = second.weight.shape[1] - first.after[0]
+    return second.with_(inputs=first.inputs, weight=second.weight[:, first.before[0] : end])
 
 
 def _pad_into(first: ann.Pad, second: ann.Convolution) -> ann.Convolution | None:

@@ -18,6 +18,8 @@ from snnc.ir.graph import Shape
 Index = NDArray[np.int64]
 PADDED = -1
 """What stands in an index map where the tensor holds a zero of no node."""
+LOWEST = -2
+"""What stands there where the tensor holds minus infinity, as a max-pooling pads with."""
 
 
 @dataclass(frozen=True, slots=True)

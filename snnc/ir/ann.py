@@ -52,6 +52,23 @@ class Input(AnnNode):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Constant(AnnNode):
+    """Values that do not depend on the input, of which a sum is one term: a bias that depends on the place.
+
+    Attributes:
+        values: (*shape).
+    """
+
+    arity = NONE
+
+    values: FloatArray
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check that there is one value per position."""
+        return None if self.values.shape == self.shape else f"values {self.values.shape} are not {self.shape}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Convolution(AnnNode):
     """``y[o] = sum_{i,k} weight[o,i,k] x[i, .+k] + bias[o]``.
 

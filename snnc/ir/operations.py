@@ -71,6 +71,7 @@ Operation = (
 
 AnnOperation = (
     ann.Input
+    | ann.Constant
     | ann.Convolution
     | ann.Linear
     | ann.BatchNormalisation

@@ -1,0 +1,69 @@
+"""Whether a pipeline can lower a network, from its structure alone: no row is needed.
+
+The passes up to the first spiking network run on made-up activations. What lowering refuses depends on them
+only where it needs the same unit in several channels; so every channel gets a range of its own, and what is
+lowered here is lowered with any rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from snnc.calibration import ActivationSample, Calibration
+from snnc.ir.ann import AnnGraph, Relu
+from snnc.ir.graph import Graph
+from snnc.ir.snn import SnnGraph
+from snnc.pipeline import AnyPass, Context, format_pipeline, run_pipeline
+from snnc.reference import ReferenceSimulator
+
+VALUES = np.linspace(-0.5, 1, 4, dtype=np.float32)
+"""Activations of every channel, before they are scaled: of both signs, so that signed values are raised."""
+
+
+class MadeUp(Calibration):
+    """One row of ones, and activations that are made up instead of computed."""
+
+    def samples(
+        self, graph: AnnGraph, names: Sequence[str], *, per_channel: int, seed: int
+    ) -> dict[str, ActivationSample]:
+        """Return another range for every channel, below all ceilings; the arguments are as for real rows."""
+        found = {}
+        for name in names:
+            node = graph[name]
+            scale = 1 + np.arange(node.channels, dtype=np.float32) / node.channels
+            rectified = isinstance(node, Relu) and node.shift is None
+            if isinstance(node, Relu) and node.ceiling is not None and node.ceiling.any():
+                scale *= node.ceiling[node.ceiling > 0].min() / 4
+            values = (np.abs(VALUES) if rectified else VALUES) * scale[:, None]
+            found[name] = ActivationSample(values, values.max(axis=1), values.min(axis=1))
+        return found
+
+
+def lowering(passes: Sequence[AnyPass]) -> str:
+    """Return the text form of the passes that :func:`require_lowering` runs."""
+    names = [item.name for item in passes]
+    return format_pipeline(passes[: names.index("lower") + 1] if "lower" in names else passes)
+
+
+def require_lowering(graph: AnnGraph, passes: Sequence[AnyPass], timesteps: int) -> None:
+    """Refuse a network that a pipeline cannot lower.
+
+    Args:
+        graph: the network as it was read.
+        passes: the pipeline; those behind the one that lowers do not run.
+        timesteps: T.
+
+    Raises:
+        UnsupportedModelError: something has no spiking form in this pipeline.
+        UsageError: the pipeline lacks what lowering needs.
+    """
+    rows = MadeUp(np.ones((1, *graph.nodes[0].shape), np.float32), threads=1)
+    context = Context(rows, timesteps, ReferenceSimulator())
+    current: Graph[Any] = graph
+    for item in passes:
+        current, _ = run_pipeline((item,), current, context)
+        if isinstance(current, SnnGraph):
+            return
