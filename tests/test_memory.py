@@ -125,12 +125,12 @@ def test_more_rows_need_more_memory_and_fits_need_more_than_none(rows: int) -> N
 
 
 def test_the_limit_of_a_control_group_counts(tmp_path: Path) -> None:
-    assert memory._groups(tmp_path) == [None, None]
+    assert memory.control_groups(tmp_path) == [None, None]
     for name, text in (("memory.max", "5000\n"), ("memory.current", "1200\n")):
         (tmp_path / name).write_text(text, encoding="ascii")
-    assert memory._groups(tmp_path) == [3800, None]
+    assert memory.control_groups(tmp_path) == [3800, None]
     (tmp_path / "memory.max").write_text("max\n", encoding="ascii")
-    assert memory._groups(tmp_path) == [None, None]
+    assert memory.control_groups(tmp_path) == [None, None]
 
 
 def test_a_conversion_without_memory_does_not_begin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

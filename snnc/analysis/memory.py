@@ -78,7 +78,7 @@ def available() -> int | None:
 
     ``None`` where the system does not tell.
     """
-    found = [value for value in (_machine(), *_groups()) if value is not None]
+    found = [value for value in (_machine(), *control_groups()) if value is not None]
     return min(found, default=None)
 
 
@@ -90,7 +90,7 @@ def _machine() -> int | None:
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
 
 
-def _groups(root: Path = Path("/sys/fs/cgroup")) -> list[int | None]:
+def control_groups(root: Path = Path("/sys/fs/cgroup")) -> list[int | None]:
     """Return what control groups leave, of version 2 and of version 1."""
     pairs = (
         (root / "memory.max", root / "memory.current"),
