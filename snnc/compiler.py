@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,19 +31,9 @@ from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.snn import SnnGraph
 from snnc.metrics.task import Task, as_task, recognise
 from snnc.numerics.thresholds import Method
+from snnc.pass_options import make_pass
 from snnc.passes import PASSES, PRESETS
-from snnc.pipeline import (
-    AnyPass,
-    Context,
-    Dump,
-    PassRecord,
-    check_order,
-    format_pipeline,
-    make_pass,
-    override,
-    parse_pipeline,
-    run_pipeline,
-)
+from snnc.pipeline import Context, Dump, PassRecord, Pipeline, check_order, run_pipeline
 from snnc.progress import Callback, Progress, as_progress
 from snnc.search.choice import Candidate, Choice, candidates, choose
 from snnc.simulation.protocol import Record, Simulator, Trace
@@ -54,10 +44,11 @@ from snnc.trial import lowering, require_lowering
 INTEGER_PASSES = ("compensate", "quantise-weights")
 """The passes that make integers: left out in float32. Compensation corrects what integers really do."""
 
-
-UNCOMPENSATED = {"clip-activations.floor": "false", "init-membrane.fraction": "0.5"}
+UNCOMPENSATED: tuple[tuple[str, str, object], ...] = (
+    ("clip-activations", "floor", False),
+    ("init-membrane", "fraction", 0.5),
+)
 """What presets do otherwise in float32: floors and late starts are for compensation to make good."""
-
 
 HASHED_ROWS = 256
 """Rows that are quantised at once to be recognised later."""
@@ -100,7 +91,7 @@ class Options:
     Attributes:
         timesteps: T; ``None`` to choose it, or for 4 with a pipeline.
         preset: name of a fixed pipeline; ``None`` to choose it: see :mod:`snnc.search.choice`.
-        pipeline: text of a pipeline, instead of a preset.
+        pipeline: a pipeline or its text form, instead of a preset.
         settings: single options, ``{"clip-activations.method": "max"}``.
         precision: ``int8``, or ``float32`` to leave weights and potentials in floats.
         seed: of every random choice.
@@ -112,7 +103,7 @@ class Options:
 
     timesteps: int | None = None
     preset: str | None = None
-    pipeline: str | None = None
+    pipeline: Pipeline | str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     precision: str = "int8"
     seed: int = 0
@@ -133,11 +124,8 @@ class Options:
         ):
             if value is not None:
                 whole(value, name, least)
-        for name, text in (
-            ("preset", self.preset),
-            ("pipeline", self.pipeline),
-            ("precision", self.precision),
-        ):
+        written = None if isinstance(self.pipeline, Pipeline) else self.pipeline
+        for name, text in (("preset", self.preset), ("pipeline", written), ("precision", self.precision)):
             if text is not None and not isinstance(text, str):
                 raise UsageError(f"{name} is {text!r}; give a string")
         object.__setattr__(self, "settings", as_settings(self.settings))
@@ -154,7 +142,7 @@ class Options:
     @property
     def fits(self) -> bool:
         """Whether a pass fits layers to spikes, which takes memory."""
-        return any(item.name == "compensate" for item in self.passes())
+        return "compensate" in self.passes().names
 
     def alternatives(self) -> dict[Candidate, Options]:
         """Return what may be chosen; nothing where preset and steps, or a pipeline, are given.
@@ -183,7 +171,7 @@ class Options:
             raise refused
         return found
 
-    def passes(self) -> tuple[AnyPass, ...]:
+    def passes(self) -> Pipeline:
         """Return the pipeline that these options ask for.
 
         Raises:
@@ -194,24 +182,30 @@ class Options:
         _require_preset(self.preset)
         if self.precision not in ("int8", "float32"):
             raise UsageError(f"unknown precision {self.precision!r}; known: int8, float32")
-        text = _pipeline(self.preset) if self.pipeline is None else self.pipeline
-        given = parse_pipeline(text, PASSES)
-        if self.precision == "float32" and self.pipeline is None:
-            present = {item.name for item in given}
-            plain = {key: value for key, value in UNCOMPENSATED.items() if key.split(".")[0] in present}
-            given = override(given, plain, PASSES)
+        found = self._given()
         learning = {key: value for key, value in self.settings.items() if key.startswith(LEARNING + ".")}
         others = {key: value for key, value in self.settings.items() if key not in learning}
-        passes = _with_learning(override(given, others, PASSES))
-        passes = override(passes, learning, PASSES)
+        found = _with_learning(found.with_settings(others)).with_settings(learning)
         if self.precision == "float32":
-            passes = tuple(item for item in passes if item.name not in INTEGER_PASSES)
+            made = [name for name in INTEGER_PASSES if name in found.names]
+            found = found.without(*made)
         elif self.steps > MOST_TIMESTEPS:
             raise UsageError(
                 f"T = {self.steps} is more than the {MOST_TIMESTEPS} steps that integers are proved for"
             )
-        check_order(passes)
-        return passes
+        check_order(found)
+        return found
+
+    def _given(self) -> Pipeline:
+        """Return the pipeline, or that of the preset, before any setting."""
+        if isinstance(self.pipeline, Pipeline):
+            return self.pipeline
+        if self.pipeline is not None:
+            return Pipeline.parse(self.pipeline, PASSES)
+        if self.preset is None:
+            raise InternalError("the preset is not chosen yet")
+        found = PRESETS[self.preset].pipeline
+        return _uncompensated(found) if self.precision == "float32" else found
 
 
 def _require_preset(name: str | None) -> None:
@@ -219,26 +213,30 @@ def _require_preset(name: str | None) -> None:
         raise UsageError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
 
 
-def _pipeline(preset: str | None) -> str:
-    if preset is None:
-        raise InternalError("the preset is not chosen yet")
-    return PRESETS[preset].pipeline
+def _uncompensated(preset: Pipeline) -> Pipeline:
+    """Return the pipeline of a preset for float32, where nothing compensates."""
+    for name, option, value in UNCOMPENSATED:
+        if any(item.name == name and getattr(item, option) != value for item in preset):
+            preset = preset.with_option(name, **{option: value})
+    return preset
 
 
-def unlearned(passes: Sequence[AnyPass]) -> tuple[AnyPass, ...]:
+def unlearned(pipeline: Pipeline) -> Pipeline:
     """Return a pipeline with the closed form in place of thresholds that are learned: to compare with."""
-    closed = [item for item in passes if item.name != LEARNING]
-    learning = any(getattr(item, "method", None) is Method.LEARN for item in closed)
-    return override(closed, {"clip-activations.method": Method.MSE.value} if learning else {}, PASSES)
+    closed = pipeline.without(LEARNING) if LEARNING in pipeline.names else pipeline
+    return closed.with_option("clip-activations", method=Method.MSE) if _asks_to_learn(closed) else closed
 
 
-def _with_learning(passes: tuple[AnyPass, ...]) -> tuple[AnyPass, ...]:
+def _with_learning(pipeline: Pipeline) -> Pipeline:
     """Add the search for thresholds, where it is asked for, before the passes that make integers."""
-    asked = any(getattr(item, "method", None) is Method.LEARN for item in passes)
-    if not asked or any(item.name == LEARNING for item in passes):
-        return passes
-    at = next((i for i, item in enumerate(passes) if item.name in INTEGER_PASSES), len(passes))
-    return (*passes[:at], make_pass(LEARNING, {}, PASSES), *passes[at:])
+    if LEARNING in pipeline.names or not _asks_to_learn(pipeline):
+        return pipeline
+    at = next((i for i, name in enumerate(pipeline.names) if name in INTEGER_PASSES), len(pipeline))
+    return Pipeline((*pipeline[:at], make_pass(LEARNING, {}, PASSES), *pipeline[at:]))
+
+
+def _asks_to_learn(pipeline: Pipeline) -> bool:
+    return any(getattr(item, "method", None) is Method.LEARN for item in pipeline)
 
 
 def read_convertible(model: Model, options: Options) -> tuple[SourceModel, str]:
@@ -259,7 +257,7 @@ def read_convertible(model: Model, options: Options) -> tuple[SourceModel, str]:
         UsageError: an option makes no sense, or the network is an artefact already.
     """
     possible = tuple(options.alternatives().values()) or (options,)
-    fronts = {lowering(each.passes()): each for each in possible}
+    fronts = {lowering(each.passes()).text: each for each in possible}
     source, name = read_source(model)
     for each in fronts.values():
         require_lowering(source.graph, each.passes(), each.steps)
@@ -355,7 +353,7 @@ def convert(
         graph = _measured(graph, prepared, context.simulator)
     metadata = Metadata(
         snnc_version=__version__,
-        pipeline=format_pipeline(passes),
+        pipeline=passes.text,
         preset=(options.preset or "") if options.pipeline is None else "",
         records=tuple(record.as_dict() for record in records),
         preprocessing=None if preprocessing is None else preprocessing.as_dict(),
@@ -424,7 +422,7 @@ def compile_model(
     *,
     timesteps: int | None = None,
     preset: str | None = None,
-    pipeline: str | None = None,
+    pipeline: Pipeline | str | None = None,
     settings: Mapping[str, Any] | None = None,
     precision: str = "int8",
     seed: int = 0,

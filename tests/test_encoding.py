@@ -22,7 +22,7 @@ from snnc.numerics.input_range import decoded_input, encoded, input_units
 from snnc.numerics.splitting import split_weights
 from snnc.passes import PASSES, PRESETS
 from snnc.passes.rectify_linear import RectifyLinear
-from snnc.pipeline import Context, parse_pipeline, run_pipeline
+from snnc.pipeline import Context, Pipeline, run_pipeline
 from snnc.simulation.reference import ReferenceSimulator, encode, run_ann
 from snnc.source.calibration import Calibration
 from tests.ann_graphs import Builder, context
@@ -35,7 +35,7 @@ MIDDLES = np.array([0.0, 0.0, 0.0, 0.0, 1013.0, 0.0], np.float32)
 def converted(graph: AnnGraph, rows: FloatArray, timesteps: int) -> tuple[snn.SnnGraph, Context]:
     made = Context(Calibration(rows, threads=1), timesteps, NumbaSimulator(1), 0)
     made.source = graph
-    result, _ = run_pipeline(parse_pipeline(FAST, PASSES), graph, made)
+    result, _ = run_pipeline(FAST, graph, made)
     assert isinstance(result, snn.SnnGraph)
     return result, made
 
@@ -102,7 +102,7 @@ def test_what_is_decoded_is_what_was_encoded(seed: int) -> None:
     graph = table_network(seed, scaled=False)
     rows = table(50, seed) * RANGES + MIDDLES
     made = Context(Calibration(rows, threads=1), 4, ReferenceSimulator(), 0)
-    lowered, _ = run_pipeline(parse_pipeline("clip-activations,lower", PASSES), graph, made)
+    lowered, _ = run_pipeline(Pipeline.parse("clip-activations,lower", PASSES), graph, made)
     assert isinstance(lowered, snn.SnnGraph)
     units = input_units(graph, rows)
     step = lowered.encoder.scale / units.finer
@@ -120,7 +120,7 @@ def test_units_behind_a_normalisation() -> None:
     rows = table(200, 1) * RANGES
     found, made = converted(graph, rows, 64)
     assert error(found, graph, table(100, 2) * RANGES) < 0.05
-    folded, _ = run_pipeline(parse_pipeline("fold-batchnorm", PASSES), graph, made)
+    folded, _ = run_pipeline(Pipeline.parse("fold-batchnorm", PASSES), graph, made)
     assert isinstance(folded, AnnGraph)
     behind = encoded(folded, rows)
     decoded = decoded_input(found.encoder, folded, encode(found.encoder, rows))
@@ -326,7 +326,7 @@ def test_weights_of_a_channel_that_seldom_fires_leave_the_others_their_bits(seed
 def test_split_weights_are_the_same_function(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = seldom(2, 200)
     made = context(graph, rows=200, seed=1)
-    front = parse_pipeline("clip-activations{method=max},lower", PASSES)
+    front = Pipeline.parse("clip-activations{method=max},lower", PASSES)
     split, _ = run_pipeline(front, graph, made)
     monkeypatch.setattr("snnc.passes.lower.split_weights", lambda graph: (graph, {}))
     plain, _ = run_pipeline(front, graph, made)
@@ -344,6 +344,6 @@ def test_split_weights_are_the_same_function(monkeypatch: pytest.MonkeyPatch) ->
 @given(st.integers(0, 1000))
 def test_ordinary_weights_are_not_split(seed: int) -> None:
     graph = seldom(seed, 1)
-    lowered, _ = run_pipeline(parse_pipeline("clip-activations,lower", PASSES), graph, context(graph))
+    lowered, _ = run_pipeline(Pipeline.parse("clip-activations,lower", PASSES), graph, context(graph))
     assert isinstance(lowered, snn.SnnGraph)
     assert split_weights(lowered) == (lowered, {})

@@ -14,7 +14,7 @@ from snnc.compensation.snapshots import Snapshot, Snapshots
 from snnc.ir import snn
 from snnc.passes import PASSES
 from snnc.passes.learn_thresholds import LearnThresholds
-from snnc.pipeline import Context, Rest, parse_pipeline, run_pipeline
+from snnc.pipeline import Context, Pipeline, Rest, run_pipeline
 from snnc.search.threshold_search import scaled
 from snnc.simulation.partial import SpikingPrefix
 from tests.ann_graphs import context, residual_network
@@ -29,10 +29,10 @@ LAYERS = 5
 def prepared(back: str, rows: int) -> tuple[snn.SnnGraph, Context, Rest]:
     source = residual_network(4)
     made = context(source, rows=rows, timesteps=2)
-    graph, _ = run_pipeline(parse_pipeline(FRONT, PASSES), source, made)
+    graph, _ = run_pipeline(Pipeline.parse(FRONT, PASSES), source, made)
     assert isinstance(graph, snn.SnnGraph)
     made.findings = {}
-    return graph, made, Rest(parse_pipeline(back, PASSES), made)
+    return graph, made, Rest(Pipeline.parse(back, PASSES), made)
 
 
 def same(one: Any, other: Any) -> bool:

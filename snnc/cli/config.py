@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from snnc.errors import InputError
-from snnc.pipeline import once
+from snnc.pass_options import once
 
 
 @dataclass(frozen=True, slots=True)

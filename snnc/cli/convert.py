@@ -199,7 +199,7 @@ def command(
     from snnc.cli.models import locate
     from snnc.compiler import LEARNING, Options, convert
     from snnc.errors import UsageError
-    from snnc.pipeline import once
+    from snnc.pass_options import once
 
     terminal = ctx.obj
     if output is None and not dry_run:
@@ -232,7 +232,7 @@ def command(
         raise UsageError("--front draws the conversions that a budget tries: give --max-latency, say")
     among = options.alternatives()
     possible = tuple(among.values()) or (options,)
-    searching = any(item.name == LEARNING for each in possible for item in each.passes())
+    searching = any(LEARNING in each.passes().names for each in possible)
     if not searching:
         refuse("is for a search: give a budget, or --set clip-activations.method=learn", "--journal")
     rows = _rows(located, calib, preprocess, rows_layout)
@@ -284,7 +284,7 @@ def _dump(after: str | None, options: Options) -> Dump | None:
     if after is None:
         return None
     for each in among.values() or (options,):
-        names = [item.name for item in each.passes()]
+        names = each.passes().names
         if after != "all" and after not in names:
             whose = f"the preset {each.preset!r}, which may be chosen," if among else "the pipeline"
             raise UsageError(f"--dump-ir-after {after}: {whose} has no such pass; it has {', '.join(names)}")
@@ -357,7 +357,6 @@ def _dry_run(
     from snnc.analysis.memory import available, needed
     from snnc.cli.choice import planned, planned_text
     from snnc.compiler import LEARNING
-    from snnc.pipeline import format_pipeline
 
     source = _read(located, rows, options)
     possible = tuple(among.values()) or (options,)
@@ -365,10 +364,10 @@ def _dry_run(
     free = available()
     steps_tried = max((each.steps for each in possible), default=1)
     once = seconds(source.graph, len(rows.x), steps_tried, fitted=any(each.fits for each in possible))
-    learning = any(item.name == LEARNING for each in possible for item in each.passes())
+    learning = any(LEARNING in each.passes().names for each in possible)
     longer = ", and longer, for thresholds are learned" if learning else ""
     time = once * (2 if len(among) > 1 else 1)
-    pipeline = None if among else format_pipeline(options.passes())
+    pipeline = None if among else options.passes().text
     if terminal.json:
         terminal.data(
             {
