@@ -27,7 +27,7 @@ from snnc.errors import InternalError, UnsupportedModelError, UsageError
 from snnc.frontend import SourceModel
 from snnc.ir.ann import AnnGraph
 from snnc.ir.bounds import MOST_TIMESTEPS
-from snnc.ir.graph import IntArray, NumberArray
+from snnc.ir.graph import FloatArray, IntArray
 from snnc.ir.snn import SnnGraph
 from snnc.metrics.task import Task, as_task, recognise
 from snnc.numerics.thresholds import Method
@@ -351,6 +351,16 @@ def convert(
         )
     if graph.integer:
         graph = _measured(graph, prepared, context.simulator)
+    seen = {
+        "rows": len(prepared),
+        "sha256": prepared.sha256,
+        "seed": options.seed,
+        STATISTICS: InputStatistics.of(prepared.rows, raw).as_dict(),
+        # With these, an evaluation can tell that it is given rows that were calibrated on.
+        "row_hashes": row_hashes(_encoded(graph, prepared.rows)),
+    }
+    if choice is not None:
+        seen["choice"] = choice.as_dict()
     metadata = Metadata(
         snnc_version=__version__,
         pipeline=passes.text,
@@ -360,28 +370,17 @@ def convert(
         input_layout=source.layout.as_dict(),
         source_path=named,
         source_sha256=source.sha256,
-        calibration={
-            "rows": len(prepared),
-            "sha256": prepared.sha256,
-            "seed": options.seed,
-            STATISTICS: InputStatistics.of(prepared.rows, raw).as_dict(),
-        },
+        calibration=seen,
         task="" if task is None else task.value,
         ends=source.ends,
     )
-    artefact = Artefact(graph, metadata)
-    # With these, an evaluation can tell that it is given rows that were calibrated on.
-    seen = {**metadata.calibration, "row_hashes": row_hashes(_encoded(artefact, raw))}
-    if choice is not None:
-        seen["choice"] = choice.as_dict()
-    artefact = replace(artefact, metadata=replace(metadata, calibration=seen))
-    return Conversion(artefact, records, tuple(context.diagnostics), choice)
+    return Conversion(Artefact(graph, metadata), records, tuple(context.diagnostics), choice)
 
 
-def _encoded(artefact: Artefact, raw: NumberArray) -> Iterator[IntArray]:
+def _encoded(graph: SnnGraph, rows: FloatArray) -> Iterator[IntArray]:
     """Yield the quantised rows, a few at a time."""
-    for start in range(0, len(raw), HASHED_ROWS):
-        yield artefact.encode(raw[start : start + HASHED_ROWS])
+    for start in range(0, len(rows), HASHED_ROWS):
+        yield encode(graph.encoder, rows[start : start + HASHED_ROWS])
 
 
 def _choice(
