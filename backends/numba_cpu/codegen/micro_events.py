@@ -186,7 +186,7 @@ def _compressed(code: Code, spiked: Value, number: Value, end: Value) -> Value:
 
 
 @vector_code
-def touch(code: Code, address: Value, lines: Value) -> Value:
+def prefetch(code: Code, address: Value, lines: Value) -> Value:
     """Read ``lines`` cache lines of 64 bytes in order, and ask for those further on.
 
     Asking for lines :data:`AHEAD` brings memory nearer about three times as fast as reading it.

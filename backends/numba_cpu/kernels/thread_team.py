@@ -96,7 +96,7 @@ def wait_for_bands(meeting: int, expected: int) -> bool:
     return True
 
 
-class Crew:
+class ThreadTeam:
     """At most so many threads, which are kept for the next run."""
 
     def __init__(self, threads: int) -> None:

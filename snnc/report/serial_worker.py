@@ -11,7 +11,7 @@ AHEAD = 3
 """Tasks that may wait: so few that what they hold stays small."""
 
 
-class Behind:
+class SerialWorker:
     """Does tasks one after the other in a thread of its own."""
 
     def __init__(self, threads: int | None) -> None:
@@ -23,7 +23,7 @@ class Behind:
         self._pool = None if threads == 1 else ThreadPoolExecutor(1, "snnc-behind")
         self._waiting: deque[Future[None]] = deque()
 
-    def __enter__(self) -> Behind:
+    def __enter__(self) -> SerialWorker:
         """Begin."""
         return self
 
