@@ -12,7 +12,6 @@ nearest are learned, over the whole network, with a price on operations where th
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from snnc.errors import UnsupportedModelError, UsageError
 from snnc.ir.graph import NumberArray
 from snnc.ir.neuron import Neuron, Schedule
 from snnc.metrics import Floor, Task
+from snnc.options import OPTIONS
 from snnc.passes import PRESETS
 from snnc.passes.fine_skip import FineSkip
 from snnc.passes.learn_thresholds import LearnThresholds
@@ -65,13 +65,9 @@ class Budget:
 
     def __post_init__(self) -> None:
         """Refuse limits that nothing can keep."""
-        for name, limit in (("--max-synops", self.synops), ("--max-drop", self.drop)):
-            if limit is not None and not math.isfinite(limit):
-                raise UsageError(f"{name} {limit}: no finite number, so nothing could miss it")
-        if self.latency is not None and self.latency < 1:
-            raise UsageError(f"--max-latency {self.latency}: an answer takes at least one step")
-        if self.synops is not None and self.synops <= 0:
-            raise UsageError(f"--max-synops {self.synops:g}: a network without operations answers nothing")
+        limits = {"max_latency": self.latency, "max_synops": self.synops, "max_drop": self.drop}
+        for name, limit in limits.items():
+            OPTIONS[name].checked(limit, f"--{OPTIONS[name].name}")
         if self.payload is not None:
             carried(self.payload)
 

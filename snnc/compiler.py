@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from snnc import __version__
 from snnc.analysis.memory import require_memory
-from snnc.arguments import Model, as_artefact, as_preprocessing, as_settings, read_source, whole
+from snnc.arguments import Model, as_artefact, as_preprocessing, read_source, whole
 from snnc.artefact import Artefact, Metadata
 from snnc.backends import load_simulator
 from snnc.data.input_statistics import KEY as STATISTICS
@@ -31,6 +31,7 @@ from snnc.ir.graph import FloatArray, IntArray
 from snnc.ir.snn import SnnGraph
 from snnc.metrics.task import Task, as_task, recognise
 from snnc.numerics.thresholds import Method
+from snnc.options import OPTIONS
 from snnc.pass_options import make_pass
 from snnc.passes import PASSES, PRESETS
 from snnc.pipeline import Context, Dump, PassRecord, Pipeline, check_order, run_pipeline
@@ -117,18 +118,11 @@ class Options:
         Raises:
             UsageError: naming the option.
         """
-        for name, value, least in (
-            ("T", self.timesteps, 1),
-            ("seed", self.seed, 0),
-            ("threads", self.threads, 1),
-        ):
-            if value is not None:
-                whole(value, name, least)
-        written = None if isinstance(self.pipeline, Pipeline) else self.pipeline
-        for name, text in (("preset", self.preset), ("pipeline", written), ("precision", self.precision)):
-            if text is not None and not isinstance(text, str):
-                raise UsageError(f"{name} is {text!r}; give a string")
-        object.__setattr__(self, "settings", as_settings(self.settings))
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if not isinstance(value, Pipeline | Task):
+                object.__setattr__(self, item.name, OPTIONS[item.name].checked(value))
+        object.__setattr__(self, "task", as_task(self.task))
 
     @property
     def steps(self) -> int:
@@ -175,13 +169,9 @@ class Options:
         """Return the pipeline that these options ask for.
 
         Raises:
-            UsageError: an unknown preset, pass, option or precision, or passes in an order that cannot work.
+            UsageError: an unknown preset, pass or option, or passes in an order that cannot work.
         """
-        if self.steps < 1:
-            raise UsageError(f"T must be at least 1, not {self.steps}")
         _require_preset(self.preset)
-        if self.precision not in ("int8", "float32"):
-            raise UsageError(f"unknown precision {self.precision!r}; known: int8, float32")
         found = self._given()
         learning = {key: value for key, value in self.settings.items() if key.startswith(LEARNING + ".")}
         others = {key: value for key, value in self.settings.items() if key not in learning}
@@ -431,9 +421,8 @@ def compile_model(
     task: Task | str | None = None,
 ) -> Artefact:
     """Convert a trained network and return the artefact; see :func:`convert` for the arguments."""
-    options = Options(
-        timesteps, preset, pipeline, settings or {}, precision, seed, threads, task=as_task(task)
-    )
+    settings = {} if settings is None else settings
+    options = Options(timesteps, preset, pipeline, settings, precision, seed, threads, task=as_task(task))
     return convert(model, calibration, options, preprocessing=preprocessing, progress=progress).artefact
 
 

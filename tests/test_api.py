@@ -76,7 +76,7 @@ def test_every_simulator_gives_the_same_answers(backend: str, model: Path) -> No
 
 def test_what_the_functions_refuse(model: Path) -> None:
     rows = quadrants.images(150, 1)[0]
-    with pytest.raises(UsageError, match="T must be at least 1"):
+    with pytest.raises(UsageError, match="timesteps must be at least 1"):
         snnc.compile_model(model, rows, timesteps=0, preprocessing=PREPROCESSING)
     with pytest.raises(UsageError, match="unknown preset"):
         snnc.compile_model(model, rows, preset="splendid", preprocessing=PREPROCESSING)

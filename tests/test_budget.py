@@ -60,10 +60,11 @@ def test_payloads_are_ordered() -> None:
     ("limits", "message"),
     [
         ({"latency": 0}, "at least one step"),
+        ({"drop": -1}, "--max-drop must be at least 0"),
         ({"synops": 0.0}, "without operations"),
         ({"payload": "loud"}, "write binary"),
-        ({"synops": float("nan")}, "no finite number"),
-        ({"drop": float("inf")}, "no finite number"),
+        ({"synops": float("nan")}, "a finite number"),
+        ({"drop": float("inf")}, "a finite number"),
     ],
 )
 def test_limits_that_nothing_keeps_are_refused(limits: dict[str, Any], message: str) -> None:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     ("errors",),
     ("progress",),
-    ("diagnostics", "pass_options", "plugins"),
+    ("diagnostics", "options", "pass_options", "plugins"),
     ("ir", "models"),
     ("metrics",),
     ("data", "numerics"),
