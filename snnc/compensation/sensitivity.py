@@ -15,6 +15,7 @@ import numpy as np
 from snnc.analysis.costs import macs_of_ann
 from snnc.errors import InternalError
 from snnc.ir.ann import AnnGraph, AnnNode, Concat, Convolution, Input, Linear, Relu
+from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray
 from snnc.numerics.divergence import AnswerError
 from snnc.numerics.thresholds import quantise
@@ -58,15 +59,14 @@ def _rounded(node: AnnNode, values: FloatArray, levels: int) -> FloatArray:
     if not isinstance(node, Relu) or node.threshold is None:
         raise InternalError(f"{node.name!r} is no clipped rectifier")
     channels = values.shape[1]
-    spread = (1, -1, *(1,) * (values.ndim - 2))
+    rank = values.ndim - 1
     floor = np.zeros(channels, np.float32) if node.floor is None else node.floor
     shift = np.zeros(channels, np.float32) if node.shift is None else node.shift
     reach = np.where(node.threshold > floor, node.threshold - floor, np.float32(1))
-    flat = (values + (shift - floor).reshape(spread)).swapaxes(0, 1).reshape(channels, -1)
+    flat = (values + per_channel(shift - floor, rank)).swapaxes(0, 1).reshape(channels, -1)
     counts = quantise(flat, reach, levels).reshape(channels, len(values), *values.shape[2:]).swapaxes(0, 1)
-    return (counts * (reach / np.float32(levels)).reshape(spread) + (floor - shift).reshape(spread)).astype(
-        np.float32
-    )
+    decoded = counts * per_channel(reach / np.float32(levels), rank) + per_channel(floor - shift, rank)
+    return decoded.astype(np.float32)
 
 
 def operations(graph: AnnGraph) -> dict[str, int]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snnc.errors import InputError
+from snnc.ir.channels import per_channel
 from snnc.ir.graph import Shape
 from snnc.ir.layout import InputLayout
 
@@ -110,7 +111,7 @@ class Arrangement:
         array = np.array(values).astype(np.float32)
         if len(values) == 1 or self.channel is None:
             return array
-        return array.reshape(-1, *(1,) * (len(self.split) - self.channel - 1))
+        return per_channel(array, len(self.split) - self.channel)
 
     def axes_of(self, x: NDArray[Any]) -> NDArray[Any]:
         """Return rows, (n, ...), with the axes of ``split``."""

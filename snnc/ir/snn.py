@@ -26,6 +26,7 @@ from snnc.ir.ann import (
     reshape_problem,
     same_shape_problem,
 )
+from snnc.ir.channels import per_channel
 from snnc.ir.geometry import Window, concat_problem, pad_problem, slice_problem
 from snnc.ir.graph import MANY, NONE, FloatArray, Graph, NumberArray, Shape
 from snnc.ir.kinds import SnnNode as SnnNode
@@ -402,11 +403,10 @@ class IntegrateFire(SnnNode):
 
     def decoded(self, counts: NumberArray, timesteps: int) -> FloatArray:
         """Return the activations that counts stand for, ``floor + u N / T``, (batch, *shape) float32."""
-        spread = (-1, *(1,) * (len(self.shape) - 1))
         values = counts.astype(np.float32)
-        values *= self.unit.reshape(spread) / np.float32(timesteps)
+        values *= per_channel(self.unit, len(self.shape)) / np.float32(timesteps)
         if self.floor is not None:
-            values += self.floor.reshape(spread)
+            values += per_channel(self.floor, len(self.shape))
         return values
 
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from snnc.errors import InternalError
+from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.kinds import constant_nodes
 from snnc.ir.operations import operations
@@ -104,7 +105,7 @@ def quantise_group(graph: SnnGraph, group: Group) -> SnnGraph:
         changed[synapse.name] = synapse.with_(weight=_rounded_weight(synapse, scale))
     for node in members:
         if isinstance(node, ConstantCurrent):
-            spread = scale.reshape(-1, *(1,) * (node.values.ndim - 1))
+            spread = per_channel(scale, node.values.ndim)
             changed[node.name] = node.with_(values=_rint(node.values / spread))
     corrections: list[tuple[str, FloatArray]] = []
     for sink in sinks:
@@ -166,7 +167,7 @@ def _channel_scale(synapses: list[Weighted], populations: list[IntegrateFire]) -
 
 
 def _rounded_weight(synapse: Weighted, scale: FloatArray) -> IntArray:
-    spread = scale.reshape(-1, *(1,) * (synapse.weight.ndim - 1))
+    spread = per_channel(scale, synapse.weight.ndim)
     if isinstance(synapse, ChannelWeight):
         return np.clip(np.rint(synapse.weight / spread), -IDENTITY_LIMIT, IDENTITY_LIMIT).astype(np.int16)
     return np.clip(np.rint(synapse.weight / spread), -WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int8)
@@ -233,7 +234,7 @@ def _moved(graph: SnnGraph, node: SnnNode, read: list[FloatArray | None]) -> Flo
             return values[0][node.start[0] : node.stop[0] : node.step[0]]
         case Reshape():
             before = graph[node.inputs[0]].shape
-            spread = np.broadcast_to(values[0].reshape(-1, *(1,) * (len(before) - 1)), before)
+            spread = np.broadcast_to(per_channel(values[0], len(before)), before)
             spread = spread.reshape(node.shape[0], -1)
             # Where features fold back into a map the ratios of a channel differ by their rounding alone.
             return spread.mean(axis=1).astype(np.float32)

@@ -15,11 +15,11 @@ import numpy as np
 from snnc.errors import InternalError
 from snnc.ir import snn as spiking
 from snnc.ir.ann import AnnGraph, AnnNode, Convolution, Input, Linear, Relu, Softmax
+from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, IntArray
 from snnc.ir.rewriter import Rewriter
 from snnc.ir.snn import Encode, IntegrateFire, Readout, SnnGraph, Weighted
 from snnc.numerics.input_range import decoded_input, input_affine
-from snnc.report.coding import spread
 from snnc.source.ann_session import AnnSession
 from snnc.source.source_map import rectifier
 
@@ -182,7 +182,9 @@ class FedSource:
         for node in self._populations:
             value: FloatArray = node.decoded(counts[node.name], timesteps)
             shift = self.rectifier(node.name).shift
-            values[node.name] = value if shift is None else np.subtract(value, spread(shift, value.ndim))
+            values[node.name] = (
+                value if shift is None else np.subtract(value, per_channel(shift, value.ndim - 1))
+            )
         found = self._session.run_fed(values)
         result = {name: found[before] for name, before in self._before.items()}
         result[self.logits] = found[self.logits]
