@@ -15,7 +15,7 @@ from snnc.ir.graph import IntArray
 from snnc.ir.neuron import Neuron
 from snnc.ir.snn import Convolution, IntegrateFire, SnnGraph
 from snnc.report.coding import counts, evenly_spaced
-from snnc.report.fed import FedSource, logits_name
+from snnc.report.fed import FedSource
 from snnc.report.layers import LayerReport
 from snnc.report.measurement import Measurement
 from snnc.report.terms import OWN, TERMS, decompose
@@ -223,7 +223,7 @@ def test_what_the_source_computes_from_its_own_values_is_itself() -> None:
     }
     found = fed.run(made.artefact.encode(made.rows), coded, timesteps)
     logits, _ = run_ann(made.source, made.rows)
-    assert np.abs(found[logits_name(made.source)] - logits).max() < 1e-3 * np.abs(logits).max()
+    assert np.abs(found[made.source.logits] - logits).max() < 1e-3 * np.abs(logits).max()
 
 
 def test_memory_does_not_grow_and_chunks_do_not_matter() -> None:

@@ -345,7 +345,7 @@ def _reproduce(found: Subject, request: Request, steps: int) -> dict[str, str]:
 
 
 def _write(report: Report, request: Request) -> None:
-    from snnc.artefact.file import replacing
+    from snnc.writing import replacing
 
     texts = []
     if request.output is not None:

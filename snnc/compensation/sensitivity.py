@@ -20,7 +20,7 @@ from snnc.ir.graph import FloatArray
 from snnc.numerics.divergence import AnswerError
 from snnc.numerics.thresholds import quantise
 from snnc.source.ann_session import AnnSession
-from snnc.source.calibration import Calibration, answer_of
+from snnc.source.calibration import Calibration
 
 ROWS = 256
 """Rows on which sensitivities are measured."""
@@ -42,7 +42,7 @@ def sensitivities(
     """
     graph = clipped.without_thresholds()
     rows = calibration.subset(slice(0, ROWS))
-    targets, answer, names = rows.logits(graph), answer_of(graph), list(levels)
+    targets, answer, names = rows.logits(graph), graph.logits, list(levels)
     found = {}
     # One session at a time: each holds all weights behind its rectifier.
     for index, name in enumerate(names):
