@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.common.corpus_data import DEFAULT, Network, networks, sets
 from snnc.backends import load_simulator
 from snnc.data.preprocessing import prepared_rows
-from snnc.data.rows import NetworkInput
+from snnc.data.readings import NetworkInput
 from snnc.frontend import read_onnx
 from snnc.writing import replacing
 from tests.breakages import BREAKAGES, Setting, is_right

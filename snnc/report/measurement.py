@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from snnc.analysis import costs
 from snnc.analysis.costs import Costs
-from snnc.analysis.evaluation import AnnScores, Answers, Scores, compared, judged, wants_values
+from snnc.analysis.scores import AnnScores, Answers, Scores, compared, judged, wants_values
 from snnc.artefact import Artefact
 from snnc.data import normalisation
 from snnc.data.input_statistics import MOST_ROWS, Foreign, InputStatistics
