@@ -135,6 +135,15 @@ class Firing(Enum):
             case other:
                 raise unmatched(other)
 
+    @property
+    def keeps_charge(self) -> bool:
+        """Whether what was received and not sent stays: ``sum I + T B = v(T) - v(0) + Theta N``."""
+        match self:
+            case Firing.PLAIN | Firing.LIMITED | Firing.HESITANT | Firing.GRADED:
+                return True
+            case other:
+                raise unmatched(other)
+
 
 def operations(graph: SnnGraph) -> tuple[Operation, ...]:
     """Return the nodes of a network in order, all of known kinds and settings.

@@ -47,10 +47,12 @@ from itertools import pairwise
 
 import numpy as np
 
+from snnc.errors import UnknownOperationError
 from snnc.ir.ann import Relu
 from snnc.ir.channels import per_channel
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
+from snnc.ir.operations import firing
 from snnc.ir.snn import IntegrateFire
 from snnc.report.coding import capacity
 from snnc.simulation.reference import windows
@@ -107,7 +109,14 @@ def received(node: IntegrateFire, count: IntArray, v: NumberArray) -> FloatArray
         node: the population.
         count: (batch, *shape), the units that it sent.
         v: (batch, *shape), the potentials that it ended with.
+
+    Raises:
+        UnknownOperationError: its potential does not tell, since it forgets what it does not send.
     """
+    if not firing(node).keeps_charge:
+        raise UnknownOperationError(
+            f"{node.name!r} forgets what it does not send, so that the report cannot split its errors"
+        )
     theta = per_channel(node.threshold.astype(np.float64), len(node.shape))
     return count * theta + (v - per_channel(node.v_init.astype(np.float64), len(node.shape)))
 
