@@ -97,7 +97,7 @@ class Cut:
     Attributes:
         start, stop, step: the slice, per axis of the node.
         before, after: the zeros, per axis of the node.
-        axes: for each axis of the node, the axis of the tensor that it becomes; -1 for a dropped axis of length 1.
+        axes: for each axis of the node, the tensor's axis that it becomes; -1 for a dropped one of length 1.
     """
 
     start: Shape

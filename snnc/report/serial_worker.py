@@ -1,5 +1,4 @@
-"""One background thread that runs tasks in the order they were given, so that floating-point sums do not
-depend on whether it is used."""
+"""One background thread that runs tasks in order, so that sums in floating point do not depend on it."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class FusedStages:
             team: the threads for the shares.
         """
         self.names = tuple(stage.node.name for stage in stages)
-        self._crew = team
+        self._team = team
         self._tables = [_tables([stage.shares[k] for stage in stages]) for k in range(len(stages[0].shares))]
         variants = [rows for stage in stages for rows in stage.variants]
         most = max(1, *map(len, variants))
@@ -97,7 +97,7 @@ class FusedStages:
         if len(self._tables) == 1:
             run_share(0, 0)
         else:
-            self._crew.together(run_share, len(self._tables))
+            self._team.together(run_share, len(self._tables))
 
 
 def _tables(stages: list[tuple[dict[str, int], list[dict[str, int]]]]) -> tuple[Array, Array]:
