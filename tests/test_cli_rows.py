@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 import snnc
 from snnc.cli import main
 from snnc.cli.layouts import LAYOUTS
-from snnc.data.rows import LAYOUTS as KNOWN
+from snnc.data.readings import LAYOUTS as KNOWN
 from tests import quadrants
 
 N = 40

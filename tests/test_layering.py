@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     ("errors",),
     ("progress",),
-    ("diagnostics", "plugins"),
+    ("cores", "diagnostics", "plugins", "writing"),
     ("ir", "models"),
     ("metrics",),
     ("data", "numerics"),

@@ -12,9 +12,10 @@ import onnx
 from snnc.artefact.metadata import Metadata, attach
 from snnc.artefact.writer import build_model
 from snnc.data.preprocessing import Preprocessing, check_fit, prepared_rows
+from snnc.data.readings import NetworkInput
 from snnc.data.row_files import as_rows
-from snnc.data.rows import NetworkInput
 from snnc.errors import NonFiniteError
+from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.layout import InputLayout
 from snnc.ir.snn import IntegrateFire, SnnGraph
@@ -90,8 +91,8 @@ class Artefact:
         node = self.graph.encoder
         rows = self.canonical(x)
         if node.gain is not None and node.offset is not None:
-            axes = (-1, *(1,) * (len(node.shape) - 1))
-            rows = rows * node.gain.reshape(axes) + node.offset.reshape(axes)
+            rank = len(node.shape)
+            rows = rows * per_channel(node.gain, rank) + per_channel(node.offset, rank)
         scaled = np.rint(rows / np.float32(node.scale))
         q: IntArray = np.clip(scaled, -node.limit, node.limit).astype(np.int32)
         return q

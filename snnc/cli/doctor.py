@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from snnc import __version__
-from snnc.cli.quantities import available_cores
 from snnc.cli.terminal import Terminal, Verb
+from snnc.cores import available_cores
 
 NEEDED = ("click", "numba", "numpy", "onnx", "onnxruntime", "rich")
 EXTRAS = {"report": ("jinja2", "matplotlib"), "train": ("torch",), "nir": ("h5py",), "loihi": ("h5py",)}
