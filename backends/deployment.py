@@ -20,7 +20,15 @@ from snnc.diagnostics import TARGET_LIMIT, Diagnostic
 from snnc.errors import ArtefactError, GateError, InputError, InternalError, TargetError, UsageError
 from snnc.ir.graph import NumberArray
 from snnc.ir.snn import SnnGraph
-from snnc.simulation.protocol import Backend, Bundle, Emission, Emulating, Golden, Unsupported, Verdict
+from snnc.simulation.protocol import (
+    Backend,
+    Bundle,
+    Emission,
+    Emulating,
+    Golden,
+    Unsupported,
+    VerificationResult,
+)
 
 README = "README.md"
 
@@ -35,7 +43,7 @@ class Checked:
     """
 
     content: manifest.Json
-    verdict: Verdict | None
+    verdict: VerificationResult | None
 
 
 def problems(backend: Backend, graph: SnnGraph) -> tuple[Diagnostic, ...]:

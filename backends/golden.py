@@ -13,7 +13,7 @@ from snnc.artefact import Artefact
 from snnc.errors import ArtefactError, InputError
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.snn import Encode, SnnGraph
-from snnc.simulation.protocol import Golden, Record
+from snnc.simulation.protocol import Golden, RecordOptions
 from snnc.simulation.reference import ReferenceSimulator, encode, per_channel
 
 FILE = "golden.npz"
@@ -37,7 +37,7 @@ def make_golden(artefact: Artefact, rows: NumberArray | None = None) -> Golden:
     node = graph.encoder
     x = _structured(node) if rows is None else artefact.canonical(rows[:ROWS])
     q = encode(node, x)
-    trace = ReferenceSimulator().run(graph, q, graph.timesteps, Record(states=True))
+    trace = ReferenceSimulator().run(graph, q, graph.timesteps, RecordOptions(states=True))
     potentials = {name: v.astype(np.int32) for name, v in trace.potentials.items()}
     return Golden(x, q, trace.logits.astype(np.int32), trace.counts, potentials)
 
@@ -99,7 +99,7 @@ def replay(graph: SnnGraph, golden: Golden, directory: Path) -> Golden:
     try:
         if golden.y.shape != (len(golden.q), *graph[graph.output].shape) or golden.y.dtype != np.int32:
             raise InputError(f"outputs of shape {golden.y.shape} and type {golden.y.dtype}")
-        trace = ReferenceSimulator().run(graph, golden.q, graph.timesteps, Record(states=True))
+        trace = ReferenceSimulator().run(graph, golden.q, graph.timesteps, RecordOptions(states=True))
         if np.abs(golden.q.astype(np.int64)).max() > limit:
             raise InputError(f"an input beyond {limit}")
     except InputError as error:

@@ -45,9 +45,10 @@ RECTIFIED = "put `rectify-linear` before `lower`"
 class Spikes:
     """A value carried by spikes: ``x = unit N / T + floor - shift``.
 
-    Where a window overlaps padding, the readers of a shift lose less than inside, and get a current that
-    makes up for it. Those of a floor do not: padding then stands for the floor, not for zero, which costs
-    nothing to run and loses no accuracy that compensation does not find again.
+    Both shift and floor are zero points: silence stands for ``floor - shift``, and readers fold it into their
+    biases. They differ at padding. Padding of a shifted value still means zero, so readers get a correction
+    current where their window overlaps it. Padding of a value with a floor means the floor: this needs no
+    current, and compensation recovers what it costs.
 
     Attributes:
         name: the node that gives the spikes.

@@ -46,7 +46,7 @@ from snnc.pipeline import (
 )
 from snnc.progress import Callback, Progress, as_progress
 from snnc.search.choice import Candidate, Choice, candidates, choose
-from snnc.simulation.protocol import Record, Simulator, Trace
+from snnc.simulation.protocol import RecordOptions, Simulator, Trace
 from snnc.simulation.reference import encode
 from snnc.source.calibration import Calibration
 from snnc.trial import lowering, require_lowering
@@ -414,7 +414,7 @@ def _choice(
 def _measured(graph: SnnGraph, calibration: Calibration, simulator: Simulator) -> SnnGraph:
     """Return the network with the density of its spikes, by which simulators plan."""
     q = encode(graph.encoder, calibration.rows[:DENSITY_ROWS])
-    trace = simulator.run(graph, q, graph.timesteps, Record(activity=True))
+    trace = simulator.run(graph, q, graph.timesteps, RecordOptions(activity=True))
     return replace(graph, density=trace.density(graph.settle_steps))
 
 

@@ -67,7 +67,7 @@ class Context:
     progress: Progress = field(default_factory=Silent)
     task: Task | None = None
     source: AnnGraph | None = None
-    rest: Rest | None = None
+    rest: RemainingPasses | None = None
     journal: Path | None = None
     snapshots: Snapshots = field(default_factory=Snapshots)
     findings: dict[str, Any] = field(default_factory=dict)
@@ -93,7 +93,7 @@ class Context:
 
 
 @dataclass(frozen=True, slots=True)
-class Rest:
+class RemainingPasses:
     """The passes behind the running one.
 
     Attributes:
@@ -211,7 +211,7 @@ def run_pipeline(
         if isinstance(graph, AnnGraph):
             context.source = graph
         context.findings = {}
-        context.rest = Rest(tuple(passes[index + 1 :]), context)
+        context.rest = RemainingPasses(tuple(passes[index + 1 :]), context)
         context.progress.message(item.name)
         start = time.perf_counter()
         result = item.run(graph, context)

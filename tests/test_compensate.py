@@ -17,8 +17,8 @@ from snnc.numerics.regression import normal_equations, ridge
 from snnc.passes import PASSES
 from snnc.passes.compensate import Compensate
 from snnc.pipeline import Context, parse_pipeline, run_pipeline
-from snnc.simulation.partial import SpikingPrefix
-from snnc.simulation.protocol import Record
+from snnc.simulation.partial import PartialSimulation
+from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator, encode, run_ann
 from snnc.source.calibration import Calibration
 from tests.ann_graphs import Builder, context, residual_network
@@ -101,7 +101,7 @@ def test_fitted_currents_aim_above_floor_and_shift(options: dict[str, bool]) -> 
     assert any(node.shift is not None for node in rectifiers.values())
     graph = Compensate(bias=False, gated=False, **options).run(spiking, made)
     fitted = [layer["layer"] for layer in made.findings["layers"] if layer["kept"] == "weights"]
-    prefix = SpikingPrefix(graph, made.calibration.rows, made.simulator)
+    prefix = PartialSimulation(graph, made.calibration.rows, made.simulator)
     T = graph.timesteps
     for node in graph.of_type(snn.IntegrateFire):
         if node.name not in fitted:
@@ -129,7 +129,7 @@ def test_a_ramp_rounds_the_same_total_as_a_start_at_half() -> None:
         assert isinstance(spiking, snn.SnnGraph)
         graph = Compensate(weights=False, bias=False, **options).run(spiking, made)
         q = encode(graph.encoder, made.calibration.rows[:32])
-        trace = ReferenceSimulator().run(graph, q, 4, Record(states=True))
+        trace = ReferenceSimulator().run(graph, q, 4, RecordOptions(states=True))
         found.append(np.concatenate([n.reshape(32, -1) for n in trace.counts.values()], axis=1))
     for other in found[1:]:
         assert (other == found[0]).mean() > 0.97, "only rounded biases may differ"
@@ -275,7 +275,7 @@ def test_currents_beside_a_fit_keep_their_fractions() -> None:
     identity = next(node for node in spiking.of_type(snn.ChannelWeight))
     weight = identity.weight * np.float32(0.3)
     spiking = spiking.replacing({identity.name: identity.with_(weight=weight)})
-    prefix = SpikingPrefix(spiking, made.calibration.rows[:20], made.simulator)
+    prefix = PartialSimulation(spiking, made.calibration.rows[:20], made.simulator)
     spikes = prefix.counts(spiking, identity.inputs[0])
     assert spikes.any()
     expected = spikes * weight.reshape(-1, 1, 1)

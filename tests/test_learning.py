@@ -17,7 +17,7 @@ from snnc.ir import snn
 from snnc.ir.neuron import Neuron
 from snnc.passes import PASSES
 from snnc.passes.learn_thresholds import LearnThresholds
-from snnc.pipeline import Context, Rest, format_pipeline, parse_pipeline, run_pipeline
+from snnc.pipeline import Context, RemainingPasses, format_pipeline, parse_pipeline, run_pipeline
 from snnc.search import threshold_search as learning
 from snnc.search.threshold_search import Parameter, knobs, scaled
 from snnc.simulation.reference import ReferenceSimulator, encode
@@ -36,7 +36,7 @@ def prepared(rows: int = 400, mistake: float = 1.0, neuron: str = TWO) -> tuple[
     assert isinstance(graph, snn.SnnGraph)
     names = [node.name for node in graph.of_type(snn.IntegrateFire)]
     graph = scaled(graph, {f"{name}:threshold": mistake for name in names})
-    made.rest = Rest(parse_pipeline(BACK, PASSES), made)
+    made.rest = RemainingPasses(parse_pipeline(BACK, PASSES), made)
     made.findings = {}
     return graph, made
 
@@ -44,7 +44,7 @@ def prepared(rows: int = 400, mistake: float = 1.0, neuron: str = TWO) -> tuple[
 def learned(budget: int = 12, **changes: Any) -> tuple[snn.SnnGraph, Context]:
     graph, made = prepared(mistake=3.0)
     made = replace(made, **changes)
-    made.rest = Rest(parse_pipeline(BACK, PASSES), made)
+    made.rest = RemainingPasses(parse_pipeline(BACK, PASSES), made)
     return LearnThresholds(budget=budget, rows=100).run(graph, made), made
 
 
@@ -95,7 +95,7 @@ def test_a_journal_of_another_network_is_refused(tmp_path: Path, change: str) ->
     learned(budget=2, journal=path)
     graph, made = prepared(mistake=3.0)
     made = replace(made, journal=path)
-    made.rest = Rest(parse_pipeline(BACK, PASSES), made)
+    made.rest = RemainingPasses(parse_pipeline(BACK, PASSES), made)
     if change == "settle_steps":
         graph = replace(graph, settle_steps=1)
     elif change == "neuron":

@@ -27,7 +27,7 @@ from snnc.passes.multi_threshold import MultiThreshold
 from snnc.passes.rectify_linear import RectifyLinear
 from snnc.passes.set_schedule import SetSchedule
 from snnc.pipeline import Context, parse_pipeline, run_pipeline
-from snnc.simulation.protocol import Record
+from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator, encode, run_ann
 from snnc.source.ann_session import AnnSession
 from tests.ann_graphs import Builder, context, residual_network
@@ -49,7 +49,7 @@ def simulate(
     graph: snn.SnnGraph, made: Context, *, states: bool = False
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     q = encode(graph.encoder, made.calibration.rows)
-    trace = ReferenceSimulator().run(graph, q, graph.timesteps, Record(states=states))
+    trace = ReferenceSimulator().run(graph, q, graph.timesteps, RecordOptions(states=states))
     scale = graph.of_type(snn.Readout)[0].scale / graph.timesteps
     return trace.logits * scale, dict(trace.counts)
 

@@ -7,8 +7,8 @@ import numpy as np
 from snnc.ir import snn
 from snnc.passes import PASSES
 from snnc.passes.learn_thresholds import LearnThresholds, Objective
-from snnc.pipeline import Context, Rest, parse_pipeline, run_pipeline
-from snnc.simulation.partial import SpikingPrefix
+from snnc.pipeline import Context, RemainingPasses, parse_pipeline, run_pipeline
+from snnc.simulation.partial import PartialSimulation
 from snnc.source.source_map import activation, pre_activation, rectifier
 from tests.ann_graphs import context, residual_network
 from tests.test_learning import FRONT
@@ -19,7 +19,7 @@ def error_of_the_first_layer(graph: snn.SnnGraph, made: Context) -> float:
     assert isinstance(integer, snn.SnnGraph)
     node = integer["relu0"]
     assert isinstance(node, snn.IntegrateFire)
-    prefix = SpikingPrefix(integer, made.calibration.rows, made.simulator)
+    prefix = PartialSimulation(integer, made.calibration.rows, made.simulator)
     counts = prefix.simulate(integer, ["relu0"], trains=False).counts["relu0"]
     source = made.ann()
     target = activation(rectifier(source, node), pre_activation(made.calibration, source, node)[:])
@@ -52,7 +52,7 @@ def test_layers_are_judged_with_what_arrives_with_the_bias() -> None:
     assert isinstance(graph, snn.SnnGraph)
     factors = {}
     for back in ("compensate", "compensate{ramp=true}"):
-        made.rest = Rest(parse_pipeline(back, PASSES), made)
+        made.rest = RemainingPasses(parse_pipeline(back, PASSES), made)
         found = LearnThresholds(objective=Objective.LAYER, rows=100).run(graph, made)
         last, given = found["relu4"], graph["relu4"]
         assert isinstance(last, snn.IntegrateFire)

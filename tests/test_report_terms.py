@@ -19,7 +19,7 @@ from snnc.report.fed import FedSource, logits_name
 from snnc.report.layers import LayerReport
 from snnc.report.measurement import Measurement
 from snnc.report.terms import OWN, TERMS, decompose
-from snnc.simulation.protocol import Record
+from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator, run_ann
 from tests.ann_graphs import residual_network
 from tests.conversions import MADE, Converted, ScaleThreshold, convert
@@ -83,7 +83,7 @@ def test_the_terms_add_up_in_every_neuron(kind: str, pool: bool) -> None:
     made = conversion(kind, pool)
     graph, source = made.artefact.graph, made.source
     q = made.artefact.encode(made.rows)
-    trace = ReferenceSimulator().run(graph, q, 4, Record(states=True))
+    trace = ReferenceSimulator().run(graph, q, 4, RecordOptions(states=True))
     fed = FedSource(source, graph, 1)
     answers = fed.run(q, trace.counts, 4)
     for node in graph.of_type(IntegrateFire):
@@ -107,7 +107,7 @@ def test_the_terms_add_up_in_every_neuron(kind: str, pool: bool) -> None:
 def test_the_report_adds_up_to_the_difference_of_both_networks(kind: str) -> None:
     made, found = conversion(kind), measured(kind)
     graph, source = made.artefact.graph, made.source
-    trace = ReferenceSimulator().run(graph, made.artefact.encode(made.rows), 4, Record(states=True))
+    trace = ReferenceSimulator().run(graph, made.artefact.encode(made.rows), 4, RecordOptions(states=True))
     for node in graph.of_type(IntegrateFire):
         _, values = run_ann(source, made.rows, [node.name.removesuffix(".fine")])
         a = values[node.name.removesuffix(".fine")].astype(np.float64)

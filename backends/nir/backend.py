@@ -24,7 +24,7 @@ from snnc.backends.programs import copy, foreign, run_python
 from snnc.errors import ArtefactError, TargetError, UsageError
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.snn import SnnGraph
-from snnc.simulation.protocol import Capabilities, Emission, Golden, Unsupported, Verdict
+from snnc.simulation.protocol import Capabilities, Emission, Golden, Unsupported, VerificationResult
 
 CAPABILITIES = Capabilities(
     summary="NIR files for SpikingJelly, snnTorch, Norse and sinabs, with a script that runs them there",
@@ -131,7 +131,7 @@ class Nir:
             steps = f"one, in place of the artefact's T = {artefact.graph.timesteps}"
         return Emission(_guide(program, consumer, facts), facts, reset=reset, payload=payload, steps=steps)
 
-    def verify(self, directory: Path, golden: Golden) -> Verdict:
+    def verify(self, directory: Path, golden: Golden) -> VerificationResult:
         """Run the network in its consumer if that is installed here, else in snnc's simulator of it."""
         consumer = self.consumer
         content = manifest.read(directory)
@@ -154,7 +154,7 @@ class Nir:
                 f"installed here; `python {runner.SCRIPT}` runs the bundle where it is)"
             )
         wrong = int((np.asarray(found) != golden.y).any(axis=1).sum())
-        return Verdict(name, len(golden.y), wrong, "outputs y, bit for bit", other)
+        return VerificationResult(name, len(golden.y), wrong, "outputs y, bit for bit", other)
 
 
 def _consumed(program: Program, consumer: Profile, path: Path, q: IntArray) -> NumberArray:

@@ -44,8 +44,9 @@ def fan_outs(graph: snn.SnnGraph, *, effective: bool = False) -> dict[str, Count
         effective: leave out synapses whose weight is zero.
 
     Returns:
-        Maps of the nodes' own shapes. The encoder's holds the multiplications of the analogue first layer:
-        their sum, since what is pooled first is multiplied once, and bears it in one of its pixels.
+        One map per node, of the node's own shape. Only the sum of the encoder's map is meaningful: it is the
+        number of multiplications of the analogue first layer. Where the input is pooled before it is
+        multiplied, the multiplication is assigned to one pixel of the window.
     """
     kinds = value_kinds(graph)
     raw = _raw(graph)

@@ -31,7 +31,7 @@ from snnc.metrics.shares import Paired as Paired
 from snnc.metrics.shares import Share as Share
 from snnc.metrics.task import Outputs, Task, decisions, finished, recognise, threshold_of
 from snnc.progress import Callback, Progress, as_progress
-from snnc.simulation.protocol import Activity, Record, Simulator
+from snnc.simulation.protocol import Activity, RecordOptions, Simulator
 from snnc.source.source_session import SourceSession
 
 SHARD = 250
@@ -272,8 +272,10 @@ def evaluate(
     activity: dict[str, Activity] = {}
     for rows in _shards(len(x), shown, f"evaluating at T = {steps}"):
         q = encode(x[rows])
-        trace = counter.run(graph, q, steps, Record(activity=True))
-        answers = trace.logits if counter is simulator else simulator.run(graph, q, steps, Record()).logits
+        trace = counter.run(graph, q, steps, RecordOptions(activity=True))
+        answers = (
+            trace.logits if counter is simulator else simulator.run(graph, q, steps, RecordOptions()).logits
+        )
         if graph.integer and not np.array_equal(answers, trace.logits):
             raise InternalError(f"the simulators {simulator.name} and {counter.name} differ on {graph.name}")
         spiking.add(answers, rows)
@@ -402,7 +404,7 @@ def outputs_of(
     """
     _require(graph, encode, simulator)
     (readout,) = graph.of_type(Readout)
-    record = Record(trains=tuple(dict.fromkeys(readout.inputs)) if per_step else ())
+    record = RecordOptions(trains=tuple(dict.fromkeys(readout.inputs)) if per_step else ())
     x, found = as_rows(x), []
     for rows in _shards(len(x), as_progress(progress), f"running at T = {timesteps}"):
         trace = simulator.run(graph, encode(x[rows]), timesteps, record)

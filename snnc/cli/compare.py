@@ -391,13 +391,15 @@ def _layers(a: Side, b: Side, x: NumberArray, threads: int | None) -> list[list[
 
     from snnc.backends import load_simulator
     from snnc.ir.snn import IntegrateFire
-    from snnc.simulation.protocol import Record
+    from snnc.simulation.protocol import RecordOptions
 
     simulator = load_simulator("numba", threads)
     runs = []
     for artefact in (a.artefact, b.artefact):
         T = artefact.graph.timesteps
-        trace = simulator.run(artefact.graph, artefact.encode(x), T, Record(states=True, activity=True))
+        trace = simulator.run(
+            artefact.graph, artefact.encode(x), T, RecordOptions(states=True, activity=True)
+        )
         nodes = {node.name: node for node in artefact.graph.of_type(IntegrateFire)}
         steps = T + artefact.graph.settle_steps
         runs.append(

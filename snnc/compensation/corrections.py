@@ -21,7 +21,7 @@ from snnc.numerics.divergence import AnswerError, real_logits
 from snnc.numerics.means import ChannelMean, Mean
 from snnc.numerics.quantisation import Group, correct_readers, quantise_group
 from snnc.numerics.spill import RowArray, row_array
-from snnc.simulation.partial import SpikingPrefix
+from snnc.simulation.partial import PartialSimulation
 from snnc.simulation.reference import windows
 
 BIAS_ROUNDS = 2
@@ -88,14 +88,14 @@ class Candidate:
     ratios: tuple[ReaderRatio, ...]
 
 
-class Layer:
+class GroupFitter:
     """The attempts at one group."""
 
     def __init__(
         self,
         group: Group,
         targets: Mapping[str, Target],
-        prefix: SpikingPrefix,
+        prefix: PartialSimulation,
         held: NDArray[np.bool_],
         answer_error: AnswerError,
         *,

@@ -397,7 +397,7 @@ class IntegrateFire(SnnNode):
         return np.zeros(self.channels, np.float32) if self.floor is None else self.floor
 
     def ramp(self, timesteps: int) -> FloatArray:
-        """Return what the start lacks of half the threshold, spread over the steps, (channels,) per step."""
+        """Return half the threshold minus the initial potential, divided by T: a bias per step, (channels,)."""
         return ((self.threshold / 2 - self.v_init) / timesteps).astype(np.float32)
 
     def decoded(self, counts: NumberArray, timesteps: int) -> FloatArray:

@@ -19,7 +19,7 @@ from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import Firing, check_known, classified, firing, operations, unmatched
-from snnc.simulation.protocol import Record, Trace, check_run
+from snnc.simulation.protocol import RecordOptions, Trace, check_run
 
 
 def windows(x: NumberArray, window: Window, fill: float) -> NumberArray:
@@ -201,7 +201,7 @@ class ReferenceSimulator:
         graph: snn.SnnGraph,
         inputs: NumberArray,
         timesteps: int,
-        record: Record = Record(),
+        record: RecordOptions = RecordOptions(),
         /,
         given: Mapping[str, NumberArray] | None = None,
     ) -> Trace:

@@ -28,7 +28,7 @@ class Value:
     Attributes:
         values: (steps, images, height, width, padded channels); one step if constant.
         place: what is in it.
-        constant: whether the one step stands for each driven step.
+        constant: whether the one step stands for each step with input.
     """
 
     values: Array
