@@ -90,7 +90,8 @@ class Lower:
     """Lower a clipped ANN graph to the spiking dialect, still in float32.
 
     Attributes:
-        input_limit: largest magnitude of a quantised input; a smaller one suits chips with short integers.
+        input_limit: largest magnitude of a quantised input. A smaller one suits chips with short integers,
+            and leaves weights in one piece: these chips read no source several times.
     """
 
     name: ClassVar[str] = "lower"
@@ -112,7 +113,10 @@ class Lower:
                 "middle": [float(value) for value in units.middle],
             }
         lowering = _Lowering(graph, units, limit, context.timesteps)
-        result, split = split_weights(lowering.result())
+        result = lowering.result()
+        split: dict[str, int] = {}
+        if self.input_limit == snn.INPUT_LIMIT:  # a chip that asks for less reads no source twice
+            result, split = split_weights(result)
         if split:
             context.findings["split"] = split
         if lowering.dead:
