@@ -17,8 +17,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from snnc.analysis.evaluation import AnnScores, Source, evaluate
+from snnc.analysis.evaluation import Source, evaluate
 from snnc.analysis.front import Point, carried, pareto
+from snnc.analysis.scores import AnnScores
 from snnc.backends import load_simulator
 from snnc.compiler import LEARNING, Conversion, Options, convert
 from snnc.data.preprocessing import Preprocessing

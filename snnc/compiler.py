@@ -20,8 +20,8 @@ from snnc.data.input_statistics import KEY as STATISTICS
 from snnc.data.input_statistics import InputStatistics
 from snnc.data.leakage import row_hashes
 from snnc.data.preprocessing import Preprocessing, prepared_rows
+from snnc.data.readings import NetworkInput
 from snnc.data.row_files import as_rows
-from snnc.data.rows import NetworkInput
 from snnc.diagnostics import Diagnostic
 from snnc.errors import InternalError, UnsupportedModelError, UsageError
 from snnc.frontend import SourceModel

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import snnc
 from snnc.cli import main
-from snnc.data.rows import LAYOUTS as KNOWN
+from snnc.data.readings import LAYOUTS as KNOWN
 from snnc.options import LAYOUTS
 from tests import quadrants
 

@@ -24,6 +24,7 @@ from snnc.backends.programs import copy, foreign, run_python
 from snnc.errors import ArtefactError, TargetError, UsageError
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.snn import SnnGraph
+from snnc.numerics.splitting import join_weights
 from snnc.simulation.protocol import Capabilities, Emission, Golden, Unsupported, VerificationResult
 
 CAPABILITIES = Capabilities(
@@ -83,6 +84,7 @@ class Nir:
 
     def check(self, graph: SnnGraph) -> tuple[Unsupported, ...]:
         """Return what NIR or the consumer has no words for."""
+        graph = join_weights(graph)
         found = problems(graph, self.consumer)
         if found:
             return found
@@ -95,7 +97,7 @@ class Nir:
 
     def differences(self, graph: SnnGraph) -> tuple[str, ...]:
         """Say in which points the consumer's rules differ from the network's."""
-        return differences(graph, self.consumer)
+        return differences(join_weights(graph), self.consumer)
 
     def emulate(self, graph: SnnGraph, q: IntArray) -> IntArray:
         """Return what the consumer will answer, (rows, classes) int32."""
@@ -109,7 +111,7 @@ class Nir:
         """
         if graph not in self._programs:
             lower = levels.lower if runs_once(graph) else rates.lower
-            program = lower(graph, self.consumer)
+            program = lower(join_weights(graph), self.consumer)
             if not self.consumer.sums:
                 program = chained(program, self.consumer)
             self._programs[graph] = squared(program)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -14,6 +13,7 @@ from snnc.backends.numba_cpu.machine.cache import announce
 from snnc.backends.numba_cpu.planning.plan import Plan, Planner
 from snnc.backends.numba_cpu.planning.ranges import Interval, measured, value_ranges
 from snnc.backends.numba_cpu.planning.request import Request
+from snnc.cores import available_cores
 from snnc.errors import UsageError
 from snnc.ir.graph import NumberArray
 from snnc.ir.snn import SnnGraph
@@ -47,10 +47,9 @@ class NumbaSimulator:
 
         Args:
             threads: at most so many run at once; ``None`` for one per available core.
-            density: per population, the share of its neurons that fire in a step, where the network's own
-                is not to be planned by: it decides which kernels are used, and nothing else.
-            prepared: how many questions about a network stay prepared: as many as are asked in turn, if
-                their memory allows.
+            density: per population, the share of its neurons that fire in a step; it replaces the density
+                stored with the network. It selects kernels and changes no result.
+            prepared: how many prepared runs (network, shapes and recorded values) are kept for reuse.
 
         Raises:
             UsageError: not a positive number.
@@ -60,7 +59,7 @@ class NumbaSimulator:
         self.threads = threads or available_cores()
         self.density = density
         self.prepared = prepared
-        self._crew = ThreadTeam(self.threads)
+        self._team = ThreadTeam(self.threads)
         self._requests: OrderedDict[object, Request] = OrderedDict()
         self._prepared: OrderedDict[object, Prepared] = OrderedDict()
 
@@ -110,7 +109,7 @@ class NumbaSimulator:
 
         def prepare() -> Prepared:
             _announce_once()
-            return Prepared(request, ranges, quantised, self._density(request), self._crew, shares)
+            return Prepared(request, ranges, quantised, self._density(request), self._team, shares)
 
         key = (id(request), quantised, tuple(ranges.items()), shares)
         prepared = _remembered(self._prepared, self.prepared, key, prepare)
@@ -157,7 +156,7 @@ class NumbaSimulator:
         stops = [min(start + size, batch) for start in starts]
         if self.threads == 1 or len(stops) < 2:
             return run.trace(map(run.run, starts, stops))
-        return run.trace(self._crew.workers.map(run.run, starts, stops))
+        return run.trace(self._team.workers.map(run.run, starts, stops))
 
 
 @cache
@@ -174,10 +173,3 @@ def _remembered(kept: OrderedDict[object, T], most: int, key: object, make: Call
             kept.popitem(last=False)
     kept[key] = found
     return found
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -20,7 +20,7 @@ from benchmarks.common.source import source_of
 from snnc.analysis import costs
 from snnc.backends import load_simulator
 from snnc.data.preprocessing import prepared_rows
-from snnc.data.rows import NetworkInput
+from snnc.data.readings import NetworkInput
 from snnc.errors import SnncError
 from snnc.frontend import SourceModel, read_onnx
 from snnc.ir import ann

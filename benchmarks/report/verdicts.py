@@ -17,11 +17,11 @@ import click
 import numpy as np
 
 from benchmarks.common.corpus_data import DEFAULT, Network, networks, sets
-from snnc.artefact.file import replacing
 from snnc.backends import load_simulator
 from snnc.data.preprocessing import prepared_rows
-from snnc.data.rows import NetworkInput
+from snnc.data.readings import NetworkInput
 from snnc.frontend import read_onnx
+from snnc.writing import replacing
 from tests.breakages import BREAKAGES, Setting, is_right
 
 NETWORKS = ("chenyaofo_cifar10_resnet20", "mlperf_resnet8_keras", "chenyaofo_cifar100_resnet20")

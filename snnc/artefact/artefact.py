@@ -12,8 +12,8 @@ import onnx
 from snnc.artefact.metadata import Metadata, attach
 from snnc.artefact.writer import build_model
 from snnc.data.preprocessing import Preprocessing, check_fit, prepared_rows
+from snnc.data.readings import NetworkInput
 from snnc.data.row_files import as_rows
-from snnc.data.rows import NetworkInput
 from snnc.errors import NonFiniteError
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.layout import InputLayout

@@ -172,7 +172,7 @@ def _drawing() -> Any:
 
 
 def _write(path: Path, text: str) -> None:
-    from snnc.artefact.file import replacing
+    from snnc.writing import replacing
 
     with replacing(path) as stream:
         stream.write(text.encode())

@@ -219,7 +219,7 @@ def _read(located: Located, rows: Rows, options: Options) -> SourceModel:
     """Read the network as a conversion does, and refuse rows that do not fit it, by their name."""
     from snnc.compiler import read_convertible
     from snnc.data.preprocessing import check_fit
-    from snnc.data.rows import NetworkInput
+    from snnc.data.readings import NetworkInput
 
     source, _ = read_convertible(located.path, options)
     check_fit(rows.x.shape, NetworkInput.of(source.layout), rows.preprocessing, rows.origin)

@@ -1,4 +1,4 @@
-"""Work that a thread does behind another's back, in order: sums come out the same whether it does or not."""
+"""One background thread that runs tasks in order, so that sums in floating point do not depend on it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ AHEAD = 3
 
 
 class SerialWorker:
-    """Does tasks one after the other in a thread of its own."""
+    """Run tasks one after the other in a background thread."""
 
     def __init__(self, threads: int | None) -> None:
         """Prepare.

@@ -39,6 +39,7 @@ from enum import Enum
 from math import sqrt
 from statistics import median
 
+from snnc.analysis import costs
 from snnc.data.normalisation import Mistake
 from snnc.errors import UsageError
 from snnc.metrics.loss import ACCURACY, VARIANCE, Loss
@@ -325,14 +326,14 @@ class _Case:
 
     def uneven(self, layer: LayerReport) -> Finding | None:
         """Whether spikes that came too early stay."""
-        if layer.neuron is None or layer.firing is None:
+        if layer.rule is None or layer.firing is None:
             return None
         severity = strength(layer.local, "unevenness")
         missed = 1 - layer.firing.lead[2]
-        if not layer.neuron.memory and severity > STRUCTURAL:
+        if not layer.rule.remembers and severity > STRUCTURAL:
             evidence = f"its neurons cannot take spikes back, and {missed:.1%} of them end off their count"
             return self.finding(Cause.NO_NEGATIVE_SPIKES, layer, severity, evidence)
-        if layer.neuron.memory and self.excess(layer, "unevenness") > CLEAR:
+        if layer.rule.remembers and self.excess(layer, "unevenness") > CLEAR:
             evidence = f"{missed:.1%} of its neurons end off their count"
             return self.finding(Cause.UNEVENNESS, layer, severity, evidence)
         return None
@@ -405,7 +406,7 @@ class _Case:
     def unary(self) -> bool:
         """Whether every spike carries one level."""
         neurons = [layer.neuron for layer in self.found.populations if layer.neuron is not None]
-        return all(neuron.levels == 1 and neuron.spikes_per_step is not None for neuron in neurons)
+        return all(map(costs.unary, neurons))
 
 
 def _on_input(cause: Cause, first: LayerReport, severity: float, evidence: str) -> Finding:

@@ -27,7 +27,7 @@ from snnc.backends.numba_cpu.planning.plan import Plan, ShapePlan, StagePlan, Te
 from snnc.backends.numba_cpu.planning.request import Request
 from snnc.errors import InputError
 from snnc.ir import snn
-from snnc.ir.operations import Firing, firing, unmatched
+from snnc.ir.operations import Firing, classified, firing, unmatched
 
 Array = NDArray[Any]
 Action = Callable[[int], None]
@@ -78,7 +78,7 @@ class FusedStages:
             team: the threads for the shares.
         """
         self.names = tuple(stage.node.name for stage in stages)
-        self._crew = team
+        self._team = team
         self._tables = [_tables([stage.shares[k] for stage in stages]) for k in range(len(stages[0].shares))]
         variants = [rows for stage in stages for rows in stage.variants]
         most = max(1, *map(len, variants))
@@ -97,7 +97,7 @@ class FusedStages:
         if len(self._tables) == 1:
             run_share(0, 0)
         else:
-            self._crew.together(run_share, len(self._tables))
+            self._team.together(run_share, len(self._tables))
 
 
 def _tables(stages: list[tuple[dict[str, int], list[dict[str, int]]]]) -> tuple[Array, Array]:
@@ -190,7 +190,7 @@ class Program:
 
     def _shape(self, part: ShapePlan) -> tuple[Part, Action]:
         read = [self._values[name] for name in part.node.inputs]
-        node, request = part.node, self.request
+        node, request = classified(part.node), self.request
         if isinstance(node, snn.Reshape) and read[0].place == part.output:
             # One position, or the same ones: the values already lie where they are wanted.
             value = Value(read[0].values, part.output, part.constant)

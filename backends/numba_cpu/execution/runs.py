@@ -66,7 +66,7 @@ class Prepared:
             default=1,
         )
         self.kept = tuple(part for part in self.plan.parts if request.keeps(part.node))
-        self._crew = team
+        self._team = team
         self._packed = pack(self.plan)
         self._programs: list[Program] = []
 
@@ -79,7 +79,7 @@ class Prepared:
             self._programs.remove(program)
         except ValueError:
             # None is left, or another thread was quicker.
-            program = Program(self.request, self.plan, self._packed, images, self._crew)
+            program = Program(self.request, self.plan, self._packed, images, self._team)
         try:
             yield program
         finally:

@@ -197,8 +197,9 @@ def run_stages(
 ) -> None:
     """Run stages one after the other, or this thread's share of them.
 
-    The bands of all images and stages are numbered. Whoever is free takes the next number; the one that he
-    holds when a stage has no more bands is that of his first band in a later one.
+    The bands of all stages and images share one sequence of numbers, which threads draw from a common
+    counter. A number beyond the bands of the current stage is kept: it is the thread's first band in a later
+    stage.
 
     Args:
         stages: (stages,) :data:`~snnc.backends.numba_cpu.kernels.records.STAGE`.
