@@ -25,6 +25,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from enum import Enum
+from functools import cache
 from typing import Any, Never, get_args
 
 import numpy as np
@@ -200,11 +201,17 @@ def unknown(node: Node) -> str | None:
             return f"{type(node.neuron).__name__} is no neuron that this version of snnc knows"
         parts.append(node.neuron)
     for part in parts:
-        listed = SETTINGS.get(type(part))
-        for field in () if listed is None else dataclasses.fields(part):
-            if field.name not in (listed or ()) and not _default(part, field):
+        kind: Any = type(part)
+        listed = SETTINGS.get(kind)
+        for field in () if listed is None else _unlisted(kind, listed):
+            if not _default(part, field):
                 return f"the setting {field.name!r} is none that this version of snnc knows"
     return None
+
+
+@cache
+def _unlisted(kind: Any, listed: frozenset[str]) -> tuple[dataclasses.Field[Any], ...]:
+    return tuple(field for field in dataclasses.fields(kind) if field.name not in listed)
 
 
 def _default(settings: Any, field: dataclasses.Field[Any]) -> bool:

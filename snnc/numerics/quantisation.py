@@ -18,12 +18,11 @@ from snnc.errors import InternalError
 from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.kinds import constant_nodes
-from snnc.ir.operations import carried, operations
+from snnc.ir.operations import carried, classified, operations
 from snnc.ir.snn import (
     ChannelWeight,
     ConstantCurrent,
     CurrentMaxPool,
-    Encode,
     IntegrateFire,
     Readout,
     Reshape,
@@ -193,10 +192,11 @@ def correct_readers(graph: SnnGraph, name: str, ratio: FloatArray) -> SnnGraph:
     """Multiply by ``ratio``, (channels,), what every float32 weight makes of one population's spikes."""
     ratios: dict[str, FloatArray] = {name: ratio}
     changed: dict[str, SnnNode] = {}
-    for node in operations(graph):
-        read = [ratios.get(source) for source in node.inputs]
-        if all(values is None for values in read) or isinstance(node, IntegrateFire | Readout | Encode):
+    for each in graph:
+        if ratios.keys().isdisjoint(each.inputs) or isinstance(each, IntegrateFire | Readout):
             continue
+        node = classified(each)
+        read = [ratios.get(source) for source in node.inputs]
         if isinstance(node, Weighted):
             if not node.integer and read[0] is not None:
                 changed[node.name] = node.with_(weight=_reweighted(node, read[0]))
