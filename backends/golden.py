@@ -11,10 +11,11 @@ import numpy as np
 
 from snnc.artefact import Artefact
 from snnc.errors import ArtefactError, InputError
+from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.snn import Encode, SnnGraph
 from snnc.simulation.protocol import Golden, RecordOptions
-from snnc.simulation.reference import ReferenceSimulator, encode, per_channel
+from snnc.simulation.reference import ReferenceSimulator, encode
 
 FILE = "golden.npz"
 ROWS = 8
@@ -57,8 +58,8 @@ def _structured(node: Encode) -> FloatArray:
             signal += colour * np.exp(-distance / (2 * width**2))[:, None]
     x = np.clip(signal * 0.5, -1, 1) * node.limit * node.scale
     if node.gain is not None and node.offset is not None:
-        gain = per_channel(np.where(node.gain == 0, 1, node.gain), x.ndim)
-        x = (x - per_channel(node.offset, x.ndim)) / gain
+        gain = per_channel(np.where(node.gain == 0, 1, node.gain), len(node.shape))
+        x = (x - per_channel(node.offset, len(node.shape))) / gain
     return x.astype(np.float32)
 
 

@@ -28,6 +28,7 @@ import numpy as np
 from snnc.diagnostics import DEAD_CHANNELS, UNSUPPORTED_STRUCTURE, Diagnostic
 from snnc.errors import InternalError, UnsupportedModelError, UsageError
 from snnc.ir import ann, snn
+from snnc.ir.channels import per_channel
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray, Shape
 from snnc.ir.neuron import Neuron
@@ -404,10 +405,10 @@ class _Lowering:
         for chain in current.terms:
             first = chain[0]
             if isinstance(first, snn.ConstantCurrent):
-                mask = ~dead.reshape(-1, *(1,) * (first.values.ndim - 1))
+                mask = per_channel(~dead, first.values.ndim)
                 first = first.with_(values=np.where(mask, first.values, np.float32(0)))
             elif isinstance(first, snn.Weighted):
-                mask = ~dead.reshape(-1, *(1,) * (first.weight.ndim - 1))
+                mask = per_channel(~dead, first.weight.ndim)
                 first = first.with_(weight=np.where(mask, first.weight, np.float32(0)))
             terms.append((first, *chain[1:]))
         return Current(tuple(terms), np.where(dead, value, current.bias))
@@ -439,7 +440,7 @@ class _Lowering:
 
 def _reshaped(values: FloatArray, before: tuple[int, ...], node: ann.AnnNode) -> FloatArray:
     """Carry one value per channel through a reshape."""
-    spread = np.broadcast_to(values.reshape(-1, *(1,) * (len(before) - 1)), before).reshape(node.shape[0], -1)
+    spread = np.broadcast_to(per_channel(values, len(before)), before).reshape(node.shape[0], -1)
     if (spread != spread[:, :1]).any():
         raise _unsupported(
             node,

@@ -12,7 +12,7 @@ import pytest
 import snnc
 from snnc.backends import load_simulator
 from snnc.cli import main
-from snnc.cli.quantities import available_cores
+from snnc.cores import available_cores
 from snnc.ir.snn import IntegrateFire
 from snnc.simulation.protocol import RecordOptions
 from tests import quadrants

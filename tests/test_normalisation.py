@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,6 +90,23 @@ def test_a_weak_network_is_not_reported(seed: int, contrast: float) -> None:
         return -np.square(values[:, None] - centres).mean(axis=(2, 3, 4)).astype(np.float32)
 
     assert judge(run, rows, task=Task.CLASSES) is None
+
+
+@pytest.mark.parametrize("offset", [0.5, 3.0])
+def test_an_untrained_network_is_hardly_ever_reported(offset: float) -> None:
+    """Rows off the centre tell it less than centred ones, whatever it was meant to read."""
+    said = 0
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        rows = (offset + random.standard_normal((128, 64))).astype(np.float32)
+        first = random.standard_normal((64, 32)) * np.sqrt(2 / 64)
+        second = random.standard_normal((32, 10)) * np.sqrt(1 / 32)
+
+        def run(values: FloatArray, first: Any = first, second: Any = second) -> Any:
+            return np.maximum(values @ first, 0) @ second
+
+        said += judge(run, rows, task=Task.CLASSES) is not None
+    assert said <= 1
 
 
 def test_a_network_without_biases_betrays_the_scale_by_its_logits() -> None:

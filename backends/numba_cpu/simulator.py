@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -14,6 +13,7 @@ from snnc.backends.numba_cpu.machine.cache import announce
 from snnc.backends.numba_cpu.planning.plan import Plan, Planner
 from snnc.backends.numba_cpu.planning.ranges import Interval, measured, value_ranges
 from snnc.backends.numba_cpu.planning.request import Request
+from snnc.cores import available_cores
 from snnc.errors import UsageError
 from snnc.ir.graph import NumberArray
 from snnc.ir.snn import SnnGraph
@@ -173,10 +173,3 @@ def _remembered(kept: OrderedDict[object, T], most: int, key: object, make: Call
             kept.popitem(last=False)
     kept[key] = found
     return found
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -26,7 +26,7 @@ from snnc.backends.golden import make_golden
 from snnc.backends.manifest import read
 from snnc.compiler import Options, convert
 from snnc.data.preprocessing import Preprocessing
-from snnc.data.rows import NetworkInput
+from snnc.data.readings import NetworkInput
 from snnc.ir.graph import IntArray
 from snnc.models import calibration_data, resolve, test_data
 from snnc.simulation.protocol import RecordOptions

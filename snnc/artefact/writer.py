@@ -22,6 +22,7 @@ from snnc.artefact import functions
 from snnc.artefact.functions import Carrier
 from snnc.artefact.model_builder import Attributes, ModelBuilder, Scope
 from snnc.artefact.precision import node_digits
+from snnc.ir.channels import per_channel
 from snnc.ir.geometry import Window
 from snnc.ir.graph import NumberArray
 from snnc.ir.kinds import constant_nodes
@@ -293,7 +294,7 @@ class _Writer:
 
     def per_channel(self, node: SnnNode, role: str, values: NumberArray) -> str:
         """Store one number per channel so that it broadcasts over a batch."""
-        shaped = values.reshape(-1, *(1,) * (len(node.shape) - 1))
+        shaped = per_channel(values, len(node.shape))
         return self.draft.parameter(f"{node.name}.{role}", shaped)
 
 

@@ -113,7 +113,7 @@ def _compare(
     from snnc.backends.numba_cpu import NumbaSimulator
     from snnc.cli.models import open_source
     from snnc.data.preprocessing import prepared_rows
-    from snnc.data.rows import NetworkInput
+    from snnc.data.readings import NetworkInput
     from snnc.errors import InputError
     from snnc.simulation.protocol import RecordOptions
     from snnc.simulation.single_pass import counted, counted_input

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from snnc.compensation.snapshots import ReaderRatio
 from snnc.errors import InternalError
+from snnc.ir.channels import per_channel
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
 from snnc.ir.snn import IntegrateFire, SnnGraph
@@ -264,7 +265,7 @@ class GroupFitter:
             value = start.values[node.name]
             if not isinstance(value, Values):
                 raise InternalError(f"{node.name!r} has no rates")
-            floor = node.lowest.reshape(-1, *(1,) * (len(node.shape) - 1))
+            floor = per_channel(node.lowest, len(node.shape))
             ratio = self.slope(start, node.name, floor)
             graph = graph.replacing({node.name: node.with_(unit=node.unit * ratio)})
             graph = correct_readers(graph, node.name, ratio)

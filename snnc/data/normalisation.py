@@ -62,6 +62,12 @@ FAINT, ENOUGH_FOR_FAINT = 0.1, 0.36
 ENOUGH_OF_SPIKES = 0.45
 """The same for an artefact in few steps, which was calibrated on rows that were read rightly."""
 
+TRAINED, EVIDENT = (1.5, 20.0), 0.75
+"""The range of the standard deviation of a trained classifier's logits (less their mean over the classes) on
+rows that are read rightly: cross-entropy brings it to 2 to 14 in the networks looked at. A network that was
+hardly trained stays below, and tells centred rows apart better whatever it was meant to read. From the second
+figure on, a share of information, the logits may have any size."""
+
 VARIETY, TURNED_VARIETY = 0.4, 0.6
 """Entropy of all answers together, over log K, from which on rows may have their axes in another order, or
 height and width exchanged: rows of a single class carry little information in any reading, and a wrong one
@@ -239,7 +245,10 @@ def judge(run: Run, rows: FloatArray, *, task: Task | None, order_only: bool = F
         other = _Answers.of(run, reading.rows)
         if other is None or not (task is Task.CLASSES or behaves_as_classifier(other.scores)):
             continue
-        if other.information().mean() < (min(enough, ENOUGH_FOR_FAINT) if faint else enough):
+        told = other.information().mean()
+        if told < (min(enough, ENOUGH_FOR_FAINT) if faint else enough):
+            continue
+        if not order_only and told < EVIDENT and not TRAINED[0] <= other.contrast.std() <= TRAINED[1]:
             continue
         found = _better(reading, own, other)
         if found is not None and reading.mistake is Mistake.SCALE and found[0] < MUCH:

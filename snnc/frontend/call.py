@@ -11,7 +11,8 @@ import onnx
 from onnx import helper
 
 from snnc.diagnostics import DYNAMIC_SHAPE, UNSUPPORTED_ATTRIBUTE, UNSUPPORTED_STRUCTURE, Code
-from snnc.frontend.builder import GraphBuilder, finite, refuse
+from snnc.frontend.builder import GraphBuilder
+from snnc.frontend.refusals import finite, refuse
 from snnc.frontend.simplify import Constant, label
 from snnc.frontend.views import Index, View
 from snnc.ir.graph import FloatArray, Shape

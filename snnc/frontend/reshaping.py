@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from snnc.diagnostics import UNSUPPORTED_STRUCTURE
-from snnc.frontend.builder import check_size, finite
 from snnc.frontend.call import HUGE, Call, Limited
+from snnc.frontend.refusals import check_size, finite
 from snnc.frontend.simplify import Constant
 from snnc.frontend.views import LOWEST, PADDED, Index, View
 from snnc.ir import ann

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from snnc.ir.channels import per_channel
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.kinds import constant_nodes
 from snnc.ir.operations import operations
@@ -108,7 +109,7 @@ def _split(graph: SnnGraph, node: Weighted, parts: IntArray, names: Names) -> li
         shape=(len(order), *rest),
         origin=node.origin,
     )
-    share = (1 / parts).astype(np.float32).reshape(1, -1, *(1,) * (node.weight.ndim - 2))
+    share = per_channel((1 / parts).astype(np.float32), node.weight.ndim - 1)
     weight = (node.weight * share)[:, order]
     return [*added, joined, node.with_(inputs=(joined.name,), weight=np.ascontiguousarray(weight))]
 

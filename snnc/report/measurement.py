@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from snnc.analysis import costs
 from snnc.analysis.costs import Costs
-from snnc.analysis.evaluation import AnnScores, Answers, Scores, compared, judged, wants_values
+from snnc.analysis.scores import AnnScores, Answers, Scores, compared, judged, wants_values
 from snnc.artefact import Artefact
 from snnc.data import normalisation
 from snnc.data.input_statistics import MOST_ROWS, Foreign, InputStatistics
@@ -42,7 +42,7 @@ from snnc.metrics import (
 from snnc.metrics.loss import ACCURACY, ANSWERS, loss_of_numbers
 from snnc.progress import Progress, Silent
 from snnc.report.coding import capacity, counts, evenly_spaced
-from snnc.report.fed import FedSource, logits_name, sources_of
+from snnc.report.fed import FedSource, sources_of
 from snnc.report.layers import LayerReport, summarise
 from snnc.report.probes import ChannelOrder, InputUse, Probe
 from snnc.report.serial_worker import SerialWorker
@@ -179,7 +179,7 @@ def _judged(
     chosen = x if len(x) <= MOST_ROWS else x[np.linspace(0, len(x) - 1, MOST_ROWS).astype(np.int64)]
     rows = artefact.canonical(chosen)
     seen = InputStatistics.stored(artefact.metadata.calibration)
-    name = logits_name(source)
+    name = source.logits
     session = AnnSession(source.without_thresholds(), [name], threads or 1)
 
     def run(values: FloatArray) -> FloatArray:
@@ -275,7 +275,7 @@ class _Work:
         self.populations = self.graph.of_type(IntegrateFire)
         self.readout = self.graph.of_type(Readout)[0]
         self.fed = FedSource(source, self.graph, threads)
-        self.logits = logits_name(self.source)
+        self.logits = self.source.logits
         self.before = {node.name: rectifier(self.source, node).inputs[0] for node in self.populations}
         names = list(dict.fromkeys([*self.before.values(), self.logits]))
         self.session = AnnSession(self.source, names, threads or 1)

@@ -27,7 +27,7 @@ from snnc.backends.numba_cpu.planning.plan import Plan, ShapePlan, StagePlan, Te
 from snnc.backends.numba_cpu.planning.request import Request
 from snnc.errors import InputError
 from snnc.ir import snn
-from snnc.ir.operations import Firing, firing, unmatched
+from snnc.ir.operations import Firing, classified, firing, unmatched
 
 Array = NDArray[Any]
 Action = Callable[[int], None]
@@ -190,7 +190,7 @@ class Program:
 
     def _shape(self, part: ShapePlan) -> tuple[Part, Action]:
         read = [self._values[name] for name in part.node.inputs]
-        node, request = part.node, self.request
+        node, request = classified(part.node), self.request
         if isinstance(node, snn.Reshape) and read[0].place == part.output:
             # One position, or the same ones: the values already lie where they are wanted.
             value = Value(read[0].values, part.output, part.constant)
