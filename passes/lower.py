@@ -378,8 +378,7 @@ class _Lowering:
         dead = threshold <= 0
         if dead.any():
             self.dead[node.name] = int(dead.sum())
-            current = self.silence(current, dead)
-            shift, floor = (np.where(dead, 0, values).astype(np.float32) for values in (shift, floor))
+            current = self.silence(current, dead, floor - shift)
             # Any positive threshold will do; the layer's largest gives the tamest integers.
             threshold = np.where(dead, threshold.max() if threshold.max() > 0 else 1, threshold)
         unit = (threshold / np.float32(node.levels)).astype(np.float32)
@@ -400,8 +399,8 @@ class _Lowering:
         )
         return Spikes(node.name, np.where(dead, np.float32(0), unit), shift, floor)
 
-    def silence(self, current: Current, dead: np.ndarray) -> Current:
-        """Fold channels that are never active to the constant zero: no weight, no bias."""
+    def silence(self, current: Current, dead: np.ndarray, value: FloatArray) -> Current:
+        """Fold channels that are never active to the constant that their silence stands for."""
         present = {node.name for node in self.nodes}
         if any(chain[0].name in present for chain in current.terms):
             return current  # other populations read this current
@@ -415,7 +414,7 @@ class _Lowering:
                 mask = per_channel(~dead, first.weight.ndim)
                 first = first.with_(weight=np.where(mask, first.weight, np.float32(0)))
             terms.append((first, *chain[1:]))
-        return Current(tuple(terms), np.where(dead, np.float32(0), current.bias))
+        return Current(tuple(terms), np.where(dead, value, current.bias))
 
     def emit(self, current: Current) -> tuple[str, ...]:
         """Write the terms of a current down, each node once."""
@@ -490,7 +489,7 @@ def _dead_channels(graph: ann.AnnGraph, dead: dict[str, int]) -> Diagnostic:
     return Diagnostic(
         DEAD_CHANNELS,
         f"{dead[worst]} of {node.channels} channels never fired on the calibration rows{others}; they are "
-        "constant zero in the spiking network",
+        "constant in the spiking network",
         node.origin or node.name,
         "give calibration rows of all kinds that the network will see; channels that never fire on any are "
         "best pruned",
