@@ -191,9 +191,7 @@ def test_doctor_knows_what_is_needed_and_every_extra() -> None:
 
     assert names(project["dependencies"]) == doctor.NEEDED
     named = {
-        extra: names(needs)
-        for extra, needs in project["optional-dependencies"].items()
-        if extra != "dev"
+        extra: names(needs) for extra, needs in project["optional-dependencies"].items() if extra != "dev"
     }
     assert named == doctor.EXTRAS
 
