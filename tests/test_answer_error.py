@@ -18,7 +18,7 @@ from snnc.passes import PASSES
 from snnc.passes.clip_activations import ClipActivations
 from snnc.passes.compensate import Compensate
 from snnc.passes.learn_thresholds import LearnThresholds
-from snnc.pipeline import Context, RemainingPasses, parse_pipeline, run_pipeline
+from snnc.pipeline import Context, Pipeline, RemainingPasses, run_pipeline
 from tests.ann_graphs import Builder, context
 
 FRONT = "fold-batchnorm,rectify-linear,clip-activations,lower,dual-threshold{spikes-per-step=2},init-membrane"
@@ -34,7 +34,7 @@ def prepared(rows: int = 300, outputs: int = 1) -> tuple[snn.SnnGraph, Context]:
     graph = regressor(outputs=outputs)
     made = context(graph, rows=rows, timesteps=2)
     made.task = Task.REGRESSION
-    result, _ = run_pipeline(parse_pipeline(FRONT, PASSES), graph, made)
+    result, _ = run_pipeline(Pipeline.parse(FRONT, PASSES), graph, made)
     assert isinstance(result, snn.SnnGraph)
     return result, made
 
@@ -136,7 +136,7 @@ def test_thresholds_of_one_output_are_learned() -> None:
     from snnc.search.threshold_search import scaled
 
     wrong = scaled(spiking, {f"{name}:threshold": 3.0 for name in names})
-    made.rest = RemainingPasses(parse_pipeline("quantise-weights", PASSES), made)
+    made.rest = RemainingPasses(Pipeline.parse("quantise-weights", PASSES), made)
     LearnThresholds(budget=8, rows=100).run(wrong, made)
     found = made.findings["learned"]
     assert found["objective"] == "relative squared error"

@@ -56,6 +56,11 @@ def test_a_negated_comparison(tmp_path: Path) -> None:
     assert rectifier(tmp_path, proto).ceiling is None
 
 
+def test_a_comparison_that_is_cast_to_what_it_is(tmp_path: Path) -> None:
+    proto = network(node("Less", "a low", "k"), node("Cast", "k", "m", to=9), node("Where", "m low a", "b"))
+    assert rectifier(tmp_path, proto).ceiling is None
+
+
 @pytest.mark.parametrize("high", ["high", "channels"])
 @pytest.mark.parametrize("first", ["Identity", "Relu"])
 @pytest.mark.parametrize("order", ["above below", "below above", "nested", "one after the other"])
@@ -90,6 +95,7 @@ def test_a_clip_as_two_choices(tmp_path: Path, order: str, first: str, high: str
         ("Relu a r; Less a low k; Where k a r b", "chooses between two activations"),
         ("Relu a r; Less a r k; Where k low r b", "compares two activations"),
         ("Less a low k; Cast k b", "makes steps"),
+        ("Greater a high k; Where k high a m; Cast m b", "limit from above alone"),
         ("Greater a high g; Where g high a m; Less m high l; Where l low m b", "another number than 0"),
         ("Clip a low high r; Greater a channels k; Where k channels r b", "another activation"),
     ],

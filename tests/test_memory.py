@@ -18,7 +18,7 @@ from snnc.numerics import spill
 from snnc.numerics.means import ChannelMean, Mean
 from snnc.numerics.spill import RowFile, row_array
 from snnc.passes import PASSES
-from snnc.pipeline import parse_pipeline, run_pipeline
+from snnc.pipeline import Pipeline, run_pipeline
 from snnc.simulation import partial as prefix
 from snnc.simulation.partial import PartialSimulation
 from tests import quadrants
@@ -87,7 +87,7 @@ def test_a_network_made_in_chunks_on_disk_is_the_same(monkeypatch: pytest.Monkey
         monkeypatch.setattr(spill, "IN_MEMORY", limit)
         source = residual_network(4)
         made = context(source, rows=73, timesteps=3)
-        graph, records = run_pipeline(parse_pipeline(PIPELINE, PASSES), source, made)
+        graph, records = run_pipeline(Pipeline.parse(PIPELINE, PASSES), source, made)
         assert isinstance(graph, snn.SnnGraph)
         assert {"weights", "bias"} & set(
             "+".join(layer["kept"] for layer in records[-2].findings["layers"]).split("+")

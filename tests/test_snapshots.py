@@ -14,7 +14,7 @@ from snnc.compensation.snapshots import Snapshot, Snapshots
 from snnc.ir import snn
 from snnc.passes import PASSES
 from snnc.passes.learn_thresholds import LearnThresholds
-from snnc.pipeline import Context, RemainingPasses, parse_pipeline, run_pipeline
+from snnc.pipeline import Context, Pipeline, RemainingPasses, run_pipeline
 from snnc.search.threshold_search import scaled
 from snnc.simulation.partial import PartialSimulation
 from tests.ann_graphs import context, residual_network
@@ -29,10 +29,10 @@ LAYERS = 5
 def prepared(back: str, rows: int) -> tuple[snn.SnnGraph, Context, RemainingPasses]:
     source = residual_network(4)
     made = context(source, rows=rows, timesteps=2)
-    graph, _ = run_pipeline(parse_pipeline(FRONT, PASSES), source, made)
+    graph, _ = run_pipeline(Pipeline.parse(FRONT, PASSES), source, made)
     assert isinstance(graph, snn.SnnGraph)
     made.findings = {}
-    return graph, made, RemainingPasses(parse_pipeline(back, PASSES), made)
+    return graph, made, RemainingPasses(Pipeline.parse(back, PASSES), made)
 
 
 def same(one: Any, other: Any) -> bool:

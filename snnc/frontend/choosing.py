@@ -10,8 +10,10 @@ from dataclasses import replace
 from typing import NoReturn
 
 import numpy as np
+import onnx
 
 from snnc.diagnostics import UNSUPPORTED_OPERATOR
+from snnc.frontend import reshaping
 from snnc.frontend.builder import GraphBuilder
 from snnc.frontend.call import Call, Comparison, Limited
 from snnc.frontend.elementwise import maximum, minimum
@@ -22,7 +24,7 @@ from snnc.ir import ann
 CURE = "write a limit as ReLU, ReLU6 or Clip from 0 to a constant; for others, use ReLU and fine-tune"
 
 
-READERS = ("Where", "Not", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Shape")
+READERS = ("Where", "Not", "Cast", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Shape")
 """What may read comparisons and limits that wait for a rectifier."""
 
 
@@ -43,6 +45,17 @@ def negation(call: Call) -> Comparison:
     if not isinstance(condition, Comparison):
         _refuse(call, "negates what is no comparison with a constant")
     return replace(condition, is_above=not condition.is_above)
+
+
+def cast(call: Call) -> View | Comparison:
+    """Read Cast to floats, or of a comparison to bool."""
+    (value,) = call.operands
+    if isinstance(value, Comparison) and call.integer("to", 0) == onnx.TensorProto.BOOL:
+        _require_choice(call, "makes steps")
+        return value
+    if isinstance(value, Comparison | Limited):
+        _refuse(call, "makes steps" if isinstance(value, Comparison) else "reads a limit from above alone")
+    return reshaping.cast(call)
 
 
 def where(call: Call) -> View | Limited:

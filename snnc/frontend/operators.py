@@ -34,7 +34,7 @@ OPERATORS: Mapping[str, Operator] = {
         "1-D and 2-D; padding only with count_include_pad=1; ceil_mode only where it changes nothing",
     ),
     "BatchNormalization": Operator(linear.batch_normalisation, "inference"),
-    "Cast": Operator(reshaping.cast, "to a float type"),
+    "Cast": Operator(choosing.cast, "to a float type"),
     "Clip": Operator(elementwise.clip, "from 0 to a constant, such as ReLU6"),
     "Concat": Operator(reshaping.concat, "along channels, or of flat features; with constants, too"),
     "Conv": Operator(
