@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
-import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +16,16 @@ from snnc.diagnostics import TARGET_LIMIT, Diagnostic
 from snnc.errors import ArtefactError, GateError, InputError, InternalError, TargetError, UsageError
 from snnc.ir.graph import NumberArray
 from snnc.ir.snn import SnnGraph
-from snnc.simulation.protocol import Backend, Bundle, Emission, Emulating, Golden, Unsupported, Verdict
+from snnc.simulation.protocol import (
+    Backend,
+    Bundle,
+    Emission,
+    Emulating,
+    Golden,
+    Unsupported,
+    VerificationResult,
+)
+from snnc.writing import replacing_folder
 
 README = "README.md"
 
@@ -35,7 +40,7 @@ class Checked:
     """
 
     content: manifest.Json
-    verdict: Verdict | None
+    verdict: VerificationResult | None
 
 
 def problems(backend: Backend, graph: SnnGraph) -> tuple[Diagnostic, ...]:
@@ -109,7 +114,7 @@ def deploy(
         "path": "" if source is None else str(source),
         "sha256": "" if source is None else manifest.file_hash(source),
     }
-    with _replacing(directory) as folder:
+    with replacing_folder(directory) as folder:
         emission = backend.emit(artefact, golden, folder)
         write_golden(golden, folder)
         content = manifest.describe(artefact, backend, golden, emission, origin, semantics)
@@ -177,30 +182,6 @@ def check_directory(directory: Path, *, force: bool) -> None:
         raise InputError(f"the folder {parent} does not exist: make it first")
     if not os.access(parent, os.W_OK):
         raise InputError(f"the folder {parent} cannot be written: choose another")
-
-
-@contextlib.contextmanager
-def _replacing(directory: Path) -> Iterator[Path]:
-    """Make a folder that takes its name, and the place of an older one, only once it is complete."""
-    target = directory.absolute()
-    mark = secrets.token_hex(8)
-    temporary, old = target.with_name(f".{mark}.part"), target.with_name(f".{mark}.old")
-    try:
-        temporary.mkdir()
-        yield temporary
-        if target.exists():
-            target.rename(old)
-        temporary.rename(target)
-    except OSError as error:
-        raise InputError(f"{directory}: cannot be written ({error.strerror}); name another output") from error
-    finally:
-        # Whatever came between, an interrupt included: the older one goes only once another has its name.
-        with contextlib.suppress(OSError):
-            if old.exists() and not target.exists():
-                old.rename(target)
-        if target.exists():
-            shutil.rmtree(old, ignore_errors=True)
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _readme(artefact: Artefact, backend: Backend, content: manifest.Json, emission: Emission) -> str:

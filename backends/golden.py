@@ -11,10 +11,11 @@ import numpy as np
 
 from snnc.artefact import Artefact
 from snnc.errors import ArtefactError, InputError
+from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.snn import Encode, SnnGraph
-from snnc.simulation.protocol import Golden, Record
-from snnc.simulation.reference import ReferenceSimulator, encode, per_channel
+from snnc.simulation.protocol import Golden, RecordOptions
+from snnc.simulation.reference import ReferenceSimulator, encode
 
 FILE = "golden.npz"
 ROWS = 8
@@ -37,7 +38,7 @@ def make_golden(artefact: Artefact, rows: NumberArray | None = None) -> Golden:
     node = graph.encoder
     x = _structured(node) if rows is None else artefact.canonical(rows[:ROWS])
     q = encode(node, x)
-    trace = ReferenceSimulator().run(graph, q, graph.timesteps, Record(states=True))
+    trace = ReferenceSimulator().run(graph, q, graph.timesteps, RecordOptions(states=True))
     potentials = {name: v.astype(np.int32) for name, v in trace.potentials.items()}
     return Golden(x, q, trace.logits.astype(np.int32), trace.counts, potentials)
 
@@ -57,8 +58,8 @@ def _structured(node: Encode) -> FloatArray:
             signal += colour * np.exp(-distance / (2 * width**2))[:, None]
     x = np.clip(signal * 0.5, -1, 1) * node.limit * node.scale
     if node.gain is not None and node.offset is not None:
-        gain = per_channel(np.where(node.gain == 0, 1, node.gain), x.ndim)
-        x = (x - per_channel(node.offset, x.ndim)) / gain
+        gain = per_channel(np.where(node.gain == 0, 1, node.gain), len(node.shape))
+        x = (x - per_channel(node.offset, len(node.shape))) / gain
     return x.astype(np.float32)
 
 
@@ -99,7 +100,7 @@ def replay(graph: SnnGraph, golden: Golden, directory: Path) -> Golden:
     try:
         if golden.y.shape != (len(golden.q), *graph[graph.output].shape) or golden.y.dtype != np.int32:
             raise InputError(f"outputs of shape {golden.y.shape} and type {golden.y.dtype}")
-        trace = ReferenceSimulator().run(graph, golden.q, graph.timesteps, Record(states=True))
+        trace = ReferenceSimulator().run(graph, golden.q, graph.timesteps, RecordOptions(states=True))
         if np.abs(golden.q.astype(np.int64)).max() > limit:
             raise InputError(f"an input beyond {limit}")
     except InputError as error:

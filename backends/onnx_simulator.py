@@ -20,7 +20,7 @@ from snnc.artefact.writer import build_model
 from snnc.errors import UsageError
 from snnc.ir.graph import NumberArray
 from snnc.ir.snn import IntegrateFire, SnnGraph
-from snnc.simulation.protocol import Record, Trace, check_run
+from snnc.simulation.protocol import RecordOptions, Trace, check_run
 
 WORKING_BYTES = 256 * 2**20
 """Batches are run in chunks whose spikes, currents and states take about this much memory."""
@@ -52,7 +52,7 @@ class OnnxSimulator:
         graph: SnnGraph,
         inputs: NumberArray,
         timesteps: int,
-        record: Record = Record(),
+        record: RecordOptions = RecordOptions(),
         /,
         given: Mapping[str, NumberArray] | None = None,
     ) -> Trace:

@@ -7,11 +7,13 @@ if __name__ != "snnc.passes":
 
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
+from functools import cache, partial
 from importlib import import_module
 from typing import Any, cast, get_type_hints
 
 from snnc.ir.graph import Graph
-from snnc.pipeline import AnyPass
+from snnc.numerics.thresholds import Method
+from snnc.pipeline import AnyPass, Pipeline
 from snnc.plugins import Load, Plugged, broken
 
 
@@ -73,20 +75,71 @@ class Preset:
     Attributes:
         name: on the command line, ``--preset NAME``.
         promise: one line.
-        pipeline: its text form.
+        source: the pipeline, its text form, or what makes it when it is wanted.
     """
 
     name: str
     promise: str
-    pipeline: str
+    source: Pipeline | str | Callable[[], Pipeline]
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The pipeline; its passes are loaded for it.
+
+        Raises:
+            UsageError: the text form cannot be read.
+        """
+        if isinstance(self.source, Pipeline):
+            return self.source
+        return Pipeline.parse(self.source, PASSES) if isinstance(self.source, str) else self.source()
 
 
-_FRONT = "fold-batchnorm,exact-max-pool,compose-linear,rectify-linear"
-_BACK = "set-schedule,init-membrane,compensate,quantise-weights"
-_RANGE = "clip-activations{floor=true}"
-_START = "set-schedule,init-membrane{fraction=0.25}"
-_FITTED = "compensate{spread=0.7,ramp=true},quantise-weights"
-_SIGNED = f"{_START},{_FITTED}"
+@cache
+def _pipelines() -> dict[str, Pipeline]:
+    """Return the pipelines of snnc's own presets, by the preset's name."""
+    from snnc.passes.clip_activations import ClipActivations, Granularity
+    from snnc.passes.compensate import Compensate
+    from snnc.passes.compose_linear import ComposeLinear
+    from snnc.passes.dual_threshold import DualThreshold
+    from snnc.passes.exact_max_pool import ExactMaxPool
+    from snnc.passes.fine_skip import FineSkip
+    from snnc.passes.fold_batchnorm import FoldBatchnorm
+    from snnc.passes.graded import Graded
+    from snnc.passes.init_membrane import InitMembrane
+    from snnc.passes.learn_thresholds import LearnThresholds
+    from snnc.passes.lower import Lower
+    from snnc.passes.multi_threshold import MultiThreshold
+    from snnc.passes.quantise_weights import QuantiseWeights
+    from snnc.passes.rectify_linear import RectifyLinear
+    from snnc.passes.set_schedule import SetSchedule
+
+    front = (FoldBatchnorm(), ExactMaxPool(), ComposeLinear(), RectifyLinear(), ClipActivations(), Lower())
+    back = (SetSchedule(), InitMembrane(), Compensate(), QuantiseWeights())
+    binary = Pipeline((*front, *back))
+    two_a_step = binary.with_pass(DualThreshold(spikes_per_step=2), after="lower")
+    balanced = (
+        two_a_step.with_option("clip-activations", floor=True)
+        .with_option("init-membrane", fraction=0.25)
+        .with_option("compensate", spread=0.7, ramp=True)
+    )
+    return {
+        "balanced": balanced,
+        "fast": two_a_step.without("compensate"),
+        "binary-only": binary,
+        "graded": balanced.replace("dual-threshold", Graded(), FineSkip()),
+        "low-latency": binary.with_option("clip-activations", levels=2, floor=True)
+        .with_pass(DualThreshold(), FineSkip(), after="lower")
+        .with_option("compensate", spread=0.7),
+        "one-step": binary.with_option("clip-activations", levels=15, floor=True).with_pass(
+            MultiThreshold(), FineSkip(levels=63), after="lower"
+        ),
+        "low-power": balanced.with_option("clip-activations", method=Method.LEARN).with_pass(
+            LearnThresholds(activity=1.0), before="compensate"
+        ),
+        "paper": binary.with_option("clip-activations", granularity=Granularity.LAYER)
+        .with_pass(DualThreshold(), after="lower")
+        .without("set-schedule", "compensate"),
+    }
 
 
 def _adopted_preset(name: str, load: Load) -> Preset:
@@ -97,55 +150,26 @@ def _adopted_preset(name: str, load: Load) -> Preset:
     return preset
 
 
-_PRESETS: dict[str, Preset] = {
-    preset.name: preset
-    for preset in (
-        Preset(
-            "balanced",
-            "signed unary spikes, up to two a step, every error compensated",
-            f"{_FRONT},{_RANGE},lower,dual-threshold{{spikes-per-step=2}},{_SIGNED}",
-        ),
-        Preset(
-            "fast",
-            "converts in seconds: the same neurons with closed-form thresholds, and nothing fitted",
-            f"{_FRONT},clip-activations,lower,dual-threshold{{spikes-per-step=2}},"
-            "set-schedule,init-membrane,quantise-weights",
-        ),
-        Preset(
-            "binary-only",
-            "plain integrate-and-fire neurons: unsigned binary spikes, at most one a step",
-            f"{_FRONT},clip-activations,lower,{_BACK}",
-        ),
-        Preset(
-            "graded",
-            "no unevenness at all: spikes of as many levels as the potential holds, fine identity branches",
-            f"{_FRONT},{_RANGE},lower,graded,fine-skip,{_SIGNED}",
-        ),
-        Preset(
-            "low-latency",
-            "spikes of one level or two, fine identity branches: about balanced in half the steps",
-            f"{_FRONT},clip-activations{{levels=2,floor=true}},lower,dual-threshold,fine-skip,"
-            "set-schedule,init-membrane,compensate{spread=0.7},quantise-weights",
-        ),
-        Preset(
-            "one-step",
-            "near the source's accuracy in one step: 15 levels by four thresholds, fine identity branches",
-            f"{_FRONT},clip-activations{{levels=15,floor=true}},lower,multi-threshold,"
-            f"fine-skip{{levels=63}},{_BACK}",
-        ),
-        Preset(
-            "low-power",
-            "thresholds learned with a price on operations; with --max-drop, the fewest that keep to it",
-            f"{_FRONT},clip-activations{{method=learn,floor=true}},lower,dual-threshold{{spikes-per-step=2}},"
-            f"{_START},learn-thresholds{{activity=1.0}},{_FITTED}",
-        ),
-        Preset(
-            "paper",
-            "clipping, dual thresholds and membrane initialisation of error compensation learning, no more",
-            f"{_FRONT},clip-activations{{granularity=layer}},lower,dual-threshold,init-membrane,quantise-weights",
-        ),
-    )
+_PROMISES = {
+    "balanced": "signed unary spikes, up to two a step, every error compensated",
+    "fast": "converts in seconds: the same neurons with closed-form thresholds, and nothing fitted",
+    "binary-only": "plain integrate-and-fire neurons: unsigned binary spikes, at most one a step",
+    "graded": "no unevenness at all: spikes of as many levels as the potential holds, fine identity branches",
+    "low-latency": "spikes of one level or two, fine identity branches: about balanced in half the steps",
+    "one-step": "near the source's accuracy in one step: 15 levels by four thresholds, "
+    "fine identity branches",
+    "low-power": "thresholds learned with a price on operations; with --max-drop, the fewest that keep to it",
+    "paper": "clipping, dual thresholds and membrane initialisation of error compensation learning, no more",
 }
 
-PRESETS: Plugged[Preset] = Plugged("snnc.presets", _PRESETS, _adopted_preset)
+
+def _own(name: str) -> Pipeline:
+    return _pipelines()[name]
+
+
+PRESETS: Plugged[Preset] = Plugged(
+    "snnc.presets",
+    {name: Preset(name, promise, partial(_own, name)) for name, promise in _PROMISES.items()},
+    _adopted_preset,
+)
 """Every preset, by name, those of other distributions included; the first is the default."""

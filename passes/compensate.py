@@ -33,7 +33,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from snnc.compensation.corrections import Layer, Target
+from snnc.compensation.corrections import GroupFitter, Target
 from snnc.compensation.refit import CannotFit, refit
 from snnc.compensation.snapshots import ReaderRatio, Snapshot, prefix_keys
 from snnc.diagnostics import FALLBACK, Diagnostic
@@ -45,7 +45,7 @@ from snnc.numerics.divergence import real_logits
 from snnc.numerics.quantisation import Group, groups, quantise_all
 from snnc.numerics.spill import RowArray
 from snnc.pipeline import Context, require
-from snnc.simulation.partial import SpikingPrefix
+from snnc.simulation.partial import PartialSimulation
 from snnc.source.source_map import activation, maximum_of, pre_activation, rectifier
 
 HELD_BACK = 5
@@ -138,7 +138,7 @@ class _Compensation:
         self.offsets = {node.name: self.offset(node) for node in graph.of_type(IntegrateFire)}
         rows = max(FEWEST_ROWS, ROW_STEPS // graph.timesteps)
         self.calibration = context.calibration.subset(slice(0, rows))
-        self.prefix = SpikingPrefix(graph, self.calibration.rows, context.simulator)
+        self.prefix = PartialSimulation(graph, self.calibration.rows, context.simulator)
         self.held = np.arange(len(self.calibration)) % HELD_BACK == HELD_BACK - 1
         self.layers: list[dict[str, Any]] = []
         self.ratios: tuple[ReaderRatio, ...] = ()
@@ -185,7 +185,9 @@ class _Compensation:
         found = {} if last else {n: maximum_of(self.graph, self.source, self.graph[n]) for n in group.sinks}
         pools = {name: window for name, window in found.items() if window is not None}
         error = self.context.answer_error()
-        layer = Layer(group, targets, self.prefix, self.held, error, gated=self.options.gated, pools=pools)
+        layer = GroupFitter(
+            group, targets, self.prefix, self.held, error, gated=self.options.gated, pools=pools
+        )
         bias = self.options.bias and not last
         best = layer.quantised("none", self.graph)
         starts = [best]
@@ -245,7 +247,7 @@ class _Compensation:
         """Return the compensated network, or the plain one where that is nearer to the source."""
         plain = quantise_all(self.given)
         calibration = self.calibration
-        prefix = SpikingPrefix(plain, calibration.rows[self.held], self.context.simulator)
+        prefix = PartialSimulation(plain, calibration.rows[self.held], self.context.simulator)
         answers = real_logits(plain, prefix.simulate(plain, [plain.output]).logits)
         error = self.context.answer_error()
         before = error.of(calibration.logits(self.source)[self.held], answers)

@@ -18,6 +18,7 @@ from typing import ClassVar
 import numpy as np
 
 from snnc.errors import UsageError
+from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, NumberArray
 from snnc.ir.neuron import Code
 from snnc.ir.operations import check_known
@@ -220,7 +221,7 @@ def _raised_readers(graph: SnnGraph, name: str, spikes: FloatArray) -> SnnGraph:
     if not spikes.any():
         return graph
     shape = graph[name].shape
-    constant = np.broadcast_to(spikes.reshape(-1, *(1,) * (len(shape) - 1)), shape)
+    constant = np.broadcast_to(per_channel(spikes, len(shape)), shape)
     trains: dict[str, NumberArray] = {name: constant[None, None].astype(np.float32)}
     changed: dict[str, SnnNode] = {}
     for node in graph:

@@ -22,6 +22,7 @@ from snnc.ir.ann import (
     Input,
     Linear,
 )
+from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
 from snnc.ir.rewriter import Rewriter
@@ -83,7 +84,7 @@ def _scaled(node: Convolution | Linear | ChannelAffine, affine: ChannelAffine) -
     """Return ``affine`` after ``node`` as one node."""
     if isinstance(node, ChannelAffine):
         return node.with_(scale=node.scale * affine.scale, shift=node.shift * affine.scale + affine.shift)
-    gain = affine.scale.reshape(-1, *(1,) * (node.weight.ndim - 1))
+    gain = per_channel(affine.scale, node.weight.ndim)
     return node.with_(weight=node.weight * gain, bias=node.bias * affine.scale + affine.shift)
 
 

@@ -28,6 +28,7 @@ import numpy as np
 from snnc.diagnostics import DEAD_CHANNELS, UNSUPPORTED_STRUCTURE, Diagnostic
 from snnc.errors import InternalError, UnsupportedModelError, UsageError
 from snnc.ir import ann, snn
+from snnc.ir.channels import per_channel
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray, Shape
 from snnc.ir.neuron import Neuron
@@ -45,9 +46,10 @@ RECTIFIED = "put `rectify-linear` before `lower`"
 class Spikes:
     """A value carried by spikes: ``x = unit N / T + floor - shift``.
 
-    Where a window overlaps padding, the readers of a shift lose less than inside, and get a current that
-    makes up for it. Those of a floor do not: padding then stands for the floor, not for zero, which costs
-    nothing to run and loses no accuracy that compensation does not find again.
+    Both shift and floor are zero points: silence stands for ``floor - shift``, and readers fold it into their
+    biases. They differ at padding. Padding of a shifted value still means zero, so readers get a correction
+    current where their window overlaps it. Padding of a value with a floor means the floor: this needs no
+    current, and compensation recovers what it costs.
 
     Attributes:
         name: the node that gives the spikes.
@@ -88,7 +90,8 @@ class Lower:
     """Lower a clipped ANN graph to the spiking dialect, still in float32.
 
     Attributes:
-        input_limit: largest magnitude of a quantised input; a smaller one suits chips with short integers.
+        input_limit: largest magnitude of a quantised input. A smaller one suits chips with short integers,
+            and leaves weights in one piece: these chips read no source several times.
     """
 
     name: ClassVar[str] = "lower"
@@ -110,7 +113,10 @@ class Lower:
                 "middle": [float(value) for value in units.middle],
             }
         lowering = _Lowering(graph, units, limit, context.timesteps)
-        result, split = split_weights(lowering.result())
+        result = lowering.result()
+        split: dict[str, int] = {}
+        if self.input_limit == snn.INPUT_LIMIT:  # a chip that asks for less reads no source twice
+            result, split = split_weights(result)
         if split:
             context.findings["split"] = split
         if lowering.dead:
@@ -400,10 +406,10 @@ class _Lowering:
         for chain in current.terms:
             first = chain[0]
             if isinstance(first, snn.ConstantCurrent):
-                mask = ~dead.reshape(-1, *(1,) * (first.values.ndim - 1))
+                mask = per_channel(~dead, first.values.ndim)
                 first = first.with_(values=np.where(mask, first.values, np.float32(0)))
             elif isinstance(first, snn.Weighted):
-                mask = ~dead.reshape(-1, *(1,) * (first.weight.ndim - 1))
+                mask = per_channel(~dead, first.weight.ndim)
                 first = first.with_(weight=np.where(mask, first.weight, np.float32(0)))
             terms.append((first, *chain[1:]))
         return Current(tuple(terms), np.where(dead, np.float32(0), current.bias))
@@ -435,7 +441,7 @@ class _Lowering:
 
 def _reshaped(values: FloatArray, before: tuple[int, ...], node: ann.AnnNode) -> FloatArray:
     """Carry one value per channel through a reshape."""
-    spread = np.broadcast_to(values.reshape(-1, *(1,) * (len(before) - 1)), before).reshape(node.shape[0], -1)
+    spread = np.broadcast_to(per_channel(values, len(before)), before).reshape(node.shape[0], -1)
     if (spread != spread[:, :1]).any():
         raise _unsupported(
             node,

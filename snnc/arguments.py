@@ -112,19 +112,3 @@ def _said(value: Any) -> str:
     """Return a short form of anything."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 40 else f"this {type(value).__name__}"
-
-
-def as_settings(values: Any) -> dict[str, str]:
-    """Return options of passes as a pipeline writes them: ``true`` for ``True``, ``8`` for 8.
-
-    Raises:
-        UsageError: it is no dictionary, or a value is neither text, nor a number, nor a truth value.
-    """
-    if not isinstance(values, Mapping) or not all(isinstance(key, str) for key in values):
-        raise UsageError(f"settings are {_said(values)}; give a dictionary, {{'PASS.OPTION': 'value'}}")
-    for key, value in values.items():
-        if not isinstance(value, str | int | float):
-            raise UsageError(f"the setting {key} is {_said(value)}, neither text, number nor truth value")
-    return {
-        key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in values.items()
-    }

@@ -12,22 +12,27 @@ nearest are learned, over the whole network, with a price on operations where th
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from snnc.analysis.evaluation import AnnScores, Source, evaluate
+from snnc.analysis.evaluation import Source, evaluate
 from snnc.analysis.front import Point, carried, pareto
+from snnc.analysis.scores import AnnScores
 from snnc.backends import load_simulator
-from snnc.compiler import Conversion, Options, convert
+from snnc.compiler import LEARNING, Conversion, Options, convert
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import UnsupportedModelError, UsageError
 from snnc.ir.graph import NumberArray
-from snnc.ir.neuron import Neuron
+from snnc.ir.neuron import Neuron, Schedule
 from snnc.metrics import Floor, Task
+from snnc.options import OPTIONS
 from snnc.passes import PRESETS
+from snnc.passes.fine_skip import FineSkip
+from snnc.passes.learn_thresholds import LearnThresholds
+from snnc.passes.multi_threshold import MultiThreshold
+from snnc.pipeline import Pipeline
 from snnc.progress import Progress, Silent
 from snnc.search.journal import Journal
 
@@ -61,13 +66,9 @@ class Budget:
 
     def __post_init__(self) -> None:
         """Refuse limits that nothing can keep."""
-        for name, limit in (("--max-synops", self.synops), ("--max-drop", self.drop)):
-            if limit is not None and not math.isfinite(limit):
-                raise UsageError(f"{name} {limit}: no finite number, so nothing could miss it")
-        if self.latency is not None and self.latency < 1:
-            raise UsageError(f"--max-latency {self.latency}: an answer takes at least one step")
-        if self.synops is not None and self.synops <= 0:
-            raise UsageError(f"--max-synops {self.synops:g}: a network without operations answers nothing")
+        limits = {"max_latency": self.latency, "max_synops": self.synops, "max_drop": self.drop}
+        for name, limit in limits.items():
+            OPTIONS[name].checked(limit, f"--{OPTIONS[name].name}")
         if self.payload is not None:
             carried(self.payload)
 
@@ -99,14 +100,14 @@ class Candidate:
 
     Attributes:
         timesteps: T.
-        pipeline: text of the passes.
+        pipeline: the passes.
         label: for the user.
         latency: T + K; with barriers what two layers take, and the depth of the network makes it more.
         payload: what an event carries.
     """
 
     timesteps: int
-    pipeline: str
+    pipeline: Pipeline
     label: str
     latency: int
     payload: str
@@ -159,7 +160,7 @@ class Trials:
         """Return where the search of one candidate keeps what it measures: beside the other journal."""
         if self.journal is None:
             return None
-        text = f"{candidate.timesteps}|{candidate.pipeline}"
+        text = f"{candidate.timesteps}|{candidate.pipeline.text}"
         name = hashlib.sha256(text.encode()).hexdigest()[:8]
         return self.journal.with_name(f"{self.journal.name}.learning-{name}")
 
@@ -287,43 +288,43 @@ def _at(timesteps: int) -> Iterable[Candidate]:
     T = timesteps
     balanced, binary = PRESETS["balanced"].pipeline, PRESETS["binary-only"].pipeline
     signed = Neuron().payload
-    fine = balanced.replace("init-membrane", "fine-skip,init-membrane", 1)
     low_latency = PRESETS["low-latency"].pipeline
     yield Candidate(T, binary, f"binary-only, T={T}", T, "binary")
     if T > 1:
-        barrier = binary.replace("set-schedule", "set-schedule{kind=barrier}", 1)
+        barrier = binary.with_option("set-schedule", kind=Schedule.BARRIER)
         yield Candidate(T, barrier, f"binary-only with barriers, T={T}", 2 * T, "binary")
     yield Candidate(T, balanced, f"balanced, T={T}", T, signed)
     if 1 < T <= 8:
-        one = balanced.replace("{spikes-per-step=2}", "", 1)
+        one = balanced.with_option("dual-threshold", spikes_per_step=1)
         for K in (1, 2):
-            settled = one.replace("set-schedule", f"set-schedule{{settle-steps={K}}}", 1)
+            settled = one.with_option("set-schedule", settle_steps=K)
             yield Candidate(T, settled, f"one spike a step, T={T}, K={K}", T + K, signed)
     if T <= 8:
-        two = low_latency.replace("fine-skip,", "", 1)
+        two = low_latency.without("fine-skip")
         yield Candidate(T, two, f"two levels, T={T}", T, "levels:2")
-        mixed = balanced.replace("{floor=true}", "{levels=2,share=0.5,floor=true}", 1)
+        mixed = balanced.with_option("clip-activations", levels=2, share=0.5)
         yield Candidate(T, mixed, f"balanced, two levels where they matter, T={T}", T, "signed+levels:2")
         per_step = -(-15 // T)
         levels = 2 ** per_step.bit_length() - 1
+        fine = balanced.with_pass(FineSkip(), before="init-membrane")
         yield Candidate(T, fine, f"balanced with fine skip, T={T}", T, f"signed+levels:{levels}")
         yield Candidate(T, low_latency, f"low-latency, T={T}", T, f"levels:2+levels:{levels}")
     if T <= 2:
-        one_step = PRESETS["one-step"].pipeline
-        plain = one_step.replace("fine-skip{levels=63},", "", 1)
+        plain = binary.with_pass(MultiThreshold(), after="lower")
         for M in LEVELS:
-            multi = plain.replace("levels=15", f"levels={M}", 1)
+            multi = plain.with_option("clip-activations", levels=M, floor=True)
             yield Candidate(T, multi, f"binary-weighted thresholds, T={T}, M={M}", T, f"levels:{M}")
+        one_step = PRESETS["one-step"].pipeline
         yield Candidate(T, one_step, f"one-step, T={T}", T, "levels:15+levels:63")
 
 
 def learned(candidate: Candidate, activity: float) -> Candidate:
     """Return a candidate whose thresholds are learned, over the whole network, with a price on operations."""
-    if "learn-thresholds" in candidate.pipeline:
+    if LEARNING in candidate.pipeline.names:
         return candidate
-    option = f"{{rows={SEARCH_ROWS},activity={activity}}}" if activity else f"{{rows={SEARCH_ROWS}}}"
-    text = candidate.pipeline.replace("compensate", f"learn-thresholds{option},compensate", 1)
-    return replace(candidate, pipeline=text, label=f"{candidate.label}, learned thresholds")
+    learning = LearnThresholds(rows=SEARCH_ROWS, activity=activity)
+    pipeline = candidate.pipeline.with_pass(learning, before="compensate")
+    return replace(candidate, pipeline=pipeline, label=f"{candidate.label}, learned thresholds")
 
 
 def search(
@@ -351,7 +352,7 @@ def search(
     """
 
     def measured(candidate: Candidate, rows: int | None) -> Point:
-        key = f"{candidate.timesteps}|{candidate.pipeline}|{rows or 'all'}"
+        key = f"{candidate.timesteps}|{candidate.pipeline.text}|{rows or 'all'}"
         value = journal.value(key, lambda: _as_dict(measure(candidate, rows)))
         return Point(**{**value, "metrics": tuple((name, float(least)) for name, least in value["metrics"])})
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,40 +13,31 @@ import numpy as np
 
 from snnc import __version__
 from snnc.analysis.memory import require_memory
-from snnc.arguments import Model, as_artefact, as_preprocessing, as_settings, read_source, whole
+from snnc.arguments import Model, as_artefact, as_preprocessing, read_source, whole
 from snnc.artefact import Artefact, Metadata
 from snnc.backends import load_simulator
 from snnc.data.input_statistics import KEY as STATISTICS
 from snnc.data.input_statistics import InputStatistics
 from snnc.data.leakage import row_hashes
 from snnc.data.preprocessing import Preprocessing, prepared_rows
+from snnc.data.readings import NetworkInput
 from snnc.data.row_files import as_rows
-from snnc.data.rows import NetworkInput
 from snnc.diagnostics import Diagnostic
 from snnc.errors import InternalError, UnsupportedModelError, UsageError
 from snnc.frontend import SourceModel
 from snnc.ir.ann import AnnGraph
 from snnc.ir.bounds import MOST_TIMESTEPS
-from snnc.ir.graph import IntArray, NumberArray
+from snnc.ir.graph import FloatArray, IntArray
 from snnc.ir.snn import SnnGraph
 from snnc.metrics.task import Task, as_task, recognise
 from snnc.numerics.thresholds import Method
+from snnc.options import OPTIONS
+from snnc.pass_options import make_pass
 from snnc.passes import PASSES, PRESETS
-from snnc.pipeline import (
-    AnyPass,
-    Context,
-    Dump,
-    PassRecord,
-    check_order,
-    format_pipeline,
-    make_pass,
-    override,
-    parse_pipeline,
-    run_pipeline,
-)
+from snnc.pipeline import Context, Dump, PassRecord, Pipeline, check_order, run_pipeline
 from snnc.progress import Callback, Progress, as_progress
 from snnc.search.choice import Candidate, Choice, candidates, choose
-from snnc.simulation.protocol import Record, Simulator, Trace
+from snnc.simulation.protocol import RecordOptions, Simulator, Trace
 from snnc.simulation.reference import encode
 from snnc.source.calibration import Calibration
 from snnc.trial import lowering, require_lowering
@@ -54,10 +45,11 @@ from snnc.trial import lowering, require_lowering
 INTEGER_PASSES = ("compensate", "quantise-weights")
 """The passes that make integers: left out in float32. Compensation corrects what integers really do."""
 
-
-UNCOMPENSATED = {"clip-activations.floor": "false", "init-membrane.fraction": "0.5"}
+UNCOMPENSATED: tuple[tuple[str, str, object], ...] = (
+    ("clip-activations", "floor", False),
+    ("init-membrane", "fraction", 0.5),
+)
 """What presets do otherwise in float32: floors and late starts are for compensation to make good."""
-
 
 HASHED_ROWS = 256
 """Rows that are quantised at once to be recognised later."""
@@ -100,7 +92,7 @@ class Options:
     Attributes:
         timesteps: T; ``None`` to choose it, or for 4 with a pipeline.
         preset: name of a fixed pipeline; ``None`` to choose it: see :mod:`snnc.search.choice`.
-        pipeline: text of a pipeline, instead of a preset.
+        pipeline: a pipeline or its text form, instead of a preset.
         settings: single options, ``{"clip-activations.method": "max"}``.
         precision: ``int8``, or ``float32`` to leave weights and potentials in floats.
         seed: of every random choice.
@@ -112,7 +104,7 @@ class Options:
 
     timesteps: int | None = None
     preset: str | None = None
-    pipeline: str | None = None
+    pipeline: Pipeline | str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     precision: str = "int8"
     seed: int = 0
@@ -126,21 +118,11 @@ class Options:
         Raises:
             UsageError: naming the option.
         """
-        for name, value, least in (
-            ("T", self.timesteps, 1),
-            ("seed", self.seed, 0),
-            ("threads", self.threads, 1),
-        ):
-            if value is not None:
-                whole(value, name, least)
-        for name, text in (
-            ("preset", self.preset),
-            ("pipeline", self.pipeline),
-            ("precision", self.precision),
-        ):
-            if text is not None and not isinstance(text, str):
-                raise UsageError(f"{name} is {text!r}; give a string")
-        object.__setattr__(self, "settings", as_settings(self.settings))
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if not isinstance(value, Pipeline | Task):
+                object.__setattr__(self, item.name, OPTIONS[item.name].checked(value))
+        object.__setattr__(self, "task", as_task(self.task))
 
     @property
     def steps(self) -> int:
@@ -154,7 +136,7 @@ class Options:
     @property
     def fits(self) -> bool:
         """Whether a pass fits layers to spikes, which takes memory."""
-        return any(item.name == "compensate" for item in self.passes())
+        return "compensate" in self.passes().names
 
     def alternatives(self) -> dict[Candidate, Options]:
         """Return what may be chosen; nothing where preset and steps, or a pipeline, are given.
@@ -183,35 +165,37 @@ class Options:
             raise refused
         return found
 
-    def passes(self) -> tuple[AnyPass, ...]:
+    def passes(self) -> Pipeline:
         """Return the pipeline that these options ask for.
 
         Raises:
-            UsageError: an unknown preset, pass, option or precision, or passes in an order that cannot work.
+            UsageError: an unknown preset, pass or option, or passes in an order that cannot work.
         """
-        if self.steps < 1:
-            raise UsageError(f"T must be at least 1, not {self.steps}")
         _require_preset(self.preset)
-        if self.precision not in ("int8", "float32"):
-            raise UsageError(f"unknown precision {self.precision!r}; known: int8, float32")
-        text = _pipeline(self.preset) if self.pipeline is None else self.pipeline
-        given = parse_pipeline(text, PASSES)
-        if self.precision == "float32" and self.pipeline is None:
-            present = {item.name for item in given}
-            plain = {key: value for key, value in UNCOMPENSATED.items() if key.split(".")[0] in present}
-            given = override(given, plain, PASSES)
+        found = self._given()
         learning = {key: value for key, value in self.settings.items() if key.startswith(LEARNING + ".")}
         others = {key: value for key, value in self.settings.items() if key not in learning}
-        passes = _with_learning(override(given, others, PASSES))
-        passes = override(passes, learning, PASSES)
+        found = _with_learning(found.with_settings(others)).with_settings(learning)
         if self.precision == "float32":
-            passes = tuple(item for item in passes if item.name not in INTEGER_PASSES)
+            made = [name for name in INTEGER_PASSES if name in found.names]
+            found = found.without(*made)
         elif self.steps > MOST_TIMESTEPS:
             raise UsageError(
                 f"T = {self.steps} is more than the {MOST_TIMESTEPS} steps that integers are proved for"
             )
-        check_order(passes)
-        return passes
+        check_order(found)
+        return found
+
+    def _given(self) -> Pipeline:
+        """Return the pipeline, or that of the preset, before any setting."""
+        if isinstance(self.pipeline, Pipeline):
+            return self.pipeline
+        if self.pipeline is not None:
+            return Pipeline.parse(self.pipeline, PASSES)
+        if self.preset is None:
+            raise InternalError("the preset is not chosen yet")
+        found = PRESETS[self.preset].pipeline
+        return _uncompensated(found) if self.precision == "float32" else found
 
 
 def _require_preset(name: str | None) -> None:
@@ -219,26 +203,30 @@ def _require_preset(name: str | None) -> None:
         raise UsageError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
 
 
-def _pipeline(preset: str | None) -> str:
-    if preset is None:
-        raise InternalError("the preset is not chosen yet")
-    return PRESETS[preset].pipeline
+def _uncompensated(preset: Pipeline) -> Pipeline:
+    """Return the pipeline of a preset for float32, where nothing compensates."""
+    for name, option, value in UNCOMPENSATED:
+        if any(item.name == name and getattr(item, option) != value for item in preset):
+            preset = preset.with_option(name, **{option: value})
+    return preset
 
 
-def unlearned(passes: Sequence[AnyPass]) -> tuple[AnyPass, ...]:
+def unlearned(pipeline: Pipeline) -> Pipeline:
     """Return a pipeline with the closed form in place of thresholds that are learned: to compare with."""
-    closed = [item for item in passes if item.name != LEARNING]
-    learning = any(getattr(item, "method", None) is Method.LEARN for item in closed)
-    return override(closed, {"clip-activations.method": Method.MSE.value} if learning else {}, PASSES)
+    closed = pipeline.without(LEARNING) if LEARNING in pipeline.names else pipeline
+    return closed.with_option("clip-activations", method=Method.MSE) if _asks_to_learn(closed) else closed
 
 
-def _with_learning(passes: tuple[AnyPass, ...]) -> tuple[AnyPass, ...]:
+def _with_learning(pipeline: Pipeline) -> Pipeline:
     """Add the search for thresholds, where it is asked for, before the passes that make integers."""
-    asked = any(getattr(item, "method", None) is Method.LEARN for item in passes)
-    if not asked or any(item.name == LEARNING for item in passes):
-        return passes
-    at = next((i for i, item in enumerate(passes) if item.name in INTEGER_PASSES), len(passes))
-    return (*passes[:at], make_pass(LEARNING, {}, PASSES), *passes[at:])
+    if LEARNING in pipeline.names or not _asks_to_learn(pipeline):
+        return pipeline
+    at = next((i for i, name in enumerate(pipeline.names) if name in INTEGER_PASSES), len(pipeline))
+    return Pipeline((*pipeline[:at], make_pass(LEARNING, {}, PASSES), *pipeline[at:]))
+
+
+def _asks_to_learn(pipeline: Pipeline) -> bool:
+    return any(getattr(item, "method", None) is Method.LEARN for item in pipeline)
 
 
 def read_convertible(model: Model, options: Options) -> tuple[SourceModel, str]:
@@ -259,7 +247,7 @@ def read_convertible(model: Model, options: Options) -> tuple[SourceModel, str]:
         UsageError: an option makes no sense, or the network is an artefact already.
     """
     possible = tuple(options.alternatives().values()) or (options,)
-    fronts = {lowering(each.passes()): each for each in possible}
+    fronts = {lowering(each.passes()).text: each for each in possible}
     source, name = read_source(model)
     for each in fronts.values():
         require_lowering(source.graph, each.passes(), each.steps)
@@ -353,37 +341,36 @@ def convert(
         )
     if graph.integer:
         graph = _measured(graph, prepared, context.simulator)
+    seen = {
+        "rows": len(prepared),
+        "sha256": prepared.sha256,
+        "seed": options.seed,
+        STATISTICS: InputStatistics.of(prepared.rows, raw).as_dict(),
+        # With these, an evaluation can tell that it is given rows that were calibrated on.
+        "row_hashes": row_hashes(_encoded(graph, prepared.rows)),
+    }
+    if choice is not None:
+        seen["choice"] = choice.as_dict()
     metadata = Metadata(
         snnc_version=__version__,
-        pipeline=format_pipeline(passes),
+        pipeline=passes.text,
         preset=(options.preset or "") if options.pipeline is None else "",
         records=tuple(record.as_dict() for record in records),
         preprocessing=None if preprocessing is None else preprocessing.as_dict(),
         input_layout=source.layout.as_dict(),
         source_path=named,
         source_sha256=source.sha256,
-        calibration={
-            "rows": len(prepared),
-            "sha256": prepared.sha256,
-            "seed": options.seed,
-            STATISTICS: InputStatistics.of(prepared.rows, raw).as_dict(),
-        },
+        calibration=seen,
         task="" if task is None else task.value,
         ends=source.ends,
     )
-    artefact = Artefact(graph, metadata)
-    # With these, an evaluation can tell that it is given rows that were calibrated on.
-    seen = {**metadata.calibration, "row_hashes": row_hashes(_encoded(artefact, raw))}
-    if choice is not None:
-        seen["choice"] = choice.as_dict()
-    artefact = replace(artefact, metadata=replace(metadata, calibration=seen))
-    return Conversion(artefact, records, tuple(context.diagnostics), choice)
+    return Conversion(Artefact(graph, metadata), records, tuple(context.diagnostics), choice)
 
 
-def _encoded(artefact: Artefact, raw: NumberArray) -> Iterator[IntArray]:
+def _encoded(graph: SnnGraph, rows: FloatArray) -> Iterator[IntArray]:
     """Yield the quantised rows, a few at a time."""
-    for start in range(0, len(raw), HASHED_ROWS):
-        yield artefact.encode(raw[start : start + HASHED_ROWS])
+    for start in range(0, len(rows), HASHED_ROWS):
+        yield encode(graph.encoder, rows[start : start + HASHED_ROWS])
 
 
 def _choice(
@@ -414,7 +401,7 @@ def _choice(
 def _measured(graph: SnnGraph, calibration: Calibration, simulator: Simulator) -> SnnGraph:
     """Return the network with the density of its spikes, by which simulators plan."""
     q = encode(graph.encoder, calibration.rows[:DENSITY_ROWS])
-    trace = simulator.run(graph, q, graph.timesteps, Record(activity=True))
+    trace = simulator.run(graph, q, graph.timesteps, RecordOptions(activity=True))
     return replace(graph, density=trace.density(graph.settle_steps))
 
 
@@ -424,7 +411,7 @@ def compile_model(
     *,
     timesteps: int | None = None,
     preset: str | None = None,
-    pipeline: str | None = None,
+    pipeline: Pipeline | str | None = None,
     settings: Mapping[str, Any] | None = None,
     precision: str = "int8",
     seed: int = 0,
@@ -434,9 +421,8 @@ def compile_model(
     task: Task | str | None = None,
 ) -> Artefact:
     """Convert a trained network and return the artefact; see :func:`convert` for the arguments."""
-    options = Options(
-        timesteps, preset, pipeline, settings or {}, precision, seed, threads, task=as_task(task)
-    )
+    settings = {} if settings is None else settings
+    options = Options(timesteps, preset, pipeline, settings, precision, seed, threads, task=as_task(task))
     return convert(model, calibration, options, preprocessing=preprocessing, progress=progress).artefact
 
 

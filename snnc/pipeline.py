@@ -9,34 +9,33 @@ The graph is verified before the first pass and after each one.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
 import time
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast, overload
 
 from snnc.compensation.snapshots import Snapshots
 from snnc.diagnostics import Diagnostic
-from snnc.errors import SnncError, UnknownOperationError, UsageError, VerificationError
+from snnc.errors import UnknownOperationError, UsageError, VerificationError
 from snnc.ir.ann import AnnGraph
 from snnc.ir.graph import Graph
 from snnc.ir.operations import check_known
 from snnc.ir.snn import SnnGraph
 from snnc.metrics.task import Task
 from snnc.numerics.divergence import AnswerError, answer_error
+from snnc.pass_options import format_pass, make_pass, once, read_options, with_text, with_values
 from snnc.progress import Progress, Silent
 
 if TYPE_CHECKING:
+    from snnc.pass_options import Table
     from snnc.simulation.protocol import Simulator
     from snnc.source.calibration import Calibration
 
 G_in = TypeVar("G_in", bound=Graph[Any], contravariant=True)
-_V = TypeVar("_V")
 G_out = TypeVar("G_out", bound=Graph[Any], covariant=True)
 
 
@@ -67,7 +66,7 @@ class Context:
     progress: Progress = field(default_factory=Silent)
     task: Task | None = None
     source: AnnGraph | None = None
-    rest: Rest | None = None
+    rest: RemainingPasses | None = None
     journal: Path | None = None
     snapshots: Snapshots = field(default_factory=Snapshots)
     findings: dict[str, Any] = field(default_factory=dict)
@@ -93,7 +92,7 @@ class Context:
 
 
 @dataclass(frozen=True, slots=True)
-class Rest:
+class RemainingPasses:
     """The passes behind the running one.
 
     Attributes:
@@ -101,13 +100,13 @@ class Rest:
         context: of the pipeline that they belong to.
     """
 
-    passes: tuple[AnyPass, ...]
+    passes: Pipeline
     context: Context
 
     @property
     def text(self) -> str:
         """The text form of the passes."""
-        return format_pipeline(self.passes)
+        return self.passes.text
 
     def option(self, name: str) -> object | None:
         """Return an option of the first pass that has it; ``None`` if none has."""
@@ -155,6 +154,161 @@ class Pass(Protocol[G_in, G_out]):
 
 
 AnyPass = Pass[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline(Sequence[AnyPass]):
+    """Passes in their order: a value, from which others are made.
+
+    What would change nothing is refused, so that a change that a pipeline no longer takes is noticed.
+
+    Attributes:
+        passes: the passes.
+    """
+
+    passes: tuple[AnyPass, ...]
+
+    @classmethod
+    def of(cls, *passes: AnyPass) -> Pipeline:
+        """Return a pipeline of these passes."""
+        return cls(passes)
+
+    @classmethod
+    def parse(cls, text: str, table: Table) -> Pipeline:
+        """Read the text form.
+
+        Args:
+            text: passes separated by commas, each with options in braces.
+            table: pass name -> loader of its class.
+
+        Raises:
+            UsageError: unknown pass or option, or a value of the wrong type.
+        """
+        passes = []
+        position = 0
+        pattern = re.compile(r"\s*([a-z0-9-]+)\s*(?:\{([^{}]*)\})?\s*(,|$)")
+        while position < len(text):
+            match = pattern.match(text, position)
+            if match is None:
+                raise UsageError(
+                    f"cannot read the pipeline at {text[position:]!r}: write pass{{option=value}},pass"
+                )
+            name, options, comma = match.groups()
+            passes.append(make_pass(name, read_options(name, options or ""), table))
+            position = match.end()
+            if comma and position == len(text):
+                raise UsageError(f"the pipeline ends with a comma: {text!r}")
+        if not passes:
+            raise UsageError("the pipeline is empty")
+        return cls(tuple(passes))
+
+    @property
+    def text(self) -> str:
+        """The text form, which :meth:`parse` reads."""
+        return ",".join(map(format_pass, self.passes))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the passes, in order."""
+        return tuple(item.name for item in self.passes)
+
+    def with_option(self, name: str, **options: Any) -> Pipeline:
+        """Return the pipeline with other options of a pass.
+
+        Args:
+            name: of the pass; where there are several, all of them change.
+            options: by the names of its fields.
+
+        Raises:
+            UsageError: there is no such pass or option, the pass does not take a value, or has it already.
+        """
+        self._require(name)
+        changed = tuple(with_values(item, options) if item.name == name else item for item in self.passes)
+        if changed == self.passes:
+            given = ", ".join(f"{key}={value}" for key, value in options.items()) or "no option"
+            raise UsageError(f"the pass {name!r} of {self.text!r} has {given} already")
+        return Pipeline(changed)
+
+    def with_settings(self, settings: Mapping[str, str]) -> Pipeline:
+        """Return the pipeline with other options: ``{"clip-activations.method": "max"}``.
+
+        They are as a user writes them, who may write what is so already.
+
+        Raises:
+            UsageError: there is no such pass or option, the pass does not take a value, or an option is given
+                twice.
+        """
+        passes = self.passes
+        for key, text in once(settings.items(), "the option").items():
+            name, dot, option = key.partition(".")
+            if not dot:
+                raise UsageError(f"{key!r} names no option: write PASS.OPTION=VALUE")
+            self._require(name)
+            passes = tuple(with_text(item, option, text) if item.name == name else item for item in passes)
+        return Pipeline(passes)
+
+    def with_pass(self, *passes: AnyPass, after: str | None = None, before: str | None = None) -> Pipeline:
+        """Return the pipeline with passes put in.
+
+        Args:
+            passes: one or more.
+            after: the name of the pass that they go behind, or
+            before: of the one that they go in front of.
+
+        Raises:
+            UsageError: the pipeline has no such pass, or several; or nothing is put in.
+        """
+        if not passes or (after is None) == (before is None):
+            raise UsageError("with_pass takes passes, and the pass that they go `after` or `before`")
+        at = self._place(before) if before is not None else self._place(cast(str, after)) + 1
+        return Pipeline((*self.passes[:at], *passes, *self.passes[at:]))
+
+    def replace(self, name: str, *passes: AnyPass) -> Pipeline:
+        """Return the pipeline with a pass replaced by others.
+
+        Raises:
+            UsageError: the pipeline has no such pass, or several; or nothing would change.
+        """
+        at = self._place(name)
+        if passes in ((), (self.passes[at],)):
+            raise UsageError(f"the pass {name!r} is replaced by {'its equal' if passes else 'nothing'}")
+        return Pipeline((*self.passes[:at], *passes, *self.passes[at + 1 :]))
+
+    def without(self, *names: str) -> Pipeline:
+        """Return the pipeline without passes of these names.
+
+        Raises:
+            UsageError: one of them is not there.
+        """
+        for name in names:
+            self._require(name)
+        return Pipeline(tuple(item for item in self.passes if item.name not in names))
+
+    def _require(self, name: str) -> None:
+        if name not in self.names:
+            raise UsageError(f"the pipeline has no pass {name!r}; it has {', '.join(self.names)}")
+
+    def _place(self, name: str) -> int:
+        self._require(name)
+        if self.names.count(name) > 1:
+            raise UsageError(f"the pipeline has the pass {name!r} more than once: {self.text}")
+        return self.names.index(name)
+
+    def __len__(self) -> int:
+        """Return the number of passes."""
+        return len(self.passes)
+
+    def __iter__(self) -> Iterator[AnyPass]:
+        """Yield the passes in order."""
+        return iter(self.passes)
+
+    @overload
+    def __getitem__(self, at: int) -> AnyPass: ...
+    @overload
+    def __getitem__(self, at: slice) -> Pipeline: ...
+    def __getitem__(self, at: int | slice) -> AnyPass | Pipeline:
+        """Return a pass, or the pipeline of some of them."""
+        return Pipeline(self.passes[at]) if isinstance(at, slice) else self.passes[at]
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +365,7 @@ def run_pipeline(
         if isinstance(graph, AnnGraph):
             context.source = graph
         context.findings = {}
-        context.rest = Rest(tuple(passes[index + 1 :]), context)
+        context.rest = RemainingPasses(Pipeline(tuple(passes[index + 1 :])), context)
         context.progress.message(item.name)
         start = time.perf_counter()
         result = item.run(graph, context)
@@ -270,163 +424,3 @@ def require(option: str, value: float, low: float, high: float, *, beyond: bool 
     """
     if not (low < value if beyond else low <= value) or not value <= high or not math.isfinite(value):
         raise UsageError(f"{option} must lie in {'(' if beyond else '['}{low:g}, {high:g}], not {value}")
-
-
-def once(items: Iterable[tuple[str, _V]], what: str) -> dict[str, _V]:
-    """Return names with their values, and refuse a name that is given twice, hyphens and underscores alike.
-
-    Raises:
-        UsageError: naming it.
-    """
-    found: dict[str, _V] = {}
-    for name, value in items:
-        plain = name.replace("_", "-")
-        if plain in found:
-            raise UsageError(f"{what} {plain} is given twice: leave one of them out")
-        found[plain] = value
-    return found
-
-
-def format_pass(item: AnyPass) -> str:
-    """Return the text form of one pass: its name, and the options that differ from the default."""
-    options = []
-    for option in dataclasses.fields(item):  # type: ignore[arg-type]
-        value = getattr(item, option.name)
-        if value != option.default:
-            options.append(f"{option.name.replace('_', '-')}={_format_value(value)}")
-    return f"{item.name}{{{','.join(options)}}}" if options else item.name
-
-
-def format_pipeline(passes: Sequence[AnyPass]) -> str:
-    """Return the text form of a pipeline."""
-    return ",".join(format_pass(item) for item in passes)
-
-
-def parse_pipeline(text: str, table: Mapping[str, Callable[[], type[AnyPass]]]) -> tuple[AnyPass, ...]:
-    """Read the text form of a pipeline.
-
-    Args:
-        text: passes separated by commas, each with options in braces.
-        table: pass name -> loader of its class.
-
-    Raises:
-        UsageError: unknown pass or option, or a value of the wrong type.
-    """
-    passes = []
-    position = 0
-    pattern = re.compile(r"\s*([a-z0-9-]+)\s*(?:\{([^{}]*)\})?\s*(,|$)")
-    while position < len(text):
-        match = pattern.match(text, position)
-        if match is None:
-            raise UsageError(
-                f"cannot read the pipeline at {text[position:]!r}: write pass{{option=value}},pass"
-            )
-        name, options, comma = match.groups()
-        given = once((_split_option(o) for o in _split(options or "")), f"the option {name}")
-        passes.append(make_pass(name, given, table))
-        position = match.end()
-        if comma and position == len(text):
-            raise UsageError(f"the pipeline ends with a comma: {text!r}")
-    if not passes:
-        raise UsageError("the pipeline is empty")
-    return tuple(passes)
-
-
-def override(
-    passes: Sequence[AnyPass],
-    settings: Mapping[str, str],
-    table: Mapping[str, Callable[[], type[AnyPass]]],
-) -> tuple[AnyPass, ...]:
-    """Change options of a pipeline: ``{"clip-activations.method": "max"}``.
-
-    Raises:
-        UsageError: the pipeline has no such pass, or the pass no such option.
-    """
-    changed = list(passes)
-    for key, text in once(settings.items(), "the option").items():
-        name, dot, option = key.partition(".")
-        if not dot:
-            raise UsageError(f"{key!r} names no option: write PASS.OPTION=VALUE")
-        found = [index for index, item in enumerate(changed) if item.name == name]
-        if not found:
-            raise UsageError(
-                f"the pipeline has no pass {name!r}; it has {', '.join(p.name for p in changed)}"
-            )
-        for index in found:
-            field_name, value = _option(type(changed[index]), option, text)
-            try:
-                changed[index] = replace(changed[index], **{field_name: value})  # type: ignore[type-var]
-            except (SnncError, ValueError) as error:
-                raise UsageError(f"pass {name!r}: {error}") from error
-    return tuple(changed)
-
-
-def make_pass(
-    name: str, options: Mapping[str, str], table: Mapping[str, Callable[[], type[AnyPass]]]
-) -> AnyPass:
-    """Make one pass from its name and the text of its options.
-
-    Raises:
-        UsageError: unknown pass or option, or a value of the wrong type.
-    """
-    if name not in table:
-        raise UsageError(f"unknown pass {name!r}; known: {', '.join(sorted(table))}")
-    kind = table[name]()
-    given = once(options.items(), f"the option {name}")
-    arguments = dict(_option(kind, key, value) for key, value in given.items())
-    try:
-        return kind(**arguments)
-    except (SnncError, ValueError) as error:
-        raise UsageError(f"pass {name!r}: {error}") from error
-
-
-def _split(options: str) -> list[str]:
-    return [option for option in options.split(",") if option.strip()]
-
-
-def _split_option(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise UsageError(f"cannot read the option {text!r}: write key=value")
-    return key.strip(), value.strip()
-
-
-def _option(kind: type[AnyPass], key: str, text: str) -> tuple[str, Any]:
-    name = key.replace("-", "_")
-    known = {option.name for option in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    if name not in known:
-        options = ", ".join(sorted(k.replace("_", "-") for k in known)) or "none"
-        raise UsageError(f"pass {kind.name!r} has no option {key!r}; it has {options}")
-    return name, _parse_value(f"{kind.name}.{key}", typing.get_type_hints(kind)[name], text)
-
-
-def _parse_value(where: str, kind: Any, text: str) -> Any:
-    choices = [c for c in typing.get_args(kind) if c is not type(None)]
-    if type(None) in typing.get_args(kind):
-        if text == "none":
-            return None
-        kind = choices[0]
-    try:
-        if kind is bool:
-            return {"true": True, "false": False}[text.lower()]
-        if isinstance(kind, type) and issubclass(kind, Enum):
-            return kind(text)
-        value = kind(text)
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(text)
-        return value
-    except (KeyError, ValueError, OverflowError):
-        expected = (
-            "|".join(m.value for m in kind)
-            if isinstance(kind, type) and issubclass(kind, Enum)
-            else {bool: "true|false", float: "a finite number", int: "an integer"}.get(kind, kind.__name__)
-        )
-        raise UsageError(f"{where}={text}: expected {expected}") from None
-
-
-def _format_value(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, Enum):
-        return str(value.value)
-    return "none" if value is None else str(value)

@@ -15,7 +15,7 @@ import numpy as np
 from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.graph import Graph
 from snnc.ir.snn import SnnGraph
-from snnc.pipeline import AnyPass, Context, format_pipeline, run_pipeline
+from snnc.pipeline import AnyPass, Context, Pipeline, run_pipeline
 from snnc.simulation.reference import ReferenceSimulator
 from snnc.source.calibration import ActivationSample, Calibration
 
@@ -42,10 +42,9 @@ class MadeUp(Calibration):
         return found
 
 
-def lowering(passes: Sequence[AnyPass]) -> str:
-    """Return the text form of the passes that :func:`require_lowering` runs."""
-    names = [item.name for item in passes]
-    return format_pipeline(passes[: names.index("lower") + 1] if "lower" in names else passes)
+def lowering(pipeline: Pipeline) -> Pipeline:
+    """Return the passes that :func:`require_lowering` runs."""
+    return pipeline[: pipeline.names.index("lower") + 1] if "lower" in pipeline.names else pipeline
 
 
 def require_lowering(graph: AnnGraph, passes: Sequence[AnyPass], timesteps: int) -> None:

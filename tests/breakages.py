@@ -17,7 +17,7 @@ from snnc.ir.neuron import Neuron
 from snnc.ir.snn import IntegrateFire, SnnGraph, SnnNode, Weighted
 from snnc.numerics.quantisation import groups
 from snnc.passes import PASSES
-from snnc.pipeline import AnyPass, Context, parse_pipeline, run_pipeline
+from snnc.pipeline import AnyPass, Context, Pipeline, run_pipeline
 from snnc.report.causes import Cause
 from snnc.report.measurement import Measurement, measure
 from snnc.report.verdict import Verdict, judge
@@ -105,9 +105,9 @@ class Mistake:
 
 def convert(setting: Setting, before: AnyPass | None = None, after: AnyPass | None = None) -> Made:
     """Convert, with a mistake before or after the thresholds are chosen."""
-    front = list(parse_pipeline(FRONT, PASSES))
+    front = list(Pipeline.parse(FRONT, PASSES))
     front[-1:] = [*filter(None, [before]), front[-1], *filter(None, [after])]
-    passes = [*front, *parse_pipeline(BACK, PASSES)]
+    passes = [*front, *Pipeline.parse(BACK, PASSES)]
     context = Context(Calibration(setting.calibration, 1), setting.timesteps, setting.simulator)
     found, _ = run_pipeline(passes, setting.graph, context)
     assert isinstance(found, SnnGraph)

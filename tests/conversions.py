@@ -13,7 +13,7 @@ from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.graph import FloatArray, IntArray
 from snnc.ir.snn import SnnGraph
 from snnc.passes import PASSES
-from snnc.pipeline import Context, parse_pipeline, run_pipeline
+from snnc.pipeline import Context, Pipeline, run_pipeline
 from snnc.report.measurement import Measurement, measure
 from snnc.simulation.reference import ReferenceSimulator
 from tests.ann_graphs import context, residual_network
@@ -75,7 +75,7 @@ def convert(
     """Convert a network with passes behind the front; a residual network where none is given."""
     graph = residual_network(seed) if graph is None else graph
     made: Context = context(graph, rows=64, timesteps=timesteps, seed=seed)
-    pipeline = list(parse_pipeline(f"{FRONT},{passes}", PASSES))
+    pipeline = list(Pipeline.parse(f"{FRONT},{passes}", PASSES))
     if mistake is not None:
         pipeline.insert([item.name for item in pipeline].index("lower"), mistake)
     found, _ = run_pipeline(pipeline, graph, made)

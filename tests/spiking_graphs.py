@@ -39,7 +39,7 @@ from snnc.ir.snn import (
     SumPool,
     Weighted,
 )
-from snnc.simulation.protocol import Record
+from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator
 
 NEURONS = (
@@ -263,7 +263,7 @@ class _Builder:
             self.graph(),
             _inputs(encode, PROBES, np.random.default_rng(1)),
             self.timesteps,
-            Record(trains=(node.name,), until=(node.name,)),
+            RecordOptions(trains=(node.name,), until=(node.name,)),
             given=self.trains,
         )
         self.trains[node.name] = trace.trains[node.name]

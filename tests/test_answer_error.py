@@ -18,7 +18,7 @@ from snnc.passes import PASSES
 from snnc.passes.clip_activations import ClipActivations
 from snnc.passes.compensate import Compensate
 from snnc.passes.learn_thresholds import LearnThresholds
-from snnc.pipeline import Context, Rest, parse_pipeline, run_pipeline
+from snnc.pipeline import Context, Pipeline, RemainingPasses, run_pipeline
 from tests.ann_graphs import Builder, context
 
 FRONT = "fold-batchnorm,rectify-linear,clip-activations,lower,dual-threshold{spikes-per-step=2},init-membrane"
@@ -34,7 +34,7 @@ def prepared(rows: int = 300, outputs: int = 1) -> tuple[snn.SnnGraph, Context]:
     graph = regressor(outputs=outputs)
     made = context(graph, rows=rows, timesteps=2)
     made.task = Task.REGRESSION
-    result, _ = run_pipeline(parse_pipeline(FRONT, PASSES), graph, made)
+    result, _ = run_pipeline(Pipeline.parse(FRONT, PASSES), graph, made)
     assert isinstance(result, snn.SnnGraph)
     return result, made
 
@@ -103,16 +103,16 @@ def test_compensation_of_one_output_is_judged() -> None:
 
 def test_a_compensation_that_harms_one_output_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     spiking, made = prepared()
-    from snnc.compensation.corrections import Layer
+    from snnc.compensation.corrections import GroupFitter
 
-    honest = Layer.candidate
+    honest = GroupFitter.candidate
 
-    def harmed(self: Layer, label: str, graph: snn.SnnGraph, values: Any, ratios: Any) -> Any:
+    def harmed(self: GroupFitter, label: str, graph: snn.SnnGraph, values: Any, ratios: Any) -> Any:
         if graph.output in values:
             values = {name: 0 * value for name, value in values.items()}
         return honest(self, label, graph, values, ratios)
 
-    monkeypatch.setattr(Layer, "candidate", harmed)
+    monkeypatch.setattr(GroupFitter, "candidate", harmed)
     Compensate().run(spiking, made)
     assert not made.findings["kept"]
 
@@ -136,7 +136,7 @@ def test_thresholds_of_one_output_are_learned() -> None:
     from snnc.search.threshold_search import scaled
 
     wrong = scaled(spiking, {f"{name}:threshold": 3.0 for name in names})
-    made.rest = Rest(parse_pipeline("quantise-weights", PASSES), made)
+    made.rest = RemainingPasses(Pipeline.parse("quantise-weights", PASSES), made)
     LearnThresholds(budget=8, rows=100).run(wrong, made)
     found = made.findings["learned"]
     assert found["objective"] == "relative squared error"

@@ -12,7 +12,6 @@ import snnc
 from snnc.compiler import Options
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import InputError, UsageError
-from snnc.pipeline import format_pipeline
 from tests import quadrants
 
 ROOT = Path(__file__).parent.parent
@@ -77,7 +76,7 @@ def test_every_simulator_gives_the_same_answers(backend: str, model: Path) -> No
 
 def test_what_the_functions_refuse(model: Path) -> None:
     rows = quadrants.images(150, 1)[0]
-    with pytest.raises(UsageError, match="T must be at least 1"):
+    with pytest.raises(UsageError, match="timesteps must be at least 1"):
         snnc.compile_model(model, rows, timesteps=0, preprocessing=PREPROCESSING)
     with pytest.raises(UsageError, match="unknown preset"):
         snnc.compile_model(model, rows, preset="splendid", preprocessing=PREPROCESSING)
@@ -102,11 +101,11 @@ def test_images_fit_networks_of_any_rank(shape: tuple[int, ...]) -> None:
 
 
 def test_float32_presets_have_nothing_that_only_compensation_makes_good() -> None:
-    text = format_pipeline(Options(4, "balanced", precision="float32").passes())
+    text = Options(4, "balanced", precision="float32").passes().text
     assert "floor" not in text
     assert "fraction" not in text
     assert "compensate" not in text
     own = "fold-batchnorm,clip-activations{floor=true},lower,init-membrane{fraction=0.25}"
-    assert format_pipeline(Options(precision="float32", pipeline=own).passes()) == own
+    assert Options(precision="float32", pipeline=own).passes().text == own
     asked = Options(4, "balanced", precision="float32", settings={"clip-activations.floor": "true"})
-    assert "clip-activations{floor=true}" in format_pipeline(asked.passes())
+    assert "clip-activations{floor=true}" in asked.passes().text

@@ -18,13 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snnc.artefact import Artefact, Metadata, load, save
-from snnc.artefact.file import replacing
 from snnc.artefact.metadata import HASH, content_hash
 from snnc.errors import ArtefactError, InputError, InternalError, NonFiniteError
 from snnc.ir.layout import InputLayout
 from snnc.ir.neuron import Schedule
 from snnc.ir.snn import SnnGraph
 from snnc.simulation.reference import encode
+from snnc.writing import replacing
 from tests.spiking_graphs import as_float, graphs, random_graph, random_inputs
 
 METADATA = Metadata(

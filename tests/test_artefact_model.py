@@ -32,7 +32,7 @@ from snnc.ir.snn import (
     SnnGraph,
     SumPool,
 )
-from snnc.simulation.protocol import Record, Trace
+from snnc.simulation.protocol import RecordOptions, Trace
 from snnc.simulation.reference import ReferenceSimulator, encode
 from tests.spiking_graphs import NEURONS, as_float, graphs, random_graph, random_inputs
 
@@ -61,7 +61,7 @@ def analogue(graph: SnnGraph, batch: int, seed: int = 0) -> NumberArray:
 
 def oracle(graph: SnnGraph, x: NumberArray, timesteps: int) -> Trace:
     q = encode(graph.encoder, x.astype(np.float32))
-    return ReferenceSimulator().run(graph, q, timesteps, Record(states=True))
+    return ReferenceSimulator().run(graph, q, timesteps, RecordOptions(states=True))
 
 
 def assert_same(graph: SnnGraph, x: NumberArray, timesteps: int, optimised: bool = True) -> int:
@@ -200,7 +200,7 @@ def test_currents_beyond_the_exact_range_of_float32_are_exact() -> None:
     graph = wide_graph()
     x = (np.random.default_rng(1).integers(1200, 2048, (32, 32, 6, 6)) * 0.5).astype(np.float32)
     q = encode(graph.encoder, x)
-    trace = ReferenceSimulator().run(graph, q, 2, Record(trains=("conv", "sum"), until=("sum",)))
+    trace = ReferenceSimulator().run(graph, q, 2, RecordOptions(trains=("conv", "sum"), until=("sum",)))
     for train in trace.trains.values():
         assert (train.astype(np.float32).astype(np.int64) != train).mean() > 0.3
     assert {digits for digits, _ in node_digits(graph).values()} == {1, 2}

@@ -15,7 +15,7 @@ from snnc.ir.graph import NumberArray
 from snnc.ir.snn import SnnGraph
 from snnc.metrics import Task
 from snnc.report.bisection import Bisection, Trial, bisect, conclusion
-from snnc.simulation.protocol import Record, Trace
+from snnc.simulation.protocol import RecordOptions, Trace
 from snnc.simulation.reference import ReferenceSimulator
 from tests.conversions import convert
 
@@ -84,7 +84,7 @@ def test_the_cost_is_the_largest_step(lost: list[int]) -> None:
 
 def test_one_simulation_serves_all_hybrids(monkeypatch: pytest.MonkeyPatch) -> None:
     made = convert(rows=12)
-    runs: list[Record] = []
+    runs: list[RecordOptions] = []
 
     class Counting:
         name: ClassVar[str] = "counting"
@@ -94,7 +94,7 @@ def test_one_simulation_serves_all_hybrids(monkeypatch: pytest.MonkeyPatch) -> N
             graph: SnnGraph,
             inputs: NumberArray,
             timesteps: int,
-            record: Record = Record(),
+            record: RecordOptions = RecordOptions(),
             /,
             given: Mapping[str, NumberArray] | None = None,
         ) -> Trace:

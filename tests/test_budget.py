@@ -17,7 +17,8 @@ from snnc.cli import main
 from snnc.compiler import Options
 from snnc.errors import UsageError
 from snnc.passes import PASSES
-from snnc.pipeline import parse_pipeline
+from snnc.passes.compensate import Compensate
+from snnc.pipeline import Pipeline
 from snnc.search.journal import Journal
 from tests import quadrants
 from tests.quadrants import Files
@@ -59,10 +60,11 @@ def test_payloads_are_ordered() -> None:
     ("limits", "message"),
     [
         ({"latency": 0}, "at least one step"),
+        ({"drop": -1}, "--max-drop must be at least 0"),
         ({"synops": 0.0}, "without operations"),
         ({"payload": "loud"}, "write binary"),
-        ({"synops": float("nan")}, "no finite number"),
-        ({"drop": float("inf")}, "no finite number"),
+        ({"synops": float("nan")}, "a finite number"),
+        ({"drop": float("inf")}, "a finite number"),
     ],
 )
 def test_limits_that_nothing_keeps_are_refused(limits: dict[str, Any], message: str) -> None:
@@ -80,9 +82,9 @@ def test_candidates_keep_to_what_is_known_and_are_real_pipelines() -> None:
     assert len(everything) > 20
     for candidate in everything:
         passes = Options(pipeline=candidate.pipeline).passes()
-        assert passes == parse_pipeline(candidate.pipeline, PASSES)
+        assert passes == Pipeline.parse(candidate.pipeline.text, PASSES)
         learning = learned(candidate, 1.0)
-        assert "learn-thresholds{rows=300,activity=1.0},compensate" in learning.pipeline
+        assert "learn-thresholds{rows=300,activity=1.0},compensate" in learning.pipeline.text
         assert learned(learning, 0.0) is learning
     assert len({(c.timesteps, c.pipeline) for c in everything}) == len(everything)
     few = candidates(Budget(latency=2, payload="signed"))
@@ -105,8 +107,8 @@ def run(
         return replace(measured[candidate.label], label=candidate.label, rows=rows or 1000)
 
     tried = [
-        Candidate(2, f"{label},compensate", label, 2, "signed")
-        for label in measured
+        Candidate(2, Pipeline.of(Compensate(ridge=number + 1)), label, 2, "signed")
+        for number, label in enumerate(measured)
         if "learned" not in label
     ]
     journal = options.pop("journal", Journal(None, ""))

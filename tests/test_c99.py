@@ -29,7 +29,7 @@ from snnc.backends.golden import read_golden, replay
 from snnc.errors import ArtefactError, UsageError
 from snnc.ir.neuron import Neuron, Schedule
 from snnc.ir.snn import Concat, Convolution, Encode, IntegrateFire, Linear, Readout, Reshape, SnnGraph
-from snnc.simulation.protocol import Record
+from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator
 from tests.spiking_graphs import CLASSES, NEURONS, graphs, random_graph, random_inputs, wide_graph
 
@@ -131,7 +131,7 @@ def test_lists_of_large_spikes_are_cut(tmp_path: Path) -> None:
     library = Library(emitted(graph, tmp_path))
     q, timesteps = random_inputs(graph, 6, 5), longest(graph)
     wide = graph.of_type(IntegrateFire)[0].name
-    expected = ReferenceSimulator().run(graph, q, timesteps, Record(trains=(wide,)))
+    expected = ReferenceSimulator().run(graph, q, timesteps, RecordOptions(trains=(wide,)))
     listed = np.abs(expected.trains[wide][:, :, :EVENTS]).sum(axis=2)
     assert listed.max() > MOST_IN_SHORT_SUMS
     found = np.array([library.infer(row, timesteps)[1] for row in q])

@@ -24,7 +24,7 @@ from snnc.errors import InputError, UsageError
 from snnc.ir.graph import IntArray
 from snnc.ir.neuron import Neuron, Schedule
 from snnc.ir.snn import SnnGraph
-from snnc.simulation.protocol import Record
+from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator
 from tests import quadrants
 from tests.spiking_graphs import random_graph, random_inputs
@@ -35,8 +35,8 @@ SIMULATOR = ReferenceSimulator()
 
 def exact(graph: SnnGraph, inputs: IntArray, spikes: int, settle: int) -> bool:
     """Compare the counts as a reader of the definition would."""
-    found = SIMULATOR.run(variant(graph, spikes, settle), inputs, graph.timesteps, Record(states=True))
-    held_to = SIMULATOR.run(quantised(graph), inputs, graph.timesteps, Record(states=True))
+    found = SIMULATOR.run(variant(graph, spikes, settle), inputs, graph.timesteps, RecordOptions(states=True))
+    held_to = SIMULATOR.run(quantised(graph), inputs, graph.timesteps, RecordOptions(states=True))
     same_answer = np.array_equal(found.logits, held_to.logits)
     same = all(np.array_equal(counts, held_to.counts[name]) for name, counts in found.counts.items())
     assert same_answer or not same

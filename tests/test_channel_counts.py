@@ -15,7 +15,7 @@ from snnc.backends.numba_cpu.codegen import neurons
 from snnc.ir.bounds import overflow
 from snnc.ir.neuron import Neuron, Schedule
 from snnc.ir.snn import IntegrateFire, SnnGraph
-from snnc.simulation.protocol import Record, Trace
+from snnc.simulation.protocol import RecordOptions, Trace
 from snnc.simulation.reference import ReferenceSimulator
 from tests.spiking_graphs import NEURONS, as_float, random_inputs, side_by_side, with_large_thresholds
 
@@ -35,7 +35,7 @@ class Case:
         graph = side_by_side(3, CHANNELS, neuron, schedule, negative=negative)
         self.graph = with_large_thresholds(graph, 5) if large else graph
         self.q = random_inputs(self.graph, 8, 2)
-        self.record = Record(states=True)
+        self.record = RecordOptions(states=True)
         self.expected = self.run(ReferenceSimulator(), self.graph)
 
     def run(self, simulator: object, graph: SnnGraph) -> Trace:

@@ -18,7 +18,7 @@ from snnc.data.preprocessing import Preprocessing
 from snnc.errors import UnsupportedModelError, UsageError
 from snnc.numerics.divergence import log_softmax
 from snnc.passes import PRESETS
-from snnc.pipeline import Context, format_pipeline
+from snnc.pipeline import Context
 from snnc.progress import Silent
 from snnc.search.choice import (
     COMPARED,
@@ -188,10 +188,10 @@ def test_settings_leave_out_candidates_that_do_not_take_them() -> None:
 
 def test_learning_is_left_to_what_is_chosen() -> None:
     passes = Options(4, "low-power").passes()
-    text = format_pipeline(unlearned(passes))
-    assert "learn" in format_pipeline(passes)
+    text = unlearned(passes).text
+    assert "learn" in passes.text
     assert "learn" not in text
-    assert format_pipeline(unlearned(Options(4, "fast").passes())) == PRESETS["fast"].pipeline
+    assert unlearned(Options(4, "fast").passes()) == PRESETS["fast"].pipeline
 
 
 def chosen_of(make: Any, rows: int = 60) -> Choice:
@@ -201,12 +201,10 @@ def chosen_of(make: Any, rows: int = 60) -> Choice:
 
 
 def made_by(candidate: Candidate, rows: Any) -> Any:
-    from snnc.passes import PASSES
-    from snnc.pipeline import parse_pipeline, run_pipeline
+    from snnc.pipeline import run_pipeline
 
     context = Context(rows, candidate.timesteps, ReferenceSimulator())
-    passes = parse_pipeline(PRESETS["fast"].pipeline, PASSES)
-    return run_pipeline(passes, ann_graphs.residual_network(4), context)[0]
+    return run_pipeline(PRESETS["fast"].pipeline, ann_graphs.residual_network(4), context)[0]
 
 
 def test_a_candidate_that_cannot_be_made_is_told() -> None:

@@ -12,9 +12,9 @@ import pytest
 import snnc
 from snnc.backends import load_simulator
 from snnc.cli import main
-from snnc.cli.quantities import available_cores
+from snnc.cores import available_cores
 from snnc.ir.snn import IntegrateFire
-from snnc.simulation.protocol import Record
+from snnc.simulation.protocol import RecordOptions
 from tests import quadrants
 from tests.quadrants import Files
 
@@ -68,7 +68,7 @@ def test_the_contract(artefact: Path, files: Files, capsys: pytest.CaptureFixtur
     network = snnc.load(artefact)
     x, _ = quadrants.images(150, 2)
     q = network.encode(x[:1])
-    trace = load_simulator("reference").run(network.graph, q, 4, Record(activity=True))
+    trace = load_simulator("reference").run(network.graph, q, 4, RecordOptions(activity=True))
     fired = sum(int(activity.events.sum()) for activity in trace.activity.values())
     neurons = sum(activity.events.size for activity in trace.activity.values())
     assert found["density"] == pytest.approx(fired / neurons / 4, abs=1e-4)

@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import snnc
 from snnc.cli import main
-from snnc.cli.layouts import LAYOUTS
-from snnc.data.rows import LAYOUTS as KNOWN
+from snnc.data.readings import LAYOUTS as KNOWN
+from snnc.options import LAYOUTS
 from tests import quadrants
 
 N = 40

@@ -183,12 +183,15 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert "extra report" in text
 
 
-def test_doctor_knows_every_extra() -> None:
+def test_doctor_knows_what_is_needed_and_every_extra() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+    def names(needs: list[str]) -> tuple[str, ...]:
+        return tuple(re.split(r"\W", need, maxsplit=1)[0] for need in needs)
+
+    assert names(project["dependencies"]) == doctor.NEEDED
     named = {
-        extra: tuple(re.split(r"\W", need, maxsplit=1)[0] for need in needs)
-        for extra, needs in project["optional-dependencies"].items()
-        if extra != "dev"
+        extra: names(needs) for extra, needs in project["optional-dependencies"].items() if extra != "dev"
     }
     assert named == doctor.EXTRAS
 

@@ -16,9 +16,9 @@ from snnc.ir.ann import AnnGraph, Convolution, Relu
 from snnc.numerics.regression import normal_equations, ridge
 from snnc.passes import PASSES
 from snnc.passes.compensate import Compensate
-from snnc.pipeline import Context, parse_pipeline, run_pipeline
-from snnc.simulation.partial import SpikingPrefix
-from snnc.simulation.protocol import Record
+from snnc.pipeline import Context, Pipeline, run_pipeline
+from snnc.simulation.partial import PartialSimulation
+from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator, encode, run_ann
 from snnc.source.calibration import Calibration
 from tests.ann_graphs import Builder, context, residual_network
@@ -31,7 +31,7 @@ FRONT = (
 
 def prepared(graph: AnnGraph, *, rows: int = 200, timesteps: int = 2) -> tuple[snn.SnnGraph, Context]:
     made = context(graph, rows=rows, timesteps=timesteps)
-    result, _ = run_pipeline(parse_pipeline(FRONT, PASSES), graph, made)
+    result, _ = run_pipeline(Pipeline.parse(FRONT, PASSES), graph, made)
     assert isinstance(result, snn.SnnGraph)
     return result, made
 
@@ -47,7 +47,7 @@ def agreement(graph: snn.SnnGraph, source: AnnGraph, seed: int = 99) -> float:
 def test_compensation_brings_new_rows_nearer_to_the_source() -> None:
     source = residual_network(5)
     spiking, made = prepared(source)
-    plain, _ = run_pipeline(parse_pipeline("quantise-weights", PASSES), spiking, made)
+    plain, _ = run_pipeline(Pipeline.parse("quantise-weights", PASSES), spiking, made)
     compensated = Compensate().run(spiking, made)
     assert compensated.integer
     assert made.findings["kept"]
@@ -94,14 +94,14 @@ def test_fitted_currents_aim_above_floor_and_shift(options: dict[str, bool]) -> 
     made = context(source, rows=300, timesteps=4)
     text = FRONT.replace("clip-activations", "clip-activations{floor=true}")
     start = "init-membrane{fraction=0.0}" if options else "init-membrane"
-    spiking, _ = run_pipeline(parse_pipeline(text.replace("init-membrane", start), PASSES), source, made)
+    spiking, _ = run_pipeline(Pipeline.parse(text.replace("init-membrane", start), PASSES), source, made)
     assert isinstance(spiking, snn.SnnGraph)
     assert any(node.lowest.any() for node in spiking.of_type(snn.IntegrateFire))
     rectifiers = {node.name: node for node in made.ann().of_type(Relu)}
     assert any(node.shift is not None for node in rectifiers.values())
     graph = Compensate(bias=False, gated=False, **options).run(spiking, made)
     fitted = [layer["layer"] for layer in made.findings["layers"] if layer["kept"] == "weights"]
-    prefix = SpikingPrefix(graph, made.calibration.rows, made.simulator)
+    prefix = PartialSimulation(graph, made.calibration.rows, made.simulator)
     T = graph.timesteps
     for node in graph.of_type(snn.IntegrateFire):
         if node.name not in fitted:
@@ -125,11 +125,11 @@ def test_a_ramp_rounds_the_same_total_as_a_start_at_half() -> None:
         made = context(source, rows=100, timesteps=4)
         text = FRONT.replace("dual-threshold{spikes-per-step=2}", "graded")
         text = text.replace("init-membrane", f"init-membrane{{fraction={start}}}")
-        spiking, _ = run_pipeline(parse_pipeline(text, PASSES), source, made)
+        spiking, _ = run_pipeline(Pipeline.parse(text, PASSES), source, made)
         assert isinstance(spiking, snn.SnnGraph)
         graph = Compensate(weights=False, bias=False, **options).run(spiking, made)
         q = encode(graph.encoder, made.calibration.rows[:32])
-        trace = ReferenceSimulator().run(graph, q, 4, Record(states=True))
+        trace = ReferenceSimulator().run(graph, q, 4, RecordOptions(states=True))
         found.append(np.concatenate([n.reshape(32, -1) for n in trace.counts.values()], axis=1))
     for other in found[1:]:
         assert (other == found[0]).mean() > 0.97, "only rounded biases may differ"
@@ -202,7 +202,7 @@ def test_a_pipeline_with_every_neuron_compensates() -> None:
             else "fold-batchnorm,clip-activations,lower"
         )
         text = f"{front},{settings_},fine-skip,init-membrane,compensate,quantise-weights"
-        result, _ = run_pipeline(parse_pipeline(text, PASSES), source, made)
+        result, _ = run_pipeline(Pipeline.parse(text, PASSES), source, made)
         assert isinstance(result, snn.SnnGraph)
         assert result.integer
         assert made.diagnostics == []
@@ -215,7 +215,7 @@ def test_the_result_is_the_same_bytes_for_every_number_of_threads() -> None:
         made = context(source, rows=130, timesteps=2)
         made.calibration.threads = threads
         text = f"{FRONT},compensate,quantise-weights"
-        graph, _ = run_pipeline(parse_pipeline(text, PASSES), source, made)
+        graph, _ = run_pipeline(Pipeline.parse(text, PASSES), source, made)
         assert isinstance(graph, snn.SnnGraph)
         arrays = [n.weight for n in graph.of_type(snn.Weighted)] + [
             n.bias for n in graph.of_type(snn.IntegrateFire)
@@ -275,7 +275,7 @@ def test_currents_beside_a_fit_keep_their_fractions() -> None:
     identity = next(node for node in spiking.of_type(snn.ChannelWeight))
     weight = identity.weight * np.float32(0.3)
     spiking = spiking.replacing({identity.name: identity.with_(weight=weight)})
-    prefix = SpikingPrefix(spiking, made.calibration.rows[:20], made.simulator)
+    prefix = PartialSimulation(spiking, made.calibration.rows[:20], made.simulator)
     spikes = prefix.counts(spiking, identity.inputs[0])
     assert spikes.any()
     expected = spikes * weight.reshape(-1, 1, 1)

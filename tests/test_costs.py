@@ -14,7 +14,7 @@ from snnc.ir import ann, snn
 from snnc.ir.geometry import Window
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.neuron import Code, Neuron, Schedule
-from snnc.simulation.protocol import Record
+from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator, propagate
 from tests.spiking_graphs import graphs, random_graph, random_inputs
 
@@ -85,7 +85,7 @@ def test_effective_fan_outs_leave_out_weights_of_zero(graph: snn.SnnGraph, seed:
 def test_operations_equal_a_walk_over_every_event(seed: int, timesteps: int) -> None:
     graph = random_graph(seed, settle_steps=seed % 3)
     populations = graph.of_type(snn.IntegrateFire)
-    record = Record(activity=True, trains=tuple(node.name for node in populations))
+    record = RecordOptions(activity=True, trains=tuple(node.name for node in populations))
     trace = ReferenceSimulator().run(graph, random_inputs(graph, 3, seed), timesteps, record)
     found = costs.count(graph, trace.activity, 3, timesteps)
     acs = macs = units = events = 0
@@ -174,7 +174,7 @@ def test_what_no_window_reads_costs_nothing() -> None:
 def test_unit_spikes_add_and_graded_ones_multiply(neuron: Neuron, unary: bool, payload: str) -> None:
     graph = one_layer(neuron, pads=(1, 1, 1, 1))
     x = np.full((1, 1, 4, 4), 3, np.int32)
-    trace = ReferenceSimulator().run(graph, x, 2, Record(activity=True))
+    trace = ReferenceSimulator().run(graph, x, 2, RecordOptions(activity=True))
     found = costs.count(graph, trace.activity, 1, 2)
     assert costs.payload(graph, 2) == payload
     first = 16

@@ -20,7 +20,7 @@ from snnc.backends.nir import Nir
 from snnc.cli import main
 from snnc.errors import ArtefactError, GateError, InputError, InternalError, TargetError, UsageError
 from snnc.ir.snn import IntegrateFire
-from snnc.simulation.protocol import Record
+from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator
 from tests import quadrants
 from tests.nir_networks import BARRIER, residual
@@ -90,7 +90,7 @@ def test_the_golden_vectors_are_the_oracle_s(artefact: Artefact, bundle: Path) -
     with np.load(bundle / GOLDEN) as arrays:
         x, q, y = arrays["x"], arrays["q"], arrays["y"]
     np.testing.assert_array_equal(artefact.encode(x), q)
-    trace = ReferenceSimulator().run(graph, q, graph.timesteps, Record(states=True))
+    trace = ReferenceSimulator().run(graph, q, graph.timesteps, RecordOptions(states=True))
     np.testing.assert_array_equal(trace.logits, y)
     assert len(np.unique(y, axis=0)) == content["golden"]["distinct_outputs"] > 4
     populations = graph.of_type(IntegrateFire)

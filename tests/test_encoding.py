@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from snnc.analysis.costs import fan_outs
 from snnc.artefact import Artefact, Metadata, load, save
+from snnc.backends.nir import Nir
 from snnc.backends.numba_cpu import NumbaSimulator
 from snnc.backends.onnx_simulator import OnnxSimulator
 from snnc.diagnostics import DEAD_CHANNELS
@@ -19,10 +21,10 @@ from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
 from snnc.numerics.divergence import real_logits
 from snnc.numerics.input_range import decoded_input, encoded, input_units
-from snnc.numerics.splitting import split_weights
+from snnc.numerics.splitting import join_weights, split_weights
 from snnc.passes import PASSES, PRESETS
 from snnc.passes.rectify_linear import RectifyLinear
-from snnc.pipeline import Context, parse_pipeline, run_pipeline
+from snnc.pipeline import Context, Pipeline, run_pipeline
 from snnc.simulation.reference import ReferenceSimulator, encode, run_ann
 from snnc.source.calibration import Calibration
 from tests.ann_graphs import Builder, context
@@ -35,7 +37,7 @@ MIDDLES = np.array([0.0, 0.0, 0.0, 0.0, 1013.0, 0.0], np.float32)
 def converted(graph: AnnGraph, rows: FloatArray, timesteps: int) -> tuple[snn.SnnGraph, Context]:
     made = Context(Calibration(rows, threads=1), timesteps, NumbaSimulator(1), 0)
     made.source = graph
-    result, _ = run_pipeline(parse_pipeline(FAST, PASSES), graph, made)
+    result, _ = run_pipeline(FAST, graph, made)
     assert isinstance(result, snn.SnnGraph)
     return result, made
 
@@ -102,7 +104,7 @@ def test_what_is_decoded_is_what_was_encoded(seed: int) -> None:
     graph = table_network(seed, scaled=False)
     rows = table(50, seed) * RANGES + MIDDLES
     made = Context(Calibration(rows, threads=1), 4, ReferenceSimulator(), 0)
-    lowered, _ = run_pipeline(parse_pipeline("clip-activations,lower", PASSES), graph, made)
+    lowered, _ = run_pipeline(Pipeline.parse("clip-activations,lower", PASSES), graph, made)
     assert isinstance(lowered, snn.SnnGraph)
     units = input_units(graph, rows)
     step = lowered.encoder.scale / units.finer
@@ -120,7 +122,7 @@ def test_units_behind_a_normalisation() -> None:
     rows = table(200, 1) * RANGES
     found, made = converted(graph, rows, 64)
     assert error(found, graph, table(100, 2) * RANGES) < 0.05
-    folded, _ = run_pipeline(parse_pipeline("fold-batchnorm", PASSES), graph, made)
+    folded, _ = run_pipeline(Pipeline.parse("fold-batchnorm", PASSES), graph, made)
     assert isinstance(folded, AnnGraph)
     behind = encoded(folded, rows)
     decoded = decoded_input(found.encoder, folded, encode(found.encoder, rows))
@@ -323,10 +325,64 @@ def test_weights_of_a_channel_that_seldom_fires_leave_the_others_their_bits(seed
         np.testing.assert_array_equal(simulator.run(found, test, 8).logits, expected)
 
 
+def barrier(settings: str = "lower") -> str:
+    return FAST.text.replace("set-schedule", "set-schedule{kind=barrier}").replace("lower", settings)
+
+
+def test_targets_that_cannot_join_take_split_weights_whole() -> None:
+    graph = seldom(2, 200)
+    made = context(graph, rows=200, seed=1)
+    split, _ = run_pipeline(Pipeline.parse(barrier(), PASSES), graph, made)
+    assert isinstance(split, snn.SnnGraph)
+    assert split.of_type(snn.Concat)
+    whole = join_weights(split)
+    assert not whole.of_type(snn.Concat)
+    assert not whole.of_type(snn.Slice)
+    assert join_weights(whole) is whole
+    q = encode(split.encoder, made.calibration.rows[:8])
+    expected = ReferenceSimulator().run(split, q, split.timesteps).logits
+    np.testing.assert_array_equal(ReferenceSimulator().run(whole, q, split.timesteps).logits, expected)
+    nir = Nir()
+    assert nir.check(split) == ()
+    np.testing.assert_array_equal(nir.emulate(split, q), expected)
+
+
+def test_weights_stay_whole_where_a_chip_has_short_integers() -> None:
+    graph = seldom(2, 200)
+    made = context(graph, rows=200, seed=1)
+    short, _ = run_pipeline(Pipeline.parse(barrier("lower{input-limit=127}"), PASSES), graph, made)
+    assert isinstance(short, snn.SnnGraph)
+    assert not short.of_type(snn.Concat)
+
+
+def test_weights_are_split_only_where_most_outputs_gain_a_bit() -> None:
+    graph = seldom(2, 200)
+    second = graph["conv1"]
+    assert isinstance(second, ann.Convolution)
+    weight = second.weight.copy()
+    weight[1:, 0] /= 200  # large for one of six outputs alone
+    few = graph.replacing({"conv1": second.with_(weight=weight)})
+    lowered, _ = run_pipeline(Pipeline.parse("clip-activations,lower", PASSES), few, context(few))
+    assert isinstance(lowered, snn.SnnGraph)
+    assert not lowered.of_type(snn.Slice)
+
+
+def test_each_reading_of_a_split_source_is_paid_for() -> None:
+    graph = seldom(2, 200)
+    made = context(graph, rows=200, seed=1)
+    front = Pipeline.parse("clip-activations{method=max},lower", PASSES)
+    split, _ = run_pipeline(front, graph, made)
+    assert isinstance(split, snn.SnnGraph)
+    (joined,) = split.of_type(snn.Concat)
+    reach, whole = fan_outs(split)["relu0"], fan_outs(join_weights(split))["relu0"]
+    np.testing.assert_array_equal(reach[0], len(joined.inputs) * whole[0])
+    np.testing.assert_array_equal(reach[1:], whole[1:])
+
+
 def test_split_weights_are_the_same_function(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = seldom(2, 200)
     made = context(graph, rows=200, seed=1)
-    front = parse_pipeline("clip-activations{method=max},lower", PASSES)
+    front = Pipeline.parse("clip-activations{method=max},lower", PASSES)
     split, _ = run_pipeline(front, graph, made)
     monkeypatch.setattr("snnc.passes.lower.split_weights", lambda graph: (graph, {}))
     plain, _ = run_pipeline(front, graph, made)
@@ -344,6 +400,6 @@ def test_split_weights_are_the_same_function(monkeypatch: pytest.MonkeyPatch) ->
 @given(st.integers(0, 1000))
 def test_ordinary_weights_are_not_split(seed: int) -> None:
     graph = seldom(seed, 1)
-    lowered, _ = run_pipeline(parse_pipeline("clip-activations,lower", PASSES), graph, context(graph))
+    lowered, _ = run_pipeline(Pipeline.parse("clip-activations,lower", PASSES), graph, context(graph))
     assert isinstance(lowered, snn.SnnGraph)
     assert split_weights(lowered) == (lowered, {})

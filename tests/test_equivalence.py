@@ -14,7 +14,7 @@ from snnc.compiler import Options, convert
 from snnc.data.preprocessing import Preprocessing
 from snnc.ir.graph import IntArray
 from snnc.ir.snn import SnnGraph
-from snnc.simulation.protocol import Record, Trace
+from snnc.simulation.protocol import RecordOptions, Trace
 
 IMAGES = 32
 CASES = ((1, 0), (2, 2), (4, 0), (8, 2))
@@ -25,9 +25,9 @@ PRESETS = ("fast", "graded", "low-latency", "one-step")
 
 def assert_same(graph: SnnGraph, q: IntArray, timesteps: int) -> Trace:
     """Run every simulator, compare all that it knows, and return the reference's trace."""
-    expected = load_simulator("reference").run(graph, q, timesteps, Record(states=True))
+    expected = load_simulator("reference").run(graph, q, timesteps, RecordOptions(states=True))
     for name in SIMULATORS:
-        found = load_simulator(name, 2).run(graph, q, timesteps, Record(states=True))
+        found = load_simulator(name, 2).run(graph, q, timesteps, RecordOptions(states=True))
         assert np.array_equal(found.logits, expected.logits), name
         for population, counts in expected.counts.items():
             assert np.array_equal(found.counts[population], counts), (name, population)

@@ -19,7 +19,7 @@ from snnc.errors import InputError, InternalError
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.neuron import Schedule
 from snnc.ir.snn import IntegrateFire, Linear, Readout, SnnGraph
-from snnc.simulation.protocol import Record, Trace
+from snnc.simulation.protocol import RecordOptions, Trace
 from snnc.simulation.reference import ReferenceSimulator
 from snnc.source.source_session import SourceSession
 from tests import quadrants
@@ -176,7 +176,7 @@ class Wrong(ReferenceSimulator):
         graph: SnnGraph,
         inputs: NumberArray,
         timesteps: int,
-        record: Record = Record(),
+        record: RecordOptions = RecordOptions(),
         /,
         given: Mapping[str, NumberArray] | None = None,
     ) -> Trace:
@@ -209,7 +209,7 @@ def test_answers_per_step_end_in_the_answer(schedule: Schedule) -> None:
 def first_answers(graph: SnnGraph, q: IntArray) -> NumberArray:
     """Return the read-out after one step of a run of four, by the definition."""
     (readout,) = graph.of_type(Readout)
-    trace = ReferenceSimulator().run(graph, q, 4, Record(trains=readout.inputs))
+    trace = ReferenceSimulator().run(graph, q, 4, RecordOptions(trains=readout.inputs))
     return trace.trains[readout.inputs[0]][0] + readout.bias
 
 

@@ -16,7 +16,7 @@ from snnc.errors import UnsupportedModelError
 from snnc.frontend import SourceModel, check_onnx, read_onnx
 from snnc.ir import ann, snn
 from snnc.passes import PASSES
-from snnc.pipeline import Context, parse_pipeline, run_pipeline
+from snnc.pipeline import Context, Pipeline, run_pipeline
 from snnc.simulation.reference import ReferenceSimulator, encode
 from snnc.source.calibration import Calibration
 from tests.onnx_models import check_equal, kinds, model, node, normal, original, saved
@@ -36,14 +36,14 @@ def faithful(folder: Path, proto: onnx.ModelProto, *, seed: int = 0) -> SourceMo
     x = rng.standard_normal((24, *source.layout.source_shape)).astype(np.float32)
     rows = source.layout.to_canonical(x).astype(np.float32)
     made = Context(Calibration(rows, threads=1), 1, ReferenceSimulator())
-    fine, _ = run_pipeline(parse_pipeline(PIPELINE % 4095, PASSES), source.graph, made)
+    fine, _ = run_pipeline(Pipeline.parse(PIPELINE % 4095, PASSES), source.graph, made)
     assert isinstance(fine, snn.SnnGraph)
     q = encode(fine.encoder, rows)
     found = ReferenceSimulator().run(fine, q, 1).logits * fine.of_type(snn.Readout)[0].scale
     expected = original(source.path, source.input_name, x)
     np.testing.assert_allclose(found, expected, atol=0.02 * np.abs(expected).max())
     made = Context(Calibration(rows, threads=1), 3, ReferenceSimulator())
-    whole, _ = run_pipeline(parse_pipeline(f"{PIPELINE % 3},quantise-weights", PASSES), source.graph, made)
+    whole, _ = run_pipeline(Pipeline.parse(f"{PIPELINE % 3},quantise-weights", PASSES), source.graph, made)
     assert isinstance(whole, snn.SnnGraph)
     q = encode(whole.encoder, rows)
     by_rule = ReferenceSimulator().run(whole, q, 3)

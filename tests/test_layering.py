@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     ("errors",),
     ("progress",),
-    ("diagnostics", "plugins"),
+    ("cores", "diagnostics", "options", "pass_options", "plugins", "writing"),
     ("ir", "models"),
     ("metrics",),
     ("data", "numerics"),

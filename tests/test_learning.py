@@ -17,7 +17,7 @@ from snnc.ir import snn
 from snnc.ir.neuron import Neuron
 from snnc.passes import PASSES
 from snnc.passes.learn_thresholds import LearnThresholds
-from snnc.pipeline import Context, Rest, format_pipeline, parse_pipeline, run_pipeline
+from snnc.pipeline import Context, Pipeline, RemainingPasses, run_pipeline
 from snnc.search import threshold_search as learning
 from snnc.search.threshold_search import Parameter, knobs, scaled
 from snnc.simulation.reference import ReferenceSimulator, encode
@@ -32,11 +32,11 @@ def prepared(rows: int = 400, mistake: float = 1.0, neuron: str = TWO) -> tuple[
     """Return a network before its weights are quantised, its thresholds too large by ``mistake``."""
     source = residual_network(4)
     made = context(source, rows=rows, timesteps=2)
-    graph, _ = run_pipeline(parse_pipeline(FRONT.replace(TWO, neuron), PASSES), source, made)
+    graph, _ = run_pipeline(Pipeline.parse(FRONT.replace(TWO, neuron), PASSES), source, made)
     assert isinstance(graph, snn.SnnGraph)
     names = [node.name for node in graph.of_type(snn.IntegrateFire)]
     graph = scaled(graph, {f"{name}:threshold": mistake for name in names})
-    made.rest = Rest(parse_pipeline(BACK, PASSES), made)
+    made.rest = RemainingPasses(Pipeline.parse(BACK, PASSES), made)
     made.findings = {}
     return graph, made
 
@@ -44,7 +44,7 @@ def prepared(rows: int = 400, mistake: float = 1.0, neuron: str = TWO) -> tuple[
 def learned(budget: int = 12, **changes: Any) -> tuple[snn.SnnGraph, Context]:
     graph, made = prepared(mistake=3.0)
     made = replace(made, **changes)
-    made.rest = Rest(parse_pipeline(BACK, PASSES), made)
+    made.rest = RemainingPasses(Pipeline.parse(BACK, PASSES), made)
     return LearnThresholds(budget=budget, rows=100).run(graph, made), made
 
 
@@ -95,7 +95,7 @@ def test_a_journal_of_another_network_is_refused(tmp_path: Path, change: str) ->
     learned(budget=2, journal=path)
     graph, made = prepared(mistake=3.0)
     made = replace(made, journal=path)
-    made.rest = Rest(parse_pipeline(BACK, PASSES), made)
+    made.rest = RemainingPasses(Pipeline.parse(BACK, PASSES), made)
     if change == "settle_steps":
         graph = replace(graph, settle_steps=1)
     elif change == "neuron":
@@ -152,7 +152,7 @@ def test_the_budget_is_kept() -> None:
 
 def test_an_integer_network_is_left_alone() -> None:
     graph, made = prepared()
-    finished, _ = run_pipeline(parse_pipeline(BACK, PASSES), graph, made)
+    finished, _ = run_pipeline(Pipeline.parse(BACK, PASSES), graph, made)
     assert isinstance(finished, snn.SnnGraph)
     assert LearnThresholds().run(finished, made) is finished
 
@@ -245,11 +245,11 @@ def test_the_clip_asks_for_the_search() -> None:
         settings={"clip-activations.method": "learn", "learn-thresholds.budget": "5"},
         preset="fast",
     )
-    text = format_pipeline(options.passes())
+    text = options.passes().text
     assert "clip-activations{method=learn}" in text
     assert text.endswith("init-membrane,learn-thresholds{budget=5},quantise-weights")
     again = Options(pipeline=text)
-    assert format_pipeline(again.passes()) == text
+    assert again.passes().text == text
 
 
 @pytest.mark.parametrize(

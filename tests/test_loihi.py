@@ -25,7 +25,7 @@ from snnc.errors import TargetError, UsageError
 from snnc.ir.geometry import Window
 from snnc.ir.neuron import Neuron, Schedule
 from snnc.ir.snn import Convolution, Encode, IntegrateFire, Linear, Reshape, SnnGraph, SnnNode
-from snnc.simulation.protocol import Record
+from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator
 from tests.chains import Chain
 from tests.spiking_graphs import random_graph, random_inputs
@@ -91,8 +91,8 @@ def test_the_chain_is_the_network(neuron: Neuron) -> None:
     for layer in layers:
         assert layer.window is None or layer.window.pads[:2] == layer.window.pads[2:]
     q = random_inputs(graph, 12, 1)
-    expected = ReferenceSimulator().run(graph, q, 4, Record(states=True))
-    trace = ReferenceSimulator().run(rebuilt(graph, layers), q, 4, Record(states=True))
+    expected = ReferenceSimulator().run(graph, q, 4, RecordOptions(states=True))
+    trace = ReferenceSimulator().run(rebuilt(graph, layers), q, 4, RecordOptions(states=True))
     np.testing.assert_array_equal(trace.logits, expected.logits)
     assert len(np.unique(expected.logits, axis=0)) > 8
     for name, counts in expected.counts.items():

@@ -18,9 +18,9 @@ from snnc.numerics import spill
 from snnc.numerics.means import ChannelMean, Mean
 from snnc.numerics.spill import RowFile, row_array
 from snnc.passes import PASSES
-from snnc.pipeline import parse_pipeline, run_pipeline
+from snnc.pipeline import Pipeline, run_pipeline
 from snnc.simulation import partial as prefix
-from snnc.simulation.partial import SpikingPrefix
+from snnc.simulation.partial import PartialSimulation
 from tests import quadrants
 from tests.ann_graphs import context, residual_network
 
@@ -87,14 +87,14 @@ def test_a_network_made_in_chunks_on_disk_is_the_same(monkeypatch: pytest.Monkey
         monkeypatch.setattr(spill, "IN_MEMORY", limit)
         source = residual_network(4)
         made = context(source, rows=73, timesteps=3)
-        graph, records = run_pipeline(parse_pipeline(PIPELINE, PASSES), source, made)
+        graph, records = run_pipeline(Pipeline.parse(PIPELINE, PASSES), source, made)
         assert isinstance(graph, snn.SnnGraph)
         assert {"weights", "bias"} & set(
             "+".join(layer["kept"] for layer in records[-2].findings["layers"]).split("+")
         )
         found.append([repr(node) for node in graph] + [str(record.findings) for record in records])
         largest = max(int(np.prod(node.shape)) for node in graph)
-        chunks = SpikingPrefix(graph, made.calibration.rows, made.simulator).chunks
+        chunks = PartialSimulation(graph, made.calibration.rows, made.simulator).chunks
         assert len(chunks) == -(-73 // max(1, chunk // largest))
         assert chunks[-1].stop == 73
     assert found[0] == found[1]

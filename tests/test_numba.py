@@ -14,16 +14,16 @@ from snnc.backends.numba_cpu import NumbaSimulator
 from snnc.errors import InputError, UsageError
 from snnc.ir import snn
 from snnc.ir.neuron import Neuron
-from snnc.simulation.protocol import Record, Trace
+from snnc.simulation.protocol import RecordOptions, Trace
 from snnc.simulation.reference import ReferenceSimulator
 from tests.spiking_graphs import as_float, graphs, random_graph, random_inputs
 
 pytestmark = pytest.mark.usefixtures("shared_images")
 
 
-def everything(graph: snn.SnnGraph) -> Record:
+def everything(graph: snn.SnnGraph) -> RecordOptions:
     names = tuple(node.name for node in graph if not isinstance(node, snn.Readout))
-    return Record(states=True, activity=True, trains=names)
+    return RecordOptions(states=True, activity=True, trains=names)
 
 
 def assert_equal(expected: Trace, found: Trace) -> None:
@@ -46,7 +46,7 @@ def assert_equal(expected: Trace, found: Trace) -> None:
 @given(graph=graphs(), threads=st.integers(1, 3), batch=st.integers(1, 9), kept=st.booleans())
 def test_bit_exact(graph: snn.SnnGraph, threads: int, batch: int, kept: bool) -> None:
     x = random_inputs(graph, batch, 7)
-    record = everything(graph) if kept else Record(states=True, activity=True)
+    record = everything(graph) if kept else RecordOptions(states=True, activity=True)
     expected = ReferenceSimulator().run(graph, x, graph.timesteps, record)
     assert_equal(expected, NumbaSimulator(threads).run(graph, x, graph.timesteps, record))
 
@@ -64,7 +64,7 @@ def test_continues_from_given_spikes(graph: snn.SnnGraph, data: st.DataObject) -
     )
     kinds = data.draw(st.sampled_from([np.int8, np.int16, np.int32, np.int64, np.float32]))
     given_trains = {name: whole.trains[name].astype(kinds) for name in frontier}
-    record = Record(states=True, trains=(until,), until=(until,))
+    record = RecordOptions(states=True, trains=(until,), until=(until,))
     for simulator in (ReferenceSimulator(), NumbaSimulator(2)):
         part = simulator.run(graph, x, graph.timesteps, record, given=given_trains)
         if until == graph.output:
@@ -132,13 +132,17 @@ def test_a_partly_quantised_network_runs_in_integers_up_to_the_frontier() -> Non
     floats = as_float(graph)
     mixed = floats.with_nodes((*behind, *floats.nodes[len(behind) :]))
     x = random_inputs(graph, 4, 1)
-    record = Record(states=True, trains=(first.name,), until=(first.name,))
+    record = RecordOptions(states=True, trains=(first.name,), until=(first.name,))
     part = NumbaSimulator(1).run(mixed, x, graph.timesteps, record)
     whole = ReferenceSimulator().run(graph, x, graph.timesteps, everything(graph))
     assert part.trains[first.name].dtype == np.int8
     np.testing.assert_array_equal(part.potentials[first.name], whole.potentials[first.name])
     rest = NumbaSimulator(1).run(
-        mixed, x, graph.timesteps, Record(trains=(second.name,), until=(second.name,)), given=part.trains
+        mixed,
+        x,
+        graph.timesteps,
+        RecordOptions(trains=(second.name,), until=(second.name,)),
+        given=part.trains,
     )
     assert rest.trains[second.name].dtype == np.float32
     np.testing.assert_array_equal(rest.trains[second.name], whole.trains[second.name])
@@ -154,7 +158,7 @@ def test_the_oracle_is_exact_on_a_partly_quantised_network() -> None:
     mixed = floats.with_nodes((*behind, large, *floats.nodes[len(behind) + 1 :]))
     assert not mixed.integer
     x = random_inputs(graph, 4, 1)
-    record = Record(states=True, trains=(first.name,), until=(first.name,))
+    record = RecordOptions(states=True, trains=(first.name,), until=(first.name,))
     expected = ReferenceSimulator().run(mixed, x, graph.timesteps, record)
     found = NumbaSimulator(1).run(mixed, x, graph.timesteps, record)
     assert (expected.potentials[first.name] % 2).any()
@@ -190,7 +194,7 @@ def test_given_values_that_are_no_spikes_are_refused(train: np.ndarray) -> None:
 def test_no_images_give_no_answers() -> None:
     graph = random_graph(2)
     x = random_inputs(graph, 1, 0)[:0]
-    trace = NumbaSimulator(2).run(graph, x, 4, Record(states=True, activity=True))
+    trace = NumbaSimulator(2).run(graph, x, 4, RecordOptions(states=True, activity=True))
     assert trace.logits.shape == (0, *graph[graph.output].shape)
     assert all(activity.units.sum() == 0 for activity in trace.activity.values())
     assert len(trace.activity) == len(graph.of_type(snn.IntegrateFire))
@@ -201,7 +205,7 @@ def test_activity_is_counted_although_it_was_not_asked_for_before() -> None:
     x = random_inputs(graph, 2, 0)
     simulator = NumbaSimulator(1)
     assert not simulator.run(graph, x, 4).activity
-    assert len(simulator.run(graph, x, 4, Record(activity=True)).activity) == len(
+    assert len(simulator.run(graph, x, 4, RecordOptions(activity=True)).activity) == len(
         graph.of_type(snn.IntegrateFire)
     )
 

@@ -19,7 +19,7 @@ from snnc.ir import snn
 from snnc.ir.geometry import Window
 from snnc.ir.graph import IntArray, Shape
 from snnc.ir.neuron import Neuron, Schedule
-from snnc.simulation.protocol import Record
+from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator
 from tests.spiking_graphs import as_float
 
@@ -197,7 +197,7 @@ def layers(draw: st.DrawFn, synapse: snn.Weighted, source: Shape, seed: int) -> 
 
 
 def check(case: Layer, threads: int, band: int) -> None:
-    record = Record(states=True, trains=("reader",), until=("reader",))
+    record = RecordOptions(states=True, trains=("reader",), until=("reader",))
     steps = case.graph.timesteps
     trains = {"given": case.train}
     expected = ReferenceSimulator().run(case.graph, case.inputs, steps, record, given=trains)
@@ -295,7 +295,7 @@ def test_several_spikes_at_a_large_threshold(levels: int, threshold: int) -> Non
         output="reader",
         timesteps=2,
     )
-    record = Record(states=True, trains=("reader",), until=("reader",))
+    record = RecordOptions(states=True, trains=("reader",), until=("reader",))
     inputs = np.array([1500, -3], np.int32).reshape(1, 2, 1, 1)
     expected, found = (
         simulator.run(graph, inputs, 2, record) for simulator in (ReferenceSimulator(), NumbaSimulator(1))

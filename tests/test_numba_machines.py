@@ -30,7 +30,7 @@ from snnc.backends.numba_cpu.machine.cpu import detect
 from snnc.ir.neuron import Neuron
 from snnc.ir.snn import IntegrateFire
 from snnc.simulation.reference import ReferenceSimulator
-from snnc.simulation.protocol import Record
+from snnc.simulation.protocol import RecordOptions
 from tests.spiking_graphs import as_float, random_graph, random_inputs, wide_graph
 
 graphs = [wide_graph(seed, neuron=Neuron(spikes_per_step=1 + seed % 2)) for seed in range(4)]
@@ -38,7 +38,7 @@ graphs += [random_graph(seed) for seed in range(12)]
 graphs += [as_float(wide_graph(seed)) for seed in range(2)]
 for graph in graphs:
     q = random_inputs(graph, 2, 3)
-    record = Record(states=True)
+    record = RecordOptions(states=True)
     expected = ReferenceSimulator().run(graph, q, 4, record)
     names = [node.name for node in graph.of_type(IntegrateFire)]
     for share in (0.01, 1.0):

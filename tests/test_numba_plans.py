@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from snnc.backends.numba_cpu import NumbaSimulator
 from snnc.backends.numba_cpu.codegen import micro, micro_products
-from snnc.backends.numba_cpu.kernels import thread_team as crew
+from snnc.backends.numba_cpu.kernels import thread_team
 from snnc.backends.numba_cpu.layout.channel_layout import channel_choice
 from snnc.backends.numba_cpu.layout.choices import Choice
 from snnc.backends.numba_cpu.layout.event_layout import event_choice
@@ -25,13 +25,13 @@ from snnc.backends.numba_cpu.planning.plan import Planner, StagePlan
 from snnc.ir import snn
 from snnc.ir.geometry import Window
 from snnc.ir.neuron import Neuron
-from snnc.simulation.protocol import Record, Trace
+from snnc.simulation.protocol import RecordOptions, Trace
 from snnc.simulation.reference import ReferenceSimulator
 from tests.spiking_graphs import as_float, graphs, random_graph, random_inputs, wide_graph
 
 pytestmark = pytest.mark.usefixtures("shared_images")
 
-STATES = Record(states=True)
+STATES = RecordOptions(states=True)
 KINDS = ("events", "products", "channels", "general")
 # In-image threads that meet more often than cores exist would make these tests slow, not wrong.
 SHARES = (1, 2, 3)
@@ -155,13 +155,13 @@ def test_no_more_threads_than_asked() -> None:
 
 def test_a_share_that_fails_calls_the_others_off() -> None:
     """Nobody waits for a thread that will not come."""
-    two = crew.Crew(2)
+    two = thread_team.ThreadTeam(2)
     seen: list[bool] = []
 
     def run(share: int, meeting: int) -> None:
         if share == 0:
             raise MemoryError
-        seen.append(bool(crew.wait_for_bands(meeting, 2)))
+        seen.append(bool(thread_team.wait_for_bands(meeting, 2)))
 
     with pytest.raises(MemoryError):
         two.together(run, 2)
@@ -169,7 +169,7 @@ def test_a_share_that_fails_calls_the_others_off() -> None:
 
 
 def test_a_crew_meets_again_and_again() -> None:
-    three = crew.Crew(3)
+    three = thread_team.ThreadTeam(3)
     steps: list[list[int]] = [[] for _ in range(3)]
 
     def run(share: int, meeting: int) -> None:
@@ -177,8 +177,8 @@ def test_a_crew_meets_again_and_again() -> None:
             # Whoever is here has seen all others finish the round before.
             assert all(len(other) >= k for other in steps)
             steps[share].append(k)
-            crew.count_band(meeting)
-            assert crew.wait_for_bands(meeting, 3 * (k + 1))
+            thread_team.count_band(meeting)
+            assert thread_team.wait_for_bands(meeting, 3 * (k + 1))
 
     for _ in range(3):
         for done in steps:

@@ -16,7 +16,7 @@ from snnc.backends import onnx_simulator
 from snnc.backends.onnx_simulator import OnnxSimulator
 from snnc.errors import InputError, UsageError
 from snnc.ir.snn import IntegrateFire, SnnGraph, Weighted
-from snnc.simulation.protocol import Record, Simulator, Trace
+from snnc.simulation.protocol import RecordOptions, Simulator, Trace
 from snnc.simulation.reference import ReferenceSimulator
 from tests.spiking_graphs import as_float, graphs, random_graph, random_inputs
 
@@ -37,8 +37,8 @@ def assert_same_traces(found: Trace, expected: Trace) -> None:
 def test_it_gives_the_trace_of_the_oracle(graph: SnnGraph, timesteps: int, states: bool) -> None:
     x = random_inputs(graph, 32, 0)
     simulator: Simulator = OnnxSimulator(threads=1)
-    expected = ReferenceSimulator().run(graph, x, timesteps, Record(states=states))
-    assert_same_traces(simulator.run(graph, x, timesteps, Record(states=states)), expected)
+    expected = ReferenceSimulator().run(graph, x, timesteps, RecordOptions(states=states))
+    assert_same_traces(simulator.run(graph, x, timesteps, RecordOptions(states=states)), expected)
 
 
 def test_it_runs_networks_that_are_quantised_in_part() -> None:
@@ -52,7 +52,7 @@ def test_it_runs_networks_that_are_quantised_in_part() -> None:
     graph = graph.map(IntegrateFire, lambda node: node.with_(threshold=node.threshold.astype(np.int32)))
     assert not graph.integer
     x = random_inputs(graph, 32, 0)
-    record = Record(states=True)
+    record = RecordOptions(states=True)
     found = OnnxSimulator(1).run(graph, x, 4, record)
     assert_same_traces(found, ReferenceSimulator().run(graph, x, 4, record))
     assert len(np.unique(found.logits, axis=0)) > 20
@@ -62,9 +62,9 @@ def test_batches_of_any_size_and_in_chunks(monkeypatch: pytest.MonkeyPatch) -> N
     graph = random_graph(2)
     x = random_inputs(graph, 7, 0)
     simulator = OnnxSimulator(1)
-    whole = simulator.run(graph, x, 4, Record(states=True))
+    whole = simulator.run(graph, x, 4, RecordOptions(states=True))
     monkeypatch.setattr(onnx_simulator, "WORKING_BYTES", 1)
-    assert_same_traces(simulator.run(graph, x, 4, Record(states=True)), whole)
+    assert_same_traces(simulator.run(graph, x, 4, RecordOptions(states=True)), whole)
     assert simulator.run(graph, x[:0], 4).logits.shape == (0, 7)
 
 
@@ -87,7 +87,7 @@ def test_a_session_is_built_once_and_goes_with_its_network(monkeypatch: pytest.M
     x = random_inputs(graph, 2, 0)
     for timesteps in (1, 2, 4):
         simulator.run(graph, x, timesteps)
-    simulator.run(graph, x, 4, Record(states=True))
+    simulator.run(graph, x, 4, RecordOptions(states=True))
     assert built == [False, True]
     gone = weakref.ref(graph)
     del graph
@@ -96,9 +96,10 @@ def test_a_session_is_built_once_and_goes_with_its_network(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    "record", [Record(activity=True), Record(trains=("encode_0",)), Record(until=("encode_0",))]
+    "record",
+    [RecordOptions(activity=True), RecordOptions(trains=("encode_0",)), RecordOptions(until=("encode_0",))],
 )
-def test_what_it_cannot_record_is_refused(record: Record) -> None:
+def test_what_it_cannot_record_is_refused(record: RecordOptions) -> None:
     graph = random_graph(2)
     with pytest.raises(UsageError, match="use the numba or the reference simulator"):
         OnnxSimulator(1).run(graph, random_inputs(graph, 2, 0), 4, record)

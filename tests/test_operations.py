@@ -37,7 +37,7 @@ from snnc.ir.snn import IntegrateFire, SnnGraph, SnnNode
 from snnc.ir.text import print_exact, print_graph
 from snnc.passes import PASSES
 from snnc.pipeline import run_pipeline
-from snnc.simulation.protocol import Record, unknown_operations
+from snnc.simulation.protocol import RecordOptions, unknown_operations
 from snnc.simulation.reference import ReferenceSimulator, run_ann
 from snnc.simulation.single_pass import counted
 from snnc.source.ann_session import AnnSession
@@ -379,7 +379,7 @@ def test_what_moves_gives_values_that_it_read() -> None:
         graph = random_graph(seed, blocks=3)
         names = tuple(node.name for node in graph if not isinstance(node, snn.Readout))
         q = random_inputs(graph, 2, seed)
-        trains = ReferenceSimulator().run(graph, q, 3, Record(trains=names)).trains
+        trains = ReferenceSimulator().run(graph, q, 3, RecordOptions(trains=names)).trains
         for node in graph:
             if node.moves:
                 moved.add(type(node))

@@ -17,7 +17,7 @@ from snnc.passes.compose_linear import ComposeLinear
 from snnc.passes.exact_max_pool import ExactMaxPool
 from snnc.passes.fold_batchnorm import FoldBatchnorm
 from snnc.passes.rectify_linear import RectifyLinear
-from snnc.pipeline import parse_pipeline, run_pipeline
+from snnc.pipeline import Pipeline, run_pipeline
 from snnc.simulation.reference import run_ann
 from tests.ann_graphs import SAME, Builder, context, residual_network
 
@@ -109,7 +109,7 @@ def test_a_pool_of_the_input_is_no_first_layer() -> None:
     graph = b.graph(b.linear("fc", b.flatten("flat", b.max_pool("pool1", first)), 3))
     made = context(graph)
     assert ExactMaxPool().run(graph, made) is graph
-    run_pipeline(parse_pipeline("clip-activations,lower", PASSES), graph, made)
+    run_pipeline(Pipeline.parse("clip-activations,lower", PASSES), graph, made)
 
 
 def test_a_raised_value_may_be_negative() -> None:

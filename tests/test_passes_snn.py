@@ -26,8 +26,8 @@ from snnc.passes.lower import Lower
 from snnc.passes.multi_threshold import MultiThreshold
 from snnc.passes.rectify_linear import RectifyLinear
 from snnc.passes.set_schedule import SetSchedule
-from snnc.pipeline import Context, parse_pipeline, run_pipeline
-from snnc.simulation.protocol import Record
+from snnc.pipeline import Context, Pipeline, run_pipeline
+from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator, encode, run_ann
 from snnc.source.ann_session import AnnSession
 from tests.ann_graphs import Builder, context, residual_network
@@ -40,7 +40,7 @@ def lowered(
     graph: AnnGraph, *, levels: int = 1, timesteps: int = 4, rows: int = 24
 ) -> tuple[snn.SnnGraph, Context]:
     made = context(graph, timesteps=timesteps, rows=rows)
-    result, _ = run_pipeline(parse_pipeline(FRONT % levels, PASSES), graph, made)
+    result, _ = run_pipeline(Pipeline.parse(FRONT % levels, PASSES), graph, made)
     assert isinstance(result, snn.SnnGraph)
     return result, made
 
@@ -49,7 +49,7 @@ def simulate(
     graph: snn.SnnGraph, made: Context, *, states: bool = False
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     q = encode(graph.encoder, made.calibration.rows)
-    trace = ReferenceSimulator().run(graph, q, graph.timesteps, Record(states=states))
+    trace = ReferenceSimulator().run(graph, q, graph.timesteps, RecordOptions(states=states))
     scale = graph.of_type(snn.Readout)[0].scale / graph.timesteps
     return trace.logits * scale, dict(trace.counts)
 
@@ -200,13 +200,13 @@ def test_a_dead_channel_is_a_constant_zero() -> None:
 def test_lowering_needs_thresholds() -> None:
     graph = residual_network()
     with pytest.raises(UsageError, match="put `clip-activations` before `lower`"):
-        run_pipeline(parse_pipeline("fold-batchnorm,lower", PASSES), graph, context(graph))
+        run_pipeline(Pipeline.parse("fold-batchnorm,lower", PASSES), graph, context(graph))
 
 
 def test_lowering_needs_folded_normalisations() -> None:
     graph = residual_network()
     with pytest.raises(UnsupportedModelError, match="put `fold-batchnorm` before `lower`"):
-        run_pipeline(parse_pipeline("clip-activations,lower", PASSES), graph, context(graph))
+        run_pipeline(Pipeline.parse("clip-activations,lower", PASSES), graph, context(graph))
 
 
 def test_membranes_start_at_a_fraction_of_the_threshold() -> None:
@@ -245,7 +245,7 @@ def test_binary_weighted_thresholds_need_levels_of_the_right_number() -> None:
 def test_graded_and_barrier_networks_count_the_same() -> None:
     spiking, made = lowered(residual_network(5, pool=True))
     spiking = InitMembrane().run(spiking, made)
-    quantised, _ = run_pipeline(parse_pipeline("quantise-weights", PASSES), spiking, made)
+    quantised, _ = run_pipeline(Pipeline.parse("quantise-weights", PASSES), spiking, made)
     assert isinstance(quantised, snn.SnnGraph)
     graded = simulate(Graded().run(quantised, made), made, states=True)
     barrier = simulate(SetSchedule(Schedule.BARRIER).run(quantised, made), made, states=True)
@@ -308,7 +308,7 @@ def test_fine_spikes_have_a_floor_of_their_own() -> None:
     graph = residual_network(9)
     made = context(graph, timesteps=2, rows=64)
     front = FRONT.replace("{method=max,levels=%d}", "{floor=true}")
-    spiking, _ = run_pipeline(parse_pipeline(f"{front},graded,init-membrane", PASSES), graph, made)
+    spiking, _ = run_pipeline(Pipeline.parse(f"{front},graded,init-membrane", PASSES), graph, made)
     assert isinstance(spiking, snn.SnnGraph)
     fine = FineSkip().run(spiking, made)
     coarse, own = fine["relu0"], fine["relu0.fine"]
@@ -326,7 +326,7 @@ def test_inputs_may_be_quantised_more_coarsely() -> None:
     made = context(graph, timesteps=4, rows=24)
     largest = []
     for option, limit in (("", snn.INPUT_LIMIT), ("{input-limit=31}", 31)):
-        found, _ = run_pipeline(parse_pipeline(FRONT % 1 + option, PASSES), graph, made)
+        found, _ = run_pipeline(Pipeline.parse(FRONT % 1 + option, PASSES), graph, made)
         assert isinstance(found, snn.SnnGraph)
         (node,) = found.of_type(snn.Encode)
         assert node.limit == limit
@@ -334,7 +334,7 @@ def test_inputs_may_be_quantised_more_coarsely() -> None:
     np.testing.assert_allclose(largest[0], largest[1], rtol=1e-5)
     for limit in (0, snn.INPUT_LIMIT + 1):
         with pytest.raises(UsageError, match="input-limit must lie in"):
-            parse_pipeline(f"lower{{input-limit={limit}}}", PASSES)
+            Pipeline.parse(f"lower{{input-limit={limit}}}", PASSES)
 
 
 def test_a_raised_identity_branch_has_room_for_what_it_carries() -> None:
@@ -379,7 +379,7 @@ def test_an_input_beside_spikes_keeps_its_weights(joined: bool) -> None:
     for end in ("", ",quantise-weights"):
         made = context(graph, timesteps=16, rows=24)
         text = f"{FRONT % 1},graded,init-membrane{end}"
-        found, _ = run_pipeline(parse_pipeline(text, PASSES), graph, made)
+        found, _ = run_pipeline(Pipeline.parse(text, PASSES), graph, made)
         assert isinstance(found, snn.SnnGraph)
         expected = run_ann(graph, made.calibration.rows)[0]
         logits = real_logits(found, ReferenceSimulator().run(found, *_inputs(found, made)).logits)
@@ -393,7 +393,7 @@ def test_a_mean_of_the_input_leaves_room_for_long_runs() -> None:
     b.shapes["mean"] = (3, 4, 4)
     graph = b.graph(b.linear("fc", b.relu("relu", b.linear("hidden", b.flatten("flat", "mean"), 64)), 5))
     made = context(graph, rows=24)
-    found, _ = run_pipeline(parse_pipeline(f"{FRONT % 1},graded,quantise-weights", PASSES), graph, made)
+    found, _ = run_pipeline(Pipeline.parse(f"{FRONT % 1},graded,quantise-weights", PASSES), graph, made)
     assert isinstance(found, snn.SnnGraph)
     assert found.max_timesteps >= ROOM_TIMESTEPS
 

@@ -15,20 +15,18 @@ from snnc.cli.config import settings_of
 from snnc.errors import UsageError, VerificationError
 from snnc.ir.ann import AnnGraph, Relu
 from snnc.passes import PASSES, PRESETS, Preset
-from snnc.pipeline import Context, format_pipeline, override, parse_pipeline, run_pipeline
+from snnc.pipeline import Context, Pipeline, run_pipeline
 from tests.ann_graphs import context, residual_network
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda preset: preset.name)
 def test_every_preset_survives_its_text_form(preset: Preset) -> None:
-    text = preset.pipeline
-    passes = parse_pipeline(text, PASSES)
-    assert parse_pipeline(format_pipeline(passes), PASSES) == passes
+    assert Pipeline.parse(preset.pipeline.text, PASSES) == preset.pipeline
 
 
 def test_options_are_read_by_their_types() -> None:
-    (item,) = parse_pipeline("clip-activations{method=percentile, granularity=layer,percentile=99.5}", PASSES)
-    assert format_pipeline([item]) == "clip-activations{method=percentile,granularity=layer,percentile=99.5}"
+    passes = Pipeline.parse("clip-activations{method=percentile, granularity=layer,percentile=99.5}", PASSES)
+    assert passes.text == "clip-activations{method=percentile,granularity=layer,percentile=99.5}"
 
 
 @pytest.mark.parametrize(
@@ -48,7 +46,7 @@ def test_options_are_read_by_their_types() -> None:
 )
 def test_a_wrong_pipeline_says_what_is_wrong(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message.replace("|", r"\|")):
-        parse_pipeline(text, PASSES)
+        Pipeline.parse(text, PASSES)
 
 
 def numeric_options() -> list[tuple[str, str, type]]:
@@ -79,9 +77,9 @@ def test_numbers_out_of_range_are_refused_everywhere(name: str, option: str, kin
             if typed == "None":
                 continue
             with pytest.raises(UsageError, match=text):
-                parse_pipeline(f"{name}{{{text}={typed}}}", PASSES)
+                Pipeline.parse(f"{name}{{{text}={typed}}}", PASSES)
             with pytest.raises(UsageError, match=text):
-                override(parse_pipeline(name, PASSES), {f"{name}.{text}": typed}, PASSES)
+                Pipeline.parse(name, PASSES).with_settings({f"{name}.{text}": typed})
 
 
 @given(number=st.sampled_from(NUMBERS), value=st.floats() | st.integers())
@@ -90,12 +88,12 @@ def test_what_is_accepted_is_finite_and_survives_its_text_form(
 ) -> None:
     name, option, _ = number
     try:
-        passes = parse_pipeline(f"{name}{{{option.replace('_', '-')}={value}}}", PASSES)
+        passes = Pipeline.parse(f"{name}{{{option.replace('_', '-')}={value}}}", PASSES)
     except UsageError:
         return
     assert math.isfinite(getattr(passes[0], option))
     assert getattr(passes[0], option) == value
-    assert parse_pipeline(format_pipeline(passes), PASSES) == passes
+    assert Pipeline.parse(passes.text, PASSES) == passes
 
 
 @pytest.mark.parametrize(("name", "option", "kind"), NUMBERS)
@@ -104,11 +102,11 @@ def test_an_option_given_twice_is_refused(name: str, option: str, kind: type) ->
     value = getattr(PASSES[name](), option)
     for second in (text, option, f" {text} "):
         with pytest.raises(UsageError, match=f"{text} is given twice"):
-            parse_pipeline(f"{name}{{{text}={value},{second}={value}}}", PASSES)
+            Pipeline.parse(f"{name}{{{text}={value},{second}={value}}}", PASSES)
     if option != text:
         settings = {f"{name}.{text}": str(value), f"{name}.{option}": str(value)}
         with pytest.raises(UsageError, match=f"{text} is given twice"):
-            override(parse_pipeline(name, PASSES), settings, PASSES)
+            Pipeline.parse(name, PASSES).with_settings(settings)
         with pytest.raises(UsageError, match=f"{text} is given twice"):
             settings_of({name: {text: value, option: value}})
 
@@ -121,19 +119,19 @@ def test_a_setting_given_twice_is_refused(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_single_options_are_overridden() -> None:
-    passes = parse_pipeline("clip-activations,lower,init-membrane", PASSES)
-    changed = override(passes, {"init-membrane.fraction": "0.25"}, PASSES)
-    assert format_pipeline(changed) == "clip-activations,lower,init-membrane{fraction=0.25}"
+    passes = Pipeline.parse("clip-activations,lower,init-membrane", PASSES)
+    changed = passes.with_settings({"init-membrane.fraction": "0.25"})
+    assert changed.text == "clip-activations,lower,init-membrane{fraction=0.25}"
     with pytest.raises(UsageError, match="has no pass 'graded'"):
-        override(passes, {"graded.levels": "3"}, PASSES)
+        passes.with_settings({"graded.levels": "3"})
     with pytest.raises(UsageError, match=r"PASS\.OPTION=VALUE"):
-        override(passes, {"fraction": "3"}, PASSES)
+        passes.with_settings({"fraction": "3"})
 
 
 def test_a_pass_on_the_wrong_side_of_lower_is_refused() -> None:
     graph = residual_network()
-    late = parse_pipeline("init-membrane", PASSES)
-    twice = parse_pipeline("fold-batchnorm,clip-activations,lower,fold-batchnorm", PASSES)
+    late = Pipeline.parse("init-membrane", PASSES)
+    twice = Pipeline.parse("fold-batchnorm,clip-activations,lower,fold-batchnorm", PASSES)
     with pytest.raises(UsageError, match="put it after `lower`"):
         run_pipeline(late, graph, context(graph))
     with pytest.raises(UsageError, match="put it before `lower`"):
@@ -159,7 +157,7 @@ def test_a_pass_that_breaks_the_graph_is_named() -> None:
 def test_every_pass_leaves_a_record_and_can_be_watched() -> None:
     graph = residual_network()
     seen: list[str] = []
-    passes = parse_pipeline("fold-batchnorm,exact-max-pool", PASSES)
+    passes = Pipeline.parse("fold-batchnorm,exact-max-pool", PASSES)
     _, records = run_pipeline(passes, graph, context(graph), lambda name, result: seen.append(name))
     assert seen == ["fold-batchnorm", "exact-max-pool"]
     assert [record.changed for record in records] == [True, False]

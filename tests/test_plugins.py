@@ -153,7 +153,7 @@ def test_what_is_broken_is_a_warning_and_stops_nothing(capsys: pytest.CaptureFix
 
 @pytest.mark.usefixtures("other")
 def test_a_name_of_snnc_is_never_replaced(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["convert", "zoo:fashion-resnet", "--dry-run", "--pipeline", "lower,rename"]) == 0
+    assert main(["convert", "zoo:fashion-resnet", "--dry-run", "--preset", "renaming"]) == 0
     assert (
         "warning: snnc.passes: 'lower' of other-snnc is left out: snnc itself has it"
         in capsys.readouterr().err

@@ -7,19 +7,19 @@ import numpy as np
 from snnc.ir import snn
 from snnc.passes import PASSES
 from snnc.passes.learn_thresholds import LearnThresholds, Objective
-from snnc.pipeline import Context, Rest, parse_pipeline, run_pipeline
-from snnc.simulation.partial import SpikingPrefix
+from snnc.pipeline import Context, Pipeline, RemainingPasses, run_pipeline
+from snnc.simulation.partial import PartialSimulation
 from snnc.source.source_map import activation, pre_activation, rectifier
 from tests.ann_graphs import context, residual_network
 from tests.test_learning import FRONT
 
 
 def error_of_the_first_layer(graph: snn.SnnGraph, made: Context) -> float:
-    integer, _ = run_pipeline(parse_pipeline("quantise-weights", PASSES), graph, made)
+    integer, _ = run_pipeline(Pipeline.parse("quantise-weights", PASSES), graph, made)
     assert isinstance(integer, snn.SnnGraph)
     node = integer["relu0"]
     assert isinstance(node, snn.IntegrateFire)
-    prefix = SpikingPrefix(integer, made.calibration.rows, made.simulator)
+    prefix = PartialSimulation(integer, made.calibration.rows, made.simulator)
     counts = prefix.simulate(integer, ["relu0"], trains=False).counts["relu0"]
     source = made.ann()
     target = activation(rectifier(source, node), pre_activation(made.calibration, source, node)[:])
@@ -30,7 +30,7 @@ def test_the_error_of_a_layer_falls() -> None:
     source = residual_network(4)
     made = context(source, rows=100, timesteps=2)
     text = FRONT.replace("clip-activations", "clip-activations{method=max}")
-    graph, _ = run_pipeline(parse_pipeline(text, PASSES), source, made)
+    graph, _ = run_pipeline(Pipeline.parse(text, PASSES), source, made)
     assert isinstance(graph, snn.SnnGraph)
     found = LearnThresholds(objective=Objective.LAYER, rows=100).run(graph, made)
     assert not found.integer
@@ -48,11 +48,11 @@ def test_layers_are_judged_with_what_arrives_with_the_bias() -> None:
     source = residual_network(5)
     made = context(source, rows=100, timesteps=4)
     front = FRONT.replace("init-membrane", "init-membrane{fraction=0.0}")
-    graph, _ = run_pipeline(parse_pipeline(front, PASSES), source, made)
+    graph, _ = run_pipeline(Pipeline.parse(front, PASSES), source, made)
     assert isinstance(graph, snn.SnnGraph)
     factors = {}
     for back in ("compensate", "compensate{ramp=true}"):
-        made.rest = Rest(parse_pipeline(back, PASSES), made)
+        made.rest = RemainingPasses(Pipeline.parse(back, PASSES), made)
         found = LearnThresholds(objective=Objective.LAYER, rows=100).run(graph, made)
         last, given = found["relu4"], graph["relu4"]
         assert isinstance(last, snn.IntegrateFire)

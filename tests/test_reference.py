@@ -12,7 +12,7 @@ from snnc.ir import ann
 from snnc.ir.geometry import Window
 from snnc.ir.neuron import Neuron, Schedule
 from snnc.ir.snn import Encode, IntegrateFire, SnnGraph
-from snnc.simulation.protocol import Record
+from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator, convolve, encode, fire, run_ann
 from snnc.source.ann_session import AnnSession
 from tests.ann_graphs import HALVE, Builder, residual_network
@@ -162,7 +162,7 @@ def test_given_trains_replace_a_simulation_of_the_prefix() -> None:
     q = random_inputs(graph, 3, 0)
     names = tuple(node.name for node in graph.of_type(IntegrateFire))
     simulator = ReferenceSimulator()
-    whole = simulator.run(graph, q, 4, Record(trains=names))
+    whole = simulator.run(graph, q, 4, RecordOptions(trains=names))
     resumed = simulator.run(graph, q, 4, given={name: whole.trains[name] for name in names})
     assert np.array_equal(whole.logits, resumed.logits)
 
@@ -180,4 +180,4 @@ def test_wrong_inputs_are_refused() -> None:
     with pytest.raises(InputError, match="proved not to overflow"):
         simulator.run(graph, q, graph.max_timesteps + 1)
     with pytest.raises(InputError, match="stopped before the read-out"):
-        _ = simulator.run(graph, q, 2, Record(until=(graph.nodes[1].name,))).logits
+        _ = simulator.run(graph, q, 2, RecordOptions(until=(graph.nodes[1].name,))).logits

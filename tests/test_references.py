@@ -23,7 +23,7 @@ TEXTS = sorted(
 
 
 def test_scripts_that_are_named_are_there() -> None:
-    script = re.compile(r"\b(?:benchmarks|tests|models)/[\w/]+\.(?:py|sh)\b")
+    script = re.compile(r"\b(?:snnc|passes|backends|benchmarks|tests|models)/[a-z0-9_/]+\.(?:py|sh)\b")
     named = [(path, name) for path in TEXTS for name in script.findall(path.read_text("utf-8"))]
     named = [(path, name) for path, name in named if path.name != "CHANGELOG.md"]  # which tells of the past
     assert len(named) > 10

@@ -20,6 +20,7 @@ from snnc.report.page import html
 from snnc.report.targets import fits
 from snnc.report.verdict import judge
 from tests.conversions import Converted, convert
+from tests.spiking_graphs import random_graph
 
 
 @cache
@@ -101,7 +102,8 @@ def test_metrics_bear_the_names_of_neurobench() -> None:
     ],
 )
 def test_bits(neuron: Neuron, event: int, level: int) -> None:
-    assert (event_bits(neuron, 4), level_bits(neuron, 4)) == (event, level)
+    node = random_graph(5, neuron=neuron, blocks=0).of_type(IntegrateFire)[0]
+    assert (event_bits(node, 4), level_bits(neuron, 4)) == (event, level)
 
 
 def test_a_cost_model_of_ones_own(tmp_path: Path) -> None:

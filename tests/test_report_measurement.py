@@ -14,10 +14,10 @@ from snnc.ir.graph import NumberArray
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.metrics import Share
 from snnc.report import measurement
-from snnc.report.behind import AHEAD, Behind
 from snnc.report.coding import evenly_spaced
 from snnc.report.curve import accuracy_curve
-from snnc.simulation.protocol import Record, Trace
+from snnc.report.serial_worker import AHEAD, SerialWorker
+from snnc.simulation.protocol import RecordOptions, Trace
 from snnc.simulation.reference import ReferenceSimulator
 from tests.conversions import convert
 
@@ -25,7 +25,7 @@ from tests.conversions import convert
 @pytest.mark.parametrize("threads", [1, 2])
 def test_tasks_are_done_in_order(threads: int) -> None:
     done: list[int] = []
-    with Behind(threads) as behind:
+    with SerialWorker(threads) as behind:
         for number in range(20):
             behind.do(partial(done.append, number))
         behind.wait()
@@ -39,7 +39,7 @@ def test_few_tasks_wait() -> None:
         begun.set()
         gate.wait(10)
 
-    with Behind(2) as behind:
+    with SerialWorker(2) as behind:
         for _ in range(AHEAD):
             behind.do(stall)
         assert begun.wait(10)
@@ -58,7 +58,7 @@ def test_what_a_task_raises_is_raised(threads: int) -> None:
         raise ValueError("wrong")
 
     def work() -> None:
-        with Behind(threads) as behind:
+        with SerialWorker(threads) as behind:
             behind.do(fail)
             behind.wait()
 
@@ -104,7 +104,7 @@ def test_the_curve_runs_no_timesteps_twice() -> None:
             graph: SnnGraph,
             inputs: NumberArray,
             timesteps: int,
-            record: Record = Record(),
+            record: RecordOptions = RecordOptions(),
             /,
             given: Mapping[str, NumberArray] | None = None,
         ) -> Trace:

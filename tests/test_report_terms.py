@@ -10,19 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snnc.errors import InputError, NonFiniteError
+from snnc.errors import InputError, NonFiniteError, UnknownOperationError
 from snnc.ir.graph import IntArray
 from snnc.ir.neuron import Neuron
+from snnc.ir.operations import Firing
 from snnc.ir.snn import Convolution, IntegrateFire, SnnGraph
 from snnc.report.coding import counts, evenly_spaced
-from snnc.report.fed import FedSource, logits_name
+from snnc.report.fed import FedSource
 from snnc.report.layers import LayerReport
 from snnc.report.measurement import Measurement
-from snnc.report.terms import OWN, TERMS, decompose
-from snnc.simulation.protocol import Record
+from snnc.report.terms import OWN, TERMS, decompose, received
+from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator, run_ann
 from tests.ann_graphs import residual_network
 from tests.conversions import MADE, Converted, ScaleThreshold, convert
+from tests.spiking_graphs import random_graph
 
 END = "init-membrane,quantise-weights"
 KINDS = {
@@ -83,7 +85,7 @@ def test_the_terms_add_up_in_every_neuron(kind: str, pool: bool) -> None:
     made = conversion(kind, pool)
     graph, source = made.artefact.graph, made.source
     q = made.artefact.encode(made.rows)
-    trace = ReferenceSimulator().run(graph, q, 4, Record(states=True))
+    trace = ReferenceSimulator().run(graph, q, 4, RecordOptions(states=True))
     fed = FedSource(source, graph, 1)
     answers = fed.run(q, trace.counts, 4)
     for node in graph.of_type(IntegrateFire):
@@ -107,7 +109,7 @@ def test_the_terms_add_up_in_every_neuron(kind: str, pool: bool) -> None:
 def test_the_report_adds_up_to_the_difference_of_both_networks(kind: str) -> None:
     made, found = conversion(kind), measured(kind)
     graph, source = made.artefact.graph, made.source
-    trace = ReferenceSimulator().run(graph, made.artefact.encode(made.rows), 4, Record(states=True))
+    trace = ReferenceSimulator().run(graph, made.artefact.encode(made.rows), 4, RecordOptions(states=True))
     for node in graph.of_type(IntegrateFire):
         _, values = run_ann(source, made.rows, [node.name.removesuffix(".fine")])
         a = values[node.name.removesuffix(".fine")].astype(np.float64)
@@ -223,7 +225,7 @@ def test_what_the_source_computes_from_its_own_values_is_itself() -> None:
     }
     found = fed.run(made.artefact.encode(made.rows), coded, timesteps)
     logits, _ = run_ann(made.source, made.rows)
-    assert np.abs(found[logits_name(made.source)] - logits).max() < 1e-3 * np.abs(logits).max()
+    assert np.abs(found[made.source.logits] - logits).max() < 1e-3 * np.abs(logits).max()
 
 
 def test_memory_does_not_grow_and_chunks_do_not_matter() -> None:
@@ -255,3 +257,12 @@ def test_answers_that_are_no_numbers_are_refused() -> None:
     broken = made.source.replacing({"fc": made.source["fc"].with_(bias=np.full(5, np.nan, np.float32))})
     with pytest.raises(NonFiniteError, match="NaN or infinity"):
         Converted(broken, made.artefact, made.rows).measured()
+
+
+def test_neurons_that_forget_what_they_do_not_send_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    (node, *_) = random_graph(3, blocks=0).of_type(IntegrateFire)
+    count, v = np.zeros((1, *node.shape), np.int32), np.zeros((1, *node.shape), np.int32)
+    received(node, count, v)
+    monkeypatch.setattr(Firing, "keeps_charge", False)
+    with pytest.raises(UnknownOperationError, match="forgets what it does not send"):
+        received(node, count, v)

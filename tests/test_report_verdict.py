@@ -10,8 +10,7 @@ import pytest
 
 from snnc.data.input_statistics import Foreign
 from snnc.metrics import Paired
-from snnc.passes import PASSES, PRESETS
-from snnc.pipeline import override, parse_pipeline
+from snnc.passes import PRESETS
 from snnc.report import verdict as rules
 from snnc.report.advice import advised
 from snnc.report.causes import NAMES, OPTIONS, Cause
@@ -89,14 +88,13 @@ def test_every_cause_is_written_down() -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("cause", OPTIONS)
 def test_advice_fits_the_pipeline_and_changes_it(cause: Cause, preset: str) -> None:
-    pipeline = PRESETS[preset].pipeline
-    given = parse_pipeline(pipeline, PASSES)
-    for part in advised(OPTIONS[cause], pipeline, preset, "--timesteps 8").split(", or "):
+    given = PRESETS[preset].pipeline
+    for part in advised(OPTIONS[cause], given.text, preset, "--timesteps 8").split(", or "):
         assert part.strip()
         if "--set " in part:
             assert part.startswith(f"--preset {preset} --set ")
             key, _, value = part.rpartition(" ")[2].partition("=")
-            assert override(given, {key: value}, PASSES) != given
+            assert given.with_settings({key: value}) != given
         elif part.startswith("--preset "):
             assert part.split()[1].rstrip(",") != preset
 
@@ -105,13 +103,13 @@ def test_advice_that_the_pipeline_does_not_take_is_left_out() -> None:
     """The preset `paper` has no pass for settle steps, `graded` needs none, and `balanced` takes them."""
     options = OPTIONS[Cause.UNEVENNESS]
     told = {
-        name: advised(options, PRESETS[name].pipeline, name, "more")
+        name: advised(options, PRESETS[name].pipeline.text, name, "more")
         for name in ("paper", "graded", "balanced")
     }
     assert told["paper"] == "--preset graded"
     assert told["graded"] == "--preset graded --set set-schedule.settle-steps=2"
     assert told["balanced"] == "--preset balanced --set set-schedule.settle-steps=2, or --preset graded"
-    assert advised(OPTIONS[Cause.BIAS_LOST], PRESETS["balanced"].pipeline, "balanced", "more") == "more"
+    assert advised(OPTIONS[Cause.BIAS_LOST], PRESETS["balanced"].pipeline.text, "balanced", "more") == "more"
 
 
 def test_the_verdict_checks_its_advice_by_the_pipeline() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from snnc.data.preprocessing import Preprocessing, prepared_rows
-from snnc.data.rows import NetworkInput
+from snnc.data.readings import NetworkInput
 from snnc.errors import InputError
 from snnc.ir.layout import InputLayout
 

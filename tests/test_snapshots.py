@@ -14,9 +14,9 @@ from snnc.compensation.snapshots import Snapshot, Snapshots
 from snnc.ir import snn
 from snnc.passes import PASSES
 from snnc.passes.learn_thresholds import LearnThresholds
-from snnc.pipeline import Context, Rest, parse_pipeline, run_pipeline
+from snnc.pipeline import Context, Pipeline, RemainingPasses, run_pipeline
 from snnc.search.threshold_search import scaled
-from snnc.simulation.partial import SpikingPrefix
+from snnc.simulation.partial import PartialSimulation
 from tests.ann_graphs import context, residual_network
 
 FRONT = (
@@ -26,13 +26,13 @@ FRONT = (
 LAYERS = 5
 
 
-def prepared(back: str, rows: int) -> tuple[snn.SnnGraph, Context, Rest]:
+def prepared(back: str, rows: int) -> tuple[snn.SnnGraph, Context, RemainingPasses]:
     source = residual_network(4)
     made = context(source, rows=rows, timesteps=2)
-    graph, _ = run_pipeline(parse_pipeline(FRONT, PASSES), source, made)
+    graph, _ = run_pipeline(Pipeline.parse(FRONT, PASSES), source, made)
     assert isinstance(graph, snn.SnnGraph)
     made.findings = {}
-    return graph, made, Rest(parse_pipeline(back, PASSES), made)
+    return graph, made, RemainingPasses(Pipeline.parse(back, PASSES), made)
 
 
 def same(one: Any, other: Any) -> bool:
@@ -54,15 +54,15 @@ def test_only_the_suffix_is_made_again_and_nothing_changes(moved: int, factor: f
     name = graph.of_type(snn.IntegrateFire)[moved].name
     candidate = scaled(graph, {f"{name}:threshold": factor})
     simulated: list[str] = []
-    parts = SpikingPrefix.parts
+    parts = PartialSimulation.parts
 
-    def counting(self: SpikingPrefix, graph: snn.SnnGraph, names: Any, **how: Any) -> Any:
+    def counting(self: PartialSimulation, graph: snn.SnnGraph, names: Any, **how: Any) -> Any:
         simulated.extend(names)
         return parts(self, graph, names, **how)
 
     snapshots = Snapshots(2**24)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SpikingPrefix, "parts", counting)
+        patch.setattr(PartialSimulation, "parts", counting)
         first = rest.run(graph, made.calibration, snapshots)
         simulated.clear()
         again = rest.run(candidate, made.calibration, snapshots)

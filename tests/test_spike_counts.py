@@ -13,12 +13,12 @@ from snnc.backends.numba_cpu import NumbaSimulator
 from snnc.errors import UsageError
 from snnc.ir.neuron import Neuron, Schedule
 from snnc.ir.snn import IntegrateFire, SnnGraph
-from snnc.simulation.protocol import Record, Trace
+from snnc.simulation.protocol import RecordOptions, Trace
 from snnc.simulation.reference import ReferenceSimulator
 from snnc.simulation.single_pass import counted, counted_input, problem
 from tests.spiking_graphs import as_float, graphs, random_graph, random_inputs
 
-STATES = Record(states=True)
+STATES = RecordOptions(states=True)
 
 
 def graded(graph: SnnGraph, levels: int) -> SnnGraph:

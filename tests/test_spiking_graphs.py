@@ -8,7 +8,7 @@ from hypothesis import given, settings
 
 from snnc.ir import snn
 from snnc.ir.neuron import Neuron
-from snnc.simulation.protocol import Record
+from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator
 from tests.spiking_graphs import NEURONS, as_float, graphs, random_graph, random_inputs
 
@@ -36,7 +36,7 @@ def test_neurons_fire_but_not_always(neuron: Neuron) -> None:
         graph = random_graph(seed, neuron=neuron)
         x = random_inputs(graph, 32, seed)
         assert len(np.unique(x.reshape(32, -1), axis=0)) == 32
-        trace = ReferenceSimulator().run(graph, x, 4, Record(activity=True))
+        trace = ReferenceSimulator().run(graph, x, 4, RecordOptions(activity=True))
         steps = 32 * (4 + graph.settle_steps)
         densities += [float(a.events.mean()) / steps for a in trace.activity.values()]
         answers.append(len(np.unique(trace.logits, axis=0)))
@@ -48,8 +48,8 @@ def test_neurons_fire_but_not_always(neuron: Neuron) -> None:
 @given(graph=graphs())
 def test_a_power_of_two_keeps_the_spikes(graph: snn.SnnGraph) -> None:
     x = random_inputs(graph, 8, 0)
-    exact = ReferenceSimulator().run(graph, x, graph.timesteps, Record(states=True))
-    scaled = ReferenceSimulator().run(as_float(graph), x, graph.timesteps, Record(states=True))
+    exact = ReferenceSimulator().run(graph, x, graph.timesteps, RecordOptions(states=True))
+    scaled = ReferenceSimulator().run(as_float(graph), x, graph.timesteps, RecordOptions(states=True))
     for name, count in exact.counts.items():
         np.testing.assert_array_equal(count, scaled.counts[name])
         np.testing.assert_array_equal(exact.potentials[name], scaled.potentials[name] * 64)

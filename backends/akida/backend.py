@@ -20,7 +20,7 @@ from snnc.backends.programs import copy, foreign, program, run
 from snnc.errors import ArtefactError, UsageError
 from snnc.ir.graph import IntArray
 from snnc.ir.snn import SnnGraph
-from snnc.simulation.protocol import Capabilities, Emission, Golden, Unsupported, Verdict
+from snnc.simulation.protocol import Capabilities, Emission, Golden, Unsupported, VerificationResult
 
 SCRIPT, LAYERS, ARRAYS = "snnc_akida.py", "layers.json", "layers.npz"
 SOURCE = Path(__file__).with_name(f"{SCRIPT}.txt")
@@ -90,7 +90,7 @@ class Akida:
         payload = f"counts of {max(layer.bits for layer in layers[:-1] or layers)} bits"
         return Emission(_guide(), facts, reset="none: every layer is computed once", payload=payload)
 
-    def verify(self, directory: Path, golden: Golden) -> Verdict:
+    def verify(self, directory: Path, golden: Golden) -> VerificationResult:
         """Run the layers in the Python that has akida: the one named by ``AKIDA_PYTHON``, else this one."""
         named = os.environ.get(INTERPRETER, sys.executable)
         python = program(named)
@@ -113,7 +113,7 @@ class Akida:
         wrong = sum(line.endswith("wrong") for line in lines)
         runner = f"akida {version.stdout.strip()} (CPU)"
         compared = "outputs y, bit for bit those computed for Akida"
-        return Verdict(runner, len(golden.y), wrong, compared, other)
+        return VerificationResult(runner, len(golden.y), wrong, compared, other)
 
 
 def _settings(layer: AkidaLayer, before: tuple[int, ...]) -> dict[str, object]:

@@ -19,13 +19,14 @@ import numpy as np
 
 from snnc.backends.chain import Layer, chain
 from snnc.errors import TargetError
+from snnc.ir.channels import per_channel
 from snnc.ir.geometry import Window
 from snnc.ir.graph import IntArray
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import largest_count
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.simulation.protocol import Unsupported, unknown_operations
-from snnc.simulation.reference import convolve, per_channel
+from snnc.simulation.reference import convolve
 
 SHORT, LONG = 4, 8
 LARGEST = {SHORT: 15, LONG: 127}
@@ -255,7 +256,7 @@ def _emulated(layer: AkidaLayer, x: IntArray) -> IntArray:
         total = convolve(_padded(x, layer), weight, layer.window, 1).astype(np.int64)
 
     def each(values: IntArray) -> IntArray:
-        return per_channel(values, total.ndim).astype(np.int64)
+        return per_channel(values, total.ndim - 1).astype(np.int64)
 
     total = total + each(layer.bias << layer.bias_shift)
     if not len(layer.scale):

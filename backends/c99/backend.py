@@ -20,7 +20,14 @@ from snnc.backends.golden import replay
 from snnc.backends.programs import foreign, program, run
 from snnc.errors import ArtefactError, UsageError
 from snnc.ir.snn import SnnGraph
-from snnc.simulation.protocol import Capabilities, Emission, Golden, Unsupported, Verdict, unknown_operations
+from snnc.simulation.protocol import (
+    Capabilities,
+    Emission,
+    Golden,
+    Unsupported,
+    VerificationResult,
+    unknown_operations,
+)
 
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-std=c99", "-O2")
@@ -93,7 +100,7 @@ class C99:
         }
         return Emission(_guide(graph, taken, most), facts)
 
-    def verify(self, directory: Path, golden: Golden) -> Verdict:
+    def verify(self, directory: Path, golden: Golden) -> VerificationResult:
         """Write the C of the bundle's network anew, compare it byte for byte, compile the new one and run it.
 
         The compiler is the one named by ``CC``, else cc, gcc or clang.
@@ -134,7 +141,7 @@ class C99:
         if lines[-1:] != ["PASSED"] or result.returncode:
             wrong = max(wrong, 1)
         compared = "outputs y, counts N and potentials v, bit for bit"
-        return Verdict(version or compiler[0], rows, wrong, compared)
+        return VerificationResult(version or compiler[0], rows, wrong, compared)
 
 
 def _texts(graph: SnnGraph, golden: Golden) -> dict[str, str]:

@@ -53,7 +53,7 @@ static void $$name(
         bits++;
     }
     for (int32_t first = 0; first < pixels * channels; first += channels) {
-        /* Suppose that all that can be taken back is. Then up to most thresholds fit. */
+        /* Add back all spikes that may be retracted; the count then lies between 0 and most. */
         for (int32_t c = 0; c < channels; c++) {
             const int32_t i = first + c, back = $back, part = most - ((int32_t)1 << bits) + 1;
             const int32_t multiple = part * threshold[c];

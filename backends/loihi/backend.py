@@ -16,7 +16,14 @@ from snnc.backends.loihi import limits, network_file
 from snnc.backends.programs import copy, foreign, program, run
 from snnc.errors import ArtefactError, UsageError
 from snnc.ir.snn import SnnGraph
-from snnc.simulation.protocol import Capabilities, Emission, Golden, Unsupported, Verdict, unknown_operations
+from snnc.simulation.protocol import (
+    Capabilities,
+    Emission,
+    Golden,
+    Unsupported,
+    VerificationResult,
+    unknown_operations,
+)
 
 SCRIPT = "snnc_lava.py"
 SOURCE = Path(__file__).with_name(f"{SCRIPT}.txt")
@@ -64,7 +71,7 @@ class Loihi:
         fit = limits.fit(graph, layers)
         return Emission(_guide(graph, fit), {"fit": fit})
 
-    def verify(self, directory: Path, golden: Golden) -> Verdict:
+    def verify(self, directory: Path, golden: Golden) -> VerificationResult:
         """Run the network in the Python that has lava: the one named by ``LAVA_PYTHON``, else python3.10."""
         with tempfile.TemporaryDirectory(prefix="snnc-") as name:
             folder = Path(name)
@@ -84,7 +91,9 @@ class Loihi:
         if result.returncode:
             wrong = max(wrong, 1)
         compared = "outputs y, counts N and potentials v, bit for bit"
-        return Verdict(f"lava {version.stdout.strip()} (CPU)", len(golden.y), wrong, compared, other)
+        return VerificationResult(
+            f"lava {version.stdout.strip()} (CPU)", len(golden.y), wrong, compared, other
+        )
 
 
 def _interpreter(folder: Path) -> str:

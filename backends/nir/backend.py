@@ -24,7 +24,8 @@ from snnc.backends.programs import copy, foreign, run_python
 from snnc.errors import ArtefactError, TargetError, UsageError
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.snn import SnnGraph
-from snnc.simulation.protocol import Capabilities, Emission, Golden, Unsupported, Verdict
+from snnc.numerics.splitting import join_weights
+from snnc.simulation.protocol import Capabilities, Emission, Golden, Unsupported, VerificationResult
 
 CAPABILITIES = Capabilities(
     summary="NIR files for SpikingJelly, snnTorch, Norse and sinabs, with a script that runs them there",
@@ -83,6 +84,7 @@ class Nir:
 
     def check(self, graph: SnnGraph) -> tuple[Unsupported, ...]:
         """Return what NIR or the consumer has no words for."""
+        graph = join_weights(graph)
         found = problems(graph, self.consumer)
         if found:
             return found
@@ -95,7 +97,7 @@ class Nir:
 
     def differences(self, graph: SnnGraph) -> tuple[str, ...]:
         """Say in which points the consumer's rules differ from the network's."""
-        return differences(graph, self.consumer)
+        return differences(join_weights(graph), self.consumer)
 
     def emulate(self, graph: SnnGraph, q: IntArray) -> IntArray:
         """Return what the consumer will answer, (rows, classes) int32."""
@@ -109,7 +111,7 @@ class Nir:
         """
         if graph not in self._programs:
             lower = levels.lower if runs_once(graph) else rates.lower
-            program = lower(graph, self.consumer)
+            program = lower(join_weights(graph), self.consumer)
             if not self.consumer.sums:
                 program = chained(program, self.consumer)
             self._programs[graph] = squared(program)
@@ -131,7 +133,7 @@ class Nir:
             steps = f"one, in place of the artefact's T = {artefact.graph.timesteps}"
         return Emission(_guide(program, consumer, facts), facts, reset=reset, payload=payload, steps=steps)
 
-    def verify(self, directory: Path, golden: Golden) -> Verdict:
+    def verify(self, directory: Path, golden: Golden) -> VerificationResult:
         """Run the network in its consumer if that is installed here, else in snnc's simulator of it."""
         consumer = self.consumer
         content = manifest.read(directory)
@@ -154,7 +156,7 @@ class Nir:
                 f"installed here; `python {runner.SCRIPT}` runs the bundle where it is)"
             )
         wrong = int((np.asarray(found) != golden.y).any(axis=1).sum())
-        return Verdict(name, len(golden.y), wrong, "outputs y, bit for bit", other)
+        return VerificationResult(name, len(golden.y), wrong, "outputs y, bit for bit", other)
 
 
 def _consumed(program: Program, consumer: Profile, path: Path, q: IntArray) -> NumberArray:

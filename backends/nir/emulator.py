@@ -10,9 +10,10 @@ import numpy as np
 from snnc.backends.nir.profiles import Rule
 from snnc.backends.nir.program import EXACT, INPUT, Conv, Dense, Fire, Flatten, Layer, Program, Step, Sum
 from snnc.errors import InternalError
+from snnc.ir.channels import per_channel
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
-from snnc.simulation.reference import convolve, per_channel, windows
+from snnc.simulation.reference import convolve, windows
 
 
 @dataclass(slots=True)
@@ -94,7 +95,7 @@ def _reads(layer: Layer) -> int:
 
 def fire(layer: Fire, rule: Rule, current: FloatArray, timesteps: int) -> tuple[FloatArray, float]:
     """Return the spikes, (T, rows, *shape) float32, and the largest magnitude of a potential."""
-    theta = per_channel(layer.threshold, current.ndim - 1)
+    theta = per_channel(layer.threshold, current.ndim - 2)
     v = np.zeros(current.shape[1:], np.float32)
     spikes = np.empty((timesteps, *v.shape), np.float32)
     largest = 0.0
@@ -130,7 +131,7 @@ def _computed(layer: Layer, x: FloatArray) -> FloatArray:
                 (down, across, down, across),
                 layer.dilations,
             )
-            return convolve(x, layer.weight, window, 1) + per_channel(layer.bias, x.ndim)
+            return convolve(x, layer.weight, window, 1) + per_channel(layer.bias, x.ndim - 1)
         case Dense():
             return x @ layer.weight.T + layer.bias
         case Sum():

@@ -25,6 +25,7 @@ from snnc.backends.nir.program import (
     Sum,
 )
 from snnc.errors import ArtefactError, UsageError
+from snnc.ir.channels import per_channel
 from snnc.ir.graph import Shape
 
 WITHOUT_RESET = "1.0.4"
@@ -101,7 +102,7 @@ def _fields(step: Step, before: Shape, profile: Profile) -> dict[str, Any]:
         case Flatten():
             return {"type": "Flatten", "input_type": np.array(before), "start_dim": 0, "end_dim": -1}
         case Fire(threshold):
-            column = threshold.reshape(-1, *(1,) * (len(step.shape) - 1))
+            column = per_channel(threshold, len(step.shape))
             fields: dict[str, Any] = {
                 "type": profile.cell.value,
                 "r": np.full(step.shape, profile.resistance, np.float32),

@@ -22,6 +22,7 @@ from snnc.backends.nir.layers import movement, synapse, window_sum
 from snnc.backends.nir.profiles import Profile, Rule
 from snnc.backends.nir.program import EXACT, INPUT, Builder, Fire, Program
 from snnc.errors import InternalError
+from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray
 from snnc.ir.kinds import ValueKind, value_kinds
 from snnc.ir.operations import operations
@@ -128,7 +129,7 @@ class _Rates:
                 layer = window_sum(node.channels, node.window, bias)
                 return self.build.add(node.name, layer, (inner,), node.shape)
             case Convolution() | Linear() | ChannelWeight():
-                weight = np.rint(node.weight * scale.reshape(-1, *(1,) * (node.weight.ndim - 1)))
+                weight = np.rint(node.weight * per_channel(scale, node.weight.ndim))
                 read = self.spikes[node.inputs[0]]
                 return self.build.add(node.name, synapse(node, weight, bias), (read,), node.shape)
             case _:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import ClassVar, TypeVar
 
 from snnc.backends.numba_cpu.execution.runs import Prepared, Run, floats, integers
-from snnc.backends.numba_cpu.kernels.thread_team import POSIX, Crew
+from snnc.backends.numba_cpu.kernels.thread_team import POSIX, ThreadTeam
 from snnc.backends.numba_cpu.machine.cache import announce
 from snnc.backends.numba_cpu.planning.plan import Plan, Planner
 from snnc.backends.numba_cpu.planning.ranges import Interval, measured, value_ranges
 from snnc.backends.numba_cpu.planning.request import Request
+from snnc.cores import available_cores
 from snnc.errors import UsageError
 from snnc.ir.graph import NumberArray
 from snnc.ir.snn import SnnGraph
-from snnc.simulation.protocol import Record, Trace, check_run
+from snnc.simulation.protocol import RecordOptions, Trace, check_run
 
 T = TypeVar("T")
 
@@ -47,10 +47,9 @@ class NumbaSimulator:
 
         Args:
             threads: at most so many run at once; ``None`` for one per available core.
-            density: per population, the share of its neurons that fire in a step, where the network's own
-                is not to be planned by: it decides which kernels are used, and nothing else.
-            prepared: how many questions about a network stay prepared: as many as are asked in turn, if
-                their memory allows.
+            density: per population, the share of its neurons that fire in a step; it replaces the density
+                stored with the network. It selects kernels and changes no result.
+            prepared: how many prepared runs (network, shapes and recorded values) are kept for reuse.
 
         Raises:
             UsageError: not a positive number.
@@ -60,7 +59,7 @@ class NumbaSimulator:
         self.threads = threads or available_cores()
         self.density = density
         self.prepared = prepared
-        self._crew = Crew(self.threads)
+        self._team = ThreadTeam(self.threads)
         self._requests: OrderedDict[object, Request] = OrderedDict()
         self._prepared: OrderedDict[object, Prepared] = OrderedDict()
 
@@ -69,7 +68,7 @@ class NumbaSimulator:
         graph: SnnGraph,
         inputs: NumberArray,
         timesteps: int,
-        record: Record = Record(),
+        record: RecordOptions = RecordOptions(),
         /,
         given: Mapping[str, NumberArray] | None = None,
     ) -> Trace:
@@ -83,7 +82,9 @@ class NumbaSimulator:
         trains = {name: given[name] for name in request.given}
         return self._run(self._prepare(request, inputs, trains), len(inputs))
 
-    def _request(self, graph: SnnGraph, timesteps: int, record: Record, given: tuple[str, ...]) -> Request:
+    def _request(
+        self, graph: SnnGraph, timesteps: int, record: RecordOptions, given: tuple[str, ...]
+    ) -> Request:
         """Return what is asked for, as it was worked out earlier if it is asked again."""
         # What is kept holds the network, so that no other can get its id meanwhile.
         return _remembered(
@@ -108,7 +109,7 @@ class NumbaSimulator:
 
         def prepare() -> Prepared:
             _announce_once()
-            return Prepared(request, ranges, quantised, self._density(request), self._crew, shares)
+            return Prepared(request, ranges, quantised, self._density(request), self._team, shares)
 
         key = (id(request), quantised, tuple(ranges.items()), shares)
         prepared = _remembered(self._prepared, self.prepared, key, prepare)
@@ -123,7 +124,7 @@ class NumbaSimulator:
         Raises:
             InputError: a potential could leave 32 bits.
         """
-        request = self._request(graph, timesteps, Record(), ())
+        request = self._request(graph, timesteps, RecordOptions(), ())
         inputs = Interval(-request.input_limit, request.input_limit)
         ranges = value_ranges(request, {}, inputs) if request.integer else {}
         return Planner(request, ranges, self._density(request), self._shares(images)).plan()
@@ -140,7 +141,7 @@ class NumbaSimulator:
             rounds: of which the shortest counts.
         """
         check_run(graph, inputs, timesteps, None)
-        request = self._request(graph, timesteps, Record(), ())
+        request = self._request(graph, timesteps, RecordOptions(), ())
         return self._prepare(request, inputs, {}).profile(rounds)
 
     def _shares(self, images: int) -> int:
@@ -155,7 +156,7 @@ class NumbaSimulator:
         stops = [min(start + size, batch) for start in starts]
         if self.threads == 1 or len(stops) < 2:
             return run.trace(map(run.run, starts, stops))
-        return run.trace(self._crew.workers.map(run.run, starts, stops))
+        return run.trace(self._team.workers.map(run.run, starts, stops))
 
 
 @cache
@@ -172,10 +173,3 @@ def _remembered(kept: OrderedDict[object, T], most: int, key: object, make: Call
             kept.popitem(last=False)
     kept[key] = found
     return found
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

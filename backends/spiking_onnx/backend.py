@@ -18,7 +18,14 @@ from snnc.backends.spiking_onnx.forms import checked, inline, scan, unroll
 from snnc.errors import ArtefactError, InternalError, TargetError
 from snnc.ir.operations import KINDS, Firing
 from snnc.ir.snn import SnnGraph
-from snnc.simulation.protocol import Capabilities, Emission, Golden, Unsupported, Verdict, unknown_operations
+from snnc.simulation.protocol import (
+    Capabilities,
+    Emission,
+    Golden,
+    Unsupported,
+    VerificationResult,
+    unknown_operations,
+)
 
 FILE = "network.onnx"
 ONLY_ERRORS = 3
@@ -100,7 +107,7 @@ class SpikingOnnx:
         facts = {"form": self.profile, "opset": _opset(form), "operators": operators}
         return Emission(_guide(self.profile, graph), facts)
 
-    def verify(self, directory: Path, golden: Golden) -> Verdict:
+    def verify(self, directory: Path, golden: Golden) -> VerificationResult:
         """Run the model in onnxruntime, in a process of its own: a model may run for ever, or crash it."""
         import onnxruntime
 
@@ -116,7 +123,7 @@ class SpikingOnnx:
                 raise ArtefactError(f"{directory / FILE}: onnxruntime does not run it: {first}") from None
         differs = (np.asarray(found) != golden.y).reshape(len(golden.y), -1).any(axis=1)
         runner = f"onnxruntime {onnxruntime.__version__}"
-        return Verdict(runner, len(golden.y), int(differs.sum()), "outputs y, bit for bit")
+        return VerificationResult(runner, len(golden.y), int(differs.sum()), "outputs y, bit for bit")
 
 
 def _all_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:

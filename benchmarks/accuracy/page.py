@@ -50,9 +50,9 @@ class Found:
     def get(self, network: str, setting: Setting, n: int | None = None) -> Row | None:
         """Return one measurement: on ``n`` test rows, or else on the most; ``None`` without any."""
         from snnc.passes import PASSES
-        from snnc.pipeline import format_pipeline, parse_pipeline
+        from snnc.pipeline import Pipeline
 
-        text = format_pipeline(parse_pipeline(setting.pipeline, PASSES))
+        text = Pipeline.parse(setting.pipeline, PASSES).text
         names = dict.fromkeys((setting.pipeline, text))
         rows = [
             row for pipeline in names for row in self.rows.get((network, pipeline, setting.timesteps), ())

@@ -28,7 +28,7 @@ from snnc.backends.nir.emulator import emulate
 from snnc.backends.nir.profiles import PROFILES, Profile
 from snnc.compiler import Options, convert
 from snnc.data.preprocessing import Preprocessing
-from snnc.data.rows import NetworkInput
+from snnc.data.readings import NetworkInput
 from snnc.ir.graph import IntArray
 from snnc.models import calibration_data, resolve, test_data
 

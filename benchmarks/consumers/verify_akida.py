@@ -22,7 +22,7 @@ from snnc.backends.deployment import deploy
 from snnc.backends.semantics import judge
 from snnc.compiler import Options, convert
 from snnc.data.preprocessing import Preprocessing
-from snnc.data.rows import NetworkInput
+from snnc.data.readings import NetworkInput
 from snnc.ir.graph import IntArray
 from snnc.models import calibration_data, resolve, test_data
 

@@ -26,10 +26,10 @@ from snnc.backends.golden import make_golden
 from snnc.backends.manifest import read
 from snnc.compiler import Options, convert
 from snnc.data.preprocessing import Preprocessing
-from snnc.data.rows import NetworkInput
+from snnc.data.readings import NetworkInput
 from snnc.ir.graph import IntArray
 from snnc.models import calibration_data, resolve, test_data
-from snnc.simulation.protocol import Record
+from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator
 
 IMAGES = 16  # lava needs a second or more for each
@@ -105,7 +105,7 @@ def run(python: Path, name: str, artefact: Artefact, q: IntArray) -> Row:
     bundle.parent.mkdir(parents=True, exist_ok=True)
     deploy(artefact, load_backend("loihi"), bundle, force=True)
     fit = read(bundle)["facts"]["fit"]
-    expected = ReferenceSimulator().run(graph, q, graph.timesteps, Record(states=True))
+    expected = ReferenceSimulator().run(graph, q, graph.timesteps, RecordOptions(states=True))
     populations = list(expected.counts)
     steps = [str(graph.timesteps), str(graph.settle_steps), str(len(populations) + 1)]
     with tempfile.TemporaryDirectory() as folder:

@@ -27,7 +27,7 @@ from snnc.errors import UnsupportedModelError
 from snnc.frontend import read_onnx
 from snnc.ir.graph import IntArray
 from snnc.ir.snn import SnnGraph
-from snnc.simulation.protocol import Record
+from snnc.simulation.protocol import RecordOptions
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FOUND = ROOT / "build" / "equivalence.jsonl"
@@ -54,7 +54,7 @@ spikes reach the read-out at that T.
 
 def differences(graph: SnnGraph, q: IntArray, timesteps: int, threads: int) -> tuple[list[str], int]:
     """Return what differs from the reference, and the number of distinct answers."""
-    record = Record(states=True)
+    record = RecordOptions(states=True)
     expected = load_simulator("reference").run(graph, q, timesteps, record)
     wrong = []
     for name in SIMULATORS:

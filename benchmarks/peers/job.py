@@ -20,14 +20,14 @@ from benchmarks.common.source import source_of
 from snnc.analysis import costs
 from snnc.backends import load_simulator
 from snnc.data.preprocessing import prepared_rows
-from snnc.data.rows import NetworkInput
+from snnc.data.readings import NetworkInput
 from snnc.errors import SnncError
 from snnc.frontend import SourceModel, read_onnx
 from snnc.ir import ann
 from snnc.ir.geometry import Window
 from snnc.ir.snn import SnnGraph
 from snnc.passes import PASSES
-from snnc.pipeline import Context, parse_pipeline, run_pipeline
+from snnc.pipeline import Context, Pipeline, run_pipeline
 from snnc.source.calibration import Calibration
 
 CHECKED_ROWS = 200
@@ -91,7 +91,7 @@ def _prepared(source: SourceModel, sets: corpus_data.Sets, rows: corpus_data.Row
 def _reach(graph: ann.AnnGraph, calibration: Calibration) -> dict[str, costs.CountMap]:
     """Return how many synapses an event of each neuron reaches, by the name of the spiking node."""
     context = Context(calibration=calibration, timesteps=1, simulator=load_simulator("numba"))
-    lowered, _ = run_pipeline(parse_pipeline(PLAIN, PASSES), graph, context)
+    lowered, _ = run_pipeline(Pipeline.parse(PLAIN, PASSES), graph, context)
     if not isinstance(lowered, SnnGraph):
         raise TypeError(f"{PLAIN} does not end in a spiking network")
     found = costs.fan_outs(lowered)

@@ -22,7 +22,6 @@ import numpy as np
 
 from benchmarks.common.corpus_data import DEFAULT, Network, Rows, Sets, networks, sets
 from snnc.artefact import Artefact
-from snnc.artefact.file import replacing
 from snnc.backends import load_simulator
 from snnc.compiler import compile_model
 from snnc.data import normalisation
@@ -36,7 +35,7 @@ from snnc.ir.graph import FloatArray, NumberArray
 from snnc.metrics.task import Task
 from snnc.simulation.reference import encode
 from snnc.source.ann_session import AnnSession
-from snnc.source.calibration import answer_of
+from snnc.writing import replacing
 
 MEASURED = Path(__file__).resolve().parent.parent / "measured" / "planted_rows.jsonl"
 SEED = 0
@@ -167,7 +166,7 @@ def subject(shared: Path, network: Network) -> Subject:
     """
     source = read_onnx(network.path)
     data = sets(shared, network, CALIBRATION)
-    name = answer_of(source.graph)
+    name = source.graph.logits
     session = AnnSession(source.graph, [name], 1)
     artefact = compile_model(network.path, data.calibration, preset="fast", preprocessing=data.preprocessing)
     graph, simulator = artefact.graph, load_simulator("numba", 1)

@@ -17,11 +17,11 @@ import click
 import numpy as np
 
 from benchmarks.common.corpus_data import DEFAULT, Network, networks, sets
-from snnc.artefact.file import replacing
 from snnc.backends import load_simulator
 from snnc.data.preprocessing import prepared_rows
-from snnc.data.rows import NetworkInput
+from snnc.data.readings import NetworkInput
 from snnc.frontend import read_onnx
+from snnc.writing import replacing
 from tests.breakages import BREAKAGES, Setting, is_right
 
 NETWORKS = ("chenyaofo_cifar10_resnet20", "mlperf_resnet8_keras", "chenyaofo_cifar100_resnet20")
@@ -121,7 +121,7 @@ def _markdown(cases: list[Case], calibration: int, rows: int) -> str:
         "",
         "Trained networks, broken on purpose in ten ways each (`tests/breakages.py`), and the first sentence",
         "of `snnc report` about them. Layer and size of every mistake are drawn by the seed; the rules of",
-        "`snnc/report/verdict.py` know nothing of them. Printed by",
+        "`snnc/report/rules.py` know nothing of them. Printed by",
         "",
         "    python -m benchmarks.report.verdicts --report docs/verdicts.md",
         "",

@@ -24,7 +24,7 @@ from snnc.analysis.costs import count, fan_outs
 from snnc.analysis.speed import Timing, clock, interleaved
 from snnc.backends.numba_cpu import NumbaSimulator
 from snnc.ir.snn import Encode, SnnGraph, Weighted
-from snnc.simulation.protocol import Record
+from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.single_pass import counted, counted_input
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -118,7 +118,9 @@ def compare(setting: Setting) -> Row:
     found = subject(setting.network, setting.timesteps)
     x = found.rows(setting.batch)
     graph, timesteps = found.graph, setting.timesteps
-    trace = NumbaSimulator(setting.threads).run(graph, found.encode(x), timesteps, Record(activity=True))
+    trace = NumbaSimulator(setting.threads).run(
+        graph, found.encode(x), timesteps, RecordOptions(activity=True)
+    )
     costs = count(graph, trace.activity, len(x), timesteps)
     density = trace.density(graph.settle_steps)
     run_graph, steps = graph, timesteps
@@ -151,7 +153,7 @@ def compare_floats(setting: Setting) -> Row:
     found = subject(setting.network, setting.timesteps, "float32")
     x = found.rows(setting.batch)
     simulator = NumbaSimulator(setting.threads)
-    trace = simulator.run(found.graph, found.encode(x), setting.timesteps, Record(activity=True))
+    trace = simulator.run(found.graph, found.encode(x), setting.timesteps, RecordOptions(activity=True))
     costs = count(found.graph, trace.activity, len(x), setting.timesteps)
     folded = np.repeat(x, setting.timesteps, axis=0)
     contestants: dict[str, Callable[[], object]] = {
@@ -189,7 +191,7 @@ def compare_peer(setting: Setting) -> Row | None:
     found = subject(setting.network, setting.timesteps)
     x = found.rows(setting.batch)
     trace = NumbaSimulator(setting.threads).run(
-        found.graph, found.encode(x), setting.timesteps, Record(activity=True)
+        found.graph, found.encode(x), setting.timesteps, RecordOptions(activity=True)
     )
     simulator = NumbaSimulator(setting.threads, trace.density(found.graph.settle_steps))
     now = clock(setting.threads)
@@ -257,7 +259,7 @@ def profile(network: str, timesteps: int) -> Row:
     """Return what each population of a subject takes, with its kernel and its share of the roof."""
     found = subject(network, timesteps)
     q = found.encode(found.rows(1))
-    trace = NumbaSimulator(1).run(found.graph, q, timesteps, Record(activity=True))
+    trace = NumbaSimulator(1).run(found.graph, q, timesteps, RecordOptions(activity=True))
     density = trace.density(found.graph.settle_steps)
     simulator = NumbaSimulator(1, density)
     seconds = simulator.profile(found.graph, q, timesteps, rounds=20)
@@ -275,7 +277,7 @@ def work(graph: SnnGraph, q: NDArray[np.int32], timesteps: int) -> dict[str, dic
     """Return for each synapse the events that arrive times their fan-out, and what a dense one multiplies."""
     synapses = graph.of_type(Weighted)
     sources = tuple(dict.fromkeys(node.inputs[0] for node in synapses))
-    trace = NumbaSimulator(1).run(graph, q, timesteps, Record(trains=sources))
+    trace = NumbaSimulator(1).run(graph, q, timesteps, RecordOptions(trains=sources))
     found = {}
     for node in synapses:
         train = trace.trains[node.inputs[0]]

@@ -18,7 +18,7 @@ from benchmarks.speed import networks
 from snnc.artefact import Artefact, load
 from snnc.compiler import Options, convert
 from snnc.data.preprocessing import Preprocessing
-from snnc.data.rows import NetworkInput
+from snnc.data.readings import NetworkInput
 from snnc.ir.bounds import provable_timesteps
 from snnc.ir.neuron import Neuron
 from snnc.ir.snn import IntegrateFire, SnnGraph

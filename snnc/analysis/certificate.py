@@ -30,7 +30,7 @@ from snnc.ir.neuron import Schedule
 from snnc.ir.operations import Firing, check_known, populations
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.progress import Progress, Silent
-from snnc.simulation.protocol import Activity, Record, Simulator
+from snnc.simulation.protocol import Activity, RecordOptions, Simulator
 
 SHARD = 50
 """Rows that are compared at once."""
@@ -200,7 +200,7 @@ def _differing(
     found = 0
     for rows in _shards(len(inputs)):
         ours, theirs = (
-            simulator.run(network, inputs[rows], network.timesteps, Record(states=True)).counts
+            simulator.run(network, inputs[rows], network.timesteps, RecordOptions(states=True)).counts
             for network in (graph, reference)
         )
         unequal = np.zeros(len(inputs[rows]), bool)
@@ -223,7 +223,7 @@ def _measured(
     setting = variant(graph, spikes_per_step, settle_steps)
     activity: dict[str, Activity] = {}
     for rows in _shards(len(inputs)):
-        trace = simulator.run(setting, inputs[rows], setting.timesteps, Record(activity=True))
+        trace = simulator.run(setting, inputs[rows], setting.timesteps, RecordOptions(activity=True))
         for name, counted in trace.activity.items():
             activity[name] = activity[name] + counted if name in activity else counted
     found = costs.count(setting, activity, len(inputs), setting.timesteps)

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from snnc.errors import InternalError
 from snnc.ir import ann, snn
+from snnc.ir.channels import per_channel
 from snnc.ir.geometry import Window
 from snnc.ir.graph import Shape
 from snnc.ir.kinds import ValueKind, value_kinds
@@ -44,8 +45,9 @@ def fan_outs(graph: snn.SnnGraph, *, effective: bool = False) -> dict[str, Count
         effective: leave out synapses whose weight is zero.
 
     Returns:
-        Maps of the nodes' own shapes. The encoder's holds the multiplications of the analogue first layer:
-        their sum, since what is pooled first is multiplied once, and bears it in one of its pixels.
+        One map per node, of the node's own shape. Only the sum of the encoder's map is meaningful: it is the
+        number of multiplications of the analogue first layer. Where the input is pooled before it is
+        multiplied, the multiplication is assigned to one pixel of the window.
     """
     kinds = value_kinds(graph)
     raw = _raw(graph)
@@ -134,7 +136,7 @@ def _effective(node: snn.Weighted, shape: Shape) -> CountMap:
         taps = by_group.reshape(shape[0], *node.window.kernel)
         return _readers(np.ones((1, *node.shape[1:]), np.int64), node.window, shape, taps)
     reached = alive.sum(axis=0, dtype=np.int64) if isinstance(node, snn.Linear) else alive.astype(np.int64)
-    return np.broadcast_to(reached.reshape(-1, *(1,) * (len(shape) - 1)), shape)
+    return np.broadcast_to(per_channel(reached, len(shape)), shape)
 
 
 def _readers(values: CountMap, window: Window, shape: Shape, taps: CountMap | None = None) -> CountMap:

@@ -4,95 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from snnc.analysis import costs
 from snnc.analysis.costs import Costs
+from snnc.analysis.scores import AnnScores, Answers, Scores, compared, judged, wants_values
 from snnc.data.row_files import as_labels, as_rows
 from snnc.errors import InputError, InternalError, UsageError
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.snn import Readout, SnnGraph
 from snnc.metrics.catalogue import (
-    DEFAULTS,
-    LABELS,
-    METRICS,
-    SOURCE,
     Case,
-    Measured,
-    measurable,
     measure_all,
     reference_of,
 )
-from snnc.metrics.loss import paired
 from snnc.metrics.shares import Paired as Paired
 from snnc.metrics.shares import Share as Share
-from snnc.metrics.task import Outputs, Task, decisions, finished, recognise, threshold_of
+from snnc.metrics.task import Outputs, Task, recognise, threshold_of
 from snnc.progress import Callback, Progress, as_progress
-from snnc.simulation.protocol import Activity, Record, Simulator
+from snnc.simulation.protocol import Activity, RecordOptions, Simulator
 from snnc.source.source_session import SourceSession
 
 SHARD = 250
 """Rows that are worked on at once: memory does not grow with the data set."""
-
-TOP = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """What a network answers.
-
-    Attributes:
-        classes: (n,) the decision on every row, see :func:`snnc.metrics.decisions`; empty where outputs are
-            numbers, or where one output may be one.
-        top1: rows with the label first; ``None`` without labels.
-        top5: rows with the label among the first five; ``None`` without labels or with five classes or fewer.
-        n: how many rows there are.
-        measured: the metrics that were asked for, or those that go with the task.
-        task: what the outputs are; ``None`` where it is not evident.
-    """
-
-    classes: IntArray
-    top1: Share | None
-    top5: Share | None
-    n: int
-    measured: tuple[Measured, ...] = ()
-    task: Task | None = Task.CLASSES
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the JSON form: accuracies where there are classes, and all metrics."""
-        return {
-            "top1": None if self.top1 is None else self.top1.value,
-            "top1_ci95": None if self.top1 is None else list(self.top1.interval),
-            "top5": None if self.top5 is None else self.top5.value,
-            "top5_ci95": None if self.top5 is None else list(self.top5.interval),
-            "n": self.n,
-            "task": None if self.task is None else self.task.value,
-            "metrics": {found.metric: found.as_dict() for found in self.measured},
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class AnnScores:
-    """The source network on the same rows.
-
-    Attributes:
-        scores: its answers.
-        macs: multiply-accumulates per image; ``None`` where the file was not read as a graph.
-        agreement: rows that both networks answer alike; ``None`` where outputs have no classes.
-        paired: right and wrong answers of both; ``None`` without labels.
-    """
-
-    scores: Scores
-    macs: int | None
-    agreement: Share | None
-    paired: Paired | None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return {**self.scores.as_dict(), "macs": self.macs}
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,58 +104,6 @@ class Source:
     check_rows: Callable[[NumberArray, str], None] = lambda x, name: None
 
 
-@dataclass(slots=True)
-class Answers:
-    """Collects the answers of one network, shard by shard.
-
-    Attributes:
-        outputs: what the outputs are, and the labels.
-        threshold: above which one output says yes.
-        keep: whether the values are wanted, too, and not only classes.
-    """
-
-    outputs: Outputs
-    threshold: float
-    keep: bool
-    classes: list[IntArray] = field(default_factory=list)
-    values: list[NumberArray] = field(default_factory=list)
-    among: int = 0
-    n: int = 0
-
-    def add(self, answers: NumberArray, rows: slice) -> None:
-        """Add the answers to rows, (batch, outputs)."""
-        self.n += len(answers)
-        if self.keep:
-            self.values.append(answers)
-        if not self.outputs.have_classes:
-            return
-        self.classes.append(decisions(answers, self.threshold))
-        if self.outputs.classes is not None and self.outputs.size > TOP:
-            labels = self.outputs.classes[rows]
-            # How many come before the label: larger ones, and equal ones of a lower index.
-            own = np.take_along_axis(answers, labels[:, None], axis=1)
-            earlier = np.arange(self.outputs.size) < labels[:, None]
-            rank = ((answers > own) | ((answers == own) & earlier)).sum(axis=1)
-            self.among += int((rank < TOP).sum())
-
-    def scores(self, measured: tuple[Measured, ...] = ()) -> Scores:
-        """Return what was collected."""
-        task, labels = self.outputs.task, self.outputs.classes
-        classes = np.concatenate(self.classes) if self.classes else np.empty(0, np.int64)
-        if labels is None or not self.classes:
-            return Scores(classes, None, None, self.n, measured, task)
-        top1 = Share(int((classes == labels).sum()), len(classes))
-        top5 = Share(self.among, len(classes)) if self.outputs.size > TOP else None
-        if not measured:
-            measured = (shared("top1", top1, LABELS),)
-        return Scores(classes, top1, top5, self.n, measured, task)
-
-
-def shared(metric: str, share: Share, against: str) -> Measured:
-    """Return a share of rows as one of the metrics."""
-    return Measured(metric, share.value, share.interval, share.n, against)
-
-
 def evaluate(
     graph: SnnGraph,
     encode: Callable[[NumberArray], IntArray],
@@ -272,8 +157,10 @@ def evaluate(
     activity: dict[str, Activity] = {}
     for rows in _shards(len(x), shown, f"evaluating at T = {steps}"):
         q = encode(x[rows])
-        trace = counter.run(graph, q, steps, Record(activity=True))
-        answers = trace.logits if counter is simulator else simulator.run(graph, q, steps, Record()).logits
+        trace = counter.run(graph, q, steps, RecordOptions(activity=True))
+        answers = (
+            trace.logits if counter is simulator else simulator.run(graph, q, steps, RecordOptions()).logits
+        )
         if graph.integer and not np.array_equal(answers, trace.logits):
             raise InternalError(f"the simulators {simulator.name} and {counter.name} differ on {graph.name}")
         spiking.add(answers, rows)
@@ -304,49 +191,6 @@ def _require_metrics(metrics: Sequence[str], outputs: Outputs, source: Source | 
     case = Case(stand_in, outputs.task, None if source is None else stand_in, labels)
     for name in metrics:
         reference_of(name, case)
-
-
-def judged(
-    spiking: Answers, analogue: Answers | None, metrics: Sequence[str], unit: float, ends: str
-) -> tuple[Scores, Scores | None]:
-    """Return what both networks reach.
-
-    Args:
-        spiking: the answers of the spiking network, before the source network's last activation.
-        analogue: those of the source network.
-        metrics: see :func:`evaluate`.
-        unit: of the spiking network's answers, ``scale / T``.
-        ends: the activation, as an ONNX operator; empty for none.
-    """
-    if not spiking.keep:
-        scores, ann = spiking.scores(), None if analogue is None else analogue.scores()
-        if ann is not None:
-            agreement = Share(int((scores.classes == ann.classes).sum()), scores.n)
-            scores = replace(scores, measured=(*scores.measured, shared("agreement", agreement, SOURCE)))
-        kept = tuple(each for each in scores.measured if each.metric in metrics or not metrics)
-        return replace(scores, measured=kept), ann
-    outputs, threshold = spiking.outputs, threshold_of(ends)
-    # Doubles hold every integer of a read-out, so that none becomes the equal of another.
-    values = finished(np.concatenate(spiking.values).astype(np.float64) * unit, ends)
-    source = None if analogue is None else np.concatenate(analogue.values)
-    case = Case(values, outputs.task, source, outputs.labels, threshold)
-    scores = spiking.scores(measure_all(case, metrics))
-    if analogue is None or source is None:
-        return scores, None
-    return scores, analogue.scores(
-        _alone(Case(source, outputs.task, None, outputs.labels, threshold), metrics)
-    )
-
-
-def _alone(case: Case, metrics: Sequence[str]) -> tuple[Measured, ...]:
-    """Return the metrics of a network that is compared with labels alone, as far as there are any."""
-    if case.labels is None:
-        return ()
-    numbers = case.task is Task.REGRESSION
-    fitting = [name for name in metrics or DEFAULTS[case.task] if LABELS in METRICS[name].references]
-    # Values of class scores are held to the source alone.
-    fitting = [name for name in fitting if numbers or METRICS[name].decides]
-    return measure_all(case, fitting) if metrics else measurable(case, fitting)
 
 
 def evaluate_ann(
@@ -402,7 +246,7 @@ def outputs_of(
     """
     _require(graph, encode, simulator)
     (readout,) = graph.of_type(Readout)
-    record = Record(trains=tuple(dict.fromkeys(readout.inputs)) if per_step else ())
+    record = RecordOptions(trains=tuple(dict.fromkeys(readout.inputs)) if per_step else ())
     x, found = as_rows(x), []
     for rows in _shards(len(x), as_progress(progress), f"running at T = {timesteps}"):
         trace = simulator.run(graph, encode(x[rows]), timesteps, record)
@@ -431,17 +275,3 @@ def _shards(n: int, progress: Progress, description: str) -> Iterator[slice]:
     starts: Sequence[int] = range(0, n, SHARD)
     for start in progress.track(starts, len(starts), description):
         yield slice(start, start + SHARD)
-
-
-def compared(snn: Scores, ann: Scores, outputs: Outputs, macs: int | None) -> AnnScores:
-    """Return the source network's scores beside those of the spiking network."""
-    if not outputs.have_classes:
-        return AnnScores(ann, macs, None, None)
-    labels = outputs.classes
-    both = None if labels is None else paired(snn.classes, ann.classes, labels)
-    return AnnScores(ann, macs, Share(int((snn.classes == ann.classes).sum()), snn.n), both)
-
-
-def wants_values(outputs: Outputs, metrics: Sequence[str]) -> bool:
-    """Whether more than the classes is needed: it takes memory for every output of every row."""
-    return outputs.task is not Task.CLASSES or any(name not in ("top1", "agreement") for name in metrics)

@@ -12,12 +12,13 @@ import onnx
 from snnc.artefact.metadata import Metadata, attach
 from snnc.artefact.writer import build_model
 from snnc.data.preprocessing import Preprocessing, check_fit, prepared_rows
+from snnc.data.readings import NetworkInput
 from snnc.data.row_files import as_rows
-from snnc.data.rows import NetworkInput
 from snnc.errors import NonFiniteError
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.layout import InputLayout
 from snnc.ir.snn import IntegrateFire, SnnGraph
+from snnc.simulation.reference import encode
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -87,14 +88,7 @@ class Artefact:
         Raises:
             InputError: shape or type does not fit, or a value is not finite.
         """
-        node = self.graph.encoder
-        rows = self.canonical(x)
-        if node.gain is not None and node.offset is not None:
-            axes = (-1, *(1,) * (len(node.shape) - 1))
-            rows = rows * node.gain.reshape(axes) + node.offset.reshape(axes)
-        scaled = np.rint(rows / np.float32(node.scale))
-        q: IntArray = np.clip(scaled, -node.limit, node.limit).astype(np.int32)
-        return q
+        return encode(self.graph.encoder, self.canonical(x))
 
     @property
     def layout(self) -> InputLayout:

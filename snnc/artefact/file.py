@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -37,6 +35,7 @@ from snnc.artefact.weights import (
 )
 from snnc.errors import ArtefactError, InputError, VerificationError
 from snnc.ir.snn import Readout, SnnGraph
+from snnc.writing import replacing
 
 EXTERNAL_ABOVE = 2**30
 """Weights of more bytes go to a file of their own: an ONNX file cannot exceed 2 GiB."""
@@ -157,30 +156,6 @@ def load(path: str | os.PathLike[str]) -> Artefact:
         return Artefact(graph, metadata)
     except MALFORMED as error:
         raise ArtefactError(f"{path}: not of the form that snnc writes ({error}); convert again") from error
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes its name, and the place of an older one, only once it is complete.
-
-    Raises:
-        InputError: it cannot be written; an older file is left as it was.
-    """
-    target = Path(os.path.realpath(path))
-    temporary = target.parent / f".{secrets.token_hex(8)}.part"
-    try:
-        if path.exists() and not path.is_file():
-            raise InputError(f"{path}: cannot be written, it is no regular file; name another output")
-        with temporary.open("xb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(target)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); name another output") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def _remove(files: set[Path]) -> None:

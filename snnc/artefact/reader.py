@@ -11,8 +11,8 @@ import onnx
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.external_data_helper import uses_external_data
 
-from snnc.artefact.draft import OWNER
 from snnc.artefact.functions import firing_function
+from snnc.artefact.model_builder import OWNER
 from snnc.artefact.writer import FINE, ORDER, ORIGIN, STANDS_FOR
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray, NumberArray, Shape

@@ -19,9 +19,10 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from snnc.artefact import functions
-from snnc.artefact.draft import Attributes, Draft, Scope
 from snnc.artefact.functions import Carrier
+from snnc.artefact.model_builder import Attributes, ModelBuilder, Scope
 from snnc.artefact.precision import node_digits
+from snnc.ir.channels import per_channel
 from snnc.ir.geometry import Window
 from snnc.ir.graph import NumberArray
 from snnc.ir.kinds import constant_nodes
@@ -84,7 +85,7 @@ class _Writer:
         self.encoded = encoded
         self.looped = graph.schedule is Schedule.SYNCHRONOUS
         carrier = Carrier.INTEGER if graph.integer else Carrier.FLOAT
-        self.draft = Draft(graph.schedule, carrier, ("q" if encoded else "x", "T"), "y")
+        self.draft = ModelBuilder(graph.schedule, carrier, ("q" if encoded else "x", "T"), "y")
         self.constant = constant_nodes(graph)
         self.digits = node_digits(graph)
         self.order = {node.name: str(index) for index, node in enumerate(graph)}
@@ -293,7 +294,7 @@ class _Writer:
 
     def per_channel(self, node: SnnNode, role: str, values: NumberArray) -> str:
         """Store one number per channel so that it broadcasts over a batch."""
-        shaped = values.reshape(-1, *(1,) * (len(node.shape) - 1))
+        shaped = per_channel(values, len(node.shape))
         return self.draft.parameter(f"{node.name}.{role}", shaped)
 
 

@@ -113,9 +113,9 @@ def _compare(
     from snnc.backends.numba_cpu import NumbaSimulator
     from snnc.cli.models import open_source
     from snnc.data.preprocessing import prepared_rows
-    from snnc.data.rows import NetworkInput
+    from snnc.data.readings import NetworkInput
     from snnc.errors import InputError
-    from snnc.simulation.protocol import Record
+    from snnc.simulation.protocol import RecordOptions
     from snnc.simulation.single_pass import counted, counted_input
 
     metadata = network.metadata
@@ -129,12 +129,14 @@ def _compare(
     graph: SnnGraph = network.graph
     before = resident()
     simulator = NumbaSimulator(request.threads)
-    activity = simulator.run(graph, prepared.encode(x), steps, Record(activity=True))
+    activity = simulator.run(graph, prepared.encode(x), steps, RecordOptions(activity=True))
     counts = costs.count(graph, activity.activity, len(x), steps)
     run_steps = steps
     if request.mode == "counts":
         graph, run_steps = counted(graph, steps), 1
-        activity = simulator.run(graph, counted_input(prepared.encode(x), steps), 1, Record(activity=True))
+        activity = simulator.run(
+            graph, counted_input(prepared.encode(x), steps), 1, RecordOptions(activity=True)
+        )
     density = activity.density(graph.settle_steps)
     terminal.detail("density by layer: " + ", ".join(f"{name} {d:.3f}" for name, d in density.items()))
 

@@ -172,7 +172,7 @@ def _drawing() -> Any:
 
 
 def _write(path: Path, text: str) -> None:
-    from snnc.artefact.file import replacing
+    from snnc.writing import replacing
 
     with replacing(path) as stream:
         stream.write(text.encode())
@@ -216,7 +216,7 @@ def _as_dict(outcome: Outcome, measured: str, rows: int, output: Path | None) ->
     def told(point: Point, candidate: Candidate | None = None) -> dict[str, Any]:
         found = {name: getattr(point, name) for name in point.__dataclass_fields__}
         found["metrics"] = {name: _finite(value) for name, value in point.metrics}
-        return found if candidate is None else {**found, "pipeline": candidate.pipeline}
+        return found if candidate is None else {**found, "pipeline": candidate.pipeline.text}
 
     return {
         "measured": measured,

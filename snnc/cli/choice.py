@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 def planned(among: Mapping[Candidate, Options], rows: int) -> dict[str, object]:
     """Return the JSON form of what would be compared, and on which rows."""
-    from snnc.pipeline import format_pipeline
     from snnc.search.choice import FEWEST_ROWS, LIMIT, split
 
     fitted, held = split(rows) if rows >= FEWEST_ROWS and len(among) > 1 else ((), ())
@@ -27,7 +26,7 @@ def planned(among: Mapping[Candidate, Options], rows: int) -> dict[str, object]:
             {
                 "preset": each.preset,
                 "timesteps": each.timesteps,
-                "pipeline": format_pipeline(options.passes()),
+                "pipeline": options.passes().text,
             }
             for each, options in among.items()
         ],
@@ -36,10 +35,9 @@ def planned(among: Mapping[Candidate, Options], rows: int) -> dict[str, object]:
 
 def planned_text(among: Mapping[Candidate, Options], rows: int) -> str:
     """Return the same in words."""
-    from snnc.pipeline import format_pipeline
     from snnc.search.choice import FEWEST_ROWS, LIMIT, split
 
-    lines = [f"{each}: {format_pipeline(options.passes())}" for each, options in among.items()]
+    lines = [f"{each}: {options.passes().text}" for each, options in among.items()]
     if len(among) == 1:
         return "\n".join(["only this preset takes the settings:", *lines])
     if rows < FEWEST_ROWS:

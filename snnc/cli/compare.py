@@ -19,6 +19,7 @@ from snnc.cli.judging import (
     task_of,
     task_option,
 )
+from snnc.cli.layer_errors import COMPARED_ROWS, Side, errors_against_source, layers_of_both
 from snnc.cli.layouts import rows_layout, with_layout
 from snnc.cli.quantities import FiniteRange, Threads, lost, points
 from snnc.cli.terminal import Terminal, Verb
@@ -26,26 +27,8 @@ from snnc.cli.terminal import Terminal, Verb
 if TYPE_CHECKING:
     from snnc.analysis.evaluation import Source
     from snnc.artefact import Artefact
-    from snnc.cli.models import Located
     from snnc.ir.graph import NumberArray
     from snnc.metrics import Case, Floor, Measured
-
-
-@dataclass(frozen=True)
-class Side:
-    """One of the two networks on the rows.
-
-    Attributes:
-        name: as the user wrote it.
-        values: (n, outputs), its answers.
-        artefact: where it is spiking.
-        ends: the softmax or sigmoid behind the answers, as an ONNX operator; empty for none.
-    """
-
-    name: str
-    values: NumberArray
-    artefact: Artefact | None
-    ends: str
 
 
 @click.command("compare", cls=Verb)
@@ -209,12 +192,12 @@ def _compare_networks(
     found = _judged(case, Case(values[0], task, None, outputs.labels, threshold), name)
     wrong = missed(asked.floors, [_measure(limit.metric, case) for limit in asked.floors])
     columns = ["rate in A", "rate in B", "squared difference, % of A"]
-    rows = _layers(a, b, x[:COMPARED_ROWS], threads)
+    rows = layers_of_both(a, b, x[:COMPARED_ROWS], threads)
     if sum(item is None for item in artefacts) == 1:
         spikes = 0 if artefacts[0] is not None else 1
         columns = ["error alone, %", "error in the running network, %", "SQNR, dB"]
         against = (located[spikes], located[1 - spikes])
-        rows = _against_source(terminal, *against, data, x, asked.rows_layout, threads)
+        rows = errors_against_source(terminal, *against, data, x, asked.rows_layout, threads)
     return {"compared": "networks", **found, "columns": columns, "rows": rows}, wrong
 
 
@@ -295,10 +278,6 @@ def _judged(case: Case, first: Case, rows: str) -> dict[str, Any]:
     }
 
 
-COMPARED_ROWS = 200
-"""Rows on which the activations of two spiking networks are compared."""
-
-
 def _percent(found: Measured) -> str:
     if found.interval is None:
         return f"{found.value:.2%}"
@@ -337,86 +316,3 @@ def _side(
     (readout,) = network.graph.of_type(Readout)
     # The spiking network leaves the last activation out, so nothing lies behind its answers.
     return Side(name, outputs.astype(np.float64) * (readout.scale / steps), network, "")
-
-
-def _against_source(
-    terminal: Terminal,
-    artefact: Located,
-    other: Located,
-    data: Path | None,
-    x: NumberArray,
-    rows_layout: str | None,
-    threads: int | None,
-) -> list[list[Any]]:
-    """Return the errors of every layer of an artefact where the other network is its source."""
-    from snnc.artefact import load
-    from snnc.cli.subjects import subject
-    from snnc.frontend.loading import load as load_source
-    from snnc.report.measurement import measure
-
-    rows = min(len(x), COMPARED_ROWS)
-    if load_source(other.path).sha256 != load(artefact.path).metadata.source_sha256:
-        return []
-    found = subject(
-        terminal,
-        artefact.path,
-        data=data,
-        source=str(other.path),
-        limit=rows,
-        threads=threads,
-        rows_layout=rows_layout,
-    )
-    measured = measure(
-        found.artefact,
-        found.source,
-        found.x,
-        None,
-        simulator=found.simulator,
-        threads=threads,
-        progress=terminal.progress(),
-    )
-    return [
-        [
-            layer.name,
-            100 * layer.local.total,
-            100 * layer.cumulative.total,
-            layer.cumulative.sqnr,
-        ]
-        for layer in measured.layers
-    ]
-
-
-def _layers(a: Side, b: Side, x: NumberArray, threads: int | None) -> list[list[Any]]:
-    """Return what the populations of two spiking networks send, where they bear the same name."""
-    if a.artefact is None or b.artefact is None:
-        return []
-    import numpy as np
-
-    from snnc.backends import load_simulator
-    from snnc.ir.snn import IntegrateFire
-    from snnc.simulation.protocol import Record
-
-    simulator = load_simulator("numba", threads)
-    runs = []
-    for artefact in (a.artefact, b.artefact):
-        T = artefact.graph.timesteps
-        trace = simulator.run(artefact.graph, artefact.encode(x), T, Record(states=True, activity=True))
-        nodes = {node.name: node for node in artefact.graph.of_type(IntegrateFire)}
-        steps = T + artefact.graph.settle_steps
-        runs.append(
-            {
-                name: (
-                    node.decoded(trace.counts[name], T).astype(np.float64),
-                    float(trace.activity[name].units.mean()) / (len(x) * steps),
-                )
-                for name, node in nodes.items()
-            }
-        )
-    rows = []
-    for name, (values, rate) in runs[0].items():
-        other = runs[1].get(name)
-        if other is not None and other[0].shape == values.shape:
-            power = float(np.square(values).sum())
-            apart = float(np.square(values - other[0]).sum()) / power if power > 0 else 0.0
-            rows.append([name, rate, other[1], 100 * apart])
-    return rows

@@ -12,10 +12,11 @@ import click
 
 from snnc.cli.gate import Limits, gate, outputs_for
 from snnc.cli.given import given, refuse
-from snnc.cli.judging import floors, min_metric_option, task_of, task_option
-from snnc.cli.layouts import rows_layout, with_layout
-from snnc.cli.quantities import FiniteRange, Threads
+from snnc.cli.judging import floors, task_of
+from snnc.cli.layouts import with_layout
+from snnc.cli.options import parameters
 from snnc.cli.terminal import Terminal, Verb
+from snnc.options import ConvertOptions
 
 if TYPE_CHECKING:
     from snnc.cli.models import Located
@@ -58,98 +59,8 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: Path | None)
         ctx.default_map = {name.replace("-", "_"): item for name, item in values.items()}
 
 
-@click.command("convert", cls=Verb)
-@click.argument("model")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="OUT",
-    help="The artefact, by custom NAME.snn.onnx. Needed unless --dry-run.",
-)
-@click.option(
-    "--calib",
-    type=click.Path(path_type=Path),
-    metavar="FILE.npz",
-    help="500 to 1,000 training rows as `x`; the zoo's own rows by default, for a network of the zoo.",
-)
-@click.option(
-    "-T",
-    "--timesteps",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Number of steps; chosen by default, 4 with --pipeline.",
-)
-@click.option(
-    "--preset",
-    metavar="NAME",
-    help="A fixed pipeline: balanced, fast, binary-only, graded, low-latency, one-step, low-power or paper. "
-    "By default, and the steps without -T, the one of fewest operations that loses at most one point of a "
-    "short list, on rows held back.",
-)
-@click.option("--pipeline", metavar="TEXT", help="Passes in order, instead of a preset: a,b{option=value},c.")
-@click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one option: PASS.OPTION=VALUE."
-)
-@click.option(
-    "--preprocess",
-    type=click.Path(path_type=Path),
-    metavar="FILE.json",
-    help="From raw rows to what MODEL takes: divide, mean, std, rows_layout, transpose_hw. OUT remembers it.",
-)
-@rows_layout
-@click.option(
-    "--precision",
-    type=click.Choice(["int8", "float32"]),
-    default="int8",
-    show_default=True,
-    help="Of weights and potentials.",
-)
-@click.option(
-    "--seed", type=click.IntRange(min=0), metavar="N", default=0, show_default=True, help="Of random choices."
-)
-@click.option(
-    "--max-drop",
-    type=FiniteRange(min=0),
-    metavar="POINTS",
-    help="Write nothing and exit with 4 if more is lost. Every fifth calibration row is kept back for this; "
-    "measured is the accuracy where FILE.npz has labels `y`, else how often the answers differ. Numbers have "
-    "no such points: see --min-metric.",
-)
-@min_metric_option
-@task_option
-@click.option(
-    "--max-latency",
-    type=int,
-    metavar="N",
-    help="A budget: steps from input to answer. --max-latency, --max-synops and --payload each search "
-    "presets, steps, levels, settle steps, spikes a step and fine skips, show their front, and write the "
-    "best that keeps to all limits, --max-drop included; exits with 4 if nothing does.",
-)
-@click.option(
-    "--max-synops",
-    type=FiniteRange(),
-    metavar="RATIO",
-    help="A budget: synaptic operations divided by the ANN's MACs.",
-)
-@click.option("--payload", metavar="KIND", help="A budget: binary, signed or levels:M, and nothing more.")
-@click.option(
-    "--front",
-    type=click.Path(path_type=Path),
-    metavar="FILE.svg",
-    help="With a budget: draw what every conversion that was tried costs and loses.",
-)
-@click.option(
-    "--journal",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Where a search keeps what it has measured, so that the same command goes on after an interruption; "
-    "OUT.journal by default, removed when OUT is written.",
-)
-@click.option("--dry-run", is_flag=True, help="Check options, network and rows; say what would be done.")
-@click.option("--dump-ir-after", metavar="PASS|all", help="Print the network after a pass, on stderr.")
-@click.option(
-    "--config",
+_CONFIG = click.Option(
+    ["--config"],
     type=click.Path(path_type=Path),
     metavar="FILE.toml",
     is_eager=True,
@@ -157,35 +68,11 @@ def _read_config(ctx: click.Context, param: click.Parameter, value: Path | None)
     callback=_read_config,
     help="Take these options from a file; those on the command line take precedence.",
 )
-@click.option("--threads", type=Threads(), metavar="N", help="At most this many; all cores by default.")
-@click.option("--force", is_flag=True, help="Replace OUT, and the picture of --front.")
+
+
+@click.command("convert", cls=Verb, params=[click.Argument(["model"]), *parameters(), _CONFIG])
 @click.pass_context
-def command(
-    ctx: click.Context,
-    model: str,
-    output: Path | None,
-    calib: Path | None,
-    timesteps: int | None,
-    preset: str | None,
-    pipeline: str | None,
-    settings: tuple[str, ...],
-    preprocess: Path | None,
-    rows_layout: str | None,
-    precision: str,
-    seed: int,
-    max_drop: float | None,
-    min_metric: tuple[str, ...],
-    task: str | None,
-    max_latency: int | None,
-    max_synops: float | None,
-    payload: str | None,
-    front: Path | None,
-    journal: Path | None,
-    dry_run: bool,
-    dump_ir_after: str | None,
-    threads: int | None,
-    force: bool,
-) -> None:
+def command(ctx: click.Context, /, model: str, **values: Any) -> None:
     """Convert MODEL and write the spiking network to OUT.
 
     No labels are used, and no training is done.
@@ -199,30 +86,43 @@ def command(
     from snnc.cli.models import locate
     from snnc.compiler import LEARNING, Options, convert
     from snnc.errors import UsageError
-    from snnc.pipeline import once
+    from snnc.pass_options import once
 
     terminal = ctx.obj
-    if output is None and not dry_run:
+    settings = once(map(_setting, values["settings"]), "--set")
+    settings = settings_of(ctx.meta.get("snnc.set", {})) | settings
+    asked = ConvertOptions(**{**values, "settings": settings})
+    output, front, journal = asked.output, asked.front, asked.journal
+    if output is None and not asked.dry_run:
         raise UsageError("no output is named: give -o NAME.snn.onnx, or --dry-run")
     located = locate(model)
     require_network(located.path, model)
-    read = (located.path, calib, preprocess, ctx.meta.get("snnc.config"))
+    read = (located.path, asked.calib, asked.preprocess, ctx.meta.get("snnc.config"))
     check_outputs(journal, others=read, force=True)  # one that exists is gone on with
-    check_outputs(output, front, others=(*read, journal), force=force)
-    chosen = settings_of(ctx.meta.get("snnc.set", {})) | once(map(_setting, settings), "--set")
-    if pipeline is not None:
+    check_outputs(output, front, others=(*read, journal), force=asked.force)
+    if asked.pipeline is not None:
         refuse("names a pipeline, and --pipeline gives another: leave one of them out", "--preset")
     if journal is None and output is not None:
         journal = output.with_name(output.name + ".journal")
-    limits = Limits(max_drop, floors(min_metric))
-    options = Options(timesteps, preset, pipeline, chosen, precision, seed, threads, journal, task_of(task))
-    dump = _dump(dump_ir_after, options)
-    sparing = preset == SPARING and bool(limits)
-    budgeted = sparing or any(limit is not None for limit in (max_latency, max_synops, payload))
-    if budgeted:
-        budget = Budget(max_latency, max_synops, payload, max_drop, limits.floors)
+    limits = Limits(asked.max_drop, floors(asked.min_metric))
+    options = Options(
+        timesteps=asked.timesteps,
+        preset=asked.preset,
+        pipeline=asked.pipeline,
+        settings=asked.settings,
+        precision=asked.precision,
+        seed=asked.seed,
+        threads=asked.threads,
+        journal=journal,
+        task=task_of(asked.task),
+    )
+    dump = _dump(asked.dump_ir_after, options)
+    sparing = asked.preset == SPARING and bool(limits)
+    bounds = (asked.max_latency, asked.max_synops, asked.payload)
+    if sparing or any(bound is not None for bound in bounds):
+        budget = Budget(*bounds, asked.max_drop, limits.floors)
         request = requested(options, front, output)
-        rows = _rows(located, calib, preprocess, rows_layout)
+        rows = _rows(located, asked)
         outputs = outputs_for(located, rows, options)
         limits.check(outputs)
         request = replace(request, task=outputs.task)
@@ -232,15 +132,15 @@ def command(
         raise UsageError("--front draws the conversions that a budget tries: give --max-latency, say")
     among = options.alternatives()
     possible = tuple(among.values()) or (options,)
-    searching = any(item.name == LEARNING for each in possible for item in each.passes())
+    searching = any(LEARNING in each.passes().names for each in possible)
     if not searching:
         refuse("is for a search: give a budget, or --set clip-activations.method=learn", "--journal")
-    rows = _rows(located, calib, preprocess, rows_layout)
+    rows = _rows(located, asked)
     if limits or rows.y is not None:
         outputs = outputs_for(located, rows, options)
         limits.check(outputs)
         options = replace(options, task=outputs.task)
-    if dry_run:
+    if asked.dry_run:
         _dry_run(terminal, located, rows, options, among, output)
         return
     used, kept = _split(located, rows, options) if limits else (rows, None)
@@ -284,7 +184,7 @@ def _dump(after: str | None, options: Options) -> Dump | None:
     if after is None:
         return None
     for each in among.values() or (options,):
-        names = [item.name for item in each.passes()]
+        names = each.passes().names
         if after != "all" and after not in names:
             whose = f"the preset {each.preset!r}, which may be chosen," if among else "the pipeline"
             raise UsageError(f"--dump-ir-after {after}: {whose} has no such pass; it has {', '.join(names)}")
@@ -296,22 +196,22 @@ def _dump(after: str | None, options: Options) -> Dump | None:
     return dump
 
 
-def _rows(located: Located, calib: Path | None, preprocess: Path | None, rows_layout: str | None) -> Rows:
+def _rows(located: Located, asked: ConvertOptions) -> Rows:
     from snnc.cli.files import read_labelled
     from snnc.data.preprocessing import Preprocessing
     from snnc.errors import UsageError
     from snnc.models import calibration_data
 
-    preprocessing = None if preprocess is None else Preprocessing.read(preprocess)
-    preprocessing = with_layout(preprocessing, rows_layout)
-    if calib is not None:
-        x, y = read_labelled(calib)
-        return Rows(x, y, preprocessing, f"`x` of {calib}")
+    preprocessing = None if asked.preprocess is None else Preprocessing.read(asked.preprocess)
+    preprocessing = with_layout(preprocessing, asked.rows_layout)
+    if asked.calib is not None:
+        x, y = read_labelled(asked.calib)
+        return Rows(x, y, preprocessing, f"`x` of {asked.calib}")
     if located.entry is None:
         raise UsageError("no calibration rows: name 500 to 1,000 training rows by --calib FILE.npz")
     x, y = calibration_data(located.entry)
     if preprocessing is None:
-        preprocessing = with_layout(Preprocessing.from_dict(located.entry.preprocessing), rows_layout)
+        preprocessing = with_layout(Preprocessing.from_dict(located.entry.preprocessing), asked.rows_layout)
     return Rows(x, y, preprocessing, f"the zoo's {located.entry.dataset.name}")
 
 
@@ -319,7 +219,7 @@ def _read(located: Located, rows: Rows, options: Options) -> SourceModel:
     """Read the network as a conversion does, and refuse rows that do not fit it, by their name."""
     from snnc.compiler import read_convertible
     from snnc.data.preprocessing import check_fit
-    from snnc.data.rows import NetworkInput
+    from snnc.data.readings import NetworkInput
 
     source, _ = read_convertible(located.path, options)
     check_fit(rows.x.shape, NetworkInput.of(source.layout), rows.preprocessing, rows.origin)
@@ -357,7 +257,6 @@ def _dry_run(
     from snnc.analysis.memory import available, needed
     from snnc.cli.choice import planned, planned_text
     from snnc.compiler import LEARNING
-    from snnc.pipeline import format_pipeline
 
     source = _read(located, rows, options)
     possible = tuple(among.values()) or (options,)
@@ -365,10 +264,10 @@ def _dry_run(
     free = available()
     steps_tried = max((each.steps for each in possible), default=1)
     once = seconds(source.graph, len(rows.x), steps_tried, fitted=any(each.fits for each in possible))
-    learning = any(item.name == LEARNING for each in possible for item in each.passes())
+    learning = any(LEARNING in each.passes().names for each in possible)
     longer = ", and longer, for thresholds are learned" if learning else ""
     time = once * (2 if len(among) > 1 else 1)
-    pipeline = None if among else format_pipeline(options.passes())
+    pipeline = None if among else options.passes().text
     if terminal.json:
         terminal.data(
             {

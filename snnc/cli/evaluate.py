@@ -17,7 +17,8 @@ from snnc.cli.terminal import Terminal, Verb
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from snnc.analysis.evaluation import Evaluation, Scores, Share
+    from snnc.analysis.evaluation import Evaluation, Share
+    from snnc.analysis.scores import Scores
     from snnc.artefact import Artefact
     from snnc.cli.models import Located
     from snnc.ir.graph import NumberArray

@@ -117,6 +117,8 @@ def described(network: Artefact) -> dict[str, Any]:
 
 
 def _layer(node: IntegrateFire) -> dict[str, Any]:
+    from snnc.ir.operations import firing
+
     return {
         "name": node.name,
         "onnx_node": node.origin,
@@ -124,7 +126,8 @@ def _layer(node: IntegrateFire) -> dict[str, Any]:
         "payload": node.neuron.payload,
         "levels": node.neuron.levels,
         "spikes_per_step": node.neuron.spikes_per_step,
-        "memory": node.neuron.memory,
+        "memory": firing(node).remembers,
+        "rule": firing(node).value,
         "threshold": [node.threshold.min().item(), node.threshold.max().item()],
         "unit": [node.unit.min().item(), node.unit.max().item()],
     }

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import click
+from snnc.cli.options import option_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,32 +14,8 @@ if TYPE_CHECKING:
     from snnc.ir.graph import NumberArray
     from snnc.metrics import Floor, Measured, Outputs, Task
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-TASKS = ("classes", "binary", "regression")
-
-
-def task_option(command: Command) -> Command:
-    """Add ``--task``."""
-    return click.option(
-        "--task",
-        type=click.Choice(TASKS),
-        metavar="KIND",
-        help="What the outputs are, where labels, artefact and softmax do not tell: class scores, one yes or "
-        "no, or numbers: classes, binary or regression.",
-    )(command)
-
-
-def min_metric_option(command: Command) -> Command:
-    """Add ``--min-metric``."""
-    return click.option(
-        "--min-metric",
-        "min_metric",
-        multiple=True,
-        metavar="NAME=VALUE",
-        help="Exit with 4 if a metric is lower, such as r2=0.99 or sqnr=35: see docs/metrics.md. May be "
-        "repeated.",
-    )(command)
+task_option = option_of("task")
+min_metric_option = option_of("min_metric")
 
 
 def task_of(name: str | None, metadata: Metadata | None = None) -> Task | None:
@@ -55,11 +31,13 @@ def floors(texts: Sequence[str]) -> tuple[Floor, ...]:
     """Read ``--min-metric``.
 
     Raises:
-        UsageError: see :func:`snnc.metrics.floor`.
+        UsageError: see :func:`snnc.metrics.floor`; or a metric is limited twice.
     """
     from snnc.metrics import floor
+    from snnc.pass_options import once
 
-    return tuple(floor(text) for text in texts)
+    found = (floor(text) for text in texts)
+    return tuple(once(((limit.metric, limit) for limit in found), "--min-metric").values())
 
 
 def require_points(outputs: Outputs) -> None:

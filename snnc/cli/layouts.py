@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import click
+from snnc.cli.options import option_of
 
 if TYPE_CHECKING:
     from snnc.data.preprocessing import Preprocessing
 
-LAYOUTS = ("NCHW", "NHWC", "NCL", "NLC")
-
-rows_layout = click.option(
-    "--rows-layout",
-    type=click.Choice(LAYOUTS),
-    metavar="LAYOUT",
-    help="Of the rows, where their shape alone does not tell: NCHW or NHWC, or NCL or NLC of signals.",
-)
+rows_layout = option_of("rows_layout")
 """The option of every verb that reads rows."""
 
 

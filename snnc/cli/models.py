@@ -72,7 +72,7 @@ def open_source(
     from snnc.analysis.costs import macs_of_ann
     from snnc.analysis.evaluation import Source
     from snnc.data.preprocessing import check_fit, prepared_rows
-    from snnc.data.rows import NetworkInput
+    from snnc.data.readings import NetworkInput
     from snnc.errors import UnsupportedModelError
     from snnc.frontend import read_onnx
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import Any
 
 import click
+
+from snnc.cores import available_cores
 
 
 class FiniteRange(click.FloatRange):
@@ -34,11 +35,6 @@ class Threads(click.IntRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Read a number, and return it or the number of cores, whichever is smaller."""
         return min(super().convert(value, param, ctx), available_cores())
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def points(share: float) -> float:

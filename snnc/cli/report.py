@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from snnc.cli.artefacts import ArtefactPath
+from snnc.cli.curve import CURVE_ROWS, Request, curve_timesteps, measured_curve
 from snnc.cli.given import refuse
 from snnc.cli.judging import task_of, task_option
 from snnc.cli.layouts import rows_layout
@@ -20,35 +20,9 @@ from snnc.cli.terminal import Terminal, Verb
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from snnc.artefact import Artefact
     from snnc.cli.subjects import Subject
-    from snnc.report.curve import Curve
     from snnc.report.document import Report
     from snnc.report.energy import CostModel
-    from snnc.report.measurement import Measurement
-
-CURVE_ROWS = 500
-"""Rows on which accuracy against T is measured."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """The options of the verb."""
-
-    output: Path | None
-    json_file: Path | None
-    data: Path | None
-    source: str | None
-    timesteps: int | None
-    limit: int | None
-    curve: str
-    reconvert: bool
-    calibration: Path | None
-    cost_model: str
-    rows_layout: str | None
-    threads: int | None
-    force: bool
-    task: str | None
 
 
 @click.command("report", cls=Verb)
@@ -113,7 +87,7 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
     request = Request(**options)
     _check(artefact, request)
     model = _cost_model(request.cost_model)
-    wanted = _timesteps(request.curve)
+    wanted = curve_timesteps(request.curve)
     if not request.reconvert:
         refuse("needs --reconvert", "--calib")
     if not wanted:
@@ -150,7 +124,7 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
         energy=account(
             graph, measurement.costs, sum(measurement.ann_macs.values()), measurement.nonzero, steps, model
         ),
-        curve=_curve(terminal, found, measurement, wanted, request) if wanted else None,
+        curve=measured_curve(terminal, found, measurement, wanted, request) if wanted else None,
         targets=fits(graph),
         reproduce=_reproduce(found, request, steps),
     )
@@ -195,118 +169,6 @@ def _cost_model(name: str) -> CostModel:
     raise UsageError(f"unknown cost model {name!r}: known are {', '.join(MODELS)}, or give a .toml file")
 
 
-def _timesteps(text: str) -> tuple[int, ...]:
-    from snnc.errors import UsageError
-
-    if text.strip() == "none":
-        return ()
-    try:
-        found = tuple(sorted({int(part) for part in text.split(",")}))
-    except ValueError:
-        raise UsageError(f"--curve {text!r}: write time steps such as 1,2,4,8, or none") from None
-    if found[0] < 1:
-        raise UsageError(f"--curve {text!r}: T must be at least 1")
-    return found
-
-
-def _curve(
-    terminal: Terminal, found: Subject, measurement: Measurement, wanted: tuple[int, ...], request: Request
-) -> Curve:
-    from snnc.analysis.evaluation import Share
-    from snnc.report.curve import accuracy_curve
-
-    proved = found.artefact.graph.max_timesteps
-    if proved and (beyond := [str(T) for T in wanted if proved < T]):
-        terminal.warn(f"the curve leaves out T = {', '.join(beyond)}: integers are proved up to T = {proved}")
-    rows = min(len(found.x), CURVE_ROWS)
-    if not measurement.tells_classes:
-        return _curve_of_numbers(terminal, found, measurement, wanted, request, rows)
-    ann = measurement.ann.scores.classes[:rows]
-    classes = measurement.outputs.classes
-    labels = None if classes is None else classes[:rows]
-    share = None if labels is None else Share(int((ann == labels).sum()), rows)
-    return accuracy_curve(
-        found.artefact,
-        found.x[:rows],
-        ann if labels is None else labels,
-        labelled=labels is not None,
-        ann=share,
-        timesteps=(*wanted, measurement.timesteps),
-        simulator=found.simulator,
-        known={measurement.timesteps: measurement.snn.classes[:rows]},
-        convert=_converter(found, request) if request.reconvert else None,
-        progress=terminal.progress(),
-    )
-
-
-def _curve_of_numbers(
-    terminal: Terminal,
-    found: Subject,
-    measurement: Measurement,
-    wanted: tuple[int, ...],
-    request: Request,
-    rows: int,
-) -> Curve:
-    from snnc.errors import InternalError
-    from snnc.metrics import Case, Measured, Task, finished, measure
-    from snnc.report.curve import accuracy_curve
-
-    case = measurement.case
-    if case is None or case.source is None:
-        raise InternalError("numbers were measured, and not kept")
-    source, ends = case.source[:rows], measurement.ends
-    labels = None if case.labels is None else case.labels[:rows]
-
-    def score(answers: Any) -> Measured:
-        return measure("r2", Case(finished(answers, ends), Task.REGRESSION, source, labels))
-
-    ann = None if labels is None else measure("r2", Case(source, Task.REGRESSION, None, labels))
-    return accuracy_curve(
-        found.artefact,
-        found.x[:rows],
-        None,
-        labelled=labels is not None,
-        ann=ann,
-        timesteps=(*wanted, measurement.timesteps),
-        simulator=found.simulator,
-        convert=_converter(found, request) if request.reconvert else None,
-        score=score,
-        progress=terminal.progress(),
-    )
-
-
-def _converter(found: Subject, request: Request) -> Callable[[int], Artefact]:
-    """Return what converts the source again, in the same way, for another T."""
-    from snnc.cli.models import zoo_entry
-    from snnc.compiler import Options, convert
-    from snnc.data.row_files import read_rows
-    from snnc.errors import UsageError
-    from snnc.models import calibration_data
-
-    metadata = found.artefact.metadata
-    entry = zoo_entry(metadata.source_sha256)
-    if request.calibration is not None:
-        rows = read_rows(request.calibration)
-    elif entry is not None:
-        rows = calibration_data(entry)[0]
-    else:
-        raise UsageError("--reconvert needs calibration rows: name them by --calib FILE.npz")
-    preprocessing = found.artefact.preprocessing
-
-    def made(timesteps: int) -> Artefact:
-        options = Options(
-            timesteps=timesteps,
-            pipeline=metadata.pipeline,
-            precision="int8" if found.artefact.graph.integer else "float32",
-            seed=int(metadata.calibration.get("seed", 0)),
-            task=found.outputs.task,
-            threads=request.threads,
-        )
-        return convert(found.located.path, rows, options, preprocessing=preprocessing).artefact
-
-    return made
-
-
 def _reproduce(found: Subject, request: Request, steps: int) -> dict[str, str]:
     from snnc import __version__
 
@@ -345,7 +207,7 @@ def _reproduce(found: Subject, request: Request, steps: int) -> dict[str, str]:
 
 
 def _write(report: Report, request: Request) -> None:
-    from snnc.artefact.file import replacing
+    from snnc.writing import replacing
 
     texts = []
     if request.output is not None:

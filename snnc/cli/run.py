@@ -67,7 +67,6 @@ def command(
 
     from snnc.analysis.evaluation import outputs_of
     from snnc.artefact import load
-    from snnc.artefact.file import replacing
     from snnc.backends import load_simulator
     from snnc.cli.artefacts import chosen_timesteps, warn_of_rows
     from snnc.cli.files import check_outputs
@@ -75,6 +74,7 @@ def command(
     from snnc.errors import UsageError
     from snnc.ir.snn import Readout
     from snnc.metrics import decisions
+    from snnc.writing import replacing
 
     check_outputs(output, others=(artefact, input_path), force=force)
     if output.suffix == ".npz":

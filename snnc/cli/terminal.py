@@ -242,6 +242,11 @@ def global_options() -> list[click.Parameter]:
     ]
 
 
+def _counts_once(param: click.Parameter) -> bool:
+    """Whether a second value of a parameter would replace the first."""
+    return isinstance(param, click.Option) and not (param.multiple or param.is_flag or param.count)
+
+
 class InterruptedVerbError(Exception):
     """Ctrl-C was pressed while a verb was at work."""
 
@@ -253,6 +258,20 @@ class Verb(click.Command):
         """Add the global options after the verb's own."""
         super().__init__(*args, **kwargs)
         self.params.extend(global_options())
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments, and refuse an option that is given twice, of which click would take the last.
+
+        Raises:
+            UsageError: one is.
+        """
+        given = [param for param in self.make_parser(ctx).parse_args(list(args))[2] if _counts_once(param)]
+        for number, param in enumerate(given):
+            if param in given[:number]:
+                raise click.UsageError(
+                    f"{max(param.opts, key=len)} is given twice: leave one of them out", ctx
+                )
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb.

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from snnc.compensation.snapshots import ReaderRatio
 from snnc.errors import InternalError
+from snnc.ir.channels import per_channel
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
 from snnc.ir.snn import IntegrateFire, SnnGraph
@@ -21,7 +22,7 @@ from snnc.numerics.divergence import AnswerError, real_logits
 from snnc.numerics.means import ChannelMean, Mean
 from snnc.numerics.quantisation import Group, correct_readers, quantise_group
 from snnc.numerics.spill import RowArray, row_array
-from snnc.simulation.partial import SpikingPrefix
+from snnc.simulation.partial import PartialSimulation
 from snnc.simulation.reference import windows
 
 BIAS_ROUNDS = 2
@@ -88,14 +89,14 @@ class Candidate:
     ratios: tuple[ReaderRatio, ...]
 
 
-class Layer:
+class GroupFitter:
     """The attempts at one group."""
 
     def __init__(
         self,
         group: Group,
         targets: Mapping[str, Target],
-        prefix: SpikingPrefix,
+        prefix: PartialSimulation,
         held: NDArray[np.bool_],
         answer_error: AnswerError,
         *,
@@ -264,7 +265,7 @@ class Layer:
             value = start.values[node.name]
             if not isinstance(value, Values):
                 raise InternalError(f"{node.name!r} has no rates")
-            floor = node.lowest.reshape(-1, *(1,) * (len(node.shape) - 1))
+            floor = per_channel(node.lowest, len(node.shape))
             ratio = self.slope(start, node.name, floor)
             graph = graph.replacing({node.name: node.with_(unit=node.unit * ratio)})
             graph = correct_readers(graph, node.name, ratio)

@@ -32,7 +32,7 @@ from snnc.ir.snn import Convolution, IntegrateFire, Linear, Readout, SnnGraph, S
 from snnc.numerics.quantisation import Group
 from snnc.numerics.regression import Float64Array, Normal, normal_equations, ridge
 from snnc.numerics.spill import RowArray
-from snnc.simulation.partial import SpikingPrefix
+from snnc.simulation.partial import PartialSimulation
 from snnc.simulation.reference import windows
 
 POSITIONS = 60_000
@@ -64,7 +64,7 @@ class CannotFit:
 def refit(
     graph: SnnGraph,
     group: Group,
-    prefix: SpikingPrefix,
+    prefix: PartialSimulation,
     z: RowArray,
     offsets: Mapping[str, FloatArray],
     rows: IntArray,
@@ -181,7 +181,7 @@ def _places(size: int, rows: int, wanted: int, seed: int) -> IntArray:
 
 
 def _picked(
-    prefix: SpikingPrefix,
+    prefix: PartialSimulation,
     rows: IntArray,
     places: IntArray,
     channels: int,
@@ -196,7 +196,7 @@ def _picked(
     return found.reshape(-1, channels)
 
 
-def _inside(prefix: SpikingPrefix, rows: IntArray) -> Iterator[tuple[slice, slice]]:
+def _inside(prefix: PartialSimulation, rows: IntArray) -> Iterator[tuple[slice, slice]]:
     """Yield the chunks that hold some of the rows, which are in order, and where these stand among them."""
     for chunk in prefix.chunks:
         first, last = np.searchsorted(rows, (chunk.start, chunk.stop))
@@ -205,7 +205,7 @@ def _inside(prefix: SpikingPrefix, rows: IntArray) -> Iterator[tuple[slice, slic
 
 
 def _columns(
-    graph: SnnGraph, synapse: Weighted, prefix: SpikingPrefix, rows: IntArray, places: IntArray
+    graph: SnnGraph, synapse: Weighted, prefix: PartialSimulation, rows: IntArray, places: IntArray
 ) -> IntArray:
     """Return the counts that each chosen output position reads, (positions, features)."""
     features = math.prod(synapse.weight.shape[1:])

@@ -15,11 +15,12 @@ import numpy as np
 from snnc.analysis.costs import macs_of_ann
 from snnc.errors import InternalError
 from snnc.ir.ann import AnnGraph, AnnNode, Concat, Convolution, Input, Linear, Relu
+from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray
 from snnc.numerics.divergence import AnswerError
 from snnc.numerics.thresholds import quantise
 from snnc.source.ann_session import AnnSession
-from snnc.source.calibration import Calibration, answer_of
+from snnc.source.calibration import Calibration
 
 ROWS = 256
 """Rows on which sensitivities are measured."""
@@ -41,7 +42,7 @@ def sensitivities(
     """
     graph = clipped.without_thresholds()
     rows = calibration.subset(slice(0, ROWS))
-    targets, answer, names = rows.logits(graph), answer_of(graph), list(levels)
+    targets, answer, names = rows.logits(graph), graph.logits, list(levels)
     found = {}
     # One session at a time: each holds all weights behind its rectifier.
     for index, name in enumerate(names):
@@ -58,15 +59,14 @@ def _rounded(node: AnnNode, values: FloatArray, levels: int) -> FloatArray:
     if not isinstance(node, Relu) or node.threshold is None:
         raise InternalError(f"{node.name!r} is no clipped rectifier")
     channels = values.shape[1]
-    spread = (1, -1, *(1,) * (values.ndim - 2))
+    rank = values.ndim - 1
     floor = np.zeros(channels, np.float32) if node.floor is None else node.floor
     shift = np.zeros(channels, np.float32) if node.shift is None else node.shift
     reach = np.where(node.threshold > floor, node.threshold - floor, np.float32(1))
-    flat = (values + (shift - floor).reshape(spread)).swapaxes(0, 1).reshape(channels, -1)
+    flat = (values + per_channel(shift - floor, rank)).swapaxes(0, 1).reshape(channels, -1)
     counts = quantise(flat, reach, levels).reshape(channels, len(values), *values.shape[2:]).swapaxes(0, 1)
-    return (counts * (reach / np.float32(levels)).reshape(spread) + (floor - shift).reshape(spread)).astype(
-        np.float32
-    )
+    decoded = counts * per_channel(reach / np.float32(levels), rank) + per_channel(floor - shift, rank)
+    return decoded.astype(np.float32)
 
 
 def operations(graph: AnnGraph) -> dict[str, int]:

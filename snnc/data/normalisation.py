@@ -63,10 +63,10 @@ ENOUGH_OF_SPIKES = 0.45
 """The same for an artefact in few steps, which was calibrated on rows that were read rightly."""
 
 TRAINED, EVIDENT = (1.5, 20.0), 0.75
-"""Standard deviation of the logits, less their mean over the classes, between which a trained classifier's
-lie on rows that are read rightly: cross-entropy brings it to 2 to 14 in the networks looked at. One that was
-hardly trained stays below, and tells centred rows apart better whatever it was meant to read; but hardly by
-the second figure, a share of information from which on the logits may have any size."""
+"""The range of the standard deviation of a trained classifier's logits (less their mean over the classes) on
+rows that are read rightly: cross-entropy brings it to 2 to 14 in the networks looked at. A network that was
+hardly trained stays below, and tells centred rows apart better whatever it was meant to read. From the second
+figure on, a share of information, the logits may have any size."""
 
 VARIETY, TURNED_VARIETY = 0.4, 0.6
 """Entropy of all answers together, over log K, from which on rows may have their axes in another order, or

@@ -10,7 +10,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from snnc.data.rows import LAST, LAYOUTS, Arrangement, NetworkInput, OpenShape, Wanted, arrangement, exact
+from snnc.data.readings import LAST, LAYOUTS, Arrangement, NetworkInput, OpenShape, Wanted
+from snnc.data.rows import arrangement, exact
 from snnc.errors import InputError
 from snnc.ir.graph import FloatArray, NumberArray, Shape
 

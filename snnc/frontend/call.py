@@ -11,7 +11,8 @@ import onnx
 from onnx import helper
 
 from snnc.diagnostics import DYNAMIC_SHAPE, UNSUPPORTED_ATTRIBUTE, UNSUPPORTED_STRUCTURE, Code
-from snnc.frontend.builder import GraphBuilder, finite, refuse
+from snnc.frontend.builder import GraphBuilder
+from snnc.frontend.refusals import finite, refuse
 from snnc.frontend.simplify import Constant, label
 from snnc.frontend.views import Index, View
 from snnc.ir.graph import FloatArray, Shape
@@ -19,8 +20,37 @@ from snnc.ir.graph import FloatArray, Shape
 HUGE = 1e30
 """A number beyond this is infinity: exporters write the largest float for it."""
 
-Value = View | Constant
-"""What an ONNX tensor is while a model is read: a view of a node, or a constant."""
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """On which side of a constant activations lie; on either where they are equal.
+
+    Attributes:
+        view: the activations.
+        bound: the constant, of a shape that broadcasts.
+        is_above: whether the tensor is true above it; false: below it.
+    """
+
+    view: View
+    bound: Constant
+    is_above: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Limited:
+    """Activations below a limit, before the rectifier without which that has no spiking form.
+
+    Attributes:
+        view: the activations as they are.
+        bound: the limit, at least 0, of a shape that broadcasts.
+    """
+
+    view: View
+    bound: Constant
+
+
+Value = View | Constant | Comparison | Limited
+"""What an ONNX tensor is while a model is read: a view of a node, a constant, or what only Where reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +144,7 @@ class Call:
         value = self.operands[position] if self.has(position) else None
         if value is None:
             self.refuse(f"the {what} is missing", "export the model again")
-        if isinstance(value, View):
+        if not isinstance(value, np.ndarray):
             self.refuse(
                 f"the {what} is computed from the network's input",
                 f"make the {what} a constant: use layers with fixed weights only",
@@ -154,7 +184,7 @@ class Call:
         if not self.has(position):
             return None
         value = self.operands[position]
-        if isinstance(value, View):
+        if not isinstance(value, np.ndarray):
             self.refuse(
                 f"its {attribute} depend on the network's input",
                 "export the model with fixed shapes",

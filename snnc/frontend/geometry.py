@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from snnc.frontend.builder import check_size
 from snnc.frontend.call import Call
+from snnc.frontend.refusals import check_size
 from snnc.ir.geometry import Window
 
 Pair = tuple[int, int]

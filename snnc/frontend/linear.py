@@ -12,6 +12,7 @@ from snnc.frontend.call import Call
 from snnc.frontend.geometry import kernel_shape, read_window
 from snnc.frontend.views import Index, View, outer_sum, row_major
 from snnc.ir import ann
+from snnc.ir.channels import per_channel
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
 
@@ -221,9 +222,8 @@ def batch_normalisation(call: Call) -> View:
     channels = view.shape[1]
     if any(vector.shape != (channels,) for vector in vectors):
         call.refuse(f"its vectors do not fit {channels} channels", "export the model again")
-    along = (channels, *(1,) * (len(view.shape) - 2))
     view, (scale, shift, mean, variance) = call.builder.channel_values(
-        view, tuple(vector.reshape(along) for vector in vectors), call.origin
+        view, tuple(per_channel(vector, len(view.shape) - 1) for vector in vectors), call.origin
     )
     epsilon = call.number("epsilon", 1e-5)
     if (variance + epsilon).min() < 0:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from snnc.frontend import elementwise, linear, pooling, reshaping
+from snnc.frontend import choosing, elementwise, linear, pooling, reshaping
 from snnc.frontend.call import Call, Value
 
 OLDEST_OPSET = 7
@@ -34,7 +34,7 @@ OPERATORS: Mapping[str, Operator] = {
         "1-D and 2-D; padding only with count_include_pad=1; ceil_mode only where it changes nothing",
     ),
     "BatchNormalization": Operator(linear.batch_normalisation, "inference"),
-    "Cast": Operator(reshaping.cast, "to a float type"),
+    "Cast": Operator(choosing.cast, "to a float type"),
     "Clip": Operator(elementwise.clip, "from 0 to a constant, such as ReLU6"),
     "Concat": Operator(reshaping.concat, "along channels, or of flat features; with constants, too"),
     "Conv": Operator(
@@ -48,8 +48,12 @@ OPERATORS: Mapping[str, Operator] = {
     "Gemm": Operator(linear.gemm, "constant weight and bias; transA=0"),
     "GlobalAveragePool": Operator(pooling.global_average_pool, "1-D and 2-D"),
     "GlobalMaxPool": Operator(pooling.global_max_pool, "1-D and 2-D"),
+    "Greater": Operator(choosing.above, "of an activation and a constant, for Where"),
+    "GreaterOrEqual": Operator(choosing.above, "as Greater"),
     "Identity": Operator(reshaping.identity, "all"),
     "LeakyRelu": Operator(elementwise.leaky_relu, "alpha = 0"),
+    "Less": Operator(choosing.below, "as Greater"),
+    "LessOrEqual": Operator(choosing.below, "as Greater"),
     "Log": Operator(elementwise.logarithm, "of the final Softmax"),
     "LogSoftmax": Operator(elementwise.log_softmax, "over the classes, as the last operation"),
     "MatMul": Operator(linear.matmul, "one constant matrix, on flat features or on the channels of an image"),
@@ -62,6 +66,7 @@ OPERATORS: Mapping[str, Operator] = {
     "Mul": Operator(elementwise.multiply, "by a scalar or per-channel constant"),
     "Neg": Operator(elementwise.negate, "all"),
     "PRelu": Operator(elementwise.prelu, "slope = 0"),
+    "Not": Operator(choosing.negation, "of a comparison, for Where"),
     "Pad": Operator(
         reshaping.pad,
         "with zeros: height, width, channels; negative pads cut; with minus infinity before MaxPool",
@@ -87,6 +92,9 @@ OPERATORS: Mapping[str, Operator] = {
     "Sum": Operator(elementwise.add, "as Add, of any number of inputs"),
     "Transpose": Operator(reshaping.transpose, "all; between NCHW and NHWC it costs nothing"),
     "Unsqueeze": Operator(reshaping.unsqueeze, "all"),
+    "Where": Operator(
+        choosing.where, "a limit: `Where(x < 0, 0, x)` is Relu, and `Where(x > c, c, x)` Min with c"
+    ),
 }
 """Every operator that may depend on the network's input. Of constants alone, every operator is folded."""
 

@@ -26,11 +26,12 @@ from snnc.diagnostics import (
     Diagnostic,
 )
 from snnc.frontend.advice import advice, is_quantised
-from snnc.frontend.builder import MAX_VALUES, GraphBuilder, RefusalError, refuse
+from snnc.frontend.builder import GraphBuilder
 from snnc.frontend.call import Call, Value
 from snnc.frontend.constants import spread_constants
 from snnc.frontend.operators import NEWEST_OPSET, OLDEST_OPSET, OPERATORS
 from snnc.frontend.patterns import find_patterns, named
+from snnc.frontend.refusals import MAX_VALUES, RefusalError, refuse
 from snnc.frontend.simplify import (
     DEFAULT_DOMAINS,
     NOT_DETERMINED,

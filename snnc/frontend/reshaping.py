@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from snnc.diagnostics import UNSUPPORTED_STRUCTURE
-from snnc.frontend.builder import check_size, finite
-from snnc.frontend.call import HUGE, Call
+from snnc.frontend.call import HUGE, Call, Limited
+from snnc.frontend.refusals import check_size, finite
 from snnc.frontend.simplify import Constant
 from snnc.frontend.views import LOWEST, PADDED, Index, View
 from snnc.ir import ann
@@ -39,7 +39,8 @@ def cast(call: Call) -> View:
 
 def shape(call: Call) -> Constant:
     """Read Shape, known at batch size 1."""
-    sizes = call.view().shape
+    (value,) = call.operands
+    sizes = value.view.shape if isinstance(value, Limited) else call.view().shape
     start, end = call.integer("start", 0), call.integer("end", len(sizes))
     return np.array(sizes[start:end], np.int64)
 
@@ -237,7 +238,7 @@ def concat(call: Call) -> View:
         if isinstance(value, View):
             view, offset = next(remaining)
             parts.append(np.where(view.index == PADDED, PADDED, view.index + offset))
-        elif value is not None:
+        elif isinstance(value, np.ndarray):
             parts.append(np.full(np.shape(value), PADDED, np.int64))
     try:
         index = np.concatenate(parts, axis=axis)

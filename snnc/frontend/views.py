@@ -92,12 +92,12 @@ def outer_sum(index: Index) -> tuple[Index, Index] | None:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A map as a strided slice of its node and zeros around it.
+    """An index map expressed as a strided slice of one node, with zeros around it.
 
     Attributes:
         start, stop, step: the slice, per axis of the node.
         before, after: the zeros, per axis of the node.
-        axes: the axis of the tensor that each axis of the node is; -1 for one of length 1 that is none.
+        axes: for each axis of the node, the tensor's axis that it becomes; -1 for a dropped one of length 1.
     """
 
     start: Shape

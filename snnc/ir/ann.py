@@ -28,6 +28,12 @@ class AnnGraph(Graph[AnnNode]):
             lambda node: node if node.threshold is None else node.with_(threshold=None, floor=None),
         )
 
+    @property
+    def logits(self) -> str:
+        """Name of the node that gives the answers before a final softmax."""
+        last = self[self.output]
+        return last.inputs[0] if isinstance(last, Softmax) else last.name
+
     def seen_as(self, name: str) -> str:
         """Return what holds all that others see of a value: the max-pool that alone reads it, or itself.
 

@@ -23,14 +23,17 @@ a node of another class or a setting that is not at its default, is refused by a
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from enum import Enum
+from functools import cache
 from typing import Any, Never, get_args
 
 import numpy as np
 
-from snnc.errors import UnknownOperationError
+from snnc.errors import InternalError, UnknownOperationError
 from snnc.ir import ann
-from snnc.ir.graph import Graph, Node
+from snnc.ir.channels import per_channel
+from snnc.ir.graph import FloatArray, Graph, Node, Shape
 from snnc.ir.neuron import Neuron
 from snnc.ir.snn import (
     ChannelWeight,
@@ -135,6 +138,15 @@ class Firing(Enum):
             case other:
                 raise unmatched(other)
 
+    @property
+    def keeps_charge(self) -> bool:
+        """Whether what was received and not sent stays: ``sum I + T B = v(T) - v(0) + Theta N``."""
+        match self:
+            case Firing.PLAIN | Firing.LIMITED | Firing.HESITANT | Firing.GRADED:
+                return True
+            case other:
+                raise unmatched(other)
+
 
 def operations(graph: SnnGraph) -> tuple[Operation, ...]:
     """Return the nodes of a network in order, all of known kinds and settings.
@@ -189,11 +201,17 @@ def unknown(node: Node) -> str | None:
             return f"{type(node.neuron).__name__} is no neuron that this version of snnc knows"
         parts.append(node.neuron)
     for part in parts:
-        listed = SETTINGS.get(type(part))
-        for field in () if listed is None else dataclasses.fields(part):
-            if field.name not in (listed or ()) and not _default(part, field):
+        kind: Any = type(part)
+        listed = SETTINGS.get(kind)
+        for field in () if listed is None else _unlisted(kind, listed):
+            if not _default(part, field):
                 return f"the setting {field.name!r} is none that this version of snnc knows"
     return None
+
+
+@cache
+def _unlisted(kind: Any, listed: frozenset[str]) -> tuple[dataclasses.Field[Any], ...]:
+    return tuple(field for field in dataclasses.fields(kind) if field.name not in listed)
 
 
 def _default(settings: Any, field: dataclasses.Field[Any]) -> bool:
@@ -228,6 +246,44 @@ def largest_count(node: IntegrateFire, timesteps: int, settle_steps: int = 0) ->
             return node.neuron.capacity(timesteps)
         case other:
             raise unmatched(other)
+
+
+def carried(node: Operation, values: Sequence[FloatArray], shapes: Sequence[Shape]) -> FloatArray:
+    """Carry one number per channel, (channels,), through a node that moves or pools what it reads.
+
+    Args:
+        node: the node.
+        values: the numbers of each of its inputs.
+        shapes: of its inputs.
+
+    Raises:
+        InternalError: its values belong to no channels of its inputs.
+    """
+    match node:
+        case SumPool() | CountMaxPool() | CurrentMaxPool():
+            return values[0]
+        case Concat():
+            return np.concatenate(values)
+        case Pad():
+            return np.pad(values[0], (node.before[0], node.after[0]), constant_values=1)
+        case Slice():
+            return values[0][node.start[0] : node.stop[0] : node.step[0]]
+        case Reshape():
+            spread = np.broadcast_to(per_channel(values[0], len(shapes[0])), shapes[0])
+            # Where features fold back into a map the numbers of a channel differ by their rounding alone.
+            return spread.reshape(node.shape[0], -1).mean(axis=1).astype(np.float32)
+        case (
+            Encode()
+            | Convolution()
+            | Linear()
+            | ChannelWeight()
+            | ConstantCurrent()
+            | IntegrateFire()
+            | Readout()
+        ):
+            raise InternalError(f"no channel passes through {node.name!r}")
+        case _:
+            raise unmatched(node)
 
 
 def unmatched(thing: Never) -> UnknownOperationError:

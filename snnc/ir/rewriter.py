@@ -14,7 +14,9 @@ Names only tell nodes apart: what a node stands for is a field of it. A new one 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Sequence
+from fractions import Fraction
 from typing import Generic, TypeVar
 
 from snnc.errors import InternalError
@@ -45,6 +47,8 @@ class Rewriter(Generic[N]):
         """Begin with the nodes of ``graph``; no new node gets one of the names ``taken`` either."""
         self._nodes = {node.name: node for node in graph}
         self._order = [node.name for node in graph]
+        # Where each node stands, as a number that no other insertion changes: looked up without a search.
+        self._keys = {name: Fraction(place) for place, name in enumerate(self._order)}
         self._uses: dict[str, set[str]] = {name: set() for name in self._order}
         for node in graph:
             self._read(node)
@@ -66,8 +70,7 @@ class Rewriter(Generic[N]):
 
     def readers(self, name: str) -> tuple[N, ...]:
         """Return the nodes that read ``name``, in order."""
-        uses = self._uses[name]
-        return tuple(self._nodes[reader] for reader in self._order if reader in uses) if uses else ()
+        return tuple(self._nodes[reader] for reader in sorted(self._uses[name], key=self._keys.__getitem__))
 
     def fresh(self, name: str) -> str:
         """Return ``name``, lengthened where a node has it or had it, and take it."""
@@ -75,7 +78,7 @@ class Rewriter(Generic[N]):
 
     def insert_after(self, place: str, *nodes: N) -> None:
         """Put nodes behind the node called ``place``; nothing reads them yet."""
-        self._put(self._order.index(place) + 1, nodes)
+        self._put(self._place(place) + 1, nodes)
 
     def replace(self, old: str | Sequence[str], *new: N) -> None:
         """Put ``new`` in the place of the last of ``old``, all of which are taken out.
@@ -88,9 +91,9 @@ class Rewriter(Generic[N]):
         """
         gone = (old,) if isinstance(old, str) else tuple(old)
         last, result = gone[-1], new[-1].name
-        place = self._order.index(last)
         readers = [name for name in self._uses[last] if name not in gone]
-        place -= sum(self._order.index(name) < place for name in gone)
+        place = self._place(last)
+        place -= sum(self._place(name) < place for name in gone)
         for name in gone:
             self._remove(name)
         self._put(place, new)
@@ -121,18 +124,25 @@ class Rewriter(Generic[N]):
         self._remove(name)
         self._check_unread(name)
 
+    def _place(self, name: str) -> int:
+        return bisect_left(self._order, self._keys[name], key=self._keys.__getitem__)
+
     def _put(self, place: int, nodes: Sequence[N]) -> None:
-        self._order[place:place] = [node.name for node in nodes]
-        for node in nodes:
+        before = self._keys[self._order[place - 1]] if place else Fraction(-1)
+        after = self._keys[self._order[place]] if place < len(self._order) else before + 1
+        for index, node in enumerate(nodes, 1):
             if node.name in self._nodes:
                 raise InternalError(f"a second node would be called {node.name!r}")
             self._nodes[node.name] = node
+            self._keys[node.name] = before + (after - before) * Fraction(index, len(nodes) + 1)
             self._uses.setdefault(node.name, set())
+        self._order[place:place] = [node.name for node in nodes]
         for node in nodes:
             self._read(node)
 
     def _remove(self, name: str) -> None:
-        self._order.remove(name)
+        del self._order[self._place(name)]
+        del self._keys[name]
         for source in set(self._nodes.pop(name).inputs):
             self._uses[source].discard(name)
 

@@ -26,6 +26,7 @@ from snnc.ir.ann import (
     reshape_problem,
     same_shape_problem,
 )
+from snnc.ir.channels import per_channel
 from snnc.ir.geometry import Window, concat_problem, pad_problem, slice_problem
 from snnc.ir.graph import MANY, NONE, FloatArray, Graph, NumberArray, Shape
 from snnc.ir.kinds import SnnNode as SnnNode
@@ -397,16 +398,15 @@ class IntegrateFire(SnnNode):
         return np.zeros(self.channels, np.float32) if self.floor is None else self.floor
 
     def ramp(self, timesteps: int) -> FloatArray:
-        """Return what the start lacks of half the threshold, spread over the steps, (channels,) per step."""
+        """Return the bias per step, (channels,): half the threshold minus the initial potential, by T."""
         return ((self.threshold / 2 - self.v_init) / timesteps).astype(np.float32)
 
     def decoded(self, counts: NumberArray, timesteps: int) -> FloatArray:
         """Return the activations that counts stand for, ``floor + u N / T``, (batch, *shape) float32."""
-        spread = (-1, *(1,) * (len(self.shape) - 1))
         values = counts.astype(np.float32)
-        values *= self.unit.reshape(spread) / np.float32(timesteps)
+        values *= per_channel(self.unit, len(self.shape)) / np.float32(timesteps)
         if self.floor is not None:
-            values += self.floor.reshape(spread)
+            values += per_channel(self.floor, len(self.shape))
         return values
 
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:

@@ -37,7 +37,7 @@ class Task(Enum):
     REGRESSION = "regression"
 
 
-def as_task(value: Task | str | None) -> Task | None:
+def as_task(value: object) -> Task | None:
     """Return a task, or the one of this name.
 
     Raises:
@@ -46,7 +46,7 @@ def as_task(value: Task | str | None) -> Task | None:
     if value is None or isinstance(value, Task):
         return value
     known = {task.value: task for task in Task}
-    if value not in known:
+    if not isinstance(value, str) or value not in known:
         raise UsageError(f"unknown task {value!r}; known: {', '.join(known)}")
     return known[value]
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from snnc.ir import ann, snn
+from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, IntArray
 
 WEIGHT_STEPS, WIDE_STEPS = 127, 2**15 - 1
@@ -111,7 +112,7 @@ def raw_channels(graph: ann.AnnGraph) -> dict[str, IntArray]:
     found: dict[str, IntArray] = {}
     for node in graph:
         if isinstance(node, ann.Input):
-            spread = np.arange(node.channels).reshape(-1, *(1,) * (len(node.shape) - 1))
+            spread = per_channel(np.arange(node.channels), len(node.shape))
             found[node.name] = np.broadcast_to(spread, node.shape)
         elif found.keys() >= set(node.inputs):
             read = [found[name] for name in node.inputs]
@@ -192,8 +193,8 @@ def decoded_input(node: snn.Encode, graph: ann.AnnGraph, q: IntArray) -> FloatAr
     ratio = np.divide(node.gain, gain, out=np.ones_like(node.gain), where=gain != 0)
     finer = np.exp2(np.rint(np.log2(ratio))).astype(np.float32)
     middle = shift - node.offset / finer
-    axes = (1, -1, *(1,) * (q.ndim - 2))
-    decoded: FloatArray = values / finer.reshape(axes) + middle.reshape(axes)
+    rank = q.ndim - 1
+    decoded: FloatArray = values / per_channel(finer, rank) + per_channel(middle, rank)
     return decoded
 
 
@@ -202,8 +203,8 @@ def encoded(graph: ann.AnnGraph, rows: FloatArray) -> FloatArray:
     affine = input_affine(graph)
     if affine is None:
         return rows
-    shape = (1, -1, *(1,) * (rows.ndim - 2))
-    return rows * affine.scale.reshape(shape) + affine.shift.reshape(shape)
+    rank = rows.ndim - 1
+    return rows * per_channel(affine.scale, rank) + per_channel(affine.shift, rank)
 
 
 def input_affine(graph: ann.AnnGraph) -> ann.ChannelAffine | None:

@@ -15,20 +15,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from snnc.errors import InternalError
+from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.kinds import constant_nodes
-from snnc.ir.operations import operations
+from snnc.ir.operations import carried, classified, operations
 from snnc.ir.snn import (
     ChannelWeight,
-    Concat,
     ConstantCurrent,
     CurrentMaxPool,
-    Encode,
     IntegrateFire,
-    Pad,
     Readout,
     Reshape,
-    Slice,
     SnnGraph,
     SnnNode,
     SumPool,
@@ -108,7 +105,7 @@ def quantise_group(graph: SnnGraph, group: Group) -> SnnGraph:
         changed[synapse.name] = synapse.with_(weight=_rounded_weight(synapse, scale))
     for node in members:
         if isinstance(node, ConstantCurrent):
-            spread = scale.reshape(-1, *(1,) * (node.values.ndim - 1))
+            spread = per_channel(scale, node.values.ndim)
             changed[node.name] = node.with_(values=_rint(node.values / spread))
     corrections: list[tuple[str, FloatArray]] = []
     for sink in sinks:
@@ -197,7 +194,7 @@ def _channel_scale(graph: SnnGraph, synapses: list[Weighted], populations: list[
 
 
 def _rounded_weight(synapse: Weighted, scale: FloatArray) -> IntArray:
-    spread = scale.reshape(-1, *(1,) * (synapse.weight.ndim - 1))
+    spread = per_channel(scale, synapse.weight.ndim)
     if isinstance(synapse, ChannelWeight):
         return np.clip(np.rint(synapse.weight / spread), -IDENTITY_LIMIT, IDENTITY_LIMIT).astype(np.int16)
     return np.clip(np.rint(synapse.weight / spread), -WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int8)
@@ -226,15 +223,19 @@ def correct_readers(graph: SnnGraph, name: str, ratio: FloatArray) -> SnnGraph:
     """Multiply by ``ratio``, (channels,), what every float32 weight makes of one population's spikes."""
     ratios: dict[str, FloatArray] = {name: ratio}
     changed: dict[str, SnnNode] = {}
-    for node in operations(graph):
-        read = [ratios.get(source) for source in node.inputs]
-        if all(values is None for values in read) or isinstance(node, IntegrateFire | Readout | Encode):
+    for each in graph:
+        if ratios.keys().isdisjoint(each.inputs) or isinstance(each, IntegrateFire | Readout):
             continue
+        node = classified(each)
+        read = [ratios.get(source) for source in node.inputs]
         if isinstance(node, Weighted):
             if not node.integer and read[0] is not None:
                 changed[node.name] = node.with_(weight=_reweighted(node, read[0]))
             continue
-        ratios[node.name] = _moved(graph, node, read)
+        shapes = [graph[source].shape for source in node.inputs]
+        ones = [np.ones(shape[0], np.float32) for shape in shapes]
+        values = [one if ratio is None else ratio for one, ratio in zip(ones, read, strict=True)]
+        ratios[node.name] = carried(node, values, shapes)
     return graph.replacing(changed)
 
 
@@ -247,26 +248,3 @@ def _reweighted(node: Weighted, ratio: FloatArray) -> FloatArray:
     groups_ = len(ratio) // weight.shape[1]
     spread = np.repeat(ratio.reshape(groups_, -1), len(weight) // groups_, axis=0)
     return (weight * spread[:, :, None, None]).astype(np.float32)
-
-
-def _moved(graph: SnnGraph, node: SnnNode, read: list[FloatArray | None]) -> FloatArray:
-    """Carry one ratio per channel through an operation that moves or pools spikes."""
-    values = [
-        np.ones(graph[source].channels, np.float32) if ratio is None else ratio
-        for source, ratio in zip(node.inputs, read, strict=True)
-    ]
-    match node:
-        case Concat():
-            return np.concatenate(values)
-        case Pad():
-            return np.pad(values[0], (node.before[0], node.after[0]), constant_values=1)
-        case Slice():
-            return values[0][node.start[0] : node.stop[0] : node.step[0]]
-        case Reshape():
-            before = graph[node.inputs[0]].shape
-            spread = np.broadcast_to(values[0].reshape(-1, *(1,) * (len(before) - 1)), before)
-            spread = spread.reshape(node.shape[0], -1)
-            # Where features fold back into a map the ratios of a channel differ by their rounding alone.
-            return spread.mean(axis=1).astype(np.float32)
-        case _:
-            return values[0]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from snnc.ir.channels import per_channel
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.kinds import constant_nodes
 from snnc.ir.operations import operations
@@ -27,6 +28,13 @@ MOST_PARTS = 16
 
 FEW = 8
 """A source in this many may be split: more of them are no exception."""
+
+
+WHOLE = {"i": np.int16, "f": np.float32}
+"""What holds a weight that is whole again, by the kind of its parts."""
+
+CLEAR_GAIN = 2.0
+"""By how much the step of most outputs must get finer: one bit for all their other weights."""
 
 
 def split_weights(graph: SnnGraph) -> tuple[SnnGraph, dict[str, int]]:
@@ -67,7 +75,11 @@ def _parts(weight: NumberArray) -> IntArray:
     others = rows[:, ~large].max(axis=1)
     with_others = others > 0
     ratio = (rows[with_others] / others[with_others, None]).max(axis=0, initial=1.0)
-    return np.where(large & (ratio >= STANDS_OUT), np.clip(np.ceil(ratio), 1, MOST_PARTS), 1).astype(np.int64)
+    parts = np.where(large & (ratio >= STANDS_OUT), np.clip(np.ceil(ratio), 1, MOST_PARTS), 1).astype(
+        np.int64
+    )
+    gain = rows.max(axis=1) / (rows / parts).max(axis=1)
+    return parts if np.median(gain) >= CLEAR_GAIN else one
 
 
 def _split(graph: SnnGraph, node: Weighted, parts: IntArray, names: Names) -> list[SnnNode]:
@@ -97,6 +109,54 @@ def _split(graph: SnnGraph, node: Weighted, parts: IntArray, names: Names) -> li
         shape=(len(order), *rest),
         origin=node.origin,
     )
-    share = (1 / parts).astype(np.float32).reshape(1, -1, *(1,) * (node.weight.ndim - 2))
+    share = per_channel((1 / parts).astype(np.float32), node.weight.ndim - 1)
     weight = (node.weight * share)[:, order]
     return [*added, joined, node.with_(inputs=(joined.name,), weight=np.ascontiguousarray(weight))]
+
+
+def join_weights(graph: SnnGraph) -> SnnGraph:
+    """Return a network whose split weights are whole again, for those who hold larger integers and no joins.
+
+    Args:
+        graph: in integers or float32.
+
+    Returns:
+        A network of the same currents in every step, the same object where nothing was split.
+    """
+    replaced: dict[str, SnnNode] = {}
+    for node in operations(graph):
+        dense = isinstance(node, Linear) or (isinstance(node, Convolution) and node.groups == 1)
+        if not dense or not isinstance(node, Weighted):
+            continue
+        found = _sources(graph, graph[node.inputs[0]])
+        if found is not None:
+            source, channels = found
+            width = graph[source].shape[0]
+            weight = np.zeros(
+                (len(node.weight), width, *node.weight.shape[2:]), WHOLE[node.weight.dtype.kind]
+            )
+            for column, channel in enumerate(channels):
+                weight[:, channel] += node.weight[:, column]
+            replaced[node.name] = node.with_(inputs=(source,), weight=weight)
+    if not replaced:
+        return graph
+    nodes = [replaced.get(node.name, node) for node in graph]
+    needed = graph.with_nodes(nodes).ancestors([graph.output])
+    return graph.with_nodes([node for node in nodes if node.name in needed])
+
+
+def _sources(graph: SnnGraph, node: SnnNode) -> tuple[str, IntArray] | None:
+    """Return the one node whose channels a join holds, and which; ``None`` for any other."""
+    if not isinstance(node, Concat):
+        return None
+    sources: set[str] = set()
+    channels = []
+    for name in node.inputs:
+        part, rest = graph[name], graph[name].shape[1:]
+        if isinstance(part, Slice) and graph[part.inputs[0]].shape[1:] == rest and part.step[0] == 1:
+            sources.add(part.inputs[0])
+            channels.append(np.arange(part.start[0], part.stop[0]))
+        else:
+            sources.add(name)
+            channels.append(np.arange(part.shape[0]))
+    return (sources.pop(), np.concatenate(channels)) if len(sources) == 1 else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from snnc.errors import UsageError
 from snnc.passes import PASSES
-from snnc.pipeline import format_pipeline, override, parse_pipeline
+from snnc.pipeline import Pipeline
 from snnc.report.causes import Advice
 
 
@@ -28,14 +28,13 @@ def _text(item: Advice, preset: str) -> str:
 
 def _helps(item: Advice, pipeline: str) -> bool:
     """Whether the pipeline takes the setting and is changed by it, or lacks what another preset brings."""
-    passes = parse_pipeline(pipeline, PASSES)
+    given = Pipeline.parse(pipeline, PASSES)
     if item.brings:
-        return all(each.name != item.brings for each in passes)
+        return item.brings not in given.names
     if not item.setting:
         return True
     key, _, value = item.setting.partition("=")
     try:
-        changed = override(passes, {key: value}, PASSES)
+        return given.with_settings({key: value}) != given
     except UsageError:
         return False
-    return format_pipeline(changed) != format_pipeline(passes)

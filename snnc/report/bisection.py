@@ -38,7 +38,7 @@ from snnc.metrics import (
 from snnc.metrics.intervals import bootstrap
 from snnc.progress import Progress, Silent
 from snnc.report.fed import FedSource
-from snnc.simulation.protocol import Record, Simulator
+from snnc.simulation.protocol import RecordOptions, Simulator
 from snnc.source.ann_session import CHUNK
 
 SESSION_BYTES = 2**29
@@ -282,7 +282,7 @@ class _Hybrids:
             q = self.artefact.encode(self.x[start : start + CHUNK])
             counts: dict[str, IntArray] = {}
             if needed := tuple(names[: max(wanted)]):
-                record = Record(states=True, until=needed)
+                record = RecordOptions(states=True, until=needed)
                 counts = self.simulator.run(self.artefact.graph, q, self.timesteps, record).counts
             for k, hybrid in fed.items():
                 answers = hybrid.run(q, counts, self.timesteps)[hybrid.logits]

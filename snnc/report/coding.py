@@ -12,11 +12,9 @@ more than ``ceil(N / T) <= M`` units, and the settle steps carry none.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, cast
-
 import numpy as np
-from numpy.typing import NDArray
 
+from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, IntArray
 from snnc.ir.operations import largest_count
 from snnc.ir.snn import IntegrateFire
@@ -33,19 +31,10 @@ def capacity(node: IntegrateFire, timesteps: int, steps: int) -> int:
     return largest_count(node, timesteps, steps - timesteps)
 
 
-Array = TypeVar("Array", bound=NDArray[Any])
-
-
-def spread(values: Array, rank: int) -> Array:
-    """Shape a (channels,) vector so that it broadcasts over a batch of rank ``rank``."""
-    shaped: Any = values.reshape(1, -1, *(1,) * (rank - 2))
-    return cast(Array, shaped)
-
-
 def counts(node: IntegrateFire, a: FloatArray, timesteps: int) -> IntArray:
     """Return the counts nearest to activations, (batch, *shape) int32."""
-    unit = spread(node.unit.astype(np.float64), a.ndim)
-    wanted = np.floor((a - spread(node.lowest, a.ndim)) * (timesteps / unit) + 0.5)
+    unit = per_channel(node.unit.astype(np.float64), len(node.shape))
+    wanted = np.floor((a - per_channel(node.lowest, len(node.shape))) * (timesteps / unit) + 0.5)
     return np.clip(wanted, 0, node.neuron.capacity(timesteps)).astype(np.int32)
 
 

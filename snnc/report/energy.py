@@ -46,7 +46,7 @@ from snnc.analysis.costs import Costs
 from snnc.errors import InputError
 from snnc.ir.graph import IntArray
 from snnc.ir.neuron import Neuron
-from snnc.ir.operations import check_known
+from snnc.ir.operations import check_known, firing
 from snnc.ir.snn import ConstantCurrent, Encode, IntegrateFire, Readout, SnnGraph, Weighted
 
 
@@ -270,13 +270,14 @@ def _ratio(value: float, baseline: float) -> float | None:
     return value / baseline if baseline > 0 else None
 
 
-def event_bits(neuron: Neuron, timesteps: int) -> int:
+def event_bits(node: IntegrateFire, timesteps: int) -> int:
     """Return the bits of one message: a binary spike 1, signed levels up to m ``ceil(log2(2 m + 1))``.
 
     Unit spikes are sent one by one; several levels of a step in one message.
     """
+    neuron, signed = node.neuron, firing(node).remembers
     most = neuron.levels if costs.unary(neuron) else neuron.largest(timesteps)
-    return max(1, ceil(log2((2 * most if neuron.memory else most) + 1)))
+    return max(1, ceil(log2((2 * most if signed else most) + 1)))
 
 
 def level_bits(neuron: Neuron, timesteps: int) -> int:
@@ -308,7 +309,7 @@ def account(
     reach = costs.fan_outs(graph)
     neurons = counted.neurons
     sent = sum(
-        (layer.units if costs.unary(node.neuron) else layer.events) * event_bits(node.neuron, timesteps)
+        (layer.units if costs.unary(node.neuron) else layer.events) * event_bits(node, timesteps)
         for layer, node in zip(counted.layers, populations, strict=True)
     )
     snn = Operations(
@@ -317,7 +318,7 @@ def account(
         weight_fetches=counted.macs + counted.acs,
         state_accesses=2 * neurons * counted.steps,
         neuron_updates=neurons * counted.steps,
-        activation_bits=max((event_bits(node.neuron, timesteps) for node in populations), default=1),
+        activation_bits=max((event_bits(node, timesteps) for node in populations), default=1),
         bits_sent=sent / counted.images,
     )
     bits = max((level_bits(node.neuron, timesteps) for node in populations), default=1)

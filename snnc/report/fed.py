@@ -14,20 +14,14 @@ import numpy as np
 
 from snnc.errors import InternalError
 from snnc.ir import snn as spiking
-from snnc.ir.ann import AnnGraph, AnnNode, Convolution, Input, Linear, Relu, Softmax
+from snnc.ir.ann import AnnGraph, AnnNode, Convolution, Input, Linear, Relu
+from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, IntArray
 from snnc.ir.rewriter import Rewriter
 from snnc.ir.snn import Encode, IntegrateFire, Readout, SnnGraph, Weighted
 from snnc.numerics.input_range import decoded_input, input_affine
-from snnc.report.coding import spread
 from snnc.source.ann_session import AnnSession
 from snnc.source.source_map import rectifier
-
-
-def logits_name(graph: AnnGraph) -> str:
-    """Return the name of the class scores before a final softmax."""
-    last = graph[graph.output]
-    return last.inputs[0] if isinstance(last, Softmax) else last.name
 
 
 def fed_graph(source: AnnGraph, graph: SnnGraph) -> AnnGraph:
@@ -143,7 +137,7 @@ class FedSource:
         self._populations = every if spiking is None else tuple(n for n in every if n.name in spiking)
         cut = fed_graph(source, graph)
         self._graph = cut
-        self.logits = logits_name(cut)
+        self.logits = cut.logits
         fed = [self._entrance(cut), *(node.name for node in self._populations)]
         self._before = {} if spiking is not None else {name: cut[name].inputs[0] for name in fed[1:]}
         names = list(dict.fromkeys([*self._before.values(), self.logits]))
@@ -182,7 +176,9 @@ class FedSource:
         for node in self._populations:
             value: FloatArray = node.decoded(counts[node.name], timesteps)
             shift = self.rectifier(node.name).shift
-            values[node.name] = value if shift is None else np.subtract(value, spread(shift, value.ndim))
+            values[node.name] = (
+                value if shift is None else np.subtract(value, per_channel(shift, value.ndim - 1))
+            )
         found = self._session.run_fed(values)
         result = {name: found[before] for name, before in self._before.items()}
         result[self.logits] = found[self.logits]

@@ -10,6 +10,8 @@ import numpy as np
 from snnc.analysis.costs import Layer
 from snnc.ir.graph import FloatArray, Shape
 from snnc.ir.neuron import Neuron
+from snnc.ir.operations import Firing as Rule
+from snnc.ir.operations import firing
 from snnc.ir.snn import IntegrateFire, SnnNode
 from snnc.report.statistics import LayerSums, Split
 from snnc.report.terms import TERMS
@@ -101,7 +103,8 @@ class LayerReport:
         local: errors when the layer is fed with the source's own activations, coded as evenly spaced spikes.
         cumulative: errors in the running network.
         drive: what its parameters do, measured locally.
-        neuron: its settings; ``None`` for the read-out, as are the next two.
+        neuron: its settings; ``None`` for the read-out, as are the next three.
+        rule: how it fires.
         thresholds: see there.
         firing: see there.
     """
@@ -113,6 +116,7 @@ class LayerReport:
     cumulative: Split
     drive: Drive
     neuron: Neuron | None = None
+    rule: Rule | None = None
     thresholds: Thresholds | None = None
     firing: Firing | None = None
 
@@ -141,6 +145,7 @@ def summarise(node: SnnNode, sums: LayerSums, costs: Layer | None, images: int, 
         plain.cumulative,
         plain.drive,
         node.neuron,
+        firing(node),
         _thresholds(node, sums),
         _firing(sums, costs.units / places, costs.events / places),
     )

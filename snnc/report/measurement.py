@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from snnc.analysis import costs
 from snnc.analysis.costs import Costs
-from snnc.analysis.evaluation import AnnScores, Answers, Scores, compared, judged, wants_values
+from snnc.analysis.scores import AnnScores, Answers, Scores, compared, judged, wants_values
 from snnc.artefact import Artefact
 from snnc.data import normalisation
 from snnc.data.input_statistics import MOST_ROWS, Foreign, InputStatistics
@@ -41,14 +41,14 @@ from snnc.metrics import (
 )
 from snnc.metrics.loss import ACCURACY, ANSWERS, loss_of_numbers
 from snnc.progress import Progress, Silent
-from snnc.report.behind import Behind
 from snnc.report.coding import capacity, counts, evenly_spaced
-from snnc.report.fed import FedSource, logits_name, sources_of
+from snnc.report.fed import FedSource, sources_of
 from snnc.report.layers import LayerReport, summarise
 from snnc.report.probes import ChannelOrder, InputUse, Probe
+from snnc.report.serial_worker import SerialWorker
 from snnc.report.statistics import LayerSums
 from snnc.report.terms import decompose, decompose_readout, mean_input
-from snnc.simulation.protocol import Activity, Record, Simulator
+from snnc.simulation.protocol import Activity, RecordOptions, Simulator
 from snnc.source.ann_session import CHUNK, AnnSession
 from snnc.source.source_map import activation, maximum_of, rectifier
 
@@ -163,7 +163,7 @@ def measure(
     starts = range(0, len(x), CHUNK)
     tracked = (progress or Silent()).track(starts, len(starts), f"measuring at T = {steps}")
     # One BLAS thread: the order of a sum, and with it the last bit, must not depend on their number.
-    with threadpool_limits(1, "blas"), Behind(threads) as behind:
+    with threadpool_limits(1, "blas"), SerialWorker(threads) as behind:
         work = _Work(artefact, source, simulator, steps, threads, behind, outputs, ends)
         for start in tracked:
             rows = slice(start, start + CHUNK)
@@ -179,7 +179,7 @@ def _judged(
     chosen = x if len(x) <= MOST_ROWS else x[np.linspace(0, len(x) - 1, MOST_ROWS).astype(np.int64)]
     rows = artefact.canonical(chosen)
     seen = InputStatistics.stored(artefact.metadata.calibration)
-    name = logits_name(source)
+    name = source.logits
     session = AnnSession(source.without_thresholds(), [name], threads or 1)
 
     def run(values: FloatArray) -> FloatArray:
@@ -256,7 +256,7 @@ class _Work:
         simulator: Simulator,
         timesteps: int,
         threads: int | None,
-        behind: Behind,
+        behind: SerialWorker,
         outputs: Outputs,
         ends: str,
     ) -> None:
@@ -275,7 +275,7 @@ class _Work:
         self.populations = self.graph.of_type(IntegrateFire)
         self.readout = self.graph.of_type(Readout)[0]
         self.fed = FedSource(source, self.graph, threads)
-        self.logits = logits_name(self.source)
+        self.logits = self.source.logits
         self.before = {node.name: rectifier(self.source, node).inputs[0] for node in self.populations}
         names = list(dict.fromkeys([*self.before.values(), self.logits]))
         self.session = AnnSession(self.source, names, threads or 1)
@@ -306,7 +306,7 @@ class _Work:
         logits = values[self.logits].reshape(len(x), -1)
         if not np.isfinite(logits).all():
             raise NonFiniteError("the source network answers with NaN or infinity on these rows")
-        trace = self.simulator.run(self.graph, q, self.timesteps, Record(states=True, activity=True))
+        trace = self.simulator.run(self.graph, q, self.timesteps, RecordOptions(states=True, activity=True))
         for name, counted in trace.activity.items():
             self.activity[name] = self.activity[name] + counted if name in self.activity else counted
         outputs = self._scaled(trace.logits)
@@ -363,7 +363,7 @@ class _Work:
                 if name not in trains:
                     trains[name] = evenly_spaced(coded[name], self.timesteps, self.graph.settle_steps)
             given = {name: trains[name] for name in layer.drivers}
-            record = Record(states=True, until=(layer.node.name,))
+            record = RecordOptions(states=True, until=(layer.node.name,))
             trace = self.simulator.run(self.graph, q, self.timesteps, record, given=given)
             if isinstance(layer.node, IntegrateFire):
                 node = layer.node

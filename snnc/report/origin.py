@@ -17,7 +17,7 @@ from snnc.frontend import read_onnx
 from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.graph import Graph
 from snnc.passes import PASSES
-from snnc.pipeline import Context, parse_pipeline, run_pipeline
+from snnc.pipeline import Context, Pipeline, run_pipeline
 from snnc.simulation.protocol import Simulator
 from snnc.source.calibration import Calibration
 
@@ -38,13 +38,13 @@ def prepared_source(artefact: Artefact, path: Path, simulator: Simulator) -> Ann
         InputError: the artefact does not say how it was made.
     """
     source = read_onnx(path).graph
-    passes = parse_pipeline(artefact.metadata.pipeline, PASSES) if artefact.metadata.pipeline else ()
-    names = [item.name for item in passes]
-    if LOWER not in names:
+    text = artefact.metadata.pipeline
+    passes = Pipeline.parse(text, PASSES) if text else Pipeline(())
+    if LOWER not in passes.names:
         raise InputError(
             f"the artefact does not record the passes that made it from {path.name}: convert it again"
         )
-    chosen = [item for item in passes[: names.index(LOWER)] if item.name != CLIP]
+    chosen = [item for item in passes[: passes.names.index(LOWER)] if item.name != CLIP]
     shape = artefact.graph.encoder.shape
     context = Context(Calibration(np.zeros((1, *shape), np.float32)), artefact.graph.timesteps, simulator)
     graph: Graph[Any] = source

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from snnc.ir.ann import AnnGraph
+from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, IntArray
 from snnc.ir.snn import SnnGraph
 from snnc.metrics import decisions
-from snnc.report.coding import spread
 from snnc.report.fed import FedSource
 from snnc.source.ann_session import AnnSession
 
@@ -93,7 +93,7 @@ class Probe:
         if self._session is None or self._rows >= PROBED_ROWS:
             return
         shift = self._fed.rectifier(name).shift
-        raised = 0.0 if shift is None else spread(shift, zhat.ndim)
+        raised = 0.0 if shift is None else per_channel(shift, zhat.ndim - 1)
         straight, turned = (
             self._fed.run(code, counted, timesteps)[name] + raised
             for code in (q, np.ascontiguousarray(q[:, ::-1]))
@@ -108,7 +108,9 @@ class Probe:
         """Add a chunk: the rows, (batch, *input shape), their code, labels and class scores."""
         values = rows
         if self._encoder.gain is not None and self._encoder.offset is not None:
-            values = rows * spread(self._encoder.gain, rows.ndim) + spread(self._encoder.offset, rows.ndim)
+            values = rows * per_channel(self._encoder.gain, rows.ndim - 1) + per_channel(
+                self._encoder.offset, rows.ndim - 1
+            )
         magnitude = np.abs(values) / (self._encoder.scale * self._encoder.limit)
         self._beyond += int(np.count_nonzero(magnitude > BEYOND))
         self._values += q.size

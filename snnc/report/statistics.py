@@ -8,6 +8,7 @@ from math import log10, prod, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, IntArray, NumberArray, Shape
 from snnc.report.terms import TERMS, Decomposition
 
@@ -207,10 +208,9 @@ class LayerSums:
 
     def add_neurons(self, found: Decomposition, count: IntArray, v: NumberArray) -> None:
         """Add what only populations have: thresholds, spikes, potentials."""
-        rank = count.ndim
+        rank = len(self.shape)
         self.looked_at += count.size
-        axes = (1, -1, *(1,) * (rank - 2))
-        theta = self.theta.reshape(axes)
+        theta = per_channel(self.theta, rank)
         relative = found.a / theta
         self.above += int(np.count_nonzero(found.a > theta))
         bins = np.minimum(relative * (ACTIVATION_BINS / ACTIVATION_RANGE), ACTIVATION_BINS).astype(np.int64)
@@ -225,5 +225,5 @@ class LayerSums:
         self.source_mean += _by_channel(found.a)
         highest = found.a.reshape(*found.a.shape[:2], -1).max(axis=(0, 2))
         self.source_largest = np.maximum(self.source_largest, highest)
-        share = v / self.threshold.reshape(axes)
+        share = v / per_channel(self.threshold, rank)
         self.residual += (share.sum(), np.square(share).sum(), np.count_nonzero((share < 0) | (share >= 1)))

@@ -47,11 +47,14 @@ from itertools import pairwise
 
 import numpy as np
 
+from snnc.errors import UnknownOperationError
 from snnc.ir.ann import Relu
+from snnc.ir.channels import per_channel
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
+from snnc.ir.operations import firing
 from snnc.ir.snn import IntegrateFire
-from snnc.report.coding import capacity, spread
+from snnc.report.coding import capacity
 from snnc.simulation.reference import windows
 from snnc.source.source_map import activation
 
@@ -106,15 +109,24 @@ def received(node: IntegrateFire, count: IntArray, v: NumberArray) -> FloatArray
         node: the population.
         count: (batch, *shape), the units that it sent.
         v: (batch, *shape), the potentials that it ended with.
+
+    Raises:
+        UnknownOperationError: its potential does not tell, since it forgets what it does not send.
     """
-    theta = spread(node.threshold.astype(np.float64), v.ndim)
-    return count * theta + (v - spread(node.v_init.astype(np.float64), v.ndim))
+    if not firing(node).keeps_charge:
+        raise UnknownOperationError(
+            f"{node.name!r} forgets what it does not send, so that the report cannot split its errors"
+        )
+    theta = per_channel(node.threshold.astype(np.float64), len(node.shape))
+    return count * theta + (v - per_channel(node.v_init.astype(np.float64), len(node.shape)))
 
 
 def mean_input(node: IntegrateFire, count: IntArray, v: NumberArray, timesteps: int) -> FloatArray:
     """Return ``zhat``, (batch, *shape) float64; see :func:`received`."""
     scale = node.unit.astype(np.float64) / (timesteps * node.threshold.astype(np.float64))
-    return spread(node.lowest, v.ndim) + received(node, count, v) * spread(scale, v.ndim)
+    return per_channel(node.lowest, len(node.shape)) + received(node, count, v) * per_channel(
+        scale, len(node.shape)
+    )
 
 
 def decompose(
@@ -139,19 +151,19 @@ def decompose(
         timesteps: T.
         steps: T + K.
     """
-    rank = v.ndim
+    rank = len(node.shape)
     total = received(node, count, v)
-    theta = spread(node.threshold.astype(np.float64), rank)
-    unit = spread(node.unit.astype(np.float64), rank)
+    theta = per_channel(node.threshold.astype(np.float64), rank)
+    unit = per_channel(node.unit.astype(np.float64), rank)
     most = capacity(node, timesteps, steps)
     # Exact for integers: a quotient below 2^31 by a divisor up to 2^22 never rounds up to the next one.
-    held = np.floor((total + spread(node.v_init.astype(np.float64), rank)) / theta)
+    held = np.floor((total + per_channel(node.v_init.astype(np.float64), rank)) / theta)
     whole = np.clip(held, 0, most)
-    floor = spread(node.lowest.astype(np.float64), rank)
+    floor = per_channel(node.lowest.astype(np.float64), rank)
     zhat: FloatArray = floor + total * (unit / (timesteps * theta))
     largest = floor + unit * (most / timesteps)
-    shift = 0.0 if relu.shift is None else spread(relu.shift.astype(np.float64), rank)
-    ceiling = np.inf if relu.ceiling is None else spread(relu.ceiling.astype(np.float64), rank)
+    shift = 0.0 if relu.shift is None else per_channel(relu.shift.astype(np.float64), rank)
+    ceiling = np.inf if relu.ceiling is None else per_channel(relu.ceiling.astype(np.float64), rank)
     a = activation(relu, z_source).astype(np.float64)
     z = z_fed + shift
     rectified = np.clip(zhat, 0, ceiling)

@@ -47,7 +47,7 @@ from snnc.metrics.shares import Z95
 from snnc.metrics.task import Task
 from snnc.numerics.divergence import AnswerError, answer_error, log_softmax, real_logits
 from snnc.progress import Progress
-from snnc.simulation.protocol import Activity, Record, Simulator
+from snnc.simulation.protocol import Activity, RecordOptions, Simulator
 from snnc.simulation.reference import encode
 from snnc.source.calibration import Calibration
 
@@ -331,7 +331,7 @@ def _judged(
     activity: dict[str, Activity] = {}
     for start in range(0, len(held), SHARD):
         q = encode(graph.encoder, held.rows[start : start + SHARD])
-        trace = simulator.run(graph, q, T, Record(activity=True))
+        trace = simulator.run(graph, q, T, RecordOptions(activity=True))
         answers.append(real_logits(graph, trace.logits))
         for name, counted in trace.activity.items():
             activity[name] = activity[name] + counted if name in activity else counted

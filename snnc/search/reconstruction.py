@@ -18,7 +18,7 @@ from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.numerics.quantisation import Group, groups, quantise_group
 from snnc.pipeline import Context
 from snnc.search.threshold_search import with_thresholds
-from snnc.simulation.partial import SpikingPrefix
+from snnc.simulation.partial import PartialSimulation
 from snnc.source.source_map import activation, pre_activation, rectifier
 
 FACTORS = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.35, 1.5)
@@ -37,7 +37,7 @@ def reconstruct(graph: SnnGraph, context: Context, rows: int, *, ramp: bool = Fa
     """
     calibration = context.calibration.subset(slice(0, rows))
     source = context.ann()
-    prefix = SpikingPrefix(graph, calibration.rows, context.simulator)
+    prefix = PartialSimulation(graph, calibration.rows, context.simulator)
     integer = graph
     order = groups(graph)[:-1]
     for index, group in enumerate(context.progress.track(order, len(order), "reconstructing")):
@@ -52,7 +52,7 @@ def reconstruct(graph: SnnGraph, context: Context, rows: int, *, ramp: bool = Fa
 
 
 def _best(
-    graph: SnnGraph, group: Group, prefix: SpikingPrefix, targets: dict[str, FloatArray], *, ramp: bool
+    graph: SnnGraph, group: Group, prefix: PartialSimulation, targets: dict[str, FloatArray], *, ramp: bool
 ) -> dict[str, FloatArray]:
     """Return the factor of each channel of a group's populations that leaves the least error."""
     least = {name: np.full(graph[name].channels, np.inf) for name in group.sinks}

@@ -39,9 +39,9 @@ from snnc.ir.operations import classified
 from snnc.ir.snn import ChannelWeight, IntegrateFire, SnnGraph
 from snnc.numerics.divergence import real_logits
 from snnc.numerics.quantisation import correct_readers
-from snnc.pipeline import Context, Rest
+from snnc.pipeline import Context, RemainingPasses
 from snnc.search.journal import Journal
-from snnc.simulation.protocol import Record
+from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import encode
 from snnc.source.calibration import Calibration
 
@@ -262,7 +262,7 @@ def _in_stream(graph: SnnGraph, node: IntegrateFire) -> bool:
 class _Search:
     """One search: what it has measured, and the best so far."""
 
-    def __init__(self, graph: SnnGraph, context: Context, rest: Rest, search: Search) -> None:
+    def __init__(self, graph: SnnGraph, context: Context, rest: RemainingPasses, search: Search) -> None:
         self.graph = graph
         self.context = context
         self.rest = rest
@@ -394,7 +394,7 @@ def answers_of(network: SnnGraph, rows: Any, context: Context) -> tuple[Any, flo
     """Return a network's answers in units of the source network, and its operations per row."""
     steps = network.timesteps
     inputs = encode(network.encoder, rows)
-    trace = context.simulator.run(network, inputs, steps, Record(activity=True))
+    trace = context.simulator.run(network, inputs, steps, RecordOptions(activity=True))
     counted = costs.count(network, trace.activity, len(rows), steps)
     return real_logits(network, trace.logits), counted.synops
 

@@ -13,7 +13,7 @@ from snnc.errors import InternalError
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.snn import SnnGraph
 from snnc.numerics.spill import RowArray, row_array
-from snnc.simulation.protocol import Record, Simulator, Trace
+from snnc.simulation.protocol import RecordOptions, Simulator, Trace
 from snnc.simulation.reference import encode
 
 Number = TypeVar("Number", bound=np.generic)
@@ -22,7 +22,7 @@ CHUNK_VALUES = 1 << 23
 """Values of the largest node that are worked on at once: 32 MB in floats, whatever the number of rows."""
 
 
-class SpikingPrefix:
+class PartialSimulation:
     """Spike trains of the populations that later layers still read, on fixed rows.
 
     Only what is new is simulated: the trains of finished populations are given to the simulator. Where the
@@ -61,7 +61,9 @@ class SpikingPrefix:
         needed = graph.ancestors(tuple(names), frozenset(self._trains))
         given = {name: train[chunk] for name, train in self._trains.items() if name in needed}
         until = tuple(names)
-        record = Record(trains=wanted, until=until) if trains else Record(states=True, until=until)
+        record = (
+            RecordOptions(trains=wanted, until=until) if trains else RecordOptions(states=True, until=until)
+        )
         inputs = encode(self._encoder, self._rows[chunk]) if self._inputs is None else self._inputs
         return self._simulator.run(graph, inputs, graph.timesteps, record, given=given)
 

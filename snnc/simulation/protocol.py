@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class RecordOptions:
     """What a simulation keeps beside its outputs.
 
     Attributes:
@@ -105,7 +105,9 @@ class Trace:
     trains: dict[str, NumberArray] = field(default_factory=dict)
     activity: dict[str, Activity] = field(default_factory=dict)
 
-    def add_population(self, node: IntegrateFire, train: NumberArray, v: NumberArray, record: Record) -> None:
+    def add_population(
+        self, node: IntegrateFire, train: NumberArray, v: NumberArray, record: RecordOptions
+    ) -> None:
         """Keep what ``record`` asks for of one population's spikes and final potentials."""
         if record.states:
             self.counts[node.name] = train.sum(axis=0).astype(np.int32)
@@ -148,7 +150,7 @@ class Simulator(Protocol):
         graph: SnnGraph,
         inputs: NumberArray,
         timesteps: int,
-        record: Record = ...,
+        record: RecordOptions = ...,
         /,
         given: Mapping[str, NumberArray] | None = None,
     ) -> Trace:
@@ -276,7 +278,7 @@ class Emission:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class VerificationResult:
     """What running a bundle on its golden inputs showed.
 
     Attributes:
@@ -370,7 +372,7 @@ class Backend(Protocol):
         """
         ...
 
-    def verify(self, directory: Path, golden: Golden) -> Verdict:
+    def verify(self, directory: Path, golden: Golden) -> VerificationResult:
         """Run a bundle on its golden inputs, and compare.
 
         Whoever calls may not know who made the bundle: it is read as data, and nothing of it is executed.

@@ -15,11 +15,12 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from snnc.errors import InternalError
 from snnc.ir import ann, snn
+from snnc.ir.channels import per_channel
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import Firing, check_known, classified, firing, operations, unmatched
-from snnc.simulation.protocol import Record, Trace, check_run
+from snnc.simulation.protocol import RecordOptions, Trace, check_run
 
 
 def windows(x: NumberArray, window: Window, fill: float) -> NumberArray:
@@ -51,11 +52,6 @@ def convolve(x: NumberArray, weight: NumberArray, window: Window, groups: int) -
     )
 
 
-def per_channel(values: NumberArray, rank: int) -> NumberArray:
-    """Shape a (channels,) vector so that it broadcasts over a batch of rank ``rank``."""
-    return values.reshape(1, -1, *(1,) * (rank - 2))
-
-
 def run_ann(
     graph: ann.AnnGraph, x: FloatArray, keep: Sequence[str] = ()
 ) -> tuple[FloatArray, dict[str, FloatArray]]:
@@ -77,7 +73,7 @@ def run_ann(
 
 
 def _ann_node(node: ann.AnnNode, inputs: list[FloatArray], x: FloatArray) -> FloatArray:
-    rank = len(node.shape) + 1
+    rank = len(node.shape)
     match node:
         case ann.Input():
             return x.astype(np.float32).reshape(len(x), *node.shape)
@@ -132,7 +128,7 @@ def encode(node: snn.Encode, x: FloatArray) -> IntArray:
     """Quantise a batch of analogue inputs, (batch, *shape), to int32 ``q``."""
     x = np.asarray(x, np.float32).reshape(len(x), *node.shape)
     if node.gain is not None and node.offset is not None:
-        x = x * per_channel(node.gain, x.ndim) + per_channel(node.offset, x.ndim)
+        x = x * per_channel(node.gain, len(node.shape)) + per_channel(node.offset, len(node.shape))
     scaled = np.rint(x / np.float32(node.scale))
     return np.clip(scaled, -node.limit, node.limit).astype(np.int32)
 
@@ -151,7 +147,7 @@ def fire(
     Returns:
         The spikes, (T + K, batch, *shape), and the final potentials, (batch, *shape).
     """
-    rank = current.ndim - 1
+    rank = len(node.shape)
     theta, bias = per_channel(node.threshold, rank), per_channel(node.bias, rank)
     rule, limit = firing(node), node.neuron.limit
     capacity = node.neuron.capacity(timesteps)
@@ -201,7 +197,7 @@ class ReferenceSimulator:
         graph: snn.SnnGraph,
         inputs: NumberArray,
         timesteps: int,
-        record: Record = Record(),
+        record: RecordOptions = RecordOptions(),
         /,
         given: Mapping[str, NumberArray] | None = None,
     ) -> Trace:
@@ -233,7 +229,7 @@ class ReferenceSimulator:
                     train, v = fire(node, np.add.reduce(read), timesteps, graph.schedule)
                     trace.add_population(node, train, v, record)
                 case snn.Readout():
-                    rank = read[0].ndim - 1
+                    rank = len(node.shape)
                     total = np.add.reduce(read).sum(axis=0) + timesteps * per_channel(node.bias, rank)
                     trace.outputs = total.astype(np.int32 if integer else np.float32)
                     continue
@@ -260,7 +256,7 @@ def propagate(node: snn.SnnNode, trains: list[NumberArray]) -> NumberArray:
         case snn.Linear():
             y = (exact @ node.weight.astype(exact.dtype).T).astype(flat.dtype)
         case snn.ChannelWeight():
-            y = flat * per_channel(node.weight.astype(flat.dtype), flat.ndim)
+            y = flat * per_channel(node.weight.astype(flat.dtype), len(node.shape))
         case snn.SumPool():
             y = windows(flat, node.window, 0).sum(axis=(4, 5))
         case snn.CurrentMaxPool():

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from snnc.errors import InternalError
 from snnc.ir import ann
+from snnc.ir.channels import per_channel
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
@@ -208,7 +209,7 @@ class _Writer:
         return name
 
     def vector(self, node: ann.AnnNode, values: FloatArray, label: str) -> str:
-        shaped = values.astype(np.float32).reshape(-1, *(1,) * (len(node.shape) - 1))
+        shaped = per_channel(values.astype(np.float32), len(node.shape))
         return self.constant(shaped, f"{label}:{node.name}")
 
     def add(self, node: ann.AnnNode) -> None:

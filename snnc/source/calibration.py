@@ -193,16 +193,10 @@ class Calibration:
         return self._scores(graph)(self.rows)
 
     def _scores(self, graph: AnnGraph) -> Callable[[FloatArray], FloatArray]:
-        name = answer_of(graph)
+        name = graph.logits
         session = AnnSession(graph.without_thresholds(), [name], self.threads)
 
         def run(rows: FloatArray) -> FloatArray:
             return session.run(rows)[name].reshape(len(rows), -1)
 
         return run
-
-
-def answer_of(graph: AnnGraph) -> str:
-    """Return the name of the node that gives the answers before a final softmax."""
-    last = graph[graph.output]
-    return last.inputs[0] if isinstance(last, Softmax) else last.name

@@ -8,6 +8,7 @@ import numpy as np
 
 from snnc.errors import InternalError
 from snnc.ir.ann import AnnGraph, Relu
+from snnc.ir.channels import per_channel
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
 from snnc.ir.snn import CountMaxPool, IntegrateFire, SnnGraph, SnnNode
@@ -37,9 +38,9 @@ def activation(relu: Relu, z: FloatArray) -> FloatArray:
 
     That is ``min(max(z + shift, 0), ceiling)``, without the clip of the conversion's own.
     """
-    shape = (1, -1, *(1,) * (z.ndim - 2))
-    a = np.maximum(z if relu.shift is None else z + relu.shift.reshape(shape), np.float32(0))
-    return a if relu.ceiling is None else np.minimum(a, relu.ceiling.reshape(shape))
+    rank = len(relu.shape)
+    a = np.maximum(z if relu.shift is None else z + per_channel(relu.shift, rank), np.float32(0))
+    return a if relu.ceiling is None else np.minimum(a, per_channel(relu.ceiling, rank))
 
 
 def maximum_of(graph: SnnGraph, source: AnnGraph, population: SnnNode) -> Window | None:

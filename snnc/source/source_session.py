@@ -12,7 +12,8 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from snnc.data.rows import NetworkInput, exact
+from snnc.data.readings import NetworkInput
+from snnc.data.rows import exact
 from snnc.errors import InputError
 from snnc.ir.graph import FloatArray, NumberArray
 from snnc.metrics.ending import final_activation

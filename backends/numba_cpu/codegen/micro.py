@@ -17,7 +17,7 @@ LARGEST_SUM = 2**15 - 1
 
 
 @vector_code
-def keep_apart(code: Code) -> None:
+def noinline(code: Code) -> None:
     """Keep LLVM from inlining the function that calls this: inlined, it would be optimised anew."""
     code.b.function.attributes.add("noinline")
 

@@ -64,7 +64,7 @@ def _fire(decide: Decide, element: Any, counted: bool) -> Callable[..., int]:
         spike_pixel: Value,
         pixels: Value,
         steps: Value,
-        driven: Value,
+        input_steps: Value,
         parameters: Value,
         row: Value,
         settings: Value,
@@ -86,7 +86,7 @@ def _fire(decide: Decide, element: Any, counted: bool) -> Callable[..., int]:
             spike_pixel: bytes from pixel to pixel.
             pixels: number of pixels.
             steps: number of steps.
-            driven: how many of them have the bias.
+            input_steps: how many of them have the bias.
             parameters: address of the rows of :data:`PARAMETERS`, from the first of the channels.
             row: bytes from one row of the parameters to the next.
             settings: address of :data:`SETTINGS`, int64.
@@ -114,17 +114,17 @@ def _fire(decide: Decide, element: Any, counted: bool) -> Callable[..., int]:
                     left += [rest, minus(n, s)]
                 return left
 
-            def driven_step(t: Value, state: list[Value]) -> list[Value]:
+            def input_step(t: Value, state: list[Value]) -> list[Value]:
                 return step(state, t, neuron.bias, neuron.capacity if counted else None)
 
             def settle_step(t: Value, state: list[Value]) -> list[Value]:
-                return step(state, b.add(t, driven), None, neuron.capacity)
+                return step(state, b.add(t, input_steps), None, neuron.capacity)
 
             starts = [b.mul(p, start_pixel) for p in places]
             before = (start_potential, start_count)
             state = [code.load(kind, address, place) for place in starts for address in before]
-            state = code.loop(driven, state, driven_step)
-            state = code.loop(b.sub(steps, driven), state, settle_step)
+            state = code.loop(input_steps, state, input_step)
+            state = code.loop(b.sub(steps, input_steps), state, settle_step)
             for place, v, n in zip(states, state[::2], state[1::2], strict=True):
                 code.store(v, potential, place)
                 code.store(n, count, place)

@@ -19,7 +19,7 @@ from snnc.backends.numba_cpu.execution import shapes
 from snnc.backends.numba_cpu.execution.shapes import Value
 from snnc.backends.numba_cpu.kernels.records import CURRENT, NEURON_KINDS, SPIKE_BYTES, STAGE, TERM, VARIANT
 from snnc.backends.numba_cpu.kernels.stage import run_stages
-from snnc.backends.numba_cpu.kernels.thread_team import Crew
+from snnc.backends.numba_cpu.kernels.thread_team import ThreadTeam
 from snnc.backends.numba_cpu.layout import choices
 from snnc.backends.numba_cpu.layout.terms import Packed, Values
 from snnc.backends.numba_cpu.machine.memory import SLACK, Memory, aligned
@@ -27,7 +27,7 @@ from snnc.backends.numba_cpu.planning.plan import Plan, ShapePlan, StagePlan, Te
 from snnc.backends.numba_cpu.planning.request import Request
 from snnc.errors import InputError
 from snnc.ir import snn
-from snnc.ir.operations import Firing, firing, unmatched
+from snnc.ir.operations import Firing, classified, firing, unmatched
 
 Array = NDArray[Any]
 Action = Callable[[int], None]
@@ -67,18 +67,18 @@ class Bound:
     variants: list[list[tuple[int, ...]]]
 
 
-class Chain:
+class FusedStages:
     """Stages that follow each other, which one call runs."""
 
-    def __init__(self, stages: list[Bound], crew: Crew) -> None:
+    def __init__(self, stages: list[Bound], team: ThreadTeam) -> None:
         """Write the records into tables.
 
         Args:
             stages: at least one.
-            crew: the threads for the shares.
+            team: the threads for the shares.
         """
         self.names = tuple(stage.node.name for stage in stages)
-        self._crew = crew
+        self._team = team
         self._tables = [_tables([stage.shares[k] for stage in stages]) for k in range(len(stages[0].shares))]
         variants = [rows for stage in stages for rows in stage.variants]
         most = max(1, *map(len, variants))
@@ -97,7 +97,7 @@ class Chain:
         if len(self._tables) == 1:
             run_share(0, 0)
         else:
-            self._crew.together(run_share, len(self._tables))
+            self._team.together(run_share, len(self._tables))
 
 
 def _tables(stages: list[tuple[dict[str, int], list[dict[str, int]]]]) -> tuple[Array, Array]:
@@ -121,7 +121,7 @@ class Program:
     """Everything that is needed to run some images."""
 
     def __init__(
-        self, request: Request, plan: Plan, packed: Mapping[str, Packed], images: int, crew: Crew
+        self, request: Request, plan: Plan, packed: Mapping[str, Packed], images: int, team: ThreadTeam
     ) -> None:
         """Allocate memory and fill in the records.
 
@@ -132,7 +132,7 @@ class Program:
             plan: how.
             packed: weights laid out as planned, by synapse.
             images: largest number of images at a time.
-            crew: the threads that work on one image, as many as the plan has shares.
+            team: the threads that work on one image, as many as the plan has shares.
         """
         self.request = request
         self.packed = packed
@@ -145,15 +145,15 @@ class Program:
         self.encoded: Value | None = None
         self._steps: list[tuple[Action, Part | None]] = []
         """What to do in turn, and the part that is then to be looked at."""
-        self._chains: dict[int, Chain] = {}
+        self._fused: dict[int, FusedStages] = {}
         """The stages of a step, by its place among them."""
         finished = request.finished(request.added_in_place())
         chain: list[Bound] = []
 
         def close() -> None:
             if chain:
-                linked = Chain(chain, crew)
-                self._chains[len(self._steps)] = linked
+                linked = FusedStages(chain, team)
+                self._fused[len(self._steps)] = linked
                 self._steps.append((linked.run, None))
                 chain.clear()
 
@@ -190,7 +190,7 @@ class Program:
 
     def _shape(self, part: ShapePlan) -> tuple[Part, Action]:
         read = [self._values[name] for name in part.node.inputs]
-        node, request = part.node, self.request
+        node, request = classified(part.node), self.request
         if isinstance(node, snn.Reshape) and read[0].place == part.output:
             # One position, or the same ones: the values already lie where they are wanted.
             value = Value(read[0].values, part.output, part.constant)
@@ -221,7 +221,7 @@ class Program:
         made = Part(node, value)
         fields = {
             "steps": 1 if constant else request.steps,
-            "driven": 1 if constant else request.timesteps,
+            "input_steps": 1 if constant else request.timesteps,
             "floats": int(not request.integer),
             "accumulate": int(isinstance(node, snn.Readout) or (fires and request.barrier)),
             "height": output.height,
@@ -358,7 +358,7 @@ class Program:
         """Run the network once, as its input stands, and return the seconds that each stage takes."""
         found = {}
         for place, (action, _part) in enumerate(self._steps):
-            chain = self._chains.get(place)
+            chain = self._fused.get(place)
             if chain is None:
                 action(images)
                 continue

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from snnc.backends.numba_cpu.execution.program import Part, Program
 from snnc.backends.numba_cpu.execution.shapes import channels_first, channels_last
 from snnc.backends.numba_cpu.kernels.counting import tally
-from snnc.backends.numba_cpu.kernels.thread_team import Crew
+from snnc.backends.numba_cpu.kernels.thread_team import ThreadTeam
 from snnc.backends.numba_cpu.layout import choices
 from snnc.backends.numba_cpu.layout.terms import Packed
 from snnc.backends.numba_cpu.planning.plan import Plan, Planner, StagePlan
@@ -42,7 +42,7 @@ class Prepared:
         given: Mapping[str, Interval],
         inputs: Interval,
         density: Mapping[str, float],
-        crew: Crew,
+        team: ThreadTeam,
         shares: int,
     ) -> None:
         """Plan, and lay the weights out.
@@ -52,7 +52,7 @@ class Prepared:
             given: where the spikes from the caller stay.
             inputs: where the quantised input stays.
             density: share of the neurons of a population that fire in a step, as far as known.
-            crew: the threads.
+            team: the threads.
             shares: how many of them work on one image.
         """
         self.request = request
@@ -66,7 +66,7 @@ class Prepared:
             default=1,
         )
         self.kept = tuple(part for part in self.plan.parts if request.keeps(part.node))
-        self._crew = crew
+        self._team = team
         self._packed = pack(self.plan)
         self._programs: list[Program] = []
 
@@ -79,7 +79,7 @@ class Prepared:
             self._programs.remove(program)
         except ValueError:
             # None is left, or another thread was quicker.
-            program = Program(self.request, self.plan, self._packed, images, self._crew)
+            program = Program(self.request, self.plan, self._packed, images, self._team)
         try:
             yield program
         finally:

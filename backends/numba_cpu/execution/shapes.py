@@ -16,6 +16,7 @@ from snnc.backends.numba_cpu.planning.ranges import narrowest
 from snnc.errors import InternalError
 from snnc.ir import snn
 from snnc.ir.geometry import Window
+from snnc.ir.operations import Operation, unmatched
 from snnc.simulation.reference import convolve
 
 Array = NDArray[Any]
@@ -28,7 +29,7 @@ class Value:
     Attributes:
         values: (steps, images, height, width, padded channels); one step if constant.
         place: what is in it.
-        constant: whether the one step stands for each driven step.
+        constant: whether the one step stands for each step with input.
     """
 
     values: Array
@@ -75,7 +76,7 @@ def geometry(window: Window) -> Array:
 
 
 def apply(
-    node: snn.SnnNode, read: Sequence[Value], out: Value, images: int, timesteps: int, steps: int
+    node: Operation, read: Sequence[Value], out: Value, images: int, timesteps: int, steps: int
 ) -> None:
     """Compute a node that has neither weight nor state.
 
@@ -128,8 +129,10 @@ def apply(
         case snn.Slice():
             taken = [slice(*ends) for ends in zip(node.start, node.stop, node.step, strict=True)]
             out.fill(_positions(node, read[0], images)[:, :, *taken[1:], taken[0]])
+        case snn.Convolution() | snn.Linear() | snn.ChannelWeight() | snn.IntegrateFire() | snn.Readout():
+            raise InternalError(f"{node.name!r} has weights or state")
         case _:
-            raise InternalError(f"{type(node).__name__} has weights or state")
+            raise unmatched(node)
 
 
 def _padded_spread(value: Value, images: int, timesteps: int, steps: int) -> Array:

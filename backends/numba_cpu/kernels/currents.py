@@ -11,7 +11,7 @@ from snnc.backends.numba_cpu.codegen.micro import (
     copy_shifted,
     copy_widened,
     fill,
-    keep_apart,
+    noinline,
 )
 from snnc.backends.numba_cpu.kernels.event_currents import add_events
 from snnc.backends.numba_cpu.kernels.product_currents import add_channels, add_products
@@ -22,7 +22,7 @@ from snnc.backends.numba_cpu.machine.cache import kernel
 @kernel
 def _pad(term: Record, image: int, t0: int, steps: int, y0: int, rows: int) -> None:
     """Copy the input of a band with its borders."""
-    keep_apart()
+    noinline()
     left = term.pad_left * term.padded_pixel
     inside = term.width * term.padded_pixel
     right = term.padded_row - left - inside
@@ -63,7 +63,7 @@ def _add_currents(
     stage: Record, term: Record, image: int, t0: int, steps: int, y0: int, rows: int, current: int, frame: int
 ) -> None:
     """Add currents that were computed elsewhere."""
-    keep_apart()
+    noinline()
     pixel = stage.channels * 4
     line = stage.columns * pixel
     source = term.source + image * term.source_image + y0 * stage.width * pixel
@@ -110,7 +110,7 @@ def add_term(
         fresh: 1 if the currents hold nothing yet, and this term writes all of them.
         begun: 1 if this thread has just read the weight.
     """
-    keep_apart()
+    noinline()
     if term.kind == EVENTS:
         add_events(stage, term, variants, image, t0, steps, y0, rows, begun)
     elif term.kind == CURRENT:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from snnc.backends.numba_cpu.codegen import micro_events
-from snnc.backends.numba_cpu.codegen.micro import get, keep_apart, put
-from snnc.backends.numba_cpu.codegen.micro_events import touch
+from snnc.backends.numba_cpu.codegen.micro import get, noinline, put
+from snnc.backends.numba_cpu.codegen.micro_events import prefetch
 from snnc.backends.numba_cpu.kernels.records import Record, Records
 from snnc.backends.numba_cpu.machine.cache import kernel
 
@@ -30,7 +30,7 @@ def _scatter(
     step: int,
     weight: int,
 ) -> None:
-    keep_apart()
+    noinline()
     if taps == 3 and blocks == 3:
         slide3(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
     elif taps == 3 and blocks == 6:
@@ -58,12 +58,12 @@ def _scatter(
 @kernel
 def _list_band(term: Record, image: int, t0: int, steps: int, top: int, bottom: int) -> None:
     """List the spikes of the rows from ``top`` to ``bottom``: per step, column and row."""
-    keep_apart()
+    noinline()
     chunks = term.channels // micro_events.CHUNK
     row_bytes = term.width * term.channels
     rows = bottom - top
     phase = top % term.joined_rows
-    added, taken = term.entries, term.taken_entries
+    added, taken = term.entries, term.negative_events
     place = 0
     for t in range(steps):
         at = term.source + image * term.source_image + (t0 + t) * term.source_step + top * row_bytes
@@ -118,7 +118,7 @@ def add_events(
     begun: int,
 ) -> None:
     """Let every spike add its rows of the weight to the currents that it reaches."""
-    keep_apart()
+    noinline()
     top = max(0, y0 * term.stride_down - term.pad_top)
     reach = (term.kernel_height - 1) * term.dilation_down
     bottom = min(term.height, (y0 + rows - 1) * term.stride_down - term.pad_top + reach + 1)
@@ -137,11 +137,11 @@ def add_events(
 @kernel
 def _bring_nearer(term: Record, variants: Records, part: int, tile: int) -> None:
     """Read the rows of a tile in order: events, which read them out of order, would wait for each."""
-    keep_apart()
+    noinline()
     for residue in range(term.stride_right):
         variant = variants[residue]
         first = variant.weight + part * variant.joined_bytes + tile * variant.tile_bytes
-        put(term.touched, 0, touch(first, variant.lines))
+        put(term.prefetched, 0, prefetch(first, variant.lines))
 
 
 @kernel
@@ -159,7 +159,7 @@ def _add_phase(
     phase: int,
 ) -> None:
     """Add the events of one tile to the rows of the band whose first input row has a certain phase."""
-    keep_apart()
+    noinline()
     pixel = stage.channels * 4
     line = stage.columns * pixel
     frame = 0 if stage.accumulate else stage.band_rows * line

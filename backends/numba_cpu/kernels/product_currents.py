@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from snnc.backends.numba_cpu.codegen import micro_products
-from snnc.backends.numba_cpu.codegen.micro import get, keep_apart
+from snnc.backends.numba_cpu.codegen.micro import get, noinline
 from snnc.backends.numba_cpu.codegen.vector import F32, I8, I16, I32
 from snnc.backends.numba_cpu.kernels.records import (
     BYTES,
@@ -45,7 +45,7 @@ def _multiply_row(
     weight: int,
     start: int,
 ) -> None:
-    keep_apart()
+    noinline()
     many = term.pixels > FEW_PIXELS
     if term.kind == BYTES and not many:
         multiply_bytes(
@@ -144,7 +144,7 @@ def add_products(
     stage: Record, term: Record, steps: int, rows: int, current: int, frame: int, fresh: int
 ) -> None:
     """Multiply the padded input by the weight, whatever spiked; if ``fresh``, nothing is there to add to."""
-    keep_apart()
+    noinline()
     pixel = stage.channels * 4
     line = stage.columns * pixel
     step = term.padded_rows * term.padded_row
@@ -188,7 +188,7 @@ def add_channels(
     frame: int,
 ) -> None:
     """Let every channel read only itself: depthwise convolutions and identities."""
-    keep_apart()
+    noinline()
     pixel = stage.channels * 4
     line = stage.columns * pixel
     step = term.padded_rows * term.padded_row

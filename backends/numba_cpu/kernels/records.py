@@ -19,8 +19,8 @@ STAGE = _record(
     "first_term",  # among the terms of all stages
     "terms",
     "steps",  # T + K
-    "driven",  # T
-    "unchanging",  # 1: all input is the same in each driven step
+    "input_steps",  # T
+    "unchanging",  # 1: all input is the same in each step with input
     "floats",  # 1: currents and potentials are float32
     "accumulate",  # 1: all input is summed over the steps before anything else happens
     "height",  # of the output
@@ -31,7 +31,7 @@ STAGE = _record(
     "columns",  # of a row of the scratch currents
     "halo",  # spare columns on the left
     "current",  # scratch: address of currents
-    "constant",  # scratch: address of the currents that are the same in each driven step, or 0
+    "constant",  # scratch: address of the currents that are the same in each step with input, or 0
     "potential",  # scratch: addresses of potentials and counts
     "count",
     "neuron",  # which kind fires, see NEURON_KINDS
@@ -54,7 +54,7 @@ SPIKE_BYTES = {"units": 1, "twos": 1, "bytes": 1, "words": 2, "divided": 1, "flo
 
 TERM = _record(
     "kind",  # see TERM_KINDS
-    "constant",  # 1: the source is the same in each driven step
+    "constant",  # 1: the source is the same in each step with input
     "source",  # address of the spikes
     "source_image",  # bytes from image to image
     "source_step",  # bytes from step to step
@@ -76,12 +76,12 @@ TERM = _record(
     "signs",  # 2 where spikes may be negative
     "joined_rows",  # kernel rows whose events make one list
     "kept",  # 1: the weight stays in the cache from band to band
-    "touched",  # scratch: 8 bytes that nobody reads
+    "prefetched",  # scratch: 8 bytes that nobody reads
     "tiles",  # groups of outputs
     "tile_bytes",  # from the currents of one tile to those of the next
     "table",  # address of micro_events.positions_by_mask
     "entries",  # scratch: lists of events
-    "taken_entries",  # scratch: the same of negative spikes
+    "negative_events",  # scratch: the same of negative spikes
     "taken_index",
     "index",  # scratch: per step and column, where the list of each row begins
     # Products

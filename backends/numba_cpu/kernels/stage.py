@@ -16,7 +16,7 @@ follow each other without gaps, and the number of channels is padded.
 from __future__ import annotations
 
 from snnc.backends.numba_cpu.codegen import neurons
-from snnc.backends.numba_cpu.codegen.micro import clear, copy_shifted, keep_apart
+from snnc.backends.numba_cpu.codegen.micro import clear, copy_shifted, noinline
 from snnc.backends.numba_cpu.codegen.neurons import (
     fire_bytes,
     fire_divided,
@@ -47,14 +47,14 @@ def _fire(
     image: int,
     t0: int,
     steps: int,
-    driven: int,
+    input_steps: int,
     y0: int,
     rows: int,
     frame: int,
     started: int,
 ) -> None:
     """Let the neurons of a band integrate and fire; they begin anew unless they have ``started``."""
-    keep_apart()
+    noinline()
     pixel = stage.channels * 4
     out = stage.output + image * stage.output_image + t0 * stage.output_step
     for row in range(rows):
@@ -84,7 +84,7 @@ def _fire(
                     stage.output_pixel,
                     stage.width,
                     steps,
-                    driven,
+                    input_steps,
                     stage.parameters + c * 4,
                     pixel,
                     stage.settings,
@@ -104,7 +104,7 @@ def _fire(
                     stage.output_pixel,
                     stage.width,
                     steps,
-                    driven,
+                    input_steps,
                     stage.parameters + c * 4,
                     pixel,
                     stage.settings,
@@ -124,7 +124,7 @@ def _fire(
                     stage.output_pixel,
                     stage.width,
                     steps,
-                    driven,
+                    input_steps,
                     stage.parameters + c * 4,
                     pixel,
                     stage.settings,
@@ -144,7 +144,7 @@ def _fire(
                     stage.output_pixel,
                     stage.width,
                     steps,
-                    driven,
+                    input_steps,
                     stage.parameters + c * 4,
                     pixel,
                     stage.settings,
@@ -164,7 +164,7 @@ def _fire(
                     stage.output_pixel,
                     stage.width,
                     steps,
-                    driven,
+                    input_steps,
                     stage.parameters + c * 4,
                     pixel,
                     stage.settings,
@@ -184,7 +184,7 @@ def _fire(
                     stage.output_pixel,
                     stage.width,
                     steps,
-                    driven,
+                    input_steps,
                     stage.parameters + c * 4,
                     pixel,
                     stage.settings,
@@ -197,8 +197,9 @@ def run_stages(
 ) -> None:
     """Run stages one after the other, or this thread's share of them.
 
-    The bands of all images and stages are numbered. Whoever is free takes the next number; the one that he
-    holds when a stage has no more bands is that of his first band in a later one.
+    The bands of all stages and images share one sequence of numbers, which threads draw from a common
+    counter. A number beyond the bands of the current stage is kept: it is the thread's first band in a later
+    stage.
 
     Args:
         stages: (stages,) :data:`~snnc.backends.numba_cpu.kernels.records.STAGE`.
@@ -238,7 +239,7 @@ def _run_band(
     stage: Record, terms: Records, variants: Records, image: int, y0: int, rows: int, line: int, begun: int
 ) -> None:
     """Run one band; ``begun`` is 1 if this thread has just run another of the same stage."""
-    keep_apart()
+    noinline()
     pixel = stage.channels * 4
     frame = 0 if stage.accumulate else stage.band_rows * line
     if stage.constant:
@@ -257,18 +258,29 @@ def _run_band(
         clear(stage.count, rows * stage.width * pixel // 64)
     if stage.unchanging:
         # All input is constant, so the band needs no currents of its own but those of silence.
-        _fire(stage, stage.constant, image, 0, stage.driven, stage.driven, y0, rows, 0, 0)
-        if stage.steps > stage.driven:
+        _fire(stage, stage.constant, image, 0, stage.input_steps, stage.input_steps, y0, rows, 0, 0)
+        if stage.steps > stage.input_steps:
             clear(stage.current, rows * line // 64)
-            _fire(stage, stage.current, image, stage.driven, stage.steps - stage.driven, 0, y0, rows, 0, 1)
+            _fire(
+                stage,
+                stage.current,
+                image,
+                stage.input_steps,
+                stage.steps - stage.input_steps,
+                0,
+                y0,
+                rows,
+                0,
+                1,
+            )
     for t0 in range(0, 0 if stage.unchanging else stage.steps, stage.band_steps):
         steps = min(stage.band_steps, stage.steps - t0)
         fresh = not stage.constant and not stage.accumulate and terms[0].complete
         if not fresh and (t0 == 0 or not stage.accumulate):
             for t in range(1 if stage.accumulate else steps):
                 clear(stage.current + t * frame, rows * line // 64)
-                if stage.constant and t0 + t < stage.driven:
-                    times = stage.driven if stage.accumulate else 1
+                if stage.constant and t0 + t < stage.input_steps:
+                    times = stage.input_steps if stage.accumulate else 1
                     add(stage, stage.current + t * frame, stage.constant, times, rows * line // 64)
         for k in range(len(terms)):
             if not terms[k].constant:
@@ -293,8 +305,8 @@ def _run_band(
         if stage.neuron == NONE:
             _write_currents(stage, image, t0, steps, y0, rows, frame)
         else:
-            driven = min(max(stage.driven - t0, 0), steps)
-            _fire(stage, stage.current, image, t0, steps, driven, y0, rows, frame, int(t0 > 0))
+            input_steps = min(max(stage.input_steps - t0, 0), steps)
+            _fire(stage, stage.current, image, t0, steps, input_steps, y0, rows, frame, int(t0 > 0))
     if stage.accumulate:
         if stage.neuron == NONE:
             _write_currents(stage, image, 0, 1, y0, rows, 0)
@@ -317,7 +329,7 @@ def _charge(stage: Record, rows: int, line: int) -> None:
         at = stage.potential + row * stage.width * pixel
         add(stage, at, stage.current + row * line + stage.halo * pixel, 1, stage.width * pixel // 64)
         for x in range(stage.width):
-            add(stage, at + x * pixel, bias, stage.driven, pixel // 64)
+            add(stage, at + x * pixel, bias, stage.input_steps, pixel // 64)
     clear(stage.current, rows * line // 64)
 
 

@@ -1,8 +1,7 @@
-"""Several threads on one image: each takes bands of a stage until none is left, and waits for the others.
+"""A team of threads that shares one image: dynamic scheduling of the bands of each stage, then a barrier.
 
-So a thread that comes late, or is slower, has less to do, and nobody waits for one that has nothing to do.
-Stages are short, so a thread that has finished first waits without giving its core away; if that takes
-longer, others want the machine, and it does.
+Threads take bands by number until none is left, so a late or slow thread simply takes fewer. Stages last
+microseconds, so a thread that reaches the barrier first spins; after ``PATIENCE`` rounds it yields its core.
 """
 
 from __future__ import annotations
@@ -96,7 +95,7 @@ def wait_for_bands(meeting: int, expected: int) -> bool:
     return True
 
 
-class Crew:
+class ThreadTeam:
     """At most so many threads, which are kept for the next run."""
 
     def __init__(self, threads: int) -> None:

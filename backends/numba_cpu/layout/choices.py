@@ -35,8 +35,8 @@ def scratch_bytes(fields: dict[str, int], band: Band, over_steps: bool) -> dict[
         return {
             "entries": lists * listed,
             "index": index,
-            "touched": 8,
-            "taken_entries": lists * listed if signed else 0,
+            "prefetched": 8,
+            "negative_events": lists * listed if signed else 0,
             "taken_index": index if signed else 0,
         }
     if fields.get("direct"):

@@ -77,7 +77,7 @@ class TermPlan:
         synapse: its weight and geometry; ``None`` for a current.
         choice: how it runs; ``None`` for a current, and for a synapse whose integers are too wide for
             any kernel.
-        constant: whether the source is the same in each driven step.
+        constant: whether the source is the same in each step with input.
         density: share of the source's neurons that fire in a step, by which it was planned; ``None`` where
             nothing was measured.
     """
@@ -131,7 +131,7 @@ class ShapePlan:
     Attributes:
         node: the node.
         output: what it gives.
-        constant: whether that is the same in each driven step.
+        constant: whether that is the same in each step with input.
     """
 
     node: snn.SnnNode

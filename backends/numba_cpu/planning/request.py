@@ -11,7 +11,7 @@ import numpy as np
 
 from snnc.ir import snn
 from snnc.ir.neuron import Schedule
-from snnc.simulation.protocol import Activity, Record
+from snnc.simulation.protocol import Activity, RecordOptions
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,12 @@ class Request:
     nodes: tuple[snn.SnnNode, ...]
     given: tuple[str, ...]
     timesteps: int
-    record: Record
+    record: RecordOptions
 
     @classmethod
-    def of(cls, graph: snn.SnnGraph, timesteps: int, record: Record, given: tuple[str, ...]) -> Request:
+    def of(
+        cls, graph: snn.SnnGraph, timesteps: int, record: RecordOptions, given: tuple[str, ...]
+    ) -> Request:
         """Work out what is run.
 
         Args:

@@ -1,4 +1,4 @@
-"""Work that a thread does behind another's back, in order: sums come out the same whether it does or not."""
+"""One background thread that runs tasks in order, so that sums in floating point do not depend on it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ AHEAD = 3
 """Tasks that may wait: so few that what they hold stays small."""
 
 
-class Behind:
-    """Does tasks one after the other in a thread of its own."""
+class SerialWorker:
+    """Run tasks one after the other in a background thread."""
 
     def __init__(self, threads: int | None) -> None:
         """Prepare.
@@ -23,7 +23,7 @@ class Behind:
         self._pool = None if threads == 1 else ThreadPoolExecutor(1, "snnc-behind")
         self._waiting: deque[Future[None]] = deque()
 
-    def __enter__(self) -> Behind:
+    def __enter__(self) -> SerialWorker:
         """Begin."""
         return self
 

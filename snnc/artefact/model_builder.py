@@ -43,7 +43,7 @@ class State:
     shape: Shape
 
 
-class Draft:
+class ModelBuilder:
     """Collects the parts of a model.
 
     Attributes:
