@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import snnc
 from snnc.errors import UsageError
 from snnc.ir import snn
 from snnc.ir.bounds import (
@@ -22,6 +23,7 @@ from snnc.passes.dual_threshold import DualThreshold
 from snnc.passes.graded import Graded
 from snnc.passes.init_membrane import InitMembrane
 from snnc.passes.quantise_weights import QuantiseWeights
+from tests import onnx_models
 from tests.ann_graphs import residual_network
 from tests.nir_networks import pooled
 from tests.test_passes_snn import STRUCTURES, lowered, simulate, structures
@@ -147,3 +149,22 @@ def test_the_counts_of_a_maximum_are_bounded() -> None:
     for timesteps in (2, 9):
         assert step_bounds(graph, timesteps)["sum"] == 4
         assert run_bounds(graph, timesteps)["pool"] == timesteps * 4
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_network_without_weights_may_sum_over_wide_maps(first: bool) -> None:
+    """The weight of an identity before or behind a sum over 4,096 places leaves room in int32."""
+    nodes = [onnx_models.node("Relu", "x", "r")] if first else []
+    nodes += [
+        onnx_models.node("GlobalAveragePool", "r" if first else "x", "p"),
+        onnx_models.node("Flatten", "p", "y"),
+    ]
+    x = np.random.default_rng(0).normal(size=(40, 4, 64, 64)).astype(np.float32)
+    found = snnc.compile_model(
+        onnx_models.model(nodes, ["n", 4, 64, 64], {}), x, timesteps=4, preset="fast", threads=1
+    )
+    (readout,) = found.graph.of_type(snn.Readout)
+    y = snnc.simulate(found, x, threads=1).logits * (readout.scale / 4)
+    wanted = (np.maximum(x, 0) if first else x).mean(axis=(2, 3))
+    assert np.abs(y - wanted).max() < 0.2 * np.abs(wanted).max()
+    assert overflow(found.graph, 4) is None
