@@ -59,8 +59,8 @@ def test_an_identity_branch_is_exact() -> None:
     identity, population = quantised["relu0.identity"], quantised["relu2"]
     assert isinstance(identity, snn.ChannelWeight)
     assert isinstance(population, snn.IntegrateFire)
-    scale = population.unit / population.threshold
-    unit = quantised["relu0"].unit  # type: ignore[attr-defined]
+    scale = population.spike_scale / population.threshold
+    unit = quantised["relu0"].spike_scale  # type: ignore[attr-defined]
     np.testing.assert_allclose(identity.weight * scale, unit, rtol=1e-5)
 
 
@@ -71,7 +71,7 @@ def test_readers_see_the_unit_that_rounding_left() -> None:
 
     partly = quantise_group(spiking, first)
     before, after = spiking["relu0"], partly["relu0"]
-    ratio = after.unit / before.unit  # type: ignore[attr-defined]
+    ratio = after.spike_scale / before.spike_scale  # type: ignore[attr-defined]
     expected = spiking["conv1"].weight * ratio[None, :, None, None]  # type: ignore[attr-defined]
     np.testing.assert_allclose(partly["conv1"].weight, expected, rtol=1e-6)  # type: ignore[attr-defined]
 
@@ -95,8 +95,8 @@ def test_populations_of_one_current_share_a_group_and_a_scale() -> None:
     quantised = quantise_all(fine)
     coarse, small = quantised["relu0"], quantised["relu0.fine"]
     np.testing.assert_allclose(
-        coarse.unit / coarse.threshold,  # type: ignore[attr-defined]
-        small.unit / small.threshold,  # type: ignore[attr-defined]
+        coarse.spike_scale / coarse.threshold,  # type: ignore[attr-defined]
+        small.spike_scale / small.threshold,  # type: ignore[attr-defined]
         rtol=1e-5,
     )
 

@@ -115,7 +115,7 @@ def quantise_group(graph: SnnGraph, group: Group) -> SnnGraph:
         elif isinstance(sink, IntegrateFire):
             rounded = _rounded_population(sink, scale)
             changed[sink.name] = rounded
-            corrections.append((sink.name, (rounded.unit / sink.unit).astype(np.float32)))
+            corrections.append((sink.name, (rounded.spike_scale / sink.spike_scale).astype(np.float32)))
     graph = graph.replacing(changed)
     for name, ratio in corrections:
         graph = correct_readers(graph, name, ratio)
@@ -211,7 +211,7 @@ def _rounded_population(node: IntegrateFire, scale: FloatArray) -> IntegrateFire
         threshold=threshold,
         bias=_rint(node.bias / scale),
         v_init=np.floor(share * threshold).astype(np.int32),
-        unit=(threshold * scale).astype(np.float32),
+        spike_scale=(threshold * scale).astype(np.float32),
         negative_threshold=None if negative is None else _rint(negative / scale),
     )
 
