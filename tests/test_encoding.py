@@ -344,7 +344,7 @@ def test_weights_of_a_channel_that_seldom_fires_leave_the_others_their_bits(seed
 
 
 def barrier(settings: str = "lower") -> str:
-    return FAST.text.replace("set-schedule", "set-schedule{kind=barrier}").replace("lower", settings)
+    return FAST.text.replace("set-schedule", "set-schedule{kind=layerwise}").replace("lower", settings)
 
 
 def test_targets_that_cannot_join_take_split_weights_whole() -> None:

@@ -96,11 +96,11 @@ KINDS: frozenset[type] = frozenset(get_args(Operation))
 ANN_KINDS: frozenset[type] = frozenset(get_args(AnnOperation))
 
 SETTINGS: dict[type, frozenset[str]] = {
-    Neuron: frozenset({"levels", "spikes_per_step", "memory", "code"}),
+    Neuron: frozenset({"levels", "spikes_per_step", "count_memory", "code"}),
     IntegrateFire: frozenset(
         {
             *("name", "inputs", "shape", "origin", "stands_for", "fine"),
-            *("threshold", "bias", "v_init", "unit", "floor", "neuron", "negative_threshold"),
+            *("threshold", "bias", "v_init", "spike_scale", "floor", "neuron", "negative_threshold"),
         }
     ),
     ann.Relu: frozenset(
@@ -119,7 +119,7 @@ class Firing(Enum):
     ``PLAIN``: no memory, ``0 .. Mmax`` spikes. ``LIMITED``: with memory, ``-Mmax .. Mmax``. ``HESITANT``:
     likewise, and a spike is taken back only below the negative threshold. ``GRADED``: memory and no limit.
 
-    In the barrier schedule all of them end at ``clip(floor(v / Theta), 0, C)``, whose ``C`` is ``T Mmax`` for
+    In the layerwise schedule all end at ``clip(floor(v / Theta), 0, C)``, whose ``C`` is ``T Mmax`` for
     ``PLAIN`` and ``T M`` for the others.
     """
 
@@ -238,7 +238,7 @@ def firing(node: IntegrateFire) -> Firing:
         UnknownOperationError: it has a setting that is not known.
     """
     classified(node)
-    if not node.neuron.memory:
+    if not node.neuron.count_memory:
         return Firing.PLAIN
     if node.neuron.limit is None:
         return Firing.GRADED
