@@ -139,8 +139,8 @@ def _output(graph: SnnGraph) -> Json:
 
 def schedule_rule(schedule: Schedule) -> str:
     """Return one line for people on when the populations fire."""
-    if schedule is Schedule.BARRIER:
-        return "every population integrates all its input before it fires (barrier schedule)"
+    if schedule is Schedule.LAYERWISE:
+        return "every population integrates all its input before it fires (layerwise schedule)"
     return "every population fires in every step (synchronous schedule)"
 
 

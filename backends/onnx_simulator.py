@@ -34,7 +34,7 @@ ONLY_ERRORS = 3
 class OnnxSimulator:
     """Runs the ONNX model of a network, with the quantised input in place of the analogue one.
 
-    The barrier schedule runs as one pass over counts, the synchronous schedule step by step. What
+    The layerwise schedule runs as one pass over counts, the synchronous schedule step by step. What
     happens inside a run cannot be recorded.
     """
 

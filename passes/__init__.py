@@ -120,7 +120,7 @@ def _pipelines() -> dict[str, Pipeline]:
     balanced = (
         two_a_step.with_option("clip-activations", floor=True)
         .with_option("init-membrane", fraction=0.25)
-        .with_option("compensate", spread=0.7, ramp=True)
+        .with_option("compensate", variance_restoration=0.7, ramp=True)
     )
     return {
         "balanced": balanced,
@@ -129,7 +129,7 @@ def _pipelines() -> dict[str, Pipeline]:
         "graded": balanced.replace("dual-threshold", Graded(), FineSkip()),
         "low-latency": binary.with_option("clip-activations", levels=2, floor=True)
         .with_pass(DualThreshold(), FineSkip(), after="lower")
-        .with_option("compensate", spread=0.7),
+        .with_option("compensate", variance_restoration=0.7),
         "one-step": binary.with_option("clip-activations", levels=15, floor=True).with_pass(
             MultiThreshold(), FineSkip(levels=63), after="lower"
         ),

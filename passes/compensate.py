@@ -69,7 +69,7 @@ class Compensate:
         scale: whether the unit that readers assume is fitted.
         ramp: whether what a start lacks of half the threshold arrives with the bias, evenly over the steps.
         ridge: strength of the pull towards the given weights, relative to the power of the counts.
-        spread: how much of the variation that the fit of the weights takes from a current is given back,
+        variance_restoration: how much of the variance that least squares takes from a current is given back,
             from 0 to 1.
         densify: whether fitted weights may replace weights that are exactly zero; else pruned networks stay
             pruned.
@@ -83,14 +83,14 @@ class Compensate:
     scale: bool = False
     ramp: bool = False
     ridge: float = 0.01
-    spread: float = 0.0
+    variance_restoration: float = 0.0
     densify: bool = False
     gated: bool = True
 
     def __post_init__(self) -> None:
         """Refuse a ridge that does not hold."""
         require("ridge", self.ridge, 0, 1e6, beyond=True)
-        require("spread", self.spread, 0, 1)
+        require("variance-restoration", self.variance_restoration, 0, 1)
 
     def run(self, graph: SnnGraph, context: Context, /) -> SnnGraph:
         """Return the compensated integer network; an integer network is left as it is."""
@@ -217,7 +217,7 @@ class _Compensation:
             self.offsets,
             rows,
             options.ridge,
-            options.spread,
+            options.variance_restoration,
             self.context.seed,
             densify=options.densify,
             thrift=self.context.thrift,

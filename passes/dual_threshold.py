@@ -52,7 +52,7 @@ class DualThreshold:
     def _sign(self, node: IntegrateFire) -> SnnNode:
         levels = node.neuron.levels
         spikes = max(1, self.spikes_per_step // levels)
-        neuron = replace(node.neuron, spikes_per_step=spikes, memory=True)
+        neuron = replace(node.neuron, spikes_per_step=spikes, count_memory=True)
         if not self.negative:
             return node if node.neuron == neuron else node.with_(neuron=neuron, negative_threshold=None)
         if node.neuron.levels > 1:

@@ -136,7 +136,7 @@ class FineSkip:
         fine = coarse.with_(
             name=rewriter.fresh(name + SUFFIX),
             threshold=unit,
-            unit=unit,
+            spike_scale=unit,
             floor=floor if floor.any() else None,
             bias=(coarse.bias + coarse.lowest - floor).astype(np.float32),
             v_init=(share * unit).astype(np.float32),
@@ -147,7 +147,7 @@ class FineSkip:
         paths = [path for edge in edges for path in [_path(graph, edge)] if path[0] == name]
         _rewire(rewriter, coarse, fine, paths)
         graph = graph.with_nodes(rewriter.nodes, rewriter.output)
-        graph = correct_readers(graph, fine.name, (unit / coarse.unit).astype(np.float32))
+        graph = correct_readers(graph, fine.name, (unit / coarse.spike_scale).astype(np.float32))
         return _raised_readers(graph, fine.name, (floor - coarse.lowest) / unit)
 
 

@@ -27,5 +27,5 @@ class Graded:
         return graph.map(IntegrateFire, self._grade)
 
     def _grade(self, node: IntegrateFire) -> SnnNode:
-        neuron = replace(node.neuron, spikes_per_step=None, memory=True)
+        neuron = replace(node.neuron, spikes_per_step=None, count_memory=True)
         return node if node.neuron == neuron else node.with_(neuron=neuron, negative_threshold=None)

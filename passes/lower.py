@@ -53,13 +53,13 @@ class Spikes:
 
     Attributes:
         name: the node that gives the spikes.
-        unit: (channels,) float32.
+        spike_scale: (channels,) float32.
         shift: (channels,) float32.
         floor: (channels,) float32.
     """
 
     name: str
-    unit: FloatArray
+    spike_scale: FloatArray
     shift: FloatArray
     floor: FloatArray
 
@@ -172,7 +172,10 @@ class _Lowering:
                 # The same spikes, read in another unit.
                 shift = node.scale * spikes.shift - node.shift
                 return replace(
-                    spikes, unit=spikes.unit * node.scale, shift=shift, floor=spikes.floor * node.scale
+                    spikes,
+                    spike_scale=spikes.spike_scale * node.scale,
+                    shift=shift,
+                    floor=spikes.floor * node.scale,
                 )
             case ann.Convolution() | ann.Linear(), [Spikes() as spikes]:
                 return self.weigh(node, spikes)
@@ -189,7 +192,7 @@ class _Lowering:
             case ann.AveragePool(), [value]:
                 return self.average(node, value)
             case ann.MaxPool(), [Spikes() as spikes]:
-                if (spikes.unit < 0).any():
+                if (spikes.spike_scale < 0).any():
                     raise _unsupported(
                         node,
                         "a maximum of values whose sign was turned is a minimum of spikes",
@@ -254,11 +257,11 @@ class _Lowering:
         place = _place(node, spikes.name)
         match node:
             case ann.Linear():
-                weight = node.weight * spikes.unit[None, :]
+                weight = node.weight * spikes.spike_scale[None, :]
                 synapse: snn.SnnNode = snn.Linear(weight=weight, **place)
                 return Current(((synapse,),), node.bias + node.weight @ spikes.silence)
             case ann.Convolution():
-                weight = node.weight * _spread(spikes.unit, node)[:, :, None, None]
+                weight = node.weight * _spread(spikes.spike_scale, node)[:, :, None, None]
                 synapse = snn.Convolution(weight=weight, window=node.window, groups=node.groups, **place)
                 inside, border = self.shifted(node, spikes)
                 raised = np.einsum("oikl,oi->o", node.weight, _spread(spikes.floor, node)).astype(np.float32)
@@ -309,7 +312,7 @@ class _Lowering:
             inputs=(value.name,),
             shape=self.node(value.name).shape,
             origin=node.origin,
-            weight=value.unit,
+            weight=value.spike_scale,
         )
         return Current(((synapse,),), value.silence)
 
@@ -318,7 +321,7 @@ class _Lowering:
         padded = any(node.window.pads)
         if isinstance(value, Spikes) and not (padded and value.shift.any()):
             self.append(snn.SumPool(window=node.window, **_place(node, value.name)))
-            return replace(value, name=node.name, unit=value.unit / area)
+            return replace(value, name=node.name, spike_scale=value.spike_scale / area)
         value = self.as_current(value, node)  # where a shift is padded, the border loses less of it
         terms = []
         for index, chain in enumerate(value.terms):
@@ -341,7 +344,7 @@ class _Lowering:
 
     def move(self, node: ann.AnnNode, inputs: Sequence[Spikes]) -> Spikes:
         """Lower an operation that only moves values."""
-        scales = ("unit", "shift", "floor")
+        scales = ("spike_scale", "shift", "floor")
         vectors = {key: np.concatenate([getattr(value, key) for value in inputs]) for key in scales}
         place = _place(node, *(value.name for value in inputs))
         match node:
@@ -351,8 +354,8 @@ class _Lowering:
                 self.append(snn.Pad(before=node.before, after=node.after, **place))
                 more = (node.before[0], node.after[0])
                 # Weights that read nothing must not make those coarse that share their scale.
-                least = np.abs(inputs[0].unit).min()
-                zero = {"unit": least, "shift": 0, "floor": 0}
+                least = np.abs(inputs[0].spike_scale).min()
+                zero = {"spike_scale": least, "shift": 0, "floor": 0}
                 vectors = {k: np.pad(v, more, constant_values=zero[k]) for k, v in vectors.items()}
             case ann.Slice():
                 self.append(snn.Slice(start=node.start, stop=node.stop, step=node.step, **place))
@@ -375,8 +378,7 @@ class _Lowering:
         dead = threshold <= 0
         if dead.any():
             self.dead[node.name] = int(dead.sum())
-            current = self.silence(current, dead)
-            shift, floor = (np.where(dead, 0, values).astype(np.float32) for values in (shift, floor))
+            current = self.silence(current, dead, floor - shift)
             # Any positive threshold will do; the layer's largest gives the tamest integers.
             threshold = np.where(dead, threshold.max() if threshold.max() > 0 else 1, threshold)
         unit = (threshold / np.float32(node.levels)).astype(np.float32)
@@ -389,16 +391,16 @@ class _Lowering:
                 threshold=unit,
                 bias=current.bias + shift - floor,
                 v_init=np.zeros_like(unit),
-                unit=unit,
+                spike_scale=unit,
                 floor=floor if floor.any() else None,
-                neuron=Neuron(levels=node.levels, memory=False),
+                neuron=Neuron(levels=node.levels, count_memory=False),
                 stands_for=node.name,
             )
         )
         return Spikes(node.name, np.where(dead, np.float32(0), unit), shift, floor)
 
-    def silence(self, current: Current, dead: np.ndarray) -> Current:
-        """Fold channels that are never active to the constant zero: no weight, no bias."""
+    def silence(self, current: Current, dead: np.ndarray, value: FloatArray) -> Current:
+        """Fold channels that are never active to the constant that their silence stands for."""
         present = {node.name for node in self.nodes}
         if any(chain[0].name in present for chain in current.terms):
             return current  # other populations read this current
@@ -412,7 +414,7 @@ class _Lowering:
                 mask = per_channel(~dead, first.weight.ndim)
                 first = first.with_(weight=np.where(mask, first.weight, np.float32(0)))
             terms.append((first, *chain[1:]))
-        return Current(tuple(terms), np.where(dead, np.float32(0), current.bias))
+        return Current(tuple(terms), np.where(dead, value, current.bias))
 
     def emit(self, current: Current) -> tuple[str, ...]:
         """Write the terms of a current down, each node once."""
@@ -487,7 +489,7 @@ def _dead_channels(graph: ann.AnnGraph, dead: dict[str, int]) -> Diagnostic:
     return Diagnostic(
         DEAD_CHANNELS,
         f"{dead[worst]} of {node.channels} channels never fired on the calibration rows{others}; they are "
-        "constant zero in the spiking network",
+        "constant in the spiking network",
         node.origin or node.name,
         "give calibration rows of all kinds that the network will see; channels that never fire on any are "
         "best pruned",

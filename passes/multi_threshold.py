@@ -33,7 +33,7 @@ class MultiThreshold:
         return graph.map(IntegrateFire, self._split)
 
     def _split(self, node: IntegrateFire) -> SnnNode:
-        neuron = replace(node.neuron, spikes_per_step=1, memory=True, code=Code.BINARY)
+        neuron = replace(node.neuron, spikes_per_step=1, count_memory=True, code=Code.BINARY)
         if neuron.problem() is not None:
             raise UsageError(f"{neuron.problem()}: set clip-activations{{levels=...}} to 3, 7 or 15")
         return node if node.neuron == neuron else node.with_(neuron=neuron, negative_threshold=None)

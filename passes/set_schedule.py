@@ -1,7 +1,7 @@
 """Say when populations fire: settle steps for late corrections, or a barrier between layers.
 
 Settle steps follow the T steps, without input and bias: signed neurons use them to take back what
-they sent too early. Under the barrier schedule a population waits for all spikes of its inputs and
+they sent too early. Under the layerwise schedule a population waits for all spikes of its inputs and
 then fires for T steps: binary spikes suffice for the exact counts of the quantised network, at a
 latency of depth times T.
 
@@ -38,8 +38,8 @@ class SetSchedule:
     def __post_init__(self) -> None:
         """Refuse settle steps where they mean nothing."""
         require("settle-steps", self.settle_steps, 0, MOST_TIMESTEPS)
-        if self.kind is Schedule.BARRIER and self.settle_steps:
-            raise UsageError("the barrier schedule has no settle steps")
+        if self.kind is Schedule.LAYERWISE and self.settle_steps:
+            raise UsageError("the layerwise schedule has no settle steps")
 
     def run(self, graph: SnnGraph, context: Context, /) -> SnnGraph:
         """Return ``graph`` with this schedule; nodes are untouched."""

@@ -291,7 +291,7 @@ def _at(timesteps: int) -> Iterable[Candidate]:
     low_latency = PRESETS["low-latency"].pipeline
     yield Candidate(T, binary, f"binary-only, T={T}", T, "binary")
     if T > 1:
-        barrier = binary.with_option("set-schedule", kind=Schedule.BARRIER)
+        barrier = binary.with_option("set-schedule", kind=Schedule.LAYERWISE)
         yield Candidate(T, barrier, f"binary-only with barriers, T={T}", 2 * T, "binary")
     yield Candidate(T, balanced, f"balanced, T={T}", T, signed)
     if 1 < T <= 8:

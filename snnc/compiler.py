@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -32,7 +33,7 @@ from snnc.ir.snn import SnnGraph
 from snnc.metrics.task import Task, as_task, recognise
 from snnc.numerics.thresholds import Method
 from snnc.options import OPTIONS
-from snnc.pass_options import make_pass
+from snnc.pass_options import former_names, make_pass
 from snnc.passes import PASSES, PRESETS
 from snnc.pipeline import Context, Dump, PassRecord, Pipeline, check_order, run_pipeline
 from snnc.progress import Callback, Progress, as_progress
@@ -41,6 +42,8 @@ from snnc.simulation.protocol import RecordOptions, Simulator, Trace
 from snnc.simulation.reference import encode
 from snnc.source.calibration import Calibration
 from snnc.trial import lowering, require_lowering
+
+_log = logging.getLogger("snnc")
 
 INTEGER_PASSES = ("compensate", "quantise-weights")
 """The passes that make integers: left out in float32. Compensation corrects what integers really do."""
@@ -305,6 +308,8 @@ def convert(
     if dump is not None and not callable(dump):
         raise UsageError(f"dump is {type(dump).__name__}; give a function of (name, graph)")
     among = options.alternatives()
+    for text in former_names(options.pipeline, options.settings.items()):
+        _log.warning("warning: %s", text)
     source, named = read_convertible(model, options)
     preprocessing = as_preprocessing(preprocessing)
     raw = as_rows(calibration, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     """Pass name -> loader of its class."""
 
 _V = TypeVar("_V")
+
+RENAMED = {("compensate", "spread"): "variance-restoration"}
+"""Former names of options, by pass: they work for one release, with a warning where a user writes them."""
+
+RENAMED_VALUES = {("set-schedule", "kind", "barrier"): "layerwise"}
+"""Former words for values of options, by pass and option, likewise."""
 
 
 def once(items: Iterable[tuple[str, _V]], what: str) -> dict[str, _V]:
@@ -115,11 +122,39 @@ def _split_option(text: str) -> tuple[str, str]:
 
 
 def _option(kind: type[AnyPass], key: str, text: str) -> tuple[str, Any]:
+    key = key.replace("_", "-")
+    key = RENAMED.get((kind.name, key), key)
+    text = RENAMED_VALUES.get((kind.name, key, text), text)
     name = key.replace("-", "_")
     known = [option.name for option in dataclasses.fields(kind)]  # type: ignore[arg-type]
     if name not in known:
         raise _unknown(kind, key, known)
     return name, _parse_value(f"{kind.name}.{key}", typing.get_type_hints(kind)[name], text)
+
+
+def former_names(pipeline: object, settings: Iterable[tuple[str, str]]) -> list[str]:
+    """Return what a user should write instead of former names.
+
+    Args:
+        pipeline: text form of a pipeline; one that is none holds no former names.
+        settings: single options, ``("compensate.spread", "0.7")``.
+    """
+    written = [
+        (name, *(part.strip() for part in option.partition("=")[::2]))
+        for name, options in re.findall(
+            r"([a-z0-9-]+)\s*\{([^{}]*)\}", pipeline if isinstance(pipeline, str) else ""
+        )
+        for option in options.split(",")
+    ]
+    written += [(*key.partition(".")[::2], text) for key, text in settings]
+    found = []
+    for name, option, text in written:
+        key = option.replace("_", "-")
+        if (new := RENAMED.get((name, key))) is not None:
+            found.append(f"the option {name}.{key} is called {name}.{new} now")
+        if (word := RENAMED_VALUES.get((name, key, text))) is not None:
+            found.append(f"{name}.{key}={text} is called {name}.{key}={word} now")
+    return found
 
 
 def _unknown(kind: type[AnyPass], option: str, known: Iterable[str]) -> UsageError:

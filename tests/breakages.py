@@ -201,7 +201,7 @@ def start(setting: Setting, random: np.random.Generator) -> Broken:
 
 def unsigned(setting: Setting, random: np.random.Generator) -> Broken:
     made = convert(setting)
-    plain = Neuron(memory=False)
+    plain = Neuron(count_memory=False)
     if random.random() < 0.3:
         for name in _layers(made):
             made = made.altered(name, neuron=lambda _: plain)

@@ -67,7 +67,7 @@ class Chain:
                 threshold=theta,
                 bias=bias,
                 v_init=theta // 2,
-                unit=unit,
+                spike_scale=unit,
                 neuron=self.neuron,
             )
         )

@@ -26,8 +26,8 @@ from snnc.ir.snn import (
 from snnc.simulation.reference import ReferenceSimulator
 from tests.spiking_graphs import random_graph
 
-BARRIER, TIME = Schedule.BARRIER, Schedule.SYNCHRONOUS
-PLAIN = Neuron(memory=False)
+BARRIER, TIME = Schedule.LAYERWISE, Schedule.SYNCHRONOUS
+PLAIN = Neuron(count_memory=False)
 
 
 def reference(graph: SnnGraph, q: IntArray) -> IntArray:
@@ -80,7 +80,7 @@ def pooled(*, of: str) -> SnnGraph:
                 threshold=(20 * channels).astype(np.int32),
                 bias=np.zeros(2, np.int32),
                 v_init=np.zeros(2, np.int32),
-                unit=np.ones(2, np.float32),
+                spike_scale=np.ones(2, np.float32),
             ),
         ]
     if of == "sums":

@@ -46,11 +46,11 @@ NEURONS = (
     Neuron(),
     Neuron(spikes_per_step=2),
     Neuron(spikes_per_step=None),
-    Neuron(memory=False),
+    Neuron(count_memory=False),
     Neuron(levels=3, code=Code.BINARY),
     Neuron(levels=2, spikes_per_step=2),
     Neuron(levels=3, spikes_per_step=None, code=Code.BINARY),
-    Neuron(levels=2, memory=False),
+    Neuron(levels=2, count_memory=False),
 )
 """Every kind of neuron; one with a negative threshold is a :class:`Neuron` of limit 1 with memory."""
 
@@ -322,7 +322,7 @@ class _Builder:
         highest = np.maximum(drive.max(axis=axes), drive.std(axis=axes) + 1)
         threshold = np.maximum(np.rint(highest * self.rng.uniform(0.4, 1, len(bias)) / neuron.levels), 1)
         low = None
-        if self.negative and neuron.memory and neuron.limit == 1:
+        if self.negative and neuron.count_memory and neuron.limit == 1:
             low = np.rint(threshold * self.rng.uniform(0, 1, len(bias))).astype(np.int32)
         return self.add(
             IntegrateFire(
@@ -332,7 +332,7 @@ class _Builder:
                 threshold=threshold.astype(np.int32),
                 bias=bias.astype(np.int32),
                 v_init=(threshold // 2).astype(np.int32),
-                unit=self.rng.uniform(0.1, 2, len(bias)).astype(np.float32),
+                spike_scale=self.rng.uniform(0.1, 2, len(bias)).astype(np.float32),
                 floor=np.arange(1, len(bias) + 1, dtype=np.float32) / 8 if len(bias) % 2 else None,
                 neuron=neuron,
                 negative_threshold=low,

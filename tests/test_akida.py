@@ -30,7 +30,7 @@ from tests.spiking_graphs import random_graph, random_inputs
 
 
 def network(seed: int = 0, *, timesteps: int = 4, window: Window | None = None) -> SnnGraph:
-    """Return a chain in the barrier schedule that Akida takes."""
+    """Return a chain in the layerwise schedule that Akida takes."""
     made = Chain(seed, (2, 12, 12), Neuron())
     made.convolution(5, Window((3, 3), (2, 2), (0, 0, 1, 1)))
     made.fire(3000)
@@ -43,7 +43,7 @@ def network(seed: int = 0, *, timesteps: int = 4, window: Window | None = None) 
     made.fire(400)
     made.linear(7)
     graph = made.graph()
-    return replace(graph, schedule=Schedule.BARRIER, timesteps=timesteps)
+    return replace(graph, schedule=Schedule.LAYERWISE, timesteps=timesteps)
 
 
 def rounded(graph: SnnGraph) -> SnnGraph:

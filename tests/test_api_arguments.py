@@ -169,6 +169,8 @@ REFUSED: dict[str, Callable[[Files, Artefact], Any]] = {
     "no rows": lambda files, a: compiled(files.model, None),
     "ragged rows": lambda files, a: compiled(files.model, [[1, 2], [3]]),
     "objects as rows": lambda files, a: compiled(files.model, [{}, {}]),
+    "a dictionary of rows": lambda files, a: compiled(files.model, {"x": ROWS}),
+    "a generator of rows": lambda files, a: compiled(files.model, (row for row in ROWS)),
     "complex rows": lambda files, a: compiled(files.model, ROWS.astype(complex)),
     "a number as rows": lambda files, a: compiled(files.model, 3),
     "one flat list": lambda files, a: compiled(files.model, [1, 2, 3]),
@@ -223,6 +225,13 @@ def test_every_other_thing_is_one_line(mistake: str, files: Files, artefact: Art
     text = str(refused.value)
     assert "\n" not in text
     assert 10 < len(text) < 400
+
+
+def test_a_dictionary_of_rows_is_told_what_to_give(files: Files) -> None:
+    with np.load(files.calibration) as file:
+        for value in ({"x": ROWS, "y": Y}, file):
+            with pytest.raises(InputError, match=r"a mapping with the keys 'x', 'y': give .* DATA\['x'\]"):
+                compiled(files.model, value)
 
 
 def test_a_whole_number_of_numpy_is_one(files: Files, artefact: Artefact) -> None:

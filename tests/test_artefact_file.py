@@ -302,7 +302,7 @@ def test_encoding_is_the_reference_s(graph: SnnGraph) -> None:
 
 
 def test_raw_rows_are_preprocessed_and_laid_out() -> None:
-    graph = random_graph(1, schedule=Schedule.BARRIER)
+    graph = random_graph(1, schedule=Schedule.LAYERWISE)
     channels, height, width = graph.nodes[0].shape
     raw = np.random.default_rng(0).integers(0, 256, (5, height, width, channels)).astype(np.uint8)
     metadata = Metadata(

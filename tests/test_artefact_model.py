@@ -143,7 +143,7 @@ def test_what_is_constant_in_time_stands_before_the_loop() -> None:
     assert any(kind.startswith("Convolution") for kind in outside)
     assert not any(kind.startswith("Encode") for kind in inside)
     assert not any(
-        n.op_type == "Loop" for n in Artefact(random_graph(1, schedule=Schedule.BARRIER)).model().graph.node
+        n.op_type == "Loop" for n in Artefact(random_graph(1, schedule=Schedule.LAYERWISE)).model().graph.node
     )
 
 
@@ -178,7 +178,7 @@ def wide_graph() -> SnnGraph:
         threshold=threshold,
         bias=threshold // 1000,
         v_init=threshold // 2,
-        unit=np.ones(4, np.float32),
+        spike_scale=np.ones(4, np.float32),
         neuron=Neuron(levels=64),
     )
     flat = Reshape(name="flat", inputs=("population",), shape=(16,))

@@ -186,7 +186,7 @@ def test_no_number_is_shifted_beyond_an_int_of_16_bits(kernel: str) -> None:
 
 
 @needs_gcc
-@pytest.mark.parametrize(("schedule", "settle_steps"), [(Schedule.SYNCHRONOUS, 2), (Schedule.BARRIER, 0)])
+@pytest.mark.parametrize(("schedule", "settle_steps"), [(Schedule.SYNCHRONOUS, 2), (Schedule.LAYERWISE, 0)])
 def test_every_t(schedule: Schedule, settle_steps: int, tmp_path: Path) -> None:
     graph = random_graph(3, schedule=schedule, settle_steps=settle_steps, neuron=Neuron(levels=2))
     library = Library(emitted(graph, tmp_path))
@@ -197,7 +197,7 @@ def test_every_t(schedule: Schedule, settle_steps: int, tmp_path: Path) -> None:
         np.testing.assert_array_equal(found, expected)
         assert len(np.unique(expected, axis=0)) > 4
     steps = library.steps(q[0], 4)
-    assert len(steps) == (1 if schedule is Schedule.BARRIER else 4 + settle_steps)
+    assert len(steps) == (1 if schedule is Schedule.LAYERWISE else 4 + settle_steps)
     np.testing.assert_array_equal(steps[-1], ReferenceSimulator().run(graph, q[:1], 4).logits[0])
 
 
@@ -355,7 +355,7 @@ def test_a_sketch_in_cpp(c: str, cpp: str, network_as_cpp: bool, tmp_path: Path)
 
 @needs_gcc
 def test_32_bits(tmp_path: Path) -> None:
-    bundle = emitted(random_graph(10, schedule=Schedule.BARRIER), tmp_path)
+    bundle = emitted(random_graph(10, schedule=Schedule.LAYERWISE), tmp_path)
     (bundle / "probe.c").write_text("#include <stdio.h>\nint main(void) { return 0; }\n", encoding="ascii")
     probe = ["gcc", "-m32", "probe.c", "-o", "probe"]
     if subprocess.run(probe, cwd=bundle, capture_output=True, check=False).returncode:

@@ -86,7 +86,7 @@ def test_what_was_observed_on_few_rows_fails_on_others_and_is_counted() -> None:
 
 @pytest.mark.parametrize(
     ("neuron", "schedule"),
-    [(Neuron(spikes_per_step=None), Schedule.SYNCHRONOUS), (Neuron(memory=False), Schedule.BARRIER)],
+    [(Neuron(spikes_per_step=None), Schedule.SYNCHRONOUS), (Neuron(count_memory=False), Schedule.LAYERWISE)],
 )
 def test_graded_networks_and_barriers_are_proved(neuron: Neuron, schedule: Schedule) -> None:
     graph = random_graph(3, neuron=neuron, schedule=schedule)
@@ -106,7 +106,7 @@ def test_a_graded_network_needs_none_of_its_settle_steps() -> None:
 
 @pytest.mark.parametrize(
     ("neuron", "negative", "message"),
-    [(Neuron(memory=False), False, "has no memory"), (Neuron(), True, "holds corrections back")],
+    [(Neuron(count_memory=False), False, "has no memory"), (Neuron(), True, "holds corrections back")],
 )
 def test_networks_that_cannot_correct_themselves_are_refused(
     neuron: Neuron, negative: bool, message: str

@@ -20,7 +20,7 @@ from snnc.simulation.reference import ReferenceSimulator
 from tests.spiking_graphs import NEURONS, as_float, random_inputs, side_by_side, with_large_thresholds
 
 CHANNELS = (1, 15, 16, 17, 33, 64, 130)
-LARGE = (Neuron(levels=3), Neuron(levels=3, spikes_per_step=None), Neuron(levels=3, memory=False))
+LARGE = (Neuron(levels=3), Neuron(levels=3, spikes_per_step=None), Neuron(levels=3, count_memory=False))
 KINDS = [
     *((str(neuron), neuron, False, False) for neuron in NEURONS),
     ("negative threshold", Neuron(), True, False),
@@ -52,8 +52,8 @@ def schedule(request: pytest.FixtureRequest) -> Schedule:
 @pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind[0])
 def case(request: pytest.FixtureRequest, schedule: Schedule) -> Case:
     _, neuron, negative, large = request.param
-    if not neuron.memory and schedule is Schedule.BARRIER:
-        pytest.skip("the barrier schedule needs neurons with memory")
+    if not neuron.count_memory and schedule is Schedule.LAYERWISE:
+        pytest.skip("the layerwise schedule needs neurons with memory")
     return Case(neuron, negative, large, schedule)
 
 

@@ -191,6 +191,23 @@ def test_the_gate_stops_a_bad_network(
     assert not out.exists()
 
 
+def test_labels_that_the_source_never_meets_are_no_gate(
+    files: Files, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where nothing is right before, nothing can be lost: the limit could not be missed."""
+    data = np.load(files.calibration)
+    rows = out.with_name("wrong.npz")
+    np.savez(rows, x=data["x"], y=(data["y"] + 1) % 4)
+    parts = ["convert", str(files.model), "--calib", str(rows), "--preprocess", str(files.preprocessing)]
+    parts += ["-o", str(out), "-T", "2", "--preset", "fast"]
+    assert "so nothing can miss --max-drop 1: check `y`" in refused(capsys, [*parts, "--max-drop", "1"], 5)
+    assert not out.exists()
+    assert main(parts) == 0
+    both = ["compare", str(files.model), str(out), "--data", str(rows), "--max-drop", "1"]
+    assert main(both) == 5
+    assert "A is right on 0.00% of the rows" in capsys.readouterr().err
+
+
 def test_an_existing_output_is_kept(files: Files, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out.write_text("precious", encoding="utf-8")
     assert "exists already" in refused(capsys, arguments(files, out), 2)

@@ -108,11 +108,11 @@ def test_fitted_currents_aim_above_floor_and_shift(options: dict[str, bool]) -> 
             continue
         currents = np.add.reduce([prefix.counts(graph, name) for name in node.inputs]) / T
         mean = currents.mean(axis=(0, *range(2, currents.ndim))) + node.bias
-        scale = node.unit / node.threshold
+        scale = node.spike_scale / node.threshold
         z = made.calibration.values(made.ann(), rectifiers[node.name].inputs[0])
         shift = rectifiers[node.name].shift
         wanted = z.mean(axis=(0, *range(2, z.ndim))) - node.lowest + (0 if shift is None else shift)
-        wanted = wanted + (node.unit / 2 / T if options else 0)
+        wanted = wanted + (node.spike_scale / 2 / T if options else 0)
         np.testing.assert_allclose(mean * scale, wanted, atol=0.25 * float(z.std()), err_msg=node.name)
     assert len(fitted) > 1
 
@@ -152,7 +152,7 @@ def test_a_ramp_arrives_even_where_nothing_is_compensated() -> None:
     for before, after in zip(
         spiking.of_type(snn.IntegrateFire), result.of_type(snn.IntegrateFire), strict=True
     ):
-        raised = after.bias * (after.unit / after.threshold) - before.bias
+        raised = after.bias * (after.spike_scale / after.threshold) - before.bias
         np.testing.assert_allclose(raised, before.threshold / 4, rtol=0.1, err_msg=before.name)
 
 
@@ -192,7 +192,7 @@ def test_a_pipeline_with_every_neuron_compensates() -> None:
     for settings_ in (
         "graded",
         "multi-threshold",
-        "set-schedule{kind=barrier}",
+        "set-schedule{kind=layerwise}",
         "dual-threshold,set-schedule{settle-steps=2}",
     ):
         made = context(source, rows=120, timesteps=2)
@@ -227,8 +227,8 @@ def test_the_result_is_the_same_bytes_for_every_number_of_threads() -> None:
 def test_a_ridge_of_zero_and_too_much_spread_are_refused() -> None:
     with pytest.raises(UsageError, match="ridge must lie in"):
         Compensate(ridge=0)
-    with pytest.raises(UsageError, match="spread must lie in"):
-        Compensate(spread=1.5)
+    with pytest.raises(UsageError, match="variance-restoration must lie in"):
+        Compensate(variance_restoration=1.5)
 
 
 @settings(max_examples=10)
@@ -317,8 +317,8 @@ def pruned_network(share: float, seed: int = 3) -> AnnGraph:
 @pytest.mark.parametrize("share", [0.9, 0.2])
 def test_pruned_weights_stay_pruned(share: float) -> None:
     spiking, made = prepared(pruned_network(share), rows=100)
-    fitted = Compensate(gated=False, spread=0.7).run(spiking, made)
-    dense = Compensate(gated=False, spread=0.7, densify=True).run(spiking, made)
+    fitted = Compensate(gated=False, variance_restoration=0.7).run(spiking, made)
+    dense = Compensate(gated=False, variance_restoration=0.7, densify=True).run(spiking, made)
     synapses = spiking.of_type(snn.Convolution)
     for node in synapses:
         after = fitted[node.name]

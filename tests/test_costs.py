@@ -123,7 +123,7 @@ def one_layer(neuron: Neuron, **window: tuple[int, ...]) -> snn.SnnGraph:
             threshold=ones,
             bias=0 * ones,
             v_init=0 * ones,
-            unit=np.ones(1, np.float32),
+            spike_scale=np.ones(1, np.float32),
             neuron=neuron,
         ),
         snn.Convolution(
@@ -164,7 +164,7 @@ def test_what_no_window_reads_costs_nothing() -> None:
     ("neuron", "unary", "payload"),
     [
         (Neuron(), True, "signed"),
-        (Neuron(memory=False), True, "binary"),
+        (Neuron(count_memory=False), True, "binary"),
         (Neuron(spikes_per_step=2), True, "signed"),
         (Neuron(spikes_per_step=None), False, "levels:2"),
         (Neuron(levels=3, code=Code.BINARY), False, "levels:3"),
@@ -195,7 +195,7 @@ def test_different_payloads_are_all_named() -> None:
 @pytest.mark.parametrize("blocks", [0, 1, 3])
 def test_latency_is_told_by_the_schedule(blocks: int) -> None:
     plain = random_graph(3, flat=True, blocks=blocks, settle_steps=2)
-    barrier = random_graph(3, flat=True, blocks=blocks, schedule=Schedule.BARRIER)
+    barrier = random_graph(3, flat=True, blocks=blocks, schedule=Schedule.LAYERWISE)
     assert costs.latency_steps(plain, 5) == 7
     assert costs.latency_steps(barrier, 5) == 5 * (blocks + 1)
 

@@ -334,7 +334,7 @@ def test_check_before_the_conversion(tmp_path: Path, capsys: pytest.CaptureFixtu
     (wide,) = told(capsys, "check", model, "--target", "loihi", code=6)["diagnostics"]
     assert "lower.input-limit" in wide["help"], "the chip's integers are shorter than the default's"
     found = told(capsys, "check", model, "--target", "akida", code=6)["diagnostics"]
-    assert any("set-schedule.kind=barrier" in item["help"] for item in found)
+    assert any("set-schedule.kind=layerwise" in item["help"] for item in found)
     assert "--profile needs" in refused(capsys, "check", model, "--profile", "x", code=2)
     assert "unknown target" in refused(capsys, "check", model, "--target", "abacus", code=2)
 

@@ -291,6 +291,24 @@ def test_what_is_coded_for_a_maximum_is_not_coded_again() -> None:
     assert [node.name for node in raised.of_type(Relu)] == ["relu", "scores.raised"]
 
 
+@pytest.mark.parametrize("negative", [False, True])
+def test_a_constant_channel_under_a_maximum_keeps_its_value(negative: bool) -> None:
+    b = Builder(3)
+    scores = b.conv("scores", b.relu("relu", b.conv("conv", "x", 6)), 6, Window((1, 1)))
+    last = b.relu("last", b.conv("conv1", b.max_pool("pool", scores), 6))
+    graph = b.graph(b.linear("fc", b.flatten("flat", last), 4))
+    node = graph["scores"]
+    assert isinstance(node, ann.Convolution)
+    weight, bias = node.weight.copy(), node.bias.copy()
+    weight[2], bias[2] = 0, -2 if negative else 2
+    graph = graph.replacing({"scores": node.with_(weight=weight, bias=bias)})
+    x = np.random.default_rng(1).standard_normal((100, *graph.nodes[0].shape)).astype(np.float32)
+    found, made = converted(graph, x, 64)
+    (told,) = made.diagnostics
+    assert told.code is DEAD_CHANNELS
+    assert error(found, graph, x) < 0.1
+
+
 def seldom(seed: int, gain: float) -> AnnGraph:
     """One of eight channels hardly ever fires, and all that reads it does so by weights of ``gain``."""
     b = Builder(seed)
@@ -326,7 +344,7 @@ def test_weights_of_a_channel_that_seldom_fires_leave_the_others_their_bits(seed
 
 
 def barrier(settings: str = "lower") -> str:
-    return FAST.text.replace("set-schedule", "set-schedule{kind=barrier}").replace("lower", settings)
+    return FAST.text.replace("set-schedule", "set-schedule{kind=layerwise}").replace("lower", settings)
 
 
 def test_targets_that_cannot_join_take_split_weights_whole() -> None:

@@ -288,6 +288,12 @@ CASES: dict[str, tuple[str, list[NodeProto], list[Any], dict[str, Any]]] = {
         FLAT,
         {"w": normal(6, 2)},
     ),
+    "softmax of one value": (
+        "SNN103",
+        [node("MatMul", "x w", "h"), node("Softmax", "h", axis=1)],
+        FLAT,
+        {"w": normal(6, 1)},
+    ),
     "softmax over positions": ("SNN103", [node("Softmax", "x", axis=-1)], ["N", 2, 3], {}),
     "nan": ("SNN106", [node("MatMul", "x w")], FLAT, {"w": np.full((6, 2), np.nan, np.float32)}),
     "infinity": ("SNN106", [node("Add", "x w")], FLAT, {"w": np.full(6, np.inf, np.float32)}),

@@ -30,7 +30,7 @@ from snnc.simulation.reference import ReferenceSimulator
 from tests.chains import Chain
 from tests.spiking_graphs import random_graph, random_inputs
 
-NEURONS = (Neuron(), Neuron(spikes_per_step=2), Neuron(spikes_per_step=None), Neuron(memory=False))
+NEURONS = (Neuron(), Neuron(spikes_per_step=2), Neuron(spikes_per_step=None), Neuron(count_memory=False))
 
 
 def chained(seed: int = 0, neuron: Neuron = NEURONS[0]) -> SnnGraph:
@@ -104,7 +104,7 @@ def test_the_chain_is_the_network(neuron: Neuron) -> None:
 def test_what_is_no_chain_is_refused_with_all_nodes() -> None:
     seen = set()
     for seed in range(12):
-        graph = random_graph(seed, schedule=Schedule.BARRIER)
+        graph = random_graph(seed, schedule=Schedule.LAYERWISE)
         layers, found = chain(graph)
         assert bool(layers) != bool(found)
         for item in found:

@@ -26,7 +26,7 @@ from tests.ann_graphs import context, residual_network
 
 PIPELINE = (
     "fold-batchnorm,clip-activations{floor=true},lower,dual-threshold{spikes-per-step=2},fine-skip,"
-    "init-membrane{fraction=0.25},compensate{ramp=true,spread=0.7,start=true,scale=true},quantise-weights"
+    "init-membrane{fraction=0.25},compensate{ramp=true,variance-restoration=0.7,start=true,scale=true},quantise-weights"
 )
 
 

@@ -150,7 +150,7 @@ def test_a_partly_quantised_network_runs_in_integers_up_to_the_frontier() -> Non
 
 def test_the_oracle_is_exact_on_a_partly_quantised_network() -> None:
     """Potentials beyond 2^24 are no float32, whatever is not quantised yet behind them."""
-    graph = random_graph(5, neuron=Neuron(levels=1, memory=False))
+    graph = random_graph(5, neuron=Neuron(levels=1, count_memory=False))
     first = graph.of_type(snn.IntegrateFire)[0]
     large = first.with_(v_init=first.v_init + 2**26 + 1, threshold=np.full_like(first.threshold, 3))
     behind = graph.nodes[: graph.nodes.index(first)]

@@ -52,7 +52,7 @@ def population(name: str, shape: Shape, current: str, threshold: IntArray, neuro
         threshold=threshold,
         bias=rng.integers(-20, 20, len(threshold)).astype(np.int32),
         v_init=threshold // 2,
-        unit=np.ones(len(threshold), np.float32),
+        spike_scale=np.ones(len(threshold), np.float32),
         neuron=neuron,
     )
 
@@ -190,7 +190,7 @@ def layers(draw: st.DrawFn, synapse: snn.Weighted, source: Shape, seed: int) -> 
         levels=draw(st.sampled_from([1, 1, 1, 2, 3, 64, 127, 300])),
         signed=draw(st.booleans()),
         density=draw(st.sampled_from([0, 0.05, 0.3, 1])),
-        neuron=draw(st.sampled_from([PLAIN, Neuron(memory=False), Neuron(spikes_per_step=2)])),
+        neuron=draw(st.sampled_from([PLAIN, Neuron(count_memory=False), Neuron(spikes_per_step=2)])),
         settle_steps=draw(st.integers(0, 2)) if schedule is Schedule.SYNCHRONOUS else 0,
         schedule=schedule,
     )

@@ -236,7 +236,7 @@ INDIFFERENT = {
     "check_input": "looks at the shape of the input",
     "fits": "asks the targets, which refuse",
     "knobs": "groups of populations, which `scaled` changes",
-    "latency_steps": "counts steps; in the barrier schedule, by `depth`, which refuses",
+    "latency_steps": "counts steps; in the layerwise schedule, by `depth`, which refuses",
     "runs_once": "looks at the schedule",
     "unknown_operations": "finds them",
 }

@@ -176,7 +176,7 @@ spiking network n: T = 4, K = 0, synchronous, bounds not proved
 x: Encode -> (2,) {scale=0.5}
 l: Linear(x) -> (2,) {weight=f32(2, 2)<1.0 0.0 0.0 1.0>}
 r: IntegrateFire(l) -> (2,) {threshold=f32(2)<1.0 2.0>, bias=f32(2)<0.0 0.5>, v_init=f32(2)<0.0 0.0>, \
-unit=f32(2)<1.0 2.0>, neuron=NEURON, stands_for=relu}
+spike_scale=f32(2)<1.0 2.0>, neuron=NEURON, stands_for=relu}
 fc: Linear(r) -> (2,) {weight=f32(2, 2)<1.0 2.0 3.0 4.0>}
 y: Readout(fc) -> (2,) {bias=f32(2)<0.0 0.0>}
 return y""".strip()

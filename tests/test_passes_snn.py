@@ -248,15 +248,15 @@ def test_graded_and_barrier_networks_count_the_same() -> None:
     quantised, _ = run_pipeline(Pipeline.parse("quantise-weights", PASSES), spiking, made)
     assert isinstance(quantised, snn.SnnGraph)
     graded = simulate(Graded().run(quantised, made), made, states=True)
-    barrier = simulate(SetSchedule(Schedule.BARRIER).run(quantised, made), made, states=True)
+    barrier = simulate(SetSchedule(Schedule.LAYERWISE).run(quantised, made), made, states=True)
     assert np.array_equal(graded[0], barrier[0])
     for name, counts in graded[1].items():
         assert np.array_equal(counts, barrier[1][name])
-    again = SetSchedule(Schedule.BARRIER)
+    again = SetSchedule(Schedule.LAYERWISE)
     changed = again.run(quantised, made)
     assert again.run(changed, made) is changed
     with pytest.raises(UsageError, match="no settle steps"):
-        SetSchedule(Schedule.BARRIER, settle_steps=1)
+        SetSchedule(Schedule.LAYERWISE, settle_steps=1)
 
 
 @settings(max_examples=5)

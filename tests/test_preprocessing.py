@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from snnc.data.preprocessing import Preprocessing
+from snnc.data.preprocessing import Preprocessing, row_out_of_range
 from snnc.errors import InputError
 
 
@@ -56,3 +56,9 @@ def test_rows_without_channels_take_one_mean_and_deviation(shape: tuple[int, ...
     for label, values in (("mean", Preprocessing(mean=(1, 2))), ("std", Preprocessing(std=(1, 2)))):
         with pytest.raises(InputError, match=f"{label} has 2 values, but rows of shape .* have no channels"):
             values.apply(rows)
+
+
+def test_rows_of_half_precision_are_held_to_what_it_holds() -> None:
+    rows = np.array([[0, 1], [65504, -65504], [np.inf, 0]], np.float16)
+    assert row_out_of_range(rows[:2]) is None
+    assert row_out_of_range(rows) == 2

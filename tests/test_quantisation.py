@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import snnc
 from snnc.errors import UsageError
 from snnc.ir import snn
 from snnc.ir.bounds import (
@@ -22,6 +23,7 @@ from snnc.passes.dual_threshold import DualThreshold
 from snnc.passes.graded import Graded
 from snnc.passes.init_membrane import InitMembrane
 from snnc.passes.quantise_weights import QuantiseWeights
+from tests import onnx_models
 from tests.ann_graphs import residual_network
 from tests.nir_networks import pooled
 from tests.test_passes_snn import STRUCTURES, lowered, simulate, structures
@@ -57,8 +59,8 @@ def test_an_identity_branch_is_exact() -> None:
     identity, population = quantised["relu0.identity"], quantised["relu2"]
     assert isinstance(identity, snn.ChannelWeight)
     assert isinstance(population, snn.IntegrateFire)
-    scale = population.unit / population.threshold
-    unit = quantised["relu0"].unit  # type: ignore[attr-defined]
+    scale = population.spike_scale / population.threshold
+    unit = quantised["relu0"].spike_scale  # type: ignore[attr-defined]
     np.testing.assert_allclose(identity.weight * scale, unit, rtol=1e-5)
 
 
@@ -69,7 +71,7 @@ def test_readers_see_the_unit_that_rounding_left() -> None:
 
     partly = quantise_group(spiking, first)
     before, after = spiking["relu0"], partly["relu0"]
-    ratio = after.unit / before.unit  # type: ignore[attr-defined]
+    ratio = after.spike_scale / before.spike_scale  # type: ignore[attr-defined]
     expected = spiking["conv1"].weight * ratio[None, :, None, None]  # type: ignore[attr-defined]
     np.testing.assert_allclose(partly["conv1"].weight, expected, rtol=1e-6)  # type: ignore[attr-defined]
 
@@ -93,8 +95,8 @@ def test_populations_of_one_current_share_a_group_and_a_scale() -> None:
     quantised = quantise_all(fine)
     coarse, small = quantised["relu0"], quantised["relu0.fine"]
     np.testing.assert_allclose(
-        coarse.unit / coarse.threshold,  # type: ignore[attr-defined]
-        small.unit / small.threshold,  # type: ignore[attr-defined]
+        coarse.spike_scale / coarse.threshold,  # type: ignore[attr-defined]
+        small.spike_scale / small.threshold,  # type: ignore[attr-defined]
         rtol=1e-5,
     )
 
@@ -147,3 +149,22 @@ def test_the_counts_of_a_maximum_are_bounded() -> None:
     for timesteps in (2, 9):
         assert step_bounds(graph, timesteps)["sum"] == 4
         assert run_bounds(graph, timesteps)["pool"] == timesteps * 4
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_network_without_weights_may_sum_over_wide_maps(first: bool) -> None:
+    """The weight of an identity before or behind a sum over 4,096 places leaves room in int32."""
+    nodes = [onnx_models.node("Relu", "x", "r")] if first else []
+    nodes += [
+        onnx_models.node("GlobalAveragePool", "r" if first else "x", "p"),
+        onnx_models.node("Flatten", "p", "y"),
+    ]
+    x = np.random.default_rng(0).normal(size=(40, 4, 64, 64)).astype(np.float32)
+    found = snnc.compile_model(
+        onnx_models.model(nodes, ["n", 4, 64, 64], {}), x, timesteps=4, preset="fast", threads=1
+    )
+    (readout,) = found.graph.of_type(snn.Readout)
+    y = snnc.simulate(found, x, threads=1).logits * (readout.scale / 4)
+    wanted = (np.maximum(x, 0) if first else x).mean(axis=(2, 3))
+    assert np.abs(y - wanted).max() < 0.2 * np.abs(wanted).max()
+    assert overflow(found.graph, 4) is None

@@ -40,7 +40,7 @@ def test_the_error_of_a_layer_falls() -> None:
     assert isinstance(after, snn.IntegrateFire)
     factors = after.threshold / before.threshold
     assert (factors < 1).all()  # from the maximum they come down
-    assert np.allclose(after.unit / before.unit, factors, rtol=1e-5)
+    assert np.allclose(after.spike_scale / before.spike_scale, factors, rtol=1e-5)
 
 
 def test_layers_are_judged_with_what_arrives_with_the_bias() -> None:

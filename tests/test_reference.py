@@ -29,7 +29,7 @@ def population(
         threshold=np.array([threshold], np.int32),
         bias=np.array([bias], np.int32),
         v_init=np.array([v_init], np.int32),
-        unit=np.ones(1, np.float32),
+        spike_scale=np.ones(1, np.float32),
         neuron=neuron,
         **more,  # type: ignore[arg-type]
     )
@@ -43,7 +43,7 @@ def run(
 
 
 def test_a_plain_neuron_rounds_a_constant_current_down_from_rest_and_to_nearest_from_half() -> None:
-    plain = Neuron(memory=False)
+    plain = Neuron(count_memory=False)
     assert sum(run(population(plain, v_init=0), [9] * 4, 4)) == 3  # 36 / 10
     assert sum(run(population(plain, v_init=5), [9] * 4, 4)) == 4
 
@@ -90,9 +90,9 @@ def test_graded_and_barrier_counts_are_the_quantised_activation(
     expected = int(np.clip(total // 10, 0, steps * levels))
     graded = population(Neuron(levels, None), bias=bias)
     assert sum(run(graded, current, steps)) == expected
-    for neuron in (Neuron(levels), Neuron(levels, memory=False)):
+    for neuron in (Neuron(levels), Neuron(levels, count_memory=False)):
         barrier = population(neuron, bias=bias)
-        assert sum(run(barrier, current, steps, Schedule.BARRIER)) == expected
+        assert sum(run(barrier, current, steps, Schedule.LAYERWISE)) == expected
 
 
 @given(st.integers(0, 10_000), st.sampled_from([1, 3]), st.sampled_from([1, 2]), st.sampled_from([1, 2]))

@@ -93,7 +93,7 @@ def test_metrics_bear_the_names_of_neurobench() -> None:
 @pytest.mark.parametrize(
     ("neuron", "event", "level"),
     [
-        (Neuron(memory=False), 1, 3),
+        (Neuron(count_memory=False), 1, 3),
         (Neuron(), 2, 3),
         (Neuron(levels=15, code=Code.BINARY), 5, 6),
         (Neuron(spikes_per_step=None), 4, 3),

@@ -33,7 +33,7 @@ KINDS = {
     "graded": "clip-activations,lower,graded,fine-skip,init-membrane,quantise-weights",
     "one-step": "clip-activations{levels=15},lower,multi-threshold,init-membrane,quantise-weights",
     "settled": "clip-activations,lower,dual-threshold,set-schedule{settle-steps=2}," + END,
-    "barrier": "clip-activations,lower,dual-threshold,set-schedule{kind=barrier}," + END,
+    "barrier": "clip-activations,lower,dual-threshold,set-schedule{kind=layerwise}," + END,
     "floor": "clip-activations{floor=true},lower,dual-threshold{spikes-per-step=2}," + END,
     "fine floor": "clip-activations{floor=true},lower,graded,fine-skip," + END,
     "float32": "clip-activations,lower,dual-threshold,init-membrane",
@@ -73,7 +73,7 @@ def test_a_code_sends_its_count_evenly(timesteps: int, settle_steps: int, wanted
 
 def test_a_code_is_the_nearest_count() -> None:
     node = conversion("signed").artefact.graph.of_type(IntegrateFire)[0]
-    step = float(node.unit[0]) / 4
+    step = float(node.spike_scale[0]) / 4
     a = np.zeros((5, node.channels, 1, 1), np.float32)
     a[:, 0, 0, 0] = [0, 0.49 * step, 0.51 * step, 3 * step, 40 * step]
     assert counts(node, a, 4)[:, 0, 0, 0].tolist() == [0, 0, 1, 3, 4]
@@ -101,7 +101,7 @@ def test_the_terms_add_up_in_every_neuron(kind: str, pool: bool) -> None:
         clipping, quantisation = found.errors[2:4]
         assert clipping.max() <= max(1e-12, float(node.lowest.max()))
         # Half a level and, above the largest one, nothing: from a start at half the threshold Q rounds.
-        unit = float((node.unit / 4).max())
+        unit = float((node.spike_scale / 4).max())
         assert np.abs(quantisation).max() <= unit * (1.01 if node.integer else 0.5 + 1e-5)
 
 
@@ -175,7 +175,7 @@ def _lost_bias(node: IntegrateFire) -> IntArray:
 
 PLANTED: dict[str, tuple[Change, str]] = {
     "start at zero": (_population("relu3", v_init=lambda node: 0 * node.v_init), "quantisation"),
-    "no negative spikes": (_population("relu3", neuron=lambda _: Neuron(memory=False)), "unevenness"),
+    "no negative spikes": (_population("relu3", neuron=lambda _: Neuron(count_memory=False)), "unevenness"),
     "coarse weights": (_coarse, "parameters"),
     "lost bias": (_population("relu3", bias=_lost_bias), "parameters"),
 }
@@ -220,7 +220,7 @@ def test_what_the_source_computes_from_its_own_values_is_itself() -> None:
     populations = made.artefact.graph.of_type(IntegrateFire)
     _, values = run_ann(made.source, made.rows, [node.name for node in populations])
     coded = {
-        n.name: np.rint(values[n.name] * timesteps / n.unit.reshape(1, -1, 1, 1)).astype(np.int32)
+        n.name: np.rint(values[n.name] * timesteps / n.spike_scale.reshape(1, -1, 1, 1)).astype(np.int32)
         for n in populations
     }
     found = fed.run(made.artefact.encode(made.rows), coded, timesteps)

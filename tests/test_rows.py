@@ -124,6 +124,13 @@ def test_the_same_number_of_values_is_no_reason_to_take_rows() -> None:
             RAW.apply(images(*rows), network)
 
 
+def test_one_row_and_rows_that_come_last_are_named() -> None:
+    rows = images(8, 6)
+    for x, call in ((rows[0], r"x\[None\]"), (np.moveaxis(rows, 0, -1), r"numpy.moveaxis\(x, -1, 0\)")):
+        with pytest.raises(InputError, match=call):
+            RAW.apply(x, known((1, 8, 6), 0))
+
+
 def test_a_network_of_flat_rows_does_not_tell_the_order_of_its_channels() -> None:
     grey, colours = images(4, 5), images(4, 5, 3)
     np.testing.assert_array_equal(RAW.apply(grey, (20,)), grey.reshape(2, 20))

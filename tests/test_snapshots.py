@@ -47,7 +47,9 @@ def same(one: Any, other: Any) -> bool:
 @given(
     moved=st.integers(0, LAYERS - 1),
     factor=st.sampled_from([0.8, 1.25]),
-    options=st.sampled_from(["", "{spread=0.7}", "{start=true,scale=true}", "{weights=false,gated=false}"]),
+    options=st.sampled_from(
+        ["", "{variance-restoration=0.7}", "{start=true,scale=true}", "{weights=false,gated=false}"]
+    ),
 )
 def test_only_the_suffix_is_made_again_and_nothing_changes(moved: int, factor: float, options: str) -> None:
     graph, made, rest = prepared(f"compensate{options},quantise-weights", 100)

@@ -49,7 +49,7 @@ def test_graded_networks(graph: SnnGraph, levels: int, timesteps: int) -> None:
 @settings(max_examples=40)
 @given(graph=graphs(), timesteps=st.integers(1, 6))
 def test_networks_with_barriers(graph: SnnGraph, timesteps: int) -> None:
-    graph = replace(graph, schedule=Schedule.BARRIER, settle_steps=0)
+    graph = replace(graph, schedule=Schedule.LAYERWISE, settle_steps=0)
     q = random_inputs(graph, 4, 3)
     steps = ReferenceSimulator().run(graph, q, timesteps, STATES)
     pass_ = ReferenceSimulator().run(counted(graph, timesteps), counted_input(q, timesteps), 1, STATES)
@@ -57,7 +57,7 @@ def test_networks_with_barriers(graph: SnnGraph, timesteps: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "neuron", [Neuron(), Neuron(spikes_per_step=2), Neuron(memory=False), Neuron(levels=3)]
+    "neuron", [Neuron(), Neuron(spikes_per_step=2), Neuron(count_memory=False), Neuron(levels=3)]
 )
 def test_limited_neurons_are_refused_by_name(neuron: Neuron) -> None:
     graph = random_graph(3, neuron=neuron)

@@ -34,7 +34,7 @@ def small() -> snn.SnnGraph:
             threshold=threshold,
             bias=bias,
             v_init=threshold // 2,
-            unit=unit,
+            spike_scale=unit,
             neuron=neuron,
         )
 

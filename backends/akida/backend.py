@@ -35,7 +35,7 @@ CAPABILITIES = Capabilities(
     verified_by="akida 2.19.3 on the CPU: outputs of 1,000 images, bit for bit those that snnc computes for "
     "it; never on the chip",
     profiles={"v2": "InputData, Conv2D and Dense1D of Akida 2, with 4- or 8-bit outputs"},
-    takes="chains of convolutions and dense layers in the barrier schedule",
+    takes="chains of convolutions and dense layers in the layerwise schedule",
 )
 
 

@@ -1,6 +1,6 @@
-"""From the chain of a network in the barrier schedule to Akida's quantised layers.
+"""From the chain of a network in the layerwise schedule to Akida's quantised layers.
 
-In the barrier schedule a population's counts are one quantised layer,
+In the layerwise schedule a population's counts are one quantised layer,
 ``N = clip(floor((v_init + T B + sum w N_in) / Theta), 0, C)``. An Akida 2 layer computes, with a shift that
 rounds half up::
 
@@ -37,7 +37,7 @@ STRIDED_KERNELS = (1, 3)
 ACCUMULATOR = 2**27
 """Akida's buffers have 28 bits."""
 
-BARRIER = "convert with --set set-schedule.kind=barrier"
+BARRIER = "convert with --set set-schedule.kind=layerwise"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +77,7 @@ def problems(graph: SnnGraph) -> tuple[Unsupported, ...]:
         reason = "float32 parameters: the chip has integers only"
         return (Unsupported(last.name, last.origin, reason, "convert with --precision int8"),)
     found = []
-    if graph.schedule is not Schedule.BARRIER:
+    if graph.schedule is not Schedule.LAYERWISE:
         reason = "the synchronous schedule: the chip computes each layer once"
         found.append(Unsupported(last.name, last.origin, reason, BARRIER))
     encode = graph.encoder

@@ -3,7 +3,7 @@
 Synchronous networks run step by step. A barrier network is one pass over the counts of the whole run, which
 is what its T steps of firing amount to, so one call of ``snnc_step`` does it all. What is constant in
 time is computed once; ``times`` says how often it counts in the step at hand: 1 or, in settle steps, 0, and T
-in the barrier schedule.
+in the layerwise schedule.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class _Lowering:
         self.widths = widths
         self.program = Program()
         self.number = c_index(graph)
-        self.barrier = graph.schedule is Schedule.BARRIER
+        self.barrier = graph.schedule is Schedule.LAYERWISE
         self.constant = constant_nodes(graph)
         self.reads = uses([node.inputs for node in graph])
         self.values: dict[str, Place] = {}

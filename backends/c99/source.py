@@ -86,7 +86,7 @@ def header(graph: SnnGraph, program: Program, places: Places, timesteps: int) ->
         timesteps=graph.timesteps,
         most=timesteps,
         settle=graph.settle_steps,
-        steps="1" if graph.schedule is Schedule.BARRIER else "((timesteps) + SNNC_SETTLE_STEPS)",
+        steps="1" if graph.schedule is Schedule.LAYERWISE else "((timesteps) + SNNC_SETTLE_STEPS)",
         schedule=_SCHEDULES[graph.schedule],
         ram=taken.state,
         constants=taken.constants,
@@ -101,7 +101,7 @@ def _member(item: Field) -> str:
 
 def source(graph: SnnGraph, program: Program, places: Places) -> str:
     """Return the source."""
-    barrier = graph.schedule is Schedule.BARRIER
+    barrier = graph.schedule is Schedule.LAYERWISE
     extent = Extent.of(graph[graph.output].shape)
     structures = "\n".join(
         f"static const {text.split(' ', 1)[0]} {name} = {text.split(' ', 1)[1]};"
@@ -156,7 +156,7 @@ def _calls(calls: Sequence[Call], places: Places) -> str:
 
 _SCHEDULES = {
     Schedule.SYNCHRONOUS: "Every population fires in every step.",
-    Schedule.BARRIER: "Every population integrates all its input before it fires; one call of snnc_step()\n"
+    Schedule.LAYERWISE: "Every population integrates all its input before it fires; one call of snnc_step()\n"
     "   makes the whole run, in one pass over spike counts, which equals T steps of firing per population.",
 }
 

@@ -52,7 +52,7 @@ class Widths:
     """The types of a network's values in C.
 
     Attributes:
-        values: of each node's value; in the barrier schedule, of its sum over the run.
+        values: of each node's value; in the layerwise schedule, of its sum over the run.
         counts: of ``N`` of each population.
         bounds: largest magnitude of each value.
     """

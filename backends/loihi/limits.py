@@ -84,7 +84,7 @@ def problems(graph: SnnGraph) -> tuple[Unsupported, ...]:
     found = []
     if graph.schedule is not Schedule.SYNCHRONOUS:
         node = graph[graph.output]
-        reason = "the barrier schedule: on the chip every population fires in every step"
+        reason = "the layerwise schedule: on the chip every population fires in every step"
         found.append(Unsupported(node.name, node.origin, reason, "convert without --set set-schedule.kind"))
     limit = graph.encoder.limit
     for name, bound in potential_bounds(graph).items():

@@ -30,7 +30,7 @@ from snnc.simulation.protocol import Capabilities, Emission, Golden, Unsupported
 CAPABILITIES = Capabilities(
     summary="NIR files for SpikingJelly, snnTorch, Norse and sinabs, with a script that runs them there",
     exact=False,
-    exactness="bit for bit in the barrier schedule and for T = 1; else it differs, and `deploy` measures "
+    exactness="bit for bit in the layerwise schedule and for T = 1; else it differs, and `deploy` measures "
     "what that costs",
     verified_by="SpikingJelly 2.0.0, snnTorch 1.0.0, Norse 1.1.0 and sinabs 3.1.3, every spike compared with "
     "snnc's simulator of each",

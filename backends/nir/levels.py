@@ -1,6 +1,6 @@
 """A network in one step: a neuron's ``C`` spikes over time become one spike of each of ``C`` neurons.
 
-In the barrier schedule a population integrates all its input before it fires, so that its counts are
+In the layerwise schedule a population integrates all its input before it fires, so that its counts are
 ``N = clip(floor(v / Theta), 0, C)`` with ``v = v_init + T B + sum_t I_t``. As many neurons with thresholds at
 ``Theta, 2 Theta .. C Theta`` say the same at once: ``N`` of them fire. So the network needs neither time nor
 memory, what happens to a potential after a spike does not matter, and the results equal the artefact's bit

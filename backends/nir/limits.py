@@ -22,12 +22,12 @@ from snnc.ir.snn import (
 )
 from snnc.simulation.protocol import Unsupported, unknown_operations
 
-BARRIER = "convert with --set set-schedule.kind=barrier"
+BARRIER = "convert with --set set-schedule.kind=layerwise"
 
 
 def runs_once(graph: SnnGraph) -> bool:
     """Whether a network can run in one step: by its schedule, or because it has one step anyway."""
-    return graph.schedule is Schedule.BARRIER or (graph.timesteps, graph.settle_steps) == (1, 0)
+    return graph.schedule is Schedule.LAYERWISE or (graph.timesteps, graph.settle_steps) == (1, 0)
 
 
 def problems(graph: SnnGraph, profile: Profile) -> tuple[Unsupported, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,25 +39,31 @@ PUBLISHED = (("QCFS, trained (Bu et al., ICLR 2022)", 91.77, {2: 73.20, 4: 83.75
 """CIFAR-10 ResNet-20: tool, its source network's top-1, top-1 by T. These networks were trained for it."""
 
 
+@cache
+def _present(pipeline: str) -> str:
+    """Return the text of a pipeline with the present names of options; one that is read no more stays."""
+    from snnc.errors import UsageError
+    from snnc.passes import PASSES
+    from snnc.pipeline import Pipeline
+
+    try:
+        return Pipeline.parse(pipeline, PASSES).text
+    except UsageError:
+        return pipeline
+
+
 class Found:
     """Measurements by network and setting."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
         self.rows: dict[tuple[str, str, int], list[Row]] = {}
         for row in rows:
-            key = (row["network"], row["pipeline"], row["timesteps"])
+            key = (row["network"], _present(row["pipeline"]), row["timesteps"])
             self.rows.setdefault(key, []).append(row)
 
     def get(self, network: str, setting: Setting, n: int | None = None) -> Row | None:
         """Return one measurement: on ``n`` test rows, or else on the most; ``None`` without any."""
-        from snnc.passes import PASSES
-        from snnc.pipeline import Pipeline
-
-        text = Pipeline.parse(setting.pipeline, PASSES).text
-        names = dict.fromkeys((setting.pipeline, text))
-        rows = [
-            row for pipeline in names for row in self.rows.get((network, pipeline, setting.timesteps), ())
-        ]
+        rows = self.rows.get((network, _present(setting.pipeline), setting.timesteps), ())
         return max(rows, key=lambda row: (row["n"] == n, row["n"]), default=None)
 
 

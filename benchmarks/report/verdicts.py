@@ -121,7 +121,7 @@ def _markdown(cases: list[Case], calibration: int, rows: int) -> str:
         "",
         "Trained networks, broken on purpose in ten ways each (`tests/breakages.py`), and the first sentence",
         "of `snnc report` about them. Layer and size of every mistake are drawn by the seed; the rules of",
-        "`snnc/report/verdict.py` know nothing of them. Printed by",
+        "`snnc/report/rules.py` know nothing of them. Printed by",
         "",
         "    python -m benchmarks.report.verdicts --report docs/verdicts.md",
         "",

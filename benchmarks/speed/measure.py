@@ -133,7 +133,7 @@ def main(
 ) -> None:
     """Measure what is missing, and write docs/performance.md."""
     lines = Lines(LINES)
-    known = {"code": digests.of_folders("backends/numba_cpu"), "machine": machine()}
+    known = {"code": digests.compiler(), "machine": machine()}
     if page is not None:
         report(lines.rows, page)
         return

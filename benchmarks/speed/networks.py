@@ -143,7 +143,7 @@ class Builder:
                 threshold=theta,
                 bias=np.zeros(channels, np.int32),
                 v_init=theta // 2,
-                unit=np.ones(channels, np.float32),
+                spike_scale=np.ones(channels, np.float32),
                 neuron=Neuron(),
             )
 

@@ -75,13 +75,13 @@ def refusal(graph: SnnGraph) -> str | None:
     found = populations(graph)
     if not graph.integer:
         return "float32 potentials have no exact counts: convert with --precision int8"
-    if graph.schedule is Schedule.BARRIER:
+    if graph.schedule is Schedule.LAYERWISE:
         return None
     for node, rule in found:
         if not rule.remembers:
             return (
                 f"{node.name!r} has no memory and cannot take spikes back: convert with dual-threshold, "
-                "or with set-schedule{kind=barrier}"
+                "or with set-schedule{kind=layerwise}"
             )
         if node.negative_threshold is not None and node.negative_threshold.any():
             return f"{node.name!r} holds corrections back: convert with dual-threshold{{negative=0.0}}"
@@ -117,7 +117,7 @@ def variant(graph: SnnGraph, spikes_per_step: int | None, settle_steps: int) -> 
 
 def _limited(graph: SnnGraph, spikes_per_step: int | None, settle_steps: int) -> SnnGraph:
     def limited(node: IntegrateFire) -> IntegrateFire:
-        neuron = replace(node.neuron, memory=True, spikes_per_step=spikes_per_step)
+        neuron = replace(node.neuron, count_memory=True, spikes_per_step=spikes_per_step)
         # Fine populations that are graded stay so.
         keep = node.neuron.spikes_per_step is None
         return (
@@ -169,7 +169,7 @@ def certify(
         raise InputError("there are no rows to certify on")
     reference = quantised(graph)
     neurons = [node.neuron for node in graph.of_type(IntegrateFire)]
-    if graph.schedule is Schedule.BARRIER or all(neuron.limit is None for neuron in neurons):
+    if graph.schedule is Schedule.LAYERWISE or all(neuron.limit is None for neuron in neurons):
         return (_measured(graph, None, 0, Basis.PROVED, inputs, simulator),)
     found: list[Exact] = []
     tracked = (progress or Silent()).track(range(1, graph.timesteps + 1), graph.timesteps, "certifying")

@@ -354,7 +354,7 @@ def depth(graph: snn.SnnGraph) -> int:
 
 def latency_steps(graph: snn.SnnGraph, timesteps: int) -> int:
     """Return the steps from input to answer: T + K, or depth x T where every layer waits for the last."""
-    if graph.schedule is Schedule.BARRIER:
+    if graph.schedule is Schedule.LAYERWISE:
         return max(depth(graph), 1) * timesteps
     return timesteps + graph.settle_steps
 

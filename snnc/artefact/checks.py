@@ -90,6 +90,6 @@ def _reals(node: SnnNode) -> list[NumberArray]:
         case Encode(gain=gain, offset=offset) if gain is not None and offset is not None:
             return [gain, offset]
         case IntegrateFire():
-            return [node.unit, node.lowest]
+            return [node.spike_scale, node.lowest]
         case _:
             return []

@@ -13,7 +13,7 @@ the results are put together in int32.
 Maxima compute in float64, which holds every int32, and padding never wins. Integer division rounds
 toward minus infinity as ``(m - Mod(m, Theta)) / Theta``, because ``Div`` truncates.
 
-In the barrier schedule only final counts flow from population to population, so the functions work
+In the layerwise schedule only final counts flow from population to population, so the functions work
 on counts and run once: ``N = clip(floor(v / Theta), 0, C)`` is what T steps of firing amount to.
 """
 
@@ -119,7 +119,7 @@ _COUNT_MAX_POOL = {
     new_highest = Cast<to = $carrier>(maximum)
     y = Sub(new_highest, highest)
 }}""",
-    Schedule.BARRIER: f"""<kernel_shape, strides, pads, dilations> (N) => (highest) {{
+    Schedule.LAYERWISE: f"""<kernel_shape, strides, pads, dilations> (N) => (highest) {{
     exact = Cast<to = 11>(N)
     maximum = {_MAX_POOL}(exact)
     highest = Cast<to = $carrier>(maximum)
@@ -179,7 +179,7 @@ def texts(schedule: Schedule, carrier: Carrier) -> dict[str, str]:
         for digits in DIGITS:
             found[by_digits(operation, digits)] = _digit_text(operation, digits)
     for kind in Firing:
-        neuron = _steps_text if schedule is Schedule.SYNCHRONOUS else _barrier_text
+        neuron = _steps_text if schedule is Schedule.SYNCHRONOUS else _layerwise_text
         found[firing_function(kind)] = neuron(kind, carrier)
     return {name: Template(text).substitute(carrier=carrier.value) for name, text in found.items()}
 
@@ -265,7 +265,7 @@ def _steps_text(kind: Firing, carrier: Carrier) -> str:
     return _text(f"{_signature(kind)}, T, v, N) => (s, new_v, new_N)", lines)
 
 
-def _barrier_text(kind: Firing, carrier: Carrier) -> str:
+def _layerwise_text(kind: Firing, carrier: Carrier) -> str:
     """Return the function of one population from the whole of its input to its final count."""
     lines = [
         "theta = Cast<to = $carrier>(threshold)",

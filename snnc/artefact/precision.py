@@ -69,7 +69,7 @@ def _weight_sum(node: Weighted) -> int:
 def value_bounds(graph: SnnGraph) -> dict[str, int]:
     """Return the largest magnitude of each value in the ONNX model of an integer network.
 
-    In one step of the synchronous schedule; over the whole run in the barrier schedule, whose model
+    In one step of the synchronous schedule; over the whole run in the layerwise schedule, whose model
     works on counts, but for what is constant in time.
 
     Raises:
@@ -91,7 +91,7 @@ def _counting(node: SnnNode, timesteps: int) -> SnnNode:
         case Encode():
             return node.with_(limit=node.limit * timesteps)
         case IntegrateFire():
-            # In the barrier schedule a single step sends the whole count.
+            # In the layerwise schedule a single step sends the whole count.
             neuron = replace(node.neuron, spikes_per_step=None)
             if not firing(node).remembers and node.neuron.spikes_per_step is not None:
                 neuron = replace(node.neuron, spikes_per_step=node.neuron.spikes_per_step * timesteps)

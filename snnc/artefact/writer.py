@@ -58,7 +58,7 @@ END = 2**63 - 1
 Stateless = (
     Convolution | Linear | ChannelWeight | SumPool | CurrentMaxPool | CountMaxPool | Reshape | Pad | Slice
 )
-"""Operations that are one call, of what they read alone; counts have no state in the barrier schedule."""
+"""Operations that are one call, of what they read alone; counts have no state in the layerwise schedule."""
 
 
 def build_model(graph: SnnGraph, *, states: bool = False, encoded: bool = False) -> onnx.ModelProto:
@@ -200,7 +200,7 @@ class _Writer:
         attributes: Attributes = {"levels": node.neuron.levels}
         if node.neuron.spikes_per_step is not None:
             attributes["spikes_per_step"] = node.neuron.spikes_per_step
-        attributes |= {"code": node.neuron.code.value, "unit": [float(u) for u in node.unit]}
+        attributes |= {"code": node.neuron.code.value, "unit": [float(u) for u in node.spike_scale]}
         attributes["floor"] = [float(value) for value in node.lowest]
         bias = self.per_channel(node, "bias", node.bias)
         if self.looped:

@@ -15,6 +15,7 @@ from snnc.cli.judging import (
     missed,
     require_floors,
     require_points,
+    require_right,
     task_of,
     task_option,
 )
@@ -105,6 +106,8 @@ def command(
     if max_drop is not None:
         if found["drop_points"] is None:
             raise UsageError(f"--max-drop counts points, and {found['measured']} has none: use --min-metric")
+        if found["measured"] == "accuracy" and not any(reports):
+            require_right(found["a"], max_drop, "A", "the rows")
         if found["drop_points"] > max_drop:
             wrong.insert(0, f"{found['drop_points']:.2f} points are lost, more than --max-drop {max_drop:g}")
     if wrong:

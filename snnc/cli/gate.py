@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from snnc.cli.judging import missed, outputs_of_model, require_floors, require_points
+from snnc.cli.judging import missed, outputs_of_model, require_floors, require_points, require_right
 from snnc.cli.quantities import points
 
 if TYPE_CHECKING:
@@ -102,6 +102,9 @@ def _drop(found: Evaluation, limit: float | None) -> dict[str, Any] | None:
     if found.ann is None or found.ann.agreement is None:
         raise InternalError("the gate ran without the source network, or without classes")
     if found.ann.paired is not None:
+        paired = found.ann.paired
+        right = (paired.both + paired.only_ann) / found.scores.n
+        require_right(right, limit, "the source network", "the rows kept back")
         lost, what = points(found.ann.paired.drop), "accuracy lost"
     else:
         lost, what = points(1 - found.ann.agreement.value), "answers that differ from the ANN's"

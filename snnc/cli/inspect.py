@@ -129,7 +129,7 @@ def _layer(node: IntegrateFire) -> dict[str, Any]:
         "memory": firing(node).remembers,
         "rule": firing(node).value,
         "threshold": [node.threshold.min().item(), node.threshold.max().item()],
-        "unit": [node.unit.min().item(), node.unit.max().item()],
+        "unit": [node.spike_scale.min().item(), node.spike_scale.max().item()],
     }
 
 
@@ -176,7 +176,7 @@ def _row(node: IntegrateFire) -> tuple[str, ...]:
         "x".join(map(str, node.shape)),
         node.neuron.payload,
         f"{low:.5g}" if low == high else f"{low:.5g} to {high:.5g}",
-        f"{node.unit.min():.3g}"
-        if node.unit.min() == node.unit.max()
-        else f"{node.unit.min():.3g} to {node.unit.max():.3g}",
+        f"{node.spike_scale.min():.3g}"
+        if node.spike_scale.min() == node.spike_scale.max()
+        else f"{node.spike_scale.min():.3g} to {node.spike_scale.max():.3g}",
     )

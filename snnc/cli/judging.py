@@ -55,6 +55,31 @@ def require_points(outputs: Outputs) -> None:
         )
 
 
+SERIOUS = 50.0
+"""Points from which on a limit lets everything pass and is meant to."""
+
+
+def require_right(right: float, limit: float, whose: str, rows: str) -> None:
+    """Refuse ``--max-drop`` where no more is right before than may be lost: it could not be missed.
+
+    Args:
+        right: share of right answers before the conversion, 0 to 1.
+        limit: points that may be lost.
+        whose: the network that gave them.
+        rows: those that it was asked about.
+
+    Raises:
+        InputError: nothing can be lost.
+    """
+    from snnc.errors import InputError
+
+    if right == 0 or 100 * right <= limit < SERIOUS:
+        raise InputError(
+            f"{whose} is right on {right:.2%} of {rows}, so nothing can miss --max-drop {limit:g}: check "
+            "`y`, the rows and their preprocessing"
+        )
+
+
 def require_floors(limits: Sequence[Floor], outputs: Outputs) -> None:
     """Refuse limits that cannot be measured, before the work begins; the source network is at hand.
 

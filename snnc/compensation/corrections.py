@@ -149,7 +149,7 @@ class GroupFitter:
         """Quantise the group and simulate it."""
         done = quantise_group(graph, self.group)
         before = self.populations(graph)
-        ratios = tuple((node.name, _unit(done, node.name) / node.unit) for node in before)
+        ratios = tuple((node.name, _unit(done, node.name) / node.spike_scale) for node in before)
         return self.simulated(label, done, ratios)
 
     def simulated(self, label: str, graph: SnnGraph, ratios: tuple[ReaderRatio, ...]) -> Candidate:
@@ -226,7 +226,7 @@ class GroupFitter:
             graph = attempt.graph
             for node in self.populations(graph):
                 missing = self.means(np.subtract, attempt, node.name)
-                step = np.rint(missing * node.threshold / node.unit).astype(np.int32)
+                step = np.rint(missing * node.threshold / node.spike_scale).astype(np.int32)
                 # More than one level at once would only drive a saturated channel further.
                 step = np.clip(step, -node.threshold, node.threshold)
                 graph = graph.replacing({node.name: node.with_(bias=(node.bias + step).astype(np.int32))})
@@ -267,7 +267,7 @@ class GroupFitter:
                 raise InternalError(f"{node.name!r} has no rates")
             floor = per_channel(node.lowest, len(node.shape))
             ratio = self.slope(start, node.name, floor)
-            graph = graph.replacing({node.name: node.with_(unit=node.unit * ratio)})
+            graph = graph.replacing({node.name: node.with_(spike_scale=node.spike_scale * ratio)})
             graph = correct_readers(graph, node.name, ratio)
             ratios += ((node.name, ratio),)
             later = (*value.rescaled, (floor, ratio.reshape(floor.shape)))
@@ -288,7 +288,7 @@ def _unit(graph: SnnGraph, name: str) -> FloatArray:
     node = graph[name]
     if not isinstance(node, IntegrateFire):
         raise InternalError(f"{name!r} is no population")
-    return node.unit
+    return node.spike_scale
 
 
 def _joined(label: str, correction: str) -> str:

@@ -258,7 +258,9 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def row_out_of_range(x: NumberArray) -> int | None:
     """Return the first row that holds NaN or what is too large for any network; ``None`` if all are fine."""
-    fits = np.abs(x) <= LARGEST_INPUT
+    # Half precision does not hold the limit itself.
+    largest = float(np.finfo(np.float16).max) if x.dtype == np.float16 else LARGEST_INPUT
+    fits = np.abs(x) <= largest
     return None if fits.all() else int(np.argmin(fits.reshape(len(x), -1).all(axis=1)))
 
 

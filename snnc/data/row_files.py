@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,14 @@ def as_rows(value: Any, name: str = "the rows") -> NumberArray:
     """
     if isinstance(value, str | os.PathLike):
         return read_rows(Path(value))
+    if isinstance(value, Mapping):  # an open .npz file, too
+        keys = ", ".join(map(repr, list(value)[:4]))
+        raise InputError(
+            f"{name} are a mapping with the keys {keys}: give the array in it, such as DATA['x']"
+        )
     array = as_array(value, name)
+    if array.dtype.kind == "O" and not isinstance(value, np.ndarray | list | tuple):
+        raise InputError(f"{name} are {type(value).__name__}; give an array of numbers, (rows, ...)")
     if array.dtype.kind not in "buif":
         raise InputError(f"{name} are {array.dtype}; give an array of numbers, (rows, ...)")
     if array.ndim < 2:

@@ -177,7 +177,12 @@ def _cure(shape: Shape, network: NetworkInput, wanted: Wanted) -> str:
         forms = dict.fromkeys(
             f"(n, {', '.join('any' if g[a] is None else str(g[a]) for a in r.axes)})" for r, g in ways
         )
-        return f"no layout of {' or '.join(forms)} fits them; give other rows, or another network"
+        none = f"no layout of {' or '.join(forms)} fits them"
+        if _distinct(shape, network, free):
+            return f"{none}; this is one row: give x[None], a batch of one"
+        if len(shape) > 2 and _distinct(shape[:-1], network, free):
+            return f"{none}; the rows come first: numpy.moveaxis(x, -1, 0)"
+        return f"{none}; give other rows, or another network"
     if len(found) > 1:
         return (
             f"their values can be in more than one order: say which by rows_layout {_choice(found)} "

@@ -296,6 +296,13 @@ def _softmax(call: Call, *, logarithm: bool) -> View:
             "use a softmax only over the classes, at the end of the network",
             UNSUPPORTED_STRUCTURE,
         )
+    if classes == 1:
+        what, value = ("logarithm of the softmax", 0) if logarithm else ("softmax", 1)
+        call.refuse(
+            f"the {what} of one value is always {value}",
+            "use a sigmoid, or remove it",
+            UNSUPPORTED_STRUCTURE,
+        )
     node, order = call.builder.flat(view)
     if not is_range(order):
         call.refuse(

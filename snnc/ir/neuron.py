@@ -10,13 +10,18 @@ from enum import Enum
 class Schedule(Enum):
     """When a population fires.
 
-    ``SYNCHRONOUS``: every population fires in every step, without delay. ``BARRIER``: a population
+    ``SYNCHRONOUS``: every population fires in every step, without delay. ``LAYERWISE``: a population
     first integrates all spikes of its inputs, then fires for T steps; its counts equal the
     activations of the network quantised to as many levels, at a latency of depth x T.
     """
 
     SYNCHRONOUS = "synchronous"
-    BARRIER = "barrier"
+    LAYERWISE = "layerwise"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Schedule | None:
+        """Read ``barrier``, as artefacts and pipelines called the layerwise schedule before."""
+        return cls.LAYERWISE if value == "barrier" else None
 
 
 class Code(Enum):
@@ -41,14 +46,14 @@ class Neuron:
     Attributes:
         levels: M, the levels that one spike may carry.
         spikes_per_step: spikes that may leave in one step; ``None`` for as many as needed (graded).
-        memory: whether spikes already sent are remembered, may be taken back by negative ones and
+        count_memory: whether spikes already sent are remembered, may be taken back by negative ones and
             never exceed the capacity ``T M``. Without it this is the plain integrate-and-fire neuron.
         code: how several levels are sent.
     """
 
     levels: int = 1
     spikes_per_step: int | None = 1
-    memory: bool = True
+    count_memory: bool = True
     code: Code = Code.UNARY
 
     @property
@@ -71,12 +76,12 @@ class Neuron:
             return "levels:T" if self.levels == 1 else f"levels:{self.levels}T"
         if self.levels > 1:
             return f"levels:{self.levels}"
-        return "signed" if self.memory else "binary"
+        return "signed" if self.count_memory else "binary"
 
     @property
     def text(self) -> str:
         """The text form, of :data:`TEXT`."""
-        sign = "signed" if self.memory else "unsigned"
+        sign = "signed" if self.count_memory else "unsigned"
         per_step = "any" if self.spikes_per_step is None else self.spikes_per_step
         return f"{sign} M={self.levels} per-step={per_step} {self.code.value}"
 
@@ -97,7 +102,7 @@ class Neuron:
         """Say why these settings make no neuron."""
         if self.levels < 1 or (self.spikes_per_step is not None and self.spikes_per_step < 1):
             return "levels and spikes per step must be positive"
-        if self.spikes_per_step is None and not self.memory:
+        if self.spikes_per_step is None and not self.count_memory:
             return "a graded neuron needs memory: without it nothing limits its spikes"
         if self.code is Code.BINARY and self.levels & (self.levels + 1):
             return f"binary-weighted thresholds need 2^n - 1 levels, not {self.levels}"

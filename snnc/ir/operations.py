@@ -25,6 +25,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from enum import Enum
+from functools import cache
 from typing import Any, Never, get_args
 
 import numpy as np
@@ -94,11 +95,11 @@ KINDS: frozenset[type] = frozenset(get_args(Operation))
 ANN_KINDS: frozenset[type] = frozenset(get_args(AnnOperation))
 
 SETTINGS: dict[type, frozenset[str]] = {
-    Neuron: frozenset({"levels", "spikes_per_step", "memory", "code"}),
+    Neuron: frozenset({"levels", "spikes_per_step", "count_memory", "code"}),
     IntegrateFire: frozenset(
         {
             *("name", "inputs", "shape", "origin", "stands_for", "fine"),
-            *("threshold", "bias", "v_init", "unit", "floor", "neuron", "negative_threshold"),
+            *("threshold", "bias", "v_init", "spike_scale", "floor", "neuron", "negative_threshold"),
         }
     ),
     ann.Relu: frozenset(
@@ -117,7 +118,7 @@ class Firing(Enum):
     ``PLAIN``: no memory, ``0 .. Mmax`` spikes. ``LIMITED``: with memory, ``-Mmax .. Mmax``. ``HESITANT``:
     likewise, and a spike is taken back only below the negative threshold. ``GRADED``: memory and no limit.
 
-    In the barrier schedule all of them end at ``clip(floor(v / Theta), 0, C)``, whose ``C`` is ``T Mmax`` for
+    In the layerwise schedule all end at ``clip(floor(v / Theta), 0, C)``, whose ``C`` is ``T Mmax`` for
     ``PLAIN`` and ``T M`` for the others.
     """
 
@@ -200,11 +201,17 @@ def unknown(node: Node) -> str | None:
             return f"{type(node.neuron).__name__} is no neuron that this version of snnc knows"
         parts.append(node.neuron)
     for part in parts:
-        listed = SETTINGS.get(type(part))
-        for field in () if listed is None else dataclasses.fields(part):
-            if field.name not in (listed or ()) and not _default(part, field):
+        kind: Any = type(part)
+        listed = SETTINGS.get(kind)
+        for field in () if listed is None else _unlisted(kind, listed):
+            if not _default(part, field):
                 return f"the setting {field.name!r} is none that this version of snnc knows"
     return None
+
+
+@cache
+def _unlisted(kind: Any, listed: frozenset[str]) -> tuple[dataclasses.Field[Any], ...]:
+    return tuple(field for field in dataclasses.fields(kind) if field.name not in listed)
 
 
 def _default(settings: Any, field: dataclasses.Field[Any]) -> bool:
@@ -223,7 +230,7 @@ def firing(node: IntegrateFire) -> Firing:
         UnknownOperationError: it has a setting that is not known.
     """
     classified(node)
-    if not node.neuron.memory:
+    if not node.neuron.count_memory:
         return Firing.PLAIN
     if node.neuron.limit is None:
         return Firing.GRADED

@@ -70,8 +70,8 @@ class SnnGraph(Graph[SnnNode]):
         """Check the settings of the whole network."""
         if self.timesteps < 1 or self.settle_steps < 0:
             return f"T = {self.timesteps} and K = {self.settle_steps} make no run"
-        if self.schedule is Schedule.BARRIER and self.settle_steps:
-            return "the barrier schedule has no settle steps: nothing arrives late"
+        if self.schedule is Schedule.LAYERWISE and self.settle_steps:
+            return "the layerwise schedule has no settle steps: nothing arrives late"
         if not isinstance(self[self.output], Readout):
             return "the output of a spiking network is its read-out"
         alive = self.ancestors([self.output])
@@ -362,7 +362,7 @@ class IntegrateFire(SnnNode):
         threshold: (channels,) Theta; float32 or int32 >= 1.
         bias: (channels,) B per step; float32 or int32.
         v_init: (channels,) initial potential; float32 or int32.
-        unit: (channels,) float32, u: the real value of one level at rate one.
+        spike_scale: (channels,) float32, u: the real value of one level at rate one.
         floor: (channels,) float32, the real value that silence stands for; the readers' biases hold what
             they make of it. ``None`` for 0.
         neuron: the settings.
@@ -380,7 +380,7 @@ class IntegrateFire(SnnNode):
     threshold: NumberArray
     bias: NumberArray
     v_init: NumberArray
-    unit: FloatArray
+    spike_scale: FloatArray
     floor: FloatArray | None = None
     neuron: Neuron = field(default_factory=Neuron)
     negative_threshold: NumberArray | None = None
@@ -404,7 +404,7 @@ class IntegrateFire(SnnNode):
     def decoded(self, counts: NumberArray, timesteps: int) -> FloatArray:
         """Return the activations that counts stand for, ``floor + u N / T``, (batch, *shape) float32."""
         values = counts.astype(np.float32)
-        values *= per_channel(self.unit, len(self.shape)) / np.float32(timesteps)
+        values *= per_channel(self.spike_scale, len(self.shape)) / np.float32(timesteps)
         if self.floor is not None:
             values += per_channel(self.floor, len(self.shape))
         return values
@@ -413,13 +413,13 @@ class IntegrateFire(SnnNode):
         """Check vectors and settings."""
         if any(shape != self.shape for shape in input_shapes):
             return f"currents {list(input_shapes)} do not have the population's shape {self.shape}"
-        for values in (self.threshold, self.bias, self.v_init, self.unit, self.lowest):
+        for values in (self.threshold, self.bias, self.v_init, self.spike_scale, self.lowest):
             if values.shape != self.shape[:1]:
                 return f"a parameter of shape {values.shape} does not fit {self.shape[0]} channels"
         if self.threshold.min() <= 0:
             return "thresholds must be positive"
         if self.negative_threshold is not None:
-            if self.neuron.limit != 1 or not self.neuron.memory:
+            if self.neuron.limit != 1 or not self.neuron.count_memory:
                 return "a negative threshold needs one signed spike a step with memory"
             if self.negative_threshold.shape != self.shape[:1] or self.negative_threshold.min() < 0:
                 return "the negative threshold must be one value per channel, not below zero"

@@ -9,7 +9,7 @@ weights that read it are corrected by ``u' / u``, so a rounded threshold costs n
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,12 +18,11 @@ from snnc.errors import InternalError
 from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.kinds import constant_nodes
-from snnc.ir.operations import carried, operations
+from snnc.ir.operations import carried, classified, operations
 from snnc.ir.snn import (
     ChannelWeight,
     ConstantCurrent,
     CurrentMaxPool,
-    Encode,
     IntegrateFire,
     Readout,
     Reshape,
@@ -35,6 +34,10 @@ from snnc.ir.snn import (
 
 WEIGHT_LIMIT = 127
 IDENTITY_LIMIT = 2**15 - 1
+POOLED = 64
+"""Area of a sum before or behind an identity branch up to which its weight has all of its bits; those that
+sum more take as many fewer, for the sum has them, and int32 must hold it."""
+
 THRESHOLD_LIMIT = 2**22
 """Largest integer threshold: beyond it a finer scale buys nothing and eats the headroom of int32."""
 
@@ -97,7 +100,7 @@ def quantise_group(graph: SnnGraph, group: Group) -> SnnGraph:
     if isinstance(sinks[0], Readout):
         scale = np.array([_readout_scale(graph, synapses, sinks)])  # one for all outputs
     else:
-        scale = _channel_scale(synapses, [node for node in sinks if isinstance(node, IntegrateFire)])
+        scale = _channel_scale(graph, synapses, [node for node in sinks if isinstance(node, IntegrateFire)])
     for synapse in synapses:
         changed[synapse.name] = synapse.with_(weight=_rounded_weight(synapse, scale))
     for node in members:
@@ -111,7 +114,7 @@ def quantise_group(graph: SnnGraph, group: Group) -> SnnGraph:
         elif isinstance(sink, IntegrateFire):
             rounded = _rounded_population(sink, scale)
             changed[sink.name] = rounded
-            corrections.append((sink.name, (rounded.unit / sink.unit).astype(np.float32)))
+            corrections.append((sink.name, (rounded.spike_scale / sink.spike_scale).astype(np.float32)))
     graph = graph.replacing(changed)
     for name, ratio in corrections:
         graph = correct_readers(graph, name, ratio)
@@ -125,13 +128,38 @@ def quantise_all(graph: SnnGraph) -> SnnGraph:
     return graph
 
 
-def _finest(synapses: list[Weighted], sinks: list[SnnNode]) -> FloatArray:
+def _areas(graph: SnnGraph, synapses: list[Weighted]) -> dict[str, int]:
+    """Return the largest area that is summed on the way through each synapse, between populations."""
+    summed: dict[str, int] = {}  # on the way to a node
+    for node in graph:
+        area = max((summed[name] for name in node.inputs), default=1)
+        starts = isinstance(node, IntegrateFire | Encode | ConstantCurrent)
+        summed[node.name] = 1 if starts else area * (node.window.area if isinstance(node, SumPool) else 1)
+    found: dict[str, int] = {}
+    for synapse in synapses:
+        reached = {synapse.name: summed[synapse.name]}
+        for node in graph:
+            if not isinstance(node, SumPool | CurrentMaxPool | Reshape):
+                continue
+            if (name := node.inputs[0]) in reached:
+                reached[node.name] = reached[name] * (node.window.area if isinstance(node, SumPool) else 1)
+        found[synapse.name] = max(reached.values())
+    return found
+
+
+def _limit(synapse: Weighted, areas: Mapping[str, int]) -> int:
+    """Return the largest integer weight of a synapse."""
+    if not isinstance(synapse, ChannelWeight):
+        return WEIGHT_LIMIT
+    return max(WEIGHT_LIMIT, IDENTITY_LIMIT * POOLED // max(areas[synapse.name], POOLED))
+
+
+def _finest(synapses: list[Weighted], sinks: list[SnnNode], areas: Mapping[str, int]) -> FloatArray:
     """Return the finest scale per channel, (channels,) float64, at which everything fits its integers."""
     scale = np.zeros(next(iter((*sinks, *synapses))).channels)
     for synapse in synapses:
         largest = np.abs(synapse.weight.astype(np.float64)).reshape(len(synapse.weight), -1).max(axis=1)
-        limit = IDENTITY_LIMIT if isinstance(synapse, ChannelWeight) else WEIGHT_LIMIT
-        scale = np.maximum(scale, largest / limit)
+        scale = np.maximum(scale, largest / _limit(synapse, areas))
     for sink in sinks:
         if isinstance(sink, IntegrateFire):
             scale = np.maximum(scale, sink.threshold / THRESHOLD_LIMIT)
@@ -143,7 +171,9 @@ def _finest(synapses: list[Weighted], sinks: list[SnnNode]) -> FloatArray:
 def _readout_scale(graph: SnnGraph, synapses: list[Weighted], sinks: list[SnnNode]) -> float:
     """Return the scale that all outputs share: the finest one, at which an input that is added is exact."""
     # A current that is flattened behind its weights has fewer channels than the read-out.
-    finest = max(float(_finest([], sinks).max()), *(float(_finest([node], []).max()) for node in synapses))
+    areas = _areas(graph, synapses)
+    each = (float(_finest([node], [], areas).max()) for node in synapses)
+    finest = max(float(_finest([], sinks, areas).max()), *each)
     constant = constant_nodes(graph)
     added = [s.weight for s in synapses if isinstance(s, ChannelWeight) and s.name in constant]
     if not added:
@@ -153,9 +183,9 @@ def _readout_scale(graph: SnnGraph, synapses: list[Weighted], sinks: list[SnnNod
     return exact / float(multiple) if multiple >= 1 else finest
 
 
-def _channel_scale(synapses: list[Weighted], populations: list[IntegrateFire]) -> FloatArray:
+def _channel_scale(graph: SnnGraph, synapses: list[Weighted], populations: list[IntegrateFire]) -> FloatArray:
     """Return the scale per channel: the finest one at which one value that matters is an exact integer."""
-    finest = _finest(synapses, list(populations))
+    finest = _finest(synapses, list(populations), _areas(graph, synapses))
     # An identity branch repeats its rounding in every block; a threshold's is corrected downstream.
     identities = [np.abs(s.weight.astype(np.float64)) for s in synapses if isinstance(s, ChannelWeight)]
     exact = identities[0] if identities else populations[0].threshold.astype(np.float64)
@@ -180,7 +210,7 @@ def _rounded_population(node: IntegrateFire, scale: FloatArray) -> IntegrateFire
         threshold=threshold,
         bias=_rint(node.bias / scale),
         v_init=np.floor(share * threshold).astype(np.int32),
-        unit=(threshold * scale).astype(np.float32),
+        spike_scale=(threshold * scale).astype(np.float32),
         negative_threshold=None if negative is None else _rint(negative / scale),
     )
 
@@ -193,10 +223,11 @@ def correct_readers(graph: SnnGraph, name: str, ratio: FloatArray) -> SnnGraph:
     """Multiply by ``ratio``, (channels,), what every float32 weight makes of one population's spikes."""
     ratios: dict[str, FloatArray] = {name: ratio}
     changed: dict[str, SnnNode] = {}
-    for node in operations(graph):
-        read = [ratios.get(source) for source in node.inputs]
-        if all(values is None for values in read) or isinstance(node, IntegrateFire | Readout | Encode):
+    for each in graph:
+        if ratios.keys().isdisjoint(each.inputs) or isinstance(each, IntegrateFire | Readout):
             continue
+        node = classified(each)
+        read = [ratios.get(source) for source in node.inputs]
         if isinstance(node, Weighted):
             if not node.integer and read[0] is not None:
                 changed[node.name] = node.with_(weight=_reweighted(node, read[0]))

@@ -33,7 +33,7 @@ def capacity(node: IntegrateFire, timesteps: int, steps: int) -> int:
 
 def counts(node: IntegrateFire, a: FloatArray, timesteps: int) -> IntArray:
     """Return the counts nearest to activations, (batch, *shape) int32."""
-    unit = per_channel(node.unit.astype(np.float64), len(node.shape))
+    unit = per_channel(node.spike_scale.astype(np.float64), len(node.shape))
     wanted = np.floor((a - per_channel(node.lowest, len(node.shape))) * (timesteps / unit) + 0.5)
     return np.clip(wanted, 0, node.neuron.capacity(timesteps)).astype(np.int32)
 

@@ -20,10 +20,11 @@ from snnc.report.curve import Curve
 from snnc.report.energy import Energy
 from snnc.report.layers import LayerReport
 from snnc.report.measurement import Measurement
+from snnc.report.rules import Finding
 from snnc.report.statistics import Split
 from snnc.report.targets import Fit
 from snnc.report.terms import TERMS
-from snnc.report.verdict import Finding, Verdict
+from snnc.report.verdict import Verdict
 
 SCHEMA_VERSION = 1
 TOP_FLIPS = 10

@@ -294,7 +294,7 @@ class _Work:
             infinite, one = np.full(node.channels, np.inf), np.ones(node.channels)
             return LayerSums(node.shape, None, infinite, one, one)
         most = capacity(node, self.timesteps, self.steps)
-        step = node.unit.astype(np.float64) / self.timesteps
+        step = node.spike_scale.astype(np.float64) / self.timesteps
         theta = node.lowest + step * most
         return LayerSums(node.shape, most, theta, step, node.threshold)
 

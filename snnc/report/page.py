@@ -18,8 +18,8 @@ from snnc.report.document import TOP_FLIPS, Report, flips, several
 from snnc.report.drawing import Chart, percent
 from snnc.report.energy import Energy, microjoules
 from snnc.report.layers import LayerReport
+from snnc.report.rules import own_error
 from snnc.report.targets import Fit
-from snnc.report.verdict import own_error
 
 ERRORS = (
     (

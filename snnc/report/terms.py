@@ -123,7 +123,7 @@ def received(node: IntegrateFire, count: IntArray, v: NumberArray) -> FloatArray
 
 def mean_input(node: IntegrateFire, count: IntArray, v: NumberArray, timesteps: int) -> FloatArray:
     """Return ``zhat``, (batch, *shape) float64; see :func:`received`."""
-    scale = node.unit.astype(np.float64) / (timesteps * node.threshold.astype(np.float64))
+    scale = node.spike_scale.astype(np.float64) / (timesteps * node.threshold.astype(np.float64))
     return per_channel(node.lowest, len(node.shape)) + received(node, count, v) * per_channel(
         scale, len(node.shape)
     )
@@ -154,7 +154,7 @@ def decompose(
     rank = len(node.shape)
     total = received(node, count, v)
     theta = per_channel(node.threshold.astype(np.float64), rank)
-    unit = per_channel(node.unit.astype(np.float64), rank)
+    unit = per_channel(node.spike_scale.astype(np.float64), rank)
     most = capacity(node, timesteps, steps)
     # Exact for integers: a quotient below 2^31 by a divisor up to 2^22 never rounds up to the next one.
     held = np.floor((total + per_channel(node.v_init.astype(np.float64), rank)) / theta)

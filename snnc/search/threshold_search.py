@@ -218,7 +218,7 @@ def with_thresholds(graph: SnnGraph, node: IntegrateFire, factor: FloatArray) ->
     They are counted from the floor, which stays.
     """
     classified(node)
-    vectors = {"threshold": node.threshold, "v_init": node.v_init, "unit": node.unit}
+    vectors = {"threshold": node.threshold, "v_init": node.v_init, "spike_scale": node.spike_scale}
     if node.negative_threshold is not None:
         vectors["negative_threshold"] = node.negative_threshold
     moved = {field: (value * factor).astype(np.float32) for field, value in vectors.items()}

@@ -151,7 +151,7 @@ def fire(
     theta, bias = per_channel(node.threshold, rank), per_channel(node.bias, rank)
     rule, limit = firing(node), node.neuron.limit
     capacity = node.neuron.capacity(timesteps)
-    barrier = schedule is Schedule.BARRIER
+    barrier = schedule is Schedule.LAYERWISE
     v = np.broadcast_to(per_channel(node.v_init, rank), current.shape[1:]).astype(current.dtype)
     count = np.zeros(current.shape[1:], np.int64)
     spikes = np.zeros_like(current)

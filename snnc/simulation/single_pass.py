@@ -62,7 +62,7 @@ def problem(graph: SnnGraph) -> str | None:
             return f"{node.name!r} is not proved to be the same on counts"
     if not graph.integer:
         return "in float32 the order of the additions matters"
-    if graph.schedule is Schedule.BARRIER:
+    if graph.schedule is Schedule.LAYERWISE:
         return None
     for node, rule in found:
         # Proved for this rule alone: any other, and any that will be added, is none of which it holds.
@@ -83,13 +83,15 @@ def counted(graph: SnnGraph, timesteps: int) -> SnnGraph:
     if reason is not None:
         raise UsageError(
             f"{graph.name} cannot be run as one pass over spike counts: {reason}; convert with "
-            "--preset graded, or with --set set-schedule.kind=barrier"
+            "--preset graded, or with --set set-schedule.kind=layerwise"
         )
 
     def over_all_steps(node: Operation) -> SnnNode:
         match node:
             case IntegrateFire():
-                neuron = Neuron(levels=largest_count(node, timesteps), spikes_per_step=None, memory=True)
+                neuron = Neuron(
+                    levels=largest_count(node, timesteps), spikes_per_step=None, count_memory=True
+                )
                 return node.with_(bias=_times(node.bias, timesteps), neuron=neuron, negative_threshold=None)
             case Readout():
                 return node.with_(bias=_times(node.bias, timesteps))

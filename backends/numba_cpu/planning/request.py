@@ -66,7 +66,7 @@ class Request:
     @property
     def barrier(self) -> bool:
         """Whether a population integrates all its input before it fires."""
-        return self.graph.schedule is Schedule.BARRIER
+        return self.graph.schedule is Schedule.LAYERWISE
 
     @cached_property
     def integer(self) -> bool:
