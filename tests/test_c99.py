@@ -152,7 +152,6 @@ def test_spikes_found_by_parts_are_those_of_a_division(
 ) -> None:
     text = kernel_text(kernel, (Width.I8, Width.I8)).replace("static void", "void")
     (tmp_path / "k.c").write_text(f"#include <stdint.h>\n{STRUCTURES}{text}", encoding="ascii")
-    compile_strictly(tmp_path, "-O3", *SANE, "-c", "k.c", "-o", "k.o")
     compile_strictly(tmp_path, "-O3", "-shared", "-fPIC", "k.c", "-o", "k.so")
     fire = ctypes.CDLL(str(tmp_path / "k.so"))[kernel + "_i8_i8"]
     timesteps = 4

@@ -82,9 +82,9 @@ def test_a_search_finds_the_same_with_and_without_them(monkeypatch: pytest.Monke
     found = []
     for limit in (2**24, 0):
         monkeypatch.setattr("snnc.search.threshold_search.SNAPSHOT_BYTES", limit)
-        graph, made, rest = prepared("compensate,quantise-weights", 250)
+        graph, made, rest = prepared("compensate,quantise-weights", 80)
         made.rest = rest
-        LearnThresholds(budget=4, rows=100).run(graph, made)
+        LearnThresholds(budget=4, rows=40).run(graph, made)
         found.append(made.findings["learned"])
     assert found[0] == found[1]
 
