@@ -29,7 +29,7 @@ from typing import ClassVar
 from snnc.ir.snn import SnnGraph
 from snnc.passes import Preset
 from snnc.pipeline import Context, require
-from snnc.simulation.protocol import Capabilities, Emission, Verdict
+from snnc.simulation.protocol import Capabilities, Emission, VerificationResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,8 @@ class Notes:
         (directory / "notes.txt").write_text(artefact.graph.name, encoding="utf-8")
         return Emission("Read `notes.txt`.", {})
 
-    def verify(self, directory: Path, golden) -> Verdict:
-        return Verdict("an eye", len(golden.y), 0, "nothing")
+    def verify(self, directory: Path, golden) -> VerificationResult:
+        return VerificationResult("an eye", len(golden.y), 0, "nothing")
 
 
 class Moody(Notes):

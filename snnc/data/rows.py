@@ -178,9 +178,9 @@ def _cure(shape: Shape, network: NetworkInput, wanted: Wanted) -> str:
             f"(n, {', '.join('any' if g[a] is None else str(g[a]) for a in r.axes)})" for r, g in ways
         )
         none = f"no layout of {' or '.join(forms)} fits them"
-        if _distinct(shape, network, free):
+        if distinct_readings(shape, network, free):
             return f"{none}; this is one row: give x[None], a batch of one"
-        if len(shape) > 2 and _distinct(shape[:-1], network, free):
+        if len(shape) > 2 and distinct_readings(shape[:-1], network, free):
             return f"{none}; the rows come first: numpy.moveaxis(x, -1, 0)"
         return f"{none}; give other rows, or another network"
     if len(found) > 1:

@@ -23,6 +23,7 @@ from snnc.ir.snn import (
     ChannelWeight,
     ConstantCurrent,
     CurrentMaxPool,
+    Encode,
     IntegrateFire,
     Readout,
     Reshape,
