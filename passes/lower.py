@@ -7,7 +7,7 @@ weights that read it. The input is quantised once and presented in every step, s
 current is constant. The populations are plain integrate-and-fire neurons that start at zero; later
 passes give them memory, signs and a better start.
 
-A channel that never fired on the calibration rows is the constant zero: nothing drives it, and its readers
+A channel that never fired on the calibration rows is constant: nothing drives it, and its readers
 give it no weight, however large the source's is. A weight there says nothing (behind a batch norm without
 variance it is hundreds of times larger than all others), and would take the range of integers from those that
 matter.

@@ -140,6 +140,10 @@ class Option:
         problem = self.problem(value)
         if problem is not None:
             raise UsageError(f"{name or self.field} {problem}")
+        return self._plain(value)
+
+    def _plain(self, value: Any) -> Any:
+        """Return a value that fits as Python's own kind."""
         match self.kind:
             case Kind.INTEGER:
                 return operator.index(value)
@@ -151,7 +155,8 @@ class Option:
                 return tuple(value)
             case Kind.OBJECT:
                 return {key: setting_text(item) for key, item in value.items()}
-        return value
+            case _:
+                return value
 
     def _number_problem(self, value: Any) -> str | None:
         whole = self.kind is Kind.INTEGER
@@ -163,7 +168,7 @@ class Option:
         low, beyond, because = self.facts.least, self.facts.beyond, self.facts.because
         if low is not None and (value <= low if beyond else value < low):
             bound = f"{'more than' if beyond else 'at least'} {low:g}"
-            return f"must be {bound}, not {value}" + (f": {because}" if because else "")
+            return f"must be {bound}, not {_said(value)}" + (f": {because}" if because else "")
         return None
 
 
@@ -195,7 +200,10 @@ def _is_finite(value: Any) -> bool:
 
 def _said(value: object) -> str:
     """Return a short form of anything."""
-    text = " ".join(repr(value).split())
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # a whole number of thousands of digits
+        return f"this {type(value).__name__}"
     return text if len(text) <= 40 else f"this {type(value).__name__}"
 
 

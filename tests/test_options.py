@@ -37,7 +37,7 @@ anything = (
     st.none()
     | st.booleans()
     | st.integers()
-    | st.sampled_from([0, -1, 10**400, -0.0, 1e-300])
+    | st.sampled_from([0, -1, 10**400, -(10**5000), -0.0, 1e-300])
     | st.floats()
     | st.text(max_size=5)
     | st.lists(st.text(max_size=3) | st.integers(), max_size=2)

@@ -11,11 +11,11 @@ import pytest
 from snnc.data.input_statistics import Foreign
 from snnc.metrics import Paired
 from snnc.passes import PRESETS
-from snnc.report import verdict as rules
+from snnc.report import rules
 from snnc.report.advice import advised
 from snnc.report.causes import NAMES, OPTIONS, Cause
 from snnc.report.probes import ChannelOrder
-from snnc.report.verdict import Size
+from snnc.report.verdict import Size, judge
 from snnc.simulation.reference import ReferenceSimulator, run_ann
 from tests.ann_graphs import Builder, residual_network
 from tests.breakages import BREAKAGES, Setting, convert, is_right
@@ -115,15 +115,15 @@ def test_advice_that_the_pipeline_does_not_take_is_left_out() -> None:
 def test_the_verdict_checks_its_advice_by_the_pipeline() -> None:
     made = convert(setting(1)).altered("relu1", v_init=lambda node: 0 * node.v_init)
     measured = made.verdict()[0]
-    assert rules.judge(measured, 4).first.option.startswith("--set init-membrane.fraction=0.5")
+    assert judge(measured, 4).first.option.startswith("--set init-membrane.fraction=0.5")
     bare = "clip-activations,lower,quantise-weights"
-    assert rules.judge(measured, 4, bare).first.option.startswith("--preset balanced, which chooses")
+    assert judge(measured, 4, bare).first.option.startswith("--preset balanced, which chooses")
 
 
 def test_a_network_without_populations_has_a_verdict() -> None:
     b = Builder(0)
     made = convert_for_report(b.graph(b.linear("fc", b.flatten("flat", "x"), 5)), "lower,quantise-weights")
-    found = rules.judge(made.measured(), 4)
+    found = judge(made.measured(), 4)
     assert (found.first.cause, found.first.layer) == (Cause.NONE, "readout")
 
 
@@ -131,7 +131,7 @@ def test_a_network_without_populations_has_a_verdict() -> None:
 def test_wrong_answers_of_the_source_say_nothing_of_the_scale_of_the_rows(rows: int) -> None:
     made = convert_for_report(rows=rows)
     answers, _ = run_ann(made.source.without_thresholds(), made.rows)
-    found = rules.judge(made.measured(labels=(answers.argmax(axis=1) + 1) % 5), 4)
+    found = judge(made.measured(labels=(answers.argmax(axis=1) + 1) % 5), 4)
     assert Cause.NORMALISATION not in {item.cause for item in found.findings}
 
 
@@ -139,7 +139,7 @@ def test_wrong_answers_of_the_source_say_nothing_of_the_scale_of_the_rows(rows: 
 def test_few_rows_do_not_tell_the_order_of_colours(rows: int, causes: set[Cause]) -> None:
     found = convert_for_report(rows=rows).measured()
     found = replace(found, channel_order=ChannelOrder(0.0, 1.0, rows, 0.0, 0.0))
-    assert {item.cause for item in rules.judge(found, 4).findings} == causes
+    assert {item.cause for item in judge(found, 4).findings} == causes
 
 
 def test_the_read_out_is_counted_beside_the_populations() -> None:
@@ -149,7 +149,7 @@ def test_the_read_out_is_counted_beside_the_populations() -> None:
         split = replace(layer.local, contributions=(0.0, 0.5, 0.0, 0.0, 0.0))
         drive = replace(layer.drive, offset_share=0.0)
         layers.append(replace(layer, local=split, cumulative=split, drive=drive))
-    told = rules.judge(replace(found, layers=tuple(layers)), 4)
+    told = judge(replace(found, layers=tuple(layers)), 4)
     assert told.first.cause is Cause.COARSE_WEIGHTS
     assert told.first.evidence.startswith("in 6 of 6 layers; in the worst, ")
 
@@ -165,20 +165,20 @@ def test_a_layer_in_which_two_rules_find_the_same_is_counted_once() -> None:
         local=replace(first.local, rms=clipping),
         thresholds=replace(first.thresholds, above=0.5),
     )
-    told = rules.judge(replace(found, layers=tuple(layers)), 4)
+    told = judge(replace(found, layers=tuple(layers)), 4)
     assert told.first.cause is Cause.THRESHOLD_TOO_SMALL
     assert told.first.evidence.startswith("in 5 of 5 layers; in the worst, ")
 
 
 def test_graded_neurons_are_not_told_to_become_graded() -> None:
     graded = "clip-activations,lower,graded,init-membrane,quantise-weights"
-    found = rules.judge(convert_for_report(passes=graded).measured(), 4)
+    found = judge(convert_for_report(passes=graded).measured(), 4)
     assert found.first.option == "convert again with --timesteps 8"
 
 
 def test_a_run_shorter_than_calibrated_for_is_first_made_as_long() -> None:
     levels = "clip-activations{levels=15},lower,multi-threshold,init-membrane,quantise-weights"
-    found = rules.judge(convert_for_report(passes=levels, timesteps=4).measured(timesteps=2), 4)
+    found = judge(convert_for_report(passes=levels, timesteps=4).measured(timesteps=2), 4)
     assert found.first.cause is Cause.NONE
     assert found.first.option == "run at T = 4, for which it was calibrated, or convert for 2"
 
@@ -191,7 +191,7 @@ def test_the_size_follows_what_is_lost(lost: int, size: Size) -> None:
     made, _, _ = BREAKAGES["too few time steps"](setting(1), np.random.default_rng(0))
     found = made.verdict()[0]
     both = Paired(700, max(lost, 0), max(-lost, 0), 300 - abs(lost))
-    told = rules.judge(replace(found, ann=replace(found.ann, paired=both)), 8)
+    told = judge(replace(found, ann=replace(found.ann, paired=both)), 8)
     assert told.first.cause is Cause.TOO_FEW_TIMESTEPS
     assert told.size is size
     assert told.loss is not None
@@ -202,6 +202,6 @@ def test_the_size_follows_what_is_lost(lost: int, size: Size) -> None:
 def test_rows_that_the_source_does_not_know_are_never_little() -> None:
     made = convert_for_report(rows=60)
     found = replace(made.measured(), foreign=Foreign("mean", 9.0, 255.0, 0.0, 255.0, (0.0, 1.0), 60))
-    told = rules.judge(replace(found, ann=replace(found.ann, paired=Paired(60, 0, 0, 0))), 4)
+    told = judge(replace(found, ann=replace(found.ann, paired=Paired(60, 0, 0, 0))), 4)
     assert told.first.cause is Cause.NORMALISATION
     assert told.size is Size.MUCH

@@ -55,7 +55,8 @@ def _type(option: Option) -> click.ParamType[Any]:
             return _Number(option)
         case Kind.PATH:
             return click.Path(path_type=Path)
-    return click.Choice(option.facts.choices) if option.facts.choices else click.STRING
+        case _:
+            return click.Choice(option.facts.choices) if option.facts.choices else click.STRING
 
 
 class _Whole(click.IntRange):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -112,6 +113,7 @@ class Preprocessing:
             )
         return prepared
 
+    @lru_cache(maxsize=64)  # noqa: B019 - of values: rows are often given one by one
     def arrangement(self, shape: Shape, network: NetworkInput, name: str = "the rows") -> Arrangement:
         """Find how rows of a shape, (n, ...), become what a network takes; see :meth:`apply`."""
         several = {len(values) for values in (self.mean, self.std) if len(values) > 1}

@@ -30,7 +30,7 @@ _ADVICE: dict[str, str] = {
     **dict.fromkeys(("ArgMax", "ArgMin", "TopK", "Hardmax", "NonMaxSuppression", "ZipMap"), _CUT),
     **dict.fromkeys(
         ("ConvTranspose", "Upsample", "Resize", "DepthToSpace", "MaxUnpool"),
-        "only classifiers whose images shrink are supported",
+        "only networks whose maps keep their size or shrink are supported",
     ),
     "If": "export the model in evaluation mode with fixed shapes, so that no branch is left",
     "LpPool": "use AveragePool or MaxPool",

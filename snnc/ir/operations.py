@@ -27,6 +27,7 @@ from collections.abc import Sequence
 from enum import Enum
 from functools import cache
 from typing import Any, Never, get_args
+from weakref import WeakSet
 
 import numpy as np
 
@@ -163,8 +164,15 @@ def check_known(graph: Graph[Any]) -> None:
     Raises:
         UnknownOperationError: there is one.
     """
+    if graph in _KNOWN:
+        return
     for node in graph:
         _check(node)
+    _KNOWN.add(graph)
+
+
+_KNOWN: WeakSet[Graph[Any]] = WeakSet()
+"""Graphs that were looked through: they never change, and a simulator is asked once for every row."""
 
 
 def _check(node: Node) -> None:
