@@ -37,8 +37,8 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/pyright
 
-pytest: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+pytest: $(VENV)/.installed-dev # every process compiles kernels of its own where none are kept yet: few processes
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 shuffled: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --random-order
