@@ -12,6 +12,7 @@ as `convert` asks it about calibration rows (SNN202), and the artefact, as `eval
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from math import isqrt
@@ -20,6 +21,7 @@ from pathlib import Path
 import click
 import numpy as np
 
+from benchmarks.common import digests
 from benchmarks.common.corpus_data import DEFAULT, Network, Rows, Sets, networks, sets
 from snnc.artefact import Artefact
 from snnc.backends import load_simulator
@@ -62,6 +64,7 @@ class Judgement:
         harm: accuracy that the source network loses by it, on 256 rows.
         found: whether a warning was given.
         said: its words.
+        sources: digest of the sources that judged; ``earlier`` of those before it was kept.
     """
 
     network: str
@@ -72,6 +75,7 @@ class Judgement:
     harm: float
     found: bool
     said: str
+    sources: str = "earlier"
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +265,7 @@ def _kept() -> list[Judgement]:
 def _keep(name: str, found: Iterable[Judgement]) -> None:
     """Put a network's results in the place of older ones."""
     rest = [item for item in _kept() if item.network != name]
+    found = [replace(item, sources=digests.compiler()) for item in found]
     lines = [json.dumps(asdict(item)) for item in sorted([*rest, *found], key=lambda item: item.network)]
     with replacing(MEASURED) as file:
         file.write(("\n".join(lines) + "\n").encode())
@@ -303,6 +308,12 @@ def _share(items: list[Judgement]) -> str:
     return f"{found} ({found / len(items):.1%})" if items else "-"
 
 
+def _sources(kept: list[Judgement]) -> str:
+    """Say which sources judged how many networks."""
+    counted = Counter(sources for _, sources in {(item.network, item.sources) for item in kept})
+    return ", ".join(f"the sources `{sources}` on {n} networks" for sources, n in counted.most_common())
+
+
 def _page(kept: list[Judgement]) -> str:
     names = sorted({item.network for item in kept})
     lines = [
@@ -321,7 +332,8 @@ def _page(kept: list[Judgement]) -> str:
         "hardly matters to them.",
         "",
         "The thresholds of both judges were set by looking at these networks, all of them, so the figures",
-        "are no forecast for others. Rows are a draw, so runs of other versions may differ in single cases.",
+        "are no forecast for others. Rows are a draw, so runs of other versions may differ in single cases:",
+        f"judged by {_sources(kept)}.",
         "What is not judged at all: regression and reconstruction by their source (SNN202), unless a batch",
         "normalisation comes first; sources that know little of any rows; and rows given to artefacts from",
         "before they kept statistics (SNN204).",
