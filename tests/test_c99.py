@@ -382,6 +382,9 @@ def test_verify_names_the_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("CC", "no-such-compiler -O3")
     with pytest.raises(UsageError, match="no-such-compiler"):
         verify(bundle)
+    monkeypatch.setenv("CC", "'no such compiler")
+    with pytest.raises(UsageError, match=r"CC=.* cannot be read: No closing quotation"):
+        verify(bundle)
     monkeypatch.delenv("CC")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match="no C compiler"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -177,9 +178,13 @@ def _compiler() -> list[str]:
     """Return the command of a C compiler.
 
     Raises:
-        UsageError: none is installed.
+        UsageError: none is installed, or CC cannot be read.
     """
-    named = os.environ.get("CC", "").split()
+    given = os.environ.get("CC", "")
+    try:
+        named = shlex.split(given, posix=os.name == "posix")  # quotes hold a path with blanks
+    except ValueError as error:
+        raise UsageError(f"CC={given!r} cannot be read: {error}; quote it as in a shell") from None
     if named and (path := program(named[0])):
         return [path, *named[1:]]
     if named:
