@@ -113,7 +113,7 @@ def test_what_is_no_chain_is_refused_with_all_nodes() -> None:
             assert item.node in {node.name for node in graph}
             seen.add(item.reason.split()[0])
         reasons = [item.reason for item in Loihi().check(graph)]
-        assert any("barrier" in reason for reason in reasons)
+        assert any("layerwise" in reason for reason in reasons)
     assert {"sums", "is", "CountMaxPool", "ChannelWeight"} <= seen
 
 

@@ -95,7 +95,7 @@ def test_other_semantics_must_be_accepted(
     message = refused(capsys, *arguments, code=6)
     same = int((answers == right).sum())
     assert same > 0
-    for text in (f"{100 * same / 40:.1f} % right, the artefact 100.0 %", "--accept-semantics", "barrier"):
+    for text in (f"{100 * same / 40:.1f} % right, the artefact 100.0 %", "--accept-semantics", "layerwise"):
         assert text in message
     assert not out.exists()
     assert main([*map(str, arguments), "--accept-semantics"]) == 0
@@ -121,7 +121,7 @@ def test_without_labels_agreement_is_told(
     path, out = tmp_path / "n.snn.onnx", tmp_path / "out"
     save(in_time, path)
     message = refused(capsys, "deploy", path, "--target", "nir", "-o", out, code=6)
-    assert "barrier" in message
+    assert "layerwise" in message
     assert "no labels, so no accuracy" in message
     assert "of 8 rows" in message
 
