@@ -313,9 +313,9 @@ class ConvertOptions:
     )
     max_latency: int | None = _option(
         None,
-        "A budget: steps from input to answer. --max-latency, --max-synops and --payload each search "
+        "A budget: steps from input to answer. --max-latency and --max-synops each search "
         "presets, steps, levels, settle steps, spikes a step and fine skips, show their front, and write the "
-        "best that keeps to all limits, --max-drop included; exits with 4 if nothing does.",
+        "best that keeps to all limits, --payload and --max-drop included; exits with 4 if nothing does.",
         "a budget: steps from input to answer",
         metavar="N",
         least=1,
@@ -332,8 +332,9 @@ class ConvertOptions:
     )
     payload: str | None = _option(
         None,
-        "A budget: binary, signed or levels:M, and nothing more.",
-        "a budget: binary, signed or levels:M",
+        "What a spike may carry at most: binary, signed or levels:M. Restricts the presets that are chosen "
+        "from, or those of a budget.",
+        "what a spike may carry at most: binary, signed or levels:M",
         metavar="KIND",
     )
     front: Path | None = _option(
