@@ -5,7 +5,8 @@
 
 Each step (check, convert, a run of 64 rows in onnxruntime) runs in a process of its own; its time and
 its largest resident memory are printed and kept in `benchmarks/measured/size.jsonl`. `--calibration` says how
-many random rows a conversion gets; `--report docs/size.md` writes the page, with `--no-measure` from what is kept.
+many random rows a conversion gets; `--report docs/size.md` writes the page, with `--no-measure` from what is
+kept.
 """
 
 from __future__ import annotations
