@@ -151,9 +151,9 @@ class Calibration:
             largest = float(np.maximum(np.abs(highest[name]), np.abs(lowest[name])).max())
             if not largest <= LARGEST_ACTIVATION:  # NaN is not, either
                 raise NonFiniteError(
-                    f"the source network reaches {largest:.3g} at {graph[name].origin or name!r} on the calibration "
-                    f"rows, more than float32 can square ({LARGEST_ACTIVATION:.0e}); check the preprocessing and "
-                    "the weights"
+                    f"the source network reaches {largest:.3g} at {graph[name].origin or name!r} on the "
+                    f"calibration rows, more than float32 can square ({LARGEST_ACTIVATION:.0e}); check the "
+                    "preprocessing and the weights"
                 )
         return {
             name: ActivationSample(
