@@ -30,10 +30,10 @@ from snnc.search.choice import (
     Choice,
     Loss,
     Tried,
-    least_steps,
     candidates,
     choose,
     decide,
+    least_steps,
     loss,
     split,
 )
