@@ -43,7 +43,7 @@ from snnc.search.choice import Candidate, Choice, candidates, choose
 from snnc.simulation.protocol import RecordOptions, Simulator, Trace
 from snnc.simulation.reference import encode
 from snnc.source.calibration import Calibration
-from snnc.trial import lowering, payload, require_lowering
+from snnc.trial import lowering, payload, require_bounds, require_lowering
 
 _log = logging.getLogger("snnc")
 
@@ -289,7 +289,8 @@ def read_convertible(model: Model, options: Options) -> tuple[SourceModel, str]:
     source, name = read_source(model)
     for each in fronts.values():
         require_lowering(source.graph, each.passes(), each.steps)
-    alternatives(options, source.graph)
+    shortest = min(alternatives(options, source.graph).values() or (options,), key=lambda each: each.steps)
+    require_bounds(source.graph, shortest.passes(), shortest.steps)
     return source, name
 
 
