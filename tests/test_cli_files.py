@@ -167,7 +167,7 @@ def test_a_network_where_an_artefact_is_wanted(
 ) -> None:
     name, *more = verb.split()
     assert main([name, "zoo:fashion-resnet", *more]) == 2
-    assert "zoo:fashion-resnet is no artefact: convert it first" in capsys.readouterr().err
+    assert "zoo:fashion-resnet is not an artefact: convert it first" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("value", "code"), [(1e14, 0), (1e38, 5), (-1e300, 5)])

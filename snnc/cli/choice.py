@@ -39,9 +39,9 @@ def planned_text(among: Mapping[Candidate, Options], rows: int) -> str:
 
     lines = [f"{each}: {options.passes().text}" for each, options in among.items()]
     if len(among) == 1:
-        return "\n".join(["only this preset takes the settings:", *lines])
+        return "\n".join(["only this preset has the options of --set:", *lines])
     if rows < FEWEST_ROWS:
-        return "\n".join(["too few rows to compare presets; one would be taken of:", *lines])
+        return "\n".join(["too few rows to compare presets; one of these would be chosen:", *lines])
     fitted, held = split(rows)
     head = (
         f"compared would be, each made with {len(fitted)} of the rows and judged on {len(held)} others; "

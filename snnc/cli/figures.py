@@ -97,4 +97,4 @@ def _headline(report: Any) -> tuple[str, float]:
         if accuracy[key] is not None:
             return name, float(accuracy[key]["value"])
     found = report["metrics"]["r2"]
-    return f"r2, held to the {found['against']}", float(found["value"])
+    return f"r2 against the {found['against']}", float(found["value"])

@@ -160,7 +160,7 @@ def firing_chart(layers: Sequence[LayerReport]) -> Chart:
         "firing",
         "Spike rates, and potentials that end outside their range",
         f"Two bars per layer. {label(busiest)} fires most, {max(rates):.3f} spikes per neuron and step.",
-        ("layer", "spikes per neuron and step", "neurons that send in a step", "residual mean", "outside"),
+        ("layer", "spikes per neuron and step", "neurons that fire in a step", "residual mean", "outside"),
         [
             (
                 label(layer),

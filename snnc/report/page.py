@@ -110,7 +110,7 @@ def _fact(name: str, value: Share) -> tuple[str, str, str]:
 def _metric_fact(found: Measured) -> tuple[str, str, str]:
     value, _, interval = str(found).partition(" [")
     note = f"95 %: {interval[:-1].replace(', ', ' to ')}" if interval else ""
-    return f"{found.metric}, held to the {found.against}", value, note
+    return f"{found.metric} against the {found.against}", value, note
 
 
 def _facts(report: Report) -> list[tuple[str, str, str]]:
