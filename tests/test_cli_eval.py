@@ -326,5 +326,5 @@ def test_run_reads_archives_too(
     text = tmp_path / "x.npy"
     text.write_text("0 1 2", encoding="utf-8")
     other = tmp_path / "z.npy"
-    assert "no NumPy file" in refused(capsys, 5, "run", artefact, "--input", text, "-o", other)
+    assert "not a NumPy file" in refused(capsys, 5, "run", artefact, "--input", text, "-o", other)
     assert not other.exists()

@@ -269,9 +269,7 @@ def test_eval_of_numbers_without_labels(price: Network, capsys: pytest.CaptureFi
     assert list(found["metrics"]) == ["r2", "sqnr", "cosine"]
     named = told(capsys, "eval", path, "--data", price.rows, "--against", "source", "--metric", "psnr")
     assert list(named["metrics"]) == ["psnr"]
-    assert "name it, by --against" in message(
-        capsys, "eval", path, "--data", price.rows, "--metric", "r2", code=2
-    )
+    assert "give --against" in message(capsys, "eval", path, "--data", price.rows, "--metric", "r2", code=2)
     assert "one output holds no classes" in message(
         capsys, "eval", path, "--data", price.rows, "--against", "source", "--metric", "agreement", code=2
     )
@@ -348,7 +346,7 @@ def test_a_forecast_without_labels_is_told_both_ways(
     found = told(capsys, "compare", forecast.path, good, "--data", forecast.rows)
     assert found["task"] is None
     assert {"agreement", "r2", "sqnr", "cosine"} == set(found["metrics"])
-    assert "--task says so" in found["text"]
+    assert "give --task" in found["text"]
     parts = ("compare", forecast.path, good, "--data", forecast.rows, "--max-drop", 50)
     assert "--task classes or --task regression" in message(capsys, *parts, code=2)
 
@@ -393,7 +391,7 @@ def test_the_report_of_numbers_speaks_of_no_classes(
     assert first["r2"] < last["r2"]
     for text in (out, page.read_text(encoding="utf-8")):
         assert "agree on" not in text
-        assert "changes of mind" not in text
+        assert "frequent disagreements" not in text
         assert "r2" in text
     assert "of the variance of the source" in found["verdict"]["text"]
 

@@ -158,6 +158,7 @@ def _as_dict(
         "data": name,
         "front": found,
         "smallest": found[-1],
-        "proved": "with as many spikes a step as time steps, with barriers, and from proved_settle_steps on",
+        "proved": "with as many spikes per step as time steps, in the layerwise schedule, and from "
+        "proved_settle_steps on",
         "observed": f"on {rows} rows, where the basis says so",
     }

@@ -210,7 +210,7 @@ def unevenness_chart(layers: Sequence[LayerReport]) -> Chart:
         return finished(
             figure,
             "unevenness",
-            "Unevenness: neurons that sent another count than their input demands",
+            "Unevenness: neurons whose count differs from that of their total input",
             f"Stacked bars, one per layer. In {label(worst[0])}, {percent(1 - worst[1].lead[2])} are off.",
             ("layer", "-2 or less", "-1", "0", "+1", "+2 or more", "ANN zero, but SNN fires"),
             [
