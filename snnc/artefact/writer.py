@@ -36,6 +36,7 @@ from snnc.ir.snn import (
     CountMaxPool,
     CurrentMaxPool,
     Encode,
+    Gather,
     IntegrateFire,
     Linear,
     Pad,
@@ -56,7 +57,16 @@ STANDS_FOR, FINE = "snnc.stands_for", "snnc.fine"
 END = 2**63 - 1
 
 Stateless = (
-    Convolution | Linear | ChannelWeight | SumPool | CurrentMaxPool | CountMaxPool | Reshape | Pad | Slice
+    Convolution
+    | Linear
+    | ChannelWeight
+    | SumPool
+    | CurrentMaxPool
+    | CountMaxPool
+    | Reshape
+    | Pad
+    | Slice
+    | Gather
 )
 """Operations that are one call, of what they read alone; counts have no state in the layerwise schedule."""
 
@@ -138,6 +148,7 @@ class _Writer:
                 | Reshape()
                 | Pad()
                 | Slice()
+                | Gather()
             ):
                 self.stateless(node)
             case _:
@@ -165,6 +176,8 @@ class _Writer:
             case Slice():
                 start, stop, step = (0, *node.start), (END, *node.stop), (1, *node.step)
                 self.call(node, kind, [], {"start": start, "stop": stop, "step": step})
+            case Gather():  # -1 picks the zero that the function appends
+                self.call(node, kind, [self.draft.parameter(f"{node.name}.index", node.index)], {})
             case _:
                 raise unmatched(node)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from snnc.ir.geometry import Window, concat_problem, pad_problem, slice_problem
-from snnc.ir.graph import MANY, NONE, SEVERAL, FloatArray, Graph, Node, Shape
+from snnc.ir.geometry import Window, concat_problem, gather_problem, pad_problem, slice_problem
+from snnc.ir.graph import MANY, NONE, SEVERAL, FloatArray, Graph, IntArray, Node, Shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -285,6 +285,24 @@ class Slice(AnnNode):
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
         """Check the slice."""
         return slice_problem(input_shapes[0], self.shape, self.start, self.stop, self.step)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Gather(AnnNode):
+    """``y_i = x[index_i]``, or zero where the index is -1: values moved, repeated or left out.
+
+    What reorders axes, repeats, mirrors, turns around or spreads values is one of these: pixel shuffle,
+    tiling, padding that mirrors, enlarging by repetition.
+
+    Attributes:
+        index: (*shape) int32, flat positions in what is read, row by row.
+    """
+
+    index: IntArray
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check the index map."""
+        return gather_problem(input_shapes[0], self.shape, self.index)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -34,6 +34,7 @@ import numpy as np
 from snnc.errors import InternalError, UnknownOperationError
 from snnc.ir import ann
 from snnc.ir.channels import per_channel
+from snnc.ir.geometry import ABSENT
 from snnc.ir.graph import FloatArray, Graph, Node, Shape
 from snnc.ir.neuron import Neuron
 from snnc.ir.snn import (
@@ -44,6 +45,7 @@ from snnc.ir.snn import (
     CountMaxPool,
     CurrentMaxPool,
     Encode,
+    Gather,
     IntegrateFire,
     Linear,
     Pad,
@@ -68,6 +70,7 @@ Operation = (
     | Reshape
     | Pad
     | Slice
+    | Gather
     | IntegrateFire
     | Readout
 )
@@ -88,6 +91,7 @@ AnnOperation = (
     | ann.Reshape
     | ann.Pad
     | ann.Slice
+    | ann.Gather
     | ann.Softmax
 )
 """Every kind of node of the ordinary dialect."""
@@ -280,6 +284,13 @@ def carried(node: Operation, values: Sequence[FloatArray], shapes: Sequence[Shap
             spread = np.broadcast_to(per_channel(values[0], len(shapes[0])), shapes[0])
             # Where features fold back into a map the numbers of a channel differ by their rounding alone.
             return spread.reshape(node.shape[0], -1).mean(axis=1).astype(np.float32)
+        case Gather():
+            spread = np.broadcast_to(per_channel(values[0], len(shapes[0])), shapes[0])
+            rows = spread.ravel()[node.index].reshape(node.shape[0], -1)
+            present = (node.index != ABSENT).reshape(node.shape[0], -1)
+            count = present.sum(axis=1)
+            total = np.where(present, rows, 0).sum(axis=1)
+            return np.where(count > 0, total / np.maximum(count, 1), 1).astype(np.float32)
         case (
             Encode()
             | Convolution()

@@ -27,8 +27,8 @@ from snnc.ir.ann import (
     same_shape_problem,
 )
 from snnc.ir.channels import per_channel
-from snnc.ir.geometry import Window, concat_problem, pad_problem, slice_problem
-from snnc.ir.graph import MANY, NONE, FloatArray, Graph, NumberArray, Shape
+from snnc.ir.geometry import Window, concat_problem, gather_problem, pad_problem, slice_problem
+from snnc.ir.graph import MANY, NONE, FloatArray, Graph, IntArray, NumberArray, Shape
 from snnc.ir.kinds import SnnNode as SnnNode
 from snnc.ir.kinds import ValueKind, kind_problem
 from snnc.ir.neuron import Neuron, Schedule
@@ -327,6 +327,25 @@ class Slice(SnnNode):
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
         """Check the slice."""
         return slice_problem(input_shapes[0], self.shape, self.start, self.stop, self.step)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Gather(SnnNode):
+    """``y_i = x[index_i]`` in every step, or nothing where the index is -1: routing alone.
+
+    A spike arrives wherever the map names its neuron. A current is moved likewise.
+
+    Attributes:
+        index: (*shape) int32, flat positions in what is read, row by row.
+    """
+
+    moves = True
+
+    index: IntArray
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check the index map."""
+        return gather_problem(input_shapes[0], self.shape, self.index)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -33,6 +33,7 @@ from snnc.ir.snn import (
     CountMaxPool,
     CurrentMaxPool,
     Encode,
+    Gather,
     IntegrateFire,
     Linear,
     Pad,
@@ -47,7 +48,7 @@ from snnc.ir.snn import (
 COMMUTE = frozenset(
     {
         *(Encode, Convolution, Linear, ChannelWeight, SumPool, CountMaxPool),
-        *(CurrentMaxPool, Concat, Reshape, Pad, Slice),
+        *(CurrentMaxPool, Concat, Reshape, Pad, Slice, Gather),
     }
 )
 """Operations that are the same on counts as step by step; one that is not listed has no proof."""
