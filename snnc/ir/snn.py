@@ -178,7 +178,7 @@ class ChannelWeight(Weighted):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ConstantCurrent(SnnNode):
-    """A constant current for every single neuron, in each of the T steps: a bias that depends on the position.
+    """A constant current for each neuron, in each of the T steps: a bias that depends on the position.
 
     It is needed where a source network pads a value whose zero is not represented by silence, so that the
     border receives another bias than the interior.
