@@ -33,7 +33,7 @@ def make_golden(artefact: Artefact, rows: NumberArray | None = None) -> Golden:
         InputError: there are none, or they do not fit the network.
     """
     if rows is not None and not len(rows):
-        raise InputError("no rows for the golden vectors, which would prove nothing: give at least one")
+        raise InputError("no rows for the golden vectors: give at least one")
     graph = artefact.graph
     node = graph.encoder
     x = _structured(node) if rows is None else artefact.canonical(rows[:ROWS])

@@ -75,7 +75,7 @@ LEARNING = "learn-thresholds"
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """What :func:`convert` returns.
+    """The result of :func:`convert`.
 
     Attributes:
         artefact: the spiking network and how it was made.
@@ -102,10 +102,11 @@ class Options:
         precision: ``int8``, or ``float32`` to leave weights and potentials in floats.
         seed: of every random choice.
         threads: used by the source network and the simulator; no result depends on it.
-        journal: where a search keeps what it measured, so that an interrupted one goes on; ``None`` to
-            keep nothing.
-        task: what the outputs are; ``None`` where the network shows it, or nobody knows.
-        payload: what an event may carry: ``binary``, ``signed`` or ``levels:M``; it restricts what is chosen.
+        journal: file in which a search stores its measurements, so that it can be continued; ``None`` to
+            store nothing.
+        task: kind of the outputs; ``None`` to recognise it from the network, if possible.
+        payload: the largest payload of a spike, ``binary``, ``signed`` or ``levels:M``; it restricts the
+            candidates.
     """
 
     timesteps: int | None = None
@@ -268,7 +269,7 @@ def alternatives(options: Options, graph: AnnGraph) -> dict[Candidate, Options]:
 
 
 def read_convertible(model: Model, options: Options) -> tuple[SourceModel, str]:
-    """Read a network, and make sure that a conversion will not refuse it, whatever the rows.
+    """Read a network, and check that no conversion will refuse it, whatever the rows.
 
     This is how every conversion begins, and all that `snnc check` and a dry run do with the network.
 
@@ -294,7 +295,7 @@ def read_convertible(model: Model, options: Options) -> tuple[SourceModel, str]:
 
 
 def check(model: Model, options: Options = Options()) -> tuple[Diagnostic, ...]:
-    """Return everything that keeps a network from being converted; the arguments are as for reading it.
+    """Return everything in a network that cannot be converted; the arguments are those of reading it.
 
     Raises:
         InputError: the file is missing, damaged, or not ONNX.
@@ -319,8 +320,9 @@ def convert(
 ) -> Conversion:
     """Convert a trained network.
 
-    Where the options name no preset, or no number of steps, both are chosen by what candidates lose on rows
-    that they were not fitted to: see :mod:`snnc.search.choice`. The result is then made with all rows.
+    If the options give no preset or no number of steps, these are chosen by the loss of candidates on
+    held-back
+    rows: see :mod:`snnc.search.choice`. The result is then converted with all rows.
 
     Args:
         model: path of an ONNX file, ``zoo:NAME``, an ``onnx.ModelProto``, or its bytes.

@@ -112,8 +112,8 @@ class C99:
         if NETWORK not in content["files"]:
             raise UsageError(
                 f"{directory}: the files are as the manifest says, but this bundle of an earlier snnc has no "
-                f"{NETWORK}: its C could only be run unseen, so it was not; deploy again, or check the "
-                "files alone by --hashes-only"
+                f"{NETWORK}: its C cannot be compared with the network and was not run; deploy again, or "
+                "check only the files by --hashes-only"
             )
         graph = load(directory / NETWORK).graph
         for problem in self.check(graph):

@@ -2,7 +2,7 @@
 
 A synchronous network becomes a ``Loop`` over T + K steps. What is constant in time, the analogue
 first layer, is computed before it. The loop carries the potential and the count of every population,
-the counts and the last maximum of every pooling of counts, and the accumulated read-out. A barrier
+the counts and the last maximum of every pooling of counts, and the accumulated read-out. A layerwise
 network needs no loop: it is one pass over counts.
 
 The model's inputs are ``x`` (batch, *shape) float32 and ``T``, a scalar int64 whose default is the

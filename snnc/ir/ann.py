@@ -328,7 +328,7 @@ def channel_problem(values: FloatArray, shape: Shape, what: str) -> str | None:
 
 
 def same_shape_problem(inputs: Sequence[Shape], output: Shape) -> str | None:
-    """Say why the inputs are not of the output's shape."""
+    """Say why the inputs do not have the shape of the output."""
     return (
         None if all(s == output for s in inputs) else f"inputs {list(inputs)} differ from the output {output}"
     )

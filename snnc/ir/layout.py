@@ -1,4 +1,4 @@
-"""How the caller's array becomes the network's canonical, channels-first input."""
+"""The map from the caller's array to the network's canonical, channels-first input."""
 
 from __future__ import annotations
 

@@ -257,9 +257,9 @@ def decide(tried: Sequence[Tried]) -> tuple[Tried, str]:
     ordered = sorted(tried, key=lambda each: each.order)
     good = [each for each in ordered if each.loss.upper <= LIMIT]
     if good:
-        return good[0], f"fewest operations of those that lose at most {LIMIT:g} point"
+        return good[0], f"the fewest operations among those that lose at most {LIMIT:g} point"
     best = min(ordered, key=lambda each: each.loss.points)
-    return best, f"none is known to lose at most {LIMIT:g} point; this one loses least"
+    return best, f"no candidate loses at most {LIMIT:g} point; this one loses least"
 
 
 def split(rows: int) -> tuple[IntArray, IntArray]:

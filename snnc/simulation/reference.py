@@ -1,8 +1,8 @@
-"""The oracle: both dialects in NumPy, slowly and exactly.
+"""The reference: both dialects in NumPy, slow and exact.
 
-:func:`run_ann` says what a trained network computes, :class:`ReferenceSimulator` what a spiking
-network does, spike by spike. Every backend is held to this module, so it prefers the plain form
-of each equation to a quick one.
+:func:`run_ann` defines what a trained network computes, :class:`ReferenceSimulator` what a spiking
+network computes, spike by spike. Every backend is compared with this module, so it prefers the plain
+form of each equation to a fast one.
 """
 
 from __future__ import annotations
