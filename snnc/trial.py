@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from snnc.ir.ann import AnnGraph, Relu
+from snnc.ir.batch import joined
 from snnc.ir.graph import Graph
 from snnc.ir.snn import SnnGraph
 from snnc.pipeline import AnyPass, Context, Pipeline, run_pipeline
@@ -59,7 +60,8 @@ def require_lowering(graph: AnnGraph, passes: Sequence[AnyPass], timesteps: int)
         UnsupportedModelError: something has no spiking form in this pipeline.
         UsageError: the pipeline lacks what lowering needs.
     """
-    rows = MadeUp(np.ones((1, *graph.nodes[0].shape), np.float32), threads=1)
+    ones = {node.name: np.ones((1, *node.shape), np.float32) for node in graph.inputs}
+    rows = MadeUp(joined(ones), threads=1)
     context = Context(rows, timesteps, ReferenceSimulator())
     current: Graph[Any] = graph
     for item in passes:
