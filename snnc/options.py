@@ -313,10 +313,10 @@ class ConvertOptions:
     )
     max_latency: int | None = _option(
         None,
-        "A budget: steps from input to answer. --max-latency, --max-synops and --payload each start a search "
+        "A budget: steps from input to answer. --max-latency and --max-synops each start a search "
         "over presets, steps, levels, settle steps, spikes per step and fine skips. It prints the Pareto "
-        "front and writes the best network within all limits, --max-drop included; exits with 4 if there is "
-        "none.",
+        "front and writes the best network within all limits, --payload and --max-drop included; exits with 4 "
+        "if there is none.",
         "a budget: steps from input to answer",
         metavar="N",
         least=1,
@@ -333,8 +333,9 @@ class ConvertOptions:
     )
     payload: str | None = _option(
         None,
-        "A budget: spikes carry at most this: binary, signed or levels:M.",
-        "a budget: binary, signed or levels:M",
+        "The largest payload of a spike: binary, signed or levels:M. Restricts the candidates of the choice "
+        "or of a budget.",
+        "the largest payload of a spike: binary, signed or levels:M",
         metavar="KIND",
     )
     front: Path | None = _option(

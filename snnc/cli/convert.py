@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from snnc.frontend import SourceModel
     from snnc.ir.graph import Graph, NumberArray
     from snnc.pipeline import Dump
-    from snnc.search.choice import Candidate
 
 HELD_BACK = 5
 """With ``--max-drop``, every fifth calibration row is kept for the measurement."""
@@ -115,12 +113,13 @@ def command(ctx: click.Context, /, model: str, **values: Any) -> None:
         threads=asked.threads,
         journal=journal,
         task=task_of(asked.task),
+        payload=asked.payload,
     )
     dump = _dump(asked.dump_ir_after, options)
     sparing = asked.preset == SPARING and bool(limits)
-    bounds = (asked.max_latency, asked.max_synops, asked.payload)
+    bounds = (asked.max_latency, asked.max_synops)
     if sparing or any(bound is not None for bound in bounds):
-        budget = Budget(*bounds, asked.max_drop, limits.floors)
+        budget = Budget(*bounds, asked.payload, asked.max_drop, limits.floors)
         request = requested(options, front, output)
         rows = _rows(located, asked)
         outputs = outputs_for(located, rows, options)
@@ -143,7 +142,7 @@ def command(ctx: click.Context, /, model: str, **values: Any) -> None:
         limits.check(outputs)
         options = replace(options, task=outputs.task)
     if asked.dry_run:
-        _dry_run(terminal, located, rows, options, among, output)
+        _dry_run(terminal, located, rows, options, output)
         return
     used, kept = _split(located, rows, options) if limits else (rows, None)
     terminal.journal = journal if searching else None
@@ -252,15 +251,15 @@ def _dry_run(
     located: Located,
     rows: Rows,
     options: Options,
-    among: Mapping[Candidate, Options],
     output: Path | None,
 ) -> None:
     from snnc.analysis.duration import lasting, seconds
     from snnc.analysis.memory import available, needed
     from snnc.cli.choice import planned, planned_text
-    from snnc.compiler import LEARNING
+    from snnc.compiler import LEARNING, alternatives
 
     source = _read(located, rows, options)
+    among = alternatives(options, source.graph)
     possible = tuple(among.values()) or (options,)
     need = needed(source.graph, len(rows.x), fitted=any(each.fits for each in possible))
     free = available()
