@@ -14,7 +14,7 @@ from snnc.backends.golden import make_golden, read_golden, write_golden
 from snnc.backends.semantics import Semantics, judge
 from snnc.diagnostics import TARGET_LIMIT, Diagnostic
 from snnc.errors import ArtefactError, GateError, InputError, InternalError, TargetError, UsageError
-from snnc.ir.graph import NumberArray
+from snnc.ir.batch import Given
 from snnc.ir.snn import SnnGraph
 from snnc.simulation.protocol import (
     Backend,
@@ -71,7 +71,7 @@ def deploy(
     backend: Backend,
     directory: Path,
     *,
-    rows: NumberArray | Golden | None = None,
+    rows: Given | Golden | None = None,
     source: Path | None = None,
     force: bool = False,
     semantics: Semantics | None = None,
@@ -187,12 +187,7 @@ def check_directory(directory: Path, *, force: bool) -> None:
 def _readme(artefact: Artefact, backend: Backend, content: manifest.Json, emission: Emission) -> str:
     """Return the text for whoever integrates the bundle."""
     graph = artefact.graph
-    latency, data, output = content["latency"], content["input"], content["output"]
-    shape = " x ".join(map(str, data["shape"]))
-    affine = "(x * gain + offset) / scale" if data["gain"] is not None else "x / scale"
-    values = f"scale = {data['scale']!r}"
-    if data["gain"] is not None:
-        values += ", gain and offset per channel in `MANIFEST.json`"
+    latency = content["latency"]
     steps, other = emission.steps, ""
     if steps is None:
         steps = (
@@ -212,16 +207,49 @@ A spiking network, compiled by snnc {content["snnc_version"]} from `{artefact.me
 
 ## Input and output
 
-- Input: {shape}, channels first, quantised once, rounding half to even:
-  `q = clip(rint({affine}), -{data["limit"]}, {data["limit"]})`; {values}.{_before(data)}
+{_inputs(content)}
 - Steps: {steps}.
 - Spikes carry: {content["payload"]}. Reset: {content["neuron"]["reset"]}.
-- Output: {" x ".join(map(str, output["shape"]))} int32, `y`, summed over all steps. Of class scores the class
-  is the index of the largest `y`, the lowest on ties; one output that decides says yes above 0. Logits, if
-  needed: `y * {output["scale"]!r} / T`.{other}
+{_outputs(content)}{other}
 
 {emission.guide.strip()}
 """
+
+
+def _inputs(content: manifest.Json) -> str:
+    """Return a line for each input."""
+    lines = []
+    for data in content.get("inputs") or [content["input"]]:
+        shape = " x ".join(map(str, data["shape"]))
+        affine = "(x * gain + offset) / scale" if data["gain"] is not None else "x / scale"
+        values = f"scale = {data['scale']!r}"
+        if data["gain"] is not None:
+            values += ", gain and offset per channel in `MANIFEST.json`"
+        which = f" `{data['name']}`" if "name" in data else ""
+        lines.append(
+            f"- Input{which}: {shape}, channels first, quantised once, rounding half to even:\n"
+            f"  `q = clip(rint({affine}), -{data['limit']}, {data['limit']})`; {values}.{_before(data)}"
+        )
+    return "\n".join(lines)
+
+
+def _outputs(content: manifest.Json) -> str:
+    """Return a line for each output."""
+    lines = []
+    for output in content.get("outputs") or [content["output"]]:
+        which = f" `{output['name']}`" if "name" in output else ""
+        factor = f"{output['scale']!r} * gain" if "gain" in output else repr(output["scale"])
+        where = ", gain per channel in `MANIFEST.json`" if "gain" in output else ""
+        classes = (
+            " Of class scores the class\n  is the index of the largest `y`, the lowest on ties; one output "
+            "that decides says yes above 0. Logits, if\n  needed:"
+        )
+        shape = " x ".join(map(str, output["shape"]))
+        told = classes if len(output["shape"]) == 1 and "gain" not in output else " Channels first. Values:"
+        lines.append(
+            f"- Output{which}: {shape} int32, `y`, summed over all steps.{told} `y * {factor} / T`{where}."
+        )
+    return "\n".join(lines)
 
 
 def _agreement(content: manifest.Json) -> str:

@@ -27,6 +27,7 @@ al., "A Free Lunch From ANN: Towards Efficient, Accurate Spiking Neural Networks
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -38,10 +39,11 @@ from snnc.compensation.refit import CannotFit, refit
 from snnc.compensation.snapshots import ReaderRatio, Snapshot, prefix_keys
 from snnc.diagnostics import FALLBACK, Diagnostic
 from snnc.ir.ann import Relu
+from snnc.ir.batch import rows_of
 from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
 from snnc.ir.snn import IntegrateFire, SnnGraph
-from snnc.numerics.divergence import real_logits
+from snnc.numerics.divergence import AnswerError, real_logits
 from snnc.numerics.quantisation import Group, groups, quantise_all
 from snnc.numerics.spill import RowArray
 from snnc.pipeline import Context, require
@@ -122,7 +124,7 @@ class Compensate:
             if index < done:
                 continue
             context.progress.message(f"compensating {group.sinks[0]}")
-            work.advance(group, tuple(later.sinks[0] for later in order[index + 1 : -1]))
+            work.advance(group, _populations(graph, order[index + 1 :]))
             work.snapshot(keys[index], order[: index + 1])
         return work.result()
 
@@ -143,7 +145,7 @@ class _Compensation:
         self.held = np.arange(len(self.calibration)) % HELD_BACK == HELD_BACK - 1
         self.layers: list[dict[str, Any]] = []
         self.ratios: tuple[ReaderRatio, ...] = ()
-        self.divergence = float("inf")
+        self.errors: list[float] = []
 
     def offset(self, node: IntegrateFire) -> FloatArray:
         """Return what a population's bias holds beside the source's, (channels,): shift, floor and ramp."""
@@ -164,7 +166,7 @@ class _Compensation:
 
     def snapshot(self, key: str, done: tuple[Group, ...]) -> None:
         """Keep what was made of the first groups; nothing could go on behind the last."""
-        if done[-1].sinks[0] == self.graph.output or not self.context.snapshots.limit:
+        if done[-1].sinks[0] in self.graph.outputs or not self.context.snapshots.limit:
             return
         names = [name for group in done for name in (*group.synapses, *group.sinks)]
         nodes = {name: self.graph[name] for name in names}
@@ -173,10 +175,13 @@ class _Compensation:
 
     def advance(self, group: Group, ahead: tuple[str, ...]) -> None:
         """Do one group: try the corrections, keep the best, go on from there."""
-        last = group.sinks[0] == self.graph.output
+        last = group.sinks[0] in self.graph.outputs
+        error: AnswerError = AnswerError.SQUARED
         if last:
-            z: RowArray = self.calibration.logits(self.source)
-            targets: dict[str, Target] = {self.graph.output: partial(_rows, z)}
+            output = self.graph.output_names[self.graph.outputs.index(group.sinks[0])]
+            z: RowArray = np.asarray(rows_of(self.calibration.logits(self.source), output))
+            targets: dict[str, Target] = {group.sinks[0]: partial(_rows, z)}
+            error = self.context.answer_error().single(output)
         else:
             first, *others = (self.graph[name] for name in (group.sinks[0], *ahead))
             z = pre_activation(self.calibration, self.source, first, others)
@@ -185,7 +190,6 @@ class _Compensation:
             }
         found = {} if last else {n: maximum_of(self.graph, self.source, self.graph[n]) for n in group.sinks}
         pools = {name: window for name, window in found.items() if window is not None}
-        error = self.context.answer_error()
         layer = GroupFitter(
             group, targets, self.prefix, self.held, error, gated=self.options.gated, pools=pools
         )
@@ -202,7 +206,9 @@ class _Compensation:
         if self.options.scale and not last:
             best = layer.better(best, layer.rescaled(best))
         self.layers.append({"layer": group.sinks[0], "kept": best.label, "errors": layer.errors})
-        self.graph, self.divergence = best.graph, best.error
+        self.graph = best.graph
+        if last:
+            self.errors.append(best.error)
         self.ratios += best.ratios
         if not last:
             self.prefix.extend(self.graph, group.sinks)
@@ -249,19 +255,25 @@ class _Compensation:
         plain = quantise_all(self.given)
         calibration = self.calibration
         prefix = PartialSimulation(plain, calibration.rows[self.held], self.context.simulator)
-        answers = real_logits(plain, prefix.simulate(plain, [plain.output]).logits)
+        answers = real_logits(plain, prefix.simulate(plain, plain.outputs).outputs)
         error = self.context.answer_error()
         before = error.of(calibration.logits(self.source)[self.held], answers)
-        kept = self.divergence < before or not self.options.gated
+        after = float(np.mean(self.errors))
+        kept = after < before or not self.options.gated
         self.context.findings.update(
             {
                 "layers": self.layers,
                 "objective": error.value,
-                "divergence": {"plain": round(before, 5), "compensated": round(self.divergence, 5)},
+                "divergence": {"plain": round(before, 5), "compensated": round(after, 5)},
                 "kept": kept,
             }
         )
         return self.graph if kept else plain
+
+
+def _populations(graph: SnnGraph, groups_: Sequence[Group]) -> tuple[str, ...]:
+    """Return the first population of each group that has one."""
+    return tuple(group.sinks[0] for group in groups_ if group.sinks[0] not in graph.outputs)
 
 
 def _rows(values: RowArray, chunk: slice) -> FloatArray:

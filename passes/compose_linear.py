@@ -45,7 +45,7 @@ class ComposeLinear:
             merged.append(second.name)
             rewriter = Rewriter(graph)
             rewriter.replace((first.name, second.name), _composed(first, second))
-            graph = graph.with_nodes(rewriter.nodes, rewriter.output)
+            graph = graph.with_nodes(rewriter.nodes, rewriter.outputs)
         if merged:
             context.findings["merged"] = merged
         return graph
@@ -55,7 +55,7 @@ class ComposeLinear:
             if not isinstance(second, Linear | Convolution):
                 continue
             first = graph[second.inputs[0]]
-            if len(graph.consumers[first.name]) != 1 or first.name == graph.output:
+            if not graph.read_once(first.name):
                 continue
             dense = isinstance(first, Linear) and isinstance(second, Linear)
             pointwise = (

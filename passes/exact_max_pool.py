@@ -61,7 +61,7 @@ def _drop_repeated(graph: AnnGraph) -> AnnGraph:
             positive.add(node.name)
         elif isinstance(node, Mover | AveragePool | Add) and positive.issuperset(node.inputs):
             positive.add(node.name)
-    return graph.with_nodes(rewriter.nodes, rewriter.output)
+    return graph.with_nodes(rewriter.nodes, rewriter.outputs)
 
 
 def _move_one(graph: AnnGraph) -> AnnGraph:
@@ -69,7 +69,7 @@ def _move_one(graph: AnnGraph) -> AnnGraph:
     analogue = first_layer(graph)
     for node in graph.of_type(Relu):
         before = graph[node.inputs[0]]
-        alone = len(graph.consumers[before.name]) == 1
+        alone = graph.read_once(before.name)
         if isinstance(before, MaxPool) and before.inputs[0] in analogue:
             continue
         if isinstance(before, Mover) and alone:
@@ -78,14 +78,14 @@ def _move_one(graph: AnnGraph) -> AnnGraph:
                 return moved
     for pool in graph.of_type(MaxPool):
         before = graph[pool.inputs[0]]
-        only = len(graph.consumers[before.name]) == 1 and before.name != graph.output
+        only = graph.read_once(before.name)
         if isinstance(before, Relu) and only and before.inputs[0] in analogue:
             # The population keeps the rectifier's name, and with it the name of the ONNX node.
             first = pool.with_(inputs=before.inputs)
             second = before.with_(inputs=(pool.name,), shape=pool.shape)
             rewriter = Rewriter(graph)
             rewriter.replace((before.name, pool.name), first, second)
-            return graph.with_nodes(rewriter.nodes, rewriter.output)
+            return graph.with_nodes(rewriter.nodes, rewriter.outputs)
     return graph
 
 
@@ -112,4 +112,4 @@ def _rectify_first(graph: AnnGraph, mover: Mover, relu: Relu) -> AnnGraph:
         rectifiers.append(relu.with_(name=name, inputs=(source,), shape=shape, ceiling=ceiling))
     moved = mover.with_(inputs=tuple(node.name for node in rectifiers))
     rewriter.replace((mover.name, relu.name), *rectifiers, moved)
-    return graph.with_nodes(rewriter.nodes, rewriter.output)
+    return graph.with_nodes(rewriter.nodes, rewriter.outputs)

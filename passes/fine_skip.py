@@ -146,7 +146,7 @@ class FineSkip:
         )
         paths = [path for edge in edges for path in [_path(graph, edge)] if path[0] == name]
         _rewire(rewriter, coarse, fine, paths)
-        graph = graph.with_nodes(rewriter.nodes, rewriter.output)
+        graph = graph.with_nodes(rewriter.nodes, rewriter.outputs)
         graph = correct_readers(graph, fine.name, (unit / coarse.spike_scale).astype(np.float32))
         return _raised_readers(graph, fine.name, (floor - coarse.lowest) / unit)
 

@@ -173,11 +173,10 @@ QUANTISED_GRAPH = Code(
     "quantised network",
     "The file contains QuantizeLinear, DequantizeLinear or Quant nodes. Export the float network instead.",
 )
-SEVERAL_INPUTS = Code(
+NO_DOOR = Code(
     "SNN108",
-    "not exactly one input and one output",
-    "Only networks with one input and one output can be converted. Cut the graph with "
-    "onnx.utils.extract_model.",
+    "no input or no output",
+    "A network needs inputs and outputs, each with a name of its own. Export it again with them.",
 )
 FEW_ROWS = Code(
     "SNN201",
@@ -244,7 +243,7 @@ CODES = {
         OPSET,
         NON_FINITE_WEIGHT,
         QUANTISED_GRAPH,
-        SEVERAL_INPUTS,
+        NO_DOOR,
         FEW_ROWS,
         LOOKS_UNNORMALISED,
         OVERLAP,

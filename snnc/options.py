@@ -313,10 +313,10 @@ class ConvertOptions:
     )
     max_latency: int | None = _option(
         None,
-        "A budget: steps from input to answer. --max-latency and --max-synops each start a search over "
-        "presets, steps, levels, settle steps, spikes per step and fine skips. It prints the Pareto front "
-        "and writes the best network within all limits, --payload and --max-drop included; exits with 4 if "
-        "there is none.",
+        "A budget: steps from input to answer. --max-latency and --max-synops each start a search "
+        "over presets, steps, levels, settle steps, spikes per step and fine skips. It prints the Pareto "
+        "front and writes the best network within all limits, --payload and --max-drop included; exits with "
+        "4 if there is none.",
         "a budget: steps from input to answer",
         metavar="N",
         least=1,

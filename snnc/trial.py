@@ -15,6 +15,7 @@ import numpy as np
 from snnc.analysis import costs
 from snnc.errors import InternalError
 from snnc.ir.ann import AnnGraph, Relu
+from snnc.ir.batch import joined
 from snnc.ir.graph import Graph
 from snnc.ir.snn import SnnGraph
 from snnc.pipeline import AnyPass, Context, Pipeline, run_pipeline
@@ -90,4 +91,5 @@ def payload(graph: AnnGraph, passes: Sequence[AnyPass], timesteps: int) -> str:
 
 
 def _made_up(graph: AnnGraph) -> MadeUp:
-    return MadeUp(np.ones((1, *graph.nodes[0].shape), np.float32), threads=1)
+    ones = {node.name: np.ones((1, *node.shape), np.float32) for node in graph.inputs}
+    return MadeUp(joined(ones), threads=1)

@@ -163,8 +163,8 @@ def test_changed_metadata_are_noticed(path: Path) -> None:
 
 
 def test_a_newer_schema_is_refused_before_anything_else(path: Path) -> None:
-    edit(path, schema_version="2", snnc_version='"9.1.0"')
-    with pytest.raises(ArtefactError, match=r"made by a newer snnc: 9\.1\.0, schema 2.*upgrade snnc"):
+    edit(path, schema_version="3", snnc_version='"9.1.0"')
+    with pytest.raises(ArtefactError, match=r"made by a newer snnc: 9\.1\.0, schema 3.*upgrade snnc"):
         load(path)
 
 

@@ -177,8 +177,8 @@ def test_a_budget_keeps_to_a_limit_on_numbers(
 ) -> None:
     out = tmp_path / "out.snn.onnx"
     asked = ("convert", price.path, "--calib", price.rows, "-o", out, "-T", 8)
-    asked = (*asked, "--payload", "signed", "--max-latency", 10)
-    found = told(capsys, *asked, "--task", "regression", "--min-metric", "r2=0.9")
+    budget = ("--payload", "signed", "--max-latency", 10)
+    found = told(capsys, *asked, *budget, "--task", "regression", "--min-metric", "r2=0.9")
     assert found["measured"].startswith("the variance")
     assert found["chosen"]["metrics"]["r2"] >= 0.9
     assert all(

@@ -20,6 +20,7 @@ from snnc.artefact.metadata import (
     is_intact,
     properties_of,
     read_metadata,
+    read_outputs,
     read_settings,
 )
 from snnc.artefact.reader import read_nodes
@@ -34,7 +35,7 @@ from snnc.artefact.weights import (
     weight_bytes,
 )
 from snnc.errors import ArtefactError, InputError, VerificationError
-from snnc.ir.snn import Readout, SnnGraph
+from snnc.ir.snn import SnnGraph
 from snnc.writing import replacing
 
 EXTERNAL_ABOVE = 2**30
@@ -149,7 +150,7 @@ def load(path: str | os.PathLike[str]) -> Artefact:
         graph = SnnGraph(
             name=model.graph.name,
             nodes=nodes,
-            output=next(node.name for node in nodes if isinstance(node, Readout)),
+            **read_outputs(properties, nodes),
             timesteps=int(numpy_helper.to_array(default)),
             **read_settings(properties),
         )

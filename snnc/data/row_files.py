@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 
 from snnc.data.preprocessing import LARGEST_INPUT, row_out_of_range
 from snnc.errors import InputError, NonFiniteError
+from snnc.ir.batch import Batch, arrays_by_name, check_names
 from snnc.ir.graph import NumberArray
 
 DAMAGED = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, RuntimeError)
@@ -50,6 +51,60 @@ def as_rows(value: Any, name: str = "the rows") -> NumberArray:
     if array.ndim < 2:
         raise InputError(f"{name} have the shape {array.shape}; give (rows, ...), a batch of one included")
     return array
+
+
+def named_rows(value: Any, names: Sequence[str], network: str, what: str) -> dict[str, NumberArray]:
+    """Return the rows of every input of a network by its name, in the network's order.
+
+    Args:
+        value: as for :func:`as_rows` where there is one input; else a mapping of these by the inputs'
+            names, the path of a ``.npz`` file of such arrays, or a sequence in the network's order.
+        names: of the inputs.
+        network: what it is called, for messages.
+        what: the rows are called in messages.
+
+    Raises:
+        InputError: an input is missing or unknown, their numbers of rows differ, or one is no array of
+            numbers.
+    """
+    if isinstance(value, str | os.PathLike) and len(names) > 1:
+        value = read_arrays(Path(value), names)
+    if len(names) == 1 and not isinstance(value, Mapping | Batch):
+        return {names[0]: as_rows(value, what)}
+    if isinstance(value, Batch):
+        value = value.arrays
+    if isinstance(value, Mapping):
+        check_names(value, names, network)
+        value = [value[name] for name in names]
+    if isinstance(value, list | tuple) and len(value) == len(names):
+        called = [what] if len(names) == 1 else [f"{what} for {name!r}" for name in names]
+        value = [as_rows(array, text) for array, text in zip(value, called, strict=True)]
+    return arrays_by_name(value, names, network)
+
+
+def read_arrays(path: Path, names: Sequence[str]) -> dict[str, NumberArray]:
+    """Read the arrays of a ``.npz`` file by the names of a network's inputs; labels beside them do not count.
+
+    Raises:
+        InputError: it is no such file, or one of them is missing.
+    """
+    listed = ", ".join(map(repr, names))
+    if path.suffix != ".npz":
+        raise InputError(
+            f"{path}: the network has {len(names)} inputs; give a .npz file with an array for each: {listed}"
+        )
+    with opened(path) as archive:
+        held = () if isinstance(archive, np.ndarray) else archive.files
+        missing = [name for name in names if name not in held]
+        if missing or isinstance(archive, np.ndarray):
+            known = ", ".join(map(repr, held)) or "nothing"
+            raise InputError(
+                f"{path} holds {known}, but no rows for the input {missing[0]!r}: name its arrays {listed}"
+            )
+        found = {name: archive[name] for name in names}
+    for array in found.values():
+        check_rows(path, array)
+    return found
 
 
 def as_array(value: Any, name: str) -> np.ndarray:

@@ -52,8 +52,8 @@ class _Spreading:
         for node in self.graph:
             if not isinstance(node, ann.Constant):
                 self.walk(node)
-        output = self.whole(self.graph.output)
-        return self.graph.with_nodes(tuple(self.nodes), output)
+        outputs = tuple(map(self.whole, self.graph.outputs))
+        return self.graph.with_nodes(tuple(self.nodes), outputs)
 
     def walk(self, node: ann.AnnNode) -> None:
         if node.inputs and self.constants.keys() >= set(node.inputs):
@@ -175,6 +175,6 @@ def _computed(node: ann.AnnNode, values: Sequence[FloatArray]) -> FloatArray:
     ]
     first = ann.Input(name="none", shape=(1,))
     alone = ann.AnnGraph(
-        name="constant", nodes=(first, *read, node.with_(name="y", inputs=names)), output="y"
+        name="constant", nodes=(first, *read, node.with_(name="y", inputs=names)), outputs=("y",)
     )
     return run_ann(alone, np.zeros((1, 1), np.float32))[0][0]

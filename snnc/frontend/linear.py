@@ -170,7 +170,7 @@ def along(call: Call, view: View, axis: int, weight: FloatArray, bias: FloatArra
     if view.node in call.builder.doubtful:
         return call.builder.stand_in_view(shape, call.origin)
     vectors = np.moveaxis(view.index, axis, 0)
-    call.builder.want(_as_image(vectors))
+    call.builder.want(view.node, _as_image(vectors))
     view = call.builder.settle(view, call.origin)
     vectors = np.moveaxis(view.index, axis, 0)
     node_shape = call.builder.shape(view.node)

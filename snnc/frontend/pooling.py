@@ -155,7 +155,7 @@ def _over_positions(
     apart = np.transpose(view.index, (*kept, *axes)).reshape(channels, -1)
     spatial = tuple(view.shape[axis] for axis in axes if view.shape[axis] > 1)
     height, width = (1, *spatial) if len(spatial) == 1 else (spatial[0], math.prod(spatial[1:]))
-    call.builder.want(apart.reshape(channels, height, width))
+    call.builder.want(view.node, apart.reshape(channels, height, width))
     whole = call.builder.settled(view, call.origin)
     parts = None
     if whole is not None:

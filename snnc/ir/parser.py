@@ -61,11 +61,10 @@ def _graph(heading: _Line, *lines: _Line) -> AnnGraph | SnnGraph:
         lines = lines[1:]
     nodes: Any = tuple(line.node(SPIKING if spiking else ORDINARY) for line in lines[:-1])
     lines[-1].take("return ")
-    output = lines[-1].name()
-    lines[-1].end()
+    outputs, names = lines[-1].outputs()
     if spiking:
-        return SnnGraph(name=name, nodes=nodes, output=output, **settings)
-    return AnnGraph(name=name, nodes=nodes, output=output)
+        return SnnGraph(name=name, nodes=nodes, outputs=outputs, output_names=names, **settings)
+    return AnnGraph(name=name, nodes=nodes, outputs=outputs, output_names=names)
 
 
 def _settings(heading: _Line) -> dict[str, Any]:
@@ -180,6 +179,16 @@ class _Line:
         if (found.dtype, found.shape) != (dtype, shape):
             self.fail(f"the array is {found.dtype}{found.shape}")
         return found
+
+    def outputs(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Read ``NODE, NODE as NAME, ...``: the nodes, and what the outputs are called."""
+        nodes, names = [], []
+        while True:
+            nodes.append(self.name())
+            names.append(self.name() if self.skips(" as ") else nodes[-1])
+            if not self.skips(", "):
+                self.end()
+                return tuple(nodes), tuple(names)
 
     def shares(self) -> dict[str, float]:
         """Read ``NAME=share, ...``."""

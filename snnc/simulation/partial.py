@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snnc.errors import InternalError
+from snnc.ir.batch import Rows
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.snn import SnnGraph
 from snnc.numerics.spill import RowArray, row_array
 from snnc.simulation.protocol import RecordOptions, Simulator, Trace
-from snnc.simulation.reference import encode
+from snnc.simulation.reference import encode_all
 
 Number = TypeVar("Number", bound=np.generic)
 
@@ -32,14 +33,14 @@ class PartialSimulation:
         chunks: the rows that are processed at once, in order.
     """
 
-    def __init__(self, graph: SnnGraph, rows: FloatArray, simulator: Simulator) -> None:
+    def __init__(self, graph: SnnGraph, rows: Rows, simulator: Simulator) -> None:
         """Encode ``rows``, (n, *input shape) float32, for ``graph``."""
         largest = max(math.prod(node.shape) for node in graph)
         size = max(1, CHUNK_VALUES // largest)
         self.chunks = tuple(slice(start, min(start + size, len(rows))) for start in range(0, len(rows), size))
         self._rows = rows
-        self._encoder = graph.encoder
-        self._inputs = encode(graph.encoder, rows) if len(self.chunks) == 1 else None
+        self._graph = graph
+        self._inputs = encode_all(graph, rows) if len(self.chunks) == 1 else None
         self._simulator = simulator
         self._trains: dict[str, _Train] = {}
 
@@ -57,14 +58,14 @@ class PartialSimulation:
             yield chunk, self._part(graph, names, chunk, trains=trains)
 
     def _part(self, graph: SnnGraph, names: Sequence[str], chunk: slice, *, trains: bool = True) -> Trace:
-        wanted = tuple(name for name in names if name != graph.output)
+        wanted = tuple(name for name in names if name not in graph.outputs)
         needed = graph.ancestors(tuple(names), frozenset(self._trains))
         given = {name: train[chunk] for name, train in self._trains.items() if name in needed}
         until = tuple(names)
         record = (
             RecordOptions(trains=wanted, until=until) if trains else RecordOptions(states=True, until=until)
         )
-        inputs = encode(self._encoder, self._rows[chunk]) if self._inputs is None else self._inputs
+        inputs = encode_all(self._graph, self._rows[chunk]) if self._inputs is None else self._inputs
         return self._simulator.run(graph, inputs, graph.timesteps, record, given=given)
 
     def simulate(self, graph: SnnGraph, names: Sequence[str], *, trains: bool = True) -> Trace:
@@ -72,11 +73,11 @@ class PartialSimulation:
         found = [trace for _, trace in self.parts(graph, names, trains=trains)]
         if len(found) == 1:
             return found[0]
-        outputs = [trace.outputs for trace in found if trace.outputs is not None]
+        outputs = {n: np.concatenate([trace.outputs[n] for trace in found]) for n in found[0].outputs}
         return Trace(
             graph.timesteps,
             len(self._rows),
-            np.concatenate(outputs) if outputs else None,
+            outputs,
             {name: np.concatenate([trace.counts[name] for trace in found]) for name in found[0].counts},
             {name: np.concatenate([t.potentials[name] for t in found]) for name in found[0].potentials},
             {name: np.concatenate([t.trains[name] for t in found], axis=1) for name in found[0].trains},

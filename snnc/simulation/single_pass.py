@@ -22,7 +22,8 @@ from dataclasses import replace
 import numpy as np
 
 from snnc.errors import UsageError
-from snnc.ir.graph import IntArray, NumberArray
+from snnc.ir.batch import Batch, Rows
+from snnc.ir.graph import NumberArray
 from snnc.ir.neuron import Neuron, Schedule
 from snnc.ir.operations import Firing, Operation, check_known, largest_count, operations, populations
 from snnc.ir.snn import (
@@ -114,8 +115,10 @@ def counted(graph: SnnGraph, timesteps: int) -> SnnGraph:
     )
 
 
-def counted_input(q: IntArray, timesteps: int) -> IntArray:
+def counted_input(q: Rows, timesteps: int) -> Rows:
     """Return the input of :func:`counted`'s network for the quantised input ``q``, (batch, *shape)."""
+    if isinstance(q, Batch):
+        return Batch({name: array * np.int32(timesteps) for name, array in q.arrays.items()})
     return q * np.int32(timesteps)
 
 
