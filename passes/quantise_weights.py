@@ -1,4 +1,4 @@
-"""Make the network an integer one: int8 weights per output channel, integer thresholds and potentials.
+"""Quantise the network: int8 weights per output channel, integer thresholds and potentials.
 
 After this pass every simulator and backend gives the same spikes, bit for bit. The arithmetic is in
 :mod:`snnc.numerics.quantisation`; this pass also proves that no int32 can overflow, for which T, and refuses

@@ -15,9 +15,10 @@ import numpy as np
 from snnc.analysis import costs
 from snnc.errors import InternalError, UsageError
 from snnc.ir.ann import AnnGraph, Relu
+from snnc.ir.batch import joined
 from snnc.ir.bounds import provable_timesteps, unproved
 from snnc.ir.graph import Graph
-from snnc.ir.snn import IntegrateFire, Readout, SnnGraph
+from snnc.ir.snn import Encode, IntegrateFire, Readout, SnnGraph
 from snnc.numerics.quantisation import quantise_all
 from snnc.pipeline import AnyPass, Context, Pipeline, run_pipeline
 from snnc.simulation.reference import ReferenceSimulator
@@ -90,7 +91,7 @@ def require_bounds(graph: AnnGraph, passes: Sequence[AnyPass], timesteps: int) -
     """Refuse a network whose integers overflow whatever the rows.
 
     That is certain only where all integers follow from the weights: without populations, whose thresholds
-    the rows decide, and without a bias, which is rounded to a unit that the range of the rows decides.
+    the rows decide, and without a bias or a second input, whose ranges beside the input's they decide, too.
 
     Args:
         graph: the network as it was read, which can be lowered.
@@ -103,7 +104,8 @@ def require_bounds(graph: AnnGraph, passes: Sequence[AnyPass], timesteps: int) -
     if graph.of_type(Relu) or not any(item.name == FITTING[-1] for item in passes):
         return
     found = _neurons(graph, passes, timesteps)
-    if found.of_type(IntegrateFire) or any(node.bias.any() for node in found.of_type(Readout)):
+    decided = found.of_type(IntegrateFire) or any(node.bias.any() for node in found.of_type(Readout))
+    if decided or len(found.of_type(Encode)) > 1:
         return
     quantised = quantise_all(found)
     proved = provable_timesteps(quantised)
@@ -122,4 +124,5 @@ def _neurons(graph: AnnGraph, passes: Sequence[AnyPass], timesteps: int) -> SnnG
 
 
 def _made_up(graph: AnnGraph) -> MadeUp:
-    return MadeUp(np.ones((1, *graph.nodes[0].shape), np.float32), threads=1)
+    ones = {node.name: np.ones((1, *node.shape), np.float32) for node in graph.inputs}
+    return MadeUp(joined(ones), threads=1)

@@ -148,7 +148,7 @@ def test_the_first_in_order_of_operations_that_qualifies_is_taken() -> None:
 def test_where_none_qualifies_the_most_accurate_is_taken_and_said() -> None:
     chosen, reason = decide([tried("a", 0.2, 5, 7), tried("b", 0.9, 0.5, 1.01)])
     assert chosen.candidate.preset == "b"
-    assert reason.startswith("none is known to lose at most 1 point")
+    assert reason.startswith("no candidate loses at most 1 point")
 
 
 def test_neighbours_are_those_on_the_front() -> None:

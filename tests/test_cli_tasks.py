@@ -187,7 +187,7 @@ def test_a_budget_keeps_to_a_limit_on_numbers(
     assert snnc.load(out).metadata.task == "regression"
     out.unlink()
     line = message(capsys, *asked, *limits, "--min-metric", "r2=0.99999", code=4)
-    assert "nothing keeps to the budget" in line
+    assert "no conversion meets the budget" in line
     assert not out.exists()
 
 

@@ -39,9 +39,9 @@ def planned_text(among: Mapping[Candidate, Options], rows: int) -> str:
 
     lines = [f"{each}: {options.passes().text}" for each, options in among.items()]
     if len(among) == 1:
-        return "\n".join(["this alone keeps to what is asked for:", *lines])
+        return "\n".join(["only this candidate meets the options:", *lines])
     if rows < FEWEST_ROWS:
-        return "\n".join(["too few rows to compare presets; one would be taken of:", *lines])
+        return "\n".join(["too few rows to compare presets; one of these would be chosen:", *lines])
     fitted, held = split(rows)
     ladder = len({each.preset for each in among}) == 1
     head = (

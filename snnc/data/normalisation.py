@@ -161,7 +161,7 @@ class Misread:
                 "which no training reaches: they are too large"
             )
         return (
-            f"{where} {self.measure} {self.own:.0%} of the most that is possible, "
+            f"{where} {self.measure} {self.own:.0%} of the possible maximum, "
             f"but {self.better:.0%} {self.words}"
         )
 

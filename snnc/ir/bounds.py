@@ -126,6 +126,6 @@ def unproved(graph: SnnGraph, proved: int) -> str:
     cure = f"use at most T = {proved}" if proved else "ask for fewer levels or settle steps"
     found = overflow(graph, graph.timesteps)
     if found is None:
-        return f"{graph.timesteps} steps are more than the {MOST_TIMESTEPS} that are proved at most; {cure}"
+        return f"{graph.timesteps} steps are more than the {MOST_TIMESTEPS} that can be proved; {cure}"
     name, bound = found
     return f"the potentials of {name!r} could reach {bound} in {graph.timesteps} steps, beyond int32; {cure}"

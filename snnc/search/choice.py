@@ -30,7 +30,7 @@ proportions", Statistics in Medicine 24 (2005); the rule of three: Hanley and Li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,14 +41,15 @@ from snnc.analysis.evaluation import SHARD
 from snnc.analysis.front import Point, carried, pareto
 from snnc.errors import InternalError, SnncError
 from snnc.ir.ann import AnnGraph
+from snnc.ir.batch import Batch
 from snnc.ir.graph import FloatArray, IntArray
 from snnc.ir.snn import SnnGraph
 from snnc.metrics.shares import Z95
 from snnc.metrics.task import Task
-from snnc.numerics.divergence import AnswerError, answer_error, log_softmax, real_logits
+from snnc.numerics.divergence import AnswerError, answer_error, log_softmax
 from snnc.progress import Progress
 from snnc.simulation.protocol import Activity, RecordOptions, Simulator
-from snnc.simulation.reference import encode
+from snnc.simulation.reference import encode_all
 from snnc.source.calibration import Calibration
 
 UNSURE = 0.45
@@ -257,9 +258,9 @@ def decide(tried: Sequence[Tried]) -> tuple[Tried, str]:
     ordered = sorted(tried, key=lambda each: each.order)
     good = [each for each in ordered if each.loss.upper <= LIMIT]
     if good:
-        return good[0], f"fewest operations of those that lose at most {LIMIT:g} point"
+        return good[0], f"the fewest operations among those that lose at most {LIMIT:g} point"
     best = min(ordered, key=lambda each: each.loss.points)
-    return best, f"none is known to lose at most {LIMIT:g} point; this one loses least"
+    return best, f"no candidate loses at most {LIMIT:g} point; this one loses least"
 
 
 def split(rows: int) -> tuple[IntArray, IntArray]:
@@ -299,6 +300,7 @@ def choose(
     simulator: Simulator,
     progress: Progress,
     task: Task | None = None,
+    tasks: Mapping[str, Task | None] = {},
 ) -> Choice:
     """Make candidates with some rows, judge them on others, and choose.
 
@@ -310,6 +312,7 @@ def choose(
         simulator: runs what is made.
         progress: where to show how far it is.
         task: what the outputs are, if it is known.
+        tasks: what single outputs are, by their names, where that is known better.
 
     Raises:
         SnncError: none of them can be made.
@@ -322,7 +325,11 @@ def choose(
     rows = Calibration(calibration.rows[fitted], calibration.threads)
     judged = Calibration(calibration.rows[held], calibration.threads)
     targets = judged.logits(source)
-    classes = answer_error(task, targets) is AnswerError.DIVERGENCE
+    by_name = targets.arrays if isinstance(targets, Batch) else {source.output_names[0]: targets}
+    classes = {
+        name: answer_error(tasks.get(name, task), each) is AnswerError.DIVERGENCE
+        for name, each in by_name.items()
+    }
     macs = sum(costs.macs_of_ann(source).values())
     tried: list[Tried] = []
     failed: list[tuple[Candidate, str]] = []
@@ -339,7 +346,7 @@ def choose(
             refused = error
             failed.append((candidate, str(error)))
             return False
-        tried.append(_judged(candidate, graph, judged, targets, macs, simulator, classes=classes))
+        tried.append(_judged(candidate, graph, judged, by_name, macs, simulator, classes))
         return tried[-1].loss.upper <= LIMIT
 
     if len({each.preset for each in among}) == 1:
@@ -359,23 +366,27 @@ def _judged(
     candidate: Candidate,
     graph: SnnGraph,
     held: Calibration,
-    targets: FloatArray,
+    targets: Mapping[str, FloatArray],
     macs: int,
     simulator: Simulator,
-    *,
-    classes: bool,
+    classes: Mapping[str, bool],
 ) -> Tried:
-    """Run a network on the rows held back."""
+    """Run a network on the rows held back; of several outputs, the one that loses most counts."""
     T = candidate.timesteps
-    answers: list[FloatArray] = []
+    answers: dict[str, list[FloatArray]] = {name: [] for name in targets}
     activity: dict[str, Activity] = {}
     for start in range(0, len(held), SHARD):
-        q = encode(graph.encoder, held.rows[start : start + SHARD])
+        q = encode_all(graph, held.rows[start : start + SHARD])
         trace = simulator.run(graph, q, T, RecordOptions(activity=True))
-        answers.append(real_logits(graph, trace.logits))
+        for name, values in trace.outputs.items():
+            answers[name].append(graph.readouts[name].decoded(values, T).reshape(len(values), -1))
         for name, counted in trace.activity.items():
             activity[name] = activity[name] + counted if name in activity else counted
-    found = loss(targets, np.concatenate(answers).reshape(targets.shape), classes=classes)
+    losses = [
+        loss(each.reshape(len(each), -1), np.concatenate(answers[name]), classes=classes[name])
+        for name, each in targets.items()
+    ]
+    found = max(losses, key=lambda each: each.upper)
     operations = costs.count(graph, activity, len(held), T).synops / max(macs, 1)
     point = Point(
         label=str(candidate),
