@@ -102,6 +102,9 @@ def quantise_group(graph: SnnGraph, group: Group) -> SnnGraph:
         scale = _readout_scale(graph, synapses, sinks)
     else:
         scale = _channel_scale(graph, synapses, [node for node in sinks if isinstance(node, IntegrateFire)])
+    for node in members:
+        if isinstance(node, ConstantCurrent):
+            scale = np.maximum(scale, _least_scale(node, len(scale)))
     for synapse in synapses:
         changed[synapse.name] = synapse.with_(weight=_rounded_weight(synapse, scale))
     for node in members:
@@ -200,6 +203,14 @@ def _channel_scale(graph: SnnGraph, synapses: list[Weighted], populations: list[
     exact = identities[0] if identities else populations[0].threshold.astype(np.float64)
     multiple = np.floor(exact / finest * (1 + 1e-9))
     return np.where(multiple >= 1, exact / np.maximum(multiple, 1), finest)
+
+
+def _least_scale(node: ConstantCurrent, channels: int) -> FloatArray:
+    """Return the finest scale at which constant currents are no larger than biases may be."""
+    largest = np.abs(node.values.astype(np.float64)).reshape(len(node.values), -1).max(axis=1)
+    if channels != len(largest):
+        largest = largest.max(keepdims=True)
+    return np.asarray(largest / THRESHOLD_LIMIT)
 
 
 def _rounded_weight(synapse: Weighted, scale: FloatArray) -> IntArray:

@@ -196,7 +196,6 @@ class Calibration:
         Raises:
             NonFiniteError: its answers are not finite, or too large to square in float32.
         """
-        require_squares(graph, graph.logits, self._scores(graph)(normalisation.chosen(self.rows)))
         found = []
         if len(self.rows) < ENOUGH_ROWS:
             found.append(
@@ -212,7 +211,9 @@ class Calibration:
         if len(graph.outputs) == 1 and len(graph[graph.logits].shape) == 1:
             if isinstance(graph[graph.output], Softmax):
                 task = task or Task.CLASSES
-            misread = normalisation.judge(self._scores(graph), self.rows, task=task)
+            scores = self._scores(graph)
+            require_squares(graph, graph.logits, scores(normalisation.chosen(self.rows)))
+            misread = normalisation.judge(scores, self.rows, task=task)
             if misread is not None:
                 return (*found, misread.diagnostic())
         if (strange := self._against_batch_normalisation(graph)) is not None:
