@@ -258,17 +258,19 @@ def read_convertible(model: Model, options: Options) -> tuple[SourceModel, str]:
 
 
 def check(model: Model, options: Options = Options()) -> tuple[Diagnostic, ...]:
-    """Return everything that keeps a network from being converted; the arguments are as for reading it.
+    """Return everything that keeps a network from being converted, and warnings.
+
+    The arguments are those of :func:`read_convertible`.
 
     Raises:
         InputError: the file is missing, damaged, or not ONNX.
         UsageError: an option makes no sense, or the network is an artefact already.
     """
     try:
-        read_convertible(model, options)
+        source, _ = read_convertible(model, options)
     except UnsupportedModelError as error:
         return error.diagnostics
-    return ()
+    return source.warnings
 
 
 def convert(
@@ -336,6 +338,7 @@ def convert(
         journal=options.journal,
         task=task,
     )
+    context.diagnostics.extend(source.warnings)
     context.diagnostics.extend(prepared.warnings(source.graph, task))
     graph, records = run_pipeline(passes, source.graph, context, dump)
     if not isinstance(graph, SnnGraph):

@@ -30,6 +30,7 @@ class SourceModel:
         batch: the batch size that the file fixes; ``None`` if it is free.
         opset: version of the default operator set.
         ends: the softmax or sigmoid that makes the answers, as an ONNX operator; empty for none.
+        warnings: what to know about the file, such as that it computes in another precision.
     """
 
     path: Path
@@ -42,6 +43,7 @@ class SourceModel:
     batch: int | None
     opset: int
     ends: str = ""
+    warnings: tuple[Diagnostic, ...] = ()
 
 
 def read_onnx(path: Path | LoadedModel) -> SourceModel:
@@ -76,8 +78,9 @@ def check_onnx(path: Path) -> tuple[Diagnostic, ...]:
 def _read(given: Path | LoadedModel) -> tuple[SourceModel | None, tuple[Diagnostic, ...]]:
     loaded = given if isinstance(given, LoadedModel) else load(given)
     path = loaded.path
-    proto = simplify(loaded.proto, str(path))
-    network, diagnostics = read_graph(proto, path.name.removesuffix(".onnx"), str(path))
+    proto, warnings = simplify(loaded.proto, str(path))
+    network, found = read_graph(proto, path.name.removesuffix(".onnx"), str(path))
+    diagnostics = (*warnings, *found)
     if network is None:
         return None, diagnostics
     source = SourceModel(
@@ -91,5 +94,6 @@ def _read(given: Path | LoadedModel) -> tuple[SourceModel | None, tuple[Diagnost
         batch=network.signature.batch,
         opset=network.signature.opset,
         ends=final_activation(loaded.proto),
+        warnings=diagnostics,
     )
     return source, diagnostics
