@@ -89,8 +89,12 @@ def test_a_network_comes_back_node_by_node(
 ) -> None:
     path = tmp_path_factory.mktemp("artefact") / "network.snn.onnx"
     graph = as_float(graph, 0.0137) if as_floats else graph
-    shape = graph.encoder.shape
-    metadata = replace(METADATA, input_layout=InputLayout.plain((prod(shape),), shape).as_dict())
+    flat = {node.name: InputLayout.plain((prod(node.shape),), node.shape).as_dict() for node in graph.inputs}
+    if len(flat) == 1:
+        metadata = replace(METADATA, input_layout=next(iter(flat.values())))
+    else:
+        told = tuple({"name": name, "dtype": "float32", "layout": layout} for name, layout in flat.items())
+        metadata = replace(METADATA, inputs=told)
     save(Artefact(graph, metadata), path)
     found = load(path)
     assert_equal_graphs(found.graph, graph)

@@ -77,4 +77,4 @@ def test_a_network_may_use_the_names_that_the_forms_make_up(name: str) -> None:
     golden = make_golden(Artefact(graph))
     model = Artefact(graph).model()
     for form in (unroll(model, graph.timesteps), scan(model)):
-        np.testing.assert_array_equal(run(checked(form), {"x": golden.x}), golden.y)
+        np.testing.assert_array_equal(run(checked(form), {"x": golden.x})[0], golden.y)

@@ -93,7 +93,9 @@ def _fix(value: onnx.ValueInfoProto, shape: Shape, where: str) -> None:
     for dim, size in zip(dims, shape, strict=True):
         if size and dim.dim_value > 0 and dim.dim_value != size:
             shown = ", ".join(str(d.dim_value) if d.dim_value > 0 else d.dim_param or "?" for d in dims)
-            raise UsageError(f"{told}: {where} fixes the shape ({shown}); leave --shape out, or export it anew")
+            raise UsageError(
+                f"{told}: {where} fixes the shape ({shown}); leave --shape out, or export it anew"
+            )
     for dim, size in zip(dims, shape, strict=True):
         if size:
             dim.dim_value = size
