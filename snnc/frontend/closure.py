@@ -64,6 +64,11 @@ class _Network:
                     waiting.append(end)
         return self.levels
 
+    def leads_on(self, place: int, number: int) -> bool:
+        """Say whether an edge has room and leads one step on."""
+        edge = self.edges[place][number]
+        return self.free[edge] > 0 and self.levels[self.ends[edge]] == self.levels[place] + 1
+
     def saturate(self, source: int, sink: int) -> None:
         """Send flow along shortest ways until none is left; without recursion, for networks are deep."""
         tried = [0] * len(self.edges)
@@ -79,14 +84,11 @@ class _Network:
                 place = self.ends[way[full] ^ 1]
                 del way[full:]
                 continue
-            while tried[place] < len(self.edges[place]):
-                edge = self.edges[place][tried[place]]
-                if self.free[edge] and self.levels[self.ends[edge]] == self.levels[place] + 1:
-                    break
+            while tried[place] < len(self.edges[place]) and not self.leads_on(place, tried[place]):
                 tried[place] += 1
             if tried[place] < len(self.edges[place]):
-                way.append(edge)
-                place = self.ends[edge]
+                way.append(self.edges[place][tried[place]])
+                place = self.ends[way[-1]]
             elif way:
                 last = way.pop()
                 place = self.ends[last ^ 1]

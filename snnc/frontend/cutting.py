@@ -97,6 +97,7 @@ def _section(model: onnx.ModelProto, wiring: Wiring) -> HostSection:
     version = max(entry.version for entry in model.opset_import if entry.domain in DEFAULT_DOMAINS)
     if version == OPSET:
         return before
+    section, problem = before, ""
     try:
         section = HostSection(_converted(model, version), batch)
         feeds = _made_up(before, wiring)

@@ -1,9 +1,10 @@
 """Which nodes of a network run as spikes, and which as ordinary ONNX before and behind them.
 
 Every node that is refused goes into the prefix, with all that it depends on, or into the suffix, with all
-that depends on it. Of all such divisions the one is taken that leaves most multiply-accumulates to spikes, and
-of several, fewest nodes to the host: a closed set of greatest weight (:mod:`snnc.frontend.closure`). Then nodes without products that nothing but the host feeds or reads go with the host, where no tensor and no
-value more goes over the border.
+that depends on it. Of all such divisions the one is taken that leaves most multiply-accumulates to spikes,
+and of several, fewest nodes to the host: a closed set of greatest weight (:mod:`snnc.frontend.closure`).
+Then nodes without products that nothing but the host feeds or reads go with the host, where no tensor and
+no value more goes over the border.
 """
 
 from __future__ import annotations
@@ -210,7 +211,9 @@ def _beside(wiring: Wiring, sections: Sections, reasons: Mapping[int, str], inde
     """Say beside what a node stands that is not refused itself."""
     section = sections[index]
     behind = section is Section.SUFFIX
-    ways = (wiring.before, wiring.after) if behind else (wiring.after, wiring.before)
+    back: Sequence[Sequence[int]] = wiring.before
+    ahead: Sequence[Sequence[int]] = wiring.after
+    ways = (back, ahead) if behind else (ahead, back)
     for way, words in zip(ways, ("depends on" if behind else "is needed by", "is next to"), strict=True):
         cause = _nearest(way, index, reasons, sections)
         if cause is not None:

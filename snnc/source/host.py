@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
+from onnx import helper
 
 from snnc.errors import InputError
 from snnc.ir.graph import NumberArray, Shape
@@ -46,6 +47,13 @@ class Port:
     name: str
     dtype: str
     shape: Shape
+
+    @classmethod
+    def declared(cls, value: onnx.ValueInfoProto) -> Port:
+        """Return what a model says of a tensor; a size that is not known is 0."""
+        tensor = value.type.tensor_type
+        sizes = tuple(size.dim_value for size in tensor.shape.dim)
+        return cls(value.name, helper.tensor_dtype_to_np_dtype(tensor.elem_type).name, sizes[1:])
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Port:
@@ -101,6 +109,15 @@ class HostSection:
     def outputs(self) -> tuple[str, ...]:
         """What it makes."""
         return tuple(value.name for value in self.model.graph.output)
+
+    @property
+    def border(self) -> dict[str, Any]:
+        """The JSON form of what goes in and out."""
+        graph = self.model.graph
+        return {
+            key: [asdict(Port.declared(value)) for value in values]
+            for key, values in (("inputs", graph.input), ("outputs", graph.output))
+        }
 
     def run(self, values: Mapping[str, NumberArray]) -> Values:
         """Return what it makes of rows.
@@ -246,6 +263,13 @@ class Host:
             "host_macs": self.host_macs,
             "spiking_share": self.share,
             "batch": self.batch,
+            "sections": {
+                name: None if section is None else section.border
+                for name, section in (
+                    (Section.PREFIX.value, self.prefix),
+                    (Section.SUFFIX.value, self.suffix),
+                )
+            },
         }
 
     @classmethod
