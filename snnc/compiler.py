@@ -21,11 +21,11 @@ from snnc.data.input_statistics import KEY as STATISTICS
 from snnc.data.input_statistics import InputStatistics
 from snnc.data.leakage import row_hashes
 from snnc.data.preprocessing import Preprocessing, prepared_rows
-from snnc.data.readings import NetworkInput
 from snnc.data.row_files import named_rows
 from snnc.diagnostics import Diagnostic
 from snnc.errors import InternalError, UnsupportedModelError, UsageError
 from snnc.frontend import SourceModel
+from snnc.frontend.dividing import HostMode
 from snnc.ir.ann import AnnGraph
 from snnc.ir.batch import Batch, Rows, joined, rows_of
 from snnc.ir.bounds import MOST_TIMESTEPS
@@ -104,6 +104,7 @@ class Options:
         journal: where a search keeps what it measured, so that an interrupted one goes on; ``None`` to
             keep nothing.
         task: what the outputs are; ``None`` where the network shows it, or nobody knows.
+        host: where ordinary ONNX may keep what has no spiking form: ``none``, or ``edges``, before and behind.
     """
 
     timesteps: int | None = None
@@ -115,6 +116,7 @@ class Options:
     threads: int | None = None
     journal: Path | None = None
     task: Task | None = None
+    host: str = "edges"
 
     def __post_init__(self) -> None:
         """Refuse values of another kind, in one line.
@@ -136,6 +138,11 @@ class Options:
                 raise InternalError("the number of steps is not chosen yet")
             return DEFAULT_TIMESTEPS
         return self.timesteps
+
+    @property
+    def host_mode(self) -> HostMode:
+        """Where the host may keep a part of the network."""
+        return HostMode(self.host)
 
     @property
     def fits(self) -> bool:
@@ -252,10 +259,16 @@ def read_convertible(model: Model, options: Options) -> tuple[SourceModel, str]:
     """
     possible = tuple(options.alternatives().values()) or (options,)
     fronts = {lowering(each.passes()).text: each for each in possible}
-    source, name = read_source(model)
-    for each in fronts.values():
-        require_lowering(source.graph, each.passes(), each.steps)
-    return source, name
+
+    def refused(graph: AnnGraph) -> tuple[Diagnostic, ...]:
+        try:
+            for each in fronts.values():
+                require_lowering(graph, each.passes(), each.steps)
+        except UnsupportedModelError as error:
+            return error.diagnostics
+        return ()
+
+    return read_source(model, options.host_mode, refused)
 
 
 def check(model: Model, options: Options = Options()) -> tuple[Diagnostic, ...]:
@@ -314,22 +327,26 @@ def convert(
         _log.warning("warning: %s", text)
     source, named = read_convertible(model, options)
     preprocessing = as_preprocessing(preprocessing)
-    several = len(source.inputs) > 1
+    doors = source.takes
+    several = len(doors) > 1
     if several and preprocessing is not None:
         raise UsageError(
-            f"{named} has {len(source.inputs)} inputs, and a preprocessing is for one: give rows as it takes "
-            "them"
+            f"{named} has {len(doors)} inputs, and a preprocessing is for one: give rows as it takes them"
         )
-    raw = joined(named_rows(calibration, [given.name for given in source.inputs], named, name))
-    rows: dict[str, Any] = {}
-    for given in source.inputs:
-        what = f"{name} for {given.name!r}" if several else name
-        taken = prepared_rows(rows_of(raw, given.name), NetworkInput.of(given.layout), preprocessing, what)
-        rows[given.name] = given.layout.to_canonical(taken).astype(np.float32, copy=False)
+    raw = joined(named_rows(calibration, list(doors), named, name))
+    taken: dict[str, Any] = {}
+    for door, form in doors.items():
+        what = f"{name} for {door!r}" if several else name
+        taken[door] = prepared_rows(rows_of(raw, door), form, preprocessing, what)
+    known = taken if source.host is None else source.host.before(taken)
+    rows = {
+        given.name: given.layout.to_canonical(known[given.name]).astype(np.float32, copy=False)
+        for given in source.inputs
+    }
     possible = tuple(among.values()) or (options,)
     require_memory(source.graph, len(raw), fitted=any(each.fits for each in possible))
     prepared = Calibration(joined(rows), options.threads)
-    del rows  # as large as the data
+    del rows, taken, known  # as large as the data
     simulator = load_simulator("numba", options.threads)
     shown = as_progress(progress)
     tasks = tasks_of(source, options.task)
@@ -362,7 +379,11 @@ def convert(
         "rows": len(prepared),
         "sha256": prepared.sha256,
         "seed": options.seed,
-        **({} if several else {STATISTICS: InputStatistics.of(prepared.rows, raw).as_dict()}),
+        **(
+            {}
+            if several or source.host is not None
+            else {STATISTICS: InputStatistics.of(prepared.rows, raw).as_dict()}
+        ),
         # With these, an evaluation can tell that it is given rows that were calibrated on.
         "row_hashes": row_hashes(_encoded(graph, prepared.rows)),
     }
@@ -374,7 +395,7 @@ def convert(
         preset=(options.preset or "") if options.pipeline is None else "",
         records=tuple(record.as_dict() for record in records),
         preprocessing=None if preprocessing is None else preprocessing.as_dict(),
-        input_layout=None if several else source.layout.as_dict(),
+        input_layout=None if len(source.inputs) > 1 else source.layout.as_dict(),
         source_path=named,
         source_sha256=source.sha256,
         calibration=seen,
@@ -394,7 +415,8 @@ def convert(
             for output in source.outputs
         ),
     )
-    return Conversion(Artefact(graph, metadata), records, tuple(context.diagnostics), choice)
+    artefact = Artefact(graph, metadata, source.host)
+    return Conversion(artefact, records, tuple(context.diagnostics), choice)
 
 
 def _word(task: Task | None) -> str:
@@ -414,6 +436,9 @@ def tasks_of(source: SourceModel, given: Task | None) -> dict[str, Task | None]:
     found: dict[str, Task | None] = {}
     for output in source.outputs:
         shape = output.layout.shape
+        if source.host is not None and source.host.suffix is not None and not output.ends:
+            found[output.name] = Task.REGRESSION  # what is computed of it is no arg max
+            continue
         if len(shape) > 1:  # of a map, no arg max over all of it is a class
             found[output.name] = given
             continue

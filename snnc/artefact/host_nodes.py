@@ -152,10 +152,15 @@ def _taken_out(
             raise ValueError(f"the {name} of the host is told of and missing, or the other way round")
         return None
     inputs, outputs = ([Port.from_dict(port) for port in border[key]] for key in ("inputs", "outputs"))
+    own = f"{name}/"
+    constants = [tensor for tensor in model.graph.initializer if tensor.name.startswith(own)]
+    inner = {tensor.name for tensor in constants} | {output for node in nodes for output in node.output}
+    places = {tensor: tensor.removeprefix(own) for tensor in inner}
     bare = []
     for node in nodes:
         kept = NodeProto()
         kept.CopyFrom(node)
+        _rename(kept, places)
         del kept.metadata_props[:]
         kept.metadata_props.extend(entry for entry in node.metadata_props if entry.key != SECTION)
         bare.append(kept)
@@ -164,8 +169,10 @@ def _taken_out(
         name,
         [_declared(port, batch) for port in inputs],
         [_declared(port, batch) for port in outputs],
-        [tensor for tensor in model.graph.initializer if tensor.name.startswith(f"{name}/")],
     )
+    graph.initializer.extend(constants)
+    for tensor in graph.initializer:
+        tensor.name = places[tensor.name]
     opsets = [entry for entry in model.opset_import if entry.domain != DOMAIN]
     return HostSection(helper.make_model(graph, opset_imports=opsets, ir_version=model.ir_version), batch)
 

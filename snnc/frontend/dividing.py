@@ -131,6 +131,10 @@ class _Divided:
         for value in self.model.graph.input:
             if value.name not in self.wiring.tensors.rows:
                 return f"the input {value.name!r} has no entry per row in front, or a size that is not known"
+        for value in self.model.graph.output:
+            known = value.name in self.wiring.tensors.shapes
+            if known and self.wiring.tensors.batch is None and value.name not in self.wiring.tensors.rows:
+                return f"the output {value.name!r} has no entry per row in front"
         body: tuple[int, ...] = tuple(index for index, moves in enumerate(self.wiring.moves) if moves)
         for _ in range(MOST_ROUNDS):
             if not self.refuse(diagnostics, body):

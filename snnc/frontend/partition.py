@@ -133,9 +133,21 @@ def divide(wiring: Wiring, refused: frozenset[int]) -> Sections:
             sections[node] = Section.PREFIX
         else:
             sections[node] = Section.BODY if size + place in chosen else Section.SUFFIX
+    _leave_idle(wiring, sections)
     _trim(wiring, sections, Section.SUFFIX)
     _trim(wiring, sections, Section.PREFIX)
     return tuple(sections)
+
+
+def _leave_idle(wiring: Wiring, sections: list[Section | None]) -> None:
+    """Move nodes of the body that neither depend on products nor feed any to the suffix: no spike is needed."""
+    behind = [section is Section.BODY and wiring.macs[n] > 0 for n, section in enumerate(sections)]
+    for index, before in enumerate(wiring.before):
+        behind[index] |= any(behind[other] for other in before)
+    for index in reversed(range(len(sections))):
+        read_there = all(sections[other] is Section.SUFFIX for other in wiring.after[index])
+        if sections[index] is Section.BODY and not behind[index] and read_there:
+            sections[index] = Section.SUFFIX
 
 
 def borders(wiring: Wiring, sections: Sections) -> tuple[list[str], list[str]]:

@@ -19,6 +19,7 @@ from onnx import helper
 
 from snnc.errors import InputError
 from snnc.ir.graph import NumberArray, Shape
+from snnc.metrics.ending import last_activation
 
 Values = dict[str, NDArray[Any]]
 """Tensors by their name in the source network, (rows, ...)."""
@@ -241,6 +242,17 @@ class Host:
         if self.suffix is not None:
             values |= self.suffix.run(values)
         return {port.name: values[port.name] for port in self.outputs}
+
+    @property
+    def ends(self) -> dict[str, str]:
+        """The activation behind those exits of which an output is nothing else, as an ONNX operator."""
+        if self.suffix is None:
+            return {}
+        found = {}
+        for name in self.suffix.outputs:
+            activation, tensor = last_activation(self.suffix.model, name)
+            found[tensor] = activation
+        return {port.name: found[port.name] for port in self.exits if found.get(port.name)}
 
     @property
     def reads_beside(self) -> bool:
