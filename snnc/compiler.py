@@ -104,7 +104,7 @@ class Options:
         journal: where a search keeps what it measured, so that an interrupted one goes on; ``None`` to
             keep nothing.
         task: what the outputs are; ``None`` where the network shows it, or nobody knows.
-        host: where ordinary ONNX may keep what has no spiking form: ``none``, or ``edges``, before and behind.
+        host: where ordinary ONNX may keep what has no spiking form: ``none``; ``edges``: before and behind.
     """
 
     timesteps: int | None = None
@@ -278,11 +278,20 @@ def check(model: Model, options: Options = Options()) -> tuple[Diagnostic, ...]:
         InputError: the file is missing, damaged, or not ONNX.
         UsageError: an option makes no sense, or the network is an artefact already.
     """
+    return examine(model, options)[1]
+
+
+def examine(model: Model, options: Options = Options()) -> tuple[SourceModel | None, tuple[Diagnostic, ...]]:
+    """Return a network as it was read, or ``None`` and everything that keeps it from being converted.
+
+    Raises:
+        InputError: the file is missing, damaged, or not ONNX.
+        UsageError: an option makes no sense, or the network is an artefact already.
+    """
     try:
-        read_convertible(model, options)
+        return read_convertible(model, options)[0], ()
     except UnsupportedModelError as error:
-        return error.diagnostics
-    return ()
+        return None, error.diagnostics
 
 
 def convert(

@@ -178,6 +178,14 @@ NO_DOOR = Code(
     "no input or no output",
     "A network needs inputs and outputs, each with a name of its own. Export it again with them.",
 )
+HOST_SHARE = Code(
+    "SNN130",
+    "too little is left for spikes",
+    "What has no spiking form may run as ordinary ONNX before and behind the spiking network "
+    "(`--host edges`). Here nearly everything would: spikes would do less than half of the "
+    "multiply-accumulates, nothing that fires would be left, or what stands in the way is no node that could "
+    "be cut off. The other findings say what that is.",
+)
 FEW_ROWS = Code(
     "SNN201",
     "few calibration rows",
@@ -244,6 +252,7 @@ CODES = {
         NON_FINITE_WEIGHT,
         QUANTISED_GRAPH,
         NO_DOOR,
+        HOST_SHARE,
         FEW_ROWS,
         LOOKS_UNNORMALISED,
         OVERLAP,

@@ -283,8 +283,8 @@ class ConvertOptions:
     )
     host: str = _option(
         "edges",
-        "What has no spiking form may run as ordinary ONNX: nothing of it, or what stands before or behind all "
-        "spikes. What does is named node by node.",
+        "What has no spiking form may run as ordinary ONNX: nothing of it, or what stands before or behind "
+        "all spikes. What does is named node by node.",
         "where ordinary ONNX may keep what has no spiking form",
         choices=HOSTS,
         show_default=True,

@@ -20,8 +20,8 @@ from snnc.data.preprocessing import Preprocessing, check_fit, prepared_rows
 from snnc.data.readings import NetworkInput
 from snnc.data.row_files import named_rows
 from snnc.errors import InputError, NonFiniteError
-from snnc.ir.channels import per_channel
 from snnc.ir.batch import Given, Rows, joined
+from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, NumberArray, Shape
 from snnc.ir.layout import InputLayout
 from snnc.ir.snn import IntegrateFire, SnnGraph

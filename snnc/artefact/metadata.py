@@ -55,8 +55,8 @@ class Metadata:
             empty where it was not evident, and in files from before it was asked.
         ends: the softmax or sigmoid that the source network ends with and the spiking network leaves out, as
             an ONNX operator; empty for none, and in such files.
-        host: what of the source runs as ordinary ONNX, see :meth:`snnc.source.host.Host.as_dict`; ``None`` for
-            nothing.
+        host: what of the source runs as ordinary ONNX, see :meth:`snnc.source.host.Host.as_dict`; ``None``
+            for nothing.
         schema_version: version of the form of the file.
     """
 

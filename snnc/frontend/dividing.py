@@ -8,7 +8,7 @@ from enum import Enum
 
 import onnx
 
-from snnc.diagnostics import QUANTISED_GRAPH, UNSUPPORTED_STRUCTURE, Diagnostic
+from snnc.diagnostics import HOST_SHARE, QUANTISED_GRAPH, UNSUPPORTED_STRUCTURE, Diagnostic
 from snnc.errors import UnsupportedModelError
 from snnc.frontend.advice import is_quantised
 from snnc.frontend.cutting import body_of, cut, ports
@@ -46,13 +46,11 @@ class Reading:
         network: the spiking part; ``None`` where the model cannot be converted.
         host: the rest; ``None`` where there is none.
         diagnostics: why it cannot be converted.
-        note: why the host may not keep what cannot be read, for people; empty where it was not tried.
     """
 
     network: Network | None
     host: Host | None
     diagnostics: tuple[Diagnostic, ...]
-    note: str = ""
 
 
 def read_divided(
@@ -85,7 +83,8 @@ def read_divided(
     except UnsupportedModelError as error:
         return Reading(None, None, error.diagnostics)
     if isinstance(found, str):
-        return Reading(None, None, diagnostics, found)
+        cure = "replace what cannot be read in the middle of the network, and fine-tune"
+        return Reading(None, None, (*diagnostics, Diagnostic(HOST_SHARE, found, "", cure)))
     return Reading(*found, ())
 
 

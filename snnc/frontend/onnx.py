@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from snnc.diagnostics import Diagnostic, Severity
 from snnc.data.readings import NetworkInput
+from snnc.diagnostics import Diagnostic, Severity
 from snnc.errors import UnsupportedModelError
 from snnc.frontend.dividing import Check, HostMode, Reading, read_divided
 from snnc.frontend.loading import LoadedModel, load
@@ -60,8 +60,8 @@ class SourceModel:
         outputs: what it gives, in the file's order.
         batch: the batch size that the file fixes; ``None`` if it is free.
         opset: version of the default operator set.
-        host: what of the file runs as ordinary ONNX beside the graph; ``None`` for nothing. Where there is some,
-            inputs and outputs are the tensors between it and the graph.
+        host: what of the file runs as ordinary ONNX beside the graph; ``None`` for nothing. Where there is
+            some, inputs and outputs are the tensors between it and the graph.
     """
 
     path: Path
@@ -150,7 +150,6 @@ def read_onnx(
     if source is None or errors:
         first = errors[0].reason
         more = f"; and {len(errors) - 1} more, see `snnc check`" if len(errors) > 1 else ""
-        more += f"; {reading.note}" if reading.note else ""
         name = path.path if isinstance(path, LoadedModel) else path
         raise UnsupportedModelError(f"{name} cannot be converted: {first}{more}", diagnostics)
     return source

@@ -140,7 +140,7 @@ def divide(wiring: Wiring, refused: frozenset[int]) -> Sections:
 
 
 def _leave_idle(wiring: Wiring, sections: list[Section | None]) -> None:
-    """Move nodes of the body that neither depend on products nor feed any to the suffix: no spike is needed."""
+    """Move nodes of the body that neither depend on products nor feed any to the suffix."""
     behind = [section is Section.BODY and wiring.macs[n] > 0 for n, section in enumerate(sections)]
     for index, before in enumerate(wiring.before):
         behind[index] |= any(behind[other] for other in before)

@@ -85,7 +85,8 @@ class HostNode:
     @property
     def text(self) -> str:
         """One line for people."""
-        return f"{self.section}: {self.operator} {self.name!r}: {self.reason}"
+        reason = self.reason.removeprefix(f"{self.operator}: ")
+        return f"{self.section}: {self.operator} {self.name!r}: {reason}"
 
 
 @dataclass(frozen=True, eq=False)
