@@ -121,8 +121,8 @@ def deploy(
         y = backend.emulate(artefact.graph, golden.q)
         if semantics.equal and not np.array_equal(y, golden.y):
             raise InternalError(
-                f"{backend.name}, profile {backend.profile}, does not compute what the reference does, "
-                "although nothing says in what they differ: report this network, and use another target"
+                f"{backend.name}, profile {backend.profile}, gives other results than the reference, "
+                "although no difference is declared: report this network, and use another target"
             )
         golden = Golden(golden.x, golden.q, y)
     origin = {
@@ -181,7 +181,7 @@ def check_directory(directory: Path, *, force: bool) -> None:
         raise InputError(f"{directory}: cannot be written ({error.strerror}); name another output") from error
     if exists:
         if not directory.is_dir() or directory.is_symlink():
-            raise InputError(f"{directory} is no folder: name another output")
+            raise InputError(f"{directory} is not a folder: name another output")
         if not force:
             raise UsageError(f"{directory} exists already: name another folder, or replace it by --force")
         if any(directory.iterdir()):
@@ -189,8 +189,8 @@ def check_directory(directory: Path, *, force: bool) -> None:
                 manifest.read(directory)
             except InputError:
                 raise InputError(
-                    f"{directory} holds something else than a bundle, so that even --force does not replace "
-                    "it: name another folder, or remove it yourself"
+                    f"{directory} is not a bundle, so even --force does not replace it: name another folder, "
+                    "or remove it yourself"
                 ) from None
     parent = directory.absolute().parent
     if not parent.is_dir():
@@ -220,7 +220,7 @@ A spiking network, compiled by snnc {content["snnc_version"]} from `{artefact.me
 `snnc verify .` checks the files against `{manifest.NAME}` and runs the bundle on the vectors in
 `{content["golden"]["file"]}`.
 
-## What goes in and comes out
+## Input and output
 
 {_inputs(content)}
 - Steps: {steps}.
@@ -282,7 +282,7 @@ def _agreement(content: manifest.Json) -> str:
         cost = f"a correlation of {found} with its numbers on {measured['rows']} rows"
     if measured["points_lost"] is not None:
         cost += f", and {measured['points_lost']:.1f} points of accuracy lost"
-    return f"\n\n**It computes something else than the artefact:**\n{listed[:-1]}.\n\nMeasured: {cost}."
+    return f"\n\n**It does not compute the same as the artefact:**\n{listed[:-1]}.\n\nMeasured: {cost}."
 
 
 def _before(data: manifest.Json) -> str:

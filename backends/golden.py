@@ -34,7 +34,7 @@ def make_golden(artefact: Artefact, rows: Given = None) -> Golden:
         InputError: there are none, or they do not fit the network.
     """
     if rows is not None and not len(rows):
-        raise InputError("no rows for the golden vectors, which would prove nothing: give at least one")
+        raise InputError("no rows for the golden vectors: give at least one")
     graph = artefact.graph
     if rows is None:
         x = joined({node.name: _structured(node, 20 + k) for k, node in enumerate(graph.encoders)})

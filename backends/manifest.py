@@ -192,16 +192,18 @@ def read(directory: Path) -> Json:
     """
     path = directory / NAME
     if not directory.is_dir():
-        raise InputError(f"{directory} is no folder; give a bundle that `snnc deploy` wrote")
+        raise InputError(f"{directory} is not a folder; give a bundle that `snnc deploy` wrote")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         own = _own_hash(content) if isinstance(content, dict) else ""
     except FileNotFoundError:
-        raise ArtefactError(f"{directory}: no bundle, {NAME} is missing; make one by `snnc deploy`") from None
+        raise ArtefactError(
+            f"{directory}: not a bundle, {NAME} is missing; make one by `snnc deploy`"
+        ) from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except (RecursionError, ValueError):
-        raise ArtefactError(f"{path}: truncated or damaged, it is no JSON of snnc's; deploy again") from None
+        raise ArtefactError(f"{path}: truncated or damaged, not valid JSON of snnc; deploy again") from None
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise ArtefactError(f"{path}: not written by snnc; make a bundle by `snnc deploy`")
     schema = content.get("schema_version")
@@ -211,7 +213,7 @@ def read(directory: Path) -> Json:
             f"reads up to schema {SCHEMA_VERSION}; upgrade snnc"
         )
     if content.get(OWN_HASH) != own or not isinstance(content.get("files"), dict):
-        raise ArtefactError(f"{path}: damaged or altered, it does not fit its own SHA-256; deploy again")
+        raise ArtefactError(f"{path}: damaged or altered, it does not match its own SHA-256; deploy again")
     return content
 
 

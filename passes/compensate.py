@@ -1,25 +1,25 @@
-"""Compensate each layer's error on the spiking prefix that will feed it, with the neuron that will run.
+"""Compensate the error of each layer on the spikes that it really receives, with the neuron that will run.
 
-Layer by layer, first to last, the network is quantised and simulated as far as it is done. On the spikes
-that really arrive, four corrections are tried:
+Layers are processed from first to last; the finished layers are quantised and simulated. On the spikes that
+the next layer really receives, four corrections are tried:
 
 * *weights*: ridge regression of the source network's pre-activation on the spike counts, main branch and
   shortcut together (see :mod:`snnc.compensation.refit`);
 * *bias*: per channel, ``b += E[a] - E[l + u N / T]``, ``l`` the floor, so that the mean output is that of
   the source network;
-* *start*: per channel, the share of the threshold from which the potential starts, the best of a grid;
-* *scale*: per channel, the unit that the readers assume becomes the least-squares one,
+* *start*: per channel, the initial potential as a share of the threshold, the best of a grid;
+* *scale*: per channel, the spike scale that the readers assume becomes the least-squares one,
   ``u' = u E[a r] / E[r^2]`` with ``r = u N / T`` (both above the floor).
 
-Before all of them, ``ramp`` gives each bias what the start lacks of half the threshold, spread over the
-steps: ``b += (theta / 2 - v(0)) / T``. After T steps a neuron has received the same as from
-``v(0) = theta / 2``, so its count is rounded all the same, but it fires less before all input is there.
+Before all of them, ``ramp`` adds the difference between half the threshold and the initial potential to the
+bias, spread over the steps: ``b += (theta / 2 - v(0)) / T``. After T steps a neuron has received the same as
+from ``v(0) = theta / 2``, so its count is still rounded, but it fires less before all input has arrived.
 
-A correction is kept for a layer only where it lowers the error of the layer's output on rows that it was not
-fitted on: the squared error, in which the error of a channel's mean counts several times, for the sums of the
-next layer average noise out and add offsets up. At the end the compensated network must beat the plain one
-there, in the error of its answers (for class scores the Kullback-Leibler divergence from the source
-network's, for numbers the relative squared error), or the plain one is returned.
+A correction is kept for a layer only if it lowers the error of the layer's output on held-back rows: the
+squared error, in which the error of a channel's mean counts several times, because the sums of the next
+layer average noise but accumulate offsets. At the end the error of the answers of the compensated network on
+these rows (for class scores the Kullback-Leibler divergence from the source network's, for numbers the
+relative squared error) must be lower than that of the plain one, or the plain one is returned.
 
 Sources: Liu et al., "Efficient ANN-SNN Conversion with Error Compensation Learning", ICML 2025; Li et
 al., "A Free Lunch From ANN: Towards Efficient, Accurate Spiking Neural Networks Calibration", ICML 2021.
@@ -69,13 +69,14 @@ class Compensate:
         bias: whether the mean output of every channel is corrected.
         start: whether the initial potential of every channel is chosen.
         scale: whether the unit that readers assume is fitted.
-        ramp: whether what a start lacks of half the threshold arrives with the bias, evenly over the steps.
-        ridge: strength of the pull towards the given weights, relative to the power of the counts.
+        ramp: whether the difference between half the threshold and the initial potential is added to the
+            bias, evenly over the steps.
+        ridge: strength of the regularisation towards the given weights, relative to the power of the counts.
         variance_restoration: how much of the variance that least squares takes from a current is given back,
             from 0 to 1.
         densify: whether fitted weights may replace weights that are exactly zero; else pruned networks stay
             pruned.
-        gated: whether a correction must earn its place on rows held back.
+        gated: whether a correction is kept only if it lowers the error on held-back rows.
     """
 
     name: ClassVar[str] = "compensate"
@@ -230,7 +231,7 @@ class _Compensation:
         )
         if isinstance(fitted, CannotFit):
             origin = self.graph[group.sinks[0]].origin
-            message = f"{fitted.reason}; the weights stay as they are, and the bias is corrected alone"
+            message = f"{fitted.reason}; the weights are unchanged, and only the bias is corrected"
             self.context.diagnostics.append(Diagnostic(FALLBACK, message, origin, self.cure(fitted.needed)))
             return None
         return fitted

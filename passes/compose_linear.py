@@ -1,8 +1,8 @@
-"""Merge two linear maps in a row into one, so that no spikes are needed between them.
+"""Merge two consecutive linear maps into one, so that no spikes are needed between them.
 
-``W2 (W1 x + b1) + b2 = (W2 W1) x + (W2 b1 + b2)``: a dense layer behind a dense layer, or a convolution
-of kernel 1 behind any convolution. Spikes between two linear maps would only add quantisation; the price
-of merging is a larger matrix where the value between is narrow, so it is limited.
+``W2 (W1 x + b1) + b2 = (W2 W1) x + (W2 b1 + b2)``: a dense layer after a dense layer, or a convolution
+of kernel 1 after any convolution. Spikes between two linear maps would only add quantisation error. If the
+intermediate value is narrow, the merged matrix is larger, so its growth is limited.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Bring rectifiers to where spikes can replace them exactly, around max-pooling above all.
+"""Move rectifiers to positions where spikes can replace them exactly, mainly around max-pooling.
 
-A rectifier is monotone and works on each value alone, so it commutes with all that only chooses or
-moves values: ``relu(maxpool(x)) = maxpool(relu(x))``, and the same for concatenation, reshaping,
-slicing and zero padding. Behind a population, max-pooling is exact on spike counts,
+A rectifier is monotone and elementwise, so it commutes with all operations that only select or move values:
+``relu(maxpool(x)) = maxpool(relu(x))``, and the same for concatenation, reshaping,
+slicing and zero padding. After a population, max-pooling is exact on spike counts,
 ``y_t = max_i N_i(t) - max_i N_i(t-1)``, so the rectifier moves in front of the pool. In the analogue
 first layer the current is constant in time, and the pool moves in front of the rectifier instead:
 fewer neurons, and exact as well.

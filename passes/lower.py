@@ -541,8 +541,8 @@ def _dead_channels(graph: ann.AnnGraph, dead: dict[str, int]) -> Diagnostic:
         f"{dead[worst]} of {node.channels} channels never fired on the calibration rows{others}; they are "
         "constant in the spiking network",
         node.origin or node.name,
-        "give calibration rows of all kinds that the network will see; channels that never fire on any are "
-        "best pruned",
+        "give calibration rows of all kinds that the network will receive; channels that fire on none can be "
+        "pruned",
     )
 
 

@@ -1,23 +1,23 @@
-"""Give a population to every linear value that cannot reach its readers as a current.
+"""Insert a population for every linear value that cannot reach its readers as a current.
 
-A current may only be summed, pooled and fed to neurons. Where the source network has two linear maps
-in a row (a linear bottleneck), or one linear value with several readers (the stream of a
-pre-activation residual network), spikes are needed in between although there is no rectifier. A
-signed value ``x >= -r`` passes through a rectifier unharmed when it is raised first::
+A current may only be summed, pooled and fed to neurons. If the source network has two consecutive linear maps
+(a linear bottleneck), or one linear value with several readers (the stream of a pre-activation residual
+network), spikes are needed in between although there is no rectifier. A signed value ``x >= -r`` passes
+through a rectifier unchanged if a shift is added first::
 
     x = max(x + r, 0) - r        with r per channel from the calibration rows
 
-and the ``- r`` folds into the bias of whatever reads it.
+and the ``- r`` folds into the bias of its readers.
 
-Where nothing but a maximum reads the value, only its top matters: on the calibration rows ``max_i x_i``
-never falls below some least maximum ``m``, so that ``r = -m`` leaves it as it is, and all levels are spent on
-values that can win. The maximum of the levels is the level of the maximum, which is not coded once more.
+If only a maximum reads the value, only the largest values matter: on the calibration rows ``max_i x_i`` is
+at least some smallest maximum ``m``, so ``r = -m`` does not change it, and all levels are used for values
+that can be the maximum. The maximum of the levels is the level of the maximum and is not encoded again.
 
-The input itself gets a population where weights read it beside spikes, in a sum or a join. Presented in
-every step with its 12 bits, it would need weights that are thousands of times finer than those of the spikes,
-and both share the integers of one scale; as spikes it needs weights like theirs, and more steps say more.
-In few steps it would have fewer levels so than it has at once, and is presented all the same.
-Where the input is added as it is, its wide weights hold it (see
+The input itself gets a population if weights read it together with spikes, in a sum or a concatenation.
+Presented in every step with its 12 bits, it would need weights that are thousands of times finer than those
+of the spikes, and both share one scale; as spikes it needs weights of similar size, and its resolution grows
+with the number of steps. In few steps it would have fewer levels than the 12 bits, so it is presented
+directly. If the input is added without weights, its wide weights represent it (see
 :func:`snnc.numerics.input_range.input_limit`).
 """
 

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from snnc import __version__
+from snnc.analysis import costs
+from snnc.analysis.front import carried, order
 from snnc.analysis.memory import require_memory
 from snnc.arguments import Model, as_artefact, as_preprocessing, read_source, whole
 from snnc.artefact import Artefact, Metadata
@@ -42,7 +44,7 @@ from snnc.search.choice import Candidate, Choice, candidates, choose
 from snnc.simulation.protocol import RecordOptions, Simulator, Trace
 from snnc.simulation.reference import encode_all
 from snnc.source.calibration import Calibration
-from snnc.trial import lowering, require_lowering
+from snnc.trial import lowering, payload, require_lowering
 
 _log = logging.getLogger("snnc")
 
@@ -74,7 +76,7 @@ LEARNING = "learn-thresholds"
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """What :func:`convert` returns.
+    """The result of :func:`convert`.
 
     Attributes:
         artefact: the spiking network and how it was made.
@@ -101,10 +103,12 @@ class Options:
         precision: ``int8``, or ``float32`` to leave weights and potentials in floats.
         seed: of every random choice.
         threads: used by the source network and the simulator; no result depends on it.
-        journal: where a search keeps what it measured, so that an interrupted one goes on; ``None`` to
-            keep nothing.
-        task: what the outputs are; ``None`` where the network shows it, or nobody knows.
-        host: where ordinary ONNX may keep what has no spiking form: ``none``; ``edges``: before and behind.
+        journal: file in which a search stores its measurements, so that it can be continued; ``None`` to
+            store nothing.
+        task: kind of the outputs; ``None`` to recognise it from the network, if possible.
+        payload: the largest payload of a spike, ``binary``, ``signed`` or ``levels:M``; it restricts the
+            candidates.
+        host: where ordinary ONNX may run what has no spiking form: ``none``; ``edges``: before and behind.
     """
 
     timesteps: int | None = None
@@ -116,6 +120,7 @@ class Options:
     threads: int | None = None
     journal: Path | None = None
     task: Task | None = None
+    payload: str | None = None
     host: str = "edges"
 
     def __post_init__(self) -> None:
@@ -129,6 +134,8 @@ class Options:
             if not isinstance(value, Pipeline | Task):
                 object.__setattr__(self, item.name, OPTIONS[item.name].checked(value))
         object.__setattr__(self, "task", as_task(self.task))
+        if self.payload is not None:
+            carried(self.payload)
 
     @property
     def steps(self) -> int:
@@ -152,7 +159,8 @@ class Options:
     def alternatives(self) -> dict[Candidate, Options]:
         """Return what may be chosen; nothing where preset and steps, or a pipeline, are given.
 
-        Candidates whose passes do not take the settings are left out.
+        Candidates whose passes do not take the settings are left out; for those that carry more than the
+        payload, see :func:`alternatives`.
 
         Raises:
             UsageError: see :meth:`passes`; no candidate takes the settings.
@@ -164,7 +172,7 @@ class Options:
             _require_preset(self.preset)
         found: dict[Candidate, Options] = {}
         refused: UsageError | None = None
-        for each in candidates(self.preset, self.timesteps):
+        for each in candidates(self.preset, self.timesteps, self.payload):
             options = replace(self, preset=each.preset, timesteps=each.timesteps)
             try:
                 options.passes()
@@ -240,8 +248,36 @@ def _asks_to_learn(pipeline: Pipeline) -> bool:
     return any(getattr(item, "method", None) is Method.LEARN for item in pipeline)
 
 
+def alternatives(options: Options, graph: AnnGraph) -> dict[Candidate, Options]:
+    """Return what may be chosen for a network: nothing where preset and steps, or a pipeline, are given.
+
+    Raises:
+        UsageError: no candidate takes the settings, or all of them carry more than the payload.
+        UnsupportedModelError: the network cannot be lowered.
+    """
+    among = options.alternatives()
+    if options.payload is None:
+        return among
+    asked = carried(options.payload)
+    sent = {
+        candidate: payload(graph, each.passes(), each.steps)
+        for candidate, each in among.items() or ((None, options),)
+    }
+    kept = [candidate for candidate, found in sent.items() if order(found) <= asked]
+    if not kept:
+        first, least = min(sent.items(), key=lambda item: order(item[1]))
+        who = first or (
+            f"{options.preset}, T = {options.steps}" if options.pipeline is None else "the pipeline"
+        )
+        raise UsageError(
+            f"{who}: sends {least} spikes in this network, and only {options.payload} are asked for: "
+            f"name no preset or another, or ask for the payload {least}"
+        )
+    return {candidate: each for candidate, each in among.items() if candidate in kept}
+
+
 def read_convertible(model: Model, options: Options) -> tuple[SourceModel, str]:
-    """Read a network, and make sure that a conversion will not refuse it, whatever the rows.
+    """Read a network, and check that no conversion will refuse it, whatever the rows.
 
     This is how every conversion begins, and all that `snnc check` and a dry run do with the network.
 
@@ -268,11 +304,13 @@ def read_convertible(model: Model, options: Options) -> tuple[SourceModel, str]:
             return error.diagnostics
         return ()
 
-    return read_source(model, options.host_mode, refused)
+    source, name = read_source(model, options.host_mode, refused)
+    alternatives(options, source.graph)
+    return source, name
 
 
 def check(model: Model, options: Options = Options()) -> tuple[Diagnostic, ...]:
-    """Return everything that keeps a network from being converted; the arguments are as for reading it.
+    """Return everything in a network that cannot be converted; the arguments are those of reading it.
 
     Raises:
         InputError: the file is missing, damaged, or not ONNX.
@@ -306,8 +344,9 @@ def convert(
 ) -> Conversion:
     """Convert a trained network.
 
-    Where the options name no preset, or no number of steps, both are chosen by what candidates lose on rows
-    that they were not fitted to: see :mod:`snnc.search.choice`. The result is then made with all rows.
+    If the options give no preset or no number of steps, these are chosen by the loss of candidates on
+    held-back
+    rows: see :mod:`snnc.search.choice`. The result is then converted with all rows.
 
     Args:
         model: path of an ONNX file, ``zoo:NAME``, an ``onnx.ModelProto``, or its bytes.
@@ -331,10 +370,10 @@ def convert(
         raise UsageError(f"the options are {type(options).__name__}; give snnc.compiler.Options(...)")
     if dump is not None and not callable(dump):
         raise UsageError(f"dump is {type(dump).__name__}; give a function of (name, graph)")
-    among = options.alternatives()
     for text in former_names(options.pipeline, options.settings.items()):
         _log.warning("warning: %s", text)
     source, named = read_convertible(model, options)
+    among = alternatives(options, source.graph)
     preprocessing = as_preprocessing(preprocessing)
     doors = source.takes
     several = len(doors) > 1
@@ -382,6 +421,9 @@ def convert(
         raise UsageError(
             "the pipeline leaves float32 weights: end it with `quantise-weights`, or ask for float32"
         )
+    sent = costs.payload(graph, options.steps)
+    if options.payload is not None and order(sent) > carried(options.payload):
+        raise InternalError(f"the network sends {sent} spikes, though only {options.payload} were asked for")
     if graph.integer:
         graph = _measured(graph, prepared, context.simulator)
     seen = {
@@ -475,7 +517,7 @@ def _choice(
     if not among:
         return None
     if len(among) == 1:
-        return Choice(next(iter(among)), "the only candidate that takes the settings")
+        return Choice(next(iter(among)), "the only candidate that keeps to what is asked for")
 
     def make(candidate: Candidate, rows: Calibration) -> SnnGraph:
         options = among[candidate]
@@ -510,10 +552,13 @@ def compile_model(
     threads: int | None = None,
     progress: Progress | Callback | None = None,
     task: Task | str | None = None,
+    payload: str | None = None,
 ) -> Artefact:
     """Convert a trained network and return the artefact; see :func:`convert` for the arguments."""
     settings = {} if settings is None else settings
-    options = Options(timesteps, preset, pipeline, settings, precision, seed, threads, task=as_task(task))
+    options = Options(
+        timesteps, preset, pipeline, settings, precision, seed, threads, task=as_task(task), payload=payload
+    )
     return convert(model, calibration, options, preprocessing=preprocessing, progress=progress).artefact
 
 

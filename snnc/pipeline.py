@@ -255,7 +255,7 @@ class Pipeline(Sequence[AnyPass]):
         for key, text in once(settings.items(), "the option").items():
             name, dot, option = key.partition(".")
             if not dot:
-                raise UsageError(f"{key!r} names no option: write PASS.OPTION=VALUE")
+                raise UsageError(f"{key!r} is not an option: write PASS.OPTION=VALUE")
             self._require(name)
             passes = tuple(with_text(item, option, text) if item.name == name else item for item in passes)
         return Pipeline(passes)

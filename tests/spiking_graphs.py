@@ -30,6 +30,7 @@ from snnc.ir.snn import (
     CountMaxPool,
     CurrentMaxPool,
     Encode,
+    Gather,
     IntegrateFire,
     Linear,
     Pad,
@@ -74,6 +75,7 @@ def random_graph(
     negative: bool = False,
     blocks: int = 3,
     flat: bool = False,
+    routed: bool = False,
     doors: bool = False,
 ) -> SnnGraph:
     """Return a small integer network whose bounds are proved; it passes its own verification.
@@ -87,6 +89,7 @@ def random_graph(
         negative: whether populations that can have a negative threshold get one.
         blocks: arrangements between the first layer and the classifier.
         flat: a perceptron in place of a convolutional network.
+        routed: whether an index map comes behind the arrangements.
         doors: several inputs and outputs.
     """
     builder = _Builder(np.random.default_rng(seed), timesteps, schedule, neuron, negative)
@@ -100,7 +103,7 @@ def random_graph(
         top = builder.fire(builder.linear(top, builder.draw(5, 12))) if flat else builder.block(top, x)
     if doors:
         builder.more_outputs(inner, top)
-    builder.classify(top)
+    builder.classify(builder.routed(top) if routed and not flat else top)
     return builder.proved(seed, settle_steps)
 
 
@@ -206,6 +209,7 @@ def graphs(draw: st.DrawFn) -> SnnGraph:
         negative=draw(st.booleans()),
         blocks=draw(st.integers(0, 3)),
         flat=draw(st.sampled_from((False, False, False, True))),
+        routed=draw(st.booleans()),
         doors=draw(st.booleans()),
     )
 
@@ -493,6 +497,31 @@ class _Builder:
                 return self.fire(self.convolution(self.pool(x, SumPool, Window(size, size)), x.channels))
             case _:
                 return self.fire(self.pool(self.convolution(x, x.channels), SumPool, Window(size, size)))
+
+    def routed(self, x: SnnNode) -> SnnNode:
+        """Move spikes or currents by an index map: shuffled, repeated and spread, evenly or at random."""
+        channels, height, width = x.shape
+        places = np.arange(prod(x.shape), dtype=np.int32).reshape(x.shape)
+        match self.draw(0, 3):
+            case 0:  # pixel shuffle, whose channels are rows and columns
+                places = places[: channels // 2 * 2].reshape(-1, 2, height, width)
+                places = places.transpose(0, 2, 1, 3).reshape(len(places), 2 * height, width)
+                y = self.add(Gather(name="", inputs=(x.name,), shape=places.shape, index=places))
+            case 1:  # mirrored, and spread with zeros between
+                spread = np.full((channels, 2 * height - 1, width + 1), -1, np.int32)
+                spread[:, ::2, 1:] = places[:, :, ::-1]
+                y = self.add(Gather(name="", inputs=(x.name,), shape=spread.shape, index=spread))
+            case 2:
+                shape = (self.draw(1, 6), self.draw(1, 4), self.draw(1, 5))
+                index = self.rng.integers(-1, places.size, shape).astype(np.int32)
+                y = self.add(Gather(name="", inputs=(x.name,), shape=shape, index=index))
+            case _:
+                current = self.convolution(x, 4)
+                turned = np.arange(prod(current.shape), dtype=np.int32).reshape(2, 2, *current.shape[1:])
+                turned = turned.transpose(0, 2, 3, 1).reshape(2, height, 2 * width)
+                moved = Gather(name="", inputs=(current.name,), shape=turned.shape, index=turned)
+                return self.fire(self.add(moved))
+        return self.fire(self.convolution(y, 2 * self.draw(1, 3)))
 
     def _with_input(self, x: SnnNode, image: SnnNode) -> SnnNode:
         """Let a later layer read the analogue input beside spikes."""

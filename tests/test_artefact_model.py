@@ -268,7 +268,7 @@ def test_sums_that_no_digits_make_exact_are_refused() -> None:
     )
     graph = SnnGraph(name="huge", nodes=nodes, outputs=("y",), timesteps=1, max_timesteps=1)
     graph.verify()
-    with pytest.raises(TargetError, match=r"Linear 'huge' sums too much"):
+    with pytest.raises(TargetError, match=r"Linear 'huge' has sums too large"):
         Artefact(graph).model()
 
 

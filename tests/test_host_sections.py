@@ -135,7 +135,8 @@ def test_the_file_is_read_back(artefact: Artefact, tmp_path: Path) -> None:
     path, again = tmp_path / "a.snn.onnx", tmp_path / "b.snn.onnx"
     save(artefact, path)
     loaded = load(path)
-    assert loaded.host is not None and artefact.host is not None
+    assert loaded.host is not None
+    assert artefact.host is not None
     assert loaded.host.as_dict() == artefact.host.as_dict()
     x = rows(8, 5)
     np.testing.assert_array_equal(

@@ -63,7 +63,10 @@ def test_inputs_come_first_and_outputs_have_names_and_read_outs_of_their_own() -
     wrong: list[tuple[SnnGraph, str]] = [
         (graph.with_nodes([*rest[:-1], first, rest[-1]]), "reads 'encode_0', which no earlier node provides"),
         (replace(graph, outputs=graph.outputs[:-1], output_names=()), "is no output"),
-        (replace(graph, outputs=graph.outputs + graph.outputs[:1], output_names=()), "two outputs have one name"),
+        (
+            replace(graph, outputs=graph.outputs + graph.outputs[:1], output_names=()),
+            "two outputs have one name",
+        ),
         (replace(graph, output_names=graph.output_names[1:]), "outputs with"),
         (replace(graph, outputs=(graph.nodes[-2].name,), output_names=()), "is its read-out"),
     ]

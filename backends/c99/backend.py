@@ -32,8 +32,9 @@ from snnc.backends.c99.widths import longest, widths
 from snnc.backends.golden import replay
 from snnc.backends.programs import foreign, program, run
 from snnc.errors import ArtefactError, UsageError
-from snnc.ir.snn import SnnGraph
+from snnc.ir.snn import Gather, SnnGraph
 from snnc.simulation.protocol import (
+    COMMON_KINDS,
     Capabilities,
     Emission,
     Golden,
@@ -85,7 +86,7 @@ class C99:
 
     def check(self, graph: SnnGraph) -> tuple[Unsupported, ...]:
         """Return what C's integers cannot express."""
-        found = list(unknown_operations(graph))
+        found = list(unknown_operations(graph, COMMON_KINDS | {Gather}))
         for node in graph:
             if not getattr(node, "integer", True):
                 reason = "float32 parameters: the C source has integers only"
@@ -123,8 +124,8 @@ class C99:
         if NETWORK not in content["files"]:
             raise UsageError(
                 f"{directory}: the files are as the manifest says, but this bundle of an earlier snnc has no "
-                f"{NETWORK}: its C could only be run unseen, so it was not; deploy again, or check the "
-                "files alone by --hashes-only"
+                f"{NETWORK}: its C cannot be compared with the network and was not run; deploy again, or "
+                "check only the files by --hashes-only"
             )
         graph = load(directory / NETWORK).graph
         for problem in self.check(graph):

@@ -26,6 +26,7 @@ from snnc.ir.snn import (
     CountMaxPool,
     CurrentMaxPool,
     Encode,
+    Gather,
     IntegrateFire,
     Linear,
     Pad,
@@ -172,6 +173,8 @@ class _Reader:
             case "Slice":
                 start, stop, step = (whole(settings[key])[1:] for key in ("start", "stop", "step"))
                 return Slice(**common, start=start, stop=stop, step=step)
+            case "Gather":
+                return Gather(**common, index=parameters[0].astype(np.int32, casting="safe"))
             case "Readout" | "ReadoutPerChannel":
                 return Readout(
                     **common,

@@ -2,7 +2,7 @@
 
 A synchronous network becomes a ``Loop`` over T + K steps. What is constant in time, the analogue
 first layer, is computed before it. The loop carries the potential and the count of every population,
-the counts and the last maximum of every pooling of counts, and the accumulated read-out. A barrier
+the counts and the last maximum of every pooling of counts, and the accumulated read-out. A layerwise
 network needs no loop: it is one pass over counts.
 
 The model's inputs are ``x`` (batch, *shape) float32 and ``T``, a scalar int64 whose default is the
@@ -36,6 +36,7 @@ from snnc.ir.snn import (
     CountMaxPool,
     CurrentMaxPool,
     Encode,
+    Gather,
     IntegrateFire,
     Linear,
     Pad,
@@ -56,7 +57,16 @@ STANDS_FOR, FINE = "snnc.stands_for", "snnc.fine"
 END = 2**63 - 1
 
 Stateless = (
-    Convolution | Linear | ChannelWeight | SumPool | CurrentMaxPool | CountMaxPool | Reshape | Pad | Slice
+    Convolution
+    | Linear
+    | ChannelWeight
+    | SumPool
+    | CurrentMaxPool
+    | CountMaxPool
+    | Reshape
+    | Pad
+    | Slice
+    | Gather
 )
 """Operations that are one call, of what they read alone; counts have no state in the layerwise schedule."""
 
@@ -140,6 +150,7 @@ class _Writer:
                 | Reshape()
                 | Pad()
                 | Slice()
+                | Gather()
             ):
                 self.stateless(node)
             case _:
@@ -167,6 +178,8 @@ class _Writer:
             case Slice():
                 start, stop, step = (0, *node.start), (END, *node.stop), (1, *node.step)
                 self.call(node, kind, [], {"start": start, "stop": stop, "step": step})
+            case Gather():  # -1 picks the zero that the function appends
+                self.call(node, kind, [self.draft.parameter(f"{node.name}.index", node.index)], {})
             case _:
                 raise unmatched(node)
 

@@ -114,7 +114,7 @@ def as_array(value: Any, name: str) -> np.ndarray:
         InputError: it is not.
     """
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        raise InputError(f"{name} are a masked array, and what is masked has no value: fill it first")
+        raise InputError(f"{name} are a masked array, and masked elements have no value: fill them first")
     if isinstance(value, np.ndarray):
         return np.asarray(value)
     try:
@@ -127,7 +127,7 @@ def as_array(value: Any, name: str) -> np.ndarray:
         return np.asarray(value)
     except Exception as error:  # another library's conversion may raise anything
         raise InputError(
-            f"{name} are {type(value).__name__}, of which no array can be made: give an array of numbers"
+            f"{name} are {type(value).__name__}, which cannot become an array: give an array of numbers"
         ) from error
 
 
@@ -179,7 +179,7 @@ def opened(path: Path) -> Iterator[np.ndarray | np.lib.npyio.NpzFile]:
         if "Object arrays" in str(error):
             raise InputError(f"{path} holds Python objects, not numbers: save plain arrays") from None
         raise InputError(
-            f"{path} is no NumPy file, or it is damaged: save it by numpy.savez(FILE, x=rows, y=labels)"
+            f"{path} is not a NumPy file, or it is damaged: save it by numpy.savez(FILE, x=rows, y=labels)"
         ) from None
 
 

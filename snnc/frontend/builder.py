@@ -152,7 +152,7 @@ class GraphBuilder:
             refuse(
                 UNSUPPORTED_STRUCTURE,
                 origin,
-                f"{made_by(view, origin)} picks or repeats values, which is no plain slice",
+                f"{made_by(view, origin)} selects or repeats values; only plain slices are supported",
                 "slice with constant bounds and positive steps along whole axes",
             )
         if (view.node, cut) not in self.cuts:
@@ -343,8 +343,8 @@ class GraphBuilder:
             refuse(
                 UNSUPPORTED_ATTRIBUTE,
                 origin,
-                "its factor differs from pixel to pixel; one for all or per channel is supported",
-                "use one factor per channel; what scales the images belongs into the preprocessing",
+                "its factor differs from pixel to pixel; only one for all, or one per channel, is supported",
+                "use one factor per channel; scale images in the preprocessing",
             )
         flat = self.reshape(view.node, (view.index.size,), view.origin)
         return View(flat, view.index, view.origin), tuple(elements)

@@ -1,4 +1,4 @@
-"""Carry constants that depend on the place, such as position biases, forward to where they are a bias.
+"""Move constants that depend on the position, such as position biases, forward until they are a bias.
 
 A linear map of a sum is the sum of its maps, ``L(x + k) = L(x) + L0(k)``, where ``L0`` is ``L`` without its
 bias, and ``L0(k)`` is known when the file is read. So a constant that is added to a value passes every linear

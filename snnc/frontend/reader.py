@@ -1,8 +1,8 @@
-"""One walk over an ONNX graph, which finds every problem on the way.
+"""One walk over an ONNX graph that collects all problems.
 
-An operation that cannot be read gives a diagnostic, and the walk goes on with tensors of the shapes that
-it would have made. Where even those are not known, the operations after it are only checked for operators
-that are not supported in any form.
+An operation that cannot be read gives a diagnostic, and the walk continues with tensors of the shapes of its
+outputs. If these are unknown, too, the following operations are only checked for operators that are not
+supported in any form.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a network takes and gives.
+    """The inputs and outputs of a network.
 
     Attributes:
         inputs: the ONNX inputs, in order.
@@ -180,8 +180,8 @@ def _given(value: onnx.ValueInfoProto, problems: list[Diagnostic]) -> Given | No
     dims = tensor.shape.dim
     sizes = [d.dim_value if d.HasField("dim_value") else 0 for d in dims]
     if not _is_numeric(tensor.elem_type):
-        cure = "cut the graph with onnx.utils.extract_model behind what reads it"
-        message = "the input is no tensor of numbers"
+        cure = "cut the graph with onnx.utils.extract_model after the nodes that read it"
+        message = "the input is not a tensor of numbers"
         problems.append(Diagnostic(UNSUPPORTED_STRUCTURE, message, value.name, cure))
         return None
     if len(sizes) < 2 or min(sizes[1:]) < 1 or math.prod(sizes[1:]) > MAX_VALUES:

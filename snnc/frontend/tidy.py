@@ -1,4 +1,4 @@
-"""What is merged after reading: forms that exporters spell with two operations, and the IR with one.
+"""Merging after reading: forms that exporters write as two operations, and the IR as one.
 
 1. A convolution or dense layer, then a constant shift: a bias.
 2. Zero padding of height and width, then a convolution: the convolution's own pads. Zero padding of channels,

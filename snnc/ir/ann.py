@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from snnc.ir.geometry import Window, concat_problem, pad_problem, slice_problem
-from snnc.ir.graph import MANY, NONE, SEVERAL, FloatArray, Graph, Node, Shape
+from snnc.ir.geometry import Window, concat_problem, gather_problem, pad_problem, slice_problem
+from snnc.ir.graph import MANY, NONE, SEVERAL, FloatArray, Graph, IntArray, Node, Shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -299,6 +299,24 @@ class Slice(AnnNode):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Gather(AnnNode):
+    """``y_i = x[index_i]``, or zero where the index is -1: values moved, repeated or left out.
+
+    What reorders axes, repeats, mirrors, turns around or spreads values is one of these: pixel shuffle,
+    tiling, padding that mirrors, enlarging by repetition.
+
+    Attributes:
+        index: (*shape) int32, flat positions in what is read, row by row.
+    """
+
+    index: IntArray
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check the index map."""
+        return gather_problem(input_shapes[0], self.shape, self.index)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Softmax(AnnNode):
     """Softmax over channels, or its logarithm: only as the last operation.
 
@@ -321,7 +339,7 @@ def channel_problem(values: FloatArray, shape: Shape, what: str) -> str | None:
 
 
 def same_shape_problem(inputs: Sequence[Shape], output: Shape) -> str | None:
-    """Say why the inputs are not of the output's shape."""
+    """Say why the inputs do not have the shape of the output."""
     return (
         None if all(s == output for s in inputs) else f"inputs {list(inputs)} differ from the output {output}"
     )

@@ -1,4 +1,4 @@
-"""How the caller's array becomes a network's canonical, channels-first input, and an output the caller's."""
+"""The maps between the caller's arrays and a network's canonical, channels-first inputs and outputs."""
 
 from __future__ import annotations
 

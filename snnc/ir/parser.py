@@ -1,7 +1,8 @@
-"""Reading the exact text form of a graph back, so that a pass can be tested text in, text out.
+"""Parser of the exact text form of a graph, so that a pass can be tested text in, text out.
 
-What :func:`snnc.ir.text.print_exact` wrote is read to the last bit. Small arrays stand there whole; larger
-ones by their hash, and come from the table that :func:`snnc.ir.text.arrays_of` makes of the graph.
+The text of :func:`snnc.ir.text.print_exact` is read back without loss. It contains small arrays in full and
+larger ones as hashes, which are looked up in the table that :func:`snnc.ir.text.arrays_of` makes of the
+graph.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ A graph itself never changes. A pass makes a :class:`Rewriter` of it, changes th
     rewriter.replace_uses(node.name, raised.name)
     return graph.with_nodes(rewriter.nodes, rewriter.outputs)
 
-Names only tell nodes apart: what a node stands for is a field of it. A new one comes from
-:meth:`Names.fresh`.
+Names only distinguish nodes: what a node stands for is one of its fields. :meth:`Names.fresh` makes new
+names.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ class Rewriter(Generic[N]):
     def replace(self, old: str | Sequence[str], *new: N) -> None:
         """Put ``new`` in the place of the last of ``old``, all of which are taken out.
 
-        What read the last of ``old``, and what returned it, reads or returns the last of ``new``. New nodes
-        may bear the names of old ones.
+        Readers of the last of ``old``, and the network's outputs among them, then read the last of ``new``.
+        New nodes may have the names of old ones.
 
         Raises:
             InternalError: something else reads another of ``old``.
@@ -106,7 +106,7 @@ class Rewriter(Generic[N]):
     def replace_uses(self, old: str, new: str, readers: Collection[str] | None = None) -> None:
         """Let the readers of ``old`` read ``new``: those named, or all of them and the outputs.
 
-        The node ``new`` itself goes on reading ``old`` if it did.
+        If ``new`` reads ``old`` itself, it continues to do so.
         """
         for name in tuple(self._uses[old]):
             if name != new and (readers is None or name in readers):

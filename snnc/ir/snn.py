@@ -28,8 +28,8 @@ from snnc.ir.ann import (
     same_shape_problem,
 )
 from snnc.ir.channels import per_channel
-from snnc.ir.geometry import Window, concat_problem, pad_problem, slice_problem
-from snnc.ir.graph import MANY, NONE, FloatArray, Graph, NumberArray, Shape
+from snnc.ir.geometry import Window, concat_problem, gather_problem, pad_problem, slice_problem
+from snnc.ir.graph import MANY, NONE, FloatArray, Graph, IntArray, NumberArray, Shape
 from snnc.ir.kinds import SnnNode as SnnNode
 from snnc.ir.kinds import ValueKind, kind_problem
 from snnc.ir.neuron import Neuron, Schedule
@@ -218,10 +218,10 @@ class ChannelWeight(Weighted):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ConstantCurrent(SnnNode):
-    """A current of its own for every neuron, in each of the T steps: a bias that depends on the place.
+    """A constant current for each neuron, in each of the T steps: a bias that depends on the position.
 
-    It stands where a source network pads a value whose zero is not a silent neuron, so that the border
-    receives another bias than the inside.
+    It is needed where a source network pads a value whose zero is not represented by silence, so that the
+    border receives another bias than the interior.
 
     Attributes:
         values: (*shape), float32 or int32.
@@ -370,6 +370,25 @@ class Slice(SnnNode):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Gather(SnnNode):
+    """``y_i = x[index_i]`` in every step, or nothing where the index is -1: routing alone.
+
+    A spike arrives wherever the map names its neuron. A current is moved likewise.
+
+    Attributes:
+        index: (*shape) int32, flat positions in what is read, row by row.
+    """
+
+    moves = True
+
+    index: IntArray
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check the index map."""
+        return gather_problem(input_shapes[0], self.shape, self.index)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class IntegrateFire(SnnNode):
     r"""One population of spiking neurons; its inputs are currents, which it sums.
 
@@ -388,7 +407,7 @@ class IntegrateFire(SnnNode):
     Where ``negative_threshold`` is given (``Mmax = 1``, memory), ``s = -1`` only if
     ``m < -negative_threshold`` and ``N > 0``; the default 0 is what the floor does by itself.
 
-    Barrier schedule: ``v = v_init + T B + sum_t I_t``, then T steps of firing without input, with
+    Layerwise schedule: ``v = v_init + T B + sum_t I_t``, then T steps of firing without input, with
     ``lo = 0`` and the same ``hi``, so that ``N = clip(floor(v / Theta), 0, C)``.
 
     The activation that the spikes stand for is ``floor_c + u_c N / T``.
@@ -403,8 +422,8 @@ class IntegrateFire(SnnNode):
         bias: (channels,) B per step; float32 or int32.
         v_init: (channels,) initial potential; float32 or int32.
         spike_scale: (channels,) float32, u: the real value of one level at rate one.
-        floor: (channels,) float32, the real value that silence stands for; the readers' biases hold what
-            they make of it. ``None`` for 0.
+        floor: (channels,) float32, the real value that silence stands for; its contribution is part of the
+            readers' biases. ``None`` for 0.
         neuron: the settings.
         negative_threshold: (channels,) or ``None`` for 0.
         stands_for: name of the rectifier of the source network, as it was lowered, whose activation the

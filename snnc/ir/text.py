@@ -8,10 +8,10 @@
     r: IntegrateFire(c) -> (4, 8, 8) {threshold=i32(4) [310, 922], neuron=signed M=1 per-step=2 unary}
 
 Arrays appear as type, shape and range, never value by value; numbers have four digits, so that the last
-bits of a float do not show. What stands at its default is left out, but for the neuron. After ``#`` comes
-the ONNX node that the operation came from.
+bits of a float do not show. Fields with their default value are omitted, except for the neuron. After ``#``
+stands the ONNX node that the operation came from.
 
-The exact form, :func:`print_exact`, keeps every bit: small arrays stand in it whole, others by their hash,
+The exact form, :func:`print_exact`, keeps every bit: it contains small arrays in full, others as their hash,
 ``f32(2)<0.5 1.25>`` and ``i8(4, 1, 3, 3)@1f0c52a1b7e94d30``. :mod:`snnc.ir.parser` reads it back.
 """
 

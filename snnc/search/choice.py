@@ -38,7 +38,7 @@ import numpy as np
 
 from snnc.analysis import costs
 from snnc.analysis.evaluation import SHARD
-from snnc.analysis.front import Point, pareto
+from snnc.analysis.front import Point, carried, pareto
 from snnc.errors import InternalError, SnncError
 from snnc.ir.ann import AnnGraph
 from snnc.ir.batch import Batch
@@ -95,8 +95,23 @@ DEFAULTS = (Candidate("one-step", 1), Candidate("balanced", 4), Candidate("fast"
 """What is tried where neither a preset nor a number of steps is named."""
 
 
-def candidates(preset: str | None, timesteps: int | None) -> tuple[Candidate, ...]:
-    """Return what may be chosen, given what is named."""
+BINARY = "binary-only"
+"""The preset that is taken where binary spikes are asked for: those that are compared send none."""
+
+
+def candidates(
+    preset: str | None, timesteps: int | None, payload: str | None = None
+) -> tuple[Candidate, ...]:
+    """Return what may be chosen, given what is named.
+
+    Args:
+        preset: its name; ``None`` to compare presets.
+        timesteps: T; ``None`` to choose it.
+        payload: what an event may carry. What carries more is for the caller to leave out, for it depends
+            on the network.
+    """
+    if preset is None and payload is not None and carried(payload) == 0:
+        preset = BINARY
     if preset is not None:
         return tuple(Candidate(preset, T) for T in (STEPS if timesteps is None else (timesteps,)))
     return DEFAULTS if timesteps is None else tuple(Candidate(name, timesteps) for name in COMPARED)
@@ -243,9 +258,9 @@ def decide(tried: Sequence[Tried]) -> tuple[Tried, str]:
     ordered = sorted(tried, key=lambda each: each.order)
     good = [each for each in ordered if each.loss.upper <= LIMIT]
     if good:
-        return good[0], f"fewest operations of those that lose at most {LIMIT:g} point"
+        return good[0], f"the fewest operations among those that lose at most {LIMIT:g} point"
     best = min(ordered, key=lambda each: each.loss.points)
-    return best, f"none is known to lose at most {LIMIT:g} point; this one loses least"
+    return best, f"no candidate loses at most {LIMIT:g} point; this one loses least"
 
 
 def split(rows: int) -> tuple[IntArray, IntArray]:
@@ -258,6 +273,19 @@ def split(rows: int) -> tuple[IntArray, IntArray]:
 def _spread(items: IntArray, most: int) -> IntArray:
     count = min(most, len(items))
     return items[np.arange(count) * len(items) // max(count, 1)]
+
+
+def _least(steps: Sequence[Candidate], good: Callable[[Candidate], bool], progress: Progress) -> None:
+    """Look for the fewest steps of one preset that are good enough, by halves.
+
+    More steps cost more operations and lose less, so what lies beyond one that is good, or before one that is
+    not, need not be tried.
+    """
+    low, high = 0, len(steps)
+    for _ in progress.track(range(len(steps).bit_length()), len(steps).bit_length(), "comparing steps"):
+        if low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if good(steps[middle]) else (middle + 1, high)
 
 
 Make = Callable[[Candidate, Calibration], SnnGraph]
@@ -305,18 +333,30 @@ def choose(
     macs = sum(costs.macs_of_ann(source).values())
     tried: list[Tried] = []
     failed: list[tuple[Candidate, str]] = []
-    for candidate in progress.track(among, len(among), "comparing presets"):
+    refused: SnncError | None = None
+
+    def good(candidate: Candidate) -> bool:
+        nonlocal refused
         progress.message(f"trying {candidate}")
         try:
             graph = make(candidate, rows)
         except InternalError:
             raise
         except SnncError as error:
-            if len(failed) + 1 == len(among):
-                raise
+            refused = error
             failed.append((candidate, str(error)))
-            continue
+            return False
         tried.append(_judged(candidate, graph, judged, by_name, macs, simulator, classes))
+        return tried[-1].loss.upper <= LIMIT
+
+    if len({each.preset for each in among}) == 1:
+        steps = sorted(among, key=lambda each: each.timesteps)
+        _least(steps, good, progress)
+    else:
+        for candidate in progress.track(among, len(among), "comparing presets"):
+            good(candidate)
+    if refused is not None and not tried:
+        raise refused
     taken, reason = decide(tried)
     ordered = tuple(sorted(tried, key=lambda each: each.order))
     return Choice(taken.candidate, reason, ordered, tuple(failed), len(fitted), len(held))

@@ -137,8 +137,8 @@ def learn(graph: SnnGraph, context: Context, search: Search) -> SnnGraph:
         _fall_back(
             context,
             f"{rows} calibration rows are too few to learn thresholds; at least {FEWEST_ROWS} are needed, "
-            "and they were kept as they are",
-            "give 2,000 training rows, or do not ask for learned thresholds",
+            "and they were left unchanged",
+            "give 2,000 training rows, or do not learn thresholds",
         )
         return graph
     if context.rest is None:

@@ -1,4 +1,4 @@
-"""The part of a network that is already done, kept simulated while passes work on the rest."""
+"""Simulation of the finished part of a network while passes work on the rest."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ CHUNK_VALUES = 1 << 23
 class PartialSimulation:
     """Spike trains of the populations that later layers still read, on fixed rows.
 
-    Only what is new is simulated: the trains of finished populations are given to the simulator. Where the
-    rows are many for the size of the network, they are worked on in chunks, and trains lie on disk.
+    Only new nodes are simulated: the simulator receives the trains of finished populations. If the rows are
+    many for the size of the network, they are processed in chunks, and trains are kept on disk.
 
     Attributes:
-        chunks: the rows that are worked on at once, in order.
+        chunks: the rows that are processed at once, in order.
     """
 
     def __init__(self, graph: SnnGraph, rows: Rows, simulator: Simulator) -> None:
@@ -47,7 +47,7 @@ class PartialSimulation:
     def parts(
         self, graph: SnnGraph, names: Sequence[str], *, trains: bool = True
     ) -> Iterator[tuple[slice, Trace]]:
-        """Compute some nodes of ``graph`` from what is known, chunk by chunk.
+        """Compute some nodes of ``graph`` from the stored trains, chunk by chunk.
 
         Args:
             graph: the network.
@@ -84,7 +84,7 @@ class PartialSimulation:
         )
 
     def extend(self, graph: SnnGraph, names: Sequence[str]) -> None:
-        """Simulate finished populations and keep their trains; forget those that nothing unfinished reads."""
+        """Simulate finished populations and keep their trains; drop those that no unfinished layer reads."""
         new = {name: _Train(self.chunks) for name in names}
         for chunk, trace in self.parts(graph, names):
             for name in names:
@@ -101,7 +101,7 @@ class PartialSimulation:
         return {name: _joined([train[c] for c in self.chunks], 1) for name, train in self._trains.items()}
 
     def restore(self, trains: Mapping[str, NumberArray]) -> None:
-        """Go on from where another prefix on the same rows was."""
+        """Continue from the state of another partial simulation of the same rows."""
         self._trains = {}
         for name, train in trains.items():
             self._trains[name] = _Train(self.chunks)
@@ -113,7 +113,7 @@ class PartialSimulation:
         return _joined([self._train(graph, name, c).sum(axis=0, dtype=np.int32) for c in self._of(chunk)])
 
     def current(self, graph: SnnGraph, name: str, chunk: slice | None = None) -> FloatArray:
-        """Return what a synapse gives in all steps together, (rows, *shape) float32, likewise."""
+        """Return the current of a synapse summed over all steps, (rows, *shape) float32, likewise."""
         return _joined([self._train(graph, name, c).sum(axis=0, dtype=np.float32) for c in self._of(chunk)])
 
     def _of(self, chunk: slice | None) -> tuple[slice, ...]:

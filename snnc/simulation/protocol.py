@@ -1,4 +1,4 @@
-"""What a simulator and a backend are: the protocols that everything that runs or emits follows."""
+"""The protocols of simulators and backends."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Activity:
     """How often each neuron of a population fired, summed over batch and steps.
 
     Attributes:
-        events: (*shape) int64, steps in which it sent anything.
+        events: (*shape) int64, steps in which it sent a spike.
         units: (*shape) int64, ``sum |s|``: what a unary code sends.
         bits: (*shape) int64, ones in the magnitudes: what binary-weighted thresholds send.
     """
@@ -85,7 +85,7 @@ class Activity:
 
 @dataclass(slots=True)
 class Trace:
-    """What a simulation gives back.
+    """The result of a simulation.
 
     Attributes:
         timesteps: T of the run.
@@ -114,7 +114,7 @@ class Trace:
     def add_population(
         self, node: IntegrateFire, train: NumberArray, v: NumberArray, record: RecordOptions
     ) -> None:
-        """Keep what ``record`` asks for of one population's spikes and final potentials."""
+        """Keep the parts of one population's spikes and final potentials that ``record`` requests."""
         if record.states:
             self.counts[node.name] = train.sum(axis=0).astype(np.int32)
             self.potentials[node.name] = v.astype(np.int32 if node.integer else np.float32)
@@ -186,7 +186,7 @@ class Simulator(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Unsupported:
-    """One thing that a target cannot take.
+    """One node or setting that a target does not support.
 
     Attributes:
         node: name of the node.
@@ -210,7 +210,7 @@ class Capabilities:
         exact: whether its results equal the reference bit for bit.
         verified_by: what checks that, in words.
         profiles: the forms that it writes, name -> one line; the first is the default.
-        takes: what networks it takes, in words.
+        takes: the networks that it supports, in words.
         exactness: how its results agree with the reference, where that depends on the network.
         sometimes_exact: whether they equal it bit for bit on those networks for which the target follows no
             rules of its own.
@@ -247,11 +247,11 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Golden:
-    """A few inputs and what the network has to answer, for whoever runs it elsewhere.
+    """A few inputs and the expected answers, by which other runtimes are checked.
 
     Attributes:
         x: (rows, *input shape) float32, the canonical input of the analogue encoder, for each input.
-        q: (rows, *input shape) int32, the same quantised: what a target without floats is given.
+        q: (rows, *input shape) int32, the same quantised: the input of targets without floats.
         y: (rows, *shape) int32, the read-out of each output after T + K steps.
         counts: (rows, *shape) int32 per population, final ``N``; empty where a bundle was read back.
         potentials: (rows, *shape) int32 per population, final ``v``; likewise.
@@ -265,7 +265,7 @@ class Golden:
 
     @property
     def answers(self) -> int:
-        """Number of different outputs: rows that all give the same one would prove nothing."""
+        """Number of different outputs: if all were equal, the comparison would prove nothing."""
         arrays = self.y.arrays.values() if isinstance(self.y, Batch) else (self.y,)
         flat = np.concatenate([array.reshape(len(array), -1) for array in arrays], axis=1)
         return len(np.unique(flat, axis=0))
@@ -273,11 +273,11 @@ class Golden:
 
 @dataclass(frozen=True, slots=True)
 class Emission:
-    """What a backend tells of the files that it wrote.
+    """A backend's description of the files that it wrote.
 
     Attributes:
-        guide: Markdown for whoever integrates them, without a first-level heading.
-        facts: for the manifest: memory, form, semantics and whatever else the target needs; JSON.
+        guide: Markdown for the integration, without a first-level heading.
+        facts: for the manifest: memory, form, semantics and other facts about the target; JSON.
         reset: what happens to the potential after a spike, where it is not the artefact's rule.
         payload: what a spike carries, likewise.
         steps: how many steps it runs, likewise.
@@ -292,7 +292,7 @@ class Emission:
 
 @dataclass(frozen=True, slots=True)
 class VerificationResult:
-    """What running a bundle on its golden inputs showed.
+    """The result of running a bundle on its golden inputs.
 
     Attributes:
         runner: what ran it, with its version.
@@ -338,7 +338,7 @@ def unknown_operations(
     kinds: Collection[type] = COMMON_KINDS,
     rules: Collection[Firing] = COMMON_RULES,
 ) -> tuple[Unsupported, ...]:
-    """Return the nodes of which a target does not know what they compute: each ``check`` begins so.
+    """Return the nodes of unknown kinds or settings; every ``check`` of a target begins with this.
 
     Args:
         graph: the network.
@@ -394,21 +394,21 @@ class Backend(Protocol):
     profile: str
 
     def check(self, graph: SnnGraph) -> tuple[Unsupported, ...]:
-        """Return every problem that the target would have, with node and reason."""
+        """Return every node or setting that the target does not support, with the reason."""
         ...
 
     def emit(self, artefact: Artefact, golden: Golden, directory: Path) -> Emission:
         """Write the target's files into an existing, empty ``directory``; ``check`` found no problem.
 
         Raises:
-            TargetError: something that only shows while writing.
+            TargetError: a problem that is found only while writing.
         """
         ...
 
     def verify(self, directory: Path, golden: Golden) -> VerificationResult:
         """Run a bundle on its golden inputs, and compare.
 
-        Whoever calls may not know who made the bundle: it is read as data, and nothing of it is executed.
+        The origin of the bundle is unknown: it is read as data, and nothing in it is executed.
 
         Raises:
             UsageError: what would run it is not installed.
@@ -419,12 +419,12 @@ class Backend(Protocol):
 
 @runtime_checkable
 class Emulating(Protocol):
-    """A backend whose target follows rules of its own, and that can tell beforehand what comes of them.
+    """A backend whose target follows rules of its own, and that can compute their results beforehand.
 
-    Where the rules make a difference, a bundle is written only once someone has seen what it costs.
+    If the rules change the results, a bundle is written only after the user has accepted the measured loss.
 
     Attributes:
-        advice: how to get a network for which they make none, one line.
+        advice: how to get a network for which the results are equal, one line.
     """
 
     advice: ClassVar[str]
@@ -434,7 +434,7 @@ class Emulating(Protocol):
         ...
 
     def emulate(self, graph: SnnGraph, q: IntArray) -> IntArray:
-        """Return what the target will answer, (rows, classes) int32, to quantised inputs."""
+        """Return the answers that the target will give to quantised inputs, (rows, classes) int32."""
         ...
 
 

@@ -1,27 +1,30 @@
-"""The oracle: both dialects in NumPy, slowly and exactly.
+"""The reference: both dialects in NumPy, slow and exact.
 
-:func:`run_ann` says what a trained network computes, :class:`ReferenceSimulator` what a spiking
-network does, spike by spike. Every backend is held to this module, so it prefers the plain form
-of each equation to a quick one.
+:func:`run_ann` defines what a trained network computes, :class:`ReferenceSimulator` what a spiking
+network computes, spike by spike. Every backend is compared with this module, so it prefers the plain
+form of each equation to a fast one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 
 from snnc.errors import InternalError
 from snnc.ir import ann, snn
 from snnc.ir.batch import Batch, Given, Rows, arrays_by_name, joined, rows_of
 from snnc.ir.channels import per_channel
-from snnc.ir.geometry import Window
+from snnc.ir.geometry import ABSENT, Window
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import Firing, check_known, classified, firing, operations, unmatched
 from snnc.simulation.protocol import RecordOptions, Trace, check_run
+
+Numbers = TypeVar("Numbers", bound=NDArray[Any])
 
 
 def windows(x: NumberArray, window: Window, fill: float) -> NumberArray:
@@ -114,12 +117,22 @@ def _ann_node(node: ann.AnnNode, inputs: list[FloatArray], given: Batch) -> Floa
             return np.pad(inputs[0], ((0, 0), *zip(node.before, node.after, strict=True)))
         case ann.Slice():
             return inputs[0][_slices(node)]
+        case ann.Gather():
+            return gathered(inputs[0], node.index)
         case ann.Softmax():
             shifted = inputs[0] - inputs[0].max(axis=1, keepdims=True)
             log = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
             return log if node.logarithm else np.exp(log)
         case _:
             raise InternalError(f"the reference knows no {type(node).__name__}")
+
+
+def gathered(x: Numbers, index: IntArray) -> Numbers:
+    """Return ``y_i = x[index_i]`` for each row of a batch, and zero where the index is -1."""
+    flat = x.reshape(len(x), -1)
+    picked = flat[:, index.ravel()]  # where it is -1, the last value, which is taken out again
+    picked[:, index.ravel() == ABSENT] = 0
+    return cast(Numbers, picked.reshape(len(x), *index.shape))
 
 
 def _slices(node: ann.Slice | snn.Slice) -> tuple[slice, ...]:
@@ -284,6 +297,8 @@ def propagate(node: snn.SnnNode, trains: list[NumberArray]) -> NumberArray:
             y = np.pad(flat, ((0, 0), *zip(node.before, node.after, strict=True)))
         case snn.Slice():
             y = flat[_slices(node)]
+        case snn.Gather():
+            y = gathered(flat, node.index)
         case snn.Encode() | snn.ConstantCurrent() | snn.IntegrateFire() | snn.Readout():
             raise InternalError(f"{node.name!r} has a state or no input")
         case _:

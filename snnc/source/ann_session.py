@@ -270,6 +270,13 @@ class _Writer:
                 named = {"start": node.start, "stop": node.stop, "axes": axes, "step": node.step}
                 names = [self.constant(np.array(v, np.int64), f"{k}:{node.name}") for k, v in named.items()]
                 self.node("Slice", [*read, *names], out)
+            case ann.Gather():
+                rows = self.constant(np.array([0, -1], np.int64), f"rows:{node.name}")
+                ends = self.constant(np.array([0, 0, 0, 1], np.int64), f"ends:{node.name}")
+                flat = self.node("Reshape", [*read, rows], f"flat:{node.name}")
+                padded = self.node("Pad", [flat, ends], f"padded:{node.name}")
+                index = self.constant(node.index, f"index:{node.name}")
+                self.node("Gather", [padded, index], out, axis=1)
             case ann.Softmax():
                 self.node("LogSoftmax" if node.logarithm else "Softmax", read, out, axis=1)
             case _:

@@ -21,6 +21,8 @@ from snnc.source.ann_session import AnnSession
 
 ENOUGH_ROWS = 100
 CACHE_BYTES = 256 * 2**20
+LARGEST_ACTIVATION = 1e18
+"""Squares of larger ones overflow float32, in which errors are summed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,9 @@ class Calibration:
             names: the nodes.
             per_channel: about how many values to keep per channel.
             seed: of the choice of positions.
+
+        Raises:
+            NonFiniteError: values are not finite, or too large to square in float32.
         """
         random = np.random.default_rng(seed)
         positions: dict[str, np.ndarray] = {}
@@ -151,6 +156,14 @@ class Calibration:
                 high, low = flat.max(axis=(0, 2)), flat.min(axis=(0, 2))
                 highest[name] = np.maximum(highest[name], high) if name in highest else high
                 lowest[name] = np.minimum(lowest[name], low) if name in lowest else low
+        for name in names:
+            largest = float(np.maximum(np.abs(highest[name]), np.abs(lowest[name])).max())
+            if not largest <= LARGEST_ACTIVATION:  # NaN is not, either
+                raise NonFiniteError(
+                    f"the source network reaches {largest:.3g} at {graph[name].origin or name!r} on the "
+                    f"calibration rows, more than float32 can square ({LARGEST_ACTIVATION:.0e}); check the "
+                    "preprocessing and the weights"
+                )
         return {
             name: ActivationSample(
                 np.concatenate(kept[name]).transpose(1, 0, 2).reshape(graph[name].channels, -1),
