@@ -553,11 +553,21 @@ def compile_model(
     progress: Progress | Callback | None = None,
     task: Task | str | None = None,
     payload: str | None = None,
+    host: str = "edges",
 ) -> Artefact:
     """Convert a trained network and return the artefact; see :func:`convert` for the arguments."""
     settings = {} if settings is None else settings
     options = Options(
-        timesteps, preset, pipeline, settings, precision, seed, threads, task=as_task(task), payload=payload
+        timesteps,
+        preset,
+        pipeline,
+        settings,
+        precision,
+        seed,
+        threads,
+        task=as_task(task),
+        payload=payload,
+        host=host,
     )
     return convert(model, calibration, options, preprocessing=preprocessing, progress=progress).artefact
 
