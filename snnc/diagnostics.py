@@ -185,6 +185,7 @@ HOST_SHARE = Code(
     "(`--host edges`). Here nearly everything would: spikes would do less than half of the "
     "multiply-accumulates, nothing that fires would be left, or what stands in the way is no node that could "
     "be cut off. The other findings say what that is.",
+    Severity.WARNING,
 )
 FEW_ROWS = Code(
     "SNN201",
