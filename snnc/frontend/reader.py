@@ -428,9 +428,9 @@ class _Reader:
                 "the output does not depend on the input" if name in self._values else "nothing makes it"
             )
             refuse(UNSUPPORTED_STRUCTURE, name, message, cure)
-        view = self.builder.settle(output, output.origin)
-        if isinstance(self.builder.nodes[view.node], ann.Input):
+        if name in self.builder.layouts:
             refuse(UNSUPPORTED_STRUCTURE, name, "the output is an input as it is", cure)
+        view = self.builder.settle(output, output.origin)
         shape = self.builder.shape(view.node)
         long = tuple(n for n in view.shape if n > 1)
         node = view.node
