@@ -44,6 +44,7 @@ from snnc.search.choice import Candidate, Choice, candidates, choose
 from snnc.simulation.protocol import RecordOptions, Simulator, Trace
 from snnc.simulation.reference import encode_all
 from snnc.source.calibration import Calibration
+from snnc.source.host import Host
 from snnc.trial import lowering, payload, require_lowering
 
 _log = logging.getLogger("snnc")
@@ -432,7 +433,7 @@ def convert(
         "seed": options.seed,
         **(
             {}
-            if several or source.host is not None
+            if several or (source.host is not None and source.host.prefix is not None)
             else {STATISTICS: InputStatistics.of(prepared.rows, raw).as_dict()}
         ),
         # With these, an evaluation can tell that it is given rows that were calibrated on.
@@ -450,8 +451,8 @@ def convert(
         source_path=named,
         source_sha256=source.sha256,
         calibration=seen,
-        task=_word(task),
-        ends=source.outputs[0].ends if len(source.outputs) == 1 else "",
+        task=_word(task if source.host is None else _task_of_whole(source.host, options.task)),
+        ends=_end(source),
         inputs=tuple(
             {"name": given.name, "dtype": given.dtype, "layout": given.layout.as_dict()}
             for given in source.inputs
@@ -472,6 +473,19 @@ def convert(
 
 def _word(task: Task | None) -> str:
     return "" if task is None else task.value
+
+
+def _end(source: SourceModel) -> str:
+    if source.host is not None:
+        return source.host.activation
+    return source.outputs[0].ends if len(source.outputs) == 1 else ""
+
+
+def _task_of_whole(host: Host, given: Task | None) -> Task | None:
+    """Return what the outputs behind the host's part are."""
+    if len(host.outputs) != 1 or len(host.outputs[0].shape) != 1:
+        return given
+    return recognise(host.outputs[0].shape[0], rows=0, ends=host.activation, given=given).task
 
 
 def tasks_of(source: SourceModel, given: Task | None) -> dict[str, Task | None]:

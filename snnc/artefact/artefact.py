@@ -19,7 +19,7 @@ from snnc.artefact.writer import build_model
 from snnc.data.preprocessing import Preprocessing, check_fit, prepared_rows
 from snnc.data.readings import NetworkInput
 from snnc.data.row_files import named_rows
-from snnc.errors import InputError, NonFiniteError
+from snnc.errors import InputError, NonFiniteError, UsageError
 from snnc.ir.batch import Given, Rows, joined
 from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, NumberArray, Shape
@@ -27,7 +27,7 @@ from snnc.ir.layout import InputLayout
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.simulation.protocol import Trace
 from snnc.simulation.reference import encode_all
-from snnc.source.host import Host
+from snnc.source.host import Finish, Host
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -143,11 +143,20 @@ class Artefact:
         Returns:
             (batch, *shape of the source's output) float32, by the output's name.
         """
+        readouts = self.graph.readouts
+        return self.completed(
+            {name: readouts[name].decoded(value, trace.timesteps) for name, value in trace.outputs.items()}, x
+        )
+
+    def completed(self, values: Mapping[str, NumberArray], x: Given | None = None) -> dict[str, NDArray[Any]]:
+        """Return the source network's outputs, where those of the graph are known.
+
+        Args:
+            values: (batch, *shape) of each of the graph's outputs, channels first, in the source's units.
+            x: the rows, as in :meth:`decode`.
+        """
         layouts = self.output_layouts
-        values = {
-            name: layouts[name].to_source(self.graph.readouts[name].decoded(value, trace.timesteps))
-            for name, value in trace.outputs.items()
-        }
+        values = {name: layouts[name].to_source(value) for name, value in values.items()}
         if self.host is None:
             return values
         known: Mapping[str, NumberArray] = {}
@@ -156,6 +165,26 @@ class Artefact:
                 raise InputError("the outputs depend on the rows beside the spikes: give them, too")
             known = self.host.before(self._prepared(x))
         return self.host.behind(known, [values[port.name] for port in self.host.exits])
+
+    @property
+    def finish(self) -> Finish | None:
+        """What ordinary ONNX makes of a run, for an evaluation; ``None`` where the host keeps nothing.
+
+        Raises:
+            UsageError: the source network has several outputs.
+        """
+        if self.host is None:
+            return None
+        if len(self.host.outputs) != 1:
+            names = ", ".join(repr(port.name) for port in self.host.outputs)
+            raise UsageError(f"there are {len(self.host.outputs)} outputs, {names}, and this takes one")
+        (port,) = self.host.outputs
+
+        def answers(trace: Trace, x: Any) -> NDArray[Any]:
+            found = self.decode(trace, x)[port.name]
+            return found.reshape(len(found), -1)
+
+        return Finish(prod(port.shape), answers)
 
     @property
     def layout(self) -> InputLayout:

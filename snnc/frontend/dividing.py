@@ -18,6 +18,7 @@ from snnc.frontend.reader import Network, read_graph
 from snnc.frontend.simplify import label
 from snnc.frontend.tensors import tensors_of
 from snnc.ir import ann
+from snnc.metrics.ending import final_activation
 from snnc.source.host import Host, HostNode, Section
 
 LEAST_SHARE = 0.5
@@ -199,4 +200,7 @@ class _Divided:
             nodes=nodes,
             macs=sum(self.wiring.macs),
             batch=self.wiring.tensors.batch,
+            activations={
+                value.name: final_activation(self.model, value.name) for value in self.model.graph.output
+            },
         )

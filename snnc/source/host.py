@@ -6,10 +6,10 @@ run in onnxruntime on one thread without its optimisations, so that a value is t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -20,6 +20,9 @@ from onnx import helper
 from snnc.errors import InputError
 from snnc.ir.graph import NumberArray, Shape
 from snnc.metrics.ending import last_activation
+
+if TYPE_CHECKING:
+    from snnc.simulation.protocol import Trace
 
 Values = dict[str, NDArray[Any]]
 """Tensors by their name in the source network, (rows, ...)."""
@@ -185,6 +188,19 @@ class HostSection:
         return self._sessions[0]
 
 
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """What ordinary ONNX makes of a run of a spiking network.
+
+    Attributes:
+        size: values of the answer to one row.
+        answers: from a run and its rows to (rows, size), the source network's output.
+    """
+
+    size: int
+    answers: Callable[[Trace, Any], NDArray[Any]]
+
+
 @dataclass(frozen=True, eq=False)
 class Host:
     """What of a network runs as ordinary ONNX, and how the spiking network is joined to it.
@@ -199,6 +215,7 @@ class Host:
         nodes: all nodes of both, in the order of the network.
         macs: multiply-accumulates per row of the whole source network.
         batch: the number of rows that the source takes at once; ``None`` for any.
+        activations: the softmax or sigmoid that makes each output, as an ONNX operator; empty for none.
     """
 
     inputs: tuple[Port, ...]
@@ -210,6 +227,12 @@ class Host:
     nodes: tuple[HostNode, ...]
     macs: int
     batch: int | None
+    activations: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def activation(self) -> str:
+        """The activation that makes the one output; empty for none, and of several."""
+        return self.activations.get(self.outputs[0].name, "") if len(self.outputs) == 1 else ""
 
     @property
     def host_macs(self) -> int:
@@ -276,6 +299,7 @@ class Host:
             "host_macs": self.host_macs,
             "spiking_share": self.share,
             "batch": self.batch,
+            "activations": dict(self.activations),
             "sections": {
                 name: None if section is None else section.border
                 for name, section in (
@@ -299,4 +323,5 @@ class Host:
         )
         nodes = tuple(HostNode(**node) for node in values["nodes"])
         macs, batch = int(values["macs"]), values["batch"]
-        return cls(inputs, outputs, entries, exits, prefix, suffix, nodes, macs, batch)
+        activations = {str(name): str(value) for name, value in values["activations"].items()}
+        return cls(inputs, outputs, entries, exits, prefix, suffix, nodes, macs, batch, activations)
