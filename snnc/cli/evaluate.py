@@ -136,6 +136,7 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None
         ends=artefact.metadata.ends,
         metrics=request.metric,
         progress=terminal.progress(),
+        finish=artefact.finish,
     )
     if terminal.json:
         terminal.data(found.as_dict())

@@ -73,6 +73,7 @@ def gate(
         task=options.task,
         metrics=tuple(dict.fromkeys(limit.metric for limit in limits.floors)),
         progress=terminal.progress(),
+        finish=artefact.finish,
     )
     told = _drop(found, limits.drop)
     wrong = missed(limits.floors, found.scores.measured)
