@@ -45,7 +45,7 @@ from snnc.simulation.protocol import RecordOptions, Simulator, Trace
 from snnc.simulation.reference import encode_all
 from snnc.source.calibration import Calibration
 from snnc.source.host import Host
-from snnc.trial import lowering, payload, require_lowering
+from snnc.trial import lowering, payload, require_bounds, require_lowering
 
 _log = logging.getLogger("snnc")
 
@@ -306,7 +306,8 @@ def read_convertible(model: Model, options: Options) -> tuple[SourceModel, str]:
         return ()
 
     source, name = read_source(model, options.host_mode, refused)
-    alternatives(options, source.graph)
+    shortest = min(alternatives(options, source.graph).values() or (options,), key=lambda each: each.steps)
+    require_bounds(source.graph, shortest.passes(), shortest.steps)
     return source, name
 
 
