@@ -2,7 +2,8 @@
 
 Class scores are compared by the divergence of their softmaxes, which ignores errors that change no
 decision. For one output this divergence is always 0, and for several numbers it ignores a common shift
-and a common factor. Numbers are therefore compared by their squared error, relative to the variance of the source.
+and a common factor. Numbers are therefore compared by their squared error, relative to the variance of the
+source.
 """
 
 from __future__ import annotations
