@@ -1,4 +1,4 @@
-"""Run a network of the ANN dialect at speed: written out as plain ONNX for onnxruntime."""
+"""Fast execution of a network of the ANN dialect: exported as plain ONNX to onnxruntime."""
 
 from __future__ import annotations
 
