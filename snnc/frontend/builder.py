@@ -140,7 +140,7 @@ class GraphBuilder:
             return self.stand_in_view(view.shape, view.origin)
         if is_bijection(view.index, math.prod(shape)):
             return view
-        self.want(view.index[0] if view.index.shape[0] == 1 else view.index)
+        self.want(view.index[0] if view.shape[:1] == (1,) else view.index)
         cut = find_cut(view.index, shape)
         if cut is None:
             refuse(
@@ -380,5 +380,5 @@ class GraphBuilder:
     def want(self, index: Index) -> None:
         """In probing, note the layout of the input that an operation wants, and stop."""
         if self.probing:
-            self.wanted = wanted_layout(index, self.layout.source_shape)
+            self.wanted = wanted_layout(np.atleast_1d(index), self.layout.source_shape)
             raise RefusalError(None)
