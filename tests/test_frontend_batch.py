@@ -18,8 +18,8 @@ INDICES = {
     "axis": np.array([0]),
 }
 MIXING = {
-    "turned": [node("Transpose", "x", "y", perm=[1, 0, 2])],
-    "turned to the end": [node("Transpose", "x", "y", perm=[1, 2, 0])],
+    "turned": [node("Relu", "x", "r"), node("Transpose", "r", "y", perm=[1, 0, 2])],
+    "turned to the end": [node("Relu", "x", "r"), node("Transpose", "r", "y", perm=[1, 2, 0])],
     "joined": [node("Flatten", "x", "f", axis=0), node("Relu", "f")],
     "joined, from behind": [node("Flatten", "x", "f", axis=-3), node("Relu", "f")],
     "averaged": [node("ReduceMean", "x", "m", axes=[0]), node("Relu", "m")],

@@ -19,7 +19,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ from snnc.errors import SnncError
 from snnc.frontend import SourceModel, read_onnx
 from snnc.frontend.loading import LoadedModel
 from snnc.frontend.operators import OPERATORS
+from snnc.ir.batch import joined
+from snnc.ir.graph import FloatArray
 from snnc.source.ann_session import AnnSession
 
 KINDS = ("pytorch-converted", "pytorch-operator", "simple")
@@ -146,10 +148,8 @@ def judge(case: Case) -> Verdict:
     """Read a case's model, run it, and say what became of it."""
     try:
         source = read(case)
-        graph, (x,) = source.graph, case.inputs
-        rows = source.layout.to_canonical(np.asarray(x)).astype(np.float32)
         with np.errstate(all="ignore"):
-            found = AnnSession(graph, [graph.output], threads=1).run(rows)[graph.output]
+            found = run(source, dict(zip(case.free, case.inputs, strict=True)))
             expected = np.asarray(case.expected).astype(np.float32)
     except SnncError as error:
         diagnostics = getattr(error, "diagnostics", ())
@@ -164,6 +164,18 @@ def judge(case: Case) -> Verdict:
     if not np.allclose(found, expected, relative, ABSOLUTE, equal_nan=True):
         return Verdict(case, WRONG, f"off by up to {np.nanmax(np.abs(found - expected)):.3g}")
     return Verdict(case, PASSED)
+
+
+def run(source: SourceModel, inputs: Mapping[str, Any]) -> FloatArray:
+    """Return the one output of a network as it was read, in the layout of the file."""
+    graph = source.graph
+    rows = {
+        given.name: given.layout.to_canonical(np.asarray(inputs[given.name])).astype(np.float32)
+        for given in source.inputs
+    }
+    (output,) = graph.outputs
+    found = AnnSession(graph, [output], threads=1).run(joined(rows))[output]
+    return source.output.layout.to_source(found)
 
 
 def page(verdicts: Iterable[Verdict]) -> str:
@@ -233,25 +245,33 @@ def _choices(
 
 
 def _as_one_row(case: Case) -> Case:
-    """Return a case whose input and output have another axis in front, of length 1."""
+    """Return a case whose input and output have another axis in front, of length 1.
+
+    Floats are given doubled and halved again, so that what only moves values is no copy of the input.
+    """
     (name,), (value,), output = case.free, case.inputs, case.model.graph.output[0]
-    model, graph = onnx.ModelProto(), onnx.GraphProto()
-    model.CopyFrom(case.model)
-    row, answer = f"row of {name}", f"answer {output.name}"
-    for entry, label in ((name, "shape of one input"), (output.name, "shape of one answer")):
-        whole = value.shape if entry == name else (1, *case.expected.shape)
-        graph.initializer.append(numpy_helper.from_array(np.array(whole, np.int64), label))
-    graph.node.append(helper.make_node("Reshape", [row, graph.initializer[0].name], [name]))
-    graph.node.extend(case.model.graph.node)
-    graph.node.append(helper.make_node("Reshape", [output.name, graph.initializer[1].name], [answer]))
-    graph.initializer.extend(case.model.graph.initializer)
     types = {entry.name: entry.type.tensor_type.elem_type for entry in (*case.model.graph.input, output)}
-    for entry in case.model.graph.input:
-        if entry.name != name:
-            graph.input.append(entry)
+    model, graph = onnx.ModelProto(), onnx.GraphProto(name=case.model.graph.name)
+    model.CopyFrom(case.model)
+    row, answer, taken, given, half = (
+        f"{name} {part}" for part in ("row", "answer", "shape", "answers", "half")
+    )
+    answer_shape = (1, *case.expected.shape)
+    for shape, label in ((value.shape, taken), (answer_shape, given)):
+        graph.initializer.append(numpy_helper.from_array(np.array(shape, np.int64), label))
+    if types[name] == onnx.TensorProto.FLOAT:
+        graph.initializer.append(numpy_helper.from_array(np.asarray(0.5, np.float32), half))
+        graph.node.append(helper.make_node("Reshape", [row, taken], [f"{row} twice"]))
+        graph.node.append(helper.make_node("Mul", [f"{row} twice", half], [name]))
+        value = 2 * value
+    else:
+        graph.node.append(helper.make_node("Reshape", [row, taken], [name]))
+    graph.node.extend(case.model.graph.node)
+    graph.node.append(helper.make_node("Reshape", [output.name, given], [answer]))
+    graph.initializer.extend(case.model.graph.initializer)
+    graph.input.extend(entry for entry in case.model.graph.input if entry.name != name)
     graph.input.append(helper.make_tensor_value_info(row, types[name], (1, *value.shape)))
-    graph.output.append(helper.make_tensor_value_info(answer, types[output.name], (1, *case.expected.shape)))
-    graph.name = case.model.graph.name
+    graph.output.append(helper.make_tensor_value_info(answer, types[output.name], answer_shape))
     model.graph.CopyFrom(graph)
     return replace(case, name=f"{case.name}, one row", model=model, free=(row,), inputs=(value[None],))
 

@@ -25,33 +25,36 @@ def mixed_rows(model: onnx.ModelProto) -> Diagnostic | None:
     """Find the first operation that mixes rows, as far as shapes tell.
 
     Args:
-        model: as :func:`snnc.frontend.simplify.simplify` returns it, of one input and one output; its first
-            axis is the batch, free or larger than 1.
+        model: as :func:`snnc.frontend.simplify.simplify` returns it; the first axis of each input is the
+            batch, free or larger than 1.
     """
     shapes = _shapes(model)
-    given, answer = model.graph.input[0].name, model.graph.output[0].name
-    batch = shapes.get(given, [None])[0]
-    if batch is None:
+    if not shapes:
         return None
+    sizes = [value.type.tensor_type.shape.dim[0].dim_value for value in model.graph.input]
+    batch = max(sizes) if max(sizes) > 0 else ROWS
     if batch == ROWS:  # told from every other size
         for node in model.graph.node:
             carried = any(ROWS in shapes.get(name, ()) for name in node.input)
             if not carried or node.op_type in BOUND_TO_ONE or node.domain not in DEFAULT_DOMAINS:
                 continue
             for name in filter(None, node.output):
-                sizes = shapes.get(name)
-                if sizes is not None and all(isinstance(size, int) for size in sizes):
+                found = shapes.get(name)
+                if found is not None and all(isinstance(size, int) for size in found):
                     reason = (
-                        f"{node.op_type}: one output of the shape {_shown(sizes)} for all rows mixes them"
+                        f"{node.op_type}: one output of the shape {_shown(found)} for all rows mixes them"
                     )
                     return Diagnostic(UNSUPPORTED_STRUCTURE, reason, label(node), _CURE)
-    found = shapes.get(answer)
-    if not found or (batch == ROWS and ROWS not in found):
-        return None  # not known
-    first = next((size for size in found if size != 1), 1)  # axes of length 1 in front change no order
-    if first not in (batch, None):
-        reason = f"the output has the shape {_shown(found)}, in which the rows of the input do not come first"
-        return Diagnostic(UNSUPPORTED_STRUCTURE, reason, answer, _CURE)
+    for output in model.graph.output:
+        found = shapes.get(output.name)
+        if not found or (batch == ROWS and ROWS not in found):
+            continue  # not known
+        first = next((size for size in found if size != 1), 1)  # axes of length 1 in front change no order
+        if first not in (batch, None):
+            reason = (
+                f"the output has the shape {_shown(found)}, in which the rows of the input do not come first"
+            )
+            return Diagnostic(UNSUPPORTED_STRUCTURE, reason, output.name, _CURE)
     return None
 
 
@@ -61,16 +64,16 @@ def _shapes(model: onnx.ModelProto) -> dict[str, list[int | str | None]]:
     named.CopyFrom(model)
     for output in named.graph.output:  # what a file says of it need not be true
         output.type.tensor_type.ClearField("shape")
-    first = named.graph.input[0].type.tensor_type.shape.dim[0]
-    if first.dim_value < 1:
-        first.dim_param = ROWS
+    for value in named.graph.input:
+        first = value.type.tensor_type.shape.dim[0]
+        if first.dim_value < 1:
+            first.dim_param = ROWS
     try:
         named = shape_inference.infer_shapes(named, data_prop=True)
     except (shape_inference.InferenceError, RuntimeError, ValueError):
         return {}
-    values = (*named.graph.input, *named.graph.value_info, *named.graph.output)
     found: dict[str, list[int | str | None]] = {}
-    for value in values:
+    for value in (*named.graph.input, *named.graph.value_info, *named.graph.output):
         tensor = value.type.tensor_type
         if tensor.HasField("shape"):
             found[value.name] = [
