@@ -28,6 +28,7 @@ from snnc.diagnostics import (
 )
 from snnc.frontend import reshaping
 from snnc.frontend.advice import advice, is_quantised
+from snnc.frontend.batch import mixed_rows
 from snnc.frontend.builder import GraphBuilder
 from snnc.frontend.call import Call, Value
 from snnc.frontend.constants import spread_constants
@@ -137,6 +138,8 @@ def read_graph(
     reader = _Reader(model, where, signature, _layouts(model, where, signature, constants), constants)
     graph = reader.read(name)
     problems += named(reader.problems, find_patterns(model.graph))
+    if not problems and signature.batch != 1 and (mixed := mixed_rows(model)) is not None:
+        problems.append(mixed)
     if graph is None or problems:
         return None, tuple(problems)
     graph = tidy(spread_constants(graph))
