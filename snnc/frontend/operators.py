@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-
-import onnx
+from functools import cache
+from typing import Literal
 
 from snnc.frontend import choosing, elementwise, linear, pooling, reshaping
 from snnc.frontend.call import Call, Value
+from snnc.frontend.simplify import NEWEST_OPSET, OLDEST_OPSET
 
-OLDEST_OPSET = 7
-NEWEST_OPSET = onnx.defs.onnx_opset_version()
+
+Spiking = Literal["exact", "approximated", "host"]
+"""What becomes of an operator among spikes.
+
+``exact``: weights, sums, choices and moves of what spikes carry, with no error but the rounding of weights.
+``approximated``: neurons, whose spikes give its values as finely as the steps allow. ``host``: no spikes; it
+ends the network, keeps the order of the answers, and is left to whoever reads them.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +28,12 @@ class Operator:
     Attributes:
         read: from the operation to what its outputs are.
         forms: which forms are supported, for the user.
+        spiking: what becomes of it among spikes.
     """
 
     read: Callable[[Call], Value | tuple[Value, ...]]
     forms: str
+    spiking: Spiking = "exact"
 
 
 OPERATORS: Mapping[str, Operator] = {
@@ -35,7 +44,7 @@ OPERATORS: Mapping[str, Operator] = {
     ),
     "BatchNormalization": Operator(linear.batch_normalisation, "inference"),
     "Cast": Operator(choosing.cast, "to a float type"),
-    "Clip": Operator(elementwise.clip, "from 0 to a constant, such as ReLU6"),
+    "Clip": Operator(elementwise.clip, "from 0 to a constant, such as ReLU6", "approximated"),
     "Concat": Operator(reshaping.concat, "along channels, or of flat features; with constants, too"),
     "Conv": Operator(
         linear.conv, "1-D and 2-D, constant weights; groups, depthwise, strides, dilations, pads, auto_pad"
@@ -48,25 +57,27 @@ OPERATORS: Mapping[str, Operator] = {
     "Gemm": Operator(linear.gemm, "constant weight and bias; transA=0"),
     "GlobalAveragePool": Operator(pooling.global_average_pool, "1-D and 2-D"),
     "GlobalMaxPool": Operator(pooling.global_max_pool, "1-D and 2-D"),
-    "Greater": Operator(choosing.above, "of an activation and a constant, for Where"),
-    "GreaterOrEqual": Operator(choosing.above, "as Greater"),
+    "Greater": Operator(choosing.above, "of an activation and a constant, for Where", "approximated"),
+    "GreaterOrEqual": Operator(choosing.above, "as Greater", "approximated"),
     "Identity": Operator(reshaping.identity, "all"),
-    "LeakyRelu": Operator(elementwise.leaky_relu, "alpha = 0"),
-    "Less": Operator(choosing.below, "as Greater"),
-    "LessOrEqual": Operator(choosing.below, "as Greater"),
-    "Log": Operator(elementwise.logarithm, "of the final Softmax"),
-    "LogSoftmax": Operator(elementwise.log_softmax, "over the classes, as the last operation"),
+    "LeakyRelu": Operator(elementwise.leaky_relu, "alpha = 0", "approximated"),
+    "Less": Operator(choosing.below, "as Greater", "approximated"),
+    "LessOrEqual": Operator(choosing.below, "as Greater", "approximated"),
+    "Log": Operator(elementwise.logarithm, "of the final Softmax", "host"),
+    "LogSoftmax": Operator(elementwise.log_softmax, "over the classes, as the last operation", "host"),
     "MatMul": Operator(linear.matmul, "one constant matrix, on flat features or on the channels of an image"),
-    "Max": Operator(elementwise.maximum, "with the constant 0"),
+    "Max": Operator(elementwise.maximum, "with the constant 0", "approximated"),
     "MaxPool": Operator(
         pooling.max_pool, "1-D and 2-D, without indices; pads, auto_pad, dilations, ceil_mode"
     ),
     "Mean": Operator(elementwise.mean, "as Add, of any number of inputs"),
-    "Min": Operator(elementwise.minimum, "with a constant of at least 0, directly before or after Relu"),
+    "Min": Operator(
+        elementwise.minimum, "with a constant of at least 0, directly before or after Relu", "approximated"
+    ),
     "Mul": Operator(elementwise.multiply, "by a scalar or per-channel constant"),
     "Neg": Operator(elementwise.negate, "all"),
-    "PRelu": Operator(elementwise.prelu, "slope = 0"),
-    "Not": Operator(choosing.negation, "of a comparison, for Where"),
+    "PRelu": Operator(elementwise.prelu, "slope = 0", "approximated"),
+    "Not": Operator(choosing.negation, "of a comparison, for Where", "approximated"),
     "Pad": Operator(
         reshaping.pad,
         "with zeros: height, width, channels; negative pads cut; with minus infinity before MaxPool",
@@ -76,12 +87,12 @@ OPERATORS: Mapping[str, Operator] = {
         pooling.reduce_mean, "over channels, rows, columns, features, or the parts of a join; any layout"
     ),
     "ReduceSum": Operator(pooling.reduce_sum, "as ReduceMean"),
-    "Relu": Operator(elementwise.relu, "all"),
+    "Relu": Operator(elementwise.relu, "all", "approximated"),
     "Reshape": Operator(reshaping.reshape, "to a shape that is known when the file is read"),
     "Shape": Operator(reshaping.shape, "folded"),
     "Size": Operator(reshaping.size, "folded"),
     "Slice": Operator(reshaping.slice_, "constant bounds; negative steps only along channels"),
-    "Softmax": Operator(elementwise.softmax, "over the classes, as the last operation"),
+    "Softmax": Operator(elementwise.softmax, "over the classes, as the last operation", "host"),
     "SpaceToDepth": Operator(reshaping.space_to_depth, "all"),
     "Split": Operator(reshaping.split, "constant sizes"),
     "Squeeze": Operator(reshaping.squeeze, "all"),
@@ -93,7 +104,9 @@ OPERATORS: Mapping[str, Operator] = {
     "Transpose": Operator(reshaping.transpose, "all; between NCHW and NHWC it costs nothing"),
     "Unsqueeze": Operator(reshaping.unsqueeze, "all"),
     "Where": Operator(
-        choosing.where, "a limit: `Where(x < 0, 0, x)` is Relu, and `Where(x > c, c, x)` Min with c"
+        choosing.where,
+        "a limit: `Where(x < 0, 0, x)` is Relu, and `Where(x > c, c, x)` Min with c",
+        "approximated",
     ),
 }
 """Every operator that may depend on the network's input. Of constants alone, every operator is folded."""
@@ -107,18 +120,55 @@ class SupportedOperator:
         name: the operator.
         domain: its domain.
         opsets: versions of the operator set.
+        attributes: those that ONNX gives it in any of these; which values are supported, ``forms`` says.
+        spiking: what becomes of it among spikes; empty where nothing is left of it.
         forms: which forms are supported.
     """
 
     name: str
     domain: str
     opsets: str
+    attributes: tuple[str, ...]
+    spiking: str
     forms: str
+
+    def as_dict(self) -> dict[str, str | list[str]]:
+        """Return the JSON form, a key for each attribute."""
+        return {
+            "name": self.name,
+            "domain": self.domain,
+            "opsets": self.opsets,
+            "attributes": list(self.attributes),
+            "spiking": self.spiking,
+            "forms": self.forms,
+        }
 
 
 def supported_operators() -> tuple[SupportedOperator, ...]:
     """Return the support table."""
-    opsets = f"{OLDEST_OPSET}-{NEWEST_OPSET}"
-    rows = [SupportedOperator(name, "ai.onnx", opsets, OPERATORS[name].forms) for name in sorted(OPERATORS)]
+    rows = [_row(name, OPERATORS[name]) for name in sorted(OPERATORS)]
     rest = "folded where it depends on constants and static shapes only"
-    return (*rows, SupportedOperator("any other", "ai.onnx", opsets, rest))
+    opsets = f"{OLDEST_OPSET}-{NEWEST_OPSET}"
+    return (*rows, SupportedOperator("any other", "ai.onnx", opsets, (), "", rest))
+
+
+def _row(name: str, operator: Operator) -> SupportedOperator:
+    history = [schema for schema in _definitions().get(name, ()) if schema.since_version <= NEWEST_OPSET]
+    # Of the versions before the oldest that is read, the last one holds on.
+    before = [schema.since_version for schema in history if schema.since_version <= OLDEST_OPSET]
+    first = max(before, default=min(schema.since_version for schema in history))
+    attributes = {key for schema in history if schema.since_version >= first for key in schema.attributes}
+    opsets = f"{max(first, OLDEST_OPSET)}-{NEWEST_OPSET}"
+    return SupportedOperator(
+        name, "ai.onnx", opsets, tuple(sorted(attributes)), operator.spiking, operator.forms
+    )
+
+
+@cache
+def _definitions() -> dict[str, list[onnx.defs.OpSchema]]:
+    """Return every version of every operator of the default domain."""
+    found: dict[str, list[onnx.defs.OpSchema]] = {}
+    for schema in onnx.defs.get_all_schemas_with_history():
+        if schema.domain == "":
+            found.setdefault(schema.name, []).append(schema)
+    return found

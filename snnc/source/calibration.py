@@ -1,4 +1,4 @@
-"""Calibration rows and what the source network does on them. No labels are used."""
+"""Calibration rows and the source network's activations on them. No labels are used."""
 
 from __future__ import annotations
 
