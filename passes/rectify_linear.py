@@ -38,6 +38,7 @@ from snnc.ir.ann import (
     Concat,
     Constant,
     Convolution,
+    Gather,
     Input,
     Linear,
     MaxPool,
@@ -47,6 +48,7 @@ from snnc.ir.ann import (
     Slice,
     Softmax,
 )
+from snnc.ir.geometry import ABSENT
 from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
 from snnc.ir.rewriter import Names, Rewriter
@@ -179,6 +181,8 @@ def _above(graph: AnnGraph, edges: frozenset[tuple[str, str]], raw: Mapping[str,
 
 def _pads(node: AnnNode) -> bool:
     """Whether zeros stand beside the values, which silent neurons of a raised value are not."""
+    if isinstance(node, Gather):
+        return bool((node.index == ABSENT).any())
     return isinstance(node, Pad) or (isinstance(node, AveragePool) and any(node.window.pads))
 
 
@@ -198,12 +202,13 @@ def _places(graph: AnnGraph) -> list[str]:
     linear: set[str] = set()
     raised: set[str] = set()
     places: list[str] = []
+    raw = raw_channels(graph)
     for node in graph:
-        moved = isinstance(node, AveragePool | Reshape | Slice | Pad | MaxPool | Concat)
+        moved = isinstance(node, AveragePool | Reshape | Slice | Pad | MaxPool | Concat | Gather)
         # Zeros beside a raised value are no silent neurons: its padding is a current.
         currents = linear | raised if _pads(node) else linear
         if isinstance(node, Convolution | Linear | Add | ChannelAffine) or (
-            moved and any(name in currents for name in node.inputs)
+            moved and (any(name in currents for name in node.inputs) or _mixes(graph, node, raw))
         ):
             if _needs_spikes(graph, node.name):
                 places.append(node.name)
@@ -213,6 +218,16 @@ def _places(graph: AnnGraph) -> list[str]:
         elif moved and any(name in raised for name in node.inputs):
             raised.add(node.name)
     return places
+
+
+def _mixes(graph: AnnGraph, node: AnnNode, raw: Mapping[str, object]) -> bool:
+    """Whether values of several channels, or zeros beside them, become one channel: then currents move.
+
+    Of the input all such channels share one unit.
+    """
+    if not isinstance(node, Reshape | Gather) or node.name in raw:
+        return False
+    return not node.keeps_channels(graph[node.inputs[0]].shape)
 
 
 def _needs_spikes(graph: AnnGraph, name: str) -> bool:
@@ -237,6 +252,10 @@ def _needs_spikes(graph: AnnGraph, name: str) -> bool:
             if isinstance(reader, MaxPool)
             for after in graph.consumers[reader.name]
         )
+    if len(readers) == 1 and _mixes(graph, readers[0], {}):
+        return False
+    if len(readers) == 1 and isinstance(readers[0], Gather):
+        return _needs_spikes(graph, readers[0].name)
     if any(isinstance(reader, Reshape) for reader in readers):
         # A read-out may accumulate a current and flatten it; all else reads spikes in another shape.
         after = [node for reader in readers for node in graph.consumers[reader.name]]

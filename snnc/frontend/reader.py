@@ -109,6 +109,14 @@ def read_graph(
     return Network(graph, reader.builder.layout, signature), ()
 
 
+def _mapped_shape(shape: Shape) -> Shape:
+    """Return the shape of a node that holds the output, of this shape, in its own order."""
+    long = [n for n in shape if n > 1]
+    if len(long) < 2:
+        return (math.prod(shape),)
+    return (long[0], 1, long[1]) if len(long) == 2 else (long[0], long[1], math.prod(long[2:]))
+
+
 def _signature(model: onnx.ModelProto, problems: list[Diagnostic]) -> Signature | None:
     """Read what the model takes and gives, noting what keeps it from being read at all."""
     opset = max((o.version for o in model.opset_import if o.domain in DEFAULT_DOMAINS), default=0)
@@ -357,12 +365,7 @@ class _Reader:
                 )
             view = self.builder.settle(output, output.origin)
             if not is_range(view.index):
-                refuse(
-                    UNSUPPORTED_STRUCTURE,
-                    output.origin,
-                    "the output's values stand in another order than the last layer computes them",
-                    "remove the transpose at the end of the network",
-                )
+                view = self.builder.ordered(view, _mapped_shape(output.shape))
         except RefusalError as refusal:
             if refusal.diagnostic is not None:
                 self.problems.append(refusal.diagnostic)
