@@ -1,8 +1,8 @@
-"""Bring rectifiers to where spikes can replace them exactly, around max-pooling above all.
+"""Move rectifiers to positions where spikes can replace them exactly, mainly around max-pooling.
 
-A rectifier is monotone and works on each value alone, so it commutes with all that only chooses or
-moves values: ``relu(maxpool(x)) = maxpool(relu(x))``, and the same for concatenation, reshaping,
-slicing, zero padding and index maps. Behind a population, max-pooling is exact on spike counts,
+A rectifier is monotone and elementwise, so it commutes with all operations that only select or move values:
+``relu(maxpool(x)) = maxpool(relu(x))``, and the same for concatenation, reshaping, slicing, zero padding
+and index maps. After a population, max-pooling is exact on spike counts,
 ``y_t = max_i N_i(t) - max_i N_i(t-1)``, so the rectifier moves in front of the pool. In the analogue
 first layer the current is constant in time, and the pool moves in front of the rectifier instead:
 fewer neurons, and exact as well.
@@ -70,7 +70,7 @@ def _drop_repeated(graph: AnnGraph) -> AnnGraph:
             positive.add(node.name)
         elif isinstance(node, Mover | AveragePool | Add) and positive.issuperset(node.inputs):
             positive.add(node.name)
-    return graph.with_nodes(rewriter.nodes, rewriter.output)
+    return graph.with_nodes(rewriter.nodes, rewriter.outputs)
 
 
 def _move_one(graph: AnnGraph) -> AnnGraph:
@@ -78,7 +78,7 @@ def _move_one(graph: AnnGraph) -> AnnGraph:
     analogue = first_layer(graph)
     for node in graph.of_type(Relu):
         before = graph[node.inputs[0]]
-        alone = len(graph.consumers[before.name]) == 1
+        alone = graph.read_once(before.name)
         if isinstance(before, MaxPool) and before.inputs[0] in analogue:
             continue
         if isinstance(before, Mover) and alone and _before(before, graph):
@@ -89,22 +89,22 @@ def _move_one(graph: AnnGraph) -> AnnGraph:
         if not isinstance(mover, Reshape | Gather):
             continue
         relu = graph[mover.inputs[0]]
-        if not isinstance(relu, Relu) or mover.keeps_channels(relu.shape) or relu.name == graph.output:
+        if not isinstance(relu, Relu) or mover.keeps_channels(relu.shape):
             continue
-        if len(graph.consumers[relu.name]) == 1:
+        if graph.read_once(relu.name):
             moved = _rectify_last(graph, relu, mover)
             if moved is not graph:
                 return moved
     for pool in graph.of_type(MaxPool):
         before = graph[pool.inputs[0]]
-        only = len(graph.consumers[before.name]) == 1 and before.name != graph.output
+        only = graph.read_once(before.name)
         if isinstance(before, Relu) and only and before.inputs[0] in analogue:
             # The population keeps the rectifier's name, and with it the name of the ONNX node.
             first = pool.with_(inputs=before.inputs)
             second = before.with_(inputs=(pool.name,), shape=pool.shape)
             rewriter = Rewriter(graph)
             rewriter.replace((before.name, pool.name), first, second)
-            return graph.with_nodes(rewriter.nodes, rewriter.output)
+            return graph.with_nodes(rewriter.nodes, rewriter.outputs)
     return graph
 
 
@@ -131,7 +131,7 @@ def _rectify_last(graph: AnnGraph, relu: Relu, mover: Reshape | Gather) -> AnnGr
     # The population keeps the rectifier's name, and with it the name of the ONNX node.
     last = relu.with_(inputs=(first.name,), shape=mover.shape, ceiling=ceiling)
     rewriter.replace((relu.name, mover.name), first, last)
-    return graph.with_nodes(rewriter.nodes, rewriter.output)
+    return graph.with_nodes(rewriter.nodes, rewriter.outputs)
 
 
 def _rectify_first(graph: AnnGraph, mover: Mover, relu: Relu) -> AnnGraph:
@@ -157,4 +157,4 @@ def _rectify_first(graph: AnnGraph, mover: Mover, relu: Relu) -> AnnGraph:
         rectifiers.append(relu.with_(name=name, inputs=(source,), shape=shape, ceiling=ceiling))
     moved = mover.with_(inputs=tuple(node.name for node in rectifiers))
     rewriter.replace((mover.name, relu.name), *rectifiers, moved)
-    return graph.with_nodes(rewriter.nodes, rewriter.output)
+    return graph.with_nodes(rewriter.nodes, rewriter.outputs)

@@ -225,7 +225,7 @@ def test_external_data_at_no_place(tmp_path: Path, key: str, value: str) -> None
 
 @pytest.mark.parametrize("location", ["weights\0.bin", "w" * 5000])
 def test_external_data_under_no_name(tmp_path: Path, location: str) -> None:
-    refused(external(tmp_path, location), "which no file can be called: export it again")
+    refused(external(tmp_path, location), "which is not a valid file name: export it again")
 
 
 def test_external_data_that_onnx_does_not_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,4 +234,4 @@ def test_external_data_that_onnx_does_not_open(tmp_path: Path, monkeypatch: pyte
 
     path = external(tmp_path)
     monkeypatch.setattr(external_data_helper, "load_external_data_for_model", refuses)
-    refused(path, "it has hard links; save the model anew")
+    refused(path, "it has hard links; save the model again")

@@ -40,6 +40,7 @@ def faithful(folder: Path, proto: onnx.ModelProto, *, seed: int = 0) -> SourceMo
     assert isinstance(fine, snn.SnnGraph)
     q = encode(fine.encoder, rows)
     found = ReferenceSimulator().run(fine, q, 1).logits * fine.of_type(snn.Readout)[0].scale
+    found = source.output.layout.to_source(found).reshape(len(x), -1)
     expected = original(source.path, source.input_name, x)
     np.testing.assert_allclose(found, expected, atol=0.02 * np.abs(expected).max())
     made = Context(Calibration(rows, threads=1), 3, ReferenceSimulator())
@@ -253,7 +254,7 @@ def test_minus_infinity_before_max_pooling_is_its_padding(
         "low": np.float32(low),
     }
     proto = model(nodes, ["N", 3, 6, 7], constants)
-    if "nothing but padding" in str([item.message for item in check_onnx(saved(tmp_path, proto))]):
+    if "only padding" in str([item.message for item in check_onnx(saved(tmp_path, proto))]):
         assert max(pads) + own >= 2
     else:
         faithful(tmp_path, proto)

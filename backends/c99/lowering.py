@@ -1,6 +1,6 @@
 """From the spiking network to the calls of C kernels.
 
-Synchronous networks run step by step. A barrier network is one pass over the counts of the whole run, which
+Synchronous networks run step by step. A layerwise network is one pass over the counts of the whole run, which
 is what its T steps of firing amount to, so one call of ``snnc_step`` does it all. What is constant in
 time is computed once; ``times`` says how often it counts in the step at hand: 1 or, in settle steps, 0, and T
 in the layerwise schedule.
@@ -8,7 +8,8 @@ in the layerwise schedule.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -74,6 +75,40 @@ def c_index(graph: SnnGraph) -> dict[str, int]:
     return {node.name: index for index, node in enumerate(graph)}
 
 
+@dataclass(frozen=True, slots=True)
+class Door:
+    """An input or output of the network, as C calls it.
+
+    Attributes:
+        node: the encoder or the read-out.
+        name: what the source calls it.
+        argument: of C functions: ``q`` and ``y``, with a number where there are several.
+        suffix: of its macros, likewise.
+    """
+
+    node: Encode | Readout
+    name: str
+    argument: str
+    suffix: str
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return Extent.of(self.node.shape).size
+
+
+def doors(graph: SnnGraph) -> dict[str, Door]:
+    """Return the inputs and outputs of a network by the names of their nodes, in order."""
+    found: dict[str, Door] = {}
+    inputs: dict[str, Encode] = {node.name: node for node in graph.encoders}
+    sides: tuple[tuple[str, Mapping[str, Encode | Readout]], ...] = (("q", inputs), ("y", graph.readouts))
+    for letter, nodes in sides:
+        for number, (name, node) in enumerate(nodes.items()):
+            told = "" if len(nodes) == 1 else str(number)
+            found[node.name] = Door(node, name, letter + told, told and f"_{told}")
+    return found
+
+
 class _Lowering:
     def __init__(self, graph: SnnGraph, widths: Widths) -> None:
         self.graph = graph
@@ -85,6 +120,7 @@ class _Lowering:
         self.reads = uses([node.inputs for node in graph])
         self.values: dict[str, Place] = {}
         self.presented: dict[str, Place] = {}
+        self.doors = doors(graph)
 
     def run(self) -> Program:
         for node in self.graph:
@@ -240,7 +276,7 @@ class _Lowering:
 
     def encode(self, node: Encode) -> None:
         extent = Extent.of(node.shape)
-        q = Parameter("q", Width.I16, extent.size)
+        q = Parameter(self.doors[node.name].argument, Width.I16, extent.size)
         wanted_later = any(reader.name not in self.constant for reader in self.readers(node))
         if extent.ordered and not wanted_later:
             self.values[node.name] = q
@@ -303,7 +339,7 @@ class _Lowering:
 
     def readout(self, node: Readout) -> None:
         extent = Extent.of(node.shape)
-        y = self.program.keep("y", Width.I32, extent.size, f"read-out {node.name}")
+        y = self.program.keep(self.doors[node.name].argument, Width.I32, extent.size, f"read-out {node.name}")
         bias = self.table(node, "b", node.bias, "bias", Width.I32)
         self.once(node, "rest", (), bias, STEPS, extent.pixels, extent.channels, y)
         constant = self.gather(node, y)

@@ -348,12 +348,12 @@ def _payload(neuron: Neuron, timesteps: int) -> str:
 
 
 def depth(graph: snn.SnnGraph) -> int:
-    """Return the number of populations on the longest path from the input to the read-out."""
+    """Return the number of populations on the longest path from an input to a read-out."""
     depths: dict[str, int] = {}
     for node in operations(graph):
         before = max((depths[name] for name in node.inputs), default=0)
         depths[node.name] = before + isinstance(node, snn.IntegrateFire)
-    return depths[graph.output]
+    return max(depths[name] for name in graph.outputs)
 
 
 def latency_steps(graph: snn.SnnGraph, timesteps: int) -> int:

@@ -105,6 +105,9 @@ _PLAIN = {
     "Readout": """<scale> (current, total) => (new_total) {
     new_total = Add(total, current)
 }""",
+    "ReadoutPerChannel": """<scale, gain> (current, total) => (new_total) {
+    new_total = Add(total, current)
+}""",
     "Rest": """<shape> (values, batch) => (state) {
     sample = Constant<value_ints: ints = @shape>()
     sizes = Concat<axis = 0>(batch, sample)

@@ -175,8 +175,13 @@ class _Reader:
                 return Slice(**common, start=start, stop=stop, step=step)
             case "Gather":
                 return Gather(**common, index=parameters[0].astype(np.int32, casting="safe"))
-            case "Readout":
-                return Readout(**common, bias=self.starts[node.name], scale=number(settings["scale"]))
+            case "Readout" | "ReadoutPerChannel":
+                return Readout(
+                    **common,
+                    bias=self.starts[node.name],
+                    scale=number(settings["scale"]),
+                    gain=np.array(settings["gain"], np.float32) if "gain" in settings else None,
+                )
             case _:
                 kind = next(kind for kind in Firing if firing_function(kind) == operation)
                 return self.population(common, kind, parameters, settings)

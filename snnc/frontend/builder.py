@@ -55,10 +55,11 @@ class GraphBuilder:
     """A network in the making.
 
     Attributes:
-        layout: how the source's input becomes the canonical one.
-        probing: whether the network is built only to find the layout that its first operation wants.
+        layouts: how each of the source's inputs becomes the canonical one, by its name.
+        pending: the inputs whose layouts are still to be found: the network is built only to find what its
+            first operation wants.
         nodes: the network so far, in topological order.
-        wanted: the layout found by probing.
+        wanted: the input and the layout found by probing; ``None`` for a layout where none will do.
         cuts: the nodes that hold parts of others, so that each part is made once.
         maps: the nodes that hold values of others in other places, likewise.
         woven: the images that hold pixels of others as channels, likewise.
@@ -66,10 +67,10 @@ class GraphBuilder:
             order the next operation wants, so that one problem does not cause others.
     """
 
-    layout: InputLayout
-    probing: bool = False
+    layouts: dict[str, InputLayout]
+    pending: frozenset[str] = frozenset()
     nodes: dict[str, ann.AnnNode] = field(default_factory=dict)
-    wanted: InputLayout | None = None
+    wanted: tuple[str, InputLayout | None] | None = None
     cuts: dict[tuple[str, Cut], str] = field(default_factory=dict)
     maps: dict[tuple[str, Shape, bytes], str] = field(default_factory=dict)
     woven: dict[tuple[str, bytes], Image] = field(default_factory=dict)
@@ -79,6 +80,11 @@ class GraphBuilder:
     def routes(self) -> Routes:
         """What makes index maps."""
         return Routes(self)
+
+    @property
+    def probing(self) -> bool:
+        """Whether the network is built only to find the layout of an input."""
+        return bool(self.pending)
 
     def unique(self, name: str) -> str:
         """Return ``name``, with a number after it if a node has that name already."""
@@ -157,7 +163,7 @@ class GraphBuilder:
             return self.stand_in_view(view.shape, view.origin)
         if is_bijection(view.index, math.prod(shape)):
             return view
-        self.want(view.index[0] if view.index.shape[0] == 1 else view.index)
+        self.want(view.node, view.index[0] if view.index.shape[0] == 1 else view.index)
         cut = find_cut(view.index, shape)
         if cut is None:
             return None
@@ -261,7 +267,7 @@ class GraphBuilder:
         channels = view.shape[1]
         height, width = view.shape[2:] if len(view.shape) == 4 else (1, view.shape[2])
         self.refuse_lowest(view, origin)
-        self.want(self._of_input(view.node, view.index.reshape(channels, height, width)))
+        self.want(view.node, self._of_input(view.node, view.index.reshape(channels, height, width)))
         if view.node in self.doubtful:
             return Image(
                 self.stand_in((channels, height, width)), (channels, height, width), np.arange(channels)
@@ -279,7 +285,11 @@ class GraphBuilder:
         for part in node.inputs if isinstance(node, ann.Concat) else ():
             size = math.prod(self.shape(part))
             rows = ((index >= start) & (index < start + size)).all(axis=(1, 2))
-            if isinstance(self.nodes[part], ann.Input) and rows.any():
+            if (
+                isinstance(self.nodes[part], ann.Input)
+                and (part in self.pending or not self.probing)
+                and rows.any()
+            ):
                 return index[rows] - start
             start += size
         return index
@@ -302,7 +312,7 @@ class GraphBuilder:
 
     def flat(self, view: View) -> tuple[str, Index]:
         """Return a node of shape (features,) and, for each value of the tensor, the feature that it is."""
-        self.want(row_major(self.layout.source_shape).ravel())
+        self.want(view.node, None)
         self.refuse_lowest(view, view.origin)
         if view.node in self.doubtful:
             return self.stand_in((view.index.size,)), np.arange(view.index.size)
@@ -374,8 +384,29 @@ class GraphBuilder:
             image.node, (image.channels[:, None] * places.size + places).reshape(view.shape), view.origin
         )
 
-    def want(self, index: Index) -> None:
-        """In probing, note the layout of the input that an operation wants, and stop."""
-        if self.probing:
-            self.wanted = wanted_layout(index, self.layout.source_shape)
-            raise RefusalError(None)
+    def want(self, node: str, index: Index | None) -> None:
+        """In probing, note the layout that an operation wants of the input that it reads, and stop.
+
+        Args:
+            node: what the operation reads.
+            index: where its values lie in the input; ``None`` for an operation that takes any order.
+        """
+        if not self.probing:
+            return
+        name = next((name for name in self.layouts if name in self.pending & self._behind(node)), None)
+        if name is None:
+            return
+        shape = self.layouts[name].source_shape
+        self.wanted = (name, wanted_layout(row_major(shape).ravel() if index is None else index, shape))
+        raise RefusalError(None)
+
+    def _behind(self, node: str) -> frozenset[str]:
+        """Return the nodes that a node depends on; all inputs where one is behind what could not be read."""
+        seen: set[str] = set()
+        waiting = [node]
+        while waiting:
+            name = waiting.pop()
+            if name not in seen:
+                seen.add(name)
+                waiting.extend(self.nodes[name].inputs)
+        return frozenset(seen) | (self.pending if seen & self.doubtful else frozenset())

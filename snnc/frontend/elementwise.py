@@ -32,7 +32,7 @@ def clip(call: Call) -> View:
         return call.view()
     if low != 0 or high < 0:
         call.refuse(
-            f"clips to [{low:g}, {high:g}]; only a lower bound of 0 makes a rectifier",
+            f"clips to [{low:g}, {high:g}]; only a lower bound of 0 is a rectifier",
             "use ReLU or ReLU6, and fine-tune",
         )
     return _rectified(call, call.view(), None if high >= HUGE else np.float32(high))
@@ -184,7 +184,7 @@ def _require_exact(call: Call, *constants: Constant) -> None:
     for constant in constants:
         if constant.dtype.kind in "iu" and (call.proto.op_type == "Div" or constant.dtype.itemsize < 4):
             call.refuse(
-                f"results in {constant.dtype} are cut to whole numbers, or wrap around",
+                f"results in {constant.dtype} are truncated to integers, or wrap around",
                 "cast the input to floats first",
             )
 

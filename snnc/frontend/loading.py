@@ -1,4 +1,4 @@
-"""Read an ONNX file and everything that lies beside it, trusting neither."""
+"""Read an ONNX file and its external data, neither of which is trusted."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def load(path: Path) -> LoadedModel:
     except (OSError, ValueError, onnx.checker.ValidationError) as error:  # such as for a file with hard links
         reason = " ".join(str(error).split())
         raise InputError(
-            f"{path}: its external data cannot be read: {reason}; save the model anew, in one file"
+            f"{path}: its external data cannot be read: {reason}; save the model again, in one file"
         ) from error
     return LoadedModel(path, digest.hexdigest(), model)
 
@@ -76,7 +76,7 @@ def loaded_from(data: bytes, name: Path) -> LoadedModel:
         raise InputError(_too_large(name, len(data)))
     model = _parsed(data, name)
     if any(external_data_helper.uses_external_data(tensor) for tensor in _tensors(model.graph, model)):
-        raise InputError(f"{name} keeps tensors in other files, and where these lie is unknown: give a path")
+        raise InputError(f"{name} stores tensors in other files, whose folder is unknown: give a path")
     return LoadedModel(name, hashlib.sha256(data).hexdigest(), model)
 
 
@@ -130,8 +130,8 @@ def _external_files(path: Path, model: onnx.ModelProto) -> list[Path]:
             found = file.is_file()
         except (OSError, ValueError) as error:
             raise InputError(
-                f"{path} keeps the tensor {tensor.name!r} in {location[:40]!r}, which no file can be called: "
-                "export it again"
+                f"{path} keeps the tensor {tensor.name!r} in {location[:40]!r}, which is not a valid file "
+                "name: export it again"
             ) from error
         if not location or not file.is_relative_to(folder):
             raise InputError(

@@ -1,7 +1,7 @@
-"""Bring a model into the form that the reader walks: what changes no name and no meaning.
+"""Simplify a model for the reader, without changing names or meaning.
 
-Local functions are inlined, initialisers are no inputs, nodes stand in topological order, and nodes
-that the output does not need are gone. Constants are folded node by node while the reader walks
+Local functions are inlined, initialisers are removed from the inputs, nodes are sorted topologically, and
+nodes that the output does not need are removed. Constants are folded node by node during the reader's walk
 (:func:`evaluate`), by ONNX's own reference evaluator: no node is rewritten, so all keep their names.
 """
 

@@ -40,8 +40,20 @@ class AnnGraph(Graph[AnnNode]):
     @property
     def logits(self) -> str:
         """Name of the node that gives the answers before a final softmax."""
-        last = self[self.output]
-        return last.inputs[0] if isinstance(last, Softmax) else last.name
+        return self.before_softmax(self.output)
+
+    @property
+    def answers(self) -> dict[str, str]:
+        """For each output, by its name, the node that gives its values before a final softmax."""
+        return {
+            name: self.before_softmax(node)
+            for name, node in zip(self.output_names, self.outputs, strict=True)
+        }
+
+    def before_softmax(self, name: str) -> str:
+        """Return the name of the node that a softmax reads, or of the node itself where it is none."""
+        node = self[name]
+        return node.inputs[0] if isinstance(node, Softmax) else node.name
 
     def seen_as(self, name: str) -> str:
         """Return what holds all that others see of a value: the max-pool that alone reads it, or itself.
@@ -49,14 +61,13 @@ class AnnGraph(Graph[AnnNode]):
         Args:
             name: of the node that gives the value.
         """
-        readers = self.consumers[name]
-        alone = len(readers) == 1 and isinstance(readers[0], MaxPool) and name != self.output
-        return readers[0].name if alone else name
+        reader = self.consumers[name][0] if self.read_once(name) else None
+        return reader.name if isinstance(reader, MaxPool) else name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Input(AnnNode):
-    """The network's one input."""
+    """One of the network's inputs."""
 
     arity = NONE
     is_input = True
@@ -345,7 +356,7 @@ def channel_problem(values: FloatArray, shape: Shape, what: str) -> str | None:
 
 
 def same_shape_problem(inputs: Sequence[Shape], output: Shape) -> str | None:
-    """Say why the inputs are not of the output's shape."""
+    """Say why the inputs do not have the shape of the output."""
     return (
         None if all(s == output for s in inputs) else f"inputs {list(inputs)} differ from the output {output}"
     )

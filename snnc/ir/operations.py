@@ -1,8 +1,8 @@
-"""What networks are made of, classified in one place: the kinds of nodes and of neurons.
+"""The one classification of the kinds of nodes and of neurons.
 
-Whoever must know what a network computes (a simulator, a backend, a pass, a proof, a cost model, the
-artefact) walks over :func:`operations` and matches kinds of nodes and :class:`Firing`; the last case is
-:func:`unmatched`, which lets the type checker hold the match complete::
+Code that depends on what a network computes (a simulator, a backend, a pass, a proof, a cost model, the
+artefact) iterates over :func:`operations` and matches kinds of nodes and :class:`Firing`; the last case is
+:func:`unmatched`, by which the type checker proves the match complete::
 
     for node in operations(graph):
         match node:
@@ -15,9 +15,9 @@ artefact) walks over :func:`operations` and matches kinds of nodes and :class:`F
             case _:
                 raise unmatched(node)
 
-So a new kind of node goes into :data:`Operation`, and a new setting of neurons into :class:`Firing` and
-:data:`SETTINGS`: mypy then names every place that must decide what it means there. What is not listed here,
-a node of another class or a setting that is not at its default, is refused by all of them.
+A new kind of node goes into :data:`Operation`, and a new setting of neurons into :class:`Firing` and
+:data:`SETTINGS`: mypy then names every place that must handle it. All of them refuse nodes of other classes,
+and settings that are not listed here and differ from their default.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def operations(graph: SnnGraph) -> tuple[Operation, ...]:
 
 
 def check_known(graph: Graph[Any]) -> None:
-    """Refuse a network of either dialect with nodes or settings of which it is not known what they compute.
+    """Refuse a network of either dialect that has unknown nodes or settings.
 
     Raises:
         UnknownOperationError: there is one.
@@ -195,7 +195,7 @@ def populations(graph: SnnGraph) -> tuple[tuple[IntegrateFire, Firing], ...]:
 
 
 def classified(node: SnnNode) -> Operation:
-    """Return a node as what it is known to be.
+    """Return a node as one of the known kinds.
 
     Raises:
         UnknownOperationError: its kind, or a setting that it has, is not listed here.
@@ -205,7 +205,7 @@ def classified(node: SnnNode) -> Operation:
 
 
 def unknown(node: Node) -> str | None:
-    """Say what is not known of a node of either dialect; ``None`` if all is."""
+    """Name the unknown kind or setting of a node of either dialect; ``None`` if there is none."""
     if type(node) not in KINDS and type(node) not in ANN_KINDS:
         return f"{type(node).__name__} is no operation that this version of snnc knows"
     parts: list[Any] = [node]
@@ -335,6 +335,6 @@ def channel_links(node: Operation, shape: Shape) -> tuple[IntArray, IntArray] | 
 
 
 def unmatched(thing: Never) -> UnknownOperationError:
-    """Return the error for what no case matched; the type checker reports a kind that is left for this."""
+    """Return the error of a match without a matching case; the type checker reports kinds without a case."""
     what = f"{type(thing).__name__} {getattr(thing, 'name', thing)!r}"
     return UnknownOperationError(f"nothing is known of {what} here")
