@@ -15,7 +15,8 @@ from onnx.reference import ReferenceEvaluator
 from snnc.errors import UnsupportedModelError
 from snnc.frontend import read_onnx, supported_operators
 from snnc.frontend.loading import loaded_from
-from snnc.frontend.operators import NEWEST_OPSET, OLDEST_OPSET, OPERATORS
+from snnc.frontend.operators import OPERATORS
+from snnc.frontend.simplify import NEWEST_OPSET, OLDEST_OPSET
 from tests.onnx_models import model, node, normal, read_again
 
 WITHOUT_MEANING = {

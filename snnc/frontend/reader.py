@@ -150,6 +150,14 @@ def read_graph(
     )
 
 
+def _mapped_shape(shape: Shape) -> Shape:
+    """Return the shape of a node that holds the output, of this shape, in its own order."""
+    long = [n for n in shape if n > 1]
+    if len(long) < 2:
+        return (math.prod(shape),)
+    return (long[0], 1, long[1]) if len(long) == 2 else (long[0], long[1], math.prod(long[2:]))
+
+
 def _signature(model: onnx.ModelProto, problems: list[Diagnostic]) -> Signature | None:
     """Read what the model takes and gives, noting what keeps it from being read at all."""
     opset = max((o.version for o in model.opset_import if o.domain in DEFAULT_DOMAINS), default=0)
@@ -586,12 +594,8 @@ class _Reader:
             order[view.index.ravel()] = np.arange(order.size)
             layout = layout_of(order.reshape(shape), sizes)
         if layout is None:
-            refuse(
-                UNSUPPORTED_STRUCTURE,
-                output.origin,
-                "the output's values stand in another order than the last layer computes them, and no "
-                "transpose of axes alone makes it",
-                "remove what moves values at the end of the network",
-            )
+            shape = _mapped_shape(view.shape)
+            node = self.builder.ordered(view, shape).node
+            layout = InputLayout.plain(sizes, shape)
         self.given[name] = layout
         return node
