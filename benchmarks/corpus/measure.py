@@ -185,7 +185,7 @@ def agreement(network: Network, setting: Setting) -> dict[str, Any]:
     conversion = convert(network.path, calibration, options, progress=progress())
     converted = time.perf_counter()
     graph = conversion.artefact.graph
-    (readout,) = graph.of_type(Readout)
+    readout = graph.readout
     outputs = outputs_of(
         graph,
         conversion.artefact.encode,
@@ -194,7 +194,7 @@ def agreement(network: Network, setting: Setting) -> dict[str, Any]:
         timesteps=setting.timesteps,
         progress=progress(),
     )
-    logits = outputs.reshape(len(x), -1) * (readout.scale / setting.timesteps)
+    logits = readout.real(outputs.reshape(-1, *readout.shape), setting.timesteps).reshape(len(x), -1)
     expected, judge = answers(network, source, x)
     error = float(np.linalg.norm(logits - expected) / np.linalg.norm(expected))
     alike = int((logits.argmax(axis=1) == expected.argmax(axis=1)).sum())

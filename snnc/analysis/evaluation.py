@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,20 +11,20 @@ import numpy as np
 from snnc.analysis import costs
 from snnc.analysis.costs import Costs
 from snnc.analysis.scores import AnnScores, Answers, Scores, compared, judged, wants_values
-from snnc.data.row_files import as_labels, as_rows
+from snnc.data.row_files import as_rows, named_rows
 from snnc.errors import InputError, InternalError, UsageError
-from snnc.ir.graph import IntArray, NumberArray
+from snnc.ir.batch import Batch, Given, Rows, joined
+from snnc.ir.channels import per_channel
+from snnc.ir.graph import FloatArray, NumberArray
+from snnc.ir.layout import InputLayout
 from snnc.ir.snn import Readout, SnnGraph
-from snnc.metrics.catalogue import (
-    Case,
-    measure_all,
-    reference_of,
-)
+from snnc.metrics.catalogue import Case, measure_all
+from snnc.metrics.outputs import Labels, labels_by_output, metrics_by_output, recognise_output
 from snnc.metrics.shares import Paired as Paired
 from snnc.metrics.shares import Share as Share
-from snnc.metrics.task import Outputs, Task, recognise, threshold_of
+from snnc.metrics.task import Outputs, Task, threshold_of
 from snnc.progress import Callback, Progress, as_progress
-from snnc.simulation.protocol import Activity, RecordOptions, Simulator
+from snnc.simulation.protocol import Activity, RecordOptions, Simulator, Trace
 from snnc.source.source_session import SourceSession
 
 SHARD = 250
@@ -33,43 +32,20 @@ SHARD = 250
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
-    """What :func:`evaluate` found.
+class Judged:
+    """What was found of one output.
 
     Attributes:
         scores: the spiking network's answers.
-        costs: its spikes and operations.
-        timesteps: T of the run.
-        settle_steps: K.
-        latency_steps: from the input to the answer.
-        payload: what one event carries.
-        simulator: that ran it.
-        counted_by: the simulator that counted the spikes.
         ann: the source network on the same rows, where one was given.
     """
 
     scores: Scores
-    costs: Costs
-    timesteps: int
-    settle_steps: int
-    latency_steps: int
-    payload: str
-    simulator: str
-    counted_by: str
     ann: AnnScores | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the JSON form; operations are per image over all steps."""
-        found: dict[str, Any] = {
-            **self.scores.as_dict(),
-            "timesteps": self.timesteps,
-            "settle_steps": self.settle_steps,
-            "latency_steps": self.latency_steps,
-            "payload": self.payload,
-            "backend": self.simulator,
-            "counted_by": self.counted_by,
-            **self.costs.as_dict(),
-        }
+        """Return the JSON form."""
+        found: dict[str, Any] = self.scores.as_dict()
         if self.ann is not None:
             found["ann"] = self.ann.as_dict()
             if (agreement := self.ann.agreement) is not None:
@@ -88,6 +64,71 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What :func:`evaluate` found.
+
+    Attributes:
+        outputs: what each output answers, by its name.
+        costs: its spikes and operations.
+        timesteps: T of the run.
+        settle_steps: K.
+        latency_steps: from the input to the answer.
+        payload: what one event carries.
+        simulator: that ran it.
+        counted_by: the simulator that counted the spikes.
+    """
+
+    outputs: Mapping[str, Judged]
+    costs: Costs
+    timesteps: int
+    settle_steps: int
+    latency_steps: int
+    payload: str
+    simulator: str
+    counted_by: str
+
+    @property
+    def scores(self) -> Scores:
+        """The spiking network's answers of the one output.
+
+        Raises:
+            UsageError: there are several.
+        """
+        return self._only.scores
+
+    @property
+    def ann(self) -> AnnScores | None:
+        """The source network on the same rows, where one was given; of the one output.
+
+        Raises:
+            UsageError: there are several.
+        """
+        return self._only.ann
+
+    @property
+    def _only(self) -> Judged:
+        if len(self.outputs) != 1:
+            listed = ", ".join(map(repr, self.outputs))
+            raise UsageError(f"there are {len(self.outputs)} outputs, {listed}: each is judged on its own")
+        return next(iter(self.outputs.values()))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON form, by output where there are several; operations are per image, of all steps."""
+        several = {"outputs": {name: found.as_dict() for name, found in self.outputs.items()}}
+        shown = several if len(self.outputs) > 1 else self._only.as_dict()
+        return {
+            **shown,
+            "timesteps": self.timesteps,
+            "settle_steps": self.settle_steps,
+            "latency_steps": self.latency_steps,
+            "payload": self.payload,
+            "backend": self.simulator,
+            "counted_by": self.counted_by,
+            **self.costs.as_dict(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """The network to compare with.
 
@@ -99,24 +140,30 @@ class Source:
     """
 
     session: SourceSession
-    prepare: Callable[[NumberArray], NumberArray]
+    prepare: Callable[[Rows], Rows]
     macs: int | None = None
-    check_rows: Callable[[NumberArray, str], None] = lambda x, name: None
+    check_rows: Callable[[Rows, str], None] = lambda x, name: None
+
+    def answers(self, x: Rows, outputs: Sequence[str] = ()) -> dict[str, FloatArray]:
+        """Return what it answers to rows as they are given, (n, values) per output, by name."""
+        found = self.session.run_all(self.prepare(x), outputs)
+        return {name: values.reshape(len(values), -1) for name, values in found.items()}
 
 
 def evaluate(
     graph: SnnGraph,
-    encode: Callable[[NumberArray], IntArray],
-    x: NumberArray,
-    y: NumberArray | None,
+    encode: Callable[[Rows], Rows],
+    x: Given,
+    y: Labels,
     *,
     simulator: Simulator,
     counter: Simulator | None = None,
     timesteps: int | None = None,
     source: Source | None = None,
-    task: Task | str | None = None,
-    ends: str = "",
+    task: Task | str | Mapping[str, Task | None] | None = None,
+    ends: str | Mapping[str, str] = "",
     metrics: Sequence[str] = (),
+    layouts: Mapping[str, InputLayout] = {},
     progress: Progress | Callback | None = None,
 ) -> Evaluation:
     """Run a network, and the one that it came from, on the same rows.
@@ -124,16 +171,20 @@ def evaluate(
     Args:
         graph: the spiking network.
         encode: from rows of ``x`` to the quantised input; see ``Artefact.encode``.
-        x: (n, ...) rows as they are stored.
-        y: (n,) classes or (n, outputs) numbers, or ``None`` if there are no labels.
+        x: (n, ...) rows as they are stored; of several inputs one array each, by name.
+        y: (n,) classes or (n, outputs) numbers, or ``None`` if there are no labels; of several outputs a
+            mapping by their names of those that there are.
         simulator: what runs the network.
         counter: what counts the spikes, where ``simulator`` cannot; it has to give the same answers.
         timesteps: T; the calibrated value by default.
         source: the network to compare with, row by row.
-        task: what the outputs are; ``None`` to recognise it, see :mod:`snnc.metrics.task`.
-        ends: the activation that the source network ends with, see ``Metadata.ends``, where ``source`` is not
-            given to ask.
-        metrics: names of :data:`snnc.metrics.METRICS`; without, those that go with the task.
+        task: what the outputs are, or each of them by name; ``None`` to recognise it, see
+            :mod:`snnc.metrics.task`.
+        ends: the activation that the source network ends with, see ``Metadata.ends``, or each output by name,
+            where ``source`` is not given to ask.
+        metrics: names of :data:`snnc.metrics.METRICS`; without, those that go with the task. Of several
+            outputs each is measured where it fits; ``OUTPUT:METRIC`` asks it of one.
+        layouts: of the outputs, by name, where the source lays them out otherwise.
         progress: called with (done, total, description), or an object that shows it.
 
     Raises:
@@ -142,79 +193,151 @@ def evaluate(
         InternalError: the two simulators disagree on an integer network.
     """
     _require(graph, encode, simulator)
-    x, y, shown = as_rows(x), as_labels(y), as_progress(progress)
-    if len(x) == 0:
+    rows, shown = _given(graph, x), as_progress(progress)
+    if len(rows) == 0:
         raise InputError("there are no rows to evaluate")
-    (readout,) = graph.of_type(Readout)
-    ends = ends if source is None else source.session.ends
-    outputs = recognise(math.prod(readout.shape), rows=len(x), labels=y, ends=ends, given=task)
-    _require_metrics(metrics, outputs, source)
+    ends = _by_output(graph, ends) if source is None else source.session.all_ends
+    found = _Outputs(graph, len(rows), y, task, {name: ends[name] for name in graph.output_names})
+    wanted = found.wanted(metrics, source is not None)
     counter = counter or simulator
     steps = graph.timesteps if timesteps is None else timesteps
-    keep = wants_values(outputs, metrics)
-    spiking = Answers(outputs, 0.0, keep)
-    analogue = Answers(outputs, threshold_of(ends), keep)
+    spiking = {name: Answers(o, 0.0, wants_values(o, wanted[name])) for name, o in found.each.items()}
+    analogue = {
+        name: Answers(o, threshold_of(ends[name]), wants_values(o, wanted[name]))
+        for name, o in found.each.items()
+    }
     activity: dict[str, Activity] = {}
-    for rows in _shards(len(x), shown, f"evaluating at T = {steps}"):
-        q = encode(x[rows])
+    for part in _shards(len(rows), shown, f"evaluating at T = {steps}"):
+        q = encode(rows[part])
         trace = counter.run(graph, q, steps, RecordOptions(activity=True))
-        answers = (
-            trace.logits if counter is simulator else simulator.run(graph, q, steps, RecordOptions()).logits
-        )
-        if graph.integer and not np.array_equal(answers, trace.logits):
-            raise InternalError(f"the simulators {simulator.name} and {counter.name} differ on {graph.name}")
-        spiking.add(answers, rows)
+        answered = trace if counter is simulator else simulator.run(graph, q, steps, RecordOptions())
+        for name, readout in graph.readouts.items():
+            answers = answered.outputs[name]
+            if graph.integer and not np.array_equal(answers, trace.outputs[name]):
+                raise InternalError(
+                    f"the simulators {simulator.name} and {counter.name} differ on {graph.name}"
+                )
+            values = readout.real(answers, steps)
+            if name in layouts:
+                values = layouts[name].to_source(values)
+            spiking[name].add(values.reshape(len(values), -1), part)
         for name, counted in trace.activity.items():
             activity[name] = activity[name] + counted if name in activity else counted
         if source is not None:
-            analogue.add(source.session.run(source.prepare(x[rows])), rows)
-    scores, ann = judged(
-        spiking, analogue if source is not None else None, metrics, readout.scale / steps, ends
-    )
+            for name, values in source.answers(rows[part], graph.output_names).items():
+                analogue[name].add(values, part)
+    judgements: dict[str, Judged] = {}
+    for name, outputs in found.each.items():
+        beside = analogue[name] if source is not None else None
+        scores, ann = judged(spiking[name], beside, wanted[name], ends[name])
+        macs = None if source is None else source.macs
+        judgements[name] = Judged(scores, None if ann is None else compared(scores, ann, outputs, macs))
     return Evaluation(
-        scores=scores,
-        costs=costs.count(graph, activity, len(x), steps),
+        outputs=judgements,
+        costs=costs.count(graph, activity, len(rows), steps),
         timesteps=steps,
         settle_steps=graph.settle_steps,
         latency_steps=costs.latency_steps(graph, steps),
         payload=costs.payload(graph, steps),
         simulator=simulator.name,
         counted_by=counter.name,
-        ann=None if source is None or ann is None else compared(scores, ann, outputs, source.macs),
     )
 
 
-def _require_metrics(metrics: Sequence[str], outputs: Outputs, source: Source | None) -> None:
-    """Refuse metrics that could not be computed, before the work begins."""
-    stand_in = np.zeros((0, outputs.size))
-    labels = None if outputs.labels is None else outputs.labels[:0]
-    case = Case(stand_in, outputs.task, None if source is None else stand_in, labels)
-    for name in metrics:
-        reference_of(name, case)
+def _given(graph: SnnGraph, x: Given) -> Rows:
+    """Return rows as an array, or as a batch of several inputs."""
+    names = [node.name for node in graph.inputs]
+    return joined(named_rows(x, names, graph.name, "the rows")) if len(names) > 1 else as_rows(x)
+
+
+def _by_output(graph: SnnGraph, ends: str | Mapping[str, str]) -> dict[str, str]:
+    if isinstance(ends, str):
+        return dict.fromkeys(graph.output_names, ends)
+    return {name: ends.get(name, "") for name in graph.output_names}
+
+
+class _Outputs:
+    """What the outputs of a network are, and the labels that belong to them."""
+
+    def __init__(
+        self,
+        graph: SnnGraph,
+        rows: int,
+        y: Labels,
+        task: Task | str | Mapping[str, Task | None] | None,
+        ends: Mapping[str, str],
+    ) -> None:
+        """Recognise each output.
+
+        Raises:
+            InputError: labels do not fit.
+            UsageError: an output cannot be what the user says.
+        """
+        self.several = len(graph.outputs) > 1
+        labels = labels_by_output(y, graph.output_names)
+        self.each: dict[str, Outputs] = {}
+        for name, readout in graph.readouts.items():
+            told = task.get(name) if isinstance(task, Mapping) else task
+            self.each[name] = recognise_output(
+                name if self.several else "",
+                readout.shape,
+                rows=rows,
+                labels=labels.get(name),
+                ends=ends[name],
+                given=told,
+            )
+
+    def wanted(self, metrics: Sequence[str], compared_: bool) -> dict[str, tuple[str, ...]]:
+        """Return the metrics of each output, and refuse those that none can be measured by."""
+        return metrics_by_output(metrics, self.each, has_source=compared_)
 
 
 def evaluate_ann(
     source: Source,
-    x: NumberArray,
-    y: NumberArray | None,
+    x: Given,
+    y: Labels,
     progress: Progress | Callback | None = None,
     *,
     task: Task | str | None = None,
     metrics: Sequence[str] = (),
-) -> Scores:
-    """Run an ordinary network on labelled rows; see :func:`evaluate` for the arguments."""
-    x, y = as_rows(x), as_labels(y)
-    answers: Answers | None = None
-    for rows in _shards(len(x), as_progress(progress), "evaluating the ANN"):
-        found = source.session.run(source.prepare(x[rows]))
-        if answers is None:
-            ends = source.session.ends
-            outputs = recognise(found.shape[1], rows=len(x), labels=y, ends=ends, given=task)
-            _require_metrics(metrics, outputs, None)
-            answers = Answers(outputs, threshold_of(ends), wants_values(outputs, metrics))
-        answers.add(found, rows)
-    if answers is None:
+) -> dict[str, Scores]:
+    """Run an ordinary network on labelled rows; see :func:`evaluate` for the arguments.
+
+    Returns:
+        What each output answers, by its name.
+    """
+    rows = x if isinstance(x, Batch) else as_rows(x)
+    names = source.session.outputs
+    labels, ends = labels_by_output(y, names), source.session.all_ends
+    answers: dict[str, Answers] = {}
+    wanted: dict[str, tuple[str, ...]] = {}
+    for part in _shards(len(rows), as_progress(progress), "evaluating the ANN"):
+        found = source.answers(rows[part])
+        if not answers:
+            outputs = {
+                name: recognise_output(
+                    name if len(names) > 1 else "",
+                    values.shape[1:],
+                    rows=len(rows),
+                    labels=labels.get(name),
+                    ends=ends[name],
+                    given=task,
+                )
+                for name, values in found.items()
+            }
+            wanted = metrics_by_output(metrics, outputs, has_source=False)
+            answers = {
+                name: Answers(each, threshold_of(ends[name]), wants_values(each, wanted[name]))
+                for name, each in outputs.items()
+            }
+        for name, values in found.items():
+            answers[name].add(values, part)
+    if not answers:
         raise InputError("there are no rows to evaluate")
+    return {name: _scores_alone(each, wanted[name]) for name, each in answers.items()}
+
+
+def _scores_alone(answers: Answers, metrics: Sequence[str]) -> Scores:
     if not answers.keep:
         return answers.scores()
     values, outputs = np.concatenate(answers.values), answers.outputs
@@ -223,7 +346,7 @@ def evaluate_ann(
     )
 
 
-def answers_of(source: Source, x: NumberArray, progress: Progress | Callback | None = None) -> NumberArray:
+def answers_of(source: Source, x: Rows, progress: Progress | Callback | None = None) -> NumberArray:
     """Return what an ordinary network answers, (n, outputs); see :func:`evaluate` for the arguments."""
     tracked = _shards(len(x), as_progress(progress), "running the ANN")
     return np.concatenate([source.session.run(source.prepare(x[rows])) for rows in tracked])
@@ -231,34 +354,63 @@ def answers_of(source: Source, x: NumberArray, progress: Progress | Callback | N
 
 def outputs_of(
     graph: SnnGraph,
-    encode: Callable[[NumberArray], IntArray],
-    x: NumberArray,
+    encode: Callable[[Rows], Rows],
+    x: Given,
     *,
     simulator: Simulator,
     timesteps: int,
     per_step: bool = False,
     progress: Progress | Callback | None = None,
 ) -> NumberArray:
-    """Return what a network answers; see :func:`evaluate` for the arguments.
+    """Return what a network of one output answers, flat; see :func:`evaluate` for the arguments.
 
     Returns:
-        (n, classes), or (T + K, n, classes) where the answer after every step is wanted.
+        (n, outputs), or (T + K, n, outputs) where the answer after every step is wanted.
+
+    Raises:
+        UsageError: there are several outputs.
+    """
+    name = graph.output_names[graph.outputs.index(graph.output)]
+    found = all_outputs_of(
+        graph, encode, x, simulator=simulator, timesteps=timesteps, per_step=per_step, progress=progress
+    )[name]
+    return found.reshape(*found.shape[: 1 + per_step], -1)
+
+
+def all_outputs_of(
+    graph: SnnGraph,
+    encode: Callable[[Rows], Rows],
+    x: Given,
+    *,
+    simulator: Simulator,
+    timesteps: int,
+    per_step: bool = False,
+    progress: Progress | Callback | None = None,
+) -> dict[str, NumberArray]:
+    """Return what every output of a network answers; see :func:`evaluate` for the arguments.
+
+    Returns:
+        (n, *shape) per output, by name, or (T + K, n, *shape) where the answer after every step is wanted.
     """
     _require(graph, encode, simulator)
-    (readout,) = graph.of_type(Readout)
-    record = RecordOptions(trains=tuple(dict.fromkeys(readout.inputs)) if per_step else ())
-    x, found = as_rows(x), []
-    for rows in _shards(len(x), as_progress(progress), f"running at T = {timesteps}"):
-        trace = simulator.run(graph, encode(x[rows]), timesteps, record)
-        if per_step:
-            currents = np.add.reduce(
-                [trace.trains[name] for name in readout.inputs], dtype=trace.logits.dtype
-            )
-            biased = np.minimum(np.arange(1, len(currents) + 1), timesteps).astype(currents.dtype)
-            found.append(currents.cumsum(axis=0, dtype=currents.dtype) + biased[:, None, None] * readout.bias)
-        else:
-            found.append(trace.logits)
-    return np.concatenate(found, axis=1 if per_step else 0)
+    read = tuple(dict.fromkeys(name for node in graph.readouts.values() for name in node.inputs))
+    record = RecordOptions(trains=read if per_step else ())
+    rows = _given(graph, x)
+    found: dict[str, list[NumberArray]] = {name: [] for name in graph.output_names}
+    for part in _shards(len(rows), as_progress(progress), f"running at T = {timesteps}"):
+        trace = simulator.run(graph, encode(rows[part]), timesteps, record)
+        for name, y in trace.outputs.items():
+            found[name].append(_after_every_step(graph.readouts[name], trace, y.dtype) if per_step else y)
+    return {name: np.concatenate(parts, axis=1 if per_step else 0) for name, parts in found.items()}
+
+
+def _after_every_step(readout: Readout, trace: Trace, kind: np.dtype[Any]) -> NumberArray:
+    """Return what a read-out holds after every step, (T + K, n, *shape)."""
+    currents = np.add.reduce([trace.trains[name] for name in readout.inputs], dtype=kind)
+    biased = np.minimum(np.arange(1, len(currents) + 1), trace.timesteps).astype(currents.dtype)
+    bias = per_channel(readout.bias, len(readout.shape))
+    total: NumberArray = currents.cumsum(axis=0, dtype=currents.dtype)
+    return total + biased.reshape(-1, *(1,) * (currents.ndim - 1)) * bias
 
 
 def _require(graph: Any, encode: Any, simulator: Any) -> None:

@@ -135,15 +135,14 @@ def shared(metric: str, share: Share, against: str) -> Measured:
 
 
 def judged(
-    spiking: Answers, analogue: Answers | None, metrics: Sequence[str], unit: float, ends: str
+    spiking: Answers, analogue: Answers | None, metrics: Sequence[str], ends: str
 ) -> tuple[Scores, Scores | None]:
     """Return what both networks reach.
 
     Args:
-        spiking: the answers of the spiking network, before the source network's last activation.
+        spiking: the answers of the spiking network in units of the source's, before its last activation.
         analogue: those of the source network.
         metrics: see :func:`evaluate`.
-        unit: of the spiking network's answers, ``scale / T``.
         ends: the activation, as an ONNX operator; empty for none.
     """
     if not spiking.keep:
@@ -154,8 +153,7 @@ def judged(
         kept = tuple(each for each in scores.measured if each.metric in metrics or not metrics)
         return replace(scores, measured=kept), ann
     outputs, threshold = spiking.outputs, threshold_of(ends)
-    # Doubles hold every integer of a read-out, so that none becomes the equal of another.
-    values = finished(np.concatenate(spiking.values).astype(np.float64) * unit, ends)
+    values = finished(np.concatenate(spiking.values), ends)
     source = None if analogue is None else np.concatenate(analogue.values)
     case = Case(values, outputs.task, source, outputs.labels, threshold)
     scores = spiking.scores(measure_all(case, metrics))

@@ -14,13 +14,14 @@ from snnc.artefact.writer import build_model
 from snnc.data.preprocessing import Preprocessing, check_fit, prepared_rows
 from snnc.data.readings import NetworkInput
 from snnc.data.row_files import named_rows
-from snnc.errors import NonFiniteError
+from snnc.errors import NonFiniteError, UsageError
 from snnc.ir.batch import Given, Rows, joined
 from snnc.ir.graph import FloatArray, NumberArray, Shape
 from snnc.ir.layout import InputLayout
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.simulation.protocol import Trace
 from snnc.simulation.reference import encode_all
+from snnc.source.selection import Selection
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -138,6 +139,39 @@ class Artefact:
         """From each of the source network's outputs to this one's, by name."""
         stored = {entry["name"]: entry["layout"] for entry in self.metadata.outputs}
         return {name: _layout(stored.get(name), node.shape) for name, node in self.graph.readouts.items()}
+
+    def require_plain(self, what: str) -> None:
+        """Refuse several inputs or outputs, and an output whose axes the source has in another order.
+
+        Args:
+            what: that cannot take them, for the message.
+
+        Raises:
+            UsageError: there are some.
+        """
+        for kind, side in (("input", self.layouts), ("output", self.output_layouts)):
+            if len(side) > 1:
+                names = ", ".join(map(repr, side))
+                raise UsageError(
+                    f"{what} takes a network of one {kind}, and {self.graph.name} has {len(side)}: {names}"
+                )
+        if next(iter(self.output_layouts.values())).moves:
+            raise UsageError(
+                f"{what} takes outputs as the last layer computes them, and {self.graph.name} transposes its "
+                "output: convert the network without its last transpose"
+            )
+
+    @property
+    def ends(self) -> dict[str, str]:
+        """The softmax or sigmoid that the spiking network leaves out of each output, as ONNX operators."""
+        stored = {entry["name"]: entry.get("ends", "") for entry in self.metadata.outputs}
+        alone = self.metadata.ends if len(self.graph.outputs) == 1 else ""
+        return {name: stored.get(name) or alone for name in self.graph.output_names}
+
+    @property
+    def selection(self) -> Selection:
+        """What was taken of the source's file."""
+        return Selection.from_dict(self.metadata.selection)
 
     @property
     def preprocessing(self) -> Preprocessing | None:

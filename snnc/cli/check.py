@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from snnc import __version__
+from snnc.cli.doors import keep_option, shape_option
+from snnc.cli.given import refuse
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
+    from snnc.compiler import Options
     from snnc.diagnostics import Diagnostic
     from snnc.ir.snn import SnnGraph
 
@@ -31,9 +35,19 @@ TRIAL_ROWS = 8
 @click.option(
     "--target", metavar="T", help="Also list everything that this target of `snnc deploy` does not support."
 )
+@shape_option
+@keep_option
 @click.option("--profile", metavar="NAME", help="Profile of the target; its first by default.")
 @click.pass_obj
-def command(terminal: Terminal, model: str, form: str, target: str | None, profile: str | None) -> int:
+def command(
+    terminal: Terminal,
+    model: str,
+    form: str,
+    target: str | None,
+    profile: str | None,
+    shape: tuple[str, ...],
+    keep_output: tuple[str, ...],
+) -> int:
     """List everything in MODEL that cannot be converted, with node names and a remedy for each.
 
     With --target, MODEL may be an artefact; any other MODEL is converted on trial, with synthetic rows.
@@ -41,7 +55,7 @@ def command(terminal: Terminal, model: str, form: str, target: str | None, profi
     """
     from snnc.cli.artefacts import holds_artefact, require_network
     from snnc.cli.models import locate
-    from snnc.compiler import check
+    from snnc.compiler import Options, check
     from snnc.diagnostics import Severity, causes
     from snnc.errors import UsageError
 
@@ -51,11 +65,14 @@ def command(terminal: Terminal, model: str, form: str, target: str | None, profi
     if target is None:
         require_network(located.path, model)
     converted = target is not None and holds_artefact(located.path)
-    found = () if converted else check(located.path)
+    if converted:
+        refuse("is for a network, and this is an artefact", "--shape", "--keep-output")
+    options = Options(shape=shape, keep_output=keep_output)
+    found = () if converted else check(located.path, options)
     supported = all(item.severity is not Severity.ERROR for item in found)
     unfit: tuple[Diagnostic, ...] = ()
     if target is not None and supported:
-        unfit = _unfit(located.path, target, profile, converted)
+        unfit = _unfit(located.path, target, profile, converted, options)
         found = (*found, *unfit)
     if form == "sarif":
         terminal.data(sarif(found, str(located.path)))
@@ -90,26 +107,32 @@ def _reasons(found: Sequence[Diagnostic]) -> str:
     return f"{number} reason{'s' if number > 1 else ''}{at}"
 
 
-def _unfit(path: Path, target: str, profile: str | None, converted: bool) -> tuple[Diagnostic, ...]:
+def _unfit(
+    path: Path, target: str, profile: str | None, converted: bool, options: Options
+) -> tuple[Diagnostic, ...]:
     """Return what keeps a network from a target."""
     from snnc.artefact import load
     from snnc.backends import load_backend
     from snnc.backends.deployment import problems
 
     backend = load_backend(target, profile)
-    return problems(backend, load(path).graph if converted else _trial(path))
+    return problems(backend, load(path).graph if converted else _trial(path, options))
 
 
-def _trial(path: Path) -> SnnGraph:
+def _trial(path: Path, options: Options) -> SnnGraph:
     """Return a network as a conversion in a hurry leaves it."""
     import numpy as np
 
-    from snnc.compiler import Options, convert
+    from snnc.compiler import convert
     from snnc.frontend import read_onnx
+    from snnc.ir.batch import joined
 
-    shape = read_onnx(path).layout.source_shape
-    rows = np.random.default_rng(0).normal(size=(TRIAL_ROWS, *shape)).astype(np.float32)
-    return convert(path, rows, Options(4, "fast", threads=1)).artefact.graph
+    random, rows = np.random.default_rng(0), {}
+    for given in read_onnx(path, options.selection).inputs:
+        shape = (TRIAL_ROWS, *given.layout.source_shape)
+        rows[given.name] = random.normal(size=shape).astype(np.float32)
+    quick = replace(options, timesteps=4, preset="fast", threads=1)
+    return convert(path, joined(rows), quick).artefact.graph
 
 
 def sarif(found: Sequence[Diagnostic], path: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from snnc.frontend.simplify import simplify
 from snnc.ir.ann import AnnGraph
 from snnc.ir.layout import InputLayout
 from snnc.metrics.ending import final_activation
+from snnc.source.selection import EVERYTHING, Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +112,19 @@ class SourceModel:
         return self.output.ends
 
 
-def read_onnx(path: Path | LoadedModel) -> SourceModel:
+def read_onnx(path: Path | LoadedModel, selection: Selection = EVERYTHING) -> SourceModel:
     """Read a network.
 
     Args:
         path: an ``.onnx`` file, or what was loaded of one.
+        selection: sizes that the file leaves open, and the outputs to keep.
 
     Raises:
         InputError: the file is missing, damaged, or not ONNX.
+        UsageError: the selection does not fit the file.
         UnsupportedModelError: with a diagnostic for every reason why it cannot be converted.
     """
-    source, diagnostics = _read(path)
+    source, diagnostics = _read(path, selection)
     errors = [d for d in diagnostics if d.severity is Severity.ERROR]
     if source is None or errors:
         first = errors[0].reason
@@ -131,19 +134,22 @@ def read_onnx(path: Path | LoadedModel) -> SourceModel:
     return source
 
 
-def check_onnx(path: Path) -> tuple[Diagnostic, ...]:
-    """Return everything about a network that keeps it from being converted.
+def check_onnx(path: Path, selection: Selection = EVERYTHING) -> tuple[Diagnostic, ...]:
+    """Return everything about a network that keeps it from being converted; see :func:`read_onnx`.
 
     Raises:
         InputError: the file is missing, damaged, or not ONNX.
+        UsageError: the selection does not fit the file.
     """
-    return _read(path)[1]
+    return _read(path, selection)[1]
 
 
-def _read(given: Path | LoadedModel) -> tuple[SourceModel | None, tuple[Diagnostic, ...]]:
+def _read(
+    given: Path | LoadedModel, selection: Selection
+) -> tuple[SourceModel | None, tuple[Diagnostic, ...]]:
     loaded = given if isinstance(given, LoadedModel) else load(given)
     path = loaded.path
-    proto = simplify(loaded.proto, str(path))
+    proto = simplify(selection.applied(loaded.proto, str(path)), str(path))
     network, diagnostics = read_graph(proto, path.name.removesuffix(".onnx"), str(path))
     if network is None:
         return None, diagnostics

@@ -154,7 +154,7 @@ def measure(
     """
     if len(x) == 0:
         raise InputError("there are no rows to measure on")
-    (readout,) = artefact.graph.of_type(Readout)
+    readout = artefact.graph.readout
     ends = artefact.metadata.ends or _softmax(source)
     stored = artefact.metadata.stored_task
     outputs = recognise(prod(readout.shape), rows=len(x), labels=y, ends=ends, given=task, stored=stored)
@@ -273,7 +273,7 @@ class _Work:
         self.timesteps = timesteps
         self.steps = timesteps + self.graph.settle_steps
         self.populations = self.graph.of_type(IntegrateFire)
-        self.readout = self.graph.of_type(Readout)[0]
+        self.readout = self.graph.readout
         self.fed = FedSource(source, self.graph, threads)
         self.logits = self.source.logits
         self.before = {node.name: rectifier(self.source, node).inputs[0] for node in self.populations}
@@ -309,16 +309,13 @@ class _Work:
         trace = self.simulator.run(self.graph, q, self.timesteps, RecordOptions(states=True, activity=True))
         for name, counted in trace.activity.items():
             self.activity[name] = self.activity[name] + counted if name in self.activity else counted
-        outputs = self._scaled(trace.logits)
+        outputs = self.readout.real(trace.logits, self.timesteps)
         self._add_cumulative(values, q, trace.counts, trace.potentials, outputs)
         self._add_local(values, q)
         self.probe.add(rows, q, labels, logits)
-        self.spiking.add(trace.logits, where)
+        self.spiking.add(outputs.reshape(len(x), -1), where)
         self.analogue.add(finished(logits, self.ends), where)
         self.rows += len(x)
-
-    def _scaled(self, outputs: NumberArray) -> FloatArray:
-        return (outputs * (self.readout.scale / self.timesteps)).astype(np.float64)
 
     def _add_cumulative(
         self,
@@ -371,7 +368,7 @@ class _Work:
                 states = _States(values[self.before[node.name]], fed[node.name], n, v)
                 self.behind.do(partial(self._add_population, node, states, local=True))
             else:
-                outputs = self._scaled(trace.logits)
+                outputs = self.readout.real(trace.logits, self.timesteps)
                 logits = values[self.logits].reshape(outputs.shape)
                 found = decompose_readout(logits, fed[self.fed.logits].reshape(outputs.shape), outputs)
                 self.sums[layer.node.name].local.add(found)
@@ -382,7 +379,7 @@ class _Work:
         """Return what all chunks say together."""
         counted = costs.count(self.graph, self.activity, self.rows, self.timesteps)
         by_name = {layer.name: layer for layer in counted.layers}
-        snn, ann = judged(self.spiking, self.analogue, (), self.readout.scale / self.timesteps, self.ends)
+        snn, ann = judged(self.spiking, self.analogue, (), self.ends)
         macs = costs.macs_of_ann(self.source)
         return Measurement(
             layers=tuple(
@@ -408,7 +405,6 @@ class _Work:
     def _case(self) -> Case | None:
         if not self.spiking.keep:
             return None
-        unit = self.readout.scale / self.timesteps
-        answers = finished(np.concatenate(self.spiking.values).astype(np.float64) * unit, self.ends)
+        answers = finished(np.concatenate(self.spiking.values), self.ends)
         source = np.concatenate(self.analogue.values)
         return Case(answers, self.outputs.task, source, self.outputs.labels, threshold_of(self.ends))

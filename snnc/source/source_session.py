@@ -20,6 +20,7 @@ from snnc.errors import InputError, UsageError
 from snnc.ir.batch import Batch, Given, arrays_by_name
 from snnc.ir.graph import FloatArray, NumberArray
 from snnc.metrics.ending import final_activation
+from snnc.source.selection import EVERYTHING, Selection
 
 T = TypeVar("T")
 
@@ -65,15 +66,17 @@ class SourceSession:
         outputs: names of its outputs, in order.
     """
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
+    def __init__(self, path: Path, threads: int | None = None, selection: Selection = EVERYTHING) -> None:
         """Load the file.
 
         Args:
             path: an ``.onnx`` file.
             threads: for onnxruntime; ``None`` for one per core.
+            selection: sizes that it leaves open, and the outputs to keep.
 
         Raises:
             InputError: onnxruntime cannot run it.
+            UsageError: the selection does not fit the file.
         """
         options = ort.SessionOptions()
         options.log_severity_level = 4
@@ -82,8 +85,11 @@ class SourceSession:
         # Threads that go on spinning after a run would take the core of whoever is timed next.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         self.path = path
+        model: Any = path
+        if selection:
+            model = selection.applied(onnx.load_model(path), str(path)).SerializeToString()
         try:
-            self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions have no root of their own
             raise InputError(f"onnxruntime cannot run {path}: {_one_line(error)}") from error
         self._inputs = tuple(map(_Entry.of, self._session.get_inputs()))
