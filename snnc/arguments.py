@@ -67,13 +67,13 @@ def _loaded(model: Any) -> tuple[LoadedModel, str]:
 
 
 def shape_texts(shapes: Any) -> tuple[str, ...]:
-    """Return sizes of inputs, by their names, as the texts of the options.
+    """Return sizes of inputs, by their names, as the texts of the options; texts stay.
 
     Raises:
         UsageError: they are no mapping of names to sizes.
     """
-    if shapes is None:
-        return ()
+    if isinstance(shapes, list | tuple) and all(isinstance(text, str) for text in shapes):
+        return tuple(shapes)
     try:
         return tuple(
             f"{name}={','.join(str(operator.index(size)) for size in sizes)}"

@@ -540,13 +540,13 @@ def compile_model(
     progress: Progress | Callback | None = None,
     task: Task | str | None = None,
     payload: str | None = None,
-    shapes: Mapping[str, Sequence[int]] | None = None,
-    outputs: Sequence[str] = (),
+    shape: Mapping[str, Sequence[int]] | Sequence[str] = (),
+    keep_output: Sequence[str] = (),
 ) -> Artefact:
     """Convert a trained network and return the artefact; see :func:`convert` for the arguments.
 
-    Beside these, ``shapes`` gives (batch, *shape) of inputs whose sizes the file leaves open, by their names,
-    and ``outputs`` the names of the outputs to keep, all by default.
+    Beside these, ``shape`` gives (batch, *shape) of inputs whose sizes the file leaves open, by their names,
+    and ``keep_output`` the names of the outputs to keep, all by default.
     """
     settings = {} if settings is None else settings
     options = Options(
@@ -559,8 +559,8 @@ def compile_model(
         threads,
         task=as_task(task),
         payload=payload,
-        shape=shape_texts(shapes),
-        keep_output=as_names(outputs, "outputs"),
+        shape=shape_texts(shape),
+        keep_output=as_names(keep_output, "outputs to keep"),
     )
     return convert(model, calibration, options, preprocessing=preprocessing, progress=progress).artefact
 

@@ -18,7 +18,7 @@ from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, NumberArray
 from snnc.ir.layout import InputLayout
 from snnc.ir.snn import Readout, SnnGraph
-from snnc.metrics.catalogue import Case, measure_all
+from snnc.metrics.catalogue import OF_MAPS, Case, measurable, measure_all
 from snnc.metrics.outputs import Labels, labels_by_output, metrics_by_output, recognise_output
 from snnc.metrics.shares import Paired as Paired
 from snnc.metrics.shares import Share as Share
@@ -341,9 +341,9 @@ def _scores_alone(answers: Answers, metrics: Sequence[str]) -> Scores:
     if not answers.keep:
         return answers.scores()
     values, outputs = np.concatenate(answers.values), answers.outputs
-    return answers.scores(
-        measure_all(Case(values, outputs.task, None, outputs.labels, answers.threshold), metrics)
-    )
+    case = Case(values, outputs.task, None, outputs.labels, answers.threshold)
+    maps = outputs.is_map and not metrics
+    return answers.scores(measurable(case, OF_MAPS) if maps else measure_all(case, metrics))
 
 
 def answers_of(source: Source, x: Rows, progress: Progress | Callback | None = None) -> NumberArray:

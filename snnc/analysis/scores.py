@@ -13,6 +13,7 @@ from snnc.metrics.catalogue import (
     DEFAULTS,
     LABELS,
     METRICS,
+    OF_MAPS,
     SOURCE,
     Case,
     Measured,
@@ -156,20 +157,22 @@ def judged(
     values = finished(np.concatenate(spiking.values), ends)
     source = None if analogue is None else np.concatenate(analogue.values)
     case = Case(values, outputs.task, source, outputs.labels, threshold)
-    scores = spiking.scores(measure_all(case, metrics))
+    maps = outputs.is_map and not metrics
+    scores = spiking.scores(measurable(case, OF_MAPS) if maps else measure_all(case, metrics))
     if analogue is None or source is None:
         return scores, None
     return scores, analogue.scores(
-        _alone(Case(source, outputs.task, None, outputs.labels, threshold), metrics)
+        _alone(Case(source, outputs.task, None, outputs.labels, threshold), metrics, outputs)
     )
 
 
-def _alone(case: Case, metrics: Sequence[str]) -> tuple[Measured, ...]:
+def _alone(case: Case, metrics: Sequence[str], outputs: Outputs) -> tuple[Measured, ...]:
     """Return the metrics of a network that is compared with labels alone, as far as there are any."""
     if case.labels is None:
         return ()
     numbers = case.task is Task.REGRESSION
-    fitting = [name for name in metrics or DEFAULTS[case.task] if LABELS in METRICS[name].references]
+    default = OF_MAPS if outputs.is_map else DEFAULTS[case.task]
+    fitting = [name for name in metrics or default if LABELS in METRICS[name].references]
     # Values of class scores are held to the source alone.
     fitting = [name for name in fitting if numbers or METRICS[name].decides]
     return measure_all(case, fitting) if metrics else measurable(case, fitting)

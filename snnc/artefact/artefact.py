@@ -164,9 +164,10 @@ class Artefact:
     @property
     def ends(self) -> dict[str, str]:
         """The softmax or sigmoid that the spiking network leaves out of each output, as ONNX operators."""
+        if len(self.graph.outputs) == 1:
+            return {self.graph.output_names[0]: self.metadata.ends}
         stored = {entry["name"]: entry.get("ends", "") for entry in self.metadata.outputs}
-        alone = self.metadata.ends if len(self.graph.outputs) == 1 else ""
-        return {name: stored.get(name) or alone for name in self.graph.output_names}
+        return {name: stored.get(name, "") for name in self.graph.output_names}
 
     @property
     def selection(self) -> Selection:

@@ -342,6 +342,8 @@ def _tell(terminal: Terminal, conversion: Conversion, output: Path, drop: dict[s
         terminal.done(f"{lost['measured']}: {lost['points']:.2f} points, at most {lost['limit']:g} allowed")
     for kept in () if drop is None else drop["min_metric"]:
         value = "without error" if kept["value"] is None else f"{kept['value']:.4g}"
+        which = f" of {kept['output']!r}" if "output" in kept else ""
         terminal.done(
-            f"{kept['metric']}: {value} against the {kept['against']}, at least {kept['least']:g} required"
+            f"{kept['metric']}{which}: {value} against the {kept['against']}, at least {kept['least']:g} "
+            "required"
         )

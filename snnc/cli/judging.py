@@ -35,9 +35,9 @@ def tasks_of_artefact(name: str | None, artefact: Artefact) -> Task | dict[str, 
 
     if name is not None:
         return Task(name)
-    stored = {entry["name"]: entry.get("task", "") for entry in artefact.metadata.outputs}
-    if not stored:
+    if len(artefact.graph.outputs) == 1:
         return artefact.metadata.stored_task
+    stored = {entry["name"]: entry.get("task", "") for entry in artefact.metadata.outputs}
     return {output: Task(task) if task else None for output, task in stored.items()}
 
 
@@ -108,8 +108,11 @@ def require_floors(limits: Sequence[Floor], outputs: Mapping[str, Outputs]) -> N
     from snnc.metrics.outputs import asked_of
 
     for limit in limits:
+        decides = METRICS[limit.metric].decides
+        if decides and len(outputs) == 1:
+            next(iter(outputs.values())).require(f"--min-metric {limit}")
         for name in asked_of(limit.asked, outputs, has_source=True):
-            if METRICS[limit.metric].decides:
+            if decides:
                 outputs[name].require(f"--min-metric {limit}")
 
 

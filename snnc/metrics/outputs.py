@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -91,7 +92,8 @@ def recognise_output(
                 f"numbers, ({rows}, {', '.join(map(str, shape))})"
             )
         labels = None if labels is None else labels.reshape(rows, -1).astype(np.float64)
-        said, ends = Task.REGRESSION, ""
+        found = recognise(size, rows=rows, labels=labels, given=Task.REGRESSION)
+        return replace(found, is_map=True)
     try:
         return recognise(size, rows=rows, labels=labels, ends=ends, given=said, stored=stored)
     except (InputError, UsageError) as error:
