@@ -201,6 +201,7 @@ class Trials:
             task=task,
             metrics=wanted,
             layouts=artefact.output_layouts,
+            finish=artefact.finish,
         )
         if found.ann is None or not self.source.macs:
             raise UnsupportedModelError(

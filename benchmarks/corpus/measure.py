@@ -35,7 +35,6 @@ from snnc.diagnostics import Severity
 from snnc.errors import SnncError
 from snnc.frontend import SourceModel, check_onnx, read_onnx
 from snnc.ir.graph import NumberArray
-from snnc.ir.snn import Readout
 from snnc.passes import PRESETS
 from snnc.progress import Progress, Silent
 from snnc.source.ann_session import AnnSession

@@ -1,4 +1,4 @@
-"""Judge a spiking network on labelled rows: metrics with their intervals, spikes, operations, and the ANN."""
+"""Evaluation of a spiking network and its source: metrics with intervals, spikes and operations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from snnc.data.row_files import as_rows, named_rows
 from snnc.errors import InputError, InternalError, UsageError
 from snnc.ir.batch import Batch, Given, Rows, joined
 from snnc.ir.channels import per_channel
-from snnc.ir.graph import FloatArray, NumberArray
+from snnc.ir.graph import FloatArray, NumberArray, Shape
 from snnc.ir.layout import InputLayout
 from snnc.ir.snn import Readout, SnnGraph
 from snnc.metrics.catalogue import OF_MAPS, Case, measurable, measure_all
@@ -25,6 +25,7 @@ from snnc.metrics.shares import Share as Share
 from snnc.metrics.task import Outputs, Task, threshold_of
 from snnc.progress import Callback, Progress, as_progress
 from snnc.simulation.protocol import Activity, RecordOptions, Simulator, Trace
+from snnc.source.host import Finish
 from snnc.source.source_session import SourceSession
 
 SHARD = 250
@@ -165,6 +166,7 @@ def evaluate(
     metrics: Sequence[str] = (),
     layouts: Mapping[str, InputLayout] = {},
     progress: Progress | Callback | None = None,
+    finish: Finish | None = None,
 ) -> Evaluation:
     """Run a network, and the one that it came from, on the same rows.
 
@@ -186,50 +188,50 @@ def evaluate(
             outputs each is measured where it fits; ``OUTPUT:METRIC`` asks it of one.
         layouts: of the outputs, by name, where the source lays them out otherwise.
         progress: called with (done, total, description), or an object that shows it.
+        finish: what ordinary ONNX makes of a run, see ``Artefact.finish``; its answers are the source's,
+            behind any activation.
 
     Raises:
         InputError: rows or labels do not fit.
         UsageError: a metric does not fit, or what it compares with is missing.
         InternalError: the two simulators disagree on an integer network.
     """
-    _require(graph, encode, simulator)
-    rows, shown = _given(graph, x), as_progress(progress)
+    _require(graph, encode, simulator, finish)
+    rows, shown = _given(encode, graph, x), as_progress(progress)
     if len(rows) == 0:
         raise InputError("there are no rows to evaluate")
-    ends = _by_output(graph, ends) if source is None else source.session.all_ends
-    found = _Outputs(graph, len(rows), y, task, {name: ends[name] for name in graph.output_names})
+    shapes = _shapes(graph, layouts, finish)
+    ends = _by_output(shapes, ends) if source is None else source.session.all_ends
+    found = _Outputs(shapes, len(rows), y, task, ends)
     wanted = found.wanted(metrics, source is not None)
     counter = counter or simulator
     steps = graph.timesteps if timesteps is None else timesteps
-    spiking = {name: Answers(o, 0.0, wants_values(o, wanted[name])) for name, o in found.each.items()}
-    analogue = {
-        name: Answers(o, threshold_of(ends[name]), wants_values(o, wanted[name]))
-        for name, o in found.each.items()
-    }
+    spiking, analogue = (
+        {name: Answers(o, limits[name], wants_values(o, wanted[name])) for name, o in found.each.items()}
+        for limits in (
+            {name: 0.0 if finish is None else threshold_of(ends[name]) for name in shapes},
+            {name: threshold_of(ends[name]) for name in shapes},
+        )
+    )
     activity: dict[str, Activity] = {}
     for part in _shards(len(rows), shown, f"evaluating at T = {steps}"):
         q = encode(rows[part])
         trace = counter.run(graph, q, steps, RecordOptions(activity=True))
         answered = trace if counter is simulator else simulator.run(graph, q, steps, RecordOptions())
-        for name, readout in graph.readouts.items():
-            answers = answered.outputs[name]
-            if graph.integer and not np.array_equal(answers, trace.outputs[name]):
-                raise InternalError(
-                    f"the simulators {simulator.name} and {counter.name} differ on {graph.name}"
-                )
-            values = readout.real(answers, steps)
-            if name in layouts:
-                values = layouts[name].to_source(values)
+        differ = [n for n, each in trace.outputs.items() if not np.array_equal(each, answered.outputs[n])]
+        if graph.integer and differ:
+            raise InternalError(f"the simulators {simulator.name} and {counter.name} differ on {graph.name}")
+        for name, values in _answered(graph, answered, rows[part], layouts, finish).items():
             spiking[name].add(values.reshape(len(values), -1), part)
         for name, counted in trace.activity.items():
             activity[name] = activity[name] + counted if name in activity else counted
         if source is not None:
-            for name, values in source.answers(rows[part], graph.output_names).items():
+            for name, values in source.answers(rows[part], tuple(shapes)).items():
                 analogue[name].add(values, part)
     judgements: dict[str, Judged] = {}
     for name, outputs in found.each.items():
         beside = analogue[name] if source is not None else None
-        scores, ann = judged(spiking[name], beside, wanted[name], ends[name])
+        scores, ann = judged(spiking[name], beside, wanted[name], ends[name], behind=finish is not None)
         macs = None if source is None else source.macs
         judgements[name] = Judged(scores, None if ann is None else compared(scores, ann, outputs, macs))
     return Evaluation(
@@ -244,16 +246,40 @@ def evaluate(
     )
 
 
-def _given(graph: SnnGraph, x: Given) -> Rows:
+def _given(encode: Callable[[Rows], Rows], graph: SnnGraph, x: Given) -> Rows:
     """Return rows as an array, or as a batch of several inputs."""
-    names = [node.name for node in graph.inputs]
+    takes = getattr(getattr(encode, "__self__", None), "takes", None)  # an artefact's may be others
+    names = [node.name for node in graph.inputs] if takes is None else list(takes)
     return joined(named_rows(x, names, graph.name, "the rows")) if len(names) > 1 else as_rows(x)
 
 
-def _by_output(graph: SnnGraph, ends: str | Mapping[str, str]) -> dict[str, str]:
+def _shapes(graph: SnnGraph, layouts: Mapping[str, InputLayout], finish: Finish | None) -> dict[str, Shape]:
+    """Return the shape of each answer, by the output's name."""
+    if finish is not None:
+        return dict(finish.shapes)
+    return {
+        name: layouts[name].source_shape if name in layouts else node.shape
+        for name, node in graph.readouts.items()
+    }
+
+
+def _answered(
+    graph: SnnGraph, trace: Trace, x: Rows, layouts: Mapping[str, InputLayout], finish: Finish | None
+) -> dict[str, NumberArray]:
+    """Return the answers of a run in units and layout of the source, (n, *shape) by the output's name."""
+    if finish is not None:
+        return dict(finish.answers(trace, x))
+    found: dict[str, NumberArray] = {}
+    for name, readout in graph.readouts.items():
+        values = readout.real(trace.outputs[name], trace.timesteps)
+        found[name] = layouts[name].to_source(values) if name in layouts else values
+    return found
+
+
+def _by_output(shapes: Mapping[str, Shape], ends: str | Mapping[str, str]) -> dict[str, str]:
     if isinstance(ends, str):
-        return dict.fromkeys(graph.output_names, ends)
-    return {name: ends.get(name, "") for name in graph.output_names}
+        return dict.fromkeys(shapes, ends)
+    return {name: ends.get(name, "") for name in shapes}
 
 
 class _Outputs:
@@ -261,7 +287,7 @@ class _Outputs:
 
     def __init__(
         self,
-        graph: SnnGraph,
+        shapes: Mapping[str, Shape],
         rows: int,
         y: Labels,
         task: Task | str | Mapping[str, Task | None] | None,
@@ -273,14 +299,14 @@ class _Outputs:
             InputError: labels do not fit.
             UsageError: an output cannot be what the user says.
         """
-        self.several = len(graph.outputs) > 1
-        labels = labels_by_output(y, graph.output_names)
+        several = len(shapes) > 1
+        labels = labels_by_output(y, tuple(shapes))
         self.each: dict[str, Outputs] = {}
-        for name, readout in graph.readouts.items():
+        for name, shape in shapes.items():
             told = task.get(name) if isinstance(task, Mapping) else task
             self.each[name] = recognise_output(
-                name if self.several else "",
-                readout.shape,
+                name if several else "",
+                shape,
                 rows=rows,
                 labels=labels.get(name),
                 ends=ends[name],
@@ -312,7 +338,7 @@ def evaluate_ann(
     answers: dict[str, Answers] = {}
     wanted: dict[str, tuple[str, ...]] = {}
     for part in _shards(len(rows), as_progress(progress), "evaluating the ANN"):
-        found = source.answers(rows[part])
+        found = source.session.run_all(source.prepare(rows[part]))
         if not answers:
             outputs = {
                 name: recognise_output(
@@ -331,7 +357,7 @@ def evaluate_ann(
                 for name, each in outputs.items()
             }
         for name, values in found.items():
-            answers[name].add(values, part)
+            answers[name].add(values.reshape(len(values), -1), part)
     if not answers:
         raise InputError("there are no rows to evaluate")
     return {name: _scores_alone(each, wanted[name]) for name, each in answers.items()}
@@ -361,6 +387,7 @@ def outputs_of(
     timesteps: int,
     per_step: bool = False,
     progress: Progress | Callback | None = None,
+    finish: Finish | None = None,
 ) -> NumberArray:
     """Return what a network of one output answers, flat; see :func:`evaluate` for the arguments.
 
@@ -368,13 +395,23 @@ def outputs_of(
         (n, outputs), or (T + K, n, outputs) where the answer after every step is wanted.
 
     Raises:
-        UsageError: there are several outputs.
+        UsageError: there are several outputs; or the answer after every step is wanted of a network that
+            ordinary ONNX finishes, once, behind the last step.
     """
-    name = graph.output_names[graph.outputs.index(graph.output)]
     found = all_outputs_of(
-        graph, encode, x, simulator=simulator, timesteps=timesteps, per_step=per_step, progress=progress
-    )[name]
-    return found.reshape(*found.shape[: 1 + per_step], -1)
+        graph,
+        encode,
+        x,
+        simulator=simulator,
+        timesteps=timesteps,
+        per_step=per_step,
+        progress=progress,
+        finish=finish,
+    )
+    if len(found) != 1:
+        raise UsageError(f"there are {len(found)} outputs, {', '.join(map(repr, found))}, and this takes one")
+    (values,) = found.values()
+    return values.reshape(*values.shape[: 1 + per_step], -1)
 
 
 def all_outputs_of(
@@ -386,21 +423,31 @@ def all_outputs_of(
     timesteps: int,
     per_step: bool = False,
     progress: Progress | Callback | None = None,
+    finish: Finish | None = None,
 ) -> dict[str, NumberArray]:
     """Return what every output of a network answers; see :func:`evaluate` for the arguments.
 
     Returns:
         (n, *shape) per output, by name, or (T + K, n, *shape) where the answer after every step is wanted.
+
+    Raises:
+        UsageError: that is wanted of a network that ordinary ONNX finishes, once, behind the last step.
     """
-    _require(graph, encode, simulator)
+    _require(graph, encode, simulator, finish)
+    if finish is not None and per_step:
+        raise UsageError(
+            "ordinary ONNX makes the answers behind the last step, so there are none after every step"
+        )
     read = tuple(dict.fromkeys(name for node in graph.readouts.values() for name in node.inputs))
     record = RecordOptions(trains=read if per_step else ())
-    rows = _given(graph, x)
-    found: dict[str, list[NumberArray]] = {name: [] for name in graph.output_names}
+    rows = _given(encode, graph, x)
+    found: dict[str, list[NumberArray]] = {}
     for part in _shards(len(rows), as_progress(progress), f"running at T = {timesteps}"):
         trace = simulator.run(graph, encode(rows[part]), timesteps, record)
-        for name, y in trace.outputs.items():
-            found[name].append(_after_every_step(graph.readouts[name], trace, y.dtype) if per_step else y)
+        outputs = trace.outputs if finish is None else finish.answers(trace, rows[part])
+        for name, y in outputs.items():
+            kept = _after_every_step(graph.readouts[name], trace, y.dtype) if per_step else y
+            found.setdefault(name, []).append(kept)
     return {name: np.concatenate(parts, axis=1 if per_step else 0) for name, parts in found.items()}
 
 
@@ -413,8 +460,13 @@ def _after_every_step(readout: Readout, trace: Trace, kind: np.dtype[Any]) -> Nu
     return total + biased.reshape(-1, *(1,) * (currents.ndim - 1)) * bias
 
 
-def _require(graph: Any, encode: Any, simulator: Any) -> None:
-    """Refuse arguments of another kind, in one line."""
+def _require(graph: Any, encode: Any, simulator: Any, finish: Finish | None) -> None:
+    """Refuse arguments of another kind, and answers of half a network, in one line."""
+    if finish is None and getattr(getattr(encode, "__self__", None), "host", None) is not None:
+        raise UsageError(
+            "ordinary ONNX makes the answers of this artefact out of the spiking network's: give "
+            "finish=artefact.finish, too"
+        )
     if not isinstance(graph, SnnGraph):
         raise InputError(f"{type(graph).__name__} is not a spiking network: give the `graph` of an artefact")
     if not callable(encode):

@@ -1,4 +1,4 @@
-"""What networks answer on rows, collected shard by shard, and the metrics of it."""
+"""The answers of networks, collected shard by shard, and their metrics."""
 
 from __future__ import annotations
 
@@ -136,7 +136,12 @@ def shared(metric: str, share: Share, against: str) -> Measured:
 
 
 def judged(
-    spiking: Answers, analogue: Answers | None, metrics: Sequence[str], ends: str
+    spiking: Answers,
+    analogue: Answers | None,
+    metrics: Sequence[str],
+    ends: str,
+    *,
+    behind: bool = False,
 ) -> tuple[Scores, Scores | None]:
     """Return what both networks reach.
 
@@ -144,6 +149,7 @@ def judged(
         spiking: the answers of the spiking network in units of the source's, before its last activation.
         analogue: those of the source network.
         metrics: see :func:`evaluate`.
+        behind: whether the answers of the spiking network lie behind that activation, too.
         ends: the activation, as an ONNX operator; empty for none.
     """
     if not spiking.keep:
@@ -154,7 +160,8 @@ def judged(
         kept = tuple(each for each in scores.measured if each.metric in metrics or not metrics)
         return replace(scores, measured=kept), ann
     outputs, threshold = spiking.outputs, threshold_of(ends)
-    values = finished(np.concatenate(spiking.values), ends)
+    told = np.concatenate(spiking.values).astype(np.float64)
+    values = told if behind else finished(told, ends)
     source = None if analogue is None else np.concatenate(analogue.values)
     case = Case(values, outputs.task, source, outputs.labels, threshold)
     maps = outputs.is_map and not metrics

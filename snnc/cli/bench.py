@@ -101,8 +101,8 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
         network.metadata.source_sha256,
         None,
         network.check_rows,
-        inputs=list(network.layouts),
-        outputs=list(network.output_layouts),
+        inputs=list(network.takes),
+        outputs=list(network.gives),
     )
     found = _compare(terminal, network, located, x, steps, request)
     if terminal.json:
@@ -127,7 +127,6 @@ def _compare(
     from snnc.backends.numba_cpu import NumbaSimulator
     from snnc.cli.models import open_source
     from snnc.data.preprocessing import prepared_rows
-    from snnc.data.readings import NetworkInput
     from snnc.errors import InputError
     from snnc.ir.batch import joined
     from snnc.ir.batch import rows_of as rows_by_name
@@ -139,8 +138,8 @@ def _compare(
         raise InputError(f"there are {len(x)} rows, fewer than --batch {request.batch}: give more by --data")
     raw = x[: request.batch]
     ready = {}
-    for name, layout in network.layouts.items():
-        rows = prepared_rows(rows_by_name(raw, name), NetworkInput.of(layout), network.preprocessing)
+    for name, taken in network.takes.items():
+        rows = prepared_rows(rows_by_name(raw, name), taken, network.preprocessing)
         ready[name] = np.ascontiguousarray(rows, np.float32)
     x = joined(ready)
     prepared = replace(network, metadata=replace(metadata, preprocessing=None))

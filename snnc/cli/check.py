@@ -1,4 +1,4 @@
-"""``snnc check``: everything that keeps a network from being converted, or from a target, at once."""
+"""``snnc check``: everything in a network that cannot be converted, or that a target does not support."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import click
 from snnc import __version__
 from snnc.cli.doors import keep_option, shape_option
 from snnc.cli.given import refuse
+from snnc.cli.options import option_of
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
+    from snnc.artefact import Artefact
     from snnc.compiler import Options
     from snnc.diagnostics import Diagnostic
-    from snnc.ir.snn import SnnGraph
 
 SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
 UNSUPPORTED = 3
@@ -38,6 +39,7 @@ TRIAL_ROWS = 8
 @shape_option
 @keep_option
 @click.option("--profile", metavar="NAME", help="Profile of the target; its first by default.")
+@option_of("host")
 @click.pass_obj
 def command(
     terminal: Terminal,
@@ -45,17 +47,21 @@ def command(
     form: str,
     target: str | None,
     profile: str | None,
+    host: str,
     shape: tuple[str, ...],
     keep_output: tuple[str, ...],
 ) -> int:
     """List everything in MODEL that cannot be converted, with node names and a remedy for each.
 
+    Every node that runs as ordinary ONNX beside the spiking network is listed, too, with the reason.
+
     With --target, MODEL may be an artefact; any other MODEL is converted on trial, with synthetic rows.
     Exits with 3 if anything cannot be converted, with 6 if anything does not fit the target.
     """
     from snnc.cli.artefacts import holds_artefact, require_network
+    from snnc.cli.host import lines, told
     from snnc.cli.models import locate
-    from snnc.compiler import Options, check
+    from snnc.compiler import Options, examine
     from snnc.diagnostics import Severity, causes
     from snnc.errors import UsageError
 
@@ -67,8 +73,8 @@ def command(
     converted = target is not None and holds_artefact(located.path)
     if converted:
         refuse("is for a network, and this is an artefact", "--shape", "--keep-output")
-    options = Options(shape=shape, keep_output=keep_output)
-    found = () if converted else check(located.path, options)
+    options = Options(host=host, shape=shape, keep_output=keep_output)
+    source, found = (None, ()) if converted else examine(located.path, options)
     supported = all(item.severity is not Severity.ERROR for item in found)
     unfit: tuple[Diagnostic, ...] = ()
     if target is not None and supported:
@@ -78,14 +84,19 @@ def command(
         terminal.data(sarif(found, str(located.path)))
     elif terminal.json or form == "json":
         rows = [item.as_dict() for item in found]
-        told = {"model": model, "supported": supported and not unfit}
+        facts: dict[str, Any] = {"model": model, "supported": supported and not unfit}
         if target is not None:
-            told["target"] = target
+            facts["target"] = target
+        if not converted:
+            facts["host"] = None if source is None else told(source.host)
         grouped = [cause.as_dict() for cause in causes(found)]
-        terminal.data({**told, "causes": grouped, "diagnostics": rows})
+        terminal.data({**facts, "causes": grouped, "diagnostics": rows})
     else:
         for cause in causes(found):
             terminal.text(str(cause))
+        if source is not None and source.host is not None:
+            for line in lines(source.host):
+                terminal.text(line)
         if unfit:
             terminal.text(f"{model}: does not fit {target}, for {_reasons(unfit)}")
         elif supported:
@@ -116,23 +127,24 @@ def _unfit(
     from snnc.backends.deployment import problems
 
     backend = load_backend(target, profile)
-    return problems(backend, load(path).graph if converted else _trial(path, options))
+    artefact = load(path) if converted else _trial(path, options)
+    return problems(backend, artefact.graph, artefact.host)
 
 
-def _trial(path: Path, options: Options) -> SnnGraph:
+def _trial(path: Path, options: Options) -> Artefact:
     """Return a network as a conversion in a hurry leaves it."""
     import numpy as np
 
-    from snnc.compiler import convert
-    from snnc.frontend import read_onnx
-    from snnc.ir.batch import joined
+    from snnc.compiler import convert, read_convertible
 
-    random, rows = np.random.default_rng(0), {}
-    for given in read_onnx(path, options.selection).inputs:
-        shape = (TRIAL_ROWS, *given.layout.source_shape)
-        rows[given.name] = random.normal(size=shape).astype(np.float32)
-    quick = replace(options, timesteps=4, preset="fast", threads=1)
-    return convert(path, joined(rows), quick).artefact.graph
+    hurried = replace(options, timesteps=4, preset="fast", threads=1)
+    source, _ = read_convertible(path, hurried)
+    random = np.random.default_rng(0)
+    rows = {
+        name: random.normal(size=(TRIAL_ROWS, *(size or 1 for size in taken.shape))).astype(np.float32)
+        for name, taken in source.takes.items()
+    }
+    return convert(path, rows, hurried).artefact
 
 
 def sarif(found: Sequence[Diagnostic], path: str) -> dict[str, Any]:

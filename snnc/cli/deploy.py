@@ -103,7 +103,7 @@ def command(
     check_directory(output, force=force)
     backend = load_backend(target, profile)
     network = load(artefact)
-    require_fit(backend, network.graph)
+    require_fit(backend, network)
     if not isinstance(backend, Emulating):
         refuse(
             f"measures targets that follow other rules than the artefact, and {target} follows the same",
@@ -114,8 +114,8 @@ def command(
     rows: Rows = None
     if golden is None:
         rows = None if zoo is None else zoo[0]
-    elif len(network.layouts) > 1:
-        rows = Batch(read_arrays(golden, list(network.layouts)))
+    elif len(network.takes) > 1:
+        rows = Batch(read_arrays(golden, list(network.takes)))
     else:
         rows = read_rows(golden)
     reading = network.with_rows_layout(rows_layout)  # the bundle's own network keeps what it says of rows

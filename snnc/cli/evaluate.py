@@ -1,4 +1,4 @@
-"""``snnc eval``: a network judged on labelled rows."""
+"""``snnc eval``: evaluation of a network on labelled rows."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None
     artefact = load(path).with_rows_layout(request.rows_layout)
     simulator = load_simulator(request.backend, request.threads)
     steps = chosen_timesteps(terminal, artefact, request.timesteps)
-    names = (list(artefact.layouts), list(artefact.output_layouts))
+    names = (list(artefact.takes), list(artefact.gives))
     x, y = _rows(request, zoo_entry(artefact.metadata.source_sha256), artefact.check_rows, *names)
     warn_of_rows(terminal, artefact, x, simulator)
     _warn_of_overlap(terminal, artefact, x)
@@ -145,6 +145,7 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None
         metrics=request.metric,
         layouts=artefact.output_layouts,
         progress=terminal.progress(),
+        finish=artefact.finish,
     )
     if terminal.json:
         terminal.data(found.as_dict())

@@ -1,4 +1,4 @@
-"""Limits that a conversion must keep to on calibration rows that were kept back."""
+"""Limits of a conversion's loss on held-back calibration rows."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def outputs_for(located: Located, rows: Rows, options: Options) -> dict[str, Out
     """Return what each output of the network is, by the user's word, the labels, or its end."""
     from snnc.frontend import read_onnx
 
-    source = read_onnx(located.path, options.selection)
+    source = read_onnx(located.path, options.host_mode, selection=options.selection)
     return outputs_of_model(source, len(rows.x), rows.y, options.task)
 
 
@@ -86,6 +86,7 @@ def gate(
         metrics=tuple(dict.fromkeys(limit.asked for limit in limits.floors)),
         layouts=artefact.output_layouts,
         progress=terminal.progress(),
+        finish=artefact.finish,
     )
     told = _drop(found, limits.drop)
     measured = {name: judged.scores.measured for name, judged in found.outputs.items()}

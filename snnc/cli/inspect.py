@@ -1,4 +1,4 @@
-"""``snnc inspect``: what an artefact consists of."""
+"""``snnc inspect``: the contents of an artefact."""
 
 from __future__ import annotations
 
@@ -85,6 +85,7 @@ def _show_plan(
 def described(network: Artefact) -> dict[str, Any]:
     """Return the JSON form of what an artefact says about itself."""
     from snnc.analysis import costs
+    from snnc.cli.host import told
     from snnc.ir.snn import IntegrateFire
 
     graph, metadata = network.graph, network.metadata
@@ -109,12 +110,13 @@ def described(network: Artefact) -> dict[str, Any]:
         "passes": [dict(record) for record in metadata.records],
         "preprocessing": metadata.preprocessing,
         "input_layout": metadata.input_layout,
-        "inputs": [_input(network, name) for name in network.layouts],
-        "outputs": [_output(network, name) for name in network.output_layouts],
+        "inputs": [_input(network, name) for name in network.takes],
+        "outputs": [_output(network, name) for name in network.gives],
         "selection": dict(metadata.selection),
         "source": {"path": metadata.source_path, "sha256": metadata.source_sha256},
         "calibration": calibration,
         "choice": metadata.calibration.get("choice"),
+        "host": told(network.host),
         "layers": [_layer(node) for node in graph.of_type(IntegrateFire)],
     }
 
@@ -124,21 +126,19 @@ def _input(network: Artefact, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "dtype": stored.get("dtype"),
-        "shape": list(network.layouts[name].source_shape),
-        "canonical_shape": list(network.layouts[name].shape),
+        "shape": list(network.takes[name].shape),
     }
 
 
 def _output(network: Artefact, name: str) -> dict[str, Any]:
     stored = next((entry for entry in network.metadata.outputs if entry["name"] == name), {})
-    readout = network.graph.readouts[name]
+    readout = network.graph.readouts.get(name) if network.host is None else None
     return {
         "name": name,
-        "shape": list(network.output_layouts[name].source_shape),
-        "canonical_shape": list(readout.shape),
+        "shape": list(network.gives[name]),
         "task": stored.get("task", network.metadata.task) or None,
         "ends": network.ends[name] or None,
-        "unit": "per channel" if readout.gain is not None else "one",
+        "unit": None if readout is None else "one" if readout.gain is None else "per channel",
     }
 
 
@@ -184,12 +184,21 @@ def _summary(network: Artefact) -> list[tuple[str, str]]:
             "precision",
             f"{found['precision']}, {found['parameters']:,} weights, {found['weight_sparsity']:.1%} zero",
         ),
+        *_host(network),
         ("preset", (found["preset"] or "none") + _chosen(found["choice"])),
         ("pipeline", found["pipeline"]),
         ("calibration", f"{calibration.get('rows', 'unknown number of')} rows"),
         ("preprocessing", "none" if found["preprocessing"] is None else str(dict(found["preprocessing"]))),
         ("made by", f"snnc {found['snnc_version']}, schema {found['schema_version']}"),
     ]
+
+
+def _host(network: Artefact) -> list[tuple[str, str]]:
+    """Return what runs as ordinary ONNX, node by node."""
+    from snnc.cli.host import line
+
+    host = network.host
+    return [] if host is None else [("host", line(host)), *(("", node.text) for node in host.nodes)]
 
 
 def _chosen(choice: Mapping[str, Any] | None) -> str:

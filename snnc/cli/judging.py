@@ -35,8 +35,10 @@ def tasks_of_artefact(name: str | None, artefact: Artefact) -> Task | dict[str, 
 
     if name is not None:
         return Task(name)
-    if len(artefact.graph.outputs) == 1:
+    if len(artefact.gives) == 1:
         return artefact.metadata.stored_task
+    if artefact.host is not None:
+        return None
     stored = {entry["name"]: entry.get("task", "") for entry in artefact.metadata.outputs}
     return {output: Task(task) if task else None for output, task in stored.items()}
 
@@ -162,18 +164,18 @@ def outputs_of_model(
     """
     from snnc.metrics.outputs import labels_by_output, recognise_output
 
-    names = [output.name for output in source.outputs]
-    by_name = labels_by_output(labels, names)
+    shapes, ends = source.gives, source.activations
+    by_name = labels_by_output(labels, tuple(shapes))
     return {
-        output.name: recognise_output(
-            output.name if len(names) > 1 else "",
-            output.layout.shape,
+        name: recognise_output(
+            name if len(shapes) > 1 else "",
+            shape,
             rows=rows,
-            labels=by_name.get(output.name),
-            ends=output.ends,
+            labels=by_name.get(name),
+            ends=ends[name],
             given=given,
         )
-        for output in source.outputs
+        for name, shape in shapes.items()
     }
 
 
@@ -200,12 +202,13 @@ def outputs_of_artefact(
     from snnc.metrics import recognise
     from snnc.metrics.ending import final_activation
 
-    readout = artefact.graph.readout
+    finish = artefact.finish
+    size = prod(artefact.graph.readout.shape) if finish is None else finish.size
     ends = artefact.metadata.ends
     if source is not None and not ends:
         ends = final_activation(onnx.load_model(source, load_external_data=False))
     stored = artefact.metadata.stored_task
-    return recognise(prod(readout.shape), rows=rows, labels=labels, ends=ends, given=given, stored=stored)
+    return recognise(size, rows=rows, labels=labels, ends=ends, given=given, stored=stored)
 
 
 def metric_lines(found: Sequence[Measured]) -> list[tuple[str, str]]:

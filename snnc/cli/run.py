@@ -87,12 +87,12 @@ def command(
     from snnc.writing import replacing
 
     network = load(artefact).with_rows_layout(rows_layout)
-    paths = _paths(given, list(network.layouts), network.graph.name)
+    paths = _paths(given, list(network.takes), network.graph.name)
     check_outputs(output, others=(artefact, *paths.values()), force=force)
-    several = len(network.graph.outputs) > 1
-    _check_suffix(output, network.graph.output_names)
+    several = len(network.gives) > 1
+    _check_suffix(output, list(network.gives))
     steps = chosen_timesteps(terminal, network, timesteps)
-    x = _rows(paths, list(network.layouts))
+    x = _rows(paths, list(network.takes))
     network.check_rows(x, " and ".join(dict.fromkeys(map(str, paths.values()))))
     simulator = load_simulator(backend, threads)
     warn_of_rows(terminal, network, x, simulator)
@@ -104,6 +104,7 @@ def command(
         timesteps=steps,
         per_step=per_step,
         progress=terminal.progress(),
+        finish=network.finish,
     )
     written, told = {}, {}
     for name, values in found.items():
@@ -185,6 +186,8 @@ def _laid_out(
     network: Artefact, name: str, values: NumberArray, steps: int, *, per_step: bool, logits: bool
 ) -> NumberArray:
     """Return the values of an output, (rows, ...) or (steps, rows, ...), as the source lays them out."""
+    if network.host is not None:  # the source network's output, in its units and its shape
+        return values
     readout, layout = network.graph.readouts[name], network.output_layouts[name]
     flat = values.reshape(-1, *readout.shape)
     flat = layout.to_source(readout.decoded(flat, steps) if logits else flat)
@@ -195,17 +198,19 @@ def _answers(network: Artefact, name: str, values: NumberArray, given: Task | No
     """Return what an output is, and the classes that it names, if it does."""
     from snnc.metrics import Task, decisions
     from snnc.metrics.outputs import recognise_output
+    from snnc.metrics.task import threshold_of
 
-    several = len(network.graph.outputs) > 1
+    several = len(network.gives) > 1
     stored = tasks_of_artefact(None, network)
     kind = recognise_output(
         name if several else "",
-        network.output_layouts[name].source_shape,
+        network.gives[name],
         rows=len(values),
         ends=network.ends[name],
         given=given,
         stored=stored.get(name) if isinstance(stored, dict) else stored,
     )
     classes = kind.have_classes and kind.task is not Task.REGRESSION
-    answers = decisions(values.reshape(len(values), -1)).tolist() if classes else None
+    threshold = 0.0 if network.host is None else threshold_of(network.ends[name])
+    answers = decisions(values.reshape(len(values), -1), threshold).tolist() if classes else None
     return {"task": None if kind.task is None else kind.task.value, "classes": answers}

@@ -81,7 +81,7 @@ def recognise_output(
     size = math.prod(shape)
     which = f"the output {name!r}: " if name else ""
     said = as_task(given)
-    if len(shape) > 1 and size > shape[0]:
+    if sum(length > 1 for length in shape) > 1:
         if said in (Task.CLASSES, Task.BINARY):
             raise UsageError(
                 f"{which}--task {said.value}: it is a map of {_sizes(shape)}; use --task regression"

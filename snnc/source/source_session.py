@@ -1,4 +1,4 @@
-"""Run the source network as its file has it, in onnxruntime: the judge of every conversion."""
+"""Execution of the source network from its file, in onnxruntime: the reference of every conversion."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
+from onnx import version_converter
 
 from snnc.data.readings import NetworkInput
 from snnc.data.rows import exact
@@ -21,6 +22,11 @@ from snnc.ir.batch import Batch, Given, arrays_by_name
 from snnc.ir.graph import FloatArray, NumberArray
 from snnc.metrics.ending import final_activation
 from snnc.source.selection import EVERYTHING, Selection
+
+OLDEST_RUN = 7
+"""The first operator set of which onnxruntime has every operator."""
+
+ARITHMETIC = ("Add", "Div", "Mul", "Pow", "PRelu", "Sub")
 
 T = TypeVar("T")
 
@@ -85,11 +91,10 @@ class SourceSession:
         # Threads that go on spinning after a run would take the core of whoever is timed next.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         self.path = path
-        model: Any = path
-        if selection:
-            model = selection.applied(onnx.load_model(path), str(path)).SerializeToString()
         try:
-            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            self._session = _opened(path, options, selection)
+        except UsageError:
+            raise
         except Exception as error:  # onnxruntime's exceptions have no root of their own
             raise InputError(f"onnxruntime cannot run {path}: {_one_line(error)}") from error
         self._inputs = tuple(map(_Entry.of, self._session.get_inputs()))
@@ -205,6 +210,31 @@ def _filled(rows: NDArray[Any], count: int) -> NDArray[Any]:
     if not missing:
         return rows
     return np.concatenate([rows, np.zeros((missing, *rows.shape[1:]), rows.dtype)])
+
+
+def _opened(path: Path, options: ort.SessionOptions, selection: Selection) -> ort.InferenceSession:
+    """Open a file; one of an operator set that onnxruntime has only parts of is upgraded by onnx first."""
+    taken: Any = path
+    if selection:
+        taken = selection.applied(onnx.load_model(path), str(path)).SerializeToString()
+    try:
+        return ort.InferenceSession(taken, options, providers=["CPUExecutionProvider"])
+    except Exception:
+        model = onnx.load_model(path, load_external_data=False)
+        versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+        # The converter forgets along which axis a sum was aligned where it does not know the shapes.
+        aligned = any(
+            attribute.name == "axis"
+            for node in model.graph.node
+            if node.op_type in ARITHMETIC
+            for attribute in node.attribute
+        )
+        if aligned or not versions or max(versions) >= OLDEST_RUN:
+            raise
+        whole = selection.applied(onnx.load_model(path), str(path))
+        upgraded = version_converter.convert_version(whole, OLDEST_RUN)
+        del upgraded.graph.value_info[:]  # of types that the converter does not know
+        return ort.InferenceSession(upgraded.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def _one_line(error: Exception) -> str:
