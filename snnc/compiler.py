@@ -296,17 +296,19 @@ def read_convertible(model: Model, options: Options) -> tuple[SourceModel, str]:
 
 
 def check(model: Model, options: Options = Options()) -> tuple[Diagnostic, ...]:
-    """Return everything in a network that cannot be converted; the arguments are those of reading it.
+    """Return everything in a network that cannot be converted, and warnings.
+
+    The arguments are those of :func:`read_convertible`.
 
     Raises:
         InputError: the file is missing, damaged, or not ONNX.
         UsageError: an option makes no sense, or the network is an artefact already.
     """
     try:
-        read_convertible(model, options)
+        source, _ = read_convertible(model, options)
     except UnsupportedModelError as error:
         return error.diagnostics
-    return ()
+    return source.warnings
 
 
 def convert(
@@ -386,6 +388,7 @@ def convert(
         task=task,
         tasks=tasks,
     )
+    context.diagnostics.extend(source.warnings)
     context.diagnostics.extend(prepared.warnings(source.graph, task))
     graph, records = run_pipeline(passes, source.graph, context, dump)
     if not isinstance(graph, SnnGraph):

@@ -308,7 +308,7 @@ def test_free_sizes(tmp_path: Path, shape: Any, shown: str) -> None:
     assert shown in diagnostics[0].message
 
 
-@pytest.mark.parametrize(("opset", "cure"), [(6, "version_converter"), (1000, "newer onnx")])
+@pytest.mark.parametrize(("opset", "cure"), [(0, "opset 13 or newer"), (1000, "newer onnx")])
 def test_opsets(tmp_path: Path, opset: int, cure: str) -> None:
     proto = model([node("Relu", "x", "a"), node("Tanh", "a")], FLAT)
     proto.opset_import[0].version = opset
@@ -322,16 +322,13 @@ def test_several_inputs_and_outputs(tmp_path: Path) -> None:
     proto.graph.input.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, FLAT))
     proto.graph.output.append(helper.make_tensor_value_info("u", TensorProto.FLOAT, FLAT))
     diagnostics = check_onnx(saved(tmp_path, proto))
-    assert [(d.code.number, d.message) for d in diagnostics] == [
-        ("SNN108", "the model has 2 inputs: 'x', 'z'"),
-        ("SNN108", "the model has 2 outputs: 'y', 'u'"),
-    ]
+    assert not diagnostics, "what no output needs does not count"
 
 
 def test_no_input(tmp_path: Path) -> None:
     proto = model([node("Relu", "c")], FLAT, {"c": normal(6)})
     del proto.graph.input[:]
-    assert [d.message for d in check_onnx(saved(tmp_path, proto))] == ["the model has 0 inputs: none"]
+    assert [d.message for d in check_onnx(saved(tmp_path, proto))] == ["the model has no input"]
 
 
 def test_an_input_of_text(tmp_path: Path) -> None:

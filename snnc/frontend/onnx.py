@@ -57,6 +57,7 @@ class SourceModel:
         outputs: what it gives, in the file's order.
         batch: the batch size that the file fixes; ``None`` if it is free.
         opset: version of the default operator set.
+        warnings: what to know about the file, such as that it computes in another precision.
     """
 
     path: Path
@@ -66,6 +67,7 @@ class SourceModel:
     outputs: tuple[SourceOutput, ...]
     batch: int | None
     opset: int
+    warnings: tuple[Diagnostic, ...] = ()
 
     @property
     def input(self) -> SourceInput:
@@ -143,8 +145,9 @@ def check_onnx(path: Path) -> tuple[Diagnostic, ...]:
 def _read(given: Path | LoadedModel) -> tuple[SourceModel | None, tuple[Diagnostic, ...]]:
     loaded = given if isinstance(given, LoadedModel) else load(given)
     path = loaded.path
-    proto = simplify(loaded.proto, str(path))
-    network, diagnostics = read_graph(proto, path.name.removesuffix(".onnx"), str(path))
+    proto, warnings = simplify(loaded.proto, str(path))
+    network, found = read_graph(proto, path.name.removesuffix(".onnx"), str(path))
+    diagnostics = (*warnings, *found)
     if network is None:
         return None, diagnostics
     source = SourceModel(
@@ -161,5 +164,6 @@ def _read(given: Path | LoadedModel) -> tuple[SourceModel | None, tuple[Diagnost
         ),
         batch=network.signature.batch,
         opset=network.signature.opset,
+        warnings=diagnostics,
     )
     return source, diagnostics

@@ -35,6 +35,9 @@ CHUNK = 32
 """Rows per call. Fixed, so that results do not depend on the number of threads."""
 
 
+MOST_BYTES = 1 << 30
+"""Weights of more bytes are given beside the model: protobuf holds 2 GiB."""
+
 AHEAD_BYTES = 512 << 20
 """What the values of calls that run at once may take, as long as it is more than one call."""
 
@@ -70,10 +73,17 @@ class AnnSession:
         self._chunk_bytes = 4 * CHUNK * (sum(math.prod(shape) for shape in self._shapes) + 2 * widest)
         self._large = 2 * self._chunk_bytes > AHEAD_BYTES
         options.enable_cpu_mem_arena = not self._large  # which would keep the largest of all calls
-        model = to_onnx(graph, names, fed).SerializeToString()
+        model = to_onnx(graph, names, fed)
+        # onnxruntime reads them where they lie, so they must stay.
+        self._apart = _take_weights(model) if _weight_bytes(model) > MOST_BYTES else {}
+        if self._apart:
+            options.add_external_initializers(list(self._apart), list(self._apart.values()))
         # Merged into a pooling, a padding whose input is asked for, too, would read a name that is gone.
         self._session = ort.InferenceSession(
-            model, options, providers=["CPUExecutionProvider"], disabled_optimizers=["Pad_Fusion"]
+            model.SerializeToString(),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=["Pad_Fusion"],
         )
         self._names = tuple(names)
         self._inputs = tuple(node.name for node in graph.inputs)
@@ -198,6 +208,25 @@ def to_onnx(graph: ann.AnnGraph, names: Sequence[str], fed: Sequence[str] = ()) 
     )
     model.ir_version = 8
     return model
+
+
+def _weight_bytes(model: onnx.ModelProto) -> int:
+    return sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+
+
+def _take_weights(model: onnx.ModelProto) -> dict[str, ort.OrtValue]:
+    """Take the float weights out of a model, and return them by name."""
+    taken = {}
+    for tensor in model.graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT:
+            continue
+        taken[tensor.name] = ort.OrtValue.ortvalue_from_numpy(numpy_helper.to_array(tensor).copy())
+        size = len(tensor.raw_data)
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in (("location", "memory"), ("offset", "0"), ("length", str(size))):
+            tensor.external_data.add(key=key, value=value)
+    return taken
 
 
 class _Writer:
