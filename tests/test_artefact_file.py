@@ -152,19 +152,19 @@ def test_a_changed_weight_is_noticed(path: Path) -> None:
     values[0] ^= 1
     weight.raw_data = bytes(values)
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(ArtefactError, match="does not fit its SHA-256"):
+    with pytest.raises(ArtefactError, match="does not match its SHA-256"):
         load(path)
 
 
 def test_changed_metadata_are_noticed(path: Path) -> None:
     edit(path, preset='"accurate"')
-    with pytest.raises(ArtefactError, match="does not fit its SHA-256"):
+    with pytest.raises(ArtefactError, match="does not match its SHA-256"):
         load(path)
 
 
 def test_a_newer_schema_is_refused_before_anything_else(path: Path) -> None:
-    edit(path, schema_version="2", snnc_version='"9.1.0"')
-    with pytest.raises(ArtefactError, match=r"made by a newer snnc: 9\.1\.0, schema 2.*upgrade snnc"):
+    edit(path, schema_version="3", snnc_version='"9.1.0"')
+    with pytest.raises(ArtefactError, match=r"made by a newer snnc: 9\.1\.0, schema 3.*upgrade snnc"):
         load(path)
 
 
@@ -175,7 +175,7 @@ def test_a_hash_of_nonsense_does_not_help(path: Path) -> None:
         if entry.key == HASH:
             entry.value = content_hash(model)
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(ArtefactError, match="not of the form that snnc writes"):
+    with pytest.raises(ArtefactError, match="not in the form that snnc writes"):
         load(path)
 
 
@@ -183,8 +183,8 @@ def test_a_hash_of_nonsense_does_not_help(path: Path) -> None:
     ("content", "message"),
     [
         (b"", "empty"),
-        (b"PK\x03\x04 a picture or so", "no ONNX file"),
-        (b"\x08\x0a\xff\xff\xff", "truncated, or no ONNX file"),
+        (b"PK\x03\x04 a picture or so", "not an ONNX file"),
+        (b"\x08\x0a\xff\xff\xff", "truncated, or not an ONNX file"),
     ],
 )
 def test_files_that_are_no_artefacts(tmp_path: Path, content: bytes, message: str) -> None:
@@ -200,7 +200,7 @@ def test_an_ordinary_onnx_model_is_no_artefact(tmp_path: Path) -> None:
         '<ir_version: 8, opset_import: ["": 13]> g (float[1] x) => (float[1] y) { y = Relu(x) }'
     )
     onnx.save(model, path)
-    with pytest.raises(ArtefactError, match="no artefact of snnc; make one with `snnc convert`"):
+    with pytest.raises(ArtefactError, match="not an artefact of snnc; make one with `snnc convert`"):
         load(path)
 
 
@@ -209,14 +209,14 @@ def test_a_huge_file_is_refused_without_reading_it(tmp_path: Path) -> None:
     with path.open("wb") as stream:
         stream.write(b"\x08\x0a")
         stream.truncate(2**40)
-    with pytest.raises(ArtefactError, match="no ONNX file"):
+    with pytest.raises(ArtefactError, match="not an ONNX file"):
         load(path)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot be read.*No such file"):
         load(tmp_path / "missing.snn.onnx")
-    with pytest.raises(InputError, match="no regular file"):
+    with pytest.raises(InputError, match="not a regular file"):
         load(tmp_path)
 
 

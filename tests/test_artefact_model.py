@@ -155,7 +155,7 @@ def test_names_that_the_model_needs_itself_can_be_names_of_nodes() -> None:
         node.with_(name=names.get(node.name, node.name), inputs=tuple(names.get(n, n) for n in node.inputs))
         for node in graph
     ]
-    graph = graph.with_nodes(renamed, names.get(graph.output, graph.output))
+    graph = graph.with_nodes(renamed, (names.get(graph.output, graph.output),))
     graph.verify()
     assert_same(graph, analogue(graph, 8), 4)
 
@@ -190,7 +190,7 @@ def wide_graph() -> SnnGraph:
     )
     readout = Readout(name="classes", inputs=("linear",), shape=(7,), bias=np.arange(7, dtype=np.int32))
     nodes = (x, current, highest, total, population, flat, product, readout)
-    graph = SnnGraph(name="wide", nodes=nodes, output="classes", timesteps=2)
+    graph = SnnGraph(name="wide", nodes=nodes, outputs=("classes",), timesteps=2)
     graph = replace(graph, max_timesteps=provable_timesteps(graph))
     graph.verify()
     return graph
@@ -266,9 +266,9 @@ def test_sums_that_no_digits_make_exact_are_refused() -> None:
         huge,
         Readout(name="y", inputs=("huge",), shape=(2,), bias=np.zeros(2, np.int32)),
     )
-    graph = SnnGraph(name="huge", nodes=nodes, output="y", timesteps=1, max_timesteps=1)
+    graph = SnnGraph(name="huge", nodes=nodes, outputs=("y",), timesteps=1, max_timesteps=1)
     graph.verify()
-    with pytest.raises(TargetError, match=r"Linear 'huge' sums too much"):
+    with pytest.raises(TargetError, match=r"Linear 'huge' has sums too large"):
         Artefact(graph).model()
 
 

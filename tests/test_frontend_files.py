@@ -225,7 +225,7 @@ def test_external_data_at_no_place(tmp_path: Path, key: str, value: str) -> None
 
 @pytest.mark.parametrize("location", ["weights\0.bin", "w" * 5000])
 def test_external_data_under_no_name(tmp_path: Path, location: str) -> None:
-    refused(external(tmp_path, location), "which no file can be called: export it again")
+    refused(external(tmp_path, location), "which is not a valid file name: export it again")
 
 
 def test_external_data_of_several_names(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_continues_from_given_spikes(graph: snn.SnnGraph, data: st.DataObject) -
         if until == graph.output:
             np.testing.assert_array_equal(part.logits, whole.logits)
             continue
-        assert part.outputs is None
+        assert not part.outputs
         np.testing.assert_array_equal(part.trains[until], whole.trains[until])
         np.testing.assert_array_equal(part.potentials[until], whole.potentials[until])
 
@@ -106,7 +106,7 @@ def test_values_of_two_axes(kind: Any, shape: tuple[int, int], settings: dict[st
             snn.Linear(name="all", inputs=("flat",), shape=(3,), weight=weight),
             snn.Readout(name="y", inputs=("all",), shape=(3,), bias=np.zeros(3, np.int32)),
         ),
-        output="y",
+        outputs=("y",),
         timesteps=2,
     )
     graph.verify()
@@ -175,7 +175,7 @@ def test_potentials_beyond_32_bits_are_refused() -> None:
     unproved = snn.SnnGraph(
         name="unproved",
         nodes=tuple(huge if other is node else other for other in graph),
-        output=graph.output,
+        outputs=graph.outputs,
         timesteps=4,
     )
     with pytest.raises(InputError, match=rf"{node.name}.*32 bits"):

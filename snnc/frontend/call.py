@@ -64,7 +64,7 @@ class Call:
         builder: the network in the making.
         batch: the batch size that the file fixes; ``None`` if it is free.
         readers: the nodes that read each output, in order; the network's own output is a ``None``.
-        whole: whether it computes in integers, because the network takes some and nothing has cast them.
+        whole: whether it computes in integers, because the network takes integers and no Cast precedes it.
     """
 
     proto: onnx.NodeProto
@@ -129,7 +129,7 @@ class Call:
         value = self.operands[position] if self.has(position) else None
         if not isinstance(value, View):
             self.refuse(
-                "works here on a constant, with weights that depend on the network's input",
+                "applies weights that depend on the network's input to a constant",
                 "exchange the inputs, so that the weights are constant",
                 UNSUPPORTED_STRUCTURE,
             )

@@ -1,4 +1,4 @@
-"""Read an ONNX file and everything that lies beside it, trusting neither."""
+"""Read an ONNX file and its external data, neither of which is trusted."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def loaded_from(data: bytes, name: Path) -> LoadedModel:
         raise InputError(_too_large(name, len(data)))
     model = _parsed(data, name)
     if any(map(is_external, _tensors(model))):
-        raise InputError(f"{name} keeps tensors in other files, and where these lie is unknown: give a path")
+        raise InputError(f"{name} stores tensors in other files, whose folder is unknown: give a path")
     return LoadedModel(name, hashlib.sha256(data).hexdigest(), model)
 
 
@@ -165,7 +165,7 @@ def _external_file(path: Path, folder: Path, name: str, location: str) -> tuple[
         size = file.stat().st_size if found else 0
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(
-            f"{path} keeps the tensor {name!r} in {location[:40]!r}, which no file can be called: "
+            f"{path} keeps the tensor {name!r} in {location[:40]!r}, which is not a valid file name: "
             "export it again"
         ) from error
     if not location or not file.is_relative_to(folder):

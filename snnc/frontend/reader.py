@@ -1,8 +1,8 @@
-"""One walk over an ONNX graph, which finds every problem on the way.
+"""One walk over an ONNX graph that collects all problems.
 
-An operation that cannot be read gives a diagnostic, and the walk goes on with tensors of the shapes that
-it would have made. Where even those are not known, the operations after it are only checked for operators
-that are not supported in any form.
+An operation that cannot be read gives a diagnostic, and the walk continues with tensors of the shapes of its
+outputs. If these are unknown, too, the following operations are only checked for operators that are not
+supported in any form.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from onnx import helper
 
 from snnc.diagnostics import (
     DYNAMIC_SHAPE,
+    NO_DOOR,
     OPSET,
     QUANTISED_GRAPH,
-    SEVERAL_INPUTS,
     UNSUPPORTED_ATTRIBUTE,
     UNSUPPORTED_STRUCTURE,
     Diagnostic,
@@ -32,6 +32,7 @@ from snnc.frontend.builder import GraphBuilder
 from snnc.frontend.call import Call, Value
 from snnc.frontend.constants import spread_constants
 from snnc.frontend.functions import DEFAULT_DOMAINS
+from snnc.frontend.layout import layout_of
 from snnc.frontend.legacy import aligned, modern, old
 from snnc.frontend.operators import OPERATORS
 from snnc.frontend.patterns import find_patterns, named
@@ -63,32 +64,51 @@ MOST_MADE = 2 * MAX_MADE
 
 
 @dataclass(frozen=True, slots=True)
-class Signature:
-    """What a network takes and gives.
+class Given:
+    """An ONNX input.
 
     Attributes:
-        input_name: name of the ONNX input.
-        input_dtype: its type, as NumPy calls it.
-        shape: shape of one sample.
+        name: of the input.
+        dtype: its type, as NumPy calls it.
+        shape: of one sample.
+    """
+
+    name: str
+    dtype: str
+    shape: Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """The inputs and outputs of a network.
+
+    Attributes:
+        inputs: the ONNX inputs, in order.
         batch: the batch size that the file fixes; ``None`` if it is free.
-        output_name: name of the ONNX output.
+        outputs: names of the ONNX outputs, in order.
         opset: version of the default operator set.
     """
 
-    input_name: str
-    input_dtype: str
-    shape: Shape
+    inputs: tuple[Given, ...]
     batch: int | None
-    output_name: str
+    outputs: tuple[str, ...]
     opset: int
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A graph, and how the caller's arrays fit it."""
+    """A graph, and how the caller's arrays fit it.
+
+    Attributes:
+        graph: the network.
+        layouts: of each input, by its name.
+        given: of each output, by its name.
+        signature: what the ONNX model says.
+    """
 
     graph: ann.AnnGraph
-    layout: InputLayout
+    layouts: dict[str, InputLayout]
+    given: dict[str, InputLayout]
     signature: Signature
 
 
@@ -114,14 +134,16 @@ def read_graph(
         unsupported = _unsupported(model.graph.node)
         return None, (*problems, *named(unsupported, find_patterns(model.graph)))
     constants = constants_of(model.graph, where)
-    reader = _Reader(model, where, signature, _first_layout(model, where, signature, constants), constants)
+    layouts = _layouts(model, where, signature, constants)
+    reader = _Reader(model, where, signature, layouts, constants)
     graph = reader.read(name)
     problems += named(reader.problems, find_patterns(model.graph))
     if graph is None or problems:
         return None, tuple(problems)
     graph = tidy(spread_constants(graph))
     graph.verify()
-    return Network(graph, reader.builder.layout, signature), (*old(signature.opset), *told(reader.imprecise))
+    warnings = (*old(signature.opset), *told(reader.imprecise))
+    return Network(graph, reader.builder.layouts, reader.given, signature), warnings
 
 
 def _signature(model: onnx.ModelProto, problems: list[Diagnostic]) -> Signature | None:
@@ -137,37 +159,56 @@ def _signature(model: onnx.ModelProto, problems: list[Diagnostic]) -> Signature 
         message = f"the model {uses}, but {OLDEST_OPSET} to {NEWEST_OPSET} are supported"
         problems.append(Diagnostic(OPSET, message, "", cure))
     inputs, outputs = model.graph.input, model.graph.output
-    for values, what in ((inputs, "inputs"), (outputs, "outputs")):
-        if len(values) != 1:
-            listed = ", ".join(repr(value.name) for value in values) or "none"
-            cure = "cut the graph with onnx.utils.extract_model to one input and one output"
-            problems.append(
-                Diagnostic(SEVERAL_INPUTS, f"the model has {len(values)} {what}: {listed}", "", cure)
-            )
+    for values, what in ((inputs, "input"), (outputs, "output")):
+        if not values:
+            cure = f"export the network with its {what}s"
+            problems.append(Diagnostic(NO_DOOR, f"the model has no {what}", "", cure))
     if not inputs or not outputs or any(problem.code is OPSET for problem in problems):
         return None
-    tensor = inputs[0].type.tensor_type
+    found = [_given(value, problems) for value in inputs]
+    names = [value.name for value in outputs]
+    for name in dict.fromkeys(name for name in names if names.count(name) > 1):
+        cure = "give each output of the model a name of its own"
+        problems.append(Diagnostic(NO_DOOR, f"two outputs are called {name!r}", name, cure))
+    batches = {value.name: size for value, size in zip(inputs, map(_batch, inputs), strict=True) if size}
+    if len(set(batches.values())) > 1:
+        listed = ", ".join(f"{name!r} {size}" for name, size in batches.items())
+        message = f"the inputs fix different batch sizes, {listed}: the first size of each must be the batch"
+        cure = "export the model with the batch as the first size of every input"
+        problems.append(Diagnostic(DYNAMIC_SHAPE, message, "", cure))
+    if problems:
+        return None
+    return Signature(
+        inputs=tuple(value for value in found if value is not None),
+        batch=next(iter(batches.values()), None),
+        outputs=tuple(names),
+        opset=opset,
+    )
+
+
+def _batch(value: onnx.ValueInfoProto) -> int | None:
+    """Return the batch size that an input fixes; ``None`` if it is free."""
+    dims = value.type.tensor_type.shape.dim
+    return dims[0].dim_value if dims and dims[0].dim_value > 0 else None
+
+
+def _given(value: onnx.ValueInfoProto, problems: list[Diagnostic]) -> Given | None:
+    """Read what an input takes, noting what keeps it from being read."""
+    tensor = value.type.tensor_type
     dims = tensor.shape.dim
     sizes = [d.dim_value if d.HasField("dim_value") else 0 for d in dims]
     if not _is_numeric(tensor.elem_type):
-        cure = "cut the graph with onnx.utils.extract_model behind what reads it"
-        message = "the input is no tensor of numbers"
-        problems.append(Diagnostic(UNSUPPORTED_STRUCTURE, message, inputs[0].name, cure))
+        cure = "cut the graph with onnx.utils.extract_model after the nodes that read it"
+        message = "the input is not a tensor of numbers"
+        problems.append(Diagnostic(UNSUPPORTED_STRUCTURE, message, value.name, cure))
         return None
     if len(sizes) < 2 or min(sizes[1:]) < 1 or math.prod(sizes[1:]) > MAX_VALUES:
         shown = ", ".join(d.dim_param or (str(d.dim_value) if d.HasField("dim_value") else "?") for d in dims)
         message = f"the input has the shape ({shown}): all sizes but the batch must be known"
         cure = "export the model with fixed height and width; only the batch may be free"
-        problems.append(Diagnostic(DYNAMIC_SHAPE, message, inputs[0].name, cure))
+        problems.append(Diagnostic(DYNAMIC_SHAPE, message, value.name, cure))
         return None
-    return Signature(
-        input_name=inputs[0].name,
-        input_dtype=str(helper.tensor_dtype_to_np_dtype(tensor.elem_type)),
-        shape=tuple(sizes[1:]),
-        batch=sizes[0] if sizes[0] > 0 else None,
-        output_name=outputs[0].name,
-        opset=opset,
-    )
+    return Given(value.name, str(helper.tensor_dtype_to_np_dtype(tensor.elem_type)), tuple(sizes[1:]))
 
 
 def _is_numeric(element: int) -> bool:
@@ -191,16 +232,26 @@ def _not_supported(node: onnx.NodeProto) -> Diagnostic:
     return Diagnostic(code, message, label(node), cure)
 
 
-def _first_layout(
+def _layouts(
     model: onnx.ModelProto, where: str, signature: Signature, constants: Mapping[str, Constant]
-) -> InputLayout:
-    """Find the layout of the input that the first convolution, pooling or dense layer wants."""
-    flat = InputLayout.plain(signature.shape, (math.prod(signature.shape),))
-    probe = _Reader(model, where, signature, flat, constants, probing=True)
-    probe.read("probe")
-    if probe.builder.wanted is not None:
-        return probe.builder.wanted
-    return InputLayout.plain(signature.shape, signature.shape) if len(signature.shape) == 3 else flat
+) -> dict[str, InputLayout]:
+    """Find the layout of each input that the first convolution, pooling or dense layer behind it wants."""
+    layouts = {
+        given.name: InputLayout.plain(given.shape, (math.prod(given.shape),)) for given in signature.inputs
+    }
+    pending = frozenset(layouts)
+    while pending:
+        probe = _Reader(model, where, signature, layouts, constants, pending=pending)
+        probe.read("probe")
+        found = probe.builder.wanted
+        for name in pending if found is None else {found[0]}:
+            wanted = None if found is None else found[1]
+            shape = layouts[name].source_shape
+            if wanted is None and len(shape) == 3:
+                wanted = InputLayout.plain(shape, shape)
+            layouts[name] = wanted or layouts[name]
+            pending -= {name}
+    return layouts
 
 
 def is_unrolled(operands: Sequence[object]) -> bool:
@@ -253,35 +304,36 @@ class _Reader:
         model: onnx.ModelProto,
         where: str,
         signature: Signature,
-        layout: InputLayout,
+        layouts: dict[str, InputLayout],
         constants: Mapping[str, Constant],
         *,
-        probing: bool = False,
+        pending: frozenset[str] = frozenset(),
     ) -> None:
         self._where = where
         self.signature = signature
         self.problems: list[Diagnostic] = []
         self.imprecise: list[tuple[str, str]] = []
-        self.builder = GraphBuilder(layout, probing)
+        self.given: dict[str, InputLayout] = {}
+        self.builder = GraphBuilder(layouts, pending)
         self._nodes = list(model.graph.node)
         self._values: dict[str, Value | _Unknown] = dict(constants)
         self._readers: dict[str, list[onnx.NodeProto | None]] = {}
-        integers = np.dtype(signature.input_dtype).kind in "iu"
-        self._whole = {signature.input_name} if integers else set()
+        self._whole = {given.name for given in signature.inputs if np.dtype(given.dtype).kind in "iu"}
         self._unrolled = 0
         self._made = 0
         self._most_made = MOST_MADE + 4 * sum(value.size for value in constants.values())
         self._note_readers(self._nodes)
-        self._readers.setdefault(signature.output_name, []).append(None)
+        for output in signature.outputs:
+            self._readers.setdefault(output, []).append(None)
 
     def read(self, name: str) -> ann.AnnGraph | None:
         """Walk over the nodes; return the network if all could be read."""
-        layout = self.builder.layout
-        given = self.signature.input_name
-        node = self.builder.emit(ann.Input(name=given, shape=layout.shape))
-        index = np.empty(layout.index.size, np.int64)
-        index[layout.index.ravel()] = np.arange(index.size)
-        self._values[given] = View(node, index.reshape(1, *layout.source_shape), given)
+        for given in self.signature.inputs:
+            layout = self.builder.layouts[given.name]
+            node = self.builder.emit(ann.Input(name=given.name, shape=layout.shape))
+            index = np.empty(layout.index.size, np.int64)
+            index[layout.index.ravel()] = np.arange(index.size)
+            self._values[given.name] = View(node, index.reshape(1, *layout.source_shape), given.name)
         if self._walk(self._nodes) and not self.problems:
             return self._finish(name)
         self._group_quantised()
@@ -481,31 +533,61 @@ class _Reader:
         ]
 
     def _finish(self, name: str) -> ann.AnnGraph | None:
-        """Return the network that ends with the output."""
-        output = self._values.get(self.signature.output_name)
-        if isinstance(output, _Unknown):
-            return None  # it depends on what has been refused, or on a second input, which has been told
-        try:
-            if not isinstance(output, View):
-                message = "the output does not depend on the input"
-                refuse(
-                    UNSUPPORTED_STRUCTURE, self.signature.output_name, message, "check the exported outputs"
-                )
-            view = self.builder.settle(output, output.origin)
-            if not is_range(view.index):
-                refuse(
-                    UNSUPPORTED_STRUCTURE,
-                    output.origin,
-                    "the output's values stand in another order than the last layer computes them",
-                    "remove the transpose at the end of the network",
-                )
-        except RefusalError as refusal:
-            if refusal.diagnostic is not None:
-                self.problems.append(refusal.diagnostic)
+        """Return the network that ends with the outputs."""
+        nodes = []
+        for output in self.signature.outputs:
+            try:
+                nodes.append(self._output(output))
+            except RefusalError as refusal:
+                if refusal.diagnostic is not None:
+                    self.problems.append(refusal.diagnostic)
+        if len(nodes) < len(self.signature.outputs):
             return None
+        return ann.AnnGraph(
+            name=name,
+            nodes=tuple(self.builder.nodes.values()),
+            outputs=tuple(nodes),
+            output_names=self.signature.outputs,
+        )
+
+    def _output(self, name: str) -> str:
+        """Return the node that an output holds, and note how its values become those of the source.
+
+        Raises:
+            RefusalError: there is none; without a diagnostic where the output depends on what was refused.
+        """
+        output = self._values.get(name)
+        if isinstance(output, _Unknown):
+            raise RefusalError(None)
+        several = len(self.signature.outputs) > 1
+        cure = "convert with --keep-output and the names of the others" if several else "check the exports"
+        if not isinstance(output, View):
+            message = (
+                "the output does not depend on the input" if name in self._values else "nothing makes it"
+            )
+            refuse(UNSUPPORTED_STRUCTURE, name, message, cure)
+        view = self.builder.settle(output, output.origin)
+        if isinstance(self.builder.nodes[view.node], ann.Input):
+            refuse(UNSUPPORTED_STRUCTURE, name, "the output is an input as it is", cure)
         shape = self.builder.shape(view.node)
         long = tuple(n for n in view.shape if n > 1)
         node = view.node
-        if len(long) < 2 and len(shape) > 1:  # one value per class
-            node = self.builder.reshape(node, long or (1,), output.origin)
-        return ann.AnnGraph(name=name, nodes=tuple(self.builder.nodes.values()), output=node)
+        if len(long) < 2 and len(shape) > 1 and is_range(view.index):  # one value per class
+            shape = long or (1,)
+            node = self.builder.reshape(node, shape, output.origin)
+        sizes = view.shape[1:] if view.shape[:1] == (1,) else view.shape  # some files drop the batch
+        layout: InputLayout | None = InputLayout.plain(sizes, shape)
+        if not is_range(view.index):
+            order = np.empty(view.index.size, np.int64)
+            order[view.index.ravel()] = np.arange(order.size)
+            layout = layout_of(order.reshape(shape), sizes)
+        if layout is None:
+            refuse(
+                UNSUPPORTED_STRUCTURE,
+                output.origin,
+                "the output's values stand in another order than the last layer computes them, and no "
+                "transpose of axes alone makes it",
+                "remove what moves values at the end of the network",
+            )
+        self.given[name] = layout
+        return node

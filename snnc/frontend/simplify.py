@@ -1,7 +1,7 @@
-"""Bring a model into the form that the reader walks: what changes no name and no meaning.
+"""Simplify a model for the reader, without changing names or meaning.
 
-Local functions are inlined, initialisers are no inputs, nodes stand in topological order, and nodes
-that the output does not need are gone. Constants are folded node by node while the reader walks
+Local functions are inlined, initialisers are removed from the inputs, nodes are sorted topologically, and
+nodes that the output does not need are removed. Constants are folded node by node during the reader's walk
 (:func:`evaluate`), by ONNX's own reference evaluator: no node is rewritten, so all keep their names.
 """
 
@@ -40,7 +40,7 @@ BY_VALUE = frozenset(
     | {"Expand", "EyeLike", "HammingWindow", "HannWindow", "MaxUnpool", "MelWeightMatrix", "OneHot", "Pad"}
     | {"Range", "Resize", "RoiAlign", "STFT", "Tile", "Upsample"}
 )
-"""Operators that give as many elements as values of their inputs say. The rest: the product of sizes at most."""
+"""Operators whose inputs say how many elements they give; of others the product of sizes is the most."""
 SHRINKING = frozenset({"Compress", "NonZero", "Unique"})
 """Operators that give about as many elements as they read, or fewer; how many, the values say."""
 SHORT = 1024
