@@ -30,10 +30,10 @@ from snnc.search.choice import (
     Choice,
     Loss,
     Tried,
-    _least,
     candidates,
     choose,
     decide,
+    least_steps,
     loss,
     split,
 )
@@ -293,7 +293,7 @@ def test_steps_of_one_preset_are_looked_for_by_halves() -> None:
             asked.append(candidate.timesteps)
             return candidate in ladder[least:]
 
-        _least(ladder, good, Silent())
+        least_steps(ladder, good, Silent())
         assert len(asked) == len(set(asked)) <= 3
         assert set(asked) >= {each.timesteps for each in ladder[max(least - 1, 0) : least + 1]}
     found = choose(

@@ -127,7 +127,7 @@ SCORES = '"accuracy": {"snn": null, "agreement": {"value": 0.5}}, '
     [
         (None, "cannot be read"),
         ("{", "is not JSON"),
-        ("{}", "is no report"),
+        ("{}", "is not a report"),
         (HEAD + SCORES + '"layers": [{"name": "a"}]}', "is not a report, or damaged: write it"),
         (HEAD + SCORES + '"layers": 3}', "is not a report, or damaged"),
         (HEAD + '"accuracy": 0.9, "layers": []}', "is not a report, or damaged"),

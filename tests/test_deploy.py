@@ -184,7 +184,7 @@ def _newer(bundle: Path) -> None:
         (_truncate, "network.onnx altered"),
         (_remove, f"{GOLDEN} missing"),
         (_edit_manifest, "does not match its own SHA-256"),
-        (_cut_manifest, "no JSON"),
+        (_cut_manifest, "not valid JSON"),
         (_lose_manifest, "not a bundle"),
         (_foreign_manifest, "not written by snnc"),
         (_newer, "newer snnc: 9.0, schema 2"),
@@ -248,7 +248,7 @@ def test_force_replaces_only_bundles(file: Path, tmp_path: Path, capsys: pytest.
     home.mkdir()
     (home / "thesis.tex").write_text("years of work", encoding="utf-8")
     arguments = ("deploy", file, "--target", "spiking-onnx", "--force", "-o")
-    assert "something else" in refused(capsys, *arguments, home, code=5)
+    assert "is not a bundle" in refused(capsys, *arguments, home, code=5)
     assert (home / "thesis.tex").exists()
     assert "not a folder" in refused(capsys, *arguments, file, code=5)
     assert "does not exist" in refused(capsys, *arguments, tmp_path / "a" / "b", code=5)

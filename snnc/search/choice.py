@@ -275,7 +275,7 @@ def _spread(items: IntArray, most: int) -> IntArray:
     return items[np.arange(count) * len(items) // max(count, 1)]
 
 
-def _least(steps: Sequence[Candidate], good: Callable[[Candidate], bool], progress: Progress) -> None:
+def least_steps(steps: Sequence[Candidate], good: Callable[[Candidate], bool], progress: Progress) -> None:
     """Look for the fewest steps of one preset that are good enough, by halves.
 
     More steps cost more operations and lose less, so what lies beyond one that is good, or before one that is
@@ -351,7 +351,7 @@ def choose(
 
     if len({each.preset for each in among}) == 1:
         steps = sorted(among, key=lambda each: each.timesteps)
-        _least(steps, good, progress)
+        least_steps(steps, good, progress)
     else:
         for candidate in progress.track(among, len(among), "comparing presets"):
             good(candidate)
