@@ -303,7 +303,7 @@ def _softmax(call: Call, *, logarithm: bool) -> View:
             "use a sigmoid, or remove it",
             UNSUPPORTED_STRUCTURE,
         )
-    node, order = call.builder.flat(view)
+    node, order = call.builder.flat(call.builder.settle(view, call.origin))
     if not is_range(order):
         call.refuse(
             f"the classes, made by {view.origin!r}, are in another order than their layer computes them",
