@@ -28,6 +28,7 @@ from snnc.diagnostics import (
 )
 from snnc.frontend import reshaping
 from snnc.frontend.advice import advice, is_quantised
+from snnc.frontend.batch import mixed_rows
 from snnc.frontend.builder import GraphBuilder
 from snnc.frontend.call import Call, Value
 from snnc.frontend.constants import spread_constants
@@ -134,10 +135,11 @@ def read_graph(
         unsupported = _unsupported(model.graph.node)
         return None, (*problems, *named(unsupported, find_patterns(model.graph)))
     constants = constants_of(model.graph, where)
-    layouts = _layouts(model, where, signature, constants)
-    reader = _Reader(model, where, signature, layouts, constants)
+    reader = _Reader(model, where, signature, _layouts(model, where, signature, constants), constants)
     graph = reader.read(name)
     problems += named(reader.problems, find_patterns(model.graph))
+    if not problems and signature.batch != 1 and (mixed := mixed_rows(model)) is not None:
+        problems.append(mixed)
     if graph is None and not problems:
         message = "the outputs cannot be followed through the network"
         problems.append(Diagnostic(UNSUPPORTED_STRUCTURE, message, "", "export the model again"))
@@ -145,8 +147,18 @@ def read_graph(
         return None, tuple(problems)
     graph = tidy(spread_constants(graph))
     graph.verify()
-    warnings = (*old(signature.opset), *told(reader.imprecise))
-    return Network(graph, reader.builder.layouts, reader.given, signature), warnings
+    return Network(graph, reader.builder.layouts, reader.given, signature), (
+        *old(signature.opset),
+        *told(reader.imprecise),
+    )
+
+
+def _mapped_shape(shape: Shape) -> Shape:
+    """Return the shape of a node that holds the output, of this shape, in its own order."""
+    long = [n for n in shape if n > 1]
+    if len(long) < 2:
+        return (math.prod(shape),)
+    return (long[0], 1, long[1]) if len(long) == 2 else (long[0], long[1], math.prod(long[2:]))
 
 
 def _signature(model: onnx.ModelProto, problems: list[Diagnostic]) -> Signature | None:
@@ -315,8 +327,8 @@ class _Reader:
         self._where = where
         self.signature = signature
         self.problems: list[Diagnostic] = []
-        self.imprecise: list[tuple[str, str]] = []
         self.given: dict[str, InputLayout] = {}
+        self.imprecise: list[tuple[str, str]] = []
         self.builder = GraphBuilder(layouts, pending)
         self._nodes = list(model.graph.node)
         self._values: dict[str, Value | _Unknown] = dict(constants)
@@ -571,9 +583,9 @@ class _Reader:
                 "the output does not depend on the input" if name in self._values else "nothing makes it"
             )
             refuse(UNSUPPORTED_STRUCTURE, name, message, cure)
-        view = self.builder.settle(output, output.origin)
-        if isinstance(self.builder.nodes[view.node], ann.Input):
+        if name in self.builder.layouts:
             refuse(UNSUPPORTED_STRUCTURE, name, "the output is an input as it is", cure)
+        view = self.builder.settle(output, output.origin)
         shape = self.builder.shape(view.node)
         long = tuple(n for n in view.shape if n > 1)
         node = view.node
@@ -587,12 +599,8 @@ class _Reader:
             order[view.index.ravel()] = np.arange(order.size)
             layout = layout_of(order.reshape(shape), sizes)
         if layout is None:
-            refuse(
-                UNSUPPORTED_STRUCTURE,
-                output.origin,
-                "the output's values stand in another order than the last layer computes them, and no "
-                "transpose of axes alone makes it",
-                "remove what moves values at the end of the network",
-            )
+            shape = _mapped_shape(view.shape)
+            node = self.builder.ordered(view, shape).node
+            layout = InputLayout.plain(sizes, shape)
         self.given[name] = layout
         return node

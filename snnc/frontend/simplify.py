@@ -40,7 +40,7 @@ BY_VALUE = frozenset(
     | {"Expand", "EyeLike", "HammingWindow", "HannWindow", "MaxUnpool", "MelWeightMatrix", "OneHot", "Pad"}
     | {"Range", "Resize", "RoiAlign", "STFT", "Tile", "Upsample"}
 )
-"""Operators whose inputs say how many elements they give; of others the product of sizes is the most."""
+"""Operators that give as many elements as the values of their inputs say; others, the sizes multiplied."""
 SHRINKING = frozenset({"Compress", "NonZero", "Unique"})
 """Operators that give about as many elements as they read, or fewer; how many, the values say."""
 SHORT = 1024
