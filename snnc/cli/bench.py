@@ -120,7 +120,6 @@ def _compare(
     from snnc.backends.numba_cpu import NumbaSimulator
     from snnc.cli.models import open_source
     from snnc.data.preprocessing import prepared_rows
-    from snnc.data.readings import NetworkInput
     from snnc.errors import InputError
     from snnc.simulation.protocol import RecordOptions
     from snnc.simulation.single_pass import counted, counted_input
@@ -129,7 +128,8 @@ def _compare(
     if len(x) < request.batch:
         raise InputError(f"there are {len(x)} rows, fewer than --batch {request.batch}: give more by --data")
     raw = x[: request.batch]
-    x = prepared_rows(raw, NetworkInput.of(network.layout), network.preprocessing)
+    (takes,) = network.takes.values()
+    x = prepared_rows(raw, takes, network.preprocessing)
     x = np.ascontiguousarray(x, np.float32)
     prepared = replace(network, metadata=replace(metadata, preprocessing=None))
 
@@ -148,12 +148,16 @@ def _compare(
     terminal.detail("density by layer: " + ", ".join(f"{name} {d:.3f}" for name, d in density.items()))
 
     simulator = NumbaSimulator(request.threads, density)
+    finish = prepared.finish
 
     def spiking() -> object:
         q = prepared.encode(x)
         if request.mode == "counts":
             q = counted_input(q, steps)
-        return simulator.run(graph, q, run_steps).outputs
+        trace = simulator.run(graph, q, run_steps)
+        if finish is None:
+            return trace.outputs
+        return finish.answers(replace(trace, timesteps=steps), x)
 
     spiking()
     after = resident()
