@@ -1,4 +1,4 @@
-"""Bundles: an artefact written for a target, with its manifest, and checked again by whoever got it."""
+"""Bundles: an artefact written for a target, with its manifest, and the verification of received bundles."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ from snnc.simulation.protocol import RecordOptions, Simulator, Trace
 from snnc.simulation.reference import encode_all
 from snnc.source.calibration import Calibration
 from snnc.source.host import Host
-from snnc.trial import lowering, payload, require_lowering
+from snnc.trial import lowering, payload, require_bounds, require_lowering
 
 _log = logging.getLogger("snnc")
 
@@ -306,12 +306,15 @@ def read_convertible(model: Model, options: Options) -> tuple[SourceModel, str]:
         return ()
 
     source, name = read_source(model, options.host_mode, refused)
-    alternatives(options, source.graph)
+    shortest = min(alternatives(options, source.graph).values() or (options,), key=lambda each: each.steps)
+    require_bounds(source.graph, shortest.passes(), shortest.steps)
     return source, name
 
 
 def check(model: Model, options: Options = Options()) -> tuple[Diagnostic, ...]:
-    """Return everything in a network that cannot be converted; the arguments are those of reading it.
+    """Return everything in a network that cannot be converted, and warnings.
+
+    The arguments are those of :func:`read_convertible`.
 
     Raises:
         InputError: the file is missing, damaged, or not ONNX.
@@ -328,9 +331,10 @@ def examine(model: Model, options: Options = Options()) -> tuple[SourceModel | N
         UsageError: an option makes no sense, or the network is an artefact already.
     """
     try:
-        return read_convertible(model, options)[0], ()
+        source = read_convertible(model, options)[0]
     except UnsupportedModelError as error:
         return None, error.diagnostics
+    return source, source.warnings
 
 
 def convert(
@@ -414,6 +418,7 @@ def convert(
         task=task,
         tasks=tasks,
     )
+    context.diagnostics.extend(source.warnings)
     context.diagnostics.extend(prepared.warnings(source.graph, task))
     graph, records = run_pipeline(passes, source.graph, context, dump)
     if not isinstance(graph, SnnGraph):

@@ -22,7 +22,7 @@ from snnc.frontend.cutting import cut, ports
 from snnc.frontend.loading import load
 from snnc.frontend.partition import Wiring, divide, host_nodes, unfit
 from snnc.frontend.simplify import simplify
-from snnc.frontend.tensors import tensors_of
+from snnc.frontend.tensor_shapes import tensors_of
 from snnc.source.host import Host, Section
 
 WILD = Path(__file__).parents[2] / "shared/wild"
@@ -95,7 +95,7 @@ def networks(draw: st.DrawFn) -> tuple[onnx.ModelProto, frozenset[int]]:
     declare = lambda name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", SIZE])  # noqa: E731
     graph = helper.make_graph(nodes, "drawn", [*map(declare, inputs)], [*map(declare, outputs)], constants)
     opset = draw(st.sampled_from((13, 18)))
-    model = simplify(
+    model, _ = simplify(
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), "drawn"
     )
     moving = [i for i, node in enumerate(model.graph.node) if node.op_type != "Shape"]
@@ -176,7 +176,7 @@ def test_public_networks_in_sections(name: str) -> None:
     from inputs import feeds  # type: ignore[import-not-found]
 
     rows = feeds(name, 1)[0]
-    model = simplify(load(WILD / f"models/{name}.onnx").proto, name)
+    model, _ = simplify(load(WILD / f"models/{name}.onnx").proto, name)
     for value in model.graph.input:
         for axis, size in enumerate(value.type.tensor_type.shape.dim):
             if axis:

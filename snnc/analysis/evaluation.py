@@ -1,4 +1,4 @@
-"""Judge a spiking network on labelled rows: metrics with their intervals, spikes, operations, and the ANN."""
+"""Evaluation of a spiking network and its source: metrics with intervals, spikes and operations."""
 
 from __future__ import annotations
 

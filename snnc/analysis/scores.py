@@ -1,4 +1,4 @@
-"""What networks answer on rows, collected shard by shard, and the metrics of it."""
+"""The answers of networks, collected shard by shard, and their metrics."""
 
 from __future__ import annotations
 

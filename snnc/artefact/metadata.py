@@ -1,4 +1,4 @@
-"""What an artefact knows beside its network, as properties of the ONNX model."""
+"""The metadata of an artefact, as properties of the ONNX model."""
 
 from __future__ import annotations
 

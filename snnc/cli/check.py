@@ -1,4 +1,4 @@
-"""``snnc check``: everything that keeps a network from being converted, or from a target, at once."""
+"""``snnc check``: everything in a network that cannot be converted, or that a target does not support."""
 
 from __future__ import annotations
 

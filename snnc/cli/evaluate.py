@@ -1,4 +1,4 @@
-"""``snnc eval``: a network judged on labelled rows."""
+"""``snnc eval``: evaluation of a network on labelled rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Limits that a conversion must keep to on calibration rows that were kept back."""
+"""Limits of a conversion's loss on held-back calibration rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``snnc inspect``: what an artefact consists of."""
+"""``snnc inspect``: the contents of an artefact."""
 
 from __future__ import annotations
 

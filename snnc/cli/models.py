@@ -1,4 +1,4 @@
-"""Where networks come from: paths, the zoo, and the source that an artefact remembers."""
+"""Sources of networks: paths, the zoo, and the source that an artefact records."""
 
 from __future__ import annotations
 

@@ -63,6 +63,8 @@ class GraphBuilder:
         woven: the images that hold pixels of others as channels, likewise.
         doubtful: nodes that depend on an operation that could not be read. Their values lie in whatever
             order the next operation wants, so that one problem does not cause others.
+        repeated: by name, the number that the last node of that name got.
+        reshaped: by name and shape, the node that holds the values of another in that shape.
     """
 
     layouts: dict[str, InputLayout]
@@ -72,6 +74,8 @@ class GraphBuilder:
     cuts: dict[tuple[str, Cut], str] = field(default_factory=dict)
     woven: dict[tuple[str, bytes], Image] = field(default_factory=dict)
     doubtful: set[str] = field(default_factory=set)
+    repeated: dict[str, int] = field(default_factory=dict)
+    reshaped: dict[tuple[str, Shape], str] = field(default_factory=dict)
 
     @property
     def probing(self) -> bool:
@@ -80,10 +84,11 @@ class GraphBuilder:
 
     def unique(self, name: str) -> str:
         """Return ``name``, with a number after it if a node has that name already."""
-        candidate, count = name, 1
+        candidate, count = name, self.repeated.get(name, 1)
         while candidate in self.nodes:
             count += 1
             candidate = f"{name}.{count}"
+        self.repeated[name] = count
         return candidate
 
     def emit(self, node: ann.AnnNode) -> str:
@@ -128,10 +133,10 @@ class GraphBuilder:
             return name
         if isinstance(node, ann.Reshape):
             return self.reshape(node.inputs[0], shape, origin)
-        for other in self.nodes.values():
-            if isinstance(other, ann.Reshape) and other.inputs == (name,) and other.shape == shape:
-                return other.name
-        return self.emit(ann.Reshape(name=origin, inputs=(name,), shape=shape, origin=origin))
+        if (name, shape) not in self.reshaped:
+            made = self.emit(ann.Reshape(name=origin, inputs=(name,), shape=shape, origin=origin))
+            self.reshaped[name, shape] = made
+        return self.reshaped[name, shape]
 
     def settle(self, view: View, origin: str) -> View:
         """Return a view that reads each value of its node once, cutting and padding where needed.

@@ -15,8 +15,9 @@ from onnx import helper, numpy_helper, version_converter
 
 from snnc.diagnostics import UNSUPPORTED_STRUCTURE, Diagnostic
 from snnc.errors import UnsupportedModelError
+from snnc.frontend.functions import DEFAULT_DOMAINS
 from snnc.frontend.partition import Sections, Wiring, borders
-from snnc.frontend.simplify import DEFAULT_DOMAINS, label, reads
+from snnc.frontend.simplify import label, reads
 from snnc.ir.graph import NumberArray
 from snnc.source.host import HostSection, Port, Section
 

@@ -8,7 +8,7 @@ from enum import Enum
 
 import onnx
 
-from snnc.diagnostics import HOST_SHARE, QUANTISED_GRAPH, UNSUPPORTED_STRUCTURE, Diagnostic
+from snnc.diagnostics import HOST_SHARE, QUANTISED_GRAPH, UNSUPPORTED_STRUCTURE, Diagnostic, Severity
 from snnc.errors import UnsupportedModelError
 from snnc.frontend.advice import is_quantised
 from snnc.frontend.cutting import body_of, cut, ports
@@ -16,7 +16,7 @@ from snnc.frontend.partition import Sections, Wiring, divide, host_nodes, unfit
 from snnc.frontend.patterns import find_patterns
 from snnc.frontend.reader import Network, read_graph
 from snnc.frontend.simplify import label
-from snnc.frontend.tensors import tensors_of
+from snnc.frontend.tensor_shapes import tensors_of
 from snnc.ir import ann
 from snnc.metrics.ending import final_activation
 from snnc.source.host import Host, HostNode, Section
@@ -46,7 +46,7 @@ class Reading:
     Attributes:
         network: the spiking part; ``None`` where the model cannot be converted.
         host: the rest; ``None`` where there is none.
-        diagnostics: why it cannot be converted.
+        diagnostics: why it cannot be converted, and warnings.
     """
 
     network: Network | None
@@ -86,7 +86,7 @@ def read_divided(
     if isinstance(found, str):
         cure = "replace what cannot be read in the middle of the network, and fine-tune"
         return Reading(None, None, (*diagnostics, Diagnostic(HOST_SHARE, found, "", cure)))
-    return Reading(*found, ())
+    return Reading(*found)
 
 
 def _read(
@@ -95,7 +95,12 @@ def _read(
     network, diagnostics = read_graph(model, name, where)
     if network is not None:
         diagnostics = (*diagnostics, *check(network.graph))
-    return (None if diagnostics else network), diagnostics
+    refused = any(found.severity is Severity.ERROR for found in diagnostics)
+    return (None if refused else network), diagnostics
+
+
+Divided = tuple[Network, Host, tuple[Diagnostic, ...]]
+"""The spiking part, the host's part, and warnings."""
 
 
 class _Divided:
@@ -108,7 +113,7 @@ class _Divided:
         self.reasons: dict[int, str] = {}
         self.patterns = find_patterns(model.graph)
 
-    def again(self, kept: Sequence[HostNode]) -> tuple[Network, Host] | str:
+    def again(self, kept: Sequence[HostNode]) -> Divided | str:
         """Divide as an earlier reading did."""
         places = {node.name: node for node in kept}
         sections: list[Section | None] = []
@@ -124,10 +129,10 @@ class _Divided:
         )
         if network is None:
             raise UnsupportedModelError("", diagnostics)
-        return network, self.host(tuple(sections))
+        return network, self.host(tuple(sections)), diagnostics
 
-    def search(self, diagnostics: Iterable[Diagnostic]) -> tuple[Network, Host] | str:
-        """Return the network and its host, or why there is no division."""
+    def search(self, diagnostics: Iterable[Diagnostic]) -> Divided | str:
+        """Return the network, its host and warnings, or why there is no division."""
         for value in self.model.graph.input:
             if value.name not in self.wiring.tensors.rows:
                 return f"the input {value.name!r} has no entry per row in front, or a size that is not known"
@@ -155,20 +160,22 @@ class _Divided:
             )
             if network is None:
                 continue
-            diagnostics = self.ends(network)
+            warnings, diagnostics = diagnostics, self.ends(network)
             if diagnostics:
                 continue
             if not network.graph.of_type(ann.Relu):
                 return (
                     "with what cannot be read in the host, no rectifier is left that spikes could stand for"
                 )
-            return network, self.host(sections)
+            return network, self.host(sections), tuple(warnings)
         return f"{MOST_ROUNDS} divisions left something that cannot be read"
 
     def refuse(self, diagnostics: Iterable[Diagnostic], among: Sequence[int]) -> bool:
         """Note the nodes that findings name; return whether there are any new ones."""
         before, possible = len(self.reasons), set(among)
         for found in diagnostics:
+            if found.severity is not Severity.ERROR:
+                continue
             pattern = self.patterns.get(found.node)
             names = pattern.nodes if pattern is not None else (found.node,)
             indices = {index for name in names for index in self.labels.get(name, ())}

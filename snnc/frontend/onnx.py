@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from snnc.data.readings import NetworkInput
@@ -60,6 +60,7 @@ class SourceModel:
         outputs: what it gives, in the file's order.
         batch: the batch size that the file fixes; ``None`` if it is free.
         opset: version of the default operator set.
+        warnings: what to know about the file, such as that it computes in another precision.
         host: what of the file runs as ordinary ONNX beside the graph; ``None`` for nothing. Where there is
             some, inputs and outputs are the tensors between it and the graph.
     """
@@ -72,6 +73,7 @@ class SourceModel:
     batch: int | None
     opset: int
     host: Host | None = None
+    warnings: tuple[Diagnostic, ...] = ()
 
     @property
     def takes(self) -> dict[str, NetworkInput]:
@@ -169,8 +171,9 @@ def _read(
 ) -> tuple[SourceModel | None, Reading]:
     loaded = given if isinstance(given, LoadedModel) else load(given)
     path = loaded.path
-    proto = simplify(loaded.proto, str(path))
+    proto, warnings = simplify(loaded.proto, str(path))
     reading = read_divided(proto, path.name.removesuffix(".onnx"), str(path), mode, check, kept)
+    reading = replace(reading, diagnostics=(*warnings, *reading.diagnostics))
     network, host = reading.network, reading.host
     if network is None:
         return None, reading
@@ -189,5 +192,6 @@ def _read(
         batch=network.signature.batch,
         opset=network.signature.opset,
         host=host,
+        warnings=reading.diagnostics,
     )
     return source, reading

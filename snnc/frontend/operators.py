@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import onnx
-
 from snnc.frontend import choosing, elementwise, linear, pooling, reshaping
 from snnc.frontend.call import Call, Value
-
-OLDEST_OPSET = 7
-NEWEST_OPSET = onnx.defs.onnx_opset_version()
+from snnc.frontend.simplify import NEWEST_OPSET, OLDEST_OPSET
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,10 @@ from math import prod
 import onnx
 
 from snnc.frontend.closure import greatest_closure
+from snnc.frontend.functions import DEFAULT_DOMAINS
 from snnc.frontend.macs import macs
-from snnc.frontend.simplify import DEFAULT_DOMAINS, NOT_DETERMINED, label, reads
-from snnc.frontend.tensors import Tensors
+from snnc.frontend.simplify import NOT_DETERMINED, label, reads
+from snnc.frontend.tensor_shapes import Tensors
 from snnc.source.host import HostNode, Section
 
 Sections = tuple[Section | None, ...]

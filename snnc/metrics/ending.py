@@ -1,4 +1,4 @@
-"""What a source network ends with: the softmax or sigmoid that keeps the order of its answers."""
+"""The softmax or sigmoid at the end of a source network, which keeps the order of its answers."""
 
 from __future__ import annotations
 

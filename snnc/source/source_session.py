@@ -1,4 +1,4 @@
-"""Run the source network as its file has it, in onnxruntime: the judge of every conversion."""
+"""Execution of the source network from its file, in onnxruntime: the reference of every conversion."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
+from onnx import version_converter
 
 from snnc.data.readings import NetworkInput
 from snnc.data.rows import exact
@@ -20,6 +21,11 @@ from snnc.errors import InputError, UsageError
 from snnc.ir.batch import Batch, Given, arrays_by_name
 from snnc.ir.graph import FloatArray, NumberArray
 from snnc.metrics.ending import final_activation
+
+OLDEST_RUN = 7
+"""The first operator set of which onnxruntime has every operator."""
+
+ARITHMETIC = ("Add", "Div", "Mul", "Pow", "PRelu", "Sub")
 
 T = TypeVar("T")
 
@@ -83,7 +89,7 @@ class SourceSession:
         options.add_session_config_entry("session.force_spinning_stop", "1")
         self.path = path
         try:
-            self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            self._session = _opened(path, options)
         except Exception as error:  # onnxruntime's exceptions have no root of their own
             raise InputError(f"onnxruntime cannot run {path}: {_one_line(error)}") from error
         self._inputs = tuple(map(_Entry.of, self._session.get_inputs()))
@@ -199,6 +205,27 @@ def _filled(rows: NDArray[Any], count: int) -> NDArray[Any]:
     if not missing:
         return rows
     return np.concatenate([rows, np.zeros((missing, *rows.shape[1:]), rows.dtype)])
+
+
+def _opened(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
+    """Open a file; one of an operator set that onnxruntime has only parts of is upgraded by onnx first."""
+    try:
+        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception:
+        model = onnx.load_model(path, load_external_data=False)
+        versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+        # The converter forgets along which axis a sum was aligned where it does not know the shapes.
+        aligned = any(
+            attribute.name == "axis"
+            for node in model.graph.node
+            if node.op_type in ARITHMETIC
+            for attribute in node.attribute
+        )
+        if aligned or not versions or max(versions) >= OLDEST_RUN:
+            raise
+        upgraded = version_converter.convert_version(onnx.load_model(path), OLDEST_RUN)
+        del upgraded.graph.value_info[:]  # of types that the converter does not know
+        return ort.InferenceSession(upgraded.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def _one_line(error: Exception) -> str:
