@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 
 from snnc.cli import main
 from snnc.errors import UsageError
-from tests.test_host_sections import network, rows
+from tests.test_host_sections import network, rows, run
 
 NODES = ("abs", "add", "softsign", "sigmoid", "light", "lightest", "gate")
 
@@ -109,10 +108,7 @@ def test_run_writes_the_source_s_output(made: Made, capsys: pytest.CaptureFixtur
         assert found.shape == (12, 5)
         wanted = found if wanted is None else wanted
         np.testing.assert_array_equal(found, wanted)
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(made.artefact, options, providers=["CPUExecutionProvider"])
-    (whole,) = session.run(None, {"image": np.load(made.x)})
+    (whole,) = run(onnx.load(made.artefact), {"image": np.load(made.x)})
     np.testing.assert_array_equal(whole, wanted)
     capsys.readouterr()
     steps = ("run", made.artefact, "--input", made.x, "-o", made.folder / "s.npy", "--per-step")
@@ -125,10 +121,8 @@ def test_metrics_are_those_of_the_whole(made: Made, capsys: pytest.CaptureFixtur
     reported = told(capsys, "report", made.artefact, "--data", made.data)
     compared = told(capsys, "compare", made.model, made.artefact, "--data", made.data)
     x = np.load(made.data)["x"]
-    session = ort.InferenceSession(made.model, providers=["CPUExecutionProvider"])
-    (source,) = session.run(None, {"image": x})
-    session = ort.InferenceSession(made.artefact, providers=["CPUExecutionProvider"])
-    (spiking,) = session.run(None, {"image": x})
+    (source,) = run(onnx.load(made.model), {"image": x}, plain=False)
+    (spiking,) = run(onnx.load(made.artefact), {"image": x}, plain=False)
     sqnr = 10 * np.log10(np.square(source).sum() / np.square(spiking - source).sum())
     for found in (evaluated, reported, compared.get("answers", compared)):
         assert found["metrics"]["sqnr"]["value"] == pytest.approx(sqnr, abs=1e-3)

@@ -74,7 +74,7 @@ def run(model: onnx.ModelProto, feeds: dict[str, Any], *, plain: bool = True) ->
     if plain:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(None, feeds)
+    return list(session.run(None, feeds))
 
 
 @pytest.fixture(scope="module")
