@@ -106,8 +106,8 @@ def outputs_of(path: Path, rows: Rows) -> Rows:
 
 def nearness(wanted: np.ndarray, found: np.ndarray) -> list[float | None]:
     """Return SQNR in dB and r2 of an output, by snnc's metrics; ``None`` where one cannot be computed."""
-    flat = (each.reshape(len(each), -1).astype(np.float64) for each in (found, wanted))
-    case = Case(*flat, Task.REGRESSION)
+    answers, source = (each.reshape(len(each), -1).astype(np.float64) for each in (found, wanted))
+    case = Case(answers, Task.REGRESSION, source)
     return [_value(name, case) for name in ("sqnr", "r2")]
 
 

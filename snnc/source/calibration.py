@@ -196,7 +196,10 @@ class Calibration:
         Raises:
             NonFiniteError: its answers are not finite, or too large to square in float32.
         """
-        require_squares(graph, graph.logits, self._scores(graph)(normalisation.chosen(self.rows)))
+        answers = list(dict.fromkeys(graph.answers.values()))
+        session = AnnSession(graph.without_thresholds(), answers, self.threads)
+        for name, values in session.run(normalisation.chosen(self.rows)).items():
+            require_squares(graph, name, values)
         found = []
         if len(self.rows) < ENOUGH_ROWS:
             found.append(
