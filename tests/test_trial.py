@@ -190,3 +190,11 @@ def test_an_overflow_that_no_row_can_avoid_is_foreseen(tmp_path: Path, timesteps
         assert (dry, done) == (code, code)
         assert error == foreseen
         assert ("beyond int32; use at most T = 2" in error) == bool(code)
+
+
+def test_a_constant_that_dwarfs_the_input_is_held_in_int32(folder: Path) -> None:
+    """Beside constants, the unit of the answers is theirs: rounded in the input's, they overflowed."""
+    path = str(saved(folder, Random(["conv", "coordinates"], 0).proto()))
+    chosen = ["--calib", str(folder / "rows.npz"), "--preset", "fast", "-T", "4"]
+    out = str(folder / "out.snn.onnx")
+    assert run("convert", path, *chosen, "-o", out, "--force", "--threads", "1")[0] == 0

@@ -28,6 +28,7 @@ from snnc.diagnostics import (
 )
 from snnc.frontend import reshaping
 from snnc.frontend.advice import advice, is_quantised
+from snnc.frontend.batch import mixed_rows
 from snnc.frontend.builder import GraphBuilder
 from snnc.frontend.call import Call, Value
 from snnc.frontend.constants import spread_constants
@@ -137,6 +138,8 @@ def read_graph(
     reader = _Reader(model, where, signature, _layouts(model, where, signature, constants), constants)
     graph = reader.read(name)
     problems += named(reader.problems, find_patterns(model.graph))
+    if not problems and signature.batch != 1 and (mixed := mixed_rows(model)) is not None:
+        problems.append(mixed)
     if graph is None or problems:
         return None, tuple(problems)
     graph = tidy(spread_constants(graph))
@@ -145,6 +148,14 @@ def read_graph(
         *old(signature.opset),
         *told(reader.imprecise),
     )
+
+
+def _mapped_shape(shape: Shape) -> Shape:
+    """Return the shape of a node that holds the output, of this shape, in its own order."""
+    long = [n for n in shape if n > 1]
+    if len(long) < 2:
+        return (math.prod(shape),)
+    return (long[0], 1, long[1]) if len(long) == 2 else (long[0], long[1], math.prod(long[2:]))
 
 
 def _signature(model: onnx.ModelProto, problems: list[Diagnostic]) -> Signature | None:
@@ -583,12 +594,8 @@ class _Reader:
             order[view.index.ravel()] = np.arange(order.size)
             layout = layout_of(order.reshape(shape), sizes)
         if layout is None:
-            refuse(
-                UNSUPPORTED_STRUCTURE,
-                output.origin,
-                "the output's values stand in another order than the last layer computes them, and no "
-                "transpose of axes alone makes it",
-                "remove what moves values at the end of the network",
-            )
+            shape = _mapped_shape(view.shape)
+            node = self.builder.ordered(view, shape).node
+            layout = InputLayout.plain(sizes, shape)
         self.given[name] = layout
         return node

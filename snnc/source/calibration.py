@@ -196,10 +196,13 @@ class Calibration:
         Raises:
             NonFiniteError: its answers are not finite, or too large to square in float32.
         """
+<<<<<<< HEAD
         answers = list(dict.fromkeys(graph.answers.values()))
         session = AnnSession(graph.without_thresholds(), answers, self.threads)
         for name, values in session.run(normalisation.chosen(self.rows)).items():
             require_squares(graph, name, values)
+=======
+>>>>>>> main
         found = []
         if len(self.rows) < ENOUGH_ROWS:
             found.append(
@@ -215,7 +218,9 @@ class Calibration:
         if len(graph.outputs) == 1 and len(graph[graph.logits].shape) == 1:
             if isinstance(graph[graph.output], Softmax):
                 task = task or Task.CLASSES
-            misread = normalisation.judge(self._scores(graph), self.rows, task=task)
+            scores = self._scores(graph)
+            require_squares(graph, graph.logits, scores(normalisation.chosen(self.rows)))
+            misread = normalisation.judge(scores, self.rows, task=task)
             if misread is not None:
                 return (*found, misread.diagnostic())
         if (strange := self._against_batch_normalisation(graph)) is not None:
