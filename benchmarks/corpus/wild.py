@@ -198,16 +198,10 @@ def report(rows: Sequence[Mapping[str, Any]], command: str) -> str:
         "their multiply-accumulates in spikes. What has no spiking form runs as ordinary ONNX before or",
         "behind them (`--host edges`).",
         "",
-<<<<<<< HEAD
         "SQNR in dB and r2 (docs/metrics.md) are held to the source on rows that were not calibrated on,",
         "for each output; where the spiking network leaves a final softmax out, the share of equal classes",
         "instead. Calibration rows are the network's own, or varied from few: moved, brighter or darker,",
         "with noise.",
-=======
-        "SQNR in dB and r2 (docs/metrics.md) are held to the source on rows that were not calibrated on, for",
-        "each output; where the spiking network leaves out a final softmax, the share of equal classes.",
-        "Calibration rows are the network's own, or varied from few: moved, brighter or darker, with noise.",
->>>>>>> main
         "",
         "| network | task | in spikes | host nodes | rows | "
         + " | ".join(f"`{preset}`, T = {steps}" for preset, steps in SETTINGS)

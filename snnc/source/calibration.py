@@ -196,13 +196,6 @@ class Calibration:
         Raises:
             NonFiniteError: its answers are not finite, or too large to square in float32.
         """
-<<<<<<< HEAD
-        answers = list(dict.fromkeys(graph.answers.values()))
-        session = AnnSession(graph.without_thresholds(), answers, self.threads)
-        for name, values in session.run(normalisation.chosen(self.rows)).items():
-            require_squares(graph, name, values)
-=======
->>>>>>> main
         found = []
         if len(self.rows) < ENOUGH_ROWS:
             found.append(
