@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from snnc.analysis.speed import Comparison, Timing
     from snnc.artefact import Artefact
     from snnc.cli.models import Located
-    from snnc.ir.graph import NumberArray
+    from snnc.ir.batch import Rows
     from snnc.ir.snn import SnnGraph
 
 
@@ -96,7 +96,14 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
         located = locate_source(network.metadata, artefact, None)
     else:
         located = locate(request.against)
-    x, _, _ = rows_of(request.data, network.metadata.source_sha256, None, network.check_rows)
+    x, _, _ = rows_of(
+        request.data,
+        network.metadata.source_sha256,
+        None,
+        network.check_rows,
+        inputs=list(network.takes),
+        outputs=list(network.gives),
+    )
     found = _compare(terminal, network, located, x, steps, request)
     if terminal.json:
         terminal.data(found.as_dict())
@@ -110,7 +117,7 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
 
 
 def _compare(
-    terminal: Terminal, network: Artefact, located: Located, x: NumberArray, steps: int, request: Request
+    terminal: Terminal, network: Artefact, located: Located, x: Rows, steps: int, request: Request
 ) -> Comparison:
     """Prepare both, and run them in turn."""
     import numpy as np
@@ -121,6 +128,8 @@ def _compare(
     from snnc.cli.models import open_source
     from snnc.data.preprocessing import prepared_rows
     from snnc.errors import InputError
+    from snnc.ir.batch import joined
+    from snnc.ir.batch import rows_of as rows_by_name
     from snnc.simulation.protocol import RecordOptions
     from snnc.simulation.single_pass import counted, counted_input
 
@@ -128,9 +137,11 @@ def _compare(
     if len(x) < request.batch:
         raise InputError(f"there are {len(x)} rows, fewer than --batch {request.batch}: give more by --data")
     raw = x[: request.batch]
-    (takes,) = network.takes.values()
-    x = prepared_rows(raw, takes, network.preprocessing)
-    x = np.ascontiguousarray(x, np.float32)
+    ready = {}
+    for name, taken in network.takes.items():
+        rows = prepared_rows(rows_by_name(raw, name), taken, network.preprocessing)
+        ready[name] = np.ascontiguousarray(rows, np.float32)
+    x = joined(ready)
     prepared = replace(network, metadata=replace(metadata, preprocessing=None))
 
     graph: SnnGraph = network.graph
@@ -161,11 +172,14 @@ def _compare(
 
     spiking()
     after = resident()
-    source = open_source(terminal, located, network.preprocessing, request.threads)
-    fed = np.ascontiguousarray(source.prepare(raw), np.float32)
-    source.session.run(fed)
+    source = open_source(terminal, located, network.preprocessing, request.threads, network.selection)
+    given = source.prepare(raw)
+    fed = joined(
+        {name: np.ascontiguousarray(rows_by_name(given, name), np.float32) for name in source.session.inputs}
+    )
+    source.session.run_all(fed)
     times = interleaved(
-        {"snn": spiking, "ann": lambda: source.session.run(fed)},
+        {"snn": spiking, "ann": lambda: source.session.run_all(fed)},
         request.rounds,
         request.threads,
         terminal.progress(),

@@ -69,7 +69,8 @@ def named_rows(value: Any, names: Sequence[str], network: str, what: str) -> dic
     """
     if isinstance(value, str | os.PathLike) and len(names) > 1:
         value = read_arrays(Path(value), names)
-    if len(names) == 1 and not isinstance(value, Mapping | Batch):
+    by_name = isinstance(value, Batch) or (isinstance(value, Mapping) and set(value) == set(names))
+    if len(names) == 1 and not by_name:
         return {names[0]: as_rows(value, what)}
     if isinstance(value, Batch):
         value = value.arrays

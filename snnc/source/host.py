@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import helper
 
-from snnc.errors import InputError
+from snnc.errors import InputError, UsageError
 from snnc.ir.graph import NumberArray, Shape
 from snnc.metrics.ending import last_activation
 
@@ -196,12 +197,37 @@ class Finish:
     """What ordinary ONNX makes of a run of a spiking network.
 
     Attributes:
-        size: values of the answer to one row.
-        answers: from a run and its rows to (rows, size), the source network's output.
+        shapes: of the answer to one row, by the output's name.
+        answers: from a run and its rows to (rows, *shape) of the source network's outputs, by name.
     """
 
-    size: int
-    answers: Callable[[Trace, Any], NDArray[Any]]
+    shapes: Mapping[str, Shape]
+    answers: Callable[[Trace, Any], Mapping[str, NDArray[Any]]]
+
+    @property
+    def size(self) -> int:
+        """Values of the one answer.
+
+        Raises:
+            UsageError: there are several outputs.
+        """
+        return prod(self.shapes[self._name])
+
+    def only(self, trace: Trace, x: Any) -> NDArray[Any]:
+        """Return the one answer, flat, (rows, size).
+
+        Raises:
+            UsageError: there are several outputs.
+        """
+        found = self.answers(trace, x)[self._name]
+        return found.reshape(len(found), -1)
+
+    @property
+    def _name(self) -> str:
+        if len(self.shapes) != 1:
+            names = ", ".join(map(repr, self.shapes))
+            raise UsageError(f"there are {len(self.shapes)} outputs, {names}, and this takes one")
+        return next(iter(self.shapes))
 
 
 @dataclass(frozen=True, eq=False)
