@@ -159,12 +159,16 @@ def _compare(
     terminal.detail("density by layer: " + ", ".join(f"{name} {d:.3f}" for name, d in density.items()))
 
     simulator = NumbaSimulator(request.threads, density)
+    finish = prepared.finish
 
     def spiking() -> object:
         q = prepared.encode(x)
         if request.mode == "counts":
             q = counted_input(q, steps)
-        return simulator.run(graph, q, run_steps).outputs
+        trace = simulator.run(graph, q, run_steps)
+        if finish is None:
+            return trace.outputs
+        return finish.answers(replace(trace, timesteps=steps), x)
 
     spiking()
     after = resident()

@@ -322,7 +322,6 @@ def _dry_run(
 
 def _tell(terminal: Terminal, conversion: Conversion, output: Path, drop: dict[str, Any] | None) -> None:
     from snnc.cli.choice import show
-    from snnc.cli.host import line
     from snnc.cli.inspect import described
 
     found = described(conversion.artefact)
@@ -344,7 +343,7 @@ def _tell(terminal: Terminal, conversion: Conversion, output: Path, drop: dict[s
         f"{found['precision']}"
     )
     if conversion.artefact.host is not None:
-        terminal.done(line(conversion.artefact.host))
+        terminal.done(conversion.artefact.host.line)
     if drop is not None and (lost := drop["max_drop"]) is not None:
         terminal.done(f"{lost['measured']}: {lost['points']:.2f} points, at most {lost['limit']:g} allowed")
     for kept in () if drop is None else drop["min_metric"]:

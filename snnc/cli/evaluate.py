@@ -110,6 +110,7 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None
     from snnc.artefact import load
     from snnc.backends import load_simulator
     from snnc.cli.artefacts import chosen_timesteps, warn_of_rows
+    from snnc.cli.host import told
     from snnc.cli.models import locate_source, open_source, zoo_entry
     from snnc.errors import UsageError
 
@@ -148,9 +149,11 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None
         finish=artefact.finish,
     )
     if terminal.json:
-        terminal.data(found.as_dict())
+        terminal.data({**found.as_dict(), "host": told(artefact.host)})
     else:
         _show(terminal, found)
+        if artefact.host is not None:
+            terminal.text(f"{artefact.host.line}: {artefact.host.host_macs:,} run there once per image.")
 
 
 def _evaluate_model(terminal: Terminal, located: Located, request: Request) -> None:

@@ -195,10 +195,8 @@ def _summary(network: Artefact) -> list[tuple[str, str]]:
 
 def _host(network: Artefact) -> list[tuple[str, str]]:
     """Return what runs as ordinary ONNX, node by node."""
-    from snnc.cli.host import line
-
     host = network.host
-    return [] if host is None else [("host", line(host)), *(("", node.text) for node in host.nodes)]
+    return [] if host is None else [("host", host.line), *(("", node.text) for node in host.nodes)]
 
 
 def _chosen(choice: Mapping[str, Any] | None) -> str:

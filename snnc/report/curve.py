@@ -118,7 +118,7 @@ def answers_at(
         progress: where to show how far it is.
     """
     graph = artefact.graph
-    if exact_in_one_run(graph):
+    if exact_in_one_run(graph) and artefact.finish is None:
         outputs = outputs_of(
             graph,
             artefact.encode,
@@ -131,7 +131,13 @@ def answers_at(
         return {T: outputs[T - 1] for T in timesteps}
     return {
         T: outputs_of(
-            graph, artefact.encode, x, simulator=simulator, timesteps=T, progress=progress or Silent()
+            graph,
+            artefact.encode,
+            x,
+            simulator=simulator,
+            timesteps=T,
+            progress=progress or Silent(),
+            finish=artefact.finish,
         )
         for T in timesteps
     }

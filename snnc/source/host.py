@@ -39,6 +39,9 @@ class Section(Enum):
     SUFFIX = "suffix"
 
 
+HOST_SECTIONS = (Section.PREFIX.value, Section.SUFFIX.value)
+
+
 @dataclass(frozen=True, slots=True)
 class Port:
     """A tensor that goes into a network or a section, or comes out.
@@ -270,6 +273,45 @@ class Host:
         """Share of the multiply-accumulates that spikes do, 0 to 1; of none, 0."""
         return 1 - self.host_macs / self.macs if self.macs else 0.0
 
+    @property
+    def line(self) -> str:
+        """One line for people: what runs as ordinary ONNX, and how much that leaves to spikes."""
+        count = len(self.nodes)
+        nodes = "1 node runs" if count == 1 else f"{count} nodes run"
+        sections = [s for s in HOST_SECTIONS if any(node.section == s for node in self.nodes)]
+        causes = list(dict.fromkeys(node.operator for node in self.nodes if node.is_cause))
+        named = ", ".join(causes[:4]) + (f" and {len(causes) - 4} more" if len(causes) > 4 else "")
+        return (
+            f"{nodes} as ordinary ONNX ({' and '.join(sections)}: {named}); spikes do {self.share_text} of "
+            f"the {self.macs:,} multiply-accumulates"
+        )
+
+    @property
+    def share_text(self) -> str:
+        """The share that spikes do, in words; never rounded to all where it is not all."""
+        return "all" if not self.host_macs else f"{min(self.share, 0.9999):.2%}"
+
+    def told(self) -> dict[str, Any]:
+        """Return what verbs say of it in JSON: the share, and every node with its reason and its latency."""
+        return {
+            "spiking_share": self.share,
+            "macs": self.macs,
+            "host_macs": self.host_macs,
+            "latency_steps": 0,
+            "nodes": [
+                {
+                    "name": node.name,
+                    "operator": node.operator,
+                    "section": node.section,
+                    "reason": node.reason,
+                    "macs": node.macs,
+                    "latency_steps": 0,
+                    "cause": node.is_cause,
+                }
+                for node in self.nodes
+            ],
+        }
+
     def before(self, rows: Mapping[str, NumberArray]) -> Values:
         """Return the inputs of the source network and what the prefix makes of them.
 
@@ -328,10 +370,7 @@ class Host:
             "activations": dict(self.activations),
             "sections": {
                 name: None if section is None else section.border
-                for name, section in (
-                    (Section.PREFIX.value, self.prefix),
-                    (Section.SUFFIX.value, self.suffix),
-                )
+                for name, section in zip(HOST_SECTIONS, (self.prefix, self.suffix), strict=True)
             },
         }
 
