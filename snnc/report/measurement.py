@@ -264,7 +264,7 @@ class _Work:
         self.behind = behind
         self.outputs = outputs
         self.ends = ends
-        keep = wants_values(outputs, ())
+        keep = wants_values(outputs, None)
         self.finish = artefact.finish
         self.spiking = Answers(outputs, 0.0 if self.finish is None else threshold_of(ends), keep)
         self.analogue = Answers(outputs, threshold_of(ends), keep)
