@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 from onnx import helper
@@ -18,6 +19,7 @@ from snnc.source.selection import Selection
 from tests.onnx_models import node, saved
 from tests.test_doors import detector, proto, rows_for, weights
 
+ROOT = Path(__file__).parents[1]
 OUTPUTS = ["probs", "last", "inner", "again"]
 
 
@@ -166,7 +168,11 @@ def test_run_writes_every_output(folder: Path, tmp_path: Path, capsys: pytest.Ca
             "there is no output 'nope'",
         ),
         (("eval", "made.snn.onnx", "--data", "test.npz", "--keep-output", "last"), "is for a MODEL"),
-        (("report", "made.snn.onnx", "--data", "test.npz", "-o", "n.html"), "takes a network of one input"),
+        (("bisect", "made.snn.onnx", "--data", "test.npz"), "takes a network of one input"),
+        (
+            ("report", "made.snn.onnx", "--data", "test.npz", "-o", "n.html", "--curve", "1,2"),
+            "--curve is for networks of one input, and detector has 3",
+        ),
         (("check", "detector.onnx", "--keep-output", "nope"), "has no output 'nope'; its outputs: 'probs'"),
         (
             ("check", "detector.onnx", "--keep-output", "inner", "--keep-output", "inner"),
@@ -209,6 +215,51 @@ def test_mistakes(
     monkeypatch.chdir(folder)
     assert message in refused(capsys, *arguments)
     assert not list(folder.glob("n.*"))
+
+
+def test_the_report_is_of_the_output_that_loses_most(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("report", folder / "made.snn.onnx", "--data", folder / "test.npz", "--threads", "1")
+    found = told(capsys, *asked)
+    jsonschema.validate(found, json.loads((ROOT / "docs" / "report.schema.json").read_text()))
+    assert list(found["outputs"]) == OUTPUTS
+    losses = {name: each["loss"]["value"] for name, each in found["outputs"].items()}
+    assert found["output"] == max(losses, key=lambda name: losses[name])
+    assert found["verdict"]["loss"] == found["outputs"][found["output"]]["loss"]
+    for each in found["outputs"].values():
+        low, high = each["loss"]["ci95"]
+        assert low <= each["loss"]["value"] <= high
+    errors = {each["name"]: each for each in found["layers"]}
+    assert {f"{name}.readout" for name in OUTPUTS} <= errors.keys()
+    # An output of spikes has no error but that of its population.
+    inner = errors["inner.readout"]["cumulative"]
+    assert inner["total"] == pytest.approx(errors["Relu_inner"]["cumulative"]["total"], rel=1e-4)
+    assert inner["propagated"] == pytest.approx(inner["total"], rel=1e-4)
+    judged = told(capsys, "eval", *asked[1:], "--against", "source")["outputs"]
+    for name in OUTPUTS:
+        for metric, each in found["outputs"][name]["metrics"].items():
+            assert each["value"] == pytest.approx(judged[name]["metrics"][metric]["value"], rel=1e-6)
+    code, out, error = run(capsys, *asked, "-o", tmp_path / "report.html")
+    assert code == 0, error
+    assert "inner loses most" in out
+    assert all(f'<td class="text">{name}</td>' in (tmp_path / "report.html").read_text() for name in OUTPUTS)
+
+
+def test_the_report_of_a_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = saved(tmp_path, segmentation())
+    x = np.random.default_rng(0).standard_normal((40, 2, 6, 5)).astype(np.float32)
+    made = tmp_path / "made.snn.onnx"
+    artefact = snnc.compile_model(
+        path, x, preset="fast", timesteps=4, threads=1, shape={"image": (0, 2, 6, 5)}
+    )
+    snnc.artefact.save(artefact, made)
+    np.savez(tmp_path / "rows.npz", x=x)
+    asked = ("report", made, "--data", tmp_path / "rows.npz", "--threads", "1", "--curve", "2")
+    found = told(capsys, *asked)
+    assert list(found["outputs"]) == ["y"]
+    assert "of the power of the source's" in found["verdict"]["text"]
+    assert found["metrics"].keys() == {"sqnr", "psnr", "cosine", "mse"}
 
 
 def test_labels_must_be_of_an_output(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
