@@ -114,9 +114,10 @@ def _settings(graph: SnnGraph) -> list[Json]:
 
 def _input(artefact: Artefact) -> Json:
     node = artefact.graph.encoder
+    ends = "-limit, limit" if node.range == (-node.limit, node.limit) else "{}, {}".format(*node.range)
     return {
         "x": "float32, channels first: after the preprocessing and the layout below",
-        "q": "clip(rint((x * gain + offset) / scale), -limit, limit), half to even, in float32",
+        "q": f"clip(rint((x * gain + offset) / scale), {ends}), half to even, in float32",
         "shape": list(node.shape),
         "scale": node.scale,
         "limit": node.limit,

@@ -241,9 +241,10 @@ class ConvertOptions:
     )
     preset: str | None = _option(
         None,
-        "A fixed pipeline: balanced, fast, binary-only, graded, low-latency, one-step, low-power or paper. "
-        "By default, and the steps without -T, the one of fewest operations that loses at most one point of "
-        "a short list, on rows held back.",
+        "A fixed pipeline: balanced, fast, binary-only, graded, low-latency, one-step, low-power, exact or "
+        "paper. By default, and the steps without -T: exact, T = 1, for a quantised network that it keeps "
+        "exactly; else the one of fewest operations that loses at most one point of a short list, on rows "
+        "held back.",
         "name of a fixed pipeline",
         metavar="NAME",
     )

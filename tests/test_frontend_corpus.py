@@ -22,12 +22,13 @@ REFUSED = {
     "makora_torch04_mnist_cnn.onnx": {"SNN105"},
     "marabou_mnist5x20_leaky.onnx": {"SNN101"},
     "marabou_self_attention_mnist.onnx": {"SNN103"},
-    "mlperf_resnet8_int8_tflite.onnx": {"SNN107"},
-    "qonnx_tfc_2w2a.onnx": {"SNN107"},
     "vnn20_matlab_tansig_256_100_50.onnx": {"SNN101"},
 }
 SLOW = {"akamaster_resnet56_legacy.onnx", "mlperf_vww96_keras.onnx", "vnn21_cifar10_large.onnx"}
-SUPPORTED = [entry for entry in ENTRIES if entry["file"] not in REFUSED]
+QUANTISED = {"mlperf_resnet8_int8_tflite.onnx", "qonnx_tfc_2w2a.onnx"}
+"""One rounding that goes the other way changes what follows: see tests/test_quantised_networks.py."""
+
+SUPPORTED = [entry for entry in ENTRIES if entry["file"] not in set(REFUSED) | QUANTISED]
 
 pytestmark = pytest.mark.skipif(not ENTRIES, reason=f"{INDEX} is not there: the corpus is optional")
 

@@ -10,6 +10,7 @@ from string import Template
 import numpy as np
 
 from snnc import __version__
+from snnc.backends.c99.firing import STEP_POPULATION
 from snnc.backends.c99.kernels import STRUCTURES, kernel_texts
 from snnc.backends.c99.memory import Places
 from snnc.backends.c99.program import Call, Extent, Field, Program, Table, arena, bytes_of, render
@@ -113,9 +114,10 @@ def source(graph: SnnGraph, program: Program, places: Places) -> str:
         header=HEADER,
         weights=WEIGHTS,
         events=EVENTS,
-        structures=STRUCTURES,
+        structures=STRUCTURES + (STEP_POPULATION if graph.only_timesteps else ""),
         kernels=kernel_texts(program.kernels()),
         constants=structures,
+        least="SNNC_TIMESTEPS" if graph.only_timesteps else 1,
         times="state->timesteps" if barrier else "state->step < state->timesteps",
         once=_calls(program.once, places),
         step=_calls(program.step, places),
@@ -231,7 +233,7 @@ $constants
 $kernels
 int32_t snnc_begin(snnc_state *state, const int16_t q[SNNC_INPUTS], int32_t timesteps)
 {
-    if (timesteps < 1 || timesteps > SNNC_MAX_TIMESTEPS) {
+    if (timesteps < $least || timesteps > SNNC_MAX_TIMESTEPS) {
         return 0;
     }
     for (int32_t i = 0; i < SNNC_INPUTS; i++) {

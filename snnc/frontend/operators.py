@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 import onnx
 
-from snnc.frontend import choosing, elementwise, linear, pooling, reshaping
+from snnc.diagnostics import QUANTISED_GRAPH
+from snnc.frontend import choosing, elementwise, linear, pooling, quantised, reshaping
 from snnc.frontend.call import Call, Value
+from snnc.frontend.codes import Coded
+from snnc.frontend.simplify import DEFAULT_DOMAINS
 
 OLDEST_OPSET = 7
 NEWEST_OPSET = onnx.defs.onnx_opset_version()
@@ -23,7 +26,7 @@ class Operator:
         forms: which forms are supported, for the user.
     """
 
-    read: Callable[[Call], Value | tuple[Value, ...]]
+    read: Callable[[Call], Value | Coded | tuple[Value, ...]]
     forms: str
 
 
@@ -98,6 +101,65 @@ OPERATORS: Mapping[str, Operator] = {
 }
 """Every operator that may depend on the network's input. Of constants alone, every operator is folded."""
 
+_DYNAMIC = Operator(quantised.dynamic, "refused: dynamic quantisation has no constant thresholds")
+_CODED_CLIP = Operator(quantised.clip, "between QuantizeLinear and DequantizeLinear")
+_QUANT = Operator(
+    quantised.quant, "QONNX: even zero point; rounding ROUND, HALF_UP or FLOOR; of constants any"
+)
+
+QUANTISED: Mapping[str, Mapping[str, Operator]] = {
+    "ai.onnx": {
+        "ConvInteger": _DYNAMIC,
+        "DequantizeLinear": Operator(
+            quantised.dequantize_linear, "per tensor and per channel; of constants any"
+        ),
+        "DynamicQuantizeLinear": _DYNAMIC,
+        "MatMulInteger": _DYNAMIC,
+        "QLinearConv": Operator(quantised.qlinear_conv, "as Conv, constant weights"),
+        "QLinearMatMul": Operator(quantised.qlinear_matmul, "as MatMul, one constant matrix"),
+        "QuantizeLinear": Operator(
+            quantised.quantize_linear,
+            "to integers of 2 to 16 bits, per tensor and per channel; one zero point",
+        ),
+    },
+    "com.microsoft": {
+        "DequantizeLinear": Operator(quantised.dequantize_linear, "as in ai.onnx"),
+        "DynamicQuantizeMatMul": _DYNAMIC,
+        "MatMulIntegerToFloat": _DYNAMIC,
+        "QGemm": Operator(quantised.qgemm, "as Gemm, constant weights"),
+        "QLinearAdd": Operator(quantised.qlinear_add, "of activations, or with a constant"),
+        "QLinearAveragePool": Operator(quantised.qlinear_average_pool, "as AveragePool; channels_last=0"),
+        "QLinearConcat": Operator(quantised.qlinear_concat, "as Concat"),
+        "QLinearGlobalAveragePool": Operator(quantised.qlinear_global_average_pool, "channels_last=0"),
+        "QuantizeLinear": Operator(quantised.quantize_linear, "as in ai.onnx"),
+    },
+    **{domain: {"Quant": _QUANT, "IntQuant": _QUANT} for domain in quantised.QONNX_DOMAINS},
+}
+"""Operators of quantised networks, by domain: they alone read quantised tensors, but for what moves them."""
+
+
+def reads_codes(call: Call, operator: Operator) -> Operator:
+    """Return what reads a quantised tensor.
+
+    Raises:
+        RefusalError: the operation would compute with its integers.
+    """
+    kind, coded = call.proto.op_type, [codes for codes in call.codes if codes is not None]
+    alike = len(coded) == len(call.operands) and all(coded[0].same(codes) for codes in coded)
+    moves = kind in quantised.MOVES or (kind == "Concat" and alike)
+    if kind != "Clip" and not moves and not any(kind in operators for operators in QUANTISED.values()):
+        call.refuse(
+            "computes with the integers of a quantised tensor", "dequantise them before", QUANTISED_GRAPH
+        )
+    return _CODED_CLIP if kind == "Clip" else operator
+
+
+def operator_of(node: onnx.NodeProto) -> Operator | None:
+    """Return what reads a node; ``None`` where nothing does."""
+    domain = "ai.onnx" if node.domain in DEFAULT_DOMAINS else node.domain
+    found = QUANTISED.get(domain, {}).get(node.op_type)
+    return OPERATORS.get(node.op_type) if found is None and domain == "ai.onnx" else found
+
 
 @dataclass(frozen=True, slots=True)
 class SupportedOperator:
@@ -120,5 +182,10 @@ def supported_operators() -> tuple[SupportedOperator, ...]:
     """Return the support table."""
     opsets = f"{OLDEST_OPSET}-{NEWEST_OPSET}"
     rows = [SupportedOperator(name, "ai.onnx", opsets, OPERATORS[name].forms) for name in sorted(OPERATORS)]
+    rows += [
+        SupportedOperator(name, domain, opsets if domain == "ai.onnx" else "1", operator.forms)
+        for domain, operators in QUANTISED.items()
+        for name, operator in operators.items()
+    ]
     rest = "folded where it depends on constants and static shapes only"
     return (*rows, SupportedOperator("any other", "ai.onnx", opsets, rest))

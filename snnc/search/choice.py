@@ -90,12 +90,17 @@ class Candidate:
         return f"{self.preset}, T = {self.timesteps}"
 
 
+EXACT = "exact"
+"""The preset that keeps the levels of a quantised network."""
+
 DEFAULTS = (Candidate("one-step", 1), Candidate("balanced", 4), Candidate("fast", 4))
 """What is tried where neither a preset nor a number of steps is named."""
 
 
 def candidates(preset: str | None, timesteps: int | None) -> tuple[Candidate, ...]:
     """Return what may be chosen, given what is named."""
+    if preset == EXACT and timesteps is None:
+        return (Candidate(EXACT, 1),)  # the counts are the same for every T
     if preset is not None:
         return tuple(Candidate(preset, T) for T in (STEPS if timesteps is None else (timesteps,)))
     return DEFAULTS if timesteps is None else tuple(Candidate(name, timesteps) for name in COMPARED)

@@ -91,6 +91,10 @@ def _ann_node(node: ann.AnnNode, inputs: list[FloatArray], x: FloatArray) -> Flo
         case ann.ChannelAffine():
             return inputs[0] * per_channel(node.scale, rank) + per_channel(node.shift, rank)
         case ann.Relu():
+            if node.scale is not None:
+                inputs = [rounded(node, inputs[0])]
+                if node.threshold is None:
+                    return inputs[0]
             shift = 0 if node.shift is None else per_channel(node.shift, rank)
             floor = np.float32(0) if node.floor is None else per_channel(node.floor, rank)
             y = np.maximum(inputs[0] + shift, floor)
@@ -120,6 +124,22 @@ def _ann_node(node: ann.AnnNode, inputs: list[FloatArray], x: FloatArray) -> Flo
             raise InternalError(f"the reference knows no {type(node).__name__}")
 
 
+def rounded(node: ann.Relu, x: FloatArray) -> FloatArray:
+    """Return ``scale clip(round(x / scale), lowest, highest)`` for (batch, *shape), in float32."""
+    if node.scale is None:
+        raise InternalError(f"{node.name!r} rounds to no levels")
+    scale = per_channel(node.scale, x.ndim - 1)
+    levels = x / scale
+    match node.rounding:
+        case "half-even":
+            levels = np.rint(levels)
+        case "half-up":
+            levels = np.floor(levels + np.float32(0.5))
+        case _:
+            levels = np.floor(levels)
+    return (np.clip(levels, node.lowest, node.highest) * scale).astype(np.float32)
+
+
 def _slices(node: ann.Slice | snn.Slice) -> tuple[slice, ...]:
     return (slice(None), *map(slice, node.start, node.stop, node.step))
 
@@ -130,7 +150,7 @@ def encode(node: snn.Encode, x: FloatArray) -> IntArray:
     if node.gain is not None and node.offset is not None:
         x = x * per_channel(node.gain, len(node.shape)) + per_channel(node.offset, len(node.shape))
     scaled = np.rint(x / np.float32(node.scale))
-    return np.clip(scaled, -node.limit, node.limit).astype(np.int32)
+    return np.clip(scaled, *node.range).astype(np.int32)
 
 
 def fire(
@@ -163,6 +183,11 @@ def fire(
             m = m + current[t]
             if t < timesteps:
                 m = m + bias
+        if rule is Firing.STEPS:
+            change = step_function(node, m) - count
+            s = change if limit is None else np.clip(change, -limit, limit)
+            v, count, spikes[t] = m, count + s, s
+            continue
         wanted = np.floor_divide(m, theta)
         match rule:
             case Firing.PLAIN:
@@ -185,6 +210,17 @@ def fire(
         count += s.astype(np.int64)
         spikes[t] = s
     return spikes, v
+
+
+def step_function(node: snn.IntegrateFire, v: NumberArray) -> IntArray:
+    """Return ``K``, the counts that a population's step function gives for potentials, (batch, *shape)."""
+    if node.breakpoints is None or node.step_values is None:
+        raise InternalError(f"{node.name!r} has no step function")
+    found = np.empty(v.shape, np.int64)
+    for channel in range(node.channels):
+        points = node.breakpoints[channel % len(node.breakpoints)]
+        found[:, channel] = node.step_values[np.searchsorted(points, v[:, channel], side="right")]
+    return found
 
 
 class ReferenceSimulator:
