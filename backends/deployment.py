@@ -14,7 +14,7 @@ from snnc.backends.golden import make_golden, read_golden, write_golden
 from snnc.backends.semantics import Semantics, judge
 from snnc.diagnostics import TARGET_LIMIT, Diagnostic
 from snnc.errors import ArtefactError, GateError, InputError, InternalError, TargetError, UsageError
-from snnc.ir.graph import NumberArray
+from snnc.ir.batch import Given
 from snnc.ir.snn import SnnGraph
 from snnc.simulation.protocol import (
     Backend,
@@ -71,7 +71,7 @@ def deploy(
     backend: Backend,
     directory: Path,
     *,
-    rows: NumberArray | Golden | None = None,
+    rows: Given | Golden | None = None,
     source: Path | None = None,
     force: bool = False,
     semantics: Semantics | None = None,
@@ -106,8 +106,8 @@ def deploy(
         y = backend.emulate(artefact.graph, golden.q)
         if semantics.equal and not np.array_equal(y, golden.y):
             raise InternalError(
-                f"{backend.name}, profile {backend.profile}, does not compute what the reference does, "
-                "although nothing says in what they differ: report this network, and use another target"
+                f"{backend.name}, profile {backend.profile}, gives other results than the reference, "
+                "although no difference is declared: report this network, and use another target"
             )
         golden = Golden(golden.x, golden.q, y)
     origin = {
@@ -166,7 +166,7 @@ def check_directory(directory: Path, *, force: bool) -> None:
         raise InputError(f"{directory}: cannot be written ({error.strerror}); name another output") from error
     if exists:
         if not directory.is_dir() or directory.is_symlink():
-            raise InputError(f"{directory} is no folder: name another output")
+            raise InputError(f"{directory} is not a folder: name another output")
         if not force:
             raise UsageError(f"{directory} exists already: name another folder, or replace it by --force")
         if any(directory.iterdir()):
@@ -174,8 +174,8 @@ def check_directory(directory: Path, *, force: bool) -> None:
                 manifest.read(directory)
             except InputError:
                 raise InputError(
-                    f"{directory} holds something else than a bundle, so that even --force does not replace "
-                    "it: name another folder, or remove it yourself"
+                    f"{directory} is not a bundle, so even --force does not replace it: name another folder, "
+                    "or remove it yourself"
                 ) from None
     parent = directory.absolute().parent
     if not parent.is_dir():
@@ -187,12 +187,7 @@ def check_directory(directory: Path, *, force: bool) -> None:
 def _readme(artefact: Artefact, backend: Backend, content: manifest.Json, emission: Emission) -> str:
     """Return the text for whoever integrates the bundle."""
     graph = artefact.graph
-    latency, data, output = content["latency"], content["input"], content["output"]
-    shape = " x ".join(map(str, data["shape"]))
-    affine = "(x * gain + offset) / scale" if data["gain"] is not None else "x / scale"
-    values = f"scale = {data['scale']!r}"
-    if data["gain"] is not None:
-        values += ", gain and offset per channel in `MANIFEST.json`"
+    latency = content["latency"]
     steps, other = emission.steps, ""
     if steps is None:
         steps = (
@@ -210,18 +205,51 @@ A spiking network, compiled by snnc {content["snnc_version"]} from `{artefact.me
 `snnc verify .` checks the files against `{manifest.NAME}` and runs the bundle on the vectors in
 `{content["golden"]["file"]}`.
 
-## What goes in and comes out
+## Input and output
 
-- Input: {shape}, channels first, quantised once, rounding half to even:
-  `q = clip(rint({affine}), -{data["limit"]}, {data["limit"]})`; {values}.{_before(data)}
+{_inputs(content)}
 - Steps: {steps}.
 - Spikes carry: {content["payload"]}. Reset: {content["neuron"]["reset"]}.
-- Output: {" x ".join(map(str, output["shape"]))} int32, `y`, summed over all steps. Of class scores the class
-  is the index of the largest `y`, the lowest on ties; one output that decides says yes above 0. Logits, if
-  needed: `y * {output["scale"]!r} / T`.{other}
+{_outputs(content)}{other}
 
 {emission.guide.strip()}
 """
+
+
+def _inputs(content: manifest.Json) -> str:
+    """Return a line for each input."""
+    lines = []
+    for data in content.get("inputs") or [content["input"]]:
+        shape = " x ".join(map(str, data["shape"]))
+        affine = "(x * gain + offset) / scale" if data["gain"] is not None else "x / scale"
+        values = f"scale = {data['scale']!r}"
+        if data["gain"] is not None:
+            values += ", gain and offset per channel in `MANIFEST.json`"
+        which = f" `{data['name']}`" if "name" in data else ""
+        lines.append(
+            f"- Input{which}: {shape}, channels first, quantised once, rounding half to even:\n"
+            f"  `q = clip(rint({affine}), -{data['limit']}, {data['limit']})`; {values}.{_before(data)}"
+        )
+    return "\n".join(lines)
+
+
+def _outputs(content: manifest.Json) -> str:
+    """Return a line for each output."""
+    lines = []
+    for output in content.get("outputs") or [content["output"]]:
+        which = f" `{output['name']}`" if "name" in output else ""
+        factor = f"{output['scale']!r} * gain" if "gain" in output else repr(output["scale"])
+        where = ", gain per channel in `MANIFEST.json`" if "gain" in output else ""
+        classes = (
+            " Of class scores the class\n  is the index of the largest `y`, the lowest on ties; one output "
+            "that decides says yes above 0. Logits, if\n  needed:"
+        )
+        shape = " x ".join(map(str, output["shape"]))
+        told = classes if len(output["shape"]) == 1 and "gain" not in output else " Channels first. Values:"
+        lines.append(
+            f"- Output{which}: {shape} int32, `y`, summed over all steps.{told} `y * {factor} / T`{where}."
+        )
+    return "\n".join(lines)
 
 
 def _agreement(content: manifest.Json) -> str:
@@ -239,7 +267,7 @@ def _agreement(content: manifest.Json) -> str:
         cost = f"a correlation of {found} with its numbers on {measured['rows']} rows"
     if measured["points_lost"] is not None:
         cost += f", and {measured['points_lost']:.1f} points of accuracy lost"
-    return f"\n\n**It computes something else than the artefact:**\n{listed[:-1]}.\n\nMeasured: {cost}."
+    return f"\n\n**It does not compute the same as the artefact:**\n{listed[:-1]}.\n\nMeasured: {cost}."
 
 
 def _before(data: manifest.Json) -> str:

@@ -11,17 +11,18 @@ import numpy as np
 
 from snnc.artefact import Artefact
 from snnc.errors import ArtefactError, InputError
+from snnc.ir.batch import Batch, Given, Rows, arrays_by_name, joined, rows_of
 from snnc.ir.channels import per_channel
-from snnc.ir.graph import FloatArray, IntArray, NumberArray
+from snnc.ir.graph import FloatArray, IntArray
 from snnc.ir.snn import Encode, SnnGraph
 from snnc.simulation.protocol import Golden, RecordOptions
-from snnc.simulation.reference import ReferenceSimulator, encode
+from snnc.simulation.reference import ReferenceSimulator, encode_all
 
 FILE = "golden.npz"
 ROWS = 8
 
 
-def make_golden(artefact: Artefact, rows: NumberArray | None = None) -> Golden:
+def make_golden(artefact: Artefact, rows: Given = None) -> Golden:
     """Run the reference on a few rows.
 
     Args:
@@ -33,19 +34,21 @@ def make_golden(artefact: Artefact, rows: NumberArray | None = None) -> Golden:
         InputError: there are none, or they do not fit the network.
     """
     if rows is not None and not len(rows):
-        raise InputError("no rows for the golden vectors, which would prove nothing: give at least one")
+        raise InputError("no rows for the golden vectors: give at least one")
     graph = artefact.graph
-    node = graph.encoder
-    x = _structured(node) if rows is None else artefact.canonical(rows[:ROWS])
-    q = encode(node, x)
+    if rows is None:
+        x = joined({node.name: _structured(node, 20 + k) for k, node in enumerate(graph.encoders)})
+    else:
+        x = artefact.canonical(rows[:ROWS])
+    q = encode_all(graph, x)
     trace = ReferenceSimulator().run(graph, q, graph.timesteps, RecordOptions(states=True))
     potentials = {name: v.astype(np.int32) for name, v in trace.potentials.items()}
-    return Golden(x, q, trace.logits.astype(np.int32), trace.counts, potentials)
+    return Golden(x, q, joined(trace.outputs), trace.counts, potentials)
 
 
-def _structured(node: Encode) -> FloatArray:
+def _structured(node: Encode, seed: int) -> FloatArray:
     """Return inputs whose answers differ: blots of several sizes and colours, (ROWS, *shape) float32."""
-    random = np.random.default_rng(20)
+    random = np.random.default_rng(seed)
     shape = node.shape
     signal = random.normal(size=(ROWS, *shape)) * 0.2
     if len(shape) == 3:
@@ -64,8 +67,17 @@ def _structured(node: Encode) -> FloatArray:
 
 
 def write_golden(golden: Golden, directory: Path) -> None:
-    """Write inputs and outputs to :data:`FILE`; what the populations did goes into the manifest as hashes."""
-    np.savez(directory / FILE, x=golden.x, q=golden.q, y=golden.y)
+    """Write inputs and outputs to :data:`FILE`; what the populations did goes into the manifest as hashes.
+
+    Arrays are called ``x``, ``q`` and ``y``; where there are several, ``x:NAME`` and so on.
+    """
+    arrays: dict[str, Any] = {}
+    for key, rows in (("x", golden.x), ("q", golden.q), ("y", golden.y)):
+        if isinstance(rows, Batch):
+            arrays |= {f"{key}:{name}": array for name, array in rows.arrays.items()}
+        else:
+            arrays[key] = rows
+    np.savez(directory / FILE, **arrays)
 
 
 def read_golden(directory: Path) -> Golden:
@@ -77,12 +89,22 @@ def read_golden(directory: Path) -> Golden:
     path = directory / FILE
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            x, q, y = (arrays[key] for key in ("x", "q", "y"))
+            x, q, y = (_stored(arrays, key) for key in ("x", "q", "y"))
         if not 0 < len(x) == len(q) == len(y):
             raise ValueError(f"{len(x)}, {len(q)} and {len(y)} rows of x, q and y")
         return Golden(x, q, y)
     except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ArtefactError(f"{path}: missing or damaged ({error}); deploy again") from None
+
+
+def _stored(arrays: np.lib.npyio.NpzFile, key: str) -> Rows:
+    """Return an array, or all of those that are called like it with a name behind."""
+    if key in arrays.files:
+        return arrays[key]
+    found = {name.partition(":")[2]: arrays[name] for name in arrays.files if name.startswith(f"{key}:")}
+    if len(found) < 2:
+        raise KeyError(key)
+    return Batch(found)
 
 
 def replay(graph: SnnGraph, golden: Golden, directory: Path) -> Golden:
@@ -96,13 +118,16 @@ def replay(graph: SnnGraph, golden: Golden, directory: Path) -> Golden:
     Raises:
         ArtefactError: the inputs are not of the network's form.
     """
-    limit = graph.encoder.limit
     try:
-        if golden.y.shape != (len(golden.q), *graph[graph.output].shape) or golden.y.dtype != np.int32:
-            raise InputError(f"outputs of shape {golden.y.shape} and type {golden.y.dtype}")
+        outputs = arrays_by_name(golden.y, graph.output_names, graph.name)
+        for name, readout in graph.readouts.items():
+            y = outputs[name]
+            if y.shape != (len(golden.q), *readout.shape) or y.dtype != np.int32:
+                raise InputError(f"outputs of shape {y.shape} and type {y.dtype}")
         trace = ReferenceSimulator().run(graph, golden.q, graph.timesteps, RecordOptions(states=True))
-        if np.abs(golden.q.astype(np.int64)).max() > limit:
-            raise InputError(f"an input beyond {limit}")
+        for node in graph.encoders:
+            if np.abs(rows_of(golden.q, node.name).astype(np.int64)).max() > node.limit:
+                raise InputError(f"an input beyond {node.limit}")
     except InputError as error:
         raise ArtefactError(
             f"{directory / FILE}: does not fit the bundle's network ({error}); deploy again"

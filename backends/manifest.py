@@ -19,7 +19,7 @@ from snnc.backends.semantics import Semantics
 from snnc.errors import ArtefactError, InputError
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import populations
-from snnc.ir.snn import Readout, SnnGraph
+from snnc.ir.snn import Encode, Readout, SnnGraph
 from snnc.simulation.protocol import Backend, Emission, Golden
 
 NAME = "MANIFEST.json"
@@ -82,8 +82,7 @@ def describe(
             "on_the_target": emission.steps,
         },
         "payload": emission.payload or costs.payload(graph, graph.timesteps),
-        "input": _input(artefact),
-        "output": _output(graph),
+        **_doors(artefact),
         "golden": {
             "file": vectors.FILE,
             "rows": len(golden.y),
@@ -112,8 +111,20 @@ def _settings(graph: SnnGraph) -> list[Json]:
     ]
 
 
-def _input(artefact: Artefact) -> Json:
-    node = artefact.graph.encoder
+def _doors(artefact: Artefact) -> Json:
+    """Return what goes in and comes out; ``inputs`` and ``outputs`` by name where there are several."""
+    graph = artefact.graph
+    inputs = {node.name: _input(artefact, node) for node in graph.encoders}
+    outputs = {name: _output(node) for name, node in graph.readouts.items()}
+    if len(inputs) == len(outputs) == 1:
+        return {"input": next(iter(inputs.values())), "output": next(iter(outputs.values()))}
+    return {
+        "inputs": [{"name": name, **told} for name, told in inputs.items()],
+        "outputs": [{"name": name, **told} for name, told in outputs.items()],
+    }
+
+
+def _input(artefact: Artefact, node: Encode) -> Json:
     ends = "-limit, limit" if node.range == (-node.limit, node.limit) else "{}, {}".format(*node.range)
     return {
         "x": "float32, channels first: after the preprocessing and the layout below",
@@ -124,18 +135,32 @@ def _input(artefact: Artefact) -> Json:
         "gain": None if node.gain is None else [float(value) for value in node.gain],
         "offset": None if node.offset is None else [float(value) for value in node.offset],
         "preprocessing": artefact.metadata.preprocessing,
-        "layout": artefact.metadata.input_layout,
+        "layout": _layout(artefact, node.name),
     }
 
 
-def _output(graph: SnnGraph) -> Json:
-    (node,) = graph.of_type(Readout)
-    return {
+def _layout(artefact: Artefact, name: str) -> Json | None:
+    if len(artefact.graph.inputs) == 1:
+        stored = artefact.metadata.input_layout
+        return None if stored is None else dict(stored)
+    return artefact.layouts[name].as_dict()
+
+
+def _output(node: Readout) -> Json:
+    found: Json = {
         "y": "int32, the read-out after all steps; the class is its arg max, the lowest index on ties",
         "shape": list(node.shape),
         "scale": node.scale,
         "logits": "y * scale / T, float32",
     }
+    if len(node.shape) > 1:
+        found["y"] = "int32, the read-out after all steps, channels first"
+    if node.gain is not None:
+        found |= {
+            "gain": [float(value) for value in node.gain],
+            "logits": "y * scale * gain / T, float32, gain per channel",
+        }
+    return found
 
 
 def schedule_rule(schedule: Schedule) -> str:
@@ -168,16 +193,18 @@ def read(directory: Path) -> Json:
     """
     path = directory / NAME
     if not directory.is_dir():
-        raise InputError(f"{directory} is no folder; give a bundle that `snnc deploy` wrote")
+        raise InputError(f"{directory} is not a folder; give a bundle that `snnc deploy` wrote")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         own = _own_hash(content) if isinstance(content, dict) else ""
     except FileNotFoundError:
-        raise ArtefactError(f"{directory}: no bundle, {NAME} is missing; make one by `snnc deploy`") from None
+        raise ArtefactError(
+            f"{directory}: not a bundle, {NAME} is missing; make one by `snnc deploy`"
+        ) from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except (RecursionError, ValueError):
-        raise ArtefactError(f"{path}: truncated or damaged, it is no JSON of snnc's; deploy again") from None
+        raise ArtefactError(f"{path}: truncated or damaged, not valid JSON of snnc; deploy again") from None
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise ArtefactError(f"{path}: not written by snnc; make a bundle by `snnc deploy`")
     schema = content.get("schema_version")
@@ -187,7 +214,7 @@ def read(directory: Path) -> Json:
             f"reads up to schema {SCHEMA_VERSION}; upgrade snnc"
         )
     if content.get(OWN_HASH) != own or not isinstance(content.get("files"), dict):
-        raise ArtefactError(f"{path}: damaged or altered, it does not fit its own SHA-256; deploy again")
+        raise ArtefactError(f"{path}: damaged or altered, it does not match its own SHA-256; deploy again")
     return content
 
 

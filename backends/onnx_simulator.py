@@ -15,9 +15,11 @@ import onnx
 import onnxruntime
 
 from snnc.artefact.file import EXTERNAL_ABOVE, write_model
+from snnc.artefact.model_builder import tensor_names
 from snnc.artefact.weights import weight_bytes
 from snnc.artefact.writer import build_model
 from snnc.errors import UsageError
+from snnc.ir.batch import Given
 from snnc.ir.graph import NumberArray
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.simulation.protocol import RecordOptions, Trace, check_run
@@ -50,7 +52,7 @@ class OnnxSimulator:
     def run(
         self,
         graph: SnnGraph,
-        inputs: NumberArray,
+        inputs: Given,
         timesteps: int,
         record: RecordOptions = RecordOptions(),
         /,
@@ -67,17 +69,23 @@ class OnnxSimulator:
                 "the onnx simulator gives outputs and final states only, and runs the whole network; "
                 "use the numba or the reference simulator"
             )
-        check_run(graph, inputs, timesteps, given)
+        batch, _ = check_run(graph, inputs, timesteps, given)
         session = self._session(graph, record.states)
-        carried = inputs.astype(np.int32 if graph.integer else np.float32)
+        kind = np.int32 if graph.integer else np.float32
+        names = tensor_names(graph, "q")
+        carried = dict(zip(names.inputs, (a.astype(kind) for a in batch.arrays.values()), strict=True))
         steps = np.asarray(timesteps, np.int64)
         rows = max(1, WORKING_BYTES // (BYTES_PER_NEURON * sum(prod(node.shape) for node in graph)))
         chunks = [
-            session.run(None, {"q": carried[start : start + rows], "T": steps})
-            for start in range(0, max(len(inputs), 1), rows)
+            session.run(
+                None, {name: q[start : start + rows] for name, q in carried.items()} | {names.steps: steps}
+            )
+            for start in range(0, max(len(batch), 1), rows)
         ]
-        outputs, *states = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
-        trace = Trace(timesteps=timesteps, samples=len(inputs), outputs=outputs)
+        found = [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
+        states = found[len(graph.outputs) :]
+        trace = Trace(timesteps=timesteps, samples=len(batch))
+        trace.add_outputs(graph, dict(zip(graph.outputs, found, strict=False)))
         populations = graph.of_type(IntegrateFire) if record.states else ()
         for node, count, v in zip(populations, states[::2], states[1::2], strict=True):
             trace.counts[node.name] = count

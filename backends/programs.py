@@ -61,7 +61,7 @@ def run(command: Sequence[str], seconds: float, folder: Path) -> subprocess.Comp
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
             raise UsageError(
-                f"{command[0]} had not finished after {seconds:g} s and was stopped; verify on a faster "
+                f"{command[0]} did not finish within {seconds:g} s and was stopped; verify on a faster "
                 "machine, or check the files alone by --hashes-only"
             ) from None
     return subprocess.CompletedProcess(command, process.returncode, out, err)

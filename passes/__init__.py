@@ -1,4 +1,4 @@
-"""The passes: one file each, none of which knows another; only the tables below know them all."""
+"""The passes: one file each. No pass imports another; the tables below list them all."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _adopted(name: str, load: Load) -> Callable[[], type[AnyPass]]:
         kind: Any = load()
         if not isinstance(kind, type) or not is_dataclass(kind) or getattr(kind, "name", None) != name:
             raise broken(
-                "snnc.passes", name, f"{kind!r} is no frozen dataclass with the class variable `name`"
+                "snnc.passes", name, f"{kind!r} is not a frozen dataclass with the class variable `name`"
             )
         try:
             hints = get_type_hints(getattr(kind, "run", None))
@@ -149,21 +149,22 @@ def _adopted_preset(name: str, load: Load) -> Preset:
     """Return a preset of another distribution."""
     preset = load()
     if not isinstance(preset, Preset) or preset.name != name:
-        raise broken("snnc.presets", name, f"{preset!r} is no Preset of that name")
+        raise broken("snnc.presets", name, f"{preset!r} is not a Preset of that name")
     return preset
 
 
 _PROMISES = {
-    "balanced": "signed unary spikes, up to two a step, every error compensated",
-    "fast": "converts in seconds: the same neurons with closed-form thresholds, and nothing fitted",
-    "binary-only": "plain integrate-and-fire neurons: unsigned binary spikes, at most one a step",
-    "graded": "no unevenness at all: spikes of as many levels as the potential holds, fine identity branches",
-    "low-latency": "spikes of one level or two, fine identity branches: about balanced in half the steps",
+    "balanced": "signed unary spikes, up to two per step, every error compensated",
+    "fast": "converts in seconds: the same neurons with closed-form thresholds, without compensation",
+    "binary-only": "plain integrate-and-fire neurons: unsigned binary spikes, at most one per step",
+    "graded": "no unevenness error: spikes of as many levels as the potential allows, fine identity branches",
+    "low-latency": "spikes of up to two levels, fine identity branches: about as accurate as balanced in "
+    "half the steps",
     "one-step": "near the source's accuracy in one step: 15 levels by four thresholds, "
     "fine identity branches",
-    "low-power": "thresholds learned with a price on operations; with --max-drop, the fewest that keep to it",
+    "low-power": "thresholds learned with a price on operations; the fewest operations within --max-drop",
     "exact": "quantised networks: spike counts equal the source's own levels, by its own integers",
-    "paper": "clipping, dual thresholds and membrane initialisation of error compensation learning, no more",
+    "paper": "only the clipping, dual thresholds and membrane initialisation of error compensation learning",
 }
 
 

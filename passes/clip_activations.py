@@ -2,19 +2,19 @@
 
 A population of ``T M`` levels represents ``a = theta k / (T M)``, ``k = 0 .. T M``: activations above
 ``theta`` are lost (clipping), those between levels are rounded (quantisation). A small threshold
-rounds finely and clips much, a large one the other way round. The closed form of the least squared
-error balances the two (see :func:`snnc.numerics.thresholds.mse_threshold`).
+rounds finely and clips many activations, a large one rounds coarsely and clips few. The closed form of the
+least squared error balances the two (see :func:`snnc.numerics.thresholds.mse_threshold`).
 
 A channel that is seldom silent wastes levels on values that it does not take. With a floor ``l`` it
-represents ``a = l + (theta - l) k / (T M)``: it is clipped on both sides, what its silence stands for
-is added to the bias of its readers, and no spike is spent on it (see
-:func:`snnc.numerics.thresholds.mse_range`).
+represents ``a = l + (theta - l) k / (T M)``: it is clipped on both sides, the floor is added to the bias of
+its readers, and no spikes are needed for it (see :func:`snnc.numerics.thresholds.mse_range`).
 
-What a rectifier raises for a maximum alone is measured behind the maximum: what loses there needs no levels.
+A value that only a maximum reads is measured after the maximum: values that are never the maximum need no
+levels.
 
 Not every rectifier needs many levels. With ``levels`` above 1 and a ``share`` below 1, the rectifiers whose
-rounding alone moves the answers most, for the operations that read them, carry ``levels`` a spike, and the
-others one (see :mod:`snnc.compensation.sensitivity`).
+rounding alone changes the answers most, relative to the operations that read them, get spikes of ``levels``,
+and the others spikes of one (see :mod:`snnc.compensation.sensitivity`).
 
 Source: the clip is that of Liu et al., "Efficient ANN-SNN Conversion with Error Compensation
 Learning", ICML 2025; thresholds by least squares as in Li et al., "A Free Lunch From ANN: Towards
@@ -47,7 +47,7 @@ LAYER_SAMPLES = 2_000_000
 
 
 class Granularity(Enum):
-    """What shares one threshold."""
+    """The elements that share one threshold."""
 
     LAYER = "layer"
     CHANNEL = "channel"
@@ -83,7 +83,9 @@ class ClipActivations:
         require("levels", self.levels, 1, MANY)
         require("share", self.share, 0, 1)
         if self.share < 1 and self.levels == 1:
-            raise UsageError(f"share={self.share} needs levels above 1: it says where they go")
+            raise UsageError(
+                f"share={self.share} needs levels above 1: it is the share of operations that get them"
+            )
 
     def run(self, graph: AnnGraph, context: Context, /) -> AnnGraph:
         """Return the graph with every rectifier clipped."""

@@ -1,25 +1,25 @@
-"""Compensate each layer's error on the spiking prefix that will feed it, with the neuron that will run.
+"""Compensate the error of each layer on the spikes that it really receives, with the neuron that will run.
 
-Layer by layer, first to last, the network is quantised and simulated as far as it is done. On the spikes
-that really arrive, four corrections are tried:
+Layers are processed from first to last; the finished layers are quantised and simulated. On the spikes that
+the next layer really receives, four corrections are tried:
 
 * *weights*: ridge regression of the source network's pre-activation on the spike counts, main branch and
   shortcut together (see :mod:`snnc.compensation.refit`);
 * *bias*: per channel, ``b += E[a] - E[l + u N / T]``, ``l`` the floor, so that the mean output is that of
   the source network;
-* *start*: per channel, the share of the threshold from which the potential starts, the best of a grid;
-* *scale*: per channel, the unit that the readers assume becomes the least-squares one,
+* *start*: per channel, the initial potential as a share of the threshold, the best of a grid;
+* *scale*: per channel, the spike scale that the readers assume becomes the least-squares one,
   ``u' = u E[a r] / E[r^2]`` with ``r = u N / T`` (both above the floor).
 
-Before all of them, ``ramp`` gives each bias what the start lacks of half the threshold, spread over the
-steps: ``b += (theta / 2 - v(0)) / T``. After T steps a neuron has received the same as from
-``v(0) = theta / 2``, so its count is rounded all the same, but it fires less before all input is there.
+Before all of them, ``ramp`` adds the difference between half the threshold and the initial potential to the
+bias, spread over the steps: ``b += (theta / 2 - v(0)) / T``. After T steps a neuron has received the same as
+from ``v(0) = theta / 2``, so its count is still rounded, but it fires less before all input has arrived.
 
-A correction is kept for a layer only where it lowers the error of the layer's output on rows that it was not
-fitted on: the squared error, in which the error of a channel's mean counts several times, for the sums of the
-next layer average noise out and add offsets up. At the end the compensated network must beat the plain one
-there, in the error of its answers (for class scores the Kullback-Leibler divergence from the source
-network's, for numbers the relative squared error), or the plain one is returned.
+A correction is kept for a layer only if it lowers the error of the layer's output on held-back rows: the
+squared error, in which the error of a channel's mean counts several times, because the sums of the next
+layer average noise but accumulate offsets. At the end the error of the answers of the compensated network on
+these rows (for class scores the Kullback-Leibler divergence from the source network's, for numbers the
+relative squared error) must be lower than that of the plain one, or the plain one is returned.
 
 Sources: Liu et al., "Efficient ANN-SNN Conversion with Error Compensation Learning", ICML 2025; Li et
 al., "A Free Lunch From ANN: Towards Efficient, Accurate Spiking Neural Networks Calibration", ICML 2021.
@@ -27,6 +27,7 @@ al., "A Free Lunch From ANN: Towards Efficient, Accurate Spiking Neural Networks
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -38,10 +39,11 @@ from snnc.compensation.refit import CannotFit, refit
 from snnc.compensation.snapshots import ReaderRatio, Snapshot, prefix_keys
 from snnc.diagnostics import FALLBACK, Diagnostic
 from snnc.ir.ann import Relu
+from snnc.ir.batch import rows_of
 from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
 from snnc.ir.snn import IntegrateFire, SnnGraph
-from snnc.numerics.divergence import real_logits
+from snnc.numerics.divergence import AnswerError, real_logits
 from snnc.numerics.quantisation import Group, groups, quantise_all
 from snnc.numerics.spill import RowArray
 from snnc.pipeline import Context, require
@@ -67,13 +69,14 @@ class Compensate:
         bias: whether the mean output of every channel is corrected.
         start: whether the initial potential of every channel is chosen.
         scale: whether the unit that readers assume is fitted.
-        ramp: whether what a start lacks of half the threshold arrives with the bias, evenly over the steps.
-        ridge: strength of the pull towards the given weights, relative to the power of the counts.
+        ramp: whether the difference between half the threshold and the initial potential is added to the
+            bias, evenly over the steps.
+        ridge: strength of the regularisation towards the given weights, relative to the power of the counts.
         variance_restoration: how much of the variance that least squares takes from a current is given back,
             from 0 to 1.
         densify: whether fitted weights may replace weights that are exactly zero; else pruned networks stay
             pruned.
-        gated: whether a correction must earn its place on rows held back.
+        gated: whether a correction is kept only if it lowers the error on held-back rows.
     """
 
     name: ClassVar[str] = "compensate"
@@ -121,7 +124,7 @@ class Compensate:
             if index < done:
                 continue
             context.progress.message(f"compensating {group.sinks[0]}")
-            work.advance(group, tuple(later.sinks[0] for later in order[index + 1 : -1]))
+            work.advance(group, _populations(graph, order[index + 1 :]))
             work.snapshot(keys[index], order[: index + 1])
         return work.result()
 
@@ -142,7 +145,7 @@ class _Compensation:
         self.held = np.arange(len(self.calibration)) % HELD_BACK == HELD_BACK - 1
         self.layers: list[dict[str, Any]] = []
         self.ratios: tuple[ReaderRatio, ...] = ()
-        self.divergence = float("inf")
+        self.errors: list[float] = []
 
     def offset(self, node: IntegrateFire) -> FloatArray:
         """Return what a population's bias holds beside the source's, (channels,): shift, floor and ramp."""
@@ -163,7 +166,7 @@ class _Compensation:
 
     def snapshot(self, key: str, done: tuple[Group, ...]) -> None:
         """Keep what was made of the first groups; nothing could go on behind the last."""
-        if done[-1].sinks[0] == self.graph.output or not self.context.snapshots.limit:
+        if done[-1].sinks[0] in self.graph.outputs or not self.context.snapshots.limit:
             return
         names = [name for group in done for name in (*group.synapses, *group.sinks)]
         nodes = {name: self.graph[name] for name in names}
@@ -172,10 +175,13 @@ class _Compensation:
 
     def advance(self, group: Group, ahead: tuple[str, ...]) -> None:
         """Do one group: try the corrections, keep the best, go on from there."""
-        last = group.sinks[0] == self.graph.output
+        last = group.sinks[0] in self.graph.outputs
+        error: AnswerError = AnswerError.SQUARED
         if last:
-            z: RowArray = self.calibration.logits(self.source)
-            targets: dict[str, Target] = {self.graph.output: partial(_rows, z)}
+            output = self.graph.output_names[self.graph.outputs.index(group.sinks[0])]
+            z: RowArray = np.asarray(rows_of(self.calibration.logits(self.source), output))
+            targets: dict[str, Target] = {group.sinks[0]: partial(_rows, z)}
+            error = self.context.answer_error().single(output)
         else:
             first, *others = (self.graph[name] for name in (group.sinks[0], *ahead))
             z = pre_activation(self.calibration, self.source, first, others)
@@ -184,7 +190,6 @@ class _Compensation:
             }
         found = {} if last else {n: maximum_of(self.graph, self.source, self.graph[n]) for n in group.sinks}
         pools = {name: window for name, window in found.items() if window is not None}
-        error = self.context.answer_error()
         layer = GroupFitter(
             group, targets, self.prefix, self.held, error, gated=self.options.gated, pools=pools
         )
@@ -201,7 +206,9 @@ class _Compensation:
         if self.options.scale and not last:
             best = layer.better(best, layer.rescaled(best))
         self.layers.append({"layer": group.sinks[0], "kept": best.label, "errors": layer.errors})
-        self.graph, self.divergence = best.graph, best.error
+        self.graph = best.graph
+        if last:
+            self.errors.append(best.error)
         self.ratios += best.ratios
         if not last:
             self.prefix.extend(self.graph, group.sinks)
@@ -224,7 +231,7 @@ class _Compensation:
         )
         if isinstance(fitted, CannotFit):
             origin = self.graph[group.sinks[0]].origin
-            message = f"{fitted.reason}; the weights stay as they are, and the bias is corrected alone"
+            message = f"{fitted.reason}; the weights are unchanged, and only the bias is corrected"
             self.context.diagnostics.append(Diagnostic(FALLBACK, message, origin, self.cure(fitted.needed)))
             return None
         return fitted
@@ -248,19 +255,25 @@ class _Compensation:
         plain = quantise_all(self.given)
         calibration = self.calibration
         prefix = PartialSimulation(plain, calibration.rows[self.held], self.context.simulator)
-        answers = real_logits(plain, prefix.simulate(plain, [plain.output]).logits)
+        answers = real_logits(plain, prefix.simulate(plain, plain.outputs).outputs)
         error = self.context.answer_error()
         before = error.of(calibration.logits(self.source)[self.held], answers)
-        kept = self.divergence < before or not self.options.gated
+        after = float(np.mean(self.errors))
+        kept = after < before or not self.options.gated
         self.context.findings.update(
             {
                 "layers": self.layers,
                 "objective": error.value,
-                "divergence": {"plain": round(before, 5), "compensated": round(self.divergence, 5)},
+                "divergence": {"plain": round(before, 5), "compensated": round(after, 5)},
                 "kept": kept,
             }
         )
         return self.graph if kept else plain
+
+
+def _populations(graph: SnnGraph, groups_: Sequence[Group]) -> tuple[str, ...]:
+    """Return the first population of each group that has one."""
+    return tuple(group.sinks[0] for group in groups_ if group.sinks[0] not in graph.outputs)
 
 
 def _rows(values: RowArray, chunk: slice) -> FloatArray:

@@ -1,8 +1,8 @@
-"""Merge two linear maps in a row into one, so that no spikes are needed between them.
+"""Merge two consecutive linear maps into one, so that no spikes are needed between them.
 
-``W2 (W1 x + b1) + b2 = (W2 W1) x + (W2 b1 + b2)``: a dense layer behind a dense layer, or a convolution
-of kernel 1 behind any convolution. Spikes between two linear maps would only add quantisation; the price
-of merging is a larger matrix where the value between is narrow, so it is limited.
+``W2 (W1 x + b1) + b2 = (W2 W1) x + (W2 b1 + b2)``: a dense layer after a dense layer, or a convolution
+of kernel 1 after any convolution. Spikes between two linear maps would only add quantisation error. If the
+intermediate value is narrow, the merged matrix is larger, so its growth is limited.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ComposeLinear:
             merged.append(second.name)
             rewriter = Rewriter(graph)
             rewriter.replace((first.name, second.name), _composed(first, second))
-            graph = graph.with_nodes(rewriter.nodes, rewriter.output)
+            graph = graph.with_nodes(rewriter.nodes, rewriter.outputs)
         if merged:
             context.findings["merged"] = merged
         return graph
@@ -55,7 +55,7 @@ class ComposeLinear:
             if not isinstance(second, Linear | Convolution):
                 continue
             first = graph[second.inputs[0]]
-            if len(graph.consumers[first.name]) != 1 or first.name == graph.output:
+            if not graph.read_once(first.name):
                 continue
             dense = isinstance(first, Linear) and isinstance(second, Linear)
             pointwise = (

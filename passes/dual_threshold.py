@@ -1,9 +1,9 @@
 """Let neurons take spikes back, and send several in one step.
 
-Spikes arrive unevenly, so an integrate-and-fire neuron may fire early and end above its true value. A
-second, negative threshold lets it send a spike of sign -1; the memory of what it has sent keeps its
-count from falling below zero, which is the rectifier. A negative threshold near zero corrects at
-once; at ``-theta`` it hardly helps in few steps. Two spikes a step let it catch up twice as fast.
+Spikes arrive unevenly, so an integrate-and-fire neuron may fire too early and end above its true value. With
+a second, negative threshold it can send a spike of sign -1; the count memory keeps its count from falling
+below zero, which implements the rectifier. A negative threshold near zero corrects immediately; at ``-theta``
+it hardly helps within few steps. Two spikes per step let the neuron catch up twice as fast.
 
 Sources: Liu et al., "Efficient ANN-SNN Conversion with Error Compensation Learning", ICML 2025;
 Wang et al., "Signed Neuron with Memory", IJCAI 2022.

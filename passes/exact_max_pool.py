@@ -1,8 +1,8 @@
-"""Bring rectifiers to where spikes can replace them exactly, around max-pooling above all.
+"""Move rectifiers to positions where spikes can replace them exactly, mainly around max-pooling.
 
-A rectifier is monotone and works on each value alone, so it commutes with all that only chooses or
-moves values: ``relu(maxpool(x)) = maxpool(relu(x))``, and the same for concatenation, reshaping,
-slicing and zero padding. Behind a population, max-pooling is exact on spike counts,
+A rectifier is monotone and elementwise, so it commutes with all operations that only select or move values:
+``relu(maxpool(x)) = maxpool(relu(x))``, and the same for concatenation, reshaping,
+slicing and zero padding. After a population, max-pooling is exact on spike counts,
 ``y_t = max_i N_i(t) - max_i N_i(t-1)``, so the rectifier moves in front of the pool. In the analogue
 first layer the current is constant in time, and the pool moves in front of the rectifier instead:
 fewer neurons, and exact as well.
@@ -65,7 +65,7 @@ def _drop_repeated(graph: AnnGraph) -> AnnGraph:
             positive.add(node.name)
         elif isinstance(node, Mover | AveragePool | Add) and positive.issuperset(node.inputs):
             positive.add(node.name)
-    return graph.with_nodes(rewriter.nodes, rewriter.output)
+    return graph.with_nodes(rewriter.nodes, rewriter.outputs)
 
 
 def _move_one(graph: AnnGraph) -> AnnGraph:
@@ -73,7 +73,7 @@ def _move_one(graph: AnnGraph) -> AnnGraph:
     analogue = first_layer(graph)
     for node in graph.of_type(Relu):
         before = graph[node.inputs[0]]
-        alone = len(graph.consumers[before.name]) == 1
+        alone = graph.read_once(before.name)
         if isinstance(before, MaxPool) and before.inputs[0] in analogue:
             continue
         if isinstance(before, Mover) and alone:
@@ -82,14 +82,14 @@ def _move_one(graph: AnnGraph) -> AnnGraph:
                 return moved
     for pool in graph.of_type(MaxPool):
         before = graph[pool.inputs[0]]
-        only = len(graph.consumers[before.name]) == 1 and before.name != graph.output
+        only = graph.read_once(before.name)
         if isinstance(before, Relu) and only and before.inputs[0] in analogue:
             # The population keeps the rectifier's name, and with it the name of the ONNX node.
             first = pool.with_(inputs=before.inputs)
             second = before.with_(inputs=(pool.name,), shape=pool.shape)
             rewriter = Rewriter(graph)
             rewriter.replace((before.name, pool.name), first, second)
-            return graph.with_nodes(rewriter.nodes, rewriter.output)
+            return graph.with_nodes(rewriter.nodes, rewriter.outputs)
     return graph
 
 
@@ -123,4 +123,4 @@ def _rectify_first(graph: AnnGraph, mover: Mover, relu: Relu) -> AnnGraph:
         rectifiers.append(relu.with_(name=name, inputs=(source,), shape=shape, **vectors))
     moved = mover.with_(inputs=tuple(node.name for node in rectifiers))
     rewriter.replace((mover.name, relu.name), *rectifiers, moved)
-    return graph.with_nodes(rewriter.nodes, rewriter.output)
+    return graph.with_nodes(rewriter.nodes, rewriter.outputs)

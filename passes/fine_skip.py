@@ -1,12 +1,12 @@
 """Let identity branches carry more levels than the convolutions' input.
 
-In a residual network the identity branch is added again in every block, so its rounding stays for the
-rest of the stage, while a convolution averages the rounding of many inputs. A second population
+In a residual network the identity branch is added again in every block, so its quantisation error persists
+for the rest of the stage, while a convolution averages the errors of many inputs. A second, fine population
 integrates the same current with finer levels; identity edges, and optionally the narrow shortcut
-convolutions and the classifier, read it. The current is computed once; the populations of both are
+convolutions and the classifier, read it. The current is computed once; both populations consist of
 real neurons, whose spikes, payload and operations are counted.
 
-Where the fine spikes go is explicit: the nodes that read the population that is marked ``fine``.
+The readers of fine spikes are explicit in the graph: they read the population that is marked ``fine``.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class FineSkip:
         )
         paths = [path for edge in edges for path in [_path(graph, edge)] if path[0] == name]
         _rewire(rewriter, coarse, fine, paths)
-        graph = graph.with_nodes(rewriter.nodes, rewriter.output)
+        graph = graph.with_nodes(rewriter.nodes, rewriter.outputs)
         graph = correct_readers(graph, fine.name, (unit / coarse.spike_scale).astype(np.float32))
         return _raised_readers(graph, fine.name, (floor - coarse.lowest) / unit)
 

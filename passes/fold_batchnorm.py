@@ -64,15 +64,15 @@ def _fold_one(graph: AnnGraph) -> AnnGraph:
     for affine in graph.of_type(ChannelAffine):
         before = graph[affine.inputs[0]]
         after = graph.consumers[affine.name]
-        alone = len(graph.consumers[before.name]) == 1 and before.name != graph.output
+        alone = graph.read_once(before.name)
         if alone and isinstance(before, Convolution | Linear | ChannelAffine):
             return _replace(graph, before.name, _scaled(before, affine), affine)
         # A pool without padding commutes with an affine map: moved up, the map may meet weights.
         if alone and isinstance(before, AveragePool) and not any(before.window.pads):
             source = graph[before.inputs[0]]
-            if isinstance(source, Convolution) and len(graph.consumers[source.name]) == 1:
+            if isinstance(source, Convolution) and graph.read_once(source.name):
                 return _replace(graph, source.name, _scaled(source, affine), affine)
-        if isinstance(before, Input) or affine.name == graph.output:
+        if isinstance(before, Input) or affine.name in graph.outputs:
             continue
         if after and all(_takes(node, affine) for node in after):
             changed = {node.name: _absorbed(node, affine) for node in after}
@@ -126,4 +126,4 @@ def _without(graph: AnnGraph, affine: ChannelAffine, changed: dict[str, AnnNode]
         rewriter.replace(name, node)
     rewriter.replace_uses(affine.name, affine.inputs[0])
     rewriter.erase(affine.name)
-    return graph.with_nodes(rewriter.nodes, rewriter.output)
+    return graph.with_nodes(rewriter.nodes, rewriter.outputs)

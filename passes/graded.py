@@ -1,4 +1,4 @@
-"""Let a neuron send in one step as many signed spikes as its potential holds.
+"""Let a neuron send as many signed spikes in one step as its potential allows.
 
 ``s = clip(floor(m / theta), -N, C - N)``: with nothing held back, the count after the last step is
 ``clip(floor((v(0) + sum I + T B) / theta), 0, C)`` whatever the order in which spikes arrived, so the

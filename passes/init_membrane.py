@@ -1,4 +1,4 @@
-"""Start every neuron part of the way to its threshold.
+"""Set the initial potential of every neuron to a fraction of its threshold.
 
 From rest, a neuron driven by a constant ``x`` in ``[0, theta]`` emits ``floor(T x / theta)`` spikes
 in ``T`` steps, so its rate always underestimates ``x``. From ``theta / 2`` the floor becomes a

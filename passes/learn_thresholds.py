@@ -1,7 +1,7 @@
-"""Learn thresholds and initial potentials with the rest of the pipeline, against the network that it makes.
+"""Learn thresholds and initial potentials on the network that the rest of the pipeline produces.
 
-The pass stands before those that compensate and quantise: every candidate is corrected and made an integer
-network as the final one will be, and its answers are compared with the source network's. The search is in
+The pass precedes those that compensate and quantise: every candidate is compensated and quantised like the
+final network, and its answers are compared with the source network's. The search is in
 :mod:`snnc.search.threshold_search`.
 
 Source: Liu et al., "Efficient ANN-SNN Conversion with Error Compensation Learning", ICML 2025, learn the
@@ -33,14 +33,14 @@ class LearnThresholds:
     """Search for the thresholds with which the finished network answers most like its source.
 
     Attributes:
-        objective: what thresholds are judged by: the answers of the whole network; or, for comparison,
-            the error of each layer alone, which takes seconds and mostly loses to the closed form.
-        budget: how many networks are made and measured at most.
-        rows: calibration rows that each of them is fitted on, at most.
+        objective: what is minimised: the error of the answers of the whole network; or, for comparison,
+            the error of each layer alone, which takes seconds and is usually worse than the closed form.
+        budget: the largest number of networks that are converted and measured.
+        rows: the largest number of calibration rows that each of them is fitted to.
         activity: what the synaptic operations of the first network are worth, in nats of divergence, for
             numbers in relative squared error: 0
             for accuracy alone; 0.5 gives up 0.05 nats for a tenth of the operations.
-        seconds: stop after so long; what is found then depends on the clock. ``none`` for no limit.
+        seconds: time limit; the result then depends on the clock. ``none`` for no limit.
     """
 
     name: ClassVar[str] = "learn-thresholds"

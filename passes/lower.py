@@ -19,7 +19,7 @@ Networks for Image Classification", Frontiers in Neuroscience 11 (2017).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -28,12 +28,14 @@ import numpy as np
 from snnc.diagnostics import DEAD_CHANNELS, UNSUPPORTED_STRUCTURE, Diagnostic
 from snnc.errors import InternalError, UnsupportedModelError, UsageError
 from snnc.ir import ann, snn
+from snnc.ir.batch import rows_of
 from snnc.ir.channels import per_channel
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray, Shape
 from snnc.ir.neuron import Neuron
 from snnc.ir.operations import check_known
 from snnc.ir.rewriter import Names
+from snnc.metrics.task import Task
 from snnc.numerics.input_range import InputUnits, encoded, input_affine, input_limit, input_units
 from snnc.numerics.splitting import split_weights
 from snnc.pipeline import Context
@@ -105,14 +107,20 @@ class Lower:
     def run(self, graph: ann.AnnGraph, context: Context, /) -> snn.SnnGraph:
         """Return the spiking network."""
         check_known(graph)
-        units = input_units(graph, encoded(graph, context.calibration.rows))
-        limit = min(input_limit(graph, context.timesteps, units.finer, units.largest), self.input_limit)
-        if not units.common:
-            context.findings["input-units"] = {
-                "finer": [int(value) for value in units.finer],
-                "middle": [float(value) for value in units.middle],
-            }
-        lowering = _Lowering(graph, units, limit, context.timesteps)
+        several = len(graph.inputs) > 1
+        doors: dict[str, _Door] = {}
+        for node in graph.inputs:
+            rows = np.asarray(rows_of(context.calibration.rows, node.name), np.float32)
+            units = input_units(graph, encoded(graph, rows, node), node)
+            limit = input_limit(graph, context.timesteps, units.finer, units.largest, node)
+            doors[node.name] = _Door(units, min(limit, self.input_limit), input_affine(graph, node))
+            if not units.common:
+                key = f"input-units of {node.name}" if several else "input-units"
+                context.findings[key] = {
+                    "finer": [int(value) for value in units.finer],
+                    "middle": [float(value) for value in units.middle],
+                }
+        lowering = _Lowering(graph, doors, context)
         result = lowering.result()
         split: dict[str, int] = {}
         if self.input_limit == snn.INPUT_LIMIT:  # a chip that asks for less reads no source twice
@@ -125,37 +133,67 @@ class Lower:
         return result
 
 
+@dataclass(frozen=True, slots=True)
+class _Door:
+    """How an input is encoded.
+
+    Attributes:
+        units: of its channels.
+        limit: largest magnitude.
+        affine: the normalisation that the encoder takes in.
+    """
+
+    units: InputUnits
+    limit: int
+    affine: ann.ChannelAffine | None
+
+
 class _Lowering:
     """One walk over the ANN graph."""
 
-    def __init__(self, graph: ann.AnnGraph, units: InputUnits, limit: int, timesteps: int) -> None:
+    def __init__(self, graph: ann.AnnGraph, doors: Mapping[str, _Door], context: Context) -> None:
         self.graph = graph
-        self.timesteps = timesteps
-        self.limit = limit
-        self.units = units
-        self.nodes: list[snn.SnnNode] = []
+        self.timesteps = context.timesteps
+        self.doors = doors
+        self.task_of = context.task_of
+        self.written: dict[str, snn.SnnNode] = {}
         # What an operation becomes bears its name, so no other node may.
         self.names = Names(node.name for node in graph)
         self.values: dict[str, Value] = {}
-        self.affine = input_affine(graph)
+        self.affines = [door.affine for door in doors.values() if door.affine is not None]
         self.dead: dict[str, int] = {}
 
     def result(self) -> snn.SnnGraph:
         for node in self.graph:
             self.values[node.name] = self.lower(node, [self.values[name] for name in node.inputs])
-        last = self.graph[self.graph.output]
-        current = self.as_current(self.values[last.name], last)
-        shape = (math.prod(last.shape),)
-        if last.shape != shape:
-            current = self.flattened(last, current, ann.Reshape(name=f"{last.name}.flat", origin=last.origin))
-        names = self.emit(current)
-        name = self.names.fresh("readout")
-        self.nodes.append(
-            snn.Readout(name=name, inputs=names, shape=shape, origin=last.origin, bias=current.bias)
-        )
+        given = zip(self.graph.output_names, self.graph.outputs, strict=True)
+        outputs = tuple(self.readout(name, self.graph[node]) for name, node in given)
         return snn.SnnGraph(
-            name=self.graph.name, nodes=tuple(self.nodes), output=name, timesteps=self.timesteps
+            name=self.graph.name,
+            nodes=tuple(self.written.values()),
+            outputs=outputs,
+            output_names=self.graph.output_names,
+            timesteps=self.timesteps,
         )
+
+    def readout(self, name: str, node: ann.AnnNode) -> str:
+        """Write the read-out of an output down, and return the name of its node.
+
+        Where values are no class scores, which are compared with each other, each channel gets a unit of its
+        own.
+        """
+        current = self.as_current(self.values[node.name], node)
+        scores = math.prod(node.shape) == node.channels and self.task_of(name) is not Task.REGRESSION
+        alone = len(self.graph.outputs) == 1
+        readout = snn.Readout(
+            name=self.names.fresh("readout" if alone else f"{name}.readout"),
+            inputs=self.emit(current, own=True),
+            shape=node.shape,
+            origin=node.origin,
+            bias=current.bias,
+            gain=None if scores else np.ones(node.channels, np.float32),
+        )
+        return self.append(readout)
 
     def lower(self, node: ann.AnnNode, inputs: Sequence[Value]) -> Value:
         match node, inputs:
@@ -164,7 +202,7 @@ class _Lowering:
             case ann.Constant(), _:
                 constant = snn.ConstantCurrent(values=node.values, **_place(node))
                 return Current(((constant,),), np.zeros(node.channels, np.float32))
-            case ann.ChannelAffine(), _ if node is self.affine:
+            case ann.ChannelAffine(), _ if node in self.affines:
                 return inputs[0]
             case ann.Softmax(), [value]:
                 return value
@@ -204,8 +242,8 @@ class _Lowering:
             case ann.MaxPool(), [Current(terms=(chain,)) as current]:
                 pooled = snn.CurrentMaxPool(window=node.window, **_place(node, chain[-1].name))
                 return Current(((*chain, pooled),), current.bias)
-            case ann.Reshape(), [Current() as current] if len(node.shape) == 1:
-                return self.flattened(self.graph[node.inputs[0]], current, node)
+            case ann.Reshape(), [Current() as current]:
+                return self.reshaped(self.graph[node.inputs[0]], current, node)
             case ann.Pad(), [Spikes() as spikes] if spikes.shift.any():
                 return self.weigh(_padding(node, self.graph[node.inputs[0]].shape), spikes)
             case ann.Reshape() | ann.Pad() | ann.Slice() | ann.Concat(), _ if all(
@@ -220,37 +258,44 @@ class _Lowering:
                     f"put `{needed}` before `lower`",
                 )
 
-    def flattened(self, node: ann.AnnNode, current: Current, flat: ann.AnnNode) -> Current:
-        """Return the current of ``node`` as a vector, row by row, in which a channel's bias is repeated."""
-        size = math.prod(node.shape)
-        places = [self.part(flat, index, chain[-1].name) for index, chain in enumerate(current.terms)]
-        terms = tuple(
-            (*chain, snn.Reshape(**{**place, "shape": (size,)}))
-            for chain, place in zip(current.terms, places, strict=True)
-        )
-        return Current(terms, current.bias.repeat(size // node.channels))
+    def reshaped(self, before: ann.AnnNode, current: Current, node: ann.Reshape) -> Current:
+        """Return the current of ``before``, row by row, in another shape; a bias may depend on the place."""
+        terms: list[tuple[snn.SnnNode, ...]] = [
+            (*chain, snn.Reshape(**self.part(node, index, chain[-1].name)))
+            for index, chain in enumerate(current.terms)
+        ]
+        spread = np.broadcast_to(per_channel(current.bias, len(before.shape)), before.shape)
+        bias = spread.reshape(node.channels, -1)
+        if (bias == bias[:, :1]).all():
+            return Current(tuple(terms), np.ascontiguousarray(bias[:, 0]))
+        values = np.ascontiguousarray(bias.reshape(node.shape), np.float32)
+        name = self.names.fresh(f"{node.name}.bias")
+        terms.append((snn.ConstantCurrent(name=name, shape=node.shape, origin=node.origin, values=values),))
+        return Current(tuple(terms), np.zeros(node.channels, np.float32))
 
     def encode(self, node: ann.Input) -> Spikes:
-        scale = float(np.float32(self.units.largest / self.limit))
+        door = self.doors[node.name]
+        units, affine = door.units, door.affine
+        scale = float(np.float32(units.largest / door.limit))
         gain = offset = None
-        if self.affine is not None or not self.units.common:
-            finer, middle = self.units.finer, self.units.middle
-            gain, offset = finer, -middle * finer
-            if self.affine is not None:
-                gain, offset = self.affine.scale * finer, (self.affine.shift - middle) * finer
+        if affine is not None or not units.common:
+            gain, offset = units.finer, -units.middle * units.finer
+            if affine is not None:
+                gain = affine.scale * units.finer
+                offset = (affine.shift - units.middle) * units.finer
         self.append(
             snn.Encode(
                 name=node.name,
                 shape=node.shape,
                 origin=node.origin,
                 scale=scale,
-                limit=self.limit,
+                limit=door.limit,
                 gain=gain,
                 offset=offset,
             )
         )
         none = np.zeros(node.channels, np.float32)
-        return Spikes(node.name, np.float32(scale) / self.units.finer, none - self.units.middle, none)
+        return Spikes(node.name, np.float32(scale) / units.finer, none - units.middle, none)
 
     def weigh(self, node: ann.AnnNode, spikes: Spikes) -> Current:
         """Fold unit, shift and floor of the spikes into weight and bias."""
@@ -326,8 +371,6 @@ class _Lowering:
         terms = []
         for index, chain in enumerate(value.terms):
             first = chain[0]
-            if first.name in {n.name for n in self.nodes}:
-                raise _unsupported(node, "the pooled sum has other readers", RECTIFIED)
             if isinstance(first, snn.ConstantCurrent):
                 scaled: snn.SnnNode = first.with_(values=first.values / area)
             elif isinstance(first, snn.Weighted):
@@ -401,8 +444,7 @@ class _Lowering:
 
     def silence(self, current: Current, dead: np.ndarray, value: FloatArray) -> Current:
         """Fold channels that are never active to the constant that their silence stands for."""
-        present = {node.name for node in self.nodes}
-        if any(chain[0].name in present for chain in current.terms):
+        if any(chain[0].name in self.written for chain in current.terms):
             return current  # other populations read this current
         terms = []
         for chain in current.terms:
@@ -416,24 +458,32 @@ class _Lowering:
             terms.append((first, *chain[1:]))
         return Current(tuple(terms), np.where(dead, value, current.bias))
 
-    def emit(self, current: Current) -> tuple[str, ...]:
-        """Write the terms of a current down, each node once."""
+    def emit(self, current: Current, *, own: bool = False) -> tuple[str, ...]:
+        """Write the terms of a current down, and return the names of their last nodes.
+
+        A node that stands there already is read once more; where it is not the same, as where a mean has
+        changed its weights, or where the reader must have its ``own``, it gets another name.
+        """
         names = []
-        present = {node.name for node in self.nodes}
         for chain in current.terms:
+            before: str | None = None  # of the node that was renamed
             for node in chain:
-                if node.name not in present:
-                    self.nodes.append(node)
-                    present.add(node.name)
-            names.append(chain[-1].name)
+                if before is None and self.written.get(node.name) is node and not own:
+                    continue
+                written = node if before is None else node.with_(inputs=(before,))
+                if node.name in self.written:
+                    written = written.with_(name=self.names.fresh(node.name))
+                before = None if written.name == node.name else written.name
+                self.append(written)
+            names.append(before or chain[-1].name)
         return tuple(names)
 
     def append(self, node: snn.SnnNode) -> str:
-        self.nodes.append(node)
+        self.written[node.name] = node
         return node.name
 
     def node(self, name: str) -> snn.SnnNode:
-        return next(node for node in self.nodes if node.name == name)
+        return self.written[name]
 
     def part(self, node: ann.AnnNode, index: int, read: str) -> dict[str, Any]:
         """Return name, input, shape and origin of one of the nodes that ``node`` becomes."""
@@ -491,8 +541,8 @@ def _dead_channels(graph: ann.AnnGraph, dead: dict[str, int]) -> Diagnostic:
         f"{dead[worst]} of {node.channels} channels never fired on the calibration rows{others}; they are "
         "constant in the spiking network",
         node.origin or node.name,
-        "give calibration rows of all kinds that the network will see; channels that never fire on any are "
-        "best pruned",
+        "give calibration rows of all kinds that the network will receive; channels that fire on none can be "
+        "pruned",
     )
 
 

@@ -17,108 +17,28 @@ Graded neurons and the layerwise schedule then end at exactly these counts, for 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from snnc.diagnostics import APPROXIMATED_LEVELS, UNSUPPORTED_STRUCTURE, Diagnostic
 from snnc.errors import UnsupportedModelError
 from snnc.ir import ann, snn
+from snnc.ir.batch import rows_of
 from snnc.ir.channels import per_channel
+from snnc.ir.geometry import ABSENT
 from snnc.ir.graph import IntArray, Shape
 from snnc.ir.neuron import Neuron
 from snnc.ir.operations import check_known
 from snnc.ir.rewriter import Names
+from snnc.metrics.task import Task
 from snnc.numerics.input_grid import InputGrid, input_grid
-from snnc.numerics.levels import (
-    LARGEST_WEIGHT,
-    WHOLE,
-    Integers,
-    Real,
-    as_multiples,
-    breakpoints,
-    common_steps,
-    integer_weights,
-    level_of,
-    sum_level,
-)
+from snnc.numerics.integer_sums import WIDE, Counts, IntegerSum, Sum, Term, scaled
+from snnc.numerics.levels import LARGEST_WEIGHT, Real, as_multiples, level_of
 from snnc.pipeline import Context
 from snnc.simulation.reference import convolve, windows
-
-WIDE = 2**15 - 1
-"""Largest weight of a value that is added as it is."""
-
-TRIED_PAIRS = 12
-"""Pairs of weights that are tried for a sum of two scales."""
-
-MOST_PAIRS = 2**20
-"""Pairs of levels of two activations that are gone through at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """A value carried by spikes: ``x = unit N + offset`` with the count ``N`` of the whole run.
-
-    Attributes:
-        name: the node that gives the spikes.
-        unit: (channels,).
-        offset: (channels,), what silence stands for: zero but for an input.
-        low, high: the range of the level, of which the count is ``times`` as much.
-        times: T for the input, which is presented in each step, else 1.
-        exact: whether the levels are the source's, as far as this node is concerned.
-        zero: the integer that stands for zero in the source.
-    """
-
-    name: str
-    unit: Real
-    offset: Real
-    low: int
-    high: int
-    times: int = 1
-    exact: bool = True
-    zero: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Term:
-    """A current in the making: weights in real numbers, and how the current is shaped behind them.
-
-    Attributes:
-        counts: what it reads.
-        node: the synapse, with a weight still to come; a ``ChannelWeight`` for a value that is added.
-        weight: (outputs, ...) real, in units of the counts' level.
-        hint: (outputs,) of which the weights are multiples; ``None`` if unknown.
-        chain: nodes behind it.
-    """
-
-    counts: Counts
-    node: snn.Weighted
-    weight: Real
-    hint: Real | None
-    chain: tuple[snn.SnnNode, ...] = ()
-
-    @property
-    def added(self) -> bool:
-        """Whether the value is added as it is, by one weight per channel that may be wide."""
-        return isinstance(self.node, snn.ChannelWeight)
-
-
-@dataclass(frozen=True, slots=True)
-class Sum:
-    """A value that is a sum of currents.
-
-    Attributes:
-        terms: the currents.
-        bias: (channels,) real.
-        place: (*shape) real, what differs from place to place; ``None`` where nothing does.
-    """
-
-    terms: tuple[Term, ...]
-    bias: Real
-    place: Real | None = None
-
 
 Value = Counts | Sum
 
@@ -137,7 +57,12 @@ class LowerQuantised:
         """
         check_known(graph)
         _require_levels(graph)
-        lowering = _Lowering(graph, input_grid(graph, context.calibration.rows), context.timesteps)
+        rows = context.calibration.rows
+        grids = {
+            node.name: input_grid(graph, node, np.asarray(rows_of(rows, node.name), np.float32))
+            for node in graph.inputs
+        }
+        lowering = _Lowering(graph, grids, context)
         result = lowering.result()
         context.findings["levels"] = lowering.levels
         context.findings["approximated"] = lowering.approximated
@@ -157,7 +82,7 @@ def problem(graph: ann.AnnGraph) -> Diagnostic | None:
             if rectifiers
             else ("no activation rounds to levels")
         )
-        node = plain[0] if plain else graph[graph.output]
+        node = plain[0] if plain else graph[graph.outputs[0]]
         cure = "quantise the network, or choose another preset"
         return Diagnostic(UNSUPPORTED_STRUCTURE, f"the source is not quantised: {what}", node.origin, cure)
     if wide:
@@ -174,30 +99,36 @@ def _require_levels(graph: ann.AnnGraph) -> None:
         raise UnsupportedModelError(f"the network cannot be converted: {found.reason}", (found,))
 
 
-@dataclass(slots=True)
 class _Lowering:
     """One walk over the network."""
 
-    graph: ann.AnnGraph
-    grid: InputGrid
-    timesteps: int
-    nodes: list[snn.SnnNode] = field(default_factory=list)
-    values: dict[str, Value] = field(default_factory=dict)
-    levels: dict[str, int] = field(default_factory=dict)
-    approximated: dict[str, str] = field(default_factory=dict)
+    def __init__(self, graph: ann.AnnGraph, grids: Mapping[str, InputGrid], context: Context) -> None:
+        self.graph = graph
+        self.grids = grids
+        self.timesteps = context.timesteps
+        self.task_of = context.task_of
+        # The nodes whose part the encoder takes over: what affine maps and rounding stand before it.
+        self.encoded = {name for grid in grids.values() for name in grid.nodes}
+        self.names = Names(node.name for node in graph)
+        self.written: dict[str, snn.SnnNode] = {}
+        self.values: dict[str, Value] = {}
+        self.levels: dict[str, int] = {}
+        self.approximated: dict[str, str] = {}
 
     def result(self) -> snn.SnnGraph:
-        self.names = Names(node.name for node in self.graph)
         for node in self.graph:
             self.values[node.name] = self.lower(node, [self.values[name] for name in node.inputs])
-        name = self.readout(self.graph[self.graph.output])
+        given = zip(self.graph.output_names, self.graph.outputs, strict=True)
+        outputs = tuple(self.readout(name, self.graph[node]) for name, node in given)
         made = snn.SnnGraph(
-            name=self.graph.name, nodes=tuple(self.nodes), output=name, timesteps=self.timesteps
+            name=self.graph.name,
+            nodes=tuple(self.written.values()),
+            outputs=outputs,
+            output_names=self.graph.output_names,
+            timesteps=self.timesteps,
         )
-        needed = made.ancestors([name])
-        return made.with_nodes([node for node in self.nodes if node.name in needed])
-
-    names: Names = field(init=False)
+        needed = made.ancestors(outputs) | {node.name for node in self.graph.inputs}
+        return made.with_nodes([node for node in made if node.name in needed])
 
     def lower(self, node: ann.AnnNode, inputs: list[Value]) -> Value:
         match node, inputs:
@@ -208,17 +139,15 @@ class _Lowering:
                 return Sum((), none, node.values.astype(np.float64))
             case ann.Softmax(), [value]:
                 return value
-            case ann.ChannelAffine(), [value] if self.grid.node and isinstance(
-                self.graph[node.inputs[0]], ann.Input
-            ):
-                return value  # the encoder's own
+            case _, [value] if node.name in self.encoded:
+                return value
             case ann.ChannelAffine(), [value]:
-                return _scaled(value, node.scale.astype(np.float64), node.shift.astype(np.float64))
+                return scaled(value, node.scale.astype(np.float64), node.shift.astype(np.float64))
             case ann.BatchNormalisation(), [value]:
                 gain = node.scale.astype(np.float64) / np.sqrt(
                     node.variance.astype(np.float64) + node.epsilon
                 )
-                return _scaled(value, gain, node.shift - node.mean.astype(np.float64) * gain)
+                return scaled(value, gain, node.shift - node.mean.astype(np.float64) * gain)
             case ann.Convolution() | ann.Linear(), [Counts() as counts]:
                 return self.weigh(node, counts)
             case ann.Relu(), [value]:
@@ -230,11 +159,11 @@ class _Lowering:
             case ann.MaxPool(), [Counts() as counts] if (counts.unit > 0).all() and (
                 counts.unit == counts.unit[0]
             ).all():
-                self.nodes.append(snn.CountMaxPool(window=node.window, **_place(node, counts.name)))
+                self.append(snn.CountMaxPool(window=node.window, **_place(node, counts.name)))
                 return replace(counts, name=node.name)
             case ann.Reshape(), [Sum() as total] if len(node.shape) == 1:
                 return self.flattened(node, total)
-            case ((ann.Reshape() | ann.Pad() | ann.Slice() | ann.Concat()), _) if all(
+            case ((ann.Reshape() | ann.Pad() | ann.Slice() | ann.Gather() | ann.Concat()), _) if all(
                 isinstance(value, Counts) for value in inputs
             ):
                 return self.move(node, [value for value in inputs if isinstance(value, Counts)])
@@ -247,8 +176,8 @@ class _Lowering:
 
     def encode(self, node: ann.Input) -> Counts:
         """Give the input the levels that the source rounds it to, or those on which its rows lie."""
-        grid = self.grid
-        self.nodes.append(
+        grid = self.grids[node.name]
+        self.append(
             snn.Encode(
                 name=node.name,
                 shape=node.shape,
@@ -307,7 +236,7 @@ class _Lowering:
         """Return a value as a sum: spikes pass through one weight per channel."""
         if isinstance(value, Sum):
             return value
-        shape = next(each.shape for each in self.nodes if each.name == value.name)
+        shape = self.written[value.name].shape
         name = self.names.fresh(f"{value.name}.identity")
         synapse = snn.ChannelWeight(
             name=name, inputs=(value.name,), shape=shape, origin=node.origin, weight=np.zeros(0, np.int16)
@@ -318,7 +247,7 @@ class _Lowering:
         area = node.window.area
         padded = any(node.window.pads)
         if isinstance(value, Counts) and not (padded and value.offset.any()):
-            self.nodes.append(snn.SumPool(window=node.window, **_place(node, value.name)))
+            self.append(snn.SumPool(window=node.window, **_place(node, value.name)))
             low, high = min(value.low, 0) * area, max(value.high, 0) * area
             return replace(value, name=node.name, unit=value.unit / area, low=low, high=high)
         total = self.as_sum(value, node)
@@ -369,21 +298,29 @@ class _Lowering:
             raise _unsupported(node, "joins the input with spikes", "use T = 1")
         match node:
             case ann.Concat():
-                self.nodes.append(snn.Concat(**place))
+                self.append(snn.Concat(**place))
             case ann.Pad():
                 if offset.any():
                     raise _unsupported(
                         node, "pads an input whose zero is not silent", "pad in the convolution"
                     )
-                self.nodes.append(snn.Pad(before=node.before, after=node.after, **place))
+                self.append(snn.Pad(before=node.before, after=node.after, **place))
                 unit = np.pad(unit, (node.before[0], node.after[0]), mode="edge")
                 offset = np.zeros(len(unit))
             case ann.Slice():
-                self.nodes.append(snn.Slice(start=node.start, stop=node.stop, step=node.step, **place))
+                self.append(snn.Slice(start=node.start, stop=node.stop, step=node.step, **place))
                 chosen = slice(node.start[0], node.stop[0], node.step[0])
                 unit, offset = unit[chosen], offset[chosen]
+            case ann.Gather():
+                if offset.any() and (node.index == ABSENT).any():
+                    raise _unsupported(
+                        node, "pads an input whose zero is not silent", "pad in the convolution"
+                    )
+                self.append(snn.Gather(index=node.index, **place))
+                before = self.graph[node.inputs[0]].shape
+                unit, offset = (_picked(values, before, node) for values in (unit, offset))
             case _:
-                self.nodes.append(snn.Reshape(**place))
+                self.append(snn.Reshape(**place))
                 before = self.graph[node.inputs[0]].shape
                 unit, offset = (_reshaped(values, before, node) for values in (unit, offset))
         exact = all(value.exact for value in inputs)
@@ -393,22 +330,20 @@ class _Lowering:
         """Give a rounding rectifier its population."""
         scale = np.asarray(node.scale, np.float64)
         name = node.inputs[0]
-        if isinstance(self.graph[name], ann.Input | ann.ChannelAffine) and self.grid.node == node.name:
-            return replace(value, exact=self.grid.exact) if isinstance(value, Counts) else _never(node)
         if isinstance(value, Counts) and self.same_levels(node, value):
             return value
         total = self.as_sum(value, self.graph[name])
         self.levels[node.name] = node.steps
-        sink = _Sink(self, node, total)
-        points = sink.points()
-        reason = sink.reason
-        if reason:
-            self.approximated[node.name] = reason
+        integers = IntegerSum(node, total, self.timesteps)
+        inputs = self.write(integers)
+        points = integers.points()
+        if integers.reason:
+            self.approximated[node.name] = integers.reason
         ones = np.ones(node.channels, np.int32)
-        self.nodes.append(
+        self.append(
             snn.IntegrateFire(
                 name=node.name,
-                inputs=sink.inputs,
+                inputs=inputs,
                 shape=node.shape,
                 origin=node.origin,
                 threshold=ones,
@@ -435,248 +370,66 @@ class _Lowering:
         scale = np.asarray(node.scale, np.float64)
         return bool((given == levels).all() and np.allclose(value.unit, scale, rtol=1e-6))
 
-    def readout(self, node: ann.AnnNode) -> str:
-        """Write the accumulated output down."""
+    def readout(self, name: str, node: ann.AnnNode) -> str:
+        """Write the accumulated output down, and return the name of its node."""
         total = self.as_sum(self.values[node.name], node)
-        shape: Shape = (math.prod(node.shape),)
-        if node.shape != shape:
-            flat = ann.Reshape(name=f"{node.name}.flat", inputs=(node.name,), shape=shape, origin=node.origin)
-            total = self.flattened(flat, total)
-        sink = _Sink(self, node, total, one=True)
-        inputs, scale, bias = sink.inputs, float(sink.step[0]), total.bias
-        if total.place is not None:
-            bias = bias + total.place
-        whole = np.rint(bias / scale / self.timesteps)
-        if sink.reason:
-            self.approximated["read-out"] = sink.reason
-        name = self.names.fresh("readout")
-        self.nodes.append(
-            snn.Readout(
-                name=name,
-                inputs=inputs,
-                shape=shape,
-                origin=node.origin,
-                bias=np.clip(whole, -(2**30), 2**30).astype(np.int32),
-                scale=scale * self.timesteps,
+        scores = math.prod(node.shape) == node.channels and self.task_of(name) is not Task.REGRESSION
+        integers = IntegerSum(node, total, self.timesteps, scores)
+        inputs = self.write(integers)
+        step = integers.step * self.timesteps
+        scale = float(step.max())
+        bias = np.rint(total.bias / step)
+        alone = len(self.graph.outputs) == 1
+        if integers.reason:
+            self.approximated["read-out" if alone else name] = integers.reason
+        readout = snn.Readout(
+            name=self.names.fresh("readout" if alone else f"{name}.readout"),
+            inputs=inputs,
+            shape=node.shape,
+            origin=node.origin,
+            bias=np.clip(bias, -(2**30), 2**30).astype(np.int32),
+            scale=scale,
+            gain=None if scores else (step / scale).astype(np.float32),
+        )
+        return self.append(readout)
+
+    def write(self, integers: IntegerSum) -> tuple[str, ...]:
+        """Write the currents of a sum down, in as many nodes as their integers need."""
+        names: list[str] = []
+        for place, term in enumerate(integers.total.terms):
+            whole = integers.weights(place)
+            most = WIDE if term.added else LARGEST_WEIGHT
+            while True:
+                now = np.clip(whole, -most, most)
+                names.append(self.current(term, now.astype(np.int16 if term.added else np.int8)))
+                whole = whole - now
+                if not whole.any():
+                    break
+        values = integers.constant()
+        if values is not None:
+            name = self.names.fresh(f"{integers.node.name}.border")
+            constant = snn.ConstantCurrent(
+                name=name, shape=values.shape, origin=integers.node.origin, values=values
             )
-        )
-        return name
+            names.append(self.append(constant))
+        return tuple(names)
 
-
-class _Sink:
-    """The integers of what drives a population or the read-out.
-
-    Attributes:
-        step: (channels,) real value of one unit of the integer sum.
-        reason: why its counts are an approximation; empty where they are the source's levels.
-        inputs: the currents, written down.
-    """
-
-    def __init__(self, lowering: _Lowering, node: ann.AnnNode, total: Sum, *, one: bool = False) -> None:
-        self.lowering, self.node, self.total = lowering, node, total
-        self.times = max((term.counts.times for term in total.terms), default=1)
-        self.reason = ""
-        if len({term.counts.times for term in total.terms}) > 1:
-            self.reason = "the input is added to spikes"
-        self.pair: tuple[int, int] | None = None
-        channels = len(total.bias)
-        parts = [self.integers(term) for term in total.terms]
-        self.step = self.common(total.terms, parts, channels, one)
-        self.inputs = tuple(
-            name for place, term in enumerate(total.terms) for name in self.write(place, term)
-        )
-        if total.place is not None and not one:
-            self.inputs += (self.constant(total.place),)
-
-    def integers(self, term: Term) -> Integers:
-        return integer_weights(term.weight, term.hint)
-
-    def common(self, terms: tuple[Term, ...], parts: list[Integers], channels: int, one: bool) -> Real:
-        """Return one step per channel for all terms: that of the only one, or the best that holds all."""
-        if not terms:
-            return np.ones(channels)
-        if len(terms) == 1 and not one:
-            if not parts[0].exact.all():
-                self.reason = _rounded_weights(parts[0])
-            return parts[0].step
-        if one:
-            return np.full(channels, self.of_readout(terms, parts))
-        if len(terms) == 2 and all(term.added for term in terms):
-            return self.of_two_scales(terms)
-        steps = np.zeros(channels)
-        for term, part in zip(terms, parts, strict=True):
-            rows = np.abs(term.weight).reshape(channels, -1).max(axis=1, initial=0)
-            finest = rows / (WIDE if term.added else LARGEST_WEIGHT)
-            steps = np.maximum(steps, np.where(part.exact & (not term.added), part.step, finest))
-        steps = np.where(steps > 0, steps, 1.0)
-        off = [_off(term.weight, steps) for term in terms]
-        if max(off) > WHOLE:
-            self.reason = "currents of different scales are added before they are rounded"
-        return steps
-
-    def of_readout(self, terms: tuple[Term, ...], parts: list[Integers]) -> float:
-        """Return the one step of all outputs: the weights', or a part of it, by which biases are finer."""
-        finest = max(
-            float(np.abs(term.weight).max(initial=0)) / (WIDE if term.added else LARGEST_WEIGHT)
-            for term in terms
-        )
-        used = [part.step[np.abs(part.values).reshape(len(part.step), -1).any(axis=1)] for part in parts]
-        steps = np.concatenate(used)
-        if not steps.size:
-            return 1.0
-        step = float(steps[0])
-        if not np.allclose(steps, step, rtol=1e-5) or not all(part.exact.all() for part in parts):
-            self.reason = "its channels have scales of their own, and the read-out has one"
-            return finest
-        biases = self.total.bias / step / self.lowering.timesteps
-        if np.abs(biases - np.rint(biases)).max() <= WHOLE:
-            return step
-        return step / max(1, int(step / finest * (1 + 1e-9)))
-
-    def of_two_scales(self, terms: tuple[Term, ...]) -> Real:
-        """Choose integer weights for a sum of two activations by trying all pairs of their levels."""
-        node, bias = self.node, self.total.bias
-        first, second = terms
-        uniform = all((term.weight == term.weight[0]).all() for term in terms)
-        even = (bias == bias[0]).all() and self.total.place is None
-        pairs = math.prod(term.counts.high - term.counts.low + 1 for term in terms)
-        even = even and pairs <= MOST_PAIRS and {term.counts.times for term in terms} == {1}
-        if (
-            not isinstance(node, ann.Relu)
-            or not uniform
-            or not even
-            or min(first.weight[0], second.weight[0]) <= 0
-        ):
-            self.reason = "currents of different scales are added before they are rounded"
-            largest = np.max([np.abs(term.weight) for term in terms], axis=0)
-            return np.asarray(np.where(largest > 0, largest / WIDE, 1.0))
-        a, b = (np.arange(term.counts.low, term.counts.high + 1, dtype=np.int64) for term in terms)
-        wanted = sum_level(
-            node, (float(first.weight[0]), first.counts.zero), (float(second.weight[0]), second.counts.zero),
-            (a[:, None], b[None, :]), float(bias[0]),
-        ).ravel()  # fmt: skip
-        best: tuple[int, tuple[int, int], IntArray] | None = None
-        for pair in common_steps(float(first.weight[0]), float(second.weight[0]), WIDE)[:TRIED_PAIRS]:
-            sums = (a[:, None] * pair[0] + b[None, :] * pair[1]).ravel()
-            points, wrong = _parted(sums, wanted, node.lowest, node.highest)
-            if best is None or wrong < best[0]:
-                best = (wrong, pair, points)
-            if not wrong:
-                break
-        if best is None:
-            raise _unsupported(node, "no integers stand for its two scales", "use one scale for both")
-        wrong, self.pair, self.enumerated = best
-        if wrong:
-            self.reason = f"{wrong} of {wanted.size} pairs of levels are a tie that no integer weights keep"
-        return np.full(len(bias), first.weight[0] / self.pair[0])
-
-    def write(self, place: int, term: Term) -> tuple[str, ...]:
-        """Write a current down, in as many nodes as its integers need."""
-        weight = term.weight / per_channel(self.step, term.weight.ndim)
-        whole = np.rint(weight).astype(np.int64)
-        if self.pair is not None:
-            whole = np.full_like(whole, self.pair[place])
-        names = []
-        most, kind = (WIDE, np.int16) if term.added else (LARGEST_WEIGHT, np.int8)
-        while True:
-            now = np.clip(whole, -most, most)
-            names.append(self.written(term, now.astype(kind)))
-            whole = whole - now
-            if not whole.any():
-                return tuple(names)
-
-    def written(self, term: Term, weight: NDArray[Any]) -> str:
+    def current(self, term: Term, weight: IntArray) -> str:
         """Write one synapse and what is behind it, each under a name of its own."""
-        lowering = self.lowering
-        present = {node.name: node for node in lowering.nodes}
-        last = term.node.with_(weight=weight)
         chain: list[snn.SnnNode] = []
-        for node in (last, *term.chain):
-            if chain:
-                node = node.with_(inputs=(chain[-1].name,))
-            known = present.get(node.name)
-            if known is not None and not (isinstance(known, snn.Weighted) and _equal(known, node)):
-                node = node.with_(name=lowering.names.fresh(f"{node.name}.part"))
-                known = None
-            if known is None:
-                lowering.nodes.append(node)
-                present[node.name] = node
+        for each in (term.node.with_(weight=weight), *term.chain):
+            node = each.with_(inputs=(chain[-1].name,)) if chain else each
+            known = self.written.get(node.name)
+            if known is None or not _equal(known, node):
+                if known is not None:
+                    node = node.with_(name=self.names.fresh(f"{node.name}.part"))
+                self.append(node)
             chain.append(node)
         return chain[-1].name
 
-    def constant(self, place: Real) -> str:
-        """Write what differs from place to place, per step, in units of the sum."""
-        steps = per_channel(self.step, place.ndim)
-        each = place / steps / self.lowering.timesteps
-        whole = np.rint(each)
-        if np.abs(each - whole).max() > WHOLE:
-            self.reason = self.reason or "a constant of places is no multiple of the weights' scale"
-        name = self.lowering.names.fresh(f"{self.node.name}.border")
-        values = np.clip(whole, -(2**30), 2**30).astype(np.int32)
-        self.lowering.nodes.append(
-            snn.ConstantCurrent(name=name, shape=place.shape, origin=self.node.origin, values=values)
-        )
-        return name
-
-    def points(self) -> IntArray:
-        """Return the breakpoints of the population, (channels or 1, steps) int32."""
-        node = self.node
-        if not isinstance(node, ann.Relu):
-            raise TypeError(f"{node.name!r} is no rectifier")
-        if self.pair is not None:
-            return self.enumerated[None]
-        single = len(self.total.terms) == 1 and not self.reason
-        source = node if single else node.with_(gain=None)
-        step = self.step * self.times
-        if single and node.gain is None and node.points is None and node.rounding == "half-even":
-            source = node.with_(gain=(step.astype(np.float32) / np.asarray(node.scale)).astype(np.float32))
-        if source.gain is not None and source.scale is not None:
-            whole = self.total.bias / step
-            near = np.abs(whole - np.rint(whole)) <= WHOLE + 1e-6 * np.abs(whole)
-            own = np.isclose(step, source.gain.astype(np.float64) * source.scale, rtol=1e-5)
-            if not (near & own).all():
-                source = node.with_(gain=None)  # the sum is not the one that the source multiplies
-        found = breakpoints(source, step, self.total.bias, self.times)
-        same = (found == found[:1]).all() and len(found) > 1
-        return np.ascontiguousarray(found[:1] if same else found)
-
-
-def _parted(sums: IntArray, wanted: IntArray, lowest: int, highest: int) -> tuple[IntArray, int]:
-    """Return the breakpoints of integer sums that give the wanted levels, and for how many they do not."""
-    order = np.argsort(sums, kind="stable")
-    ordered, levels = sums[order], np.maximum.accumulate(wanted[order])
-    points = np.full(highest - lowest, 2**30, np.int64)
-    places = np.searchsorted(levels, np.arange(lowest + 1, highest + 1), side="left")
-    inside = places < len(ordered)
-    points[inside] = ordered[places[inside]]
-    given = lowest + np.searchsorted(points, sums, side="right")
-    return points.astype(np.int32), int((given != wanted).sum())
-
-
-def _scaled(value: Value, scale: Real, shift: Real) -> Value:
-    """Return ``scale x + shift``, per channel."""
-    if isinstance(value, Counts):
-        return replace(value, unit=value.unit * scale, offset=value.offset * scale + shift)
-    terms = tuple(
-        replace(
-            term,
-            weight=term.weight * per_channel(scale, term.weight.ndim),
-            hint=None if term.hint is None else np.abs(term.hint * scale),
-        )
-        for term in value.terms
-    )
-    place = None if value.place is None else value.place * per_channel(scale, value.place.ndim)
-    return Sum(terms, value.bias * scale + shift, place)
-
-
-def _off(weight: Real, step: Real) -> float:
-    quotients = weight / per_channel(step, weight.ndim)
-    return float(np.abs(quotients - np.rint(quotients)).max(initial=0))
-
-
-def _rounded_weights(part: Integers) -> str:
-    count = int((~part.exact).sum())
-    return f"the weights of {count} of {len(part.exact)} channels are rounded to 8 bits"
+    def append(self, node: snn.SnnNode) -> str:
+        self.written[node.name] = node
+        return node.name
 
 
 def _equal(one: snn.SnnNode, other: snn.SnnNode) -> bool:
@@ -698,13 +451,24 @@ def _reshaped(values: Real, before: Shape, node: ann.AnnNode) -> Real:
     return np.ascontiguousarray(spread[:, 0])
 
 
+def _picked(values: Real, before: Shape, node: ann.Gather) -> Real:
+    """Carry one value per channel through an index map."""
+    spread = np.broadcast_to(per_channel(values, len(before)), before).ravel()
+    rows = spread[node.index].reshape(node.shape[0], -1)
+    absent = (node.index == ABSENT).reshape(rows.shape)
+    low = np.where(absent, np.inf, rows).min(axis=1)
+    high = np.where(absent, -np.inf, rows).max(axis=1)
+    nothing = absent.all(axis=1)
+    if (low != high)[~nothing].any():
+        raise _unsupported(
+            node, "values of different scales share a channel", "use one scale for the activation"
+        )
+    return np.where(nothing, values[0], low)
+
+
 def _place(node: ann.AnnNode, *inputs: str) -> dict[str, Any]:
     """Return name, inputs, shape and origin of the spiking node that stands for ``node``."""
     return {"name": node.name, "inputs": inputs, "shape": node.shape, "origin": node.origin}
-
-
-def _never(node: ann.AnnNode) -> Counts:
-    raise _unsupported(node, "an input that is rounded is no input", "export the model again")
 
 
 def _unsupported(node: ann.AnnNode, reason: str, cure: str) -> UnsupportedModelError:

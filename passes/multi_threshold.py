@@ -1,7 +1,8 @@
-"""Several binary-weighted thresholds per neuron: one step carries a number of n bits.
+"""Several binary-weighted thresholds per neuron: a neuron sends a number of n bits per step.
 
-A neuron with the thresholds ``theta_1 2^k``, ``k = 0 .. n-1``, fires in one step all those whose sum
-is the largest that its potential holds: ``s = floor(m / theta_1)`` in ``[0, 2^n - 1]``, with the
+A neuron with the thresholds ``theta_1 2^k``, ``k = 0 .. n-1``, fires those thresholds whose sum is the
+largest
+that does not exceed its potential: ``s = floor(m / theta_1)`` in ``[0, 2^n - 1]``, with the
 bits of ``|s|`` as its spikes, of one sign. T steps then distinguish ``T (2^n - 1)`` levels. An event is
 a multiplication by an n-bit payload, or up to n binary spikes.
 

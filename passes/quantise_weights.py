@@ -1,4 +1,4 @@
-"""Make the network an integer one: int8 weights per output channel, integer thresholds and potentials.
+"""Quantise the network: int8 weights per output channel, integer thresholds and potentials.
 
 After this pass every simulator and backend gives the same spikes, bit for bit. The arithmetic is in
 :mod:`snnc.numerics.quantisation`; this pass also proves that no int32 can overflow, for which T, and refuses
@@ -42,6 +42,6 @@ def _refusal(graph: SnnGraph, proved: int) -> str:
     cure = f"use at most T = {proved}" if proved else "ask for fewer levels or settle steps"
     found = overflow(graph, graph.timesteps)
     if found is None:
-        return f"{graph.timesteps} steps are more than the {MOST_TIMESTEPS} that are proved at most; {cure}"
+        return f"{graph.timesteps} steps are more than the {MOST_TIMESTEPS} that can be proved; {cure}"
     name, bound = found
     return f"the potentials of {name!r} could reach {bound} in {graph.timesteps} steps, beyond int32; {cure}"

@@ -1,29 +1,29 @@
-"""Give a population to every linear value that cannot reach its readers as a current.
+"""Insert a population for every linear value that cannot reach its readers as a current.
 
-A current may only be summed, pooled and fed to neurons. Where the source network has two linear maps
-in a row (a linear bottleneck), or one linear value with several readers (the stream of a
-pre-activation residual network), spikes are needed in between although there is no rectifier. A
-signed value ``x >= -r`` passes through a rectifier unharmed when it is raised first::
+A current may only be summed, pooled and fed to neurons. If the source network has two consecutive linear maps
+(a linear bottleneck), or one linear value with several readers (the stream of a pre-activation residual
+network), spikes are needed in between although there is no rectifier. A signed value ``x >= -r`` passes
+through a rectifier unchanged if a shift is added first::
 
     x = max(x + r, 0) - r        with r per channel from the calibration rows
 
-and the ``- r`` folds into the bias of whatever reads it.
+and the ``- r`` folds into the bias of its readers.
 
-Where nothing but a maximum reads the value, only its top matters: on the calibration rows ``max_i x_i``
-never falls below some least maximum ``m``, so that ``r = -m`` leaves it as it is, and all levels are spent on
-values that can win. The maximum of the levels is the level of the maximum, which is not coded once more.
+If only a maximum reads the value, only the largest values matter: on the calibration rows ``max_i x_i`` is
+at least some smallest maximum ``m``, so ``r = -m`` does not change it, and all levels are used for values
+that can be the maximum. The maximum of the levels is the level of the maximum and is not encoded again.
 
-The input itself gets a population where weights read it beside spikes, in a sum or a join. Presented in
-every step with its 12 bits, it would need weights that are thousands of times finer than those of the spikes,
-and both share the integers of one scale; as spikes it needs weights like theirs, and more steps say more.
-In few steps it would have fewer levels so than it has at once, and is presented all the same.
-Where the input is added as it is, its wide weights hold it (see
+The input itself gets a population if weights read it together with spikes, in a sum or a concatenation.
+Presented in every step with its 12 bits, it would need weights that are thousands of times finer than those
+of the spikes, and both share one scale; as spikes it needs weights of similar size, and its resolution grows
+with the number of steps. In few steps it would have fewer levels than the 12 bits, so it is presented
+directly. If the input is added without weights, its wide weights represent it (see
 :func:`snnc.numerics.input_range.input_limit`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -47,6 +47,7 @@ from snnc.ir.ann import (
     Slice,
     Softmax,
 )
+from snnc.ir.batch import rows_of
 from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
 from snnc.ir.rewriter import Names, Rewriter
@@ -110,44 +111,53 @@ class RectifyLinear:
                 shift=shift,
             )
             rewriter.insert_after(name, raised)
-            rewriter.replace_uses(name, raised.name)
+            # What is returned stays the sum itself, and so does what a softmax makes of it.
+            readers = [reader.name for reader in graph.consumers[name] if not isinstance(reader, Softmax)]
+            rewriter.replace_uses(name, raised.name, readers)
             shifts[raised.name] = [float(value) for value in shift]
-        return graph.with_nodes(rewriter.nodes, rewriter.output)
+        return graph.with_nodes(rewriter.nodes, rewriter.outputs)
 
     def _spiking_input(self, graph: AnnGraph, context: Context, shifts: dict[str, list[float]]) -> AnnGraph:
         """Give weights that read the input beside spikes a population of it to read instead."""
         if context.timesteps < ENOUGH_STEPS:
             return graph
-        raw = raw_channels(graph)
-        edges = _beside_spikes(graph, frozenset(raw))
+        raw = frozenset(raw_channels(graph, graph.inputs[0]))
+        edges = _beside_spikes(graph, raw)
         copied = [node for node in graph if node.name in raw and node.name in _above(graph, edges, raw)]
         if not edges or any(_pads(node) for node in copied):
             return graph
-        head = input_affine(graph) or graph.nodes[0]
         names = Names(node.name for node in graph)
-        rows = encoded(graph, context.calibration.rows)
-        minimum = rows.min(axis=(0, *range(2, rows.ndim)))
-        shift = (np.maximum(-minimum, 0) * np.float32(1 + self.headroom)).astype(np.float32)
-        spiking = Relu(
-            name=names.fresh(f"{head.name}.spikes"),
-            inputs=(head.name,),
-            shape=head.shape,
-            origin=head.origin,
-            shift=shift,
-        )
-        copies: dict[str, AnnNode] = {head.name: spiking}
-        shifts[spiking.name] = [float(value) for value in shift]
-        nodes: list[AnnNode] = []
-        for node in graph:
+        copies: dict[str, AnnNode] = {}
+        heads: dict[str, Relu] = {}
+        for given in graph.of_type(Input):
+            head = input_affine(graph, given) or given
+            if head not in copied:
+                continue
+            rows = encoded(graph, rows_of(context.calibration.rows, given.name), given)
+            minimum = rows.min(axis=(0, *range(2, rows.ndim)))
+            shift = (np.maximum(-minimum, 0) * np.float32(1 + self.headroom)).astype(np.float32)
+            heads[head.name] = Relu(
+                name=names.fresh(f"{head.name}.spikes"),
+                inputs=(head.name,),
+                shape=head.shape,
+                origin=head.origin,
+                shift=shift,
+            )
+            copies[head.name] = heads[head.name]
+            shifts[heads[head.name].name] = [float(value) for value in shift]
+        behind = {name: node for name, node in heads.items() if not isinstance(graph[name], Input)}
+        nodes: list[AnnNode] = list(graph.inputs)
+        nodes += [node for name, node in heads.items() if name not in behind]
+        for node in graph.nodes[len(graph.inputs) :]:
             read = tuple(copies[n].name if (n, node.name) in edges else n for n in node.inputs)
             nodes.append(node.with_(inputs=read) if read != node.inputs else node)
-            if node is head:
-                nodes.append(spiking)
-            elif node in copied and node is not graph.nodes[0]:
+            if node.name in behind:
+                nodes.append(behind[node.name])
+            elif node in copied:
                 inputs = tuple(copies[n].name for n in node.inputs)
                 copies[node.name] = node.with_(name=names.fresh(f"{node.name}.spikes"), inputs=inputs)
                 nodes.append(copies[node.name])
-        return graph.with_nodes(_used(nodes, graph.output), graph.output)
+        return graph.with_nodes(_used(nodes, graph.outputs))
 
 
 def _beside_spikes(graph: AnnGraph, raw: frozenset[str]) -> frozenset[tuple[str, str]]:
@@ -172,9 +182,9 @@ def _beside_spikes(graph: AnnGraph, raw: frozenset[str]) -> frozenset[tuple[str,
     return frozenset(found)
 
 
-def _above(graph: AnnGraph, edges: frozenset[tuple[str, str]], raw: Mapping[str, object]) -> frozenset[str]:
-    """Return the nodes that hold the input on its way to these places."""
-    return graph.ancestors([name for name, _ in edges]) & frozenset(raw) if edges else frozenset()
+def _above(graph: AnnGraph, edges: frozenset[tuple[str, str]], raw: frozenset[str]) -> frozenset[str]:
+    """Return the nodes that hold inputs on their way to these places."""
+    return graph.ancestors([name for name, _ in edges]) & raw if edges else frozenset()
 
 
 def _pads(node: AnnNode) -> bool:
@@ -182,9 +192,9 @@ def _pads(node: AnnNode) -> bool:
     return isinstance(node, Pad) or (isinstance(node, AveragePool) and any(node.window.pads))
 
 
-def _used(nodes: list[AnnNode], output: str) -> list[AnnNode]:
+def _used(nodes: list[AnnNode], outputs: Sequence[str]) -> list[AnnNode]:
     """Leave out the nodes that nothing reads any more."""
-    read = {output}
+    read = set(outputs)
     kept: list[AnnNode] = []
     for node in reversed(nodes):
         if node.name in read or isinstance(node, Input):

@@ -1,4 +1,4 @@
-"""Say when populations fire: settle steps for late corrections, or a barrier between layers.
+"""Set when populations fire: settle steps for late corrections, or the layerwise schedule.
 
 Settle steps follow the T steps, without input and bias: signed neurons use them to take back what
 they sent too early. Under the layerwise schedule a population waits for all spikes of its inputs and
@@ -27,7 +27,7 @@ class SetSchedule:
     """Set the schedule of the network.
 
     Attributes:
-        kind: synchronous or barrier.
+        kind: synchronous or layerwise.
         settle_steps: K, for the synchronous schedule.
     """
 

@@ -59,7 +59,8 @@ def _loaded(model: Any) -> tuple[LoadedModel, str]:
     if isinstance(model, bytes | bytearray | memoryview):
         return loaded_from(bytes(model), Path(IN_MEMORY)), IN_MEMORY
     raise InputError(
-        f"{_said(model)} is no network: give the path of an ONNX file, zoo:NAME, an onnx.ModelProto or bytes"
+        f"{_said(model)} is not a network: give the path of an ONNX file, zoo:NAME, an onnx.ModelProto "
+        "or bytes"
     )
 
 
@@ -73,7 +74,9 @@ def as_artefact(value: Any) -> Artefact:
         return value
     if isinstance(value, str | os.PathLike):
         return load(os.fsdecode(value))
-    raise InputError(f"{_said(value)} is no artefact: give what compile_model or load returns, or a path")
+    raise InputError(
+        f"{_said(value)} is not an artefact: give the result of compile_model or load, or a path"
+    )
 
 
 def as_preprocessing(value: Any) -> Preprocessing | None:
@@ -88,7 +91,9 @@ def as_preprocessing(value: Any) -> Preprocessing | None:
         return Preprocessing.from_dict(value)
     if isinstance(value, str | os.PathLike):
         return Preprocessing.read(Path(os.fsdecode(value)))
-    raise InputError(f"{_said(value)} is no preprocessing: give a dictionary, a Preprocessing or a JSON file")
+    raise InputError(
+        f"{_said(value)} is not a preprocessing: give a dictionary, a Preprocessing or a JSON file"
+    )
 
 
 def whole(value: Any, name: str, least: int | None = None) -> int:

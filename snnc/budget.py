@@ -102,7 +102,7 @@ class Candidate:
         timesteps: T.
         pipeline: the passes.
         label: for the user.
-        latency: T + K; with barriers what two layers take, and the depth of the network makes it more.
+        latency: T + K; in the layerwise schedule that of two layers, a lower bound for deeper networks.
         payload: what an event carries.
     """
 
@@ -292,18 +292,18 @@ def _at(timesteps: int) -> Iterable[Candidate]:
     yield Candidate(T, binary, f"binary-only, T={T}", T, "binary")
     if T > 1:
         barrier = binary.with_option("set-schedule", kind=Schedule.LAYERWISE)
-        yield Candidate(T, barrier, f"binary-only with barriers, T={T}", 2 * T, "binary")
+        yield Candidate(T, barrier, f"binary-only, layerwise, T={T}", 2 * T, "binary")
     yield Candidate(T, balanced, f"balanced, T={T}", T, signed)
     if 1 < T <= 8:
         one = balanced.with_option("dual-threshold", spikes_per_step=1)
         for K in (1, 2):
             settled = one.with_option("set-schedule", settle_steps=K)
-            yield Candidate(T, settled, f"one spike a step, T={T}, K={K}", T + K, signed)
+            yield Candidate(T, settled, f"one spike per step, T={T}, K={K}", T + K, signed)
     if T <= 8:
         two = low_latency.without("fine-skip")
         yield Candidate(T, two, f"two levels, T={T}", T, "levels:2")
         mixed = balanced.with_option("clip-activations", levels=2, share=0.5)
-        yield Candidate(T, mixed, f"balanced, two levels where they matter, T={T}", T, "signed+levels:2")
+        yield Candidate(T, mixed, f"balanced, two levels in sensitive layers, T={T}", T, "signed+levels:2")
         per_step = -(-15 // T)
         levels = 2 ** per_step.bit_length() - 1
         fine = balanced.with_pass(FineSkip(), before="init-membrane")

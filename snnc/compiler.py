@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from snnc import __version__
+from snnc.analysis import costs
+from snnc.analysis.front import carried, order
 from snnc.analysis.memory import require_memory
 from snnc.arguments import Model, as_artefact, as_preprocessing, read_source, whole
 from snnc.artefact import Artefact, Metadata
@@ -22,13 +24,14 @@ from snnc.data.input_statistics import InputStatistics
 from snnc.data.leakage import row_hashes
 from snnc.data.preprocessing import Preprocessing, prepared_rows
 from snnc.data.readings import NetworkInput
-from snnc.data.row_files import as_rows
+from snnc.data.row_files import named_rows
 from snnc.diagnostics import OTHER_LEVELS, Diagnostic
 from snnc.errors import InternalError, UnsupportedModelError, UsageError
 from snnc.frontend import SourceModel
 from snnc.ir.ann import AnnGraph, Relu
+from snnc.ir.batch import Batch, Rows, joined, rows_of
 from snnc.ir.bounds import MOST_TIMESTEPS
-from snnc.ir.graph import FloatArray, IntArray
+from snnc.ir.graph import IntArray
 from snnc.ir.snn import SnnGraph
 from snnc.metrics.task import Task, as_task, recognise
 from snnc.numerics.thresholds import Method
@@ -39,9 +42,9 @@ from snnc.pipeline import Context, Dump, PassRecord, Pipeline, check_order, run_
 from snnc.progress import Callback, Progress, as_progress
 from snnc.search.choice import EXACT, Candidate, Choice, candidates, choose
 from snnc.simulation.protocol import RecordOptions, Simulator, Trace
-from snnc.simulation.reference import encode
+from snnc.simulation.reference import encode_all
 from snnc.source.calibration import Calibration
-from snnc.trial import lowering, require_lowering
+from snnc.trial import lowering, payload, require_lowering
 
 _log = logging.getLogger("snnc")
 
@@ -76,7 +79,7 @@ LEARNING = "learn-thresholds"
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """What :func:`convert` returns.
+    """The result of :func:`convert`.
 
     Attributes:
         artefact: the spiking network and how it was made.
@@ -103,9 +106,11 @@ class Options:
         precision: ``int8``, or ``float32`` to leave weights and potentials in floats.
         seed: of every random choice.
         threads: used by the source network and the simulator; no result depends on it.
-        journal: where a search keeps what it measured, so that an interrupted one goes on; ``None`` to
-            keep nothing.
-        task: what the outputs are; ``None`` where the network shows it, or nobody knows.
+        journal: file in which a search stores its measurements, so that it can be continued; ``None`` to
+            store nothing.
+        task: kind of the outputs; ``None`` to recognise it from the network, if possible.
+        payload: the largest payload of a spike, ``binary``, ``signed`` or ``levels:M``; it restricts the
+            candidates.
     """
 
     timesteps: int | None = None
@@ -117,6 +122,7 @@ class Options:
     threads: int | None = None
     journal: Path | None = None
     task: Task | None = None
+    payload: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse values of another kind, in one line.
@@ -129,6 +135,8 @@ class Options:
             if not isinstance(value, Pipeline | Task):
                 object.__setattr__(self, item.name, OPTIONS[item.name].checked(value))
         object.__setattr__(self, "task", as_task(self.task))
+        if self.payload is not None:
+            carried(self.payload)
 
     @property
     def steps(self) -> int:
@@ -147,7 +155,8 @@ class Options:
     def alternatives(self) -> dict[Candidate, Options]:
         """Return what may be chosen; nothing where preset and steps, or a pipeline, are given.
 
-        Candidates whose passes do not take the settings are left out.
+        Candidates whose passes do not take the settings are left out; for those that carry more than the
+        payload, see :func:`alternatives`.
 
         Raises:
             UsageError: see :meth:`passes`; no candidate takes the settings.
@@ -159,7 +168,7 @@ class Options:
             _require_preset(self.preset)
         found: dict[Candidate, Options] = {}
         refused: UsageError | None = None
-        for each in candidates(self.preset, self.timesteps):
+        for each in candidates(self.preset, self.timesteps, self.payload):
             options = replace(self, preset=each.preset, timesteps=each.timesteps)
             try:
                 options.passes()
@@ -235,8 +244,36 @@ def _asks_to_learn(pipeline: Pipeline) -> bool:
     return any(getattr(item, "method", None) is Method.LEARN for item in pipeline)
 
 
+def alternatives(options: Options, graph: AnnGraph) -> dict[Candidate, Options]:
+    """Return what may be chosen for a network: nothing where preset and steps, or a pipeline, are given.
+
+    Raises:
+        UsageError: no candidate takes the settings, or all of them carry more than the payload.
+        UnsupportedModelError: the network cannot be lowered.
+    """
+    among = options.alternatives()
+    if options.payload is None:
+        return among
+    asked = carried(options.payload)
+    sent = {
+        candidate: payload(graph, each.passes(), each.steps)
+        for candidate, each in among.items() or ((None, options),)
+    }
+    kept = [candidate for candidate, found in sent.items() if order(found) <= asked]
+    if not kept:
+        first, least = min(sent.items(), key=lambda item: order(item[1]))
+        who = first or (
+            f"{options.preset}, T = {options.steps}" if options.pipeline is None else "the pipeline"
+        )
+        raise UsageError(
+            f"{who}: sends {least} spikes in this network, and only {options.payload} are asked for: "
+            f"name no preset or another, or ask for the payload {least}"
+        )
+    return {candidate: each for candidate, each in among.items() if candidate in kept}
+
+
 def read_convertible(model: Model, options: Options) -> tuple[SourceModel, str]:
-    """Read a network, and make sure that a conversion will not refuse it, whatever the rows.
+    """Read a network, and check that no conversion will refuse it, whatever the rows.
 
     This is how every conversion begins, and all that `snnc check` and a dry run do with the network.
 
@@ -257,21 +294,24 @@ def read_convertible(model: Model, options: Options) -> tuple[SourceModel, str]:
     source, name = read_source(model)
     for each in fronts.values():
         require_lowering(source.graph, each.passes(), each.steps)
+    alternatives(options, source.graph)
     return source, name
 
 
 def check(model: Model, options: Options = Options()) -> tuple[Diagnostic, ...]:
-    """Return everything that keeps a network from being converted; the arguments are as for reading it.
+    """Return everything in a network that cannot be converted, and warnings.
+
+    The arguments are those of :func:`read_convertible`.
 
     Raises:
         InputError: the file is missing, damaged, or not ONNX.
         UsageError: an option makes no sense, or the network is an artefact already.
     """
     try:
-        read_convertible(model, options)
+        source, _ = read_convertible(model, options)
     except UnsupportedModelError as error:
         return error.diagnostics
-    return ()
+    return source.warnings
 
 
 def convert(
@@ -286,14 +326,16 @@ def convert(
 ) -> Conversion:
     """Convert a trained network.
 
-    Where the options name no preset, or no number of steps, both are chosen by what candidates lose on rows
-    that they were not fitted to: see :mod:`snnc.search.choice`. The result is then made with all rows.
+    If the options give no preset or no number of steps, these are chosen by the loss of candidates on
+    held-back
+    rows: see :mod:`snnc.search.choice`. The result is then converted with all rows.
 
     Args:
         model: path of an ONNX file, ``zoo:NAME``, an ``onnx.ModelProto``, or its bytes.
         calibration: unlabelled rows of training data, (n, *input shape): raw where ``preprocessing``
             is given, in any certain layout, else as the network takes them. An array, lists, a tensor, or
-            the path of a ``.npy`` or ``.npz`` file. 500 to 1,000 are enough.
+            the path of a ``.npy`` or ``.npz`` file; for several inputs a mapping of these by the inputs'
+            names, or a ``.npz`` file of such arrays. 500 to 1,000 are enough.
         options: how to convert.
         preprocessing: from raw rows to what the network takes, or the dictionary or JSON file of one;
             stored in the artefact.
@@ -310,28 +352,37 @@ def convert(
         raise UsageError(f"the options are {type(options).__name__}; give snnc.compiler.Options(...)")
     if dump is not None and not callable(dump):
         raise UsageError(f"dump is {type(dump).__name__}; give a function of (name, graph)")
-    among = options.alternatives()
     for text in former_names(options.pipeline, options.settings.items()):
         _log.warning("warning: %s", text)
     source, named = read_convertible(model, options)
+    among = alternatives(options, source.graph)
     preprocessing = as_preprocessing(preprocessing)
-    raw = as_rows(calibration, name)
-    rows = prepared_rows(raw, NetworkInput.of(source.layout), preprocessing, name)
+    several = len(source.inputs) > 1
+    if several and preprocessing is not None:
+        raise UsageError(
+            f"{named} has {len(source.inputs)} inputs, and a preprocessing is for one: give rows as it takes "
+            "them"
+        )
+    raw = joined(named_rows(calibration, [given.name for given in source.inputs], named, name))
+    rows: dict[str, Any] = {}
+    for given in source.inputs:
+        what = f"{name} for {given.name!r}" if several else name
+        taken = prepared_rows(rows_of(raw, given.name), NetworkInput.of(given.layout), preprocessing, what)
+        rows[given.name] = given.layout.to_canonical(taken).astype(np.float32, copy=False)
     possible = tuple(among.values()) or (options,)
     require_memory(source.graph, len(raw), fitted=any(each.fits for each in possible))
-    canonical = source.layout.to_canonical(rows).astype(np.float32, copy=False)
-    prepared = Calibration(canonical, options.threads)
-    del rows, canonical  # as large as the data
+    prepared = Calibration(joined(rows), options.threads)
+    del rows  # as large as the data
     simulator = load_simulator("numba", options.threads)
     shown = as_progress(progress)
-    size = math.prod(source.graph[source.graph.output].shape)
-    task = recognise(size, rows=0, ends=source.ends, given=options.task).task
+    tasks = tasks_of(source, options.task)
+    task = next(iter(tasks.values())) if len(tasks) == 1 else options.task
     kept = _kept(options, source.graph, prepared, simulator)
     choice: Choice | None
     if kept is not None:
         options, choice = kept, Choice(Candidate(EXACT, kept.steps), KEPT)
     else:
-        choice = _choice(among, source.graph, prepared, task, simulator, shown)
+        choice = _choice(among, source.graph, prepared, task, tasks, simulator, shown)
         if choice is not None:
             options = among[choice.chosen]
     passes = options.passes()
@@ -343,7 +394,9 @@ def convert(
         progress=shown,
         journal=options.journal,
         task=task,
+        tasks=tasks,
     )
+    context.diagnostics.extend(source.warnings)
     context.diagnostics.extend(prepared.warnings(source.graph, task))
     context.diagnostics.extend(_other_levels(source.graph, passes))
     graph, records = run_pipeline(passes, source.graph, context, dump)
@@ -353,13 +406,16 @@ def convert(
         raise UsageError(
             "the pipeline leaves float32 weights: end it with `quantise-weights`, or ask for float32"
         )
+    sent = costs.payload(graph, options.steps)
+    if options.payload is not None and order(sent) > carried(options.payload):
+        raise InternalError(f"the network sends {sent} spikes, though only {options.payload} were asked for")
     if graph.integer:
         graph = _measured(graph, prepared, context.simulator)
     seen = {
         "rows": len(prepared),
         "sha256": prepared.sha256,
         "seed": options.seed,
-        STATISTICS: InputStatistics.of(prepared.rows, raw).as_dict(),
+        **({} if several else {STATISTICS: InputStatistics.of(prepared.rows, raw).as_dict()}),
         # With these, an evaluation can tell that it is given rows that were calibrated on.
         "row_hashes": row_hashes(_encoded(graph, prepared.rows)),
     }
@@ -371,20 +427,58 @@ def convert(
         preset=(options.preset or "") if options.pipeline is None else "",
         records=tuple(record.as_dict() for record in records),
         preprocessing=None if preprocessing is None else preprocessing.as_dict(),
-        input_layout=source.layout.as_dict(),
+        input_layout=None if several else source.layout.as_dict(),
         source_path=named,
         source_sha256=source.sha256,
         calibration=seen,
-        task="" if task is None else task.value,
-        ends=source.ends,
+        task=_word(task),
+        ends=source.outputs[0].ends if len(source.outputs) == 1 else "",
+        inputs=tuple(
+            {"name": given.name, "dtype": given.dtype, "layout": given.layout.as_dict()}
+            for given in source.inputs
+        ),
+        outputs=tuple(
+            {
+                "name": output.name,
+                "layout": output.layout.as_dict(),
+                "task": _word(tasks[output.name]),
+                "ends": output.ends,
+            }
+            for output in source.outputs
+        ),
     )
     return Conversion(Artefact(graph, metadata), records, tuple(context.diagnostics), choice)
 
 
-def _encoded(graph: SnnGraph, rows: FloatArray) -> Iterator[IntArray]:
-    """Yield the quantised rows, a few at a time."""
+def _word(task: Task | None) -> str:
+    return "" if task is None else task.value
+
+
+def tasks_of(source: SourceModel, given: Task | None) -> dict[str, Task | None]:
+    """Return what each output of a network is, by its name; ``None`` where that is not evident.
+
+    Args:
+        source: the network.
+        given: what the user says of all of them.
+
+    Raises:
+        UsageError: an output cannot be what the user says.
+    """
+    found: dict[str, Task | None] = {}
+    for output in source.outputs:
+        shape = output.layout.shape
+        if len(shape) > 1:  # of a map, no arg max over all of it is a class
+            found[output.name] = given
+            continue
+        found[output.name] = recognise(math.prod(shape), rows=0, ends=output.ends, given=given).task
+    return found
+
+
+def _encoded(graph: SnnGraph, rows: Rows) -> Iterator[IntArray]:
+    """Yield the quantised rows, a few at a time; of several inputs, all values of a row in one."""
     for start in range(0, len(rows), HASHED_ROWS):
-        yield encode(graph.encoder, rows[start : start + HASHED_ROWS])
+        q = encode_all(graph, rows[start : start + HASHED_ROWS])
+        yield q.flat() if isinstance(q, Batch) else q
 
 
 def _choice(
@@ -392,6 +486,7 @@ def _choice(
     source: AnnGraph,
     calibration: Calibration,
     task: Task | None,
+    tasks: Mapping[str, Task | None],
     simulator: Simulator,
     progress: Progress,
 ) -> Choice | None:
@@ -399,17 +494,18 @@ def _choice(
     if not among:
         return None
     if len(among) == 1:
-        return Choice(next(iter(among)), "the only candidate that takes the settings")
+        return Choice(next(iter(among)), "the only candidate that keeps to what is asked for")
 
     def make(candidate: Candidate, rows: Calibration) -> SnnGraph:
         options = among[candidate]
         context = Context(rows, options.steps, simulator, options.seed, task=task, thrift=TRIAL_THRIFT)
+        context.tasks = tasks
         graph, _ = run_pipeline(unlearned(options.passes()), source, context)
         if not isinstance(graph, SnnGraph):
             raise InternalError(f"the preset {candidate.preset!r} left no spiking network")
         return graph
 
-    return choose(tuple(among), make, source, calibration, simulator, progress, task)
+    return choose(tuple(among), make, source, calibration, simulator, progress, task, tasks)
 
 
 def _kept(
@@ -450,7 +546,7 @@ def _other_levels(source: AnnGraph, passes: Pipeline) -> Iterator[Diagnostic]:
 
 def _measured(graph: SnnGraph, calibration: Calibration, simulator: Simulator) -> SnnGraph:
     """Return the network with the density of its spikes, by which simulators plan."""
-    q = encode(graph.encoder, calibration.rows[:DENSITY_ROWS])
+    q = encode_all(graph, calibration.rows[:DENSITY_ROWS])
     trace = simulator.run(graph, q, graph.timesteps, RecordOptions(activity=True))
     return replace(graph, density=trace.density(graph.settle_steps))
 
@@ -469,10 +565,13 @@ def compile_model(
     threads: int | None = None,
     progress: Progress | Callback | None = None,
     task: Task | str | None = None,
+    payload: str | None = None,
 ) -> Artefact:
     """Convert a trained network and return the artefact; see :func:`convert` for the arguments."""
     settings = {} if settings is None else settings
-    options = Options(timesteps, preset, pipeline, settings, precision, seed, threads, task=as_task(task))
+    options = Options(
+        timesteps, preset, pipeline, settings, precision, seed, threads, task=as_task(task), payload=payload
+    )
     return convert(model, calibration, options, preprocessing=preprocessing, progress=progress).artefact
 
 
@@ -489,13 +588,15 @@ def simulate(
     Args:
         artefact: the spiking network, or the path of its file.
         x: (batch, *input shape): raw where the artefact holds a preprocessing, else as the source
-            network takes it. An array, lists, a tensor, or the path of a ``.npy`` or ``.npz`` file.
+            network takes it. An array, lists, a tensor, or the path of a ``.npy`` or ``.npz`` file; of
+            several inputs a mapping of these by the inputs' names, or a ``.npz`` file of such arrays.
         timesteps: T; the calibrated value by default.
         backend: ``numba``, ``onnx`` or ``reference``.
         threads: at most this many.
 
     Returns:
-        The trace; ``trace.outputs.argmax(axis=1)`` are the classes.
+        The trace; ``trace.logits.argmax(axis=1)`` are the classes, ``artefact.decode(trace)`` the values of
+        every output.
     """
     artefact = as_artefact(artefact)
     if threads is not None:

@@ -135,26 +135,26 @@ def causes(found: Iterable[Diagnostic]) -> tuple[Cause, ...]:
 UNSUPPORTED_OPERATOR = Code(
     "SNN101",
     "unsupported operator",
-    "Spiking neurons of this compiler rectify: the network must consist of linear operations, ReLU-like "
-    "activations and pooling. Replace the activation (tanh, sigmoid, LeakyReLU, GELU ...) by ReLU, "
+    "The spiking neurons approximate ReLU: the network must consist of linear operations, ReLU-like "
+    "activations and pooling. Replace other activations (tanh, sigmoid, LeakyReLU, GELU ...) by ReLU, "
     "fine-tune, "
-    "and export again. `snnc ops` lists what is supported.",
+    "and export again. `snnc ops` lists the supported operators.",
 )
 UNSUPPORTED_ATTRIBUTE = Code(
     "SNN102",
     "unsupported form of an operator",
-    "The operator is known, but not with these attributes or inputs. The message names the attribute.",
+    "The operator is supported, but not with these attributes or inputs. The message names the attribute.",
 )
 UNSUPPORTED_STRUCTURE = Code(
     "SNN103",
     "unsupported structure",
-    "The operators are known, but not in this arrangement: for example a product of two activations, or a "
-    "softmax before the end of the network.",
+    "The operators are supported, but not in this arrangement: for example a product of two activations, or "
+    "a softmax before the end of the network.",
 )
 DYNAMIC_SHAPE = Code(
     "SNN104",
     "shape not known",
-    "A shape depends on the data or on a free dimension other than the batch. Export with fixed height "
+    "A shape depends on the data or on a dynamic dimension other than the batch. Export with fixed height "
     "and width.",
 )
 OPSET = Code(
@@ -166,7 +166,7 @@ OPSET = Code(
 NON_FINITE_WEIGHT = Code(
     "SNN106",
     "weights are not finite",
-    "A constant of the network holds NaN or infinity. The training diverged or the file is damaged.",
+    "A constant of the network contains NaN or infinity. The training diverged or the file is damaged.",
 )
 QUANTISED_GRAPH = Code(
     "SNN107",
@@ -175,10 +175,30 @@ QUANTISED_GRAPH = Code(
     "quantisation, whose scale depends on each input. Static QDQ graphs, QLinear operators and QONNX's Quant "
     "are read: `snnc ops` lists them.",
 )
-SEVERAL_INPUTS = Code(
+NO_DOOR = Code(
     "SNN108",
-    "not exactly one input and one output",
-    "A spiking network here has one input and one output. Cut the graph with onnx.utils.extract_model.",
+    "no input or no output",
+    "A network needs inputs and outputs, each with a name of its own. Export it again with them.",
+)
+CHECKER = Code(
+    "SNN120",
+    "onnx's checker complains",
+    "The file breaks a rule of ONNX that runtimes do not need. It is read as onnxruntime reads it.",
+    Severity.WARNING,
+)
+OTHER_PRECISION = Code(
+    "SNN121",
+    "computed in another precision",
+    "The network computes in float16, bfloat16 or float64, and is converted in float32, in which its weights "
+    "are exact or rounded once. The answers of the source may differ in the last digits.",
+    Severity.WARNING,
+)
+OLD_OPSET = Code(
+    "SNN122",
+    "old operator set",
+    "The file uses an operator set before 7, of which onnxruntime has only parts. It is read by the rules of "
+    "that set. Where onnxruntime cannot run it, onnx's version converter upgrades it before it is evaluated.",
+    Severity.WARNING,
 )
 FEW_ROWS = Code(
     "SNN201",
@@ -189,24 +209,24 @@ FEW_ROWS = Code(
 LOOKS_UNNORMALISED = Code(
     "SNN202",
     "calibration data look wrongly normalised",
-    "The source network tells these rows apart far better when they are scaled, centred or ordered in "
-    "another way, so it was trained on rows of that form. Check the preprocessing: scale, mean, standard "
-    "deviation, channel order and layout must be those of the training. A network that is merely unsure of "
-    "its answers is not reported.",
+    "The source network separates these rows far better if they are scaled, centred or ordered in "
+    "another way, so it was probably trained on rows of that form. Check the preprocessing: scale, mean, "
+    "standard deviation, channel order and layout must be those of the training. Low confidence of the "
+    "network alone is not reported.",
     Severity.WARNING,
 )
 OVERLAP = Code(
     "SNN203",
     "calibration and evaluation rows overlap",
-    "Accuracy measured on rows that the conversion has seen is too good. Use other rows for one of them.",
+    "Accuracy on rows that were used for calibration is too optimistic. Use different rows for evaluation.",
     Severity.WARNING,
 )
 UNLIKE_CALIBRATION = Code(
     "SNN204",
     "rows are not distributed as the calibration rows",
-    "The artefact was made for rows of another scale, mean, channel order or layout, and its answers to "
-    "these mean little. Rows go through the preprocessing that the artefact holds: give them as its "
-    "calibration rows were given. Rows of other classes, darker ones, or a few rows are not reported.",
+    "The artefact was calibrated on rows with another scale, mean, channel order or layout, so its answers "
+    "to these rows are unreliable. The artefact applies its stored preprocessing: give rows in the form of "
+    "its calibration rows. Rows of other classes, darker rows, or a few rows are not reported.",
     Severity.WARNING,
 )
 OTHER_TIMESTEPS = Code(
@@ -218,15 +238,15 @@ OTHER_TIMESTEPS = Code(
 FALLBACK = Code(
     "SNN302",
     "a pass fell back to its safe form",
-    "There were too few rows, or a system without a unique solution, for the fit that was asked for.",
+    "The requested fit had too few rows, or no unique solution.",
     Severity.WARNING,
 )
 DEAD_CHANNELS = Code(
     "SNN303",
     "channels that never fired",
-    "Some channels were zero on all calibration rows. Nothing is known of their range, so they are constant "
-    "zero in the spiking network: what reads them gets nothing, as on these rows. If other rows make them "
-    "fire, calibrate with such rows; if none do, the channels are dead and can be pruned from the source.",
+    "Some channels were zero on all calibration rows. Their range is unknown, so they are constant zero in "
+    "the spiking network, as on these rows. If they are active on other rows, calibrate with such rows; if "
+    "not, they are dead and can be pruned from the source.",
     Severity.WARNING,
 )
 APPROXIMATED_LEVELS = Code(
@@ -247,7 +267,7 @@ OTHER_LEVELS = Code(
 TARGET_LIMIT = Code(
     "SNN401",
     "does not fit the target",
-    "The target cannot express this operation or setting. The message says what to change.",
+    "The target does not support this operation or setting. The message says what to change.",
 )
 
 CODES = {
@@ -260,7 +280,10 @@ CODES = {
         OPSET,
         NON_FINITE_WEIGHT,
         QUANTISED_GRAPH,
-        SEVERAL_INPUTS,
+        NO_DOOR,
+        CHECKER,
+        OTHER_PRECISION,
+        OLD_OPSET,
         FEW_ROWS,
         LOOKS_UNNORMALISED,
         OVERLAP,

@@ -221,20 +221,20 @@ class ConvertOptions:
 
     output: Path | None = _option(
         None,
-        "The artefact, by custom NAME.snn.onnx. Needed unless --dry-run.",
+        "The artefact to write, usually NAME.snn.onnx. Required unless --dry-run.",
         short="-o",
         metavar="OUT",
     )
     calib: Path | None = _option(
         None,
-        "500 to 1,000 training rows as `x`; the zoo's own rows by default, for a network of the zoo.",
-        "an .npz file with calibration rows `x`",
+        "500 to 1,000 training rows as `x`; for a network of the zoo, its own rows by default.",
+        "an .npz file with the calibration rows `x`",
         metavar="FILE.npz",
     )
     timesteps: int | None = _option(
         None,
-        "Number of steps; chosen by default, 4 with --pipeline.",
-        "T, the number of steps",
+        "Number of time steps; by default chosen, or 4 with --pipeline.",
+        "T, the number of time steps",
         short="-T",
         metavar="N",
         least=1,
@@ -242,48 +242,48 @@ class ConvertOptions:
     preset: str | None = _option(
         None,
         "A fixed pipeline: balanced, fast, binary-only, graded, low-latency, one-step, low-power, exact or "
-        "paper. By default, and the steps without -T: exact, T = 1, for a quantised network that it keeps "
-        "exactly; else the one of fewest operations that loses at most one point of a short list, on rows "
-        "held back.",
-        "name of a fixed pipeline",
+        "paper. By default exact, T = 1, for a quantised network whose levels it keeps; else a short list is "
+        "compared on held-back rows, and the candidate with the fewest operations that loses at most one "
+        "point is chosen; without -T, so are the steps.",
+        "the name of a fixed pipeline",
         metavar="NAME",
     )
     pipeline: str | None = _option(
         None,
-        "Passes in order, instead of a preset: a,b{option=value},c.",
-        "text of a pipeline, instead of a preset",
+        "The passes in order, instead of a preset: a,b{option=value},c.",
+        "the text form of a pipeline, instead of a preset",
         metavar="TEXT",
     )
     settings: Mapping[str, Any] = _option(
         {},
-        "Change one option: PASS.OPTION=VALUE.",
+        "Set one option of a pass: PASS.OPTION=VALUE. May be repeated.",
         "options of single passes: PASS.OPTION = value",
         name="set",
         metavar="KEY=VALUE",
     )
     preprocess: Path | None = _option(
         None,
-        "From raw rows to what MODEL takes: divide, mean, std, rows_layout, transpose_hw. OUT remembers it.",
+        "Preprocessing of raw rows: divide, mean, std, rows_layout, transpose_hw. OUT stores it.",
         "a JSON file with the preprocessing of raw rows",
         metavar="FILE.json",
     )
     rows_layout: str | None = _option(
         None,
-        "Of the rows, where their shape alone does not tell: NCHW or NHWC, or NCL or NLC of signals.",
+        "Layout of the rows, where their shape fits several: NCHW or NHWC, or for signals NCL or NLC.",
         "layout of the rows",
         metavar="LAYOUT",
         choices=LAYOUTS,
     )
     precision: str = _option(
         "int8",
-        "Of weights and potentials.",
+        "Precision of weights and potentials.",
         "precision of weights and potentials",
         choices=PRECISIONS,
         show_default=True,
     )
     seed: int = _option(
         0,
-        "Of random choices.",
+        "Seed of all random choices.",
         "seed of every random choice",
         metavar="N",
         least=0,
@@ -291,32 +291,33 @@ class ConvertOptions:
     )
     max_drop: float | None = _option(
         None,
-        "Write nothing and exit with 4 if more is lost. Every fifth calibration row is kept back for this; "
-        "measured is the accuracy where FILE.npz has labels `y`, else how often the answers differ. Numbers "
-        "have no such points: see --min-metric.",
-        "largest loss in points that is accepted",
+        "Write nothing and exit with 4 if the loss is larger. Every fifth calibration row is held back to "
+        "measure it: as accuracy if FILE.npz has labels `y`, else as the share of different answers. Not for "
+        "outputs that are numbers: see --min-metric.",
+        "the largest accepted loss, in points",
         metavar="POINTS",
         least=0,
     )
     min_metric: tuple[str, ...] = _option(
         (),
         "Exit with 4 if a metric is lower, such as r2=0.99 or sqnr=35: see docs/metrics.md. May be repeated.",
-        "the least of metrics: NAME=VALUE, such as r2=0.99",
+        "lower limits of metrics: NAME=VALUE, such as r2=0.99",
         metavar="NAME=VALUE",
     )
     task: str | None = _option(
         None,
-        "What the outputs are, where labels, artefact and softmax do not tell: class scores, one yes or no, "
-        "or numbers: classes, binary or regression.",
-        "what the outputs are",
+        "Kind of the outputs, where labels, artefact and softmax leave it open: classes, binary (one yes or "
+        "no) or regression (numbers).",
+        "the kind of the outputs",
         metavar="KIND",
         choices=TASKS,
     )
     max_latency: int | None = _option(
         None,
-        "A budget: steps from input to answer. --max-latency, --max-synops and --payload each search "
-        "presets, steps, levels, settle steps, spikes a step and fine skips, show their front, and write the "
-        "best that keeps to all limits, --max-drop included; exits with 4 if nothing does.",
+        "A budget: steps from input to answer. --max-latency and --max-synops each start a search "
+        "over presets, steps, levels, settle steps, spikes per step and fine skips. It prints the Pareto "
+        "front and writes the best network within all limits, --payload and --max-drop included; exits with "
+        "4 if there is none.",
         "a budget: steps from input to answer",
         metavar="N",
         least=1,
@@ -324,7 +325,7 @@ class ConvertOptions:
     )
     max_synops: float | None = _option(
         None,
-        "A budget: synaptic operations divided by the ANN's MACs.",
+        "A budget: synaptic operations divided by the MACs of the ANN.",
         "a budget: synaptic operations divided by the source network's MACs",
         metavar="RATIO",
         least=0,
@@ -333,40 +334,41 @@ class ConvertOptions:
     )
     payload: str | None = _option(
         None,
-        "A budget: binary, signed or levels:M, and nothing more.",
-        "a budget: binary, signed or levels:M",
+        "The largest payload of a spike: binary, signed or levels:M. Restricts the candidates of the choice "
+        "or of a budget.",
+        "the largest payload of a spike: binary, signed or levels:M",
         metavar="KIND",
     )
     front: Path | None = _option(
         None,
-        "With a budget: draw what every conversion that was tried costs and loses.",
+        "With a budget: draw the cost and loss of every conversion that was tried.",
         metavar="FILE.svg",
     )
     journal: Path | None = _option(
         None,
-        "Where a search keeps what it has measured, so that the same command goes on after an interruption; "
+        "Where a search stores its measurements, so that the same command continues after an interruption; "
         "OUT.journal by default, removed when OUT is written.",
         metavar="FILE",
     )
     dry_run: bool = _option(
         False,
-        "Check options, network and rows; say what would be done.",
+        "Check options, network and rows, and print what would be done.",
     )
     dump_ir_after: str | None = _option(
         None,
-        "Print the network after a pass, on stderr.",
+        "Print the network after this pass on stderr.",
         metavar="PASS|all",
     )
     threads: int | None = _option(
         None,
-        "At most this many; all cores by default.",
-        "threads at most",
+        "Number of threads; all cores by default.",
+        "the number of threads",
         metavar="N",
         least=1,
     )
     force: bool = _option(
         False,
-        "Replace OUT, and the picture of --front.",
+        "Replace OUT and the picture of --front if they exist.",
     )
 
     def __post_init__(self) -> None:

@@ -151,9 +151,9 @@ def former_names(pipeline: object, settings: Iterable[tuple[str, str]]) -> list[
     for name, option, text in written:
         key = option.replace("_", "-")
         if (new := RENAMED.get((name, key))) is not None:
-            found.append(f"the option {name}.{key} is called {name}.{new} now")
+            found.append(f"the option {name}.{key} is now called {name}.{new}")
         if (word := RENAMED_VALUES.get((name, key, text))) is not None:
-            found.append(f"{name}.{key}={text} is called {name}.{key}={word} now")
+            found.append(f"{name}.{key}={text} is now called {name}.{key}={word}")
     return found
 
 

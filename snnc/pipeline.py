@@ -22,11 +22,12 @@ from snnc.compensation.snapshots import Snapshots
 from snnc.diagnostics import Diagnostic
 from snnc.errors import UnknownOperationError, UsageError, VerificationError
 from snnc.ir.ann import AnnGraph
+from snnc.ir.batch import Batch
 from snnc.ir.graph import Graph
 from snnc.ir.operations import check_known
 from snnc.ir.snn import SnnGraph
 from snnc.metrics.task import Task
-from snnc.numerics.divergence import AnswerError, answer_error
+from snnc.numerics.divergence import AnswerError, AnswersError, answer_error
 from snnc.pass_options import format_pass, make_pass, once, read_options, with_text, with_values
 from snnc.progress import Progress, Silent
 
@@ -50,6 +51,7 @@ class Context:
         seed: of every random choice.
         progress: where to say how far the work is.
         task: what the outputs are; ``None`` where it is not evident.
+        tasks: what single outputs are, by their names, where that is known better.
         source: the network as the last ANN pass left it; set by the pipeline.
         rest: the passes behind the running one, for those that search with the whole pipeline.
         journal: where a search keeps what it measured, to go on after an interruption.
@@ -72,12 +74,23 @@ class Context:
     findings: dict[str, Any] = field(default_factory=dict)
     diagnostics: list[Diagnostic] = field(default_factory=list)
     thrift: int = 1
-    _judged_by: AnswerError | None = None
+    tasks: Mapping[str, Task | None] = field(default_factory=dict)
+    _judged_by: AnswerError | AnswersError | None = None
 
-    def answer_error(self) -> AnswerError:
+    def task_of(self, output: str) -> Task | None:
+        """Return what one output is; ``None`` where it is not evident."""
+        return self.tasks.get(output, self.task)
+
+    def answer_error(self) -> AnswerError | AnswersError:
         """Return by which error of the answers passes decide; the same for all of them."""
         if self._judged_by is None:
-            self._judged_by = answer_error(self.task, self.calibration.logits(self.ann()))
+            targets = self.calibration.logits(self.ann())
+            if isinstance(targets, Batch):
+                self._judged_by = AnswersError(
+                    {name: answer_error(self.task_of(name), s) for name, s in targets.arrays.items()}
+                )
+            else:
+                self._judged_by = answer_error(self.task_of(self.ann().output_names[0]), targets)
         return self._judged_by
 
     def ann(self) -> AnnGraph:
@@ -242,7 +255,7 @@ class Pipeline(Sequence[AnyPass]):
         for key, text in once(settings.items(), "the option").items():
             name, dot, option = key.partition(".")
             if not dot:
-                raise UsageError(f"{key!r} names no option: write PASS.OPTION=VALUE")
+                raise UsageError(f"{key!r} is not an option: write PASS.OPTION=VALUE")
             self._require(name)
             passes = tuple(with_text(item, option, text) if item.name == name else item for item in passes)
         return Pipeline(passes)

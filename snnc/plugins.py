@@ -65,7 +65,7 @@ class Plugged(Mapping[str, T]):
             for point in _entry_points(self._group):
                 taken = "snnc itself" if point.name in self._own else _origin(self._found.get(point.name))
                 if taken:
-                    warn(f"{self._group}: {point.name!r} of {_origin(point)} is left out: {taken} has it")
+                    warn(f"{self._group}: {point.name!r} of {_origin(point)} is ignored: {taken} provides it")
                 else:
                     self._found[point.name] = point
         return self._found

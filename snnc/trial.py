@@ -12,7 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from snnc.analysis import costs
+from snnc.errors import InternalError
 from snnc.ir.ann import AnnGraph, Relu
+from snnc.ir.batch import joined
 from snnc.ir.graph import Graph
 from snnc.ir.snn import SnnGraph
 from snnc.pipeline import AnyPass, Context, Pipeline, run_pipeline
@@ -21,6 +24,10 @@ from snnc.source.calibration import ActivationSample, Calibration
 
 VALUES = np.linspace(-0.5, 1, 4, dtype=np.float32)
 """Activations of every channel, before they are scaled: of both signs, so that signed values are raised."""
+
+
+FITTING = ("learn-thresholds", "compensate", "quantise-weights")
+"""Passes that fit and round numbers, and leave the neurons as they are."""
 
 
 class MadeUp(Calibration):
@@ -59,10 +66,30 @@ def require_lowering(graph: AnnGraph, passes: Sequence[AnyPass], timesteps: int)
         UnsupportedModelError: something has no spiking form in this pipeline.
         UsageError: the pipeline lacks what lowering needs.
     """
-    rows = MadeUp(np.ones((1, *graph.nodes[0].shape), np.float32), threads=1)
-    context = Context(rows, timesteps, ReferenceSimulator())
+    context = Context(_made_up(graph), timesteps, ReferenceSimulator())
     current: Graph[Any] = graph
     for item in passes:
         current, _ = run_pipeline((item,), current, context)
         if isinstance(current, SnnGraph):
             return
+
+
+def payload(graph: AnnGraph, passes: Sequence[AnyPass], timesteps: int) -> str:
+    """Return what one event of the converted network will carry, as :func:`snnc.analysis.costs.payload`.
+
+    Args:
+        graph: the network as it was read, which can be lowered.
+        passes: the pipeline; those that fit and round numbers change no neuron, and do not run.
+        timesteps: T.
+    """
+    context = Context(_made_up(graph), timesteps, ReferenceSimulator())
+    kept = [item for item in passes if item.name not in FITTING]
+    found, _ = run_pipeline(kept, graph, context)
+    if not isinstance(found, SnnGraph):
+        raise InternalError("a pipeline that lowers left no spiking network")
+    return costs.payload(found, timesteps)
+
+
+def _made_up(graph: AnnGraph) -> MadeUp:
+    ones = {node.name: np.ones((1, *node.shape), np.float32) for node in graph.inputs}
+    return MadeUp(joined(ones), threads=1)

@@ -24,7 +24,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     temporary = target.parent / f".{secrets.token_hex(8)}.part"
     try:
         if path.exists() and not path.is_file():
-            raise InputError(f"{path}: cannot be written, it is no regular file; name another output")
+            raise InputError(f"{path}: cannot be written, it is not a regular file; name another output")
         with temporary.open("xb") as stream:
             yield stream
             stream.flush()

@@ -102,7 +102,7 @@ class Builder:
         return self.add(node)
 
     def graph(self, output: str) -> ann.AnnGraph:
-        graph = ann.AnnGraph(name="test", nodes=tuple(self.nodes), output=output)
+        graph = ann.AnnGraph(name="test", nodes=tuple(self.nodes), outputs=(output,))
         graph.verify()
         return graph
 

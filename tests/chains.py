@@ -75,7 +75,7 @@ class Chain:
     def graph(self) -> SnnGraph:
         shape = self.nodes[-1].shape
         self.add(Readout(name="", shape=shape, bias=self.rng.integers(-99, 99, shape[0]).astype(np.int32)))
-        graph = SnnGraph(name="chain", nodes=tuple(self.nodes), output=self.nodes[-1].name, timesteps=4)
+        graph = SnnGraph(name="chain", nodes=tuple(self.nodes), outputs=(self.nodes[-1].name,), timesteps=4)
         graph = replace(graph, max_timesteps=provable_timesteps(graph))
         graph.verify()
         return graph

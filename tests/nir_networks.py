@@ -95,6 +95,6 @@ def pooled(*, of: str) -> SnnGraph:
         Linear(name="sum of all", inputs=("flat",), shape=(3,), weight=weight),
         Readout(name="y", inputs=("sum of all",), shape=(3,), bias=np.zeros(3, np.int32)),
     ]
-    graph = SnnGraph(name="pooled", nodes=tuple(nodes), output="y", timesteps=2, schedule=BARRIER)
+    graph = SnnGraph(name="pooled", nodes=tuple(nodes), outputs=("y",), timesteps=2, schedule=BARRIER)
     graph.verify()
     return graph

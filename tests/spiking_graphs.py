@@ -2,7 +2,8 @@
 
 The networks hold every operation of the spiking dialect in the arrangements that real networks
 have: plain, grouped, strided and dilated convolutions, residual sums with identity, projected and
-padded shortcuts, concatenation, pooling of spikes, currents and counts, and fine skips. Thresholds
+padded shortcuts, concatenation, pooling of spikes, currents and counts, fine skips, several inputs that
+meet, and several outputs: vectors, maps, and what populations send themselves. Thresholds
 are chosen from simulated currents, so that neurons fire often but not always: two simulators that
 agree on silence have shown nothing.
 """
@@ -16,6 +17,7 @@ from math import prod
 import numpy as np
 from hypothesis import strategies as st
 
+from snnc.ir.batch import Rows, joined
 from snnc.ir.bounds import provable_timesteps
 from snnc.ir.geometry import Window
 from snnc.ir.graph import IntArray, NumberArray, Shape
@@ -28,6 +30,7 @@ from snnc.ir.snn import (
     CountMaxPool,
     CurrentMaxPool,
     Encode,
+    Gather,
     IntegrateFire,
     Linear,
     Pad,
@@ -39,7 +42,7 @@ from snnc.ir.snn import (
     SumPool,
     Weighted,
 )
-from snnc.simulation.protocol import RecordOptions
+from snnc.simulation.protocol import RecordOptions, Trace
 from snnc.simulation.reference import ReferenceSimulator
 
 NEURONS = (
@@ -72,6 +75,8 @@ def random_graph(
     negative: bool = False,
     blocks: int = 3,
     flat: bool = False,
+    routed: bool = False,
+    doors: bool = False,
 ) -> SnnGraph:
     """Return a small integer network whose bounds are proved; it passes its own verification.
 
@@ -84,13 +89,21 @@ def random_graph(
         negative: whether populations that can have a negative threshold get one.
         blocks: arrangements between the first layer and the classifier.
         flat: a perceptron in place of a convolutional network.
+        routed: whether an index map comes behind the arrangements.
+        doors: several inputs and outputs.
     """
     builder = _Builder(np.random.default_rng(seed), timesteps, schedule, neuron, negative)
     x = builder.encode((11,) if flat else (builder.draw(1, 3), builder.draw(6, 9), builder.draw(6, 9)))
+    others = builder.more_inputs(x) if doors else []
     top = builder.fire(builder.linear(x, 9)) if flat else builder.first_layer(x)
+    if others:
+        top = builder.meet(top, x, others)
+    inner = top
     for _ in range(blocks):
         top = builder.fire(builder.linear(top, builder.draw(5, 12))) if flat else builder.block(top, x)
-    builder.classify(top)
+    if doors:
+        builder.more_outputs(inner, top)
+    builder.classify(builder.routed(top) if routed and not flat else top)
     return builder.proved(seed, settle_steps)
 
 
@@ -168,10 +181,9 @@ def with_step_functions(graph: SnnGraph, seed: int, share: float = 0.6) -> SnnGr
     return stepping
 
 
-def random_inputs(graph: SnnGraph, batch: int, seed: int) -> IntArray:
+def random_inputs(graph: SnnGraph, batch: int, seed: int) -> Rows:
     """Return distinct, structured inputs ``q``, (batch, *input shape) int32: blots of several sizes."""
-    encode = graph.encoder
-    return _inputs(encode, batch, np.random.default_rng(seed))
+    return _all_inputs(graph.encoders, batch, seed)
 
 
 def as_float(graph: SnnGraph, unit: float = 1 / 64) -> SnnGraph:
@@ -205,11 +217,20 @@ def as_float(graph: SnnGraph, unit: float = 1 / 64) -> SnnGraph:
     return SnnGraph(
         name=graph.name,
         nodes=tuple(map(convert, graph)),
-        output=graph.output,
+        outputs=graph.outputs,
+        output_names=graph.output_names,
         timesteps=graph.timesteps,
         settle_steps=graph.settle_steps,
         schedule=graph.schedule,
     )
+
+
+def assert_same_outputs(found: Trace, expected: Trace) -> None:
+    """Compare every output of two runs, down to the types, shapes and order."""
+    assert list(found.outputs) == list(expected.outputs)
+    for name, y in expected.outputs.items():
+        assert (found.outputs[name].dtype, found.outputs[name].shape) == (y.dtype, y.shape)
+        np.testing.assert_array_equal(found.outputs[name], y, err_msg=name)
 
 
 @st.composite
@@ -225,6 +246,8 @@ def graphs(draw: st.DrawFn) -> SnnGraph:
         negative=draw(st.booleans()),
         blocks=draw(st.integers(0, 3)),
         flat=draw(st.sampled_from((False, False, False, True))),
+        routed=draw(st.booleans()),
+        doors=draw(st.booleans()),
     )
 
 
@@ -232,6 +255,14 @@ def graphs(draw: st.DrawFn) -> SnnGraph:
 def stepping_graphs(draw: st.DrawFn) -> SnnGraph:
     """Draw a random network with step functions: it runs for its own T alone."""
     return with_step_functions(draw(graphs()), draw(st.integers(0, 2**20)))
+
+
+def _all_inputs(encoders: Sequence[Encode], batch: int, seed: int) -> Rows:
+    found = {
+        node.name: _inputs(node, batch, np.random.default_rng(seed + 1000 * k))
+        for k, node in enumerate(encoders)
+    }
+    return joined(found)
 
 
 def _inputs(encode: Encode, batch: int, rng: np.random.Generator) -> IntArray:
@@ -269,7 +300,7 @@ class _Builder:
         return SnnGraph(
             name="probe",
             nodes=tuple(self.nodes),
-            output=self.nodes[-1].name,
+            outputs=tuple(node.name for node in self.nodes if isinstance(node, Readout)),
             timesteps=self.timesteps,
             settle_steps=settle_steps,
             schedule=self.schedule,
@@ -291,12 +322,9 @@ class _Builder:
         self.nodes.append(node)
         if isinstance(node, Readout):
             return node
-        encode = self.nodes[0]
-        if not isinstance(encode, Encode):
-            raise TypeError("a network begins with its input")
         trace = ReferenceSimulator().run(
             self.graph(),
-            _inputs(encode, PROBES, np.random.default_rng(1)),
+            _all_inputs([node for node in self.nodes if isinstance(node, Encode)], PROBES, 1),
             self.timesteps,
             RecordOptions(trains=(node.name,), until=(node.name,)),
             given=self.trains,
@@ -314,6 +342,56 @@ class _Builder:
                 limit=int(self.rng.choice([127, 255, 2047])),
                 gain=self.rng.uniform(0.5, 2, shape[0]).astype(np.float32) if normalised else None,
                 offset=self.rng.normal(size=shape[0]).astype(np.float32) if normalised else None,
+            )
+        )
+
+    def more_inputs(self, x: SnnNode) -> list[SnnNode]:
+        """Add one or two inputs beside ``x``: of its height and width, and a vector."""
+        beside = self.encode((self.draw(1, 3), *x.shape[1:]))
+        return [beside, self.encode((self.draw(3, 8),))] if self.rng.random() < 0.5 else [beside]
+
+    def meet(self, top: SnnNode, x: SnnNode, others: Sequence[SnnNode]) -> SnnNode:
+        """Join what an input says with the others: images with each other, a vector as a bias of all."""
+        image, *vectors = others
+        both = self.concat([x, image])
+        if len(top.shape) == 1:
+            currents = [self.linear(source, 9) for source in (top, both, *vectors)]
+            return self.fire(*currents)
+        joined_ = self.fire(self.convolution(both, 4))
+        if top.shape[1:] == joined_.shape[1:]:
+            top = self.concat([top, joined_])
+        else:
+            self.read(self.identity(joined_))
+        current = self.convolution(top, 4)
+        if not vectors:
+            return self.fire(current)
+        spread = self.linear(vectors[0], prod(current.shape))
+        shape = current.shape
+        return self.fire(current, self.add(Reshape(name="", inputs=(spread.name,), shape=shape)))
+
+    def more_outputs(self, inner: SnnNode, top: SnnNode) -> None:
+        """Add read-outs of an inner value, of a map, or of a current that a read-out already sums."""
+        kinds = self.rng.permutation(3)[: self.draw(1, 3)]
+        for kind in sorted(kinds):
+            if kind == 0:
+                self.read(self.identity(inner))
+            elif kind == 1 and len(top.shape) == 3:
+                self.read(self.convolution(top, self.draw(1, 4)))
+            else:
+                self.read(self.identity(top), self.identity(top))
+
+    def read(self, *currents: SnnNode) -> SnnNode:
+        """Add a read-out with a unit for each channel, or one for all."""
+        channels = currents[0].channels
+        apart = self.rng.random() < 0.5
+        return self.add(
+            Readout(
+                name="",
+                inputs=tuple(node.name for node in currents),
+                shape=currents[0].shape,
+                bias=np.rint(self.rng.normal(size=channels) * 20).astype(np.int32),
+                scale=float(self.rng.uniform(0.001, 0.1)),
+                gain=self.rng.uniform(1, 9, channels).astype(np.float32) if apart else None,
             )
         )
 
@@ -462,6 +540,31 @@ class _Builder:
                 return self.fire(self.convolution(self.pool(x, SumPool, Window(size, size)), x.channels))
             case _:
                 return self.fire(self.pool(self.convolution(x, x.channels), SumPool, Window(size, size)))
+
+    def routed(self, x: SnnNode) -> SnnNode:
+        """Move spikes or currents by an index map: shuffled, repeated and spread, evenly or at random."""
+        channels, height, width = x.shape
+        places = np.arange(prod(x.shape), dtype=np.int32).reshape(x.shape)
+        match self.draw(0, 3):
+            case 0:  # pixel shuffle, whose channels are rows and columns
+                places = places[: channels // 2 * 2].reshape(-1, 2, height, width)
+                places = places.transpose(0, 2, 1, 3).reshape(len(places), 2 * height, width)
+                y = self.add(Gather(name="", inputs=(x.name,), shape=places.shape, index=places))
+            case 1:  # mirrored, and spread with zeros between
+                spread = np.full((channels, 2 * height - 1, width + 1), -1, np.int32)
+                spread[:, ::2, 1:] = places[:, :, ::-1]
+                y = self.add(Gather(name="", inputs=(x.name,), shape=spread.shape, index=spread))
+            case 2:
+                shape = (self.draw(1, 6), self.draw(1, 4), self.draw(1, 5))
+                index = self.rng.integers(-1, places.size, shape).astype(np.int32)
+                y = self.add(Gather(name="", inputs=(x.name,), shape=shape, index=index))
+            case _:
+                current = self.convolution(x, 4)
+                turned = np.arange(prod(current.shape), dtype=np.int32).reshape(2, 2, *current.shape[1:])
+                turned = turned.transpose(0, 2, 3, 1).reshape(2, height, 2 * width)
+                moved = Gather(name="", inputs=(current.name,), shape=turned.shape, index=turned)
+                return self.fire(self.add(moved))
+        return self.fire(self.convolution(y, 2 * self.draw(1, 3)))
 
     def _with_input(self, x: SnnNode, image: SnnNode) -> SnnNode:
         """Let a later layer read the analogue input beside spikes."""

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from snnc.artefact import Artefact, Metadata, load, save
 from snnc.artefact.metadata import HASH, content_hash
 from snnc.errors import ArtefactError, InputError, InternalError, NonFiniteError
+from snnc.ir.batch import rows_of
 from snnc.ir.layout import InputLayout
 from snnc.ir.neuron import Schedule
 from snnc.ir.snn import SnnGraph
@@ -68,7 +69,16 @@ def assert_equal_graphs(found: SnnGraph, expected: SnnGraph) -> None:
                 np.testing.assert_array_equal(value, wanted)
             else:
                 assert value == wanted
-    settings = ("name", "output", "timesteps", "settle_steps", "schedule", "max_timesteps", "density")
+    settings = (
+        "name",
+        "outputs",
+        "output_names",
+        "timesteps",
+        "settle_steps",
+        "schedule",
+        "max_timesteps",
+        "density",
+    )
     assert {key: getattr(found, key) for key in settings} == {key: getattr(expected, key) for key in settings}
 
 
@@ -79,8 +89,12 @@ def test_a_network_comes_back_node_by_node(
 ) -> None:
     path = tmp_path_factory.mktemp("artefact") / "network.snn.onnx"
     graph = as_float(graph, 0.0137) if as_floats else graph
-    shape = graph.encoder.shape
-    metadata = replace(METADATA, input_layout=InputLayout.plain((prod(shape),), shape).as_dict())
+    flat = {node.name: InputLayout.plain((prod(node.shape),), node.shape).as_dict() for node in graph.inputs}
+    if len(flat) == 1:
+        metadata = replace(METADATA, input_layout=next(iter(flat.values())))
+    else:
+        told = tuple({"name": name, "dtype": "float32", "layout": layout} for name, layout in flat.items())
+        metadata = replace(METADATA, inputs=told)
     save(Artefact(graph, metadata), path)
     found = load(path)
     assert_equal_graphs(found.graph, graph)
@@ -152,19 +166,19 @@ def test_a_changed_weight_is_noticed(path: Path) -> None:
     values[0] ^= 1
     weight.raw_data = bytes(values)
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(ArtefactError, match="does not fit its SHA-256"):
+    with pytest.raises(ArtefactError, match="does not match its SHA-256"):
         load(path)
 
 
 def test_changed_metadata_are_noticed(path: Path) -> None:
     edit(path, preset='"accurate"')
-    with pytest.raises(ArtefactError, match="does not fit its SHA-256"):
+    with pytest.raises(ArtefactError, match="does not match its SHA-256"):
         load(path)
 
 
 def test_a_newer_schema_is_refused_before_anything_else(path: Path) -> None:
-    edit(path, schema_version="2", snnc_version='"9.1.0"')
-    with pytest.raises(ArtefactError, match=r"made by a newer snnc: 9\.1\.0, schema 2.*upgrade snnc"):
+    edit(path, schema_version="3", snnc_version='"9.1.0"')
+    with pytest.raises(ArtefactError, match=r"made by a newer snnc: 9\.1\.0, schema 3.*upgrade snnc"):
         load(path)
 
 
@@ -175,7 +189,7 @@ def test_a_hash_of_nonsense_does_not_help(path: Path) -> None:
         if entry.key == HASH:
             entry.value = content_hash(model)
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(ArtefactError, match="not of the form that snnc writes"):
+    with pytest.raises(ArtefactError, match="not in the form that snnc writes"):
         load(path)
 
 
@@ -183,8 +197,8 @@ def test_a_hash_of_nonsense_does_not_help(path: Path) -> None:
     ("content", "message"),
     [
         (b"", "empty"),
-        (b"PK\x03\x04 a picture or so", "no ONNX file"),
-        (b"\x08\x0a\xff\xff\xff", "truncated, or no ONNX file"),
+        (b"PK\x03\x04 a picture or so", "not an ONNX file"),
+        (b"\x08\x0a\xff\xff\xff", "truncated, or not an ONNX file"),
     ],
 )
 def test_files_that_are_no_artefacts(tmp_path: Path, content: bytes, message: str) -> None:
@@ -200,7 +214,7 @@ def test_an_ordinary_onnx_model_is_no_artefact(tmp_path: Path) -> None:
         '<ir_version: 8, opset_import: ["": 13]> g (float[1] x) => (float[1] y) { y = Relu(x) }'
     )
     onnx.save(model, path)
-    with pytest.raises(ArtefactError, match="no artefact of snnc; make one with `snnc convert`"):
+    with pytest.raises(ArtefactError, match="not an artefact of snnc; make one with `snnc convert`"):
         load(path)
 
 
@@ -209,14 +223,14 @@ def test_a_huge_file_is_refused_without_reading_it(tmp_path: Path) -> None:
     with path.open("wb") as stream:
         stream.write(b"\x08\x0a")
         stream.truncate(2**40)
-    with pytest.raises(ArtefactError, match="no ONNX file"):
+    with pytest.raises(ArtefactError, match="not an ONNX file"):
         load(path)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot be read.*No such file"):
         load(tmp_path / "missing.snn.onnx")
-    with pytest.raises(InputError, match="no regular file"):
+    with pytest.raises(InputError, match="not a regular file"):
         load(tmp_path)
 
 
@@ -294,11 +308,15 @@ def test_a_link_keeps_pointing_to_the_file(path: Path) -> None:
 @settings(max_examples=20)
 @given(graph=graphs())
 def test_encoding_is_the_reference_s(graph: SnnGraph) -> None:
-    node = graph.encoder
-    x = (random_inputs(graph, 8, 0) * np.float32(1.37 * node.scale)).astype(np.float32)
+    q = random_inputs(graph, 8, 0)
+    x = {
+        node.name: (rows_of(q, node.name) * np.float32(1.37 * node.scale)).astype(np.float32)
+        for node in graph.encoders
+    }
     found = Artefact(graph).encode(x)
-    assert found.dtype == np.int32
-    np.testing.assert_array_equal(found, encode(node, x))
+    for node in graph.encoders:
+        assert rows_of(found, node.name).dtype == np.int32
+        np.testing.assert_array_equal(rows_of(found, node.name), encode(node, x[node.name]))
 
 
 def test_raw_rows_are_preprocessed_and_laid_out() -> None:

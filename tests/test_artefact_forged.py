@@ -41,7 +41,7 @@ def forge(path: Path, change: Change) -> None:
 def refused(path: Path, change: Change) -> str:
     """Return why a changed file is refused."""
     forge(path, change)
-    with pytest.raises(ArtefactError, match="not of the form that snnc writes") as caught:
+    with pytest.raises(ArtefactError, match="not in the form that snnc writes") as caught:
         load(path)
     assert "\n" not in str(caught.value)
     return str(caught.value)

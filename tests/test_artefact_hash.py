@@ -101,7 +101,7 @@ def test_files_of_both_forms_are_checked(
     np.testing.assert_array_equal(load(path).graph.nodes[-1].shape, random_graph(6).nodes[-1].shape)
     change(stored)
     path.write_bytes(stored.SerializeToString())
-    with pytest.raises(ArtefactError, match="does not fit its SHA-256"):
+    with pytest.raises(ArtefactError, match="does not match its SHA-256"):
         load(path)
 
 
@@ -111,7 +111,7 @@ def test_a_file_without_any_hash_is_refused(model: onnx.ModelProto, tmp_path: Pa
     del stored.metadata_props[:]
     stored.metadata_props.extend(kept)
     path.write_bytes(stored.SerializeToString())
-    with pytest.raises(ArtefactError, match="does not fit its SHA-256"):
+    with pytest.raises(ArtefactError, match="does not match its SHA-256"):
         load(path)
 
 

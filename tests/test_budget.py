@@ -208,7 +208,7 @@ def test_a_budget_that_cannot_be_met_exits_with_4_and_the_nearest_point(
         main(arguments(files, out, "--max-latency", "1", "--max-synops", "1e-9", "--payload", "binary")) == 4
     )
     error = capsys.readouterr().err
-    assert "nothing keeps to the budget; nearest: binary-only, T=1" in error
+    assert "no conversion meets the budget; nearest: binary-only, T=1" in error
     again = arguments(
         files, out, "--max-latency", "1", "--max-synops", "1e-9", "--payload", "binary", "--json"
     )
@@ -222,8 +222,8 @@ def test_a_budget_that_cannot_be_met_exits_with_4_and_the_nearest_point(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--max-latency", "2", "--pipeline", "lower"], "--pipeline contradicts a budget"),
-        (["--max-latency", "2", "--preset", "graded"], "--preset contradicts a budget"),
+        (["--max-latency", "2", "--pipeline", "lower"], "--pipeline contradicts the budget"),
+        (["--max-latency", "2", "--preset", "graded"], "--preset contradicts the budget"),
         (["--max-latency", "2", "-T", "8"], "--max-latency 2 contradicts --timesteps 8"),
         (["--max-latency", "2", "--set", "lower.x=1"], ""),
         (["--payload", "loud"], "write binary, signed or levels:M"),
@@ -264,6 +264,6 @@ def test_an_interrupted_search_says_how_it_goes_on(
         patch.setattr(Trials, "point", interrupted)
         assert main(arguments(files, out, *limits)) == 130
     journal = tmp_path / "out.snn.onnx.journal"
-    assert capsys.readouterr().err == f"error: interrupted; the same command goes on from {journal}\n"
+    assert capsys.readouterr().err == f"error: interrupted; the same command continues from {journal}\n"
     assert main(arguments(files, out, *limits)) == 0
     assert list(tmp_path.iterdir()) == [out]

@@ -43,7 +43,7 @@ def refused(bundle: Path) -> str:
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"kind": "snnc bundle", "network": "\\ud800"}'])
 def test_manifests_beyond_all_form(bundle: Path, text: str) -> None:
     (bundle / manifest.NAME).write_text(text, encoding="utf-8")
-    assert "no JSON of snnc's" in refused(bundle)
+    assert "not valid JSON of snnc" in refused(bundle)
 
 
 @pytest.mark.parametrize("name", ["a\0b", "a" * 300])
@@ -114,4 +114,4 @@ def test_another_network_beside_the_c(c_bundle: Path) -> None:
     assert "no network for C, float32 parameters" in refused(c_bundle)
     (c_bundle / "network.snn.onnx").write_bytes(b"damaged")
     forge(c_bundle)
-    assert "network.snn.onnx: no ONNX file" in refused(c_bundle)
+    assert "network.snn.onnx: not an ONNX file" in refused(c_bundle)

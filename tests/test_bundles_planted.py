@@ -168,7 +168,7 @@ def test_a_program_that_is_stopped_leaves_none_behind(tmp_path: Path) -> None:
     """A compiler is several processes; each of them holds the pipe."""
     mark = tmp_path / "mark"
     text = f"(sleep 0.5; touch {mark}) & sleep 60"
-    with pytest.raises(UsageError, match="had not finished"):
+    with pytest.raises(UsageError, match="did not finish"):
         programs.run(["/bin/sh", "-c", text], 0.2, tmp_path)
     subprocess.run(["sleep", "0.6"], check=True)
     assert not mark.exists()

@@ -218,7 +218,7 @@ def test_an_input_that_is_read_again_in_another_shape(schedule: Schedule, tmp_pa
             Linear(name="last", inputs=("both",), shape=(CLASSES,), weight=weight.astype(np.int8)),
             Readout(name="y", inputs=("last",), shape=(CLASSES,), bias=np.zeros(CLASSES, np.int32)),
         ),
-        output="y",
+        outputs=("y",),
         timesteps=4,
         schedule=schedule,
         max_timesteps=4,

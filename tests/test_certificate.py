@@ -106,7 +106,7 @@ def test_a_graded_network_needs_none_of_its_settle_steps() -> None:
 
 @pytest.mark.parametrize(
     ("neuron", "negative", "message"),
-    [(Neuron(count_memory=False), False, "has no memory"), (Neuron(), True, "holds corrections back")],
+    [(Neuron(count_memory=False), False, "has no count memory"), (Neuron(), True, "holds corrections back")],
 )
 def test_networks_that_cannot_correct_themselves_are_refused(
     neuron: Neuron, negative: bool, message: str

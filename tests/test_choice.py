@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snnc.analysis.front import Point
+from snnc.analysis import costs
+from snnc.analysis.front import Point, carried
 from snnc.cli import main
-from snnc.compiler import Conversion, Options, convert, unlearned
+from snnc.compiler import Conversion, Options, alternatives, convert, read_convertible, unlearned
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import UnsupportedModelError, UsageError
 from snnc.numerics.divergence import log_softmax
@@ -32,10 +33,12 @@ from snnc.search.choice import (
     candidates,
     choose,
     decide,
+    least_steps,
     loss,
     split,
 )
 from snnc.simulation.reference import ReferenceSimulator
+from snnc.trial import payload
 from tests import ann_graphs, quadrants
 from tests.quadrants import Files
 
@@ -145,7 +148,7 @@ def test_the_first_in_order_of_operations_that_qualifies_is_taken() -> None:
 def test_where_none_qualifies_the_most_accurate_is_taken_and_said() -> None:
     chosen, reason = decide([tried("a", 0.2, 5, 7), tried("b", 0.9, 0.5, 1.01)])
     assert chosen.candidate.preset == "b"
-    assert reason.startswith("none is known to lose at most 1 point")
+    assert reason.startswith("no candidate loses at most 1 point")
 
 
 def test_neighbours_are_those_on_the_front() -> None:
@@ -278,3 +281,84 @@ def test_the_command_line_says_what_it_chose(
     assert all(f"fast, T = {T}: " in said for T in STEPS)
     assert main([*parts, "--force", "--dump-ir-after", "fine-skip"]) == 2
     assert "the preset 'balanced', which may be chosen, has no such pass" in capsys.readouterr().err
+
+
+def test_steps_of_one_preset_are_looked_for_by_halves() -> None:
+    """Trials are few, whatever they find, and find what all of them would."""
+    ladder = candidates("fast", None)
+    for least in range(len(ladder) + 1):
+        asked: list[int] = []
+
+        def good(candidate: Candidate, least: int = least, asked: list[int] = asked) -> bool:
+            asked.append(candidate.timesteps)
+            return candidate in ladder[least:]
+
+        least_steps(ladder, good, Silent())
+        assert len(asked) == len(set(asked)) <= 3
+        assert set(asked) >= {each.timesteps for each in ladder[max(least - 1, 0) : least + 1]}
+    found = choose(
+        ladder,
+        made_by,
+        ann_graphs.residual_network(4),
+        ann_graphs.context(ann_graphs.residual_network(4), rows=60).calibration,
+        ReferenceSimulator(),
+        Silent(),
+    )
+    assert len(found.tried) <= 3
+    assert found.chosen in {each.candidate for each in found.tried}
+
+
+def test_a_payload_restricts_what_is_chosen_from(files: Files) -> None:
+    graph = read_convertible(str(files.model), Options())[0].graph
+
+    def left(*named: Any, **others: Any) -> list[Candidate]:
+        return list(alternatives(Options(*named, **others), graph))
+
+    everything = left()
+    for kind in ("binary", "signed", "levels:3", "levels:15", "levels:63"):
+        for T in (None, 2):
+            for each in alternatives(Options(T, payload=kind), graph).values():
+                assert carried(payload(graph, each.passes(), each.steps)) <= carried(kind)
+    assert left(payload="signed") == [Candidate("balanced", 4), Candidate("fast", 4)]
+    assert left(payload="levels:63") == everything
+    assert left(payload="binary") == [Candidate("binary-only", T) for T in STEPS]
+    assert left(16, payload="binary") == [Candidate("binary-only", 16)]
+    assert left(None, "fast", payload="signed") == [Candidate("fast", T) for T in STEPS]
+    assert left(4, "fast", payload="signed") == []
+    with pytest.raises(UsageError, match=r"fast, T = 4: sends signed spikes .* only binary"):
+        left(4, "fast", payload="binary")
+    with pytest.raises(UsageError, match="the pipeline: sends signed spikes"):
+        left(pipeline=PRESETS["fast"].pipeline, payload="binary")
+    with pytest.raises(UsageError, match="write binary"):
+        Options(payload="loud")
+
+
+@pytest.mark.parametrize("preset", ["binary-only", "fast", "graded", "low-latency", "one-step", "paper"])
+def test_the_payload_is_known_before_the_first_row(files: Files, preset: str) -> None:
+    rows = np.load(files.calibration)["x"][:20]
+    for T in (1, 3):
+        options = Options(T, preset, threads=1)
+        graph = read_convertible(str(files.model), options)[0].graph
+        made = convert(files.model, rows, options, preprocessing=PREPROCESSING).artefact.graph
+        assert carried(payload(graph, options.passes(), T)) == carried(costs.payload(made, T))
+
+
+def test_a_payload_is_kept_to_on_the_command_line(
+    files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.snn.onnx"
+    parts = ["convert", str(files.model), "--calib", str(files.calibration), "--threads", "1"]
+    parts += ["--preprocess", str(files.preprocessing)]
+    for kind, presets in (("signed", {"balanced", "fast"}), ("binary", {"binary-only"})):
+        limited = [*parts, "--payload", kind, "--json"]
+        assert main([*limited, "--dry-run"]) == 0
+        planned = json.loads(capsys.readouterr().out)["choice"]
+        assert {each["preset"] for each in planned["candidates"]} == presets
+        assert main([*limited, "-o", str(out), "--force"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["payload"] == kind
+        assert {each["preset"] for each in told["choice"]["candidates"]} <= presets
+    assert main([*parts, "--payload", "signed", "--preset", "one-step", "-o", str(out), "--force"]) == 2
+    assert "only signed are asked for" in capsys.readouterr().err
+    assert main([*parts, "--payload", "loud", "--dry-run"]) == 2
+    assert "write binary, signed or levels:M" in capsys.readouterr().err

@@ -87,9 +87,9 @@ def test_without_a_verb_help_is_shown(capsys: pytest.CaptureFixture[str]) -> Non
         (["ops", "--format", "xml"], "'xml' is not one of"),
         (["convert", "m.onnx", "--max-drop", "nan"], "must be a finite number, not nan"),
         (["convert", "m.onnx", "--max-synops", "nan"], "must be a finite number, not nan"),
-        (["compare", "a", "b", "--max-drop", "inf"], "'inf' is no finite number"),
-        (["bench", "n.snn.onnx", "--max-ratio", "nan"], "'nan' is no finite number"),
-        (["bisect", "n.snn.onnx", "--tolerance", "nan"], "'nan' is no finite number"),
+        (["compare", "a", "b", "--max-drop", "inf"], "'inf' is not a finite number"),
+        (["bench", "n.snn.onnx", "--max-ratio", "nan"], "'nan' is not a finite number"),
+        (["bisect", "n.snn.onnx", "--tolerance", "nan"], "'nan' is not a finite number"),
     ],
 )
 def test_usage_is_one_line(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -94,7 +94,7 @@ def test_counts_have_rows_of_their_own(
     # The density and the operations are those of the spikes, whatever was run.
     assert found["density"] == spikes["density"]
     assert main(["bench", str(graded), "--data", str(files.test), "--mode", "counts", *ROUNDS]) == 0
-    assert "in which no spike exists" in capsys.readouterr().out
+    assert "one pass over spike counts without spikes" in capsys.readouterr().out
     message = refused(capsys, 2, "bench", artefact, "--data", files.test, "--mode", "counts")
     assert "counts" in message
     assert "--preset graded" in message

@@ -308,7 +308,7 @@ def test_rows_that_do_not_fit(kind: str, files: Files, out: Path, capsys: pytest
 def test_damaged_rows(content: bytes, files: Files, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = out.with_name("rows.npz")
     rows.write_bytes(content)
-    assert "no NumPy file" in refused(capsys, arguments(files, out, "--calib", str(rows)), 5)
+    assert "not a NumPy file" in refused(capsys, arguments(files, out, "--calib", str(rows)), 5)
 
 
 def test_rows_cut_short(files: Files, out: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -104,7 +104,7 @@ def test_the_source_is_looked_for_beside_the_artefact(
         assert "ann" in measured(capsys, moved, "--data", files.test, "--against", "source")
         model.unlink()
         line = refused(capsys, 5, "eval", moved, "--data", files.test, "--against", "source")
-        assert "name it by --source MODEL" in line
+        assert "give it by --source MODEL" in line
         parts = (moved, "--data", files.test, "--against", "source", "--source", hidden)
         assert "ann" in measured(capsys, *parts)
     finally:
@@ -191,7 +191,7 @@ def test_the_table(artefact: Path, files: Files, capsys: pytest.CaptureFixture[s
     captured = capsys.readouterr()
     assert captured.err == ""
     assert "SNN" in captured.out.splitlines()[0]
-    for part in ("top-1", "T = 6, K = 0", "signed", "150", "Both answer alike", "The conversion costs"):
+    for part in ("top-1", "T = 6, K = 0", "signed", "150", "SNN and ANN agree on", "The conversion costs"):
         assert part in captured.out
     assert "\x1b" not in captured.out
 
@@ -231,7 +231,7 @@ def test_the_zoo_brings_its_own_rows(tmp_path: Path, capsys: pytest.CaptureFixtu
         (["--data", "TEST", "-T", "0"], 2, "not in the range"),
         (["--data", "TEST", "--limit", "0"], 2, "not in the range"),
         (["--data", "TEST", "-T", "100000000"], 5, "beyond"),
-        (["--data", "TEST", "--preprocess", "x.json"], 2, "remembers its preprocessing"),
+        (["--data", "TEST", "--preprocess", "x.json"], 2, "stores its preprocessing"),
         (["--data", "TEST", "--against", "nowhere.onnx"], 5, "nowhere.onnx does not exist"),
     ],
 )
@@ -322,9 +322,9 @@ def test_run_reads_archives_too(
     line = refused(capsys, 2, "run", artefact, "--input", files.test, "-o", out)
     assert "exists already" in line
     archive = tmp_path / "y.npz"
-    assert "name it .npy" in refused(capsys, 2, "run", artefact, "--input", files.test, "-o", archive)
+    assert "name the file .npy" in refused(capsys, 2, "run", artefact, "--input", files.test, "-o", archive)
     text = tmp_path / "x.npy"
     text.write_text("0 1 2", encoding="utf-8")
     other = tmp_path / "z.npy"
-    assert "no NumPy file" in refused(capsys, 5, "run", artefact, "--input", text, "-o", other)
+    assert "not a NumPy file" in refused(capsys, 5, "run", artefact, "--input", text, "-o", other)
     assert not other.exists()

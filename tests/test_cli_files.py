@@ -104,7 +104,7 @@ def damaged(path: Path, *, method: int | None = None) -> Path:
 def test_a_damaged_archive(method: int | None, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = damaged(folder / "rows.npz", method=method)
     assert main(["eval", "n.snn.onnx", "--data", str(rows)]) == 5
-    assert f"{rows} is no NumPy file, or it is damaged" in capsys.readouterr().err
+    assert f"{rows} is not a NumPy file, or it is damaged" in capsys.readouterr().err
 
 
 def test_an_encrypted_archive(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,7 +115,7 @@ def test_an_encrypted_archive(folder: Path, capsys: pytest.CaptureFixture[str]) 
         content[content.index(signature) + offset] |= 1
     rows.write_bytes(content)
     assert main(["eval", "n.snn.onnx", "--data", str(rows)]) == 5
-    assert "is no NumPy file, or it is damaged" in capsys.readouterr().err
+    assert "is not a NumPy file, or it is damaged" in capsys.readouterr().err
 
 
 BAD_MODELS = {
@@ -167,7 +167,7 @@ def test_a_network_where_an_artefact_is_wanted(
 ) -> None:
     name, *more = verb.split()
     assert main([name, "zoo:fashion-resnet", *more]) == 2
-    assert "zoo:fashion-resnet is no artefact: convert it first" in capsys.readouterr().err
+    assert "zoo:fashion-resnet is not an artefact: convert it first" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("value", "code"), [(1e14, 0), (1e38, 5), (-1e300, 5)])

@@ -279,7 +279,7 @@ def test_what_is_refused(
     artefact: Path, files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = ("--data", files.test)
-    assert "no rows to look at" in refused(capsys, 2, artefact)
+    assert "no rows to run" in refused(capsys, 2, artefact)
     assert "does not exist" in refused(capsys, 5, artefact, *data, "-o", tmp_path / "no" / "r.html")
     assert "unknown cost model 'best'" in refused(capsys, 2, artefact, *data, "--cost-model", "best")
     assert "write time steps" in refused(capsys, 2, artefact, *data, "--curve", "a,b")

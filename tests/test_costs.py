@@ -132,7 +132,7 @@ def one_layer(neuron: Neuron, **window: tuple[int, ...]) -> snn.SnnGraph:
         snn.Reshape(name="f", inputs=("c",), shape=(prod(shape),)),
         snn.Readout(name="r", inputs=("f",), shape=(prod(shape),), bias=np.zeros(prod(shape), np.int32)),
     )
-    graph = snn.SnnGraph(name="one", nodes=nodes, output="r", timesteps=2)
+    graph = snn.SnnGraph(name="one", nodes=nodes, outputs=("r",), timesteps=2)
     graph.verify()
     return graph
 
@@ -151,7 +151,7 @@ def test_what_is_pooled_first_is_multiplied_once() -> None:
         name="i", inputs=("mean",), shape=(5, 2, 2), weight=weight, window=Window((1, 1))
     )
     readout = snn.Readout(name="y", inputs=("i",), shape=(5, 2, 2), bias=np.zeros(5, np.int32))
-    graph = snn.SnnGraph(name="mean", nodes=(q, mean, current, readout), output="y", timesteps=1)
+    graph = snn.SnnGraph(name="mean", nodes=(q, mean, current, readout), outputs=("y",), timesteps=1)
     assert costs.fan_outs(graph)["q"].sum() == 5 * 3 * 2 * 2
 
 
@@ -222,6 +222,6 @@ def test_multiplications_of_the_source_are_counted_as_is_the_custom() -> None:
             bias=np.zeros(10, np.float32),
         ),
     )
-    graph = ann.AnnGraph(name="tiny", nodes=nodes, output="fc")
+    graph = ann.AnnGraph(name="tiny", nodes=nodes, outputs=("fc",))
     graph.verify()
     assert costs.macs_of_ann(graph) == {"grouped": 8 * 2 * 9 * 36, "fc": 2880}

@@ -45,7 +45,7 @@ def converted(graph: AnnGraph, rows: FloatArray, timesteps: int) -> tuple[snn.Sn
 def error(graph: snn.SnnGraph, source: AnnGraph, rows: FloatArray) -> float:
     """Return the root mean square error of the answers over their mean standard deviation."""
     q = encode(graph.encoder, rows)
-    found = real_logits(graph, NumbaSimulator(1).run(graph, q, graph.timesteps).logits)
+    found = real_logits(graph, NumbaSimulator(1).run(graph, q, graph.timesteps).outputs)
     expected = run_ann(source, rows)[0].reshape(found.shape)
     return float(np.sqrt(np.mean(np.square(found - expected))) / expected.std(axis=0).mean())
 
@@ -253,7 +253,7 @@ def test_a_channel_that_never_fires_takes_no_range_from_the_others() -> None:
     loud = 1000 * x
     answers = real_logits(
         exploding[0],
-        ReferenceSimulator().run(exploding[0], encode(exploding[0].encoder, loud), 16).logits,
+        ReferenceSimulator().run(exploding[0], encode(exploding[0].encoder, loud), 16).outputs,
     )
     assert np.abs(answers).max() < 10 * np.abs(run_ann(dead_network(0.0), x)[0]).max()
 

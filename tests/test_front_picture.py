@@ -14,7 +14,7 @@ from snnc.report.front import front_chart
 POINTS = st.lists(
     st.builds(
         Point,
-        label=st.sampled_from(["balanced, T=4", "binary-only with barriers, T=2", "a $b$ {c}, T=1"]),
+        label=st.sampled_from(["balanced, T=4", "binary-only, layerwise, T=2", "a $b$ {c}, T=1"]),
         timesteps=st.just(4),
         latency=st.integers(1, 9),
         payload=st.sampled_from(["binary", "signed", "signed+levels:2", "levels:15+levels:63"]),

@@ -87,7 +87,7 @@ def test_a_clip_as_two_choices(tmp_path: Path, order: str, first: str, high: str
 @pytest.mark.parametrize(
     ("nodes", "says"),
     [
-        ("Greater a high k; Where k low a b", "jumps: what it chooses is not the constant"),
+        ("Greater a high k; Where k low a b", "is discontinuous: it chooses another value"),
         ("Greater a high k; Where k high a b", "limits from above alone"),
         ("Greater a low k; Where k low a b", "limits from above alone"),
         ("Less a high k; Where k high a b", "no rectifier"),

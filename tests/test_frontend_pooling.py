@@ -117,7 +117,7 @@ def test_a_mean_of_integers_is_no_mean(tmp_path: Path) -> None:
     path = saved(tmp_path, model([*whole, cast], shape, dtype=TensorProto.INT32))
     (found,) = (item for item in check_onnx(path) if item.code.number == "SNN102")
     assert found.node == "ReduceMean_m"
-    assert "integers is cut to a whole number" in found.message
+    assert "integers is truncated to an integer" in found.message
     first = [node("Cast", "x", "f", to=TensorProto.FLOAT), node("ReduceMean", "f", axes=[2, 3])]
     path = saved(tmp_path, model(first, shape, dtype=TensorProto.INT32))
     assert not [item for item in check_onnx(path) if item.code.number == "SNN102"]

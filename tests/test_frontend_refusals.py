@@ -118,7 +118,6 @@ CASES: dict[str, tuple[str, list[NodeProto], list[Any], dict[str, Any]]] = {
     "transposed activations": ("SNN102", [node("Gemm", "x w", transA=1)], [1, 6], {"w": normal(1, 6)}),
     "bias per row": ("SNN102", [node("Gemm", "x w b")], [1, 6], {"w": normal(6, 3), "b": normal(3, 1)}),
     "matrix per row": ("SNN102", [node("MatMul", "x w")], ["N", 2, 6], {"w": normal(2, 6, 3)}),
-    "matrix on rows": ("SNN103", [node("MatMul", "x w")], ["N", 2, 3, 6], {"w": normal(6, 3)}),
     "wrong matrix": ("SNN102", [node("MatMul", "x w")], FLAT, {"w": normal(5, 3)}),
     "two activations": ("SNN103", [node("MatMul", "x x")], [1, 4, 4], {}),
     "product": ("SNN103", [node("Mul", "x x")], FLAT, {}),
@@ -153,11 +152,15 @@ CASES: dict[str, tuple[str, list[NodeProto], list[Any], dict[str, Any]]] = {
         IMAGE,
         {"v": normal(3, 3, 3, 3), "w": normal(2, 3, 3, 3)},
     ),
-    "turned output": (
+    "woven output": (
         "SNN103",
-        [node("Conv", "x w", "c"), node("Transpose", "c")],
+        [
+            node("Conv", "x w", "c"),
+            node("Reshape", "c s", "r"),
+            node("Transpose", "r", perm=[0, 2, 1, 3]),
+        ],
         IMAGE,
-        {"w": normal(2, 3, 2, 2)},
+        {"w": normal(2, 3, 2, 2), "s": np.array([0, 5, 2, -1])},
     ),
     "constant output": ("SNN103", [node("Relu", "c")], FLAT, {"c": normal(6)}),
     "clip below zero": ("SNN102", [node("Clip", "x low high")], FLAT, BOUNDS),
@@ -369,7 +372,7 @@ def test_free_sizes(tmp_path: Path, shape: Any, shown: str) -> None:
     assert shown in diagnostics[0].message
 
 
-@pytest.mark.parametrize(("opset", "cure"), [(6, "version_converter"), (1000, "newer onnx")])
+@pytest.mark.parametrize(("opset", "cure"), [(0, "opset 13 or newer"), (1000, "newer onnx")])
 def test_opsets(tmp_path: Path, opset: int, cure: str) -> None:
     proto = model([node("Relu", "x", "a"), node("Tanh", "a")], FLAT)
     proto.opset_import[0].version = opset
@@ -383,16 +386,13 @@ def test_several_inputs_and_outputs(tmp_path: Path) -> None:
     proto.graph.input.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, FLAT))
     proto.graph.output.append(helper.make_tensor_value_info("u", TensorProto.FLOAT, FLAT))
     diagnostics = check_onnx(saved(tmp_path, proto))
-    assert [(d.code.number, d.message) for d in diagnostics] == [
-        ("SNN108", "the model has 2 inputs: 'x', 'z'"),
-        ("SNN108", "the model has 2 outputs: 'y', 'u'"),
-    ]
+    assert not diagnostics, "what no output needs does not count"
 
 
 def test_no_input(tmp_path: Path) -> None:
     proto = model([node("Relu", "c")], FLAT, {"c": normal(6)})
     del proto.graph.input[:]
-    assert [d.message for d in check_onnx(saved(tmp_path, proto))] == ["the model has 0 inputs: none"]
+    assert [d.message for d in check_onnx(saved(tmp_path, proto))] == ["the model has no input"]
 
 
 def test_an_input_of_text(tmp_path: Path) -> None:

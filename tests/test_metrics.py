@@ -152,9 +152,9 @@ def test_few_rows_have_no_interval_and_no_error_has_no_bound() -> None:
         ("top1", Case(np.ones((4, 1)), None, np.ones((4, 1))), "one output holds no classes"),
         ("agreement", Case(np.ones((4, 1)), None, np.ones((4, 1))), "--task binary"),
         ("top1", Case(np.eye(3), Task.CLASSES, np.eye(3)), "needs labels"),
-        ("sqnr", Case(np.eye(3), Task.CLASSES), "needs the source network's answers"),
-        ("r2", Case(np.ones((4, 2)), Task.REGRESSION, np.ones((4, 2))), "all the same"),
-        ("psnr", Case(np.ones((4, 2)), Task.REGRESSION, np.ones((4, 2))), "all the same"),
+        ("sqnr", Case(np.eye(3), Task.CLASSES), "needs the answers of the source network"),
+        ("r2", Case(np.ones((4, 2)), Task.REGRESSION, np.ones((4, 2))), "all are equal"),
+        ("psnr", Case(np.ones((4, 2)), Task.REGRESSION, np.ones((4, 2))), "all are equal"),
         ("sqnr", Case(np.ones((4, 2)), Task.REGRESSION, np.zeros((4, 2))), "needs a signal"),
         ("auc", Case(np.ones((4, 1)), Task.BINARY, labels=np.ones(4)), "rows of both classes"),
     ],
@@ -309,11 +309,11 @@ def test_the_loss_of_classes_is_paired_with_labels() -> None:
     [
         ("r2", "write NAME=VALUE"),
         ("r3=1", "unknown metric 'r3'"),
-        ("r2=high", "'high' is no number"),
+        ("r2=high", "'high' is not a number"),
         ("r2=nan", "give a number from -inf to 1 for r2"),
         ("r2=1.5", "give a number"),
         ("top1=99", "from 0 to 1"),
-        ("mse=1", "better the lower"),
+        ("mse=1", "improves towards lower values"),
     ],
 )
 def test_limits_that_nothing_could_miss_or_reach_are_refused(text: str, says: str) -> None:

@@ -178,7 +178,7 @@ def test_an_input_too_fine_for_float32_is_told_where_and_how_to_mend_it() -> Non
             first.with_(weight=heavy, window=window, shape=shape),
             next(n for n in graph.of_type(IntegrateFire)).with_(inputs=(first.name,), shape=shape),
         ),
-        output=graph.of_type(IntegrateFire)[0].name,
+        outputs=(graph.of_type(IntegrateFire)[0].name,),
         timesteps=4,
         schedule=BARRIER,
     )

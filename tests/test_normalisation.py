@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -184,3 +185,16 @@ def test_readings_that_change_nothing_are_left_out() -> None:
     assert "brought to 0 .. 1" in words
     assert {item.mistake for item in readings(rows, order_only=True)} == {Mistake.AXES, Mistake.CHANNELS}
     assert all(item.rows.shape == rows.shape for item in readings(rows))
+
+
+def test_readings_are_made_one_at_a_time() -> None:
+    """Together they are 30 times as large as rows that are large already."""
+    rows = np.random.default_rng(0).standard_normal((128, 3, 32, 32)).astype(np.float32)
+    tracemalloc.start()
+    try:
+        names = [item.words for item in readings(rows)]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(names) > 12
+    assert peak < 10 * rows.nbytes

@@ -100,7 +100,7 @@ def layer(
     graph = snn.SnnGraph(
         name="layer",
         nodes=nodes,
-        output="reader",
+        outputs=("reader",),
         timesteps=timesteps,
         settle_steps=settle_steps,
         schedule=schedule,
@@ -292,7 +292,7 @@ def test_several_spikes_at_a_large_threshold(levels: int, threshold: int) -> Non
                 v_init=np.full(2, threshold + threshold // 2, np.int32),
             ),
         ),
-        output="reader",
+        outputs=("reader",),
         timesteps=2,
     )
     record = RecordOptions(states=True, trains=("reader",), until=("reader",))

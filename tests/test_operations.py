@@ -234,10 +234,15 @@ INDIFFERENT = {
     "attach": "writes the settings of the whole network",
     "c_index": "numbers",
     "check_input": "looks at the shape of the input",
+    "doors": "numbers inputs and outputs",
     "fits": "asks the targets, which refuse",
+    "has_classes": "looks at the shapes of the outputs",
     "knobs": "groups of populations, which `scaled` changes",
     "latency_steps": "counts steps; in the layerwise schedule, by `depth`, which refuses",
     "runs_once": "looks at the schedule",
+    "several_doors": "counts inputs and outputs",
+    "sides": "numbers inputs and outputs",
+    "tensor_names": "names inputs and outputs",
     "unknown_operations": "finds them",
 }
 """Functions to which it is the same what a node computes, and why."""
@@ -364,21 +369,20 @@ def test_graphs_of_both_dialects_have_an_arity_per_operation() -> None:
                 broken(graph, node, node.inputs + (graph.nodes[0].name,) * (node.arity.most + 1))
 
 
-def test_a_network_has_one_input_which_comes_first() -> None:
+def test_the_inputs_of_a_network_come_first() -> None:
     graph = GRAPHS[Schedule.SYNCHRONOUS]
     first, second, *rest = graph.nodes
-    for nodes in (
-        [first, first.with_(name="second"), second, *rest],
-        [snn.ConstantCurrent(name="c", shape=(1,), values=np.zeros(1, np.int32)), *graph.nodes],
-    ):
-        with pytest.raises(VerificationError, match="a network has one input node, its first"):
-            graph.with_nodes(nodes).verify()
+    constant = snn.ConstantCurrent(name="c", shape=(1,), values=np.zeros(1, np.int32))
+    with pytest.raises(VerificationError, match="the inputs of a network are its first nodes"):
+        graph.with_nodes([first, second, first.with_(name="late"), *rest]).verify()
+    with pytest.raises(VerificationError, match="a network begins with its input"):
+        graph.with_nodes([constant, *graph.nodes]).verify()
 
 
 def test_what_moves_gives_values_that_it_read() -> None:
     moved: set[type] = set()
     for seed in range(12):
-        graph = random_graph(seed, blocks=3)
+        graph = random_graph(seed, blocks=3, routed=seed % 2 == 0)
         names = tuple(node.name for node in graph if not isinstance(node, snn.Readout))
         q = random_inputs(graph, 2, seed)
         trains = ReferenceSimulator().run(graph, q, 3, RecordOptions(trains=names)).trains

@@ -57,7 +57,9 @@ def renamed(graph: SnnGraph, names: list[str]) -> SnnGraph:
         for node in graph
     ]
     density = {name[node.name]: 1 / 3 for node in graph.nodes[1:3]}
-    return replace(graph.with_nodes(nodes, name[graph.output]), density=density, name=names[0])
+    return replace(
+        graph.with_nodes(nodes, tuple(name[each] for each in graph.outputs)), density=density, name=names[0]
+    )
 
 
 @given(graph=graphs(), real=st.booleans(), names=st.lists(NAMES, min_size=1, max_size=9))
@@ -140,7 +142,7 @@ def test_what_is_wrong_is_named_with_its_line() -> None:
         parse_graph("network n\nx: Linear -> (3)\nreturn x")
     with pytest.raises(InputError, match=r"line 2 .*2 values do not fill \(3,\)"):
         parse_graph("network n\nx: Relu -> (3) {ceiling=f32(3)<1 2>}\nreturn x")
-    with pytest.raises(SnncError, match="one input node"):
+    with pytest.raises(SnncError, match="a network begins with its input"):
         parse_graph("network n\nx: Relu -> (3) {ceiling=f32(3)<1 2 3>}\nreturn x").verify()
 
 
@@ -167,7 +169,7 @@ first: Relu(c) -> (1, 4, 4)
 d: Convolution(first) -> (1, 4, 4) {weight=f32(1, 1, 1, 1)<-1.0>, bias=f32(1)<3.0>, window=1x1}
 last: Relu(d) -> (1, 4, 4)
 pool: MaxPool(last) -> (1, 2, 2) {window=2x2 strides=2,2}
-return pool""".strip()
+return pool as last""".strip()
     )
 
 

@@ -155,7 +155,7 @@ def test_what_is_broken_is_a_warning_and_stops_nothing(capsys: pytest.CaptureFix
 def test_a_name_of_snnc_is_never_replaced(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["convert", "zoo:fashion-resnet", "--dry-run", "--preset", "renaming"]) == 0
     assert (
-        "warning: snnc.passes: 'lower' of other-snnc is left out: snnc itself has it"
+        "warning: snnc.passes: 'lower' of other-snnc is ignored: snnc itself provides it"
         in capsys.readouterr().err
     )
     assert PASSES["lower"]().__module__ == "snnc.passes.lower"

@@ -64,5 +64,5 @@ def test_an_artefact_that_does_not_remember(made: tuple[Path, Artefact]) -> None
         {k: v for k, v in record.items() if k != "shifts"} for record in artefact.metadata.records
     )
     forgotten = replace(artefact, metadata=replace(artefact.metadata, records=records))
-    with pytest.raises(InputError, match=r"by how much .* was raised: convert it again"):
+    with pytest.raises(InputError, match=r"does not store the shift of .*: convert it again"):
         prepared_source(forgotten, path, ReferenceSimulator())

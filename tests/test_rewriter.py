@@ -49,7 +49,7 @@ def test_whatever_is_done_the_graph_verifies_and_readers_are_those_of_the_graph(
                     rewriter.replace((before.name, node.name), before.with_(name=rewriter.fresh("new")))
             case _:
                 pass
-    found = graph.with_nodes(rewriter.nodes, rewriter.output)
+    found = graph.with_nodes(rewriter.nodes, rewriter.outputs)
     found.verify()
     for node in found:
         assert rewriter.readers(node.name) == found.consumers[node.name]
@@ -58,7 +58,7 @@ def test_whatever_is_done_the_graph_verifies_and_readers_are_those_of_the_graph(
 def test_nothing_done_is_the_same_graph() -> None:
     graph = residual_network()
     rewriter: Rewriter[AnnNode] = Rewriter(graph)
-    assert graph.with_nodes(rewriter.nodes, rewriter.output) is graph
+    assert graph.with_nodes(rewriter.nodes, rewriter.outputs) is graph
 
 
 def test_what_is_read_is_not_taken_out() -> None:

@@ -24,7 +24,7 @@ def test_the_same_seed_gives_the_same_network() -> None:
 
 
 def test_every_operation_occurs() -> None:
-    found = {type(node) for seed in SEEDS for node in random_graph(seed)}
+    found = {type(node) for seed in SEEDS for node in random_graph(seed, routed=True)}
     known = {kind for kind in vars(snn).values() if isinstance(kind, type) and issubclass(kind, snn.SnnNode)}
     assert found == known - {snn.SnnNode, snn.Weighted}
 

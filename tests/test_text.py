@@ -57,7 +57,9 @@ def small() -> snn.SnnGraph:
         snn.Linear(name="fc", inputs=("flat",), shape=(3,), weight=weights(3, 8)),
         snn.Readout(name="y", inputs=("fc",), shape=(3,), bias=np.array([1, -2, 3], np.int32), scale=0.02),
     )
-    graph = snn.SnnGraph(name="small", nodes=nodes, output="y", timesteps=4, settle_steps=1, max_timesteps=64)
+    graph = snn.SnnGraph(
+        name="small", nodes=nodes, outputs=("y",), timesteps=4, settle_steps=1, max_timesteps=64
+    )
     graph.verify()
     return graph
 
@@ -92,7 +94,7 @@ def test_an_ordinary_network() -> None:
         ann.Reshape(name="flat", inputs=("relu 1",), shape=(64,)),
         ann.Softmax(name="softmax", inputs=("flat",), shape=(64,), logarithm=True),
     )
-    graph = ann.AnnGraph(name="tiny", nodes=nodes, output="softmax")
+    graph = ann.AnnGraph(name="tiny", nodes=nodes, outputs=("softmax",))
     graph.verify()
     check_golden("text_ann", print_graph(graph))
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
-from snnc.errors import VerificationError
+from snnc.errors import UsageError, VerificationError
 from snnc.ir.geometry import Window
-from snnc.ir.snn import CountMaxPool, Encode, IntegrateFire, Readout, Reshape, Slice, SnnGraph, SnnNode
+from snnc.ir.snn import CountMaxPool, Encode, IntegrateFire, Slice, SnnGraph, SnnNode
+from snnc.simulation.reference import ReferenceSimulator
 from tests.nir_networks import pooled
-from tests.spiking_graphs import random_graph
+from tests.spiking_graphs import random_graph, random_inputs
 
 
 def refused(nodes: list[SnnNode], output: str, match: str) -> None:
-    graph = SnnGraph(name="wrong", nodes=tuple(nodes), output=output, timesteps=1)
+    graph = SnnGraph(name="wrong", nodes=tuple(nodes), outputs=(output,), timesteps=1)
     with pytest.raises(VerificationError, match=match):
         graph.verify()
 
@@ -44,10 +48,40 @@ def test_every_population_has_a_part_in_the_output() -> None:
         graph.with_nodes([*graph.nodes[:-1], population.with_(name="dead"), graph.nodes[-1]]).verify()
 
 
-def test_a_read_out_is_a_vector() -> None:
+def test_a_read_out_may_have_a_unit_for_each_channel() -> None:
     graph = random_graph(1, flat=True)
-    readout = graph.of_type(Readout)[0]
-    shape = (*readout.shape, 1, 1)
-    image = Reshape(name="image", inputs=readout.inputs, shape=shape)
-    with pytest.raises(VerificationError, match="one value per class"):
-        graph.with_nodes([*graph.nodes[:-1], image, readout.with_(inputs=("image",), shape=shape)]).verify()
+    readout = graph.readout
+    graph.replacing({readout.name: readout.with_(gain=np.ones(readout.channels, np.float32))}).verify()
+    for gain in (np.ones(readout.channels + 1, np.float32), np.zeros(readout.channels, np.float32)):
+        with pytest.raises(VerificationError, match="the gain must be one positive number"):
+            graph.replacing({readout.name: readout.with_(gain=gain)}).verify()
+
+
+def test_inputs_come_first_and_outputs_have_names_and_read_outs_of_their_own() -> None:
+    graph = random_graph(2, doors=True)
+    first, *rest = graph.nodes
+    wrong: list[tuple[SnnGraph, str]] = [
+        (graph.with_nodes([*rest[:-1], first, rest[-1]]), "reads 'encode_0', which no earlier node provides"),
+        (replace(graph, outputs=graph.outputs[:-1], output_names=()), "is no output"),
+        (
+            replace(graph, outputs=graph.outputs + graph.outputs[:1], output_names=()),
+            "two outputs have one name",
+        ),
+        (replace(graph, output_names=graph.output_names[1:]), "outputs with"),
+        (replace(graph, outputs=(graph.nodes[-2].name,), output_names=()), "is its read-out"),
+    ]
+    late = Encode(name="late", shape=(1,), scale=1.0)
+    wrong.append((graph.with_nodes([*graph.nodes[:-1], late, graph.nodes[-1]]), "are its first nodes"))
+    for broken, message in wrong:
+        with pytest.raises(VerificationError, match=message):
+            broken.verify()
+
+
+def test_nothing_takes_the_first_of_several() -> None:
+    graph = random_graph(2, doors=True)
+    for one in ("input", "encoder", "output", "readout"):
+        with pytest.raises(UsageError, match=r"has \d (inputs|outputs) \(.*, and this takes one"):
+            getattr(graph, one)
+    trace = ReferenceSimulator().run(graph, random_inputs(graph, 2, 0), 1)
+    with pytest.raises(UsageError, match="take them from `outputs`"):
+        trace.logits  # noqa: B018

@@ -15,14 +15,27 @@ from snnc.artefact import Artefact, load, save
 from snnc.backends import manifest
 from snnc.backends.c99 import selftest
 from snnc.backends.c99.lowering import lower
-from snnc.backends.c99.source import HEADER, SOURCE, WEIGHTS, Memory, header, memory, source, weights
+from snnc.backends.c99.source import (
+    HEADER,
+    SOURCE,
+    WEIGHTS,
+    Memory,
+    comment,
+    has_classes,
+    header,
+    memory,
+    sides,
+    source,
+    weights,
+)
 from snnc.backends.c99.widths import longest, widths
 from snnc.backends.golden import replay
 from snnc.backends.programs import foreign, program, run
 from snnc.errors import ArtefactError, UsageError
 from snnc.ir.operations import Firing
-from snnc.ir.snn import SnnGraph
+from snnc.ir.snn import Gather, SnnGraph
 from snnc.simulation.protocol import (
+    COMMON_KINDS,
     COMMON_RULES,
     Capabilities,
     Emission,
@@ -75,7 +88,7 @@ class C99:
 
     def check(self, graph: SnnGraph) -> tuple[Unsupported, ...]:
         """Return what C's integers cannot express."""
-        found = list(unknown_operations(graph, rules=COMMON_RULES | {Firing.STEPS}))
+        found = list(unknown_operations(graph, COMMON_KINDS | {Gather}, COMMON_RULES | {Firing.STEPS}))
         for node in graph:
             if not getattr(node, "integer", True):
                 reason = "float32 parameters: the C source has integers only"
@@ -113,8 +126,8 @@ class C99:
         if NETWORK not in content["files"]:
             raise UsageError(
                 f"{directory}: the files are as the manifest says, but this bundle of an earlier snnc has no "
-                f"{NETWORK}: its C could only be run unseen, so it was not; deploy again, or check the "
-                "files alone by --hashes-only"
+                f"{NETWORK}: its C cannot be compared with the network and was not run; deploy again, or "
+                "check only the files by --hashes-only"
             )
         graph = load(directory / NETWORK).graph
         for problem in self.check(graph):
@@ -218,7 +231,19 @@ _YES = {True: "yes", False: "no"}
 
 def _guide(graph: SnnGraph, taken: Memory, most: int) -> str:
     """Return what an integrator has to know of the source."""
-    encode = graph.encoder
+    inputs, outputs = sides(graph)
+    declared = "\n".join(f"int32_t {door.argument}[SNNC_OUTPUTS{door.suffix}];" for door in outputs)
+    given = ", ".join(door.argument for door in inputs)
+    results = ", ".join(door.argument for door in outputs)
+    taken_in = "\n".join(
+        f"/* {door.argument}: int16_t, {' x '.join(map(str, door.node.shape))}, channels first"
+        f"{f': the input {comment(door.name)}' if door.suffix else ''} */"
+        for door in inputs
+    )
+    named = "".join(
+        f"\n/* {door.argument} holds the output {comment(door.name)} */" for door in outputs if door.suffix
+    )
+    answer = "\nint32_t answer = snnc_class(y);" if has_classes(graph) else named
     rows = "\n".join(
         f"| {row['device']} | {row['ram_bytes']:,} | {row['flash_bytes']:,} | {_YES[row['fits']]} |"
         for row in _fit(taken)
@@ -232,11 +257,10 @@ else. It allocates nothing and has no global variables: the caller keeps a `snnc
 #include "{HEADER}"
 
 static snnc_state state;
-int32_t y[SNNC_OUTPUTS];
+{declared}
 
-/* q: int16_t, {" x ".join(map(str, encode.shape))}, channels first */
-snnc_infer(&state, q, SNNC_TIMESTEPS, y);
-int32_t answer = snnc_class(y);
+{taken_in}
+snnc_infer(&state, {given}, SNNC_TIMESTEPS, {results});{answer}
 ```
 
 `snnc_begin()` and `snnc_step()` run it step by step, so that an answer can be read early. `timesteps` may be

@@ -81,6 +81,16 @@ static void move_${n0}_$n1(const $t0 *from, const block *b, $t1 *to)
     }
 }
 """,
+    "gather": """
+/* Values from wherever the index says; zero where it says -1. */
+static void gather_${n0}_${n1}_$n2(
+    const $t0 *restrict values, const $t1 *restrict index, int32_t size, $t2 *restrict out)
+{
+    for (int32_t i = 0; i < size; i++) {
+        out[i] = index[i] < 0 ? 0 : ($t2)values[index[i]];
+    }
+}
+""",
     "sum_pool": """
 static void sum_pool_${n0}_$n1(const $t0 *restrict values, const window *g, $t1 *restrict out)
 {

@@ -1,6 +1,6 @@
 """From the spiking network to the calls of C kernels.
 
-Synchronous networks run step by step. A barrier network is one pass over the counts of the whole run, which
+Synchronous networks run step by step. A layerwise network is one pass over the counts of the whole run, which
 is what its T steps of firing amount to, so one call of ``snnc_step`` does it all. What is constant in
 time is computed once; ``times`` says how often it counts in the step at hand: 1 or, in settle steps, 0, and T
 in the layerwise schedule.
@@ -8,10 +8,12 @@ in the layerwise schedule.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from snnc.backends.c99.blocks import find_blocks
 from snnc.backends.c99.kernels import Types
 from snnc.backends.c99.memory import Buffer
 from snnc.backends.c99.program import (
@@ -30,8 +32,8 @@ from snnc.backends.c99.program import (
 from snnc.backends.c99.synapses import always_fits, sum_width
 from snnc.backends.c99.widths import Width, Widths
 from snnc.errors import InternalError
-from snnc.ir.geometry import Window
-from snnc.ir.graph import NumberArray
+from snnc.ir.geometry import ABSENT, Window
+from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.kinds import constant_nodes
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import Firing, firing
@@ -43,6 +45,7 @@ from snnc.ir.snn import (
     CountMaxPool,
     CurrentMaxPool,
     Encode,
+    Gather,
     IntegrateFire,
     Linear,
     Pad,
@@ -72,6 +75,40 @@ def c_index(graph: SnnGraph) -> dict[str, int]:
     return {node.name: index for index, node in enumerate(graph)}
 
 
+@dataclass(frozen=True, slots=True)
+class Door:
+    """An input or output of the network, as C calls it.
+
+    Attributes:
+        node: the encoder or the read-out.
+        name: what the source calls it.
+        argument: of C functions: ``q`` and ``y``, with a number where there are several.
+        suffix: of its macros, likewise.
+    """
+
+    node: Encode | Readout
+    name: str
+    argument: str
+    suffix: str
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return Extent.of(self.node.shape).size
+
+
+def doors(graph: SnnGraph) -> dict[str, Door]:
+    """Return the inputs and outputs of a network by the names of their nodes, in order."""
+    found: dict[str, Door] = {}
+    inputs: dict[str, Encode] = {node.name: node for node in graph.encoders}
+    sides: tuple[tuple[str, Mapping[str, Encode | Readout]], ...] = (("q", inputs), ("y", graph.readouts))
+    for letter, nodes in sides:
+        for number, (name, node) in enumerate(nodes.items()):
+            told = "" if len(nodes) == 1 else str(number)
+            found[node.name] = Door(node, name, letter + told, told and f"_{told}")
+    return found
+
+
 class _Lowering:
     def __init__(self, graph: SnnGraph, widths: Widths) -> None:
         self.graph = graph
@@ -83,6 +120,7 @@ class _Lowering:
         self.reads = uses([node.inputs for node in graph])
         self.values: dict[str, Place] = {}
         self.presented: dict[str, Place] = {}
+        self.doors = doors(graph)
 
     def run(self) -> Program:
         for node in self.graph:
@@ -116,6 +154,8 @@ class _Lowering:
                 self.count_max_pool(node)
             case Concat() | Pad() | Slice():
                 self.rearrange(node)
+            case Gather():
+                self.route(node)
             case Reshape():
                 self.reshape(node)
             case _:
@@ -236,7 +276,7 @@ class _Lowering:
 
     def encode(self, node: Encode) -> None:
         extent = Extent.of(node.shape)
-        q = Parameter("q", Width.I16, extent.size)
+        q = Parameter(self.doors[node.name].argument, Width.I16, extent.size)
         wanted_later = any(reader.name not in self.constant for reader in self.readers(node))
         if extent.ordered and not wanted_later:
             self.values[node.name] = q
@@ -335,7 +375,7 @@ class _Lowering:
 
     def readout(self, node: Readout) -> None:
         extent = Extent.of(node.shape)
-        y = self.program.keep("y", Width.I32, extent.size, f"read-out {node.name}")
+        y = self.program.keep(self.doors[node.name].argument, Width.I32, extent.size, f"read-out {node.name}")
         bias = self.table(node, "b", node.bias, "bias", Width.I32)
         self.once(node, "rest", (), bias, STEPS, extent.pixels, extent.channels, y)
         constant = self.gather(node, y)
@@ -391,6 +431,27 @@ class _Lowering:
                 apart = (by_row * down, by_column * right, by_channel * one)
                 self.move(node, At(sources[0], offset), wrote, apart, out, wrote.strides)
 
+    def route(self, node: Gather) -> None:
+        """Copy the blocks that an index map consists of, or look every value up where they are too many."""
+        source, out = self.read(node), self.allocate(node)
+        read, wrote = Extent.of(self.graph[node.inputs[0]].shape), Extent.of(node.shape)
+        index = _in_c(node.index, read).reshape(wrote.rows, wrote.columns, wrote.channels)
+        blocks = find_blocks(index)
+        if blocks is None:
+            places = self.table(node, "i", index, "index")
+            types = (source.width, places.width, out.width)
+            self.call(node, "gather", types, source, places, out.size, out)
+            return
+        if sum(block.size for block in blocks) < out.size:
+            self.call(node, "zero", (out.width,), out, out.size)
+        for block in blocks:
+            extent = Extent(*block.sizes)
+            down, right, along = (far * n for far, n in zip(wrote.strides, block.every, strict=True))
+            first = sum(far * n for far, n in zip(wrote.strides, block.start, strict=True))
+            self.move(
+                node, At(source, block.first), extent, block.apart, At(out, first), (down, right, along)
+            )
+
     def reshape(self, node: Reshape) -> None:
         """Go through the network's own order, channels first, unless it is the same in C."""
         source = self.read(node)
@@ -407,6 +468,12 @@ class _Lowering:
             self.move(node, middle, wrote, wrote.channels_first, out, wrote.strides)
             middle = out
         self.values[node.name] = middle
+
+
+def _in_c(index: IntArray, read: Extent) -> IntArray:
+    """Return an index map, channels last, whose positions are those in C."""
+    channel, pixel = np.divmod(channels_last(index), read.pixels)
+    return np.where(channels_last(index) == ABSENT, ABSENT, pixel * read.channels + channel)
 
 
 def _pixels_together(extent: Extent) -> int:

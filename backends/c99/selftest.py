@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from snnc.backends.c99.lowering import c_index
-from snnc.backends.c99.source import HEADER, array, comment
+from snnc.backends.c99.lowering import c_index, doors
+from snnc.backends.c99.source import HEADER, array, comment, has_classes
 from snnc.backends.c99.widths import Width
+from snnc.ir.batch import Batch, Rows
 from snnc.ir.graph import IntArray
-from snnc.ir.snn import IntegrateFire, SnnGraph
+from snnc.ir.snn import Encode, IntegrateFire, SnnGraph
 from snnc.simulation.protocol import Golden
 
 PROGRAM, VECTORS = "selftest.c", "golden.h"
@@ -36,10 +37,17 @@ def vectors(golden: Golden) -> str:
             "/* Golden vectors: inputs, and the outputs that they must give. */",
             "#include <stdint.h>\n",
             f"#define GOLDEN_ROWS {rows}\n",
-            array("golden_q", Width.I16, golden.q),
-            array("golden_y", Width.I32, golden.y),
+            *(array(f"golden_{name}", Width.I16, values) for name, values in _numbered("q", golden.q)),
+            *(array(f"golden_{name}", Width.I32, values) for name, values in _numbered("y", golden.y)),
         ]
     )
+
+
+def _numbered(letter: str, rows: Rows) -> list[tuple[str, IntArray]]:
+    """Return arrays with the names of C's arguments."""
+    if not isinstance(rows, Batch):
+        return [(letter, rows)]
+    return [(f"{letter}{number}", array) for number, array in enumerate(rows.arrays.values())]
 
 
 def program(graph: SnnGraph, golden: Golden) -> str:
@@ -62,6 +70,28 @@ def program(graph: SnnGraph, golden: Golden) -> str:
             reports.append(
                 f'    wrong += differs("{what} of {comment(node.name)}", hash[{slot}], {digest}u);'
             )
+    given, results = [], []
+    arrays, compared = [], []
+    for door in doors(graph).values():
+        name, size = (
+            door.argument,
+            f"SNNC_{'INPUTS' if isinstance(door.node, Encode) else 'OUTPUTS'}{door.suffix}",
+        )
+        if isinstance(door.node, Encode):
+            given.append(f"golden_{name} + row * {size}")
+            continue
+        results.append(name)
+        large = "" if has_classes(graph) else "static "  # a map may be too large for a stack
+        arrays.append(f"    {large}int32_t {name}[{size}];")
+        compared.append(
+            f"        for (int32_t i = 0; i < {size}; i++) {{\n"
+            f"            same = same && {name}[i] == golden_{name}[row * {size} + i];\n        }}"
+        )
+    verdict = 'same ? "as expected" : "wrong"'
+    told = f'"row %ld: %s\\n", (long)row, {verdict}'
+    if has_classes(graph):
+        told = f'"row %ld: class %ld, %s\\n", (long)row, (long)snnc_class(y), {verdict}'
+    printed = f"        printf({told});"
     return f"""\
 /* Runs the network on its golden inputs. Exits with 0 if every output, count and potential is as expected. */
 #include <stdio.h>
@@ -92,17 +122,15 @@ int main(void)
 {{
     static snnc_state state;
     uint32_t hash[HASHES];
-    int32_t y[SNNC_OUTPUTS];
+{chr(10).join(arrays)}
     int wrong = 0;
     for (int32_t i = 0; i < HASHES; i++) {{
         hash[i] = {OFFSET}u;
     }}
     for (int32_t row = 0; row < GOLDEN_ROWS; row++) {{
-        int same = (int)snnc_infer(&state, golden_q + row * SNNC_INPUTS, SNNC_TIMESTEPS, y);
-        for (int32_t i = 0; i < SNNC_OUTPUTS; i++) {{
-            same = same && y[i] == golden_y[row * SNNC_OUTPUTS + i];
-        }}
-        printf("row %ld: class %ld, %s\\n", (long)row, (long)snnc_class(y), same ? "as expected" : "wrong");
+        int same = (int)snnc_infer(&state, {", ".join(given)}, SNNC_TIMESTEPS, {", ".join(results)});
+{chr(10).join(compared)}
+{printed}
         wrong += !same;
 {chr(10).join(checks)}
     }}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from string import Template
 
@@ -12,13 +12,14 @@ import numpy as np
 from snnc import __version__
 from snnc.backends.c99.firing import STEP_POPULATION
 from snnc.backends.c99.kernels import STRUCTURES, kernel_texts
+from snnc.backends.c99.lowering import Door, doors
 from snnc.backends.c99.memory import Places
 from snnc.backends.c99.program import Call, Extent, Field, Program, Table, arena, bytes_of, render
 from snnc.backends.c99.synapses import EVENTS
 from snnc.backends.c99.widths import Width
 from snnc.ir.graph import NumberArray
 from snnc.ir.neuron import Schedule
-from snnc.ir.snn import SnnGraph
+from snnc.ir.snn import Encode, Readout, SnnGraph
 
 HEADER, SOURCE, WEIGHTS = "snnc_network.h", "snnc_network.c", "snnc_weights.h"
 STRUCTURE_BYTES = 64
@@ -74,16 +75,14 @@ def comment(text: str) -> str:
 
 def header(graph: SnnGraph, program: Program, places: Places, timesteps: int) -> str:
     """Return the header: the sizes, the state and the functions."""
-    encode = graph.encoder
     taken = memory(program, places)
     members = "\n".join(_member(item) for item in state_fields(program, places))
     return Template(_HEADER).substitute(
+        _arguments(graph),
         name=comment(graph.name),
         version=__version__,
-        inputs=Extent.of(encode.shape).size,
-        shape=" x ".join(map(str, encode.shape)),
-        limit=encode.limit,
-        outputs=Extent.of(graph[graph.output].shape).size,
+        sizes="\n".join(_sizes(graph)),
+        classes=_CLASS_DECLARED if has_classes(graph) else "",
         timesteps=graph.timesteps,
         most=timesteps,
         settle=graph.settle_steps,
@@ -95,6 +94,68 @@ def header(graph: SnnGraph, program: Program, places: Places, timesteps: int) ->
     )
 
 
+def has_classes(graph: SnnGraph) -> bool:
+    """Whether the answer may be a class: of one output that is no map."""
+    return len(graph.outputs) == 1 and len(graph.readout.shape) == 1
+
+
+def sides(graph: SnnGraph) -> tuple[list[Door], list[Door]]:
+    """Return the inputs and the outputs."""
+    found = doors(graph).values()
+    return [door for door in found if isinstance(door.node, Encode)], [
+        door for door in found if isinstance(door.node, Readout)
+    ]
+
+
+def _sizes(graph: SnnGraph) -> Iterator[str]:
+    """Yield the macros of the inputs and outputs."""
+    inputs, outputs = sides(graph)
+    for door in inputs:
+        shape = " x ".join(map(str, door.node.shape))
+        which = f"; the input {comment(door.name)}" if door.suffix else ""
+        note = f"/* int16_t {door.argument}[{shape}], channels first{which} */"
+        yield f"#define SNNC_INPUTS{door.suffix} {door.size}         {note}"
+        if isinstance(door.node, Encode):
+            limit = f"#define SNNC_INPUT_LIMIT{door.suffix} {door.node.limit}"
+            yield f"{limit}     /* largest magnitude of an input */"
+    for door in outputs:
+        shape = " x ".join(map(str, door.node.shape))
+        which = f"channels first; the output {comment(door.name)}"
+        note = f"         /* int32_t {door.argument}[{shape}], {which} */"
+        yield f"#define SNNC_OUTPUTS{door.suffix} {door.size}{note if door.suffix else ''}"
+
+
+def _arguments(graph: SnnGraph) -> dict[str, str]:
+    """Return how C functions declare and pass the inputs and outputs."""
+    inputs, outputs = sides(graph)
+    return {
+        "inputs": ", ".join(f"const int16_t {d.argument}[SNNC_INPUTS{d.suffix}]" for d in inputs),
+        "outputs": ", ".join(f"int32_t {d.argument}[SNNC_OUTPUTS{d.suffix}]" for d in outputs),
+        "given": ", ".join(door.argument for door in inputs),
+        "results": ", ".join(door.argument for door in outputs),
+    }
+
+
+def _check(door: Door) -> str:
+    q, limit = door.argument, f"SNNC_INPUT_LIMIT{door.suffix}"
+    return f"""\
+    for (int32_t i = 0; i < SNNC_INPUTS{door.suffix}; i++) {{
+        if ({q}[i] > {limit} || {q}[i] < -{limit}) {{
+            return 0;
+        }}
+    }}"""
+
+
+def _written(door: Door) -> str:
+    extent, y = Extent.of(door.node.shape), door.argument
+    return f"""\
+    for (int32_t pixel = 0; pixel < {extent.pixels}; pixel++) {{
+        for (int32_t c = 0; c < {extent.channels}; c++) {{
+            {y}[c * {extent.pixels} + pixel] = state->{y}[pixel * {extent.channels} + c];
+        }}
+    }}"""
+
+
 def _member(item: Field) -> str:
     size = f"[{item.size}]" if item.name not in ("timesteps", "step") else ""
     return f"    {item.width.type} {item.name}{size}; /* {comment(item.note)} */"
@@ -103,12 +164,13 @@ def _member(item: Field) -> str:
 def source(graph: SnnGraph, program: Program, places: Places) -> str:
     """Return the source."""
     barrier = graph.schedule is Schedule.LAYERWISE
-    extent = Extent.of(graph[graph.output].shape)
+    inputs, outputs = sides(graph)
     structures = "\n".join(
         f"static const {text.split(' ', 1)[0]} {name} = {text.split(' ', 1)[1]};"
         for name, text in program.structures.items()
     )
     return Template(_SOURCE).substitute(
+        _arguments(graph),
         name=comment(graph.name),
         version=__version__,
         header=HEADER,
@@ -121,8 +183,9 @@ def source(graph: SnnGraph, program: Program, places: Places) -> str:
         times="state->timesteps" if barrier else "state->step < state->timesteps",
         once=_calls(program.once, places),
         step=_calls(program.step, places),
-        pixels=extent.pixels,
-        channels=extent.channels,
+        checks="\n".join(map(_check, inputs)),
+        written="\n".join(map(_written, outputs)),
+        classes=_CLASS if has_classes(graph) else "",
     )
 
 
@@ -176,9 +239,7 @@ _HEADER = """\
 extern "C" {
 #endif
 
-#define SNNC_INPUTS $inputs         /* int16_t q[$shape], channels first */
-#define SNNC_INPUT_LIMIT $limit     /* largest magnitude of an input */
-#define SNNC_OUTPUTS $outputs
+$sizes
 #define SNNC_TIMESTEPS $timesteps   /* T, as calibrated */
 #define SNNC_MAX_TIMESTEPS $most    /* the largest T for which no integer overflows */
 #define SNNC_SETTLE_STEPS $settle   /* K */
@@ -196,21 +257,18 @@ typedef char snnc_ram_is_as_stated[sizeof(snnc_state) == SNNC_RAM_BYTES ? 1 : -1
 
 /* Begin a run of T = timesteps. Returns 1; or 0, and nothing is begun, where T is out of range or an input
    exceeds SNNC_INPUT_LIMIT. The inputs are read here and not kept. */
-int32_t snnc_begin(snnc_state *state, const int16_t q[SNNC_INPUTS], int32_t timesteps);
+int32_t snnc_begin(snnc_state *state, $inputs, int32_t timesteps);
 
 /* Run one step. Returns 1; or 0, and nothing happens, once the run is over. */
 int32_t snnc_step(snnc_state *state);
 
 /* Write what the read-out has accumulated so far. */
-void snnc_output(const snnc_state *state, int32_t y[SNNC_OUTPUTS]);
+void snnc_output(const snnc_state *state, $outputs);
 
 /* Begin, run all steps, write the output. Returns what snnc_begin() returns. */
 int32_t snnc_infer(
-    snnc_state *state, const int16_t q[SNNC_INPUTS], int32_t timesteps, int32_t y[SNNC_OUTPUTS]);
-
-/* The class: the index of the largest output, the lowest one on ties. */
-int32_t snnc_class(const int32_t y[SNNC_OUTPUTS]);
-
+    snnc_state *state, $inputs, int32_t timesteps, $outputs);
+$classes
 #ifdef __cplusplus
 }
 #endif
@@ -231,16 +289,12 @@ _SOURCE = """\
 $structures
 $constants
 $kernels
-int32_t snnc_begin(snnc_state *state, const int16_t q[SNNC_INPUTS], int32_t timesteps)
+int32_t snnc_begin(snnc_state *state, $inputs, int32_t timesteps)
 {
     if (timesteps < $least || timesteps > SNNC_MAX_TIMESTEPS) {
         return 0;
     }
-    for (int32_t i = 0; i < SNNC_INPUTS; i++) {
-        if (q[i] > SNNC_INPUT_LIMIT || q[i] < -SNNC_INPUT_LIMIT) {
-            return 0;
-        }
-    }
+$checks
     state->timesteps = timesteps;
     state->step = 0;
 $once
@@ -259,27 +313,30 @@ $step
     return 1;
 }
 
-void snnc_output(const snnc_state *state, int32_t y[SNNC_OUTPUTS])
+void snnc_output(const snnc_state *state, $outputs)
 {
-    for (int32_t pixel = 0; pixel < $pixels; pixel++) {
-        for (int32_t c = 0; c < $channels; c++) {
-            y[c * $pixels + pixel] = state->y[pixel * $channels + c];
-        }
-    }
+$written
 }
 
 int32_t snnc_infer(
-    snnc_state *state, const int16_t q[SNNC_INPUTS], int32_t timesteps, int32_t y[SNNC_OUTPUTS])
+    snnc_state *state, $inputs, int32_t timesteps, $outputs)
 {
-    if (!snnc_begin(state, q, timesteps)) {
+    if (!snnc_begin(state, $given, timesteps)) {
         return 0;
     }
     while (snnc_step(state)) {
     }
-    snnc_output(state, y);
+    snnc_output(state, $results);
     return 1;
 }
+$classes"""
 
+_CLASS_DECLARED = """
+/* The class: the index of the largest output, the lowest one on ties. */
+int32_t snnc_class(const int32_t y[SNNC_OUTPUTS]);
+"""
+
+_CLASS = """
 int32_t snnc_class(const int32_t y[SNNC_OUTPUTS])
 {
     int32_t best = 0;

@@ -5,7 +5,7 @@ In the layerwise schedule a population integrates all its input before it fires,
 ``Theta, 2 Theta .. C Theta`` say the same at once: ``N`` of them fire. So the network needs neither time nor
 memory, what happens to a potential after a spike does not matter, and the results equal the artefact's bit
 for bit, wherever integrate-and-fire neurons exist. It takes ``C`` times as many neurons. A synchronous
-network of one step without settle steps is a barrier network, too.
+network of one step without settle steps is layerwise, too.
 
 A synapse reads all copies with the same weight, and its current is copied by a 1x1 convolution whose bias
 holds the thresholds. Max-pooling of a population is exact, too: the maximum of several counts is, level by

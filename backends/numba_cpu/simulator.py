@@ -15,6 +15,7 @@ from snnc.backends.numba_cpu.planning.ranges import Interval, measured, value_ra
 from snnc.backends.numba_cpu.planning.request import Request
 from snnc.cores import available_cores
 from snnc.errors import UsageError
+from snnc.ir.batch import Batch, Given
 from snnc.ir.graph import NumberArray
 from snnc.ir.snn import SnnGraph
 from snnc.simulation.protocol import RecordOptions, Trace, check_run
@@ -66,7 +67,7 @@ class NumbaSimulator:
     def run(
         self,
         graph: SnnGraph,
-        inputs: NumberArray,
+        inputs: Given,
         timesteps: int,
         record: RecordOptions = RecordOptions(),
         /,
@@ -77,10 +78,10 @@ class NumbaSimulator:
         Trains come back in the narrowest integer type that holds them (float32 before quantisation),
         as views whose channels lie last in memory; given trains of that layout are read fastest.
         """
-        given = check_run(graph, inputs, timesteps, given)
+        batch, given = check_run(graph, inputs, timesteps, given)
         request = self._request(graph, timesteps, record, tuple(given))
         trains = {name: given[name] for name in request.given}
-        return self._run(self._prepare(request, inputs, trains), len(inputs))
+        return self._run(self._prepare(request, batch, trains), len(batch))
 
     def _request(
         self, graph: SnnGraph, timesteps: int, record: RecordOptions, given: tuple[str, ...]
@@ -94,15 +95,15 @@ class NumbaSimulator:
             lambda: Request.of(graph, timesteps, record, given),
         )
 
-    def _prepare(self, request: Request, inputs: NumberArray, given: Mapping[str, NumberArray]) -> Run:
+    def _prepare(self, request: Request, inputs: Batch, given: Mapping[str, NumberArray]) -> Run:
         """Return a run, prepared earlier if the like of it was."""
         ranges: dict[str, Interval] = {}
-        quantised = Interval(-request.input_limit, request.input_limit)
+        quantised = _encoded(request)
         if request.integer:
             trains = {name: integers(name, train) for name, train in given.items()}
             ranges = {name: measured(train) for name, train in trains.items()}
             # Larger inputs than the network's own encoding gives are run with wider integers.
-            quantised = measured(inputs).hull(quantised)
+            quantised = {name: measured(array).hull(quantised[name]) for name, array in inputs.arrays.items()}
         else:
             trains = {name: floats(train) for name, train in given.items()}
         shares = self._shares(len(inputs))
@@ -111,7 +112,7 @@ class NumbaSimulator:
             _announce_once()
             return Prepared(request, ranges, quantised, self._density(request), self._team, shares)
 
-        key = (id(request), quantised, tuple(ranges.items()), shares)
+        key = (id(request), tuple(quantised.items()), tuple(ranges.items()), shares)
         prepared = _remembered(self._prepared, self.prepared, key, prepare)
         return Run(prepared, inputs, trains)
 
@@ -125,13 +126,10 @@ class NumbaSimulator:
             InputError: a potential could leave 32 bits.
         """
         request = self._request(graph, timesteps, RecordOptions(), ())
-        inputs = Interval(-request.input_limit, request.input_limit)
-        ranges = value_ranges(request, {}, inputs) if request.integer else {}
+        ranges = value_ranges(request, {}, _encoded(request)) if request.integer else {}
         return Planner(request, ranges, self._density(request), self._shares(images)).plan()
 
-    def profile(
-        self, graph: SnnGraph, inputs: NumberArray, timesteps: int, rounds: int = 10
-    ) -> dict[str, float]:
+    def profile(self, graph: SnnGraph, inputs: Given, timesteps: int, rounds: int = 10) -> dict[str, float]:
         """Return the seconds that each population takes with its synapses.
 
         Args:
@@ -140,9 +138,9 @@ class NumbaSimulator:
             timesteps: T.
             rounds: of which the shortest counts.
         """
-        check_run(graph, inputs, timesteps, None)
+        batch, _ = check_run(graph, inputs, timesteps, None)
         request = self._request(graph, timesteps, RecordOptions(), ())
-        return self._prepare(request, inputs, {}).profile(rounds)
+        return self._prepare(request, batch, {}).profile(rounds)
 
     def _shares(self, images: int) -> int:
         """Return how many threads work on one image: several where there is but one."""
@@ -157,6 +155,11 @@ class NumbaSimulator:
         if self.threads == 1 or len(stops) < 2:
             return run.trace(map(run.run, starts, stops))
         return run.trace(self._team.workers.map(run.run, starts, stops))
+
+
+def _encoded(request: Request) -> dict[str, Interval]:
+    """Return where each input stays that the network's own encoding gives."""
+    return {name: Interval(-limit, limit) for name, limit in request.input_limits.items()}
 
 
 @cache

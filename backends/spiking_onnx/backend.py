@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
 
 from snnc.artefact import Artefact
 from snnc.artefact.file import write_model
+from snnc.artefact.model_builder import tensor_names
 from snnc.artefact.precision import node_digits
 from snnc.artefact.weights import files_beside
 from snnc.backends.programs import copy, run_python
 from snnc.backends.spiking_onnx.forms import checked, inline, scan, unroll
 from snnc.errors import ArtefactError, InternalError, TargetError
+from snnc.ir.batch import Batch, Rows
+from snnc.ir.graph import NumberArray
 from snnc.ir.operations import KINDS, Firing
 from snnc.ir.snn import SnnGraph
 from snnc.simulation.protocol import (
@@ -38,10 +41,12 @@ options = onnxruntime.SessionOptions()
 options.log_severity_level = {ONLY_ERRORS}
 try:
     session = onnxruntime.InferenceSession({FILE!r}, options, providers=["CPUExecutionProvider"])
-    (y,) = session.run(["y"], {{"x": np.load("x.npy")}})
+    given = np.load("x.npz")
+    x = {{entry.name: given[str(k)] for k, entry in enumerate(session.get_inputs())}}
+    y = session.run([entry.name for entry in session.get_outputs()], x)
 except Exception as error:  # onnxruntime's errors have no common root
     sys.exit(str(error).strip().partition(chr(10))[0] or type(error).__name__)
-np.save("y.npy", y)
+np.savez("y.npz", **{{str(k): array for k, array in enumerate(y)}})
 """
 
 CAPABILITIES = Capabilities(
@@ -78,13 +83,14 @@ class SpikingOnnx:
         if found := unknown_operations(graph, KINDS, tuple(Firing)):
             return found
         if not graph.integer:
-            node = graph[graph.output]
+            node = graph[graph.outputs[0]]
             reason, cure = "float32 networks have no bit-exact vectors", "convert with --precision int8"
             return (Unsupported(node.name, node.origin, reason, cure),)
         try:
             node_digits(graph)
         except TargetError as error:
-            return (Unsupported(graph.output, graph[graph.output].origin, str(error), "use fewer steps"),)
+            last = graph[graph.outputs[0]]
+            return (Unsupported(last.name, last.origin, str(error), "use fewer steps"),)
         return ()
 
     def emit(self, artefact: Artefact, golden: Golden, directory: Path) -> Emission:
@@ -114,16 +120,28 @@ class SpikingOnnx:
         with tempfile.TemporaryDirectory(prefix="snnc-") as name:
             folder = Path(name)
             copy(directory, (FILE, *sorted(path.name for path in files_beside(directory / FILE))), folder)
-            np.save(folder / "x.npy", golden.x)
+            _save_all(folder / "x.npz", golden.x)
             result = run_python(_RUN, MOST_SECONDS, folder)
             try:
-                found = np.load(folder / "y.npy", allow_pickle=False)
+                with np.load(folder / "y.npz", allow_pickle=False) as arrays:
+                    found = [arrays[key] for key in sorted(arrays.files, key=int)]
             except (OSError, ValueError):
                 first = (result.stderr.strip().splitlines() or ["no output"])[-1]
                 raise ArtefactError(f"{directory / FILE}: onnxruntime does not run it: {first}") from None
-        differs = (np.asarray(found) != golden.y).reshape(len(golden.y), -1).any(axis=1)
+        differs = np.zeros(len(golden.y), bool)
+        for y, expected in zip(found, _arrays(golden.y), strict=True):
+            differs |= (y != expected).reshape(len(differs), -1).any(axis=1)
         runner = f"onnxruntime {onnxruntime.__version__}"
         return VerificationResult(runner, len(golden.y), int(differs.sum()), "outputs y, bit for bit")
+
+
+def _arrays(rows: Rows) -> list[NumberArray]:
+    return list(rows.arrays.values()) if isinstance(rows, Batch) else [rows]
+
+
+def _save_all(path: Path, rows: Rows) -> None:
+    numbered: dict[str, Any] = {str(k): array for k, array in enumerate(_arrays(rows))}
+    np.savez(path, **numbered)
 
 
 def _all_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
@@ -149,19 +167,27 @@ def _guide(profile: str, graph: SnnGraph) -> str:
         else f"`T` is a second input, a scalar int64; left out, it is {graph.timesteps}. "
         f"At most {graph.max_timesteps} steps are proved not to overflow."
     )
-    run = 'session.run(["y"], {"x": x})[0]'
+    names = tensor_names(graph)
+    shapes = {name: node.shape for name, node in zip(names.inputs, graph.inputs, strict=True)}
+    inputs = "; ".join(f"`{name}` (batch, {', '.join(map(str, n))})" for name, n in shapes.items())
+    one = len(names.inputs) == 1, len(names.outputs) == 1
+    keys = ["x"] if one[0] else [f"x:{node.name}" for node in graph.inputs]
+    given = ", ".join(f'"{name}": golden["{key}"]' for name, key in zip(names.inputs, keys, strict=True))
+    answers = ["y"] if one[1] else [f"y:{name}" for name in graph.output_names]
+    checks = "\n".join(f'assert (found[{k}] == golden["{key}"]).all()' for k, key in enumerate(answers))
+    outputs = ", ".join(f"`{name}`" for name in names.outputs)
     return f"""## Run it
 
-`{FILE}` is an ONNX model of the form "{profile}": {CAPABILITIES.profiles[profile]}. Its input `x` is
-(batch, {", ".join(map(str, graph.nodes[0].shape))}) float32; the quantisation to `q` is part of the model.
-Its output `y` is int32. {steps}
+`{FILE}` is an ONNX model of the form "{profile}": {CAPABILITIES.profiles[profile]}. It takes {inputs} as
+float32; the quantisation to `q` is part of the model. It gives {outputs} as int32. {steps}
 
 ```python
 import numpy as np, onnxruntime
 
 golden = np.load("golden.npz")
 session = onnxruntime.InferenceSession("{FILE}", providers=["CPUExecutionProvider"])
-assert ({run.replace('"x": x', '"x": golden["x"]')} == golden["y"]).all()
+found = session.run(None, {{{given}}})
+{checks}
 ```
 
 All that is computed in float32 are integers that float32 holds exactly, so the results do not depend on the

@@ -41,7 +41,7 @@ def fix_steps(model: ModelProto) -> ModelProto:
 def unroll(model: ModelProto, steps: int) -> ModelProto:
     """Write the body of the loop ``steps`` = T + K times, one after the other; ``T`` is fixed.
 
-    A barrier network has no loop: nothing but ``T`` changes.
+    A network in the layerwise schedule has no loop: only ``T`` changes.
     """
     model = fix_steps(inline(model))
     position, loop = _loop(model.graph)
@@ -100,7 +100,7 @@ def scan(model: ModelProto) -> ModelProto:
 
 
 def _loop(graph: GraphProto) -> tuple[int, NodeProto | None]:
-    """Return the loop over time and its place; ``None`` in a barrier network."""
+    """Return the loop over time and its place; ``None`` in the layerwise schedule."""
     for position, node in enumerate(graph.node):
         if node.op_type == LOOP:
             return position, node

@@ -284,7 +284,7 @@ def work(graph: SnnGraph, q: NDArray[np.int32], timesteps: int) -> dict[str, dic
         events = np.count_nonzero(train, axis=(0, 1))
         encode = Encode(name="only", shape=train.shape[2:], scale=1.0)
         alone = SnnGraph(
-            name="alone", nodes=(encode, node.with_(inputs=("only",))), output=node.name, timesteps=1
+            name="alone", nodes=(encode, node.with_(inputs=("only",))), outputs=(node.name,), timesteps=1
         )
         dense = int(node.weight[0].size) * int(np.prod(node.shape)) * len(train)
         found[node.name] = {"synops": int((events * fan_outs(alone)["only"]).sum()), "dense": dense}

@@ -208,11 +208,11 @@ class Builder:
 
     def pair(self, name: str) -> Pair:
         """Return both networks."""
-        graph = SnnGraph(name=name, nodes=tuple(self.snn_nodes), output="y", timesteps=self.steps)
+        graph = SnnGraph(name=name, nodes=tuple(self.snn_nodes), outputs=("y",), timesteps=self.steps)
         graph = SnnGraph(
             name=name,
             nodes=graph.nodes,
-            output="y",
+            outputs=("y",),
             timesteps=self.steps,
             max_timesteps=provable_timesteps(graph),
         )

@@ -7,7 +7,7 @@ once its input is final, every step moves N towards ``N*`` by ``min(|N* - N|, s 
 
 *Proved*, for every input: with ``s = T`` nothing is ever held back, so the network is the graded one; with
 fewer, ``ceil(T / s)`` settle steps for each population on the longest path are enough, by induction along it.
-A network with barriers needs none.
+A network in the layerwise schedule needs none.
 
 *Observed*: fewer settle steps give the same counts on all rows that were looked at. On others they may not;
 :func:`disagreements` counts how often.
@@ -80,8 +80,8 @@ def refusal(graph: SnnGraph) -> str | None:
     for node, rule in found:
         if not rule.remembers:
             return (
-                f"{node.name!r} has no memory and cannot take spikes back: convert with dual-threshold, "
-                "or with set-schedule{kind=layerwise}"
+                f"{node.name!r} has no count memory and cannot take spikes back: convert with "
+                "dual-threshold, or with set-schedule{kind=layerwise}"
             )
         if node.negative_threshold is not None and node.negative_threshold.any():
             return f"{node.name!r} holds corrections back: convert with dual-threshold{{negative=0.0}}"

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from snnc.errors import InternalError
 from snnc.ir import ann, snn
 from snnc.ir.channels import per_channel
-from snnc.ir.geometry import Window
+from snnc.ir.geometry import ABSENT, Window
 from snnc.ir.graph import Shape
 from snnc.ir.kinds import ValueKind, value_kinds
 from snnc.ir.neuron import Neuron, Schedule
@@ -121,6 +121,10 @@ def _pulled_back(node: Operation, reach: CountMap | None, shape: Shape, *, effec
             return reach[tuple(slice(b, b + n) for b, n in zip(node.before, shape, strict=True))]
         case snn.Slice():
             none[tuple(map(slice, node.start, node.stop, node.step))] = reach
+            return none
+        case snn.Gather():
+            present = node.index != ABSENT
+            np.add.at(none.reshape(-1), node.index[present], reach[present])
             return none
         case snn.Encode() | snn.IntegrateFire() | snn.ConstantCurrent() | snn.Concat():
             raise InternalError(f"events do not pass through {node.name!r}")
@@ -344,12 +348,12 @@ def _payload(neuron: Neuron, timesteps: int) -> str:
 
 
 def depth(graph: snn.SnnGraph) -> int:
-    """Return the number of populations on the longest path from the input to the read-out."""
+    """Return the number of populations on the longest path from an input to a read-out."""
     depths: dict[str, int] = {}
     for node in operations(graph):
         before = max((depths[name] for name in node.inputs), default=0)
         depths[node.name] = before + isinstance(node, snn.IntegrateFire)
-    return depths[graph.output]
+    return max(depths[name] for name in graph.outputs)
 
 
 def latency_steps(graph: snn.SnnGraph, timesteps: int) -> int:

@@ -264,11 +264,11 @@ def outputs_of(
 def _require(graph: Any, encode: Any, simulator: Any) -> None:
     """Refuse arguments of another kind, in one line."""
     if not isinstance(graph, SnnGraph):
-        raise InputError(f"{type(graph).__name__} is no spiking network: give the `graph` of an artefact")
+        raise InputError(f"{type(graph).__name__} is not a spiking network: give the `graph` of an artefact")
     if not callable(encode):
         raise InputError(f"{type(encode).__name__} encodes no rows: give the `encode` of an artefact")
     if not callable(getattr(simulator, "run", None)):
-        raise UsageError(f"{type(simulator).__name__} is no simulator: give load_simulator('numba')")
+        raise UsageError(f"{type(simulator).__name__} is not a simulator: give load_simulator('numba')")
 
 
 def _shards(n: int, progress: Progress, description: str) -> Iterator[slice]:

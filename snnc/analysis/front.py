@@ -24,6 +24,11 @@ def carried(payload: str) -> int:
     return max(found)
 
 
+def order(payload: str) -> int:
+    """Order payloads of networks, as :func:`carried`; -1 for ``none``, where no spike is sent."""
+    return -1 if payload == "none" else carried(payload)
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """What one conversion costs and loses.
@@ -51,7 +56,7 @@ class Point:
     @property
     def carried(self) -> int:
         """Order of the payload; -1 where no spike is sent."""
-        return -1 if self.payload == "none" else carried(self.payload)
+        return order(self.payload)
 
     def better(self, other: Point) -> bool:
         """Whether it is nowhere worse than another, and somewhere better."""

@@ -9,16 +9,18 @@ from math import prod
 import numpy as np
 import onnx
 
-from snnc.artefact.metadata import Metadata, attach
+from snnc.artefact.metadata import Json, Metadata, attach
 from snnc.artefact.writer import build_model
 from snnc.data.preprocessing import Preprocessing, check_fit, prepared_rows
 from snnc.data.readings import NetworkInput
-from snnc.data.row_files import as_rows
+from snnc.data.row_files import named_rows
 from snnc.errors import NonFiniteError
-from snnc.ir.graph import FloatArray, IntArray, NumberArray
+from snnc.ir.batch import Given, Rows, joined
+from snnc.ir.graph import FloatArray, NumberArray, Shape
 from snnc.ir.layout import InputLayout
 from snnc.ir.snn import IntegrateFire, SnnGraph
-from snnc.simulation.reference import encode
+from snnc.simulation.protocol import Trace
+from snnc.simulation.reference import encode_all
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -57,10 +59,21 @@ class Artefact:
             "populations": str(len(populations)),
             "neurons": f"{sum(prod(node.shape) for node in populations):,}",
             "precision": "int8" if graph.integer else "float32",
-            "input": "x".join(map(str, self.layout.source_shape)),
+            **self._doors(),
             "preset": metadata.preset,
             "source": metadata.source_path,
         }
+
+    def _doors(self) -> dict[str, str]:
+        """Return the shapes of inputs and outputs, by name where there are several."""
+        found = {}
+        for what, layouts in (("input", self.layouts), ("output", self.output_layouts)):
+            shapes = {name: "x".join(map(str, layout.source_shape)) for name, layout in layouts.items()}
+            if len(shapes) > 1:
+                found[f"{what}s"] = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+            elif what == "input":
+                found[what] = next(iter(shapes.values()))
+        return found
 
     def model(self, *, states: bool = False) -> onnx.ModelProto:
         """Return the network as an ONNX model that any runtime runs.
@@ -75,27 +88,56 @@ class Artefact:
         attach(model, self.graph, self.metadata)
         return model
 
-    def encode(self, x: NumberArray) -> IntArray:
+    def encode(self, x: Given) -> Rows:
         """Quantise a batch, which is the last that happens to it in floats.
 
         Args:
             x: (batch, ...): raw rows where the artefact holds a preprocessing, else as the source
-                network takes them.
+                network takes them; of several inputs one array each, by name.
 
         Returns:
-            ``q``, (batch, *input shape) int32, for a simulator.
+            ``q``, (batch, *input shape) int32, for a simulator; of several inputs a batch of them.
 
         Raises:
             InputError: shape or type does not fit, or a value is not finite.
         """
-        return encode(self.graph.encoder, self.canonical(x))
+        return encode_all(self.graph, self.canonical(x))
+
+    def decode(self, trace: Trace) -> dict[str, FloatArray]:
+        """Return what a run answered, by output, in the source network's units and layout.
+
+        Values are those before a final softmax or sigmoid, which spiking networks leave out.
+
+        Args:
+            trace: of this artefact's network.
+
+        Returns:
+            (batch, *shape of the source's output) float32, by the output's name.
+        """
+        layouts = self.output_layouts
+        return {
+            name: layouts[name].to_source(self.graph.readouts[name].decoded(value, trace.timesteps))
+            for name, value in trace.outputs.items()
+        }
 
     @property
     def layout(self) -> InputLayout:
-        """From the source network's input to this one's."""
-        shape = self.graph.encoder.shape
-        stored = self.metadata.input_layout
-        return InputLayout.plain(shape, shape) if stored is None else InputLayout.from_dict(stored)
+        """From the source network's one input to this one's."""
+        return self.layouts[self.graph.input.name]
+
+    @property
+    def layouts(self) -> dict[str, InputLayout]:
+        """From each of the source network's inputs to this one's, by name."""
+        stored = {entry["name"]: entry["layout"] for entry in self.metadata.inputs}
+        if self.metadata.input_layout is not None:
+            stored[self.graph.input.name] = self.metadata.input_layout
+        return {node.name: _layout(stored.get(node.name), node.shape) for node in self.graph.inputs}
+
+    @property
+    def output_layouts(self) -> dict[str, InputLayout]:
+        """From each of the source network's outputs to this one's, by name."""
+        stored = {entry["name"]: entry["layout"] for entry in self.metadata.outputs}
+        return {name: _layout(stored.get(name), node.shape) for name, node in self.graph.readouts.items()}
 
     @property
     def preprocessing(self) -> Preprocessing | None:
@@ -115,16 +157,23 @@ class Artefact:
         stored = Preprocessing.from_dict(values).as_dict()
         return replace(self, metadata=replace(self.metadata, preprocessing=stored))
 
-    def check_rows(self, x: NumberArray, name: str = "the rows") -> None:
+    def check_rows(self, x: Given, name: str = "the rows") -> None:
         """Refuse rows, (n, ...), whose shape does not fit, all at once and by their name.
 
         Raises:
             InputError: the shape fits no layout, or more than one.
         """
-        check_fit(x.shape, NetworkInput.of(self.layout), self.preprocessing, name)
+        arrays = self._arrays(x)
+        for each, layout in self.layouts.items():
+            which = name if len(arrays) == 1 else f"{name} for {each!r}"
+            check_fit(arrays[each].shape, NetworkInput.of(layout), self.preprocessing, which)
 
-    def canonical(self, x: NumberArray) -> FloatArray:
-        """Bring a batch into the form of the model's input ``x``: float32, channels first.
+    def _arrays(self, x: Given) -> dict[str, NumberArray]:
+        """Return the rows of every input by its name."""
+        return named_rows(x, [node.name for node in self.graph.inputs], self.graph.name, "the rows")
+
+    def canonical(self, x: Given) -> Rows:
+        """Bring a batch into the form of the model's inputs: float32, channels first.
 
         Args:
             x: as in :meth:`encode`.
@@ -132,10 +181,17 @@ class Artefact:
         Raises:
             InputError: shape or type does not fit, or a value is not finite.
         """
-        x = as_rows(x)
-        layout = self.layout
-        x = prepared_rows(x, NetworkInput.of(layout), self.preprocessing)
-        rows: FloatArray = layout.to_canonical(x).astype(np.float32)
-        if not np.isfinite(rows).all():
-            raise NonFiniteError("the input holds NaN or infinity; check the preprocessing")
-        return rows
+        arrays = self._arrays(x)
+        found: dict[str, FloatArray] = {}
+        for name, layout in self.layouts.items():
+            which = "the rows" if len(arrays) == 1 else f"the rows for {name!r}"
+            prepared = prepared_rows(arrays[name], NetworkInput.of(layout), self.preprocessing, which)
+            found[name] = layout.to_canonical(prepared).astype(np.float32)
+            if not np.isfinite(found[name]).all():
+                what = "the input" if len(arrays) == 1 else f"the input {name!r}"
+                raise NonFiniteError(f"{what} holds NaN or infinity; check the preprocessing")
+        return joined(found)
+
+
+def _layout(stored: Json | None, shape: Shape) -> InputLayout:
+    return InputLayout.plain(shape, shape) if stored is None else InputLayout.from_dict(stored)

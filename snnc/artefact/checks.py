@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 
-from snnc.artefact.metadata import Metadata
+from snnc.artefact.metadata import Json, Metadata
 from snnc.data.preprocessing import Preprocessing
 from snnc.ir.bounds import overflow
 from snnc.ir.graph import NumberArray
@@ -62,10 +64,31 @@ def check_input(graph: SnnGraph, metadata: Metadata) -> None:
     """
     if metadata.preprocessing is not None:
         Preprocessing.stored(metadata.preprocessing)
+    if metadata.input_layout is not None and len(graph.inputs) > 1:
+        raise ValueError("it tells one layout of several inputs")
     if metadata.input_layout is not None:
-        shape = InputLayout.from_dict(metadata.input_layout).shape
-        if shape != graph.encoder.shape:
-            raise ValueError(f"its layout gives rows of {shape}, and the network takes {graph.encoder.shape}")
+        _require_layout(InputLayout.from_dict(metadata.input_layout), graph.encoder)
+    if metadata.inputs:
+        _require_names(metadata.inputs, [node.name for node in graph.inputs], "inputs")
+        for stored, node in zip(metadata.inputs, graph.inputs, strict=True):
+            _require_layout(InputLayout.from_dict(stored["layout"]), node)
+    if metadata.outputs:
+        _require_names(metadata.outputs, graph.output_names, "outputs")
+        for stored, readout in zip(metadata.outputs, graph.readouts.values(), strict=True):
+            layout = InputLayout.from_dict(stored["layout"])
+            if prod(layout.shape) != prod(readout.shape):
+                raise ValueError(f"the layout of {stored['name']!r} does not fit {readout.shape}")
+
+
+def _require_layout(layout: InputLayout, node: SnnNode) -> None:
+    if layout.shape != node.shape:
+        raise ValueError(f"its layout gives rows of {layout.shape}, and {node.name!r} takes {node.shape}")
+
+
+def _require_names(stored: Sequence[Json], names: Sequence[str], what: str) -> None:
+    found = [entry["name"] for entry in stored]
+    if found != list(names):
+        raise ValueError(f"it tells of the {what} {found}, and the network has {list(names)}")
 
 
 def _arrays(node: SnnNode) -> list[NumberArray]:
@@ -89,6 +112,8 @@ def _reals(node: SnnNode) -> list[NumberArray]:
     match node:
         case Encode(gain=gain, offset=offset) if gain is not None and offset is not None:
             return [gain, offset]
+        case Readout(gain=gain) if gain is not None:
+            return [gain]
         case IntegrateFire():
             return [node.spike_scale, node.lowest]
         case _:

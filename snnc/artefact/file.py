@@ -20,6 +20,7 @@ from snnc.artefact.metadata import (
     is_intact,
     properties_of,
     read_metadata,
+    read_outputs,
     read_settings,
 )
 from snnc.artefact.reader import read_nodes
@@ -34,7 +35,7 @@ from snnc.artefact.weights import (
     weight_bytes,
 )
 from snnc.errors import ArtefactError, InputError, VerificationError
-from snnc.ir.snn import Readout, SnnGraph
+from snnc.ir.snn import SnnGraph
 from snnc.writing import replacing
 
 EXTERNAL_ABOVE = 2**30
@@ -72,13 +73,15 @@ def save(artefact: Artefact, path: str | os.PathLike[str], *, external_above: in
         TargetError: the network's integers are too large for float32 convolutions.
     """
     if not isinstance(artefact, Artefact):
-        raise InputError(f"{type(artefact).__name__} is no artefact: give what compile_model or load returns")
+        raise InputError(
+            f"{type(artefact).__name__} is not an artefact: give the result of compile_model or load"
+        )
     write_model(artefact.model(), _path(path), external_above)
 
 
 def _path(value: Any) -> Path:
     if not isinstance(value, str | os.PathLike):
-        raise InputError(f"{type(value).__name__} is no path: give the path of an artefact's file")
+        raise InputError(f"{type(value).__name__} is not a path: give the path of an artefact's file")
     return Path(os.fsdecode(value))
 
 
@@ -122,11 +125,13 @@ def load(path: str | os.PathLike[str]) -> Artefact:
     model = _parse(path, _content(path))
     properties = properties_of(model)
     if SCHEMA not in properties:
-        raise ArtefactError(f"{path}: an ONNX model, but no artefact of snnc; make one with `snnc convert`")
+        raise ArtefactError(
+            f"{path}: an ONNX model, but not an artefact of snnc; make one with `snnc convert`"
+        )
     try:
         schema = int(properties[SCHEMA])
     except ValueError:
-        raise ArtefactError(f"{path}: damaged, its schema version is no number; convert again") from None
+        raise ArtefactError(f"{path}: damaged, its schema version is not a number; convert again") from None
     if schema > SCHEMA_VERSION:
         maker = properties.get(PREFIX + "snnc_version", "of unknown version").strip('"')
         raise ArtefactError(
@@ -136,7 +141,7 @@ def load(path: str | os.PathLike[str]) -> Artefact:
     fetch_weights(model, path)
     if not is_intact(model, properties):
         raise ArtefactError(
-            f"{path}: damaged or altered, its content does not fit its SHA-256; convert again"
+            f"{path}: damaged or altered, its content does not match its SHA-256; convert again"
         )
     try:
         metadata = read_metadata(properties)
@@ -145,7 +150,7 @@ def load(path: str | os.PathLike[str]) -> Artefact:
         graph = SnnGraph(
             name=model.graph.name,
             nodes=nodes,
-            output=next(node.name for node in nodes if isinstance(node, Readout)),
+            **read_outputs(properties, nodes),
             timesteps=int(numpy_helper.to_array(default)),
             **read_settings(properties),
         )
@@ -155,7 +160,7 @@ def load(path: str | os.PathLike[str]) -> Artefact:
         check_input(graph, metadata)
         return Artefact(graph, metadata)
     except MALFORMED as error:
-        raise ArtefactError(f"{path}: not of the form that snnc writes ({error}); convert again") from error
+        raise ArtefactError(f"{path}: not in the form that snnc writes ({error}); convert again") from error
 
 
 def _remove(files: set[Path]) -> None:
@@ -179,13 +184,13 @@ def _content(path: Path) -> bytes:
     """Return the bytes of a file that may be an ONNX model."""
     try:
         if path.exists() and not path.is_file():
-            raise InputError(f"{path}: no regular file; give an artefact, NAME.snn.onnx")
+            raise InputError(f"{path}: not a regular file; give an artefact, NAME.snn.onnx")
         size = path.stat().st_size
         if size == 0:
             raise ArtefactError(f"{path}: the file is empty; convert again")
         with path.open("rb") as stream:
             if size >= LARGEST_FILE or stream.read(1) != FIRST_BYTE:
-                raise ArtefactError(f"{path}: no ONNX file; give an artefact, NAME.snn.onnx")
+                raise ArtefactError(f"{path}: not an ONNX file; give an artefact, NAME.snn.onnx")
             return FIRST_BYTE + stream.read()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
@@ -195,4 +200,4 @@ def _parse(path: Path, content: bytes) -> onnx.ModelProto:
     try:
         return onnx.load_model_from_string(content)
     except DecodeError:
-        raise ArtefactError(f"{path}: truncated, or no ONNX file at all; copy or convert it again") from None
+        raise ArtefactError(f"{path}: truncated, or not an ONNX file; copy or convert it again") from None

@@ -115,7 +115,17 @@ _PLAIN = {
     steps = Constant<value_ints: ints = @step>()
     y = Slice(x, starts, ends, , steps)
 }""",
+    "Gather": """(x, index) => (y) {
+    rows = Constant<value_ints = [0, -1]>()
+    flat = Reshape(x, rows)
+    ends = Constant<value_ints = [0, 0, 0, 1]>()
+    padded = Pad(flat, ends)
+    y = Gather<axis = 1>(padded, index)
+}""",
     "Readout": """<scale> (current, total) => (new_total) {
+    new_total = Add(total, current)
+}""",
+    "ReadoutPerChannel": """<scale, gain> (current, total) => (new_total) {
     new_total = Add(total, current)
 }""",
     "Rest": """<shape> (values, batch) => (state) {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -15,16 +15,19 @@ from snnc import __version__
 from snnc.artefact.canonical import canonical_hash
 from snnc.errors import InternalError
 from snnc.ir.neuron import Schedule
-from snnc.ir.snn import SnnGraph
+from snnc.ir.snn import Readout, SnnGraph, SnnNode
 from snnc.metrics.task import Task
 
-SCHEMA_VERSION = 1
-"""Raised whenever older versions of snnc would misread a file."""
+SCHEMA_VERSION = 2
+"""Raised whenever older versions of snnc would misread a file: by 2 for several inputs and outputs."""
 
 PREFIX = "snnc."
 SCHEMA, HASH = PREFIX + "schema_version", PREFIX + "content_sha256"
 EARLIER_HASH = PREFIX + "sha256"
 """Of files from before the hash was independent of protobuf; see :func:`earlier_hash`."""
+
+LATER = {"task": '""', "ends": '""', "inputs": "[]", "outputs": "[]"}
+"""What files from before it was told have nothing of."""
 
 Json = Mapping[str, Any]
 
@@ -39,13 +42,17 @@ class Metadata:
         preset: name of the preset, empty for a pipeline of the user's own.
         records: what each pass did.
         preprocessing: from raw rows to what the source network takes; ``None`` if there was none.
-        input_layout: from there to the channels-first input; ``None`` if it takes that already.
+        input_layout: from there to the channels-first input, where there is one; ``None`` if it takes that
+            already, and for several inputs.
+        inputs: of each input of the source: its ``name``, ``dtype`` and ``layout``, in order; empty in files
+            of schema 1.
+        outputs: of each output of the source: its ``name``, ``layout``, ``task`` and ``ends``, likewise.
         source_path: where the source network was.
         source_sha256: hash of its file.
         calibration: ``rows`` and ``sha256`` of the calibration data, and ``seed``.
         classes: names of the classes, in order; empty if unknown.
-        task: what the outputs are, a value of :class:`snnc.metrics.Task`; empty where it was not evident, and
-            in files from before it was asked.
+        task: what the outputs are, where one word says it of all, a value of :class:`snnc.metrics.Task`;
+            empty where it was not evident, and in files from before it was asked.
         ends: the softmax or sigmoid that the source network ends with and the spiking network leaves out, as
             an ONNX operator; empty for none, and in such files.
         schema_version: version of the form of the file.
@@ -63,6 +70,8 @@ class Metadata:
     classes: tuple[str, ...] = ()
     task: str = ""
     ends: str = ""
+    inputs: tuple[Json, ...] = ()
+    outputs: tuple[Json, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -79,6 +88,8 @@ def attach(model: onnx.ModelProto, graph: SnnGraph, metadata: Metadata) -> None:
     """
     properties = {entry.name: getattr(metadata, entry.name) for entry in fields(metadata)}
     properties |= {
+        "schema_version": SCHEMA_VERSION,
+        "readouts": [[name, node] for name, node in zip(graph.output_names, graph.outputs, strict=True)],
         "settle_steps": graph.settle_steps,
         "schedule": graph.schedule.value,
         "max_timesteps": graph.max_timesteps,
@@ -109,14 +120,14 @@ def read_metadata(properties: Mapping[str, str]) -> Metadata:
     Raises:
         KeyError, ValueError: something is missing.
     """
-    # Files from before tasks were told apart have neither.
-    given = {PREFIX + "task": '""', PREFIX + "ends": '""', **properties}
+    given = {PREFIX + key: empty for key, empty in LATER.items()} | dict(properties)
     values: dict[str, Any] = {
         entry.name: json.loads(given[PREFIX + entry.name]) for entry in fields(Metadata)
     }
     if values["task"] and values["task"] not in {task.value for task in Task}:
         raise ValueError("an unknown task")
-    values["records"], values["classes"] = tuple(values["records"]), tuple(values["classes"])
+    for name in ("records", "classes", "inputs", "outputs"):
+        values[name] = tuple(values[name])
     return Metadata(**values)
 
 
@@ -132,6 +143,23 @@ def read_settings(properties: Mapping[str, str]) -> dict[str, Any]:
         "max_timesteps": int(properties[PREFIX + "max_timesteps"]),
         # Files from before simulators planned by it have none.
         "density": _shares(json.loads(properties.get(PREFIX + "density", "{}"))),
+    }
+
+
+def read_outputs(properties: Mapping[str, str], nodes: Sequence[SnnNode]) -> dict[str, Any]:
+    """Return which nodes give the outputs, and what these are called, among a model's properties.
+
+    Raises:
+        KeyError, ValueError: something is missing.
+    """
+    stored = properties.get(PREFIX + "readouts")
+    if stored is None:  # files of schema 1 have one output
+        (readout,) = (node for node in nodes if isinstance(node, Readout))
+        return {"outputs": (readout.name,)}
+    found = [(str(name), str(node)) for name, node in json.loads(stored)]
+    return {
+        "outputs": tuple(node for _, node in found),
+        "output_names": tuple(name for name, _ in found),
     }
 
 

@@ -14,6 +14,7 @@ from snnc.artefact import functions
 from snnc.artefact.functions import Carrier
 from snnc.ir.graph import NumberArray, Shape
 from snnc.ir.neuron import Schedule
+from snnc.ir.snn import SnnGraph
 
 IR_VERSION = 10
 """ONNX's first version in which nodes carry metadata."""
@@ -22,6 +23,48 @@ OWNER = "snnc.owner"
 """Metadata of a node that starts a state: the node of the network that its parameter belongs to."""
 
 Attributes = dict[str, int | str | Sequence[int] | Sequence[float] | TensorProto]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorNames:
+    """What a model's inputs and outputs are called.
+
+    Attributes:
+        inputs: in the network's order.
+        steps: the input T.
+        outputs: in the network's order.
+    """
+
+    inputs: tuple[str, ...]
+    steps: str
+    outputs: tuple[str, ...]
+
+
+def tensor_names(graph: SnnGraph, alone: str = "x") -> TensorNames:
+    """Return what the inputs and outputs of a network's model are called.
+
+    That is ``x``, ``T`` and ``y``; where there are several, what the source calls them, with a number behind
+    a name that is taken.
+
+    Args:
+        graph: the network.
+        alone: what the one input is called.
+    """
+    taken: set[str] = set()
+
+    def free(wish: str) -> str:
+        name, number = wish, 1
+        while name in taken:
+            number += 1
+            name = f"{wish}#{number}"
+        taken.add(name)
+        return name
+
+    steps = free("T")
+    given = [node.name for node in graph.inputs]
+    inputs = tuple(free(name or alone) for name in ([alone] if len(given) == 1 else given))
+    outputs = tuple(free(name or "y") for name in (["y"] if len(graph.outputs) == 1 else graph.output_names))
+    return TensorNames(inputs, steps, outputs)
 
 
 @dataclass(slots=True)
@@ -55,23 +98,22 @@ class ModelBuilder:
         on: 1 while ``t < T``, else 0; it exists only where there are settle steps.
     """
 
-    def __init__(self, schedule: Schedule, carrier: Carrier, inputs: Sequence[str], output: str) -> None:
-        """Reserve the names of the model's inputs, the second of which is T, and of its output."""
+    def __init__(self, schedule: Schedule, carrier: Carrier, names: TensorNames) -> None:
+        """Reserve the names of the model's inputs and outputs."""
         self.schedule = schedule
         self.carrier = carrier
-        self.inputs = tuple(inputs)
-        self.output = output
+        self.names = names
         self.outside, self.inside = Scope(), Scope()
         self.initialisers: list[TensorProto] = []
         self.states: list[State] = []
         self.functions: set[str] = set()
-        self._taken = {*inputs, output}
+        self._taken = {*names.inputs, names.steps, *names.outputs}
         self._presented: dict[str, str] = {}
         self._zero = ""
         self.batch, self.times, self.on = map(self.name, ("batch size", "T as carried", "t < T"))
         self.outside.nodes += [
-            helper.make_node("Shape", [inputs[0]], [self.batch], start=0, end=1),
-            helper.make_node("Cast", [inputs[1]], [self.times], to=carrier),
+            helper.make_node("Shape", [names.inputs[0]], [self.batch], start=0, end=1),
+            helper.make_node("Cast", [names.steps], [self.times], to=carrier),
         ]
 
     def name(self, wish: str) -> str:
@@ -162,14 +204,14 @@ class ModelBuilder:
 
     def close_loop(self, settle_steps: int) -> None:
         """Add the loop over T + K steps around what was written ``inside``."""
-        trips, step = self.inputs[1], self.name("t")
+        trips, step = self.names.steps, self.name("t")
         first: list[NodeProto] = []
         if settle_steps:
             trips, early = self.name("T + K"), self.name("t < T as truth")
             settle = self.parameter("K", np.int64(settle_steps))
-            self.outside.nodes.append(helper.make_node("Add", [self.inputs[1], settle], [trips]))
+            self.outside.nodes.append(helper.make_node("Add", [self.names.steps, settle], [trips]))
             first = [
-                helper.make_node("Less", [step, self.inputs[1]], [early]),
+                helper.make_node("Less", [step, self.names.steps], [early]),
                 helper.make_node("Cast", [early], [self.on], to=self.carrier),
             ]
         # Without an explicit condition some runtimes run the loop zero times.
@@ -198,7 +240,7 @@ class ModelBuilder:
         self, name: str, inputs: Sequence[ValueInfoProto], outputs: Sequence[ValueInfoProto], timesteps: int
     ) -> onnx.ModelProto:
         """Return the model, in which T is ``timesteps`` unless it is given."""
-        default = numpy_helper.from_array(np.asarray(timesteps, np.int64), self.inputs[1])
+        default = numpy_helper.from_array(np.asarray(timesteps, np.int64), self.names.steps)
         graph = helper.make_graph(
             self.outside.nodes,
             name,

@@ -54,7 +54,7 @@ def node_digits(graph: SnnGraph) -> dict[str, tuple[int, int]]:
             plan = plan_digits(summed, bounds[node.inputs[0]])
         if plan is None:
             raise TargetError(
-                f"{type(node).__name__} {node.name!r} sums too much for float32 in runs of up to "
+                f"{type(node).__name__} {node.name!r} has sums too large for float32 in runs of up to "
                 f"T = {graph.max_timesteps}; convert with fewer weights per neuron or with fewer steps"
             )
         found[node.name] = plan

@@ -27,6 +27,7 @@ from snnc.ir.snn import (
     CountMaxPool,
     CurrentMaxPool,
     Encode,
+    Gather,
     IntegrateFire,
     Linear,
     Pad,
@@ -175,8 +176,15 @@ class _Reader:
             case "Slice":
                 start, stop, step = (whole(settings[key])[1:] for key in ("start", "stop", "step"))
                 return Slice(**common, start=start, stop=stop, step=step)
-            case "Readout":
-                return Readout(**common, bias=self.starts[node.name], scale=number(settings["scale"]))
+            case "Gather":
+                return Gather(**common, index=parameters[0].astype(np.int32, casting="safe"))
+            case "Readout" | "ReadoutPerChannel":
+                return Readout(
+                    **common,
+                    bias=self.starts[node.name],
+                    scale=number(settings["scale"]),
+                    gain=np.array(settings["gain"], np.float32) if "gain" in settings else None,
+                )
             case _:
                 kind = next(kind for kind in Firing if firing_function(kind) == operation)
                 return self.population(common, kind, parameters, settings)

@@ -2,12 +2,12 @@
 
 A synchronous network becomes a ``Loop`` over T + K steps. What is constant in time, the analogue
 first layer, is computed before it. The loop carries the potential and the count of every population,
-the counts and the last maximum of every pooling of counts, and the accumulated read-out. A barrier
+the counts and the last maximum of every pooling of counts, and the accumulated read-out. A layerwise
 network needs no loop: it is one pass over counts.
 
 The model's inputs are ``x`` (batch, *shape) float32 and ``T``, a scalar int64 whose default is the
-network's own; its output is ``y`` (batch, classes) int32, the accumulated read-out (float32 before
-quantisation).
+network's own; its output is ``y`` (batch, *shape) int32, the accumulated read-out (float32 before
+quantisation). Where there are several inputs, or outputs, they bear the names that the source gives them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from snnc.artefact import functions
 from snnc.artefact.functions import Carrier
-from snnc.artefact.model_builder import Attributes, ModelBuilder, Scope
+from snnc.artefact.model_builder import Attributes, ModelBuilder, Scope, tensor_names
 from snnc.artefact.precision import node_digits
 from snnc.ir.channels import per_channel
 from snnc.ir.geometry import Window
@@ -37,6 +37,7 @@ from snnc.ir.snn import (
     CountMaxPool,
     CurrentMaxPool,
     Encode,
+    Gather,
     IntegrateFire,
     Linear,
     Pad,
@@ -60,7 +61,16 @@ NO_LIMIT = 0
 """In place of the spikes per step of a population with a step function, where nothing limits them."""
 
 Stateless = (
-    Convolution | Linear | ChannelWeight | SumPool | CurrentMaxPool | CountMaxPool | Reshape | Pad | Slice
+    Convolution
+    | Linear
+    | ChannelWeight
+    | SumPool
+    | CurrentMaxPool
+    | CountMaxPool
+    | Reshape
+    | Pad
+    | Slice
+    | Gather
 )
 """Operations that are one call, of what they read alone; counts have no state in the layerwise schedule."""
 
@@ -71,8 +81,8 @@ def build_model(graph: SnnGraph, *, states: bool = False, encoded: bool = False)
     Args:
         graph: the network, verified.
         states: whether to add the outputs ``N`` int32 and ``v`` of every population, (batch, *shape),
-            in the network's order after ``y``.
-        encoded: whether the input is the quantised ``q`` in place of ``x``: int32, or float32 before
+            in the network's order after the outputs.
+        encoded: whether the inputs are the quantised ones, ``q`` in place of ``x``: int32, or float32 before
             quantisation.
 
     Raises:
@@ -89,7 +99,10 @@ class _Writer:
         self.encoded = encoded
         self.looped = graph.schedule is Schedule.SYNCHRONOUS
         carrier = Carrier.INTEGER if graph.integer else Carrier.FLOAT
-        self.draft = ModelBuilder(graph.schedule, carrier, ("q" if encoded else "x", "T"), "y")
+        names = tensor_names(graph, "q" if encoded else "x")
+        self.draft = ModelBuilder(graph.schedule, carrier, names)
+        self.inputs = dict(zip((node.name for node in graph.inputs), names.inputs, strict=True))
+        self.outputs = dict(zip(graph.outputs, names.outputs, strict=True))
         self.constant = constant_nodes(graph)
         self.digits = node_digits(graph)
         self.order = {node.name: str(index) for index, node in enumerate(graph)}
@@ -101,15 +114,14 @@ class _Writer:
             self.write(node)
         if self.looped:
             self.draft.close_loop(self.graph.settle_steps)
-        encode = self.graph.encoder
-        x, steps = self.draft.inputs
         element = self.draft.carrier if self.encoded else TensorProto.FLOAT
         limit = f", at most {self.graph.max_timesteps}" if self.graph.max_timesteps else ""
+        steps = self.draft.names.steps
         inputs = [
-            self.draft.value(x, encode.shape, element),
+            *(self.draft.value(self.inputs[n.name], n.shape, element) for n in self.graph.inputs),
             helper.make_tensor_value_info(steps, TensorProto.INT64, [], f"number of steps{limit}"),
         ]
-        outputs = [self.draft.value(self.draft.output, self.graph[self.graph.output].shape)]
+        outputs = [self.draft.value(name, self.graph[node].shape) for node, name in self.outputs.items()]
         for node in self.graph.of_type(IntegrateFire) if states else ():
             count, v = self.finals[node.name]
             whole = self.draft.name(f"{node.name}.N as int32")
@@ -142,6 +154,7 @@ class _Writer:
                 | Reshape()
                 | Pad()
                 | Slice()
+                | Gather()
             ):
                 self.stateless(node)
             case _:
@@ -169,6 +182,8 @@ class _Writer:
             case Slice():
                 start, stop, step = (0, *node.start), (END, *node.stop), (1, *node.step)
                 self.call(node, kind, [], {"start": start, "stop": stop, "step": step})
+            case Gather():  # -1 picks the zero that the function appends
+                self.call(node, kind, [self.draft.parameter(f"{node.name}.index", node.index)], {})
             case _:
                 raise unmatched(node)
 
@@ -181,7 +196,7 @@ class _Writer:
 
     def encode(self, node: Encode) -> None:
         if self.encoded:
-            self.tensors[node.name] = self.draft.inputs[0]
+            self.tensors[node.name] = self.inputs[node.name]
             return
         self.declare(node)
         parameters = [
@@ -262,11 +277,14 @@ class _Writer:
         """Write the accumulation, which begins at T times the bias."""
         bias = self.draft.over_the_run(self.per_channel(node, "bias", node.bias))
         total = self.draft.rest(bias, node.shape, f"{node.name}.total(0)", node.name)
-        self.tensors[node.name] = self.draft.output
+        self.tensors[node.name] = self.outputs[node.name]
         if self.looped:
-            state = self.draft.carry(total, node.shape, f"{node.name}.total", final=self.draft.output)
+            state = self.draft.carry(total, node.shape, f"{node.name}.total", final=self.outputs[node.name])
             total, self.tensors[node.name] = state.before, state.after
-        self.call(node, "Readout", [total], {"scale": float64(node.scale)})
+        attributes: Attributes = {"scale": float64(node.scale)}
+        if node.gain is not None:
+            attributes["gain"] = [float(value) for value in node.gain]
+        self.call(node, "Readout" if node.gain is None else "ReadoutPerChannel", [total], attributes)
 
     def concat(self, node: Concat) -> None:
         """Write ONNX's own operator: a function has a fixed number of inputs."""
@@ -291,7 +309,7 @@ class _Writer:
     ) -> None:
         """Write the call that stands for ``node``. Its first input is the sum of all that ``node`` reads."""
         scope = self.scope(node)
-        read = [self.read(name, node) for name in node.inputs] or [self.draft.inputs[0]]
+        read = [self.read(name, node) for name in node.inputs] or [self.inputs[node.name]]
         total = self.draft.sum(scope, read, f"{node.name}.current")
         outputs = [self.tensors[node.name], *states]
         self.mark(self.draft.call(scope, function, [total, *parameters], outputs, attributes), node)

@@ -22,17 +22,17 @@ VERBS = {
     "convert": "Convert a trained network into a spiking one.",
     "eval": "Measure accuracy, spikes and operations on labelled rows.",
     "run": "Run a spiking network on an array.",
-    "deploy": "Write a converted network for something else to run.",
+    "deploy": "Write a bundle for another runtime or chip.",
     "verify": "Check a deployed bundle, and run it on its golden vectors.",
-    "report": "Say where accuracy went, layer by layer and cause by cause.",
+    "report": "Report where accuracy is lost, by layer and by cause.",
     "compare": "Compare two networks, or two reports, side by side.",
     "bisect": "Find the layer at which accuracy is lost.",
-    "certify": "Find settings at which a network is exactly its quantised network.",
-    "bench": "Time a spiking network beside its source.",
-    "inspect": "Show what a converted network consists of.",
+    "certify": "Find settings at which a network equals its quantised network.",
+    "bench": "Measure the speed of a spiking network and its source.",
+    "inspect": "Show the contents of a converted network.",
     "zoo": "List the bundled networks.",
     "ops": "List the supported ONNX operators.",
-    "targets": "List what a converted network can be deployed to.",
+    "targets": "List the targets of deploy.",
     "explain": "Explain a diagnostic code such as SNN101.",
     "doctor": "Show versions, processor and what is installed.",
 }
@@ -119,7 +119,7 @@ def _run(terminal: Terminal, arguments: Sequence[str] | None) -> int:
         return terminal.fail(_usage_message(error), error.exit_code)
     except (InterruptedVerbError, KeyboardInterrupt, click.Abort):
         kept = terminal.journal if terminal.journal is not None and terminal.journal.exists() else None
-        what = f"the same command goes on from {kept}" if kept is not None else "nothing was written"
+        what = f"the same command continues from {kept}" if kept is not None else "nothing was written"
         return terminal.fail(f"interrupted; {what}", INTERRUPTED)
     except BrokenPipeError:
         return 1

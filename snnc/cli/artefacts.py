@@ -38,7 +38,9 @@ class ArtefactPath(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Read a path."""
         if str(value).startswith("zoo:"):
-            self.fail(f"{value} is no artefact: convert it first, by snnc convert {value} -o OUT", param, ctx)
+            self.fail(
+                f"{value} is not an artefact: convert it first with snnc convert {value} -o OUT", param, ctx
+            )
         return super().convert(value, param, ctx)
 
 

@@ -39,28 +39,35 @@ class Request:
 @click.command("bench", cls=Verb)
 @click.argument("artefact", type=ArtefactPath())
 @click.option(
-    "--against", metavar="MODEL", help="Any ONNX network that takes the same rows; the source by default."
+    "--against", metavar="MODEL", help="Another ONNX network that takes the same rows; the source by default."
 )
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
     metavar="FILE.npz",
-    help="Rows `x`, of which the first are run; the zoo's own by default, for a network of the zoo.",
+    help="Rows `x`, of which the first are run; for a network of the zoo, its own rows by default.",
 )
 @click.option(
-    "-T", "--timesteps", type=click.IntRange(min=1), metavar="N", help="Steps; as calibrated by default."
+    "-T",
+    "--timesteps",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of time steps; as calibrated by default.",
 )
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Rows run at once.")
-@click.option("--threads", type=Threads(), default=1, show_default=True, help="Threads that each may use.")
+@click.option("--threads", type=Threads(), default=1, show_default=True, help="Number of threads of each.")
 @click.option(
     "--mode",
     type=click.Choice(["spikes", "counts"]),
     default="spikes",
     show_default=True,
-    help="Every step's spikes, or one pass over spike counts, where that is proved to be equal.",
+    help="Spikes step by step, or one pass over spike counts, where this is proved to be equal.",
 )
 @click.option(
-    "--rounds", type=click.IntRange(min=1), metavar="N", help="Runs of each; by default 3 seconds' worth."
+    "--rounds",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Runs of each; by default as many as fit into 3 seconds.",
 )
 @click.option(
     "--max-ratio",
@@ -71,10 +78,10 @@ class Request:
 @rows_layout
 @click.pass_obj
 def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
-    """Time ARTEFACT in the CPU simulator and its source in onnxruntime, in turn, in one process.
+    """Time ARTEFACT in the CPU simulator and its source in onnxruntime, alternately, in one process.
 
-    The ratio is that of the shortest rounds. Both begin with the rows as the source network takes them, so
-    the spiking network's time includes quantising them. The density that is printed is that of these rows.
+    The ratio is that of the shortest rounds. Both start from the rows as the source network takes them, so
+    the time of the spiking network includes their quantisation. The density is measured on these rows.
     """
     from snnc.artefact import load
     from snnc.cli.artefacts import chosen_timesteps
@@ -187,7 +194,7 @@ def _show(terminal: Terminal, found: Comparison) -> None:
         row("90th percentile, ms per image", "p90"),
         ("rounds", str(len(found.snn.seconds)), str(len(found.ann.seconds))),
         ("time steps", f"T = {found.timesteps}, K = {found.costs.steps - found.timesteps}", ""),
-        ("neurons that send in a step", f"{found.costs.events_per_neuron_per_step:.2%}", ""),
+        ("neurons that fire in a step", f"{found.costs.events_per_neuron_per_step:.2%}", ""),
         ("synaptic operations, G/s", f"{found.giga_synops:.3g}", ""),
         ("batch", str(found.images), str(found.images)),
         ("threads", str(found.threads), str(found.threads)),
@@ -195,7 +202,7 @@ def _show(terminal: Terminal, found: Comparison) -> None:
     if found.memory is not None:
         rows.append(("memory of the simulation, MB", f"{found.memory / 2**20:.1f}", ""))
     terminal.table(("", "SNN", "ANN"), rows)
-    what = "" if found.mode == "spikes" else " as one pass over spike counts, in which no spike exists,"
+    what = "" if found.mode == "spikes" else ", computed as one pass over spike counts without spikes,"
     terminal.text(f"The spiking network{what} takes {found.ratio:.3g} times as long as the ANN.")
 
 

@@ -23,11 +23,15 @@ if TYPE_CHECKING:
     "--data",
     type=click.Path(path_type=Path),
     metavar="FILE.npz",
-    help="Rows `x` and, if known, labels `y`; the zoo's own test rows by default, for networks of the zoo.",
+    help="Rows `x` and, if known, labels `y`; for a network of the zoo, its own test rows by default.",
 )
-@click.option("--source", metavar="MODEL", help="Where the source network is.")
+@click.option("--source", metavar="MODEL", help="Path of the source network.")
 @click.option(
-    "-T", "--timesteps", type=click.IntRange(min=1), metavar="N", help="Steps; as calibrated by default."
+    "-T",
+    "--timesteps",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of time steps; as calibrated by default.",
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N rows.")
 @click.option(
@@ -36,10 +40,10 @@ if TYPE_CHECKING:
     default=0.5,
     show_default=True,
     metavar="POINTS",
-    help="A smaller loss is none; of numbers in hundredths of their variance.",
+    help="Losses below this are ignored; for numbers, in hundredths of their variance.",
 )
 @rows_layout
-@click.option("--threads", type=Threads(), metavar="N", help="At most this many; all by default.")
+@click.option("--threads", type=Threads(), metavar="N", help="Number of threads; all by default.")
 @task_option
 @click.pass_obj
 def command(
@@ -55,9 +59,9 @@ def command(
     threads: int | None,
     task: str | None,
 ) -> None:
-    """Let more and more layers spike, and say what each costs.
+    """Run hybrids in which more and more layers spike, and measure the loss of each layer.
 
-    Names the layer that costs most, where one stands out.
+    Names the layer with the largest loss, if one stands out.
     """
     from snnc.cli.artefacts import chosen_timesteps
     from snnc.cli.subjects import subject
@@ -96,7 +100,7 @@ def command(
 def measured(result: Bisection) -> str:
     """Return what is measured of a hybrid, in words."""
     if not result.classes:
-        return "R2, held to the labels" if result.labelled else "R2, held to the source"
+        return "R2 against the labels" if result.labelled else "R2 against the source"
     return "accuracy" if result.labelled else "agreement"
 
 
@@ -118,8 +122,8 @@ def _said(result: Bisection) -> str:
         low, high = (100 * end for end in result.interval)
         cost += f" [{low:.2f}, {high:.2f}]"
     if result.culprit is None:
-        return f"{whole}: no single layer stands out; the most, {cost}, is lost in {name}."
-    return f"{whole}; the most, {cost}, is lost in {name}."
+        return f"{whole}: no single layer stands out; the largest loss, {cost}, is in {name}."
+    return f"{whole}; the largest loss, {cost}, is in {name}."
 
 
 def _trial(result: Bisection, trial: Trial) -> dict[str, Any]:

@@ -64,7 +64,9 @@ def requested(options: Options, front: Path | None, output: Path | None) -> Requ
     }
     for option, wanted in contradicting.items():
         if wanted:
-            raise UsageError(f"{option} contradicts a budget, which decides about it: leave one of them out")
+            raise UsageError(
+                f"{option} contradicts the budget, whose search chooses it: leave out one of the two"
+            )
     return Request(
         timesteps=options.timesteps if given("--timesteps") else None,
         output=output,
@@ -138,7 +140,7 @@ def convert_to_budget(
         _show(terminal, outcome, measured, len(kept.x), output)
     if outcome.chosen is None:
         raise GateError(
-            f"nothing keeps to the budget; nearest: {_said(outcome.nearest)}. Nothing was written"
+            f"no conversion meets the budget; nearest: {_said(outcome.nearest)}. Nothing was written"
         )
     if request.journal is not None and not request.keeps_journal:
         for path in (request.journal, *trials.learning_journals()):

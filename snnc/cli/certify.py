@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     "--data",
     type=click.Path(path_type=Path),
     metavar="FILE.npz",
-    help="Rows `x` to find the settings on; the zoo's own test rows by default, for networks of the zoo.",
+    help="Rows `x` to find the settings on; for a network of the zoo, its own test rows by default.",
 )
 @click.option(
     "--check",
     type=click.Path(path_type=Path),
     metavar="FILE.npz",
-    help="Other rows: how often are the counts not equal on them?",
+    help="Other rows, on which the counts are compared.",
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N rows of each.")
 @click.option(
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     "--output",
     type=click.Path(path_type=Path),
     metavar="OUT",
-    help="Write the network with the fewest settle steps, and among those the fewest spikes a step.",
+    help="Write the network with the fewest settle steps, and among these the fewest spikes per step.",
 )
 @rows_layout
-@click.option("--threads", type=Threads(), metavar="N", help="At most this many; all by default.")
+@click.option("--threads", type=Threads(), metavar="N", help="Number of threads; all by default.")
 @click.option("--force", is_flag=True, help="Replace OUT if it exists.")
 @click.pass_obj
 def command(
@@ -56,11 +56,11 @@ def command(
     threads: int | None,
     force: bool,
 ) -> None:
-    """Find the fewest settle steps and spikes a step at which all spike counts are exact.
+    """Find the fewest settle steps and spikes per step at which all spike counts are exact.
 
-    Exact means: every population of every row has sent what the network of the same integers with graded
-    neurons sends. What is proved holds for every input; what is observed holds on the rows of --data. Exits
-    with 4 where rows of --check differ.
+    Exact means that every population has the same spike counts, on every row, as in the network of the same
+    integers with graded neurons. Proved results hold for every input, observed ones for the rows of --data.
+    Exits with 4 if rows of --check differ.
     """
     from snnc.analysis.certificate import certify, disagreements, quantised
     from snnc.artefact import load, save
@@ -91,8 +91,8 @@ def command(
     if wrong:
         exact, share = wrong[0]
         raise GateError(
-            f"what was observed does not hold everywhere: with {exact.spikes_per_step} spikes a step and "
-            f"{exact.settle_steps} settle steps {share.hits} of {share.n} other rows differ; it is proved "
+            f"the observed equality does not hold on other rows: {share.hits} of {share.n} differ with "
+            f"{exact.spikes_per_step} spikes per step and {exact.settle_steps} settle steps; it is proved "
             f"from {exact.proved_settle_steps} settle steps"
         )
 
@@ -158,6 +158,7 @@ def _as_dict(
         "data": name,
         "front": found,
         "smallest": found[-1],
-        "proved": "with as many spikes a step as time steps, with barriers, and from proved_settle_steps on",
+        "proved": "with as many spikes per step as time steps, in the layerwise schedule, and from "
+        "proved_settle_steps on",
         "observed": f"on {rows} rows, where the basis says so",
     }

@@ -28,13 +28,15 @@ TRIAL_ROWS = 8
 @click.option(
     "--format", "form", type=click.Choice(["text", "json", "sarif"]), default="text", help="How to report."
 )
-@click.option("--target", metavar="T", help="List also what this target of `snnc deploy` cannot take.")
-@click.option("--profile", metavar="NAME", help="The target's profile; its first by default.")
+@click.option(
+    "--target", metavar="T", help="Also list everything that this target of `snnc deploy` does not support."
+)
+@click.option("--profile", metavar="NAME", help="Profile of the target; its first by default.")
 @click.pass_obj
 def command(terminal: Terminal, model: str, form: str, target: str | None, profile: str | None) -> int:
-    """List everything in MODEL that cannot be converted, with node names and a cure for each.
+    """List everything in MODEL that cannot be converted, with node names and a remedy for each.
 
-    MODEL may be an artefact where a target is named. Others are converted on trial, with made-up rows.
+    With --target, MODEL may be an artefact; any other MODEL is converted on trial, with synthetic rows.
     Exits with 3 if anything cannot be converted, with 6 if anything does not fit the target.
     """
     from snnc.cli.artefacts import holds_artefact, require_network

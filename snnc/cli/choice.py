@@ -39,13 +39,15 @@ def planned_text(among: Mapping[Candidate, Options], rows: int) -> str:
 
     lines = [f"{each}: {options.passes().text}" for each, options in among.items()]
     if len(among) == 1:
-        return "\n".join(["only this preset takes the settings:", *lines])
+        return "\n".join(["only this candidate meets the options:", *lines])
     if rows < FEWEST_ROWS:
-        return "\n".join(["too few rows to compare presets; one would be taken of:", *lines])
+        return "\n".join(["too few rows to compare presets; one of these would be chosen:", *lines])
     fitted, held = split(rows)
+    ladder = len({each.preset for each in among}) == 1
     head = (
-        f"compared would be, each made with {len(fitted)} of the rows and judged on {len(held)} others; "
-        f"taken is the one of fewest operations that loses at most {LIMIT:g} point, or the most accurate:"
+        f"compared would be{', by halves' if ladder else ''}, each made with {len(fitted)} of the rows and "
+        f"judged on {len(held)} others; taken is the one of fewest operations that loses at most "
+        f"{LIMIT:g} point, or the most accurate:"
     )
     return "\n".join([head, *lines])
 

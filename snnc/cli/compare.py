@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     "--data",
     type=click.Path(path_type=Path),
     metavar="FILE.npz",
-    help="Rows `x` and, if known, labels `y`; the zoo's own test rows by default, for networks of the zoo.",
+    help="Rows `x` and, if known, labels `y`; for a network of the zoo, its own test rows by default.",
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N rows.")
 @click.option(
@@ -51,10 +51,10 @@ if TYPE_CHECKING:
     "--preprocess",
     type=click.Path(path_type=Path),
     metavar="FILE.json",
-    help="For a MODEL, where no artefact beside it remembers one.",
+    help="Preprocessing of a MODEL, if the other network is no artefact that stores one.",
 )
 @rows_layout
-@click.option("--threads", type=Threads(), metavar="N", help="At most this many; all by default.")
+@click.option("--threads", type=Threads(), metavar="N", help="Number of threads; all by default.")
 @min_metric_option
 @task_option
 @click.pass_obj
@@ -72,7 +72,7 @@ def command(
     min_metric: tuple[str, ...],
     task: str | None,
 ) -> None:
-    """Compare A with B: each an artefact or a MODEL, or both figures that `report --json-file` wrote."""
+    """Compare A with B: artefacts or MODELs, or two JSON files that `report --json-file` wrote."""
     from snnc.cli.figures import compare_reports
     from snnc.errors import GateError, UsageError
 
@@ -89,10 +89,10 @@ def command(
             "--min-metric",
             "--task",
         )
-        refuse("is for networks, and these are reports", *options)
+        refuse("applies to networks, and these are reports", *options)
         found = compare_reports(Path(first), Path(second))
     elif any(reports):
-        raise UsageError("a report is compared with a report: give two .json files, or two networks")
+        raise UsageError("a report can only be compared with a report: give two .json files, or two networks")
     else:
         asked = Asked(data, limit, preprocess, rows_layout, threads, task, limits, max_drop)
         found, wrong = _compare_networks(terminal, first, second, asked)
@@ -236,7 +236,7 @@ def _judged(case: Case, first: Case, rows: str) -> dict[str, Any]:
     scores: list[Measured | None] = [None, None]
     if agreement is not None:
         drop = points(1 - agreement.value)
-        lines = [f"Both answer alike on {_percent(agreement)} of {several(n, 'row')} ({rows})."]
+        lines = [f"Their answers agree on {_percent(agreement)} of {several(n, 'row')} ({rows})."]
     if case.labels is not None and case.task is not None:
         measured, headline = ("accuracy", "top1") if decided else ("r2", "r2")
         scores = [measure(headline, each) for each in (first, case)]
@@ -245,7 +245,7 @@ def _judged(case: Case, first: Case, rows: str) -> dict[str, Any]:
             drop = points(scores[0].value - scores[1].value)
             lines.insert(0, f"A {_percent(scores[0])}, B {_percent(scores[1])}: {lost(drop)}.")
         else:
-            lines.append(f"r2, held to the labels: A {scores[0]}, B {scores[1]}.")
+            lines.append(f"r2 against the labels: A {scores[0]}, B {scores[1]}.")
     if case.task is None or not decided or case.answers.shape[1] == 1:
         others = [
             each for each in told.values() if each.metric != "agreement" and not METRICS[each.metric].decides
@@ -255,12 +255,12 @@ def _judged(case: Case, first: Case, rows: str) -> dict[str, Any]:
                 measure(name, Case(case.answers, case.task, case.source)) for name in ("r2", "sqnr", "cosine")
             ]
         lines += [
-            f"B held to A on {several(n, 'row')} ({rows}): "
+            f"B against A on {several(n, 'row')} ({rows}): "
             + ", ".join(f"{each.metric} {each}" for each in others)
             + "."
         ]
     if case.task is None:
-        lines.append("It is not evident whether the outputs are classes or numbers: --task says so.")
+        lines.append("It is not known whether the outputs are classes or numbers: give --task.")
     metrics = {
         name: {**each.as_dict(), "against": "labels" if each.against == LABELS else "A"}
         for name, each in told.items()

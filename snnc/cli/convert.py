@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from snnc.frontend import SourceModel
     from snnc.ir.graph import Graph, NumberArray
     from snnc.pipeline import Dump
-    from snnc.search.choice import Candidate
 
 HELD_BACK = 5
 """With ``--max-drop``, every fifth calibration row is kept for the measurement."""
@@ -66,7 +64,7 @@ _CONFIG = click.Option(
     is_eager=True,
     expose_value=False,
     callback=_read_config,
-    help="Take these options from a file; those on the command line take precedence.",
+    help="Read options from a file; the command line takes precedence.",
 )
 
 
@@ -101,7 +99,7 @@ def command(ctx: click.Context, /, model: str, **values: Any) -> None:
     check_outputs(journal, others=read, force=True)  # one that exists is gone on with
     check_outputs(output, front, others=(*read, journal), force=asked.force)
     if asked.pipeline is not None:
-        refuse("names a pipeline, and --pipeline gives another: leave one of them out", "--preset")
+        refuse("selects a pipeline, and --pipeline gives another: leave out one of the two", "--preset")
     if journal is None and output is not None:
         journal = output.with_name(output.name + ".journal")
     limits = Limits(asked.max_drop, floors(asked.min_metric))
@@ -115,12 +113,13 @@ def command(ctx: click.Context, /, model: str, **values: Any) -> None:
         threads=asked.threads,
         journal=journal,
         task=task_of(asked.task),
+        payload=asked.payload,
     )
     dump = _dump(asked.dump_ir_after, options)
     sparing = asked.preset == SPARING and bool(limits)
-    bounds = (asked.max_latency, asked.max_synops, asked.payload)
+    bounds = (asked.max_latency, asked.max_synops)
     if sparing or any(bound is not None for bound in bounds):
-        budget = Budget(*bounds, asked.max_drop, limits.floors)
+        budget = Budget(*bounds, asked.payload, asked.max_drop, limits.floors)
         request = requested(options, front, output)
         rows = _rows(located, asked)
         outputs = outputs_for(located, rows, options)
@@ -129,7 +128,9 @@ def command(ctx: click.Context, /, model: str, **values: Any) -> None:
         convert_to_budget(terminal, located, *_split(located, rows, options), budget, request)
         return
     if front is not None:
-        raise UsageError("--front draws the conversions that a budget tries: give --max-latency, say")
+        raise UsageError(
+            "--front draws the conversions of a budget search: give a budget, such as --max-latency"
+        )
     among = options.alternatives()
     possible = tuple(among.values()) or (options,)
     searching = any(LEARNING in each.passes().names for each in possible)
@@ -141,7 +142,7 @@ def command(ctx: click.Context, /, model: str, **values: Any) -> None:
         limits.check(outputs)
         options = replace(options, task=outputs.task)
     if asked.dry_run:
-        _dry_run(terminal, located, rows, options, among, output)
+        _dry_run(terminal, located, rows, options, output)
         return
     used, kept = _split(located, rows, options) if limits else (rows, None)
     terminal.journal = journal if searching else None
@@ -235,7 +236,7 @@ def _split(located: Located, rows: Rows, options: Options) -> tuple[Rows, Rows]:
     _read(located, rows, options)
     if len(rows.x) < HELD_BACK:
         raise InputError(
-            f"a limit on what is lost needs at least {HELD_BACK} calibration rows, not {len(rows.x)}"
+            f"a limit on the loss needs at least {HELD_BACK} calibration rows, not {len(rows.x)}"
         )
     kept = np.arange(len(rows.x)) % HELD_BACK == HELD_BACK - 1
     used, back = (
@@ -250,22 +251,22 @@ def _dry_run(
     located: Located,
     rows: Rows,
     options: Options,
-    among: Mapping[Candidate, Options],
     output: Path | None,
 ) -> None:
     from snnc.analysis.duration import lasting, seconds
     from snnc.analysis.memory import available, needed
     from snnc.cli.choice import planned, planned_text
-    from snnc.compiler import LEARNING
+    from snnc.compiler import LEARNING, alternatives
 
     source = _read(located, rows, options)
+    among = alternatives(options, source.graph)
     possible = tuple(among.values()) or (options,)
     need = needed(source.graph, len(rows.x), fitted=any(each.fits for each in possible))
     free = available()
     steps_tried = max((each.steps for each in possible), default=1)
     once = seconds(source.graph, len(rows.x), steps_tried, fitted=any(each.fits for each in possible))
     learning = any(LEARNING in each.passes().names for each in possible)
-    longer = ", and longer, for thresholds are learned" if learning else ""
+    longer = ", plus the time for learning thresholds" if learning else ""
     time = once * (2 if len(among) > 1 else 1)
     pipeline = None if among else options.passes().text
     if terminal.json:
@@ -325,5 +326,5 @@ def _tell(terminal: Terminal, conversion: Conversion, output: Path, drop: dict[s
     for kept in () if drop is None else drop["min_metric"]:
         value = "without error" if kept["value"] is None else f"{kept['value']:.4g}"
         terminal.done(
-            f"{kept['metric']}: {value}, held to the {kept['against']}, at least {kept['least']:g} asked for"
+            f"{kept['metric']}: {value} against the {kept['against']}, at least {kept['least']:g} required"
         )

@@ -23,13 +23,13 @@ ROWS = 256
 
 @click.command("deploy", cls=Verb)
 @click.argument("artefact", type=ArtefactPath())
-@click.option("--target", required=True, metavar="T", help="Where it will run: see snnc targets.")
+@click.option("--target", required=True, metavar="T", help="The target: see snnc targets.")
 @click.option(
     "--profile",
     "--export",
     "profile",
     metavar="NAME",
-    help="The form to write; the target's first by default.",
+    help="Profile of the target; its first by default.",
 )
 @click.option(
     "-o",
@@ -37,7 +37,7 @@ ROWS = 256
     type=click.Path(path_type=Path),
     required=True,
     metavar="DIR",
-    help="The folder to make.",
+    help="The folder to write.",
 )
 @click.option(
     "--golden",
@@ -84,9 +84,9 @@ def command(
 ) -> None:
     """Write ARTEFACT for a target: its files, a manifest with hashes, a guide, and golden vectors.
 
-    Where the target follows other rules than the artefact, what that costs is measured and told first.
-    Exits with 6 if the network does not fit the target, or if such a cost was not accepted; then nothing is
-    written.
+    If the target computes something else than the artefact, the difference is measured and reported first.
+    Exits with 6, and writes nothing, if the network does not fit the target, or if such a difference was not
+    accepted.
     """
     from snnc.artefact import load
     from snnc.backends import load_backend
@@ -134,7 +134,7 @@ def command(
     )
     content = read(output)
     if content["golden"]["distinct_outputs"] < 2:
-        terminal.warn("all golden outputs are the same, which proves little: name other rows by --golden")
+        terminal.warn("all golden outputs are equal, so they prove little: give other rows by --golden")
     if terminal.json:
         terminal.data(
             {

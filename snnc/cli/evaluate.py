@@ -48,30 +48,38 @@ class Request:
     "--data",
     type=click.Path(path_type=Path),
     metavar="FILE.npz",
-    help="Rows `x` and labels `y`; the zoo's own test rows by default, where the network is from the zoo.",
+    help="Rows `x` and labels `y`; for a network of the zoo, its own test rows by default.",
 )
-@click.option("--backend", default="numba", show_default=True, help="numba, onnx or reference.")
 @click.option(
-    "-T", "--timesteps", type=click.IntRange(min=1), metavar="N", help="Steps; as calibrated by default."
+    "--backend", default="numba", show_default=True, help="The simulator: numba, onnx or reference."
+)
+@click.option(
+    "-T",
+    "--timesteps",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of time steps; as calibrated by default.",
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N rows.")
 @click.option(
-    "--against", metavar="MODEL", help="Run the source network on the same rows; `source` finds it by itself."
+    "--against",
+    metavar="MODEL",
+    help="Also run this network on the same rows; `source` stands for the recorded source.",
 )
-@click.option("--source", metavar="MODEL", help="Where the source network is, for `--against source`.")
+@click.option("--source", metavar="MODEL", help="Path of the source network, for `--against source`.")
 @click.option(
     "--preprocess",
     type=click.Path(path_type=Path),
     metavar="FILE.json",
-    help="For a MODEL: from the rows to what it takes. An artefact remembers its own.",
+    help="Preprocessing of the rows of a MODEL. An artefact stores its own.",
 )
 @rows_layout
-@click.option("--threads", type=Threads(), metavar="N", help="At most this many; all cores by default.")
+@click.option("--threads", type=Threads(), metavar="N", help="Number of threads; all cores by default.")
 @click.option(
     "--metric",
     multiple=True,
     metavar="NAME",
-    help="Of docs/metrics.md, such as auc, r2 or sqnr; may be repeated. By default those of the task.",
+    help="A metric of docs/metrics.md, such as auc or r2. May be repeated; by default those of the task.",
 )
 @task_option
 @click.pass_obj
@@ -100,9 +108,9 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None
     from snnc.errors import UsageError
 
     if request.preprocess is not None:
-        raise UsageError("an artefact remembers its preprocessing: leave --preprocess out, or convert again")
+        raise UsageError("an artefact stores its preprocessing: leave out --preprocess, or convert again")
     if request.against not in (None, "source"):
-        refuse("is for `--against source`, and --against names the network itself", "--source")
+        refuse("applies to `--against source`, but --against gives the network itself", "--source")
     artefact = load(path).with_rows_layout(request.rows_layout)
     simulator = load_simulator(request.backend, request.threads)
     steps = chosen_timesteps(terminal, artefact, request.timesteps)
@@ -229,14 +237,14 @@ def _show(terminal: Terminal, found: Evaluation) -> None:
         ("rows", str(found.scores.n), str(ann.scores.n) if ann else ""),
         ("time steps", f"T = {found.timesteps}, K = {found.settle_steps}", ""),
         ("latency, steps", str(found.latency_steps), ""),
-        ("payload of a spike", found.payload, ""),
+        ("spike payload", found.payload, ""),
         ("spikes per neuron per step", f"{costs.spikes_per_neuron_per_step:.4f}", ""),
-        ("neurons that send in a step", f"{costs.events_per_neuron_per_step:.2%}", ""),
+        ("neurons that fire in a step", f"{costs.events_per_neuron_per_step:.2%}", ""),
         ("synaptic operations per image", _count(costs.synops), ""),
-        ("the same without weights of zero", _count(costs.effective_synops), ""),
-        ("weights that are zero", f"{costs.zero_weights:.1%}", ""),
+        ("the same without zero weights", _count(costs.effective_synops), ""),
+        ("zero weights", f"{costs.zero_weights:.1%}", ""),
         ("accumulates per image", _count(costs.acs), ""),
-        ("MACs per image, with layer 1", _count(costs.macs), _count(ann.macs) if ann else ""),
+        ("MACs per image, layer 1 included", _count(costs.macs), _count(ann.macs) if ann else ""),
     ]
     lines: list[str] = []
     if not any(each.against == "labels" for each in found.scores.measured):
@@ -250,7 +258,7 @@ def _show(terminal: Terminal, found: Evaluation) -> None:
         return
     terminal.table(("", "SNN", "ANN"), rows)
     if ann.agreement is not None:
-        lines += [f"Both answer alike on {_share(ann.agreement)} of the rows."]
+        lines += [f"SNN and ANN agree on {_share(ann.agreement)} of the rows."]
     if (paired := ann.paired) is not None:
         low, high = (100 * end for end in paired.interval)
         lines.append(
@@ -260,7 +268,7 @@ def _show(terminal: Terminal, found: Evaluation) -> None:
     terminal.text("\n".join(lines))
 
 
-NOT_EVIDENT = "It is not evident whether the outputs are classes or numbers: --task says so."
+NOT_EVIDENT = "It is not known whether the outputs are classes or numbers: give --task."
 
 
 def _others(scores: Scores) -> list[Measured]:

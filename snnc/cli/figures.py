@@ -84,9 +84,11 @@ def _report(path: Path) -> Figures:
             verdict=f"{verdict['cause']} in {verdict['layer']}",
         )
     except (KeyError, TypeError, ValueError):
-        raise InputError(f"{path} is no report, or damaged: write it by snnc report --json-file") from None
+        raise InputError(f"{path} is not a report, or damaged: write it by snnc report --json-file") from None
     if figures.measured in SHARES and not 0 <= figures.value <= 1:
-        raise InputError(f"{path}: {figures.value} is no share of rows; write it by snnc report --json-file")
+        raise InputError(
+            f"{path}: {figures.value} is not a share of rows; write it by snnc report --json-file"
+        )
     return figures
 
 
@@ -97,4 +99,4 @@ def _headline(report: Any) -> tuple[str, float]:
         if accuracy[key] is not None:
             return name, float(accuracy[key]["value"])
     found = report["metrics"]["r2"]
-    return f"r2, held to the {found['against']}", float(found["value"])
+    return f"r2 against the {found['against']}", float(found["value"])

@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 @click.command("inspect", cls=Verb)
 @click.argument("artefact", type=ArtefactPath())
-@click.option("--ir", is_flag=True, help="Print every operation, one a line.")
+@click.option("--ir", is_flag=True, help="Print every operation, one per line.")
 @click.option("--plan", is_flag=True, help="Print how the CPU simulator runs it on this machine.")
 @click.option(
     "-T",
     "--timesteps",
     type=click.IntRange(min=1),
     metavar="N",
-    help="For --plan: steps; as calibrated by default.",
+    help="For --plan: number of time steps; as calibrated by default.",
 )
 @click.option(
     "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="For --plan: rows at once."
 )
-@click.option("--threads", type=Threads(), metavar="N", help="For --plan: at most so many; all by default.")
+@click.option("--threads", type=Threads(), metavar="N", help="For --plan: number of threads; all by default.")
 @click.pass_obj
 def command(
     terminal: Terminal,
@@ -45,8 +45,8 @@ def command(
 ) -> None:
     """Show how ARTEFACT was made, and its spiking populations.
 
-    The plan follows from the network, from the density that was measured at its conversion, and from the
-    processor: on another one it may be another, and the spikes are the same.
+    The plan depends on the network, on the density that was measured at its conversion, and on the
+    processor. Another processor may have another plan; the spikes are the same.
     """
     from snnc.artefact import load
     from snnc.ir.snn import IntegrateFire

@@ -51,7 +51,7 @@ def require_points(outputs: Outputs) -> None:
 
     if outputs.require("--max-drop") is Task.REGRESSION:
         raise UsageError(
-            "--max-drop counts points of right answers, and the outputs are numbers: use --min-metric r2=0.99"
+            "--max-drop limits the loss of accuracy, but the outputs are numbers: use --min-metric r2=0.99"
         )
 
 
@@ -105,7 +105,7 @@ def missed(limits: Sequence[Floor], found: Sequence[Measured]) -> list[str]:
     """Return in words which limits are missed."""
     by_name = {each.metric: each for each in found}
     return [
-        f"{limit.metric} is {by_name[limit.metric]}, held to the {by_name[limit.metric].against}, less than "
+        f"{limit.metric} is {by_name[limit.metric]} against the {by_name[limit.metric].against}, less than "
         f"--min-metric {limit}"
         for limit in limits
         if not limit.kept(by_name[limit.metric])
@@ -169,4 +169,4 @@ def outputs_of_artefact(
 
 def metric_lines(found: Sequence[Measured]) -> list[tuple[str, str]]:
     """Return name and value of metrics, for a table."""
-    return [(f"{each.metric}, held to the {each.against}", str(each)) for each in found]
+    return [(f"{each.metric} against the {each.against}", str(each)) for each in found]

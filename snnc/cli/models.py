@@ -119,7 +119,7 @@ def locate_source(metadata: Metadata, artefact: Path, given: str | None) -> Loca
     for entry in list_models():
         if entry.sha256 == wanted:
             return locate(PREFIX + entry.name)
-    raise InputError(f"the source network {recorded} of {artefact} is not there: name it by --source MODEL")
+    raise InputError(f"the source network {recorded} of {artefact} was not found: give it by --source MODEL")
 
 
 def zoo_entry(sha256: str) -> ZooEntry | None:

@@ -17,7 +17,7 @@ class FiniteRange(click.FloatRange):
         """Read a number."""
         number = super().convert(value, param, ctx)
         if not math.isfinite(number):
-            self.fail(f"{value!r} is no finite number", param, ctx)
+            self.fail(f"{value!r} is not a finite number", param, ctx)
         return number
 
     def _describe_range(self) -> str:

@@ -37,11 +37,15 @@ if TYPE_CHECKING:
     "--data",
     type=click.Path(path_type=Path),
     metavar="FILE.npz",
-    help="Rows `x` and, if known, labels `y`; the zoo's own test rows by default, for networks of the zoo.",
+    help="Rows `x` and, if known, labels `y`; for a network of the zoo, its own test rows by default.",
 )
-@click.option("--source", metavar="MODEL", help="Where the source network is.")
+@click.option("--source", metavar="MODEL", help="Path of the source network.")
 @click.option(
-    "-T", "--timesteps", type=click.IntRange(min=1), metavar="N", help="Steps; as calibrated by default."
+    "-T",
+    "--timesteps",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of time steps; as calibrated by default.",
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N rows.")
 @click.option(
@@ -51,28 +55,30 @@ if TYPE_CHECKING:
     metavar="T,T,...",
     help=f"Accuracy at these T, on at most {CURVE_ROWS} rows; `none` leaves it out.",
 )
-@click.option("--reconvert", is_flag=True, help="Convert anew for each T, too: a second curve. Takes long.")
+@click.option(
+    "--reconvert", is_flag=True, help="Draw a second curve, converted again for each T. Takes long."
+)
 @click.option(
     "--calib",
     "calibration",
     type=click.Path(path_type=Path),
     metavar="FILE.npz",
-    help="Calibration rows for --reconvert; the zoo's own by default, for networks of the zoo.",
+    help="Calibration rows for --reconvert; for a network of the zoo, its own by default.",
 )
 @click.option(
     "--cost-model",
     default="45nm",
     show_default=True,
     metavar="NAME|FILE.toml",
-    help="45nm, loihi, or a file.",
+    help="Cost model of the energy: 45nm, loihi, or a file.",
 )
 @rows_layout
-@click.option("--threads", type=Threads(), metavar="N", help="At most this many; all by default.")
-@click.option("--force", is_flag=True, help="Replace files that exist.")
+@click.option("--threads", type=Threads(), metavar="N", help="Number of threads; all by default.")
+@click.option("--force", is_flag=True, help="Replace existing files.")
 @task_option
 @click.pass_obj
 def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
-    """Measure every layer's error, split into its causes, and say what to try.
+    """Measure the error of every layer, split it into its causes, and suggest what to try.
 
     Without -o and --json-file, the terminal shows the verdict and the layers.
     """
@@ -91,7 +97,7 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
     if not request.reconvert:
         refuse("needs --reconvert", "--calib")
     if not wanted:
-        refuse("draws a curve, and --curve none leaves it out", "--reconvert")
+        refuse("adds to the curve, which --curve none leaves out", "--reconvert")
     found = subject(
         terminal,
         artefact,
@@ -258,12 +264,12 @@ def _summary(report: Report) -> list[str]:
     agreement = found.ann.agreement
     lines = []
     if found.tells_classes and agreement is not None:
-        lines = [f"Both networks answer alike on {agreement.value:.1%} of {several(agreement.n, 'row')}."]
+        lines = [f"Both networks agree on {agreement.value:.1%} of {several(agreement.n, 'row')}."]
     else:
         told = ", ".join(f"{each.metric} {each}" for each in found.snn.measured)
         lines = [f"On {several(found.rows, 'row')} at T = {found.timesteps}: {told}."]
     if found.outputs.task is None:
-        lines.append("It is not evident whether the outputs are classes or numbers: --task says so.")
+        lines.append("It is not known whether the outputs are classes or numbers: give --task.")
     if found.snn.top1 is not None and found.ann.scores.top1 is not None:
         ours, ann = found.snn.top1, found.ann.scores.top1
         low, high = ours.interval

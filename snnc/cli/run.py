@@ -21,7 +21,7 @@ from snnc.cli.terminal import Terminal, Verb
     type=click.Path(path_type=Path),
     required=True,
     metavar="X.npy",
-    help="Rows: raw where ARTEFACT holds a preprocessing, else as the source network takes them.",
+    help="Rows: raw if ARTEFACT stores a preprocessing, else as the source network takes them.",
 )
 @click.option(
     "-o",
@@ -29,18 +29,24 @@ from snnc.cli.terminal import Terminal, Verb
     type=click.Path(path_type=Path),
     required=True,
     metavar="Y.npy",
-    help="Where the outputs go: (rows, classes).",
+    help="File for the outputs: (rows, classes).",
 )
 @click.option("--per-step", is_flag=True, help="Write the outputs after every step: (steps, rows, classes).")
 @click.option(
     "--logits", is_flag=True, help="Scale the outputs to the units of the source network, in float32."
 )
 @click.option(
-    "-T", "--timesteps", type=click.IntRange(min=1), metavar="N", help="Steps; as calibrated by default."
+    "-T",
+    "--timesteps",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of time steps; as calibrated by default.",
 )
-@click.option("--backend", default="numba", show_default=True, help="numba, onnx or reference.")
+@click.option(
+    "--backend", default="numba", show_default=True, help="The simulator: numba, onnx or reference."
+)
 @rows_layout
-@click.option("--threads", type=Threads(), metavar="N", help="At most this many; all cores by default.")
+@click.option("--threads", type=Threads(), metavar="N", help="Number of threads; all cores by default.")
 @click.option("--force", is_flag=True, help="Replace Y.npy if it exists.")
 @task_option
 @click.pass_obj
@@ -60,8 +66,8 @@ def command(
 ) -> None:
     """Run ARTEFACT on the rows in X.npy and write its outputs to Y.npy.
 
-    The class of a row is the index of its largest output, or whether its one output is above 0; numbers have
-    none. With --json it is told.
+    The class of a row is the index of its largest output, or for one output whether it is above 0. --json
+    prints the classes. Numbers have none.
     """
     import numpy as np
 
@@ -78,7 +84,7 @@ def command(
 
     check_outputs(output, others=(artefact, input_path), force=force)
     if output.suffix == ".npz":
-        raise UsageError(f"{output} would be no archive: the outputs are one array, so name it .npy")
+        raise UsageError(f"{output}: the outputs are one array, not an archive; name the file .npy")
     network = load(artefact).with_rows_layout(rows_layout)
     steps = chosen_timesteps(terminal, network, timesteps)
     x = read_rows(input_path)

@@ -77,7 +77,7 @@ def rows_of(
     else:
         entry = zoo_entry(sha256)
         if entry is None:
-            raise UsageError("no rows to look at: name them by --data FILE.npz, with `x` and, if known, `y`")
+            raise UsageError("no rows to run: give them by --data FILE.npz, with `x` and, if known, `y`")
         x, y = test_data(entry)
         name = f"test rows of {PREFIX}{entry.name}"
     return x[:limit], None if y is None else y[:limit], name

@@ -212,17 +212,17 @@ def global_options() -> list[click.Parameter]:
     """Return the options that every verb has, before or after its name."""
     return [
         click.Option(
-            ["-v", "--verbose"], count=True, expose_value=False, callback=_louder, help="Tell more."
+            ["-v", "--verbose"], count=True, expose_value=False, callback=_louder, help="Print more messages."
         ),
         click.Option(
-            ["-q", "--quiet"], count=True, expose_value=False, callback=_quieter, help="Tell only errors."
+            ["-q", "--quiet"], count=True, expose_value=False, callback=_quieter, help="Print only errors."
         ),
         click.Option(
             ["--json"],
             is_flag=True,
             expose_value=False,
             callback=_json,
-            help="Write the result as JSON, alone on stdout.",
+            help="Write only the result to stdout, as JSON.",
         ),
         click.Option(
             ["--log-file"],
@@ -230,7 +230,7 @@ def global_options() -> list[click.Parameter]:
             expose_value=False,
             callback=_log_file,
             metavar="FILE",
-            help="Add all messages to FILE.",
+            help="Append all messages to FILE.",
         ),
         click.Option(
             ["--no-progress"],

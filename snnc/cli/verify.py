@@ -11,12 +11,12 @@ from snnc.cli.terminal import Terminal, Verb
 
 @click.command("verify", cls=Verb)
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--hashes-only", is_flag=True, help="Check the files, but run nothing.")
+@click.option("--hashes-only", is_flag=True, help="Check only the files; run nothing.")
 @click.pass_obj
 def command(terminal: Terminal, bundle: Path, hashes_only: bool) -> None:
     """Check the files of BUNDLE against its manifest, and run its network on its golden vectors.
 
-    Nothing that lies in BUNDLE is executed: programs are made anew from its data, and compared with its own.
+    Nothing in BUNDLE is executed: programs are generated again from its data, and compared with its own.
 
     Exits with 5 if a file is damaged, 4 if the results differ, 2 if nothing is installed to run it.
     """

@@ -18,7 +18,7 @@ from snnc.ir.channels import per_channel
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
 from snnc.ir.snn import IntegrateFire, SnnGraph
-from snnc.numerics.divergence import AnswerError, real_logits
+from snnc.numerics.divergence import AnswerError
 from snnc.numerics.means import ChannelMean, Mean
 from snnc.numerics.quantisation import Group, correct_readers, quantise_group
 from snnc.numerics.spill import RowArray, row_array
@@ -161,14 +161,17 @@ class GroupFitter:
         }
         outputs = []
         for chunk, trace in self.prefix.parts(graph, self.group.sinks, trains=False):
-            if trace.outputs is not None:
+            if trace.outputs:
                 outputs.append(trace.outputs)
                 continue
             for name, value in values.items():
                 value.counts[chunk] = trace.counts[name]
         if outputs:
-            logits = {graph.output: real_logits(graph, np.concatenate(outputs))}
-            return self.candidate(label, graph, logits, ratios)
+            answers: dict[str, Values | FloatArray] = {}
+            for name in outputs[0]:
+                node = graph.readouts[name]
+                answers[node.name] = node.decoded(np.concatenate([found[name] for found in outputs]), T)
+            return self.candidate(label, graph, answers, ratios)
         return self.candidate(label, graph, values, ratios)
 
     def candidate(
@@ -185,7 +188,7 @@ class GroupFitter:
         """
         error = 0.0
         for name, value in values.items():
-            if name == graph.output:
+            if name in graph.outputs:
                 everything = slice(0, len(self.held))
                 a = self.targets[name](everything)[self.held]
                 error += self.answer_error.of(a, value[everything][self.held])

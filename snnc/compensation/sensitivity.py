@@ -15,9 +15,10 @@ import numpy as np
 from snnc.analysis.costs import macs_of_ann
 from snnc.errors import InternalError
 from snnc.ir.ann import AnnGraph, AnnNode, Concat, Convolution, Input, Linear, Relu
+from snnc.ir.batch import joined
 from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray
-from snnc.numerics.divergence import AnswerError
+from snnc.numerics.divergence import AnswerError, AnswersError
 from snnc.numerics.thresholds import quantise
 from snnc.source.ann_session import AnnSession
 from snnc.source.calibration import Calibration
@@ -30,7 +31,7 @@ def sensitivities(
     clipped: AnnGraph,
     calibration: Calibration,
     levels: Mapping[str, int],
-    error: AnswerError = AnswerError.DIVERGENCE,
+    error: AnswerError | AnswersError = AnswerError.DIVERGENCE,
 ) -> dict[str, float]:
     """Return for each rectifier the error of the answers if it alone is rounded.
 
@@ -42,15 +43,15 @@ def sensitivities(
     """
     graph = clipped.without_thresholds()
     rows = calibration.subset(slice(0, ROWS))
-    targets, answer, names = rows.logits(graph), graph.logits, list(levels)
+    targets, answers, names = rows.logits(graph), graph.answers, list(levels)
     found = {}
     # One session at a time: each holds all weights behind its rectifier.
     for index, name in enumerate(names):
         rounded = _rounded(clipped[name], rows.values(clipped, name, names[index + 1 :]), levels[name])
-        session = AnnSession(graph, [answer], rows.threads, fed=[name])
-        found[name] = error.of(
-            targets, session.run_fed({name: rounded}, rows.rows)[answer].reshape(targets.shape)
-        )
+        session = AnnSession(graph, list(dict.fromkeys(answers.values())), rows.threads, fed=[name])
+        values = session.run_fed({name: rounded}, rows.rows)
+        moved = {output: values[node] for output, node in answers.items()}
+        found[name] = error.of(targets, joined(moved))
     return found
 
 

@@ -79,19 +79,19 @@ class Foreign:
 
     def _difference(self) -> str:
         if self.feature == "neighbours":
-            return "neighbouring values are not as alike as they were, as if the axes were in another order"
+            return "neighbouring values are less similar than then, as if the axes were in another order"
         for factor in (255, 128):
             if 0.8 < self.ratio / factor < 1.25:
                 return f"a division by {factor} is missing"
             if 0.8 < self.ratio * factor < 1.25:
-                return f"a division by {factor} is applied twice, or is one too many"
+                return f"a division by {factor} is applied twice, or must not be applied"
         if not 0.8 < self.ratio < 1.25:
             return f"they vary {self.ratio:.3g} times as much"
-        return "their mean or their ends lie elsewhere"
+        return "their mean or their limits differ"
 
     def diagnostic(self) -> Diagnostic:
         """Return it as a finding about the rows that an artefact is given."""
-        cure = "give rows as the calibration rows were: the same scale, mean, channel order and layout"
+        cure = "give rows in the form of the calibration rows: the same scale, mean, channel order and layout"
         return Diagnostic(UNLIKE_CALIBRATION, self.text, help=cure)
 
 

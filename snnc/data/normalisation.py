@@ -21,9 +21,11 @@ biases to speak of: there, logits beyond all that training reaches give it away.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
+from itertools import chain
 from math import isqrt, log, prod, sqrt
 
 import numpy as np
@@ -159,7 +161,7 @@ class Misread:
                 "which no training reaches: they are too large"
             )
         return (
-            f"{where} {self.measure} {self.own:.0%} of the most that is possible, "
+            f"{where} {self.measure} {self.own:.0%} of the possible maximum, "
             f"but {self.better:.0%} {self.words}"
         )
 
@@ -293,25 +295,33 @@ def _better(
     return gain, "tells them apart by", (float(told[0].mean()), float(told[1].mean()))
 
 
-def readings(rows: FloatArray, *, order_only: bool = False) -> tuple[Reading, ...]:
-    """Return other readings of rows, (n, *shape), leaving out those that change nothing."""
-    found = [] if order_only else _scaled(rows)
+def readings(rows: FloatArray, *, order_only: bool = False) -> Iterator[Reading]:
+    """Yield other readings of rows, (n, *shape), leaving out those that change nothing.
+
+    Each is made when it is asked for: together they are many times as large as the rows.
+    """
+    tolerance = 1e-3 * float(np.ptp(rows))
+    for reading in chain(() if order_only else _scaled(rows), _reordered(rows, order_only=order_only)):
+        if float(np.abs(reading.rows - rows).max()) > tolerance:
+            yield reading
+
+
+def _reordered(rows: FloatArray, *, order_only: bool) -> Iterator[Reading]:
+    """Yield the rows with channels or axes in another order."""
     shape = rows.shape[1:]
     axes = tuple(range(2, rows.ndim))
     if axes and shape[0] == COLOURS:
         words = "with the channels in the other order"
-        found.append(Reading(Mistake.CHANNELS, words, rows[:, ::-1], keeps_scale=True))
+        yield Reading(Mistake.CHANNELS, words, rows[:, ::-1], keeps_scale=True)
     if axes and shape[0] > 1 and not order_only:
         last = np.moveaxis(rows.reshape(len(rows), *shape[1:], shape[0]), -1, 1)
-        found.append(Reading(Mistake.AXES, "read as channels last", last, VARIETY))
+        yield Reading(Mistake.AXES, "read as channels last", last, VARIETY)
         first = np.moveaxis(rows, 1, -1).reshape(rows.shape)
-        found.append(Reading(Mistake.AXES, "read as channels first", first, VARIETY))
+        yield Reading(Mistake.AXES, "read as channels first", first, VARIETY)
     turned = _turned(rows)
     if turned is not None:
         words = "with height and width exchanged"
-        found.append(Reading(Mistake.AXES, words, turned, TURNED_VARIETY, keeps_scale=True))
-    tolerance = 1e-3 * float(np.ptp(rows))
-    return tuple(item for item in found if float(np.abs(item.rows - rows).max()) > tolerance)
+        yield Reading(Mistake.AXES, words, turned, TURNED_VARIETY, keeps_scale=True)
 
 
 def _turned(rows: FloatArray) -> FloatArray | None:
@@ -324,28 +334,31 @@ def _turned(rows: FloatArray) -> FloatArray | None:
     return rows.reshape(len(rows), side, side).swapaxes(1, 2).reshape(rows.shape)
 
 
-def _scaled(rows: FloatArray) -> list[Reading]:
-    """Return the rows in the scales that networks are trained in, and in multiples of their own."""
+def _scaled(rows: FloatArray) -> Iterator[Reading]:
+    """Yield the rows in the scales that networks are trained in, and in multiples of their own."""
     values = rows.astype(np.float64)
     low, high = values.min(), values.max()
     if high == low:
-        return []
-    unit = (values - low) / (high - low)
+        return
     over = (0, *range(2, rows.ndim))
-    std = values.std(axis=over, keepdims=True)
-    centred = values - values.mean(axis=over, keepdims=True)
-    ways = {
+    mean, std = values.mean(axis=over, keepdims=True), values.std(axis=over, keepdims=True)
+
+    def unit() -> NDArray[np.float64]:
+        found: NDArray[np.float64] = (values - low) / (high - low)
+        return found
+
+    ways: dict[str, Callable[[], NDArray[np.float64]]] = {
         "brought to 0 .. 1": unit,
-        "brought to 0 .. 255": 255 * unit,
-        "brought to -1 .. 1": 2 * unit - 1,
-        "brought to -128 .. 127": 255 * unit - 128,
-        "standardised per channel": centred / np.where(std > 0, std, 1),
+        "brought to 0 .. 255": lambda: 255 * unit(),
+        "brought to -1 .. 1": lambda: 2 * unit() - 1,
+        "brought to -128 .. 127": lambda: 255 * unit() - 128,
+        "standardised per channel": lambda: (values - mean) / np.where(std > 0, std, 1),
     }
-    ways |= {f"times {factor}": factor * values for factor in (2, 16, 255)}
-    ways |= {f"divided by {factor}": values / factor for factor in (2, 16, 255)}
-    found = [Reading(Mistake.SCALE, words, other.astype(np.float32)) for words, other in ways.items()]
-    middle = Reading(Mistake.SCALE, "centred per channel", centred.astype(np.float32), keeps_scale=True)
-    return [*found, middle]
+    ways |= {f"times {factor}": partial(np.multiply, factor, values) for factor in (2, 16, 255)}
+    ways |= {f"divided by {factor}": partial(np.divide, values, factor) for factor in (2, 16, 255)}
+    for words, way in ways.items():
+        yield Reading(Mistake.SCALE, words, way().astype(np.float32))
+    yield Reading(Mistake.SCALE, "centred per channel", (values - mean).astype(np.float32), keeps_scale=True)
 
 
 def chosen(rows: FloatArray) -> FloatArray:

@@ -63,7 +63,7 @@ class Preprocessing:
         divisors: tuple[tuple[str, Any], ...] = (("divide", self.divide), ("std", self.std))
         for name, value in divisors:
             if not all(np.float32(item) for item in _many(value)):
-                raise InputError(f"`{name}` is {value!r}, and nothing can be divided by it in float32")
+                raise InputError(f"`{name}` is {value!r}, by which float32 cannot divide")
         for name, text in (("layout", self.layout), ("rows_layout", self.rows_layout)):
             if text is not None and text not in LAYOUTS:
                 raise InputError(f"`{name}` is {text!r}; it must be NCHW or NHWC, or NCL or NLC of signals")

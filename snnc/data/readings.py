@@ -173,8 +173,8 @@ def with_channels(network: NetworkInput, wanted: Wanted, name: str) -> NetworkIn
         return replace(network, channels=(signal.index(wanted.network),))
     if wanted.rows in signal:
         raise InputError(
-            f"{name}: rows_layout is {wanted.rows}, and which axis of {network} holds the channels is not "
-            "to be seen: give layout, that of the network, in the preprocessing, too"
+            f"{name}: rows_layout is {wanted.rows}, and which axis of {network} holds the channels is "
+            "unknown: give layout, that of the network, in the preprocessing, too"
         )
     return network
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 
 from snnc.data.preprocessing import LARGEST_INPUT, row_out_of_range
 from snnc.errors import InputError, NonFiniteError
+from snnc.ir.batch import Batch, arrays_by_name, check_names
 from snnc.ir.graph import NumberArray
 
 DAMAGED = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, RuntimeError)
@@ -52,6 +53,60 @@ def as_rows(value: Any, name: str = "the rows") -> NumberArray:
     return array
 
 
+def named_rows(value: Any, names: Sequence[str], network: str, what: str) -> dict[str, NumberArray]:
+    """Return the rows of every input of a network by its name, in the network's order.
+
+    Args:
+        value: as for :func:`as_rows` where there is one input; else a mapping of these by the inputs'
+            names, the path of a ``.npz`` file of such arrays, or a sequence in the network's order.
+        names: of the inputs.
+        network: what it is called, for messages.
+        what: the rows are called in messages.
+
+    Raises:
+        InputError: an input is missing or unknown, their numbers of rows differ, or one is no array of
+            numbers.
+    """
+    if isinstance(value, str | os.PathLike) and len(names) > 1:
+        value = read_arrays(Path(value), names)
+    if len(names) == 1 and not isinstance(value, Mapping | Batch):
+        return {names[0]: as_rows(value, what)}
+    if isinstance(value, Batch):
+        value = value.arrays
+    if isinstance(value, Mapping):
+        check_names(value, names, network)
+        value = [value[name] for name in names]
+    if isinstance(value, list | tuple) and len(value) == len(names):
+        called = [what] if len(names) == 1 else [f"{what} for {name!r}" for name in names]
+        value = {name: as_rows(array, text) for name, array, text in zip(names, value, called, strict=True)}
+    return arrays_by_name(value, names, network)
+
+
+def read_arrays(path: Path, names: Sequence[str]) -> dict[str, NumberArray]:
+    """Read the arrays of a ``.npz`` file by the names of a network's inputs; labels beside them do not count.
+
+    Raises:
+        InputError: it is no such file, or one of them is missing.
+    """
+    listed = ", ".join(map(repr, names))
+    if path.suffix != ".npz":
+        raise InputError(
+            f"{path}: the network has {len(names)} inputs; give a .npz file with an array for each: {listed}"
+        )
+    with opened(path) as archive:
+        held = () if isinstance(archive, np.ndarray) else archive.files
+        missing = [name for name in names if name not in held]
+        if missing or isinstance(archive, np.ndarray):
+            known = ", ".join(map(repr, held)) or "nothing"
+            raise InputError(
+                f"{path} holds {known}, but no rows for the input {missing[0]!r}: name its arrays {listed}"
+            )
+        found = {name: archive[name] for name in names}
+    for array in found.values():
+        check_rows(path, array)
+    return found
+
+
 def as_array(value: Any, name: str) -> np.ndarray:
     """Return anything that is like an array as one.
 
@@ -59,7 +114,7 @@ def as_array(value: Any, name: str) -> np.ndarray:
         InputError: it is not.
     """
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        raise InputError(f"{name} are a masked array, and what is masked has no value: fill it first")
+        raise InputError(f"{name} are a masked array, and masked elements have no value: fill them first")
     if isinstance(value, np.ndarray):
         return np.asarray(value)
     try:
@@ -72,7 +127,7 @@ def as_array(value: Any, name: str) -> np.ndarray:
         return np.asarray(value)
     except Exception as error:  # another library's conversion may raise anything
         raise InputError(
-            f"{name} are {type(value).__name__}, of which no array can be made: give an array of numbers"
+            f"{name} are {type(value).__name__}, which cannot become an array: give an array of numbers"
         ) from error
 
 
@@ -124,7 +179,7 @@ def opened(path: Path) -> Iterator[np.ndarray | np.lib.npyio.NpzFile]:
         if "Object arrays" in str(error):
             raise InputError(f"{path} holds Python objects, not numbers: save plain arrays") from None
         raise InputError(
-            f"{path} is no NumPy file, or it is damaged: save it by numpy.savez(FILE, x=rows, y=labels)"
+            f"{path} is not a NumPy file, or it is damaged: save it by numpy.savez(FILE, x=rows, y=labels)"
         ) from None
 
 

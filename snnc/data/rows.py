@@ -136,7 +136,7 @@ def _flattened(shape: Shape, network: NetworkInput, wanted: Wanted, name: str) -
     if not known:
         raise InputError(
             f"{name}: the network takes flat rows, {network}, and how it orders the channels of rows of the "
-            f"shape {shape} is not to be seen: give both layout (the network's order) and rows_layout "
+            f"shape {shape} is unknown: give both layout (the network's order) and rows_layout "
             "(that of the rows) in the preprocessing, or flatten the rows as in training"
         )
     channel = 0 if rows in FIRST else len(row) - 1

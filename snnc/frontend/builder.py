@@ -54,30 +54,41 @@ class GraphBuilder:
     """A network in the making.
 
     Attributes:
-        layout: how the source's input becomes the canonical one.
-        probing: whether the network is built only to find the layout that its first operation wants.
+        layouts: how each of the source's inputs becomes the canonical one, by its name.
+        pending: the inputs whose layouts are still to be found: the network is built only to find what its
+            first operation wants.
         nodes: the network so far, in topological order.
-        wanted: the layout found by probing.
+        wanted: the input and the layout found by probing; ``None`` for a layout where none will do.
         cuts: the nodes that hold parts of others, so that each part is made once.
         woven: the images that hold pixels of others as channels, likewise.
         doubtful: nodes that depend on an operation that could not be read. Their values lie in whatever
             order the next operation wants, so that one problem does not cause others.
+        repeated: by name, the number that the last node of that name got.
+        reshaped: by name and shape, the node that holds the values of another in that shape.
     """
 
-    layout: InputLayout
-    probing: bool = False
+    layouts: dict[str, InputLayout]
+    pending: frozenset[str] = frozenset()
     nodes: dict[str, ann.AnnNode] = field(default_factory=dict)
-    wanted: InputLayout | None = None
+    wanted: tuple[str, InputLayout | None] | None = None
     cuts: dict[tuple[str, Cut], str] = field(default_factory=dict)
     woven: dict[tuple[str, bytes], Image] = field(default_factory=dict)
     doubtful: set[str] = field(default_factory=set)
+    repeated: dict[str, int] = field(default_factory=dict)
+    reshaped: dict[tuple[str, Shape], str] = field(default_factory=dict)
+
+    @property
+    def probing(self) -> bool:
+        """Whether the network is built only to find the layout of an input."""
+        return bool(self.pending)
 
     def unique(self, name: str) -> str:
         """Return ``name``, with a number after it if a node has that name already."""
-        candidate, count = name, 1
+        candidate, count = name, self.repeated.get(name, 1)
         while candidate in self.nodes:
             count += 1
             candidate = f"{name}.{count}"
+        self.repeated[name] = count
         return candidate
 
     def emit(self, node: ann.AnnNode) -> str:
@@ -122,10 +133,10 @@ class GraphBuilder:
             return name
         if isinstance(node, ann.Reshape):
             return self.reshape(node.inputs[0], shape, origin)
-        for other in self.nodes.values():
-            if isinstance(other, ann.Reshape) and other.inputs == (name,) and other.shape == shape:
-                return other.name
-        return self.emit(ann.Reshape(name=origin, inputs=(name,), shape=shape, origin=origin))
+        if (name, shape) not in self.reshaped:
+            made = self.emit(ann.Reshape(name=origin, inputs=(name,), shape=shape, origin=origin))
+            self.reshaped[name, shape] = made
+        return self.reshaped[name, shape]
 
     def settle(self, view: View, origin: str) -> View:
         """Return a view that reads each value of its node once, cutting and padding where needed.
@@ -140,13 +151,13 @@ class GraphBuilder:
             return self.stand_in_view(view.shape, view.origin)
         if is_bijection(view.index, math.prod(shape)):
             return view
-        self.want(view.index[0] if view.index.shape[0] == 1 else view.index)
+        self.want(view.node, view.index[0] if view.index.shape[0] == 1 else view.index)
         cut = find_cut(view.index, shape)
         if cut is None:
             refuse(
                 UNSUPPORTED_STRUCTURE,
                 origin,
-                f"{made_by(view, origin)} picks or repeats values, which is no plain slice",
+                f"{made_by(view, origin)} selects or repeats values; only plain slices are supported",
                 "slice with constant bounds and positive steps along whole axes",
             )
         if (view.node, cut) not in self.cuts:
@@ -242,7 +253,7 @@ class GraphBuilder:
         channels = view.shape[1]
         height, width = view.shape[2:] if len(view.shape) == 4 else (1, view.shape[2])
         self.refuse_lowest(view, origin)
-        self.want(self._of_input(view.node, view.index.reshape(channels, height, width)))
+        self.want(view.node, self._of_input(view.node, view.index.reshape(channels, height, width)))
         if view.node in self.doubtful:
             return Image(
                 self.stand_in((channels, height, width)), (channels, height, width), np.arange(channels)
@@ -275,7 +286,11 @@ class GraphBuilder:
         for part in node.inputs if isinstance(node, ann.Concat) else ():
             size = math.prod(self.shape(part))
             rows = ((index >= start) & (index < start + size)).all(axis=(1, 2))
-            if isinstance(self.nodes[part], ann.Input) and rows.any():
+            if (
+                isinstance(self.nodes[part], ann.Input)
+                and (part in self.pending or not self.probing)
+                and rows.any()
+            ):
                 return index[rows] - start
             start += size
         return index
@@ -298,7 +313,7 @@ class GraphBuilder:
 
     def flat(self, view: View) -> tuple[str, Index]:
         """Return a node of shape (features,) and, for each value of the tensor, the feature that it is."""
-        self.want(row_major(self.layout.source_shape).ravel())
+        self.want(view.node, None)
         self.refuse_lowest(view, view.origin)
         if view.node in self.doubtful:
             return self.stand_in((view.index.size,)), np.arange(view.index.size)
@@ -333,8 +348,8 @@ class GraphBuilder:
             refuse(
                 UNSUPPORTED_ATTRIBUTE,
                 origin,
-                "its factor differs from pixel to pixel; one for all or per channel is supported",
-                "use one factor per channel; what scales the images belongs into the preprocessing",
+                "its factor differs from pixel to pixel; only one for all, or one per channel, is supported",
+                "use one factor per channel; scale images in the preprocessing",
             )
         flat = self.reshape(view.node, (view.index.size,), view.origin)
         return View(flat, view.index, view.origin), tuple(elements)
@@ -377,8 +392,29 @@ class GraphBuilder:
             image.node, (image.channels[:, None] * places.size + places).reshape(view.shape), view.origin
         )
 
-    def want(self, index: Index) -> None:
-        """In probing, note the layout of the input that an operation wants, and stop."""
-        if self.probing:
-            self.wanted = wanted_layout(index, self.layout.source_shape)
-            raise RefusalError(None)
+    def want(self, node: str, index: Index | None) -> None:
+        """In probing, note the layout that an operation wants of the input that it reads, and stop.
+
+        Args:
+            node: what the operation reads.
+            index: where its values lie in the input; ``None`` for an operation that takes any order.
+        """
+        if not self.probing:
+            return
+        name = next((name for name in self.layouts if name in self.pending & self._behind(node)), None)
+        if name is None:
+            return
+        shape = self.layouts[name].source_shape
+        self.wanted = (name, wanted_layout(row_major(shape).ravel() if index is None else index, shape))
+        raise RefusalError(None)
+
+    def _behind(self, node: str) -> frozenset[str]:
+        """Return the nodes that a node depends on; all inputs where one is behind what could not be read."""
+        seen: set[str] = set()
+        waiting = [node]
+        while waiting:
+            name = waiting.pop()
+            if name not in seen:
+                seen.add(name)
+                waiting.extend(self.nodes[name].inputs)
+        return frozenset(seen) | (self.pending if seen & self.doubtful else frozenset())

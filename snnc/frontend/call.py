@@ -65,7 +65,7 @@ class Call:
         builder: the network in the making.
         batch: the batch size that the file fixes; ``None`` if it is free.
         readers: the nodes that read each output, in order; the network's own output is a ``None``.
-        whole: whether it computes in integers, because the network takes some and nothing has cast them.
+        whole: whether it computes in integers, because the network takes integers and no Cast precedes it.
         codes: what the integers of each input stand for; ``None`` where it is not quantised.
         scales: for each input the numbers, one per element, of which its elements are integer multiples;
             ``None`` where nothing says so.
@@ -147,7 +147,7 @@ class Call:
         value = self.operands[position] if self.has(position) else None
         if not isinstance(value, View):
             self.refuse(
-                "works here on a constant, with weights that depend on the network's input",
+                "applies weights that depend on the network's input to a constant",
                 "exchange the inputs, so that the weights are constant",
                 UNSUPPORTED_STRUCTURE,
             )

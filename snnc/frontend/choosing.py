@@ -1,4 +1,4 @@
-"""Comparisons, and Where on their results: a value limited by a constant, spelled as a choice.
+"""Comparisons, and Where on their results: limits by a constant, written as a selection.
 
 ``Where(x > c, c, x)`` is ``min(x, c)``, and ``Where(x < 0, 0, x)`` is a rectifier. No other choice between
 activations has a spiking form.
@@ -43,7 +43,7 @@ def negation(call: Call) -> Comparison:
     _require_choice(call, "makes steps")
     (condition,) = call.operands
     if not isinstance(condition, Comparison):
-        _refuse(call, "negates what is no comparison with a constant")
+        _refuse(call, "negates something other than a comparison with a constant")
     return replace(condition, is_above=not condition.is_above)
 
 
@@ -62,7 +62,7 @@ def where(call: Call) -> View | Limited:
     """Read Where that limits an activation by the constant with which it was compared."""
     condition, first, second = call.operands
     if not isinstance(condition, Comparison):
-        _refuse(call, "its condition is no comparison of an activation with a constant")
+        _refuse(call, "its condition is not a comparison of an activation with a constant")
     if isinstance(first, np.ndarray) and isinstance(second, View | Limited):
         constant, value, from_above = first, second, condition.is_above
     elif isinstance(second, np.ndarray) and isinstance(first, View | Limited):
@@ -71,9 +71,9 @@ def where(call: Call) -> View | Limited:
         _refuse(call, "chooses between two activations")
     view = value.view if isinstance(value, Limited) else value
     if not _equal(constant, condition.bound):
-        _refuse(call, "jumps: what it chooses is not the constant that it compares with")
+        _refuse(call, "is discontinuous: it chooses another value than the constant that it compares with")
     if not _limits_alike(call.builder, view, condition, from_above=from_above):
-        _refuse(call, "chooses by another activation than the one it gives")
+        _refuse(call, "compares another activation than the one that it returns")
     limited = replace(call, operands=(view, constant))
     if not from_above:
         rectified = maximum(limited)
@@ -98,7 +98,7 @@ def _compared(call: Call, *, is_above: bool) -> Comparison:
     ):  # its limit is no lower
         left = left.view
     if isinstance(left, Limited):
-        _refuse(call, "compares what is limited from above with another number than 0")
+        _refuse(call, "compares a value that is limited from above with another number than 0")
     if not isinstance(left, View) or not isinstance(right, np.ndarray):
         _refuse(call, "compares two activations")
     return Comparison(left, right, is_above)

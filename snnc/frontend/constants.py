@@ -1,4 +1,4 @@
-"""Carry constants that depend on the place, such as position biases, forward to where they are a bias.
+"""Move constants that depend on the position, such as position biases, forward until they are a bias.
 
 A linear map of a sum is the sum of its maps, ``L(x + k) = L(x) + L0(k)``, where ``L0`` is ``L`` without its
 bias, and ``L0(k)`` is known when the file is read. So a constant that is added to a value passes every linear
@@ -52,8 +52,8 @@ class _Spreading:
         for node in self.graph:
             if not isinstance(node, ann.Constant):
                 self.walk(node)
-        output = self.whole(self.graph.output)
-        return self.graph.with_nodes(tuple(self.nodes), output)
+        outputs = tuple(map(self.whole, self.graph.outputs))
+        return self.graph.with_nodes(tuple(self.nodes), outputs)
 
     def walk(self, node: ann.AnnNode) -> None:
         if node.inputs and self.constants.keys() >= set(node.inputs):
@@ -175,6 +175,6 @@ def _computed(node: ann.AnnNode, values: Sequence[FloatArray]) -> FloatArray:
     ]
     first = ann.Input(name="none", shape=(1,))
     alone = ann.AnnGraph(
-        name="constant", nodes=(first, *read, node.with_(name="y", inputs=names)), output="y"
+        name="constant", nodes=(first, *read, node.with_(name="y", inputs=names)), outputs=("y",)
     )
     return run_ann(alone, np.zeros((1, 1), np.float32))[0][0]

@@ -32,7 +32,7 @@ def clip(call: Call) -> View:
         return call.view()
     if low != 0 or high < 0:
         call.refuse(
-            f"clips to [{low:g}, {high:g}]; only a lower bound of 0 makes a rectifier",
+            f"clips to [{low:g}, {high:g}]; only a lower bound of 0 is a rectifier",
             "use ReLU or ReLU6, and fine-tune",
         )
     return _rectified(call, call.view(), None if high >= HUGE else np.float32(high))
@@ -169,7 +169,7 @@ def _require_exact(call: Call, *constants: Constant) -> None:
     for constant in constants:
         if constant.dtype.kind in "iu" and (call.proto.op_type == "Div" or constant.dtype.itemsize < 4):
             call.refuse(
-                f"results in {constant.dtype} are cut to whole numbers, or wrap around",
+                f"results in {constant.dtype} are truncated to integers, or wrap around",
                 "cast the input to floats first",
             )
 
@@ -249,7 +249,7 @@ def summed(call: Call, views: list[View]) -> View:
     first = settled[0]
     if any(not np.array_equal(view.index, first.index) for view in settled[1:]):
         call.refuse(
-            "adds tensors whose values lie in different orders, as after a transpose of one",
+            "adds tensors with different orders of values, for example because one is transposed",
             "keep both branches in the same layout",
             UNSUPPORTED_STRUCTURE,
         )
@@ -306,7 +306,7 @@ def _softmax(call: Call, *, logarithm: bool) -> View:
     node, order = call.builder.flat(view)
     if not is_range(order):
         call.refuse(
-            f"the classes, made by {view.origin!r}, stand in another order than their layer computes them",
+            f"the classes, made by {view.origin!r}, are in another order than their layer computes them",
             "remove the transpose or slice before it",
             UNSUPPORTED_STRUCTURE,
         )

@@ -184,7 +184,7 @@ def along(
     if view.node in call.builder.doubtful:
         return call.builder.stand_in_view(shape, call.origin)
     vectors = np.moveaxis(view.index, axis, 0)
-    call.builder.want(_as_image(vectors))
+    call.builder.want(view.node, _as_image(vectors))
     view = call.builder.settle(view, call.origin)
     vectors = np.moveaxis(view.index, axis, 0)
     node_shape = call.builder.shape(view.node)
@@ -228,7 +228,7 @@ def batch_normalisation(call: Call) -> View:
     if call.integer("training_mode", 0) or (call.opset < 14 and any(call.proto.output[1:])):
         call.refuse("it is in training mode", "export the model in evaluation mode")
     if call.opset < 9 and not call.integer("spatial", 1):
-        call.refuse("spatial=0 normalises every pixel for itself", "use one mean and variance per channel")
+        call.refuse("spatial=0 normalises every pixel separately", "use one mean and variance per channel")
     view = call.view()
     names = ("scale", "shift", "mean", "variance")
     vectors = tuple(call.weights(position + 1, name) for position, name in enumerate(names))

@@ -16,6 +16,36 @@ from snnc.metrics.ending import final_activation
 
 
 @dataclass(frozen=True, slots=True)
+class SourceInput:
+    """An input of a trained network.
+
+    Attributes:
+        name: of the ONNX input, and of the graph's node.
+        dtype: its type, as NumPy calls it.
+        layout: how the arrays that the file takes become the graph's input.
+    """
+
+    name: str
+    dtype: str
+    layout: InputLayout
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOutput:
+    """An output of a trained network.
+
+    Attributes:
+        name: of the ONNX output.
+        layout: how the arrays that the file gives become the graph's output, and back.
+        ends: the softmax or sigmoid that makes it, as an ONNX operator; empty for none.
+    """
+
+    name: str
+    layout: InputLayout
+    ends: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SourceModel:
     """A trained network, read from an ONNX file.
 
@@ -23,25 +53,64 @@ class SourceModel:
         path: the file.
         sha256: hash of the file, followed by its external data.
         graph: the network, channels first.
-        layout: how the arrays that the file takes become the graph's input.
-        input_name: name of the ONNX input.
-        input_dtype: type of the ONNX input, as NumPy calls it.
-        output_name: name of the ONNX output.
+        inputs: what it takes, in the file's order.
+        outputs: what it gives, in the file's order.
         batch: the batch size that the file fixes; ``None`` if it is free.
         opset: version of the default operator set.
-        ends: the softmax or sigmoid that makes the answers, as an ONNX operator; empty for none.
+        warnings: what to know about the file, such as that it computes in another precision.
     """
 
     path: Path
     sha256: str
     graph: AnnGraph
-    layout: InputLayout
-    input_name: str
-    input_dtype: str
-    output_name: str
+    inputs: tuple[SourceInput, ...]
+    outputs: tuple[SourceOutput, ...]
     batch: int | None
     opset: int
-    ends: str = ""
+    warnings: tuple[Diagnostic, ...] = ()
+
+    @property
+    def input(self) -> SourceInput:
+        """The one input.
+
+        Raises:
+            UsageError: there are several.
+        """
+        return self.inputs[self.graph.inputs.index(self.graph.input)]
+
+    @property
+    def output(self) -> SourceOutput:
+        """The one output.
+
+        Raises:
+            UsageError: there are several.
+        """
+        return self.outputs[self.graph.outputs.index(self.graph.output)]
+
+    @property
+    def layout(self) -> InputLayout:
+        """How the arrays that the file takes become the graph's one input."""
+        return self.input.layout
+
+    @property
+    def input_name(self) -> str:
+        """Name of the one ONNX input."""
+        return self.input.name
+
+    @property
+    def input_dtype(self) -> str:
+        """Type of the one ONNX input, as NumPy calls it."""
+        return self.input.dtype
+
+    @property
+    def output_name(self) -> str:
+        """Name of the one ONNX output."""
+        return self.output.name
+
+    @property
+    def ends(self) -> str:
+        """The softmax or sigmoid that makes the answers, as an ONNX operator; empty for none."""
+        return self.output.ends
 
 
 def read_onnx(path: Path | LoadedModel) -> SourceModel:
@@ -76,20 +145,25 @@ def check_onnx(path: Path) -> tuple[Diagnostic, ...]:
 def _read(given: Path | LoadedModel) -> tuple[SourceModel | None, tuple[Diagnostic, ...]]:
     loaded = given if isinstance(given, LoadedModel) else load(given)
     path = loaded.path
-    proto = simplify(loaded.proto, str(path))
-    network, diagnostics = read_graph(proto, path.name.removesuffix(".onnx"), str(path))
+    proto, warnings = simplify(loaded.proto, str(path))
+    network, found = read_graph(proto, path.name.removesuffix(".onnx"), str(path))
+    diagnostics = (*warnings, *found)
     if network is None:
         return None, diagnostics
     source = SourceModel(
         path=path,
         sha256=loaded.sha256,
         graph=network.graph,
-        layout=network.layout,
-        input_name=network.signature.input_name,
-        input_dtype=network.signature.input_dtype,
-        output_name=network.signature.output_name,
+        inputs=tuple(
+            SourceInput(given.name, given.dtype, network.layouts[given.name])
+            for given in network.signature.inputs
+        ),
+        outputs=tuple(
+            SourceOutput(name, layout, final_activation(proto, name))
+            for name, layout in network.given.items()
+        ),
         batch=network.signature.batch,
         opset=network.signature.opset,
-        ends=final_activation(loaded.proto),
+        warnings=diagnostics,
     )
     return source, diagnostics

@@ -11,10 +11,8 @@ from snnc.diagnostics import QUANTISED_GRAPH
 from snnc.frontend import choosing, elementwise, linear, pooling, quantised, reshaping
 from snnc.frontend.call import Call, Value
 from snnc.frontend.codes import Coded
-from snnc.frontend.simplify import DEFAULT_DOMAINS
-
-OLDEST_OPSET = 7
-NEWEST_OPSET = onnx.defs.onnx_opset_version()
+from snnc.frontend.functions import DEFAULT_DOMAINS
+from snnc.frontend.simplify import NEWEST_OPSET, OLDEST_OPSET
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
-"""What exporters spell with several operators, and people know by one name: SiLU, GELU, LayerNorm, attention.
+"""Patterns of several operators that are known by one name: SiLU, GELU, LayerNorm, attention.
 
-A pattern is looked for around the one operator that gives it away. It is only told, never read: what is found
-here names the cause where an operation of it cannot be read.
+A pattern is searched around its characteristic operator. Patterns are only used for messages: they name the
+cause if one of their operations cannot be read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ REACH = 8
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """Something with a name of its own.
+    """Several operators that are known by one name.
 
     Attributes:
         name: as people know it.
@@ -227,7 +227,7 @@ def _norm(net: _Net, node: onnx.NodeProto) -> Pattern | None:
     first += [n for sub in centred for n in net.before(sub) if n.op_type in MEANS | {"Pow", "Mul"}]
     last = net.ahead(node, {"Reciprocal", "Cast"}, lambda n: n.op_type in ("Div", "Mul")) or []
     name = "LayerNorm" if centred else "RMSNorm"
-    what = "a normalisation by statistics of the activations themselves"
+    what = "a normalisation by statistics of its own input"
     return _pattern(name, what, UNSUPPORTED_OPERATOR, NORM, node, *around, *centred, *first, *last)
 
 

@@ -28,7 +28,7 @@ def average_pool(call: Call) -> View:
     window = _without_unused_pads(window, image.shape[1:])
     if any(window.pads) and not call.integer("count_include_pad", 0):
         call.refuse(
-            "its mean leaves out the padding, so that the divisor changes along the border",
+            "its mean excludes the padding, so the divisor changes along the border",
             "use count_include_pad=1 (PyTorch: count_include_pad=True), or no padding",
         )
     if call.integer("ceil_mode", 0):
@@ -50,7 +50,7 @@ def max_pool(call: Call) -> View:
     pads = (own.pads[0] + top, own.pads[1] + left, own.pads[2] + bottom, own.pads[3] + right)
     window = _without_unused_pads(replace(own, pads=pads), image.shape[1:])
     if window.sees_only_padding(*image.shape[1:]):
-        call.refuse("a window may see nothing but padding", "use pads smaller than the kernel")
+        call.refuse("a window may contain only padding", "use pads smaller than the kernel")
     return _pooled(call, view, image, window, ann.MaxPool)
 
 
@@ -93,7 +93,7 @@ def reduce_max(call: Call) -> View:
 def reduce_mean(call: Call) -> View:
     """Read ReduceMean over any axes but the batch."""
     if call.whole:
-        call.refuse("the mean of integers is cut to a whole number", "cast the input to floats first")
+        call.refuse("the mean of integers is truncated to an integer", "cast the input to floats first")
     return _averaged(call, since=18, total=False)
 
 
@@ -127,12 +127,12 @@ def reduced_axes(call: Call, since: int) -> tuple[int, ...] | None:
         axes = tuple(range(len(shape)))
     reduced = call.axes(axes, len(shape))
     if 0 in reduced and shape[0] == 1 != call.batch:  # a free batch is not of length 1
-        call.refuse("reduces the batch, so that rows mix", "reduce other axes only")
+        call.refuse("reduces the batch axis, which mixes rows", "reduce other axes only")
     if call.batch != 1 and shape[0] != 1:
         # What stands before the batch moves it to another axis, which has the length 1 here as well.
         left = [n for axis, n in enumerate(shape) if axis not in reduced]
         if 1 not in left or any(shape[axis] == 1 for axis in reduced):
-            call.refuse("may reduce the batch, so that rows mix", "keep the batch in front")
+            call.refuse("may reduce the batch axis, which mixes rows", "keep the batch in front")
     return reduced
 
 
@@ -155,7 +155,7 @@ def _over_positions(
     apart = np.transpose(view.index, (*kept, *axes)).reshape(channels, -1)
     spatial = tuple(view.shape[axis] for axis in axes if view.shape[axis] > 1)
     height, width = (1, *spatial) if len(spatial) == 1 else (spatial[0], math.prod(spatial[1:]))
-    call.builder.want(apart.reshape(channels, height, width))
+    call.builder.want(view.node, apart.reshape(channels, height, width))
     whole = call.builder.settled(view, call.origin)
     parts = None
     if whole is not None:

@@ -1,8 +1,8 @@
-"""One walk over an ONNX graph, which finds every problem on the way.
+"""One walk over an ONNX graph that collects all problems.
 
-An operation that cannot be read gives a diagnostic, and the walk goes on with tensors of the shapes that
-it would have made. Where even those are not known, the operations after it are only checked for operators
-that are not supported in any form.
+An operation that cannot be read gives a diagnostic, and the walk continues with tensors of the shapes of its
+outputs. If these are unknown, too, the following operations are only checked for operators that are not
+supported in any form.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 import onnx
@@ -18,66 +19,99 @@ from onnx import helper
 
 from snnc.diagnostics import (
     DYNAMIC_SHAPE,
+    NO_DOOR,
     OPSET,
     QUANTISED_GRAPH,
-    SEVERAL_INPUTS,
     UNSUPPORTED_ATTRIBUTE,
     UNSUPPORTED_STRUCTURE,
     Diagnostic,
 )
+from snnc.frontend import reshaping
 from snnc.frontend.advice import advice, is_quantised
 from snnc.frontend.builder import GraphBuilder
 from snnc.frontend.call import Call, Value
 from snnc.frontend.codes import Coded, Codes
 from snnc.frontend.constants import spread_constants
-from snnc.frontend.operators import NEWEST_OPSET, OLDEST_OPSET, operator_of, reads_codes
+from snnc.frontend.functions import DEFAULT_DOMAINS
+from snnc.frontend.layout import layout_of
+from snnc.frontend.legacy import aligned, modern, old
+from snnc.frontend.operators import operator_of, reads_codes
 from snnc.frontend.patterns import find_patterns, named
+from snnc.frontend.precision import precision_of, told
 from snnc.frontend.quantised import MOVES, folded, scales_of
 from snnc.frontend.refusals import MAX_VALUES, RefusalError, refuse
 from snnc.frontend.simplify import (
-    DEFAULT_DOMAINS,
+    NEWEST_OPSET,
     NOT_DETERMINED,
+    OLDEST_OPSET,
     constants_of,
     evaluate,
     infer_shapes,
     label,
     reads,
+    sort_nodes,
 )
 from snnc.frontend.staircases import Region, emit, find_regions, recognise
+from snnc.frontend.tensors import MAX_MADE, Constant
 from snnc.frontend.tidy import tidy
 from snnc.frontend.views import View, is_range
 from snnc.ir import ann
 from snnc.ir.graph import FloatArray, Shape
 from snnc.ir.layout import InputLayout
 
+MOST_UNROLLED = 20_000
+"""Most operations inside the branches and loops of a network, each trip counted."""
+
+MOST_MADE = 2 * MAX_MADE
+"""Most elements of all folded constants together, beside a few times what the file holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """An ONNX input.
+
+    Attributes:
+        name: of the input.
+        dtype: its type, as NumPy calls it.
+        shape: of one sample.
+    """
+
+    name: str
+    dtype: str
+    shape: Shape
+
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a network takes and gives.
+    """The inputs and outputs of a network.
 
     Attributes:
-        input_name: name of the ONNX input.
-        input_dtype: its type, as NumPy calls it.
-        shape: shape of one sample.
+        inputs: the ONNX inputs, in order.
         batch: the batch size that the file fixes; ``None`` if it is free.
-        output_name: name of the ONNX output.
+        outputs: names of the ONNX outputs, in order.
         opset: version of the default operator set.
     """
 
-    input_name: str
-    input_dtype: str
-    shape: Shape
+    inputs: tuple[Given, ...]
     batch: int | None
-    output_name: str
+    outputs: tuple[str, ...]
     opset: int
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A graph, and how the caller's arrays fit it."""
+    """A graph, and how the caller's arrays fit it.
+
+    Attributes:
+        graph: the network.
+        layouts: of each input, by its name.
+        given: of each output, by its name.
+        signature: what the ONNX model says.
+    """
 
     graph: ann.AnnGraph
-    layout: InputLayout
+    layouts: dict[str, InputLayout]
+    given: dict[str, InputLayout]
     signature: Signature
 
 
@@ -102,14 +136,18 @@ def read_graph(
     if signature is None:
         unsupported = _unsupported(model.graph.node)
         return None, (*problems, *named(unsupported, find_patterns(model.graph)))
-    reader = _Reader(model, where, signature, _first_layout(model, where, signature))
+    constants = constants_of(model.graph, where)
+    reader = _Reader(model, where, signature, _layouts(model, where, signature, constants), constants)
     graph = reader.read(name)
     problems += named(reader.problems, find_patterns(model.graph))
     if graph is None or problems:
         return None, tuple(problems)
     graph = tidy(spread_constants(graph))
     graph.verify()
-    return Network(graph, reader.builder.layout, signature), ()
+    return Network(graph, reader.builder.layouts, reader.given, signature), (
+        *old(signature.opset),
+        *told(reader.imprecise),
+    )
 
 
 def _signature(model: onnx.ModelProto, problems: list[Diagnostic]) -> Signature | None:
@@ -117,44 +155,64 @@ def _signature(model: onnx.ModelProto, problems: list[Diagnostic]) -> Signature 
     opset = max((o.version for o in model.opset_import if o.domain in DEFAULT_DOMAINS), default=0)
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         cure = (
-            "upgrade it with onnx.version_converter, or export again with opset 13 or newer"
+            "export again with opset 13 or newer"
             if opset < OLDEST_OPSET
             else f"install a newer onnx package, or export with opset {NEWEST_OPSET} or older"
         )
-        message = f"the model uses opset {opset}, but {OLDEST_OPSET} to {NEWEST_OPSET} are supported"
+        uses = f"uses opset {opset}" if opset else "names no opset"
+        message = f"the model {uses}, but {OLDEST_OPSET} to {NEWEST_OPSET} are supported"
         problems.append(Diagnostic(OPSET, message, "", cure))
     inputs, outputs = model.graph.input, model.graph.output
-    for values, what in ((inputs, "inputs"), (outputs, "outputs")):
-        if len(values) != 1:
-            listed = ", ".join(repr(value.name) for value in values) or "none"
-            cure = "cut the graph with onnx.utils.extract_model to one input and one output"
-            problems.append(
-                Diagnostic(SEVERAL_INPUTS, f"the model has {len(values)} {what}: {listed}", "", cure)
-            )
+    for values, what in ((inputs, "input"), (outputs, "output")):
+        if not values:
+            cure = f"export the network with its {what}s"
+            problems.append(Diagnostic(NO_DOOR, f"the model has no {what}", "", cure))
     if not inputs or not outputs or any(problem.code is OPSET for problem in problems):
         return None
-    tensor = inputs[0].type.tensor_type
+    found = [_given(value, problems) for value in inputs]
+    names = [value.name for value in outputs]
+    for name in dict.fromkeys(name for name in names if names.count(name) > 1):
+        cure = "give each output of the model a name of its own"
+        problems.append(Diagnostic(NO_DOOR, f"two outputs are called {name!r}", name, cure))
+    batches = {value.name: size for value, size in zip(inputs, map(_batch, inputs), strict=True) if size}
+    if len(set(batches.values())) > 1:
+        listed = ", ".join(f"{name!r} {size}" for name, size in batches.items())
+        message = f"the inputs fix different batch sizes, {listed}: the first size of each must be the batch"
+        cure = "export the model with the batch as the first size of every input"
+        problems.append(Diagnostic(DYNAMIC_SHAPE, message, "", cure))
+    if problems:
+        return None
+    return Signature(
+        inputs=tuple(value for value in found if value is not None),
+        batch=next(iter(batches.values()), None),
+        outputs=tuple(names),
+        opset=opset,
+    )
+
+
+def _batch(value: onnx.ValueInfoProto) -> int | None:
+    """Return the batch size that an input fixes; ``None`` if it is free."""
+    dims = value.type.tensor_type.shape.dim
+    return dims[0].dim_value if dims and dims[0].dim_value > 0 else None
+
+
+def _given(value: onnx.ValueInfoProto, problems: list[Diagnostic]) -> Given | None:
+    """Read what an input takes, noting what keeps it from being read."""
+    tensor = value.type.tensor_type
     dims = tensor.shape.dim
     sizes = [d.dim_value if d.HasField("dim_value") else 0 for d in dims]
     if not _is_numeric(tensor.elem_type):
-        cure = "cut the graph with onnx.utils.extract_model behind what reads it"
-        message = "the input is no tensor of numbers"
-        problems.append(Diagnostic(UNSUPPORTED_STRUCTURE, message, inputs[0].name, cure))
+        cure = "cut the graph with onnx.utils.extract_model after the nodes that read it"
+        message = "the input is not a tensor of numbers"
+        problems.append(Diagnostic(UNSUPPORTED_STRUCTURE, message, value.name, cure))
         return None
     if len(sizes) < 2 or min(sizes[1:]) < 1 or math.prod(sizes[1:]) > MAX_VALUES:
         shown = ", ".join(d.dim_param or (str(d.dim_value) if d.HasField("dim_value") else "?") for d in dims)
         message = f"the input has the shape ({shown}): all sizes but the batch must be known"
         cure = "export the model with fixed height and width; only the batch may be free"
-        problems.append(Diagnostic(DYNAMIC_SHAPE, message, inputs[0].name, cure))
+        problems.append(Diagnostic(DYNAMIC_SHAPE, message, value.name, cure))
         return None
-    return Signature(
-        input_name=inputs[0].name,
-        input_dtype=str(helper.tensor_dtype_to_np_dtype(tensor.elem_type)),
-        shape=tuple(sizes[1:]),
-        batch=sizes[0] if sizes[0] > 0 else None,
-        output_name=outputs[0].name,
-        opset=opset,
-    )
+    return Given(value.name, str(helper.tensor_dtype_to_np_dtype(tensor.elem_type)), tuple(sizes[1:]))
 
 
 def _is_numeric(element: int) -> bool:
@@ -178,14 +236,63 @@ def _not_supported(node: onnx.NodeProto) -> Diagnostic:
     return Diagnostic(code, message, label(node), cure)
 
 
-def _first_layout(model: onnx.ModelProto, where: str, signature: Signature) -> InputLayout:
-    """Find the layout of the input that the first convolution, pooling or dense layer wants."""
-    flat = InputLayout.plain(signature.shape, (math.prod(signature.shape),))
-    probe = _Reader(model, where, signature, flat, probing=True)
-    probe.read("probe")
-    if probe.builder.wanted is not None:
-        return probe.builder.wanted
-    return InputLayout.plain(signature.shape, signature.shape) if len(signature.shape) == 3 else flat
+def _layouts(
+    model: onnx.ModelProto, where: str, signature: Signature, constants: Mapping[str, Constant]
+) -> dict[str, InputLayout]:
+    """Find the layout of each input that the first convolution, pooling or dense layer behind it wants."""
+    layouts = {
+        given.name: InputLayout.plain(given.shape, (math.prod(given.shape),)) for given in signature.inputs
+    }
+    pending = frozenset(layouts)
+    while pending:
+        probe = _Reader(model, where, signature, layouts, constants, pending=pending)
+        probe.read("probe")
+        found = probe.builder.wanted
+        for name in pending if found is None else {found[0]}:
+            wanted = None if found is None else found[1]
+            shape = layouts[name].source_shape
+            if wanted is None and len(shape) == 3:
+                wanted = InputLayout.plain(shape, shape)
+            layouts[name] = wanted or layouts[name]
+            pending -= {name}
+    return layouts
+
+
+def is_unrolled(operands: Sequence[object]) -> bool:
+    """Say whether trips and first condition of a Loop are known, and one of them ends it."""
+    known = [value is None or (isinstance(value, np.ndarray) and value.size == 1) for value in operands[:2]]
+    return len(known) == 2 and all(known)
+
+
+def trips(value: object) -> float:
+    """Return how often a Loop runs at most."""
+    return int(value.ravel()[0]) if isinstance(value, np.ndarray) else math.inf
+
+
+def _condition(node: onnx.NodeProto, value: object) -> bool:
+    """Return a condition that is known; one that is left out holds.
+
+    Raises:
+        RefusalError: it depends on the input, or is not one value.
+    """
+    if value is None:
+        return True
+    if not isinstance(value, np.ndarray) or value.size != 1:
+        message = f"{node.op_type}: its condition depends on the network's input"
+        refuse(UNSUPPORTED_STRUCTURE, label(node), message, "export the model with fixed shapes")
+    return bool(value.all())
+
+
+def _refuse_unrolling(origin: str) -> NoReturn:
+    message = f"Loop: more than {MOST_UNROLLED} operations are left when it is unrolled"
+    refuse(UNSUPPORTED_STRUCTURE, origin, message, "export the model without loops")
+
+
+def _raised(node: onnx.NodeProto, value: Value) -> View:
+    """Return activations with a new first axis."""
+    if not isinstance(value, View):
+        refuse(UNSUPPORTED_STRUCTURE, label(node), "Loop: it gives no activations", "export it without loops")
+    return value.to(value.index[None], value.origin)
 
 
 KEEP_SHAPE = frozenset(
@@ -235,44 +342,42 @@ class _Reader:
         model: onnx.ModelProto,
         where: str,
         signature: Signature,
-        layout: InputLayout,
+        layouts: dict[str, InputLayout],
+        constants: Mapping[str, Constant],
         *,
-        probing: bool = False,
+        pending: frozenset[str] = frozenset(),
     ) -> None:
         self._where = where
         self.signature = signature
         self.problems: list[Diagnostic] = []
-        self.builder = GraphBuilder(layout, probing)
+        self.given: dict[str, InputLayout] = {}
+        self.imprecise: list[tuple[str, str]] = []
+        self.builder = GraphBuilder(layouts, pending)
         self._nodes = list(model.graph.node)
-        self._values: dict[str, Value | _Unknown] = {}
+        self._values: dict[str, Value | _Unknown] = dict(constants)
         self._codes: dict[str, Codes] = {}
         self._scales: dict[str, FloatArray] = {}
         self._readers: dict[str, list[onnx.NodeProto | None]] = {}
-        integers = np.dtype(signature.input_dtype).kind in "iu"
-        self._whole = {signature.input_name} if integers else set()
-        self._constants(model.graph)
+        self._whole = {given.name for given in signature.inputs if np.dtype(given.dtype).kind in "iu"}
+        self._unrolled = 0
+        self._made = 0
+        self._most_made = MOST_MADE + 4 * sum(value.size for value in constants.values())
         self._note_readers(self._nodes)
-        self._readers.setdefault(signature.output_name, []).append(None)
+        for output in signature.outputs:
+            self._readers.setdefault(output, []).append(None)
 
     def read(self, name: str) -> ann.AnnGraph | None:
         """Walk over the nodes; return the network if all could be read."""
-        layout = self.builder.layout
-        given = self.signature.input_name
-        node = self.builder.emit(ann.Input(name=given, shape=layout.shape))
-        index = np.empty(layout.index.size, np.int64)
-        index[layout.index.ravel()] = np.arange(index.size)
-        self._values[given] = View(node, index.reshape(1, *layout.source_shape), given)
+        for given in self.signature.inputs:
+            layout = self.builder.layouts[given.name]
+            node = self.builder.emit(ann.Input(name=given.name, shape=layout.shape))
+            index = np.empty(layout.index.size, np.int64)
+            index[layout.index.ravel()] = np.arange(index.size)
+            self._values[given.name] = View(node, index.reshape(1, *layout.source_shape), given.name)
         if self._walk(self._nodes) and not self.problems:
             return self._finish(name)
         self._group_quantised()
         return None
-
-    def _constants(self, graph: onnx.GraphProto) -> None:
-        self._values.update(constants_of(graph, self._where))
-        for sparse in graph.sparse_initializer:
-            name = sparse.values.name
-            cure = "store it as a dense tensor"
-            self.problems.append(Diagnostic(UNSUPPORTED_ATTRIBUTE, "the constant is sparse", name, cure))
 
     def _note_readers(self, nodes: Iterable[onnx.NodeProto]) -> None:
         for node in nodes:
@@ -337,13 +442,16 @@ class _Reader:
         """
         operands = tuple(self._values.get(name, _Unknown()) if name else None for name in node.input)
         standard = node.domain in DEFAULT_DOMAINS
-        if node.op_type == "If" and standard and isinstance(operands[0], np.ndarray):
-            return self._branch(node, bool(operands[0].all()))
+        if standard and node.op_type == "If" and isinstance(operands[0], np.ndarray):
+            return self._branch(node, _condition(node, operands[0]))
+        if standard and node.op_type == "Loop" and is_unrolled(operands):
+            return self._loop(node, operands)
         if all(value is None or isinstance(value, np.ndarray) for value in operands):
             inner = [name for name in reads(node) if not isinstance(self._values.get(name), np.ndarray)]
             if not inner and (quantised := self._folded_quantiser(node, operands)) is not None:
                 return (quantised,)
             if standard and not inner and node.op_type not in NOT_DETERMINED:
+                node = modern(node, self.signature.opset)
                 return self._fold(node)
         operator = operator_of(node)
         if operator is None:
@@ -351,10 +459,12 @@ class _Reader:
         known = tuple(value for value in operands if not isinstance(value, _Unknown))
         if len(known) < len(operands):
             return (_Unknown(),) * len(node.output)
+        if kind := precision_of(node, operands):
+            self.imprecise.append((kind, label(node)))
         call = Call(
-            proto=node,
+            proto=modern(node, self.signature.opset),
             opset=self.signature.opset,
-            operands=known,
+            operands=aligned(node, known, self.signature.opset),
             builder=self.builder,
             batch=self.signature.batch,
             readers=tuple(tuple(self._readers.get(name, ())) for name in node.output),
@@ -413,9 +523,13 @@ class _Reader:
             name: value for name in node.input if isinstance(value := self._values.get(name), np.ndarray)
         }
         try:
-            values = tuple(evaluate(node, given, self.signature.opset))
+            values = evaluate(node, given, self.signature.opset)
             self._scales.update(scales_of(node, given, self._scales, self.signature.opset))
-            return values
+            if node.op_type != "Identity":
+                self._made += sum(value.size for value in values)
+            if self._made > self._most_made:
+                raise ValueError("all of these together would fill the memory")
+            return tuple(values)
         except ValueError as error:
             refuse(
                 UNSUPPORTED_ATTRIBUTE,
@@ -428,11 +542,85 @@ class _Reader:
         """Read the one branch of an If that is taken."""
         wanted = "then_branch" if condition else "else_branch"
         graph = next(a.g for a in node.attribute if a.name == wanted)
-        self._constants(graph)
-        self._note_readers(graph.node)
-        if not self._walk(graph.node):
+        for outer, inner in zip(node.output, graph.output, strict=False):
+            self._hand_readers(outer, inner.name)
+        return self._subgraph(graph, {})
+
+    def _loop(
+        self, node: onnx.NodeProto, operands: Sequence[Value | _Unknown | None]
+    ) -> tuple[Value | _Unknown, ...]:
+        """Read a Loop whose number of trips is known, once for each trip."""
+        body = next(attribute.g for attribute in node.attribute if attribute.name == "body")
+        state: list[Value | _Unknown | None] = list(operands[2:])
+        if len(body.input) != len(state) + 2 or len(body.output) != len(node.output) + 1:
+            refuse(UNSUPPORTED_ATTRIBUTE, label(node), "Loop: its body does not fit it", "export it again")
+        self._note_readers(body.node)
+        for outer, given, made in zip(node.output, body.input[2:], body.output[1:], strict=False):
+            self._hand_readers(outer, made.name)
+            self._hand_readers(given.name, made.name)
+        if trips(operands[0]) != math.inf and trips(operands[0]) * len(body.node) > MOST_UNROLLED:
+            _refuse_unrolling(label(node))
+        scanned: list[list[Value | _Unknown]] = [[] for _ in node.output[len(state) :]]
+        trip, going = 0, _condition(node, operands[1])
+        while going and trip < trips(operands[0]):
+            entered = (np.array(trip, np.int64), np.array(True), *state)
+            given = {value.name: value_ for value, value_ in zip(body.input, entered, strict=True)}
+            again, *results = self._subgraph(body, given)
+            going = _condition(node, again)
+            state = list(results[: len(state)])
+            for rows, row in zip(scanned, results[len(state) :], strict=True):
+                rows.append(row)
+            trip += 1
+        ended = (_Unknown() if value is None else value for value in state)
+        return (*ended, *(self._stacked(node, rows) for rows in scanned))
+
+    def _subgraph(
+        self, graph: onnx.GraphProto, given: Mapping[str, Value | _Unknown | None]
+    ) -> tuple[Value | _Unknown, ...]:
+        """Read a graph inside a node once, and return its outputs; its names are gone afterwards."""
+        self._unrolled += len(graph.node)
+        if self._unrolled > MOST_UNROLLED:
+            _refuse_unrolling(graph.name)
+        inside = {name for node in graph.node for name in node.output}
+        stored = constants_of(graph, self._where)
+        hidden = {
+            name: self._values[name] for name in inside | stored.keys() | given.keys() if name in self._values
+        }
+        self._values.update(stored)
+        self._values.update({name: value for name, value in given.items() if value is not None})
+        if not given:
+            self._note_readers(graph.node)
+        if not self._walk(sort_nodes(graph.node, self._where)):
             raise RefusalError(None)
-        return tuple(self._values.get(value.name, _Unknown()) for value in graph.output)
+        results = tuple(self._values.get(value.name, _Unknown()) for value in graph.output)
+        for name in inside | stored.keys() | given.keys():
+            self._values.pop(name, None)
+        self._values.update(hidden)
+        return results
+
+    def _hand_readers(self, outer: str, inner: str) -> None:
+        """Note that what reads a tensor reads also the one inside that it is made from."""
+        if outer and inner != outer:
+            self._readers.setdefault(inner, []).extend(self._readers.get(outer, ()))
+
+    def _stacked(self, node: onnx.NodeProto, rows: Sequence[Value | _Unknown]) -> Value | _Unknown:
+        """Return the values of all trips of a Loop, one behind the other along a new first axis."""
+        if not rows:
+            refuse(
+                UNSUPPORTED_STRUCTURE,
+                label(node),
+                "Loop: an output is empty",
+                "export the model without loops",
+            )
+        known = [row for row in rows if not isinstance(row, _Unknown)]
+        if len(known) < len(rows):
+            return _Unknown()
+        constants = [row for row in known if isinstance(row, np.ndarray)]
+        if len(constants) == len(known) and len({row.shape for row in constants}) == 1:
+            return np.stack(constants)
+        parts = tuple(row[None] if isinstance(row, np.ndarray) else _raised(node, row) for row in known)
+        joined = helper.make_node("Concat", [], [label(node)], label(node), axis=0)
+        return reshaping.concat(Call(joined, self.signature.opset, parts, self.builder, None, ((),)))
 
     def _group_quantised(self) -> None:
         """Say once of each kind of operator of quantised networks why it is refused, and of how many."""
@@ -453,31 +641,61 @@ class _Reader:
         self.problems = kept
 
     def _finish(self, name: str) -> ann.AnnGraph | None:
-        """Return the network that ends with the output."""
-        output = self._values.get(self.signature.output_name)
-        if isinstance(output, _Unknown):
-            return None  # it depends on what has been refused, or on a second input, which has been told
-        try:
-            if not isinstance(output, View):
-                message = "the output does not depend on the input"
-                refuse(
-                    UNSUPPORTED_STRUCTURE, self.signature.output_name, message, "check the exported outputs"
-                )
-            view = self.builder.settle(output, output.origin)
-            if not is_range(view.index):
-                refuse(
-                    UNSUPPORTED_STRUCTURE,
-                    output.origin,
-                    "the output's values stand in another order than the last layer computes them",
-                    "remove the transpose at the end of the network",
-                )
-        except RefusalError as refusal:
-            if refusal.diagnostic is not None:
-                self.problems.append(refusal.diagnostic)
+        """Return the network that ends with the outputs."""
+        nodes = []
+        for output in self.signature.outputs:
+            try:
+                nodes.append(self._output(output))
+            except RefusalError as refusal:
+                if refusal.diagnostic is not None:
+                    self.problems.append(refusal.diagnostic)
+        if len(nodes) < len(self.signature.outputs):
             return None
+        return ann.AnnGraph(
+            name=name,
+            nodes=tuple(self.builder.nodes.values()),
+            outputs=tuple(nodes),
+            output_names=self.signature.outputs,
+        )
+
+    def _output(self, name: str) -> str:
+        """Return the node that an output holds, and note how its values become those of the source.
+
+        Raises:
+            RefusalError: there is none; without a diagnostic where the output depends on what was refused.
+        """
+        output = self._values.get(name)
+        if isinstance(output, _Unknown):
+            raise RefusalError(None)
+        several = len(self.signature.outputs) > 1
+        cure = "convert with --keep-output and the names of the others" if several else "check the exports"
+        if not isinstance(output, View):
+            message = (
+                "the output does not depend on the input" if name in self._values else "nothing makes it"
+            )
+            refuse(UNSUPPORTED_STRUCTURE, name, message, cure)
+        if name in self.builder.layouts:
+            refuse(UNSUPPORTED_STRUCTURE, name, "the output is an input as it is", cure)
+        view = self.builder.settle(output, output.origin)
         shape = self.builder.shape(view.node)
         long = tuple(n for n in view.shape if n > 1)
         node = view.node
-        if len(long) < 2 and len(shape) > 1:  # one value per class
-            node = self.builder.reshape(node, long or (1,), output.origin)
-        return ann.AnnGraph(name=name, nodes=tuple(self.builder.nodes.values()), output=node)
+        if len(long) < 2 and len(shape) > 1 and is_range(view.index):  # one value per class
+            shape = long or (1,)
+            node = self.builder.reshape(node, shape, output.origin)
+        sizes = view.shape[1:] if view.shape[:1] == (1,) else view.shape  # some files drop the batch
+        layout: InputLayout | None = InputLayout.plain(sizes, shape)
+        if not is_range(view.index):
+            order = np.empty(view.index.size, np.int64)
+            order[view.index.ravel()] = np.arange(order.size)
+            layout = layout_of(order.reshape(shape), sizes)
+        if layout is None:
+            refuse(
+                UNSUPPORTED_STRUCTURE,
+                output.origin,
+                "the output's values stand in another order than the last layer computes them, and no "
+                "transpose of axes alone makes it",
+                "remove what moves values at the end of the network",
+            )
+        self.given[name] = layout
+        return node

@@ -1,4 +1,4 @@
-"""What the frontend refuses, and how it says so."""
+"""Refusals of the frontend, and their messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operators that only move values about: they change index maps and add no operation."""
+"""Operators that only move values: they change index maps and add no operation."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def reshape(call: Call) -> View:
     if not call.integer("allowzero", 0):
         for axis, n in enumerate(wanted):
             if n == 0 and axis >= len(view.shape):
-                call.refuse(f"the shape {tuple(wanted)} copies an axis that is not there", "export again")
+                call.refuse(f"the shape {tuple(wanted)} copies an axis that does not exist", "export again")
             wanted[axis] = n or view.shape[axis]
     if wanted.count(-1) > 1 or min(wanted, default=1) < -1:
         call.refuse(f"the shape {tuple(wanted)} is ambiguous", "export again")
@@ -193,7 +193,7 @@ def pad(call: Call) -> View:
     if widths[0] != (0, 0) and view.shape[0] == 1:
         call.refuse("pads the batch", "pad height, width or channels only")
     if any(n + min(b, 0) + min(a, 0) < 0 for n, (b, a) in zip(view.shape, widths, strict=True)):
-        call.refuse(f"the pads {pads} cut more than there is of {view.shape}", "export again")
+        call.refuse(f"the pads {pads} cut off more than the shape {view.shape} has", "export again")
     index = view.index[
         tuple(slice(max(-b, 0), n - max(-a, 0)) for n, (b, a) in zip(view.shape, widths, strict=True))
     ]

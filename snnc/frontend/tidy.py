@@ -1,4 +1,4 @@
-"""What is merged after reading: forms that exporters spell with two operations, and the IR with one.
+"""Merging after reading: forms that exporters write as two operations, and the IR as one.
 
 1. A convolution or dense layer, then a constant shift: a bias.
 2. Zero padding of height and width, then a convolution: the convolution's own pads. Zero padding of channels,
@@ -22,10 +22,10 @@ from snnc.ir import ann
 
 def tidy(graph: ann.AnnGraph) -> ann.AnnGraph:
     """Drop the nodes that the output does not need, and merge the others in one walk."""
-    needed = graph.ancestors([graph.output])
+    needed = graph.ancestors(graph.outputs)
     live = [node for node in graph if node.name in needed or isinstance(node, ann.Input)]
     uses = Counter(name for node in live for name in set(node.inputs))
-    uses[graph.output] += 1
+    uses.update(graph.outputs)
     kept: dict[str, ann.AnnNode] = {}
     renamed: dict[str, str] = {}
     for original in live:
@@ -44,7 +44,7 @@ def tidy(graph: ann.AnnGraph) -> ann.AnnGraph:
             renamed[original.name] = merged.name
             node = merged
         kept[node.name] = node
-    return graph.with_nodes(tuple(kept.values()), renamed.get(graph.output, graph.output))
+    return graph.with_nodes(tuple(kept.values()), tuple(renamed.get(name, name) for name in graph.outputs))
 
 
 def _merged(first: ann.AnnNode, second: ann.AnnNode, *, shared: bool) -> ann.AnnNode | None:

@@ -1,8 +1,8 @@
-"""Tensors as views of nodes: why no layout change of an exporter needs an operation.
+"""Tensors as views of nodes, so that layout changes need no operation.
 
-Every ONNX tensor that depends on the input is a node of the network, whose values lie channels first,
-and an index map from the tensor's positions to the node's. Transposes, reshapes and slices change the map
-alone. A map that is a permutation of channels is folded into the next weights.
+Every ONNX tensor that depends on the input is represented by a node of the network, whose values are stored
+channels first, and an index map from the tensor's positions to the node's. Transposes, reshapes and slices
+change only the map. A map that is a permutation of channels is folded into the next weights.
 """
 
 from __future__ import annotations

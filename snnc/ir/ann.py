@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from snnc.ir.geometry import Window, concat_problem, pad_problem, slice_problem
-from snnc.ir.graph import MANY, NONE, SEVERAL, FloatArray, Graph, Node, Shape
+from snnc.ir.geometry import Window, concat_problem, gather_problem, pad_problem, slice_problem
+from snnc.ir.graph import MANY, NONE, SEVERAL, FloatArray, Graph, IntArray, Node, Shape
 
 ROUNDINGS = ("half-even", "half-up", "floor")
 """How a source network may round to its levels."""
@@ -34,8 +34,20 @@ class AnnGraph(Graph[AnnNode]):
     @property
     def logits(self) -> str:
         """Name of the node that gives the answers before a final softmax."""
-        last = self[self.output]
-        return last.inputs[0] if isinstance(last, Softmax) else last.name
+        return self.before_softmax(self.output)
+
+    @property
+    def answers(self) -> dict[str, str]:
+        """For each output, by its name, the node that gives its values before a final softmax."""
+        return {
+            name: self.before_softmax(node)
+            for name, node in zip(self.output_names, self.outputs, strict=True)
+        }
+
+    def before_softmax(self, name: str) -> str:
+        """Return the name of the node that a softmax reads, or of the node itself where it is none."""
+        node = self[name]
+        return node.inputs[0] if isinstance(node, Softmax) else node.name
 
     def seen_as(self, name: str) -> str:
         """Return what holds all that others see of a value: the max-pool that alone reads it, or itself.
@@ -43,14 +55,13 @@ class AnnGraph(Graph[AnnNode]):
         Args:
             name: of the node that gives the value.
         """
-        readers = self.consumers[name]
-        alone = len(readers) == 1 and isinstance(readers[0], MaxPool) and name != self.output
-        return readers[0].name if alone else name
+        reader = self.consumers[name][0] if self.read_once(name) else None
+        return reader.name if isinstance(reader, MaxPool) else name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Input(AnnNode):
-    """The network's one input."""
+    """One of the network's inputs."""
 
     arity = NONE
     is_input = True
@@ -340,6 +351,24 @@ class Slice(AnnNode):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Gather(AnnNode):
+    """``y_i = x[index_i]``, or zero where the index is -1: values moved, repeated or left out.
+
+    What reorders axes, repeats, mirrors, turns around or spreads values is one of these: pixel shuffle,
+    tiling, padding that mirrors, enlarging by repetition.
+
+    Attributes:
+        index: (*shape) int32, flat positions in what is read, row by row.
+    """
+
+    index: IntArray
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check the index map."""
+        return gather_problem(input_shapes[0], self.shape, self.index)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Softmax(AnnNode):
     """Softmax over channels, or its logarithm: only as the last operation.
 
@@ -362,7 +391,7 @@ def channel_problem(values: FloatArray, shape: Shape, what: str) -> str | None:
 
 
 def same_shape_problem(inputs: Sequence[Shape], output: Shape) -> str | None:
-    """Say why the inputs are not of the output's shape."""
+    """Say why the inputs do not have the shape of the output."""
     return (
         None if all(s == output for s in inputs) else f"inputs {list(inputs)} differ from the output {output}"
     )

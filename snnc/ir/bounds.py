@@ -17,6 +17,7 @@ from snnc.ir.snn import (
     CountMaxPool,
     CurrentMaxPool,
     Encode,
+    Gather,
     IntegrateFire,
     Linear,
     Pad,
@@ -63,7 +64,7 @@ def step_bounds(graph: SnnGraph, timesteps: int) -> dict[str, int]:
                 bounds[node.name] = max(read)
             case Readout():
                 bounds[node.name] = sum(read) + int(np.abs(node.bias.astype(np.int64)).max())
-            case Reshape() | Pad() | Slice():
+            case Reshape() | Pad() | Slice() | Gather():
                 bounds[node.name] = read[0]
             case _:
                 raise unmatched(node)

@@ -1,4 +1,4 @@
-"""One number per channel, beside arrays that have channels."""
+"""Broadcasting of one number per channel over arrays with channels."""
 
 from __future__ import annotations
 

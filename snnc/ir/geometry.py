@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from snnc.ir.graph import Shape
+from snnc.ir.graph import IntArray, Shape
+
+ABSENT = -1
+"""What stands in an index map where a value is zero, whatever is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,41 @@ def slice_problem(shape: Shape, output: Shape, start: Shape, stop: Shape, step: 
         return f"the slice {start}:{stop}:{step} does not fit the input {shape}"
     expected = tuple(len(range(n)[a:b:s]) for n, a, b, s in zip(shape, start, stop, step, strict=True))
     return None if expected == output else f"the slice gives {expected}, but the output shape is {output}"
+
+
+def gather_problem(shape: Shape, output: Shape, index: IntArray) -> str | None:
+    """Say why an index map, (*output,), cannot pick the values of ``output`` from those of ``shape``."""
+    if index.shape != output or index.dtype != np.int32:
+        return f"an index map {index.dtype}{index.shape} is not one int32 per value of {output}"
+    if index.min() < ABSENT or index.max() >= math.prod(shape):
+        return f"an index lies outside the {math.prod(shape)} values of {shape}"
+    return None
+
+
+def source_channels(index: IntArray, shape: Shape) -> IntArray:
+    """Return the channel of the source that each value of an index map comes from; ``ABSENT`` for zeros.
+
+    Args:
+        index: flat positions in the source, or ``ABSENT``.
+        shape: of the source.
+    """
+    return np.where(index == ABSENT, ABSENT, index // math.prod(shape[1:]))
+
+
+def sole_channels(index: IntArray, shape: Shape) -> IntArray | None:
+    """Return the one channel of the source that each channel of an index map reads.
+
+    Args:
+        index: (channels, ...), flat positions in the source, or ``ABSENT``.
+        shape: of the source.
+
+    Returns:
+        (channels,), ``ABSENT`` for one that holds nothing but zeros; ``None`` where one reads several.
+    """
+    rows = source_channels(index, shape).reshape(len(index), -1)
+    highest = rows.max(axis=1)
+    alone = (rows == highest[:, None]) | (rows == ABSENT)
+    return highest if alone.all() else None
 
 
 def concat_problem(shapes: list[Shape], output: Shape) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from snnc.errors import VerificationError
+from snnc.errors import UsageError, VerificationError
 
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
@@ -43,7 +43,7 @@ class Node:
 
     Class attributes, declared once per operation:
         arity: how many inputs it reads.
-        is_input: whether it is what the network is given: one node of a graph, the first.
+        is_input: whether it is what the network is given: the first nodes of a graph, in the source's order.
 
     Attributes:
         name: unique within the graph.
@@ -93,17 +93,25 @@ M = TypeVar("M", bound=Node)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Graph(Generic[N]):
-    """Nodes in topological order; the first is the input, ``output`` names the result.
+    """Nodes in topological order, the inputs first; ``outputs`` names the results.
 
     Attributes:
         name: what the network is called in messages and reports.
-        nodes: the operations, each after all that it reads.
-        output: name of the node whose value the network returns.
+        nodes: the operations, each after all that it reads; an input bears the name that the source gives it.
+        outputs: names of the nodes whose values the network returns, in the source's order. A source may
+            return a value twice.
+        output_names: what the source calls its outputs, in that order; the names of the nodes by default.
     """
 
     name: str
     nodes: tuple[N, ...]
-    output: str
+    outputs: tuple[str, ...]
+    output_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Call outputs like their nodes where they have no names of their own."""
+        if not self.output_names:
+            object.__setattr__(self, "output_names", self.outputs)
 
     def __iter__(self) -> Iterator[N]:
         """Iterate over the nodes in topological order."""
@@ -122,6 +130,38 @@ class Graph(Generic[N]):
         return name in self._by_name
 
     @cached_property
+    def inputs(self) -> tuple[N, ...]:
+        """What the network is given, in the source's order."""
+        return tuple(node for node in self.nodes if node.is_input)
+
+    @property
+    def input(self) -> N:
+        """The one node that the network is given.
+
+        Raises:
+            UsageError: there are several.
+        """
+        if len(self.inputs) != 1:
+            listed = ", ".join(repr(node.name) for node in self.inputs)
+            raise UsageError(f"{self.name} has {len(self.inputs)} inputs ({listed}), and this takes one")
+        return self.inputs[0]
+
+    @property
+    def output(self) -> str:
+        """Name of the one node whose value the network returns.
+
+        Raises:
+            UsageError: there are several.
+        """
+        if len(self.outputs) != 1:
+            listed = ", ".join(map(repr, self.output_names))
+            raise UsageError(
+                f"{self.name} has {len(self.outputs)} outputs ({listed}), and this takes one: convert it "
+                "with --keep-output NAME"
+            )
+        return self.outputs[0]
+
+    @cached_property
     def _by_name(self) -> dict[str, N]:
         return {node.name: node for node in self.nodes}
 
@@ -133,6 +173,10 @@ class Graph(Generic[N]):
             for name in dict.fromkeys(node.inputs):
                 found[name].append(node)
         return {name: tuple(nodes) for name, nodes in found.items()}
+
+    def read_once(self, name: str) -> bool:
+        """Whether one node reads a value, and the network does not return it."""
+        return len(self.consumers[name]) == 1 and name not in self.outputs
 
     def of_type(self, kind: type[M]) -> tuple[M, ...]:
         """Return the nodes of one type, in order."""
@@ -151,15 +195,20 @@ class Graph(Generic[N]):
         """Return a graph in which the nodes named in ``changed`` are replaced."""
         return self.with_nodes([changed.get(node.name, node) for node in self.nodes])
 
-    def with_nodes(self, nodes: Sequence[N], output: str | None = None) -> Self:
-        """Return a graph with other nodes, or this one where they are the same objects."""
-        output = self.output if output is None else output
+    def with_nodes(self, nodes: Sequence[N], outputs: tuple[str, ...] | None = None) -> Self:
+        """Return a graph with other nodes, or this one where they are the same objects.
+
+        Args:
+            nodes: of the graph.
+            outputs: the nodes whose values are returned now, one for each output; the same by default.
+        """
+        outputs = self.outputs if outputs is None else outputs
         same = len(nodes) == len(self.nodes) and all(
             new is old for new, old in zip(nodes, self.nodes, strict=True)
         )
-        if same and output == self.output:
+        if same and outputs == self.outputs:
             return self
-        return replace(self, nodes=tuple(nodes), output=output)
+        return replace(self, nodes=tuple(nodes), outputs=outputs)
 
     def ancestors(self, names: Sequence[str], stop: frozenset[str] = frozenset()) -> frozenset[str]:
         """Return ``names`` and all that they depend on, not looking past the nodes in ``stop``."""
@@ -190,8 +239,10 @@ class Graph(Generic[N]):
                     raise VerificationError(f"{where}: reads {name!r}, which no earlier node provides")
             if not node.shape or any(size < 1 for size in node.shape):
                 raise VerificationError(f"{where}: the output shape {node.shape} is empty")
-            if node.is_input != (not shapes):
-                raise VerificationError(f"{where}: a network has one input node, its first")
+            if node.is_input and not all(self[name].is_input for name in shapes):
+                raise VerificationError(f"{where}: the inputs of a network are its first nodes")
+            if not node.is_input and not shapes:
+                raise VerificationError(f"{where}: a network begins with its input")
             problem = node.arity.problem(len(node.inputs))
             if problem is not None:
                 raise VerificationError(f"{where}: {problem}")
@@ -199,8 +250,15 @@ class Graph(Generic[N]):
             if problem is not None:
                 raise VerificationError(f"{where}: {problem}")
             shapes[node.name] = node.shape
-        if self.output not in shapes:
-            raise VerificationError(f"{self.name}: the output {self.output!r} is not a node")
+        for name in self.outputs:
+            if name not in shapes:
+                raise VerificationError(f"{self.name}: the output {name!r} is not a node")
+        if not self.outputs or len(self.output_names) != len(self.outputs):
+            raise VerificationError(
+                f"{self.name}: {len(self.outputs)} outputs with {len(self.output_names)} names"
+            )
+        if len(set(self.output_names)) < len(self.output_names):
+            raise VerificationError(f"{self.name}: two outputs have one name: {list(self.output_names)}")
         problem = self.problem()
         if problem is not None:
             raise VerificationError(f"{self.name}: {problem}")

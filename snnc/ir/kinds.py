@@ -21,11 +21,11 @@ class SnnNode(Node):
     """An operation of the spiking dialect.
 
     Class attributes, declared once per operation beside :class:`snnc.ir.graph.Node`'s:
-        reads: what its inputs must be; ``None`` where both kinds will do.
-        gives: what its value is; ``None`` for the kind of its first input.
+        reads: kind of value of its inputs; ``None`` if both kinds are allowed.
+        gives: kind of its value; ``None`` for the kind of its first input.
         remembers: whether its value depends on earlier steps.
         reads_constant: whether its inputs must be the same in each of the T steps.
-        moves: whether each of its values is one of its inputs' or zero, wherever it stood.
+        moves: whether each of its values is a value of its inputs, at any position, or zero.
     """
 
     reads: ClassVar[ValueKind | None] = None

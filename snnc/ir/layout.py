@@ -1,4 +1,4 @@
-"""How the caller's array becomes the network's canonical, channels-first input."""
+"""The maps between the caller's arrays and a network's canonical, channels-first inputs and outputs."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from snnc.ir.graph import Shape
 
 @dataclass(frozen=True, slots=True)
 class InputLayout:
-    """A reshape, then a permutation of axes, of every sample.
+    """A reshape, then a permutation of axes, of every sample: of an input, or of an output backwards.
 
     Attributes:
-        source_shape: shape of one sample as the source network takes it, without the batch.
+        source_shape: shape of one sample as the source network takes or gives it, without the batch.
         grid: the same values, row by row, in the shape whose axes are permuted.
         axes: the axis of ``grid`` that each canonical axis is.
     """
@@ -60,6 +60,17 @@ class InputLayout:
             raise InputError(f"the network takes arrays of shape ({wanted}), not {x.shape}")
         grid = x.reshape(len(x), *self.grid)
         return np.ascontiguousarray(grid.transpose(0, *(axis + 1 for axis in self.axes)))
+
+    def to_source(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Bring a canonical batch, (batch, *shape), into the source's layout, (batch, *source_shape)."""
+        back = sorted(range(len(self.axes)), key=self.axes.__getitem__)
+        grid = x.reshape(len(x), *self.shape).transpose(0, *(axis + 1 for axis in back))
+        return np.ascontiguousarray(grid).reshape(len(x), *self.source_shape)
+
+    @property
+    def moves(self) -> bool:
+        """Whether any value changes its place, row by row."""
+        return list(self.axes) != sorted(self.axes)
 
     def as_dict(self) -> dict[str, list[int]]:
         """Return the JSON form."""

@@ -1,8 +1,8 @@
-"""What networks are made of, classified in one place: the kinds of nodes and of neurons.
+"""The one classification of the kinds of nodes and of neurons.
 
-Whoever must know what a network computes (a simulator, a backend, a pass, a proof, a cost model, the
-artefact) walks over :func:`operations` and matches kinds of nodes and :class:`Firing`; the last case is
-:func:`unmatched`, which lets the type checker hold the match complete::
+Code that depends on what a network computes (a simulator, a backend, a pass, a proof, a cost model, the
+artefact) iterates over :func:`operations` and matches kinds of nodes and :class:`Firing`; the last case is
+:func:`unmatched`, by which the type checker proves the match complete::
 
     for node in operations(graph):
         match node:
@@ -15,9 +15,9 @@ artefact) walks over :func:`operations` and matches kinds of nodes and :class:`F
             case _:
                 raise unmatched(node)
 
-So a new kind of node goes into :data:`Operation`, and a new setting of neurons into :class:`Firing` and
-:data:`SETTINGS`: mypy then names every place that must decide what it means there. What is not listed here,
-a node of another class or a setting that is not at its default, is refused by all of them.
+A new kind of node goes into :data:`Operation`, and a new setting of neurons into :class:`Firing` and
+:data:`SETTINGS`: mypy then names every place that must handle it. All of them refuse nodes of other classes,
+and settings that are not listed here and differ from their default.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ import numpy as np
 from snnc.errors import InternalError, UnknownOperationError
 from snnc.ir import ann
 from snnc.ir.channels import per_channel
+from snnc.ir.geometry import ABSENT
 from snnc.ir.graph import FloatArray, Graph, Node, Shape
 from snnc.ir.neuron import Neuron
 from snnc.ir.snn import (
@@ -44,6 +45,7 @@ from snnc.ir.snn import (
     CountMaxPool,
     CurrentMaxPool,
     Encode,
+    Gather,
     IntegrateFire,
     Linear,
     Pad,
@@ -68,6 +70,7 @@ Operation = (
     | Reshape
     | Pad
     | Slice
+    | Gather
     | IntegrateFire
     | Readout
 )
@@ -88,6 +91,7 @@ AnnOperation = (
     | ann.Reshape
     | ann.Pad
     | ann.Slice
+    | ann.Gather
     | ann.Softmax
 )
 """Every kind of node of the ordinary dialect."""
@@ -165,7 +169,7 @@ def operations(graph: SnnGraph) -> tuple[Operation, ...]:
 
 
 def check_known(graph: Graph[Any]) -> None:
-    """Refuse a network of either dialect with nodes or settings of which it is not known what they compute.
+    """Refuse a network of either dialect that has unknown nodes or settings.
 
     Raises:
         UnknownOperationError: there is one.
@@ -196,7 +200,7 @@ def populations(graph: SnnGraph) -> tuple[tuple[IntegrateFire, Firing], ...]:
 
 
 def classified(node: SnnNode) -> Operation:
-    """Return a node as what it is known to be.
+    """Return a node as one of the known kinds.
 
     Raises:
         UnknownOperationError: its kind, or a setting that it has, is not listed here.
@@ -206,7 +210,7 @@ def classified(node: SnnNode) -> Operation:
 
 
 def unknown(node: Node) -> str | None:
-    """Say what is not known of a node of either dialect; ``None`` if all is."""
+    """Name the unknown kind or setting of a node of either dialect; ``None`` if there is none."""
     if type(node) not in KINDS and type(node) not in ANN_KINDS:
         return f"{type(node).__name__} is no operation that this version of snnc knows"
     parts: list[Any] = [node]
@@ -288,6 +292,13 @@ def carried(node: Operation, values: Sequence[FloatArray], shapes: Sequence[Shap
             spread = np.broadcast_to(per_channel(values[0], len(shapes[0])), shapes[0])
             # Where features fold back into a map the numbers of a channel differ by their rounding alone.
             return spread.reshape(node.shape[0], -1).mean(axis=1).astype(np.float32)
+        case Gather():
+            spread = np.broadcast_to(per_channel(values[0], len(shapes[0])), shapes[0])
+            rows = spread.ravel()[node.index].reshape(node.shape[0], -1)
+            present = (node.index != ABSENT).reshape(node.shape[0], -1)
+            count = present.sum(axis=1)
+            total = np.where(present, rows, 0).sum(axis=1)
+            return np.where(count > 0, total / np.maximum(count, 1), 1).astype(np.float32)
         case (
             Encode()
             | Convolution()
@@ -303,6 +314,6 @@ def carried(node: Operation, values: Sequence[FloatArray], shapes: Sequence[Shap
 
 
 def unmatched(thing: Never) -> UnknownOperationError:
-    """Return the error for what no case matched; the type checker reports a kind that is left for this."""
+    """Return the error of a match without a matching case; the type checker reports kinds without a case."""
     what = f"{type(thing).__name__} {getattr(thing, 'name', thing)!r}"
     return UnknownOperationError(f"nothing is known of {what} here")

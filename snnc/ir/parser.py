@@ -1,7 +1,8 @@
-"""Reading the exact text form of a graph back, so that a pass can be tested text in, text out.
+"""Parser of the exact text form of a graph, so that a pass can be tested text in, text out.
 
-What :func:`snnc.ir.text.print_exact` wrote is read to the last bit. Small arrays stand there whole; larger
-ones by their hash, and come from the table that :func:`snnc.ir.text.arrays_of` makes of the graph.
+The text of :func:`snnc.ir.text.print_exact` is read back without loss. It contains small arrays in full and
+larger ones as hashes, which are looked up in the table that :func:`snnc.ir.text.arrays_of` makes of the
+graph.
 """
 
 from __future__ import annotations
@@ -60,11 +61,10 @@ def _graph(heading: _Line, *lines: _Line) -> AnnGraph | SnnGraph:
         lines = lines[1:]
     nodes: Any = tuple(line.node(SPIKING if spiking else ORDINARY) for line in lines[:-1])
     lines[-1].take("return ")
-    output = lines[-1].name()
-    lines[-1].end()
+    outputs, names = lines[-1].outputs()
     if spiking:
-        return SnnGraph(name=name, nodes=nodes, output=output, **settings)
-    return AnnGraph(name=name, nodes=nodes, output=output)
+        return SnnGraph(name=name, nodes=nodes, outputs=outputs, output_names=names, **settings)
+    return AnnGraph(name=name, nodes=nodes, outputs=outputs, output_names=names)
 
 
 def _settings(heading: _Line) -> dict[str, Any]:
@@ -153,7 +153,7 @@ class _Line:
         return kind(**values)
 
     def value(self, kind: str) -> Any:
-        if kind in ("FloatArray", "NumberArray"):
+        if kind in ("FloatArray", "IntArray", "NumberArray"):
             return self.array()
         if kind == "str":
             return self.name()
@@ -179,6 +179,16 @@ class _Line:
         if (found.dtype, found.shape) != (dtype, shape):
             self.fail(f"the array is {found.dtype}{found.shape}")
         return found
+
+    def outputs(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Read ``NODE, NODE as NAME, ...``: the nodes, and what the outputs are called."""
+        nodes, names = [], []
+        while True:
+            nodes.append(self.name())
+            names.append(self.name() if self.skips(" as ") else nodes[-1])
+            if not self.skips(", "):
+                self.end()
+                return tuple(nodes), tuple(names)
 
     def shares(self) -> dict[str, float]:
         """Read ``NAME=share, ...``."""

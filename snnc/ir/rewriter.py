@@ -6,10 +6,10 @@ A graph itself never changes. A pass makes a :class:`Rewriter` of it, changes th
     raised = Relu(name=rewriter.fresh(f"{node.name}.raised"), inputs=(node.name,), shape=node.shape)
     rewriter.insert_after(node.name, raised)
     rewriter.replace_uses(node.name, raised.name)
-    return graph.with_nodes(rewriter.nodes, rewriter.output)
+    return graph.with_nodes(rewriter.nodes, rewriter.outputs)
 
-Names only tell nodes apart: what a node stands for is a field of it. A new one comes from
-:meth:`Names.fresh`.
+Names only distinguish nodes: what a node stands for is one of its fields. :meth:`Names.fresh` makes new
+names.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Rewriter(Generic[N]):
         for node in graph:
             self._read(node)
         self._names = Names((*self._order, *taken))
-        self.output = graph.output
+        self.outputs = graph.outputs
 
     def __getitem__(self, name: str) -> N:
         """Return the node called ``name``."""
@@ -83,8 +83,8 @@ class Rewriter(Generic[N]):
     def replace(self, old: str | Sequence[str], *new: N) -> None:
         """Put ``new`` in the place of the last of ``old``, all of which are taken out.
 
-        What read the last of ``old``, or the network's output if it was that, reads the last of ``new``. New
-        nodes may bear the names of old ones.
+        Readers of the last of ``old``, and the network's outputs among them, then read the last of ``new``.
+        New nodes may have the names of old ones.
 
         Raises:
             InternalError: something else reads another of ``old``.
@@ -99,21 +99,20 @@ class Rewriter(Generic[N]):
         self._put(place, new)
         for name in readers:
             self._redirect(name, last, result)
-        if self.output == last:
-            self.output = result
+        self.outputs = tuple(result if name == last else name for name in self.outputs)
         for name in gone:
             self._check_unread(name)
 
     def replace_uses(self, old: str, new: str, readers: Collection[str] | None = None) -> None:
-        """Let the readers of ``old`` read ``new``: those named, or all of them and the output.
+        """Let the readers of ``old`` read ``new``: those named, or all of them and the outputs.
 
-        The node ``new`` itself goes on reading ``old`` if it did.
+        If ``new`` reads ``old`` itself, it continues to do so.
         """
         for name in tuple(self._uses[old]):
             if name != new and (readers is None or name in readers):
                 self._redirect(name, old, new)
-        if readers is None and self.output == old:
-            self.output = new
+        if readers is None:
+            self.outputs = tuple(new if name == old else name for name in self.outputs)
 
     def erase(self, name: str) -> None:
         """Take out a node that nothing reads.
@@ -149,7 +148,7 @@ class Rewriter(Generic[N]):
     def _check_unread(self, name: str) -> None:
         if name in self._nodes:
             return
-        if self._uses[name] or self.output == name:
+        if self._uses[name] or name in self.outputs:
             raise InternalError(f"{name!r} is taken out, but still read")
         del self._uses[name]
 

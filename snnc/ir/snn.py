@@ -18,6 +18,7 @@ from functools import cached_property
 
 import numpy as np
 
+from snnc.errors import InternalError
 from snnc.ir.ann import (
     channel_problem,
     convolution_problem,
@@ -27,8 +28,8 @@ from snnc.ir.ann import (
     same_shape_problem,
 )
 from snnc.ir.channels import per_channel
-from snnc.ir.geometry import Window, concat_problem, pad_problem, slice_problem
-from snnc.ir.graph import MANY, NONE, FloatArray, Graph, NumberArray, Shape
+from snnc.ir.geometry import Window, concat_problem, gather_problem, pad_problem, slice_problem
+from snnc.ir.graph import MANY, NONE, FloatArray, Graph, IntArray, NumberArray, Shape
 from snnc.ir.kinds import SnnNode as SnnNode
 from snnc.ir.kinds import ValueKind, kind_problem
 from snnc.ir.neuron import Neuron, Schedule
@@ -42,7 +43,7 @@ MOST_BREAKPOINTS = 255
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SnnGraph(Graph[SnnNode]):
-    """A spiking network and how long it runs. The last node is its :class:`Readout`.
+    """A spiking network and how long it runs: an :class:`Encode` per input, a :class:`Readout` per output.
 
     Attributes:
         timesteps: T, the steps it was calibrated for and runs by default.
@@ -70,9 +71,43 @@ class SnnGraph(Graph[SnnNode]):
         return any(node.breakpoints is not None for node in self.of_type(IntegrateFire))
 
     @cached_property
+    def encoders(self) -> tuple[Encode, ...]:
+        """The nodes that quantise the inputs, in the source's order."""
+        return self.of_type(Encode)
+
+    @property
     def encoder(self) -> Encode:
-        """The node that quantises the input."""
-        return self.of_type(Encode)[0]
+        """The node that quantises the one input.
+
+        Raises:
+            UsageError: there are several.
+        """
+        node = self.input
+        if not isinstance(node, Encode):
+            raise InternalError(f"{self.name} begins with {node.name!r}, which quantises nothing")
+        return node
+
+    @cached_property
+    def readouts(self) -> dict[str, Readout]:
+        """The node that gives each output, by the output's name, in the source's order."""
+        nodes = (self[name] for name in self.outputs)
+        return {
+            name: node
+            for name, node in zip(self.output_names, nodes, strict=True)
+            if isinstance(node, Readout)
+        }
+
+    @property
+    def readout(self) -> Readout:
+        """The node that gives the one output.
+
+        Raises:
+            UsageError: there are several.
+        """
+        node = self[self.output]
+        if not isinstance(node, Readout):
+            raise InternalError(f"{self.name} ends with {node.name!r}, which is no read-out")
+        return node
 
     def problem(self) -> str | None:
         """Check the settings of the whole network."""
@@ -80,14 +115,19 @@ class SnnGraph(Graph[SnnNode]):
             return f"T = {self.timesteps} and K = {self.settle_steps} make no run"
         if self.schedule is Schedule.LAYERWISE and self.settle_steps:
             return "the layerwise schedule has no settle steps: nothing arrives late"
-        if not isinstance(self[self.output], Readout):
+        if not all(isinstance(self[name], Readout) for name in self.outputs):
             return "the output of a spiking network is its read-out"
-        alive = self.ancestors([self.output])
+        if len(set(self.outputs)) < len(self.outputs):
+            return "each output of a spiking network has a read-out of its own"
+        alive = self.ancestors(self.outputs)
         for node in self.of_type(IntegrateFire):
             if node.name not in alive:
                 return f"the population {node.name!r} has no part in the output"
             if node.span() > (most := node.neuron.capacity(self.timesteps)):
                 return f"{node.name!r} has {node.span()} steps, more than T M = {most}"
+        for readout in self.of_type(Readout):
+            if readout.name not in self.outputs:
+                return f"the read-out {readout.name!r} is no output"
         return kind_problem(self)
 
 
@@ -203,10 +243,10 @@ class ChannelWeight(Weighted):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ConstantCurrent(SnnNode):
-    """A current of its own for every neuron, in each of the T steps: a bias that depends on the place.
+    """A constant current for each neuron, in each of the T steps: a bias that depends on the position.
 
-    It stands where a source network pads a value whose zero is not a silent neuron, so that the border
-    receives another bias than the inside.
+    It is needed where a source network pads a value whose zero is not represented by silence, so that the
+    border receives another bias than the interior.
 
     Attributes:
         values: (*shape), float32 or int32.
@@ -355,6 +395,25 @@ class Slice(SnnNode):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Gather(SnnNode):
+    """``y_i = x[index_i]`` in every step, or nothing where the index is -1: routing alone.
+
+    A spike arrives wherever the map names its neuron. A current is moved likewise.
+
+    Attributes:
+        index: (*shape) int32, flat positions in what is read, row by row.
+    """
+
+    moves = True
+
+    index: IntArray
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check the index map."""
+        return gather_problem(input_shapes[0], self.shape, self.index)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class IntegrateFire(SnnNode):
     r"""One population of spiking neurons; its inputs are currents, which it sums.
 
@@ -373,7 +432,7 @@ class IntegrateFire(SnnNode):
     Where ``negative_threshold`` is given (``Mmax = 1``, memory), ``s = -1`` only if
     ``m < -negative_threshold`` and ``N > 0``; the default 0 is what the floor does by itself.
 
-    Barrier schedule: ``v = v_init + T B + sum_t I_t``, then T steps of firing without input, with
+    Layerwise schedule: ``v = v_init + T B + sum_t I_t``, then T steps of firing without input, with
     ``lo = 0`` and the same ``hi``, so that ``N = clip(floor(v / Theta), 0, C)``.
 
     With ``breakpoints`` ``b_1 <= .. <= b_n`` the count follows a step function of all that arrived, and the
@@ -398,8 +457,8 @@ class IntegrateFire(SnnNode):
         bias: (channels,) B per step; float32 or int32.
         v_init: (channels,) initial potential; float32 or int32.
         spike_scale: (channels,) float32, u: the real value of one level at rate one.
-        floor: (channels,) float32, the real value that silence stands for; the readers' biases hold what
-            they make of it. ``None`` for 0.
+        floor: (channels,) float32, the real value that silence stands for; its contribution is part of the
+            readers' biases. ``None`` for 0.
         neuron: the settings.
         negative_threshold: (channels,) or ``None`` for 0.
         stands_for: name of the rectifier of the source network, as it was lowered, whose activation the
@@ -492,13 +551,16 @@ class IntegrateFire(SnnNode):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Readout(SnnNode):
-    """Accumulate currents over all steps: ``y = sum_t I_t + T bias``; the class is its arg max.
+    """Accumulate currents over all steps: ``y = sum_t I_t + T bias``.
 
-    The lowest index wins a tie. The logits of the source network are about ``y * scale / T``.
+    Of class scores the arg max is the class; the lowest index wins a tie. The values of the source network
+    are about ``y * scale * gain / T``.
 
     Attributes:
         bias: (channels,) per step; float32 or int32.
         scale: real value of one unit of the accumulated current; 1 before quantisation.
+        gain: (channels,) float32, by how much a channel's unit is larger than that; ``None`` where all share
+            one, as class scores must.
     """
 
     arity = MANY
@@ -508,6 +570,14 @@ class Readout(SnnNode):
 
     bias: NumberArray
     scale: float = 1.0
+    gain: FloatArray | None = None
+
+    def decoded(self, outputs: NumberArray, timesteps: int) -> FloatArray:
+        """Return the values of the source network that accumulated currents, (batch, *shape), stand for."""
+        unit = np.float32(self.scale / timesteps)
+        if self.gain is None:
+            return (outputs * unit).astype(np.float32)
+        return (outputs * per_channel(self.gain * unit, len(self.shape))).astype(np.float32)
 
     @property
     def integer(self) -> bool:
@@ -518,8 +588,8 @@ class Readout(SnnNode):
         """Check shapes."""
         if any(shape != self.shape for shape in input_shapes):
             return f"currents {list(input_shapes)} do not have the read-out's shape {self.shape}"
-        if len(self.shape) != 1:
-            return f"a read-out is one value per class, not {self.shape}: reshape its currents"
         if self.bias.shape != self.shape[:1]:
             return f"bias {self.bias.shape} does not fit {self.shape[0]} channels"
+        if self.gain is not None and (self.gain.shape != self.shape[:1] or not self.gain.min() > 0):
+            return f"the gain must be one positive number for each of {self.shape[0]} channels"
         return None if self.scale > 0 else "the scale must be positive"

@@ -8,10 +8,10 @@
     r: IntegrateFire(c) -> (4, 8, 8) {threshold=i32(4) [310, 922], neuron=signed M=1 per-step=2 unary}
 
 Arrays appear as type, shape and range, never value by value; numbers have four digits, so that the last
-bits of a float do not show. What stands at its default is left out, but for the neuron. After ``#`` comes
-the ONNX node that the operation came from.
+bits of a float do not show. Fields with their default value are omitted, except for the neuron. After ``#``
+stands the ONNX node that the operation came from.
 
-The exact form, :func:`print_exact`, keeps every bit: small arrays stand in it whole, others by their hash,
+The exact form, :func:`print_exact`, keeps every bit: it contains small arrays in full, others as their hash,
 ``f32(2)<0.5 1.25>`` and ``i8(4, 1, 3, 3)@1f0c52a1b7e94d30``. :mod:`snnc.ir.parser` reads it back.
 """
 
@@ -44,7 +44,7 @@ _PLAIN = re.compile(r"[\w./:+-]+")
 def print_graph(graph: Graph[Any]) -> str:
     """Return the text form of a graph of either dialect, without a newline at its end."""
     check_known(graph)
-    return "\n".join([_heading(graph), *map(print_node, graph), f"return {_name(graph.output)}"])
+    return "\n".join([_heading(graph), *map(print_node, graph), _last(graph)])
 
 
 def print_node(node: Node) -> str:
@@ -68,7 +68,7 @@ def print_exact(graph: Graph[Any]) -> str:
     if isinstance(graph, SnnGraph) and graph.density:
         shares = (f"{_name(name)}={float(share)!r}" for name, share in graph.density.items())
         lines.append(f"density: {', '.join(shares)}")
-    return "\n".join([*lines, *(_line(node, _exact) for node in graph), f"return {_name(graph.output)}"])
+    return "\n".join([*lines, *(_line(node, _exact) for node in graph), _last(graph)])
 
 
 def arrays_of(graph: Graph[Any]) -> dict[str, NumberArray]:
@@ -97,6 +97,15 @@ def _heading(graph: Graph[Any]) -> str:
         f"spiking network {_name(graph.name)}: T = {graph.timesteps}, K = {graph.settle_steps}, "
         f"{graph.schedule.value}, {proved}"
     )
+
+
+def _last(graph: Graph[Any]) -> str:
+    """Return the line that names the outputs, and what the source calls them where that differs."""
+    told = (
+        _name(node) if name == node else f"{_name(node)} as {_name(name)}"
+        for node, name in zip(graph.outputs, graph.output_names, strict=True)
+    )
+    return f"return {', '.join(told)}"
 
 
 def _told(node: Node) -> Iterator[tuple[str, Any]]:

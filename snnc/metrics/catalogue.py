@@ -103,7 +103,7 @@ def auc(case: Case, against: str) -> Found:
     yes = case.right_classes(against) == 1
     positive, negative = int(yes.sum()), int((~yes).sum())
     if not positive or not negative:
-        raise UsageError("auc needs rows of both classes, and these are all of one")
+        raise UsageError("auc needs rows of both classes, but all rows are of one class")
     values = case.answers[:, 0].astype(np.float64)
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
@@ -125,7 +125,7 @@ def r2(case: Case, against: str) -> Found:
     y, s = y - s.mean(axis=0), s - s.mean(axis=0)
     varies = np.ptp(s, axis=0) > 0
     if not varies.any():
-        raise UsageError("r2 needs answers that differ from row to row, and these are all the same")
+        raise UsageError("r2 needs answers that differ from row to row, but all are equal")
     y, s = y[:, varies], s[:, varies]
     value = float((1 - np.square(y - s).sum(axis=0) / np.square(s).sum(axis=0)).mean())
     n, outputs = s.shape
@@ -153,7 +153,7 @@ def sqnr(case: Case, against: str) -> Found:
     y, s = case.numbers(against)
     signal = np.square(s).sum(axis=1)
     if not signal.any():
-        raise UsageError("sqnr needs a signal, and all answers of the source are 0")
+        raise UsageError("sqnr needs a signal, but all answers of the source are 0")
     rows = np.stack([signal, np.square(y - s).sum(axis=1)], axis=1)
     return _of_sums(rows, lambda sums: 10 * np.log10(sums[:, 0] / sums[:, 1]))
 
@@ -166,7 +166,7 @@ def cosine(case: Case, against: str) -> Found:
     y, s = case.numbers(against)
     rows = np.stack([(y * s).sum(axis=1), np.square(y).sum(axis=1), np.square(s).sum(axis=1)], axis=1)
     if not rows[:, 2].any():
-        raise UsageError("cosine needs a signal, and all answers of the source are 0")
+        raise UsageError("cosine needs a signal, but all answers of the source are 0")
     if not rows[:, 1].any():
         return 0.0, None  # silence points nowhere
     return _of_sums(rows, lambda sums: sums[:, 0] / np.sqrt(sums[:, 1] * sums[:, 2]))
@@ -191,7 +191,7 @@ def psnr(case: Case, against: str) -> Found:
     y, s = case.numbers(against)
     peak = float(np.ptp(s))
     if peak == 0:
-        raise UsageError("psnr needs answers that differ, and these are all the same")
+        raise UsageError("psnr needs answers that differ, but all are equal")
     rows = np.stack([np.square(y - s).mean(axis=1), np.ones(len(y))], axis=1)
     return _of_sums(rows, lambda sums: 10 * np.log10(peak**2 * sums[:, 1] / sums[:, 0]))
 
@@ -207,7 +207,7 @@ def iou(case: Case, against: str) -> Found:
     known = np.array([1]) if case.answers.shape[1] == 1 else np.union1d(ours, right)
     mine, theirs = ours[:, None] == known, right[:, None] == known
     if not (mine | theirs).any():
-        raise UsageError("iou needs rows of the class 1, and there are none")
+        raise UsageError("iou needs rows of the class 1, but there are none")
     rows = np.concatenate([mine & theirs, mine | theirs], axis=1).astype(np.float64)
 
     def statistic(sums: FloatArray) -> FloatArray:
@@ -360,8 +360,8 @@ def reference_of(name: str, case: Case) -> str:
     against = next((each for each in metric.references if _offers(case, each, metric)), None)
     if against is None:
         if metric.references == (LABELS,):
-            raise UsageError(f"{name} needs labels `y`, and there are none")
-        raise UsageError(f"{name} needs the source network's answers: name it, by --against source")
+            raise UsageError(f"{name} needs labels `y`, but there are none")
+        raise UsageError(f"{name} needs the answers of the source network: give --against source")
     return against
 
 

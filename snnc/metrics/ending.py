@@ -16,11 +16,16 @@ SHAPING = frozenset(
 """Operators that leave every value what it is, or nearly."""
 
 
-def final_activation(model: onnx.ModelProto) -> str:
-    """Return the ONNX softmax or sigmoid that makes a network's first output; empty for none."""
+def final_activation(model: onnx.ModelProto, output: str = "") -> str:
+    """Return the ONNX softmax or sigmoid that makes an output; empty for none.
+
+    Args:
+        model: the network.
+        output: the name of one of its outputs; the one that there is by default.
+    """
     graph = model.graph
     makers = {name: node for node in graph.node for name in node.output}
-    maker = makers.get(graph.output[0].name)
+    maker = makers.get(output or graph.output[0].name)
     logarithm = False
     while maker is not None and (maker.op_type in SHAPING or (maker.op_type == "Log" and not logarithm)):
         logarithm = logarithm or maker.op_type == "Log"

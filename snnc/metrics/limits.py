@@ -43,9 +43,9 @@ def floor(text: str) -> Floor:
     try:
         least = float(number)
     except ValueError:
-        raise UsageError(f"--min-metric {text}: {number!r} is no number") from None
+        raise UsageError(f"--min-metric {text}: {number!r} is not a number") from None
     if not metric.higher_is_better:
-        raise UsageError(f"--min-metric {text}: {name} is better the lower it is; use r2, sqnr or psnr")
+        raise UsageError(f"--min-metric {text}: {name} improves towards lower values; use r2, sqnr or psnr")
     if not math.isfinite(least) or not metric.smallest <= least <= metric.largest:
         raise UsageError(
             f"--min-metric {text}: give a number from {metric.smallest:g} to {metric.largest:g} for {name}"

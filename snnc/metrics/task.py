@@ -144,7 +144,7 @@ def _told(
         return Task.CLASSES, f"the source network ends with {ends}"
     if ends == SIGMOID and size == 1:
         return Task.BINARY, f"the source network ends with {ends}"
-    return None, "nothing tells: no labels, and no softmax at the end of the source network"
+    return None, "unknown: no labels, and no softmax at the end of the source network"
 
 
 def _require_size(task: Task, size: int) -> None:

@@ -7,12 +7,16 @@ nor a common factor. So numbers are compared by their squared error, relative to
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
 
+from snnc.errors import InternalError
+from snnc.ir.batch import Batch, Rows, joined, rows_of
 from snnc.ir.graph import FloatArray, NumberArray
-from snnc.ir.snn import Readout, SnnGraph
+from snnc.ir.snn import SnnGraph
 from snnc.metrics.task import Task, behaves_as_classifier
 
 TEMPERATURES = tuple(2 ** (k / 4) for k in range(-12, 5))
@@ -23,6 +27,9 @@ HARDLY_VARIES = 0.3
 
 NOTHING = 1e-30
 
+COLUMNS = 1 << 14
+"""Outputs that are compared at once, however many a map has."""
+
 
 class AnswerError(Enum):
     """The error of answers that passes lower; the value is its name in the artefact's record."""
@@ -30,9 +37,41 @@ class AnswerError(Enum):
     DIVERGENCE = "divergence"
     SQUARED = "relative squared error"
 
-    def of(self, targets: FloatArray, answers: FloatArray) -> float:
-        """Return the error of answers, (rows, outputs), from the source network's before a softmax."""
-        return (divergence if self is AnswerError.DIVERGENCE else relative_error)(targets, answers)
+    def of(self, targets: Rows, answers: Rows) -> float:
+        """Return the error of one output's answers, (rows, *shape), from the source's before a softmax."""
+        if isinstance(targets, Batch) or isinstance(answers, Batch):
+            raise InternalError("the answers of several outputs are judged one by one")
+        flat = (values.reshape(len(values), -1) for values in (targets, answers))
+        return (divergence if self is AnswerError.DIVERGENCE else relative_error)(*flat)
+
+    def single(self, _name: str) -> AnswerError:
+        """Return the error of one output; of the one that there is."""
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class AnswersError:
+    """The error of the answers of several outputs: the mean of each one's.
+
+    Attributes:
+        each: the error of each output, by its name.
+    """
+
+    each: Mapping[str, AnswerError]
+
+    @property
+    def value(self) -> str:
+        """Its name in the artefact's record."""
+        return "mean of " + ", ".join(f"{error.value} of {name!r}" for name, error in self.each.items())
+
+    def of(self, targets: Rows, answers: Rows) -> float:
+        """Return the error of the answers of all outputs."""
+        found = [e.of(rows_of(targets, name), rows_of(answers, name)) for name, e in self.each.items()]
+        return float(np.mean(found))
+
+    def single(self, name: str) -> AnswerError:
+        """Return the error of one output."""
+        return self.each[name]
 
 
 def answer_error(task: Task | None, targets: FloatArray) -> AnswerError:
@@ -40,18 +79,23 @@ def answer_error(task: Task | None, targets: FloatArray) -> AnswerError:
 
     Args:
         task: what the outputs are, if it is known.
-        targets: (rows, outputs), the source network's answers before a softmax.
+        targets: (rows, *shape), the source network's answers before a softmax; maps are no class scores.
     """
-    scores = targets.shape[1] > 1 and (
-        task is Task.CLASSES or (task is None and behaves_as_classifier(targets))
-    )
+    vector = targets.ndim == 2 and targets.shape[1] > 1
+    scores = vector and (task is Task.CLASSES or (task is None and behaves_as_classifier(targets)))
     return AnswerError.DIVERGENCE if scores else AnswerError.SQUARED
 
 
-def real_logits(graph: SnnGraph, outputs: NumberArray) -> FloatArray:
-    """Return the accumulated read-out, (rows, classes), in units of the source network."""
-    (readout,) = graph.of_type(Readout)
-    return (outputs * np.float32(readout.scale / graph.timesteps)).astype(np.float32)
+def real_logits(graph: SnnGraph, outputs: Mapping[str, NumberArray]) -> Rows:
+    """Return accumulated read-outs, (rows, *shape) float32, in units of the source network.
+
+    Args:
+        graph: the network.
+        outputs: of a trace of its T steps.
+    """
+    return joined(
+        {name: graph.readouts[name].decoded(value, graph.timesteps) for name, value in outputs.items()}
+    )
 
 
 def relative_error(targets: FloatArray, answers: FloatArray) -> float:
@@ -64,11 +108,15 @@ def relative_error(targets: FloatArray, answers: FloatArray) -> float:
         targets: (rows, outputs), ``s``, the source network's answers.
         answers: (rows, outputs), ``y``, in the same units.
     """
-    s = targets.astype(np.float64)
-    errors = np.square(answers.astype(np.float64) - s).mean(axis=0)
-    variances = s.var(axis=0)
+    errors, variances, powers = (np.empty(targets.shape[1]) for _ in range(3))
+    for start in range(0, targets.shape[1], COLUMNS):
+        part = slice(start, start + COLUMNS)
+        s = targets[:, part].astype(np.float64)
+        errors[part] = np.square(answers[:, part].astype(np.float64) - s).mean(axis=0)
+        variances[part] = s.var(axis=0)
+        powers[part] = np.square(s).mean(axis=0)
     alive = np.sort(variances[variances > 0])
-    typical = alive[(len(alive) - 1) // 2] if len(alive) else np.square(s).mean()
+    typical = alive[(len(alive) - 1) // 2] if len(alive) else powers.mean()
     return float((errors / np.maximum(variances, max(HARDLY_VARIES * typical, NOTHING))).mean())
 
 

@@ -36,7 +36,7 @@ class InputGrid:
         unit, silence: (channels,) or (1,): the real value of the node that the integers stand for is
             ``unit q + silence``.
         exact: whether every row of the kind that was seen is represented as it is.
-        node: the rectifier of the source whose levels these are; empty where the input itself is meant.
+        nodes: names of the operations behind the input that these levels are the result of.
     """
 
     scale: float
@@ -47,17 +47,17 @@ class InputGrid:
     unit: Real
     silence: Real
     exact: bool
-    node: str = ""
+    nodes: tuple[str, ...] = ()
 
 
-def input_grid(graph: ann.AnnGraph, rows: FloatArray) -> InputGrid:
-    """Return the integers of a network's input.
+def input_grid(graph: ann.AnnGraph, given: ann.AnnNode, rows: FloatArray) -> InputGrid:
+    """Return the integers of one of a network's inputs.
 
     Args:
         graph: the network.
+        given: the input.
         rows: (n, *input shape), calibration rows.
     """
-    given = graph.nodes[0]
     readers = graph.consumers[given.name]
     affine = readers[0] if len(readers) == 1 and isinstance(readers[0], ann.ChannelAffine) else None
     after = readers if affine is None else graph.consumers[affine.name]
@@ -88,7 +88,7 @@ def _of_source(node: ann.Relu, affine: ann.ChannelAffine | None) -> InputGrid | 
         scale[:1].astype(np.float64),
         np.zeros(1),
         True,
-        node.name,
+        (node.name,) if affine is None else (affine.name, node.name),
     )
 
 

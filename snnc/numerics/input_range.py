@@ -70,19 +70,20 @@ class InputUnits:
         return bool((self.finer == 1).all() and (self.middle == 0).all())
 
 
-def input_units(graph: ann.AnnGraph, rows: FloatArray) -> InputUnits:
-    """Return the units for a network's input.
+def input_units(graph: ann.AnnGraph, rows: FloatArray, given: ann.AnnNode | None = None) -> InputUnits:
+    """Return the units for an input of a network.
 
     Args:
         graph: the network.
         rows: (n, *input shape), the calibration rows behind the affine map that the encoder takes in.
+        given: the input; the one that there is by default.
     """
     channels = rows.shape[1]
     flat = rows.reshape(len(rows), channels, -1)
     low, high = flat.min(axis=(0, 2)), flat.max(axis=(0, 2))
     reach = np.maximum(np.abs(low), np.abs(high)).astype(np.float64)
     middle = np.zeros(channels, np.float32)
-    raw = raw_channels(graph)
+    raw = raw_channels(graph, given)
     if rows.ndim == 2 and not any(isinstance(graph[name], ann.Pad) for name in raw):
         half = (high - low) / 2
         far = (half > 0) & (FAR_FROM_ZERO * half < reach) & ~_folded(graph, raw, channels)
@@ -102,22 +103,28 @@ def input_units(graph: ann.AnnGraph, rows: FloatArray) -> InputUnits:
     return InputUnits(largest, finer.astype(np.float32), middle)
 
 
-def raw_channels(graph: ann.AnnGraph) -> dict[str, IntArray]:
-    """Return for each node that holds the input alone, moved or pooled, which channel each place comes from.
+def raw_channels(graph: ann.AnnGraph, given: ann.AnnNode | None = None) -> dict[str, IntArray]:
+    """Return for each node that holds inputs alone, moved or pooled, which channel each place comes from.
+
+    Args:
+        graph: the network.
+        given: of which input; the one that there is by default.
 
     Returns:
-        (*shape) int64, -1 for padding, by name; the affine map that the encoder takes in is one of them.
+        (*shape) int64, -1 for padding and for other inputs, by name; the affine maps that the encoders take
+        in are among them.
     """
-    affine = input_affine(graph)
+    given = given or graph.input
+    affines = [input_affine(graph, each) for each in graph.inputs]
     found: dict[str, IntArray] = {}
     for node in graph:
         if isinstance(node, ann.Input):
-            spread = per_channel(np.arange(node.channels), len(node.shape))
-            found[node.name] = np.broadcast_to(spread, node.shape)
+            numbers = np.arange(node.channels) if node is given else np.full(node.channels, -1)
+            found[node.name] = np.broadcast_to(per_channel(numbers, len(node.shape)), node.shape)
         elif found.keys() >= set(node.inputs):
             read = [found[name] for name in node.inputs]
             match node:
-                case ann.ChannelAffine() if node is affine:
+                case ann.ChannelAffine() if node in affines:
                     found[node.name] = read[0]
                 case ann.MaxPool() | ann.AveragePool():
                     found[node.name] = np.broadcast_to(read[0][:, :1, :1], node.shape)
@@ -170,7 +177,8 @@ def _worth(graph: ann.AnnGraph, raw: dict[str, IntArray], reach: FloatArray) -> 
 
 def _read_as_it_is(graph: ann.AnnGraph, raw: dict[str, IntArray]) -> bool:
     """Whether anything without weights reads the input: a sum or a rectifier."""
-    return any(isinstance(reader, ann.Add | ann.Relu) for name in raw for reader in graph.consumers[name])
+    held = [name for name, ids in raw.items() if ids.max() >= 0]
+    return any(isinstance(reader, ann.Add | ann.Relu) for name in held for reader in graph.consumers[name])
 
 
 def decoded_input(node: snn.Encode, graph: ann.AnnGraph, q: IntArray) -> FloatArray:
@@ -187,7 +195,7 @@ def decoded_input(node: snn.Encode, graph: ann.AnnGraph, q: IntArray) -> FloatAr
     values: FloatArray = (q * np.float32(node.scale)).astype(np.float32)
     if node.gain is None or node.offset is None:
         return values
-    affine = input_affine(graph)
+    affine = input_affine(graph, graph[node.name])
     gain = np.ones_like(node.gain) if affine is None else affine.scale
     shift = np.zeros_like(node.gain) if affine is None else affine.shift
     ratio = np.divide(node.gain, gain, out=np.ones_like(node.gain), where=gain != 0)
@@ -198,19 +206,20 @@ def decoded_input(node: snn.Encode, graph: ann.AnnGraph, q: IntArray) -> FloatAr
     return decoded
 
 
-def encoded(graph: ann.AnnGraph, rows: FloatArray) -> FloatArray:
-    """Return the calibration rows after the affine map that the encoder takes in, if any."""
-    affine = input_affine(graph)
+def encoded(graph: ann.AnnGraph, rows: FloatArray, given: ann.AnnNode | None = None) -> FloatArray:
+    """Return the calibration rows of an input after the affine map that its encoder takes in, if any."""
+    affine = input_affine(graph, given)
     if affine is None:
         return rows
     rank = rows.ndim - 1
     return rows * per_channel(affine.scale, rank) + per_channel(affine.shift, rank)
 
 
-def input_affine(graph: ann.AnnGraph) -> ann.ChannelAffine | None:
-    """Return the normalisation at the head of the network, where all else reads its result."""
-    readers = graph.consumers[graph.nodes[0].name]
-    return readers[0] if len(readers) == 1 and isinstance(readers[0], ann.ChannelAffine) else None
+def input_affine(graph: ann.AnnGraph, given: ann.AnnNode | None = None) -> ann.ChannelAffine | None:
+    """Return the normalisation of an input at the head of the network, where all else reads its result."""
+    given = given or graph.input
+    reader = graph.consumers[given.name][0] if graph.read_once(given.name) else None
+    return reader if isinstance(reader, ann.ChannelAffine) else None
 
 
 def first_layer(graph: ann.AnnGraph) -> frozenset[str]:
@@ -232,7 +241,11 @@ def first_layer(graph: ann.AnnGraph) -> frozenset[str]:
 
 
 def input_limit(
-    graph: ann.AnnGraph, timesteps: int, finer: FloatArray | None = None, largest: float = 1.0
+    graph: ann.AnnGraph,
+    timesteps: int,
+    finer: FloatArray | None = None,
+    largest: float = 1.0,
+    given: ann.AnnNode | None = None,
 ) -> int:
     """Return the largest magnitude that a quantised input of the network may have.
 
@@ -251,8 +264,9 @@ def input_limit(
         timesteps: T.
         finer: (channels,), by how much the unit of each channel is finer than the common one; 1 by default.
         largest: magnitude of the input that the common unit must reach.
+        given: the input; the one that there is by default.
     """
-    raw = raw_channels(graph) if finer is not None and (finer != 1).any() else {}
+    raw = raw_channels(graph, given) if finer is not None and (finer != 1).any() else {}
     reach: dict[str, float] = {}
     step: dict[str, float] = {}
     drive: dict[str, float] = {}
@@ -282,17 +296,17 @@ def input_limit(
             case _:
                 reach[node.name] = max(read)
         step[node.name] = _weight_step(node, [step[name] for name in node.inputs])
-        given = [drive[name] for name in node.inputs]
+        driven = [drive[name] for name in node.inputs]
         drive[node.name] = 1.0 if isinstance(node, ann.Input) else 0.0
         if not isinstance(node, ann.Input | ann.Relu):
-            drive[node.name] = max(given)
+            drive[node.name] = max(driven)
         if isinstance(node, ann.Convolution | ann.Linear):
             drive[node.name] *= _root_mean_square(node.weight)
         meets = 0.0 in read and any(read)
         if isinstance(node, ann.Concat) and (meets or beside.intersection(node.inputs)):
             beside.add(node.name)
         elif beside.intersection(node.inputs) or (isinstance(node, ann.Add) and meets):
-            if isinstance(node, ann.Add) and 1.0 in given:
+            if isinstance(node, ann.Add) and 1.0 in driven:
                 limits.append(largest / finest / (MIXED_WEIGHT * max(step[node.name], tiny)))
             elif isinstance(node, ann.Add | ann.Convolution | ann.Linear):
                 ratio = largest * drive[node.name] / (MIXED_POWER * max(step[node.name], tiny))

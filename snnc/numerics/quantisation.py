@@ -99,7 +99,7 @@ def quantise_group(graph: SnnGraph, group: Group) -> SnnGraph:
     changed: dict[str, SnnNode] = {}
     scale: FloatArray
     if isinstance(sinks[0], Readout):
-        scale = np.array([_readout_scale(graph, synapses, sinks)])  # one for all outputs
+        scale = _readout_scale(graph, synapses, sinks)
     else:
         scale = _channel_scale(graph, synapses, [node for node in sinks if isinstance(node, IntegrateFire)])
     for synapse in synapses:
@@ -111,7 +111,7 @@ def quantise_group(graph: SnnGraph, group: Group) -> SnnGraph:
     corrections: list[tuple[str, FloatArray]] = []
     for sink in sinks:
         if isinstance(sink, Readout):
-            changed[sink.name] = sink.with_(bias=_rint(sink.bias / scale), scale=sink.scale * float(scale[0]))
+            changed[sink.name] = _rounded_readout(sink, scale)
         elif isinstance(sink, IntegrateFire):
             rounded = _rounded_population(sink, scale)
             changed[sink.name] = rounded
@@ -169,19 +169,27 @@ def _finest(synapses: list[Weighted], sinks: list[SnnNode], areas: Mapping[str, 
     return np.maximum(scale, np.finfo(np.float32).tiny)
 
 
-def _readout_scale(graph: SnnGraph, synapses: list[Weighted], sinks: list[SnnNode]) -> float:
-    """Return the scale that all outputs share: the finest one, at which an input that is added is exact."""
-    # A current that is flattened behind its weights has fewer channels than the read-out.
+def _readout_scale(graph: SnnGraph, synapses: list[Weighted], sinks: list[SnnNode]) -> FloatArray:
+    """Return the scale that all outputs share, (1,), or that of each channel, (channels,).
+
+    It is the finest one at which an input that is added is exact.
+    """
     areas = _areas(graph, synapses)
+    channels = sinks[0].channels
+    apart = all(isinstance(sink, Readout) and sink.gain is not None for sink in sinks)
+    # A current that is flattened behind its weights has fewer channels than the read-out.
+    flattened = any(isinstance(graph[name], Reshape) for sink in sinks for name in sink.inputs)
+    if apart and not flattened and all(synapse.channels == channels for synapse in synapses):
+        return _finest(synapses, sinks, areas)
     each = (float(_finest([node], [], areas).max()) for node in synapses)
     finest = max(float(_finest([], sinks, areas).max()), *each)
     constant = constant_nodes(graph)
     added = [s.weight for s in synapses if isinstance(s, ChannelWeight) and s.name in constant]
     if not added:
-        return finest
+        return np.array([finest])
     exact = float(np.abs(np.concatenate(added).astype(np.float64)).min())
     multiple = np.floor(exact / finest * (1 + 1e-9))
-    return exact / float(multiple) if multiple >= 1 else finest
+    return np.array([exact / float(multiple) if multiple >= 1 else finest])
 
 
 def _channel_scale(graph: SnnGraph, synapses: list[Weighted], populations: list[IntegrateFire]) -> FloatArray:
@@ -214,6 +222,15 @@ def _rounded_population(node: IntegrateFire, scale: FloatArray) -> IntegrateFire
         spike_scale=(threshold * scale).astype(np.float32),
         negative_threshold=None if negative is None else _rint(negative / scale),
     )
+
+
+def _rounded_readout(node: Readout, scale: FloatArray) -> Readout:
+    """Return a read-out in integers; where channels have scales of their own, its unit is the finest."""
+    unit = float(scale.min())
+    gain = node.gain
+    if gain is not None:
+        gain = (gain * (scale / unit)).astype(np.float32)
+    return node.with_(bias=_rint(node.bias / scale), scale=node.scale * unit, gain=gain)
 
 
 def _rint(values: NumberArray) -> IntArray:

@@ -141,7 +141,7 @@ def join_weights(graph: SnnGraph) -> SnnGraph:
     if not replaced:
         return graph
     nodes = [replaced.get(node.name, node) for node in graph]
-    needed = graph.with_nodes(nodes).ancestors([graph.output])
+    needed = graph.with_nodes(nodes).ancestors((*graph.outputs, *(node.name for node in graph.inputs)))
     return graph.with_nodes([node for node in nodes if node.name in needed])
 
 

@@ -147,7 +147,7 @@ def bisect(
         InputError: rows or labels do not fit.
     """
     if len(x) == 0:
-        raise InputError("there are no rows to look at")
+        raise InputError("there are no rows to run")
     (readout,) = artefact.graph.of_type(Readout)
     last = source[source.output]
     ends = artefact.metadata.ends or ("Softmax" if isinstance(last, Softmax) else "")

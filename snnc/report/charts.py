@@ -160,7 +160,7 @@ def firing_chart(layers: Sequence[LayerReport]) -> Chart:
         "firing",
         "Spike rates, and potentials that end outside their range",
         f"Two bars per layer. {label(busiest)} fires most, {max(rates):.3f} spikes per neuron and step.",
-        ("layer", "spikes per neuron and step", "neurons that send in a step", "residual mean", "outside"),
+        ("layer", "spikes per neuron and step", "neurons that fire in a step", "residual mean", "outside"),
         [
             (
                 label(layer),
@@ -210,7 +210,7 @@ def unevenness_chart(layers: Sequence[LayerReport]) -> Chart:
         return finished(
             figure,
             "unevenness",
-            "Unevenness: neurons that sent another count than their input demands",
+            "Unevenness: neurons whose count differs from that of their total input",
             f"Stacked bars, one per layer. In {label(worst[0])}, {percent(1 - worst[1].lead[2])} are off.",
             ("layer", "-2 or less", "-1", "0", "+1", "+2 or more", "ANN zero, but SNN fires"),
             [

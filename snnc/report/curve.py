@@ -68,7 +68,7 @@ class Curve:
     def measured(self) -> str:
         """What is measured, in words."""
         if self.metric:
-            return f"{self.metric}, held to the {'labels' if self.labelled else 'source'}"
+            return f"{self.metric} against the {'labels' if self.labelled else 'source'}"
         return "accuracy" if self.labelled else "agreement"
 
     def as_dict(self) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def fed_graph(source: AnnGraph, graph: SnnGraph) -> AnnGraph:
         base = rectifier(source, population).name
         if population.name != base:
             work.split(graph, population.name, base)
-    found = plain.with_nodes(work.rewriter.nodes, work.rewriter.output)
+    found = plain.with_nodes(work.rewriter.nodes, work.rewriter.outputs)
     found.verify()
     return found
 
@@ -66,7 +66,8 @@ class _Twins:
                         if name in self.rewriter:
                             self._redirect(name, base, twin)
                 else:
-                    self._redirect(self.rewriter.output, base, twin)
+                    place = graph.outputs.index(sink)
+                    self._redirect(self.rewriter.outputs[place], base, twin)
 
     def _redirect(self, reader: str, base: str, twin: str) -> None:
         """Let ``reader`` read ``twin`` wherever it read ``base`` without weights in between."""

@@ -87,8 +87,8 @@ def front_chart(points: Sequence[Cost], front: Sequence[Cost], chosen: Cost | No
         return finished(
             figure,
             "front",
-            "What conversions cost and lose",
-            f"{len(points)} conversions; none is better in everything than the {len(front)} on the front.",
+            "Cost and loss of conversions",
+            f"{len(points)} conversions; none dominates the {len(front)} on the front.",
             ("conversion", "latency", "payload", "operations / MACs", "points lost"),
             rows,
         )

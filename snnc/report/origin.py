@@ -65,7 +65,7 @@ def _with_shifts(graph: AnnGraph, artefact: Artefact) -> AnnGraph:
     missing = sorted(raised - set(shifts))
     if missing:
         raise InputError(
-            f"the artefact does not remember by how much {missing[0]} was raised: convert it again with "
+            f"the artefact does not store the shift of {missing[0]}: convert it again with "
             "this version of snnc"
         )
 

@@ -110,7 +110,7 @@ def _fact(name: str, value: Share) -> tuple[str, str, str]:
 def _metric_fact(found: Measured) -> tuple[str, str, str]:
     value, _, interval = str(found).partition(" [")
     note = f"95 %: {interval[:-1].replace(', ', ' to ')}" if interval else ""
-    return f"{found.metric}, held to the {found.against}", value, note
+    return f"{found.metric} against the {found.against}", value, note
 
 
 def _facts(report: Report) -> list[tuple[str, str, str]]:
@@ -126,7 +126,7 @@ def _facts(report: Report) -> list[tuple[str, str, str]]:
         lost = f"{100 * found.ann.paired.drop:z.1f} points"
         facts.append(("lost by the conversion", lost, f"95 %: {low} to {high}"))
     if found.tells_classes and found.ann.agreement is not None:
-        facts.append(_fact("both answer alike", found.ann.agreement))
+        facts.append(_fact("both networks agree", found.ann.agreement))
     else:
         facts += [_metric_fact(each) for each in found.snn.measured]
     steps = f"T = {found.timesteps}" + (f", K = {graph.settle_steps}" if graph.settle_steps else "")
@@ -158,7 +158,7 @@ def _sections(report: Report) -> list[Section]:
             Section(
                 "activations",
                 "Activations and thresholds",
-                ("What lies right of the threshold is clipped; the vertical axis is logarithmic.",),
+                ("Activations above the threshold are clipped; the vertical axis is logarithmic.",),
                 (charts.activation_chart(populations, own_error),),
             )
         )
@@ -189,10 +189,10 @@ def _curve(report: Report) -> Section:
     curve = report.curve
     if curve is None:
         raise ValueError("there is no curve")
-    text = f"Calibrated for T = {curve.calibrated_for}; at other T the network runs as it was not made to."
+    text = f"Calibrated for T = {curve.calibrated_for}; other T are outside its calibration."
     text += f" Measured on {several(curve.same[0].share.n, 'row')}." if curve.same else ""
     if not curve.again:
-        second = "A second curve, converted anew for each T, comes with"
+        second = "For a second curve, converted again for each T, use"
         text = Markup("{} {} <code>--reconvert</code>.").format(text, second)
     title = f"{curve.metric or 'Accuracy'} against time steps"
     return Section("curve", title, (text,), (charts.curve_chart(curve),))
@@ -238,7 +238,7 @@ def _layer_table(layers: Sequence[LayerReport]) -> Table:
                 false_fires,
             )
         )
-    return Table("Every layer: thresholds, spikes, and how well it follows the source", columns, tuple(rows))
+    return Table("Every layer: thresholds, spikes, and agreement with the source", columns, tuple(rows))
 
 
 def _decibels(value: float | None) -> str:
@@ -314,9 +314,9 @@ def _disagreements(report: Report) -> Section:
     rows = tuple(
         (report.class_name(ann), report.class_name(snn), str(n)) for (ann, snn), n in pairs[:TOP_FLIPS]
     )
-    text = "Both networks answer alike on all rows."
+    text = "Both networks agree on all rows."
     if pairs:
-        tables.append(Table("The most frequent changes of mind", ("ANN says", "SNN says", "rows"), rows))
+        tables.append(Table("The most frequent disagreements", ("ANN says", "SNN says", "rows"), rows))
         text = f"The networks disagree on {sum(n for _, n in pairs)} of {several(found.rows, 'row')}."
     return Section("disagreements", "Disagreements", (text,), (), tuple(tables))
 
@@ -348,5 +348,5 @@ def _targets(targets: Sequence[Fit]) -> Section:
                 told.append((f"and {left} more", f"all of them: {command}", ""))
             caption = f"In the way of {fit.target}, {', '.join(fit.profiles)}"
             tables.append(Table(caption, ("ONNX node", "reason", "cure"), tuple(told)))
-    text = "What each target would refuse is known before it is deployed to; nothing was run there."
+    text = "The checks of the targets of snnc deploy; nothing was run on the targets."
     return Section("targets", "Fit to targets", (text,), tables=tuple(tables))

@@ -30,7 +30,7 @@ proportions", Statistics in Medicine 24 (2005); the rule of three: Hanley and Li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,17 +38,18 @@ import numpy as np
 
 from snnc.analysis import costs
 from snnc.analysis.evaluation import SHARD
-from snnc.analysis.front import Point, pareto
+from snnc.analysis.front import Point, carried, pareto
 from snnc.errors import InternalError, SnncError
 from snnc.ir.ann import AnnGraph
+from snnc.ir.batch import Batch
 from snnc.ir.graph import FloatArray, IntArray
 from snnc.ir.snn import SnnGraph
 from snnc.metrics.shares import Z95
 from snnc.metrics.task import Task
-from snnc.numerics.divergence import AnswerError, answer_error, log_softmax, real_logits
+from snnc.numerics.divergence import AnswerError, answer_error, log_softmax
 from snnc.progress import Progress
 from snnc.simulation.protocol import Activity, RecordOptions, Simulator
-from snnc.simulation.reference import encode
+from snnc.simulation.reference import encode_all
 from snnc.source.calibration import Calibration
 
 UNSURE = 0.45
@@ -97,10 +98,25 @@ DEFAULTS = (Candidate("one-step", 1), Candidate("balanced", 4), Candidate("fast"
 """What is tried where neither a preset nor a number of steps is named."""
 
 
-def candidates(preset: str | None, timesteps: int | None) -> tuple[Candidate, ...]:
-    """Return what may be chosen, given what is named."""
+BINARY = "binary-only"
+"""The preset that is taken where binary spikes are asked for: those that are compared send none."""
+
+
+def candidates(
+    preset: str | None, timesteps: int | None, payload: str | None = None
+) -> tuple[Candidate, ...]:
+    """Return what may be chosen, given what is named.
+
+    Args:
+        preset: its name; ``None`` to compare presets.
+        timesteps: T; ``None`` to choose it.
+        payload: what an event may carry. What carries more is for the caller to leave out, for it depends
+            on the network.
+    """
     if preset == EXACT and timesteps is None:
         return (Candidate(EXACT, 1),)  # the counts are the same for every T
+    if preset is None and payload is not None and carried(payload) == 0:
+        preset = BINARY
     if preset is not None:
         return tuple(Candidate(preset, T) for T in (STEPS if timesteps is None else (timesteps,)))
     return DEFAULTS if timesteps is None else tuple(Candidate(name, timesteps) for name in COMPARED)
@@ -247,9 +263,9 @@ def decide(tried: Sequence[Tried]) -> tuple[Tried, str]:
     ordered = sorted(tried, key=lambda each: each.order)
     good = [each for each in ordered if each.loss.upper <= LIMIT]
     if good:
-        return good[0], f"fewest operations of those that lose at most {LIMIT:g} point"
+        return good[0], f"the fewest operations among those that lose at most {LIMIT:g} point"
     best = min(ordered, key=lambda each: each.loss.points)
-    return best, f"none is known to lose at most {LIMIT:g} point; this one loses least"
+    return best, f"no candidate loses at most {LIMIT:g} point; this one loses least"
 
 
 def split(rows: int) -> tuple[IntArray, IntArray]:
@@ -264,6 +280,19 @@ def _spread(items: IntArray, most: int) -> IntArray:
     return items[np.arange(count) * len(items) // max(count, 1)]
 
 
+def least_steps(steps: Sequence[Candidate], good: Callable[[Candidate], bool], progress: Progress) -> None:
+    """Look for the fewest steps of one preset that are good enough, by halves.
+
+    More steps cost more operations and lose less, so what lies beyond one that is good, or before one that is
+    not, need not be tried.
+    """
+    low, high = 0, len(steps)
+    for _ in progress.track(range(len(steps).bit_length()), len(steps).bit_length(), "comparing steps"):
+        if low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if good(steps[middle]) else (middle + 1, high)
+
+
 Make = Callable[[Candidate, Calibration], SnnGraph]
 """Makes a candidate with some of the rows."""
 
@@ -276,6 +305,7 @@ def choose(
     simulator: Simulator,
     progress: Progress,
     task: Task | None = None,
+    tasks: Mapping[str, Task | None] = {},
 ) -> Choice:
     """Make candidates with some rows, judge them on others, and choose.
 
@@ -287,6 +317,7 @@ def choose(
         simulator: runs what is made.
         progress: where to show how far it is.
         task: what the outputs are, if it is known.
+        tasks: what single outputs are, by their names, where that is known better.
 
     Raises:
         SnncError: none of them can be made.
@@ -299,22 +330,38 @@ def choose(
     rows = Calibration(calibration.rows[fitted], calibration.threads)
     judged = Calibration(calibration.rows[held], calibration.threads)
     targets = judged.logits(source)
-    classes = answer_error(task, targets) is AnswerError.DIVERGENCE
+    by_name = targets.arrays if isinstance(targets, Batch) else {source.output_names[0]: targets}
+    classes = {
+        name: answer_error(tasks.get(name, task), each) is AnswerError.DIVERGENCE
+        for name, each in by_name.items()
+    }
     macs = sum(costs.macs_of_ann(source).values())
     tried: list[Tried] = []
     failed: list[tuple[Candidate, str]] = []
-    for candidate in progress.track(among, len(among), "comparing presets"):
+    refused: SnncError | None = None
+
+    def good(candidate: Candidate) -> bool:
+        nonlocal refused
         progress.message(f"trying {candidate}")
         try:
             graph = make(candidate, rows)
         except InternalError:
             raise
         except SnncError as error:
-            if len(failed) + 1 == len(among):
-                raise
+            refused = error
             failed.append((candidate, str(error)))
-            continue
-        tried.append(_judged(candidate, graph, judged, targets, macs, simulator, classes=classes))
+            return False
+        tried.append(_judged(candidate, graph, judged, by_name, macs, simulator, classes))
+        return tried[-1].loss.upper <= LIMIT
+
+    if len({each.preset for each in among}) == 1:
+        steps = sorted(among, key=lambda each: each.timesteps)
+        least_steps(steps, good, progress)
+    else:
+        for candidate in progress.track(among, len(among), "comparing presets"):
+            good(candidate)
+    if refused is not None and not tried:
+        raise refused
     taken, reason = decide(tried)
     ordered = tuple(sorted(tried, key=lambda each: each.order))
     return Choice(taken.candidate, reason, ordered, tuple(failed), len(fitted), len(held))
@@ -324,23 +371,27 @@ def _judged(
     candidate: Candidate,
     graph: SnnGraph,
     held: Calibration,
-    targets: FloatArray,
+    targets: Mapping[str, FloatArray],
     macs: int,
     simulator: Simulator,
-    *,
-    classes: bool,
+    classes: Mapping[str, bool],
 ) -> Tried:
-    """Run a network on the rows held back."""
+    """Run a network on the rows held back; of several outputs, the one that loses most counts."""
     T = candidate.timesteps
-    answers: list[FloatArray] = []
+    answers: dict[str, list[FloatArray]] = {name: [] for name in targets}
     activity: dict[str, Activity] = {}
     for start in range(0, len(held), SHARD):
-        q = encode(graph.encoder, held.rows[start : start + SHARD])
+        q = encode_all(graph, held.rows[start : start + SHARD])
         trace = simulator.run(graph, q, T, RecordOptions(activity=True))
-        answers.append(real_logits(graph, trace.logits))
+        for name, values in trace.outputs.items():
+            answers[name].append(graph.readouts[name].decoded(values, T).reshape(len(values), -1))
         for name, counted in trace.activity.items():
             activity[name] = activity[name] + counted if name in activity else counted
-    found = loss(targets, np.concatenate(answers).reshape(targets.shape), classes=classes)
+    losses = [
+        loss(each.reshape(len(each), -1), np.concatenate(answers[name]), classes=classes[name])
+        for name, each in targets.items()
+    ]
+    found = max(losses, key=lambda each: each.upper)
     operations = costs.count(graph, activity, len(held), T).synops / max(macs, 1)
     point = Point(
         label=str(candidate),

@@ -51,9 +51,11 @@ class Journal:
             first, *measured = (json.loads(line) for line in whole or lines)
             self._found = {line["key"]: line["value"] for line in measured}
         except (ValueError, TypeError, KeyError) as error:
-            raise InputError(f"{path} is not a journal, or damaged: remove it, or name another") from error
+            raise InputError(
+                f"{path} is not a journal, or damaged: remove it, or give another file"
+            ) from error
         if not isinstance(first, dict) or first.get("format") != FORMAT:
-            raise InputError(f"{path} is not a journal: name another")
+            raise InputError(f"{path} is not a journal: give another file")
         if first != head:
             raise InputError(
                 f"{path} belongs to another search, with other rows or options: remove it, or name another"

@@ -42,7 +42,7 @@ from snnc.numerics.quantisation import correct_readers
 from snnc.pipeline import Context, RemainingPasses
 from snnc.search.journal import Journal
 from snnc.simulation.protocol import RecordOptions
-from snnc.simulation.reference import encode
+from snnc.simulation.reference import encode_all
 from snnc.source.calibration import Calibration
 
 FEWEST_ROWS = 250
@@ -137,8 +137,8 @@ def learn(graph: SnnGraph, context: Context, search: Search) -> SnnGraph:
         _fall_back(
             context,
             f"{rows} calibration rows are too few to learn thresholds; at least {FEWEST_ROWS} are needed, "
-            "and they were kept as they are",
-            "give 2,000 training rows, or do not ask for learned thresholds",
+            "and they were left unchanged",
+            "give 2,000 training rows, or do not learn thresholds",
         )
         return graph
     if context.rest is None:
@@ -393,10 +393,10 @@ def _key(factors: Mapping[str, float]) -> str:
 def answers_of(network: SnnGraph, rows: Any, context: Context) -> tuple[Any, float]:
     """Return a network's answers in units of the source network, and its operations per row."""
     steps = network.timesteps
-    inputs = encode(network.encoder, rows)
+    inputs = encode_all(network, rows)
     trace = context.simulator.run(network, inputs, steps, RecordOptions(activity=True))
     counted = costs.count(network, trace.activity, len(rows), steps)
-    return real_logits(network, trace.logits), counted.synops
+    return real_logits(network, trace.outputs), counted.synops
 
 
 def _fall_back(context: Context, message: str, cure: str) -> None:

@@ -1,4 +1,4 @@
-"""The part of a network that is already done, kept simulated while passes work on the rest."""
+"""Simulation of the finished part of a network while passes work on the rest."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snnc.errors import InternalError
+from snnc.ir.batch import Rows
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.snn import SnnGraph
 from snnc.numerics.spill import RowArray, row_array
 from snnc.simulation.protocol import RecordOptions, Simulator, Trace
-from snnc.simulation.reference import encode
+from snnc.simulation.reference import encode_all
 
 Number = TypeVar("Number", bound=np.generic)
 
@@ -25,28 +26,28 @@ CHUNK_VALUES = 1 << 23
 class PartialSimulation:
     """Spike trains of the populations that later layers still read, on fixed rows.
 
-    Only what is new is simulated: the trains of finished populations are given to the simulator. Where the
-    rows are many for the size of the network, they are worked on in chunks, and trains lie on disk.
+    Only new nodes are simulated: the simulator receives the trains of finished populations. If the rows are
+    many for the size of the network, they are processed in chunks, and trains are kept on disk.
 
     Attributes:
-        chunks: the rows that are worked on at once, in order.
+        chunks: the rows that are processed at once, in order.
     """
 
-    def __init__(self, graph: SnnGraph, rows: FloatArray, simulator: Simulator) -> None:
+    def __init__(self, graph: SnnGraph, rows: Rows, simulator: Simulator) -> None:
         """Encode ``rows``, (n, *input shape) float32, for ``graph``."""
         largest = max(math.prod(node.shape) for node in graph)
         size = max(1, CHUNK_VALUES // largest)
         self.chunks = tuple(slice(start, min(start + size, len(rows))) for start in range(0, len(rows), size))
         self._rows = rows
-        self._encoder = graph.encoder
-        self._inputs = encode(graph.encoder, rows) if len(self.chunks) == 1 else None
+        self._graph = graph
+        self._inputs = encode_all(graph, rows) if len(self.chunks) == 1 else None
         self._simulator = simulator
         self._trains: dict[str, _Train] = {}
 
     def parts(
         self, graph: SnnGraph, names: Sequence[str], *, trains: bool = True
     ) -> Iterator[tuple[slice, Trace]]:
-        """Compute some nodes of ``graph`` from what is known, chunk by chunk.
+        """Compute some nodes of ``graph`` from the stored trains, chunk by chunk.
 
         Args:
             graph: the network.
@@ -57,14 +58,14 @@ class PartialSimulation:
             yield chunk, self._part(graph, names, chunk, trains=trains)
 
     def _part(self, graph: SnnGraph, names: Sequence[str], chunk: slice, *, trains: bool = True) -> Trace:
-        wanted = tuple(name for name in names if name != graph.output)
+        wanted = tuple(name for name in names if name not in graph.outputs)
         needed = graph.ancestors(tuple(names), frozenset(self._trains))
         given = {name: train[chunk] for name, train in self._trains.items() if name in needed}
         until = tuple(names)
         record = (
             RecordOptions(trains=wanted, until=until) if trains else RecordOptions(states=True, until=until)
         )
-        inputs = encode(self._encoder, self._rows[chunk]) if self._inputs is None else self._inputs
+        inputs = encode_all(self._graph, self._rows[chunk]) if self._inputs is None else self._inputs
         return self._simulator.run(graph, inputs, graph.timesteps, record, given=given)
 
     def simulate(self, graph: SnnGraph, names: Sequence[str], *, trains: bool = True) -> Trace:
@@ -72,18 +73,18 @@ class PartialSimulation:
         found = [trace for _, trace in self.parts(graph, names, trains=trains)]
         if len(found) == 1:
             return found[0]
-        outputs = [trace.outputs for trace in found if trace.outputs is not None]
+        outputs = {n: np.concatenate([trace.outputs[n] for trace in found]) for n in found[0].outputs}
         return Trace(
             graph.timesteps,
             len(self._rows),
-            np.concatenate(outputs) if outputs else None,
+            outputs,
             {name: np.concatenate([trace.counts[name] for trace in found]) for name in found[0].counts},
             {name: np.concatenate([t.potentials[name] for t in found]) for name in found[0].potentials},
             {name: np.concatenate([t.trains[name] for t in found], axis=1) for name in found[0].trains},
         )
 
     def extend(self, graph: SnnGraph, names: Sequence[str]) -> None:
-        """Simulate finished populations and keep their trains; forget those that nothing unfinished reads."""
+        """Simulate finished populations and keep their trains; drop those that no unfinished layer reads."""
         new = {name: _Train(self.chunks) for name in names}
         for chunk, trace in self.parts(graph, names):
             for name in names:
@@ -100,7 +101,7 @@ class PartialSimulation:
         return {name: _joined([train[c] for c in self.chunks], 1) for name, train in self._trains.items()}
 
     def restore(self, trains: Mapping[str, NumberArray]) -> None:
-        """Go on from where another prefix on the same rows was."""
+        """Continue from the state of another partial simulation of the same rows."""
         self._trains = {}
         for name, train in trains.items():
             self._trains[name] = _Train(self.chunks)
@@ -112,7 +113,7 @@ class PartialSimulation:
         return _joined([self._train(graph, name, c).sum(axis=0, dtype=np.int32) for c in self._of(chunk)])
 
     def current(self, graph: SnnGraph, name: str, chunk: slice | None = None) -> FloatArray:
-        """Return what a synapse gives in all steps together, (rows, *shape) float32, likewise."""
+        """Return the current of a synapse summed over all steps, (rows, *shape) float32, likewise."""
         return _joined([self._train(graph, name, c).sum(axis=0, dtype=np.float32) for c in self._of(chunk)])
 
     def _of(self, chunk: slice | None) -> tuple[slice, ...]:

@@ -1,4 +1,4 @@
-"""What a simulator and a backend are: the protocols that everything that runs or emits follows."""
+"""The protocols of simulators and backends."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 
 from snnc.errors import InputError, UsageError
+from snnc.ir.batch import Batch, Given, Rows, arrays_by_name
 from snnc.ir.bounds import MOST_TIMESTEPS
-from snnc.ir.graph import FloatArray, IntArray, NumberArray
+from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.operations import Firing, check_known, firing, unknown
 from snnc.ir.snn import (
     ChannelWeight,
@@ -58,7 +59,7 @@ class Activity:
     """How often each neuron of a population fired, summed over batch and steps.
 
     Attributes:
-        events: (*shape) int64, steps in which it sent anything.
+        events: (*shape) int64, steps in which it sent a spike.
         units: (*shape) int64, ``sum |s|``: what a unary code sends.
         bits: (*shape) int64, ones in the magnitudes: what binary-weighted thresholds send.
     """
@@ -84,13 +85,13 @@ class Activity:
 
 @dataclass(slots=True)
 class Trace:
-    """What a simulation gives back.
+    """The result of a simulation.
 
     Attributes:
         timesteps: T of the run.
         samples: number of inputs.
-        outputs: (batch, classes), the read-out: int32, or float32 before quantisation; ``None`` if
-            the run stopped before it.
+        outputs: (batch, *shape) per output, by its name, the read-out: int32, or float32 before quantisation;
+            those that the run did not stop before.
         counts: (batch, *shape) int32 per population, final ``N``.
         potentials: (batch, *shape) per population, final ``v``: int32 or float32.
         trains: (T + K, batch, *shape) per recorded node, int32 or float32.
@@ -99,16 +100,21 @@ class Trace:
 
     timesteps: int
     samples: int
-    outputs: NumberArray | None = None
+    outputs: dict[str, NumberArray] = field(default_factory=dict)
     counts: dict[str, IntArray] = field(default_factory=dict)
     potentials: dict[str, NumberArray] = field(default_factory=dict)
     trains: dict[str, NumberArray] = field(default_factory=dict)
     activity: dict[str, Activity] = field(default_factory=dict)
 
+    def add_outputs(self, graph: SnnGraph, totals: Mapping[str, NumberArray]) -> None:
+        """Keep what read-outs have accumulated, given by the names of their nodes, in the network's order."""
+        given = zip(graph.output_names, graph.outputs, strict=True)
+        self.outputs |= {name: totals[node] for name, node in given if node in totals}
+
     def add_population(
         self, node: IntegrateFire, train: NumberArray, v: NumberArray, record: RecordOptions
     ) -> None:
-        """Keep what ``record`` asks for of one population's spikes and final potentials."""
+        """Keep the parts of one population's spikes and final potentials that ``record`` requests."""
         if record.states:
             self.counts[node.name] = train.sum(axis=0).astype(np.int32)
             self.potentials[node.name] = v.astype(np.int32 if node.integer else np.float32)
@@ -130,14 +136,18 @@ class Trace:
 
     @property
     def logits(self) -> NumberArray:
-        """The read-out, (batch, classes).
+        """The read-out of the one output, (batch, *shape).
 
         Raises:
             InputError: the run stopped before the read-out.
+            UsageError: there are several outputs.
         """
-        if self.outputs is None:
+        if not self.outputs:
             raise InputError("this simulation stopped before the read-out; run it without `until`")
-        return self.outputs
+        if len(self.outputs) > 1:
+            listed = ", ".join(map(repr, self.outputs))
+            raise UsageError(f"there are {len(self.outputs)} outputs, {listed}: take them from `outputs`")
+        return next(iter(self.outputs.values()))
 
 
 class Simulator(Protocol):
@@ -148,7 +158,7 @@ class Simulator(Protocol):
     def run(
         self,
         graph: SnnGraph,
-        inputs: NumberArray,
+        inputs: Given,
         timesteps: int,
         record: RecordOptions = ...,
         /,
@@ -159,7 +169,8 @@ class Simulator(Protocol):
         Args:
             graph: the network; all its nodes in integers, or all in float32, or (while a pass
                 quantises layer by layer) the part that is run.
-            inputs: (batch, *input shape), the quantised input ``q`` of :class:`Encode`.
+            inputs: (batch, *input shape), the quantised input ``q`` of :class:`Encode`; of several inputs one
+                array each, by name.
             timesteps: T; the network's settle steps follow.
             record: what to keep.
             given: spike trains, (T + K, batch, *shape), of nodes that need not be simulated again.
@@ -175,7 +186,7 @@ class Simulator(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Unsupported:
-    """One thing that a target cannot take.
+    """One node or setting that a target does not support.
 
     Attributes:
         node: name of the node.
@@ -199,7 +210,7 @@ class Capabilities:
         exact: whether its results equal the reference bit for bit.
         verified_by: what checks that, in words.
         profiles: the forms that it writes, name -> one line; the first is the default.
-        takes: what networks it takes, in words.
+        takes: the networks that it supports, in words.
         exactness: how its results agree with the reference, where that depends on the network.
         sometimes_exact: whether they equal it bit for bit on those networks for which the target follows no
             rules of its own.
@@ -236,35 +247,37 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Golden:
-    """A few inputs and what the network has to answer, for whoever runs it elsewhere.
+    """A few inputs and the expected answers, by which other runtimes are checked.
 
     Attributes:
-        x: (rows, *input shape) float32, the canonical input of the analogue encoder.
-        q: (rows, *input shape) int32, the same quantised: what a target without floats is given.
-        y: (rows, classes) int32, the read-out after T + K steps.
+        x: (rows, *input shape) float32, the canonical input of the analogue encoder, for each input.
+        q: (rows, *input shape) int32, the same quantised: the input of targets without floats.
+        y: (rows, *shape) int32, the read-out of each output after T + K steps.
         counts: (rows, *shape) int32 per population, final ``N``; empty where a bundle was read back.
         potentials: (rows, *shape) int32 per population, final ``v``; likewise.
     """
 
-    x: FloatArray
-    q: IntArray
-    y: IntArray
+    x: Rows
+    q: Rows
+    y: Rows
     counts: Mapping[str, IntArray] = field(default_factory=dict)
     potentials: Mapping[str, IntArray] = field(default_factory=dict)
 
     @property
     def answers(self) -> int:
-        """Number of different outputs: rows that all give the same one would prove nothing."""
-        return len(np.unique(self.y.reshape(len(self.y), -1), axis=0))
+        """Number of different outputs: if all were equal, the comparison would prove nothing."""
+        arrays = self.y.arrays.values() if isinstance(self.y, Batch) else (self.y,)
+        flat = np.concatenate([array.reshape(len(array), -1) for array in arrays], axis=1)
+        return len(np.unique(flat, axis=0))
 
 
 @dataclass(frozen=True, slots=True)
 class Emission:
-    """What a backend tells of the files that it wrote.
+    """A backend's description of the files that it wrote.
 
     Attributes:
-        guide: Markdown for whoever integrates them, without a first-level heading.
-        facts: for the manifest: memory, form, semantics and whatever else the target needs; JSON.
+        guide: Markdown for the integration, without a first-level heading.
+        facts: for the manifest: memory, form, semantics and other facts about the target; JSON.
         reset: what happens to the potential after a spike, where it is not the artefact's rule.
         payload: what a spike carries, likewise.
         steps: how many steps it runs, likewise.
@@ -279,7 +292,7 @@ class Emission:
 
 @dataclass(frozen=True, slots=True)
 class VerificationResult:
-    """What running a bundle on its golden inputs showed.
+    """The result of running a bundle on its golden inputs.
 
     Attributes:
         runner: what ran it, with its version.
@@ -325,7 +338,7 @@ def unknown_operations(
     kinds: Collection[type] = COMMON_KINDS,
     rules: Collection[Firing] = COMMON_RULES,
 ) -> tuple[Unsupported, ...]:
-    """Return the nodes of which a target does not know what they compute: each ``check`` begins so.
+    """Return the nodes of unknown kinds or settings; every ``check`` of a target begins with this.
 
     Args:
         graph: the network.
@@ -347,6 +360,26 @@ def unknown_operations(
     )
 
 
+def several_doors(graph: SnnGraph) -> tuple[Unsupported, ...]:
+    """Return what a target with one input and one answer per row cannot take: more of either, and maps."""
+    found = []
+    if len(graph.inputs) > 1:
+        first = graph.inputs[1]
+        reason = f"a second of {len(graph.inputs)} inputs, and the target takes one"
+        found.append(Unsupported(first.name, first.origin, reason, "use the target c99 or spiking-onnx"))
+    if len(graph.outputs) > 1:
+        second = graph[graph.outputs[1]]
+        reason = f"a second of {len(graph.outputs)} outputs, and the target gives one"
+        cure = "use the target c99 or spiking-onnx, or convert with --keep-output"
+        found.append(Unsupported(second.name, second.origin, reason, cure))
+    for readout in graph.readouts.values():
+        if len(readout.shape) > 1:
+            reason = f"a read-out of the shape {readout.shape}, and the target's is a vector"
+            cure = "use the target c99 or spiking-onnx"
+            found.append(Unsupported(readout.name, readout.origin, reason, cure))
+    return tuple(found)
+
+
 class Backend(Protocol):
     """Emits an artefact for something else to run.
 
@@ -361,21 +394,21 @@ class Backend(Protocol):
     profile: str
 
     def check(self, graph: SnnGraph) -> tuple[Unsupported, ...]:
-        """Return every problem that the target would have, with node and reason."""
+        """Return every node or setting that the target does not support, with the reason."""
         ...
 
     def emit(self, artefact: Artefact, golden: Golden, directory: Path) -> Emission:
         """Write the target's files into an existing, empty ``directory``; ``check`` found no problem.
 
         Raises:
-            TargetError: something that only shows while writing.
+            TargetError: a problem that is found only while writing.
         """
         ...
 
     def verify(self, directory: Path, golden: Golden) -> VerificationResult:
         """Run a bundle on its golden inputs, and compare.
 
-        Whoever calls may not know who made the bundle: it is read as data, and nothing of it is executed.
+        The origin of the bundle is unknown: it is read as data, and nothing in it is executed.
 
         Raises:
             UsageError: what would run it is not installed.
@@ -386,12 +419,12 @@ class Backend(Protocol):
 
 @runtime_checkable
 class Emulating(Protocol):
-    """A backend whose target follows rules of its own, and that can tell beforehand what comes of them.
+    """A backend whose target follows rules of its own, and that can compute their results beforehand.
 
-    Where the rules make a difference, a bundle is written only once someone has seen what it costs.
+    If the rules change the results, a bundle is written only after the user has accepted the measured loss.
 
     Attributes:
-        advice: how to get a network for which they make none, one line.
+        advice: how to get a network for which the results are equal, one line.
     """
 
     advice: ClassVar[str]
@@ -401,20 +434,19 @@ class Emulating(Protocol):
         ...
 
     def emulate(self, graph: SnnGraph, q: IntArray) -> IntArray:
-        """Return what the target will answer, (rows, classes) int32, to quantised inputs."""
+        """Return the answers that the target will give to quantised inputs, (rows, classes) int32."""
         ...
 
 
 def check_run(
-    graph: SnnGraph, inputs: NumberArray, timesteps: int, given: Mapping[str, NumberArray] | None
-) -> Mapping[str, NumberArray]:
-    """Check the arguments of a simulation, and return ``given`` or an empty mapping.
+    graph: SnnGraph, inputs: Given, timesteps: int, given: Mapping[str, NumberArray] | None
+) -> tuple[Batch, Mapping[str, NumberArray]]:
+    """Check the arguments of a simulation; return every input by its name, and ``given`` or an empty mapping.
 
     Raises:
         InputError: saying what does not fit.
     """
     check_known(graph)
-    shape = graph.encoder.shape
     if timesteps < 1:
         raise InputError(f"T must be at least 1, not {timesteps}")
     if graph.max_timesteps and timesteps > graph.max_timesteps:
@@ -430,13 +462,22 @@ def check_run(
             f"{graph.name} runs for T = {graph.timesteps} alone, for which its step functions were made, not "
             f"T = {timesteps}; convert it again for T = {timesteps}"
         )
-    if inputs.ndim != len(shape) + 1 or inputs.shape[1:] != shape:
-        raise InputError(f"inputs of shape {inputs.shape} do not fit the network's (batch, {shape})")
-    if inputs.dtype.kind != "i":
-        raise InputError(f"inputs must be quantised integers, not {inputs.dtype}; see Artefact.encode")
+    arrays = arrays_by_name(inputs, [node.name for node in graph.inputs], graph.name)
+    for node in graph.inputs:
+        array = arrays[node.name]
+        which = f" of {node.name!r}" if len(arrays) > 1 else ""
+        if array.ndim != len(node.shape) + 1 or array.shape[1:] != node.shape:
+            raise InputError(
+                f"inputs{which} of shape {array.shape} do not fit the network's (batch, {node.shape})"
+            )
+        if array.dtype.kind != "i":
+            raise InputError(
+                f"inputs{which} must be quantised integers, not {array.dtype}; see Artefact.encode"
+            )
+    batch = Batch(arrays)
     steps = timesteps + graph.settle_steps
     for name, train in (given or {}).items():
-        expected = (steps, len(inputs), *graph[name].shape)
+        expected = (steps, len(batch), *graph[name].shape)
         if train.shape != expected:
             raise InputError(f"the given spikes of {name!r} have shape {train.shape}, not {expected}")
-    return given or {}
+    return batch, given or {}

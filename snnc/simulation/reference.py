@@ -1,26 +1,30 @@
-"""The oracle: both dialects in NumPy, slowly and exactly.
+"""The reference: both dialects in NumPy, slow and exact.
 
-:func:`run_ann` says what a trained network computes, :class:`ReferenceSimulator` what a spiking
-network does, spike by spike. Every backend is held to this module, so it prefers the plain form
-of each equation to a quick one.
+:func:`run_ann` defines what a trained network computes, :class:`ReferenceSimulator` what a spiking
+network computes, spike by spike. Every backend is compared with this module, so it prefers the plain
+form of each equation to a fast one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 
 from snnc.errors import InternalError
 from snnc.ir import ann, snn
+from snnc.ir.batch import Batch, Given, Rows, arrays_by_name, joined, rows_of
 from snnc.ir.channels import per_channel
-from snnc.ir.geometry import Window
+from snnc.ir.geometry import ABSENT, Window
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import Firing, check_known, classified, firing, operations, unmatched
 from snnc.simulation.protocol import RecordOptions, Trace, check_run
+
+Numbers = TypeVar("Numbers", bound=NDArray[Any])
 
 
 def windows(x: NumberArray, window: Window, fill: float) -> NumberArray:
@@ -52,33 +56,34 @@ def convolve(x: NumberArray, weight: NumberArray, window: Window, groups: int) -
     )
 
 
-def run_ann(
-    graph: ann.AnnGraph, x: FloatArray, keep: Sequence[str] = ()
-) -> tuple[FloatArray, dict[str, FloatArray]]:
+def run_ann(graph: ann.AnnGraph, x: Given, keep: Sequence[str] = ()) -> tuple[Any, dict[str, FloatArray]]:
     """Run a network of the ANN dialect.
 
     Args:
         graph: the network.
-        x: (batch, *input shape), float32, channels first.
+        x: (batch, *input shape), float32, channels first; of several inputs one array each, by name.
         keep: names of nodes whose values are wanted.
 
     Returns:
-        The output, (batch, *output shape), and the values of the nodes in ``keep``.
+        The output, (batch, *output shape), or each of them by its name, and the values of the nodes in
+        ``keep``.
     """
     check_known(graph)
+    given = Batch(arrays_by_name(x, [node.name for node in graph.inputs], graph.name))
     values: dict[str, FloatArray] = {}
     for node in graph:
-        values[node.name] = _ann_node(node, [values[name] for name in node.inputs], x)
-    return values[graph.output], {name: values[name] for name in keep}
+        values[node.name] = _ann_node(node, [values[name] for name in node.inputs], given)
+    outputs = {name: values[node] for name, node in zip(graph.output_names, graph.outputs, strict=True)}
+    return joined(outputs), {name: values[name] for name in keep}
 
 
-def _ann_node(node: ann.AnnNode, inputs: list[FloatArray], x: FloatArray) -> FloatArray:
-    rank = len(node.shape)
+def _ann_node(node: ann.AnnNode, inputs: list[FloatArray], given: Batch) -> FloatArray:
+    rank, rows = len(node.shape), len(given)
     match node:
         case ann.Input():
-            return x.astype(np.float32).reshape(len(x), *node.shape)
+            return rows_of(given, node.name).astype(np.float32).reshape(rows, *node.shape)
         case ann.Constant():
-            return np.broadcast_to(node.values, (len(x), *node.shape)).astype(np.float32)
+            return np.broadcast_to(node.values, (rows, *node.shape)).astype(np.float32)
         case ann.Convolution():
             return convolve(inputs[0], node.weight, node.window, node.groups) + per_channel(node.bias, rank)
         case ann.Linear():
@@ -91,17 +96,7 @@ def _ann_node(node: ann.AnnNode, inputs: list[FloatArray], x: FloatArray) -> Flo
         case ann.ChannelAffine():
             return inputs[0] * per_channel(node.scale, rank) + per_channel(node.shift, rank)
         case ann.Relu():
-            if node.scale is not None:
-                inputs = [rounded(node, inputs[0])]
-                if node.threshold is None:
-                    return inputs[0]
-            shift = 0 if node.shift is None else per_channel(node.shift, rank)
-            floor = np.float32(0) if node.floor is None else per_channel(node.floor, rank)
-            y = np.maximum(inputs[0] + shift, floor)
-            for limit in (node.ceiling, node.threshold):
-                if limit is not None:
-                    y = np.minimum(y, per_channel(limit, rank))
-            return (y - shift).astype(np.float32)
+            return _rectified(node, inputs[0])
         case ann.AveragePool():
             return windows(inputs[0], node.window, 0).mean(axis=(4, 5), dtype=np.float32)
         case ann.MaxPool():
@@ -111,17 +106,34 @@ def _ann_node(node: ann.AnnNode, inputs: list[FloatArray], x: FloatArray) -> Flo
         case ann.Concat():
             return np.concatenate(inputs, axis=1)
         case ann.Reshape():
-            return inputs[0].reshape(len(x), *node.shape)
+            return inputs[0].reshape(rows, *node.shape)
         case ann.Pad():
             return np.pad(inputs[0], ((0, 0), *zip(node.before, node.after, strict=True)))
         case ann.Slice():
             return inputs[0][_slices(node)]
+        case ann.Gather():
+            return gathered(inputs[0], node.index)
         case ann.Softmax():
             shifted = inputs[0] - inputs[0].max(axis=1, keepdims=True)
             log = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
             return log if node.logarithm else np.exp(log)
         case _:
             raise InternalError(f"the reference knows no {type(node).__name__}")
+
+
+def _rectified(node: ann.Relu, x: FloatArray) -> FloatArray:
+    rank = len(node.shape)
+    if node.scale is not None:
+        x = rounded(node, x)
+        if node.threshold is None:
+            return x
+    shift = 0 if node.shift is None else per_channel(node.shift, rank)
+    floor = np.float32(0) if node.floor is None else per_channel(node.floor, rank)
+    y = np.maximum(x + shift, floor)
+    for limit in (node.ceiling, node.threshold):
+        if limit is not None:
+            y = np.minimum(y, per_channel(limit, rank))
+    return (y - shift).astype(np.float32)
 
 
 def rounded(node: ann.Relu, x: FloatArray) -> FloatArray:
@@ -140,6 +152,14 @@ def rounded(node: ann.Relu, x: FloatArray) -> FloatArray:
     return (np.clip(levels, node.lowest, node.highest) * scale).astype(np.float32)
 
 
+def gathered(x: Numbers, index: IntArray) -> Numbers:
+    """Return ``y_i = x[index_i]`` for each row of a batch, and zero where the index is -1."""
+    flat = x.reshape(len(x), -1)
+    picked = flat[:, index.ravel()]  # where it is -1, the last value, which is taken out again
+    picked[:, index.ravel() == ABSENT] = 0
+    return cast(Numbers, picked.reshape(len(x), *index.shape))
+
+
 def _slices(node: ann.Slice | snn.Slice) -> tuple[slice, ...]:
     return (slice(None), *map(slice, node.start, node.stop, node.step))
 
@@ -151,6 +171,11 @@ def encode(node: snn.Encode, x: FloatArray) -> IntArray:
         x = x * per_channel(node.gain, len(node.shape)) + per_channel(node.offset, len(node.shape))
     scaled = np.rint(x / np.float32(node.scale))
     return np.clip(scaled, *node.range).astype(np.int32)
+
+
+def encode_all(graph: snn.SnnGraph, rows: Rows) -> Rows:
+    """Quantise the rows of all inputs of a network, each (batch, *shape), to int32 ``q``."""
+    return joined({node.name: encode(node, rows_of(rows, node.name)) for node in graph.encoders})
 
 
 def fire(
@@ -231,22 +256,24 @@ class ReferenceSimulator:
     def run(
         self,
         graph: snn.SnnGraph,
-        inputs: NumberArray,
+        inputs: Given,
         timesteps: int,
         record: RecordOptions = RecordOptions(),
         /,
         given: Mapping[str, NumberArray] | None = None,
     ) -> Trace:
         """Simulate; see :class:`snnc.simulation.protocol.Simulator`."""
-        given = check_run(graph, inputs, timesteps, given)
+        batch, given = check_run(graph, inputs, timesteps, given)
+        rows = len(batch)
         steps = timesteps + graph.settle_steps
-        needed = graph.ancestors(record.until or (graph.output,), frozenset(given))
+        needed = graph.ancestors(record.until or graph.outputs, frozenset(given))
         # While a network is being quantised, what is done is run in integers, whatever comes behind it.
         running = [node for node in graph if node.name in needed and node.name not in given]
         integer = all(getattr(node, "integer", True) for node in running)
         wide = np.int64 if integer else np.float32
         trains: dict[str, NumberArray] = {}
-        trace = Trace(timesteps=timesteps, samples=len(inputs))
+        trace = Trace(timesteps=timesteps, samples=rows)
+        totals: dict[str, NumberArray] = {}
         for node in operations(graph):
             if node.name not in needed:
                 continue
@@ -256,10 +283,10 @@ class ReferenceSimulator:
             read = [trains[name] for name in node.inputs]
             match node:
                 case snn.Encode():
-                    train = np.zeros((steps, *inputs.shape), wide)
-                    train[:timesteps] = inputs
+                    train = np.zeros((steps, rows, *node.shape), wide)
+                    train[:timesteps] = rows_of(batch, node.name)
                 case snn.ConstantCurrent():
-                    train = np.zeros((steps, len(inputs), *node.shape), wide)
+                    train = np.zeros((steps, rows, *node.shape), wide)
                     train[:timesteps] = node.values
                 case snn.IntegrateFire():
                     train, v = fire(node, np.add.reduce(read), timesteps, graph.schedule)
@@ -267,13 +294,14 @@ class ReferenceSimulator:
                 case snn.Readout():
                     rank = len(node.shape)
                     total = np.add.reduce(read).sum(axis=0) + timesteps * per_channel(node.bias, rank)
-                    trace.outputs = total.astype(np.int32 if integer else np.float32)
+                    totals[node.name] = total.astype(np.int32 if integer else np.float32)
                     continue
                 case _:
                     train = propagate(node, read)
             if node.name in record.trains:
                 trace.trains[node.name] = train.astype(np.int32 if integer else np.float32)
             trains[node.name] = train
+        trace.add_outputs(graph, totals)
         return trace
 
 
@@ -310,6 +338,8 @@ def propagate(node: snn.SnnNode, trains: list[NumberArray]) -> NumberArray:
             y = np.pad(flat, ((0, 0), *zip(node.before, node.after, strict=True)))
         case snn.Slice():
             y = flat[_slices(node)]
+        case snn.Gather():
+            y = gathered(flat, node.index)
         case snn.Encode() | snn.ConstantCurrent() | snn.IntegrateFire() | snn.Readout():
             raise InternalError(f"{node.name!r} has a state or no input")
         case _:

@@ -1,18 +1,18 @@
-"""A spiking network as one pass over spike counts, where that is proved to be the same function.
+"""A spiking network as one pass over spike counts, where this is proved to be the same function.
 
-A graded neuron with memory takes back what it sent too much, so what it has sent after step t follows from
-all that it has received until then. By ``m = v + I`` and ``v = m - s Theta``, in which nothing is lost,
+A graded neuron with a count memory takes back surplus spikes, so its count after step t depends only on the
+sum of its input until then. From ``m = v + I`` and ``v = m - s Theta``, which lose nothing, follows
 
     N(T) Theta + v(T) = v(0) + T B + sum of I over all steps,     N(T) = clip(floor(./Theta), 0, T M)
 
-whatever the order of the spikes. A population of a network with barriers integrates all of its input before
-it fires, and ends in the same N and v. All that lies between populations is linear, or a maximum of counts,
-or a maximum of currents that do not change. So the counts after T steps, the potentials and the read-out of
-such a network are those of one step in which every population may send ``T M`` levels, the analogue input
-and each bias being ``T`` times as large.
+whatever the order of the spikes. A population in the layerwise schedule integrates all of its input before
+it fires, and ends with the same N and v. All operations between populations are linear, or a maximum of
+counts, or a maximum of constant currents. The counts after T steps, the potentials and the read-out of such
+a network are therefore those of one step in which every population may send ``T M`` levels, with the
+analogue input and each bias multiplied by ``T``.
 
-What is computed is that of the spiking network; what is run is not. Nothing here is a way of simulating
-spikes, and no figure measured with it says how fast they are.
+The results are those of the spiking network, but no spikes are simulated: times measured with it are not
+those of a spiking simulation.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from dataclasses import replace
 import numpy as np
 
 from snnc.errors import UsageError
-from snnc.ir.graph import IntArray, NumberArray
+from snnc.ir.batch import Batch, Rows
+from snnc.ir.graph import NumberArray
 from snnc.ir.neuron import Neuron, Schedule
 from snnc.ir.operations import Firing, Operation, check_known, largest_count, operations, populations
 from snnc.ir.snn import (
@@ -33,6 +34,7 @@ from snnc.ir.snn import (
     CountMaxPool,
     CurrentMaxPool,
     Encode,
+    Gather,
     IntegrateFire,
     Linear,
     Pad,
@@ -47,7 +49,7 @@ from snnc.ir.snn import (
 COMMUTE = frozenset(
     {
         *(Encode, Convolution, Linear, ChannelWeight, SumPool, CountMaxPool),
-        *(CurrentMaxPool, Concat, Reshape, Pad, Slice),
+        *(CurrentMaxPool, Concat, Reshape, Pad, Slice, Gather),
     }
 )
 """Operations that are the same on counts as step by step; one that is not listed has no proof."""
@@ -69,7 +71,7 @@ def problem(graph: SnnGraph) -> str | None:
         if rule is Firing.STEPS and node.neuron.limit is None:
             continue  # the potential is all that arrived, whatever the order, and so is its step function
         if rule is not Firing.GRADED or node.negative_threshold is not None:
-            return f"{node.name!r} sends a limited number of spikes a step, so their order matters"
+            return f"{node.name!r} sends a limited number of spikes per step, so their order matters"
     return None
 
 
@@ -118,8 +120,10 @@ def counted(graph: SnnGraph, timesteps: int) -> SnnGraph:
     )
 
 
-def counted_input(q: IntArray, timesteps: int) -> IntArray:
+def counted_input(q: Rows, timesteps: int) -> Rows:
     """Return the input of :func:`counted`'s network for the quantised input ``q``, (batch, *shape)."""
+    if isinstance(q, Batch):
+        return Batch({name: array * np.int32(timesteps) for name, array in q.arrays.items()})
     return q * np.int32(timesteps)
 
 

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from snnc.errors import InternalError
 from snnc.ir import ann
+from snnc.ir.batch import Rows, rows_of
 from snnc.ir.channels import per_channel
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
@@ -22,7 +23,7 @@ from snnc.ir.operations import check_known
 from snnc.numerics.spill import RowArray, row_array
 
 FEED = "in:"
-"""Name of the fed tensor."""
+"""Put before the name of an input: the tensor that is fed."""
 
 FED = "fed:"
 """Put before the name of a node whose values the caller gives."""
@@ -33,6 +34,9 @@ VALUE = "value:"
 CHUNK = 32
 """Rows per call. Fixed, so that results do not depend on the number of threads."""
 
+
+MOST_BYTES = 1 << 30
+"""Weights of more bytes are given beside the model: protobuf holds 2 GiB."""
 
 AHEAD_BYTES = 512 << 20
 """What the values of calls that run at once may take, as long as it is more than one call."""
@@ -69,26 +73,35 @@ class AnnSession:
         self._chunk_bytes = 4 * CHUNK * (sum(math.prod(shape) for shape in self._shapes) + 2 * widest)
         self._large = 2 * self._chunk_bytes > AHEAD_BYTES
         options.enable_cpu_mem_arena = not self._large  # which would keep the largest of all calls
-        model = to_onnx(graph, names, fed).SerializeToString()
+        model = to_onnx(graph, names, fed)
+        # onnxruntime reads them where they lie, so they must stay.
+        self._apart = _take_weights(model) if _weight_bytes(model) > MOST_BYTES else {}
+        if self._apart:
+            options.add_external_initializers(list(self._apart), list(self._apart.values()))
         # Merged into a pooling, a padding whose input is asked for, too, would read a name that is gone.
         self._session = ort.InferenceSession(
-            model, options, providers=["CPUExecutionProvider"], disabled_optimizers=["Pad_Fusion"]
+            model.SerializeToString(),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=["Pad_Fusion"],
         )
         self._names = tuple(names)
+        self._inputs = tuple(node.name for node in graph.inputs)
+        self._fed = {entry.name for entry in self._session.get_inputs()}
         self._threads = threads or os.cpu_count() or 1
 
-    def stream(self, x: FloatArray) -> Iterator[tuple[slice, dict[str, FloatArray]]]:
+    def stream(self, x: Rows) -> Iterator[tuple[slice, dict[str, FloatArray]]]:
         """Yield the values of consecutive chunks of rows, with the rows that they belong to.
 
         Where they are large, one chunk is computed at a time, and is gone when the next is asked for.
 
         Args:
-            x: (rows, *input shape) float32, channels first.
+            x: (rows, *input shape) float32, channels first; of several inputs a batch.
         """
         slices = [slice(start, start + CHUNK) for start in range(0, len(x), CHUNK)]
 
         def run(rows: slice) -> dict[str, FloatArray]:
-            values = self._session.run(None, {FEED: np.ascontiguousarray(x[rows], np.float32)})
+            values = self._session.run(None, self._feeds(x[rows]))
             return dict(zip(self._names, map(np.asarray, values), strict=True))
 
         if self._large:
@@ -107,7 +120,12 @@ class AnnSession:
                 running[index] = None  # type: ignore[call-overload]
                 yield rows, values
 
-    def run(self, x: FloatArray) -> dict[str, FloatArray]:
+    def _feeds(self, x: Rows) -> dict[str, FloatArray]:
+        """Return what onnxruntime is given of the inputs that are needed."""
+        names = [name for name in self._inputs if FEED + name in self._fed]
+        return {FEED + name: np.ascontiguousarray(rows_of(x, name), np.float32) for name in names}
+
+    def run(self, x: Rows) -> dict[str, FloatArray]:
         """Return the values of all rows, (rows, *shape) float32 per node."""
         found = {
             name: np.empty((len(x), *shape), np.float32)
@@ -118,7 +136,7 @@ class AnnSession:
                 found[name][rows] = value
         return found
 
-    def stored(self, x: FloatArray) -> dict[str, RowArray]:
+    def stored(self, x: Rows) -> dict[str, RowArray]:
         """Return the values of all rows, (rows, *shape) float32 per node: on disk where they are many."""
         found = {
             name: row_array((len(x), *shape), np.float32)
@@ -129,21 +147,20 @@ class AnnSession:
                 found[name][rows] = value
         return found
 
-    def run_fed(self, values: Mapping[str, FloatArray], x: FloatArray | None = None) -> dict[str, FloatArray]:
+    def run_fed(self, values: Mapping[str, FloatArray], x: Rows | None = None) -> dict[str, FloatArray]:
         """Return the values of one batch, computed from the given values of the fed nodes.
 
         Args:
             values: (batch, *shape) of every fed node; those that nothing needs are left out.
             x: (batch, *input shape) where the network's own input is needed beside them.
         """
-        wanted = {entry.name for entry in self._session.get_inputs()}
         feeds = {
             FED + name: np.ascontiguousarray(value, np.float32)
             for name, value in values.items()
-            if FED + name in wanted
+            if FED + name in self._fed
         }
-        if x is not None and FEED in wanted:
-            feeds[FEED] = np.ascontiguousarray(x, np.float32)
+        if x is not None:
+            feeds |= self._feeds(x)
         return dict(zip(self._names, map(np.asarray, self._session.run(None, feeds)), strict=True))
 
 
@@ -166,7 +183,7 @@ def to_onnx(graph: ann.AnnGraph, names: Sequence[str], fed: Sequence[str] = ()) 
             feed = FED + node.name
             writer.node("Identity", [feed], VALUE + node.name)
         elif isinstance(node, ann.Input):
-            feed = FEED
+            feed = FEED + node.name
             writer.add(node)
         else:
             writer.add(node)
@@ -193,6 +210,25 @@ def to_onnx(graph: ann.AnnGraph, names: Sequence[str], fed: Sequence[str] = ()) 
     return model
 
 
+def _weight_bytes(model: onnx.ModelProto) -> int:
+    return sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+
+
+def _take_weights(model: onnx.ModelProto) -> dict[str, ort.OrtValue]:
+    """Take the float weights out of a model, and return them by name."""
+    taken = {}
+    for tensor in model.graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT:
+            continue
+        taken[tensor.name] = ort.OrtValue.ortvalue_from_numpy(numpy_helper.to_array(tensor).copy())
+        size = len(tensor.raw_data)
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in (("location", "memory"), ("offset", "0"), ("length", str(size))):
+            tensor.external_data.add(key=key, value=value)
+    return taken
+
+
 class _Writer:
     """Collects ONNX nodes and constants."""
 
@@ -216,7 +252,7 @@ class _Writer:
         read, out = [VALUE + name for name in node.inputs], VALUE + node.name
         match node:
             case ann.Input():
-                self.node("Identity", [FEED], out)
+                self.node("Identity", [FEED + node.name], out)
             case ann.Constant():  # of one row: the sum that reads it repeats it
                 self.node("Identity", [self.constant(node.values[None], f"constant:{node.name}")], out)
             case ann.Convolution():
@@ -263,6 +299,13 @@ class _Writer:
                 named = {"start": node.start, "stop": node.stop, "axes": axes, "step": node.step}
                 names = [self.constant(np.array(v, np.int64), f"{k}:{node.name}") for k, v in named.items()]
                 self.node("Slice", [*read, *names], out)
+            case ann.Gather():
+                rows = self.constant(np.array([0, -1], np.int64), f"rows:{node.name}")
+                ends = self.constant(np.array([0, 0, 0, 1], np.int64), f"ends:{node.name}")
+                flat = self.node("Reshape", [*read, rows], f"flat:{node.name}")
+                padded = self.node("Pad", [flat, ends], f"padded:{node.name}")
+                index = self.constant(node.index, f"index:{node.name}")
+                self.node("Gather", [padded, index], out, axis=1)
             case ann.Softmax():
                 self.node("LogSoftmax" if node.logarithm else "Softmax", read, out, axis=1)
             case _:

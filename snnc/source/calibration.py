@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -13,13 +13,16 @@ from snnc.data import normalisation
 from snnc.diagnostics import FEW_ROWS, Diagnostic
 from snnc.errors import InputError, NonFiniteError
 from snnc.ir.ann import AnnGraph, BatchNormalisation, MaxPool, Relu, Softmax
-from snnc.ir.graph import FloatArray
+from snnc.ir.batch import Batch, Rows, joined, rows_of
+from snnc.ir.graph import FloatArray, NumberArray
 from snnc.metrics.task import Task
 from snnc.numerics.spill import RowArray
 from snnc.source.ann_session import AnnSession
 
 ENOUGH_ROWS = 100
 CACHE_BYTES = 256 * 2**20
+LARGEST_ACTIVATION = 1e18
+"""Squares of larger ones overflow float32, in which errors are summed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +53,11 @@ class Calibration:
     """Unlabelled rows as the network takes them.
 
     Attributes:
-        rows: (n, *input shape) float32, channels first.
+        rows: (n, *input shape) float32, channels first; of several inputs a batch.
         threads: how many rows are worked on at once; no result depends on it.
     """
 
-    rows: FloatArray
+    rows: Rows
     threads: int | None = None
     _cache: dict[str, RowArray] = field(default_factory=dict, repr=False)
     _cached: AnnGraph | None = field(default=None, repr=False)
@@ -63,7 +66,7 @@ class Calibration:
         """Refuse rows that are empty or not finite."""
         if len(self.rows) == 0:
             raise InputError("the calibration data hold no rows; 500 to 1,000 training rows are enough")
-        if not np.isfinite(self.rows).all():
+        if not all(np.isfinite(array).all() for array in self._arrays.values()):
             raise NonFiniteError("the calibration data hold NaN or infinity; check the preprocessing")
 
     def __len__(self) -> int:
@@ -73,7 +76,15 @@ class Calibration:
     @cached_property
     def sha256(self) -> str:
         """Hash of the rows, for the artefact's record."""
-        return hashlib.sha256(np.ascontiguousarray(self.rows).tobytes()).hexdigest()
+        digest = hashlib.sha256()
+        for name, array in self._arrays.items():
+            digest.update(name.encode())  # empty where there is one input
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    @property
+    def _arrays(self) -> Mapping[str, NumberArray]:
+        return self.rows.arrays if isinstance(self.rows, Batch) else {"": self.rows}
 
     def subset(self, rows: slice) -> Calibration:
         """Return some of the rows as calibration data of their own."""
@@ -124,6 +135,9 @@ class Calibration:
             names: the nodes.
             per_channel: about how many values to keep per channel.
             seed: of the choice of positions.
+
+        Raises:
+            NonFiniteError: values are not finite, or too large to square in float32.
         """
         random = np.random.default_rng(seed)
         positions: dict[str, np.ndarray] = {}
@@ -142,6 +156,14 @@ class Calibration:
                 high, low = flat.max(axis=(0, 2)), flat.min(axis=(0, 2))
                 highest[name] = np.maximum(highest[name], high) if name in highest else high
                 lowest[name] = np.minimum(lowest[name], low) if name in lowest else low
+        for name in names:
+            largest = float(np.maximum(np.abs(highest[name]), np.abs(lowest[name])).max())
+            if not largest <= LARGEST_ACTIVATION:  # NaN is not, either
+                raise NonFiniteError(
+                    f"the source network reaches {largest:.3g} at {graph[name].origin or name!r} on the "
+                    f"calibration rows, more than float32 can square ({LARGEST_ACTIVATION:.0e}); check the "
+                    "preprocessing and the weights"
+                )
         return {
             name: ActivationSample(
                 np.concatenate(kept[name]).transpose(1, 0, 2).reshape(graph[name].channels, -1),
@@ -168,12 +190,15 @@ class Calibration:
                     help="give 500 to 1,000 training rows",
                 )
             )
-        if isinstance(graph[graph.output], Softmax):
-            task = task or Task.CLASSES
-        misread = normalisation.judge(self._scores(graph), self.rows, task=task)
-        if misread is not None:
-            found.append(misread.diagnostic())
-        elif (strange := self._against_batch_normalisation(graph)) is not None:
+        if isinstance(self.rows, Batch):
+            return tuple(found)  # which of several inputs is strange, no answer tells
+        if len(graph.outputs) == 1 and len(graph[graph.logits].shape) == 1:
+            if isinstance(graph[graph.output], Softmax):
+                task = task or Task.CLASSES
+            misread = normalisation.judge(self._scores(graph), self.rows, task=task)
+            if misread is not None:
+                return (*found, misread.diagnostic())
+        if (strange := self._against_batch_normalisation(graph)) is not None:
             found.append(strange)
         return tuple(found)
 
@@ -182,15 +207,18 @@ class Calibration:
         for node in graph.of_type(BatchNormalisation):
             before = graph.ancestors(node.inputs, frozenset())
             if not any(isinstance(graph[name], Relu | MaxPool) for name in before):
-                chosen = normalisation.chosen(self.rows)
+                chosen = normalisation.chosen(rows_of(self.rows, graph.input.name))
                 name = node.inputs[0]
                 values = AnnSession(graph, [name], self.threads).run(chosen)[name]
                 return normalisation.against_running(node.name, values, node.mean, node.variance)
         return None
 
-    def logits(self, graph: AnnGraph) -> FloatArray:
-        """Return the source network's answers before a final softmax, (n, classes) float32."""
-        return self._scores(graph)(self.rows)
+    def logits(self, graph: AnnGraph) -> Rows:
+        """Return the source network's answers before a final softmax, (n, *shape) float32 per output."""
+        answers = graph.answers
+        session = AnnSession(graph.without_thresholds(), list(dict.fromkeys(answers.values())), self.threads)
+        values = session.run(self.rows)
+        return joined({name: values[node] for name, node in answers.items()})
 
     def _scores(self, graph: AnnGraph) -> Callable[[FloatArray], FloatArray]:
         name = graph.logits

@@ -125,7 +125,7 @@ class Program:
     ) -> None:
         """Allocate memory and fill in the records.
 
-        The caller puts what it gives into ``given``, and the quantised input into ``encoded``.
+        The caller puts what it gives into ``given``, and the quantised inputs into ``encoded``.
 
         Args:
             request: what is run.
@@ -142,7 +142,7 @@ class Program:
         self._kept: list[Any] = []
         self._values: dict[str, Value] = {}
         self.given = {name: self._hold(name, place, False) for name, place in plan.given.items()}
-        self.encoded: Value | None = None
+        self.encoded: dict[str, Value] = {}
         self._steps: list[tuple[Action, Part | None]] = []
         """What to do in turn, and the part that is then to be looked at."""
         self._fused: dict[int, FusedStages] = {}
@@ -198,7 +198,7 @@ class Program:
             return Part(node, value), lambda images: None
         value = self._hold(node.name, part.output, part.constant)
         if isinstance(node, snn.Encode):
-            self.encoded = value
+            self.encoded[node.name] = value
         if isinstance(node, snn.IntegrateFire):
             return self._step_function(node, read, value)
 

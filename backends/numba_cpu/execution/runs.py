@@ -20,6 +20,7 @@ from snnc.backends.numba_cpu.planning.ranges import INTEGERS, Interval, measured
 from snnc.backends.numba_cpu.planning.request import Request
 from snnc.errors import InputError
 from snnc.ir import snn
+from snnc.ir.batch import Batch
 from snnc.ir.graph import NumberArray
 from snnc.simulation.protocol import Activity, Trace
 
@@ -40,7 +41,7 @@ class Prepared:
         self,
         request: Request,
         given: Mapping[str, Interval],
-        inputs: Interval,
+        inputs: Mapping[str, Interval],
         density: Mapping[str, float],
         team: ThreadTeam,
         shares: int,
@@ -50,7 +51,7 @@ class Prepared:
         Args:
             request: what is run.
             given: where the spikes from the caller stay.
-            inputs: where the quantised input stays.
+            inputs: where each quantised input stays.
             density: share of the neurons of a population that fire in a step, as far as known.
             team: the threads.
             shares: how many of them work on one image.
@@ -93,12 +94,12 @@ class Run:
     fills its part.
     """
 
-    def __init__(self, prepared: Prepared, inputs: NumberArray, given: Mapping[str, Array]) -> None:
+    def __init__(self, prepared: Prepared, inputs: Batch, given: Mapping[str, Array]) -> None:
         """Allocate what is kept.
 
         Args:
             prepared: what is run, and how.
-            inputs: (batch, *input shape), the quantised input.
+            inputs: (batch, *input shape), each quantised input.
             given: trains of nodes that are not run, (T + K, batch, *shape).
         """
         self.prepared = prepared
@@ -107,7 +108,7 @@ class Run:
         self.given = given
         record = self.request.record
         number = np.dtype(np.int32 if self.request.integer else np.float32)
-        self._outputs: Array | None = None
+        self._outputs: dict[str, Array] = {}
         self._counts: dict[str, Array] = {}
         self._potentials: dict[str, Array] = {}
         self._trains: dict[str, Array] = {}
@@ -115,7 +116,7 @@ class Run:
             node, place = part.node, part.output
             shape = (len(inputs), place.height, place.width, place.channels)
             if isinstance(node, snn.Readout):
-                self._outputs = np.empty(shape, number)
+                self._outputs[node.name] = np.empty(shape, number)
                 continue
             if isinstance(node, snn.IntegrateFire) and record.states:
                 self._counts[node.name] = np.empty(shape, np.int32)
@@ -145,9 +146,10 @@ class Run:
             potential, taken = (state[:images, ..., : value.place.channels] for state in part.states)
             self._potentials[node.name][start:stop] = potential
             np.negative(taken, out=self._counts[node.name][start:stop], casting="unsafe")
-        if isinstance(node, snn.Readout) and self._outputs is not None:
-            bias = np.multiply(node.bias, request.timesteps, dtype=self._outputs.dtype)
-            self._outputs[start:stop] = value.channels(images)[0] + bias
+        if isinstance(node, snn.Readout):
+            outputs = self._outputs[node.name]
+            bias = np.multiply(node.bias, request.timesteps, dtype=outputs.dtype)
+            outputs[start:stop] = value.channels(images)[0] + bias
 
     @property
     def bytes_per_image(self) -> int:
@@ -169,16 +171,16 @@ class Run:
         """Put the input of some images in its place; the memory is used for other values later on."""
         for name, train in self.given.items():
             program.given[name].fill(channels_last(train[:, start:stop]))
-        if program.encoded is not None:
-            program.encoded.fill(channels_last(self.inputs[np.newaxis, start:stop]))
+        for name, value in program.encoded.items():
+            value.fill(channels_last(self.inputs.arrays[name][np.newaxis, start:stop]))
 
     def trace(self, activities: Iterable[dict[str, Activity]]) -> Trace:
         """Return what was kept, channels first, with the activity of all chunks."""
         trace = Trace(timesteps=self.request.timesteps, samples=len(self.inputs))
         trace.activity = self.request.total(activities)
         graph = self.request.graph
-        if self._outputs is not None:
-            trace.outputs = _channels_first(self._outputs, 1, graph[graph.output])
+        outputs = {name: _channels_first(y, 1, graph[name]) for name, y in self._outputs.items()}
+        trace.add_outputs(graph, outputs)
         trace.counts = {name: _channels_first(n, 1, graph[name]) for name, n in self._counts.items()}
         trace.potentials = {name: _channels_first(v, 1, graph[name]) for name, v in self._potentials.items()}
         trace.trains = {name: _channels_first(s, 2, graph[name]) for name, s in self._trains.items()}

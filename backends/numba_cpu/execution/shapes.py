@@ -16,7 +16,7 @@ from snnc.backends.numba_cpu.planning.ranges import narrowest
 from snnc.backends.numba_cpu.planning.request import Request
 from snnc.errors import InternalError
 from snnc.ir import snn
-from snnc.ir.geometry import Window
+from snnc.ir.geometry import ABSENT, Window
 from snnc.ir.operations import Operation, unmatched
 from snnc.simulation.reference import convolve
 
@@ -130,6 +130,12 @@ def apply(
         case snn.Slice():
             taken = [slice(*ends) for ends in zip(node.start, node.stop, node.step, strict=True)]
             out.fill(_positions(node, read[0], images)[:, :, *taken[1:], taken[0]])
+        case snn.Gather():
+            values = read[0].values[:, :images]
+            rows = values.reshape(*values.shape[:2], -1)
+            picked = rows[:, :, last_channels(node, read[0].place)]
+            picked[..., channels_last(node.index[None, None]).ravel() == ABSENT] = 0
+            out.fill(picked)
         case snn.Convolution() | snn.Linear() | snn.ChannelWeight() | snn.IntegrateFire() | snn.Readout():
             raise InternalError(f"{node.name!r} has weights or state")
         case _:
@@ -169,6 +175,12 @@ def fire_steps(
         *states,
     )
     out.values[..., node.channels :] = 0
+
+
+def last_channels(node: snn.Gather, place: Values) -> Array:
+    """Return for each value of an index map, channels last, where what it reads lies in a padded row."""
+    channel, position = np.divmod(channels_last(node.index[None, None]).ravel(), place.height * place.width)
+    return position * place.padded + channel
 
 
 def _padded_spread(value: Value, images: int, timesteps: int, steps: int) -> Array:

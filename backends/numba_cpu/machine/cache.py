@@ -87,9 +87,11 @@ def announce() -> None:
     """Say that what comes next takes longer than it will take ever again, where no kernels are kept yet."""
     folder = kernel_directory()
     if folder is None:
-        _log.info("compiling kernels, which takes about half a minute: no folder to keep them can be written")
+        _log.info(
+            "compiling kernels takes about half a minute and is not kept: no cache folder can be written"
+        )
     elif next(folder.rglob("*.nbi"), None) is None:
-        _log.info("compiling kernels, once on this machine: about half a minute")
+        _log.info("compiling kernels for this machine, once: about half a minute")
 
 
 def kernel(function: F) -> F:

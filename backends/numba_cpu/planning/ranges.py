@@ -57,13 +57,15 @@ def measured(values: NumberArray) -> Interval:
     return Interval(min(0, int(values.min(initial=0))), max(0, int(values.max(initial=0))))
 
 
-def value_ranges(request: Request, given: Mapping[str, Interval], inputs: Interval) -> dict[str, Interval]:
+def value_ranges(
+    request: Request, given: Mapping[str, Interval], inputs: Mapping[str, Interval]
+) -> dict[str, Interval]:
     """Return where each node's value stays in one step.
 
     Args:
         request: what is run.
         given: where the spikes from the caller stay.
-        inputs: where the quantised input stays.
+        inputs: where each quantised input stays.
 
     Raises:
         InputError: a potential or the read-out could leave int32.
@@ -73,7 +75,7 @@ def value_ranges(request: Request, given: Mapping[str, Interval], inputs: Interv
         read = [found[name] for name in node.inputs]
         match node:
             case snn.Encode():
-                found[node.name] = inputs
+                found[node.name] = inputs[node.name]
             case snn.IntegrateFire():
                 most = node.neuron.largest(request.timesteps)
                 rule = firing(node)

@@ -44,7 +44,7 @@ class Request:
             record: what to keep.
             given: names of the nodes whose spikes the caller has.
         """
-        needed = graph.ancestors(record.until or (graph.output,), frozenset(given))
+        needed = graph.ancestors(record.until or graph.outputs, frozenset(given))
         return cls(
             graph=graph,
             nodes=tuple(node for node in graph if node.name in needed and node.name not in given),
@@ -54,9 +54,9 @@ class Request:
         )
 
     @property
-    def input_limit(self) -> int:
-        """Largest magnitude that the network's own encoding gives."""
-        return self.graph.encoder.limit
+    def input_limits(self) -> dict[str, int]:
+        """Largest magnitude that the network's own encoding gives of each input."""
+        return {node.name: node.limit for node in self.graph.encoders}
 
     @property
     def steps(self) -> int:
