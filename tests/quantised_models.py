@@ -90,6 +90,25 @@ def integer_operators(seed: int = 0) -> Network:
     return net
 
 
+def more_integer_operators(seed: int = 4) -> Network:
+    """Return a network of QLinearConcat, QLinearAveragePool and QLinearMatMul, of int8."""
+    net = Network(seed)
+    a = net.scale("a", 0.02, 3, "int8")
+    net.node("QuantizeLinear", ["x", *a], "a")
+    b, c = net.scale("b", 0.05, -128, "int8"), net.scale("c", 0.067, -31, "int8")
+    net.node("QLinearConv", ["a", *a, *net.weights("wb", (4, 3, 3, 3), 4), *b], "b", pads=[1] * 4)
+    net.node("QLinearConv", ["a", *a, *net.weights("wc", (3, 3, 1, 1)), *c], "c")
+    d = net.scale("d", 0.071, -40, "int8")
+    net.node("QLinearConcat", [*d, "b", *b, "c", *c], "d", domain=MICROSOFT, axis=1)
+    e = net.scale("e", 0.033, -20, "int8")
+    net.node("QLinearAveragePool", ["d", *d, *e], "e", domain=MICROSOFT, kernel_shape=[3, 3], strides=[3, 3])
+    net.node("Reshape", ["e", net.constant("shape", np.array([-1, 28]))], "f")
+    h = net.scale("h", 0.05, 7, "int8")
+    net.node("QLinearMatMul", ["f", *e, *net.weights("wh", (28, 5)), *h], "h")
+    net.node("DequantizeLinear", ["h", *h], "y")
+    return net
+
+
 def qdq(seed: int = 1, kind: str = "int8", summed: float = 0.0589) -> Network:
     """Return a network of QuantizeLinear and DequantizeLinear around float operators.
 

@@ -192,10 +192,11 @@ def test_brevitas_says_fewer_bits_by_a_clip(tmp_path: Path) -> None:
     assert (found.lowest, found.highest) == (0, 3)
 
 
+@pytest.mark.parametrize("op", ["Quant", "IntQuant"])
 @pytest.mark.parametrize("domain", ["qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general"])
-def test_quant_of_qonnx(domain: str, tmp_path: Path) -> None:
+def test_quant_of_qonnx(domain: str, op: str, tmp_path: Path) -> None:
     quant = helper.make_node(
-        "Quant", ["x", "s", "zero", "bits"], ["y"], domain=domain, signed=1, narrow=1, rounding_mode="ROUND"
+        op, ["x", "s", "zero", "bits"], ["y"], domain=domain, signed=1, narrow=1, rounding_mode="ROUND"
     )
     constants = {"s": np.float32(0.25), "zero": np.float32(0), "bits": np.float32(3)}
     found = rectifier(read_from(tmp_path, [quant], constants))
@@ -208,6 +209,8 @@ def test_quant_of_qonnx(domain: str, tmp_path: Path) -> None:
         ("ConvInteger", "", "dynamic quantisation"),
         ("MatMulInteger", "", "dynamic quantisation"),
         ("DynamicQuantizeLinear", "", "dynamic quantisation"),
+        ("DynamicQuantizeMatMul", "com.microsoft", "dynamic quantisation"),
+        ("MatMulIntegerToFloat", "com.microsoft", "dynamic quantisation"),
         ("MultiThreshold", "qonnx.custom_op.general", "MultiThreshold"),
         ("BipolarQuant", "qonnx.custom_op.general", "BipolarQuant"),
         ("QLinearMul", "com.microsoft", "QLinearMul"),

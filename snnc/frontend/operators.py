@@ -22,10 +22,12 @@ class Operator:
     Attributes:
         read: from the operation to what its outputs are.
         forms: which forms are supported, for the user.
+        refused: whether there is no form that can be read, so that its refusal needs no operands.
     """
 
     read: Callable[[Call], Value | Coded | tuple[Value, ...]]
     forms: str
+    refused: bool = False
 
 
 OPERATORS: Mapping[str, Operator] = {
@@ -99,7 +101,7 @@ OPERATORS: Mapping[str, Operator] = {
 }
 """Every operator that may depend on the network's input. Of constants alone, every operator is folded."""
 
-_DYNAMIC = Operator(quantised.dynamic, "refused: dynamic quantisation has no constant thresholds")
+_DYNAMIC = Operator(quantised.dynamic, "refused: dynamic quantisation has no constant thresholds", True)
 _CODED_CLIP = Operator(quantised.clip, "between QuantizeLinear and DequantizeLinear")
 _QUANT = Operator(
     quantised.quant, "QONNX: even zero point; rounding ROUND, HALF_UP or FLOOR; of constants any"

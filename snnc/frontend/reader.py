@@ -457,7 +457,7 @@ class _Reader:
         if operator is None:
             raise RefusalError(_not_supported(node))
         known = tuple(value for value in operands if not isinstance(value, _Unknown))
-        if len(known) < len(operands):
+        if len(known) < len(operands) and not operator.refused:
             return (_Unknown(),) * len(node.output)
         if kind := precision_of(node, operands):
             self.imprecise.append((kind, label(node)))
