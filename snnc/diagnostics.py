@@ -200,6 +200,15 @@ OLD_OPSET = Code(
     "that set. Where onnxruntime cannot run it, onnx's version converter upgrades it before it is evaluated.",
     Severity.WARNING,
 )
+HOST_SHARE = Code(
+    "SNN130",
+    "too little is left for spikes",
+    "Operations without a spiking form may run as ordinary ONNX before and behind the spiking network "
+    "(`--host edges`). Here nearly everything would: spikes would do less than half of the "
+    "multiply-accumulates, no population would be left, or the finding names no node that can be cut off. "
+    "The other findings name the causes.",
+    Severity.WARNING,
+)
 FEW_ROWS = Code(
     "SNN201",
     "few calibration rows",
@@ -284,6 +293,7 @@ CODES = {
         CHECKER,
         OTHER_PRECISION,
         OLD_OPSET,
+        HOST_SHARE,
         FEW_ROWS,
         LOOKS_UNNORMALISED,
         OVERLAP,

@@ -177,6 +177,7 @@ def test_every_operator_of_the_table_is_tested() -> None:
     )
     rows = supported_operators()
     assert len(rows) > 35
-    assert [row.name for row in rows if f'"{row.name}"' not in text and row.name != "any other"] == []
+    names = [row.name.rpartition(":")[2] for row in rows if row.name != "any other"]
+    assert [name for name in names if f'"{name}"' not in text] == []
     assert all(row.forms for row in rows)
-    assert all(row.opsets.startswith("1-") == (row.domain == "ai.onnx") for row in rows)
+    assert all(("-" in row.opsets) == (row.domain == "ai.onnx") for row in rows)

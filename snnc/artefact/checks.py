@@ -1,4 +1,4 @@
-"""What a file must fulfil beside its hash, which anyone can renew: nothing that it states is believed."""
+"""Checks of a file besides its hash, which anyone can renew: no statement of the file is trusted."""
 
 from __future__ import annotations
 

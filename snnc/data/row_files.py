@@ -1,4 +1,4 @@
-"""Rows as people give them: arrays, lists, tensors of other libraries, and NumPy files."""
+"""Rows in the forms that users have: arrays, lists, tensors of other libraries, and NumPy files."""
 
 from __future__ import annotations
 

@@ -153,6 +153,11 @@ def dequantize_linear(call: Call) -> View:
     return elementwise.affine(call, view, ratio, codes.scale * np.float32(before.zero - codes.zero))
 
 
+def as_integers(call: Call, view: View, codes: Codes) -> View:
+    """Return the integers that stand for a quantised tensor: what a network gives that ends with them."""
+    return elementwise.affine(call, view, (1 / codes.scale).astype(np.float32), np.float32(codes.zero))
+
+
 def clip(call: Call) -> Coded:
     """Read Clip between QuantizeLinear and DequantizeLinear, by which fewer bits are said."""
     codes = call.code(0)

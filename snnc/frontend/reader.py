@@ -28,6 +28,7 @@ from snnc.diagnostics import (
 )
 from snnc.frontend import reshaping
 from snnc.frontend.advice import advice, is_quantised
+from snnc.frontend.batch import mixed_rows
 from snnc.frontend.builder import GraphBuilder
 from snnc.frontend.call import Call, Value
 from snnc.frontend.codes import Coded, Codes
@@ -38,7 +39,7 @@ from snnc.frontend.legacy import aligned, modern, old
 from snnc.frontend.operators import operator_of, reads_codes
 from snnc.frontend.patterns import find_patterns, named
 from snnc.frontend.precision import precision_of, told
-from snnc.frontend.quantised import MOVES, folded, scales_of
+from snnc.frontend.quantised import MOVES, as_integers, folded, scales_of
 from snnc.frontend.refusals import MAX_VALUES, RefusalError, refuse
 from snnc.frontend.simplify import (
     NEWEST_OPSET,
@@ -140,6 +141,8 @@ def read_graph(
     reader = _Reader(model, where, signature, _layouts(model, where, signature, constants), constants)
     graph = reader.read(name)
     problems += named(reader.problems, find_patterns(model.graph))
+    if not problems and signature.batch != 1 and (mixed := mixed_rows(model)) is not None:
+        problems.append(mixed)
     if graph is None or problems:
         return None, tuple(problems)
     graph = tidy(spread_constants(graph))
@@ -148,6 +151,14 @@ def read_graph(
         *old(signature.opset),
         *told(reader.imprecise),
     )
+
+
+def _mapped_shape(shape: Shape) -> Shape:
+    """Return the shape of a node that holds the output, of this shape, in its own order."""
+    long = [n for n in shape if n > 1]
+    if len(long) < 2:
+        return (math.prod(shape),)
+    return (long[0], 1, long[1]) if len(long) == 2 else (long[0], long[1], math.prod(long[2:]))
 
 
 def _signature(model: onnx.ModelProto, problems: list[Diagnostic]) -> Signature | None:
@@ -676,6 +687,11 @@ class _Reader:
             refuse(UNSUPPORTED_STRUCTURE, name, message, cure)
         if name in self.builder.layouts:
             refuse(UNSUPPORTED_STRUCTURE, name, "the output is an input as it is", cure)
+        codes = self._codes.get(name)
+        if codes is not None and not isinstance(self.builder.nodes[output.node], ann.Softmax):
+            last = helper.make_node("QuantizeLinear", [], [name], output.origin)
+            call = Call(last, self.signature.opset, (), self.builder, self.signature.batch, ((),))
+            output = as_integers(call, output, codes)
         view = self.builder.settle(output, output.origin)
         shape = self.builder.shape(view.node)
         long = tuple(n for n in view.shape if n > 1)
@@ -690,12 +706,8 @@ class _Reader:
             order[view.index.ravel()] = np.arange(order.size)
             layout = layout_of(order.reshape(shape), sizes)
         if layout is None:
-            refuse(
-                UNSUPPORTED_STRUCTURE,
-                output.origin,
-                "the output's values stand in another order than the last layer computes them, and no "
-                "transpose of axes alone makes it",
-                "remove what moves values at the end of the network",
-            )
+            shape = _mapped_shape(view.shape)
+            node = self.builder.ordered(view, shape).node
+            layout = InputLayout.plain(sizes, shape)
         self.given[name] = layout
         return node

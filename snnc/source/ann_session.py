@@ -1,10 +1,10 @@
-"""Run a network of the ANN dialect at speed: written out as plain ONNX for onnxruntime."""
+"""Fast execution of a network of the ANN dialect: exported as plain ONNX to onnxruntime."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -136,14 +136,22 @@ class AnnSession:
                 found[name][rows] = value
         return found
 
-    def stored(self, x: Rows) -> dict[str, RowArray]:
-        """Return the values of all rows, (rows, *shape) float32 per node: on disk where they are many."""
+    def stored(
+        self, x: Rows, look: Callable[[str, FloatArray], None] = lambda name, value: None
+    ) -> dict[str, RowArray]:
+        """Return the values of all rows, (rows, *shape) float32 per node: on disk where they are many.
+
+        Args:
+            x: (rows, *input shape) float32, channels first.
+            look: called with the name and the values of each chunk, to refuse them.
+        """
         found = {
             name: row_array((len(x), *shape), np.float32)
             for name, shape in zip(self._names, self._shapes, strict=True)
         }
         for rows, values in self.stream(x):
             for name, value in values.items():
+                look(name, value)
                 found[name][rows] = value
         return found
 

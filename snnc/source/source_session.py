@@ -1,4 +1,4 @@
-"""Run the source network as its file has it, in onnxruntime: the judge of every conversion."""
+"""Execution of the source network from its file, in onnxruntime: the reference of every conversion."""
 
 from __future__ import annotations
 
