@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,20 +16,28 @@ from snnc import __version__
 from snnc.analysis import costs
 from snnc.analysis.front import carried, order
 from snnc.analysis.memory import require_memory
-from snnc.arguments import Model, as_artefact, as_preprocessing, read_source, whole
+from snnc.arguments import (
+    Model,
+    as_artefact,
+    as_names,
+    as_preprocessing,
+    read_source,
+    shape_texts,
+    whole,
+)
 from snnc.artefact import Artefact, Metadata
 from snnc.backends import load_simulator
 from snnc.data.input_statistics import KEY as STATISTICS
 from snnc.data.input_statistics import InputStatistics
 from snnc.data.leakage import row_hashes
 from snnc.data.preprocessing import Preprocessing, prepared_rows
-from snnc.data.readings import NetworkInput
 from snnc.data.row_files import named_rows
-from snnc.diagnostics import Diagnostic
+from snnc.diagnostics import OTHER_LEVELS, Diagnostic
 from snnc.errors import InternalError, UnsupportedModelError, UsageError
 from snnc.frontend import SourceModel
-from snnc.ir.ann import AnnGraph
-from snnc.ir.batch import Batch, Rows, joined, rows_of
+from snnc.frontend.dividing import HostMode
+from snnc.ir.ann import AnnGraph, Relu
+from snnc.ir.batch import Rows, flat, joined, rows_of
 from snnc.ir.bounds import MOST_TIMESTEPS
 from snnc.ir.graph import IntArray
 from snnc.ir.snn import SnnGraph
@@ -40,11 +48,13 @@ from snnc.pass_options import former_names, make_pass
 from snnc.passes import PASSES, PRESETS
 from snnc.pipeline import Context, Dump, PassRecord, Pipeline, check_order, run_pipeline
 from snnc.progress import Callback, Progress, as_progress
-from snnc.search.choice import Candidate, Choice, candidates, choose
+from snnc.search.choice import EXACT, Candidate, Choice, candidates, choose
 from snnc.simulation.protocol import RecordOptions, Simulator, Trace
 from snnc.simulation.reference import encode_all
 from snnc.source.calibration import Calibration
-from snnc.trial import lowering, payload, require_lowering
+from snnc.source.host import Host
+from snnc.source.selection import Selection
+from snnc.trial import lowering, payload, require_bounds, require_lowering
 
 _log = logging.getLogger("snnc")
 
@@ -69,6 +79,9 @@ DEFAULT_TIMESTEPS = 4
 
 TRIAL_THRIFT = 4
 """What a trial saves of the samples and positions that passes look at: it only has to tell presets apart."""
+
+KEPT = "the source is quantised, and its levels are kept exactly, by its own integers"
+"""Why the preset `exact` was chosen."""
 
 LEARNING = "learn-thresholds"
 """The pass that ``clip-activations{method=learn}`` stands for."""
@@ -108,6 +121,9 @@ class Options:
         task: kind of the outputs; ``None`` to recognise it from the network, if possible.
         payload: the largest payload of a spike, ``binary``, ``signed`` or ``levels:M``; it restricts the
             candidates.
+        shape: sizes of inputs that the file leaves open, as texts, ``NAME=1,3,320,320``.
+        keep_output: names of the outputs to keep; empty for all.
+        host: where ordinary ONNX may run what has no spiking form: ``none``; ``edges``: before and behind.
     """
 
     timesteps: int | None = None
@@ -120,6 +136,18 @@ class Options:
     journal: Path | None = None
     task: Task | None = None
     payload: str | None = None
+    shape: tuple[str, ...] = ()
+    keep_output: tuple[str, ...] = ()
+    host: str = "edges"
+
+    @property
+    def selection(self) -> Selection:
+        """What is taken of the file.
+
+        Raises:
+            UsageError: a shape is not of its form, or something is named twice.
+        """
+        return Selection.parse(self.shape, self.keep_output)
 
     def __post_init__(self) -> None:
         """Refuse values of another kind, in one line.
@@ -143,6 +171,11 @@ class Options:
                 raise InternalError("the number of steps is not chosen yet")
             return DEFAULT_TIMESTEPS
         return self.timesteps
+
+    @property
+    def host_mode(self) -> HostMode:
+        """Where the host may keep a part of the network."""
+        return HostMode(self.host)
 
     @property
     def fits(self) -> bool:
@@ -288,10 +321,18 @@ def read_convertible(model: Model, options: Options) -> tuple[SourceModel, str]:
     """
     possible = tuple(options.alternatives().values()) or (options,)
     fronts = {lowering(each.passes()).text: each for each in possible}
-    source, name = read_source(model)
-    for each in fronts.values():
-        require_lowering(source.graph, each.passes(), each.steps)
-    alternatives(options, source.graph)
+
+    def refused(graph: AnnGraph) -> tuple[Diagnostic, ...]:
+        try:
+            for each in fronts.values():
+                require_lowering(graph, each.passes(), each.steps)
+        except UnsupportedModelError as error:
+            return error.diagnostics
+        return ()
+
+    source, name = read_source(model, options.host_mode, refused, options.selection)
+    shortest = min(alternatives(options, source.graph).values() or (options,), key=lambda each: each.steps)
+    require_bounds(source.graph, shortest.passes(), shortest.steps)
     return source, name
 
 
@@ -304,11 +345,21 @@ def check(model: Model, options: Options = Options()) -> tuple[Diagnostic, ...]:
         InputError: the file is missing, damaged, or not ONNX.
         UsageError: an option makes no sense, or the network is an artefact already.
     """
+    return examine(model, options)[1]
+
+
+def examine(model: Model, options: Options = Options()) -> tuple[SourceModel | None, tuple[Diagnostic, ...]]:
+    """Return a network as it was read, or ``None`` and everything that keeps it from being converted.
+
+    Raises:
+        InputError: the file is missing, damaged, or not ONNX.
+        UsageError: an option makes no sense, or the network is an artefact already.
+    """
     try:
-        source, _ = read_convertible(model, options)
+        source = read_convertible(model, options)[0]
     except UnsupportedModelError as error:
-        return error.diagnostics
-    return source.warnings
+        return None, error.diagnostics
+    return source, source.warnings
 
 
 def convert(
@@ -354,29 +405,38 @@ def convert(
     source, named = read_convertible(model, options)
     among = alternatives(options, source.graph)
     preprocessing = as_preprocessing(preprocessing)
-    several = len(source.inputs) > 1
+    doors = source.takes
+    several = len(doors) > 1
     if several and preprocessing is not None:
         raise UsageError(
-            f"{named} has {len(source.inputs)} inputs, and a preprocessing is for one: give rows as it takes "
-            "them"
+            f"{named} has {len(doors)} inputs, and a preprocessing is for one: give rows as it takes them"
         )
-    raw = joined(named_rows(calibration, [given.name for given in source.inputs], named, name))
-    rows: dict[str, Any] = {}
-    for given in source.inputs:
-        what = f"{name} for {given.name!r}" if several else name
-        taken = prepared_rows(rows_of(raw, given.name), NetworkInput.of(given.layout), preprocessing, what)
-        rows[given.name] = given.layout.to_canonical(taken).astype(np.float32, copy=False)
+    raw = joined(named_rows(calibration, list(doors), named, name))
+    taken: dict[str, Any] = {}
+    for door, form in doors.items():
+        what = f"{name} for {door!r}" if several else name
+        taken[door] = prepared_rows(rows_of(raw, door), form, preprocessing, what)
+    known = taken if source.host is None else source.host.before(taken)
+    rows = {
+        given.name: given.layout.to_canonical(known[given.name]).astype(np.float32, copy=False)
+        for given in source.inputs
+    }
     possible = tuple(among.values()) or (options,)
     require_memory(source.graph, len(raw), fitted=any(each.fits for each in possible))
     prepared = Calibration(joined(rows), options.threads)
-    del rows  # as large as the data
+    del rows, taken, known  # as large as the data
     simulator = load_simulator("numba", options.threads)
     shown = as_progress(progress)
     tasks = tasks_of(source, options.task)
     task = next(iter(tasks.values())) if len(tasks) == 1 else options.task
-    choice = _choice(among, source.graph, prepared, task, tasks, simulator, shown)
-    if choice is not None:
-        options = among[choice.chosen]
+    kept = _kept(options, source.graph, prepared, simulator)
+    choice: Choice | None
+    if kept is not None:
+        options, choice = kept, Choice(Candidate(EXACT, kept.steps), KEPT)
+    else:
+        choice = _choice(among, source.graph, prepared, task, tasks, simulator, shown)
+        if choice is not None:
+            options = among[choice.chosen]
     passes = options.passes()
     context = Context(
         calibration=prepared,
@@ -390,6 +450,7 @@ def convert(
     )
     context.diagnostics.extend(source.warnings)
     context.diagnostics.extend(prepared.warnings(source.graph, task))
+    context.diagnostics.extend(_other_levels(source.graph, passes))
     graph, records = run_pipeline(passes, source.graph, context, dump)
     if not isinstance(graph, SnnGraph):
         raise InternalError(f"the last pass, {passes[-1].name!r}, left no spiking network")
@@ -406,7 +467,11 @@ def convert(
         "rows": len(prepared),
         "sha256": prepared.sha256,
         "seed": options.seed,
-        **({} if several else {STATISTICS: InputStatistics.of(prepared.rows, raw).as_dict()}),
+        **(
+            {}
+            if several or (source.host is not None and source.host.prefix is not None)
+            else {STATISTICS: InputStatistics.of(prepared.rows, raw).as_dict()}
+        ),
         # With these, an evaluation can tell that it is given rows that were calibrated on.
         "row_hashes": row_hashes(_encoded(graph, prepared.rows)),
     }
@@ -418,12 +483,13 @@ def convert(
         preset=(options.preset or "") if options.pipeline is None else "",
         records=tuple(record.as_dict() for record in records),
         preprocessing=None if preprocessing is None else preprocessing.as_dict(),
-        input_layout=None if several else source.layout.as_dict(),
+        input_layout=None if len(source.inputs) > 1 else source.layout.as_dict(),
         source_path=named,
         source_sha256=source.sha256,
         calibration=seen,
-        task=_word(task),
-        ends=source.outputs[0].ends if len(source.outputs) == 1 else "",
+        task=_word(task if source.host is None else _task_of_whole(source.host, options.task)),
+        ends=_end(source),
+        selection=options.selection.as_dict(),
         inputs=tuple(
             {"name": given.name, "dtype": given.dtype, "layout": given.layout.as_dict()}
             for given in source.inputs
@@ -438,11 +504,25 @@ def convert(
             for output in source.outputs
         ),
     )
-    return Conversion(Artefact(graph, metadata), records, tuple(context.diagnostics), choice)
+    artefact = Artefact(graph, metadata, source.host)
+    return Conversion(artefact, records, tuple(context.diagnostics), choice)
 
 
 def _word(task: Task | None) -> str:
     return "" if task is None else task.value
+
+
+def _end(source: SourceModel) -> str:
+    if source.host is not None:
+        return source.host.activation
+    return source.outputs[0].ends if len(source.outputs) == 1 else ""
+
+
+def _task_of_whole(host: Host, given: Task | None) -> Task | None:
+    """Return what the outputs behind the host's part are."""
+    if len(host.outputs) != 1 or len(host.outputs[0].shape) != 1:
+        return given
+    return recognise(host.outputs[0].shape[0], rows=0, ends=host.activation, given=given).task
 
 
 def tasks_of(source: SourceModel, given: Task | None) -> dict[str, Task | None]:
@@ -458,6 +538,9 @@ def tasks_of(source: SourceModel, given: Task | None) -> dict[str, Task | None]:
     found: dict[str, Task | None] = {}
     for output in source.outputs:
         shape = output.layout.shape
+        if source.host is not None and source.host.suffix is not None and not output.ends:
+            found[output.name] = Task.REGRESSION  # what is computed of it is no arg max
+            continue
         if len(shape) > 1:  # of a map, no arg max over all of it is a class
             found[output.name] = given
             continue
@@ -468,8 +551,7 @@ def tasks_of(source: SourceModel, given: Task | None) -> dict[str, Task | None]:
 def _encoded(graph: SnnGraph, rows: Rows) -> Iterator[IntArray]:
     """Yield the quantised rows, a few at a time; of several inputs, all values of a row in one."""
     for start in range(0, len(rows), HASHED_ROWS):
-        q = encode_all(graph, rows[start : start + HASHED_ROWS])
-        yield q.flat() if isinstance(q, Batch) else q
+        yield flat(encode_all(graph, rows[start : start + HASHED_ROWS]))
 
 
 def _choice(
@@ -499,6 +581,42 @@ def _choice(
     return choose(tuple(among), make, source, calibration, simulator, progress, task, tasks)
 
 
+def _kept(
+    options: Options, source: AnnGraph, calibration: Calibration, simulator: Simulator
+) -> Options | None:
+    """Return the options that keep a quantised network's levels exactly; ``None`` where there are none.
+
+    A preset or a pipeline that is named stays.
+    """
+    if options.preset is not None or options.pipeline is not None or options.precision != "int8":
+        return None
+    if not any(node.scale is not None for node in source.of_type(Relu)):
+        return None
+    kept = replace(options, preset=EXACT, timesteps=options.timesteps or 1)
+    few = Calibration(calibration.rows[:DENSITY_ROWS], calibration.threads)
+    try:
+        _, records = run_pipeline(kept.passes(), source, Context(few, kept.steps, simulator, kept.seed))
+    except (UnsupportedModelError, UsageError):
+        return None
+    return None if any(record.findings.get("approximated") for record in records) else kept
+
+
+def _other_levels(source: AnnGraph, passes: Pipeline) -> Iterator[Diagnostic]:
+    """Say that a pipeline does not keep the levels of a quantised network."""
+    rounding = [node for node in source.of_type(Relu) if node.scale is not None]
+    if not rounding or "lower-quantised" in passes.names:
+        return
+    levels = sorted({node.steps for node in rounding})
+    shown = str(levels[0]) if len(levels) == 1 else f"{levels[0]} to {levels[-1]}"
+    yield Diagnostic(
+        OTHER_LEVELS,
+        f"{len(rounding)} activations of the source are rounded to {shown} levels above the lowest, and this "
+        "pipeline rounds anew: counts are no levels of the source",
+        rounding[0].origin,
+        "--preset exact keeps them, with T M of at least as many",
+    )
+
+
 def _measured(graph: SnnGraph, calibration: Calibration, simulator: Simulator) -> SnnGraph:
     """Return the network with the density of its spikes, by which simulators plan."""
     q = encode_all(graph, calibration.rows[:DENSITY_ROWS])
@@ -521,11 +639,29 @@ def compile_model(
     progress: Progress | Callback | None = None,
     task: Task | str | None = None,
     payload: str | None = None,
+    shape: Mapping[str, Sequence[int]] | Sequence[str] = (),
+    keep_output: Sequence[str] = (),
+    host: str = "edges",
 ) -> Artefact:
-    """Convert a trained network and return the artefact; see :func:`convert` for the arguments."""
+    """Convert a trained network and return the artefact; see :func:`convert` for the arguments.
+
+    Beside these, ``shape`` gives (batch, *shape) of inputs whose sizes the file leaves open, by their names,
+    and ``keep_output`` the names of the outputs to keep, all by default.
+    """
     settings = {} if settings is None else settings
     options = Options(
-        timesteps, preset, pipeline, settings, precision, seed, threads, task=as_task(task), payload=payload
+        timesteps,
+        preset,
+        pipeline,
+        settings,
+        precision,
+        seed,
+        threads,
+        task=as_task(task),
+        payload=payload,
+        shape=shape_texts(shape),
+        keep_output=as_names(keep_output, "outputs to keep"),
+        host=host,
     )
     return convert(model, calibration, options, preprocessing=preprocessing, progress=progress).artefact
 

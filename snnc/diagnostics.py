@@ -171,7 +171,9 @@ NON_FINITE_WEIGHT = Code(
 QUANTISED_GRAPH = Code(
     "SNN107",
     "quantised network",
-    "The file contains QuantizeLinear, DequantizeLinear or Quant nodes. Export the float network instead.",
+    "The file holds an operator of quantised networks that has no spiking form here, such as dynamic "
+    "quantisation, whose scale depends on each input. Static QDQ graphs, QLinear operators and QONNX's Quant "
+    "are read: `snnc ops` lists them.",
 )
 NO_DOOR = Code(
     "SNN108",
@@ -196,6 +198,15 @@ OLD_OPSET = Code(
     "old operator set",
     "The file uses an operator set before 7, of which onnxruntime has only parts. It is read by the rules of "
     "that set. Where onnxruntime cannot run it, onnx's version converter upgrades it before it is evaluated.",
+    Severity.WARNING,
+)
+HOST_SHARE = Code(
+    "SNN130",
+    "too little is left for spikes",
+    "Operations without a spiking form may run as ordinary ONNX before and behind the spiking network "
+    "(`--host edges`). Here nearly everything would: spikes would do less than half of the "
+    "multiply-accumulates, no population would be left, or the finding names no node that can be cut off. "
+    "The other findings name the causes.",
     Severity.WARNING,
 )
 FEW_ROWS = Code(
@@ -247,6 +258,21 @@ DEAD_CHANNELS = Code(
     "not, they are dead and can be pruned from the source.",
     Severity.WARNING,
 )
+APPROXIMATED_LEVELS = Code(
+    "SNN304",
+    "counts are not exactly the source's levels",
+    "The source network is quantised, and a population ends with its levels where the weights are integer "
+    "multiples of a scale and one sum of integers is rounded. The message names what is not: weights in "
+    "floats, an input that is not rounded, currents of different scales in one sum.",
+    Severity.WARNING,
+)
+OTHER_LEVELS = Code(
+    "SNN305",
+    "the source's levels are not kept",
+    "The source network rounds its activations to levels of its own, and this pipeline chooses others. The "
+    "preset `exact` keeps them, for every T.",
+    Severity.WARNING,
+)
 TARGET_LIMIT = Code(
     "SNN401",
     "does not fit the target",
@@ -267,6 +293,7 @@ CODES = {
         CHECKER,
         OTHER_PRECISION,
         OLD_OPSET,
+        HOST_SHARE,
         FEW_ROWS,
         LOOKS_UNNORMALISED,
         OVERLAP,
@@ -274,6 +301,8 @@ CODES = {
         OTHER_TIMESTEPS,
         FALLBACK,
         DEAD_CHANNELS,
+        APPROXIMATED_LEVELS,
+        OTHER_LEVELS,
         TARGET_LIMIT,
     )
 }

@@ -22,6 +22,7 @@ from snnc.errors import UsageError
 
 LAYOUTS = ("NCHW", "NHWC", "NCL", "NLC")
 TASKS = ("classes", "binary", "regression")
+HOSTS = ("none", "edges")
 PRECISIONS = ("int8", "float32")
 
 
@@ -241,9 +242,10 @@ class ConvertOptions:
     )
     preset: str | None = _option(
         None,
-        "A fixed pipeline: balanced, fast, binary-only, graded, low-latency, one-step, low-power or paper. "
-        "By default a short list is compared on held-back rows, and the candidate with the fewest operations "
-        "that loses at most one point is chosen; without -T, so are the steps.",
+        "A fixed pipeline: balanced, fast, binary-only, graded, low-latency, one-step, low-power, exact or "
+        "paper. By default exact, T = 1, for a quantised network whose levels it keeps; else a short list is "
+        "compared on held-back rows, and the candidate with the fewest operations that loses at most one "
+        "point is chosen; without -T, so are the steps.",
         "the name of a fixed pipeline",
         metavar="NAME",
     )
@@ -280,6 +282,14 @@ class ConvertOptions:
         choices=PRECISIONS,
         show_default=True,
     )
+    host: str = _option(
+        "edges",
+        "What has no spiking form may run as ordinary ONNX: nothing of it, or what stands before or behind "
+        "all spikes. What does is named node by node.",
+        "where ordinary ONNX may keep what has no spiking form",
+        choices=HOSTS,
+        show_default=True,
+    )
     seed: int = _option(
         0,
         "Seed of all random choices.",
@@ -310,6 +320,19 @@ class ConvertOptions:
         "the kind of the outputs",
         metavar="KIND",
         choices=TASKS,
+    )
+    shape: tuple[str, ...] = _option(
+        (),
+        "Fix the sizes of an input that MODEL leaves open, the batch first: NAME=1,3,320,320. May be "
+        "repeated.",
+        "sizes of an input that the network leaves open: NAME=1,3,320,320",
+        metavar="NAME=SIZES",
+    )
+    keep_output: tuple[str, ...] = _option(
+        (),
+        "Keep only this output of MODEL, and the inputs that it needs. May be repeated.",
+        "names of the outputs to keep; all by default",
+        metavar="NAME",
     )
     max_latency: int | None = _option(
         None,

@@ -1,4 +1,4 @@
-"""What a file must fulfil beside its hash, which anyone can renew: nothing that it states is believed."""
+"""Checks of a file besides its hash, which anyone can renew: no statement of the file is trusted."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from snnc.ir.graph import NumberArray
 from snnc.ir.layout import InputLayout
 from snnc.ir.operations import operations
 from snnc.ir.snn import ConstantCurrent, Encode, IntegrateFire, Readout, SnnGraph, SnnNode, Weighted
+from snnc.source.selection import Selection
 
 
 def check_numbers(graph: SnnGraph) -> None:
@@ -64,6 +65,7 @@ def check_input(graph: SnnGraph, metadata: Metadata) -> None:
     """
     if metadata.preprocessing is not None:
         Preprocessing.stored(metadata.preprocessing)
+    Selection.from_dict(metadata.selection)
     if metadata.input_layout is not None and len(graph.inputs) > 1:
         raise ValueError("it tells one layout of several inputs")
     if metadata.input_layout is not None:
@@ -99,8 +101,8 @@ def _arrays(node: SnnNode) -> list[NumberArray]:
         case ConstantCurrent():
             return [node.values]
         case IntegrateFire():
-            low = node.negative_threshold
-            return [node.threshold, node.bias, node.v_init, *([] if low is None else [low])]
+            optional = (node.negative_threshold, node.breakpoints, node.step_values)
+            return [node.threshold, node.bias, node.v_init, *(v for v in optional if v is not None)]
         case Readout():
             return [node.bias]
         case _:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from snnc.compiler import Conversion, Options
     from snnc.data.preprocessing import Preprocessing
     from snnc.frontend import SourceModel
-    from snnc.ir.graph import Graph, NumberArray
+    from snnc.ir.batch import Rows as Inputs
+    from snnc.ir.graph import Graph
+    from snnc.metrics.outputs import Labels
     from snnc.pipeline import Dump
 
 HELD_BACK = 5
@@ -40,8 +42,8 @@ class Rows:
         origin: where they come from, for the user.
     """
 
-    x: NumberArray
-    y: NumberArray | None
+    x: Inputs
+    y: Labels
     preprocessing: Preprocessing | None
     origin: str
 
@@ -113,6 +115,9 @@ def command(ctx: click.Context, /, model: str, **values: Any) -> None:
         threads=asked.threads,
         journal=journal,
         task=task_of(asked.task),
+        shape=asked.shape,
+        keep_output=asked.keep_output,
+        host=asked.host,
         payload=asked.payload,
     )
     dump = _dump(asked.dump_ir_after, options)
@@ -124,7 +129,12 @@ def command(ctx: click.Context, /, model: str, **values: Any) -> None:
         rows = _rows(located, asked)
         outputs = outputs_for(located, rows, options)
         limits.check(outputs)
-        request = replace(request, task=outputs.task)
+        if len(outputs) > 1:
+            raise UsageError(
+                f"a budget is for a network of one output, and {model} has {len(outputs)}: keep one by "
+                "--keep-output, or give --max-drop or --min-metric without a budget"
+            )
+        request = replace(request, task=next(iter(outputs.values())).task)
         convert_to_budget(terminal, located, *_split(located, rows, options), budget, request)
         return
     if front is not None:
@@ -140,7 +150,8 @@ def command(ctx: click.Context, /, model: str, **values: Any) -> None:
     if limits or rows.y is not None:
         outputs = outputs_for(located, rows, options)
         limits.check(outputs)
-        options = replace(options, task=outputs.task)
+        if len(outputs) == 1:
+            options = replace(options, task=next(iter(outputs.values())).task)
     if asked.dry_run:
         _dry_run(terminal, located, rows, options, output)
         return
@@ -198,7 +209,8 @@ def _dump(after: str | None, options: Options) -> Dump | None:
 
 
 def _rows(located: Located, asked: ConvertOptions) -> Rows:
-    from snnc.cli.files import read_labelled
+    from snnc.cli.doors import names_of
+    from snnc.cli.files import read_named
     from snnc.data.preprocessing import Preprocessing
     from snnc.errors import UsageError
     from snnc.models import calibration_data
@@ -206,8 +218,10 @@ def _rows(located: Located, asked: ConvertOptions) -> Rows:
     preprocessing = None if asked.preprocess is None else Preprocessing.read(asked.preprocess)
     preprocessing = with_layout(preprocessing, asked.rows_layout)
     if asked.calib is not None:
-        x, y = read_labelled(asked.calib)
-        return Rows(x, y, preprocessing, f"`x` of {asked.calib}")
+        inputs, outputs = names_of(located.path, asked)
+        x, y = read_named(asked.calib, inputs, outputs)
+        what = f"`x` of {asked.calib}" if len(inputs) == 1 else str(asked.calib)
+        return Rows(x, y, preprocessing, what)
     if located.entry is None:
         raise UsageError("no calibration rows: name 500 to 1,000 training rows by --calib FILE.npz")
     x, y = calibration_data(located.entry)
@@ -221,9 +235,13 @@ def _read(located: Located, rows: Rows, options: Options) -> SourceModel:
     from snnc.compiler import read_convertible
     from snnc.data.preprocessing import check_fit
     from snnc.data.readings import NetworkInput
+    from snnc.ir.batch import rows_of
 
     source, _ = read_convertible(located.path, options)
-    check_fit(rows.x.shape, NetworkInput.of(source.layout), rows.preprocessing, rows.origin)
+    for each in source.inputs:
+        what = rows.origin if len(source.inputs) == 1 else f"{rows.origin} for {each.name!r}"
+        shape = rows_of(rows.x, each.name).shape
+        check_fit(shape, NetworkInput.of(each.layout), rows.preprocessing, what)
     return source
 
 
@@ -231,6 +249,7 @@ def _split(located: Located, rows: Rows, options: Options) -> tuple[Rows, Rows]:
     """Return the rows to calibrate on and those that are kept back."""
     import numpy as np
 
+    from snnc.cli.files import part_of
     from snnc.errors import InputError
 
     _read(located, rows, options)
@@ -240,8 +259,7 @@ def _split(located: Located, rows: Rows, options: Options) -> tuple[Rows, Rows]:
         )
     kept = np.arange(len(rows.x)) % HELD_BACK == HELD_BACK - 1
     used, back = (
-        Rows(rows.x[part], None if rows.y is None else rows.y[part], rows.preprocessing, rows.origin)
-        for part in (~kept, kept)
+        Rows(rows.x[part], part_of(rows.y, part), rows.preprocessing, rows.origin) for part in (~kept, kept)
     )
     return used, back
 
@@ -256,6 +274,7 @@ def _dry_run(
     from snnc.analysis.duration import lasting, seconds
     from snnc.analysis.memory import available, needed
     from snnc.cli.choice import planned, planned_text
+    from snnc.cli.host import lines, told
     from snnc.compiler import LEARNING, alternatives
 
     source = _read(located, rows, options)
@@ -284,18 +303,20 @@ def _dry_run(
                 "seconds_on_one_core": round(time, 1),
                 "memory_bytes": need,
                 "memory_free_bytes": free,
+                "host": told(source.host),
                 "output": None if output is None else str(output),
             }
         )
         return
     left = "" if free is None else f" of {free / 1e9:.1f} GB that are free"
+    kept = "" if source.host is None else "".join(f"{line}\n" for line in lines(source.host))
     steps = "" if among else f", T = {options.steps}"
     plan = planned_text(among, len(rows.x)) if among else f"pipeline: {pipeline}"
     terminal.text(
         f"{located.name} can be converted: {len(source.graph.nodes)} operations, "
         f"{len(rows.x)} calibration rows from {rows.origin}{steps}, {options.precision}\n"
         f"{plan}\ntime: about {lasting(time)} on one core{longer}\n"
-        f"memory: about {need / 1e9:.1f} GB{left}\nNothing was written: --dry-run."
+        f"memory: about {need / 1e9:.1f} GB{left}\n{kept}Nothing was written: --dry-run."
     )
 
 
@@ -321,10 +342,14 @@ def _tell(terminal: Terminal, conversion: Conversion, output: Path, drop: dict[s
         f"spiking populations: {len(found['layers'])}, T = {found['timesteps']}, {found['payload']} spikes, "
         f"{found['precision']}"
     )
+    if conversion.artefact.host is not None:
+        terminal.done(conversion.artefact.host.line)
     if drop is not None and (lost := drop["max_drop"]) is not None:
         terminal.done(f"{lost['measured']}: {lost['points']:.2f} points, at most {lost['limit']:g} allowed")
     for kept in () if drop is None else drop["min_metric"]:
         value = "without error" if kept["value"] is None else f"{kept['value']:.4g}"
+        which = f" of {kept['output']!r}" if "output" in kept else ""
         terminal.done(
-            f"{kept['metric']}: {value} against the {kept['against']}, at least {kept['least']:g} required"
+            f"{kept['metric']}{which}: {value} against the {kept['against']}, at least {kept['least']:g} "
+            "required"
         )

@@ -15,6 +15,7 @@ from snnc.cli.terminal import Terminal, Verb
 if TYPE_CHECKING:
     from snnc.artefact import Artefact
     from snnc.backends.semantics import Semantics
+    from snnc.ir.batch import Rows
     from snnc.ir.graph import IntArray, NumberArray
 
 ROWS = 256
@@ -95,13 +96,14 @@ def command(
     from snnc.backends.manifest import read
     from snnc.backends.semantics import judge
     from snnc.cli.files import read_labelled
-    from snnc.data.row_files import read_rows
+    from snnc.data.row_files import read_arrays, read_rows
+    from snnc.ir.batch import Batch
     from snnc.simulation.protocol import Emulating
 
     check_directory(output, force=force)
     backend = load_backend(target, profile)
     network = load(artefact)
-    require_fit(backend, network.graph)
+    require_fit(backend, network)
     if not isinstance(backend, Emulating):
         refuse(
             f"measures targets that follow other rules than the artefact, and {target} follows the same",
@@ -109,7 +111,13 @@ def command(
             "--limit",
         )
     zoo = _zoo_rows(network)
-    rows = zoo[0] if golden is None and zoo is not None else None if golden is None else read_rows(golden)
+    rows: Rows = None
+    if golden is None:
+        rows = None if zoo is None else zoo[0]
+    elif len(network.takes) > 1:
+        rows = Batch(read_arrays(golden, list(network.takes)))
+    else:
+        rows = read_rows(golden)
     reading = network.with_rows_layout(rows_layout)  # the bundle's own network keeps what it says of rows
     if golden is not None and rows is not None:
         reading.check_rows(rows, str(golden))

@@ -1,4 +1,4 @@
-"""``snnc inspect``: what an artefact consists of."""
+"""``snnc inspect``: the contents of an artefact."""
 
 from __future__ import annotations
 
@@ -85,6 +85,7 @@ def _show_plan(
 def described(network: Artefact) -> dict[str, Any]:
     """Return the JSON form of what an artefact says about itself."""
     from snnc.analysis import costs
+    from snnc.cli.host import told
     from snnc.ir.snn import IntegrateFire
 
     graph, metadata = network.graph, network.metadata
@@ -109,11 +110,40 @@ def described(network: Artefact) -> dict[str, Any]:
         "passes": [dict(record) for record in metadata.records],
         "preprocessing": metadata.preprocessing,
         "input_layout": metadata.input_layout,
+        "inputs": [_input(network, name) for name in network.takes],
+        "outputs": [_output(network, name) for name in network.gives],
+        "selection": dict(metadata.selection),
         "source": {"path": metadata.source_path, "sha256": metadata.source_sha256},
         "calibration": calibration,
         "choice": metadata.calibration.get("choice"),
+        "host": told(network.host),
         "layers": [_layer(node) for node in graph.of_type(IntegrateFire)],
     }
+
+
+def _input(network: Artefact, name: str) -> dict[str, Any]:
+    stored = next((entry for entry in network.metadata.inputs if entry["name"] == name), {})
+    return {
+        "name": name,
+        "dtype": stored.get("dtype"),
+        "shape": list(network.takes[name].shape),
+    }
+
+
+def _output(network: Artefact, name: str) -> dict[str, Any]:
+    stored = next((entry for entry in network.metadata.outputs if entry["name"] == name), {})
+    readout = network.graph.readouts.get(name) if network.host is None else None
+    return {
+        "name": name,
+        "shape": list(network.gives[name]),
+        "task": stored.get("task", network.metadata.task) or None,
+        "ends": network.ends[name] or None,
+        "unit": None if readout is None else "one" if readout.gain is None else "per channel",
+    }
+
+
+def _doors(entries: list[dict[str, Any]]) -> str:
+    return ", ".join(f"{each['name']} {'x'.join(map(str, each['shape'])) or '1'}" for each in entries)
 
 
 def _layer(node: IntegrateFire) -> dict[str, Any]:
@@ -146,18 +176,27 @@ def _summary(network: Artefact) -> list[tuple[str, str]]:
     return [
         ("network", found["name"]),
         ("source", f"{source['path']} (SHA-256 {source['sha256'][:16]}...)"),
+        ("inputs", _doors(found["inputs"])),
+        ("outputs", _doors(found["outputs"])),
         ("steps", f"T = {found['timesteps']}, K = {found['settle_steps']}, {found['schedule']}{proved}"),
         ("spikes", found["payload"]),
         (
             "precision",
             f"{found['precision']}, {found['parameters']:,} weights, {found['weight_sparsity']:.1%} zero",
         ),
+        *_host(network),
         ("preset", (found["preset"] or "none") + _chosen(found["choice"])),
         ("pipeline", found["pipeline"]),
         ("calibration", f"{calibration.get('rows', 'unknown number of')} rows"),
         ("preprocessing", "none" if found["preprocessing"] is None else str(dict(found["preprocessing"]))),
         ("made by", f"snnc {found['snnc_version']}, schema {found['schema_version']}"),
     ]
+
+
+def _host(network: Artefact) -> list[tuple[str, str]]:
+    """Return what runs as ordinary ONNX, node by node."""
+    host = network.host
+    return [] if host is None else [("host", host.line), *(("", node.text) for node in host.nodes)]
 
 
 def _chosen(choice: Mapping[str, Any] | None) -> str:

@@ -17,18 +17,17 @@ from snnc.cli.terminal import Terminal, Verb
 )
 @click.pass_obj
 def command(terminal: Terminal, form: str) -> None:
-    """List the ONNX operators that can be converted, and in which forms."""
+    """List the ONNX operators that can be converted, in which forms, and what spikes make of them."""
     from snnc.frontend import supported_operators
 
     rows = supported_operators()
     if terminal.json or form == "json":
-        operators = [
-            {"name": row.name, "domain": row.domain, "opsets": row.opsets, "forms": row.forms} for row in rows
-        ]
-        terminal.data({"operators": operators})
-    elif form == "markdown":
-        lines = ["| operator | opsets | supported |", "|---|---|---|"]
-        lines += [f"| {row.name} | {row.opsets} | {row.forms} |" for row in rows]
-        terminal.listing("\n".join(lines))
+        terminal.data({"operators": [row.as_dict() for row in rows]})
+        return
+    head = ("operator", "opsets", "attributes", "spiking", "supported")
+    cells = [(row.name, row.opsets, ", ".join(row.attributes), row.spiking, row.forms) for row in rows]
+    if form == "markdown":
+        lines = [head, ["---"] * len(head), *cells]
+        terminal.listing("\n".join(f"| {' | '.join(line)} |" for line in lines))
     else:
-        terminal.table(("operator", "opsets", "supported"), [(r.name, r.opsets, r.forms) for r in rows])
+        terminal.table(head, cells)

@@ -1,8 +1,8 @@
-"""What the verbs that look into a conversion work on: an artefact, its source, and rows of data."""
+"""The subject of verbs that analyse a conversion: an artefact, its source, and rows of data."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from snnc.artefact import Artefact
     from snnc.cli.models import Located
     from snnc.ir.ann import AnnGraph
+    from snnc.ir.batch import Rows
     from snnc.ir.graph import NumberArray
     from snnc.metrics import Outputs, Task
+    from snnc.metrics.outputs import Labels
     from snnc.simulation.protocol import Simulator
 
 
@@ -49,8 +51,10 @@ def rows_of(
     data: Path | None,
     sha256: str,
     limit: int | None,
-    *check: Callable[[NumberArray, str], object],
-) -> tuple[NumberArray, NumberArray | None, str]:
+    *check: Callable[[Rows, str], object],
+    inputs: Sequence[str] = ("x",),
+    outputs: Sequence[str] = ("y",),
+) -> tuple[Rows, Labels, str]:
     """Return rows and labels: a file's, or the zoo's own where the source is from the zoo.
 
     Args:
@@ -58,19 +62,21 @@ def rows_of(
         sha256: of the source network.
         limit: use so many rows.
         check: refuse all rows, by the name that is given beside them, where they do not fit.
+        inputs: names of the network's inputs.
+        outputs: names of its outputs.
 
     Raises:
         UsageError: there are none.
     """
-    from snnc.cli.files import read_labelled
+    from snnc.cli.files import part_of, read_named
     from snnc.cli.models import zoo_entry
     from snnc.errors import UsageError
     from snnc.models import PREFIX, test_data
 
-    x: NumberArray
-    y: NumberArray | None
+    x: Rows
+    y: Labels
     if data is not None:
-        x, y = read_labelled(data)
+        x, y = read_named(data, inputs, outputs)
         name = str(data)
         for refuse in check:
             refuse(x, f"`x` of {name}")
@@ -80,7 +86,7 @@ def rows_of(
             raise UsageError("no rows to run: give them by --data FILE.npz, with `x` and, if known, `y`")
         x, y = test_data(entry)
         name = f"test rows of {PREFIX}{entry.name}"
-    return x[:limit], None if y is None else y[:limit], name
+    return x[:limit], part_of(y, slice(limit)), name
 
 
 def subject(
@@ -107,6 +113,7 @@ def subject(
     from snnc.report.origin import prepared_source
 
     artefact = load(path).with_rows_layout(rows_layout)
+    artefact.require_plain("this")
     located = locate_source(artefact.metadata, path, source)
     x, y, name = rows_of(data, artefact.metadata.source_sha256, limit, artefact.check_rows)
     outputs = outputs_of_artefact(artefact, located.path, len(x), y, task)

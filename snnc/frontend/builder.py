@@ -168,7 +168,7 @@ class GraphBuilder:
             return self.stand_in_view(view.shape, view.origin)
         if is_bijection(view.index, math.prod(shape)):
             return view
-        self.want(view.node, view.index[0] if view.index.shape[0] == 1 else view.index)
+        self.want(view.node, view.index[0] if view.shape[:1] == (1,) else view.index)
         cut = find_cut(view.index, shape)
         if cut is None:
             return None
@@ -402,7 +402,8 @@ class GraphBuilder:
         if name is None:
             return
         shape = self.layouts[name].source_shape
-        self.wanted = (name, wanted_layout(row_major(shape).ravel() if index is None else index, shape))
+        order = row_major(shape).ravel() if index is None else np.atleast_1d(index)
+        self.wanted = (name, wanted_layout(order, shape))
         raise RefusalError(None)
 
     def _behind(self, node: str) -> frozenset[str]:

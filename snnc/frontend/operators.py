@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from typing import Literal
 
-from snnc.frontend import choosing, elementwise, linear, pooling, reshaping, upsampling
+import onnx
+
+from snnc.diagnostics import QUANTISED_GRAPH
+from snnc.frontend import choosing, elementwise, linear, pooling, quantised, reshaping, upsampling
 from snnc.frontend.call import Call, Value
+from snnc.frontend.codes import Coded
+from snnc.frontend.functions import DEFAULT_DOMAINS
 from snnc.frontend.simplify import NEWEST_OPSET, OLDEST_OPSET
+
+Spiking = Literal["exact", "approximated", "host"]
+"""What becomes of an operator among spikes.
+
+``exact``: weights, sums, choices and moves of what spikes carry, with no error but the rounding of weights.
+``approximated``: neurons, whose spikes give its values as finely as the steps allow. ``host``: no spikes; it
+ends the network, keeps the order of the answers, and is left to whoever reads them.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +32,14 @@ class Operator:
     Attributes:
         read: from the operation to what its outputs are.
         forms: which forms are supported, for the user.
+        spiking: what becomes of it among spikes.
+        refused: whether there is no form that can be read, so that its refusal needs no operands.
     """
 
-    read: Callable[[Call], Value | tuple[Value, ...]]
+    read: Callable[[Call], Value | Coded | tuple[Value, ...]]
     forms: str
+    spiking: Spiking = "exact"
+    refused: bool = False
 
 
 OPERATORS: Mapping[str, Operator] = {
@@ -31,7 +50,7 @@ OPERATORS: Mapping[str, Operator] = {
     ),
     "BatchNormalization": Operator(linear.batch_normalisation, "inference"),
     "Cast": Operator(choosing.cast, "to a float type"),
-    "Clip": Operator(elementwise.clip, "from 0 to a constant, such as ReLU6"),
+    "Clip": Operator(elementwise.clip, "from 0 to a constant, such as ReLU6", "approximated"),
     "Concat": Operator(reshaping.concat, "along any axis but the batch; with constants, too"),
     "Conv": Operator(
         linear.conv, "1-D and 2-D, constant weights; groups, depthwise, strides, dilations, pads, auto_pad"
@@ -50,25 +69,27 @@ OPERATORS: Mapping[str, Operator] = {
     "Gemm": Operator(linear.gemm, "constant weight and bias; transA=0"),
     "GlobalAveragePool": Operator(pooling.global_average_pool, "1-D and 2-D"),
     "GlobalMaxPool": Operator(pooling.global_max_pool, "1-D and 2-D"),
-    "Greater": Operator(choosing.above, "of an activation and a constant, for Where"),
-    "GreaterOrEqual": Operator(choosing.above, "as Greater"),
+    "Greater": Operator(choosing.above, "of an activation and a constant, for Where", "approximated"),
+    "GreaterOrEqual": Operator(choosing.above, "as Greater", "approximated"),
     "Identity": Operator(reshaping.identity, "all"),
-    "LeakyRelu": Operator(elementwise.leaky_relu, "alpha = 0"),
-    "Less": Operator(choosing.below, "as Greater"),
-    "LessOrEqual": Operator(choosing.below, "as Greater"),
-    "Log": Operator(elementwise.logarithm, "of the final Softmax"),
-    "LogSoftmax": Operator(elementwise.log_softmax, "over the classes, as the last operation"),
+    "LeakyRelu": Operator(elementwise.leaky_relu, "alpha = 0", "approximated"),
+    "Less": Operator(choosing.below, "as Greater", "approximated"),
+    "LessOrEqual": Operator(choosing.below, "as Greater", "approximated"),
+    "Log": Operator(elementwise.logarithm, "of the final Softmax", "host"),
+    "LogSoftmax": Operator(elementwise.log_softmax, "over the classes, as the last operation", "host"),
     "MatMul": Operator(linear.matmul, "one constant matrix, along any axis"),
-    "Max": Operator(elementwise.maximum, "with the constant 0"),
+    "Max": Operator(elementwise.maximum, "with the constant 0", "approximated"),
     "MaxPool": Operator(
         pooling.max_pool, "1-D and 2-D, without indices; pads, auto_pad, dilations, ceil_mode"
     ),
     "Mean": Operator(elementwise.mean, "as Add, of any number of inputs"),
-    "Min": Operator(elementwise.minimum, "with a constant of at least 0, directly before or after Relu"),
+    "Min": Operator(
+        elementwise.minimum, "with a constant of at least 0, directly before or after Relu", "approximated"
+    ),
     "Mul": Operator(elementwise.multiply, "by a constant of any shape"),
     "Neg": Operator(elementwise.negate, "all"),
-    "PRelu": Operator(elementwise.prelu, "slope = 0"),
-    "Not": Operator(choosing.negation, "of a comparison, for Where"),
+    "PRelu": Operator(elementwise.prelu, "slope = 0", "approximated"),
+    "Not": Operator(choosing.negation, "of a comparison, for Where", "approximated"),
     "Pad": Operator(
         reshaping.pad,
         "all modes, with any constant; negative pads cut; with minus infinity before MaxPool",
@@ -76,7 +97,7 @@ OPERATORS: Mapping[str, Operator] = {
     "ReduceMax": Operator(pooling.reduce_max, "any axes but the batch"),
     "ReduceMean": Operator(pooling.reduce_mean, "any axes but the batch"),
     "ReduceSum": Operator(pooling.reduce_sum, "as ReduceMean"),
-    "Relu": Operator(elementwise.relu, "all"),
+    "Relu": Operator(elementwise.relu, "all", "approximated"),
     "Reshape": Operator(reshaping.reshape, "to a shape that is known when the file is read"),
     "Resize": Operator(
         upsampling.resize, "nearest in all coordinate and rounding modes, and linear; no antialias, no crop"
@@ -84,7 +105,7 @@ OPERATORS: Mapping[str, Operator] = {
     "Shape": Operator(reshaping.shape, "folded"),
     "Size": Operator(reshaping.size, "folded"),
     "Slice": Operator(reshaping.slice_, "constant bounds, any steps"),
-    "Softmax": Operator(elementwise.softmax, "over the classes, as the last operation"),
+    "Softmax": Operator(elementwise.softmax, "over the classes, as the last operation", "host"),
     "SpaceToDepth": Operator(reshaping.space_to_depth, "all"),
     "Split": Operator(reshaping.split, "constant sizes"),
     "Squeeze": Operator(reshaping.squeeze, "all"),
@@ -98,10 +119,73 @@ OPERATORS: Mapping[str, Operator] = {
     "Unsqueeze": Operator(reshaping.unsqueeze, "all"),
     "Upsample": Operator(upsampling.upsample, "nearest and linear"),
     "Where": Operator(
-        choosing.where, "a limit: `Where(x < 0, 0, x)` is Relu, and `Where(x > c, c, x)` Min with c"
+        choosing.where,
+        "a limit: `Where(x < 0, 0, x)` is Relu, and `Where(x > c, c, x)` Min with c",
+        "approximated",
     ),
 }
 """Every operator that may depend on the network's input. Of constants alone, every operator is folded."""
+
+_DYNAMIC = Operator(
+    quantised.dynamic, "refused: dynamic quantisation has no constant thresholds", refused=True
+)
+_CODED_CLIP = Operator(quantised.clip, "between QuantizeLinear and DequantizeLinear")
+_QUANT = Operator(
+    quantised.quant, "QONNX: even zero point; rounding ROUND, HALF_UP or FLOOR; of constants any"
+)
+
+QUANTISED: Mapping[str, Mapping[str, Operator]] = {
+    "ai.onnx": {
+        "ConvInteger": _DYNAMIC,
+        "DequantizeLinear": Operator(
+            quantised.dequantize_linear, "per tensor and per channel; of constants any"
+        ),
+        "DynamicQuantizeLinear": _DYNAMIC,
+        "MatMulInteger": _DYNAMIC,
+        "QLinearConv": Operator(quantised.qlinear_conv, "as Conv, constant weights"),
+        "QLinearMatMul": Operator(quantised.qlinear_matmul, "as MatMul, one constant matrix"),
+        "QuantizeLinear": Operator(
+            quantised.quantize_linear,
+            "to integers of 2 to 16 bits, per tensor and per channel; one zero point",
+        ),
+    },
+    "com.microsoft": {
+        "DequantizeLinear": Operator(quantised.dequantize_linear, "as in ai.onnx"),
+        "DynamicQuantizeMatMul": _DYNAMIC,
+        "MatMulIntegerToFloat": _DYNAMIC,
+        "QGemm": Operator(quantised.qgemm, "as Gemm, constant weights"),
+        "QLinearAdd": Operator(quantised.qlinear_add, "of activations, or with a constant"),
+        "QLinearAveragePool": Operator(quantised.qlinear_average_pool, "as AveragePool; channels_last=0"),
+        "QLinearConcat": Operator(quantised.qlinear_concat, "as Concat"),
+        "QLinearGlobalAveragePool": Operator(quantised.qlinear_global_average_pool, "channels_last=0"),
+        "QuantizeLinear": Operator(quantised.quantize_linear, "as in ai.onnx"),
+    },
+    **{domain: {"Quant": _QUANT, "IntQuant": _QUANT} for domain in quantised.QONNX_DOMAINS},
+}
+"""Operators of quantised networks, by domain: they alone read quantised tensors, but for what moves them."""
+
+
+def reads_codes(call: Call, operator: Operator) -> Operator:
+    """Return what reads a quantised tensor.
+
+    Raises:
+        RefusalError: the operation would compute with its integers.
+    """
+    kind, coded = call.proto.op_type, [codes for codes in call.codes if codes is not None]
+    alike = len(coded) == len(call.operands) and all(coded[0].same(codes) for codes in coded)
+    moves = kind in quantised.MOVES or (kind == "Concat" and alike)
+    if kind != "Clip" and not moves and not any(kind in operators for operators in QUANTISED.values()):
+        call.refuse(
+            "computes with the integers of a quantised tensor", "dequantise them before", QUANTISED_GRAPH
+        )
+    return _CODED_CLIP if kind == "Clip" else operator
+
+
+def operator_of(node: onnx.NodeProto) -> Operator | None:
+    """Return what reads a node; ``None`` where nothing does."""
+    domain = "ai.onnx" if node.domain in DEFAULT_DOMAINS else node.domain
+    found = QUANTISED.get(domain, {}).get(node.op_type)
+    return OPERATORS.get(node.op_type) if found is None and domain == "ai.onnx" else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,18 +196,63 @@ class SupportedOperator:
         name: the operator.
         domain: its domain.
         opsets: versions of the operator set.
+        attributes: those that ONNX gives it in any of these; which values are supported, ``forms`` says.
+        spiking: what becomes of it among spikes; empty where nothing is left of it.
         forms: which forms are supported.
     """
 
     name: str
     domain: str
     opsets: str
+    attributes: tuple[str, ...]
+    spiking: str
     forms: str
+
+    def as_dict(self) -> dict[str, str | list[str]]:
+        """Return the JSON form, a key for each attribute."""
+        return {
+            "name": self.name,
+            "domain": self.domain,
+            "opsets": self.opsets,
+            "attributes": list(self.attributes),
+            "spiking": self.spiking,
+            "forms": self.forms,
+        }
 
 
 def supported_operators() -> tuple[SupportedOperator, ...]:
     """Return the support table."""
-    opsets = f"{OLDEST_OPSET}-{NEWEST_OPSET}"
-    rows = [SupportedOperator(name, "ai.onnx", opsets, OPERATORS[name].forms) for name in sorted(OPERATORS)]
+    rows = [_row(name, OPERATORS[name]) for name in sorted(OPERATORS)]
+    rows += [
+        _row(name, operator, domain)
+        for domain, operators in QUANTISED.items()
+        for name, operator in operators.items()
+        if not operator.refused
+    ]
     rest = "folded where it depends on constants and static shapes only"
-    return (*rows, SupportedOperator("any other", "ai.onnx", opsets, rest))
+    opsets = f"{OLDEST_OPSET}-{NEWEST_OPSET}"
+    return (*rows, SupportedOperator("any other", "ai.onnx", opsets, (), "", rest))
+
+
+def _row(name: str, operator: Operator, domain: str = "ai.onnx") -> SupportedOperator:
+    if domain != "ai.onnx":
+        return SupportedOperator(f"{domain}::{name}", domain, "1", (), operator.spiking, operator.forms)
+    history = [schema for schema in _definitions().get(name, ()) if schema.since_version <= NEWEST_OPSET]
+    # Of the versions before the oldest that is read, the last one holds on.
+    before = [schema.since_version for schema in history if schema.since_version <= OLDEST_OPSET]
+    first = max(before, default=min(schema.since_version for schema in history))
+    attributes = {key for schema in history if schema.since_version >= first for key in schema.attributes}
+    opsets = f"{max(first, OLDEST_OPSET)}-{NEWEST_OPSET}"
+    return SupportedOperator(
+        name, "ai.onnx", opsets, tuple(sorted(attributes)), operator.spiking, operator.forms
+    )
+
+
+@cache
+def _definitions() -> dict[str, list[onnx.defs.OpSchema]]:
+    """Return every version of every operator of the default domain."""
+    found: dict[str, list[onnx.defs.OpSchema]] = {}
+    for schema in onnx.defs.get_all_schemas_with_history():
+        if schema.domain == "":
+            found.setdefault(schema.name, []).append(schema)
+    return found

@@ -164,6 +164,8 @@ def reduced_axes(call: Call, since: int) -> tuple[int, ...] | None:
             return None
         axes = tuple(range(len(shape)))
     reduced = call.axes(axes, len(shape))
+    if not shape:  # one number
+        return None
     if 0 in reduced and shape[0] == 1 != call.batch:  # a free batch is not of length 1
         call.refuse("reduces the batch axis, which mixes rows", "reduce other axes only")
     if call.batch != 1 and shape[0] != 1:

@@ -15,6 +15,12 @@ from snnc.frontend.simplify import Constant
 from snnc.frontend.views import LOWEST, PADDED, Index, View
 from snnc.ir import ann
 
+BLOCKS = {"DCR": (0, 3, 5, 1, 2, 4), "CRD": (0, 1, 3, 5, 2, 4)}
+"""The order of (n, channel, row, row in the block, column, column in the block) by the mode of a fold."""
+
+WITHOUT_END = 2**31 - 1
+"""An end of a slice that no axis reaches, as exporters write it; larger ones are met, too."""
+
 FLOATS = (1, 10, 11, 16)
 """Tensor types float, float16, double and bfloat16."""
 
@@ -89,6 +95,8 @@ def flatten(call: Call) -> View:
     view = call.view()
     axis = call.integer("axis", 1)
     axis = axis if axis == len(view.shape) else call.axis(axis, len(view.shape))
+    if axis == 0 and call.batch != 1:
+        call.refuse("joins the rows of a batch to one", "flatten the axes behind the batch: axis 1")
     return call.reshaped(view, (math.prod(view.shape[:axis]), math.prod(view.shape[axis:])))
 
 
@@ -168,6 +176,9 @@ def slice_(call: Call) -> View:
     cut = [slice(None)] * len(view.shape)
     for axis, start, end, step in zip(call.axes(axes, len(cut)), starts, ends, steps, strict=True):
         n = view.shape[axis]
+        every = step == 1 and start == 0 and end >= (call.batch or WITHOUT_END)
+        if axis == 0 and n == 1 != call.batch and not every:
+            call.refuse("takes a part of the batch, so that rows mix", "keep every row")
         # Backwards, an end before the first element means "to the front", which Python writes as None.
         stop = None if step < 0 and end < -n else end
         cut[axis] = slice(start, stop, step)
@@ -181,6 +192,8 @@ def gather(call: Call) -> View:
     axis = call.axis(call.integer("axis", 0), len(view.shape))
     if indices.size and (indices.min() < -view.shape[axis] or indices.max() >= view.shape[axis]):
         call.refuse(f"an index lies outside the {view.shape[axis]} positions of axis {axis}", "export again")
+    if axis == 0 and view.shape[0] == 1 != call.batch:
+        call.refuse("picks from the batch, so that rows mix", "keep every row")
     return _part(call, view, np.take(view.index, indices, axis=axis))
 
 
@@ -250,7 +263,10 @@ def space_to_depth(call: Call) -> View:
     n, channels, height, width = view.shape
     apart = view.index.reshape(n, channels, height // block, block, width // block, block)
     folded = (n, channels * block**2, height // block, width // block)
-    return call.same_node(view, apart.transpose(0, 3, 5, 1, 2, 4).reshape(folded))
+    mode = call.attribute("mode") or "DCR"
+    if mode not in BLOCKS:
+        call.refuse(f"its mode is {mode!r}", f"use {' or '.join(BLOCKS)}")
+    return call.same_node(view, apart.transpose(BLOCKS[mode]).reshape(folded))
 
 
 def depth_to_space(call: Call) -> View:

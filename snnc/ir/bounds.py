@@ -105,7 +105,12 @@ def overflow(graph: SnnGraph, timesteps: int) -> tuple[str, int] | None:
 
 
 def provable_timesteps(graph: SnnGraph, at_most: int = MOST_TIMESTEPS) -> int:
-    """Return the largest T up to ``at_most`` for which no int32 can overflow; 0 if there is none."""
+    """Return the largest T up to ``at_most`` for which no int32 can overflow; 0 if there is none.
+
+    A network with step functions runs for its own T alone.
+    """
+    if graph.only_timesteps:
+        return graph.timesteps if overflow(graph, graph.timesteps) is None else 0
     low, high = 0, at_most
     while low < high:
         middle = (low + high + 1) // 2
@@ -114,3 +119,18 @@ def provable_timesteps(graph: SnnGraph, at_most: int = MOST_TIMESTEPS) -> int:
         else:
             high = middle - 1
     return low
+
+
+def unproved(graph: SnnGraph, proved: int) -> str:
+    """Say why a network cannot be run for its T, and what to ask for instead.
+
+    Args:
+        graph: the integer network.
+        proved: its :func:`provable_timesteps`, below T.
+    """
+    cure = f"use at most T = {proved}" if proved else "ask for fewer levels or settle steps"
+    found = overflow(graph, graph.timesteps)
+    if found is None:
+        return f"{graph.timesteps} steps are more than the {MOST_TIMESTEPS} that can be proved; {cure}"
+    name, bound = found
+    return f"the potentials of {name!r} could reach {bound} in {graph.timesteps} steps, beyond int32; {cure}"

@@ -1,9 +1,9 @@
-"""How large a network's quantised input may be, in which units it is, and what the encoder takes in of it.
+"""The range and the units of a network's quantised input, and the normalisation that the encoder absorbs.
 
-All channels of an input, or features of a vector, share one unit where their ranges are alike. Where they
-are not, as in tables with columns of their own units each, a channel gets a finer one, by a power of two so
-that it is exact, and its weights are divided by the same. How fine, the first layer decides: no channel's
-rounding may move a current more than that of the channel that moves currents most,
+All channels of an input, or features of a vector, share one unit if their ranges are similar. Otherwise, as
+in tables whose columns have different units, a channel gets a finer unit, by a power of two so that it is
+exact, and its weights are divided by the same factor. The first layer determines how fine: the rounding of
+no channel may change a current more than that of the channel that changes currents most,
 
     u_c = min(u, u max_k(w_k r_k) / (w_c r))
 

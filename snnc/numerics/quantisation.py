@@ -108,7 +108,7 @@ def quantise_group(graph: SnnGraph, group: Group) -> SnnGraph:
     else:
         populations = [node for node in sinks if isinstance(node, IntegrateFire)]
         shares = _shares(graph, members, populations)
-        common = _channel_scale(graph, synapses, populations, shares)
+        common = _holding(_channel_scale(graph, synapses, populations, shares), members, shares)
         scales = {name: common[share] for name, share in shares.items()}
     for synapse in synapses:
         changed[synapse.name] = synapse.with_(weight=_rounded_weight(synapse, scales[synapse.name]))
@@ -261,10 +261,21 @@ def _readout_scales(
     flattened = any(isinstance(graph[name], Reshape) for sink in sinks for name in sink.inputs)
     if apart and not flattened:
         shares = _shares(graph, members, sinks)
-        common = _finest(synapses, sinks, areas, shares)
+        common = _holding(_finest(synapses, sinks, areas, shares), members, shares)
         return {name: common[share] for name, share in shares.items()}
-    scale = _common_scale(graph, synapses, sinks, areas)
+    one = {node.name: np.zeros(node.channels, np.int64) for node in members}
+    scale = _holding(_common_scale(graph, synapses, sinks, areas), members, one)
     return {node.name: scale for node in (*members, *sinks)}
+
+
+def _holding(scale: FloatArray, members: list[SnnNode], shares: Mapping[str, IntArray]) -> FloatArray:
+    """Return scales at which constant currents are no larger than biases may be: int32 must hold them."""
+    found = scale.copy()
+    for node in members:
+        if isinstance(node, ConstantCurrent):
+            values = np.abs(node.values.astype(np.float64)).reshape(len(node.values), -1)
+            np.maximum.at(found, shares[node.name], values.max(axis=1) / THRESHOLD_LIMIT)
+    return found
 
 
 def _common_scale(

@@ -1,10 +1,10 @@
-"""Run a network of the ANN dialect at speed: written out as plain ONNX for onnxruntime."""
+"""Fast execution of a network of the ANN dialect: exported as plain ONNX to onnxruntime."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -136,14 +136,22 @@ class AnnSession:
                 found[name][rows] = value
         return found
 
-    def stored(self, x: Rows) -> dict[str, RowArray]:
-        """Return the values of all rows, (rows, *shape) float32 per node: on disk where they are many."""
+    def stored(
+        self, x: Rows, look: Callable[[str, FloatArray], None] = lambda name, value: None
+    ) -> dict[str, RowArray]:
+        """Return the values of all rows, (rows, *shape) float32 per node: on disk where they are many.
+
+        Args:
+            x: (rows, *input shape) float32, channels first.
+            look: called with the name and the values of each chunk, to refuse them.
+        """
         found = {
             name: row_array((len(x), *shape), np.float32)
             for name, shape in zip(self._names, self._shapes, strict=True)
         }
         for rows, values in self.stream(x):
             for name, value in values.items():
+                look(name, value)
                 found[name][rows] = value
         return found
 
@@ -313,6 +321,11 @@ class _Writer:
 
     def _relu(self, node: ann.Relu) -> None:
         value = VALUE + node.inputs[0]
+        if node.scale is not None:
+            value = self._rounded(node, value)
+            if node.threshold is None:
+                self.node("Identity", [value], VALUE + node.name)
+                return
         if node.shift is not None:
             shift = self.vector(node, node.shift, "shift")
             value = self.node("Add", [value, shift], f"raised:{node.name}")
@@ -326,6 +339,24 @@ class _Writer:
             self.node("Sub", [value, f"shift:{node.name}"], VALUE + node.name)
         else:
             self.node("Identity", [value], VALUE + node.name)
+
+    def _rounded(self, node: ann.Relu, value: str) -> str:
+        """Write the rounding to the source network's own levels."""
+        scale = self.vector(node, np.asarray(node.scale), "scale")
+        value = self.node("Div", [value, scale], f"divided:{node.name}")
+        if node.rounding == "half-even":
+            value = self.node("Round", [value], f"rounded:{node.name}")
+        else:
+            if node.rounding == "half-up":
+                half = self.constant(np.array(0.5, np.float32), f"half:{node.name}")
+                value = self.node("Add", [value, half], f"halved:{node.name}")
+            value = self.node("Floor", [value], f"rounded:{node.name}")
+        limits = [
+            self.constant(np.array(limit, np.float32), f"{label}:{node.name}")
+            for label, limit in (("lowest", node.lowest), ("highest", node.highest))
+        ]
+        value = self.node("Clip", [value, *limits], f"limited:{node.name}")
+        return self.node("Mul", [value, scale], f"quantised:{node.name}")
 
 
 def _window(window: Window, *, dilations: bool = False) -> dict[str, Any]:

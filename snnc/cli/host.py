@@ -1,0 +1,22 @@
+"""What the verbs say of host sections: who runs what, why, and what it costs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from snnc.source.host import Host
+
+
+def told(host: Host | None) -> dict[str, Any] | None:
+    """Return the JSON form: share of the multiply-accumulates, and every node with its reason."""
+    return None if host is None else host.told()
+
+
+def lines(host: Host) -> list[str]:
+    """Return a line for the whole and one for every node."""
+    found = [f"{host.line}; the host's nodes add no steps"]
+    for node in host.nodes:
+        macs = f", {node.macs:,} multiply-accumulates" if node.macs else ""
+        found.append(f"  {node.text}{macs}")
+    return found

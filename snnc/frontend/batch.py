@@ -1,0 +1,87 @@
+"""Whether a network keeps its rows apart: what is computed of one row must not depend on the others.
+
+A spiking network runs one row at a time, and the reader follows the tensors of one row. Where a file reduces,
+cuts, joins or turns the axis of the rows, that is another network than the file's on more rows than one.
+"""
+
+from __future__ import annotations
+
+import onnx
+from onnx import shape_inference
+
+from snnc.diagnostics import UNSUPPORTED_STRUCTURE, Diagnostic
+from snnc.frontend.functions import DEFAULT_DOMAINS
+from snnc.frontend.simplify import label
+
+ROWS = "rows of the network"
+"""The name that a free batch gets while shapes are inferred."""
+
+BOUND_TO_ONE = frozenset({"Concat", "Shape", "Size", "Squeeze"})
+"""Operations that know sizes alone, or that runtimes refuse for more than one row: they mix none."""
+
+_CURE = "keep the batch in front, and let no operation reach across it"
+
+
+def mixed_rows(model: onnx.ModelProto) -> Diagnostic | None:
+    """Find the first operation that mixes rows, as far as shapes tell.
+
+    Args:
+        model: as :func:`snnc.frontend.simplify.simplify` returns it; the first axis of each input is the
+            batch, free or larger than 1.
+    """
+    shapes = _shapes(model)
+    if not shapes:
+        return None
+    sizes = [value.type.tensor_type.shape.dim[0].dim_value for value in model.graph.input]
+    batch = max(sizes) if max(sizes) > 0 else ROWS
+    if batch == ROWS:  # told from every other size
+        for node in model.graph.node:
+            carried = any(ROWS in shapes.get(name, ()) for name in node.input)
+            if not carried or node.op_type in BOUND_TO_ONE or node.domain not in DEFAULT_DOMAINS:
+                continue
+            for name in filter(None, node.output):
+                found = shapes.get(name)
+                if found is not None and all(isinstance(size, int) for size in found):
+                    reason = (
+                        f"{node.op_type}: one output of the shape {_shown(found)} for all rows mixes them"
+                    )
+                    return Diagnostic(UNSUPPORTED_STRUCTURE, reason, label(node), _CURE)
+    for output in model.graph.output:
+        found = shapes.get(output.name)
+        if not found or (batch == ROWS and ROWS not in found):
+            continue  # not known
+        first = next((size for size in found if size != 1), 1)  # axes of length 1 in front change no order
+        if first not in (batch, None):
+            reason = (
+                f"the output has the shape {_shown(found)}, in which the rows of the input do not come first"
+            )
+            return Diagnostic(UNSUPPORTED_STRUCTURE, reason, output.name, _CURE)
+    return None
+
+
+def _shapes(model: onnx.ModelProto) -> dict[str, list[int | str | None]]:
+    """Return the sizes of every tensor whose rank is known: numbers, names, ``None`` for any other."""
+    named = onnx.ModelProto()
+    named.CopyFrom(model)
+    for output in named.graph.output:  # what a file says of it need not be true
+        output.type.tensor_type.ClearField("shape")
+    for value in named.graph.input:
+        first = value.type.tensor_type.shape.dim[0]
+        if first.dim_value < 1:
+            first.dim_param = ROWS
+    try:
+        named = shape_inference.infer_shapes(named, data_prop=True)
+    except (shape_inference.InferenceError, RuntimeError, ValueError):
+        return {}
+    found: dict[str, list[int | str | None]] = {}
+    for value in (*named.graph.input, *named.graph.value_info, *named.graph.output):
+        tensor = value.type.tensor_type
+        if tensor.HasField("shape"):
+            found[value.name] = [
+                d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in tensor.shape.dim
+            ]
+    return found
+
+
+def _shown(sizes: list[int | str | None]) -> str:
+    return "(" + ", ".join("n" if size == ROWS else str(size or "?") for size in sizes) + ")"

@@ -1,0 +1,85 @@
+"""The table of operators is true: attributes, operator sets, and what spikes make of each."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx.reference import ReferenceEvaluator
+
+from snnc.errors import UnsupportedModelError
+from snnc.frontend import read_onnx, supported_operators
+from snnc.frontend.loading import loaded_from
+from snnc.frontend.operators import OPERATORS
+from snnc.frontend.simplify import NEWEST_OPSET, OLDEST_OPSET
+from tests.onnx_models import model, node, normal, read_again
+
+WITHOUT_MEANING = {
+    "BatchNormalization": {"momentum"},  # of the training
+    "Cast": {"round_mode", "saturate"},  # of casts to types of 8 bits
+    "Dropout": {"ratio", "seed"},  # of the training
+    "MaxPool": {"storage_order"},  # of the indices, which are refused
+    "Split": {"num_outputs"},  # counted from the outputs
+}
+
+
+def words(function: Any, seen: set[Any]) -> Iterator[str]:
+    """Yield every text constant in a function of the frontend and in those that it calls."""
+    if function in seen:
+        return
+    seen.add(function)
+    pending = [function.__code__]
+    while pending:
+        code = pending.pop()
+        for value in code.co_consts:
+            if isinstance(value, types.CodeType):
+                pending.append(value)
+            elif isinstance(value, str):
+                yield value
+            elif isinstance(value, tuple):
+                yield from (item for item in value if isinstance(item, str))
+        for name in code.co_names:
+            called = function.__globals__.get(name)
+            if isinstance(called, types.FunctionType) and called.__module__.startswith("snnc.frontend"):
+                yield from words(called, seen)
+
+
+@pytest.mark.parametrize("row", supported_operators()[:-1], ids=lambda row: str(row.name))
+def test_every_attribute_is_read(row: Any) -> None:
+    """One that is passed over would be a wrong value without a word."""
+    unread = set(row.attributes) - set(words(OPERATORS[row.name].read, set()))
+    assert unread <= WITHOUT_MEANING.get(row.name, set())
+
+
+def test_the_columns() -> None:
+    found = {row.name: row for row in supported_operators()}
+    assert found["Conv"].opsets == f"{OLDEST_OPSET}-{NEWEST_OPSET}"
+    assert found["Where"].opsets == f"9-{NEWEST_OPSET}"
+    assert "strides" in found["Conv"].attributes
+    assert {row.spiking for row in found.values()} == {"exact", "approximated", "host", ""}
+    assert (found["Relu"].spiking, found["MaxPool"].spiking) == ("approximated", "exact")
+    assert list(found["Relu"].as_dict()) == ["name", "domain", "opsets", "attributes", "spiking", "forms"]
+
+
+@pytest.mark.parametrize("mode", ["DCR", "CRD"])
+def test_both_orders_of_blocks(mode: str) -> None:
+    nodes = [node("SpaceToDepth", "x", "s", blocksize=2), node("Conv", "s w")]
+    proto = model(nodes, [1, 3, 4, 6], {"w": normal(5, 12, 1, 1)}, opset=28, ir_version=13)
+    proto.graph.node[0].attribute.append(onnx.helper.make_attribute("mode", mode))
+    x = np.arange(72, dtype=np.float32).reshape(1, 3, 4, 6)
+    source = read_onnx(loaded_from(proto.SerializeToString(), Path("blocks.onnx")))
+    (expected,) = ReferenceEvaluator(proto).run(None, {"x": x})
+    assert np.allclose(read_again(source, x).ravel(), np.asarray(expected).ravel(), 1e-4)
+
+
+def test_an_unknown_order_of_blocks() -> None:
+    proto = model(
+        [node("SpaceToDepth", "x", "y", blocksize=2, mode="?")], [1, 3, 4, 6], opset=28, ir_version=13
+    )
+    with pytest.raises(UnsupportedModelError, match="DCR or CRD"):
+        read_onnx(loaded_from(proto.SerializeToString(), Path("blocks.onnx")))
