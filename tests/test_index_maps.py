@@ -1,4 +1,4 @@
-"""Index maps, from sources to integers: units that differ, zeros beside signed values, what stays the same."""
+"""Index maps, from sources to integers: units that differ, zeros beside signed values, what stays."""
 
 from __future__ import annotations
 
