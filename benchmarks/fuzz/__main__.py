@@ -37,6 +37,9 @@ MOST_WAIT = 120.0
 MOST_BYTES = 2 << 30
 """Resident memory of the child."""
 
+MEMORY = Path("/dev/shm")
+"""Where folders cost no disk."""
+
 CHUNK = 1000
 """Cases of one line of the record."""
 
@@ -205,7 +208,7 @@ def main() -> None:
 
         fuzz()
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
         if given.only is not None:
             _only(given.kind, given.seed, given.only, Path(folder), given.keep)

@@ -73,7 +73,7 @@ def _found(model: onnx.ModelProto, batch: int) -> tuple[dict[str, int], dict[str
         value.type.tensor_type.ClearField("shape")
     try:
         inferred = shape_inference.infer_shapes(sized, data_prop=True)
-    except shape_inference.InferenceError:
+    except (shape_inference.InferenceError, RuntimeError, ValueError):
         inferred = sized
     types: dict[str, int] = {}
     shapes: dict[str, Shape] = {}
