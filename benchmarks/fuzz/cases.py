@@ -198,7 +198,7 @@ def _simulated(artefact: Artefact) -> np.ndarray:
 
 
 def artefact(rng: random.Random, folder: Path, _: Enter) -> Outcome:
-    """Load a changed artefact: it is refused, or gives the same; with its hash renewed, it is refused or runs."""
+    """Load a changed artefact: it is refused, or gives the same; its hash renewed, it is refused or runs."""
     which = rng.randrange(len(_artefacts()))
     path = folder / "network.snn.onnx"
     save(_artefacts()[which], path)
