@@ -27,7 +27,7 @@ from benchmarks.common import digests
 ROOT = Path(__file__).parents[2]
 RECORD = ROOT / "benchmarks" / "measured" / "fuzz.jsonl"
 KINDS = ("models", "graphs", "artefacts", "bundles", "rows")
-COUNTS = {"models": 100_000, "graphs": 2_000, "artefacts": 5_000, "bundles": 1_000, "rows": 5_000}
+COUNTS = {"models": 100_000, "graphs": 2_000, "artefacts": 2_000, "bundles": 300, "rows": 5_000}
 
 MOST_SECONDS = 10.0
 """Processor time of one case."""
@@ -121,6 +121,7 @@ class Child:
         os.close(given)
         os.close(told)
         if self._line(MOST_WAIT) is None:
+            self.stop()
             raise RuntimeError(f"the worker does not start: {' '.join(self._command)}")
         return self._process
 
@@ -139,7 +140,7 @@ class Child:
 
 
 def _ended(how: str, stage: str, detail: str) -> dict[str, Any]:
-    """Return the answer in the place of a worker that had to be stopped; onnxruntime's faults are not snnc's."""
+    """Return the answer in the place of a worker that had to be stopped; onnxruntime's faults are its own."""
     if stage == "oracle":
         return {"outcome": f"read, {how} in onnxruntime", "finding": "", "seconds": 0.0, "peak": 0}
     return {"outcome": how, "finding": f"{how} {detail}", "seconds": 0.0, "peak": 0}
@@ -163,19 +164,16 @@ def _resident(pid: int) -> int:
         return 0
 
 
-def run(kind: str, seed: int, first: int, count: int, folder: Path) -> Tally:
+def run(kind: str, seed: int, first: int, count: int, child: Child) -> Tally:
     """Run ``count`` cases from number ``first`` on, and return what they found."""
-    tally, child = Tally(), Child(folder)
-    try:
-        for index in range(first, first + count):
-            answer = child.run(kind, seed, index)
-            tally.outcomes[answer["outcome"]] += 1
-            tally.slowest = max(tally.slowest, answer["seconds"])
-            tally.peak = max(tally.peak, answer["peak"])
-            if answer["finding"]:
-                tally.findings.append((index, answer["finding"]))
-    finally:
-        child.stop()
+    tally = Tally()
+    for index in range(first, first + count):
+        answer = child.run(kind, seed, index)
+        tally.outcomes[answer["outcome"]] += 1
+        tally.slowest = max(tally.slowest, answer["seconds"])
+        tally.peak = max(tally.peak, answer["peak"])
+        if answer["finding"]:
+            tally.findings.append((index, answer["finding"]))
     return tally
 
 
@@ -238,7 +236,11 @@ def _series(kind: str, seed: int, wanted: int, folder: Path, record: Path) -> No
     while (first := done(record, kind, seed)) < wanted:
         start = time.monotonic()
         count = min(CHUNK, wanted - first)
-        tally = run(kind, seed, first, count, folder)
+        child = Child(folder)  # a new one now and then, so that the most memory is that of these cases
+        try:
+            tally = run(kind, seed, first, count, child)
+        finally:
+            child.stop()
         line = {
             "kind": kind,
             "seed": seed,
