@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 import onnxruntime as ort
-from onnx import TensorProto, helper, shape_inference
+from onnx import TensorProto, helper
 
+from snnc.frontend.inference import FAILURES, inferred
 from snnc.ir.graph import Shape
 
 ONLY_FATAL = 4
@@ -72,12 +73,12 @@ def _found(model: onnx.ModelProto, batch: int) -> tuple[dict[str, int], dict[str
     for value in sized.graph.output:
         value.type.tensor_type.ClearField("shape")
     try:
-        inferred = shape_inference.infer_shapes(sized, data_prop=True)
-    except shape_inference.InferenceError:
-        inferred = sized
+        known = inferred(sized)
+    except FAILURES:
+        known = sized
     types: dict[str, int] = {}
     shapes: dict[str, Shape] = {}
-    graph = inferred.graph
+    graph = known.graph
     for value in (*graph.input, *graph.output, *graph.value_info):
         tensor = value.type.tensor_type
         if tensor.elem_type:
