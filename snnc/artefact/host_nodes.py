@@ -277,11 +277,13 @@ def _leave(model: onnx.ModelProto, port: Port, source: str, given: Exit) -> list
     glue, layout = _Glue(model, LEAVE, port.name), given.layout
     scale = glue.constant("scale", np.asarray(given.scale, np.float64))
     steps = glue.add("Cast", STEPS, to=TensorProto.DOUBLE)
-    unit = glue.add("Cast", glue.add("Div", scale, steps), to=TensorProto.FLOAT)
-    if given.gain is not None:
-        unit = glue.add("Mul", glue.constant("gain", given.gain[None]), unit)
+    unit = glue.add("Div", scale, steps)
+    if given.gain is None:
+        unit = glue.add("Cast", glue.add("Cast", unit, to=TensorProto.FLOAT), to=TensorProto.DOUBLE)
+    else:
+        unit = glue.add("Mul", glue.constant("gain", given.gain[None].astype(np.float64)), unit)
     total = glue.add("Cast", source, to=TensorProto.DOUBLE)
-    value = glue.add("Mul", total, glue.add("Cast", unit, to=TensorProto.DOUBLE))
+    value = glue.add("Mul", total, unit)
     value = glue.add("Cast", value, to=TensorProto.FLOAT)
     back = np.argsort(layout.axes)
     turned = [layout.grid[axis] for axis in layout.axes]
