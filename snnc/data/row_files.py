@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,13 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from snnc.data.numpy_files import UNREADABLE, SwollenError, check_sizes
 from snnc.data.preprocessing import LARGEST_INPUT, row_out_of_range
 from snnc.errors import InputError, NonFiniteError
 from snnc.ir.batch import Batch, arrays_by_name, check_names
 from snnc.ir.graph import NumberArray
-
-DAMAGED = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, RuntimeError)
-"""What ``zipfile`` raises for members that are damaged, packed in another way, or encrypted."""
 
 
 def as_rows(value: Any, name: str = "the rows") -> NumberArray:
@@ -171,12 +167,18 @@ def opened(path: Path) -> Iterator[np.ndarray | np.lib.npyio.NpzFile]:
     """Open a NumPy file, and turn what it raises, now or while it is read, into one line."""
     try:
         with path.open("rb") as stream:
+            if path.is_file():  # of a pipe, no size is known
+                check_sizes(stream)
             yield np.load(stream, allow_pickle=False)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: check the path of the data") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (EOFError, ValueError, *DAMAGED) as error:
+    except SwollenError as error:
+        raise InputError(f"{path}: {error}, which no rows do: give them uncompressed") from None
+    except InputError:
+        raise
+    except UNREADABLE as error:
         if "Object arrays" in str(error):
             raise InputError(f"{path} holds Python objects, not numbers: save plain arrays") from None
         raise InputError(
