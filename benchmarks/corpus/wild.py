@@ -22,6 +22,7 @@ from typing import Any
 
 import click
 import numpy as np
+import onnx
 import onnxruntime as ort
 
 from benchmarks.common import digests
@@ -93,6 +94,16 @@ def _joined(feeds: Sequence[Rows]) -> Rows:
     return {name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]}
 
 
+def open_shapes(path: Path, feed: Rows) -> tuple[str, ...]:
+    """Return ``--shape`` of the inputs whose sizes a file leaves open, beside the batch."""
+    found = []
+    for value in onnx.load(path, load_external_data=False).graph.input:
+        sizes = value.type.tensor_type.shape.dim
+        if value.name in feed and any(size.dim_value < 1 for size in sizes[1:]):
+            found.append(f"{value.name}={','.join(map(str, feed[value.name].shape))}")
+    return tuple(found)
+
+
 def outputs_of(path: Path, rows: Rows) -> Rows:
     """Return what the source gives, row by row."""
     options = ort.SessionOptions()
@@ -128,8 +139,11 @@ def measure(folder: Path, entry: Mapping[str, Any]) -> dict[str, Any]:
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "code": digests.compiler(),
     }
+    feeds = feeds_of(folder, name)
+    shape = open_shapes(path, feeds[0])
+    row["shape"] = list(shape)
     start = time.perf_counter()
-    source, found = examine(path, Options())
+    source, found = examine(path, Options(shape=shape))
     row["check_seconds"] = time.perf_counter() - start
     if source is None:
         row["reasons"] = [{"text": str(cause), "places": len(cause.findings)} for cause in causes(found)]
@@ -137,11 +151,13 @@ def measure(folder: Path, entry: Mapping[str, Any]) -> dict[str, Any]:
     row |= _told(source.host)
     values = sum(int(np.prod(node.shape)) for node in source.graph)
     count = int(np.clip(MOST_VALUES // values, 4, MOST_ROWS))
-    used, others, row["rows"] = rows_of(feeds_of(folder, name), count)
+    used, others, row["rows"] = rows_of(feeds, count)
     wanted = outputs_of(path, others)
     row["settings"] = {}
     for preset, steps in SETTINGS:
-        row["settings"][f"{preset}@{steps}"] = _converted(path, source, preset, steps, used, others, wanted)
+        row["settings"][f"{preset}@{steps}"] = _converted(
+            path, source, Options(steps, preset, shape=shape), used, others, wanted
+        )
     return row
 
 
@@ -152,11 +168,11 @@ def _told(host: Host | None) -> dict[str, Any]:
 
 
 def _converted(
-    path: Path, source: SourceModel, preset: str, steps: int, used: Rows, others: Rows, wanted: Rows
+    path: Path, source: SourceModel, options: Options, used: Rows, others: Rows, wanted: Rows
 ) -> dict[str, Any]:
     start = time.perf_counter()
     try:
-        artefact = convert(path, _given(used), Options(steps, preset)).artefact
+        artefact = convert(path, _given(used), options).artefact
         seconds = time.perf_counter() - start
         answers = artefact.decode(simulate(artefact, _given(others)), _given(others))
     except SnncError as error:
