@@ -19,10 +19,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from snnc.frontend.closure import greatest_closure
 from snnc.frontend.cutting import cut, ports
+from snnc.frontend.dividing import HostMode, read_divided
 from snnc.frontend.loading import load
 from snnc.frontend.partition import Wiring, divide, host_nodes, unfit
 from snnc.frontend.simplify import simplify
 from snnc.frontend.tensor_shapes import tensors_of
+from snnc.ir.batch import joined
+from snnc.source.ann_session import AnnSession
 from snnc.source.host import Host, Section
 
 WILD = Path(__file__).parents[2] / "shared/wild"
@@ -202,3 +205,48 @@ def test_public_networks_in_sections(name: str) -> None:
             np.testing.assert_allclose(found[key], value, atol=1e-3)
         else:
             np.testing.assert_array_equal(found[key], value)
+
+
+@given(networks())
+def test_what_is_read_and_what_the_host_keeps_are_the_network(
+    drawn: tuple[onnx.ModelProto, frozenset[int]],
+) -> None:
+    model, _ = drawn
+    reading = read_divided(model, "drawn", "drawn.onnx", HostMode.EDGES)
+    if reading.network is None or reading.host is None:
+        return
+    host, network = reading.host, reading.network
+    x = np.random.default_rng(1).normal(size=(3, SIZE)).astype(np.float32)
+    feeds = {value.name: x + i for i, value in enumerate(model.graph.input)}
+    known = host.before(feeds)
+    entries = {name: layout.to_canonical(known[name]) for name, layout in network.layouts.items()}
+    answers = network.graph.answers
+    values = AnnSession(network.graph, list(answers.values()), 1).run(joined(entries))
+    exits = [network.given[port.name].to_source(values[answers[port.name]]) for port in host.exits]
+    found = host.behind(known, exits)
+    for name, value in run(model, feeds).items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-4)
+
+
+def test_rows_that_depend_on_each_other_are_refused() -> None:
+    value = helper.make_tensor_value_info
+    weights = numpy_helper.from_array(np.eye(SIZE, dtype=np.float32), "w")
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], name="a"),
+        helper.make_node("Relu", ["a"], ["b"], name="b"),
+        helper.make_node("MatMul", ["b", "w"], ["c"], name="c"),
+        helper.make_node("Softmax", ["c"], ["y"], name="mixing", axis=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "mixing",
+        [value("x", TensorProto.FLOAT, ["n", SIZE])],
+        [value("y", TensorProto.FLOAT, ["n", SIZE])],
+        [weights],
+    )
+    model, _ = simplify(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), "mixing"
+    )
+    reading = read_divided(model, "mixing", "mixing.onnx", HostMode.EDGES)
+    assert reading.network is None
+    assert any("the other rows" in found.message for found in reading.diagnostics)

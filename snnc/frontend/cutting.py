@@ -14,7 +14,7 @@ import onnx
 from onnx import helper, numpy_helper, version_converter
 
 from snnc.diagnostics import UNSUPPORTED_STRUCTURE, Diagnostic
-from snnc.errors import UnsupportedModelError
+from snnc.errors import InputError, UnsupportedModelError
 from snnc.frontend.functions import DEFAULT_DOMAINS
 from snnc.frontend.partition import Sections, Wiring, borders
 from snnc.frontend.simplify import label, reads
@@ -97,6 +97,7 @@ def _section(model: onnx.ModelProto, wiring: Wiring) -> HostSection:
     batch = wiring.tensors.batch
     _store_within(model.graph)
     before = HostSection(model, batch)
+    _require_rows_apart(before, wiring)
     version = max(entry.version for entry in model.opset_import if entry.domain in DEFAULT_DOMAINS)
     if version == OPSET:
         return before
@@ -112,6 +113,24 @@ def _section(model: onnx.ModelProto, wiring: Wiring) -> HostSection:
     if problem:
         raise _unwritable(model, problem)
     return section
+
+
+def _require_rows_apart(section: HostSection, wiring: Wiring) -> None:
+    """Refuse a section in which what becomes of a row depends on the others of its batch."""
+    if section.batch is not None:
+        return
+    feeds = _made_up(section, wiring)
+    try:
+        both = section.run(feeds)
+        alone = section.run({name: value[:1] for name, value in feeds.items()})
+    except InputError:  # made-up values may be none that it takes
+        return
+    mixed = [name for name, value in alone.items() if not _close(value, both[name][:1])]
+    if mixed:
+        message = f"{mixed[0]!r} of a row depends on the other rows of its batch"
+        cure = "export the network with batch 1, or fix it by --shape"
+        found = Diagnostic(UNSUPPORTED_STRUCTURE, message, mixed[0], cure)
+        raise UnsupportedModelError(f"{message} ({cure})", (found,))
 
 
 def _store_within(graph: onnx.GraphProto) -> None:
