@@ -72,15 +72,26 @@ def in_sections(body: onnx.ModelProto, host: Host, feeds: dict[str, Any]) -> dic
     return host.behind(known, [made[port.name] for port in host.exits])
 
 
+ANY = ("MatMul", "Relu", "Sigmoid", "Add", "Mul", "Reshape")
+SPIKING = ("MatMul", "MatMul", "Relu", "Add", "Reshape")
+
+
 @st.composite
-def networks(draw: st.DrawFn) -> tuple[onnx.ModelProto, frozenset[int]]:
-    """Draw a network of vectors with a free batch, and some of its nodes."""
+def networks(draw: st.DrawFn, *, layered: bool = False) -> tuple[onnx.ModelProto, frozenset[int]]:
+    """Draw a network of vectors with a free batch, and some of its nodes.
+
+    Where it is ``layered``, what spikes can do stands in the middle, and is more.
+    """
     generator = np.random.default_rng(draw(st.integers(0, 99)))
     inputs = [f"in{i}" for i in range(draw(st.integers(1, 2)))]
     tensors, nodes, constants = list(inputs), [], []
-    for index in range(draw(st.integers(2, 9))):
-        kind = draw(st.sampled_from(("MatMul", "Relu", "Sigmoid", "Add", "Mul", "Reshape")))
-        read = [draw(st.sampled_from(tensors))]
+    kinds = draw(st.lists(st.sampled_from(ANY), min_size=2, max_size=9))
+    if layered:
+        ends = [draw(st.lists(st.sampled_from(ANY[2:]), max_size=3)) for _ in range(2)]
+        middle = draw(st.lists(st.sampled_from(SPIKING), max_size=4))
+        kinds = [*ends[0], "MatMul", "Relu", *middle, "MatMul", *ends[1]]
+    for index, kind in enumerate(kinds):
+        read = [draw(st.sampled_from(tensors[-2:] if layered else tensors))]
         if kind in ("Add", "Mul"):
             read.append(draw(st.sampled_from(tensors)))
         if kind == "MatMul":
@@ -207,7 +218,7 @@ def test_public_networks_in_sections(name: str) -> None:
             np.testing.assert_array_equal(found[key], value)
 
 
-@given(networks())
+@given(networks(layered=True))
 def test_what_is_read_and_what_the_host_keeps_are_the_network(
     drawn: tuple[onnx.ModelProto, frozenset[int]],
 ) -> None:
