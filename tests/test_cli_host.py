@@ -167,3 +167,16 @@ def test_every_output_of_a_detector_is_judged(tmp_path: Path, capsys: pytest.Cap
     ):
         sqnr = 10 * np.log10(np.square(source).sum() / np.square(spiking - source).sum())
         assert found["outputs"][name]["metrics"]["sqnr"]["value"] == pytest.approx(sqnr, abs=1e-3)
+
+
+def test_a_budget_keeps_to_the_part_that_is_allowed(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    out = made.folder / "budget.snn.onnx"
+    arguments = ("--calib", made.calib, "--max-latency", 2, "--host", "none", "-o", out)
+    assert main(["convert", str(made.model), *map(str, arguments)]) == 3
+    assert not out.exists()
+    assert "'abs'" in capsys.readouterr().err
+
+
+def test_hybrids_are_not_judged_before_the_host(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bisect", str(made.artefact), "--data", str(made.data)]) == 2
+    assert "snnc report" in capsys.readouterr().err

@@ -41,10 +41,13 @@ SETTINGS = (("one-step", 1), ("balanced", 8))
 MOST_ROWS = 64
 """Calibration rows at most."""
 
-MOST_VALUES = 40_000_000
+MOST_VALUES = 120_000_000
 """Values of all activations of all calibration rows at most: large maps get fewer rows."""
 
 TEST_ROWS = 16
+FEW = 10
+"""Nodes of ordinary ONNX that the page names of one network."""
+
 ENOUGH = 48
 """Rows of their own from which on none are made by varying others."""
 
@@ -116,10 +119,10 @@ def outputs_of(path: Path, rows: Rows) -> Rows:
 
 
 def nearness(wanted: np.ndarray, found: np.ndarray) -> list[float | None]:
-    """Return SQNR in dB and r2 of an output, by snnc's metrics; ``None`` where one cannot be computed."""
+    """Return SQNR in dB and cosine of an output; ``None`` where one cannot be computed."""
     answers, source = (each.reshape(len(each), -1).astype(np.float64) for each in (found, wanted))
     case = Case(answers, Task.REGRESSION, source)
-    return [_value(name, case) for name in ("sqnr", "r2")]
+    return [_value(name, case) for name in ("sqnr", "cosine")]
 
 
 def _value(name: str, case: Case) -> float | None:
@@ -163,8 +166,9 @@ def measure(folder: Path, entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def _told(host: Host | None) -> dict[str, Any]:
     if host is None:
-        return {"share": 1.0, "host": []}
-    return {"share": host.share, "host": [node.text for node in host.nodes]}
+        return {"share": 1.0, "host": [], "host_nodes": 0}
+    causes = [node.text for node in host.nodes if node.is_cause]
+    return {"share": host.share, "host": causes, "host_nodes": len(host.nodes), "host_line": host.line}
 
 
 def _converted(
@@ -214,7 +218,7 @@ def report(rows: Sequence[Mapping[str, Any]], command: str) -> str:
         "their multiply-accumulates in spikes. What has no spiking form runs as ordinary ONNX before or",
         "behind them (`--host edges`).",
         "",
-        "SQNR in dB and r2 (docs/metrics.md) are held to the source on rows that were not calibrated on,",
+        "SQNR in dB and cosine (docs/metrics.md) are held to the source on rows that were not calibrated on,",
         "for each output; where the spiking network leaves a final softmax out, the share of equal classes",
         "instead. Calibration rows are the network's own, or varied from few: moved, brighter or darker,",
         "with noise.",
@@ -229,13 +233,16 @@ def report(rows: Sequence[Mapping[str, Any]], command: str) -> str:
             continue
         cells = [_quality(row["settings"][f"{preset}@{steps}"]) for preset, steps in SETTINGS]
         lines.append(
-            f"| {row['network']} | {row['task']} | {100 * row['share']:.1f} % | {len(row['host'])} | "
+            f"| {row['network']} | {row['task']} | {100 * row['share']:.1f} % | {row['host_nodes']} | "
             f"{row['rows']} | {' | '.join(cells)} | {row['check_seconds']:.2f} |"
         )
     lines += ["", "## What runs as ordinary ONNX", ""]
     for row in can:
         if row["host"]:
-            lines += [f"- `{row['network']}`:", *(f"  - {text}" for text in row["host"])]
+            lines.append(f"- `{row['network']}`: {row['host_line']}")
+            lines += [f"  - {text}" for text in row["host"][:FEW]]
+            if len(row["host"]) > FEW:
+                lines.append(f"  - and {len(row['host']) - FEW} more; `snnc check` lists them all")
     lines += [
         "",
         "## What cannot be converted",
@@ -258,8 +265,8 @@ def _quality(found: Mapping[str, Any]) -> str:
     return f"{'; '.join(told)} ({found['seconds']:.0f} s)"
 
 
-def _near(sqnr: float | None, r2: float | None) -> str:
-    return f"{'-' if sqnr is None else f'{sqnr:.1f} dB'}, r2 {'-' if r2 is None else f'{r2:.3f}'}"
+def _near(sqnr: float | None, cosine: float | None) -> str:
+    return f"{'-' if sqnr is None else f'{sqnr:.1f} dB'}, {'-' if cosine is None else f'{cosine:.4f}'}"
 
 
 @click.command(help=__doc__)
