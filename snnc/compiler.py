@@ -221,6 +221,8 @@ class Options:
         learning = {key: value for key, value in self.settings.items() if key.startswith(LEARNING + ".")}
         others = {key: value for key, value in self.settings.items() if key not in learning}
         found = _with_learning(found.with_settings(others)).with_settings(learning)
+        if self.precision == "float32" and "lower-quantised" in found.names:
+            raise UsageError("`lower-quantised` makes integers: leave out --precision float32")
         if self.precision == "float32":
             made = [name for name in INTEGER_PASSES if name in found.names]
             found = found.without(*made)
