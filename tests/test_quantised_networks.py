@@ -152,6 +152,12 @@ def test_it_is_chosen_where_nothing_is_asked_for(tmp_path: Path) -> None:
     assert "lower-quantised" in conversion.artefact.metadata.pipeline
 
 
+def test_a_payload_that_its_levels_exceed_leaves_it_out(tmp_path: Path) -> None:
+    conversion = converted(quantised_models.integer_operators(), tmp_path, payload="signed", timesteps=4)
+    assert conversion.choice is not None
+    assert conversion.choice.chosen.preset != "exact"
+
+
 def test_other_presets_say_that_they_do_not_keep_the_levels(tmp_path: Path) -> None:
     conversion = converted(quantised_models.integer_operators(), tmp_path, preset="fast", timesteps=4)
     (found,) = (d for d in conversion.diagnostics if d.code is OTHER_LEVELS)
