@@ -418,7 +418,7 @@ class _Lowering:
             wide = term.added or np.abs(whole).max(initial=0) > MOST_MULTIPLE
             most, kind = (WIDE, np.int16) if wide else (LARGEST_WEIGHT, np.int8)
             while True:
-                now = np.clip(whole, -most, most)
+                now = np.clip(whole, -most - 1, most)  # all that the type holds
                 names.append(self.current(term, np.asarray(now, kind)))
                 whole = whole - now
                 if not whole.any():

@@ -46,7 +46,7 @@ class Network:
 
     def weights(self, name: str, shape: tuple[int, ...], channels: int = 0) -> list[str]:
         """Add random int8 weights, with one scale or one per output."""
-        integers = self.rng.integers(-127, 128, shape).astype(np.int8)
+        integers = self.rng.integers(-128, 128, shape).astype(np.int8)
         scale = self.rng.uniform(0.002, 0.02, channels or 1).astype(np.float32)
         zero = np.zeros(channels or 1, np.int8)
         return [
