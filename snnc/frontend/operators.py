@@ -159,6 +159,10 @@ QUANTISED: Mapping[str, Mapping[str, Operator]] = {
         "QLinearAveragePool": Operator(quantised.qlinear_average_pool, "as AveragePool; channels_last=0"),
         "QLinearConcat": Operator(quantised.qlinear_concat, "as Concat"),
         "QLinearGlobalAveragePool": Operator(quantised.qlinear_global_average_pool, "channels_last=0"),
+        "QLinearMul": Operator(quantised.qlinear_mul, "by a scalar or per-channel constant"),
+        "QLinearSoftmax": Operator(
+            quantised.qlinear_softmax, "over the classes, as the last operation", "host"
+        ),
         "QuantizeLinear": Operator(quantised.quantize_linear, "as in ai.onnx"),
     },
     **{domain: {"Quant": _QUANT, "IntQuant": _QUANT} for domain in quantised.QONNX_DOMAINS},

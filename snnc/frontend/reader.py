@@ -222,7 +222,9 @@ def _given(value: onnx.ValueInfoProto, problems: list[Diagnostic]) -> Given | No
     if len(sizes) < 2 or min(sizes[1:]) < 1 or math.prod(sizes[1:]) > MAX_VALUES:
         shown = ", ".join(d.dim_param or (str(d.dim_value) if d.HasField("dim_value") else "?") for d in dims)
         message = f"the input has the shape ({shown}): all sizes but the batch must be known"
-        cure = "export the model with fixed height and width; only the batch may be free"
+        cure = (
+            f"fix them with --shape {value.name}=1,3,320,320, as the model takes; only the batch may be free"
+        )
         problems.append(Diagnostic(DYNAMIC_SHAPE, message, value.name, cure))
         return None
     return Given(value.name, str(helper.tensor_dtype_to_np_dtype(tensor.elem_type)), tuple(sizes[1:]))
