@@ -255,7 +255,7 @@ def result_shape(case: Case) -> tuple[int, ...] | None:
     proto = model(case.nodes, case.shape, case.constants, opset=case.opset, output="h")
     try:
         session = ort.InferenceSession(proto.SerializeToString(), options)
-        return tuple(session.run(None, {"x": np.zeros(case.shape, np.float32)})[0].shape)
+        return np.asarray(session.run(None, {"x": np.zeros(case.shape, np.float32)})[0]).shape
     except Exception:  # noqa: BLE001 - onnxruntime raises many kinds
         return None
 
