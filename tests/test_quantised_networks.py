@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -13,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from snnc.backends import load_simulator
+from snnc.backends import load_backend, load_simulator
+from snnc.backends.deployment import deploy, verify
 from snnc.compiler import Conversion, Options, convert
 from snnc.diagnostics import APPROXIMATED_LEVELS, OTHER_LEVELS
 from snnc.errors import UnsupportedModelError, UsageError
@@ -142,6 +144,15 @@ def test_the_sources_integers_are_the_weights(
 def test_simulators_agree(exact: Mapping[str, tuple[Network, Conversion]]) -> None:
     _, conversion = exact["qdq int8"]
     assert_same(conversion.artefact.graph, conversion.artefact.encode(rows(3, 5)), 1)
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+def test_c_agrees(exact: Mapping[str, tuple[Network, Conversion]], tmp_path: Path) -> None:
+    _, conversion = exact["integer operators"]
+    deploy(conversion.artefact, load_backend("c99"), tmp_path / "bundle")
+    verdict = verify(tmp_path / "bundle").verdict
+    assert verdict is not None
+    assert (verdict.wrong, verdict.rows > 0) == (0, True)
 
 
 def test_it_is_chosen_where_nothing_is_asked_for(tmp_path: Path) -> None:
