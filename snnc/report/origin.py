@@ -15,6 +15,7 @@ from snnc.artefact import Artefact
 from snnc.errors import InputError, UsageError
 from snnc.frontend import read_onnx
 from snnc.ir.ann import AnnGraph, Relu
+from snnc.ir.batch import joined
 from snnc.ir.graph import Graph
 from snnc.passes import PASSES
 from snnc.pipeline import Context, Pipeline, run_pipeline
@@ -39,7 +40,7 @@ def prepared_source(artefact: Artefact, path: Path, simulator: Simulator) -> Ann
         UsageError: its neurons follow step functions, which have no error terms.
     """
     kept = () if artefact.host is None else artefact.host.nodes
-    source = read_onnx(path, kept=kept).graph
+    source = read_onnx(path, kept=kept, selection=artefact.selection).graph
     text = artefact.metadata.pipeline
     passes = Pipeline.parse(text, PASSES) if text else Pipeline(())
     if artefact.graph.only_timesteps:
@@ -52,8 +53,8 @@ def prepared_source(artefact: Artefact, path: Path, simulator: Simulator) -> Ann
             f"the artefact does not record the passes that made it from {path.name}: convert it again"
         )
     chosen = [item for item in passes[: passes.names.index(LOWER)] if item.name != CLIP]
-    shape = artefact.graph.encoder.shape
-    context = Context(Calibration(np.zeros((1, *shape), np.float32)), artefact.graph.timesteps, simulator)
+    rows = joined({node.name: np.zeros((1, *node.shape), np.float32) for node in artefact.graph.encoders})
+    context = Context(Calibration(rows), artefact.graph.timesteps, simulator)
     graph: Graph[Any] = source
     if chosen:
         graph, _ = run_pipeline(chosen, source, context)
