@@ -214,7 +214,6 @@ ARGUMENTS: dict[str, Any] = {
     "images": 2,
     "spikes_per_step": 1,
     "settle_steps": 0,
-    "proved": 1,
     "activity": {},
     "simulator": ReferenceSimulator(),
     "inputs": random_inputs(GRAPHS[Schedule.SYNCHRONOUS], 2, 0),
