@@ -308,3 +308,32 @@ def test_weights_of_the_host_may_lie_beside_the_file(artefact: Artefact, tmp_pat
     wanted = artefact.decode(snnc.simulate(artefact, x, threads=1), x)["scores"]
     np.testing.assert_array_equal(np.asarray(session.run(None, {"image": x})[0]), wanted)
     np.testing.assert_array_equal(loaded.decode(snnc.simulate(loaded, x, threads=1), x)["scores"], wanted)
+
+
+def two_inputs() -> onnx.ModelProto:
+    """Return the network with a second input, integers that are read behind the spikes alone."""
+    model = network()
+    graph = model.graph
+    graph.input.append(helper.make_tensor_value_info("gain", TensorProto.INT32, ["batch", 1]))
+    graph.output[0].name = "scaled"
+    graph.node.append(helper.make_node("Cast", ["gain"], ["factor"], name="cast", to=TensorProto.FLOAT))
+    graph.node.append(helper.make_node("Mul", ["scores", "factor"], ["scaled"], name="scale"))
+    return model
+
+
+def test_an_input_that_only_the_suffix_reads(tmp_path: Path) -> None:
+    model = two_inputs()
+    gain = np.arange(ROWS, dtype=np.int32)[:, None] % 5
+
+    def feeds(x: np.ndarray) -> dict[str, np.ndarray]:
+        return {"image": x, "gain": gain[: len(x)]}
+
+    made = convert(model, feeds(rows()), Options(4, "fast", threads=1)).artefact
+    assert list(made.takes) == ["image", "gain"]
+    assert [node.name for node in made.graph.inputs] == ["normal"]
+    given = feeds(rows(8, 12))
+    found = made.decode(snnc.simulate(made, given, threads=1), given)["scaled"]
+    save(made, tmp_path / "two.snn.onnx")
+    np.testing.assert_array_equal(run(onnx.load(tmp_path / "two.snn.onnx"), given)[0], found)
+    (source,) = run(model, given)
+    assert np.square(found - source).sum() < 0.1 * np.square(source).sum()
