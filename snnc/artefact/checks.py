@@ -54,7 +54,8 @@ def check_bounds(graph: SnnGraph) -> None:
     found = overflow(graph, longest)
     if found is not None:
         name, bound = found
-        raise ValueError(f"{name!r} could reach {bound} in the stated T = {longest}, beyond int32")
+        shown = bound if bound < 2**64 else "more than 2^64"
+        raise ValueError(f"{name!r} could reach {shown} in the stated T, beyond int32")
 
 
 def check_input(graph: SnnGraph, metadata: Metadata) -> None:

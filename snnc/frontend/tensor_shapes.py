@@ -8,9 +8,10 @@ from math import prod
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper, shape_inference
+from onnx import helper, numpy_helper
 
 from snnc.frontend.functions import DEFAULT_DOMAINS, opset_of
+from snnc.frontend.inference import FAILURES, inferred
 from snnc.frontend.simplify import NOT_DETERMINED, SHORT, Constant, evaluate, reads
 from snnc.frontend.tensors import is_external, read_tensor
 from snnc.ir.graph import Shape
@@ -128,8 +129,8 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 def _infer(model: onnx.ModelProto, types: dict[str, int], shapes: dict[str, Shape]) -> None:
     """Add what ONNX's inference says."""
     try:
-        graph = shape_inference.infer_shapes(model, data_prop=True).graph
-    except (shape_inference.InferenceError, RuntimeError, ValueError):
+        graph = inferred(model).graph
+    except FAILURES:
         return
     for value in (*graph.input, *graph.output, *graph.value_info):
         tensor = value.type.tensor_type
