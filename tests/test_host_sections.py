@@ -13,10 +13,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import snnc
+from snnc.analysis.evaluation import evaluate
 from snnc.artefact import Artefact, load, save
 from snnc.artefact.metadata import HASH, content_hash
+from snnc.backends import load_simulator
 from snnc.compiler import Options, convert, read_convertible
-from snnc.errors import ArtefactError, UnsupportedModelError
+from snnc.errors import ArtefactError, InputError, UnsupportedModelError, UsageError
 
 ROWS = 96
 SHAPE = (2, 6, 6)
@@ -308,3 +310,81 @@ def test_weights_of_the_host_may_lie_beside_the_file(artefact: Artefact, tmp_pat
     wanted = artefact.decode(snnc.simulate(artefact, x, threads=1), x)["scores"]
     np.testing.assert_array_equal(np.asarray(session.run(None, {"image": x})[0]), wanted)
     np.testing.assert_array_equal(loaded.decode(snnc.simulate(loaded, x, threads=1), x)["scores"], wanted)
+
+
+def two_inputs() -> onnx.ModelProto:
+    """Return the network with a second input, integers that are read behind the spikes alone."""
+    model = network()
+    graph = model.graph
+    graph.input.append(helper.make_tensor_value_info("gain", TensorProto.INT32, ["batch", 1]))
+    graph.output[0].name = "scaled"
+    graph.node.append(helper.make_node("Cast", ["gain"], ["factor"], name="cast", to=TensorProto.FLOAT))
+    graph.node.append(helper.make_node("Mul", ["scores", "factor"], ["scaled"], name="scale"))
+    return model
+
+
+def test_an_input_that_only_the_suffix_reads(tmp_path: Path) -> None:
+    model = two_inputs()
+    gain = np.arange(ROWS, dtype=np.int32)[:, None] % 5
+
+    def feeds(x: np.ndarray) -> dict[str, np.ndarray]:
+        return {"image": x, "gain": gain[: len(x)]}
+
+    made = convert(model, feeds(rows()), Options(4, "fast", threads=1)).artefact
+    assert list(made.takes) == ["image", "gain"]
+    assert [node.name for node in made.graph.inputs] == ["normal"]
+    given = feeds(rows(8, 12))
+    found = made.decode(snnc.simulate(made, given, threads=1), given)["scaled"]
+    save(made, tmp_path / "two.snn.onnx")
+    np.testing.assert_array_equal(run(onnx.load(tmp_path / "two.snn.onnx"), given)[0], found)
+    (source,) = run(model, given)
+    assert np.square(found - source).sum() < 0.1 * np.square(source).sum()
+
+
+def with_nms() -> onnx.ModelProto:
+    """Return the detector with a batch of one, behind whose boxes the best are chosen."""
+    model = detector()
+    graph = model.graph
+    for value in (*graph.input, *graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    del graph.output[:]
+    for name, value in (
+        ("most", np.array([3], np.int64)),
+        ("overlap", np.array([0.5], np.float32)),
+        ("least", np.array([0.4], np.float32)),
+    ):
+        graph.initializer.append(numpy_helper.from_array(value, name))
+    graph.node.append(helper.make_node("Transpose", ["scores"], ["byclass"], name="byclass", perm=[0, 2, 1]))
+    graph.node.append(
+        helper.make_node(
+            "NonMaxSuppression", ["boxes", "byclass", "most", "overlap", "least"], ["chosen"], name="nms"
+        )
+    )
+    graph.output.append(helper.make_tensor_value_info("chosen", TensorProto.INT64, ["k", 3]))
+    return model
+
+
+def test_as_many_boxes_as_are_left(tmp_path: Path) -> None:
+    made = convert(with_nms(), rows(), Options(8, "balanced", threads=1)).artefact
+    assert made.host is not None
+    assert "nms" in {node.name for node in made.host.nodes if node.section == "suffix"}
+    save(made, tmp_path / "nms.snn.onnx")
+    loaded = load(tmp_path / "nms.snn.onnx")
+    whole = onnx.load(tmp_path / "nms.snn.onnx")
+    for x in rows(3, 13):
+        (wanted,) = run(whole, {"image": x[None]})
+        found = loaded.decode(snnc.simulate(loaded, x[None], threads=1), x[None])["chosen"]
+        assert found.shape[1] == 3
+        np.testing.assert_array_equal(found, wanted)
+    both = rows(2, 13)
+    with pytest.raises(InputError, match="one row at a time"):
+        loaded.decode(snnc.simulate(loaded, both, threads=1), both)
+    with pytest.raises(UsageError, match="keep-output"):
+        evaluate(
+            loaded.graph,
+            loaded.encode,
+            both,
+            None,
+            simulator=load_simulator("numba", 1),
+            finish=loaded.finish,
+        )

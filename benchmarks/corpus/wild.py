@@ -114,7 +114,10 @@ def outputs_of(path: Path, rows: Rows) -> Rows:
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_outputs()]
     count = len(next(iter(rows.values())))
-    found = [session.run(names, {k: v[i : i + 1] for k, v in rows.items()}) for i in range(count)]
+    found = [
+        [np.asarray(value) for value in session.run(names, {k: v[i : i + 1] for k, v in rows.items()})]
+        for i in range(count)
+    ]
     return {name: np.concatenate([each[index] for each in found]) for index, name in enumerate(names)}
 
 

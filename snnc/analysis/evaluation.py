@@ -256,6 +256,11 @@ def _given(encode: Callable[[Rows], Rows], graph: SnnGraph, x: Given) -> Rows:
 def _shapes(graph: SnnGraph, layouts: Mapping[str, InputLayout], finish: Finish | None) -> dict[str, Shape]:
     """Return the shape of each answer, by the output's name."""
     if finish is not None:
+        if finish.uncounted:
+            raise UsageError(
+                f"the output {finish.uncounted[0]!r} has another number of entries than there are rows, so "
+                "that no metric fits: convert with --keep-output NAME for the others"
+            )
         return dict(finish.shapes)
     return {
         name: layouts[name].source_shape if name in layouts else node.shape

@@ -146,10 +146,13 @@ class Artefact:
         Returns:
             (batch, *shape of the source's output) float32, by the output's name.
         """
-        readouts = self.graph.readouts
-        return self.completed(
-            {name: readouts[name].decoded(value, trace.timesteps) for name, value in trace.outputs.items()}, x
-        )
+        readouts, values = self.graph.readouts, dict[str, NumberArray]()
+        for name, outputs in trace.outputs.items():
+            if self.host is None:
+                values[name] = readouts[name].decoded(outputs, trace.timesteps)
+            else:  # as the nodes of the artefact compute it
+                values[name] = readouts[name].real(outputs, trace.timesteps).astype(np.float32)
+        return self.completed(values, x)
 
     def completed(self, values: Mapping[str, NumberArray], x: Given | None = None) -> dict[str, NDArray[Any]]:
         """Return the source network's outputs, where those of the graph are known.
@@ -174,7 +177,9 @@ class Artefact:
         """What ordinary ONNX makes of a run, for an evaluation; ``None`` where the host keeps nothing."""
         if self.host is None:
             return None
-        return Finish({port.name: port.shape for port in self.host.outputs}, self.decode)
+        ports = self.host.outputs
+        uncounted = tuple(port.name for port in ports if not port.per_row)
+        return Finish({port.name: port.shape for port in ports}, self.decode, uncounted)
 
     @property
     def gives(self) -> dict[str, Shape]:

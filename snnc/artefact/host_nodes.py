@@ -196,7 +196,8 @@ def _reads_files(node: NodeProto) -> bool:
 
 def _declared(port: Port, batch: int | None) -> onnx.ValueInfoProto:
     element = helper.np_dtype_to_tensor_dtype(np.dtype(port.dtype))
-    return helper.make_tensor_value_info(port.name, element, [batch or "batch", *port.shape])
+    sizes = [batch or "batch", *port.shape] if port.per_row else None
+    return helper.make_tensor_value_info(port.name, element, sizes)
 
 
 def _nodes_of(model: onnx.ModelProto, section: HostSection, name: str) -> list[NodeProto]:
@@ -289,14 +290,12 @@ def _enter(model: onnx.ModelProto, port: Port, entry: Entry, target: str) -> lis
 
 
 def _leave(model: onnx.ModelProto, port: Port, source: str, given: Exit) -> list[NodeProto]:
-    """Write what a read-out has accumulated in the source network's units; see ``Readout.decoded``."""
+    """Write what a read-out has accumulated in the source network's units; see ``Readout.real``."""
     glue, layout = _Glue(model, LEAVE, port.name), given.layout
     scale = glue.constant("scale", np.asarray(given.scale, np.float64))
     steps = glue.add("Cast", STEPS, to=TensorProto.DOUBLE)
     unit = glue.add("Div", scale, steps)
-    if given.gain is None:
-        unit = glue.add("Cast", glue.add("Cast", unit, to=TensorProto.FLOAT), to=TensorProto.DOUBLE)
-    else:
+    if given.gain is not None:
         unit = glue.add("Mul", glue.constant("gain", given.gain[None].astype(np.float64)), unit)
     total = glue.add("Cast", source, to=TensorProto.DOUBLE)
     value = glue.add("Mul", total, unit)

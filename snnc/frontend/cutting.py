@@ -82,14 +82,14 @@ def cut(model: onnx.ModelProto, wiring: Wiring, sections: Sections) -> Cut:
 
 def ports(wiring: Wiring, names: Iterable[str]) -> tuple[Port, ...]:
     """Return tensors with types and shapes."""
-    return tuple(
-        Port(
-            name,
-            helper.tensor_dtype_to_np_dtype(wiring.tensors.types[name]).name,
-            wiring.tensors.shapes.get(name, (0,))[1:],
-        )
-        for name in names
-    )
+    tensors = wiring.tensors
+    found = []
+    for name in names:
+        per_row = name in tensors.rows
+        shape = tensors.shapes[name][1:] if per_row else ()
+        dtype = helper.tensor_dtype_to_np_dtype(tensors.types[name]).name
+        found.append(Port(name, dtype, shape, per_row))
+    return tuple(found)
 
 
 def _section(model: onnx.ModelProto, wiring: Wiring) -> HostSection:
@@ -289,14 +289,11 @@ class _Part:
 
     def value(self, name: str) -> onnx.ValueInfoProto:
         """Declare a tensor."""
-        for value in (*self.source.graph.input, *self.source.graph.output):
-            if value.name == name:
-                return value
         tensors = self.wiring.tensors
         element = tensors.types.get(name, onnx.TensorProto.FLOAT)
-        if name not in tensors.shapes:
+        if name not in tensors.rows:
             return helper.make_tensor_value_info(name, element, None)
         sizes: list[int | str] = list(tensors.shapes[name])
-        if tensors.batch is None and name in tensors.rows:
+        if tensors.batch is None:
             sizes[0] = "batch"
         return helper.make_tensor_value_info(name, element, sizes)

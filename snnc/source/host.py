@@ -49,24 +49,28 @@ class Port:
     Attributes:
         name: as the source network calls it.
         dtype: its type, as NumPy calls it.
-        shape: of one row.
+        shape: of one row; empty where it is not ``per_row``.
+        per_row: whether it has one entry per row in front, and all other sizes are known.
     """
 
     name: str
     dtype: str
     shape: Shape
+    per_row: bool = True
 
     @classmethod
     def declared(cls, value: onnx.ValueInfoProto) -> Port:
         """Return what a model says of a tensor; a size that is not known is 0."""
         tensor = value.type.tensor_type
         sizes = tuple(size.dim_value for size in tensor.shape.dim)
-        return cls(value.name, helper.tensor_dtype_to_np_dtype(tensor.elem_type).name, sizes[1:])
+        dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+        return cls(value.name, dtype, sizes[1:], tensor.HasField("shape"))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Port:
         """Read the JSON form."""
-        return cls(str(values["name"]), np.dtype(values["dtype"]).name, tuple(map(int, values["shape"])))
+        shape = tuple(map(int, values["shape"]))
+        return cls(str(values["name"]), np.dtype(values["dtype"]).name, shape, bool(values["per_row"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,15 +146,18 @@ class HostSection:
         read = {name: np.ascontiguousarray(values[name]) for name in self.inputs}
         rows = len(next(iter(read.values())))
         size = self.batch or max(rows, 1)
-        parts = [
-            self._call({name: value[start : start + size] for name, value in read.items()}, size)
-            for start in range(0, max(rows, 1), size)
-        ]
-        if len(parts) > 1 and any(len(np.atleast_1d(v)) != size for v in parts[0].values()):
-            raise InputError(
-                "a host section gives other numbers of entries than rows: run one row at a time, or cut that "
-                "output off"
-            )
+        parts = []
+        for start in range(0, max(rows, 1), size):
+            part = self._call({name: value[start : start + size] for name, value in read.items()}, size)
+            here = min(size, rows - start)
+            # Of a single row it may be as long as it likes, such as the boxes that are left of all.
+            for name, value in part.items() if rows > 1 else ():
+                if value.shape[:1] != (here,):
+                    raise InputError(
+                        f"the host section gives {name!r} of shape {value.shape} for {here} of {rows} rows, "
+                        "which is not one entry per row: run one row at a time, or cut that output off"
+                    )
+            parts.append(part)
         return {name: np.concatenate([part[name] for part in parts]) for name in self.outputs}
 
     def _call(self, values: Values, size: int) -> Values:
@@ -168,14 +175,13 @@ class HostSection:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"onnxruntime stopped in a host section: {reason}") from error
         made = dict(zip(self.outputs, map(np.asarray, found), strict=True))
-        for name, value in made.items():
-            # Of a single row it may be as long as it likes, such as the boxes that are left of all.
-            if rows + missing > 1 and (value.ndim == 0 or len(value) != rows + missing):
+        for name, value in made.items() if missing else ():
+            if value.shape[:1] != (size,):
                 raise InputError(
-                    f"the host section gives {name!r} of shape {value.shape} for {rows + missing} rows, "
-                    "which is not one entry per row: run one row at a time, or cut that output off"
+                    f"the host section gives {name!r} of shape {value.shape} for a batch of {size}, of which "
+                    f"{rows} were asked for: give a whole batch, or cut that output off"
                 )
-        return {name: value[:rows] for name, value in made.items()}
+        return {name: value[:rows] for name, value in made.items()} if missing else made
 
     @property
     def _session(self) -> ort.InferenceSession:
@@ -201,10 +207,13 @@ class Finish:
     Attributes:
         shapes: of the answer to one row, by the output's name.
         answers: from a run and its rows to (rows, *shape) of the source network's outputs, by name.
+        uncounted: names of those that have another number of entries than rows, such as the boxes that are
+            left of all.
     """
 
     shapes: Mapping[str, Shape]
     answers: Callable[[Trace, Any], Mapping[str, NDArray[Any]]]
+    uncounted: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
