@@ -87,7 +87,7 @@ class Child:
             if line is not None:
                 answer: dict[str, Any] = json.loads(line)
                 if "stage" in answer:
-                    stage = answer["stage"]
+                    stage, begun, used = answer["stage"], time.monotonic(), _seconds(process.pid)
                     continue
                 if answer["peak"] > MOST_BYTES:
                     self.stop()
@@ -97,6 +97,8 @@ class Child:
                 self.stop()
                 return _ended("crash", stage, f"exit code {process.returncode}")
             seconds, waited = _seconds(process.pid) - used, time.monotonic() - begun
+            if stage == "preparing":
+                continue
             if _resident(process.pid) > MOST_BYTES:
                 self.stop()
                 return _ended("memory", stage, f"over {MOST_BYTES >> 30} GiB")

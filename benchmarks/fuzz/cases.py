@@ -37,7 +37,8 @@ MOST_ROWS = 1 << 20
 """Values of the rows that a network is compared on."""
 
 Enter = Callable[[str], None]
-"""Called when a case enters a stage: ``snnc``, or ``oracle`` while code runs that is not snnc's."""
+"""Called when a case enters a stage: ``snnc``, ``preparing`` what all cases share, or ``oracle`` while code
+runs that is not snnc's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +198,11 @@ def _simulated(artefact: Artefact) -> np.ndarray:
     return np.concatenate([array.ravel() for array in arrays])
 
 
-def artefact(rng: random.Random, folder: Path, _: Enter) -> Outcome:
+def artefact(rng: random.Random, folder: Path, enter: Enter) -> Outcome:
     """Load a changed artefact: it is refused, or gives the same; its hash renewed, it is refused or runs."""
+    enter("preparing")
     which = rng.randrange(len(_artefacts()))
+    enter("snnc")
     path = folder / "network.snn.onnx"
     save(_artefacts()[which], path)
     forged = rng.random() < 0.5
@@ -233,7 +236,9 @@ def _bundle(root: Path) -> Path:
 def bundle(rng: random.Random, folder: Path, enter: Enter) -> Outcome:
     """Verify a bundle of which one file was changed."""
     copy = folder / "bundle"
+    enter("preparing")
     shutil.copytree(_bundle(folder.parent), copy)
+    enter("snnc")
     files = sorted(path for path in copy.rglob("*") if path.is_file())
     path = rng.choice(files)
     path.write_bytes(mutated(path.read_bytes(), rng, files[0].read_bytes()))
