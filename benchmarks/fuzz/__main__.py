@@ -193,7 +193,9 @@ def done(record: Path, kind: str, seed: int) -> int:
 
 def main() -> None:
     """Read the command line, and run."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.fuzz", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.fuzz", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("kind", nargs="?", choices=KINDS, help="what to make hostile; all by default")
     parser.add_argument("--count", type=int, help="cases in all, those of the record included")
     parser.add_argument("--seed", type=int, default=0, help="of the series")

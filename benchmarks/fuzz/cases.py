@@ -267,7 +267,7 @@ def rows(rng: random.Random, folder: Path, _: Enter) -> Outcome:
     if rng.random() < 0.4:  # sizes that are not there
         shape = rng.choice((b"(4, 6)", b"(9, 6)", b"(4,9999999999)", b"(-1, 6)", b"(1,)*9**9"))
         data = data.replace(b"(4, 6), }" + b" " * (len(shape) - 6), shape + b", }", 1)
-    for _ in range(rng.randrange(3)):
+    for _time in range(rng.randrange(3)):
         data = mutated(data, rng, b"PK\x03\x04")
     path.write_bytes(data)
     read_rows(path)
