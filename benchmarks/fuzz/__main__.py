@@ -26,8 +26,15 @@ from benchmarks.common import digests
 
 ROOT = Path(__file__).parents[2]
 RECORD = ROOT / "benchmarks" / "measured" / "fuzz.jsonl"
-KINDS = ("models", "graphs", "artefacts", "bundles", "rows")
-COUNTS = {"models": 100_000, "graphs": 2_000, "artefacts": 2_000, "bundles": 300, "rows": 5_000}
+KINDS = ("models", "graphs", "artefacts", "bundles", "rows", "commands")
+COUNTS = {
+    "models": 100_000,
+    "graphs": 2_000,
+    "artefacts": 2_000,
+    "bundles": 300,
+    "rows": 5_000,
+    "commands": 2_000,
+}
 
 MOST_SECONDS = 10.0
 """Processor time of one case."""

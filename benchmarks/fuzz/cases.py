@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import random
 import shutil
 from collections.abc import Callable
@@ -20,6 +22,7 @@ from snnc.artefact import Artefact, load, save
 from snnc.artefact.metadata import HASH, content_hash
 from snnc.backends import load_backend, manifest
 from snnc.backends.deployment import deploy, verify
+from snnc.cli import main
 from snnc.compiler import Options, convert, read_convertible
 from snnc.data.row_files import read_rows
 from snnc.errors import InputError, InternalError, SnncError, UnsupportedModelError
@@ -274,11 +277,42 @@ def rows(rng: random.Random, folder: Path, _: Enter) -> Outcome:
     return Outcome("read")
 
 
+def command(rng: random.Random, folder: Path, enter: Enter) -> Outcome:
+    """Give a mutated file to the command line."""
+    enter("preparing")
+    which = rng.randrange(len(_artefacts()))
+    enter("snnc")
+    verb = rng.choice(("check", "sarif", "inspect", "run"))
+    path = folder / "file.onnx"
+    if verb in ("check", "sarif"):
+        path.write_bytes(_hostile(rng)[1])
+        arguments = ["check", str(path), *(["--format", "sarif"] if verb == "sarif" else [])]
+    else:
+        path = folder / "file.snn.onnx"
+        save(_artefacts()[which], path)
+        path.write_bytes(mutated(path.read_bytes(), rng, b""))
+        layout = _artefacts()[which].metadata.input_layout
+        data = folder / "rows.npy"
+        np.save(data, np.zeros((2, *layout["source_shape"]), np.float32))
+        rest = ["--input", str(data), "-o", str(folder / "y.npy"), "--backend", "reference"]
+        arguments = [verb, str(path), *(rest if verb == "run" else [])]
+    told, complained = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(told), contextlib.redirect_stderr(complained):
+        code = main(arguments)
+    errors = [line for line in complained.getvalue().splitlines() if line.startswith("error: ")]
+    if code not in (0, 3, 5) or len(errors) > 1 or (code == 5 and not errors):
+        return Outcome(
+            f"{verb}: exit code {code}", f"{verb}: exit code {code}: {complained.getvalue()[:300]!r}"
+        )
+    return Outcome(f"{verb}: exit code {code}")
+
+
 KINDS: dict[str, Callable[[random.Random, Path, Enter], Outcome]] = {
     "models": mutation,
     "graphs": graph,
     "artefacts": artefact,
     "bundles": bundle,
     "rows": rows,
+    "commands": command,
 }
 """What a case can be about."""

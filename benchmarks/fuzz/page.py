@@ -13,6 +13,7 @@ WHAT = {
     "graphs": "random valid networks",
     "artefacts": "mutated artefacts, the hash renewed in half of them",
     "bundles": "bundles with one mutated file, the manifest renewed in half of them",
+    "commands": "mutated networks and artefacts on the command line: `check`, `inspect`, `run`",
     "rows": "mutated `.npy` and `.npz` files",
 }
 
