@@ -104,6 +104,12 @@ def test_check_needs_a_network(tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert captured.err.startswith("error: ")
 
 
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="there is no device without end")
+def test_check_does_not_read_a_device(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "/dev/zero"]) == 5
+    assert capsys.readouterr().err == "error: /dev/zero is a device: give an .onnx file\n"
+
+
 def test_inspect(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = good.parent
     out = folder / "out.snn.onnx"

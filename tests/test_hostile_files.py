@@ -18,6 +18,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from snnc.artefact import Artefact, load, save
 from snnc.artefact.metadata import HASH, content_hash
+from snnc.compiler import check
 from snnc.data import numpy_files
 from snnc.data.row_files import read_rows
 from snnc.errors import ArtefactError, InputError
@@ -98,6 +99,27 @@ def test_a_domain_of_an_impossible_version(tmp_path: Path) -> None:
     proto = model([helper.make_node("F", ["x"], ["y"], domain="my")], FLAT)
     proto.opset_import.append(helper.make_opsetid("my", 2**62))
     assert codes(tmp_path, proto) == {"SNN101", "SNN120"}
+
+
+@pytest.mark.parametrize("op", ["ReduceMean", "ReduceMax", "Squeeze"])
+def test_an_axis_named_twice(tmp_path: Path, op: str) -> None:
+    proto = model([node("Relu", "x", "r"), node(op, "r", axes=[3, -1])], [1, 2, 1, 1], opset=11)
+    assert "SNN102" in codes(tmp_path, proto)
+
+
+def test_nodes_of_an_unknown_operator_set_are_not_judged(tmp_path: Path) -> None:
+    nodes = [node("Relu", "x", "r"), node("Einsum", "r r", "e"), node("MatMul", "e w")]
+    proto = model(nodes, FLAT, {"w": normal(4, 3)}, opset=1000)
+    proto.graph.initializer.append(
+        TensorProto(name="k", data_type=TensorProto.INT64, dims=[1], raw_data=b"odd")
+    )
+    assert "SNN105" in {found.code.number for found in check(saved(tmp_path, proto))}
+
+
+@pytest.mark.parametrize("equation", ["ij,jk->ik", "i,i", "...", "", "ijk,jk->i"])
+def test_sums_of_products_that_do_not_fit(tmp_path: Path, equation: str) -> None:
+    nodes = [node("Tanh", "x", "t"), node("Einsum", "t t", "e", equation=equation), node("Relu", "e")]
+    assert {found.code.severity.value for found in check(saved(tmp_path, model(nodes, FLAT)))} >= {"error"}
 
 
 # Sizes

@@ -132,3 +132,11 @@ def test_nothing_found_and_warnings(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert main(["check", str(path), "--format", "sarif"]) == 0
         run = check_log(json.loads(capsys.readouterr().out))
         assert [result["level"] for result in run["results"]] == levels
+
+
+def test_the_official_schema_as_classes() -> None:
+    """Where pydantic-sarif is installed, whose classes are generated from the whole official schema."""
+    classes = pytest.importorskip("pydantic_sarif.model", reason="pydantic-sarif is not installed")
+    found = [Diagnostic(code, "what it says", "a node", "mend it") for code in CODES.values()]
+    log = json.loads(json.dumps(sarif(found, Path("net.onnx"))))
+    classes.StaticAnalysisResultsFormatSarifVersion210JsonSchema.model_validate(log)

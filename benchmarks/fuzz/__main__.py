@@ -26,8 +26,15 @@ from benchmarks.common import digests
 
 ROOT = Path(__file__).parents[2]
 RECORD = ROOT / "benchmarks" / "measured" / "fuzz.jsonl"
-KINDS = ("models", "graphs", "artefacts", "bundles", "rows")
-COUNTS = {"models": 100_000, "graphs": 2_000, "artefacts": 2_000, "bundles": 300, "rows": 5_000}
+KINDS = ("models", "graphs", "artefacts", "bundles", "rows", "commands")
+COUNTS = {
+    "models": 100_000,
+    "graphs": 2_000,
+    "artefacts": 2_000,
+    "bundles": 300,
+    "rows": 5_000,
+    "commands": 2_000,
+}
 
 MOST_SECONDS = 10.0
 """Processor time of one case."""
@@ -87,7 +94,7 @@ class Child:
             if line is not None:
                 answer: dict[str, Any] = json.loads(line)
                 if "stage" in answer:
-                    stage = answer["stage"]
+                    stage, begun, used = answer["stage"], time.monotonic(), _seconds(process.pid)
                     continue
                 if answer["peak"] > MOST_BYTES:
                     self.stop()
@@ -97,6 +104,8 @@ class Child:
                 self.stop()
                 return _ended("crash", stage, f"exit code {process.returncode}")
             seconds, waited = _seconds(process.pid) - used, time.monotonic() - begun
+            if stage == "preparing":
+                continue
             if _resident(process.pid) > MOST_BYTES:
                 self.stop()
                 return _ended("memory", stage, f"over {MOST_BYTES >> 30} GiB")
@@ -191,7 +200,9 @@ def done(record: Path, kind: str, seed: int) -> int:
 
 def main() -> None:
     """Read the command line, and run."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.fuzz", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.fuzz", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("kind", nargs="?", choices=KINDS, help="what to make hostile; all by default")
     parser.add_argument("--count", type=int, help="cases in all, those of the record included")
     parser.add_argument("--seed", type=int, default=0, help="of the series")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import random
 import shutil
 from collections.abc import Callable
@@ -20,6 +22,7 @@ from snnc.artefact import Artefact, load, save
 from snnc.artefact.metadata import HASH, content_hash
 from snnc.backends import load_backend, manifest
 from snnc.backends.deployment import deploy, verify
+from snnc.cli import main
 from snnc.compiler import Options, convert, read_convertible
 from snnc.data.row_files import read_rows
 from snnc.errors import InputError, InternalError, SnncError, UnsupportedModelError
@@ -37,7 +40,8 @@ MOST_ROWS = 1 << 20
 """Values of the rows that a network is compared on."""
 
 Enter = Callable[[str], None]
-"""Called when a case enters a stage: ``snnc``, or ``oracle`` while code runs that is not snnc's."""
+"""Called when a case enters a stage: ``snnc``, ``preparing`` what all cases share, or ``oracle`` while code
+runs that is not snnc's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +201,11 @@ def _simulated(artefact: Artefact) -> np.ndarray:
     return np.concatenate([array.ravel() for array in arrays])
 
 
-def artefact(rng: random.Random, folder: Path, _: Enter) -> Outcome:
+def artefact(rng: random.Random, folder: Path, enter: Enter) -> Outcome:
     """Load a changed artefact: it is refused, or gives the same; its hash renewed, it is refused or runs."""
+    enter("preparing")
     which = rng.randrange(len(_artefacts()))
+    enter("snnc")
     path = folder / "network.snn.onnx"
     save(_artefacts()[which], path)
     forged = rng.random() < 0.5
@@ -233,7 +239,9 @@ def _bundle(root: Path) -> Path:
 def bundle(rng: random.Random, folder: Path, enter: Enter) -> Outcome:
     """Verify a bundle of which one file was changed."""
     copy = folder / "bundle"
+    enter("preparing")
     shutil.copytree(_bundle(folder.parent), copy)
+    enter("snnc")
     files = sorted(path for path in copy.rglob("*") if path.is_file())
     path = rng.choice(files)
     path.write_bytes(mutated(path.read_bytes(), rng, files[0].read_bytes()))
@@ -262,11 +270,41 @@ def rows(rng: random.Random, folder: Path, _: Enter) -> Outcome:
     if rng.random() < 0.4:  # sizes that are not there
         shape = rng.choice((b"(4, 6)", b"(9, 6)", b"(4,9999999999)", b"(-1, 6)", b"(1,)*9**9"))
         data = data.replace(b"(4, 6), }" + b" " * (len(shape) - 6), shape + b", }", 1)
-    for _ in range(rng.randrange(3)):
+    for _time in range(rng.randrange(3)):
         data = mutated(data, rng, b"PK\x03\x04")
     path.write_bytes(data)
     read_rows(path)
     return Outcome("read")
+
+
+def command(rng: random.Random, folder: Path, enter: Enter) -> Outcome:
+    """Give a mutated file to the command line."""
+    enter("preparing")
+    which = rng.randrange(len(_artefacts()))
+    enter("snnc")
+    verb = rng.choice(("check", "sarif", "inspect", "run"))
+    path = folder / "file.onnx"
+    if verb in ("check", "sarif"):
+        path.write_bytes(_hostile(rng)[1])
+        arguments = ["check", str(path), *(["--format", "sarif"] if verb == "sarif" else [])]
+    else:
+        path = folder / "file.snn.onnx"
+        save(_artefacts()[which], path)
+        path.write_bytes(mutated(path.read_bytes(), rng, b""))
+        layout = _artefacts()[which].metadata.input_layout
+        data = folder / "rows.npy"
+        np.save(data, np.zeros((2, *layout["source_shape"]), np.float32))
+        rest = ["--input", str(data), "-o", str(folder / "y.npy"), "--backend", "reference"]
+        arguments = [verb, str(path), *(rest if verb == "run" else [])]
+    told, complained = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(told), contextlib.redirect_stderr(complained):
+        code = main(arguments)
+    errors = [line for line in complained.getvalue().splitlines() if line.startswith("error: ")]
+    if code not in (0, 3, 5) or len(errors) > 1 or (code == 5 and not errors):
+        return Outcome(
+            f"{verb}: exit code {code}", f"{verb}: exit code {code}: {complained.getvalue()[:300]!r}"
+        )
+    return Outcome(f"{verb}: exit code {code}")
 
 
 KINDS: dict[str, Callable[[random.Random, Path, Enter], Outcome]] = {
@@ -275,5 +313,6 @@ KINDS: dict[str, Callable[[random.Random, Path, Enter], Outcome]] = {
     "artefacts": artefact,
     "bundles": bundle,
     "rows": rows,
+    "commands": command,
 }
 """What a case can be about."""

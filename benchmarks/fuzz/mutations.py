@@ -129,10 +129,10 @@ def change_field(model: Message, rng: random.Random) -> None:
     found: list[Message] = []
     _collect(model, found, 0)
     message = rng.choice(found)
-    fields = list(message.DESCRIPTOR.fields)
-    present = [field for field, _ in message.ListFields()]
+    fields: list[Any] = list(message.DESCRIPTOR.fields)
+    present: list[Any] = [field for field, _ in message.ListFields()]
     field = rng.choice(present if present and rng.random() < 0.85 else fields)
-    if field.is_repeated if hasattr(field, "is_repeated") else field.label == FieldDescriptor.LABEL_REPEATED:
+    if not isinstance(getattr(message, field.name), Message | int | float | str | bytes):
         _change_repeated(message, field, found, rng)
     elif field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
         _change_message(message, field, found, rng)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -82,17 +83,17 @@ def _info(name: str, shape: list[int | str], kind: int = _F) -> onnx.ValueInfoPr
 def _model(
     nodes: list[onnx.NodeProto],
     shape: list[int | str],
-    weights: dict[str, np.ndarray],
+    weights: Mapping[str, Any],
     opset: int = 17,
     kind: int = _F,
 ) -> onnx.ModelProto:
-    stored = [numpy_helper.from_array(value, name) for name, value in weights.items()]
+    stored = [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()]
     output = helper.make_tensor_value_info("y", kind, None)
     graph = helper.make_graph(nodes, "network", [_info("x", shape, kind)], [output], stored)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
 
 
-def _node(op: str, read: str, written: str, **attributes: object) -> onnx.NodeProto:
+def _node(op: str, read: str, written: str, **attributes: Any) -> onnx.NodeProto:
     names = ["" if name == "-" else name for name in read.split()]
     return helper.make_node(op, names, written.split(), f"{op}_{written.split()[0]}", **attributes)
 

@@ -13,6 +13,7 @@ WHAT = {
     "graphs": "random valid networks",
     "artefacts": "mutated artefacts, the hash renewed in half of them",
     "bundles": "bundles with one mutated file, the manifest renewed in half of them",
+    "commands": "mutated networks and artefacts on the command line: `check`, `inspect`, `run`",
     "rows": "mutated `.npy` and `.npz` files",
 }
 
@@ -42,6 +43,8 @@ COVERAGE = """
   none of a bundle.
 - Rows: headers are compared with what is there; files that unpack to more than 100 times their size are
   refused beyond 512 MiB; pickled objects are never loaded.
+- Reading uses onnx's own code in the same process: protobuf, the checker, the inliner and shape inference.
+  The last one is kept from negative sizes, on which it ends the process; no network is run to read it.
 - Running the source is onnxruntime's: `eval`, `report` and `bench` give the file to it in the same
   process. On mutated networks it may end the process, or use much memory; cases in which it did are
   counted below, and are no findings. Where files come from strangers, run these verbs in a container.

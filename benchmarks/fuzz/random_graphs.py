@@ -147,6 +147,8 @@ def _draw_layer(d: _Drawing, name: str) -> None:
             constant = d.floats(*wide, positive=True)
             pair = [name, constant] if rng.random() < 0.8 else [constant, name]
             d.try_node(rng.choice(("Add", "Mul", "Sub", "Div", "Max", "Min")), pair)
+        case _:
+            return
 
 
 def _draw_movement(d: _Drawing, name: str) -> None:
@@ -205,6 +207,8 @@ def _draw_movement(d: _Drawing, name: str) -> None:
             d.try_node(rng.choice(("DepthToSpace", "SpaceToDepth")), [name], blocksize=2)
         case 25:
             d.try_node("Softmax", [name], axis=rng.choice((-1, 1)))
+        case _:
+            return
 
 
 def _window(rng: random.Random, spatial: int) -> dict[str, Any]:

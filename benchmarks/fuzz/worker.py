@@ -76,7 +76,7 @@ def serve(root: Path) -> None:
         folder.mkdir()
         before = set(root.iterdir())
         watch.seen.clear()
-        watch.folder = None if kind in ("artefacts", "bundles") else folder  # these convert first
+        watch.folder = None if kind in ("artefacts", "bundles", "commands") else folder  # these convert first
         start = os.times()
         try:
             found = run_case(kind, seed, index, folder, enter)

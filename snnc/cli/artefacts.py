@@ -22,11 +22,16 @@ def holds_artefact(path: Path) -> bool:
     from google.protobuf.message import DecodeError
 
     from snnc.artefact.metadata import SCHEMA, properties_of
+    from snnc.frontend.loading import MAX_BYTES
 
     try:
-        return SCHEMA in properties_of(onnx.load_model(path, load_external_data=False))
+        if (
+            path.is_file() and path.stat().st_size <= MAX_BYTES
+        ):  # a pipe can be read once, a device without end
+            return SCHEMA in properties_of(onnx.load_model(path, load_external_data=False))
     except (DecodeError, OSError):
-        return path.name.endswith(".snn.onnx")
+        pass
+    return path.name.endswith(".snn.onnx")
 
 
 class ArtefactPath(click.Path):

@@ -221,8 +221,15 @@ class Call:
         return axis % rank
 
     def axes(self, axes: Sequence[int], rank: int) -> tuple[int, ...]:
-        """Count axes from the front."""
-        return tuple(self.axis(axis, rank) for axis in axes)
+        """Count axes from the front.
+
+        Raises:
+            RefusalError: there is no such axis, or one is named twice.
+        """
+        found = tuple(self.axis(axis, rank) for axis in axes)
+        if len(set(found)) < len(found):
+            self.refuse(f"names an axis twice: {tuple(axes)}", "export the model again")
+        return found
 
     def only_output(self) -> None:
         """Refuse a second output that something reads: indices, masks, training statistics.

@@ -8,7 +8,7 @@ from enum import Enum
 
 import onnx
 
-from snnc.diagnostics import HOST_SHARE, QUANTISED_GRAPH, UNSUPPORTED_STRUCTURE, Diagnostic, Severity
+from snnc.diagnostics import HOST_SHARE, OPSET, QUANTISED_GRAPH, UNSUPPORTED_STRUCTURE, Diagnostic, Severity
 from snnc.errors import InputError, UnsupportedModelError
 from snnc.frontend.advice import is_quantised
 from snnc.frontend.cutting import body_of, cut, ports
@@ -73,7 +73,8 @@ def read_divided(
     """
     if not kept:
         network, diagnostics = _read(model, name, where, check)
-        if network is not None or mode is HostMode.NONE:
+        # Of an operator set that is not known, no node can be judged.
+        if network is not None or mode is HostMode.NONE or any(each.code is OPSET for each in diagnostics):
             return Reading(network, None, diagnostics)
     else:
         network, diagnostics = None, ()

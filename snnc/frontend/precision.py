@@ -21,7 +21,7 @@ def precision_of(node: onnx.NodeProto, operands: Iterable[object]) -> str:
     """Return the type in which a node computes, as NumPy calls it, where its constants or its cast tell."""
     if node.op_type == "Cast":
         targets = [attribute.i for attribute in node.attribute if attribute.name == "to"]
-        return next((CASTS[to] for to in targets if to in CASTS), "")
+        return next((name for kind, name in CASTS.items() if kind in targets), "")
     for value in operands:
         if isinstance(value, np.ndarray) and value.dtype.name in CASTS.values():
             return str(value.dtype.name)

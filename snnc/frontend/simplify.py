@@ -210,6 +210,8 @@ def _stored(node: onnx.NodeProto) -> Constant:
                 return np.array(attribute.s.decode(errors="replace"), object)
             case "value_strings":
                 return np.array([text.decode(errors="replace") for text in attribute.strings], object)
+            case _:
+                continue
     raise ValueError("it holds no value")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 
@@ -143,7 +144,10 @@ def _infer(model: onnx.ModelProto, types: dict[str, int], shapes: dict[str, Shap
 def _settle(model: onnx.ModelProto, shapes: dict[str, Shape], opset: int) -> bool:
     """Put the values of small tensors that are known into a model; return whether there were any new ones."""
     graph = model.graph
-    known = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    known: dict[str, Constant] = {}
+    for tensor in graph.initializer:
+        with suppress(ValueError):  # one that is damaged says nothing of shapes
+            known[tensor.name] = read_tensor(tensor)
     kept, found = [], list[onnx.TensorProto]()
     for node in graph.node:
         values = _values(node, known, shapes, opset)
