@@ -179,14 +179,9 @@ def _identity(located: Located, trials: Trials) -> str:
             digest.update(name.encode())
             digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
     options = trials.options
-    words = (
-        options.seed,
-        trials.preprocessing,
-        options.task,
-        trials.metrics,
-        options.selection,
-        options.host,
-    )
+    words: tuple[object, ...] = (options.seed, trials.preprocessing, options.task, trials.metrics)
+    if (read := (options.host, options.shape, options.keep_output)) != ("edges", (), ()):
+        words = (*words, read)
     digest.update(repr(words).encode())
     return digest.hexdigest()
 

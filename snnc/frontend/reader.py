@@ -156,12 +156,11 @@ def read_graph(
     )
 
 
-def _mapped_shape(shape: Shape) -> Shape:
-    """Return the shape of a node that holds the output, of this shape, in its own order."""
-    long = [n for n in shape if n > 1]
-    if len(long) < 2:
-        return (math.prod(shape),)
-    return (long[0], 1, long[1]) if len(long) == 2 else (long[0], long[1], math.prod(long[2:]))
+def _mapped_shape(sizes: Shape) -> Shape:
+    """Return the shape of a node that holds an output of these sizes, without the batch, in its own order."""
+    if sum(n > 1 for n in sizes) < 2:
+        return (math.prod(sizes),)
+    return (sizes[0], 1, sizes[1]) if len(sizes) == 2 else (sizes[0], sizes[1], math.prod(sizes[2:]))
 
 
 def _signature(model: onnx.ModelProto, problems: list[Diagnostic]) -> Signature | None:
@@ -713,7 +712,7 @@ class _Reader:
             order[view.index.ravel()] = np.arange(order.size)
             layout = layout_of(order.reshape(shape), sizes)
         if layout is None:
-            shape = _mapped_shape(view.shape)
+            shape = _mapped_shape(sizes)
             node = self.builder.ordered(view, shape).node
             layout = InputLayout.plain(sizes, shape)
         self.given[name] = layout

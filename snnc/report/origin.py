@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from snnc.artefact import Artefact
-from snnc.errors import InputError
+from snnc.errors import InputError, UsageError
 from snnc.frontend import read_onnx
 from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.batch import joined
@@ -37,11 +37,17 @@ def prepared_source(artefact: Artefact, path: Path, simulator: Simulator) -> Ann
 
     Raises:
         InputError: the artefact does not say how it was made.
+        UsageError: its neurons follow step functions, which have no error terms.
     """
     kept = () if artefact.host is None else artefact.host.nodes
     source = read_onnx(path, kept=kept, selection=artefact.selection).graph
     text = artefact.metadata.pipeline
     passes = Pipeline.parse(text, PASSES) if text else Pipeline(())
+    if artefact.graph.only_timesteps:
+        raise UsageError(
+            "the neurons follow step functions, whose counts are the levels of the quantised source: there "
+            "are no error terms to report; compare the answers by `snnc eval --source`"
+        )
     if LOWER not in passes.names:
         raise InputError(
             f"the artefact does not record the passes that made it from {path.name}: convert it again"
@@ -59,7 +65,8 @@ def prepared_source(artefact: Artefact, path: Path, simulator: Simulator) -> Ann
 
 def _with_shifts(graph: AnnGraph, artefact: Artefact) -> AnnGraph:
     """Put the recorded shifts in the place of those of a run without calibration rows."""
-    raised = {node.name for node in graph.of_type(Relu) if node.shift is not None}
+    # Those of a quantised source stand in its file.
+    raised = {node.name for node in graph.of_type(Relu) if node.shift is not None and node.scale is None}
     if not raised:
         return graph
     records = [r for r in artefact.metadata.records if str(r.get("pass", "")).startswith(RAISE)]
