@@ -242,6 +242,11 @@ def resize(call: Call) -> View:
     taps: list[Index] = []
     shares: list[FloatArray] = []
     for n, (size, scale) in zip(view.shape, sizes, strict=True):
+        if how == "align_corners" and abs(n * scale - size) > ROUNDING:
+            call.refuse(
+                f"with {how!r} and a scale of {scale:g} for {n} values, runtimes disagree where they lie",
+                "give sizes instead of scales",
+            )
         places = _coordinates(call, n, size, scale, how)
         if size == n and np.allclose(places, np.arange(n), atol=1e-6):
             taps.append(np.arange(n)[:, None])
