@@ -24,9 +24,10 @@ from snnc.backends import load_simulator
 from snnc.compiler import LEARNING, Conversion, Options, convert
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import UnsupportedModelError, UsageError
-from snnc.ir.graph import NumberArray
+from snnc.ir.batch import Rows
 from snnc.ir.neuron import Neuron, Schedule
-from snnc.metrics import Floor, Task
+from snnc.metrics import Floor, Outputs, Task
+from snnc.metrics.outputs import Labels, metric_of
 from snnc.options import OPTIONS
 from snnc.passes import PRESETS
 from snnc.passes.fine_skip import FineSkip
@@ -90,7 +91,7 @@ class Budget:
             missed += max(0.0, point.drop - self.drop) / max(self.drop, 1.0)
         found = dict(point.metrics)
         for limit in self.floors:
-            missed += max(0.0, limit.least - found[limit.metric]) / max(abs(limit.least), 1e-3)
+            missed += max(0.0, limit.least - found[limit.asked]) / max(abs(limit.least), 1e-3)
         return missed
 
 
@@ -122,21 +123,24 @@ class Trials:
         rows: (n, ...) to convert with.
         kept: (n, ...) to measure on.
         labels: (n, ...) of those; without them a lost point is an answer that differs from the source's. Of
-            numbers it is a hundredth of their variance.
+            numbers it is a hundredth of their variance, of maps of their power. Of several outputs, in a
+            mapping by their names, the one that loses most counts.
         source: the source network, with its multiply-accumulates.
         options: how to convert, but for steps and pipeline.
         preprocessing: from the rows to what the source network takes.
-        metrics: names of those that are limited.
+        each: what each output is, by its name.
+        metrics: those that are limited, ``METRIC`` or ``OUTPUT:METRIC``.
         journal: of the whole search; that of a search for thresholds lies beside it.
     """
 
     model: str
-    rows: NumberArray
-    kept: NumberArray
-    labels: NumberArray | None
+    rows: Rows
+    kept: Rows
+    labels: Labels
     source: Source
     options: Options
     preprocessing: Preprocessing | None
+    each: Mapping[str, Outputs]
     journal: Path | None = None
     metrics: tuple[str, ...] = ()
     _made: dict[Candidate, Conversion] = field(default_factory=dict)
@@ -144,11 +148,8 @@ class Trials:
     @property
     def measured(self) -> str:
         """What points are lost of, in words."""
-        task = self.options.task
-        if task in (Task.CLASSES, Task.BINARY):
-            return "agreement" if self.labels is None else "accuracy"
-        what = "the variance of the source's answers (1 - R2)"
-        return what if task is Task.REGRESSION else f"agreement or of {what}, whichever is more"
+        told = list(dict.fromkeys(_measured(each) for each in self.each.values()))
+        return told[0] if len(self.each) == 1 else f"{' or '.join(told)}, at the output that loses most"
 
     def learning_journals(self) -> tuple[Path, ...]:
         """Return where searches for thresholds have kept what they measured."""
@@ -189,8 +190,9 @@ class Trials:
         artefact = self.made(candidate, rows).artefact
         simulator = load_simulator("numba", self.options.threads)
         x, y = self.kept, self.labels
-        task = self.options.task
-        wanted = tuple(dict.fromkeys((*self.metrics, *needed(task))))
+        wanted = list(self.metrics)
+        for name, outputs in self.each.items():
+            wanted += [f"{name}:{metric}" for metric in needed(outputs)]
         found = evaluate(
             artefact.graph,
             artefact.encode,
@@ -198,42 +200,68 @@ class Trials:
             y,
             simulator=simulator,
             source=self.source,
-            task=task,
-            metrics=wanted,
+            task={name: outputs.task for name, outputs in self.each.items()},
+            metrics=tuple(dict.fromkeys(wanted)),
             layouts=artefact.output_layouts,
             finish=artefact.finish,
         )
-        if found.ann is None or not self.source.macs:
+        if not self.source.macs:
             raise UnsupportedModelError(
                 f"{self.model}: its operations are not counted, so no budget is known"
             )
-        values = {each.metric: each.value for each in found.scores.measured}
+        values = {
+            name: {each.metric: each.value for each in judged.scores.measured}
+            for name, judged in found.outputs.items()
+        }
+        losses = [
+            lost(judged.ann, values[name], self.each[name])
+            for name, judged in found.outputs.items()
+            if judged.ann is not None
+        ]
         return Point(
             label=candidate.label,
             timesteps=candidate.timesteps,
             latency=found.latency_steps,
             payload=found.payload,
             synops=found.costs.synops / self.source.macs,
-            drop=100 * lost(found.ann, values, task),
+            drop=100 * max(losses),
             rows=len(self.rows[:rows]),
-            metrics=tuple((name, values[name]) for name in self.metrics),
+            metrics=tuple((asked, _least(asked, values)) for asked in self.metrics),
         )
 
 
-def needed(task: Task | None) -> tuple[str, ...]:
+def _measured(outputs: Outputs) -> str:
+    """Return what an output loses points of, in words."""
+    if outputs.task in (Task.CLASSES, Task.BINARY):
+        return "agreement" if outputs.classes is None else "accuracy"
+    if outputs.is_map:
+        return "the power of the source's maps (inverse of the SQNR)"
+    what = "the variance of the source's answers (1 - R2)"
+    return what if outputs.task is Task.REGRESSION else f"agreement or of {what}, whichever is more"
+
+
+def _least(asked: str, values: Mapping[str, Mapping[str, float]]) -> float:
+    """Return what the one output reaches, or the worst of those that the metric fits."""
+    output, metric = metric_of(asked)
+    return min(each[metric] for name, each in values.items() if output in (None, name) and metric in each)
+
+
+def needed(outputs: Outputs) -> tuple[str, ...]:
     """Return the metrics that a loss is read from, beside right and equal answers."""
-    return () if task in (Task.CLASSES, Task.BINARY) else ("r2",)
+    if outputs.task in (Task.CLASSES, Task.BINARY):
+        return ()
+    return ("sqnr",) if outputs.is_map else ("r2",)
 
 
-def lost(ann: AnnScores, values: Mapping[str, float], task: Task | None) -> float:
-    """Return the share that is lost: of right answers, of equal ones, or of the variance of numbers.
+def lost(ann: AnnScores, values: Mapping[str, float], outputs: Outputs) -> float:
+    """Return the share that is lost: of right answers, of equal ones, of variance, or of the power of a map.
 
     Args:
         ann: the source network on the same rows.
         values: by the name of the metric.
-        task: what the outputs are; where it is not evident, the larger loss counts.
+        outputs: what they are; where that is not evident, the larger loss counts.
     """
-    losses = [1 - values[name] for name in needed(task)]
+    losses = [10 ** (-values[name] / 10) if name == "sqnr" else 1 - values[name] for name in needed(outputs)]
     if ann.paired is not None:
         losses.append(ann.paired.drop)
     elif ann.agreement is not None:

@@ -183,10 +183,6 @@ def test_run_writes_every_output(folder: Path, tmp_path: Path, capsys: pytest.Ca
         (("check", "detector.onnx", "--shape", "vec=1,4"), "fixes the shape (N, 3)"),
         (("check", "detector.onnx", "--shape", "vec"), "write NAME=1,3,320,320"),
         (
-            ("convert", "detector.onnx", "--calib", "test.npz", "-o", "n.snn.onnx", "--max-synops", "1"),
-            "a budget is for a network of one output",
-        ),
-        (
             (
                 "convert",
                 "detector.onnx",
@@ -274,6 +270,24 @@ def test_labels_must_be_of_an_output(folder: Path, capsys: pytest.CaptureFixture
     assert "the output 'last': labels of shape (12,) do not fit a map of 6 x 6 x 3" in refused(
         capsys, "eval", folder / "made.snn.onnx", "--data", classes
     )
+
+
+def test_a_budget_counts_the_output_that_loses_most(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "kept.snn.onnx"
+    given = ("--calib", folder / "rows.npz", "-o", out, "--threads", "1")
+    limits = ("--timesteps", "1", "--payload", "signed", "--max-latency", "1")
+    kept = ("--keep-output", "last", "--keep-output", "probs")
+    floors = ("--min-metric", "last:sqnr=-20", "--min-metric", "sqnr=-30")
+    found = told(capsys, "convert", folder / "detector.onnx", *given, *limits, *kept, *floors)
+    chosen = found["chosen"]
+    assert found["measured"].endswith("at the output that loses most")
+    assert chosen["metrics"].keys() == {"last:sqnr", "sqnr"}
+    assert chosen["metrics"]["sqnr"] <= chosen["metrics"]["last:sqnr"]
+    assert chosen["drop"] >= 100 * 10 ** (-chosen["metrics"]["last:sqnr"] / 10) * 0.999
+    artefact = snnc.load(out)
+    assert list(artefact.gives) == ["probs", "last"]
 
 
 def test_limits_hold_for_every_output(

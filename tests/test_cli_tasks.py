@@ -270,9 +270,7 @@ def test_eval_of_numbers_without_labels(price: Network, capsys: pytest.CaptureFi
     assert list(found["metrics"]) == ["r2", "sqnr", "cosine"]
     named = told(capsys, "eval", path, "--data", price.rows, "--against", "source", "--metric", "psnr")
     assert list(named["metrics"]) == ["psnr"]
-    assert "give --against" in message(
-        capsys, "eval", path, "--data", price.rows, "--metric", "r2", code=2
-    )
+    assert "give --against" in message(capsys, "eval", path, "--data", price.rows, "--metric", "r2", code=2)
     assert "one output holds no classes" in message(
         capsys, "eval", path, "--data", price.rows, "--against", "source", "--metric", "agreement", code=2
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from snnc.cli.convert import Rows
     from snnc.cli.models import Located
     from snnc.compiler import Options
-    from snnc.metrics import Task
+    from snnc.metrics import Outputs
 
 SPARING = "low-power"
 """The preset for which a limit on the drop asks for the fewest operations."""
@@ -30,7 +31,8 @@ class Request:
         output: where the artefact goes.
         front: where the picture goes.
         sparing: whether the fewest operations are wanted.
-        seed, threads, task, host, shape, keep_output: as for any conversion.
+        options: of any conversion: seed, threads, task, sizes, outputs to keep, host.
+        outputs: what each output is, by its name.
         journal: where measurements are kept.
         keeps_journal: whether the user named it, so that it stays when the artefact is written.
     """
@@ -39,18 +41,14 @@ class Request:
     output: Path | None
     front: Path | None
     sparing: bool
-    seed: int
-    threads: int | None
-    task: Task | None
-    host: str
-    shape: tuple[str, ...]
-    keep_output: tuple[str, ...]
+    options: Options
+    outputs: Mapping[str, Outputs]
     journal: Path | None
     keeps_journal: bool
 
 
-def requested(options: Options, front: Path | None, output: Path | None) -> Request:
-    """Return what is asked for beside the budget, and refuse what contradicts it.
+def refuse_contradicting(options: Options) -> None:
+    """Refuse what contradicts a budget.
 
     Raises:
         UsageError: an option was given that a budget decides about.
@@ -70,17 +68,28 @@ def requested(options: Options, front: Path | None, output: Path | None) -> Requ
             raise UsageError(
                 f"{option} contradicts the budget, whose search chooses it: leave out one of the two"
             )
+
+
+def requested(
+    options: Options, front: Path | None, output: Path | None, outputs: Mapping[str, Outputs]
+) -> Request:
+    """Return what is asked for beside the budget."""
+    from snnc.compiler import Options
+
     return Request(
         timesteps=options.timesteps if given("--timesteps") else None,
         output=output,
         front=front,
         sparing=options.preset == SPARING,
-        seed=options.seed,
-        threads=options.threads,
-        task=options.task,
-        host=options.host,
-        shape=options.shape,
-        keep_output=options.keep_output,
+        options=Options(
+            seed=options.seed,
+            threads=options.threads,
+            task=next(iter(outputs.values())).task if len(outputs) == 1 else options.task,
+            shape=options.shape,
+            keep_output=options.keep_output,
+            host=options.host,
+        ),
+        outputs=outputs,
         journal=options.journal,
         keeps_journal=given("--journal"),
     )
@@ -106,30 +115,24 @@ def convert_to_budget(
     from snnc.artefact import save
     from snnc.budget import SEARCH_ROWS, Trials, candidates, search
     from snnc.cli.models import open_source
-    from snnc.compiler import Options
     from snnc.errors import GateError
     from snnc.search.journal import Journal
 
     tried = candidates(budget, request.timesteps)
-    options = Options(
-        seed=request.seed,
-        threads=request.threads,
-        task=request.task,
-        host=request.host,
-        shape=request.shape,
-        keep_output=request.keep_output,
-    )
     draw = _drawing() if request.front is not None else None
     trials = Trials(
         model=located.name,
         rows=used.x,
         kept=kept.x,
         labels=kept.y,
-        source=open_source(terminal, located, used.preprocessing, request.threads, options.selection),
-        options=options,
+        source=open_source(
+            terminal, located, used.preprocessing, request.options.threads, request.options.selection
+        ),
+        options=request.options,
         preprocessing=used.preprocessing,
+        each=request.outputs,
         journal=request.journal,
-        metrics=tuple(dict.fromkeys(limit.metric for limit in budget.floors)),
+        metrics=tuple(dict.fromkeys(limit.asked for limit in budget.floors)),
     )
     terminal.journal = request.journal
     outcome = search(
@@ -167,9 +170,14 @@ def _identity(located: Located, trials: Trials) -> str:
 
     import numpy as np
 
+    from snnc.ir.batch import Batch
+
     digest = hashlib.sha256(located.path.read_bytes())
     for rows in (trials.rows, trials.kept, trials.labels):
-        digest.update(b"none" if rows is None else np.ascontiguousarray(rows).tobytes())
+        given = rows.arrays if isinstance(rows, Batch) else rows
+        for name, array in given.items() if isinstance(given, Mapping) else (("", given),):
+            digest.update(name.encode())
+            digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
     options = trials.options
     words: tuple[object, ...] = (options.seed, trials.preprocessing, options.task, trials.metrics)
     if (read := (options.host, options.shape, options.keep_output)) != ("edges", (), ()):

@@ -80,7 +80,7 @@ def command(ctx: click.Context, /, model: str, **values: Any) -> None:
     from snnc.artefact import save
     from snnc.budget import Budget
     from snnc.cli.artefacts import require_network
-    from snnc.cli.budget import SPARING, convert_to_budget, requested
+    from snnc.cli.budget import SPARING, convert_to_budget, refuse_contradicting, requested
     from snnc.cli.config import settings_of
     from snnc.cli.files import check_outputs
     from snnc.cli.models import locate
@@ -125,16 +125,11 @@ def command(ctx: click.Context, /, model: str, **values: Any) -> None:
     bounds = (asked.max_latency, asked.max_synops)
     if sparing or any(bound is not None for bound in bounds):
         budget = Budget(*bounds, asked.payload, asked.max_drop, limits.floors)
-        request = requested(options, front, output)
+        refuse_contradicting(options)
         rows = _rows(located, asked)
         outputs = outputs_for(located, rows, options)
         limits.check(outputs)
-        if len(outputs) > 1:
-            raise UsageError(
-                f"a budget is for a network of one output, and {model} has {len(outputs)}: keep one by "
-                "--keep-output, or give --max-drop or --min-metric without a budget"
-            )
-        request = replace(request, task=next(iter(outputs.values())).task)
+        request = requested(options, front, output, outputs)
         convert_to_budget(terminal, located, *_split(located, rows, options), budget, request)
         return
     if front is not None:
