@@ -210,9 +210,11 @@ def test_whoever_reads_the_ordinary_dialect_refuses(name: str, kind: type[ann.An
 ARGUMENTS: dict[str, Any] = {
     "timesteps": 2,
     "steps": 2,
+    "proved": 1,
     "images": 2,
     "spikes_per_step": 1,
     "settle_steps": 0,
+    "proved": 1,
     "activity": {},
     "simulator": ReferenceSimulator(),
     "inputs": random_inputs(GRAPHS[Schedule.SYNCHRONOUS], 2, 0),
@@ -233,6 +235,7 @@ PRODUCTS = {
 INDIFFERENT = {
     "attach": "writes the settings of the whole network",
     "c_index": "numbers",
+    "check_host": "looks at the shapes between host and network",
     "check_input": "looks at the shape of the input",
     "doors": "numbers inputs and outputs",
     "fits": "asks the targets, which refuse",

@@ -86,7 +86,7 @@ class Answered:
 
     @property
     def loss(self) -> Loss:
-        """The loss of the conversion: of right answers, of the source's answers, or of its numbers' variance."""
+        """The loss of the conversion: of right answers, of the source's answers, or of the variance."""
         if self.tells_classes and self.ann.paired is not None:
             paired = self.ann.paired
             return Loss(paired.drop, *paired.interval, paired.n, ACCURACY)
