@@ -112,6 +112,23 @@ def test_zeros_beside_signed_values_are_zeros(tmp_path: Path, operation: str) ->
     assert errors(y, found).max() < 0.08
 
 
+def test_channels_that_an_index_map_leaves_out_have_scales_too(tmp_path: Path) -> None:
+    """What is cut off a transposed convolution takes whole phases with it, and the biases differ by phase."""
+    transposed = node(
+        "ConvTranspose",
+        "c v b",
+        "h",
+        strides=[1, 3],
+        dilations=[2, 2],
+        pads=[3, 3, 1, 3],
+        output_padding=[0, 1],
+    )
+    nodes = [node("Conv", "x w", "c"), transposed, node("MaxPool", "h", kernel_shape=[2, 1])]
+    weights = {"w": normal(2, 2, 1, 1), "v": normal(2, 2, 3, 1), "b": normal(2)}
+    _, _, y, found = converted(tmp_path, model(nodes, [1, 2, 3, 3], weights))
+    assert np.abs(found - y).max() < 0.08 * np.abs(y).max()
+
+
 def gathered(channels: int, index: Array) -> ann.AnnGraph:
     """Return a convolution, a rectifier and an index map, which another convolution reads."""
     first = ann.Convolution(

@@ -108,8 +108,14 @@ def _grouped(keys: IntArray) -> tuple[IntArray, IntArray, IntArray]:
         The group of each row and its place there, (rows,), and the rows of each group, (groups, members):
         smaller groups repeat their first row.
     """
-    _, group, count = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
-    group = group.ravel()
+    codes = np.zeros(len(keys), np.int64)
+    columns: list[IntArray] = []
+    for column in keys.T:  # far faster than to sort whole rows
+        if not any(np.array_equal(column, other) for other in columns):
+            columns.append(column)
+            values, number = np.unique(column, return_inverse=True)
+            codes = np.unique(codes * len(values) + number, return_inverse=True)[1]
+    group, count = codes, np.bincount(codes)
     order = np.argsort(group, kind="stable")
     start = np.cumsum(count) - count
     place = np.empty_like(group)

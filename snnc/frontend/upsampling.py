@@ -261,10 +261,10 @@ def resize(call: Call) -> View:
             taps.append(np.clip(_nearest(call, places, rounding), 0, n - 1)[:, None])
             shares.append(np.ones((size, 1), np.float32))
         else:
-            places = np.clip(places, 0, n - 1)
-            low = np.minimum(np.floor(places).astype(np.int64), n - 1)
+            # Beyond the ends both neighbours are the last value: the weights are those of the inside.
+            low = np.floor(places).astype(np.int64)
             part = (places - low).astype(np.float32)
-            taps.append(np.stack([low, np.minimum(low + 1, n - 1)], axis=1))
+            taps.append(np.clip(np.stack([low, low + 1], axis=1), 0, n - 1))
             shares.append(np.stack([1 - part, part], axis=1))
     if mode == "nearest":
         return call.same_node(view, view.index[np.ix_(*(tap[:, 0] for tap in taps))])

@@ -235,7 +235,7 @@ def _finest(
     nodes = (*sinks, *synapses)
     if shares is None:
         shares = {node.name: np.arange(node.channels) for node in nodes}
-    scale = np.zeros(1 + max(int(shares[node.name].max()) for node in nodes))
+    scale = np.zeros(1 + max(int(share.max()) for share in shares.values()))
     for synapse in synapses:
         largest = np.abs(synapse.weight.astype(np.float64)).reshape(len(synapse.weight), -1).max(axis=1)
         np.maximum.at(scale, shares[synapse.name], largest / _limit(synapse, areas))
