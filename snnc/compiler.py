@@ -22,9 +22,9 @@ from snnc.backends import load_simulator
 from snnc.data.input_statistics import KEY as STATISTICS
 from snnc.data.input_statistics import InputStatistics
 from snnc.data.leakage import row_hashes
+from snnc.data.material import given_rows, preprocessing_beside
 from snnc.data.preprocessing import Preprocessing, prepared_rows
 from snnc.data.readings import NetworkInput
-from snnc.data.row_files import named_rows
 from snnc.diagnostics import Diagnostic
 from snnc.errors import InternalError, UnsupportedModelError, UsageError
 from snnc.frontend import SourceModel
@@ -358,7 +358,10 @@ def convert(
             f"{named} has {len(source.inputs)} inputs, and a preprocessing is for one: give rows as it takes "
             "them"
         )
-    raw = joined(named_rows(calibration, [given.name for given in source.inputs], named, name))
+    names = [given.name for given in source.inputs]
+    if not several and isinstance(calibration, str | os.PathLike):
+        preprocessing = preprocessing_beside(Path(calibration), preprocessing)
+    raw = joined(given_rows(calibration, names, named, name, preprocessing))
     rows: dict[str, Any] = {}
     for given in source.inputs:
         what = f"{name} for {given.name!r}" if several else name

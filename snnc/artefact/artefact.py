@@ -11,9 +11,9 @@ import onnx
 
 from snnc.artefact.metadata import Json, Metadata, attach
 from snnc.artefact.writer import build_model
+from snnc.data.material import given_rows
 from snnc.data.preprocessing import Preprocessing, check_fit, prepared_rows
 from snnc.data.readings import NetworkInput
-from snnc.data.row_files import named_rows
 from snnc.errors import NonFiniteError
 from snnc.ir.batch import Given, Rows, joined
 from snnc.ir.graph import FloatArray, NumberArray, Shape
@@ -170,7 +170,8 @@ class Artefact:
 
     def _arrays(self, x: Given) -> dict[str, NumberArray]:
         """Return the rows of every input by its name."""
-        return named_rows(x, [node.name for node in self.graph.inputs], self.graph.name, "the rows")
+        names = [node.name for node in self.graph.inputs]
+        return given_rows(x, names, self.graph.name, "the rows", self.preprocessing, is_fixed=True)
 
     def canonical(self, x: Given) -> Rows:
         """Bring a batch into the form of the model's inputs: float32, channels first.

@@ -44,7 +44,7 @@ class Request:
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    metavar="FILE.npz",
+    metavar="ROWS",
     help="Rows `x`, of which the first are run; for a network of the zoo, its own rows by default.",
 )
 @click.option(
@@ -96,7 +96,8 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
         located = locate_source(network.metadata, artefact, None)
     else:
         located = locate(request.against)
-    x, _, _ = rows_of(request.data, network.metadata.source_sha256, None, network.check_rows)
+    sha256, preprocessing = network.metadata.source_sha256, network.preprocessing
+    x, _, _ = rows_of(request.data, sha256, None, network.check_rows, preprocessing=preprocessing)
     found = _compare(terminal, network, located, x, steps, request)
     if terminal.json:
         terminal.data(found.as_dict())

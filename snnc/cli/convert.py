@@ -206,10 +206,11 @@ def _rows(located: Located, asked: ConvertOptions) -> Rows:
     preprocessing = None if asked.preprocess is None else Preprocessing.read(asked.preprocess)
     preprocessing = with_layout(preprocessing, asked.rows_layout)
     if asked.calib is not None:
-        x, y = read_labelled(asked.calib)
-        return Rows(x, y, preprocessing, f"`x` of {asked.calib}")
+        found = read_labelled(asked.calib, preprocessing)
+        preprocessing = with_layout(found.preprocessing, asked.rows_layout)
+        return Rows(found.x, found.y, preprocessing, found.name)
     if located.entry is None:
-        raise UsageError("no calibration rows: name 500 to 1,000 training rows by --calib FILE.npz")
+        raise UsageError("no calibration rows: name 500 to 1,000 training rows by --calib ROWS")
     x, y = calibration_data(located.entry)
     if preprocessing is None:
         preprocessing = with_layout(Preprocessing.from_dict(located.entry.preprocessing), asked.rows_layout)

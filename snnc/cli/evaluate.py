@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from snnc.analysis.scores import Scores
     from snnc.artefact import Artefact
     from snnc.cli.models import Located
+    from snnc.data.preprocessing import Preprocessing
     from snnc.ir.graph import NumberArray
     from snnc.metrics import Measured
 
@@ -47,7 +48,7 @@ class Request:
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    metavar="FILE.npz",
+    metavar="ROWS",
     help="Rows `x` and labels `y`; for a network of the zoo, its own test rows by default.",
 )
 @click.option(
@@ -114,7 +115,8 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None
     artefact = load(path).with_rows_layout(request.rows_layout)
     simulator = load_simulator(request.backend, request.threads)
     steps = chosen_timesteps(terminal, artefact, request.timesteps)
-    x, y = _rows(request, zoo_entry(artefact.metadata.source_sha256), artefact.check_rows)
+    entry = zoo_entry(artefact.metadata.source_sha256)
+    x, y = _rows(request, entry, artefact.check_rows, artefact.preprocessing, is_fixed=True)
     warn_of_rows(terminal, artefact, x, simulator)
     _warn_of_overlap(terminal, artefact, x)
     source = None
@@ -146,6 +148,7 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None
 def _evaluate_model(terminal: Terminal, located: Located, request: Request) -> None:
     from snnc.analysis.evaluation import evaluate_ann
     from snnc.cli.models import open_source
+    from snnc.data.material import preprocessing_beside
     from snnc.data.preprocessing import Preprocessing
     from snnc.metrics import Task
 
@@ -161,9 +164,11 @@ def _evaluate_model(terminal: Terminal, located: Located, request: Request) -> N
         preprocessing = Preprocessing.read(request.preprocess)
     elif located.entry is not None and request.data is None:
         preprocessing = Preprocessing.from_dict(located.entry.preprocessing)
+    if request.data is not None:
+        preprocessing = preprocessing_beside(request.data, preprocessing)
     preprocessing = with_layout(preprocessing, request.rows_layout)
     source = open_source(terminal, located, preprocessing, request.threads)
-    x, y = _rows(request, located.entry, source.check_rows)
+    x, y = _rows(request, located.entry, source.check_rows, preprocessing)
     scores = evaluate_ann(
         source, x, y, terminal.progress(), task=task_of(request.task), metrics=request.metric
     )
@@ -180,19 +185,25 @@ def _evaluate_model(terminal: Terminal, located: Located, request: Request) -> N
 
 
 def _rows(
-    request: Request, entry: Any, check: Callable[[NumberArray, str], object]
+    request: Request,
+    entry: Any,
+    check: Callable[[NumberArray, str], object],
+    preprocessing: Preprocessing | None,
+    *,
+    is_fixed: bool = False,
 ) -> tuple[NumberArray, NumberArray | None]:
     from snnc.cli.files import read_labelled
     from snnc.errors import UsageError
     from snnc.models import test_data
 
     if request.data is not None:
-        x, y = read_labelled(request.data)
-        check(x, f"`x` of {request.data}")
+        found = read_labelled(request.data, preprocessing, request.limit, is_fixed=is_fixed)
+        x, y = found.x, found.y
+        check(x, found.name)
     elif entry is not None:
         x, y = test_data(entry)
     else:
-        raise UsageError("no rows to evaluate on: name them by --data FILE.npz, with `x` and `y`")
+        raise UsageError("no rows to evaluate on: name them by --data ROWS, with `x` and `y`")
     return x[: request.limit], None if y is None else y[: request.limit]
 
 

@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
+from snnc.data.material import Material, read_material
+from snnc.data.preprocessing import Preprocessing
+from snnc.errors import InputError, UsageError
 
-from snnc.data.row_files import check_rows, opened, rows_in
-from snnc.errors import InputError, NonFiniteError, UsageError
-from snnc.ir.graph import NumberArray
+_log = logging.getLogger("snnc")
 
 
-def read_labelled(path: Path) -> tuple[NumberArray, NumberArray | None]:
-    """Read ``x`` and, if it is there, ``y`` of an ``.npz`` file.
+def read_labelled(
+    path: Path,
+    preprocessing: Preprocessing | None = None,
+    limit: int | None = None,
+    *,
+    is_fixed: bool = False,
+) -> Material:
+    """Read rows, and labels where there are some, and tell how labels were made.
+
+    Args:
+        path: see :func:`snnc.data.material.read_material`, as for the others.
+        preprocessing: from the rows to what a network takes, as far as it is known.
+        limit: read so many rows.
+        is_fixed: whether it is an artefact's.
 
     Raises:
-        InputError: the file is missing, damaged, or holds something else.
+        InputError: the files are missing, damaged, or hold something else.
     """
-    with opened(path) as archive:
-        if isinstance(archive, np.ndarray):
-            raise InputError(f"{path} is a single array; save it by numpy.savez(FILE, x=rows, y=labels)")
-        x = rows_in(path, archive)
-        y = archive["y"] if "y" in archive.files else None
-    check_rows(path, x)
-    if y is not None and (y.dtype.kind not in "buif" or y.shape[:1] != (len(x),)):
-        raise InputError(
-            f"`y` in {path} is {y.dtype} of shape {y.shape}; it must hold one class number per row of `x`, "
-            f"integers of shape ({len(x)},), or as many numbers as the network gives, ({len(x)}, outputs)"
-        )
-    if y is not None and not np.isfinite(y).all():
-        raise NonFiniteError(f"the labels in {path} hold NaN or infinity: leave those rows out")
-    return x, y
+    found = read_material(path, preprocessing, limit=limit, is_fixed=is_fixed)
+    if found.told:
+        _log.info(found.told)
+    return found
 
 
 def check_outputs(*outputs: Path | None, others: Iterable[Path | None] = (), force: bool) -> None:

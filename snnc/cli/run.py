@@ -75,8 +75,7 @@ def command(
     from snnc.artefact import load
     from snnc.backends import load_simulator
     from snnc.cli.artefacts import chosen_timesteps, warn_of_rows
-    from snnc.cli.files import check_outputs
-    from snnc.data.row_files import read_rows
+    from snnc.cli.files import check_outputs, read_labelled
     from snnc.errors import UsageError
     from snnc.ir.snn import Readout
     from snnc.metrics import decisions
@@ -87,8 +86,9 @@ def command(
         raise UsageError(f"{output}: the outputs are one array, not an archive; name the file .npy")
     network = load(artefact).with_rows_layout(rows_layout)
     steps = chosen_timesteps(terminal, network, timesteps)
-    x = read_rows(input_path)
-    network.check_rows(x, f"{input_path}")
+    found = read_labelled(input_path, network.preprocessing, is_fixed=True)
+    x = found.x
+    network.check_rows(x, found.name)
     simulator = load_simulator(backend, threads)
     warn_of_rows(terminal, network, x, simulator)
     outputs = outputs_of(

@@ -12,6 +12,7 @@ from snnc.cli.terminal import Terminal
 if TYPE_CHECKING:
     from snnc.artefact import Artefact
     from snnc.cli.models import Located
+    from snnc.data.preprocessing import Preprocessing
     from snnc.ir.ann import AnnGraph
     from snnc.ir.graph import NumberArray
     from snnc.metrics import Outputs, Task
@@ -50,6 +51,8 @@ def rows_of(
     sha256: str,
     limit: int | None,
     *check: Callable[[NumberArray, str], object],
+    preprocessing: Preprocessing | None = None,
+    is_fixed: bool = True,
 ) -> tuple[NumberArray, NumberArray | None, str]:
     """Return rows and labels: a file's, or the zoo's own where the source is from the zoo.
 
@@ -58,6 +61,8 @@ def rows_of(
         sha256: of the source network.
         limit: use so many rows.
         check: refuse all rows, by the name that is given beside them, where they do not fit.
+        preprocessing: of the rows.
+        is_fixed: whether it is an artefact's.
 
     Raises:
         UsageError: there are none.
@@ -70,14 +75,14 @@ def rows_of(
     x: NumberArray
     y: NumberArray | None
     if data is not None:
-        x, y = read_labelled(data)
-        name = str(data)
+        found = read_labelled(data, preprocessing, limit, is_fixed=is_fixed)
+        x, y, name = found.x, found.y, str(data)
         for refuse in check:
-            refuse(x, f"`x` of {name}")
+            refuse(x, found.name)
     else:
         entry = zoo_entry(sha256)
         if entry is None:
-            raise UsageError("no rows to run: give them by --data FILE.npz, with `x` and, if known, `y`")
+            raise UsageError("no rows to run: give them by --data ROWS, with `x` and, if known, `y`")
         x, y = test_data(entry)
         name = f"test rows of {PREFIX}{entry.name}"
     return x[:limit], None if y is None else y[:limit], name
@@ -108,7 +113,8 @@ def subject(
 
     artefact = load(path).with_rows_layout(rows_layout)
     located = locate_source(artefact.metadata, path, source)
-    x, y, name = rows_of(data, artefact.metadata.source_sha256, limit, artefact.check_rows)
+    sha256, preprocessing = artefact.metadata.source_sha256, artefact.preprocessing
+    x, y, name = rows_of(data, sha256, limit, artefact.check_rows, preprocessing=preprocessing)
     outputs = outputs_of_artefact(artefact, located.path, len(x), y, task)
     # The report asks for every layer alone in turn, for the read-out and for the whole network.
     questions = len(artefact.graph.of_type(IntegrateFire)) + 2
