@@ -1,4 +1,4 @@
-"""The backends and simulators: name -> loader, so that none is imported before it is asked for."""
+"""The backends and simulators: name -> loader, so that none is imported before it is needed."""
 
 from __future__ import annotations
 

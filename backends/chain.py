@@ -1,7 +1,7 @@
-"""A spiking network as a chain of layers, which is all that some targets can hold.
+"""A spiking network as a chain of layers, for targets that support only sequences.
 
-Each layer is a convolution or a dense matrix in int8 with the population (or the read-out) behind it. Sums
-over windows become part of the weights that read them, which is exact in integers. Padding that differs
+Each layer is a convolution or a dense matrix in int8, followed by its population (or the read-out). Sums
+over windows are merged into the weights that read them, which is exact in integers. Padding that differs
 between two sides becomes a larger kernel with a border of zeros.
 """
 

@@ -1,4 +1,4 @@
-"""Bundles: an artefact written for a target, with its manifest, and checked again by whoever got it."""
+"""Bundles: an artefact written for a target, with its manifest, and the verification of received bundles."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from snnc.simulation.protocol import (
     Unsupported,
     VerificationResult,
 )
+from snnc.source.host import Host
 from snnc.writing import replacing_folder
 
 README = "README.md"
@@ -43,22 +44,36 @@ class Checked:
     verdict: VerificationResult | None
 
 
-def problems(backend: Backend, graph: SnnGraph) -> tuple[Diagnostic, ...]:
-    """Return all that keeps a network from the target, as findings with node and cure."""
-    return tuple(_diagnostic(item) for item in backend.check(graph))
+def problems(backend: Backend, graph: SnnGraph, host: Host | None = None) -> tuple[Diagnostic, ...]:
+    """Return all that keeps a network from the target, as findings with node and cure.
+
+    Args:
+        backend: the target.
+        graph: the network.
+        host: what of its source runs as ordinary ONNX, which no bundle holds.
+    """
+    nodes = () if host is None else host.nodes
+    cure = "the artefact itself is an ONNX model of the whole; or cut these nodes off and run them yourself"
+    kept = [
+        Unsupported(
+            node.name, node.name, f"{node.operator} runs as ordinary ONNX in the {node.section}", cure
+        )
+        for node in nodes
+    ]
+    return tuple(_diagnostic(item) for item in (*kept, *backend.check(graph)))
 
 
 def _diagnostic(item: Unsupported) -> Diagnostic:
     return Diagnostic(TARGET_LIMIT, f"{item.node}: {item.reason}", item.origin or item.node, item.help)
 
 
-def require_fit(backend: Backend, graph: SnnGraph) -> None:
+def require_fit(backend: Backend, artefact: Artefact) -> None:
     """Refuse a network that the target cannot take.
 
     Raises:
         TargetError: with all findings; its message tells the first.
     """
-    found = problems(backend, graph)
+    found = problems(backend, artefact.graph, artefact.host)
     for first in found[:1]:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise TargetError(
@@ -97,7 +112,7 @@ def deploy(
         InternalError: the target computes something else although it should not.
     """
     check_directory(directory, force=force)
-    require_fit(backend, artefact.graph)
+    require_fit(backend, artefact)
     golden = rows if isinstance(rows, Golden) else make_golden(artefact, rows)
     if semantics is None:
         semantics = judge(artefact, backend, golden.q)

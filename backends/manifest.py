@@ -1,6 +1,6 @@
 """``MANIFEST.json``: what a bundle holds and means, and the SHA-256 of each of its files.
 
-The hashes detect damage and careless editing; they are no signature.
+The hashes detect damage and accidental changes; they are no signature.
 """
 
 from __future__ import annotations

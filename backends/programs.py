@@ -1,7 +1,7 @@
-"""Programs that are not snnc's and check a bundle: compilers, interpreters that have a consumer.
+"""External programs that check a bundle: compilers, and interpreters with a consumer.
 
-They run in a temporary folder that holds only what snnc put there, with a time limit and without the user's
-environment. Nothing that lies in a bundle is ever executed; :func:`foreign` compares its programs with ours.
+They run in a temporary folder that contains only files of snnc, with a time limit and without the user's
+environment. Nothing in a bundle is ever executed; :func:`foreign` compares its programs with those of snnc.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What it costs that a target follows other rules than the artefact, measured before anything is written."""
+"""The loss on targets that follow other rules than the artefact, measured before anything is written."""
 
 from __future__ import annotations
 

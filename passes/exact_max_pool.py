@@ -1,17 +1,23 @@
 """Move rectifiers to positions where spikes can replace them exactly, mainly around max-pooling.
 
 A rectifier is monotone and elementwise, so it commutes with all operations that only select or move values:
-``relu(maxpool(x)) = maxpool(relu(x))``, and the same for concatenation, reshaping,
-slicing and zero padding. After a population, max-pooling is exact on spike counts,
+``relu(maxpool(x)) = maxpool(relu(x))``, and the same for concatenation, reshaping, slicing, zero padding
+and index maps. After a population, max-pooling is exact on spike counts,
 ``y_t = max_i N_i(t) - max_i N_i(t-1)``, so the rectifier moves in front of the pool. In the analogue
 first layer the current is constant in time, and the pool moves in front of the rectifier instead:
 fewer neurons, and exact as well.
+
+Where a move lets several channels become one, as a pixel shuffle does, their spikes would need one unit.
+There the rectifier stands behind the move, which moves currents: each new channel has its own threshold.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
+
+import numpy as np
 
 from snnc.ir.ann import (
     Add,
@@ -19,18 +25,21 @@ from snnc.ir.ann import (
     AnnNode,
     AveragePool,
     Concat,
+    Gather,
     MaxPool,
     Pad,
     Relu,
     Reshape,
     Slice,
 )
+from snnc.ir.channels import per_channel
+from snnc.ir.geometry import ABSENT
 from snnc.ir.operations import check_known
 from snnc.ir.rewriter import Rewriter
 from snnc.numerics.input_range import first_layer
 from snnc.pipeline import Context
 
-Mover = MaxPool | Concat | Reshape | Slice | Pad
+Mover = MaxPool | Concat | Reshape | Slice | Pad | Gather
 """Operations that a rectifier commutes with."""
 
 
@@ -72,8 +81,18 @@ def _move_one(graph: AnnGraph) -> AnnGraph:
         alone = graph.read_once(before.name)
         if isinstance(before, MaxPool) and before.inputs[0] in analogue:
             continue
-        if isinstance(before, Mover) and alone:
+        if isinstance(before, Mover) and alone and _before(before, graph):
             moved = _rectify_first(graph, before, node)
+            if moved is not graph:
+                return moved
+    for mover in graph:
+        if not isinstance(mover, Reshape | Gather):
+            continue
+        relu = graph[mover.inputs[0]]
+        if not isinstance(relu, Relu) or mover.keeps_channels(relu.shape):
+            continue
+        if graph.read_once(relu.name):
+            moved = _rectify_last(graph, relu, mover)
             if moved is not graph:
                 return moved
     for pool in graph.of_type(MaxPool):
@@ -89,6 +108,32 @@ def _move_one(graph: AnnGraph) -> AnnGraph:
     return graph
 
 
+def _before(mover: Mover, graph: AnnGraph) -> bool:
+    """Whether a rectifier belongs before a move: not where channels are mixed, nor values only dropped."""
+    if isinstance(mover, Reshape | Gather):
+        shape = graph[mover.inputs[0]].shape
+        return mover.keeps_channels(shape) and math.prod(shape) <= math.prod(mover.shape)
+    return True
+
+
+def _rectify_last(graph: AnnGraph, relu: Relu, mover: Reshape | Gather) -> AnnGraph:
+    """Exchange ``relu`` then ``mover``: the move of the currents, then one rectifier."""
+    ceiling = relu.ceiling
+    if ceiling is not None:
+        spread = np.broadcast_to(per_channel(ceiling, len(relu.shape)), relu.shape).ravel()
+        index = mover.index if isinstance(mover, Gather) else np.arange(spread.size)
+        rows = np.where(index == ABSENT, np.inf, spread[index]).reshape(mover.channels, -1)
+        ceiling = rows.min(axis=1).astype(np.float32)
+        if not ((rows == ceiling[:, None]) | (rows == np.inf)).all() or np.isinf(ceiling).any():
+            return graph
+    rewriter = Rewriter(graph)
+    first = mover.with_(name=rewriter.fresh(f"{relu.name}.moved"), inputs=relu.inputs)
+    # The population keeps the rectifier's name, and with it the name of the ONNX node.
+    last = relu.with_(inputs=(first.name,), shape=mover.shape, ceiling=ceiling)
+    rewriter.replace((relu.name, mover.name), first, last)
+    return graph.with_nodes(rewriter.nodes, rewriter.outputs)
+
+
 def _rectify_first(graph: AnnGraph, mover: Mover, relu: Relu) -> AnnGraph:
     """Exchange ``mover`` then ``relu``: a rectifier on each input, then the move under the old name."""
     several = len(mover.inputs) > 1
@@ -101,11 +146,11 @@ def _rectify_first(graph: AnnGraph, mover: Mover, relu: Relu) -> AnnGraph:
         if ceiling is not None:
             if isinstance(mover, Concat):
                 ceiling = ceiling[start : start + shape[0]]
-            elif isinstance(mover, Reshape | Slice | Pad) and shape[0] != relu.channels:
+            elif isinstance(mover, Reshape | Slice | Pad | Gather) and shape[0] != relu.channels:
                 if ceiling.min() != ceiling.max():
                     return graph
                 ceiling = ceiling[:1].repeat(shape[0])
-            elif isinstance(mover, Slice | Pad) and ceiling.min() != ceiling.max():
+            elif isinstance(mover, Slice | Pad | Gather) and ceiling.min() != ceiling.max():
                 return graph
         start += shape[0]
         name = rewriter.fresh(f"{relu.name}.{index}") if several else relu.name

@@ -26,6 +26,7 @@ from snnc.ir.rewriter import Rewriter
 from snnc.ir.snn import (
     ChannelWeight,
     Convolution,
+    Gather,
     IntegrateFire,
     Linear,
     Pad,
@@ -159,7 +160,7 @@ def _path(graph: SnnGraph, synapse: str) -> tuple[str, ...]:
     """Return the names from the source of a synapse, through nodes that move spikes, to the synapse."""
     path = [synapse]
     node = graph[graph[synapse].inputs[0]]
-    while isinstance(node, SumPool | Pad | Slice | Reshape):
+    while isinstance(node, SumPool | Pad | Slice | Reshape | Gather):
         path.append(node.name)
         node = graph[node.inputs[0]]
     return (node.name, *reversed(path))

@@ -24,16 +24,17 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from snnc.diagnostics import DEAD_CHANNELS, UNSUPPORTED_STRUCTURE, Diagnostic
 from snnc.errors import InternalError, UnsupportedModelError, UsageError
 from snnc.ir import ann, snn
 from snnc.ir.batch import rows_of
 from snnc.ir.channels import per_channel
-from snnc.ir.geometry import Window
-from snnc.ir.graph import FloatArray, Shape
+from snnc.ir.geometry import ABSENT, Window
+from snnc.ir.graph import FloatArray, IntArray, Shape
 from snnc.ir.neuron import Neuron
-from snnc.ir.operations import check_known
+from snnc.ir.operations import channel_links, check_known, classified
 from snnc.ir.rewriter import Names
 from snnc.metrics.task import Task
 from snnc.numerics.input_range import InputUnits, encoded, input_affine, input_limit, input_units
@@ -242,11 +243,14 @@ class _Lowering:
             case ann.MaxPool(), [Current(terms=(chain,)) as current]:
                 pooled = snn.CurrentMaxPool(window=node.window, **_place(node, chain[-1].name))
                 return Current(((*chain, pooled),), current.bias)
-            case ann.Reshape(), [Current() as current]:
-                return self.reshaped(self.graph[node.inputs[0]], current, node)
+            case ann.Reshape() | ann.Gather(), [Spikes() as spikes] if not _fits(node, spikes, self.graph):
+                before = self.graph[node.inputs[0]]
+                return self.moved(node, before, self.as_current(spikes, before))
+            case ann.Reshape() | ann.Gather(), [Current() as current]:
+                return self.moved(node, self.graph[node.inputs[0]], current)
             case ann.Pad(), [Spikes() as spikes] if spikes.shift.any():
                 return self.weigh(_padding(node, self.graph[node.inputs[0]].shape), spikes)
-            case ann.Reshape() | ann.Pad() | ann.Slice() | ann.Concat(), _ if all(
+            case ann.Reshape() | ann.Pad() | ann.Slice() | ann.Concat() | ann.Gather(), _ if all(
                 isinstance(value, Spikes) for value in inputs
             ):
                 return self.move(node, [value for value in inputs if isinstance(value, Spikes)])
@@ -258,20 +262,26 @@ class _Lowering:
                     f"put `{needed}` before `lower`",
                 )
 
-    def reshaped(self, before: ann.AnnNode, current: Current, node: ann.Reshape) -> Current:
-        """Return the current of ``before``, row by row, in another shape; a bias may depend on the place."""
-        terms: list[tuple[snn.SnnNode, ...]] = [
-            (*chain, snn.Reshape(**self.part(node, index, chain[-1].name)))
-            for index, chain in enumerate(current.terms)
-        ]
-        spread = np.broadcast_to(per_channel(current.bias, len(before.shape)), before.shape)
-        bias = spread.reshape(node.channels, -1)
-        if (bias == bias[:, :1]).all():
-            return Current(tuple(terms), np.ascontiguousarray(bias[:, 0]))
-        values = np.ascontiguousarray(bias.reshape(node.shape), np.float32)
-        name = self.names.fresh(f"{node.name}.bias")
-        terms.append((snn.ConstantCurrent(name=name, shape=node.shape, origin=node.origin, values=values),))
-        return Current(tuple(terms), np.zeros(node.channels, np.float32))
+    def moved(self, node: ann.Reshape | ann.Gather, before: ann.AnnNode, current: Current) -> Current:
+        """Return a current in other places; a bias that then differs within a channel is a current, too."""
+        index = _index(node, before.shape)
+        terms = []
+        for number, chain in enumerate(current.terms):
+            place = self.part(node, number, chain[-1].name)
+            if isinstance(node, ann.Gather):
+                terms.append((*chain, snn.Gather(index=node.index, **place)))
+            else:
+                terms.append((*chain, snn.Reshape(**place)))
+        if len(before.shape) == 1 and node.shape == (before.channels, 1, 1):
+            return Current(tuple(terms), current.bias)
+        spread = np.broadcast_to(per_channel(current.bias, len(before.shape)), before.shape).ravel()
+        values = np.where(index == ABSENT, np.float32(0), spread[index])
+        bias = values.reshape(node.channels, -1)[:, 0].copy()
+        rest = values - per_channel(bias, values.ndim)
+        if rest.any():
+            name = self.names.fresh(f"{node.name}.bias")
+            terms.append((snn.ConstantCurrent(name=name, shape=node.shape, origin=node.origin, values=rest),))
+        return Current(tuple(terms), bias)
 
     def encode(self, node: ann.Input) -> Spikes:
         door = self.doors[node.name]
@@ -404,10 +414,19 @@ class _Lowering:
                 self.append(snn.Slice(start=node.start, stop=node.stop, step=node.step, **place))
                 chosen = slice(node.start[0], node.stop[0], node.step[0])
                 vectors = {key: values[chosen] for key, values in vectors.items()}
-            case _:
-                self.append(snn.Reshape(**place))
+            case ann.Reshape() | ann.Gather():
+                if isinstance(node, ann.Gather):
+                    self.append(snn.Gather(index=node.index, **place))
+                else:
+                    self.append(snn.Reshape(**place))
                 before = self.graph[node.inputs[0]].shape
-                vectors = {key: _reshaped(values, before, node) for key, values in vectors.items()}
+                least = np.abs(inputs[0].spike_scale).min()
+                zero = {"spike_scale": least, "shift": 0, "floor": 0}
+                vectors = {
+                    key: _carried(values, before, node, zero[key])[0] for key, values in vectors.items()
+                }
+            case _:
+                raise InternalError(f"{node.name!r} moves nothing")
         return Spikes(node.name, **vectors)
 
     def population(self, node: ann.Relu, current: Current) -> Spikes:
@@ -449,11 +468,12 @@ class _Lowering:
         terms = []
         for chain in current.terms:
             first = chain[0]
+            mute = ~_read_by(chain, ~dead)
             if isinstance(first, snn.ConstantCurrent):
-                mask = per_channel(~dead, first.values.ndim)
+                mask = per_channel(~mute, first.values.ndim)
                 first = first.with_(values=np.where(mask, first.values, np.float32(0)))
             elif isinstance(first, snn.Weighted):
-                mask = per_channel(~dead, first.weight.ndim)
+                mask = per_channel(~mute, first.weight.ndim)
                 first = first.with_(weight=np.where(mask, first.weight, np.float32(0)))
             terms.append((first, *chain[1:]))
         return Current(tuple(terms), np.where(dead, value, current.bias))
@@ -491,16 +511,53 @@ class _Lowering:
         return place if index == 0 else {**place, "name": self.names.fresh(f"{node.name}.{index}")}
 
 
-def _reshaped(values: FloatArray, before: tuple[int, ...], node: ann.AnnNode) -> FloatArray:
-    """Carry one value per channel through a reshape."""
-    spread = np.broadcast_to(per_channel(values, len(before)), before).reshape(node.shape[0], -1)
-    if (spread != spread[:, :1]).any():
-        raise _unsupported(
-            node,
-            "a vector with one unit per feature cannot fold back into a map",
-            "use clip-activations{granularity=layer}",
-        )
-    return np.ascontiguousarray(spread[:, 0])
+def _index(node: ann.Reshape | ann.Gather, before: Shape) -> IntArray:
+    """Return where each value of a node stands in what it reads."""
+    return node.index if isinstance(node, ann.Gather) else np.arange(math.prod(before)).reshape(node.shape)
+
+
+def _carried(
+    values: FloatArray, before: Shape, node: ann.Reshape | ann.Gather, zero: float
+) -> tuple[FloatArray, bool]:
+    """Carry one number per channel through a move.
+
+    Args:
+        values: (channels,) of what is read.
+        before: its shape.
+        node: the move.
+        zero: the number of a channel that holds nothing but zeros.
+
+    Returns:
+        The first number of each new channel, (channels,), and whether all its others are the same.
+    """
+    index = _index(node, before).reshape(node.channels, -1)
+    spread = np.broadcast_to(per_channel(values, len(before)), before).ravel()
+    rows = np.where(index == ABSENT, -np.inf, spread[index])
+    first = rows.max(axis=1)
+    same = bool(((rows == first[:, None]) | (rows == -np.inf)).all())
+    return np.where(first == -np.inf, zero, first).astype(np.float32), same
+
+
+def _fits(node: ann.Reshape | ann.Gather, spikes: Spikes, graph: ann.AnnGraph) -> bool:
+    """Whether spikes can be moved as they are: every new channel has one unit, and its zeros are silent."""
+    before = graph[node.inputs[0]].shape
+    if isinstance(node, ann.Gather) and (node.index == ABSENT).any() and spikes.silence.any():
+        return False
+    return all(
+        _carried(values, before, node, 0)[1] for values in (spikes.spike_scale, spikes.shift, spikes.floor)
+    )
+
+
+def _read_by(chain: tuple[snn.SnnNode, ...], wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which channels of the first node of a chain reach channels that are wanted of its last."""
+    for node, before in zip(reversed(chain[1:]), reversed(chain[:-1]), strict=True):
+        links = channel_links(classified(node), before.shape)
+        if links is not None:
+            outputs, inputs = links
+            reached = np.zeros(before.channels, np.bool_)
+            reached[inputs[wanted[outputs]]] = True
+            wanted = reached
+    return wanted
 
 
 def _padding(node: ann.Pad, shape: Shape) -> ann.AnnNode:

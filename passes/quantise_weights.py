@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from snnc.errors import UsageError
-from snnc.ir.bounds import MOST_TIMESTEPS, overflow, provable_timesteps
+from snnc.ir.bounds import provable_timesteps, unproved
 from snnc.ir.operations import check_known
 from snnc.ir.snn import SnnGraph
 from snnc.numerics.quantisation import quantise_all
@@ -30,18 +30,8 @@ class QuantiseWeights:
         quantised = quantise_all(graph)
         proved = provable_timesteps(quantised)
         if proved < quantised.timesteps:
-            raise UsageError(_refusal(quantised, proved))
+            raise UsageError(unproved(quantised, proved))
         context.findings["max-timesteps"] = proved
         if quantised.max_timesteps == proved:
             return quantised
         return replace(quantised, max_timesteps=proved)
-
-
-def _refusal(graph: SnnGraph, proved: int) -> str:
-    """Say why a network cannot be run for its T, and what to ask for instead."""
-    cure = f"use at most T = {proved}" if proved else "ask for fewer levels or settle steps"
-    found = overflow(graph, graph.timesteps)
-    if found is None:
-        return f"{graph.timesteps} steps are more than the {MOST_TIMESTEPS} that can be proved; {cure}"
-    name, bound = found
-    return f"the potentials of {name!r} could reach {bound} in {graph.timesteps} steps, beyond int32; {cure}"

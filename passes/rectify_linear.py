@@ -38,6 +38,7 @@ from snnc.ir.ann import (
     Concat,
     Constant,
     Convolution,
+    Gather,
     Input,
     Linear,
     MaxPool,
@@ -48,6 +49,7 @@ from snnc.ir.ann import (
     Softmax,
 )
 from snnc.ir.batch import rows_of
+from snnc.ir.geometry import ABSENT
 from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
 from snnc.ir.rewriter import Names, Rewriter
@@ -189,6 +191,8 @@ def _above(graph: AnnGraph, edges: frozenset[tuple[str, str]], raw: frozenset[st
 
 def _pads(node: AnnNode) -> bool:
     """Whether zeros stand beside the values, which silent neurons of a raised value are not."""
+    if isinstance(node, Gather):
+        return bool((node.index == ABSENT).any())
     return isinstance(node, Pad) or (isinstance(node, AveragePool) and any(node.window.pads))
 
 
@@ -208,12 +212,13 @@ def _places(graph: AnnGraph) -> list[str]:
     linear: set[str] = set()
     raised: set[str] = set()
     places: list[str] = []
+    raw = _single_inputs(graph)
     for node in graph:
-        moved = isinstance(node, AveragePool | Reshape | Slice | Pad | MaxPool | Concat)
+        moved = isinstance(node, AveragePool | Reshape | Slice | Pad | MaxPool | Concat | Gather)
         # Zeros beside a raised value are no silent neurons: its padding is a current.
         currents = linear | raised if _pads(node) else linear
         if isinstance(node, Convolution | Linear | Add | ChannelAffine) or (
-            moved and any(name in currents for name in node.inputs)
+            moved and (any(name in currents for name in node.inputs) or _mixes(graph, node, raw))
         ):
             if _needs_spikes(graph, node.name):
                 places.append(node.name)
@@ -223,6 +228,27 @@ def _places(graph: AnnGraph) -> list[str]:
         elif moved and any(name in raised for name in node.inputs):
             raised.add(node.name)
     return places
+
+
+def _single_inputs(graph: AnnGraph) -> frozenset[str]:
+    """Return the nodes that hold values of one input alone: all channels that meet there share one unit."""
+    raw = raw_channels(graph, graph.inputs[0])
+    behind: dict[str, frozenset[str]] = {}
+    for node in graph:
+        if node.name in raw:
+            own = frozenset({node.name}) if isinstance(node, Input) else frozenset()
+            behind[node.name] = own.union(*(behind[name] for name in node.inputs))
+    return frozenset(name for name, inputs in behind.items() if len(inputs) == 1)
+
+
+def _mixes(graph: AnnGraph, node: AnnNode, raw: frozenset[str]) -> bool:
+    """Whether values of several channels, or zeros beside them, become one channel: then currents move.
+
+    Of the input all such channels share one unit.
+    """
+    if not isinstance(node, Reshape | Gather) or node.name in raw:
+        return False
+    return not node.keeps_channels(graph[node.inputs[0]].shape)
 
 
 def _needs_spikes(graph: AnnGraph, name: str) -> bool:
@@ -247,6 +273,10 @@ def _needs_spikes(graph: AnnGraph, name: str) -> bool:
             if isinstance(reader, MaxPool)
             for after in graph.consumers[reader.name]
         )
+    if len(readers) == 1 and _mixes(graph, readers[0], frozenset()):
+        return False
+    if len(readers) == 1 and isinstance(readers[0], Gather):
+        return _needs_spikes(graph, readers[0].name)
     if any(isinstance(reader, Reshape) for reader in readers):
         # A read-out may accumulate a current and flatten it; all else reads spikes in another shape.
         after = [node for reader in readers for node in graph.consumers[reader.name]]

@@ -15,6 +15,7 @@ from snnc.artefact.metadata import SCHEMA, properties_of
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import InputError, UsageError
 from snnc.frontend import SourceModel, read_onnx
+from snnc.frontend.dividing import Check, HostMode
 from snnc.frontend.loading import LoadedModel, loaded_from
 from snnc.frontend.loading import load as load_model
 from snnc.models import PREFIX, resolve
@@ -26,11 +27,15 @@ IN_MEMORY = "in-memory.onnx"
 """What a network is called that came without a path."""
 
 
-def read_source(model: Any) -> tuple[SourceModel, str]:
+def read_source(
+    model: Any, mode: HostMode = HostMode.NONE, check: Check = lambda graph: ()
+) -> tuple[SourceModel, str]:
     """Read a network, and return what it is called.
 
     Args:
         model: see :data:`Model`.
+        mode: where the host may keep what cannot be read.
+        check: what else must be refused.
 
     Raises:
         UsageError: it is an artefact already.
@@ -42,7 +47,7 @@ def read_source(model: Any) -> tuple[SourceModel, str]:
     loaded, name = _loaded(model)
     if SCHEMA in properties_of(loaded.proto):
         raise UsageError(f"{name} is an artefact already: load it, or give the network that it came from")
-    return read_onnx(loaded), name
+    return read_onnx(loaded, mode, check), name
 
 
 def _loaded(model: Any) -> tuple[LoadedModel, str]:

@@ -200,6 +200,7 @@ class Trials:
             source=self.source,
             task=task,
             metrics=wanted,
+            finish=artefact.finish,
         )
         if found.ann is None or not self.source.macs:
             raise UnsupportedModelError(

@@ -24,10 +24,10 @@ from snnc.data.input_statistics import InputStatistics
 from snnc.data.leakage import row_hashes
 from snnc.data.material import given_rows, preprocessing_beside
 from snnc.data.preprocessing import Preprocessing, prepared_rows
-from snnc.data.readings import NetworkInput
 from snnc.diagnostics import Diagnostic
 from snnc.errors import InternalError, UnsupportedModelError, UsageError
 from snnc.frontend import SourceModel
+from snnc.frontend.dividing import HostMode
 from snnc.ir.ann import AnnGraph
 from snnc.ir.batch import Batch, Rows, joined, rows_of
 from snnc.ir.bounds import MOST_TIMESTEPS
@@ -44,7 +44,8 @@ from snnc.search.choice import Candidate, Choice, candidates, choose
 from snnc.simulation.protocol import RecordOptions, Simulator, Trace
 from snnc.simulation.reference import encode_all
 from snnc.source.calibration import Calibration
-from snnc.trial import lowering, payload, require_lowering
+from snnc.source.host import Host
+from snnc.trial import lowering, payload, require_bounds, require_lowering
 
 _log = logging.getLogger("snnc")
 
@@ -108,6 +109,7 @@ class Options:
         task: kind of the outputs; ``None`` to recognise it from the network, if possible.
         payload: the largest payload of a spike, ``binary``, ``signed`` or ``levels:M``; it restricts the
             candidates.
+        host: where ordinary ONNX may run what has no spiking form: ``none``; ``edges``: before and behind.
     """
 
     timesteps: int | None = None
@@ -120,6 +122,7 @@ class Options:
     journal: Path | None = None
     task: Task | None = None
     payload: str | None = None
+    host: str = "edges"
 
     def __post_init__(self) -> None:
         """Refuse values of another kind, in one line.
@@ -143,6 +146,11 @@ class Options:
                 raise InternalError("the number of steps is not chosen yet")
             return DEFAULT_TIMESTEPS
         return self.timesteps
+
+    @property
+    def host_mode(self) -> HostMode:
+        """Where the host may keep a part of the network."""
+        return HostMode(self.host)
 
     @property
     def fits(self) -> bool:
@@ -288,25 +296,45 @@ def read_convertible(model: Model, options: Options) -> tuple[SourceModel, str]:
     """
     possible = tuple(options.alternatives().values()) or (options,)
     fronts = {lowering(each.passes()).text: each for each in possible}
-    source, name = read_source(model)
-    for each in fronts.values():
-        require_lowering(source.graph, each.passes(), each.steps)
-    alternatives(options, source.graph)
+
+    def refused(graph: AnnGraph) -> tuple[Diagnostic, ...]:
+        try:
+            for each in fronts.values():
+                require_lowering(graph, each.passes(), each.steps)
+        except UnsupportedModelError as error:
+            return error.diagnostics
+        return ()
+
+    source, name = read_source(model, options.host_mode, refused)
+    shortest = min(alternatives(options, source.graph).values() or (options,), key=lambda each: each.steps)
+    require_bounds(source.graph, shortest.passes(), shortest.steps)
     return source, name
 
 
 def check(model: Model, options: Options = Options()) -> tuple[Diagnostic, ...]:
-    """Return everything in a network that cannot be converted; the arguments are those of reading it.
+    """Return everything in a network that cannot be converted, and warnings.
+
+    The arguments are those of :func:`read_convertible`.
+
+    Raises:
+        InputError: the file is missing, damaged, or not ONNX.
+        UsageError: an option makes no sense, or the network is an artefact already.
+    """
+    return examine(model, options)[1]
+
+
+def examine(model: Model, options: Options = Options()) -> tuple[SourceModel | None, tuple[Diagnostic, ...]]:
+    """Return a network as it was read, or ``None`` and everything that keeps it from being converted.
 
     Raises:
         InputError: the file is missing, damaged, or not ONNX.
         UsageError: an option makes no sense, or the network is an artefact already.
     """
     try:
-        read_convertible(model, options)
+        source = read_convertible(model, options)[0]
     except UnsupportedModelError as error:
-        return error.diagnostics
-    return ()
+        return None, error.diagnostics
+    return source, source.warnings
 
 
 def convert(
@@ -352,25 +380,28 @@ def convert(
     source, named = read_convertible(model, options)
     among = alternatives(options, source.graph)
     preprocessing = as_preprocessing(preprocessing)
-    several = len(source.inputs) > 1
+    doors = source.takes
+    several = len(doors) > 1
     if several and preprocessing is not None:
         raise UsageError(
-            f"{named} has {len(source.inputs)} inputs, and a preprocessing is for one: give rows as it takes "
-            "them"
+            f"{named} has {len(doors)} inputs, and a preprocessing is for one: give rows as it takes them"
         )
-    names = [given.name for given in source.inputs]
     if not several and isinstance(calibration, str | os.PathLike):
         preprocessing = preprocessing_beside(Path(calibration), preprocessing)
-    raw = joined(given_rows(calibration, names, named, name, preprocessing))
-    rows: dict[str, Any] = {}
-    for given in source.inputs:
-        what = f"{name} for {given.name!r}" if several else name
-        taken = prepared_rows(rows_of(raw, given.name), NetworkInput.of(given.layout), preprocessing, what)
-        rows[given.name] = given.layout.to_canonical(taken).astype(np.float32, copy=False)
+    raw = joined(given_rows(calibration, list(doors), named, name, preprocessing))
+    taken: dict[str, Any] = {}
+    for door, form in doors.items():
+        what = f"{name} for {door!r}" if several else name
+        taken[door] = prepared_rows(rows_of(raw, door), form, preprocessing, what)
+    known = taken if source.host is None else source.host.before(taken)
+    rows = {
+        given.name: given.layout.to_canonical(known[given.name]).astype(np.float32, copy=False)
+        for given in source.inputs
+    }
     possible = tuple(among.values()) or (options,)
     require_memory(source.graph, len(raw), fitted=any(each.fits for each in possible))
     prepared = Calibration(joined(rows), options.threads)
-    del rows  # as large as the data
+    del rows, taken, known  # as large as the data
     simulator = load_simulator("numba", options.threads)
     shown = as_progress(progress)
     tasks = tasks_of(source, options.task)
@@ -389,6 +420,7 @@ def convert(
         task=task,
         tasks=tasks,
     )
+    context.diagnostics.extend(source.warnings)
     context.diagnostics.extend(prepared.warnings(source.graph, task))
     graph, records = run_pipeline(passes, source.graph, context, dump)
     if not isinstance(graph, SnnGraph):
@@ -406,7 +438,11 @@ def convert(
         "rows": len(prepared),
         "sha256": prepared.sha256,
         "seed": options.seed,
-        **({} if several else {STATISTICS: InputStatistics.of(prepared.rows, raw).as_dict()}),
+        **(
+            {}
+            if several or (source.host is not None and source.host.prefix is not None)
+            else {STATISTICS: InputStatistics.of(prepared.rows, raw).as_dict()}
+        ),
         # With these, an evaluation can tell that it is given rows that were calibrated on.
         "row_hashes": row_hashes(_encoded(graph, prepared.rows)),
     }
@@ -418,12 +454,12 @@ def convert(
         preset=(options.preset or "") if options.pipeline is None else "",
         records=tuple(record.as_dict() for record in records),
         preprocessing=None if preprocessing is None else preprocessing.as_dict(),
-        input_layout=None if several else source.layout.as_dict(),
+        input_layout=None if len(source.inputs) > 1 else source.layout.as_dict(),
         source_path=named,
         source_sha256=source.sha256,
         calibration=seen,
-        task=_word(task),
-        ends=source.outputs[0].ends if len(source.outputs) == 1 else "",
+        task=_word(task if source.host is None else _task_of_whole(source.host, options.task)),
+        ends=_end(source),
         inputs=tuple(
             {"name": given.name, "dtype": given.dtype, "layout": given.layout.as_dict()}
             for given in source.inputs
@@ -438,11 +474,25 @@ def convert(
             for output in source.outputs
         ),
     )
-    return Conversion(Artefact(graph, metadata), records, tuple(context.diagnostics), choice)
+    artefact = Artefact(graph, metadata, source.host)
+    return Conversion(artefact, records, tuple(context.diagnostics), choice)
 
 
 def _word(task: Task | None) -> str:
     return "" if task is None else task.value
+
+
+def _end(source: SourceModel) -> str:
+    if source.host is not None:
+        return source.host.activation
+    return source.outputs[0].ends if len(source.outputs) == 1 else ""
+
+
+def _task_of_whole(host: Host, given: Task | None) -> Task | None:
+    """Return what the outputs behind the host's part are."""
+    if len(host.outputs) != 1 or len(host.outputs[0].shape) != 1:
+        return given
+    return recognise(host.outputs[0].shape[0], rows=0, ends=host.activation, given=given).task
 
 
 def tasks_of(source: SourceModel, given: Task | None) -> dict[str, Task | None]:
@@ -458,6 +508,9 @@ def tasks_of(source: SourceModel, given: Task | None) -> dict[str, Task | None]:
     found: dict[str, Task | None] = {}
     for output in source.outputs:
         shape = output.layout.shape
+        if source.host is not None and source.host.suffix is not None and not output.ends:
+            found[output.name] = Task.REGRESSION  # what is computed of it is no arg max
+            continue
         if len(shape) > 1:  # of a map, no arg max over all of it is a class
             found[output.name] = given
             continue
@@ -521,11 +574,21 @@ def compile_model(
     progress: Progress | Callback | None = None,
     task: Task | str | None = None,
     payload: str | None = None,
+    host: str = "edges",
 ) -> Artefact:
     """Convert a trained network and return the artefact; see :func:`convert` for the arguments."""
     settings = {} if settings is None else settings
     options = Options(
-        timesteps, preset, pipeline, settings, precision, seed, threads, task=as_task(task), payload=payload
+        timesteps,
+        preset,
+        pipeline,
+        settings,
+        precision,
+        seed,
+        threads,
+        task=as_task(task),
+        payload=payload,
+        host=host,
     )
     return convert(model, calibration, options, preprocessing=preprocessing, progress=progress).artefact
 

@@ -178,6 +178,35 @@ NO_DOOR = Code(
     "no input or no output",
     "A network needs inputs and outputs, each with a name of its own. Export it again with them.",
 )
+CHECKER = Code(
+    "SNN120",
+    "onnx's checker complains",
+    "The file breaks a rule of ONNX that runtimes do not need. It is read as onnxruntime reads it.",
+    Severity.WARNING,
+)
+OTHER_PRECISION = Code(
+    "SNN121",
+    "computed in another precision",
+    "The network computes in float16, bfloat16 or float64, and is converted in float32, in which its weights "
+    "are exact or rounded once. The answers of the source may differ in the last digits.",
+    Severity.WARNING,
+)
+OLD_OPSET = Code(
+    "SNN122",
+    "old operator set",
+    "The file uses an operator set before 7, of which onnxruntime has only parts. It is read by the rules of "
+    "that set. Where onnxruntime cannot run it, onnx's version converter upgrades it before it is evaluated.",
+    Severity.WARNING,
+)
+HOST_SHARE = Code(
+    "SNN130",
+    "too little is left for spikes",
+    "Operations without a spiking form may run as ordinary ONNX before and behind the spiking network "
+    "(`--host edges`). Here nearly everything would: spikes would do less than half of the "
+    "multiply-accumulates, no population would be left, or the finding names no node that can be cut off. "
+    "The other findings name the causes.",
+    Severity.WARNING,
+)
 FEW_ROWS = Code(
     "SNN201",
     "few calibration rows",
@@ -244,6 +273,10 @@ CODES = {
         NON_FINITE_WEIGHT,
         QUANTISED_GRAPH,
         NO_DOOR,
+        CHECKER,
+        OTHER_PRECISION,
+        OLD_OPSET,
+        HOST_SHARE,
         FEW_ROWS,
         LOOKS_UNNORMALISED,
         OVERLAP,

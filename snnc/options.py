@@ -22,6 +22,7 @@ from snnc.errors import UsageError
 
 LAYOUTS = ("NCHW", "NHWC", "NCL", "NLC")
 TASKS = ("classes", "binary", "regression")
+HOSTS = ("none", "edges")
 PRECISIONS = ("int8", "float32")
 
 
@@ -279,6 +280,14 @@ class ConvertOptions:
         "Precision of weights and potentials.",
         "precision of weights and potentials",
         choices=PRECISIONS,
+        show_default=True,
+    )
+    host: str = _option(
+        "edges",
+        "What has no spiking form may run as ordinary ONNX: nothing of it, or what stands before or behind "
+        "all spikes. What does is named node by node.",
+        "where ordinary ONNX may keep what has no spiking form",
+        choices=HOSTS,
         show_default=True,
     )
     seed: int = _option(

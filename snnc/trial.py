@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 
 from snnc.analysis import costs
-from snnc.errors import InternalError
+from snnc.errors import InternalError, UsageError
 from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.batch import joined
+from snnc.ir.bounds import provable_timesteps, unproved
 from snnc.ir.graph import Graph
-from snnc.ir.snn import SnnGraph
+from snnc.ir.snn import Encode, IntegrateFire, Readout, SnnGraph
+from snnc.numerics.quantisation import quantise_all
 from snnc.pipeline import AnyPass, Context, Pipeline, run_pipeline
 from snnc.simulation.reference import ReferenceSimulator
 from snnc.source.calibration import ActivationSample, Calibration
@@ -82,12 +84,43 @@ def payload(graph: AnnGraph, passes: Sequence[AnyPass], timesteps: int) -> str:
         passes: the pipeline; those that fit and round numbers change no neuron, and do not run.
         timesteps: T.
     """
+    return costs.payload(_neurons(graph, passes, timesteps), timesteps)
+
+
+def require_bounds(graph: AnnGraph, passes: Sequence[AnyPass], timesteps: int) -> None:
+    """Refuse a network whose integers overflow whatever the rows.
+
+    That is certain only where all integers follow from the weights: without populations, whose thresholds
+    the rows decide, and without a bias or a second input, whose ranges beside the input's they decide, too.
+
+    Args:
+        graph: the network as it was read, which can be lowered.
+        passes: the pipeline.
+        timesteps: T.
+
+    Raises:
+        UsageError: with the largest T that is proved.
+    """
+    if graph.of_type(Relu) or not any(item.name == FITTING[-1] for item in passes):
+        return
+    found = _neurons(graph, passes, timesteps)
+    decided = found.of_type(IntegrateFire) or any(node.bias.any() for node in found.of_type(Readout))
+    if decided or len(found.of_type(Encode)) > 1:
+        return
+    quantised = quantise_all(found)
+    proved = provable_timesteps(quantised)
+    if proved < timesteps:
+        raise UsageError(unproved(quantised, proved))
+
+
+def _neurons(graph: AnnGraph, passes: Sequence[AnyPass], timesteps: int) -> SnnGraph:
+    """Return the spiking network with all its neurons, before anything is fitted or rounded."""
     context = Context(_made_up(graph), timesteps, ReferenceSimulator())
     kept = [item for item in passes if item.name not in FITTING]
     found, _ = run_pipeline(kept, graph, context)
     if not isinstance(found, SnnGraph):
         raise InternalError("a pipeline that lowers left no spiking network")
-    return costs.payload(found, timesteps)
+    return found
 
 
 def _made_up(graph: AnnGraph) -> MadeUp:

@@ -69,7 +69,7 @@ def original(path: Path, name: str, x: Array) -> Array:
 def read_again(source: SourceModel, x: Array) -> Array:
     """Run what was read in the reference."""
     y, _ = run_ann(source.graph, source.layout.to_canonical(x).astype(np.float32))
-    return y.reshape(len(x), -1)
+    return source.output.layout.to_source(y).reshape(len(x), -1)
 
 
 def relative_error(source: SourceModel, x: Array) -> float:

@@ -42,7 +42,7 @@ from snnc.ir.snn import (
     SumPool,
     Weighted,
 )
-from snnc.simulation.protocol import RecordOptions
+from snnc.simulation.protocol import RecordOptions, Trace
 from snnc.simulation.reference import ReferenceSimulator
 
 NEURONS = (
@@ -194,6 +194,14 @@ def as_float(graph: SnnGraph, unit: float = 1 / 64) -> SnnGraph:
         settle_steps=graph.settle_steps,
         schedule=graph.schedule,
     )
+
+
+def assert_same_outputs(found: Trace, expected: Trace) -> None:
+    """Compare every output of two runs, down to the types, shapes and order."""
+    assert list(found.outputs) == list(expected.outputs)
+    for name, y in expected.outputs.items():
+        assert (found.outputs[name].dtype, found.outputs[name].shape) == (y.dtype, y.shape)
+        np.testing.assert_array_equal(found.outputs[name], y, err_msg=name)
 
 
 @st.composite

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from snnc.artefact import Artefact, Metadata, load, save
 from snnc.artefact.metadata import HASH, content_hash
 from snnc.errors import ArtefactError, InputError, InternalError, NonFiniteError
+from snnc.ir.batch import rows_of
 from snnc.ir.layout import InputLayout
 from snnc.ir.neuron import Schedule
 from snnc.ir.snn import SnnGraph
@@ -68,7 +69,16 @@ def assert_equal_graphs(found: SnnGraph, expected: SnnGraph) -> None:
                 np.testing.assert_array_equal(value, wanted)
             else:
                 assert value == wanted
-    settings = ("name", "output", "timesteps", "settle_steps", "schedule", "max_timesteps", "density")
+    settings = (
+        "name",
+        "outputs",
+        "output_names",
+        "timesteps",
+        "settle_steps",
+        "schedule",
+        "max_timesteps",
+        "density",
+    )
     assert {key: getattr(found, key) for key in settings} == {key: getattr(expected, key) for key in settings}
 
 
@@ -79,8 +89,12 @@ def test_a_network_comes_back_node_by_node(
 ) -> None:
     path = tmp_path_factory.mktemp("artefact") / "network.snn.onnx"
     graph = as_float(graph, 0.0137) if as_floats else graph
-    shape = graph.encoder.shape
-    metadata = replace(METADATA, input_layout=InputLayout.plain((prod(shape),), shape).as_dict())
+    flat = {node.name: InputLayout.plain((prod(node.shape),), node.shape).as_dict() for node in graph.inputs}
+    if len(flat) == 1:
+        metadata = replace(METADATA, input_layout=next(iter(flat.values())))
+    else:
+        told = tuple({"name": name, "dtype": "float32", "layout": layout} for name, layout in flat.items())
+        metadata = replace(METADATA, inputs=told)
     save(Artefact(graph, metadata), path)
     found = load(path)
     assert_equal_graphs(found.graph, graph)
@@ -294,11 +308,15 @@ def test_a_link_keeps_pointing_to_the_file(path: Path) -> None:
 @settings(max_examples=20)
 @given(graph=graphs())
 def test_encoding_is_the_reference_s(graph: SnnGraph) -> None:
-    node = graph.encoder
-    x = (random_inputs(graph, 8, 0) * np.float32(1.37 * node.scale)).astype(np.float32)
+    q = random_inputs(graph, 8, 0)
+    x = {
+        node.name: (rows_of(q, node.name) * np.float32(1.37 * node.scale)).astype(np.float32)
+        for node in graph.encoders
+    }
     found = Artefact(graph).encode(x)
-    assert found.dtype == np.int32
-    np.testing.assert_array_equal(found, encode(node, x))
+    for node in graph.encoders:
+        assert rows_of(found, node.name).dtype == np.int32
+        np.testing.assert_array_equal(rows_of(found, node.name), encode(node, x[node.name]))
 
 
 def test_raw_rows_are_preprocessed_and_laid_out() -> None:

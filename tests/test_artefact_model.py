@@ -15,8 +15,10 @@ from onnx.reference import ReferenceEvaluator
 
 from snnc.artefact import Artefact
 from snnc.artefact.functions import DIGITS, Carrier, function, texts
+from snnc.artefact.model_builder import tensor_names
 from snnc.artefact.precision import node_digits, plan_digits
 from snnc.errors import InternalError, TargetError
+from snnc.ir.batch import Batch, Rows, joined, rows_of
 from snnc.ir.bounds import EXACT_FLOAT32, provable_timesteps
 from snnc.ir.geometry import Window
 from snnc.ir.graph import NumberArray
@@ -33,7 +35,7 @@ from snnc.ir.snn import (
     SumPool,
 )
 from snnc.simulation.protocol import RecordOptions, Trace
-from snnc.simulation.reference import ReferenceSimulator, encode
+from snnc.simulation.reference import ReferenceSimulator, encode, encode_all
 from tests.spiking_graphs import NEURONS, as_float, graphs, random_graph, random_inputs
 
 ONLY_ERRORS = 3
@@ -52,27 +54,35 @@ def run(model: onnx.ModelProto, optimised: bool = True, **feeds: NumberArray) ->
     return list(session.run(None, feeds))
 
 
-def analogue(graph: SnnGraph, batch: int, seed: int = 0) -> NumberArray:
+def analogue(graph: SnnGraph, batch: int, seed: int = 0) -> Rows:
     """Return inputs ``x`` of a network, (batch, *shape) float32, beyond the clip here and there."""
-    node = graph.encoder
-    noise = np.random.default_rng(seed).uniform(-0.5, 0.5, (batch, *node.shape))
-    return (1.1 * node.scale * (random_inputs(graph, batch, seed) + noise)).astype(np.float32)
+    q = random_inputs(graph, batch, seed)
+    found = {}
+    for node in graph.encoders:
+        noise = np.random.default_rng(seed).uniform(-0.5, 0.5, (batch, *node.shape))
+        found[node.name] = (1.1 * node.scale * (rows_of(q, node.name) + noise)).astype(np.float32)
+    return joined(found)
 
 
-def oracle(graph: SnnGraph, x: NumberArray, timesteps: int) -> Trace:
-    q = encode(graph.encoder, x.astype(np.float32))
+def oracle(graph: SnnGraph, x: Rows, timesteps: int) -> Trace:
+    q = encode_all(graph, x)
     return ReferenceSimulator().run(graph, q, timesteps, RecordOptions(states=True))
 
 
-def assert_same(graph: SnnGraph, x: NumberArray, timesteps: int, optimised: bool = True) -> int:
+def assert_same(graph: SnnGraph, x: Rows, timesteps: int, optimised: bool = True) -> int:
     """Compare the model with the oracle, (N, v) and outputs, and return the number of distinct answers."""
-    y, *states = run(Artefact(graph).model(states=True), optimised, x=x, T=np.array(timesteps))
+    names = tensor_names(graph)
+    rows = x.arrays.values() if isinstance(x, Batch) else [x]
+    given = dict(zip(names.inputs, rows, strict=True))
+    values = run(Artefact(graph).model(states=True), optimised, **given, **{names.steps: np.array(timesteps)})
+    answers, states = values[: len(names.outputs)], values[len(names.outputs) :]
     expected = oracle(graph, x, timesteps)
-    same_bits(y, expected.logits)
+    for y, wanted in zip(answers, expected.outputs.values(), strict=True):
+        same_bits(y, wanted)
     for node, count, v in zip(graph.of_type(IntegrateFire), states[::2], states[1::2], strict=True):
         same_bits(count, expected.counts[node.name])
         same_bits(v, expected.potentials[node.name])
-    return len(np.unique(y, axis=0))
+    return len(np.unique(answers[0], axis=0))
 
 
 def same_bits(found: NumberArray, expected: NumberArray) -> None:
@@ -108,11 +118,11 @@ def test_the_model_is_valid_onnx(graph: SnnGraph) -> None:
     model = Artefact(graph).model()
     onnx.checker.check_model(model, full_check=True)
     inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
-    assert [size.dim_value for size in inferred.graph.output[0].type.tensor_type.shape.dim] == [
-        0,
-        graph[graph.output].channels,
-    ]
-    assert [value.name for value in model.graph.input] == ["x", "T"]
+    for value, node in zip(inferred.graph.output, graph.readouts.values(), strict=True):
+        assert [size.dim_value for size in value.type.tensor_type.shape.dim] == [0, *node.shape]
+    *inputs, steps = (value.name for value in model.graph.input)
+    assert steps == "T"
+    assert inputs == (["x"] if len(graph.inputs) == 1 else [node.name for node in graph.inputs])
 
 
 def test_timesteps_have_a_default_and_batches_any_size() -> None:

@@ -138,6 +138,19 @@ def test_lists_of_large_spikes_are_cut(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, expected.logits)
 
 
+FIRING = ("fire_graded", "fire_several", "fire_plain")
+
+
+@pytest.fixture(scope="module")
+def firing_kernels(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """The kernels that find spikes by parts, in one library."""
+    folder = tmp_path_factory.mktemp("kernels")
+    texts = [kernel_text(name, (Width.I8, Width.I8)).replace("static void", "void") for name in FIRING]
+    (folder / "k.c").write_text(f"#include <stdint.h>\n{STRUCTURES}{''.join(texts)}", encoding="ascii")
+    compile_strictly(folder, "-O3", "-shared", "-fPIC", "k.c", "-o", "k.so")
+    return ctypes.CDLL(str(folder / "k.so"))
+
+
 @needs_gcc
 @pytest.mark.parametrize(
     ("kernel", "levels", "spikes_per_step", "memory"),
@@ -148,12 +161,9 @@ def test_lists_of_large_spikes_are_cut(tmp_path: Path) -> None:
     ],
 )
 def test_spikes_found_by_parts_are_those_of_a_division(
-    kernel: str, levels: int, spikes_per_step: int | None, memory: bool, tmp_path: Path
+    kernel: str, levels: int, spikes_per_step: int | None, memory: bool, firing_kernels: ctypes.CDLL
 ) -> None:
-    text = kernel_text(kernel, (Width.I8, Width.I8)).replace("static void", "void")
-    (tmp_path / "k.c").write_text(f"#include <stdint.h>\n{STRUCTURES}{text}", encoding="ascii")
-    compile_strictly(tmp_path, "-O3", "-shared", "-fPIC", "k.c", "-o", "k.so")
-    fire = ctypes.CDLL(str(tmp_path / "k.so"))[kernel + "_i8_i8"]
+    fire = firing_kernels[kernel + "_i8_i8"]
     timesteps = 4
     neuron = Neuron(levels, spikes_per_step, memory)
     capacity, limit = neuron.capacity(timesteps), neuron.limit
@@ -178,7 +188,7 @@ def test_spikes_found_by_parts_are_those_of_a_division(
     np.testing.assert_array_equal(counts, before + expected)
 
 
-@pytest.mark.parametrize("kernel", ["fire_graded", "fire_several", "fire_plain"])
+@pytest.mark.parametrize("kernel", FIRING)
 def test_no_number_is_shifted_beyond_an_int_of_16_bits(kernel: str) -> None:
     text = kernel_text(kernel, (Width.I32, Width.I32))
     assert " << " in text

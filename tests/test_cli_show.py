@@ -56,7 +56,7 @@ def test_check_what_can_be_converted(good: Path, capsys: pytest.CaptureFixture[s
     assert main(["check", str(good)]) == 0
     assert capsys.readouterr().out == f"{good}: can be converted\n"
     found = shown(capsys, "check", good)
-    assert found == {"model": str(good), "supported": True, "causes": [], "diagnostics": []}
+    assert found == {"model": str(good), "supported": True, "host": None, "causes": [], "diagnostics": []}
     assert shown(capsys, "check", "zoo:fashion-resnet")["supported"]
 
 
@@ -66,13 +66,15 @@ def test_check_lists_everything_at_once(bad: Path, capsys: pytest.CaptureFixture
     assert captured.err == ""
     lines = captured.out.splitlines()
     assert lines[-1] == f"{bad}: cannot be converted, for 2 reasons"
-    assert len(lines) == 3
+    assert len(lines) == 4
+    assert "SNN130" in lines[2]
     assert "'relu'" in lines[0]
     assert "'gate'" in lines[1]
     assert "ReLU" in lines[0]
     found = shown(capsys, "check", bad, code=3)
     assert not found["supported"]
-    assert [(d["code"], d["node"]) for d in found["diagnostics"]] == [("SNN101", "relu"), ("SNN101", "gate")]
+    told = [(d["code"], d["node"]) for d in found["diagnostics"]]
+    assert told == [("SNN101", "relu"), ("SNN101", "gate"), ("SNN130", "")]
     assert all(d["message"] and d["help"] for d in found["diagnostics"])
 
 
@@ -87,7 +89,8 @@ def test_check_for_other_tools(
     assert run["tool"]["driver"]["name"] == "snnc"
     rules = {rule["id"] for rule in run["tool"]["driver"]["rules"]}
     assert {result["ruleId"] for result in run["results"]} == rules
-    places = [r["locations"][0]["logicalLocations"][0]["name"] for r in run["results"]]
+    errors = [result for result in run["results"] if result["level"] == "error"]
+    places = [r["locations"][0]["logicalLocations"][0]["name"] for r in errors]
     assert places == ([] if name == "good" else ["relu", "gate"])
 
 

@@ -160,11 +160,10 @@ def test_a_mean_image_is_a_bias_of_the_first_layer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("behind", [False, True])
-def test_factors_per_pixel_are_refused(tmp_path: Path, behind: bool) -> None:
-    nodes = [node("Relu", "x", "r"), node("Mul", "r image" if behind else "x image")]
-    refused(
-        tmp_path, model(nodes, ["N", 3, 4, 4], {"image": normal(4, 4)}), "factor differs from pixel to pixel"
-    )
+def test_factors_per_pixel(tmp_path: Path, behind: bool) -> None:
+    nodes = [node("Relu", "x", "r"), node("Mul", "r image" if behind else "x image", "top"), *HEAD]
+    values = {"image": normal(4, 4), "head": normal(48, 3)}
+    faithful(tmp_path, model(nodes, ["N", 3, 4, 4], values))
 
 
 def test_a_constant_row_of_the_batch_is_refused(tmp_path: Path) -> None:

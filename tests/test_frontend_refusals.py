@@ -66,7 +66,7 @@ def test_all_problems_are_found_at_once_and_none_causes_another(tmp_path: Path) 
         node("Transpose", "c", "d", perm=[0, 2, 3, 1]),
         node("LayerNormalization", "d g", "e"),
         node("Transpose", "e", "f", perm=[0, 3, 1, 2]),
-        node("AveragePool", "f", "h", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        node("AveragePool", "f", "h", kernel_shape=[9, 9]),
         node("Sigmoid", "h", "i"),
         node("Mul", "h i", "j"),
         node("Conv", "j v", "k"),
@@ -102,6 +102,7 @@ BOUNDS = {"low": np.float32(-1), "zero": np.float32(0), "high": np.float32(6)}
 PADS = np.array([0, 0, 1, 1] * 2)
 ONES = np.ones((1, 2), np.float32)
 ONE = np.array([1])
+TWICE = np.array([1, 1, 2, 2], np.float32)
 CASES: dict[str, tuple[str, list[NodeProto], list[Any], dict[str, Any]]] = {
     "3-D convolution": ("SNN102", [node("Conv", "x w")], ["N", 2, 4, 4, 4], {"w": normal(2, 2, 3, 3, 3)}),
     "negative pads": ("SNN102", [node("Conv", "x w", pads=[0, 0, -1, 0])], IMAGE, {"w": normal(2, 3, 3, 3)}),
@@ -118,53 +119,32 @@ CASES: dict[str, tuple[str, list[NodeProto], list[Any], dict[str, Any]]] = {
     "transposed activations": ("SNN102", [node("Gemm", "x w", transA=1)], [1, 6], {"w": normal(1, 6)}),
     "bias per row": ("SNN102", [node("Gemm", "x w b")], [1, 6], {"w": normal(6, 3), "b": normal(3, 1)}),
     "matrix per row": ("SNN102", [node("MatMul", "x w")], ["N", 2, 6], {"w": normal(2, 6, 3)}),
-    "matrix on rows": ("SNN103", [node("MatMul", "x w")], ["N", 2, 3, 6], {"w": normal(6, 3)}),
     "wrong matrix": ("SNN102", [node("MatMul", "x w")], FLAT, {"w": normal(5, 3)}),
     "two activations": ("SNN103", [node("MatMul", "x x")], [1, 4, 4], {}),
     "product": ("SNN103", [node("Mul", "x x")], FLAT, {}),
-    "difference that broadcasts": (
-        "SNN103",
-        [node("GlobalAveragePool", "x", "g"), node("Sub", "x g")],
-        IMAGE,
-        {},
-    ),
     "quotient": ("SNN103", [node("Div", "c x")], FLAT, {"c": normal(6)}),
-    "factor per pixel": ("SNN102", [node("Mul", "x c")], IMAGE, {"c": normal(6, 6)}),
-    "constant that repeats": ("SNN102", [node("Add", "x c")], ["N", 1], {"c": normal(6)}),
-    "sum that broadcasts": (
-        "SNN103",
-        [node("GlobalAveragePool", "x", "g"), node("Add", "x g")],
-        IMAGE,
-        {},
-    ),
-    "sum in two orders": (
-        "SNN103",
-        [node("Transpose", "x", "t", perm=[0, 1, 3, 2]), node("Relu", "x", "r"), node("Add", "t r")],
-        IMAGE,
-        {},
-    ),
-    "turned image": (
-        "SNN103",
-        [
-            node("Conv", "x v", "a"),
-            node("Transpose", "a", "t", perm=[0, 1, 3, 2]),
-            node("Conv", "t w"),
-        ],
-        IMAGE,
-        {"v": normal(3, 3, 3, 3), "w": normal(2, 3, 3, 3)},
-    ),
-    "turned output": (
-        "SNN103",
-        [node("Conv", "x w", "c"), node("Transpose", "c")],
-        IMAGE,
-        {"w": normal(2, 3, 2, 2)},
-    ),
     "constant output": ("SNN103", [node("Relu", "c")], FLAT, {"c": normal(6)}),
     "clip below zero": ("SNN102", [node("Clip", "x low high")], FLAT, BOUNDS),
     "clip without lower bound": ("SNN102", [node("Clip", "x - high")], FLAT, BOUNDS),
     "maximum with a constant": ("SNN102", [node("Max", "x high")], FLAT, BOUNDS),
     "maximum of two": ("SNN103", [node("Relu", "x", "r"), node("Max", "x r")], FLAT, {}),
     "maximum of three": ("SNN102", [node("Max", "x zero high")], FLAT, BOUNDS),
+    "expand that repeats the batch": ("SNN102", [node("Expand", "x s")], FLAT, {"s": np.array([4, 6])}),
+    "tile that repeats the batch": ("SNN102", [node("Tile", "x s")], FLAT, {"s": np.array([2, 1])}),
+    "pad by an unknown mode": ("SNN102", [node("Pad", "x p", mode="odd")], IMAGE, {"p": PADS}),
+    "mirrored beyond the end": (
+        "SNN102",
+        [node("Pad", "x p", mode="reflect")],
+        IMAGE,
+        {"p": np.array([0, 0, 6, 0, 0, 0, 0, 0])},
+    ),
+    "cubic resize": ("SNN102", [node("Resize", "x - s", mode="cubic")], IMAGE, {"s": TWICE}),
+    "resize of a cut": (
+        "SNN102",
+        [node("Resize", "x r s", coordinate_transformation_mode="tf_crop_and_resize")],
+        IMAGE,
+        {"s": TWICE, "r": np.ones(8, np.float32)},
+    ),
     "maximum that repeats": (
         "SNN102",
         [node("Max", "x zeros")],
@@ -188,18 +168,6 @@ CASES: dict[str, tuple[str, list[NodeProto], list[Any], dict[str, Any]]] = {
     "negative minimum": ("SNN102", [node("Relu", "x", "r"), node("Min", "r low")], FLAT, BOUNDS),
     "prelu": ("SNN101", [node("PRelu", "x high")], FLAT, {"high": np.full(6, 0.25, np.float32)}),
     "logarithm": ("SNN101", [node("Log", "x")], FLAT, {}),
-    "average without padding": (
-        "SNN102",
-        [node("AveragePool", "x", kernel_shape=[3, 3], pads=[1, 1, 1, 1])],
-        IMAGE,
-        {},
-    ),
-    "average, rounded up": (
-        "SNN102",
-        [node("AveragePool", "x", kernel_shape=[4, 4], strides=[4, 4], ceil_mode=1)],
-        IMAGE,
-        {},
-    ),
     "pool without kernel": ("SNN102", [node("MaxPool", "x", kernel_shape=[2])], IMAGE, {}),
     "pool of padding alone": (
         "SNN102",
@@ -220,20 +188,6 @@ CASES: dict[str, tuple[str, list[NodeProto], list[Any], dict[str, Any]]] = {
         IMAGE,
         {},
     ),
-    "maximum over channels": (
-        "SNN103",
-        [node("Conv", "x w", "c"), node("ReduceMax", "c", axes=[1])],
-        IMAGE,
-        {"w": normal(2, 3, 1, 1)},
-    ),
-    "join along the height": (
-        "SNN103",
-        [node("Concat", "x x", "c", axis=2), node("Conv", "c w")],
-        IMAGE,
-        {"w": normal(2, 3, 1, 1)},
-    ),
-    "reflecting pad": ("SNN102", [node("Pad", "x p", mode="reflect")], IMAGE, {"p": PADS}),
-    "pad with ones": ("SNN102", [node("Pad", "x p one")], IMAGE, {"p": PADS, "one": np.float32(1)}),
     "pad of the batch": ("SNN102", [node("Pad", "x p")], IMAGE, {"p": np.array([1, 0, 0, 0] * 2)}),
     "pad that cuts more than there is": (
         "SNN102",
@@ -248,15 +202,8 @@ CASES: dict[str, tuple[str, list[NodeProto], list[Any], dict[str, Any]]] = {
         {"p": PADS, "v": np.zeros(0, np.float32)},
     ),
     "empty slice": ("SNN103", [node("Slice", "x a a b")], FLAT, {"a": np.array([2]), "b": np.array([1])}),
-    "flipped image": (
-        "SNN103",
-        [node("Relu", "x", "r"), node("Slice", "r a b h s", "f"), node("Conv", "f w")],
-        IMAGE,
-        {"a": -ONE, "b": -99 * ONE, "h": 3 * ONE, "s": -ONE, "w": normal(2, 3, 3, 3)},
-    ),
     "shape from data": ("SNN102", [node("Cast", "x", "i", to=7), node("Reshape", "x i")], FLAT, {}),
     "wrong reshape": ("SNN102", [node("Reshape", "x s")], FLAT, {"s": np.array([-1, 4])}),
-    "expand that repeats": ("SNN102", [node("Expand", "x s")], ["N", 1], {"s": np.array([1, 4])}),
     "cast to integers": ("SNN102", [node("Cast", "x", to=7)], FLAT, {}),
     "dropout in training": (
         "SNN102",
@@ -311,14 +258,14 @@ CASES: dict[str, tuple[str, list[NodeProto], list[Any], dict[str, Any]]] = {
         {"s": np.float32(0.1), "z": np.int8(0)},
     ),
     "random": ("SNN101", [node("RandomNormal", "", "r", shape=[1, 6]), node("Add", "x r")], FLAT, {}),
-    "upsampling": ("SNN101", [node("Upsample", "x s")], IMAGE, {"s": np.ones(4, np.float32)}),
+    "unpooling": ("SNN101", [node("MaxUnpool", "x i", kernel_shape=[2, 2])], IMAGE, {"i": ONE}),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_refusals(tmp_path: Path, case: str) -> None:
     code, nodes, shape, constants = CASES[case]
-    opset = 9 if case in ("upsampling", "normalisation in training, by its outputs") else 15
+    opset = 9 if case == "normalisation in training, by its outputs" else 15
     problems = found(tmp_path, nodes, shape, constants, opset=opset)
     assert [number for number, _ in problems][:1] == [code]
     assert len(problems) == 1 or case in ("shape from data", "softmax in the middle")
@@ -361,7 +308,7 @@ def test_free_sizes(tmp_path: Path, shape: Any, shown: str) -> None:
     assert shown in diagnostics[0].message
 
 
-@pytest.mark.parametrize(("opset", "cure"), [(6, "version_converter"), (1000, "newer onnx")])
+@pytest.mark.parametrize(("opset", "cure"), [(0, "opset 13 or newer"), (1000, "newer onnx")])
 def test_opsets(tmp_path: Path, opset: int, cure: str) -> None:
     proto = model([node("Relu", "x", "a"), node("Tanh", "a")], FLAT)
     proto.opset_import[0].version = opset
@@ -375,16 +322,13 @@ def test_several_inputs_and_outputs(tmp_path: Path) -> None:
     proto.graph.input.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, FLAT))
     proto.graph.output.append(helper.make_tensor_value_info("u", TensorProto.FLOAT, FLAT))
     diagnostics = check_onnx(saved(tmp_path, proto))
-    assert [(d.code.number, d.message) for d in diagnostics] == [
-        ("SNN108", "the model has 2 inputs: 'x', 'z'"),
-        ("SNN108", "the model has 2 outputs: 'y', 'u'"),
-    ]
+    assert not diagnostics, "what no output needs does not count"
 
 
 def test_no_input(tmp_path: Path) -> None:
     proto = model([node("Relu", "c")], FLAT, {"c": normal(6)})
     del proto.graph.input[:]
-    assert [d.message for d in check_onnx(saved(tmp_path, proto))] == ["the model has 0 inputs: none"]
+    assert [d.message for d in check_onnx(saved(tmp_path, proto))] == ["the model has no input"]
 
 
 def test_an_input_of_text(tmp_path: Path) -> None:

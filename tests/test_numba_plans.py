@@ -27,7 +27,14 @@ from snnc.ir.geometry import Window
 from snnc.ir.neuron import Neuron
 from snnc.simulation.protocol import RecordOptions, Trace
 from snnc.simulation.reference import ReferenceSimulator
-from tests.spiking_graphs import as_float, graphs, random_graph, random_inputs, wide_graph
+from tests.spiking_graphs import (
+    as_float,
+    assert_same_outputs,
+    graphs,
+    random_graph,
+    random_inputs,
+    wide_graph,
+)
 
 pytestmark = pytest.mark.usefixtures("shared_images")
 
@@ -55,7 +62,7 @@ def forced(kind: str, band: int) -> Iterator[None]:
 
 
 def assert_same(expected: Trace, found: Trace, what: object) -> None:
-    np.testing.assert_array_equal(expected.logits, found.logits, err_msg=str(what))
+    assert_same_outputs(found, expected)
     for name, count in expected.counts.items():
         np.testing.assert_array_equal(count, found.counts[name], err_msg=f"{what}, counts of {name}")
         np.testing.assert_array_equal(

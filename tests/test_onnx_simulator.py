@@ -18,13 +18,12 @@ from snnc.errors import InputError, UsageError
 from snnc.ir.snn import IntegrateFire, SnnGraph, Weighted
 from snnc.simulation.protocol import RecordOptions, Simulator, Trace
 from snnc.simulation.reference import ReferenceSimulator
-from tests.spiking_graphs import as_float, graphs, random_graph, random_inputs
+from tests.spiking_graphs import as_float, assert_same_outputs, graphs, random_graph, random_inputs
 
 
 def assert_same_traces(found: Trace, expected: Trace) -> None:
     assert (found.timesteps, found.samples) == (expected.timesteps, expected.samples)
-    assert found.logits.dtype == expected.logits.dtype
-    np.testing.assert_array_equal(found.logits, expected.logits)
+    assert_same_outputs(found, expected)
     for values, wanted in ((found.counts, expected.counts), (found.potentials, expected.potentials)):
         assert list(values) == list(wanted)
         for name, array in wanted.items():

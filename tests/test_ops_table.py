@@ -13,18 +13,24 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from snnc.errors import UnsupportedModelError
-from snnc.frontend import read_onnx, supported_operators
+from snnc.frontend import legacy, read_onnx, supported_operators
 from snnc.frontend.loading import loaded_from
-from snnc.frontend.operators import NEWEST_OPSET, OLDEST_OPSET, OPERATORS
+from snnc.frontend.operators import OPERATORS
+from snnc.frontend.simplify import NEWEST_OPSET, OLDEST_OPSET
 from tests.onnx_models import model, node, normal, read_again
 
 WITHOUT_MEANING = {
     "BatchNormalization": {"momentum"},  # of the training
     "Cast": {"round_mode", "saturate"},  # of casts to types of 8 bits
+    "ConvTranspose": {"kernel_shape"},  # the weight's own, or runtimes refuse it
     "Dropout": {"ratio", "seed"},  # of the training
     "MaxPool": {"storage_order"},  # of the indices, which are refused
+    "Resize": {"cubic_coeff_a", "exclude_outside", "extrapolation_value"},  # of modes that are refused
     "Split": {"num_outputs"},  # counted from the outputs
+    "Upsample": {"height_scale", "width_scale"},  # of opset 1, which is refused
 }
+OF_OLD = {"broadcast", "consumed_inputs"}
+"""Before opset 7: what permitted to broadcast, and what named memory to use again."""
 
 
 def words(function: Any, seen: set[Any]) -> Iterator[str]:
@@ -51,7 +57,9 @@ def words(function: Any, seen: set[Any]) -> Iterator[str]:
 @pytest.mark.parametrize("row", supported_operators()[:-1], ids=lambda row: str(row.name))
 def test_every_attribute_is_read(row: Any) -> None:
     """One that is passed over would be a wrong value without a word."""
-    unread = set(row.attributes) - set(words(OPERATORS[row.name].read, set()))
+    unread = set(row.attributes) - OF_OLD
+    for function in (OPERATORS[row.name].read, legacy.modern, legacy.aligned):
+        unread -= set(words(function, set()))
     assert unread <= WITHOUT_MEANING.get(row.name, set())
 
 
@@ -82,3 +90,9 @@ def test_an_unknown_order_of_blocks() -> None:
     )
     with pytest.raises(UnsupportedModelError, match="DCR or CRD"):
         read_onnx(loaded_from(proto.SerializeToString(), Path("blocks.onnx")))
+
+
+def test_upsample_of_opset_1_is_refused() -> None:
+    proto = model([node("Upsample", "x", height_scale=2.0, width_scale=2.0)], [1, 1, 2, 2], opset=1)
+    with pytest.raises(UnsupportedModelError, match="Upsample"):
+        read_onnx(loaded_from(proto.SerializeToString(), Path("old.onnx")))

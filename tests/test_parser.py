@@ -57,7 +57,9 @@ def renamed(graph: SnnGraph, names: list[str]) -> SnnGraph:
         for node in graph
     ]
     density = {name[node.name]: 1 / 3 for node in graph.nodes[1:3]}
-    return replace(graph.with_nodes(nodes, (name[graph.output],)), density=density, name=names[0])
+    return replace(
+        graph.with_nodes(nodes, tuple(name[each] for each in graph.outputs)), density=density, name=names[0]
+    )
 
 
 @given(graph=graphs(), real=st.booleans(), names=st.lists(NAMES, min_size=1, max_size=9))

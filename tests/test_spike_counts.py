@@ -16,7 +16,7 @@ from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.simulation.protocol import RecordOptions, Trace
 from snnc.simulation.reference import ReferenceSimulator
 from snnc.simulation.single_pass import counted, counted_input, problem
-from tests.spiking_graphs import as_float, graphs, random_graph, random_inputs
+from tests.spiking_graphs import as_float, assert_same_outputs, graphs, random_graph, random_inputs
 
 STATES = RecordOptions(states=True)
 
@@ -27,7 +27,7 @@ def graded(graph: SnnGraph, levels: int) -> SnnGraph:
 
 
 def assert_same(steps: Trace, pass_: Trace) -> None:
-    np.testing.assert_array_equal(steps.logits, pass_.logits)
+    assert_same_outputs(pass_, steps)
     for name, count in steps.counts.items():
         np.testing.assert_array_equal(count, pass_.counts[name], err_msg=f"counts of {name}")
         np.testing.assert_array_equal(

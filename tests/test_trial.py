@@ -173,3 +173,28 @@ def test_one_verdict(folder: Path, blocks: list[str], preset: str, seed: int) ->
     if done:
         assert error == expected
         assert "SNN" in error
+
+
+@pytest.mark.parametrize(("timesteps", "code"), [(2, 0), (3, 2), (16, 2)])
+def test_an_overflow_that_no_row_can_avoid_is_foreseen(tmp_path: Path, timesteps: int, code: int) -> None:
+    """The mean of a wide image is a sum of many values: in some steps more than int32 holds."""
+    nodes = [node("GlobalAveragePool", "x", "g"), node("Flatten", "g", "y")]
+    path = str(saved(tmp_path, model(nodes, ["N", 3, 224, 224], {})))
+    rows = np.random.default_rng(0).standard_normal((4, 3, 224, 224)).astype(np.float32)
+    np.savez(tmp_path / "rows.npz", x=rows)
+    asked = ["--calib", str(tmp_path / "rows.npz"), "-o", str(tmp_path / "out.snn.onnx"), "--threads", "1"]
+    for preset in ("fast", "balanced"):
+        named = ["convert", path, *asked, "--force", "--preset", preset, "-T", str(timesteps)]
+        dry, _, foreseen = run(*named, "--dry-run")
+        done, _, error = run(*named)
+        assert (dry, done) == (code, code)
+        assert error == foreseen
+        assert ("beyond int32; use at most T = 2" in error) == bool(code)
+
+
+def test_a_constant_that_dwarfs_the_input_is_held_in_int32(folder: Path) -> None:
+    """Beside constants, the unit of the answers is theirs: rounded in the input's, they overflowed."""
+    path = str(saved(folder, Random(["conv", "coordinates"], 0).proto()))
+    chosen = ["--calib", str(folder / "rows.npz"), "--preset", "fast", "-T", "4"]
+    out = str(folder / "out.snn.onnx")
+    assert run("convert", path, *chosen, "-o", out, "--force", "--threads", "1")[0] == 0

@@ -6,8 +6,8 @@ rounds half up::
 
     out = min(relu(conv(x, w) + (bias << bias_shift)), top << top_shift) * scale >> shift
 
-with weights and bias in int8, scale and top in 8 bits without sign. So ``1 / Theta`` and the bias are rounded
-to 8 bits: the layers are those of the network, but for that. ``top`` lets the outputs end at C.
+with weights and bias in int8, and scale and top as unsigned 8-bit numbers. ``1 / Theta`` and the bias are
+therefore rounded to 8 bits; otherwise the layers equal those of the network. ``top`` limits the outputs to C.
 """
 
 from __future__ import annotations

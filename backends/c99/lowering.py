@@ -1,9 +1,9 @@
 """From the spiking network to the calls of C kernels.
 
 Synchronous networks run step by step. A layerwise network is one pass over the counts of the whole run, which
-is what its T steps of firing amount to, so one call of ``snnc_step`` does it all. What is constant in
-time is computed once; ``times`` says how often it counts in the step at hand: 1 or, in settle steps, 0, and T
-in the layerwise schedule.
+equal the sums of its T steps of firing, so one call of ``snnc_step`` runs it completely. Values that are
+constant in time are computed once; ``times`` is their factor in the current step: 1, or 0 in settle steps,
+or T in the layerwise schedule.
 """
 
 from __future__ import annotations

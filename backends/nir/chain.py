@@ -1,9 +1,9 @@
-"""A residual network as a plain chain, for consumers that cannot add what two nodes give.
+"""A residual network as a plain chain, for consumers that cannot add the outputs of two nodes.
 
 They run the nodes of a graph in an order in which the second summand may not have been computed yet, and
-leave it out without a word. So what a later sum needs is handed on by neurons that repeat it: a spike adds
-exactly one threshold, so it leaves in the same step. Populations become wider by the channels handed on, the
-convolutions of a sum become one over all its channels, and every spike of the network stays what it was.
+silently omit it. Values that a later sum needs are therefore passed on by relay neurons: a spike adds
+exactly one threshold, so it is sent on in the same step. Populations become wider by the channels passed on,
+the convolutions of a sum become one over all its channels, and all spikes of the network are unchanged.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a consumer computes, in NumPy and float32, spike for spike."""
+"""The computation of a consumer, in NumPy and float32, spike for spike."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """NIR files: HDF5 as the package ``nir`` writes it, in the version that a consumer reads.
 
-They are written without that package, because each consumer wants another version of it, and one environment
-holds only one. Version 1.0.4 knows no ``v_reset``.
+They are written without that package, because each consumer needs another version of it, and an environment
+can hold only one. Version 1.0.4 has no ``v_reset``.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Single operations as layers that every consumer reads.
 
-Three things that NIR cannot say are said in other words, without changing a value: grouped convolutions and
-scaled identities become dense convolutions with zeros; padding that differs between the sides becomes a
-larger kernel with a border of zeros; windows whose area is no power of two, padding and slices become
-convolutions of ones and zeros.
+Three operations that NIR does not have are expressed by others, without changing a value: grouped
+convolutions and scaled identities become dense convolutions with zeros; padding that differs between the
+sides becomes a larger kernel with a border of zeros; windows whose area is no power of two, padding and
+slices become convolutions of ones and zeros.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 In the layerwise schedule a population integrates all its input before it fires, so that its counts are
 ``N = clip(floor(v / Theta), 0, C)`` with ``v = v_init + T B + sum_t I_t``. As many neurons with thresholds at
-``Theta, 2 Theta .. C Theta`` say the same at once: ``N`` of them fire. So the network needs neither time nor
-memory, what happens to a potential after a spike does not matter, and the results equal the artefact's bit
-for bit, wherever integrate-and-fire neurons exist. It takes ``C`` times as many neurons. A synchronous
+``Theta, 2 Theta .. C Theta`` represent the same count in one step: ``N`` of them fire. The network then needs
+neither time nor memory, the reset after a spike does not matter, and the results equal the artefact's bit
+for bit with any integrate-and-fire neuron. It needs ``C`` times as many neurons. A synchronous
 network of one step without settle steps is layerwise, too.
 
 A synapse reads all copies with the same weight, and its current is copied by a 1x1 convolution whose bias

@@ -1,7 +1,7 @@
-"""Who reads the files: what each consumer takes, at which version, and what its neurons do.
+"""The consumers of the files: what each supports, at which version, and how its neurons work.
 
-A NIR file says little about a neuron: a threshold and a potential after the spike. How a step of time is
-taken is the consumer's own rule, read from its source at the version named here, and confirmed by running
+A NIR file defines little about a neuron: a threshold and a potential after the spike. The update in a time
+step is the consumer's own rule, read from its source at the version named here, and confirmed by running
 it (``benchmarks/consumers/verify_spikingjelly.py`` and the like of the others).
 """
 

@@ -1,4 +1,4 @@
-"""What a consumer is given: layers with float32 parameters, each of which is one NIR node.
+"""The program of a consumer: layers with float32 parameters, each of which is one NIR node.
 
 All numbers are integers, or halves, that float32 holds exactly, so that neither the order of a sum nor the
 library that computes it can change a spike.

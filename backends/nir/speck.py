@@ -1,6 +1,6 @@
-"""Whether a program would fit Speck, a chip that sinabs maps networks onto: by its data sheet alone.
+"""Check whether a program fits Speck, a chip to which sinabs maps networks, by its data sheet alone.
 
-Nothing here was run on the chip or in its vendor's software, and the report says so. One population takes one
+Nothing here was run on the chip or in its vendor's software, and the report says so. One population needs one
 core.
 
 Source: "Speck 2e", samna documentation, SynSense, key features of the CNN layer.

@@ -285,7 +285,7 @@ def _array(value: Any) -> Any:
 
 def _stored(folder: Path, what: str) -> list[Any]:
     """Return the inputs or outputs of a data set in files; what is no tensor, as bytes."""
-    found = []
+    found: list[Any] = []
     for index in range(len(list(folder.glob(f"{what}_*.pb")))):
         data = (folder / f"{what}_{index}.pb").read_bytes()
         try:

@@ -42,6 +42,9 @@ FORMER = {
 }
 """Names by which settings went before: a digest is the same under both."""
 
+ADDED = frozenset({("Readout", "gain")})
+"""Fields that came later: while they are ``None``, a digest is the same as before."""
+
 PROVENANCE = frozenset({"name", "inputs", "origin", "stands_for", "fine"})
 """Fields of nodes that name something; inputs are told by their places."""
 
@@ -66,10 +69,13 @@ def digest(graph: SnnGraph) -> str:
         add(type(node).__name__)
         add([place[name] for name in node.inputs])
         for field in dataclasses.fields(node):
-            if field.name not in PROVENANCE:
+            value = getattr(node, field.name)
+            later = value is None and (type(node).__name__, field.name) in ADDED
+            if field.name not in PROVENANCE and not later:
                 add(field.name)
-                add(getattr(node, field.name))
-    add(place[graph.output])
+                add(value)
+    for name in graph.outputs:
+        add(place[name])
     add((graph.timesteps, graph.settle_steps, graph.schedule, graph.max_timesteps))
     add(sorted((place[name], share) for name, share in graph.density.items()))
     return found.hexdigest()[:16]

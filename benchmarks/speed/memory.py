@@ -1,6 +1,7 @@
-"""How much memory does a conversion take? A network of the form of MobileNetV2, with random weights.
+"""How much memory and time does a conversion take? Networks of known forms, with random weights.
 
     python -m benchmarks.speed.memory --rows 100,500 --preset balanced -T 4
+    python -m benchmarks.speed.memory --network resnet18 --rows 500 --preset balanced -T 4 --threads 2
 
 Each conversion runs in a process of its own, whose largest resident memory is printed. `--limit GB` makes
 more than that an error, exit code 4.
@@ -88,6 +89,34 @@ class Builder:
         """Add a rectifier with a ceiling."""
         return self.node("Clip", source, "zero", "six")
 
+    def max_pool(self, source: str) -> str:
+        """Add a maximum over 3 x 3 pixels with stride 2."""
+        name = f"pool{len(self.nodes)}"
+        self.nodes.append(
+            helper.make_node(
+                "MaxPool", [source], [name], name, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4
+            )
+        )
+        self.channels[name] = self.channels[source]
+        return name
+
+    def classified(self, source: str, size: int, name: str) -> onnx.ModelProto:
+        """Return the network that ends in a mean over all pixels and ten scores."""
+        x = self.node("Flatten", self.node("GlobalAveragePool", source))
+        features = self.channels[x]
+        weight = self.random.standard_normal((10, features)) / features**0.5
+        self.constants.append(numpy_helper.from_array(weight.astype(np.float32), "fc.w"))
+        self.constants.append(numpy_helper.from_array(np.zeros(10, np.float32), "fc.b"))
+        self.nodes.append(helper.make_node("Gemm", [x, "fc.w", "fc.b"], ["scores"], "fc", transB=1))
+        graph = helper.make_graph(
+            self.nodes,
+            name,
+            [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, size, size])],
+            [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 10])],
+            self.constants,
+        )
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
 
 def mobilenet(size: int, width: float = 1.0, seed: int = 0) -> onnx.ModelProto:
     """Return a network of the form of MobileNetV2 with random weights, for square images of ``size``."""
@@ -108,20 +137,25 @@ def mobilenet(size: int, width: float = 1.0, seed: int = 0) -> onnx.ModelProto:
             if block > 0:
                 x = b.node("Add", before, x)
     x = b.relu6(b.conv(x, scaled(1280)))
-    x = b.node("Flatten", b.node("GlobalAveragePool", x))
-    features = b.channels[x]
-    weight = b.random.standard_normal((10, features)) / features**0.5
-    b.constants.append(numpy_helper.from_array(weight.astype(np.float32), "fc.w"))
-    b.constants.append(numpy_helper.from_array(np.zeros(10, np.float32), "fc.b"))
-    b.nodes.append(helper.make_node("Gemm", [x, "fc.w", "fc.b"], ["scores"], "fc", transB=1))
-    graph = helper.make_graph(
-        b.nodes,
-        "mobilenet",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, size, size])],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 10])],
-        b.constants,
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return b.classified(x, size, "mobilenet")
+
+
+def resnet18(size: int, width: float = 1.0, seed: int = 0) -> onnx.ModelProto:
+    """Return a network of the form of ResNet-18 with random weights, for square images of ``size``.
+
+    Source: He et al., "Deep residual learning for image recognition", CVPR 2016, table 1.
+    """
+    b = Builder(seed)
+    x = b.node("Relu", b.conv("image", round(64 * width), 7, 2))
+    x = b.max_pool(x)
+    for channels, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
+        for block in range(2):
+            step = stride if block == 0 else 1
+            wide = round(channels * width)
+            inner = b.conv(b.node("Relu", b.conv(x, wide, 3, step)), wide, 3)
+            before = x if step == 1 and b.channels[x] == wide else b.conv(x, wide, 1, step)
+            x = b.node("Relu", b.node("Add", inner, before))
+    return b.classified(x, size, "resnet18")
 
 
 def images(rows: int, size: int, seed: int) -> np.ndarray:
@@ -139,7 +173,11 @@ def measured(model: Path, rows: int, size: int, options: Options) -> dict[str, f
     return {"rows": rows, "gigabytes": kilobytes / 1e6, "seconds": time.perf_counter() - start}
 
 
+NETWORKS = {"mobilenet": mobilenet, "resnet18": resnet18}
+
+
 @click.command()
+@click.option("--network", type=click.Choice(list(NETWORKS)), default="mobilenet", show_default=True)
 @click.option("--rows", default="100,500", show_default=True)
 @click.option("--size", default=224, show_default=True, help="Pixels a side.")
 @click.option("--width", default=1.0, show_default=True, help="Factor of all channels.")
@@ -149,6 +187,7 @@ def measured(model: Path, rows: int, size: int, options: Options) -> dict[str, f
 @click.option("--limit", type=float, default=None, metavar="GB")
 @click.option("--inside", type=click.Path(path_type=Path), default=None, hidden=True)
 def main(
+    network: str,
     rows: str,
     size: int,
     width: float,
@@ -165,8 +204,8 @@ def main(
         return
     missed = False
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "mobilenet.onnx"
-        onnx.save(mobilenet(size, width), path)
+        path = Path(folder) / f"{network}.onnx"
+        onnx.save(NETWORKS[network](size, width), path)
         for count in rows.split(","):
             parts = [
                 sys.executable,

@@ -1,16 +1,16 @@
-"""When is a spiking network exactly its quantised network: proved where it can be, observed where not.
+"""Certificates that a spiking network equals its quantised network: proved if possible, else observed.
 
-The quantised network has graded neurons: what they have sent after T steps is
-``N* = clip(floor(X / Theta), 0, C)``, with X all that was received, in whatever order. A neuron with memory
-that may send ``s`` spikes a step falls behind when much arrives at once. In K settle steps it catches up:
-once its input is final, every step moves N towards ``N*`` by ``min(|N* - N|, s M)``, of at most ``C = T M``.
+The quantised network has graded neurons, whose count after T steps is ``N* = clip(floor(X / Theta), 0, C)``,
+with X the sum of all input, in any order. A neuron with count memory that may send ``s`` spikes per step
+falls behind if much input arrives at once. In K settle steps it catches up: once its input is final, every
+step moves N towards ``N*`` by ``min(|N* - N|, s M)``, of at most ``C = T M``.
 
 *Proved*, for every input: with ``s = T`` nothing is ever held back, so the network is the graded one; with
 fewer, ``ceil(T / s)`` settle steps for each population on the longest path are enough, by induction along it.
 A network in the layerwise schedule needs none.
 
-*Observed*: fewer settle steps give the same counts on all rows that were looked at. On others they may not;
-:func:`disagreements` counts how often.
+*Observed*: fewer settle steps give the same counts on all rows of the data. Other rows may differ;
+:func:`disagreements` counts them.
 """
 
 from __future__ import annotations

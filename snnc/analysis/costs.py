@@ -1,15 +1,16 @@
-"""Counting operations exactly: what every spike sets in motion, and what the source network multiplies.
+"""Exact counts of operations: those that spikes cause, and those of the source network.
 
-A spike is worth its fan-out: the number of synapses that it reaches, each of which adds a weight to a
-potential. The fan-out of a neuron depends on its place, for a spike at the border of a map reaches fewer
-windows. So a population's synaptic operations are ``sum over neurons of events x fan-out``, with the
-fan-out pulled back through whatever pools, joins and moves spikes on their way: summing windows that share
-a spike send it on once each. Synapses of weight zero count, and beside them stands what is left where
-hardware skips them (``effective``); padding, which no spike reaches, never counts.
+A spike causes as many operations as its fan-out, the number of synapses that it reaches, each of which adds a
+weight to a potential. The fan-out of a neuron depends on its position, because a spike at the border of a map
+reaches fewer windows. A population's synaptic operations are therefore ``sum over neurons of events x
+fan-out``, with the fan-out traced back through all nodes that pool, join and move spikes: each summing
+window that contains a spike passes it on once. Synapses of weight zero count, and the number without them,
+as on hardware that skips zeros, is given as well (``effective``); padding, which no spike reaches, never
+counts.
 
-What one event costs depends on what it carries. A unit spike adds a weight: an accumulate (AC). A spike of
-several levels multiplies one: a multiply-accumulate (MAC). Integers that come in one step as several unit
-spikes are counted as that many. The first layer multiplies the analogue input, once per image.
+The kind of operation depends on the payload. A unit spike adds a weight: an accumulate (AC). A spike of
+several levels multiplies it: a multiply-accumulate (MAC). An integer that is sent in one step as several unit
+spikes counts as that many. The first layer multiplies the analogue input, once per image.
 
 Terms: "effective MACs and ACs" as in Yik et al., "The NeuroBench framework for benchmarking neuromorphic
 computing algorithms and systems", Nature Communications 16 (2025), where only events in {-1, 0, 1} are ACs.

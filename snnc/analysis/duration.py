@@ -1,4 +1,4 @@
-"""How long a conversion will take on one core, about: to tell seconds from hours before it begins.
+"""A rough estimate of the time of a conversion on one core, to distinguish seconds from hours.
 
 Fitted to conversions of eight networks of 0.01 to 41 M multiply-accumulates on one core with AVX-512, which
 it meets within a factor of two: layers are simulated, fitted by least squares, and given thresholds; where

@@ -1,4 +1,4 @@
-"""Judge a spiking network on labelled rows: metrics with their intervals, spikes, operations, and the ANN."""
+"""Evaluation of a spiking network and its source: metrics with intervals, spikes and operations."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from snnc.metrics.shares import Share as Share
 from snnc.metrics.task import Outputs, Task, recognise, threshold_of
 from snnc.progress import Callback, Progress, as_progress
 from snnc.simulation.protocol import Activity, RecordOptions, Simulator
+from snnc.source.host import Finish
 from snnc.source.source_session import SourceSession
 
 SHARD = 250
@@ -118,6 +119,7 @@ def evaluate(
     ends: str = "",
     metrics: Sequence[str] = (),
     progress: Progress | Callback | None = None,
+    finish: Finish | None = None,
 ) -> Evaluation:
     """Run a network, and the one that it came from, on the same rows.
 
@@ -135,42 +137,42 @@ def evaluate(
             given to ask.
         metrics: names of :data:`snnc.metrics.METRICS`; without, those that go with the task.
         progress: called with (done, total, description), or an object that shows it.
+        finish: what ordinary ONNX makes of a run, see ``Artefact.finish``; its answers are the source's,
+            behind any activation.
 
     Raises:
         InputError: rows or labels do not fit.
         UsageError: a metric does not fit, or what it compares with is missing.
         InternalError: the two simulators disagree on an integer network.
     """
-    _require(graph, encode, simulator)
+    _require(graph, encode, simulator, finish)
     x, y, shown = as_rows(x), as_labels(y), as_progress(progress)
     if len(x) == 0:
         raise InputError("there are no rows to evaluate")
-    (readout,) = graph.of_type(Readout)
     ends = ends if source is None else source.session.ends
-    outputs = recognise(math.prod(readout.shape), rows=len(x), labels=y, ends=ends, given=task)
+    size = math.prod(_readout(graph).shape) if finish is None else finish.size
+    outputs = recognise(size, rows=len(x), labels=y, ends=ends, given=task)
     _require_metrics(metrics, outputs, source)
     counter = counter or simulator
     steps = graph.timesteps if timesteps is None else timesteps
     keep = wants_values(outputs, metrics)
-    spiking = Answers(outputs, 0.0, keep)
+    spiking = Answers(outputs, 0.0 if finish is None else threshold_of(ends), keep)
     analogue = Answers(outputs, threshold_of(ends), keep)
     activity: dict[str, Activity] = {}
     for rows in _shards(len(x), shown, f"evaluating at T = {steps}"):
         q = encode(x[rows])
         trace = counter.run(graph, q, steps, RecordOptions(activity=True))
-        answers = (
-            trace.logits if counter is simulator else simulator.run(graph, q, steps, RecordOptions()).logits
-        )
-        if graph.integer and not np.array_equal(answers, trace.logits):
+        found = trace if counter is simulator else simulator.run(graph, q, steps, RecordOptions())
+        differ = [name for name, y in trace.outputs.items() if not np.array_equal(y, found.outputs[name])]
+        if graph.integer and differ:
             raise InternalError(f"the simulators {simulator.name} and {counter.name} differ on {graph.name}")
-        spiking.add(answers, rows)
+        spiking.add(found.logits if finish is None else finish.answers(found, x[rows]), rows)
         for name, counted in trace.activity.items():
             activity[name] = activity[name] + counted if name in activity else counted
         if source is not None:
             analogue.add(source.session.run(source.prepare(x[rows])), rows)
-    scores, ann = judged(
-        spiking, analogue if source is not None else None, metrics, readout.scale / steps, ends
-    )
+    unit = _readout(graph).scale / steps if finish is None else None
+    scores, ann = judged(spiking, analogue if source is not None else None, metrics, unit, ends)
     return Evaluation(
         scores=scores,
         costs=costs.count(graph, activity, len(x), steps),
@@ -238,14 +240,27 @@ def outputs_of(
     timesteps: int,
     per_step: bool = False,
     progress: Progress | Callback | None = None,
+    finish: Finish | None = None,
 ) -> NumberArray:
     """Return what a network answers; see :func:`evaluate` for the arguments.
 
     Returns:
         (n, classes), or (T + K, n, classes) where the answer after every step is wanted.
+
+    Raises:
+        UsageError: that is wanted of a network that ordinary ONNX finishes, once, behind the last step.
     """
-    _require(graph, encode, simulator)
-    (readout,) = graph.of_type(Readout)
+    _require(graph, encode, simulator, finish)
+    if finish is not None:
+        if per_step:
+            raise UsageError(
+                "ordinary ONNX makes the answers behind the last step, so there are none after every step"
+            )
+        tracked = _shards(len(x), as_progress(progress), f"running at T = {timesteps}")
+        return np.concatenate(
+            [finish.answers(simulator.run(graph, encode(x[rows]), timesteps), x[rows]) for rows in tracked]
+        )
+    readout = _readout(graph)
     record = RecordOptions(trains=tuple(dict.fromkeys(readout.inputs)) if per_step else ())
     x, found = as_rows(x), []
     for rows in _shards(len(x), as_progress(progress), f"running at T = {timesteps}"):
@@ -261,8 +276,18 @@ def outputs_of(
     return np.concatenate(found, axis=1 if per_step else 0)
 
 
-def _require(graph: Any, encode: Any, simulator: Any) -> None:
-    """Refuse arguments of another kind, in one line."""
+def _readout(graph: SnnGraph) -> Readout:
+    (readout,) = graph.of_type(Readout)
+    return readout
+
+
+def _require(graph: Any, encode: Any, simulator: Any, finish: Finish | None) -> None:
+    """Refuse arguments of another kind, and answers of half a network, in one line."""
+    if finish is None and getattr(getattr(encode, "__self__", None), "host", None) is not None:
+        raise UsageError(
+            "ordinary ONNX makes the answers of this artefact out of the spiking network's: give "
+            "finish=artefact.finish, too"
+        )
     if not isinstance(graph, SnnGraph):
         raise InputError(f"{type(graph).__name__} is not a spiking network: give the `graph` of an artefact")
     if not callable(encode):

@@ -1,4 +1,4 @@
-"""What conversions cost and lose, and the front of those that no other is better than."""
+"""Cost and loss of conversions, and their Pareto front."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory a conversion will take, how much there is, and how many rows fit.
+"""The memory that a conversion needs, the memory that is free, and the number of rows that fit.
 
 The estimate adds up what is known to be large, by the shapes of the network: the rows themselves; what the
 source network gives on a chunk of rows; spikes and values of a layer, as far as they stay in memory; and the

@@ -1,4 +1,4 @@
-"""What networks answer on rows, collected shard by shard, and the metrics of it."""
+"""The answers of networks, collected shard by shard, and their metrics."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def shared(metric: str, share: Share, against: str) -> Measured:
 
 
 def judged(
-    spiking: Answers, analogue: Answers | None, metrics: Sequence[str], unit: float, ends: str
+    spiking: Answers, analogue: Answers | None, metrics: Sequence[str], unit: float | None, ends: str
 ) -> tuple[Scores, Scores | None]:
     """Return what both networks reach.
 
@@ -143,7 +143,8 @@ def judged(
         spiking: the answers of the spiking network, before the source network's last activation.
         analogue: those of the source network.
         metrics: see :func:`evaluate`.
-        unit: of the spiking network's answers, ``scale / T``.
+        unit: of the spiking network's answers, ``scale / T``; ``None`` where they are the source's already,
+            behind its last activation.
         ends: the activation, as an ONNX operator; empty for none.
     """
     if not spiking.keep:
@@ -155,7 +156,8 @@ def judged(
         return replace(scores, measured=kept), ann
     outputs, threshold = spiking.outputs, threshold_of(ends)
     # Doubles hold every integer of a read-out, so that none becomes the equal of another.
-    values = finished(np.concatenate(spiking.values).astype(np.float64) * unit, ends)
+    told = np.concatenate(spiking.values).astype(np.float64)
+    values = told if unit is None else finished(told * unit, ends)
     source = None if analogue is None else np.concatenate(analogue.values)
     case = Case(values, outputs.task, source, outputs.labels, threshold)
     scores = spiking.scores(measure_all(case, metrics))

@@ -1,7 +1,7 @@
-"""How fast a spiking network runs beside the network that it came from.
+"""The speed of a spiking network compared with its source.
 
-Both run in one process, in turn, round by round, so that whatever slows the machine down slows both. The
-ratio is that of the shortest rounds: a round can be disturbed, but never be quicker than the machine.
+Both run in one process, alternately, round by round, so that disturbances of the machine affect both. The
+ratio is that of the shortest rounds: disturbances can only lengthen a round.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 The file is an ONNX model. Spiking neurons and synapses are local functions, time is a loop, and the
 network that snnc works on is read back from the calls of these functions: there is no second copy.
-What else must be known stands in the model's metadata, a SHA-256 of the whole content among it. The
-hash detects damage and careless editing; it is no signature.
+The model's metadata hold everything else, including a SHA-256 of the whole content. The hash detects damage
+and accidental changes; it is no signature.
 """
 
 from __future__ import annotations

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from html import escape
 from math import prod
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
+from snnc.artefact.host_nodes import Entry, Exit, with_host
 from snnc.artefact.metadata import Json, Metadata, attach
+from snnc.artefact.model_builder import tensor_names
 from snnc.artefact.writer import build_model
 from snnc.data.material import given_rows
 from snnc.data.preprocessing import Preprocessing, check_fit, prepared_rows
 from snnc.data.readings import NetworkInput
-from snnc.errors import NonFiniteError
+from snnc.errors import InputError, NonFiniteError, UsageError
 from snnc.ir.batch import Given, Rows, joined
+from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, NumberArray, Shape
 from snnc.ir.layout import InputLayout
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.simulation.protocol import Trace
 from snnc.simulation.reference import encode_all
+from snnc.source.host import Finish, Host
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -30,10 +37,12 @@ class Artefact:
     Attributes:
         graph: the network.
         metadata: how it was made, and what its input means.
+        host: what runs as ordinary ONNX before and behind the network; ``None`` for nothing.
     """
 
     graph: SnnGraph
     metadata: Metadata = field(default_factory=Metadata)
+    host: Host | None = None
 
     def __repr__(self) -> str:
         """Return one line: what it is, not its weights."""
@@ -60,6 +69,7 @@ class Artefact:
             "neurons": f"{sum(prod(node.shape) for node in populations):,}",
             "precision": "int8" if graph.integer else "float32",
             **self._doors(),
+            "host": "" if self.host is None else f"{len(self.host.nodes)} nodes of ordinary ONNX",
             "preset": metadata.preset,
             "source": metadata.source_path,
         }
@@ -85,8 +95,25 @@ class Artefact:
             TargetError: the network's integers are too large for float32 convolutions.
         """
         model = build_model(self.graph, states=states)
-        attach(model, self.graph, self.metadata)
+        metadata = self.metadata
+        if self.host is not None:
+            metadata = replace(metadata, host=self.host.as_dict())
+            with_host(model, self.host, self._entries(), self._exits())
+        attach(model, self.graph, metadata)
         return model
+
+    def _entries(self) -> tuple[Entry, ...]:
+        names = tensor_names(self.graph).inputs
+        given = zip(names, self.graph.inputs, strict=True)
+        return tuple(Entry(name, self.layouts[node.name]) for name, node in given)
+
+    def _exits(self) -> tuple[Exit, ...]:
+        names, layouts = tensor_names(self.graph).outputs, self.output_layouts
+        found = []
+        for name, (output, node) in zip(names, self.graph.readouts.items(), strict=True):
+            gain = None if node.gain is None else per_channel(node.gain, len(node.shape))
+            found.append(Exit(name, layouts[output], node.scale, gain))
+        return tuple(found)
 
     def encode(self, x: Given) -> Rows:
         """Quantise a batch, which is the last that happens to it in floats.
@@ -103,22 +130,61 @@ class Artefact:
         """
         return encode_all(self.graph, self.canonical(x))
 
-    def decode(self, trace: Trace) -> dict[str, FloatArray]:
+    def decode(self, trace: Trace, x: Given | None = None) -> dict[str, NDArray[Any]]:
         """Return what a run answered, by output, in the source network's units and layout.
 
-        Values are those before a final softmax or sigmoid, which spiking networks leave out.
+        Values are those before a final softmax or sigmoid, which spiking networks leave out; where the host
+        keeps a part of the network, they are the source's outputs.
 
         Args:
             trace: of this artefact's network.
+            x: the rows, as in :meth:`encode`; needed where the outputs depend on more than the read-outs.
 
         Returns:
             (batch, *shape of the source's output) float32, by the output's name.
         """
+        readouts = self.graph.readouts
+        return self.completed(
+            {name: readouts[name].decoded(value, trace.timesteps) for name, value in trace.outputs.items()}, x
+        )
+
+    def completed(self, values: Mapping[str, NumberArray], x: Given | None = None) -> dict[str, NDArray[Any]]:
+        """Return the source network's outputs, where those of the graph are known.
+
+        Args:
+            values: (batch, *shape) of each of the graph's outputs, channels first, in the source's units.
+            x: the rows, as in :meth:`decode`.
+        """
         layouts = self.output_layouts
-        return {
-            name: layouts[name].to_source(self.graph.readouts[name].decoded(value, trace.timesteps))
-            for name, value in trace.outputs.items()
-        }
+        values = {name: layouts[name].to_source(value) for name, value in values.items()}
+        if self.host is None:
+            return values
+        known: Mapping[str, NumberArray] = {}
+        if self.host.reads_beside:
+            if x is None:
+                raise InputError("the outputs depend on the rows beside the spikes: give them, too")
+            known = self.host.before(self._prepared(x))
+        return self.host.behind(known, [values[port.name] for port in self.host.exits])
+
+    @property
+    def finish(self) -> Finish | None:
+        """What ordinary ONNX makes of a run, for an evaluation; ``None`` where the host keeps nothing.
+
+        Raises:
+            UsageError: the source network has several outputs.
+        """
+        if self.host is None:
+            return None
+        if len(self.host.outputs) != 1:
+            names = ", ".join(repr(port.name) for port in self.host.outputs)
+            raise UsageError(f"there are {len(self.host.outputs)} outputs, {names}, and this takes one")
+        (port,) = self.host.outputs
+
+        def answers(trace: Trace, x: Any) -> NDArray[Any]:
+            found = self.decode(trace, x)[port.name]
+            return found.reshape(len(found), -1)
+
+        return Finish(prod(port.shape), answers)
 
     @property
     def layout(self) -> InputLayout:
@@ -164,14 +230,32 @@ class Artefact:
             InputError: the shape fits no layout, or more than one.
         """
         arrays = self._arrays(x)
-        for each, layout in self.layouts.items():
+        for each, takes in self.takes.items():
             which = name if len(arrays) == 1 else f"{name} for {each!r}"
-            check_fit(arrays[each].shape, NetworkInput.of(layout), self.preprocessing, which)
+            check_fit(arrays[each].shape, takes, self.preprocessing, which)
+
+    @property
+    def takes(self) -> dict[str, NetworkInput]:
+        """What the artefact's inputs take, by their names, in their order."""
+        found = {name: NetworkInput.of(layout) for name, layout in self.layouts.items()}
+        if self.host is None:
+            return found
+        ports = self.host.inputs
+        return {port.name: found.get(port.name) or NetworkInput.of_shape(port.shape) for port in ports}
 
     def _arrays(self, x: Given) -> dict[str, NumberArray]:
         """Return the rows of every input by its name."""
-        names = [node.name for node in self.graph.inputs]
+        names = list(self.takes)
         return given_rows(x, names, self.graph.name, "the rows", self.preprocessing, is_fixed=True)
+
+    def _prepared(self, x: Given) -> dict[str, NumberArray]:
+        """Return the rows of every input as the source network takes them."""
+        arrays = self._arrays(x)
+        found = {}
+        for name, takes in self.takes.items():
+            which = "the rows" if len(arrays) == 1 else f"the rows for {name!r}"
+            found[name] = prepared_rows(arrays[name], takes, self.preprocessing, which)
+        return found
 
     def canonical(self, x: Given) -> Rows:
         """Bring a batch into the form of the model's inputs: float32, channels first.
@@ -182,14 +266,14 @@ class Artefact:
         Raises:
             InputError: shape or type does not fit, or a value is not finite.
         """
-        arrays = self._arrays(x)
+        known: Mapping[str, NumberArray] = self._prepared(x)
+        if self.host is not None:
+            known = self.host.before(known)
         found: dict[str, FloatArray] = {}
         for name, layout in self.layouts.items():
-            which = "the rows" if len(arrays) == 1 else f"the rows for {name!r}"
-            prepared = prepared_rows(arrays[name], NetworkInput.of(layout), self.preprocessing, which)
-            found[name] = layout.to_canonical(prepared).astype(np.float32)
+            found[name] = layout.to_canonical(known[name]).astype(np.float32)
             if not np.isfinite(found[name]).all():
-                what = "the input" if len(arrays) == 1 else f"the input {name!r}"
+                what = "the input" if len(self.layouts) == 1 else f"the input {name!r}"
                 raise NonFiniteError(f"{what} holds NaN or infinity; check the preprocessing")
         return joined(found)
 

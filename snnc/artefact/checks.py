@@ -1,4 +1,4 @@
-"""What a file must fulfil beside its hash, which anyone can renew: nothing that it states is believed."""
+"""Checks of a file besides its hash, which anyone can renew: no statement of the file is trusted."""
 
 from __future__ import annotations
 
@@ -64,6 +64,8 @@ def check_input(graph: SnnGraph, metadata: Metadata) -> None:
     """
     if metadata.preprocessing is not None:
         Preprocessing.stored(metadata.preprocessing)
+    if metadata.input_layout is not None and len(graph.inputs) > 1:
+        raise ValueError("it tells one layout of several inputs")
     if metadata.input_layout is not None:
         _require_layout(InputLayout.from_dict(metadata.input_layout), graph.encoder)
     if metadata.inputs:

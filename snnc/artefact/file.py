@@ -13,6 +13,7 @@ from onnx import numpy_helper
 
 from snnc.artefact.artefact import Artefact
 from snnc.artefact.checks import check_bounds, check_input, check_numbers
+from snnc.artefact.host_nodes import without_host
 from snnc.artefact.metadata import (
     PREFIX,
     SCHEMA,
@@ -36,6 +37,7 @@ from snnc.artefact.weights import (
 )
 from snnc.errors import ArtefactError, InputError, VerificationError
 from snnc.ir.snn import SnnGraph
+from snnc.source.host import Host
 from snnc.writing import replacing
 
 EXTERNAL_ABOVE = 2**30
@@ -145,6 +147,10 @@ def load(path: str | os.PathLike[str]) -> Artefact:
         )
     try:
         metadata = read_metadata(properties)
+        host = None
+        if metadata.host is not None:
+            model, prefix, suffix = without_host(model, metadata.host)
+            host = Host.from_dict(metadata.host, prefix, suffix)
         nodes = read_nodes(model, metadata.records)
         default = next(tensor for tensor in model.graph.initializer if tensor.name == "T")
         graph = SnnGraph(
@@ -158,7 +164,7 @@ def load(path: str | os.PathLike[str]) -> Artefact:
         check_numbers(graph)
         check_bounds(graph)
         check_input(graph, metadata)
-        return Artefact(graph, metadata)
+        return Artefact(graph, metadata, host)
     except MALFORMED as error:
         raise ArtefactError(f"{path}: not in the form that snnc writes ({error}); convert again") from error
 

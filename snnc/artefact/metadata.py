@@ -1,4 +1,4 @@
-"""What an artefact knows beside its network, as properties of the ONNX model."""
+"""The metadata of an artefact, as properties of the ONNX model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SCHEMA, HASH = PREFIX + "schema_version", PREFIX + "content_sha256"
 EARLIER_HASH = PREFIX + "sha256"
 """Of files from before the hash was independent of protobuf; see :func:`earlier_hash`."""
 
-LATER = {"task": '""', "ends": '""', "inputs": "[]", "outputs": "[]"}
+LATER = {"task": '""', "ends": '""', "inputs": "[]", "outputs": "[]", "host": "null"}
 """What files from before it was told have nothing of."""
 
 Json = Mapping[str, Any]
@@ -55,6 +55,8 @@ class Metadata:
             empty where it was not evident, and in files from before it was asked.
         ends: the softmax or sigmoid that the source network ends with and the spiking network leaves out, as
             an ONNX operator; empty for none, and in such files.
+        host: what of the source runs as ordinary ONNX, see :meth:`snnc.source.host.Host.as_dict`; ``None``
+            for nothing.
         schema_version: version of the form of the file.
     """
 
@@ -72,6 +74,7 @@ class Metadata:
     ends: str = ""
     inputs: tuple[Json, ...] = ()
     outputs: tuple[Json, ...] = ()
+    host: Json | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property

@@ -1,4 +1,4 @@
-"""Weights in a file of their own, beside a model that would be too large with them."""
+"""Weights in a separate file, for models that would be too large with them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What several verbs do with an artefact."""
+"""Functions for artefacts that several verbs share."""
 
 from __future__ import annotations
 

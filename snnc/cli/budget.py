@@ -1,4 +1,4 @@
-"""``snnc convert`` with a budget: tries conversions, shows their front, writes the best that keeps to it."""
+"""``snnc convert`` with a budget: tries conversions, shows their front, and writes the best within it."""
 
 from __future__ import annotations
 

@@ -1,19 +1,22 @@
-"""``snnc check``: everything that keeps a network from being converted, or from a target, at once."""
+"""``snnc check``: everything in a network that cannot be converted, or that a target does not support."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from snnc import __version__
+from snnc.cli.options import option_of
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
+    from snnc.artefact import Artefact
+    from snnc.compiler import Options
     from snnc.diagnostics import Diagnostic
-    from snnc.ir.snn import SnnGraph
 
 SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
 UNSUPPORTED = 3
@@ -32,16 +35,22 @@ TRIAL_ROWS = 8
     "--target", metavar="T", help="Also list everything that this target of `snnc deploy` does not support."
 )
 @click.option("--profile", metavar="NAME", help="Profile of the target; its first by default.")
+@option_of("host")
 @click.pass_obj
-def command(terminal: Terminal, model: str, form: str, target: str | None, profile: str | None) -> int:
+def command(
+    terminal: Terminal, model: str, form: str, target: str | None, profile: str | None, host: str
+) -> int:
     """List everything in MODEL that cannot be converted, with node names and a remedy for each.
+
+    Every node that runs as ordinary ONNX beside the spiking network is listed, too, with the reason.
 
     With --target, MODEL may be an artefact; any other MODEL is converted on trial, with synthetic rows.
     Exits with 3 if anything cannot be converted, with 6 if anything does not fit the target.
     """
     from snnc.cli.artefacts import holds_artefact, require_network
+    from snnc.cli.host import lines, told
     from snnc.cli.models import locate
-    from snnc.compiler import check
+    from snnc.compiler import Options, examine
     from snnc.diagnostics import Severity, causes
     from snnc.errors import UsageError
 
@@ -51,24 +60,30 @@ def command(terminal: Terminal, model: str, form: str, target: str | None, profi
     if target is None:
         require_network(located.path, model)
     converted = target is not None and holds_artefact(located.path)
-    found = () if converted else check(located.path)
+    options = Options(host=host)
+    source, found = (None, ()) if converted else examine(located.path, options)
     supported = all(item.severity is not Severity.ERROR for item in found)
     unfit: tuple[Diagnostic, ...] = ()
     if target is not None and supported:
-        unfit = _unfit(located.path, target, profile, converted)
+        unfit = _unfit(located.path, target, profile, converted, options)
         found = (*found, *unfit)
     if form == "sarif":
         terminal.data(sarif(found, str(located.path)))
     elif terminal.json or form == "json":
         rows = [item.as_dict() for item in found]
-        told = {"model": model, "supported": supported and not unfit}
+        facts: dict[str, Any] = {"model": model, "supported": supported and not unfit}
         if target is not None:
-            told["target"] = target
+            facts["target"] = target
+        if not converted:
+            facts["host"] = None if source is None else told(source.host)
         grouped = [cause.as_dict() for cause in causes(found)]
-        terminal.data({**told, "causes": grouped, "diagnostics": rows})
+        terminal.data({**facts, "causes": grouped, "diagnostics": rows})
     else:
         for cause in causes(found):
             terminal.text(str(cause))
+        if source is not None and source.host is not None:
+            for line in lines(source.host):
+                terminal.text(line)
         if unfit:
             terminal.text(f"{model}: does not fit {target}, for {_reasons(unfit)}")
         elif supported:
@@ -90,26 +105,33 @@ def _reasons(found: Sequence[Diagnostic]) -> str:
     return f"{number} reason{'s' if number > 1 else ''}{at}"
 
 
-def _unfit(path: Path, target: str, profile: str | None, converted: bool) -> tuple[Diagnostic, ...]:
+def _unfit(
+    path: Path, target: str, profile: str | None, converted: bool, options: Options
+) -> tuple[Diagnostic, ...]:
     """Return what keeps a network from a target."""
     from snnc.artefact import load
     from snnc.backends import load_backend
     from snnc.backends.deployment import problems
 
     backend = load_backend(target, profile)
-    return problems(backend, load(path).graph if converted else _trial(path))
+    artefact = load(path) if converted else _trial(path, options)
+    return problems(backend, artefact.graph, artefact.host)
 
 
-def _trial(path: Path) -> SnnGraph:
+def _trial(path: Path, options: Options) -> Artefact:
     """Return a network as a conversion in a hurry leaves it."""
     import numpy as np
 
-    from snnc.compiler import Options, convert
-    from snnc.frontend import read_onnx
+    from snnc.compiler import convert, read_convertible
 
-    shape = read_onnx(path).layout.source_shape
-    rows = np.random.default_rng(0).normal(size=(TRIAL_ROWS, *shape)).astype(np.float32)
-    return convert(path, rows, Options(4, "fast", threads=1)).artefact.graph
+    hurried = replace(options, timesteps=4, preset="fast", threads=1)
+    source, _ = read_convertible(path, hurried)
+    random = np.random.default_rng(0)
+    rows = {
+        name: random.normal(size=(TRIAL_ROWS, *(size or 1 for size in taken.shape))).astype(np.float32)
+        for name, taken in source.takes.items()
+    }
+    return convert(path, rows, hurried).artefact
 
 
 def sarif(found: Sequence[Diagnostic], path: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What ``snnc convert`` says where it chooses preset and steps itself."""
+"""The output of ``snnc convert`` about its choice of preset and steps."""
 
 from __future__ import annotations
 

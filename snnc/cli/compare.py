@@ -317,7 +317,10 @@ def _side(
         simulator=simulator,
         timesteps=steps,
         progress=terminal.progress(),
+        finish=network.finish,
     )
+    if network.host is not None:
+        return Side(name, outputs.astype(np.float64), network, network.metadata.ends)
     (readout,) = network.graph.of_type(Readout)
     # The spiking network leaves the last activation out, so nothing lies behind its answers.
     return Side(name, outputs.astype(np.float64) * (readout.scale / steps), network, "")

@@ -113,6 +113,7 @@ def command(ctx: click.Context, /, model: str, **values: Any) -> None:
         threads=asked.threads,
         journal=journal,
         task=task_of(asked.task),
+        host=asked.host,
         payload=asked.payload,
     )
     dump = _dump(asked.dump_ir_after, options)
@@ -257,6 +258,7 @@ def _dry_run(
     from snnc.analysis.duration import lasting, seconds
     from snnc.analysis.memory import available, needed
     from snnc.cli.choice import planned, planned_text
+    from snnc.cli.host import lines, told
     from snnc.compiler import LEARNING, alternatives
 
     source = _read(located, rows, options)
@@ -285,23 +287,26 @@ def _dry_run(
                 "seconds_on_one_core": round(time, 1),
                 "memory_bytes": need,
                 "memory_free_bytes": free,
+                "host": told(source.host),
                 "output": None if output is None else str(output),
             }
         )
         return
     left = "" if free is None else f" of {free / 1e9:.1f} GB that are free"
+    kept = "" if source.host is None else "".join(f"{line}\n" for line in lines(source.host))
     steps = "" if among else f", T = {options.steps}"
     plan = planned_text(among, len(rows.x)) if among else f"pipeline: {pipeline}"
     terminal.text(
         f"{located.name} can be converted: {len(source.graph.nodes)} operations, "
         f"{len(rows.x)} calibration rows from {rows.origin}{steps}, {options.precision}\n"
         f"{plan}\ntime: about {lasting(time)} on one core{longer}\n"
-        f"memory: about {need / 1e9:.1f} GB{left}\nNothing was written: --dry-run."
+        f"memory: about {need / 1e9:.1f} GB{left}\n{kept}Nothing was written: --dry-run."
     )
 
 
 def _tell(terminal: Terminal, conversion: Conversion, output: Path, drop: dict[str, Any] | None) -> None:
     from snnc.cli.choice import show
+    from snnc.cli.host import line
     from snnc.cli.inspect import described
 
     found = described(conversion.artefact)
@@ -322,6 +327,8 @@ def _tell(terminal: Terminal, conversion: Conversion, output: Path, drop: dict[s
         f"spiking populations: {len(found['layers'])}, T = {found['timesteps']}, {found['payload']} spikes, "
         f"{found['precision']}"
     )
+    if conversion.artefact.host is not None:
+        terminal.done(line(conversion.artefact.host))
     if drop is not None and (lost := drop["max_drop"]) is not None:
         terminal.done(f"{lost['measured']}: {lost['points']:.2f} points, at most {lost['limit']:g} allowed")
     for kept in () if drop is None else drop["min_metric"]:

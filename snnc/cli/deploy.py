@@ -100,7 +100,7 @@ def command(
     check_directory(output, force=force)
     backend = load_backend(target, profile)
     network = load(artefact)
-    require_fit(backend, network.graph)
+    require_fit(backend, network)
     if not isinstance(backend, Emulating):
         refuse(
             f"measures targets that follow other rules than the artefact, and {target} follows the same",

@@ -1,4 +1,4 @@
-"""``snnc eval``: a network judged on labelled rows."""
+"""``snnc eval``: evaluation of a network on labelled rows."""
 
 from __future__ import annotations
 
@@ -138,6 +138,7 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None
         ends=artefact.metadata.ends,
         metrics=request.metric,
         progress=terminal.progress(),
+        finish=artefact.finish,
     )
     if terminal.json:
         terminal.data(found.as_dict())

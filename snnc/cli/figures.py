@@ -1,4 +1,4 @@
-"""What `report --json-file` wrote, read again: two reports side by side."""
+"""Comparison of two reports that `report --json-file` wrote."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Limits that a conversion must keep to on calibration rows that were kept back."""
+"""Limits of a conversion's loss on held-back calibration rows."""
 
 from __future__ import annotations
 
@@ -73,6 +73,7 @@ def gate(
         task=options.task,
         metrics=tuple(dict.fromkeys(limit.metric for limit in limits.floors)),
         progress=terminal.progress(),
+        finish=artefact.finish,
     )
     told = _drop(found, limits.drop)
     wrong = missed(limits.floors, found.scores.measured)

@@ -1,4 +1,4 @@
-"""``snnc inspect``: what an artefact consists of."""
+"""``snnc inspect``: the contents of an artefact."""
 
 from __future__ import annotations
 
@@ -85,6 +85,7 @@ def _show_plan(
 def described(network: Artefact) -> dict[str, Any]:
     """Return the JSON form of what an artefact says about itself."""
     from snnc.analysis import costs
+    from snnc.cli.host import told
     from snnc.ir.snn import IntegrateFire
 
     graph, metadata = network.graph, network.metadata
@@ -112,6 +113,7 @@ def described(network: Artefact) -> dict[str, Any]:
         "source": {"path": metadata.source_path, "sha256": metadata.source_sha256},
         "calibration": calibration,
         "choice": metadata.calibration.get("choice"),
+        "host": told(network.host),
         "layers": [_layer(node) for node in graph.of_type(IntegrateFire)],
     }
 
@@ -152,12 +154,21 @@ def _summary(network: Artefact) -> list[tuple[str, str]]:
             "precision",
             f"{found['precision']}, {found['parameters']:,} weights, {found['weight_sparsity']:.1%} zero",
         ),
+        *_host(network),
         ("preset", (found["preset"] or "none") + _chosen(found["choice"])),
         ("pipeline", found["pipeline"]),
         ("calibration", f"{calibration.get('rows', 'unknown number of')} rows"),
         ("preprocessing", "none" if found["preprocessing"] is None else str(dict(found["preprocessing"]))),
         ("made by", f"snnc {found['snnc_version']}, schema {found['schema_version']}"),
     ]
+
+
+def _host(network: Artefact) -> list[tuple[str, str]]:
+    """Return what runs as ordinary ONNX, node by node."""
+    from snnc.cli.host import line
+
+    host = network.host
+    return [] if host is None else [("host", line(host)), *(("", node.text) for node in host.nodes)]
 
 
 def _chosen(choice: Mapping[str, Any] | None) -> str:

@@ -127,12 +127,20 @@ def outputs_of_model(path: Path, rows: int, labels: NumberArray | None, given: T
     """
     from math import prod
 
-    from snnc.frontend import read_onnx
-    from snnc.metrics import recognise
+    import onnx
 
-    source = read_onnx(path)
-    size = prod(source.graph[source.graph.output].shape)
-    return recognise(size, rows=rows, labels=labels, ends=source.ends, given=given)
+    from snnc.frontend import read_onnx
+    from snnc.frontend.dividing import HostMode
+    from snnc.metrics import recognise
+    from snnc.metrics.ending import final_activation
+
+    source = read_onnx(path, HostMode.EDGES)
+    if source.host is None:
+        size = prod(source.graph[source.graph.output].shape)
+        return recognise(size, rows=rows, labels=labels, ends=source.ends, given=given)
+    size = sum(prod(port.shape) for port in source.host.outputs)
+    ends = final_activation(onnx.load_model(path, load_external_data=False))
+    return recognise(size, rows=rows, labels=labels, ends=ends, given=given)
 
 
 def outputs_of_artefact(
@@ -159,12 +167,16 @@ def outputs_of_artefact(
     from snnc.metrics import recognise
     from snnc.metrics.ending import final_activation
 
-    (readout,) = artefact.graph.of_type(Readout)
+    if artefact.finish is not None:
+        size = artefact.finish.size
+    else:
+        (readout,) = artefact.graph.of_type(Readout)
+        size = prod(readout.shape)
     ends = artefact.metadata.ends
     if source is not None and not ends:
         ends = final_activation(onnx.load_model(source, load_external_data=False))
     stored = artefact.metadata.stored_task
-    return recognise(prod(readout.shape), rows=rows, labels=labels, ends=ends, given=given, stored=stored)
+    return recognise(size, rows=rows, labels=labels, ends=ends, given=given, stored=stored)
 
 
 def metric_lines(found: Sequence[Measured]) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Where networks come from: paths, the zoo, and the source that an artefact remembers."""
+"""Sources of networks: paths, the zoo, and the source that an artefact records."""
 
 from __future__ import annotations
 
@@ -72,15 +72,16 @@ def open_source(
     from snnc.analysis.costs import macs_of_ann
     from snnc.analysis.evaluation import Source
     from snnc.data.preprocessing import check_fit, prepared_rows
-    from snnc.data.readings import NetworkInput
     from snnc.errors import UnsupportedModelError
     from snnc.frontend import read_onnx
+    from snnc.frontend.dividing import HostMode
 
     session = open_session(located.path, threads)
     takes, macs = session.takes, None
     try:
-        read = read_onnx(located.path)
-        takes, macs = NetworkInput.of(read.layout), sum(macs_of_ann(read.graph).values())
+        read = read_onnx(located.path, HostMode.EDGES)
+        (takes,) = read.takes.values()
+        macs = sum(macs_of_ann(read.graph).values()) if read.host is None else read.host.macs
     except UnsupportedModelError as error:
         terminal.detail(f"its operations are not counted: {error}")
 

@@ -1,4 +1,4 @@
-"""``snnc report``: where accuracy went, as a page, as JSON and on the terminal."""
+"""``snnc report``: the loss of accuracy by layer and cause, as a page, as JSON and on the terminal."""
 
 from __future__ import annotations
 

@@ -79,6 +79,7 @@ def command(
     from snnc.errors import UsageError
     from snnc.ir.snn import Readout
     from snnc.metrics import decisions
+    from snnc.metrics.task import threshold_of
     from snnc.writing import replacing
 
     check_outputs(output, others=(artefact, input_path), force=force)
@@ -99,15 +100,20 @@ def command(
         timesteps=steps,
         per_step=per_step,
         progress=terminal.progress(),
+        finish=network.finish,
     )
-    if logits:
+    if network.host is not None:  # the source network's output, in its units and its shape
+        outputs = outputs.reshape(len(outputs), *network.host.outputs[0].shape)
+    elif logits:
         (readout,) = network.graph.of_type(Readout)
         outputs = outputs.astype(np.float32) * np.float32(readout.scale / steps)
     with replacing(output) as file:
         np.save(file, outputs)
     last = outputs[-1] if per_step else outputs
     kind = outputs_of_artefact(network, None, len(last), None, task_of(task))
-    answers = decisions(last).tolist() if kind.have_classes else None
+    threshold = 0.0 if network.host is None else threshold_of(network.metadata.ends)
+    flat = last.reshape(len(last), -1)
+    answers = decisions(flat, threshold).tolist() if kind.have_classes else None
     if terminal.json:
         terminal.data(
             {

@@ -1,4 +1,4 @@
-"""What the verbs that look into a conversion work on: an artefact, its source, and rows of data."""
+"""The subject of verbs that analyse a conversion: an artefact, its source, and rows of data."""
 
 from __future__ import annotations
 

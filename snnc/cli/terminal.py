@@ -1,4 +1,4 @@
-"""What the user sees: results on stdout, everything else on stderr."""
+"""Output for the user: results on stdout, everything else on stderr."""
 
 from __future__ import annotations
 

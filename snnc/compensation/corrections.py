@@ -1,6 +1,6 @@
-"""Attempts at one layer on the spikes that arrive: as it is, with fitted weights, and what mends either.
+"""Candidates for one layer on the spikes that it receives: unchanged or refitted weights, with corrections.
 
-What is tried, and when it is kept, is decided in :mod:`snnc.passes.compensate`.
+:mod:`snnc.passes.compensate` decides which candidates are tried, and which is kept.
 """
 
 from __future__ import annotations

@@ -7,13 +7,13 @@ convolutional and dense synapses of the group together, main branch and shortcut
 
 at sampled positions of the fitting rows. Identity branches and grouped convolutions keep their weights.
 
-Least squares pulls what is uncertain towards its mean: the fitted current varies less than its target by
-the factor ``rho = sd(fitted) / sd(target)``, per channel, and the thresholds no longer divide it where they
-divide the activations, so that levels lie idle. The fitted weights are therefore multiplied by
-``rho^-spread``, about the mean. With many levels ``rho`` is near 1, and nothing happens.
+Least squares shrinks uncertain predictions towards their mean: the fitted current varies less than its
+target by the factor ``rho = sd(fitted) / sd(target)``, per channel, so some levels are not used. Deviations
+from the mean are therefore multiplied by ``rho^-spread``. With many levels ``rho`` is near 1, and the factor
+has no effect.
 
-A weight that is exactly zero is no synapse: it stays zero, whatever the share of such weights, and the others
-are fitted without it. So a pruned network stays pruned.
+A weight that is exactly zero is no synapse: it stays zero, and the others are fitted without it. A pruned
+network therefore stays pruned.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""How much each rectifier's rounding alone moves the answers of the source network.
+"""The sensitivity of the source network's answers to the rounding of each rectifier alone.
 
-One rectifier at a time gives the levels that its spikes would carry, everything else stays as it is, and
-the error of the answers, for class scores their Kullback-Leibler divergence from the source network's, is
-what those few levels cost. The levels that are at hand go first where they buy most for the operations that
-they cause.
+One rectifier at a time is rounded to the levels that its spikes would carry, and everything else is
+unchanged; the error of the answers, for class scores their Kullback-Leibler divergence from the source
+network's, is the cost of its few levels. Additional levels go first to the rectifiers that gain most per
+operation.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What a search reuses of the networks that it made before: all layers up to the first that differs.
+"""Reuse of earlier networks in a search: all layers before the first that differs.
 
-Compensation works layer by layer, and what it makes of a layer depends only on that layer and on those before
-it. So two candidates whose first layers are equal have the same compensated prefix and the same spikes in it,
-and only the suffix has to be fitted and simulated again.
+Compensation works layer by layer, and its result for a layer depends only on that layer and on earlier ones.
+Two candidates whose first layers are equal therefore share the compensated prefix and its spikes, and only
+the rest has to be fitted and simulated again.
 """
 
 from __future__ import annotations

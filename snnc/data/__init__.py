@@ -1,1 +1,1 @@
-"""Rows on their way into a network, and what can be told from them."""
+"""Input rows: files, layouts, preprocessing and statistics."""

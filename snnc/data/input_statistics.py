@@ -1,14 +1,14 @@
-"""How rows are distributed, in a few numbers; whether other rows look as if they came from there.
+"""Statistics of the calibration rows, and the test whether other rows have the same distribution.
 
 Every row is described by a few figures, its *features*: the mean of each channel, the largest and the
-smallest value, how far it lies from the centre of all rows, how much it varies in itself, and how alike
-neighbouring values are along each axis. Median, width and range of each over the calibration rows are kept
-in the artefact. Rows of another scale, offset or layout differ in all rows alike, and by far more than rows
-differ among themselves; rows of a single class, darker ones or a few do not. So a feature speaks where its
-median lies further from what calibration saw than ``SHIFT + NOISE sqrt(1/n + 1/N)`` of its widths, for n rows
-and N calibration rows: the second part is what chance does to a median, the first what honest rows of another
-composition do. Of a few rows, each must lie beyond all that calibration saw; and so must most rows where the
-feature is the mean of one channel, which may be a category that other classes have.
+smallest value, the distance from the centre of all rows, the variation within the row, and the similarity of
+neighbouring values along each axis. Median, width and range of each over the calibration rows are stored
+in the artefact. Rows of another scale, offset or layout differ in every row, and by far more than rows
+differ among themselves; rows of a single class, darker rows or a few rows do not. A feature is therefore
+reported if its median differs from that of calibration by more than ``SHIFT + NOISE sqrt(1/n + 1/N)`` of its
+widths, for n rows and N calibration rows: the second term covers the sampling error of a median, the first
+the difference of valid rows of another composition. If there are few rows, each must lie outside the range of
+calibration; and so must most rows if the feature is the mean of one channel, which may be a category.
 """
 
 from __future__ import annotations

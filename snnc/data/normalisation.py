@@ -1,22 +1,24 @@
-"""Whether a network reads rows as it was trained to, judged by its own answers to them.
+"""Test whether rows are preprocessed as in training, by the network's own answers.
 
-A trained network tells rows apart best as it saw them in training. How well it does is the information
-that its answers carry about the row, as a share of what its K classes could carry,
+A trained network separates rows best in the form of its training. The separation is measured by the
+information that its answers carry about the row, as a share of the information that its K classes could
+carry,
 
     I = mean_n sum_k p_nk log(p_nk / p_k) / log K,    p_n = softmax(SHARPNESS l_n / std(l)),
 
-with ``p_k`` the mean over the rows: 0 if it says the same of all rows, however sure it is. Dividing the
-logits by their own standard deviation makes I blind to how sure a network is, so that an unsure one is not
-suspected. The same rows are then given in other *readings*: scaled, centred, standardised, with the channels
-in the other order, with the axes in another order. Where one of them carries clearly more information, row
-by row, the rows are read wrongly.
+with ``p_k`` the mean over the rows: I is 0 if all answers are equal, whatever their confidence. Dividing the
+logits by their own standard deviation makes I independent of the confidence of a network, so low confidence
+is not reported. The same rows are then tested in other *readings*: scaled, centred, standardised, with the
+channels or the axes in another order. If one of them carries clearly more information, row by row, the rows
+are preprocessed wrongly.
 
-Readings that keep the scale of the rows may be compared in how sure of them the network is, too: by 1 minus
-the entropy of ``p_n`` over log K, with one standard deviation for both. That is the sharper test for the
-order of the colours, and it holds for rows of a single class, whose information is small.
+Readings with the same scale may also be compared by the network's confidence: by 1 minus the entropy of
+``p_n`` over log K, with one standard deviation for both. This is the more sensitive test for the order of
+the colours, and it also works for rows of a single class, whose information is small.
 
-What a network does not react to cannot be told by it, such as the scale of the input where there are no
-biases to speak of: there, logits beyond all that training reaches give it away.
+Properties to which a network does not react cannot be tested by its answers, such as the scale of the input
+of
+a network without relevant biases: there, logits far beyond the range of training indicate a wrong scale.
 """
 
 from __future__ import annotations

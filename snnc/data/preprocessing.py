@@ -1,4 +1,4 @@
-"""From raw rows, such as uint8 images, to what a source network takes."""
+"""Preprocessing of raw rows, such as uint8 images, for the source network."""
 
 from __future__ import annotations
 

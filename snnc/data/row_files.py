@@ -1,4 +1,4 @@
-"""Rows as people give them: arrays, lists, tensors of other libraries, and NumPy files."""
+"""Rows in the forms that users have: arrays, lists, tensors of other libraries, and NumPy files."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def named_rows(value: Any, names: Sequence[str], network: str, what: str) -> dic
         value = [value[name] for name in names]
     if isinstance(value, list | tuple) and len(value) == len(names):
         called = [what] if len(names) == 1 else [f"{what} for {name!r}" for name in names]
-        value = [as_rows(array, text) for array, text in zip(value, called, strict=True)]
+        value = {name: as_rows(array, text) for name, array, text in zip(names, value, called, strict=True)}
     return arrays_by_name(value, names, network)
 
 

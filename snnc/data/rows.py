@@ -1,8 +1,8 @@
-"""How rows in any layout become what a network takes: by their axes, never by the number of values alone.
+"""Conversion of rows in any layout to the network's: by their axes, never by the number of values alone.
 
 A network takes one layout of axes; rows come channels first, channels last, without an axis of size 1, or
-flat. The shape of the rows is compared with every reading. One that fits alone is certain and is used; where
-several fit and would put the values in different places, or none does, the rows are refused.
+flat. The shape of the rows is compared with every reading. If exactly one fits, it is used; if several fit
+with different meanings, or none fits, the rows are refused.
 """
 
 from __future__ import annotations

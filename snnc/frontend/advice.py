@@ -29,7 +29,7 @@ _ADVICE: dict[str, str] = {
     **dict.fromkeys(("Attention", "MultiHeadAttention", "Einsum", "RotaryEmbedding"), ATTENTION),
     **dict.fromkeys(("ArgMax", "ArgMin", "TopK", "Hardmax", "NonMaxSuppression", "ZipMap"), _CUT),
     **dict.fromkeys(
-        ("ConvTranspose", "Upsample", "Resize", "DepthToSpace", "MaxUnpool"),
+        ("MaxUnpool",),
         "only networks whose maps keep their size or shrink are supported",
     ),
     "If": "export the model in evaluation mode with fixed shapes, so that no branch is left",

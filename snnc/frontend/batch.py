@@ -10,7 +10,8 @@ import onnx
 from onnx import shape_inference
 
 from snnc.diagnostics import UNSUPPORTED_STRUCTURE, Diagnostic
-from snnc.frontend.simplify import DEFAULT_DOMAINS, label
+from snnc.frontend.functions import DEFAULT_DOMAINS
+from snnc.frontend.simplify import label
 
 ROWS = "rows of the network"
 """The name that a free batch gets while shapes are inferred."""

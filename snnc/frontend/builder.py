@@ -10,6 +10,7 @@ import numpy as np
 from snnc.diagnostics import UNSUPPORTED_ATTRIBUTE, UNSUPPORTED_STRUCTURE
 from snnc.frontend.layout import wanted_layout
 from snnc.frontend.refusals import RefusalError, check_size, finite, made_by, refuse
+from snnc.frontend.routing import Routes
 from snnc.frontend.simplify import Constant
 from snnc.frontend.views import (
     LOWEST,
@@ -23,7 +24,7 @@ from snnc.frontend.views import (
     outer_sum,
     row_major,
 )
-from snnc.frontend.weaving import joined_axes, weave
+from snnc.frontend.weaving import weave
 from snnc.ir import ann
 from snnc.ir.graph import FloatArray, Shape
 from snnc.ir.layout import InputLayout
@@ -60,9 +61,12 @@ class GraphBuilder:
         nodes: the network so far, in topological order.
         wanted: the input and the layout found by probing; ``None`` for a layout where none will do.
         cuts: the nodes that hold parts of others, so that each part is made once.
+        maps: the nodes that hold values of others in other places, likewise.
         woven: the images that hold pixels of others as channels, likewise.
         doubtful: nodes that depend on an operation that could not be read. Their values lie in whatever
             order the next operation wants, so that one problem does not cause others.
+        repeated: by name, the number that the last node of that name got.
+        reshaped: by name and shape, the node that holds the values of another in that shape.
     """
 
     layouts: dict[str, InputLayout]
@@ -70,8 +74,16 @@ class GraphBuilder:
     nodes: dict[str, ann.AnnNode] = field(default_factory=dict)
     wanted: tuple[str, InputLayout | None] | None = None
     cuts: dict[tuple[str, Cut], str] = field(default_factory=dict)
+    maps: dict[tuple[str, Shape, bytes], str] = field(default_factory=dict)
     woven: dict[tuple[str, bytes], Image] = field(default_factory=dict)
     doubtful: set[str] = field(default_factory=set)
+    repeated: dict[str, int] = field(default_factory=dict)
+    reshaped: dict[tuple[str, Shape], str] = field(default_factory=dict)
+
+    @property
+    def routes(self) -> Routes:
+        """What makes index maps."""
+        return Routes(self)
 
     @property
     def probing(self) -> bool:
@@ -80,10 +92,11 @@ class GraphBuilder:
 
     def unique(self, name: str) -> str:
         """Return ``name``, with a number after it if a node has that name already."""
-        candidate, count = name, 1
+        candidate, count = name, self.repeated.get(name, 1)
         while candidate in self.nodes:
             count += 1
             candidate = f"{name}.{count}"
+        self.repeated[name] = count
         return candidate
 
     def emit(self, node: ann.AnnNode) -> str:
@@ -128,16 +141,25 @@ class GraphBuilder:
             return name
         if isinstance(node, ann.Reshape):
             return self.reshape(node.inputs[0], shape, origin)
-        for other in self.nodes.values():
-            if isinstance(other, ann.Reshape) and other.inputs == (name,) and other.shape == shape:
-                return other.name
-        return self.emit(ann.Reshape(name=origin, inputs=(name,), shape=shape, origin=origin))
+        if (name, shape) not in self.reshaped:
+            made = self.emit(ann.Reshape(name=origin, inputs=(name,), shape=shape, origin=origin))
+            self.reshaped[name, shape] = made
+        return self.reshaped[name, shape]
 
     def settle(self, view: View, origin: str) -> View:
-        """Return a view that reads each value of its node once, cutting and padding where needed.
+        """Return a view that reads each value of its node once: a cut, padded, or an index map of the node.
 
         Raises:
-            RefusalError: the tensor is no cut of the node.
+            RefusalError: minus infinity stands beside the values.
+        """
+        settled = self.settled(view, origin)
+        return self.routed(view) if settled is None else settled
+
+    def settled(self, view: View, origin: str) -> View | None:
+        """Return the same where the tensor is a cut of its node, padded perhaps; else ``None``.
+
+        Raises:
+            RefusalError: minus infinity stands beside the values.
         """
         self.refuse_lowest(view, origin)
         view = self.behind_joins(view)
@@ -149,26 +171,28 @@ class GraphBuilder:
         self.want(view.node, view.index[0] if view.shape[:1] == (1,) else view.index)
         cut = find_cut(view.index, shape)
         if cut is None:
-            refuse(
-                UNSUPPORTED_STRUCTURE,
-                origin,
-                f"{made_by(view, origin)} selects or repeats values; only plain slices are supported",
-                "slice with constant bounds and positive steps along whole axes",
-            )
+            return None
         if (view.node, cut) not in self.cuts:
             self.cuts[view.node, cut] = self._cut(view.node, cut, view.origin)
         name = self.cuts[view.node, cut]
         order = sorted(range(len(shape)), key=lambda axis: cut.axes[axis])
         return View(name, row_major(self.shape(name)).transpose(order).reshape(view.shape), view.origin)
 
-    def settled(self, view: View, origin: str) -> View | None:
-        """Return a view that reads each value of its node once; ``None`` where the tensor is no cut of it."""
-        try:
-            return self.settle(view, origin)
-        except RefusalError as refusal:
-            if refusal.diagnostic is None:
-                raise
-            return None
+    def routed(self, view: View) -> View:
+        """Return a tensor as an index map of its node, in the layout that keeps channels apart best."""
+        if view.node in self.doubtful:
+            return self.stand_in_view(view.shape, view.origin)
+        order, shape = self.routes.layout(view)
+        name = self.routes.node(view.node, view.index.transpose(order).reshape(shape), view.origin)
+        positions = row_major(tuple(view.shape[axis] for axis in order))
+        return View(name, positions.transpose(np.argsort(order)), view.origin)
+
+    def ordered(self, view: View, shape: Shape) -> View:
+        """Return a tensor whose values lie in their own order in a node of a shape."""
+        if view.node in self.doubtful:
+            return self.stand_in_view(view.shape, view.origin)
+        name = self.routes.node(view.node, view.index.reshape(shape), view.origin)
+        return View(name, row_major(view.shape), view.origin)
 
     def behind_joins(self, view: View) -> View:
         """Look through concatenations of which the tensor holds one part only."""
@@ -256,22 +280,7 @@ class GraphBuilder:
         shape = (channels, height, width)
         image = self._plain(view, shape, origin) or weave(self, view, shape)
         if image is None:
-            axes = joined_axes(self.nodes, view.node, view.index.reshape(shape))
-            if axes:
-                refuse(
-                    UNSUPPORTED_STRUCTURE,
-                    origin,
-                    f"{made_by(view, origin)} joins along the {' and the '.join(axes)}; only joins along "
-                    "the channels are supported",
-                    "join along the channels, and pad with zeros instead of wrapping around or mirroring",
-                )
-            self.settle(view, origin)  # says more where values are picked or repeated
-            refuse(
-                UNSUPPORTED_STRUCTURE,
-                origin,
-                f"{made_by(view, origin)} mixes channels with positions or turns the image",
-                "keep the axes of the image in order: batch, channels, height, width",
-            )
+            return Image(self.ordered(view, shape).node, shape, np.arange(channels))
         return image
 
     def _of_input(self, name: str, index: Index) -> Index:
@@ -339,13 +348,6 @@ class GraphBuilder:
         if self._uniform(view, elements):
             channels = self.shape(view.node)[0]
             return view, tuple(element.reshape(channels, -1)[:, 0].copy() for element in elements)
-        if sum(n > 1 for n in view.shape) > 1:
-            refuse(
-                UNSUPPORTED_ATTRIBUTE,
-                origin,
-                "its factor differs from pixel to pixel; only one for all, or one per channel, is supported",
-                "use one factor per channel; scale images in the preprocessing",
-            )
         flat = self.reshape(view.node, (view.index.size,), view.origin)
         return View(flat, view.index, view.origin), tuple(elements)
 

@@ -25,6 +25,7 @@ Linear = (
     | ann.Reshape
     | ann.Pad
     | ann.Slice
+    | ann.Gather
 )
 
 

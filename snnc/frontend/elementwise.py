@@ -83,6 +83,12 @@ def leaky_relu(call: Call) -> View:
 
 
 def _rectified(call: Call, view: View, ceiling: FloatArray | np.float32 | None) -> View:
+    call.builder.refuse_lowest(view, call.origin)
+    if ceiling is None and _repeats(call, view):  # what is repeated is rectified once
+        node = ann.Relu(
+            name=call.name, inputs=(view.node,), shape=call.builder.shape(view.node), origin=call.origin
+        )
+        return View(call.builder.emit(node), view.index, call.origin)
     if ceiling is None:
         view, limits = call.builder.settle(view, call.origin), None
     else:
@@ -95,6 +101,15 @@ def _rectified(call: Call, view: View, ceiling: FloatArray | np.float32 | None) 
         ceiling=limits,
     )
     return View(call.builder.emit(node), view.index, call.origin)
+
+
+def _repeats(call: Call, view: View) -> bool:
+    """Whether a tensor holds values of its node more than once."""
+    if call.builder.probing or view.node in call.builder.doubtful:
+        return False
+    return view.index.size > math.prod(call.builder.shape(view.node)) and (
+        np.unique(view.index[view.index >= 0]).size == math.prod(call.builder.shape(view.node))
+    )
 
 
 def add(call: Call) -> View:
@@ -180,9 +195,10 @@ def _broadcast(call: Call, view: View, *constants: Constant) -> View:
         shape = np.broadcast_shapes(view.shape, *(constant.shape for constant in constants))
     except ValueError:
         call.refuse(f"the constant does not fit {view.shape}", "export the model again")
-    if math.prod(shape) != view.index.size:
-        call.refuse("its constant repeats the activations", "use one value for all, or one per channel")
-    return view.to(view.index.reshape(shape), view.origin)
+    more = len(shape) - len(view.shape)
+    if call.batch != 1 and (math.prod(shape[:more]) > 1 or (view.shape[:1] == (1,) and shape[more] > 1)):
+        call.refuse("its constant repeats the batch", "use a constant of length 1 along the first axis")
+    return view.to(np.broadcast_to(view.index, shape), view.origin)
 
 
 def affine(call: Call, view: View, scale: Constant | np.float32, shift: Constant | np.float32) -> View:
@@ -234,8 +250,6 @@ def summed(call: Call, views: list[View]) -> View:
     try:
         shape = np.broadcast_shapes(*shapes)
     except ValueError:
-        shape = ()
-    if any(math.prod(shape) != view.index.size for view in views):
         call.refuse(
             f"adds tensors of different shapes {shapes}",
             "add tensors of the same shape",
@@ -243,19 +257,19 @@ def summed(call: Call, views: list[View]) -> View:
         )
     if any(view.node in call.builder.doubtful for view in views):
         return call.builder.stand_in_view(shape, call.origin)
-    settled = [
-        call.builder.settle(view.to(view.index.reshape(shape), view.origin), call.origin) for view in views
-    ]
-    first = settled[0]
-    if any(not np.array_equal(view.index, first.index) for view in settled[1:]):
-        call.refuse(
-            "adds tensors with different orders of values, for example because one is transposed",
-            "keep both branches in the same layout",
-            UNSUPPORTED_STRUCTURE,
-        )
+    wide = [view.to(np.broadcast_to(view.index, shape), view.origin) for view in views]
+    cuts = [call.builder.settled(view, call.origin) for view in wide]
+    first = next((view for view in cuts if view is not None), None) or call.builder.routed(wide[0])
     common = call.builder.shape(first.node)
-    nodes = tuple(call.builder.reshape(view.node, common, view.origin) for view in settled)
-    node = ann.Add(name=call.name, inputs=nodes, shape=common, origin=call.origin)
+    place = np.argsort(first.index, axis=None)  # of each value of the node, in the tensor
+    nodes = []
+    for view, cut in zip(wide, cuts, strict=True):
+        if cut is not None and np.array_equal(cut.index, first.index):
+            nodes.append(call.builder.reshape(cut.node, common, cut.origin))
+        else:
+            index = (cut or view).index.ravel()[place].reshape(common)
+            nodes.append(call.builder.routes.node((cut or view).node, index, view.origin))
+    node = ann.Add(name=call.name, inputs=tuple(nodes), shape=common, origin=call.origin)
     return View(call.builder.emit(node), first.index, call.origin)
 
 
@@ -304,12 +318,8 @@ def _softmax(call: Call, *, logarithm: bool) -> View:
             UNSUPPORTED_STRUCTURE,
         )
     node, order = call.builder.flat(view)
-    if not is_range(order):
-        call.refuse(
-            f"the classes, made by {view.origin!r}, are in another order than their layer computes them",
-            "remove the transpose or slice before it",
-            UNSUPPORTED_STRUCTURE,
-        )
+    if not is_range(order) or order.size != call.builder.shape(node)[0]:
+        node = call.builder.ordered(view, (classes,)).node
     result = ann.Softmax(
         name=call.name, inputs=(node,), shape=(classes,), origin=call.origin, logarithm=logarithm
     )

@@ -10,6 +10,7 @@ from snnc.diagnostics import UNSUPPORTED_STRUCTURE
 from snnc.frontend.builder import Image
 from snnc.frontend.call import Call
 from snnc.frontend.geometry import kernel_shape, read_window
+from snnc.frontend.sums import weighted
 from snnc.frontend.views import Index, View, outer_sum, row_major
 from snnc.ir import ann
 from snnc.ir.channels import per_channel
@@ -171,18 +172,18 @@ def along(call: Call, view: View, axis: int, weight: FloatArray, bias: FloatArra
         return call.builder.stand_in_view(shape, call.origin)
     vectors = np.moveaxis(view.index, axis, 0)
     call.builder.want(view.node, _as_image(vectors))
-    view = call.builder.settle(view, call.origin)
-    vectors = np.moveaxis(view.index, axis, 0)
-    node_shape = call.builder.shape(view.node)
-    parts = (
-        outer_sum(vectors.reshape(inputs, -1)) if node_shape[0] == inputs and len(node_shape) == 3 else None
-    )
+    settled = call.builder.settled(view, call.origin)
+    whole = view if settled is None else settled
+    vectors = np.moveaxis(whole.index, axis, 0)
+    node_shape = call.builder.shape(whole.node)
+    parts = None
+    if settled is not None and node_shape[0] == inputs and len(node_shape) == 3:
+        parts = outer_sum(vectors.reshape(inputs, -1))
     if parts is None:
-        call.refuse(
-            f"multiplies along axis {axis} of {view.shape}, which does not hold the channels of an image",
-            "apply dense layers to flat features or the channels of an image, not to tokens (transformers)",
-            UNSUPPORTED_STRUCTURE,
-        )
+        taps = np.moveaxis(whole.index, axis, -1)
+        result = weighted(call, whole, taps, weight, bias)
+        return View(result.node, np.moveaxis(result.index, -1, axis), call.origin)
+    view = whole
     channels, places = parts
     kernels = np.empty((outputs, inputs, 1, 1), np.float32)
     kernels[:, channels, 0, 0] = weight

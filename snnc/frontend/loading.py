@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import external_data_helper
 
 from snnc.errors import InputError
+from snnc.frontend.tensors import byte_size, is_external
 
 MAX_BYTES = 2**31 - 1
-"""Largest model, its external data included: what protobuf can hold in one message."""
+"""Largest model without its external data: what protobuf can hold in one message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,8 @@ class LoadedModel:
     Attributes:
         path: where it was read.
         sha256: hash of the file, followed by its external data files in the order of their names.
-        proto: the model; all tensors lie in it, none outside.
+        proto: the model. Tensors in other files stay there; their locations are absolute, inside the
+            model's folder, and hold all of their bytes: see :func:`snnc.frontend.tensors.read_tensor`.
     """
 
     path: Path
@@ -44,21 +46,9 @@ def load(path: Path) -> LoadedModel:
     data = _read(path)
     model = _parsed(data, path)
     digest = hashlib.sha256(data)
-    total = len(data)
-    for file in _external_files(path, model):
-        total += file.stat().st_size
-        if total > MAX_BYTES:
-            raise InputError(_too_large(path, total))
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    try:
-        external_data_helper.load_external_data_for_model(model, str(path.parent.resolve()))
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:  # such as for a file with hard links
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{path}: its external data cannot be read: {reason}; save the model again, in one file"
-        ) from error
+    for file in _located(path, model):
+        for block in _blocks(file):
+            digest.update(block)
     return LoadedModel(path, digest.hexdigest(), model)
 
 
@@ -75,7 +65,7 @@ def loaded_from(data: bytes, name: Path) -> LoadedModel:
     if len(data) > MAX_BYTES:
         raise InputError(_too_large(name, len(data)))
     model = _parsed(data, name)
-    if any(external_data_helper.uses_external_data(tensor) for tensor in _tensors(model.graph, model)):
+    if any(map(is_external, _tensors(model))):
         raise InputError(f"{name} stores tensors in other files, whose folder is unknown: give a path")
     return LoadedModel(name, hashlib.sha256(data).hexdigest(), model)
 
@@ -90,84 +80,167 @@ def _parsed(data: bytes, path: Path) -> onnx.ModelProto:
         ) from error
     if not model.ir_version or not model.HasField("graph"):
         raise InputError(f"{path} is not an ONNX file: it holds no graph; export the network to ONNX first")
+    if (damaged := next((text for text in _texts(model) if isinstance(text, bytes)), None)) is not None:
+        raise InputError(f"{path} is damaged: the name {damaged[:40]!r} is no UTF-8; export or copy it again")
     return model
 
 
 def _read(path: Path) -> bytes:
     try:
-        size = path.stat().st_size
+        found = path.stat()
         if path.is_dir():
             raise InputError(f"{path} is a folder: give the .onnx file in it")
-        if size > MAX_BYTES:
-            raise InputError(_too_large(path, size))
-        data = path.read_bytes()
+        if path.is_char_device() or path.is_block_device():
+            raise InputError(f"{path} is a device: give an .onnx file")
+        if found.st_size > MAX_BYTES:
+            raise InputError(_too_large(path, found.st_size))
+        with path.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)  # a pipe has no size
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist: check the path of the model") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     if not data:
         raise InputError(f"{path} is empty: export or copy the model again")
+    if len(data) > MAX_BYTES:
+        raise InputError(_too_large(path, len(data)))
     return data
+
+
+def _blocks(file: Path) -> Iterator[bytes]:
+    try:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                yield block
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}") from error
 
 
 def _too_large(path: Path, size: int) -> str:
     return (
-        f"{path} holds {size / 2**30:.1f} GiB with its data; at most 2 GiB can be read: use a smaller model"
+        f"{path} holds {size / 2**30:.1f} GiB; a file of ONNX holds at most 2 GiB: "
+        "save the model with external data"
     )
 
 
-def _external_files(path: Path, model: onnx.ModelProto) -> list[Path]:
-    """Return the files that hold the model's external tensors, each checked, in the order of their names."""
+def _located(path: Path, model: onnx.ModelProto) -> list[Path]:
+    """Make the locations of external tensors absolute; return their files in the order of their names.
+
+    Raises:
+        InputError: one is missing, too short, or outside the model's folder.
+    """
     folder = path.parent.resolve()
-    files: dict[str, Path] = {}
-    for tensor in _tensors(model.graph, model):
-        if not external_data_helper.uses_external_data(tensor):
+    files: dict[str, tuple[Path, int]] = {}
+    for tensor in _tensors(model):
+        if not is_external(tensor):
             continue
         entries = {entry.key: entry.value for entry in tensor.external_data}
         location = entries.get("location", "")
+        if location not in files:
+            files[location] = _external_file(path, folder, tensor.name, location)
+        file, size = files[location]
         try:
-            file = (folder / location).resolve()
-            found = file.is_file()
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{path} keeps the tensor {tensor.name!r} in {location[:40]!r}, which is not a valid file "
-                "name: export it again"
-            ) from error
-        if not location or not file.is_relative_to(folder):
-            raise InputError(
-                f"{path} keeps the tensor {tensor.name!r} in {location!r}, outside its own folder: "
-                "this is refused; put the data beside the model"
-            )
-        if not found:
-            raise InputError(
-                f"{path} keeps the tensor {tensor.name!r} in {location!r}, which is missing: copy it too"
-            )
-        try:
-            start, length = int(entries.get("offset", "0")), int(entries.get("length", "0"))
+            start, length = int(entries.get("offset", "0")), byte_size(tensor)
+            given = int(entries.get("length", length))
         except ValueError:
-            start, length = -1, -1
-        if min(start, length) < 0:
+            start = length = given = -1
+        if start < 0 or given < length:
             raise InputError(f"{path} describes the tensor {tensor.name!r} wrongly: export it again")
-        end = start + length
-        if end > file.stat().st_size:
+        if start + length > size:
             raise InputError(
-                f"{file} is cut short: the tensor {tensor.name!r} ends at byte {end}; copy it again"
+                f"{file} is cut short: the tensor {tensor.name!r} ends at byte {start + length}; "
+                "copy it again"
             )
-        files[location] = file
-    return [files[name] for name in sorted(files)]
+        del tensor.external_data[:]
+        tensor.external_data.add(key="location", value=str(file))
+        tensor.external_data.add(key="offset", value=str(start))
+    return [files[name][0] for name in sorted(files)]
 
 
-def _tensors(graph: onnx.GraphProto, model: onnx.ModelProto | None = None) -> list[onnx.TensorProto]:
-    """Return all tensors of a graph, those of its subgraphs and of the model's functions included."""
-    found = list(graph.initializer)
-    nodes = list(graph.node)
-    for function in model.functions if model is not None else ():
-        nodes.extend(function.node)
-    for node in nodes:
+def _external_file(path: Path, folder: Path, name: str, location: str) -> tuple[Path, int]:
+    """Return where a tensor called ``name`` lies, links followed, and how many bytes that file has."""
+    try:
+        file = (folder / location).resolve()
+        found = file.is_file()
+        size = file.stat().st_size if found else 0
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"{path} keeps the tensor {name!r} in {location[:40]!r}, which no file can be called: "
+            "export it again"
+        ) from error
+    if not location or not file.is_relative_to(folder):
+        raise InputError(
+            f"{path} keeps the tensor {name!r} in {location!r}, outside its own folder: "
+            "this is refused; put the data beside the model"
+        )
+    if not found:
+        raise InputError(f"{path} keeps the tensor {name!r} in {location!r}, which is missing: copy it too")
+    return file, size
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Yield all tensors of a model, those of subgraphs and of functions included."""
+    yield from _tensors_of(model.graph)
+    for function in model.functions:
+        for attribute in function.attribute_proto:
+            yield from _tensors_in(attribute)
+        for node in function.node:
+            for attribute in node.attribute:
+                yield from _tensors_in(attribute)
+
+
+def _tensors_of(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
         for attribute in node.attribute:
-            if attribute.HasField("t"):
-                found.append(attribute.t)
-            found.extend(attribute.tensors)
-            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-                found.extend(_tensors(inner))
-    return found
+            yield from _tensors_in(attribute)
+
+
+def _tensors_in(attribute: onnx.AttributeProto) -> Iterator[onnx.TensorProto]:
+    if attribute.HasField("t"):
+        yield attribute.t
+    yield from attribute.tensors
+    for sparse in (
+        *attribute.sparse_tensors,
+        *([attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []),
+    ):
+        yield from (sparse.values, sparse.indices)
+    for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+        yield from _tensors_of(inner)
+
+
+def _texts(model: onnx.ModelProto) -> Iterator[str | bytes]:
+    """Yield all names of a model. Those that are no UTF-8 come as bytes, which nothing else expects."""
+    for entry in (*model.opset_import, *(each for f in model.functions for each in f.opset_import)):
+        yield entry.domain
+    for item in model.metadata_props:
+        yield from (item.key, item.value)
+    yield from _texts_of(model.graph)
+    for function in model.functions:
+        yield from (function.domain, function.name, function.overload, *function.input, *function.output)
+        yield from (*function.attribute, *(each.name for each in function.attribute_proto))
+        for node in function.node:
+            yield from _texts_in(node)
+    for tensor in _tensors(model):
+        yield tensor.name
+        for item in tensor.external_data:
+            yield from (item.key, item.value)
+
+
+def _texts_of(graph: onnx.GraphProto) -> Iterator[str | bytes]:
+    yield graph.name
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        yield value.name
+        yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
+    for node in graph.node:
+        yield from _texts_in(node)
+
+
+def _texts_in(node: onnx.NodeProto) -> Iterator[str | bytes]:
+    yield from (node.name, node.op_type, node.domain, node.overload, *node.input, *node.output)
+    for attribute in node.attribute:
+        yield from (attribute.name, attribute.ref_attr_name)
+        for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+            yield from _texts_of(inner)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from snnc.data.readings import NetworkInput
 from snnc.diagnostics import Diagnostic, Severity
 from snnc.errors import UnsupportedModelError
+from snnc.frontend.dividing import Check, HostMode, Reading, read_divided
 from snnc.frontend.loading import LoadedModel, load
-from snnc.frontend.reader import read_graph
 from snnc.frontend.simplify import simplify
 from snnc.ir.ann import AnnGraph
 from snnc.ir.layout import InputLayout
 from snnc.metrics.ending import final_activation
+from snnc.source.host import Host, HostNode
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,9 @@ class SourceModel:
         outputs: what it gives, in the file's order.
         batch: the batch size that the file fixes; ``None`` if it is free.
         opset: version of the default operator set.
+        warnings: what to know about the file, such as that it computes in another precision.
+        host: what of the file runs as ordinary ONNX beside the graph; ``None`` for nothing. Where there is
+            some, inputs and outputs are the tensors between it and the graph.
     """
 
     path: Path
@@ -66,6 +72,17 @@ class SourceModel:
     outputs: tuple[SourceOutput, ...]
     batch: int | None
     opset: int
+    host: Host | None = None
+    warnings: tuple[Diagnostic, ...] = ()
+
+    @property
+    def takes(self) -> dict[str, NetworkInput]:
+        """What the file's inputs take, by their names, in the file's order."""
+        layouts = {given.name: NetworkInput.of(given.layout) for given in self.inputs}
+        if self.host is None:
+            return layouts
+        ports = self.host.inputs
+        return {port.name: layouts.get(port.name) or NetworkInput.of_shape(port.shape) for port in ports}
 
     @property
     def input(self) -> SourceInput:
@@ -111,17 +128,26 @@ class SourceModel:
         return self.output.ends
 
 
-def read_onnx(path: Path | LoadedModel) -> SourceModel:
+def read_onnx(
+    path: Path | LoadedModel,
+    mode: HostMode = HostMode.NONE,
+    check: Check = lambda graph: (),
+    kept: Sequence[HostNode] = (),
+) -> SourceModel:
     """Read a network.
 
     Args:
         path: an ``.onnx`` file, or what was loaded of one.
+        mode: where the host may keep what cannot be read.
+        check: what else must be refused; its findings name nodes of the model.
+        kept: the host's nodes of an artefact, to read its source as it was read then.
 
     Raises:
         InputError: the file is missing, damaged, or not ONNX.
         UnsupportedModelError: with a diagnostic for every reason why it cannot be converted.
     """
-    source, diagnostics = _read(path)
+    source, reading = _read(path, mode, check, kept)
+    diagnostics = reading.diagnostics
     errors = [d for d in diagnostics if d.severity is Severity.ERROR]
     if source is None or errors:
         first = errors[0].reason
@@ -137,16 +163,21 @@ def check_onnx(path: Path) -> tuple[Diagnostic, ...]:
     Raises:
         InputError: the file is missing, damaged, or not ONNX.
     """
-    return _read(path)[1]
+    return _read(path, HostMode.NONE, lambda graph: (), ())[1].diagnostics
 
 
-def _read(given: Path | LoadedModel) -> tuple[SourceModel | None, tuple[Diagnostic, ...]]:
+def _read(
+    given: Path | LoadedModel, mode: HostMode, check: Check, kept: Sequence[HostNode]
+) -> tuple[SourceModel | None, Reading]:
     loaded = given if isinstance(given, LoadedModel) else load(given)
     path = loaded.path
-    proto = simplify(loaded.proto, str(path))
-    network, diagnostics = read_graph(proto, path.name.removesuffix(".onnx"), str(path))
+    proto, warnings = simplify(loaded.proto, str(path))
+    reading = read_divided(proto, path.name.removesuffix(".onnx"), str(path), mode, check, kept)
+    reading = replace(reading, diagnostics=(*warnings, *reading.diagnostics))
+    network, host = reading.network, reading.host
     if network is None:
-        return None, diagnostics
+        return None, reading
+    ends = {name: final_activation(proto, name) for name in network.given} if host is None else host.ends
     source = SourceModel(
         path=path,
         sha256=loaded.sha256,
@@ -156,10 +187,11 @@ def _read(given: Path | LoadedModel) -> tuple[SourceModel | None, tuple[Diagnost
             for given in network.signature.inputs
         ),
         outputs=tuple(
-            SourceOutput(name, layout, final_activation(proto, name))
-            for name, layout in network.given.items()
+            SourceOutput(name, layout, ends.get(name, "")) for name, layout in network.given.items()
         ),
         batch=network.signature.batch,
         opset=network.signature.opset,
+        host=host,
+        warnings=reading.diagnostics,
     )
-    return source, diagnostics
+    return source, reading

@@ -9,12 +9,9 @@ from typing import Literal
 
 import onnx
 
-from snnc.frontend import choosing, elementwise, linear, pooling, reshaping
+from snnc.frontend import choosing, elementwise, linear, pooling, reshaping, upsampling
 from snnc.frontend.call import Call, Value
-
-OLDEST_OPSET = 7
-NEWEST_OPSET = onnx.defs.onnx_opset_version()
-
+from snnc.frontend.simplify import NEWEST_OPSET, OLDEST_OPSET
 
 Spiking = Literal["exact", "approximated", "host"]
 """What becomes of an operator among spikes.
@@ -41,23 +38,29 @@ class Operator:
 
 
 OPERATORS: Mapping[str, Operator] = {
-    "Add": Operator(elementwise.add, "two activations of one shape (residual), or a constant of any shape"),
+    "Add": Operator(elementwise.add, "activations of shapes that broadcast, or a constant of any shape"),
     "AveragePool": Operator(
         pooling.average_pool,
-        "1-D and 2-D; padding only with count_include_pad=1; ceil_mode only where it changes nothing",
+        "1-D and 2-D; pads, auto_pad, ceil_mode, count_include_pad, dilations",
     ),
     "BatchNormalization": Operator(linear.batch_normalisation, "inference"),
     "Cast": Operator(choosing.cast, "to a float type"),
     "Clip": Operator(elementwise.clip, "from 0 to a constant, such as ReLU6", "approximated"),
-    "Concat": Operator(reshaping.concat, "along channels, or of flat features; with constants, too"),
+    "Concat": Operator(reshaping.concat, "along any axis but the batch; with constants, too"),
     "Conv": Operator(
         linear.conv, "1-D and 2-D, constant weights; groups, depthwise, strides, dilations, pads, auto_pad"
     ),
-    "Div": Operator(elementwise.divide, "by a scalar or per-channel constant"),
+    "ConvTranspose": Operator(
+        upsampling.conv_transpose,
+        "1-D and 2-D, constant weights; groups, strides, dilations, pads, output_padding, auto_pad, "
+        "output_shape",
+    ),
+    "DepthToSpace": Operator(reshaping.depth_to_space, "both modes"),
+    "Div": Operator(elementwise.divide, "by a constant of any shape"),
     "Dropout": Operator(reshaping.dropout, "inference"),
-    "Expand": Operator(reshaping.expand, "where it repeats nothing"),
+    "Expand": Operator(reshaping.expand, "all axes but the batch"),
     "Flatten": Operator(reshaping.flatten, "any axis"),
-    "Gather": Operator(reshaping.gather, "constant indices: a slice, or a permutation of channels"),
+    "Gather": Operator(reshaping.gather, "constant indices"),
     "Gemm": Operator(linear.gemm, "constant weight and bias; transA=0"),
     "GlobalAveragePool": Operator(pooling.global_average_pool, "1-D and 2-D"),
     "GlobalMaxPool": Operator(pooling.global_max_pool, "1-D and 2-D"),
@@ -69,7 +72,7 @@ OPERATORS: Mapping[str, Operator] = {
     "LessOrEqual": Operator(choosing.below, "as Greater", "approximated"),
     "Log": Operator(elementwise.logarithm, "of the final Softmax", "host"),
     "LogSoftmax": Operator(elementwise.log_softmax, "over the classes, as the last operation", "host"),
-    "MatMul": Operator(linear.matmul, "one constant matrix, on flat features or on the channels of an image"),
+    "MatMul": Operator(linear.matmul, "one constant matrix, along any axis"),
     "Max": Operator(elementwise.maximum, "with the constant 0", "approximated"),
     "MaxPool": Operator(
         pooling.max_pool, "1-D and 2-D, without indices; pads, auto_pad, dilations, ceil_mode"
@@ -78,35 +81,38 @@ OPERATORS: Mapping[str, Operator] = {
     "Min": Operator(
         elementwise.minimum, "with a constant of at least 0, directly before or after Relu", "approximated"
     ),
-    "Mul": Operator(elementwise.multiply, "by a scalar or per-channel constant"),
+    "Mul": Operator(elementwise.multiply, "by a constant of any shape"),
     "Neg": Operator(elementwise.negate, "all"),
     "PRelu": Operator(elementwise.prelu, "slope = 0", "approximated"),
     "Not": Operator(choosing.negation, "of a comparison, for Where", "approximated"),
     "Pad": Operator(
         reshaping.pad,
-        "with zeros: height, width, channels; negative pads cut; with minus infinity before MaxPool",
+        "all modes, with any constant; negative pads cut; with minus infinity before MaxPool",
     ),
-    "ReduceMax": Operator(pooling.reduce_max, "over all positions of an image, any layout"),
-    "ReduceMean": Operator(
-        pooling.reduce_mean, "over channels, rows, columns, features, or the parts of a join; any layout"
-    ),
+    "ReduceMax": Operator(pooling.reduce_max, "any axes but the batch"),
+    "ReduceMean": Operator(pooling.reduce_mean, "any axes but the batch"),
     "ReduceSum": Operator(pooling.reduce_sum, "as ReduceMean"),
     "Relu": Operator(elementwise.relu, "all", "approximated"),
     "Reshape": Operator(reshaping.reshape, "to a shape that is known when the file is read"),
+    "Resize": Operator(
+        upsampling.resize, "nearest in all coordinate and rounding modes, and linear; no antialias, no crop"
+    ),
     "Shape": Operator(reshaping.shape, "folded"),
     "Size": Operator(reshaping.size, "folded"),
-    "Slice": Operator(reshaping.slice_, "constant bounds; negative steps only along channels"),
+    "Slice": Operator(reshaping.slice_, "constant bounds, any steps"),
     "Softmax": Operator(elementwise.softmax, "over the classes, as the last operation", "host"),
     "SpaceToDepth": Operator(reshaping.space_to_depth, "all"),
     "Split": Operator(reshaping.split, "constant sizes"),
     "Squeeze": Operator(reshaping.squeeze, "all"),
     "Sub": Operator(
         elementwise.subtract,
-        "two activations of one shape; a constant of any shape, from either side",
+        "two activations of shapes that broadcast; a constant of any shape, from either side",
     ),
     "Sum": Operator(elementwise.add, "as Add, of any number of inputs"),
+    "Tile": Operator(reshaping.tile, "all axes but the batch"),
     "Transpose": Operator(reshaping.transpose, "all; between NCHW and NHWC it costs nothing"),
     "Unsqueeze": Operator(reshaping.unsqueeze, "all"),
+    "Upsample": Operator(upsampling.upsample, "nearest and linear"),
     "Where": Operator(
         choosing.where,
         "a limit: `Where(x < 0, 0, x)` is Relu, and `Where(x > c, c, x)` Min with c",

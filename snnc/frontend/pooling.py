@@ -7,37 +7,75 @@ from dataclasses import replace
 
 import numpy as np
 
-from snnc.diagnostics import UNSUPPORTED_STRUCTURE
 from snnc.frontend.builder import Image
 from snnc.frontend.call import Call
 from snnc.frontend.elementwise import affine
 from snnc.frontend.geometry import kernel_shape, read_window
 from snnc.frontend.means import averaged
-from snnc.frontend.views import LOWEST, PADDED, View, bounding_box, outer_sum
+from snnc.frontend.sums import summed_up
+from snnc.frontend.views import LOWEST, PADDED, View, bounding_box, outer_sum, row_major
 from snnc.ir import ann
 from snnc.ir.geometry import Window
+from snnc.ir.graph import FloatArray
+from snnc.simulation.reference import windows
 
 
 def average_pool(call: Call) -> View:
-    """Read AveragePool, whose padding must count as zeros or lie outside every window."""
+    """Read AveragePool: what its windows divide by may change along the border."""
     view = call.view()
     image = call.builder.image(view, call.origin)
-    window = _window(call, image.shape[1:], len(view.shape) - 2, rounds_up=False)
-    if window.dilations != (1, 1):
-        call.refuse("dilated averages are not supported", "use dilations of 1")
-    window = _without_unused_pads(window, image.shape[1:])
-    if any(window.pads) and not call.integer("count_include_pad", 0):
-        call.refuse(
-            "its mean excludes the padding, so the divisor changes along the border",
-            "use count_include_pad=1 (PyTorch: count_include_pad=True), or no padding",
-        )
-    if call.integer("ceil_mode", 0):
-        up = _window(call, image.shape[1:], len(view.shape) - 2, rounds_up=True)
-        if up.output_size(*image.shape[1:]) != window.output_size(*image.shape[1:]):
-            call.refuse(
-                "with ceil_mode, its last windows are not full", "use ceil_mode=0, or a size that fits"
-            )
-    return _pooled(call, view, image, window, ann.AveragePool)
+    rank, size = len(view.shape) - 2, image.shape[1:]
+    rounds_up = bool(call.integer("ceil_mode", 0))
+    declared = _window(call, size, rank, rounds_up=False).pads
+    window = _without_unused_pads(_window(call, size, rank, rounds_up=rounds_up), size)
+    if window.dilations == (1, 1):
+        result = _pooled(call, view, image, window, ann.AveragePool)
+    else:
+        result = _dilated(call, view, image, window)
+    if image.node in call.builder.doubtful or not any(window.pads):
+        return result
+    counted = declared if call.integer("count_include_pad", 0) else (0, 0, 0, 0)
+    divisor = _divisors(size, window, counted)
+    if not divisor.all():
+        call.refuse("a window may see nothing but padding", "use pads smaller than the kernel")
+    factors = (np.float32(window.area) / divisor).reshape(result.shape[2:])
+    return affine(call, result, factors, np.float32(0))
+
+
+def _divisors(size: tuple[int, int], window: Window, counted: tuple[int, int, int, int]) -> FloatArray:
+    """Return by how much the sum of each window is divided, (rows, columns).
+
+    Args:
+        size: height and width of the input.
+        window: its pads reach as far as the last window does.
+        counted: the pads that count as values, at the top, left, bottom and right.
+    """
+    top, left, bottom, right = window.pads
+    inside = np.zeros((1, 1, size[0] + top + bottom, size[1] + left + right), np.float32)
+    first, last = (top - counted[0], left - counted[1]), (top + size[0], left + size[1])
+    inside[:, :, first[0] : last[0] + counted[2], first[1] : last[1] + counted[3]] = 1
+    slid = Window(window.kernel, window.strides, dilations=window.dilations)
+    return windows(inside, slid, 0).sum(axis=(4, 5), dtype=np.float32)[0, 0]
+
+
+def _dilated(call: Call, view: View, image: Image, window: Window) -> View:
+    """Return the mean over a window with gaps: a convolution of equal weights."""
+    size = window.output_size(*image.shape[1:])
+    depth = image.shape[0]
+    node = ann.Convolution(
+        name=call.name,
+        inputs=(image.node,),
+        shape=(depth, *size),
+        origin=call.origin,
+        weight=np.full((depth, 1, *window.kernel), 1 / window.area, np.float32),
+        bias=np.zeros(depth, np.float32),
+        window=window,
+        groups=depth,
+    )
+    positions = math.prod(size)
+    index = image.channels[:, None] * positions + np.arange(positions)
+    result = (1, depth, *size) if len(view.shape) == 4 else (1, depth, size[1])
+    return View(call.builder.emit(node), index.reshape(result), call.origin)
 
 
 def max_pool(call: Call) -> View:
@@ -169,12 +207,12 @@ def _over_positions(
         found = averaged(call, view, axes)
         if found is not None:
             return call.reshaped(found, result)
+    if parts is None and kind is ann.AveragePool:
+        result_ = summed_up(call, view, apart, np.full(apart.shape, 1 / apart.shape[1], np.float32))
+        return call.reshaped(result_, result)
     if parts is None:
-        call.refuse(
-            f"reduces the axes {axes} of {view.shape}, which are not all positions of an image",
-            "reduce height and width together",
-            UNSUPPORTED_STRUCTURE,
-        )
+        name = call.builder.routes.node(view.node, apart.reshape(channels, height, width), view.origin)
+        view, parts = View(name, row_major(apart.shape), view.origin), (np.arange(channels), np.arange(1))
     node = call.builder.shape(view.node)
     shape = node if len(node) == 3 and node[0] == channels else (channels, height, width)
     name = call.builder.reshape(view.node, shape, view.origin)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 import onnx
@@ -25,29 +26,42 @@ from snnc.diagnostics import (
     UNSUPPORTED_STRUCTURE,
     Diagnostic,
 )
+from snnc.frontend import reshaping
 from snnc.frontend.advice import advice, is_quantised
 from snnc.frontend.batch import mixed_rows
 from snnc.frontend.builder import GraphBuilder
 from snnc.frontend.call import Call, Value
 from snnc.frontend.constants import spread_constants
+from snnc.frontend.functions import DEFAULT_DOMAINS
 from snnc.frontend.layout import layout_of
-from snnc.frontend.operators import NEWEST_OPSET, OLDEST_OPSET, OPERATORS
+from snnc.frontend.legacy import aligned, modern, old
+from snnc.frontend.operators import OPERATORS
 from snnc.frontend.patterns import find_patterns, named
+from snnc.frontend.precision import precision_of, told
 from snnc.frontend.refusals import MAX_VALUES, RefusalError, refuse
 from snnc.frontend.simplify import (
-    DEFAULT_DOMAINS,
+    NEWEST_OPSET,
     NOT_DETERMINED,
+    OLDEST_OPSET,
     constants_of,
     evaluate,
     infer_shapes,
     label,
     reads,
+    sort_nodes,
 )
+from snnc.frontend.tensors import MAX_MADE, Constant
 from snnc.frontend.tidy import tidy
 from snnc.frontend.views import View, is_range
 from snnc.ir import ann
 from snnc.ir.graph import Shape
 from snnc.ir.layout import InputLayout
+
+MOST_UNROLLED = 20_000
+"""Most operations inside the branches and loops of a network, each trip counted."""
+
+MOST_MADE = 2 * MAX_MADE
+"""Most elements of all folded constants together, beside a few times what the file holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +134,8 @@ def read_graph(
     if signature is None:
         unsupported = _unsupported(model.graph.node)
         return None, (*problems, *named(unsupported, find_patterns(model.graph)))
-    reader = _Reader(model, where, signature, _layouts(model, where, signature))
+    constants = constants_of(model.graph, where)
+    reader = _Reader(model, where, signature, _layouts(model, where, signature, constants), constants)
     graph = reader.read(name)
     problems += named(reader.problems, find_patterns(model.graph))
     if not problems and signature.batch != 1 and (mixed := mixed_rows(model)) is not None:
@@ -129,7 +144,18 @@ def read_graph(
         return None, tuple(problems)
     graph = tidy(spread_constants(graph))
     graph.verify()
-    return Network(graph, reader.builder.layouts, reader.given, signature), ()
+    return Network(graph, reader.builder.layouts, reader.given, signature), (
+        *old(signature.opset),
+        *told(reader.imprecise),
+    )
+
+
+def _mapped_shape(shape: Shape) -> Shape:
+    """Return the shape of a node that holds the output, of this shape, in its own order."""
+    long = [n for n in shape if n > 1]
+    if len(long) < 2:
+        return (math.prod(shape),)
+    return (long[0], 1, long[1]) if len(long) == 2 else (long[0], long[1], math.prod(long[2:]))
 
 
 def _signature(model: onnx.ModelProto, problems: list[Diagnostic]) -> Signature | None:
@@ -137,11 +163,12 @@ def _signature(model: onnx.ModelProto, problems: list[Diagnostic]) -> Signature 
     opset = max((o.version for o in model.opset_import if o.domain in DEFAULT_DOMAINS), default=0)
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         cure = (
-            "upgrade it with onnx.version_converter, or export again with opset 13 or newer"
+            "export again with opset 13 or newer"
             if opset < OLDEST_OPSET
             else f"install a newer onnx package, or export with opset {NEWEST_OPSET} or older"
         )
-        message = f"the model uses opset {opset}, but {OLDEST_OPSET} to {NEWEST_OPSET} are supported"
+        uses = f"uses opset {opset}" if opset else "names no opset"
+        message = f"the model {uses}, but {OLDEST_OPSET} to {NEWEST_OPSET} are supported"
         problems.append(Diagnostic(OPSET, message, "", cure))
     inputs, outputs = model.graph.input, model.graph.output
     for values, what in ((inputs, "input"), (outputs, "output")):
@@ -217,14 +244,16 @@ def _not_supported(node: onnx.NodeProto) -> Diagnostic:
     return Diagnostic(code, message, label(node), cure)
 
 
-def _layouts(model: onnx.ModelProto, where: str, signature: Signature) -> dict[str, InputLayout]:
+def _layouts(
+    model: onnx.ModelProto, where: str, signature: Signature, constants: Mapping[str, Constant]
+) -> dict[str, InputLayout]:
     """Find the layout of each input that the first convolution, pooling or dense layer behind it wants."""
     layouts = {
         given.name: InputLayout.plain(given.shape, (math.prod(given.shape),)) for given in signature.inputs
     }
     pending = frozenset(layouts)
     while pending:
-        probe = _Reader(model, where, signature, layouts, pending=pending)
+        probe = _Reader(model, where, signature, layouts, constants, pending=pending)
         probe.read("probe")
         found = probe.builder.wanted
         for name in pending if found is None else {found[0]}:
@@ -235,6 +264,43 @@ def _layouts(model: onnx.ModelProto, where: str, signature: Signature) -> dict[s
             layouts[name] = wanted or layouts[name]
             pending -= {name}
     return layouts
+
+
+def is_unrolled(operands: Sequence[object]) -> bool:
+    """Say whether trips and first condition of a Loop are known, and one of them ends it."""
+    known = [value is None or (isinstance(value, np.ndarray) and value.size == 1) for value in operands[:2]]
+    return len(known) == 2 and all(known)
+
+
+def trips(value: object) -> float:
+    """Return how often a Loop runs at most."""
+    return int(value.ravel()[0]) if isinstance(value, np.ndarray) else math.inf
+
+
+def _condition(node: onnx.NodeProto, value: object) -> bool:
+    """Return a condition that is known; one that is left out holds.
+
+    Raises:
+        RefusalError: it depends on the input, or is not one value.
+    """
+    if value is None:
+        return True
+    if not isinstance(value, np.ndarray) or value.size != 1:
+        message = f"{node.op_type}: its condition depends on the network's input"
+        refuse(UNSUPPORTED_STRUCTURE, label(node), message, "export the model with fixed shapes")
+    return bool(value.all())
+
+
+def _refuse_unrolling(origin: str) -> NoReturn:
+    message = f"Loop: more than {MOST_UNROLLED} operations are left when it is unrolled"
+    refuse(UNSUPPORTED_STRUCTURE, origin, message, "export the model without loops")
+
+
+def _raised(node: onnx.NodeProto, value: Value) -> View:
+    """Return activations with a new first axis."""
+    if not isinstance(value, View):
+        refuse(UNSUPPORTED_STRUCTURE, label(node), "Loop: it gives no activations", "export it without loops")
+    return value.to(value.index[None], value.origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +317,7 @@ class _Reader:
         where: str,
         signature: Signature,
         layouts: dict[str, InputLayout],
+        constants: Mapping[str, Constant],
         *,
         pending: frozenset[str] = frozenset(),
     ) -> None:
@@ -258,12 +325,15 @@ class _Reader:
         self.signature = signature
         self.problems: list[Diagnostic] = []
         self.given: dict[str, InputLayout] = {}
+        self.imprecise: list[tuple[str, str]] = []
         self.builder = GraphBuilder(layouts, pending)
         self._nodes = list(model.graph.node)
-        self._values: dict[str, Value | _Unknown] = {}
+        self._values: dict[str, Value | _Unknown] = dict(constants)
         self._readers: dict[str, list[onnx.NodeProto | None]] = {}
         self._whole = {given.name for given in signature.inputs if np.dtype(given.dtype).kind in "iu"}
-        self._constants(model.graph)
+        self._unrolled = 0
+        self._made = 0
+        self._most_made = MOST_MADE + 4 * sum(value.size for value in constants.values())
         self._note_readers(self._nodes)
         for output in signature.outputs:
             self._readers.setdefault(output, []).append(None)
@@ -280,13 +350,6 @@ class _Reader:
             return self._finish(name)
         self._group_quantised()
         return None
-
-    def _constants(self, graph: onnx.GraphProto) -> None:
-        self._values.update(constants_of(graph, self._where))
-        for sparse in graph.sparse_initializer:
-            name = sparse.values.name
-            cure = "store it as a dense tensor"
-            self.problems.append(Diagnostic(UNSUPPORTED_ATTRIBUTE, "the constant is sparse", name, cure))
 
     def _note_readers(self, nodes: Iterable[onnx.NodeProto]) -> None:
         for node in nodes:
@@ -318,21 +381,26 @@ class _Reader:
         """
         operands = tuple(self._values.get(name, _Unknown()) if name else None for name in node.input)
         standard = node.domain in DEFAULT_DOMAINS
-        if node.op_type == "If" and standard and isinstance(operands[0], np.ndarray):
-            return self._branch(node, bool(operands[0].all()))
+        if standard and node.op_type == "If" and isinstance(operands[0], np.ndarray):
+            return self._branch(node, _condition(node, operands[0]))
+        if standard and node.op_type == "Loop" and is_unrolled(operands):
+            return self._loop(node, operands)
         if all(value is None or isinstance(value, np.ndarray) for value in operands):
             inner = [name for name in reads(node) if not isinstance(self._values.get(name), np.ndarray)]
             if standard and not inner and node.op_type not in NOT_DETERMINED:
+                node = modern(node, self.signature.opset)
                 return self._fold(node)
         if not _is_supported(node):
             raise RefusalError(_not_supported(node))
         known = tuple(value for value in operands if not isinstance(value, _Unknown))
         if len(known) < len(operands):
             return (_Unknown(),) * len(node.output)
+        if kind := precision_of(node, operands):
+            self.imprecise.append((kind, label(node)))
         call = Call(
-            proto=node,
+            proto=modern(node, self.signature.opset),
             opset=self.signature.opset,
-            operands=known,
+            operands=aligned(node, known, self.signature.opset),
             builder=self.builder,
             batch=self.signature.batch,
             readers=tuple(tuple(self._readers.get(name, ())) for name in node.output),
@@ -365,7 +433,12 @@ class _Reader:
             name: value for name in node.input if isinstance(value := self._values.get(name), np.ndarray)
         }
         try:
-            return tuple(evaluate(node, given, self.signature.opset))
+            values = evaluate(node, given, self.signature.opset)
+            if node.op_type != "Identity":
+                self._made += sum(value.size for value in values)
+            if self._made > self._most_made:
+                raise ValueError("all of these together would fill the memory")
+            return tuple(values)
         except ValueError as error:
             refuse(
                 UNSUPPORTED_ATTRIBUTE,
@@ -378,11 +451,85 @@ class _Reader:
         """Read the one branch of an If that is taken."""
         wanted = "then_branch" if condition else "else_branch"
         graph = next(a.g for a in node.attribute if a.name == wanted)
-        self._constants(graph)
-        self._note_readers(graph.node)
-        if not self._walk(graph.node):
+        for outer, inner in zip(node.output, graph.output, strict=False):
+            self._hand_readers(outer, inner.name)
+        return self._subgraph(graph, {})
+
+    def _loop(
+        self, node: onnx.NodeProto, operands: Sequence[Value | _Unknown | None]
+    ) -> tuple[Value | _Unknown, ...]:
+        """Read a Loop whose number of trips is known, once for each trip."""
+        body = next(attribute.g for attribute in node.attribute if attribute.name == "body")
+        state: list[Value | _Unknown | None] = list(operands[2:])
+        if len(body.input) != len(state) + 2 or len(body.output) != len(node.output) + 1:
+            refuse(UNSUPPORTED_ATTRIBUTE, label(node), "Loop: its body does not fit it", "export it again")
+        self._note_readers(body.node)
+        for outer, given, made in zip(node.output, body.input[2:], body.output[1:], strict=False):
+            self._hand_readers(outer, made.name)
+            self._hand_readers(given.name, made.name)
+        if trips(operands[0]) != math.inf and trips(operands[0]) * len(body.node) > MOST_UNROLLED:
+            _refuse_unrolling(label(node))
+        scanned: list[list[Value | _Unknown]] = [[] for _ in node.output[len(state) :]]
+        trip, going = 0, _condition(node, operands[1])
+        while going and trip < trips(operands[0]):
+            entered = (np.array(trip, np.int64), np.array(True), *state)
+            given = {value.name: value_ for value, value_ in zip(body.input, entered, strict=True)}
+            again, *results = self._subgraph(body, given)
+            going = _condition(node, again)
+            state = list(results[: len(state)])
+            for rows, row in zip(scanned, results[len(state) :], strict=True):
+                rows.append(row)
+            trip += 1
+        ended = (_Unknown() if value is None else value for value in state)
+        return (*ended, *(self._stacked(node, rows) for rows in scanned))
+
+    def _subgraph(
+        self, graph: onnx.GraphProto, given: Mapping[str, Value | _Unknown | None]
+    ) -> tuple[Value | _Unknown, ...]:
+        """Read a graph inside a node once, and return its outputs; its names are gone afterwards."""
+        self._unrolled += len(graph.node)
+        if self._unrolled > MOST_UNROLLED:
+            _refuse_unrolling(graph.name)
+        inside = {name for node in graph.node for name in node.output}
+        stored = constants_of(graph, self._where)
+        hidden = {
+            name: self._values[name] for name in inside | stored.keys() | given.keys() if name in self._values
+        }
+        self._values.update(stored)
+        self._values.update({name: value for name, value in given.items() if value is not None})
+        if not given:
+            self._note_readers(graph.node)
+        if not self._walk(sort_nodes(graph.node, self._where)):
             raise RefusalError(None)
-        return tuple(self._values.get(value.name, _Unknown()) for value in graph.output)
+        results = tuple(self._values.get(value.name, _Unknown()) for value in graph.output)
+        for name in inside | stored.keys() | given.keys():
+            self._values.pop(name, None)
+        self._values.update(hidden)
+        return results
+
+    def _hand_readers(self, outer: str, inner: str) -> None:
+        """Note that what reads a tensor reads also the one inside that it is made from."""
+        if outer and inner != outer:
+            self._readers.setdefault(inner, []).extend(self._readers.get(outer, ()))
+
+    def _stacked(self, node: onnx.NodeProto, rows: Sequence[Value | _Unknown]) -> Value | _Unknown:
+        """Return the values of all trips of a Loop, one behind the other along a new first axis."""
+        if not rows:
+            refuse(
+                UNSUPPORTED_STRUCTURE,
+                label(node),
+                "Loop: an output is empty",
+                "export the model without loops",
+            )
+        known = [row for row in rows if not isinstance(row, _Unknown)]
+        if len(known) < len(rows):
+            return _Unknown()
+        constants = [row for row in known if isinstance(row, np.ndarray)]
+        if len(constants) == len(known) and len({row.shape for row in constants}) == 1:
+            return np.stack(constants)
+        parts = tuple(row[None] if isinstance(row, np.ndarray) else _raised(node, row) for row in known)
+        joined = helper.make_node("Concat", [], [label(node)], label(node), axis=0)
+        return reshaping.concat(Call(joined, self.signature.opset, parts, self.builder, None, ((),)))
 
     def _group_quantised(self) -> None:
         """Say once, not for each of its nodes, that a network is quantised."""
@@ -431,9 +578,9 @@ class _Reader:
                 "the output does not depend on the input" if name in self._values else "nothing makes it"
             )
             refuse(UNSUPPORTED_STRUCTURE, name, message, cure)
-        view = self.builder.settle(output, output.origin)
-        if isinstance(self.builder.nodes[view.node], ann.Input):
+        if name in self.builder.layouts:
             refuse(UNSUPPORTED_STRUCTURE, name, "the output is an input as it is", cure)
+        view = self.builder.settle(output, output.origin)
         shape = self.builder.shape(view.node)
         long = tuple(n for n in view.shape if n > 1)
         node = view.node
@@ -447,12 +594,8 @@ class _Reader:
             order[view.index.ravel()] = np.arange(order.size)
             layout = layout_of(order.reshape(shape), sizes)
         if layout is None:
-            refuse(
-                UNSUPPORTED_STRUCTURE,
-                output.origin,
-                "the output's values stand in another order than the last layer computes them, and no "
-                "transpose of axes alone makes it",
-                "remove what moves values at the end of the network",
-            )
+            shape = _mapped_shape(view.shape)
+            node = self.builder.ordered(view, shape).node
+            layout = InputLayout.plain(sizes, shape)
         self.given[name] = layout
         return node

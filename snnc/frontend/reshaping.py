@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 
 from snnc.diagnostics import UNSUPPORTED_STRUCTURE
 from snnc.frontend.call import HUGE, Call, Limited
+from snnc.frontend.elementwise import affine
 from snnc.frontend.refusals import check_size, finite
 from snnc.frontend.simplify import Constant
 from snnc.frontend.views import LOWEST, PADDED, Index, View
@@ -21,6 +23,14 @@ WITHOUT_END = 2**31 - 1
 
 FLOATS = (1, 10, 11, 16)
 """Tensor types float, float16, double and bfloat16."""
+
+MODES: dict[str, Literal["constant", "edge", "reflect", "wrap"]] = {
+    "constant": "constant",
+    "edge": "edge",
+    "reflect": "reflect",
+    "wrap": "wrap",
+}
+"""How NumPy calls the modes of Pad."""
 
 
 def identity(call: Call) -> View:
@@ -125,16 +135,34 @@ def unsqueeze(call: Call) -> View:
 
 
 def expand(call: Call) -> View:
-    """Read Expand that adds axes of length 1 only."""
+    """Read Expand."""
     view = call.view()
     wanted = call.sizes("shape", 1, 8) or ()
     try:
         result = np.broadcast_shapes(view.shape, wanted)
     except ValueError:
         call.refuse(f"{view.shape} cannot be expanded to {wanted}", "export again")
-    if math.prod(result) != view.index.size:
-        call.refuse("it repeats activations", "let the following operation broadcast instead")
-    return call.reshaped(view, result)
+    check_size(result, call.origin)
+    _require_one_batch(call, view, result)
+    return call.same_node(view, np.broadcast_to(view.index, result))
+
+
+def tile(call: Call) -> View:
+    """Read Tile."""
+    view = call.view()
+    times = call.sizes("repeats", 1, 6) or ()
+    if len(times) != len(view.shape) or min(times) < 1:
+        call.refuse(f"the repeats {times} do not fit {view.shape}", "export again")
+    result = tuple(n * count for n, count in zip(view.shape, times, strict=True))
+    check_size(result, call.origin)
+    _require_one_batch(call, view, result)
+    return call.same_node(view, np.tile(view.index, times))
+
+
+def _require_one_batch(call: Call, view: View, result: tuple[int, ...]) -> None:
+    """Refuse to repeat the batch, which is of length 1 here and of any length when the network runs."""
+    if call.batch != 1 and len(result) == len(view.shape) and view.shape[0] == 1 != result[0]:
+        call.refuse("repeats the batch", "repeat other axes only")
 
 
 def slice_(call: Call) -> View:
@@ -185,7 +213,7 @@ def split(call: Call) -> tuple[View, ...]:
 
 
 def pad(call: Call) -> View:
-    """Read Pad with zeros, or with minus infinity in front of MaxPool; negative pads cut."""
+    """Read Pad in every mode, or with minus infinity in front of MaxPool; negative pads cut."""
     view = call.view()
     rank = len(view.shape)
     mode = call.attribute("mode") or "constant"
@@ -197,9 +225,10 @@ def pad(call: Call) -> View:
     if not any(pads):
         return view
     filler = LOWEST if value <= -HUGE else PADDED
-    if mode != "constant" or (value != 0 and filler == PADDED):
-        what = mode if mode != "constant" else f"{value:g}"
-        call.refuse(f"pads with {what!r} instead of zeros", "pad with zeros, and fine-tune")
+    if mode not in MODES:
+        call.refuse(f"pads by the mode {mode!r}, which is unknown", "export the model again")
+    if not np.isfinite(value) and filler == PADDED:
+        call.refuse(f"pads with {value:g}", "pad with numbers")
     widths = [(0, 0)] * rank
     for position, axis in enumerate(call.axes(axes, rank)):
         widths[axis] = (pads[position], pads[position + len(axes)])
@@ -212,7 +241,17 @@ def pad(call: Call) -> View:
     ]
     grown = [(max(b, 0), max(a, 0)) for b, a in widths]
     check_size(tuple(b + n + a for n, (b, a) in zip(index.shape, grown, strict=True)), call.origin)
-    return _part(call, view, np.pad(index, grown, constant_values=filler))
+    if mode != "constant":
+        if any(sum(sides) and not n for n, sides in zip(index.shape, grown, strict=True)):
+            call.refuse("nothing is left of its input", "export again", UNSUPPORTED_STRUCTURE)
+        if mode == "reflect" and any(max(sides) >= n for n, sides in zip(index.shape, grown, strict=True)):
+            call.refuse(f"mirrors more than there is of {index.shape}", "use smaller pads")
+        return _part(call, view, np.pad(index, grown, mode=MODES[mode]))
+    padded = _part(call, view, np.pad(index, grown, constant_values=filler))
+    if value == 0 or filler == LOWEST:
+        return padded
+    around = np.pad(np.zeros(index.shape, np.float32), grown, constant_values=np.float32(value))
+    return affine(call, padded, np.float32(1), around)
 
 
 def space_to_depth(call: Call) -> View:
@@ -230,6 +269,22 @@ def space_to_depth(call: Call) -> View:
     return call.same_node(view, apart.transpose(BLOCKS[mode]).reshape(folded))
 
 
+def depth_to_space(call: Call) -> View:
+    """Read DepthToSpace: channels become the pixels of a block."""
+    view = call.view()
+    block = call.integer("blocksize", 1)
+    mode = call.attribute("mode") or "DCR"
+    if len(view.shape) != 4 or block < 1 or view.shape[1] % block**2 or mode not in ("DCR", "CRD"):
+        call.refuse(f"blocks of {block} in the mode {mode!r} do not fit {view.shape}", "export again")
+    n, channels, height, width = view.shape
+    depth = channels // block**2
+    if mode == "DCR":
+        apart = view.index.reshape(n, block, block, depth, height, width).transpose(0, 3, 4, 1, 5, 2)
+    else:
+        apart = view.index.reshape(n, depth, block, block, height, width).transpose(0, 1, 4, 2, 5, 3)
+    return call.same_node(view, apart.reshape(n, depth, height * block, width * block))
+
+
 def concat(call: Call) -> View:
     """Read Concat of activations, of constants, and of zeros, which pad."""
     rank = next(len(value.shape) for value in call.operands if isinstance(value, View))
@@ -240,7 +295,7 @@ def concat(call: Call) -> View:
     ]
     views = [value for value in operands if isinstance(value, View)]
     if len(views) > 1:
-        views = [call.builder.settle(view, call.origin) for view in views]
+        views = [call.builder.settle(view, call.origin) for view in _as_images(call, views, axis)]
         if len({call.builder.shape(view.node)[1:] for view in views}) > 1:
             flat = [call.builder.flat(view) for view in views]
             views = [
@@ -272,6 +327,28 @@ def concat(call: Call) -> View:
         )
     )
     return View(node, index, call.origin)
+
+
+def _as_images(call: Call, views: list[View], axis: int) -> list[View]:
+    """Return tensors that are joined along their channels as images, where one of them is one already."""
+    shapes = [view.shape[2:] for view in views]
+    if axis != 1 or call.builder.probing or len(views[0].shape) not in (3, 4) or len(set(shapes)) > 1:
+        return views
+    places = (1, *shapes[0])[-2:]
+    nodes = [call.builder.shape(view.node) for view in views]
+    same = [
+        shape == (view.shape[1], *places) or view.node in call.builder.doubtful
+        for shape, view in zip(nodes, views, strict=True)
+    ]
+    if all(same) or not any(same):
+        return views
+    images = [call.builder.image(view, call.origin) for view in views]
+    positions = np.arange(math.prod(places))
+    rows = [image.channels[:, None] * positions.size + positions for image in images]
+    return [
+        View(image.node, index.reshape(view.shape), view.origin)
+        for image, index, view in zip(images, rows, views, strict=True)
+    ]
 
 
 def _constant_part(call: Call, value: Constant, axis: int) -> View:

@@ -8,21 +8,24 @@ nodes that the output does not need are removed. Constants are folded node by no
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import helper, inliner, numpy_helper, shape_inference
+from onnx import helper, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
+from snnc.diagnostics import Diagnostic
 from snnc.errors import InputError
+from snnc.frontend.checking import check
+from snnc.frontend.functions import DEFAULT_DOMAINS, inlined, nested, opset_of
+from snnc.frontend.tensors import MAX_MADE, read_sparse, read_tensor
+from snnc.frontend.tensors import Constant as Constant
 from snnc.ir.graph import Shape
 
-Constant = NDArray[Any]
-
-DEFAULT_DOMAINS = ("", "ai.onnx")
+OLDEST_OPSET = 1
+NEWEST_OPSET = onnx.defs.onnx_opset_version()
 NOT_DETERMINED = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 )
@@ -32,12 +35,20 @@ EVALUATED_AS = {"DequantizeLinear": 21}
 NEWER_RULES = {"BatchNormalization": 14, "Hardmax": 13, "LogSoftmax": 13, "Softmax": 13}
 # Where windows lie is not always what runtimes make of it: no network pools a constant.
 WINDOWS = frozenset({"AveragePool", "LpPool", "MaxPool"})
-MAX_FOLDED = 2**28
-"""Most elements of a folded constant: more is a mistake in the file, and would fill the memory."""
+BY_VALUE = frozenset(
+    {"AffineGrid", "BlackmanWindow", "CenterCropPad", "Col2Im", "ConstantOfShape", "ConvTranspose", "DFT"}
+    | {"Expand", "EyeLike", "HammingWindow", "HannWindow", "MaxUnpool", "MelWeightMatrix", "OneHot", "Pad"}
+    | {"Range", "Resize", "RoiAlign", "STFT", "Tile", "Upsample"}
+)
+"""Operators that give as many elements as the values of their inputs say; others, the sizes multiplied."""
+SHRINKING = frozenset({"Compress", "NonZero", "Unique"})
+"""Operators that give about as many elements as they read, or fewer; how many, the values say."""
+SHORT = 1024
+"""Most elements of a constant whose values may say what shape something has."""
 
 
-def simplify(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
-    """Return the model in the form described above.
+def simplify(model: onnx.ModelProto, where: str) -> tuple[onnx.ModelProto, tuple[Diagnostic, ...]]:
+    """Return the model in the form described above, and warnings.
 
     Args:
         model: as it was loaded; not changed.
@@ -46,30 +57,33 @@ def simplify(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
     Raises:
         InputError: the model breaks the rules of ONNX.
     """
-    if model.functions:
-        model = inliner.inline_local_functions(model)
     simple = onnx.ModelProto()
-    simple.CopyFrom(model)
+    simple.CopyFrom(inlined(model, where))
     graph = simple.graph
-    initialisers = {tensor.name for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in initialisers]
-    nodes = _needed(_sorted(graph.node, where), [value.name for value in graph.output])
+    initialisers = {tensor.name: tensor for tensor in graph.initializer if tensor.name}  # the last one counts
+    stored = initialisers.keys() | {sparse.values.name for sparse in graph.sparse_initializer}
+    inputs = [value for value in graph.input if value.name not in stored]
+    nodes = _needed(sort_nodes(graph.node, where), [value.name for value in graph.output])
+    for node in nested(nodes):
+        if node.domain in DEFAULT_DOMAINS:
+            node.domain = ""
     del graph.input[:], graph.node[:], graph.value_info[:]
     graph.input.extend(inputs)
     graph.node.extend(nodes)
-    simple.ir_version = max(simple.ir_version, 4)  # before, initialisers had to be inputs too
-    for value in (*graph.input, *graph.output):
-        if value.type.HasField("tensor_type"):
-            value.type.tensor_type.shape.SetInParent()  # some exporters leave out unknown shapes
-    known = {entry.domain for entry in simple.opset_import}
-    try:
-        for domain in sorted({node.domain for node in nodes} - known - set(DEFAULT_DOMAINS)):
-            simple.opset_import.append(helper.make_opsetid(domain, 1))  # the checker wants them all
-        onnx.checker.check_model(simple)
-    except (onnx.checker.ValidationError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{where} is not a valid ONNX model: {reason}; export it again") from error
-    return simple
+    if len(initialisers) < len(graph.initializer):
+        kept = list(initialisers.values())
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
+    opset = opset_of(simple.opset_import)
+    domains = {entry.domain: entry.version for entry in simple.opset_import}
+    domains = {name: version for name, version in domains.items() if name not in DEFAULT_DOMAINS}
+    del simple.opset_import[:]
+    if opset:
+        simple.opset_import.append(helper.make_opsetid("", opset))
+    simple.opset_import.extend(helper.make_opsetid(*entry) for entry in domains.items())
+    if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
+        return simple, ()  # refused by the reader: no rules are known for it
+    return simple, check(simple, where)
 
 
 def reads(node: onnx.NodeProto) -> Iterator[str]:
@@ -82,8 +96,12 @@ def reads(node: onnx.NodeProto) -> Iterator[str]:
             yield from (value.name for value in graph.output)
 
 
-def _sorted(nodes: Sequence[onnx.NodeProto], where: str) -> list[onnx.NodeProto]:
-    """Sort topologically, changing the file's order as little as possible."""
+def sort_nodes(nodes: Sequence[onnx.NodeProto], where: str) -> list[onnx.NodeProto]:
+    """Sort topologically, changing the file's order as little as possible.
+
+    Raises:
+        InputError: a node depends on its own output.
+    """
     producer = {name: index for index, node in enumerate(nodes) for name in node.output if name}
     waits = [{producer[name] for name in reads(node) if name in producer} for node in nodes]
     readers: dict[int, list[int]] = {}
@@ -137,10 +155,10 @@ def evaluate(node: onnx.NodeProto, inputs: Mapping[str, Constant], opset: int) -
     Raises:
         ValueError: it cannot be computed; the message says why.
     """
-    if node.op_type in ("ConstantOfShape", "Expand", "Tile"):
-        sizes = [np.prod(value, dtype=np.float64) for value in inputs.values() if value.dtype.kind == "i"]
-        if max(sizes, default=0) > MAX_FOLDED:
-            raise ValueError(f"it would have more than {MAX_FOLDED} elements")
+    if node.op_type == "Constant":
+        return [_stored(node)]
+    if node.op_type == "Identity" and len(node.input) == 1 and node.input[0] in inputs:
+        return [inputs[node.input[0]]]
     if (reason := _not_folded(node, inputs, opset)) is not None:
         raise ValueError(reason)
     opset = max(opset, EVALUATED_AS.get(node.op_type, opset))
@@ -154,6 +172,8 @@ def evaluate(node: onnx.NodeProto, inputs: Mapping[str, Constant], opset: int) -
     try:
         with np.errstate(all="ignore"):
             values = ReferenceEvaluator(model).run(None, dict(inputs))
+        if not all(isinstance(value, np.ndarray | np.generic) for value in values):
+            raise TypeError("it gives no tensor")
     except (
         ArithmeticError,
         AssertionError,
@@ -170,28 +190,76 @@ def evaluate(node: onnx.NodeProto, inputs: Mapping[str, Constant], opset: int) -
     return [next(names) if name else np.empty(0) for name in node.output]
 
 
+def _stored(node: onnx.NodeProto) -> Constant:
+    """Return the value of a Constant node."""
+    for attribute in node.attribute:
+        match attribute.name:
+            case "value":
+                return read_tensor(attribute.t)
+            case "sparse_value":
+                return read_sparse(attribute.sparse_tensor)
+            case "value_float":
+                return np.array(attribute.f, np.float32)
+            case "value_floats":
+                return np.array(attribute.floats, np.float32)
+            case "value_int":
+                return np.array(attribute.i, np.int64)
+            case "value_ints":
+                return np.array(attribute.ints, np.int64)
+            case "value_string":
+                return np.array(attribute.s.decode(errors="replace"), object)
+            case "value_strings":
+                return np.array([text.decode(errors="replace") for text in attribute.strings], object)
+    raise ValueError("it holds no value")
+
+
 def _not_folded(node: onnx.NodeProto, inputs: Mapping[str, Constant], opset: int) -> str | None:
-    """Say why the evaluator would not compute what the file means."""
+    """Say why the evaluator would not compute what the file means, or should not."""
     if opset < NEWER_RULES.get(node.op_type, 0):
         return f"it has another meaning before opset {NEWER_RULES[node.op_type]}"
     if node.op_type in WINDOWS:
         return "poolings of constants are not folded"
+    if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
+        return "it runs other operations"
     training = node.op_type == "Dropout" and len(node.input) > 2 and np.any(inputs.get(node.input[2], False))
-    return "it is in training mode" if training else None
+    if training:
+        return "it is in training mode"
+    most = math.prod(max(value.size, 1) for value in inputs.values())
+    if node.op_type in BY_VALUE or most > MAX_MADE:
+        found = _inferred(node, {}, inputs, opset)
+        known = [math.prod(shape) for shape in found if shape is not None]
+        given = sum(value.size for value in inputs.values())
+        if len(known) < len(found) and (node.op_type in BY_VALUE or node.op_type not in SHRINKING):
+            return "how large it is cannot be told before"
+        if max(known, default=0) > max(MAX_MADE, given):
+            return f"it would have more than {MAX_MADE} elements"
+    return None
 
 
 def constants_of(graph: onnx.GraphProto, where: str) -> dict[str, Constant]:
-    """Return a graph's initialisers.
+    """Return a graph's initialisers, the sparse ones as dense arrays.
 
     Raises:
-        InputError: one of them is damaged.
+        InputError: one of them is damaged, or the sparse ones are too large.
     """
     found = {}
+    made = 0
     for tensor in graph.initializer:
         try:
-            found[tensor.name] = numpy_helper.to_array(tensor)
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{where} is damaged: the constant {tensor.name!r} cannot be read") from error
+            found[tensor.name] = read_tensor(tensor)
+        except ValueError as error:
+            raise InputError(
+                f"{where} is damaged: the constant {tensor.name!r} cannot be read: {error}"
+            ) from error
+    for sparse in graph.sparse_initializer:
+        name = sparse.values.name
+        try:
+            made += math.prod(sparse.dims)
+            if made > MAX_MADE:
+                raise ValueError(f"it would have more than {MAX_MADE} elements")
+            found[name] = read_sparse(sparse)
+        except ValueError as error:
+            raise InputError(f"{where}: the sparse constant {name!r} cannot be read: {error}") from error
     return found
 
 
@@ -206,11 +274,24 @@ def infer_shapes(
         constants: the constant inputs.
         opset: version of the default domain.
     """
+    found = _inferred(node, shapes, constants, opset)
+    return [shape if shape is not None and min(shape, default=1) > 0 else None for shape in found]
+
+
+def _inferred(
+    node: onnx.NodeProto, shapes: Mapping[str, Shape], constants: Mapping[str, Constant], opset: int
+) -> list[Shape | None]:
     types = {
         name: helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, shape) for name, shape in shapes.items()
     }
-    data = {name: numpy_helper.from_array(value, name) for name, value in constants.items()}
-    types |= {name: helper.make_tensor_type_proto(t.data_type, list(t.dims)) for name, t in data.items()}
+    types |= {
+        name: helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
+        for name, value in constants.items()
+    }
+    # Sizes and axes are short; the values of weights say nothing about shapes.
+    data = {
+        name: numpy_helper.from_array(value, name) for name, value in constants.items() if value.size <= SHORT
+    }
     try:
         schema = onnx.defs.get_schema(node.op_type, opset, "")
         found = shape_inference.infer_node_outputs(
@@ -229,5 +310,5 @@ def infer_shapes(
 
 def _static(found: onnx.TypeProto) -> Shape | None:
     dims = found.tensor_type.shape.dim
-    known = found.tensor_type.HasField("shape") and all(d.dim_value > 0 for d in dims)
+    known = found.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in dims)
     return tuple(d.dim_value for d in dims) if known else None

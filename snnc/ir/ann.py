@@ -6,10 +6,19 @@ Feature maps are ``(channels, height, width)``, whatever layout the exporter wro
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from snnc.ir.geometry import Window, concat_problem, gather_problem, pad_problem, slice_problem
+from snnc.ir.geometry import (
+    ABSENT,
+    Window,
+    concat_problem,
+    gather_problem,
+    pad_problem,
+    slice_problem,
+    sole_channels,
+)
 from snnc.ir.graph import MANY, NONE, SEVERAL, FloatArray, Graph, IntArray, Node, Shape
 
 
@@ -264,6 +273,10 @@ class Reshape(AnnNode):
         """Check the number of elements."""
         return reshape_problem(input_shapes, self.shape)
 
+    def keeps_channels(self, shape: Shape) -> bool:
+        """Say whether every channel of the result holds values of one channel of ``shape`` alone."""
+        return math.prod(shape[1:]) % math.prod(self.shape[1:]) == 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pad(AnnNode):
@@ -314,6 +327,10 @@ class Gather(AnnNode):
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
         """Check the index map."""
         return gather_problem(input_shapes[0], self.shape, self.index)
+
+    def keeps_channels(self, shape: Shape) -> bool:
+        """Say whether each channel of the result holds values of one channel of ``shape``, and no zeros."""
+        return bool((self.index != ABSENT).all()) and sole_channels(self.index, shape) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -114,3 +114,18 @@ def provable_timesteps(graph: SnnGraph, at_most: int = MOST_TIMESTEPS) -> int:
         else:
             high = middle - 1
     return low
+
+
+def unproved(graph: SnnGraph, proved: int) -> str:
+    """Say why a network cannot be run for its T, and what to ask for instead.
+
+    Args:
+        graph: the integer network.
+        proved: its :func:`provable_timesteps`, below T.
+    """
+    cure = f"use at most T = {proved}" if proved else "ask for fewer levels or settle steps"
+    found = overflow(graph, graph.timesteps)
+    if found is None:
+        return f"{graph.timesteps} steps are more than the {MOST_TIMESTEPS} that can be proved; {cure}"
+    name, bound = found
+    return f"the potentials of {name!r} could reach {bound} in {graph.timesteps} steps, beyond int32; {cure}"

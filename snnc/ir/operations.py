@@ -26,6 +26,7 @@ import dataclasses
 from collections.abc import Sequence
 from enum import Enum
 from functools import cache
+from math import prod
 from typing import Any, Never, get_args
 from weakref import WeakSet
 
@@ -34,8 +35,8 @@ import numpy as np
 from snnc.errors import InternalError, UnknownOperationError
 from snnc.ir import ann
 from snnc.ir.channels import per_channel
-from snnc.ir.geometry import ABSENT
-from snnc.ir.graph import FloatArray, Graph, Node, Shape
+from snnc.ir.geometry import ABSENT, source_channels
+from snnc.ir.graph import FloatArray, Graph, IntArray, Node, Shape
 from snnc.ir.neuron import Neuron
 from snnc.ir.snn import (
     ChannelWeight,
@@ -303,6 +304,34 @@ def carried(node: Operation, values: Sequence[FloatArray], shapes: Sequence[Shap
             raise InternalError(f"no channel passes through {node.name!r}")
         case _:
             raise unmatched(node)
+
+
+def channel_links(node: Operation, shape: Shape) -> tuple[IntArray, IntArray] | None:
+    """Return which channels of a node's result hold values of which channels of what it reads.
+
+    Args:
+        node: one that moves or pools currents.
+        shape: of what it reads.
+
+    Returns:
+        Channels of the result, and for each of them one of what is read, without repetition; ``None`` where
+        each channel is its own.
+    """
+    index: IntArray
+    match node:
+        case Reshape() if node.shape[0] == shape[0]:
+            return None
+        case Reshape():
+            index = np.arange(prod(shape)).reshape(node.shape)
+        case Gather():
+            index = node.index
+        case _:
+            return None
+    inputs = source_channels(index, shape)
+    outputs = np.broadcast_to(per_channel(np.arange(node.channels), len(node.shape)), node.shape)
+    present = inputs != ABSENT
+    pairs = np.unique(np.stack([outputs[present], inputs[present]]), axis=1)
+    return pairs[0], pairs[1]
 
 
 def unmatched(thing: Never) -> UnknownOperationError:

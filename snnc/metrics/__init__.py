@@ -1,4 +1,4 @@
-"""What answers are judged by: one list of metrics, their intervals, and what outputs are."""
+"""The one list of metrics, their intervals, and the kinds of outputs."""
 
 from snnc.metrics.catalogue import (
     DEFAULTS,

@@ -1,7 +1,7 @@
-"""The one list of metrics that everything shares: what each is, what it needs, and how sure it is.
+"""The one list of metrics: definition, requirements and interval of each.
 
-The docstring of a metric's function gives its definition, equation and source. With ``y`` the answers, ``s``
-what they are held to (labels, or the source network's answers on these rows), ``i`` a row, ``k`` an output.
+The docstring of a metric's function gives its definition, equation and source. ``y`` are the answers, ``s``
+the reference values (labels, or the source network's answers on these rows), ``i`` a row, ``k`` an output.
 ``docs/metrics.md`` shows the list as a table.
 """
 

@@ -1,4 +1,4 @@
-"""What a source network ends with: the softmax or sigmoid that keeps the order of its answers."""
+"""The softmax or sigmoid at the end of a source network, which keeps the order of its answers."""
 
 from __future__ import annotations
 
@@ -23,14 +23,20 @@ def final_activation(model: onnx.ModelProto, output: str = "") -> str:
         model: the network.
         output: the name of one of its outputs; the one that there is by default.
     """
-    graph = model.graph
-    makers = {name: node for node in graph.node for name in node.output}
-    maker = makers.get(output or graph.output[0].name)
+    return last_activation(model, output or model.graph.output[0].name)[0]
+
+
+def last_activation(model: onnx.ModelProto, output: str) -> tuple[str, str]:
+    """Return the activation as above, and the tensor that it is computed from; both empty for none."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+    maker = makers.get(output)
     logarithm = False
     while maker is not None and (maker.op_type in SHAPING or (maker.op_type == "Log" and not logarithm)):
         logarithm = logarithm or maker.op_type == "Log"
         maker = makers.get(maker.input[0])
     found = "" if maker is None else str(maker.op_type)
     if logarithm:
-        return "LogSoftmax" if found == "Softmax" else ""
-    return found if found in (*SOFTMAXES, SIGMOID) else ""
+        found = "LogSoftmax" if found == "Softmax" else ""
+    if maker is None or found not in (*SOFTMAXES, SIGMOID):
+        return "", ""
+    return found, str(maker.input[0])

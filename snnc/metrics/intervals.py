@@ -1,4 +1,4 @@
-"""95 % intervals of measures that are no shares of rows."""
+"""95 % intervals of measures other than shares of rows."""
 
 from __future__ import annotations
 

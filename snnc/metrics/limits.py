@@ -1,4 +1,4 @@
-"""Limits that a user sets: the least that a metric must reach."""
+"""Lower limits of metrics that a user sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a conversion loses, as one number that can fail for the outputs at hand, with its 95 % interval."""
+"""The loss of a conversion, as one number that suits its kind of outputs, with its 95 % interval."""
 
 from __future__ import annotations
 

@@ -1,18 +1,18 @@
-"""What the outputs of a network are: classes, one yes or no, or numbers; and what tells.
+"""The kind of a network's outputs: classes, one yes or no, or numbers; and how it is recognised.
 
-A class is an arg max, and the arg max of one output is always 0: what counts classes can never fail there,
-and says nothing of several numbers either. So every measure asks first what the outputs are, in this order:
+A class is an arg max, and the arg max of one output is always 0: counting classes is meaningless there, and
+for several numbers as well. So every measure first determines the kind of the outputs, in this order:
 
 1. the user's ``--task``;
-2. the artefact, which remembers what was decided when it was made;
+2. the artefact, which stores the decision of its conversion;
 3. the labels: integers in range for several outputs are classes; 0 and 1 for one output are binary; floats in
    the shape of the output are numbers (``regression``);
 4. the end of the source network: softmax over several outputs makes classes of them, sigmoid of one a binary
    answer.
 
-Otherwise it is not evident: several outputs without softmax and without labels may be class scores or a
-forecast. Then values and classes are both told, and what would have to choose, such as a limit, refuses and
-names ``--task``.
+Otherwise it is unknown: several outputs without softmax and without labels may be class scores or a forecast.
+Then values and classes are both reported, and measures that have to choose, such as limits, are refused with
+a hint to ``--task``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""How far the answers of a spiking network are from those of its source: the error by which passes decide.
+"""The error of a spiking network's answers against those of its source, by which passes decide.
 
-Class scores are compared by the divergence of their softmaxes, which counts no error that changes no
-decision. Of one output that divergence is always 0, and of several numbers it sees neither a common shift
-nor a common factor. So numbers are compared by their squared error, relative to how much the source varies.
+Class scores are compared by the divergence of their softmaxes, which ignores errors that change no
+decision. For one output this divergence is always 0, and for several numbers it ignores a common shift
+and a common factor. Numbers are therefore compared by their squared error, relative to the variance of the
+source.
 """
 
 from __future__ import annotations

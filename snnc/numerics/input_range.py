@@ -1,9 +1,9 @@
-"""How large a network's quantised input may be, in which units it is, and what the encoder takes in of it.
+"""The range and the units of a network's quantised input, and the normalisation that the encoder absorbs.
 
-All channels of an input, or features of a vector, share one unit where their ranges are alike. Where they
-are not, as in tables with columns of their own units each, a channel gets a finer one, by a power of two so
-that it is exact, and its weights are divided by the same. How fine, the first layer decides: no channel's
-rounding may move a current more than that of the channel that moves currents most,
+All channels of an input, or features of a vector, share one unit if their ranges are similar. Otherwise, as
+in tables whose columns have different units, a channel gets a finer unit, by a power of two so that it is
+exact, and its weights are divided by the same factor. The first layer determines how fine: the rounding of
+no channel may change a current more than that of the channel that changes currents most,
 
     u_c = min(u, u max_k(w_k r_k) / (w_c r))
 
@@ -19,6 +19,7 @@ import numpy as np
 
 from snnc.ir import ann, snn
 from snnc.ir.channels import per_channel
+from snnc.ir.geometry import ABSENT
 from snnc.ir.graph import FloatArray, IntArray
 
 WEIGHT_STEPS, WIDE_STEPS = 127, 2**15 - 1
@@ -84,7 +85,7 @@ def input_units(graph: ann.AnnGraph, rows: FloatArray, given: ann.AnnNode | None
     reach = np.maximum(np.abs(low), np.abs(high)).astype(np.float64)
     middle = np.zeros(channels, np.float32)
     raw = raw_channels(graph, given)
-    if rows.ndim == 2 and not any(isinstance(graph[name], ann.Pad) for name in raw):
+    if rows.ndim == 2 and not any(_adds_zeros(graph[name]) for name in raw):
         half = (high - low) / 2
         far = (half > 0) & (FAR_FROM_ZERO * half < reach) & ~_folded(graph, raw, channels)
         middle = np.where(far, (low + high) / 2, 0).astype(np.float32)
@@ -101,6 +102,10 @@ def input_units(graph: ann.AnnGraph, rows: FloatArray, given: ann.AnnNode | None
     finer = np.exp2(np.floor(-np.log2(np.where(reach > 0, share, 1))))
     finer = np.where(_folded(graph, raw, channels), 1, finer)
     return InputUnits(largest, finer.astype(np.float32), middle)
+
+
+def _adds_zeros(node: ann.AnnNode) -> bool:
+    return isinstance(node, ann.Pad) or (isinstance(node, ann.Gather) and bool((node.index == ABSENT).any()))
 
 
 def raw_channels(graph: ann.AnnGraph, given: ann.AnnNode | None = None) -> dict[str, IntArray]:
@@ -137,6 +142,8 @@ def raw_channels(graph: ann.AnnGraph, given: ann.AnnNode | None = None) -> dict[
                     found[node.name] = np.pad(read[0], pads, constant_values=-1)
                 case ann.Slice():
                     found[node.name] = read[0][tuple(map(slice, node.start, node.stop, node.step))]
+                case ann.Gather():
+                    found[node.name] = np.where(node.index == ABSENT, -1, read[0].ravel()[node.index])
                 case _:
                     pass
     return found
@@ -147,8 +154,8 @@ def _folded(graph: ann.AnnGraph, raw: dict[str, IntArray], channels: int) -> Int
     found = np.zeros(channels, bool)
     for name, ids in raw.items():
         rows = ids.reshape(len(ids), -1)
-        if isinstance(graph[name], ann.Reshape):
-            mixed = (rows != rows[:, :1]).any(axis=1)
+        if isinstance(graph[name], ann.Reshape | ann.Gather):
+            mixed = (rows != rows.max(axis=1, keepdims=True)).any(axis=1)
             found[np.unique(rows[mixed][rows[mixed] >= 0])] = True
     return found
 
@@ -230,11 +237,11 @@ def first_layer(graph: ann.AnnGraph) -> frozenset[str]:
     found: set[str] = set()
     raw: set[str] = set()
     for node in graph:
-        moves = isinstance(node, ann.Concat | ann.Reshape | ann.Slice | ann.Pad)
+        moves = isinstance(node, ann.Concat | ann.Reshape | ann.Slice | ann.Pad | ann.Gather)
         if isinstance(node, ann.Input) or (moves and raw.issuperset(node.inputs)):
             raw.add(node.name)
         elif (isinstance(node, ann.Convolution | ann.Linear) and node.inputs[0] in raw) or (
-            isinstance(node, ann.MaxPool) and node.inputs[0] in found
+            isinstance(node, ann.MaxPool | ann.Gather) and node.inputs[0] in found
         ):
             found.add(node.name)
     return frozenset(found)

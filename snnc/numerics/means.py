@@ -1,4 +1,4 @@
-"""Means over rows that come in chunks: the same bits however they are cut, and NumPy's for all at once."""
+"""Means over rows in chunks, with the same bits for every chunk size, and those of NumPy for all at once."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ weights that read it are corrected by ``u' / u``, so a rounded threshold costs n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,12 +18,13 @@ from snnc.errors import InternalError
 from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.kinds import constant_nodes
-from snnc.ir.operations import carried, classified, operations
+from snnc.ir.operations import carried, channel_links, classified, operations
 from snnc.ir.snn import (
     ChannelWeight,
     ConstantCurrent,
     CurrentMaxPool,
     Encode,
+    Gather,
     IntegrateFire,
     Readout,
     Reshape,
@@ -41,6 +42,10 @@ sum more take as many fewer, for the sum has them, and int32 must hold it."""
 
 THRESHOLD_LIMIT = 2**22
 """Largest integer threshold: beyond it a finer scale buys nothing and eats the headroom of int32."""
+
+
+MOVERS = (SumPool, CurrentMaxPool, Reshape, Gather)
+"""What currents pass on their way to a population or the read-out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,7 @@ def _synapses(graph: SnnGraph, sink: SnnNode) -> Iterable[str]:
     """Yield the names of the weighted nodes and constant currents whose currents reach ``sink``."""
     for name in sink.inputs:
         node = graph[name]
-        while isinstance(node, SumPool | CurrentMaxPool | Reshape):
+        while isinstance(node, MOVERS):
             node = graph[node.inputs[0]]
         if not isinstance(node, Weighted | ConstantCurrent):
             raise InternalError(f"{sink.name!r} reads {node.name!r}, which has no weight")
@@ -97,19 +102,23 @@ def quantise_group(graph: SnnGraph, group: Group) -> SnnGraph:
     if all(getattr(node, "integer", True) for node in (*members, *sinks)):
         return graph
     changed: dict[str, SnnNode] = {}
-    scale: FloatArray
+    scales: dict[str, FloatArray]
     if isinstance(sinks[0], Readout):
-        scale = _readout_scale(graph, synapses, sinks)
+        scales = _readout_scales(graph, members, synapses, sinks)
     else:
-        scale = _channel_scale(graph, synapses, [node for node in sinks if isinstance(node, IntegrateFire)])
+        populations = [node for node in sinks if isinstance(node, IntegrateFire)]
+        shares = _shares(graph, members, populations)
+        common = _holding(_channel_scale(graph, synapses, populations, shares), members, shares)
+        scales = {name: common[share] for name, share in shares.items()}
     for synapse in synapses:
-        changed[synapse.name] = synapse.with_(weight=_rounded_weight(synapse, scale))
+        changed[synapse.name] = synapse.with_(weight=_rounded_weight(synapse, scales[synapse.name]))
     for node in members:
         if isinstance(node, ConstantCurrent):
-            spread = per_channel(scale, node.values.ndim)
+            spread = per_channel(scales[node.name], node.values.ndim)
             changed[node.name] = node.with_(values=_rint(node.values / spread))
     corrections: list[tuple[str, FloatArray]] = []
     for sink in sinks:
+        scale = scales[sink.name]
         if isinstance(sink, Readout):
             changed[sink.name] = _rounded_readout(sink, scale)
         elif isinstance(sink, IntegrateFire):
@@ -140,7 +149,7 @@ def _areas(graph: SnnGraph, synapses: list[Weighted]) -> dict[str, int]:
     for synapse in synapses:
         reached = {synapse.name: summed[synapse.name]}
         for node in graph:
-            if not isinstance(node, SumPool | CurrentMaxPool | Reshape):
+            if not isinstance(node, MOVERS):
                 continue
             if (name := node.inputs[0]) in reached:
                 reached[node.name] = reached[name] * (node.window.area if isinstance(node, SumPool) else 1)
@@ -155,32 +164,124 @@ def _limit(synapse: Weighted, areas: Mapping[str, int]) -> int:
     return max(WEIGHT_LIMIT, IDENTITY_LIMIT * POOLED // max(areas[synapse.name], POOLED))
 
 
-def _finest(synapses: list[Weighted], sinks: list[SnnNode], areas: Mapping[str, int]) -> FloatArray:
-    """Return the finest scale per channel, (channels,) float64, at which everything fits its integers."""
-    scale = np.zeros(next(iter((*sinks, *synapses))).channels)
+def _shares(graph: SnnGraph, members: Sequence[SnnNode], sinks: Sequence[SnnNode]) -> dict[str, IntArray]:
+    """Return which channels of a group have one scale: those whose currents meet in one channel.
+
+    Returns:
+        For each node the number of the scale of each of its channels, (channels,); where no move mixes
+        channels, a channel has its own.
+    """
+    plain = True
+    first = {node.name: number for number, node in enumerate((*members, *sinks))}
+    ends = np.cumsum([0, *(node.channels for node in (*members, *sinks))])
+    edges: list[tuple[IntArray, IntArray]] = []
+    for sink in sinks:
+        for name in sink.inputs:
+            node: SnnNode = graph[name]
+            # Channels of the sink, and of the node that reach them.
+            here: IntArray = np.arange(sink.channels)
+            there = here
+            while isinstance(node, MOVERS):
+                before = graph[node.inputs[0]]
+                links = channel_links(classified(node), before.shape)
+                if links is not None:
+                    plain = False
+                    here, there = _followed(here, there, *links)
+                node = before
+            edges.append((here + ends[first[sink.name]], there + ends[first[node.name]]))
+    if plain:
+        return {node.name: np.arange(node.channels) for node in (*members, *sinks)}
+    labels = np.arange(ends[-1])
+    while True:
+        before_ = labels.copy()
+        for one, other in edges:
+            least = np.minimum(labels[one], labels[other])
+            np.minimum.at(labels, one, least)
+            np.minimum.at(labels, other, least)
+        labels = labels[labels]
+        if np.array_equal(labels, before_):
+            break
+    numbers = np.unique(labels, return_inverse=True)[1]
+    return {name: numbers[ends[k] : ends[k + 1]] for name, k in first.items()}
+
+
+def _followed(
+    here: IntArray, there: IntArray, outputs: IntArray, inputs: IntArray
+) -> tuple[IntArray, IntArray]:
+    """Follow pairs of channels one node further back, from its ``outputs`` to its ``inputs``."""
+    order = np.argsort(outputs, kind="stable")
+    outputs, inputs = outputs[order], inputs[order]
+    start, stop = np.searchsorted(outputs, there), np.searchsorted(outputs, there, side="right")
+    count = stop - start
+    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    pairs = np.unique(np.stack([np.repeat(here, count), inputs[np.repeat(start, count) + within]]), axis=1)
+    return pairs[0], pairs[1]
+
+
+def _finest(
+    synapses: Sequence[Weighted],
+    sinks: Sequence[SnnNode],
+    areas: Mapping[str, int],
+    shares: Mapping[str, IntArray] | None = None,
+) -> FloatArray:
+    """Return the finest scale, float64, at which everything fits its integers.
+
+    Args:
+        synapses: with the weights.
+        sinks: what they drive.
+        areas: that are summed on the way.
+        shares: which scale each channel has, by node; its own by default, (channels,) of any of the nodes.
+    """
+    nodes = (*sinks, *synapses)
+    if shares is None:
+        shares = {node.name: np.arange(node.channels) for node in nodes}
+    scale = np.zeros(1 + max(int(shares[node.name].max()) for node in nodes))
     for synapse in synapses:
         largest = np.abs(synapse.weight.astype(np.float64)).reshape(len(synapse.weight), -1).max(axis=1)
-        scale = np.maximum(scale, largest / _limit(synapse, areas))
+        np.maximum.at(scale, shares[synapse.name], largest / _limit(synapse, areas))
     for sink in sinks:
         if isinstance(sink, IntegrateFire):
-            scale = np.maximum(scale, sink.threshold / THRESHOLD_LIMIT)
+            np.maximum.at(scale, shares[sink.name], sink.threshold / THRESHOLD_LIMIT)
         if isinstance(sink, IntegrateFire | Readout):
-            scale = np.maximum(scale, np.abs(sink.bias.astype(np.float64)) / THRESHOLD_LIMIT)
+            bias = np.abs(sink.bias.astype(np.float64))
+            np.maximum.at(scale, shares[sink.name], bias / THRESHOLD_LIMIT)
     return np.maximum(scale, np.finfo(np.float32).tiny)
 
 
-def _readout_scale(graph: SnnGraph, synapses: list[Weighted], sinks: list[SnnNode]) -> FloatArray:
-    """Return the scale that all outputs share, (1,), or that of each channel, (channels,).
+def _readout_scales(
+    graph: SnnGraph, members: list[SnnNode], synapses: list[Weighted], sinks: list[SnnNode]
+) -> dict[str, FloatArray]:
+    """Return the scale that all outputs share, (1,), or that of each channel, (channels,), by node.
 
     It is the finest one at which an input that is added is exact.
     """
     areas = _areas(graph, synapses)
-    channels = sinks[0].channels
     apart = all(isinstance(sink, Readout) and sink.gain is not None for sink in sinks)
     # A current that is flattened behind its weights has fewer channels than the read-out.
     flattened = any(isinstance(graph[name], Reshape) for sink in sinks for name in sink.inputs)
-    if apart and not flattened and all(synapse.channels == channels for synapse in synapses):
-        return _finest(synapses, sinks, areas)
+    if apart and not flattened:
+        shares = _shares(graph, members, sinks)
+        common = _holding(_finest(synapses, sinks, areas, shares), members, shares)
+        return {name: common[share] for name, share in shares.items()}
+    one = {node.name: np.zeros(node.channels, np.int64) for node in members}
+    scale = _holding(_common_scale(graph, synapses, sinks, areas), members, one)
+    return {node.name: scale for node in (*members, *sinks)}
+
+
+def _holding(scale: FloatArray, members: list[SnnNode], shares: Mapping[str, IntArray]) -> FloatArray:
+    """Return scales at which constant currents are no larger than biases may be: int32 must hold them."""
+    found = scale.copy()
+    for node in members:
+        if isinstance(node, ConstantCurrent):
+            values = np.abs(node.values.astype(np.float64)).reshape(len(node.values), -1)
+            np.maximum.at(found, shares[node.name], values.max(axis=1) / THRESHOLD_LIMIT)
+    return found
+
+
+def _common_scale(
+    graph: SnnGraph, synapses: list[Weighted], sinks: list[SnnNode], areas: Mapping[str, int]
+) -> FloatArray:
+    """Return the scale that all outputs share, (1,)."""
     each = (float(_finest([node], [], areas).max()) for node in synapses)
     finest = max(float(_finest([], sinks, areas).max()), *each)
     constant = constant_nodes(graph)
@@ -192,12 +293,20 @@ def _readout_scale(graph: SnnGraph, synapses: list[Weighted], sinks: list[SnnNod
     return np.array([exact / float(multiple) if multiple >= 1 else finest])
 
 
-def _channel_scale(graph: SnnGraph, synapses: list[Weighted], populations: list[IntegrateFire]) -> FloatArray:
-    """Return the scale per channel: the finest one at which one value that matters is an exact integer."""
-    finest = _finest(synapses, list(populations), _areas(graph, synapses))
+def _channel_scale(
+    graph: SnnGraph,
+    synapses: list[Weighted],
+    populations: list[IntegrateFire],
+    shares: Mapping[str, IntArray],
+) -> FloatArray:
+    """Return the scales: the finest ones at which one value that matters is an exact integer."""
+    finest = _finest(synapses, list(populations), _areas(graph, synapses), shares)
     # An identity branch repeats its rounding in every block; a threshold's is corrected downstream.
-    identities = [np.abs(s.weight.astype(np.float64)) for s in synapses if isinstance(s, ChannelWeight)]
-    exact = identities[0] if identities else populations[0].threshold.astype(np.float64)
+    identities = [s for s in synapses if isinstance(s, ChannelWeight)]
+    node = identities[0] if identities else populations[0]
+    values = np.abs(identities[0].weight) if identities else populations[0].threshold
+    exact = np.zeros_like(finest)  # where several channels share a scale, the largest value decides
+    np.maximum.at(exact, shares[node.name], values.astype(np.float64))
     multiple = np.floor(exact / finest * (1 + 1e-9))
     return np.where(multiple >= 1, exact / np.maximum(multiple, 1), finest)
 

@@ -1,4 +1,4 @@
-"""Arrays of many rows that memory should not hold: in a temporary file, read and written by rows."""
+"""Arrays of many rows in a temporary file instead of memory, read and written by rows."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""Large weights of few sources, split over several synapses so that they do not take the others' integers.
+"""Large weights of few sources, split over several synapses so that the other weights keep their resolution.
 
-All weights of an output share one scale, which the largest sets. Behind a batch norm a channel that seldom
-fires has a weight a hundred times larger than the others, and leaves them one bit. Such a source is read
-several times over, each time by an equal part of its weight: the sum is the same, and the scale of the output
-follows the largest part. What fires seldom costs little to be read often; what is read once stays as it was.
+All weights of an output share one scale, which the largest weight determines. After a batch normalisation a
+channel that seldom fires may have a weight that is a hundred times larger than the others, which then keep
+one bit. Such a source is read several times, each time by an equal part of its weight: the sum is the same,
+and the scale of the output follows the largest part. Channels that seldom fire cause few operations even if
+they are read several times; sources that are read once are unchanged.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The conversion-error report: where accuracy went, layer by layer and cause by cause.
+"""The conversion-error report: the loss of accuracy by layer and by cause.
 
 ``origin`` brings the source network into the form that the conversion gave it, ``fed`` lets spikes drive it,
 ``terms`` defines the five errors, ``measurement`` runs both networks over the data, ``statistics`` gathers

@@ -1,4 +1,4 @@
-"""What to try against a cause: only what the pipeline of the artefact takes, and what would change it."""
+"""Advice against a cause: only options that the pipeline of the artefact has and that would change it."""
 
 from __future__ import annotations
 

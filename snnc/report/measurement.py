@@ -157,7 +157,8 @@ def measure(
     (readout,) = artefact.graph.of_type(Readout)
     ends = artefact.metadata.ends or _softmax(source)
     stored = artefact.metadata.stored_task
-    outputs = recognise(prod(readout.shape), rows=len(x), labels=y, ends=ends, given=task, stored=stored)
+    size = prod(readout.shape) if artefact.finish is None else artefact.finish.size
+    outputs = recognise(size, rows=len(x), labels=y, ends=ends, given=task, stored=stored)
     graph = artefact.graph
     steps = graph.timesteps if timesteps is None else timesteps
     starts = range(0, len(x), CHUNK)
@@ -264,7 +265,8 @@ class _Work:
         self.outputs = outputs
         self.ends = ends
         keep = wants_values(outputs, ())
-        self.spiking = Answers(outputs, 0.0, keep)
+        self.finish = artefact.finish
+        self.spiking = Answers(outputs, 0.0 if self.finish is None else threshold_of(ends), keep)
         self.analogue = Answers(outputs, threshold_of(ends), keep)
         self.artefact = artefact
         self.graph: SnnGraph = artefact.graph
@@ -312,9 +314,16 @@ class _Work:
         outputs = self._scaled(trace.logits)
         self._add_cumulative(values, q, trace.counts, trace.potentials, outputs)
         self._add_local(values, q)
-        self.probe.add(rows, q, labels, logits)
-        self.spiking.add(trace.logits, where)
-        self.analogue.add(finished(logits, self.ends), where)
+        # The labels are of the answers, which ordinary ONNX has yet to make of these.
+        self.probe.add(rows, q, labels if self.finish is None else None, logits)
+        if self.finish is None:
+            self.spiking.add(trace.logits, where)
+            self.analogue.add(finished(logits, self.ends), where)
+        else:
+            self.spiking.add(self.finish.answers(trace, x), where)
+            (exit_,) = self.graph.output_names
+            (answers,) = self.artefact.completed({exit_: values[self.logits]}, x).values()
+            self.analogue.add(answers.reshape(len(x), -1), where)
         self.rows += len(x)
 
     def _scaled(self, outputs: NumberArray) -> FloatArray:
@@ -382,7 +391,7 @@ class _Work:
         """Return what all chunks say together."""
         counted = costs.count(self.graph, self.activity, self.rows, self.timesteps)
         by_name = {layer.name: layer for layer in counted.layers}
-        snn, ann = judged(self.spiking, self.analogue, (), self.readout.scale / self.timesteps, self.ends)
+        snn, ann = judged(self.spiking, self.analogue, (), self._unit, self.ends)
         macs = costs.macs_of_ann(self.source)
         return Measurement(
             layers=tuple(
@@ -405,10 +414,15 @@ class _Work:
             case=self._case(),
         )
 
+    @property
+    def _unit(self) -> float | None:
+        """Of the answers that are kept; ``None`` where ordinary ONNX has made them the source's."""
+        return self.readout.scale / self.timesteps if self.finish is None else None
+
     def _case(self) -> Case | None:
         if not self.spiking.keep:
             return None
-        unit = self.readout.scale / self.timesteps
-        answers = finished(np.concatenate(self.spiking.values).astype(np.float64) * unit, self.ends)
+        told = np.concatenate(self.spiking.values).astype(np.float64)
+        answers = told if self._unit is None else finished(told * self._unit, self.ends)
         source = np.concatenate(self.analogue.values)
         return Case(answers, self.outputs.task, source, self.outputs.labels, threshold_of(self.ends))

@@ -37,7 +37,8 @@ def prepared_source(artefact: Artefact, path: Path, simulator: Simulator) -> Ann
     Raises:
         InputError: the artefact does not say how it was made.
     """
-    source = read_onnx(path).graph
+    kept = () if artefact.host is None else artefact.host.nodes
+    source = read_onnx(path, kept=kept).graph
     text = artefact.metadata.pipeline
     passes = Pipeline.parse(text, PASSES) if text else Pipeline(())
     if LOWER not in passes.names:

@@ -1,4 +1,4 @@
-"""What the report says of one layer, gathered chunk by chunk in constant memory."""
+"""The report's statistics of one layer, accumulated chunk by chunk in constant memory."""
 
 from __future__ import annotations
 

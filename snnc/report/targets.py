@@ -1,4 +1,4 @@
-"""Which targets take the network, and what is in the way of the others: what ``snnc check --target`` asks."""
+"""The targets that the network fits, and the problems of the others, as by ``snnc check --target``."""
 
 from __future__ import annotations
 

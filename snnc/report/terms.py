@@ -1,4 +1,4 @@
-r"""The five errors of a layer, neuron by neuron: they add up to what separates the two networks.
+r"""The five errors of a layer, neuron by neuron; they add up to the difference between the two networks.
 
 For one neuron of a population, with
 
@@ -25,14 +25,14 @@ the errors are::
 They telescope: their sum is ``phi - a``. No current has to be recorded for ``zhat``, since a neuron keeps
 what it does not send: ``sum_t I_t + T B = v(T) - v(0) + Theta N`` under every schedule and for every neuron.
 
-"Parameters" is the difference that the *parameters* make on equal spikes. The integers stand for real
-values by the scale of their channel, ``u / Theta``: a weight ``w`` for ``w u / Theta``, divided by the unit
-of the spikes that it reads. Whatever makes these differ from the source's weights is this term: rounding to
-int8, a rounded bias, but also weights and biases that were moved on purpose to compensate other terms, which
-then have the opposite sign.
+"Parameters" is the difference that the *parameters* cause with equal spikes. The integers represent real
+values by the scale of their channel, ``u / Theta``: a weight ``w`` represents ``w u / Theta``, divided by the
+spike scale of the spikes that it reads. Every difference from the source's weights contributes to this term:
+rounding to int8, a rounded bias, but also weights and biases that were changed on purpose to compensate other
+terms, which then have the opposite sign.
 
-Where nothing but a maximum reads a value without a rectifier, its spikes carry only what can win, and each
-term is the difference between the maxima before and after it.
+If only a maximum reads a value without a rectifier, its spikes represent only values that can be the
+maximum, and each term is the difference between the maxima before and after it.
 
 The read-out has no neuron: its errors are ``propagated = y(z) - y``, ``parameters = yhat - y(z)``.
 

@@ -1,7 +1,7 @@
-"""The verdict: which layer goes wrong, why, and what to try, by the rules of :mod:`snnc.report.rules`.
+"""The verdict: the main error's layer, its cause, and advice, by the rules of :mod:`snnc.report.rules`.
 
-The most severe finding is the verdict. What concerns the input comes first: it explains the rest. Where most
-layers share a cause it is the network's.
+The most severe finding is the verdict. Findings about the input come first, because they explain the others.
+A cause that most layers share is attributed to the network.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Searches over whole conversions, which measure, remember and go on after an interruption."""
+"""Searches over whole conversions, which store their measurements and can be continued later."""

@@ -1,28 +1,28 @@
-"""Which preset, at how many steps, where the user names neither or one of them.
+"""Choice of preset and number of steps, if the user gives neither or only one of them.
 
-Every candidate of a short list is made with a fifth of the calibration rows and judged on the others, which
-it was not fitted to. The first in order of operations, then latency, then payload, that loses at most one
-point by the upper end of its 95 % interval is chosen; where none does, the one that loses least.
+Every candidate of a short list is converted with a fifth of the calibration rows and evaluated on the others.
+Candidates are ordered by operations, then latency, then payload; the first that loses at most one point by
+the upper end of its 95 % interval is chosen, or, if there is none, the one with the smallest loss.
 
-**What is lost.** Rows are few and have no labels. To count the answers that differ would be too coarse: most
-of them are rows of which the source network itself is not sure, so that as many are put right as go wrong,
-and without a single one the interval ends at ``3 / n`` all the same. So a row loses what the source's own
-confidence says: with its probabilities ``p``, its answer ``a`` and the spiking network's ``s``,
+**Loss.** Rows are few and have no labels. Counting the answers that differ would be too coarse: most of them
+differ where the source itself is uncertain, so about as many become right as become wrong; and if no answer
+differs, the interval still reaches up to ``3 / n``. So the loss of a row is computed from the source's own
+probabilities ``p``, its answer ``a`` and the spiking network's answer ``s``,
 
     d = p(a) - p(s)        L = sum(d) / n
 
-which is 0 where the answers agree, and the expected loss of accuracy where ``p`` is right on average; of a
-source that is surer than it is right, it is too much. The upper end is that of a normal interval with one row
-more, whose answer differs at the cost ``c``: that of the differences seen, dear ones first, or, if that is
-more, of a typical unsure row, the mean lead ``p(1st) - p(2nd)`` of the tenth of the rows with the smallest:
+which is 0 where the answers agree, and the expected loss of accuracy if ``p`` is calibrated; for an
+overconfident source it is an overestimate. The upper end is that of a normal interval with one additional row
+whose answer differs at the cost ``c``: the mean cost of the observed differences, weighted by the cost, or,
+if larger, the mean margin ``p(1st) - p(2nd)`` of the tenth of the rows with the smallest margins:
 
     c = max(sum(d^2) / sum(d), mean lead)
     S = sum(d) + c        L+ = S / n + 1.96 sqrt(sum(d^2) + c^2 - S^2 / (n + 1)) / n
 
-Where no answer differs that is ``3 c / n``: the rule of three, times what a difference costs. If the source's
-mean confidence is below 45 %, its scores do not tell how sure it is, and every answer that differs counts in
-full (``d`` = ``c`` = 1). A network whose outputs are no classes loses the squared error of its outputs
-relative to their variance.
+If no answer differs, this is ``3 c / n``: the rule of three, times the cost of a difference. If the source's
+mean confidence is below 45 %, its scores are not used as probabilities, and every answer that differs counts
+in full (``d`` = ``c`` = 1). The loss of outputs that are no classes is their squared error relative to their
+variance.
 
 Sources: the added row as in Agresti and Min, "Simple improved confidence intervals for comparing matched
 proportions", Statistics in Medicine 24 (2005); the rule of three: Hanley and Lippman-Hand, JAMA 249 (1983).

@@ -1,8 +1,8 @@
-"""What a long search has measured so far, in a file that outlives an interruption.
+"""The measurements of a long search, in a file, so that an interrupted search can be continued.
 
-A search whose next step depends only on what it measured before goes on exactly where it stopped: it is run
-again from its start, and whatever is in the journal is not measured a second time. Each measurement is one
-line of JSON that is on the disk before the search goes on; a last line that was cut off is measured again.
+A search whose next step depends only on earlier measurements continues exactly where it stopped: it is run
+again from its start, and measurements in the journal are not repeated. Each measurement is one line of JSON
+that is written to disk before the search continues; a truncated last line is measured again.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Thresholds by the error of each layer alone, on the spikes that really arrive.
+"""Thresholds that minimise the error of each layer alone, on the spikes that really arrive.
 
-Layer by layer, first to last, every channel takes the factor of its threshold at which its spikes, driven by
-the quantised layers before it, are nearest to the source network's activations. It is what a reconstruction
-of layers finds, and it is here to be compared with: the error of a layer says little about the answer of a
-network of few levels.
+Layers are processed from first to last. Every channel gets the factor of its threshold at which its spikes,
+driven by the quantised layers before it, are nearest to the source network's activations. This layer-wise
+reconstruction serves for comparison: the error of a layer says little about the answer of a network of few
+levels.
 
 Source: Li et al., "A Free Lunch From ANN: Towards Efficient, Accurate Spiking Neural Networks Calibration",
 ICML 2021, choose thresholds so.

@@ -1,19 +1,19 @@
 """Learn thresholds against the spiking network that will be deployed.
 
-The closed form of a layer's threshold minimises that layer's own error. What counts is the answer of the
-whole network, after every later correction. So the thresholds and the initial potentials of groups of
-populations are multiplied by factors, the rest of the pipeline is run on some of the rows, and the integer
-network that comes out is simulated on rows that nothing was fitted to: what is minimised is the error of
-its answers (for class scores the mean Kullback-Leibler divergence from the source network's, for numbers the
-relative squared error), and, where asked for, a penalty on its synaptic operations. No labels, no gradients,
-no model of the network but itself.
+The closed form of a layer's threshold minimises that layer's own error, but the answer of the whole network
+after all later corrections is what matters. So the thresholds and the initial potentials of groups of
+populations are multiplied by factors, the rest of the pipeline is run on some of the rows, and the resulting
+integer network is simulated on held-back rows. The search minimises the error of its answers (for class
+scores the mean Kullback-Leibler divergence from the source network's, for numbers the relative squared
+error), optionally with a penalty on synaptic operations. It uses no labels, no gradients and no surrogate
+model.
 
-The search climbs along coordinates, from coarse to fine: all populations of a residual stream and all others;
-both by resolution; every population for itself; and the channels of a population against each other, those of
-low thresholds one way and those of high ones the other. A direction that helped is followed further. A
-candidate is made anew only from the first layer on that it changes (:mod:`snnc.compensation.snapshots`). At
-the end the network is made with the first and with the best factors from all rows but a last set, which no
-decision has seen: that set accepts the result, or the network is returned as it was.
+The search is a coordinate descent from coarse to fine: all populations of a residual stream and all others;
+both by resolution; every population; and the channels of a population, those of low thresholds in one
+direction and those of high ones in the other. A direction that helped is followed further. A candidate is
+converted again only from the first layer that it changes (:mod:`snnc.compensation.snapshots`). At the end
+the network is converted with the initial and with the best factors from all rows except a last set, which no
+decision has used: that set accepts the result, or the network is returned unchanged.
 
 Source: thresholds learned to clip as in Liu et al., "Efficient ANN-SNN Conversion with Error Compensation
 Learning", ICML 2025, but on the converted network instead of in training.

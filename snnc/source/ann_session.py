@@ -1,10 +1,10 @@
-"""Run a network of the ANN dialect at speed: written out as plain ONNX for onnxruntime."""
+"""Fast execution of a network of the ANN dialect: exported as plain ONNX to onnxruntime."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -34,6 +34,9 @@ VALUE = "value:"
 CHUNK = 32
 """Rows per call. Fixed, so that results do not depend on the number of threads."""
 
+
+MOST_BYTES = 1 << 30
+"""Weights of more bytes are given beside the model: protobuf holds 2 GiB."""
 
 AHEAD_BYTES = 512 << 20
 """What the values of calls that run at once may take, as long as it is more than one call."""
@@ -70,10 +73,17 @@ class AnnSession:
         self._chunk_bytes = 4 * CHUNK * (sum(math.prod(shape) for shape in self._shapes) + 2 * widest)
         self._large = 2 * self._chunk_bytes > AHEAD_BYTES
         options.enable_cpu_mem_arena = not self._large  # which would keep the largest of all calls
-        model = to_onnx(graph, names, fed).SerializeToString()
+        model = to_onnx(graph, names, fed)
+        # onnxruntime reads them where they lie, so they must stay.
+        self._apart = _take_weights(model) if _weight_bytes(model) > MOST_BYTES else {}
+        if self._apart:
+            options.add_external_initializers(list(self._apart), list(self._apart.values()))
         # Merged into a pooling, a padding whose input is asked for, too, would read a name that is gone.
         self._session = ort.InferenceSession(
-            model, options, providers=["CPUExecutionProvider"], disabled_optimizers=["Pad_Fusion"]
+            model.SerializeToString(),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=["Pad_Fusion"],
         )
         self._names = tuple(names)
         self._inputs = tuple(node.name for node in graph.inputs)
@@ -126,14 +136,22 @@ class AnnSession:
                 found[name][rows] = value
         return found
 
-    def stored(self, x: Rows) -> dict[str, RowArray]:
-        """Return the values of all rows, (rows, *shape) float32 per node: on disk where they are many."""
+    def stored(
+        self, x: Rows, look: Callable[[str, FloatArray], None] = lambda name, value: None
+    ) -> dict[str, RowArray]:
+        """Return the values of all rows, (rows, *shape) float32 per node: on disk where they are many.
+
+        Args:
+            x: (rows, *input shape) float32, channels first.
+            look: called with the name and the values of each chunk, to refuse them.
+        """
         found = {
             name: row_array((len(x), *shape), np.float32)
             for name, shape in zip(self._names, self._shapes, strict=True)
         }
         for rows, values in self.stream(x):
             for name, value in values.items():
+                look(name, value)
                 found[name][rows] = value
         return found
 
@@ -198,6 +216,25 @@ def to_onnx(graph: ann.AnnGraph, names: Sequence[str], fed: Sequence[str] = ()) 
     )
     model.ir_version = 8
     return model
+
+
+def _weight_bytes(model: onnx.ModelProto) -> int:
+    return sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+
+
+def _take_weights(model: onnx.ModelProto) -> dict[str, ort.OrtValue]:
+    """Take the float weights out of a model, and return them by name."""
+    taken = {}
+    for tensor in model.graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT:
+            continue
+        taken[tensor.name] = ort.OrtValue.ortvalue_from_numpy(numpy_helper.to_array(tensor).copy())
+        size = len(tensor.raw_data)
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in (("location", "memory"), ("offset", "0"), ("length", str(size))):
+            tensor.external_data.add(key=key, value=value)
+    return taken
 
 
 class _Writer:

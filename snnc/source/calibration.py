@@ -1,11 +1,11 @@
-"""Calibration rows and what the source network does on them. No labels are used."""
+"""Calibration rows and the source network's activations on them. No labels are used."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -46,6 +46,21 @@ class ActivationSample:
         # What the shift was measured on left nothing below zero; other rows may.
         low, high = (np.maximum(limit + shift, 0) for limit in (self.minimum, self.maximum))
         return ActivationSample(self.values + shift[:, None], high, low)
+
+
+def require_squares(graph: AnnGraph, name: str, *values: FloatArray) -> None:
+    """Refuse values of a node of the source network that float32 cannot square: errors are squared.
+
+    Raises:
+        NonFiniteError: naming the node.
+    """
+    largest = float(np.max([np.abs(each).max() for each in values]))
+    if not largest <= LARGEST_ACTIVATION:  # NaN is not, either
+        raise NonFiniteError(
+            f"the source network reaches {largest:.3g} at {graph[name].origin or name!r} on the "
+            f"calibration rows, more than float32 can square ({LARGEST_ACTIVATION:.0e}); check the "
+            "preprocessing and the weights"
+        )
 
 
 @dataclass(eq=False)
@@ -105,6 +120,9 @@ class Calibration:
             name: the node.
             ahead: nodes that will be asked for next; as many as fit the memory budget are computed
                 in the same run.
+
+        Raises:
+            NonFiniteError: values are not finite, or too large to square in float32.
         """
         if self._cached is not graph:
             self._cache.clear()
@@ -119,7 +137,8 @@ class Calibration:
                     break
                 if other not in names:
                     names.append(other)
-            self._cache.update(AnnSession(graph.without_thresholds(), names, self.threads).stored(self.rows))
+            session = AnnSession(graph.without_thresholds(), names, self.threads)
+            self._cache.update(session.stored(self.rows, partial(require_squares, graph)))
         return self._cache[name]
 
     def _bytes(self, graph: AnnGraph, name: str) -> int:
@@ -157,13 +176,7 @@ class Calibration:
                 highest[name] = np.maximum(highest[name], high) if name in highest else high
                 lowest[name] = np.minimum(lowest[name], low) if name in lowest else low
         for name in names:
-            largest = float(np.maximum(np.abs(highest[name]), np.abs(lowest[name])).max())
-            if not largest <= LARGEST_ACTIVATION:  # NaN is not, either
-                raise NonFiniteError(
-                    f"the source network reaches {largest:.3g} at {graph[name].origin or name!r} on the "
-                    f"calibration rows, more than float32 can square ({LARGEST_ACTIVATION:.0e}); check the "
-                    "preprocessing and the weights"
-                )
+            require_squares(graph, name, highest[name], lowest[name])
         return {
             name: ActivationSample(
                 np.concatenate(kept[name]).transpose(1, 0, 2).reshape(graph[name].channels, -1),
@@ -179,6 +192,9 @@ class Calibration:
         Args:
             graph: the network.
             task: what its outputs are; ``None`` where that is not evident.
+
+        Raises:
+            NonFiniteError: its answers are not finite, or too large to square in float32.
         """
         found = []
         if len(self.rows) < ENOUGH_ROWS:
@@ -195,7 +211,9 @@ class Calibration:
         if len(graph.outputs) == 1 and len(graph[graph.logits].shape) == 1:
             if isinstance(graph[graph.output], Softmax):
                 task = task or Task.CLASSES
-            misread = normalisation.judge(self._scores(graph), self.rows, task=task)
+            scores = self._scores(graph)
+            require_squares(graph, graph.logits, scores(normalisation.chosen(self.rows)))
+            misread = normalisation.judge(scores, self.rows, task=task)
             if misread is not None:
                 return (*found, misread.diagnostic())
         if (strange := self._against_batch_normalisation(graph)) is not None:

@@ -1,0 +1,265 @@
+"""A model cut into sections, each a model of its own, so that one after the other they compute the whole.
+
+What depends on constants and shapes alone is written into every section that reads it. The shape of a tensor
+that lies elsewhere is known but for the batch, and is written as such.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper, version_converter
+
+from snnc.diagnostics import UNSUPPORTED_STRUCTURE, Diagnostic
+from snnc.errors import UnsupportedModelError
+from snnc.frontend.functions import DEFAULT_DOMAINS
+from snnc.frontend.partition import Sections, Wiring, borders
+from snnc.frontend.simplify import label, reads
+from snnc.ir.graph import NumberArray
+from snnc.source.host import HostSection, Port, Section
+
+OPSET = 18
+"""Version of the operator set that artefacts are written in, and so the host's sections."""
+
+RESIZED_BY_CENTRES = 11
+"""Version from which on Resize says how it places pixels; before, corners lay on each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A model in sections.
+
+    Attributes:
+        prefix, suffix: the host's; ``None`` where empty.
+        body: what is to be read as spikes.
+        entries: the tensors that the body takes.
+        exits: the tensors that it gives.
+    """
+
+    prefix: HostSection | None
+    body: onnx.ModelProto
+    suffix: HostSection | None
+    entries: tuple[str, ...]
+    exits: tuple[str, ...]
+
+
+def body_of(model: onnx.ModelProto, wiring: Wiring, sections: Sections) -> onnx.ModelProto:
+    """Return what is to be read as spikes, as a model of its own."""
+    entries, exits = borders(wiring, sections)
+    return _Part(model, wiring, sections, Section.BODY).model(entries, exits)
+
+
+def cut(model: onnx.ModelProto, wiring: Wiring, sections: Sections) -> Cut:
+    """Cut a model.
+
+    Args:
+        model: as :func:`snnc.frontend.simplify.simplify` returns it.
+        wiring: of the model.
+        sections: of its nodes.
+
+    Raises:
+        UnsupportedModelError: the host's part cannot be written in the artefact's version of ONNX.
+    """
+    entries, exits = borders(wiring, sections)
+    body = _Part(model, wiring, sections, Section.BODY).model(entries, exits)
+    outputs = [value.name for value in model.graph.output]
+    beside = wiring.crossing(sections, Section.PREFIX, Section.SUFFIX)
+    made = [name for name in dict.fromkeys([*entries, *beside]) if name not in wiring.inputs]
+    prefix = suffix = None
+    if Section.PREFIX in sections:
+        given = [value.name for value in model.graph.input]
+        prefix = _section(_Part(model, wiring, sections, Section.PREFIX).model(given, made), wiring)
+    if Section.SUFFIX in sections:
+        known = list(dict.fromkeys([*exits, *beside]))
+        wanted = [name for name in outputs if name not in known]
+        suffix = _section(_Part(model, wiring, sections, Section.SUFFIX).model(known, wanted), wiring)
+    return Cut(prefix, body, suffix, tuple(entries), tuple(exits))
+
+
+def ports(wiring: Wiring, names: Iterable[str]) -> tuple[Port, ...]:
+    """Return tensors with types and shapes."""
+    return tuple(
+        Port(
+            name,
+            helper.tensor_dtype_to_np_dtype(wiring.tensors.types[name]).name,
+            wiring.tensors.shapes.get(name, (0,))[1:],
+        )
+        for name in names
+    )
+
+
+def _section(model: onnx.ModelProto, wiring: Wiring) -> HostSection:
+    """Return a section with the artefact's version of the operator set, and proof that it is the same."""
+    batch = wiring.tensors.batch
+    before = HostSection(model, batch)
+    version = max(entry.version for entry in model.opset_import if entry.domain in DEFAULT_DOMAINS)
+    if version == OPSET:
+        return before
+    section, problem = before, ""
+    try:
+        section = HostSection(_converted(model, version), batch)
+        feeds = _made_up(before, wiring)
+        wanted, found = before.run(feeds), section.run(feeds)
+        differ = [name for name in wanted if not _close(wanted[name], found[name])]
+        problem = f"{differ[0]!r} would be another" if differ else ""
+    except Exception as error:  # noqa: BLE001, of many kinds, from C++ and Python
+        problem = " ".join(str(error).split())[:120]
+    if problem:
+        raise _unwritable(model, problem)
+    return section
+
+
+def _converted(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
+    converted = version_converter.convert_version(model, OPSET)
+    if version < RESIZED_BY_CENTRES:
+        for node in converted.graph.node:  # which the converter leaves at the new version's defaults
+            if node.op_type == "Resize":
+                kept = [
+                    a
+                    for a in node.attribute
+                    if a.name not in ("coordinate_transformation_mode", "nearest_mode")
+                ]
+                del node.attribute[:]
+                node.attribute.extend(kept)
+                node.attribute.append(helper.make_attribute("coordinate_transformation_mode", "asymmetric"))
+                node.attribute.append(helper.make_attribute("nearest_mode", "floor"))
+    return converted
+
+
+def _made_up(section: HostSection, wiring: Wiring) -> dict[str, NumberArray]:
+    """Return values for what a section reads: normal numbers, and small whole ones."""
+    generator = np.random.default_rng(0)
+    feeds = {}
+    for port in ports(wiring, section.inputs):
+        shape = (wiring.tensors.batch or 2, *port.shape)
+        floats = generator.normal(size=shape)
+        whole = np.dtype(port.dtype).kind in "iub"
+        feeds[port.name] = (generator.integers(0, 2, shape) if whole else floats).astype(port.dtype)
+    return feeds
+
+
+def _close(wanted: NumberArray, found: NumberArray) -> bool:
+    """Say whether values are the same but for the rounding of other kernels."""
+    if wanted.dtype.kind != "f":
+        return bool(np.array_equal(wanted, found))
+    return wanted.shape == found.shape and bool(np.allclose(wanted, found, 1e-4, 1e-6, equal_nan=True))
+
+
+def _unwritable(model: onnx.ModelProto, problem: str) -> UnsupportedModelError:
+    message = f"what the host would run cannot be written with opset {OPSET}: {problem}"
+    cure = f"export the network with opset {OPSET}"
+    found = Diagnostic(UNSUPPORTED_STRUCTURE, message, label(model.graph.node[0]), cure)
+    return UnsupportedModelError(f"{message} ({cure})", (found,))
+
+
+class _Part:
+    """Collects the nodes of one section."""
+
+    def __init__(self, model: onnx.ModelProto, wiring: Wiring, sections: Sections, section: Section) -> None:
+        self.source = model
+        self.wiring = wiring
+        self.own = {index for index, found in enumerate(sections) if found is section}
+        self.constants = {tensor.name: tensor for tensor in model.graph.initializer}
+        self.sparse = {tensor.values.name: tensor for tensor in model.graph.sparse_initializer}
+        self.still = {
+            name: index
+            for index, node in enumerate(wiring.nodes)
+            if sections[index] is None
+            for name in node.output
+            if name
+        }
+        self.given: frozenset[str] = frozenset()
+
+    def model(self, given: Sequence[str], wanted: Sequence[str]) -> onnx.ModelProto:
+        """Return the section as a model.
+
+        Args:
+            given: what it may read.
+            wanted: what it gives.
+        """
+        self.given = frozenset(given)
+        kept = set(self.own)
+        waiting = [name for index in self.own for name in reads(self.wiring.nodes[index])]
+        waiting += wanted
+        shapes: set[int] = set()
+        read: set[str] = set()
+        while waiting:
+            name = waiting.pop()
+            if name in read:
+                continue
+            read.add(name)
+            index = self.still.get(name)
+            if index is None or name in self.given:
+                continue
+            node = self.wiring.nodes[index]
+            if self.wiring.is_known(node) and not self.is_here(node.input[0]):
+                shapes.add(index)
+            else:
+                kept.add(index)
+                waiting += reads(node)
+        nodes: list[onnx.NodeProto] = []
+        used = [name for name in given if name in read or name in wanted]
+        reference = next((name for name in used if name in self.wiring.tensors.rows), "")
+        extra: list[onnx.TensorProto] = []
+        for index in sorted(kept | shapes):
+            node = self.wiring.nodes[index]
+            if index in shapes:
+                if not reference:
+                    used, reference = [*used, given[0]], given[0]
+                nodes += self.shape(node, reference, extra)
+            else:
+                nodes.append(node)
+        graph = helper.make_graph(
+            nodes,
+            self.source.graph.name or "section",
+            [self.value(name) for name in used],
+            [self.value(name) for name in wanted],
+            [*(tensor for name, tensor in self.constants.items() if name in read), *extra],
+            sparse_initializer=[tensor for name, tensor in self.sparse.items() if name in read],
+        )
+        return helper.make_model(
+            graph, opset_imports=list(self.source.opset_import), ir_version=self.source.ir_version
+        )
+
+    def is_here(self, name: str) -> bool:
+        """Say whether a tensor is known in this section."""
+        if name in self.given or name in self.constants or name in self.still:
+            return True
+        return self.wiring.makers.get(name, -1) in self.own
+
+    def shape(
+        self, node: onnx.NodeProto, reference: str, extra: list[onnx.TensorProto]
+    ) -> Iterator[onnx.NodeProto]:
+        """Write the shape of a tensor that lies elsewhere: its batch from one that lies here."""
+        tensors, name, output = self.wiring.tensors, node.input[0], node.output[0]
+        bounds = {attribute.name: attribute.i for attribute in node.attribute}
+        sizes = list(tensors.shapes[name])
+        places = range(len(sizes))[slice(bounds.get("start", 0), bounds.get("end", len(sizes)))]
+        free = tensors.batch is None and name in tensors.rows and 0 in places
+        rest = np.array([sizes[place] for place in places if place or not free], np.int64)
+        constant = f"{output} sizes" if free else output
+        extra.append(numpy_helper.from_array(rest, constant))
+        if free:
+            first, whole = f"{output} first", f"{output} of {reference}"
+            extra.append(numpy_helper.from_array(np.array([0], np.int64), first))
+            batch = f"{output} batch"
+            yield helper.make_node("Shape", [reference], [whole])
+            yield helper.make_node("Gather", [whole, first], [batch])
+            yield helper.make_node("Concat", [batch, constant], [output], name=node.name, axis=0)
+
+    def value(self, name: str) -> onnx.ValueInfoProto:
+        """Declare a tensor."""
+        for value in (*self.source.graph.input, *self.source.graph.output):
+            if value.name == name:
+                return value
+        tensors = self.wiring.tensors
+        element = tensors.types.get(name, onnx.TensorProto.FLOAT)
+        if name not in tensors.shapes:
+            return helper.make_tensor_value_info(name, element, None)
+        sizes: list[int | str] = list(tensors.shapes[name])
+        if tensors.batch is None and name in tensors.rows:
+            sizes[0] = "batch"
+        return helper.make_tensor_value_info(name, element, sizes)

@@ -1,0 +1,213 @@
+"""Reading a network of which the host keeps a part: what cannot be read goes there, until the rest can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import onnx
+
+from snnc.diagnostics import HOST_SHARE, QUANTISED_GRAPH, UNSUPPORTED_STRUCTURE, Diagnostic, Severity
+from snnc.errors import UnsupportedModelError
+from snnc.frontend.advice import is_quantised
+from snnc.frontend.cutting import body_of, cut, ports
+from snnc.frontend.partition import Sections, Wiring, divide, host_nodes, unfit
+from snnc.frontend.patterns import find_patterns
+from snnc.frontend.reader import Network, read_graph
+from snnc.frontend.simplify import label
+from snnc.frontend.tensor_shapes import tensors_of
+from snnc.ir import ann
+from snnc.metrics.ending import final_activation
+from snnc.source.host import Host, HostNode, Section
+
+LEAST_SHARE = 0.5
+"""Least share of the multiply-accumulates that spikes must do: with less it is the source network, with a
+spiking layer in it."""
+
+MOST_ROUNDS = 24
+"""How often a network is divided anew because reading the rest showed more that cannot be read."""
+
+Check = Callable[[ann.AnnGraph], Sequence[Diagnostic]]
+"""What finds, in a network that could be read, what cannot be converted all the same."""
+
+
+class HostMode(Enum):
+    """Where the host may keep a part of a network; the value is that of ``--host``."""
+
+    NONE = "none"
+    EDGES = "edges"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A network as it was read.
+
+    Attributes:
+        network: the spiking part; ``None`` where the model cannot be converted.
+        host: the rest; ``None`` where there is none.
+        diagnostics: why it cannot be converted, and warnings.
+    """
+
+    network: Network | None
+    host: Host | None
+    diagnostics: tuple[Diagnostic, ...]
+
+
+def read_divided(
+    model: onnx.ModelProto,
+    name: str,
+    where: str,
+    mode: HostMode = HostMode.NONE,
+    check: Check = lambda graph: (),
+    kept: Sequence[HostNode] = (),
+) -> Reading:
+    """Read a simplified model, and divide it where that is allowed and needed.
+
+    Args:
+        model: as :func:`snnc.frontend.simplify.simplify` returns it.
+        name: what the network is to be called.
+        where: the file, for messages.
+        mode: where the host may keep a part.
+        check: what else must be refused; its findings name nodes of the model.
+        kept: the host's nodes as an earlier reading found them; nothing else is tried then.
+    """
+    if not kept:
+        network, diagnostics = _read(model, name, where, check)
+        if network is not None or mode is HostMode.NONE:
+            return Reading(network, None, diagnostics)
+    else:
+        network, diagnostics = None, ()
+    divided = _Divided(model, name, where, check)
+    try:
+        found = divided.again(kept) if kept else divided.search(diagnostics)
+    except UnsupportedModelError as error:
+        return Reading(None, None, error.diagnostics)
+    if isinstance(found, str):
+        cure = "replace what cannot be read in the middle of the network, and fine-tune"
+        return Reading(None, None, (*diagnostics, Diagnostic(HOST_SHARE, found, "", cure)))
+    return Reading(*found)
+
+
+def _read(
+    model: onnx.ModelProto, name: str, where: str, check: Check
+) -> tuple[Network | None, tuple[Diagnostic, ...]]:
+    network, diagnostics = read_graph(model, name, where)
+    if network is not None:
+        diagnostics = (*diagnostics, *check(network.graph))
+    refused = any(found.severity is Severity.ERROR for found in diagnostics)
+    return (None if refused else network), diagnostics
+
+
+Divided = tuple[Network, Host, tuple[Diagnostic, ...]]
+"""The spiking part, the host's part, and warnings."""
+
+
+class _Divided:
+    """A model that is divided anew until the body can be read."""
+
+    def __init__(self, model: onnx.ModelProto, name: str, where: str, check: Check) -> None:
+        self.model, self.name, self.where, self.check = model, name, where, check
+        self.wiring = Wiring(model, tensors_of(model))
+        self.labels = self.wiring.index_of()
+        self.reasons: dict[int, str] = {}
+        self.patterns = find_patterns(model.graph)
+
+    def again(self, kept: Sequence[HostNode]) -> Divided | str:
+        """Divide as an earlier reading did."""
+        places = {node.name: node for node in kept}
+        sections: list[Section | None] = []
+        for index, node in enumerate(self.wiring.nodes):
+            found = places.get(label(node))
+            moving = self.wiring.moves[index]
+            section = Section.BODY if found is None else Section(found.section)
+            sections.append(section if moving else None)
+            if found is not None and found.is_cause:
+                self.reasons[index] = found.reason
+        network, diagnostics = _read(
+            body_of(self.model, self.wiring, tuple(sections)), self.name, self.where, self.check
+        )
+        if network is None:
+            raise UnsupportedModelError("", diagnostics)
+        return network, self.host(tuple(sections)), diagnostics
+
+    def search(self, diagnostics: Iterable[Diagnostic]) -> Divided | str:
+        """Return the network, its host and warnings, or why there is no division."""
+        for value in self.model.graph.input:
+            if value.name not in self.wiring.tensors.rows:
+                return f"the input {value.name!r} has no entry per row in front, or a size that is not known"
+        for value in self.model.graph.output:
+            known = value.name in self.wiring.tensors.shapes
+            if known and self.wiring.tensors.batch is None and value.name not in self.wiring.tensors.rows:
+                return f"the output {value.name!r} has no entry per row in front"
+        body: tuple[int, ...] = tuple(index for index, moves in enumerate(self.wiring.moves) if moves)
+        for _ in range(MOST_ROUNDS):
+            if not self.refuse(diagnostics, body):
+                return "what cannot be read is no node of its own"
+            sections = divide(self.wiring, frozenset(self.reasons))
+            while more := unfit(self.wiring, sections):
+                self.reasons = more | self.reasons
+                sections = divide(self.wiring, frozenset(self.reasons))
+            body = tuple(index for index, section in enumerate(sections) if section is Section.BODY)
+            share = sum(self.wiring.macs[index] for index in body) / max(sum(self.wiring.macs), 1)
+            if share < LEAST_SHARE:
+                return (
+                    f"with what cannot be read in the host, spikes would do {share:.1%} of the "
+                    f"multiply-accumulates; at least {LEAST_SHARE:.0%} are asked for"
+                )
+            network, diagnostics = _read(
+                body_of(self.model, self.wiring, sections), self.name, self.where, self.check
+            )
+            if network is None:
+                continue
+            warnings, diagnostics = diagnostics, self.ends(network)
+            if diagnostics:
+                continue
+            if not network.graph.of_type(ann.Relu):
+                return (
+                    "with what cannot be read in the host, no rectifier is left that spikes could stand for"
+                )
+            return network, self.host(sections), tuple(warnings)
+        return f"{MOST_ROUNDS} divisions left something that cannot be read"
+
+    def refuse(self, diagnostics: Iterable[Diagnostic], among: Sequence[int]) -> bool:
+        """Note the nodes that findings name; return whether there are any new ones."""
+        before, possible = len(self.reasons), set(among)
+        for found in diagnostics:
+            if found.severity is not Severity.ERROR:
+                continue
+            pattern = self.patterns.get(found.node)
+            names = pattern.nodes if pattern is not None else (found.node,)
+            indices = {index for name in names for index in self.labels.get(name, ())}
+            if found.code is QUANTISED_GRAPH:
+                indices |= {index for index in possible if is_quantised(self.wiring.nodes[index].op_type)}
+            for index in sorted(indices & possible):
+                self.reasons.setdefault(index, found.message)
+        return len(self.reasons) > before
+
+    def ends(self, network: Network) -> list[Diagnostic]:
+        """Return a finding for a softmax at the end, which a network without a host leaves out."""
+        message = "keeps the outputs what they are in the source network"
+        return [
+            Diagnostic(UNSUPPORTED_STRUCTURE, message, node.origin)
+            for node in network.graph.of_type(ann.Softmax)
+        ]
+
+    def host(self, sections: Sections) -> Host:
+        """Return the host's part."""
+        parts = cut(self.model, self.wiring, sections)
+        nodes = host_nodes(self.wiring, sections, self.reasons)
+        return Host(
+            inputs=ports(self.wiring, (value.name for value in self.model.graph.input)),
+            outputs=ports(self.wiring, (value.name for value in self.model.graph.output)),
+            entries=ports(self.wiring, parts.entries),
+            exits=ports(self.wiring, parts.exits),
+            prefix=parts.prefix,
+            suffix=parts.suffix,
+            nodes=nodes,
+            macs=sum(self.wiring.macs),
+            batch=self.wiring.tensors.batch,
+            activations={
+                value.name: final_activation(self.model, value.name) for value in self.model.graph.output
+            },
+        )

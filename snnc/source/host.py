@@ -1,0 +1,327 @@
+"""Host sections: what no spike does, as ordinary ONNX before and behind the spiking network.
+
+The prefix runs once before the encoders, the suffix once behind the read-outs. Both are models of their own,
+run in onnxruntime on one thread without its optimisations, so that a value is the same bits on every run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx import helper
+
+from snnc.errors import InputError
+from snnc.ir.graph import NumberArray, Shape
+from snnc.metrics.ending import last_activation
+
+if TYPE_CHECKING:
+    from snnc.simulation.protocol import Trace
+
+Values = dict[str, NDArray[Any]]
+"""Tensors by their name in the source network, (rows, ...)."""
+
+ONLY_FATAL = 4
+
+
+class Section(Enum):
+    """Where a node is computed; the value is its name in artefacts and JSON."""
+
+    PREFIX = "prefix"
+    BODY = "body"
+    SUFFIX = "suffix"
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A tensor that goes into a network or a section, or comes out.
+
+    Attributes:
+        name: as the source network calls it.
+        dtype: its type, as NumPy calls it.
+        shape: of one row.
+    """
+
+    name: str
+    dtype: str
+    shape: Shape
+
+    @classmethod
+    def declared(cls, value: onnx.ValueInfoProto) -> Port:
+        """Return what a model says of a tensor; a size that is not known is 0."""
+        tensor = value.type.tensor_type
+        sizes = tuple(size.dim_value for size in tensor.shape.dim)
+        return cls(value.name, helper.tensor_dtype_to_np_dtype(tensor.elem_type).name, sizes[1:])
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Port:
+        """Read the JSON form."""
+        return cls(str(values["name"]), np.dtype(values["dtype"]).name, tuple(map(int, values["shape"])))
+
+
+@dataclass(frozen=True, slots=True)
+class HostNode:
+    """A node of the source network that runs as ordinary ONNX.
+
+    Attributes:
+        name: of the node.
+        operator: what it is.
+        section: ``prefix`` or ``suffix``.
+        reason: why no spike does it.
+        macs: multiply-accumulates per row.
+        is_cause: whether it is refused itself, and not only stands beside what is.
+    """
+
+    name: str
+    operator: str
+    section: str
+    reason: str
+    macs: int
+    is_cause: bool
+
+    @property
+    def text(self) -> str:
+        """One line for people."""
+        reason = self.reason.removeprefix(f"{self.operator}: ")
+        return f"{self.section}: {self.operator} {self.name!r}: {reason}"
+
+
+@dataclass(frozen=True, eq=False)
+class HostSection:
+    """Ordinary ONNX that runs once per row.
+
+    Attributes:
+        model: what is computed.
+        batch: the number of rows that it takes at once; ``None`` for any.
+    """
+
+    model: onnx.ModelProto
+    batch: int | None
+    _sessions: list[ort.InferenceSession] = field(default_factory=list, repr=False)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What it reads."""
+        return tuple(value.name for value in self.model.graph.input)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What it makes."""
+        return tuple(value.name for value in self.model.graph.output)
+
+    @property
+    def border(self) -> dict[str, Any]:
+        """The JSON form of what goes in and out."""
+        graph = self.model.graph
+        return {
+            key: [asdict(Port.declared(value)) for value in values]
+            for key, values in (("inputs", graph.input), ("outputs", graph.output))
+        }
+
+    def run(self, values: Mapping[str, NumberArray]) -> Values:
+        """Return what it makes of rows.
+
+        Args:
+            values: what it reads, (rows, ...) each.
+
+        Raises:
+            InputError: onnxruntime stops, or an output has another number of rows.
+        """
+        read = {name: np.ascontiguousarray(values[name]) for name in self.inputs}
+        rows = len(next(iter(read.values())))
+        size = self.batch or max(rows, 1)
+        parts = [
+            self._call({name: value[start : start + size] for name, value in read.items()}, size)
+            for start in range(0, max(rows, 1), size)
+        ]
+        if len(parts) > 1 and any(len(np.atleast_1d(v)) != size for v in parts[0].values()):
+            raise InputError(
+                "a host section gives other numbers of entries than rows: run one row at a time, or cut that "
+                "output off"
+            )
+        return {name: np.concatenate([part[name] for part in parts]) for name in self.outputs}
+
+    def _call(self, values: Values, size: int) -> Values:
+        """Run one batch, filled up with zeros where a larger one is fixed."""
+        rows = len(next(iter(values.values())))
+        missing = size - rows if self.batch else 0
+        if missing:
+            values = {
+                name: np.concatenate([value, np.zeros((missing, *value.shape[1:]), value.dtype)])
+                for name, value in values.items()
+            }
+        try:
+            found = self._session.run(list(self.outputs), values)
+        except Exception as error:  # onnxruntime's exceptions have no root of their own
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"onnxruntime stopped in a host section: {reason}") from error
+        made = dict(zip(self.outputs, map(np.asarray, found), strict=True))
+        for name, value in made.items():
+            # Of a single row it may be as long as it likes, such as the boxes that are left of all.
+            if rows + missing > 1 and (value.ndim == 0 or len(value) != rows + missing):
+                raise InputError(
+                    f"the host section gives {name!r} of shape {value.shape} for {rows + missing} rows, "
+                    "which is not one entry per row: run one row at a time, or cut that output off"
+                )
+        return {name: value[:rows] for name, value in made.items()}
+
+    @property
+    def _session(self) -> ort.InferenceSession:
+        if not self._sessions:
+            options = ort.SessionOptions()
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+            options.log_severity_level = ONLY_FATAL
+            options.intra_op_num_threads = 1
+            try:
+                model = self.model.SerializeToString()
+                session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            except Exception as error:  # as above
+                reason = " ".join(str(error).split())[:200]
+                raise InputError(f"onnxruntime cannot run a host section: {reason}") from error
+            self._sessions.append(session)
+        return self._sessions[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """What ordinary ONNX makes of a run of a spiking network.
+
+    Attributes:
+        size: values of the answer to one row.
+        answers: from a run and its rows to (rows, size), the source network's output.
+    """
+
+    size: int
+    answers: Callable[[Trace, Any], NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Host:
+    """What of a network runs as ordinary ONNX, and how the spiking network is joined to it.
+
+    Attributes:
+        inputs: what the source network takes.
+        outputs: what it gives.
+        entries: the tensors that the spiking network encodes.
+        exits: those that its read-outs stand for.
+        prefix: before the encoders; ``None`` for nothing.
+        suffix: behind the read-outs; ``None`` for nothing.
+        nodes: all nodes of both, in the order of the network.
+        macs: multiply-accumulates per row of the whole source network.
+        batch: the number of rows that the source takes at once; ``None`` for any.
+        activations: the softmax or sigmoid that makes each output, as an ONNX operator; empty for none.
+    """
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    entries: tuple[Port, ...]
+    exits: tuple[Port, ...]
+    prefix: HostSection | None
+    suffix: HostSection | None
+    nodes: tuple[HostNode, ...]
+    macs: int
+    batch: int | None
+    activations: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def activation(self) -> str:
+        """The activation that makes the one output; empty for none, and of several."""
+        return self.activations.get(self.outputs[0].name, "") if len(self.outputs) == 1 else ""
+
+    @property
+    def host_macs(self) -> int:
+        """Multiply-accumulates per row that no spike does."""
+        return sum(node.macs for node in self.nodes)
+
+    @property
+    def share(self) -> float:
+        """Share of the multiply-accumulates that spikes do, 0 to 1; of none, 0."""
+        return 1 - self.host_macs / self.macs if self.macs else 0.0
+
+    def before(self, rows: Mapping[str, NumberArray]) -> Values:
+        """Return the inputs of the source network and what the prefix makes of them.
+
+        Args:
+            rows: the source network's inputs, (rows, ...) each.
+        """
+        known: Values = {port.name: rows[port.name].astype(port.dtype, copy=False) for port in self.inputs}
+        return known if self.prefix is None else known | self.prefix.run(known)
+
+    def behind(self, known: Mapping[str, NumberArray], exits: Sequence[NumberArray]) -> Values:
+        """Return the outputs of the source network.
+
+        Args:
+            known: what :meth:`before` returns for these rows; where :attr:`reads_beside` is false, nothing.
+            exits: what the read-outs say, in the order of :attr:`exits`, in the source network's units.
+        """
+        values: Values = dict(known)
+        for port, value in zip(self.exits, exits, strict=True):
+            values[port.name] = value.reshape(len(value), *port.shape).astype(port.dtype)
+        if self.suffix is not None:
+            values |= self.suffix.run(values)
+        return {port.name: values[port.name] for port in self.outputs}
+
+    @property
+    def ends(self) -> dict[str, str]:
+        """The activation behind those exits of which an output is nothing else, as an ONNX operator."""
+        if self.suffix is None:
+            return {}
+        found = {}
+        for name in self.suffix.outputs:
+            activation, tensor = last_activation(self.suffix.model, name)
+            found[tensor] = activation
+        return {port.name: found[port.name] for port in self.exits if found.get(port.name)}
+
+    @property
+    def reads_beside(self) -> bool:
+        """Whether the outputs need more than the read-outs: inputs, or what the prefix makes."""
+        read = {port.name for port in self.outputs}
+        read |= set() if self.suffix is None else set(self.suffix.inputs)
+        made = {port.name for port in self.exits}
+        made |= set() if self.suffix is None else set(self.suffix.outputs)
+        return bool(read - made)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON form of all but the sections' models."""
+        return {
+            **{
+                key: [asdict(port) for port in getattr(self, key)]
+                for key in ("inputs", "outputs", "entries", "exits")
+            },
+            "nodes": [asdict(node) for node in self.nodes],
+            "macs": self.macs,
+            "host_macs": self.host_macs,
+            "spiking_share": self.share,
+            "batch": self.batch,
+            "activations": dict(self.activations),
+            "sections": {
+                name: None if section is None else section.border
+                for name, section in (
+                    (Section.PREFIX.value, self.prefix),
+                    (Section.SUFFIX.value, self.suffix),
+                )
+            },
+        }
+
+    @classmethod
+    def from_dict(
+        cls, values: Mapping[str, Any], prefix: HostSection | None, suffix: HostSection | None
+    ) -> Host:
+        """Read the JSON form.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not of that form.
+        """
+        inputs, outputs, entries, exits = (
+            tuple(map(Port.from_dict, values[key])) for key in ("inputs", "outputs", "entries", "exits")
+        )
+        nodes = tuple(HostNode(**node) for node in values["nodes"])
+        macs, batch = int(values["macs"]), values["batch"]
+        activations = {str(name): str(value) for name, value in values["activations"].items()}
+        return cls(inputs, outputs, entries, exits, prefix, suffix, nodes, macs, batch, activations)

@@ -1,0 +1,185 @@
+"""A network of which the host keeps a part: converted, written, read, and run alike everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import snnc
+from snnc.artefact import Artefact, load, save
+from snnc.compiler import Options, convert, read_convertible
+from snnc.errors import UnsupportedModelError
+
+ROWS = 96
+SHAPE = (2, 6, 6)
+
+
+def network(
+    opset: int = 13, batch: int | str = "batch", names: tuple[str, str] = ("image", "scores")
+) -> onnx.ModelProto:
+    """Return a network with a normaliser in front, and a sigmoid and a product with an input behind."""
+    g = np.random.default_rng(0)
+    constants = {
+        "one": np.float32(1.0),
+        "w1": g.normal(0, 0.4, (8, 2, 3, 3)),
+        "b1": g.normal(0, 0.1, 8),
+        "w2": g.normal(0, 0.2, (8, 8, 3, 3)),
+        "b2": g.normal(0, 0.1, 8),
+        "w3": g.normal(0, 0.3, (128, 5)),
+        "rows": np.array([0, -1]),
+    }
+    image, scores = names
+    nodes = [
+        helper.make_node("Abs", [image], ["size"], name="abs"),
+        helper.make_node("Add", ["size", "one"], ["more"], name="add"),
+        helper.make_node("Div", [image, "more"], ["normal"], name="softsign"),
+        helper.make_node("Conv", ["normal", "w1", "b1"], ["c1"], name="conv1", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c1"], ["r1"], name="relu1"),
+        helper.make_node("Conv", ["r1", "w2", "b2"], ["c2"], name="conv2"),
+        helper.make_node("Relu", ["c2"], ["r2"], name="relu2"),
+        helper.make_node("Reshape", ["r2", "rows"], ["flat"], name="flat"),
+        helper.make_node("MatMul", ["flat", "w3"], ["z"], name="dense"),
+        helper.make_node("Sigmoid", ["z"], ["p"], name="sigmoid"),
+        helper.make_node("ReduceMean", [image], ["light"], name="light", axes=[2, 3], keepdims=0),
+        helper.make_node("ReduceMax", ["light"], ["lightest"], name="lightest", axes=[1], keepdims=1),
+        helper.make_node("Mul", ["p", "lightest"], [scores], name="gate"),
+    ]
+    initialisers = [
+        numpy_helper.from_array(np.asarray(v, np.int64 if k == "rows" else np.float32), k)
+        for k, v in constants.items()
+    ]
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "host",
+        [value(image, TensorProto.FLOAT, [batch, *SHAPE])],
+        [value(scores, TensorProto.FLOAT, [batch, 5])],
+        initialisers,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def rows(n: int = ROWS, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(n, *SHAPE)).astype(np.float32)
+
+
+def run(model: onnx.ModelProto, feeds: dict[str, Any], *, plain: bool = True) -> list[Any]:
+    options = ort.SessionOptions()
+    if plain:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return session.run(None, feeds)
+
+
+@pytest.fixture(scope="module")
+def artefact() -> Artefact:
+    return convert(network(), rows(), Options(4, "fast", threads=1)).artefact
+
+
+def test_sections_are_told_with_their_reasons(artefact: Artefact) -> None:
+    host = artefact.host
+    assert host is not None
+    told = {node.name: node for node in host.nodes}
+    assert {name for name, node in told.items() if node.section == "prefix"} >= {"abs", "softsign"}
+    assert {name for name, node in told.items() if node.section == "suffix"} >= {"sigmoid", "gate"}
+    assert told["abs"].is_cause
+    assert "Abs" in told["abs"].reason
+    assert not told["gate"].is_cause or "gate" in told["gate"].reason
+    assert host.share == 1
+    assert host.macs == 6 * 6 * 8 * 2 * 9 + 4 * 4 * 8 * 8 * 9 + 128 * 5
+
+
+def test_answers_are_near_the_source(artefact: Artefact) -> None:
+    x = rows(64, 2)
+    (wanted,) = run(network(), {"image": x})
+    found = artefact.decode(snnc.simulate(artefact, x, threads=1), x)["scores"]
+    assert found.shape == wanted.shape
+    noise = np.square(found - wanted).sum() / np.square(wanted - wanted.mean(0)).sum()
+    assert noise < 0.1
+
+
+def test_backends_agree(artefact: Artefact) -> None:
+    x = rows(16, 3)
+    outputs = [
+        artefact.decode(snnc.simulate(artefact, x, backend=name, threads=1), x)["scores"]
+        for name in ("reference", "numba", "onnx")
+    ]
+    for other in outputs[1:]:
+        np.testing.assert_array_equal(outputs[0], other)
+
+
+def test_the_file_is_the_whole_network(artefact: Artefact, tmp_path: Path) -> None:
+    path = tmp_path / "whole.snn.onnx"
+    save(artefact, path)
+    model = onnx.load(path)
+    onnx.checker.check_model(model)
+    assert [value.name for value in model.graph.input] == ["image", "T"]
+    assert [value.name for value in model.graph.output] == ["scores"]
+    x = rows(16, 4)
+    (found,) = run(model, {"image": x})
+    np.testing.assert_array_equal(found, artefact.decode(snnc.simulate(artefact, x, threads=1), x)["scores"])
+    (optimised,) = run(model, {"image": x}, plain=False)
+    np.testing.assert_allclose(optimised, found, atol=1e-5)
+    fewer = run(model, {"image": x, "T": np.asarray(2)})[0]
+    trace = snnc.simulate(artefact, x, timesteps=2, threads=1)
+    np.testing.assert_array_equal(fewer, artefact.decode(trace, x)["scores"])
+
+
+def test_the_file_is_read_back(artefact: Artefact, tmp_path: Path) -> None:
+    path, again = tmp_path / "a.snn.onnx", tmp_path / "b.snn.onnx"
+    save(artefact, path)
+    loaded = load(path)
+    assert loaded.host is not None
+    assert artefact.host is not None
+    assert loaded.host.as_dict() == artefact.host.as_dict()
+    x = rows(8, 5)
+    np.testing.assert_array_equal(
+        loaded.decode(snnc.simulate(loaded, x, threads=1), x)["scores"],
+        artefact.decode(snnc.simulate(artefact, x, threads=1), x)["scores"],
+    )
+    save(loaded, again)
+    assert again.read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("names", [("x", "y"), ("q", "T + K"), ("batch size", "c1")])
+def test_names_of_the_source_are_kept(names: tuple[str, str]) -> None:
+    model = network(names=names) if "c1" not in names else network(names=("batch size", "readout"))
+    made = convert(model, rows(), Options(4, "fast", threads=1)).artefact
+    whole = made.model()
+    onnx.checker.check_model(whole)
+    x = rows(4, 6)
+    name = model.graph.output[0].name
+    (found,) = run(whole, {model.graph.input[0].name: x})
+    np.testing.assert_array_equal(found, made.decode(snnc.simulate(made, x, threads=1), x)[name])
+
+
+@pytest.mark.parametrize(("opset", "batch"), [(9, 1), (11, "n"), (17, 4)])
+def test_versions_and_batches(opset: int, batch: int | str) -> None:
+    model = network(opset, batch)
+    made = convert(model, rows(), Options(4, "fast", threads=1)).artefact
+    x = rows(8, 7)
+    found = made.decode(snnc.simulate(made, x, threads=1), x)["scores"]
+    size = batch if isinstance(batch, int) else 8
+    for start in range(0, 8, size):
+        part = x[start : start + size]
+        np.testing.assert_array_equal(run(made.model(), {"image": part})[0], found[start : start + size])
+    five = made.decode(snnc.simulate(made, x[:5], threads=1), x[:5])["scores"]
+    np.testing.assert_array_equal(five, found[:5])
+
+
+def test_none_refuses_and_names_every_node() -> None:
+    with pytest.raises(UnsupportedModelError) as refused:
+        read_convertible(network(), Options(4, "fast", host="none"))
+    assert {"abs", "sigmoid"} <= {item.node for item in refused.value.diagnostics}
+
+
+def test_a_name_that_the_artefact_needs_is_refused() -> None:
+    made = convert(network(names=("T", "scores")), rows(), Options(4, "fast", threads=1)).artefact
+    with pytest.raises(UnsupportedModelError, match="rename it"):
+        made.model()

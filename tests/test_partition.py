@@ -1,0 +1,204 @@
+"""A network in sections computes what it computed whole, and no division leaves spikes more to do."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from snnc.frontend.closure import greatest_closure
+from snnc.frontend.cutting import cut, ports
+from snnc.frontend.loading import load
+from snnc.frontend.partition import Wiring, divide, host_nodes, unfit
+from snnc.frontend.simplify import simplify
+from snnc.frontend.tensor_shapes import tensors_of
+from snnc.source.host import Host, Section
+
+WILD = Path(__file__).parents[2] / "shared/wild"
+SIZE = 6
+
+
+def run(model: onnx.ModelProto, feeds: dict[str, Any]) -> dict[str, Any]:
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_outputs()]
+    fed = {value.name: feeds[value.name] for value in session.get_inputs()}
+    return dict(zip(names, session.run(names, fed), strict=True))
+
+
+def divided(
+    model: onnx.ModelProto, refused: dict[int, str]
+) -> tuple[Wiring, tuple[Section | None, ...], onnx.ModelProto, Host]:
+    wiring = Wiring(model, tensors_of(model))
+    sections = divide(wiring, frozenset(refused))
+    while more := unfit(wiring, sections):
+        refused = more | refused
+        sections = divide(wiring, frozenset(refused))
+    parts = cut(model, wiring, sections)
+    host = Host(
+        inputs=ports(wiring, (value.name for value in model.graph.input)),
+        outputs=ports(wiring, (value.name for value in model.graph.output)),
+        entries=ports(wiring, parts.entries),
+        exits=ports(wiring, parts.exits),
+        prefix=parts.prefix,
+        suffix=parts.suffix,
+        nodes=host_nodes(wiring, sections, refused),
+        macs=sum(wiring.macs),
+        batch=wiring.tensors.batch,
+    )
+    return wiring, sections, parts.body, host
+
+
+def in_sections(body: onnx.ModelProto, host: Host, feeds: dict[str, Any]) -> dict[str, Any]:
+    known = host.before(feeds)
+    made = run(body, known) if body.graph.output else {}
+    return host.behind(known, [made[port.name] for port in host.exits])
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> tuple[onnx.ModelProto, frozenset[int]]:
+    """Draw a network of vectors with a free batch, and some of its nodes."""
+    generator = np.random.default_rng(draw(st.integers(0, 99)))
+    inputs = [f"in{i}" for i in range(draw(st.integers(1, 2)))]
+    tensors, nodes, constants = list(inputs), [], []
+    for index in range(draw(st.integers(2, 9))):
+        kind = draw(st.sampled_from(("MatMul", "Relu", "Sigmoid", "Add", "Mul", "Reshape")))
+        read = [draw(st.sampled_from(tensors))]
+        if kind in ("Add", "Mul"):
+            read.append(draw(st.sampled_from(tensors)))
+        if kind == "MatMul":
+            constants.append(
+                numpy_helper.from_array(generator.normal(size=(SIZE, SIZE)).astype("f4"), f"w{index}")
+            )
+            read.append(f"w{index}")
+        if kind == "Reshape":  # to the shape of any tensor, as exporters compute it
+            nodes.append(helper.make_node("Shape", [draw(st.sampled_from(tensors))], [f"shape{index}"]))
+            read.append(f"shape{index}")
+        nodes.append(helper.make_node(kind, read, [f"t{index}"], name=f"n{index}"))
+        tensors.append(f"t{index}")
+    made = tensors[len(inputs) :]
+    outputs = draw(st.lists(st.sampled_from(made), min_size=1, max_size=3, unique=True))
+    declare = lambda name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", SIZE])  # noqa: E731
+    graph = helper.make_graph(nodes, "drawn", [*map(declare, inputs)], [*map(declare, outputs)], constants)
+    opset = draw(st.sampled_from((13, 18)))
+    model, _ = simplify(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), "drawn"
+    )
+    moving = [i for i, node in enumerate(model.graph.node) if node.op_type != "Shape"]
+    refused = draw(st.lists(st.sampled_from(moving), min_size=1, max_size=3)) if moving else []
+    return model, frozenset(refused)
+
+
+@given(networks())
+def test_sections_compute_what_the_whole_computes(drawn: tuple[onnx.ModelProto, frozenset[int]]) -> None:
+    model, refused = drawn
+    _, sections, body, host = divided(model, dict.fromkeys(refused, "refused"))
+    assert all(sections[index] is not Section.BODY for index in refused)
+    x = np.random.default_rng(0).normal(size=(3, SIZE)).astype(np.float32)
+    feeds = {value.name: x + i for i, value in enumerate(model.graph.input)}
+    whole = run(model, feeds)
+    found = in_sections(body, host, feeds)
+    assert found.keys() == whole.keys()
+    for name, value in whole.items():
+        np.testing.assert_array_equal(found[name], value)
+
+
+@given(networks())
+def test_no_division_leaves_spikes_more(drawn: tuple[onnx.ModelProto, frozenset[int]]) -> None:
+    model, refused = drawn
+    wiring = Wiring(model, tensors_of(model))
+    places = [index for index, moves in enumerate(wiring.moves) if moves]
+    order = (Section.PREFIX, Section.BODY, Section.SUFFIX)
+
+    def possible(sections: dict[int, Section]) -> bool:
+        return all(
+            order.index(sections[other]) <= order.index(sections[index])
+            for index in places
+            for other in wiring.before[index]
+        )
+
+    def worth(sections: dict[int, Section]) -> int:
+        return sum(wiring.macs[index] for index in places if sections[index] is Section.BODY)
+
+    best = -1
+    if len(places) > 7:
+        return
+    for tried in itertools.product(order, repeat=len(places)):
+        sections = dict(zip(places, tried, strict=True))
+        if all(sections[index] is not Section.BODY for index in refused) and possible(sections):
+            best = max(best, worth(sections))
+    found = divide(wiring, refused)
+    assert possible({index: found[index] for index in places})  # type: ignore[misc]
+    assert worth({index: found[index] for index in places}) == best  # type: ignore[misc]
+
+
+@given(
+    st.lists(st.integers(-5, 5), min_size=1, max_size=7),
+    st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=10),
+)
+def test_closure_is_the_smallest_of_the_greatest(weights: list[int], pairs: list[tuple[int, int]]) -> None:
+    requires = [(a % len(weights), b % len(weights)) for a, b in pairs]
+    closed = [
+        set(chosen)
+        for size in range(len(weights) + 1)
+        for chosen in itertools.combinations(range(len(weights)), size)
+        if all(b in chosen for a, b in requires if a in chosen)
+    ]
+    most = max(sum(weights[i] for i in found) for found in closed)
+    best = [found for found in closed if sum(weights[i] for i in found) == most]
+    assert greatest_closure(weights, requires) == set.intersection(*best)
+
+
+def wild() -> Iterator[str]:
+    if WILD.exists():
+        yield from (
+            entry["file"].removesuffix(".onnx") for entry in json.loads((WILD / "index.json").read_text())
+        )
+
+
+@pytest.mark.parametrize("name", list(wild()) or [pytest.param("", marks=pytest.mark.skip("no ../shared"))])
+def test_public_networks_in_sections(name: str) -> None:
+    sys.path.insert(0, str(WILD / "data"))
+    from inputs import feeds  # type: ignore[import-not-found]
+
+    rows = feeds(name, 1)[0]
+    model, _ = simplify(load(WILD / f"models/{name}.onnx").proto, name)
+    for value in model.graph.input:
+        for axis, size in enumerate(value.type.tensor_type.shape.dim):
+            if axis:
+                size.dim_value = rows[value.name].shape[axis]
+    kinds = {"Sigmoid", "Tanh", "Softmax", "LSTM", "ConvTranspose", "Erf", "PRelu", "LeakyRelu", "HardSwish"}
+    wiring = Wiring(model, tensors_of(model))
+    refused = {i: "refused" for i, n in enumerate(model.graph.node) if n.op_type in kinds and wiring.moves[i]}
+    if not refused:  # then some from the middle
+        refused = {
+            i: "refused" for i, n in enumerate(model.graph.node) if n.op_type in ("Reshape", "Transpose")
+        }
+        refused = {i: reason for i, reason in refused.items() if wiring.moves[i]}
+    if any(value.name not in wiring.tensors.rows for value in model.graph.input):
+        pytest.skip("an input has no entry per row")
+    _, _, body, host = divided(model, refused)
+    try:
+        whole = run(model, rows)
+    except Exception as error:  # noqa: BLE001, onnxruntime's exceptions have no root of their own
+        pytest.skip(f"onnxruntime does not run it without its optimisations: {str(error)[:80]}")
+    found = in_sections(body, host, rows)
+    for key, value in whole.items():
+        if value.dtype == np.float16:  # of which onnxruntime keeps more digits between nodes
+            np.testing.assert_allclose(found[key], value, atol=1e-3)
+        else:
+            np.testing.assert_array_equal(found[key], value)
