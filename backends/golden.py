@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from snnc.artefact import Artefact
+from snnc.data.numpy_files import UNREADABLE, check_sizes
 from snnc.errors import ArtefactError, InputError
 from snnc.ir.batch import Batch, Given, Rows, arrays_by_name, joined, rows_of
 from snnc.ir.channels import per_channel
@@ -88,12 +88,14 @@ def read_golden(directory: Path) -> Golden:
     """
     path = directory / FILE
     try:
+        with path.open("rb") as stream:
+            check_sizes(stream)
         with np.load(path, allow_pickle=False) as arrays:
             x, q, y = (_stored(arrays, key) for key in ("x", "q", "y"))
         if not 0 < len(x) == len(q) == len(y):
             raise ValueError(f"{len(x)}, {len(q)} and {len(y)} rows of x, q and y")
         return Golden(x, q, y)
-    except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, *UNREADABLE) as error:
         raise ArtefactError(f"{path}: missing or damaged ({error}); deploy again") from None
 
 

@@ -19,6 +19,7 @@ from snnc.frontend.dividing import Check, HostMode
 from snnc.frontend.loading import LoadedModel, loaded_from
 from snnc.frontend.loading import load as load_model
 from snnc.models import PREFIX, resolve
+from snnc.source.selection import EVERYTHING, Selection
 
 Model: TypeAlias = str | os.PathLike[str] | bytes | onnx.ModelProto
 """A network: the path of an ONNX file, ``zoo:NAME``, the bytes of a file, or the model itself."""
@@ -28,7 +29,10 @@ IN_MEMORY = "in-memory.onnx"
 
 
 def read_source(
-    model: Any, mode: HostMode = HostMode.NONE, check: Check = lambda graph: ()
+    model: Any,
+    mode: HostMode = HostMode.NONE,
+    check: Check = lambda graph: (),
+    selection: Selection = EVERYTHING,
 ) -> tuple[SourceModel, str]:
     """Read a network, and return what it is called.
 
@@ -36,6 +40,7 @@ def read_source(
         model: see :data:`Model`.
         mode: where the host may keep what cannot be read.
         check: what else must be refused.
+        selection: sizes that it leaves open, and the outputs to keep.
 
     Raises:
         UsageError: it is an artefact already.
@@ -47,7 +52,7 @@ def read_source(
     loaded, name = _loaded(model)
     if SCHEMA in properties_of(loaded.proto):
         raise UsageError(f"{name} is an artefact already: load it, or give the network that it came from")
-    return read_onnx(loaded, mode, check), name
+    return read_onnx(loaded, mode, check, selection=selection), name
 
 
 def _loaded(model: Any) -> tuple[LoadedModel, str]:
@@ -67,6 +72,41 @@ def _loaded(model: Any) -> tuple[LoadedModel, str]:
         f"{_said(model)} is not a network: give the path of an ONNX file, zoo:NAME, an onnx.ModelProto "
         "or bytes"
     )
+
+
+def shape_texts(shapes: Any) -> tuple[str, ...]:
+    """Return sizes of inputs, by their names, as the texts of the options; texts stay.
+
+    Raises:
+        UsageError: they are no mapping of names to sizes.
+    """
+    if isinstance(shapes, list | tuple) and all(isinstance(text, str) for text in shapes):
+        return tuple(shapes)
+    try:
+        return tuple(
+            f"{name}={','.join(str(operator.index(size)) for size in sizes)}"
+            for name, sizes in shapes.items()
+        )
+    except (AttributeError, TypeError):
+        raise UsageError(f"the shapes are {_said(shapes)}: give {{'NAME': (1, 3, 320, 320)}}") from None
+
+
+def as_names(value: Any, what: str) -> tuple[str, ...]:
+    """Return a sequence of names.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if isinstance(value, str) or not all(isinstance(name, str) for name in _items(value, what)):
+        raise UsageError(f"the {what} are {_said(value)}: give a list of names")
+    return tuple(value)
+
+
+def _items(value: Any, what: str) -> list[Any]:
+    try:
+        return list(value)
+    except TypeError:
+        raise UsageError(f"the {what} are {_said(value)}: give a list of names") from None
 
 
 def as_artefact(value: Any) -> Artefact:

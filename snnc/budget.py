@@ -200,6 +200,7 @@ class Trials:
             source=self.source,
             task=task,
             metrics=wanted,
+            layouts=artefact.output_layouts,
             finish=artefact.finish,
         )
         if found.ann is None or not self.source.macs:

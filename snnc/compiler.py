@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,15 @@ from snnc import __version__
 from snnc.analysis import costs
 from snnc.analysis.front import carried, order
 from snnc.analysis.memory import require_memory
-from snnc.arguments import Model, as_artefact, as_preprocessing, read_source, whole
+from snnc.arguments import (
+    Model,
+    as_artefact,
+    as_names,
+    as_preprocessing,
+    read_source,
+    shape_texts,
+    whole,
+)
 from snnc.artefact import Artefact, Metadata
 from snnc.backends import load_simulator
 from snnc.data.input_statistics import KEY as STATISTICS
@@ -29,7 +37,7 @@ from snnc.errors import InternalError, UnsupportedModelError, UsageError
 from snnc.frontend import SourceModel
 from snnc.frontend.dividing import HostMode
 from snnc.ir.ann import AnnGraph
-from snnc.ir.batch import Batch, Rows, joined, rows_of
+from snnc.ir.batch import Rows, flat, joined, rows_of
 from snnc.ir.bounds import MOST_TIMESTEPS
 from snnc.ir.graph import IntArray
 from snnc.ir.snn import SnnGraph
@@ -45,6 +53,7 @@ from snnc.simulation.protocol import RecordOptions, Simulator, Trace
 from snnc.simulation.reference import encode_all
 from snnc.source.calibration import Calibration
 from snnc.source.host import Host
+from snnc.source.selection import Selection
 from snnc.trial import lowering, payload, require_bounds, require_lowering
 
 _log = logging.getLogger("snnc")
@@ -109,6 +118,8 @@ class Options:
         task: kind of the outputs; ``None`` to recognise it from the network, if possible.
         payload: the largest payload of a spike, ``binary``, ``signed`` or ``levels:M``; it restricts the
             candidates.
+        shape: sizes of inputs that the file leaves open, as texts, ``NAME=1,3,320,320``.
+        keep_output: names of the outputs to keep; empty for all.
         host: where ordinary ONNX may run what has no spiking form: ``none``; ``edges``: before and behind.
     """
 
@@ -122,7 +133,18 @@ class Options:
     journal: Path | None = None
     task: Task | None = None
     payload: str | None = None
+    shape: tuple[str, ...] = ()
+    keep_output: tuple[str, ...] = ()
     host: str = "edges"
+
+    @property
+    def selection(self) -> Selection:
+        """What is taken of the file.
+
+        Raises:
+            UsageError: a shape is not of its form, or something is named twice.
+        """
+        return Selection.parse(self.shape, self.keep_output)
 
     def __post_init__(self) -> None:
         """Refuse values of another kind, in one line.
@@ -305,7 +327,7 @@ def read_convertible(model: Model, options: Options) -> tuple[SourceModel, str]:
             return error.diagnostics
         return ()
 
-    source, name = read_source(model, options.host_mode, refused)
+    source, name = read_source(model, options.host_mode, refused, options.selection)
     shortest = min(alternatives(options, source.graph).values() or (options,), key=lambda each: each.steps)
     require_bounds(source.graph, shortest.passes(), shortest.steps)
     return source, name
@@ -460,6 +482,7 @@ def convert(
         calibration=seen,
         task=_word(task if source.host is None else _task_of_whole(source.host, options.task)),
         ends=_end(source),
+        selection=options.selection.as_dict(),
         inputs=tuple(
             {"name": given.name, "dtype": given.dtype, "layout": given.layout.as_dict()}
             for given in source.inputs
@@ -521,8 +544,7 @@ def tasks_of(source: SourceModel, given: Task | None) -> dict[str, Task | None]:
 def _encoded(graph: SnnGraph, rows: Rows) -> Iterator[IntArray]:
     """Yield the quantised rows, a few at a time; of several inputs, all values of a row in one."""
     for start in range(0, len(rows), HASHED_ROWS):
-        q = encode_all(graph, rows[start : start + HASHED_ROWS])
-        yield q.flat() if isinstance(q, Batch) else q
+        yield flat(encode_all(graph, rows[start : start + HASHED_ROWS]))
 
 
 def _choice(
@@ -574,9 +596,15 @@ def compile_model(
     progress: Progress | Callback | None = None,
     task: Task | str | None = None,
     payload: str | None = None,
+    shape: Mapping[str, Sequence[int]] | Sequence[str] = (),
+    keep_output: Sequence[str] = (),
     host: str = "edges",
 ) -> Artefact:
-    """Convert a trained network and return the artefact; see :func:`convert` for the arguments."""
+    """Convert a trained network and return the artefact; see :func:`convert` for the arguments.
+
+    Beside these, ``shape`` gives (batch, *shape) of inputs whose sizes the file leaves open, by their names,
+    and ``keep_output`` the names of the outputs to keep, all by default.
+    """
     settings = {} if settings is None else settings
     options = Options(
         timesteps,
@@ -588,6 +616,8 @@ def compile_model(
         threads,
         task=as_task(task),
         payload=payload,
+        shape=shape_texts(shape),
+        keep_output=as_names(keep_output, "outputs to keep"),
         host=host,
     )
     return convert(model, calibration, options, preprocessing=preprocessing, progress=progress).artefact

@@ -321,6 +321,19 @@ class ConvertOptions:
         metavar="KIND",
         choices=TASKS,
     )
+    shape: tuple[str, ...] = _option(
+        (),
+        "Fix the sizes of an input that MODEL leaves open, the batch first: NAME=1,3,320,320. May be "
+        "repeated.",
+        "sizes of an input that the network leaves open: NAME=1,3,320,320",
+        metavar="NAME=SIZES",
+    )
+    keep_output: tuple[str, ...] = _option(
+        (),
+        "Keep only this output of MODEL, and the inputs that it needs. May be repeated.",
+        "names of the outputs to keep; all by default",
+        metavar="NAME",
+    )
     max_latency: int | None = _option(
         None,
         "A budget: steps from input to answer. --max-latency and --max-synops each start a search "

@@ -74,7 +74,7 @@ def test_check_lists_everything_at_once(bad: Path, capsys: pytest.CaptureFixture
     found = shown(capsys, "check", bad, code=3)
     assert not found["supported"]
     told = [(d["code"], d["node"]) for d in found["diagnostics"]]
-    assert told == [("SNN101", "relu"), ("SNN101", "gate"), ("SNN130", "")]
+    assert told == [("SNN101", "relu"), ("SNN101", "gate"), ("SNN130", "relu")]
     assert all(d["message"] and d["help"] for d in found["diagnostics"])
 
 

@@ -229,7 +229,7 @@ def test_against_the_source_network(tmp_path: Path) -> None:
     x, y = quadrants.images(150, 2)
     source = Source(SourceSession(files.model, 1), preprocessing.apply, macs=1234)
     found = evaluate(artefact.graph, artefact.encode, x, y, simulator=ReferenceSimulator(), source=source)
-    alone = evaluate_ann(source, x, y)
+    (alone,) = evaluate_ann(source, x, y).values()
     assert found.ann is not None
     assert found.ann.scores.as_dict() == alone.as_dict()
     assert alone.top1 is not None

@@ -74,7 +74,7 @@ def run(model: onnx.ModelProto, feeds: dict[str, Any], *, plain: bool = True) ->
     if plain:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(None, feeds)
+    return list(session.run(None, feeds))
 
 
 @pytest.fixture(scope="module")
@@ -183,3 +183,62 @@ def test_a_name_that_the_artefact_needs_is_refused() -> None:
     made = convert(network(names=("T", "scores")), rows(), Options(4, "fast", threads=1)).artefact
     with pytest.raises(UnsupportedModelError, match="rename it"):
         made.model()
+
+
+def detector() -> onnx.ModelProto:
+    """Return a network with two outputs of boxes, whose scores end with a softmax over the last axis."""
+    g = np.random.default_rng(3)
+    constants = {
+        "w1": g.normal(0, 0.4, (8, 2, 3, 3)),
+        "w2": g.normal(0, 0.1, (4, 8, 3, 3)),
+        "w3": g.normal(0, 0.03, (8, 8, 3, 3)),
+    }
+    nodes = [
+        helper.make_node("Conv", ["image", "w1"], ["c1"], name="conv1", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c1"], ["r1"], name="relu1"),
+    ]
+    for head, weight, size in (("scores", "w2", 2), ("boxes", "w3", 4)):
+        nodes += [
+            helper.make_node("Conv", ["r1", weight], [f"{head}c"], name=f"{head}conv"),
+            helper.make_node("Transpose", [f"{head}c"], [f"{head}t"], name=f"{head}turn", perm=[0, 2, 3, 1]),
+            helper.make_node("Shape", [f"{head}t"], [f"{head}s"], name=f"{head}shape"),
+            helper.make_node("Gather", [f"{head}s", "first"], [f"{head}n"], name=f"{head}batch"),
+            helper.make_node("Concat", [f"{head}n", f"{head}size"], [f"{head}r"], name=f"{head}wide", axis=0),
+            helper.make_node("Reshape", [f"{head}t", f"{head}r"], [f"{head}b"], name=f"{head}rows"),
+        ]
+        constants[f"{head}size"] = np.array([-1, size])
+    nodes += [
+        helper.make_node("Softmax", ["scoresb"], ["scores"], name="softmax", axis=2),
+        helper.make_node("Exp", ["boxesb"], ["boxes"], name="exp"),
+    ]
+    constants["first"] = np.array([0])
+    arrays = {
+        name: np.asarray(v, np.int64 if np.asarray(v).dtype.kind == "i" else np.float32)
+        for name, v in constants.items()
+    }
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "detector",
+        [value("image", TensorProto.FLOAT, ["n", *SHAPE])],
+        [value("scores", TensorProto.FLOAT, ["n", 32, 2]), value("boxes", TensorProto.FLOAT, ["n", 32, 4])],
+        [numpy_helper.from_array(v, name) for name, v in arrays.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
+def test_several_outputs_of_a_detector(tmp_path: Path) -> None:
+    model, x = detector(), rows(8, 11)
+    made = convert(model, rows(), Options(4, "fast", threads=1)).artefact
+    assert made.host is not None
+    assert {"softmax", "exp"} <= {node.name for node in made.host.nodes if node.section == "suffix"}
+    assert made.host.share == 1
+    trace = snnc.simulate(made, x, threads=1)
+    found = made.decode(trace, x)
+    save(made, tmp_path / "d.snn.onnx")
+    loaded = load(tmp_path / "d.snn.onnx")
+    whole = run(onnx.load(tmp_path / "d.snn.onnx"), {"image": x})
+    for name, value, source in zip(("scores", "boxes"), whole, run(model, {"image": x}), strict=True):
+        np.testing.assert_array_equal(found[name], value)
+        np.testing.assert_array_equal(loaded.decode(trace, x)[name], value)
+        assert np.square(value - source).sum() < 0.1 * np.square(source).sum()

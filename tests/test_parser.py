@@ -93,7 +93,7 @@ def test_every_operation_and_every_field_has_a_text_form() -> None:
     for kind in (*SPIKING.values(), *ORDINARY.values()):
         for field in dataclasses.fields(kind):
             text = str(field.type).removesuffix(" | None")
-            assert field.name in common or text in {"FloatArray", "NumberArray", "str", *VALUES}
+            assert field.name in common or text in {"FloatArray", "IntArray", "NumberArray", "str", *VALUES}
     text = """
 network n
 x: Input -> (1, 6, 6)  # "an origin"

@@ -35,7 +35,6 @@ from snnc.diagnostics import Severity
 from snnc.errors import SnncError
 from snnc.frontend import SourceModel, check_onnx, read_onnx
 from snnc.ir.graph import NumberArray
-from snnc.ir.snn import Readout
 from snnc.passes import PRESETS
 from snnc.progress import Progress, Silent
 from snnc.source.ann_session import AnnSession
@@ -185,7 +184,7 @@ def agreement(network: Network, setting: Setting) -> dict[str, Any]:
     conversion = convert(network.path, calibration, options, progress=progress())
     converted = time.perf_counter()
     graph = conversion.artefact.graph
-    (readout,) = graph.of_type(Readout)
+    readout = graph.readout
     outputs = outputs_of(
         graph,
         conversion.artefact.encode,
@@ -194,7 +193,7 @@ def agreement(network: Network, setting: Setting) -> dict[str, Any]:
         timesteps=setting.timesteps,
         progress=progress(),
     )
-    logits = outputs.reshape(len(x), -1) * (readout.scale / setting.timesteps)
+    logits = readout.real(outputs.reshape(-1, *readout.shape), setting.timesteps).reshape(len(x), -1)
     expected, judge = answers(network, source, x)
     error = float(np.linalg.norm(logits - expected) / np.linalg.norm(expected))
     alike = int((logits.argmax(axis=1) == expected.argmax(axis=1)).sum())

@@ -106,8 +106,8 @@ def outputs_of(path: Path, rows: Rows) -> Rows:
 
 def nearness(wanted: np.ndarray, found: np.ndarray) -> list[float | None]:
     """Return SQNR in dB and r2 of an output, by snnc's metrics; ``None`` where one cannot be computed."""
-    flat = (each.reshape(len(each), -1).astype(np.float64) for each in (found, wanted))
-    case = Case(*flat, Task.REGRESSION)
+    answers, source = (each.reshape(len(each), -1).astype(np.float64) for each in (found, wanted))
+    case = Case(answers, Task.REGRESSION, source)
     return [_value(name, case) for name in ("sqnr", "r2")]
 
 
@@ -198,9 +198,10 @@ def report(rows: Sequence[Mapping[str, Any]], command: str) -> str:
         "their multiply-accumulates in spikes. What has no spiking form runs as ordinary ONNX before or",
         "behind them (`--host edges`).",
         "",
-        "SQNR in dB and r2 (docs/metrics.md) are held to the source on rows that were not calibrated on, for",
-        "each output; where the spiking network leaves out a final softmax, the share of equal classes.",
-        "Calibration rows are the network's own, or varied from few: moved, brighter or darker, with noise.",
+        "SQNR in dB and r2 (docs/metrics.md) are held to the source on rows that were not calibrated on,",
+        "for each output; where the spiking network leaves a final softmax out, the share of equal classes",
+        "instead. Calibration rows are the network's own, or varied from few: moved, brighter or darker,",
+        "with noise.",
         "",
         "| network | task | in spikes | host nodes | rows | "
         + " | ".join(f"`{preset}`, T = {steps}" for preset, steps in SETTINGS)

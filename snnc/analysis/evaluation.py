@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,20 +11,20 @@ import numpy as np
 from snnc.analysis import costs
 from snnc.analysis.costs import Costs
 from snnc.analysis.scores import AnnScores, Answers, Scores, compared, judged, wants_values
-from snnc.data.row_files import as_labels, as_rows
+from snnc.data.row_files import as_rows, named_rows
 from snnc.errors import InputError, InternalError, UsageError
-from snnc.ir.graph import IntArray, NumberArray
+from snnc.ir.batch import Batch, Given, Rows, joined
+from snnc.ir.channels import per_channel
+from snnc.ir.graph import FloatArray, NumberArray, Shape
+from snnc.ir.layout import InputLayout
 from snnc.ir.snn import Readout, SnnGraph
-from snnc.metrics.catalogue import (
-    Case,
-    measure_all,
-    reference_of,
-)
+from snnc.metrics.catalogue import OF_MAPS, Case, measurable, measure_all
+from snnc.metrics.outputs import Labels, labels_by_output, metrics_by_output, recognise_output
 from snnc.metrics.shares import Paired as Paired
 from snnc.metrics.shares import Share as Share
-from snnc.metrics.task import Outputs, Task, recognise, threshold_of
+from snnc.metrics.task import Outputs, Task, threshold_of
 from snnc.progress import Callback, Progress, as_progress
-from snnc.simulation.protocol import Activity, RecordOptions, Simulator
+from snnc.simulation.protocol import Activity, RecordOptions, Simulator, Trace
 from snnc.source.host import Finish
 from snnc.source.source_session import SourceSession
 
@@ -34,43 +33,20 @@ SHARD = 250
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
-    """What :func:`evaluate` found.
+class Judged:
+    """What was found of one output.
 
     Attributes:
         scores: the spiking network's answers.
-        costs: its spikes and operations.
-        timesteps: T of the run.
-        settle_steps: K.
-        latency_steps: from the input to the answer.
-        payload: what one event carries.
-        simulator: that ran it.
-        counted_by: the simulator that counted the spikes.
         ann: the source network on the same rows, where one was given.
     """
 
     scores: Scores
-    costs: Costs
-    timesteps: int
-    settle_steps: int
-    latency_steps: int
-    payload: str
-    simulator: str
-    counted_by: str
     ann: AnnScores | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the JSON form; operations are per image over all steps."""
-        found: dict[str, Any] = {
-            **self.scores.as_dict(),
-            "timesteps": self.timesteps,
-            "settle_steps": self.settle_steps,
-            "latency_steps": self.latency_steps,
-            "payload": self.payload,
-            "backend": self.simulator,
-            "counted_by": self.counted_by,
-            **self.costs.as_dict(),
-        }
+        """Return the JSON form."""
+        found: dict[str, Any] = self.scores.as_dict()
         if self.ann is not None:
             found["ann"] = self.ann.as_dict()
             if (agreement := self.ann.agreement) is not None:
@@ -89,6 +65,71 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What :func:`evaluate` found.
+
+    Attributes:
+        outputs: what each output answers, by its name.
+        costs: its spikes and operations.
+        timesteps: T of the run.
+        settle_steps: K.
+        latency_steps: from the input to the answer.
+        payload: what one event carries.
+        simulator: that ran it.
+        counted_by: the simulator that counted the spikes.
+    """
+
+    outputs: Mapping[str, Judged]
+    costs: Costs
+    timesteps: int
+    settle_steps: int
+    latency_steps: int
+    payload: str
+    simulator: str
+    counted_by: str
+
+    @property
+    def scores(self) -> Scores:
+        """The spiking network's answers of the one output.
+
+        Raises:
+            UsageError: there are several.
+        """
+        return self._only.scores
+
+    @property
+    def ann(self) -> AnnScores | None:
+        """The source network on the same rows, where one was given; of the one output.
+
+        Raises:
+            UsageError: there are several.
+        """
+        return self._only.ann
+
+    @property
+    def _only(self) -> Judged:
+        if len(self.outputs) != 1:
+            listed = ", ".join(map(repr, self.outputs))
+            raise UsageError(f"there are {len(self.outputs)} outputs, {listed}: each is judged on its own")
+        return next(iter(self.outputs.values()))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON form, by output where there are several; operations are per image, of all steps."""
+        several = {"outputs": {name: found.as_dict() for name, found in self.outputs.items()}}
+        shown = several if len(self.outputs) > 1 else self._only.as_dict()
+        return {
+            **shown,
+            "timesteps": self.timesteps,
+            "settle_steps": self.settle_steps,
+            "latency_steps": self.latency_steps,
+            "payload": self.payload,
+            "backend": self.simulator,
+            "counted_by": self.counted_by,
+            **self.costs.as_dict(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """The network to compare with.
 
@@ -100,24 +141,30 @@ class Source:
     """
 
     session: SourceSession
-    prepare: Callable[[NumberArray], NumberArray]
+    prepare: Callable[[Rows], Rows]
     macs: int | None = None
-    check_rows: Callable[[NumberArray, str], None] = lambda x, name: None
+    check_rows: Callable[[Rows, str], None] = lambda x, name: None
+
+    def answers(self, x: Rows, outputs: Sequence[str] = ()) -> dict[str, FloatArray]:
+        """Return what it answers to rows as they are given, (n, values) per output, by name."""
+        found = self.session.run_all(self.prepare(x), outputs)
+        return {name: values.reshape(len(values), -1) for name, values in found.items()}
 
 
 def evaluate(
     graph: SnnGraph,
-    encode: Callable[[NumberArray], IntArray],
-    x: NumberArray,
-    y: NumberArray | None,
+    encode: Callable[[Rows], Rows],
+    x: Given,
+    y: Labels,
     *,
     simulator: Simulator,
     counter: Simulator | None = None,
     timesteps: int | None = None,
     source: Source | None = None,
-    task: Task | str | None = None,
-    ends: str = "",
+    task: Task | str | Mapping[str, Task | None] | None = None,
+    ends: str | Mapping[str, str] = "",
     metrics: Sequence[str] = (),
+    layouts: Mapping[str, InputLayout] = {},
     progress: Progress | Callback | None = None,
     finish: Finish | None = None,
 ) -> Evaluation:
@@ -126,16 +173,20 @@ def evaluate(
     Args:
         graph: the spiking network.
         encode: from rows of ``x`` to the quantised input; see ``Artefact.encode``.
-        x: (n, ...) rows as they are stored.
-        y: (n,) classes or (n, outputs) numbers, or ``None`` if there are no labels.
+        x: (n, ...) rows as they are stored; of several inputs one array each, by name.
+        y: (n,) classes or (n, outputs) numbers, or ``None`` if there are no labels; of several outputs a
+            mapping by their names of those that there are.
         simulator: what runs the network.
         counter: what counts the spikes, where ``simulator`` cannot; it has to give the same answers.
         timesteps: T; the calibrated value by default.
         source: the network to compare with, row by row.
-        task: what the outputs are; ``None`` to recognise it, see :mod:`snnc.metrics.task`.
-        ends: the activation that the source network ends with, see ``Metadata.ends``, where ``source`` is not
-            given to ask.
-        metrics: names of :data:`snnc.metrics.METRICS`; without, those that go with the task.
+        task: what the outputs are, or each of them by name; ``None`` to recognise it, see
+            :mod:`snnc.metrics.task`.
+        ends: the activation that the source network ends with, see ``Metadata.ends``, or each output by name,
+            where ``source`` is not given to ask.
+        metrics: names of :data:`snnc.metrics.METRICS`; without, those that go with the task. Of several
+            outputs each is measured where it fits; ``OUTPUT:METRIC`` asks it of one.
+        layouts: of the outputs, by name, where the source lays them out otherwise.
         progress: called with (done, total, description), or an object that shows it.
         finish: what ordinary ONNX makes of a run, see ``Artefact.finish``; its answers are the source's,
             behind any activation.
@@ -146,86 +197,182 @@ def evaluate(
         InternalError: the two simulators disagree on an integer network.
     """
     _require(graph, encode, simulator, finish)
-    x, y, shown = as_rows(x), as_labels(y), as_progress(progress)
-    if len(x) == 0:
+    rows, shown = _given(encode, graph, x), as_progress(progress)
+    if len(rows) == 0:
         raise InputError("there are no rows to evaluate")
-    ends = ends if source is None else source.session.ends
-    size = math.prod(_readout(graph).shape) if finish is None else finish.size
-    outputs = recognise(size, rows=len(x), labels=y, ends=ends, given=task)
-    _require_metrics(metrics, outputs, source)
+    shapes = _shapes(graph, layouts, finish)
+    ends = _by_output(shapes, ends) if source is None else source.session.all_ends
+    found = _Outputs(shapes, len(rows), y, task, ends)
+    wanted = found.wanted(metrics, source is not None)
     counter = counter or simulator
     steps = graph.timesteps if timesteps is None else timesteps
-    keep = wants_values(outputs, metrics)
-    spiking = Answers(outputs, 0.0 if finish is None else threshold_of(ends), keep)
-    analogue = Answers(outputs, threshold_of(ends), keep)
+    spiking, analogue = (
+        {name: Answers(o, limits[name], wants_values(o, wanted[name])) for name, o in found.each.items()}
+        for limits in (
+            {name: 0.0 if finish is None else threshold_of(ends[name]) for name in shapes},
+            {name: threshold_of(ends[name]) for name in shapes},
+        )
+    )
     activity: dict[str, Activity] = {}
-    for rows in _shards(len(x), shown, f"evaluating at T = {steps}"):
-        q = encode(x[rows])
+    for part in _shards(len(rows), shown, f"evaluating at T = {steps}"):
+        q = encode(rows[part])
         trace = counter.run(graph, q, steps, RecordOptions(activity=True))
-        found = trace if counter is simulator else simulator.run(graph, q, steps, RecordOptions())
-        differ = [name for name, y in trace.outputs.items() if not np.array_equal(y, found.outputs[name])]
+        answered = trace if counter is simulator else simulator.run(graph, q, steps, RecordOptions())
+        differ = [n for n, each in trace.outputs.items() if not np.array_equal(each, answered.outputs[n])]
         if graph.integer and differ:
             raise InternalError(f"the simulators {simulator.name} and {counter.name} differ on {graph.name}")
-        spiking.add(found.logits if finish is None else finish.answers(found, x[rows]), rows)
+        for name, values in _answered(graph, answered, rows[part], layouts, finish).items():
+            spiking[name].add(values.reshape(len(values), -1), part)
         for name, counted in trace.activity.items():
             activity[name] = activity[name] + counted if name in activity else counted
         if source is not None:
-            analogue.add(source.session.run(source.prepare(x[rows])), rows)
-    unit = _readout(graph).scale / steps if finish is None else None
-    scores, ann = judged(spiking, analogue if source is not None else None, metrics, unit, ends)
+            for name, values in source.answers(rows[part], tuple(shapes)).items():
+                analogue[name].add(values, part)
+    judgements: dict[str, Judged] = {}
+    for name, outputs in found.each.items():
+        beside = analogue[name] if source is not None else None
+        scores, ann = judged(spiking[name], beside, wanted[name], ends[name], behind=finish is not None)
+        macs = None if source is None else source.macs
+        judgements[name] = Judged(scores, None if ann is None else compared(scores, ann, outputs, macs))
     return Evaluation(
-        scores=scores,
-        costs=costs.count(graph, activity, len(x), steps),
+        outputs=judgements,
+        costs=costs.count(graph, activity, len(rows), steps),
         timesteps=steps,
         settle_steps=graph.settle_steps,
         latency_steps=costs.latency_steps(graph, steps),
         payload=costs.payload(graph, steps),
         simulator=simulator.name,
         counted_by=counter.name,
-        ann=None if source is None or ann is None else compared(scores, ann, outputs, source.macs),
     )
 
 
-def _require_metrics(metrics: Sequence[str], outputs: Outputs, source: Source | None) -> None:
-    """Refuse metrics that could not be computed, before the work begins."""
-    stand_in = np.zeros((0, outputs.size))
-    labels = None if outputs.labels is None else outputs.labels[:0]
-    case = Case(stand_in, outputs.task, None if source is None else stand_in, labels)
-    for name in metrics:
-        reference_of(name, case)
+def _given(encode: Callable[[Rows], Rows], graph: SnnGraph, x: Given) -> Rows:
+    """Return rows as an array, or as a batch of several inputs."""
+    takes = getattr(getattr(encode, "__self__", None), "takes", None)  # an artefact's may be others
+    names = [node.name for node in graph.inputs] if takes is None else list(takes)
+    return joined(named_rows(x, names, graph.name, "the rows")) if len(names) > 1 else as_rows(x)
+
+
+def _shapes(graph: SnnGraph, layouts: Mapping[str, InputLayout], finish: Finish | None) -> dict[str, Shape]:
+    """Return the shape of each answer, by the output's name."""
+    if finish is not None:
+        return dict(finish.shapes)
+    return {
+        name: layouts[name].source_shape if name in layouts else node.shape
+        for name, node in graph.readouts.items()
+    }
+
+
+def _answered(
+    graph: SnnGraph, trace: Trace, x: Rows, layouts: Mapping[str, InputLayout], finish: Finish | None
+) -> dict[str, NumberArray]:
+    """Return the answers of a run in units and layout of the source, (n, *shape) by the output's name."""
+    if finish is not None:
+        return dict(finish.answers(trace, x))
+    found: dict[str, NumberArray] = {}
+    for name, readout in graph.readouts.items():
+        values = readout.real(trace.outputs[name], trace.timesteps)
+        found[name] = layouts[name].to_source(values) if name in layouts else values
+    return found
+
+
+def _by_output(shapes: Mapping[str, Shape], ends: str | Mapping[str, str]) -> dict[str, str]:
+    if isinstance(ends, str):
+        return dict.fromkeys(shapes, ends)
+    return {name: ends.get(name, "") for name in shapes}
+
+
+class _Outputs:
+    """What the outputs of a network are, and the labels that belong to them."""
+
+    def __init__(
+        self,
+        shapes: Mapping[str, Shape],
+        rows: int,
+        y: Labels,
+        task: Task | str | Mapping[str, Task | None] | None,
+        ends: Mapping[str, str],
+    ) -> None:
+        """Recognise each output.
+
+        Raises:
+            InputError: labels do not fit.
+            UsageError: an output cannot be what the user says.
+        """
+        several = len(shapes) > 1
+        labels = labels_by_output(y, tuple(shapes))
+        self.each: dict[str, Outputs] = {}
+        for name, shape in shapes.items():
+            told = task.get(name) if isinstance(task, Mapping) else task
+            self.each[name] = recognise_output(
+                name if several else "",
+                shape,
+                rows=rows,
+                labels=labels.get(name),
+                ends=ends[name],
+                given=told,
+            )
+
+    def wanted(self, metrics: Sequence[str], compared_: bool) -> dict[str, tuple[str, ...]]:
+        """Return the metrics of each output, and refuse those that none can be measured by."""
+        return metrics_by_output(metrics, self.each, has_source=compared_)
 
 
 def evaluate_ann(
     source: Source,
-    x: NumberArray,
-    y: NumberArray | None,
+    x: Given,
+    y: Labels,
     progress: Progress | Callback | None = None,
     *,
     task: Task | str | None = None,
     metrics: Sequence[str] = (),
-) -> Scores:
-    """Run an ordinary network on labelled rows; see :func:`evaluate` for the arguments."""
-    x, y = as_rows(x), as_labels(y)
-    answers: Answers | None = None
-    for rows in _shards(len(x), as_progress(progress), "evaluating the ANN"):
-        found = source.session.run(source.prepare(x[rows]))
-        if answers is None:
-            ends = source.session.ends
-            outputs = recognise(found.shape[1], rows=len(x), labels=y, ends=ends, given=task)
-            _require_metrics(metrics, outputs, None)
-            answers = Answers(outputs, threshold_of(ends), wants_values(outputs, metrics))
-        answers.add(found, rows)
-    if answers is None:
+) -> dict[str, Scores]:
+    """Run an ordinary network on labelled rows; see :func:`evaluate` for the arguments.
+
+    Returns:
+        What each output answers, by its name.
+    """
+    rows = x if isinstance(x, Batch) else as_rows(x)
+    names = source.session.outputs
+    labels, ends = labels_by_output(y, names), source.session.all_ends
+    answers: dict[str, Answers] = {}
+    wanted: dict[str, tuple[str, ...]] = {}
+    for part in _shards(len(rows), as_progress(progress), "evaluating the ANN"):
+        found = source.session.run_all(source.prepare(rows[part]))
+        if not answers:
+            outputs = {
+                name: recognise_output(
+                    name if len(names) > 1 else "",
+                    values.shape[1:],
+                    rows=len(rows),
+                    labels=labels.get(name),
+                    ends=ends[name],
+                    given=task,
+                )
+                for name, values in found.items()
+            }
+            wanted = metrics_by_output(metrics, outputs, has_source=False)
+            answers = {
+                name: Answers(each, threshold_of(ends[name]), wants_values(each, wanted[name]))
+                for name, each in outputs.items()
+            }
+        for name, values in found.items():
+            answers[name].add(values.reshape(len(values), -1), part)
+    if not answers:
         raise InputError("there are no rows to evaluate")
+    return {name: _scores_alone(each, wanted[name]) for name, each in answers.items()}
+
+
+def _scores_alone(answers: Answers, metrics: Sequence[str]) -> Scores:
     if not answers.keep:
         return answers.scores()
     values, outputs = np.concatenate(answers.values), answers.outputs
-    return answers.scores(
-        measure_all(Case(values, outputs.task, None, outputs.labels, answers.threshold), metrics)
-    )
+    case = Case(values, outputs.task, None, outputs.labels, answers.threshold)
+    maps = outputs.is_map and not metrics
+    return answers.scores(measurable(case, OF_MAPS) if maps else measure_all(case, metrics))
 
 
-def answers_of(source: Source, x: NumberArray, progress: Progress | Callback | None = None) -> NumberArray:
+def answers_of(source: Source, x: Rows, progress: Progress | Callback | None = None) -> NumberArray:
     """Return what an ordinary network answers, (n, outputs); see :func:`evaluate` for the arguments."""
     tracked = _shards(len(x), as_progress(progress), "running the ANN")
     return np.concatenate([source.session.run(source.prepare(x[rows])) for rows in tracked])
@@ -233,8 +380,8 @@ def answers_of(source: Source, x: NumberArray, progress: Progress | Callback | N
 
 def outputs_of(
     graph: SnnGraph,
-    encode: Callable[[NumberArray], IntArray],
-    x: NumberArray,
+    encode: Callable[[Rows], Rows],
+    x: Given,
     *,
     simulator: Simulator,
     timesteps: int,
@@ -242,43 +389,75 @@ def outputs_of(
     progress: Progress | Callback | None = None,
     finish: Finish | None = None,
 ) -> NumberArray:
-    """Return what a network answers; see :func:`evaluate` for the arguments.
+    """Return what a network of one output answers, flat; see :func:`evaluate` for the arguments.
 
     Returns:
-        (n, classes), or (T + K, n, classes) where the answer after every step is wanted.
+        (n, outputs), or (T + K, n, outputs) where the answer after every step is wanted.
+
+    Raises:
+        UsageError: there are several outputs; or the answer after every step is wanted of a network that
+            ordinary ONNX finishes, once, behind the last step.
+    """
+    found = all_outputs_of(
+        graph,
+        encode,
+        x,
+        simulator=simulator,
+        timesteps=timesteps,
+        per_step=per_step,
+        progress=progress,
+        finish=finish,
+    )
+    if len(found) != 1:
+        raise UsageError(f"there are {len(found)} outputs, {', '.join(map(repr, found))}, and this takes one")
+    (values,) = found.values()
+    return values.reshape(*values.shape[: 1 + per_step], -1)
+
+
+def all_outputs_of(
+    graph: SnnGraph,
+    encode: Callable[[Rows], Rows],
+    x: Given,
+    *,
+    simulator: Simulator,
+    timesteps: int,
+    per_step: bool = False,
+    progress: Progress | Callback | None = None,
+    finish: Finish | None = None,
+) -> dict[str, NumberArray]:
+    """Return what every output of a network answers; see :func:`evaluate` for the arguments.
+
+    Returns:
+        (n, *shape) per output, by name, or (T + K, n, *shape) where the answer after every step is wanted.
 
     Raises:
         UsageError: that is wanted of a network that ordinary ONNX finishes, once, behind the last step.
     """
     _require(graph, encode, simulator, finish)
-    if finish is not None:
-        if per_step:
-            raise UsageError(
-                "ordinary ONNX makes the answers behind the last step, so there are none after every step"
-            )
-        tracked = _shards(len(x), as_progress(progress), f"running at T = {timesteps}")
-        return np.concatenate(
-            [finish.answers(simulator.run(graph, encode(x[rows]), timesteps), x[rows]) for rows in tracked]
+    if finish is not None and per_step:
+        raise UsageError(
+            "ordinary ONNX makes the answers behind the last step, so there are none after every step"
         )
-    readout = _readout(graph)
-    record = RecordOptions(trains=tuple(dict.fromkeys(readout.inputs)) if per_step else ())
-    x, found = as_rows(x), []
-    for rows in _shards(len(x), as_progress(progress), f"running at T = {timesteps}"):
-        trace = simulator.run(graph, encode(x[rows]), timesteps, record)
-        if per_step:
-            currents = np.add.reduce(
-                [trace.trains[name] for name in readout.inputs], dtype=trace.logits.dtype
-            )
-            biased = np.minimum(np.arange(1, len(currents) + 1), timesteps).astype(currents.dtype)
-            found.append(currents.cumsum(axis=0, dtype=currents.dtype) + biased[:, None, None] * readout.bias)
-        else:
-            found.append(trace.logits)
-    return np.concatenate(found, axis=1 if per_step else 0)
+    read = tuple(dict.fromkeys(name for node in graph.readouts.values() for name in node.inputs))
+    record = RecordOptions(trains=read if per_step else ())
+    rows = _given(encode, graph, x)
+    found: dict[str, list[NumberArray]] = {}
+    for part in _shards(len(rows), as_progress(progress), f"running at T = {timesteps}"):
+        trace = simulator.run(graph, encode(rows[part]), timesteps, record)
+        outputs = trace.outputs if finish is None else finish.answers(trace, rows[part])
+        for name, y in outputs.items():
+            kept = _after_every_step(graph.readouts[name], trace, y.dtype) if per_step else y
+            found.setdefault(name, []).append(kept)
+    return {name: np.concatenate(parts, axis=1 if per_step else 0) for name, parts in found.items()}
 
 
-def _readout(graph: SnnGraph) -> Readout:
-    (readout,) = graph.of_type(Readout)
-    return readout
+def _after_every_step(readout: Readout, trace: Trace, kind: np.dtype[Any]) -> NumberArray:
+    """Return what a read-out holds after every step, (T + K, n, *shape)."""
+    currents = np.add.reduce([trace.trains[name] for name in readout.inputs], dtype=kind)
+    biased = np.minimum(np.arange(1, len(currents) + 1), trace.timesteps).astype(currents.dtype)
+    bias = per_channel(readout.bias, len(readout.shape))
+    total: NumberArray = currents.cumsum(axis=0, dtype=currents.dtype)
+    return total + biased.reshape(-1, *(1,) * (currents.ndim - 1)) * bias
 
 
 def _require(graph: Any, encode: Any, simulator: Any, finish: Finish | None) -> None:

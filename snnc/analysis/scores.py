@@ -13,6 +13,7 @@ from snnc.metrics.catalogue import (
     DEFAULTS,
     LABELS,
     METRICS,
+    OF_MAPS,
     SOURCE,
     Case,
     Measured,
@@ -135,16 +136,20 @@ def shared(metric: str, share: Share, against: str) -> Measured:
 
 
 def judged(
-    spiking: Answers, analogue: Answers | None, metrics: Sequence[str], unit: float | None, ends: str
+    spiking: Answers,
+    analogue: Answers | None,
+    metrics: Sequence[str],
+    ends: str,
+    *,
+    behind: bool = False,
 ) -> tuple[Scores, Scores | None]:
     """Return what both networks reach.
 
     Args:
-        spiking: the answers of the spiking network, before the source network's last activation.
+        spiking: the answers of the spiking network in units of the source's, before its last activation.
         analogue: those of the source network.
         metrics: see :func:`evaluate`.
-        unit: of the spiking network's answers, ``scale / T``; ``None`` where they are the source's already,
-            behind its last activation.
+        behind: whether the answers of the spiking network lie behind that activation, too.
         ends: the activation, as an ONNX operator; empty for none.
     """
     if not spiking.keep:
@@ -155,25 +160,26 @@ def judged(
         kept = tuple(each for each in scores.measured if each.metric in metrics or not metrics)
         return replace(scores, measured=kept), ann
     outputs, threshold = spiking.outputs, threshold_of(ends)
-    # Doubles hold every integer of a read-out, so that none becomes the equal of another.
     told = np.concatenate(spiking.values).astype(np.float64)
-    values = told if unit is None else finished(told * unit, ends)
+    values = told if behind else finished(told, ends)
     source = None if analogue is None else np.concatenate(analogue.values)
     case = Case(values, outputs.task, source, outputs.labels, threshold)
-    scores = spiking.scores(measure_all(case, metrics))
+    maps = outputs.is_map and not metrics
+    scores = spiking.scores(measurable(case, OF_MAPS) if maps else measure_all(case, metrics))
     if analogue is None or source is None:
         return scores, None
     return scores, analogue.scores(
-        _alone(Case(source, outputs.task, None, outputs.labels, threshold), metrics)
+        _alone(Case(source, outputs.task, None, outputs.labels, threshold), metrics, outputs)
     )
 
 
-def _alone(case: Case, metrics: Sequence[str]) -> tuple[Measured, ...]:
+def _alone(case: Case, metrics: Sequence[str], outputs: Outputs) -> tuple[Measured, ...]:
     """Return the metrics of a network that is compared with labels alone, as far as there are any."""
     if case.labels is None:
         return ()
     numbers = case.task is Task.REGRESSION
-    fitting = [name for name in metrics or DEFAULTS[case.task] if LABELS in METRICS[name].references]
+    default = OF_MAPS if outputs.is_map else DEFAULTS[case.task]
+    fitting = [name for name in metrics or default if LABELS in METRICS[name].references]
     # Values of class scores are held to the source alone.
     fitting = [name for name in fitting if numbers or METRICS[name].decides]
     return measure_all(case, fitting) if metrics else measurable(case, fitting)

@@ -28,6 +28,7 @@ from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.simulation.protocol import Trace
 from snnc.simulation.reference import encode_all
 from snnc.source.host import Finish, Host
+from snnc.source.selection import Selection
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -77,8 +78,10 @@ class Artefact:
     def _doors(self) -> dict[str, str]:
         """Return the shapes of inputs and outputs, by name where there are several."""
         found = {}
-        for what, layouts in (("input", self.layouts), ("output", self.output_layouts)):
-            shapes = {name: "x".join(map(str, layout.source_shape)) for name, layout in layouts.items()}
+        taken = {name: each.shape for name, each in self.takes.items()}
+        sides: tuple[tuple[str, Mapping[str, Any]], ...] = (("input", taken), ("output", self.gives))
+        for what, sizes in sides:
+            shapes = {name: "x".join(map(str, shape)) for name, shape in sizes.items()}
             if len(shapes) > 1:
                 found[f"{what}s"] = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
             elif what == "input":
@@ -168,23 +171,17 @@ class Artefact:
 
     @property
     def finish(self) -> Finish | None:
-        """What ordinary ONNX makes of a run, for an evaluation; ``None`` where the host keeps nothing.
-
-        Raises:
-            UsageError: the source network has several outputs.
-        """
+        """What ordinary ONNX makes of a run, for an evaluation; ``None`` where the host keeps nothing."""
         if self.host is None:
             return None
-        if len(self.host.outputs) != 1:
-            names = ", ".join(repr(port.name) for port in self.host.outputs)
-            raise UsageError(f"there are {len(self.host.outputs)} outputs, {names}, and this takes one")
-        (port,) = self.host.outputs
+        return Finish({port.name: port.shape for port in self.host.outputs}, self.decode)
 
-        def answers(trace: Trace, x: Any) -> NDArray[Any]:
-            found = self.decode(trace, x)[port.name]
-            return found.reshape(len(found), -1)
-
-        return Finish(prod(port.shape), answers)
+    @property
+    def gives(self) -> dict[str, Shape]:
+        """Shapes of the source network's outputs, by their names, in their order."""
+        if self.finish is not None:
+            return dict(self.finish.shapes)
+        return {name: layout.source_shape for name, layout in self.output_layouts.items()}
 
     @property
     def layout(self) -> InputLayout:
@@ -204,6 +201,43 @@ class Artefact:
         """From each of the source network's outputs to this one's, by name."""
         stored = {entry["name"]: entry["layout"] for entry in self.metadata.outputs}
         return {name: _layout(stored.get(name), node.shape) for name, node in self.graph.readouts.items()}
+
+    def require_plain(self, what: str) -> None:
+        """Refuse several inputs or outputs, and an output whose axes the source has in another order.
+
+        Args:
+            what: that cannot take them, for the message.
+
+        Raises:
+            UsageError: there are some.
+        """
+        sides: tuple[tuple[str, Mapping[str, Any]], ...] = (("input", self.takes), ("output", self.gives))
+        for kind, side in sides:
+            if len(side) > 1:
+                names = ", ".join(map(repr, side))
+                raise UsageError(
+                    f"{what} takes a network of one {kind}, and {self.graph.name} has {len(side)}: {names}"
+                )
+        if self.host is None and next(iter(self.output_layouts.values())).moves:
+            raise UsageError(
+                f"{what} takes outputs as the last layer computes them, and {self.graph.name} transposes its "
+                "output: convert the network without its last transpose"
+            )
+
+    @property
+    def ends(self) -> dict[str, str]:
+        """The softmax or sigmoid that the spiking network leaves out of each output, as ONNX operators."""
+        if self.host is not None:
+            return {port.name: self.host.activations.get(port.name, "") for port in self.host.outputs}
+        if len(self.graph.outputs) == 1:
+            return {self.graph.output_names[0]: self.metadata.ends}
+        stored = {entry["name"]: entry.get("ends", "") for entry in self.metadata.outputs}
+        return {name: stored.get(name, "") for name in self.graph.output_names}
+
+    @property
+    def selection(self) -> Selection:
+        """What was taken of the source's file."""
+        return Selection.from_dict(self.metadata.selection)
 
     @property
     def preprocessing(self) -> Preprocessing | None:

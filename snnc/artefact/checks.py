@@ -15,6 +15,7 @@ from snnc.ir.graph import NumberArray
 from snnc.ir.layout import InputLayout
 from snnc.ir.operations import operations
 from snnc.ir.snn import ConstantCurrent, Encode, IntegrateFire, Readout, SnnGraph, SnnNode, Weighted
+from snnc.source.selection import Selection
 
 
 def check_numbers(graph: SnnGraph) -> None:
@@ -64,6 +65,7 @@ def check_input(graph: SnnGraph, metadata: Metadata) -> None:
     """
     if metadata.preprocessing is not None:
         Preprocessing.stored(metadata.preprocessing)
+    Selection.from_dict(metadata.selection)
     if metadata.input_layout is not None and len(graph.inputs) > 1:
         raise ValueError("it tells one layout of several inputs")
     if metadata.input_layout is not None:

@@ -166,7 +166,8 @@ def load(path: str | os.PathLike[str]) -> Artefact:
         check_input(graph, metadata)
         return Artefact(graph, metadata, host)
     except MALFORMED as error:
-        raise ArtefactError(f"{path}: not in the form that snnc writes ({error}); convert again") from error
+        reason = " ".join(str(error).split())[:300]
+        raise ArtefactError(f"{path}: not in the form that snnc writes ({reason}); convert again") from error
 
 
 def _remove(files: set[Path]) -> None:

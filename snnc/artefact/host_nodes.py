@@ -97,9 +97,10 @@ def with_host(model: onnx.ModelProto, host: Host, entries: Sequence[Entry], exit
         nodes += _nodes_of(model, host.suffix, Section.SUFFIX.value)
     inputs = [*(_declared(port, host.batch) for port in host.inputs), steps]
     outputs = [_declared(port, host.batch) for port in host.outputs]
-    for old, new in ((graph.node, nodes), (graph.input, inputs), (graph.output, outputs)):
-        del old[:]
-        old.extend(new)
+    del graph.node[:], graph.input[:], graph.output[:]
+    graph.node.extend(nodes)
+    graph.input.extend(inputs)
+    graph.output.extend(outputs)
     known = {entry.domain for entry in model.opset_import} | {"ai.onnx"}
     for section in (host.prefix, host.suffix):
         for opset in () if section is None else section.model.opset_import:

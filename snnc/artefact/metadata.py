@@ -26,7 +26,14 @@ SCHEMA, HASH = PREFIX + "schema_version", PREFIX + "content_sha256"
 EARLIER_HASH = PREFIX + "sha256"
 """Of files from before the hash was independent of protobuf; see :func:`earlier_hash`."""
 
-LATER = {"task": '""', "ends": '""', "inputs": "[]", "outputs": "[]", "host": "null"}
+LATER = {
+    "task": '""',
+    "ends": '""',
+    "inputs": "[]",
+    "outputs": "[]",
+    "selection": "{}",
+    "host": "null",
+}
 """What files from before it was told have nothing of."""
 
 Json = Mapping[str, Any]
@@ -46,6 +53,8 @@ class Metadata:
             already, and for several inputs.
         inputs: of each input of the source: its ``name``, ``dtype`` and ``layout``, in order; empty in files
             of schema 1.
+        selection: what was taken of the source's file, see :class:`snnc.source.selection.Selection`; empty
+            for everything as it is.
         outputs: of each output of the source: its ``name``, ``layout``, ``task`` and ``ends``, likewise.
         source_path: where the source network was.
         source_sha256: hash of its file.
@@ -74,6 +83,7 @@ class Metadata:
     ends: str = ""
     inputs: tuple[Json, ...] = ()
     outputs: tuple[Json, ...] = ()
+    selection: Json = field(default_factory=dict)
     host: Json | None = None
     schema_version: int = SCHEMA_VERSION
 

@@ -11,6 +11,7 @@ from snnc.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from snnc.artefact import Artefact
+    from snnc.ir.batch import Rows
     from snnc.ir.graph import FloatArray, NumberArray
     from snnc.simulation.protocol import Simulator
 
@@ -77,7 +78,7 @@ def chosen_timesteps(terminal: Terminal, artefact: Artefact, wanted: int | None)
     return wanted
 
 
-def warn_of_rows(terminal: Terminal, artefact: Artefact, x: NumberArray, simulator: Simulator) -> None:
+def warn_of_rows(terminal: Terminal, artefact: Artefact, x: Rows, simulator: Simulator) -> None:
     """Warn where rows are not scaled, centred or ordered as the calibration rows were.
 
     Args:
@@ -103,6 +104,8 @@ def warn_of_rows(terminal: Terminal, artefact: Artefact, x: NumberArray, simulat
         terminal.warn(foreign.diagnostic())
         return
     graph = artefact.graph
+    if len(graph.outputs) > 1 or graph.readout.shape[1:] not in ((), (1, 1)):
+        return  # of several outputs, or of a map, no confidence tells
 
     def run(values: FloatArray) -> NumberArray:
         return simulator.run(graph, encode(graph.encoder, values), graph.timesteps).logits

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from snnc.analysis.speed import Comparison, Timing
     from snnc.artefact import Artefact
     from snnc.cli.models import Located
-    from snnc.ir.graph import NumberArray
+    from snnc.ir.batch import Rows
     from snnc.ir.snn import SnnGraph
 
 
@@ -96,8 +96,15 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
         located = locate_source(network.metadata, artefact, None)
     else:
         located = locate(request.against)
-    sha256, preprocessing = network.metadata.source_sha256, network.preprocessing
-    x, _, _ = rows_of(request.data, sha256, None, network.check_rows, preprocessing=preprocessing)
+    x, _, _ = rows_of(
+        request.data,
+        network.metadata.source_sha256,
+        None,
+        network.check_rows,
+        inputs=list(network.takes),
+        outputs=list(network.gives),
+        preprocessing=network.preprocessing,
+    )
     found = _compare(terminal, network, located, x, steps, request)
     if terminal.json:
         terminal.data(found.as_dict())
@@ -111,7 +118,7 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
 
 
 def _compare(
-    terminal: Terminal, network: Artefact, located: Located, x: NumberArray, steps: int, request: Request
+    terminal: Terminal, network: Artefact, located: Located, x: Rows, steps: int, request: Request
 ) -> Comparison:
     """Prepare both, and run them in turn."""
     import numpy as np
@@ -121,8 +128,9 @@ def _compare(
     from snnc.backends.numba_cpu import NumbaSimulator
     from snnc.cli.models import open_source
     from snnc.data.preprocessing import prepared_rows
-    from snnc.data.readings import NetworkInput
     from snnc.errors import InputError
+    from snnc.ir.batch import joined
+    from snnc.ir.batch import rows_of as rows_by_name
     from snnc.simulation.protocol import RecordOptions
     from snnc.simulation.single_pass import counted, counted_input
 
@@ -130,8 +138,11 @@ def _compare(
     if len(x) < request.batch:
         raise InputError(f"there are {len(x)} rows, fewer than --batch {request.batch}: give more by --data")
     raw = x[: request.batch]
-    x = prepared_rows(raw, NetworkInput.of(network.layout), network.preprocessing)
-    x = np.ascontiguousarray(x, np.float32)
+    ready = {}
+    for name, taken in network.takes.items():
+        rows = prepared_rows(rows_by_name(raw, name), taken, network.preprocessing)
+        ready[name] = np.ascontiguousarray(rows, np.float32)
+    x = joined(ready)
     prepared = replace(network, metadata=replace(metadata, preprocessing=None))
 
     graph: SnnGraph = network.graph
@@ -149,20 +160,27 @@ def _compare(
     terminal.detail("density by layer: " + ", ".join(f"{name} {d:.3f}" for name, d in density.items()))
 
     simulator = NumbaSimulator(request.threads, density)
+    finish = prepared.finish
 
     def spiking() -> object:
         q = prepared.encode(x)
         if request.mode == "counts":
             q = counted_input(q, steps)
-        return simulator.run(graph, q, run_steps).outputs
+        trace = simulator.run(graph, q, run_steps)
+        if finish is None:
+            return trace.outputs
+        return finish.answers(replace(trace, timesteps=steps), x)
 
     spiking()
     after = resident()
-    source = open_source(terminal, located, network.preprocessing, request.threads)
-    fed = np.ascontiguousarray(source.prepare(raw), np.float32)
-    source.session.run(fed)
+    source = open_source(terminal, located, network.preprocessing, request.threads, network.selection)
+    given = source.prepare(raw)
+    fed = joined(
+        {name: np.ascontiguousarray(rows_by_name(given, name), np.float32) for name in source.session.inputs}
+    )
+    source.session.run_all(fed)
     times = interleaved(
-        {"snn": spiking, "ann": lambda: source.session.run(fed)},
+        {"snn": spiking, "ann": lambda: source.session.run_all(fed)},
         request.rounds,
         request.threads,
         terminal.progress(),

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snnc import __version__
+from snnc.cli.doors import keep_option, shape_option
+from snnc.cli.given import refuse
 from snnc.cli.options import option_of
 from snnc.cli.terminal import Terminal, Verb
 
@@ -34,11 +36,20 @@ TRIAL_ROWS = 8
 @click.option(
     "--target", metavar="T", help="Also list everything that this target of `snnc deploy` does not support."
 )
+@shape_option
+@keep_option
 @click.option("--profile", metavar="NAME", help="Profile of the target; its first by default.")
 @option_of("host")
 @click.pass_obj
 def command(
-    terminal: Terminal, model: str, form: str, target: str | None, profile: str | None, host: str
+    terminal: Terminal,
+    model: str,
+    form: str,
+    target: str | None,
+    profile: str | None,
+    host: str,
+    shape: tuple[str, ...],
+    keep_output: tuple[str, ...],
 ) -> int:
     """List everything in MODEL that cannot be converted, with node names and a remedy for each.
 
@@ -60,7 +71,9 @@ def command(
     if target is None:
         require_network(located.path, model)
     converted = target is not None and holds_artefact(located.path)
-    options = Options(host=host)
+    if converted:
+        refuse("is for a network, and this is an artefact", "--shape", "--keep-output")
+    options = Options(host=host, shape=shape, keep_output=keep_output)
     source, found = (None, ()) if converted else examine(located.path, options)
     supported = all(item.severity is not Severity.ERROR for item in found)
     unfit: tuple[Diagnostic, ...] = ()

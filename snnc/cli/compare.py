@@ -151,6 +151,9 @@ def _compare_networks(
         load(item.path).with_rows_layout(asked.rows_layout) if holds_artefact(item.path) else None
         for item in located
     ]
+    for item in artefacts:
+        if item is not None:
+            item.require_plain("compare")
     spiking = next((item for item in artefacts if item is not None), None)
     hashes = [item.metadata.source_sha256 for item in artefacts if item is not None]
     hashes += [item.entry.sha256 for item in located if item.entry is not None]
@@ -188,14 +191,15 @@ def _compare_networks(
         given=task_of(asked.task),
         stored=task_of(None, None if spiking is None else spiking.metadata),
     )
+    by_name = {"": outputs}
     if asked.max_drop is not None:
-        require_points(outputs)
-    require_floors(asked.floors, outputs)
+        require_points(by_name)
+    require_floors(asked.floors, by_name)
     task, threshold = outputs.task, threshold_of(ends)
     values = [_ended(side, ends) for side in (a, b)]
     case = Case(values[1], task, values[0], outputs.labels, threshold)
     found = _judged(case, Case(values[0], task, None, outputs.labels, threshold), name)
-    wrong = missed(asked.floors, [_measure(limit.metric, case) for limit in asked.floors])
+    wrong = missed(asked.floors, {"": [_measure(limit.metric, case) for limit in asked.floors]})
     columns = ["rate in A", "rate in B", "squared difference, % of A"]
     rows = layers_of_both(a, b, x[:COMPARED_ROWS], threads)
     if sum(item is None for item in artefacts) == 1:
@@ -298,12 +302,9 @@ def _side(
     threads: int | None,
 ) -> Side:
     """Run one of the two networks."""
-    import numpy as np
-
     from snnc.analysis.evaluation import Source, answers_of, outputs_of
     from snnc.backends import load_simulator
     from snnc.cli.artefacts import warn_of_rows
-    from snnc.ir.snn import Readout
 
     if isinstance(network, Source):
         return Side(name, answers_of(network, x, terminal.progress()), None, network.session.ends)
@@ -320,7 +321,9 @@ def _side(
         finish=network.finish,
     )
     if network.host is not None:
-        return Side(name, outputs.astype(np.float64), network, network.metadata.ends)
-    (readout,) = network.graph.of_type(Readout)
+        return Side(name, outputs.astype("float64"), network, network.metadata.ends)
+    readout = network.graph.readout
     # The spiking network leaves the last activation out, so nothing lies behind its answers.
-    return Side(name, outputs.astype(np.float64) * (readout.scale / steps), network, "")
+    return Side(
+        name, readout.real(outputs.reshape(-1, *readout.shape), steps).reshape(outputs.shape), network, ""
+    )

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from snnc.compiler import Conversion, Options
     from snnc.data.preprocessing import Preprocessing
     from snnc.frontend import SourceModel
-    from snnc.ir.graph import Graph, NumberArray
+    from snnc.ir.batch import Rows as Inputs
+    from snnc.ir.graph import Graph
+    from snnc.metrics.outputs import Labels
     from snnc.pipeline import Dump
 
 HELD_BACK = 5
@@ -40,8 +42,8 @@ class Rows:
         origin: where they come from, for the user.
     """
 
-    x: NumberArray
-    y: NumberArray | None
+    x: Inputs
+    y: Labels
     preprocessing: Preprocessing | None
     origin: str
 
@@ -113,6 +115,8 @@ def command(ctx: click.Context, /, model: str, **values: Any) -> None:
         threads=asked.threads,
         journal=journal,
         task=task_of(asked.task),
+        shape=asked.shape,
+        keep_output=asked.keep_output,
         host=asked.host,
         payload=asked.payload,
     )
@@ -125,7 +129,12 @@ def command(ctx: click.Context, /, model: str, **values: Any) -> None:
         rows = _rows(located, asked)
         outputs = outputs_for(located, rows, options)
         limits.check(outputs)
-        request = replace(request, task=outputs.task)
+        if len(outputs) > 1:
+            raise UsageError(
+                f"a budget is for a network of one output, and {model} has {len(outputs)}: keep one by "
+                "--keep-output, or give --max-drop or --min-metric without a budget"
+            )
+        request = replace(request, task=next(iter(outputs.values())).task)
         convert_to_budget(terminal, located, *_split(located, rows, options), budget, request)
         return
     if front is not None:
@@ -141,7 +150,8 @@ def command(ctx: click.Context, /, model: str, **values: Any) -> None:
     if limits or rows.y is not None:
         outputs = outputs_for(located, rows, options)
         limits.check(outputs)
-        options = replace(options, task=outputs.task)
+        if len(outputs) == 1:
+            options = replace(options, task=next(iter(outputs.values())).task)
     if asked.dry_run:
         _dry_run(terminal, located, rows, options, output)
         return
@@ -199,7 +209,8 @@ def _dump(after: str | None, options: Options) -> Dump | None:
 
 
 def _rows(located: Located, asked: ConvertOptions) -> Rows:
-    from snnc.cli.files import read_labelled
+    from snnc.cli.doors import names_of
+    from snnc.cli.files import read_named
     from snnc.data.preprocessing import Preprocessing
     from snnc.errors import UsageError
     from snnc.models import calibration_data
@@ -207,7 +218,8 @@ def _rows(located: Located, asked: ConvertOptions) -> Rows:
     preprocessing = None if asked.preprocess is None else Preprocessing.read(asked.preprocess)
     preprocessing = with_layout(preprocessing, asked.rows_layout)
     if asked.calib is not None:
-        found = read_labelled(asked.calib, preprocessing)
+        inputs, outputs = names_of(located.path, asked)
+        found = read_named(asked.calib, inputs, outputs, preprocessing)
         preprocessing = with_layout(found.preprocessing, asked.rows_layout)
         return Rows(found.x, found.y, preprocessing, found.name)
     if located.entry is None:
@@ -223,9 +235,13 @@ def _read(located: Located, rows: Rows, options: Options) -> SourceModel:
     from snnc.compiler import read_convertible
     from snnc.data.preprocessing import check_fit
     from snnc.data.readings import NetworkInput
+    from snnc.ir.batch import rows_of
 
     source, _ = read_convertible(located.path, options)
-    check_fit(rows.x.shape, NetworkInput.of(source.layout), rows.preprocessing, rows.origin)
+    for each in source.inputs:
+        what = rows.origin if len(source.inputs) == 1 else f"{rows.origin} for {each.name!r}"
+        shape = rows_of(rows.x, each.name).shape
+        check_fit(shape, NetworkInput.of(each.layout), rows.preprocessing, what)
     return source
 
 
@@ -233,6 +249,7 @@ def _split(located: Located, rows: Rows, options: Options) -> tuple[Rows, Rows]:
     """Return the rows to calibrate on and those that are kept back."""
     import numpy as np
 
+    from snnc.cli.files import part_of
     from snnc.errors import InputError
 
     _read(located, rows, options)
@@ -242,8 +259,7 @@ def _split(located: Located, rows: Rows, options: Options) -> tuple[Rows, Rows]:
         )
     kept = np.arange(len(rows.x)) % HELD_BACK == HELD_BACK - 1
     used, back = (
-        Rows(rows.x[part], None if rows.y is None else rows.y[part], rows.preprocessing, rows.origin)
-        for part in (~kept, kept)
+        Rows(rows.x[part], part_of(rows.y, part), rows.preprocessing, rows.origin) for part in (~kept, kept)
     )
     return used, back
 
@@ -306,7 +322,6 @@ def _dry_run(
 
 def _tell(terminal: Terminal, conversion: Conversion, output: Path, drop: dict[str, Any] | None) -> None:
     from snnc.cli.choice import show
-    from snnc.cli.host import line
     from snnc.cli.inspect import described
 
     found = described(conversion.artefact)
@@ -328,11 +343,13 @@ def _tell(terminal: Terminal, conversion: Conversion, output: Path, drop: dict[s
         f"{found['precision']}"
     )
     if conversion.artefact.host is not None:
-        terminal.done(line(conversion.artefact.host))
+        terminal.done(conversion.artefact.host.line)
     if drop is not None and (lost := drop["max_drop"]) is not None:
         terminal.done(f"{lost['measured']}: {lost['points']:.2f} points, at most {lost['limit']:g} allowed")
     for kept in () if drop is None else drop["min_metric"]:
         value = "without error" if kept["value"] is None else f"{kept['value']:.4g}"
+        which = f" of {kept['output']!r}" if "output" in kept else ""
         terminal.done(
-            f"{kept['metric']}: {value} against the {kept['against']}, at least {kept['least']:g} required"
+            f"{kept['metric']}{which}: {value} against the {kept['against']}, at least {kept['least']:g} "
+            "required"
         )

@@ -15,6 +15,7 @@ from snnc.cli.terminal import Terminal, Verb
 if TYPE_CHECKING:
     from snnc.artefact import Artefact
     from snnc.backends.semantics import Semantics
+    from snnc.ir.batch import Rows
     from snnc.ir.graph import IntArray, NumberArray
 
 ROWS = 256
@@ -94,7 +95,7 @@ def command(
     from snnc.backends.golden import make_golden
     from snnc.backends.manifest import read
     from snnc.backends.semantics import judge
-    from snnc.cli.files import read_labelled
+    from snnc.cli.files import read_labelled, read_named
     from snnc.simulation.protocol import Emulating
 
     check_directory(output, force=force)
@@ -109,9 +110,9 @@ def command(
         )
     zoo = _zoo_rows(network)
     reading = network.with_rows_layout(rows_layout)  # the bundle's own network keeps what it says of rows
-    rows: NumberArray | None = None if zoo is None else zoo[0]
+    rows: Rows = None if zoo is None else zoo[0]
     if golden is not None:
-        given = read_labelled(golden, reading.preprocessing, is_fixed=True)
+        given = read_named(golden, list(network.takes), [], reading.preprocessing, is_fixed=True)
         rows = given.x
         reading.check_rows(rows, given.name)
     vectors = make_golden(reading, rows)

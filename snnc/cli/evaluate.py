@@ -8,22 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from snnc.cli.doors import keep_option, shape_option
 from snnc.cli.given import refuse
-from snnc.cli.judging import metric_lines, task_of, task_option
+from snnc.cli.judging import metric_lines, task_of, task_option, tasks_of_artefact
 from snnc.cli.layouts import rows_layout, with_layout
 from snnc.cli.quantities import Threads
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from snnc.analysis.evaluation import Evaluation, Share
+    from snnc.analysis.evaluation import Evaluation, Judged, Share
     from snnc.analysis.scores import Scores
     from snnc.artefact import Artefact
     from snnc.cli.models import Located
     from snnc.data.preprocessing import Preprocessing
-    from snnc.ir.graph import NumberArray
+    from snnc.ir.batch import Rows
     from snnc.metrics import Measured
+    from snnc.metrics.outputs import Labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class Request:
     threads: int | None
     metric: tuple[str, ...]
     task: str | None
+    shape: tuple[str, ...]
+    keep_output: tuple[str, ...]
 
 
 @click.command("eval", cls=Verb)
@@ -83,6 +87,8 @@ class Request:
     help="A metric of docs/metrics.md, such as auc or r2. May be repeated; by default those of the task.",
 )
 @task_option
+@shape_option
+@keep_option
 @click.pass_obj
 def command(terminal: Terminal, /, network: str, **options: Any) -> None:
     """Measure accuracy or other metrics with 95 % intervals, spikes, and operations per image.
@@ -105,6 +111,7 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None
     from snnc.artefact import load
     from snnc.backends import load_simulator
     from snnc.cli.artefacts import chosen_timesteps, warn_of_rows
+    from snnc.cli.host import told
     from snnc.cli.models import locate_source, open_source, zoo_entry
     from snnc.errors import UsageError
 
@@ -112,18 +119,20 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None
         raise UsageError("an artefact stores its preprocessing: leave out --preprocess, or convert again")
     if request.against not in (None, "source"):
         refuse("applies to `--against source`, but --against gives the network itself", "--source")
+    refuse("is for a MODEL: an artefact remembers what was taken of its source", "--shape", "--keep-output")
     artefact = load(path).with_rows_layout(request.rows_layout)
     simulator = load_simulator(request.backend, request.threads)
     steps = chosen_timesteps(terminal, artefact, request.timesteps)
+    names = (list(artefact.takes), list(artefact.gives))
     entry = zoo_entry(artefact.metadata.source_sha256)
-    x, y = _rows(request, entry, artefact.check_rows, artefact.preprocessing, is_fixed=True)
+    x, y = _rows(request, entry, artefact.check_rows, *names, artefact.preprocessing, is_fixed=True)
     warn_of_rows(terminal, artefact, x, simulator)
     _warn_of_overlap(terminal, artefact, x)
     source = None
     if request.against is not None or request.source is not None:
         given = request.source if request.against in (None, "source") else request.against
         located = locate_source(artefact.metadata, path, given)
-        source = open_source(terminal, located, artefact.preprocessing, request.threads)
+        source = open_source(terminal, located, artefact.preprocessing, request.threads, artefact.selection)
     found = evaluate(
         artefact.graph,
         artefact.encode,
@@ -134,16 +143,19 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None
         counter=load_simulator("numba", request.threads) if simulator.name == "onnx" else None,
         timesteps=steps,
         source=source,
-        task=task_of(request.task, artefact.metadata),
-        ends=artefact.metadata.ends,
+        task=tasks_of_artefact(request.task, artefact),
+        ends=artefact.ends,
         metrics=request.metric,
+        layouts=artefact.output_layouts,
         progress=terminal.progress(),
         finish=artefact.finish,
     )
     if terminal.json:
-        terminal.data(found.as_dict())
+        terminal.data({**found.as_dict(), "host": told(artefact.host)})
     else:
         _show(terminal, found)
+        if artefact.host is not None:
+            terminal.text(f"{artefact.host.line}: {artefact.host.host_macs:,} run there once per image.")
 
 
 def _evaluate_model(terminal: Terminal, located: Located, request: Request) -> None:
@@ -152,6 +164,7 @@ def _evaluate_model(terminal: Terminal, located: Located, request: Request) -> N
     from snnc.data.material import preprocessing_beside
     from snnc.data.preprocessing import Preprocessing
     from snnc.metrics import Task
+    from snnc.source.selection import Selection
 
     refuse(
         f"is for artefacts, and {located.name} is none: convert it first",
@@ -168,56 +181,70 @@ def _evaluate_model(terminal: Terminal, located: Located, request: Request) -> N
     if request.data is not None:
         preprocessing = preprocessing_beside(request.data, preprocessing)
     preprocessing = with_layout(preprocessing, request.rows_layout)
-    source = open_source(terminal, located, preprocessing, request.threads)
-    x, y = _rows(request, located.entry, source.check_rows, preprocessing)
-    scores = evaluate_ann(
+    selection = Selection.parse(request.shape, request.keep_output)
+    source = open_source(terminal, located, preprocessing, request.threads, selection)
+    names = (list(source.session.inputs), list(source.session.outputs))
+    x, y = _rows(request, located.entry, source.check_rows, *names, preprocessing)
+    found = evaluate_ann(
         source, x, y, terminal.progress(), task=task_of(request.task), metrics=request.metric
     )
     if terminal.json:
-        terminal.data({**scores.as_dict(), "macs": source.macs, "timesteps": None, "backend": "onnxruntime"})
-    else:
+        each = {name: scores.as_dict() for name, scores in found.items()}
+        shown = {"outputs": each} if len(found) > 1 else next(iter(each.values()))
+        terminal.data({**shown, "macs": source.macs, "timesteps": None, "backend": "onnxruntime"})
+        return
+    for name, scores in found.items():
         told = []
         if scores.task is Task.CLASSES:
             told = [("top-1", _share(scores.top1)), ("top-5", _share(scores.top5))]
         told += metric_lines(_others(scores))
-        terminal.table(("", "ANN"), [*told, ("rows", str(len(x))), ("MACs", _count(source.macs))])
-        if y is None:
-            terminal.text(UNLABELLED)
+        told += [("rows", str(len(x))), ("MACs", _count(source.macs))] if len(found) == 1 else []
+        terminal.table((name if len(found) > 1 else "", "ANN"), told)
+    if len(found) > 1:
+        terminal.table(("all outputs", "ANN"), [("rows", str(len(x))), ("MACs", _count(source.macs))])
+    if y is None:
+        terminal.text(UNLABELLED)
 
 
 def _rows(
     request: Request,
     entry: Any,
-    check: Callable[[NumberArray, str], object],
+    check: Callable[[Rows, str], object],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
     preprocessing: Preprocessing | None,
     *,
     is_fixed: bool = False,
-) -> tuple[NumberArray, NumberArray | None]:
-    from snnc.cli.files import read_labelled
+) -> tuple[Rows, Labels]:
+    from snnc.cli.files import part_of, read_named
     from snnc.errors import UsageError
     from snnc.models import test_data
 
     if request.data is not None:
-        found = read_labelled(request.data, preprocessing, request.limit, is_fixed=is_fixed)
+        found = read_named(
+            request.data, inputs, outputs, preprocessing, limit=request.limit, is_fixed=is_fixed
+        )
         x, y = found.x, found.y
         check(x, found.name)
     elif entry is not None:
         x, y = test_data(entry)
     else:
         raise UsageError("no rows to evaluate on: name them by --data ROWS, with `x` and `y`")
-    return x[: request.limit], None if y is None else y[: request.limit]
+    return x[: request.limit], part_of(y, slice(request.limit))
 
 
-def _warn_of_overlap(terminal: Terminal, artefact: Artefact, x: NumberArray) -> None:
+def _warn_of_overlap(terminal: Terminal, artefact: Artefact, x: Rows) -> None:
     from snnc.analysis.evaluation import SHARD
     from snnc.data.leakage import count_seen
     from snnc.diagnostics import OVERLAP, Diagnostic
+    from snnc.ir.batch import flat
 
     stored: Mapping[str, Any] = artefact.metadata.calibration
     if "row_hashes" not in stored:
         return
     starts = range(0, len(x), SHARD)
-    seen = sum(count_seen(stored["row_hashes"], artefact.encode(x[s : s + SHARD])) for s in starts)
+    coded = (artefact.encode(x[s : s + SHARD]) for s in starts)
+    seen = sum(count_seen(stored["row_hashes"], flat(q)) for q in coded)
     if seen:
         terminal.warn(
             Diagnostic(
@@ -232,21 +259,67 @@ UNLABELLED = "No accuracy is known: the rows have no labels `y`."
 
 
 def _show(terminal: Terminal, found: Evaluation) -> None:
-    """Write the table: the spiking network, and the source beside it where it was run."""
+    """Write the table: the spiking network, and the source beside it where it was run.
+
+    Of several outputs each has a table of its own, and what all have in common comes last.
+    """
+    several = len(found.outputs) > 1
+    for name, judged in found.outputs.items():
+        rows, lines = _judgement(judged)
+        if not several:
+            rows += _costs(found, judged)
+        columns = (f"output {name}" if several else "", "SNN", "ANN")
+        if judged.ann is None:
+            terminal.table(columns[:2], [row[:2] for row in rows if row[1]])
+        else:
+            terminal.table(columns, rows)
+        if lines:
+            terminal.text("\n".join(lines))
+    if several:
+        last = list(found.outputs.values())[-1]
+        common = _costs(found, last)
+        columns = ("all outputs", "SNN", "ANN")
+        if last.ann is None:
+            terminal.table(columns[:2], [row[:2] for row in common if row[1]])
+        else:
+            terminal.table(columns, common)
+
+
+def _judgement(judged: Judged) -> tuple[list[tuple[str, str, str]], list[str]]:
+    """Return the rows of one output, and what is said below them."""
     from snnc.metrics import Task
 
-    costs, ann = found.costs, found.ann
+    scores, ann = judged.scores, judged.ann
     rows: list[tuple[str, str, str]] = []
-    if found.scores.task is Task.CLASSES:
+    if scores.task is Task.CLASSES:
         rows = [
-            ("top-1", _share(found.scores.top1), _share(ann.scores.top1) if ann else ""),
-            ("top-5", _share(found.scores.top5), _share(ann.scores.top5) if ann else ""),
+            ("top-1", _share(scores.top1), _share(ann.scores.top1) if ann else ""),
+            ("top-5", _share(scores.top5), _share(ann.scores.top5) if ann else ""),
         ]
     beside = {} if ann is None else dict(metric_lines(ann.scores.measured))
-    for name, value in metric_lines(_others(found.scores)):
+    for name, value in metric_lines(_others(scores)):
         rows.append((name, value, beside.get(name, "")))
-    rows += [
-        ("rows", str(found.scores.n), str(ann.scores.n) if ann else ""),
+    lines: list[str] = []
+    if not any(each.against == "labels" for each in scores.measured):
+        lines = [UNLABELLED]
+    if scores.task is None:
+        lines.append(NOT_EVIDENT)
+    if ann is not None and ann.agreement is not None:
+        lines += [f"SNN and ANN agree on {_share(ann.agreement)} of the rows."]
+    if ann is not None and (paired := ann.paired) is not None:
+        low, high = (100 * end for end in paired.interval)
+        lines.append(
+            f"The conversion costs {100 * paired.drop:.2f} points [{low:.2f}, {high:.2f}]: "
+            f"of {paired.n} rows the ANN alone is right on {paired.only_ann}, the SNN on {paired.only_snn}."
+        )
+    return rows, lines
+
+
+def _costs(found: Evaluation, judged: Judged) -> list[tuple[str, str, str]]:
+    """Return the rows that no output has alone."""
+    costs, ann = found.costs, judged.ann
+    return [
+        ("rows", str(judged.scores.n), str(ann.scores.n) if ann else ""),
         ("time steps", f"T = {found.timesteps}, K = {found.settle_steps}", ""),
         ("latency, steps", str(found.latency_steps), ""),
         ("spike payload", found.payload, ""),
@@ -258,26 +331,6 @@ def _show(terminal: Terminal, found: Evaluation) -> None:
         ("accumulates per image", _count(costs.acs), ""),
         ("MACs per image, layer 1 included", _count(costs.macs), _count(ann.macs) if ann else ""),
     ]
-    lines: list[str] = []
-    if not any(each.against == "labels" for each in found.scores.measured):
-        lines = [UNLABELLED]
-    if found.scores.task is None:
-        lines.append(NOT_EVIDENT)
-    if ann is None:
-        terminal.table(("", "SNN"), [row[:2] for row in rows if row[1]])
-        for line in lines:
-            terminal.text(line)
-        return
-    terminal.table(("", "SNN", "ANN"), rows)
-    if ann.agreement is not None:
-        lines += [f"SNN and ANN agree on {_share(ann.agreement)} of the rows."]
-    if (paired := ann.paired) is not None:
-        low, high = (100 * end for end in paired.interval)
-        lines.append(
-            f"The conversion costs {100 * paired.drop:.2f} points [{low:.2f}, {high:.2f}]: "
-            f"of {paired.n} rows the ANN alone is right on {paired.only_ann}, the SNN on {paired.only_snn}."
-        )
-    terminal.text("\n".join(lines))
 
 
 NOT_EVIDENT = "It is not known whether the outputs are classes or numbers: give --task."

@@ -5,11 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from snnc.cli.judging import missed, outputs_of_model, require_floors, require_points, require_right
+from snnc.cli.judging import (
+    limited,
+    missed,
+    outputs_of_model,
+    require_floors,
+    require_points,
+    require_right,
+)
 from snnc.cli.quantities import points
 
 if TYPE_CHECKING:
-    from snnc.analysis.evaluation import Evaluation
+    from collections.abc import Mapping
+
+    from snnc.analysis.evaluation import Evaluation, Judged
     from snnc.artefact import Artefact
     from snnc.cli.convert import Rows
     from snnc.cli.models import Located
@@ -34,7 +43,7 @@ class Limits:
         """Whether there is any."""
         return self.drop is not None or bool(self.floors)
 
-    def check(self, outputs: Outputs) -> None:
+    def check(self, outputs: Mapping[str, Outputs]) -> None:
         """Refuse limits that these outputs cannot miss, before the work begins.
 
         Raises:
@@ -45,9 +54,12 @@ class Limits:
         require_floors(self.floors, outputs)
 
 
-def outputs_for(located: Located, rows: Rows, options: Options) -> Outputs:
-    """Return what the outputs of the network are, by the user's word, the labels, or its end."""
-    return outputs_of_model(located.path, len(rows.x), rows.y, options.task)
+def outputs_for(located: Located, rows: Rows, options: Options) -> dict[str, Outputs]:
+    """Return what each output of the network is, by the user's word, the labels, or its end."""
+    from snnc.frontend import read_onnx
+
+    source = read_onnx(located.path, options.host_mode, selection=options.selection)
+    return outputs_of_model(source, len(rows.x), rows.y, options.task)
 
 
 def gate(
@@ -69,14 +81,16 @@ def gate(
         rows.x,
         rows.y,
         simulator=load_simulator("numba", options.threads),
-        source=open_source(terminal, located, rows.preprocessing, options.threads),
+        source=open_source(terminal, located, rows.preprocessing, options.threads, options.selection),
         task=options.task,
-        metrics=tuple(dict.fromkeys(limit.metric for limit in limits.floors)),
+        metrics=tuple(dict.fromkeys(limit.asked for limit in limits.floors)),
+        layouts=artefact.output_layouts,
         progress=terminal.progress(),
         finish=artefact.finish,
     )
     told = _drop(found, limits.drop)
-    wrong = missed(limits.floors, found.scores.measured)
+    measured = {name: judged.scores.measured for name, judged in found.outputs.items()}
+    wrong = missed(limits.floors, measured)
     if told is not None and told["points"] > told["limit"]:
         wrong.insert(
             0, f"{told['measured']}: {told['points']:.2f} points, more than --max-drop {limits.drop:g}"
@@ -86,27 +100,44 @@ def gate(
             f"{'; '.join(wrong)}; on {len(rows.x)} calibration rows that were kept back. Try a larger "
             "--timesteps. Nothing was written"
         )
-    metrics = {each.metric: each for each in found.scores.measured}
+    several = len(measured) > 1
     floors = [
-        {"metric": limit.metric, "least": limit.least, **metrics[limit.metric].as_dict()}
-        for limit in limits.floors
+        {
+            "metric": limit.metric,
+            "least": limit.least,
+            **each.as_dict(),
+            **({"output": name} if several else {}),
+        }
+        for limit, name, each in limited(limits.floors, measured)
     ]
     return {"max_drop": told, "min_metric": floors}
 
 
 def _drop(found: Evaluation, limit: float | None) -> dict[str, Any] | None:
-    """Return the points that are lost, if they are limited."""
+    """Return the points that are lost, if they are limited; of several outputs the one that loses most."""
     from snnc.errors import InternalError
 
     if limit is None:
         return None
-    if found.ann is None or found.ann.agreement is None:
+    told = [
+        {**lost, **({"output": name} if len(found.outputs) > 1 else {})}
+        for name, judged in found.outputs.items()
+        if (lost := _lost(judged, limit)) is not None
+    ]
+    if not told:
         raise InternalError("the gate ran without the source network, or without classes")
-    if found.ann.paired is not None:
-        paired = found.ann.paired
-        right = (paired.both + paired.only_ann) / found.scores.n
+    return max(told, key=lambda each: each["points"])
+
+
+def _lost(judged: Judged, limit: float) -> dict[str, Any] | None:
+    """Return the points that one output loses; ``None`` where it has no classes."""
+    if judged.ann is None or judged.ann.agreement is None:
+        return None
+    if judged.ann.paired is not None:
+        paired = judged.ann.paired
+        right = (paired.both + paired.only_ann) / judged.scores.n
         require_right(right, limit, "the source network", "the rows kept back")
-        lost, what = points(found.ann.paired.drop), "accuracy lost"
+        lost, what = points(paired.drop), "accuracy lost"
     else:
-        lost, what = points(1 - found.ann.agreement.value), "answers that differ from the ANN's"
-    return {"points": lost, "limit": limit, "rows": found.scores.n, "measured": what}
+        lost, what = points(1 - judged.ann.agreement.value), "answers that differ from the ANN's"
+    return {"points": lost, "limit": limit, "rows": judged.scores.n, "measured": what}

@@ -110,12 +110,40 @@ def described(network: Artefact) -> dict[str, Any]:
         "passes": [dict(record) for record in metadata.records],
         "preprocessing": metadata.preprocessing,
         "input_layout": metadata.input_layout,
+        "inputs": [_input(network, name) for name in network.takes],
+        "outputs": [_output(network, name) for name in network.gives],
+        "selection": dict(metadata.selection),
         "source": {"path": metadata.source_path, "sha256": metadata.source_sha256},
         "calibration": calibration,
         "choice": metadata.calibration.get("choice"),
         "host": told(network.host),
         "layers": [_layer(node) for node in graph.of_type(IntegrateFire)],
     }
+
+
+def _input(network: Artefact, name: str) -> dict[str, Any]:
+    stored = next((entry for entry in network.metadata.inputs if entry["name"] == name), {})
+    return {
+        "name": name,
+        "dtype": stored.get("dtype"),
+        "shape": list(network.takes[name].shape),
+    }
+
+
+def _output(network: Artefact, name: str) -> dict[str, Any]:
+    stored = next((entry for entry in network.metadata.outputs if entry["name"] == name), {})
+    readout = network.graph.readouts.get(name) if network.host is None else None
+    return {
+        "name": name,
+        "shape": list(network.gives[name]),
+        "task": stored.get("task", network.metadata.task) or None,
+        "ends": network.ends[name] or None,
+        "unit": None if readout is None else "one" if readout.gain is None else "per channel",
+    }
+
+
+def _doors(entries: list[dict[str, Any]]) -> str:
+    return ", ".join(f"{each['name']} {'x'.join(map(str, each['shape'])) or '1'}" for each in entries)
 
 
 def _layer(node: IntegrateFire) -> dict[str, Any]:
@@ -148,6 +176,8 @@ def _summary(network: Artefact) -> list[tuple[str, str]]:
     return [
         ("network", found["name"]),
         ("source", f"{source['path']} (SHA-256 {source['sha256'][:16]}...)"),
+        ("inputs", _doors(found["inputs"])),
+        ("outputs", _doors(found["outputs"])),
         ("steps", f"T = {found['timesteps']}, K = {found['settle_steps']}, {found['schedule']}{proved}"),
         ("spikes", found["payload"]),
         (
@@ -165,10 +195,8 @@ def _summary(network: Artefact) -> list[tuple[str, str]]:
 
 def _host(network: Artefact) -> list[tuple[str, str]]:
     """Return what runs as ordinary ONNX, node by node."""
-    from snnc.cli.host import line
-
     host = network.host
-    return [] if host is None else [("host", line(host)), *(("", node.text) for node in host.nodes)]
+    return [] if host is None else [("host", host.line), *(("", node.text) for node in host.nodes)]
 
 
 def _chosen(choice: Mapping[str, Any] | None) -> str:

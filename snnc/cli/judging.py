@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from snnc.cli.options import option_of
@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from snnc.artefact import Artefact, Metadata
+    from snnc.frontend import SourceModel
     from snnc.ir.graph import NumberArray
     from snnc.metrics import Floor, Measured, Outputs, Task
+    from snnc.metrics.outputs import Labels
 
 task_option = option_of("task")
 min_metric_option = option_of("min_metric")
@@ -27,6 +29,20 @@ def task_of(name: str | None, metadata: Metadata | None = None) -> Task | None:
     return None if metadata is None else metadata.stored_task
 
 
+def tasks_of_artefact(name: str | None, artefact: Artefact) -> Task | dict[str, Task | None] | None:
+    """Return the task that the user names, or else those of the outputs that an artefact remembers."""
+    from snnc.metrics import Task
+
+    if name is not None:
+        return Task(name)
+    if len(artefact.gives) == 1:
+        return artefact.metadata.stored_task
+    if artefact.host is not None:
+        return None
+    stored = {entry["name"]: entry.get("task", "") for entry in artefact.metadata.outputs}
+    return {output: Task(task) if task else None for output, task in stored.items()}
+
+
 def floors(texts: Sequence[str]) -> tuple[Floor, ...]:
     """Read ``--min-metric``.
 
@@ -37,19 +53,22 @@ def floors(texts: Sequence[str]) -> tuple[Floor, ...]:
     from snnc.pass_options import once
 
     found = (floor(text) for text in texts)
-    return tuple(once(((limit.metric, limit) for limit in found), "--min-metric").values())
+    return tuple(once(((limit.asked, limit) for limit in found), "--min-metric").values())
 
 
-def require_points(outputs: Outputs) -> None:
-    """Refuse ``--max-drop`` where there are no classes to count points of.
+def require_points(outputs: Mapping[str, Outputs]) -> None:
+    """Refuse ``--max-drop`` where there are no classes to count points of; of several outputs one has to.
 
     Raises:
-        UsageError: outputs are numbers, or it is not evident what they are.
+        UsageError: all outputs are numbers, or it is not evident what they are.
     """
     from snnc.errors import UsageError
     from snnc.metrics import Task
 
-    if outputs.require("--max-drop") is Task.REGRESSION:
+    if len(outputs) > 1 and any(each.task in (Task.CLASSES, Task.BINARY) for each in outputs.values()):
+        return
+    first = next(iter(outputs.values()))
+    if first.require("--max-drop") is Task.REGRESSION:
         raise UsageError(
             "--max-drop limits the loss of accuracy, but the outputs are numbers: use --min-metric r2=0.99"
         )
@@ -80,43 +99,61 @@ def require_right(right: float, limit: float, whose: str, rows: str) -> None:
         )
 
 
-def require_floors(limits: Sequence[Floor], outputs: Outputs) -> None:
+def require_floors(limits: Sequence[Floor], outputs: Mapping[str, Outputs]) -> None:
     """Refuse limits that cannot be measured, before the work begins; the source network is at hand.
 
     Raises:
         UsageError: one does not fit the outputs, what it is held to is missing, or it is not evident whether
             there are classes.
     """
-    import numpy as np
+    from snnc.metrics import METRICS
+    from snnc.metrics.outputs import asked_of
 
-    from snnc.metrics import METRICS, Case
-    from snnc.metrics.catalogue import reference_of
-
-    nothing = np.zeros((0, outputs.size))
-    labels = None if outputs.labels is None else outputs.labels[:0]
-    case = Case(nothing, outputs.task, nothing, labels)
     for limit in limits:
-        if METRICS[limit.metric].decides:
-            outputs.require(f"--min-metric {limit}")
-        reference_of(limit.metric, case)
+        decides = METRICS[limit.metric].decides
+        if decides and len(outputs) == 1:
+            next(iter(outputs.values())).require(f"--min-metric {limit}")
+        for name in asked_of(limit.asked, outputs, has_source=True):
+            if decides:
+                outputs[name].require(f"--min-metric {limit}")
 
 
-def missed(limits: Sequence[Floor], found: Sequence[Measured]) -> list[str]:
-    """Return in words which limits are missed."""
-    by_name = {each.metric: each for each in found}
+def limited(
+    limits: Sequence[Floor], found: Mapping[str, Sequence[Measured]]
+) -> list[tuple[Floor, str, Measured]]:
+    """Return what was measured of each limit: of every output that it is asked of.
+
+    Args:
+        limits: on metrics.
+        found: the metrics of each output, by its name.
+    """
     return [
-        f"{limit.metric} is {by_name[limit.metric]} against the {by_name[limit.metric].against}, less than "
-        f"--min-metric {limit}"
+        (limit, name, each)
         for limit in limits
-        if not limit.kept(by_name[limit.metric])
+        for name, measured in found.items()
+        if limit.output in ("", name)
+        for each in measured
+        if each.metric == limit.metric
     ]
 
 
-def outputs_of_model(path: Path, rows: int, labels: NumberArray | None, given: Task | None) -> Outputs:
-    """Return what the outputs of an ONNX network are.
+def missed(limits: Sequence[Floor], found: Mapping[str, Sequence[Measured]]) -> list[str]:
+    """Return in words which limits are missed."""
+    return [
+        f"{limit.metric}{f' of {name!r}' if len(found) > 1 else ''} is {each} against the {each.against}, "
+        f"less than --min-metric {limit}"
+        for limit, name, each in limited(limits, found)
+        if not limit.kept(each)
+    ]
+
+
+def outputs_of_model(
+    source: SourceModel, rows: int, labels: Labels, given: Task | None
+) -> dict[str, Outputs]:
+    """Return what each output of an ONNX network is, by its name.
 
     Args:
-        path: of the network.
+        source: the network.
         rows: how many there are.
         labels: of the rows, if known.
         given: what the user says.
@@ -125,22 +162,21 @@ def outputs_of_model(path: Path, rows: int, labels: NumberArray | None, given: T
         InputError: labels do not fit.
         UsageError: the outputs cannot be what the user says.
     """
-    from math import prod
+    from snnc.metrics.outputs import labels_by_output, recognise_output
 
-    import onnx
-
-    from snnc.frontend import read_onnx
-    from snnc.frontend.dividing import HostMode
-    from snnc.metrics import recognise
-    from snnc.metrics.ending import final_activation
-
-    source = read_onnx(path, HostMode.EDGES)
-    if source.host is None:
-        size = prod(source.graph[source.graph.output].shape)
-        return recognise(size, rows=rows, labels=labels, ends=source.ends, given=given)
-    size = sum(prod(port.shape) for port in source.host.outputs)
-    ends = final_activation(onnx.load_model(path, load_external_data=False))
-    return recognise(size, rows=rows, labels=labels, ends=ends, given=given)
+    shapes, ends = source.gives, source.activations
+    by_name = labels_by_output(labels, tuple(shapes))
+    return {
+        name: recognise_output(
+            name if len(shapes) > 1 else "",
+            shape,
+            rows=rows,
+            labels=by_name.get(name),
+            ends=ends[name],
+            given=given,
+        )
+        for name, shape in shapes.items()
+    }
 
 
 def outputs_of_artefact(
@@ -163,15 +199,11 @@ def outputs_of_artefact(
 
     import onnx
 
-    from snnc.ir.snn import Readout
     from snnc.metrics import recognise
     from snnc.metrics.ending import final_activation
 
-    if artefact.finish is not None:
-        size = artefact.finish.size
-    else:
-        (readout,) = artefact.graph.of_type(Readout)
-        size = prod(readout.shape)
+    finish = artefact.finish
+    size = prod(artefact.graph.readout.shape) if finish is None else finish.size
     ends = artefact.metadata.ends
     if source is not None and not ends:
         ends = final_activation(onnx.load_model(source, load_external_data=False))

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from snnc.artefact import Metadata
     from snnc.cli.terminal import Terminal
     from snnc.data.preprocessing import Preprocessing
-    from snnc.ir.graph import NumberArray
+    from snnc.ir.batch import Rows
+    from snnc.source.selection import Selection
     from snnc.source.source_session import SourceSession
 
 
@@ -48,23 +49,35 @@ def locate(name: str) -> Located:
     return Located(name, path)
 
 
-def open_session(path: Path, threads: int | None) -> SourceSession:
+def open_session(path: Path, threads: int | None, selection: Selection | None = None) -> SourceSession:
     """Return what runs a network in onnxruntime.
 
     Raises:
         InputError: the file is none, told as where it is converted, or onnxruntime cannot run it.
     """
     from snnc.frontend.loading import load
+    from snnc.source.selection import Selection
     from snnc.source.source_session import SourceSession
 
     load(path)
-    return SourceSession(path, threads)
+    return SourceSession(path, threads, selection or Selection())
 
 
 def open_source(
-    terminal: Terminal, located: Located, preprocessing: Preprocessing | None, threads: int | None
+    terminal: Terminal,
+    located: Located,
+    preprocessing: Preprocessing | None,
+    threads: int | None,
+    selection: Selection | None = None,
 ) -> Source:
     """Return the network to compare with; its operations are counted where it can be read as a graph.
+
+    Args:
+        terminal: where to tell why they are not.
+        located: the network.
+        preprocessing: from rows to what it takes.
+        threads: for onnxruntime.
+        selection: what is taken of its file; everything by default.
 
     Raises:
         InputError: as :func:`open_session`.
@@ -75,21 +88,27 @@ def open_source(
     from snnc.errors import UnsupportedModelError
     from snnc.frontend import read_onnx
     from snnc.frontend.dividing import HostMode
+    from snnc.ir.batch import arrays_by_name, joined
+    from snnc.source.selection import EVERYTHING
 
-    session = open_session(located.path, threads)
-    takes, macs = session.takes, None
+    session = open_session(located.path, threads, selection)
+    takes, macs = session.inputs, None
     try:
-        read = read_onnx(located.path, HostMode.EDGES)
-        (takes,) = read.takes.values()
+        read = read_onnx(located.path, HostMode.EDGES, selection=selection or EVERYTHING)
+        takes |= read.takes
         macs = sum(macs_of_ann(read.graph).values()) if read.host is None else read.host.macs
     except UnsupportedModelError as error:
         terminal.detail(f"its operations are not counted: {error}")
 
-    def prepare(x: NumberArray) -> NumberArray:
-        return prepared_rows(x, takes, preprocessing)
+    def prepare(x: Rows) -> Rows:
+        arrays = arrays_by_name(x, list(takes), located.name)
+        return joined({n: prepared_rows(arrays[n], each, preprocessing) for n, each in takes.items()})
 
-    def check_rows(x: NumberArray, name: str) -> None:
-        check_fit(x.shape, takes, preprocessing, name)
+    def check_rows(x: Rows, name: str) -> None:
+        arrays = arrays_by_name(x, list(takes), located.name)
+        for each, taken in takes.items():
+            what = name if len(takes) == 1 else f"{name} for {each!r}"
+            check_fit(arrays[each].shape, taken, preprocessing, what)
 
     return Source(session, prepare, macs, check_rows)
 

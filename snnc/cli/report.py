@@ -131,7 +131,7 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
             graph, measurement.costs, sum(measurement.ann_macs.values()), measurement.nonzero, steps, model
         ),
         curve=measured_curve(terminal, found, measurement, wanted, request) if wanted else None,
-        targets=fits(graph),
+        targets=fits(graph, found.artefact.host),
         reproduce=_reproduce(found, request, steps),
     )
     _write(report, request)

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from snnc.cli.artefacts import ArtefactPath
-from snnc.cli.judging import outputs_of_artefact, task_of, task_option
+from snnc.cli.judging import task_of, task_option, tasks_of_artefact
 from snnc.cli.layouts import rows_layout
 from snnc.cli.quantities import Threads
 from snnc.cli.terminal import Terminal, Verb
+
+if TYPE_CHECKING:
+    from snnc.artefact import Artefact
+    from snnc.ir.batch import Rows
+    from snnc.ir.graph import NumberArray
+    from snnc.metrics import Task
 
 
 @click.command("run", cls=Verb)
 @click.argument("artefact", type=ArtefactPath())
 @click.option(
     "--input",
-    "input_path",
-    type=click.Path(path_type=Path),
+    "given",
+    multiple=True,
     required=True,
-    metavar="X.npy",
+    metavar="[NAME=]X.npy",
     help="Rows: raw if ARTEFACT stores a preprocessing, else as the source network takes them.",
 )
 @click.option(
@@ -53,7 +61,7 @@ from snnc.cli.terminal import Terminal, Verb
 def command(
     terminal: Terminal,
     artefact: Path,
-    input_path: Path,
+    given: tuple[str, ...],
     output: Path,
     per_step: bool,
     logits: bool,
@@ -71,28 +79,24 @@ def command(
     """
     import numpy as np
 
-    from snnc.analysis.evaluation import outputs_of
+    from snnc.analysis.evaluation import all_outputs_of
     from snnc.artefact import load
     from snnc.backends import load_simulator
     from snnc.cli.artefacts import chosen_timesteps, warn_of_rows
-    from snnc.cli.files import check_outputs, read_labelled
-    from snnc.errors import UsageError
-    from snnc.ir.snn import Readout
-    from snnc.metrics import decisions
-    from snnc.metrics.task import threshold_of
+    from snnc.cli.files import check_outputs
     from snnc.writing import replacing
 
-    check_outputs(output, others=(artefact, input_path), force=force)
-    if output.suffix == ".npz":
-        raise UsageError(f"{output}: the outputs are one array, not an archive; name the file .npy")
     network = load(artefact).with_rows_layout(rows_layout)
+    paths = _paths(given, list(network.takes), network.graph.name)
+    check_outputs(output, others=(artefact, *paths.values()), force=force)
+    several = len(network.gives) > 1
+    _check_suffix(output, list(network.gives))
     steps = chosen_timesteps(terminal, network, timesteps)
-    found = read_labelled(input_path, network.preprocessing, is_fixed=True)
-    x = found.x
-    network.check_rows(x, found.name)
+    x, called = _rows(paths, network)
+    network.check_rows(x, called)
     simulator = load_simulator(backend, threads)
     warn_of_rows(terminal, network, x, simulator)
-    outputs = outputs_of(
+    found = all_outputs_of(
         network.graph,
         network.encode,
         x,
@@ -102,28 +106,114 @@ def command(
         progress=terminal.progress(),
         finish=network.finish,
     )
-    if network.host is not None:  # the source network's output, in its units and its shape
-        outputs = outputs.reshape(len(outputs), *network.host.outputs[0].shape)
-    elif logits:
-        (readout,) = network.graph.of_type(Readout)
-        outputs = outputs.astype(np.float32) * np.float32(readout.scale / steps)
-    with replacing(output) as file:
-        np.save(file, outputs)
-    last = outputs[-1] if per_step else outputs
-    kind = outputs_of_artefact(network, None, len(last), None, task_of(task))
-    threshold = 0.0 if network.host is None else threshold_of(network.metadata.ends)
-    flat = last.reshape(len(last), -1)
-    answers = decisions(flat, threshold).tolist() if kind.have_classes else None
-    if terminal.json:
-        terminal.data(
-            {
-                "output": str(output),
-                "shape": list(outputs.shape),
-                "dtype": str(outputs.dtype),
-                "timesteps": steps,
-                "task": None if kind.task is None else kind.task.value,
-                "classes": answers,
-            }
+    written, told = {}, {}
+    for name, values in found.items():
+        y = _laid_out(network, name, values, steps, per_step=per_step, logits=logits)
+        written[name] = y
+        told[name] = {"shape": list(y.shape), "dtype": str(y.dtype)} | _answers(
+            network, name, values[-1] if per_step else values, task_of(task)
         )
-    else:
-        terminal.done(f"wrote {output}: {outputs.dtype} of shape {outputs.shape}, T = {steps}")
+    with replacing(output) as file:
+        if several:
+            arrays: dict[str, Any] = written
+            np.savez(file, **arrays)
+        else:
+            np.save(file, next(iter(written.values())))
+    if terminal.json:
+        shown = {"outputs": told} if several else next(iter(told.values()))
+        terminal.data({"output": str(output), **shown, "timesteps": steps})
+        return
+    listed = ", ".join(
+        f"{f'{name}: ' if several else ''}{y.dtype} of shape {y.shape}" for name, y in written.items()
+    )
+    terminal.done(f"wrote {output}: {listed}, T = {steps}")
+
+
+def _paths(given: Sequence[str], names: Sequence[str], network: str) -> dict[str, Path]:
+    """Return the file of each input, by its name; one file for all of them as it is.
+
+    Raises:
+        UsageError: an input is missing, unknown or given twice.
+    """
+    from snnc.errors import UsageError
+    from snnc.pass_options import once
+
+    listed = ", ".join(map(repr, names))
+    if len(given) == 1 and (len(names) == 1 or given[0].endswith(".npz")):
+        name, equals, path = given[0].rpartition("=")
+        named = equals and name in names and not Path(given[0]).exists()
+        return {names[0]: Path(path if named else given[0])}
+    pairs = []
+    for text in given:
+        name, equals, path = text.rpartition("=")
+        if not equals or name not in names:
+            raise UsageError(
+                f"--input {text}: {network} has {len(names)} input{'s' * (len(names) > 1)}, {listed}: write "
+                "NAME=X.npy for each"
+            )
+        pairs.append((name, Path(path)))
+    found = once(pairs, "--input")
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise UsageError(f"the input {missing[0]!r} of {network} is missing: give --input {missing[0]}=X.npy")
+    return found
+
+
+def _rows(paths: dict[str, Path], network: Artefact) -> tuple[Rows, str]:
+    """Read the rows of every input, and say what they are called."""
+    from snnc.cli.files import read_named
+    from snnc.data.row_files import read_rows
+    from snnc.ir.batch import Batch
+
+    names = list(network.takes)
+    if len(paths) == 1:
+        path = next(iter(paths.values()))
+        found = read_named(path, names, [], network.preprocessing, is_fixed=True)
+        return found.x, found.name
+    called = " and ".join(dict.fromkeys(map(str, paths.values())))
+    return Batch({name: read_rows(paths[name]) for name in names}), called
+
+
+def _check_suffix(output: Path, names: Sequence[str]) -> None:
+    """Refuse a file whose name says another form than it will have."""
+    from snnc.errors import UsageError
+
+    if len(names) == 1 and output.suffix == ".npz":
+        raise UsageError(f"{output}: the outputs are one array, not an archive; name the file .npy")
+    if len(names) > 1 and output.suffix != ".npz":
+        listed = ", ".join(map(repr, names))
+        raise UsageError(f"{output}: there are {len(names)} outputs, {listed}; name an archive, NAME.npz")
+
+
+def _laid_out(
+    network: Artefact, name: str, values: NumberArray, steps: int, *, per_step: bool, logits: bool
+) -> NumberArray:
+    """Return the values of an output, (rows, ...) or (steps, rows, ...), as the source lays them out."""
+    if network.host is not None:  # the source network's output, in its units and its shape
+        return values
+    readout, layout = network.graph.readouts[name], network.output_layouts[name]
+    flat = values.reshape(-1, *readout.shape)
+    flat = layout.to_source(readout.decoded(flat, steps) if logits else flat)
+    return flat.reshape(*values.shape[: 1 + per_step], *layout.source_shape)
+
+
+def _answers(network: Artefact, name: str, values: NumberArray, given: Task | None) -> dict[str, Any]:
+    """Return what an output is, and the classes that it names, if it does."""
+    from snnc.metrics import Task, decisions
+    from snnc.metrics.outputs import recognise_output
+    from snnc.metrics.task import threshold_of
+
+    several = len(network.gives) > 1
+    stored = tasks_of_artefact(None, network)
+    kind = recognise_output(
+        name if several else "",
+        network.gives[name],
+        rows=len(values),
+        ends=network.ends[name],
+        given=given,
+        stored=stored.get(name) if isinstance(stored, dict) else stored,
+    )
+    classes = kind.have_classes and kind.task is not Task.REGRESSION
+    threshold = 0.0 if network.host is None else threshold_of(network.ends[name])
+    answers = decisions(values.reshape(len(values), -1), threshold).tolist() if classes else None
+    return {"task": None if kind.task is None else kind.task.value, "classes": answers}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from snnc.cli.models import Located
     from snnc.data.preprocessing import Preprocessing
     from snnc.ir.ann import AnnGraph
+    from snnc.ir.batch import Rows
     from snnc.ir.graph import NumberArray
     from snnc.metrics import Outputs, Task
+    from snnc.metrics.outputs import Labels
     from snnc.simulation.protocol import Simulator
 
 
@@ -50,10 +52,12 @@ def rows_of(
     data: Path | None,
     sha256: str,
     limit: int | None,
-    *check: Callable[[NumberArray, str], object],
+    *check: Callable[[Rows, str], object],
+    inputs: Sequence[str] = ("x",),
+    outputs: Sequence[str] = ("y",),
     preprocessing: Preprocessing | None = None,
     is_fixed: bool = True,
-) -> tuple[NumberArray, NumberArray | None, str]:
+) -> tuple[Rows, Labels, str]:
     """Return rows and labels: a file's, or the zoo's own where the source is from the zoo.
 
     Args:
@@ -61,21 +65,23 @@ def rows_of(
         sha256: of the source network.
         limit: use so many rows.
         check: refuse all rows, by the name that is given beside them, where they do not fit.
+        inputs: names of the network's inputs.
+        outputs: names of its outputs.
         preprocessing: of the rows.
         is_fixed: whether it is an artefact's.
 
     Raises:
         UsageError: there are none.
     """
-    from snnc.cli.files import read_labelled
+    from snnc.cli.files import part_of, read_named
     from snnc.cli.models import zoo_entry
     from snnc.errors import UsageError
     from snnc.models import PREFIX, test_data
 
-    x: NumberArray
-    y: NumberArray | None
+    x: Rows
+    y: Labels
     if data is not None:
-        found = read_labelled(data, preprocessing, limit, is_fixed=is_fixed)
+        found = read_named(data, inputs, outputs, preprocessing, limit=limit, is_fixed=is_fixed)
         x, y, name = found.x, found.y, str(data)
         for refuse in check:
             refuse(x, found.name)
@@ -85,7 +91,7 @@ def rows_of(
             raise UsageError("no rows to run: give them by --data ROWS, with `x` and, if known, `y`")
         x, y = test_data(entry)
         name = f"test rows of {PREFIX}{entry.name}"
-    return x[:limit], None if y is None else y[:limit], name
+    return x[:limit], part_of(y, slice(limit)), name
 
 
 def subject(
@@ -112,6 +118,7 @@ def subject(
     from snnc.report.origin import prepared_source
 
     artefact = load(path).with_rows_layout(rows_layout)
+    artefact.require_plain("this")
     located = locate_source(artefact.metadata, path, source)
     sha256, preprocessing = artefact.metadata.source_sha256, artefact.preprocessing
     x, y, name = rows_of(data, sha256, limit, artefact.check_rows, preprocessing=preprocessing)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from snnc.data.numpy_files import UNREADABLE, SwollenError, check_sizes
 from snnc.data.preprocessing import LARGEST_INPUT, row_out_of_range
 from snnc.errors import InputError, NonFiniteError
 from snnc.ir.batch import Batch, arrays_by_name, check_names
@@ -20,9 +19,6 @@ from snnc.ir.graph import NumberArray
 
 CHECKED = 1 << 24
 """Values that are checked at once."""
-
-DAMAGED = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, RuntimeError)
-"""What ``zipfile`` raises for members that are damaged, packed in another way, or encrypted."""
 
 
 def as_rows(value: Any, name: str = "the rows") -> NumberArray:
@@ -73,7 +69,8 @@ def named_rows(value: Any, names: Sequence[str], network: str, what: str) -> dic
     """
     if isinstance(value, str | os.PathLike) and len(names) > 1:
         value = read_arrays(Path(value), names)
-    if len(names) == 1 and not isinstance(value, Mapping | Batch):
+    by_name = isinstance(value, Batch) or (isinstance(value, Mapping) and set(value) == set(names))
+    if len(names) == 1 and not by_name:
         return {names[0]: as_rows(value, what)}
     if isinstance(value, Batch):
         value = value.arrays
@@ -174,12 +171,18 @@ def opened(path: Path) -> Iterator[np.ndarray | np.lib.npyio.NpzFile]:
     """Open a NumPy file, and turn what it raises, now or while it is read, into one line."""
     try:
         with path.open("rb") as stream:
+            if path.is_file():  # of a pipe, no size is known
+                check_sizes(stream)
             yield np.load(stream, allow_pickle=False)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: check the path of the data") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (EOFError, ValueError, *DAMAGED) as error:
+    except SwollenError as error:
+        raise InputError(f"{path}: {error}, which no rows do: give them uncompressed") from None
+    except InputError:
+        raise
+    except UNREADABLE as error:
         if "Object arrays" in str(error):
             raise InputError(f"{path} holds Python objects, not numbers: save plain arrays") from None
         raise InputError(

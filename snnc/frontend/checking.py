@@ -69,6 +69,8 @@ def _misnamed(graph: onnx.GraphProto, around: Names) -> str | None:
             if not any(name in known for known in names):
                 return f"{node.op_type} {node.name!r} reads {name!r}, which nothing makes"
         for attribute in node.attribute:
+            if attribute.ref_attr_name:
+                return f"{node.op_type} {node.name!r} refers to an attribute outside of a function"
             for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
                 if (problem := _misnamed(inner, names)) is not None:
                     return problem
@@ -122,7 +124,9 @@ def _first_node(model: onnx.ModelProto) -> str | None:
     """Say what is wrong with the first node that the checker does not accept on its own."""
     context = type(onnx.checker.DEFAULT_CONTEXT)()
     context.ir_version = model.ir_version
-    context.opset_imports = {entry.domain: entry.version for entry in model.opset_import}
+    context.opset_imports = {
+        entry.domain: 1 if entry.domain else entry.version for entry in model.opset_import
+    }  # of other domains, whose versions may be any number, nothing is checked
     return _first_of(model.graph.node, context, context.opset_imports)
 
 

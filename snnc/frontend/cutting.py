@@ -24,6 +24,9 @@ from snnc.source.host import HostSection, Port, Section
 OPSET = 18
 """Version of the operator set that artefacts are written in, and so the host's sections."""
 
+LEAST_IR_VERSION = 4
+"""Version of the file's form from which on constants are no inputs."""
+
 RESIZED_BY_CENTRES = 11
 """Version from which on Resize says how it places pixels; before, corners lay on each other."""
 
@@ -221,7 +224,9 @@ class _Part:
             sparse_initializer=[tensor for name, tensor in self.sparse.items() if name in read],
         )
         return helper.make_model(
-            graph, opset_imports=list(self.source.opset_import), ir_version=self.source.ir_version
+            graph,
+            opset_imports=list(self.source.opset_import),
+            ir_version=max(self.source.ir_version, LEAST_IR_VERSION),
         )
 
     def is_here(self, name: str) -> bool:

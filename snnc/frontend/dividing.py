@@ -85,7 +85,8 @@ def read_divided(
         return Reading(None, None, error.diagnostics)
     if isinstance(found, str):
         cure = "replace what cannot be read in the middle of the network, and fine-tune"
-        return Reading(None, None, (*diagnostics, Diagnostic(HOST_SHARE, found, "", cure)))
+        place = next((each.node for each in diagnostics if each.node), "")
+        return Reading(None, None, (*diagnostics, Diagnostic(HOST_SHARE, found, place, cure)))
     return Reading(*found)
 
 

@@ -46,7 +46,7 @@ def inlined(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
         _follow(function, opset)
     try:
         return inliner.inline_local_functions(result)
-    except (RuntimeError, ValueError) as error:
+    except (onnx.checker.ValidationError, RuntimeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise InputError(f"{where}: its functions cannot be inlined: {reason}; export it without") from error
 
@@ -54,6 +54,11 @@ def inlined(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
 def opset_of(imports: Iterable[onnx.OperatorSetIdProto]) -> int:
     """Return the version of the standard domain; 0 where none is given."""
     return max((entry.version for entry in imports if entry.domain in DEFAULT_DOMAINS), default=0)
+
+
+def _known(opset: int) -> int:
+    """Return a version that onnx can be asked about."""
+    return min(max(opset, 1), onnx.defs.onnx_opset_version())
 
 
 def nested(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
@@ -68,7 +73,7 @@ def nested(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
 def _is_standard(function: onnx.FunctionProto, opset: int) -> bool:
     if function.domain not in DEFAULT_DOMAINS:
         return False
-    return onnx.defs.has(function.name, max(opset, 1), "")
+    return onnx.defs.has(function.name, _known(opset), "")
 
 
 def _require_end(model: onnx.ModelProto, where: str) -> None:
@@ -129,6 +134,6 @@ def _follow(function: onnx.FunctionProto, opset: int) -> None:
 
 def _since(name: str, opset: int) -> int:
     """Return the version that an operator was last changed in; 0 where there is none."""
-    if opset < 1 or not onnx.defs.has(name, opset, ""):
+    if opset != _known(opset) or not onnx.defs.has(name, opset, ""):
         return 0
     return int(onnx.defs.get_schema(name, opset, "").since_version)

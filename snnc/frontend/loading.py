@@ -165,7 +165,7 @@ def _external_file(path: Path, folder: Path, name: str, location: str) -> tuple[
         size = file.stat().st_size if found else 0
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(
-            f"{path} keeps the tensor {name!r} in {location[:40]!r}, which no file can be called: "
+            f"{path} keeps the tensor {name!r} in {location[:40]!r}, which is not a valid file name: "
             "export it again"
         ) from error
     if not location or not file.is_relative_to(folder):

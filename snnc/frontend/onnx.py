@@ -13,9 +13,11 @@ from snnc.frontend.dividing import Check, HostMode, Reading, read_divided
 from snnc.frontend.loading import LoadedModel, load
 from snnc.frontend.simplify import simplify
 from snnc.ir.ann import AnnGraph
+from snnc.ir.graph import Shape
 from snnc.ir.layout import InputLayout
 from snnc.metrics.ending import final_activation
 from snnc.source.host import Host, HostNode
+from snnc.source.selection import EVERYTHING, Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,20 @@ class SourceModel:
         return self.outputs[self.graph.outputs.index(self.graph.output)]
 
     @property
+    def gives(self) -> dict[str, Shape]:
+        """Shapes of the outputs that the file tells, by their names, in its order."""
+        if self.host is not None:
+            return {port.name: port.shape for port in self.host.outputs}
+        return {output.name: output.layout.source_shape for output in self.outputs}
+
+    @property
+    def activations(self) -> dict[str, str]:
+        """The softmax or sigmoid that makes each of these outputs, as an ONNX operator; empty for none."""
+        if self.host is not None:
+            return {port.name: self.host.activations.get(port.name, "") for port in self.host.outputs}
+        return {output.name: output.ends for output in self.outputs}
+
+    @property
     def layout(self) -> InputLayout:
         """How the arrays that the file takes become the graph's one input."""
         return self.input.layout
@@ -133,6 +149,7 @@ def read_onnx(
     mode: HostMode = HostMode.NONE,
     check: Check = lambda graph: (),
     kept: Sequence[HostNode] = (),
+    selection: Selection = EVERYTHING,
 ) -> SourceModel:
     """Read a network.
 
@@ -141,12 +158,14 @@ def read_onnx(
         mode: where the host may keep what cannot be read.
         check: what else must be refused; its findings name nodes of the model.
         kept: the host's nodes of an artefact, to read its source as it was read then.
+        selection: sizes that the file leaves open, and the outputs to keep.
 
     Raises:
         InputError: the file is missing, damaged, or not ONNX.
+        UsageError: the selection does not fit the file.
         UnsupportedModelError: with a diagnostic for every reason why it cannot be converted.
     """
-    source, reading = _read(path, mode, check, kept)
+    source, reading = _read(path, mode, check, kept, selection)
     diagnostics = reading.diagnostics
     errors = [d for d in diagnostics if d.severity is Severity.ERROR]
     if source is None or errors:
@@ -157,21 +176,26 @@ def read_onnx(
     return source
 
 
-def check_onnx(path: Path) -> tuple[Diagnostic, ...]:
-    """Return everything about a network that keeps it from being converted.
+def check_onnx(path: Path, selection: Selection = EVERYTHING) -> tuple[Diagnostic, ...]:
+    """Return everything about a network that keeps it from being converted; see :func:`read_onnx`.
 
     Raises:
         InputError: the file is missing, damaged, or not ONNX.
+        UsageError: the selection does not fit the file.
     """
-    return _read(path, HostMode.NONE, lambda graph: (), ())[1].diagnostics
+    return _read(path, HostMode.NONE, lambda graph: (), (), selection)[1].diagnostics
 
 
 def _read(
-    given: Path | LoadedModel, mode: HostMode, check: Check, kept: Sequence[HostNode]
+    given: Path | LoadedModel,
+    mode: HostMode,
+    check: Check,
+    kept: Sequence[HostNode],
+    selection: Selection,
 ) -> tuple[SourceModel | None, Reading]:
     loaded = given if isinstance(given, LoadedModel) else load(given)
     path = loaded.path
-    proto, warnings = simplify(loaded.proto, str(path))
+    proto, warnings = simplify(selection.applied(loaded.proto, str(path)), str(path))
     reading = read_divided(proto, path.name.removesuffix(".onnx"), str(path), mode, check, kept)
     reading = replace(reading, diagnostics=(*warnings, *reading.diagnostics))
     network, host = reading.network, reading.host

@@ -140,6 +140,9 @@ def read_graph(
     problems += named(reader.problems, find_patterns(model.graph))
     if not problems and signature.batch != 1 and (mixed := mixed_rows(model)) is not None:
         problems.append(mixed)
+    if graph is None and not problems:
+        message = "the outputs cannot be followed through the network"
+        problems.append(Diagnostic(UNSUPPORTED_STRUCTURE, message, "", "export the model again"))
     if graph is None or problems:
         return None, tuple(problems)
     graph = tidy(spread_constants(graph))
@@ -451,6 +454,8 @@ class _Reader:
         """Read the one branch of an If that is taken."""
         wanted = "then_branch" if condition else "else_branch"
         graph = next(a.g for a in node.attribute if a.name == wanted)
+        if len(graph.output) != len(node.output):
+            refuse(UNSUPPORTED_ATTRIBUTE, label(node), "If: its branch does not fit it", "export it again")
         for outer, inner in zip(node.output, graph.output, strict=False):
             self._hand_readers(outer, inner.name)
         return self._subgraph(graph, {})

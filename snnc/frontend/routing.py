@@ -57,47 +57,56 @@ class Routes:
 
     def node(self, name: str, index: Index, origin: str) -> str:
         """Return the node of the shape of ``index`` that holds the values of another node where it says."""
-        node = self.builder.nodes[name]
         if name in self.builder.doubtful:
             return self.builder.stand_in(index.shape)
-        if is_range(index) and index.size == math.prod(node.shape):
+        found: dict[str, Index] = {}
+        self._trace(name, index, found)
+        terms = [self._map(source, places, origin) for source, places in (found or {name: index}).items()]
+        if len(terms) == 1:
+            return terms[0]
+        total = ann.Add(name=origin, inputs=tuple(terms), shape=index.shape, origin=origin)
+        return self.builder.emit(total)
+
+    def _map(self, name: str, index: Index, origin: str) -> str:
+        """Return one index map."""
+        if is_range(index) and index.size == math.prod(self.builder.shape(name)):
             return self.builder.reshape(name, index.shape, origin)
-        inner = _as_map(node, self.builder)
-        if inner is not None:
-            composed = np.where(index == PADDED, PADDED, inner.ravel()[index])
-            return self.node(node.inputs[0], composed, origin)
-        if isinstance(node, ann.Concat) and not self._keeps_channels(index, node.shape):
-            return self._of_parts(node, index, origin)
         key = (name, index.shape, index.tobytes())
         if key not in self.builder.maps:
-            self.builder.maps[key] = self.builder.emit(
-                ann.Gather(
-                    name=origin,
-                    inputs=(name,),
-                    shape=index.shape,
-                    origin=origin,
-                    index=index.astype(np.int32),
-                )
+            made = ann.Gather(
+                name=origin, inputs=(name,), shape=index.shape, origin=origin, index=index.astype(np.int32)
             )
+            self.builder.maps[key] = self.builder.emit(made)
         return self.builder.maps[key]
+
+    def _trace(self, name: str, index: Index, found: dict[str, Index]) -> None:
+        """Find which nodes hold the values themselves, and where, behind all that only moves or joins them.
+
+        Args:
+            name: the node that is read.
+            index: where.
+            found: the index map of each node, to which is added.
+        """
+        node = self.builder.nodes[name]
+        inner = _as_map(node, self.builder)
+        if inner is not None and not (is_range(index) and index.shape == node.shape):
+            composed = np.where(index == PADDED, PADDED, inner.ravel()[index])
+            self._trace(node.inputs[0], composed, found)
+        elif isinstance(node, ann.Concat) and not self._keeps_channels(index, node.shape):
+            start = 0
+            for part in node.inputs:
+                size = math.prod(self.builder.shape(part))
+                inside = (index >= start) & (index < start + size)
+                if inside.any():
+                    self._trace(part, np.where(inside, index - start, PADDED), found)
+                start += size
+        else:
+            other = found.get(name)
+            found[name] = index if other is None else np.where(other == PADDED, index, other)
 
     def _keeps_channels(self, index: Index, shape: Shape) -> bool:
         """Whether spikes that are joined can be moved as they are."""
         return len(index.shape) == 3 and index.min() >= 0 and sole_channels(index, shape) is not None
-
-    def _of_parts(self, node: ann.Concat, index: Index, origin: str) -> str:
-        """Return an index map of a join as a sum of maps of its parts."""
-        sizes = [math.prod(self.builder.shape(name)) for name in node.inputs]
-        start = 0
-        terms = []
-        for name, size in zip(node.inputs, sizes, strict=True):
-            inside = (index >= start) & (index < start + size)
-            if inside.any():
-                terms.append(self.node(name, np.where(inside, index - start, PADDED), origin))
-            start += size
-        if len(terms) == 1:
-            return terms[0]
-        return self.builder.emit(ann.Add(name=origin, inputs=tuple(terms), shape=index.shape, origin=origin))
 
 
 def _as_map(node: ann.AnnNode, builder: GraphBuilder) -> Index | None:

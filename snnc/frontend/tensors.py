@@ -37,6 +37,8 @@ def byte_size(tensor: onnx.TensorProto) -> int:
     name = _type_name(tensor)
     if name == "STRING":
         raise ValueError("texts have no fixed size")
+    if name == "UNDEFINED":
+        raise ValueError("its type is not given")
     bits = BITS.get(name) or 8 * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     return -(-math.prod(_shape(tensor)) * bits // 8)
 

@@ -46,10 +46,6 @@ class Batch:
         """Return some of the rows: a slice, or indices or a mask of them."""
         return Batch({name: array[rows] for name, array in self.arrays.items()})
 
-    def flat(self) -> NDArray[Any]:
-        """Return everything about a row in one, (rows, values)."""
-        return np.concatenate([array.reshape(len(array), -1) for array in self.arrays.values()], axis=1)
-
     def __iter__(self) -> Iterator[Batch]:
         """Iterate over single rows."""
         return (self[index : index + 1] for index in range(len(self)))
@@ -112,6 +108,14 @@ def check_names(given: Mapping[str, Any], names: Sequence[str], network: str) ->
 def joined(arrays: Mapping[str, NDArray[Any]]) -> Rows:
     """Return arrays by name as :data:`Rows`: the array itself where there is one."""
     return next(iter(arrays.values())) if len(arrays) == 1 else Batch(arrays)
+
+
+def flat(rows: Rows) -> NDArray[Any]:
+    """Return everything about a row of several inputs in one, (rows, values); one array as it is."""
+    if not isinstance(rows, Batch):
+        found: NDArray[Any] = rows
+        return found
+    return np.concatenate([array.reshape(len(array), -1) for array in rows.arrays.values()], axis=1)
 
 
 def rows_of(rows: Rows, name: str) -> NDArray[Any]:

@@ -153,7 +153,7 @@ class _Line:
         return kind(**values)
 
     def value(self, kind: str) -> Any:
-        if kind in ("FloatArray", "NumberArray"):
+        if kind in ("FloatArray", "IntArray", "NumberArray"):
             return self.array()
         if kind == "str":
             return self.name()

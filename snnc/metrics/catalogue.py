@@ -286,6 +286,10 @@ DEFAULTS: Mapping[Task | None, tuple[str, ...]] = {
 """What is told where no metric is named, as far as there is something to hold it to."""
 
 
+OF_MAPS = ("sqnr", "psnr", "cosine", "mse")
+"""The same of maps: each place alone hardly varies, so that ``r2`` would weigh noise."""
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """One metric on some rows.

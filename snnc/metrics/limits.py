@@ -16,14 +16,21 @@ class Floor:
     Attributes:
         metric: its name.
         least: the limit.
+        output: of which output; empty for all that the metric fits.
     """
 
     metric: str
     least: float
+    output: str = ""
 
     def __str__(self) -> str:
         """Return it as the user writes it."""
-        return f"{self.metric}={self.least:g}"
+        return f"{self.asked}={self.least:g}"
+
+    @property
+    def asked(self) -> str:
+        """What is limited: ``METRIC`` or ``OUTPUT:METRIC``."""
+        return f"{self.output}:{self.metric}" if self.output else self.metric
 
     def kept(self, found: Measured) -> bool:
         """Whether a measurement reaches it."""
@@ -31,15 +38,16 @@ class Floor:
 
 
 def floor(text: str) -> Floor:
-    """Read ``NAME=VALUE``.
+    """Read ``METRIC=VALUE`` or ``OUTPUT:METRIC=VALUE``.
 
     Raises:
         UsageError: no metric, no finite number, one that nothing could miss or reach, or one to be kept low.
     """
-    name, equals, number = text.partition("=")
+    asked, equals, number = text.rpartition("=")
     if not equals:
         raise UsageError(f"--min-metric {text}: write NAME=VALUE, such as r2=0.99")
-    metric = metric_named(name.strip())
+    output, _, name = asked.strip().rpartition(":")
+    metric = metric_named(name)
     try:
         least = float(number)
     except ValueError:
@@ -50,4 +58,4 @@ def floor(text: str) -> Floor:
         raise UsageError(
             f"--min-metric {text}: give a number from {metric.smallest:g} to {metric.largest:g} for {name}"
         )
-    return Floor(name.strip(), least)
+    return Floor(name, least, output)

@@ -60,12 +60,14 @@ class Outputs:
         reason: what told, in words.
         labels: (n,) int64 for classes and binary answers, (n, outputs) float64 for numbers; ``None`` without.
         size: how many outputs there are.
+        is_map: whether they are places of a map, and not single numbers.
     """
 
     task: Task | None
     reason: str
     labels: NumberArray | None
     size: int
+    is_map: bool = False
 
     @property
     def have_classes(self) -> bool:

@@ -24,7 +24,7 @@ from snnc.artefact import Artefact
 from snnc.errors import InputError
 from snnc.ir.ann import AnnGraph, ChannelAffine, Convolution, Linear, Softmax
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
-from snnc.ir.snn import IntegrateFire, Readout
+from snnc.ir.snn import IntegrateFire
 from snnc.metrics import (
     Outputs,
     Paired,
@@ -148,7 +148,7 @@ def bisect(
     """
     if len(x) == 0:
         raise InputError("there are no rows to run")
-    (readout,) = artefact.graph.of_type(Readout)
+    readout = artefact.graph.readout
     last = source[source.output]
     ends = artefact.metadata.ends or ("Softmax" if isinstance(last, Softmax) else "")
     outputs = recognise(

@@ -20,7 +20,7 @@ from snnc.errors import InternalError
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import populations
-from snnc.ir.snn import Readout, SnnGraph
+from snnc.ir.snn import SnnGraph
 from snnc.metrics import Measured, decisions
 from snnc.progress import Progress, Silent
 from snnc.simulation.protocol import Simulator
@@ -118,7 +118,7 @@ def answers_at(
         progress: where to show how far it is.
     """
     graph = artefact.graph
-    if exact_in_one_run(graph):
+    if exact_in_one_run(graph) and artefact.finish is None:
         outputs = outputs_of(
             graph,
             artefact.encode,
@@ -131,7 +131,13 @@ def answers_at(
         return {T: outputs[T - 1] for T in timesteps}
     return {
         T: outputs_of(
-            graph, artefact.encode, x, simulator=simulator, timesteps=T, progress=progress or Silent()
+            graph,
+            artefact.encode,
+            x,
+            simulator=simulator,
+            timesteps=T,
+            progress=progress or Silent(),
+            finish=artefact.finish,
         )
         for T in timesteps
     }
@@ -170,9 +176,11 @@ def accuracy_curve(
     wanted = sorted({T for T in timesteps if not graph.max_timesteps or graph.max_timesteps >= T})
 
     def judged(made: Artefact, T: int, outputs: NumberArray) -> Point:
-        (readout,) = made.graph.of_type(Readout)
+        readout = made.graph.readout
         if score is not None:
-            return Point(T, score(outputs.astype(np.float64) * (readout.scale / T)))
+            return Point(
+                T, score(readout.real(outputs.reshape(-1, *readout.shape), T).reshape(outputs.shape))
+            )
         return Point(T, _share(decisions(outputs), targets))
 
     found = {} if score is not None else {T: Point(T, _share(c, targets)) for T, c in (known or {}).items()}

@@ -97,6 +97,7 @@ class Report:
                 {"ann": ann, "snn": snn, "rows": rows} for (ann, snn), rows in flips(found)[:TOP_FLIPS]
             ],
             "passes": [dict(record) for record in metadata.records],
+            "host": None if self.artefact.host is None else self.artefact.host.told(),
             "targets": [fit.as_dict() for fit in self.targets],
             "reproduce": dict(self.reproduce),
         }

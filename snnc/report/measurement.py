@@ -154,7 +154,7 @@ def measure(
     """
     if len(x) == 0:
         raise InputError("there are no rows to measure on")
-    (readout,) = artefact.graph.of_type(Readout)
+    readout = artefact.graph.readout
     ends = artefact.metadata.ends or _softmax(source)
     stored = artefact.metadata.stored_task
     size = prod(readout.shape) if artefact.finish is None else artefact.finish.size
@@ -275,7 +275,7 @@ class _Work:
         self.timesteps = timesteps
         self.steps = timesteps + self.graph.settle_steps
         self.populations = self.graph.of_type(IntegrateFire)
-        self.readout = self.graph.of_type(Readout)[0]
+        self.readout = self.graph.readout
         self.fed = FedSource(source, self.graph, threads)
         self.logits = self.source.logits
         self.before = {node.name: rectifier(self.source, node).inputs[0] for node in self.populations}
@@ -311,23 +311,20 @@ class _Work:
         trace = self.simulator.run(self.graph, q, self.timesteps, RecordOptions(states=True, activity=True))
         for name, counted in trace.activity.items():
             self.activity[name] = self.activity[name] + counted if name in self.activity else counted
-        outputs = self._scaled(trace.logits)
+        outputs = self.readout.real(trace.logits, self.timesteps)
         self._add_cumulative(values, q, trace.counts, trace.potentials, outputs)
         self._add_local(values, q)
         # The labels are of the answers, which ordinary ONNX has yet to make of these.
         self.probe.add(rows, q, labels if self.finish is None else None, logits)
         if self.finish is None:
-            self.spiking.add(trace.logits, where)
+            self.spiking.add(outputs.reshape(len(x), -1), where)
             self.analogue.add(finished(logits, self.ends), where)
         else:
-            self.spiking.add(self.finish.answers(trace, x), where)
+            self.spiking.add(self.finish.only(trace, x), where)
             (exit_,) = self.graph.output_names
             (answers,) = self.artefact.completed({exit_: values[self.logits]}, x).values()
             self.analogue.add(answers.reshape(len(x), -1), where)
         self.rows += len(x)
-
-    def _scaled(self, outputs: NumberArray) -> FloatArray:
-        return (outputs * (self.readout.scale / self.timesteps)).astype(np.float64)
 
     def _add_cumulative(
         self,
@@ -380,7 +377,7 @@ class _Work:
                 states = _States(values[self.before[node.name]], fed[node.name], n, v)
                 self.behind.do(partial(self._add_population, node, states, local=True))
             else:
-                outputs = self._scaled(trace.logits)
+                outputs = self.readout.real(trace.logits, self.timesteps)
                 logits = values[self.logits].reshape(outputs.shape)
                 found = decompose_readout(logits, fed[self.fed.logits].reshape(outputs.shape), outputs)
                 self.sums[layer.node.name].local.add(found)
@@ -391,7 +388,8 @@ class _Work:
         """Return what all chunks say together."""
         counted = costs.count(self.graph, self.activity, self.rows, self.timesteps)
         by_name = {layer.name: layer for layer in counted.layers}
-        snn, ann = judged(self.spiking, self.analogue, (), self._unit, self.ends)
+        behind = self.finish is not None
+        snn, ann = judged(self.spiking, self.analogue, (), self.ends, behind=behind)
         macs = costs.macs_of_ann(self.source)
         return Measurement(
             layers=tuple(
@@ -414,15 +412,10 @@ class _Work:
             case=self._case(),
         )
 
-    @property
-    def _unit(self) -> float | None:
-        """Of the answers that are kept; ``None`` where ordinary ONNX has made them the source's."""
-        return self.readout.scale / self.timesteps if self.finish is None else None
-
     def _case(self) -> Case | None:
         if not self.spiking.keep:
             return None
         told = np.concatenate(self.spiking.values).astype(np.float64)
-        answers = told if self._unit is None else finished(told * self._unit, self.ends)
+        answers = told if self.finish is not None else finished(told, self.ends)
         source = np.concatenate(self.analogue.values)
         return Case(answers, self.outputs.task, source, self.outputs.labels, threshold_of(self.ends))

@@ -20,6 +20,7 @@ from snnc.report.energy import Energy, microjoules
 from snnc.report.layers import LayerReport
 from snnc.report.rules import own_error
 from snnc.report.targets import Fit
+from snnc.source.host import Host
 
 ERRORS = (
     (
@@ -131,6 +132,9 @@ def _facts(report: Report) -> list[tuple[str, str, str]]:
         facts += [_metric_fact(each) for each in found.snn.measured]
     steps = f"T = {found.timesteps}" + (f", K = {graph.settle_steps}" if graph.settle_steps else "")
     facts.append(("time steps", steps, f"latency {several(report.energy.latency_steps, 'step')}"))
+    host = report.artefact.host
+    if host is not None:
+        facts.append(("in spikes", host.share_text, f"{several(len(host.nodes), 'node')} of ordinary ONNX"))
     facts.append(("spikes", payload(graph, found.timesteps), several(found.rows, "row")))
     return facts
 
@@ -174,6 +178,8 @@ def _sections(report: Report) -> list[Section]:
     if found.tells_classes:
         sections.append(_disagreements(report))
     sections.append(_passes(report))
+    if report.artefact.host is not None:
+        sections.append(_host(report.artefact.host))
     sections.append(_targets(report.targets))
     sections.append(
         Section(
@@ -332,6 +338,18 @@ def _passes(report: Report) -> Section:
     return Section(
         "passes", "Passes", tables=(Table("Passes, in order", ("pass", "changed", "nodes"), rows),)
     )
+
+
+def _host(host: Host) -> Section:
+    rows = tuple(
+        (node.name, node.operator, node.section, f"{node.macs:,}", node.reason) for node in host.nodes
+    )
+    columns = ("node", "operator", "section", "multiply-accumulates", "reason")
+    text = (
+        f"{host.line}. They run once per row and add no steps. Accuracy and metrics are those of the whole "
+        "network; the errors of the layers, and the energy, are those of the spiking part."
+    )
+    return Section("host", "What runs as ordinary ONNX", (text,), tables=(Table("Nodes", columns, rows),))
 
 
 def _targets(targets: Sequence[Fit]) -> Section:

@@ -22,6 +22,11 @@ NUMBER: dict[str, Any] = {"type": "number"}
 TEXT: dict[str, Any] = {"type": "string"}
 COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
 SHARE: dict[str, Any] = {"type": "number", "minimum": 0, "maximum": 1}
+HOST_NODE: dict[str, Any] = {
+    **dict.fromkeys(("name", "operator", "section", "reason"), TEXT),
+    **dict.fromkeys(("macs", "latency_steps"), COUNT),
+    "cause": {"type": "boolean"},
+}
 MAYBE: dict[str, Any] = {"type": ["number", "null"]}
 
 
@@ -169,6 +174,17 @@ def schema() -> dict[str, Any]:
                     "items": _object({"ann": COUNT, "snn": COUNT, "rows": COUNT}),
                 },
                 "passes": {"type": "array", "items": {"type": "object"}},
+                "host": _nullable(
+                    _object(
+                        {
+                            "spiking_share": SHARE,
+                            "macs": COUNT,
+                            "host_macs": COUNT,
+                            "latency_steps": COUNT,
+                            "nodes": {"type": "array", "items": _object(HOST_NODE), "minItems": 1},
+                        }
+                    )
+                ),
                 "targets": {"type": "array", "items": target, "minItems": 1},
                 "reproduce": {"type": "object", "additionalProperties": TEXT},
             }

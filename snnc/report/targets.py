@@ -11,6 +11,7 @@ from snnc.diagnostics import Diagnostic
 from snnc.ir.snn import SnnGraph
 from snnc.plugins import warn
 from snnc.simulation.protocol import Emulating
+from snnc.source.host import Host
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +67,18 @@ class Fit:
         }
 
 
-def fits(graph: SnnGraph) -> tuple[Fit, ...]:
-    """Ask every target, in every profile, whether it takes a network."""
+def fits(graph: SnnGraph, host: Host | None = None) -> tuple[Fit, ...]:
+    """Ask every target, in every profile, whether it takes a network.
+
+    Args:
+        graph: the network.
+        host: what of its source runs as ordinary ONNX.
+    """
     found: dict[tuple[object, ...], Fit] = {}
     for backend in usable_backends():
         for profile in backend.capabilities.profiles:
             try:
-                fit = _fit(graph, backend.name, profile)
+                fit = _fit(graph, host, backend.name, profile)
             except Exception as error:
                 if BACKENDS.is_own(backend.name):
                     raise
@@ -84,10 +90,10 @@ def fits(graph: SnnGraph) -> tuple[Fit, ...]:
     return tuple(found.values())
 
 
-def _fit(graph: SnnGraph, target: str, profile: str) -> Fit:
+def _fit(graph: SnnGraph, host: Host | None, target: str, profile: str) -> Fit:
     backend = load_backend(target, profile)
     known = backend.capabilities
-    found = problems(backend, graph)
+    found = problems(backend, graph, host)
     if found or not isinstance(backend, Emulating):
         return Fit(target, (profile,), found, (), known.agreement, known.verified_by)
     differences = backend.differences(graph)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import helper
 
-from snnc.errors import InputError
+from snnc.errors import InputError, UsageError
 from snnc.ir.graph import NumberArray, Shape
 from snnc.metrics.ending import last_activation
 
@@ -36,6 +37,9 @@ class Section(Enum):
     PREFIX = "prefix"
     BODY = "body"
     SUFFIX = "suffix"
+
+
+HOST_SECTIONS = (Section.PREFIX.value, Section.SUFFIX.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,12 +197,37 @@ class Finish:
     """What ordinary ONNX makes of a run of a spiking network.
 
     Attributes:
-        size: values of the answer to one row.
-        answers: from a run and its rows to (rows, size), the source network's output.
+        shapes: of the answer to one row, by the output's name.
+        answers: from a run and its rows to (rows, *shape) of the source network's outputs, by name.
     """
 
-    size: int
-    answers: Callable[[Trace, Any], NDArray[Any]]
+    shapes: Mapping[str, Shape]
+    answers: Callable[[Trace, Any], Mapping[str, NDArray[Any]]]
+
+    @property
+    def size(self) -> int:
+        """Values of the one answer.
+
+        Raises:
+            UsageError: there are several outputs.
+        """
+        return prod(self.shapes[self._name])
+
+    def only(self, trace: Trace, x: Any) -> NDArray[Any]:
+        """Return the one answer, flat, (rows, size).
+
+        Raises:
+            UsageError: there are several outputs.
+        """
+        found = self.answers(trace, x)[self._name]
+        return found.reshape(len(found), -1)
+
+    @property
+    def _name(self) -> str:
+        if len(self.shapes) != 1:
+            names = ", ".join(map(repr, self.shapes))
+            raise UsageError(f"there are {len(self.shapes)} outputs, {names}, and this takes one")
+        return next(iter(self.shapes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,6 +272,45 @@ class Host:
     def share(self) -> float:
         """Share of the multiply-accumulates that spikes do, 0 to 1; of none, 0."""
         return 1 - self.host_macs / self.macs if self.macs else 0.0
+
+    @property
+    def line(self) -> str:
+        """One line for people: what runs as ordinary ONNX, and how much that leaves to spikes."""
+        count = len(self.nodes)
+        nodes = "1 node runs" if count == 1 else f"{count} nodes run"
+        sections = [s for s in HOST_SECTIONS if any(node.section == s for node in self.nodes)]
+        causes = list(dict.fromkeys(node.operator for node in self.nodes if node.is_cause))
+        named = ", ".join(causes[:4]) + (f" and {len(causes) - 4} more" if len(causes) > 4 else "")
+        return (
+            f"{nodes} as ordinary ONNX ({' and '.join(sections)}: {named}); spikes do {self.share_text} of "
+            f"the {self.macs:,} multiply-accumulates"
+        )
+
+    @property
+    def share_text(self) -> str:
+        """The share that spikes do, in words; never rounded to all where it is not all."""
+        return "all" if not self.host_macs else f"{min(self.share, 0.9999):.2%}"
+
+    def told(self) -> dict[str, Any]:
+        """Return what verbs say of it in JSON: the share, and every node with its reason and its latency."""
+        return {
+            "spiking_share": self.share,
+            "macs": self.macs,
+            "host_macs": self.host_macs,
+            "latency_steps": 0,
+            "nodes": [
+                {
+                    "name": node.name,
+                    "operator": node.operator,
+                    "section": node.section,
+                    "reason": node.reason,
+                    "macs": node.macs,
+                    "latency_steps": 0,
+                    "cause": node.is_cause,
+                }
+                for node in self.nodes
+            ],
+        }
 
     def before(self, rows: Mapping[str, NumberArray]) -> Values:
         """Return the inputs of the source network and what the prefix makes of them.
@@ -302,10 +370,7 @@ class Host:
             "activations": dict(self.activations),
             "sections": {
                 name: None if section is None else section.border
-                for name, section in (
-                    (Section.PREFIX.value, self.prefix),
-                    (Section.SUFFIX.value, self.suffix),
-                )
+                for name, section in zip(HOST_SECTIONS, (self.prefix, self.suffix), strict=True)
             },
         }
 

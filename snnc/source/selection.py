@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import onnx
 
@@ -53,6 +54,25 @@ class Selection:
             if outputs.count(name) > 1:
                 raise UsageError(f"--keep-output names {name!r} twice")
         return cls(found, tuple(outputs))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON form; empty where nothing is asked for."""
+        if not self:
+            return {}
+        return {
+            "shapes": {name: list(shape) for name, shape in self.shapes.items()},
+            "outputs": list(self.outputs),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Selection:
+        """Read the JSON form.
+
+        Raises:
+            TypeError, ValueError: it is not of that form.
+        """
+        shapes = {str(name): tuple(map(int, sizes)) for name, sizes in values.get("shapes", {}).items()}
+        return cls(shapes, tuple(map(str, values.get("outputs", ()))))
 
     def applied(self, model: onnx.ModelProto, where: str) -> onnx.ModelProto:
         """Return the model with its sizes fixed and without the outputs that are not kept.
@@ -138,3 +158,7 @@ def _reads(node: onnx.NodeProto) -> Iterator[str]:
 
 def _listed(names: Mapping[str, object]) -> str:
     return ", ".join(map(repr, names))
+
+
+EVERYTHING = Selection()
+"""A file as it is."""

@@ -21,6 +21,7 @@ from snnc.errors import InputError, UsageError
 from snnc.ir.batch import Batch, Given, arrays_by_name
 from snnc.ir.graph import FloatArray, NumberArray
 from snnc.metrics.ending import final_activation
+from snnc.source.selection import EVERYTHING, Selection
 
 OLDEST_RUN = 7
 """The first operator set of which onnxruntime has every operator."""
@@ -71,15 +72,17 @@ class SourceSession:
         outputs: names of its outputs, in order.
     """
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
+    def __init__(self, path: Path, threads: int | None = None, selection: Selection = EVERYTHING) -> None:
         """Load the file.
 
         Args:
             path: an ``.onnx`` file.
             threads: for onnxruntime; ``None`` for one per core.
+            selection: sizes that it leaves open, and the outputs to keep.
 
         Raises:
             InputError: onnxruntime cannot run it.
+            UsageError: the selection does not fit the file.
         """
         options = ort.SessionOptions()
         options.log_severity_level = 4
@@ -89,7 +92,9 @@ class SourceSession:
         options.add_session_config_entry("session.force_spinning_stop", "1")
         self.path = path
         try:
-            self._session = _opened(path, options)
+            self._session = _opened(path, options, selection)
+        except UsageError:
+            raise
         except Exception as error:  # onnxruntime's exceptions have no root of their own
             raise InputError(f"onnxruntime cannot run {path}: {_one_line(error)}") from error
         self._inputs = tuple(map(_Entry.of, self._session.get_inputs()))
@@ -207,10 +212,13 @@ def _filled(rows: NDArray[Any], count: int) -> NDArray[Any]:
     return np.concatenate([rows, np.zeros((missing, *rows.shape[1:]), rows.dtype)])
 
 
-def _opened(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
+def _opened(path: Path, options: ort.SessionOptions, selection: Selection) -> ort.InferenceSession:
     """Open a file; one of an operator set that onnxruntime has only parts of is upgraded by onnx first."""
+    taken: Any = path
+    if selection:
+        taken = selection.applied(onnx.load_model(path), str(path)).SerializeToString()
     try:
-        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(taken, options, providers=["CPUExecutionProvider"])
     except Exception:
         model = onnx.load_model(path, load_external_data=False)
         versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
@@ -223,7 +231,8 @@ def _opened(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
         )
         if aligned or not versions or max(versions) >= OLDEST_RUN:
             raise
-        upgraded = version_converter.convert_version(onnx.load_model(path), OLDEST_RUN)
+        whole = selection.applied(onnx.load_model(path), str(path))
+        upgraded = version_converter.convert_version(whole, OLDEST_RUN)
         del upgraded.graph.value_info[:]  # of types that the converter does not know
         return ort.InferenceSession(upgraded.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
