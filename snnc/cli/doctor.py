@@ -18,6 +18,7 @@ NEEDED = ("click", "numba", "numpy", "onnx", "onnxruntime", "rich", "threadpoolc
 EXTRAS = {
     "report": ("jinja2", "matplotlib"),
     "images": ("pillow",),
+    "torch": ("onnxscript", "torch"),
     "train": ("torch",),
     "nir": ("h5py",),
     "loihi": ("h5py",),
