@@ -125,9 +125,10 @@ def _doors(artefact: Artefact) -> Json:
 
 
 def _input(artefact: Artefact, node: Encode) -> Json:
+    ends = "-limit, limit" if node.range == (-node.limit, node.limit) else "{}, {}".format(*node.range)
     return {
         "x": "float32, channels first: after the preprocessing and the layout below",
-        "q": "clip(rint((x * gain + offset) / scale), -limit, limit), half to even, in float32",
+        "q": f"clip(rint((x * gain + offset) / scale), {ends}), half to even, in float32",
         "shape": list(node.shape),
         "scale": node.scale,
         "limit": node.limit,

@@ -53,6 +53,7 @@ _PASSES: dict[str, Callable[[], type[AnyPass]]] = {
     "rectify-linear": _loader("rectify_linear", "RectifyLinear"),
     "clip-activations": _loader("clip_activations", "ClipActivations"),
     "lower": _loader("lower", "Lower"),
+    "lower-quantised": _loader("lower_quantised", "LowerQuantised"),
     "dual-threshold": _loader("dual_threshold", "DualThreshold"),
     "graded": _loader("graded", "Graded"),
     "multi-threshold": _loader("multi_threshold", "MultiThreshold"),
@@ -108,6 +109,7 @@ def _pipelines() -> dict[str, Pipeline]:
     from snnc.passes.init_membrane import InitMembrane
     from snnc.passes.learn_thresholds import LearnThresholds
     from snnc.passes.lower import Lower
+    from snnc.passes.lower_quantised import LowerQuantised
     from snnc.passes.multi_threshold import MultiThreshold
     from snnc.passes.quantise_weights import QuantiseWeights
     from snnc.passes.rectify_linear import RectifyLinear
@@ -136,6 +138,7 @@ def _pipelines() -> dict[str, Pipeline]:
         "low-power": balanced.with_option("clip-activations", method=Method.LEARN).with_pass(
             LearnThresholds(activity=1.0), before="compensate"
         ),
+        "exact": Pipeline((ExactMaxPool(), LowerQuantised(), SetSchedule(), QuantiseWeights())),
         "paper": binary.with_option("clip-activations", granularity=Granularity.LAYER)
         .with_pass(DualThreshold(), after="lower")
         .without("set-schedule", "compensate"),
@@ -160,6 +163,7 @@ _PROMISES = {
     "one-step": "near the source's accuracy in one step: 15 levels by four thresholds, "
     "fine identity branches",
     "low-power": "thresholds learned with a price on operations; the fewest operations within --max-drop",
+    "exact": "quantised networks: spike counts equal the source's own levels, by its own integers",
     "paper": "only the clipping, dual thresholds and membrane initialisation of error compensation learning",
 }
 

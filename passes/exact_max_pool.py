@@ -34,10 +34,14 @@ from snnc.ir.ann import (
 )
 from snnc.ir.channels import per_channel
 from snnc.ir.geometry import ABSENT
+from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
 from snnc.ir.rewriter import Rewriter
 from snnc.numerics.input_range import first_layer
 from snnc.pipeline import Context
+
+PER_CHANNEL = ("ceiling", "shift", "scale", "gain", "points")
+"""What a rectifier of the source network has for each channel."""
 
 Mover = MaxPool | Concat | Reshape | Slice | Pad | Gather
 """Operations that a rectifier commutes with."""
@@ -142,19 +146,26 @@ def _rectify_first(graph: AnnGraph, mover: Mover, relu: Relu) -> AnnGraph:
     rewriter = Rewriter(graph)
     start = 0
     for index, (source, shape) in enumerate(zip(mover.inputs, shapes, strict=True)):
-        ceiling = relu.ceiling
-        if ceiling is not None:
-            if isinstance(mover, Concat):
-                ceiling = ceiling[start : start + shape[0]]
-            elif isinstance(mover, Reshape | Slice | Pad | Gather) and shape[0] != relu.channels:
-                if ceiling.min() != ceiling.max():
-                    return graph
-                ceiling = ceiling[:1].repeat(shape[0])
-            elif isinstance(mover, Slice | Pad | Gather) and ceiling.min() != ceiling.max():
-                return graph
+        vectors: dict[str, FloatArray] = {}
+        for field in PER_CHANNEL:
+            vector = getattr(relu, field)
+            if vector is None:
+                continue
+            if isinstance(mover, Pad | Gather) and field == "points":
+                return graph  # zero need not stay zero
+            shared = len(vector) == 1 < relu.channels
+            if isinstance(mover, Concat) and not shared:
+                vector = vector[start : start + shape[0]]
+            elif isinstance(mover, Reshape | Slice | Pad | Gather) and not shared:
+                if (vector != vector[:1]).any():
+                    if shape[0] != relu.channels or isinstance(mover, Slice | Pad | Gather):
+                        return graph
+                else:
+                    vector = vector[:1].repeat(shape[0], axis=0)
+            vectors[field] = vector
         start += shape[0]
         name = rewriter.fresh(f"{relu.name}.{index}") if several else relu.name
-        rectifiers.append(relu.with_(name=name, inputs=(source,), shape=shape, ceiling=ceiling))
+        rectifiers.append(relu.with_(name=name, inputs=(source,), shape=shape, **vectors))
     moved = mover.with_(inputs=tuple(node.name for node in rectifiers))
     rewriter.replace((mover.name, relu.name), *rectifiers, moved)
     return graph.with_nodes(rewriter.nodes, rewriter.outputs)

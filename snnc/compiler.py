@@ -33,12 +33,12 @@ from snnc.data.input_statistics import InputStatistics
 from snnc.data.leakage import row_hashes
 from snnc.data.material import given_rows, preprocessing_beside
 from snnc.data.preprocessing import Preprocessing, prepared_rows
-from snnc.diagnostics import Diagnostic
+from snnc.diagnostics import OTHER_LEVELS, Diagnostic
 from snnc.errors import InternalError, UnsupportedModelError, UsageError
 from snnc.frontend import SourceModel
 from snnc.frontend.dividing import HostMode
 from snnc.frontend.exporting import INPUT, exported, is_module
-from snnc.ir.ann import AnnGraph
+from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.batch import Batch, Rows, flat, joined, rows_of
 from snnc.ir.bounds import MOST_TIMESTEPS
 from snnc.ir.graph import IntArray
@@ -50,7 +50,7 @@ from snnc.pass_options import former_names, make_pass
 from snnc.passes import PASSES, PRESETS
 from snnc.pipeline import Context, Dump, PassRecord, Pipeline, check_order, run_pipeline
 from snnc.progress import Callback, Progress, as_progress
-from snnc.search.choice import Candidate, Choice, candidates, choose
+from snnc.search.choice import EXACT, Candidate, Choice, candidates, choose
 from snnc.simulation.protocol import RecordOptions, Simulator, Trace
 from snnc.simulation.reference import encode_all
 from snnc.source.calibration import Calibration
@@ -81,6 +81,9 @@ DEFAULT_TIMESTEPS = 4
 
 TRIAL_THRIFT = 4
 """What a trial saves of the samples and positions that passes look at: it only has to tell presets apart."""
+
+KEPT = "the source is quantised, and its levels are kept exactly, by its own integers"
+"""Why the preset `exact` was chosen."""
 
 LEARNING = "learn-thresholds"
 """The pass that ``clip-activations{method=learn}`` stands for."""
@@ -433,9 +436,14 @@ def convert(
     shown = as_progress(progress)
     tasks = tasks_of(source, options.task)
     task = next(iter(tasks.values())) if len(tasks) == 1 else options.task
-    choice = _choice(among, source.graph, prepared, task, tasks, simulator, shown)
-    if choice is not None:
-        options = among[choice.chosen]
+    kept = _kept(options, source.graph, prepared, simulator)
+    choice: Choice | None
+    if kept is not None:
+        options, choice = kept, Choice(Candidate(EXACT, kept.steps), KEPT)
+    else:
+        choice = _choice(among, source.graph, prepared, task, tasks, simulator, shown)
+        if choice is not None:
+            options = among[choice.chosen]
     passes = options.passes()
     context = Context(
         calibration=prepared,
@@ -449,6 +457,7 @@ def convert(
     )
     context.diagnostics.extend(source.warnings)
     context.diagnostics.extend(prepared.warnings(source.graph, task))
+    context.diagnostics.extend(_other_levels(source.graph, passes))
     graph, records = run_pipeline(passes, source.graph, context, dump)
     if not isinstance(graph, SnnGraph):
         raise InternalError(f"the last pass, {passes[-1].name!r}, left no spiking network")
@@ -594,6 +603,42 @@ def _choice(
         return graph
 
     return choose(tuple(among), make, source, calibration, simulator, progress, task, tasks)
+
+
+def _kept(
+    options: Options, source: AnnGraph, calibration: Calibration, simulator: Simulator
+) -> Options | None:
+    """Return the options that keep a quantised network's levels exactly; ``None`` where there are none.
+
+    A preset or a pipeline that is named stays.
+    """
+    if options.preset is not None or options.pipeline is not None or options.precision != "int8":
+        return None
+    if not any(node.scale is not None for node in source.of_type(Relu)):
+        return None
+    kept = replace(options, preset=EXACT, timesteps=options.timesteps or 1)
+    few = Calibration(calibration.rows[:DENSITY_ROWS], calibration.threads)
+    try:
+        _, records = run_pipeline(kept.passes(), source, Context(few, kept.steps, simulator, kept.seed))
+    except (UnsupportedModelError, UsageError):
+        return None
+    return None if any(record.findings.get("approximated") for record in records) else kept
+
+
+def _other_levels(source: AnnGraph, passes: Pipeline) -> Iterator[Diagnostic]:
+    """Say that a pipeline does not keep the levels of a quantised network."""
+    rounding = [node for node in source.of_type(Relu) if node.scale is not None]
+    if not rounding or "lower-quantised" in passes.names:
+        return
+    levels = sorted({node.steps for node in rounding})
+    shown = str(levels[0]) if len(levels) == 1 else f"{levels[0]} to {levels[-1]}"
+    yield Diagnostic(
+        OTHER_LEVELS,
+        f"{len(rounding)} activations of the source are rounded to {shown} levels above the lowest, and this "
+        "pipeline rounds anew: counts are no levels of the source",
+        rounding[0].origin,
+        "--preset exact keeps them, with T M of at least as many",
+    )
 
 
 def _measured(graph: SnnGraph, calibration: Calibration, simulator: Simulator) -> SnnGraph:

@@ -171,7 +171,9 @@ NON_FINITE_WEIGHT = Code(
 QUANTISED_GRAPH = Code(
     "SNN107",
     "quantised network",
-    "The file contains QuantizeLinear, DequantizeLinear or Quant nodes. Export the float network instead.",
+    "The file holds an operator of quantised networks that has no spiking form here, such as dynamic "
+    "quantisation, whose scale depends on each input. Static QDQ graphs, QLinear operators and QONNX's Quant "
+    "are read: `snnc ops` lists them.",
 )
 NO_DOOR = Code(
     "SNN108",
@@ -256,6 +258,21 @@ DEAD_CHANNELS = Code(
     "not, they are dead and can be pruned from the source.",
     Severity.WARNING,
 )
+APPROXIMATED_LEVELS = Code(
+    "SNN304",
+    "counts are not exactly the source's levels",
+    "The source network is quantised, and a population ends with its levels where the weights are integer "
+    "multiples of a scale and one sum of integers is rounded. The message names what is not: weights in "
+    "floats, an input that is not rounded, currents of different scales in one sum.",
+    Severity.WARNING,
+)
+OTHER_LEVELS = Code(
+    "SNN305",
+    "the source's levels are not kept",
+    "The source network rounds its activations to levels of its own, and this pipeline chooses others. The "
+    "preset `exact` keeps them, for every T.",
+    Severity.WARNING,
+)
 TARGET_LIMIT = Code(
     "SNN401",
     "does not fit the target",
@@ -284,6 +301,8 @@ CODES = {
         OTHER_TIMESTEPS,
         FALLBACK,
         DEAD_CHANNELS,
+        APPROXIMATED_LEVELS,
+        OTHER_LEVELS,
         TARGET_LIMIT,
     )
 }

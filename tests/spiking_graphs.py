@@ -152,6 +152,35 @@ def with_large_thresholds(graph: SnnGraph, seed: int) -> SnnGraph:
     return graph
 
 
+def with_step_functions(graph: SnnGraph, seed: int, share: float = 0.6) -> SnnGraph:
+    """Return a network some of whose populations send the change of a random step function."""
+    rng = np.random.default_rng(seed)
+
+    def stepped(node: IntegrateFire) -> IntegrateFire:
+        if rng.random() > share:
+            return node
+        n = int(rng.choice([1, 2, 7, 31, 255]))
+        reach = int(node.threshold.max()) * (node.neuron.capacity(graph.timesteps) + 1)
+        rows = node.channels if rng.random() < 0.7 else 1
+        points = np.sort(rng.integers(-reach // 3 - 1, reach + 1, (rows, n)), axis=1)
+        rising = np.arange(-(n // 3), n - n // 3 + 1)
+        values = rising if rng.random() < 0.5 else rng.integers(-4, 9, n + 1)
+        span = max(int(values.max()), 0) - min(int(values.min()), 0)
+        spikes = None if rng.random() < 0.5 else int(rng.integers(1, 3))
+        return node.with_(
+            neuron=Neuron(levels=max(1, -(-span // graph.timesteps)), spikes_per_step=spikes),
+            negative_threshold=None,
+            breakpoints=points.astype(np.int32),
+            step_values=values.astype(np.int32),
+        )
+
+    stepping = replace(graph.map(IntegrateFire, stepped), max_timesteps=0)
+    proved = provable_timesteps(stepping, at_most=max(64, graph.timesteps))
+    stepping = replace(stepping, max_timesteps=proved)
+    stepping.verify()
+    return stepping
+
+
 def random_inputs(graph: SnnGraph, batch: int, seed: int) -> Rows:
     """Return distinct, structured inputs ``q``, (batch, *input shape) int32: blots of several sizes."""
     return _all_inputs(graph.encoders, batch, seed)
@@ -220,6 +249,12 @@ def graphs(draw: st.DrawFn) -> SnnGraph:
         routed=draw(st.booleans()),
         doors=draw(st.booleans()),
     )
+
+
+@st.composite
+def stepping_graphs(draw: st.DrawFn) -> SnnGraph:
+    """Draw a random network with step functions: it runs for its own T alone."""
+    return with_step_functions(draw(graphs()), draw(st.integers(0, 2**20)))
 
 
 def _all_inputs(encoders: Sequence[Encode], batch: int, seed: int) -> Rows:

@@ -12,7 +12,7 @@ from snnc import models
 from snnc.backends import SIMULATORS, load_simulator
 from snnc.compiler import Options, convert
 from snnc.data.preprocessing import Preprocessing
-from snnc.ir.graph import IntArray
+from snnc.ir.batch import Rows
 from snnc.ir.snn import SnnGraph
 from snnc.simulation.protocol import RecordOptions, Trace
 
@@ -25,12 +25,13 @@ CASES = ((1, 0), (2, 2), (4, 0), (8, 2))
 PRESETS = ("fast", "graded", "low-latency", "one-step")
 
 
-def assert_same(graph: SnnGraph, q: IntArray, timesteps: int) -> Trace:
+def assert_same(graph: SnnGraph, q: Rows, timesteps: int) -> Trace:
     """Run every simulator, compare all that it knows, and return the reference's trace."""
     expected = load_simulator("reference").run(graph, q, timesteps, RecordOptions(states=True))
     for name in SIMULATORS:
         found = load_simulator(name, 2).run(graph, q, timesteps, RecordOptions(states=True))
-        assert np.array_equal(found.logits, expected.logits), name
+        for output, values in expected.outputs.items():
+            assert np.array_equal(found.outputs[output], values), (name, output)
         for population, counts in expected.counts.items():
             assert np.array_equal(found.counts[population], counts), (name, population)
             assert np.array_equal(found.potentials[population], expected.potentials[population]), (

@@ -251,11 +251,15 @@ CASES: dict[str, tuple[str, list[NodeProto], list[Any], dict[str, Any]]] = {
         {"w": np.full(6, 1e300)},
     ),
     "division by zero": ("SNN106", [node("Div", "x zero")], FLAT, BOUNDS),
-    "quantised": (
+    "quantised dynamically": (
         "SNN107",
-        [node("QuantizeLinear", "x s z", "q"), node("DequantizeLinear", "q s z", "d"), node("Relu", "d")],
+        [
+            node("DynamicQuantizeLinear", "x", "q s z"),
+            node("DequantizeLinear", "q s z", "d"),
+            node("Relu", "d"),
+        ],
         FLAT,
-        {"s": np.float32(0.1), "z": np.int8(0)},
+        {},
     ),
     "random": ("SNN101", [node("RandomNormal", "", "r", shape=[1, 6]), node("Add", "x r")], FLAT, {}),
     "unpooling": ("SNN101", [node("MaxUnpool", "x i", kernel_shape=[2, 2])], IMAGE, {"i": ONE}),
@@ -273,21 +277,25 @@ def test_refusals(tmp_path: Path, case: str) -> None:
     assert {name for _, name in problems} <= names
 
 
-def test_quantised_networks_are_reported_once(tmp_path: Path) -> None:
+def test_operators_of_one_kind_are_reported_once(tmp_path: Path) -> None:
     nodes = [
-        node("QuantizeLinear", "x s z", "q"),
-        node("DequantizeLinear", "q s z", "d"),
-        node("MatMul", "d w", "m"),
-        node("QuantizeLinear", "m s z", "r"),
-        node("DequantizeLinear", "r s z", "e"),
-        node("Tanh", "e"),
+        node("DynamicQuantizeLinear", "x", "q s z"),
+        node("MatMulInteger", "q w z", "m"),
+        node("Cast", "m", "f", to=1),
+        node("DynamicQuantizeLinear", "f", "r t u"),
+        node("MatMulInteger", "r v u", "o"),
+        node("Cast", "o", "g", to=1),
+        node("Tanh", "g"),
     ]
-    constants = {"s": np.float32(0.1), "z": np.int8(0), "w": normal(6, 2)}
+    constants = {"w": np.ones((6, 2), np.int8), "v": np.ones((2, 2), np.int8)}
     assert found(tmp_path, nodes, FLAT, constants, opset=13) == [
-        ("SNN107", "QuantizeLinear_q"),
+        ("SNN107", "DynamicQuantizeLinear_q"),
+        ("SNN107", "MatMulInteger_m"),
         ("SNN101", "Tanh_y"),
     ]
-    assert "2 QuantizeLinear, 2 DequantizeLinear" in check_onnx(tmp_path / "model.onnx")[0].message
+    (first, *_) = check_onnx(tmp_path / "model.onnx")
+    assert "and 1 more DynamicQuantizeLinear" in first.message
+    assert "quantize_static" in first.help
 
 
 def test_unnamed_nodes_are_named_by_their_output(tmp_path: Path) -> None:

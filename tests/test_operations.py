@@ -42,7 +42,7 @@ from snnc.simulation.reference import ReferenceSimulator, run_ann
 from snnc.simulation.single_pass import counted
 from snnc.source.ann_session import AnnSession
 from tests.ann_graphs import context, residual_network
-from tests.spiking_graphs import NEURONS, as_float, random_graph, random_inputs
+from tests.spiking_graphs import NEURONS, as_float, random_graph, random_inputs, with_step_functions
 
 WHAT = "this version of snnc knows"
 
@@ -350,6 +350,8 @@ def test_every_neuron_fires_by_one_rule() -> None:
         for negative in (False, True):
             graph = random_graph(5, neuron=neuron, negative=negative, blocks=0)
             found |= {firing(node) for node in graph.of_type(IntegrateFire)}
+    stepping = with_step_functions(random_graph(5, blocks=0), 5, share=1)
+    found |= {firing(node) for node in stepping.of_type(IntegrateFire)}
     assert found == set(Firing)
 
 

@@ -32,9 +32,11 @@ from snnc.backends.c99.widths import longest, widths
 from snnc.backends.golden import replay
 from snnc.backends.programs import foreign, program, run
 from snnc.errors import ArtefactError, UsageError
+from snnc.ir.operations import Firing
 from snnc.ir.snn import Gather, SnnGraph
 from snnc.simulation.protocol import (
     COMMON_KINDS,
+    COMMON_RULES,
     Capabilities,
     Emission,
     Golden,
@@ -86,7 +88,7 @@ class C99:
 
     def check(self, graph: SnnGraph) -> tuple[Unsupported, ...]:
         """Return what C's integers cannot express."""
-        found = list(unknown_operations(graph, COMMON_KINDS | {Gather}))
+        found = list(unknown_operations(graph, COMMON_KINDS | {Gather}, COMMON_RULES | {Firing.STEPS}))
         for node in graph:
             if not getattr(node, "integer", True):
                 reason = "float32 parameters: the C source has integers only"

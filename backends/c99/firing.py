@@ -155,7 +155,82 @@ class PartsRule:
         )
 
 
-RULES: dict[str, Rule | PartsRule] = {
+STEP_POPULATION = """
+/* The constants of a population whose count follows a step function: its channels have breakpoints that lie
+   apart from each other, 0 where all have the same. */
+typedef struct {
+    const int32_t *points, *bias, *values;
+    int32_t pixels, channels, limit, breakpoints, apart;
+} step_population;
+"""
+
+_SEARCHED = """
+/* $what */
+static void $$name(
+    const step_population *p, const int32_t *restrict constant, int32_t times, int32_t timesteps,
+    int32_t *restrict v, $$t1 *restrict sent$spikes)
+{
+    const int32_t *restrict points = p->points, *restrict bias = p->bias, *restrict values = p->values;
+    const int32_t pixels = p->pixels, channels = p->channels, n = p->breakpoints;
+    $prepare
+    for (int32_t first = 0; first < pixels * channels; first += channels) {
+        for (int32_t c = 0; c < channels; c++) {
+            const int32_t i = first + c;
+            const int32_t *restrict own = points + c * p->apart;
+            int32_t m = v[i], low = 0, high = n, s;
+            if (constant$on) {
+                m += ${times}constant[i];
+            }
+            if (bias$on) {
+                m += ${times}bias[c];
+            }
+            while (low < high) {
+                const int32_t middle = (low + high) / 2;
+                if (own[middle] <= m) {
+                    low = middle + 1;
+                } else {
+                    high = middle;
+                }
+            }
+            s = values[low] - sent[i];
+            $limit
+            v[i] = m;
+            sent[i] = ($$t1)(sent[i] + s);$store
+        }
+    }
+}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchedRule:
+    """A kind of population whose count follows a step function, found by binary search.
+
+    Attributes:
+        what: for the comment in C.
+        whole_run: whether it fires once for all steps.
+    """
+
+    what: str
+    whole_run: bool = False
+
+    @property
+    def template(self) -> str:
+        """The kernel's text, ``$`` standing for its name and types."""
+        return Template(_SEARCHED).substitute(
+            what=self.what,
+            prepare="(void)timesteps;"
+            if self.whole_run
+            else "const int32_t limit = p->limit;\n    (void)timesteps;",
+            on="" if self.whole_run else " && times",
+            times="times * " if self.whole_run else "",
+            limit="" if self.whole_run else "s = s > limit ? limit : s < -limit ? -limit : s;",
+            spikes="" if self.whole_run else ", $t0 *restrict spikes",
+            store="" if self.whole_run else "\n            spikes[i] = ($t0)s;",
+        )
+
+
+RULES: dict[str, Rule | PartsRule | SearchedRule] = {
     "fire_once": Rule(
         "At most one spike a step, taken back where too many were sent.",
         _CAPACITY,
@@ -194,5 +269,7 @@ RULES: dict[str, Rule | PartsRule] = {
             }""",
         whole_run=True,
     ),
+    "fire_steps": SearchedRule("The change of a step function of all that was received."),
+    "fire_steps_after_all": SearchedRule("The same for the whole run at once.", whole_run=True),
 }
 """Kernel name -> kind of population."""

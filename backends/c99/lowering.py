@@ -316,6 +316,9 @@ class _Lowering:
         self.once(node, "rest", (), start, 1, extent.pixels, extent.channels, v)
         self.once(node, "zero", (counts,), sent, sent.size)
         constant = self.gather(node, v)
+        if node.breakpoints is not None and node.step_values is not None:
+            self.follow_steps(node, node.breakpoints, node.step_values, constant, v, sent)
+            return
         neuron = node.neuron
         limit = neuron.limit or 0
         whole_run = limit if self.barrier and not firing(node).remembers else neuron.levels
@@ -336,6 +339,39 @@ class _Lowering:
             return
         out = self.allocate(node)
         self.call(node, _rule(node), (out.width, counts), *rest, out)
+
+    def follow_steps(
+        self,
+        node: IntegrateFire,
+        points: NumberArray,
+        values: NumberArray,
+        constant: Place | None,
+        v: Place,
+        sent: Place,
+    ) -> None:
+        """Write the call of a population whose count follows a step function."""
+        extent, counts = Extent.of(node.shape), self.widths.counts[node.name]
+        bias = NULL
+        if node.bias.any():
+            bias = self.table(node, "b", node.bias, "bias", Width.I32).name
+        limit = min(node.neuron.largest(self.graph.timesteps), 2**30)
+        rows, n = points.shape
+        settings = self.program.structure(
+            "step_population",
+            (
+                self.table(node, "points", points, "breakpoints", Width.I32).name,
+                bias,
+                self.table(node, "steps", values, "counts between the breakpoints", Width.I32).name,
+                *(extent.pixels, extent.channels, limit, n, n if rows > 1 else 0),
+            ),
+        )
+        rest = (constant or NULL, TIMES, STEPS, v, sent)
+        if self.barrier:
+            self.values[node.name] = sent
+            self.call(node, "fire_steps_after_all", (counts, counts), settings, *rest)
+            return
+        out = self.allocate(node)
+        self.call(node, "fire_steps", (out.width, counts), settings, *rest, out)
 
     def readout(self, node: Readout) -> None:
         extent = Extent.of(node.shape)

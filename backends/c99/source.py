@@ -10,6 +10,7 @@ from string import Template
 import numpy as np
 
 from snnc import __version__
+from snnc.backends.c99.firing import STEP_POPULATION
 from snnc.backends.c99.kernels import STRUCTURES, kernel_texts
 from snnc.backends.c99.lowering import Door, doors
 from snnc.backends.c99.memory import Places
@@ -175,9 +176,10 @@ def source(graph: SnnGraph, program: Program, places: Places) -> str:
         header=HEADER,
         weights=WEIGHTS,
         events=EVENTS,
-        structures=STRUCTURES,
+        structures=STRUCTURES + (STEP_POPULATION if graph.only_timesteps else ""),
         kernels=kernel_texts(program.kernels()),
         constants=structures,
+        least="SNNC_TIMESTEPS" if graph.only_timesteps else 1,
         times="state->timesteps" if barrier else "state->step < state->timesteps",
         once=_calls(program.once, places),
         step=_calls(program.step, places),
@@ -289,7 +291,7 @@ $constants
 $kernels
 int32_t snnc_begin(snnc_state *state, $inputs, int32_t timesteps)
 {
-    if (timesteps < 1 || timesteps > SNNC_MAX_TIMESTEPS) {
+    if (timesteps < $least || timesteps > SNNC_MAX_TIMESTEPS) {
         return 0;
     }
 $checks

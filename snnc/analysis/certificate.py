@@ -66,7 +66,7 @@ class Exact:
     spikes_per_neuron_per_step: float
 
 
-PROVED = frozenset({Firing.LIMITED, Firing.HESITANT, Firing.GRADED})
+PROVED = frozenset({Firing.LIMITED, Firing.HESITANT, Firing.GRADED, Firing.STEPS})
 """Rules whose counts end at the quantised network's, given time; HESITANT where the threshold is zero."""
 
 

@@ -101,8 +101,8 @@ def _arrays(node: SnnNode) -> list[NumberArray]:
         case ConstantCurrent():
             return [node.values]
         case IntegrateFire():
-            low = node.negative_threshold
-            return [node.threshold, node.bias, node.v_init, *([] if low is None else [low])]
+            optional = (node.negative_threshold, node.breakpoints, node.step_values)
+            return [node.threshold, node.bias, node.v_init, *(v for v in optional if v is not None)]
         case Readout():
             return [node.bias]
         case _:

@@ -25,12 +25,16 @@ from string import Template
 
 from onnx import FunctionProto, TensorProto, parser
 
+from snnc.errors import InternalError
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import Firing, unmatched
 
 DOMAIN = "snnc"
 DOMAIN_VERSION = 1
 OPSET = 18
+
+SEARCHED_BITS = 8
+"""Halvings of the search for a potential among breakpoints, of which a channel has up to 255."""
 
 DIGITS = (1, 2, 3, 4)
 """Numbers of digits that the operations of :data:`BY_DIGITS` have a function for."""
@@ -47,12 +51,10 @@ _HEADER = f'<domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>'
 _SLIDE = "strides: ints = @strides, pads: ints = @pads, dilations: ints = @dilations"
 _MAX_POOL = f"MaxPool<kernel_shape: ints = @kernel_shape, {_SLIDE}>"
 
-_ENCODE = """<scale, limit> (x$parameters) => (q) {
+_ENCODE = """<scale, limit$range> (x$parameters) => (q) {
     scale64 = Constant<value: tensor = @scale>()
     scale32 = Cast<to = 1>(scale64)
-    whole = Constant<value_int: int = @limit>()
-    high = Cast<to = 1>(whole)
-    low = Neg(high)
+    $ends
     $normalise
     divided = Div(normalised, scale32)
     rounded = Round(divided)
@@ -60,12 +62,30 @@ _ENCODE = """<scale, limit> (x$parameters) => (q) {
     q = Cast<to = $carrier>(clipped)
 }"""
 
+_SYMMETRIC = {
+    "range": "",
+    "ends": """whole = Constant<value_int: int = @limit>()
+    high = Cast<to = 1>(whole)
+    low = Neg(high)""",
+}
+_BETWEEN = {
+    "range": ", low, high",
+    "ends": """least = Constant<value_int: int = @low>()
+    low = Cast<to = 1>(least)
+    most = Constant<value_int: int = @high>()
+    high = Cast<to = 1>(most)""",
+}
+_AS_IT_IS = {"parameters": "", "normalise": "normalised = Identity(x)"}
+_NORMALISED = {
+    "parameters": ", gain, offset",
+    "normalise": "scaled = Mul(x, gain)\n    normalised = Add(scaled, offset)",
+}
+
 _PLAIN = {
-    "Encode": Template(_ENCODE).safe_substitute(parameters="", normalise="normalised = Identity(x)"),
-    "EncodeNormalised": Template(_ENCODE).safe_substitute(
-        parameters=", gain, offset",
-        normalise="scaled = Mul(x, gain)\n    normalised = Add(scaled, offset)",
-    ),
+    "Encode": Template(_ENCODE).safe_substitute(_SYMMETRIC | _AS_IT_IS),
+    "EncodeNormalised": Template(_ENCODE).safe_substitute(_SYMMETRIC | _NORMALISED),
+    "EncodeBetween": Template(_ENCODE).safe_substitute(_BETWEEN | _AS_IT_IS),
+    "EncodeNormalisedBetween": Template(_ENCODE).safe_substitute(_BETWEEN | _NORMALISED),
     "ChannelWeight": """(s, weight) => (current) {
     w = Cast<to = $carrier>(weight)
     current = Mul(s, w)
@@ -171,6 +191,8 @@ def firing_function(rule: Firing) -> str:
             return "IntegrateFireNegative"
         case Firing.GRADED:
             return "IntegrateFireGraded"
+        case Firing.STEPS:
+            return "IntegrateFireSteps"
         case _:
             raise unmatched(rule)
 
@@ -190,6 +212,10 @@ def texts(schedule: Schedule, carrier: Carrier) -> dict[str, str]:
             found[by_digits(operation, digits)] = _digit_text(operation, digits)
     for kind in Firing:
         neuron = _steps_text if schedule is Schedule.SYNCHRONOUS else _layerwise_text
+        if kind is Firing.STEPS:
+            neuron = (
+                _step_function_text if schedule is Schedule.SYNCHRONOUS else _layerwise_step_function_text
+            )
         found[firing_function(kind)] = neuron(kind, carrier)
     return {name: Template(text).substitute(carrier=carrier.value) for name, text in found.items()}
 
@@ -263,6 +289,8 @@ def _steps_text(kind: Firing, carrier: Carrier) -> str:
             lines += ["C = Mul(T, M)", "high = Sub(C, N)", "low = Neg(N)"]
         case Firing.PLAIN:
             lines += ["high = Identity(limit)", "low = Identity(zero)"]
+        case Firing.STEPS:
+            raise InternalError("a step function has a function of its own")
         case _:
             raise unmatched(kind)
     lines += [
@@ -292,6 +320,75 @@ def _layerwise_text(kind: Firing, carrier: Carrier) -> str:
         "new_v = Sub(m, spent)",
     ]
     return _text(f"{_signature(kind)}, T, v) => (N, new_v)", lines)
+
+
+def _step_function_text(kind: Firing, carrier: Carrier) -> str:
+    """Return the function of one step of a population whose count follows a step function."""
+    lines = [
+        "steady = Cast<to = $carrier>(bias)",
+        "driven = Add(v, current)",
+        "new_v = Add(driven, steady)",
+        *_look_up("new_v"),
+        "change = Sub(K, N)",
+        "spikes = Constant<value_int: int = @most>()",
+        "limit = Cast<to = $carrier>(spikes)",
+        "lowest = Neg(limit)",
+        "raised = Max(change, lowest)",
+        "s = Min(raised, limit)",
+        "new_N = Add(N, s)",
+    ]
+    return _text(f"{_steps_signature()}, T, v, N) => (s, new_v, new_N)", lines)
+
+
+def _layerwise_step_function_text(kind: Firing, carrier: Carrier) -> str:
+    """Return the function of one such population from the whole of its input to its final count."""
+    lines = [
+        "steady = Cast<to = $carrier>(bias)",
+        "biases = Mul(steady, T)",
+        "charged = Add(v, biases)",
+        "new_v = Add(charged, current)",
+        *_look_up("new_v"),
+        "N = Identity(K)",
+    ]
+    return _text(f"{_steps_signature()}, T, v) => (N, new_v)", lines)
+
+
+def _steps_signature() -> str:
+    """Return the attributes and the parameters that a population with a step function is read back from."""
+    attributes = "levels, spikes_per_step, code, unit, floor, most"
+    return f"<{attributes}> (current, threshold, bias, breakpoints, step_values, first"
+
+
+def _look_up(potential: str) -> list[str]:
+    """Return the lines for ``K``: a binary search among the breakpoints of each channel.
+
+    The breakpoints of all channels lie in one row, those of a channel filled up to 255 by numbers that no
+    potential reaches; ``first`` says where those of each channel begin.
+    """
+    lines = [
+        f"whole = Cast<to = 6>({potential})",
+        "nothing = Sub(whole, whole)",
+        "nowhere = Cast<to = 7>(nothing)",
+        "begin = Add(nowhere, first)",
+        f"at{SEARCHED_BITS} = Identity(begin)",
+    ]
+    for bit in reversed(range(SEARCHED_BITS)):
+        lines += [
+            f"ahead{bit} = Constant<value_int = {(1 << bit) - 1}>()",
+            f"step{bit} = Constant<value_int = {1 << bit}>()",
+            f"probe{bit} = Add(at{bit + 1}, ahead{bit})",
+            f"point{bit} = Gather(breakpoints, probe{bit})",
+            f"reached{bit} = LessOrEqual(point{bit}, whole)",
+            f"taken{bit} = Cast<to = 7>(reached{bit})",
+            f"gained{bit} = Mul(taken{bit}, step{bit})",
+            f"at{bit} = Add(at{bit + 1}, gained{bit})",
+        ]
+    return [
+        *lines,
+        "interval = Sub(at0, begin)",
+        "wanted = Gather(step_values, interval)",
+        "K = Cast<to = $carrier>(wanted)",
+    ]
 
 
 def _signature(kind: Firing) -> str:

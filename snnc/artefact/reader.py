@@ -19,6 +19,7 @@ from snnc.ir.graph import FloatArray, NumberArray, Shape
 from snnc.ir.neuron import Code, Neuron
 from snnc.ir.operations import Firing
 from snnc.ir.snn import (
+    MOST_BREAKPOINTS,
     ChannelWeight,
     Concat,
     ConstantCurrent,
@@ -136,12 +137,14 @@ class _Reader:
             "origin": origin,
         }
         match operation:
-            case "Encode" | "EncodeNormalised":
+            case "Encode" | "EncodeNormalised" | "EncodeBetween" | "EncodeNormalisedBetween":
                 gain, offset = map(floats, parameters) if parameters else (None, None)
                 return Encode(
                     **common,
                     scale=number(settings["scale"]),
                     limit=index(settings["limit"]),
+                    low=index(settings["low"]) if "low" in settings else None,
+                    high=index(settings["high"]) if "high" in settings else None,
                     gain=gain,
                     offset=offset,
                 )
@@ -192,6 +195,11 @@ class _Reader:
         """Return a population."""
         threshold, bias, *low = (values.reshape(-1) for values in parameters)
         spikes = settings.get("spikes_per_step")
+        points = values = None
+        if kind is Firing.STEPS:
+            filled, values, _ = low
+            points = np.ascontiguousarray(filled.reshape(-1, MOST_BREAKPOINTS)[:, : len(values) - 1])
+            spikes, low = spikes or None, []
         return IntegrateFire(
             **common,
             threshold=threshold,
@@ -206,6 +214,8 @@ class _Reader:
                 code=Code(settings["code"].decode()),
             ),
             negative_threshold=low[0] if low else None,
+            breakpoints=points,
+            step_values=values,
         )
 
 

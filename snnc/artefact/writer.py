@@ -29,6 +29,7 @@ from snnc.ir.kinds import constant_nodes
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import Operation, firing, operations, unmatched
 from snnc.ir.snn import (
+    MOST_BREAKPOINTS,
     ChannelWeight,
     Concat,
     ConstantCurrent,
@@ -55,6 +56,9 @@ STANDS_FOR, FINE = "snnc.stands_for", "snnc.fine"
 """Metadata of a population: which rectifier it stands for, and whether it does so a second time."""
 
 END = 2**63 - 1
+
+NO_LIMIT = 0
+"""In place of the spikes per step of a population with a step function, where nothing limits them."""
 
 Stateless = (
     Convolution
@@ -201,7 +205,11 @@ class _Writer:
             if values is not None
         ]
         function = "EncodeNormalised" if parameters else "Encode"
-        self.call(node, function, parameters, {"scale": float64(node.scale), "limit": node.limit})
+        attributes: Attributes = {"scale": float64(node.scale), "limit": node.limit}
+        if node.range != (-node.limit, node.limit):
+            function += "Between"
+            attributes |= dict(zip(("low", "high"), node.range, strict=True))
+        self.call(node, function, parameters, attributes)
 
     def constant_current(self, node: ConstantCurrent) -> None:
         self.declare(node)
@@ -223,6 +231,10 @@ class _Writer:
         parameters = [self.per_channel(node, "threshold", node.threshold), bias]
         if node.negative_threshold is not None:
             parameters.append(self.per_channel(node, "negative_threshold", node.negative_threshold))
+        if node.breakpoints is not None and node.step_values is not None:
+            attributes["spikes_per_step"] = node.neuron.spikes_per_step or NO_LIMIT
+            attributes["most"] = node.neuron.largest(self.graph.timesteps)
+            parameters += self.step_function(node, node.breakpoints, node.step_values)
         parameters.append(self.draft.times)
         v_init = self.per_channel(node, "v_init", node.v_init)
         rest = self.draft.rest(v_init, node.shape, f"{node.name}.v(0)", node.name)
@@ -237,6 +249,19 @@ class _Writer:
         count = self.draft.carry(silence, node.shape, f"{node.name}.N")
         self.finals[node.name] = (count.final, v.final)
         self.call(node, function, [*parameters, v.before, count.before], attributes, [v.after, count.after])
+
+    def step_function(
+        self, node: IntegrateFire, points: NumberArray, values: NumberArray
+    ) -> tuple[str, str, str]:
+        """Store a step function as its search reads it: each channel's breakpoints filled up, in one row."""
+        filled = np.full((len(points), MOST_BREAKPOINTS), np.iinfo(np.int32).max, np.int32)
+        filled[:, : points.shape[1]] = points
+        first = np.arange(node.channels) % len(points) * MOST_BREAKPOINTS
+        return (
+            self.draft.parameter(f"{node.name}.breakpoints", filled.ravel()),
+            self.draft.parameter(f"{node.name}.step_values", values),
+            self.per_channel(node, "first", first),
+        )
 
     def count_max_pool(self, node: CountMaxPool) -> None:
         shape = self.graph[node.inputs[0]].shape

@@ -5,7 +5,7 @@ from __future__ import annotations
 from snnc.diagnostics import QUANTISED_GRAPH, UNSUPPORTED_OPERATOR, Code
 
 RELU = "replace it by ReLU and fine-tune"
-_FLOAT = "export the float network, before quantisation"
+_FLOAT = "use QuantizeLinear and DequantizeLinear, or Quant of QONNX; or export the float network"
 ATTENTION = "networks with attention are not supported; use a convolutional network"
 NORM = "use batch normalisation instead, and train again"
 _RECURRENT = "recurrent networks are not supported; use a feed-forward network"

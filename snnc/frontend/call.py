@@ -12,6 +12,7 @@ from onnx import helper
 
 from snnc.diagnostics import DYNAMIC_SHAPE, UNSUPPORTED_ATTRIBUTE, UNSUPPORTED_STRUCTURE, Code
 from snnc.frontend.builder import GraphBuilder
+from snnc.frontend.codes import Codes
 from snnc.frontend.refusals import finite, refuse
 from snnc.frontend.simplify import Constant, label
 from snnc.frontend.views import Index, View
@@ -65,6 +66,9 @@ class Call:
         batch: the batch size that the file fixes; ``None`` if it is free.
         readers: the nodes that read each output, in order; the network's own output is a ``None``.
         whole: whether it computes in integers, because the network takes integers and no Cast precedes it.
+        codes: what the integers of each input stand for; ``None`` where it is not quantised.
+        scales: for each input the numbers, one per element, of which its elements are integer multiples;
+            ``None`` where nothing says so.
     """
 
     proto: onnx.NodeProto
@@ -74,6 +78,8 @@ class Call:
     batch: int | None
     readers: tuple[tuple[onnx.NodeProto | None, ...], ...]
     whole: bool = False
+    codes: tuple[Codes | None, ...] = ()
+    scales: tuple[FloatArray | None, ...] = ()
 
     @property
     def origin(self) -> str:
@@ -115,6 +121,18 @@ class Call:
         """Return a list of integers, or ``None`` if it is not given."""
         value = self.attribute(name)
         return None if value is None else tuple(map(int, value))
+
+    def code(self, position: int) -> Codes | None:
+        """Return what the integers of an input stand for; ``None`` where it is not quantised."""
+        return self.codes[position] if position < len(self.codes) else None
+
+    def row_scale(self, position: int, axis: int) -> FloatArray | None:
+        """Return of what weights are integer multiples, one number along ``axis``; ``None`` if unknown."""
+        scales = self.scales[position] if position < len(self.scales) else None
+        if scales is None:
+            return None
+        rows = np.moveaxis(scales, axis, 0).reshape(scales.shape[axis], -1)
+        return rows[:, 0].copy() if (rows == rows[:, :1]).all() else None
 
     def has(self, position: int) -> bool:
         """Say whether an optional input is given."""

@@ -43,6 +43,7 @@ def conv(call: Call) -> View:
     window = read_window(call, image.shape[1:], kernel, rank)
     kernels, bias, groups, order = _follow_channels(image, kernels, bias, groups)
     size = window.output_size(*image.shape[1:])
+    scale = call.row_scale(1, 0)
     node = ann.Convolution(
         name=call.name,
         inputs=(image.node,),
@@ -52,6 +53,7 @@ def conv(call: Call) -> View:
         bias=bias,
         window=window,
         groups=groups,
+        weight_scale=None if scale is None else scale[np.argsort(order)],
     )
     positions = math.prod(size)
     index = order[:, None] * positions + np.arange(positions)
@@ -97,14 +99,16 @@ def gemm(call: Call) -> View:
         call.refuse("transA=1 multiplies the transposed activations", "use transA=0")
     if weight.ndim != 2 or len(view.shape) != 2:
         call.refuse(f"{view.shape} and {weight.shape} are not two matrices", "export the model again")
-    weight = (weight if call.integer("transB", 0) else weight.T) * np.float32(call.number("alpha", 1))
+    alpha, transposed = np.float32(call.number("alpha", 1)), bool(call.integer("transB", 0))
+    weight = (weight if transposed else weight.T) * alpha
+    scale = call.row_scale(1, 0 if transposed else 1)
     bias: FloatArray = np.zeros(len(weight), np.float32)
     if call.has(2):
         constant = call.weights(2, "bias")
         if constant.size not in (1, len(weight)) or constant.shape[:-1] not in ((), (1,)):
             call.refuse(f"the bias {constant.shape} is not one value per output", "use one bias per output")
         bias += constant.ravel() * np.float32(call.number("beta", 1))
-    return along(call, view, 1, weight, bias)
+    return along(call, view, 1, weight, bias, None if scale is None else scale * np.abs(alpha))
 
 
 def matmul(call: Call) -> View:
@@ -129,13 +133,21 @@ def matmul(call: Call) -> View:
         call.refuse(message, "use one matrix for all rows")
     axis = len(view.shape) - (1 if before or len(view.shape) == 1 else 2)
     matrix = weight.T if before else weight
-    result = along(call, view, axis, matrix, np.zeros(len(matrix), np.float32))
+    scale = None if vector else call.row_scale(1 if before else 0, -1 if before else -2)
+    result = along(call, view, axis, matrix, np.zeros(len(matrix), np.float32), scale)
     if not vector:
         return result
     return call.reshaped(result, (*result.shape[:axis], *result.shape[axis + 1 :]))
 
 
-def along(call: Call, view: View, axis: int, weight: FloatArray, bias: FloatArray) -> View:
+def along(
+    call: Call,
+    view: View,
+    axis: int,
+    weight: FloatArray,
+    bias: FloatArray,
+    scale: FloatArray | None = None,
+) -> View:
     """Multiply every vector along one axis of a tensor by a matrix.
 
     A single vector makes a fully connected layer; many, at the positions of an image, a 1x1 convolution.
@@ -146,6 +158,7 @@ def along(call: Call, view: View, axis: int, weight: FloatArray, bias: FloatArra
         axis: where its vectors lie.
         weight: (outputs, inputs).
         bias: (outputs,).
+        scale: (outputs,) of which the weights are integer multiples; ``None`` if unknown.
 
     Raises:
         RefusalError: sizes do not fit, or the vectors are not the channels of an image.
@@ -166,6 +179,7 @@ def along(call: Call, view: View, axis: int, weight: FloatArray, bias: FloatArra
             origin=call.origin,
             weight=columns.T,
             bias=bias,
+            weight_scale=scale,
         )
         return View(call.builder.emit(linear), row_major(shape), call.origin)
     if view.node in call.builder.doubtful:
@@ -195,6 +209,7 @@ def along(call: Call, view: View, axis: int, weight: FloatArray, bias: FloatArra
         weight=kernels,
         bias=bias,
         window=Window((1, 1)),
+        weight_scale=scale,
     )
     index = np.arange(outputs)[:, None] * places.size + places
     moved = index.reshape(outputs, *vectors.shape[1:])

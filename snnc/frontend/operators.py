@@ -9,8 +9,11 @@ from typing import Literal
 
 import onnx
 
-from snnc.frontend import choosing, elementwise, linear, pooling, reshaping, upsampling
+from snnc.diagnostics import QUANTISED_GRAPH
+from snnc.frontend import choosing, elementwise, linear, pooling, quantised, reshaping, upsampling
 from snnc.frontend.call import Call, Value
+from snnc.frontend.codes import Coded
+from snnc.frontend.functions import DEFAULT_DOMAINS
 from snnc.frontend.simplify import NEWEST_OPSET, OLDEST_OPSET
 
 Spiking = Literal["exact", "approximated", "host"]
@@ -30,11 +33,13 @@ class Operator:
         read: from the operation to what its outputs are.
         forms: which forms are supported, for the user.
         spiking: what becomes of it among spikes.
+        refused: whether there is no form that can be read, so that its refusal needs no operands.
     """
 
-    read: Callable[[Call], Value | tuple[Value, ...]]
+    read: Callable[[Call], Value | Coded | tuple[Value, ...]]
     forms: str
     spiking: Spiking = "exact"
+    refused: bool = False
 
 
 OPERATORS: Mapping[str, Operator] = {
@@ -121,6 +126,74 @@ OPERATORS: Mapping[str, Operator] = {
 }
 """Every operator that may depend on the network's input. Of constants alone, every operator is folded."""
 
+_DYNAMIC = Operator(
+    quantised.dynamic, "refused: dynamic quantisation has no constant thresholds", refused=True
+)
+_CODED_CLIP = Operator(quantised.clip, "between QuantizeLinear and DequantizeLinear")
+_QUANT = Operator(
+    quantised.quant,
+    "QONNX: even zero point; rounding ROUND, HALF_UP or FLOOR; of constants any",
+    "approximated",
+)
+
+QUANTISED: Mapping[str, Mapping[str, Operator]] = {
+    "ai.onnx": {
+        "ConvInteger": _DYNAMIC,
+        "DequantizeLinear": Operator(
+            quantised.dequantize_linear, "per tensor and per channel; of constants any"
+        ),
+        "DynamicQuantizeLinear": _DYNAMIC,
+        "MatMulInteger": _DYNAMIC,
+        "QLinearConv": Operator(quantised.qlinear_conv, "as Conv, constant weights", "approximated"),
+        "QLinearMatMul": Operator(quantised.qlinear_matmul, "as MatMul, one constant matrix", "approximated"),
+        "QuantizeLinear": Operator(
+            quantised.quantize_linear,
+            "to integers of 2 to 16 bits, per tensor and per channel; one zero point",
+            "approximated",
+        ),
+    },
+    "com.microsoft": {
+        "DequantizeLinear": Operator(quantised.dequantize_linear, "as in ai.onnx"),
+        "DynamicQuantizeMatMul": _DYNAMIC,
+        "MatMulIntegerToFloat": _DYNAMIC,
+        "QGemm": Operator(quantised.qgemm, "as Gemm, constant weights", "approximated"),
+        "QLinearAdd": Operator(quantised.qlinear_add, "of activations, or with a constant", "approximated"),
+        "QLinearAveragePool": Operator(
+            quantised.qlinear_average_pool, "as AveragePool; channels_last=0", "approximated"
+        ),
+        "QLinearConcat": Operator(quantised.qlinear_concat, "as Concat", "approximated"),
+        "QLinearGlobalAveragePool": Operator(
+            quantised.qlinear_global_average_pool, "channels_last=0", "approximated"
+        ),
+        "QuantizeLinear": Operator(quantised.quantize_linear, "as in ai.onnx", "approximated"),
+    },
+    **{domain: {"Quant": _QUANT, "IntQuant": _QUANT} for domain in quantised.QONNX_DOMAINS},
+}
+"""Operators of quantised networks, by domain: they alone read quantised tensors, but for what moves them."""
+
+
+def reads_codes(call: Call, operator: Operator) -> Operator:
+    """Return what reads a quantised tensor.
+
+    Raises:
+        RefusalError: the operation would compute with its integers.
+    """
+    kind, coded = call.proto.op_type, [codes for codes in call.codes if codes is not None]
+    alike = len(coded) == len(call.operands) and all(coded[0].same(codes) for codes in coded)
+    moves = kind in quantised.MOVES or (kind == "Concat" and alike)
+    if kind != "Clip" and not moves and not any(kind in operators for operators in QUANTISED.values()):
+        call.refuse(
+            "computes with the integers of a quantised tensor", "dequantise them before", QUANTISED_GRAPH
+        )
+    return _CODED_CLIP if kind == "Clip" else operator
+
+
+def operator_of(node: onnx.NodeProto) -> Operator | None:
+    """Return what reads a node; ``None`` where nothing does."""
+    domain = "ai.onnx" if node.domain in DEFAULT_DOMAINS else node.domain
+    found = QUANTISED.get(domain, {}).get(node.op_type)
+    return OPERATORS.get(node.op_type) if found is None and domain == "ai.onnx" else found
+
 
 @dataclass(frozen=True, slots=True)
 class SupportedOperator:
@@ -157,12 +230,20 @@ class SupportedOperator:
 def supported_operators() -> tuple[SupportedOperator, ...]:
     """Return the support table."""
     rows = [_row(name, OPERATORS[name]) for name in sorted(OPERATORS)]
+    rows += [
+        _row(name, operator, domain)
+        for domain, operators in QUANTISED.items()
+        for name, operator in operators.items()
+        if not operator.refused
+    ]
     rest = "folded where it depends on constants and static shapes only"
     opsets = f"{OLDEST_OPSET}-{NEWEST_OPSET}"
     return (*rows, SupportedOperator("any other", "ai.onnx", opsets, (), "", rest))
 
 
-def _row(name: str, operator: Operator) -> SupportedOperator:
+def _row(name: str, operator: Operator, domain: str = "ai.onnx") -> SupportedOperator:
+    if domain != "ai.onnx":
+        return SupportedOperator(f"{domain}::{name}", domain, "1", (), operator.spiking, operator.forms)
     history = [schema for schema in _definitions().get(name, ()) if schema.since_version <= NEWEST_OPSET]
     # Of the versions before the oldest that is read, the last one holds on.
     before = [schema.since_version for schema in history if schema.since_version <= OLDEST_OPSET]

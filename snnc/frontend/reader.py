@@ -31,13 +31,15 @@ from snnc.frontend.advice import advice, is_quantised
 from snnc.frontend.batch import mixed_rows
 from snnc.frontend.builder import GraphBuilder
 from snnc.frontend.call import Call, Value
+from snnc.frontend.codes import Coded, Codes
 from snnc.frontend.constants import spread_constants
 from snnc.frontend.functions import DEFAULT_DOMAINS
 from snnc.frontend.layout import layout_of
 from snnc.frontend.legacy import aligned, modern, old
-from snnc.frontend.operators import OPERATORS
+from snnc.frontend.operators import operator_of, reads_codes
 from snnc.frontend.patterns import find_patterns, named
 from snnc.frontend.precision import precision_of, told
+from snnc.frontend.quantised import MOVES, as_integers, folded, scales_of
 from snnc.frontend.refusals import MAX_VALUES, RefusalError, refuse
 from snnc.frontend.simplify import (
     NEWEST_OPSET,
@@ -50,11 +52,12 @@ from snnc.frontend.simplify import (
     reads,
     sort_nodes,
 )
+from snnc.frontend.staircases import Region, emit, find_regions, recognise
 from snnc.frontend.tensors import MAX_MADE, Constant
 from snnc.frontend.tidy import tidy
 from snnc.frontend.views import View, is_range
 from snnc.ir import ann
-from snnc.ir.graph import Shape
+from snnc.ir.graph import FloatArray, Shape
 from snnc.ir.layout import InputLayout
 
 MOST_UNROLLED = 20_000
@@ -239,7 +242,7 @@ def _unsupported(nodes: Iterable[onnx.NodeProto]) -> list[Diagnostic]:
 
 
 def _is_supported(node: onnx.NodeProto) -> bool:
-    return node.domain in DEFAULT_DOMAINS and node.op_type in OPERATORS
+    return operator_of(node) is not None
 
 
 def _not_supported(node: onnx.NodeProto) -> Diagnostic:
@@ -306,6 +309,40 @@ def _raised(node: onnx.NodeProto, value: Value) -> View:
     return value.to(value.index[None], value.origin)
 
 
+KEEP_SHAPE = frozenset(
+    {
+        "BipolarQuant",
+        "DequantizeLinear",
+        "FloatQuant",
+        "IntQuant",
+        "MultiThreshold",
+        "Quant",
+        "QuantizeLinear",
+        "Trunc",
+    }
+)
+"""Operators of quantised networks that give a tensor of the shape of their first input."""
+
+
+def _computed_of(nodes: Iterable[onnx.NodeProto], known: set[str]) -> set[str]:
+    """Return what nodes compute of constants alone."""
+    found: set[str] = set()
+    for node in nodes:
+        if all(name in known or name in found for name in reads(node)) and node.op_type not in NOT_DETERMINED:
+            found.update(name for name in node.output if name)
+    return found
+
+
+def _constants_first(nodes: Sequence[onnx.NodeProto], values: Mapping[str, object]) -> list[onnx.NodeProto]:
+    """Return nodes in an order in which those that compute constants come first."""
+    constant = _computed_of(nodes, {name for name, v in values.items() if isinstance(v, np.ndarray)})
+    first = [node for node in nodes if constant.issuperset(name for name in node.output if name)]
+    return [
+        *first,
+        *(node for node in nodes if not constant.issuperset(name for name in node.output if name)),
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class _Unknown:
     """What an operation gives that could not be read."""
@@ -332,6 +369,8 @@ class _Reader:
         self.builder = GraphBuilder(layouts, pending)
         self._nodes = list(model.graph.node)
         self._values: dict[str, Value | _Unknown] = dict(constants)
+        self._codes: dict[str, Codes] = {}
+        self._scales: dict[str, FloatArray] = {}
         self._readers: dict[str, list[onnx.NodeProto | None]] = {}
         self._whole = {given.name for given in signature.inputs if np.dtype(given.dtype).kind in "iu"}
         self._unrolled = 0
@@ -359,9 +398,17 @@ class _Reader:
             for name in dict.fromkeys(reads(node)):
                 self._readers.setdefault(name, []).append(node)
 
-    def _walk(self, nodes: Iterable[onnx.NodeProto]) -> bool:
+    def _walk(self, given: Iterable[onnx.NodeProto]) -> bool:
         """Read nodes in order; return whether the walk came to its end."""
-        for node in nodes:
+        nodes = _constants_first(list(given), self._values)
+        known = {name for name, value in self._values.items() if isinstance(value, np.ndarray)}
+        regions = find_regions(nodes, known | _computed_of(nodes, known))
+        done: set[int] = set()
+        for number, node in enumerate(nodes):
+            if number not in done:
+                done |= self._read_region(nodes, regions.get(number, []))
+            if number in done:
+                continue
             try:
                 results = self._read_node(node)
             except RefusalError as refusal:
@@ -375,6 +422,31 @@ class _Reader:
             if node.op_type != "Cast" and self._whole.intersection(node.input):
                 self._whole.update(node.output)
         return True
+
+    def _read_region(self, nodes: Sequence[onnx.NodeProto], regions: Sequence[Region]) -> set[int]:
+        """Read the largest of some regions that is a staircase or a clip; return the nodes that are done."""
+        for region in regions:
+            view = self._values.get(region.root)
+            inside = [nodes[place] for place in region.places]
+            read = {name for node in inside for name in node.input if name}
+            constants = {name: v for name in read if isinstance(v := self._values.get(name), np.ndarray)}
+            if not isinstance(view, View) or region.root in self._codes:
+                continue
+            found = recognise(region, inside, constants, view.shape, self.signature.opset)
+            if found is None:
+                continue
+            try:
+                self._values[region.end] = emit(self.builder, view, found, inside[-1])
+            except RefusalError as refusal:
+                if refusal.diagnostic is None:
+                    raise
+                continue
+            written = {name for node in inside for name in node.output} - {region.end}
+            others = [node for node in (*nodes, None) if node is not None and node not in inside]
+            needed = {name for node in others for name in reads(node)} & written
+            # What is read elsewhere, too, is read once more by itself.
+            return {p for p in region.places if not needed.intersection(nodes[p].output)}
+        return set()
 
     def _read_node(self, node: onnx.NodeProto) -> tuple[Value | _Unknown, ...]:
         """Return the values of a node's outputs.
@@ -390,13 +462,16 @@ class _Reader:
             return self._loop(node, operands)
         if all(value is None or isinstance(value, np.ndarray) for value in operands):
             inner = [name for name in reads(node) if not isinstance(self._values.get(name), np.ndarray)]
+            if not inner and (quantised := self._folded_quantiser(node, operands)) is not None:
+                return (quantised,)
             if standard and not inner and node.op_type not in NOT_DETERMINED:
                 node = modern(node, self.signature.opset)
                 return self._fold(node)
-        if not _is_supported(node):
+        operator = operator_of(node)
+        if operator is None:
             raise RefusalError(_not_supported(node))
         known = tuple(value for value in operands if not isinstance(value, _Unknown))
-        if len(known) < len(operands):
+        if len(known) < len(operands) and not operator.refused:
             return (_Unknown(),) * len(node.output)
         if kind := precision_of(node, operands):
             self.imprecise.append((kind, label(node)))
@@ -408,8 +483,18 @@ class _Reader:
             batch=self.signature.batch,
             readers=tuple(tuple(self._readers.get(name, ())) for name in node.output),
             whole=bool(self._whole.intersection(node.input)),
+            codes=tuple(self._codes.get(name) for name in node.input),
+            scales=tuple(self._scales.get(name) for name in node.input),
         )
-        result = OPERATORS[node.op_type].read(call)
+        coded = [code for code in call.codes if code is not None]
+        if coded:
+            operator = reads_codes(call, operator)
+        result = operator.read(call)
+        if isinstance(result, Coded):
+            self._codes[node.output[0]] = result.codes
+            return (result.view,)
+        if coded and node.op_type in (*MOVES, "Concat"):
+            self._codes.update((name, coded[0]) for name in node.output)
         return result if isinstance(result, tuple) else (result,)
 
     def _stand_ins(self, node: onnx.NodeProto) -> tuple[View | _Unknown, ...]:
@@ -418,8 +503,10 @@ class _Reader:
         shapes = {name: value.shape for name, value in values.items() if isinstance(value, View)}
         if not shapes or any(isinstance(value, _Unknown) for value in values.values()):
             return (_Unknown(),) * len(node.output)
-        if is_quantised(node.op_type) and node.input[0] in shapes:
-            found: list[Shape | None] = [shapes[node.input[0]]]
+        if is_quantised(node.op_type):
+            # Only these keep the shape of what they read; of the others nothing is known here.
+            kept = shapes.get(node.input[0]) if node.op_type in KEEP_SHAPE else None
+            found: list[Shape | None] = [kept] * len(node.output)
         else:
             constants = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
             found = infer_shapes(node, shapes, constants, self.signature.opset)
@@ -430,6 +517,20 @@ class _Reader:
             for shape in found
         )
 
+    def _folded_quantiser(
+        self, node: onnx.NodeProto, operands: Sequence[Value | _Unknown | None]
+    ) -> Value | None:
+        """Compute an operator of another domain that quantises constants; ``None`` for another node."""
+        constants = [value if isinstance(value, np.ndarray) else None for value in operands]
+        try:
+            found = folded(node, constants)
+        except ValueError as error:
+            refuse(QUANTISED_GRAPH, label(node), f"{node.op_type}: {error}", "train with another rounding")
+        if found is None:
+            return None
+        self._scales[node.output[0]], value = found
+        return value
+
     def _fold(self, node: onnx.NodeProto) -> tuple[Value, ...]:
         """Compute a node from constants alone."""
         given = {
@@ -437,6 +538,7 @@ class _Reader:
         }
         try:
             values = evaluate(node, given, self.signature.opset)
+            self._scales.update(scales_of(node, given, self._scales, self.signature.opset))
             if node.op_type != "Identity":
                 self._made += sum(value.size for value in values)
             if self._made > self._most_made:
@@ -537,17 +639,22 @@ class _Reader:
         return reshaping.concat(Call(joined, self.signature.opset, parts, self.builder, None, ((),)))
 
     def _group_quantised(self) -> None:
-        """Say once, not for each of its nodes, that a network is quantised."""
-        marks = [problem for problem in self.problems if problem.code is QUANTISED_GRAPH]
-        if len(marks) < 2:
-            return
-        kinds = Counter(node.op_type for node in self._nodes if is_quantised(node.op_type))
-        counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-        message = f"the network is quantised ({counts}); this is the first such node"
-        first = Diagnostic(QUANTISED_GRAPH, message, marks[0].node, marks[0].help)
-        self.problems = [
-            first if p is marks[0] else p for p in self.problems if p is marks[0] or p not in marks
-        ]
+        """Say once of each kind of operator of quantised networks why it is refused, and of how many."""
+        kept: list[Diagnostic] = []
+        first: dict[str, int] = {}
+        more: Counter[str] = Counter()
+        for problem in self.problems:
+            kind = problem.message.partition(":")[0].partition(" ")[0]
+            if problem.code is not QUANTISED_GRAPH or kind not in first:
+                first[kind] = len(kept)
+                kept.append(problem)
+            else:
+                more[kind] += 1
+        for kind, count in more.items():
+            one = kept[first[kind]]
+            told = f"{one.message}; and {count} more {kind}"
+            kept[first[kind]] = Diagnostic(one.code, told, one.node, one.help)
+        self.problems = kept
 
     def _finish(self, name: str) -> ann.AnnGraph | None:
         """Return the network that ends with the outputs."""
@@ -585,6 +692,11 @@ class _Reader:
             refuse(UNSUPPORTED_STRUCTURE, name, message, cure)
         if name in self.builder.layouts:
             refuse(UNSUPPORTED_STRUCTURE, name, "the output is an input as it is", cure)
+        codes = self._codes.get(name)
+        if codes is not None and not isinstance(self.builder.nodes[output.node], ann.Softmax):
+            last = helper.make_node("QuantizeLinear", [], [name], output.origin)
+            call = Call(last, self.signature.opset, (), self.builder, self.signature.batch, ((),))
+            output = as_integers(call, output, codes)
         view = self.builder.settle(output, output.origin)
         shape = self.builder.shape(view.node)
         long = tuple(n for n in view.shape if n > 1)

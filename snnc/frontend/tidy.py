@@ -58,6 +58,8 @@ def _merged(first: ann.AnnNode, second: ann.AnnNode, *, shared: bool) -> ann.Ann
             return None
         case (ann.Convolution() | ann.Linear(), ann.ChannelAffine()) if (second.scale == 1).all():
             return first.with_(bias=first.bias + second.shift)
+        case ann.Relu(), ann.Relu() if first.scale is not None or second.scale is not None:
+            return _levels_together(first, second)
         case ann.Relu(), ann.Relu():
             limits = [limit for limit in (first.ceiling, second.ceiling) if limit is not None]
             return first.with_(ceiling=np.minimum.reduce(limits) if limits else None)
@@ -69,6 +71,42 @@ def _merged(first: ann.AnnNode, second: ann.AnnNode, *, shared: bool) -> ann.Ann
             )
         case _:
             return None
+
+
+def _levels_together(first: ann.Relu, second: ann.Relu) -> ann.AnnNode | None:
+    """Return one rectifier for two of which one rounds: its levels end where the other's limits do."""
+    rounds, limits = (second, first) if second.scale is not None else (first, second)
+    if rounds.scale is None or (limits.shift is not None and limits.scale is None):
+        return None
+    if limits.scale is not None:
+        same = np.array_equal(limits.scale, rounds.scale) and first.gain is second.gain is None
+        if not same or first.points is not None or second.points is not None:
+            return None
+        return with_levels(first, max(first.lowest, second.lowest), min(first.highest, second.highest))
+    highest = rounds.highest
+    if limits.ceiling is not None:
+        ends = limits.ceiling.astype(np.float64) / rounds.scale
+        tops = np.unique(np.floor(ends) if rounds.rounding == "floor" else np.rint(ends))
+        between = rounds.rounding != "floor" and (np.abs(ends - np.floor(ends) - 0.5) < 1e-4).any()
+        if len(tops) > 1 or between or rounds.points is not None or rounds.gain is not None:
+            return None  # whether the level above is reached hangs on a tie
+        highest = min(highest, int(tops[0]))
+    base = rounds if rounds is second else first
+    return with_levels(base.with_(inputs=first.inputs, name=first.name, origin=base.origin), 0, highest)
+
+
+def with_levels(node: ann.Relu, lowest: int, highest: int) -> ann.Relu | None:
+    """Return a rounding rectifier of fewer levels; ``None`` where none are left but zero."""
+    if node.scale is None or not lowest <= 0 < highest:
+        return None
+    points = None if node.points is None else node.points[:, lowest - node.lowest :][:, : highest - lowest]
+    return node.with_(
+        lowest=lowest,
+        highest=highest,
+        points=points,
+        shift=node.scale * np.float32(-lowest) if lowest else None,
+        ceiling=node.scale * np.float32(highest - lowest),
+    )
 
 
 def _without_zeros(first: ann.Pad, second: ann.Convolution | ann.Linear) -> ann.AnnNode | None:

@@ -21,6 +21,9 @@ from snnc.ir.geometry import (
 )
 from snnc.ir.graph import MANY, NONE, SEVERAL, FloatArray, Graph, IntArray, Node, Shape
 
+ROUNDINGS = ("half-even", "half-up", "floor")
+"""How a source network may round to its levels."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class AnnNode(Node):
@@ -103,12 +106,15 @@ class Convolution(AnnNode):
         bias: (outputs,).
         window: geometry; its kernel equals the last two sizes of ``weight``.
         groups: number of channel groups.
+        weight_scale: (outputs,) of which the source says that the weights are integer multiples; a hint, to
+            be checked by who uses it, and ``None`` where it says nothing.
     """
 
     weight: FloatArray
     bias: FloatArray
     window: Window
     groups: int = 1
+    weight_scale: FloatArray | None = None
 
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
         """Check weight, bias and window against the input."""
@@ -124,10 +130,12 @@ class Linear(AnnNode):
     Attributes:
         weight: (outputs, inputs).
         bias: (outputs,).
+        weight_scale: as in :class:`Convolution`.
     """
 
     weight: FloatArray
     bias: FloatArray
+    weight_scale: FloatArray | None = None
 
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
         """Check weight and bias against the input."""
@@ -184,6 +192,11 @@ class ChannelAffine(AnnNode):
 class Relu(AnnNode):
     """``y = min(max(x + shift, floor), ceiling, threshold) - shift``: what becomes a spiking population.
 
+    Where the source network quantises the value, this is what it gives, and ``shift`` and ``ceiling`` say the
+    same of its range::
+
+        y = scale clip(round(x / scale), lowest, highest)
+
     Attributes:
         ceiling: (channels,) upper limit in the source network, as in ReLU6; ``None`` for a ReLU.
         threshold: (channels,) clip chosen by the conversion, positive or zero; ``None`` before.
@@ -192,6 +205,17 @@ class Relu(AnnNode):
         levels: M, the levels that one spike of the population will carry.
         shift: (channels,) for a signed value without rectifier in the source: it is raised above
             zero by its range and lowered again; ``None`` for a true rectifier.
+        scale: (channels,) distance of the levels to which the source network rounds, in one float32 division;
+            ``None`` where it rounds nothing.
+        lowest, highest: the range of ``y / scale``, both included: what is left of the source's integers
+            when their zero point is subtracted.
+        zero: the integer that stands for zero in the source's own type; it decides how a sum of two integers
+            rounds at ties.
+        rounding: ``half-even``, ``half-up`` (``floor(x / scale + 1/2)``) or ``floor``.
+        gain: (channels,) with which the source multiplies an integer sum, in float32 and in place of the
+            division, as QLinearConv does; ``None`` where it computes in floats.
+        points: (channels, highest - lowest) or (1, ...) the smallest float32 of each level, found by
+            evaluating the source's own operations; ``None`` where the formula above gives them.
     """
 
     ceiling: FloatArray | None = None
@@ -199,10 +223,22 @@ class Relu(AnnNode):
     floor: FloatArray | None = None
     levels: int = 1
     shift: FloatArray | None = None
+    scale: FloatArray | None = None
+    lowest: int = 0
+    highest: int = 0
+    zero: int = 0
+    rounding: str = "half-even"
+    gain: FloatArray | None = None
+    points: FloatArray | None = None
+
+    @property
+    def steps(self) -> int:
+        """The number of levels above the lowest; 0 where the source network rounds nothing."""
+        return self.highest - self.lowest
 
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
         """Check that the limits fit the channels."""
-        for values in (self.ceiling, self.threshold, self.floor, self.shift):
+        for values in (self.ceiling, self.threshold, self.floor, self.shift, self.scale, self.gain):
             if values is not None and (problem := channel_problem(values, self.shape, "limits")):
                 return problem
         for limit in (self.ceiling, self.threshold):
@@ -210,7 +246,23 @@ class Relu(AnnNode):
                 return "an upper limit must not be negative"
         if self.floor is not None and (self.threshold is None or (self.floor > self.threshold).any()):
             return "a floor must lie below a threshold"
-        return same_shape_problem(input_shapes, self.shape)
+        return self._levels_problem() or same_shape_problem(input_shapes, self.shape)
+
+    def _levels_problem(self) -> str | None:
+        """Say why the levels to which the source network rounds are none."""
+        if self.scale is None:
+            return None
+        if self.scale.min() <= 0 or not self.lowest <= 0 < self.highest:
+            return f"levels from {self.lowest} to {self.highest} of positive scale must hold zero"
+        if self.rounding not in ROUNDINGS:
+            return f"rounds {self.rounding!r}, which is none of {', '.join(ROUNDINGS)}"
+        if self.points is not None and (
+            self.points.ndim != 2
+            or self.points.shape[0] not in (1, self.channels)
+            or self.points.shape[1] != self.steps
+        ):
+            return f"points {self.points.shape} do not part {self.steps + 1} levels"
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -105,7 +105,12 @@ def overflow(graph: SnnGraph, timesteps: int) -> tuple[str, int] | None:
 
 
 def provable_timesteps(graph: SnnGraph, at_most: int = MOST_TIMESTEPS) -> int:
-    """Return the largest T up to ``at_most`` for which no int32 can overflow; 0 if there is none."""
+    """Return the largest T up to ``at_most`` for which no int32 can overflow; 0 if there is none.
+
+    A network with step functions runs for its own T alone.
+    """
+    if graph.only_timesteps:
+        return graph.timesteps if overflow(graph, graph.timesteps) is None else 0
     low, high = 0, at_most
     while low < high:
         middle = (low + high + 1) // 2

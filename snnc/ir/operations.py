@@ -106,12 +106,14 @@ SETTINGS: dict[type, frozenset[str]] = {
         {
             *("name", "inputs", "shape", "origin", "stands_for", "fine"),
             *("threshold", "bias", "v_init", "spike_scale", "floor", "neuron", "negative_threshold"),
+            *("breakpoints", "step_values"),
         }
     ),
     ann.Relu: frozenset(
         {
             *("name", "inputs", "shape", "origin"),
             *("ceiling", "threshold", "floor", "levels", "shift"),
+            *("scale", "lowest", "highest", "zero", "rounding", "gain", "points"),
         }
     ),
 }
@@ -123,15 +125,17 @@ class Firing(Enum):
 
     ``PLAIN``: no memory, ``0 .. Mmax`` spikes. ``LIMITED``: with memory, ``-Mmax .. Mmax``. ``HESITANT``:
     likewise, and a spike is taken back only below the negative threshold. ``GRADED``: memory and no limit.
+    ``STEPS``: the change of a step function, limited to ``-Mmax .. Mmax`` where the neuron has a limit.
 
-    In the layerwise schedule all end at ``clip(floor(v / Theta), 0, C)``, whose ``C`` is ``T Mmax`` for
-    ``PLAIN`` and ``T M`` for the others.
+    In the layerwise schedule all but the last end at ``clip(floor(v / Theta), 0, C)``, whose ``C`` is
+    ``T Mmax`` for ``PLAIN`` and ``T M`` for the others.
     """
 
     PLAIN = "plain"
     LIMITED = "limited"
     HESITANT = "hesitant"
     GRADED = "graded"
+    STEPS = "steps"
 
     @property
     def remembers(self) -> bool:
@@ -139,7 +143,7 @@ class Firing(Enum):
         match self:
             case Firing.PLAIN:
                 return False
-            case Firing.LIMITED | Firing.HESITANT | Firing.GRADED:
+            case Firing.LIMITED | Firing.HESITANT | Firing.GRADED | Firing.STEPS:
                 return True
             case other:
                 raise unmatched(other)
@@ -150,6 +154,8 @@ class Firing(Enum):
         match self:
             case Firing.PLAIN | Firing.LIMITED | Firing.HESITANT | Firing.GRADED:
                 return True
+            case Firing.STEPS:
+                return False
             case other:
                 raise unmatched(other)
 
@@ -243,6 +249,8 @@ def firing(node: IntegrateFire) -> Firing:
         UnknownOperationError: it has a setting that is not known.
     """
     classified(node)
+    if node.breakpoints is not None:
+        return Firing.STEPS
     if not node.neuron.count_memory:
         return Firing.PLAIN
     if node.neuron.limit is None:
@@ -255,7 +263,7 @@ def largest_count(node: IntegrateFire, timesteps: int, settle_steps: int = 0) ->
     match firing(node):
         case Firing.PLAIN:
             return node.neuron.largest(timesteps) * (timesteps + settle_steps)
-        case Firing.LIMITED | Firing.HESITANT | Firing.GRADED:
+        case Firing.LIMITED | Firing.HESITANT | Firing.GRADED | Firing.STEPS:
             return node.neuron.capacity(timesteps)
         case other:
             raise unmatched(other)

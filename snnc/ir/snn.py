@@ -37,6 +37,9 @@ from snnc.ir.neuron import Neuron, Schedule
 INPUT_LIMIT = 2047
 """Largest magnitude of a quantised input: 12 bits with sign."""
 
+MOST_BREAKPOINTS = 255
+"""Most breakpoints of a step function: 256 values, those of a byte."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SnnGraph(Graph[SnnNode]):
@@ -61,6 +64,11 @@ class SnnGraph(Graph[SnnNode]):
     def integer(self) -> bool:
         """Whether the whole network computes in integers."""
         return all(getattr(node, "integer", True) for node in self.nodes)
+
+    @cached_property
+    def only_timesteps(self) -> bool:
+        """Whether it runs for its own T alone, as its step functions were made for it."""
+        return any(node.breakpoints is not None for node in self.of_type(IntegrateFire))
 
     @cached_property
     def encoders(self) -> tuple[Encode, ...]:
@@ -115,6 +123,8 @@ class SnnGraph(Graph[SnnNode]):
         for node in self.of_type(IntegrateFire):
             if node.name not in alive:
                 return f"the population {node.name!r} has no part in the output"
+            if node.span() > (most := node.neuron.capacity(self.timesteps)):
+                return f"{node.name!r} has {node.span()} steps, more than T M = {most}"
         for readout in self.of_type(Readout):
             if readout.name not in self.outputs:
                 return f"the read-out {readout.name!r} is no output"
@@ -123,7 +133,7 @@ class SnnGraph(Graph[SnnNode]):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Encode(SnnNode):
-    """Quantise the analogue input once: ``q = clip(rint((x gain + offset) / scale), -limit, limit)``.
+    """Quantise the analogue input once: ``q = clip(rint((x gain + offset) / scale), low, high)``.
 
     Half to even; multiply, add, divide, round and clip are separate float32 operations. ``q`` is
     presented in each of the T steps, so the currents of the first layer are constant in time.
@@ -133,6 +143,8 @@ class Encode(SnnNode):
             network; ``None`` where there is none.
         scale: real value of one unit of ``q``.
         limit: largest magnitude of ``q``.
+        low, high: the least and the largest ``q`` of an input that the source network quantises itself;
+            ``None`` for ``-limit`` and ``limit``.
     """
 
     arity = NONE
@@ -141,13 +153,26 @@ class Encode(SnnNode):
 
     scale: float
     limit: int = INPUT_LIMIT
+    low: int | None = None
+    high: int | None = None
     gain: FloatArray | None = None
     offset: FloatArray | None = None
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """The least and the largest ``q``."""
+        return (
+            -self.limit if self.low is None else self.low,
+            self.limit if self.high is None else self.high,
+        )
 
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
         """Check scale and limits."""
         if not 0 < self.scale < float("inf") or not 0 < self.limit <= INPUT_LIMIT:
             return f"scale {self.scale} and limit {self.limit} are out of range"
+        low, high = self.range
+        if not -self.limit <= low <= 0 <= high <= self.limit:
+            return f"the range {low} to {high} does not hold zero, or leaves the limit {self.limit}"
         if (self.gain is None) != (self.offset is None):
             return "gain and offset come together"
         for values in (self.gain, self.offset):
@@ -410,6 +435,16 @@ class IntegrateFire(SnnNode):
     Layerwise schedule: ``v = v_init + T B + sum_t I_t``, then T steps of firing without input, with
     ``lo = 0`` and the same ``hi``, so that ``N = clip(floor(v / Theta), 0, C)``.
 
+    With ``breakpoints`` ``b_1 <= .. <= b_n`` the count follows a step function of all that arrived, and the
+    threshold means nothing. Nothing is taken from the potential::
+
+        v = v + I_t + B_c
+        K = step_values_j,  j = number of b_i <= v
+        s = clip(K - N, -Mmax, Mmax)
+
+    in both schedules, for any sign of ``N``. What has arrived after ``T`` steps depends on ``T``, so such a
+    network runs for its own ``T`` alone.
+
     The activation that the spikes stand for is ``floor_c + u_c N / T``.
 
     Sources: dual threshold and memory from Liu et al., "Efficient ANN-SNN Conversion with Error
@@ -429,6 +464,10 @@ class IntegrateFire(SnnNode):
         stands_for: name of the rectifier of the source network, as it was lowered, whose activation the
             spikes carry; empty where none is known.
         fine: whether it carries an activation a second time, with more levels than a coarse population.
+        breakpoints: (channels, n) or (1, n) int32, ascending, n <= 255: of a step function in place of the
+            threshold; ``None`` where there is none. Only integers have one.
+        step_values: (n + 1,) int32, the count between two breakpoints, in any order; ``None`` with the
+            breakpoints. ``T M`` is at least what they and zero span.
     """
 
     arity = MANY
@@ -445,6 +484,8 @@ class IntegrateFire(SnnNode):
     negative_threshold: NumberArray | None = None
     stands_for: str = ""
     fine: bool = False
+    breakpoints: NumberArray | None = None
+    step_values: NumberArray | None = None
 
     @property
     def integer(self) -> bool:
@@ -482,7 +523,30 @@ class IntegrateFire(SnnNode):
                 return "a negative threshold needs one signed spike a step with memory"
             if self.negative_threshold.shape != self.shape[:1] or self.negative_threshold.min() < 0:
                 return "the negative threshold must be one value per channel, not below zero"
-        return self.neuron.problem()
+        return self._steps_problem() or self.neuron.problem()
+
+    def span(self) -> int:
+        """Return how far the counts of a step function and zero lie apart; 0 where there is none."""
+        if self.step_values is None:
+            return 0
+        return max(int(self.step_values.max()), 0) - min(int(self.step_values.min()), 0)
+
+    def _steps_problem(self) -> str | None:
+        """Say why the breakpoints make no step function."""
+        points, values = self.breakpoints, self.step_values
+        if points is None or values is None:
+            return None if points is values else "breakpoints and step values come together"
+        if not self.neuron.count_memory or self.negative_threshold is not None:
+            return "a step function needs count memory, and has no negative threshold"
+        if points.ndim != 2 or points.shape[0] not in (1, self.channels):
+            return f"breakpoints {points.shape} are not (channels, n) for {self.channels} channels, or (1, n)"
+        if not 1 <= points.shape[1] <= MOST_BREAKPOINTS or values.shape != (points.shape[1] + 1,):
+            return f"{points.shape[1]} breakpoints and {values.shape} values make no step function"
+        if points.dtype != np.int32 or values.dtype != np.int32 or not self.integer:
+            return "a step function is one of integers"
+        if (np.diff(points.astype(np.int64)) < 0).any():
+            return "breakpoints must ascend"
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

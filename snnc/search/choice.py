@@ -91,6 +91,9 @@ class Candidate:
         return f"{self.preset}, T = {self.timesteps}"
 
 
+EXACT = "exact"
+"""The preset that keeps the levels of a quantised network."""
+
 DEFAULTS = (Candidate("one-step", 1), Candidate("balanced", 4), Candidate("fast", 4))
 """What is tried where neither a preset nor a number of steps is named."""
 
@@ -110,6 +113,8 @@ def candidates(
         payload: what an event may carry. What carries more is for the caller to leave out, for it depends
             on the network.
     """
+    if preset == EXACT and timesteps is None:
+        return (Candidate(EXACT, 1),)  # the counts are the same for every T
     if preset is None and payload is not None and carried(payload) == 0:
         preset = BINARY
     if preset is not None:

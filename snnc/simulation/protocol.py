@@ -457,6 +457,11 @@ def check_run(
             f"T = {timesteps} is beyond {graph.max_timesteps}, up to which the integers of "
             f"{graph.name} were proved not to overflow; run it for fewer steps, or {cure}"
         )
+    if graph.only_timesteps and timesteps != graph.timesteps:
+        raise InputError(
+            f"{graph.name} runs for T = {graph.timesteps} alone, for which its step functions were made, not "
+            f"T = {timesteps}; convert it again for T = {timesteps}"
+        )
     arrays = arrays_by_name(inputs, [node.name for node in graph.inputs], graph.name)
     for node in graph.inputs:
         array = arrays[node.name]

@@ -96,13 +96,7 @@ def _ann_node(node: ann.AnnNode, inputs: list[FloatArray], given: Batch) -> Floa
         case ann.ChannelAffine():
             return inputs[0] * per_channel(node.scale, rank) + per_channel(node.shift, rank)
         case ann.Relu():
-            shift = 0 if node.shift is None else per_channel(node.shift, rank)
-            floor = np.float32(0) if node.floor is None else per_channel(node.floor, rank)
-            y = np.maximum(inputs[0] + shift, floor)
-            for limit in (node.ceiling, node.threshold):
-                if limit is not None:
-                    y = np.minimum(y, per_channel(limit, rank))
-            return (y - shift).astype(np.float32)
+            return _rectified(node, inputs[0])
         case ann.AveragePool():
             return windows(inputs[0], node.window, 0).mean(axis=(4, 5), dtype=np.float32)
         case ann.MaxPool():
@@ -127,6 +121,37 @@ def _ann_node(node: ann.AnnNode, inputs: list[FloatArray], given: Batch) -> Floa
             raise InternalError(f"the reference knows no {type(node).__name__}")
 
 
+def _rectified(node: ann.Relu, x: FloatArray) -> FloatArray:
+    rank = len(node.shape)
+    if node.scale is not None:
+        x = rounded(node, x)
+        if node.threshold is None:
+            return x
+    shift = 0 if node.shift is None else per_channel(node.shift, rank)
+    floor = np.float32(0) if node.floor is None else per_channel(node.floor, rank)
+    y = np.maximum(x + shift, floor)
+    for limit in (node.ceiling, node.threshold):
+        if limit is not None:
+            y = np.minimum(y, per_channel(limit, rank))
+    return (y - shift).astype(np.float32)
+
+
+def rounded(node: ann.Relu, x: FloatArray) -> FloatArray:
+    """Return ``scale clip(round(x / scale), lowest, highest)`` for (batch, *shape), in float32."""
+    if node.scale is None:
+        raise InternalError(f"{node.name!r} rounds to no levels")
+    scale = per_channel(node.scale, x.ndim - 1)
+    levels = x / scale
+    match node.rounding:
+        case "half-even":
+            levels = np.rint(levels)
+        case "half-up":
+            levels = np.floor(levels + np.float32(0.5))
+        case _:
+            levels = np.floor(levels)
+    return (np.clip(levels, node.lowest, node.highest) * scale).astype(np.float32)
+
+
 def gathered(x: Numbers, index: IntArray) -> Numbers:
     """Return ``y_i = x[index_i]`` for each row of a batch, and zero where the index is -1."""
     flat = x.reshape(len(x), -1)
@@ -145,7 +170,7 @@ def encode(node: snn.Encode, x: FloatArray) -> IntArray:
     if node.gain is not None and node.offset is not None:
         x = x * per_channel(node.gain, len(node.shape)) + per_channel(node.offset, len(node.shape))
     scaled = np.rint(x / np.float32(node.scale))
-    return np.clip(scaled, -node.limit, node.limit).astype(np.int32)
+    return np.clip(scaled, *node.range).astype(np.int32)
 
 
 def encode_all(graph: snn.SnnGraph, rows: Rows) -> Rows:
@@ -183,6 +208,11 @@ def fire(
             m = m + current[t]
             if t < timesteps:
                 m = m + bias
+        if rule is Firing.STEPS:
+            change = step_function(node, m) - count
+            s = change if limit is None else np.clip(change, -limit, limit)
+            v, count, spikes[t] = m, count + s, s
+            continue
         wanted = np.floor_divide(m, theta)
         match rule:
             case Firing.PLAIN:
@@ -205,6 +235,17 @@ def fire(
         count += s.astype(np.int64)
         spikes[t] = s
     return spikes, v
+
+
+def step_function(node: snn.IntegrateFire, v: NumberArray) -> IntArray:
+    """Return ``K``, the counts that a population's step function gives for potentials, (batch, *shape)."""
+    if node.breakpoints is None or node.step_values is None:
+        raise InternalError(f"{node.name!r} has no step function")
+    found = np.empty(v.shape, np.int64)
+    for channel in range(node.channels):
+        points = node.breakpoints[channel % len(node.breakpoints)]
+        found[:, channel] = node.step_values[np.searchsorted(points, v[:, channel], side="right")]
+    return found
 
 
 class ReferenceSimulator:

@@ -68,6 +68,8 @@ def problem(graph: SnnGraph) -> str | None:
         return None
     for node, rule in found:
         # Proved for this rule alone: any other, and any that will be added, is none of which it holds.
+        if rule is Firing.STEPS and node.neuron.limit is None:
+            continue  # the potential is all that arrived, whatever the order, and so is its step function
         if rule is not Firing.GRADED or node.negative_threshold is not None:
             return f"{node.name!r} sends a limited number of spikes per step, so their order matters"
     return None
@@ -87,6 +89,9 @@ def counted(graph: SnnGraph, timesteps: int) -> SnnGraph:
             f"{graph.name} cannot be run as one pass over spike counts: {reason}; convert with "
             "--preset graded, or with --set set-schedule.kind=layerwise"
         )
+
+    if graph.only_timesteps and timesteps != graph.timesteps:
+        raise UsageError(f"{graph.name} runs for T = {graph.timesteps} alone, not T = {timesteps}")
 
     def over_all_steps(node: Operation) -> SnnNode:
         match node:

@@ -321,6 +321,11 @@ class _Writer:
 
     def _relu(self, node: ann.Relu) -> None:
         value = VALUE + node.inputs[0]
+        if node.scale is not None:
+            value = self._rounded(node, value)
+            if node.threshold is None:
+                self.node("Identity", [value], VALUE + node.name)
+                return
         if node.shift is not None:
             shift = self.vector(node, node.shift, "shift")
             value = self.node("Add", [value, shift], f"raised:{node.name}")
@@ -334,6 +339,24 @@ class _Writer:
             self.node("Sub", [value, f"shift:{node.name}"], VALUE + node.name)
         else:
             self.node("Identity", [value], VALUE + node.name)
+
+    def _rounded(self, node: ann.Relu, value: str) -> str:
+        """Write the rounding to the source network's own levels."""
+        scale = self.vector(node, np.asarray(node.scale), "scale")
+        value = self.node("Div", [value, scale], f"divided:{node.name}")
+        if node.rounding == "half-even":
+            value = self.node("Round", [value], f"rounded:{node.name}")
+        else:
+            if node.rounding == "half-up":
+                half = self.constant(np.array(0.5, np.float32), f"half:{node.name}")
+                value = self.node("Add", [value, half], f"halved:{node.name}")
+            value = self.node("Floor", [value], f"rounded:{node.name}")
+        limits = [
+            self.constant(np.array(limit, np.float32), f"{label}:{node.name}")
+            for label, limit in (("lowest", node.lowest), ("highest", node.highest))
+        ]
+        value = self.node("Clip", [value, *limits], f"limited:{node.name}")
+        return self.node("Mul", [value, scale], f"quantised:{node.name}")
 
 
 def _window(window: Window, *, dilations: bool = False) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from snnc.backends.numba_cpu.layout.terms import Packed, Values
 from snnc.backends.numba_cpu.machine.memory import SLACK, Memory, aligned
 from snnc.backends.numba_cpu.planning.plan import Plan, ShapePlan, StagePlan, TermPlan
 from snnc.backends.numba_cpu.planning.request import Request
-from snnc.errors import InputError
+from snnc.errors import InputError, InternalError
 from snnc.ir import snn
 from snnc.ir.operations import Firing, classified, firing, unmatched
 
@@ -199,11 +199,23 @@ class Program:
         value = self._hold(node.name, part.output, part.constant)
         if isinstance(node, snn.Encode):
             self.encoded[node.name] = value
+        if isinstance(node, snn.IntegrateFire):
+            return self._step_function(node, read, value)
 
         def run(images: int) -> None:
             shapes.apply(node, read, value, images, request.timesteps, request.steps)
 
         return Part(node, value), run
+
+    def _step_function(self, node: snn.IntegrateFire, read: list[Value], value: Value) -> tuple[Part, Action]:
+        """Return what runs a population with a step function, and where its states are."""
+        request = self.request
+        states = np.zeros((2, *value.values.shape[1:]), np.int32)
+
+        def run(images: int) -> None:
+            shapes.fire_steps(node, read, value, states, images, request)
+
+        return Part(node, value, (states[0], states[1]) if request.record.states else None), run
 
     def _stage(self, part: StagePlan) -> tuple[Part, Bound]:
         request, node, output = self.request, part.node, part.output
@@ -280,6 +292,8 @@ class Program:
                 capacity, takes_back = neurons.NO_CAPACITY, False
             case Firing.LIMITED | Firing.HESITANT | Firing.GRADED:
                 capacity, takes_back = neuron.capacity(request.timesteps), not request.barrier
+            case Firing.STEPS:
+                raise InternalError(f"{node.name!r} has a step function, which no stage runs")
             case _:
                 raise unmatched(rule)
         settings = aligned(np.array([capacity, limit, -int(takes_back)], np.int64))

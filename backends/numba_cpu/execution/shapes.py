@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from snnc.backends.numba_cpu.kernels import counting as kernels
 from snnc.backends.numba_cpu.layout.terms import Synapse, Values
 from snnc.backends.numba_cpu.planning.ranges import narrowest
+from snnc.backends.numba_cpu.planning.request import Request
 from snnc.errors import InternalError
 from snnc.ir import snn
 from snnc.ir.geometry import ABSENT, Window
@@ -139,6 +140,41 @@ def apply(
             raise InternalError(f"{node.name!r} has weights or state")
         case _:
             raise unmatched(node)
+
+
+def fire_steps(
+    node: snn.IntegrateFire, read: Sequence[Value], out: Value, states: Array, images: int, request: Request
+) -> None:
+    """Run a population with a step function.
+
+    Args:
+        node: the population.
+        read: its currents.
+        out: where to put the spikes.
+        states: (2, images, height, width, padded channels) int32, where the final potentials and minus the
+            counts go.
+        images: number of images.
+        request: what is run.
+    """
+    if node.breakpoints is None or node.step_values is None:
+        raise InternalError(f"{node.name!r} has no step function")
+    total = np.zeros((request.steps, images, *out.values.shape[2:4], node.channels), np.int32)
+    for value in read:
+        steps = request.timesteps if value.constant else request.steps
+        total[:steps] += value.channels(images)
+    kernels.fire_steps(
+        total,
+        images,
+        request.timesteps,
+        request.barrier,
+        np.stack([node.bias, node.v_init]).astype(np.int32),
+        node.breakpoints,
+        node.step_values,
+        node.neuron.largest(request.timesteps),
+        out.values,
+        *states,
+    )
+    out.values[..., node.channels :] = 0
 
 
 def last_channels(node: snn.Gather, place: Values) -> Array:

@@ -115,3 +115,67 @@ def tally(spikes: Array, images: int, events: Array, units: Array, bits: Array) 
                 while magnitude:
                     bits[i] += magnitude & 1
                     magnitude >>= 1
+
+
+@kernel
+def fire_steps(
+    currents: Array,
+    images: int,
+    input_steps: int,
+    barrier: bool,
+    vectors: Array,
+    points: Array,
+    step_values: Array,
+    limit: int,
+    out: Array,
+    potential: Array,
+    taken: Array,
+) -> None:
+    """Let a population send the change of a step function of all that it has received.
+
+    Args:
+        currents: (steps, images, height, width, channels) int32.
+        images: how many of them to work on.
+        input_steps: T, of which each has the bias.
+        barrier: whether it integrates all before it fires.
+        vectors: (2, channels) int32, the bias and the initial potential.
+        points: (rows, n) int32, the breakpoints, one row per channel or one for all.
+        step_values: (n + 1,) int32.
+        limit: most that leaves in a step, of either sign.
+        out: (steps, images, height, width, channels) integers, the spikes.
+        potential: (images, height, width, channels) int32, the final potential.
+        taken: (images, height, width, channels) int32, minus the final count.
+    """
+    steps = currents.shape[0]
+    height, width = out.shape[2], out.shape[3]
+    channels = vectors.shape[1]
+    rows, n = points.shape
+    for b in range(images):
+        for y in range(height):
+            for x in range(width):
+                for c in range(channels):
+                    row = c if rows > 1 else 0
+                    v, sent, wanted = np.int64(vectors[1, c]), np.int64(0), np.int64(0)
+                    if barrier:
+                        v += input_steps * np.int64(vectors[0, c])
+                        for t in range(steps):
+                            v += currents[t, b, y, x, c]
+                    for t in range(steps):
+                        if not barrier:
+                            v += currents[t, b, y, x, c]
+                            if t < input_steps:
+                                v += vectors[0, c]
+                        if t == 0 or not barrier:
+                            low, high = 0, n
+                            while low < high:
+                                middle = (low + high) // 2
+                                if points[row, middle] <= v:
+                                    low = middle + 1
+                                else:
+                                    high = middle
+                            wanted = np.int64(step_values[low])
+                        s = np.int64(min(max(wanted - sent, np.int64(-limit)), np.int64(limit)))
+                        sent += s
+                        out[t, b, y, x, c] = s
+                    potential[b, y, x, c] = v
+                    taken[b, y, x, c] = -sent

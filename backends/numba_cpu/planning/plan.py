@@ -20,7 +20,7 @@ from snnc.backends.numba_cpu.layout.product_layout import Products, input_runs, 
 from snnc.backends.numba_cpu.layout.terms import Band, Synapse, Values
 from snnc.backends.numba_cpu.machine.cpu import detect
 from snnc.backends.numba_cpu.planning.ranges import Interval, narrowest
-from snnc.backends.numba_cpu.planning.request import Request
+from snnc.backends.numba_cpu.planning.request import Request, sums_first
 from snnc.ir import snn
 from snnc.ir.geometry import Window
 from snnc.ir.graph import Shape
@@ -265,7 +265,7 @@ class Planner:
         for node in sorted(self.request.nodes, key=lambda node: not isinstance(node, snn.Encode)):
             if node.name in self.direct:
                 continue
-            if isinstance(node, snn.Weighted | snn.IntegrateFire | snn.Readout):
+            if isinstance(node, snn.Weighted | snn.IntegrateFire | snn.Readout) and not sums_first(node):
                 parts.append(self._stage(node))
             else:
                 parts.append(self._shape(node))
@@ -282,7 +282,7 @@ class Planner:
             output = Values(
                 output.height, output.width, node.channels, few, output.kind, output.low, output.high
             )
-        constant = not isinstance(node, snn.CountMaxPool) and all(
+        constant = not isinstance(node, snn.CountMaxPool | snn.IntegrateFire) and all(
             name in self.constant for name in node.inputs
         )
         if constant:

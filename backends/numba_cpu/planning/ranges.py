@@ -16,7 +16,7 @@ from snnc.errors import InputError
 from snnc.ir import snn
 from snnc.ir.bounds import INT32
 from snnc.ir.graph import NumberArray
-from snnc.ir.operations import firing
+from snnc.ir.operations import Firing, firing
 
 INTEGERS = (np.dtype(np.int8), np.dtype(np.int16), np.dtype(np.int32))
 
@@ -78,7 +78,8 @@ def value_ranges(
                 found[node.name] = inputs[node.name]
             case snn.IntegrateFire():
                 most = node.neuron.largest(request.timesteps)
-                takes_back = firing(node).remembers and not request.barrier
+                rule = firing(node)
+                takes_back = rule.remembers and (rule is Firing.STEPS or not request.barrier)
                 found[node.name] = Interval(-most if takes_back else 0, most)
                 _check(node, _largest_potential(node, read, request), request)
             case snn.Readout():

@@ -89,7 +89,7 @@ class Request:
         summed = {
             name
             for node in self.nodes
-            if isinstance(node, snn.IntegrateFire | snn.Readout)
+            if isinstance(node, snn.IntegrateFire | snn.Readout) and not sums_first(node)
             for name in node.inputs
             if self.reads[name] == 1 and name not in self.record.trains
         }
@@ -128,3 +128,8 @@ class Request:
             for name, activity in counted.items():
                 totals[name] += activity
         return totals
+
+
+def sums_first(node: snn.SnnNode) -> bool:
+    """Say whether a population reads currents that are written down: it has a step function, and no stage."""
+    return isinstance(node, snn.IntegrateFire) and node.breakpoints is not None

@@ -1,0 +1,207 @@
+"""Small quantised ONNX networks for tests, with random integers, as exporters write them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+Array = NDArray[Any]
+
+MICROSOFT = "com.microsoft"
+
+
+class Network:
+    """Collects nodes and constants.
+
+    Attributes:
+        levels: the zero point of each quantised tensor.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, Array] = {}
+        self.levels: dict[str, int] = {}
+
+    def node(self, op: str, read: list[str], write: str, domain: str = "", **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(op, read, [write], name=f"n_{write}", domain=domain, **attributes))
+        return write
+
+    def constant(self, name: str, value: Any) -> str:
+        self.constants[name] = np.asarray(value)
+        return name
+
+    def scale(self, name: str, scale: float, zero: int, kind: str = "uint8") -> list[str]:
+        """Add scale and zero point of the tensor ``name``."""
+        self.levels[name] = zero
+        return [
+            self.constant(f"{name}_scale", np.float32(scale)),
+            self.constant(f"{name}_zero", np.array(zero, kind)),
+        ]
+
+    def weights(self, name: str, shape: tuple[int, ...], channels: int = 0) -> list[str]:
+        """Add random int8 weights, with one scale or one per output."""
+        integers = self.rng.integers(-127, 128, shape).astype(np.int8)
+        scale = self.rng.uniform(0.002, 0.02, channels or 1).astype(np.float32)
+        zero = np.zeros(channels or 1, np.int8)
+        return [
+            self.constant(name, integers),
+            self.constant(f"{name}_scale", scale if channels else scale[0]),
+            self.constant(f"{name}_zero", zero if channels else zero[0]),
+        ]
+
+    def model(self, shape: tuple[int, ...], outputs: Mapping[str, int], opset: int = 13) -> onnx.ModelProto:
+        graph = helper.make_graph(
+            self.nodes,
+            "quantised",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", *shape])],
+            [helper.make_tensor_value_info(name, kind, None) for name, kind in outputs.items()],
+            [numpy_helper.from_array(value, name) for name, value in self.constants.items()],
+        )
+        imports = [helper.make_opsetid("", opset), helper.make_opsetid(MICROSOFT, 1)]
+        return helper.make_model(graph, opset_imports=imports, ir_version=8)
+
+
+def integer_operators(seed: int = 0) -> Network:
+    """Return a residual network of QLinearConv, QLinearAdd, pools and QGemm, as onnxruntime writes them."""
+    net = Network(seed)
+    x = net.scale("a", 0.02, 117)
+    net.node("QuantizeLinear", ["x", *x], "a")
+    b = net.scale("b", 0.05, 0)
+    bias = net.constant("b_bias", net.rng.integers(-4000, 4000, 6).astype(np.int32))
+    net.node("QLinearConv", ["a", *x, *net.weights("wb", (6, 3, 3, 3), 6), *b, bias], "b", pads=[1, 1, 1, 1])
+    c = net.scale("c", 0.07, 131)
+    net.node("QLinearConv", ["b", *b, *net.weights("wc", (6, 1, 3, 3)), *c], "c", pads=[1] * 4, group=6)
+    d = net.scale("d", 0.061, 20)
+    net.node("QLinearAdd", ["b", *b, "c", *c, *d], "d", domain=MICROSOFT)
+    net.node("MaxPool", ["d"], "e", kernel_shape=[2, 2], strides=[2, 2])
+    f = net.scale("f", 0.03, 3)
+    net.node("QLinearGlobalAveragePool", ["e", *d, *f], "f", domain=MICROSOFT)
+    net.node("Flatten", ["f"], "g")
+    h = net.scale("h", 0.04, 128)
+    bias = net.constant("h_bias", net.rng.integers(-900, 900, 5).astype(np.int32))
+    net.node("QGemm", ["g", *f, *net.weights("wh", (5, 6), 5), bias, *h], "h", domain=MICROSOFT, transB=1)
+    net.node("DequantizeLinear", ["h", *h], "y")
+    return net
+
+
+def more_integer_operators(seed: int = 4) -> Network:
+    """Return a network of QLinearConcat, QLinearAveragePool and QLinearMatMul, of int8."""
+    net = Network(seed)
+    a = net.scale("a", 0.02, 3, "int8")
+    net.node("QuantizeLinear", ["x", *a], "a")
+    b, c = net.scale("b", 0.05, -128, "int8"), net.scale("c", 0.067, -31, "int8")
+    net.node("QLinearConv", ["a", *a, *net.weights("wb", (4, 3, 3, 3), 4), *b], "b", pads=[1] * 4)
+    net.node("QLinearConv", ["a", *a, *net.weights("wc", (3, 3, 1, 1)), *c], "c")
+    d = net.scale("d", 0.071, -40, "int8")
+    net.node("QLinearConcat", [*d, "b", *b, "c", *c], "d", domain=MICROSOFT, axis=1)
+    e = net.scale("e", 0.033, -20, "int8")
+    net.node("QLinearAveragePool", ["d", *d, *e], "e", domain=MICROSOFT, kernel_shape=[3, 3], strides=[3, 3])
+    net.node("Reshape", ["e", net.constant("shape", np.array([-1, 28]))], "f")
+    h = net.scale("h", 0.05, 7, "int8")
+    net.node("QLinearMatMul", ["f", *e, *net.weights("wh", (28, 5)), *h], "h")
+    net.node("DequantizeLinear", ["h", *h], "y")
+    return net
+
+
+def qdq(seed: int = 1, kind: str = "int8", summed: float = 0.0589) -> Network:
+    """Return a network of QuantizeLinear and DequantizeLinear around float operators.
+
+    Args:
+        seed: of the integers.
+        kind: type of the activations.
+        summed: scale behind the residual sum of activations of scales 0.0457 and 0.0613.
+    """
+    net = Network(seed)
+    low = -128 if kind == "int8" else 0
+
+    def quantised(read: str, name: str, scale: float, zero: int) -> str:
+        parameters = net.scale(name, scale, zero, kind)
+        net.node("QuantizeLinear", [read, *parameters], name)
+        return net.node("DequantizeLinear", [name, *parameters], f"{name}_real")
+
+    def weight(name: str, shape: tuple[int, ...]) -> str:
+        integers, scale, zero = net.weights(name, shape, shape[0])
+        return net.node("DequantizeLinear", [integers, scale, zero], f"{name}_real", axis=0)
+
+    def bias(name: str, read_scale: float, weights: str) -> str:
+        scale = net.constant(f"{name}_scale", np.float32(read_scale) * net.constants[f"{weights}_scale"])
+        integers = net.constant(
+            name, net.rng.integers(-2000, 2000, len(net.constants[scale])).astype(np.int32)
+        )
+        zero = net.constant(f"{name}_zero", np.zeros(len(net.constants[scale]), np.int32))
+        return net.node("DequantizeLinear", [integers, scale, zero], f"{name}_real", axis=0)
+
+    a = quantised("x", "a", 0.021, low + 130)
+    net.node("Conv", [a, weight("wb", (5, 3, 3, 3)), bias("bb", 0.021, "wb")], "b0", pads=[1] * 4)
+    net.node("Relu", ["b0"], "b1")
+    b = quantised("b1", "b", 0.0457, low)
+    net.node("Conv", [b, weight("wc", (5, 5, 1, 1))], "c0")
+    c = quantised("c0", "c", 0.0613, low + 120)
+    net.node("Add", [b, c], "d0")
+    net.node("Relu", ["d0"], "d1")
+    d = quantised("d1", "d", summed, low)
+    net.node("AveragePool", [d], "e0", kernel_shape=[2, 2], strides=[2, 2])
+    e = quantised("e0", "e", 0.05, low)
+    net.node("Flatten", [e], "f")
+    net.node("Gemm", ["f", weight("wg", (4, 5 * 9))], "g0", transB=1)
+    g = quantised("g0", "g", 0.11, low + 128)
+    net.node("Identity", [g], "y")
+    return net
+
+
+def learned(seed: int = 2) -> Network:
+    """Return a network whose activations are QCFS, LSQ and PACT in floats, with integer weights and input."""
+    net = Network(seed)
+    half, zero, levels = (
+        net.constant(n, np.float32(v)) for n, v in (("half", 0.5), ("zero", 0), ("levels", 15))
+    )
+    unit, limit = net.constant("unit", np.float32(0.1)), net.constant("limit", np.float32(1.3))
+    a = net.scale("a", 0.02, 128)
+    net.node("QuantizeLinear", ["x", *a], "a")
+    net.node("DequantizeLinear", ["a", *a], "a_real")
+
+    def convolved(read: str, name: str, shape: tuple[int, ...]) -> str:
+        integers, scale, point = net.weights(f"w{name}", shape)
+        real = net.node("DequantizeLinear", [integers, scale, point], f"w{name}_real")
+        return net.node("Conv", [read, real], f"{name}_in", pads=[1] * 4)
+
+    b = convolved("a_real", "b", (6, 3, 3, 3))
+    for op, read, write in (
+        ("Mul", [b, levels], "b1"),
+        ("Div", ["b1", limit], "b2"),
+        ("Add", ["b2", half], "b3"),
+        ("Floor", ["b3"], "b4"),
+        ("Clip", ["b4", zero, levels], "b5"),
+        ("Mul", ["b5", limit], "b6"),
+        ("Div", ["b6", levels], "b7"),
+    ):
+        net.node(op, read, write)
+    c = convolved("b7", "c", (4, 6, 3, 3))
+    for op, read, write in (
+        ("Div", [c, unit], "c1"),
+        ("Clip", ["c1", zero, levels], "c2"),
+        ("Round", ["c2"], "c3"),
+        ("Sub", ["c3", "c2"], "c4"),
+        ("Add", ["c4", "c2"], "c5"),
+        ("Mul", ["c5", unit], "c6"),
+    ):
+        net.node(op, read, write)
+    net.node("Flatten", ["c6"], "f")
+    integers, scale, point = net.weights("wg", (4 * 36, 5))
+    net.node("DequantizeLinear", [integers, scale, point], "wg_real")
+    net.node("MatMul", ["f", "wg_real"], "y")
+    return net
+
+
+def rows(count: int, seed: int = 0, shape: tuple[int, ...] = (3, 6, 6)) -> Array:
+    """Return inputs with blots."""
+    rng = np.random.default_rng(seed)
+    return (rng.normal(size=(count, *shape)) + 1.5 * rng.normal(size=(count, shape[0], 1, 1))).astype(
+        np.float32
+    )

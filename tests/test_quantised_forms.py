@@ -1,0 +1,256 @@
+"""Quantised activations: whatever their form, they become rectifiers with the source's own levels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from snnc.frontend import read_onnx
+from snnc.ir import ann
+from snnc.simulation.reference import run_ann
+from tests.onnx_models import model, node, original, saved
+
+LIMIT, LEVELS = np.float32(1.7), np.float32(4)
+
+
+def read_from(folder: Path, nodes: list[onnx.NodeProto], constants: Mapping[str, object]) -> ann.AnnGraph:
+    names = {
+        name: np.float32(value) if isinstance(value, float) else value for name, value in constants.items()
+    }
+    return read_onnx(saved(folder, model(nodes, (None, 3), names, opset=13))).graph
+
+
+def rectifier(graph: ann.AnnGraph) -> ann.Relu:
+    (found,) = graph.of_type(ann.Relu)
+    assert len(graph.nodes) == 2, "the chain is one rectifier, and nothing else is left"
+    return found
+
+
+QCFS = [
+    node("Div", "x limit", "a"),
+    node("Clip", "a zero one", "b"),
+    node("Mul", "b levels", "c"),
+    node("Add", "c half", "d"),
+    node("Floor", "d", "e"),
+    node("Div", "e levels", "f"),
+    node("Mul", "f limit"),
+]
+QCFS_DETACHED = [
+    node("Mul", "x levels", "a"),
+    node("Div", "a limit", "b"),
+    node("Add", "b half", "c"),
+    node("Floor", "c", "d"),
+    node("Sub", "d c", "e"),
+    node("Add", "e c", "f"),
+    node("Clip", "f zero levels", "g"),
+    node("Mul", "g limit", "h"),
+    node("Div", "h levels"),
+]
+PACT = [
+    node("Abs", "x", "a"),
+    node("Sub", "x limit", "b"),
+    node("Abs", "b", "c"),
+    node("Sub", "a c", "d"),
+    node("Add", "d limit", "e"),
+    node("Mul", "e half", "f"),
+    node("Mul", "f perunit", "g"),
+    node("Round", "g", "h"),
+    node("Div", "h perunit"),
+]
+LSQ = [
+    node("Div", "x unit", "a"),
+    node("Clip", "a zero levels", "b"),
+    node("Round", "b", "c"),
+    node("Sub", "c b", "d"),
+    node("Add", "d b", "e"),
+    node("Mul", "e unit"),
+]
+TCL = [
+    node("Relu", "x", "a"),
+    node("Sub", "limit a", "b"),
+    node("Relu", "b", "c"),
+    node("Sub", "limit c"),
+]
+SIGNED = [
+    node("Div", "x unit", "a"),
+    node("Round", "a", "b"),
+    node("Clip", "b lowest three", "c"),
+    node("Mul", "c unit"),
+]
+CONSTANTS = {
+    "limit": LIMIT,
+    "levels": LEVELS,
+    "half": np.float32(0.5),
+    "zero": np.float32(0),
+    "one": np.float32(1),
+    "perunit": LEVELS / LIMIT,
+    "unit": LIMIT / LEVELS,
+    "lowest": np.float32(-4),
+    "three": np.float32(3),
+}
+FORMS = {
+    "qcfs": (QCFS, 0, 4, "half-up"),
+    "qcfs detached": (QCFS_DETACHED, 0, 4, "half-up"),
+    "pact": (PACT, 0, 4, "half-even"),
+    "lsq": (LSQ, 0, 4, "half-even"),
+    "signed": (SIGNED, -4, 3, "half-even"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_chain_of_floats_is_recognised_by_what_it_computes(form: str, tmp_path: Path) -> None:
+    nodes, lowest, highest, rounding = FORMS[form]
+    found = rectifier(read_from(tmp_path, nodes, CONSTANTS))
+    assert (found.lowest, found.highest, found.rounding) == (lowest, highest, rounding)
+    assert found.scale == pytest.approx(LIMIT / LEVELS, rel=1e-6)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_breakpoint_is_the_sources_to_the_last_bit(form: str, tmp_path: Path) -> None:
+    """On both sides of each tie, and on it, in float32."""
+    nodes, lowest, highest, _ = FORMS[form]
+    path = saved(tmp_path, model(nodes, (None, 3), CONSTANTS, opset=13))
+    found = rectifier(read_onnx(path).graph)
+    unit = np.float64(LIMIT / LEVELS)
+    ties = (np.arange(lowest - 1, highest + 2) + 0.5) * unit
+    grid = np.concatenate([ties, ties * (1 + 1e-7), ties * (1 - 1e-7), ties * (1 + 1e-6), ties * (1 - 1e-6)])
+    x = np.concatenate([grid.astype(np.float32), np.random.default_rng(0).normal(size=99).astype(np.float32)])
+    source = original(path, "x", np.repeat(x[:, None], 3, axis=1))
+    wanted = np.rint(source / unit).astype(int)
+    if found.points is None:
+        graph = read_onnx(path).graph
+        given = np.rint(run_ann(graph, np.repeat(x[:, None], 3, axis=1))[0] / unit).astype(int)
+    else:
+        given = np.repeat(
+            (found.lowest + np.searchsorted(found.points[0], x, side="right"))[:, None], 3, axis=1
+        )
+    assert (given == wanted).all()
+
+
+def test_a_learned_clip_is_a_rectifier_with_a_ceiling(tmp_path: Path) -> None:
+    found = rectifier(read_from(tmp_path, TCL, CONSTANTS))
+    assert found.scale is None
+    assert found.ceiling == pytest.approx(LIMIT, rel=1e-6)
+
+
+def test_limits_of_each_channel(tmp_path: Path) -> None:
+    limits = np.array([0.5, 1.0, 2.5], np.float32)
+    found = rectifier(read_from(tmp_path, QCFS, CONSTANTS | {"limit": limits}))
+    assert found.scale is not None
+    assert np.allclose(found.scale, limits / LEVELS, rtol=1e-6)
+
+
+def test_a_bias_before_the_chain_stays_a_bias(tmp_path: Path) -> None:
+    nodes = [node("Add", "x bias", "biased"), *LSQ[1:]]
+    nodes.insert(1, node("Div", "biased unit", "a"))
+    graph = read_from(tmp_path, nodes, CONSTANTS | {"bias": np.array([0.3, -0.2, 0.1], np.float32)})
+    assert [type(each) for each in graph] == [ann.Input, ann.ChannelAffine, ann.Relu]
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [node("Floor", "x")],
+        [node("Mul", "x x", "a"), node("Clip", "a zero one", "b"), node("Round", "b")],
+        [node("Abs", "x")],
+    ],
+    ids=["unbounded", "not rising", "abs"],
+)
+def test_what_is_no_staircase_is_refused_by_name(nodes: list[onnx.NodeProto], tmp_path: Path) -> None:
+    from snnc.errors import UnsupportedModelError
+
+    with pytest.raises(UnsupportedModelError, match=r"Floor|Round|Abs|Mul"):
+        read_from(tmp_path, nodes, CONSTANTS)
+
+
+def quantised(kind: str, scale: float, zero: int) -> dict[str, object]:
+    return {"s": np.float32(scale), "z": np.array(zero, kind)}
+
+
+def test_qdq_is_one_rectifier(tmp_path: Path) -> None:
+    nodes = [node("Relu", "x", "r"), node("QuantizeLinear", "r s z", "q"), node("DequantizeLinear", "q s z")]
+    found = rectifier(read_from(tmp_path, nodes, quantised("int8", 0.1, -128)))
+    assert (found.lowest, found.highest, found.rounding) == (0, 255, "half-even")
+    found = rectifier(read_from(tmp_path, nodes, quantised("uint8", 0.1, 10)))
+    assert (found.lowest, found.highest) == (0, 245), "a rectifier before it takes the levels below zero"
+
+
+def test_brevitas_says_fewer_bits_by_a_clip(tmp_path: Path) -> None:
+    nodes = [
+        node("Relu", "x", "r"),
+        node("QuantizeLinear", "r s z", "q"),
+        node("Clip", "q low high", "c"),
+        node("DequantizeLinear", "c s z"),
+    ]
+    constants = quantised("uint8", 0.1, 0) | {"low": np.uint8(0), "high": np.uint8(3)}
+    found = rectifier(read_from(tmp_path, nodes, constants))
+    assert (found.lowest, found.highest) == (0, 3)
+
+
+@pytest.mark.parametrize("op", ["Quant", "IntQuant"])
+@pytest.mark.parametrize("domain", ["qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general"])
+def test_quant_of_qonnx(domain: str, op: str, tmp_path: Path) -> None:
+    quant = helper.make_node(
+        op, ["x", "s", "zero", "bits"], ["y"], domain=domain, signed=1, narrow=1, rounding_mode="ROUND"
+    )
+    constants = {"s": np.float32(0.25), "zero": np.float32(0), "bits": np.float32(3)}
+    found = rectifier(read_from(tmp_path, [quant], constants))
+    assert (found.lowest, found.highest, found.rounding) == (-3, 3, "half-even")
+
+
+@pytest.mark.parametrize(
+    ("op", "domain", "what"),
+    [
+        ("ConvInteger", "", "dynamic quantisation"),
+        ("MatMulInteger", "", "dynamic quantisation"),
+        ("DynamicQuantizeLinear", "", "dynamic quantisation"),
+        ("DynamicQuantizeMatMul", "com.microsoft", "dynamic quantisation"),
+        ("MatMulIntegerToFloat", "com.microsoft", "dynamic quantisation"),
+        ("MultiThreshold", "qonnx.custom_op.general", "MultiThreshold"),
+        ("BipolarQuant", "qonnx.custom_op.general", "BipolarQuant"),
+        ("QLinearMul", "com.microsoft", "QLinearMul"),
+    ],
+)
+def test_what_is_not_read_is_refused_by_name(op: str, domain: str, what: str, tmp_path: Path) -> None:
+    from snnc.frontend.onnx import check_onnx
+
+    read = ["x"] if op == "DynamicQuantizeLinear" else ["x", "w"]
+    written = ["y", "s", "z"] if op == "DynamicQuantizeLinear" else ["y"]
+    nodes = [helper.make_node(op, read, written, name="n", domain=domain)]
+    proto = model(nodes, (None, 3), {"w": np.ones((3, 2), np.int8)}, opset=13)
+    proto.opset_import.append(helper.make_opsetid(domain or "x", 1))
+    found = check_onnx(saved(tmp_path, proto))
+    assert any(what in str(each) for each in found), [str(each) for each in found]
+
+
+def test_integers_are_not_computed_with(tmp_path: Path) -> None:
+    from snnc.frontend.onnx import check_onnx
+
+    nodes = [
+        node("QuantizeLinear", "x s z", "q"),
+        node("Cast", "q", "c", to=TensorProto.FLOAT),
+        node("Mul", "c two"),
+    ]
+    proto = model(nodes, (None, 3), quantised("uint8", 0.1, 3) | {"two": np.float32(2)}, opset=13)
+    (found,) = check_onnx(saved(tmp_path, proto))
+    assert found.code.number == "SNN107"
+    assert found.node == "Cast_c"
+
+
+def test_weights_keep_their_scale(tmp_path: Path) -> None:
+    integers = np.array([[4, -2, 6], [0, 0, 2]], np.int8)
+    nodes = [
+        node("DequantizeLinear", "w ws wz", "d", axis=0),
+        node("Transpose", "d", "t", perm=[1, 0]),
+        node("MatMul", "x t"),
+    ]
+    constants = {"w": integers, "ws": np.array([0.5, 0.25], np.float32), "wz": np.zeros(2, np.int8)}
+    graph = read_from(tmp_path, nodes, constants)
+    (linear,) = graph.of_type(ann.Linear)
+    assert linear.weight_scale is not None
+    assert np.array_equal(np.rint(linear.weight / linear.weight_scale[:, None]), integers)

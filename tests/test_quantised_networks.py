@@ -1,0 +1,265 @@
+"""Quantised networks become spiking ones whose counts are their levels, by their own integers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+from snnc.backends import load_simulator
+from snnc.compiler import Conversion, Options, convert
+from snnc.diagnostics import APPROXIMATED_LEVELS, OTHER_LEVELS
+from snnc.ir import ann
+from snnc.ir.graph import IntArray
+from snnc.ir.snn import Convolution, IntegrateFire, Linear
+from snnc.numerics.levels import breakpoints, integer_weights, level_of
+from snnc.simulation.protocol import RecordOptions
+from tests import quantised_models
+from tests.quantised_models import Array, Network, rows
+from tests.test_equivalence import assert_same
+
+NETWORKS: dict[str, Callable[[], Network]] = {
+    "integer operators": quantised_models.integer_operators,
+    "more integer operators": quantised_models.more_integer_operators,
+    "qdq int8": quantised_models.qdq,
+    "qdq uint8": lambda: quantised_models.qdq(3, "uint8"),
+}
+
+
+def source_levels(net: Network, x: Array, names: list[str]) -> dict[str, IntArray]:
+    """Return the source's integers, zero point subtracted, as onnxruntime computes them."""
+    kinds = {name: helper.np_dtype_to_tensor_dtype(net.constants[f"{name}_zero"].dtype) for name in names}
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    proto = net.model(x.shape[1:], kinds)
+    session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    found = session.run(None, {"x": x})
+    return {
+        name: np.asarray(values).astype(np.int64) - net.levels[name]
+        for name, values in zip(names, found, strict=True)
+    }
+
+
+def converted(net: Network, folder: Path, **options: object) -> Conversion:
+    path = folder / "model.onnx"
+    path.write_bytes(net.model((3, 6, 6), {"y": TensorProto.FLOAT}).SerializeToString())
+    return convert(path, rows(40, 1), Options(threads=1, **options))  # type: ignore[arg-type]
+
+
+def unequal(conversion: Conversion, net: Network, x: Array) -> dict[str, tuple[int, int]]:
+    """Return for each population how many counts are not the source's level, and how many there are."""
+    graph = conversion.artefact.graph
+    populations: dict[str, list[str]] = {}  # one that joins tensors of other scales rounds each of them
+    for node in graph.of_type(IntegrateFire):
+        populations.setdefault(node.origin.removeprefix("n_"), []).append(node.name)
+    trace = load_simulator("numba", 1).run(
+        graph, conversion.artefact.encode(x), graph.timesteps, RecordOptions(states=True)
+    )
+    levels = source_levels(net, x, list(populations))
+    found = {}
+    for tensor, names in populations.items():
+        counts = np.concatenate([trace.counts[name] for name in names], axis=1)
+        wanted = levels[tensor].reshape(counts.shape)
+        assert len(np.unique(wanted)) > 8, f"{tensor} says too little to show anything"
+        found[tensor] = (int((counts != wanted).sum()), counts.size)
+    return found
+
+
+@pytest.fixture(scope="module")
+def exact(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[Network, Conversion]]:
+    found = {}
+    for name, make in NETWORKS.items():
+        net = make()
+        found[name] = (net, converted(net, tmp_path_factory.mktemp("quantised"), preset="exact", timesteps=1))
+    return found
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_counts_are_levels(name: str, exact: Mapping[str, tuple[Network, Conversion]]) -> None:
+    net, conversion = exact[name]
+    assert not [d for d in conversion.diagnostics if d.code is APPROXIMATED_LEVELS]
+    found = unequal(conversion, net, rows(60, 2))
+    assert sum(wrong for wrong, _ in found.values()) <= 1e-4 * sum(size for _, size in found.values()), found
+
+
+def test_ties_that_no_integers_keep_are_counted(tmp_path: Path) -> None:
+    """With scales of 3 to 4 many sums lie half-way between two levels, and float32 tosses a coin for each."""
+    net = quantised_models.qdq()
+    for name, scale in (("b", 0.045), ("c", 0.06), ("d", 0.058)):
+        net.constants[f"{name}_scale"] = np.asarray(scale, np.float32)
+    conversion = converted(net, tmp_path, preset="exact", timesteps=1)
+    (found,) = (d for d in conversion.diagnostics if d.code is APPROXIMATED_LEVELS)
+    assert "pairs of levels are a tie" in found.message
+    wrong, size = unequal(conversion, net, rows(60, 2))["d"]
+    assert 0 < wrong <= 0.002 * size
+
+
+def test_integer_operators_are_kept_to_the_last_count(
+    exact: Mapping[str, tuple[Network, Conversion]],
+) -> None:
+    net, conversion = exact["integer operators"]
+    assert {wrong for wrong, _ in unequal(conversion, net, rows(200, 3)).values()} == {0}
+
+
+@pytest.mark.parametrize("timesteps", [2, 3, 16, 255])
+def test_every_t_ends_at_the_same_counts(timesteps: int, tmp_path: Path) -> None:
+    net = quantised_models.integer_operators()
+    conversion = converted(net, tmp_path, preset="exact", timesteps=timesteps)
+    assert {wrong for wrong, _ in unequal(conversion, net, rows(5, 2)).values()} == {0}
+
+
+def test_with_a_barrier_too(tmp_path: Path) -> None:
+    net = quantised_models.integer_operators()
+    settings_ = {"set-schedule.kind": "layerwise"}
+    conversion = converted(net, tmp_path, preset="exact", timesteps=4, settings=settings_)
+    assert {wrong for wrong, _ in unequal(conversion, net, rows(5, 2)).values()} == {0}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_sources_integers_are_the_weights(
+    name: str, exact: Mapping[str, tuple[Network, Conversion]]
+) -> None:
+    net, conversion = exact[name]
+    found = 0
+    for node in conversion.artefact.graph:
+        if not isinstance(node, Convolution | Linear):
+            continue
+        stored = [w for w in net.constants.values() if w.dtype == np.int8]
+        assert any(np.array_equal(w, node.weight) or np.array_equal(w.T, node.weight) for w in stored)
+        found += 1
+    assert found == 3
+
+
+def test_simulators_agree(exact: Mapping[str, tuple[Network, Conversion]]) -> None:
+    _, conversion = exact["qdq int8"]
+    assert_same(conversion.artefact.graph, conversion.artefact.encode(rows(3, 5)), 1)
+
+
+def test_it_is_chosen_where_nothing_is_asked_for(tmp_path: Path) -> None:
+    net = quantised_models.integer_operators()
+    conversion = converted(net, tmp_path)
+    assert conversion.choice is not None
+    assert str(conversion.choice.chosen) == "exact, T = 1"
+    assert "lower-quantised" in conversion.artefact.metadata.pipeline
+
+
+def test_other_presets_say_that_they_do_not_keep_the_levels(tmp_path: Path) -> None:
+    conversion = converted(quantised_models.integer_operators(), tmp_path, preset="fast", timesteps=4)
+    (found,) = (d for d in conversion.diagnostics if d.code is OTHER_LEVELS)
+    assert "--preset exact" in found.help
+
+
+def test_learned_steps_with_integer_weights_are_exact(tmp_path: Path) -> None:
+    net = quantised_models.learned()
+    conversion = converted(net, tmp_path, preset="exact", timesteps=1)
+    assert not [d for d in conversion.diagnostics if d.code is APPROXIMATED_LEVELS]
+    x = rows(60, 2)
+    graph = conversion.artefact.graph
+    trace = load_simulator("numba", 1).run(
+        graph, conversion.artefact.encode(x), 1, RecordOptions(states=True)
+    )
+    proto = net.model(x.shape[1:], {"b7": TensorProto.FLOAT, "c6": TensorProto.FLOAT})
+    session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    wrong = size = 0
+    for values, node in zip(session.run(None, {"x": x}), graph.of_type(IntegrateFire), strict=True):
+        scale = node.spike_scale.reshape(-1, 1, 1)
+        wrong += int((np.rint(np.asarray(values) / scale) != trace.counts[node.name]).sum())
+        size += trace.counts[node.name].size
+    assert wrong <= 1e-4 * size
+
+
+def test_float_weights_are_named(tmp_path: Path) -> None:
+    net = quantised_models.learned()
+    for name in ("wb", "wc", "wg"):
+        net.nodes = [n for n in net.nodes if n.output[0] != f"{name}_real"]
+        shape = net.constants[name].shape
+        net.constants[f"{name}_real"] = (net.rng.normal(size=shape) * 0.1).astype(np.float32)
+    conversion = converted(net, tmp_path, preset="exact", timesteps=1)
+    (found,) = (d for d in conversion.diagnostics if d.code is APPROXIMATED_LEVELS)
+    assert "rounded to 8 bits" in found.message
+    assert converted(net, tmp_path, timesteps=2).artefact.metadata.preset != "exact"
+
+
+def test_a_float_network_has_no_levels_to_keep(tmp_path: Path) -> None:
+    from snnc.errors import UnsupportedModelError
+
+    net = Network(0)
+    net.constant("w", np.random.default_rng(0).normal(size=(108, 4)).astype(np.float32))
+    net.node("Relu", ["x"], "r")
+    net.node("Flatten", ["r"], "f")
+    net.node("MatMul", ["f", "w"], "y")
+    with pytest.raises(UnsupportedModelError, match="1 of 1 rectifiers do not round"):
+        converted(net, tmp_path, preset="exact", timesteps=1)
+
+
+@given(
+    step=st.floats(1e-4, 0.5),
+    bias=st.floats(-3, 3),
+    scale=st.floats(0.01, 2),
+    rounding=st.sampled_from(ann.ROUNDINGS),
+    highest=st.integers(1, 255),
+    lowest=st.integers(-128, 0),
+)
+@settings(max_examples=60)
+def test_breakpoints_are_where_the_source_changes_its_level(
+    step: float, bias: float, scale: float, rounding: str, highest: int, lowest: int
+) -> None:
+    node = ann.Relu(
+        name="r",
+        inputs=("x",),
+        shape=(1,),
+        scale=np.array([scale], np.float32),
+        lowest=lowest,
+        highest=min(highest, 255 + lowest) or 1,
+        rounding=rounding,
+    )
+    steps, biases = np.array([step]), np.array([bias])
+    points = breakpoints(node, steps, biases)
+    assert points.shape == (1, node.steps)
+    tried = np.unique(np.concatenate([points[0] - 1, points[0], points[0] + 1])).astype(np.int64)
+    given_ = node.lowest + np.searchsorted(points[0], tried, side="right")
+    assert np.array_equal(given_, level_of(node, tried[None], steps, biases)[0])
+
+
+@given(
+    seed=st.integers(0, 2**20),
+    most=st.sampled_from([1, 3, 7, 127]),
+    size=st.integers(2, 40),
+    hinted=st.booleans(),
+)
+def test_integers_are_found_again_in_real_weights(seed: int, most: int, size: int, hinted: bool) -> None:
+    rng = np.random.default_rng(seed)
+    integers = rng.integers(-most, most + 1, (3, size))
+    scale = rng.uniform(1e-3, 0.1, 3).astype(np.float32)
+    weight = (integers.astype(np.float32) * scale[:, None]).astype(np.float64)
+    found = integer_weights(weight, scale.astype(np.float64) if hinted else None)
+    assert found.exact.all()
+    assert np.allclose(found.values * found.step[:, None], weight, rtol=1e-5, atol=1e-9)
+    if hinted:
+        assert np.array_equal(found.values, integers)
+
+
+SHARED = Path(__file__).parents[2] / "shared"
+REAL = {
+    "tinycnn_cifar_int8_ort": SHARED / "wild" / "models" / "tinycnn_cifar_int8_ort.onnx",
+    "mlperf_resnet8_int8_tflite": SHARED / "models" / "mlperf_resnet8_int8_tflite.onnx",
+    "qonnx_tfc_2w2a": SHARED / "models" / "qonnx_tfc_2w2a.onnx",
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_networks_of_others_keep_their_levels(name: str) -> None:
+    if not REAL[name].exists():
+        pytest.skip(f"{REAL[name]} is not there: the corpus is kept outside the project")
+    quantised = import_module("benchmarks.corpus.quantised")
+    found = quantised.measured(name, rows=24)
+    assert found.equal >= 0.999 * found.seen
+    assert found.agree >= 23

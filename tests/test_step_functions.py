@@ -1,0 +1,159 @@
+"""Populations whose count follows a step function: what they compute, everywhere, and what they refuse."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from snnc.artefact import Artefact, load, save
+from snnc.backends import load_backend, load_simulator
+from snnc.backends.deployment import deploy, verify
+from snnc.errors import InputError, UsageError
+from snnc.ir.neuron import Neuron, Schedule
+from snnc.ir.parser import parse_graph
+from snnc.ir.snn import IntegrateFire, SnnGraph
+from snnc.ir.text import arrays_of, print_exact
+from snnc.simulation.protocol import RecordOptions
+from snnc.simulation.reference import ReferenceSimulator, fire
+from snnc.simulation.single_pass import counted, counted_input, problem
+from tests.spiking_graphs import random_graph, random_inputs, stepping_graphs, with_step_functions
+from tests.test_equivalence import assert_same
+
+needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+
+
+def population(
+    points: list[list[int]], values: list[int], *, neuron: Neuron, channels: int = 1
+) -> IntegrateFire:
+    ones = np.ones(channels, np.int32)
+    return IntegrateFire(
+        name="n",
+        inputs=("i",),
+        shape=(channels,),
+        threshold=ones,
+        bias=0 * ones,
+        v_init=0 * ones,
+        spike_scale=ones.astype(np.float32),
+        neuron=neuron,
+        breakpoints=np.array(points, np.int32),
+        step_values=np.array(values, np.int32),
+    )
+
+
+@given(
+    points=st.lists(st.integers(-50, 50), min_size=1, max_size=9).map(sorted),
+    currents=st.lists(st.integers(-40, 40), min_size=4, max_size=4),
+    schedule=st.sampled_from(Schedule),
+    data=st.data(),
+)
+def test_the_count_is_the_step_function_of_all_that_arrived(
+    points: list[int], currents: list[int], schedule: Schedule, data: st.DataObject
+) -> None:
+    size = len(points) + 1
+    values = data.draw(st.lists(st.integers(-4, 4), min_size=size, max_size=size))
+    node = population([points], values, neuron=Neuron(levels=2, spikes_per_step=None))
+    spikes, potential = fire(node, np.array(currents).reshape(4, 1, 1), 4, schedule)
+    wanted = values[sum(point <= sum(currents) for point in points)]
+    assert spikes.sum() == wanted
+    assert potential.item() == sum(currents)
+
+
+def test_a_limit_holds_back_what_does_not_fit() -> None:
+    node = population([[5, 6, 7, 8]], [0, 1, 2, 3, 4], neuron=Neuron(levels=2, spikes_per_step=1))
+    spikes, _ = fire(node, np.array([9, 0, -9, 0]).reshape(4, 1, 1), 4, Schedule.SYNCHRONOUS)
+    assert spikes.ravel().tolist() == [2, 2, -2, -2]
+
+
+@settings(max_examples=4)
+@given(graph=stepping_graphs())
+def test_all_simulators_agree(graph: SnnGraph) -> None:
+    assert_same(graph, random_inputs(graph, 3, 5), graph.timesteps)
+
+
+@needs_gcc
+@settings(max_examples=2)
+@given(graph=stepping_graphs())
+def test_c_agrees(graph: SnnGraph, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("c")
+    backend = load_backend("c99")
+    deploy(Artefact(graph), backend, folder / "bundle")
+    verdict = verify(folder / "bundle").verdict
+    assert verdict is not None
+    assert verdict.wrong == 0
+
+
+@given(graph=stepping_graphs())
+@settings(max_examples=4)
+def test_file_and_text_hold_every_bit(graph: SnnGraph, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("a") / "a.snn.onnx"
+    save(Artefact(graph), path)
+    text = print_exact(graph)
+    assert print_exact(load(path).graph) == text
+    assert print_exact(parse_graph(text, arrays_of(graph))) == text
+
+
+@pytest.mark.parametrize("schedule", Schedule)
+def test_one_pass_over_counts_is_the_same(schedule: Schedule) -> None:
+    graph = with_step_functions(
+        random_graph(3, neuron=Neuron(spikes_per_step=None), schedule=schedule, blocks=2), 3, share=1
+    )
+    graph = graph.map(
+        IntegrateFire, lambda node: node.with_(neuron=replace(node.neuron, spikes_per_step=None))
+    )
+    assert problem(graph) is None
+    q = random_inputs(graph, 4, 1)
+    once = counted(graph, graph.timesteps)
+    states = RecordOptions(states=True)
+    whole = ReferenceSimulator().run(graph, q, graph.timesteps, states)
+    one = ReferenceSimulator().run(once, counted_input(q, graph.timesteps), 1, states)
+    for name, counts in whole.counts.items():
+        assert np.array_equal(one.counts[name], counts)
+    with pytest.raises(UsageError, match="alone"):
+        counted(graph, graph.timesteps + 1)
+
+
+@pytest.mark.parametrize("simulator", ["reference", "numba", "onnx"])
+def test_other_steps_are_refused(simulator: str) -> None:
+    graph = with_step_functions(random_graph(4, blocks=0), 4, share=1)
+    with pytest.raises(InputError, match=f"for T = {graph.timesteps} alone"):
+        load_simulator(simulator, 1).run(graph, random_inputs(graph, 1, 0), graph.timesteps - 1)
+
+
+@pytest.mark.parametrize("target", ["nir", "loihi", "akida"])
+def test_targets_without_step_functions_refuse_them(target: str) -> None:
+    graph = with_step_functions(random_graph(4, blocks=0), 4, share=1)
+    reasons = [found.reason for found in load_backend(target).check(graph)]
+    assert any("fire by 'steps'" in reason for reason in reasons)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"breakpoints": np.array([[3, 1]], np.int32)}, "ascend"),
+        ({"breakpoints": np.array([[1.0, 3.0]], np.float32)}, "integers"),
+        ({"step_values": np.array([0, 1], np.int32)}, "no step function"),
+        ({"step_values": None}, "come together"),
+        ({"breakpoints": np.zeros((3, 2), np.int32)}, "for 1 channels"),
+        ({"neuron": Neuron(count_memory=False)}, "memory"),
+    ],
+)
+def test_broken_step_functions_are_named(change: dict[str, object], reason: str) -> None:
+    node = population([[1, 3]], [0, 1, 2], neuron=Neuron(levels=2)).with_(**change)
+    problem_found = node.verify([(1,)])
+    assert problem_found is not None
+    assert reason in problem_found
+
+
+def test_more_steps_than_t_times_m_are_refused(tmp_path: Path) -> None:
+    graph = with_step_functions(random_graph(4, blocks=0), 4, share=1)
+    (node, *_) = graph.of_type(IntegrateFire)
+    changed = node.with_(step_values=node.step_values * 99 + 1000)  # type: ignore[operator]
+    found = graph.replacing({node.name: changed}).problem()
+    assert found is not None
+    assert "more than T M" in found
