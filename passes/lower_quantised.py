@@ -36,8 +36,8 @@ from snnc.ir.rewriter import Names
 from snnc.metrics.task import Task
 from snnc.numerics.input_grid import InputGrid, input_grid
 from snnc.numerics.integer_sums import WIDE, Counts, IntegerSum, Sum, Term, scaled
-from snnc.numerics.levels import LARGEST_WEIGHT, Real, as_multiples, level_of
-from snnc.pipeline import Context
+from snnc.numerics.levels import LARGEST_WEIGHT, MOST_MULTIPLE, Real, as_multiples, level_of
+from snnc.pipeline import Context, require
 from snnc.simulation.reference import convolve, windows
 
 Value = Counts | Sum
@@ -45,9 +45,19 @@ Value = Counts | Sum
 
 @dataclass(frozen=True, slots=True)
 class LowerQuantised:
-    """Lower a network of which every rectifier rounds to levels."""
+    """Lower a network of which every rectifier rounds to levels.
+
+    Attributes:
+        weight_bits: of weights that are no small multiples of a scale and must be rounded, up to 16: with
+            more, fewer counts differ from the source's levels, and the network takes more memory.
+    """
 
     name: ClassVar[str] = "lower-quantised"
+    weight_bits: int = 8
+
+    def __post_init__(self) -> None:
+        """Refuse weights that nothing computes with."""
+        require("weight-bits", self.weight_bits, 8, 16)
 
     def run(self, graph: ann.AnnGraph, context: Context, /) -> snn.SnnGraph:
         """Return the integer spiking network.
@@ -62,9 +72,10 @@ class LowerQuantised:
             node.name: input_grid(graph, node, np.asarray(rows_of(rows, node.name), np.float32))
             for node in graph.inputs
         }
-        lowering = _Lowering(graph, grids, context)
+        lowering = _Lowering(graph, grids, context, 2 ** (self.weight_bits - 1) - 1)
         result = lowering.result()
         context.findings["levels"] = lowering.levels
+        context.findings["ties"] = lowering.ties
         context.findings["approximated"] = lowering.approximated
         if lowering.approximated:
             context.diagnostics.append(_approximations(graph, lowering))
@@ -102,10 +113,13 @@ def _require_levels(graph: ann.AnnGraph) -> None:
 class _Lowering:
     """One walk over the network."""
 
-    def __init__(self, graph: ann.AnnGraph, grids: Mapping[str, InputGrid], context: Context) -> None:
+    def __init__(
+        self, graph: ann.AnnGraph, grids: Mapping[str, InputGrid], context: Context, most: int
+    ) -> None:
         self.graph = graph
         self.grids = grids
         self.timesteps = context.timesteps
+        self.most = most
         self.task_of = context.task_of
         # The nodes whose part the encoder takes over: what affine maps and rounding stand before it.
         self.encoded = {name for grid in grids.values() for name in grid.nodes}
@@ -114,6 +128,7 @@ class _Lowering:
         self.values: dict[str, Value] = {}
         self.levels: dict[str, int] = {}
         self.approximated: dict[str, str] = {}
+        self.ties: dict[str, int] = {}
 
     def result(self) -> snn.SnnGraph:
         for node in self.graph:
@@ -334,9 +349,11 @@ class _Lowering:
             return value
         total = self.as_sum(value, self.graph[name])
         self.levels[node.name] = node.steps
-        integers = IntegerSum(node, total, self.timesteps)
+        integers = IntegerSum(node, total, self.timesteps, most=self.most)
         inputs = self.write(integers)
         points = integers.points()
+        if integers.ties:
+            self.ties[node.name] = integers.ties
         if integers.reason:
             self.approximated[node.name] = integers.reason
         ones = np.ones(node.channels, np.int32)
@@ -374,7 +391,7 @@ class _Lowering:
         """Write the accumulated output down, and return the name of its node."""
         total = self.as_sum(self.values[node.name], node)
         scores = math.prod(node.shape) == node.channels and self.task_of(name) is not Task.REGRESSION
-        integers = IntegerSum(node, total, self.timesteps, scores)
+        integers = IntegerSum(node, total, self.timesteps, scores, self.most)
         inputs = self.write(integers)
         step = integers.step * self.timesteps
         scale = float(step.max())
@@ -398,10 +415,11 @@ class _Lowering:
         names: list[str] = []
         for place, term in enumerate(integers.total.terms):
             whole = integers.weights(place)
-            most = WIDE if term.added else LARGEST_WEIGHT
+            wide = term.added or np.abs(whole).max(initial=0) > MOST_MULTIPLE
+            most, kind = (WIDE, np.int16) if wide else (LARGEST_WEIGHT, np.int8)
             while True:
-                now = np.clip(whole, -most, most)
-                names.append(self.current(term, now.astype(np.int16 if term.added else np.int8)))
+                now = np.clip(whole, -most - 1, most)  # all that the type holds
+                names.append(self.current(term, np.asarray(now, kind)))
                 whole = whole - now
                 if not whole.any():
                     break
@@ -487,5 +505,5 @@ def _approximations(graph: ann.AnnGraph, lowering: _Lowering) -> Diagnostic:
         APPROXIMATED_LEVELS,
         f"the counts are not exactly the source's levels: {reason}{more}",
         graph[first].origin or first if first in {node.name for node in graph} else first,
-        "quantise weights and input, too; or convert with --precision float32",
+        "quantise weights and input, too, or ask for finer weights by --set lower-quantised.weight-bits=16",
     )

@@ -223,6 +223,8 @@ class Options:
         learning = {key: value for key, value in self.settings.items() if key.startswith(LEARNING + ".")}
         others = {key: value for key, value in self.settings.items() if key not in learning}
         found = _with_learning(found.with_settings(others)).with_settings(learning)
+        if self.precision == "float32" and "lower-quantised" in found.names:
+            raise UsageError("`lower-quantised` makes integers: leave out --precision float32")
         if self.precision == "float32":
             made = [name for name in INTEGER_PASSES if name in found.names]
             found = found.without(*made)
@@ -617,10 +619,13 @@ def _kept(
     if not any(node.scale is not None for node in source.of_type(Relu)):
         return None
     kept = replace(options, preset=EXACT, timesteps=options.timesteps or 1)
-    few = Calibration(calibration.rows[:DENSITY_ROWS], calibration.threads)
+    few = calibration.subset(slice(DENSITY_ROWS))
     try:
-        _, records = run_pipeline(kept.passes(), source, Context(few, kept.steps, simulator, kept.seed))
+        graph, records = run_pipeline(kept.passes(), source, Context(few, kept.steps, simulator, kept.seed))
     except (UnsupportedModelError, UsageError):
+        return None
+    sent = costs.payload(graph, kept.steps) if isinstance(graph, SnnGraph) else ""
+    if kept.payload is not None and order(sent) > carried(kept.payload):
         return None
     return None if any(record.findings.get("approximated") for record in records) else kept
 

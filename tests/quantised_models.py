@@ -46,7 +46,7 @@ class Network:
 
     def weights(self, name: str, shape: tuple[int, ...], channels: int = 0) -> list[str]:
         """Add random int8 weights, with one scale or one per output."""
-        integers = self.rng.integers(-127, 128, shape).astype(np.int8)
+        integers = self.rng.integers(-128, 128, shape).astype(np.int8)
         scale = self.rng.uniform(0.002, 0.02, channels or 1).astype(np.float32)
         zero = np.zeros(channels or 1, np.int8)
         return [
@@ -91,7 +91,7 @@ def integer_operators(seed: int = 0) -> Network:
 
 
 def more_integer_operators(seed: int = 4) -> Network:
-    """Return a network of QLinearConcat, QLinearAveragePool and QLinearMatMul, of int8."""
+    """Return a network of other integer operators, of int8, that ends in a softmax."""
     net = Network(seed)
     a = net.scale("a", 0.02, 3, "int8")
     net.node("QuantizeLinear", ["x", *a], "a")
@@ -102,10 +102,16 @@ def more_integer_operators(seed: int = 4) -> Network:
     net.node("QLinearConcat", [*d, "b", *b, "c", *c], "d", domain=MICROSOFT, axis=1)
     e = net.scale("e", 0.033, -20, "int8")
     net.node("QLinearAveragePool", ["d", *d, *e], "e", domain=MICROSOFT, kernel_shape=[3, 3], strides=[3, 3])
-    net.node("Reshape", ["e", net.constant("shape", np.array([-1, 28]))], "f")
+    g = net.scale("g", 0.031, -11, "int8")
+    factor = net.constant("factor", net.rng.integers(10, 127, (7, 1, 1)).astype(np.int8))
+    factors = [factor, *net.scale("factor", 0.013, 0, "int8")]
+    net.node("QLinearMul", ["e", *e, *factors, *g], "g", domain=MICROSOFT)
+    net.node("Reshape", ["g", net.constant("shape", np.array([-1, 28]))], "f")
     h = net.scale("h", 0.05, 7, "int8")
-    net.node("QLinearMatMul", ["f", *e, *net.weights("wh", (28, 5)), *h], "h")
-    net.node("DequantizeLinear", ["h", *h], "y")
+    net.node("QLinearMatMul", ["f", *g, *net.weights("wh", (28, 5)), *h], "h")
+    i = net.scale("i", 1 / 256, -128, "int8")
+    net.node("QLinearSoftmax", ["h", *h, *i], "i", domain=MICROSOFT, axis=-1, opset=13)
+    net.node("DequantizeLinear", ["i", *i], "y")
     return net
 
 

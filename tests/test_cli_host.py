@@ -13,7 +13,7 @@ import pytest
 
 from snnc.cli import main
 from snnc.errors import UsageError
-from tests.test_host_sections import network, rows, run
+from tests.test_host_sections import detector, network, rows, run
 
 NODES = ("abs", "add", "softsign", "sigmoid", "light", "lightest", "gate")
 
@@ -148,3 +148,35 @@ def test_half_a_network_is_not_judged(made: Made) -> None:
     artefact = load(made.artefact)
     with pytest.raises(UsageError, match=r"artefact\.finish"):
         evaluate(artefact.graph, artefact.encode, rows(4), None, simulator=load_simulator("numba", 1))
+
+
+def test_every_output_of_a_detector_is_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, out, data = tmp_path / "d.onnx", tmp_path / "d.snn.onnx", tmp_path / "d.npz"
+    onnx.save(detector(), model)
+    np.savez(data, x=rows(64))
+    arguments = ("--calib", data, "-T", 4, "--preset", "fast", "--threads", 1, "-o", out)
+    assert main(["convert", str(model), *map(str, arguments)]) == 0
+    found = told(capsys, "eval", out, "--data", data, "--against", "source", "--metric", "sqnr")
+    assert set(found["outputs"]) == {"scores", "boxes"}
+    x = np.load(data)["x"]
+    for name, source, spiking in zip(
+        ("scores", "boxes"),
+        run(onnx.load(model), {"image": x}, plain=False),
+        run(onnx.load(out), {"image": x}, plain=False),
+        strict=True,
+    ):
+        sqnr = 10 * np.log10(np.square(source).sum() / np.square(spiking - source).sum())
+        assert found["outputs"][name]["metrics"]["sqnr"]["value"] == pytest.approx(sqnr, abs=1e-3)
+
+
+def test_a_budget_keeps_to_the_part_that_is_allowed(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    out = made.folder / "budget.snn.onnx"
+    arguments = ("--calib", made.calib, "--max-latency", 2, "--host", "none", "-o", out)
+    assert main(["convert", str(made.model), *map(str, arguments)]) == 3
+    assert not out.exists()
+    assert "'abs'" in capsys.readouterr().err
+
+
+def test_hybrids_are_not_judged_before_the_host(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bisect", str(made.artefact), "--data", str(made.data)]) == 2
+    assert "snnc report" in capsys.readouterr().err

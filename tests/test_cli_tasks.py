@@ -258,7 +258,7 @@ def test_eval_of_numbers(price: Network, capsys: pytest.CaptureFixture[str]) -> 
     capsys.readouterr()
     assert main(["eval", str(path), "--data", str(price.labelled), "--against", "source"]) == 0
     out = capsys.readouterr().out
-    assert "r2, held to the labels" in out
+    assert "r2 against the labels" in out
     assert "top-1" not in out
     assert "alike" not in out
 
@@ -270,7 +270,7 @@ def test_eval_of_numbers_without_labels(price: Network, capsys: pytest.CaptureFi
     assert list(found["metrics"]) == ["r2", "sqnr", "cosine"]
     named = told(capsys, "eval", path, "--data", price.rows, "--against", "source", "--metric", "psnr")
     assert list(named["metrics"]) == ["psnr"]
-    assert "name it, by --against" in message(
+    assert "give --against" in message(
         capsys, "eval", path, "--data", price.rows, "--metric", "r2", code=2
     )
     assert "one output holds no classes" in message(
@@ -349,7 +349,7 @@ def test_a_forecast_without_labels_is_told_both_ways(
     found = told(capsys, "compare", forecast.path, good, "--data", forecast.rows)
     assert found["task"] is None
     assert {"agreement", "r2", "sqnr", "cosine"} == set(found["metrics"])
-    assert "--task says so" in found["text"]
+    assert "give --task" in found["text"]
     parts = ("compare", forecast.path, good, "--data", forecast.rows, "--max-drop", 50)
     assert "--task classes or --task regression" in message(capsys, *parts, code=2)
 
@@ -358,7 +358,7 @@ def test_bisect_measures_numbers(price: Network, capsys: pytest.CaptureFixture[s
     poor = price.converted("T1", "--preset", "fast", "-T", "1")
     for rows, against in ((price.labelled, "labels"), (price.rows, "source")):
         found = told(capsys, "bisect", poor, "--data", rows)
-        assert found["measured"] == f"R2, held to the {against}"
+        assert found["measured"] == f"R2 against the {against}"
         assert found["lost_points"] > 5
         assert found["onnx_node"] is not None
         assert found["trials"][1]["share"] is None
@@ -389,7 +389,7 @@ def test_the_report_of_numbers_speaks_of_no_classes(
     assert found["verdict"]["loss"]["measured"].startswith("variance")
     assert found["verdict"]["size"] == "much"
     curve = found["accuracy_against_timesteps"]
-    assert curve["measured"] == f"r2, held to the {'labels' if labelled else 'source'}"
+    assert curve["measured"] == f"r2 against the {'labels' if labelled else 'source'}"
     first, last = curve["this_artefact"]
     assert first["r2"] < last["r2"]
     for text in (out, page.read_text(encoding="utf-8")):
@@ -409,7 +409,7 @@ def test_reports_of_numbers_are_compared(
         asked = ["report", str(network), "--data", str(forecast.labelled), "--json-file", str(paths[-1])]
         assert main([*asked, "--curve", "none"]) == 0
     found = told(capsys, "compare", *paths)
-    assert found["measured"] == "r2, held to the labels"
+    assert found["measured"] == "r2 against the labels"
     assert found["a"] > found["b"]
     assert "--max-drop counts points" in message(capsys, "compare", *paths, "--max-drop", 1, code=2)
 

@@ -50,4 +50,4 @@ def test_a_conversion_warns_once(caplog: pytest.LogCaptureFixture, monkeypatch: 
     assert made.graph.schedule is Schedule.LAYERWISE
     # pytest may hear a record twice: at the logger, where a verb that ran before ended its way, and above.
     (record,) = dict.fromkeys(found for found in caplog.records if "called" in found.getMessage())
-    assert "set-schedule.kind=barrier is called set-schedule.kind=layerwise now" in record.getMessage()
+    assert "set-schedule.kind=barrier is now called set-schedule.kind=layerwise" in record.getMessage()

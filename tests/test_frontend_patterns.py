@@ -145,12 +145,6 @@ def test_causes_are_grouped_and_sorted() -> None:
     ]
 
 
-def test_two_inputs_are_the_only_thing_wrong_with_two_inputs(tmp_path: Path) -> None:
-    proto = model([node("Add", "x z", "a"), node("Relu", "a", "y")], ["N", 4])
-    proto.graph.input.append(onnx.helper.make_tensor_value_info("z", onnx.TensorProto.FLOAT, ["N", 4]))
-    assert [item.code.number for item in check_onnx(saved(tmp_path, proto))] == ["SNN108"]
-
-
 def test_no_message_says_that_a_node_made_its_own_input(tmp_path: Path) -> None:
     nodes = [
         node("Conv", "x w", "c"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 import snnc
 from snnc.artefact import Artefact, load, save
+from snnc.artefact.metadata import HASH, content_hash
 from snnc.compiler import Options, convert, read_convertible
-from snnc.errors import UnsupportedModelError
+from snnc.errors import ArtefactError, UnsupportedModelError
 
 ROWS = 96
 SHAPE = (2, 6, 6)
@@ -242,3 +244,67 @@ def test_several_outputs_of_a_detector(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found[name], value)
         np.testing.assert_array_equal(loaded.decode(trace, x)[name], value)
         assert np.square(value - source).sum() < 0.1 * np.square(source).sum()
+
+
+FORGED: dict[str, Any] = {
+    "entries": lambda host: host["entries"][0].update(name="other"),
+    "exits": lambda host: host["exits"].clear(),
+    "outputs": lambda host: host["outputs"][0].update(name="nothing"),
+    "prefix": lambda host: host["sections"].update(prefix=None),
+    "border": lambda host: host["sections"]["suffix"]["inputs"][0].update(name="nothing"),
+    "batch": lambda host: host.update(batch=-1),
+    "macs": lambda host: host.update(macs=-5),
+    "nodes": lambda host: host["nodes"][0].pop("reason"),
+    "shape": lambda host: host["entries"][0].update(shape=[1]),
+    "type": lambda host: host["inputs"][0].update(dtype="a text"),
+    "whole": lambda host: host.clear(),
+}
+
+
+@pytest.mark.parametrize("what", FORGED)
+def test_what_a_file_says_of_its_host_is_not_believed(artefact: Artefact, tmp_path: Path, what: str) -> None:
+    path = tmp_path / "forged.snn.onnx"
+    save(artefact, path)
+    model = onnx.load(path)
+    for entry in model.metadata_props:
+        if entry.key == "snnc.host":
+            host = json.loads(entry.value)
+            FORGED[what](host)
+            entry.value = json.dumps(host)
+    for entry in model.metadata_props:
+        if entry.key == HASH:
+            entry.value = content_hash(model)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ArtefactError, match="not in the form that snnc writes"):
+        load(path)
+
+
+def test_constants_of_the_host_lie_in_the_file(artefact: Artefact, tmp_path: Path) -> None:
+    path = tmp_path / "forged.snn.onnx"
+    save(artefact, path)
+    model = onnx.load(path)
+    node = next(node for node in model.graph.node if node.name == "abs")
+    tensor = TensorProto(
+        name="outside", data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL
+    )
+    tensor.external_data.add(key="location", value="../secret")
+    node.attribute.append(helper.make_attribute("value", tensor))
+    for entry in model.metadata_props:
+        if entry.key == HASH:
+            entry.value = content_hash(model)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ArtefactError):
+        load(path)
+
+
+def test_weights_of_the_host_may_lie_beside_the_file(artefact: Artefact, tmp_path: Path) -> None:
+    path = tmp_path / "large.snn.onnx"
+    save(artefact, path, external_above=0)
+    x = rows(4, 8)
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    loaded = load(path)
+    wanted = artefact.decode(snnc.simulate(artefact, x, threads=1), x)["scores"]
+    np.testing.assert_array_equal(np.asarray(session.run(None, {"image": x})[0]), wanted)
+    np.testing.assert_array_equal(loaded.decode(snnc.simulate(loaded, x, threads=1), x)["scores"], wanted)

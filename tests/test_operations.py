@@ -213,6 +213,7 @@ ARGUMENTS: dict[str, Any] = {
     "images": 2,
     "spikes_per_step": 1,
     "settle_steps": 0,
+    "proved": 1,
     "activity": {},
     "simulator": ReferenceSimulator(),
     "inputs": random_inputs(GRAPHS[Schedule.SYNCHRONOUS], 2, 0),
@@ -233,6 +234,7 @@ PRODUCTS = {
 INDIFFERENT = {
     "attach": "writes the settings of the whole network",
     "c_index": "numbers",
+    "check_host": "looks at the shapes between host and network",
     "check_input": "looks at the shape of the input",
     "doors": "numbers inputs and outputs",
     "fits": "asks the targets, which refuse",

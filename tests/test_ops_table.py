@@ -51,7 +51,8 @@ def words(function: Any, seen: set[Any]) -> Iterator[str]:
             elif isinstance(value, tuple):
                 yield from (item for item in value if isinstance(item, str))
         named = [function.__globals__.get(name) for name in code.co_names]
-        rooms = [each for each in named if isinstance(each, types.ModuleType)]
+        modules = [each for each in named if isinstance(each, types.ModuleType)]
+        rooms = [each for each in modules if each.__name__.startswith("snnc.frontend")]
         named += [getattr(room, name, None) for room in rooms for name in code.co_names]
         for called in named:
             if isinstance(called, types.FunctionType) and called.__module__.startswith("snnc.frontend"):

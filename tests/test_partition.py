@@ -19,10 +19,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from snnc.frontend.closure import greatest_closure
 from snnc.frontend.cutting import cut, ports
+from snnc.frontend.dividing import HostMode, read_divided
 from snnc.frontend.loading import load
 from snnc.frontend.partition import Wiring, divide, host_nodes, unfit
 from snnc.frontend.simplify import simplify
 from snnc.frontend.tensor_shapes import tensors_of
+from snnc.ir.batch import joined
+from snnc.source.ann_session import AnnSession
 from snnc.source.host import Host, Section
 
 WILD = Path(__file__).parents[2] / "shared/wild"
@@ -69,15 +72,26 @@ def in_sections(body: onnx.ModelProto, host: Host, feeds: dict[str, Any]) -> dic
     return host.behind(known, [made[port.name] for port in host.exits])
 
 
+ANY = ("MatMul", "Relu", "Sigmoid", "Add", "Mul", "Reshape")
+SPIKING = ("MatMul", "MatMul", "Relu", "Add", "Reshape")
+
+
 @st.composite
-def networks(draw: st.DrawFn) -> tuple[onnx.ModelProto, frozenset[int]]:
-    """Draw a network of vectors with a free batch, and some of its nodes."""
+def networks(draw: st.DrawFn, *, layered: bool = False) -> tuple[onnx.ModelProto, frozenset[int]]:
+    """Draw a network of vectors with a free batch, and some of its nodes.
+
+    Where it is ``layered``, what spikes can do stands in the middle, and is more.
+    """
     generator = np.random.default_rng(draw(st.integers(0, 99)))
     inputs = [f"in{i}" for i in range(draw(st.integers(1, 2)))]
     tensors, nodes, constants = list(inputs), [], []
-    for index in range(draw(st.integers(2, 9))):
-        kind = draw(st.sampled_from(("MatMul", "Relu", "Sigmoid", "Add", "Mul", "Reshape")))
-        read = [draw(st.sampled_from(tensors))]
+    kinds = draw(st.lists(st.sampled_from(ANY), min_size=2, max_size=9))
+    if layered:
+        ends = [draw(st.lists(st.sampled_from(ANY[2:]), max_size=3)) for _ in range(2)]
+        middle = draw(st.lists(st.sampled_from(SPIKING), max_size=4))
+        kinds = [*ends[0], "MatMul", "Relu", *middle, "MatMul", *ends[1]]
+    for index, kind in enumerate(kinds):
+        read = [draw(st.sampled_from(tensors[-2:] if layered else tensors))]
         if kind in ("Add", "Mul"):
             read.append(draw(st.sampled_from(tensors)))
         if kind == "MatMul":
@@ -202,3 +216,48 @@ def test_public_networks_in_sections(name: str) -> None:
             np.testing.assert_allclose(found[key], value, atol=1e-3)
         else:
             np.testing.assert_array_equal(found[key], value)
+
+
+@given(networks(layered=True))
+def test_what_is_read_and_what_the_host_keeps_are_the_network(
+    drawn: tuple[onnx.ModelProto, frozenset[int]],
+) -> None:
+    model, _ = drawn
+    reading = read_divided(model, "drawn", "drawn.onnx", HostMode.EDGES)
+    if reading.network is None or reading.host is None:
+        return
+    host, network = reading.host, reading.network
+    x = np.random.default_rng(1).normal(size=(3, SIZE)).astype(np.float32)
+    feeds = {value.name: x + i for i, value in enumerate(model.graph.input)}
+    known = host.before(feeds)
+    entries = {name: layout.to_canonical(known[name]) for name, layout in network.layouts.items()}
+    answers = network.graph.answers
+    values = AnnSession(network.graph, list(answers.values()), 1).run(joined(entries))
+    exits = [network.given[port.name].to_source(values[answers[port.name]]) for port in host.exits]
+    found = host.behind(known, exits)
+    for name, value in run(model, feeds).items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-4)
+
+
+def test_rows_that_depend_on_each_other_are_refused() -> None:
+    value = helper.make_tensor_value_info
+    weights = numpy_helper.from_array(np.eye(SIZE, dtype=np.float32), "w")
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], name="a"),
+        helper.make_node("Relu", ["a"], ["b"], name="b"),
+        helper.make_node("MatMul", ["b", "w"], ["c"], name="c"),
+        helper.make_node("Softmax", ["c"], ["y"], name="mixing", axis=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "mixing",
+        [value("x", TensorProto.FLOAT, ["n", SIZE])],
+        [value("y", TensorProto.FLOAT, ["n", SIZE])],
+        [weights],
+    )
+    model, _ = simplify(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), "mixing"
+    )
+    reading = read_divided(model, "mixing", "mixing.onnx", HostMode.EDGES)
+    assert reading.network is None
+    assert any("the other rows" in found.message for found in reading.diagnostics)

@@ -213,7 +213,7 @@ def test_quant_of_qonnx(domain: str, op: str, tmp_path: Path) -> None:
         ("MatMulIntegerToFloat", "com.microsoft", "dynamic quantisation"),
         ("MultiThreshold", "qonnx.custom_op.general", "MultiThreshold"),
         ("BipolarQuant", "qonnx.custom_op.general", "BipolarQuant"),
-        ("QLinearMul", "com.microsoft", "QLinearMul"),
+        ("QLinearSigmoid", "com.microsoft", "QLinearSigmoid"),
     ],
 )
 def test_what_is_not_read_is_refused_by_name(op: str, domain: str, what: str, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper
 from snnc.backends import load_simulator
 from snnc.compiler import Conversion, Options, convert
 from snnc.diagnostics import APPROXIMATED_LEVELS, OTHER_LEVELS
+from snnc.errors import UnsupportedModelError, UsageError
 from snnc.ir import ann
 from snnc.ir.graph import IntArray
 from snnc.ir.snn import Convolution, IntegrateFire, Linear
@@ -151,16 +152,30 @@ def test_it_is_chosen_where_nothing_is_asked_for(tmp_path: Path) -> None:
     assert "lower-quantised" in conversion.artefact.metadata.pipeline
 
 
+def test_a_payload_that_its_levels_exceed_leaves_it_out(tmp_path: Path) -> None:
+    conversion = converted(quantised_models.integer_operators(), tmp_path, payload="signed", timesteps=4)
+    assert conversion.choice is not None
+    assert conversion.choice.chosen.preset != "exact"
+
+
 def test_other_presets_say_that_they_do_not_keep_the_levels(tmp_path: Path) -> None:
     conversion = converted(quantised_models.integer_operators(), tmp_path, preset="fast", timesteps=4)
     (found,) = (d for d in conversion.diagnostics if d.code is OTHER_LEVELS)
     assert "--preset exact" in found.help
 
 
-def test_learned_steps_with_integer_weights_are_exact(tmp_path: Path) -> None:
-    net = quantised_models.learned()
-    conversion = converted(net, tmp_path, preset="exact", timesteps=1)
-    assert not [d for d in conversion.diagnostics if d.code is APPROXIMATED_LEVELS]
+def with_float_weights(net: Network) -> Network:
+    """Replace the integer weights of :func:`tests.quantised_models.learned` by floats."""
+    for name in ("wb", "wc", "wg"):
+        net.nodes = [n for n in net.nodes if n.output[0] != f"{name}_real"]
+        shape = net.constants.pop(name).shape
+        del net.constants[f"{name}_scale"], net.constants[f"{name}_zero"]
+        net.constants[f"{name}_real"] = (net.rng.normal(size=shape) * 0.1).astype(np.float32)
+    return net
+
+
+def unlike_learned(net: Network, conversion: Conversion) -> float:
+    """Return the share of counts that are not the level to which the source's chains of floats round."""
     x = rows(60, 2)
     graph = conversion.artefact.graph
     trace = load_simulator("numba", 1).run(
@@ -173,24 +188,41 @@ def test_learned_steps_with_integer_weights_are_exact(tmp_path: Path) -> None:
         scale = node.spike_scale.reshape(-1, 1, 1)
         wrong += int((np.rint(np.asarray(values) / scale) != trace.counts[node.name]).sum())
         size += trace.counts[node.name].size
-    assert wrong <= 1e-4 * size
+    return wrong / size
+
+
+def test_learned_steps_with_integer_weights_are_exact(tmp_path: Path) -> None:
+    net = quantised_models.learned()
+    conversion = converted(net, tmp_path, preset="exact", timesteps=1)
+    assert not [d for d in conversion.diagnostics if d.code is APPROXIMATED_LEVELS]
+    assert unlike_learned(net, conversion) <= 1e-4
 
 
 def test_float_weights_are_named(tmp_path: Path) -> None:
-    net = quantised_models.learned()
-    for name in ("wb", "wc", "wg"):
-        net.nodes = [n for n in net.nodes if n.output[0] != f"{name}_real"]
-        shape = net.constants[name].shape
-        net.constants[f"{name}_real"] = (net.rng.normal(size=shape) * 0.1).astype(np.float32)
+    net = with_float_weights(quantised_models.learned())
     conversion = converted(net, tmp_path, preset="exact", timesteps=1)
     (found,) = (d for d in conversion.diagnostics if d.code is APPROXIMATED_LEVELS)
     assert "rounded to 8 bits" in found.message
     assert converted(net, tmp_path, timesteps=2).artefact.metadata.preset != "exact"
 
 
-def test_a_float_network_has_no_levels_to_keep(tmp_path: Path) -> None:
-    from snnc.errors import UnsupportedModelError
+def test_finer_weights_round_fewer_counts_otherwise(tmp_path: Path) -> None:
+    net = with_float_weights(quantised_models.learned())
+    differ = []
+    for bits in (8, 12, 16):
+        asked = {"lower-quantised.weight-bits": bits}
+        conversion = converted(net, tmp_path, preset="exact", timesteps=1, settings=asked)
+        differ.append(unlike_learned(net, conversion))
+    assert differ[0] > 4 * differ[1] > 16 * differ[2]
+    assert differ[2] <= 1e-3
 
+
+def test_integers_are_asked_for_in_integers(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="leave out --precision float32"):
+        converted(quantised_models.learned(), tmp_path, preset="exact", timesteps=1, precision="float32")
+
+
+def test_a_float_network_has_no_levels_to_keep(tmp_path: Path) -> None:
     net = Network(0)
     net.constant("w", np.random.default_rng(0).normal(size=(108, 4)).astype(np.float32))
     net.node("Relu", ["x"], "r")

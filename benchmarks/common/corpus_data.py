@@ -84,18 +84,18 @@ def networks(folder: Path) -> list[Network]:
 
 def sets(folder: Path, network: Network, calibration: int) -> Sets:
     """Return the test rows of a network's data set, and so many training rows to calibrate on."""
-    x, y = _load(folder / "data", f"{network.data}_test_dev")
+    x, y = load(folder / "data", f"{network.data}_test_dev")
     if network.data == "kws01":
         # Stored as the int8 features of the benchmark; the float network takes their real values.
         features = ((x.astype(np.float32) - 83) * np.float32(0.5847029))[..., None]
         used = 100
         note = f"no training rows exist: calibrated on the first {used} test rows, judged on the others"
         return Sets(features[:used], features[used:], y[used:], None, note)
-    train, _ = _load(folder / "data", f"{network.data}_train", calibration)
+    train, _ = load(folder / "data", f"{network.data}_train", calibration)
     return Sets(train[:calibration], x, y, Preprocessing.from_dict(network.preprocessing))
 
 
-def _load(folder: Path, name: str, rows: int | None = None) -> tuple[Rows, NDArray[np.int64]]:
+def load(folder: Path, name: str, rows: int | None = None) -> tuple[Rows, NDArray[np.int64]]:
     """Read (at least) the first rows of a data set and its labels."""
     archive = folder / f"{name}.npz"
     if archive.exists():

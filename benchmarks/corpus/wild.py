@@ -22,6 +22,7 @@ from typing import Any
 
 import click
 import numpy as np
+import onnx
 import onnxruntime as ort
 
 from benchmarks.common import digests
@@ -40,10 +41,13 @@ SETTINGS = (("one-step", 1), ("balanced", 8))
 MOST_ROWS = 64
 """Calibration rows at most."""
 
-MOST_VALUES = 40_000_000
+MOST_VALUES = 120_000_000
 """Values of all activations of all calibration rows at most: large maps get fewer rows."""
 
 TEST_ROWS = 16
+FEW = 10
+"""Nodes of ordinary ONNX that the page names of one network."""
+
 ENOUGH = 48
 """Rows of their own from which on none are made by varying others."""
 
@@ -93,6 +97,16 @@ def _joined(feeds: Sequence[Rows]) -> Rows:
     return {name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]}
 
 
+def open_shapes(path: Path, feed: Rows) -> tuple[str, ...]:
+    """Return ``--shape`` of the inputs whose sizes a file leaves open, beside the batch."""
+    found = []
+    for value in onnx.load(path, load_external_data=False).graph.input:
+        sizes = value.type.tensor_type.shape.dim
+        if value.name in feed and any(size.dim_value < 1 for size in sizes[1:]):
+            found.append(f"{value.name}={','.join(map(str, feed[value.name].shape))}")
+    return tuple(found)
+
+
 def outputs_of(path: Path, rows: Rows) -> Rows:
     """Return what the source gives, row by row."""
     options = ort.SessionOptions()
@@ -105,10 +119,10 @@ def outputs_of(path: Path, rows: Rows) -> Rows:
 
 
 def nearness(wanted: np.ndarray, found: np.ndarray) -> list[float | None]:
-    """Return SQNR in dB and r2 of an output, by snnc's metrics; ``None`` where one cannot be computed."""
+    """Return SQNR in dB and cosine of an output; ``None`` where one cannot be computed."""
     answers, source = (each.reshape(len(each), -1).astype(np.float64) for each in (found, wanted))
     case = Case(answers, Task.REGRESSION, source)
-    return [_value(name, case) for name in ("sqnr", "r2")]
+    return [_value(name, case) for name in ("sqnr", "cosine")]
 
 
 def _value(name: str, case: Case) -> float | None:
@@ -128,8 +142,11 @@ def measure(folder: Path, entry: Mapping[str, Any]) -> dict[str, Any]:
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "code": digests.compiler(),
     }
+    feeds = feeds_of(folder, name)
+    shape = open_shapes(path, feeds[0])
+    row["shape"] = list(shape)
     start = time.perf_counter()
-    source, found = examine(path, Options())
+    source, found = examine(path, Options(shape=shape))
     row["check_seconds"] = time.perf_counter() - start
     if source is None:
         row["reasons"] = [{"text": str(cause), "places": len(cause.findings)} for cause in causes(found)]
@@ -137,26 +154,29 @@ def measure(folder: Path, entry: Mapping[str, Any]) -> dict[str, Any]:
     row |= _told(source.host)
     values = sum(int(np.prod(node.shape)) for node in source.graph)
     count = int(np.clip(MOST_VALUES // values, 4, MOST_ROWS))
-    used, others, row["rows"] = rows_of(feeds_of(folder, name), count)
+    used, others, row["rows"] = rows_of(feeds, count)
     wanted = outputs_of(path, others)
     row["settings"] = {}
     for preset, steps in SETTINGS:
-        row["settings"][f"{preset}@{steps}"] = _converted(path, source, preset, steps, used, others, wanted)
+        row["settings"][f"{preset}@{steps}"] = _converted(
+            path, source, Options(steps, preset, shape=shape), used, others, wanted
+        )
     return row
 
 
 def _told(host: Host | None) -> dict[str, Any]:
     if host is None:
-        return {"share": 1.0, "host": []}
-    return {"share": host.share, "host": [node.text for node in host.nodes]}
+        return {"share": 1.0, "host": [], "host_nodes": 0}
+    causes = [node.text for node in host.nodes if node.is_cause]
+    return {"share": host.share, "host": causes, "host_nodes": len(host.nodes), "host_line": host.line}
 
 
 def _converted(
-    path: Path, source: SourceModel, preset: str, steps: int, used: Rows, others: Rows, wanted: Rows
+    path: Path, source: SourceModel, options: Options, used: Rows, others: Rows, wanted: Rows
 ) -> dict[str, Any]:
     start = time.perf_counter()
     try:
-        artefact = convert(path, _given(used), Options(steps, preset)).artefact
+        artefact = convert(path, _given(used), options).artefact
         seconds = time.perf_counter() - start
         answers = artefact.decode(simulate(artefact, _given(others)), _given(others))
     except SnncError as error:
@@ -198,7 +218,7 @@ def report(rows: Sequence[Mapping[str, Any]], command: str) -> str:
         "their multiply-accumulates in spikes. What has no spiking form runs as ordinary ONNX before or",
         "behind them (`--host edges`).",
         "",
-        "SQNR in dB and r2 (docs/metrics.md) are held to the source on rows that were not calibrated on,",
+        "SQNR in dB and cosine (docs/metrics.md) are held to the source on rows that were not calibrated on,",
         "for each output; where the spiking network leaves a final softmax out, the share of equal classes",
         "instead. Calibration rows are the network's own, or varied from few: moved, brighter or darker,",
         "with noise.",
@@ -213,13 +233,16 @@ def report(rows: Sequence[Mapping[str, Any]], command: str) -> str:
             continue
         cells = [_quality(row["settings"][f"{preset}@{steps}"]) for preset, steps in SETTINGS]
         lines.append(
-            f"| {row['network']} | {row['task']} | {100 * row['share']:.1f} % | {len(row['host'])} | "
+            f"| {row['network']} | {row['task']} | {100 * row['share']:.1f} % | {row['host_nodes']} | "
             f"{row['rows']} | {' | '.join(cells)} | {row['check_seconds']:.2f} |"
         )
     lines += ["", "## What runs as ordinary ONNX", ""]
     for row in can:
         if row["host"]:
-            lines += [f"- `{row['network']}`:", *(f"  - {text}" for text in row["host"])]
+            lines.append(f"- `{row['network']}`: {row['host_line']}")
+            lines += [f"  - {text}" for text in row["host"][:FEW]]
+            if len(row["host"]) > FEW:
+                lines.append(f"  - and {len(row['host']) - FEW} more; `snnc check` lists them all")
     lines += [
         "",
         "## What cannot be converted",
@@ -242,8 +265,8 @@ def _quality(found: Mapping[str, Any]) -> str:
     return f"{'; '.join(told)} ({found['seconds']:.0f} s)"
 
 
-def _near(sqnr: float | None, r2: float | None) -> str:
-    return f"{'-' if sqnr is None else f'{sqnr:.1f} dB'}, r2 {'-' if r2 is None else f'{r2:.3f}'}"
+def _near(sqnr: float | None, cosine: float | None) -> str:
+    return f"{'-' if sqnr is None else f'{sqnr:.1f} dB'}, {'-' if cosine is None else f'{cosine:.4f}'}"
 
 
 @click.command(help=__doc__)

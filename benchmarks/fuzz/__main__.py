@@ -1,8 +1,8 @@
 """``python -m benchmarks.fuzz``: hostile files by the thousand, each in a child process with limits.
 
 A case is made from its kind, a seed and its number alone, so that every finding can be made again:
-``python -m benchmarks.fuzz models --seed 0 --only 4711 --keep FILE`` writes its file. What was done is appended
-to a record, and a run goes on where the record ends. ``--report`` writes the page of the documentation.
+``python -m benchmarks.fuzz models --seed 0 --only 4711 --keep FILE`` writes its file. What was done is
+appended to a record, and a run goes on where the record ends. ``--report`` writes the page of the docs.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from benchmarks.common import digests
 ROOT = Path(__file__).parents[2]
 RECORD = ROOT / "benchmarks" / "measured" / "fuzz.jsonl"
 KINDS = ("models", "graphs", "artefacts", "bundles", "rows")
-COUNTS = {"models": 100_000, "graphs": 2_000, "artefacts": 5_000, "bundles": 1_000, "rows": 5_000}
+COUNTS = {"models": 100_000, "graphs": 2_000, "artefacts": 2_000, "bundles": 300, "rows": 5_000}
 
 MOST_SECONDS = 10.0
 """Processor time of one case."""
@@ -36,6 +37,9 @@ MOST_WAIT = 120.0
 
 MOST_BYTES = 2 << 30
 """Resident memory of the child."""
+
+MEMORY = Path("/dev/shm")
+"""Where folders cost no disk."""
 
 CHUNK = 1000
 """Cases of one line of the record."""
@@ -61,18 +65,22 @@ class Tally:
 class Child:
     """A worker that is started again whenever it had to be stopped."""
 
-    def __init__(self, folder: Path) -> None:
-        """Take a folder to work in; nothing is started yet."""
-        self._folder = folder
-        self._process: subprocess.Popen[str] | None = None
-        self._buffer = ""
+    def __init__(self, folder: Path, command: Sequence[str] = ()) -> None:
+        """Take a folder to work in; nothing is started yet.
+
+        Args:
+            folder: for the files of cases.
+            command: what runs the cases, in the place of the worker of this package.
+        """
+        self._command = command or (sys.executable, "-m", "benchmarks.fuzz.worker", str(folder))
+        self._process: subprocess.Popen[bytes] | None = None
+        self._requests = self._answers = -1
+        self._buffer = b""
 
     def run(self, kind: str, seed: int, index: int) -> dict[str, Any]:
         """Run one case, and return the answer of the worker, or what became of it."""
         process = self._process or self._start()
-        assert process.stdin is not None
-        process.stdin.write(json.dumps([kind, seed, index]) + "\n")
-        process.stdin.flush()
+        os.write(self._requests, json.dumps([kind, seed, index]).encode() + b"\n")
         stage, begun, used = "snnc", time.monotonic(), _seconds(process.pid)
         while True:
             line = self._line(0.5)
@@ -101,35 +109,38 @@ class Child:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+            os.close(self._requests)
+            os.close(self._answers)
         self._process = None
-        self._buffer = ""
+        self._buffer = b""
 
-    def _start(self) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "benchmarks.fuzz.worker", str(self._folder)]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, bufsize=1
-        )
+    def _start(self) -> subprocess.Popen[bytes]:
+        given, self._requests = os.pipe()
+        self._answers, told = os.pipe()
+        self._process = subprocess.Popen(self._command, stdin=given, stdout=told, cwd=ROOT)
+        os.close(given)
+        os.close(told)
+        if self._line(MOST_WAIT) is None:
+            self.stop()
+            raise RuntimeError(f"the worker does not start: {' '.join(self._command)}")
         return self._process
 
-    def _line(self, seconds: float) -> str | None:
+    def _line(self, seconds: float) -> bytes | None:
         """Return the next line of the worker, ``None`` if there is none yet."""
-        assert self._process is not None
-        assert self._process.stdout is not None
-        descriptor = self._process.stdout.fileno()
-        while "\n" not in self._buffer:
-            if not select.select([descriptor], [], [], seconds)[0]:
+        while b"\n" not in self._buffer:
+            if not select.select([self._answers], [], [], seconds)[0]:
                 return None
-            data = os.read(descriptor, 1 << 16)
-            if not data:
+            data = os.read(self._answers, 1 << 16)
+            if not data:  # it has ended
                 time.sleep(0.05)
                 return None
-            self._buffer += data.decode()
-        line, _, self._buffer = self._buffer.partition("\n")
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
         return line
 
 
 def _ended(how: str, stage: str, detail: str) -> dict[str, Any]:
-    """Return the answer in the place of a worker that had to be stopped; onnxruntime's faults are not snnc's."""
+    """Return the answer in the place of a worker that had to be stopped; onnxruntime's faults are its own."""
     if stage == "oracle":
         return {"outcome": f"read, {how} in onnxruntime", "finding": "", "seconds": 0.0, "peak": 0}
     return {"outcome": how, "finding": f"{how} {detail}", "seconds": 0.0, "peak": 0}
@@ -153,19 +164,16 @@ def _resident(pid: int) -> int:
         return 0
 
 
-def run(kind: str, seed: int, first: int, count: int, folder: Path) -> Tally:
+def run(kind: str, seed: int, first: int, count: int, child: Child) -> Tally:
     """Run ``count`` cases from number ``first`` on, and return what they found."""
-    tally, child = Tally(), Child(folder)
-    try:
-        for index in range(first, first + count):
-            answer = child.run(kind, seed, index)
-            tally.outcomes[answer["outcome"]] += 1
-            tally.slowest = max(tally.slowest, answer["seconds"])
-            tally.peak = max(tally.peak, answer["peak"])
-            if answer["finding"]:
-                tally.findings.append((index, answer["finding"]))
-    finally:
-        child.stop()
+    tally = Tally()
+    for index in range(first, first + count):
+        answer = child.run(kind, seed, index)
+        tally.outcomes[answer["outcome"]] += 1
+        tally.slowest = max(tally.slowest, answer["seconds"])
+        tally.peak = max(tally.peak, answer["peak"])
+        if answer["finding"]:
+            tally.findings.append((index, answer["finding"]))
     return tally
 
 
@@ -205,7 +213,7 @@ def main() -> None:
 
         fuzz()
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
         if given.only is not None:
             _only(given.kind, given.seed, given.only, Path(folder), given.keep)
@@ -228,7 +236,11 @@ def _series(kind: str, seed: int, wanted: int, folder: Path, record: Path) -> No
     while (first := done(record, kind, seed)) < wanted:
         start = time.monotonic()
         count = min(CHUNK, wanted - first)
-        tally = run(kind, seed, first, count, folder)
+        child = Child(folder)  # a new one now and then, so that the most memory is that of these cases
+        try:
+            tally = run(kind, seed, first, count, child)
+        finally:
+            child.stop()
         line = {
             "kind": kind,
             "seed": seed,

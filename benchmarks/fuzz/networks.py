@@ -1,4 +1,4 @@
-"""The networks that are mutated: small ones made here, and those of others where they lie beside the project."""
+"""The networks that are mutated: small ones made here, and those of others beside the project."""
 
 from __future__ import annotations
 

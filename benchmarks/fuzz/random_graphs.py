@@ -103,10 +103,18 @@ def random_graph(rng: random.Random) -> onnx.ModelProto:
 
 def _draw(d: _Drawing, name: str) -> None:
     """Try to add one node that reads ``name``."""
+    if d.rng.random() < 0.5:
+        _draw_layer(d, name)
+    else:
+        _draw_movement(d, name)
+
+
+def _draw_layer(d: _Drawing, name: str) -> None:
+    """Try to add a layer, an activation or arithmetic."""
     rng, shape = d.rng, d.shapes[name]
-    rank, axis = len(shape), rng.randrange(len(shape))
+    rank = len(shape)
     spatial = rank - 2
-    match rng.randrange(26):
+    match rng.randrange(12):
         case 0 | 1 | 2 if spatial in (1, 2):
             kernel = [rng.choice((1, 2, 3)) for _ in range(spatial)]
             groups = rng.choice((1, 1, 1, shape[1]))
@@ -139,6 +147,13 @@ def _draw(d: _Drawing, name: str) -> None:
             constant = d.floats(*wide, positive=True)
             pair = [name, constant] if rng.random() < 0.8 else [constant, name]
             d.try_node(rng.choice(("Add", "Mul", "Sub", "Div", "Max", "Min")), pair)
+
+
+def _draw_movement(d: _Drawing, name: str) -> None:
+    """Try to add what moves, joins, cuts or reduces values."""
+    rng, shape = d.rng, d.shapes[name]
+    rank, axis = len(shape), rng.randrange(len(shape))
+    match rng.randrange(12, 26):
         case 12:
             order = rng.sample(range(rank), rank)
             order = [0, *[axis for axis in order if axis]] if rng.random() < 0.9 else order

@@ -30,7 +30,7 @@ class Watch:
         self.seen: list[str] = []
         roots = {sys.prefix, sys.base_prefix, *(path for path in sys.path if path)}
         self._read = (*(os.path.realpath(root) for root in roots), "/proc", "/sys", "/usr", "/lib", "/dev")
-        self._cache = os.path.realpath(os.environ.get("SNNC_CACHE_DIR", os.path.expanduser("~/.cache/snnc")))
+        self._cache = os.path.realpath(os.environ.get("SNNC_CACHE_DIR", Path.home() / ".cache" / "snnc"))
         sys.addaudithook(self._hook)
 
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -69,6 +69,7 @@ def serve(root: Path) -> None:
     def enter(stage: str) -> None:
         print(json.dumps({"stage": stage}), file=answers)
 
+    enter("ready")
     for line in sys.stdin:
         kind, seed, index = json.loads(line)
         shutil.rmtree(folder, ignore_errors=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from snnc.analysis import costs
 from snnc.analysis.costs import Costs
-from snnc.analysis.scores import AnnScores, Answers, Scores, compared, judged, wants_values
+from snnc.analysis.scores import AnnScores, Answers, Scores, compared, judged, measured, wants_values
 from snnc.data.row_files import as_rows, named_rows
 from snnc.errors import InputError, InternalError, UsageError
 from snnc.ir.batch import Batch, Given, Rows, joined
@@ -18,8 +18,8 @@ from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, NumberArray, Shape
 from snnc.ir.layout import InputLayout
 from snnc.ir.snn import Readout, SnnGraph
-from snnc.metrics.catalogue import OF_MAPS, Case, measurable, measure_all
-from snnc.metrics.outputs import Labels, labels_by_output, metrics_by_output, recognise_output
+from snnc.metrics.catalogue import Case
+from snnc.metrics.outputs import Asked, Labels, labels_by_output, metrics_by_output, recognise_output
 from snnc.metrics.shares import Paired as Paired
 from snnc.metrics.shares import Share as Share
 from snnc.metrics.task import Outputs, Task, threshold_of
@@ -313,7 +313,7 @@ class _Outputs:
                 given=told,
             )
 
-    def wanted(self, metrics: Sequence[str], compared_: bool) -> dict[str, tuple[str, ...]]:
+    def wanted(self, metrics: Sequence[str], compared_: bool) -> dict[str, Asked]:
         """Return the metrics of each output, and refuse those that none can be measured by."""
         return metrics_by_output(metrics, self.each, has_source=compared_)
 
@@ -336,7 +336,7 @@ def evaluate_ann(
     names = source.session.outputs
     labels, ends = labels_by_output(y, names), source.session.all_ends
     answers: dict[str, Answers] = {}
-    wanted: dict[str, tuple[str, ...]] = {}
+    wanted: dict[str, Asked] = {}
     for part in _shards(len(rows), as_progress(progress), "evaluating the ANN"):
         found = source.session.run_all(source.prepare(rows[part]))
         if not answers:
@@ -363,13 +363,12 @@ def evaluate_ann(
     return {name: _scores_alone(each, wanted[name]) for name, each in answers.items()}
 
 
-def _scores_alone(answers: Answers, metrics: Sequence[str]) -> Scores:
+def _scores_alone(answers: Answers, metrics: Asked) -> Scores:
     if not answers.keep:
         return answers.scores()
     values, outputs = np.concatenate(answers.values), answers.outputs
     case = Case(values, outputs.task, None, outputs.labels, answers.threshold)
-    maps = outputs.is_map and not metrics
-    return answers.scores(measurable(case, OF_MAPS) if maps else measure_all(case, metrics))
+    return answers.scores(measured(case, outputs, metrics))
 
 
 def answers_of(source: Source, x: Rows, progress: Progress | Callback | None = None) -> NumberArray:

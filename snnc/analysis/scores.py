@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,9 +17,10 @@ from snnc.metrics.catalogue import (
     Case,
     Measured,
     measurable,
-    measure_all,
+    measure,
 )
 from snnc.metrics.loss import paired
+from snnc.metrics.outputs import Asked
 from snnc.metrics.shares import Paired as Paired
 from snnc.metrics.shares import Share as Share
 from snnc.metrics.task import Outputs, Task, decisions, finished, threshold_of
@@ -117,15 +117,15 @@ class Answers:
             rank = ((answers > own) | ((answers == own) & earlier)).sum(axis=1)
             self.among += int((rank < TOP).sum())
 
-    def scores(self, measured: tuple[Measured, ...] = ()) -> Scores:
-        """Return what was collected."""
+    def scores(self, measured: tuple[Measured, ...] | None = None) -> Scores:
+        """Return what was collected, with what was measured; ``None`` for the share of right rows."""
         task, labels = self.outputs.task, self.outputs.classes
         classes = np.concatenate(self.classes) if self.classes else np.empty(0, np.int64)
         if labels is None or not self.classes:
-            return Scores(classes, None, None, self.n, measured, task)
+            return Scores(classes, None, None, self.n, measured or (), task)
         top1 = Share(int((classes == labels).sum()), len(classes))
         top5 = Share(self.among, len(classes)) if self.outputs.size > TOP else None
-        if not measured:
+        if measured is None:
             measured = (shared("top1", top1, LABELS),)
         return Scores(classes, top1, top5, self.n, measured, task)
 
@@ -138,7 +138,7 @@ def shared(metric: str, share: Share, against: str) -> Measured:
 def judged(
     spiking: Answers,
     analogue: Answers | None,
-    metrics: Sequence[str],
+    metrics: Asked,
     ends: str,
     *,
     behind: bool = False,
@@ -157,15 +157,14 @@ def judged(
         if ann is not None:
             agreement = Share(int((scores.classes == ann.classes).sum()), scores.n)
             scores = replace(scores, measured=(*scores.measured, shared("agreement", agreement, SOURCE)))
-        kept = tuple(each for each in scores.measured if each.metric in metrics or not metrics)
+        kept = tuple(each for each in scores.measured if metrics is None or each.metric in metrics)
         return replace(scores, measured=kept), ann
     outputs, threshold = spiking.outputs, threshold_of(ends)
     told = np.concatenate(spiking.values).astype(np.float64)
     values = told if behind else finished(told, ends)
     source = None if analogue is None else np.concatenate(analogue.values)
     case = Case(values, outputs.task, source, outputs.labels, threshold)
-    maps = outputs.is_map and not metrics
-    scores = spiking.scores(measurable(case, OF_MAPS) if maps else measure_all(case, metrics))
+    scores = spiking.scores(measured(case, outputs, metrics))
     if analogue is None or source is None:
         return scores, None
     return scores, analogue.scores(
@@ -173,16 +172,25 @@ def judged(
     )
 
 
-def _alone(case: Case, metrics: Sequence[str], outputs: Outputs) -> tuple[Measured, ...]:
+def measured(case: Case, outputs: Outputs, metrics: Asked) -> tuple[Measured, ...]:
+    """Compute the metrics that are asked for; ``None`` for those that go with the outputs."""
+    if metrics is None:
+        return measurable(case, OF_MAPS if outputs.is_map else DEFAULTS[case.task])
+    return tuple(measure(name, case) for name in metrics)
+
+
+def _alone(case: Case, metrics: Asked, outputs: Outputs) -> tuple[Measured, ...]:
     """Return the metrics of a network that is compared with labels alone, as far as there are any."""
     if case.labels is None:
         return ()
     numbers = case.task is Task.REGRESSION
     default = OF_MAPS if outputs.is_map else DEFAULTS[case.task]
-    fitting = [name for name in metrics or default if LABELS in METRICS[name].references]
+    fitting = [
+        name for name in (default if metrics is None else metrics) if LABELS in METRICS[name].references
+    ]
     # Values of class scores are held to the source alone.
     fitting = [name for name in fitting if numbers or METRICS[name].decides]
-    return measure_all(case, fitting) if metrics else measurable(case, fitting)
+    return measurable(case, fitting) if metrics is None else measured(case, outputs, tuple(fitting))
 
 
 def compared(snn: Scores, ann: Scores, outputs: Outputs, macs: int | None) -> AnnScores:
@@ -194,6 +202,8 @@ def compared(snn: Scores, ann: Scores, outputs: Outputs, macs: int | None) -> An
     return AnnScores(ann, macs, Share(int((snn.classes == ann.classes).sum()), snn.n), both)
 
 
-def wants_values(outputs: Outputs, metrics: Sequence[str]) -> bool:
+def wants_values(outputs: Outputs, metrics: Asked) -> bool:
     """Whether more than the classes is needed: it takes memory for every output of every row."""
-    return outputs.task is not Task.CLASSES or any(name not in ("top1", "agreement") for name in metrics)
+    return outputs.task is not Task.CLASSES or any(
+        name not in ("top1", "agreement") for name in metrics or ()
+    )

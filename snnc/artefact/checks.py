@@ -15,6 +15,7 @@ from snnc.ir.graph import NumberArray
 from snnc.ir.layout import InputLayout
 from snnc.ir.operations import operations
 from snnc.ir.snn import ConstantCurrent, Encode, IntegrateFire, Readout, SnnGraph, SnnNode, Weighted
+from snnc.source.host import Host
 from snnc.source.selection import Selection
 
 
@@ -53,7 +54,8 @@ def check_bounds(graph: SnnGraph) -> None:
     found = overflow(graph, longest)
     if found is not None:
         name, bound = found
-        raise ValueError(f"{name!r} could reach {bound} in the stated T = {longest}, beyond int32")
+        shown = bound if bound < 2**64 else "more than 2^64"
+        raise ValueError(f"{name!r} could reach {shown} in the stated T, beyond int32")
 
 
 def check_input(graph: SnnGraph, metadata: Metadata) -> None:
@@ -80,6 +82,40 @@ def check_input(graph: SnnGraph, metadata: Metadata) -> None:
             layout = InputLayout.from_dict(stored["layout"])
             if prod(layout.shape) != prod(readout.shape):
                 raise ValueError(f"the layout of {stored['name']!r} does not fit {readout.shape}")
+
+
+def check_host(graph: SnnGraph, metadata: Metadata, host: Host) -> None:
+    """Check that the host's sections and the network fit together.
+
+    Raises:
+        ValueError: saying what does not.
+    """
+    layouts = {entry["name"]: InputLayout.from_dict(entry["layout"]) for entry in metadata.inputs}
+    layouts |= {entry["name"]: InputLayout.from_dict(entry["layout"]) for entry in metadata.outputs}
+    names = [node.name for node in graph.inputs], list(graph.output_names)
+    for ports, wanted, what in zip((host.entries, host.exits), names, ("entries", "exits"), strict=True):
+        if [port.name for port in ports] != wanted:
+            raise ValueError(f"the {what} of the host are not {wanted}")
+        for port in ports:
+            if port.name not in layouts or layouts[port.name].source_shape != port.shape:
+                raise ValueError(f"the layout of {port.name!r} does not fit what the host says of it")
+    known = {port.name for port in host.inputs}
+    for section, what in ((host.prefix, "prefix"), (host.suffix, "suffix")):
+        if what == "suffix":
+            missing = {port.name for port in host.entries} - known
+            if missing:
+                raise ValueError(f"nothing makes {min(missing)!r} before the network")
+            known |= {port.name for port in host.exits}
+        if section is not None:
+            if not set(section.inputs) <= known:
+                raise ValueError(f"the {what} reads what nothing makes")
+            known |= set(section.outputs)
+    if not {port.name for port in host.outputs} <= known or not host.inputs or not host.outputs:
+        raise ValueError("nothing makes an output of the host")
+    if host.batch is not None and host.batch < 1:
+        raise ValueError(f"the batch {host.batch} is none")
+    if not 0 <= host.host_macs <= host.macs or any(node.macs < 0 for node in host.nodes):
+        raise ValueError("the multiply-accumulates of the host are no share of all")
 
 
 def _require_layout(layout: InputLayout, node: SnnNode) -> None:

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from snnc.artefact.artefact import Artefact
-from snnc.artefact.checks import check_bounds, check_input, check_numbers
+from snnc.artefact.checks import check_bounds, check_host, check_input, check_numbers
 from snnc.artefact.host_nodes import without_host
 from snnc.artefact.metadata import (
     PREFIX,
@@ -164,6 +164,8 @@ def load(path: str | os.PathLike[str]) -> Artefact:
         check_numbers(graph)
         check_bounds(graph)
         check_input(graph, metadata)
+        if host is not None:
+            check_host(graph, metadata, host)
         return Artefact(graph, metadata, host)
     except MALFORMED as error:
         reason = " ".join(str(error).split())[:300]

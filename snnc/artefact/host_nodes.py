@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx.external_data_helper import uses_external_data
 
 from snnc.artefact.functions import DOMAIN
 from snnc.errors import UnsupportedModelError
@@ -161,6 +162,8 @@ def _taken_out(
     for node in nodes:
         kept = NodeProto()
         kept.CopyFrom(node)
+        if _reads_files(kept):
+            raise ValueError(f"a constant of {node.name!r} lies in another file")
         _rename(kept, places)
         del kept.metadata_props[:]
         kept.metadata_props.extend(entry for entry in node.metadata_props if entry.key != SECTION)
@@ -176,6 +179,19 @@ def _taken_out(
         tensor.name = places[tensor.name]
     opsets = [entry for entry in model.opset_import if entry.domain != DOMAIN]
     return HostSection(helper.make_model(graph, opset_imports=opsets, ir_version=model.ir_version), batch)
+
+
+def _reads_files(node: NodeProto) -> bool:
+    """Say whether a constant within a node lies in another file, which no hash would cover."""
+    for attribute in node.attribute:
+        tensors = [*attribute.tensors, attribute.t]
+        for graph in (*attribute.graphs, attribute.g):
+            tensors += graph.initializer
+            if any(map(_reads_files, graph.node)):
+                return True
+        if any(map(uses_external_data, tensors)):
+            return True
+    return False
 
 
 def _declared(port: Port, batch: int | None) -> onnx.ValueInfoProto:
@@ -277,11 +293,13 @@ def _leave(model: onnx.ModelProto, port: Port, source: str, given: Exit) -> list
     glue, layout = _Glue(model, LEAVE, port.name), given.layout
     scale = glue.constant("scale", np.asarray(given.scale, np.float64))
     steps = glue.add("Cast", STEPS, to=TensorProto.DOUBLE)
-    unit = glue.add("Cast", glue.add("Div", scale, steps), to=TensorProto.FLOAT)
-    if given.gain is not None:
-        unit = glue.add("Mul", glue.constant("gain", given.gain[None]), unit)
+    unit = glue.add("Div", scale, steps)
+    if given.gain is None:
+        unit = glue.add("Cast", glue.add("Cast", unit, to=TensorProto.FLOAT), to=TensorProto.DOUBLE)
+    else:
+        unit = glue.add("Mul", glue.constant("gain", given.gain[None].astype(np.float64)), unit)
     total = glue.add("Cast", source, to=TensorProto.DOUBLE)
-    value = glue.add("Mul", total, glue.add("Cast", unit, to=TensorProto.DOUBLE))
+    value = glue.add("Mul", total, unit)
     value = glue.add("Cast", value, to=TensorProto.FLOAT)
     back = np.argsort(layout.axes)
     turned = [layout.grid[axis] for axis in layout.axes]

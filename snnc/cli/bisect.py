@@ -65,6 +65,7 @@ def command(
     """
     from snnc.cli.artefacts import chosen_timesteps
     from snnc.cli.subjects import subject
+    from snnc.errors import UsageError
     from snnc.report.bisection import bisect
 
     found = subject(
@@ -77,6 +78,11 @@ def command(
         rows_layout=rows_layout,
         task=task_of(task),
     )
+    if found.artefact.host is not None and found.artefact.host.suffix is not None:
+        raise UsageError(
+            "ordinary ONNX makes the answers of this artefact out of its read-outs, and bisect judges the "
+            "read-outs of hybrids: snnc report shows the error of every layer"
+        )
     result = bisect(
         found.artefact,
         found.source,

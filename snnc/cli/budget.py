@@ -30,7 +30,7 @@ class Request:
         output: where the artefact goes.
         front: where the picture goes.
         sparing: whether the fewest operations are wanted.
-        seed, threads, task: as for any conversion.
+        seed, threads, task, host, shape, keep_output: as for any conversion.
         journal: where measurements are kept.
         keeps_journal: whether the user named it, so that it stays when the artefact is written.
     """
@@ -42,6 +42,9 @@ class Request:
     seed: int
     threads: int | None
     task: Task | None
+    host: str
+    shape: tuple[str, ...]
+    keep_output: tuple[str, ...]
     journal: Path | None
     keeps_journal: bool
 
@@ -75,6 +78,9 @@ def requested(options: Options, front: Path | None, output: Path | None) -> Requ
         seed=options.seed,
         threads=options.threads,
         task=options.task,
+        host=options.host,
+        shape=options.shape,
+        keep_output=options.keep_output,
         journal=options.journal,
         keeps_journal=given("--journal"),
     )
@@ -105,14 +111,22 @@ def convert_to_budget(
     from snnc.search.journal import Journal
 
     tried = candidates(budget, request.timesteps)
+    options = Options(
+        seed=request.seed,
+        threads=request.threads,
+        task=request.task,
+        host=request.host,
+        shape=request.shape,
+        keep_output=request.keep_output,
+    )
     draw = _drawing() if request.front is not None else None
     trials = Trials(
         model=located.name,
         rows=used.x,
         kept=kept.x,
         labels=kept.y,
-        source=open_source(terminal, located, used.preprocessing, request.threads),
-        options=Options(seed=request.seed, threads=request.threads, task=request.task),
+        source=open_source(terminal, located, used.preprocessing, request.threads, options.selection),
+        options=options,
         preprocessing=used.preprocessing,
         journal=request.journal,
         metrics=tuple(dict.fromkeys(limit.metric for limit in budget.floors)),
@@ -156,7 +170,10 @@ def _identity(located: Located, trials: Trials) -> str:
     digest = hashlib.sha256(located.path.read_bytes())
     for rows in (trials.rows, trials.kept, trials.labels):
         digest.update(b"none" if rows is None else np.ascontiguousarray(rows).tobytes())
-    words = (trials.options.seed, trials.preprocessing, trials.options.task, trials.metrics)
+    options = trials.options
+    words: tuple[object, ...] = (options.seed, trials.preprocessing, options.task, trials.metrics)
+    if (read := (options.host, options.shape, options.keep_output)) != ("edges", (), ()):
+        words = (*words, read)
     digest.update(repr(words).encode())
     return digest.hexdigest()
 

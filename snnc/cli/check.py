@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from snnc import __version__
 from snnc.cli.doors import keep_option, shape_option
 from snnc.cli.given import refuse
 from snnc.cli.options import option_of
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from snnc.compiler import Options
     from snnc.diagnostics import Diagnostic
 
-SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
 UNSUPPORTED = 3
 UNFIT = 6
 
@@ -81,7 +79,9 @@ def command(
         unfit = _unfit(located.path, target, profile, converted, options)
         found = (*found, *unfit)
     if form == "sarif":
-        terminal.data(sarif(found, str(located.path)))
+        from snnc.cli.sarif import sarif
+
+        terminal.data(sarif(found, located.path))
     elif terminal.json or form == "json":
         rows = [item.as_dict() for item in found]
         facts: dict[str, Any] = {"model": model, "supported": supported and not unfit}
@@ -145,46 +145,3 @@ def _trial(path: Path, options: Options) -> Artefact:
         for name, taken in source.takes.items()
     }
     return convert(path, rows, hurried).artefact
-
-
-def sarif(found: Sequence[Diagnostic], path: str) -> dict[str, Any]:
-    """Return findings in the Static Analysis Results Interchange Format 2.1.0, which editors and CI read."""
-    codes = {item.code.number: item.code for item in found}
-    return {
-        "$schema": SARIF,
-        "version": "2.1.0",
-        "runs": [
-            {
-                "tool": {
-                    "driver": {
-                        "name": "snnc",
-                        "version": __version__,
-                        "rules": [
-                            {
-                                "id": code.number,
-                                "shortDescription": {"text": code.title},
-                                "fullDescription": {"text": code.explanation},
-                            }
-                            for code in codes.values()
-                        ],
-                    }
-                },
-                "results": [
-                    {
-                        "ruleId": item.code.number,
-                        "level": item.severity.value,
-                        "message": {"text": f"{item.message}. {item.help}" if item.help else item.message},
-                        "locations": [
-                            {
-                                "physicalLocation": {"artifactLocation": {"uri": path}},
-                                "logicalLocations": [{"name": item.node, "kind": "object"}]
-                                if item.node
-                                else [],
-                            }
-                        ],
-                    }
-                    for item in found
-                ],
-            }
-        ],
-    }

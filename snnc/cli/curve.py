@@ -153,6 +153,7 @@ def _converter(found: Subject, request: Request) -> Callable[[int], Artefact]:
             seed=int(metadata.calibration.get("seed", 0)),
             task=found.outputs.task,
             threads=request.threads,
+            host="none" if found.artefact.host is None else "edges",
         )
         return convert(found.located.path, rows, options, preprocessing=preprocessing).artefact
 

@@ -158,7 +158,10 @@ def _layer(node: IntegrateFire) -> dict[str, Any]:
         "spikes_per_step": node.neuron.spikes_per_step,
         "memory": firing(node).remembers,
         "rule": firing(node).value,
-        "threshold": [node.threshold.min().item(), node.threshold.max().item()],
+        "threshold": None
+        if node.breakpoints is not None
+        else [node.threshold.min().item(), node.threshold.max().item()],
+        "breakpoints": 0 if node.breakpoints is None else node.breakpoints.shape[1],
         "unit": [node.spike_scale.min().item(), node.spike_scale.max().item()],
     }
 
@@ -209,12 +212,15 @@ def _chosen(choice: Mapping[str, Any] | None) -> str:
 
 def _row(node: IntegrateFire) -> tuple[str, ...]:
     low, high = node.threshold.min().item(), node.threshold.max().item()
+    threshold = f"{low:.5g}" if low == high else f"{low:.5g} to {high:.5g}"
+    if node.breakpoints is not None:
+        threshold = f"{node.breakpoints.shape[1]} breakpoints"
     return (
         node.name,
         node.origin,
         "x".join(map(str, node.shape)),
         node.neuron.payload,
-        f"{low:.5g}" if low == high else f"{low:.5g} to {high:.5g}",
+        threshold,
         f"{node.spike_scale.min():.3g}"
         if node.spike_scale.min() == node.spike_scale.max()
         else f"{node.spike_scale.min():.3g} to {node.spike_scale.max():.3g}",

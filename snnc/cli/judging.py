@@ -195,20 +195,17 @@ def outputs_of_artefact(
         InputError: labels do not fit.
         UsageError: the outputs cannot be what the user says.
     """
-    from math import prod
-
     import onnx
 
-    from snnc.metrics import recognise
     from snnc.metrics.ending import final_activation
+    from snnc.metrics.outputs import recognise_output
 
-    finish = artefact.finish
-    size = prod(artefact.graph.readout.shape) if finish is None else finish.size
+    (shape,) = artefact.gives.values()
     ends = artefact.metadata.ends
     if source is not None and not ends:
         ends = final_activation(onnx.load_model(source, load_external_data=False))
     stored = artefact.metadata.stored_task
-    return recognise(size, rows=rows, labels=labels, ends=ends, given=given, stored=stored)
+    return recognise_output("", shape, rows=rows, labels=labels, ends=ends, given=given, stored=stored)
 
 
 def metric_lines(found: Sequence[Measured]) -> list[tuple[str, str]]:

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from snnc.cli.subjects import Subject
+    from snnc.ir.batch import Rows
     from snnc.report.document import Report
     from snnc.report.energy import CostModel
+    from snnc.report.measurement import Answered
 
 
 @click.command("report", cls=Verb)
@@ -107,7 +109,11 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
         threads=request.threads,
         task=task_of(request.task),
         rows_layout=request.rows_layout,
+        several=True,
     )
+    if (why := _without_curve(found)) and wanted:
+        refuse(why, "--curve", "--reconvert")
+        wanted = ()
     steps = chosen_timesteps(terminal, found.artefact, request.timesteps)
     graph = found.artefact.graph
     measurement = measure(
@@ -116,7 +122,7 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
         found.x,
         found.y,
         simulator=found.simulator,
-        task=found.outputs.task,
+        task=task_of(request.task) if found.each is None else found.each.task,
         timesteps=steps,
         threads=request.threads,
         progress=terminal.progress(),
@@ -136,6 +142,17 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
     )
     _write(report, request)
     _show(terminal, report, request)
+
+
+def _without_curve(found: Subject) -> str:
+    """Return why there is no curve; empty where there is one."""
+    sides = ((found.artefact.takes, "input"), (found.artefact.gives, "output"))
+    for side, kind in sides:
+        if len(side) > 1:
+            return f"is for networks of one {kind}, and {found.artefact.graph.name} has {len(side)}"
+    if found.artefact.host is None and any(layout.moves for layout in found.artefact.output_layouts.values()):
+        return "is for outputs as the last layer computes them, and this network transposes its own"
+    return ""
 
 
 def _check(artefact: Path, request: Request) -> None:
@@ -205,11 +222,19 @@ def _reproduce(found: Subject, request: Request, steps: int) -> dict[str, str]:
         "source": metadata.source_path,
         "source, SHA-256": metadata.source_sha256,
         "rows": f"{len(found.x)}: {found.data}",
-        "rows, SHA-256": hashlib.sha256(found.x.tobytes()).hexdigest(),
+        "rows, SHA-256": _sha256(found.x),
         "calibration": f"{seen.get('rows', 'unknown')} rows, SHA-256 {seen.get('sha256', 'unknown')}",
         "seed": str(seen.get("seed", "unknown")),
         "pipeline": metadata.pipeline,
     }
+
+
+def _sha256(x: Rows) -> str:
+    """Return the hash of all rows, input by input."""
+    from snnc.ir.batch import Batch
+
+    arrays = x.arrays.values() if isinstance(x, Batch) else (x,)
+    return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
 
 
 def _write(report: Report, request: Request) -> None:
@@ -257,24 +282,15 @@ def _show(terminal: Terminal, report: Report, request: Request) -> None:
 
 
 def _summary(report: Report) -> list[str]:
-    from snnc.report.document import several
     from snnc.report.energy import microjoules
 
     found, first = report.measurement, report.verdict.first
-    agreement = found.ann.agreement
     lines = []
-    if found.tells_classes and agreement is not None:
-        lines = [f"Both networks agree on {agreement.value:.1%} of {several(agreement.n, 'row')}."]
-    else:
-        told = ", ".join(f"{each.metric} {each}" for each in found.snn.measured)
-        lines = [f"On {several(found.rows, 'row')} at T = {found.timesteps}: {told}."]
-    if found.outputs.task is None:
-        lines.append("It is not known whether the outputs are classes or numbers: give --task.")
-    if found.snn.top1 is not None and found.ann.scores.top1 is not None:
-        ours, ann = found.snn.top1, found.ann.scores.top1
-        low, high = ours.interval
-        accuracy = f"SNN {ours.value:.1%} [{low:.1%}, {high:.1%}], ANN {ann.value:.1%}"
-        lines = [f"{accuracy} on {several(ours.n, 'row')} at T = {found.timesteps}."]
+    for each in found.each:
+        output = f"{each.name}: " if found.several else ""
+        lines += [output + line for line in _answers(each, f"at T = {found.timesteps}")]
+    if found.several:
+        lines.append(f"{found.name} loses most; what follows is of it.")
     energy = report.energy
     snn, fair, fp32 = (f"{microjoules(x)} µJ" for x in (energy.snn_pj, energy.fair_pj, energy.fp32_pj))
     cost = (
@@ -283,3 +299,23 @@ def _summary(report: Report) -> list[str]:
     )
     cure = f"Cause: {first.cause.value}. Try: {first.option}"
     return [*lines, report.verdict.text, cure, cost]
+
+
+def _answers(found: Answered, steps: str) -> list[str]:
+    """Return what both networks answer at an output, in words."""
+    from snnc.report.document import several
+
+    agreement = found.ann.agreement
+    if found.snn.top1 is not None and found.ann.scores.top1 is not None:
+        ours, ann = found.snn.top1, found.ann.scores.top1
+        low, high = ours.interval
+        accuracy = f"SNN {ours.value:.1%} [{low:.1%}, {high:.1%}], ANN {ann.value:.1%}"
+        return [f"{accuracy} on {several(ours.n, 'row')} {steps}."]
+    if found.tells_classes and agreement is not None:
+        lines = [f"Both networks agree on {agreement.value:.1%} of {several(agreement.n, 'row')}."]
+    else:
+        told = ", ".join(f"{each.metric} {each}" for each in found.snn.measured)
+        lines = [f"On {several(found.snn.n, 'row')} {steps}: {told}."]
+    if found.outputs.task is None:
+        lines.append("It is not known whether the outputs are classes or numbers: give --task.")
+    return lines

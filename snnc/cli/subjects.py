@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from snnc.data.preprocessing import Preprocessing
     from snnc.ir.ann import AnnGraph
     from snnc.ir.batch import Rows
-    from snnc.ir.graph import NumberArray
     from snnc.metrics import Outputs, Task
     from snnc.metrics.outputs import Labels
     from snnc.simulation.protocol import Simulator
@@ -32,7 +31,7 @@ class Subject:
         source: the network as it was lowered.
         x: (n, ...) rows.
         y: (n, ...) labels as they are stored; ``None`` if there are none.
-        outputs: what the outputs are, and the labels as they fit it.
+        each: what the one output is, and the labels as they fit it; ``None`` where there are several.
         data: where the rows are from, in words.
         simulator: what runs spiking networks.
     """
@@ -41,11 +40,24 @@ class Subject:
     artefact: Artefact
     located: Located
     source: AnnGraph
-    x: NumberArray
-    y: NumberArray | None
-    outputs: Outputs
+    x: Rows
+    y: Labels
+    each: Outputs | None
     data: str
     simulator: Simulator
+
+    @property
+    def outputs(self) -> Outputs:
+        """What the one output is.
+
+        Raises:
+            UsageError: there are several.
+        """
+        from snnc.errors import UsageError
+
+        if self.each is None:
+            raise UsageError(f"{self.artefact.graph.name} has several outputs, and this takes one")
+        return self.each
 
 
 def rows_of(
@@ -104,8 +116,20 @@ def subject(
     threads: int | None,
     rows_layout: str | None = None,
     task: Task | None = None,
+    several: bool = False,
 ) -> Subject:
-    """Find and read everything; see :class:`Subject`. ``task`` is what the user says of the outputs.
+    """Find and read everything; see :class:`Subject`.
+
+    Args:
+        terminal: where to say what was found.
+        path: of the artefact.
+        data: file of the rows.
+        source: what the user says of the source.
+        limit: use so many rows.
+        threads: for the simulator.
+        rows_layout: of the rows.
+        task: what the user says of the outputs.
+        several: whether several inputs and outputs can be taken.
 
     Raises:
         InputError: the artefact, its source or the data are missing or do not fit.
@@ -115,14 +139,27 @@ def subject(
     from snnc.cli.judging import outputs_of_artefact
     from snnc.cli.models import locate_source
     from snnc.ir.snn import IntegrateFire
+    from snnc.metrics.outputs import labels_by_output
     from snnc.report.origin import prepared_source
 
     artefact = load(path).with_rows_layout(rows_layout)
-    artefact.require_plain("this")
+    if not several:
+        artefact.require_plain("this")
     located = locate_source(artefact.metadata, path, source)
-    sha256, preprocessing = artefact.metadata.source_sha256, artefact.preprocessing
-    x, y, name = rows_of(data, sha256, limit, artefact.check_rows, preprocessing=preprocessing)
-    outputs = outputs_of_artefact(artefact, located.path, len(x), y, task)
+    names = tuple(artefact.gives)
+    x, y, name = rows_of(
+        data,
+        artefact.metadata.source_sha256,
+        limit,
+        artefact.check_rows,
+        inputs=tuple(artefact.takes),
+        outputs=names,
+        preprocessing=artefact.preprocessing,
+    )
+    outputs = None
+    if len(names) == 1:
+        labels = labels_by_output(y, names).get(names[0])
+        outputs = outputs_of_artefact(artefact, located.path, len(x), labels, task)
     # The report asks for every layer alone in turn, for the read-out and for the whole network.
     questions = len(artefact.graph.of_type(IntegrateFire)) + 2
     simulator = NumbaSimulator(threads, prepared=questions)

@@ -59,9 +59,8 @@ def check_sizes(stream: IO[bytes]) -> None:
             for member in archive.infolist():
                 ratio = member.file_size / max(member.compress_size, 1)
                 if member.file_size > SUSPECT_BYTES and ratio > SUSPECT_RATIO:
-                    raise SwollenError(
-                        f"{member.filename} unpacks to {member.file_size / 2**30:.1f} GiB, {ratio:.0f} times its size"
-                    )
+                    size_text = f"{member.file_size / 2**30:.1f} GiB, {ratio:.0f} times its size"
+                    raise SwollenError(f"{member.filename} unpacks to {size_text}")
                 if member.filename.endswith(".npy"):
                     with archive.open(member) as inner:
                         _check_header(inner, member.file_size)

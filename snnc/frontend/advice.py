@@ -26,7 +26,7 @@ _ADVICE: dict[str, str] = {
         NORM,
     ),
     **dict.fromkeys(("LSTM", "GRU", "RNN", "Loop", "Scan", "SequenceAt"), _RECURRENT),
-    **dict.fromkeys(("Attention", "MultiHeadAttention", "Einsum", "RotaryEmbedding"), ATTENTION),
+    **dict.fromkeys(("Attention", "MultiHeadAttention", "RotaryEmbedding"), ATTENTION),
     **dict.fromkeys(("ArgMax", "ArgMin", "TopK", "Hardmax", "NonMaxSuppression", "ZipMap"), _CUT),
     **dict.fromkeys(
         ("MaxUnpool",),

@@ -7,10 +7,10 @@ cuts, joins or turns the axis of the rows, that is another network than the file
 from __future__ import annotations
 
 import onnx
-from onnx import shape_inference
 
 from snnc.diagnostics import UNSUPPORTED_STRUCTURE, Diagnostic
 from snnc.frontend.functions import DEFAULT_DOMAINS
+from snnc.frontend.inference import FAILURES, inferred
 from snnc.frontend.simplify import label
 
 ROWS = "rows of the network"
@@ -70,8 +70,8 @@ def _shapes(model: onnx.ModelProto) -> dict[str, list[int | str | None]]:
         if first.dim_value < 1:
             first.dim_param = ROWS
     try:
-        named = shape_inference.infer_shapes(named, data_prop=True)
-    except (shape_inference.InferenceError, RuntimeError, ValueError):
+        named = inferred(named)
+    except FAILURES:
         return {}
     found: dict[str, list[int | str | None]] = {}
     for value in (*named.graph.input, *named.graph.value_info, *named.graph.output):

@@ -14,18 +14,16 @@ import onnx
 from onnx import helper, numpy_helper, version_converter
 
 from snnc.diagnostics import UNSUPPORTED_STRUCTURE, Diagnostic
-from snnc.errors import UnsupportedModelError
+from snnc.errors import InputError, UnsupportedModelError
 from snnc.frontend.functions import DEFAULT_DOMAINS
 from snnc.frontend.partition import Sections, Wiring, borders
 from snnc.frontend.simplify import label, reads
+from snnc.frontend.tensor_shapes import LEAST_IR_VERSION, stored_within
 from snnc.ir.graph import NumberArray
 from snnc.source.host import HostSection, Port, Section
 
 OPSET = 18
 """Version of the operator set that artefacts are written in, and so the host's sections."""
-
-LEAST_IR_VERSION = 4
-"""Version of the file's form from which on constants are no inputs."""
 
 RESIZED_BY_CENTRES = 11
 """Version from which on Resize says how it places pixels; before, corners lay on each other."""
@@ -97,7 +95,9 @@ def ports(wiring: Wiring, names: Iterable[str]) -> tuple[Port, ...]:
 def _section(model: onnx.ModelProto, wiring: Wiring) -> HostSection:
     """Return a section with the artefact's version of the operator set, and proof that it is the same."""
     batch = wiring.tensors.batch
+    _store_within(model.graph)
     before = HostSection(model, batch)
+    _require_rows_apart(before, wiring)
     version = max(entry.version for entry in model.opset_import if entry.domain in DEFAULT_DOMAINS)
     if version == OPSET:
         return before
@@ -113,6 +113,38 @@ def _section(model: onnx.ModelProto, wiring: Wiring) -> HostSection:
     if problem:
         raise _unwritable(model, problem)
     return section
+
+
+def _require_rows_apart(section: HostSection, wiring: Wiring) -> None:
+    """Refuse a section in which what becomes of a row depends on the others of its batch."""
+    if section.batch is not None:
+        return
+    feeds = _made_up(section, wiring)
+    try:
+        both = section.run(feeds)
+        alone = section.run({name: value[:1] for name, value in feeds.items()})
+    except InputError:  # made-up values may be none that it takes
+        return
+    mixed = [name for name, value in alone.items() if not _close(value, both[name][:1])]
+    if mixed:
+        message = f"{mixed[0]!r} of a row depends on the other rows of its batch"
+        cure = "export the network with batch 1, or fix it by --shape"
+        found = Diagnostic(UNSUPPORTED_STRUCTURE, message, mixed[0], cure)
+        raise UnsupportedModelError(f"{message} ({cure})", (found,))
+
+
+def _store_within(graph: onnx.GraphProto) -> None:
+    """Bring constants that lie in other files into a graph, those of subgraphs included."""
+    tensors = list(graph.initializer)
+    for node in graph.node:
+        for attribute in node.attribute:
+            tensors += [*attribute.tensors, *([attribute.t] if attribute.HasField("t") else [])]
+            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+                _store_within(inner)
+    for tensor in tensors:
+        within = stored_within(tensor)
+        if within is not tensor:
+            tensor.CopyFrom(within)
 
 
 def _converted(model: onnx.ModelProto, version: int) -> onnx.ModelProto:

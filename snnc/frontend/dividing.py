@@ -9,13 +9,12 @@ from enum import Enum
 import onnx
 
 from snnc.diagnostics import HOST_SHARE, QUANTISED_GRAPH, UNSUPPORTED_STRUCTURE, Diagnostic, Severity
-from snnc.errors import UnsupportedModelError
+from snnc.errors import InputError, UnsupportedModelError
 from snnc.frontend.advice import is_quantised
 from snnc.frontend.cutting import body_of, cut, ports
-from snnc.frontend.partition import Sections, Wiring, divide, host_nodes, unfit
+from snnc.frontend.partition import Sections, Wiring, divide, first_output, host_nodes, unfit
 from snnc.frontend.patterns import find_patterns
 from snnc.frontend.reader import Network, read_graph
-from snnc.frontend.simplify import label
 from snnc.frontend.tensor_shapes import tensors_of
 from snnc.ir import ann
 from snnc.metrics.ending import final_activation
@@ -113,18 +112,24 @@ class _Divided:
         self.labels = self.wiring.index_of()
         self.reasons: dict[int, str] = {}
         self.patterns = find_patterns(model.graph)
+        self.made = frozenset(first_output(node) for node in self.wiring.nodes)
 
     def again(self, kept: Sequence[HostNode]) -> Divided | str:
         """Divide as an earlier reading did."""
-        places = {node.name: node for node in kept}
+        places = {node.output: node for node in kept}
         sections: list[Section | None] = []
         for index, node in enumerate(self.wiring.nodes):
-            found = places.get(label(node))
+            found = places.get(first_output(node))
             moving = self.wiring.moves[index]
             section = Section.BODY if found is None else Section(found.section)
             sections.append(section if moving else None)
             if found is not None and found.is_cause:
                 self.reasons[index] = found.reason
+        missing = [node.name for node in kept if node.output not in self.made]
+        if missing:
+            raise InputError(
+                f"{self.where} has no node {missing[0]!r}: it is not what the artefact was made of"
+            )
         network, diagnostics = _read(
             body_of(self.model, self.wiring, tuple(sections)), self.name, self.where, self.check
         )

@@ -210,6 +210,8 @@ def affine(call: Call, view: View, scale: Constant | np.float32, shift: Constant
     apart = np.zeros((), np.float32)
     if len(view.shape) > 2 and not call.builder.per_channel(view, shift, call.origin):
         shift, apart = apart, shift
+    view = call.builder.settle(view, call.origin)
+    shape = call.builder.shape(view.node)
     view, (scales, shifts) = call.builder.channel_values(view, (scale, shift), call.origin)
     if apart.any():
         return _placed(call, view, scales, apart)
@@ -221,7 +223,10 @@ def affine(call: Call, view: View, scale: Constant | np.float32, shift: Constant
         scale=scales,
         shift=shifts,
     )
-    return View(call.builder.emit(node), view.index, call.origin)
+    name = call.builder.emit(node)
+    if len(node.shape) == 1 < len(shape):  # a factor for each value: what follows reads a map again
+        name = call.builder.reshape(name, shape, call.origin)
+    return View(name, view.index, call.origin)
 
 
 def _placed(call: Call, view: View, scales: FloatArray, shift: Constant) -> View:

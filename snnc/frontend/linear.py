@@ -129,8 +129,7 @@ def matmul(call: Call) -> View:
     if vector:
         weight = weight[:, None] if before else weight[None]
     if weight.ndim != 2:
-        message = f"a weight of shape {weight.shape} differs from row to row"
-        call.refuse(message, "use one matrix for all rows")
+        return _many(call, view, weight, before=before)
     axis = len(view.shape) - (1 if before or len(view.shape) == 1 else 2)
     matrix = weight.T if before else weight
     scale = None if vector else call.row_scale(1 if before else 0, -1 if before else -2)
@@ -138,6 +137,31 @@ def matmul(call: Call) -> View:
     if not vector:
         return result
     return call.reshaped(result, (*result.shape[:axis], *result.shape[axis + 1 :]))
+
+
+def _many(call: Call, view: View, weight: FloatArray, *, before: bool) -> View:
+    """Multiply by matrices that differ along the axes in front of the last two."""
+    index = view.index
+    if index.ndim < 2 or index.shape[-1 if before else -2] != weight.shape[-2 if before else -1]:
+        call.refuse(f"matrices {weight.shape} do not fit {view.shape}", "export the model again")
+    try:
+        front = np.broadcast_shapes(index.shape[:-2], weight.shape[:-2])
+    except ValueError:
+        call.refuse(f"matrices {weight.shape} do not fit {view.shape}", "export the model again")
+    if call.batch != 1 and (len(front) >= index.ndim - 1 or front[0] != 1):
+        call.refuse("its matrices differ along the batch", "use one matrix for all rows")
+    call.builder.want(view.node, None)
+    if before:
+        weight = np.swapaxes(weight, -1, -2)
+    else:
+        index = np.swapaxes(index, -1, -2)
+    matrices = weight.reshape(-1, *weight.shape[-2:])
+    which = np.arange(len(matrices)).reshape(*weight.shape[:-2], 1)
+    taps = np.broadcast_to(index, (*front, *index.shape[-2:]))
+    chosen = np.broadcast_to(which, taps.shape[:-1])
+    bias = np.zeros(matrices.shape[1], np.float32)
+    result = weighted(call, view, taps, matrices, bias, which=chosen)
+    return result if before else View(result.node, np.swapaxes(result.index, -1, -2), call.origin)
 
 
 def along(
@@ -161,7 +185,7 @@ def along(
         scale: (outputs,) of which the weights are integer multiples; ``None`` if unknown.
 
     Raises:
-        RefusalError: sizes do not fit, or the vectors are not the channels of an image.
+        RefusalError: sizes do not fit, or too many weights would be needed.
     """
     outputs, inputs = weight.shape
     if not 0 <= axis < len(view.shape) or view.shape[axis] != inputs:
@@ -195,7 +219,7 @@ def along(
         parts = outer_sum(vectors.reshape(inputs, -1))
     if parts is None:
         taps = np.moveaxis(whole.index, axis, -1)
-        result = weighted(call, whole, taps, weight, bias)
+        result = weighted(call, whole, taps, weight, bias, scale=scale)
         return View(result.node, np.moveaxis(result.index, -1, axis), call.origin)
     view = whole
     channels, places = parts

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -95,7 +96,7 @@ def _read(path: Path) -> bytes:
         if found.st_size > MAX_BYTES:
             raise InputError(_too_large(path, found.st_size))
         with path.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)  # a pipe has no size
+            data = stream.read() if path.is_file() else _read_open_end(stream)
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist: check the path of the model") from error
     except OSError as error:
@@ -105,6 +106,14 @@ def _read(path: Path) -> bytes:
     if len(data) > MAX_BYTES:
         raise InputError(_too_large(path, len(data)))
     return data
+
+
+def _read_open_end(stream: IO[bytes]) -> bytes:
+    """Read a pipe, whose size is not known, up to one byte more than may be."""
+    blocks: list[bytes] = []
+    while (left := MAX_BYTES + 1 - sum(map(len, blocks))) > 0 and (block := stream.read(min(left, 1 << 20))):
+        blocks.append(block)
+    return b"".join(blocks)
 
 
 def _blocks(file: Path) -> Iterator[bytes]:

@@ -10,7 +10,7 @@ from typing import Literal
 import onnx
 
 from snnc.diagnostics import QUANTISED_GRAPH
-from snnc.frontend import choosing, elementwise, linear, pooling, quantised, reshaping, upsampling
+from snnc.frontend import choosing, einsum, elementwise, linear, pooling, quantised, reshaping, upsampling
 from snnc.frontend.call import Call, Value
 from snnc.frontend.codes import Coded
 from snnc.frontend.functions import DEFAULT_DOMAINS
@@ -63,6 +63,7 @@ OPERATORS: Mapping[str, Operator] = {
     "DepthToSpace": Operator(reshaping.depth_to_space, "both modes"),
     "Div": Operator(elementwise.divide, "by a constant of any shape"),
     "Dropout": Operator(reshaping.dropout, "inference"),
+    "Einsum": Operator(einsum.einsum, "of activations and at most one constant; no diagonals, no ellipsis"),
     "Expand": Operator(reshaping.expand, "all axes but the batch"),
     "Flatten": Operator(reshaping.flatten, "any axis"),
     "Gather": Operator(reshaping.gather, "constant indices"),
@@ -77,7 +78,7 @@ OPERATORS: Mapping[str, Operator] = {
     "LessOrEqual": Operator(choosing.below, "as Greater", "approximated"),
     "Log": Operator(elementwise.logarithm, "of the final Softmax", "host"),
     "LogSoftmax": Operator(elementwise.log_softmax, "over the classes, as the last operation", "host"),
-    "MatMul": Operator(linear.matmul, "one constant matrix, along any axis"),
+    "MatMul": Operator(linear.matmul, "constant matrices on one side, along any axis"),
     "Max": Operator(elementwise.maximum, "with the constant 0", "approximated"),
     "MaxPool": Operator(
         pooling.max_pool, "1-D and 2-D, without indices; pads, auto_pad, dilations, ceil_mode"
@@ -164,6 +165,10 @@ QUANTISED: Mapping[str, Mapping[str, Operator]] = {
         "QLinearConcat": Operator(quantised.qlinear_concat, "as Concat", "approximated"),
         "QLinearGlobalAveragePool": Operator(
             quantised.qlinear_global_average_pool, "channels_last=0", "approximated"
+        ),
+        "QLinearMul": Operator(quantised.qlinear_mul, "by a scalar or per-channel constant", "approximated"),
+        "QLinearSoftmax": Operator(
+            quantised.qlinear_softmax, "over the classes, as the last operation", "host"
         ),
         "QuantizeLinear": Operator(quantised.quantize_linear, "as in ai.onnx", "approximated"),
     },

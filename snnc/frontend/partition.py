@@ -215,9 +215,23 @@ def host_nodes(wiring: Wiring, sections: Sections, reasons: Mapping[int, str]) -
         if section is None or section is Section.BODY:
             continue
         reason = reasons.get(index) or _beside(wiring, sections, reasons, index)
-        name, kind = label(node), node.op_type
-        found.append(HostNode(name, kind, section.value, reason, wiring.macs[index], index in reasons))
+        found.append(
+            HostNode(
+                name=label(node),
+                operator=node.op_type,
+                section=section.value,
+                reason=reason,
+                macs=wiring.macs[index],
+                is_cause=index in reasons,
+                output=first_output(node),
+            )
+        )
     return tuple(found)
+
+
+def first_output(node: onnx.NodeProto) -> str:
+    """Return the name of the first output that a node gives."""
+    return next((name for name in node.output if name), "")
 
 
 def _beside(wiring: Wiring, sections: Sections, reasons: Mapping[int, str], index: int) -> str:

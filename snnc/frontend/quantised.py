@@ -262,6 +262,16 @@ def qgemm(call: Call) -> Coded | View:
 
 def qlinear_add(call: Call) -> Coded:
     """Read QLinearAdd of onnxruntime, of two activations or of one and a constant."""
+    return _arithmetic(call, elementwise.add)
+
+
+def qlinear_mul(call: Call) -> Coded:
+    """Read QLinearMul of onnxruntime by a constant, such as what is left of a batch norm."""
+    return _arithmetic(call, elementwise.multiply)
+
+
+def _arithmetic(call: Call, read: Callable[[Call], View]) -> Coded:
+    """Read an operator of two operands, each with scale and zero point, of which one may be constant."""
     terms: list[View | Constant | None] = []
     for first in (0, 3):
         if isinstance(call.operands[first], np.ndarray):
@@ -271,7 +281,7 @@ def qlinear_add(call: Call) -> Coded:
         else:
             terms.append(_input(call, first, first + 1, first + 2))
     inner = replace(call, operands=tuple(terms), codes=(), scales=())
-    return rounded(call, elementwise.add(inner), _codes(call, 6, 7))
+    return rounded(call, read(inner), _codes(call, 6, 7))
 
 
 def _pooled(call: Call, read: Callable[[Call], View]) -> Coded:
@@ -303,6 +313,13 @@ def qlinear_concat(call: Call) -> Coded:
         parts.append(view if same else rounded(call, view, codes).view)
     inner = replace(call, operands=tuple(parts), codes=(), scales=())
     return Coded(reshaping.concat(inner), codes)
+
+
+def qlinear_softmax(call: Call) -> Coded:
+    """Read QLinearSoftmax of onnxruntime at the end of a network: rounding keeps the order of the classes."""
+    view = _input(call, 0, 1, 2)
+    inner = replace(call, operands=(view,), codes=(), scales=(), opset=call.integer("opset", call.opset))
+    return Coded(elementwise.softmax(inner), _codes(call, 3, 4))
 
 
 QONNX_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")

@@ -156,12 +156,11 @@ def read_graph(
     )
 
 
-def _mapped_shape(shape: Shape) -> Shape:
-    """Return the shape of a node that holds the output, of this shape, in its own order."""
-    long = [n for n in shape if n > 1]
-    if len(long) < 2:
-        return (math.prod(shape),)
-    return (long[0], 1, long[1]) if len(long) == 2 else (long[0], long[1], math.prod(long[2:]))
+def _mapped_shape(sizes: Shape) -> Shape:
+    """Return the shape of a node that holds an output of these sizes, without the batch, in its own order."""
+    if sum(n > 1 for n in sizes) < 2:
+        return (math.prod(sizes),)
+    return (sizes[0], 1, sizes[1]) if len(sizes) == 2 else (sizes[0], sizes[1], math.prod(sizes[2:]))
 
 
 def _signature(model: onnx.ModelProto, problems: list[Diagnostic]) -> Signature | None:
@@ -223,7 +222,9 @@ def _given(value: onnx.ValueInfoProto, problems: list[Diagnostic]) -> Given | No
     if len(sizes) < 2 or min(sizes[1:]) < 1 or math.prod(sizes[1:]) > MAX_VALUES:
         shown = ", ".join(d.dim_param or (str(d.dim_value) if d.HasField("dim_value") else "?") for d in dims)
         message = f"the input has the shape ({shown}): all sizes but the batch must be known"
-        cure = "export the model with fixed height and width; only the batch may be free"
+        cure = (
+            f"fix them with --shape {value.name}=1,3,320,320, as the model takes; only the batch may be free"
+        )
         problems.append(Diagnostic(DYNAMIC_SHAPE, message, value.name, cure))
         return None
     return Given(value.name, str(helper.tensor_dtype_to_np_dtype(tensor.elem_type)), tuple(sizes[1:]))
@@ -711,7 +712,7 @@ class _Reader:
             order[view.index.ravel()] = np.arange(order.size)
             layout = layout_of(order.reshape(shape), sizes)
         if layout is None:
-            shape = _mapped_shape(view.shape)
+            shape = _mapped_shape(sizes)
             node = self.builder.ordered(view, shape).node
             layout = InputLayout.plain(sizes, shape)
         self.given[name] = layout

@@ -20,15 +20,26 @@ MOST_WEIGHTS = 2**24
 """Most weights that a linear map along an axis may become."""
 
 
-def weighted(call: Call, view: View, taps: Index, weight: FloatArray, bias: FloatArray) -> View:
-    """Multiply vectors of values of a node by one matrix.
+def weighted(
+    call: Call,
+    view: View,
+    taps: Index,
+    weight: FloatArray,
+    bias: FloatArray,
+    *,
+    which: IntArray | None = None,
+    scale: FloatArray | None = None,
+) -> View:
+    """Multiply vectors of values of a node by a matrix.
 
     Args:
         call: the operation.
         view: the tensor whose node is read.
         taps: (..., inputs), flat positions in the node, or ``PADDED``.
-        weight: (outputs, inputs).
+        weight: (outputs, inputs), or several matrices (matrices, outputs, inputs).
         bias: (outputs,).
+        which: (...), the matrix of each vector, where there are several.
+        scale: (outputs,) of which the weights are integer multiples; ``None`` if unknown.
 
     Returns:
         The tensor (..., outputs).
@@ -36,15 +47,21 @@ def weighted(call: Call, view: View, taps: Index, weight: FloatArray, bias: Floa
     Raises:
         RefusalError: it would take too many weights.
     """
+    matrices = weight if weight.ndim == 3 else weight[None]
+    outputs = matrices.shape[1]
+    if view.node in call.builder.doubtful:
+        return call.builder.stand_in_view((*taps.shape[:-1], outputs), call.origin)
     vectors = taps.reshape(-1, taps.shape[-1])
+    chosen = np.zeros(len(vectors), np.int64) if which is None else which.ravel()
     channels = source_channels(vectors, call.builder.shape(view.node))
-    group, place, members = _grouped(channels)
-    outputs = len(weight)
-    _check(call, len(members) * weight.size)
+    group, place, members = _grouped(np.concatenate([channels, chosen[:, None]], axis=1))
+    _check(call, len(members) * matrices[0].size)
     name = _laid_out(call, view, vectors[members])
     shape = (len(members) * outputs, 1, members.shape[1])
-    kernels = np.tile(weight, (len(members), 1)).astype(np.float32)
+    kernels = matrices[chosen[members[:, 0]]].reshape(-1, matrices.shape[2]).astype(np.float32)
     node = _convolution(call, name, shape, kernels, np.tile(bias, len(members)), len(members))
+    if scale is not None:
+        node = node.with_(weight_scale=np.tile(scale, len(members)))
     index = (group * outputs)[:, None] + np.arange(outputs)
     index = index * members.shape[1] + place[:, None]
     return View(call.builder.emit(node), index.reshape(*taps.shape[:-1], outputs), call.origin)

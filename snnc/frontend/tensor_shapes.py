@@ -1,18 +1,26 @@
-"""Shapes and types of all tensors of a model, and which of them grow with the batch."""
+"""Shapes and types of all tensors of a model, and which of them grow with the batch. Nothing is run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import onnx
-import onnxruntime as ort
-from onnx import TensorProto, helper, shape_inference
+from onnx import helper, numpy_helper
 
+from snnc.frontend.functions import DEFAULT_DOMAINS, opset_of
+from snnc.frontend.inference import FAILURES, inferred
+from snnc.frontend.simplify import NOT_DETERMINED, SHORT, Constant, evaluate, reads
+from snnc.frontend.tensors import is_external, read_tensor
 from snnc.ir.graph import Shape
 
-ONLY_FATAL = 4
+LEAST_IR_VERSION = 4
+"""Version of the file's form from which on constants are no inputs."""
+
+MOST_ROUNDS = 12
+"""How often inference is asked again with what was computed of shapes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +43,7 @@ class Tensors:
 
 
 def tensors_of(model: onnx.ModelProto) -> Tensors:
-    """Find shapes and types, by ONNX's inference, and where that does not say, by a run on zeros.
+    """Find shapes and types.
 
     Args:
         model: as :func:`snnc.frontend.simplify.simplify` returns it.
@@ -63,62 +71,116 @@ def fixed_batch(model: onnx.ModelProto) -> int | None:
 
 
 def _found(model: onnx.ModelProto, batch: int) -> tuple[dict[str, int], dict[str, Shape]]:
-    sized = onnx.ModelProto()
-    sized.CopyFrom(model)
+    """Return types and shapes by name, for a batch of that size.
+
+    ONNX's inference gives up where an exporter computes a shape in a way that it does not follow. So what
+    depends on constants and known shapes alone is computed and put into the model, and it is asked again.
+    """
+    sized = _without_weights(model)
     for value in sized.graph.input:
         dims = value.type.tensor_type.shape.dim
         if dims and not (dims[0].HasField("dim_value") and dims[0].dim_value > 0):
             dims[0].dim_value = batch
     for value in sized.graph.output:
         value.type.tensor_type.ClearField("shape")
-    try:
-        inferred = shape_inference.infer_shapes(sized, data_prop=True)
-    except shape_inference.InferenceError:
-        inferred = sized
     types: dict[str, int] = {}
     shapes: dict[str, Shape] = {}
-    graph = inferred.graph
+    opset = opset_of(model.opset_import)
+    for _ in range(MOST_ROUNDS):
+        _infer(sized, types, shapes)
+        made = [name for node in sized.graph.node for name in node.output if name]
+        if all(name in shapes and name in types for name in made) or not _settle(sized, shapes, opset):
+            break
+    for constant in model.graph.initializer:
+        types[constant.name], shapes[constant.name] = constant.data_type, tuple(constant.dims)
+    return types, shapes
+
+
+def stored_within(tensor: onnx.TensorProto) -> onnx.TensorProto:
+    """Return a tensor with its values, also where these lie in another file.
+
+    Raises:
+        ValueError: they are damaged.
+    """
+    return numpy_helper.from_array(read_tensor(tensor), tensor.name) if is_external(tensor) else tensor
+
+
+def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy of a model whose large constants have types and sizes alone."""
+    small = onnx.ModelProto()
+    small.opset_import.extend(model.opset_import)
+    small.ir_version = max(model.ir_version, LEAST_IR_VERSION)
+    graph = small.graph
+    graph.name = model.graph.name or "graph"
+    graph.node.extend(model.graph.node)
+    graph.input.extend(model.graph.input)
+    graph.output.extend(model.graph.output)
+    for tensor in model.graph.initializer:
+        if prod(tensor.dims) <= SHORT:
+            graph.initializer.append(stored_within(tensor))
+        else:
+            graph.input.append(
+                helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            )
+    graph.sparse_initializer.extend(model.graph.sparse_initializer)
+    return small
+
+
+def _infer(model: onnx.ModelProto, types: dict[str, int], shapes: dict[str, Shape]) -> None:
+    """Add what ONNX's inference says."""
+    try:
+        graph = inferred(model).graph
+    except FAILURES:
+        return
     for value in (*graph.input, *graph.output, *graph.value_info):
         tensor = value.type.tensor_type
         if tensor.elem_type:
             types[value.name] = tensor.elem_type
         if tensor.HasField("shape") and all(d.HasField("dim_value") for d in tensor.shape.dim):
             shapes[value.name] = tuple(d.dim_value for d in tensor.shape.dim)
-    for constant in graph.initializer:
-        types[constant.name], shapes[constant.name] = constant.data_type, tuple(constant.dims)
-    made = [name for node in graph.node for name in node.output if name]
-    open_sizes = any(
-        not (d.HasField("dim_value") and d.dim_value > 0)
-        for value in sized.graph.input
-        for d in value.type.tensor_type.shape.dim
-    )
-    if not open_sizes and any(name not in shapes or name not in types for name in made):
-        _run(sized, made, types, shapes)
-    return types, shapes
 
 
-def _run(model: onnx.ModelProto, names: list[str], types: dict[str, int], shapes: dict[str, Shape]) -> None:
-    """Add what a run on zeros shows; nothing where onnxruntime does not run the model."""
-    del model.graph.output[:]
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = ONLY_FATAL
-    options.intra_op_num_threads = 1
+def _settle(model: onnx.ModelProto, shapes: dict[str, Shape], opset: int) -> bool:
+    """Put the values of small tensors that are known into a model; return whether there were any new ones."""
+    graph = model.graph
+    known = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    kept, found = [], list[onnx.TensorProto]()
+    for node in graph.node:
+        values = _values(node, known, shapes, opset)
+        if values is None:
+            kept.append(node)
+            continue
+        for name, value in zip(node.output, values, strict=True):
+            if name:
+                known[name] = value
+                shapes[name] = value.shape
+                found.append(numpy_helper.from_array(value, name))
+    if found:
+        del graph.node[:]
+        graph.node.extend(kept)
+        graph.initializer.extend(found)
+    return bool(found)
+
+
+def _values(
+    node: onnx.NodeProto, known: Mapping[str, Constant], shapes: Mapping[str, Shape], opset: int
+) -> list[Constant] | None:
+    """Return what a node gives where that follows from constants and shapes, and is small."""
+    if node.domain not in DEFAULT_DOMAINS or node.op_type in NOT_DETERMINED or _has_body(node):
+        return None
+    if node.op_type == "Shape" and node.input[0] in shapes:
+        bounds = {attribute.name: attribute.i for attribute in node.attribute}
+        sizes = shapes[node.input[0]][slice(bounds.get("start"), bounds.get("end"))]
+        return [np.array(sizes, np.int64)]
+    read = list(reads(node))
+    if any(name not in known for name in read):
+        return None
     try:
-        session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        feeds = {value.name: _zeros(value) for value in model.graph.input}
-        values = session.run(names, feeds)
-    except Exception:  # noqa: BLE001, onnxruntime's exceptions have no root of their own
-        return
-    for name, value in zip(names, values, strict=True):
-        if isinstance(value, np.ndarray):
-            shapes.setdefault(name, value.shape)
-            if value.dtype.kind in "biuf":
-                types.setdefault(name, helper.np_dtype_to_tensor_dtype(value.dtype))
+        values = evaluate(node, {name: known[name] for name in read}, opset)
+    except ValueError:
+        return None
+    return values if all(value.size <= SHORT for value in values) else None
 
 
-def _zeros(value: onnx.ValueInfoProto) -> np.ndarray:
-    tensor = value.type.tensor_type
-    sizes = tuple(max(d.dim_value, 1) for d in tensor.shape.dim)
-    return np.zeros(sizes, helper.tensor_dtype_to_np_dtype(tensor.elem_type or TensorProto.FLOAT))
+def _has_body(node: onnx.NodeProto) -> bool:
+    return any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)

@@ -574,9 +574,10 @@ class Readout(SnnNode):
 
     def decoded(self, outputs: NumberArray, timesteps: int) -> FloatArray:
         """Return the values of the source network that accumulated currents, (batch, *shape), stand for."""
+        unit = np.float32(self.scale / timesteps)
         if self.gain is None:
-            return (outputs * np.float32(self.scale / timesteps)).astype(np.float32)
-        return self.real(outputs, timesteps).astype(np.float32)
+            return (outputs * unit).astype(np.float32)
+        return (outputs * per_channel(self.gain * unit, len(self.shape))).astype(np.float32)
 
     def real(self, outputs: NumberArray, timesteps: int) -> FloatArray:
         """Return the same in float64, in which no integer becomes the equal of another."""

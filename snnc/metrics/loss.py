@@ -14,6 +14,7 @@ from snnc.metrics.task import Task
 ACCURACY = "accuracy lost"
 ANSWERS = "answers that differ from the source's"
 VARIANCE = "variance of the source's answers that is missed (1 - R2)"
+POWER = "power of the source's answers that is missed (inverse of the SQNR)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Loss:
     """What is lost.
 
     Attributes:
-        value: a share: of rows, or of the variance of the source's answers, which may exceed 1.
+        value: a share: of rows, or of the variance or power of the source's answers, which may exceed 1.
         low, high: the 95 % interval; infinite at the upper end where too few rows tell.
         n: rows.
         measured: what the share is of, in words.
@@ -94,3 +95,18 @@ def loss_of_numbers(answers: NumberArray, source: NumberArray) -> Loss:
     found = measure("r2", Case(answers, Task.REGRESSION, source))
     low, high = (float("-inf"), 1.0) if found.interval is None else found.interval
     return Loss(1 - found.value, max(0.0, 1 - high), 1 - low, found.n, VARIANCE)
+
+
+def loss_of_maps(answers: NumberArray, source: NumberArray) -> Loss:
+    """Return the squared error of maps, (n, values), relative to the power of the source network's.
+
+    The variance of each of many values over few rows says little, and a bootstrap would overstate what of it
+    is missed.
+
+    Raises:
+        UsageError: all answers of the source are 0.
+    """
+    found = measure("sqnr", Case(answers, Task.REGRESSION, source))
+    low, high = (float("-inf"), float("inf")) if found.interval is None else found.interval
+    value, least, most = (10 ** (-decibels / 10) for decibels in (found.value, high, low))
+    return Loss(value, least, most, found.n, POWER)

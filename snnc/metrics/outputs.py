@@ -21,6 +21,9 @@ from snnc.metrics.task import Outputs, Task, as_task, recognise
 Labels: TypeAlias = Any
 """Labels of the one output, a mapping of labels by the outputs' names, or ``None``."""
 
+Asked: TypeAlias = tuple[str, ...] | None
+"""The metrics that are asked of an output, which may be none; ``None`` for those that go with its task."""
+
 
 def labels_by_output(y: Labels, names: Sequence[str]) -> dict[str, Any]:
     """Return the labels of each output that has some.
@@ -104,7 +107,7 @@ def recognise_output(
 
 def metrics_by_output(
     metrics: Sequence[str], outputs: Mapping[str, Outputs], *, has_source: bool
-) -> dict[str, tuple[str, ...]]:
+) -> dict[str, Asked]:
     """Return the metrics that are asked of each output.
 
     Args:
@@ -121,7 +124,7 @@ def metrics_by_output(
             metric = metric_of(text)[1]
             if metric not in found[output]:
                 found[output].append(metric)
-    return {name: tuple(names) for name, names in found.items()}
+    return {name: tuple(names) if metrics else None for name, names in found.items()}
 
 
 def metric_of(text: str) -> tuple[str | None, str]:

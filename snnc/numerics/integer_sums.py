@@ -15,6 +15,7 @@ import numpy as np
 
 from snnc.errors import InternalError
 from snnc.ir import ann, snn
+from snnc.ir.bounds import EXACT_FLOAT32
 from snnc.ir.channels import per_channel
 from snnc.ir.graph import IntArray
 from snnc.numerics.levels import (
@@ -25,6 +26,7 @@ from snnc.numerics.levels import (
     breakpoints,
     common_steps,
     integer_weights,
+    near_ties,
     sum_level,
 )
 
@@ -33,6 +35,12 @@ WIDE = 2**15 - 1
 
 TRIED_PAIRS = 12
 """Pairs of weights that are tried for a sum of two scales."""
+
+MOST_DIGITS = 4
+"""Into so many digits at most the artefact splits what a sum of products reads, to compute it in float32."""
+
+LARGEST_SUM = 2**29
+"""Up to here sums of weights finer than 8 bits may grow: int32 holds four of them."""
 
 MOST_PAIRS = 2**20
 """Pairs of levels of two activations that are gone through at most."""
@@ -113,16 +121,21 @@ class IntegerSum:
         total: the sum in real numbers.
         timesteps: T.
         scores: whether all channels must share one unit, as class scores do that are compared.
+        most: the largest integer of weights that must be rounded.
         step: (channels,) real value of one unit of the integer sum.
         reason: why its counts are an approximation; empty where they are the source's levels.
+        ties: breakpoints at which an integer sum lies so near to the middle between two levels that a runtime
+            which computes in floats, in whatever order, may round it either way.
     """
 
     node: ann.AnnNode
     total: Sum
     timesteps: int
     scores: bool = False
+    most: int = LARGEST_WEIGHT
     step: Real = field(init=False)
     reason: str = field(init=False, default="")
+    ties: int = field(init=False, default=0)
     _pair: tuple[int, int] | None = field(init=False, default=None)
     _enumerated: IntArray | None = field(init=False, default=None)
 
@@ -131,7 +144,7 @@ class IntegerSum:
         terms = self.total.terms
         if len({term.counts.times for term in terms}) > 1:
             self.reason = "the input is added to spikes"
-        parts = [integer_weights(term.weight, term.hint) for term in terms]
+        parts = [self._integers(term) for term in terms]
         self.step = self._common(terms, parts, len(self.total.bias))
 
     @property
@@ -144,6 +157,20 @@ class IntegerSum:
         term = self.total.terms[place]
         whole = np.rint(term.weight / per_channel(self.step, term.weight.ndim)).astype(np.int64)
         return whole if self._pair is None else np.full_like(whole, self._pair[place])
+
+    def _integers(self, term: Term) -> Integers:
+        """Return the integers of one term: rounded ones as fine as the sum of products may be."""
+        part = integer_weights(term.weight, term.hint, self.most)
+        if part.exact.all() or self.most == LARGEST_WEIGHT:
+            return part
+        rows = np.abs(term.weight).reshape(len(part.step), -1).sum(axis=1)
+        most = max(term.counts.high, -term.counts.low) * term.counts.times
+        digit = 2.0 ** -(-most.bit_length() // MOST_DIGITS)
+        coarsest = np.maximum(rows * digit / EXACT_FLOAT32, rows * most / LARGEST_SUM)
+        step = np.where(part.exact, part.step, np.maximum(part.step, coarsest))
+        return Integers(
+            np.rint(term.weight / per_channel(step, term.weight.ndim)).astype(np.int64), step, part.exact
+        )
 
     def constant(self) -> IntArray | None:
         """Return what differs from place to place, per step, in units of the sum; ``None`` for nothing."""
@@ -175,6 +202,8 @@ class IntegerSum:
             if not (near & own).all():
                 source = node.with_(gain=None)  # the sum is not the one that the source multiplies
         found = breakpoints(source, step, self.total.bias, self.times)
+        if node.gain is None:
+            self.ties = near_ties(node, step, self.total.bias)
         same = (found == found[:1]).all() and len(found) > 1
         return np.ascontiguousarray(found[:1] if same else found)
 
@@ -184,7 +213,7 @@ class IntegerSum:
             return np.ones(channels)
         if len(terms) == 1 and not self.scores:
             if not parts[0].exact.all():
-                self.reason = _rounded_weights(parts[0])
+                self.reason = _rounded_weights(parts[0], self.most)
             return parts[0].step
         if self.scores:
             return np.full(channels, self._of_scores(terms, parts))
@@ -193,8 +222,11 @@ class IntegerSum:
         steps = np.zeros(channels)
         for term, part in zip(terms, parts, strict=True):
             rows = np.abs(term.weight).reshape(channels, -1).max(axis=1, initial=0)
-            finest = rows / (WIDE if term.added else LARGEST_WEIGHT)
-            steps = np.maximum(steps, np.where(part.exact & (not term.added), part.step, finest))
+            finest = rows / (WIDE if term.added else self.most)
+            # Integers that are known may be taken several times, by which the others get finer.
+            largest = np.abs(part.values).reshape(channels, -1).max(axis=1, initial=1)
+            known = part.step / np.maximum(1, self.most // np.maximum(largest, 1))
+            steps = np.maximum(steps, np.where(part.exact & (not term.added), known, finest))
         steps = np.where(steps > 0, steps, 1.0)
         off = [_off(term.weight, steps) for term in terms]
         if max(off) > WHOLE:
@@ -204,8 +236,7 @@ class IntegerSum:
     def _of_scores(self, terms: tuple[Term, ...], parts: list[Integers]) -> float:
         """Return the one step of all outputs: the weights', or a part of it, by which biases are finer."""
         finest = max(
-            float(np.abs(term.weight).max(initial=0)) / (WIDE if term.added else LARGEST_WEIGHT)
-            for term in terms
+            float(np.abs(term.weight).max(initial=0)) / (WIDE if term.added else self.most) for term in terms
         )
         used = [part.step[np.abs(part.values).reshape(len(part.step), -1).any(axis=1)] for part in parts]
         steps = np.concatenate(used)
@@ -291,6 +322,6 @@ def _off(weight: Real, step: Real) -> float:
     return float(np.abs(quotients - np.rint(quotients)).max(initial=0))
 
 
-def _rounded_weights(part: Integers) -> str:
-    count = int((~part.exact).sum())
-    return f"the weights of {count} of {len(part.exact)} channels are rounded to 8 bits"
+def _rounded_weights(part: Integers, most: int) -> str:
+    count, bits = int((~part.exact).sum()), most.bit_length() + 1
+    return f"the weights of {count} of {len(part.exact)} channels are rounded to {bits} bits"

@@ -27,6 +27,9 @@ AROUND = 6
 WHOLE = 2e-3
 """How far from an integer a quotient may lie that stands for one: what float32 makes of 16 bits."""
 
+FLOAT32 = 2.0**-22
+"""What a sum of products in float32 may be off by, relative: a few roundings."""
+
 LARGEST_WEIGHT = 127
 MOST_MULTIPLE = 255
 """Largest integer of a source's weights, zero point subtracted, of one byte."""
@@ -140,6 +143,22 @@ def breakpoints(node: ann.Relu, step: Real, bias: Real, times: int = 1) -> IntAr
     return np.maximum.accumulate(points, axis=1).astype(np.int32)
 
 
+def near_ties(node: ann.Relu, step: Real, bias: Real) -> int:
+    """Return at how many breakpoints an integer sum lies within the rounding of float32 of a tie.
+
+    Args:
+        node: the rectifier, with a ``scale``.
+        step: (channels,) of ``z = step P + bias``, positive.
+        bias: (channels,) of it.
+    """
+    levels = np.arange(node.lowest + 1, node.highest + 1)
+    half = 0.0 if node.rounding == "floor" else 0.5
+    ends = (levels - half) * np.asarray(node.scale, np.float64)[:, None]
+    sums = (ends - bias[:, None]) / step[:, None]
+    slack = FLOAT32 * (np.abs(ends) + np.abs(bias[:, None])) / step[:, None]
+    return int((np.abs(sums - np.rint(sums)) <= slack).sum())
+
+
 @dataclass(frozen=True, slots=True)
 class Integers:
     """Weights as integers.
@@ -170,7 +189,7 @@ def integer_weights(weight: Real, hint: Real | None, most: int = LARGEST_WEIGHT)
     if hint is not None:
         fits = (hint > 0) & _multiples(rows, np.where(hint > 0, hint, 1.0)) & ~exact
         step, exact = np.where(fits, hint, step), exact | fits
-    for count in range(1, most + 2):
+    for count in range(1, LARGEST_WEIGHT + 2):
         left = np.flatnonzero(~exact)
         if not left.size:
             break

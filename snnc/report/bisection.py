@@ -285,6 +285,6 @@ class _Hybrids:
                 record = RecordOptions(states=True, until=needed)
                 counts = self.simulator.run(self.artefact.graph, q, self.timesteps, record).counts
             for k, hybrid in fed.items():
-                answers = hybrid.run(q, counts, self.timesteps)[hybrid.logits]
+                (answers,) = hybrid.run(q, counts, self.timesteps).answers.values()
                 found[k].append(answers.reshape(len(q), -1))
         return {k: np.concatenate(parts) for k, parts in found.items()}

@@ -15,11 +15,12 @@ from snnc import __version__
 from snnc.analysis.costs import payload
 from snnc.analysis.evaluation import Share
 from snnc.artefact import Artefact
+from snnc.errors import UsageError
 from snnc.metrics import Loss
 from snnc.report.curve import Curve
 from snnc.report.energy import Energy
 from snnc.report.layers import LayerReport
-from snnc.report.measurement import Measurement
+from snnc.report.measurement import Answered, Measurement
 from snnc.report.rules import Finding
 from snnc.report.statistics import Split
 from snnc.report.targets import Fit
@@ -79,6 +80,8 @@ class Report:
             "task": None if found.outputs.task is None else found.outputs.task.value,
             "accuracy": accuracy_dict(found),
             "metrics": {each.metric: each.as_dict() for each in found.snn.measured},
+            "output": found.name,
+            "outputs": {each.name: answered_dict(each) for each in found.each},
             "verdict": {
                 "text": self.verdict.text,
                 "layer": self.verdict.first.layer,
@@ -119,7 +122,21 @@ def several(n: int, noun: str) -> str:
     return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
-def accuracy_dict(found: Measurement) -> dict[str, Any]:
+def answered_dict(found: Answered) -> dict[str, Any]:
+    """Return what is said of one output."""
+    try:
+        loss = _loss(found.loss)
+    except UsageError:  # the source always answers the same
+        loss = None
+    return {
+        "task": None if found.outputs.task is None else found.outputs.task.value,
+        "accuracy": accuracy_dict(found),
+        "metrics": {each.metric: each.as_dict() for each in found.snn.measured},
+        "loss": loss,
+    }
+
+
+def accuracy_dict(found: Answered) -> dict[str, Any]:
     """Return the accuracies of both networks, and how they agree."""
     paired = found.ann.paired
     return {

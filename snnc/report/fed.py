@@ -9,12 +9,14 @@ rectifier of its own, read by the edges that its spikes take.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from snnc.errors import InternalError
 from snnc.ir import snn as spiking
 from snnc.ir.ann import AnnGraph, AnnNode, Convolution, Input, Linear, Relu
+from snnc.ir.batch import Rows, rows_of
 from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, IntArray
 from snnc.ir.rewriter import Rewriter
@@ -114,6 +116,19 @@ def _sinks(graph: SnnGraph, name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """What the source network makes of spikes.
+
+    Attributes:
+        before: the pre-activations, (batch, *shape) float32, by the population's name.
+        answers: what each output gives before a softmax, by its name.
+    """
+
+    before: dict[str, FloatArray]
+    answers: dict[str, FloatArray]
+
+
 class FedSource:
     """The source network, cut open at its rectifiers."""
 
@@ -131,28 +146,29 @@ class FedSource:
             graph: the spiking network.
             threads: for onnxruntime.
             spiking: populations whose spikes are fed; the source computes the others itself, and only the
-                class scores are returned. All by default.
+                answers are returned. All by default.
         """
-        self._encoder = graph.encoder
+        self._encoders = graph.encoders
         every = graph.of_type(IntegrateFire)
         self._populations = every if spiking is None else tuple(n for n in every if n.name in spiking)
         cut = fed_graph(source, graph)
         self._graph = cut
-        self.logits = cut.logits
-        fed = [self._entrance(cut), *(node.name for node in self._populations)]
-        self._before = {} if spiking is not None else {name: cut[name].inputs[0] for name in fed[1:]}
-        names = list(dict.fromkeys([*self._before.values(), self.logits]))
+        self._answers = dict(zip(graph.output_names, cut.answers.values(), strict=True))
+        self._entrances = {node.name: self._entrance(cut, node.name) for node in self._encoders}
+        spikes = [node.name for node in self._populations]
+        fed = [*self._entrances.values(), *spikes]
+        self._before = {} if spiking is not None else {name: cut[name].inputs[0] for name in spikes}
+        names = list(dict.fromkeys([*self._before.values(), *self._answers.values()]))
         computed = cut.ancestors(names, frozenset(fed)) - frozenset(fed)
         stray = [node.name for node in cut.of_type(Relu) if node.name in computed]
         if stray and spiking is None:
             raise InternalError(f"no population stands for the rectifier {stray[0]!r}, which others read")
-        self._input = fed[0]
         self._session = AnnSession(cut, names, threads, fed)
 
-    def _entrance(self, graph: AnnGraph) -> str:
-        """Return the node whose values the encoder quantises: the input, or the normalisation behind it."""
-        affine = input_affine(graph)
-        return graph.nodes[0].name if affine is None else affine.name
+    def _entrance(self, graph: AnnGraph, name: str) -> str:
+        """Return the node whose values an encoder quantises: the input, or the normalisation behind it."""
+        affine = input_affine(graph, graph[name])
+        return name if affine is None else affine.name
 
     def rectifier(self, population: str) -> Relu:
         """Return the rectifier that a population stands for."""
@@ -161,19 +177,18 @@ class FedSource:
             raise InternalError(f"{population!r} stands for no rectifier")
         return node
 
-    def run(self, q: IntArray, counts: Mapping[str, IntArray], timesteps: int) -> dict[str, FloatArray]:
-        """Return what arrives in front of each rectifier when these spikes are sent.
+    def run(self, q: Rows, counts: Mapping[str, IntArray], timesteps: int) -> Arrived:
+        """Return what arrives in front of each rectifier, and at the outputs, when these spikes are sent.
 
         Args:
-            q: (batch, *input shape), the quantised input.
+            q: (batch, *input shape), the quantised input, or one for each.
             counts: (batch, *shape) of every population.
             timesteps: T.
-
-        Returns:
-            The pre-activations, (batch, *shape) float32, by the population's name, and the class scores by
-            ``logits``.
         """
-        values = {self._input: decoded_input(self._encoder, self._graph, q)}
+        values = {
+            self._entrances[node.name]: decoded_input(node, self._graph, rows_of(q, node.name))
+            for node in self._encoders
+        }
         for node in self._populations:
             value: FloatArray = node.decoded(counts[node.name], timesteps)
             shift = self.rectifier(node.name).shift
@@ -181,6 +196,7 @@ class FedSource:
                 value if shift is None else np.subtract(value, per_channel(shift, value.ndim - 1))
             )
         found = self._session.run_fed(values)
-        result = {name: found[before] for name, before in self._before.items()}
-        result[self.logits] = found[self.logits]
-        return result
+        return Arrived(
+            {name: found[before] for name, before in self._before.items()},
+            {name: found[node] for name, node in self._answers.items()},
+        )

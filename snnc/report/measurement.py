@@ -9,10 +9,10 @@ layer is simulated alone on the source's own activations, coded by the rule of :
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from math import prod
+from math import inf, prod
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -24,8 +24,9 @@ from snnc.artefact import Artefact
 from snnc.data import normalisation
 from snnc.data.input_statistics import MOST_ROWS, Foreign, InputStatistics
 from snnc.data.normalisation import Misread
-from snnc.errors import InputError, InternalError, NonFiniteError
+from snnc.errors import InputError, InternalError, NonFiniteError, UsageError
 from snnc.ir.ann import AnnGraph, Softmax
+from snnc.ir.batch import Batch, Rows
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.snn import IntegrateFire, Readout, SnnGraph, SnnNode
 from snnc.metrics import (
@@ -36,10 +37,10 @@ from snnc.metrics import (
     Task,
     behaves_as_classifier,
     finished,
-    recognise,
     threshold_of,
 )
-from snnc.metrics.loss import ACCURACY, ANSWERS, loss_of_numbers
+from snnc.metrics.loss import ACCURACY, ANSWERS, loss_of_maps, loss_of_numbers
+from snnc.metrics.outputs import Labels, labels_by_output, recognise_output
 from snnc.progress import Progress, Silent
 from snnc.report.coding import capacity, counts, evenly_spaced
 from snnc.report.fed import FedSource, sources_of
@@ -48,7 +49,7 @@ from snnc.report.probes import ChannelOrder, InputUse, Probe
 from snnc.report.serial_worker import SerialWorker
 from snnc.report.statistics import LayerSums
 from snnc.report.terms import decompose, decompose_readout, mean_input
-from snnc.simulation.protocol import Activity, RecordOptions, Simulator
+from snnc.simulation.protocol import Activity, RecordOptions, Simulator, Trace
 from snnc.source.ann_session import CHUNK, AnnSession
 from snnc.source.source_map import activation, maximum_of, rectifier
 
@@ -57,41 +58,21 @@ BLOCK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class Measurement:
-    """What was found out about a conversion on some rows.
+class Answered:
+    """What both networks answer at one output.
 
     Attributes:
-        layers: of every population in topological order, and of the read-out.
+        name: of the output.
         snn: answers of the spiking network.
         ann: answers of the source network, on the same rows.
-        costs: operations of the spiking network.
-        ann_macs: multiply-accumulates of each weighted layer of the source network, per image.
-        nonzero: (*shape) of every population, in how many rows the source's activation, rounded to the levels
-            that spikes have, is not zero.
-        input_use: how the rows fill the range of the quantised input.
-        foreign: how the rows differ from the calibration rows; ``None`` if they do not, or if the artefact
-            has no statistics of those.
-        misread: how the source network would rather read the rows; ``None`` if nothing tells.
-        channel_order: whether the colours of the rows look reversed; ``None`` unless there are three.
-        timesteps: T of the run.
-        rows: how many were run.
-        outputs: what the outputs are.
+        outputs: what its values are.
         ends: the activation that the source network ends with, as an ONNX operator; empty for none.
         case: the answers themselves, where they are not classes alone; else ``None``.
     """
 
-    layers: tuple[LayerReport, ...]
+    name: str
     snn: Scores
     ann: AnnScores
-    costs: Costs
-    ann_macs: dict[str, int]
-    nonzero: dict[str, IntArray]
-    input_use: InputUse
-    foreign: Foreign | None
-    misread: Misread | None
-    channel_order: ChannelOrder | None
-    timesteps: int
-    rows: int
     outputs: Outputs
     ends: str
     case: Case | None
@@ -105,7 +86,7 @@ class Measurement:
 
     @property
     def loss(self) -> Loss:
-        """What the conversion loses: of right answers, of the source's, or of the variance of its numbers."""
+        """The loss of the conversion: of right answers, of the source's answers, or of the variance."""
         if self.tells_classes and self.ann.paired is not None:
             paired = self.ann.paired
             return Loss(paired.drop, *paired.interval, paired.n, ACCURACY)
@@ -115,7 +96,56 @@ class Measurement:
             return Loss(differ.value, *differ.interval, differ.n, ANSWERS)
         if self.case is None or self.case.source is None:
             raise InternalError("numbers were measured, and not kept")
-        return loss_of_numbers(self.case.answers, self.case.source)
+        lost = loss_of_maps if self.outputs.is_map else loss_of_numbers
+        return lost(self.case.answers, self.case.source)
+
+    @property
+    def lost(self) -> float:
+        """The loss as a number to compare outputs by; below all others where it cannot be told."""
+        try:
+            return self.loss.value
+        except UsageError:  # the source always answers the same
+            return -inf
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement(Answered):
+    """What was found out about a conversion on some rows.
+
+    What is said of the answers is that of the output that loses most, where there are several.
+
+    Attributes:
+        layers: of every population in topological order, and of the read-outs.
+        costs: operations of the spiking network.
+        ann_macs: multiply-accumulates of each weighted layer of the source network, per image.
+        nonzero: (*shape) of every population, in how many rows the source's activation, rounded to the levels
+            that spikes have, is not zero.
+        input_use: how the rows fill the range of the quantised input.
+        foreign: how the rows differ from the calibration rows; ``None`` if they do not, or if the artefact
+            has no statistics of those.
+        misread: how the source network would rather read the rows; ``None`` if nothing tells.
+        channel_order: whether the colours of the rows look reversed; ``None`` unless there are three.
+        timesteps: T of the run.
+        rows: how many were run.
+        each: what is answered at every output.
+    """
+
+    layers: tuple[LayerReport, ...]
+    costs: Costs
+    ann_macs: dict[str, int]
+    nonzero: dict[str, IntArray]
+    input_use: InputUse
+    foreign: Foreign | None
+    misread: Misread | None
+    channel_order: ChannelOrder | None
+    timesteps: int
+    rows: int
+    each: tuple[Answered, ...]
+
+    @property
+    def several(self) -> bool:
+        """Whether there are several outputs."""
+        return len(self.each) > 1
 
     @property
     def populations(self) -> tuple[LayerReport, ...]:
@@ -126,8 +156,8 @@ class Measurement:
 def measure(
     artefact: Artefact,
     source: AnnGraph,
-    x: NumberArray,
-    y: NumberArray | None,
+    x: Rows,
+    y: Labels,
     *,
     simulator: Simulator,
     task: Task | str | None = None,
@@ -140,8 +170,8 @@ def measure(
     Args:
         artefact: the spiking network.
         source: the network that was lowered; see :func:`snnc.report.origin.prepared_source`.
-        x: (n, ...) rows as the artefact takes them.
-        y: (n, ...) labels, or ``None``.
+        x: (n, ...) rows as the artefact takes them; of several inputs a batch of them.
+        y: (n, ...) labels, or ``None``; of several outputs by their names.
         simulator: what runs the spiking network.
         task: what the user says of the outputs; else what the artefact remembers, or the labels tell.
         timesteps: T; the calibrated value by default.
@@ -154,12 +184,25 @@ def measure(
     """
     if len(x) == 0:
         raise InputError("there are no rows to measure on")
-    readout = artefact.graph.readout
-    ends = artefact.metadata.ends or _softmax(source)
-    stored = artefact.metadata.stored_task
-    size = prod(readout.shape) if artefact.finish is None else artefact.finish.size
-    outputs = recognise(size, rows=len(x), labels=y, ends=ends, given=task, stored=stored)
-    graph = artefact.graph
+    graph, shapes = artefact.graph, artefact.gives
+    several = len(shapes) > 1
+    labels = labels_by_output(y, tuple(shapes))
+    ends = dict(artefact.ends)
+    if artefact.host is None:
+        for name, node in zip(graph.output_names, source.outputs, strict=True):
+            ends[name] = ends[name] or _softmax(source, node)
+    outputs = {
+        name: recognise_output(
+            name if several else "",
+            shape,
+            rows=len(x),
+            labels=labels.get(name),
+            ends=ends[name],
+            given=task,
+            stored=None if several else artefact.metadata.stored_task,
+        )
+        for name, shape in shapes.items()
+    }
     steps = graph.timesteps if timesteps is None else timesteps
     starts = range(0, len(x), CHUNK)
     tracked = (progress or Silent()).track(starts, len(starts), f"measuring at T = {steps}")
@@ -170,7 +213,10 @@ def measure(
             rows = slice(start, start + CHUNK)
             work.add(x[rows], rows)
             behind.wait()
-        return work.result(*_judged(artefact, source, x, threads, outputs.task))
+        if several or isinstance(x, Batch):
+            return work.result(None, None)
+        (only,) = outputs.values()
+        return work.result(*_judged(artefact, source, x, threads, only.task))
 
 
 def _judged(
@@ -190,9 +236,9 @@ def _judged(
     return None if seen is None else seen.foreign(rows, chosen), misread
 
 
-def _softmax(source: AnnGraph) -> str:
-    """Return the softmax that a network ends with, as an ONNX operator; empty for none."""
-    last = source[source.output]
+def _softmax(source: AnnGraph, name: str) -> str:
+    """Return the softmax that an output ends with, as an ONNX operator; empty for none."""
+    last = source[name]
     if not isinstance(last, Softmax):
         return ""
     return "LogSoftmax" if last.logarithm else "Softmax"
@@ -258,16 +304,19 @@ class _Work:
         timesteps: int,
         threads: int | None,
         behind: SerialWorker,
-        outputs: Outputs,
-        ends: str,
+        outputs: Mapping[str, Outputs],
+        ends: Mapping[str, str],
     ) -> None:
         self.behind = behind
         self.outputs = outputs
         self.ends = ends
-        keep = wants_values(outputs, ())
         self.finish = artefact.finish
-        self.spiking = Answers(outputs, 0.0 if self.finish is None else threshold_of(ends), keep)
-        self.analogue = Answers(outputs, threshold_of(ends), keep)
+        self.spiking: dict[str, Answers] = {}
+        self.analogue: dict[str, Answers] = {}
+        for name, each in outputs.items():
+            keep, threshold = wants_values(each, None), threshold_of(ends[name])
+            self.spiking[name] = Answers(each, 0.0 if self.finish is None else threshold, keep)
+            self.analogue[name] = Answers(each, threshold, keep)
         self.artefact = artefact
         self.graph: SnnGraph = artefact.graph
         self.source = source.without_thresholds()
@@ -275,16 +324,19 @@ class _Work:
         self.timesteps = timesteps
         self.steps = timesteps + self.graph.settle_steps
         self.populations = self.graph.of_type(IntegrateFire)
-        self.readout = self.graph.readout
+        self.readouts = self.graph.readouts
         self.fed = FedSource(source, self.graph, threads)
-        self.logits = self.source.logits
+        answers = self.source.answers.values()
+        self.answers = dict(zip(self.graph.output_names, answers, strict=True))
         self.before = {node.name: rectifier(self.source, node).inputs[0] for node in self.populations}
-        names = list(dict.fromkeys([*self.before.values(), self.logits]))
+        names = list(dict.fromkeys([*self.before.values(), *self.answers.values()]))
         self.session = AnnSession(self.source, names, threads or 1)
         self.maxima = {node.name: maximum_of(self.graph, self.source, node) for node in self.populations}
-        self.order = _order(self.graph, (*self.populations, self.readout))
-        self.sums = {node.name: self._begun(node) for node in (*self.populations, self.readout)}
-        self.probe = Probe(self.graph, self.source, self.fed, self.logits)
+        self.layers: tuple[IntegrateFire | Readout, ...] = (*self.populations, *self.readouts.values())
+        self.order = _order(self.graph, self.layers)
+        self.sums = {node.name: self._begun(node) for node in self.layers}
+        self.first = self.answers[self.graph.output_names[0]]
+        self.probe = Probe(self.graph, self.source, self.fed, self.first)
         self.activity: dict[str, Activity] = {}
         self.nonzero: dict[str, IntArray] = {
             node.name: np.zeros(node.shape, np.int64) for node in self.populations
@@ -300,51 +352,57 @@ class _Work:
         theta = node.lowest + step * most
         return LayerSums(node.shape, most, theta, step, node.threshold)
 
-    def add(self, x: NumberArray, where: slice) -> None:
+    def add(self, x: Rows, where: slice) -> None:
         """Run one chunk; ``where`` says which rows they are."""
-        labels = None if self.outputs.classes is None else self.outputs.classes[where]
         rows, q = self.artefact.canonical(x), self.artefact.encode(x)
         values = self.session.run(rows)
-        logits = values[self.logits].reshape(len(x), -1)
-        if not np.isfinite(logits).all():
+        if not all(np.isfinite(values[node]).all() for node in self.answers.values()):
             raise NonFiniteError("the source network answers with NaN or infinity on these rows")
         trace = self.simulator.run(self.graph, q, self.timesteps, RecordOptions(states=True, activity=True))
         for name, counted in trace.activity.items():
             self.activity[name] = self.activity[name] + counted if name in self.activity else counted
-        outputs = self.readout.real(trace.logits, self.timesteps)
-        self._add_cumulative(values, q, trace.counts, trace.potentials, outputs)
-        self._add_local(values, q)
+        outputs = {
+            name: node.real(trace.outputs[name], self.timesteps) for name, node in self.readouts.items()
+        }
+        told = {name: values[node].reshape(outputs[name].shape) for name, node in self.answers.items()}
+        self._add_cumulative(values, q, trace, outputs, told)
+        self._add_local(values, q, told)
         # The labels are of the answers, which ordinary ONNX has yet to make of these.
-        self.probe.add(rows, q, labels if self.finish is None else None, logits)
+        first = next(iter(self.outputs.values()))
+        labels = None if self.finish is not None or first.classes is None else first.classes[where]
+        self.probe.add(rows, labels, values[self.first].reshape(len(x), -1))
+        ours: Mapping[str, NumberArray]
         if self.finish is None:
-            self.spiking.add(outputs.reshape(len(x), -1), where)
-            self.analogue.add(finished(logits, self.ends), where)
+            layouts = self.artefact.output_layouts
+            ours = {name: layouts[name].to_source(value) for name, value in outputs.items()}
         else:
-            self.spiking.add(self.finish.only(trace, x), where)
-            (exit_,) = self.graph.output_names
-            (answers,) = self.artefact.completed({exit_: values[self.logits]}, x).values()
-            self.analogue.add(answers.reshape(len(x), -1), where)
+            ours = self.finish.answers(trace, x)
+        for name, value in self.artefact.completed(told, x).items():
+            flat = value.reshape(len(x), -1)
+            self.spiking[name].add(ours[name].reshape(len(x), -1), where)
+            self.analogue[name].add(flat if self.finish else finished(flat, self.ends[name]), where)
         self.rows += len(x)
 
     def _add_cumulative(
         self,
         values: dict[str, FloatArray],
-        q: IntArray,
-        counted: dict[str, IntArray],
-        potentials: dict[str, NumberArray],
-        outputs: FloatArray,
+        q: Rows,
+        trace: Trace,
+        outputs: Mapping[str, FloatArray],
+        told: Mapping[str, FloatArray],
     ) -> None:
+        counted = trace.counts
         fed = self.fed.run(q, counted, self.timesteps)
         for index, node in enumerate(self.populations):
-            n, v = counted[node.name], potentials[node.name]
-            states = _States(values[self.before[node.name]], fed[node.name], n, v)
+            n, v = counted[node.name], trace.potentials[node.name]
+            states = _States(values[self.before[node.name]], fed.before[node.name], n, v)
             self.behind.do(partial(self._add_population, node, states, local=False))
             if not self.order[index].drivers:
                 zhat = mean_input(node, n, v, self.timesteps)
                 self.probe.add_first(node.name, q, zhat, counted, self.timesteps)
-        z_fed = fed[self.fed.logits].reshape(outputs.shape)
-        logits = values[self.logits].reshape(outputs.shape)
-        self.sums[self.readout.name].cumulative.add(decompose_readout(logits, z_fed, outputs))
+        for name, readout in self.readouts.items():
+            z_fed = fed.answers[name].reshape(outputs[name].shape)
+            self.sums[readout.name].cumulative.add(decompose_readout(told[name], z_fed, outputs[name]))
 
     def _add_population(self, node: IntegrateFire, states: _States, *, local: bool) -> None:
         sums, relu = self.sums[node.name], self.fed.rectifier(node.name)
@@ -356,7 +414,7 @@ class _Work:
             if not local:
                 sums.add_neurons(found, few.count, few.v)
 
-    def _add_local(self, values: dict[str, FloatArray], q: IntArray) -> None:
+    def _add_local(self, values: dict[str, FloatArray], q: Rows, told: Mapping[str, FloatArray]) -> None:
         coded: dict[str, IntArray] = {}
         trains: dict[str, IntArray] = {}
         for node in self.populations:
@@ -374,12 +432,12 @@ class _Work:
             if isinstance(layer.node, IntegrateFire):
                 node = layer.node
                 n, v = trace.counts[node.name], trace.potentials[node.name]
-                states = _States(values[self.before[node.name]], fed[node.name], n, v)
+                states = _States(values[self.before[node.name]], fed.before[node.name], n, v)
                 self.behind.do(partial(self._add_population, node, states, local=True))
             else:
-                outputs = self.readout.real(trace.logits, self.timesteps)
-                logits = values[self.logits].reshape(outputs.shape)
-                found = decompose_readout(logits, fed[self.fed.logits].reshape(outputs.shape), outputs)
+                (name,) = (name for name, each in self.readouts.items() if each is layer.node)
+                outputs = layer.node.real(trace.outputs[name], self.timesteps)
+                found = decompose_readout(told[name], fed.answers[name].reshape(outputs.shape), outputs)
                 self.sums[layer.node.name].local.add(found)
             for name in layer.finished:
                 del trains[name]
@@ -388,16 +446,20 @@ class _Work:
         """Return what all chunks say together."""
         counted = costs.count(self.graph, self.activity, self.rows, self.timesteps)
         by_name = {layer.name: layer for layer in counted.layers}
-        behind = self.finish is not None
-        snn, ann = judged(self.spiking, self.analogue, (), self.ends, behind=behind)
         macs = costs.macs_of_ann(self.source)
+        each = tuple(self._answered(name, sum(macs.values())) for name in self.outputs)
+        worst = max(each, key=lambda one: one.lost) if len(each) > 1 else each[0]
         return Measurement(
+            name=worst.name,
+            snn=worst.snn,
+            ann=worst.ann,
+            outputs=worst.outputs,
+            ends=worst.ends,
+            case=worst.case,
             layers=tuple(
                 summarise(node, self.sums[node.name], by_name.get(node.name), self.rows, self.steps)
-                for node in (*self.populations, self.readout)
+                for node in self.layers
             ),
-            snn=snn,
-            ann=compared(snn, ann or snn, self.outputs, sum(macs.values())),
             costs=counted,
             ann_macs=macs,
             nonzero=self.nonzero,
@@ -407,15 +469,17 @@ class _Work:
             channel_order=self.probe.channel_order(),
             timesteps=self.timesteps,
             rows=self.rows,
-            outputs=self.outputs,
-            ends=self.ends,
-            case=self._case(),
+            each=each,
         )
 
-    def _case(self) -> Case | None:
-        if not self.spiking.keep:
-            return None
-        told = np.concatenate(self.spiking.values).astype(np.float64)
-        answers = told if self.finish is not None else finished(told, self.ends)
-        source = np.concatenate(self.analogue.values)
-        return Case(answers, self.outputs.task, source, self.outputs.labels, threshold_of(self.ends))
+    def _answered(self, name: str, macs: int) -> Answered:
+        spiking, analogue = self.spiking[name], self.analogue[name]
+        outputs, ends = self.outputs[name], self.ends[name]
+        snn, ann = judged(spiking, analogue, None, ends, behind=self.finish is not None)
+        case = None
+        if spiking.keep:
+            told = np.concatenate(spiking.values).astype(np.float64)
+            answers = told if self.finish is not None else finished(told, ends)
+            source = np.concatenate(analogue.values)
+            case = Case(answers, outputs.task, source, outputs.labels, threshold_of(ends))
+        return Answered(name, snn, compared(snn, ann or snn, outputs, macs), outputs, ends, case)

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from snnc.artefact import Artefact
-from snnc.errors import InputError
+from snnc.errors import InputError, UsageError
 from snnc.frontend import read_onnx
 from snnc.ir.ann import AnnGraph, Relu
+from snnc.ir.batch import joined
 from snnc.ir.graph import Graph
 from snnc.passes import PASSES
 from snnc.pipeline import Context, Pipeline, run_pipeline
@@ -36,18 +37,24 @@ def prepared_source(artefact: Artefact, path: Path, simulator: Simulator) -> Ann
 
     Raises:
         InputError: the artefact does not say how it was made.
+        UsageError: its neurons follow step functions, which have no error terms.
     """
     kept = () if artefact.host is None else artefact.host.nodes
-    source = read_onnx(path, kept=kept).graph
+    source = read_onnx(path, kept=kept, selection=artefact.selection).graph
     text = artefact.metadata.pipeline
     passes = Pipeline.parse(text, PASSES) if text else Pipeline(())
+    if artefact.graph.only_timesteps:
+        raise UsageError(
+            "the neurons follow step functions, whose counts are the levels of the quantised source: there "
+            "are no error terms to report; compare the answers by `snnc eval --source`"
+        )
     if LOWER not in passes.names:
         raise InputError(
             f"the artefact does not record the passes that made it from {path.name}: convert it again"
         )
     chosen = [item for item in passes[: passes.names.index(LOWER)] if item.name != CLIP]
-    shape = artefact.graph.encoder.shape
-    context = Context(Calibration(np.zeros((1, *shape), np.float32)), artefact.graph.timesteps, simulator)
+    rows = joined({node.name: np.zeros((1, *node.shape), np.float32) for node in artefact.graph.encoders})
+    context = Context(Calibration(rows), artefact.graph.timesteps, simulator)
     graph: Graph[Any] = source
     if chosen:
         graph, _ = run_pipeline(chosen, source, context)
@@ -58,7 +65,8 @@ def prepared_source(artefact: Artefact, path: Path, simulator: Simulator) -> Ann
 
 def _with_shifts(graph: AnnGraph, artefact: Artefact) -> AnnGraph:
     """Put the recorded shifts in the place of those of a run without calibration rows."""
-    raised = {node.name for node in graph.of_type(Relu) if node.shift is not None}
+    # Those of a quantised source stand in its file.
+    raised = {node.name for node in graph.of_type(Relu) if node.shift is not None and node.scale is None}
     if not raised:
         return graph
     records = [r for r in artefact.metadata.records if str(r.get("pass", "")).startswith(RAISE)]

@@ -18,6 +18,7 @@ from snnc.report.document import TOP_FLIPS, Report, flips, several
 from snnc.report.drawing import Chart, percent
 from snnc.report.energy import Energy, microjoules
 from snnc.report.layers import LayerReport
+from snnc.report.measurement import Measurement
 from snnc.report.rules import own_error
 from snnc.report.targets import Fit
 from snnc.source.host import Host
@@ -41,7 +42,21 @@ TOP_PROBLEMS = 12
 """How many problems of a target are listed."""
 
 WORDS = frozenset(
-    {"ONNX node", "value", "SNN says", "profiles", "fits", "because", "verified by", "reason", "cure"}
+    {
+        "ONNX node",
+        "output",
+        "task",
+        "metric",
+        "interval",
+        "value",
+        "SNN says",
+        "profiles",
+        "fits",
+        "because",
+        "verified by",
+        "reason",
+        "cure",
+    }
 )
 """Heads of columns that hold words: set to the left, and broken into lines."""
 
@@ -118,6 +133,8 @@ def _facts(report: Report) -> list[tuple[str, str, str]]:
     """Return what the first screen says in figures: name, value and what belongs to it."""
     found, graph = report.measurement, report.artefact.graph
     facts = []
+    if found.several:
+        facts.append(("output", found.name, f"of {len(found.each)}, it loses most"))
     if found.snn.top1 is not None:
         facts.append(_fact("SNN accuracy", found.snn.top1))
     if found.ann.scores.top1 is not None:
@@ -175,6 +192,8 @@ def _sections(report: Report) -> list[Section]:
             )
         )
         sections.append(_energy(report.energy))
+    if found.several:
+        sections.insert(0, _outputs(found))
     if found.tells_classes:
         sections.append(_disagreements(report))
     sections.append(_passes(report))
@@ -189,6 +208,18 @@ def _sections(report: Report) -> list[Section]:
         )
     )
     return sections
+
+
+def _outputs(found: Measurement) -> Section:
+    text = f"What is said of the whole network is of {found.name}, which loses most."
+    rows = []
+    for each in found.each:
+        task = "" if each.outputs.task is None else each.outputs.task.value
+        rows += [
+            (each.name, task, name, value, note) for name, value, note in map(_metric_fact, each.snn.measured)
+        ]
+    table = Table("Metrics of every output", ("output", "task", "metric", "value", "interval"), tuple(rows))
+    return Section("outputs", "Outputs", (text,), tables=(table,))
 
 
 def _curve(report: Report) -> Section:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from snnc.ir.ann import AnnGraph
+from snnc.ir.batch import Rows, rows_of
 from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, IntArray
 from snnc.ir.snn import SnnGraph
@@ -65,12 +66,13 @@ class Probe:
             graph: the spiking network.
             source: the source network.
             fed: the same, driven by spikes.
-            logits: name of the class scores.
+            logits: name of the class scores, of the first output.
         """
-        self._encoder = graph.encoder
+        self._encoders = graph.encoders
         self._logits = logits
         self._session = None
-        if self._encoder.channels == COLOURS and len(self._encoder.shape) == COLOURS:
+        first = self._encoders[0]
+        if len(self._encoders) == 1 and first.channels == COLOURS and len(first.shape) == COLOURS:
             self._session = AnnSession(source, [logits], 1)
         self._fed = fed
         self._beyond = self._values = self._rows = 0
@@ -79,7 +81,7 @@ class Probe:
         self._first = np.zeros(3)
 
     def add_first(
-        self, name: str, q: IntArray, zhat: FloatArray, counted: dict[str, IntArray], timesteps: int
+        self, name: str, q: Rows, zhat: FloatArray, counted: dict[str, IntArray], timesteps: int
     ) -> None:
         """Add what a layer that reads the input received.
 
@@ -95,7 +97,7 @@ class Probe:
         shift = self._fed.rectifier(name).shift
         raised = 0.0 if shift is None else per_channel(shift, zhat.ndim - 1)
         straight, turned = (
-            self._fed.run(code, counted, timesteps)[name] + raised
+            self._fed.run(code, counted, timesteps).before[name] + raised
             for code in (q, np.ascontiguousarray(q[:, ::-1]))
         )
         self._first += (
@@ -104,17 +106,17 @@ class Probe:
             np.square(straight).sum(dtype=np.float64),
         )
 
-    def add(self, rows: FloatArray, q: IntArray, labels: IntArray | None, logits: FloatArray) -> None:
-        """Add a chunk: the rows, (batch, *input shape), their code, labels and class scores."""
-        values = rows
-        if self._encoder.gain is not None and self._encoder.offset is not None:
-            values = rows * per_channel(self._encoder.gain, rows.ndim - 1) + per_channel(
-                self._encoder.offset, rows.ndim - 1
-            )
-        magnitude = np.abs(values) / (self._encoder.scale * self._encoder.limit)
-        self._beyond += int(np.count_nonzero(magnitude > BEYOND))
-        self._values += q.size
-        self._largest = max(self._largest, float(magnitude.max()))
+    def add(self, rows: Rows, labels: IntArray | None, logits: FloatArray) -> None:
+        """Add a chunk: the rows, (batch, *input shape), their labels and class scores."""
+        for encoder in self._encoders:
+            values = rows_of(rows, encoder.name)
+            rank = values.ndim - 1
+            if encoder.gain is not None and encoder.offset is not None:
+                values = values * per_channel(encoder.gain, rank) + per_channel(encoder.offset, rank)
+            magnitude = np.abs(values) / (encoder.scale * encoder.limit)
+            self._beyond += int(np.count_nonzero(magnitude > BEYOND))
+            self._values += magnitude.size
+            self._largest = max(self._largest, float(magnitude.max()))
         if self._session is None or self._rows >= PROBED_ROWS:
             return
         other = self._session.run(np.ascontiguousarray(rows[:, ::-1]))[self._logits].reshape(logits.shape)

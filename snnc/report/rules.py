@@ -280,7 +280,8 @@ class Rules:
 
     def added_up(self) -> Finding | None:
         """Return too few steps where no layer is to blame, and yet little errors of many add up to much."""
-        error = self.found.layers[-1].cumulative.total
+        readouts = [layer for layer in self.found.layers if layer.firing is None]
+        error = max(layer.cumulative.total for layer in readouts)
         if error <= ADDED_UP or not self.found.populations:
             return None
         share = self.typical("clipping") + self.typical("quantisation")

@@ -114,6 +114,19 @@ def schema() -> dict[str, Any]:
     )
     loss = _object({"value": NUMBER, "ci95": {**interval, "items": MAYBE}, "n": COUNT, "measured": TEXT})
     points = {"type": "array", "items": point}
+    answered = {
+        "accuracy": _object(
+            {
+                "snn": share,
+                "ann": share,
+                "agreement": share,
+                "drop": MAYBE,
+                "drop_ci95": _nullable(interval),
+            }
+        ),
+        "task": {"enum": [*(task.value for task in Task), None]},
+        "metrics": {"type": "object", "additionalProperties": metric},
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Figures of snnc report",
@@ -130,17 +143,12 @@ def schema() -> dict[str, Any]:
                 "payload": TEXT,
                 "precision": {"enum": ["int8", "float32"]},
                 "n": COUNT,
-                "accuracy": _object(
-                    {
-                        "snn": share,
-                        "ann": share,
-                        "agreement": share,
-                        "drop": MAYBE,
-                        "drop_ci95": _nullable(interval),
-                    }
-                ),
-                "task": {"enum": [*(task.value for task in Task), None]},
-                "metrics": {"type": "object", "additionalProperties": metric},
+                **answered,
+                "output": TEXT,
+                "outputs": {
+                    "type": "object",
+                    "additionalProperties": _object({**answered, "loss": _nullable(loss)}),
+                },
                 "verdict": _object(
                     {
                         "text": TEXT,

@@ -11,7 +11,7 @@ from enum import Enum
 from statistics import median
 
 from snnc.errors import UsageError
-from snnc.metrics.loss import ACCURACY, VARIANCE, Loss
+from snnc.metrics.loss import ACCURACY, POWER, VARIANCE, Loss
 from snnc.report.causes import NAMES, Cause
 from snnc.report.measurement import Measurement
 from snnc.report.rules import Finding, Rules
@@ -99,6 +99,8 @@ def _lost(loss: Loss | None) -> str:
         return ""
     if loss.measured == VARIANCE:
         return f" The answers miss {loss.value:.2%} of the variance of the source's, on average over outputs."
+    if loss.measured == POWER:
+        return f" The error of the maps is {loss.value:.2%} of the power of the source's."
     points = f"{abs(100 * loss.value):.2f} points"
     if loss.measured == ACCURACY:
         return f" The conversion {'loses' if loss.value >= 0 else 'gains'} {points} of accuracy."

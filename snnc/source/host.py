@@ -80,6 +80,7 @@ class HostNode:
         reason: why no spike does it.
         macs: multiply-accumulates per row.
         is_cause: whether it is refused itself, and not only stands beside what is.
+        output: its first output, which tells nodes of one name apart.
     """
 
     name: str
@@ -88,6 +89,7 @@ class HostNode:
     reason: str
     macs: int
     is_cause: bool
+    output: str
 
     @property
     def text(self) -> str:
