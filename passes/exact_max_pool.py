@@ -24,8 +24,12 @@ from snnc.ir.ann import (
     AnnGraph,
     AnnNode,
     AveragePool,
+    BatchNormalisation,
+    ChannelAffine,
     Concat,
+    Convolution,
     Gather,
+    Linear,
     MaxPool,
     Pad,
     Relu,
@@ -45,6 +49,9 @@ PER_CHANNEL = ("ceiling", "shift", "scale", "gain", "points")
 
 Mover = MaxPool | Concat | Reshape | Slice | Pad | Gather
 """Operations that a rectifier commutes with."""
+
+Sum = Convolution | Linear | Add | BatchNormalisation | ChannelAffine
+"""Operations that give currents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +96,17 @@ def _move_one(graph: AnnGraph) -> AnnGraph:
             moved = _rectify_first(graph, before, node)
             if moved is not graph:
                 return moved
+    for total in graph.of_type(Add):
+        moved = _rectify_joined(graph, total)
+        if moved is not graph:
+            return moved
     for mover in graph:
         if not isinstance(mover, Reshape | Gather):
             continue
         relu = graph[mover.inputs[0]]
         if not isinstance(relu, Relu) or mover.keeps_channels(relu.shape):
             continue
-        if graph.read_once(relu.name):
+        if graph.read_once(relu.name) and isinstance(graph[relu.inputs[0]], Sum):
             moved = _rectify_last(graph, relu, mover)
             if moved is not graph:
                 return moved
@@ -135,6 +146,34 @@ def _rectify_last(graph: AnnGraph, relu: Relu, mover: Reshape | Gather) -> AnnGr
     # The population keeps the rectifier's name, and with it the name of the ONNX node.
     last = relu.with_(inputs=(first.name,), shape=mover.shape, ceiling=ceiling)
     rewriter.replace((relu.name, mover.name), first, last)
+    return graph.with_nodes(rewriter.nodes, rewriter.outputs)
+
+
+def _rectify_joined(graph: AnnGraph, total: Add) -> AnnGraph:
+    """Put one rectifier behind parts that are joined, in the place of one before each.
+
+    Joined along height or width, the parts are index maps that are added, each zero where others are not.
+    """
+    maps = [graph[name] for name in total.inputs]
+    parts = [node for node in maps if isinstance(node, Gather) and graph.read_once(node.name)]
+    relus = [graph[part.inputs[0]] for part in parts]
+    plain = [
+        node
+        for node in relus
+        if isinstance(node, Relu)
+        and node.ceiling is None
+        and node.shift is None
+        and graph.read_once(node.name)
+        and isinstance(graph[node.inputs[0]], Sum)
+    ]
+    if len(plain) < len(maps) or np.sum([part.index != ABSENT for part in parts], axis=0).max() > 1:
+        return graph
+    rewriter = Rewriter(graph)
+    for part, relu in zip(parts, plain, strict=True):
+        rewriter.replace((relu.name, part.name), part.with_(inputs=relu.inputs))
+    joined = total.with_(name=rewriter.fresh(f"{total.name}.joined"))
+    last = plain[0].with_(name=total.name, inputs=(joined.name,), shape=total.shape, origin=total.origin)
+    rewriter.replace(total.name, joined, last)
     return graph.with_nodes(rewriter.nodes, rewriter.outputs)
 
 

@@ -48,12 +48,12 @@ class LowerQuantised:
     """Lower a network of which every rectifier rounds to levels.
 
     Attributes:
-        weight_bits: of weights that are no small multiples of a scale and must be rounded, up to 16: with
-            more, fewer counts differ from the source's levels, and the network takes more memory.
+        weight_bits: of weights that are no small multiples of a scale and must be rounded, 8 to 16: with
+            fewer, more counts differ from the source's levels, and the network takes half the memory.
     """
 
     name: ClassVar[str] = "lower-quantised"
-    weight_bits: int = 8
+    weight_bits: int = 16
 
     def __post_init__(self) -> None:
         """Refuse weights that nothing computes with."""
@@ -505,5 +505,5 @@ def _approximations(graph: ann.AnnGraph, lowering: _Lowering) -> Diagnostic:
         APPROXIMATED_LEVELS,
         f"the counts are not exactly the source's levels: {reason}{more}",
         graph[first].origin or first if first in {node.name for node in graph} else first,
-        "quantise weights and input, too, or ask for finer weights by --set lower-quantised.weight-bits=16",
+        "quantise weights and input, too",
     )

@@ -205,6 +205,49 @@ def learned(seed: int = 2) -> Network:
     return net
 
 
+def qcfs_residual(seed: int = 5) -> Network:
+    """Return a residual QCFS network with float weights and batch norm; ``a``, ``b``, ``d`` are rounded."""
+    net = Network(seed)
+    half, zero, levels = (net.constant(n, np.float32(v)) for n, v in (("half", 0.5), ("zero", 0), ("L", 8)))
+    one = net.constant("one", np.float32(1))
+
+    def qcfs(read: str, name: str, limit: float) -> str:
+        top = net.constant(f"{name}_limit", np.float32(limit))
+        for place, (op, other) in enumerate(
+            (("Div", [top]), ("Clip", [zero, one]), ("Mul", [levels]), ("Add", [half]), ("Floor", []))
+        ):
+            read = net.node(op, [read, *other], f"{name}_{place}")
+        return net.node("Mul", [net.node("Div", [read, levels], f"{name}_unit"), top], name)
+
+    def convolved(read: str, name: str, outputs: int, inputs: int) -> str:
+        weight = net.constant(
+            f"{name}_w", net.rng.normal(size=(outputs, inputs, 3, 3)).astype(np.float32) / 5
+        )
+        net.node("Conv", [read, weight], f"{name}_conv", pads=[1] * 4)
+        vectors = [
+            net.constant(f"{name}_{k}", net.rng.uniform(low, high, outputs).astype(np.float32))
+            for k, low, high in (("g", -1.5, 1.5), ("h", -0.1, 0.2), ("m", -0.1, 0.1), ("v", 0.5, 2))
+        ]
+        return net.node("BatchNormalization", [f"{name}_conv", *vectors], name)
+
+    a = qcfs(convolved("x", "c1", 6, 3), "a", 1.5)
+    b = qcfs(convolved(a, "c2", 6, 6), "b", 1.1)
+    d = qcfs(net.node("Add", [convolved(b, "c3", 6, 6), a], "sum"), "d", 2.1)
+    net.node("GlobalAveragePool", [d], "pooled")
+    net.node("Flatten", ["pooled"], "f")
+    weight = net.constant("w", net.rng.normal(size=(6, 5)).astype(np.float32))
+    net.node("MatMul", ["f", weight], "y")
+    return net
+
+
+def images(count: int, seed: int = 0, shape: tuple[int, ...] = (3, 6, 6)) -> Array:
+    """Return normalised 8-bit images."""
+    rng = np.random.default_rng(seed)
+    colour = rng.integers(0, 200, (count, shape[0], 1, 1)) + rng.integers(0, 56, (count, *shape))
+    mean, deviation = (np.array(v).reshape(3, 1, 1) for v in ((0.49, 0.48, 0.45), (0.2, 0.21, 0.22)))
+    return ((colour / 255 - mean) / deviation).astype(np.float32)
+
+
 def rows(count: int, seed: int = 0, shape: tuple[int, ...] = (3, 6, 6)) -> Array:
     """Return inputs with blots."""
     rng = np.random.default_rng(seed)

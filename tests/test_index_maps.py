@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
+from snnc.backends import load_backend
 from snnc.frontend import SourceModel
 from snnc.ir import ann, snn
 from snnc.ir.geometry import ABSENT, Window, sole_channels
@@ -146,6 +147,31 @@ def test_a_rectifier_moves_behind_what_mixes_channels(tmp_path: Path) -> None:
     x = normal(4, 1, 3, 3)
     np.testing.assert_array_equal(run_ann(result, x)[0], run_ann(mixing, x)[0])
     assert ExactMaxPool().run(result, context(result, rows=4)) is result
+
+
+def test_one_rectifier_behind_parts_that_are_joined_along_the_height(tmp_path: Path) -> None:
+    nodes = [
+        *LAYER,
+        node("Conv", "x v", "d"),
+        node("Relu", "d", "s"),
+        node("Concat", "r s", "h", axis=2),
+        node("Conv", "h u"),
+    ]
+    weights = {"w": FIRST, "v": normal(8, 2, 1, 1), "u": normal(2, 8, 1, 1)}
+    source, graph, y, found = converted(tmp_path, model(nodes, [1, 2, 4, 5], weights))
+    assert len(source.graph.of_type(ann.Relu)) == 2
+    assert [population.shape for population in graph.of_type(snn.IntegrateFire)] == [(8, 8, 5)]
+    assert errors(y, found).max() < 0.08
+
+
+@pytest.mark.parametrize("target", ["nir", "loihi", "akida"])
+def test_targets_that_know_no_index_map_refuse_it(tmp_path: Path, target: str) -> None:
+    nodes = [*LAYER, node("DepthToSpace", "r", "s", blocksize=2), node("GlobalAveragePool", "s", "g")]
+    nodes += [node("Flatten", "g", "f"), node("MatMul", "f v")]
+    _, graph, _, _ = converted(tmp_path, model(nodes, [1, 2, 4, 5], {"w": FIRST, "v": normal(2, 3)}))
+    assert graph.of_type(snn.Gather)
+    problems = load_backend(target).check(graph)
+    assert any("Gather" in problem.reason for problem in problems)
 
 
 @pytest.mark.parametrize(

@@ -210,10 +210,10 @@ def test_whoever_reads_the_ordinary_dialect_refuses(name: str, kind: type[ann.An
 ARGUMENTS: dict[str, Any] = {
     "timesteps": 2,
     "steps": 2,
+    "proved": 1,
     "images": 2,
     "spikes_per_step": 1,
     "settle_steps": 0,
-    "proved": 1,
     "activity": {},
     "simulator": ReferenceSimulator(),
     "inputs": random_inputs(GRAPHS[Schedule.SYNCHRONOUS], 2, 0),

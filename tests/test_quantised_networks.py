@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -13,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from snnc.backends import load_simulator
+from snnc.backends import load_backend, load_simulator
+from snnc.backends.deployment import deploy, verify
 from snnc.compiler import Conversion, Options, convert
 from snnc.diagnostics import APPROXIMATED_LEVELS, OTHER_LEVELS
 from snnc.errors import UnsupportedModelError, UsageError
@@ -144,6 +146,15 @@ def test_simulators_agree(exact: Mapping[str, tuple[Network, Conversion]]) -> No
     assert_same(conversion.artefact.graph, conversion.artefact.encode(rows(3, 5)), 1)
 
 
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+def test_c_agrees(exact: Mapping[str, tuple[Network, Conversion]], tmp_path: Path) -> None:
+    _, conversion = exact["integer operators"]
+    deploy(conversion.artefact, load_backend("c99"), tmp_path / "bundle")
+    verdict = verify(tmp_path / "bundle").verdict
+    assert verdict is not None
+    assert (verdict.wrong, verdict.rows > 0) == (0, True)
+
+
 def test_it_is_chosen_where_nothing_is_asked_for(tmp_path: Path) -> None:
     net = quantised_models.integer_operators()
     conversion = converted(net, tmp_path)
@@ -174,14 +185,13 @@ def with_float_weights(net: Network) -> Network:
     return net
 
 
-def unlike_learned(net: Network, conversion: Conversion) -> float:
+def unlike(net: Network, conversion: Conversion, tensors: tuple[str, ...], x: Array) -> float:
     """Return the share of counts that are not the level to which the source's chains of floats round."""
-    x = rows(60, 2)
     graph = conversion.artefact.graph
     trace = load_simulator("numba", 1).run(
         graph, conversion.artefact.encode(x), 1, RecordOptions(states=True)
     )
-    proto = net.model(x.shape[1:], {"b7": TensorProto.FLOAT, "c6": TensorProto.FLOAT})
+    proto = net.model(x.shape[1:], dict.fromkeys(tensors, TensorProto.FLOAT))
     session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     wrong = size = 0
     for values, node in zip(session.run(None, {"x": x}), graph.of_type(IntegrateFire), strict=True):
@@ -195,14 +205,14 @@ def test_learned_steps_with_integer_weights_are_exact(tmp_path: Path) -> None:
     net = quantised_models.learned()
     conversion = converted(net, tmp_path, preset="exact", timesteps=1)
     assert not [d for d in conversion.diagnostics if d.code is APPROXIMATED_LEVELS]
-    assert unlike_learned(net, conversion) <= 1e-4
+    assert unlike(net, conversion, ("b7", "c6"), rows(60, 2)) <= 1e-4
 
 
 def test_float_weights_are_named(tmp_path: Path) -> None:
     net = with_float_weights(quantised_models.learned())
     conversion = converted(net, tmp_path, preset="exact", timesteps=1)
     (found,) = (d for d in conversion.diagnostics if d.code is APPROXIMATED_LEVELS)
-    assert "rounded to 8 bits" in found.message
+    assert "rounded to 16 bits" in found.message
     assert converted(net, tmp_path, timesteps=2).artefact.metadata.preset != "exact"
 
 
@@ -212,9 +222,32 @@ def test_finer_weights_round_fewer_counts_otherwise(tmp_path: Path) -> None:
     for bits in (8, 12, 16):
         asked = {"lower-quantised.weight-bits": bits}
         conversion = converted(net, tmp_path, preset="exact", timesteps=1, settings=asked)
-        differ.append(unlike_learned(net, conversion))
+        differ.append(unlike(net, conversion, ("b7", "c6"), rows(60, 2)))
     assert differ[0] > 4 * differ[1] > 16 * differ[2]
     assert differ[2] <= 1e-3
+
+
+@pytest.mark.parametrize("timesteps", [1, 8])
+def test_a_residual_network_of_learned_steps_with_float_weights(timesteps: int, tmp_path: Path) -> None:
+    net = quantised_models.qcfs_residual()
+    path = tmp_path / "model.onnx"
+    path.write_bytes(net.model((3, 6, 6), {"y": TensorProto.FLOAT}).SerializeToString())
+    images = quantised_models.images
+    conversion = convert(path, images(40, 1), Options(threads=1, preset="exact", timesteps=timesteps))
+    graph = conversion.artefact.graph
+    assert [
+        len(node.step_values) for node in graph.of_type(IntegrateFire) if node.step_values is not None
+    ] == [9] * 3
+    if timesteps == 1:
+        assert unlike(net, conversion, ("a", "b", "d"), images(200, 2)) <= 1e-3
+    once = convert(path, images(40, 1), Options(threads=1, preset="exact", timesteps=1)).artefact
+    x = images(20, 3)
+    run = load_simulator("numba", 1).run
+    found, expected = (
+        run(a.graph, a.encode(x), a.graph.timesteps, RecordOptions(states=True)).counts
+        for a in (conversion.artefact, once)
+    )
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
 
 
 def test_integers_are_asked_for_in_integers(tmp_path: Path) -> None:

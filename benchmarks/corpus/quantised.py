@@ -88,7 +88,7 @@ class Case:
         """Return images as the network takes them."""
         x = images.astype(np.float32) / np.float32(self.divide)
         x = x[..., None] if x.ndim == 3 else x
-        x = (x - np.float32(self.mean)) / np.float32(self.std)
+        x = (x - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
         x = x if self.layout == "NHWC" else x.transpose(0, 3, 1, 2)
         return np.ascontiguousarray(x.astype(self.kind))
 
@@ -209,7 +209,7 @@ def by_onnxruntime(path: Path, x: Array) -> tuple[dict[str, IntArray], Array]:
     given = session.get_inputs()[0]
     step = 1 if given.shape[0] == 1 else CHUNK
     names = [output.name for output in session.get_outputs()]
-    parts = [session.run(names, {given.name: x[i : i + step]}) for i in range(0, len(x), step)]
+    parts: list[Any] = [session.run(names, {given.name: x[i : i + step]}) for i in range(0, len(x), step)]
     values = {name: np.concatenate([part[k] for part in parts]) for k, name in enumerate(names)}
     levels = {node: values[name].astype(np.int64) - zero for node, (name, zero) in wanted.items()}
     return levels, values[answer].reshape(len(x), -1)
@@ -261,7 +261,7 @@ def by_qonnx(python: Path, path: Path, x: Array) -> tuple[dict[str, IntArray], A
 def _levels_of(
     wanted: dict[str, tuple[str, float]], values: list[Array]
 ) -> tuple[dict[str, IntArray], Array]:
-    levels = {
+    levels: dict[str, IntArray] = {
         node: np.rint(real / scale).astype(np.int64)
         for (node, (_, scale)), real in zip(wanted.items(), values[:-1], strict=True)
     }

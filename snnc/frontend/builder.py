@@ -358,7 +358,9 @@ class GraphBuilder:
     def in_order(self, view: View, value: Constant, origin: str) -> FloatArray:
         """Return a constant that is broadcast over a tensor in the order of the tensor's node, (values,)."""
         ordered = np.empty(view.index.size, np.float32)
-        ordered[view.index.ravel()] = np.broadcast_to(finite(value, origin, "constant"), view.shape).ravel()
+        known = finite(value, origin, "constant")
+        spread = np.full(view.shape, known) if known.size == 1 else np.broadcast_to(known, view.shape)
+        ordered[view.index.ravel()] = spread.ravel()
         return ordered
 
     def per_channel(self, view: View, value: Constant, origin: str) -> bool:

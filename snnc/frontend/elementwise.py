@@ -196,7 +196,8 @@ def _broadcast(call: Call, view: View, *constants: Constant) -> View:
     except ValueError:
         call.refuse(f"the constant does not fit {view.shape}", "export the model again")
     more = len(shape) - len(view.shape)
-    if call.batch != 1 and (math.prod(shape[:more]) > 1 or (view.shape[:1] == (1,) and shape[more] > 1)):
+    first = view.shape[0] == 1 < shape[more] if view.shape else False
+    if call.batch != 1 and (math.prod(shape[:more]) > 1 or first):
         call.refuse("its constant repeats the batch", "use a constant of length 1 along the first axis")
     return view.to(np.broadcast_to(view.index, shape), view.origin)
 

@@ -242,6 +242,11 @@ def resize(call: Call) -> View:
     taps: list[Index] = []
     shares: list[FloatArray] = []
     for n, (size, scale) in zip(view.shape, sizes, strict=True):
+        if how == "align_corners" and abs(n * scale - size) > ROUNDING:
+            call.refuse(
+                f"with {how!r} and a scale of {scale:g} for {n} values, runtimes disagree where they lie",
+                "give sizes instead of scales",
+            )
         places = _coordinates(call, n, size, scale, how)
         if size == n and np.allclose(places, np.arange(n), atol=1e-6):
             taps.append(np.arange(n)[:, None])
@@ -331,17 +336,7 @@ def _sizes(call: Call, shape: Shape) -> list[tuple[int, float]]:
 
 
 def _coordinates(call: Call, n: int, size: int, scale: float, how: str) -> FloatArray:
-    """Return where each value of the result lies along an axis of the input.
-
-    Raises:
-        RefusalError: the coordinates are not supported, or runtimes disagree on them.
-    """
-    if how == "align_corners" and size > 1 and abs(n * scale - size) > ROUNDING * size:
-        call.refuse(
-            f"with {how!r} and {n} positions times {scale:g}, no whole number, runtimes disagree where "
-            "its values lie",
-            "export it with sizes in place of scales",
-        )
+    """Return where each value of the result lies along an axis of the input."""
     at = np.arange(size, dtype=np.float32)  # runtimes compute in these, and ties are broken by them
     half = np.float32(0.5)
     middles: FloatArray = (at + half) / np.float32(scale)
