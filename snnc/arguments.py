@@ -16,13 +16,16 @@ from snnc.data.preprocessing import Preprocessing
 from snnc.errors import InputError, UsageError
 from snnc.frontend import SourceModel, read_onnx
 from snnc.frontend.dividing import Check, HostMode
+from snnc.frontend.exporting import is_module
 from snnc.frontend.loading import LoadedModel, loaded_from
 from snnc.frontend.loading import load as load_model
+from snnc.ir.graph import NumberArray
 from snnc.models import PREFIX, resolve
 from snnc.source.selection import EVERYTHING, Selection
 
-Model: TypeAlias = str | os.PathLike[str] | bytes | onnx.ModelProto
-"""A network: the path of an ONNX file, ``zoo:NAME``, the bytes of a file, or the model itself."""
+Model: TypeAlias = Any
+"""A network: the path of an ONNX file, ``zoo:NAME``, the bytes of a file, an ``onnx.ModelProto``, or a
+``torch.nn.Module``, where rows tell its input. No union: the last is of a library that is not imported."""
 
 IN_MEMORY = "in-memory.onnx"
 """What a network is called that came without a path."""
@@ -68,6 +71,10 @@ def _loaded(model: Any) -> tuple[LoadedModel, str]:
             ) from error
     if isinstance(model, bytes | bytearray | memoryview):
         return loaded_from(bytes(model), Path(IN_MEMORY)), IN_MEMORY
+    if is_module(model):
+        raise UsageError(
+            f"{type(model).__name__} is a torch.nn.Module, which is exported for calibration rows: convert it"
+        )
     raise InputError(
         f"{_said(model)} is not a network: give the path of an ONNX file, zoo:NAME, an onnx.ModelProto "
         "or bytes"
@@ -107,6 +114,18 @@ def _items(value: Any, what: str) -> list[Any]:
         return list(value)
     except TypeError:
         raise UsageError(f"the {what} are {_said(value)}: give a list of names") from None
+
+
+def example_rows(x: Any, preprocessing: Preprocessing | None, name: str) -> NumberArray:
+    """Return the first two rows as a network takes them of which nothing is known yet: images channels first.
+
+    Args:
+        x: (n, ...) rows as they are stored.
+        preprocessing: from these to what the network takes.
+        name: what they are called in messages.
+    """
+    first: NumberArray = x[:2]
+    return first if preprocessing is None else preprocessing.apply(first, None, name)
 
 
 def as_artefact(value: Any) -> Artefact:

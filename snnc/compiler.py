@@ -21,6 +21,7 @@ from snnc.arguments import (
     as_artefact,
     as_names,
     as_preprocessing,
+    example_rows,
     read_source,
     shape_texts,
     whole,
@@ -30,14 +31,15 @@ from snnc.backends import load_simulator
 from snnc.data.input_statistics import KEY as STATISTICS
 from snnc.data.input_statistics import InputStatistics
 from snnc.data.leakage import row_hashes
+from snnc.data.material import given_rows, preprocessing_beside
 from snnc.data.preprocessing import Preprocessing, prepared_rows
-from snnc.data.row_files import named_rows
 from snnc.diagnostics import OTHER_LEVELS, Diagnostic
 from snnc.errors import InternalError, UnsupportedModelError, UsageError
 from snnc.frontend import SourceModel
 from snnc.frontend.dividing import HostMode
+from snnc.frontend.exporting import INPUT, exported, is_module
 from snnc.ir.ann import AnnGraph, Relu
-from snnc.ir.batch import Rows, flat, joined, rows_of
+from snnc.ir.batch import Batch, Rows, flat, joined, rows_of
 from snnc.ir.bounds import MOST_TIMESTEPS
 from snnc.ir.graph import IntArray
 from snnc.ir.snn import SnnGraph
@@ -381,7 +383,8 @@ def convert(
     rows: see :mod:`snnc.search.choice`. The result is then converted with all rows.
 
     Args:
-        model: path of an ONNX file, ``zoo:NAME``, an ``onnx.ModelProto``, or its bytes.
+        model: path of an ONNX file, ``zoo:NAME``, an ``onnx.ModelProto``, its bytes, or a
+            ``torch.nn.Module``, which is exported for the calibration rows (extra ``torch``).
         calibration: unlabelled rows of training data, (n, *input shape): raw where ``preprocessing``
             is given, in any certain layout, else as the network takes them. An array, lists, a tensor, or
             the path of a ``.npy`` or ``.npz`` file; for several inputs a mapping of these by the inputs'
@@ -404,16 +407,20 @@ def convert(
         raise UsageError(f"dump is {type(dump).__name__}; give a function of (name, graph)")
     for text in former_names(options.pipeline, options.settings.items()):
         _log.warning("warning: %s", text)
+    preprocessing = as_preprocessing(preprocessing)
+    if is_module(model):
+        model, calibration, preprocessing = _exported(model, calibration, preprocessing, name)
     source, named = read_convertible(model, options)
     among = alternatives(options, source.graph)
-    preprocessing = as_preprocessing(preprocessing)
     doors = source.takes
     several = len(doors) > 1
     if several and preprocessing is not None:
         raise UsageError(
             f"{named} has {len(doors)} inputs, and a preprocessing is for one: give rows as it takes them"
         )
-    raw = joined(named_rows(calibration, list(doors), named, name))
+    if not several and isinstance(calibration, str | os.PathLike):
+        preprocessing = preprocessing_beside(Path(calibration), preprocessing)
+    raw = joined(given_rows(calibration, list(doors), named, name, preprocessing))
     taken: dict[str, Any] = {}
     for door, form in doors.items():
         what = f"{name} for {door!r}" if several else name
@@ -508,6 +515,23 @@ def convert(
     )
     artefact = Artefact(graph, metadata, source.host)
     return Conversion(artefact, records, tuple(context.diagnostics), choice)
+
+
+def _exported(
+    module: Any, calibration: Any, preprocessing: Preprocessing | None, name: str
+) -> tuple[bytes, Any, Preprocessing | None]:
+    """Export a network of PyTorch for calibration rows, and return these, read, and their preprocessing."""
+    several = isinstance(calibration, Mapping | Batch)
+    if several:
+        if preprocessing is not None:
+            raise UsageError(f"{name} are several arrays, and a preprocessing is for one input")
+        names = list(calibration if isinstance(calibration, Mapping) else calibration.arrays)
+        raw = given_rows(calibration, names, type(module).__name__, name, None)
+        return exported(module, {key: x[:2] for key, x in raw.items()}), raw, None
+    if isinstance(calibration, str | os.PathLike):
+        preprocessing = preprocessing_beside(Path(calibration), preprocessing)
+    (rows,) = given_rows(calibration, [INPUT], type(module).__name__, name, preprocessing).values()
+    return exported(module, example_rows(rows, preprocessing, name)), rows, preprocessing
 
 
 def _word(task: Task | None) -> str:

@@ -228,9 +228,10 @@ class ConvertOptions:
     )
     calib: Path | None = _option(
         None,
-        "500 to 1,000 training rows as `x`; for a network of the zoo, its own rows by default.",
-        "an .npz file with the calibration rows `x`",
-        metavar="FILE.npz",
+        "500 to 1,000 training rows: an .npz file with `x`, an .npy file, a folder of pictures or sounds, "
+        "a list of such files, or a CSV table; for a network of the zoo, its own rows by default.",
+        "the calibration rows: an .npz or .npy file, a folder, a list of files, or a CSV table",
+        metavar="ROWS",
     )
     timesteps: int | None = _option(
         None,
@@ -264,8 +265,8 @@ class ConvertOptions:
     )
     preprocess: Path | None = _option(
         None,
-        "Preprocessing of raw rows: divide, mean, std, rows_layout, transpose_hw. OUT stores it.",
-        "a JSON file with the preprocessing of raw rows",
+        "Preprocessing of raw rows: a JSON file, or preset:imagenet, preset:cifar10 or preset:tf.",
+        "the preprocessing of raw rows: a JSON file, or preset:imagenet, preset:cifar10, preset:tf",
         metavar="FILE.json",
     )
     rows_layout: str | None = _option(

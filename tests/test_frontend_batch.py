@@ -72,3 +72,29 @@ def test_one_number_of_a_row(tmp_path: Path, name: str) -> None:
         "shape": np.array([1, 1]),
     }
     check_equal(tmp_path, model(nodes, [1, 2, 3], constants), rows=1)
+
+
+@pytest.mark.parametrize("batch", [1, "N"])
+def test_one_number_beside_constants(tmp_path: Path, batch: int | str) -> None:
+    """A tensor without axes is broadcast as any other."""
+    nodes = [
+        node("Flatten", "x", "f"),
+        node("Gather", "f one", "g", axis=1),
+        node("Relu", "g", "r"),
+        node("Squeeze", "r", "s"),
+        node("Mul", "s factors", "m"),
+        node("Reshape", "m shape"),
+    ]
+    constants = {
+        "one": np.array([1]),
+        "factors": np.array([[2.0, 3.0]], np.float32),
+        "shape": np.array([1, 2]),
+    }
+    path = saved(tmp_path, model(nodes, [batch, 2, 3], constants))
+    try:
+        source = read_onnx(path)
+    except UnsupportedModelError:
+        assert batch == "N"
+    else:
+        x = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
+        assert read_again(source, x).ravel().tolist() == [2, 3]

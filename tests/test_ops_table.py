@@ -13,19 +13,26 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from snnc.errors import UnsupportedModelError
-from snnc.frontend import read_onnx, supported_operators
+from snnc.frontend import legacy, read_onnx, supported_operators
 from snnc.frontend.loading import loaded_from
-from snnc.frontend.operators import OPERATORS
+from snnc.frontend.operators import OPERATORS, QUANTISED
 from snnc.frontend.simplify import NEWEST_OPSET, OLDEST_OPSET
 from tests.onnx_models import model, node, normal, read_again
 
 WITHOUT_MEANING = {
     "BatchNormalization": {"momentum"},  # of the training
     "Cast": {"round_mode", "saturate"},  # of casts to types of 8 bits
+    "ConvTranspose": {"kernel_shape"},  # the weight's own, or runtimes refuse it
+    "DequantizeLinear": {"output_dtype"},  # floats all of them
     "Dropout": {"ratio", "seed"},  # of the training
     "MaxPool": {"storage_order"},  # of the indices, which are refused
+    "QuantizeLinear": {"precision", "saturate"},  # of the quotient, and of casts to types of 8 bits
+    "Resize": {"cubic_coeff_a", "exclude_outside", "extrapolation_value"},  # of modes that are refused
     "Split": {"num_outputs"},  # counted from the outputs
+    "Upsample": {"height_scale", "width_scale"},  # of opset 1, which is refused
 }
+OF_OLD = {"broadcast", "consumed_inputs"}
+"""Before opset 7: what permitted to broadcast, and what named memory to use again."""
 
 
 def words(function: Any, seen: set[Any]) -> Iterator[str]:
@@ -43,8 +50,11 @@ def words(function: Any, seen: set[Any]) -> Iterator[str]:
                 yield value
             elif isinstance(value, tuple):
                 yield from (item for item in value if isinstance(item, str))
-        for name in code.co_names:
-            called = function.__globals__.get(name)
+        named = [function.__globals__.get(name) for name in code.co_names]
+        modules = [each for each in named if isinstance(each, types.ModuleType)]
+        rooms = [each for each in modules if each.__name__.startswith("snnc.frontend")]
+        named += [getattr(room, name, None) for room in rooms for name in code.co_names]
+        for called in named:
             if isinstance(called, types.FunctionType) and called.__module__.startswith("snnc.frontend"):
                 yield from words(called, seen)
 
@@ -52,7 +62,10 @@ def words(function: Any, seen: set[Any]) -> Iterator[str]:
 @pytest.mark.parametrize("row", supported_operators()[:-1], ids=lambda row: str(row.name))
 def test_every_attribute_is_read(row: Any) -> None:
     """One that is passed over would be a wrong value without a word."""
-    unread = set(row.attributes) - set(words(OPERATORS[row.name].read, set()))
+    unread = set(row.attributes) - OF_OLD
+    operator = QUANTISED.get(row.domain, {}).get(row.name.rpartition(":")[2]) or OPERATORS[row.name]
+    for function in (operator.read, legacy.modern, legacy.aligned):
+        unread -= set(words(function, set()))
     assert unread <= WITHOUT_MEANING.get(row.name, set())
 
 
@@ -82,4 +95,26 @@ def test_an_unknown_order_of_blocks() -> None:
         [node("SpaceToDepth", "x", "y", blocksize=2, mode="?")], [1, 3, 4, 6], opset=28, ir_version=13
     )
     with pytest.raises(UnsupportedModelError, match="DCR or CRD"):
+        read_onnx(loaded_from(proto.SerializeToString(), Path("blocks.onnx")))
+
+
+def test_upsample_of_opset_1_is_refused() -> None:
+    proto = model([node("Upsample", "x", height_scale=2.0, width_scale=2.0)], [1, 1, 2, 2], opset=1)
+    with pytest.raises(UnsupportedModelError, match="Upsample"):
+        read_onnx(loaded_from(proto.SerializeToString(), Path("old.onnx")))
+
+
+def test_dequantisation_by_blocks_is_refused() -> None:
+    """Its scales would pass for those of one axis."""
+    operation = node("DequantizeLinear", "x s", "d", axis=2, block_size=2)
+    constants = {"s": np.arange(1, 5, dtype=np.float32).reshape(1, 2, 2)}
+    proto = model(
+        [operation, node("Relu", "d")],
+        [1, 2, 4],
+        constants,
+        opset=21,
+        ir_version=10,
+        dtype=onnx.TensorProto.INT8,
+    )
+    with pytest.raises(UnsupportedModelError, match="by blocks"):
         read_onnx(loaded_from(proto.SerializeToString(), Path("blocks.onnx")))

@@ -16,9 +16,9 @@ from snnc.artefact.host_nodes import Entry, Exit, with_host
 from snnc.artefact.metadata import Json, Metadata, attach
 from snnc.artefact.model_builder import tensor_names
 from snnc.artefact.writer import build_model
+from snnc.data.material import given_rows
 from snnc.data.preprocessing import Preprocessing, check_fit, prepared_rows
 from snnc.data.readings import NetworkInput
-from snnc.data.row_files import named_rows
 from snnc.errors import InputError, NonFiniteError, UsageError
 from snnc.ir.batch import Given, Rows, joined
 from snnc.ir.channels import per_channel
@@ -284,7 +284,8 @@ class Artefact:
 
     def _arrays(self, x: Given) -> dict[str, NumberArray]:
         """Return the rows of every input by its name."""
-        return named_rows(x, list(self.takes), self.graph.name, "the rows")
+        names = list(self.takes)
+        return given_rows(x, names, self.graph.name, "the rows", self.preprocessing, is_fixed=True)
 
     def _prepared(self, x: Given) -> dict[str, NumberArray]:
         """Return the rows of every input as the source network takes them."""

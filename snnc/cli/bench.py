@@ -44,7 +44,7 @@ class Request:
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    metavar="FILE.npz",
+    metavar="ROWS",
     help="Rows `x`, of which the first are run; for a network of the zoo, its own rows by default.",
 )
 @click.option(
@@ -103,6 +103,7 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
         network.check_rows,
         inputs=list(network.takes),
         outputs=list(network.gives),
+        preprocessing=network.preprocessing,
     )
     found = _compare(terminal, network, located, x, steps, request)
     if terminal.json:

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    metavar="FILE.npz",
+    metavar="ROWS",
     help="Rows `x` to find the settings on; for a network of the zoo, its own test rows by default.",
 )
 @click.option(
     "--check",
     type=click.Path(path_type=Path),
-    metavar="FILE.npz",
+    metavar="ROWS",
     help="Other rows, on which the counts are compared.",
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N rows of each.")
@@ -75,11 +75,12 @@ def command(
     quantised(loaded.graph)  # refused before any rows are read
     simulator = load_simulator("numba", threads)
     sha256 = loaded.metadata.source_sha256
-    x, _, name = rows_of(data, sha256, limit, rows.check_rows)
+    x, _, name = rows_of(data, sha256, limit, rows.check_rows, preprocessing=rows.preprocessing)
     front = certify(loaded.graph, rows.encode(x), simulator, terminal.progress())
     checked: list[Share] = []
     if check is not None:
-        others = rows.encode(rows_of(check, sha256, limit, rows.check_rows)[0])
+        shown, _, _ = rows_of(check, sha256, limit, rows.check_rows, preprocessing=rows.preprocessing)
+        others = rows.encode(shown)
         checked = [disagreements(loaded.graph, exact, others, simulator) for exact in front]
     if output is not None:
         save(_written(loaded, front[-1], len(x)), output)

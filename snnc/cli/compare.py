@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    metavar="FILE.npz",
+    metavar="ROWS",
     help="Rows `x` and, if known, labels `y`; for a network of the zoo, its own test rows by default.",
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N rows.")
@@ -140,6 +140,7 @@ def _compare_networks(
     from snnc.cli.artefacts import holds_artefact
     from snnc.cli.models import locate, open_source
     from snnc.cli.subjects import rows_of
+    from snnc.data.material import preprocessing_beside
     from snnc.data.preprocessing import Preprocessing
     from snnc.errors import InputError, UsageError
     from snnc.metrics import Case, recognise, threshold_of
@@ -157,20 +158,24 @@ def _compare_networks(
     hashes = [item.metadata.source_sha256 for item in artefacts if item is not None]
     hashes += [item.entry.sha256 for item in located if item.entry is not None]
     if data is None and not hashes:
-        raise UsageError("no rows to compare on: name them by --data FILE.npz")
+        raise UsageError("no rows to compare on: name them by --data ROWS")
     preprocessing = None if spiking is None else spiking.preprocessing
     if asked.preprocess is not None:
         preprocessing = Preprocessing.read(asked.preprocess)
     elif spiking is None and data is None:
         entry = next(item.entry for item in located if item.entry is not None)
         preprocessing = Preprocessing.from_dict(entry.preprocessing)
+    fixed = spiking is not None and asked.preprocess is None
+    if data is not None and not fixed:
+        preprocessing = preprocessing_beside(data, preprocessing)
     preprocessing = with_layout(preprocessing, asked.rows_layout)
     networks = [
         artefact or open_source(terminal, item, preprocessing, threads)
         for item, artefact in zip(located, artefacts, strict=True)
     ]
     checks = [network.check_rows for network in networks]
-    x, y, name = rows_of(data, hashes[0] if hashes else "", asked.limit, *checks)
+    sha256 = hashes[0] if hashes else ""
+    x, y, name = rows_of(data, sha256, asked.limit, *checks, preprocessing=preprocessing, is_fixed=fixed)
     a, b = (
         _side(terminal, label, network, x, threads)
         for label, network in zip((first, second), networks, strict=True)

@@ -75,26 +75,39 @@ _CONFIG = click.Option(
 def command(ctx: click.Context, /, model: str, **values: Any) -> None:
     """Convert MODEL and write the spiking network to OUT.
 
-    No labels are used, and no training is done.
+    No labels are used, and no training is done. In place of a file, MODEL may be PACKAGE.MODULE:FACTORY: this
+    runs your own code, and exports the torch.nn.Module that it returns.
     """
+    from snnc.cli.config import settings_of
+    from snnc.cli.factories import exported_file, is_factory
+    from snnc.errors import UsageError
+    from snnc.pass_options import once
+
+    settings = once(map(_setting, values["settings"]), "--set")
+    settings = settings_of(ctx.meta.get("snnc.set", {})) | settings
+    asked = ConvertOptions(**{**values, "settings": settings})
+    if asked.output is None and not asked.dry_run:
+        raise UsageError("no output is named: give -o NAME.snn.onnx, or --dry-run")
+    if not is_factory(model):
+        _convert(ctx, model, asked)
+        return
+    with exported_file(model, asked) as file:
+        ctx.obj.note(f"{model} is exported to {file}")
+        _convert(ctx, file, asked)
+
+
+def _convert(ctx: click.Context, model: str, asked: ConvertOptions) -> None:
     from snnc.artefact import save
     from snnc.budget import Budget
     from snnc.cli.artefacts import require_network
     from snnc.cli.budget import SPARING, convert_to_budget, refuse_contradicting, requested
-    from snnc.cli.config import settings_of
     from snnc.cli.files import check_outputs
     from snnc.cli.models import locate
     from snnc.compiler import LEARNING, Options, convert
     from snnc.errors import UsageError
-    from snnc.pass_options import once
 
     terminal = ctx.obj
-    settings = once(map(_setting, values["settings"]), "--set")
-    settings = settings_of(ctx.meta.get("snnc.set", {})) | settings
-    asked = ConvertOptions(**{**values, "settings": settings})
     output, front, journal = asked.output, asked.front, asked.journal
-    if output is None and not asked.dry_run:
-        raise UsageError("no output is named: give -o NAME.snn.onnx, or --dry-run")
     located = locate(model)
     require_network(located.path, model)
     read = (located.path, asked.calib, asked.preprocess, ctx.meta.get("snnc.config"))
@@ -214,11 +227,11 @@ def _rows(located: Located, asked: ConvertOptions) -> Rows:
     preprocessing = with_layout(preprocessing, asked.rows_layout)
     if asked.calib is not None:
         inputs, outputs = names_of(located.path, asked)
-        x, y = read_named(asked.calib, inputs, outputs)
-        what = f"`x` of {asked.calib}" if len(inputs) == 1 else str(asked.calib)
-        return Rows(x, y, preprocessing, what)
+        found = read_named(asked.calib, inputs, outputs, preprocessing)
+        preprocessing = with_layout(found.preprocessing, asked.rows_layout)
+        return Rows(found.x, found.y, preprocessing, found.name)
     if located.entry is None:
-        raise UsageError("no calibration rows: name 500 to 1,000 training rows by --calib FILE.npz")
+        raise UsageError("no calibration rows: name 500 to 1,000 training rows by --calib ROWS")
     x, y = calibration_data(located.entry)
     if preprocessing is None:
         preprocessing = with_layout(Preprocessing.from_dict(located.entry.preprocessing), asked.rows_layout)

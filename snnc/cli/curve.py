@@ -129,20 +129,20 @@ def _curve_of_numbers(
 
 def _converter(found: Subject, request: Request) -> Callable[[int], Artefact]:
     """Return what converts the source again, in the same way, for another T."""
+    from snnc.cli.files import read_labelled
     from snnc.cli.models import zoo_entry
     from snnc.compiler import Options, convert
-    from snnc.data.row_files import read_rows
     from snnc.errors import UsageError
     from snnc.models import calibration_data
 
     metadata = found.artefact.metadata
     entry = zoo_entry(metadata.source_sha256)
     if request.calibration is not None:
-        rows = read_rows(request.calibration)
+        rows = read_labelled(request.calibration, found.artefact.preprocessing, is_fixed=True).x
     elif entry is not None:
         rows = calibration_data(entry)[0]
     else:
-        raise UsageError("--reconvert needs calibration rows: name them by --calib FILE.npz")
+        raise UsageError("--reconvert needs calibration rows: name them by --calib ROWS")
     preprocessing = found.artefact.preprocessing
 
     def made(timesteps: int) -> Artefact:

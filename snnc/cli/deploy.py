@@ -43,14 +43,14 @@ ROWS = 256
 @click.option(
     "--golden",
     type=click.Path(path_type=Path),
-    metavar="FILE.npz",
+    metavar="ROWS",
     help="Rows `x` for the golden vectors; by default the zoo's, where the source is from the zoo, "
     "else made-up ones.",
 )
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    metavar="FILE.npz",
+    metavar="ROWS",
     help="Rows `x`, and labels `y` if there are any, to measure what a target costs that follows other "
     "rules than the artefact; by default the zoo's, else the golden ones.",
 )
@@ -95,9 +95,7 @@ def command(
     from snnc.backends.golden import make_golden
     from snnc.backends.manifest import read
     from snnc.backends.semantics import judge
-    from snnc.cli.files import read_labelled
-    from snnc.data.row_files import read_arrays, read_rows
-    from snnc.ir.batch import Batch
+    from snnc.cli.files import read_labelled, read_named
     from snnc.simulation.protocol import Emulating
 
     check_directory(output, force=force)
@@ -111,22 +109,22 @@ def command(
             "--limit",
         )
     zoo = _zoo_rows(network)
-    rows: Rows = None
-    if golden is None:
-        rows = None if zoo is None else zoo[0]
-    elif len(network.takes) > 1:
-        rows = Batch(read_arrays(golden, list(network.takes)))
-    else:
-        rows = read_rows(golden)
     reading = network.with_rows_layout(rows_layout)  # the bundle's own network keeps what it says of rows
-    if golden is not None and rows is not None:
-        reading.check_rows(rows, str(golden))
+    rows: Rows = None if zoo is None else zoo[0]
+    if golden is not None:
+        given = read_named(golden, list(network.takes), [], reading.preprocessing, is_fixed=True)
+        rows = given.x
+        reading.check_rows(rows, given.name)
     vectors = make_golden(reading, rows)
     semantics = None
     if isinstance(backend, Emulating):
-        x, y = read_labelled(data) if data is not None else zoo or (rows, None)
-        if data is not None and x is not None:
-            reading.check_rows(x, f"`x` of {data}")
+        x: NumberArray | None
+        y: NumberArray | None
+        x, y = zoo or (rows, None)
+        if data is not None:
+            found = read_labelled(data, reading.preprocessing, limit, is_fixed=True)
+            x, y = found.x, found.y
+            reading.check_rows(x, found.name)
         q = vectors.q if x is None else reading.encode(x[:limit])
         semantics = judge(network, backend, q, None if y is None else y[:limit])
         _tell(terminal, backend.name, backend.profile, semantics)

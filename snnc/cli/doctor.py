@@ -15,7 +15,14 @@ from snnc.cli.terminal import Terminal, Verb
 from snnc.cores import available_cores
 
 NEEDED = ("click", "numba", "numpy", "onnx", "onnxruntime", "rich", "threadpoolctl")
-EXTRAS = {"report": ("jinja2", "matplotlib"), "train": ("torch",), "nir": ("h5py",), "loihi": ("h5py",)}
+EXTRAS = {
+    "report": ("jinja2", "matplotlib"),
+    "images": ("pillow",),
+    "torch": ("onnxscript", "torch"),
+    "train": ("torch",),
+    "nir": ("h5py",),
+    "loihi": ("h5py",),
+}
 VECTORS = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vnni", "avxvnni", "neon", "dotprod")
 
 

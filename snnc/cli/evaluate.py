@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from snnc.analysis.scores import Scores
     from snnc.artefact import Artefact
     from snnc.cli.models import Located
+    from snnc.data.preprocessing import Preprocessing
     from snnc.ir.batch import Rows
     from snnc.metrics import Measured
     from snnc.metrics.outputs import Labels
@@ -51,7 +52,7 @@ class Request:
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    metavar="FILE.npz",
+    metavar="ROWS",
     help="Rows `x` and labels `y`; for a network of the zoo, its own test rows by default.",
 )
 @click.option(
@@ -123,7 +124,8 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None
     simulator = load_simulator(request.backend, request.threads)
     steps = chosen_timesteps(terminal, artefact, request.timesteps)
     names = (list(artefact.takes), list(artefact.gives))
-    x, y = _rows(request, zoo_entry(artefact.metadata.source_sha256), artefact.check_rows, *names)
+    entry = zoo_entry(artefact.metadata.source_sha256)
+    x, y = _rows(request, entry, artefact.check_rows, *names, artefact.preprocessing, is_fixed=True)
     warn_of_rows(terminal, artefact, x, simulator)
     _warn_of_overlap(terminal, artefact, x)
     source = None
@@ -159,6 +161,7 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None
 def _evaluate_model(terminal: Terminal, located: Located, request: Request) -> None:
     from snnc.analysis.evaluation import evaluate_ann
     from snnc.cli.models import open_source
+    from snnc.data.material import preprocessing_beside
     from snnc.data.preprocessing import Preprocessing
     from snnc.metrics import Task
     from snnc.source.selection import Selection
@@ -175,11 +178,13 @@ def _evaluate_model(terminal: Terminal, located: Located, request: Request) -> N
         preprocessing = Preprocessing.read(request.preprocess)
     elif located.entry is not None and request.data is None:
         preprocessing = Preprocessing.from_dict(located.entry.preprocessing)
+    if request.data is not None:
+        preprocessing = preprocessing_beside(request.data, preprocessing)
     preprocessing = with_layout(preprocessing, request.rows_layout)
     selection = Selection.parse(request.shape, request.keep_output)
     source = open_source(terminal, located, preprocessing, request.threads, selection)
     names = (list(source.session.inputs), list(source.session.outputs))
-    x, y = _rows(request, located.entry, source.check_rows, *names)
+    x, y = _rows(request, located.entry, source.check_rows, *names, preprocessing)
     found = evaluate_ann(
         source, x, y, terminal.progress(), task=task_of(request.task), metrics=request.metric
     )
@@ -207,18 +212,24 @@ def _rows(
     check: Callable[[Rows, str], object],
     inputs: Sequence[str],
     outputs: Sequence[str],
+    preprocessing: Preprocessing | None,
+    *,
+    is_fixed: bool = False,
 ) -> tuple[Rows, Labels]:
     from snnc.cli.files import part_of, read_named
     from snnc.errors import UsageError
     from snnc.models import test_data
 
     if request.data is not None:
-        x, y = read_named(request.data, inputs, outputs)
-        check(x, f"`x` of {request.data}" if len(inputs) == 1 else str(request.data))
+        found = read_named(
+            request.data, inputs, outputs, preprocessing, limit=request.limit, is_fixed=is_fixed
+        )
+        x, y = found.x, found.y
+        check(x, found.name)
     elif entry is not None:
         x, y = test_data(entry)
     else:
-        raise UsageError("no rows to evaluate on: name them by --data FILE.npz, with `x` and `y`")
+        raise UsageError("no rows to evaluate on: name them by --data ROWS, with `x` and `y`")
     return x[: request.limit], part_of(y, slice(request.limit))
 
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    metavar="FILE.npz",
+    metavar="ROWS",
     help="Rows `x` and, if known, labels `y`; for a network of the zoo, its own test rows by default.",
 )
 @click.option("--source", metavar="MODEL", help="Path of the source network.")
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     "--calib",
     "calibration",
     type=click.Path(path_type=Path),
-    metavar="FILE.npz",
+    metavar="ROWS",
     help="Calibration rows for --reconvert; for a network of the zoo, its own by default.",
 )
 @click.option(

@@ -92,8 +92,8 @@ def command(
     several = len(network.gives) > 1
     _check_suffix(output, list(network.gives))
     steps = chosen_timesteps(terminal, network, timesteps)
-    x = _rows(paths, list(network.takes))
-    network.check_rows(x, " and ".join(dict.fromkeys(map(str, paths.values()))))
+    x, called = _rows(paths, network)
+    network.check_rows(x, called)
     simulator = load_simulator(backend, threads)
     warn_of_rows(terminal, network, x, simulator)
     found = all_outputs_of(
@@ -159,16 +159,19 @@ def _paths(given: Sequence[str], names: Sequence[str], network: str) -> dict[str
     return found
 
 
-def _rows(paths: dict[str, Path], names: Sequence[str]) -> Rows:
-    """Read the rows of every input."""
-    from snnc.data.row_files import read_arrays, read_rows
+def _rows(paths: dict[str, Path], network: Artefact) -> tuple[Rows, str]:
+    """Read the rows of every input, and say what they are called."""
+    from snnc.cli.files import read_named
+    from snnc.data.row_files import read_rows
     from snnc.ir.batch import Batch
 
-    if len(names) == 1:
-        return read_rows(next(iter(paths.values())))
+    names = list(network.takes)
     if len(paths) == 1:
-        return Batch(read_arrays(next(iter(paths.values())), names))
-    return Batch({name: read_rows(paths[name]) for name in names})
+        path = next(iter(paths.values()))
+        found = read_named(path, names, [], network.preprocessing, is_fixed=True)
+        return found.x, found.name
+    called = " and ".join(dict.fromkeys(map(str, paths.values())))
+    return Batch({name: read_rows(paths[name]) for name in names}), called
 
 
 def _check_suffix(output: Path, names: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from snnc.cli.terminal import Terminal
 if TYPE_CHECKING:
     from snnc.artefact import Artefact
     from snnc.cli.models import Located
+    from snnc.data.preprocessing import Preprocessing
     from snnc.ir.ann import AnnGraph
     from snnc.ir.batch import Rows
     from snnc.metrics import Outputs, Task
@@ -66,6 +67,8 @@ def rows_of(
     *check: Callable[[Rows, str], object],
     inputs: Sequence[str] = ("x",),
     outputs: Sequence[str] = ("y",),
+    preprocessing: Preprocessing | None = None,
+    is_fixed: bool = True,
 ) -> tuple[Rows, Labels, str]:
     """Return rows and labels: a file's, or the zoo's own where the source is from the zoo.
 
@@ -76,6 +79,8 @@ def rows_of(
         check: refuse all rows, by the name that is given beside them, where they do not fit.
         inputs: names of the network's inputs.
         outputs: names of its outputs.
+        preprocessing: of the rows.
+        is_fixed: whether it is an artefact's.
 
     Raises:
         UsageError: there are none.
@@ -88,14 +93,14 @@ def rows_of(
     x: Rows
     y: Labels
     if data is not None:
-        x, y = read_named(data, inputs, outputs)
-        name = str(data)
+        found = read_named(data, inputs, outputs, preprocessing, limit=limit, is_fixed=is_fixed)
+        x, y, name = found.x, found.y, str(data)
         for refuse in check:
-            refuse(x, f"`x` of {name}")
+            refuse(x, found.name)
     else:
         entry = zoo_entry(sha256)
         if entry is None:
-            raise UsageError("no rows to run: give them by --data FILE.npz, with `x` and, if known, `y`")
+            raise UsageError("no rows to run: give them by --data ROWS, with `x` and, if known, `y`")
         x, y = test_data(entry)
         name = f"test rows of {PREFIX}{entry.name}"
     return x[:limit], part_of(y, slice(limit)), name
@@ -149,6 +154,7 @@ def subject(
         artefact.check_rows,
         inputs=tuple(artefact.takes),
         outputs=names,
+        preprocessing=artefact.preprocessing,
     )
     outputs = None
     if len(names) == 1:

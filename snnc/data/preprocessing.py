@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
+from snnc.data.decoding import DECODING_KEYS, Decoding
 from snnc.data.readings import LAST, LAYOUTS, Arrangement, NetworkInput, OpenShape, Wanted
 from snnc.data.rows import arrangement, exact
 from snnc.errors import InputError
 from snnc.ir.graph import FloatArray, NumberArray, Shape
 
-KEYS = ("divide", "mean", "std", "rows_layout", "transpose_hw", "layout")
+NUMBERS = ("divide", "mean", "std", "rows_layout", "transpose_hw", "layout")
+KEYS = (*NUMBERS, *DECODING_KEYS)
+
+PRESET = "preset:"
+"""What the name of a preset begins with, where a file could be named."""
 
 LARGEST = float(np.finfo(np.float32).max)
 """Largest number that float32 holds."""
@@ -39,6 +44,7 @@ class Preprocessing:
             where it is not certain.
         legacy: whether it was stored before there was ``rows_layout``: where several layouts fit, images
             are channels last.
+        files: what is done before, where rows are files: pictures, sounds, tables.
     """
 
     divide: float = 1.0
@@ -48,6 +54,7 @@ class Preprocessing:
     transpose_hw: bool = False
     rows_layout: str | None = None
     legacy: bool = False
+    files: Decoding = field(default_factory=Decoding)
 
     def __post_init__(self) -> None:
         """Refuse values that no row could be prepared with; one mean or deviation need not be in a tuple.
@@ -166,6 +173,7 @@ class Preprocessing:
             "layout": self.layout,
             "transpose_hw": self.transpose_hw,
             **({} if self.legacy else {"rows_layout": self.rows_layout}),
+            **self.files.as_dict(),
         }
 
     @classmethod
@@ -190,15 +198,31 @@ class Preprocessing:
         unknown = sorted(set(values) - set(KEYS))
         if unknown:
             raise InputError(f"unknown preprocessing keys {', '.join(unknown)}; known: {', '.join(KEYS)}")
-        return cls(**values)
+        numbers = {key: value for key, value in values.items() if key in NUMBERS}
+        decoding = {key: value for key, value in values.items() if key in DECODING_KEYS}
+        return cls(**numbers, files=Decoding.from_dict(decoding))
+
+    @classmethod
+    def preset(cls, name: str) -> Self:
+        """Return a preprocessing by its name.
+
+        Raises:
+            InputError: there is none of that name.
+        """
+        if name not in PRESETS:
+            known = ", ".join(f"{PRESET}{key}" for key in PRESETS)
+            raise InputError(f"the preprocessing {PRESET}{name} is unknown; known: {known}")
+        return cls.from_dict(PRESETS[name])
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read a JSON file.
+        """Read a JSON file, or return the preset that ``preset:NAME`` names.
 
         Raises:
-            InputError: the file is missing or holds something else.
+            InputError: the file is missing or holds something else, or there is no such preset.
         """
+        if path.name.startswith(PRESET) and not path.exists():
+            return cls.preset(path.name.removeprefix(PRESET))
         try:
             values = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_each_once)
         except InputError as error:
@@ -278,3 +302,26 @@ def _is_number(value: Any) -> bool:
     """Say whether float32 holds a value; true and false are no numbers, and NaN is within no bound."""
     number = isinstance(value, int | float | np.integer | np.floating)
     return bool(number and not isinstance(value, bool) and abs(value) <= LARGEST)
+
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    # As torchvision evaluates: shorter side 256, centre 224, mean and deviation of ImageNet.
+    "imagenet": {
+        "mode": "RGB",
+        "resize": 256,
+        "crop": 224,
+        "divide": 255,
+        "mean": (0.485, 0.456, 0.406),
+        "std": (0.229, 0.224, 0.225),
+    },
+    # Mean and deviation of all pixels of the training images of CIFAR-10.
+    "cifar10": {
+        "mode": "RGB",
+        "divide": 255,
+        "mean": (0.4914, 0.4822, 0.4465),
+        "std": (0.247, 0.2435, 0.2616),
+    },
+    # From -1 to 1, as MobileNet, Inception and others of TensorFlow take pictures.
+    "tf": {"divide": 127.5, "mean": 1.0, "std": 1.0},
+}
+"""The preprocessings that have a name, as a file would hold them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,9 @@ from snnc.data.preprocessing import LARGEST_INPUT, row_out_of_range
 from snnc.errors import InputError, NonFiniteError
 from snnc.ir.batch import Batch, arrays_by_name, check_names
 from snnc.ir.graph import NumberArray
+
+CHECKED = 1 << 24
+"""Values that are checked at once."""
 
 
 def as_rows(value: Any, name: str = "the rows") -> NumberArray:
@@ -197,7 +201,14 @@ def check_rows(path: Path, x: np.ndarray) -> None:
         raise InputError(f"the rows in {path} are {x.dtype} of shape {x.shape}; give numbers, (rows, ...)")
     if len(x) == 0:
         raise InputError(f"{path} holds no rows")
-    if x.dtype.kind == "f" and not np.isfinite(x).all():
-        raise NonFiniteError(f"the rows in {path} hold NaN or infinity: leave those rows out")
-    if x.dtype.kind == "f" and (row := row_out_of_range(x)) is not None:
-        raise InputError(f"row {row} in {path} holds numbers beyond {LARGEST_INPUT:.0e}: leave it out")
+    if x.dtype.kind != "f":
+        return
+    each = max(1, CHECKED // max(1, math.prod(x.shape[1:])))
+    for start in range(0, len(x), each):  # what is made of them is as large as they are
+        rows = x[start : start + each]
+        if not np.isfinite(rows).all():
+            raise NonFiniteError(f"the rows in {path} hold NaN or infinity: leave those rows out")
+        if (row := row_out_of_range(rows)) is not None:
+            raise InputError(
+                f"row {start + row} in {path} holds numbers beyond {LARGEST_INPUT:.0e}: leave it out"
+            )

@@ -132,7 +132,9 @@ _DYNAMIC = Operator(
 )
 _CODED_CLIP = Operator(quantised.clip, "between QuantizeLinear and DequantizeLinear")
 _QUANT = Operator(
-    quantised.quant, "QONNX: even zero point; rounding ROUND, HALF_UP or FLOOR; of constants any"
+    quantised.quant,
+    "QONNX: even zero point; rounding ROUND, HALF_UP or FLOOR; of constants any",
+    "approximated",
 )
 
 QUANTISED: Mapping[str, Mapping[str, Operator]] = {
@@ -143,27 +145,32 @@ QUANTISED: Mapping[str, Mapping[str, Operator]] = {
         ),
         "DynamicQuantizeLinear": _DYNAMIC,
         "MatMulInteger": _DYNAMIC,
-        "QLinearConv": Operator(quantised.qlinear_conv, "as Conv, constant weights"),
-        "QLinearMatMul": Operator(quantised.qlinear_matmul, "as MatMul, one constant matrix"),
+        "QLinearConv": Operator(quantised.qlinear_conv, "as Conv, constant weights", "approximated"),
+        "QLinearMatMul": Operator(quantised.qlinear_matmul, "as MatMul, one constant matrix", "approximated"),
         "QuantizeLinear": Operator(
             quantised.quantize_linear,
             "to integers of 2 to 16 bits, per tensor and per channel; one zero point",
+            "approximated",
         ),
     },
     "com.microsoft": {
         "DequantizeLinear": Operator(quantised.dequantize_linear, "as in ai.onnx"),
         "DynamicQuantizeMatMul": _DYNAMIC,
         "MatMulIntegerToFloat": _DYNAMIC,
-        "QGemm": Operator(quantised.qgemm, "as Gemm, constant weights"),
-        "QLinearAdd": Operator(quantised.qlinear_add, "of activations, or with a constant"),
-        "QLinearAveragePool": Operator(quantised.qlinear_average_pool, "as AveragePool; channels_last=0"),
-        "QLinearConcat": Operator(quantised.qlinear_concat, "as Concat"),
-        "QLinearGlobalAveragePool": Operator(quantised.qlinear_global_average_pool, "channels_last=0"),
-        "QLinearMul": Operator(quantised.qlinear_mul, "by a scalar or per-channel constant"),
+        "QGemm": Operator(quantised.qgemm, "as Gemm, constant weights", "approximated"),
+        "QLinearAdd": Operator(quantised.qlinear_add, "of activations, or with a constant", "approximated"),
+        "QLinearAveragePool": Operator(
+            quantised.qlinear_average_pool, "as AveragePool; channels_last=0", "approximated"
+        ),
+        "QLinearConcat": Operator(quantised.qlinear_concat, "as Concat", "approximated"),
+        "QLinearGlobalAveragePool": Operator(
+            quantised.qlinear_global_average_pool, "channels_last=0", "approximated"
+        ),
+        "QLinearMul": Operator(quantised.qlinear_mul, "by a scalar or per-channel constant", "approximated"),
         "QLinearSoftmax": Operator(
             quantised.qlinear_softmax, "over the classes, as the last operation", "host"
         ),
-        "QuantizeLinear": Operator(quantised.quantize_linear, "as in ai.onnx"),
+        "QuantizeLinear": Operator(quantised.quantize_linear, "as in ai.onnx", "approximated"),
     },
     **{domain: {"Quant": _QUANT, "IntQuant": _QUANT} for domain in quantised.QONNX_DOMAINS},
 }

@@ -142,6 +142,8 @@ def dequantize_linear(call: Call) -> View:
     """Read DequantizeLinear of an activation, or of an input that is quantised outside of the network."""
     view = call.view()
     axis = call.axis(call.integer("axis", 1), len(view.shape)) if len(view.shape) > 1 else 0
+    if call.integer("block_size", 0):
+        call.refuse("dequantises by blocks", "quantise activations with one scale")
     codes = _codes(call, 1, 2, axis, len(view.shape))
     before = call.code(0)
     if before is None:

@@ -332,7 +332,8 @@ def emit(builder: GraphBuilder, view: View, found: Staircase, last: onnx.NodePro
         RefusalError: its constants do not fit the tensor.
     """
     origin, rank = label(last), len(view.shape)
-    spread = found.scale.reshape(1, -1, *(1,) * (rank - 2)) if found.scale.size > 1 else found.scale
+    sizes = (1, -1, *(1,) * (rank - 2)) if found.scale.size > 1 else (1,) * rank
+    spread = found.scale.reshape(sizes)
     view, (scales,) = builder.channel_values(view, (spread,), origin)
     lowest, highest = found.lowest, found.highest
     common: dict[str, Any] = {
