@@ -203,7 +203,8 @@ def _change_repeated(
                 copied.CopyFrom(rng.choice(same))
             values.append(copied)
         else:
-            sample = values[0] if values else {bytes: b"", str: ""}.get(_python(field), 0)
+            empty: dict[type, Any] = {bytes: b"", str: ""}
+            sample = values[0] if values else empty.get(_python(field), 0)
             for _ in range(rng.choice((1, 1, 1, 3, 70))):
                 _set(values.append, _scalar(field, sample, rng))
     elif kind == 1:

@@ -124,7 +124,7 @@ def image() -> onnx.ModelProto:
     ]
     weights = {"w": _values(4, 2, 3, 3), "b": _values(4), "u": _values(4, 2, 2, 2), "k": _values(4, 3)}
     weights |= {"s": _values(4), "h": _values(4), "m": _values(4), "v": np.abs(_values(4)) + 1}
-    weights |= {"zero": np.float32(0), "six": np.float32(6)}
+    weights |= {"zero": np.array(0, np.float32), "six": np.array(6, np.float32)}
     return _model(nodes, ["N", 2, 6, 6], weights)
 
 

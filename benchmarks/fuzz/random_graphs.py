@@ -226,7 +226,7 @@ def _window(rng: random.Random, spatial: int) -> dict[str, Any]:
 
 def _factors(rng: random.Random, shape: Shape) -> list[int]:
     """Return another shape of as many values, one size possibly left open."""
-    rest, sizes = math.prod(shape), []
+    rest, sizes = math.prod(shape), list[int]()
     while rest > 1 and len(sizes) < 3:
         divisors = [n for n in range(2, rest + 1) if rest % n == 0]
         sizes.append(rng.choice(divisors))
