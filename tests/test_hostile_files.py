@@ -140,6 +140,17 @@ def test_external_data_of_no_type(tmp_path: Path) -> None:
     refused(tmp_path, proto, "describes the tensor 'w' wrongly")
 
 
+def test_external_data_without_end(tmp_path: Path) -> None:
+    proto = model([node("MatMul", "x w")], FLAT)
+    tensor = proto.graph.initializer.add(
+        name="w", dims=[4, 2], data_type=TensorProto.FLOAT, data_location=TensorProto.EXTERNAL
+    )
+    tensor.external_data.add(key="location", value="w.bin")
+    with (tmp_path / "w.bin").open("wb") as stream:
+        stream.truncate(2**42)  # sparse: no disk is used
+    refused(tmp_path, proto, r"holds 4096\.0 GiB, of which model\.onnx uses 32 bytes")
+
+
 def grown(op: str, read: str, **constants: object) -> onnx.ModelProto:
     """Return a network that adds a constant which an operation makes."""
     return model([node(op, read, "made"), node("Add", "x made")], FLAT, constants)
