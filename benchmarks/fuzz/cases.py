@@ -291,9 +291,9 @@ def command(rng: random.Random, folder: Path, enter: Enter) -> Outcome:
         path = folder / "file.snn.onnx"
         save(_artefacts()[which], path)
         path.write_bytes(mutated(path.read_bytes(), rng, b""))
-        layout = _artefacts()[which].metadata.input_layout
+        shape = _artefacts()[which].graph.encoder.shape
         data = folder / "rows.npy"
-        np.save(data, np.zeros((2, *layout["source_shape"]), np.float32))
+        np.save(data, np.zeros((2, *shape), np.float32))
         rest = ["--input", str(data), "-o", str(folder / "y.npy"), "--backend", "reference"]
         arguments = [verb, str(path), *(rest if verb == "run" else [])]
     told, complained = io.StringIO(), io.StringIO()
