@@ -122,6 +122,17 @@ def test_sums_of_products_that_do_not_fit(tmp_path: Path, equation: str) -> None
     assert {found.code.severity.value for found in check(saved(tmp_path, model(nodes, FLAT)))} >= {"error"}
 
 
+@pytest.mark.parametrize(
+    ("op", "shape"),
+    [("MatMul", [1, 4]), ("Gemm", [1, 4]), ("Conv", [1, 4, 3, 3]), ("ConvTranspose", [1, 4, 3, 3])],
+)
+@pytest.mark.parametrize("rank", [0, 1, 5])
+def test_weights_of_another_rank(tmp_path: Path, op: str, shape: list[int | str | None], rank: int) -> None:
+    weight = np.ones((1, 4, 1, 1, 1)[:rank], np.float32)
+    proto = model([node(op, "x w"), node("Relu", "y", "z")], shape, {"w": weight}, output="z")
+    codes(tmp_path, proto)  # any answer, but no error
+
+
 # Sizes
 
 

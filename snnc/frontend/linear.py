@@ -123,6 +123,8 @@ def matmul(call: Call) -> View:
     before = isinstance(left, View)
     view = call.view(0 if before else 1)
     weight = call.weights(1 if before else 0, "weight")
+    if not weight.ndim:
+        call.refuse("its weight is one number, not a matrix", "multiply by Mul, or export the model again")
     if weight.ndim > 2 and math.prod(weight.shape[:-2]) == 1 and weight.ndim <= len(view.shape):
         weight = weight.reshape(weight.shape[-2:])
     vector = weight.ndim == 1
