@@ -22,7 +22,7 @@ def conv(call: Call) -> View:
     """Read Conv over one or two spatial axes."""
     view = call.view()
     weight = call.weights(1, "weight")
-    bias = call.weights(2, "bias") if call.has(2) else np.zeros(weight.shape[0], np.float32)
+    bias = call.weights(2, "bias") if call.has(2) else np.zeros(weight.shape[:1], np.float32)
     image = call.builder.image(view, call.origin)
     rank = len(view.shape) - 2
     if weight.ndim != rank + 2:
