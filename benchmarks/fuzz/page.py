@@ -55,8 +55,8 @@ COVERAGE = """
 FINDINGS = """
 ## Findings of the record
 
-Of the sources as they were then; each is mended since, with a test, but for an answer in integers: the network
-that is read gives its real value, so that such answers are no longer compared.
+Of the sources as they were then. Each is mended since, with a test, but for an answer in integers: the
+network that is read gives its real value, so that such answers are no longer compared.
 
 """
 
@@ -90,4 +90,5 @@ def page(lines: Sequence[dict[str, Any]]) -> str:
     listed = "\n".join(found) or "None."
     heading = ("what", "cases", "seed", "findings", "slowest", "most memory")
     ended = table(("kind", "how a case ended", "cases"), outcomes)
-    return f"{INTRODUCTION}\n{table(heading, rows)}\n{COVERAGE}{FINDINGS}{listed}\n\n## How the cases ended\n\n{ended}"
+    summary = f"{INTRODUCTION}\n{table(heading, rows)}\n{COVERAGE}{FINDINGS}{listed}\n"
+    return f"{summary}\n## How the cases ended\n\n{ended}"
