@@ -122,6 +122,17 @@ def test_sums_of_products_that_do_not_fit(tmp_path: Path, equation: str) -> None
     assert {found.code.severity.value for found in check(saved(tmp_path, model(nodes, FLAT)))} >= {"error"}
 
 
+@pytest.mark.parametrize(
+    ("op", "shape"),
+    [("MatMul", [1, 4]), ("Gemm", [1, 4]), ("Conv", [1, 4, 3, 3]), ("ConvTranspose", [1, 4, 3, 3])],
+)
+@pytest.mark.parametrize("rank", [0, 1, 5])
+def test_weights_of_another_rank(tmp_path: Path, op: str, shape: list[int | str | None], rank: int) -> None:
+    weight = np.ones((1, 4, 1, 1, 1)[:rank], np.float32)
+    proto = model([node(op, "x w"), node("Relu", "y", "z")], shape, {"w": weight}, output="z")
+    codes(tmp_path, proto)  # any answer, but no error
+
+
 # Sizes
 
 
@@ -138,6 +149,17 @@ def test_external_data_of_no_type(tmp_path: Path) -> None:
     tensor.external_data.add(key="location", value="w.bin")
     (tmp_path / "w.bin").write_bytes(bytes(32))
     refused(tmp_path, proto, "describes the tensor 'w' wrongly")
+
+
+def test_external_data_without_end(tmp_path: Path) -> None:
+    proto = model([node("MatMul", "x w")], FLAT)
+    tensor = proto.graph.initializer.add(
+        name="w", dims=[4, 2], data_type=TensorProto.FLOAT, data_location=TensorProto.EXTERNAL
+    )
+    tensor.external_data.add(key="location", value="w.bin")
+    with (tmp_path / "w.bin").open("wb") as stream:
+        stream.truncate(2**42)  # sparse: no disk is used
+    refused(tmp_path, proto, r"holds 4096\.0 GiB, of which model\.onnx uses 32 bytes")
 
 
 def grown(op: str, read: str, **constants: object) -> onnx.ModelProto:

@@ -52,6 +52,15 @@ COVERAGE = """
 """
 
 
+FINDINGS = """
+## Findings of the record
+
+Of the sources as they were then. Each is mended since, with a test, but for an answer in integers: the
+network that is read gives its real value, so that such answers are no longer compared.
+
+"""
+
+
 def page(lines: Sequence[dict[str, Any]]) -> str:
     """Return the page.
 
@@ -73,6 +82,13 @@ def page(lines: Sequence[dict[str, Any]]) -> str:
         for line in own:
             total.update(line["outcomes"])
         outcomes += [[kind, name, f"{number:,}"] for name, number in total.most_common()]
+    found = [
+        f"- {line['kind']} {index}, seed {line['seed']}: {text.partition(chr(10))[0][:120]}"
+        for line in lines
+        for index, text in line["findings"]
+    ]
+    listed = "\n".join(found) or "None."
     heading = ("what", "cases", "seed", "findings", "slowest", "most memory")
     ended = table(("kind", "how a case ended", "cases"), outcomes)
-    return f"{INTRODUCTION}\n{table(heading, rows)}\n{COVERAGE}\n## How the cases ended\n\n{ended}"
+    summary = f"{INTRODUCTION}\n{table(heading, rows)}\n{COVERAGE}{FINDINGS}{listed}\n"
+    return f"{summary}\n## How the cases ended\n\n{ended}"

@@ -22,7 +22,7 @@ def conv(call: Call) -> View:
     """Read Conv over one or two spatial axes."""
     view = call.view()
     weight = call.weights(1, "weight")
-    bias = call.weights(2, "bias") if call.has(2) else np.zeros(weight.shape[0], np.float32)
+    bias = call.weights(2, "bias") if call.has(2) else np.zeros(weight.shape[:1], np.float32)
     image = call.builder.image(view, call.origin)
     rank = len(view.shape) - 2
     if weight.ndim != rank + 2:
@@ -123,6 +123,8 @@ def matmul(call: Call) -> View:
     before = isinstance(left, View)
     view = call.view(0 if before else 1)
     weight = call.weights(1 if before else 0, "weight")
+    if not weight.ndim:
+        call.refuse("its weight is one number, not a matrix", "multiply by Mul, or export the model again")
     if weight.ndim > 2 and math.prod(weight.shape[:-2]) == 1 and weight.ndim <= len(view.shape):
         weight = weight.reshape(weight.shape[-2:])
     vector = weight.ndim == 1

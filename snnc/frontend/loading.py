@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,11 @@ from snnc.frontend.tensors import byte_size, is_external
 
 MAX_BYTES = 2**31 - 1
 """Largest model without its external data: what protobuf can hold in one message."""
+
+
+UNUSED_BYTES = 3 * 2**30
+UNUSED_RATIO = 64
+"""External data may hold so many bytes, and so many times what the model uses: all of them are hashed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +146,7 @@ def _located(path: Path, model: onnx.ModelProto) -> list[Path]:
     """
     folder = path.parent.resolve()
     files: dict[str, tuple[Path, int]] = {}
+    used: Counter[Path] = Counter()
     for tensor in _tensors(model):
         if not is_external(tensor):
             continue
@@ -160,9 +167,16 @@ def _located(path: Path, model: onnx.ModelProto) -> list[Path]:
                 f"{file} is cut short: the tensor {tensor.name!r} ends at byte {start + length}; "
                 "copy it again"
             )
+        used[file] += length
         del tensor.external_data[:]
         tensor.external_data.add(key="location", value=str(file))
         tensor.external_data.add(key="offset", value=str(start))
+    for file, size in files.values():
+        if size > UNUSED_BYTES + UNUSED_RATIO * used[file]:
+            raise InputError(
+                f"{file} holds {size / 2**30:.1f} GiB, of which {path.name} uses {used[file]} bytes: "
+                "save the model again with data of its own"
+            )
     return [files[name][0] for name in sorted(files)]
 
 
