@@ -89,12 +89,14 @@ def shape_texts(shapes: Any) -> tuple[str, ...]:
     """
     if isinstance(shapes, list | tuple) and all(isinstance(text, str) for text in shapes):
         return tuple(shapes)
+    if not isinstance(shapes, Mapping):
+        raise UsageError(f"the shapes are {_said(shapes)}: give {{'NAME': (1, 3, 320, 320)}}")
     try:
         return tuple(
             f"{name}={','.join(str(operator.index(size)) for size in sizes)}"
             for name, sizes in shapes.items()
         )
-    except (AttributeError, TypeError):
+    except TypeError:
         raise UsageError(f"the shapes are {_said(shapes)}: give {{'NAME': (1, 3, 320, 320)}}") from None
 
 

@@ -12,6 +12,7 @@ import pytest
 from onnx import helper
 
 import snnc
+from snnc.artefact import save
 from snnc.cli import main
 from snnc.errors import UsageError
 from snnc.frontend import read_onnx
@@ -44,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, array in test.items():
         np.save(folder / f"{name}.npy", array)
     artefact = snnc.compile_model(path, folder / "rows.npz", preset="fast", timesteps=2, threads=1)
-    snnc.artefact.save(artefact, folder / "made.snn.onnx")
+    save(artefact, folder / "made.snn.onnx")
     return folder
 
 
@@ -249,7 +250,7 @@ def test_the_report_of_a_map(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     artefact = snnc.compile_model(
         path, x, preset="fast", timesteps=4, threads=1, shape={"image": (0, 2, 6, 5)}
     )
-    snnc.artefact.save(artefact, made)
+    save(artefact, made)
     np.savez(tmp_path / "rows.npz", x=x)
     asked = ("report", made, "--data", tmp_path / "rows.npz", "--threads", "1", "--curve", "2")
     found = told(capsys, *asked)

@@ -105,8 +105,9 @@ def check_equal(path: Path) -> SourceModel:
     for output in source.outputs:
         y = found.arrays[output.name] if len(names) > 1 else found
         ours = output.layout.to_source(y)
-        assert ours.shape == np.asarray(expected[output.name]).shape
-        np.testing.assert_allclose(ours, expected[output.name], rtol=1e-4, atol=1e-5)
+        theirs = np.asarray(expected[output.name])
+        assert ours.shape == theirs.shape
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
     return source
 
 

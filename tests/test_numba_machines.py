@@ -188,7 +188,8 @@ def test_the_first_compilation_is_announced(
     elsewhere(tmp_path)
     with caplog.at_level("INFO", "snnc"):
         cache.announce()
-        assert [record.getMessage().split(",")[0] for record in caplog.records] == ["compiling kernels"]
+        (record,) = caplog.records
+        assert record.getMessage().startswith("compiling kernels")
         caplog.clear()
         cache.kernel(double)(4)
         cache.announce()

@@ -273,7 +273,7 @@ class TestFactories:
         monkeypatch.setitem(sys.modules, "torch", None)
         (here / "networks_of_a_test.py").write_text("import torch")
         assert converted("networks_of_a_test:good") == 2
-        assert "pip install 'snnc[torch]'" in capsys.readouterr().err
+        assert "pip install torch==2.13.0 onnxscript" in capsys.readouterr().err
 
     def test_a_file_is_never_imported(self, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (here / "networks_of_a_test.py").write_text("raise AssertionError('code was run')")

@@ -65,7 +65,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         from PIL import Image
     except ImportError:
         raise UsageError(
-            f"{path} is a picture: install what reads it by pip install 'snnc[images]'"
+            f"{path} is a picture, and pillow, which reads it, is not installed: pip install pillow"
         ) from None
     try:
         with warnings.catch_warnings():

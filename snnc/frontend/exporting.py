@@ -15,7 +15,7 @@ import numpy as np
 from snnc.errors import InputError, UsageError
 from snnc.ir.graph import NumberArray
 
-EXTRA = "pip install 'snnc[torch]'"
+EXTRA = "pip install torch==2.13.0 onnxscript"
 INPUT = "input"
 """What the one input of a network is called, as its forward may call it anything."""
 

@@ -448,7 +448,7 @@ class _Work:
         by_name = {layer.name: layer for layer in counted.layers}
         macs = costs.macs_of_ann(self.source)
         each = tuple(self._answered(name, sum(macs.values())) for name in self.outputs)
-        worst = max(each, key=lambda one: one.lost) if len(each) > 1 else each[0]
+        worst = max(each, key=lambda one: one.lost)
         return Measurement(
             name=worst.name,
             snn=worst.snn,
