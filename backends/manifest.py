@@ -82,7 +82,7 @@ def describe(
             "on_the_target": emission.steps,
         },
         "payload": emission.payload or costs.payload(graph, graph.timesteps),
-        **_doors(artefact),
+        **_interface(artefact),
         "golden": {
             "file": vectors.FILE,
             "rows": len(golden.y),
@@ -111,7 +111,7 @@ def _settings(graph: SnnGraph) -> list[Json]:
     ]
 
 
-def _doors(artefact: Artefact) -> Json:
+def _interface(artefact: Artefact) -> Json:
     """Return what goes in and comes out; ``inputs`` and ``outputs`` by name where there are several."""
     graph = artefact.graph
     inputs = {node.name: _input(artefact, node) for node in graph.encoders}

@@ -109,19 +109,19 @@ class Lower:
         """Return the spiking network."""
         check_known(graph)
         several = len(graph.inputs) > 1
-        doors: dict[str, _Door] = {}
+        codes: dict[str, _InputCode] = {}
         for node in graph.inputs:
             rows = np.asarray(rows_of(context.calibration.rows, node.name), np.float32)
             units = input_units(graph, encoded(graph, rows, node), node)
             limit = input_limit(graph, context.timesteps, units.finer, units.largest, node)
-            doors[node.name] = _Door(units, min(limit, self.input_limit), input_affine(graph, node))
+            codes[node.name] = _InputCode(units, min(limit, self.input_limit), input_affine(graph, node))
             if not units.common:
                 key = f"input-units of {node.name}" if several else "input-units"
                 context.findings[key] = {
                     "finer": [int(value) for value in units.finer],
                     "middle": [float(value) for value in units.middle],
                 }
-        lowering = _Lowering(graph, doors, context)
+        lowering = _Lowering(graph, codes, context)
         result = lowering.result()
         split: dict[str, int] = {}
         if self.input_limit == snn.INPUT_LIMIT:  # a chip that asks for less reads no source twice
@@ -135,7 +135,7 @@ class Lower:
 
 
 @dataclass(frozen=True, slots=True)
-class _Door:
+class _InputCode:
     """How an input is encoded.
 
     Attributes:
@@ -152,16 +152,16 @@ class _Door:
 class _Lowering:
     """One walk over the ANN graph."""
 
-    def __init__(self, graph: ann.AnnGraph, doors: Mapping[str, _Door], context: Context) -> None:
+    def __init__(self, graph: ann.AnnGraph, codes: Mapping[str, _InputCode], context: Context) -> None:
         self.graph = graph
         self.timesteps = context.timesteps
-        self.doors = doors
+        self.codes = codes
         self.task_of = context.task_of
         self.written: dict[str, snn.SnnNode] = {}
         # What an operation becomes bears its name, so no other node may.
         self.names = Names(node.name for node in graph)
         self.values: dict[str, Value] = {}
-        self.affines = [door.affine for door in doors.values() if door.affine is not None]
+        self.affines = [code.affine for code in codes.values() if code.affine is not None]
         self.dead: dict[str, int] = {}
 
     def result(self) -> snn.SnnGraph:
@@ -284,9 +284,9 @@ class _Lowering:
         return Current(tuple(terms), bias)
 
     def encode(self, node: ann.Input) -> Spikes:
-        door = self.doors[node.name]
-        units, affine = door.units, door.affine
-        scale = float(np.float32(units.largest / door.limit))
+        code = self.codes[node.name]
+        units, affine = code.units, code.affine
+        scale = float(np.float32(units.largest / code.limit))
         gain = offset = None
         if affine is not None or not units.common:
             gain, offset = units.finer, -units.middle * units.finer
@@ -299,7 +299,7 @@ class _Lowering:
                 shape=node.shape,
                 origin=node.origin,
                 scale=scale,
-                limit=door.limit,
+                limit=code.limit,
                 gain=gain,
                 offset=offset,
             )

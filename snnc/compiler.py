@@ -412,19 +412,19 @@ def convert(
         model, calibration, preprocessing = _exported(model, calibration, preprocessing, name)
     source, named = read_convertible(model, options)
     among = alternatives(options, source.graph)
-    doors = source.takes
-    several = len(doors) > 1
+    taken_by = source.takes
+    several = len(taken_by) > 1
     if several and preprocessing is not None:
         raise UsageError(
-            f"{named} has {len(doors)} inputs, and a preprocessing is for one: give rows as it takes them"
+            f"{named} has {len(taken_by)} inputs, and a preprocessing is for one: give rows as it takes them"
         )
     if not several and isinstance(calibration, str | os.PathLike):
         preprocessing = preprocessing_beside(Path(calibration), preprocessing)
-    raw = joined(given_rows(calibration, list(doors), named, name, preprocessing))
+    raw = joined(given_rows(calibration, list(taken_by), named, name, preprocessing))
     taken: dict[str, Any] = {}
-    for door, form in doors.items():
-        what = f"{name} for {door!r}" if several else name
-        taken[door] = prepared_rows(rows_of(raw, door), form, preprocessing, what)
+    for given, form in taken_by.items():
+        what = f"{name} for {given!r}" if several else name
+        taken[given] = prepared_rows(rows_of(raw, given), form, preprocessing, what)
     known = taken if source.host is None else source.host.before(taken)
     rows = {
         given.name: given.layout.to_canonical(known[given.name]).astype(np.float32, copy=False)

@@ -175,7 +175,7 @@ QUANTISED_GRAPH = Code(
     "quantisation, whose scale depends on each input. Static QDQ graphs, QLinear operators and QONNX's Quant "
     "are read: `snnc ops` lists them.",
 )
-NO_DOOR = Code(
+NO_INPUT_OR_OUTPUT = Code(
     "SNN108",
     "no input or no output",
     "A network needs inputs and outputs, each with a name of its own. Export it again with them.",
@@ -289,7 +289,7 @@ CODES = {
         OPSET,
         NON_FINITE_WEIGHT,
         QUANTISED_GRAPH,
-        NO_DOOR,
+        NO_INPUT_OR_OUTPUT,
         CHECKER,
         OTHER_PRECISION,
         OLD_OPSET,

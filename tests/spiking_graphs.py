@@ -76,7 +76,7 @@ def random_graph(
     blocks: int = 3,
     flat: bool = False,
     routed: bool = False,
-    doors: bool = False,
+    several: bool = False,
 ) -> SnnGraph:
     """Return a small integer network whose bounds are proved; it passes its own verification.
 
@@ -90,18 +90,18 @@ def random_graph(
         blocks: arrangements between the first layer and the classifier.
         flat: a perceptron in place of a convolutional network.
         routed: whether an index map comes behind the arrangements.
-        doors: several inputs and outputs.
+        several: several inputs and outputs.
     """
     builder = _Builder(np.random.default_rng(seed), timesteps, schedule, neuron, negative)
     x = builder.encode((11,) if flat else (builder.draw(1, 3), builder.draw(6, 9), builder.draw(6, 9)))
-    others = builder.more_inputs(x) if doors else []
+    others = builder.more_inputs(x) if several else []
     top = builder.fire(builder.linear(x, 9)) if flat else builder.first_layer(x)
     if others:
         top = builder.meet(top, x, others)
     inner = top
     for _ in range(blocks):
         top = builder.fire(builder.linear(top, builder.draw(5, 12))) if flat else builder.block(top, x)
-    if doors:
+    if several:
         builder.more_outputs(inner, top)
     builder.classify(builder.routed(top) if routed and not flat else top)
     return builder.proved(seed, settle_steps)
@@ -247,7 +247,7 @@ def graphs(draw: st.DrawFn) -> SnnGraph:
         blocks=draw(st.integers(0, 3)),
         flat=draw(st.sampled_from((False, False, False, True))),
         routed=draw(st.booleans()),
-        doors=draw(st.booleans()),
+        several=draw(st.booleans()),
     )
 
 

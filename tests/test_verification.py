@@ -58,7 +58,7 @@ def test_a_read_out_may_have_a_unit_for_each_channel() -> None:
 
 
 def test_inputs_come_first_and_outputs_have_names_and_read_outs_of_their_own() -> None:
-    graph = random_graph(2, doors=True)
+    graph = random_graph(2, several=True)
     first, *rest = graph.nodes
     wrong: list[tuple[SnnGraph, str]] = [
         (graph.with_nodes([*rest[:-1], first, rest[-1]]), "reads 'encode_0', which no earlier node provides"),
@@ -78,7 +78,7 @@ def test_inputs_come_first_and_outputs_have_names_and_read_outs_of_their_own() -
 
 
 def test_nothing_takes_the_first_of_several() -> None:
-    graph = random_graph(2, doors=True)
+    graph = random_graph(2, several=True)
     for one in ("input", "encoder", "output", "readout"):
         with pytest.raises(UsageError, match=r"has \d (inputs|outputs) \(.*, and this takes one"):
             getattr(graph, one)

@@ -25,7 +25,7 @@ from snnc.ir.graph import IntArray
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import largest_count
 from snnc.ir.snn import IntegrateFire, SnnGraph
-from snnc.simulation.protocol import Unsupported, several_doors, unknown_operations
+from snnc.simulation.protocol import Unsupported, several_inputs_or_outputs, unknown_operations
 from snnc.simulation.reference import convolve
 
 SHORT, LONG = 4, 8
@@ -70,7 +70,7 @@ class AkidaLayer:
 
 def problems(graph: SnnGraph) -> tuple[Unsupported, ...]:
     """Return all that Akida's layers cannot hold."""
-    if unfamiliar := unknown_operations(graph) or several_doors(graph):
+    if unfamiliar := unknown_operations(graph) or several_inputs_or_outputs(graph):
         return unfamiliar
     last = graph[graph.output]
     if not graph.integer:

@@ -232,16 +232,16 @@ _YES = {True: "yes", False: "no"}
 def _guide(graph: SnnGraph, taken: Memory, most: int) -> str:
     """Return what an integrator has to know of the source."""
     inputs, outputs = sides(graph)
-    declared = "\n".join(f"int32_t {door.argument}[SNNC_OUTPUTS{door.suffix}];" for door in outputs)
-    given = ", ".join(door.argument for door in inputs)
-    results = ", ".join(door.argument for door in outputs)
+    declared = "\n".join(f"int32_t {port.argument}[SNNC_OUTPUTS{port.suffix}];" for port in outputs)
+    given = ", ".join(port.argument for port in inputs)
+    results = ", ".join(port.argument for port in outputs)
     taken_in = "\n".join(
-        f"/* {door.argument}: int16_t, {' x '.join(map(str, door.node.shape))}, channels first"
-        f"{f': the input {comment(door.name)}' if door.suffix else ''} */"
-        for door in inputs
+        f"/* {port.argument}: int16_t, {' x '.join(map(str, port.node.shape))}, channels first"
+        f"{f': the input {comment(port.name)}' if port.suffix else ''} */"
+        for port in inputs
     )
     named = "".join(
-        f"\n/* {door.argument} holds the output {comment(door.name)} */" for door in outputs if door.suffix
+        f"\n/* {port.argument} holds the output {comment(port.name)} */" for port in outputs if port.suffix
     )
     answer = "\nint32_t answer = snnc_class(y);" if has_classes(graph) else named
     rows = "\n".join(

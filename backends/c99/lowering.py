@@ -76,7 +76,7 @@ def c_index(graph: SnnGraph) -> dict[str, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class Port:
     """An input or output of the network, as C calls it.
 
     Attributes:
@@ -97,15 +97,15 @@ class Door:
         return Extent.of(self.node.shape).size
 
 
-def doors(graph: SnnGraph) -> dict[str, Door]:
+def ports(graph: SnnGraph) -> dict[str, Port]:
     """Return the inputs and outputs of a network by the names of their nodes, in order."""
-    found: dict[str, Door] = {}
+    found: dict[str, Port] = {}
     inputs: dict[str, Encode] = {node.name: node for node in graph.encoders}
     sides: tuple[tuple[str, Mapping[str, Encode | Readout]], ...] = (("q", inputs), ("y", graph.readouts))
     for letter, nodes in sides:
         for number, (name, node) in enumerate(nodes.items()):
             told = "" if len(nodes) == 1 else str(number)
-            found[node.name] = Door(node, name, letter + told, told and f"_{told}")
+            found[node.name] = Port(node, name, letter + told, told and f"_{told}")
     return found
 
 
@@ -120,7 +120,7 @@ class _Lowering:
         self.reads = uses([node.inputs for node in graph])
         self.values: dict[str, Place] = {}
         self.presented: dict[str, Place] = {}
-        self.doors = doors(graph)
+        self.ports = ports(graph)
 
     def run(self) -> Program:
         for node in self.graph:
@@ -276,7 +276,7 @@ class _Lowering:
 
     def encode(self, node: Encode) -> None:
         extent = Extent.of(node.shape)
-        q = Parameter(self.doors[node.name].argument, Width.I16, extent.size)
+        q = Parameter(self.ports[node.name].argument, Width.I16, extent.size)
         wanted_later = any(reader.name not in self.constant for reader in self.readers(node))
         if extent.ordered and not wanted_later:
             self.values[node.name] = q
@@ -375,7 +375,7 @@ class _Lowering:
 
     def readout(self, node: Readout) -> None:
         extent = Extent.of(node.shape)
-        y = self.program.keep(self.doors[node.name].argument, Width.I32, extent.size, f"read-out {node.name}")
+        y = self.program.keep(self.ports[node.name].argument, Width.I32, extent.size, f"read-out {node.name}")
         bias = self.table(node, "b", node.bias, "bias", Width.I32)
         self.once(node, "rest", (), bias, STEPS, extent.pixels, extent.channels, y)
         constant = self.gather(node, y)

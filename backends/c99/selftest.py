@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from snnc.backends.c99.lowering import c_index, doors
+from snnc.backends.c99.lowering import c_index, ports
 from snnc.backends.c99.source import HEADER, array, comment, has_classes
 from snnc.backends.c99.widths import Width
 from snnc.ir.batch import Batch, Rows
@@ -72,12 +72,12 @@ def program(graph: SnnGraph, golden: Golden) -> str:
             )
     given, results = [], []
     arrays, compared = [], []
-    for door in doors(graph).values():
+    for port in ports(graph).values():
         name, size = (
-            door.argument,
-            f"SNNC_{'INPUTS' if isinstance(door.node, Encode) else 'OUTPUTS'}{door.suffix}",
+            port.argument,
+            f"SNNC_{'INPUTS' if isinstance(port.node, Encode) else 'OUTPUTS'}{port.suffix}",
         )
-        if isinstance(door.node, Encode):
+        if isinstance(port.node, Encode):
             given.append(f"golden_{name} + row * {size}")
             continue
         results.append(name)

@@ -12,7 +12,7 @@ import numpy as np
 from snnc import __version__
 from snnc.backends.c99.firing import STEP_POPULATION
 from snnc.backends.c99.kernels import STRUCTURES, kernel_texts
-from snnc.backends.c99.lowering import Door, doors
+from snnc.backends.c99.lowering import Port, ports
 from snnc.backends.c99.memory import Places
 from snnc.backends.c99.program import Call, Extent, Field, Program, Table, arena, bytes_of, render
 from snnc.backends.c99.synapses import EVENTS
@@ -99,30 +99,30 @@ def has_classes(graph: SnnGraph) -> bool:
     return len(graph.outputs) == 1 and len(graph.readout.shape) == 1
 
 
-def sides(graph: SnnGraph) -> tuple[list[Door], list[Door]]:
+def sides(graph: SnnGraph) -> tuple[list[Port], list[Port]]:
     """Return the inputs and the outputs."""
-    found = doors(graph).values()
-    return [door for door in found if isinstance(door.node, Encode)], [
-        door for door in found if isinstance(door.node, Readout)
+    found = ports(graph).values()
+    return [port for port in found if isinstance(port.node, Encode)], [
+        port for port in found if isinstance(port.node, Readout)
     ]
 
 
 def _sizes(graph: SnnGraph) -> Iterator[str]:
     """Yield the macros of the inputs and outputs."""
     inputs, outputs = sides(graph)
-    for door in inputs:
-        shape = " x ".join(map(str, door.node.shape))
-        which = f"; the input {comment(door.name)}" if door.suffix else ""
-        note = f"/* int16_t {door.argument}[{shape}], channels first{which} */"
-        yield f"#define SNNC_INPUTS{door.suffix} {door.size}         {note}"
-        if isinstance(door.node, Encode):
-            limit = f"#define SNNC_INPUT_LIMIT{door.suffix} {door.node.limit}"
+    for port in inputs:
+        shape = " x ".join(map(str, port.node.shape))
+        which = f"; the input {comment(port.name)}" if port.suffix else ""
+        note = f"/* int16_t {port.argument}[{shape}], channels first{which} */"
+        yield f"#define SNNC_INPUTS{port.suffix} {port.size}         {note}"
+        if isinstance(port.node, Encode):
+            limit = f"#define SNNC_INPUT_LIMIT{port.suffix} {port.node.limit}"
             yield f"{limit}     /* largest magnitude of an input */"
-    for door in outputs:
-        shape = " x ".join(map(str, door.node.shape))
-        which = f"channels first; the output {comment(door.name)}"
-        note = f"         /* int32_t {door.argument}[{shape}], {which} */"
-        yield f"#define SNNC_OUTPUTS{door.suffix} {door.size}{note if door.suffix else ''}"
+    for port in outputs:
+        shape = " x ".join(map(str, port.node.shape))
+        which = f"channels first; the output {comment(port.name)}"
+        note = f"         /* int32_t {port.argument}[{shape}], {which} */"
+        yield f"#define SNNC_OUTPUTS{port.suffix} {port.size}{note if port.suffix else ''}"
 
 
 def _arguments(graph: SnnGraph) -> dict[str, str]:
@@ -131,23 +131,23 @@ def _arguments(graph: SnnGraph) -> dict[str, str]:
     return {
         "inputs": ", ".join(f"const int16_t {d.argument}[SNNC_INPUTS{d.suffix}]" for d in inputs),
         "outputs": ", ".join(f"int32_t {d.argument}[SNNC_OUTPUTS{d.suffix}]" for d in outputs),
-        "given": ", ".join(door.argument for door in inputs),
-        "results": ", ".join(door.argument for door in outputs),
+        "given": ", ".join(port.argument for port in inputs),
+        "results": ", ".join(port.argument for port in outputs),
     }
 
 
-def _check(door: Door) -> str:
-    q, limit = door.argument, f"SNNC_INPUT_LIMIT{door.suffix}"
+def _check(port: Port) -> str:
+    q, limit = port.argument, f"SNNC_INPUT_LIMIT{port.suffix}"
     return f"""\
-    for (int32_t i = 0; i < SNNC_INPUTS{door.suffix}; i++) {{
+    for (int32_t i = 0; i < SNNC_INPUTS{port.suffix}; i++) {{
         if ({q}[i] > {limit} || {q}[i] < -{limit}) {{
             return 0;
         }}
     }}"""
 
 
-def _written(door: Door) -> str:
-    extent, y = Extent.of(door.node.shape), door.argument
+def _written(port: Port) -> str:
+    extent, y = Extent.of(port.node.shape), port.argument
     return f"""\
     for (int32_t pixel = 0; pixel < {extent.pixels}; pixel++) {{
         for (int32_t c = 0; c < {extent.channels}; c++) {{

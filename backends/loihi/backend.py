@@ -22,7 +22,7 @@ from snnc.simulation.protocol import (
     Golden,
     Unsupported,
     VerificationResult,
-    several_doors,
+    several_inputs_or_outputs,
     unknown_operations,
 )
 
@@ -58,7 +58,7 @@ class Loihi:
 
     def check(self, graph: SnnGraph) -> tuple[Unsupported, ...]:
         """Return what the exchange format or the chip's numbers cannot hold."""
-        if found := unknown_operations(graph) or several_doors(graph):
+        if found := unknown_operations(graph) or several_inputs_or_outputs(graph):
             return found
         numbers = limits.problems(graph)
         return (*chain(graph)[1], *numbers) if graph.integer else numbers

@@ -20,7 +20,7 @@ from snnc.ir.snn import (
     SnnGraph,
     SnnNode,
 )
-from snnc.simulation.protocol import Unsupported, several_doors, unknown_operations
+from snnc.simulation.protocol import Unsupported, several_inputs_or_outputs, unknown_operations
 
 BARRIER = "convert with --set set-schedule.kind=layerwise"
 
@@ -32,8 +32,8 @@ def runs_once(graph: SnnGraph) -> bool:
 
 def problems(graph: SnnGraph, profile: Profile) -> tuple[Unsupported, ...]:
     """Return what keeps a network from a profile, node by node."""
-    if doors := several_doors(graph):
-        return doors
+    if several := several_inputs_or_outputs(graph):
+        return several
     if not graph.integer:
         node = graph[graph.output]
         reason, cure = "float32 networks have no exact spikes", "convert with --precision int8"

@@ -69,13 +69,13 @@ class Artefact:
             "populations": str(len(populations)),
             "neurons": f"{sum(prod(node.shape) for node in populations):,}",
             "precision": "int8" if graph.integer else "float32",
-            **self._doors(),
+            **self._interface(),
             "host": "" if self.host is None else f"{len(self.host.nodes)} nodes of ordinary ONNX",
             "preset": metadata.preset,
             "source": metadata.source_path,
         }
 
-    def _doors(self) -> dict[str, str]:
+    def _interface(self) -> dict[str, str]:
         """Return the shapes of inputs and outputs, by name where there are several."""
         found = {}
         taken = {name: each.shape for name, each in self.takes.items()}

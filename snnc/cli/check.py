@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from snnc.cli.doors import keep_option, shape_option
 from snnc.cli.given import refuse
+from snnc.cli.inputs_outputs import keep_option, shape_option
 from snnc.cli.options import option_of
 from snnc.cli.terminal import Terminal, Verb
 

@@ -217,8 +217,8 @@ def _dump(after: str | None, options: Options) -> Dump | None:
 
 
 def _rows(located: Located, asked: ConvertOptions) -> Rows:
-    from snnc.cli.doors import names_of
     from snnc.cli.files import read_named
+    from snnc.cli.inputs_outputs import names_of
     from snnc.data.preprocessing import Preprocessing
     from snnc.errors import UsageError
     from snnc.models import calibration_data

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from snnc.cli.doors import keep_option, shape_option
 from snnc.cli.given import refuse
+from snnc.cli.inputs_outputs import keep_option, shape_option
 from snnc.cli.judging import metric_lines, task_of, task_option, tasks_of_artefact
 from snnc.cli.layouts import rows_layout, with_layout
 from snnc.cli.quantities import Threads

@@ -142,7 +142,7 @@ def _output(network: Artefact, name: str) -> dict[str, Any]:
     }
 
 
-def _doors(entries: list[dict[str, Any]]) -> str:
+def _interface(entries: list[dict[str, Any]]) -> str:
     return ", ".join(f"{each['name']} {'x'.join(map(str, each['shape'])) or '1'}" for each in entries)
 
 
@@ -179,8 +179,8 @@ def _summary(network: Artefact) -> list[tuple[str, str]]:
     return [
         ("network", found["name"]),
         ("source", f"{source['path']} (SHA-256 {source['sha256'][:16]}...)"),
-        ("inputs", _doors(found["inputs"])),
-        ("outputs", _doors(found["outputs"])),
+        ("inputs", _interface(found["inputs"])),
+        ("outputs", _interface(found["outputs"])),
         ("steps", f"T = {found['timesteps']}, K = {found['settle_steps']}, {found['schedule']}{proved}"),
         ("spikes", found["payload"]),
         (

@@ -19,7 +19,7 @@ from onnx import helper
 
 from snnc.diagnostics import (
     DYNAMIC_SHAPE,
-    NO_DOOR,
+    NO_INPUT_OR_OUTPUT,
     OPSET,
     QUANTISED_GRAPH,
     UNSUPPORTED_ATTRIBUTE,
@@ -179,14 +179,14 @@ def _signature(model: onnx.ModelProto, problems: list[Diagnostic]) -> Signature 
     for values, what in ((inputs, "input"), (outputs, "output")):
         if not values:
             cure = f"export the network with its {what}s"
-            problems.append(Diagnostic(NO_DOOR, f"the model has no {what}", "", cure))
+            problems.append(Diagnostic(NO_INPUT_OR_OUTPUT, f"the model has no {what}", "", cure))
     if not inputs or not outputs or any(problem.code is OPSET for problem in problems):
         return None
     found = [_given(value, problems) for value in inputs]
     names = [value.name for value in outputs]
     for name in dict.fromkeys(name for name in names if names.count(name) > 1):
         cure = "give each output of the model a name of its own"
-        problems.append(Diagnostic(NO_DOOR, f"two outputs are called {name!r}", name, cure))
+        problems.append(Diagnostic(NO_INPUT_OR_OUTPUT, f"two outputs are called {name!r}", name, cure))
     batches = {value.name: size for value, size in zip(inputs, map(_batch, inputs), strict=True) if size}
     if len(set(batches.values())) > 1:
         listed = ", ".join(f"{name!r} {size}" for name, size in batches.items())

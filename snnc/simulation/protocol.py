@@ -360,7 +360,7 @@ def unknown_operations(
     )
 
 
-def several_doors(graph: SnnGraph) -> tuple[Unsupported, ...]:
+def several_inputs_or_outputs(graph: SnnGraph) -> tuple[Unsupported, ...]:
     """Return what a target with one input and one answer per row cannot take: more of either, and maps."""
     found = []
     if len(graph.inputs) > 1:

@@ -18,7 +18,7 @@ from snnc.errors import UsageError
 from snnc.frontend import read_onnx
 from snnc.source.selection import Selection
 from tests.onnx_models import node, saved
-from tests.test_doors import detector, proto, rows_for, weights
+from tests.test_inputs_outputs import detector, proto, rows_for, weights
 
 ROOT = Path(__file__).parents[1]
 OUTPUTS = ["probs", "last", "inner", "again"]
@@ -27,7 +27,7 @@ OUTPUTS = ["probs", "last", "inner", "again"]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A detector, its rows as arrays and archives, and a conversion of it."""
-    folder = tmp_path_factory.mktemp("doors")
+    folder = tmp_path_factory.mktemp("networks")
     path = saved(folder, detector(), "detector.onnx")
     x = rows_for(read_onnx(path))
     np.savez(folder / "rows.npz", image=x["image"], vec=x["vec"], other=x["other"])

@@ -50,7 +50,7 @@ def proto(
 ) -> onnx.ModelProto:
     graph = helper.make_graph(
         list(nodes),
-        "doors",
+        "detector",
         [helper.make_tensor_value_info(k, types.get(k, FLOAT), list(v)) for k, v in inputs.items()],
         [helper.make_tensor_value_info(name, FLOAT, None) for name in outputs],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
@@ -113,7 +113,7 @@ def check_equal(path: Path) -> SourceModel:
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return saved(tmp_path_factory.mktemp("doors"), detector())
+    return saved(tmp_path_factory.mktemp("networks"), detector())
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,7 @@ def test_each_input_has_a_layout_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "kind", [TensorProto.UINT8, TensorProto.INT32, TensorProto.FLOAT16, TensorProto.DOUBLE]
 )
-def test_inputs_of_any_type_are_cast_at_the_door(tmp_path: Path, kind: int) -> None:
+def test_inputs_of_any_type_are_cast(tmp_path: Path, kind: int) -> None:
     nodes = [
         node("Cast", "a", "fa", to=FLOAT),
         node("Gemm", "fa w0", "l0", transB=1),
