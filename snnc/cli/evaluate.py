@@ -153,7 +153,7 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None
     if terminal.json:
         terminal.data({**found.as_dict(), "host": told(artefact.host)})
     else:
-        _show(terminal, found)
+        _show(terminal, found, labelled=y is not None)
         if artefact.host is not None:
             terminal.text(f"{artefact.host.line}: {artefact.host.host_macs:,} run there once per image.")
 
@@ -258,14 +258,14 @@ def _warn_of_overlap(terminal: Terminal, artefact: Artefact, x: Rows) -> None:
 UNLABELLED = "No accuracy is known: the rows have no labels `y`."
 
 
-def _show(terminal: Terminal, found: Evaluation) -> None:
+def _show(terminal: Terminal, found: Evaluation, *, labelled: bool) -> None:
     """Write the table: the spiking network, and the source beside it where it was run.
 
     Of several outputs each has a table of its own, and what all have in common comes last.
     """
     several = len(found.outputs) > 1
     for name, judged in found.outputs.items():
-        rows, lines = _judgement(judged)
+        rows, lines = _judgement(judged, labelled=labelled and not several)
         if not several:
             rows += _costs(found, judged)
         columns = (f"output {name}" if several else "", "SNN", "ANN")
@@ -285,7 +285,7 @@ def _show(terminal: Terminal, found: Evaluation) -> None:
             terminal.table(columns, common)
 
 
-def _judgement(judged: Judged) -> tuple[list[tuple[str, str, str]], list[str]]:
+def _judgement(judged: Judged, *, labelled: bool) -> tuple[list[tuple[str, str, str]], list[str]]:
     """Return the rows of one output, and what is said below them."""
     from snnc.metrics import Task
 
@@ -300,7 +300,7 @@ def _judgement(judged: Judged) -> tuple[list[tuple[str, str, str]], list[str]]:
     for name, value in metric_lines(_others(scores)):
         rows.append((name, value, beside.get(name, "")))
     lines: list[str] = []
-    if not any(each.against == "labels" for each in scores.measured):
+    if not labelled and not any(each.against == "labels" for each in scores.measured):
         lines = [UNLABELLED]
     if scores.task is None:
         lines.append(NOT_EVIDENT)

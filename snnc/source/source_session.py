@@ -21,6 +21,7 @@ from snnc.errors import InputError, UsageError
 from snnc.ir.batch import Batch, Given, arrays_by_name
 from snnc.ir.graph import FloatArray, NumberArray
 from snnc.metrics.ending import final_activation
+from snnc.source.output_codes import OutputCode, output_code
 from snnc.source.selection import EVERYTHING, Selection
 
 OLDEST_RUN = 7
@@ -112,6 +113,15 @@ class SourceSession:
         model = onnx.load_model(self.path, load_external_data=False)
         return {name: final_activation(model, name) for name in self.outputs}
 
+    @cached_property
+    def _codes(self) -> dict[str, OutputCode | None]:
+        """What the integers of an output that a softmax or sigmoid ends stand for, by its name.
+
+        A spiking network leaves that activation out and gives real values; other codes it gives as they are.
+        """
+        model = onnx.load_model(self.path, load_external_data=False)
+        return {name: output_code(model, name) if self.all_ends[name] else None for name in self.outputs}
+
     @property
     def sample_shape(self) -> tuple[int, ...] | None:
         """Shape of a row of the one input without the batch; ``None`` where the file leaves a size open."""
@@ -200,7 +210,9 @@ class SourceSession:
             if len(output) != count:
                 which = f" of {name!r}" if len(self.outputs) > 1 else ""
                 raise InputError(f"{self.path.name} gives {len(output)} answers{which} for {count} rows")
-            answers.append(output[: len(rows)].astype(np.float32))
+            code = self._codes[name] if output.dtype.kind in "iu" else None
+            kept = output[: len(rows)]
+            answers.append(kept.astype(np.float32) if code is None else code.decoded(kept))
         return answers
 
 
