@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from html import escape
 from math import prod
 from typing import Any
@@ -31,7 +32,7 @@ from snnc.source.host import Finish, Host
 from snnc.source.selection import Selection
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)  # no slots: what follows from the metadata is kept
 class Artefact:
     """A spiking network and how it was made.
 
@@ -193,7 +194,7 @@ class Artefact:
         """From the source network's one input to this one's."""
         return self.layouts[self.graph.input.name]
 
-    @property
+    @cached_property
     def layouts(self) -> dict[str, InputLayout]:
         """From each of the source network's inputs to this one's, by name."""
         stored = {entry["name"]: entry["layout"] for entry in self.metadata.inputs}
@@ -201,7 +202,7 @@ class Artefact:
             stored[self.graph.input.name] = self.metadata.input_layout
         return {node.name: _layout(stored.get(node.name), node.shape) for node in self.graph.inputs}
 
-    @property
+    @cached_property
     def output_layouts(self) -> dict[str, InputLayout]:
         """From each of the source network's outputs to this one's, by name."""
         stored = {entry["name"]: entry["layout"] for entry in self.metadata.outputs}
@@ -244,7 +245,7 @@ class Artefact:
         """What was taken of the source's file."""
         return Selection.from_dict(self.metadata.selection)
 
-    @property
+    @cached_property
     def preprocessing(self) -> Preprocessing | None:
         """From raw rows to what the source network takes; ``None`` if there was none."""
         stored = self.metadata.preprocessing
@@ -273,7 +274,7 @@ class Artefact:
             which = name if len(arrays) == 1 else f"{name} for {each!r}"
             check_fit(arrays[each].shape, takes, self.preprocessing, which)
 
-    @property
+    @cached_property
     def takes(self) -> dict[str, NetworkInput]:
         """What the artefact's inputs take, by their names, in their order."""
         found = {name: NetworkInput.of(layout) for name, layout in self.layouts.items()}
