@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,11 @@ from snnc.arguments import (
 )
 from snnc.artefact import Artefact, Metadata
 from snnc.backends import load_simulator
+from snnc.conversion_options import DEFAULTS
+from snnc.conversion_options import LEARNING as LEARNING
+from snnc.conversion_options import Options as Options
+from snnc.conversion_options import alternatives as alternatives
+from snnc.conversion_options import unlearned as unlearned
 from snnc.data.input_statistics import KEY as STATISTICS
 from snnc.data.input_statistics import InputStatistics
 from snnc.data.leakage import row_hashes
@@ -36,38 +41,23 @@ from snnc.data.preprocessing import Preprocessing, prepared_rows
 from snnc.diagnostics import OTHER_LEVELS, Diagnostic
 from snnc.errors import InternalError, UnsupportedModelError, UsageError
 from snnc.frontend import SourceModel
-from snnc.frontend.dividing import HostMode
 from snnc.frontend.exporting import INPUT, exported, is_module
 from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.batch import Batch, Rows, flat, joined, rows_of
-from snnc.ir.bounds import MOST_TIMESTEPS
 from snnc.ir.graph import IntArray
 from snnc.ir.snn import SnnGraph
 from snnc.metrics.task import Task, as_task, recognise
-from snnc.numerics.thresholds import Method
-from snnc.options import OPTIONS
-from snnc.pass_options import former_names, make_pass
-from snnc.passes import PASSES, PRESETS
-from snnc.pipeline import Context, Dump, PassRecord, Pipeline, check_order, run_pipeline
+from snnc.pass_options import former_names
+from snnc.pipeline import Context, Dump, PassRecord, Pipeline, run_pipeline
 from snnc.progress import Callback, Progress, as_progress
-from snnc.search.choice import EXACT, Candidate, Choice, candidates, choose
+from snnc.search.choice import EXACT, Candidate, Choice, choose
 from snnc.simulation.protocol import RecordOptions, Simulator, Trace
 from snnc.simulation.reference import encode_all
 from snnc.source.calibration import Calibration
 from snnc.source.host import Host
-from snnc.source.selection import Selection
-from snnc.trial import lowering, payload, require_bounds, require_lowering
+from snnc.trial import lowering, require_bounds, require_lowering
 
 _log = logging.getLogger("snnc")
-
-INTEGER_PASSES = ("compensate", "quantise-weights")
-"""The passes that make integers: left out in float32. Compensation corrects what integers really do."""
-
-UNCOMPENSATED: tuple[tuple[str, str, object], ...] = (
-    ("clip-activations", "floor", False),
-    ("init-membrane", "fraction", 0.5),
-)
-"""What presets do otherwise in float32: floors and late starts are for compensation to make good."""
 
 HASHED_ROWS = 256
 """Rows that are quantised at once to be recognised later."""
@@ -75,18 +65,11 @@ HASHED_ROWS = 256
 DENSITY_ROWS = 32
 """Rows on which it is measured how many neurons fire: enough to choose kernels by."""
 
-
-DEFAULT_TIMESTEPS = 4
-"""T of a pipeline, where none is given."""
-
 TRIAL_THRIFT = 4
 """What a trial saves of the samples and positions that passes look at: it only has to tell presets apart."""
 
 KEPT = "the source is quantised, and its levels are kept exactly, by its own integers"
 """Why the preset `exact` was chosen."""
-
-LEARNING = "learn-thresholds"
-"""The pass that ``clip-activations{method=learn}`` stands for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,206 +87,6 @@ class Conversion:
     records: tuple[PassRecord, ...]
     diagnostics: tuple[Diagnostic, ...]
     choice: Choice | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to convert.
-
-    Attributes:
-        timesteps: T; ``None`` to choose it, or for 4 with a pipeline.
-        preset: name of a fixed pipeline; ``None`` to choose it: see :mod:`snnc.search.choice`.
-        pipeline: a pipeline or its text form, instead of a preset.
-        settings: single options, ``{"clip-activations.method": "max"}``.
-        precision: ``int8``, or ``float32`` to leave weights and potentials in floats.
-        seed: of every random choice.
-        threads: used by the source network and the simulator; no result depends on it.
-        journal: file in which a search stores its measurements, so that it can be continued; ``None`` to
-            store nothing.
-        task: kind of the outputs; ``None`` to recognise it from the network, if possible.
-        payload: the largest payload of a spike, ``binary``, ``signed`` or ``levels:M``; it restricts the
-            candidates.
-        shape: sizes of inputs that the file leaves open, as texts, ``NAME=1,3,320,320``.
-        keep_output: names of the outputs to keep; empty for all.
-        host: where ordinary ONNX may run what has no spiking form: ``none``; ``edges``: before and behind.
-    """
-
-    timesteps: int | None = None
-    preset: str | None = None
-    pipeline: Pipeline | str | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    precision: str = "int8"
-    seed: int = 0
-    threads: int | None = None
-    journal: Path | None = None
-    task: Task | None = None
-    payload: str | None = None
-    shape: tuple[str, ...] = ()
-    keep_output: tuple[str, ...] = ()
-    host: str = "edges"
-
-    @property
-    def selection(self) -> Selection:
-        """What is taken of the file.
-
-        Raises:
-            UsageError: a shape is not of its form, or something is named twice.
-        """
-        return Selection.parse(self.shape, self.keep_output)
-
-    def __post_init__(self) -> None:
-        """Refuse values of another kind, in one line.
-
-        Raises:
-            UsageError: naming the option.
-        """
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if not isinstance(value, Pipeline | Task):
-                object.__setattr__(self, item.name, OPTIONS[item.name].checked(value))
-        object.__setattr__(self, "task", as_task(self.task))
-        if self.payload is not None:
-            carried(self.payload)
-
-    @property
-    def steps(self) -> int:
-        """T, where it needs no choice."""
-        if self.timesteps is None:
-            if self.pipeline is None:
-                raise InternalError("the number of steps is not chosen yet")
-            return DEFAULT_TIMESTEPS
-        return self.timesteps
-
-    @property
-    def host_mode(self) -> HostMode:
-        """Where the host may keep a part of the network."""
-        return HostMode(self.host)
-
-    @property
-    def fits(self) -> bool:
-        """Whether a pass fits layers to spikes, which takes memory."""
-        return "compensate" in self.passes().names
-
-    def alternatives(self) -> dict[Candidate, Options]:
-        """Return what may be chosen; nothing where preset and steps, or a pipeline, are given.
-
-        Candidates whose passes do not take the settings are left out; for those that carry more than the
-        payload, see :func:`alternatives`.
-
-        Raises:
-            UsageError: see :meth:`passes`; no candidate takes the settings.
-        """
-        if self.pipeline is not None or (self.preset is not None and self.timesteps is not None):
-            self.passes()
-            return {}
-        if self.preset is not None:
-            _require_preset(self.preset)
-        found: dict[Candidate, Options] = {}
-        refused: UsageError | None = None
-        for each in candidates(self.preset, self.timesteps, self.payload):
-            options = replace(self, preset=each.preset, timesteps=each.timesteps)
-            try:
-                options.passes()
-            except UsageError as error:
-                refused = refused or error
-            else:
-                found[each] = options
-        if refused is not None and not found:
-            raise refused
-        return found
-
-    def passes(self) -> Pipeline:
-        """Return the pipeline that these options ask for.
-
-        Raises:
-            UsageError: an unknown preset, pass or option, or passes in an order that cannot work.
-        """
-        _require_preset(self.preset)
-        found = self._given()
-        learning = {key: value for key, value in self.settings.items() if key.startswith(LEARNING + ".")}
-        others = {key: value for key, value in self.settings.items() if key not in learning}
-        found = _with_learning(found.with_settings(others)).with_settings(learning)
-        if self.precision == "float32" and "lower-quantised" in found.names:
-            raise UsageError("`lower-quantised` makes integers: leave out --precision float32")
-        if self.precision == "float32":
-            made = [name for name in INTEGER_PASSES if name in found.names]
-            found = found.without(*made)
-        elif self.steps > MOST_TIMESTEPS:
-            raise UsageError(
-                f"T = {self.steps} is more than the {MOST_TIMESTEPS} steps that integers are proved for"
-            )
-        check_order(found)
-        return found
-
-    def _given(self) -> Pipeline:
-        """Return the pipeline, or that of the preset, before any setting."""
-        if isinstance(self.pipeline, Pipeline):
-            return self.pipeline
-        if self.pipeline is not None:
-            return Pipeline.parse(self.pipeline, PASSES)
-        if self.preset is None:
-            raise InternalError("the preset is not chosen yet")
-        found = PRESETS[self.preset].pipeline
-        return _uncompensated(found) if self.precision == "float32" else found
-
-
-def _require_preset(name: str | None) -> None:
-    if name is not None and name not in PRESETS:
-        raise UsageError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
-
-
-def _uncompensated(preset: Pipeline) -> Pipeline:
-    """Return the pipeline of a preset for float32, where nothing compensates."""
-    for name, option, value in UNCOMPENSATED:
-        if any(item.name == name and getattr(item, option) != value for item in preset):
-            preset = preset.with_option(name, **{option: value})
-    return preset
-
-
-def unlearned(pipeline: Pipeline) -> Pipeline:
-    """Return a pipeline with the closed form in place of thresholds that are learned: to compare with."""
-    closed = pipeline.without(LEARNING) if LEARNING in pipeline.names else pipeline
-    return closed.with_option("clip-activations", method=Method.MSE) if _asks_to_learn(closed) else closed
-
-
-def _with_learning(pipeline: Pipeline) -> Pipeline:
-    """Add the search for thresholds, where it is asked for, before the passes that make integers."""
-    if LEARNING in pipeline.names or not _asks_to_learn(pipeline):
-        return pipeline
-    at = next((i for i, name in enumerate(pipeline.names) if name in INTEGER_PASSES), len(pipeline))
-    return Pipeline((*pipeline[:at], make_pass(LEARNING, {}, PASSES), *pipeline[at:]))
-
-
-def _asks_to_learn(pipeline: Pipeline) -> bool:
-    return any(getattr(item, "method", None) is Method.LEARN for item in pipeline)
-
-
-def alternatives(options: Options, graph: AnnGraph) -> dict[Candidate, Options]:
-    """Return what may be chosen for a network: nothing where preset and steps, or a pipeline, are given.
-
-    Raises:
-        UsageError: no candidate takes the settings, or all of them carry more than the payload.
-        UnsupportedModelError: the network cannot be lowered.
-    """
-    among = options.alternatives()
-    if options.payload is None:
-        return among
-    asked = carried(options.payload)
-    sent = {
-        candidate: payload(graph, each.passes(), each.steps)
-        for candidate, each in among.items() or ((None, options),)
-    }
-    kept = [candidate for candidate, found in sent.items() if order(found) <= asked]
-    if not kept:
-        first, least = min(sent.items(), key=lambda item: order(item[1]))
-        who = first or (
-            f"{options.preset}, T = {options.steps}" if options.pipeline is None else "the pipeline"
-        )
-        raise UsageError(
-            f"{who}: sends {least} spikes in this network, and only {options.payload} are asked for: "
-            f"name no preset or another, or ask for the payload {least}"
-        )
-    return {candidate: each for candidate, each in among.items() if candidate in kept}
 
 
 def read_convertible(model: Model, options: Options) -> tuple[SourceModel, str]:
@@ -340,7 +123,7 @@ def read_convertible(model: Model, options: Options) -> tuple[SourceModel, str]:
     return source, name
 
 
-def check(model: Model, options: Options = Options()) -> tuple[Diagnostic, ...]:
+def check(model: Model, options: Options = DEFAULTS) -> tuple[Diagnostic, ...]:
     """Return everything in a network that cannot be converted, and warnings.
 
     The arguments are those of :func:`read_convertible`.
@@ -352,7 +135,7 @@ def check(model: Model, options: Options = Options()) -> tuple[Diagnostic, ...]:
     return examine(model, options)[1]
 
 
-def examine(model: Model, options: Options = Options()) -> tuple[SourceModel | None, tuple[Diagnostic, ...]]:
+def examine(model: Model, options: Options = DEFAULTS) -> tuple[SourceModel | None, tuple[Diagnostic, ...]]:
     """Return a network as it was read, or ``None`` and everything that keeps it from being converted.
 
     Raises:
@@ -369,7 +152,7 @@ def examine(model: Model, options: Options = Options()) -> tuple[SourceModel | N
 def convert(
     model: Model,
     calibration: Any,
-    options: Options = Options(),
+    options: Options = DEFAULTS,
     *,
     preprocessing: Preprocessing | Mapping[str, Any] | str | os.PathLike[str] | None = None,
     progress: Progress | Callback | None = None,

@@ -27,6 +27,7 @@ LAYERS = (
     ("search", "trial"),
     ("passes",),
     ("report", "arguments"),
+    ("conversion_options",),
     ("compiler",),
     ("budget",),
     ("cli",),
