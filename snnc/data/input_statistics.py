@@ -13,7 +13,7 @@ calibration; and so must most rows if the feature is the mean of one channel, wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any, Self
@@ -27,6 +27,9 @@ from snnc.ir.graph import FloatArray, NumberArray, Shape
 
 MOST_ROWS = 512
 """Rows that are looked at: more do not tell more."""
+
+CHUNK = 2**22
+"""Values that are looked at together."""
 
 MOST_GROUPS = 64
 """Means that are kept: beyond, neighbouring channels or features share one."""
@@ -150,12 +153,9 @@ class InputStatistics:
             rows: (n, *shape), at least one.
             given: (n, ...), the same before the preprocessing; ``None`` where there is none.
         """
-        chosen = _chosen(rows).astype(np.float64)
-        grouped = _grouped(chosen)
-        mean, std = (
-            np.array([function(group) for group in grouped], np.float64) for function in (np.mean, np.std)
-        )
-        found = _features(chosen, mean, std)
+        chosen = _chosen(rows)
+        mean, std = _moments(chosen)
+        found = _all_features(chosen, mean, std)
         return cls(
             len(chosen),
             tuple(rows.shape[1:]),
@@ -174,9 +174,9 @@ class InputStatistics:
         """
         if len(rows) == 0 or tuple(rows.shape[1:]) != self.shape:
             return None
-        chosen = _chosen(rows).astype(np.float64)
+        chosen = _chosen(rows)
         allowed = SHIFT + NOISE * sqrt(1 / len(chosen) + 1 / self.rows)
-        found = _features(chosen, np.array(self.mean), np.array(self.std))
+        found = _all_features(chosen, np.array(self.mean), np.array(self.std))
         worst, excess = "", 0.0
         for name, values in found.items():
             spread = self.features[name]
@@ -187,7 +187,7 @@ class InputStatistics:
                 worst, excess = name, off
         if excess <= 1:
             return None
-        stds = [np.std(group) for group in _grouped(chosen)]
+        stds = _moments(chosen)[1]
         ratios = [new / old for new, old in zip(stds, self.std, strict=True) if old > 0]
         return Foreign(
             worst.partition(" ")[0],
@@ -271,6 +271,33 @@ def _chosen(rows: FloatArray) -> FloatArray:
 def _grouped(rows: NDArray[Any]) -> list[NDArray[Any]]:
     """Split rows, (n, *shape), into groups of channels."""
     return np.array_split(rows, min(rows.shape[1], MOST_GROUPS), axis=1)
+
+
+def _chunks(rows: FloatArray) -> Iterator[NDArray[np.float64]]:
+    """Yield all rows in double precision, a few at a time: large images take much memory."""
+    size = max(1, CHUNK // max(rows[0].size, 1))
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size].astype(np.float64)
+
+
+def _moments(rows: FloatArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation of each group of channels, over all rows."""
+    counts = np.array([group.size for group in _grouped(rows)], np.float64)
+    mean = np.sum([[group.sum() for group in _grouped(part)] for part in _chunks(rows)], axis=0) / counts
+    squares = np.sum(
+        [
+            [np.square(group - centre).sum() for group, centre in zip(_grouped(part), mean, strict=True)]
+            for part in _chunks(rows)
+        ],
+        axis=0,
+    )
+    return mean, np.sqrt(squares / counts)
+
+
+def _all_features(rows: FloatArray, mean: NDArray[Any], std: NDArray[Any]) -> Features:
+    """Return the features of each of many rows, (n,) each."""
+    parts = [_features(part, mean, std) for part in _chunks(rows)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _features(rows: NDArray[Any], mean: NDArray[Any], std: NDArray[Any]) -> Features:
