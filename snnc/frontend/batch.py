@@ -12,6 +12,7 @@ from snnc.diagnostics import UNSUPPORTED_STRUCTURE, Diagnostic
 from snnc.frontend.functions import DEFAULT_DOMAINS
 from snnc.frontend.inference import FAILURES, inferred
 from snnc.frontend.simplify import label
+from snnc.frontend.tensor_shapes import without_weights
 
 ROWS = "rows of the network"
 """The name that a free batch gets while shapes are inferred."""
@@ -61,8 +62,7 @@ def mixed_rows(model: onnx.ModelProto) -> Diagnostic | None:
 
 def _shapes(model: onnx.ModelProto) -> dict[str, list[int | str | None]]:
     """Return the sizes of every tensor whose rank is known: numbers, names, ``None`` for any other."""
-    named = onnx.ModelProto()
-    named.CopyFrom(model)
+    named = without_weights(model)
     for output in named.graph.output:  # what a file says of it need not be true
         output.type.tensor_type.ClearField("shape")
     for value in named.graph.input:

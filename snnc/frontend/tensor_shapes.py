@@ -77,7 +77,7 @@ def _found(model: onnx.ModelProto, batch: int) -> tuple[dict[str, int], dict[str
     ONNX's inference gives up where an exporter computes a shape in a way that it does not follow. So what
     depends on constants and known shapes alone is computed and put into the model, and it is asked again.
     """
-    sized = _without_weights(model)
+    sized = without_weights(model)
     for value in sized.graph.input:
         dims = value.type.tensor_type.shape.dim
         if dims and not (dims[0].HasField("dim_value") and dims[0].dim_value > 0):
@@ -106,7 +106,7 @@ def stored_within(tensor: onnx.TensorProto) -> onnx.TensorProto:
     return numpy_helper.from_array(read_tensor(tensor), tensor.name) if is_external(tensor) else tensor
 
 
-def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy of a model whose large constants have types and sizes alone."""
     small = onnx.ModelProto()
     small.opset_import.extend(model.opset_import)
