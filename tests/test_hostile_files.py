@@ -373,3 +373,10 @@ def test_reasons_of_artefacts_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError) as raised:
         load(path)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_axes_that_are_no_numbers(number: float, tmp_path: Path) -> None:
+    proto = model([node("Unsqueeze", "x a")], ["N", 4], {"a": np.array([number], np.float32)})
+    (found,) = check_onnx(saved(tmp_path, proto))
+    assert "its axes are no whole numbers" in found.message

@@ -208,7 +208,10 @@ class Call:
                 "export the model with fixed shapes",
                 DYNAMIC_SHAPE,
             )
-        return tuple(int(n) for n in np.ravel(np.asarray(value)))
+        numbers = np.ravel(np.asarray(value))
+        if numbers.dtype.kind not in "biuf" or not np.isfinite(numbers).all():
+            self.refuse(f"its {attribute} are no whole numbers", "export the model again")
+        return tuple(int(n) for n in numbers)
 
     def axis(self, axis: int, rank: int) -> int:
         """Count an axis from the front.
