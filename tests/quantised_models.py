@@ -161,6 +161,40 @@ def qdq(seed: int = 1, kind: str = "int8", summed: float = 0.0589) -> Network:
     return net
 
 
+def rounded_sum(kind: str, seed: int = 0) -> Network:
+    """Return a network that rounds a sum ``s`` of two activations to ``d``.
+
+    Args:
+        kind: ``pooled``, the sum is averaged before it is rounded; ``scales``, each channel has its own scale.
+        seed: of the integers.
+    """
+    net = Network(seed)
+    a = net.scale("a", 0.02, 117)
+    net.node("QuantizeLinear", ["x", *a], "a")
+    net.node("DequantizeLinear", ["a", *a], "a_real")
+    for name, scale in (("b", 0.05), ("c", 0.0613)):
+        net.node("DequantizeLinear", net.weights(f"w{name}", (6, 3, 3, 3)), f"w{name}_real")
+        net.node("Conv", ["a_real", f"w{name}_real"], f"{name}_in", pads=[1] * 4)
+        parameters = net.scale(name, scale, 0)
+        net.node("QuantizeLinear", [f"{name}_in", *parameters], name)
+        net.node("DequantizeLinear", [name, *parameters], f"{name}_real")
+    read = net.node("Add", ["b_real", "c_real"], "s")
+    if kind == "pooled":
+        read = net.node("AveragePool", ["s"], "s_pooled", kernel_shape=[2, 2], strides=[2, 2])
+        d = net.scale("d", 0.0471, 0)
+    else:
+        d = net.scale("d", 1, 0)
+        net.constant("d_scale", np.linspace(0.03, 0.09, 6).astype(np.float32))
+        net.constant("d_zero", np.zeros(6, np.uint8))
+    net.node("QuantizeLinear", [read, *d], "d", axis=1)
+    net.node("DequantizeLinear", ["d", *d], "d_real", axis=1)
+    net.node("Flatten", ["d_real"], "f")
+    size = 54 if kind == "pooled" else 216
+    net.node("DequantizeLinear", net.weights("wy", (size, 5)), "wy_real")
+    net.node("MatMul", ["f", "wy_real"], "y")
+    return net
+
+
 def learned(seed: int = 2) -> Network:
     """Return a network whose activations are QCFS, LSQ and PACT in floats, with integer weights and input."""
     net = Network(seed)

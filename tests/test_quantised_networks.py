@@ -105,6 +105,16 @@ def test_ties_that_no_integers_keep_are_counted(tmp_path: Path) -> None:
     assert 0 < wrong <= 0.002 * size
 
 
+@pytest.mark.parametrize("kind", ["pooled", "scales"])
+def test_sums_that_are_no_pairs_of_levels_are_approximated(kind: str, tmp_path: Path) -> None:
+    net = quantised_models.rounded_sum(kind)
+    conversion = converted(net, tmp_path, preset="exact", timesteps=1)
+    (found,) = (d for d in conversion.diagnostics if d.code is APPROXIMATED_LEVELS)
+    assert "currents of different scales" in found.message
+    wrong, size = unequal(conversion, net, rows(30, 2))["d"]
+    assert wrong <= 0.01 * size
+
+
 def test_integer_operators_are_kept_to_the_last_count(
     exact: Mapping[str, tuple[Network, Conversion]],
 ) -> None:

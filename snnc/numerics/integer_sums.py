@@ -257,10 +257,13 @@ class IntegerSum:
         first, second = terms
         uniform = all((term.weight == term.weight[0]).all() for term in terms)
         even = (bias == bias[0]).all() and self.total.place is None
+        pooled = any(isinstance(each, snn.SumPool) for term in terms for each in term.chain)
         pairs = math.prod(term.counts.high - term.counts.low + 1 for term in terms)
         even = even and pairs <= MOST_PAIRS and {term.counts.times for term in terms} == {1}
         if (
             not isinstance(node, ann.Relu)
+            or not _one_rounding(node)
+            or pooled  # sums over windows are no pairs of levels
             or not uniform
             or not even
             or min(first.weight[0], second.weight[0]) <= 0
@@ -287,6 +290,11 @@ class IntegerSum:
         if wrong:
             self.reason = f"{wrong} of {wanted.size} pairs of levels are a tie that no integer weights keep"
         return np.full(len(bias), first.weight[0] / self._pair[0])
+
+
+def _one_rounding(node: ann.Relu) -> bool:
+    """Say whether all channels round to the same levels at the same places."""
+    return all(values is None or bool((values == values[:1]).all()) for values in (node.scale, node.points))
 
 
 def _parted(sums: IntArray, wanted: IntArray, lowest: int, highest: int) -> tuple[IntArray, int]:
