@@ -165,7 +165,7 @@ def rounded_sum(kind: str, seed: int = 0) -> Network:
     """Return a network that rounds a sum ``s`` of two activations to ``d``.
 
     Args:
-        kind: ``pooled``, the sum is averaged before it is rounded; ``scales``, each channel has its own scale.
+        kind: ``pooled``, the sum is averaged before it is rounded; ``scales``, a scale per channel.
         seed: of the integers.
     """
     net = Network(seed)

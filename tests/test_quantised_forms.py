@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from snnc.errors import UnsupportedModelError
 from snnc.frontend import read_onnx
+from snnc.frontend.quantised import dequantising_scale
 from snnc.ir import ann
 from snnc.simulation.reference import run_ann
-from tests.onnx_models import model, node, original, saved
+from tests.onnx_models import check_equal, model, node, original, saved
 
 LIMIT, LEVELS = np.float32(1.7), np.float32(4)
 
@@ -145,6 +148,17 @@ def test_limits_of_each_channel(tmp_path: Path) -> None:
     assert np.allclose(found.scale, limits / LEVELS, rtol=1e-6)
 
 
+def test_each_channel_is_compared_with_its_own_limit(tmp_path: Path) -> None:
+    """Limits far apart: the slope of the channel with the small one is not lost beside the large one."""
+    nodes = [node("Mul", "x g", "m"), *TCL]
+    nodes[1] = node("Relu", "m", "a")
+    constants = {"g": np.array([1, 2], np.float32), "limit": np.array([100, 1e-3], np.float32)}
+    path = saved(tmp_path, model(nodes, (None, 2), constants, opset=13))
+    x = np.array([[50, 2e-4], [120, 4e-4], [-1, 9e-4]], np.float32)
+    found, _ = run_ann(read_onnx(path).graph, x)
+    assert found == pytest.approx(original(path, "x", x), rel=1e-5)
+
+
 def test_a_bias_before_the_chain_stays_a_bias(tmp_path: Path) -> None:
     nodes = [node("Add", "x bias", "biased"), *LSQ[1:]]
     nodes.insert(1, node("Div", "biased unit", "a"))
@@ -190,6 +204,87 @@ def test_brevitas_says_fewer_bits_by_a_clip(tmp_path: Path) -> None:
     constants = quantised("uint8", 0.1, 0) | {"low": np.uint8(0), "high": np.uint8(3)}
     found = rectifier(read_from(tmp_path, nodes, constants))
     assert (found.lowest, found.highest) == (0, 3)
+
+
+@pytest.mark.parametrize("given", ["zero point", "output_dtype"])
+def test_four_bits_are_signed_or_not(given: str, tmp_path: Path) -> None:
+    kind: dict[str, Any] = {"output_dtype": TensorProto.INT4} if given == "output_dtype" else {}
+    names = "s" if kind else "s z"
+    nodes = [node("QuantizeLinear", f"x {names}", "q", **kind), node("DequantizeLinear", f"q {names}")]
+    proto = model(nodes, (None, 3), {"s": np.float32(0.2)}, opset=21, ir_version=10)
+    if not kind:
+        proto.graph.initializer.append(helper.make_tensor("z", TensorProto.INT4, [], [0]))
+    found = rectifier(read_onnx(saved(tmp_path, proto)).graph)
+    assert (found.lowest, found.highest) == (-8, 7)
+
+
+SCALES: dict[str, object] = {"s": np.array([0.1, 0.2, 0.5], np.float32), "z": np.zeros(3, np.int8)}
+
+
+def test_scales_along_another_axis_are_others(tmp_path: Path) -> None:
+    nodes = [node("QuantizeLinear", "x s z", "q", axis=1), node("DequantizeLinear", "q s z", axis=2)]
+    check_equal(tmp_path, model(nodes, (None, 3, 3), SCALES, opset=13))
+
+
+@pytest.mark.parametrize("kind", ["Transpose", "Gather"])
+def test_channels_with_scales_are_not_moved(kind: str, tmp_path: Path) -> None:
+    moved = {
+        "Transpose": node("Transpose", "q", "t", perm=[0, 2, 1]),
+        "Gather": node("Gather", "q i", "t", axis=1),
+    }[kind]
+    nodes = [node("QuantizeLinear", "x s z", "q", axis=1), moved, node("DequantizeLinear", "t s z", axis=1)]
+    with pytest.raises(UnsupportedModelError, match="scales differ from channel to channel"):
+        read_onnx(saved(tmp_path, model(nodes, (None, 3, 3), {**SCALES, "i": [2, 1, 0]}, opset=13)))
+
+
+def quant_node(read: str, **attributes: Any) -> onnx.NodeProto:
+    settings = {"signed": 1, "narrow": 0, "rounding_mode": "ROUND", **attributes}
+    return helper.make_node(
+        "Quant",
+        [read, "s", "zero", "bits"],
+        ["q"],
+        name="quant",
+        domain="qonnx.custom_op.general",
+        **settings,
+    )
+
+
+@pytest.mark.parametrize(
+    ("bits", "mode", "levels"),
+    [
+        (1, "ROUND", [-1, -1, 1, 1]),
+        (4, "ROUND", [-2, -2, 0, 2]),
+        (4, "HALF_UP", [-3, -2, 1, 3]),
+    ],
+)
+def test_quant_of_constants_as_qonnx_computes_it(
+    bits: int, mode: str, levels: list[int], tmp_path: Path
+) -> None:
+    """QONNX gives one signed bit the levels -1 and 1, and rounds half up away from zero."""
+    nodes = [quant_node("w", rounding_mode=mode), node("MatMul", "x q")]
+    weights = np.array([[-2.5, -1.5, 0.5, 2.5]], np.float32).T
+    constants = {"w": weights, "s": np.float32(1), "zero": np.float32(0), "bits": np.float32(bits)}
+    (linear,) = read_onnx(saved(tmp_path, model(nodes, (None, 4), constants, opset=13))).graph.of_type(
+        ann.Linear
+    )
+    assert linear.weight.ravel().tolist() == levels
+
+
+@pytest.mark.parametrize(
+    ("bits", "mode", "what"), [(4, "HALF_UP", "away from zero"), (2.5, "ROUND", "bit width 2.5")]
+)
+def test_what_quant_rounds_otherwise_is_refused(bits: float, mode: str, what: str, tmp_path: Path) -> None:
+    nodes = [quant_node("x", rounding_mode=mode), node("Identity", "q")]
+    constants = {"s": 1.0, "zero": 0.0, "bits": float(bits)}
+    with pytest.raises(UnsupportedModelError, match=what):
+        read_from(tmp_path, nodes, constants)
+
+
+def test_scales_of_blocks_that_do_not_fill_the_axis() -> None:
+    """9 rows in blocks of 4: the last block has one row."""
+    dequantised = node("DequantizeLinear", "w s", axis=0, block_size=4)
+    scales = dequantising_scale(dequantised, np.zeros((9, 1), np.int8), np.array([[1.0], [2.0], [3.0]]))
+    assert scales.ravel().tolist() == [1, 1, 1, 1, 2, 2, 2, 2, 3]
 
 
 @pytest.mark.parametrize("op", ["Quant", "IntQuant"])
