@@ -195,6 +195,20 @@ def rounded_sum(kind: str, seed: int = 0) -> Network:
     return net
 
 
+def of_integers(seed: int = 0) -> Network:
+    """Return a network that reads integers as they are, and rounds to ``b``."""
+    net = Network(seed)
+    net.node("DequantizeLinear", net.weights("wb", (6, 3, 3, 3)), "wb_real")
+    net.node("Conv", ["x", "wb_real"], "b_in")
+    b = net.scale("b", 20, 100)
+    net.node("QuantizeLinear", ["b_in", *b], "b")
+    net.node("DequantizeLinear", ["b", *b], "b_real")
+    net.node("Flatten", ["b_real"], "f")
+    net.node("DequantizeLinear", net.weights("wy", (96, 5)), "wy_real")
+    net.node("MatMul", ["f", "wy_real"], "y")
+    return net
+
+
 def learned(seed: int = 2) -> Network:
     """Return a network whose activations are QCFS, LSQ and PACT in floats, with integer weights and input."""
     net = Network(seed)

@@ -265,6 +265,19 @@ def test_integers_are_asked_for_in_integers(tmp_path: Path) -> None:
         converted(quantised_models.learned(), tmp_path, preset="exact", timesteps=1, precision="float32")
 
 
+@pytest.mark.parametrize(("low", "high"), [(-128, 128), (0, 256)])
+def test_bytes_may_be_larger_than_those_of_the_calibration(low: int, high: int, tmp_path: Path) -> None:
+    """Dark calibration images say neither that no pixel is above 127 nor that none is below 0."""
+    net = quantised_models.of_integers()
+    path = tmp_path / "model.onnx"
+    path.write_bytes(net.model((3, 6, 6), {"y": TensorProto.FLOAT}).SerializeToString())
+    rng = np.random.default_rng(0)
+    dark = rng.integers(0, 101, (40, 3, 6, 6)).astype(np.float32)
+    conversion = convert(path, dark, Options(threads=1, preset="exact"))
+    x = rng.integers(low, high, (30, 3, 6, 6)).astype(np.float32)
+    assert unequal(conversion, net, x)["b"][0] == 0
+
+
 def test_a_float_network_has_no_levels_to_keep(tmp_path: Path) -> None:
     net = Network(0)
     net.constant("w", np.random.default_rng(0).normal(size=(108, 4)).astype(np.float32))

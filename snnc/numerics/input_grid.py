@@ -123,10 +123,9 @@ def _whole(rows: FloatArray) -> InputGrid:
     """Return the grid of rows of integers, those of a byte or of 12 bits."""
     least, most = float(rows.min()), float(rows.max())
     low, high = -INPUT_LIMIT, INPUT_LIMIT
-    if least >= -BYTE // 2 and most <= BYTE // 2:
-        low, high = -(BYTE // 2) - 1, BYTE // 2
-    elif least >= 0 and most <= BYTE:
-        low, high = 0, BYTE
+    signed, unsigned = least >= -BYTE // 2 and most <= BYTE // 2, least >= 0 and most <= BYTE
+    if signed or unsigned:  # rows from 0 to 127 may be either, and are given room for both
+        low, high = -(BYTE // 2) - 1 if signed else 0, BYTE if unsigned else BYTE // 2
     return InputGrid(1.0, None, None, low, high, np.ones(1), np.zeros(1), True)
 
 
