@@ -209,7 +209,9 @@ class _Lowering:
         offset = np.broadcast_to(grid.silence, node.channels).astype(np.float64)
         if not grid.exact:
             self.approximated[node.name] = "the source takes any real number, and 12 bits of it are sent"
-        return Counts(node.name, unit, offset, grid.low, grid.high, self.timesteps, grid.exact)
+        rounded = [self.graph[name] for name in grid.nodes]
+        zero = next((each.zero for each in rounded if isinstance(each, ann.Relu)), 0)
+        return Counts(node.name, unit, offset, grid.low, grid.high, self.timesteps, grid.exact, zero)
 
     def weigh(self, node: ann.Convolution | ann.Linear, counts: Counts) -> Sum:
         """Fold the units of what is read into the weights, and what silence stands for into the bias."""
@@ -339,7 +341,9 @@ class _Lowering:
                 before = self.graph[node.inputs[0]].shape
                 unit, offset = (_reshaped(values, before, node) for values in (unit, offset))
         exact = all(value.exact for value in inputs)
-        return Counts(node.name, unit, offset, low, high, first.times, exact)
+        zeros = {value.zero for value in inputs}
+        zero = zeros.pop() if len(zeros) == 1 else 0
+        return Counts(node.name, unit, offset, low, high, first.times, exact, zero)
 
     def population(self, node: ann.Relu, value: Value) -> Counts:
         """Give a rounding rectifier its population."""

@@ -195,6 +195,26 @@ def rounded_sum(kind: str, seed: int = 0) -> Network:
     return net
 
 
+def sliced_sum(seed: int = 0) -> Network:
+    """Return a network that adds parts of two maps, whose sums are often half-way between two levels."""
+    net = Network(seed)
+    a = net.scale("a", 0.045, 117)
+    net.node("QuantizeLinear", ["x", *a], "a")
+    inside = [net.constant(name, np.array([at])) for name, at in (("start", 1), ("end", 5), ("axis", 2))]
+    terms = []
+    for name, scale, zero in (("b", 0.045, 117), ("c", 0.06, 131)):
+        codes = net.scale(name, scale, zero)
+        net.node("QLinearConv", ["a", *a, *net.weights(f"w{name}", (3, 3, 1, 1)), *codes], name)
+        terms += [net.node("Slice", [name, *inside], f"{name}_part"), *codes]
+    d = net.scale("d", 0.058, 20)
+    net.node("QLinearAdd", [*terms, *d], "d", domain=MICROSOFT)
+    net.node("DequantizeLinear", ["d", *d], "d_real")
+    net.node("Flatten", ["d_real"], "f")
+    net.node("DequantizeLinear", net.weights("wy", (72, 5)), "wy_real")
+    net.node("MatMul", ["f", "wy_real"], "y")
+    return net
+
+
 def of_integers(seed: int = 0) -> Network:
     """Return a network that reads integers as they are, and rounds to ``b``."""
     net = Network(seed)

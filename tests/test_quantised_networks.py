@@ -105,6 +105,14 @@ def test_ties_that_no_integers_keep_are_counted(tmp_path: Path) -> None:
     assert 0 < wrong <= 0.002 * size
 
 
+def test_moved_activations_keep_their_zero_point(tmp_path: Path) -> None:
+    """It decides how a sum that lies half-way between two levels is rounded."""
+    net = quantised_models.sliced_sum()
+    conversion = converted(net, tmp_path, preset="exact", timesteps=1)
+    wrong, size = unequal(conversion, net, rows(100, 2))["d"]
+    assert wrong <= 0.002 * size
+
+
 @pytest.mark.parametrize("kind", ["pooled", "scales"])
 def test_sums_that_are_no_pairs_of_levels_are_approximated(kind: str, tmp_path: Path) -> None:
     net = quantised_models.rounded_sum(kind)
