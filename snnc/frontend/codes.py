@@ -27,7 +27,7 @@ class Codes:
 
     def same(self, other: Codes) -> bool:
         """Say whether the integers of both stand for the same."""
-        return self.zero == other.zero and np.array_equal(self.scale.ravel(), other.scale.ravel())
+        return self.zero == other.zero and np.array_equal(self.scale, other.scale)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -190,6 +190,12 @@ def reads_codes(call: Call, operator: Operator) -> Operator:
         call.refuse(
             "computes with the integers of a quantised tensor", "dequantise them before", QUANTISED_GRAPH
         )
+    if moves and kind != "Identity" and any(codes.scale.size > 1 for codes in coded):
+        call.refuse(
+            "moves integers whose scales differ from channel to channel",
+            "dequantise them before",
+            QUANTISED_GRAPH,
+        )
     return _CODED_CLIP if kind == "Clip" else operator
 
 

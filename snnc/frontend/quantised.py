@@ -30,6 +30,9 @@ from snnc.ir.graph import FloatArray
 MOST_LEVELS = 2**16
 """Levels of a quantised activation; with more there is nothing to gain from its integers."""
 
+FEW_BITS: Mapping[str, int] = {"int2": 2, "uint2": 2, "int4": 4, "uint4": 4}
+"""Bits of the integer types that are not NumPy's own, and whose kind does not say that they are integers."""
+
 STATIC = "quantise it with static scales, as onnxruntime.quantization.quantize_static does"
 
 
@@ -58,7 +61,7 @@ def _codes(call: Call, scale: int, zero: int, axis: int | None = None, rank: int
     if scales.size > 1 and axis is not None:
         scales = scales.reshape(scales.size, *(1,) * (rank - axis - 1))
     zeros = call.constant(zero, "zero point") if call.has(zero) else np.zeros(1, np.uint8)
-    if zeros.dtype.kind not in "iu":
+    if zeros.dtype.kind not in "iu" and zeros.dtype.name not in FEW_BITS:
         kind = zeros.dtype
         call.refuse(f"quantises to {kind}, which is no integer type", "quantise to int8 or uint8")
     if (zeros != zeros.ravel()[0]).any():
@@ -69,8 +72,8 @@ def _codes(call: Call, scale: int, zero: int, axis: int | None = None, rank: int
 
 def _limits(kind: np.dtype[np.generic]) -> tuple[int, int]:
     """Return the least and the largest integer of a type, those of 2 and 4 bits included."""
-    bits = next((int(n) for n in ("4", "2") if kind.name in (f"int{n}", f"uint{n}")), 8 * kind.itemsize)
-    signed = kind.kind == "i" and not kind.name.startswith("u")
+    bits = FEW_BITS.get(kind.name, 8 * kind.itemsize)
+    signed = kind.name.startswith("int")
     return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
 
 
@@ -326,18 +329,25 @@ QONNX_DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.gen
 """Domains under which files have the operators of QONNX."""
 
 QONNX_ROUNDING = {"ROUND": "half-even", "HALF_EVEN": "half-even", "FLOOR": "floor", "HALF_UP": "half-up"}
-"""Rounding modes of QONNX that have a spiking form."""
+"""Rounding modes of QONNX that have a spiking form, ``HALF_UP`` of integers from zero up alone."""
 
 
 def quant(call: Call) -> View:
     """Read Quant of QONNX, which gives real numbers."""
     zero = call.scalar(2, "zero point", 0)
-    lowest, highest = quant_limits(
-        call.scalar(3, "bit width", 8), bool(call.integer("signed", 1)), bool(call.integer("narrow", 0))
-    )
+    bits = call.scalar(3, "bit width", 8)
+    if bits != int(bits):
+        call.refuse(f"its bit width {bits:g} is no integer", "train with whole bits", QUANTISED_GRAPH)
+    lowest, highest = quant_limits(bits, bool(call.integer("signed", 1)), bool(call.integer("narrow", 0)))
     mode = str(call.attribute("rounding_mode") or "ROUND").upper()
     if mode not in QONNX_ROUNDING:
         call.refuse(f"rounds by {mode}", f"use one of {', '.join(QONNX_ROUNDING)}", QUANTISED_GRAPH)
+    if mode == "HALF_UP" and lowest < 0:
+        call.refuse(
+            "rounds ties away from zero on both sides (HALF_UP of signed integers)",
+            "train with another rounding mode",
+            QUANTISED_GRAPH,
+        )
     if zero != int(zero) or (QONNX_ROUNDING[mode] == "half-even" and zero % 2):
         call.refuse(
             f"its zero point {zero:g} is no even integer, so that ties round another way",
@@ -358,13 +368,17 @@ def quant_limits(bits: float, signed: bool, narrow: bool) -> tuple[int, int]:
 
 
 def folded_quant(node_inputs: list[Constant], signed: bool, narrow: bool, mode: str) -> Constant:
-    """Compute Quant of QONNX of constants.
+    """Compute Quant of QONNX of constants; with one signed bit they become -1 and 1, as BipolarQuant's.
 
     Raises:
-        ValueError: the rounding mode is unknown.
+        ValueError: the rounding mode is unknown, or there is no one whole number of bits.
     """
     x, scale, zero, bits = (np.asarray(value, np.float32) for value in node_inputs)
-    lowest, highest = quant_limits(float(bits.ravel()[0]), signed, narrow)
+    if bits.size != 1 or bits != np.rint(bits):
+        raise ValueError("its bit width is no single integer")
+    if signed and bits == 1:
+        return ((folded_bipolar(x / scale + zero, np.float32(1)) - zero) * scale).astype(np.float32)
+    lowest, highest = quant_limits(float(bits.item()), signed, narrow)
     levels = np.clip(x / scale + zero, lowest, highest)
     rounds: dict[str, Callable[[FloatArray], FloatArray]] = {
         "ROUND": np.rint,
@@ -373,7 +387,7 @@ def folded_quant(node_inputs: list[Constant], signed: bool, narrow: bool, mode: 
         "CEIL": np.ceil,
         "ROUND_TO_ZERO": np.trunc,
         "DOWN": np.trunc,
-        "HALF_UP": lambda y: np.floor(y + np.float32(0.5)),
+        "HALF_UP": lambda y: np.sign(y) * np.floor(np.abs(y) + np.float32(0.5)),
     }
     if mode not in rounds:
         raise ValueError(f"the rounding mode {mode} is not known")
@@ -430,7 +444,8 @@ def folded(node: onnx.NodeProto, operands: Sequence[Constant | None]) -> tuple[F
 
 def dequantising_scale(node: onnx.NodeProto, values: Constant, scale: Constant) -> FloatArray:
     """Return the scale of each element of a constant that is dequantised."""
-    axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
+    settings = {a.name: a.i for a in node.attribute}
+    axis = settings.get("axis", 1)
     if scale.size > 1 and scale.ndim == 1:
         shape = [1] * values.ndim
         shape[axis] = scale.size
@@ -438,7 +453,8 @@ def dequantising_scale(node: onnx.NodeProto, values: Constant, scale: Constant) 
     if scale.size > 1 and scale.ndim == values.ndim and scale.shape != values.shape:  # by blocks
         for place, (count, size) in enumerate(zip(scale.shape, values.shape, strict=True)):
             if count not in (1, size):
-                scale = np.repeat(scale, -(-size // count), axis=place)[
+                block = settings.get("block_size", 0) or -(-size // count)
+                scale = np.repeat(scale, block, axis=place)[
                     tuple(slice(0, n) if p == place else slice(None) for p, n in enumerate(values.shape))
                 ]
     return np.broadcast_to(scale.astype(np.float32), values.shape).copy()
