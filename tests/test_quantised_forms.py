@@ -159,6 +159,23 @@ def test_each_channel_is_compared_with_its_own_limit(tmp_path: Path) -> None:
     assert found == pytest.approx(original(path, "x", x), rel=1e-5)
 
 
+def test_a_dip_beyond_the_last_step_is_no_staircase(tmp_path: Path) -> None:
+    """Bisection between the ends alone passes a function by that leaves the top level and returns."""
+    nodes = [
+        node("Round", "x", "r"),
+        node("Clip", "r zero three", "a"),
+        node("Sub", "x place", "b"),
+        node("Abs", "b", "c"),
+        node("Sub", "one c", "d"),
+        node("Relu", "d", "e"),
+        node("Round", "e", "f"),
+        node("Sub", "a f"),
+    ]
+    path = saved(tmp_path, model(nodes, (None, 1), CONSTANTS | {"place": np.float32(9.6)}, opset=13))
+    with pytest.raises(UnsupportedModelError):
+        read_onnx(path)
+
+
 def test_a_bias_before_the_chain_stays_a_bias(tmp_path: Path) -> None:
     nodes = [node("Add", "x bias", "biased"), *LSQ[1:]]
     nodes.insert(1, node("Div", "biased unit", "a"))

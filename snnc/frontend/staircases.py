@@ -43,6 +43,9 @@ FAR = np.float32(2**20)
 CLOSE = 1e-4
 """How far, relative to a step, an output may lie from its level, and a breakpoint from its place."""
 
+MAGNITUDES = np.exp2(np.arange(-20, 20, 1 / 16))
+"""Of the values, of either sign, at which a function is compared with what it was taken for."""
+
 ULPS = 64
 """How far, in units of the last place, breakpoints may lie from those of the canonical form to be its own."""
 
@@ -211,10 +214,20 @@ def _recognised(function: _Function, channels: int) -> Staircase | None:
     points = _bisected(function, wanted, channels)
     reached, before = function(points), function(np.nextafter(points, np.float32(-np.inf)))
     levels = low + step * np.arange(1, count + 1)[:, None]
-    off = max(np.abs(reached - levels).max(), np.abs(before - (levels - step)).max())
-    if off > CLOSE * step.max() * max(1, count / 16):
+    tolerance = CLOSE * step * max(1, count / 16)
+    off = np.maximum(np.abs(reached - levels), np.abs(before - (levels - step)))
+    x = _probes(points[0].astype(np.float64), points[-1].astype(np.float64) + step)
+    taken = np.array([np.searchsorted(*each, side="right") for each in zip(points.T, x.T, strict=True)]).T
+    if (off > tolerance).any() or (np.abs(function(x) - (low + step * taken)) > tolerance).any():
         return None
     return _canonical(step.astype(np.float32), int(first[0]), count, points)
+
+
+def _probes(first: NDArray[np.float64], last: NDArray[np.float64]) -> FloatArray:
+    """Return values, (points, channels), close together around (channels,) two ends and of all magnitudes."""
+    near = first + np.linspace(-1, 2, 1024)[:, None] * (last - first)
+    far = np.concatenate([-MAGNITUDES, MAGNITUDES])[:, None] * np.ones_like(first)
+    return np.concatenate([near, far]).astype(np.float32)
 
 
 def _steps(function: _Function, channels: int) -> int | None:
@@ -311,10 +324,9 @@ def _clip(
     """Return a clip from zero, where the region is one."""
     if (np.abs(low) > CLOSE * high).any():
         return None
-    grid = np.linspace(-1, 2, 97)[:, None] * high[None, :]
-    x = grid.astype(np.float32)
+    x = _probes(np.zeros_like(high), high)
     expected = np.clip(x, 0, high)
-    if np.abs(function(x) - expected).max() > CLOSE * high.max():
+    if (np.abs(function(x) - expected) > CLOSE * high).any():
         return None
     return Staircase(high.astype(np.float32), 0, 0)
 
