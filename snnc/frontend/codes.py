@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,23 @@ class Codes:
     def same(self, other: Codes) -> bool:
         """Say whether the integers of both stand for the same."""
         return self.zero == other.zero and np.array_equal(self.scale, other.scale)
+
+
+def levels_of(scale: FloatArray, lowest: int, highest: int) -> dict[str, Any]:
+    """Return what :class:`snnc.ir.ann.Relu` is told of the levels to which it rounds.
+
+    Args:
+        scale: (channels,) distance of the levels.
+        lowest: the least level, in units of it.
+        highest: the largest.
+    """
+    return {
+        "shift": scale * np.float32(-lowest) if lowest else None,
+        "ceiling": scale * np.float32(highest - lowest),
+        "scale": scale,
+        "lowest": lowest,
+        "highest": highest,
+    }
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -133,7 +133,7 @@ _DYNAMIC = Operator(
 _CODED_CLIP = Operator(quantised.clip, "between QuantizeLinear and DequantizeLinear")
 _QUANT = Operator(
     quantised.quant,
-    "QONNX: even zero point; rounding ROUND, HALF_UP or FLOOR; of constants any",
+    "QONNX: even zero point; rounding ROUND, FLOOR or, unsigned, HALF_UP; of constants any",
     "approximated",
 )
 

@@ -21,7 +21,7 @@ from onnx import helper
 from snnc.diagnostics import QUANTISED_GRAPH
 from snnc.frontend import elementwise, linear, pooling, reshaping
 from snnc.frontend.call import Call
-from snnc.frontend.codes import Coded, Codes
+from snnc.frontend.codes import Coded, Codes, levels_of
 from snnc.frontend.simplify import Constant, evaluate
 from snnc.frontend.views import View
 from snnc.ir import ann
@@ -104,14 +104,10 @@ def rounded(
         inputs=(view.node,),
         shape=shape,
         origin=call.origin,
-        shift=scales * np.float32(-lowest) if lowest else None,
-        ceiling=scales * np.float32(highest - lowest),
-        scale=scales,
-        lowest=lowest,
-        highest=highest,
         zero=codes.zero,
         rounding=rounding,
         gain=None if gain is None else _per_channel(call, gain, shape[0]),
+        **levels_of(scales, lowest, highest),
     )
     return Coded(View(call.builder.emit(node), view.index, call.origin), codes)
 
@@ -377,7 +373,7 @@ def folded_quant(node_inputs: list[Constant], signed: bool, narrow: bool, mode: 
     if bits.size != 1 or bits != np.rint(bits):
         raise ValueError("its bit width is no single integer")
     if signed and bits == 1:
-        return ((folded_bipolar(x / scale + zero, np.float32(1)) - zero) * scale).astype(np.float32)
+        return ((folded_bipolar(x / scale + zero, np.ones(1, np.float32)) - zero) * scale).astype(np.float32)
     lowest, highest = quant_limits(float(bits.item()), signed, narrow)
     levels = np.clip(x / scale + zero, lowest, highest)
     rounds: dict[str, Callable[[FloatArray], FloatArray]] = {

@@ -22,6 +22,7 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from snnc.frontend.builder import GraphBuilder
+from snnc.frontend.codes import levels_of
 from snnc.frontend.functions import DEFAULT_DOMAINS
 from snnc.frontend.simplify import Constant, label
 from snnc.frontend.views import View
@@ -360,13 +361,9 @@ def emit(builder: GraphBuilder, view: View, found: Staircase, last: onnx.NodePro
     if points is not None and len(points) > 1 and len(points) != len(scales):
         points = None  # folded into a vector: the canonical form stands for them
     node = Relu(
-        shift=scales * np.float32(-lowest) if lowest else None,
-        ceiling=scales * np.float32(highest - lowest),
-        scale=scales,
-        lowest=lowest,
-        highest=highest,
         rounding=found.rounding,
         points=points,
+        **levels_of(scales, lowest, highest),
         **common,
     )
     return View(builder.emit(node), view.index, origin)
