@@ -345,6 +345,9 @@ class TestTables:
             ("a,y\n1,x\n1,2", "the label of row 1 is 'x', and others are numbers"),
             ("a,y\n1,\n", "row 1 has no label"),
             ("y,Label,a\n1,2,3", "several columns of labels"),
+            ("a,b,label\n7,1,2,0\n8,3,4,1", "the header has 3 cells, and the first row 4"),
+            ("a,b,label,c\n1,2,0\n3,4,1", "the header has 4 cells, and the first row 3"),
+            ("0,1,2\n3,4,5", "may be a header or a row"),
             ("a,b\n1,1e39\n", "NaN or infinity"),
         ],
     )
@@ -352,6 +355,31 @@ class TestTables:
         (tmp_path / "a.csv").write_text(text)
         with np.errstate(over="ignore"):
             assert says in refused(tmp_path / "a.csv")
+
+    def test_classes_do_not_depend_on_the_number_of_rows(self, tmp_path: Path) -> None:
+        (tmp_path / "a.csv").write_text("a,label\n1,cat\n2,dog\n3,ant\n")
+        found = read_material(tmp_path / "a.csv", limit=2)
+        assert found.x.tolist() == [[1], [2]]
+        assert found.y is not None
+        assert found.y.tolist() == [1, 2]
+        assert "0 ant, 1 cat, 2 dog" in found.told
+
+    @pytest.mark.parametrize("first", [",,\n", "\n , ,\n"])
+    def test_empty_lines_before_the_first(self, tmp_path: Path, first: str) -> None:
+        (tmp_path / "a.csv").write_text(f"{first}1,2,3\n4,5,6\n")
+        assert read_material(tmp_path / "a.csv").x.tolist() == [[1, 2, 3], [4, 5, 6]]
+        (tmp_path / "a.csv").write_text(f"{first}a,b,label\n4,5,6\n")
+        found = read_material(tmp_path / "a.csv")
+        assert found.x.tolist() == [[4, 5]]
+        assert found.y is not None
+        assert found.y.tolist() == [6]
+
+    def test_a_header_of_several_lines(self, tmp_path: Path) -> None:
+        (tmp_path / "a.csv").write_text('"a\n(cm)",b,label\n4,5,6\n')
+        found = read_material(tmp_path / "a.csv")
+        assert found.x.tolist() == [[4, 5]]
+        assert found.y is not None
+        assert found.y.tolist() == [6]
 
     def test_numbers_that_are_none(self, tmp_path: Path) -> None:
         (tmp_path / "a.csv").write_text("a,b\n1,nan\n")
