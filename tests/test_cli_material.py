@@ -148,6 +148,15 @@ def test_another_preprocessing_beside_the_pictures(
     assert "take the file away, or convert again" in capsys.readouterr().err
 
 
+def test_a_layout_leaves_the_preprocessing_beside_the_pictures(
+    pictures: Path, network: Path, artefact: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "n.snn.onnx"
+    layout = ("--rows-layout", "NHWC")
+    assert main(["convert", str(network), "--calib", str(pictures), *layout, "-o", str(out), *CONVERT]) == 0
+    assert print_exact(load(out).graph) == print_exact(load(artefact).graph)
+
+
 def test_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     nodes = [node("Gemm", "x a", "h"), node("Relu", "h", "r"), node("Gemm", "r b")]
     path = saved(tmp_path, model(nodes, ["N", 4], {"a": normal(4, 8), "b": normal(8, 3)}))
