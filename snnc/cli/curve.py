@@ -129,6 +129,7 @@ def _curve_of_numbers(
 
 def _converter(found: Subject, request: Request) -> Callable[[int], Artefact]:
     """Return what converts the source again, in the same way, for another T."""
+    from snnc.arguments import shape_texts
     from snnc.cli.files import read_labelled
     from snnc.cli.models import zoo_entry
     from snnc.compiler import Options, convert
@@ -143,7 +144,7 @@ def _converter(found: Subject, request: Request) -> Callable[[int], Artefact]:
         rows = calibration_data(entry)[0]
     else:
         raise UsageError("--reconvert needs calibration rows: name them by --calib ROWS")
-    preprocessing = found.artefact.preprocessing
+    preprocessing, selection = found.artefact.preprocessing, found.artefact.selection
 
     def made(timesteps: int) -> Artefact:
         options = Options(
@@ -153,6 +154,8 @@ def _converter(found: Subject, request: Request) -> Callable[[int], Artefact]:
             seed=int(metadata.calibration.get("seed", 0)),
             task=found.outputs.task,
             threads=request.threads,
+            shape=shape_texts(selection.shapes),
+            keep_output=selection.outputs,
             host="none" if found.artefact.host is None else "edges",
         )
         return convert(found.located.path, rows, options, preprocessing=preprocessing).artefact
