@@ -169,6 +169,7 @@ def test_run_writes_every_output(folder: Path, tmp_path: Path, capsys: pytest.Ca
             "there is no output 'nope'",
         ),
         (("eval", "made.snn.onnx", "--data", "test.npz", "--keep-output", "last"), "is for a MODEL"),
+        (("check", "made.snn.onnx", "--target", "c99", "--host", "none"), "this is an artefact"),
         (("bisect", "made.snn.onnx", "--data", "test.npz"), "takes a network of one input"),
         (
             ("report", "made.snn.onnx", "--data", "test.npz", "-o", "n.html", "--curve", "1,2"),
