@@ -290,6 +290,11 @@ class TestSounds:
         sound(tmp_path / "b.wav", b"\0\0", rate=16000)
         assert "b.wav has 16000 samples per second where the first" in refused(tmp_path)
 
+    def test_without_samples(self, tmp_path: Path) -> None:
+        sound(tmp_path / "a.wav", b"")
+        for keys in ({}, {"samples": 4}):
+            assert "a.wav holds no samples" in refused(tmp_path, keys)
+
     def test_damaged(self, tmp_path: Path) -> None:
         sound(tmp_path / "a.wav", bytes(100))
         whole = (tmp_path / "a.wav").read_bytes()
