@@ -340,8 +340,8 @@ def test_a_second_curve_keeps_the_outputs(tmp_path: Path, capsys: pytest.Capture
     np.savez(rows, x=np.random.default_rng(0).standard_normal((60, 4), np.float32))
     asked = ("--calib", rows, "--preset", "fast", "-T", "2", "--threads", "1", "--keep-output", "y")
     told(capsys, "convert", path, *asked, "-o", out)
-    asked = ("--data", rows, "--task", "classes", "--curve", "1,2", "--reconvert", "--calib", rows)
-    curve = told(capsys, "report", out, *asked)["accuracy_against_timesteps"]
+    curves = ("--task", "classes", "--curve", "1,2", "--reconvert", "--calib", rows)
+    curve = told(capsys, "report", out, "--data", rows, *curves)["accuracy_against_timesteps"]
     assert curve["converted_for_each"][1] == curve["this_artefact"][1]  # T = 2 is what it was converted for
 
 
