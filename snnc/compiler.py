@@ -162,8 +162,7 @@ def convert(
     """Convert a trained network.
 
     If the options give no preset or no number of steps, these are chosen by the loss of candidates on
-    held-back
-    rows: see :mod:`snnc.search.choice`. The result is then converted with all rows.
+    held-back rows: see :mod:`snnc.search.choice`. The result is then converted with all rows.
 
     Args:
         model: path of an ONNX file, ``zoo:NAME``, an ``onnx.ModelProto``, its bytes, or a
