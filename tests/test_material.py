@@ -244,6 +244,27 @@ def png(width: int, height: int, bits: int, colours: int, rows: bytes) -> bytes:
     )
 
 
+class TestLabelsOfLists:
+    def test_numbers_are_no_names(self, tmp_path: Path) -> None:
+        for name in ("a.png", "b.png", "c.png"):
+            Image.new("L", (4, 3)).save(tmp_path / name)
+        file = tmp_path / "l.txt"
+        for labels, expected in (
+            (["-1.5", "12", "3"], [-1.5, 12, 3]),
+            (["10", "2", "0"], [10, 2, 0]),
+            (["dog", "cat", "dog"], [1, 0, 1]),
+        ):
+            file.write_text("\n".join(f"{name}.png {y}" for name, y in zip("abc", labels, strict=True)))
+            found = read_material(file).y
+            assert found is not None
+            assert found.tolist() == expected
+        file.write_text("a.png cat\nb.png 2\n")
+        assert "others are numbers" in refused(file)
+        file.write_text("a.png nan\nb.png 2\n")
+        with pytest.raises(NonFiniteError, match="labels"):
+            read_material(file)
+
+
 class TestSounds:
     @given(values=st.lists(st.integers(-(2**31), 2**31 - 1), min_size=1, max_size=9), width=st.integers(1, 4))
     def test_every_width(

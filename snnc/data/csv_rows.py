@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import TextIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from snnc.data.stored import stored
 from snnc.errors import InputError, NonFiniteError
-from snnc.ir.graph import FloatArray
+from snnc.ir.graph import FloatArray, NumberArray
 
 SUFFIXES = (".csv", ".tsv")
 LABELS = ("label", "y")
@@ -36,7 +35,7 @@ class Table:
     """
 
     x: FloatArray
-    y: NDArray[np.float64] | NDArray[np.int64] | None
+    y: NumberArray | None
     told: str
 
 
@@ -85,7 +84,7 @@ def read_table(path: Path, label: str | None, limit: int | None) -> Table:
                 x[index] = [_number(path, line, cell) for cell in cells]
     if header is None or column is None:
         return Table(x, None, "")
-    y, classes = _labels(path, labels)
+    y, classes = labels_of(path, labels)
     listed = ", ".join(f"{number} {text}" for number, text in enumerate(classes))
     told = f"labels of {path}, column {header[column]!r}, by sorted names: {listed}" if classes else ""
     return Table(x, y[:count], told)
@@ -174,8 +173,20 @@ def _number(path: Path, line: int, cell: str) -> float:
     return value
 
 
-def _labels(path: Path, cells: list[str]) -> tuple[NDArray[np.float64] | NDArray[np.int64], tuple[str, ...]]:
-    """Return labels as numbers, and what the classes are called where they were names."""
+def labels_of(path: Path, cells: list[str]) -> tuple[NumberArray, tuple[str, ...]]:
+    """Return labels as numbers, and what the classes are called where they were names.
+
+    Args:
+        path: of the file that holds them, for messages.
+        cells: numbers alone, or names alone, which are numbered in their order.
+
+    Returns:
+        (n,) int64, or float64 where a number is not whole; and the names by number.
+
+    Raises:
+        InputError: one is empty, or some are numbers and some are names.
+        NonFiniteError: one is NaN or infinite.
+    """
     if "" in cells:
         raise InputError(f"{path}: row {cells.index('') + 1} has no label: give it one, or leave it out")
     numbers = [_is_number(cell) for cell in cells]
@@ -187,7 +198,10 @@ def _labels(path: Path, cells: list[str]) -> tuple[NDArray[np.float64] | NDArray
         return (values.astype(np.int64) if whole else values), ()
     if any(numbers):
         row = numbers.index(False)
-        raise InputError(f"{path}: the label of row {row + 1} is {cells[row][:30]!r}, and others are numbers")
+        raise InputError(
+            f"{path}: the label of row {row + 1} is {cells[row][:30]!r}, and others are numbers: "
+            "give numbers alone, or names"
+        )
     classes = tuple(sorted(set(cells)))
     place = {name: index for index, name in enumerate(classes)}
     return np.array([place[cell] for cell in cells], np.int64), classes
