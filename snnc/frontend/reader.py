@@ -18,9 +18,6 @@ import onnx
 from onnx import helper
 
 from snnc.diagnostics import (
-    DYNAMIC_SHAPE,
-    NO_INPUT_OR_OUTPUT,
-    OPSET,
     QUANTISED_GRAPH,
     UNSUPPORTED_ATTRIBUTE,
     UNSUPPORTED_STRUCTURE,
@@ -41,10 +38,9 @@ from snnc.frontend.patterns import find_patterns, named
 from snnc.frontend.precision import precision_of, told
 from snnc.frontend.quantised import MOVES, as_integers, folded, scales_of
 from snnc.frontend.refusals import MAX_VALUES, RefusalError, refuse
+from snnc.frontend.signature import Signature, signature_of
 from snnc.frontend.simplify import (
-    NEWEST_OPSET,
     NOT_DETERMINED,
-    OLDEST_OPSET,
     constants_of,
     evaluate,
     infer_shapes,
@@ -65,38 +61,6 @@ MOST_UNROLLED = 20_000
 
 MOST_MADE = 2 * MAX_MADE
 """Most elements of all folded constants together, beside a few times what the file holds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """An ONNX input.
-
-    Attributes:
-        name: of the input.
-        dtype: its type, as NumPy calls it.
-        shape: of one sample.
-    """
-
-    name: str
-    dtype: str
-    shape: Shape
-
-
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """The inputs and outputs of a network.
-
-    Attributes:
-        inputs: the ONNX inputs, in order.
-        batch: the batch size that the file fixes; ``None`` if it is free.
-        outputs: names of the ONNX outputs, in order.
-        opset: version of the default operator set.
-    """
-
-    inputs: tuple[Given, ...]
-    batch: int | None
-    outputs: tuple[str, ...]
-    opset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +97,7 @@ def read_graph(
         InputError: a constant is damaged.
     """
     problems: list[Diagnostic] = []
-    signature = _signature(model, problems)
+    signature = signature_of(model, problems)
     if signature is None:
         unsupported = _unsupported(model.graph.node)
         return None, (*problems, *named(unsupported, find_patterns(model.graph)))
@@ -161,79 +125,6 @@ def _mapped_shape(sizes: Shape) -> Shape:
     if sum(n > 1 for n in sizes) < 2:
         return (math.prod(sizes),)
     return (sizes[0], 1, sizes[1]) if len(sizes) == 2 else (sizes[0], sizes[1], math.prod(sizes[2:]))
-
-
-def _signature(model: onnx.ModelProto, problems: list[Diagnostic]) -> Signature | None:
-    """Read what the model takes and gives, noting what keeps it from being read at all."""
-    opset = max((o.version for o in model.opset_import if o.domain in DEFAULT_DOMAINS), default=0)
-    if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
-        cure = (
-            "export again with opset 13 or newer"
-            if opset < OLDEST_OPSET
-            else f"install a newer onnx package, or export with opset {NEWEST_OPSET} or older"
-        )
-        uses = f"uses opset {opset}" if opset else "names no opset"
-        message = f"the model {uses}, but {OLDEST_OPSET} to {NEWEST_OPSET} are supported"
-        problems.append(Diagnostic(OPSET, message, "", cure))
-    inputs, outputs = model.graph.input, model.graph.output
-    for values, what in ((inputs, "input"), (outputs, "output")):
-        if not values:
-            cure = f"export the network with its {what}s"
-            problems.append(Diagnostic(NO_INPUT_OR_OUTPUT, f"the model has no {what}", "", cure))
-    if not inputs or not outputs or any(problem.code is OPSET for problem in problems):
-        return None
-    found = [_given(value, problems) for value in inputs]
-    names = [value.name for value in outputs]
-    for name in dict.fromkeys(name for name in names if names.count(name) > 1):
-        cure = "give each output of the model a name of its own"
-        problems.append(Diagnostic(NO_INPUT_OR_OUTPUT, f"two outputs are called {name!r}", name, cure))
-    batches = {value.name: size for value, size in zip(inputs, map(_batch, inputs), strict=True) if size}
-    if len(set(batches.values())) > 1:
-        listed = ", ".join(f"{name!r} {size}" for name, size in batches.items())
-        message = f"the inputs fix different batch sizes, {listed}: the first size of each must be the batch"
-        cure = "export the model with the batch as the first size of every input"
-        problems.append(Diagnostic(DYNAMIC_SHAPE, message, "", cure))
-    if problems:
-        return None
-    return Signature(
-        inputs=tuple(value for value in found if value is not None),
-        batch=next(iter(batches.values()), None),
-        outputs=tuple(names),
-        opset=opset,
-    )
-
-
-def _batch(value: onnx.ValueInfoProto) -> int | None:
-    """Return the batch size that an input fixes; ``None`` if it is free."""
-    dims = value.type.tensor_type.shape.dim
-    return dims[0].dim_value if dims and dims[0].dim_value > 0 else None
-
-
-def _given(value: onnx.ValueInfoProto, problems: list[Diagnostic]) -> Given | None:
-    """Read what an input takes, noting what keeps it from being read."""
-    tensor = value.type.tensor_type
-    dims = tensor.shape.dim
-    sizes = [d.dim_value if d.HasField("dim_value") else 0 for d in dims]
-    if not _is_numeric(tensor.elem_type):
-        cure = "cut the graph with onnx.utils.extract_model after the nodes that read it"
-        message = "the input is not a tensor of numbers"
-        problems.append(Diagnostic(UNSUPPORTED_STRUCTURE, message, value.name, cure))
-        return None
-    if len(sizes) < 2 or min(sizes[1:]) < 1 or math.prod(sizes[1:]) > MAX_VALUES:
-        shown = ", ".join(d.dim_param or (str(d.dim_value) if d.HasField("dim_value") else "?") for d in dims)
-        message = f"the input has the shape ({shown}): all sizes but the batch must be known"
-        cure = (
-            f"fix them with --shape {value.name}=1,3,320,320, as the model takes; only the batch may be free"
-        )
-        problems.append(Diagnostic(DYNAMIC_SHAPE, message, value.name, cure))
-        return None
-    return Given(value.name, str(helper.tensor_dtype_to_np_dtype(tensor.elem_type)), tuple(sizes[1:]))
-
-
-def _is_numeric(element: int) -> bool:
-    if element in (0, onnx.TensorProto.STRING) or element not in onnx.TensorProto.DataType.values():
-        return False
-    return helper.tensor_dtype_to_np_dtype(element).kind in "fiuV"  # V: bfloat16
 
 
 def _unsupported(nodes: Iterable[onnx.NodeProto]) -> list[Diagnostic]:
