@@ -65,6 +65,14 @@ def test_two_spiking_networks(
     assert (same["agreement"], same["drop_points"], same["rows"][0][-1]) == (1, 0, 0)
 
 
+def test_a_preprocessing_is_not_for_artefacts(
+    artefacts: tuple[Path, Path], files: Files, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--data", str(files.test), "--preprocess", str(files.preprocessing)]
+    assert main(["compare", *map(str, artefacts), *given]) == 2
+    assert "--preprocess" in capsys.readouterr().err
+
+
 def test_a_network_and_its_source(
     artefacts: tuple[Path, Path], files: Files, capsys: pytest.CaptureFixture[str]
 ) -> None:

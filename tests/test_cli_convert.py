@@ -136,10 +136,12 @@ def test_the_help_names_every_preset(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_network_of_the_zoo_needs_only_its_name(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    told = succeeded(capsys, "convert", "zoo:fashion-resnet", "-o", str(out), "--pipeline", LOSSY)
+    layout = ("--rows-layout", "NHWC")  # which leaves the rest of its preprocessing
+    told = succeeded(capsys, "convert", "zoo:fashion-resnet", "-o", str(out), "--pipeline", LOSSY, *layout)
     assert told["source"]["path"] == "zoo:fashion-resnet"
     assert told["calibration"]["rows"] == 500
     assert told["preprocessing"]["divide"] == 255
+    assert told["preprocessing"]["rows_layout"] == "NHWC"
 
 
 def test_a_dry_run_writes_nothing(files: Files, out: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -169,6 +169,7 @@ def test_run_writes_every_output(folder: Path, tmp_path: Path, capsys: pytest.Ca
             "there is no output 'nope'",
         ),
         (("eval", "made.snn.onnx", "--data", "test.npz", "--keep-output", "last"), "is for a MODEL"),
+        (("check", "made.snn.onnx", "--target", "c99", "--host", "none"), "this is an artefact"),
         (("bisect", "made.snn.onnx", "--data", "test.npz"), "takes a network of one input"),
         (
             ("report", "made.snn.onnx", "--data", "test.npz", "-o", "n.html", "--curve", "1,2"),
@@ -324,6 +325,24 @@ def test_kept_outputs_and_the_inputs_that_they_need(
     found = told(capsys, "eval", out, "--data", folder / "test.npz", "--against", "source")
     assert found["metrics"]["sqnr"]["against"] == "source"
     assert found["ann"]["macs"]
+
+
+def test_a_second_curve_keeps_the_outputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nodes = [
+        node("Gemm", "x a", "h"),
+        node("Relu", "h", "r"),
+        node("Gemm", "r b", "y"),
+        node("Gemm", "r c", "z"),
+    ]
+    constants = weights(3, a=(4, 8), b=(8, 3), c=(8, 2))
+    path = saved(tmp_path, proto(nodes, {"x": ("N", 4)}, ["z", "y"], constants))
+    rows, out = tmp_path / "rows.npz", tmp_path / "n.snn.onnx"
+    np.savez(rows, x=np.random.default_rng(0).standard_normal((60, 4), np.float32))
+    asked = ("--calib", rows, "--preset", "fast", "-T", "2", "--threads", "1", "--keep-output", "y")
+    told(capsys, "convert", path, *asked, "-o", out)
+    curves = ("--task", "classes", "--curve", "1,2", "--reconvert", "--calib", rows)
+    curve = told(capsys, "report", out, "--data", rows, *curves)["accuracy_against_timesteps"]
+    assert curve["converted_for_each"][1] == curve["this_artefact"][1]  # T = 2 is what it was converted for
 
 
 def segmentation() -> Any:

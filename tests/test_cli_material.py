@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 import snnc
-from snnc.artefact import load
+from snnc.artefact import load, save
 from snnc.cli import main
 from snnc.data.preprocessing import Preprocessing
 from snnc.ir.text import print_exact
@@ -146,6 +147,35 @@ def test_another_preprocessing_beside_the_pictures(
     (tmp_path / "images.json").write_text('{"divide": 255}')
     assert main(["eval", str(artefact), "--data", str(tmp_path)]) == 5
     assert "take the file away, or convert again" in capsys.readouterr().err
+
+
+def test_a_layout_leaves_the_preprocessing_beside_the_pictures(
+    pictures: Path, network: Path, artefact: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "n.snn.onnx"
+    layout = ("--rows-layout", "NHWC")
+    assert main(["convert", str(network), "--calib", str(pictures), *layout, "-o", str(out), *CONVERT]) == 0
+    assert print_exact(load(out).graph) == print_exact(load(artefact).graph)
+
+
+def test_networks_that_prepare_pictures_otherwise_are_not_compared(
+    pictures: Path, network: Path, artefact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = {**json.loads(JSON), "interpolation": "nearest"}
+    made = load(artefact)
+    metadata = replace(made.metadata, preprocessing=Preprocessing.from_dict(asked).as_dict())
+    save(replace(made, metadata=metadata), tmp_path / "other.snn.onnx")
+    (tmp_path / "asked.json").write_text(json.dumps(asked))
+    (tmp_path / "dark").symlink_to(pictures / "dark")
+    data = ["--data", str(tmp_path / "dark")]
+    assert main(["compare", str(artefact), str(artefact), *data]) == 0
+    for other in (
+        [str(tmp_path / "other.snn.onnx")],
+        [str(network), "--preprocess", str(tmp_path / "asked.json")],
+    ):
+        capsys.readouterr()
+        assert main(["compare", str(artefact), *other, *data]) == 5
+        assert "in other ways" in capsys.readouterr().err
 
 
 def test_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

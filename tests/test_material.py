@@ -244,6 +244,27 @@ def png(width: int, height: int, bits: int, colours: int, rows: bytes) -> bytes:
     )
 
 
+class TestLabelsOfLists:
+    def test_numbers_are_no_names(self, tmp_path: Path) -> None:
+        for name in ("a.png", "b.png", "c.png"):
+            Image.new("L", (4, 3)).save(tmp_path / name)
+        file = tmp_path / "l.txt"
+        for labels, expected in (
+            (["-1.5", "12", "3"], [-1.5, 12, 3]),
+            (["10", "2", "0"], [10, 2, 0]),
+            (["dog", "cat", "dog"], [1, 0, 1]),
+        ):
+            file.write_text("\n".join(f"{name}.png {y}" for name, y in zip("abc", labels, strict=True)))
+            found = read_material(file).y
+            assert found is not None
+            assert found.tolist() == expected
+        file.write_text("a.png cat\nb.png 2\n")
+        assert "others are numbers" in refused(file)
+        file.write_text("a.png nan\nb.png 2\n")
+        with pytest.raises(NonFiniteError, match="labels"):
+            read_material(file)
+
+
 class TestSounds:
     @given(values=st.lists(st.integers(-(2**31), 2**31 - 1), min_size=1, max_size=9), width=st.integers(1, 4))
     def test_every_width(
@@ -289,6 +310,11 @@ class TestSounds:
         )
         sound(tmp_path / "b.wav", b"\0\0", rate=16000)
         assert "b.wav has 16000 samples per second where the first" in refused(tmp_path)
+
+    def test_without_samples(self, tmp_path: Path) -> None:
+        sound(tmp_path / "a.wav", b"")
+        for keys in ({}, {"samples": 4}):
+            assert "a.wav holds no samples" in refused(tmp_path, keys)
 
     def test_damaged(self, tmp_path: Path) -> None:
         sound(tmp_path / "a.wav", bytes(100))
@@ -345,6 +371,9 @@ class TestTables:
             ("a,y\n1,x\n1,2", "the label of row 1 is 'x', and others are numbers"),
             ("a,y\n1,\n", "row 1 has no label"),
             ("y,Label,a\n1,2,3", "several columns of labels"),
+            ("a,b,label\n7,1,2,0\n8,3,4,1", "the header has 3 cells, and the first row 4"),
+            ("a,b,label,c\n1,2,0\n3,4,1", "the header has 4 cells, and the first row 3"),
+            ("0,1,2\n3,4,5", "may be a header or a row"),
             ("a,b\n1,1e39\n", "NaN or infinity"),
         ],
     )
@@ -352,6 +381,31 @@ class TestTables:
         (tmp_path / "a.csv").write_text(text)
         with np.errstate(over="ignore"):
             assert says in refused(tmp_path / "a.csv")
+
+    def test_classes_do_not_depend_on_the_number_of_rows(self, tmp_path: Path) -> None:
+        (tmp_path / "a.csv").write_text("a,label\n1,cat\n2,dog\n3,ant\n")
+        found = read_material(tmp_path / "a.csv", limit=2)
+        assert found.x.tolist() == [[1], [2]]
+        assert found.y is not None
+        assert found.y.tolist() == [1, 2]
+        assert "0 ant, 1 cat, 2 dog" in found.told
+
+    @pytest.mark.parametrize("first", [",,\n", "\n , ,\n"])
+    def test_empty_lines_before_the_first(self, tmp_path: Path, first: str) -> None:
+        (tmp_path / "a.csv").write_text(f"{first}1,2,3\n4,5,6\n")
+        assert read_material(tmp_path / "a.csv").x.tolist() == [[1, 2, 3], [4, 5, 6]]
+        (tmp_path / "a.csv").write_text(f"{first}a,b,label\n4,5,6\n")
+        found = read_material(tmp_path / "a.csv")
+        assert found.x.tolist() == [[4, 5]]
+        assert found.y is not None
+        assert found.y.tolist() == [6]
+
+    def test_a_header_of_several_lines(self, tmp_path: Path) -> None:
+        (tmp_path / "a.csv").write_text('"a\n(cm)",b,label\n4,5,6\n')
+        found = read_material(tmp_path / "a.csv")
+        assert found.x.tolist() == [[4, 5]]
+        assert found.y is not None
+        assert found.y.tolist() == [6]
 
     def test_numbers_that_are_none(self, tmp_path: Path) -> None:
         (tmp_path / "a.csv").write_text("a,b\n1,nan\n")

@@ -70,7 +70,7 @@ def command(
         require_network(located.path, model)
     converted = target is not None and holds_artefact(located.path)
     if converted:
-        refuse("is for a network, and this is an artefact", "--shape", "--keep-output")
+        refuse("is for a network, and this is an artefact", "--shape", "--keep-output", "--host")
     options = Options(host=host, shape=shape, keep_output=keep_output)
     source, found = (None, ()) if converted else examine(located.path, options)
     supported = all(item.severity is not Severity.ERROR for item in found)

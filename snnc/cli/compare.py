@@ -140,7 +140,7 @@ def _compare_networks(
     from snnc.cli.artefacts import holds_artefact
     from snnc.cli.models import locate, open_source
     from snnc.cli.subjects import rows_of
-    from snnc.data.material import preprocessing_beside
+    from snnc.data.material import is_decoded, preprocessing_beside
     from snnc.data.preprocessing import Preprocessing
     from snnc.errors import InputError, UsageError
     from snnc.metrics import Case, recognise, threshold_of
@@ -155,6 +155,8 @@ def _compare_networks(
         if item is not None:
             item.require_plain("compare")
     spiking = next((item for item in artefacts if item is not None), None)
+    if None not in artefacts:
+        refuse("is for a MODEL, and both are artefacts, which store theirs", "--preprocess")
     hashes = [item.metadata.source_sha256 for item in artefacts if item is not None]
     hashes += [item.entry.sha256 for item in located if item.entry is not None]
     if data is None and not hashes:
@@ -166,6 +168,9 @@ def _compare_networks(
         entry = next(item.entry for item in located if item.entry is not None)
         preprocessing = Preprocessing.from_dict(entry.preprocessing)
     fixed = spiking is not None and asked.preprocess is None
+    known = [preprocessing, *(item.preprocessing for item in artefacts if item is not None)]
+    if data is not None and is_decoded(data) and len({(each or Preprocessing()).files for each in known}) > 1:
+        raise InputError(f"the networks take what lies in {data} in other ways: give rows as an .npz file")
     if data is not None and not fixed:
         preprocessing = preprocessing_beside(data, preprocessing)
     preprocessing = with_layout(preprocessing, asked.rows_layout)

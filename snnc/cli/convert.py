@@ -224,17 +224,16 @@ def _rows(located: Located, asked: ConvertOptions) -> Rows:
     from snnc.models import calibration_data
 
     preprocessing = None if asked.preprocess is None else Preprocessing.read(asked.preprocess)
-    preprocessing = with_layout(preprocessing, asked.rows_layout)
     if asked.calib is not None:
         inputs, outputs = names_of(located.path, asked)
         found = read_named(asked.calib, inputs, outputs, preprocessing)
-        preprocessing = with_layout(found.preprocessing, asked.rows_layout)
-        return Rows(found.x, found.y, preprocessing, found.name)
+        return Rows(found.x, found.y, with_layout(found.preprocessing, asked.rows_layout), found.name)
     if located.entry is None:
         raise UsageError("no calibration rows: name 500 to 1,000 training rows by --calib ROWS")
     x, y = calibration_data(located.entry)
     if preprocessing is None:
-        preprocessing = with_layout(Preprocessing.from_dict(located.entry.preprocessing), asked.rows_layout)
+        preprocessing = Preprocessing.from_dict(located.entry.preprocessing)
+    preprocessing = with_layout(preprocessing, asked.rows_layout)
     return Rows(x, y, preprocessing, f"the zoo's {located.entry.dataset.name}")
 
 

@@ -129,21 +129,22 @@ def _curve_of_numbers(
 
 def _converter(found: Subject, request: Request) -> Callable[[int], Artefact]:
     """Return what converts the source again, in the same way, for another T."""
-    from snnc.cli.files import read_labelled
+    from snnc.arguments import shape_texts
     from snnc.cli.models import zoo_entry
     from snnc.compiler import Options, convert
+    from snnc.data.material import read_material
     from snnc.errors import UsageError
     from snnc.models import calibration_data
 
     metadata = found.artefact.metadata
     entry = zoo_entry(metadata.source_sha256)
     if request.calibration is not None:
-        rows = read_labelled(request.calibration, found.artefact.preprocessing, is_fixed=True).x
+        rows = read_material(request.calibration, found.artefact.preprocessing, is_fixed=True).x
     elif entry is not None:
         rows = calibration_data(entry)[0]
     else:
         raise UsageError("--reconvert needs calibration rows: name them by --calib ROWS")
-    preprocessing = found.artefact.preprocessing
+    preprocessing, selection = found.artefact.preprocessing, found.artefact.selection
 
     def made(timesteps: int) -> Artefact:
         options = Options(
@@ -153,6 +154,8 @@ def _converter(found: Subject, request: Request) -> Callable[[int], Artefact]:
             seed=int(metadata.calibration.get("seed", 0)),
             task=found.outputs.task,
             threads=request.threads,
+            shape=shape_texts(selection.shapes),
+            keep_output=selection.outputs,
             host="none" if found.artefact.host is None else "edges",
         )
         return convert(found.located.path, rows, options, preprocessing=preprocessing).artefact

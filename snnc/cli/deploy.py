@@ -95,7 +95,8 @@ def command(
     from snnc.backends.golden import make_golden
     from snnc.backends.manifest import read
     from snnc.backends.semantics import judge
-    from snnc.cli.files import read_labelled, read_named
+    from snnc.cli.files import read_named, with_labels_told
+    from snnc.data.material import read_material
     from snnc.simulation.protocol import Emulating
 
     check_directory(output, force=force)
@@ -122,7 +123,7 @@ def command(
         y: NumberArray | None
         x, y = zoo or (rows, None)
         if data is not None:
-            found = read_labelled(data, reading.preprocessing, limit, is_fixed=True)
+            found = with_labels_told(read_material(data, reading.preprocessing, limit=limit, is_fixed=True))
             x, y = found.x, found.y
             reading.check_rows(x, found.name)
         q = vectors.q if x is None else reading.encode(x[:limit])

@@ -148,7 +148,6 @@ def _rows(asked: ConvertOptions) -> Any:
     from snnc.data.preprocessing import Preprocessing
 
     preprocessing = None if asked.preprocess is None else Preprocessing.read(asked.preprocess)
-    preprocessing = with_layout(preprocessing, asked.rows_layout)
     if asked.calib is None:
         raise UsageError("there are no calibration rows")
     found = read_material(asked.calib, preprocessing, limit=2)

@@ -22,25 +22,8 @@ from snnc.metrics.outputs import Labels
 _log = logging.getLogger("snnc")
 
 
-def read_labelled(
-    path: Path,
-    preprocessing: Preprocessing | None = None,
-    limit: int | None = None,
-    *,
-    is_fixed: bool = False,
-) -> Material:
-    """Read rows, and labels where there are some, and tell how labels were made.
-
-    Args:
-        path: see :func:`snnc.data.material.read_material`, as for the others.
-        preprocessing: from the rows to what a network takes, as far as it is known.
-        limit: read so many rows.
-        is_fixed: whether it is an artefact's.
-
-    Raises:
-        InputError: the files are missing, damaged, or hold something else.
-    """
-    found = read_material(path, preprocessing, limit=limit, is_fixed=is_fixed)
+def with_labels_told(found: Material) -> Material:
+    """Return what was read, and tell how its labels were made, where anything was chosen."""
     if found.told:
         _log.info(found.told)
     return found
@@ -90,7 +73,8 @@ def read_named(
     """
     if len(inputs) == 1:
         decoded = is_decoded(path)
-        found = read_labelled(path, preprocessing, limit if decoded else None, is_fixed=is_fixed)
+        read = limit if decoded else None
+        found = with_labels_told(read_material(path, preprocessing, limit=read, is_fixed=is_fixed))
         if decoded and found.y is not None and len(outputs) > 1:
             raise InputError(_nameless(path, outputs))
         rows: Rows = found.x

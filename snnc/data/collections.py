@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from snnc.data import pictures, sounds
+from snnc.data.csv_rows import labels_of
 from snnc.errors import InputError
+from snnc.ir.graph import NumberArray
 
 LISTS = (".lst", ".txt")
 """Endings of files that list paths."""
@@ -36,14 +37,14 @@ class Collection:
         where: the folder or the list.
         files: in order.
         kind: ``picture`` or ``sound``.
-        labels: (n,) the class of each file; ``None`` where there are none.
+        labels: (n,) the class of each file, or its number; ``None`` where there are none.
         classes: what the classes are called, by number; empty where labels are numbers already.
     """
 
     where: Path
     files: tuple[Path, ...]
     kind: str
-    labels: NDArray[np.int64] | None = None
+    labels: NumberArray | None = None
     classes: tuple[str, ...] = ()
 
     @property
@@ -160,13 +161,8 @@ def _list(where: Path) -> Collection:
     kind = _kind_of(files)
     if not labels:
         return Collection(where, tuple(files), kind)
-    if all(label.isascii() and label.isdigit() and len(label) < 10 for label in labels):
-        return Collection(where, tuple(files), kind, np.array([int(label) for label in labels], np.int64))
-    classes = tuple(sorted(set(labels)))
-    place = {name: index for index, name in enumerate(classes)}
-    return Collection(
-        where, tuple(files), kind, np.array([place[label] for label in labels], np.int64), classes
-    )
+    y, classes = labels_of(where, labels)
+    return Collection(where, tuple(files), kind, y, classes)
 
 
 def _lines(where: Path) -> list[str]:

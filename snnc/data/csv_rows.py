@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import csv
 import math
+import string
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from snnc.data.stored import stored
 from snnc.errors import InputError, NonFiniteError
-from snnc.ir.graph import FloatArray
+from snnc.ir.graph import FloatArray, NumberArray
 
 SUFFIXES = (".csv", ".tsv")
 LABELS = ("label", "y")
 """What the column of labels is called where no name is given; case does not count."""
 SEPARATORS = (",", ";", "\t")
+FEWEST_NUMBERED = 3
+"""Columns from which on a first line 0, 1, 2 ... is taken for their numbers, as pandas writes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class Table:
     """
 
     x: FloatArray
-    y: NDArray[np.float64] | NDArray[np.int64] | None
+    y: NumberArray | None
     told: str
 
 
@@ -58,26 +60,34 @@ def read_table(path: Path, label: str | None, limit: int | None) -> Table:
         count = count if limit is None else min(count, limit)
         if count == 0:
             raise InputError(f"{path} holds no rows")
-        width = len(_first(file, separator, header is not None)[1]) - (column is not None)
+        columns = len(_first(file, separator, header is not None))
+        if header is not None and len(header) != columns:
+            raise InputError(
+                f"{path}: the header has {len(header)} cells, and the first row {columns}: name every column"
+            )
+        width = columns - (column is not None)
         if width < 1:
             raise InputError(f"{path} holds no features: give at least one column beside the label")
         x = stored((count, width), np.float32)
         labels: list[str] = []
         for index, (line, cells) in enumerate(_rows(file, separator, header is not None)):
-            if index == count:
+            if index >= count and column is None:
                 break
-            if len(cells) != width + (column is not None):
+            if len(cells) != columns:
                 raise InputError(
-                    f"{path}, line {line}: {len(cells)} cells where the first row has "
-                    f"{width + (column is not None)}: complete it, or leave it out"
+                    f"{path}, line {line}: {len(cells)} cells where the first row has {columns}: "
+                    "complete it, or leave it out"
                 )
-            if column is not None:
+            if column is not None:  # of all rows: the number of a class must not depend on the limit
                 labels.append(cells.pop(column).strip())
-            x[index] = [_number(path, line, cell) for cell in cells]
-    name = "" if header is None or column is None else header[column]
-    y, classes = _labels(path, labels) if column is not None else (None, ())
+            if index < count:
+                x[index] = [_number(path, line, cell) for cell in cells]
+    if header is None or column is None:
+        return Table(x, None, "")
+    y, classes = labels_of(path, labels)
     listed = ", ".join(f"{number} {text}" for number, text in enumerate(classes))
-    return Table(x, y, f"labels of {path}, column {name!r}, by sorted names: {listed}" if classes else "")
+    told = f"labels of {path}, column {header[column]!r}, by sorted names: {listed}" if classes else ""
+    return Table(x, y[:count], told)
 
 
 def _opened(path: Path) -> TextIO:
@@ -90,14 +100,24 @@ def _opened(path: Path) -> TextIO:
 
 
 def _format(path: Path, file: TextIO) -> tuple[str, list[str] | None]:
-    """Return what parts the cells, and the header if there is one."""
+    """Return what parts the cells, and the header if there is one.
+
+    Raises:
+        InputError: it is no text, or the first line may be a header or a row.
+    """
+    empty = "".join(SEPARATORS) + string.whitespace
     try:
-        first = next((line for line in file if line.strip()), "")
+        first = next((line for line in file if line.strip(empty)), "")
     except UnicodeDecodeError:
         raise InputError(f"{path} is not a table: write it as text in UTF-8") from None
     separator = max(SEPARATORS, key=first.count)
-    cells = next(csv.reader([first], delimiter=separator), [])
-    return separator, (None if all(map(_is_number, cells)) else [cell.strip() for cell in cells])
+    cells = [cell.strip() for cell in _first(file, separator, header=False)]
+    if len(cells) >= FEWEST_NUMBERED and cells == [str(index) for index in range(len(cells))]:
+        raise InputError(
+            f"{path}: the first line, {', '.join(cells[:3])} ..., may be a header or a row: put a header of "
+            "names before the rows"
+        )
+    return separator, (None if all(map(_is_number, cells)) else cells)
 
 
 def _label_column(path: Path, header: list[str] | None, label: str | None) -> int | None:
@@ -135,8 +155,9 @@ def _rows(file: TextIO, separator: str, header: bool) -> Iterator[tuple[int, lis
         raise InputError(f"{file.name}, line {reader.line_num}: {error}: mend the table") from None
 
 
-def _first(file: TextIO, separator: str, header: bool) -> tuple[int, list[str]]:
-    return next(_rows(file, separator, header))
+def _first(file: TextIO, separator: str, header: bool) -> list[str]:
+    """Return the cells of the first row; none where there is no row."""
+    return next(_rows(file, separator, header), (0, []))[1]
 
 
 def _number(path: Path, line: int, cell: str) -> float:
@@ -152,8 +173,20 @@ def _number(path: Path, line: int, cell: str) -> float:
     return value
 
 
-def _labels(path: Path, cells: list[str]) -> tuple[NDArray[np.float64] | NDArray[np.int64], tuple[str, ...]]:
-    """Return labels as numbers, and what the classes are called where they were names."""
+def labels_of(path: Path, cells: list[str]) -> tuple[NumberArray, tuple[str, ...]]:
+    """Return labels as numbers, and what the classes are called where they were names.
+
+    Args:
+        path: of the file that holds them, for messages.
+        cells: numbers alone, or names alone, which are numbered in their order.
+
+    Returns:
+        (n,) int64, or float64 where a number is not whole; and the names by number.
+
+    Raises:
+        InputError: one is empty, or some are numbers and some are names.
+        NonFiniteError: one is NaN or infinite.
+    """
     if "" in cells:
         raise InputError(f"{path}: row {cells.index('') + 1} has no label: give it one, or leave it out")
     numbers = [_is_number(cell) for cell in cells]
@@ -165,7 +198,10 @@ def _labels(path: Path, cells: list[str]) -> tuple[NDArray[np.float64] | NDArray
         return (values.astype(np.int64) if whole else values), ()
     if any(numbers):
         row = numbers.index(False)
-        raise InputError(f"{path}: the label of row {row + 1} is {cells[row][:30]!r}, and others are numbers")
+        raise InputError(
+            f"{path}: the label of row {row + 1} is {cells[row][:30]!r}, and others are numbers: "
+            "give numbers alone, or names"
+        )
     classes = tuple(sorted(set(cells)))
     place = {name: index for index, name in enumerate(classes)}
     return np.array([place[cell] for cell in cells], np.int64), classes

@@ -64,11 +64,6 @@ class Decoding:
         if self.labels is not None and not _is_text(self.labels):
             raise InputError(f"`labels` is {self.labels!r}; give the name of a column")
 
-    @property
-    def changes_pictures(self) -> bool:
-        """Whether pictures go through anything but being read."""
-        return any(value is not None for value in (self.mode, self.resize, self.crop))
-
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON form: the keys that are not at their defaults."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}

@@ -17,8 +17,7 @@ Readings with the same scale may also be compared by the network's confidence: b
 the colours, and it also works for rows of a single class, whose information is small.
 
 Properties to which a network does not react cannot be tested by its answers, such as the scale of the input
-of
-a network without relevant biases: there, logits far beyond the range of training indicate a wrong scale.
+of a network without relevant biases: there, logits far beyond the range of training indicate a wrong scale.
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ class Reading:
         axes: the axis of the network's grid that each axis of the row is.
         channel: the axis of the grid that holds the channels; ``None`` if there is none.
         name: of the layout.
-    own: whether it is the order of the network's axes.
+        own: whether it is the order of the network's axes.
     """
 
     axes: tuple[int, ...]

@@ -30,7 +30,7 @@ def read_sound(path: Path, decoding: Decoding) -> tuple[FloatArray, int]:
         samples per second.
 
     Raises:
-        InputError: it is damaged, is not PCM, or has another rate than is wanted.
+        InputError: it is damaged or empty, is not PCM, or has another rate than is wanted.
     """
     try:
         with wave.open(str(path), "rb") as sound:
@@ -38,6 +38,8 @@ def read_sound(path: Path, decoding: Decoding) -> tuple[FloatArray, int]:
             frames = sound.getnframes()
             if frames * channels > MOST_SAMPLES:
                 raise InputError(f"{path} claims {frames:,} samples: cut it, or leave it out")
+            if frames == 0:  # which padding would make a row of zeros
+                raise InputError(f"{path} holds no samples: leave it out")
             wanted = frames if decoding.samples is None else min(frames, decoding.samples)
             data = sound.readframes(wanted)
     except (wave.Error, EOFError) as error:
