@@ -273,6 +273,21 @@ def test_labels_must_be_of_an_output(folder: Path, capsys: pytest.CaptureFixture
     )
 
 
+@pytest.mark.parametrize("order", [(0, 3, 1, 2), (0, 3, 2, 1)])
+def test_labels_of_a_map_in_another_order_are_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], order: tuple[int, ...]
+) -> None:
+    """They hold as many numbers, and would be held to other places."""
+    with np.load(folder / "test.npz") as rows:
+        arrays = dict(rows)
+    path = tmp_path / "turned.npz"
+    np.savez(path, **arrays | {"last": np.ascontiguousarray(arrays["last"].transpose(order))})
+    error = refused(capsys, "eval", folder / "made.snn.onnx", "--data", path, "--metric", "last:mse")
+    assert "'last'" in error
+    np.savez(path, **arrays | {"last": arrays["last"].reshape(12, 1, 6, 6, 3)})
+    told(capsys, "eval", folder / "made.snn.onnx", "--data", path, "--metric", "last:mse")
+
+
 def test_a_budget_counts_the_output_that_loses_most(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

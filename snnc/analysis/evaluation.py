@@ -193,6 +193,7 @@ def evaluate(
 
     Raises:
         InputError: rows or labels do not fit.
+        NonFiniteError: a network answers with NaN, or with infinity where values are measured.
         UsageError: a metric does not fit, or what it compares with is missing.
         InternalError: the two simulators disagree on an integer network.
     """

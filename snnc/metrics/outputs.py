@@ -89,7 +89,7 @@ def recognise_output(
             raise UsageError(
                 f"{which}--task {said.value}: it is a map of {_sizes(shape)}; use --task regression"
             )
-        if labels is not None and labels.size != rows * size:
+        if labels is not None and not _fits_map(labels.shape, rows, shape):
             raise InputError(
                 f"{which}labels of shape {labels.shape} do not fit a map of {_sizes(shape)}: give as many "
                 f"numbers, ({rows}, {', '.join(map(str, shape))})"
@@ -103,6 +103,14 @@ def recognise_output(
         if not which:
             raise
         raise type(error)(f"{which}{error}") from None
+
+
+def _fits_map(labels: Shape, rows: int, shape: Shape) -> bool:
+    """Whether labels have the axes of a map, but for those of size 1, or are flat; never another order."""
+    if labels == (rows, math.prod(shape)):
+        return True
+    axes = [tuple(length for length in each if length > 1) for each in (labels[1:], shape)]
+    return labels[:1] == (rows,) and axes[0] == axes[1]
 
 
 def metrics_by_output(
