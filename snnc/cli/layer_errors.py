@@ -11,7 +11,7 @@ from snnc.cli.terminal import Terminal
 if TYPE_CHECKING:
     from snnc.artefact import Artefact
     from snnc.cli.models import Located
-    from snnc.ir.graph import NumberArray
+    from snnc.ir.graph import NumberArray, Shape
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,14 @@ class Side:
     Attributes:
         name: as the user wrote it.
         values: (n, outputs), its answers.
+        shape: of the answer to one row.
         artefact: where it is spiking.
         ends: the softmax or sigmoid behind the answers, as an ONNX operator; empty for none.
     """
 
     name: str
     values: NumberArray
+    shape: Shape
     artefact: Artefact | None
     ends: str
 
