@@ -260,6 +260,27 @@ def test_the_report_of_a_map(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert found["metrics"].keys() == {"sqnr", "psnr", "cosine", "mse"}
 
 
+def test_compare_takes_a_map_for_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As eval and report do: no arg max over all places is a class that networks could agree on."""
+    path = saved(tmp_path, segmentation())
+    x = np.random.default_rng(0).standard_normal((40, 2, 6, 5)).astype(np.float32)
+    shape = {"image": (0, 2, 6, 5)}
+    artefact = snnc.compile_model(path, x, preset="fast", timesteps=4, threads=1, shape=shape)
+    made = tmp_path / "made.snn.onnx"
+    save(artefact, made)
+    y = artefact.decode(snnc.simulate(artefact, x, threads=1))["y"]
+    np.savez(tmp_path / "rows.npz", x=x)
+    np.savez(tmp_path / "same.npz", x=x, y=y)
+    np.savez(tmp_path / "turned.npz", x=x, y=np.moveaxis(y, 1, -1))
+    asked = ("compare", made, made, "--threads", "1", "--data")
+    found = told(capsys, *asked, tmp_path / "rows.npz")
+    assert (found["task"], found["agreement"], found["drop_points"]) == ("regression", None, None)
+    assert found["metrics"].keys() == {"sqnr", "psnr", "cosine", "mse"}
+    assert told(capsys, *asked, tmp_path / "same.npz")["metrics"]["mse"]["value"] < 1e-9
+    assert "do not fit a map" in refused(capsys, *asked, tmp_path / "turned.npz")
+    assert "the outputs are numbers" in refused(capsys, *asked, tmp_path / "rows.npz", "--max-drop", "1")
+
+
 def test_labels_must_be_of_an_output(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with np.load(folder / "test.npz") as rows:
         x = {name: rows[name] for name in ("image", "vec", "other")}
@@ -272,6 +293,21 @@ def test_labels_must_be_of_an_output(folder: Path, capsys: pytest.CaptureFixture
     assert "the output 'last': labels of shape (12,) do not fit a map of 6 x 6 x 3" in refused(
         capsys, "eval", folder / "made.snn.onnx", "--data", classes
     )
+
+
+@pytest.mark.parametrize("order", [(0, 3, 1, 2), (0, 3, 2, 1)])
+def test_labels_of_a_map_in_another_order_are_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], order: tuple[int, ...]
+) -> None:
+    """They hold as many numbers, and would be held to other places."""
+    with np.load(folder / "test.npz") as rows:
+        arrays = dict(rows)
+    path = tmp_path / "turned.npz"
+    np.savez(path, **arrays | {"last": np.ascontiguousarray(arrays["last"].transpose(order))})
+    error = refused(capsys, "eval", folder / "made.snn.onnx", "--data", path, "--metric", "last:mse")
+    assert "'last'" in error
+    np.savez(path, **arrays | {"last": arrays["last"].reshape(12, 1, 6, 6, 3)})
+    told(capsys, "eval", folder / "made.snn.onnx", "--data", path, "--metric", "last:mse")
 
 
 def test_a_budget_counts_the_output_that_loses_most(

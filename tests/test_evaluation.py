@@ -15,7 +15,7 @@ import snnc
 from snnc.analysis import costs
 from snnc.analysis.evaluation import Paired, Share, Source, evaluate, evaluate_ann, outputs_of
 from snnc.data.preprocessing import Preprocessing
-from snnc.errors import InputError, InternalError
+from snnc.errors import InputError, InternalError, NonFiniteError
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.neuron import Schedule
 from snnc.ir.snn import IntegrateFire, Linear, Readout, SnnGraph
@@ -245,3 +245,26 @@ def test_against_the_source_network(tmp_path: Path) -> None:
     assert told["ann"]["macs"] == 1234
     assert told["ann"]["top1"] == alone.top1.value
     assert told["drop"] == pytest.approx(told["ann"]["top1"] - told["top1"])
+
+
+@pytest.mark.parametrize(("value", "task"), [(np.nan, "classes"), (np.nan, None), (np.inf, "regression")])
+def test_answers_that_are_no_numbers_are_refused(value: float, task: str | None) -> None:
+    """The arg max of NaN is 0 in both networks, which would agree on every row."""
+    graph = random_graph(0)
+    q = random_inputs(graph, 6, 0)
+
+    class Broken:
+        outputs = tuple(graph.output_names)
+        all_ends: ClassVar[dict[str, str]] = dict.fromkeys(graph.output_names, "")
+
+        def run_all(self, x: NumberArray, outputs: tuple[str, ...] = ()) -> dict[str, NumberArray]:
+            answers = np.ones((len(x), CLASSES), np.float32)
+            answers[x[:, 0, 0, 0] == q[4, 0, 0, 0]] = value
+            return dict.fromkeys(self.outputs, answers)
+
+    q[:, 0, 0, 0] = np.arange(6)
+    source = Source(Broken(), lambda x: x)  # type: ignore[arg-type]
+    with pytest.raises(NonFiniteError, match="row 4 with NaN"):
+        evaluate(graph, same, q, None, simulator=ReferenceSimulator(), source=source, task=task)
+    with pytest.raises(NonFiniteError, match="row 4 with NaN"):
+        evaluate_ann(source, q, None, task=task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -14,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from snnc.artefact import save
 from snnc.backends import load_backend, load_simulator
 from snnc.backends.deployment import deploy, verify
+from snnc.cli import main
 from snnc.compiler import Conversion, Options, convert
 from snnc.diagnostics import APPROXIMATED_LEVELS, OTHER_LEVELS
 from snnc.errors import UnsupportedModelError, UsageError
@@ -359,3 +362,17 @@ def test_networks_of_others_keep_their_levels(name: str) -> None:
     found = quantised.measured(name, rows=24)
     assert found.equal >= 0.999 * found.seen
     assert found.agree >= 23
+
+
+def test_the_exact_network_compares_with_its_source(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It has no error terms to list; its answers, and limits on them, are judged all the same."""
+    made = tmp_path / "made.snn.onnx"
+    save(converted(quantised_models.qdq(), tmp_path, preset="exact", timesteps=1).artefact, made)
+    np.savez(tmp_path / "rows.npz", x=rows(20, 2))
+    asked = ["compare", str(tmp_path / "model.onnx"), str(made), "--data", str(tmp_path / "rows.npz")]
+    capsys.readouterr()
+    assert main([*asked, "--task", "classes", "--max-drop", "0", "--threads", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["agreement"], found["drop_points"], found["rows"]) == (1, 0, [])

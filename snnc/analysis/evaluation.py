@@ -19,10 +19,10 @@ from snnc.ir.graph import FloatArray, NumberArray, Shape
 from snnc.ir.layout import InputLayout
 from snnc.ir.snn import Readout, SnnGraph
 from snnc.metrics.catalogue import Case
-from snnc.metrics.outputs import Asked, Labels, labels_by_output, metrics_by_output, recognise_output
+from snnc.metrics.outputs import Asked, Labels, metrics_by_output, recognise_outputs
 from snnc.metrics.shares import Paired as Paired
 from snnc.metrics.shares import Share as Share
-from snnc.metrics.task import Outputs, Task, threshold_of
+from snnc.metrics.task import Task, threshold_of
 from snnc.progress import Callback, Progress, as_progress
 from snnc.simulation.protocol import Activity, RecordOptions, Simulator, Trace
 from snnc.source.host import Finish
@@ -193,6 +193,7 @@ def evaluate(
 
     Raises:
         InputError: rows or labels do not fit.
+        NonFiniteError: a network answers with NaN, or with infinity where values are measured.
         UsageError: a metric does not fit, or what it compares with is missing.
         InternalError: the two simulators disagree on an integer network.
     """
@@ -202,12 +203,12 @@ def evaluate(
         raise InputError("there are no rows to evaluate")
     shapes = _shapes(graph, layouts, finish)
     ends = _by_output(shapes, ends) if source is None else source.session.all_ends
-    found = _Outputs(shapes, len(rows), y, task, ends)
-    wanted = found.wanted(metrics, source is not None)
+    kinds = recognise_outputs(shapes, rows=len(rows), labels=y, ends=ends, given=task)
+    wanted = metrics_by_output(metrics, kinds, has_source=source is not None)
     counter = counter or simulator
     steps = graph.timesteps if timesteps is None else timesteps
     spiking, analogue = (
-        {name: Answers(o, limits[name], wants_values(o, wanted[name])) for name, o in found.each.items()}
+        {name: Answers(o, limits[name], wants_values(o, wanted[name])) for name, o in kinds.items()}
         for limits in (
             {name: 0.0 if finish is None else threshold_of(ends[name]) for name in shapes},
             {name: threshold_of(ends[name]) for name in shapes},
@@ -229,7 +230,7 @@ def evaluate(
             for name, values in source.answers(rows[part], tuple(shapes)).items():
                 analogue[name].add(values, part)
     judgements: dict[str, Judged] = {}
-    for name, outputs in found.each.items():
+    for name, outputs in kinds.items():
         beside = analogue[name] if source is not None else None
         scores, ann = judged(spiking[name], beside, wanted[name], ends[name], behind=finish is not None)
         macs = None if source is None else source.macs
@@ -287,42 +288,6 @@ def _by_output(shapes: Mapping[str, Shape], ends: str | Mapping[str, str]) -> di
     return {name: ends.get(name, "") for name in shapes}
 
 
-class _Outputs:
-    """What the outputs of a network are, and the labels that belong to them."""
-
-    def __init__(
-        self,
-        shapes: Mapping[str, Shape],
-        rows: int,
-        y: Labels,
-        task: Task | str | Mapping[str, Task | None] | None,
-        ends: Mapping[str, str],
-    ) -> None:
-        """Recognise each output.
-
-        Raises:
-            InputError: labels do not fit.
-            UsageError: an output cannot be what the user says.
-        """
-        several = len(shapes) > 1
-        labels = labels_by_output(y, tuple(shapes))
-        self.each: dict[str, Outputs] = {}
-        for name, shape in shapes.items():
-            told = task.get(name) if isinstance(task, Mapping) else task
-            self.each[name] = recognise_output(
-                name if several else "",
-                shape,
-                rows=rows,
-                labels=labels.get(name),
-                ends=ends[name],
-                given=told,
-            )
-
-    def wanted(self, metrics: Sequence[str], compared_: bool) -> dict[str, Asked]:
-        """Return the metrics of each output, and refuse those that none can be measured by."""
-        return metrics_by_output(metrics, self.each, has_source=compared_)
-
-
 def evaluate_ann(
     source: Source,
     x: Given,
@@ -338,24 +303,14 @@ def evaluate_ann(
         What each output answers, by its name.
     """
     rows = x if isinstance(x, Batch) else as_rows(x)
-    names = source.session.outputs
-    labels, ends = labels_by_output(y, names), source.session.all_ends
+    ends = source.session.all_ends
     answers: dict[str, Answers] = {}
     wanted: dict[str, Asked] = {}
     for part in _shards(len(rows), as_progress(progress), "evaluating the ANN"):
         found = source.session.run_all(source.prepare(rows[part]))
         if not answers:
-            outputs = {
-                name: recognise_output(
-                    name if len(names) > 1 else "",
-                    values.shape[1:],
-                    rows=len(rows),
-                    labels=labels.get(name),
-                    ends=ends[name],
-                    given=task,
-                )
-                for name, values in found.items()
-            }
+            shapes = {name: values.shape[1:] for name, values in found.items()}
+            outputs = recognise_outputs(shapes, rows=len(rows), labels=y, ends=ends, given=task)
             wanted = metrics_by_output(metrics, outputs, has_source=False)
             answers = {
                 name: Answers(each, threshold_of(ends[name]), wants_values(each, wanted[name]))

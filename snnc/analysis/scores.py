@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from snnc.errors import NonFiniteError
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.metrics.catalogue import (
     DEFAULTS,
@@ -102,7 +103,12 @@ class Answers:
     n: int = 0
 
     def add(self, answers: NumberArray, rows: slice) -> None:
-        """Add the answers to rows, (batch, outputs)."""
+        """Add the answers to rows, (batch, outputs).
+
+        Raises:
+            NonFiniteError: one is NaN, which no class follows from, or, where values are wanted, infinite.
+        """
+        require_finite(answers, rows.start or 0, infinity=not self.keep)
         self.n += len(answers)
         if self.keep:
             self.values.append(answers)
@@ -128,6 +134,26 @@ class Answers:
         if measured is None:
             measured = (shared("top1", top1, LABELS),)
         return Scores(classes, top1, top5, self.n, measured, task)
+
+
+def require_finite(answers: NumberArray, first: int = 0, *, infinity: bool = False) -> None:
+    """Refuse answers that nothing can be measured of: NaN compares equal to nothing, and its arg max is 0.
+
+    Args:
+        answers: (batch, outputs).
+        first: the number of the first row.
+        infinity: whether infinite ones are fine, as a logarithm of a softmax may give them.
+
+    Raises:
+        NonFiniteError: naming the first such row.
+    """
+    bad = (np.isnan(answers) if infinity else ~np.isfinite(answers)).any(axis=1)
+    if bad.any():
+        what = "NaN" if infinity else "NaN or infinity"
+        raise NonFiniteError(
+            f"a network answers row {first + int(bad.argmax())} with {what}: "
+            "check the rows, their preprocessing and the network"
+        )
 
 
 def shared(metric: str, share: Share, against: str) -> Measured:

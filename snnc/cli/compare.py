@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from snnc.analysis.evaluation import Source
     from snnc.artefact import Artefact
     from snnc.ir.graph import NumberArray
-    from snnc.metrics import Case, Floor, Measured
+    from snnc.metrics import Case, Floor, Measured, Outputs
 
 
 @click.command("compare", cls=Verb)
@@ -143,7 +143,8 @@ def _compare_networks(
     from snnc.data.material import is_decoded, preprocessing_beside
     from snnc.data.preprocessing import Preprocessing
     from snnc.errors import InputError, UsageError
-    from snnc.metrics import Case, recognise, threshold_of
+    from snnc.metrics import Case, threshold_of
+    from snnc.metrics.outputs import recognise_output
 
     data, threads = asked.data, asked.threads
     located = [locate(first), locate(second)]
@@ -187,9 +188,13 @@ def _compare_networks(
     )
     if a.values.shape != b.values.shape:
         raise InputError(f"A has {a.values.shape[1]} outputs and B {b.values.shape[1]}: nothing to compare")
+    axes = [tuple(length for length in side.shape if length > 1) for side in (a, b)]
+    if axes[0] != axes[1] and min(map(len, axes)) > 1:
+        raise InputError(f"A answers with maps of {a.shape} and B of {b.shape}: nothing to compare")
     ends = a.ends or b.ends or ("" if spiking is None else spiking.metadata.ends)
-    outputs = recognise(
-        a.values.shape[1],
+    outputs = recognise_output(
+        "",
+        a.shape if len(axes[0]) > 1 else b.shape,
         rows=len(x),
         labels=y,
         ends=ends,
@@ -201,9 +206,9 @@ def _compare_networks(
         require_points(by_name)
     require_floors(asked.floors, by_name)
     task, threshold = outputs.task, threshold_of(ends)
-    values = [_ended(side, ends) for side in (a, b)]
+    values = [_ended(side, ends, outputs) for side in (a, b)]
     case = Case(values[1], task, values[0], outputs.labels, threshold)
-    found = _judged(case, Case(values[0], task, None, outputs.labels, threshold), name)
+    found = _judged(case, Case(values[0], task, None, outputs.labels, threshold), outputs, name)
     wrong = missed(asked.floors, {"": [_measure(limit.metric, case) for limit in asked.floors]})
     columns = ["rate in A", "rate in B", "squared difference, % of A"]
     rows = layers_of_both(a, b, x[:COMPARED_ROWS], threads)
@@ -221,53 +226,64 @@ def _measure(name: str, case: Case) -> Measured:
     return measure(name, case)
 
 
-def _ended(side: Side, ends: str) -> NumberArray:
-    """Return the answers of a network behind the softmax or sigmoid that the other one ends with."""
+def _ended(side: Side, ends: str, outputs: Outputs) -> NumberArray:
+    """Return the answers of a network behind the softmax or sigmoid that the other one ends with.
+
+    Raises:
+        InputError: the axis of the other's softmax over a map is not known.
+    """
     import numpy as np
 
+    from snnc.errors import InputError
     from snnc.metrics import finished
+    from snnc.metrics.task import SOFTMAXES
 
+    own = "" if side.artefact is None else side.artefact.metadata.ends
+    if outputs.is_map and ends in SOFTMAXES and not side.ends and own != ends:
+        raise InputError(f"{side.name} gives maps without the {ends} that ends the other: compare like maps")
     return side.values if side.ends else finished(side.values.astype(np.float64), ends)
 
 
-def _judged(case: Case, first: Case, rows: str) -> dict[str, Any]:
+def _judged(case: Case, first: Case, outputs: Outputs, rows: str) -> dict[str, Any]:
     """Return what both networks reach.
 
     Args:
         case: the answers of B, held to those of A and to the labels.
         first: the answers of A, held to the labels.
+        outputs: what the answers are.
         rows: where they are from, in words.
     """
-    from snnc.metrics import Case, Task, measure, measure_all
-    from snnc.metrics.catalogue import LABELS, METRICS
+    from snnc.analysis.scores import measured as measure_all
+    from snnc.metrics import Case, Task, measure
+    from snnc.metrics.catalogue import LABELS, METRICS, OF_MAPS
     from snnc.report.document import several
 
     n, decided = len(case.answers), case.task is not Task.REGRESSION
-    told = {each.metric: each for each in measure_all(case)}
+    told = {each.metric: each for each in measure_all(case, outputs, None)}
     agreement = told.get("agreement")
     lines = []
-    measured, drop = "agreement" if decided else "r2", None
+    headline = "top1" if decided else "psnr" if outputs.is_map else "r2"
+    measured, drop = "agreement" if decided else headline, None
     scores: list[Measured | None] = [None, None]
     if agreement is not None:
         drop = points(1 - agreement.value)
         lines = [f"Their answers agree on {_percent(agreement)} of {several(n, 'row')} ({rows})."]
     if case.labels is not None and case.task is not None:
-        measured, headline = ("accuracy", "top1") if decided else ("r2", "r2")
+        measured = "accuracy" if decided else headline
         scores = [measure(headline, each) for each in (first, case)]
     if scores[0] is not None and scores[1] is not None:
         if decided:
             drop = points(scores[0].value - scores[1].value)
             lines.insert(0, f"A {_percent(scores[0])}, B {_percent(scores[1])}: {lost(drop)}.")
         else:
-            lines.append(f"r2 against the labels: A {scores[0]}, B {scores[1]}.")
+            lines.append(f"{headline} against the labels: A {scores[0]}, B {scores[1]}.")
     if case.task is None or not decided or case.answers.shape[1] == 1:
         others = [
             each for each in told.values() if each.metric != "agreement" and not METRICS[each.metric].decides
         ]
         if not decided:
-            others = [
-                measure(name, Case(case.answers, case.task, case.source)) for name in ("r2", "sqnr", "cosine")
-            ]
+            names = OF_MAPS if outputs.is_map else ("r2", "sqnr", "cosine")
+            others = [measure(name, Case(case.answers, case.task, case.source)) for name in names]
         lines += [
             f"B against A on {several(n, 'row')} ({rows}): "
             + ", ".join(f"{each.metric} {each}" for each in others)
@@ -308,11 +324,15 @@ def _side(
 ) -> Side:
     """Run one of the two networks."""
     from snnc.analysis.evaluation import Source, answers_of, outputs_of
+    from snnc.analysis.scores import require_finite
     from snnc.backends import load_simulator
     from snnc.cli.artefacts import warn_of_rows
 
     if isinstance(network, Source):
-        return Side(name, answers_of(network, x, terminal.progress()), None, network.session.ends)
+        answers = answers_of(network, x, terminal.progress())
+        require_finite(answers)
+        (first,) = network.session.run_all(network.prepare(x[:1])).values()
+        return Side(name, answers, first.shape[1:], None, network.session.ends)
     steps = network.graph.timesteps
     simulator = load_simulator("numba", threads)
     warn_of_rows(terminal, network, x, simulator)
@@ -325,10 +345,11 @@ def _side(
         progress=terminal.progress(),
         finish=network.finish,
     )
+    require_finite(outputs)
+    (shape,) = network.gives.values()
     if network.host is not None:
-        return Side(name, outputs.astype("float64"), network, network.metadata.ends)
+        return Side(name, outputs.astype("float64"), shape, network, network.metadata.ends)
     readout = network.graph.readout
     # The spiking network leaves the last activation out, so nothing lies behind its answers.
-    return Side(
-        name, readout.real(outputs.reshape(-1, *readout.shape), steps).reshape(outputs.shape), network, ""
-    )
+    real = readout.real(outputs.reshape(-1, *readout.shape), steps).reshape(outputs.shape)
+    return Side(name, real, shape, network, "")

@@ -162,21 +162,9 @@ def outputs_of_model(
         InputError: labels do not fit.
         UsageError: the outputs cannot be what the user says.
     """
-    from snnc.metrics.outputs import labels_by_output, recognise_output
+    from snnc.metrics.outputs import recognise_outputs
 
-    shapes, ends = source.gives, source.activations
-    by_name = labels_by_output(labels, tuple(shapes))
-    return {
-        name: recognise_output(
-            name if len(shapes) > 1 else "",
-            shape,
-            rows=rows,
-            labels=by_name.get(name),
-            ends=ends[name],
-            given=given,
-        )
-        for name, shape in shapes.items()
-    }
+    return recognise_outputs(source.gives, rows=rows, labels=labels, ends=source.activations, given=given)
 
 
 def outputs_of_artefact(

@@ -11,7 +11,7 @@ from snnc.cli.terminal import Terminal
 if TYPE_CHECKING:
     from snnc.artefact import Artefact
     from snnc.cli.models import Located
-    from snnc.ir.graph import NumberArray
+    from snnc.ir.graph import NumberArray, Shape
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,14 @@ class Side:
     Attributes:
         name: as the user wrote it.
         values: (n, outputs), its answers.
+        shape: of the answer to one row.
         artefact: where it is spiking.
         ends: the softmax or sigmoid behind the answers, as an ONNX operator; empty for none.
     """
 
     name: str
     values: NumberArray
+    shape: Shape
     artefact: Artefact | None
     ends: str
 
@@ -44,14 +46,17 @@ def errors_against_source(
     rows_layout: str | None,
     threads: int | None,
 ) -> list[list[Any]]:
-    """Return the errors of every layer of an artefact where the other network is its source."""
+    """Return the errors of every layer of an artefact, if any, where the other network is its source."""
     from snnc.artefact import load
     from snnc.cli.subjects import subject
     from snnc.frontend.loading import load as load_source
     from snnc.report.measurement import measure
 
     rows = min(len(x), COMPARED_ROWS)
-    if load_source(other.path).sha256 != load(artefact.path).metadata.source_sha256:
+    spiking = load(artefact.path)
+    if load_source(other.path).sha256 != spiking.metadata.source_sha256:
+        return []
+    if spiking.graph.only_timesteps:  # neurons that follow step functions have no error terms
         return []
     found = subject(
         terminal,

@@ -89,7 +89,7 @@ def recognise_output(
             raise UsageError(
                 f"{which}--task {said.value}: it is a map of {_sizes(shape)}; use --task regression"
             )
-        if labels is not None and labels.size != rows * size:
+        if labels is not None and not _fits_map(labels.shape, rows, shape):
             raise InputError(
                 f"{which}labels of shape {labels.shape} do not fit a map of {_sizes(shape)}: give as many "
                 f"numbers, ({rows}, {', '.join(map(str, shape))})"
@@ -103,6 +103,52 @@ def recognise_output(
         if not which:
             raise
         raise type(error)(f"{which}{error}") from None
+
+
+def recognise_outputs(
+    shapes: Mapping[str, Shape],
+    *,
+    rows: int,
+    labels: Labels,
+    ends: Mapping[str, str],
+    given: Task | str | Mapping[str, Task | None] | None = None,
+    stored: Task | None = None,
+) -> dict[str, Outputs]:
+    """Find out what each output is, by its name; see :func:`recognise_output`.
+
+    Args:
+        shapes: of each.
+        rows: how many there are.
+        labels: as far as they are known.
+        ends: the ONNX operator that each ends with, where that is an activation.
+        given: what the user says of all outputs, or of each by its name.
+        stored: what the artefact remembers of the one output.
+
+    Raises:
+        InputError: labels do not fit.
+        UsageError: an output cannot be what the user says.
+    """
+    by_name = labels_by_output(labels, tuple(shapes))
+    return {
+        name: recognise_output(
+            name if len(shapes) > 1 else "",
+            shape,
+            rows=rows,
+            labels=by_name.get(name),
+            ends=ends[name],
+            given=given.get(name) if isinstance(given, Mapping) else given,
+            stored=stored,
+        )
+        for name, shape in shapes.items()
+    }
+
+
+def _fits_map(labels: Shape, rows: int, shape: Shape) -> bool:
+    """Whether labels have the axes of a map, but for those of size 1, or are flat; never another order."""
+    if labels == (rows, math.prod(shape)):
+        return True
+    axes = [tuple(length for length in each if length > 1) for each in (labels[1:], shape)]
+    return labels[:1] == (rows,) and axes[0] == axes[1]
 
 
 def metrics_by_output(

@@ -40,7 +40,7 @@ from snnc.metrics import (
     threshold_of,
 )
 from snnc.metrics.loss import ACCURACY, ANSWERS, loss_of_maps, loss_of_numbers
-from snnc.metrics.outputs import Labels, labels_by_output, recognise_output
+from snnc.metrics.outputs import Labels, recognise_outputs
 from snnc.progress import Progress, Silent
 from snnc.report.coding import capacity, counts, evenly_spaced
 from snnc.report.fed import FedSource, sources_of
@@ -186,23 +186,12 @@ def measure(
         raise InputError("there are no rows to measure on")
     graph, shapes = artefact.graph, artefact.gives
     several = len(shapes) > 1
-    labels = labels_by_output(y, tuple(shapes))
     ends = dict(artefact.ends)
     if artefact.host is None:
         for name, node in zip(graph.output_names, source.outputs, strict=True):
             ends[name] = ends[name] or _softmax(source, node)
-    outputs = {
-        name: recognise_output(
-            name if several else "",
-            shape,
-            rows=len(x),
-            labels=labels.get(name),
-            ends=ends[name],
-            given=task,
-            stored=None if several else artefact.metadata.stored_task,
-        )
-        for name, shape in shapes.items()
-    }
+    stored = None if several else artefact.metadata.stored_task
+    outputs = recognise_outputs(shapes, rows=len(x), labels=y, ends=ends, given=task, stored=stored)
     steps = graph.timesteps if timesteps is None else timesteps
     starts = range(0, len(x), CHUNK)
     tracked = (progress or Silent()).track(starts, len(starts), f"measuring at T = {steps}")
