@@ -185,10 +185,13 @@ def _reads_files(node: NodeProto) -> bool:
     """Say whether a constant within a node lies in another file, which no hash would cover."""
     for attribute in node.attribute:
         tensors = [*attribute.tensors, attribute.t]
+        sparse = [*attribute.sparse_tensors, attribute.sparse_tensor]
         for graph in (*attribute.graphs, attribute.g):
             tensors += graph.initializer
+            sparse += graph.sparse_initializer
             if any(map(_reads_files, graph.node)):
                 return True
+        tensors += (part for tensor in sparse for part in (tensor.values, tensor.indices))
         if any(map(uses_external_data, tensors)):
             return True
     return False

@@ -146,11 +146,18 @@ class HostSection:
         read = {name: np.ascontiguousarray(values[name]) for name in self.inputs}
         rows = len(next(iter(read.values())))
         size = self.batch or max(rows, 1)
+        # Of a single row it may be as long as it likes, such as the boxes that are left of all; of several
+        # it could have as many entries as rows by chance.
+        ports = map(Port.declared, self.model.graph.output)
+        if size > 1 and (uncounted := [port.name for port in ports if not port.per_row]):
+            raise InputError(
+                f"the host section gives {uncounted[0]!r} for {size} rows at once, and it is not known to "
+                "have one entry per row: run one row at a time, or cut that output off"
+            )
         parts = []
         for start in range(0, max(rows, 1), size):
             part = self._call({name: value[start : start + size] for name, value in read.items()}, size)
             here = min(size, rows - start)
-            # Of a single row it may be as long as it likes, such as the boxes that are left of all.
             for name, value in part.items() if rows > 1 else ():
                 if value.shape[:1] != (here,):
                     raise InputError(
@@ -169,8 +176,9 @@ class HostSection:
                 name: np.concatenate([value, np.zeros((missing, *value.shape[1:]), value.dtype)])
                 for name, value in values.items()
             }
+        session = self.open()
         try:
-            found = self._session.run(list(self.outputs), values)
+            found = session.run(list(self.outputs), values)
         except Exception as error:  # onnxruntime's exceptions have no root of their own
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"onnxruntime stopped in a host section: {reason}") from error
@@ -183,8 +191,12 @@ class HostSection:
                 )
         return {name: value[:rows] for name, value in made.items()} if missing else made
 
-    @property
-    def _session(self) -> ort.InferenceSession:
+    def open(self) -> ort.InferenceSession:
+        """Return it as onnxruntime runs it, made once.
+
+        Raises:
+            InputError: onnxruntime does not take it.
+        """
         if not self._sessions:
             options = ort.SessionOptions()
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
