@@ -156,3 +156,34 @@ def test_a_sparse_constant_in_another_file_is_refused(tmp_path: Path) -> None:
     path.write_bytes(model.SerializeToString())
     with pytest.raises(ArtefactError, match="lies in another file"):
         load(path)
+
+
+@pytest.mark.parametrize("batch", ["n", 1, 4])
+def test_random_numbers(batch: int | str) -> None:
+    suffix = [node("RandomNormalLike", ["p"], ["noise"], seed=1.0), node("Add", ["p", "noise"], ["out"])]
+    with pytest.raises(UnsupportedModelError, match="is another on every run"):
+        read_convertible(network(suffix, batch), OPTIONS)
+
+
+@pytest.mark.parametrize("value", [0.7, np.nan, 2.0**40])
+def test_other_values_for_whole_numbers(value: float) -> None:
+    model = network([node("Cast", ["gain"], ["factor"], to=1), node("Mul", ["p", "factor"], ["out"])])
+    model.graph.input.append(helper.make_tensor_value_info("gain", TensorProto.INT32, ["n", 1]))
+    made = convert(model, {"image": rows(64), "gain": np.ones((64, 1), np.int32)}, OPTIONS).artefact
+    trace = snnc.simulate(made, {"image": rows(2), "gain": np.ones((2, 1), np.int32)}, threads=1)
+    np.testing.assert_array_equal(
+        made.decode(trace, {"image": rows(2), "gain": np.ones((2, 1))})["out"],
+        made.decode(trace, {"image": rows(2), "gain": np.ones((2, 1), np.int32)})["out"],
+    )
+    with pytest.raises(InputError, match="'gain' takes int32, and other values are among the rows"):
+        made.decode(trace, {"image": rows(2), "gain": np.full((2, 1), value, np.float32)})
+
+
+def test_a_constant_output_is_read_back(tmp_path: Path) -> None:
+    model = network([node("Exp", ["p"], ["out"])], 1)
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((1, 3), np.float32), "anchors"))
+    model.graph.output.append(helper.make_tensor_value_info("anchors", TensorProto.FLOAT, [1, 3]))
+    save(convert(model, rows(64), OPTIONS).artefact, tmp_path / "a.snn.onnx")
+    made = load(tmp_path / "a.snn.onnx")
+    trace = snnc.simulate(made, rows(2), threads=1)
+    np.testing.assert_array_equal(made.decode(trace, rows(2))["anchors"], np.ones((2, 3)))

@@ -155,7 +155,9 @@ def _taken_out(
         return None
     inputs, outputs = ([Port.from_dict(port) for port in border[key]] for key in ("inputs", "outputs"))
     own = f"{name}/"
-    constants = [tensor for tensor in model.graph.initializer if tensor.name.startswith(own)]
+    made = {port.name for port in outputs}  # a constant may be one
+    stored = model.graph.initializer
+    constants = [tensor for tensor in stored if tensor.name.startswith(own) or tensor.name in made]
     inner = {tensor.name for tensor in constants} | {output for node in nodes for output in node.output}
     places = {tensor: tensor.removeprefix(own) for tensor in inner}
     bare = []
