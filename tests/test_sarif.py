@@ -84,7 +84,7 @@ def check_log(log: dict[str, Any]) -> dict[str, Any]:
     rules = run["tool"]["driver"]["rules"]
     assert len({rule["id"] for rule in rules}) == len(rules)
     for result in run["results"]:
-        assert rules[result["ruleIndex"]]["id"] == result["ruleId"]
+        assert result["level"] == "note" or rules[result["ruleIndex"]]["id"] == result["ruleId"]
         for location in result["locations"]:
             found = location["physicalLocation"]["artifactLocation"]
             assert run["artifacts"][found["index"]]["location"]["uri"] == found["uri"]
@@ -132,6 +132,21 @@ def test_nothing_found_and_warnings(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert main(["check", str(path), "--format", "sarif"]) == 0
         run = check_log(json.loads(capsys.readouterr().out))
         assert [result["level"] for result in run["results"]] == levels
+
+
+def test_nodes_of_the_host_are_notes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layers = [
+        node("MatMul", "x w", "a"),
+        node("Relu", "a", "b"),
+        node("MatMul", "b w", "c"),
+        node("Exp", "c"),
+    ]
+    path = saved(tmp_path, model(layers, ["N", 4], {"w": np.eye(4, dtype=np.float32)}))
+    assert main(["check", str(path), "--format", "sarif"]) == 0
+    (note,) = check_log(json.loads(capsys.readouterr().out))["results"]
+    assert note["level"] == "note"
+    assert "suffix: Exp" in note["message"]["text"]
+    assert note["locations"][0]["logicalLocations"][0]["name"].startswith("Exp")
 
 
 def test_the_official_schema_as_classes() -> None:

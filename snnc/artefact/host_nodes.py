@@ -155,7 +155,9 @@ def _taken_out(
         return None
     inputs, outputs = ([Port.from_dict(port) for port in border[key]] for key in ("inputs", "outputs"))
     own = f"{name}/"
-    constants = [tensor for tensor in model.graph.initializer if tensor.name.startswith(own)]
+    made = {port.name for port in outputs}  # a constant may be one
+    stored = model.graph.initializer
+    constants = [tensor for tensor in stored if tensor.name.startswith(own) or tensor.name in made]
     inner = {tensor.name for tensor in constants} | {output for node in nodes for output in node.output}
     places = {tensor: tensor.removeprefix(own) for tensor in inner}
     bare = []
@@ -185,10 +187,13 @@ def _reads_files(node: NodeProto) -> bool:
     """Say whether a constant within a node lies in another file, which no hash would cover."""
     for attribute in node.attribute:
         tensors = [*attribute.tensors, attribute.t]
+        sparse = [*attribute.sparse_tensors, attribute.sparse_tensor]
         for graph in (*attribute.graphs, attribute.g):
             tensors += graph.initializer
+            sparse += graph.sparse_initializer
             if any(map(_reads_files, graph.node)):
                 return True
+        tensors += (part for tensor in sparse for part in (tensor.values, tensor.indices))
         if any(map(uses_external_data, tensors)):
             return True
     return False

@@ -81,7 +81,7 @@ def command(
     if form == "sarif":
         from snnc.cli.sarif import sarif
 
-        terminal.data(sarif(found, located.path))
+        terminal.data(sarif(found, located.path, None if source is None else source.host))
     elif terminal.json or form == "json":
         rows = [item.as_dict() for item in found]
         facts: dict[str, Any] = {"model": model, "supported": supported and not unfit}
@@ -140,8 +140,11 @@ def _trial(path: Path, options: Options) -> Artefact:
     hurried = replace(options, timesteps=4, preset="fast", threads=1)
     source, _ = read_convertible(path, hurried)
     random = np.random.default_rng(0)
-    rows = {
-        name: random.normal(size=(TRIAL_ROWS, *(size or 1 for size in taken.shape))).astype(np.float32)
-        for name, taken in source.takes.items()
-    }
+    types = {} if source.host is None else {port.name: port.dtype for port in source.host.inputs}
+    rows = {}
+    for name, taken in source.takes.items():
+        kind = np.dtype(types.get(name, "float32"))
+        shape = (TRIAL_ROWS, *(size or 1 for size in taken.shape))
+        values = random.integers(0, 2, shape) if kind.kind in "iub" else random.normal(size=shape)
+        rows[name] = values.astype(kind)
     return convert(path, rows, hurried).artefact

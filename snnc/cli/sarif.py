@@ -14,16 +14,18 @@ from snnc import __version__
 
 if TYPE_CHECKING:
     from snnc.diagnostics import Code, Diagnostic
+    from snnc.source.host import Host, HostNode
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
-def sarif(found: Sequence[Diagnostic], path: Path) -> dict[str, Any]:
+def sarif(found: Sequence[Diagnostic], path: Path, host: Host | None = None) -> dict[str, Any]:
     """Return findings about one file as a log of one run.
 
     Args:
         found: each becomes a result; its code is the rule, its node a logical location.
         path: the file, as the user named it.
+        host: what runs as ordinary ONNX; each of its nodes becomes a note, which belongs to no rule.
     """
     codes = {item.code.number: item.code for item in found}
     index = {number: place for place, number in enumerate(codes)}
@@ -36,7 +38,10 @@ def sarif(found: Sequence[Diagnostic], path: Path) -> dict[str, Any]:
                 "tool": {"driver": driver},
                 "invocations": [{"executionSuccessful": True}],
                 "artifacts": [{"location": {"uri": _uri(path)}}],
-                "results": [_result(item, index[item.code.number], _uri(path)) for item in found],
+                "results": [
+                    *(_result(item, index[item.code.number], _uri(path)) for item in found),
+                    *(_note(node, _uri(path)) for node in (() if host is None else host.nodes)),
+                ],
             }
         ],
     }
@@ -53,16 +58,25 @@ def _rule(code: Code) -> dict[str, Any]:
 
 def _result(item: Diagnostic, rule: int, uri: str) -> dict[str, Any]:
     text = f"{item.message}. {item.help[:1].upper()}{item.help[1:]}" if item.help else item.message
-    location: dict[str, Any] = {"physicalLocation": {"artifactLocation": {"uri": uri, "index": 0}}}
-    if item.node:
-        location["logicalLocations"] = [{"name": item.node, "kind": "object"}]
     return {
         "ruleId": item.code.number,
         "ruleIndex": rule,
         "level": item.severity.value,
         "message": {"text": text},
-        "locations": [location],
+        "locations": [_location(item.node, uri)],
     }
+
+
+def _note(node: HostNode, uri: str) -> dict[str, Any]:
+    text = f"runs as ordinary ONNX, {node.text}"
+    return {"level": "note", "message": {"text": text}, "locations": [_location(node.name, uri)]}
+
+
+def _location(node: str, uri: str) -> dict[str, Any]:
+    location: dict[str, Any] = {"physicalLocation": {"artifactLocation": {"uri": uri, "index": 0}}}
+    if node:
+        location["logicalLocations"] = [{"name": node, "kind": "object"}]
+    return location
 
 
 def _uri(path: Path) -> str:

@@ -66,9 +66,9 @@ def _shapes(model: onnx.ModelProto) -> dict[str, list[int | str | None]]:
     for output in named.graph.output:  # what a file says of it need not be true
         output.type.tensor_type.ClearField("shape")
     for value in named.graph.input:
-        first = value.type.tensor_type.shape.dim[0]
-        if first.dim_value < 1:
-            first.dim_param = ROWS
+        dims = value.type.tensor_type.shape.dim
+        if dims and dims[0].dim_value < 1:
+            dims[0].dim_param = ROWS
     try:
         named = inferred(named)
     except FAILURES:

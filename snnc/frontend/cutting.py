@@ -19,11 +19,14 @@ from snnc.frontend.functions import DEFAULT_DOMAINS
 from snnc.frontend.partition import Sections, Wiring, borders
 from snnc.frontend.simplify import label, reads
 from snnc.frontend.tensor_shapes import LEAST_IR_VERSION, stored_within
+from snnc.frontend.tensors import read_sparse
 from snnc.ir.graph import NumberArray
 from snnc.source.host import HostSection, Port, Section
 
 OPSET = 18
 """Version of the operator set that artefacts are written in, and so the host's sections."""
+
+HOST_CURE = "export the network with standard operators; the host runs what onnxruntime does"
 
 RESIZED_BY_CENTRES = 11
 """Version from which on Resize says how it places pixels; before, corners lay on each other."""
@@ -97,6 +100,10 @@ def _section(model: onnx.ModelProto, wiring: Wiring) -> HostSection:
     batch = wiring.tensors.batch
     _store_within(model.graph)
     before = HostSection(model, batch)
+    try:
+        before.open()
+    except InputError as error:
+        raise _refused(str(error), label(model.graph.node[0]), HOST_CURE) from error
     _require_rows_apart(before, wiring)
     version = max(entry.version for entry in model.opset_import if entry.domain in DEFAULT_DOMAINS)
     if version == OPSET:
@@ -116,21 +123,26 @@ def _section(model: onnx.ModelProto, wiring: Wiring) -> HostSection:
 
 
 def _require_rows_apart(section: HostSection, wiring: Wiring) -> None:
-    """Refuse a section in which what becomes of a row depends on the others of its batch."""
-    if section.batch is not None:
-        return
+    """Refuse a section in which what becomes of a row is random, or depends on the others of its batch."""
     feeds = _made_up(section, wiring)
+    rows = len(next(iter(feeds.values())))
+    mixed: list[str] = []
     try:
-        both = section.run(feeds)
-        alone = section.run({name: value[:1] for name, value in feeds.items()})
+        whole, again = section.run(feeds), section.run(feeds)
+        random = [name for name, value in again.items() if not _close(value, whole[name])]
+        if random:
+            raise _refused(
+                f"{random[0]!r} is another on every run", random[0], "export the network for inference"
+            )
+        # The first knows nothing of those behind it, such as in a running sum; a fixed batch is filled up.
+        for row in sorted({0, 1, rows - 1}) if rows > 1 else ():
+            alone = section.run({name: value[row : row + 1] for name, value in feeds.items()})
+            mixed += [name for name, value in alone.items() if not _close(value, whole[name][row : row + 1])]
     except InputError:  # made-up values may be none that it takes
         return
-    mixed = [name for name, value in alone.items() if not _close(value, both[name][:1])]
     if mixed:
         message = f"{mixed[0]!r} of a row depends on the other rows of its batch"
-        cure = "export the network with batch 1, or fix it by --shape"
-        found = Diagnostic(UNSUPPORTED_STRUCTURE, message, mixed[0], cure)
-        raise UnsupportedModelError(f"{message} ({cure})", (found,))
+        raise _refused(message, mixed[0], "export the network with batch 1, or fix it by --shape")
 
 
 def _store_within(graph: onnx.GraphProto) -> None:
@@ -165,11 +177,14 @@ def _converted(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
 
 
 def _made_up(section: HostSection, wiring: Wiring) -> dict[str, NumberArray]:
-    """Return values for what a section reads: normal numbers, and small whole ones."""
+    """Return values for what a section reads, of as many rows as it takes at once, two where it takes any.
+
+    They are normal numbers, and small whole ones.
+    """
     generator = np.random.default_rng(0)
     feeds = {}
     for port in ports(wiring, section.inputs):
-        shape = (wiring.tensors.batch or 2, *port.shape)
+        shape = (section.batch or (1 if section.uncounted else 2), *port.shape)
         floats = generator.normal(size=shape)
         whole = np.dtype(port.dtype).kind in "iub"
         feeds[port.name] = (generator.integers(0, 2, shape) if whole else floats).astype(port.dtype)
@@ -185,9 +200,13 @@ def _close(wanted: NumberArray, found: NumberArray) -> bool:
 
 def _unwritable(model: onnx.ModelProto, problem: str) -> UnsupportedModelError:
     message = f"what the host would run cannot be written with opset {OPSET}: {problem}"
-    cure = f"export the network with opset {OPSET}"
-    found = Diagnostic(UNSUPPORTED_STRUCTURE, message, label(model.graph.node[0]), cure)
-    return UnsupportedModelError(f"{message} ({cure})", (found,))
+    return _refused(message, label(model.graph.node[0]), f"export the network with opset {OPSET}")
+
+
+def _refused(message: str, place: str, cure: str) -> UnsupportedModelError:
+    return UnsupportedModelError(
+        f"{message} ({cure})", (Diagnostic(UNSUPPORTED_STRUCTURE, message, place, cure),)
+    )
 
 
 class _Part:
@@ -247,13 +266,18 @@ class _Part:
                 nodes += self.shape(node, reference, extra)
             else:
                 nodes.append(node)
+        # An artefact's hash and its readers know of dense constants alone.
+        dense = [
+            numpy_helper.from_array(read_sparse(tensor), name)
+            for name, tensor in self.sparse.items()
+            if name in read
+        ]
         graph = helper.make_graph(
             nodes,
             self.source.graph.name or "section",
             [self.value(name) for name in used],
             [self.value(name) for name in wanted],
-            [*(tensor for name, tensor in self.constants.items() if name in read), *extra],
-            sparse_initializer=[tensor for name, tensor in self.sparse.items() if name in read],
+            [*(tensor for name, tensor in self.constants.items() if name in read), *dense, *extra],
         )
         return helper.make_model(
             graph,

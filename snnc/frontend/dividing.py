@@ -12,9 +12,11 @@ from snnc.diagnostics import HOST_SHARE, OPSET, QUANTISED_GRAPH, UNSUPPORTED_STR
 from snnc.errors import InputError, UnsupportedModelError
 from snnc.frontend.advice import is_quantised
 from snnc.frontend.cutting import body_of, cut, ports
+from snnc.frontend.macs import is_counted
 from snnc.frontend.partition import Sections, Wiring, divide, first_output, host_nodes, unfit
 from snnc.frontend.patterns import find_patterns
 from snnc.frontend.reader import Network, read_graph
+from snnc.frontend.simplify import label
 from snnc.frontend.tensor_shapes import tensors_of
 from snnc.ir import ann
 from snnc.metrics.ending import final_activation
@@ -156,6 +158,11 @@ class _Divided:
                 self.reasons = more | self.reasons
                 sections = divide(self.wiring, frozenset(self.reasons))
             body = tuple(index for index, section in enumerate(sections) if section is Section.BODY)
+            if (unknown := self.uncounted(sections)) is not None:
+                return (
+                    f"how many multiply-accumulates {unknown!r} takes is not known, and so the share of the "
+                    "spikes is not"
+                )
             share = sum(self.wiring.macs[index] for index in body) / max(sum(self.wiring.macs), 1)
             if share < LEAST_SHARE:
                 return (
@@ -176,6 +183,14 @@ class _Divided:
                 )
             return network, self.host(sections), tuple(warnings)
         return f"{MOST_ROUNDS} divisions left something that cannot be read"
+
+    def uncounted(self, sections: Sections) -> str | None:
+        """Return the first of the host's nodes of which not all multiply-accumulates are counted."""
+        for node, section in zip(self.wiring.nodes, sections, strict=True):
+            host = section is Section.PREFIX or section is Section.SUFFIX
+            if host and not is_counted(node, self.wiring.tensors.shapes):
+                return label(node)
+        return None
 
     def refuse(self, diagnostics: Iterable[Diagnostic], among: Sequence[int]) -> bool:
         """Note the nodes that findings name; return whether there are any new ones."""

@@ -8,30 +8,56 @@ from math import prod
 import onnx
 from onnx import helper
 
+from snnc.frontend.functions import nested
 from snnc.ir.graph import Shape
 
 CONVOLUTIONS = frozenset({"Conv", "ConvInteger", "FusedConv", "QLinearConv"})
 PRODUCTS = frozenset({"MatMul", "MatMulInteger", "QLinearMatMul"})
-GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
-"""Recurrent operators, and how many products of weights with the input and the state a cell of them takes."""
+RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
+COUNTED = CONVOLUTIONS | PRODUCTS | RECURRENT | {"ConvTranspose", "Einsum", "Gemm", "QGemm"}
+UNCOUNTED = frozenset(
+    {"Attention", "DeformConv", "FusedGemm", "FusedMatMul", "GroupQueryAttention", "MatMulNBits"}
+    | {"MultiHeadAttention", "QAttention"}
+)
+"""Operators that multiply and accumulate, and of which nothing is counted."""
+
+UNKNOWN = (ArithmeticError, AttributeError, LookupError, StopIteration, ValueError)
+"""What counting ends in where a shape or an attribute is not known."""
 
 WEIGHT = {"QLinearConv": 3, "QLinearMatMul": 3, "QGemm": 3}
 """Where the second factor stands among the inputs, if not in the second place."""
 
 
 def macs(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> int:
-    """Return the multiply-accumulates of one operator for a batch of one, 0 for all but products and cells.
+    """Return the multiply-accumulates of one operator, 0 for all but products and cells.
 
     Counted as is the custom: every output times the size of its kernel, padding included.
 
     Args:
         node: the operator.
-        shapes: of tensors, with the batch; where one is not known, nothing is counted.
+        shapes: of tensors, with the batch that is counted; where one is not known, nothing is counted.
     """
     try:
         return _macs(node, shapes)
-    except (ArithmeticError, AttributeError, LookupError, StopIteration, ValueError):
-        return 0  # nobody knows what such a node computes, and it cannot be read
+    except UNKNOWN:
+        return 0
+
+
+def is_counted(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> bool:
+    """Say whether :func:`macs` counts all multiply-accumulates of an operator.
+
+    It does not where a shape is not known, nor those of operators inside of others, as in a branch or a loop.
+
+    Args:
+        node: the operator.
+        shapes: as for :func:`macs`.
+    """
+    try:
+        _macs(node, shapes)
+    except UNKNOWN:
+        return False
+    inner = (each for each in nested([node]) if each is not node)
+    return node.op_type not in UNCOUNTED and not any(each.op_type in COUNTED | UNCOUNTED for each in inner)
 
 
 def _macs(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> int:
@@ -47,7 +73,7 @@ def _macs(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> int:
         return prod(shapes[node.output[0]]) * _weight(node, shapes)[1 if turned else 0]
     if kind == "Einsum":
         return _einsum(node, shapes)
-    if kind in GATES:
+    if kind in RECURRENT:
         weight, recurrence = shapes[node.input[1]], shapes[node.input[2]]
         steps = prod(shapes[node.input[0]]) // weight[-1]
         return steps * (prod(weight) + prod(recurrence))

@@ -32,7 +32,7 @@ class Wiring:
     Attributes:
         nodes: in topological order.
         tensors: their shapes and types.
-        macs: multiply-accumulates of each node.
+        macs: multiply-accumulates of each node, per row.
         moves: whether a node depends on the values of an input, and not only on shapes and constants.
         makers: by tensor, the node that makes it and moves.
         before: by node, the moving nodes that make what it reads.
@@ -43,7 +43,7 @@ class Wiring:
         """Walk over the nodes once."""
         self.nodes: Sequence[onnx.NodeProto] = list(model.graph.node)
         self.tensors = tensors
-        self.macs = [macs(node, tensors.shapes) for node in self.nodes]
+        self.macs = [macs(node, tensors.shapes) // (tensors.batch or 1) for node in self.nodes]
         self.inputs = frozenset(value.name for value in model.graph.input)
         self.outputs = frozenset(value.name for value in model.graph.output)
         self.moves: list[bool] = []

@@ -123,7 +123,9 @@ def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
             graph.input.append(
                 helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
             )
-    graph.sparse_initializer.extend(model.graph.sparse_initializer)
+    for sparse in model.graph.sparse_initializer:  # which inference takes for no tensors
+        values = sparse.values
+        graph.input.append(helper.make_tensor_value_info(values.name, values.data_type, list(sparse.dims)))
     return small
 
 

@@ -126,6 +126,12 @@ class HostSection:
         return tuple(value.name for value in self.model.graph.output)
 
     @property
+    def uncounted(self) -> tuple[str, ...]:
+        """Those outputs that are not known to have one entry per row."""
+        ports = map(Port.declared, self.model.graph.output)
+        return tuple(port.name for port in ports if not port.per_row)
+
+    @property
     def border(self) -> dict[str, Any]:
         """The JSON form of what goes in and out."""
         graph = self.model.graph
@@ -146,11 +152,17 @@ class HostSection:
         read = {name: np.ascontiguousarray(values[name]) for name in self.inputs}
         rows = len(next(iter(read.values())))
         size = self.batch or max(rows, 1)
+        # Of a single row it may be as long as it likes, such as the boxes that are left of all; of several
+        # it could have as many entries as rows by chance.
+        if size > 1 and self.uncounted:
+            raise InputError(
+                f"the host section gives {self.uncounted[0]!r} for {size} rows at once, and it is not known "
+                "to have one entry per row: run one row at a time, or cut that output off"
+            )
         parts = []
         for start in range(0, max(rows, 1), size):
             part = self._call({name: value[start : start + size] for name, value in read.items()}, size)
             here = min(size, rows - start)
-            # Of a single row it may be as long as it likes, such as the boxes that are left of all.
             for name, value in part.items() if rows > 1 else ():
                 if value.shape[:1] != (here,):
                     raise InputError(
@@ -169,8 +181,9 @@ class HostSection:
                 name: np.concatenate([value, np.zeros((missing, *value.shape[1:]), value.dtype)])
                 for name, value in values.items()
             }
+        session = self.open()
         try:
-            found = self._session.run(list(self.outputs), values)
+            found = session.run(list(self.outputs), values)
         except Exception as error:  # onnxruntime's exceptions have no root of their own
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"onnxruntime stopped in a host section: {reason}") from error
@@ -183,8 +196,12 @@ class HostSection:
                 )
         return {name: value[:rows] for name, value in made.items()} if missing else made
 
-    @property
-    def _session(self) -> ort.InferenceSession:
+    def open(self) -> ort.InferenceSession:
+        """Return it as onnxruntime runs it, made once.
+
+        Raises:
+            InputError: onnxruntime does not take it.
+        """
         if not self._sessions:
             options = ort.SessionOptions()
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -328,8 +345,20 @@ class Host:
 
         Args:
             rows: the source network's inputs, (rows, ...) each.
+
+        Raises:
+            InputError: rows for an input of whole numbers hold others; or see :meth:`HostSection.run`.
         """
-        known: Values = {port.name: rows[port.name].astype(port.dtype, copy=False) for port in self.inputs}
+        known: Values = {}
+        for port in self.inputs:
+            with np.errstate(invalid="ignore"):  # what does not fit is told in one line
+                known[port.name] = rows[port.name].astype(port.dtype, copy=False)
+            whole = known[port.name].dtype.kind in "iub"
+            if whole and not np.array_equal(known[port.name], rows[port.name]):
+                raise InputError(
+                    f"the input {port.name!r} takes {port.dtype}, and other values are among the rows: check "
+                    "--preprocess"
+                )
         return known if self.prefix is None else known | self.prefix.run(known)
 
     def behind(self, known: Mapping[str, NumberArray], exits: Sequence[NumberArray]) -> Values:
