@@ -248,6 +248,9 @@ class _Lowering:
                 return self.moved(node, before, self.as_current(spikes, before))
             case ann.Reshape() | ann.Gather(), [Current() as current]:
                 return self.moved(node, self.graph[node.inputs[0]], current)
+            case ann.Pad(), [Spikes() as spikes] if spikes.shift.any() and len(node.shape) not in (1, 3):
+                before = self.graph[node.inputs[0]]
+                return self.moved(_padding_map(node, before.shape), before, self.as_current(spikes, before))
             case ann.Pad(), [Spikes() as spikes] if spikes.shift.any():
                 return self.weigh(_padding(node, self.graph[node.inputs[0]].shape), spikes)
             case ann.Reshape() | ann.Pad() | ann.Slice() | ann.Concat() | ann.Gather(), _ if all(
@@ -576,6 +579,13 @@ def _padding(node: ann.Pad, shape: Shape) -> ann.AnnNode:
     return ann.Convolution(
         weight=copied[:, :, None, None], bias=bias, window=Window((1, 1), pads=pads), **place
     )
+
+
+def _padding_map(node: ann.Pad, shape: Shape) -> ann.Gather:
+    """Return a padding of what is neither a vector nor an image as an index map."""
+    sides = tuple(zip(node.before, node.after, strict=True))
+    index = np.pad(np.arange(math.prod(shape), dtype=np.int32).reshape(shape), sides, constant_values=ABSENT)
+    return ann.Gather(index=index, **_place(node, *node.inputs))
 
 
 def _spread(values: FloatArray, node: ann.Convolution) -> FloatArray:

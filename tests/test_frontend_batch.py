@@ -16,12 +16,16 @@ INDICES = {
     "one": np.array([1]),
     "first": np.array(0),
     "axis": np.array([0]),
+    "pairs": np.array([-1, 2, 3, 4]),
 }
 MIXING = {
     "turned": [node("Relu", "x", "r"), node("Transpose", "r", "y", perm=[1, 0, 2])],
     "turned to the end": [node("Relu", "x", "r"), node("Transpose", "r", "y", perm=[1, 2, 0])],
     "joined": [node("Flatten", "x", "f", axis=0), node("Relu", "f")],
     "joined, from behind": [node("Flatten", "x", "f", axis=-3), node("Relu", "f")],
+    "one after the other": [node("Concat", "x x", "c", axis=0), node("Relu", "c")],
+    "two in one": [node("Concat", "x x", "c", axis=0), node("Reshape", "c pairs")],
+    "added to others": [node("Unsqueeze", "x one", "u"), node("Relu", "x", "r"), node("Add", "u r")],
     "averaged": [node("ReduceMean", "x", "m", axes=[0]), node("Relu", "m")],
     "the first of all": [node("Gather", "x first", "g", axis=0), node("Relu", "g")],
     "cut": [node("Slice", "x zero one axis", "c"), node("Relu", "c")],
@@ -57,6 +61,9 @@ def test_a_cut_of_every_row_is_none(tmp_path: Path, batch: int | str, end: int) 
 
 SCALARS = {
     "joined": [node("Unsqueeze", "s axes", "u"), node("Concat", "u flat", "y", axis=0)],
+    "one after the other": [node("Concat", "x x", "c", axis=0), node("Relu", "c")],
+    "two in one": [node("Concat", "x x", "c", axis=0), node("Reshape", "c pairs")],
+    "added to others": [node("Unsqueeze", "x one", "u"), node("Relu", "x", "r"), node("Add", "u r")],
     "averaged": [node("ReduceMean", "s", "m", keepdims=0), node("Reshape", "m shape", "y")],
     "kept": [node("Reshape", "s shape", "y")],
 }

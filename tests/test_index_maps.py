@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from snnc.backends import load_backend
+from snnc.backends import load_backend, load_simulator
 from snnc.frontend import SourceModel
 from snnc.ir import ann, snn
 from snnc.ir.geometry import ABSENT, Window, sole_channels
@@ -19,6 +19,7 @@ from snnc.simulation.reference import ReferenceSimulator, encode, run_ann
 from snnc.source.calibration import Calibration
 from tests.ann_graphs import context
 from tests.onnx_models import Array, check_equal, kinds, model, node
+from tests.spiking_graphs import assert_same_outputs
 
 FAST = (
     "fold-batchnorm,exact-max-pool,compose-linear,rectify-linear,clip-activations,lower,"
@@ -219,3 +220,20 @@ def test_an_index_map_that_does_not_fit_is_refused() -> None:
         problem = graph["g"].with_(index=wrong).verify([(2, 3, 3)])
         assert problem is not None
         assert says in problem
+
+
+@pytest.mark.parametrize("form", ["cut", "padded"])
+def test_rows_of_any_rank_run_on_every_simulator(tmp_path: Path, form: str) -> None:
+    """Rows of four axes are cut, and signed rows of two axes are padded with zeros."""
+    if form == "cut":
+        nodes = [node("Slice", "x one two two", "h"), node("Relu", "h")]
+        proto = model(nodes, ["N", 4, 2, 3, 3], {"one": np.array([1]), "two": np.array([2])})
+    else:
+        nodes = [node("Relu", "x", "r"), node("Mean", "x r", "m"), node("Concat", "zeros m", axis=2)]
+        proto = model(nodes, ["N", 4, 1], {"zeros": np.zeros((1, 4, 2), np.float32)})
+    source, graph, y, found = converted(tmp_path, proto)
+    np.testing.assert_allclose(found, y, atol=0.1 * np.abs(y).max())
+    q = encode(graph.encoder, source.layout.to_canonical(normal(8, *source.layout.source_shape)))
+    expected = ReferenceSimulator().run(graph, q, T)
+    for name in ("numba", "onnx"):
+        assert_same_outputs(load_simulator(name, 1).run(graph, q, T), expected)

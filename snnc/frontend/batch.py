@@ -6,6 +6,8 @@ cuts, joins or turns the axis of the rows, that is another network than the file
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import onnx
 
 from snnc.diagnostics import UNSUPPORTED_STRUCTURE, Diagnostic
@@ -19,6 +21,9 @@ ROWS = "rows of the network"
 
 BOUND_TO_ONE = frozenset({"Concat", "Shape", "Size", "Squeeze"})
 """Operations that know sizes alone, or that runtimes refuse for more than one row: they mix none."""
+
+Sizes = list[int | str | None]
+"""Of a tensor, along its axes: a number, a name, or ``None`` where it is not known."""
 
 _CURE = "keep the batch in front, and let no operation reach across it"
 
@@ -35,6 +40,9 @@ def mixed_rows(model: onnx.ModelProto) -> Diagnostic | None:
         return None
     sizes = [value.type.tensor_type.shape.dim[0].dim_value for value in model.graph.input]
     batch = max(sizes) if max(sizes) > 0 else ROWS
+    for node in model.graph.node:
+        if _joins_rows(node, shapes, batch):
+            return Diagnostic(UNSUPPORTED_STRUCTURE, "Concat: joins rows of the input", label(node), _CURE)
     if batch == ROWS:  # told from every other size
         for node in model.graph.node:
             carried = any(ROWS in shapes.get(name, ()) for name in node.input)
@@ -60,8 +68,17 @@ def mixed_rows(model: onnx.ModelProto) -> Diagnostic | None:
     return None
 
 
-def _shapes(model: onnx.ModelProto) -> dict[str, list[int | str | None]]:
-    """Return the sizes of every tensor whose rank is known: numbers, names, ``None`` for any other."""
+def _joins_rows(node: onnx.NodeProto, shapes: Mapping[str, Sizes], batch: int | str) -> bool:
+    """Say whether a node joins tensors along their rows: a fixed number of these lies in front."""
+    if node.op_type != "Concat" or node.domain not in DEFAULT_DOMAINS or len(node.input) < 2 or batch == 1:
+        return False
+    axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
+    read = [sizes for name in node.input if -len(sizes := shapes.get(name, [])) <= axis < len(sizes)]
+    return any(sizes[axis] == batch and (batch == ROWS or axis % len(sizes) == 0) for sizes in read)
+
+
+def _shapes(model: onnx.ModelProto) -> dict[str, Sizes]:
+    """Return the sizes of every tensor whose rank is known."""
     named = without_weights(model)
     for output in named.graph.output:  # what a file says of it need not be true
         output.type.tensor_type.ClearField("shape")
@@ -73,7 +90,7 @@ def _shapes(model: onnx.ModelProto) -> dict[str, list[int | str | None]]:
         named = inferred(named)
     except FAILURES:
         return {}
-    found: dict[str, list[int | str | None]] = {}
+    found: dict[str, Sizes] = {}
     for value in (*named.graph.input, *named.graph.value_info, *named.graph.output):
         tensor = value.type.tensor_type
         if tensor.HasField("shape"):
@@ -83,5 +100,5 @@ def _shapes(model: onnx.ModelProto) -> dict[str, list[int | str | None]]:
     return found
 
 
-def _shown(sizes: list[int | str | None]) -> str:
+def _shown(sizes: Sizes) -> str:
     return "(" + ", ".join("n" if size == ROWS else str(size or "?") for size in sizes) + ")"

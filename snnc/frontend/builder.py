@@ -168,7 +168,10 @@ class GraphBuilder:
             return self.stand_in_view(view.shape, view.origin)
         if is_bijection(view.index, math.prod(shape)):
             return view
-        self.want(view.node, view.index[0] if view.shape[:1] == (1,) else view.index)
+        sample = view.index[0] if view.shape[:1] == (1,) else view.index
+        if sample.ndim > 3:  # nodes are images or vectors: the last axes of more become one
+            sample = sample.reshape(*sample.shape[:2], -1)
+        self.want(view.node, sample)
         cut = find_cut(view.index, shape)
         if cut is None:
             return None

@@ -16,7 +16,7 @@ from snnc.diagnostics import UNSUPPORTED_OPERATOR
 from snnc.frontend import reshaping
 from snnc.frontend.builder import GraphBuilder
 from snnc.frontend.call import Call, Comparison, Limited
-from snnc.frontend.elementwise import maximum, minimum
+from snnc.frontend.elementwise import is_rectified, maximum, minimum
 from snnc.frontend.simplify import Constant
 from snnc.frontend.views import View
 from snnc.ir import ann
@@ -82,7 +82,7 @@ def where(call: Call) -> View | Limited:
         return minimum(replace(call, operands=(rectified, value.bound)))
     if isinstance(value, Limited) or not np.all(constant >= 0):
         _refuse(call, "limits from above alone")
-    if isinstance(call.builder.nodes[view.node], ann.Relu):
+    if is_rectified(call.builder.nodes[view.node]):
         return minimum(limited)
     _require_choice(call, "limits from above alone")
     return Limited(view, constant)
@@ -114,8 +114,8 @@ def _limits_alike(builder: GraphBuilder, view: View, condition: Comparison, *, f
     """Say whether to limit what was compared limits what is chosen: rectifiers may lie between."""
     while view.node != condition.view.node:
         node = builder.nodes[view.node]
-        if not isinstance(node, ann.Relu):
-            return False
+        if not isinstance(node, ann.Relu) or node.scale is not None:
+            return False  # what is rounded may lie above a limit that the value lies below
         lower = node.ceiling is not None and float(node.ceiling.min()) < float(condition.bound.max())
         if from_above and lower:
             return False

@@ -51,12 +51,16 @@ def minimum(call: Call) -> View:
     view, constant = _with_constant(call)
     if not np.all(constant >= 0):
         call.refuse("a minimum with a negative constant is no rectifier", "use ReLU6 and fine-tune")
-    rectified_before = isinstance(call.builder.nodes[view.node], ann.Relu)
-    if not rectified_before and not _rectified_after(call):
+    if not is_rectified(call.builder.nodes[view.node]) and not _rectified_after(call):
         call.refuse(
             "an upper limit without a rectifier has no spiking form", "use it together with ReLU, as in ReLU6"
         )
     return _rectified(call, _broadcast(call, view, constant), constant)
+
+
+def is_rectified(node: ann.AnnNode) -> bool:
+    """Say whether a node gives no value below 0: rounding to signed levels is a node of the same kind."""
+    return isinstance(node, ann.Relu) and node.shift is None
 
 
 def _rectified_after(call: Call) -> bool:
@@ -259,6 +263,12 @@ def summed(call: Call, views: list[View]) -> View:
         call.refuse(
             f"adds tensors of different shapes {shapes}",
             "add tensors of the same shape",
+            UNSUPPORTED_STRUCTURE,
+        )
+    if call.batch != 1 and len(set(map(len, shapes))) > 1:
+        call.refuse(
+            f"adds tensors of different ranks, {shapes}, so that rows mix",
+            "give them the same number of axes, with the batch in front",
             UNSUPPORTED_STRUCTURE,
         )
     if any(view.node in call.builder.doubtful for view in views):

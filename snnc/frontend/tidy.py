@@ -87,6 +87,9 @@ def _levels_together(first: ann.Relu, second: ann.Relu) -> ann.AnnNode | None:
     if limits.ceiling is not None:
         ends = limits.ceiling.astype(np.float64) / rounds.scale
         tops = np.unique(np.floor(ends) if rounds.rounding == "floor" else np.rint(ends))
+        apart = (np.abs(ends - np.rint(ends)) > 1e-4) & (ends < highest)
+        if rounds is first and apart.any():
+            return None  # the limit is no level
         between = rounds.rounding != "floor" and (np.abs(ends - np.floor(ends) - 0.5) < 1e-4).any()
         if len(tops) > 1 or between or rounds.points is not None or rounds.gain is not None:
             return None  # whether the level above is reached hangs on a tie
