@@ -222,7 +222,7 @@ A spiking network, compiled by snnc {content["snnc_version"]} from `{artefact.me
 
 ## Input and output
 
-{_inputs(content)}
+{_inputs(content, graph)}
 - Steps: {steps}.
 - Spikes carry: {content["payload"]}. Reset: {content["neuron"]["reset"]}.
 {_outputs(content)}{other}
@@ -231,10 +231,11 @@ A spiking network, compiled by snnc {content["snnc_version"]} from `{artefact.me
 """
 
 
-def _inputs(content: manifest.Json) -> str:
+def _inputs(content: manifest.Json, graph: SnnGraph) -> str:
     """Return a line for each input."""
     lines = []
-    for data in content.get("inputs") or [content["input"]]:
+    for data, node in zip(content.get("inputs") or [content["input"]], graph.encoders, strict=True):
+        low, high = node.range
         shape = " x ".join(map(str, data["shape"]))
         affine = "(x * gain + offset) / scale" if data["gain"] is not None else "x / scale"
         values = f"scale = {data['scale']!r}"
@@ -243,7 +244,7 @@ def _inputs(content: manifest.Json) -> str:
         which = f" `{data['name']}`" if "name" in data else ""
         lines.append(
             f"- Input{which}: {shape}, channels first, quantised once, rounding half to even:\n"
-            f"  `q = clip(rint({affine}), -{data['limit']}, {data['limit']})`; {values}.{_before(data)}"
+            f"  `q = clip(rint({affine}), {low}, {high})`; {values}.{_before(data)}"
         )
     return "\n".join(lines)
 

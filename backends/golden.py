@@ -128,8 +128,9 @@ def replay(graph: SnnGraph, golden: Golden, directory: Path) -> Golden:
                 raise InputError(f"outputs of shape {y.shape} and type {y.dtype}")
         trace = ReferenceSimulator().run(graph, golden.q, graph.timesteps, RecordOptions(states=True))
         for node in graph.encoders:
-            if np.abs(rows_of(golden.q, node.name).astype(np.int64)).max() > node.limit:
-                raise InputError(f"an input beyond {node.limit}")
+            q, (low, high) = rows_of(golden.q, node.name), node.range
+            if q.min() < low or q.max() > high:
+                raise InputError(f"an input beyond {low} to {high}")
     except InputError as error:
         raise ArtefactError(
             f"{directory / FILE}: does not fit the bundle's network ({error}); deploy again"

@@ -368,21 +368,21 @@ def test_weights_keep_their_scale(tmp_path: Path) -> None:
     assert np.array_equal(np.rint(linear.weight / linear.weight_scale[:, None]), integers)
 
 
-SIGNED = {"scale": np.float32(0.05), "zero": np.int8(0)}
-UNSIGNED = {"scale": np.float32(0.3), "zero": np.uint8(0)}
+SIGNED_GRID: dict[str, object] = {"scale": np.float32(0.05), "zero": np.int8(0)}
+UNSIGNED_GRID: dict[str, object] = {"scale": np.float32(0.3), "zero": np.uint8(0)}
 ROUNDED = [node("QuantizeLinear", "x scale zero", "q"), node("DequantizeLinear", "q scale zero", "d")]
-LIMITED = [node("Greater", "d one", "b"), node("Where", "b one d", "h")]
+LIMITED_BY_WHERE = [node("Greater", "d one", "b"), node("Where", "b one d", "h")]
 
 
-@pytest.mark.parametrize("limit", [[node("Min", "d one", "h")], LIMITED], ids=["min", "where"])
+@pytest.mark.parametrize("limit", [[node("Min", "d one", "h")], LIMITED_BY_WHERE], ids=["min", "where"])
 def test_a_limit_of_signed_levels_is_no_rectifier(tmp_path: Path, limit: list[onnx.NodeProto]) -> None:
     with pytest.raises(UnsupportedModelError, match=r"without a rectifier|from above alone"):
-        read_from(tmp_path, [*ROUNDED, *limit, node("Identity", "h")], {"one": 1.0, **SIGNED})
+        read_from(tmp_path, [*ROUNDED, *limit, node("Identity", "h")], {"one": 1.0, **SIGNED_GRID})
 
 
 @pytest.mark.parametrize("limit", [0.5, 0.9, 1.0, 100.0])
 def test_a_limit_behind_levels_need_not_be_one_of_them(tmp_path: Path, limit: float) -> None:
-    proto = model([*ROUNDED, node("Min", "d one")], (None, 3), {"one": np.float32(limit), **UNSIGNED})
+    proto = model([*ROUNDED, node("Min", "d one")], (None, 3), {"one": np.float32(limit), **UNSIGNED_GRID})
     check_equal(tmp_path, proto, rows=100)
 
 
@@ -390,4 +390,4 @@ def test_a_limit_of_levels_is_none_of_what_was_rounded(tmp_path: Path) -> None:
     """0.49 lies below the limit, and its level above: the source returns the level."""
     nodes = [*ROUNDED, node("Greater", "x one", "b"), node("Where", "b one d")]
     with pytest.raises(UnsupportedModelError, match="another activation"):
-        read_from(tmp_path, nodes, {"one": 0.5, **UNSIGNED})
+        read_from(tmp_path, nodes, {"one": 0.5, **UNSIGNED_GRID})

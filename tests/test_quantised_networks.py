@@ -376,3 +376,12 @@ def test_the_exact_network_compares_with_its_source(
     assert main([*asked, "--task", "classes", "--max-drop", "0", "--threads", "1", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["agreement"], found["drop_points"], found["rows"]) == (1, 0, [])
+
+
+def test_a_bundle_tells_the_range_of_the_input(tmp_path: Path) -> None:
+    """Zero lies not in the middle of a uint8 code, so the two ends of the clip differ."""
+    made = converted(quantised_models.qdq(), tmp_path, preset="exact", timesteps=1).artefact
+    low, high = made.graph.encoder.range
+    assert low != -high
+    deploy(made, load_backend("c99"), tmp_path / "bundle")
+    assert f"clip(rint(x / scale), {low}, {high})" in (tmp_path / "bundle" / "README.md").read_text()

@@ -18,6 +18,9 @@ from snnc.ir.snn import ConstantCurrent, Encode, IntegrateFire, Readout, SnnGrap
 from snnc.source.host import Host
 from snnc.source.selection import Selection
 
+MOST_FILLED = 2**30
+"""Most values of a tensor that is filled up to a fixed batch: a file must not ask for all of the memory."""
+
 
 def check_numbers(graph: SnnGraph) -> None:
     """Check the types of all arrays, and that their values are finite.
@@ -107,13 +110,16 @@ def check_host(graph: SnnGraph, metadata: Metadata, host: Host) -> None:
                 raise ValueError(f"nothing makes {min(missing)!r} before the network")
             known |= {port.name for port in host.exits}
         if section is not None:
-            if not set(section.inputs) <= known:
+            if not set(section.inputs) <= known or not section.inputs:
                 raise ValueError(f"the {what} reads what nothing makes")
             known |= set(section.outputs)
     if not {port.name for port in host.outputs} <= known or not host.inputs or not host.outputs:
         raise ValueError("nothing makes an output of the host")
     if host.batch is not None and host.batch < 1:
         raise ValueError(f"the batch {host.batch} is none")
+    largest = max(prod(port.shape) for port in (*host.inputs, *host.outputs, *host.entries, *host.exits))
+    if (host.batch or 1) * largest > MOST_FILLED:
+        raise ValueError(f"a batch of {host.batch} would have more than {MOST_FILLED} values")
     if not 0 <= host.host_macs <= host.macs or any(node.macs < 0 for node in host.nodes):
         raise ValueError("the multiply-accumulates of the host are no share of all")
 

@@ -7,9 +7,10 @@ run in onnxruntime on one thread without its optimisations, so that a value is t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from math import prod
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,6 +95,19 @@ class HostNode:
     macs: int
     is_cause: bool
     output: str
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> HostNode:
+        """Read the JSON form.
+
+        Raises:
+            TypeError, ValueError: it is not of that form.
+        """
+        node = cls(**values)
+        texts = (node.name, node.operator, node.reason, node.output)
+        if not all(isinstance(text, str) for text in texts) or node.section not in HOST_SECTIONS:
+            raise ValueError(f"the host has no node such as {node.name!r}")
+        return replace(node, macs=index(node.macs), is_cause=bool(node.is_cause))
 
     @property
     def text(self) -> str:
@@ -426,7 +440,7 @@ class Host:
         inputs, outputs, entries, exits = (
             tuple(map(Port.from_dict, values[key])) for key in ("inputs", "outputs", "entries", "exits")
         )
-        nodes = tuple(HostNode(**node) for node in values["nodes"])
+        nodes = tuple(map(HostNode.from_dict, values["nodes"]))
         macs, batch = int(values["macs"]), values["batch"]
         activations = {str(name): str(value) for name, value in values["activations"].items()}
         return cls(inputs, outputs, entries, exits, prefix, suffix, nodes, macs, batch, activations)
