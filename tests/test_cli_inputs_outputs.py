@@ -303,7 +303,9 @@ def test_labels_of_a_map_in_another_order_are_refused(
     with np.load(folder / "test.npz") as rows:
         arrays = dict(rows)
     path = tmp_path / "turned.npz"
-    np.savez(path, **arrays | {"last": np.ascontiguousarray(arrays["last"].transpose(order))})
+    np.savez(
+        path, allow_pickle=False, **arrays | {"last": np.ascontiguousarray(arrays["last"].transpose(order))}
+    )
     error = refused(capsys, "eval", folder / "made.snn.onnx", "--data", path, "--metric", "last:mse")
     assert "'last'" in error
     np.savez(path, **arrays | {"last": arrays["last"].reshape(12, 1, 6, 6, 3)})
