@@ -15,8 +15,8 @@ from snnc.artefact.metadata import SCHEMA, properties_of
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import InputError, UsageError
 from snnc.frontend import SourceModel, read_onnx
-from snnc.frontend.dividing import Check, HostMode
 from snnc.frontend.exporting import is_module
+from snnc.frontend.host.dividing import Check, HostMode
 from snnc.frontend.loading import LoadedModel, loaded_from
 from snnc.frontend.loading import load as load_model
 from snnc.ir.graph import NumberArray

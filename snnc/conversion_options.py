@@ -9,7 +9,7 @@ from typing import Any
 
 from snnc.analysis.front import carried, order
 from snnc.errors import InternalError, UsageError
-from snnc.frontend.dividing import HostMode
+from snnc.frontend.host.dividing import HostMode
 from snnc.ir.ann import AnnGraph
 from snnc.ir.bounds import MOST_TIMESTEPS
 from snnc.metrics.task import Task, as_task

@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from snnc.frontend.closure import greatest_closure
-from snnc.frontend.cutting import cut, ports
-from snnc.frontend.dividing import HostMode, read_divided
+from snnc.frontend.host.closure import greatest_closure
+from snnc.frontend.host.cutting import cut, ports
+from snnc.frontend.host.dividing import HostMode, read_divided
+from snnc.frontend.host.partition import Wiring, divide, host_nodes, unfit
 from snnc.frontend.loading import load
-from snnc.frontend.partition import Wiring, divide, host_nodes, unfit
 from snnc.frontend.simplify import simplify
 from snnc.frontend.tensor_shapes import tensors_of
 from snnc.ir.batch import joined

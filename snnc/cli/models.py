@@ -87,7 +87,7 @@ def open_source(
     from snnc.data.preprocessing import check_fit, prepared_rows
     from snnc.errors import UnsupportedModelError
     from snnc.frontend import read_onnx
-    from snnc.frontend.dividing import HostMode
+    from snnc.frontend.host.dividing import HostMode
     from snnc.ir.batch import arrays_by_name, joined
     from snnc.source.selection import EVERYTHING
 

@@ -12,7 +12,7 @@ from onnx import helper
 
 from snnc.diagnostics import DYNAMIC_SHAPE, UNSUPPORTED_ATTRIBUTE, UNSUPPORTED_STRUCTURE, Code
 from snnc.frontend.builder import GraphBuilder
-from snnc.frontend.codes import Codes
+from snnc.frontend.quantised.codes import Codes
 from snnc.frontend.refusals import finite, refuse
 from snnc.frontend.simplify import Constant, label
 from snnc.frontend.views import Index, View

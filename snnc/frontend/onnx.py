@@ -9,7 +9,7 @@ from pathlib import Path
 from snnc.data.readings import NetworkInput
 from snnc.diagnostics import Diagnostic, Severity
 from snnc.errors import UnsupportedModelError
-from snnc.frontend.dividing import Check, HostMode, Reading, read_divided
+from snnc.frontend.host.dividing import Check, HostMode, Reading, read_divided
 from snnc.frontend.loading import LoadedModel, load
 from snnc.frontend.simplify import simplify
 from snnc.ir.ann import AnnGraph

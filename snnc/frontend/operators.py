@@ -10,10 +10,11 @@ from typing import Literal
 import onnx
 
 from snnc.diagnostics import QUANTISED_GRAPH
-from snnc.frontend import choosing, einsum, elementwise, linear, pooling, quantised, reshaping, upsampling
+from snnc.frontend import choosing, einsum, elementwise, linear, pooling, reshaping, upsampling
 from snnc.frontend.call import Call, Value
-from snnc.frontend.codes import Coded
 from snnc.frontend.functions import DEFAULT_DOMAINS
+from snnc.frontend.quantised import operators as quantised
+from snnc.frontend.quantised.codes import Coded
 from snnc.frontend.simplify import NEWEST_OPSET, OLDEST_OPSET
 
 Spiking = Literal["exact", "approximated", "host"]

@@ -28,7 +28,6 @@ from snnc.frontend.advice import advice, is_quantised
 from snnc.frontend.batch import mixed_rows
 from snnc.frontend.builder import GraphBuilder
 from snnc.frontend.call import Call, Value
-from snnc.frontend.codes import Coded, Codes
 from snnc.frontend.constants import spread_constants
 from snnc.frontend.functions import DEFAULT_DOMAINS
 from snnc.frontend.layout import layout_of
@@ -36,7 +35,9 @@ from snnc.frontend.legacy import aligned, modern, old
 from snnc.frontend.operators import operator_of, reads_codes
 from snnc.frontend.patterns import find_patterns, named
 from snnc.frontend.precision import precision_of, told
-from snnc.frontend.quantised import MOVES, as_integers, folded, scales_of
+from snnc.frontend.quantised.codes import Coded, Codes
+from snnc.frontend.quantised.operators import MOVES, as_integers, folded, scales_of
+from snnc.frontend.quantised.staircases import Region, emit, find_regions, recognise
 from snnc.frontend.refusals import MAX_VALUES, RefusalError, refuse
 from snnc.frontend.signature import Signature, signature_of
 from snnc.frontend.simplify import (
@@ -48,7 +49,6 @@ from snnc.frontend.simplify import (
     reads,
     sort_nodes,
 )
-from snnc.frontend.staircases import Region, emit, find_regions, recognise
 from snnc.frontend.tensors import MAX_MADE, Constant
 from snnc.frontend.tidy import tidy
 from snnc.frontend.views import View, is_range

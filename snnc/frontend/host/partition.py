@@ -2,7 +2,7 @@
 
 Every node that is refused goes into the prefix, with all that it depends on, or into the suffix, with all
 that depends on it. Of all such divisions the one is taken that leaves most multiply-accumulates to spikes,
-and of several, fewest nodes to the host: a closed set of greatest weight (:mod:`snnc.frontend.closure`).
+and of several, fewest nodes to the host: a closed set of greatest weight (:mod:`snnc.frontend.host.closure`).
 Then nodes without products that nothing but the host feeds or reads go with the host, where no tensor and
 no value more goes over the border.
 """
@@ -15,9 +15,9 @@ from math import prod
 
 import onnx
 
-from snnc.frontend.closure import greatest_closure
 from snnc.frontend.functions import DEFAULT_DOMAINS
-from snnc.frontend.macs import macs
+from snnc.frontend.host.closure import greatest_closure
+from snnc.frontend.host.macs import macs
 from snnc.frontend.simplify import NOT_DETERMINED, label, reads
 from snnc.frontend.tensor_shapes import Tensors
 from snnc.source.host import HostNode, Section

@@ -16,7 +16,7 @@ from onnx import helper, numpy_helper, version_converter
 from snnc.diagnostics import UNSUPPORTED_STRUCTURE, Diagnostic
 from snnc.errors import InputError, UnsupportedModelError
 from snnc.frontend.functions import DEFAULT_DOMAINS
-from snnc.frontend.partition import Sections, Wiring, borders
+from snnc.frontend.host.partition import Sections, Wiring, borders
 from snnc.frontend.simplify import label, reads
 from snnc.frontend.tensor_shapes import LEAST_IR_VERSION, stored_within
 from snnc.frontend.tensors import read_sparse

@@ -22,8 +22,8 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from snnc.frontend.builder import GraphBuilder
-from snnc.frontend.codes import levels_of
 from snnc.frontend.functions import DEFAULT_DOMAINS
+from snnc.frontend.quantised.codes import levels_of
 from snnc.frontend.simplify import Constant, label
 from snnc.frontend.views import View
 from snnc.ir.ann import ROUNDINGS, Relu

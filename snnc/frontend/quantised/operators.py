@@ -21,7 +21,7 @@ from onnx import helper
 from snnc.diagnostics import QUANTISED_GRAPH
 from snnc.frontend import elementwise, linear, pooling, reshaping
 from snnc.frontend.call import Call
-from snnc.frontend.codes import Coded, Codes, levels_of
+from snnc.frontend.quantised.codes import Coded, Codes, levels_of
 from snnc.frontend.simplify import Constant, evaluate
 from snnc.frontend.views import View
 from snnc.ir import ann

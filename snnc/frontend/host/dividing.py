@@ -11,9 +11,9 @@ import onnx
 from snnc.diagnostics import HOST_SHARE, OPSET, QUANTISED_GRAPH, UNSUPPORTED_STRUCTURE, Diagnostic, Severity
 from snnc.errors import InputError, UnsupportedModelError
 from snnc.frontend.advice import is_quantised
-from snnc.frontend.cutting import body_of, cut, ports
-from snnc.frontend.macs import is_counted
-from snnc.frontend.partition import Sections, Wiring, divide, first_output, host_nodes, unfit
+from snnc.frontend.host.cutting import body_of, cut, ports
+from snnc.frontend.host.macs import is_counted
+from snnc.frontend.host.partition import Sections, Wiring, divide, first_output, host_nodes, unfit
 from snnc.frontend.patterns import find_patterns
 from snnc.frontend.reader import Network, read_graph
 from snnc.frontend.simplify import label

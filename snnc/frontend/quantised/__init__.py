@@ -1,0 +1,1 @@
+"""Quantised networks: integer operators, and float operations that round to levels."""
