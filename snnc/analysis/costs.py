@@ -25,7 +25,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from snnc.errors import InternalError
+from snnc.errors import InternalError, UnknownOperationError
 from snnc.ir import ann, snn
 from snnc.ir.channels import per_channel
 from snnc.ir.geometry import ABSENT, Window
@@ -127,6 +127,14 @@ def _pulled_back(node: Operation, reach: CountMap | None, shape: Shape, *, effec
             present = node.index != ABSENT
             np.add.at(none.reshape(-1), node.index[present], reach[present])
             return none
+        case (
+            snn.CountProduct()
+            | snn.CountMatrixProduct()
+            | snn.CountSoftmax()
+            | snn.CountNormalisation()
+            | snn.CountMaximum()
+        ):
+            raise UnknownOperationError(f"{node.name!r} is a function of counts, which has no costs yet")
         case snn.Encode() | snn.IntegrateFire() | snn.ConstantCurrent() | snn.Concat():
             raise InternalError(f"events do not pass through {node.name!r}")
         case _:

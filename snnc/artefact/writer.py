@@ -22,6 +22,7 @@ from snnc.artefact import functions
 from snnc.artefact.functions import Carrier
 from snnc.artefact.model_builder import Attributes, ModelBuilder, Scope, tensor_names
 from snnc.artefact.precision import node_digits
+from snnc.errors import UnknownOperationError
 from snnc.ir.channels import per_channel
 from snnc.ir.geometry import Window
 from snnc.ir.graph import NumberArray
@@ -34,7 +35,12 @@ from snnc.ir.snn import (
     Concat,
     ConstantCurrent,
     Convolution,
+    CountMatrixProduct,
+    CountMaximum,
     CountMaxPool,
+    CountNormalisation,
+    CountProduct,
+    CountSoftmax,
     CurrentMaxPool,
     Encode,
     Gather,
@@ -144,6 +150,12 @@ class _Writer:
                 self.count_max_pool(node)
             case Concat():
                 self.concat(node)
+            case (
+                CountProduct() | CountMatrixProduct() | CountSoftmax() | CountNormalisation() | CountMaximum()
+            ):
+                raise UnknownOperationError(
+                    f"{node.name!r} is a function of counts, which artefacts do not hold yet"
+                )
             case (
                 Convolution()
                 | Linear()

@@ -14,7 +14,12 @@ from snnc.ir.snn import (
     Concat,
     ConstantCurrent,
     Convolution,
+    CountMatrixProduct,
+    CountMaximum,
     CountMaxPool,
+    CountNormalisation,
+    CountProduct,
+    CountSoftmax,
     CurrentMaxPool,
     Encode,
     Gather,
@@ -61,6 +66,13 @@ def step_bounds(graph: SnnGraph, timesteps: int) -> dict[str, int]:
             case SumPool():
                 bounds[node.name] = node.window.area * read[0]
             case CountMaxPool() | CurrentMaxPool() | Concat():
+                bounds[node.name] = max(read)
+            case CountProduct() | CountMatrixProduct() | CountNormalisation():
+                bounds[node.name] = node.highest - node.lowest
+            case CountSoftmax():
+                bounds[node.name] = node.levels
+            case CountMaximum():
+                # Between two steps it moves as far as the counts it reads, and the first step is from zero.
                 bounds[node.name] = max(read)
             case Readout():
                 bounds[node.name] = sum(read) + int(np.abs(node.bias.astype(np.int64)).max())

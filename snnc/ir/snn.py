@@ -19,7 +19,20 @@ from functools import cached_property
 import numpy as np
 
 from snnc.errors import InternalError
-from snnc.ir.ann import (
+from snnc.ir.channels import per_channel
+from snnc.ir.counts import CountFunction as CountFunction
+from snnc.ir.counts import CountMatrixProduct as CountMatrixProduct
+from snnc.ir.counts import CountMaximum as CountMaximum
+from snnc.ir.counts import CountMaxPool as CountMaxPool
+from snnc.ir.counts import CountNormalisation as CountNormalisation
+from snnc.ir.counts import CountProduct as CountProduct
+from snnc.ir.counts import CountSoftmax as CountSoftmax
+from snnc.ir.geometry import Window, concat_problem, gather_problem, pad_problem, slice_problem
+from snnc.ir.graph import MANY, NONE, FloatArray, Graph, IntArray, NumberArray, Shape
+from snnc.ir.kinds import SnnNode as SnnNode
+from snnc.ir.kinds import ValueKind, kind_problem
+from snnc.ir.neuron import Neuron, Schedule
+from snnc.ir.problems import (
     channel_problem,
     convolution_problem,
     max_pool_problem,
@@ -27,12 +40,6 @@ from snnc.ir.ann import (
     reshape_problem,
     same_shape_problem,
 )
-from snnc.ir.channels import per_channel
-from snnc.ir.geometry import Window, concat_problem, gather_problem, pad_problem, slice_problem
-from snnc.ir.graph import MANY, NONE, FloatArray, Graph, IntArray, NumberArray, Shape
-from snnc.ir.kinds import SnnNode as SnnNode
-from snnc.ir.kinds import ValueKind, kind_problem
-from snnc.ir.neuron import Neuron, Schedule
 
 INPUT_LIMIT = 2047
 """Largest magnitude of a quantised input: 12 bits with sign."""
@@ -67,8 +74,9 @@ class SnnGraph(Graph[SnnNode]):
 
     @cached_property
     def only_timesteps(self) -> bool:
-        """Whether it runs for its own T alone, as its step functions were made for it."""
-        return any(node.breakpoints is not None for node in self.of_type(IntegrateFire))
+        """Whether it runs for its own T alone: step functions and functions of counts were made for it."""
+        stepped = any(node.breakpoints is not None for node in self.of_type(IntegrateFire))
+        return stepped or any(isinstance(node, CountFunction) and node.only_timesteps for node in self.nodes)
 
     @cached_property
     def encoders(self) -> tuple[Encode, ...]:
@@ -282,28 +290,6 @@ class SumPool(SnnNode):
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
         """Check the window."""
         return pool_problem(input_shapes, self.shape, self.window)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class CountMaxPool(SnnNode):
-    """Exact max-pooling of spikes: ``y_t = max_i N_i(t) - max_i N_i(t-1)`` over the window.
-
-    ``N_i(t)`` is the number of spikes up to and with step ``t``, and ``N(-1) = 0``; padding never
-    wins. The sum of ``y`` over all steps is the maximum of the final counts.
-
-    Attributes:
-        window: geometry.
-    """
-
-    reads = ValueKind.SPIKES
-    gives = ValueKind.SPIKES
-    remembers = True
-
-    window: Window
-
-    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
-        """Check the window."""
-        return max_pool_problem(input_shapes, self.shape, self.window)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -14,7 +14,7 @@ from snnc.backends.numba_cpu.kernels import counting as kernels
 from snnc.backends.numba_cpu.layout.terms import Synapse, Values
 from snnc.backends.numba_cpu.planning.ranges import narrowest
 from snnc.backends.numba_cpu.planning.request import Request
-from snnc.errors import InternalError
+from snnc.errors import InternalError, UnknownOperationError
 from snnc.ir import snn
 from snnc.ir.geometry import ABSENT, Window
 from snnc.ir.operations import Operation, unmatched
@@ -136,6 +136,16 @@ def apply(
             picked = rows[:, :, last_channels(node, read[0].place)]
             picked[..., channels_last(node.index[None, None]).ravel() == ABSENT] = 0
             out.fill(picked)
+        case (
+            snn.CountProduct()
+            | snn.CountMatrixProduct()
+            | snn.CountSoftmax()
+            | snn.CountNormalisation()
+            | snn.CountMaximum()
+        ):
+            raise UnknownOperationError(
+                f"{node.name!r} is a function of counts, which numba does not run yet"
+            )
         case snn.Convolution() | snn.Linear() | snn.ChannelWeight() | snn.IntegrateFire() | snn.Readout():
             raise InternalError(f"{node.name!r} has weights or state")
         case _:
