@@ -125,6 +125,18 @@ CHAINS: dict[str, tuple[bool, list[NodeProto]]] = {
             *SCALED,
         ],
     ),
+    "sizes": (
+        True,
+        [
+            *CENTRED,
+            *SQUARED,
+            *ROOT,
+            node("Shape", "i", "z"),
+            node("Expand", "d z", "d2"),
+            node("Div", "s d2", "n"),
+            *SCALED,
+        ],
+    ),
     "root mean square": (
         False,
         [

@@ -146,7 +146,8 @@ class _Function:
         opset: int,
     ) -> None:
         self.shape, self.root = shape, region.root
-        names = {name for node in nodes for name in node.input if name in constants}
+        made = {name for node in nodes for name in node.output}
+        names = {name for node in nodes for name in node.input if name in constants} - made
         sample = helper.make_tensor_value_info(region.root, onnx.TensorProto.DOUBLE, shape)
         result = helper.make_value_info(region.end, onnx.TypeProto())
         initial = [numpy_helper.from_array(_wide(constants[name]), name) for name in names]

@@ -232,6 +232,11 @@ def _computed_of(nodes: Iterable[onnx.NodeProto], known: set[str]) -> set[str]:
     return found
 
 
+def _sizes(nodes: Iterable[onnx.NodeProto]) -> set[str]:
+    """Return the names of the tensors that are sizes of others."""
+    return {name for node in nodes if node.op_type in ("Shape", "Size") for name in node.output}
+
+
 def _constants_first(nodes: Sequence[onnx.NodeProto], values: Mapping[str, object]) -> list[onnx.NodeProto]:
     """Return nodes in an order in which those that compute constants come first."""
     constant = _computed_of(nodes, {name for name, v in values.items() if isinstance(v, np.ndarray)})
@@ -303,12 +308,17 @@ class _Reader:
         nodes = _constants_first(list(given), self._values)
         known = {name for name, value in self._values.items() if isinstance(value, np.ndarray)}
         constant = known | _computed_of(nodes, known)
-        regions, chains = find_regions(nodes, constant), find_chains(nodes, constant)
+        regions = find_regions(nodes, constant)
+        # Sizes of tensors are constants, too, once these are read.
+        sized = constant | _computed_of(nodes, constant | _sizes(nodes))
+        chains = find_chains(nodes, sized)
         done: set[int] = set()
         for number, node in enumerate(nodes):
             if number not in done:
                 done |= self._read_region(nodes, regions.get(number, []), self._staircase)
             if number not in done:
+                if chains.get(number):
+                    done |= self._read_sizes(nodes, number, chains[number], sized)
                 done |= self._read_region(nodes, chains.get(number, []), self._normalisation)
             if number in done:
                 continue
@@ -325,6 +335,27 @@ class _Reader:
             if node.op_type != "Cast" and self._whole.intersection(node.input):
                 self._whole.update(node.output)
         return True
+
+    def _read_sizes(
+        self, nodes: Sequence[onnx.NodeProto], number: int, regions: Sequence[Region], sized: set[str]
+    ) -> set[int]:
+        """Read what regions need of sizes before its turn, as far as these are known; return those nodes."""
+        inside = {place for region in regions for place in region.places}
+        wanted = {name for place in inside for name in nodes[place].input} & sized
+        chosen = []
+        for place in range(len(nodes) - 1, number, -1):
+            if wanted.intersection(nodes[place].output) and place not in inside:
+                chosen.append(place)
+                wanted |= sized.intersection(nodes[place].input)
+        done = set()
+        for place in reversed(chosen):
+            node = nodes[place]
+            if any(name in self._values for name in node.output):
+                continue
+            if all(name in self._values for name in node.input if name):
+                self._values.update(zip(node.output, self._read_node(node), strict=False))
+                done.add(place)
+        return done
 
     def _read_region(
         self,
