@@ -1,11 +1,11 @@
 """The ONNX local functions of the functions of spike counts: :mod:`snnc.ir.counts` in standard operators.
 
 All that is computed is int64. ``Div`` truncates, so a quotient that may be negative is taken of
-``m - Mod(m, d)``, which is a multiple of ``d``; ``Mod`` has the sign of the divisor. The integer square root is
-that of float64, which is off by one at most below 2^62, mended by a step in each direction.
+``m - Mod(m, d)``, which is a multiple of ``d``; ``Mod`` has the sign of the divisor. The integer square root
+is that of float64, which is off by one at most below 2^62, mended by a step in each direction.
 
-In the synchronous schedule the counts of what is read and the last value of ``G`` are states of the loop. In the
-layerwise schedule, which works on counts, a function is one call.
+In the synchronous schedule the counts of what is read and the last value of ``G`` are states of the loop. In
+the layerwise schedule, which works on counts, a function is one call.
 """
 
 from __future__ import annotations
@@ -134,11 +134,11 @@ _BODIES: dict[str, tuple[int, str, str, list[str]]] = {
         ["along = Constant<value_ints: ints = @axes>()", "wanted = ReduceMax(N0, along)"],
     ),
 }
-"""Name -> number of inputs, further parameters, attributes, and the lines from ``N0``, ``N1`` to ``wanted``."""
+"""Name -> number of inputs, further parameters, attributes, and lines from ``N0``, ``N1`` to ``wanted``."""
 
 
 def count_function_texts(schedule: Schedule) -> dict[str, str]:
-    """Return every function of counts by name, in ONNX's text form; ``$carrier`` stands for the element type."""
+    """Return every function of counts by name, as ONNX's text; ``$carrier`` stands for the element type."""
     return {name: _text(schedule, *body) for name, body in _BODIES.items()}
 
 

@@ -260,7 +260,7 @@ def _floor(values: Sequence[float]) -> FloatArray | None:
     return np.array(values, np.float32) if any(values) else None
 
 
-def requantiser(settings: dict[str, Any]) -> dict[str, int]:
+def requantiser(settings: dict[str, Any]) -> dict[str, Any]:
     """Return the requantiser that ONNX attributes describe.
 
     Raises:

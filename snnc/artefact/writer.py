@@ -2,8 +2,8 @@
 
 A synchronous network becomes a ``Loop`` over T + K steps. What is constant in time, the analogue
 first layer, is computed before it. The loop carries the potential and the count of every population,
-the counts that every function of counts reads and what it gave last, and the accumulated read-out. A layerwise
-network needs no loop: it is one pass over counts.
+the counts that every function of counts reads and what it gave last, and the accumulated read-out. A
+layerwise network needs no loop: it is one pass over counts.
 
 The model's inputs are ``x`` (batch, *shape) float32 and ``T``, a scalar int64 whose default is the
 network's own; its output is ``y`` (batch, *shape) int32, the accumulated read-out (float32 before
