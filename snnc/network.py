@@ -48,7 +48,7 @@ CALIBRATION_ROWS = 1000
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SpikingNetwork(Artefact):
+class ConvertedNetwork(Artefact):
     """A spiking network, and what is done with it: the result of :func:`convert` and of :func:`load`.
 
     Attributes:
@@ -309,7 +309,7 @@ def convert(
     shape: Mapping[str, Sequence[int]] | Sequence[str] = (),
     keep_output: Sequence[str] = (),
     host: str = "edges",
-) -> SpikingNetwork:
+) -> ConvertedNetwork:
     """Convert a trained network; see :func:`snnc.compiler.convert` for what it does.
 
     Args:
@@ -369,10 +369,10 @@ def convert(
     for finding in made.diagnostics:
         _log.warning("%s", finding)
     kept = {item.name: getattr(made.artefact, item.name) for item in fields(Artefact)}
-    return SpikingNetwork(**kept, source=made.source, warnings=made.diagnostics, choice=made.choice)
+    return ConvertedNetwork(**kept, source=made.source, warnings=made.diagnostics, choice=made.choice)
 
 
-def load(path: str | os.PathLike[str]) -> SpikingNetwork:
+def load(path: str | os.PathLike[str]) -> ConvertedNetwork:
     """Read the file of an artefact; see :func:`snnc.artefact.load`.
 
     Raises:
@@ -381,7 +381,7 @@ def load(path: str | os.PathLike[str]) -> SpikingNetwork:
     """
     found = load_artefact(path)
     kept = {item.name: getattr(found, item.name) for item in fields(Artefact)}
-    return SpikingNetwork(**kept, path=Path(os.fsdecode(path)))
+    return ConvertedNetwork(**kept, path=Path(os.fsdecode(path)))
 
 
 compile_model = convert

@@ -29,7 +29,7 @@ LAYERS = (
     ("report", "arguments"),
     ("conversion_options",),
     ("compiler",),
-    ("budget",),
+    ("budget", "training"),
     ("network",),
     ("cli",),
 )

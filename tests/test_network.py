@@ -14,7 +14,7 @@ import pytest
 
 import snnc
 from snnc.errors import InputError, UsageError
-from snnc.network import SpikingNetwork
+from snnc.network import ConvertedNetwork
 from snnc.notebook import sparkline, table
 from snnc.simulation.reference import ReferenceSimulator
 from tests import quadrants
@@ -34,11 +34,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> quadrants.Files:
 
 
 @pytest.fixture(scope="module")
-def made(files: quadrants.Files) -> SpikingNetwork:
+def made(files: quadrants.Files) -> ConvertedNetwork:
     return snnc.convert(files.model, files.calibration, preprocessing=quadrants.PREPROCESSING, **OPTIONS)
 
 
-def test_there_is_one_implementation(files: quadrants.Files, made: SpikingNetwork) -> None:
+def test_there_is_one_implementation(files: quadrants.Files, made: ConvertedNetwork) -> None:
     assert snnc.compile_model is snnc.convert
     rows = quadrants.images(200, 1)[0]
     other = snnc.convert(files.model.read_bytes(), rows, preprocessing=quadrants.PREPROCESSING, **OPTIONS)
@@ -48,7 +48,7 @@ def test_there_is_one_implementation(files: quadrants.Files, made: SpikingNetwor
 
 
 def test_what_is_measured_is_what_the_command_line_measures(
-    made: SpikingNetwork, files: quadrants.Files
+    made: ConvertedNetwork, files: quadrants.Files
 ) -> None:
     x, y = quadrants.images(150, 2)
     found = made.evaluate(x, y, threads=1)
@@ -78,11 +78,11 @@ def test_a_network_in_memory_is_compared_and_reported(files: quadrants.Files, tm
     assert '"n": 50' in (tmp_path / "report.json").read_text(encoding="utf-8")
 
 
-def test_save_load_and_deploy(made: SpikingNetwork, files: quadrants.Files, tmp_path: Path) -> None:
+def test_save_load_and_deploy(made: ConvertedNetwork, files: quadrants.Files, tmp_path: Path) -> None:
     path = files.folder / "made.snn.onnx"
     made.save(path)
     again = snnc.load(path)
-    assert isinstance(again, SpikingNetwork)
+    assert isinstance(again, ConvertedNetwork)
     x, y = quadrants.images(60, 2)
     np.testing.assert_array_equal(again.simulate(x).logits, made.simulate(x).logits)
     assert again.evaluate(x, y, threads=1).as_dict() == made.evaluate(x, y, threads=1).as_dict()
@@ -93,7 +93,7 @@ def test_save_load_and_deploy(made: SpikingNetwork, files: quadrants.Files, tmp_
 
 
 def test_a_source_that_is_gone_is_told(
-    made: SpikingNetwork, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    made: ConvertedNetwork, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "alone.snn.onnx"
     made.save(path)
@@ -101,7 +101,7 @@ def test_a_source_that_is_gone_is_told(
     gone = again.metadata.__class__
     values = {name: getattr(again.metadata, name) for name in gone.__dataclass_fields__}
     metadata = gone(**{**values, "source_path": "nowhere.onnx"})
-    again = SpikingNetwork(again.graph, metadata, None, tmp_path / "alone.snn.onnx")
+    again = ConvertedNetwork(again.graph, metadata, None, tmp_path / "alone.snn.onnx")
     x, y = quadrants.images(30, 2)
     with caplog.at_level(logging.WARNING, "snnc"):
         assert again.evaluate(x, y, threads=1).ann is None
@@ -136,7 +136,7 @@ def test_progress_is_told(files: quadrants.Files) -> None:
     assert told[-1][0] == told[-1][1]
 
 
-def test_mistakes_are_one_line(made: SpikingNetwork, files: quadrants.Files) -> None:
+def test_mistakes_are_one_line(made: ConvertedNetwork, files: quadrants.Files) -> None:
     x, y = quadrants.images(30, 2)
     with pytest.raises(UsageError, match="no calibration rows"):
         snnc.convert(files.model)
@@ -150,7 +150,7 @@ def test_mistakes_are_one_line(made: SpikingNetwork, files: quadrants.Files) -> 
         made.evaluate(x, y, progress=3)  # type: ignore[arg-type]
 
 
-def test_what_a_notebook_shows(made: SpikingNetwork) -> None:
+def test_what_a_notebook_shows(made: ConvertedNetwork) -> None:
     html = html_of(made)
     assert "<caption>snnc artefact</caption>" in html
     (svg,) = re.findall(r"<svg.*?</svg>", html)
