@@ -8,7 +8,7 @@ operands of every product are activations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -339,7 +339,7 @@ class _Unrolling:
             outputs: dict[int, str] = {}
             for number, t in enumerate(run if direction == "forward" else reversed(run)):
                 step = _Step(self, f"{self.name}/{direction}/{t}", word, begin if not number else [])
-                state = self._cells[self.kind](self, step, direction, self._given(step, t), state)
+                state = self._cell(step, direction, self._given(step, t), state)
                 outputs[t] = str(state[0])
                 steps.append(tuple(step.nodes))
             sequences.append([outputs[t] for t in run])
@@ -484,11 +484,14 @@ class _Unrolling:
         (f,) = self.activations[direction]
         return step.activated(self._current(step, direction, "hidden", x, state[0]), f), None
 
-    _cells: Mapping[str, Callable[[_Unrolling, _Step, str, str, State], State]] = {
-        "LSTM": _lstm,
-        "GRU": _gru,
-        "RNN": _rnn,
-    }
+    def _cell(self, step: _Step, direction: str, x: str, state: State) -> State:
+        match self.kind:
+            case "LSTM":
+                return self._lstm(step, direction, x, state)
+            case "GRU":
+                return self._gru(step, direction, x, state)
+            case _:
+                return self._rnn(step, direction, x, state)
 
     def _joined(
         self, sequences: Sequence[Sequence[str]], last: Sequence[State]
