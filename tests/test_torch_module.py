@@ -29,7 +29,6 @@ from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator
 from tests import quadrants
 from tests.spiking_graphs import as_float, graphs, random_graph, random_inputs, stepping_graphs
-from tests.test_operations import shuffled
 
 if importlib.util.find_spec("torch") is None:
     pytest.skip("torch is not installed (extra snnc[torch])", allow_module_level=True)
@@ -123,7 +122,7 @@ def functions_of_counts(seed: int, schedule: Schedule) -> SnnGraph:
         return rng.integers(-60, 61, shape).astype(np.int8)
 
     pool = Window((2, 2), (1, 1), (0, 1, 1, 0))
-    scaled = {"multiplier": 3, "shift": 5, "lowest": -20, "highest": 90}
+    scaled: dict[str, Any] = {"multiplier": 3, "shift": 5, "lowest": -20, "highest": 90}
     table = np.array([64, 40, 20, 9, 3, 0], np.int32)
     nodes: list[snn.SnnNode] = [snn.Encode(name="x", shape=(2, 3, 4), scale=0.1)]
     for name, shape in (("p", (2, 3, 4)), ("r", (2, 4, 3))):
@@ -197,10 +196,15 @@ def test_every_kind_is_met() -> None:
     assert met == KINDS
 
 
-def test_unknown_kinds_are_named() -> None:
+def test_unknown_kinds_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = type("Shuffled", (snn.SnnNode,), {})
     graph = random_graph(3, blocks=0)
+    changed = graph.with_nodes([*graph, kind(name="s", inputs=(graph.input.name,), shape=(1,))])
     with pytest.raises(UnknownOperationError, match="Shuffled is no operation"):
-        module_of(shuffled(graph))
+        module_of(changed)
+    monkeypatch.setattr("snnc.ir.operations.KINDS", KINDS | {kind})
+    with pytest.raises(UnknownOperationError, match="nothing is known of Shuffled 's' here"):
+        module_of(changed)
 
 
 @pytest.fixture(scope="module")
