@@ -179,7 +179,7 @@ def test_the_public_names_are_there() -> None:
     code = "import snnc\nfor name in snnc.__all__: print(name, getattr(snnc, name), name in dir(snnc))"
     result = python(sys.executable, code, cwd=ROOT)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.count("True") == 4
+    assert result.stdout.count("True") == 6
 
 
 def test_an_unknown_public_name_is_an_attribute_error() -> None:
