@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from snnc.frontend.regions import Region, between, dominators
+from snnc.frontend.regions import Region, Wiring
 from snnc.frontend.simplify import Constant
 from snnc.ir.graph import FloatArray, Shape
 
@@ -95,18 +95,18 @@ def find_chains(nodes: Sequence[onnx.NodeProto], constants: Iterable[str]) -> di
     kinds = {node.op_type for node in nodes}
     if not (kinds & MEANS and kinds & ROOTS and kinds & {"Div", "Mul"}):
         return {}
-    constant = set(constants)
-    place, roots = dominators(nodes, constant, KINDS)
+    wiring = Wiring.of(nodes, frozenset(constants), KINDS)
     found: dict[int, list[Region]] = {}
     for node in nodes:
         end = node.output[0] if node.output else ""
         if node.op_type not in ENDS:
             continue
-        for root in roots.get(end, frozenset()) - {end}:
-            inside = between(nodes, place, root, end, constant)
-            spelt = {nodes[each].op_type for each in inside}
-            if len(inside) <= MOST_NODES and spelt & MEANS and spelt & ROOTS and spelt & {"Div", "Mul"}:
-                found.setdefault(inside[0], []).append(Region(root, end, tuple(inside)))
+        for root in wiring.roots.get(end, frozenset()) - {end}:
+            region = wiring.region(root, end)
+            spelt = {nodes[each].op_type for each in region.places}
+            short = len(region.places) <= MOST_NODES
+            if short and spelt & MEANS and spelt & ROOTS and spelt & {"Div", "Mul"}:
+                found.setdefault(region.places[0], []).append(region)
     return {first: sorted(regions, key=lambda region: len(region.places)) for first, regions in found.items()}
 
 
