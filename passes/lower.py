@@ -37,7 +37,9 @@ from snnc.ir.neuron import Neuron
 from snnc.ir.operations import channel_links, check_known, classified
 from snnc.ir.rewriter import Names
 from snnc.metrics.task import Task
+from snnc.numerics.counting import Operand, counted
 from snnc.numerics.input_range import InputUnits, encoded, input_affine, input_limit, input_units
+from snnc.numerics.requantisation import UnboundedError
 from snnc.numerics.splitting import split_weights
 from snnc.pipeline import Context
 from snnc.simulation.reference import convolve
@@ -59,12 +61,14 @@ class Spikes:
         spike_scale: (channels,) float32.
         shift: (channels,) float32.
         floor: (channels,) float32.
+        most: largest magnitude of the counts N.
     """
 
     name: str
     spike_scale: FloatArray
     shift: FloatArray
     floor: FloatArray
+    most: int
 
     @property
     def silence(self) -> FloatArray:
@@ -220,6 +224,14 @@ class _Lowering:
                 return self.weigh(node, spikes)
             case ann.Relu(), [value]:
                 return self.population(node, self.as_current(value, node))
+            case (
+                ann.Product()
+                | ann.MatrixProduct()
+                | ann.Normalisation()
+                | ann.InnerSoftmax()
+                | ann.Maximum()
+            ), _:
+                return self.counted(node, inputs)
             case ann.Add(), _:
                 currents = [
                     self.as_current(value, self.graph[name])
@@ -308,7 +320,8 @@ class _Lowering:
             )
         )
         none = np.zeros(node.channels, np.float32)
-        return Spikes(node.name, np.float32(scale) / units.finer, none - units.middle, none)
+        most = code.limit * self.timesteps
+        return Spikes(node.name, np.float32(scale) / units.finer, none - units.middle, none, most)
 
     def weigh(self, node: ann.AnnNode, spikes: Spikes) -> Current:
         """Fold unit, shift and floor of the spikes into weight and bias."""
@@ -379,7 +392,8 @@ class _Lowering:
         padded = any(node.window.pads)
         if isinstance(value, Spikes) and not (padded and value.shift.any()):
             self.append(snn.SumPool(window=node.window, **_place(node, value.name)))
-            return replace(value, name=node.name, spike_scale=value.spike_scale / area)
+            most = value.most * node.window.area
+            return replace(value, name=node.name, spike_scale=value.spike_scale / area, most=most)
         value = self.as_current(value, node)  # where a shift is padded, the border loses less of it
         terms = []
         for index, chain in enumerate(value.terms):
@@ -430,7 +444,7 @@ class _Lowering:
                 }
             case _:
                 raise InternalError(f"{node.name!r} moves nothing")
-        return Spikes(node.name, **vectors)
+        return Spikes(node.name, **vectors, most=max(value.most for value in inputs))
 
     def population(self, node: ann.Relu, current: Current) -> Spikes:
         threshold = node.threshold if node.threshold is not None else node.ceiling
@@ -462,7 +476,31 @@ class _Lowering:
                 stands_for=node.name,
             )
         )
-        return Spikes(node.name, np.where(dead, np.float32(0), unit), shift, floor)
+        most = node.levels * self.timesteps
+        return Spikes(node.name, np.where(dead, np.float32(0), unit), shift, floor, most)
+
+    def counted(self, node: ann.Levelled, inputs: Sequence[Value]) -> Spikes:
+        """Write a function of spike counts down."""
+        if node.step is None and not isinstance(node, ann.Maximum):
+            raise UsageError(f"{node.name!r} has no levels: put `clip-activations` before `lower`")
+        operands = []
+        for name, value in zip(node.inputs, inputs, strict=True):
+            if not isinstance(value, Spikes) or value.silence.any() or np.ptp(value.spike_scale):
+                what = f"it reads {name!r}, which is not carried by spikes of one unit that are silent at zero"
+                raise _unsupported(node, what, RECTIFIED)
+            step = float(value.spike_scale[0]) / self.timesteps
+            if step < 0 and isinstance(node, ann.InnerSoftmax | ann.Maximum):
+                raise _unsupported(node, f"it reads {name!r}, whose sign was turned", RECTIFIED)
+            operands.append(Operand(value.name, self.graph[name].shape, step, value.most))
+        try:
+            made = counted(node, operands, exact_step=node.name in self.shared)
+        except UnboundedError as error:
+            cure = "convert with fewer levels or steps, or leave it to the host"
+            raise _unsupported(node, str(error), cure) from error
+        self.append(made.node)
+        none = np.zeros(node.channels, np.float32)
+        unit = np.full(node.channels, made.step * self.timesteps, np.float32)
+        return Spikes(node.name, unit, none, none, made.most)
 
     def silence(self, current: Current, dead: np.ndarray, value: FloatArray) -> Current:
         """Fold channels that are never active to the constant that their silence stands for."""
