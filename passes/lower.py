@@ -225,12 +225,15 @@ class _Lowering:
             case ann.Relu(), [value]:
                 return self.population(node, self.as_current(value, node))
             case (
-                ann.Product()
-                | ann.MatrixProduct()
-                | ann.Normalisation()
-                | ann.InnerSoftmax()
-                | ann.Maximum()
-            ), _:
+                (
+                    ann.Product()
+                    | ann.MatrixProduct()
+                    | ann.Normalisation()
+                    | ann.InnerSoftmax()
+                    | ann.Maximum()
+                ),
+                _,
+            ):
                 return self.counted(node, inputs)
             case ann.Add(), _:
                 currents = [
@@ -486,7 +489,9 @@ class _Lowering:
         operands = []
         for name, value in zip(node.inputs, inputs, strict=True):
             if not isinstance(value, Spikes) or value.silence.any() or np.ptp(value.spike_scale):
-                what = f"it reads {name!r}, which is not carried by spikes of one unit that are silent at zero"
+                what = (
+                    f"it reads {name!r}, which is not carried by spikes of one unit that are silent at zero"
+                )
                 raise _unsupported(node, what, RECTIFIED)
             step = float(value.spike_scale[0]) / self.timesteps
             if step < 0 and isinstance(node, ann.InnerSoftmax | ann.Maximum):

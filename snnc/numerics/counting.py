@@ -82,7 +82,12 @@ def counted(node: ann.Levelled, operands: Sequence[Operand], *, exact_step: bool
             terms = first.shape[-1] if isinstance(node, ann.MatrixProduct) else 1
             unit = math.prod(abs(operand.step) for operand in operands)
             found = requantiser(unit, wanted, terms * math.prod(operand.most for operand in operands))
-            given = {"multiplier": found.multiplier, "shift": found.shift, "lowest": ends[0], "highest": ends[1]}
+            given = {
+                "multiplier": found.multiplier,
+                "shift": found.shift,
+                "lowest": ends[0],
+                "highest": ends[1],
+            }
             made: snn.CountFunction
             if isinstance(node, ann.MatrixProduct):
                 made = snn.CountMatrixProduct(transposed=node.transposed, **given, **place)
@@ -91,9 +96,7 @@ def counted(node: ann.Levelled, operands: Sequence[Operand], *, exact_step: bool
             step = found.step
         case ann.Normalisation():
             size = math.prod(node.shape[axis] for axis in node.axes)
-            chosen = normaliser(
-                abs(first.step), node.epsilon, wanted, size, first.most, centred=node.centred
-            )
+            chosen = normaliser(abs(first.step), node.epsilon, wanted, size, first.most, centred=node.centred)
             made = snn.CountNormalisation(
                 axes=node.axes,
                 epsilon=chosen.epsilon,
