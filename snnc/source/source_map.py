@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from snnc.errors import InternalError
-from snnc.ir.ann import AnnGraph, Relu
+from snnc.ir.ann import AnnGraph, Pointwise, Relu
 from snnc.ir.channels import per_channel
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
@@ -15,9 +15,12 @@ from snnc.ir.snn import CountMaxPool, IntegrateFire, SnnGraph, SnnNode
 from snnc.numerics.spill import RowArray
 from snnc.source.calibration import Calibration
 
+Rectifier = Relu | Pointwise
+"""What populations stand for."""
 
-def rectifier(source: AnnGraph, population: SnnNode) -> Relu:
-    """Return the rectifier that a population stands for; a fine population shares its coarse one's.
+
+def rectifier(source: AnnGraph, population: SnnNode) -> Rectifier:
+    """Return the rectifier or function that a population stands for; a fine one shares its coarse one's.
 
     Args:
         source: the network that was lowered.
@@ -28,16 +31,29 @@ def rectifier(source: AnnGraph, population: SnnNode) -> Relu:
     """
     if isinstance(population, IntegrateFire) and population.stands_for in source:
         node = source[population.stands_for]
-        if isinstance(node, Relu):
+        if isinstance(node, Relu | Pointwise):
             return node
-    raise InternalError(f"{population.name!r} stands for no rectifier of the source network")
+    raise InternalError(f"{population.name!r} stands for no activation of the source network")
 
 
-def activation(relu: Relu, z: FloatArray) -> FloatArray:
+def measured_at(node: Rectifier) -> str:
+    """Return the name of the value that levels are chosen by: of a function its argument."""
+    return node.inputs[0] if isinstance(node, Pointwise) else node.name
+
+
+def shift_of(node: Rectifier) -> FloatArray | None:
+    """Return by how much a value is raised before it is sent, (channels,); ``None`` where it is not."""
+    return node.shift if isinstance(node, Relu) else None
+
+
+def activation(relu: Rectifier, z: FloatArray) -> FloatArray:
     """Return what spikes should carry for the pre-activation ``z``, (rows, *shape).
 
-    That is ``min(max(z + shift, 0), ceiling)``, without the clip of the conversion's own.
+    That is ``min(max(z + shift, 0), ceiling)``, or what the function gives, without the clip of the
+    conversion's own.
     """
+    if isinstance(relu, Pointwise):
+        return np.asarray(np.moveaxis(relu.function(np.moveaxis(z, 1, 0)), 0, 1))
     rank = len(relu.shape)
     a = np.maximum(z if relu.shift is None else z + per_channel(relu.shift, rank), np.float32(0))
     return a if relu.ceiling is None else np.minimum(a, per_channel(relu.ceiling, rank))
@@ -54,7 +70,7 @@ def maximum_of(graph: SnnGraph, source: AnnGraph, population: SnnNode) -> Window
         population: of the spiking network.
     """
     readers = graph.consumers[population.name]
-    if len(readers) != 1 or rectifier(source, population).shift is None:
+    if len(readers) != 1 or shift_of(rectifier(source, population)) is None:
         return None
     return readers[0].window if isinstance(readers[0], CountMaxPool) else None
 
