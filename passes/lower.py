@@ -31,6 +31,7 @@ from snnc.errors import InternalError, UnsupportedModelError, UsageError
 from snnc.ir import ann, snn
 from snnc.ir.batch import rows_of
 from snnc.ir.channels import per_channel
+from snnc.ir.count_paths import read_by_counts
 from snnc.ir.geometry import ABSENT, Window
 from snnc.ir.graph import FloatArray, IntArray, Shape
 from snnc.ir.neuron import Neuron
@@ -99,10 +100,13 @@ class Lower:
     Attributes:
         input_limit: largest magnitude of a quantised input. A smaller one suits chips with short integers,
             and leaves weights in one piece: these chips read no source several times.
+        signed: whether there may be neurons that take spikes back, as those of step functions do; other
+            passes let all others do so.
     """
 
     name: ClassVar[str] = "lower"
     input_limit: int = snn.INPUT_LIMIT
+    signed: bool = True
 
     def __post_init__(self) -> None:
         """Refuse limits that the encoder does not know."""
@@ -125,7 +129,7 @@ class Lower:
                     "finer": [int(value) for value in units.finer],
                     "middle": [float(value) for value in units.middle],
                 }
-        lowering = _Lowering(graph, codes, context)
+        lowering = _Lowering(graph, codes, context, signed=self.signed)
         result = lowering.result()
         split: dict[str, int] = {}
         if self.input_limit == snn.INPUT_LIMIT:  # a chip that asks for less reads no source twice
@@ -156,7 +160,11 @@ class _InputCode:
 class _Lowering:
     """One walk over the ANN graph."""
 
-    def __init__(self, graph: ann.AnnGraph, codes: Mapping[str, _InputCode], context: Context) -> None:
+    def __init__(
+        self, graph: ann.AnnGraph, codes: Mapping[str, _InputCode], context: Context, *, signed: bool
+    ) -> None:
+        self.signed = signed
+        self.shared = {name for group in read_by_counts(graph) if len(group) > 1 for name in group}
         self.graph = graph
         self.timesteps = context.timesteps
         self.codes = codes
@@ -224,16 +232,9 @@ class _Lowering:
                 return self.weigh(node, spikes)
             case ann.Relu(), [value]:
                 return self.population(node, self.as_current(value, node))
-            case (
-                (
-                    ann.Product()
-                    | ann.MatrixProduct()
-                    | ann.Normalisation()
-                    | ann.InnerSoftmax()
-                    | ann.Maximum()
-                ),
-                _,
-            ):
+            case ann.Pointwise(), [value]:
+                return self.stepped(node, self.as_current(value, node))
+            case ann.Levelled(), _:
                 return self.counted(node, inputs)
             case ann.Add(), _:
                 currents = [
@@ -506,6 +507,40 @@ class _Lowering:
         none = np.zeros(node.channels, np.float32)
         unit = np.full(node.channels, made.step * self.timesteps, np.float32)
         return Spikes(node.name, unit, none, none, made.most)
+
+    def stepped(self, node: ann.Pointwise, current: Current) -> Spikes:
+        """Write the population of a function down: a step function of all that arrives in T steps."""
+        if node.step is None or node.breakpoints is None or node.step_values is None:
+            raise UsageError(f"{node.name!r} has no levels: put `clip-activations` before `lower`")
+        if not self.signed:
+            raise _unsupported(
+                node,
+                "its count may fall while its input arrives, and these neurons take nothing back",
+                "choose another preset, whose neurons send signed spikes",
+            )
+        T = self.timesteps
+        unit = (node.step * np.float32(T)).astype(np.float32)
+        none = np.zeros(node.channels, np.float32)
+        self.append(
+            snn.IntegrateFire(
+                name=node.name,
+                inputs=self.emit(current),
+                shape=node.shape,
+                origin=node.origin,
+                threshold=np.ones_like(unit),
+                bias=current.bias,
+                v_init=none,
+                spike_scale=unit,
+                neuron=Neuron(levels=node.levels),
+                stands_for=node.name,
+                breakpoints=(node.breakpoints * np.float32(T)).astype(np.float32),
+                step_values=node.step_values,
+                potential_unit=np.full_like(unit, 1 / T),
+                potential_zero=none,
+            )
+        )
+        most = max(-node.lowest, node.highest)
+        return Spikes(node.name, unit, none, none, most)
 
     def silence(self, current: Current, dead: np.ndarray, value: FloatArray) -> Current:
         """Fold channels that are never active to the constant that their silence stands for."""

@@ -3,8 +3,8 @@
 A count ``N`` stands for ``s N``, where ``s`` is the step of its levels. What a function of counts gives is a
 count, too, in steps of its own: of a product ``s_a N_a s_b N_b`` the count is ``N_a N_b s_a s_b / s_y``. The
 quotient of steps becomes ``multiplier / 2^shift`` with as many bits as int64 leaves beside the largest sum,
-and the steps of the result are corrected by what rounding made of it. So no error of scale is left, and nothing
-overflows for any counts within the bounds.
+and the steps of the result are corrected by what rounding made of it. So no error of scale is left, and
+nothing overflows for any counts within the bounds.
 
 Source of the multiplier: Jacob et al., "Quantization and Training of Neural Networks for Efficient
 Integer-Arithmetic-Only Inference", CVPR 2018, section 2.2.
