@@ -491,7 +491,7 @@ class _Lowering:
                 inputs=self.emit(current),
                 shape=node.shape,
                 origin=node.origin,
-                threshold=unit,
+                threshold=np.ones_like(unit),
                 bias=current.bias,
                 v_init=none,
                 spike_scale=unit,
@@ -499,6 +499,8 @@ class _Lowering:
                 stands_for=node.name,
                 breakpoints=(node.breakpoints * np.float32(T)).astype(np.float32),
                 step_values=node.step_values,
+                potential_unit=np.full_like(unit, 1 / T),
+                potential_zero=none,
             )
         )
         return Spikes(node.name, unit, none, none)

@@ -10,7 +10,7 @@ from typing import Literal
 import onnx
 
 from snnc.diagnostics import QUANTISED_GRAPH
-from snnc.frontend import choosing, einsum, elementwise, linear, pooling, reshaping, upsampling
+from snnc.frontend import choosing, einsum, elementwise, linear, pointwise, pooling, reshaping, upsampling
 from snnc.frontend.call import Call, Value
 from snnc.frontend.functions import DEFAULT_DOMAINS
 from snnc.frontend.quantised import operators as quantised
@@ -51,7 +51,7 @@ OPERATORS: Mapping[str, Operator] = {
     ),
     "BatchNormalization": Operator(linear.batch_normalisation, "inference"),
     "Cast": Operator(choosing.cast, "to a float type"),
-    "Clip": Operator(elementwise.clip, "from 0 to a constant, such as ReLU6", "approximated"),
+    "Clip": Operator(elementwise.clip, "to constants", "approximated"),
     "Concat": Operator(reshaping.concat, "along any axis but the batch; with constants, too"),
     "Conv": Operator(
         linear.conv, "1-D and 2-D, constant weights; groups, depthwise, strides, dilations, pads, auto_pad"
@@ -62,7 +62,7 @@ OPERATORS: Mapping[str, Operator] = {
         "output_shape",
     ),
     "DepthToSpace": Operator(reshaping.depth_to_space, "both modes"),
-    "Div": Operator(elementwise.divide, "by a constant of any shape"),
+    "Div": Operator(elementwise.divide, "by a constant of any shape, or of a constant by an activation"),
     "Dropout": Operator(reshaping.dropout, "inference"),
     "Einsum": Operator(einsum.einsum, "of activations and at most one constant; no diagonals, no ellipsis"),
     "Expand": Operator(reshaping.expand, "all axes but the batch"),
@@ -71,27 +71,25 @@ OPERATORS: Mapping[str, Operator] = {
     "Gemm": Operator(linear.gemm, "constant weight and bias; transA=0"),
     "GlobalAveragePool": Operator(pooling.global_average_pool, "1-D and 2-D"),
     "GlobalMaxPool": Operator(pooling.global_max_pool, "1-D and 2-D"),
-    "Greater": Operator(choosing.above, "of an activation and a constant, for Where", "approximated"),
+    "Greater": Operator(choosing.above, "of an activation and a constant", "approximated"),
     "GreaterOrEqual": Operator(choosing.above, "as Greater", "approximated"),
     "Identity": Operator(reshaping.identity, "all"),
-    "LeakyRelu": Operator(elementwise.leaky_relu, "alpha = 0", "approximated"),
+    "LeakyRelu": Operator(elementwise.leaky_relu, "all", "approximated"),
     "Less": Operator(choosing.below, "as Greater", "approximated"),
     "LessOrEqual": Operator(choosing.below, "as Greater", "approximated"),
-    "Log": Operator(elementwise.logarithm, "of the final Softmax", "host"),
+    "Log": Operator(elementwise.logarithm, "all; of the final Softmax left out with it", "approximated"),
     "LogSoftmax": Operator(elementwise.log_softmax, "over the classes, as the last operation", "host"),
     "MatMul": Operator(linear.matmul, "constant matrices on one side, along any axis"),
-    "Max": Operator(elementwise.maximum, "with the constant 0", "approximated"),
+    "Max": Operator(elementwise.maximum, "with constants", "approximated"),
     "MaxPool": Operator(
         pooling.max_pool, "1-D and 2-D, without indices; pads, auto_pad, dilations, ceil_mode"
     ),
     "Mean": Operator(elementwise.mean, "as Add, of any number of inputs"),
-    "Min": Operator(
-        elementwise.minimum, "with a constant of at least 0, directly before or after Relu", "approximated"
-    ),
+    "Min": Operator(elementwise.minimum, "with constants", "approximated"),
     "Mul": Operator(elementwise.multiply, "by a constant of any shape"),
     "Neg": Operator(elementwise.negate, "all"),
-    "PRelu": Operator(elementwise.prelu, "slope = 0", "approximated"),
-    "Not": Operator(choosing.negation, "of a comparison, for Where", "approximated"),
+    "PRelu": Operator(elementwise.prelu, "constant slopes", "approximated"),
+    "Not": Operator(choosing.negation, "of a comparison", "approximated"),
     "Pad": Operator(
         reshaping.pad,
         "all modes, with any constant; negative pads cut; with minus infinity before MaxPool",
@@ -122,9 +120,14 @@ OPERATORS: Mapping[str, Operator] = {
     "Upsample": Operator(upsampling.upsample, "nearest and linear"),
     "Where": Operator(
         choosing.where,
-        "a limit: `Where(x < 0, 0, x)` is Relu, and `Where(x > c, c, x)` Min with c",
+        "whose condition and choices are functions of one value",
         "approximated",
     ),
+    **{
+        name: Operator(pointwise.unread, "alone, or with others as a function of one value", "approximated")
+        for name in sorted(pointwise.CURVES | {"Abs", "Ceil", "Equal", "Floor", "Round", "And", "Or"})
+        if name != "Log"
+    },
 }
 """Every operator that may depend on the network's input. Of constants alone, every operator is folded."""
 
@@ -158,6 +161,10 @@ QUANTISED: Mapping[str, Mapping[str, Operator]] = {
         "DequantizeLinear": Operator(quantised.dequantize_linear, "as in ai.onnx"),
         "DynamicQuantizeMatMul": _DYNAMIC,
         "MatMulIntegerToFloat": _DYNAMIC,
+        **{
+            name: Operator(pointwise.unread, "as Gelu" if "Gelu" in name else "", "approximated")
+            for name in pointwise.MICROSOFTS
+        },
         "QGemm": Operator(quantised.qgemm, "as Gemm, constant weights", "approximated"),
         "QLinearAdd": Operator(quantised.qlinear_add, "of activations, or with a constant", "approximated"),
         "QLinearAveragePool": Operator(

@@ -421,8 +421,7 @@ class IntegrateFire(SnnNode):
     ``lo = 0`` and the same ``hi``, so that ``N = clip(floor(v / Theta), 0, C)``.
 
     With ``breakpoints`` ``b_1 <= .. <= b_n`` the count follows a step function of all that arrived, and the
-    threshold only says how much of the potential is worth one level at slope one. Nothing is taken from the
-    potential::
+    threshold means nothing. Nothing is taken from the potential::
 
         v = v + I_t + B_c
         K = step_values_j,  j = number of b_i <= v
@@ -454,6 +453,9 @@ class IntegrateFire(SnnNode):
             place of the threshold; ``None`` where there is none.
         step_values: (n + 1,) int32, the count between two breakpoints, in any order; ``None`` with the
             breakpoints. ``T M`` is at least what they and zero span.
+        potential_unit, potential_zero: (channels,) float32, what the potential of a neuron with a step
+            function stands for, ``potential_unit v + potential_zero``: the pre-activation of the source
+            network. They change no spike; ``None`` where it is not known.
     """
 
     arity = MANY
@@ -472,6 +474,8 @@ class IntegrateFire(SnnNode):
     fine: bool = False
     breakpoints: NumberArray | None = None
     step_values: NumberArray | None = None
+    potential_unit: FloatArray | None = None
+    potential_zero: FloatArray | None = None
 
     @property
     def integer(self) -> bool:
@@ -526,12 +530,19 @@ class IntegrateFire(SnnNode):
         """Say why the breakpoints make no step function."""
         if (problem := steps_problem(self.breakpoints, self.step_values, self.channels)) is not None:
             return problem
+        real = [each for each in (self.potential_unit, self.potential_zero) if each is not None]
         if self.breakpoints is None:
-            return None
+            return "only the potential of a step function has a unit of its own" if real else None
+        if len(real) == 1 or any(each.shape != self.shape[:1] for each in real):
+            return (
+                f"the unit and the zero of the potential are not one number each for {self.channels} channels"
+            )
+        if self.potential_unit is not None and not self.potential_unit.min() > 0:
+            return "the unit of the potential must be positive"
         if not self.neuron.count_memory or self.negative_threshold is not None:
             return "a step function needs count memory, and has no negative threshold"
         if self.integer != (self.breakpoints.dtype.kind == "i"):
-            return "the breakpoints of a step function are of the kind that its potentials are"
+            return "breakpoints are integers where potentials are, and floats where these are"
         return None
 
 
