@@ -179,7 +179,6 @@ def _finer_steps(
         return None
     unit = (found.step * np.float32(timesteps)).astype(np.float32)
     return coarse.with_(
-        threshold=unit,
         spike_scale=unit,
         neuron=neuron,
         breakpoints=(found.breakpoints * np.float32(timesteps)).astype(np.float32),

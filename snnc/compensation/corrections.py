@@ -21,7 +21,7 @@ from snnc.ir.graph import FloatArray
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.numerics.divergence import AnswerError
 from snnc.numerics.means import ChannelMean, Mean
-from snnc.numerics.quantisation import Group, correct_readers, quantise_group
+from snnc.numerics.quantisation import THRESHOLD_LIMIT, Group, correct_readers, quantise_group
 from snnc.numerics.spill import RowArray, row_array
 from snnc.simulation.partial import PartialSimulation
 from snnc.simulation.reference import windows
@@ -269,10 +269,11 @@ class GroupFitter:
             for node in self.populations(graph):
                 missing = self.means(np.subtract, attempt, node.name)
                 slope = (slopes or {}).get(node.name)
-                if slope is not None:
-                    missing = slope.argument(missing)
-                step = np.rint(missing * node.threshold / node.spike_scale).astype(np.int32)
-                if slope is None:
+                if slope is not None and node.potential_unit is not None:
+                    wanted = slope.argument(missing) / (node.potential_unit * graph.timesteps)
+                    step = np.clip(np.rint(wanted), -THRESHOLD_LIMIT, THRESHOLD_LIMIT).astype(np.int32)
+                else:
+                    step = np.rint(missing * node.threshold / node.spike_scale).astype(np.int32)
                     # More than one level at once would only drive a saturated channel further.
                     step = np.clip(step, -node.threshold, node.threshold)
                 graph = graph.replacing({node.name: node.with_(bias=(node.bias + step).astype(np.int32))})

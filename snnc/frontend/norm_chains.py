@@ -110,6 +110,27 @@ def find_chains(nodes: Sequence[onnx.NodeProto], constants: Iterable[str]) -> di
     return {first: sorted(regions, key=lambda region: len(region.places)) for first, regions in found.items()}
 
 
+def without_parts_of(
+    chains: Mapping[int, Sequence[Region]], functions: Mapping[int, Sequence[Region]]
+) -> dict[int, list[Region]]:
+    """Return regions without those that hold a part of a chain and something beside it.
+
+    The square at the head of a chain is a function of one number, and one together with what is before it.
+
+    Args:
+        chains: as found above.
+        functions: regions by the number of their first node.
+    """
+    places = [set(region.places) for regions in chains.values() for region in regions]
+    least = [each for each in places if not any(other < each for other in places)]
+    whole = set[int]().union(*least)
+
+    def apart(region: Region) -> bool:
+        return not whole.intersection(region.places) or whole.issuperset(region.places)
+
+    return {first: list(filter(apart, regions)) for first, regions in functions.items()}
+
+
 def recognise(
     region: Region,
     nodes: Sequence[onnx.NodeProto],

@@ -10,7 +10,17 @@ from typing import Literal
 import onnx
 
 from snnc.diagnostics import QUANTISED_GRAPH
-from snnc.frontend import choosing, einsum, elementwise, linear, norms, pooling, reshaping, upsampling
+from snnc.frontend import (
+    choosing,
+    einsum,
+    elementwise,
+    linear,
+    norms,
+    pointwise,
+    pooling,
+    reshaping,
+    upsampling,
+)
 from snnc.frontend.call import Call, Value
 from snnc.frontend.functions import DEFAULT_DOMAINS
 from snnc.frontend.quantised import operators as quantised
@@ -51,7 +61,7 @@ OPERATORS: Mapping[str, Operator] = {
     ),
     "BatchNormalization": Operator(linear.batch_normalisation, "inference"),
     "Cast": Operator(choosing.cast, "to a float type"),
-    "Clip": Operator(elementwise.clip, "from 0 to a constant, such as ReLU6", "approximated"),
+    "Clip": Operator(elementwise.clip, "to constants", "approximated"),
     "Concat": Operator(reshaping.concat, "along any axis but the batch; with constants, too"),
     "Conv": Operator(
         linear.conv, "1-D and 2-D, constant weights; groups, depthwise, strides, dilations, pads, auto_pad"
@@ -76,47 +86,43 @@ OPERATORS: Mapping[str, Operator] = {
     "Gemm": Operator(linear.gemm, "constant weight and bias; transA=0"),
     "GlobalAveragePool": Operator(pooling.global_average_pool, "1-D and 2-D"),
     "GlobalMaxPool": Operator(pooling.global_max_pool, "1-D and 2-D"),
-    "Greater": Operator(choosing.above, "of an activation and a constant, for Where", "approximated"),
+    "Greater": Operator(choosing.above, "of an activation and a constant", "approximated"),
     "GreaterOrEqual": Operator(choosing.above, "as Greater", "approximated"),
     "Identity": Operator(reshaping.identity, "all"),
     "GroupNormalization": Operator(norms.group_normalisation, "all", "approximated"),
     "InstanceNormalization": Operator(norms.instance_normalisation, "all", "approximated"),
     "LayerNormalization": Operator(norms.layer_normalisation, "the first output", "approximated"),
-    "LpNormalization": Operator(norms.lp_normalisation, "p=2", "approximated"),
-    "MeanVarianceNormalization": Operator(
-        norms.mean_variance_normalisation, "any axes but the batch", "approximated"
-    ),
-    "RMSNormalization": Operator(norms.rms_normalisation, "all", "approximated"),
-    "LeakyRelu": Operator(elementwise.leaky_relu, "alpha = 0", "approximated"),
+    "LeakyRelu": Operator(elementwise.leaky_relu, "all", "approximated"),
     "Less": Operator(choosing.below, "as Greater", "approximated"),
     "LessOrEqual": Operator(choosing.below, "as Greater", "approximated"),
-    "Log": Operator(elementwise.logarithm, "of the final Softmax", "host"),
+    "Log": Operator(elementwise.logarithm, "all; of the final Softmax left out with it", "approximated"),
     "LogSoftmax": Operator(elementwise.log_softmax, "over the classes, as the last operation", "host"),
+    "LpNormalization": Operator(norms.lp_normalisation, "p=2", "approximated"),
     "MatMul": Operator(
         linear.matmul,
         "constant matrices on one side, along any axis; of two activations, approximated",
     ),
-    "Max": Operator(elementwise.maximum, "with the constant 0; of two activations", "approximated"),
+    "Max": Operator(elementwise.maximum, "with constants; of two activations", "approximated"),
     "MaxPool": Operator(
         pooling.max_pool, "1-D and 2-D, without indices; pads, auto_pad, dilations, ceil_mode"
     ),
     "Mean": Operator(elementwise.mean, "as Add, of any number of inputs"),
-    "Min": Operator(
-        elementwise.minimum,
-        "with a constant of at least 0, directly before or after Relu; of two activations",
-        "approximated",
+    "MeanVarianceNormalization": Operator(
+        norms.mean_variance_normalisation, "any axes but the batch", "approximated"
     ),
+    "Min": Operator(elementwise.minimum, "with constants; of two activations", "approximated"),
     "Mul": Operator(
         elementwise.multiply,
         "by a constant of any shape; of two activations of shapes that broadcast, approximated",
     ),
     "Neg": Operator(elementwise.negate, "all"),
-    "PRelu": Operator(elementwise.prelu, "slope = 0", "approximated"),
-    "Not": Operator(choosing.negation, "of a comparison, for Where", "approximated"),
+    "PRelu": Operator(elementwise.prelu, "constant slopes", "approximated"),
+    "Not": Operator(choosing.negation, "of a comparison", "approximated"),
     "Pad": Operator(
         reshaping.pad,
         "all modes, with any constant; negative pads cut; with minus infinity before MaxPool",
     ),
+    "RMSNormalization": Operator(norms.rms_normalisation, "all", "approximated"),
     "ReduceMax": Operator(pooling.reduce_max, "any axes but the batch"),
     "ReduceMean": Operator(pooling.reduce_mean, "any axes but the batch"),
     "ReduceMin": Operator(pooling.reduce_min, "as ReduceMax"),
@@ -149,9 +155,14 @@ OPERATORS: Mapping[str, Operator] = {
     "Upsample": Operator(upsampling.upsample, "nearest and linear"),
     "Where": Operator(
         choosing.where,
-        "by a constant condition; a limit: `Where(x < 0, 0, x)` is Relu, and `Where(x > c, c, x)` Min with c",
+        "by a constant condition; where condition and choices are functions of one value",
         "approximated",
     ),
+    **{
+        name: Operator(pointwise.unread, "alone, or with others as a function of one value", "approximated")
+        for name in sorted(pointwise.CURVES | {"Abs", "Ceil", "Equal", "Floor", "Round", "And", "Or"})
+        if name != "Log"
+    },
 }
 """Every operator that may depend on the network's input. Of constants alone, every operator is folded."""
 
@@ -185,6 +196,10 @@ QUANTISED: Mapping[str, Mapping[str, Operator]] = {
         "DequantizeLinear": Operator(quantised.dequantize_linear, "as in ai.onnx"),
         "DynamicQuantizeMatMul": _DYNAMIC,
         "MatMulIntegerToFloat": _DYNAMIC,
+        **{
+            name: Operator(pointwise.unread, "as Gelu" if "Gelu" in name else "", "approximated")
+            for name in pointwise.MICROSOFTS
+        },
         "QGemm": Operator(quantised.qgemm, "as Gemm, constant weights", "approximated"),
         "QLinearAdd": Operator(quantised.qlinear_add, "of activations, or with a constant", "approximated"),
         "QLinearAveragePool": Operator(

@@ -348,13 +348,14 @@ def _rounded_steps(node: IntegrateFire, breakpoints: NumberArray, scale: FloatAr
     """
     real = breakpoints.astype(np.float64) / scale[:, None].astype(np.float64)
     points = np.clip(np.ceil(real), -FARTHEST, FARTHEST).astype(np.int32)
-    level = np.clip(np.rint(node.threshold / scale), 1, THRESHOLD_LIMIT)
+    unit = node.potential_unit
     return replace(
         node,
-        threshold=level.astype(np.int32),
+        threshold=np.ones(node.channels, np.int32),
         bias=_rint(node.bias / scale),
         v_init=_rint(node.v_init / scale),
         breakpoints=points[:1] if (points == points[:1]).all() else points,
+        potential_unit=None if unit is None else (unit * scale).astype(np.float32),
     )
 
 

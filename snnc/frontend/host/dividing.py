@@ -76,8 +76,10 @@ def read_divided(
     if not kept:
         network, diagnostics = _read(model, name, where, check)
         # Of an operator set that is not known, no node can be judged.
-        if network is not None or mode is HostMode.NONE or any(each.code is OPSET for each in diagnostics):
+        if mode is HostMode.NONE or any(each.code is OPSET for each in diagnostics):
             return Reading(network, None, diagnostics)
+        if network is not None:
+            return _without_last_functions(Reading(network, None, diagnostics), model, name, where, check)
     else:
         network, diagnostics = None, ()
     divided = _Divided(model, name, where, check)
@@ -90,6 +92,38 @@ def read_divided(
         place = next((each.node for each in diagnostics if each.node), "")
         return Reading(None, None, (*diagnostics, Diagnostic(HOST_SHARE, found, place, cure)))
     return Reading(*found)
+
+
+def _without_last_functions(
+    whole: Reading, model: onnx.ModelProto, name: str, where: str, check: Check
+) -> Reading:
+    """Return a network whose host computes the functions that make the outputs; the same where it cannot.
+
+    Spikes would round them to levels, while a read-out gives what they are functions of without.
+    """
+    last = [] if whole.network is None else _last_functions(whole.network.graph)
+    if not last:
+        return whole
+    try:
+        found = _Divided(model, name, where, check).search(last)
+    except UnsupportedModelError:
+        return whole
+    return whole if isinstance(found, str) else Reading(*found)
+
+
+def _last_functions(graph: ann.AnnGraph) -> list[Diagnostic]:
+    """Return a finding for each function that makes an output and is read for nothing else."""
+    found = []
+    for name in graph.outputs:
+        node = graph[name]
+        alone = not graph.consumers[name] and graph.outputs.count(name) == 1
+        while alone and isinstance(node, ann.Reshape | ann.Gather | ann.Slice):
+            node = graph[node.inputs[0]]
+            alone = graph.read_once(node.name)
+        if alone and isinstance(node, ann.Pointwise):
+            message = "makes an output as it is in the source network, where spikes would round it"
+            found.append(Diagnostic(UNSUPPORTED_STRUCTURE, message, node.origin))
+    return found
 
 
 def _read(
@@ -177,10 +211,8 @@ class _Divided:
             warnings, diagnostics = diagnostics, self.ends(network)
             if diagnostics:
                 continue
-            if not network.graph.of_type(ann.Relu):
-                return (
-                    "with what cannot be read in the host, no rectifier is left that spikes could stand for"
-                )
+            if not any(isinstance(node, ann.Activation) for node in network.graph):
+                return "with what cannot be read in the host, no activation is left that spikes could carry"
             return network, self.host(sections), tuple(warnings)
         return f"{MOST_ROUNDS} divisions left something that cannot be read"
 
@@ -208,12 +240,11 @@ class _Divided:
         return len(self.reasons) > before
 
     def ends(self, network: Network) -> list[Diagnostic]:
-        """Return a finding for a softmax at the end, which a network without a host leaves out."""
+        """Return findings for what the host computes of the outputs, as a network without one does not."""
         message = "keeps the outputs what they are in the source network"
-        return [
-            Diagnostic(UNSUPPORTED_STRUCTURE, message, node.origin)
-            for node in network.graph.of_type(ann.Softmax)
-        ]
+        softmaxes = network.graph.of_type(ann.Softmax)
+        found = [Diagnostic(UNSUPPORTED_STRUCTURE, message, node.origin) for node in softmaxes]
+        return found + _last_functions(network.graph)
 
     def host(self, sections: Sections) -> Host:
         """Return the host's part."""
