@@ -37,10 +37,28 @@ import numpy as np
 from snnc.compensation.sensitivity import most_sensitive, operations, sensitivities
 from snnc.diagnostics import UNSEEN_RANGE, Diagnostic
 from snnc.errors import UsageError
-from snnc.ir.ann import Activation, AnnGraph, AnnNode, Levelled, Pointwise, Relu
-from snnc.ir.count_paths import read_by_counts
+from snnc.ir.ann import (
+    Activation,
+    AnnGraph,
+    AnnNode,
+    Constant,
+    InnerSoftmax,
+    Levelled,
+    Pointwise,
+    Relu,
+)
+from snnc.ir.count_paths import read_by_counts, softmax_of
 from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
+from snnc.ir.problems import MOST_BREAKPOINTS
+from snnc.numerics.softmax_levels import (
+    argument_levels,
+    is_argument,
+    masks_within_reach,
+    rows_enough,
+    with_argument_levels,
+    with_softmax_levels,
+)
 from snnc.numerics.step_functions import Measured, carried
 from snnc.numerics.thresholds import HIGHEST_FLOOR, Method, mse_range, mse_threshold, percentile_threshold
 from snnc.pipeline import MANY, Context, require
@@ -136,11 +154,15 @@ class ClipActivations:
     ) -> AnnGraph:
         """Return the graph with some activations clipped for spikes of ``levels``."""
         clipped: dict[str, AnnNode] = {}
+        span = levels * context.timesteps
         shared = {name: group for group in read_by_counts(graph) for name in group}
         for node in activations:
             if isinstance(node, Levelled):
                 if node.name not in clipped:
                     together = sorted(shared.get(node.name, {node.name}))
+                    if found := self._of_softmax(graph, together, samples, span, context):
+                        clipped |= found
+                        continue
                     common = node.name in shared or self.granularity is Granularity.LAYER
                     clipped |= self._levelled(graph, together, samples, levels, context, common=common)
                 continue
@@ -178,6 +200,39 @@ class ClipActivations:
             key: np.broadcast_to(values, (node.channels,)).astype(np.float32)
             for key, values in limits.items()
         }
+
+    def _of_softmax(
+        self,
+        graph: AnnGraph,
+        names: Sequence[str],
+        samples: Mapping[str, ActivationSample],
+        span: int,
+        context: Context,
+    ) -> dict[str, AnnNode]:
+        """Return what a softmax alone reads, or is, with levels of its own; nothing where others share them.
+
+        What masks arguments is brought within the reach of integers, too.
+        """
+        nodes = [graph[name] for name in names]
+        (first, *others) = nodes
+        if isinstance(first, InnerSoftmax) and not others:
+            made = with_softmax_levels(first, span)
+            return {first.name: made.with_(levels=-(-made.highest // context.timesteps))}
+        softmax = softmax_of(graph, names)
+        arguments = [node for node in nodes if is_argument(node)]
+        if softmax is None or len(arguments) < len(nodes):
+            return {}
+        span = min(span, MOST_BREAKPOINTS)
+        rows = context.calibration.subset(slice(rows_enough(softmax.shape)))
+        levels = argument_levels(rows.values(graph, softmax.inputs[0]), softmax.axis + 1, span)
+        clipped: dict[str, AnnNode] = {}
+        for node in arguments:
+            sample = samples[node.name]
+            made = with_argument_levels(node, levels, span, sample.minimum, sample.maximum)
+            clipped[node.name] = made.with_(levels=-(-span // context.timesteps))
+            if any(isinstance(graph[name], Constant) for name in graph[node.inputs[0]].inputs):
+                clipped |= masks_within_reach(graph, node, levels, rows.values(graph, node.inputs[0]))
+        return clipped
 
     def _levelled(
         self,

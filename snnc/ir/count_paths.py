@@ -6,7 +6,7 @@ stands for zero.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from snnc.ir.ann import (
     AnnGraph,
@@ -23,6 +23,7 @@ from snnc.ir.ann import (
     Reshape,
     Slice,
 )
+from snnc.ir.geometry import ABSENT
 
 COUNT_FUNCTIONS = (Product, MatrixProduct, Normalisation, InnerSoftmax, Maximum)
 """What becomes a function of spike counts."""
@@ -49,6 +50,30 @@ def read_by_counts(graph: AnnGraph) -> tuple[frozenset[str], ...]:
     return tuple(
         frozenset(group) for group in sorted(groups, key=lambda group: min(order[name] for name in group))
     )
+
+
+def softmax_of(graph: AnnGraph, names: Collection[str]) -> InnerSoftmax | None:
+    """Return the softmax that alone reads some values, moved perhaps; ``None`` where others read them, too.
+
+    It knows differences of its arguments alone, so that no zero beside these may be between.
+    """
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name in graph.outputs:
+            return None
+        for reader in graph.consumers[name]:
+            if isinstance(reader, InnerSoftmax):
+                found.add(reader.name)
+            elif isinstance(reader, Reshape | Slice | Concat) or (
+                isinstance(reader, Gather) and bool((reader.index != ABSENT).all())
+            ):
+                waiting.append(reader.name)
+            else:
+                return None
+    reader = graph[found.pop()] if len(found) == 1 else None
+    return reader if isinstance(reader, InnerSoftmax) else None
 
 
 def _sources(graph: AnnGraph, name: str) -> Iterator[str]:
