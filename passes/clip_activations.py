@@ -47,7 +47,7 @@ from snnc.ir.ann import (
     Pointwise,
     Relu,
 )
-from snnc.ir.count_paths import read_by_counts, softmax_of
+from snnc.ir.count_paths import COUNT_FUNCTIONS, read_by_counts, softmax_of
 from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
 from snnc.ir.problems import MOST_BREAKPOINTS
@@ -66,6 +66,10 @@ from snnc.source.calibration import ActivationSample
 
 SAMPLES_PER_CHANNEL = 20_000
 """Positions looked at in each channel; more moves no threshold by more than its rounding."""
+
+FINER = 4
+"""By how many times the levels of functions of counts are finer than those of neurons: they have no thresholds,
+so that finer levels cost nothing but the payload of their spikes."""
 
 LAYER_SAMPLES = 2_000_000
 """Positions looked at in a whole layer, which bounds the memory of wide layers."""
@@ -257,8 +261,11 @@ class ClipActivations:
                     context.diagnostics.append(_unseen(node, float(values.flat[0])))
             measured.append(Measured(node, values, sample.minimum, sample.maximum))
         span = levels * context.timesteps
+        if all(isinstance(node, COUNT_FUNCTIONS) for node in nodes):
+            span = max(span, min(FINER * span, MOST_BREAKPOINTS - 1))
         found = carried(measured, span, common=common, method=self.method, percentile=self.percentile)
-        return {node.name: node.with_(levels=levels) for node in found}
+        most = -(-(found[0].highest - found[0].lowest) // context.timesteps)
+        return {node.name: node.with_(levels=max(levels, most)) for node in found}
 
 
 def _measured(graph: AnnGraph, node: Activation) -> str:

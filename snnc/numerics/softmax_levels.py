@@ -95,7 +95,8 @@ def with_argument_levels(
         node: as :func:`is_argument` says.
         levels: chosen.
         span: the largest count.
-        low, high: (channels,) range of what it reads.
+        low: (channels,) the least of what it reads.
+        high: (channels,) the largest.
     """
     chosen = node.with_(program=SHIFTED, constants=np.full((1, 1), levels.zero, np.float32))
     step = np.full(node.channels, levels.step, np.float32)
