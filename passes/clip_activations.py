@@ -68,8 +68,8 @@ SAMPLES_PER_CHANNEL = 20_000
 """Positions looked at in each channel; more moves no threshold by more than its rounding."""
 
 FINER = 4
-"""By how many times the levels of functions of counts are finer than those of neurons: they have no thresholds,
-so that finer levels cost nothing but the payload of their spikes."""
+"""By how many times the levels of functions of counts are finer than those of neurons: they have no
+thresholds, so that finer levels cost nothing but the payload of their spikes."""
 
 LAYER_SAMPLES = 2_000_000
 """Positions looked at in a whole layer, which bounds the memory of wide layers."""
@@ -127,7 +127,7 @@ class ClipActivations:
         widest = max(node.channels for node in activations)
         measured = context.calibration.samples(
             graph,
-            list(seen.values()),
+            list(dict.fromkeys(seen.values())),
             per_channel=max(1, min(SAMPLES_PER_CHANNEL, LAYER_SAMPLES // widest) // context.thrift),
             seed=context.seed,
         )

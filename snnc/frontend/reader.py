@@ -335,7 +335,7 @@ class _Reader:
                     done |= self._read_sizes(nodes, number, chains[number], sized)
                 done |= self._read_region(nodes, chains.get(number, []), self._normalisation)
             if number not in done | plain:
-                done |= self._read_function(nodes, functions.get(number, []), readers, wiring.roots, plain)
+                done |= self._read_function(nodes, number, functions, readers, wiring.roots, plain)
             if number in done:
                 continue
             if not self._read(node):
@@ -359,15 +359,17 @@ class _Reader:
     def _read_function(
         self,
         nodes: Sequence[onnx.NodeProto],
-        regions: Sequence[Region],
+        number: int,
+        functions: Mapping[int, Sequence[Region]],
         readers: Mapping[str, set[int]],
         roots: Mapping[str, frozenset[str]],
         plain: set[int],
     ) -> set[int]:
-        """Read the largest of some regions that is a function of one number; return the nodes that are done.
+        """Read the largest region from a node on that is a function of one number; return what is done.
 
         What is read elsewhere of the values within is a function of its own, or is read node by node.
         """
+        regions = functions.get(number, ())
         for region in regions:
             found = self._written(nodes, region)
             if found is None:
@@ -390,7 +392,12 @@ class _Reader:
                 outside = None in self._readers.get(name, ()) or not done.issuperset(readers.get(name, ()))
                 if not outside or name in self._values:
                     continue
-                smaller = [each for each in regions if (each.root, each.end) == (region.root, name)]
+                smaller = [
+                    each
+                    for part in region.places
+                    for each in functions.get(part, ())
+                    if (each.root, each.end) == (region.root, name)
+                ]
                 if any(
                     (known := self._written(nodes, each)) and self._emit(nodes, each, known)
                     for each in smaller
