@@ -14,9 +14,9 @@ from onnx import NodeProto, TensorProto, helper
 from snnc.errors import UnsupportedModelError
 from snnc.frontend import read_onnx
 from snnc.ir import ann
-from tests.onnx_models import check_equal, kinds, model, node, saved
+from tests.onnx_models import check_equal, kinds, model, node, read_again, saved
 
-SHAPE = ["N", 3, 4, 4]
+SHAPE: list[int | str | None] = ["N", 3, 4, 4]
 HALF, ONE, TWO, THREE, SIX = (np.float32(value) for value in (0.5, 1, 2, 3, 6))
 SLOPES = np.array([0.1, -0.3, 0.7], np.float32).reshape(3, 1, 1)
 
@@ -41,6 +41,11 @@ SINGLE: dict[str, tuple[str, dict[str, Any], int]] = {
     "Cos": ("x", {}, 13),
     "Atan": ("x", {}, 13),
     "Round": ("x", {}, 13),
+    "Ceil": ("x", {}, 13),
+    "Sign": ("x", {}, 13),
+    "Sinh": ("x", {}, 13),
+    "Cosh": ("x", {}, 13),
+    "Asinh": ("x", {}, 13),
     "PRelu": ("x slopes", {}, 13),
     "Max": ("x half", {}, 13),
     "Min": ("x half", {}, 13),
@@ -109,6 +114,29 @@ CHAINS = {
         node("Mul", "x half", "b"),
         node("Where", "a x b"),
     ],
+    "both": [
+        node("Greater", "x minus", "a"),
+        node("Less", "x half", "b"),
+        node("And", "a b", "c"),
+        node("Where", "c x half"),
+    ],
+    "either": [
+        node("Greater", "x half", "a"),
+        node("Less", "x minus", "b"),
+        node("Or", "a b", "c"),
+        node("Where", "c x half"),
+    ],
+    "inverse functions": [
+        node("Sigmoid", "x", "a"),
+        node("Acos", "a", "b"),
+        node("Asin", "a", "c"),
+        node("Atanh", "a", "d"),
+        node("Tan", "a", "e"),
+        node("Sum", "b c d e", "f"),
+        node("Add", "a two", "g"),
+        node("Acosh", "g", "h"),
+        node("Mul", "f h"),
+    ],
     "comparison": [
         node("Less", "x half", "a"),
         node("Cast", "a", "b", to=TensorProto.FLOAT),
@@ -137,6 +165,13 @@ def test_operators_of_onnxruntime(tmp_path: Path, op: str) -> None:
     assert kinds(source.graph) == ["Input", "Pointwise"]
 
 
+def test_swish_has_a_slope(tmp_path: Path) -> None:
+    proto = model([node("Swish", "x", alpha=0.5)], SHAPE, opset=24, ir_version=10)
+    source = read_onnx(saved(tmp_path, proto))
+    x = np.linspace(-3, 3, 48, dtype=np.float32).reshape(1, 3, 4, 4)
+    np.testing.assert_allclose(read_again(source, x), (x / (1 + np.exp(-x / 2))).reshape(1, -1), rtol=1e-5)
+
+
 def test_constants_of_channels_are_kept_apart(tmp_path: Path) -> None:
     nodes = [node("PRelu", "x slopes", "a"), node("Sub", "a shift", "b"), node("Sigmoid", "b")]
     (found,) = check_equal(tmp_path, model(nodes, SHAPE, used(nodes))).graph.of_type(ann.Pointwise)
@@ -154,7 +189,7 @@ def test_constants_of_places_make_each_value_a_channel(tmp_path: Path) -> None:
 def test_integers_are_no_numbers(tmp_path: Path) -> None:
     nodes = [node("Abs", "x", "a"), node("Cast", "a", to=TensorProto.FLOAT)]
     path = saved(tmp_path, model(nodes, SHAPE, dtype=TensorProto.INT8))
-    with pytest.raises(UnsupportedModelError, match="cast integers to floats before"):
+    with pytest.raises(UnsupportedModelError, match="computes in integers"):
         read_onnx(path)
 
 

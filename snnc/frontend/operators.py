@@ -159,7 +159,7 @@ OPERATORS: Mapping[str, Operator] = {
         "approximated",
     ),
     **{
-        name: Operator(pointwise.unread, "alone, or with others as a function of one value", "approximated")
+        name: Operator(pointwise.alone, "alone, or with others as a function of one value", "approximated")
         for name in sorted(pointwise.CURVES | {"Abs", "Ceil", "Equal", "Floor", "Round", "And", "Or"})
         if name != "Log"
     },
@@ -196,10 +196,7 @@ QUANTISED: Mapping[str, Mapping[str, Operator]] = {
         "DequantizeLinear": Operator(quantised.dequantize_linear, "as in ai.onnx"),
         "DynamicQuantizeMatMul": _DYNAMIC,
         "MatMulIntegerToFloat": _DYNAMIC,
-        **{
-            name: Operator(pointwise.unread, "as Gelu" if "Gelu" in name else "", "approximated")
-            for name in pointwise.MICROSOFTS
-        },
+        **{name: Operator(pointwise.alone, "all", "approximated") for name in sorted(pointwise.MICROSOFTS)},
         "QGemm": Operator(quantised.qgemm, "as Gemm, constant weights", "approximated"),
         "QLinearAdd": Operator(quantised.qlinear_add, "of activations, or with a constant", "approximated"),
         "QLinearAveragePool": Operator(

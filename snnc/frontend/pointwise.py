@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import onnx
 
+from snnc.diagnostics import UNSUPPORTED_OPERATOR, UNSUPPORTED_STRUCTURE
 from snnc.frontend.builder import GraphBuilder
-from snnc.frontend.call import HUGE, Call
+from snnc.frontend.call import HUGE, Call, Comparison, Limited
 from snnc.frontend.legacy import aligned, modern
 from snnc.frontend.precision import CASTS
 from snnc.frontend.quantised.staircases import MAGNITUDES
@@ -43,6 +44,9 @@ CHOICES = frozenset(
 
 CLOSE = 1e-6
 """How far, relative, the values of a region may lie from those of the rectifier that it is taken for."""
+
+MOST_COMPARED = 4096
+"""Most channels whose values are compared with those of a rectifier."""
 
 MICROSOFT = "com.microsoft"
 
@@ -74,6 +78,16 @@ class _Program:
                 return f"c{number}"
         self.constants.append(given)
         return f"c{len(self.constants) - 1}"
+
+    def text(self) -> tuple[str, tuple[Constant, ...]]:
+        """Return the program as text, and the constants that it reads."""
+        read = dict.fromkeys(name for call in self.calls for name in call.operands if name[0] == "c")
+        names = {name: f"c{number}" for number, name in enumerate(read)}
+        calls = [
+            FunctionCall(call.operator, tuple(names.get(name, name) for name in call.operands))
+            for call in self.calls
+        ]
+        return composed(calls), tuple(self.constants[int(name[1:])] for name in read)
 
 
 Operands = Sequence[str]
@@ -198,50 +212,56 @@ def _gelu(p: _Program, call: Call, x: Operands) -> str:
 
 
 SAME = frozenset(OPERATORS) - {"Identity", "LeakyRelu", "Elu", "HardSigmoid", "Max", "Min"}
+"""Operators that a program knows by the same name and inputs."""
 
-TRANSLATIONS: Mapping[str, Translation] = {
-    **dict.fromkeys(SAME, _same),
-    "And": _folded("Mul"),
-    "Cast": _cast,
-    "Celu": _celu,
-    "Clip": _clip,
-    "Dropout": _unchanged,
-    "Elu": _elu,
-    "Gelu": _gelu,
-    "HardSigmoid": _hard_sigmoid,
-    "HardSwish": _hard_swish,
-    "Identity": _unchanged,
-    "LeakyRelu": _leaky,
-    "Max": _folded("Max"),
-    "Mean": _mean,
-    "Min": _folded("Min"),
-    "Mish": _mish,
-    "Not": _not,
-    "Or": _folded("Max"),
-    "PRelu": _prelu,
-    "Selu": _selu,
-    "Shrink": _shrink,
-    "Sum": _folded("Add"),
-    "Swish": _swish,
-    "ThresholdedRelu": _thresholded,
-}
+TRANSLATED = SAME | frozenset(
+    {"And", "Cast", "Celu", "Clip", "Dropout", "Elu", "Gelu", "HardSigmoid", "HardSwish", "Identity"}
+    | {"LeakyRelu", "Max", "Mean", "Min", "Mish", "Not", "Or", "PRelu", "Selu", "Shrink", "Sum", "Swish"}
+    | {"ThresholdedRelu"}
+)
 """Every operator of the default domain that a function of one number may hold."""
 
-MICROSOFTS: Mapping[str, Translation] = {
-    "BiasGelu": _gelu,
-    "FastGelu": _gelu,
-    "Gelu": _gelu,
-    "QuickGelu": _swish,
-}
+MICROSOFTS = frozenset({"BiasGelu", "FastGelu", "Gelu", "QuickGelu"})
 """Those of onnxruntime's own domain, which its optimiser writes."""
 
-CURVES = frozenset(TRANSLATIONS) - AFFINE - CHOICES - {"Clip", "LeakyRelu", "PRelu", "Relu"}
+
+def _translation(kind: str) -> Translation:
+    """Return what writes an operator down."""
+    if kind in ("And", "Max", "Min", "Or", "Sum"):
+        return _folded({"And": "Mul", "Or": "Max", "Sum": "Add"}.get(kind, kind))
+    found: dict[str, Translation] = {
+        "BiasGelu": _gelu,
+        "Cast": _cast,
+        "Celu": _celu,
+        "Clip": _clip,
+        "Dropout": _unchanged,
+        "Elu": _elu,
+        "FastGelu": _gelu,
+        "Gelu": _gelu,
+        "HardSigmoid": _hard_sigmoid,
+        "HardSwish": _hard_swish,
+        "Identity": _unchanged,
+        "LeakyRelu": _leaky,
+        "Mean": _mean,
+        "Mish": _mish,
+        "Not": _not,
+        "PRelu": _prelu,
+        "QuickGelu": _swish,
+        "Selu": _selu,
+        "Shrink": _shrink,
+        "Swish": _swish,
+        "ThresholdedRelu": _thresholded,
+    }
+    return found.get(kind, _same)
+
+
+CURVES = TRANSLATED - AFFINE - CHOICES - {"Clip", "LeakyRelu", "PRelu", "Relu"}
 """Operators with which a region is no rectifier and no affine map, whatever its constants are."""
 
 
 def wired(nodes: Sequence[onnx.NodeProto], constants: Collection[str]) -> Wiring:
     """Return how nodes hang together; see :class:`Wiring` for the arguments."""
-    return Wiring.of(nodes, constants, TRANSLATIONS.keys(), {MICROSOFT: MICROSOFTS.keys()})
+    return Wiring.of(nodes, constants, TRANSLATED, {MICROSOFT: MICROSOFTS})
 
 
 def find_functions(wiring: Wiring) -> dict[int, list[Region]]:
@@ -304,12 +324,14 @@ class Written:
     Attributes:
         program: of :class:`snnc.ir.function.Function`.
         constants: of shapes that broadcast over the argument.
-        is_rectifier: whether it is a rectifier, with or without an upper limit, or changes nothing.
+        is_identity: whether it changes nothing.
+        is_rectifier: whether it is a rectifier, with or without an upper limit.
         is_curved: whether it holds an operator with which it is neither, whatever the constants are.
     """
 
     program: str
     constants: tuple[Constant, ...]
+    is_identity: bool
     is_rectifier: bool
     is_curved: bool
 
@@ -338,8 +360,7 @@ def written(
                 program.constant(_number(value)) if isinstance(value, np.ndarray) else known.get(name, "")
                 for name, value in zip(now.input, operands, strict=True)
             ]
-            table = MICROSOFTS if now.domain == MICROSOFT else TRANSLATIONS
-            known[now.output[0]] = table[now.op_type](program, call, read)
+            known[now.output[0]] = _translation(now.op_type)(program, call, read)
             values[now.output[0]] = view
         if np.broadcast_shapes(view.shape, *(each.shape for each in program.constants)) != view.shape:
             return None
@@ -351,8 +372,11 @@ def written(
     kinds = {node.op_type for node in nodes if node.domain != MICROSOFT}
     products = any(node.op_type in ("Mul", "Div") and _several(node, constants) for node in nodes)
     curved = bool(CURVES & kinds) or products or len(kinds) < len({node.op_type for node in nodes})
-    text, rows = composed(program.calls), tuple(program.constants)
-    return Written(text, rows, not curved and _is_rectifier(text, rows), curved)
+    text, rows = program.text()
+    if not all(np.isfinite(each).all() for each in rows):
+        return None
+    identity, rectifier = (False, False) if curved else _simple(text, rows)
+    return Written(text, rows, identity, rectifier, curved)
 
 
 def _several(node: onnx.NodeProto, constants: Mapping[str, Constant]) -> bool:
@@ -364,26 +388,27 @@ def _several(node: onnx.NodeProto, constants: Mapping[str, Constant]) -> bool:
 def _number(value: Constant) -> Constant:
     if value.dtype.kind not in "fiub":
         raise UntranslatableError("a constant is no number")
-    return value.reshape(()) if value.size == 1 else value
+    same = value.size == 1 or (value.size > 1 and (value == value.flat[0]).all())
+    return value.flat[0].reshape(()) if same else value
 
 
-def _is_rectifier(program: str, given: Sequence[Constant]) -> bool:
-    """Say whether values show that a function is a rectifier, with or without an upper limit, or nothing."""
+def _simple(program: str, given: Sequence[Constant]) -> tuple[bool, bool]:
+    """Say whether values show that a function changes nothing, and whether it is a rectifier."""
     magnitudes = np.concatenate([-MAGNITUDES[::-1], [0], MAGNITUDES]).astype(np.float32)
     limits = np.unique(np.concatenate([np.ravel(each) for each in (*given, np.zeros(1))]))
     x = np.concatenate([magnitudes, limits, limits - 1e-3, limits + 1e-3]).astype(np.float32)
-    rows = max([each.size for each in given], default=1)
-    try:
-        spread = [np.broadcast_to(each.ravel(), rows) for each in given]
-    except ValueError:
-        return False
+    whole = np.broadcast_shapes(*(each.shape for each in given))
+    rows = int(np.prod(whole))
+    if rows > MOST_COMPARED:
+        return False, False
+    spread = [np.broadcast_to(each, whole).ravel() for each in given]
     constants = np.stack(spread).astype(np.float32) if spread else np.zeros((0, 1), np.float32)
     y = Function(program, constants)(np.broadcast_to(x, (rows, len(x))))
     if not np.isfinite(y).all():
-        return False
-    same = np.allclose(y, x, CLOSE, 0)
+        return False, False
     highest = y.max(axis=1, keepdims=True)
-    return same or bool((highest >= 0).all() and np.allclose(y, np.clip(x, 0, highest), CLOSE, 0))
+    limited = (highest > 0).all() and np.allclose(y, np.clip(x, 0, highest), CLOSE, 0)
+    return bool(np.allclose(y, x, CLOSE, 0)), bool(limited)
 
 
 def emit_function(builder: GraphBuilder, view: View, found: Written, last: onnx.NodeProto) -> View:
@@ -399,6 +424,8 @@ def emit_function(builder: GraphBuilder, view: View, found: Written, last: onnx.
         RefusalError: a constant differs within a channel.
     """
     origin = label(last)
+    if found.is_identity:
+        return view.to(view.index, origin)
     rows: list[FloatArray]
     view = view if builder.repeats(view) else builder.settle(view, origin)
     shape = builder.shape(view.node)
@@ -421,14 +448,32 @@ def emit_function(builder: GraphBuilder, view: View, found: Written, last: onnx.
     return View(name, view.index, origin)
 
 
-def unread(call: Call) -> View:
-    """Refuse an activation that is no function of one number per channel.
+def alone(call: Call) -> View:
+    """Read an operator as a function of its own, where it belongs to no larger one.
 
     Raises:
-        RefusalError: always.
+        RefusalError: it computes in integers, or is no function of one value per channel.
     """
-    call.refuse(
-        "is no function of one value with constants per channel: a constant differs from place to place, or "
-        "it computes in integers",
-        "give each channel one constant, and cast integers to floats before",
-    )
+    if call.whole:
+        call.refuse("computes in integers", "cast the network's input to floats first")
+    views = [value for value in call.operands if isinstance(value, View)]
+    constants = [value for value in call.operands if isinstance(value, np.ndarray)]
+    if len(views) != 1 or len(views) + len(constants) < sum(value is not None for value in call.operands):
+        call.refuse(
+            "combines two tensors that both depend on the input",
+            "use a function of one value, with constants beside it",
+            UNSUPPORTED_STRUCTURE,
+        )
+    program = _Program()
+    try:
+        read = [
+            "x" if isinstance(value, View) else program.constant(_number(value)) if value is not None else ""
+            for value in (value for value in call.operands if not isinstance(value, Comparison | Limited))
+        ]
+        last = _translation(call.proto.op_type)(program, call, read)
+    except UntranslatableError as error:
+        call.refuse(str(error), "cast to floats only", UNSUPPORTED_OPERATOR)
+    if last != f"v{len(program.calls) - 1}":
+        program.call("Identity", last)
+    text, rows = program.text()
+    return emit_function(call.builder, views[0], Written(text, rows, False, False, True), call.proto)

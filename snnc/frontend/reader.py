@@ -29,6 +29,7 @@ from snnc.frontend.advice import advice, is_quantised
 from snnc.frontend.batch import mixed_rows
 from snnc.frontend.builder import GraphBuilder
 from snnc.frontend.call import Call, Value
+from snnc.frontend.choosing import READERS as CHOOSERS
 from snnc.frontend.constants import spread_constants
 from snnc.frontend.elementwise import affine
 from snnc.frontend.functions import DEFAULT_DOMAINS
@@ -375,6 +376,9 @@ class _Reader:
             if found is None:
                 continue
             if not found.is_curved:
+                behind = self._readers.get(region.end, ())
+                if behind and all(node is not None and node.op_type in CHOOSERS for node in behind):
+                    continue  # part of a choice that no program says
                 # What limits and comparisons say of a rectifier is left to these.
                 heads = [
                     each for each in regions if region.root == each.root and each.end in roots[region.end]
