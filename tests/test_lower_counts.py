@@ -24,7 +24,7 @@ from snnc.pipeline import Context, Pipeline, run_pipeline
 from snnc.simulation.reference import ReferenceSimulator, encode, run_ann
 from snnc.source.calibration import Calibration
 from tests.onnx_models import model, node, normal, saved
-from tests.test_frontend_forms import assert_same_outputs
+from tests.spiking_graphs import assert_same_outputs
 from tests.test_frontend_products import attention
 
 PIPELINE = "fold-batchnorm,exact-max-pool,compose-linear,rectify-linear,clip-activations{levels=%d},lower"

@@ -72,8 +72,8 @@ def softmax_of(graph: AnnGraph, names: Collection[str]) -> InnerSoftmax | None:
                 waiting.append(reader.name)
             else:
                 return None
-    reader = graph[found.pop()] if len(found) == 1 else None
-    return reader if isinstance(reader, InnerSoftmax) else None
+    only = graph[found.pop()] if len(found) == 1 else None
+    return only if isinstance(only, InnerSoftmax) else None
 
 
 def _sources(graph: AnnGraph, name: str) -> Iterator[str]:

@@ -45,7 +45,7 @@ class Counted:
         most: largest magnitude of its counts.
     """
 
-    node: snn.CountFunction
+    node: snn.Function
     step: float
     most: int
 
@@ -82,13 +82,13 @@ def counted(node: ann.Levelled, operands: Sequence[Operand], *, exact_step: bool
             terms = first.shape[-1] if isinstance(node, ann.MatrixProduct) else 1
             unit = math.prod(abs(operand.step) for operand in operands)
             found = requantiser(unit, wanted, terms * math.prod(operand.most for operand in operands))
-            given = {
+            given: dict[str, Any] = {
                 "multiplier": found.multiplier,
                 "shift": found.shift,
                 "lowest": ends[0],
                 "highest": ends[1],
             }
-            made: snn.CountFunction
+            made: snn.Function
             if isinstance(node, ann.MatrixProduct):
                 made = snn.CountMatrixProduct(transposed=node.transposed, **given, **place)
             else:

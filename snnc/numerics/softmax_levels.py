@@ -63,13 +63,13 @@ def argument_levels(x: FloatArray, axis: int, span: int) -> ArgumentLevels:
         axis: along which the softmax is.
         span: the largest count.
     """
-    x = x.astype(np.float64)
-    wanted = _softmax(x, axis)
-    top = float(x.max())
+    wide = np.asarray(x, np.float64)
+    wanted = _softmax(wide, axis)
+    top = float(wide.max())
     best, least = ArgumentLevels(top - 1, 1 / span), np.inf
     for width in RANGES:
         step = float(width) / span
-        counts = np.clip(np.rint((x - (top - width)) / step), 0, span)
+        counts = np.clip(np.rint((wide - (top - width)) / step), 0, span)
         error = float(np.square(_softmax(counts * step, axis) - wanted).sum())
         if error < least:
             best, least = ArgumentLevels(top - float(width), step), error
