@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -67,6 +68,8 @@ class GraphBuilder:
             order the next operation wants, so that one problem does not cause others.
         repeated: by name, the number that the last node of that name got.
         reshaped: by name and shape, the node that holds the values of another in that shape.
+        joins: by the name of a concatenation and the places of some of its parts, the node that joins these.
+        weights: the arrays of weights that were spread, and what became of them: see :meth:`spread`.
     """
 
     layouts: dict[str, InputLayout]
@@ -79,6 +82,8 @@ class GraphBuilder:
     doubtful: set[str] = field(default_factory=set)
     repeated: dict[str, int] = field(default_factory=dict)
     reshaped: dict[tuple[str, Shape], str] = field(default_factory=dict)
+    joins: dict[tuple[str, tuple[int, ...]], str] = field(default_factory=dict)
+    weights: dict[tuple[int, int, bytes], tuple[FloatArray, FloatArray]] = field(default_factory=dict)
 
     @property
     def routes(self) -> Routes:
@@ -103,22 +108,35 @@ class GraphBuilder:
         """Add a node under a unique name, and return that name.
 
         Raises:
-            RefusalError: it reads a softmax, which can only be the last operation, or is too large.
+            RefusalError: it reads the logarithm of a softmax, which can only be the last operation, or is too
+                large.
         """
         check_size(node.shape, node.origin)
         for name in node.inputs:
             if isinstance(self.nodes[name], ann.Softmax):
-                refuse(
-                    UNSUPPORTED_STRUCTURE,
-                    self.nodes[name].origin,
-                    "a softmax before the end of the network, as in attention, has no spiking form",
-                    "use a network without attention",
-                )
+                self.nodes[name] = self._inner(self.nodes[name])
         node = node.with_(name=self.unique(node.name))
         self.nodes[node.name] = node
         if self.doubtful.intersection(node.inputs):
             self.doubtful.add(node.name)
         return node.name
+
+    def _inner(self, node: ann.AnnNode) -> ann.InnerSoftmax:
+        """Return the softmax that others read: it does not end the network.
+
+        Raises:
+            RefusalError: its logarithm is read.
+        """
+        if isinstance(node, ann.Softmax) and node.logarithm:
+            refuse(
+                UNSUPPORTED_STRUCTURE,
+                node.origin,
+                "the logarithm of a softmax before the end of the network has no spiking form",
+                "use the softmax itself, or the logarithm at the end alone",
+            )
+        return ann.InnerSoftmax(
+            name=node.name, inputs=node.inputs, shape=node.shape, origin=node.origin, axis=0
+        )
 
     def stand_in(self, shape: Shape) -> str:
         """Return a node of that shape in the place of an operation that could not be read."""
@@ -192,10 +210,7 @@ class GraphBuilder:
         """Return a tensor as an index map of its node, in the layout that keeps channels apart best."""
         if view.node in self.doubtful:
             return self.stand_in_view(view.shape, view.origin)
-        order, shape = self.routes.layout(view)
-        name = self.routes.node(view.node, view.index.transpose(order).reshape(shape), view.origin)
-        positions = row_major(tuple(view.shape[axis] for axis in order))
-        return View(name, positions.transpose(np.argsort(order)), view.origin)
+        return self.turned_to(view, *self.routes.layout(view))
 
     def ordered(self, view: View, shape: Shape) -> View:
         """Return a tensor whose values lie in their own order in a node of a shape."""
@@ -218,6 +233,39 @@ class GraphBuilder:
             index = np.where(view.index == PADDED, PADDED, view.index - start)
             view = View(node.inputs[part], index, view.origin)
         return view
+
+    def narrowed(self, view: View) -> View:
+        """Return a tensor that reads some parts of a concatenation as one that joins these alone."""
+        node = self.nodes[view.node]
+        if not isinstance(node, ann.Concat) or view.node in self.doubtful or view.index.min() < 0:
+            return view
+        joined = self._joined(view.node)
+        sizes = np.array([math.prod(self.shape(name)) for name in joined])
+        ends = np.cumsum(sizes)
+        part = np.searchsorted(ends, view.index, side="right")
+        parts = np.unique(part)
+        if len(parts) == len(sizes):
+            return view
+        key = (view.node, tuple(parts.tolist()))
+        if key not in self.joins:
+            names = tuple(joined[place] for place in parts)
+            shape = (sum(self.shape(name)[0] for name in names), *node.shape[1:])
+            made = ann.Concat(name=view.origin, inputs=names, shape=shape, origin=view.origin)
+            self.joins[key] = self.emit(made) if len(names) > 1 else names[0]
+        moved = np.zeros(len(sizes), np.int64)
+        moved[parts] = (ends - sizes)[parts] - (np.cumsum(sizes[parts]) - sizes[parts])
+        return View(self.joins[key], view.index - moved[part], view.origin)
+
+    def _joined(self, name: str) -> list[str]:
+        """Return the nodes that a concatenation joins, and those that these join, in order."""
+        found, waiting = [], [name]
+        while waiting:
+            node = self.nodes[waiting.pop()]
+            if isinstance(node, ann.Concat):
+                waiting.extend(reversed(node.inputs))
+            else:
+                found.append(node.name)
+        return found
 
     def refuse_lowest(self, view: View, origin: str) -> None:
         """Refuse minus infinity beside the values.
@@ -334,6 +382,27 @@ class GraphBuilder:
         size = math.prod(self.shape(view.node))
         return self.reshape(view.node, (size,), view.origin), view.index.ravel()
 
+    def spread(self, weight: FloatArray, order: Index, size: int) -> FloatArray:
+        """Return the weights of a fully connected layer for a node that holds its inputs in another order.
+
+        What the same array becomes for the same order is one array, as the steps of a recurrent layer share
+        their weights.
+
+        Args:
+            weight: (outputs, inputs).
+            order: (inputs,), the feature that each input is.
+            size: how many features the node has.
+        """
+        key = (id(weight), size, order.tobytes())
+        if key not in self.weights:
+            columns = np.zeros((size, len(weight)), np.float32)
+            present = order >= 0
+            np.add.at(columns, order[present], weight.T[present])  # a value may be read more than once
+            spread = np.ascontiguousarray(columns.T)
+            spread.flags.writeable = False
+            self.weights[key] = (weight, spread)
+        return self.weights[key][1]
+
     def channel_values(
         self, view: View, values: tuple[Constant, ...], origin: str
     ) -> tuple[View, tuple[FloatArray, ...]]:
@@ -354,6 +423,9 @@ class GraphBuilder:
         elements = self._elements(view, values, origin)
         if not self._uniform(view, elements) and (image := self._woven(view)) is not None:
             view = image  # the pixels that became channels have constants of their own
+            elements = self._elements(view, values, origin)
+        if not self._uniform(view, elements) and (turned := self._turned(view, values)) is not None:
+            view = turned
             elements = self._elements(view, values, origin)
         if self._uniform(view, elements):
             channels = self.shape(view.node)[0]
@@ -379,7 +451,9 @@ class GraphBuilder:
         if self._uniform(settled, [self.in_order(settled, value, origin)]):
             return True
         image = self._woven(settled)
-        return image is not None and self._uniform(image, [self.in_order(image, value, origin)])
+        if image is not None and self._uniform(image, [self.in_order(image, value, origin)]):
+            return True
+        return self._turned(settled, (value,)) is not None
 
     def _elements(self, view: View, values: tuple[Constant, ...], origin: str) -> list[FloatArray]:
         return [self.in_order(view, value, origin) for value in values]
@@ -387,6 +461,41 @@ class GraphBuilder:
     def _uniform(self, view: View, elements: list[FloatArray]) -> bool:
         rows = [element.reshape(self.shape(view.node)[0], -1) for element in elements]
         return all(bool((row == row[:, :1]).all()) for row in rows)
+
+    def _turned(self, view: View, values: tuple[Constant, ...]) -> View | None:
+        """Return a tensor in a layout whose channels are the one axis along which constants differ.
+
+        Of what functions of counts give alone: all its values have one unit, so that spikes can be moved.
+        """
+        if view.node in self.doubtful or not self._of_counts(view.node):
+            return None
+        rank = len(view.shape)
+        shapes = [(1,) * (rank - value.ndim) + value.shape for value in values]
+        varying = [axis for axis in range(rank) if any(shape[axis] > 1 for shape in shapes)]
+        if len(varying) != 1:
+            return None
+        order = [*varying, *(axis for axis in range(rank) if axis not in varying)]
+        sizes = [view.shape[axis] for axis in order[1:] if view.shape[axis] > 1]
+        shape = (
+            view.shape[varying[0]],
+            *((1, sizes[0]) if len(sizes) == 1 else (math.prod(sizes[:1]), math.prod(sizes[1:]))),
+        )
+        return self.turned_to(view, order, shape)
+
+    def turned_to(self, view: View, order: Sequence[int], shape: Shape) -> View:
+        """Return a tensor in a node of a shape that holds its values with the axes in another order."""
+        name = self.routes.node(view.node, view.index.transpose(order).reshape(shape), view.origin)
+        positions = row_major(tuple(view.shape[axis] for axis in order))
+        return View(name, positions.transpose(np.argsort(order)), view.origin)
+
+    def _of_counts(self, name: str) -> bool:
+        """Say whether a node holds what a function of counts gives, moved perhaps: it has one unit."""
+        node = self.nodes[name]
+        while isinstance(node, ann.Reshape | ann.Gather | ann.Slice | ann.ChannelAffine):
+            if isinstance(node, ann.ChannelAffine) and np.ptp(node.scale) + np.ptp(node.shift) > 0:
+                return False
+            node = self.nodes[node.inputs[0]]
+        return isinstance(node, ann.Levelled) and not isinstance(node, ann.Pointwise)
 
     def _woven(self, view: View) -> View | None:
         """Return a tensor of pixels folded into channels as a view of a node that has these channels."""

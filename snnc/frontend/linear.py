@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from snnc.diagnostics import UNSUPPORTED_STRUCTURE
 from snnc.frontend.builder import Image
 from snnc.frontend.call import Call
 from snnc.frontend.geometry import kernel_shape, read_window
+from snnc.frontend.products import matrix_product
 from snnc.frontend.sums import weighted
 from snnc.frontend.views import Index, View, outer_sum, row_major
 from snnc.ir import ann
@@ -100,7 +100,9 @@ def gemm(call: Call) -> View:
     if weight.ndim != 2 or len(view.shape) != 2:
         call.refuse(f"{view.shape} and {weight.shape} are not two matrices", "export the model again")
     alpha, transposed = np.float32(call.number("alpha", 1)), bool(call.integer("transB", 0))
-    weight = (weight if transposed else weight.T) * alpha
+    weight = weight if transposed else weight.T
+    if alpha != 1:
+        weight = weight * alpha
     scale = call.row_scale(1, 0 if transposed else 1)
     bias: FloatArray = np.zeros(len(weight), np.float32)
     if call.has(2):
@@ -112,14 +114,10 @@ def gemm(call: Call) -> View:
 
 
 def matmul(call: Call) -> View:
-    """Read MatMul with a constant matrix on one side."""
+    """Read MatMul of two tensors, or with a constant matrix on one side."""
     left, right = call.operands
     if isinstance(left, View) and isinstance(right, View):
-        call.refuse(
-            "multiplies two tensors that both depend on the input, as in attention",
-            "use a network without attention or gating",
-            UNSUPPORTED_STRUCTURE,
-        )
+        return matrix_product(call, left, right)
     before = isinstance(left, View)
     view = call.view(0 if before else 1)
     weight = call.weights(1 if before else 0, "weight")
@@ -194,16 +192,16 @@ def along(
         call.refuse(f"a matrix {weight.shape} does not fit {view.shape}", "export the model again")
     shape = tuple(outputs if place == axis else n for place, n in enumerate(view.shape))
     if view.index.size == inputs:
+        if inputs < math.prod(call.builder.shape(view.node)):
+            # What is not read needs no weights.
+            view = call.builder.settled(view, call.origin) or call.builder.narrowed(view)
         node, order = call.builder.flat(view)
-        columns = np.zeros((call.builder.shape(node)[0], outputs), np.float32)
-        present = order >= 0
-        np.add.at(columns, order[present], weight.T[present])  # a value may be read more than once
         linear = ann.Linear(
             name=call.name,
             inputs=(node,),
             shape=(outputs,),
             origin=call.origin,
-            weight=columns.T,
+            weight=call.builder.spread(weight, order, call.builder.shape(node)[0]),
             bias=bias,
             weight_scale=scale,
         )
