@@ -195,7 +195,8 @@ def _counted(graph: AnnGraph) -> AnnGraph:
         ]
         if isinstance(node, Input | Constant):  # which others read best as they are
             readers = [reader for reader in readers if _leads_to_counts(graph, reader)]
-        rewriter.insert_after(name, sent)
+        # The inputs of a network are its first nodes.
+        rewriter.insert_after(graph.inputs[-1].name if isinstance(node, Input) else name, sent)
         rewriter.replace_uses(name, sent.name, [reader.name for reader in readers])
     return graph.with_nodes(rewriter.nodes, rewriter.outputs)
 

@@ -94,12 +94,16 @@ OPERATORS: Mapping[str, Operator] = {
     "GroupNormalization": Operator(norms.group_normalisation, "all", "approximated"),
     "InstanceNormalization": Operator(norms.instance_normalisation, "all", "approximated"),
     "LayerNormalization": Operator(norms.layer_normalisation, "the first output", "approximated"),
+    "LpNormalization": Operator(norms.lp_normalisation, "p=2", "approximated"),
+    "MeanVarianceNormalization": Operator(
+        norms.mean_variance_normalisation, "any axes but the batch", "approximated"
+    ),
+    "RMSNormalization": Operator(norms.rms_normalisation, "all", "approximated"),
     "LeakyRelu": Operator(elementwise.leaky_relu, "all", "approximated"),
     "Less": Operator(choosing.below, "as Greater", "approximated"),
     "LessOrEqual": Operator(choosing.below, "as Greater", "approximated"),
     "Log": Operator(elementwise.logarithm, "all; of the final Softmax left out with it", "approximated"),
     "LogSoftmax": Operator(elementwise.log_softmax, "over the classes, as the last operation", "host"),
-    "LpNormalization": Operator(norms.lp_normalisation, "p=2", "approximated"),
     "MatMul": Operator(
         linear.matmul,
         "constant matrices on one side, along any axis; of two activations, approximated",
@@ -109,10 +113,11 @@ OPERATORS: Mapping[str, Operator] = {
         pooling.max_pool, "1-D and 2-D, without indices; pads, auto_pad, dilations, ceil_mode"
     ),
     "Mean": Operator(elementwise.mean, "as Add, of any number of inputs"),
-    "MeanVarianceNormalization": Operator(
-        norms.mean_variance_normalisation, "any axes but the batch", "approximated"
+    "Min": Operator(
+        elementwise.minimum,
+        "with constants; of two activations",
+        "approximated",
     ),
-    "Min": Operator(elementwise.minimum, "with constants; of two activations", "approximated"),
     "Mul": Operator(
         elementwise.multiply,
         "by a constant of any shape; of two activations of shapes that broadcast, approximated",
@@ -124,7 +129,6 @@ OPERATORS: Mapping[str, Operator] = {
         reshaping.pad,
         "all modes, with any constant; negative pads cut; with minus infinity before MaxPool",
     ),
-    "RMSNormalization": Operator(norms.rms_normalisation, "all", "approximated"),
     "ReduceMax": Operator(pooling.reduce_max, "any axes but the batch"),
     "ReduceMean": Operator(pooling.reduce_mean, "any axes but the batch"),
     "ReduceMin": Operator(pooling.reduce_min, "as ReduceMax"),
@@ -157,7 +161,7 @@ OPERATORS: Mapping[str, Operator] = {
     "Upsample": Operator(upsampling.upsample, "nearest and linear"),
     "Where": Operator(
         choosing.where,
-        "by a constant condition; where condition and choices are functions of one value",
+        "by a constant condition, or whose condition and choices are functions of one value",
         "approximated",
     ),
     **{

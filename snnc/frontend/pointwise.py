@@ -360,6 +360,8 @@ def written(
                 program.constant(_number(value)) if isinstance(value, np.ndarray) else known.get(name, "")
                 for name, value in zip(now.input, operands, strict=True)
             ]
+            if any(name and not operand for name, operand in zip(now.input, read, strict=True)):
+                raise UntranslatableError("a constant is not known yet")
             known[now.output[0]] = _translation(now.op_type)(program, call, read)
             values[now.output[0]] = view
         if np.broadcast_shapes(view.shape, *(each.shape for each in program.constants)) != view.shape:

@@ -455,8 +455,8 @@ class _Reader:
         if not isinstance(view, View) or region.root in self._codes or region.root in self._whole:
             return None
         inside = [nodes[place] for place in region.places]
-        if isinstance(self.builder.nodes[view.node], ann.Softmax) and inside[0].op_type == "Log":
-            return None  # the logarithm of the last softmax is left out with it
+        if isinstance(self.builder.nodes[view.node], ann.Softmax) and len(inside) == 1:
+            return None  # its logarithm, if any, is left out with it
         names = {name for node in inside for name in node.input if name}
         constants = {name: v for name in names if isinstance(v := self._values.get(name), np.ndarray)}
         try:
