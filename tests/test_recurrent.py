@@ -410,6 +410,7 @@ def test_gates_are_named_where_an_operation_has_no_spiking_form(
     monkeypatch.setattr(
         reader, "operator_of", lambda node: None if node.op_type == "Softplus" else operator_of(node)
     )
+    monkeypatch.setattr(reader, "find_functions", lambda wiring: {})
     curves = ["Relu", "Softplus"]
     proto = recurrent_network("RNN", layers=1, activations=curves)
     (found,) = check_onnx(saved(tmp_path, proto))

@@ -173,6 +173,13 @@ class GraphBuilder:
         settled = self.settled(view, origin)
         return self.routed(view) if settled is None else settled
 
+    def repeats(self, view: View) -> bool:
+        """Whether a tensor holds all values of its node, and some more than once."""
+        if self.probing or view.node in self.doubtful:
+            return False
+        size = math.prod(self.shape(view.node))
+        return view.index.size > size and np.unique(view.index[view.index >= 0]).size == size
+
     def settled(self, view: View, origin: str) -> View | None:
         """Return the same where the tensor is a cut of its node, padded perhaps; else ``None``.
 
