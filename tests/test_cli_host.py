@@ -75,8 +75,8 @@ def test_a_part_that_is_not_allowed_is_refused(made: Made, capsys: pytest.Captur
     assert main(["convert", str(made.model), *map(str, arguments)]) == 3
     assert not out.exists()
     capsys.readouterr()
-    assert main(["check", str(made.model), "--host", "any"]) == 2
-    assert "'any' is not one of" in capsys.readouterr().err
+    assert main(["check", str(made.model), "--host", "all"]) == 2
+    assert "'all' is not one of" in capsys.readouterr().err
 
 
 def test_dry_run_and_inspect_name_them(made: Made, capsys: pytest.CaptureFixture[str]) -> None:

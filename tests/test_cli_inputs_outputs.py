@@ -171,10 +171,6 @@ def test_run_writes_every_output(folder: Path, tmp_path: Path, capsys: pytest.Ca
         (("eval", "made.snn.onnx", "--data", "test.npz", "--keep-output", "last"), "is for a MODEL"),
         (("check", "made.snn.onnx", "--target", "c99", "--host", "none"), "this is an artefact"),
         (("bisect", "made.snn.onnx", "--data", "test.npz"), "takes a network of one input"),
-        (
-            ("report", "made.snn.onnx", "--data", "test.npz", "-o", "n.html", "--curve", "1,2"),
-            "--curve is for networks of one input, and detector has 3",
-        ),
         (("check", "detector.onnx", "--keep-output", "nope"), "has no output 'nope'; its outputs: 'probs'"),
         (
             ("check", "detector.onnx", "--keep-output", "inner", "--keep-output", "inner"),

@@ -350,7 +350,8 @@ def _tell(terminal: Terminal, conversion: Conversion, output: Path, drop: dict[s
         f"{found['precision']}"
     )
     if conversion.artefact.host is not None:
-        terminal.done(conversion.artefact.host.line)
+        host = conversion.artefact.host
+        terminal.done(f"{host.line}; {host.latency}" if host.islands else host.line)
     if drop is not None and (lost := drop["max_drop"]) is not None:
         terminal.done(f"{lost['measured']}: {lost['points']:.2f} points, at most {lost['limit']:g} allowed")
     for kept in () if drop is None else drop["min_metric"]:

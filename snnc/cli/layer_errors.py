@@ -101,7 +101,7 @@ def layers_of_both(a: Side, b: Side, x: NumberArray, threads: int | None) -> lis
     runs = []
     for artefact in (a.artefact, b.artefact):
         T = artefact.graph.timesteps
-        trace = simulator.run(
+        trace = artefact.simulator(simulator).run(
             artefact.graph, artefact.encode(x), T, RecordOptions(states=True, activity=True)
         )
         nodes = {node.name: node for node in artefact.graph.of_type(IntegrateFire)}

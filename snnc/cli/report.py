@@ -111,9 +111,6 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
         rows_layout=request.rows_layout,
         several=True,
     )
-    if (why := _without_curve(found)) and wanted:
-        refuse(why, "--curve", "--reconvert")
-        wanted = ()
     steps = chosen_timesteps(terminal, found.artefact, request.timesteps)
     graph = found.artefact.graph
     measurement = measure(
@@ -134,7 +131,13 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
             measurement, graph.timesteps, found.artefact.metadata.pipeline, found.artefact.metadata.preset
         ),
         energy=account(
-            graph, measurement.costs, sum(measurement.ann_macs.values()), measurement.nonzero, steps, model
+            graph,
+            measurement.costs,
+            sum(measurement.ann_macs.values()),
+            measurement.nonzero,
+            steps,
+            model,
+            found.artefact.input_segments,
         ),
         curve=measured_curve(terminal, found, measurement, wanted, request) if wanted else None,
         targets=fits(graph, found.artefact.host),
@@ -142,17 +145,6 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
     )
     _write(report, request)
     _show(terminal, report, request)
-
-
-def _without_curve(found: Subject) -> str:
-    """Return why there is no curve; empty where there is one."""
-    sides = ((found.artefact.takes, "input"), (found.artefact.gives, "output"))
-    for side, kind in sides:
-        if len(side) > 1:
-            return f"is for networks of one {kind}, and {found.artefact.graph.name} has {len(side)}"
-    if found.artefact.host is None and any(layout.moves for layout in found.artefact.output_layouts.values()):
-        return "is for outputs as the last layer computes them, and this network transposes its own"
-    return ""
 
 
 def _check(artefact: Path, request: Request) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from snnc import __version__
+from snnc.analysis import costs
 from snnc.analysis.costs import payload
 from snnc.analysis.evaluation import Share
 from snnc.artefact import Artefact
@@ -100,10 +101,16 @@ class Report:
                 {"ann": ann, "snn": snn, "rows": rows} for (ann, snn), rows in flips(found)[:TOP_FLIPS]
             ],
             "passes": [dict(record) for record in metadata.records],
-            "host": None if self.artefact.host is None else self.artefact.host.told(),
+            "host": None if self.artefact.host is None else self.artefact.host.told(self._latencies),
             "targets": [fit.as_dict() for fit in self.targets],
             "reproduce": dict(self.reproduce),
         }
+
+    @property
+    def _latencies(self) -> tuple[int, ...]:
+        """Steps of the segments between which ordinary ONNX stands."""
+        artefact = self.artefact
+        return costs.latencies(artefact.graph, self.measurement.timesteps, artefact.input_segments)
 
     def json(self) -> str:
         """Return the JSON text; the same report gives the same bytes."""

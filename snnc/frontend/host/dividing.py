@@ -13,7 +13,15 @@ from snnc.errors import InputError, UnsupportedModelError
 from snnc.frontend.advice import is_quantised
 from snnc.frontend.host.cutting import body_of, cut, ports
 from snnc.frontend.host.macs import is_counted
-from snnc.frontend.host.partition import Sections, Wiring, divide, first_output, host_nodes, unfit
+from snnc.frontend.host.partition import (
+    Sections,
+    Wiring,
+    divide,
+    first_output,
+    host_nodes,
+    in_segments,
+    unfit,
+)
 from snnc.frontend.patterns import find_patterns
 from snnc.frontend.reader import Network, read_graph
 from snnc.frontend.simplify import label
@@ -29,6 +37,10 @@ spiking layer in it."""
 MOST_ROUNDS = 24
 """How often a network is divided anew because reading the rest showed more that cannot be read."""
 
+MOST_ISLANDS = 8
+"""Most sections between spikes: each costs the steps of a run, and what is left of a network in small pieces is
+its source, encoded and read out again and again."""
+
 Check = Callable[[ann.AnnGraph], Sequence[Diagnostic]]
 """What finds, in a network that could be read, what cannot be converted all the same."""
 
@@ -38,6 +50,12 @@ class HostMode(Enum):
 
     NONE = "none"
     EDGES = "edges"
+    ANY = "any"
+
+    @property
+    def most_islands(self) -> int:
+        """How many sections may stand between spikes."""
+        return MOST_ISLANDS if self is HostMode.ANY else 0
 
 
 @dataclass(frozen=True)
@@ -82,11 +100,13 @@ def read_divided(
         network, diagnostics = None, ()
     divided = _Divided(model, name, where, check)
     try:
-        found = divided.again(kept) if kept else divided.search(diagnostics)
+        found = divided.again(kept) if kept else divided.search(diagnostics, mode.most_islands)
     except UnsupportedModelError as error:
         return Reading(None, None, error.diagnostics)
     if isinstance(found, str):
         cure = "replace what cannot be read in the middle of the network, and fine-tune"
+        if mode is HostMode.EDGES:
+            cure = f"--host any lets it stand between spikes, for the steps of a run each; or {cure}"
         place = next((each.node for each in diagnostics if each.node), "")
         return Reading(None, None, (*diagnostics, Diagnostic(HOST_SHARE, found, place, cure)))
     return Reading(*found)
@@ -124,10 +144,11 @@ class _Divided:
         for index, node in enumerate(self.wiring.nodes):
             found = places.get(first_output(node))
             moving = self.wiring.moves[index]
-            section = Section.BODY if found is None else Section(found.section)
+            section = Section.BODY if found is None else Section.named(found.section)
             sections.append(section if moving else None)
             if found is not None and found.is_cause:
                 self.reasons[index] = found.reason
+        sections = list(in_segments(self.wiring, sections))
         missing = [node.name for node in kept if node.output not in self.made]
         if missing:
             raise InputError(
@@ -140,8 +161,13 @@ class _Divided:
             raise UnsupportedModelError("", diagnostics)
         return network, self.host(tuple(sections)), diagnostics
 
-    def search(self, diagnostics: Iterable[Diagnostic]) -> Divided | str:
-        """Return the network, its host and warnings, or why there is no division."""
+    def search(self, diagnostics: Iterable[Diagnostic], most_islands: int = 0) -> Divided | str:
+        """Return the network, its host and warnings, or why there is no division.
+
+        Args:
+            diagnostics: why the whole cannot be read.
+            most_islands: how many sections there may be between spikes.
+        """
         for value in self.model.graph.input:
             if value.name not in self.wiring.tensors.rows:
                 return f"the input {value.name!r} has no entry per row in front, or a size that is not known"
@@ -153,11 +179,17 @@ class _Divided:
         for _ in range(MOST_ROUNDS):
             if not self.refuse(diagnostics, body):
                 return "what cannot be read is no node of its own"
-            sections = divide(self.wiring, frozenset(self.reasons))
+            sections = divide(self.wiring, frozenset(self.reasons), most_islands)
             while more := unfit(self.wiring, sections):
                 self.reasons = more | self.reasons
-                sections = divide(self.wiring, frozenset(self.reasons))
-            body = tuple(index for index, section in enumerate(sections) if section is Section.BODY)
+                sections = divide(self.wiring, frozenset(self.reasons), most_islands)
+            body = tuple(
+                index
+                for index, section in enumerate(sections)
+                if section is not None and not section.is_host
+            )
+            if (loose := self.loose(sections)) is not None:
+                return f"the tensor {loose!r}, which goes past spikes to an island, has no entry per row"
             if (unknown := self.uncounted(sections)) is not None:
                 return (
                     f"how many multiply-accumulates {unknown!r} takes is not known, and so the share of the "
@@ -187,9 +219,18 @@ class _Divided:
     def uncounted(self, sections: Sections) -> str | None:
         """Return the first of the host's nodes of which not all multiply-accumulates are counted."""
         for node, section in zip(self.wiring.nodes, sections, strict=True):
-            host = section is Section.PREFIX or section is Section.SUFFIX
+            host = section is not None and section.is_host
             if host and not is_counted(node, self.wiring.tensors.shapes):
                 return label(node)
+        return None
+
+    def loose(self, sections: Sections) -> str | None:
+        """Return the first tensor that an island reads and that is not known to have one entry per row."""
+        among = {section for section in sections if section is not None and section.is_host}
+        for section in sorted(among - {Section.PREFIX, Section.SUFFIX}):
+            for name in self.wiring.entering(sections, section):
+                if name not in self.wiring.tensors.rows or name not in self.wiring.tensors.types:
+                    return name
         return None
 
     def refuse(self, diagnostics: Iterable[Diagnostic], among: Sequence[int]) -> bool:
@@ -222,8 +263,8 @@ class _Divided:
         return Host(
             inputs=ports(self.wiring, (value.name for value in self.model.graph.input)),
             outputs=ports(self.wiring, (value.name for value in self.model.graph.output)),
-            entries=ports(self.wiring, parts.entries),
-            exits=ports(self.wiring, parts.exits),
+            entries=ports(parts.wiring, parts.entries),
+            exits=ports(parts.wiring, parts.exits),
             prefix=parts.prefix,
             suffix=parts.suffix,
             nodes=nodes,
@@ -232,4 +273,5 @@ class _Divided:
             activations={
                 value.name: final_activation(self.model, value.name) for value in self.model.graph.output
             },
+            islands=parts.islands,
         )
