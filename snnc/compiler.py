@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from snnc import __version__
 from snnc.analysis import costs
 from snnc.analysis.front import carried, order
@@ -258,7 +256,9 @@ def convert(
         "seed": options.seed,
         **(
             {}
-            if several or len(source.inputs) > 1 or (source.host is not None and source.host.prefix is not None)
+            if several
+            or len(source.inputs) > 1
+            or (source.host is not None and source.host.prefix is not None)
             else {STATISTICS: InputStatistics.of(prepared.rows, raw).as_dict()}
         ),
         # With these, an evaluation can tell that it is given rows that were calibrated on.

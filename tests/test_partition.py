@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
@@ -109,10 +109,13 @@ SPIKING = ("MatMul", "MatMul", "Relu", "Add", "Reshape", "Sigmoid")
 
 
 @st.composite
-def networks(draw: st.DrawFn, *, layered: bool = False) -> tuple[onnx.ModelProto, frozenset[int]]:
+def networks(
+    draw: st.DrawFn, *, layered: bool = False, gated: bool = False
+) -> tuple[onnx.ModelProto, frozenset[int]]:
     """Draw a network of vectors with a free batch, and some of its nodes.
 
-    Where it is ``layered``, what spikes can do stands in the middle, and is more.
+    Where it is ``layered``, what spikes can do stands in the middle, and is more. Where it is ``gated``, what
+    they cannot do stands between it.
     """
     generator = np.random.default_rng(draw(st.integers(0, 99)))
     inputs = [f"in{i}" for i in range(draw(st.integers(1, 2)))]
@@ -121,9 +124,12 @@ def networks(draw: st.DrawFn, *, layered: bool = False) -> tuple[onnx.ModelProto
     if layered:
         ends = [draw(st.lists(st.sampled_from(ANY[2:]), max_size=3)) for _ in range(2)]
         middle = draw(st.lists(st.sampled_from(SPIKING), max_size=4))
+        for _ in range(draw(st.integers(1, 2)) if gated else 0):
+            middle += ["MatMul", "Sigmoid", "MatMul", "Relu", "MatMul"]
         kinds = [*ends[0], "MatMul", "Relu", *middle, "MatMul", *ends[1]]
     for index, kind in enumerate(kinds):
-        read = [draw(st.sampled_from(tensors[-2:] if layered else tensors))]
+        nearest = tensors[-1:] if gated and draw(st.integers(0, 9)) else tensors[-2:]
+        read = [draw(st.sampled_from(nearest if layered else tensors))]
         if kind in ("Add", "Mul"):
             read.append(draw(st.sampled_from(tensors)))
         if kind == "MatMul":
@@ -138,6 +144,8 @@ def networks(draw: st.DrawFn, *, layered: bool = False) -> tuple[onnx.ModelProto
         tensors.append(f"t{index}")
     made = tensors[len(inputs) :]
     outputs = draw(st.lists(st.sampled_from(made), min_size=1, max_size=3, unique=True))
+    if gated:
+        outputs = list(dict.fromkeys([made[-1], *outputs[:1]]))
     declare = lambda name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", SIZE])  # noqa: E731
     graph = helper.make_graph(nodes, "drawn", [*map(declare, inputs)], [*map(declare, outputs)], constants)
     opset = draw(st.sampled_from((13, 18)))
@@ -167,9 +175,7 @@ def test_sections_compute_what_the_whole_computes(
 
 
 @given(networks(), st.integers(0, 2))
-def test_no_division_leaves_spikes_more(
-    drawn: tuple[onnx.ModelProto, frozenset[int]], islands: int
-) -> None:
+def test_no_division_leaves_spikes_more(drawn: tuple[onnx.ModelProto, frozenset[int]], islands: int) -> None:
     model, refused = drawn
     wiring = Wiring(model, tensors_of(model))
     places = [index for index, moves in enumerate(wiring.moves) if moves]
@@ -178,9 +184,7 @@ def test_no_division_leaves_spikes_more(
     whole = max(sum(wiring.macs), 1)
 
     def possible(sections: dict[int, Any]) -> bool:
-        return all(
-            sections[other] <= sections[index] for index in places for other in wiring.before[index]
-        )
+        return all(sections[other] <= sections[index] for index in places for other in wiring.before[index])
 
     def worth(sections: dict[int, Any], most: int) -> float:
         """Return the share of the spikes, less what the islands must bring."""
@@ -258,12 +262,20 @@ def test_public_networks_in_sections(name: str) -> None:
             np.testing.assert_array_equal(found[key], value)
 
 
-@pytest.mark.parametrize("mode", [HostMode.EDGES, HostMode.ANY])
-@given(drawn=networks(layered=True))
+@given(networks(layered=True))
 def test_what_is_read_and_what_the_host_keeps_are_the_network(
-    drawn: tuple[onnx.ModelProto, frozenset[int]], mode: HostMode
+    drawn: tuple[onnx.ModelProto, frozenset[int]],
 ) -> None:
-    model, _ = drawn
+    parts_are_the_whole(drawn[0], HostMode.EDGES)
+
+
+@settings(max_examples=25)
+@given(networks(layered=True, gated=True))
+def test_segments_and_islands_are_the_network(drawn: tuple[onnx.ModelProto, frozenset[int]]) -> None:
+    parts_are_the_whole(drawn[0], HostMode.ANY)
+
+
+def parts_are_the_whole(model: onnx.ModelProto, mode: HostMode) -> None:
     reading = read_divided(model, "drawn", "drawn.onnx", mode)
     if reading.network is None or reading.host is None:
         return

@@ -156,8 +156,8 @@ class Artefact:
                 network takes them; of several inputs one array each, by name.
 
         Returns:
-            ``q``, (batch, *input shape) int32, for a simulator; of several inputs a batch of them. Where there
-            are islands, the inputs of the first segment and what goes past it, for :meth:`simulator`.
+            ``q``, (batch, *input shape) int32, for a simulator; of several inputs a batch of them. Where
+            there are islands, the inputs of the first segment and what goes past it, for :meth:`simulator`.
 
         Raises:
             InputError: shape or type does not fit, or a value is not finite.
@@ -177,7 +177,7 @@ class Artefact:
         return joined({node.name: rows_of(q, node.name) for node in self.segments[0].inputs})
 
     def simulator(self, simulator: Simulator) -> Simulator:
-        """Return what runs this artefact's network: the simulator, segment by segment where there are islands.
+        """Return what runs this artefact's network, segment by segment where there are islands.
 
         Args:
             simulator: of one segment.

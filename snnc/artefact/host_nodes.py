@@ -4,9 +4,10 @@ The whole model takes what the source network takes, and T, and gives what the s
 
     inputs -> prefix -> (to float32, channels first) -> spiking network -> (to the source's units) -> suffix
 
-Where the host has islands, each stands between two segments of the spiking network, which are written one after
-the other and entered and left in the same way. Every node beside the spiking network says by its metadata which of these it is, so that the parts can be
-taken from each other again. Their tensors bear the section's name, but for those at its border.
+Where the host has islands, each stands between two segments of the spiking network, which are written one
+after the other, and entered and left in the same way. Every node beside the spiking network says by its
+metadata which of these it is, so that the parts can be taken from each other again. Their tensors bear the
+section's name, but for those at its border.
 """
 
 from __future__ import annotations

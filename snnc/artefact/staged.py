@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from snnc.errors import UsageError
-from snnc.ir.batch import Batch, Given, joined, rows_of
-from snnc.ir.graph import IntArray, NumberArray
+from snnc.ir.batch import Given, joined, rows_of
+from snnc.ir.graph import NumberArray
 from snnc.ir.segments import split
 from snnc.ir.snn import SnnGraph
 from snnc.simulation.protocol import RecordOptions, Simulator, Trace

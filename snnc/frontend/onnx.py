@@ -89,9 +89,7 @@ class SourceModel:
         ports = self.host.inputs
         return {port.name: layouts.get(port.name) or NetworkInput.of_shape(port.shape) for port in ports}
 
-    def entries(
-        self, known: Mapping[str, NumberArray], threads: int | None = None
-    ) -> dict[str, FloatArray]:
+    def entries(self, known: Mapping[str, NumberArray], threads: int | None = None) -> dict[str, FloatArray]:
         """Return what the graph's inputs take, (rows, *shape) float32, channels first, by their names.
 
         Args:

@@ -25,8 +25,8 @@ from snnc.progress import Progress, Silent
 from snnc.simulation.protocol import Simulator
 
 Judge = Callable[[NumberArray], Share | Measured]
-"""Judges answers, (n, values), in units of the source network: before its last activation, or where ordinary ONNX
-makes the answers, behind it."""
+"""Judges answers, (n, values), in units of the source network: before its last activation, or where ordinary
+ONNX makes the answers, behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,11 +172,11 @@ def accuracy_curve(
         answers = answers_at(artefact, x, output, left, simulator, progress)
         found |= {T: Point(T, judge(answers[T])) for T in left}
     same = tuple(found[T] for T in wanted)
-    again: list[Point] = []
+    again: tuple[Point, ...] = ()
     if convert is not None:
-        for T in (progress or Silent()).track(wanted, len(wanted), "converting for every T"):
-            again.append(Point(T, judge(answers_at(convert(T), x, output, [T], simulator)[T])))
+        tracked = (progress or Silent()).track(wanted, len(wanted), "converting for every T")
+        again = tuple(Point(T, judge(answers_at(convert(T), x, output, [T], simulator)[T])) for T in tracked)
     metric = next((each.share.metric for each in same if isinstance(each.share, Measured)), "")
     one_run = exact_in_one_run(graph) and artefact.finish is None
     named = output if len(artefact.gives) > 1 else ""
-    return Curve(graph.timesteps, labelled, ann, same, tuple(again), one_run, metric, named)
+    return Curve(graph.timesteps, labelled, ann, same, again, one_run, metric, named)

@@ -38,8 +38,8 @@ class Section:
     """Where a node is computed.
 
     Attributes:
-        place: in the order of time. Even ones are the host's: 0 the prefix, :data:`LAST` the suffix, and those
-            between the islands; odd ones are segments of the spiking network.
+        place: in the order of time. Even ones are the host's: 0 the prefix, :data:`LAST` the suffix, and
+            those between the islands; odd ones are segments of the spiking network.
     """
 
     place: int

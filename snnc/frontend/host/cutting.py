@@ -61,6 +61,16 @@ def body_of(model: onnx.ModelProto, wiring: Wiring, sections: Sections) -> onnx.
     return _Part(model, wiring, sections, segments(sections)).model(entries, exits)
 
 
+def segments_by_entry(model: onnx.ModelProto, wiring: Wiring, sections: Sections) -> dict[str, int]:
+    """Return the number of the segment that each tensor that spikes take belongs to, by its name."""
+    _, wiring, sections = _passed_on(model, wiring, sections)
+    return {
+        name: segment.place // 2
+        for segment in segments(sections)
+        for name in wiring.entering(sections, segment)
+    }
+
+
 def cut(model: onnx.ModelProto, wiring: Wiring, sections: Sections) -> Cut:
     """Cut a model.
 

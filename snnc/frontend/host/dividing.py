@@ -11,7 +11,7 @@ import onnx
 from snnc.diagnostics import HOST_SHARE, OPSET, QUANTISED_GRAPH, UNSUPPORTED_STRUCTURE, Diagnostic, Severity
 from snnc.errors import InputError, UnsupportedModelError
 from snnc.frontend.advice import is_quantised
-from snnc.frontend.host.cutting import body_of, cut, ports
+from snnc.frontend.host.cutting import body_of, cut, ports, segments_by_entry
 from snnc.frontend.host.macs import is_counted
 from snnc.frontend.host.partition import (
     Sections,
@@ -27,6 +27,7 @@ from snnc.frontend.reader import Network, read_graph
 from snnc.frontend.simplify import label
 from snnc.frontend.tensor_shapes import tensors_of
 from snnc.ir import ann
+from snnc.ir.segments import segments_of
 from snnc.metrics.ending import final_activation
 from snnc.source.host import Host, HostNode, Section
 
@@ -38,8 +39,8 @@ MOST_ROUNDS = 24
 """How often a network is divided anew because reading the rest showed more that cannot be read."""
 
 MOST_ISLANDS = 8
-"""Most sections between spikes: each costs the steps of a run, and what is left of a network in small pieces is
-its source, encoded and read out again and again."""
+"""Most sections between spikes: each costs the steps of a run, and a network in small pieces is its source,
+encoded and read out again and again."""
 
 Check = Callable[[ann.AnnGraph], Sequence[Diagnostic]]
 """What finds, in a network that could be read, what cannot be converted all the same."""
@@ -184,9 +185,7 @@ class _Divided:
                 self.reasons = more | self.reasons
                 sections = divide(self.wiring, frozenset(self.reasons), most_islands)
             body = tuple(
-                index
-                for index, section in enumerate(sections)
-                if section is not None and not section.is_host
+                index for index, section in enumerate(sections) if section is not None and not section.is_host
             )
             if (loose := self.loose(sections)) is not None:
                 return f"the tensor {loose!r}, which goes past spikes to an island, has no entry per row"
@@ -213,6 +212,8 @@ class _Divided:
                 return (
                     "with what cannot be read in the host, no rectifier is left that spikes could stand for"
                 )
+            if diagnostics := self.idle(network.graph, sections):
+                continue
             return network, self.host(sections), tuple(warnings)
         return f"{MOST_ROUNDS} divisions left something that cannot be read"
 
@@ -223,6 +224,21 @@ class _Divided:
             if host and not is_counted(node, self.wiring.tensors.shapes):
                 return label(node)
         return None
+
+    def idle(self, graph: ann.AnnGraph, sections: Sections) -> list[Diagnostic]:
+        """Return a finding for each node of a segment without a rectifier, in which no spikes would run."""
+        numbers = segments_by_entry(self.model, self.wiring, sections)
+        if len(set(numbers.values())) < 2:
+            return []
+        places = segments_of(graph, numbers)
+        spiking = {number for node in graph.of_type(ann.Relu) for number in places[node.name]}
+        names = [
+            label(node)
+            for node, section in zip(self.wiring.nodes, sections, strict=True)
+            if section is not None and not section.is_host and section.place // 2 not in spiking
+        ]
+        message = "no rectifier that spikes could stand for is left around it"
+        return [Diagnostic(UNSUPPORTED_STRUCTURE, message, name) for name in names]
 
     def loose(self, sections: Sections) -> str | None:
         """Return the first tensor that an island reads and that is not known to have one entry per row."""

@@ -1,12 +1,12 @@
 """Which nodes of a network run as spikes, and which as ordinary ONNX before, between and behind them.
 
-Every node gets a place in time: the prefix, a segment of the spiking network, an island, the next segment and so
-on, and the suffix. No node stands before one that it depends on, and none that is refused in a segment. Without
-islands, what is refused goes into the prefix, with all that it depends on, or into the suffix, with all that
-depends on it. Of all divisions with so many islands the one is taken that leaves most multiply-accumulates to
-spikes, and of several, fewest nodes to the host: a closed set of greatest weight
-(:mod:`snnc.frontend.host.closure`). Then nodes without products that nothing but the host feeds or reads go with
-the host, where no tensor and no value more goes over the border.
+Every node gets a place in time: the prefix, a segment of the spiking network, an island, the next segment
+and so on, and the suffix. No node stands before one that it depends on, and none that is refused in a
+segment. Without islands, what is refused goes into the prefix, with all that it depends on, or into the
+suffix, with all that depends on it. Of all divisions with so many islands the one is taken that leaves most
+multiply-accumulates to spikes, and of several, fewest nodes to the host: a closed set of greatest weight
+(:mod:`snnc.frontend.host.closure`). Then nodes without products that nothing but the host feeds or reads go
+with the host, where no tensor and no value more goes over the border.
 """
 
 from __future__ import annotations
@@ -181,8 +181,8 @@ def _behind(segment: int, last: int) -> Section:
 def in_segments(wiring: Wiring, sections: Sequence[Section | None]) -> Sections:
     """Return where each node is computed, where it is known what the host does.
 
-    Spikes stand in the first segment in which all that they read is known. Those that together give nothing but
-    to later segments stand in the first of these: so what they read of the host is encoded there once.
+    Spikes stand in the first segment in which all that they read is known. Those that together give nothing
+    but to later segments stand in the first of these: so what they read of the host is encoded there once.
     """
     found: list[Section | None] = []
     for index, section in enumerate(sections):
@@ -241,9 +241,7 @@ def _closed_up(sections: Sequence[Section | None]) -> Sections:
     )
 
 
-def _leave_idle(
-    wiring: Wiring, sections: list[Section | None], segment: Section, following: Section
-) -> None:
+def _leave_idle(wiring: Wiring, sections: list[Section | None], segment: Section, following: Section) -> None:
     """Move nodes of a segment that neither depend on its products nor feed any to the host behind it."""
     behind = [section == segment and wiring.macs[n] > 0 for n, section in enumerate(sections)]
     for index, before in enumerate(wiring.before):
