@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
@@ -198,9 +198,9 @@ def test_a_fixed_batch() -> None:
 class Counting:
     """Counts the steps that the reference runs, and the networks."""
 
-    name = "counting"
+    name: ClassVar[str] = "counting"
     steps: int = 0
-    populations: list[set[str]] = None  # type: ignore[assignment]
+    populations: list[set[str]] = field(default_factory=list)
 
     def run(
         self,
@@ -212,7 +212,7 @@ class Counting:
         given: Any = None,
     ) -> Trace:
         self.steps += timesteps + graph.settle_steps
-        self.populations = [*(self.populations or []), {node.name for node in graph.of_type(IntegrateFire)}]
+        self.populations.append({node.name for node in graph.of_type(IntegrateFire)})
         return ReferenceSimulator().run(graph, inputs, timesteps, record, given)
 
 

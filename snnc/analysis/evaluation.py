@@ -206,6 +206,7 @@ def evaluate(
     kinds = recognise_outputs(shapes, rows=len(rows), labels=y, ends=ends, given=task)
     wanted = metrics_by_output(metrics, kinds, has_source=source is not None)
     counter = counter or simulator
+    names = simulator.name, counter.name
     if finish is not None:
         is_same = counter is simulator
         simulator = finish.simulator(simulator)
@@ -225,7 +226,7 @@ def evaluate(
         answered = trace if counter is simulator else simulator.run(graph, q, steps, RecordOptions())
         differ = [n for n, each in trace.outputs.items() if not np.array_equal(each, answered.outputs[n])]
         if graph.integer and differ:
-            raise InternalError(f"the simulators {simulator.name} and {counter.name} differ on {graph.name}")
+            raise InternalError(f"the simulators {' and '.join(names)} differ on {graph.name}")
         for name, values in _answered(graph, answered, rows[part], layouts, finish).items():
             spiking[name].add(values.reshape(len(values), -1), part)
         for name, counted in trace.activity.items():
@@ -246,8 +247,8 @@ def evaluate(
         settle_steps=graph.settle_steps,
         latency_steps=costs.latency_steps(graph, steps, None if finish is None else finish.segments),
         payload=costs.payload(graph, steps),
-        simulator=simulator.name,
-        counted_by=counter.name,
+        simulator=names[0],
+        counted_by=names[1],
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakKeyDictionary
 
 from snnc.errors import UsageError
@@ -30,9 +30,10 @@ class SegmentSimulator:
     island reads what its read-outs hold at the end. The inputs are those that ``Artefact.encode`` returns.
     """
 
+    name: ClassVar[str] = "segments"
+
     def __init__(self, simulator: Simulator, artefact: Artefact) -> None:
         """Run the network of an artefact with islands, or another one of the same inputs and outputs."""
-        self.name = simulator.name
         self._simulator = simulator
         self._artefact = artefact
         self._segments: WeakKeyDictionary[SnnGraph, tuple[SnnGraph, ...]] = WeakKeyDictionary()

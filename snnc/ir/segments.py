@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from snnc.errors import VerificationError
 from snnc.ir.graph import Graph, Node
 
 N = TypeVar("N", bound=Node)
-G = TypeVar("G", bound="Graph[Node]")
+G = TypeVar("G", bound="Graph[Any]")
 
 
 def segments_of(graph: Graph[N], segments: Mapping[str, int]) -> dict[str, frozenset[int]]:

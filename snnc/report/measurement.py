@@ -361,7 +361,7 @@ class _Work:
         record = RecordOptions(states=True, activity=True)
         trace = self.artefact.simulator(self.simulator).run(self.graph, q, self.timesteps, record)
         if self.segments is not None:
-            q = Batch({name: trace.encoded.get(name, array) for name, array in own.arrays.items()})
+            q = Batch({**own.arrays, **trace.encoded})
         for name, counted in trace.activity.items():
             self.activity[name] = self.activity[name] + counted if name in self.activity else counted
         outputs = {

@@ -226,11 +226,12 @@ def _closed_up(sections: Sequence[Section | None]) -> Sections:
     """Return sections without those in which nothing is left, and without the borders between equal ones."""
     places: dict[int, int] = {}
     now = 0
-    for place in sorted({section.place for section in sections if section not in (None, Section.SUFFIX)}):  # type: ignore[union-attr]
+    found = {section.place for section in sections if section is not None and section != Section.SUFFIX}
+    for place in sorted(found):
         now += (place - now) % 2
         places[place] = now
     # An island behind which no spikes are left is a part of the suffix.
-    suffix = {place for place, found in places.items() if now and found == now and now % 2 == 0}
+    suffix = {place for place, new in places.items() if now and new == now and now % 2 == 0}
     return tuple(
         section
         if section is None or section == Section.SUFFIX
