@@ -44,6 +44,7 @@ from snnc.ir.snn import (
 )
 from snnc.simulation.protocol import RecordOptions, Trace
 from snnc.simulation.reference import ReferenceSimulator
+from tests.function_blocks import add_functions
 
 NEURONS = (
     Neuron(),
@@ -77,6 +78,7 @@ def random_graph(
     flat: bool = False,
     routed: bool = False,
     several: bool = False,
+    functions: int = 0,
 ) -> SnnGraph:
     """Return a small integer network whose bounds are proved; it passes its own verification.
 
@@ -91,8 +93,9 @@ def random_graph(
         flat: a perceptron in place of a convolutional network.
         routed: whether an index map comes behind the arrangements.
         several: several inputs and outputs.
+        functions: arrangements of functions of counts behind the others; it then runs for its T alone.
     """
-    builder = _Builder(np.random.default_rng(seed), timesteps, schedule, neuron, negative)
+    builder = Builder(np.random.default_rng(seed), timesteps, schedule, neuron, negative)
     x = builder.encode((11,) if flat else (builder.draw(1, 3), builder.draw(6, 9), builder.draw(6, 9)))
     others = builder.more_inputs(x) if several else []
     top = builder.fire(builder.linear(x, 9)) if flat else builder.first_layer(x)
@@ -101,6 +104,10 @@ def random_graph(
     inner = top
     for _ in range(blocks):
         top = builder.fire(builder.linear(top, builder.draw(5, 12))) if flat else builder.block(top, x)
+    for number in range(functions):
+        top = add_functions(builder, top)
+        if number % 2 == 0:
+            top = builder.fire(builder.linear(top, 9) if flat else builder.convolution(top, 4))
     if several:
         builder.more_outputs(inner, top)
     builder.classify(builder.routed(top) if routed and not flat else top)
@@ -109,7 +116,7 @@ def random_graph(
 
 def wide_graph(seed: int, *, neuron: Neuron | None = None) -> SnnGraph:
     """Return a small integer network with many channels: more than fit into any one vector or list."""
-    builder = _Builder(np.random.default_rng(seed), 4, Schedule.SYNCHRONOUS, neuron, False)
+    builder = Builder(np.random.default_rng(seed), 4, Schedule.SYNCHRONOUS, neuron, False)
     top = builder.fire(builder.convolution(builder.encode((2, 7, 8)), 70))
     top = builder.fire(builder.convolution(top, 35))
     top = builder.fire(
@@ -124,7 +131,7 @@ def side_by_side(
     seed: int, channels: Sequence[int], neuron: Neuron, schedule: Schedule, *, negative: bool = False
 ) -> SnnGraph:
     """Return a small integer network with two populations in turn for each number of channels."""
-    builder = _Builder(np.random.default_rng(seed), 4, schedule, neuron, negative)
+    builder = Builder(np.random.default_rng(seed), 4, schedule, neuron, negative)
     image = builder.encode((2, 2, 3))
     tops = []
     for count in channels:
@@ -167,11 +174,15 @@ def with_step_functions(graph: SnnGraph, seed: int, share: float = 0.6) -> SnnGr
         values = rising if rng.random() < 0.5 else rng.integers(-4, 9, n + 1)
         span = max(int(values.max()), 0) - min(int(values.min()), 0)
         spikes = None if rng.random() < 0.5 else int(rng.integers(1, 3))
+        known = rng.random() < 0.7
+        unit, zero = rng.uniform(0.01, 1, node.channels), rng.normal(size=node.channels)
         return node.with_(
             neuron=Neuron(levels=max(1, -(-span // graph.timesteps)), spikes_per_step=spikes),
             negative_threshold=None,
             breakpoints=points.astype(np.int32),
             step_values=values.astype(np.int32),
+            potential_unit=unit.astype(np.float32) if known else None,
+            potential_zero=zero.astype(np.float32) if known else None,
         )
 
     stepping = replace(graph.map(IntegrateFire, stepped), max_timesteps=0)
@@ -234,8 +245,8 @@ def assert_same_outputs(found: Trace, expected: Trace) -> None:
 
 
 @st.composite
-def graphs(draw: st.DrawFn) -> SnnGraph:
-    """Draw a random network: seed, size, schedule, K and neurons."""
+def graphs(draw: st.DrawFn, functions: int = 0) -> SnnGraph:
+    """Draw a random network: seed, size, schedule, K and neurons; ``functions`` of counts, where given."""
     schedule = draw(st.sampled_from(Schedule))
     return random_graph(
         draw(st.integers(0, 2**20)),
@@ -248,13 +259,20 @@ def graphs(draw: st.DrawFn) -> SnnGraph:
         flat=draw(st.sampled_from((False, False, False, True))),
         routed=draw(st.booleans()),
         several=draw(st.booleans()),
+        functions=functions,
     )
 
 
 @st.composite
 def stepping_graphs(draw: st.DrawFn) -> SnnGraph:
-    """Draw a random network with step functions: it runs for its own T alone."""
+    """Draw a random network with step functions, of negative levels, too: it runs for its own T alone."""
     return with_step_functions(draw(graphs()), draw(st.integers(0, 2**20)))
+
+
+@st.composite
+def counting_graphs(draw: st.DrawFn) -> SnnGraph:
+    """Draw a random network with functions of counts: it runs for its own T alone."""
+    return draw(graphs(functions=draw(st.integers(1, 3))))
 
 
 def _all_inputs(encoders: Sequence[Encode], batch: int, seed: int) -> Rows:
@@ -281,7 +299,7 @@ def _inputs(encode: Encode, batch: int, rng: np.random.Generator) -> IntArray:
 
 
 @dataclass
-class _Builder:
+class Builder:
     """Adds nodes one by one and knows what flows through them on a few probe inputs."""
 
     rng: np.random.Generator

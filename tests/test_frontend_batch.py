@@ -61,9 +61,6 @@ def test_a_cut_of_every_row_is_none(tmp_path: Path, batch: int | str, end: int) 
 
 SCALARS = {
     "joined": [node("Unsqueeze", "s axes", "u"), node("Concat", "u flat", "y", axis=0)],
-    "one after the other": [node("Concat", "x x", "c", axis=0), node("Relu", "c")],
-    "two in one": [node("Concat", "x x", "c", axis=0), node("Reshape", "c pairs")],
-    "added to others": [node("Unsqueeze", "x one", "u"), node("Relu", "x", "r"), node("Add", "u r")],
     "averaged": [node("ReduceMean", "s", "m", keepdims=0), node("Reshape", "m shape", "y")],
     "kept": [node("Reshape", "s shape", "y")],
 }

@@ -29,7 +29,7 @@ LAYERS = (
     ("report", "arguments"),
     ("conversion_options",),
     ("compiler",),
-    ("budget",),
+    ("budget", "training"),
     ("cli",),
 )
 SIMULATOR = ("machine", "codegen", "kernels", "layout", "planning", "execution")

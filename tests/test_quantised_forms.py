@@ -187,10 +187,9 @@ def test_a_bias_before_the_chain_stays_a_bias(tmp_path: Path) -> None:
     "nodes",
     [
         [node("Floor", "x")],
-        [node("Mul", "x x", "a"), node("Clip", "a zero one", "b"), node("Round", "b")],
         [node("Abs", "x")],
     ],
-    ids=["unbounded", "not rising", "abs"],
+    ids=["unbounded", "abs"],
 )
 def test_what_is_no_staircase_is_refused_by_name(nodes: list[onnx.NodeProto], tmp_path: Path) -> None:
     from snnc.errors import UnsupportedModelError
@@ -391,3 +390,13 @@ def test_a_limit_of_levels_is_none_of_what_was_rounded(tmp_path: Path) -> None:
     nodes = [*ROUNDED, node("Greater", "x one", "b"), node("Where", "b one d")]
     with pytest.raises(UnsupportedModelError, match="another activation"):
         read_from(tmp_path, nodes, {"one": 0.5, **UNSIGNED_GRID})
+
+
+def test_a_scale_for_each_row_is_refused(tmp_path: Path) -> None:
+    nodes = [
+        node("QuantizeLinear", "x scale zero", "q", axis=0),
+        node("DequantizeLinear", "q scale zero", axis=0),
+    ]
+    constants = {"scale": np.array([0.5, 0.25], np.float32), "zero": np.zeros(2, np.uint8)}
+    with pytest.raises(UnsupportedModelError, match="2 scales along axis 0"):
+        read_from(tmp_path, nodes, constants)

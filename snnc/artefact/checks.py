@@ -57,9 +57,7 @@ def check_bounds(graph: SnnGraph) -> None:
         raise ValueError("the bounds of its integers were not proved")
     found = overflow(graph, longest)
     if found is not None:
-        name, bound = found
-        shown = bound if bound < 2**64 else "more than 2^64"
-        raise ValueError(f"{name!r} could reach {shown} in the stated T, beyond int32")
+        raise ValueError(f"{found}; so many are stated")
 
 
 def check_input(graph: SnnGraph, metadata: Metadata) -> None:
@@ -161,6 +159,7 @@ def _reals(node: SnnNode) -> list[NumberArray]:
         case Readout(gain=gain) if gain is not None:
             return [gain]
         case IntegrateFire():
-            return [node.spike_scale, node.lowest]
+            potential = (node.potential_unit, node.potential_zero)
+            return [node.spike_scale, node.lowest, *(values for values in potential if values is not None)]
         case _:
             return []

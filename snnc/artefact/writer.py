@@ -22,6 +22,7 @@ from snnc.artefact import functions
 from snnc.artefact.functions import Carrier
 from snnc.artefact.model_builder import Attributes, ModelBuilder, Scope, tensor_names
 from snnc.artefact.precision import node_digits
+from snnc.errors import UnknownOperationError
 from snnc.ir.channels import per_channel
 from snnc.ir.geometry import Window
 from snnc.ir.graph import NumberArray
@@ -34,7 +35,12 @@ from snnc.ir.snn import (
     Concat,
     ConstantCurrent,
     Convolution,
+    CountMatrixProduct,
+    CountMaximum,
     CountMaxPool,
+    CountNormalisation,
+    CountProduct,
+    CountSoftmax,
     CurrentMaxPool,
     Encode,
     Gather,
@@ -154,6 +160,12 @@ class _Writer:
             case Concat():
                 self.concat(node)
             case (
+                CountProduct() | CountMatrixProduct() | CountSoftmax() | CountNormalisation() | CountMaximum()
+            ):
+                raise UnknownOperationError(
+                    f"{node.name!r} is a function of counts, which artefacts do not hold yet"
+                )
+            case (
                 Convolution()
                 | Linear()
                 | ChannelWeight()
@@ -243,6 +255,9 @@ class _Writer:
         if node.breakpoints is not None and node.step_values is not None:
             attributes["spikes_per_step"] = node.neuron.spikes_per_step or NO_LIMIT
             attributes["most"] = node.neuron.largest(self.graph.timesteps)
+            if node.potential_unit is not None and node.potential_zero is not None:
+                attributes["v_unit"] = [float(value) for value in node.potential_unit]
+                attributes["v_zero"] = [float(value) for value in node.potential_zero]
             parameters += self.step_function(node, node.breakpoints, node.step_values)
         parameters.append(self.draft.times)
         v_init = self.per_channel(node, "v_init", node.v_init)

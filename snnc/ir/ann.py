@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from snnc.ir.function import Function, function_problem
 from snnc.ir.geometry import (
     ABSENT,
     Window,
@@ -19,7 +20,18 @@ from snnc.ir.geometry import (
     slice_problem,
     sole_channels,
 )
-from snnc.ir.graph import MANY, NONE, SEVERAL, FloatArray, Graph, IntArray, Node, Shape
+from snnc.ir.graph import MANY, NONE, SEVERAL, TWO, FloatArray, Graph, IntArray, Node, Shape
+from snnc.ir.problems import (
+    axes_problem,
+    channel_problem,
+    convolution_problem,
+    matrix_problem,
+    max_pool_problem,
+    pool_problem,
+    reshape_problem,
+    same_shape_problem,
+    spread_problem,
+)
 
 ROUNDINGS = ("half-even", "half-up", "floor")
 """How a source network may round to its levels."""
@@ -38,6 +50,9 @@ class AnnGraph(Graph[AnnNode]):
         return self.map(
             Relu,
             lambda node: node if node.threshold is None else node.with_(threshold=None, floor=None),
+        ).map(
+            Levelled,
+            lambda node: node if node.step is None else node.with_(step=None, lowest=0, highest=0),
         )
 
     @property
@@ -266,6 +281,160 @@ class Relu(AnnNode):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Levelled(AnnNode):
+    """An activation that spikes will carry, and the levels that the conversion chooses for it.
+
+    The count of its spikes is ``N = clip(round(y / step), lowest, highest)``, so that silence stands for
+    zero. The levels are the conversion's approximation: what the source network computes is this node
+    without them.
+
+    Attributes:
+        step: (channels,) float32, distance of the levels; ``None`` before they are chosen.
+        lowest, highest: the range of the counts, which holds zero; ``T M`` is at least its width.
+        levels: M, the levels that one spike will carry.
+    """
+
+    step: FloatArray | None = None
+    lowest: int = 0
+    highest: int = 0
+    levels: int = 1
+
+    def levels_problem(self) -> str | None:
+        """Say why the chosen levels are none."""
+        if self.step is None:
+            return None
+        if not self.lowest <= 0 <= self.highest or self.lowest == self.highest:
+            return f"levels from {self.lowest} to {self.highest} must hold zero"
+        if problem := channel_problem(self.step, self.shape, "distance of levels"):
+            return problem
+        return None if self.step.min() > 0 else "the distance of levels must be positive"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pointwise(Levelled):
+    """``y = f(x)``, any function of one number per channel: Sigmoid, GELU, a linear value that is to be sent.
+
+    Attributes:
+        program: of :class:`snnc.ir.function.Function`.
+        constants: of it, (n, channels) or (n, 1).
+    """
+
+    program: str
+    constants: FloatArray
+
+    @property
+    def function(self) -> Function:
+        """What it computes."""
+        return Function(self.program, self.constants)
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check program, constants and levels."""
+        if self.constants.ndim != 2 or self.constants.shape[1] not in (1, self.channels):
+            return f"constants {self.constants.shape} do not fit {self.channels} channels"
+        return (
+            function_problem(self.program, len(self.constants))
+            or self.levels_problem()
+            or same_shape_problem(input_shapes, self.shape)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Product(Levelled):
+    """``y = a b``, element by element; an axis of size 1 is repeated: gates, squeeze and excitation."""
+
+    arity = TWO
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check that the shapes of the factors spread to the product's."""
+        return spread_problem(input_shapes, self.shape) or self.levels_problem()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MatrixProduct(Levelled):
+    """``y[.., i, j] = sum_k a[.., i, k] b[.., k, j]``: both factors depend on the input, as in attention.
+
+    Attributes:
+        transposed: whether the second factor is given as ``b[.., j, k]``.
+    """
+
+    arity = TWO
+
+    transposed: bool = False
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check the sizes of both matrices."""
+        return (
+            matrix_problem(input_shapes[0], input_shapes[1], self.shape, self.transposed)
+            or self.levels_problem()
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Normalisation(Levelled):
+    """``y = (x - mean) / sqrt(variance + epsilon)`` over some axes, of each row by its own statistics.
+
+    Layer, instance and group normalisation are this; scale and shift follow it. Without ``centred`` the mean
+    counts as zero, as in RMSNorm, of which the L2 norm is a multiple.
+
+    Attributes:
+        axes: of the shape, ascending.
+        epsilon: added to the variance.
+        centred: whether the mean is subtracted.
+    """
+
+    axes: Shape
+    epsilon: float
+    centred: bool = True
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check axes, epsilon and shape."""
+        if problem := axes_problem(self.axes, self.shape):
+            return problem
+        if not 0 <= self.epsilon < float("inf"):
+            return f"epsilon must not be negative, and finite: {self.epsilon}"
+        return same_shape_problem(input_shapes, self.shape) or self.levels_problem()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class InnerSoftmax(Levelled):
+    """Softmax along one axis within the network, ``y_i = exp(x_i) / sum_j exp(x_j)``.
+
+    A softmax that ends the network is :class:`Softmax`, which the spiking network leaves out.
+
+    Attributes:
+        axis: of the shape.
+    """
+
+    axis: int
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check axis and shape."""
+        return (
+            axes_problem((self.axis,), self.shape)
+            or same_shape_problem(input_shapes, self.shape)
+            or self.levels_problem()
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Maximum(Levelled):
+    """The largest value along some axes, which have size 1 afterwards.
+
+    Attributes:
+        axes: of the shape, ascending.
+    """
+
+    axes: Shape
+
+    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
+        """Check the axes."""
+        reduced = tuple(1 if axis in self.axes else size for axis, size in enumerate(input_shapes[0]))
+        if self.shape != reduced:
+            return f"the maximum of {input_shapes[0]} over the axes {self.axes} is not {self.shape}"
+        return axes_problem(self.axes, input_shapes[0]) or self.levels_problem()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class AveragePool(AnnNode):
     """Mean over a window; padding counts as zeros in the mean.
 
@@ -400,52 +569,3 @@ class Softmax(AnnNode):
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
         """Check the shape."""
         return same_shape_problem(input_shapes, self.shape)
-
-
-def channel_problem(values: FloatArray, shape: Shape, what: str) -> str | None:
-    """Say why a vector does not hold one value per channel of ``shape``."""
-    return None if values.shape == shape[:1] else f"{what} {values.shape} does not fit {shape[0]} channels"
-
-
-def same_shape_problem(inputs: Sequence[Shape], output: Shape) -> str | None:
-    """Say why the inputs do not have the shape of the output."""
-    return (
-        None if all(s == output for s in inputs) else f"inputs {list(inputs)} differ from the output {output}"
-    )
-
-
-def reshape_problem(inputs: Sequence[Shape], output: Shape) -> str | None:
-    """Say why one input cannot be reshaped to the output."""
-    sizes = [1, 1]
-    for index, shape in enumerate((inputs[0], output)):
-        for size in shape:
-            sizes[index] *= size
-    return None if sizes[0] == sizes[1] else f"{inputs[0]} has not as many elements as {output}"
-
-
-def pool_problem(inputs: Sequence[Shape], output: Shape, window: Window) -> str | None:
-    """Say why a pooling window cannot map the one input to the output."""
-    if inputs[0][0] != output[0]:
-        return f"pooling keeps the channels of one input: {list(inputs)} -> {output}"
-    return window.problem(inputs[0], output)
-
-
-def max_pool_problem(inputs: Sequence[Shape], output: Shape, window: Window) -> str | None:
-    """Say why the maximum over a window cannot map the one input to the output."""
-    problem = pool_problem(inputs, output, window)
-    if problem is None and window.sees_only_padding(*inputs[0][1:]):
-        return f"a window lies wholly in the padding, where there is no maximum: {window}"
-    return problem
-
-
-def convolution_problem(
-    shape: Shape, output: Shape, weight: tuple[int, ...], window: Window, groups: int
-) -> str | None:
-    """Say why a convolution with this weight shape cannot map ``shape`` to ``output``."""
-    problem = window.problem(shape, output)
-    if problem:
-        return problem
-    if groups < 1 or shape[0] % groups or output[0] % groups:
-        return f"{groups} groups do not divide {shape[0]} input and {output[0]} output channels"
-    expected = (output[0], shape[0] // groups, *window.kernel)
-    return None if weight == expected else f"weight {weight} should be {expected}"

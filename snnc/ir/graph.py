@@ -34,7 +34,8 @@ class Arity:
         return f"needs {wanted.get(self, self)}, not {count}"
 
 
-NONE, ONE, MANY, SEVERAL = Arity(0, 0), Arity(1, 1), Arity(1, None), Arity(2, None)
+NONE, ONE, TWO = Arity(0, 0), Arity(1, 1), Arity(2, 2)
+MANY, SEVERAL = Arity(1, None), Arity(2, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -43,7 +43,12 @@ from snnc.ir.snn import (
     Concat,
     ConstantCurrent,
     Convolution,
+    CountMatrixProduct,
+    CountMaximum,
     CountMaxPool,
+    CountNormalisation,
+    CountProduct,
+    CountSoftmax,
     CurrentMaxPool,
     Encode,
     Gather,
@@ -66,6 +71,11 @@ Operation = (
     | ConstantCurrent
     | SumPool
     | CountMaxPool
+    | CountProduct
+    | CountMatrixProduct
+    | CountSoftmax
+    | CountNormalisation
+    | CountMaximum
     | CurrentMaxPool
     | Concat
     | Reshape
@@ -85,6 +95,12 @@ AnnOperation = (
     | ann.BatchNormalisation
     | ann.ChannelAffine
     | ann.Relu
+    | ann.Pointwise
+    | ann.Product
+    | ann.MatrixProduct
+    | ann.Normalisation
+    | ann.InnerSoftmax
+    | ann.Maximum
     | ann.AveragePool
     | ann.MaxPool
     | ann.Add
@@ -106,7 +122,7 @@ SETTINGS: dict[type, frozenset[str]] = {
         {
             *("name", "inputs", "shape", "origin", "stands_for", "fine"),
             *("threshold", "bias", "v_init", "spike_scale", "floor", "neuron", "negative_threshold"),
-            *("breakpoints", "step_values"),
+            *("breakpoints", "step_values", "potential_unit", "potential_zero"),
         }
     ),
     ann.Relu: frozenset(
@@ -306,6 +322,11 @@ def carried(node: Operation, values: Sequence[FloatArray], shapes: Sequence[Shap
             | Linear()
             | ChannelWeight()
             | ConstantCurrent()
+            | CountProduct()
+            | CountMatrixProduct()
+            | CountSoftmax()
+            | CountNormalisation()
+            | CountMaximum()
             | IntegrateFire()
             | Readout()
         ):

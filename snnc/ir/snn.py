@@ -19,7 +19,21 @@ from functools import cached_property
 import numpy as np
 
 from snnc.errors import InternalError
-from snnc.ir.ann import (
+from snnc.ir.channels import per_channel
+from snnc.ir.counts import CountFunction as CountFunction
+from snnc.ir.counts import CountMatrixProduct as CountMatrixProduct
+from snnc.ir.counts import CountMaximum as CountMaximum
+from snnc.ir.counts import CountMaxPool as CountMaxPool
+from snnc.ir.counts import CountNormalisation as CountNormalisation
+from snnc.ir.counts import CountProduct as CountProduct
+from snnc.ir.counts import CountSoftmax as CountSoftmax
+from snnc.ir.counts import Function as Function
+from snnc.ir.geometry import Window, concat_problem, gather_problem, pad_problem, slice_problem
+from snnc.ir.graph import MANY, NONE, FloatArray, Graph, IntArray, NumberArray, Shape
+from snnc.ir.kinds import SnnNode as SnnNode
+from snnc.ir.kinds import ValueKind, kind_problem
+from snnc.ir.neuron import Neuron, Schedule
+from snnc.ir.problems import (
     channel_problem,
     convolution_problem,
     max_pool_problem,
@@ -27,12 +41,6 @@ from snnc.ir.ann import (
     reshape_problem,
     same_shape_problem,
 )
-from snnc.ir.channels import per_channel
-from snnc.ir.geometry import Window, concat_problem, gather_problem, pad_problem, slice_problem
-from snnc.ir.graph import MANY, NONE, FloatArray, Graph, IntArray, NumberArray, Shape
-from snnc.ir.kinds import SnnNode as SnnNode
-from snnc.ir.kinds import ValueKind, kind_problem
-from snnc.ir.neuron import Neuron, Schedule
 
 INPUT_LIMIT = 2047
 """Largest magnitude of a quantised input: 12 bits with sign."""
@@ -67,8 +75,9 @@ class SnnGraph(Graph[SnnNode]):
 
     @cached_property
     def only_timesteps(self) -> bool:
-        """Whether it runs for its own T alone, as its step functions were made for it."""
-        return any(node.breakpoints is not None for node in self.of_type(IntegrateFire))
+        """Whether it runs for its own T alone: step functions and functions of counts were made for it."""
+        stepped = any(node.breakpoints is not None for node in self.of_type(IntegrateFire))
+        return stepped or any(isinstance(node, CountFunction) and node.only_timesteps for node in self.nodes)
 
     @cached_property
     def encoders(self) -> tuple[Encode, ...]:
@@ -285,28 +294,6 @@ class SumPool(SnnNode):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class CountMaxPool(SnnNode):
-    """Exact max-pooling of spikes: ``y_t = max_i N_i(t) - max_i N_i(t-1)`` over the window.
-
-    ``N_i(t)`` is the number of spikes up to and with step ``t``, and ``N(-1) = 0``; padding never
-    wins. The sum of ``y`` over all steps is the maximum of the final counts.
-
-    Attributes:
-        window: geometry.
-    """
-
-    reads = ValueKind.SPIKES
-    gives = ValueKind.SPIKES
-    remembers = True
-
-    window: Window
-
-    def verify(self, input_shapes: Sequence[Shape]) -> str | None:
-        """Check the window."""
-        return max_pool_problem(input_shapes, self.shape, self.window)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CurrentMaxPool(SnnNode):
     """Maximum of a current over a window; padding never wins.
 
@@ -468,6 +455,9 @@ class IntegrateFire(SnnNode):
             threshold; ``None`` where there is none. Only integers have one.
         step_values: (n + 1,) int32, the count between two breakpoints, in any order; ``None`` with the
             breakpoints. ``T M`` is at least what they and zero span.
+        potential_unit, potential_zero: (channels,) float32, what the potential of a neuron with a step
+            function stands for, ``potential_unit v + potential_zero``: the pre-activation of the source
+            network. They change no spike; ``None`` where it is not known.
     """
 
     arity = MANY
@@ -486,6 +476,8 @@ class IntegrateFire(SnnNode):
     fine: bool = False
     breakpoints: NumberArray | None = None
     step_values: NumberArray | None = None
+    potential_unit: FloatArray | None = None
+    potential_zero: FloatArray | None = None
 
     @property
     def integer(self) -> bool:
@@ -534,8 +526,17 @@ class IntegrateFire(SnnNode):
     def _steps_problem(self) -> str | None:
         """Say why the breakpoints make no step function."""
         points, values = self.breakpoints, self.step_values
+        real = [each for each in (self.potential_unit, self.potential_zero) if each is not None]
         if points is None or values is None:
+            if real:
+                return "only the potential of a step function has a unit of its own"
             return None if points is values else "breakpoints and step values come together"
+        if len(real) == 1 or any(each.shape != self.shape[:1] for each in real):
+            return (
+                f"the unit and the zero of the potential are not one number each for {self.channels} channels"
+            )
+        if self.potential_unit is not None and not self.potential_unit.min() > 0:
+            return "the unit of the potential must be positive"
         if not self.neuron.count_memory or self.negative_threshold is not None:
             return "a step function needs count memory, and has no negative threshold"
         if points.ndim != 2 or points.shape[0] not in (1, self.channels):

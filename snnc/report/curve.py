@@ -101,7 +101,12 @@ class Curve:
 def exact_in_one_run(graph: SnnGraph) -> bool:
     """Whether the answers at every step of a run are those of shorter runs."""
     single = all(node.neuron.spikes_per_step == 1 for node, _ in populations(graph))
-    return single and graph.schedule is Schedule.SYNCHRONOUS and graph.settle_steps == 0
+    return (
+        single
+        and not graph.only_timesteps
+        and graph.schedule is Schedule.SYNCHRONOUS
+        and graph.settle_steps == 0
+    )
 
 
 def answers_at(
@@ -167,6 +172,9 @@ def accuracy_curve(
     """
     graph = artefact.graph
     wanted = sorted({T for T in timesteps if not graph.max_timesteps or graph.max_timesteps >= T})
+    # Step functions are made for one T; those of other conversions for theirs.
+    others = sorted(set(timesteps)) if graph.only_timesteps else wanted
+    wanted = [T for T in wanted if graph.timesteps == T or not graph.only_timesteps]
     found = {T: Point(T, share) for T, share in (known or {}).items()}
     if left := [T for T in wanted if T not in found]:
         answers = answers_at(artefact, x, output, left, simulator, progress)
@@ -174,7 +182,7 @@ def accuracy_curve(
     same = tuple(found[T] for T in wanted)
     again: tuple[Point, ...] = ()
     if convert is not None:
-        tracked = (progress or Silent()).track(wanted, len(wanted), "converting for every T")
+        tracked = (progress or Silent()).track(others, len(others), "converting for every T")
         again = tuple(Point(T, judge(answers_at(convert(T), x, output, [T], simulator)[T])) for T in tracked)
     metric = next((each.share.metric for each in same if isinstance(each.share, Measured)), "")
     one_run = exact_in_one_run(graph) and artefact.finish is None

@@ -22,6 +22,7 @@ from snnc.ir.geometry import ABSENT, Window
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import Firing, check_known, classified, firing, operations, unmatched
+from snnc.simulation.count_functions import count_function
 from snnc.simulation.protocol import RecordOptions, Trace, check_run
 
 Numbers = TypeVar("Numbers", bound=NDArray[Any])
@@ -97,6 +98,8 @@ def _ann_node(node: ann.AnnNode, inputs: list[FloatArray], given: Batch) -> Floa
             return inputs[0] * per_channel(node.scale, rank) + per_channel(node.shift, rank)
         case ann.Relu():
             return _rectified(node, inputs[0])
+        case ann.Levelled():
+            return levelled(node, _activation(node, inputs))
         case ann.AveragePool():
             return windows(inputs[0], node.window, 0).mean(axis=(4, 5), dtype=np.float32)
         case ann.MaxPool():
@@ -119,6 +122,44 @@ def _ann_node(node: ann.AnnNode, inputs: list[FloatArray], given: Batch) -> Floa
             return log if node.logarithm else np.exp(log)
         case _:
             raise InternalError(f"the reference knows no {type(node).__name__}")
+
+
+def _activation(node: ann.Levelled, inputs: list[FloatArray]) -> FloatArray:
+    """Return what the source network computes, without the levels that were chosen for it."""
+    match node:
+        case ann.Pointwise():
+            return np.asarray(np.moveaxis(node.function(np.moveaxis(inputs[0], 1, 0)), 0, 1))
+        case ann.Product():
+            return np.asarray(inputs[0] * inputs[1])
+        case ann.MatrixProduct():
+            second = inputs[1].swapaxes(-1, -2) if node.transposed else inputs[1]
+            return np.asarray(inputs[0] @ second)
+        case ann.Normalisation():
+            axes = tuple(axis + 1 for axis in node.axes)
+            centred = inputs[0] - inputs[0].mean(axis=axes, keepdims=True) if node.centred else inputs[0]
+            variance = (centred * centred).mean(axis=axes, keepdims=True)
+            return np.asarray(centred / np.sqrt(variance + np.float32(node.epsilon)))
+        case ann.InnerSoftmax():
+            return np.asarray(softmax(inputs[0], node.axis + 1))
+        case ann.Maximum():
+            axes = tuple(axis + 1 for axis in node.axes)
+            return np.asarray(inputs[0].max(axis=axes, keepdims=True))
+        case _:
+            raise InternalError(f"the reference knows no {type(node).__name__}")
+
+
+def levelled(node: ann.Levelled, y: FloatArray) -> FloatArray:
+    """Return an activation within the range of the levels that were chosen for it, (batch, *shape)."""
+    if node.step is None:
+        return y.astype(np.float32)
+    step = per_channel(node.step, len(node.shape))
+    return np.clip(y, step * node.lowest, step * node.highest).astype(np.float32)
+
+
+def softmax(x: FloatArray, axis: int) -> FloatArray:
+    """Return the softmax along an axis, in the precision of ``x``."""
+    exponential = np.exp(x - x.max(axis=axis, keepdims=True))
+    return np.asarray(exponential / exponential.sum(axis=axis, keepdims=True))
 
 
 def _rectified(node: ann.Relu, x: FloatArray) -> FloatArray:
@@ -298,6 +339,8 @@ class ReferenceSimulator:
                     continue
                 case _:
                     train = propagate(node, read)
+                    if isinstance(node, snn.Function):
+                        trace.add_function(node, train, record)
             if node.name in record.trains:
                 trace.trains[node.name] = train.astype(np.int32 if integer else np.float32)
             trains[node.name] = train
@@ -330,6 +373,17 @@ def propagate(node: snn.SnnNode, trains: list[NumberArray]) -> NumberArray:
             highest = windows(counts, node.window, _lowest(flat)).max(axis=(4, 5))
             highest = highest.reshape(steps, batch, *node.shape)
             return np.diff(highest, axis=0, prepend=np.zeros_like(highest[:1]))
+        case (
+            snn.CountProduct()
+            | snn.CountMatrixProduct()
+            | snn.CountSoftmax()
+            | snn.CountNormalisation()
+            | snn.CountMaximum()
+        ):
+            read = [np.cumsum(train.astype(np.int64), axis=0) for train in trains]
+            made = count_function(node, [each.reshape(-1, *each.shape[2:]) for each in read])
+            made = made.reshape(steps, batch, *node.shape).astype(first.dtype)
+            return np.diff(made, axis=0, prepend=np.zeros_like(made[:1]))
         case snn.Concat():
             return np.concatenate(trains, axis=2)
         case snn.Reshape():

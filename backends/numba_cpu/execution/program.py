@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snnc.backends.numba_cpu.codegen import micro_products, neurons
-from snnc.backends.numba_cpu.execution import shapes
+from snnc.backends.numba_cpu.execution import functions, shapes
 from snnc.backends.numba_cpu.execution.shapes import Value
 from snnc.backends.numba_cpu.kernels.records import CURRENT, NEURON_KINDS, SPIKE_BYTES, STAGE, TERM, VARIANT
 from snnc.backends.numba_cpu.kernels.stage import run_stages
@@ -201,6 +201,8 @@ class Program:
             self.encoded[node.name] = value
         if isinstance(node, snn.IntegrateFire):
             return self._step_function(node, read, value)
+        if isinstance(node, snn.Function):
+            return Part(node, value), lambda images: functions.apply(node, read, value, images, request)
 
         def run(images: int) -> None:
             shapes.apply(node, read, value, images, request.timesteps, request.steps)

@@ -57,6 +57,12 @@ class Value:
         target[..., :channels] = values.reshape(*target.shape[:-1], channels)
         target[..., channels:] = 0
 
+    def fill_step(self, t: int, values: Array) -> None:
+        """Set one step of the first images likewise."""
+        target = self.values[t, : len(values)]
+        target[..., : self.place.channels] = values.reshape(*target.shape[:-1], self.place.channels)
+        target[..., self.place.channels :] = 0
+
 
 def channels_last(train: Array) -> Array:
     """View (steps, images, channels, ...) with the channels last."""
@@ -136,6 +142,14 @@ def apply(
             picked = rows[:, :, last_channels(node, read[0].place)]
             picked[..., channels_last(node.index[None, None]).ravel() == ABSENT] = 0
             out.fill(picked)
+        case (
+            snn.CountProduct()
+            | snn.CountMatrixProduct()
+            | snn.CountSoftmax()
+            | snn.CountNormalisation()
+            | snn.CountMaximum()
+        ):
+            raise InternalError(f"{node.name!r} is a function of counts, which shapes do not compute")
         case snn.Convolution() | snn.Linear() | snn.ChannelWeight() | snn.IntegrateFire() | snn.Readout():
             raise InternalError(f"{node.name!r} has weights or state")
         case _:

@@ -25,7 +25,7 @@ from snnc.frontend.quantised.codes import Coded, Codes, levels_of
 from snnc.frontend.simplify import Constant, evaluate
 from snnc.frontend.views import View
 from snnc.ir import ann
-from snnc.ir.graph import FloatArray
+from snnc.ir.graph import FloatArray, Shape
 
 MOST_LEVELS = 2**16
 """Levels of a quantised activation; with more there is nothing to gain from its integers."""
@@ -53,13 +53,18 @@ MOVES = frozenset(
 """Operators that give integers as they are: what they give stands for the same."""
 
 
-def _codes(call: Call, scale: int, zero: int, axis: int | None = None, rank: int = 0) -> Codes:
+def _codes(call: Call, scale: int, zero: int, axis: int | None = None, shape: Shape = ()) -> Codes:
     """Return what an operator says of integers by two of its inputs."""
     scales = call.weights(scale, "scale")
     if (scales <= 0).any():
         call.refuse("a scale is not positive", "quantise the network again")
     if scales.size > 1 and axis is not None:
-        scales = scales.reshape(scales.size, *(1,) * (rank - axis - 1))
+        if scales.size != shape[axis]:
+            call.refuse(
+                f"has {scales.size} scales along axis {axis}, whose size is {shape[axis]}",
+                "quantise activations with one scale, or one per channel",
+            )
+        scales = scales.reshape(scales.size, *(1,) * (len(shape) - axis - 1))
     zeros = call.constant(zero, "zero point") if call.has(zero) else np.zeros(1, np.uint8)
     if zeros.dtype.kind not in "iu" and zeros.dtype.name not in FEW_BITS:
         kind = zeros.dtype
@@ -125,7 +130,7 @@ def quantize_linear(call: Call) -> Coded:
     if call.integer("block_size", 0):
         call.refuse("quantises by blocks", "quantise activations with one scale")
     kind = call.integer("output_dtype", 0)
-    codes = _codes(call, 1, 2, axis, len(view.shape))
+    codes = _codes(call, 1, 2, axis, view.shape)
     if isinstance(call.builder.nodes[view.node], ann.Softmax):
         return Coded(view, codes)  # at the end: rounding keeps the order of the classes
     if kind and not call.has(2):
@@ -143,7 +148,7 @@ def dequantize_linear(call: Call) -> View:
     axis = call.axis(call.integer("axis", 1), len(view.shape)) if len(view.shape) > 1 else 0
     if call.integer("block_size", 0):
         call.refuse("dequantises by blocks", "quantise activations with one scale")
-    codes = _codes(call, 1, 2, axis, len(view.shape))
+    codes = _codes(call, 1, 2, axis, view.shape)
     before = call.code(0)
     if before is None:
         # The network's own input: the integers are its values.

@@ -1,0 +1,80 @@
+"""What the operations without parameters do to tensors, (batch, *shape), in both dialects."""
+
+# Where torch is absent, the checkers see its names as Any.
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from snnc.ir import ann, snn
+from snnc.ir.geometry import ABSENT, Window
+from snnc.ir.graph import Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a network gave for a batch.
+
+    Attributes:
+        outputs: (batch, *shape) by the names of the outputs, in units of the source, before a final softmax.
+        kept: values of the nodes that were asked for, (batch, *shape), in units of the source.
+        counts: spikes of every population, (batch, *shape), by its name, with gradients.
+    """
+
+    outputs: dict[str, Tensor]
+    kept: dict[str, Tensor]
+    counts: dict[str, Tensor]
+
+
+def per_channel(values: Tensor, ndim: int) -> Tensor:
+    """Return a vector, (channels,), as it broadcasts over samples of ``ndim`` axes."""
+    return values.reshape(-1, *(1,) * (ndim - 1))
+
+
+def padded(x: Tensor, window: Window, fill: float = 0.0) -> Tensor:
+    """Return maps, (batch, channels, height, width), with the padding of a window."""
+    top, left, bottom, right = window.pads
+    return functional.pad(x, (left, right, top, bottom), value=fill) if any(window.pads) else x
+
+
+def convolved(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, groups: int) -> Tensor:
+    """Return the convolution of maps."""
+    top, left, bottom, right = window.pads
+    even = top == bottom and left == right
+    given = x if even else padded(x, window)
+    pads = (top, left) if even else (0, 0)
+    return functional.conv2d(given, weight, bias, window.strides, pads, window.dilations, groups)
+
+
+def summed(x: Tensor, window: Window) -> Tensor:
+    """Return the sum over a window; padding counts as zeros."""
+    return functional.avg_pool2d(padded(x, window), window.kernel, window.strides, divisor_override=1)
+
+
+def highest(x: Tensor, window: Window) -> Tensor:
+    """Return the maximum over a window; padding never wins."""
+    given = padded(x, window, -torch.inf)
+    return functional.max_pool2d(given, window.kernel, window.strides, dilation=window.dilations)
+
+
+def padded_axes(x: Tensor, before: Shape, after: Shape) -> Tensor:
+    """Return a batch with zeros around each axis of a sample."""
+    sides = [side for pair in zip(reversed(before), reversed(after), strict=True) for side in pair]
+    return functional.pad(x, sides)
+
+
+def sliced(x: Tensor, node: ann.Slice | snn.Slice) -> Tensor:
+    """Return what a node takes of each sample."""
+    return x[(slice(None), *map(slice, node.start, node.stop, node.step))]
+
+
+def gathered(x: Tensor, index: Tensor) -> Tensor:
+    """Return ``y_i = x[index_i]`` of each sample, and zero where the index is -1."""
+    flat = functional.pad(x.flatten(1), (0, 1))
+    where = torch.where(index == ABSENT, flat.shape[1] - 1, index)
+    return flat[:, where.flatten()].reshape(len(x), *index.shape)

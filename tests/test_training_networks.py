@@ -1,0 +1,361 @@
+"""Both dialects as modules of torch: equal to the reference, and back into the graph without loss."""
+
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from snnc.errors import UnknownOperationError, UsageError
+from snnc.ir import ann, snn
+from snnc.ir.geometry import ABSENT, Window
+from snnc.ir.graph import FloatArray
+from snnc.ir.neuron import Neuron, Schedule
+from snnc.ir.operations import ANN_KINDS
+from snnc.numerics.quantisation import quantise_all
+from snnc.passes import PASSES
+from snnc.pipeline import Pipeline, run_pipeline
+from snnc.simulation.protocol import RecordOptions
+from snnc.simulation.reference import ReferenceSimulator, encode_all, fire, run_ann
+from tests.ann_graphs import Builder, context, residual_network
+
+if importlib.util.find_spec("torch") is None:
+    pytest.skip("torch is not installed (extra snnc[train])", allow_module_level=True)
+
+import torch
+
+from snnc.training.ann_network import AnnNetwork
+from snnc.training.spiking_network import SpikingNetwork, inexact
+from snnc.training.straight_through import Counts, Integers, RoundedClip
+
+FRONT = "fold-batchnorm,exact-max-pool,compose-linear,rectify-linear,clip-activations{floor=true}"
+LOWERED = f"{FRONT},lower,dual-threshold{{spikes-per-step=2}},init-membrane"
+
+
+def every_kind(seed: int = 0) -> ann.AnnGraph:
+    """A network that holds a node of every kind, and rectifiers of every form."""
+    b = Builder(seed, (4, 6, 6))
+    b.add(
+        ann.ChannelAffine(name="affine", inputs=("x",), shape=(4, 6, 6), scale=b.normal(4), shift=b.normal(4))
+    )
+    stem = b.relu("relu6", b.norm("bn", b.conv("conv", "affine", 8, groups=2)), ceiling=1.5)
+    b.add(ann.Constant(name="place", shape=(8, 6, 6), values=b.normal(8, 6, 6)))
+    b.sum("sum", stem, "place")
+    uneven = Window((3, 2), (2, 1), (1, 0, 0, 1), (1, 2))
+    b.conv("uneven", "sum", 6, uneven)
+    shape = b.shapes["uneven"]
+    b.add(
+        ann.Relu(
+            name="clipped",
+            inputs=("uneven",),
+            shape=shape,
+            threshold=np.full(6, 1.5, np.float32),
+            floor=np.linspace(0, 0.5, 6, dtype=np.float32),
+            shift=np.full(6, 0.25, np.float32),
+            levels=2,
+        )
+    )
+    for rounding in ann.ROUNDINGS:
+        b.add(
+            ann.Relu(
+                name=rounding,
+                inputs=("uneven",),
+                shape=shape,
+                scale=np.full(6, 0.125, np.float32),
+                lowest=-3,
+                highest=12,
+                rounding=rounding,
+            )
+        )
+    b.concat("joined", "clipped", *ann.ROUNDINGS)
+    b.pad("pad", "joined", (1, 1, 0), (0, 0, 2))
+    channels, height, width = b.shapes["pad"]
+    b.add(
+        ann.Slice(
+            name="slice",
+            inputs=("pad",),
+            shape=(-(-channels // 2), height, width - 1),
+            start=(0, 0, 1),
+            stop=(channels, height, width),
+            step=(2, 1, 1),
+        )
+    )
+    pool = Window((2, 2), (1, 1), (1, 0, 0, 1))
+    b.max_pool("max", "slice", pool)
+    b.mean("mean", "max", pool)
+    b.flatten("flat", "mean")
+    size = b.shapes["flat"][0]
+    index = np.random.default_rng(seed).permutation(size)[: size // 2].astype(np.int32)
+    index[::3] = ABSENT
+    b.add(ann.Gather(name="gather", inputs=("flat",), shape=(len(index),), index=index))
+    b.linear("fc", "gather", 5)
+    b.add(ann.Softmax(name="softmax", inputs=("fc",), shape=(5,)))
+    b.add(ann.Softmax(name="log", inputs=("fc",), shape=(5,), logarithm=True))
+    graph = ann.AnnGraph(name="test", nodes=tuple(b.nodes), outputs=("softmax", "log"))
+    graph.verify()
+    return graph
+
+
+def given_rows(graph: ann.AnnGraph, rows: int = 7, seed: int = 1) -> FloatArray:
+    x: FloatArray = np.random.default_rng(seed).standard_normal((rows, *graph.nodes[0].shape))
+    return x.astype(np.float32)
+
+
+def tensors(graph: Any, x: Any) -> dict[str, torch.Tensor]:
+    return {graph.inputs[0].name: torch.from_numpy(np.asarray(x, np.float32))}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_module_computes_what_the_reference_does_for_every_kind_of_node(seed: int) -> None:
+    graph = every_kind(seed)
+    assert {type(node) for node in graph} == ANN_KINDS
+    x = given_rows(graph)
+    names = [node.name for node in graph]
+    _, expected = run_ann(graph, x, names)
+    with torch.no_grad():
+        found = AnnNetwork(graph).eval()(tensors(graph, x), names)
+    for name in names:
+        np.testing.assert_allclose(
+            found.kept[name].detach(), expected[name], rtol=1e-4, atol=1e-5, err_msg=name
+        )
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_batch_normalisation_folded_or_not(folded: bool) -> None:
+    graph = residual_network(3, pool=True)
+    if folded:
+        found_, _ = run_pipeline(Pipeline.parse("fold-batchnorm", PASSES), graph, context(graph))
+        assert isinstance(found_, ann.AnnGraph)
+        graph = found_
+    assert bool(graph.of_type(ann.BatchNormalisation)) is not folded
+    x = given_rows(graph)
+    with torch.no_grad():
+        found = AnnNetwork(graph).eval()(tensors(graph, x))
+    np.testing.assert_allclose(
+        found.outputs[graph.output_names[0]], run_ann(graph, x)[0], rtol=1e-4, atol=1e-5
+    )
+
+
+def test_a_kind_that_is_unknown_is_named() -> None:
+    @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+    class Sine(ann.AnnNode):
+        pass
+
+    b = Builder(0, (3,))
+    b.add(Sine(name="wave", inputs=("x",), shape=(3,)))
+    graph = ann.AnnGraph(name="test", nodes=tuple(b.nodes), outputs=("wave",))
+    with pytest.raises(UnknownOperationError, match="Sine 'wave'"):
+        AnnNetwork(graph)
+
+
+@pytest.mark.parametrize("timesteps", [None, 2])
+def test_what_was_not_learned_comes_back_bit_for_bit(timesteps: int | None) -> None:
+    graph = every_kind()
+    assert AnnNetwork(graph, timesteps).graph() is graph
+    lowered = spiking()
+    assert SpikingNetwork(lowered).graph() is lowered
+
+
+def test_what_was_learned_comes_back() -> None:
+    graph = every_kind()
+    network = AnnNetwork(graph, 2)
+    for number, each in enumerate(network.learned):
+        with torch.no_grad():
+            each.tensor.add_(0.01 * (number + 1))
+    again = AnnNetwork(network.graph(), 2).eval()
+    x = tensors(graph, given_rows(graph))
+    with torch.no_grad():
+        for name, values in network.eval()(x).outputs.items():
+            np.testing.assert_allclose(again(x).outputs[name], values, rtol=1e-4, atol=1e-5)
+    changed = {node.name for node in network.graph() if node is not graph[node.name]}
+    assert changed == {each.node for each in network.learned}
+
+
+def spiking(timesteps: int = 2, passes: str = LOWERED, pool: bool = True) -> snn.SnnGraph:
+    source = residual_network(5, pool=pool)
+    text = passes.replace("spikes-per-step=2", f"spikes-per-step={timesteps}")
+    graph, _ = run_pipeline(Pipeline.parse(text, PASSES), source, context(source, timesteps=timesteps))
+    assert isinstance(graph, snn.SnnGraph)
+    return graph
+
+
+@pytest.mark.parametrize("timesteps", [1, 2, 4])
+@pytest.mark.parametrize(
+    "passes",
+    [
+        LOWERED,
+        f"{FRONT},lower,graded,init-membrane{{fraction=0.3}}",
+        f"{FRONT},lower,graded,fine-skip,init-membrane",
+        f"{FRONT},lower,set-schedule{{kind=layerwise}},init-membrane",
+    ],
+)
+def test_counts_and_answers_are_those_of_the_spiking_network(timesteps: int, passes: str) -> None:
+    graph = spiking(timesteps, passes)
+    network = SpikingNetwork(graph)
+    integers = quantise_all(graph)
+    q = encode_all(integers, given_rows(residual_network(5), 20))
+    trace = ReferenceSimulator().run(integers, q, timesteps, RecordOptions(states=True))
+    with torch.no_grad():
+        found = network(tensors(graph, q), exact=True)
+    for node in integers.of_type(snn.IntegrateFire):
+        np.testing.assert_array_equal(found.counts[node.name].numpy(), trace.counts[node.name])
+    ((name, output),) = trace.outputs.items()
+    np.testing.assert_allclose(
+        found.outputs[name], integers.readouts[name].decoded(output, timesteps), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_counts_after_fewer_steps(steps: int) -> None:
+    graph = spiking(4)
+    integers = quantise_all(graph)
+    q = encode_all(integers, given_rows(residual_network(5), 10))
+    names = tuple(node.name for node in graph.of_type(snn.IntegrateFire))
+    trace = ReferenceSimulator().run(integers, q, 4, RecordOptions(trains=names))
+    with torch.no_grad():
+        found = SpikingNetwork(graph)(tensors(graph, q), steps=steps, exact=True)
+    for name in names:
+        np.testing.assert_array_equal(found.counts[name].numpy(), trace.trains[name][:steps].sum(axis=0))
+
+
+def test_changed_parameters_become_the_compilers_integers() -> None:
+    graph = spiking()
+    network = SpikingNetwork(graph)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for each in network.learned:
+            each.tensor.add_(0.05 * torch.randn(each.tensor.shape, generator=generator) * each.tensor.std())
+            if each.role in ("thresholds", "starts"):
+                each.tensor.add_(0.2 * torch.randn(each.tensor.shape, generator=generator))
+    network.quantise()
+    integers = quantise_all(network.graph())
+    integers.verify()
+    q = encode_all(integers, given_rows(residual_network(5), 20))
+    trace = ReferenceSimulator().run(integers, q, 2, RecordOptions(states=True))
+    with torch.no_grad():
+        found = network(tensors(graph, q), exact=True)
+    for name, counts in trace.counts.items():
+        np.testing.assert_array_equal(found.counts[name].numpy(), counts)
+    starts = [node.v_init / node.threshold for node in integers.of_type(snn.IntegrateFire)]
+    assert max(share.max() for share in starts) < 1
+
+
+@pytest.mark.parametrize(
+    "passes",
+    [
+        f"{FRONT},lower,dual-threshold,init-membrane",
+        f"{FRONT},lower,init-membrane",
+        f"{FRONT},lower,dual-threshold{{negative=0.5}},init-membrane",
+    ],
+)
+def test_networks_whose_counts_depend_on_the_order_of_spikes_are_refused(passes: str) -> None:
+    with pytest.raises(UsageError, match="order matters: tune with"):
+        SpikingNetwork(spiking(2, passes))
+    assert inexact(spiking(1, passes)) is None or "negative" in passes or "dual" not in passes
+
+
+def population(
+    threshold: list[int], levels: int, timesteps: int, v_init: list[int], bias: list[int]
+) -> snn.IntegrateFire:
+    return snn.IntegrateFire(
+        name="p",
+        inputs=("x",),
+        shape=(len(threshold),),
+        threshold=np.array(threshold, np.int32),
+        bias=np.array(bias, np.int32),
+        v_init=np.array(v_init, np.int32),
+        spike_scale=np.ones(len(threshold), np.float32),
+        neuron=Neuron(levels=levels, spikes_per_step=None),
+    )
+
+
+@settings(max_examples=60)
+@given(data=st.data(), timesteps=st.integers(1, 8), levels=st.integers(1, 15))
+def test_the_rule_of_the_neuron_is_that_of_the_reference(data: Any, timesteps: int, levels: int) -> None:
+    whole = st.integers(-(2**20), 2**20)
+    threshold = data.draw(st.lists(st.integers(1, 2**18), min_size=3, max_size=3))
+    v_init, bias = (data.draw(st.lists(whole, min_size=3, max_size=3)) for _ in range(2))
+    current = np.array(
+        data.draw(st.lists(st.lists(whole, min_size=3, max_size=3), min_size=timesteps, max_size=timesteps)),
+        np.int64,
+    )[:, None]
+    node = population(threshold, levels, timesteps, v_init, bias)
+    total = current.sum(axis=0) + timesteps * node.bias + node.v_init
+    found = Counts.apply(
+        torch.from_numpy(total.astype(np.float64)), torch.from_numpy(node.threshold.astype(np.float64)),
+        levels * timesteps,
+    )  # fmt: skip
+    for schedule in Schedule:
+        spikes, _ = fire(node, current, timesteps, schedule)
+        np.testing.assert_array_equal(found.numpy(), spikes.sum(axis=0))
+
+
+@settings(max_examples=40)
+@given(levels=st.integers(1, 30), start=st.sampled_from([0.0, 0.25, 0.5]), seed=st.integers(0, 99))
+def test_rounding_to_levels_is_a_neuron_that_starts_there(levels: int, start: float, seed: int) -> None:
+    u = np.random.default_rng(seed).integers(-8, 8 * levels + 16, (50, 1)) / 8  # what floats hold exactly
+    found = RoundedClip.apply(torch.from_numpy(u), levels, start)
+    node = population([8], levels, 1, [int(8 * start)], [0])
+    spikes, _ = fire(node, (8 * u).astype(np.int64)[None], 1, Schedule.LAYERWISE)
+    np.testing.assert_array_equal(found.numpy(), spikes[0])
+
+
+def test_the_levels_of_a_rectifier_are_the_counts_of_its_population() -> None:
+    """The clipped network, lowered in float32, has the same counts but for rounding at the steps."""
+    source = residual_network(5)
+    made = context(source, timesteps=2)
+    clipped, _ = run_pipeline(Pipeline.parse(FRONT, PASSES), source, made)
+    assert isinstance(clipped, ann.AnnGraph)
+    assert any(node.floor is not None and node.floor.any() for node in clipped.of_type(ann.Relu))
+    behind = LOWERED.removeprefix(FRONT + ",")
+    lowered, _ = run_pipeline(Pipeline.parse(behind, PASSES), clipped, replace(made, source=clipped))
+    assert isinstance(lowered, snn.SnnGraph)
+    x = given_rows(source, 20)
+    names = [node.name for node in clipped.of_type(ann.Relu)]
+    with torch.no_grad():
+        levels = AnnNetwork(clipped, 2).eval()(tensors(clipped, x), names)
+    trace = ReferenceSimulator().run(lowered, encode_all(lowered, x), 2, RecordOptions(states=True))
+    for name in names:
+        same = levels.counts[name].numpy() == trace.counts[name]
+        assert same.mean() > 0.995, name  # the input is rounded to 12 bits
+        node = lowered[name]
+        assert isinstance(node, snn.IntegrateFire)
+        activation = node.decoded(trace.counts[name], 2)
+        np.testing.assert_allclose(levels.kept[name].numpy()[same], activation[same], rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_of_a_clip_are_those_of_the_equation() -> None:
+    theta = torch.tensor([2.0], dtype=torch.float64, requires_grad=True)
+    z = torch.tensor([-0.5, 0.3, 1.2, 2.6], dtype=torch.float64, requires_grad=True)
+    L = 4
+    u = z * L / theta
+    k = RoundedClip.apply(u, L, 0.5)
+    a = theta * k / L
+    for index, expected in enumerate([0.0, (1 - 0.6) / 4, (2 - 2.4) / 4, 1.0]):
+        dz, dtheta = torch.autograd.grad(a[index], (z, theta), retain_graph=True)
+        assert float(dtheta) == pytest.approx(expected)
+        assert float(dz[index]) == (1.0 if index in (1, 2) else 0.0)
+
+
+def test_gradients_of_counts_are_those_of_the_equation() -> None:
+    """The same in integer units: threshold 8, start 4, unit 0.25."""
+    theta = torch.tensor([[2.0]], dtype=torch.float64, requires_grad=True)
+    z = torch.tensor([[-0.5], [0.3], [1.2], [9.0]], dtype=torch.float64, requires_grad=True)
+    unit = torch.tensor(0.25, dtype=torch.float64)
+    whole = torch.round(z.detach() / unit)
+    v = Integers.apply(z, whole, unit) + Integers.apply(theta / 2, torch.tensor([[4.0]]).double(), unit)
+    n = Counts.apply(v, Integers.apply(theta, torch.tensor([[8.0]]).double(), unit)[0], 4)
+    assert n.flatten().tolist() == [0, 0, 1, 4]
+    u = whole.flatten() / 8  # z / theta
+    for index in range(4):
+        dz, dtheta = torch.autograd.grad(n[index, 0], (z, theta), retain_graph=True)
+        inside = index in (1, 2)
+        assert float(dz[index]) == pytest.approx(0.5 if inside else 0.0)
+        assert float(dtheta) == pytest.approx(-float(u[index]) / 2 if inside else 0.0)
