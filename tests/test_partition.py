@@ -125,7 +125,7 @@ def networks(
         ends = [draw(st.lists(st.sampled_from(ANY[2:]), max_size=3)) for _ in range(2)]
         middle = draw(st.lists(st.sampled_from(SPIKING), max_size=4))
         for _ in range(draw(st.integers(1, 2)) if gated else 0):
-            middle += ["MatMul", "Sigmoid", "MatMul", "Relu", "MatMul"]
+            middle += ["MatMul", "TopK", "MatMul", "Relu", "MatMul"]
         kinds = [*ends[0], "MatMul", "Relu", *middle, "MatMul", *ends[1]]
     for index, kind in enumerate(kinds):
         nearest = tensors[-1:] if gated and draw(st.integers(0, 9)) else tensors[-2:]
@@ -140,7 +140,11 @@ def networks(
         if kind == "Reshape":  # to the shape of any tensor, as exporters compute it
             nodes.append(helper.make_node("Shape", [draw(st.sampled_from(tensors))], [f"shape{index}"]))
             read.append(f"shape{index}")
-        nodes.append(helper.make_node(kind, read, [f"t{index}"], name=f"n{index}"))
+        if kind == "TopK":
+            constants.append(numpy_helper.from_array(np.array([SIZE]), f"k{index}"))
+            read.append(f"k{index}")
+        made_of = [f"t{index}", f"places{index}"][: 1 + (kind == "TopK")]
+        nodes.append(helper.make_node(kind, read, made_of, name=f"n{index}"))
         tensors.append(f"t{index}")
     made = tensors[len(inputs) :]
     outputs = draw(st.lists(st.sampled_from(made), min_size=1, max_size=3, unique=True))

@@ -57,7 +57,7 @@ def check_bounds(graph: SnnGraph) -> None:
         raise ValueError("the bounds of its integers were not proved")
     found = overflow(graph, longest)
     if found is not None:
-        raise ValueError(f"{found}; so many are stated")
+        raise ValueError(str(found))
 
 
 def check_input(graph: SnnGraph, metadata: Metadata) -> None:

@@ -247,7 +247,8 @@ class Overflow:
     def __str__(self) -> str:
         """Say what could leave which type, in one line."""
         bound = str(self.bound) if self.bound < 2**64 else "more than 2^64"
-        run = f"in {self.timesteps} steps" if self.timesteps > 1 else "in one step"
+        steps = str(self.timesteps) if self.timesteps < INT32 else "more than 2^31"
+        run = "in one step" if self.timesteps == 1 else f"in {steps} steps"
         return f"the {self.what} of {self.node!r} could reach {bound} {run}, beyond int{self.bits}"
 
 
