@@ -18,16 +18,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from snnc.compiler import simulate
-    from snnc.network import compile_model, convert, load
+    from snnc.network import compile_model, convert, load, to_torch
 
 __version__ = "0.1.0"
-__all__ = ["compile_model", "convert", "load", "simulate", "__version__"]
+__all__ = ["compile_model", "convert", "load", "simulate", "to_torch", "__version__"]
 
 _HOME = {
     "compile_model": "snnc.network",
     "convert": "snnc.network",
     "load": "snnc.network",
     "simulate": "snnc.compiler",
+    "to_torch": "snnc.network",
 }
 
 

@@ -10,17 +10,18 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from snnc import __version__, compiler, notebook
 from snnc.analysis.artefacts import calibrated_on, evaluate_artefact, unlike_calibration
 from snnc.analysis.evaluation import Evaluation
-from snnc.arguments import Model, as_names, as_preprocessing, shape_texts, whole
+from snnc.arguments import Model, as_artefact, as_names, as_preprocessing, shape_texts, whole
 from snnc.artefact import Artefact
 from snnc.artefact import load as load_artefact
 from snnc.artefact import save as save_artefact
 from snnc.backends import load_backend, load_simulator
 from snnc.backends.deployment import deploy as deploy_artefact
+from snnc.backends.torch_module import to_torch as module_of
 from snnc.data.datasets import is_dataset, read_dataset
 from snnc.data.labelled import part_of, read_named
 from snnc.data.preprocessing import Preprocessing
@@ -40,6 +41,9 @@ from snnc.report.origin import prepared_source
 from snnc.search.choice import Choice
 from snnc.simulation.protocol import Bundle, Trace
 from snnc.sources import Located, locate_source, open_source, zoo_entry
+
+if TYPE_CHECKING:
+    from snnc.backends.torch_module.module import SpikingModule
 
 _log = logging.getLogger("snnc")
 
@@ -235,6 +239,10 @@ class ConvertedNetwork(Artefact):
             accept_semantics=accept_semantics,
         )
 
+    def to_torch(self) -> SpikingModule:
+        """Return it as a ``torch.nn.Module`` with its exact semantics; see :func:`to_torch`."""
+        return to_torch(self)
+
     def _labelled(self, rows: Any, labels: Any, limit: int | None) -> tuple[Rows, Labels]:
         limit = None if limit is None else whole(limit, "limit", 1)
         names, outputs = list(self.takes), list(self.gives)
@@ -382,6 +390,15 @@ def load(path: str | os.PathLike[str]) -> ConvertedNetwork:
     found = load_artefact(path)
     kept = {item.name: getattr(found, item.name) for item in fields(Artefact)}
     return ConvertedNetwork(**kept, path=Path(os.fsdecode(path)))
+
+
+def to_torch(artefact: Artefact | str | os.PathLike[str]) -> SpikingModule:
+    """Return an artefact, or the one in a file, as a ``torch.nn.Module`` with its exact semantics.
+
+    Raises:
+        UsageError: torch is not installed, or a part of the network runs as ordinary ONNX.
+    """
+    return module_of(as_artefact(artefact))
 
 
 compile_model = convert
