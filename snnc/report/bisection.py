@@ -191,7 +191,7 @@ def _judged_output(artefact: Artefact, name: str | None) -> str:
         raise UsageError(f"there are {len(names)} outputs, {listed}: say which to judge, by --output NAME")
     if name is not None and name not in names:
         raise UsageError(f"there is no output {name!r}; the outputs: {listed}")
-    return names[0] if name is None else name
+    return next(iter(names)) if name is None else name
 
 
 def conclusion(trials: tuple[Trial, ...], labelled: bool, classes: bool, tolerance: float) -> Bisection:
