@@ -375,6 +375,8 @@ class _Lowering:
                 stands_for=node.name,
                 breakpoints=points,
                 step_values=np.arange(node.lowest, node.highest + 1, dtype=np.int32),
+                potential_unit=integers.step.astype(np.float32),
+                potential_zero=total.bias.astype(np.float32),
             )
         )
         none = np.zeros(node.channels)

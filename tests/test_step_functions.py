@@ -141,6 +141,11 @@ def test_targets_without_step_functions_refuse_them(target: str) -> None:
         ({"step_values": None}, "come together"),
         ({"breakpoints": np.zeros((3, 2), np.int32)}, "for 1 channels"),
         ({"neuron": Neuron(count_memory=False)}, "memory"),
+        ({"potential_unit": np.ones(1, np.float32)}, "one number each"),
+        (
+            {"potential_unit": np.zeros(1, np.float32), "potential_zero": np.zeros(1, np.float32)},
+            "must be positive",
+        ),
     ],
 )
 def test_broken_step_functions_are_named(change: dict[str, object], reason: str) -> None:

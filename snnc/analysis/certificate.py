@@ -1,9 +1,10 @@
 """Certificates that a spiking network equals its quantised network: proved if possible, else observed.
 
 The quantised network has graded neurons, whose count after T steps is ``N* = clip(floor(X / Theta), 0, C)``,
-with X the sum of all input, in any order. A neuron with count memory that may send ``s`` spikes per step
-falls behind if much input arrives at once. In K settle steps it catches up: once its input is final, every
-step moves N towards ``N*`` by ``min(|N* - N|, s M)``, of at most ``C = T M``.
+or ``N* = K(X)`` where they follow a step function, with X the sum of all input, in any order. A neuron with
+count memory that may send ``s`` spikes per step falls behind if much input arrives at once. In K settle steps
+it catches up: once its input is final, every step moves N towards ``N*`` by ``min(|N* - N|, s M)``, at most
+``C = T M``, which all counts of a step function and zero span, too.
 
 *Proved*, for every input: with ``s = T`` nothing is ever held back, so the network is the graded one; with
 fewer, ``ceil(T / s)`` settle steps for each population on the longest path are enough, by induction along it.

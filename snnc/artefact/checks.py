@@ -159,6 +159,7 @@ def _reals(node: SnnNode) -> list[NumberArray]:
         case Readout(gain=gain) if gain is not None:
             return [gain]
         case IntegrateFire():
-            return [node.spike_scale, node.lowest]
+            potential = (node.potential_unit, node.potential_zero)
+            return [node.spike_scale, node.lowest, *(values for values in potential if values is not None)]
         case _:
             return []

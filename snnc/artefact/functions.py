@@ -355,7 +355,7 @@ def _layerwise_step_function_text(kind: Firing, carrier: Carrier) -> str:
 
 def _steps_signature() -> str:
     """Return the attributes and the parameters that a population with a step function is read back from."""
-    attributes = "levels, spikes_per_step, code, unit, floor, most"
+    attributes = "levels, spikes_per_step, code, unit, floor, most, v_unit, v_zero"
     return f"<{attributes}> (current, threshold, bias, breakpoints, step_values, first"
 
 

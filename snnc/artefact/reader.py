@@ -216,7 +216,14 @@ class _Reader:
             negative_threshold=low[0] if low else None,
             breakpoints=points,
             step_values=values,
+            potential_unit=_told(settings.get("v_unit", ())),
+            potential_zero=_told(settings.get("v_zero", ())),
         )
+
+
+def _told(values: Sequence[float]) -> FloatArray | None:
+    """Return real numbers that a file may leave out."""
+    return np.array(values, np.float32) if values else None
 
 
 def _floor(values: Sequence[float]) -> FloatArray | None:

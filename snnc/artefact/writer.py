@@ -246,6 +246,9 @@ class _Writer:
         if node.breakpoints is not None and node.step_values is not None:
             attributes["spikes_per_step"] = node.neuron.spikes_per_step or NO_LIMIT
             attributes["most"] = node.neuron.largest(self.graph.timesteps)
+            if node.potential_unit is not None and node.potential_zero is not None:
+                attributes["v_unit"] = [float(value) for value in node.potential_unit]
+                attributes["v_zero"] = [float(value) for value in node.potential_zero]
             parameters += self.step_function(node, node.breakpoints, node.step_values)
         parameters.append(self.draft.times)
         v_init = self.per_channel(node, "v_init", node.v_init)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from snnc.cli.given import given
 from snnc.cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -67,8 +68,15 @@ def measured_curve(
     from snnc.analysis.evaluation import Share
     from snnc.report.curve import accuracy_curve
 
-    proved = found.artefact.graph.max_timesteps
-    if proved and (beyond := [str(T) for T in wanted if proved < T]):
+    graph = found.artefact.graph
+    proved = graph.max_timesteps
+    if graph.only_timesteps and (others := [str(T) for T in wanted if graph.timesteps != T]):
+        if given("--curve"):
+            left = ", ".join(others)
+            terminal.warn(
+                f"the curve leaves out T = {left}: step functions hold for T = {graph.timesteps} alone"
+            )
+    elif proved and (beyond := [str(T) for T in wanted if proved < T]):
         terminal.warn(f"the curve leaves out T = {', '.join(beyond)}: integers are proved up to T = {proved}")
     rows = min(len(found.x), CURVE_ROWS)
     if not measurement.tells_classes:

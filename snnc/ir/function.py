@@ -42,6 +42,15 @@ def _round_half_even(x: Real) -> Real:
     return np.asarray(np.rint(x), x.dtype)
 
 
+COMPARISONS: dict[str, Callable[..., Any]] = {
+    "Equal": np.equal,
+    "Greater": np.greater,
+    "GreaterOrEqual": np.greater_equal,
+    "Less": np.less,
+    "LessOrEqual": np.less_equal,
+}
+"""Comparisons: they give 1 where they hold, and 0 elsewhere."""
+
 OPERATORS: dict[str, tuple[int, Callable[..., Any]]] = {
     "Identity": (1, lambda x: x),
     "Neg": (1, np.negative),
@@ -53,6 +62,15 @@ OPERATORS: dict[str, tuple[int, Callable[..., Any]]] = {
     "Log": (1, np.log),
     "Sin": (1, np.sin),
     "Cos": (1, np.cos),
+    "Tan": (1, np.tan),
+    "Asin": (1, np.arcsin),
+    "Acos": (1, np.arccos),
+    "Atan": (1, np.arctan),
+    "Sinh": (1, np.sinh),
+    "Cosh": (1, np.cosh),
+    "Asinh": (1, np.arcsinh),
+    "Acosh": (1, np.arccosh),
+    "Atanh": (1, np.arctanh),
     "Erf": (1, _error_function),
     "Tanh": (1, np.tanh),
     "Sigmoid": (1, _sigmoid),
@@ -72,6 +90,8 @@ OPERATORS: dict[str, tuple[int, Callable[..., Any]]] = {
     "Pow": (2, np.power),
     "Min": (2, np.minimum),
     "Max": (2, np.maximum),
+    **{name: (2, compare) for name, compare in COMPARISONS.items()},
+    "Where": (3, lambda condition, first, second: np.where(condition != 0, first, second)),
 }
 """Every operator of a program: the number of its arguments, and what it computes."""
 

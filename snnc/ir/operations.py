@@ -122,7 +122,7 @@ SETTINGS: dict[type, frozenset[str]] = {
         {
             *("name", "inputs", "shape", "origin", "stands_for", "fine"),
             *("threshold", "bias", "v_init", "spike_scale", "floor", "neuron", "negative_threshold"),
-            *("breakpoints", "step_values"),
+            *("breakpoints", "step_values", "potential_unit", "potential_zero"),
         }
     ),
     ann.Relu: frozenset(

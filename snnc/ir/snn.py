@@ -454,6 +454,9 @@ class IntegrateFire(SnnNode):
             threshold; ``None`` where there is none. Only integers have one.
         step_values: (n + 1,) int32, the count between two breakpoints, in any order; ``None`` with the
             breakpoints. ``T M`` is at least what they and zero span.
+        potential_unit, potential_zero: (channels,) float32, what the potential of a neuron with a step
+            function stands for, ``potential_unit v + potential_zero``: the pre-activation of the source
+            network. They change no spike; ``None`` where it is not known.
     """
 
     arity = MANY
@@ -472,6 +475,8 @@ class IntegrateFire(SnnNode):
     fine: bool = False
     breakpoints: NumberArray | None = None
     step_values: NumberArray | None = None
+    potential_unit: FloatArray | None = None
+    potential_zero: FloatArray | None = None
 
     @property
     def integer(self) -> bool:
@@ -520,8 +525,17 @@ class IntegrateFire(SnnNode):
     def _steps_problem(self) -> str | None:
         """Say why the breakpoints make no step function."""
         points, values = self.breakpoints, self.step_values
+        real = [each for each in (self.potential_unit, self.potential_zero) if each is not None]
         if points is None or values is None:
+            if real:
+                return "only the potential of a step function has a unit of its own"
             return None if points is values else "breakpoints and step values come together"
+        if len(real) == 1 or any(each.shape != self.shape[:1] for each in real):
+            return (
+                f"the unit and the zero of the potential are not one number each for {self.channels} channels"
+            )
+        if self.potential_unit is not None and not self.potential_unit.min() > 0:
+            return "the unit of the potential must be positive"
         if not self.neuron.count_memory or self.negative_threshold is not None:
             return "a step function needs count memory, and has no negative threshold"
         if points.ndim != 2 or points.shape[0] not in (1, self.channels):

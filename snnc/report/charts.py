@@ -150,7 +150,7 @@ def firing_chart(layers: Sequence[LayerReport]) -> Chart:
     """Draw spike rates and what is left in the potentials."""
     firings = [layer.firing for layer in layers if layer.firing is not None]
     rates = [firing.rate for firing in firings]
-    residual = [100 * firing.residual_outside for firing in firings]
+    residual = [100 * (firing.residual_outside or 0.0) for firing in firings]
     figure = _paired_bars(
         layers, (rates, residual), ("spikes per neuron and step", "outside [0, threshold), %")
     )
@@ -166,8 +166,8 @@ def firing_chart(layers: Sequence[LayerReport]) -> Chart:
                 label(layer),
                 f"{firing.rate:.4f}",
                 percent(firing.density, 2),
-                f"{firing.residual_mean:.3f}",
-                percent(firing.residual_outside),
+                "-" if firing.residual_mean is None else f"{firing.residual_mean:.3f}",
+                "-" if firing.residual_outside is None else percent(firing.residual_outside),
             )
             for layer, firing in zip(layers, firings, strict=True)
         ],

@@ -98,7 +98,12 @@ class Curve:
 def exact_in_one_run(graph: SnnGraph) -> bool:
     """Whether the answers at every step of a run are those of shorter runs."""
     single = all(node.neuron.spikes_per_step == 1 for node, _ in populations(graph))
-    return single and graph.schedule is Schedule.SYNCHRONOUS and graph.settle_steps == 0
+    return (
+        single
+        and not graph.only_timesteps
+        and graph.schedule is Schedule.SYNCHRONOUS
+        and graph.settle_steps == 0
+    )
 
 
 def answers_at(
@@ -174,6 +179,9 @@ def accuracy_curve(
     """
     graph = artefact.graph
     wanted = sorted({T for T in timesteps if not graph.max_timesteps or graph.max_timesteps >= T})
+    # Step functions are made for one T; those of other conversions for theirs.
+    others = sorted(set(timesteps)) if graph.only_timesteps else wanted
+    wanted = [T for T in wanted if graph.timesteps == T or not graph.only_timesteps]
 
     def judged(made: Artefact, T: int, outputs: NumberArray) -> Point:
         readout = made.graph.readout
@@ -190,7 +198,7 @@ def accuracy_curve(
     same = tuple(found[T] for T in wanted)
     again: list[Point] = []
     if convert is not None:
-        for T in (progress or Silent()).track(wanted, len(wanted), "converting for every T"):
+        for T in (progress or Silent()).track(others, len(others), "converting for every T"):
             made = convert(T)
             again.append(judged(made, T, answers_at(made, x, [T], simulator)[T]))
     metric = next((each.share.metric for each in same if isinstance(each.share, Measured)), "")

@@ -367,6 +367,8 @@ def _neurobench(graph: SnnGraph, counted: Costs, reach: Mapping[str, IntArray]) 
     vectors += [
         n.negative_threshold for n in graph.of_type(IntegrateFire) if n.negative_threshold is not None
     ]
+    tables = [(n.breakpoints, n.step_values) for n in graph.of_type(IntegrateFire)]
+    vectors += [values for table in tables for values in table if values is not None]
     vectors += [node.bias for node in graph.of_type(Readout)]
     vectors += [node.values for node in graph.of_type(ConstantCurrent)]
     parameters = sum(array.nbytes for array in [*weights, *vectors])

@@ -23,7 +23,7 @@ from snnc.ir.rewriter import Rewriter
 from snnc.ir.snn import Encode, IntegrateFire, Readout, SnnGraph, Weighted
 from snnc.numerics.input_range import decoded_input, input_affine
 from snnc.source.ann_session import AnnSession
-from snnc.source.source_map import rectifier
+from snnc.source.source_map import raised_by, rectifier
 
 
 def fed_graph(source: AnnGraph, graph: SnnGraph) -> AnnGraph:
@@ -160,7 +160,8 @@ class FedSource:
         self._before = {} if spiking is not None else {name: cut[name].inputs[0] for name in spikes}
         names = list(dict.fromkeys([*self._before.values(), *self._answers.values()]))
         computed = cut.ancestors(names, frozenset(fed)) - frozenset(fed)
-        stray = [node.name for node in cut.of_type(Relu) if node.name in computed]
+        # What rounds to levels that the spikes have already may be computed again.
+        stray = [node.name for node in cut.of_type(Relu) if node.name in computed and node.scale is None]
         if stray and spiking is None:
             raise InternalError(f"no population stands for the rectifier {stray[0]!r}, which others read")
         self._session = AnnSession(cut, names, threads, fed)
@@ -191,7 +192,7 @@ class FedSource:
         }
         for node in self._populations:
             value: FloatArray = node.decoded(counts[node.name], timesteps)
-            shift = self.rectifier(node.name).shift
+            shift = raised_by(node, self.rectifier(node.name))
             values[node.name] = (
                 value if shift is None else np.subtract(value, per_channel(shift, value.ndim - 1))
             )

@@ -42,14 +42,17 @@ class Drive:
 class Thresholds:
     """The thresholds of a layer, ``theta = u C / T``, in units of the model.
 
+    Of neurons that follow a step function it is the largest magnitude of its values.
+
     Attributes:
         least, median, largest: over the channels.
-        above: share of the source's activations that exceed theirs.
+        above: share of the source's activations that exceed theirs, or lie below all values of a step
+            function.
         headroom: median over the channels of threshold over the largest activation seen; above 1 the
             threshold was never reached.
         range_spread: how many times larger the largest activation is in the 90 % channel than in the 10 %
             channel, among those that are ever active.
-        start: mean over the channels of ``v(0) / Theta``.
+        start: mean over the channels of ``v(0) / Theta``; ``None`` for a step function.
     """
 
     least: float
@@ -58,7 +61,7 @@ class Thresholds:
     above: float
     headroom: float
     range_spread: float
-    start: float
+    start: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +74,13 @@ class Firing:
         dead: share of channels that never fire on these rows.
         silenced: share of channels that never fire, though the source's are active.
         saturated: share of channels of whose firing neurons most end at the capacity.
-        false_fires: share of neurons that end above zero where the source's activation is zero.
+        false_fires: share of neurons that do not end at zero where the source's activation is zero.
         lead: share of neurons that sent two or more too few, one too few, as many as ``Q`` demands, one too
             many, two or more too many.
         residual_mean, residual_deviation: of ``v(T) / Theta``.
-        residual_outside: share of potentials outside [0, Theta).
-        activations: histogram of ``a / theta`` from 0 to 2 in equal bins, and beyond: shares.
+        residual_outside: share of potentials outside [0, Theta). All three are ``None`` for a step function,
+            whose potential is no residual.
+        activations: histogram of ``|a| / theta`` from 0 to 2 in equal bins, and beyond: shares.
     """
 
     rate: float
@@ -86,9 +90,9 @@ class Firing:
     saturated: float
     false_fires: float
     lead: tuple[float, ...]
-    residual_mean: float
-    residual_deviation: float
-    residual_outside: float
+    residual_mean: float | None
+    residual_deviation: float | None
+    residual_outside: float | None
     activations: tuple[float, ...]
 
 
@@ -185,15 +189,17 @@ def _thresholds(node: IntegrateFire, sums: LayerSums) -> Thresholds:
         above=sums.above / sums.values,
         headroom=float(np.median(reached)) if len(alive) else 1.0,
         range_spread=float(high / low),
-        start=float((node.v_init / node.threshold).mean()),
+        start=None if node.breakpoints is not None else float((node.v_init / node.threshold).mean()),
     )
 
 
 def _firing(sums: LayerSums, rate: float, density: float) -> Firing:
     n = sums.values
     channels = sums.shape[0]
-    total, squares, outside = sums.residual
-    mean = float(total / n)
+    mean = deviation = outside = None
+    if sums.threshold is not None:
+        mean, square, outside = (float(each / n) for each in sums.residual)
+        deviation = sqrt(max(square - mean**2, 0.0))
     busy = sums.saturated > SATURATED * np.maximum(sums.active, 1)
     return Firing(
         rate=rate,
@@ -204,7 +210,7 @@ def _firing(sums: LayerSums, rate: float, density: float) -> Firing:
         false_fires=sums.false_fires / n,
         lead=tuple(float(x) for x in sums.lead / n),
         residual_mean=mean,
-        residual_deviation=sqrt(max(float(squares / n) - mean**2, 0.0)),
-        residual_outside=float(outside / n),
+        residual_deviation=deviation,
+        residual_outside=outside,
         activations=tuple(float(x) for x in sums.histogram / n),
     )

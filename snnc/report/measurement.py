@@ -42,7 +42,7 @@ from snnc.metrics import (
 from snnc.metrics.loss import ACCURACY, ANSWERS, loss_of_maps, loss_of_numbers
 from snnc.metrics.outputs import Labels, recognise_outputs
 from snnc.progress import Progress, Silent
-from snnc.report.coding import capacity, counts, evenly_spaced
+from snnc.report.coding import counts, evenly_spaced, range_of_counts
 from snnc.report.fed import FedSource, sources_of
 from snnc.report.layers import LayerReport, summarise
 from snnc.report.probes import ChannelOrder, InputUse, Probe
@@ -51,7 +51,7 @@ from snnc.report.statistics import LayerSums
 from snnc.report.terms import decompose, decompose_readout, mean_input
 from snnc.simulation.protocol import Activity, RecordOptions, Simulator, Trace
 from snnc.source.ann_session import CHUNK, AnnSession
-from snnc.source.source_map import activation, maximum_of, rectifier
+from snnc.source.source_map import carried, maximum_of, rectifier
 
 BLOCK = 1 << 16
 """Neurons, times rows, whose errors are split at a time."""
@@ -335,11 +335,17 @@ class _Work:
     def _begun(self, node: SnnNode) -> LayerSums:
         if not isinstance(node, IntegrateFire):
             infinite, one = np.full(node.channels, np.inf), np.ones(node.channels)
-            return LayerSums(node.shape, None, infinite, one, one)
-        most = capacity(node, self.timesteps, self.steps)
+            return LayerSums(node.shape, None, infinite, one, one, np.stack([-infinite, infinite]))
+        least, most = range_of_counts(node, self.timesteps, self.steps)
         step = node.spike_scale.astype(np.float64) / self.timesteps
-        theta = node.lowest + step * most
-        return LayerSums(node.shape, most, theta, step, node.threshold)
+        low, high = node.lowest + step * least, node.lowest + step * most
+        if node.breakpoints is None:  # what lies below is rectified
+            return LayerSums(
+                node.shape, (least, most), high, step, node.threshold, np.stack([high - np.inf, high])
+            )
+        theta = np.maximum(np.abs(low), np.abs(high))
+        theta[theta == 0] = 1.0  # a table of one value
+        return LayerSums(node.shape, (least, most), theta, step, None, np.stack([low, high]))
 
     def add(self, x: Rows, where: slice) -> None:
         """Run one chunk; ``where`` says which rows they are."""
@@ -388,7 +394,7 @@ class _Work:
             self.behind.do(partial(self._add_population, node, states, local=False))
             if not self.order[index].drivers:
                 zhat = mean_input(node, n, v, self.timesteps)
-                self.probe.add_first(node.name, q, zhat, counted, self.timesteps)
+                self.probe.add_first(node, q, zhat, counted, self.timesteps)
         for name, readout in self.readouts.items():
             z_fed = fed.answers[name].reshape(outputs[name].shape)
             self.sums[readout.name].cumulative.add(decompose_readout(told[name], z_fed, outputs[name]))
@@ -407,7 +413,7 @@ class _Work:
         coded: dict[str, IntArray] = {}
         trains: dict[str, IntArray] = {}
         for node in self.populations:
-            a = activation(self.fed.rectifier(node.name), values[self.before[node.name]])
+            a = carried(node, self.fed.rectifier(node.name), values[self.before[node.name]])
             coded[node.name] = counts(node, a, self.timesteps)
             self.nonzero[node.name] += np.count_nonzero(coded[node.name], axis=0)
         fed = self.fed.run(q, coded, self.timesteps)

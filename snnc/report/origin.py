@@ -17,12 +17,13 @@ from snnc.frontend import read_onnx
 from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.batch import joined
 from snnc.ir.graph import Graph
+from snnc.ir.snn import IntegrateFire
 from snnc.passes import PASSES
 from snnc.pipeline import Context, Pipeline, run_pipeline
 from snnc.simulation.protocol import Simulator
 from snnc.source.calibration import Calibration
 
-LOWER = "lower"
+LOWERING = frozenset({"lower", "lower-quantised"})
 CLIP = "clip-activations"
 RAISE = "rectify-linear"
 
@@ -37,22 +38,24 @@ def prepared_source(artefact: Artefact, path: Path, simulator: Simulator) -> Ann
 
     Raises:
         InputError: the artefact does not say how it was made.
-        UsageError: its neurons follow step functions, which have no error terms.
+        UsageError: its neurons follow step functions whose potentials it tells nothing of.
     """
     kept = () if artefact.host is None else artefact.host.nodes
     source = read_onnx(path, kept=kept, selection=artefact.selection).graph
     text = artefact.metadata.pipeline
     passes = Pipeline.parse(text, PASSES) if text else Pipeline(())
-    if artefact.graph.only_timesteps:
-        raise UsageError(
-            "the neurons follow step functions, whose counts are the levels of the quantised source: there "
-            "are no error terms to report; compare the answers by `snnc eval --source`"
-        )
-    if LOWER not in passes.names:
+    for node in artefact.graph.of_type(IntegrateFire):
+        if node.breakpoints is not None and node.potential_unit is None:
+            raise UsageError(
+                f"{node.name!r} follows a step function and does not tell what its potential stands for: "
+                "convert the network again with this version of snnc"
+            )
+    lowering = next((name for name in passes.names if name in LOWERING), None)
+    if lowering is None:
         raise InputError(
             f"the artefact does not record the passes that made it from {path.name}: convert it again"
         )
-    chosen = [item for item in passes[: passes.names.index(LOWER)] if item.name != CLIP]
+    chosen = [item for item in passes[: passes.names.index(lowering)] if item.name != CLIP]
     rows = joined({node.name: np.zeros((1, *node.shape), np.float32) for node in artefact.graph.encoders})
     context = Context(Calibration(rows), artefact.graph.timesteps, simulator)
     graph: Graph[Any] = source

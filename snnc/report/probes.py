@@ -10,10 +10,11 @@ from snnc.ir.ann import AnnGraph
 from snnc.ir.batch import Rows, rows_of
 from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, IntArray
-from snnc.ir.snn import SnnGraph
+from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.metrics import decisions
 from snnc.report.fed import FedSource
 from snnc.source.ann_session import AnnSession
+from snnc.source.source_map import raised_by
 
 COLOURS = 3
 BEYOND = 1.02
@@ -81,12 +82,12 @@ class Probe:
         self._first = np.zeros(3)
 
     def add_first(
-        self, name: str, q: Rows, zhat: FloatArray, counted: dict[str, IntArray], timesteps: int
+        self, node: IntegrateFire, q: Rows, zhat: FloatArray, counted: dict[str, IntArray], timesteps: int
     ) -> None:
         """Add what a layer that reads the input received.
 
         Args:
-            name: of the population.
+            node: the population.
             q: (batch, *input shape), the code of the rows.
             zhat: (batch, *shape), its mean input; see :mod:`snnc.report.terms`.
             counted: spikes of every population.
@@ -94,10 +95,10 @@ class Probe:
         """
         if self._session is None or self._rows >= PROBED_ROWS:
             return
-        shift = self._fed.rectifier(name).shift
+        shift = raised_by(node, self._fed.rectifier(node.name))
         raised = 0.0 if shift is None else per_channel(shift, zhat.ndim - 1)
         straight, turned = (
-            self._fed.run(code, counted, timesteps).before[name] + raised
+            self._fed.run(code, counted, timesteps).before[node.name] + raised
             for code in (q, np.ascontiguousarray(q[:, ::-1]))
         )
         self._first += (

@@ -40,12 +40,17 @@ from statistics import median
 
 from snnc.analysis import costs
 from snnc.data.normalisation import Mistake
+from snnc.passes import PASSES
+from snnc.pipeline import Pipeline
 from snnc.report.advice import advised
 from snnc.report.causes import OPTIONS, Cause
 from snnc.report.layers import LayerReport
 from snnc.report.measurement import Measurement
 from snnc.report.statistics import Split
 from snnc.report.terms import OWN, TERMS
+
+LEVELS = "lower-quantised"
+"""The pass after which counts are levels of the source, for every T."""
 
 CLEAR = 0.01
 """Severity below which nothing is blamed: one hundredth of a layer's power."""
@@ -224,7 +229,7 @@ class Rules:
 
     def start(self, layer: LayerReport) -> Finding | None:
         """Whether potentials start at zero: three quarters of the squared rounding error come from it."""
-        if layer.thresholds is None or layer.thresholds.start > 0.1:
+        if layer.thresholds is None or layer.thresholds.start is None or layer.thresholds.start > 0.1:
             return None
         severity = 0.75 * strength(layer.local, "quantisation")
         if severity < STRUCTURAL or layer.local.means[TERMS.index("quantisation")] >= 0:
@@ -308,6 +313,8 @@ class Rules:
     def longer(self, timesteps: int, preset: str) -> str:
         """Return the advice to take more steps, or a preset whose spikes carry more."""
         T = self.found.timesteps
+        if self.pipeline and LEVELS in Pipeline.parse(self.pipeline, PASSES).names:
+            return "weights and inputs that the source quantises, too: for every T its own levels are counted"
         if self.calibrated_for > T:
             return f"run at T = {self.calibrated_for}, for which it was calibrated, or convert for {T}"
         return f"convert again with --timesteps {timesteps}" + f", or with --preset {preset}" * self.unary()

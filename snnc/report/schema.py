@@ -69,7 +69,7 @@ def schema() -> dict[str, Any]:
         "threshold": _object({"min": NUMBER, "median": NUMBER, "max": NUMBER}),
         "above_threshold": SHARE,
         "headroom": NUMBER,
-        "start": NUMBER,
+        "start": MAYBE,
         "spikes_per_neuron_per_step": NUMBER,
         "events_per_neuron_per_step": SHARE,
         "dead_channels": SHARE,
@@ -77,7 +77,7 @@ def schema() -> dict[str, Any]:
         "saturated_channels": SHARE,
         "fires_where_ann_is_zero": SHARE,
         "unevenness_histogram": _object(dict.fromkeys(("-2", "-1", "0", "1", "2"), SHARE)),
-        "residual_membrane": _object({"mean": NUMBER, "deviation": NUMBER, "outside": SHARE}),
+        "residual_membrane": _object({"mean": MAYBE, "deviation": MAYBE, "outside": _nullable(SHARE)}),
         "activation_histogram": {"type": "array", "items": SHARE},
     }
     layer = _object(

@@ -161,17 +161,20 @@ class LayerSums:
 
     Attributes:
         shape: of the layer.
-        capacity: the largest count, or ``None``.
-        theta: (channels,) the largest value that spikes can stand for; infinite for the read-out.
+        counts: the smallest and the largest count; ``None`` for the read-out.
+        theta: (channels,) the largest magnitude that spikes can stand for; infinite for the read-out.
         step: (channels,) the value of one unit, ``u / T``.
-        threshold: (channels,) Theta, for the residual potential.
+        threshold: (channels,) Theta, for the residual potential; ``None`` where nothing is left of it, as in
+            neurons that follow a step function.
+        reach: (2, channels), the smallest and the largest value that is not clipped.
     """
 
     shape: Shape
-    capacity: int | None
+    counts: tuple[int, int] | None
     theta: FloatArray
     step: FloatArray
-    threshold: NumberArray
+    threshold: NumberArray | None
+    reach: FloatArray
     local: SplitSums = field(init=False)
     cumulative: SplitSums = field(init=False)
     lead: IntArray = field(init=False)
@@ -211,19 +214,23 @@ class LayerSums:
         rank = len(self.shape)
         self.looked_at += count.size
         theta = per_channel(self.theta, rank)
-        relative = found.a / theta
-        self.above += int(np.count_nonzero(found.a > theta))
+        relative = np.abs(found.a) / theta
+        low, high = (per_channel(values, rank) for values in self.reach)
+        self.above += int(np.count_nonzero((found.a < low) | (found.a > high)))
         bins = np.minimum(relative * (ACTIVATION_BINS / ACTIVATION_RANGE), ACTIVATION_BINS).astype(np.int64)
         self.histogram += np.bincount(bins.ravel(), minlength=ACTIVATION_BINS + 1)
         lead = np.clip(found.lead, -2, 2) + 2
         self.lead += np.bincount(lead.ravel(), minlength=LEAD_BINS)
-        self.false_fires += int(np.count_nonzero((found.a == 0) & (count > 0)))
-        if self.capacity is not None:
-            self.saturated += _by_channel(count >= self.capacity)
-        self.active += _by_channel(count > 0)
+        self.false_fires += int(np.count_nonzero((found.a == 0) & (count != 0)))
+        if self.counts is not None:
+            least, most = self.counts
+            self.saturated += _by_channel((count >= most) | ((count <= least) & (count < 0)))
+        self.active += _by_channel(count != 0)
         self.sent += _by_channel(np.abs(count))
-        self.source_mean += _by_channel(found.a)
-        highest = found.a.reshape(*found.a.shape[:2], -1).max(axis=(0, 2))
+        self.source_mean += _by_channel(np.abs(found.a))
+        highest = np.abs(found.a).reshape(*found.a.shape[:2], -1).max(axis=(0, 2))
         self.source_largest = np.maximum(self.source_largest, highest)
-        share = v / per_channel(self.threshold, rank)
-        self.residual += (share.sum(), np.square(share).sum(), np.count_nonzero((share < 0) | (share >= 1)))
+        if self.threshold is not None:
+            share = v / per_channel(self.threshold, rank)
+            outside = np.count_nonzero((share < 0) | (share >= 1))
+            self.residual += (share.sum(), np.square(share).sum(), outside)

@@ -10,7 +10,8 @@ For one neuron of a population, with
   ``zhat = l + (u / Theta) (sum_t I_t + T B) / T``,
 * ``phi = l + u N / T``: what its own spikes stand for,
 * ``theta = l + u C / T``: the largest value that they can stand for, ``C`` the capacity,
-* ``r(x) = min(max(x, 0), ceiling)``: the rectifier of the source network,
+* ``r(x)``: what the source network makes of a pre-activation, ``min(max(x, 0), ceiling)`` or, where it rounds
+  itself, the level of ``x``,
 * ``Q(zhat) = l + (u / T) clip(floor((v(0) + sum_t I_t + T B) / Theta), 0, C)``: what it would send if all
   its input had arrived before its first spike,
 
@@ -18,12 +19,22 @@ the errors are::
 
     propagated   = r(z) - a                           wrong spikes of earlier layers
     parameters   = r(zhat) - r(z)                     int8 weights, rounded or lost bias, compensation
-    clipping     = clip(zhat, l, theta) - r(zhat)     above the threshold, or below the floor
-    quantisation = Q(zhat) - clip(zhat, l, theta)     T steps hold only T M levels; the start v(0)
+    clipping     = clip(r(zhat), l, theta) - r(zhat)  above the threshold, or below the floor
+    quantisation = Q(zhat) - clip(r(zhat), l, theta)  T steps hold only T M levels; the start v(0)
     unevenness   = phi - Q(zhat)                      fired too early or too late
 
 They telescope: their sum is ``phi - a``. No current has to be recorded for ``zhat``, since a neuron keeps
-what it does not send: ``sum_t I_t + T B = v(T) - v(0) + Theta N`` under every schedule and for every neuron.
+what it does not send: ``sum_t I_t + T B = v(T) - v(0) + Theta N`` under every schedule and for every neuron
+with a threshold.
+
+A neuron that follows a step function ``K`` takes nothing from its potential ``P``, which stands for
+``zhat = e P + z0`` (``potential_unit``, ``potential_zero``); the count that it should end with is ``K(P)``:
+
+* ``l + u min K / T`` and ``l + u max K / T`` take the places of ``l`` and ``theta``: what the lowest and the
+  highest level of the table cut is clipping,
+* ``Q(zhat) = l + (u / T) K(P)``: what the levels in between, and the places of the breakpoints, round is
+  quantisation,
+* unevenness is what a limit on the spikes of a step holds back.
 
 "Parameters" is the difference that the *parameters* cause with equal spikes. The integers represent real
 values by the scale of their channel, ``u / Theta``: a weight ``w`` represents ``w u / Theta``, divided by the
@@ -47,16 +58,16 @@ from itertools import pairwise
 
 import numpy as np
 
-from snnc.errors import UnknownOperationError
+from snnc.errors import UnknownOperationError, UsageError
 from snnc.ir.ann import Relu
 from snnc.ir.channels import per_channel
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.operations import firing
 from snnc.ir.snn import IntegrateFire
-from snnc.report.coding import capacity
-from snnc.simulation.reference import windows
-from snnc.source.source_map import activation
+from snnc.report.coding import range_of_counts
+from snnc.simulation.reference import step_function, windows
+from snnc.source.source_map import carried, raised_by
 
 TERMS = ("propagated", "parameters", "clipping", "quantisation", "unevenness")
 """The five errors, in the order in which they arise."""
@@ -113,20 +124,50 @@ def received(node: IntegrateFire, count: IntArray, v: NumberArray) -> FloatArray
     Raises:
         UnknownOperationError: its potential does not tell, since it forgets what it does not send.
     """
-    if not firing(node).keeps_charge:
+    if not (firing(node).keeps_charge or node.breakpoints is not None):
         raise UnknownOperationError(
             f"{node.name!r} forgets what it does not send, so that the report cannot split its errors"
         )
-    theta = per_channel(node.threshold.astype(np.float64), len(node.shape))
-    return count * theta + (v - per_channel(node.v_init.astype(np.float64), len(node.shape)))
+    rank = len(node.shape)
+    left = v - per_channel(node.v_init.astype(np.float64), rank)
+    if node.breakpoints is not None:
+        return left
+    return count * per_channel(node.threshold.astype(np.float64), rank) + left
 
 
 def mean_input(node: IntegrateFire, count: IntArray, v: NumberArray, timesteps: int) -> FloatArray:
     """Return ``zhat``, (batch, *shape) float64; see :func:`received`."""
+    rank = len(node.shape)
+    if node.breakpoints is not None:
+        unit, zero = _potential(node)
+        return v * per_channel(unit, rank) + per_channel(zero, rank)
     scale = node.spike_scale.astype(np.float64) / (timesteps * node.threshold.astype(np.float64))
-    return per_channel(node.lowest, len(node.shape)) + received(node, count, v) * per_channel(
-        scale, len(node.shape)
+    return per_channel(node.lowest.astype(np.float64), rank) + received(node, count, v) * per_channel(
+        scale, rank
     )
+
+
+def _potential(node: IntegrateFire) -> tuple[FloatArray, FloatArray]:
+    """Return the unit and the zero of a potential, (channels,) float64."""
+    if node.potential_unit is None or node.potential_zero is None:
+        raise UsageError(f"{node.name!r} does not tell what its potential stands for: convert it again")
+    return node.potential_unit.astype(np.float64), node.potential_zero.astype(np.float64)
+
+
+def ideal_count(node: IntegrateFire, count: IntArray, v: NumberArray, most: int) -> NumberArray:
+    """Return the counts of neurons that had got all their input before their first spike, (batch, *shape).
+
+    Args:
+        node: the population.
+        count: (batch, *shape), the units that it sent.
+        v: (batch, *shape), the potentials that it ended with.
+        most: the largest count.
+    """
+    if node.breakpoints is not None:
+        return step_function(node, v)
+    # What is left is worth so many spikes more, or less.
+    held = count + np.floor(v / per_channel(node.threshold.astype(np.float64), len(node.shape)))
+    return np.clip(held, 0, most)
 
 
 def decompose(
@@ -152,27 +193,21 @@ def decompose(
         steps: T + K.
     """
     rank = len(node.shape)
-    total = received(node, count, v)
-    theta = per_channel(node.threshold.astype(np.float64), rank)
-    unit = per_channel(node.spike_scale.astype(np.float64), rank)
-    most = capacity(node, timesteps, steps)
-    # Exact for integers: a quotient below 2^31 by a divisor up to 2^22 never rounds up to the next one.
-    held = np.floor((total + per_channel(node.v_init.astype(np.float64), rank)) / theta)
-    whole = np.clip(held, 0, most)
+    unit = per_channel(node.spike_scale.astype(np.float64), rank) / timesteps
     floor = per_channel(node.lowest.astype(np.float64), rank)
-    zhat: FloatArray = floor + total * (unit / (timesteps * theta))
-    largest = floor + unit * (most / timesteps)
-    shift = 0.0 if relu.shift is None else per_channel(relu.shift.astype(np.float64), rank)
-    ceiling = np.inf if relu.ceiling is None else per_channel(relu.ceiling.astype(np.float64), rank)
-    a = activation(relu, z_source).astype(np.float64)
-    z = z_fed + shift
-    rectified = np.clip(zhat, 0, ceiling)
-    clipped = np.clip(zhat, floor, largest)
-    reached = np.clip(z, 0, ceiling)
-    quantised = floor + whole * (unit / timesteps)
-    phi = floor + count * (unit / timesteps)
-    errors = (reached - a, rectified - reached, clipped - rectified, quantised - clipped, phi - quantised)
-    return Decomposition(a, phi, errors, z, zhat, (count - whole).astype(np.int32))
+    least, most = range_of_counts(node, timesteps, steps)
+    whole = ideal_count(node, count, v, most)
+    zhat = mean_input(node, count, v, timesteps)
+    shift = raised_by(node, relu)
+    raised: FloatArray | float = 0.0 if shift is None else per_channel(shift.astype(np.float64), rank)
+    a = carried(node, relu, z_source).astype(np.float64)
+    reached = carried(node, relu, z_fed).astype(np.float64)
+    made = carried(node, relu, zhat - raised).astype(np.float64)
+    clipped = np.clip(made, floor + unit * least, floor + unit * most)
+    quantised = floor + unit * whole
+    phi = floor + unit * count
+    errors = (reached - a, made - reached, clipped - made, quantised - clipped, phi - quantised)
+    return Decomposition(a, phi, errors, z_fed + raised, zhat, (count - whole).astype(np.int32))
 
 
 def decompose_readout(y_source: FloatArray, y_fed: FloatArray, y: FloatArray) -> Decomposition:

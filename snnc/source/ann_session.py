@@ -21,6 +21,7 @@ from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
 from snnc.numerics.spill import RowArray, row_array
+from snnc.source.function_nodes import write_function
 
 FEED = "in:"
 """Put before the name of an input: the tensor that is fed."""
@@ -288,6 +289,8 @@ class _Writer:
                 self.node("Add", [scaled, self.vector(node, node.shift, "shift")], out)
             case ann.Relu():
                 self._relu(node)
+            case ann.Levelled():
+                self._within_levels(node, self._activation(node, read))
             case ann.AveragePool():
                 self.node("AveragePool", read, out, count_include_pad=1, **_window(node.window))
             case ann.MaxPool():
@@ -318,6 +321,49 @@ class _Writer:
                 self.node("LogSoftmax" if node.logarithm else "Softmax", read, out, axis=1)
             case _:
                 raise InternalError(f"no ONNX form is written for {type(node).__name__}")
+
+    def _activation(self, node: ann.Levelled, read: Sequence[str]) -> str:
+        """Write what the source network computes, without the levels that were chosen for it."""
+        made = f"made:{node.name}"
+        match node:
+            case ann.Pointwise():
+                return write_function(self, node.function, read[0], node.name, len(node.shape))
+            case ann.Product():
+                return self.node("Mul", read, made)
+            case ann.MatrixProduct():
+                first, second = read
+                if node.transposed:
+                    axes = list(range(len(node.shape) + 1))
+                    axes[-2:] = axes[:-3:-1]
+                    second = self.node("Transpose", [second], f"transposed:{node.name}", perm=axes)
+                return self.node("MatMul", [first, second], made)
+            case ann.Normalisation():
+                return self._normalised(node, read[0], made)
+            case ann.InnerSoftmax():
+                return self.node("Softmax", read, made, axis=node.axis + 1)
+            case ann.Maximum():
+                return self.node("ReduceMax", read, made, axes=[axis + 1 for axis in node.axes])
+            case _:
+                raise InternalError(f"no ONNX form is written for {type(node).__name__}")
+
+    def _normalised(self, node: ann.Normalisation, value: str, made: str) -> str:
+        axes = [axis + 1 for axis in node.axes]
+        if node.centred:
+            mean = self.node("ReduceMean", [value], f"mean:{node.name}", axes=axes)
+            value = self.node("Sub", [value, mean], f"centred:{node.name}")
+        square = self.node("Mul", [value, value], f"square:{node.name}")
+        variance = self.node("ReduceMean", [square], f"variance:{node.name}", axes=axes)
+        epsilon = self.constant(np.array(node.epsilon, np.float32), f"epsilon:{node.name}")
+        safe = self.node("Add", [variance, epsilon], f"safe:{node.name}")
+        return self.node("Div", [value, self.node("Sqrt", [safe], f"deviation:{node.name}")], made)
+
+    def _within_levels(self, node: ann.Levelled, value: str) -> None:
+        """Clip to the range of the levels that were chosen, if any."""
+        if node.step is not None:
+            limits = {"Max": node.step * node.lowest, "Min": node.step * node.highest}
+            for kind, limit in limits.items():
+                value = self.node(kind, [value, self.vector(node, limit, kind)], f"{kind} of:{node.name}")
+        self.node("Identity", [value], VALUE + node.name)
 
     def _relu(self, node: ann.Relu) -> None:
         value = VALUE + node.inputs[0]

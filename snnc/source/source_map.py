@@ -12,6 +12,7 @@ from snnc.ir.channels import per_channel
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
 from snnc.ir.snn import CountMaxPool, IntegrateFire, SnnGraph, SnnNode
+from snnc.numerics.levels import real_level
 from snnc.numerics.spill import RowArray
 from snnc.source.calibration import Calibration
 
@@ -33,14 +34,47 @@ def rectifier(source: AnnGraph, population: SnnNode) -> Relu:
     raise InternalError(f"{population.name!r} stands for no rectifier of the source network")
 
 
-def activation(relu: Relu, z: FloatArray) -> FloatArray:
-    """Return what spikes should carry for the pre-activation ``z``, (rows, *shape).
+def raised_by(population: IntegrateFire, relu: Relu) -> FloatArray | None:
+    """Return by how much the value of the spikes exceeds the source's, (channels,); ``None`` for 0.
 
-    That is ``min(max(z + shift, 0), ceiling)``, without the clip of the conversion's own.
+    The counts of a step function may be negative, so that nothing has to be raised for them.
+    """
+    return relu.shift if population.breakpoints is None else None
+
+
+def carried(population: IntegrateFire, relu: Relu, z: FloatArray) -> FloatArray:
+    """Return what the spikes of a population should carry for the pre-activation ``z``, (rows, *shape).
+
+    That is the source's own value, above :func:`raised_by`.
+    """
+    raised = raised_by(population, relu)
+    if relu.scale is not None and raised is None:
+        return levels(relu, z)
+    if relu.shift is None or raised is not None:
+        return activation(relu, z)
+    return activation(relu, z) - per_channel(relu.shift, len(relu.shape))
+
+
+def activation(relu: Relu, z: FloatArray) -> FloatArray:
+    """Return the source's value for the pre-activation ``z``, (rows, *shape), above its shift.
+
+    That is ``min(max(z + shift, 0), ceiling)`` or, where the source rounds to levels, the level. The clip of
+    the conversion's own does not count.
     """
     rank = len(relu.shape)
+    if relu.scale is not None:
+        y = levels(relu, z).astype(np.float32)
+        return y if relu.shift is None else y + per_channel(relu.shift, rank)
     a = np.maximum(z if relu.shift is None else z + per_channel(relu.shift, rank), np.float32(0))
     return a if relu.ceiling is None else np.minimum(a, per_channel(relu.ceiling, rank))
+
+
+def levels(relu: Relu, z: FloatArray) -> FloatArray:
+    """Return what a rectifier that rounds to levels gives for ``z``, (rows, *shape) float64."""
+    if relu.scale is None:
+        raise InternalError(f"{relu.name!r} rounds to no levels")
+    whole = np.moveaxis(real_level(relu, np.moveaxis(z.astype(np.float32), 1, 0)), 0, 1)
+    return whole * per_channel(relu.scale.astype(np.float64), len(relu.shape))
 
 
 def maximum_of(graph: SnnGraph, source: AnnGraph, population: SnnNode) -> Window | None:
@@ -54,7 +88,8 @@ def maximum_of(graph: SnnGraph, source: AnnGraph, population: SnnNode) -> Window
         population: of the spiking network.
     """
     readers = graph.consumers[population.name]
-    if len(readers) != 1 or rectifier(source, population).shift is None:
+    relu = rectifier(source, population)
+    if len(readers) != 1 or relu.shift is None or relu.scale is not None:
         return None
     return readers[0].window if isinstance(readers[0], CountMaxPool) else None
 

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from snnc.errors import InternalError, UsageError
+from snnc.errors import InternalError, UnknownOperationError, UsageError
 from snnc.ir import snn
 from snnc.ir.graph import FloatArray, NumberArray
 from snnc.ir.neuron import Schedule
@@ -310,6 +310,16 @@ class SpikingNetwork(nn.Module):
                 return sliced(x, node)
             case snn.Gather():
                 return gathered(x, self.value(node, "index"))
+            case (
+                snn.CountProduct()
+                | snn.CountMatrixProduct()
+                | snn.CountSoftmax()
+                | snn.CountNormalisation()
+                | snn.CountMaximum()
+            ):
+                raise UnknownOperationError(
+                    f"{node.name!r} is a function of counts, which is not trained yet"
+                )
             case snn.Encode() | snn.ConstantCurrent() | snn.IntegrateFire() | snn.Readout():
                 raise InternalError(f"{node.name!r} moves nothing")
             case _:
