@@ -19,14 +19,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from snnc.artefact import load
     from snnc.compiler import compile_model, simulate
+    from snnc.training.tuning import tune
 
 __version__ = "0.1.0"
-__all__ = ["compile_model", "load", "simulate", "__version__"]
+__all__ = ["compile_model", "load", "simulate", "tune", "__version__"]
 
 _HOME = {
     "compile_model": "snnc.compiler",
     "load": "snnc.artefact",
     "simulate": "snnc.compiler",
+    "tune": "snnc.training.tuning",
 }
 
 

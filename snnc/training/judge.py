@@ -88,7 +88,7 @@ class Judge:
             given = answers[name]
             labels = self.labels.get(name)
             if labels is not None and self.tasks[name] is Task.REGRESSION:
-                flat = labels.reshape(len(labels), -1)
+                flat = labels.reshape(len(labels), -1).astype(np.float64)
                 found.append(relative_error(flat, given.reshape(len(given), -1)))
                 continue
             found.append(self.errors[name].of(target, given))

@@ -115,7 +115,9 @@ def transferred(graph: ann.AnnGraph, learned: ann.AnnGraph, ratio: Mapping[str, 
         if type(other) is not type(node) or other.shape != node.shape:
             return node
         match node, other:
-            case (ann.Convolution(), ann.Convolution()) | (ann.Linear(), ann.Linear()):
+            case ann.Convolution(), ann.Convolution():
+                return node.with_(weight=other.weight, bias=other.bias, weight_scale=None)
+            case ann.Linear(), ann.Linear():
                 return node.with_(weight=other.weight, bias=other.bias, weight_scale=None)
             case ann.ChannelAffine(), ann.ChannelAffine():
                 return node.with_(scale=other.scale, shift=other.shift)

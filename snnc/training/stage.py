@@ -428,8 +428,7 @@ class Stage:
 
 def timesteps(network: AnnNetwork | SpikingNetwork) -> int:
     """Return T of a network that is trained."""
-    found = network.source.timesteps if isinstance(network, SpikingNetwork) else network.timesteps
-    return 1 if found is None else found
+    return 1 if network.timesteps is None else network.timesteps
 
 
 def evaluations(steps: int) -> frozenset[int]:

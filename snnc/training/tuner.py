@@ -162,7 +162,7 @@ class Tuner:
         context.progress.message(f"closed form, T = {T}: {closed_measure.text}")
         start = self._start(clipped)
         steps = self._planned(lesson, start, bare, context).steps[T]
-        folded = self._first_stage(lesson, start, T, steps[0])
+        folded = self._first_stage(lesson, start, steps[0], context)
         learned_context = replace(context, diagnostics=[], findings={})
         tuned, tuned_records, measure, reason, equal = self._second_stage(
             lesson, folded, bare, steps[1], learned_context
@@ -306,14 +306,15 @@ class Tuner:
         network = AnnNetwork(graph, T).to(lesson.recipe.device).eval()
         return normalised(graph, moments(network, self._batches(lesson), weighted(graph)))
 
-    def _first_stage(self, lesson: Lesson, start: ann.AnnGraph, T: int, steps: int) -> ann.AnnGraph:
+    def _first_stage(self, lesson: Lesson, start: ann.AnnGraph, steps: int, context: Context) -> ann.AnnGraph:
         """Train the levels of rectifiers, and return the network, folded."""
         if not steps:
             return start
+        T = context.timesteps
         network = AnnNetwork(self._normalised(lesson, start, T), T)
         self._run(f"T = {T}, levels", Learner(network, self.recipe), lesson, steps, f"T{T}.levels.pt")
-        context = Context(Calibration(joined(lesson.judge.rows)), T, _Nothing())
-        folded, _ = run_pipeline(Pipeline.parse("fold-batchnorm", PASSES), network.graph(), context)
+        fold = Pipeline.parse("fold-batchnorm", PASSES)
+        folded, _ = run_pipeline(fold, network.graph(), replace(context, diagnostics=[], findings={}))
         if not isinstance(folded, ann.AnnGraph):
             raise InternalError("folding leaves no source network")
         return folded
@@ -353,8 +354,8 @@ def fitting(recipe: Recipe, timed: Callable[[Recipe], Speed]) -> Speed:
     Raises:
         UsageError: naming the largest half, quarter, ... of the batch that fits.
     """
-    size = recipe.batch
-    while True:
+    size, found = recipe.batch, None
+    while found is None:
         try:
             found = timed(replace(recipe, batch=size))
         except (MemoryError, RuntimeError) as error:
@@ -362,23 +363,11 @@ def fitting(recipe: Recipe, timed: Callable[[Recipe], Speed]) -> Speed:
             if (isinstance(error, RuntimeError) and "memory" not in str(error).lower()) or size < 4:
                 raise
             size //= 2
-        else:
-            break
     if size < recipe.batch:
         raise UsageError(
             f"a batch of {recipe.batch} rows does not fit memory, {size} do: give --batch {size}"
         )
     return found
-
-
-class _Nothing:
-    """A simulator for passes that simulate nothing."""
-
-    name = "nothing"
-
-    def run(self, *arguments: Any, **named: Any) -> Any:
-        """Refuse."""
-        raise InternalError("nothing is simulated here")
 
 
 def verified(network: SpikingNetwork, graph: SnnGraph, judge: Judge, simulator: Simulator) -> int:

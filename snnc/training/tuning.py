@@ -1,5 +1,8 @@
 """Tune a network: gradients on thresholds, weights and membranes of the network that is deployed."""
 
+# Where torch is absent, the checkers see its names as Any.
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 import hashlib
@@ -7,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,8 +29,8 @@ from snnc.diagnostics import Diagnostic
 from snnc.errors import UsageError
 from snnc.frontend import SourceModel
 from snnc.ir.batch import flat, joined
-from snnc.ir.graph import NumberArray
 from snnc.metrics.outputs import Labels, recognise_outputs
+from snnc.metrics.task import Outputs
 from snnc.passes import PRESETS
 from snnc.progress import Callback, Progress, as_progress
 from snnc.simulation.reference import encode_all
@@ -37,7 +40,7 @@ from snnc.training.rows import CHUNK, TrainingRows
 from snnc.writing import replacing
 
 if TYPE_CHECKING:
-    from snnc.training.tuner import Kept
+    from snnc.training.tuner import Kept, Tuner
 
 METRICS = "metrics.jsonl"
 """The measurements of a run in its folder, one JSON object a line."""
@@ -51,14 +54,22 @@ class Tuning:
     """The result of :func:`tune`.
 
     Attributes:
-        artefacts: the spiking networks, by T, in the order in which they were trained.
+        conversions: the spiking networks and how they were made, by T, in the order of their training.
         results: what came of each: how good closed form and tuned network are, and which is kept.
-        diagnostics: warnings for the user.
     """
 
-    artefacts: Mapping[int, Artefact]
+    conversions: Mapping[int, Conversion]
     results: Mapping[int, Kept]
-    diagnostics: tuple[Diagnostic, ...]
+
+    @property
+    def artefacts(self) -> dict[int, Artefact]:
+        """The spiking networks, by T."""
+        return {T: made.artefact for T, made in self.conversions.items()}
+
+    @property
+    def diagnostics(self) -> tuple[Diagnostic, ...]:
+        """Warnings for the user, each once."""
+        return tuple(dict.fromkeys(each for made in self.conversions.values() for each in made.diagnostics))
 
     @property
     def artefact(self) -> Artefact:
@@ -116,6 +127,8 @@ def tune(
     given = Options(preset=PRESET) if options is None else options
     import torch
 
+    from snnc.training.tuner import Tuner
+
     if asked.device != "cpu" and not torch.cuda.is_available():
         raise UsageError(f"the device {asked.device!r} is not there: leave it out")
     prepared = as_preprocessing(preprocessing)
@@ -124,7 +137,12 @@ def tune(
     if isinstance(rows, str | os.PathLike):
         prepared = preprocessing_beside(Path(rows), prepared)
     raw = joined(given_rows(rows, list(source.takes), named, name, prepared))
-    known = {} if labels is None else _labels(source, labels, len(raw), given)
+    outputs = {} if labels is None else _labelled(source, labels, len(raw), given)
+    known = {name: np.asarray(each.labels) for name, each in outputs.items()}
+    if len(source.outputs) == 1 and outputs:  # the labels tell what the one output is
+        given = replace(given, task=next(iter(outputs.values())).task)
+        first = _options(given, order[0])
+    tasks = tasks_of(source, given.task) | {name: each.task for name, each in outputs.items()}
     training = TrainingRows.split(raw, known, source, prepared, name, asked.held_back)
     identity = _identity(source, training, asked, order, first)
     before = torch.get_num_threads()
@@ -132,40 +150,33 @@ def tune(
     folder = Path(tempfile.mkdtemp(prefix="snnc-tune-")) if checkpoints is None else Path(checkpoints)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        return _tuned(model, training, asked, order, given, folder, identity, metrics, as_progress(progress))
+        tuner = Tuner(asked, training, tasks, order, folder, identity, _teller(folder, metrics))
+        return _tuned(model, tuner, given, as_progress(progress))
     finally:
         torch.set_num_threads(before)
         if checkpoints is None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _tuned(
-    model: Model,
-    rows: TrainingRows,
-    recipe: Recipe,
-    order: tuple[int, ...],
-    options: Options,
-    folder: Path,
-    identity: str,
-    metrics: str | os.PathLike[str] | None,
-    progress: Progress,
-) -> Tuning:
-    from snnc.training.tuner import Tuner
+def _teller(folder: Path, metrics: str | os.PathLike[str] | None) -> Callable[[list[dict[str, Any]]], None]:
+    """Return what writes all measurements, whenever there is one more."""
+    paths = [folder / METRICS, *([] if metrics is None else [Path(metrics)])]
 
     def told(history: list[dict[str, Any]]) -> None:
         text = "".join(json.dumps(line) + "\n" for line in history).encode()
-        for path in (folder / METRICS, None if metrics is None else Path(metrics)):
-            if path is not None:
-                with replacing(path) as stream:
-                    stream.write(text)
+        for path in paths:
+            with replacing(path) as stream:
+                stream.write(text)
 
-    tasks = tasks_of(rows.source, options.task)
-    tuner = Tuner(recipe, rows, tasks, order, folder, identity, told)
-    artefacts: dict[int, Artefact] = {}
-    diagnostics: list[Diagnostic] = []
+    return told
+
+
+def _tuned(model: Model, tuner: Tuner, options: Options, progress: Progress) -> Tuning:
+    rows = tuner.rows
+    conversions: dict[int, Conversion] = {}
     hashes: str | None = None
-    for T in order:
-        made: Conversion = convert(
+    for T in tuner.timesteps:
+        made = convert(
             model,
             rows.calibration(),
             _options(options, T),
@@ -178,9 +189,8 @@ def _tuned(
             hashes = _hashes(rows, made.artefact)
         seen = {**made.artefact.metadata.calibration, "rows": len(rows.raw), "row_hashes": hashes}
         metadata = replace(made.artefact.metadata, calibration=seen)
-        artefacts[T] = replace(made.artefact, metadata=metadata)
-        diagnostics += [each for each in made.diagnostics if each not in diagnostics]
-    return Tuning(artefacts, dict(tuner.results), tuple(diagnostics))
+        conversions[T] = replace(made, artefact=replace(made.artefact, metadata=metadata))
+    return Tuning(conversions, dict(tuner.results))
 
 
 def _recipe(recipe: Recipe | None, choices: Mapping[str, Any]) -> Recipe:
@@ -213,14 +223,14 @@ def _options(options: Options, T: int) -> Options:
     return replace(options, timesteps=T, preset=preset, settings=settings)
 
 
-def _labels(source: SourceModel, labels: Labels, rows: int, options: Options) -> dict[str, NumberArray]:
-    """Return the labels of every output that has some, checked."""
+def _labelled(source: SourceModel, labels: Labels, rows: int, options: Options) -> dict[str, Outputs]:
+    """Return what each output is that has labels, with these, checked."""
     if source.host is not None and source.host.suffix is not None:
         raise UsageError("labels belong to what ordinary ONNX makes behind the spikes: tune without them")
     found = recognise_outputs(
         source.gives, rows=rows, labels=labels, ends=source.activations, given=options.task
     )
-    return {name: np.asarray(each.labels) for name, each in found.items() if each.labels is not None}
+    return {name: each for name, each in found.items() if each.labels is not None}
 
 
 def _identity(
