@@ -200,6 +200,14 @@ OLD_OPSET = Code(
     "that set. Where onnxruntime cannot run it, onnx's version converter upgrades it before it is evaluated.",
     Severity.WARNING,
 )
+APPROXIMATED = Code(
+    "SNN123",
+    "read as a function close to it",
+    "A chain of operations is converted as one operation that computes nearly the same, as a normalisation "
+    "whose epsilon stands behind the root as one with its square beside the variance. Both differ only where "
+    "the standard deviation is about as small as epsilon.",
+    Severity.WARNING,
+)
 HOST_SHARE = Code(
     "SNN130",
     "too little is left for spikes",
@@ -293,6 +301,7 @@ CODES = {
         CHECKER,
         OTHER_PRECISION,
         OLD_OPSET,
+        APPROXIMATED,
         HOST_SHARE,
         FEW_ROWS,
         LOOKS_UNNORMALISED,

@@ -44,6 +44,7 @@ from snnc.ir.snn import (
 )
 from snnc.simulation.protocol import RecordOptions, Trace
 from snnc.simulation.reference import ReferenceSimulator
+from tests.function_blocks import Functions, add_functions
 
 NEURONS = (
     Neuron(),
@@ -77,6 +78,7 @@ def random_graph(
     flat: bool = False,
     routed: bool = False,
     several: bool = False,
+    functions: int = 0,
 ) -> SnnGraph:
     """Return a small integer network whose bounds are proved; it passes its own verification.
 
@@ -91,8 +93,9 @@ def random_graph(
         flat: a perceptron in place of a convolutional network.
         routed: whether an index map comes behind the arrangements.
         several: several inputs and outputs.
+        functions: arrangements of functions of counts behind the others; it then runs for its T alone.
     """
-    builder = _Builder(np.random.default_rng(seed), timesteps, schedule, neuron, negative)
+    builder = Builder(np.random.default_rng(seed), timesteps, schedule, neuron, negative)
     x = builder.encode((11,) if flat else (builder.draw(1, 3), builder.draw(6, 9), builder.draw(6, 9)))
     others = builder.more_inputs(x) if several else []
     top = builder.fire(builder.linear(x, 9)) if flat else builder.first_layer(x)
@@ -101,15 +104,32 @@ def random_graph(
     inner = top
     for _ in range(blocks):
         top = builder.fire(builder.linear(top, builder.draw(5, 12))) if flat else builder.block(top, x)
+    for number in range(functions):
+        top = add_functions(builder, top)
+        if number % 2 == 0:
+            top = builder.fire(builder.linear(top, 9) if flat else builder.convolution(top, 4))
     if several:
         builder.more_outputs(inner, top)
     builder.classify(builder.routed(top) if routed and not flat else top)
     return builder.proved(seed, settle_steps)
 
 
+def with_every_function(seed: int = 0) -> SnnGraph:
+    """Return a small integer network that has every function of counts, in every form."""
+    builder = Builder(np.random.default_rng(seed), 4, Schedule.SYNCHRONOUS, None, False)
+    top = builder.fire(builder.convolution(builder.encode((2, 5, 6)), 4))
+    functions = Functions(builder)
+    for block in (functions.gated, functions.heads, functions.attention, functions.windows):
+        top = block(top)
+    for centred in (True, False):
+        top = functions.normalise(top, (0, 2), centred)
+    builder.classify(functions.square(functions.softmax_of_maps(top)))
+    return builder.proved(seed)
+
+
 def wide_graph(seed: int, *, neuron: Neuron | None = None) -> SnnGraph:
     """Return a small integer network with many channels: more than fit into any one vector or list."""
-    builder = _Builder(np.random.default_rng(seed), 4, Schedule.SYNCHRONOUS, neuron, False)
+    builder = Builder(np.random.default_rng(seed), 4, Schedule.SYNCHRONOUS, neuron, False)
     top = builder.fire(builder.convolution(builder.encode((2, 7, 8)), 70))
     top = builder.fire(builder.convolution(top, 35))
     top = builder.fire(
@@ -124,7 +144,7 @@ def side_by_side(
     seed: int, channels: Sequence[int], neuron: Neuron, schedule: Schedule, *, negative: bool = False
 ) -> SnnGraph:
     """Return a small integer network with two populations in turn for each number of channels."""
-    builder = _Builder(np.random.default_rng(seed), 4, schedule, neuron, negative)
+    builder = Builder(np.random.default_rng(seed), 4, schedule, neuron, negative)
     image = builder.encode((2, 2, 3))
     tops = []
     for count in channels:
@@ -238,8 +258,11 @@ def assert_same_outputs(found: Trace, expected: Trace) -> None:
 
 
 @st.composite
-def graphs(draw: st.DrawFn) -> SnnGraph:
-    """Draw a random network: seed, size, schedule, K and neurons."""
+def graphs(draw: st.DrawFn, functions: Sequence[int] = (0, 0, 0, 1, 2)) -> SnnGraph:
+    """Draw a random network: seed, size, schedule, K, neurons and number of functions of counts.
+
+    With functions it runs for its own T alone, and in integers alone.
+    """
     schedule = draw(st.sampled_from(Schedule))
     return random_graph(
         draw(st.integers(0, 2**20)),
@@ -252,13 +275,25 @@ def graphs(draw: st.DrawFn) -> SnnGraph:
         flat=draw(st.sampled_from((False, False, False, True))),
         routed=draw(st.booleans()),
         several=draw(st.booleans()),
+        functions=draw(st.sampled_from(functions)),
     )
+
+
+def plain_graphs() -> st.SearchStrategy[SnnGraph]:
+    """Draw a random network without functions: it runs for any T, and before quantisation."""
+    return graphs(functions=(0,))
 
 
 @st.composite
 def stepping_graphs(draw: st.DrawFn) -> SnnGraph:
-    """Draw a random network with step functions: it runs for its own T alone."""
-    return with_step_functions(draw(graphs()), draw(st.integers(0, 2**20)))
+    """Draw a random network with step functions, of negative levels, too: it runs for its own T alone."""
+    return with_step_functions(draw(plain_graphs()), draw(st.integers(0, 2**20)))
+
+
+@st.composite
+def counting_graphs(draw: st.DrawFn) -> SnnGraph:
+    """Draw a random network with functions of counts: it runs for its own T alone."""
+    return draw(graphs(functions=(1, 2, 3)))
 
 
 def _all_inputs(encoders: Sequence[Encode], batch: int, seed: int) -> Rows:
@@ -285,7 +320,7 @@ def _inputs(encode: Encode, batch: int, rng: np.random.Generator) -> IntArray:
 
 
 @dataclass
-class _Builder:
+class Builder:
     """Adds nodes one by one and knows what flows through them on a few probe inputs."""
 
     rng: np.random.Generator

@@ -61,12 +61,12 @@ def written(files: Path) -> set[str]:
 
 @pytest.fixture
 def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extra.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(extra, "find_spec", lambda name: None)
 
 
 @pytest.fixture
 def as_if_with_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extra.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(extra, "find_spec", lambda name: object())
 
 
 def test_without_pytorch_one_line_names_the_command(
@@ -181,7 +181,7 @@ def test_an_interrupted_run_tells_where_it_goes_on(
     def interrupted(*_: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(stage.Stage, "_step", interrupted)
+    monkeypatch.setattr(stage.Stage, "take", interrupted)
     folder = files / "run"
     said = refused(capsys, tune(files, "--epochs", "4", "--checkpoints", str(folder)), 130)
     assert said == f"error: interrupted; the same command continues from {folder}"

@@ -21,7 +21,6 @@ INDEX = SHARED / "models" / "index.json"
 ENTRIES: list[dict[str, Any]] = json.loads(INDEX.read_text(encoding="utf-8")) if INDEX.exists() else []
 REFUSED = {
     "marabou_mnist5x20_leaky.onnx": {"SNN101"},
-    "marabou_self_attention_mnist.onnx": {"SNN103"},
     "vnn20_matlab_tansig_256_100_50.onnx": {"SNN101"},
 }
 SLOW = {"akamaster_resnet56_legacy.onnx", "mlperf_vww96_keras.onnx", "vnn21_cifar10_large.onnx"}

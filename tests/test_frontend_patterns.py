@@ -27,20 +27,14 @@ NUMBERS: dict[str, Any] = {
     "q": np.float32(1.702),
     "eps": np.float32(1e-5),
     "g": np.ones(4, np.float32),
-    "last": np.array([-1]),
+    "first": np.array([0]),  # the batch, which mixes rows
     "w": normal(4, 4),
 }
-MEAN, MOVED = node("ReduceMean", "i last", "m"), node("Sub", "i m", "s")
+MEAN, MOVED = node("ReduceMean", "i first", "m"), node("Sub", "i m", "s")
 PATTERNS: dict[str, list[NodeProto]] = {
     "SiLU": [node("Sigmoid", "i", "a"), node("Mul", "i a", "o")],
     "SiLU ": [node("Mul", "i q", "b"), node("Sigmoid", "b", "a"), node("Mul", "a i", "o")],
     "HardSwish": [node("HardSigmoid", "i", "a"), node("Mul", "a i", "o")],
-    "HardSwish ": [
-        node("Add", "i three", "a"),
-        node("Clip", "a zero six", "b"),
-        node("Mul", "i b", "d"),
-        node("Div", "d six", "o"),
-    ],
     "GELU": [
         node("Div", "i root", "a"),
         node("Erf", "a", "b"),
@@ -71,7 +65,7 @@ PATTERNS: dict[str, list[NodeProto]] = {
         MEAN,
         MOVED,
         node("Pow", "s two", "p"),
-        node("ReduceMean", "p last", "v"),
+        node("ReduceMean", "p first", "v"),
         node("Add", "v eps", "e"),
         node("Sqrt", "e", "d"),
         node("Div", "s d", "n"),
@@ -79,7 +73,7 @@ PATTERNS: dict[str, list[NodeProto]] = {
     ],
     "RMSNorm": [
         node("Mul", "i i", "p"),
-        node("ReduceMean", "p last", "v"),
+        node("ReduceMean", "p first", "v"),
         node("Add", "v eps", "e"),
         node("Sqrt", "e", "d"),
         node("Reciprocal", "d", "r"),

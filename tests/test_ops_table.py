@@ -15,7 +15,7 @@ from onnx.reference import ReferenceEvaluator
 from snnc.errors import UnsupportedModelError
 from snnc.frontend import legacy, read_onnx, supported_operators
 from snnc.frontend.loading import loaded_from
-from snnc.frontend.operators import OPERATORS, QUANTISED
+from snnc.frontend.operators import OPERATORS, operator_of
 from snnc.frontend.simplify import NEWEST_OPSET, OLDEST_OPSET
 from tests.onnx_models import model, node, normal, read_again
 
@@ -25,8 +25,11 @@ WITHOUT_MEANING = {
     "ConvTranspose": {"kernel_shape"},  # the weight's own, or runtimes refuse it
     "DequantizeLinear": {"output_dtype"},  # floats all of them
     "Dropout": {"ratio", "seed"},  # of the training
+    "GroupNormalization": {"stash_type"},  # the type of what is between
+    "LayerNormalization": {"stash_type"},
     "MaxPool": {"storage_order"},  # of the indices, which are refused
     "QuantizeLinear": {"precision", "saturate"},  # of the quotient, and of casts to types of 8 bits
+    "RMSNormalization": {"stash_type"},
     "Resize": {"cubic_coeff_a", "exclude_outside", "extrapolation_value"},  # of modes that are refused
     "Split": {"num_outputs"},  # counted from the outputs
     "Upsample": {"height_scale", "width_scale"},  # of opset 1, which is refused
@@ -63,7 +66,8 @@ def words(function: Any, seen: set[Any]) -> Iterator[str]:
 def test_every_attribute_is_read(row: Any) -> None:
     """One that is passed over would be a wrong value without a word."""
     unread = set(row.attributes) - OF_OLD
-    operator = QUANTISED.get(row.domain, {}).get(row.name.rpartition(":")[2]) or OPERATORS[row.name]
+    kind = onnx.NodeProto(op_type=row.name.rpartition(":")[2], domain=row.domain)
+    operator = operator_of(kind) or OPERATORS[row.name]
     for function in (operator.read, legacy.modern, legacy.aligned):
         unread -= set(words(function, set()))
     assert unread <= WITHOUT_MEANING.get(row.name, set())

@@ -22,6 +22,7 @@ from snnc.data.leakage import count_seen
 from snnc.errors import InputError, InternalError, UsageError
 from snnc.ir import snn
 from snnc.ir.text import print_exact
+from snnc.metrics.task import Task
 from snnc.report.origin import prepared_source
 from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator
@@ -32,6 +33,7 @@ if importlib.util.find_spec("torch") is None:
 
 import torch
 
+from snnc.training import losses
 from snnc.training import stage as stages
 from snnc.training import tuner as tuners
 from snnc.training.ann_network import AnnNetwork
@@ -207,14 +209,14 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(stages, "CHECKPOINT_SECONDS", 0.0)
-    stop = Stop(at, stages.Stage._step)
+    stop = Stop(at, stages.Stage.take)
     with monkeypatch.context() as patched:
-        patched.setattr(stages.Stage, "_step", lambda *arguments: stop(*arguments))
+        patched.setattr(stages.Stage, "take", lambda *arguments: stop(*arguments))
         with pytest.raises(KeyboardInterrupt):
             run(material, labels=material.y, timesteps=(2, 1), checkpoints=tmp_path)
     assert list(tmp_path.glob("*.pt"))
-    again = Stop(10**6, stages.Stage._step)
-    monkeypatch.setattr(stages.Stage, "_step", lambda *arguments: again(*arguments))
+    again = Stop(10**6, stages.Stage.take)
+    monkeypatch.setattr(stages.Stage, "take", lambda *arguments: again(*arguments))
     resumed = run(material, labels=material.y, timesteps=(2, 1), checkpoints=tmp_path)
     assert 10**6 - again.left == 2 * 34 - (at - 1)
     for T, artefact in whole[0].artefacts.items():
@@ -265,7 +267,7 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_state(
     material: Material, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = 0
-    given = stages.losses.total
+    given = losses.total
 
     def broken(*arguments: Any) -> Any:
         nonlocal calls
@@ -273,7 +275,7 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_state(
         loss, parts = given(*arguments)
         return (loss * float("nan"), parts) if calls > 12 else (loss, parts)
 
-    monkeypatch.setattr(stages.losses, "total", broken)
+    monkeypatch.setattr(losses, "total", broken)
     found = run(material, rounded=0.0, timesteps=1)
     assert calls == 13
     assert found.results[1].history[-1]["step"] <= 12
@@ -317,8 +319,8 @@ def test_numbers_are_tuned_by_their_squared_error(material: Material, tmp_path: 
         path,
         material.x,
         timesteps=1,
-        options=Options(threads=1, task="regression"),
-        **QUICK,  # type: ignore[arg-type]
+        options=Options(threads=1, task=Task.REGRESSION),
+        **QUICK,
     )
     (record,) = (r for r in found.artefact.metadata.records if r["pass"] == "tune")
     assert record["losses"] == {"squared": 1.0}
@@ -330,25 +332,25 @@ def test_numbers_are_tuned_by_their_squared_error(material: Material, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "losses",
+    "mixed",
     [
         {"kl": 1.0, "features": 0.1, "attention": 0.1},
         {"hta-kl": 1.0, "anytime": 0.5},
         {"kl": 1.0, "activity": 1.0},
     ],
 )
-def test_every_loss_trains(losses: dict[str, float], material: Material) -> None:
-    found = run(material, losses=losses, timesteps=2, epochs=0.4)
+def test_every_loss_trains(mixed: dict[str, float], material: Material) -> None:
+    found = run(material, losses=mixed, timesteps=2, epochs=0.4)
     history = found.results[2].history
-    assert all(set(each["losses"]) == set(losses) for each in history if each["step"])
+    assert all(set(each["losses"]) == set(mixed) for each in history if each["step"])
     assert all(np.isfinite(list(each["losses"].values())).all() for each in history if each["step"])
 
 
 def test_a_price_on_activity_saves_operations(material: Material) -> None:
     spikes = {}
     for price in (0.0, 20.0):
-        losses = {"kl": 1.0} | ({"activity": price} if price else {})
-        found = run(material, losses=losses, timesteps=2)
+        mixed = {"kl": 1.0} | ({"activity": price} if price else {})
+        found = run(material, losses=mixed, timesteps=2)
         artefact = found.artefact if found.results[2].is_tuned else None
         if artefact is None:
             continue

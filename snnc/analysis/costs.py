@@ -12,6 +12,11 @@ The kind of operation depends on the payload. A unit spike adds a weight: an acc
 several levels multiplies it: a multiply-accumulate (MAC). An integer that is sent in one step as several unit
 spikes counts as that many. The first layer multiplies the analogue input, once per image.
 
+A function of counts sends spikes of its own, and is counted as evaluated as a whole in every step
+(:func:`evaluation`). A product of two counts is a MAC, as is the multiplication of the requantiser behind it.
+Table look-ups (of exponentials, and of step functions among their breakpoints) and divisions (square roots
+included) are neither accumulates nor MACs, and have figures of their own. Comparisons count nothing.
+
 Terms: "effective MACs and ACs" as in Yik et al., "The NeuroBench framework for benchmarking neuromorphic
 computing algorithms and systems", Nature Communications 16 (2025), where only events in {-1, 0, 1} are ACs.
 """
@@ -25,8 +30,9 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from snnc.errors import InternalError, UnknownOperationError
+from snnc.errors import InternalError
 from snnc.ir import ann, snn
+from snnc.ir.bounds import count_bounds
 from snnc.ir.channels import per_channel
 from snnc.ir.geometry import ABSENT, Window
 from snnc.ir.graph import Shape
@@ -63,7 +69,7 @@ def fan_outs(graph: snn.SnnGraph, *, effective: bool = False) -> dict[str, Count
                 stop = start + graph[name].channels
                 maps[name] += reach[start:stop] if reach is not None else 0
                 start = stop
-        elif not isinstance(node, snn.Encode | snn.IntegrateFire | snn.ConstantCurrent):
+        elif not isinstance(node, snn.Encode | snn.IntegrateFire | snn.ConstantCurrent | snn.Function):
             for name in node.inputs:
                 if name not in maps:
                     continue
@@ -83,7 +89,7 @@ def _raw(graph: snn.SnnGraph) -> frozenset[str]:
     found: set[str] = set()
     for node in graph:
         weightless = not isinstance(
-            node, snn.Weighted | snn.IntegrateFire | snn.ConstantCurrent | snn.Readout
+            node, snn.Weighted | snn.IntegrateFire | snn.ConstantCurrent | snn.Readout | snn.Function
         )
         if weightless and found.issuperset(node.inputs):
             found.add(node.name)
@@ -134,7 +140,7 @@ def _pulled_back(node: Operation, reach: CountMap | None, shape: Shape, *, effec
             | snn.CountNormalisation()
             | snn.CountMaximum()
         ):
-            raise UnknownOperationError(f"{node.name!r} is a function of counts, which has no costs yet")
+            raise InternalError(f"events do not pass through {node.name!r}, which sends its own")
         case snn.Encode() | snn.IntegrateFire() | snn.ConstantCurrent() | snn.Concat():
             raise InternalError(f"events do not pass through {node.name!r}")
         case _:
@@ -180,12 +186,64 @@ def unary(neuron: Neuron) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
-    """What one population sent, summed over images and steps.
+class Evaluation:
+    """What one evaluation of a node takes beside the synapses that its events reach.
 
     Attributes:
-        name: of the population.
-        neurons: how many it has.
+        products: multiplications by a count, MACs.
+        lookups: table look-ups.
+        divisions: divisions and square roots.
+    """
+
+    products: int = 0
+    lookups: int = 0
+    divisions: int = 0
+
+
+def evaluation(graph: snn.SnnGraph, node: Operation) -> Evaluation:
+    """Return what a node computes in one step for one image, beside its synapses."""
+    size = prod(node.shape)
+    match node:
+        case snn.IntegrateFire():
+            return Evaluation(lookups=0 if node.breakpoints is None else size)
+        case snn.CountProduct():
+            return Evaluation(products=2 * size)
+        case snn.CountMatrixProduct():
+            return Evaluation(products=size * (graph[node.inputs[0]].shape[-1] + 1))
+        case snn.CountSoftmax():
+            return Evaluation(products=size, lookups=size, divisions=size)
+        case snn.CountNormalisation():
+            # A square and a scaling for each element; a division for each, and a root for each group.
+            return Evaluation(products=2 * size, divisions=size + size // node.elements(node.shape))
+        case (
+            snn.Encode()
+            | snn.Convolution()
+            | snn.Linear()
+            | snn.ChannelWeight()
+            | snn.ConstantCurrent()
+            | snn.SumPool()
+            | snn.CountMaxPool()
+            | snn.CountMaximum()
+            | snn.CurrentMaxPool()
+            | snn.Concat()
+            | snn.Reshape()
+            | snn.Pad()
+            | snn.Slice()
+            | snn.Gather()
+            | snn.Readout()
+        ):
+            return Evaluation()
+        case _:
+            raise unmatched(node)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What one population or function of counts sent and computed, summed over images and steps.
+
+    Attributes:
+        name: of the node.
+        neurons: how many it has; those of a function are its values.
         events: (neuron, step) pairs in which anything was sent.
         units: ``sum |s|``.
         acs: accumulates that its spikes caused.
@@ -193,6 +251,7 @@ class Layer:
         unit_synops: synaptic operations if every level were sent as a unit spike.
         bit_synops: synaptic operations if every spike were sent as the bits of its magnitude.
         effective: of ``acs`` and ``macs`` together, those by a weight other than zero.
+        own: what its evaluations took.
     """
 
     name: str
@@ -204,6 +263,7 @@ class Layer:
     unit_synops: int
     bit_synops: int
     effective: int
+    own: Evaluation = Evaluation()
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +272,7 @@ class Costs:
 
     Attributes:
         layers: of each population, summed over ``images``.
+        functions: of each function of counts that sends events of its own, likewise.
         first_layer_macs: multiplications by the analogue input, per image.
         first_layer_effective: of these, the ones by a weight other than zero.
         zero_weights: share of the weights that are zero.
@@ -225,41 +286,62 @@ class Costs:
     zero_weights: float
     images: int
     steps: int
+    functions: tuple[Layer, ...] = ()
+
+    @property
+    def senders(self) -> tuple[Layer, ...]:
+        """All that sends events: populations, then functions."""
+        return self.layers + self.functions
 
     @property
     def neurons(self) -> int:
-        """Number of spiking neurons."""
-        return sum(layer.neurons for layer in self.layers)
+        """Number of spiking neurons, the values of functions of counts included."""
+        return sum(layer.neurons for layer in self.senders)
 
     @property
     def acs(self) -> float:
         """Accumulates per image, over all steps."""
-        return sum(layer.acs for layer in self.layers) / self.images
+        return sum(layer.acs for layer in self.senders) / self.images
 
     @property
     def macs(self) -> float:
-        """Multiply-accumulates per image over all steps: the first layer's and those of graded spikes."""
-        return self.first_layer_macs + sum(layer.macs for layer in self.layers) / self.images
+        """Multiply-accumulates per image over all steps: the first layer's, and all that ``synops`` has."""
+        return self.first_layer_macs + self.products + sum(layer.macs for layer in self.senders) / self.images
 
     @property
     def synops(self) -> float:
-        """Synaptic operations that spikes cause, per image over all steps: ACs and MACs alike."""
-        return sum(layer.acs + layer.macs for layer in self.layers) / self.images
+        """Operations that spikes cause, per image over all steps: ACs and MACs, products of counts too."""
+        return self.products + sum(layer.acs + layer.macs for layer in self.senders) / self.images
 
     @property
     def effective_synops(self) -> float:
-        """Synaptic operations by weights other than zero, per image over all steps."""
-        return sum(layer.effective for layer in self.layers) / self.images
+        """The same without synapses of weight zero, per image over all steps."""
+        return self.products + sum(layer.effective for layer in self.senders) / self.images
+
+    @property
+    def products(self) -> float:
+        """Products of counts, MACs, per image over all steps."""
+        return sum(layer.own.products for layer in self.senders) / self.images
+
+    @property
+    def lookups(self) -> float:
+        """Table look-ups per image over all steps."""
+        return sum(layer.own.lookups for layer in self.senders) / self.images
+
+    @property
+    def divisions(self) -> float:
+        """Divisions and square roots per image over all steps."""
+        return sum(layer.own.divisions for layer in self.senders) / self.images
 
     @property
     def spikes_per_neuron_per_step(self) -> float:
         """Mean ``|s|`` of a neuron in a step."""
-        return self._mean(sum(layer.units for layer in self.layers))
+        return self._mean(sum(layer.units for layer in self.senders))
 
     @property
     def events_per_neuron_per_step(self) -> float:
         """Share of neurons that send anything in a step: the density."""
-        return self._mean(sum(layer.events for layer in self.layers))
+        return self._mean(sum(layer.events for layer in self.senders))
 
     def _mean(self, total: int) -> float:
         places = self.neurons * self.steps * self.images
@@ -275,8 +357,11 @@ class Costs:
             "first_layer_macs": self.first_layer_macs,
             "first_layer_effective_macs": self.first_layer_effective,
             "weight_sparsity": self.zero_weights,
-            "unit_synops": sum(layer.unit_synops for layer in self.layers) / self.images,
-            "bit_synops": sum(layer.bit_synops for layer in self.layers) / self.images,
+            "count_products": self.products,
+            "table_lookups": self.lookups,
+            "divisions": self.divisions,
+            "unit_synops": self.products + sum(layer.unit_synops for layer in self.senders) / self.images,
+            "bit_synops": self.products + sum(layer.bit_synops for layer in self.senders) / self.images,
             "neurons": self.neurons,
             "spikes_per_neuron_per_step": self.spikes_per_neuron_per_step,
             "events_per_neuron_per_step": self.events_per_neuron_per_step,
@@ -286,9 +371,12 @@ class Costs:
                     "neurons": layer.neurons,
                     "spikes_per_neuron_per_step": layer.units / (layer.neurons * self.steps * self.images),
                     "events_per_neuron_per_step": layer.events / (layer.neurons * self.steps * self.images),
-                    "synops": (layer.acs + layer.macs) / self.images,
+                    "synops": (layer.acs + layer.macs + layer.own.products) / self.images,
+                    "count_products": layer.own.products / self.images,
+                    "table_lookups": layer.own.lookups / self.images,
+                    "divisions": layer.own.divisions / self.images,
                 }
-                for layer in self.layers
+                for layer in self.senders
             ],
         }
 
@@ -298,22 +386,28 @@ def count(graph: snn.SnnGraph, activity: Mapping[str, Activity], images: int, ti
 
     Args:
         graph: the network.
-        activity: of every population, summed over all images and steps.
+        activity: of every population and function of counts, summed over all images and steps.
         images: how many were run.
         timesteps: T of the run.
     """
     reach, effective = fan_outs(graph), fan_outs(graph, effective=True)
     encoders = graph.of_type(snn.Encode)
+    steps = timesteps + graph.settle_steps
+
+    def layer(node: snn.IntegrateFire | snn.Function) -> Layer:
+        own = evaluation(graph, node)
+        times = images * steps
+        all_own = Evaluation(own.products * times, own.lookups * times, own.divisions * times)
+        return _layer(node, activity[node.name], reach[node.name], effective[node.name], all_own)
+
     return Costs(
-        layers=tuple(
-            _layer(node, activity[node.name], reach[node.name], effective[node.name])
-            for node in graph.of_type(snn.IntegrateFire)
-        ),
+        layers=tuple(map(layer, graph.of_type(snn.IntegrateFire))),
+        functions=tuple(layer(node) for node in graph if isinstance(node, snn.Function)),
         first_layer_macs=sum(int(reach[node.name].sum()) for node in encoders),
         first_layer_effective=sum(int(effective[node.name].sum()) for node in encoders),
         zero_weights=weight_sparsity(graph),
         images=images,
-        steps=timesteps + graph.settle_steps,
+        steps=steps,
     )
 
 
@@ -324,12 +418,18 @@ def weight_sparsity(graph: snn.SnnGraph) -> float:
     return 1 - sum(int(np.count_nonzero(weight)) for weight in weights) / size if size else 0.0
 
 
-def _layer(node: snn.IntegrateFire, activity: Activity, reach: CountMap, effective: CountMap) -> Layer:
+def _layer(
+    node: snn.IntegrateFire | snn.Function,
+    activity: Activity,
+    reach: CountMap,
+    effective: CountMap,
+    own: Evaluation,
+) -> Layer:
     events, units, bits = (
         int((np.asarray(counted, np.int64) * reach).sum())
         for counted in (activity.events, activity.units, activity.bits)
     )
-    accumulates = unary(node.neuron)
+    accumulates = isinstance(node, snn.IntegrateFire) and unary(node.neuron)
     return Layer(
         name=node.name,
         neurons=prod(node.shape),
@@ -340,15 +440,19 @@ def _layer(node: snn.IntegrateFire, activity: Activity, reach: CountMap, effecti
         unit_synops=units,
         bit_synops=bits,
         effective=int((np.asarray(activity.units if accumulates else activity.events) * effective).sum()),
+        own=own,
     )
 
 
 def payload(graph: snn.SnnGraph, timesteps: int) -> str:
     """Return what one event carries: ``binary``, ``signed`` or ``levels:M``; several joined by ``+``.
 
-    A graded neuron may carry all that it can ever send in one event, so its levels grow with T.
+    A graded neuron may carry all that it can ever send in one event, so its levels grow with T. An event of a
+    function of counts carries a change of its count, up to the largest of them.
     """
     found = dict.fromkeys(_payload(node.neuron, timesteps) for node, _ in populations(graph))
+    counts = count_bounds(graph, timesteps)
+    found |= dict.fromkeys(f"levels:{counts[node.name]}" for node in graph if isinstance(node, snn.Function))
     return "+".join(found) or "none"
 
 
@@ -373,13 +477,16 @@ def latency_steps(graph: snn.SnnGraph, timesteps: int) -> int:
 
 
 def macs_of_ann(graph: ann.AnnGraph) -> dict[str, int]:
-    """Return the multiply-accumulates of each weighted layer of the source network, per image.
+    """Return the multiply-accumulates of each weighted layer and matrix product of the source, per image.
 
-    Counted as is the custom: every output times the size of its kernel, padding included.
+    Counted as is the custom: every output times the size of its kernel, padding included; products element by
+    element count nothing.
     """
     check_known(graph)
     found = {}
     for node in graph:
         if isinstance(node, ann.Convolution | ann.Linear):
             found[node.name] = int(node.weight.size) * prod(node.shape[1:])
+        elif isinstance(node, ann.MatrixProduct):
+            found[node.name] = prod(node.shape) * graph[node.inputs[0]].shape[-1]
     return found

@@ -56,9 +56,7 @@ def check_bounds(graph: SnnGraph) -> None:
         raise ValueError("the bounds of its integers were not proved")
     found = overflow(graph, longest)
     if found is not None:
-        name, bound = found
-        shown = bound if bound < 2**64 else "more than 2^64"
-        raise ValueError(f"{name!r} could reach {shown} in the stated T, beyond int32")
+        raise ValueError(str(found))
 
 
 def check_input(graph: SnnGraph, metadata: Metadata) -> None:

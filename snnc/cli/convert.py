@@ -13,7 +13,7 @@ from snnc.cli.gate import Limits, gate, outputs_for
 from snnc.cli.given import given, refuse
 from snnc.cli.judging import floors, task_of
 from snnc.cli.layouts import with_layout
-from snnc.cli.options import parameters
+from snnc.cli.options import parameters, setting
 from snnc.cli.terminal import Terminal, Verb
 from snnc.options import ConvertOptions
 
@@ -224,16 +224,6 @@ def _tuned(
     for line in lines(found):
         terminal.note(line)
     return found.conversions[asked.timesteps]
-
-
-def setting(text: str) -> tuple[str, str]:
-    """Read ``PASS.OPTION=VALUE``."""
-    from snnc.errors import UsageError
-
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise UsageError(f"--set {text}: write PASS.OPTION=VALUE")
-    return key.strip(), value.strip()
 
 
 def _dump(after: str | None, options: Options) -> Dump | None:

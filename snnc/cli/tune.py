@@ -12,12 +12,12 @@ import click
 from snnc.cli.inputs_outputs import keep_option, shape_option
 from snnc.cli.judging import task_option
 from snnc.cli.layouts import rows_layout, with_layout
-from snnc.cli.options import option_of
+from snnc.cli.options import Command, option_of, setting
 from snnc.cli.quantities import FiniteRange
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from snnc.cli.files import Labelled
     from snnc.cli.models import Located
@@ -64,7 +64,8 @@ class Request:
     force: bool
 
 
-def _number(name: str, default: float | None, text: str, metavar: str = "X") -> Any:
+def _number(name: str, default: float | None, text: str, metavar: str = "X") -> Callable[[Command], Command]:
+    """Return the decorator that adds an option for a positive number."""
     return click.option(
         name,
         type=FiniteRange(min=0, min_open=True),
@@ -304,7 +305,6 @@ def _outputs(name: str, timesteps: tuple[int, ...]) -> dict[int, Path]:
 
 
 def _conversion_options(request: Request) -> Options:
-    from snnc.cli.convert import setting
     from snnc.cli.judging import task_of
     from snnc.compiler import Options
     from snnc.pass_options import once

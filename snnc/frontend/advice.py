@@ -6,7 +6,7 @@ from snnc.diagnostics import QUANTISED_GRAPH, UNSUPPORTED_OPERATOR, Code
 
 RELU = "replace it by ReLU and fine-tune"
 _FLOAT = "use QuantizeLinear and DequantizeLinear, or Quant of QONNX; or export the float network"
-ATTENTION = "networks with attention are not supported; use a convolutional network"
+ATTENTION = "export attention as MatMul, Softmax and MatMul"
 NORM = "use batch normalisation instead, and train again"
 _RECURRENT = "recurrent networks are not supported; use a feed-forward network"
 _CUT = "cut it off: onnx.utils.extract_model up to the class scores before it"
@@ -20,11 +20,7 @@ _ADVICE: dict[str, str] = {
         RELU,
     ),
     "Sigmoid": "at the end of the network, remove it (it keeps the order); elsewhere, " + RELU,
-    **dict.fromkeys(
-        ("LayerNormalization", "InstanceNormalization", "GroupNormalization", "LRN", "RMSNormalization",
-         "LpNormalization", "MeanVarianceNormalization"),
-        NORM,
-    ),
+    "LRN": NORM,
     **dict.fromkeys(("LSTM", "GRU", "RNN", "Loop", "Scan", "SequenceAt"), _RECURRENT),
     **dict.fromkeys(("Attention", "MultiHeadAttention", "RotaryEmbedding"), ATTENTION),
     **dict.fromkeys(("ArgMax", "ArgMin", "TopK", "Hardmax", "NonMaxSuppression", "ZipMap"), _CUT),

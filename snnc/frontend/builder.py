@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -103,22 +104,35 @@ class GraphBuilder:
         """Add a node under a unique name, and return that name.
 
         Raises:
-            RefusalError: it reads a softmax, which can only be the last operation, or is too large.
+            RefusalError: it reads the logarithm of a softmax, which can only be the last operation, or is too
+                large.
         """
         check_size(node.shape, node.origin)
         for name in node.inputs:
             if isinstance(self.nodes[name], ann.Softmax):
-                refuse(
-                    UNSUPPORTED_STRUCTURE,
-                    self.nodes[name].origin,
-                    "a softmax before the end of the network, as in attention, has no spiking form",
-                    "use a network without attention",
-                )
+                self.nodes[name] = self._inner(self.nodes[name])
         node = node.with_(name=self.unique(node.name))
         self.nodes[node.name] = node
         if self.doubtful.intersection(node.inputs):
             self.doubtful.add(node.name)
         return node.name
+
+    def _inner(self, node: ann.AnnNode) -> ann.InnerSoftmax:
+        """Return the softmax that others read: it does not end the network.
+
+        Raises:
+            RefusalError: its logarithm is read.
+        """
+        if isinstance(node, ann.Softmax) and node.logarithm:
+            refuse(
+                UNSUPPORTED_STRUCTURE,
+                node.origin,
+                "the logarithm of a softmax before the end of the network has no spiking form",
+                "use the softmax itself, or the logarithm at the end alone",
+            )
+        return ann.InnerSoftmax(
+            name=node.name, inputs=node.inputs, shape=node.shape, origin=node.origin, axis=0
+        )
 
     def stand_in(self, shape: Shape) -> str:
         """Return a node of that shape in the place of an operation that could not be read."""
@@ -185,10 +199,7 @@ class GraphBuilder:
         """Return a tensor as an index map of its node, in the layout that keeps channels apart best."""
         if view.node in self.doubtful:
             return self.stand_in_view(view.shape, view.origin)
-        order, shape = self.routes.layout(view)
-        name = self.routes.node(view.node, view.index.transpose(order).reshape(shape), view.origin)
-        positions = row_major(tuple(view.shape[axis] for axis in order))
-        return View(name, positions.transpose(np.argsort(order)), view.origin)
+        return self.turned_to(view, *self.routes.layout(view))
 
     def ordered(self, view: View, shape: Shape) -> View:
         """Return a tensor whose values lie in their own order in a node of a shape."""
@@ -348,6 +359,9 @@ class GraphBuilder:
         if not self._uniform(view, elements) and (image := self._woven(view)) is not None:
             view = image  # the pixels that became channels have constants of their own
             elements = self._elements(view, values, origin)
+        if not self._uniform(view, elements) and (turned := self._turned(view, values)) is not None:
+            view = turned
+            elements = self._elements(view, values, origin)
         if self._uniform(view, elements):
             channels = self.shape(view.node)[0]
             return view, tuple(element.reshape(channels, -1)[:, 0].copy() for element in elements)
@@ -372,7 +386,9 @@ class GraphBuilder:
         if self._uniform(settled, [self.in_order(settled, value, origin)]):
             return True
         image = self._woven(settled)
-        return image is not None and self._uniform(image, [self.in_order(image, value, origin)])
+        if image is not None and self._uniform(image, [self.in_order(image, value, origin)]):
+            return True
+        return self._turned(settled, (value,)) is not None
 
     def _elements(self, view: View, values: tuple[Constant, ...], origin: str) -> list[FloatArray]:
         return [self.in_order(view, value, origin) for value in values]
@@ -380,6 +396,41 @@ class GraphBuilder:
     def _uniform(self, view: View, elements: list[FloatArray]) -> bool:
         rows = [element.reshape(self.shape(view.node)[0], -1) for element in elements]
         return all(bool((row == row[:, :1]).all()) for row in rows)
+
+    def _turned(self, view: View, values: tuple[Constant, ...]) -> View | None:
+        """Return a tensor in a layout whose channels are the one axis along which constants differ.
+
+        Of what functions of counts give alone: all its values have one unit, so that spikes can be moved.
+        """
+        if view.node in self.doubtful or not self._of_counts(view.node):
+            return None
+        rank = len(view.shape)
+        shapes = [(1,) * (rank - value.ndim) + value.shape for value in values]
+        varying = [axis for axis in range(rank) if any(shape[axis] > 1 for shape in shapes)]
+        if len(varying) != 1:
+            return None
+        order = [*varying, *(axis for axis in range(rank) if axis not in varying)]
+        sizes = [view.shape[axis] for axis in order[1:] if view.shape[axis] > 1]
+        shape = (
+            view.shape[varying[0]],
+            *((1, sizes[0]) if len(sizes) == 1 else (math.prod(sizes[:1]), math.prod(sizes[1:]))),
+        )
+        return self.turned_to(view, order, shape)
+
+    def turned_to(self, view: View, order: Sequence[int], shape: Shape) -> View:
+        """Return a tensor in a node of a shape that holds its values with the axes in another order."""
+        name = self.routes.node(view.node, view.index.transpose(order).reshape(shape), view.origin)
+        positions = row_major(tuple(view.shape[axis] for axis in order))
+        return View(name, positions.transpose(np.argsort(order)), view.origin)
+
+    def _of_counts(self, name: str) -> bool:
+        """Say whether a node holds what a function of counts gives, moved perhaps: it has one unit."""
+        node = self.nodes[name]
+        while isinstance(node, ann.Reshape | ann.Gather | ann.Slice | ann.ChannelAffine):
+            if isinstance(node, ann.ChannelAffine) and np.ptp(node.scale) + np.ptp(node.shift) > 0:
+                return False
+            node = self.nodes[node.inputs[0]]
+        return isinstance(node, ann.Levelled) and not isinstance(node, ann.Pointwise)
 
     def _woven(self, view: View) -> View | None:
         """Return a tensor of pixels folded into channels as a view of a node that has these channels."""

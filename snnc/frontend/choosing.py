@@ -1,7 +1,7 @@
 """Comparisons, and Where on their results: limits by a constant, written as a selection.
 
-``Where(x > c, c, x)`` is ``min(x, c)``, and ``Where(x < 0, 0, x)`` is a rectifier. No other choice between
-activations has a spiking form.
+``Where(x > c, c, x)`` is ``min(x, c)``, and ``Where(x < 0, 0, x)`` is a rectifier. A constant condition, that
+of a mask, makes a sum. No other choice between activations has a spiking form.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from snnc.diagnostics import UNSUPPORTED_OPERATOR
 from snnc.frontend import reshaping
 from snnc.frontend.builder import GraphBuilder
 from snnc.frontend.call import Call, Comparison, Limited
-from snnc.frontend.elementwise import is_rectified, maximum, minimum
+from snnc.frontend.elementwise import affine, broadcast, is_rectified, masked, maximum, minimum, summed
 from snnc.frontend.simplify import Constant
-from snnc.frontend.views import View
+from snnc.frontend.views import PADDED, View
 from snnc.ir import ann
 
 CURE = "write a limit as ReLU, ReLU6 or Clip from 0 to a constant; for others, use ReLU and fine-tune"
@@ -59,8 +59,10 @@ def cast(call: Call) -> View | Comparison:
 
 
 def where(call: Call) -> View | Limited:
-    """Read Where that limits an activation by the constant with which it was compared."""
+    """Read Where by a constant, or that limits an activation by the constant with which it was compared."""
     condition, first, second = call.operands
+    if isinstance(condition, np.ndarray) and condition.dtype == np.bool_:
+        return _chosen(call, condition, first, second)
     if not isinstance(condition, Comparison):
         _refuse(call, "its condition is not a comparison of an activation with a constant")
     if isinstance(first, np.ndarray) and isinstance(second, View | Limited):
@@ -86,6 +88,22 @@ def where(call: Call) -> View | Limited:
         return minimum(limited)
     _require_choice(call, "limits from above alone")
     return Limited(view, constant)
+
+
+def _chosen(call: Call, condition: Constant, first: object, second: object) -> View:
+    """Return what a constant chooses, place by place: a sum of two tensors, each zero where the other is."""
+    parts: list[View] = []
+    constants: list[Constant] = []
+    for value, mask in ((first, condition), (second, ~condition)):
+        if isinstance(value, View):
+            wide = broadcast(call, value, mask)
+            parts.append(wide.to(np.where(mask, wide.index, PADDED), call.origin))
+        elif isinstance(value, np.ndarray):
+            constants.append(np.where(mask, masked(call, value), np.float32(0)))
+        else:
+            _refuse(call, "chooses what is no activation")
+    view = parts[0] if len(parts) == 1 else summed(call, parts)
+    return affine(call, view, np.float32(1), constants[0]) if constants else view
 
 
 def _compared(call: Call, *, is_above: bool) -> Comparison:

@@ -1,16 +1,18 @@
-"""Einsum of activations and at most one constant, as a product with a matrix."""
+"""Einsum of one or two tensors of activations, or of one and a constant, as a product of matrices."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from snnc.diagnostics import UNSUPPORTED_STRUCTURE
 from snnc.frontend.call import Call
+from snnc.frontend.products import contraction
 from snnc.frontend.sums import weighted
 from snnc.frontend.views import View
-from snnc.ir.graph import FloatArray
+from snnc.ir.graph import FloatArray, Shape
 
 
 def einsum(call: Call) -> View:
@@ -21,22 +23,19 @@ def einsum(call: Call) -> View:
     if not arrow or "." in equation or len(terms) != len(call.operands):
         call.refuse(f"the equation {equation!r} is not supported", "write out all axes and the result")
     views = [k for k, value in enumerate(call.operands) if isinstance(value, View)]
-    if len(call.operands) > 2 or len(views) > 1:
-        call.refuse(
-            "multiplies several tensors that depend on the input",
-            "use a network without attention or gating",
-            UNSUPPORTED_STRUCTURE,
-        )
+    if len(call.operands) > 2:
+        call.refuse("has more than two operands", "multiply two at a time", UNSUPPORTED_STRUCTURE)
+    if len(views) == 2:
+        both = [call.view(k) for k in views]
+        _check_terms(call, equation, terms, [view.shape for view in both], right)
+        return contraction(call, both, terms, right)
     view, labels = call.view(views[0]), terms[views[0]]
     weight: FloatArray = np.ones((), np.float32)
     own = ""
     if len(call.operands) == 2:
         weight, own = call.weights(1 - views[0], "weight"), terms[1 - views[0]]
     sizes = dict(zip(labels, view.shape, strict=False)) | dict(zip(own, weight.shape, strict=False))
-    if len(labels) != len(view.shape) or len(own) != weight.ndim or not set(right) <= sizes.keys():
-        call.refuse(f"the equation {equation!r} does not fit its operands", "export the model again")
-    if any(len(set(term)) < len(term) for term in (labels, own, right)):
-        call.refuse(f"the equation {equation!r} takes a diagonal", "gather the diagonal instead")
+    _check_terms(call, equation, (labels, own), (view.shape, weight.shape), right)
     if call.batch != 1 and (labels[0] in own or not right.startswith(labels[0])):
         call.refuse(f"the equation {equation!r} moves or sums the batch", "keep the batch in front")
     if any(sizes[k] != n for k, n in zip(labels, view.shape, strict=True)):
@@ -63,3 +62,14 @@ def einsum(call: Call) -> View:
     found = (*shared, *kept, *new)
     index = result.index.reshape([sizes[k] for k in found])
     return View(result.node, np.transpose(index, [found.index(k) for k in right]), call.origin)
+
+
+def _check_terms(
+    call: Call, equation: str, terms: Sequence[str], shapes: Sequence[Shape], result: str
+) -> None:
+    """Refuse labels that do not fit the axes of the operands, or that are repeated."""
+    ranks = [len(term) == len(shape) for term, shape in zip(terms, shapes, strict=True)]
+    if not all(ranks) or not set(result) <= set("".join(terms)):
+        call.refuse(f"the equation {equation!r} does not fit its operands", "export the model again")
+    if any(len(set(term)) < len(term) for term in (*terms, result)):
+        call.refuse(f"the equation {equation!r} takes a diagonal", "gather the diagonal instead")

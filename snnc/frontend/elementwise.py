@@ -7,7 +7,9 @@ import math
 import numpy as np
 
 from snnc.diagnostics import UNSUPPORTED_OPERATOR, UNSUPPORTED_STRUCTURE
+from snnc.frontend.arranging import apart
 from snnc.frontend.call import HUGE, Call
+from snnc.frontend.products import product, quotient, reciprocal
 from snnc.frontend.simplify import Constant
 from snnc.frontend.views import View, is_range, row_major
 from snnc.ir import ann
@@ -39,15 +41,19 @@ def clip(call: Call) -> View:
 
 
 def maximum(call: Call) -> View:
-    """Read Max with zero, a ReLU."""
+    """Read Max with zero, a ReLU, or of two activations: ``max(a, b) = max(a - b, 0) + b``."""
+    if all(isinstance(value, View) for value in call.operands) and len(call.operands) == 2:
+        return _larger(call, call.view(0), call.view(1))
     view, constant = _with_constant(call)
     if np.any(constant):
         call.refuse("a maximum with a constant other than 0 is no rectifier", "use ReLU and fine-tune")
-    return _rectified(call, _broadcast(call, view, constant), None)
+    return _rectified(call, broadcast(call, view, constant), None)
 
 
 def minimum(call: Call) -> View:
-    """Read Min with a positive constant, before or after a ReLU."""
+    """Read Min with a positive constant, before or after a ReLU, or of two activations."""
+    if all(isinstance(value, View) for value in call.operands) and len(call.operands) == 2:
+        return _negative(call, _larger(call, *(_negative(call, call.view(n)) for n in (0, 1))))
     view, constant = _with_constant(call)
     if not np.all(constant >= 0):
         call.refuse("a minimum with a negative constant is no rectifier", "use ReLU6 and fine-tune")
@@ -55,7 +61,17 @@ def minimum(call: Call) -> View:
         call.refuse(
             "an upper limit without a rectifier has no spiking form", "use it together with ReLU, as in ReLU6"
         )
-    return _rectified(call, _broadcast(call, view, constant), constant)
+    return _rectified(call, broadcast(call, view, constant), constant)
+
+
+def _negative(call: Call, view: View) -> View:
+    return affine(call, view, np.float32(-1), np.float32(0))
+
+
+def _larger(call: Call, first: View, second: View) -> View:
+    """Return the larger of two tensors that broadcast, value by value."""
+    difference = summed(call, [first, _negative(call, second)])
+    return summed(call, [_rectified(call, difference, None), second])
 
 
 def is_rectified(node: ann.AnnNode) -> bool:
@@ -124,9 +140,28 @@ def add(call: Call) -> View:
     if not constants:
         return view
     _require_exact(call, *constants)
-    view = _broadcast(call, view, *constants)
+    constants = [masked(call, constant) for constant in constants]
+    view = broadcast(call, view, *constants)
     total = constants[0] if len(constants) == 1 else np.sum(np.broadcast_arrays(*constants), axis=0)
     return affine(call, view, np.float32(1), total)
+
+
+MASKED = np.float32(-1e4)
+"""What stands for minus infinity where a softmax alone reads it: exp(-1e4) is 0."""
+
+
+def masked(call: Call, constant: Constant) -> Constant:
+    """Return the constant of a mask in front of a softmax with numbers in place of minus infinity.
+
+    Exporters write minus infinity, or the least number that there is, for what attention must not see. Where
+    every reader is a softmax, any number far below all others means the same.
+    """
+    if constant.dtype.kind != "f" or not (constant < MASKED).any():
+        return constant
+    readers = call.readers[0]
+    if not readers or any(node is None or node.op_type != "Softmax" for node in readers):
+        return constant
+    return np.where(constant < MASKED, MASKED, constant).astype(np.float32)
 
 
 def mean(call: Call) -> View:
@@ -148,14 +183,23 @@ def subtract(call: Call) -> View:
 
 
 def multiply(call: Call) -> View:
-    """Read Mul by a constant."""
+    """Read Mul by a constant, or of two activations."""
+    if all(isinstance(value, View) for value in call.operands) and len(call.operands) == 2:
+        return product(call, call.view(0), call.view(1))
     view, constant = _with_constant(call)
     _require_exact(call, constant)
     return affine(call, view, constant, np.float32(0))
 
 
 def divide(call: Call) -> View:
-    """Read Div by a constant."""
+    """Read Div by a constant, of two activations, or of a constant by one."""
+    numerator = call.operands[0]
+    if len(call.operands) == 2 and isinstance(call.operands[1], View):
+        if isinstance(numerator, View):
+            return quotient(call, numerator, call.view(1))
+        dividend = call.constant(0, "dividend")
+        _require_exact(call, dividend)
+        return affine(call, reciprocal(call, call.view(1)), dividend, np.float32(0))
     divisor = np.asarray(call.constant(1, "divisor"))
     _require_exact(call, divisor)
     with np.errstate(divide="ignore", over="ignore"):  # infinity is refused
@@ -193,7 +237,7 @@ def _require_exact(call: Call, *constants: Constant) -> None:
             )
 
 
-def _broadcast(call: Call, view: View, *constants: Constant) -> View:
+def broadcast(call: Call, view: View, *constants: Constant) -> View:
     """Return a tensor in the shape that it takes beside constants, whose rank may be higher."""
     try:
         shape = np.broadcast_shapes(view.shape, *(constant.shape for constant in constants))
@@ -209,7 +253,7 @@ def _broadcast(call: Call, view: View, *constants: Constant) -> View:
 def affine(call: Call, view: View, scale: Constant | np.float32, shift: Constant | np.float32) -> View:
     """Scale and shift a tensor by constants that are broadcast over it."""
     scale, shift = np.asarray(scale), np.asarray(shift)
-    view = _broadcast(call, view, scale, shift)
+    view = broadcast(call, view, scale, shift)
     if (scale == 1).all() and not shift.any():
         return view
     apart = np.zeros((), np.float32)
@@ -319,8 +363,11 @@ def _softmax(call: Call, *, logarithm: bool) -> View:
     rank = len(view.shape)
     axis = call.axis(call.integer("axis", 1 if call.opset < 13 else -1), rank)
     # Before opset 13, all axes from this one on were one.
-    classes = math.prod(view.shape[axis:]) if call.opset < 13 else view.shape[axis]
-    if classes != view.index.size:
+    axes = tuple(range(axis, rank)) if call.opset < 13 else (axis,)
+    classes = math.prod(view.shape[place] for place in axes)
+    if classes != view.index.size and not logarithm and classes > 1:
+        return _inner_softmax(call, view, axes)
+    if classes not in (1, view.index.size):
         call.refuse(
             f"normalises along axis {axis} of {view.shape}, which is not that of the classes",
             "use a softmax only over the classes, at the end of the network",
@@ -340,3 +387,18 @@ def _softmax(call: Call, *, logarithm: bool) -> View:
         name=call.name, inputs=(node,), shape=(classes,), origin=call.origin, logarithm=logarithm
     )
     return View(call.builder.emit(result), row_major(view.shape), call.origin)
+
+
+def _inner_softmax(call: Call, view: View, axes: tuple[int, ...]) -> View:
+    """Return the softmax over some axes of a tensor, as of one, each row by itself."""
+    if view.node in call.builder.doubtful:
+        return call.builder.stand_in_view(view.shape, call.origin)
+    arranged = apart(call, view, axes, one=True)
+    node = ann.InnerSoftmax(
+        name=call.name,
+        inputs=(arranged.node,),
+        shape=call.builder.shape(arranged.node),
+        origin=call.origin,
+        axis=arranged.axes[0],
+    )
+    return View(call.builder.emit(node), arranged.index, call.origin)

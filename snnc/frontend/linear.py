@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from snnc.diagnostics import UNSUPPORTED_STRUCTURE
 from snnc.frontend.builder import Image
 from snnc.frontend.call import Call
 from snnc.frontend.geometry import kernel_shape, read_window
+from snnc.frontend.products import matrix_product
 from snnc.frontend.sums import weighted
 from snnc.frontend.views import Index, View, outer_sum, row_major
 from snnc.ir import ann
@@ -112,14 +112,10 @@ def gemm(call: Call) -> View:
 
 
 def matmul(call: Call) -> View:
-    """Read MatMul with a constant matrix on one side."""
+    """Read MatMul of two tensors, or with a constant matrix on one side."""
     left, right = call.operands
     if isinstance(left, View) and isinstance(right, View):
-        call.refuse(
-            "multiplies two tensors that both depend on the input, as in attention",
-            "use a network without attention or gating",
-            UNSUPPORTED_STRUCTURE,
-        )
+        return matrix_product(call, left, right)
     before = isinstance(left, View)
     view = call.view(0 if before else 1)
     weight = call.weights(1 if before else 0, "weight")

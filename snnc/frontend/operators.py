@@ -10,7 +10,7 @@ from typing import Literal
 import onnx
 
 from snnc.diagnostics import QUANTISED_GRAPH
-from snnc.frontend import choosing, einsum, elementwise, linear, pooling, reshaping, upsampling
+from snnc.frontend import choosing, einsum, elementwise, linear, norms, pooling, reshaping, upsampling
 from snnc.frontend.call import Call, Value
 from snnc.frontend.functions import DEFAULT_DOMAINS
 from snnc.frontend.quantised import operators as quantised
@@ -62,9 +62,14 @@ OPERATORS: Mapping[str, Operator] = {
         "output_shape",
     ),
     "DepthToSpace": Operator(reshaping.depth_to_space, "both modes"),
-    "Div": Operator(elementwise.divide, "by a constant of any shape"),
+    "Div": Operator(
+        elementwise.divide,
+        "by a constant of any shape; by an activation: a product with its reciprocal, approximated",
+    ),
     "Dropout": Operator(reshaping.dropout, "inference"),
-    "Einsum": Operator(einsum.einsum, "of activations and at most one constant; no diagonals, no ellipsis"),
+    "Einsum": Operator(
+        einsum.einsum, "of two activations, approximated, or of one and a constant; no diagonals, no ellipsis"
+    ),
     "Expand": Operator(reshaping.expand, "all axes but the batch"),
     "Flatten": Operator(reshaping.flatten, "any axis"),
     "Gather": Operator(reshaping.gather, "constant indices"),
@@ -74,21 +79,37 @@ OPERATORS: Mapping[str, Operator] = {
     "Greater": Operator(choosing.above, "of an activation and a constant, for Where", "approximated"),
     "GreaterOrEqual": Operator(choosing.above, "as Greater", "approximated"),
     "Identity": Operator(reshaping.identity, "all"),
+    "GroupNormalization": Operator(norms.group_normalisation, "all", "approximated"),
+    "InstanceNormalization": Operator(norms.instance_normalisation, "all", "approximated"),
+    "LayerNormalization": Operator(norms.layer_normalisation, "the first output", "approximated"),
+    "LpNormalization": Operator(norms.lp_normalisation, "p=2", "approximated"),
+    "MeanVarianceNormalization": Operator(
+        norms.mean_variance_normalisation, "any axes but the batch", "approximated"
+    ),
+    "RMSNormalization": Operator(norms.rms_normalisation, "all", "approximated"),
     "LeakyRelu": Operator(elementwise.leaky_relu, "alpha = 0", "approximated"),
     "Less": Operator(choosing.below, "as Greater", "approximated"),
     "LessOrEqual": Operator(choosing.below, "as Greater", "approximated"),
     "Log": Operator(elementwise.logarithm, "of the final Softmax", "host"),
     "LogSoftmax": Operator(elementwise.log_softmax, "over the classes, as the last operation", "host"),
-    "MatMul": Operator(linear.matmul, "constant matrices on one side, along any axis"),
-    "Max": Operator(elementwise.maximum, "with the constant 0", "approximated"),
+    "MatMul": Operator(
+        linear.matmul,
+        "constant matrices on one side, along any axis; of two activations, approximated",
+    ),
+    "Max": Operator(elementwise.maximum, "with the constant 0; of two activations", "approximated"),
     "MaxPool": Operator(
         pooling.max_pool, "1-D and 2-D, without indices; pads, auto_pad, dilations, ceil_mode"
     ),
     "Mean": Operator(elementwise.mean, "as Add, of any number of inputs"),
     "Min": Operator(
-        elementwise.minimum, "with a constant of at least 0, directly before or after Relu", "approximated"
+        elementwise.minimum,
+        "with a constant of at least 0, directly before or after Relu; of two activations",
+        "approximated",
     ),
-    "Mul": Operator(elementwise.multiply, "by a constant of any shape"),
+    "Mul": Operator(
+        elementwise.multiply,
+        "by a constant of any shape; of two activations of shapes that broadcast, approximated",
+    ),
     "Neg": Operator(elementwise.negate, "all"),
     "PRelu": Operator(elementwise.prelu, "slope = 0", "approximated"),
     "Not": Operator(choosing.negation, "of a comparison, for Where", "approximated"),
@@ -98,6 +119,8 @@ OPERATORS: Mapping[str, Operator] = {
     ),
     "ReduceMax": Operator(pooling.reduce_max, "any axes but the batch"),
     "ReduceMean": Operator(pooling.reduce_mean, "any axes but the batch"),
+    "ReduceMin": Operator(pooling.reduce_min, "as ReduceMax"),
+    "ReduceSumSquare": Operator(pooling.reduce_sum_square, "as ReduceMean", "approximated"),
     "ReduceSum": Operator(pooling.reduce_sum, "as ReduceMean"),
     "Relu": Operator(elementwise.relu, "all", "approximated"),
     "Reshape": Operator(reshaping.reshape, "to a shape that is known when the file is read"),
@@ -107,7 +130,11 @@ OPERATORS: Mapping[str, Operator] = {
     "Shape": Operator(reshaping.shape, "folded"),
     "Size": Operator(reshaping.size, "folded"),
     "Slice": Operator(reshaping.slice_, "constant bounds, any steps"),
-    "Softmax": Operator(elementwise.softmax, "over the classes, as the last operation", "host"),
+    "Softmax": Operator(
+        elementwise.softmax,
+        "over the classes, as the last operation; over any axis within the network, approximated",
+        "host",
+    ),
     "SpaceToDepth": Operator(reshaping.space_to_depth, "all"),
     "Split": Operator(reshaping.split, "constant sizes"),
     "Squeeze": Operator(reshaping.squeeze, "all"),
@@ -122,7 +149,7 @@ OPERATORS: Mapping[str, Operator] = {
     "Upsample": Operator(upsampling.upsample, "nearest and linear"),
     "Where": Operator(
         choosing.where,
-        "a limit: `Where(x < 0, 0, x)` is Relu, and `Where(x > c, c, x)` Min with c",
+        "by a constant condition; a limit: `Where(x < 0, 0, x)` is Relu, and `Where(x > c, c, x)` Min with c",
         "approximated",
     ),
 }
@@ -177,6 +204,23 @@ QUANTISED: Mapping[str, Mapping[str, Operator]] = {
 }
 """Operators of quantised networks, by domain: they alone read quantised tensors, but for what moves them."""
 
+RUNTIMES: Mapping[str, Mapping[str, Operator]] = {
+    "ai.onnx": {
+        "SimplifiedLayerNormalization": Operator(
+            norms.rms_normalisation, "the first output; an operator of onnxruntime", "approximated"
+        )
+    },
+    "com.microsoft": {
+        "SkipLayerNormalization": Operator(
+            norms.skip_layer_normalisation, "the first and fourth output", "approximated"
+        ),
+        "SkipSimplifiedLayerNormalization": Operator(
+            norms.skip_rms_normalisation, "the first and fourth output", "approximated"
+        ),
+    },
+}
+"""Operators into which onnxruntime fuses others, by domain."""
+
 
 def reads_codes(call: Call, operator: Operator) -> Operator:
     """Return what reads a quantised tensor.
@@ -203,7 +247,7 @@ def reads_codes(call: Call, operator: Operator) -> Operator:
 def operator_of(node: onnx.NodeProto) -> Operator | None:
     """Return what reads a node; ``None`` where nothing does."""
     domain = "ai.onnx" if node.domain in DEFAULT_DOMAINS else node.domain
-    found = QUANTISED.get(domain, {}).get(node.op_type)
+    found = QUANTISED.get(domain, {}).get(node.op_type) or RUNTIMES.get(domain, {}).get(node.op_type)
     return OPERATORS.get(node.op_type) if found is None and domain == "ai.onnx" else found
 
 
@@ -244,7 +288,8 @@ def supported_operators() -> tuple[SupportedOperator, ...]:
     rows = [_row(name, OPERATORS[name]) for name in sorted(OPERATORS)]
     rows += [
         _row(name, operator, domain)
-        for domain, operators in QUANTISED.items()
+        for table in (QUANTISED, RUNTIMES)
+        for domain, operators in table.items()
         for name, operator in operators.items()
         if not operator.refused
     ]
@@ -256,6 +301,9 @@ def supported_operators() -> tuple[SupportedOperator, ...]:
 def _row(name: str, operator: Operator, domain: str = "ai.onnx") -> SupportedOperator:
     if domain != "ai.onnx":
         return SupportedOperator(f"{domain}::{name}", domain, "1", (), operator.spiking, operator.forms)
+    if name not in _definitions():
+        opsets = f"{OLDEST_OPSET}-{NEWEST_OPSET}"
+        return SupportedOperator(name, domain, opsets, (), operator.spiking, operator.forms)
     history = [schema for schema in _definitions().get(name, ()) if schema.since_version <= NEWEST_OPSET]
     # Of the versions before the oldest that is read, the last one holds on.
     before = [schema.since_version for schema in history if schema.since_version <= OLDEST_OPSET]

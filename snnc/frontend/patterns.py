@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import onnx
 
 from snnc.diagnostics import UNSUPPORTED_OPERATOR, UNSUPPORTED_STRUCTURE, Code, Diagnostic
-from snnc.frontend.advice import ATTENTION, NORM, RELU
+from snnc.frontend.advice import RELU
 from snnc.frontend.simplify import label
 
 SCALINGS = frozenset({"Mul", "Div", "Add", "Sub", "Cast", "Identity"})
@@ -28,7 +28,8 @@ class Pattern:
 
     Attributes:
         name: as people know it.
-        formula: what it computes.
+        formula: what it computes, which has no spiking form; empty where it has one, so that something else
+            is wrong.
         code: of the diagnostic.
         cure: for the user.
         nodes: labels of the operators that spell it; the first gives it away.
@@ -40,8 +41,10 @@ class Pattern:
     cure: str
     nodes: tuple[str, ...]
 
-    def diagnostic(self) -> Diagnostic:
-        """Return the finding that stands for those at its operators."""
+    def diagnostic(self, first: Diagnostic) -> Diagnostic:
+        """Return the finding that stands for those at its operators, of which one is given."""
+        if not self.formula:
+            return Diagnostic(first.code, f"{self.name}: {first.message}", self.nodes[0], first.help)
         message = f"{self.name}: {self.formula} has no spiking form"
         return Diagnostic(self.code, message, self.nodes[0], self.cure)
 
@@ -131,12 +134,16 @@ def named(problems: Sequence[Diagnostic], patterns: Mapping[str, Pattern]) -> li
             result.append(problem)
         elif pattern.nodes not in told:
             told.add(pattern.nodes)
-            result.append(pattern.diagnostic())
+            result.append(pattern.diagnostic(problem))
     return result
 
 
 def _pattern(name: str, formula: str, code: Code, cure: str, *nodes: onnx.NodeProto) -> Pattern:
     return Pattern(name, formula, code, cure, tuple(dict.fromkeys(label(node) for node in nodes)))
+
+
+def _readable(name: str, *nodes: onnx.NodeProto) -> Pattern:
+    return _pattern(name, "", UNSUPPORTED_STRUCTURE, "", *nodes)
 
 
 def _activation(name: str, formula: str, *nodes: onnx.NodeProto) -> Pattern:
@@ -181,9 +188,7 @@ def _sigmoid(net: _Net, node: onnx.NodeProto) -> Pattern | None:
     way, of_itself = product
     hard = node.op_type == "HardSigmoid"
     if not of_itself:
-        what = "a product with a sigmoid of other values, as in squeeze-and-excitation,"
-        cure = "use a network without gating or squeeze-and-excitation"
-        return _pattern("gate", what, UNSUPPORTED_STRUCTURE, cure, node, *way)
+        return _readable("gate", node, *way)
     if hard:
         return _activation("HardSwish", "x * hard_sigmoid(x)", node, *way)
     return _activation("SiLU", "x * sigmoid(x)", node, *way)
@@ -198,9 +203,7 @@ def _gelu(net: _Net, node: onnx.NodeProto) -> Pattern | None:
     if any(n.op_type == "Softplus" for n in around):
         return _activation("Mish", "x * tanh(softplus(x))", node, *way, *around)
     if node.op_type == "Tanh" and not any(n.op_type == "Pow" for n in around) and len(way) < 2:
-        return _pattern(
-            "gate", "a product with a tanh", UNSUPPORTED_STRUCTURE, "use a network without gating", node, *way
-        )
+        return _readable("gate", node, *way)
     form = "x * (1 + erf(x / sqrt(2))) / 2" if node.op_type == "Erf" else "x * (1 + tanh(...)) / 2"
     half = [n for n in net.after(way[-1]) if _is_mul(n) and _factors(net, n) == 1]
     return _activation("GELU", form, node, *way, *around, *half)
@@ -227,8 +230,7 @@ def _norm(net: _Net, node: onnx.NodeProto) -> Pattern | None:
     first += [n for sub in centred for n in net.before(sub) if n.op_type in MEANS | {"Pow", "Mul"}]
     last = net.ahead(node, {"Reciprocal", "Cast"}, lambda n: n.op_type in ("Div", "Mul")) or []
     name = "LayerNorm" if centred else "RMSNorm"
-    what = "a normalisation by statistics of its own input"
-    return _pattern(name, what, UNSUPPORTED_OPERATOR, NORM, node, *around, *centred, *first, *last)
+    return _readable(name, node, *around, *centred, *first, *last)
 
 
 def _squares(net: _Net, mean: onnx.NodeProto) -> list[onnx.NodeProto]:
@@ -245,8 +247,7 @@ def _attention(net: _Net, node: onnx.NodeProto) -> Pattern | None:
     behind = net.ahead(node, MASKS, product)
     if front is None or behind is None:
         return None
-    what = "a product of activations, weighed by a softmax of another"
-    return _pattern("attention", what, UNSUPPORTED_STRUCTURE, ATTENTION, node, *front, *behind)
+    return _readable("attention", node, *front, *behind)
 
 
 _FINDERS: Mapping[str, Callable[[_Net, onnx.NodeProto], Pattern | None]] = {

@@ -12,6 +12,7 @@ from snnc.frontend.call import Call
 from snnc.frontend.elementwise import affine
 from snnc.frontend.geometry import kernel_shape, read_window
 from snnc.frontend.means import averaged
+from snnc.frontend.products import product
 from snnc.frontend.sums import summed_up
 from snnc.frontend.views import LOWEST, PADDED, View, bounding_box, outer_sum, row_major
 from snnc.ir import ann
@@ -126,6 +127,21 @@ def reduce_max(call: Call) -> View:
     if axes is None:
         return call.view()
     return _over_positions(call, ann.MaxPool, axes, keep=bool(call.integer("keepdims", 1)))
+
+
+def reduce_min(call: Call) -> View:
+    """Read ReduceMin: the maximum of what is turned around."""
+    negative = affine(call, call.view(), np.float32(-1), np.float32(0))
+    largest = reduce_max(replace(call, operands=(negative, *call.operands[1:])))
+    return affine(call, largest, np.float32(-1), np.float32(0))
+
+
+def reduce_sum_square(call: Call) -> View:
+    """Read ReduceSumSquare."""
+    if call.whole:
+        call.refuse("computes in integers", "cast the input to floats first")
+    squares = product(call, call.view(), call.view())
+    return _averaged(replace(call, operands=(squares, *call.operands[1:])), since=18, total=True)
 
 
 def reduce_mean(call: Call) -> View:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -18,6 +18,7 @@ import onnx
 from onnx import helper
 
 from snnc.diagnostics import (
+    APPROXIMATED,
     QUANTISED_GRAPH,
     UNSUPPORTED_ATTRIBUTE,
     UNSUPPORTED_STRUCTURE,
@@ -29,16 +30,21 @@ from snnc.frontend.batch import mixed_rows
 from snnc.frontend.builder import GraphBuilder
 from snnc.frontend.call import Call, Value
 from snnc.frontend.constants import spread_constants
+from snnc.frontend.elementwise import affine
 from snnc.frontend.functions import DEFAULT_DOMAINS
 from snnc.frontend.layout import layout_of
 from snnc.frontend.legacy import aligned, modern, old
+from snnc.frontend.norm_chains import find_chains
+from snnc.frontend.norm_chains import recognise as recognise_chain
+from snnc.frontend.norms import normalised
 from snnc.frontend.operators import operator_of, reads_codes
 from snnc.frontend.patterns import find_patterns, named
 from snnc.frontend.precision import precision_of, told
 from snnc.frontend.quantised.codes import Coded, Codes
 from snnc.frontend.quantised.operators import MOVES, as_integers, folded, scales_of
-from snnc.frontend.quantised.staircases import Region, emit, find_regions, recognise
+from snnc.frontend.quantised.staircases import emit, find_regions, recognise
 from snnc.frontend.refusals import MAX_VALUES, RefusalError, refuse
+from snnc.frontend.regions import Region
 from snnc.frontend.signature import Signature, signature_of
 from snnc.frontend.simplify import (
     NOT_DETERMINED,
@@ -117,6 +123,7 @@ def read_graph(
     return Network(graph, reader.builder.layouts, reader.given, signature), (
         *old(signature.opset),
         *told(reader.imprecise),
+        *reader.approximated,
     )
 
 
@@ -225,6 +232,11 @@ def _computed_of(nodes: Iterable[onnx.NodeProto], known: set[str]) -> set[str]:
     return found
 
 
+def _sizes(nodes: Iterable[onnx.NodeProto]) -> set[str]:
+    """Return the names of the tensors that are sizes of others."""
+    return {name for node in nodes if node.op_type in ("Shape", "Size") for name in node.output}
+
+
 def _constants_first(nodes: Sequence[onnx.NodeProto], values: Mapping[str, object]) -> list[onnx.NodeProto]:
     """Return nodes in an order in which those that compute constants come first."""
     constant = _computed_of(nodes, {name for name, v in values.items() if isinstance(v, np.ndarray)})
@@ -258,6 +270,7 @@ class _Reader:
         self.problems: list[Diagnostic] = []
         self.given: dict[str, InputLayout] = {}
         self.imprecise: list[tuple[str, str]] = []
+        self.approximated: list[Diagnostic] = []
         self.builder = GraphBuilder(layouts, pending)
         self._nodes = list(model.graph.node)
         self._values: dict[str, Value | _Unknown] = dict(constants)
@@ -294,11 +307,19 @@ class _Reader:
         """Read nodes in order; return whether the walk came to its end."""
         nodes = _constants_first(list(given), self._values)
         known = {name for name, value in self._values.items() if isinstance(value, np.ndarray)}
-        regions = find_regions(nodes, known | _computed_of(nodes, known))
+        constant = known | _computed_of(nodes, known)
+        regions = find_regions(nodes, constant)
+        # Sizes of tensors are constants, too, once these are read.
+        sized = constant | _computed_of(nodes, constant | _sizes(nodes))
+        chains = find_chains(nodes, sized)
         done: set[int] = set()
         for number, node in enumerate(nodes):
             if number not in done:
-                done |= self._read_region(nodes, regions.get(number, []))
+                done |= self._read_region(nodes, regions.get(number, []), self._staircase)
+            if number not in done:
+                if chains.get(number):
+                    done |= self._read_sizes(nodes, number, chains[number], sized)
+                done |= self._read_region(nodes, chains.get(number, []), self._normalisation)
             if number in done:
                 continue
             try:
@@ -315,30 +336,103 @@ class _Reader:
                 self._whole.update(node.output)
         return True
 
-    def _read_region(self, nodes: Sequence[onnx.NodeProto], regions: Sequence[Region]) -> set[int]:
-        """Read the largest of some regions that is a staircase or a clip; return the nodes that are done."""
+    def _read_sizes(
+        self, nodes: Sequence[onnx.NodeProto], number: int, regions: Sequence[Region], sized: set[str]
+    ) -> set[int]:
+        """Read what regions need of sizes before its turn, as far as these are known; return those nodes."""
+        inside = {place for region in regions for place in region.places}
+        wanted = {name for place in inside for name in nodes[place].input} & sized
+        chosen = []
+        for place in range(len(nodes) - 1, number, -1):
+            if wanted.intersection(nodes[place].output) and place not in inside:
+                chosen.append(place)
+                wanted |= sized.intersection(nodes[place].input)
+        done = set()
+        for place in reversed(chosen):
+            node = nodes[place]
+            if any(name in self._values for name in node.output):
+                continue
+            if all(name in self._values for name in node.input if name):
+                self._values.update(zip(node.output, self._read_node(node), strict=False))
+                done.add(place)
+        return done
+
+    def _read_region(
+        self,
+        nodes: Sequence[onnx.NodeProto],
+        regions: Sequence[Region],
+        read: Callable[[Region, Sequence[onnx.NodeProto], Mapping[str, Constant], View], View | None],
+    ) -> set[int]:
+        """Read the first of some regions that is what is looked for; return the nodes that are done.
+
+        Args:
+            nodes: of the graph.
+            regions: parts of it.
+            read: from a region, its nodes, its constants and what it reads to what it gives; ``None`` where
+                it is something else.
+        """
         for region in regions:
             view = self._values.get(region.root)
             inside = [nodes[place] for place in region.places]
-            read = {name for node in inside for name in node.input if name}
-            constants = {name: v for name in read if isinstance(v := self._values.get(name), np.ndarray)}
+            given = {name for node in inside for name in node.input if name}
+            constants = {name: v for name in given if isinstance(v := self._values.get(name), np.ndarray)}
             if not isinstance(view, View) or region.root in self._codes:
                 continue
-            found = recognise(region, inside, constants, view.shape, self.signature.opset)
-            if found is None:
-                continue
+            if any(name in self._values for node in inside for name in node.output if name):
+                continue  # a part of it is read as another region
             try:
-                self._values[region.end] = emit(self.builder, view, found, inside[-1])
+                found = read(region, inside, constants, view)
             except RefusalError as refusal:
                 if refusal.diagnostic is None:
                     raise
                 continue
+            if found is None:
+                continue
+            self._values[region.end] = found
             written = {name for node in inside for name in node.output} - {region.end}
             others = [node for node in (*nodes, None) if node is not None and node not in inside]
-            needed = {name for node in others for name in reads(node)} & written
-            # What is read elsewhere, too, is read once more by itself.
-            return {p for p in region.places if not needed.intersection(nodes[p].output)}
+            needed = (
+                {name for node in others for name in reads(node)} | set(self.signature.outputs)
+            ) & written
+            # What is read elsewhere, too, is read once more by itself, and all that it is made of.
+            done = set(region.places)
+            for place in reversed(region.places):
+                if needed.intersection(nodes[place].output):
+                    done.remove(place)
+                    needed.update(nodes[place].input)
+            return done
         return set()
+
+    def _staircase(
+        self,
+        region: Region,
+        inside: Sequence[onnx.NodeProto],
+        constants: Mapping[str, Constant],
+        view: View,
+    ) -> View | None:
+        """Read a region that rounds or clips."""
+        found = recognise(region, inside, constants, view.shape, self.signature.opset)
+        return None if found is None else emit(self.builder, view, found, inside[-1])
+
+    def _normalisation(
+        self,
+        region: Region,
+        inside: Sequence[onnx.NodeProto],
+        constants: Mapping[str, Constant],
+        view: View,
+    ) -> View | None:
+        """Read a region that normalises."""
+        chain = recognise_chain(region, inside, constants, view.shape, self.signature.opset)
+        if chain is None:
+            return None
+        last = inside[-1]
+        call = Call(last, self.signature.opset, (view,), self.builder, self.signature.batch, ((),))
+        made = normalised(call, view, chain.axes, chain.epsilon, centred=chain.centred)
+        if not chain.exact:
+            message = "the epsilon of a normalisation does not stand beside the variance"
+            cure = "compare the converted network with the source by `snnc eval`"
+            self.approximated.append(Diagnostic(APPROXIMATED, message, label(last), cure))
+        return affine(call, made, chain.scale, chain.shift)
 
     def _read_node(self, node: onnx.NodeProto) -> tuple[Value | _Unknown, ...]:
         """Return the values of a node's outputs.

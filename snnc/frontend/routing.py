@@ -67,6 +67,15 @@ class Routes:
         total = ann.Add(name=origin, inputs=tuple(terms), shape=index.shape, origin=origin)
         return self.builder.emit(total)
 
+    def moves(self, name: str, index: Index) -> bool:
+        """Say whether values must move, so that a node holds those of another where an index says."""
+        found: dict[str, Index] = {}
+        self._trace(name, index, found)
+        return not all(
+            is_range(places) and places.size == math.prod(self.builder.shape(source))
+            for source, places in (found or {name: index}).items()
+        )
+
     def _map(self, name: str, index: Index, origin: str) -> str:
         """Return one index map."""
         if is_range(index) and index.size == math.prod(self.builder.shape(name)):

@@ -1,14 +1,20 @@
 """Proofs that integers stay within the types that the backends give them.
 
-Every figure is a worst case over all inputs, from the weights alone.
+Every figure is a worst case over all inputs, from the weights alone. Values, potentials and counts have 32
+bits; what a function of counts computes from them has 64.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from snnc.errors import InternalError
+from snnc.ir.counts import Function
 from snnc.ir.graph import IntArray
-from snnc.ir.operations import operations, unmatched
+from snnc.ir.kinds import ValueKind, value_kinds
+from snnc.ir.operations import Firing, firing, largest_count, operations, unmatched
 from snnc.ir.snn import (
     ChannelWeight,
     Concat,
@@ -37,6 +43,7 @@ EXACT_FLOAT32 = 2**24
 """Integers up to here are exact in float32, so a float32 convolution of them is, too."""
 
 INT32 = 2**31
+INT64 = 2**63
 
 MOST_TIMESTEPS = 256
 """No longer run is proved: every bound that grows with T would cost the backends wider arithmetic."""
@@ -83,43 +90,192 @@ def step_bounds(graph: SnnGraph, timesteps: int) -> dict[str, int]:
     return bounds
 
 
+def count_bounds(graph: SnnGraph, timesteps: int) -> dict[str, int]:
+    """Return for each node that gives spikes the largest magnitude of their sum up to any step of a run.
+
+    The sums of what a population or a function of counts sends telescope to its own count, however often it
+    takes spikes back. No weight matters, so this holds in both precisions.
+    """
+    kinds = value_kinds(graph)
+    found: dict[str, int] = {}
+    for node in operations(graph):
+        if kinds[node.name] is not ValueKind.SPIKES:
+            continue
+        read = [found[name] for name in node.inputs if name in found]
+        match node:
+            case Encode():
+                found[node.name] = node.limit * timesteps
+            case IntegrateFire():
+                found[node.name] = _largest_count(node, timesteps, graph.settle_steps)
+            case SumPool():
+                found[node.name] = node.window.area * read[0]
+            case CountProduct() | CountMatrixProduct() | CountSoftmax() | CountNormalisation():
+                found[node.name] = node.largest(read)
+            case CountMaximum() | CountMaxPool() | Concat() | Reshape() | Pad() | Slice() | Gather():
+                found[node.name] = max(read)
+            case (
+                Convolution() | Linear() | ChannelWeight() | ConstantCurrent() | CurrentMaxPool() | Readout()
+            ):
+                raise InternalError(f"{node.name!r} gives no spikes")
+            case _:
+                raise unmatched(node)
+    return found
+
+
+def _largest_count(node: IntegrateFire, timesteps: int, settle_steps: int) -> int:
+    """Return the largest magnitude of a population's count after any step."""
+    if firing(node) is Firing.STEPS and node.step_values is not None:
+        return int(np.abs(node.step_values.astype(np.int64)).max())  # it moves between zero and these
+    return largest_count(node, timesteps, settle_steps)
+
+
+def sum_bounds(graph: SnnGraph, timesteps: int) -> dict[str, int]:
+    """Return for each node the largest magnitude of its value's sum up to any step, from the counts.
+
+    A current is linear in the spikes that it weighs, so that its sum is that of their counts:
+    ``sum |w| max |N|``, whatever is taken back in between.
+    """
+    found = count_bounds(graph, timesteps)
+    step = step_bounds(graph, timesteps)
+    for node in operations(graph):
+        if node.name in found:
+            continue
+        read = [found[name] for name in node.inputs]
+        match node:
+            case ConstantCurrent() | CurrentMaxPool():  # the same in each of the T steps
+                found[node.name] = timesteps * step[node.name]
+            case Convolution() | Linear() | ChannelWeight():
+                found[node.name] = int(weight_sums(node.weight).max()) * read[0]  # type: ignore[arg-type]
+            case SumPool():
+                found[node.name] = node.window.area * read[0]
+            case Reshape() | Gather():
+                found[node.name] = read[0]
+            case Readout():
+                found[node.name] = sum(read) + timesteps * int(np.abs(node.bias.astype(np.int64)).max())
+            case (
+                Encode()
+                | IntegrateFire()
+                | CountProduct()
+                | CountMatrixProduct()
+                | CountSoftmax()
+                | CountNormalisation()
+                | CountMaximum()
+                | CountMaxPool()
+                | Concat()
+                | Pad()
+                | Slice()
+            ):
+                raise InternalError(f"{node.name!r} gives spikes")
+            case _:
+                raise unmatched(node)
+    return found
+
+
+def function_bounds(graph: SnnGraph, timesteps: int) -> dict[str, int]:
+    """Return for each function of counts the largest magnitude of all that is computed for it, in int64."""
+    functions = [node for node in operations(graph) if isinstance(node, Function)]
+    if not functions:
+        return {}
+    counts = count_bounds(graph, timesteps)
+    return {
+        node.name: node.reach(
+            [counts[name] for name in node.inputs], [graph[name].shape for name in node.inputs]
+        )
+        for node in functions
+    }
+
+
 def run_bounds(graph: SnnGraph, timesteps: int) -> dict[str, int]:
-    """Return the largest magnitude that is reached in a run by what nodes keep from step to step.
+    """Return the largest magnitude that is reached in a run by what nodes keep from step to step, in int32.
 
     ``|v0| + (T + K)(max |I| + |B|)`` for potentials, ``(T + K)(max |I| + |B|)`` for the read-out, and
-    ``(T + K) max |s|`` for the counts of which a pooling takes the maximum.
+    ``(T + K) max |s|`` for the counts of which a pooling takes the maximum. A network with step functions or
+    functions of counts, which runs for one T, has a second proof, from the sums of :func:`sum_bounds`: a
+    potential from which nothing is taken stays within ``|v0| + sum |w| max |N| + T |B|``, one from which its
+    spikes are taken within ``Theta max |N|`` of that, and the smaller of both figures holds.
     """
     step = step_bounds(graph, timesteps)
+    sums = sum_bounds(graph, timesteps) if graph.only_timesteps else {}
     steps = timesteps + graph.settle_steps
     found: dict[str, int] = {}
     for node in graph:
         if isinstance(node, IntegrateFire):
-            current = sum(step[name] for name in node.inputs) + int(np.abs(node.bias.astype(np.int64)).max())
+            bias = int(np.abs(node.bias.astype(np.int64)).max())
+            current = sum(step[name] for name in node.inputs) + bias
             start = int(np.abs(node.v_init.astype(np.int64)).max())
             # Division rounds toward minus infinity through the next multiple of the threshold below,
             # and the product ``s Theta`` is formed before it is taken from ``m``.
             threshold = int(node.threshold.max())
             product = node.neuron.largest(timesteps) * threshold
-            found[node.name] = max(start + steps * current + threshold, product)
+            reached = start + steps * current + threshold
+            if sums:
+                spent = 0
+                if firing(node) is not Firing.STEPS:
+                    spent = threshold * (1 + _largest_count(node, timesteps, graph.settle_steps))
+                total = start + sum(sums[name] for name in node.inputs) + timesteps * bias + spent
+                # A current is added up before it meets the potential, and may go from one end to the other.
+                reached = max(min(reached, total), current)
+            found[node.name] = max(reached, 0 if firing(node) is Firing.STEPS else product)
         elif isinstance(node, Readout):
             found[node.name] = steps * step[node.name]
-        elif isinstance(node, CountMaxPool):
-            found[node.name] = steps * step[node.inputs[0]]
+            if sums:
+                found[node.name] = max(min(found[node.name], sums[node.name]), step[node.name])
+        elif isinstance(node, CountMaxPool | Function):
+            summed = [min(steps * step[name], sums.get(name, steps * step[name])) for name in node.inputs]
+            found[node.name] = max(summed)
     return found
 
 
-def overflow(graph: SnnGraph, timesteps: int) -> tuple[str, int] | None:
-    """Return the first node whose int32 could overflow in a run of ``timesteps``, and its bound."""
+@dataclass(frozen=True, slots=True)
+class Overflow:
+    """A node whose integers could leave their type.
+
+    Attributes:
+        node: its name.
+        bound: the largest magnitude that could be reached.
+        what: the integers, in words.
+        bits: of their type.
+        timesteps: T of the run.
+    """
+
+    node: str
+    bound: int
+    what: str
+    bits: int
+    timesteps: int
+
+    def __str__(self) -> str:
+        """Say what could leave which type, in one line."""
+        bound = str(self.bound) if self.bound < 2**64 else "more than 2^64"
+        steps = str(self.timesteps) if self.timesteps < INT32 else "more than 2^31"
+        run = "in one step" if self.timesteps == 1 else f"in {steps} steps"
+        return f"the {self.what} of {self.node!r} could reach {bound} {run}, beyond int{self.bits}"
+
+
+def overflow(graph: SnnGraph, timesteps: int) -> Overflow | None:
+    """Return the first node of an integer network that could overflow in a run of ``timesteps``."""
+    found = function_overflow(graph, timesteps)
+    if found is not None:
+        return found
     for name, bound in run_bounds(graph, timesteps).items():
         if bound >= INT32:
-            return name, bound
+            what = "counts" if isinstance(graph[name], CountMaxPool | Function) else "potentials"
+            return Overflow(name, bound, what, 32, timesteps)
+    return None
+
+
+def function_overflow(graph: SnnGraph, timesteps: int) -> Overflow | None:
+    """Return the first function of counts that could overflow, in a network of either precision."""
+    for name, bound in function_bounds(graph, timesteps).items():
+        if bound >= INT64:
+            return Overflow(name, bound, "sums", 64, timesteps)
     return None
 
 
 def provable_timesteps(graph: SnnGraph, at_most: int = MOST_TIMESTEPS) -> int:
-    """Return the largest T up to ``at_most`` for which no int32 can overflow; 0 if there is none.
+    """Return the largest T up to ``at_most`` for which no integer can overflow; 0 if there is none.
 
-    A network with step functions runs for its own T alone.
+    A network with step functions or functions of counts runs for its own T alone.
     """
     if graph.only_timesteps:
         return graph.timesteps if overflow(graph, graph.timesteps) is None else 0
@@ -144,5 +300,6 @@ def unproved(graph: SnnGraph, proved: int) -> str:
     found = overflow(graph, graph.timesteps)
     if found is None:
         return f"{graph.timesteps} steps are more than the {MOST_TIMESTEPS} that can be proved; {cure}"
-    name, bound = found
-    return f"the potentials of {name!r} could reach {bound} in {graph.timesteps} steps, beyond int32; {cure}"
+    if found.bits == 64:
+        cure = "ask for fewer levels or steps, or leave the operation to the host"
+    return f"{found}; {cure}"

@@ -11,13 +11,18 @@ maxima end in a requantiser, which brings a sum of products back to few levels::
     requantised(X) = clip((X multiplier + 2^(shift-1)) >> shift, lowest, highest)
 
 with an arithmetic shift, which rounds toward minus infinity, and ``2^(shift-1)`` read as 0 where ``shift`` is
-0. All divisions round toward minus infinity. :mod:`snnc.ir.bounds` proves that int64 holds what is between.
+0. All divisions round toward minus infinity.
+
+Every number is an integer, and none leaves int64: each function says by :meth:`CountFunction.reach` how far
+what it computes may reach for counts of a given magnitude, and :mod:`snnc.ir.bounds` proves that this is less
+than 2^63, from the largest counts that populations can send.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isqrt, prod
 from typing import ClassVar
 
 from snnc.ir.geometry import Window
@@ -54,6 +59,19 @@ class CountFunction(SnnNode):
     remembers = True
     only_timesteps: ClassVar[bool] = True
 
+    def reach(self, counts: Sequence[int], shapes: Sequence[Shape]) -> int:
+        """Return the largest magnitude of all that is computed on the way to ``G``.
+
+        Args:
+            counts: the largest magnitude of the counts of each input.
+            shapes: of each input.
+        """
+        return max(counts)
+
+    def largest(self, counts: Sequence[int]) -> int:
+        """Return the largest magnitude of ``G``, for counts of a given magnitude."""
+        return max(counts)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Requantised(CountFunction):
@@ -69,6 +87,19 @@ class Requantised(CountFunction):
     shift: int
     lowest: int
     highest: int
+
+    @property
+    def half(self) -> int:
+        """What is added before the shift, so that it rounds."""
+        return 1 << self.shift >> 1
+
+    def largest(self, counts: Sequence[int]) -> int:
+        """Return the largest magnitude of ``G``."""
+        return max(-self.lowest, self.highest)
+
+    def _requantised(self, total: int) -> int:
+        """Return how far the requantiser reaches for sums up to ``total``."""
+        return total * self.multiplier + self.half
 
     def range_problem(self) -> str | None:
         """Say why the requantiser is none."""
@@ -87,6 +118,10 @@ class CountProduct(Requantised):
         """Check shapes and requantiser."""
         return spread_problem(input_shapes, self.shape) or self.range_problem()
 
+    def reach(self, counts: Sequence[int], shapes: Sequence[Shape]) -> int:
+        """Return ``max |N_a N_b| multiplier + 2^(shift-1)``."""
+        return self._requantised(counts[0] * counts[1])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CountMatrixProduct(Requantised):
@@ -104,6 +139,10 @@ class CountMatrixProduct(Requantised):
         """Check shapes and requantiser."""
         first, second = input_shapes
         return matrix_problem(first, second, self.shape, self.transposed) or self.range_problem()
+
+    def reach(self, counts: Sequence[int], shapes: Sequence[Shape]) -> int:
+        """Return the same for a sum of as many products as a row of the first factor has elements."""
+        return self._requantised(shapes[0][-1] * counts[0] * counts[1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -138,6 +177,16 @@ class CountSoftmax(CountFunction):
             or same_shape_problem(input_shapes, self.shape)
             or count_range_problem(0, self.levels)
         )
+
+    def reach(self, counts: Sequence[int], shapes: Sequence[Shape]) -> int:
+        """Return ``levels e + S / 2`` for the largest ``e`` and ``S``, or the distance of two counts."""
+        e = int(self.table[0])
+        n = shapes[0][self.axis]
+        return max(self.levels * e + n * e // 2, n * e, 2 * counts[0])
+
+    def largest(self, counts: Sequence[int]) -> int:
+        """Return ``levels``, the count of a one."""
+        return self.levels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -176,6 +225,21 @@ class CountNormalisation(CountFunction):
             or same_shape_problem(input_shapes, self.shape)
             or count_range_problem(self.lowest, self.highest)
         )
+
+    def elements(self, shape: Shape) -> int:
+        """Return n, over how many elements of a row of this shape it normalises."""
+        return prod(shape[axis] for axis in self.axes)
+
+    def reach(self, counts: Sequence[int], shapes: Sequence[Shape]) -> int:
+        """Return ``|n N - S1| factor + d / 2``, or twice ``D 4^8``, of which a root below 2^31 is taken."""
+        n = self.elements(shapes[0])
+        under_root = ((n * counts[0]) ** 2 + self.epsilon) << (2 * ROOT_BITS)
+        centred = n * counts[0] * (2 if self.centred else 1)
+        return max(2 * under_root, centred * self.factor + isqrt(under_root) // 2)
+
+    def largest(self, counts: Sequence[int]) -> int:
+        """Return the largest magnitude of ``G``."""
+        return max(-self.lowest, self.highest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -216,6 +280,13 @@ class CountMaxPool(CountFunction):
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
         """Check the window."""
         return max_pool_problem(input_shapes, self.shape, self.window)
+
+
+Function = CountProduct | CountMatrixProduct | CountSoftmax | CountNormalisation | CountMaximum
+"""The functions whose events are their own: an event that they read is none that they pass on.
+
+Max-pooling sends an event of one of its windows' neurons, and is counted as such.
+"""
 
 
 def count_range_problem(lowest: int, highest: int) -> str | None:

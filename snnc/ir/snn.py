@@ -27,6 +27,7 @@ from snnc.ir.counts import CountMaxPool as CountMaxPool
 from snnc.ir.counts import CountNormalisation as CountNormalisation
 from snnc.ir.counts import CountProduct as CountProduct
 from snnc.ir.counts import CountSoftmax as CountSoftmax
+from snnc.ir.counts import Function as Function
 from snnc.ir.geometry import Window, concat_problem, gather_problem, pad_problem, slice_problem
 from snnc.ir.graph import MANY, NONE, FloatArray, Graph, IntArray, NumberArray, Shape
 from snnc.ir.kinds import SnnNode as SnnNode

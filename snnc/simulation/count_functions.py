@@ -1,6 +1,7 @@
 """The functions of spike counts in NumPy: the definition that every backend is held to.
 
-See :mod:`snnc.ir.counts` for the equations. All arrays are int64; all divisions round toward minus infinity.
+See :mod:`snnc.ir.counts` for the equations; max-pooling is defined with the windows. All arrays are int64;
+all divisions round toward minus infinity.
 """
 
 from __future__ import annotations
@@ -18,12 +19,10 @@ from snnc.ir.counts import (
     CountNormalisation,
     CountProduct,
     CountSoftmax,
+    Function,
     Requantised,
 )
 from snnc.ir.graph import IntArray
-
-Function = CountProduct | CountMatrixProduct | CountSoftmax | CountNormalisation | CountMaximum
-"""The functions that are defined here; max-pooling is defined with the windows."""
 
 
 def count_function(node: Function, counts: Sequence[IntArray]) -> IntArray:
@@ -57,14 +56,13 @@ def count_function(node: Function, counts: Sequence[IntArray]) -> IntArray:
 
 def requantised(node: Requantised, total: IntArray) -> IntArray:
     """Return ``clip((X multiplier + 2^(shift-1)) >> shift, lowest, highest)``."""
-    half = 1 << node.shift >> 1
-    return np.clip((total * node.multiplier + half) >> node.shift, node.lowest, node.highest)
+    return np.clip((total * node.multiplier + node.half) >> node.shift, node.lowest, node.highest)
 
 
 def normalised(node: CountNormalisation, counts: IntArray) -> IntArray:
     """Return counts, (batch, *shape), normalised by their own mean and variance."""
     axes = tuple(axis + 1 for axis in node.axes)
-    n = np.prod([counts.shape[axis] for axis in axes], dtype=np.int64)
+    n = node.elements(counts.shape[1:])
     first = counts.sum(axis=axes, keepdims=True) if node.centred else np.int64(0)
     second = (counts * counts).sum(axis=axes, keepdims=True)
     d = square_root((n * second - first * first + node.epsilon) << (2 * ROOT_BITS))

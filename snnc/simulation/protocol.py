@@ -11,7 +11,7 @@ import numpy as np
 
 from snnc.errors import InputError, UsageError
 from snnc.ir.batch import Batch, Given, Rows, arrays_by_name
-from snnc.ir.bounds import MOST_TIMESTEPS
+from snnc.ir.bounds import MOST_TIMESTEPS, function_overflow
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.operations import Firing, check_known, firing, unknown
 from snnc.ir.snn import (
@@ -43,7 +43,7 @@ class RecordOptions:
 
     Attributes:
         states: final spike counts ``N`` and potentials ``v`` of every population.
-        activity: how often each neuron fired, summed over the batch.
+        activity: how often each neuron fired, and each function of counts, summed over the batch.
         trains: names of nodes whose values in every step are kept.
         until: names of nodes to compute; only what they need is run. Empty for the whole network.
     """
@@ -95,7 +95,7 @@ class Trace:
         counts: (batch, *shape) int32 per population, final ``N``.
         potentials: (batch, *shape) per population, final ``v``: int32 or float32.
         trains: (T + K, batch, *shape) per recorded node, int32 or float32.
-        activity: events per population.
+        activity: events per population, and per function of counts that sends events of its own.
     """
 
     timesteps: int
@@ -118,6 +118,11 @@ class Trace:
         if record.states:
             self.counts[node.name] = train.sum(axis=0).astype(np.int32)
             self.potentials[node.name] = v.astype(np.int32 if node.integer else np.float32)
+        if record.activity:
+            self.activity[node.name] = Activity.of(train)
+
+    def add_function(self, node: SnnNode, train: NumberArray, record: RecordOptions) -> None:
+        """Keep the activity of a function of counts, which sends events of its own, if it is requested."""
         if record.activity:
             self.activity[node.name] = Activity.of(train)
 
@@ -459,9 +464,11 @@ def check_run(
         )
     if graph.only_timesteps and timesteps != graph.timesteps:
         raise InputError(
-            f"{graph.name} runs for T = {graph.timesteps} alone, for which its step functions were made, not "
-            f"T = {timesteps}; convert it again for T = {timesteps}"
+            f"{graph.name} runs for T = {graph.timesteps} alone, for which its step functions and functions "
+            f"of counts were made, not T = {timesteps}; convert it again for T = {timesteps}"
         )
+    if not graph.max_timesteps and (found := function_overflow(graph, timesteps)) is not None:
+        raise InputError(f"{graph.name}: {found}; convert it again with fewer levels or steps")
     arrays = arrays_by_name(inputs, [node.name for node in graph.inputs], graph.name)
     for node in graph.inputs:
         array = arrays[node.name]

@@ -339,6 +339,8 @@ class ReferenceSimulator:
                     continue
                 case _:
                     train = propagate(node, read)
+                    if isinstance(node, snn.Function):
+                        trace.add_function(node, train, record)
             if node.name in record.trains:
                 trace.trains[node.name] = train.astype(np.int32 if integer else np.float32)
             trains[node.name] = train
@@ -378,7 +380,7 @@ def propagate(node: snn.SnnNode, trains: list[NumberArray]) -> NumberArray:
             | snn.CountNormalisation()
             | snn.CountMaximum()
         ):
-            read = [np.cumsum(train, axis=0).astype(np.int64) for train in trains]
+            read = [np.cumsum(train.astype(np.int64), axis=0) for train in trains]
             made = count_function(node, [each.reshape(-1, *each.shape[2:]) for each in read])
             made = made.reshape(steps, batch, *node.shape).astype(first.dtype)
             return np.diff(made, axis=0, prepend=np.zeros_like(made[:1]))

@@ -31,7 +31,12 @@ from snnc.ir.snn import (
     Concat,
     ConstantCurrent,
     Convolution,
+    CountMatrixProduct,
+    CountMaximum,
     CountMaxPool,
+    CountNormalisation,
+    CountProduct,
+    CountSoftmax,
     CurrentMaxPool,
     Encode,
     Gather,
@@ -50,6 +55,7 @@ COMMUTE = frozenset(
     {
         *(Encode, Convolution, Linear, ChannelWeight, SumPool, CountMaxPool),
         *(CurrentMaxPool, Concat, Reshape, Pad, Slice, Gather),
+        *(CountProduct, CountMatrixProduct, CountSoftmax, CountNormalisation, CountMaximum),
     }
 )
 """Operations that are the same on counts as step by step; one that is not listed has no proof."""

@@ -258,7 +258,7 @@ class Stage:
         for step in self.lesson.progress.track(todo, len(todo), self.name):
             if state.diverged:
                 continue
-            if not self._step(state, step):
+            if not self.take(state, step):
                 state.diverged = True
                 self.lesson.progress.message(
                     f"{self.name}: the loss is not finite; the last good state is kept"
@@ -279,10 +279,10 @@ class Stage:
         begun = time.perf_counter()
         state = self._begun()
         judging = time.perf_counter() - begun
-        self._step(state, 0)
+        self.take(state, 0)
         begun = time.perf_counter()
         for step in range(1, steps + 1):
-            self._step(state, step)
+            self.take(state, step)
         return Speed((time.perf_counter() - begun) / steps, judging * EVALUATIONS)
 
     def _begun(self) -> _Progress:
@@ -295,7 +295,7 @@ class Stage:
         order = torch.randperm(len(self.lesson.rows.trained), generator=generator)
         return _Progress(0, now, dict(now), measure.key, order, 0, generator, [first])
 
-    def _step(self, state: _Progress, step: int) -> bool:
+    def take(self, state: _Progress, step: int) -> bool:
         """Take one step of gradients; say whether the loss was finite."""
         lesson, recipe = self.lesson, self.lesson.recipe
         size = min(recipe.batch, len(state.order))

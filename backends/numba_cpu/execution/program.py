@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snnc.backends.numba_cpu.codegen import micro_products, neurons
-from snnc.backends.numba_cpu.execution import shapes
+from snnc.backends.numba_cpu.execution import functions, shapes
 from snnc.backends.numba_cpu.execution.shapes import Value
-from snnc.backends.numba_cpu.kernels.records import CURRENT, NEURON_KINDS, SPIKE_BYTES, STAGE, TERM, VARIANT
+from snnc.backends.numba_cpu.kernels.firing import firing as firing_of
+from snnc.backends.numba_cpu.kernels.records import CURRENT, SPIKE_BYTES, STAGE, TERM, VARIANT
 from snnc.backends.numba_cpu.kernels.stage import run_stages
 from snnc.backends.numba_cpu.kernels.thread_team import ThreadTeam
 from snnc.backends.numba_cpu.layout import choices
@@ -201,6 +202,8 @@ class Program:
             self.encoded[node.name] = value
         if isinstance(node, snn.IntegrateFire):
             return self._step_function(node, read, value)
+        if isinstance(node, snn.Function):
+            return Part(node, value), lambda images: functions.apply(node, read, value, images, request)
 
         def run(images: int) -> None:
             shapes.apply(node, read, value, images, request.timesteps, request.steps)
@@ -315,7 +318,7 @@ class Program:
         zeros = aligned(np.zeros(neurons.LANES, np.int32))
         self._kept += [settings, parameters, zeros]
         fields = {
-            "neuron": NEURON_KINDS.index(kind),
+            "fire": firing_of(kind).address,
             "spike_bytes": SPIKE_BYTES[kind],
             "parameters": parameters.ctypes.data,
             "settings": settings.ctypes.data,

@@ -133,7 +133,7 @@ class Run:
             self._fill(program, start, stop)
             for part in program.run(images):
                 self._keep(part, start, stop)
-                if self.request.record.activity and isinstance(part.node, snn.IntegrateFire):
+                if self.request.record.activity and isinstance(part.node, snn.IntegrateFire | snn.Function):
                     activity[part.node.name] = _activity(part, images)
         return activity
 

@@ -14,7 +14,7 @@ from snnc.backends.numba_cpu.kernels import counting as kernels
 from snnc.backends.numba_cpu.layout.terms import Synapse, Values
 from snnc.backends.numba_cpu.planning.ranges import narrowest
 from snnc.backends.numba_cpu.planning.request import Request
-from snnc.errors import InternalError, UnknownOperationError
+from snnc.errors import InternalError
 from snnc.ir import snn
 from snnc.ir.geometry import ABSENT, Window
 from snnc.ir.operations import Operation, unmatched
@@ -56,6 +56,12 @@ class Value:
         target = self.values[:, :images]
         target[..., :channels] = values.reshape(*target.shape[:-1], channels)
         target[..., channels:] = 0
+
+    def fill_step(self, t: int, values: Array) -> None:
+        """Set one step of the first images likewise."""
+        target = self.values[t, : len(values)]
+        target[..., : self.place.channels] = values.reshape(*target.shape[:-1], self.place.channels)
+        target[..., self.place.channels :] = 0
 
 
 def channels_last(train: Array) -> Array:
@@ -143,9 +149,7 @@ def apply(
             | snn.CountNormalisation()
             | snn.CountMaximum()
         ):
-            raise UnknownOperationError(
-                f"{node.name!r} is a function of counts, which numba does not run yet"
-            )
+            raise InternalError(f"{node.name!r} is a function of counts, which shapes do not compute")
         case snn.Convolution() | snn.Linear() | snn.ChannelWeight() | snn.IntegrateFire() | snn.Readout():
             raise InternalError(f"{node.name!r} has weights or state")
         case _:

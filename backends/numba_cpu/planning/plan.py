@@ -282,9 +282,7 @@ class Planner:
             output = Values(
                 output.height, output.width, node.channels, few, output.kind, output.low, output.high
             )
-        constant = not isinstance(node, snn.CountMaxPool | snn.IntegrateFire) and all(
-            name in self.constant for name in node.inputs
-        )
+        constant = not node.remembers and all(name in self.constant for name in node.inputs)
         if constant:
             self.constant.add(node.name)
         self.values[node.name] = output

@@ -82,6 +82,8 @@ class Request:
         """Say whether anything of a node's value is kept."""
         if isinstance(node, snn.IntegrateFire) and (self.record.states or self.record.activity):
             return True
+        if isinstance(node, snn.Function) and self.record.activity:
+            return True
         return isinstance(node, snn.Readout) or node.name in self.record.trains
 
     def added_in_place(self) -> frozenset[str]:
@@ -115,14 +117,14 @@ class Request:
         return {reader: tuple(names) for reader, names in found.items()}
 
     def total(self, chunks: Iterable[dict[str, Activity]]) -> dict[str, Activity]:
-        """Return the activity of the populations over all chunks of images, each counted on its own."""
+        """Return the activity of populations and functions over all chunks, each counted on its own."""
         if not self.record.activity:
             deque(chunks, maxlen=0)  # the chunks are run as they are read
             return {}
         totals = {
             node.name: Activity(*(np.zeros(node.shape, np.int64) for _ in range(3)))
             for node in self.nodes
-            if isinstance(node, snn.IntegrateFire)
+            if isinstance(node, snn.IntegrateFire | snn.Function)
         }
         for counted in chunks:
             for name, activity in counted.items():

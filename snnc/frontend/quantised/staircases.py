@@ -22,8 +22,8 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from snnc.frontend.builder import GraphBuilder
-from snnc.frontend.functions import DEFAULT_DOMAINS
 from snnc.frontend.quantised.codes import levels_of
+from snnc.frontend.regions import Region, between, dominators
 from snnc.frontend.simplify import Constant, label
 from snnc.frontend.views import View
 from snnc.ir.ann import ROUNDINGS, Relu
@@ -49,21 +49,6 @@ MAGNITUDES = np.exp2(np.arange(-20, 20, 1 / 16))
 
 ULPS = 64
 """How far, in units of the last place, breakpoints may lie from those of the canonical form to be its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Region:
-    """A function of one number, spelt by several nodes.
-
-    Attributes:
-        root: the tensor that it reads.
-        end: the tensor that it gives.
-        places: the numbers of its nodes in the graph, in order.
-    """
-
-    root: str
-    end: str
-    places: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,22 +82,12 @@ def find_regions(nodes: Sequence[onnx.NodeProto], constants: Iterable[str]) -> d
     constant = set(constants)
     if not any(node.op_type in ROUNDS | FOLDS | {"Sub"} for node in nodes):
         return {}
-    place: dict[str, int] = {}
-    roots: dict[str, frozenset[str]] = {}
-    for number, node in enumerate(nodes):
-        read = {name for name in node.input if name and name not in constant}
-        for name in node.output:
-            place[name] = number
-            own = frozenset({name})
-            if node.domain in DEFAULT_DOMAINS and node.op_type in POINTWISE and read:
-                shared = [roots.get(each, frozenset({each})) for each in read]
-                own |= frozenset.intersection(*shared)
-            roots[name] = own
+    place, roots = dominators(nodes, constant, POINTWISE)
     found: dict[int, list[Region]] = {}
     for node in nodes:
         end = node.output[0] if node.output else ""
         for root in roots.get(end, frozenset()) - {end}:
-            inside = _between(nodes, place, root, end, constant)
+            inside = between(nodes, place, root, end, constant)
             kinds = [nodes[each].op_type for each in inside]
             folded = kinds.count("Relu") >= 2 and "Sub" in kinds
             if (ROUNDS | FOLDS).intersection(kinds) or folded:
@@ -121,20 +96,6 @@ def find_regions(nodes: Sequence[onnx.NodeProto], constants: Iterable[str]) -> d
         first: sorted(regions, key=lambda region: len(region.places), reverse=True)
         for first, regions in found.items()
     }
-
-
-def _between(
-    nodes: Sequence[onnx.NodeProto], place: Mapping[str, int], root: str, end: str, constant: set[str]
-) -> list[int]:
-    """Return the numbers of the nodes on the way from ``root`` to ``end``, in order."""
-    waiting, inside = [end], set()
-    while waiting:
-        name = waiting.pop()
-        if name == root or name in constant or name not in place or place[name] in inside:
-            continue
-        inside.add(place[name])
-        waiting += [each for each in nodes[place[name]].input if each]
-    return sorted(inside)
 
 
 class _Function:
