@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,10 @@ from snnc.analysis.memory import require_memory
 from snnc.arguments import (
     Model,
     as_artefact,
-    as_names,
     as_preprocessing,
     example_rows,
+    in_memory,
     read_source,
-    shape_texts,
     whole,
 )
 from snnc.artefact import Artefact, Metadata
@@ -46,7 +45,7 @@ from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.batch import Batch, Rows, flat, joined, rows_of
 from snnc.ir.graph import Graph, IntArray
 from snnc.ir.snn import SnnGraph
-from snnc.metrics.task import Task, as_task, recognise
+from snnc.metrics.task import Task, recognise
 from snnc.pass_options import former_names
 from snnc.pipeline import Context, Dump, PassRecord, Pipeline, run_pipeline
 from snnc.progress import Callback, Progress, as_progress
@@ -100,12 +99,14 @@ class Conversion:
         records: what each pass did.
         diagnostics: warnings for the user.
         choice: of preset and steps; ``None`` where both were given.
+        source: bytes of the ONNX network, where it came without a path.
     """
 
     artefact: Artefact
     records: tuple[PassRecord, ...]
     diagnostics: tuple[Diagnostic, ...]
     choice: Choice | None = None
+    source: bytes | None = None
 
 
 def read_convertible(model: Model, options: Options) -> tuple[SourceModel, str]:
@@ -321,7 +322,7 @@ def convert(
         ),
     )
     artefact = Artefact(graph, metadata, source.host)
-    return Conversion(artefact, records, tuple(context.diagnostics), choice)
+    return Conversion(artefact, records, tuple(context.diagnostics), choice, in_memory(model))
 
 
 def _exported(
@@ -458,48 +459,6 @@ def _measured(graph: SnnGraph, calibration: Calibration, simulator: Simulator) -
     q = encode_all(graph, calibration.rows[:DENSITY_ROWS])
     trace = simulator.run(graph, q, graph.timesteps, RecordOptions(activity=True))
     return replace(graph, density=trace.density(graph.settle_steps))
-
-
-def compile_model(
-    model: Model,
-    calibration: Any,
-    *,
-    timesteps: int | None = None,
-    preset: str | None = None,
-    pipeline: Pipeline | str | None = None,
-    settings: Mapping[str, Any] | None = None,
-    precision: str = "int8",
-    seed: int = 0,
-    preprocessing: Preprocessing | Mapping[str, Any] | str | os.PathLike[str] | None = None,
-    threads: int | None = None,
-    progress: Progress | Callback | None = None,
-    task: Task | str | None = None,
-    payload: str | None = None,
-    shape: Mapping[str, Sequence[int]] | Sequence[str] = (),
-    keep_output: Sequence[str] = (),
-    host: str = "edges",
-) -> Artefact:
-    """Convert a trained network and return the artefact; see :func:`convert` for the arguments.
-
-    Beside these, ``shape`` gives (batch, *shape) of inputs whose sizes the file leaves open, by their names,
-    and ``keep_output`` the names of the outputs to keep, all by default.
-    """
-    settings = {} if settings is None else settings
-    options = Options(
-        timesteps,
-        preset,
-        pipeline,
-        settings,
-        precision,
-        seed,
-        threads,
-        task=as_task(task),
-        payload=payload,
-        shape=shape_texts(shape),
-        keep_output=as_names(keep_output, "outputs to keep"),
-        host=host,
-    )
-    return convert(model, calibration, options, preprocessing=preprocessing, progress=progress).artefact
 
 
 def simulate(

@@ -334,6 +334,44 @@ class TestWithTorch:
         assert artefact.graph.input.shape == (3, 8, 8)
         assert snnc.simulate(artefact, rows[:3], threads=1).logits.shape == (3, 3)
 
+    def test_loaders_and_data_sets(self) -> None:
+        torch = pytest.importorskip("torch")
+        x = torch.from_numpy(np.random.default_rng(0).standard_normal((150, 3, 8, 8)).astype(np.float32))
+        y = torch.arange(150) % 3
+        data = torch.utils.data.TensorDataset(x, y)
+        module = self.network()
+        plain = snnc.convert(module, x, **OPTIONS)
+        q = plain.encode(x[:20])
+        for rows in (
+            data,
+            torch.utils.data.TensorDataset(x),
+            torch.utils.data.DataLoader(data, batch_size=32),
+            torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x), batch_size=50),
+        ):
+            made = snnc.convert(module, rows, **OPTIONS)
+            assert (made.encode(x[:20]) == q).all()
+            assert (made.simulate(x[:20]).logits == plain.simulate(x[:20]).logits).all()
+        loader = torch.utils.data.DataLoader(data, batch_size=64)
+        found = plain.evaluate(loader, threads=1)
+        assert found.as_dict() == plain.evaluate(x, y, threads=1).as_dict()
+        assert found.ann is not None
+        with torch.no_grad():
+            right = module.eval()(x).argmax(1) == y
+        assert found.ann.scores.top1 is not None
+        assert found.ann.scores.top1.hits == int(right.sum())
+        report = plain.report(loader, threads=1)
+        assert report.measurement.rows == 150
+
+        kind: Any = torch.utils.data.IterableDataset
+        streamed = type("Streamed", (kind,), {"__iter__": lambda self: zip(x, y, strict=True)})()
+        with pytest.raises(InputError, match="give a DataLoader"):
+            snnc.convert(module, streamed, **OPTIONS)
+        streamed = torch.utils.data.DataLoader(streamed, batch_size=64)
+        assert (snnc.convert(module, streamed, **OPTIONS).encode(x[:20]) == q).all()
+        single = torch.utils.data.DataLoader(data, batch_size=None)
+        with pytest.raises(InputError, match="give it a batch_size"):
+            snnc.convert(module, single, **OPTIONS)
+
     def test_the_values_of_an_input(self) -> None:
         torch = pytest.importorskip("torch")
         forward = {"forward": lambda self, x: x if x.sum() > 0 else -x}

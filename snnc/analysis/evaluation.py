@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from snnc import notebook
 from snnc.analysis import costs
 from snnc.analysis.costs import Costs
 from snnc.analysis.scores import AnnScores, Answers, Scores, compared, judged, measured, wants_values
@@ -112,6 +113,33 @@ class Evaluation:
             listed = ", ".join(map(repr, self.outputs))
             raise UsageError(f"there are {len(self.outputs)} outputs, {listed}: each is judged on its own")
         return next(iter(self.outputs.values()))
+
+    def _repr_html_(self) -> str:
+        """Return the figures as a table, for notebooks: the spiking network, and the source beside it."""
+        rows: list[tuple[str, str, str]] = []
+        for name, found in self.outputs.items():
+            of = f"{name}: " if len(self.outputs) > 1 else ""
+            ann = None if found.ann is None else found.ann.scores
+            beside = {} if ann is None else {each.metric: str(each) for each in ann.measured}
+            for what, share, other in (
+                ("top-1", found.scores.top1, None if ann is None else ann.top1),
+                ("top-5", found.scores.top5, None if ann is None else ann.top5),
+            ):
+                if share is not None:
+                    rows.append((of + what, str(share), str(other or "")))
+            for each in found.scores.measured:
+                what = f"{of}{each.metric} against the {each.against}"
+                rows.append((what, str(each), beside.get(each.metric, "")))
+        steps = f"T = {self.timesteps}, K = {self.settle_steps}; latency {self.latency_steps}"
+        last = next(iter(self.outputs.values()))
+        rows += [
+            ("rows", str(last.scores.n), "" if last.ann is None else str(last.ann.scores.n)),
+            ("time steps", steps, ""),
+            ("spike payload", self.payload, ""),
+            ("spikes per neuron per step", f"{self.costs.spikes_per_neuron_per_step:.4f}", ""),
+            ("synaptic operations per image", f"{self.costs.synops:,.0f}", ""),
+        ]
+        return notebook.table("snnc evaluation", rows, ("", "SNN", "ANN"))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON form, by output where there are several; operations are per image, of all steps."""

@@ -76,7 +76,7 @@ def save(artefact: Artefact, path: str | os.PathLike[str], *, external_above: in
     """
     if not isinstance(artefact, Artefact):
         raise InputError(
-            f"{type(artefact).__name__} is not an artefact: give the result of compile_model or load"
+            f"{type(artefact).__name__} is not an artefact: give the result of snnc.convert or snnc.load"
         )
     write_model(artefact.model(), _path(path), external_above)
 
