@@ -17,31 +17,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-<<<<<<< HEAD
-    from snnc.artefact import load
-    from snnc.compiler import compile_model, simulate
+    from snnc.compiler import simulate
+    from snnc.network import compile_model, convert, load, to_torch
     from snnc.training.tuning import tune
 
 __version__ = "0.1.0"
-__all__ = ["compile_model", "load", "simulate", "tune", "__version__"]
-=======
-    from snnc.compiler import simulate
-    from snnc.network import compile_model, convert, load, to_torch
-
-__version__ = "0.1.0"
-__all__ = ["compile_model", "convert", "load", "simulate", "to_torch", "__version__"]
->>>>>>> main
+__all__ = ["compile_model", "convert", "load", "simulate", "to_torch", "tune", "__version__"]
 
 _HOME = {
     "compile_model": "snnc.network",
     "convert": "snnc.network",
     "load": "snnc.network",
     "simulate": "snnc.compiler",
-<<<<<<< HEAD
-    "tune": "snnc.training.tuning",
-=======
     "to_torch": "snnc.network",
->>>>>>> main
+    "tune": "snnc.training.tuning",
 }
 
 
