@@ -48,7 +48,8 @@ def steps_of(graph: ann.AnnGraph, levelled: Mapping[str, ann.AnnNode], name: str
             return np.where(rows > 0, rows, steps.min()).astype(np.float32)
         case _:
             raise UsageError(
-                f"{name!r}, which a product reads, has no levels: put `rectify-linear` before `clip-activations`"
+                f"{name!r}, which a product reads, has no levels; put `rectify-linear` before "
+                "`clip-activations`"
             )
 
 
