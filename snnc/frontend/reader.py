@@ -789,12 +789,14 @@ class _Reader:
         first, problems = len(self.builder.nodes), len(self.problems)
         for outer, inner in zip(node.output, found.outputs, strict=False):
             self._hand_readers(outer, inner)
-        for step in found.steps:
+        for step, done in zip(found.steps, found.done, strict=True):
             self._note_readers(step)
             if not self._walk(step):
                 raise RefusalError(None)
             if len(self.problems) > problems:
                 break
+            for name in done:
+                self._values.pop(name, None)
         for name in list(islice(self.builder.nodes, first, None)):
             self.builder.nodes[name] = self.builder.nodes[name].with_(origin=origin)
         results = [self._values.get(name, _Unknown()) if name else _Unknown() for name in found.outputs]
