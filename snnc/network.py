@@ -21,6 +21,7 @@ from snnc.artefact import load as load_artefact
 from snnc.artefact import save as save_artefact
 from snnc.backends import load_backend, load_simulator
 from snnc.backends.deployment import deploy as deploy_artefact
+from snnc.backends.torch_module import to_spikingjelly
 from snnc.backends.torch_module import to_torch as module_of
 from snnc.data.datasets import is_dataset, read_dataset
 from snnc.data.labelled import part_of, read_named
@@ -44,6 +45,7 @@ from snnc.sources import Located, locate_source, open_source, zoo_entry
 
 if TYPE_CHECKING:
     from snnc.backends.torch_module.module import SpikingModule
+    from snnc.backends.torch_module.spikingjelly_module import SpikingJellyModule
 
 _log = logging.getLogger("snnc")
 
@@ -241,7 +243,11 @@ class ConvertedNetwork(Artefact):
 
     def to_torch(self) -> SpikingModule:
         """Return it as a ``torch.nn.Module`` with its exact semantics; see :func:`to_torch`."""
-        return to_torch(self)
+        return module_of(self)
+
+    def to_spikingjelly(self, step_mode: str = "s") -> SpikingJellyModule:
+        """Return it in the shape of SpikingJelly's modules: a step a call, or ``m`` for T steps at once."""
+        return to_spikingjelly(self, step_mode)
 
     def _labelled(self, rows: Any, labels: Any, limit: int | None) -> tuple[Rows, Labels]:
         limit = None if limit is None else whole(limit, "limit", 1)
