@@ -24,6 +24,7 @@ VERBS = {
     "run": "Run a spiking network on an array.",
     "deploy": "Write a bundle for another runtime or chip.",
     "verify": "Check a deployed bundle, and run it on its golden vectors.",
+    "plot": "Draw spikes, potentials and answers.",
     "report": "Report where accuracy is lost, by layer and by cause.",
     "compare": "Compare two networks, or two reports, side by side.",
     "bisect": "Find the layer at which accuracy is lost.",
