@@ -301,7 +301,7 @@ def test_in_the_shape_of_spikingjelly(seed: int) -> None:
     record = RecordOptions(states=True, trains=names)
     expected = ReferenceSimulator().run(graph, artefact.encode(x), 4, record)
     (answers,) = artefact.decode(expected).values()
-    net = to_spikingjelly(artefact)
+    net, y = to_spikingjelly(artefact), list[Any]()
     for _ in range(2):
         y = []
         for t in range(4):

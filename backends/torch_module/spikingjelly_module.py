@@ -33,6 +33,9 @@ class SpikingJellyModule(base.MemoryModule):
         last: spikes, counts, potentials and read-outs, in integers, after the last step.
     """
 
+    network: SpikingModule
+    last: Run | None
+
     def __init__(self, artefact: Artefact, step_mode: str = "s") -> None:
         """Take the arrays of an artefact.
 
@@ -64,7 +67,7 @@ class SpikingJellyModule(base.MemoryModule):
         Raises:
             UsageError: the run is over.
         """
-        before: Run | None = self.last
+        before = self.last
         if before is None:
             self.network.reset()
         now = self.network.step(self.network.encode(x))

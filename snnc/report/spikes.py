@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from snnc.ir.graph import FloatArray
 from snnc.report.drawing import INK, SERIES, Chart, figure_of, finished, percent, plain, wrapped
@@ -91,7 +93,7 @@ def potentials(neurons: Sequence[tuple[Recorded, tuple[int, ...]]], when: str) -
         figure.subplots_adjust(hspace=0.7)
         axes = figure.subplots(len(neurons), 1, squeeze=False)[:, 0]
         for ax, (layer, place) in zip(axes, neurons, strict=True):
-            where = (slice(None), *place)
+            where: Any = (slice(None), *place)
             spikes, reached, left = layer.spikes[where], layer.reached[where], layer.left[where]
             steps = np.arange(1, len(spikes) + 1)
             x = np.concatenate([[0], np.repeat(steps, 2)])
@@ -163,7 +165,7 @@ def counts(layers: Sequence[Counted], when: str) -> Chart:
             ax.set_title(wrapped(layer.node.name, 24), fontsize=8)
             ax.set_yscale("symlog", linthresh=0.1)
             ax.set_yticks([0, 0.1, 1, 10, 100], ["0", "0.1", "1", "10", "100"])
-            ax.xaxis.get_major_locator().set_params(integer=True)
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
             if number % columns == 0:
                 ax.set_ylabel("neurons, %")
             if number >= len(layers) - columns:
