@@ -15,6 +15,8 @@ from snnc.frontend.call import Call, Value
 from snnc.frontend.functions import DEFAULT_DOMAINS
 from snnc.frontend.quantised import operators as quantised
 from snnc.frontend.quantised.codes import Coded
+from snnc.frontend.recurrent import MOST_STEPS
+from snnc.frontend.recurrent import OLDEST as OLDEST_UNROLLED
 from snnc.frontend.simplify import NEWEST_OPSET, OLDEST_OPSET
 
 Spiking = Literal["exact", "approximated", "host"]
@@ -222,6 +224,24 @@ RUNTIMES: Mapping[str, Mapping[str, Operator]] = {
 """Operators into which onnxruntime fuses others, by domain."""
 
 
+UNROLLED: Mapping[str, tuple[int, Spiking | Literal[""], str]] = {
+    "GRU": (OLDEST_UNROLLED, "approximated", "as LSTM, with linear_before_reset"),
+    "If": (1, "", "with a condition that is known when the file is read"),
+    "Loop": (1, "", "with a number of trips, or a condition in each, that is known when the file is read"),
+    "LSTM": (
+        OLDEST_UNROLLED,
+        "approximated",
+        (
+            f"constant weights, at most {MOST_STEPS} steps of one length, each gate of each step on its own; "
+            "both directions, all activations, peepholes, clip, both layouts, initial states"
+        ),
+    ),
+    "RNN": (OLDEST_UNROLLED, "approximated", "as LSTM"),
+    "Scan": (9, "", "over sizes that are known when the file is read"),
+}
+"""Operators that other operations take the place of: the first opset, what becomes of them, and the forms."""
+
+
 def reads_codes(call: Call, operator: Operator) -> Operator:
     """Return what reads a quantised tensor.
 
@@ -285,7 +305,9 @@ class SupportedOperator:
 
 def supported_operators() -> tuple[SupportedOperator, ...]:
     """Return the support table."""
-    rows = [_row(name, OPERATORS[name]) for name in sorted(OPERATORS)]
+    rows = [_row(name, OPERATORS[name]) for name in OPERATORS]
+    rows += [_row_of_unrolled(name, *told) for name, told in UNROLLED.items()]
+    rows.sort(key=lambda row: row.name)
     rows += [
         _row(name, operator, domain)
         for table in (QUANTISED, RUNTIMES)
@@ -313,6 +335,11 @@ def _row(name: str, operator: Operator, domain: str = "ai.onnx") -> SupportedOpe
     return SupportedOperator(
         name, "ai.onnx", opsets, tuple(sorted(attributes)), operator.spiking, operator.forms
     )
+
+
+def _row_of_unrolled(name: str, since: int, spiking: str, forms: str) -> SupportedOperator:
+    attributes = sorted(onnx.defs.get_schema(name, NEWEST_OPSET).attributes)
+    return SupportedOperator(name, "ai.onnx", f"{since}-{NEWEST_OPSET}", tuple(attributes), spiking, forms)
 
 
 @cache
