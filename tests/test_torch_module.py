@@ -306,8 +306,10 @@ def test_in_the_shape_of_spikingjelly(seed: int) -> None:
         y = []
         for t in range(4):
             y.append(net(torch.from_numpy(x)))
+            assert net.last is not None
             for name in names:
                 np.testing.assert_array_equal(net.last.spikes[name].numpy(), expected.trains[name][t])
+        assert net.last is not None
         _compare(net.last, expected.outputs, expected.counts, expected.potentials)
         np.testing.assert_allclose(torch.stack(y).mean(0).numpy(), answers, rtol=1e-6)
         functional.reset_net(net)

@@ -154,7 +154,7 @@ def _neurons(
             raise UsageError(f"the neuron {text!r} has no layer: write LAYER:INDEX")
         named.append((layer, place))
     if not named:
-        nodes = chosen_layers(artefact.graph, plot.layers)
+        nodes = chosen_layers(artefact, plot.layers)
         few = len(nodes) if plot.layers else min(len(nodes), MOST_POPULATIONS)
         chosen = np.linspace(0, len(nodes) - 1, few).round().astype(int)
         named = [(nodes[k].name, None) for k in chosen]

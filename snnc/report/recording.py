@@ -13,7 +13,7 @@ from snnc.ir.batch import Rows
 from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.neuron import Schedule
-from snnc.ir.operations import Firing, firing
+from snnc.ir.operations import Firing, firing, populations
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.progress import Progress
 from snnc.simulation.protocol import RecordOptions, Simulator
@@ -63,17 +63,17 @@ class Counted:
     units: IntArray
 
 
-def chosen_layers(graph: SnnGraph, names: Sequence[str]) -> tuple[IntegrateFire, ...]:
+def chosen_layers(artefact: Artefact, names: Sequence[str]) -> tuple[IntegrateFire, ...]:
     """Return populations by their names, in the network's order; all of them without names.
 
     Raises:
         InputError: there is none of a name.
     """
-    known = graph.of_type(IntegrateFire)
+    known = tuple(node for node, _ in populations(artefact.graph))
     unknown = [name for name in names if name not in {node.name for node in known}]
     if unknown:
         listed = ", ".join(node.name for node in known)
-        raise InputError(f"there is no layer {unknown[0]!r} in {graph.name}; its layers: {listed}")
+        raise InputError(f"there is no layer {unknown[0]!r} in {artefact.graph.name}; its layers: {listed}")
     return tuple(node for node in known if not names or node.name in names)
 
 
@@ -90,7 +90,7 @@ def record(artefact: Artefact, row: Rows, layers: Sequence[str], timesteps: int)
         InputError: there is no such layer.
     """
     graph = artefact.graph
-    nodes = chosen_layers(graph, layers)
+    nodes = chosen_layers(artefact, layers)
     names = tuple(dict.fromkeys(name for node in nodes for name in (node.name, *node.inputs)))
     wanted = RecordOptions(trains=names, until=tuple(node.name for node in nodes))
     trains = ReferenceSimulator().run(graph, artefact.encode(row), timesteps, wanted).trains
@@ -139,7 +139,7 @@ def count(
     """
     if len(x) == 0:
         raise InputError("there are no rows to draw")
-    nodes = chosen_layers(artefact.graph, layers)
+    nodes = chosen_layers(artefact, layers)
     counts: dict[str, dict[int, int]] = {node.name: {} for node in nodes}
     units: dict[str, IntArray] = {node.name: np.zeros(node.shape, np.int64) for node in nodes}
     starts = range(0, len(x), CHUNK)
