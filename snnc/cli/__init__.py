@@ -19,6 +19,7 @@ from snnc.errors import InternalError, SnncError
 
 VERBS = {
     "check": "List everything in a network that cannot be converted.",
+    "new": "Write a configuration for a network.",
     "convert": "Convert a trained network into a spiking one.",
     "eval": "Measure accuracy, spikes and operations on labelled rows.",
     "run": "Run a spiking network on an array.",
@@ -35,6 +36,7 @@ VERBS = {
     "ops": "List the supported ONNX operators.",
     "targets": "List the targets of deploy.",
     "explain": "Explain a diagnostic code such as SNN101.",
+    "completion": "Print or install completion for a shell.",
     "doctor": "Show versions, processor and what is installed.",
 }
 """Every verb and its summary. The verb NAME is ``command`` in ``snnc/cli/NAME.py``."""
