@@ -22,7 +22,7 @@ from snnc.errors import UsageError
 
 LAYOUTS = ("NCHW", "NHWC", "NCL", "NLC")
 TASKS = ("classes", "binary", "regression")
-HOSTS = ("none", "edges")
+HOSTS = ("none", "edges", "any")
 PRECISIONS = ("int8", "float32")
 
 
@@ -285,8 +285,9 @@ class ConvertOptions:
     )
     host: str = _option(
         "edges",
-        "What has no spiking form may run as ordinary ONNX: nothing of it, or what stands before or behind "
-        "all spikes. What does is named node by node.",
+        "What has no spiking form may run as ordinary ONNX: nothing of it, what stands before or behind all "
+        "spikes, or also islands between spikes, each of which costs the steps of one more run. What does is "
+        "named node by node.",
         "where ordinary ONNX may keep what has no spiking form",
         choices=HOSTS,
         show_default=True,

@@ -272,14 +272,12 @@ def _read(located: Located, rows: Rows, options: Options) -> SourceModel:
     """Read the network as a conversion does, and refuse rows that do not fit it, by their name."""
     from snnc.compiler import read_convertible
     from snnc.data.preprocessing import check_fit
-    from snnc.data.readings import NetworkInput
     from snnc.ir.batch import rows_of
 
     source, _ = read_convertible(located.path, options)
-    for each in source.inputs:
-        what = rows.origin if len(source.inputs) == 1 else f"{rows.origin} for {each.name!r}"
-        shape = rows_of(rows.x, each.name).shape
-        check_fit(shape, NetworkInput.of(each.layout), rows.preprocessing, what)
+    for name, takes in source.takes.items():
+        what = rows.origin if len(source.takes) == 1 else f"{rows.origin} for {name!r}"
+        check_fit(rows_of(rows.x, name).shape, takes, rows.preprocessing, what)
     return source
 
 
@@ -381,7 +379,8 @@ def _tell(terminal: Terminal, conversion: Conversion, output: Path, drop: dict[s
         f"{found['precision']}"
     )
     if conversion.artefact.host is not None:
-        terminal.done(conversion.artefact.host.line)
+        host = conversion.artefact.host
+        terminal.done(f"{host.line}; {host.latency}" if host.islands else host.line)
     if drop is not None and (lost := drop["max_drop"]) is not None:
         terminal.done(f"{lost['measured']}: {lost['points']:.2f} points, at most {lost['limit']:g} allowed")
     for kept in () if drop is None else drop["min_metric"]:
