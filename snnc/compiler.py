@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ from snnc.frontend import SourceModel
 from snnc.frontend.exporting import INPUT, exported, is_module
 from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.batch import Batch, Rows, flat, joined, rows_of
-from snnc.ir.graph import IntArray
+from snnc.ir.graph import Graph, IntArray
 from snnc.ir.snn import SnnGraph
 from snnc.metrics.task import Task, recognise
 from snnc.pass_options import former_names
@@ -67,6 +67,25 @@ TRIAL_THRIFT = 4
 
 KEPT = "the source is quantised, and its levels are kept exactly, by its own integers"
 """Why the preset `exact` was chosen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """A spiking network that was made by more than its passes.
+
+    Attributes:
+        graph: the network.
+        records: what each pass did, and what else was done.
+        passes: those that made it.
+    """
+
+    graph: Graph[Any]
+    records: tuple[PassRecord, ...]
+    passes: Pipeline
+
+
+Tuner = Callable[[Pipeline, AnnGraph, Context], Tuned]
+"""Runs the passes of a conversion, with learning between them: see :mod:`snnc.training`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +176,7 @@ def convert(
     progress: Progress | Callback | None = None,
     dump: Dump | None = None,
     name: str = "the calibration rows",
+    tuner: Tuner | None = None,
 ) -> Conversion:
     """Convert a trained network.
 
@@ -176,6 +196,7 @@ def convert(
         progress: called with (done, total, description), or an object that shows it.
         dump: called with each pass's name and result.
         name: what the calibration rows are called in messages.
+        tuner: runs the passes instead, and learns between them.
 
     Raises:
         UnsupportedModelError: the network holds something that cannot be converted.
@@ -239,7 +260,11 @@ def convert(
     context.diagnostics.extend(source.warnings)
     context.diagnostics.extend(prepared.warnings(source.graph, task))
     context.diagnostics.extend(_other_levels(source.graph, passes))
-    graph, records = run_pipeline(passes, source.graph, context, dump)
+    if tuner is None:
+        graph, records = run_pipeline(passes, source.graph, context, dump)
+    else:
+        tuned = tuner(passes, source.graph, context)
+        graph, records, passes = tuned.graph, tuned.records, tuned.passes
     if not isinstance(graph, SnnGraph):
         raise InternalError(f"the last pass, {passes[-1].name!r}, left no spiking network")
     if options.precision == "int8" and not graph.integer:

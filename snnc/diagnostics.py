@@ -281,6 +281,14 @@ OTHER_LEVELS = Code(
     "preset `exact` keeps them, for every T.",
     Severity.WARNING,
 )
+UNSEEN_RANGE = Code(
+    "SNN306",
+    "an activation of unknown range",
+    "The calibration rows give an activation one and the same value, so that nothing is known of the values "
+    "that it takes on other rows, and of the levels that it needs for them. Calibrate with rows of all kinds "
+    "that the network will receive.",
+    Severity.WARNING,
+)
 TARGET_LIMIT = Code(
     "SNN401",
     "does not fit the target",
@@ -312,6 +320,7 @@ CODES = {
         DEAD_CHANNELS,
         APPROXIMATED_LEVELS,
         OTHER_LEVELS,
+        UNSEEN_RANGE,
         TARGET_LIMIT,
     )
 }

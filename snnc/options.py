@@ -363,6 +363,16 @@ class ConvertOptions:
         "the largest payload of a spike: binary, signed or levels:M",
         metavar="KIND",
     )
+    tune: float | None = _option(
+        None,
+        "Learn thresholds, weights and membranes on the calibration rows for so many minutes, by gradients; "
+        "needs -T, and PyTorch. `snnc tune` has all options, and learns from labels, too.",
+        "minutes in which thresholds, weights and membranes are learned by gradients",
+        metavar="MINUTES",
+        least=0,
+        beyond=True,
+        because="nothing is learned in no time",
+    )
     front: Path | None = _option(
         None,
         "With a budget: draw the cost and loss of every conversion that was tried.",

@@ -154,6 +154,10 @@ def _converter(found: Subject, request: Request) -> Callable[[int], Artefact]:
     from snnc.models import calibration_data
 
     metadata = found.artefact.metadata
+    if any(record.get("pass") == "tune" for record in metadata.records):
+        raise UsageError(
+            "--reconvert would lose what was learned: tune for other steps by `snnc tune -T`, and compare"
+        )
     entry = zoo_entry(metadata.source_sha256)
     if request.calibration is not None:
         names = list(found.artefact.takes)

@@ -173,6 +173,13 @@ class GraphBuilder:
         settled = self.settled(view, origin)
         return self.routed(view) if settled is None else settled
 
+    def repeats(self, view: View) -> bool:
+        """Whether a tensor holds all values of its node, and some more than once."""
+        if self.probing or view.node in self.doubtful:
+            return False
+        size = math.prod(self.shape(view.node))
+        return view.index.size > size and np.unique(view.index[view.index >= 0]).size == size
+
     def settled(self, view: View, origin: str) -> View | None:
         """Return the same where the tensor is a cut of its node, padded perhaps; else ``None``.
 
@@ -180,6 +187,9 @@ class GraphBuilder:
             RefusalError: minus infinity stands beside the values.
         """
         self.refuse_lowest(view, origin)
+        if not view.shape:  # one number without an axis
+            single = self.settled(view.to(view.index.reshape(1), view.origin), origin)
+            return None if single is None else single.to(single.index.reshape(()), single.origin)
         view = self.behind_joins(view)
         shape = self.shape(view.node)
         if view.node in self.doubtful:

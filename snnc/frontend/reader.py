@@ -30,16 +30,18 @@ from snnc.frontend.advice import advice, is_quantised
 from snnc.frontend.batch import mixed_rows
 from snnc.frontend.builder import GraphBuilder
 from snnc.frontend.call import Call, Value
+from snnc.frontend.choosing import READERS as CHOOSERS
 from snnc.frontend.constants import spread_constants
 from snnc.frontend.elementwise import affine
 from snnc.frontend.functions import DEFAULT_DOMAINS
 from snnc.frontend.layout import layout_of
 from snnc.frontend.legacy import aligned, modern, old
-from snnc.frontend.norm_chains import find_chains
+from snnc.frontend.norm_chains import find_chains, without_parts_of
 from snnc.frontend.norm_chains import recognise as recognise_chain
 from snnc.frontend.norms import normalised
 from snnc.frontend.operators import UNROLLED, operator_of, reads_codes
 from snnc.frontend.patterns import find_patterns, named
+from snnc.frontend.pointwise import Written, emit_function, find_functions, wired, written
 from snnc.frontend.precision import precision_of, told
 from snnc.frontend.quantised.codes import Coded, Codes
 from snnc.frontend.quantised.operators import MOVES, as_integers, folded, scales_of
@@ -272,6 +274,15 @@ def _sizes(nodes: Iterable[onnx.NodeProto]) -> set[str]:
     return {name for node in nodes if node.op_type in ("Shape", "Size") for name in node.output}
 
 
+def _numbers_by_tensor(nodes: Iterable[onnx.NodeProto]) -> dict[str, set[int]]:
+    """Return the numbers of the nodes that read each tensor."""
+    found: dict[str, set[int]] = {}
+    for number, node in enumerate(nodes):
+        for name in reads(node):
+            found.setdefault(name, set()).add(number)
+    return found
+
+
 def _constants_first(nodes: Sequence[onnx.NodeProto], values: Mapping[str, object]) -> list[onnx.NodeProto]:
     """Return nodes in an order in which those that compute constants come first."""
     constant = _computed_of(nodes, {name for name, v in values.items() if isinstance(v, np.ndarray)})
@@ -348,7 +359,11 @@ class _Reader:
         # Sizes of tensors are constants, too, once these are read.
         sized = constant | _computed_of(nodes, constant | _sizes(nodes))
         chains = find_chains(nodes, sized)
+        readers = _numbers_by_tensor(nodes)
+        wiring = wired(nodes, constant)
+        functions = without_parts_of(chains, find_functions(wiring))
         done: set[int] = set()
+        plain: set[int] = set()
         for number, node in enumerate(nodes):
             if number not in done:
                 done |= self._read_region(nodes, regions.get(number, []), self._staircase)
@@ -356,20 +371,116 @@ class _Reader:
                 if chains.get(number):
                     done |= self._read_sizes(nodes, number, chains[number], sized)
                 done |= self._read_region(nodes, chains.get(number, []), self._normalisation)
+            if number not in done | plain:
+                done |= self._read_function(nodes, number, functions, readers, wiring.roots, plain)
             if number in done:
                 continue
-            try:
-                results = self._read_node(node)
-            except RefusalError as refusal:
-                if refusal.diagnostic is None:
-                    return False
-                self.problems.append(refusal.diagnostic)
-                results = self._stand_ins(node)
-            self._values.update(
-                (name, value) for name, value in zip(node.output, results, strict=False) if name
-            )
-            if node.op_type != "Cast" and self._whole.intersection(node.input):
-                self._whole.update(node.output)
+            if not self._read(node):
+                return False
+        return True
+
+    def _read(self, node: onnx.NodeProto) -> bool:
+        """Read one node, or note why it cannot be read; return whether the walk may go on."""
+        try:
+            results = self._read_node(node)
+        except RefusalError as refusal:
+            if refusal.diagnostic is None:
+                return False
+            self.problems.append(refusal.diagnostic)
+            results = self._stand_ins(node)
+        self._values.update((name, value) for name, value in zip(node.output, results, strict=False) if name)
+        if node.op_type != "Cast" and self._whole.intersection(node.input):
+            self._whole.update(node.output)
+        return True
+
+    def _read_function(
+        self,
+        nodes: Sequence[onnx.NodeProto],
+        number: int,
+        functions: Mapping[int, Sequence[Region]],
+        readers: Mapping[str, set[int]],
+        roots: Mapping[str, frozenset[str]],
+        plain: set[int],
+    ) -> set[int]:
+        """Read the largest region from a node on that is a function of one number; return what is done.
+
+        What is read elsewhere of the values within is a function of its own, or is read node by node.
+        """
+        regions = functions.get(number, ())
+        for region in regions:
+            found = self._written(nodes, region)
+            if found is None:
+                continue
+            if not found.is_curved:
+                behind = self._readers.get(region.end, ())
+                if behind and all(node is not None and node.op_type in CHOOSERS for node in behind):
+                    continue  # part of a choice that no program says
+                # What limits and comparisons say of a rectifier is left to these.
+                heads = [
+                    each for each in regions if region.root == each.root and each.end in roots[region.end]
+                ]
+                for head in heads:
+                    known = found if head is region else self._written(nodes, head)
+                    if known is not None and known.is_rectifier:
+                        plain.update(head.places)
+                        return set()
+            if not self._emit(nodes, region, found):
+                continue
+            done = set(region.places)
+            for place in region.places[:-1]:
+                name = nodes[place].output[0]
+                outside = None in self._readers.get(name, ()) or not done.issuperset(readers.get(name, ()))
+                if not outside or name in self._values:
+                    continue
+                smaller = [
+                    each
+                    for part in region.places
+                    for each in functions.get(part, ())
+                    if (each.root, each.end) == (region.root, name)
+                ]
+                if any(
+                    (known := self._written(nodes, each)) and self._emit(nodes, each, known)
+                    for each in smaller
+                ):
+                    continue
+                for inner in region.places:
+                    if nodes[inner].output[0] not in self._values and inner <= place:
+                        self._read(nodes[inner])
+            return done
+        return set()
+
+    def _written(self, nodes: Sequence[onnx.NodeProto], region: Region) -> Written | None:
+        """Return the function that a region is; ``None`` where it is none, or cannot be read as one."""
+        view = self._values.get(region.root)
+        if not isinstance(view, View) or region.root in self._codes or region.root in self._whole:
+            return None
+        inside = [nodes[place] for place in region.places]
+        if isinstance(self.builder.nodes[view.node], ann.Softmax) and len(inside) == 1:
+            return None  # its logarithm, if any, is left out with it
+        names = {name for node in inside for name in node.input if name}
+        constants = {name: v for name in names if isinstance(v := self._values.get(name), np.ndarray)}
+        try:
+            return written(region, inside, constants, view, self.signature.opset)
+        except RefusalError as refusal:
+            if refusal.diagnostic is None:
+                raise
+            return None
+
+    def _emit(self, nodes: Sequence[onnx.NodeProto], region: Region, found: Written) -> bool:
+        """Add the activation that a region is; return whether its constants fit the tensor."""
+        view = self._values.get(region.root)
+        if not isinstance(view, View):
+            return False
+        inside = [nodes[place] for place in region.places]
+        try:
+            self._values[region.end] = emit_function(self.builder, view, found, inside[-1])
+        except RefusalError as refusal:
+            if refusal.diagnostic is None:
+                raise
+            return False
+        for node in inside:
+            if kind := precision_of(node, (self._values.get(name) for name in node.input)):
+                self.imprecise.append((kind, label(node)))
         return True
 
     def _read_sizes(
@@ -678,12 +789,14 @@ class _Reader:
         first, problems = len(self.builder.nodes), len(self.problems)
         for outer, inner in zip(node.output, found.outputs, strict=False):
             self._hand_readers(outer, inner)
-        for step in found.steps:
+        for step, done in zip(found.steps, found.done, strict=True):
             self._note_readers(step)
             if not self._walk(step):
                 raise RefusalError(None)
             if len(self.problems) > problems:
                 break
+            for name in done:
+                self._values.pop(name, None)
         for name in list(islice(self.builder.nodes, first, None)):
             self.builder.nodes[name] = self.builder.nodes[name].with_(origin=origin)
         results = [self._values.get(name, _Unknown()) if name else _Unknown() for name in found.outputs]

@@ -38,6 +38,20 @@ spiking layer in it."""
 MOST_ROUNDS = 24
 """How often a network is divided anew because reading the rest showed more that cannot be read."""
 
+BESIDE_WEIGHTS = (
+    ann.Input,
+    ann.Constant,
+    ann.ChannelAffine,
+    ann.Add,
+    ann.Concat,
+    ann.Reshape,
+    ann.Gather,
+    ann.Slice,
+    ann.Pad,
+    ann.Pointwise,
+)
+"""What stands between an input and the first weights."""
+
 MOST_ISLANDS = 8
 """Most sections between spikes: each costs the steps of a run, and a network in small pieces is its source,
 encoded and read out again and again."""
@@ -95,8 +109,10 @@ def read_divided(
     if not kept:
         network, diagnostics = _read(model, name, where, check)
         # Of an operator set that is not known, no node can be judged.
-        if network is not None or mode is HostMode.NONE or any(each.code is OPSET for each in diagnostics):
+        if mode is HostMode.NONE or any(each.code is OPSET for each in diagnostics):
             return Reading(network, None, diagnostics)
+        if network is not None:
+            return _without_outer_functions(Reading(network, None, diagnostics), model, name, where, check)
     else:
         network, diagnostics = None, ()
     divided = _Divided(model, name, where, check)
@@ -111,6 +127,46 @@ def read_divided(
         place = next((each.node for each in diagnostics if each.node), "")
         return Reading(None, None, (*diagnostics, Diagnostic(HOST_SHARE, found, place, cure)))
     return Reading(*found)
+
+
+def _without_outer_functions(
+    whole: Reading, model: onnx.ModelProto, name: str, where: str, check: Check
+) -> Reading:
+    """Return a network whose host computes functions of the inputs, and those that make the outputs.
+
+    Spikes would round them to levels, while an encoder takes 12 bits of them, and a read-out gives what they
+    are functions of. Where the rest cannot be divided from them, the network stays whole.
+    """
+    outer = [] if whole.network is None else _outer_functions(whole.network.graph)
+    if not outer:
+        return whole
+    try:
+        found = _Divided(model, name, where, check).search(outer)
+    except UnsupportedModelError:
+        return whole
+    return whole if isinstance(found, str) else Reading(*found)
+
+
+def _outer_functions(graph: ann.AnnGraph) -> list[Diagnostic]:
+    """Return a finding for each function of inputs alone, and for each that makes an output and no more."""
+    found = []
+    outside: set[str] = set()
+    for node in graph:
+        if isinstance(node, BESIDE_WEIGHTS) and outside.issuperset(node.inputs):
+            outside.add(node.name)
+            if isinstance(node, ann.Pointwise):
+                message = "is computed of the input as it is, which spikes would round"
+                found.append(Diagnostic(UNSUPPORTED_STRUCTURE, message, node.origin))
+    for name in graph.outputs:
+        node = graph[name]
+        alone = not graph.consumers[name] and graph.outputs.count(name) == 1
+        while alone and isinstance(node, ann.Reshape | ann.Gather | ann.Slice):
+            node = graph[node.inputs[0]]
+            alone = graph.read_once(node.name)
+        if alone and isinstance(node, ann.Pointwise) and node.name not in outside:
+            message = "makes an output as it is in the source network, where spikes would round it"
+            found.append(Diagnostic(UNSUPPORTED_STRUCTURE, message, node.origin))
+    return found
 
 
 def _read(
@@ -177,8 +233,12 @@ class _Divided:
             if known and self.wiring.tensors.batch is None and value.name not in self.wiring.tensors.rows:
                 return f"the output {value.name!r} has no entry per row in front"
         body: tuple[int, ...] = tuple(index for index, moves in enumerate(self.wiring.moves) if moves)
-        for _ in range(MOST_ROUNDS):
-            if not self.refuse(diagnostics, body):
+        # An output that is constant is none of the body's.
+        still = {value.name for value in self.model.graph.output} - self.wiring.makers.keys()
+        given = list(diagnostics)
+        diagnostics = [each for each in given if each.node not in still]
+        for tried in range(MOST_ROUNDS):
+            if not self.refuse(diagnostics, body) and (tried or len(diagnostics) == len(given)):
                 return "what cannot be read is no node of its own"
             sections = divide(self.wiring, frozenset(self.reasons), most_islands)
             while more := unfit(self.wiring, sections):
@@ -208,10 +268,10 @@ class _Divided:
             warnings, diagnostics = diagnostics, self.ends(network)
             if diagnostics:
                 continue
-            if not network.graph.of_type(ann.Relu):
-                return (
-                    "with what cannot be read in the host, no rectifier is left that spikes could stand for"
-                )
+            if not self.reasons:
+                return "nothing is left for the host that could give a constant output"
+            if not any(isinstance(node, ann.Activation) for node in network.graph):
+                return "with what cannot be read in the host, no activation is left that spikes could carry"
             if diagnostics := self.idle(network.graph, sections):
                 continue
             return network, self.host(sections), tuple(warnings)
@@ -226,18 +286,19 @@ class _Divided:
         return None
 
     def idle(self, graph: ann.AnnGraph, sections: Sections) -> list[Diagnostic]:
-        """Return a finding for each node of a segment without a rectifier, in which no spikes would run."""
+        """Return a finding for each node of a segment without an activation, in which no spikes would run."""
         numbers = segments_by_entry(self.model, self.wiring, sections)
         if len(set(numbers.values())) < 2:
             return []
         places = segments_of(graph, numbers)
-        spiking = {number for node in graph.of_type(ann.Relu) for number in places[node.name]}
+        carried = (node for node in graph if isinstance(node, ann.Activation))
+        spiking = {number for node in carried for number in places[node.name]}
         names = [
             label(node)
             for node, section in zip(self.wiring.nodes, sections, strict=True)
             if section is not None and not section.is_host and section.place // 2 not in spiking
         ]
-        message = "no rectifier that spikes could stand for is left around it"
+        message = "no activation that spikes could carry is left around it"
         return [Diagnostic(UNSUPPORTED_STRUCTURE, message, name) for name in names]
 
     def loose(self, sections: Sections) -> str | None:
@@ -265,12 +326,11 @@ class _Divided:
         return len(self.reasons) > before
 
     def ends(self, network: Network) -> list[Diagnostic]:
-        """Return a finding for a softmax at the end, which a network without a host leaves out."""
+        """Return findings for what the host computes of the outputs, as a network without one does not."""
         message = "keeps the outputs what they are in the source network"
-        return [
-            Diagnostic(UNSUPPORTED_STRUCTURE, message, node.origin)
-            for node in network.graph.of_type(ann.Softmax)
-        ]
+        softmaxes = network.graph.of_type(ann.Softmax)
+        found = [Diagnostic(UNSUPPORTED_STRUCTURE, message, node.origin) for node in softmaxes]
+        return found + _outer_functions(network.graph)
 
     def host(self, sections: Sections) -> Host:
         """Return the host's part."""
