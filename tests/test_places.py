@@ -59,11 +59,10 @@ def test_the_interval_covers_rows_whose_places_go_together() -> None:
     labels = np.where(right, 1, 0)[:, None, None] * np.ones((1, 20, 50), np.int64)
     answers = np.stack([np.zeros((40, 20, 50)), np.ones((40, 20, 50))], axis=1)
     found = outputs((2, 20, 50), labels)
-    (low, high) = (
-        measure("top1", Case(answers.reshape(40, -1), found.task, places=found.places)).interval or ()
-    )
-    assert low < 0.65
-    assert high > 0.84
+    interval = measure("top1", Case(answers.reshape(40, -1), found.task, places=found.places)).interval
+    assert interval is not None
+    assert interval[0] < 0.65
+    assert interval[1] > 0.84
 
 
 def test_yes_or_no_at_every_place() -> None:
