@@ -266,3 +266,9 @@ def test_any_composition_is_what_onnxruntime_computes(
         known.append(name)
     nodes.append(node("Tanh", known[-1]))
     check_equal(tmp_path_factory.mktemp("net"), model(nodes, SHAPE, used(nodes)))
+
+
+def test_a_function_behind_a_padding_is_one_of_its_zeros_too(tmp_path: Path) -> None:
+    nodes = [node("Pad", "x pads", "p"), node("Max", "p half")]
+    constants = {"pads": np.array([0, 0, 1, 2, 0, 0, 1, 2]), "half": np.float32(0.5)}
+    check_equal(tmp_path, model(nodes, [1, 2, 4, 4], constants), rows=1)

@@ -191,9 +191,9 @@ def test_the_report_measures_each_population_against_what_it_stands_for(
 def test_a_population_that_stands_for_nothing_is_an_error(plain: Artefact, tmp_path: Path) -> None:
     source = prepared_source(plain, saved(tmp_path, residual(PLAIN)), ReferenceSimulator())
     for lost in ("", "conv0", "relu7"):
-        with pytest.raises(InternalError, match="stands for no rectifier"):
+        with pytest.raises(InternalError, match="stands for no activation"):
             rectifier(source, plain.graph.of_type(IntegrateFire)[0].with_(stands_for=lost))
-    with pytest.raises(InternalError, match="'conv0' stands for no rectifier"):
+    with pytest.raises(InternalError, match="'conv0' stands for no activation"):
         rectifier(source, plain.graph["conv0"])
 
 

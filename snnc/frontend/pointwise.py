@@ -429,7 +429,8 @@ def emit_function(builder: GraphBuilder, view: View, found: Written, last: onnx.
     if found.is_identity:
         return view.to(view.index, origin)
     rows: list[FloatArray]
-    view = view if builder.repeats(view) else builder.settle(view, origin)
+    padded = (view.index < 0).any()  # a function of the zeros beside the values need not be zero
+    view = view if builder.repeats(view) and not padded else builder.settle(view, origin)
     shape = builder.shape(view.node)
     if all(each.size == 1 for each in found.constants):
         rows = [each.reshape(1) for each in found.constants]
