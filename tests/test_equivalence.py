@@ -16,7 +16,7 @@ from snnc.ir.batch import Rows
 from snnc.ir.snn import SnnGraph
 from snnc.simulation.protocol import RecordOptions, Trace
 
-IMAGES = 9
+IMAGES = 5
 """An odd number, so that two threads have unlike shares; few, for the reference takes most of the time."""
 
 CASES = ((1, 0), (2, 2), (4, 0), (8, 2))

@@ -134,6 +134,49 @@ def test_kernels_are_kept(elsewhere: Any, tmp_path: Path) -> None:
     assert kept(tmp_path) == [".nbc", ".nbi"]
 
 
+def test_routines_that_several_processes_compiled_are_told_apart(tmp_path: Path) -> None:
+    """Numba names closures by a count of its own in each process: two of them could have the same name."""
+
+    def states(*kinds: str) -> str:
+        """Return what neurons of some kinds make of a current of 7 thresholds in one step."""
+        program = """
+import sys
+import numpy as np
+from numba import njit
+from snnc.backends.numba_cpu.codegen.vector import call_of
+from snnc.backends.numba_cpu.kernels.firing import firing
+from snnc.backends.numba_cpu.machine.memory import aligned
+call = call_of(17)
+run = njit(lambda fire, c, v, n, out, parameters, settings: call(
+    fire, c, 64, 64, v, n, v, n, 64, out, 16, 16, 1, 1, 1, parameters, 64, settings))
+for kind in sys.argv[1:]:
+    firing(kind).address  # a name is looked up among all that was read so far
+for kind in sys.argv[1:]:
+    current, v, n = (aligned(np.full(16, fill, np.int32)) for fill in (70, 0, 0))
+    out = aligned(np.zeros(16, np.int8))
+    reciprocal = np.full(16, 1 / 10, np.float32).view(np.int32)
+    rows = [np.full(16, fill, np.int32) for fill in (10, 0, 0)]
+    parameters = aligned(np.stack([*rows, reciprocal, rows[1]]))
+    settings = aligned(np.array([100, 5, 0], np.int64))
+    run(firing(kind).address, *(x.ctypes.data for x in (current, v, n, out, parameters, settings)))
+    print(kind, out[0], v[0])
+"""
+        done = subprocess.run(
+            [sys.executable, "-c", program, *kinds],
+            env={**os.environ, "SNNC_CACHE_DIR": str(tmp_path)},
+            cwd=Path(__file__).parent.parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    alone = [states(kind) for kind in ("units", "twos", "bytes")]
+    assert alone == ["units 1 60\n", "twos 2 50\n", "bytes 5 20\n"]
+    assert states("bytes", "twos", "units") == "".join(alone[::-1])
+
+
 def test_a_place_where_nothing_can_be_written(elsewhere: Any, tmp_path: Path) -> None:
     closed = tmp_path / "file"
     closed.write_text("no folder can be made in here", encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from unittest.mock import patch
 
 import numpy as np
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 
 from snnc.backends.numba_cpu import NumbaSimulator
 from snnc.backends.numba_cpu.codegen import micro, micro_products
-from snnc.backends.numba_cpu.kernels import thread_team
+from snnc.backends.numba_cpu.codegen.neurons import KINDS as KINDS_OF_NEURONS
+from snnc.backends.numba_cpu.kernels import currents, event_currents, product_currents, stage, thread_team
+from snnc.backends.numba_cpu.kernels.firing import firing
 from snnc.backends.numba_cpu.layout.channel_layout import channel_choice
 from snnc.backends.numba_cpu.layout.choices import Choice
 from snnc.backends.numba_cpu.layout.event_layout import event_choice
@@ -24,7 +27,7 @@ from snnc.backends.numba_cpu.planning import plan
 from snnc.backends.numba_cpu.planning.plan import Planner, StagePlan
 from snnc.ir import snn
 from snnc.ir.geometry import Window
-from snnc.ir.neuron import Neuron
+from snnc.ir.neuron import Neuron, Schedule
 from snnc.simulation.protocol import RecordOptions, Trace
 from snnc.simulation.reference import ReferenceSimulator
 from tests.spiking_graphs import (
@@ -102,6 +105,30 @@ def test_the_forced_plans_differ() -> None:
         stages = [part for part in found.parts if isinstance(part, StagePlan)]
         kernels.add(tuple(term.kernel for part in stages for term in part.terms))
     assert len(kernels) >= 3  # there is no depthwise layer in it
+
+
+def test_no_kernel_of_stages_is_compiled_twice() -> None:
+    """One for a number that a call names, besides the one for any number, would double what is compiled."""
+    for graph in (wide_graph(3, neuron=Neuron()), random_graph(2), as_float(random_graph(1))):
+        for schedule in Schedule:
+            if graph.integer or schedule is Schedule.SYNCHRONOUS:
+                run = replace(graph, schedule=schedule)
+                NumbaSimulator(1).run(run, random_inputs(run, 2, 3), 4, STATES)
+    versions = {
+        name: len(kernel.overloads)
+        for module in (stage, currents, event_currents, product_currents)
+        for name, kernel in vars(module).items()
+        if hasattr(kernel, "overloads")
+    }
+    assert len(versions) >= 8
+    assert set(versions.values()) <= {0, 1}, versions  # 0: read from where kernels are kept, within another
+
+
+def test_a_routine_is_compiled_when_its_address_is_asked_for() -> None:
+    routine = firing("units")
+    assert firing("units") is routine
+    addresses = {firing(kind).address for kind in KINDS_OF_NEURONS} | {routine.address}
+    assert len(addresses) == len(KINDS_OF_NEURONS)
 
 
 def test_the_density_decides() -> None:

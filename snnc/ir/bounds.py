@@ -205,7 +205,7 @@ def run_bounds(graph: SnnGraph, timesteps: int) -> dict[str, int]:
             start = int(np.abs(node.v_init.astype(np.int64)).max())
             # Division rounds toward minus infinity through the next multiple of the threshold below,
             # and the product ``s Theta`` is formed before it is taken from ``m``.
-            threshold = int(node.threshold.max())
+            threshold = 0 if node.breakpoints is not None else int(node.threshold.max())
             product = node.neuron.largest(timesteps) * threshold
             reached = start + steps * current + threshold
             if sums:

@@ -23,6 +23,12 @@ def noinline(code: Code) -> None:
 
 
 @vector_code
+def number(code: Code, value: int) -> Value:
+    """Return a constant as any number: for a constant, Numba compiles the called function once more."""
+    return code.number(value)
+
+
+@vector_code
 def get(code: Code, address: Value, index: Value) -> Value:
     """Return the int64 number ``index`` of an array at ``address``."""
     return code.load(I64, address, code.multiply(index, 8))

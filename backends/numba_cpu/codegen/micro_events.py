@@ -67,111 +67,104 @@ def positions_by_mask() -> NDArray[np.uint8]:
     return table
 
 
-def list_column(signed: bool) -> Callable[..., int]:
-    """Return the code that lists the spikes of a column.
+@vector_code
+def list_column(
+    code: Code,
+    signs: int,
+    spikes: Value,
+    row_bytes: Value,
+    rows: Value,
+    chunks: Value,
+    levels: Value,
+    phase: Value,
+    phases: Value,
+    table: Value,
+    entries: Value,
+    index: Value,
+    taken: Value,
+    taken_index: Value,
+) -> None:
+    """List the spikes of the pixels of a column, one list behind the other.
+
+    An entry is the number of the channel, plus the number of channels times the row's phase; so a stretch
+    of ``phases`` rows is one list in which every row has numbers of its own.
 
     Args:
-        signed: whether negative spikes are listed, too, in lists of their own.
+        code: what to write with.
+        signs: 2 if negative spikes are listed, too, in lists of their own.
+        spikes: address of the first pixel, ``16 * chunks`` int8.
+        row_bytes: bytes from row to row.
+        rows: number of pixels.
+        chunks: how many times 16 channels.
+        levels: largest magnitude; a spike of magnitude n is listed n times.
+        phase: phase of the first row; it goes up by one, modulo ``phases``.
+        phases: number of phases.
+        table: address of :func:`positions_by_mask`.
+        entries: where to write uint16; 64 bytes beyond the last entry are overwritten.
+        index: address of ``rows + 1`` int64 for the addresses at which the lists begin and the last ends.
+        taken: as ``entries``, for negative spikes.
+        taken_index: as ``index``, for negative spikes.
     """
+    b = code.b
+    channels = code.multiply(chunks, CHUNK)
+    indices = (index, taken_index) if signs == 2 else (index,)
+    starts = (entries, taken) if signs == 2 else (entries,)
 
-    @vector_code
-    def list_spikes(
-        code: Code,
-        spikes: Value,
-        row_bytes: Value,
-        rows: Value,
-        chunks: Value,
-        levels: Value,
-        phase: Value,
-        phases: Value,
-        table: Value,
-        entries: Value,
-        index: Value,
-        taken: Value,
-        taken_index: Value,
-    ) -> None:
-        """List the spikes of the pixels of a column, one list behind the other.
-
-        An entry is the number of the channel, plus the number of channels times the row's phase; so a stretch
-        of ``phases`` rows is one list in which every row has numbers of its own.
-
-        Args:
-            code: what to write with.
-            spikes: address of the first pixel, ``16 * chunks`` int8.
-            row_bytes: bytes from row to row.
-            rows: number of pixels.
-            chunks: how many times 16 channels.
-            levels: largest magnitude; a spike of magnitude n is listed n times.
-            phase: phase of the first row; it goes up by one, modulo ``phases``.
-            phases: number of phases.
-            table: address of :func:`positions_by_mask`.
-            entries: where to write uint16; 64 bytes beyond the last entry are overwritten.
-            index: address of ``rows + 1`` int64 for the addresses at which the lists begin and the last ends.
-            taken: as ``entries``, for negative spikes.
-            taken_index: as ``index``, for negative spikes.
-        """
-        b = code.b
-        channels = code.multiply(chunks, CHUNK)
-        indices = (index, taken_index) if signed else (index,)
-        starts = (entries, taken) if signed else (entries,)
-
-        def one_row(y: Value, carried: list[Value]) -> list[Value]:
-            *ends, phase = carried
-            for end, place in zip(ends, indices, strict=True):
-                code.store(end, place, code.multiply(y, 8))
-            pixel = b.add(spikes, b.mul(y, row_bytes))
-            base = b.mul(phase, channels)
-
-            def one_level(level: Value, ends: list[Value]) -> list[Value]:
-                lowest = b.trunc(code.at(level, 1), I8)
-
-                def some_channels(lanes: int) -> Callable[[Value, list[Value]], list[Value]]:
-                    kind = vector(I8, lanes)
-                    limits = [code.spread(lowest, kind), code.spread(b.neg(lowest), kind)]
-
-                    def one_chunk(first: Value, ends: list[Value]) -> list[Value]:
-                        s = code.load(kind, pixel, first)
-                        number = b.add(first, base)
-                        found = []
-                        for end, limit, order in zip(ends, limits, (">=", "<="), strict=False):
-                            found.append(append(b.icmp_signed(order, s, limit), number, end))
-                        return found
-
-                    return one_chunk
-
-                if not COMPRESSES:
-                    each = some_channels(CHUNK)
-                    return code.loop(chunks, ends, lambda j, ends: each(code.multiply(j, CHUNK), ends))
-                wide, narrow = some_channels(2 * CHUNK), some_channels(CHUNK)
-                pairs = b.lshr(chunks, code.number(1))
-                ends = code.loop(pairs, ends, lambda j, ends: wide(code.multiply(j, 2 * CHUNK), ends))
-                odd = b.and_(chunks, code.number(1))
-                last = code.multiply(pairs, 2 * CHUNK)
-                return code.loop(odd, ends, lambda _, ends: narrow(last, ends))
-
-            ends = code.loop(levels, ends, one_level)
-            phase = code.at(phase, 1)
-            return [*ends, b.select(b.icmp_signed("==", phase, phases), code.number(0), phase)]
-
-        def append(spiked: Value, number: Value, end: Value) -> Value:
-            """Write ``number`` plus the place of each lane that is set, and return where the list ends."""
-            if COMPRESSES:
-                return _compressed(code, spiked, number, end)
-            spiked = b.bitcast(spiked, I16)
-            for half in range(2):
-                mask = b.and_(b.lshr(spiked, ir.Constant(I16, 8 * half)), ir.Constant(I16, 255))
-                mask = b.zext(mask, I64)
-                place = b.zext(code.load(I8X8, table, code.multiply(mask, 8)), I16X8)
-                start = code.spread(b.trunc(code.at(number, 8 * half), I16), I16X8)
-                code.store(b.add(place, start), end)
-                end = b.add(end, code.multiply(code.call("llvm.ctpop.i64", I64, [mask]), 2))
-            return end
-
-        *ends, _ = code.loop(rows, [*starts, phase], one_row)
+    def one_row(y: Value, carried: list[Value]) -> list[Value]:
+        *ends, phase = carried
         for end, place in zip(ends, indices, strict=True):
-            code.store(end, place, code.multiply(rows, 8))
+            code.store(end, place, code.multiply(y, 8))
+        pixel = b.add(spikes, b.mul(y, row_bytes))
+        base = b.mul(phase, channels)
 
-    return list_spikes
+        def one_level(level: Value, ends: list[Value]) -> list[Value]:
+            lowest = b.trunc(code.at(level, 1), I8)
+
+            def some_channels(lanes: int) -> Callable[[Value, list[Value]], list[Value]]:
+                kind = vector(I8, lanes)
+                limits = [code.spread(lowest, kind), code.spread(b.neg(lowest), kind)]
+
+                def one_chunk(first: Value, ends: list[Value]) -> list[Value]:
+                    s = code.load(kind, pixel, first)
+                    number = b.add(first, base)
+                    found = []
+                    for end, limit, order in zip(ends, limits, (">=", "<="), strict=False):
+                        found.append(append(b.icmp_signed(order, s, limit), number, end))
+                    return found
+
+                return one_chunk
+
+            if not COMPRESSES:
+                each = some_channels(CHUNK)
+                return code.loop(chunks, ends, lambda j, ends: each(code.multiply(j, CHUNK), ends))
+            wide, narrow = some_channels(2 * CHUNK), some_channels(CHUNK)
+            pairs = b.lshr(chunks, code.number(1))
+            ends = code.loop(pairs, ends, lambda j, ends: wide(code.multiply(j, 2 * CHUNK), ends))
+            odd = b.and_(chunks, code.number(1))
+            last = code.multiply(pairs, 2 * CHUNK)
+            return code.loop(odd, ends, lambda _, ends: narrow(last, ends))
+
+        ends = code.loop(levels, ends, one_level)
+        phase = code.at(phase, 1)
+        return [*ends, b.select(b.icmp_signed("==", phase, phases), code.number(0), phase)]
+
+    def append(spiked: Value, number: Value, end: Value) -> Value:
+        """Write ``number`` plus the place of each lane that is set, and return where the list ends."""
+        if COMPRESSES:
+            return _compressed(code, spiked, number, end)
+        spiked = b.bitcast(spiked, I16)
+        for half in range(2):
+            mask = b.and_(b.lshr(spiked, ir.Constant(I16, 8 * half)), ir.Constant(I16, 255))
+            mask = b.zext(mask, I64)
+            place = b.zext(code.load(I8X8, table, code.multiply(mask, 8)), I16X8)
+            start = code.spread(b.trunc(code.at(number, 8 * half), I16), I16X8)
+            code.store(b.add(place, start), end)
+            end = b.add(end, code.multiply(code.call("llvm.ctpop.i64", I64, [mask]), 2))
+        return end
+
+    *ends, _ = code.loop(rows, [*starts, phase], one_row)
+    for end, place in zip(ends, indices, strict=True):
+        code.store(end, place, code.multiply(rows, 8))
 
 
 def _compressed(code: Code, spiked: Value, number: Value, end: Value) -> Value:
@@ -205,100 +198,90 @@ def prefetch(code: Code, address: Value, lines: Value) -> Value:
     return code.loop(lines, [code.number(0)], body)[0]
 
 
-def scatter_row(blocks: int, taps: int = 1) -> Callable[..., int]:
-    """Return the code that adds weight rows of ``blocks`` blocks; see the top of the file.
+@vector_code
+def scatter_row(
+    code: Code,
+    blocks: int,
+    taps: int,
+    current: Value,
+    pixel: Value,
+    offsets: Value,
+    columns: Value,
+    added: Value,
+    added_bytes: Value,
+    taken: Value,
+    taken_bytes: Value,
+    step: Value,
+    weight: Value,
+) -> None:
+    """Add and subtract the weight rows that the lists of some input columns name; see the top of the file.
 
     Args:
+        code: what to write with.
         blocks: of a row.
         taps: output columns that a row reaches and whose sums stay in registers from one input column to the
             next; 1 if all sums of a row are added to the currents after each column.
+        current: address of the int32 currents that the first column reaches, less the offsets.
+        pixel: bytes from there to those of the next column.
+        offsets: address of one int64 per block, in bytes.
+        columns: number of input columns.
+        added: address of the first column's int64 address of the entries to add.
+        added_bytes: from there to the address at which they end.
+        taken: address of the address of the entries to subtract.
+        taken_bytes: from there to the address at which they end.
+        step: bytes from these addresses to those of the next column.
+        weight: address of the rows.
     """
     together = VECTOR_BLOCKS if blocks // taps % VECTOR_BLOCKS == 0 else 1
     vectors = blocks // together
     done = vectors // taps
     kind = vector(I16, 16 * together)
+    b = code.b
+    eight = code.all(kind, 8)
+    nothing = [code.all(kind, 0)] * (2 * done)
 
-    @vector_code
-    def scatter(
-        code: Code,
-        current: Value,
-        pixel: Value,
-        offsets: Value,
-        columns: Value,
-        added: Value,
-        added_bytes: Value,
-        taken: Value,
-        taken_bytes: Value,
-        step: Value,
-        weight: Value,
-    ) -> None:
-        """Add and subtract what the lists of some input columns name.
+    def over(entries: Value, count: Value, sums: list[Value], combine: Callable[..., Value]) -> list[Value]:
+        def body(j: Value, sums: list[Value]) -> list[Value]:
+            entry = b.zext(code.load(I16, entries, code.multiply(j, 2)), I64)
+            row = b.add(weight, code.multiply(entry, BLOCK * blocks))
+            for v in range(vectors):
+                x = code.load(kind, row, BLOCK * together * v)
+                sums[2 * v] = combine(sums[2 * v], x)
+                sums[2 * v + 1] = combine(sums[2 * v + 1], b.ashr(x, eight))
+            return sums
 
-        Args:
-            code: what to write with.
-            current: address of the int32 currents that the first column reaches, less the offsets.
-            pixel: bytes from there to those of the next column.
-            offsets: address of one int64 per block, in bytes.
-            columns: number of input columns.
-            added: address of the first column's int64 address of the entries to add.
-            added_bytes: from there to the address at which they end.
-            taken: address of the address of the entries to subtract.
-            taken_bytes: from there to the address at which they end.
-            step: bytes from these addresses to those of the next column.
-            weight: address of the rows.
-        """
-        b = code.b
-        eight = code.all(kind, 8)
-        nothing = [code.all(kind, 0)] * (2 * done)
+        return code.loop(count, sums, body)
 
-        def over(
-            entries: Value, count: Value, sums: list[Value], combine: Callable[..., Value]
-        ) -> list[Value]:
-            def body(j: Value, sums: list[Value]) -> list[Value]:
-                entry = b.zext(code.load(I16, entries, code.multiply(j, 2)), I64)
-                row = b.add(weight, code.multiply(entry, BLOCK * blocks))
-                for v in range(vectors):
-                    x = code.load(kind, row, BLOCK * together * v)
-                    sums[2 * v] = combine(sums[2 * v], x)
-                    sums[2 * v + 1] = combine(sums[2 * v + 1], b.ashr(x, eight))
-                return sums
+    def finish(x: Value, sums: list[Value], rows: Value) -> None:
+        """Add the sums of ``rows`` rows of the weight to the currents that input column ``x`` reaches."""
+        surplus = code.spread(b.shl(b.trunc(rows, I16), ir.Constant(I16, 7)), kind)
+        here = b.add(current, b.mul(x, pixel))
+        for v in range(done):
+            odd = sums[2 * v + 1]
+            even = b.sub(b.sub(sums[2 * v], b.shl(odd, eight)), surplus)
+            parts = [(even, odd)] if together == 1 else zip(code.halves(even), code.halves(odd), strict=True)
+            for k, (evens, odds) in enumerate(parts, together * v):
+                at = b.add(here, code.load(I64, offsets, 8 * k))
+                add_to_current(code, evens, at, 0)
+                add_to_current(code, odds, at, 64)
 
-            return code.loop(count, sums, body)
+    def one_column(x: Value, carried: list[Value]) -> list[Value]:
+        place = b.mul(x, step)
+        lists = []
+        for index, length in ((added, added_bytes), (taken, taken_bytes)):
+            begin = code.load(I64, index, place)
+            end = code.load(I64, index, b.add(place, length))
+            lists.append((begin, b.lshr(b.sub(end, begin), code.number(1))))
+        (to_add, add_count), (to_take, take_count) = lists
+        waiting, rows = carried[: 2 * done * (taps - 1)], carried[2 * done * (taps - 1) :]
+        sums = over(to_add, add_count, [*waiting, *nothing], b.add)
+        sums = over(to_take, take_count, sums, b.sub)
+        more = b.sub(add_count, take_count)
+        rows = [b.add(count, more) for count in (*rows, code.number(0))]
+        finish(x, sums, rows[0])
+        return [*sums[2 * done :], *rows[1:]]
 
-        def finish(x: Value, sums: list[Value], rows: Value) -> None:
-            """Add the sums of ``rows`` rows of the weight to the currents that input column ``x`` reaches."""
-            surplus = code.spread(b.shl(b.trunc(rows, I16), ir.Constant(I16, 7)), kind)
-            here = b.add(current, b.mul(x, pixel))
-            for v in range(done):
-                odd = sums[2 * v + 1]
-                even = b.sub(b.sub(sums[2 * v], b.shl(odd, eight)), surplus)
-                parts = (
-                    [(even, odd)] if together == 1 else zip(code.halves(even), code.halves(odd), strict=True)
-                )
-                for k, (evens, odds) in enumerate(parts, together * v):
-                    at = b.add(here, code.load(I64, offsets, 8 * k))
-                    add_to_current(code, evens, at, 0)
-                    add_to_current(code, odds, at, 64)
-
-        def one_column(x: Value, carried: list[Value]) -> list[Value]:
-            place = b.mul(x, step)
-            lists = []
-            for index, length in ((added, added_bytes), (taken, taken_bytes)):
-                begin = code.load(I64, index, place)
-                end = code.load(I64, index, b.add(place, length))
-                lists.append((begin, b.lshr(b.sub(end, begin), code.number(1))))
-            (to_add, add_count), (to_take, take_count) = lists
-            waiting, rows = carried[: 2 * done * (taps - 1)], carried[2 * done * (taps - 1) :]
-            sums = over(to_add, add_count, [*waiting, *nothing], b.add)
-            sums = over(to_take, take_count, sums, b.sub)
-            more = b.sub(add_count, take_count)
-            rows = [b.add(count, more) for count in (*rows, code.number(0))]
-            finish(x, sums, rows[0])
-            return [*sums[2 * done :], *rows[1:]]
-
-        left = code.loop(columns, [*nothing * (taps - 1), *[code.number(0)] * (taps - 1)], one_column)
-        for tap in range(taps - 1):
-            sums = left[2 * done * tap : 2 * done * (tap + 1)]
-            finish(code.at(columns, tap), sums, left[2 * done * (taps - 1) + tap])
-
-    return scatter
+    left = code.loop(columns, [*nothing * (taps - 1), *[code.number(0)] * (taps - 1)], one_column)
+    for tap in range(taps - 1):
+        sums = left[2 * done * tap : 2 * done * (tap + 1)]
+        finish(code.at(columns, tap), sums, left[2 * done * (taps - 1) + tap])

@@ -59,64 +59,55 @@ VECTORS = OUTPUTS // LANES
 """Vectors of outputs that are multiplied together."""
 
 
-def multiply(kind: str, pixels: int) -> Callable[..., int]:
-    """Return the code for products of one kind and so many pixels together.
+@vector_code
+def multiply_row(
+    code: Code,
+    kind: str,
+    pixels: int,
+    current: Value,
+    current_stride: Value,
+    before: Value,
+    before_stride: Value,
+    blocks: Value,
+    spikes: Value,
+    spike_stride: Value,
+    runs: Value,
+    run_count: Value,
+    groups: Value,
+    weight: Value,
+    start: Value,
+) -> None:
+    """Add products to the currents of ``pixels`` times ``blocks`` pixels and :data:`OUTPUTS` outputs.
 
     Args:
-        kind: ``bytes``, ``words`` or ``floats``.
-        pixels: one of :data:`PIXELS`.
+        code: what to write with.
+        kind: one of :data:`KINDS`.
+        pixels: that are multiplied together, one of :data:`PIXELS`.
+        current: address of the int32 (for floats, float32) currents of the first pixel.
+        current_stride: bytes from pixel to pixel.
+        before: address of what the products are added to: the same currents, or zeros.
+        before_stride: bytes from pixel to pixel.
+        blocks: how many times so many pixels.
+        spikes: address of the first pixel's spikes, unsigned if bytes.
+        spike_stride: bytes from pixel to pixel.
+        runs: address of one int64 per run: its first spike relative to the pixel's, in bytes.
+        run_count: how many.
+        groups: groups of inputs in a run, of four bytes each.
+        weight: address of (run, group, output, input of the group).
+        start: for bytes, address of the sums to begin with, int16 or int32: what cancels the offset of
+            the spikes.
     """
-
-    @vector_code
-    def multiply_row(
-        code: Code,
-        current: Value,
-        current_stride: Value,
-        before: Value,
-        before_stride: Value,
-        blocks: Value,
-        spikes: Value,
-        spike_stride: Value,
-        runs: Value,
-        run_count: Value,
-        groups: Value,
-        weight: Value,
-        start: Value,
-    ) -> None:
-        """Add products to the currents of ``pixels`` times ``blocks`` pixels and :data:`OUTPUTS` outputs.
-
-        Args:
-            code: what to write with.
-            current: address of the int32 (for floats, float32) currents of the first pixel.
-            current_stride: bytes from pixel to pixel.
-            before: address of what the products are added to: the same currents, or zeros.
-            before_stride: bytes from pixel to pixel.
-            blocks: how many times so many pixels.
-            spikes: address of the first pixel's spikes, unsigned if bytes.
-            spike_stride: bytes from pixel to pixel.
-            runs: address of one int64 per run: its first spike relative to the pixel's, in bytes.
-            run_count: how many.
-            groups: groups of inputs in a run, of four bytes each.
-            weight: address of (run, group, output, input of the group).
-            start: for bytes, address of the sums to begin with, int16 or int32: what cancels the offset of
-                the spikes.
-        """
-        starting = kind == "bytes"
-        sums, add_product, finished = _ARITHMETIC[kind](code)
-        _multiply(
-            code,
-            add_product,
-            finished,
-            [
-                code.load(sums, start, 4 * LANES * v) if starting else code.all(sums, 0)
-                for v in range(VECTORS)
-            ],
-            pixels,
-            (current, current_stride, before, before_stride, blocks, spikes, spike_stride),
-            (runs, run_count, groups, weight),
-        )
-
-    return multiply_row
+    starting = kind == "bytes"
+    sums, add_product, finished = _ARITHMETIC[kind](code)
+    _multiply(
+        code,
+        add_product,
+        finished,
+        [code.load(sums, start, 4 * LANES * v) if starting else code.all(sums, 0) for v in range(VECTORS)],
+        pixels,
+        (current, current_stride, before, before_stride, blocks, spikes, spike_stride),
+        (runs, run_count, groups, weight),
+    )
 
 
 Arithmetic = tuple[Any, Callable[[Value, Value, Value], Value], Callable[[Value], Value]]
@@ -244,58 +235,60 @@ def _neighbours(code: Code, x: Value, kind: Any) -> Value:
     return code.b.add(picked[0], picked[1])
 
 
-def multiply_channels(element: Any, sum_type: Any) -> Callable[..., int]:
-    """Return the code for operations in which a channel reads only itself.
+CHANNEL_KINDS = {
+    "channel_bytes": (I8, I16),
+    "channel_words": (I8, I32),
+    "channel_wide": (I16, I32),
+    "channel_floats": (F32, F32),
+}
+"""The operations in which a channel reads only itself: type of a spike, and of sums that certainly fit."""
+
+
+@vector_code
+def multiply_channels(
+    code: Code,
+    kind: str,
+    current: Value,
+    current_stride: Value,
+    spikes: Value,
+    spike_stride: Value,
+    taps: Value,
+    tap_count: Value,
+    weight: Value,
+    weight_stride: Value,
+    pixels: Value,
+) -> None:
+    """Add ``sum_k weight[k, c] s[tap k, c]`` to the currents of sixteen channels of some pixels.
 
     Args:
-        element: type of a spike.
-        sum_type: type that the sums of products certainly fit.
+        code: what to write with.
+        kind: one of :data:`CHANNEL_KINDS`.
+        current: address of the int32 currents of the first pixel.
+        current_stride: bytes from pixel to pixel.
+        spikes: address of the first pixel's spikes.
+        spike_stride: bytes from pixel to pixel.
+        taps: address of one int64 per tap: its spikes relative to the pixel's, in bytes.
+        tap_count: how many.
+        weight: address of the int16 weights of the first tap, float32 for float32 spikes.
+        weight_stride: bytes from tap to tap.
+        pixels: how many.
     """
+    element, sum_type = CHANNEL_KINDS[kind]
     spike_kind, sum_kind = vector(element, 16), vector(sum_type, 16)
     weight_kind = sum_kind if element == F32 else I16X16
+    b = code.b
 
-    @vector_code
-    def multiply(
-        code: Code,
-        current: Value,
-        current_stride: Value,
-        spikes: Value,
-        spike_stride: Value,
-        taps: Value,
-        tap_count: Value,
-        weight: Value,
-        weight_stride: Value,
-        pixels: Value,
-    ) -> None:
-        """Add ``sum_k weight[k, c] s[tap k, c]`` to the currents of sixteen channels of some pixels.
+    def one_pixel(p: Value) -> None:
+        first = b.add(spikes, b.mul(p, spike_stride))
 
-        Args:
-            code: what to write with.
-            current: address of the int32 currents of the first pixel.
-            current_stride: bytes from pixel to pixel.
-            spikes: address of the first pixel's spikes.
-            spike_stride: bytes from pixel to pixel.
-            taps: address of one int64 per tap: its spikes relative to the pixel's, in bytes.
-            tap_count: how many.
-            weight: address of the int16 weights of the first tap, float32 for float32 spikes.
-            weight_stride: bytes from tap to tap.
-            pixels: how many.
-        """
-        b = code.b
+        def one_tap(k: Value, carried: list[Value]) -> list[Value]:
+            s = code.load(spike_kind, first, code.load(I64, taps, code.multiply(k, 8)))
+            w = code.load(weight_kind, weight, b.mul(k, weight_stride))
+            if element == F32:
+                return [b.fadd(carried[0], b.fmul(s, w))]
+            return [b.add(carried[0], b.mul(code.widen(s, sum_kind), code.widen(w, sum_kind)))]
 
-        def one_pixel(p: Value) -> None:
-            first = b.add(spikes, b.mul(p, spike_stride))
+        (total,) = code.loop(tap_count, [code.all(sum_kind, 0)], one_tap)
+        add_to_current(code, total, b.add(current, b.mul(p, current_stride)), 0)
 
-            def one_tap(k: Value, carried: list[Value]) -> list[Value]:
-                s = code.load(spike_kind, first, code.load(I64, taps, code.multiply(k, 8)))
-                w = code.load(weight_kind, weight, b.mul(k, weight_stride))
-                if element == F32:
-                    return [b.fadd(carried[0], b.fmul(s, w))]
-                return [b.add(carried[0], b.mul(code.widen(s, sum_kind), code.widen(w, sum_kind)))]
-
-            (total,) = code.loop(tap_count, [code.all(sum_kind, 0)], one_tap)
-            add_to_current(code, total, b.add(current, b.mul(p, current_stride)), 0)
-
-        code.each(pixels, one_pixel)
-
-    return multiply
+    code.each(pixels, one_pixel)

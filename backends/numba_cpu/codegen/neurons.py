@@ -38,105 +38,6 @@ The last argument is the capacity, where it can be reached.
 """
 
 
-def _fire(decide: Decide, element: Any, counted: bool) -> Callable[..., int]:
-    """Return the code that updates sixteen channels of a row of pixels.
-
-    Args:
-        decide: how many spikes leave.
-        element: type of a spike.
-        counted: whether the capacity can be reached in a step that has input: not by a neuron that sends
-            at most ``M`` of its ``T M`` spikes in each of ``T`` steps.
-    """
-
-    @vector_code
-    def fire(
-        code: Code,
-        current: Value,
-        current_frame: Value,
-        pixel: Value,
-        potential: Value,
-        count: Value,
-        start_potential: Value,
-        start_count: Value,
-        start_pixel: Value,
-        spikes: Value,
-        spike_frame: Value,
-        spike_pixel: Value,
-        pixels: Value,
-        steps: Value,
-        input_steps: Value,
-        parameters: Value,
-        row: Value,
-        settings: Value,
-    ) -> None:
-        """Integrate and fire.
-
-        Args:
-            code: what to write with.
-            current: address of the int32 currents of the first pixel in the first step.
-            current_frame: bytes from step to step.
-            pixel: bytes from pixel to pixel, of currents, potentials and counts alike.
-            potential: address of the int32 potentials of the first pixel.
-            count: address of its int32 ``-N``.
-            start_potential: address of the potential from before the first step.
-            start_count: address of ``-N`` from before the first step.
-            start_pixel: bytes from pixel to pixel of these, 0 where all pixels begin alike.
-            spikes: address of its spikes in the first step.
-            spike_frame: bytes from step to step.
-            spike_pixel: bytes from pixel to pixel.
-            pixels: number of pixels.
-            steps: number of steps.
-            input_steps: how many of them have the bias.
-            parameters: address of the rows of :data:`PARAMETERS`, from the first of the channels.
-            row: bytes from one row of the parameters to the next.
-            settings: address of :data:`SETTINGS`, int64.
-        """
-        b = code.b
-        kind = F32S if element == F32 else I32S
-        plus, minus = (b.fadd, b.fsub) if element == F32 else (b.add, b.sub)
-        neuron = _Neuron(code, parameters, row, settings, kind)
-
-        def some_pixels(first: Value, number: int) -> None:
-            """Update neighbouring pixels."""
-            places = [code.at(first, k) for k in range(number)]
-            states = [b.mul(p, pixel) for p in places]
-            currents = [b.add(current, state) for state in states]
-            outputs = [b.add(spikes, b.mul(p, spike_pixel)) for p in places]
-
-            def step(state: list[Value], t: Value, bias: Value | None, capacity: Value | None) -> list[Value]:
-                left = []
-                for m, n, source, target in zip(state[::2], state[1::2], currents, outputs, strict=True):
-                    charged = m if bias is None else plus(m, bias)
-                    charged = plus(charged, code.load(kind, source, b.mul(t, current_frame)))
-                    s, rest = decide(code, neuron, charged, n, capacity)
-                    sent = s if element == F32 else b.trunc(s, vector(element, LANES))
-                    code.store(sent, target, b.mul(t, spike_frame))
-                    left += [rest, minus(n, s)]
-                return left
-
-            def input_step(t: Value, state: list[Value]) -> list[Value]:
-                return step(state, t, neuron.bias, neuron.capacity if counted else None)
-
-            def settle_step(t: Value, state: list[Value]) -> list[Value]:
-                return step(state, b.add(t, input_steps), None, neuron.capacity)
-
-            starts = [b.mul(p, start_pixel) for p in places]
-            before = (start_potential, start_count)
-            state = [code.load(kind, address, place) for place in starts for address in before]
-            state = code.loop(input_steps, state, input_step)
-            state = code.loop(b.sub(steps, input_steps), state, settle_step)
-            for place, v, n in zip(states, state[::2], state[1::2], strict=True):
-                code.store(v, potential, place)
-                code.store(n, count, place)
-
-        together = b.sdiv(pixels, code.number(PIXELS))
-        code.each(together, lambda j: some_pixels(code.multiply(j, PIXELS), PIXELS))
-        done = code.multiply(together, PIXELS)
-        code.each(b.sub(pixels, done), lambda j: some_pixels(b.add(done, j), 1))
-
-    return fire
-
-
 PARAMETERS = ("threshold", "bias", "negative", "reciprocal", "v_init")
 """Rows of the table of parameters, of 4 bytes per channel: int32, but for the float32 reciprocal.
 
@@ -269,9 +170,103 @@ def _several_floats(
     return s, b.fsub(m, b.fmul(s, neuron.threshold))
 
 
-fire_units = _fire(_at_most_one, I8, counted=False)
-fire_twos = _fire(_at_most_two, I8, counted=True)
-fire_bytes = _fire(_several, I8, counted=True)
-fire_words = _fire(_several, I16, counted=True)
-fire_divided = _fire(_several_divided, I8, counted=True)
-fire_floats = _fire(_several_floats, F32, counted=True)
+KINDS: dict[str, tuple[Decide, Any, bool]] = {
+    "units": (_at_most_one, I8, False),
+    "twos": (_at_most_two, I8, True),
+    "bytes": (_several, I8, True),
+    "words": (_several, I16, True),
+    "divided": (_several_divided, I8, True),
+    "floats": (_several_floats, F32, True),
+}
+"""Kinds of neurons: what decides, the type of a spike, and whether the capacity can be reached in a step that
+has input: not by a neuron that sends at most ``M`` of its ``T M`` spikes in each of ``T`` steps."""
+
+
+@vector_code
+def fire_row(
+    code: Code,
+    kind: str,
+    current: Value,
+    current_frame: Value,
+    pixel: Value,
+    potential: Value,
+    count: Value,
+    start_potential: Value,
+    start_count: Value,
+    start_pixel: Value,
+    spikes: Value,
+    spike_frame: Value,
+    spike_pixel: Value,
+    pixels: Value,
+    steps: Value,
+    input_steps: Value,
+    parameters: Value,
+    row: Value,
+    settings: Value,
+) -> None:
+    """Integrate and fire: sixteen channels of a row of pixels.
+
+    Args:
+        code: what to write with.
+        kind: one of :data:`KINDS`.
+        current: address of the int32 currents of the first pixel in the first step.
+        current_frame: bytes from step to step.
+        pixel: bytes from pixel to pixel, of currents, potentials and counts alike.
+        potential: address of the int32 potentials of the first pixel.
+        count: address of its int32 ``-N``.
+        start_potential: address of the potential from before the first step.
+        start_count: address of ``-N`` from before the first step.
+        start_pixel: bytes from pixel to pixel of these, 0 where all pixels begin alike.
+        spikes: address of its spikes in the first step.
+        spike_frame: bytes from step to step.
+        spike_pixel: bytes from pixel to pixel.
+        pixels: number of pixels.
+        steps: number of steps.
+        input_steps: how many of them have the bias.
+        parameters: address of the rows of :data:`PARAMETERS`, from the first of the channels.
+        row: bytes from one row of the parameters to the next.
+        settings: address of :data:`SETTINGS`, int64.
+    """
+    b = code.b
+    decide, element, counted = KINDS[kind]
+    state_kind = F32S if element == F32 else I32S
+    plus, minus = (b.fadd, b.fsub) if element == F32 else (b.add, b.sub)
+    neuron = _Neuron(code, parameters, row, settings, state_kind)
+
+    def some_pixels(first: Value, number: int) -> None:
+        """Update neighbouring pixels."""
+        places = [code.at(first, k) for k in range(number)]
+        states = [b.mul(p, pixel) for p in places]
+        currents = [b.add(current, state) for state in states]
+        outputs = [b.add(spikes, b.mul(p, spike_pixel)) for p in places]
+
+        def step(state: list[Value], t: Value, bias: Value | None, capacity: Value | None) -> list[Value]:
+            left = []
+            for m, n, source, target in zip(state[::2], state[1::2], currents, outputs, strict=True):
+                charged = m if bias is None else plus(m, bias)
+                charged = plus(charged, code.load(state_kind, source, b.mul(t, current_frame)))
+                s, rest = decide(code, neuron, charged, n, capacity)
+                sent = s if element == F32 else b.trunc(s, vector(element, LANES))
+                code.store(sent, target, b.mul(t, spike_frame))
+                left += [rest, minus(n, s)]
+            return left
+
+        def input_step(t: Value, state: list[Value]) -> list[Value]:
+            return step(state, t, neuron.bias, neuron.capacity if counted else None)
+
+        def settle_step(t: Value, state: list[Value]) -> list[Value]:
+            return step(state, b.add(t, input_steps), None, neuron.capacity)
+
+        starts = [b.mul(p, start_pixel) for p in places]
+        before = (start_potential, start_count)
+        state = [code.load(state_kind, address, place) for place in starts for address in before]
+        state = code.loop(input_steps, state, input_step)
+        state = code.loop(b.sub(steps, input_steps), state, settle_step)
+        for place, v, n in zip(states, state[::2], state[1::2], strict=True):
+            code.store(v, potential, place)
+            code.store(n, count, place)
+
+    together = b.sdiv(pixels, code.number(PIXELS))
+    code.each(together, lambda j: some_pixels(code.multiply(j, PIXELS), PIXELS))
+    done = code.multiply(together, PIXELS)
+    code.each(b.sub(pixels, done), lambda j: some_pixels(b.add(done, j), 1))

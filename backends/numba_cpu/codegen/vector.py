@@ -39,23 +39,58 @@ def vector_code(write: Callable[..., Value | None]) -> Callable[..., int]:
 
     Args:
         write: gets a :class:`Code` and one 64-bit integer per argument, and returns the result, a
-            64-bit integer, or ``None``.
+            64-bit integer, or ``None``. An argument that is no ``Value`` is a constant, a number or a name
+            that chooses the instructions.
     """
     parameters = list(inspect.signature(write).parameters.values())[1:]
+    constant = [parameter.annotation != "Value" for parameter in parameters]
     returns = inspect.signature(write).return_annotation != "None"
     result = types.intp if returns else types.void
 
-    def typing(_context: Any, *_arguments: Any) -> Any:
+    def typing(_context: Any, *given: Any) -> Any:
+        if any(
+            chosen and not isinstance(kind, types.Literal)
+            for chosen, kind in zip(constant, given, strict=True)
+        ):
+            return None  # Numba asks once more, with the constants
+
         def generate(context: Any, builder: Any, _signature: Any, arguments: Sequence[Value]) -> Value:
-            value = write(Code(builder), *arguments)
+            each = zip(constant, given, arguments, strict=True)
+            value = write(Code(builder), *[kind.literal_value if c else value for c, kind, value in each])
             return value if returns else context.get_dummy_value()
 
-        return result(*[types.intp] * len(parameters)), generate
+        return result(*[kind if c else types.intp for c, kind in zip(constant, given, strict=True)]), generate
 
-    context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    typing.__dict__["__signature__"] = inspect.Signature([context, *parameters])
-    typing.__name__, typing.__doc__ = write.__name__, write.__doc__
+    return _code(typing, [parameter.name for parameter in parameters], write.__name__, write.__doc__)
+
+
+def _code(typing: Any, arguments: Sequence[str], name: str, documentation: str | None) -> Callable[..., int]:
+    """Make a function that Numba code can call from what Numba asks for its types."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    typing.__signature__ = inspect.Signature([inspect.Parameter(a, kind) for a in ("context", *arguments)])
+    typing.__name__, typing.__doc__ = name, documentation
     return cast(Callable[..., int], intrinsic(typing))
+
+
+def call_of(count: int) -> Callable[..., int]:
+    """Return the code that calls a :class:`~snnc.backends.numba_cpu.machine.cache.Routine` by its address.
+
+    Args:
+        count: of its arguments, which follow the address.
+    """
+    numbers = (types.intp,) * count
+
+    def typing(_context: Any, *_arguments: Any) -> Any:
+        def generate(context: Any, builder: Any, _signature: Any, arguments: Sequence[Value]) -> Value:
+            address, *given = arguments
+            kind = context.call_conv.get_function_type(types.void, numbers)
+            function = builder.inttoptr(address, kind.as_pointer())
+            context.call_conv.call_function(builder, function, types.void, numbers, given)
+            return context.get_dummy_value()
+
+        return types.void(types.intp, *numbers), generate
+
+    return _code(typing, ["address", *(f"argument_{k}" for k in range(count))], "call", call_of.__doc__)
 
 
 class Code:

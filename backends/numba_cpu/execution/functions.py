@@ -12,6 +12,7 @@ import numpy as np
 from snnc.backends.numba_cpu.codegen import micro_products
 from snnc.backends.numba_cpu.execution.shapes import Array, Value
 from snnc.backends.numba_cpu.kernels import functions as kernels
+from snnc.backends.numba_cpu.kernels.product_currents import multiplying
 from snnc.backends.numba_cpu.layout.terms import Values
 from snnc.backends.numba_cpu.machine.memory import aligned
 from snnc.backends.numba_cpu.planning.ranges import Interval, narrowest
@@ -219,6 +220,7 @@ class FunctionRun:
         down = second.apart[-2:][::-1] if node.transposed else second.apart[-2:]
         together = micro_products.pixels_together(count)
         sizes = (count, inner, columns, *first.apart[-2:], *down, *self.result.apart[-2:], together)
+        multiply = multiplying("words", together).address
         padded, pairs = -(-count // together) * together, -(-inner // 2)
         tiles = -(-columns // micro_products.OUTPUTS)
         scratch = (
@@ -228,7 +230,7 @@ class FunctionRun:
             _aligned((64,), np.int64),
         )
         loops, settings = _filled(stack, LOOPS // 2, 4), _requantiser(node)
-        table = np.array(sizes, np.int64)
+        table = np.array((*sizes, multiply), np.int64)
         return lambda rows, out: kernels.multiply_matrices(
             rows[0], rows[1], loops, table, settings, *scratch, out
         )

@@ -18,7 +18,8 @@ from snnc.backends.numba_cpu.codegen import micro_products, neurons
 from snnc.backends.numba_cpu.execution import functions, shapes
 from snnc.backends.numba_cpu.execution.shapes import Value
 from snnc.backends.numba_cpu.execution.step_functions import StepRun
-from snnc.backends.numba_cpu.kernels.records import CURRENT, NEURON_KINDS, SPIKE_BYTES, STAGE, TERM, VARIANT
+from snnc.backends.numba_cpu.kernels.firing import firing as firing_of
+from snnc.backends.numba_cpu.kernels.records import CURRENT, SPIKE_BYTES, STAGE, TERM, VARIANT
 from snnc.backends.numba_cpu.kernels.stage import run_stages
 from snnc.backends.numba_cpu.kernels.thread_team import ThreadTeam
 from snnc.backends.numba_cpu.layout import choices
@@ -320,7 +321,7 @@ class Program:
         zeros = aligned(np.zeros(neurons.LANES, np.int32))
         self._kept += [settings, parameters, zeros]
         fields = {
-            "neuron": NEURON_KINDS.index(kind),
+            "fire": firing_of(kind).address,
             "spike_bytes": SPIKE_BYTES[kind],
             "parameters": parameters.ctypes.data,
             "settings": settings.ctypes.data,

@@ -8,12 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snnc.backends.numba_cpu.codegen.micro_steps import follow_steps
-from snnc.backends.numba_cpu.codegen.vector import I8, I16, I32
 from snnc.backends.numba_cpu.machine.cache import kernel
 
 Array = NDArray[Any]
-
-follow_bytes, follow_words, follow_wide = map(follow_steps, (I8, I16, I32))
 
 
 @kernel
@@ -217,11 +214,11 @@ def fire_once(
     for p in range(out.shape[0]):
         here, there = read + p * row, to + p * out.shape[1] * width
         if width == 1:
-            follow_bytes(here, begin, place, apart, rise, count, base, limit, blocks, there)
+            follow_steps("bytes", here, begin, place, apart, rise, count, base, limit, blocks, there)
         elif width == 2:
-            follow_words(here, begin, place, apart, rise, count, base, limit, blocks, there)
+            follow_steps("words", here, begin, place, apart, rise, count, base, limit, blocks, there)
         else:
-            follow_wide(here, begin, place, apart, rise, count, base, limit, blocks, there)
+            follow_steps("wide", here, begin, place, apart, rise, count, base, limit, blocks, there)
 
 
 @kernel

@@ -12,6 +12,7 @@ from snnc.backends.numba_cpu.codegen.micro import (
     copy_widened,
     fill,
     noinline,
+    number,
 )
 from snnc.backends.numba_cpu.kernels.event_currents import add_events
 from snnc.backends.numba_cpu.kernels.product_currents import add_channels, add_products
@@ -74,7 +75,7 @@ def _add_currents(
                 stage,
                 at,
                 source + (t0 + t) * term.source_step + row * stage.width * pixel,
-                1,
+                number(1),
                 stage.width * stage.channels // 16,
             )
 

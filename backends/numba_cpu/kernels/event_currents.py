@@ -2,57 +2,96 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from snnc.backends.numba_cpu.codegen import micro_events
 from snnc.backends.numba_cpu.codegen.micro import get, noinline, put
-from snnc.backends.numba_cpu.codegen.micro_events import prefetch
+from snnc.backends.numba_cpu.codegen.micro_events import list_column, prefetch, scatter_row
+from snnc.backends.numba_cpu.codegen.vector import call_of
 from snnc.backends.numba_cpu.kernels.records import Record, Records
-from snnc.backends.numba_cpu.machine.cache import kernel
+from snnc.backends.numba_cpu.machine.cache import Routine, kernel
 
-list_unsigned, list_signed = map(micro_events.list_column, (False, True))
-scatter1, scatter2, scatter3, scatter4, scatter5, scatter6, scatter8, scatter12 = map(
-    micro_events.scatter_row, (1, 2, 3, 4, 5, 6, 8, 12)
-)
-slide3, slide6, slide12 = (micro_events.scatter_row(blocks, 3) for blocks in (3, 6, 12))
+call_list, call_scatter = call_of(12), call_of(10)
 
 
-@kernel
-def _scatter(
-    blocks: int,
-    taps: int,
-    current: int,
-    pixel: int,
-    offsets: int,
-    columns: int,
-    added: int,
-    added_bytes: int,
-    taken: int,
-    taken_bytes: int,
-    step: int,
-    weight: int,
-) -> None:
-    noinline()
-    if taps == 3 and blocks == 3:
-        slide3(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
-    elif taps == 3 and blocks == 6:
-        slide6(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
-    elif taps == 3 and blocks == 12:
-        slide12(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
-    elif blocks == 1:
-        scatter1(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
-    elif blocks == 2:
-        scatter2(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
-    elif blocks == 3:
-        scatter3(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
-    elif blocks == 4:
-        scatter4(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
-    elif blocks == 5:
-        scatter5(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
-    elif blocks == 6:
-        scatter6(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
-    elif blocks == 8:
-        scatter8(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
-    elif blocks == 12:
-        scatter12(current, pixel, offsets, columns, added, added_bytes, taken, taken_bytes, step, weight)
+@cache
+def listing(signs: int) -> Routine:
+    """Return what lists the spikes of a column.
+
+    Args:
+        signs: 2 where spikes may be negative.
+    """
+
+    def list_spikes(
+        spikes: int,
+        row_bytes: int,
+        rows: int,
+        chunks: int,
+        levels: int,
+        phase: int,
+        phases: int,
+        table: int,
+        entries: int,
+        index: int,
+        taken: int,
+        taken_index: int,
+    ) -> None:
+        list_column(
+            signs,
+            spikes,
+            row_bytes,
+            rows,
+            chunks,
+            levels,
+            phase,
+            phases,
+            table,
+            entries,
+            index,
+            taken,
+            taken_index,
+        )
+
+    return Routine(list_spikes, signs)
+
+
+@cache
+def scattering(blocks: int, taps: int) -> Routine:
+    """Return what adds the weight rows of events.
+
+    Args:
+        blocks: of a row.
+        taps: output columns whose sums stay in registers from one input column to the next, else 1.
+    """
+
+    def scatter(
+        current: int,
+        pixel: int,
+        offsets: int,
+        columns: int,
+        added: int,
+        added_bytes: int,
+        taken: int,
+        taken_bytes: int,
+        step: int,
+        weight: int,
+    ) -> None:
+        scatter_row(
+            blocks,
+            taps,
+            current,
+            pixel,
+            offsets,
+            columns,
+            added,
+            added_bytes,
+            taken,
+            taken_bytes,
+            step,
+            weight,
+        )
+
+    return Routine(scatter, blocks, taps)
 
 
 @kernel
@@ -71,7 +110,8 @@ def _list_band(term: Record, image: int, t0: int, steps: int, top: int, bottom: 
             pixel = at + x * term.channels
             index, taken_index = term.index + place, term.taken_index + place
             if term.signs == 2:
-                list_signed(
+                call_list(
+                    term.list_column,
                     pixel,
                     row_bytes,
                     rows,
@@ -87,7 +127,8 @@ def _list_band(term: Record, image: int, t0: int, steps: int, top: int, bottom: 
                 )
                 taken = get(taken_index, rows)
             else:
-                list_unsigned(
+                call_list(
+                    term.list_column,
                     pixel,
                     row_bytes,
                     rows,
@@ -185,9 +226,8 @@ def _add_phase(
                 weight += shift * term.channels * variant.blocks * micro_events.BLOCK
                 place = (t * term.width + x0) * column + (low - top) * 8
                 count = (high - low) * 8
-                _scatter(
-                    variant.blocks,
-                    variant.taps,
+                call_scatter(
+                    variant.scatter,
                     at,
                     pixel,
                     variant.offsets,

@@ -12,15 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snnc.backends.numba_cpu.codegen import micro_products
+from snnc.backends.numba_cpu.kernels.product_currents import call_multiply
 from snnc.backends.numba_cpu.machine.cache import kernel
 
 Array = NDArray[Any]
-
-multiply_words, multiply_many_words = (
-    micro_products.multiply("words", pixels)
-    for pixels in (micro_products.PIXELS[0], micro_products.PIXELS[-1])
-)
 
 
 @kernel
@@ -99,8 +94,9 @@ def softmax_counts(
                             row[n] = min(np.int64(top) - np.int64(read[n]), last)
                     else:
                         for n in range(size):
-                            top = max(top, values[image, pv + n * dv])
-                            bottom = min(bottom, values[image, pv + n * dv])
+                            v = values[image, pv + n * dv]
+                            top = max(top, v)
+                            bottom = min(bottom, v)
                         for n in range(size):
                             row[n] = min(np.int64(top) - np.int64(values[image, pv + n * dv]), last)
                     total = np.int64(0)
@@ -108,7 +104,8 @@ def softmax_counts(
                         total += table[row[n]]
                     half, whole = np.float64(total >> 1), np.float64(total)
                     inverse = 1.0 / whole
-                    for n in range(min(np.int64(top) - np.int64(bottom), last) + 1):
+                    used = int(np.int64(top) - np.int64(bottom))
+                    for n in range(min(last, used) + 1):
                         x = scaled[n] + half
                         q = np.floor(x * inverse)
                         rest = x - q * whole
@@ -281,7 +278,8 @@ def multiply_matrices(
         loops: (2, 4) of both axes of the stack the size, and how far neighbours lie apart in ``a``, ``b`` and
             ``out``.
         sizes: rows, inner size and columns; how far neighbours lie apart in ``a`` (down, along), ``b`` (down,
-            along) and ``out`` (down, along); pixels that are multiplied together.
+            along) and ``out`` (down, along); how many rows are multiplied together, and the address of the
+            code that does it.
         requantiser: multiplier, shift, what is added before the shift, lowest and highest.
         rows: (rows in whole blocks, inner size in pairs) int16, scratch, of zeros.
         tiles: (tiles of outputs, pairs, outputs, 2) int16, scratch, of zeros.
@@ -289,7 +287,7 @@ def multiply_matrices(
         runs: (1,) int64, zero, and behind it as many zeros as a row of a tile has bytes.
         out: (images, elements) integers.
     """
-    count, inner, columns, a_down, a_along, b_down, b_along, o_down, o_along, together = sizes
+    count, inner, columns, a_down, a_along, b_down, b_along, o_down, o_along, together, multiply = sizes
     multiplier, shift, half, lowest, highest = requantiser
     outputs = tiles.shape[2]
     blocks = rows.shape[0] // together
@@ -318,36 +316,21 @@ def multiply_matrices(
                 for tile in range(tiles.shape[0]):
                     target = sums.ctypes.data + tile * outputs * 4
                     weight = tiles[tile].ctypes.data
-                    if together == 4:
-                        multiply_words(
-                            target,
-                            sum_bytes,
-                            zeros,
-                            0,
-                            blocks,
-                            rows.ctypes.data,
-                            row_bytes,
-                            runs.ctypes.data,
-                            1,
-                            tiles.shape[1],
-                            weight,
-                            0,
-                        )
-                    else:
-                        multiply_many_words(
-                            target,
-                            sum_bytes,
-                            zeros,
-                            0,
-                            blocks,
-                            rows.ctypes.data,
-                            row_bytes,
-                            runs.ctypes.data,
-                            1,
-                            tiles.shape[1],
-                            weight,
-                            0,
-                        )
+                    call_multiply(
+                        multiply,
+                        target,
+                        sum_bytes,
+                        zeros,
+                        0,
+                        blocks,
+                        rows.ctypes.data,
+                        row_bytes,
+                        runs.ctypes.data,
+                        1,
+                        tiles.shape[1],
+                        weight,
+                        0,
+                    )
                 for i in range(count):
                     at = po + i * o_down
                     if o_along == 1:

@@ -2,141 +2,94 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from snnc.backends.numba_cpu.codegen import micro_products
 from snnc.backends.numba_cpu.codegen.micro import get, noinline
-from snnc.backends.numba_cpu.codegen.vector import F32, I8, I16, I32
-from snnc.backends.numba_cpu.kernels.records import (
-    BYTES,
-    CHANNEL_BYTES,
-    CHANNEL_FLOATS,
-    CHANNEL_WIDE,
-    CHANNEL_WORDS,
-    FLOATS,
-    WORDS,
-    Record,
-)
-from snnc.backends.numba_cpu.machine.cache import kernel
+from snnc.backends.numba_cpu.codegen.micro_products import multiply_channels, multiply_row
+from snnc.backends.numba_cpu.codegen.vector import call_of
+from snnc.backends.numba_cpu.kernels.records import CHANNEL_FLOATS, CHANNEL_WIDE, Record
+from snnc.backends.numba_cpu.machine.cache import Routine, kernel
 
-FEW_PIXELS, MANY_PIXELS = micro_products.PIXELS[0], micro_products.PIXELS[-1]
-
-multiply_bytes, multiply_words, multiply_floats = (
-    micro_products.multiply(kind, FEW_PIXELS) for kind in micro_products.KINDS
-)
-multiply_many_bytes, multiply_many_words, multiply_many_floats = (
-    micro_products.multiply(kind, MANY_PIXELS) for kind in micro_products.KINDS
-)
-multiply_channel_bytes = micro_products.multiply_channels(I8, I16)
-multiply_channel_words = micro_products.multiply_channels(I8, I32)
-multiply_channel_wide = micro_products.multiply_channels(I16, I32)
-multiply_channel_floats = micro_products.multiply_channels(F32, F32)
+call_multiply, call_channels = call_of(12), call_of(9)
 
 
-@kernel
-def _multiply_row(
-    term: Record,
-    at: int,
-    pixel: int,
-    before: int,
-    before_stride: int,
-    blocks: int,
-    source: int,
-    advance: int,
-    runs: int,
-    weight: int,
-    start: int,
-) -> None:
-    noinline()
-    many = term.pixels > FEW_PIXELS
-    if term.kind == BYTES and not many:
-        multiply_bytes(
-            at,
-            pixel,
+@cache
+def multiplying(kind: str, pixels: int) -> Routine:
+    """Return what multiplies a row of pixels.
+
+    Args:
+        kind: one of :data:`~snnc.backends.numba_cpu.codegen.micro_products.KINDS`.
+        pixels: that are multiplied together.
+    """
+
+    def multiply(
+        current: int,
+        current_stride: int,
+        before: int,
+        before_stride: int,
+        blocks: int,
+        spikes: int,
+        spike_stride: int,
+        runs: int,
+        run_count: int,
+        groups: int,
+        weight: int,
+        start: int,
+    ) -> None:
+        multiply_row(
+            kind,
+            pixels,
+            current,
+            current_stride,
             before,
             before_stride,
             blocks,
-            source,
-            advance,
+            spikes,
+            spike_stride,
             runs,
-            term.run_count,
-            term.input_groups,
+            run_count,
+            groups,
             weight,
             start,
         )
-    elif term.kind == BYTES and many:
-        multiply_many_bytes(
-            at,
-            pixel,
-            before,
-            before_stride,
-            blocks,
-            source,
-            advance,
-            runs,
-            term.run_count,
-            term.input_groups,
+
+    return Routine(multiply, kind, pixels)
+
+
+@cache
+def multiplying_channels(kind: str) -> Routine:
+    """Return what lets sixteen channels of a row of pixels read only themselves.
+
+    Args:
+        kind: one of :data:`~snnc.backends.numba_cpu.codegen.micro_products.CHANNEL_KINDS`.
+    """
+
+    def multiply(
+        current: int,
+        current_stride: int,
+        spikes: int,
+        spike_stride: int,
+        taps: int,
+        tap_count: int,
+        weight: int,
+        weight_stride: int,
+        pixels: int,
+    ) -> None:
+        multiply_channels(
+            kind,
+            current,
+            current_stride,
+            spikes,
+            spike_stride,
+            taps,
+            tap_count,
             weight,
-            start,
+            weight_stride,
+            pixels,
         )
-    elif term.kind == WORDS and not many:
-        multiply_words(
-            at,
-            pixel,
-            before,
-            before_stride,
-            blocks,
-            source,
-            advance,
-            runs,
-            term.run_count,
-            term.input_groups,
-            weight,
-            start,
-        )
-    elif term.kind == WORDS and many:
-        multiply_many_words(
-            at,
-            pixel,
-            before,
-            before_stride,
-            blocks,
-            source,
-            advance,
-            runs,
-            term.run_count,
-            term.input_groups,
-            weight,
-            start,
-        )
-    elif term.kind == FLOATS and not many:
-        multiply_floats(
-            at,
-            pixel,
-            before,
-            before_stride,
-            blocks,
-            source,
-            advance,
-            runs,
-            term.run_count,
-            term.input_groups,
-            weight,
-            start,
-        )
-    elif term.kind == FLOATS and many:
-        multiply_many_floats(
-            at,
-            pixel,
-            before,
-            before_stride,
-            blocks,
-            source,
-            advance,
-            runs,
-            term.run_count,
-            term.input_groups,
-            weight,
-            start,
-        )
+
+    return Routine(multiply, kind)
 
 
 @kernel
@@ -170,8 +123,20 @@ def add_products(
                     before, before_stride = at, pixel
                     if fresh and section == 0:
                         before, before_stride = term.zeros, 0
-                    _multiply_row(
-                        term, at, pixel, before, before_stride, blocks, source, advance, runs, weight, start
+                    call_multiply(
+                        term.multiply,
+                        at,
+                        pixel,
+                        before,
+                        before_stride,
+                        blocks,
+                        source,
+                        advance,
+                        runs,
+                        term.run_count,
+                        term.input_groups,
+                        weight,
+                        start,
                     )
 
 
@@ -206,51 +171,15 @@ def add_channels(
                 at = current + t * frame + row * line + stage.halo * pixel + c * 4
                 source = first + t * step + row * term.stride_down * term.padded_row + c * size
                 weight = term.weight + c * weight_size
-                if term.kind == CHANNEL_BYTES:
-                    multiply_channel_bytes(
-                        at,
-                        pixel,
-                        source,
-                        advance,
-                        term.runs,
-                        term.run_count,
-                        weight,
-                        term.channels * weight_size,
-                        stage.width,
-                    )
-                elif term.kind == CHANNEL_WORDS:
-                    multiply_channel_words(
-                        at,
-                        pixel,
-                        source,
-                        advance,
-                        term.runs,
-                        term.run_count,
-                        weight,
-                        term.channels * weight_size,
-                        stage.width,
-                    )
-                elif term.kind == CHANNEL_FLOATS:
-                    multiply_channel_floats(
-                        at,
-                        pixel,
-                        source,
-                        advance,
-                        term.runs,
-                        term.run_count,
-                        weight,
-                        term.channels * weight_size,
-                        stage.width,
-                    )
-                else:
-                    multiply_channel_wide(
-                        at,
-                        pixel,
-                        source,
-                        advance,
-                        term.runs,
-                        term.run_count,
-                        weight,
-                        term.channels * weight_size,
-                        stage.width,
-                    )
+                call_channels(
+                    term.multiply,
+                    at,
+                    pixel,
+                    source,
+                    advance,
+                    term.runs,
+                    term.run_count,
+                    weight,
+                    term.channels * weight_size,
+                    stage.width,
+                )

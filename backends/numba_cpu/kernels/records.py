@@ -34,7 +34,7 @@ STAGE = _record(
     "constant",  # scratch: address of the currents that are the same in each step with input, or 0
     "potential",  # scratch: addresses of potentials and counts
     "count",
-    "neuron",  # which kind fires, see NEURON_KINDS
+    "fire",  # address of the routine of its neurons, see firing; 0 where nothing fires
     "spike_bytes",  # of one of its spikes, see SPIKE_BYTES
     "parameters",  # address of neurons.PARAMETERS
     "settings",  # address of neurons.SETTINGS
@@ -48,7 +48,6 @@ STAGE = _record(
 )
 """What the kernel knows of a stage."""
 
-NEURON_KINDS = ("none", "units", "twos", "bytes", "words", "divided", "floats")
 SPIKE_BYTES = {"units": 1, "twos": 1, "bytes": 1, "words": 2, "divided": 1, "floats": 4}
 """What a spike of each kind of neuron takes."""
 
@@ -74,6 +73,7 @@ TERM = _record(
     # Events
     "levels",  # largest magnitude of a spike
     "signs",  # 2 where spikes may be negative
+    "list_column",  # address of the routine that lists the spikes of a column
     "joined_rows",  # kernel rows whose events make one list
     "kept",  # 1: the weight stays in the cache from band to band
     "prefetched",  # scratch: 8 bytes that nobody reads
@@ -85,6 +85,7 @@ TERM = _record(
     "taken_index",
     "index",  # scratch: per step and column, where the list of each row begins
     # Products
+    "multiply",  # address of the routine that multiplies a row
     "direct",  # 1: the input has no borders, and is read where it lies
     "padded",  # scratch: the input with its borders
     "padded_pixel",  # bytes, twice those of the source where bytes become words
@@ -119,7 +120,7 @@ TERM_KINDS = (
 
 VARIANT = _record(
     "blocks",  # of a row of the weight
-    "taps",  # output columns whose sums stay in registers from one input column to the next, else 1
+    "scatter",  # address of the routine that adds the rows
     "lines",  # cache lines of a tile
     "offsets",  # address
     "weight",  # address
@@ -129,7 +130,6 @@ VARIANT = _record(
 """How an input column scatters: its residue modulo the stride decides which columns it reaches."""
 
 EVENTS, BYTES, WORDS, CHANNEL_BYTES, CHANNEL_WORDS, CHANNEL_WIDE, FLOATS, CHANNEL_FLOATS, CURRENT = range(9)
-NONE, FIRE_UNITS, FIRE_TWOS, FIRE_BYTES, FIRE_WORDS, FIRE_DIVIDED, FIRE_FLOATS = range(7)
 
 Record = Any
 """A record of one of the types above."""

@@ -11,33 +11,22 @@ fire, and their potentials wait for the next steps. No current is ever stored fo
 
 Spikes are int8 (or int16, or float32) arrays ``[step][image][row][column][channel]``; rows of all arrays
 follow each other without gaps, and the number of channels is padded.
+
+A constant argument is written ``number(0)``: for a plain 0, Numba would compile the called function once
+more, for this value alone.
 """
 
 from __future__ import annotations
 
 from snnc.backends.numba_cpu.codegen import neurons
-from snnc.backends.numba_cpu.codegen.micro import clear, copy_shifted, noinline
-from snnc.backends.numba_cpu.codegen.neurons import (
-    fire_bytes,
-    fire_divided,
-    fire_floats,
-    fire_twos,
-    fire_units,
-    fire_words,
-)
+from snnc.backends.numba_cpu.codegen.micro import clear, copy_shifted, noinline, number
+from snnc.backends.numba_cpu.codegen.vector import call_of
 from snnc.backends.numba_cpu.kernels.currents import add, add_term
-from snnc.backends.numba_cpu.kernels.records import (
-    FIRE_BYTES,
-    FIRE_FLOATS,
-    FIRE_TWOS,
-    FIRE_UNITS,
-    FIRE_WORDS,
-    NONE,
-    Record,
-    Records,
-)
+from snnc.backends.numba_cpu.kernels.records import Record, Records
 from snnc.backends.numba_cpu.kernels.thread_team import TICKETS, count_band, take_number, wait_for_bands
 from snnc.backends.numba_cpu.machine.cache import kernel
+
+call_fire = call_of(17)
 
 
 @kernel
@@ -69,126 +58,26 @@ def _fire(
                     stage.count + state,
                     pixel,
                 )
-            if stage.neuron == FIRE_UNITS:
-                fire_units(
-                    at,
-                    frame,
-                    pixel,
-                    stage.potential + state,
-                    stage.count + state,
-                    start_potential,
-                    start_count,
-                    start_pixel,
-                    target,
-                    stage.output_step,
-                    stage.output_pixel,
-                    stage.width,
-                    steps,
-                    input_steps,
-                    stage.parameters + c * 4,
-                    pixel,
-                    stage.settings,
-                )
-            elif stage.neuron == FIRE_TWOS:
-                fire_twos(
-                    at,
-                    frame,
-                    pixel,
-                    stage.potential + state,
-                    stage.count + state,
-                    start_potential,
-                    start_count,
-                    start_pixel,
-                    target,
-                    stage.output_step,
-                    stage.output_pixel,
-                    stage.width,
-                    steps,
-                    input_steps,
-                    stage.parameters + c * 4,
-                    pixel,
-                    stage.settings,
-                )
-            elif stage.neuron == FIRE_BYTES:
-                fire_bytes(
-                    at,
-                    frame,
-                    pixel,
-                    stage.potential + state,
-                    stage.count + state,
-                    start_potential,
-                    start_count,
-                    start_pixel,
-                    target,
-                    stage.output_step,
-                    stage.output_pixel,
-                    stage.width,
-                    steps,
-                    input_steps,
-                    stage.parameters + c * 4,
-                    pixel,
-                    stage.settings,
-                )
-            elif stage.neuron == FIRE_WORDS:
-                fire_words(
-                    at,
-                    frame,
-                    pixel,
-                    stage.potential + state,
-                    stage.count + state,
-                    start_potential,
-                    start_count,
-                    start_pixel,
-                    target,
-                    stage.output_step,
-                    stage.output_pixel,
-                    stage.width,
-                    steps,
-                    input_steps,
-                    stage.parameters + c * 4,
-                    pixel,
-                    stage.settings,
-                )
-            elif stage.neuron == FIRE_FLOATS:
-                fire_floats(
-                    at,
-                    frame,
-                    pixel,
-                    stage.potential + state,
-                    stage.count + state,
-                    start_potential,
-                    start_count,
-                    start_pixel,
-                    target,
-                    stage.output_step,
-                    stage.output_pixel,
-                    stage.width,
-                    steps,
-                    input_steps,
-                    stage.parameters + c * 4,
-                    pixel,
-                    stage.settings,
-                )
-            else:
-                fire_divided(
-                    at,
-                    frame,
-                    pixel,
-                    stage.potential + state,
-                    stage.count + state,
-                    start_potential,
-                    start_count,
-                    start_pixel,
-                    target,
-                    stage.output_step,
-                    stage.output_pixel,
-                    stage.width,
-                    steps,
-                    input_steps,
-                    stage.parameters + c * 4,
-                    pixel,
-                    stage.settings,
-                )
+            call_fire(
+                stage.fire,
+                at,
+                frame,
+                pixel,
+                stage.potential + state,
+                stage.count + state,
+                start_potential,
+                start_count,
+                start_pixel,
+                target,
+                stage.output_step,
+                stage.output_pixel,
+                stage.width,
+                steps,
+                input_steps,
+                stage.parameters + c * 4,
+                pixel,
+                stage.settings,
+            )
 
 
 @kernel
@@ -250,15 +139,39 @@ def _run_band(
         for k in range(len(terms)):
             if terms[k].constant:
                 first = fresh if k == 0 else 0
-                add_term(stage, terms[k], variants[k], image, 0, 1, y0, rows, stage.constant, 0, first, begun)
-    if stage.neuron != NONE and stage.accumulate:
+                add_term(
+                    stage,
+                    terms[k],
+                    variants[k],
+                    image,
+                    number(0),
+                    number(1),
+                    y0,
+                    rows,
+                    stage.constant,
+                    number(0),
+                    first,
+                    begun,
+                )
+    if stage.fire and stage.accumulate:
         start = stage.parameters + 4 * pixel
         for p in range(rows * stage.width):
             copy_shifted(start, stage.potential + p * pixel, pixel // 64, 0)
         clear(stage.count, rows * stage.width * pixel // 64)
     if stage.unchanging:
         # All input is constant, so the band needs no currents of its own but those of silence.
-        _fire(stage, stage.constant, image, 0, stage.input_steps, stage.input_steps, y0, rows, 0, 0)
+        _fire(
+            stage,
+            stage.constant,
+            image,
+            number(0),
+            stage.input_steps,
+            stage.input_steps,
+            y0,
+            rows,
+            number(0),
+            number(0),
+        )
         if stage.steps > stage.input_steps:
             clear(stage.current, rows * line // 64)
             _fire(
@@ -267,11 +180,11 @@ def _run_band(
                 image,
                 stage.input_steps,
                 stage.steps - stage.input_steps,
-                0,
+                number(0),
                 y0,
                 rows,
-                0,
-                1,
+                number(0),
+                number(1),
             )
     for t0 in range(0, 0 if stage.unchanging else stage.steps, stage.band_steps):
         steps = min(stage.band_steps, stage.steps - t0)
@@ -302,17 +215,28 @@ def _run_band(
         begun = 1
         if stage.accumulate:
             continue
-        if stage.neuron == NONE:
+        if not stage.fire:
             _write_currents(stage, image, t0, steps, y0, rows, frame)
         else:
             input_steps = min(max(stage.input_steps - t0, 0), steps)
             _fire(stage, stage.current, image, t0, steps, input_steps, y0, rows, frame, int(t0 > 0))
     if stage.accumulate:
-        if stage.neuron == NONE:
-            _write_currents(stage, image, 0, 1, y0, rows, 0)
+        if not stage.fire:
+            _write_currents(stage, image, number(0), number(1), y0, rows, number(0))
         else:
             _charge(stage, rows, line)
-            _fire(stage, stage.current, image, 0, stage.steps, 0, y0, rows, 0, 1)
+            _fire(
+                stage,
+                stage.current,
+                image,
+                number(0),
+                stage.steps,
+                number(0),
+                y0,
+                rows,
+                number(0),
+                number(1),
+            )
     if stage.final_potential:
         size = stage.width * pixel
         place = (image * stage.height + y0) * size
@@ -327,7 +251,7 @@ def _charge(stage: Record, rows: int, line: int) -> None:
     bias = stage.parameters + pixel
     for row in range(rows):
         at = stage.potential + row * stage.width * pixel
-        add(stage, at, stage.current + row * line + stage.halo * pixel, 1, stage.width * pixel // 64)
+        add(stage, at, stage.current + row * line + stage.halo * pixel, number(1), stage.width * pixel // 64)
         for x in range(stage.width):
             add(stage, at + x * pixel, bias, stage.input_steps, pixel // 64)
     clear(stage.current, rows * line // 64)

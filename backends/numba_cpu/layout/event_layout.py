@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snnc.backends.numba_cpu.codegen import micro_events
+from snnc.backends.numba_cpu.kernels.event_currents import listing, scattering
 from snnc.backends.numba_cpu.kernels.records import VARIANT
 from snnc.backends.numba_cpu.layout.terms import Packed, Synapse, common_fields, fits
 from snnc.backends.numba_cpu.machine.memory import aligned
@@ -120,11 +121,13 @@ def pack_events(synapse: Synapse, choice: Events) -> Packed:
     distance = window.dilations[1] if window.strides[1] == 1 else 1
     pixel = synapse.padded * 4
     table = aligned(micro_events.positions_by_mask())
+    signs = 2 if source.low < 0 else 1
     packed = Packed(
         common_fields(synapse, "events")
         | {
             "levels": source.magnitude,
-            "signs": 2 if source.low < 0 else 1,
+            "signs": signs,
+            "list_column": listing(signs).address,
             "joined_rows": choice.joined_rows,
             "tiles": tiles,
             "tile_bytes": choice.tile * 4,
@@ -162,10 +165,10 @@ def pack_events(synapse: Synapse, choice: Events) -> Packed:
             )
         )
         packed.kept += [weight, offsets]
-        taps_together = len(taps) if choice.slides else 1
+        scatter = scattering(blocks, len(taps) if choice.slides else 1)
         lines = weight.strides[1] // 64
         places = (offsets.ctypes.data, weight.ctypes.data, *weight.strides[:2])
-        packed.variants.append((blocks, taps_together, lines, *places))
+        packed.variants.append((blocks, scatter.address, lines, *places))
         weight_bytes += weight.nbytes
         left = max(left, (len(taps) - 1) * distance)
         last = (source.width - 1 + window.pads[1]) // window.strides[1]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snnc.backends.numba_cpu.codegen import micro, micro_products
+from snnc.backends.numba_cpu.kernels.product_currents import multiplying
 from snnc.backends.numba_cpu.layout.terms import Packed, Synapse, common_fields, largest_sums
 from snnc.backends.numba_cpu.machine.memory import aligned
 
@@ -197,6 +198,7 @@ def pack_products(synapse: Synapse, choice: Products) -> Packed:
             "sections": sections,
             "section_bytes": laid.strides[2],
             "pixels": pixels,
+            "multiply": multiplying(choice.kind, pixels).address,
             "runs": addresses.ctypes.data,
             "run_count": runs,
             "input_groups": length // together,

@@ -12,6 +12,7 @@ The environment variable ``SNNC_CACHE_DIR`` names another place than ``~/.cache/
 from __future__ import annotations
 
 import hashlib
+import inspect
 import logging
 import os
 import sys
@@ -20,10 +21,12 @@ from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numba
 from llvmlite import binding
+from numba import types
 from numba.core import config
 
 if TYPE_CHECKING:
@@ -87,11 +90,9 @@ def announce() -> None:
     """Say that what comes next takes longer than it will take ever again, where no kernels are kept yet."""
     folder = kernel_directory()
     if folder is None:
-        _log.info(
-            "compiling kernels takes about half a minute and is not kept: no cache folder can be written"
-        )
+        _log.info("compiling kernels takes about ten seconds and is not kept: no cache folder can be written")
     elif next(folder.rglob("*.nbi"), None) is None:
-        _log.info("compiling kernels for this machine, once: about half a minute")
+        _log.info("compiling kernels for this machine, once: about ten seconds")
 
 
 def kernel(function: F) -> F:
@@ -100,6 +101,43 @@ def kernel(function: F) -> F:
     with _numba_cache_in(folder):
         compiled = numba.njit(nogil=True, cache=folder is not None)(function)
     return cast(F, compiled)
+
+
+_LOCK = Lock()
+"""One routine is compiled at a time: threads would write the lists of what is kept over each other's."""
+
+
+class Routine:
+    """A function of 64-bit integers that kernels call by its address.
+
+    What a kernel calls by name, Numba links into it and optimises again, in each kernel on the way up. A
+    routine is compiled once, by itself, and not before its address is asked for.
+    """
+
+    def __init__(self, function: Callable[..., None], *constants: int | str) -> None:
+        """Compile nothing yet.
+
+        Args:
+            function: takes 64-bit integers.
+            constants: what it closes over. They become part of its name, by which the linker tells the kept
+                machine code of one closure from that of another: by itself, Numba counts the closures of a
+                process.
+        """
+        function.__qualname__ += "".join(f"_{constant}" for constant in constants)
+        self._function = function
+        self._compiled: Any = None
+
+    @property
+    def address(self) -> int:
+        """Where its code lies while the process lives; Numba's functions call each other in this way."""
+        with _LOCK:
+            if self._compiled is None:
+                signature = types.void(*[types.int64] * len(inspect.signature(self._function).parameters))
+                compiled: Any = kernel(self._function)
+                compiled.compile(signature.args)
+                self._compiled = compiled.overloads[signature.args]
+            code = self._compiled
+            return int(code.library.get_pointer_to_function(code.fndesc.llvm_func_name))
 
 
 @contextmanager
