@@ -11,7 +11,7 @@ from snnc.backends.numba_cpu.execution.runs import Prepared, Run, floats, intege
 from snnc.backends.numba_cpu.kernels.thread_team import POSIX, ThreadTeam
 from snnc.backends.numba_cpu.machine.cache import announce
 from snnc.backends.numba_cpu.planning.plan import Plan, Planner
-from snnc.backends.numba_cpu.planning.ranges import Interval, measured, value_ranges
+from snnc.backends.numba_cpu.planning.ranges import Interval, count_ranges, measured, value_ranges
 from snnc.backends.numba_cpu.planning.request import Request
 from snnc.cores import available_cores
 from snnc.errors import UsageError
@@ -127,7 +127,8 @@ class NumbaSimulator:
         """
         request = self._request(graph, timesteps, RecordOptions(), ())
         ranges = value_ranges(request, {}, _encoded(request)) if request.integer else {}
-        return Planner(request, ranges, self._density(request), self._shares(images)).plan()
+        counts = count_ranges(request, {}, _encoded(request))
+        return Planner(request, ranges, self._density(request), self._shares(images), counts).plan()
 
     def profile(self, graph: SnnGraph, inputs: Given, timesteps: int, rounds: int = 10) -> dict[str, float]:
         """Return the seconds that each population takes with its synapses.

@@ -219,6 +219,15 @@ def _show(terminal: Terminal, found: Comparison) -> None:
         ("latency, steps", str(found.latency_steps), ""),
         ("neurons that fire in a step", f"{found.costs.events_per_neuron_per_step:.2%}", ""),
         ("synaptic operations, G/s", f"{found.giga_synops:.3g}", ""),
+        *(
+            (name, f"{value:,.0f}", "")
+            for name, value in (
+                ("products of counts per image", found.costs.products),
+                ("table look-ups per image", found.costs.lookups),
+                ("divisions per image", found.costs.divisions),
+            )
+            if value
+        ),
         ("batch", str(found.images), str(found.images)),
         ("threads", str(found.threads), str(found.threads)),
     ]

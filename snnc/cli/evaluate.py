@@ -18,6 +18,7 @@ from snnc.cli.terminal import Terminal, Verb
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from snnc.analysis.costs import Costs
     from snnc.analysis.evaluation import Evaluation, Judged, Share
     from snnc.analysis.scores import Scores
     from snnc.artefact import Artefact
@@ -314,7 +315,18 @@ def _costs(found: Evaluation, judged: Judged) -> list[tuple[str, str, str]]:
         ("zero weights", f"{costs.zero_weights:.1%}", ""),
         ("accumulates per image", _count(costs.acs), ""),
         ("MACs per image, layer 1 included", _count(costs.macs), _count(ann.macs) if ann else ""),
+        *_own_operations(costs),
     ]
+
+
+def _own_operations(costs: Costs) -> list[tuple[str, str, str]]:
+    """Return the rows of what functions of counts and step functions compute, where there are any."""
+    figures = (
+        ("products of counts, among the MACs", costs.products),
+        ("table look-ups per image", costs.lookups),
+        ("divisions and roots per image", costs.divisions),
+    )
+    return [(name, _count(value), "") for name, value in figures if value]
 
 
 NOT_EVIDENT = "It is not known whether the outputs are classes or numbers: give --task."

@@ -15,7 +15,7 @@ from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
     from snnc.artefact import Artefact
-    from snnc.ir.snn import IntegrateFire, SnnGraph
+    from snnc.ir.snn import Function, IntegrateFire, SnnGraph
 
 
 @click.command("inspect", cls=Verb)
@@ -67,6 +67,9 @@ def command(
         terminal.table(("", ""), _summary(network))
         columns = ("population", "ONNX node", "shape", "spikes", "threshold", "unit")
         terminal.table(columns, [_row(node) for node in network.graph.of_type(IntegrateFire)])
+        if functions := described(network)["functions"]:
+            columns = ("function of counts", "kind", "shape", "products", "look-ups", "divisions")
+            terminal.table(columns, [_function_row(found) for found in functions])
 
 
 def _show_plan(
@@ -86,7 +89,7 @@ def described(network: Artefact) -> dict[str, Any]:
     """Return the JSON form of what an artefact says about itself."""
     from snnc.analysis import costs
     from snnc.cli.host import told_of
-    from snnc.ir.snn import IntegrateFire
+    from snnc.ir.snn import Function, IntegrateFire
 
     graph, metadata = network.graph, network.metadata
     calibration = {
@@ -118,6 +121,7 @@ def described(network: Artefact) -> dict[str, Any]:
         "choice": metadata.calibration.get("choice"),
         "host": told_of(network, graph.timesteps),
         "layers": [_layer(node) for node in graph.of_type(IntegrateFire)],
+        "functions": [_function(graph, node) for node in graph if isinstance(node, Function)],
     }
 
 
@@ -166,6 +170,25 @@ def _layer(node: IntegrateFire) -> dict[str, Any]:
     }
 
 
+def _function(graph: SnnGraph, node: Function) -> dict[str, Any]:
+    """Return what a function of counts is and takes, per image and step."""
+    from snnc.analysis import costs
+    from snnc.ir.bounds import count_bounds
+
+    own = costs.evaluation(graph, node)
+    return {
+        "name": node.name,
+        "onnx_node": node.origin,
+        "function": type(node).__name__,
+        "shape": list(node.shape),
+        "reads": list(node.inputs),
+        "largest_count": count_bounds(graph, graph.timesteps)[node.name],
+        "count_products": own.products,
+        "table_lookups": own.lookups,
+        "divisions": own.divisions,
+    }
+
+
 def _parameters(graph: SnnGraph) -> int:
     from snnc.ir.snn import Weighted
 
@@ -210,6 +233,12 @@ def _chosen(choice: Mapping[str, Any] | None) -> str:
         return ""
     tried = len(choice.get("candidates", ()))
     return f", chosen: {choice.get('reason', '')}" + (f" ({tried} tried)" if tried else "")
+
+
+def _function_row(found: Mapping[str, Any]) -> tuple[str, ...]:
+    figures = (found[key] for key in ("count_products", "table_lookups", "divisions"))
+    shape = "x".join(map(str, found["shape"]))
+    return (found["name"], found["function"], shape, *(f"{value:,}" for value in figures))
 
 
 def _row(node: IntegrateFire) -> tuple[str, ...]:

@@ -44,10 +44,11 @@ import numpy as np
 from snnc.analysis import costs
 from snnc.analysis.costs import Costs
 from snnc.errors import InputError
+from snnc.ir.bounds import count_bounds
 from snnc.ir.graph import IntArray
 from snnc.ir.neuron import Neuron
 from snnc.ir.operations import check_known, firing
-from snnc.ir.snn import ConstantCurrent, Encode, IntegrateFire, Readout, SnnGraph, Weighted
+from snnc.ir.snn import ConstantCurrent, Encode, Function, IntegrateFire, Readout, SnnGraph, Weighted
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +157,8 @@ class Operations:
         neuron_updates: neurons times steps.
         activation_bits: of one activation or spike, where it is an integer.
         bits_sent: payload of all spikes, or of all activations.
+        table_lookups: of step functions and exponentials. No cost model has a price for them.
+        divisions: likewise, square roots included.
     """
 
     macs: float
@@ -165,14 +168,16 @@ class Operations:
     neuron_updates: float
     activation_bits: int
     bits_sent: float
+    table_lookups: float = 0.0
+    divisions: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class LayerEnergy:
-    """What the spikes of one population cause, per image.
+    """What the spikes of one population or function of counts cause, per image.
 
     Attributes:
-        name: of the population.
+        name: of the node.
         synops: synaptic operations.
         picojoules: of those, and of its potentials, in the cost model.
     """
@@ -314,6 +319,12 @@ def account(
         (layer.units if costs.unary(node.neuron) else layer.events) * event_bits(node, timesteps)
         for layer, node in zip(counted.layers, populations, strict=True)
     )
+    functions = [node for node in graph if isinstance(node, Function)]
+    counts = count_bounds(graph, timesteps) if functions else {}
+    sent += sum(
+        layer.events * ceil(log2(2 * counts[node.name] + 1))
+        for layer, node in zip(counted.functions, functions, strict=True)
+    )
     snn = Operations(
         macs=counted.macs,
         acs=counted.acs,
@@ -322,11 +333,15 @@ def account(
         neuron_updates=neurons * counted.steps,
         activation_bits=max((event_bits(node, timesteps) for node in populations), default=1),
         bits_sent=sent / counted.images,
+        table_lookups=counted.lookups,
+        divisions=counted.divisions,
     )
     bits = max((level_bits(node.neuron, timesteps) for node in populations), default=1)
     done = sum(float((nonzero[node.name] * reach[node.name]).sum()) for node in populations) / counted.images
+    # Of functions no zeros are skipped, and each is evaluated once.
+    done += sum(int(reach[node.name].sum()) for node in functions) + counted.products / counted.steps
     fair_macs = counted.first_layer_macs + done
-    values = sum(_activations(populations).values())
+    values = sum(_activations(populations).values()) + sum(prod(node.shape) for node in functions)
     return Energy(
         model=model,
         snn=snn,
@@ -346,8 +361,8 @@ def _activations(populations: Sequence[IntegrateFire]) -> dict[str, int]:
 
 def _layers(counted: Costs, model: CostModel) -> tuple[LayerEnergy, ...]:
     found = []
-    for layer in counted.layers:
-        acs, macs = layer.acs / counted.images, layer.macs / counted.images
+    for layer in counted.senders:
+        acs, macs = layer.acs / counted.images, (layer.macs + layer.own.products) / counted.images
         updates = layer.neurons * counted.steps
         energy = (
             model.ac * acs
@@ -374,8 +389,11 @@ def _neurobench(graph: SnnGraph, counted: Costs, reach: Mapping[str, IntArray]) 
     vectors += [node.bias for node in graph.of_type(Readout)]
     vectors += [node.values for node in graph.of_type(ConstantCurrent)]
     parameters = sum(array.nbytes for array in [*weights, *vectors])
-    dense = counted.first_layer_macs + counted.steps * sum(
-        int(reach[node.name].sum()) for node in graph.of_type(IntegrateFire)
+    dense = (
+        counted.first_layer_macs
+        + int(counted.products)
+        + counted.steps
+        * sum(int(reach[node.name].sum()) for node in graph if isinstance(node, IntegrateFire | Function))
     )
     states = 4 * (counted.neurons + sum(node.channels for node in graph.of_type(Readout)))
     inputs = sum(2 * int(np.prod(node.shape)) for node in graph.of_type(Encode))

@@ -295,6 +295,16 @@ def _energy(energy: Energy) -> Section:
         row("states read and written", [item.state_accesses for item in networks]),
         row("bits of an activation or spike", [item.activation_bits for item in networks]),
         row("bits sent", [item.bits_sent for item in networks]),
+        *(
+            (row("table look-ups, without a price", [item.table_lookups for item in networks]),)
+            if energy.snn.table_lookups
+            else ()
+        ),
+        *(
+            (row("divisions, without a price", [item.divisions for item in networks]),)
+            if energy.snn.divisions
+            else ()
+        ),
         ("energy, µJ", *map(microjoules, (energy.snn_pj, energy.fair_pj, energy.fp32_pj))),
     )
     metrics = energy.neurobench

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from snnc.backends.numba_cpu.codegen import micro_products, neurons
 from snnc.backends.numba_cpu.execution import functions, shapes
 from snnc.backends.numba_cpu.execution.shapes import Value
+from snnc.backends.numba_cpu.execution.step_functions import StepRun
 from snnc.backends.numba_cpu.kernels.firing import firing as firing_of
 from snnc.backends.numba_cpu.kernels.records import CURRENT, SPIKE_BYTES, STAGE, TERM, VARIANT
 from snnc.backends.numba_cpu.kernels.stage import run_stages
@@ -203,7 +204,10 @@ class Program:
         if isinstance(node, snn.IntegrateFire):
             return self._step_function(node, read, value)
         if isinstance(node, snn.Function):
-            return Part(node, value), lambda images: functions.apply(node, read, value, images, request)
+            return Part(node, value), functions.FunctionRun(node, read, part.counts, value, request).run
+        if isinstance(node, snn.Gather):
+            index = shapes.places(node, read[0].place, part.output)
+            return Part(node, value), lambda images: shapes.gather(index, read[0], value, images)
 
         def run(images: int) -> None:
             shapes.apply(node, read, value, images, request.timesteps, request.steps)
@@ -215,10 +219,9 @@ class Program:
         request = self.request
         states = np.zeros((2, *value.values.shape[1:]), np.int32)
 
-        def run(images: int) -> None:
-            shapes.fire_steps(node, read, value, states, images, request)
-
-        return Part(node, value, (states[0], states[1]) if request.record.states else None), run
+        made = StepRun(node, read, value, states, request)
+        kept = (states[0], states[1]) if request.record.states else None
+        return Part(node, value, kept), made.run
 
     def _stage(self, part: StagePlan) -> tuple[Part, Bound]:
         request, node, output = self.request, part.node, part.output

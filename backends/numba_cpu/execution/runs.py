@@ -16,7 +16,14 @@ from snnc.backends.numba_cpu.kernels.thread_team import ThreadTeam
 from snnc.backends.numba_cpu.layout import choices
 from snnc.backends.numba_cpu.layout.terms import Packed
 from snnc.backends.numba_cpu.planning.plan import Plan, Planner, StagePlan
-from snnc.backends.numba_cpu.planning.ranges import INTEGERS, Interval, measured, narrowest, value_ranges
+from snnc.backends.numba_cpu.planning.ranges import (
+    INTEGERS,
+    Interval,
+    count_ranges,
+    measured,
+    narrowest,
+    value_ranges,
+)
 from snnc.backends.numba_cpu.planning.request import Request
 from snnc.errors import InputError
 from snnc.ir import snn
@@ -58,7 +65,8 @@ class Prepared:
         """
         self.request = request
         ranges = value_ranges(request, given, inputs) if request.integer else {}
-        self.plan = Planner(request, ranges, density, shares).plan()
+        counts = count_ranges(request, given, inputs)
+        self.plan = Planner(request, ranges, density, shares, counts).plan()
         self.bytes_per_image = max(
             (
                 part.output.height * part.output.width * part.output.pixel_bytes * request.steps
@@ -200,6 +208,8 @@ def pack(plan: Plan) -> dict[str, Packed]:
 
 def _channels_first(values: Array, lead: int, node: snn.SnnNode) -> Array:
     """View values, (..., height, width, channels), in the shape of ``node`` behind ``lead`` axes."""
+    if values.shape[-1] == 1:  # one channel, or values that lie in order
+        return values.reshape(*values.shape[:lead], *node.shape)
     if len(node.shape) == 3:
         return channels_first(values, lead)
     return channels_first(values.reshape(*values.shape[:lead], *node.shape[1:], node.channels), lead)

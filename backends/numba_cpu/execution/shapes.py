@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from snnc.backends.numba_cpu.kernels import counting as kernels
 from snnc.backends.numba_cpu.layout.terms import Synapse, Values
 from snnc.backends.numba_cpu.planning.ranges import narrowest
-from snnc.backends.numba_cpu.planning.request import Request
 from snnc.errors import InternalError
 from snnc.ir import snn
 from snnc.ir.geometry import ABSENT, Window
+from snnc.ir.graph import Shape
 from snnc.ir.operations import Operation, unmatched
 from snnc.simulation.reference import convolve
 
@@ -49,6 +49,15 @@ class Value:
         full = np.zeros((steps, *values.shape[1:]), values.dtype)
         full[:timesteps] = values
         return full
+
+    def in_order(self, images: int, shape: Shape) -> Array:
+        """Return the values as (steps, images, *shape)."""
+        values = channels_first(self.channels(images), 2)
+        return values.reshape(*values.shape[:2], *shape)
+
+    def put(self, values: Array) -> None:
+        """Set the values of the first images, (steps, images, *shape)."""
+        self.fill(values if self.place.in_order else channels_last(values))
 
     def fill(self, values: Array) -> None:
         """Set the values of the first images; ``values`` has the channels last, without padding."""
@@ -127,9 +136,7 @@ def apply(
                 first = last
             out.values[:, :images, ..., first:] = 0
         case snn.Reshape():
-            values = read[0].channels(images)
-            rows = channels_first(values, 2).reshape(*values.shape[:2], *node.shape)
-            out.fill(channels_last(rows))
+            out.put(read[0].in_order(images, node.shape))
         case snn.Pad():
             sides = list(zip(node.before, node.after, strict=True))
             out.fill(np.pad(_positions(node, read[0], images), ((0, 0), (0, 0), *sides[1:], sides[0])))
@@ -137,11 +144,7 @@ def apply(
             taken = [slice(*ends) for ends in zip(node.start, node.stop, node.step, strict=True)]
             out.fill(_positions(node, read[0], images)[:, :, *taken[1:], taken[0]])
         case snn.Gather():
-            values = read[0].values[:, :images]
-            rows = values.reshape(*values.shape[:2], -1)
-            picked = rows[:, :, last_channels(node, read[0].place)]
-            picked[..., channels_last(node.index[None, None]).ravel() == ABSENT] = 0
-            out.fill(picked)
+            raise InternalError(f"{node.name!r} is an index map, which `gather` computes")
         case (
             snn.CountProduct()
             | snn.CountMatrixProduct()
@@ -156,45 +159,21 @@ def apply(
             raise unmatched(node)
 
 
-def fire_steps(
-    node: snn.IntegrateFire, read: Sequence[Value], out: Value, states: Array, images: int, request: Request
-) -> None:
-    """Run a population with a step function.
+def gather(index: Array, read: Value, out: Value, images: int) -> None:
+    """Move values by an index map that :func:`places` gave."""
+    for here, there in zip(read.values, out.values, strict=True):
+        kernels.gather(here[:images].reshape(images, -1), index, there[:images].reshape(images, -1))
 
-    Args:
-        node: the population.
-        read: its currents.
-        out: where to put the spikes.
-        states: (2, images, height, width, padded channels) int32, where the final potentials and minus the
-            counts go.
-        images: number of images.
-        request: what is run.
-    """
-    if node.breakpoints is None or node.step_values is None:
-        raise InternalError(f"{node.name!r} has no step function")
-    total = np.zeros((request.steps, images, *out.values.shape[2:4], node.channels), np.int32)
-    for value in read:
-        steps = request.timesteps if value.constant else request.steps
-        total[:steps] += value.channels(images)
-    kernels.fire_steps(
-        total,
-        images,
-        request.timesteps,
-        request.barrier,
-        np.stack([node.bias, node.v_init]).astype(np.int32),
-        node.breakpoints,
-        node.step_values,
-        node.neuron.largest(request.timesteps),
-        out.values,
-        *states,
+
+def places(node: snn.Gather, read: Values, out: Values) -> Array:
+    """Return for each value of a padded result of an index map where in a padded row its source lies."""
+    channel, position = np.divmod(node.index, read.height * read.width)
+    found = np.where(node.index == ABSENT, ABSENT, position * read.padded + channel)
+    padded = np.full((out.height * out.width, out.padded), ABSENT, np.int32)
+    padded[:, : out.channels] = (found if out.in_order else np.moveaxis(found, 0, -1)).reshape(
+        -1, out.channels
     )
-    out.values[..., node.channels :] = 0
-
-
-def last_channels(node: snn.Gather, place: Values) -> Array:
-    """Return for each value of an index map, channels last, where what it reads lies in a padded row."""
-    channel, position = np.divmod(channels_last(node.index[None, None]).ravel(), place.height * place.width)
-    return position * place.padded + channel
+    return padded.ravel()
 
 
 def _padded_spread(value: Value, images: int, timesteps: int, steps: int) -> Array:

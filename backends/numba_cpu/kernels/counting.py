@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from snnc.backends.numba_cpu.codegen.micro_steps import follow_steps
 from snnc.backends.numba_cpu.machine.cache import kernel
 
 Array = NDArray[Any]
@@ -103,6 +104,15 @@ def pool_counts(
 
 
 @kernel
+def gather(values: Array, index: Array, out: Array) -> None:
+    """Write ``out[b, i] = values[b, index[i]]``, or zero where the index is negative."""
+    for b in range(values.shape[0]):
+        for i in range(index.size):
+            place = index[i]
+            out[b, i] = values[b, place] if place >= 0 else 0
+
+
+@kernel
 def tally(spikes: Array, images: int, events: Array, units: Array, bits: Array) -> None:
     """Count what was sent: (steps, images, neurons) integers into three (neurons,) int64 arrays."""
     for t in range(spikes.shape[0]):
@@ -179,3 +189,81 @@ def fire_steps(
                         out[t, b, y, x, c] = s
                     potential[b, y, x, c] = v
                     taken[b, y, x, c] = -sent
+
+
+@kernel
+def fire_once(
+    current: Array, start: Array, points: Array, rises: Array, base: int, limit: int, blocks: int, out: Array
+) -> None:
+    """Write the spikes of the only step of a population with a step function of few breakpoints.
+
+    Args:
+        current: (pixels, padded channels) int32.
+        start: (padded channels,) int32, what is added to it.
+        points: (n, padded channels) int32, the breakpoints.
+        rises: (n,) int32, by how much the count changes at each of them.
+        base: the count below all of them.
+        limit: most that leaves in a step, of either sign.
+        blocks: how many times sixteen channels there are.
+        out: (pixels, padded channels) integers.
+    """
+    apart, row = points.shape[1] * 4, current.shape[1] * 4
+    width = out.itemsize
+    read, to, begin = current.ctypes.data, out.ctypes.data, start.ctypes.data
+    place, rise, count = points.ctypes.data, rises.ctypes.data, points.shape[0]
+    for p in range(out.shape[0]):
+        here, there = read + p * row, to + p * out.shape[1] * width
+        if width == 1:
+            follow_steps("bytes", here, begin, place, apart, rise, count, base, limit, blocks, there)
+        elif width == 2:
+            follow_steps("words", here, begin, place, apart, rise, count, base, limit, blocks, there)
+        else:
+            follow_steps("wide", here, begin, place, apart, rise, count, base, limit, blocks, there)
+
+
+@kernel
+def fire_buckets(
+    current: Array,
+    start: Array,
+    table: Array,
+    low: Array,
+    shift: Array,
+    limit: int,
+    first: bool,
+    kept: bool,
+    potential: Array,
+    taken: Array,
+    out: Array,
+) -> None:
+    """Let a population send the change of a step function for one step; see ``execution/step_functions.py``.
+
+    Args:
+        current: (pixels, padded channels) int32, the current of the step.
+        start: (channels,) int64, what is added to it: the bias, and before the first step the potential.
+        table: (channels, buckets, 2) int32, the breakpoint of a bucket, and the counts on both sides.
+        low: (channels,) int64, where the first bucket begins.
+        shift: (channels,) int64, how wide a bucket is, as a power of two.
+        limit: most that leaves in a step, of either sign.
+        first: whether this is the first step.
+        kept: whether the states are needed afterwards.
+        potential: (pixels, padded channels) int32.
+        taken: likewise, minus the count.
+        out: (pixels, padded channels) integers, the spikes.
+    """
+    last = table.shape[1] - 1
+    for p in range(out.shape[0]):
+        for c in range(start.size):
+            v = np.int64(current[p, c]) + start[c]
+            sent = np.int64(0)
+            if not first:
+                v += potential[p, c]
+                sent = -np.int64(taken[p, c])
+            bucket = min(max((v - low[c]) >> shift[c], 0), last)
+            both = table[c, bucket, 1]
+            # The upper half, or the lower one with its sign.
+            wanted = np.int64(both >> 16) if v >= table[c, bucket, 0] else np.int64(np.int16(both))
+            s = np.int64(min(max(wanted - sent, np.int64(-limit)), np.int64(limit)))
+            out[p, c] = s
+            if kept:
+                potential[p, c] = v
+                taken[p, c] = -(sent + s)

@@ -33,6 +33,7 @@ class Values:
         kind: type of an element.
         low: smallest value.
         high: largest value.
+        in_order: whether they lie as in the network's own arrays: then all is one row of one channel.
     """
 
     height: int
@@ -42,6 +43,7 @@ class Values:
     kind: np.dtype[Any]
     low: int
     high: int
+    in_order: bool = False
 
     @property
     def pixel_bytes(self) -> int:

@@ -7,7 +7,7 @@ fast a network runs, never what it computes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -132,11 +132,13 @@ class ShapePlan:
         node: the node.
         output: what it gives.
         constant: whether that is the same in each step with input.
+        counts: of a function of counts, where those of each of its inputs stay.
     """
 
     node: snn.SnnNode
     output: Values
     constant: bool
+    counts: tuple[Interval, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +225,36 @@ def place(shape: Shape, interval: Interval | None, current: bool) -> Values:
     return Values(height, width, shape[0], padded, kind, interval.low, interval.high)
 
 
+def kept_in_order(request: Request) -> frozenset[str]:
+    """Return the nodes whose values lie as in the network's own arrays, and not with the channels last.
+
+    These are the values around products of matrices that only functions of counts and index maps read: heads
+    of an attention are no channels, and their rows are to lie together.
+    """
+    moving = snn.Function | snn.Gather | snn.Reshape
+    kinds = value_kinds(request.graph)
+    fitting = {
+        node.name
+        for node in request.nodes
+        if isinstance(node, moving) and len(node.shape) > 1 and kinds[node.name] is ValueKind.SPIKES
+    }
+    running = {node.name for node in request.nodes}
+    for node in request.nodes:
+        if not isinstance(node, moving):
+            fitting.difference_update(node.inputs)
+    together = {name: {name} for name in fitting}
+    for node in request.nodes:
+        for name in {*node.inputs, node.name} & fitting if isinstance(node, snn.CountMatrixProduct) else ():
+            together[name].add("")
+    for node in request.nodes:
+        linked = [name for name in {*node.inputs, node.name} if name in fitting and node.name in running]
+        if isinstance(node, moving) and len(linked) > 1:
+            merged = set().union(*(together[name] for name in linked))
+            for name in merged - {""}:
+                together[name] = merged
+    return frozenset(name for name in fitting if "" in together[name])
+
+
 class Planner:
     """Makes the plan of one request."""
 
@@ -232,6 +264,7 @@ class Planner:
         ranges: Mapping[str, Interval],
         density: Mapping[str, float],
         shares: int = 1,
+        counts: Mapping[str, Interval] | None = None,
     ) -> None:
         """Plan for what is asked.
 
@@ -240,12 +273,15 @@ class Planner:
             ranges: between which values every node stays; of those in float32, nothing is known.
             density: share of the neurons of a population that fire in a step, as far as known.
             shares: how many threads work on one image.
+            counts: where the sum of each node's values up to any step stays.
         """
         self.request = request
+        self.counts = counts or {}
         self.shares = shares
         self.ranges = ranges
         self.density = density
         self.direct = request.added_in_place()
+        self.in_order = kept_in_order(request)
         self.kinds = value_kinds(request.graph)
         self.values: dict[str, Values] = {}
         self.constant: set[str] = set()
@@ -254,7 +290,7 @@ class Planner:
         """Return the plan: for one thread where several would wait for each other longer than they work."""
         planned = self._planned()
         if self.shares > 1 and planned.work(self.request.steps) < LEAST_SHARED:
-            return Planner(self.request, self.ranges, self.density).plan()
+            return Planner(self.request, self.ranges, self.density, 1, self.counts).plan()
         return planned
 
     def _planned(self) -> Plan:
@@ -273,7 +309,10 @@ class Planner:
 
     def _place(self, node: snn.SnnNode) -> Values:
         current = self.kinds[node.name] is ValueKind.CURRENT
-        return place(node.shape, self.ranges.get(node.name), current)
+        found = place(node.shape, self.ranges.get(node.name), current)
+        if node.name in self.in_order:
+            return replace(found, height=1, width=prod(node.shape), channels=1, padded=1, in_order=True)
+        return found
 
     def _shape(self, node: snn.SnnNode) -> ShapePlan:
         output = self._place(node)
@@ -286,7 +325,8 @@ class Planner:
         if constant:
             self.constant.add(node.name)
         self.values[node.name] = output
-        return ShapePlan(node, output, constant)
+        counts = tuple(self.counts[name] for name in node.inputs) if isinstance(node, snn.Function) else ()
+        return ShapePlan(node, output, constant, counts)
 
     def _stage(self, node: snn.SnnNode) -> StagePlan:
         alone = isinstance(node, snn.Weighted)

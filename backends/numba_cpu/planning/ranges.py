@@ -14,7 +14,7 @@ import numpy as np
 from snnc.backends.numba_cpu.planning.request import Request
 from snnc.errors import InputError
 from snnc.ir import snn
-from snnc.ir.bounds import INT32
+from snnc.ir.bounds import INT32, count_bounds
 from snnc.ir.graph import NumberArray
 from snnc.ir.operations import Firing, firing, largest_count
 
@@ -143,13 +143,17 @@ def count_ranges(
 ) -> dict[str, Interval]:
     """Return where the sum of each node's value up to any step stays.
 
-    What a population or a function sends telescopes to its count, and currents are linear in it.
+    What a population or a function sends telescopes to its count, and currents are linear in it. Before
+    quantisation there are only the sums of spikes.
 
     Args:
         request: what is run.
         given: where the spikes from the caller stay in a step.
         inputs: where each quantised input stays.
     """
+    if not request.integer:
+        bounds = count_bounds(request.graph, request.timesteps)
+        return {name: Interval(-bound, bound) for name, bound in bounds.items()}
     found = {name: interval.times(request.steps) for name, interval in given.items()}
     for node in request.nodes:
         read = [found[name] for name in node.inputs]
