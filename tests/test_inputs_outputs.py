@@ -196,13 +196,6 @@ def test_what_is_no_answer_is_refused_by_its_name(tmp_path: Path, outputs: list[
         assert "--keep-output" in (found[0].help or "")
 
 
-def test_two_outputs_of_one_name_are_refused(tmp_path: Path) -> None:
-    made = proto([node("Relu", "x")], {"x": ("N", 4)}, ["y"])
-    made.graph.output.append(made.graph.output[0])
-    with pytest.raises((UnsupportedModelError, InputError)):
-        read_onnx(saved(tmp_path, made))
-
-
 def test_different_batches_are_refused(tmp_path: Path) -> None:
     made = proto([node("Add", "a b")], {"a": (1, 4), "b": (2, 4)}, ["y"])
     with pytest.raises(UnsupportedModelError, match="different batch sizes, 'a' 1, 'b' 2"):
@@ -358,3 +351,14 @@ def test_a_channel_that_never_fires_still_says_what_it_is(tmp_path: Path) -> Non
     expected = SourceSession(path, 1).run_all(x["x"])["c"]
     found = artefact.decode(snnc.simulate(artefact, x["x"], threads=1))["c"]
     assert np.corrcoef(found[:, 0], expected[:, 0])[0, 1] > 0.99
+
+
+def test_two_outputs_of_one_name_are_one(tmp_path: Path) -> None:
+    """As onnxruntime runs them: they are the same value."""
+    nodes = [node("Gemm", "x a", "h"), node("Relu", "h", "r"), node("Gemm", "r b", "y")]
+    model = proto(nodes, {"x": ("N", 4)}, ["y", "r", "y"], weights(3, a=(4, 8), b=(8, 3)))
+    source = read_onnx(saved(tmp_path, model))
+    assert [output.name for output in source.outputs] == ["y", "r"]
+    (warning,) = source.warnings
+    assert (warning.code.number, warning.node) == ("SNN120", "y")
+    assert "two outputs are called 'y'" in warning.message

@@ -16,7 +16,7 @@ import onnx
 from onnx import helper, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
-from snnc.diagnostics import Diagnostic
+from snnc.diagnostics import CHECKER, Diagnostic
 from snnc.errors import InputError
 from snnc.frontend.checking import check
 from snnc.frontend.functions import DEFAULT_DOMAINS, inlined, nested, opset_of
@@ -67,6 +67,16 @@ def simplify(model: onnx.ModelProto, where: str) -> tuple[onnx.ModelProto, tuple
     for node in nested(nodes):
         if node.domain in DEFAULT_DOMAINS:
             node.domain = ""
+    outputs: dict[str, onnx.ValueInfoProto] = {}
+    twice = []
+    for value in graph.output:
+        if value.name in outputs:
+            told = f"two outputs are called {value.name!r}: they are one value, and are read as one output"
+            twice.append(Diagnostic(CHECKER, told, value.name, "give each output a name of its own"))
+        outputs.setdefault(value.name, value)
+    if twice:
+        del graph.output[:]
+        graph.output.extend(outputs.values())
     del graph.input[:], graph.node[:], graph.value_info[:]
     graph.input.extend(inputs)
     graph.node.extend(nodes)
@@ -83,7 +93,7 @@ def simplify(model: onnx.ModelProto, where: str) -> tuple[onnx.ModelProto, tuple
     simple.opset_import.extend(helper.make_opsetid(*entry) for entry in domains.items())
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         return simple, ()  # refused by the reader: no rules are known for it
-    return simple, check(simple, where)
+    return simple, (*twice, *check(simple, where))
 
 
 def reads(node: onnx.NodeProto) -> Iterator[str]:
