@@ -32,6 +32,8 @@ from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator
 from tests import browser, quadrants
 from tests.spiking_graphs import graphs, random_graph, random_inputs, stepping_graphs
+from tests.test_host_sections import network as host_network
+from tests.test_host_sections import rows as host_rows
 
 
 class Encoded(Artefact):
@@ -200,6 +202,18 @@ def test_a_network_without_maps() -> None:
         draw(
             artefact_of(graph), random_inputs(graph, 2, 0), None, Plot("activity"), load_simulator("numba", 1)
         )
+
+
+def test_answers_that_ordinary_onnx_makes() -> None:
+    made = snnc.convert(host_network(), host_rows(96), timesteps=4, preset="fast", threads=1)
+    x = host_rows(5, 9)
+    (expected,) = made.decode(made.simulate(x[2:3]), x[2:3]).values()
+    found = answer(made, x[2:3], (), 4)
+    np.testing.assert_array_equal(found.values, expected.reshape(1, -1))
+    assert found.steps == (4,)
+    chart = made.plot("answers", x, row=2, threads=1)
+    assert "behind the last step alone" in chart.description
+    assert [row[0] for row in chart.rows] == ["4"]
 
 
 def test_the_command_line(

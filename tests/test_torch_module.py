@@ -29,6 +29,8 @@ from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator
 from tests import quadrants
 from tests.spiking_graphs import as_float, graphs, random_graph, random_inputs, stepping_graphs
+from tests.test_host_sections import network as host_network
+from tests.test_host_sections import rows as host_rows
 
 if importlib.util.find_spec("torch") is None:
     pytest.skip("torch is not installed (extra snnc[torch])", allow_module_level=True)
@@ -251,6 +253,12 @@ def test_layouts_of_the_source() -> None:
     trace = ReferenceSimulator().run(graph, artefact.encode(x), graph.timesteps)
     (expected,) = artefact.decode(trace).values()
     np.testing.assert_array_equal(SpikingModule(artefact)(torch.from_numpy(x)).numpy(), expected)
+
+
+def test_ordinary_onnx_is_no_part_of_a_module() -> None:
+    made = snnc.convert(host_network(), host_rows(96), timesteps=4, preset="fast", threads=1)
+    with pytest.raises(UsageError, match="7 nodes run as ordinary ONNX, which is no part of the module"):
+        made.to_torch()
 
 
 def test_gradients_pass_where_nothing_is_clipped(made: ConvertedNetwork) -> None:

@@ -89,8 +89,9 @@ class SpikingModule(nn.Module):
         super().__init__()
         if artefact.host is not None:
             raise UsageError(
-                f"{artefact.host.line}, which is no part of the module: convert with host='none', or cut the "
-                "network there"
+                f"{len(artefact.host.nodes)} nodes run as ordinary ONNX, which is no part of the module, the "
+                f"first "
+                f"{artefact.host.nodes[0].name!r}: convert with host='none', or cut the network there"
             )
         self.graph = artefact.graph
         self.timesteps = artefact.graph.timesteps
