@@ -488,6 +488,15 @@ def test_a_batch_that_does_not_fit_memory_is_told_with_one_that_does() -> None:
     assert fitting(Recipe(minutes=1, batch=32), timed) == Speed(1.0, 1.0)
 
 
+def test_memory_that_ends_in_training_is_told(material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(*_: Any) -> Any:
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(stages.Stage, "take", short)
+    with pytest.raises(UsageError, match="a batch of 32 rows does not fit memory any more: give --batch 16"):
+        run(material, epochs=0.2)
+
+
 def test_rate_and_average() -> None:
     rates = [rate(step, 200) for step in range(200)]
     assert max(rates) == pytest.approx(1, abs=0.03)

@@ -347,7 +347,16 @@ class Tuner:
     def _run(self, name: str, learner: Learner, lesson: Lesson, steps: int, file: str) -> None:
         stage = Stage(name, learner, lesson, steps, self.folder / file, self.identity)
         earlier = list(self._history)
-        state = stage.run(lambda history: self._tell([*earlier, *history]))
+        try:
+            state = stage.run(lambda history: self._tell([*earlier, *history]))
+        except (MemoryError, RuntimeError) as error:
+            if not _of_memory(error):
+                raise
+            size = lesson.recipe.batch
+            raise UsageError(
+                f"a batch of {size} rows does not fit memory any more: give --batch {size // 2}, and another "
+                "folder by --checkpoints"
+            ) from error
         self._history = [*earlier, *state.history]
 
     def _tell(self, history: list[dict[str, Any]]) -> None:
@@ -366,8 +375,7 @@ def fitting(recipe: Recipe, timed: Callable[[Recipe], Speed]) -> Speed:
         try:
             found = timed(replace(recipe, batch=size))
         except (MemoryError, RuntimeError) as error:
-            # On a CPU torch raises no error of its own where memory is short.
-            if (isinstance(error, RuntimeError) and "memory" not in str(error).lower()) or size < 4:
+            if not _of_memory(error) or size < 4:
                 raise
             size //= 2
     if size < recipe.batch:
@@ -375,6 +383,11 @@ def fitting(recipe: Recipe, timed: Callable[[Recipe], Speed]) -> Speed:
             f"a batch of {recipe.batch} rows does not fit memory, {size} do: give --batch {size}"
         )
     return found
+
+
+def _of_memory(error: Exception) -> bool:
+    """Whether memory was short; on a CPU torch raises no error of its own for it."""
+    return isinstance(error, MemoryError) or "memory" in str(error).lower()
 
 
 def verified(network: SpikingNetwork, graph: SnnGraph, judge: Judge, simulator: Simulator) -> int:
