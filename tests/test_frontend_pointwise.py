@@ -272,3 +272,9 @@ def test_a_function_behind_a_padding_is_one_of_its_zeros_too(tmp_path: Path) -> 
     nodes = [node("Pad", "x pads", "p"), node("Max", "p half")]
     constants = {"pads": np.array([0, 0, 1, 2, 0, 0, 1, 2]), "half": np.float32(0.5)}
     check_equal(tmp_path, model(nodes, [1, 2, 4, 4], constants), rows=1)
+
+
+def test_repeated_values_take_constants_of_their_own(tmp_path: Path) -> None:
+    nodes = [node("Gather", "x twice", "g", axis=1), node("Max", "g columns")]
+    constants = {"twice": np.array([0, 0]), "columns": np.array([[[0.1, -0.2, 0.3, 0.5]]], np.float32)}
+    check_equal(tmp_path, model(nodes, [1, 1, 4, 4], constants), rows=1)

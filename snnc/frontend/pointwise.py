@@ -429,10 +429,12 @@ def emit_function(builder: GraphBuilder, view: View, found: Written, last: onnx.
     if found.is_identity:
         return view.to(view.index, origin)
     rows: list[FloatArray]
+    common = all(each.size == 1 for each in found.constants)
     padded = (view.index < 0).any()  # a function of the zeros beside the values need not be zero
-    view = view if builder.repeats(view) and not padded else builder.settle(view, origin)
+    if padded or not common or not builder.repeats(view):  # what is repeated is computed once
+        view = builder.settle(view, origin)
     shape = builder.shape(view.node)
-    if all(each.size == 1 for each in found.constants):
+    if common:
         rows = [each.reshape(1) for each in found.constants]
     else:
         view, vectors = builder.channel_values(view, found.constants, origin)
