@@ -73,6 +73,9 @@ FINER = 4
 """By how many times the levels of functions of counts are finer than those of neurons: they have no
 thresholds, so that finer levels cost nothing but the payload of their spikes."""
 
+FINEST = 1023
+"""Most levels of functions of counts, where those of neurons are fewer."""
+
 LAYER_SAMPLES = 2_000_000
 """Positions looked at in a whole layer, which bounds the memory of wide layers."""
 
@@ -268,7 +271,7 @@ class ClipActivations:
     def _finer(self, levels: int, context: Context) -> int:
         """Return the levels of a function of counts."""
         span = levels * context.timesteps
-        return max(span, min(FINER * span, MOST_BREAKPOINTS - 1))
+        return max(span, min(FINER * span, FINEST))
 
     def _levelled(
         self,
