@@ -35,13 +35,12 @@ from typing import ClassVar
 import numpy as np
 
 from snnc.compensation.sensitivity import most_sensitive, operations, sensitivities
-from snnc.diagnostics import UNSEEN_RANGE, Diagnostic
+from snnc.diagnostics import COARSE_SOFTMAX, UNSEEN_RANGE, Diagnostic
 from snnc.errors import InternalError, UsageError
 from snnc.ir.ann import (
     Activation,
     AnnGraph,
     AnnNode,
-    Constant,
     InnerSoftmax,
     Levelled,
     Pointwise,
@@ -54,9 +53,11 @@ from snnc.ir.operations import check_known
 from snnc.ir.problems import MOST_BREAKPOINTS
 from snnc.numerics.channel_steps import steps_of_product
 from snnc.numerics.softmax_levels import (
+    TOLERATED,
     argument_levels,
     is_argument,
     masks_within_reach,
+    may_mask,
     rows_enough,
     with_argument_levels,
     with_softmax_levels,
@@ -72,6 +73,9 @@ SAMPLES_PER_CHANNEL = 20_000
 FINER = 4
 """By how many times the levels of functions of counts are finer than those of neurons: they have no
 thresholds, so that finer levels cost nothing but the payload of their spikes."""
+
+FINEST = 1023
+"""Most levels of functions of counts, where those of neurons are fewer."""
 
 LAYER_SAMPLES = 2_000_000
 """Positions looked at in a whole layer, which bounds the memory of wide layers."""
@@ -235,12 +239,14 @@ class ClipActivations:
         span = min(span, MOST_BREAKPOINTS)
         rows = context.calibration.subset(slice(rows_enough(softmax.shape)))
         levels = argument_levels(rows.values(graph, softmax.inputs[0]), softmax.axis + 1, span)
+        if levels.error > TOLERATED:
+            context.diagnostics.append(_coarse(softmax, levels.error, span))
         clipped: dict[str, AnnNode] = {}
         for node in arguments:
             sample = samples[node.name]
             made = with_argument_levels(node, levels, span, sample.minimum, sample.maximum)
             clipped[node.name] = made.with_(levels=-(-span // context.timesteps))
-            if any(isinstance(graph[name], Constant) for name in graph[node.inputs[0]].inputs):
+            if may_mask(graph, node):
                 clipped |= masks_within_reach(graph, node, levels, rows.values(graph, node.inputs[0]))
         return clipped
 
@@ -268,7 +274,7 @@ class ClipActivations:
     def _finer(self, levels: int, context: Context) -> int:
         """Return the levels of a function of counts."""
         span = levels * context.timesteps
-        return max(span, min(FINER * span, MOST_BREAKPOINTS - 1))
+        return max(span, min(FINER * span, FINEST))
 
     def _levelled(
         self,
@@ -309,6 +315,17 @@ def _measured(graph: AnnGraph, node: Activation) -> str:
     if isinstance(node, Pointwise):
         return node.inputs[0]
     return node.name if isinstance(node, Levelled) or node.shift is None else graph.seen_as(node.name)
+
+
+def _coarse(node: InnerSoftmax, error: float, span: int) -> Diagnostic:
+    """Say that a softmax is far from the source's, because its arguments need more levels."""
+    return Diagnostic(
+        COARSE_SOFTMAX,
+        f"with {span} levels of its arguments the softmax errs by {error:.0%} of its power on the "
+        "calibration rows",
+        node.origin or node.name,
+        "give it more levels (`clip-activations.levels`), more steps, or leave it to the host",
+    )
 
 
 def _unseen(node: Levelled, value: float) -> Diagnostic:

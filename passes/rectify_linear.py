@@ -43,10 +43,13 @@ from snnc.ir.ann import (
     Constant,
     Convolution,
     Gather,
+    InnerSoftmax,
     Input,
     Levelled,
     Linear,
+    MatrixProduct,
     MaxPool,
+    Normalisation,
     Pad,
     Pointwise,
     Relu,
@@ -55,7 +58,7 @@ from snnc.ir.ann import (
     Softmax,
 )
 from snnc.ir.batch import rows_of
-from snnc.ir.count_paths import COUNT_FUNCTIONS, MOVES, read_by_counts
+from snnc.ir.count_paths import COUNT_FUNCTIONS, MOVES, read_by_counts, sharing_one_unit
 from snnc.ir.function import IDENTITY, Call, composed
 from snnc.ir.geometry import ABSENT
 from snnc.ir.graph import FloatArray
@@ -292,13 +295,17 @@ def _places(graph: AnnGraph) -> list[str]:
     linear: set[str] = set()
     raised: set[str] = set()
     places: list[str] = []
-    raw = _single_inputs(graph)
+    raw, alike = _single_inputs(graph), _alike(graph)
     for node in graph:
         moved = isinstance(node, AveragePool | Reshape | Slice | Pad | MaxPool | Concat | Gather)
         # Zeros beside a raised value are no silent neurons: its padding is a current.
         currents = linear | raised if _pads(node) else linear
+        scaled = isinstance(node, ChannelAffine) and node.inputs[0] in alike
+        if scaled and not _needs_spikes(graph, node.name):
+            raised.add(node.name)  # the same spikes, read in units of their own
+            continue
         if isinstance(node, Convolution | Linear | Add | ChannelAffine) or (
-            moved and (any(name in currents for name in node.inputs) or _mixes(graph, node, raw))
+            moved and (any(name in currents for name in node.inputs) or _mixes(graph, node, raw | alike))
         ):
             if _needs_spikes(graph, node.name):
                 places.append(node.name)
@@ -321,12 +328,37 @@ def _single_inputs(graph: AnnGraph) -> frozenset[str]:
     return frozenset(name for name, inputs in behind.items() if len(inputs) == 1)
 
 
-def _mixes(graph: AnnGraph, node: AnnNode, raw: frozenset[str]) -> bool:
+def _alike(graph: AnnGraph) -> frozenset[str]:
+    """Return the nodes that hold, moved perhaps, spikes of one unit whose silence stands for zero."""
+    shared = {name for group in sharing_one_unit(graph) for name in group}
+    found: set[str] = set()
+    for node in graph:
+        whole = isinstance(node, MatrixProduct | Normalisation | InnerSoftmax) or (
+            isinstance(node, Levelled) and node.name in shared
+        )
+        moved = isinstance(node, MOVES) and not isinstance(node, Concat) and node.inputs[0] in found
+        scaled = (
+            isinstance(node, ChannelAffine)
+            and node.inputs[0] in found
+            and not node.shift.any()
+            and not np.ptp(node.scale)
+        )
+        if whole or moved or scaled:
+            found.add(node.name)
+    return frozenset(found)
+
+
+def _mixes(graph: AnnGraph, node: AnnNode, alike: frozenset[str]) -> bool:
     """Whether values of several channels, or zeros beside them, become one channel: then currents move.
 
-    Of the input all such channels share one unit.
+    Where all channels share one unit, as of the input and of functions of counts, spikes move as they are.
+
+    Args:
+        graph: the network.
+        node: what moves them.
+        alike: names of the nodes whose channels have one unit.
     """
-    if not isinstance(node, Reshape | Gather) or node.name in raw:
+    if not isinstance(node, Reshape | Gather) or node.name in alike:
         return False
     return not node.keeps_channels(graph[node.inputs[0]].shape)
 

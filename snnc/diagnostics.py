@@ -289,6 +289,14 @@ UNSEEN_RANGE = Code(
     "that the network will receive.",
     Severity.WARNING,
 )
+COARSE_SOFTMAX = Code(
+    "SNN307",
+    "a softmax of coarse arguments",
+    "A softmax within the network reads arguments that lie so far apart that the levels of their spikes "
+    "cannot tell those that matter: its weights differ from the source's. Sharp attention, with large scales "
+    "in front of the softmax, needs more levels than smooth attention.",
+    Severity.WARNING,
+)
 TARGET_LIMIT = Code(
     "SNN401",
     "does not fit the target",
@@ -321,6 +329,7 @@ CODES = {
         APPROXIMATED_LEVELS,
         OTHER_LEVELS,
         UNSEEN_RANGE,
+        COARSE_SOFTMAX,
         TARGET_LIMIT,
     )
 }

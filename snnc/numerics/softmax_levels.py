@@ -16,7 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snnc.errors import InternalError
-from snnc.ir.ann import AnnGraph, AnnNode, Constant, InnerSoftmax, Levelled, Pointwise
+from snnc.ir.ann import (
+    AnnGraph,
+    AnnNode,
+    Constant,
+    Convolution,
+    InnerSoftmax,
+    Levelled,
+    Linear,
+    Pointwise,
+)
+from snnc.ir.channels import per_channel
 from snnc.ir.counts import LARGEST_COUNT
 from snnc.ir.function import IDENTITY
 from snnc.ir.graph import FloatArray, Shape
@@ -29,6 +39,9 @@ RANGES = np.exp2(np.arange(0, 6.25, 0.25))
 
 SHIFTED = "Sub(x, c0)"
 """The program of an argument that is sent: a softmax does not change with it."""
+
+TOLERATED = 0.1
+"""Largest error of a softmax by the levels of its arguments that is passed over, as a share of its power."""
 
 BELOW = 20
 """How far below all counts an argument is masked: its weight is exp(-20) of one that is silent."""
@@ -44,10 +57,12 @@ class ArgumentLevels:
     Attributes:
         zero: what silence stands for.
         step: of one count.
+        error: of the softmax, the share of its power.
     """
 
     zero: float
     step: float
+    error: float
 
 
 def rows_enough(shape: Shape) -> int:
@@ -66,13 +81,16 @@ def argument_levels(x: FloatArray, axis: int, span: int) -> ArgumentLevels:
     wide = np.asarray(x, np.float64)
     wanted = _softmax(wide, axis)
     top = float(wide.max())
-    best, least = ArgumentLevels(top - 1, 1 / span), np.inf
-    for width in RANGES:
+    power = float(np.square(wanted).sum())
+    # Rows may lie far apart: the lowest largest argument of a row must be reached, too.
+    spread = top - float(wide.max(axis=axis).min())
+    best = ArgumentLevels(top - 1, 1 / span, np.inf)
+    for width in (*RANGES, *(spread + RANGES)):
         step = float(width) / span
         counts = np.clip(np.rint((wide - (top - width)) / step), 0, span)
         error = float(np.square(_softmax(counts * step, axis) - wanted).sum())
-        if error < least:
-            best, least = ArgumentLevels(top - float(width), step), error
+        if error / power < best.error:
+            best = ArgumentLevels(top - float(width), step, error / power)
     return best
 
 
@@ -124,9 +142,19 @@ def with_softmax_levels(node: InnerSoftmax, span: int) -> Levelled:
     return node.with_(step=step, lowest=0, highest=highest)
 
 
+def may_mask(graph: AnnGraph, node: Pointwise) -> bool:
+    """Say whether constants are added to what a node sends, so low that they may mask it."""
+    before = graph[node.inputs[0]]
+    added = [graph[name] for name in before.inputs if isinstance(graph[name], Constant)]
+    values = [constant.values for constant in added if isinstance(constant, Constant)]
+    if isinstance(before, Convolution | Linear):
+        values.append(before.bias)
+    return any(value.min() < -BELOW for value in values)
+
+
 def masks_within_reach(
     graph: AnnGraph, node: Pointwise, levels: ArgumentLevels, x: FloatArray
-) -> dict[str, Constant]:
+) -> dict[str, AnnNode]:
     """Return constants that mask arguments with values that integers hold, by name.
 
     Exporters write -1e4 or less for what attention must not see. Any value that leaves an argument far below
@@ -138,8 +166,14 @@ def masks_within_reach(
         levels: chosen for it.
         x: (rows, *shape), what it reads.
     """
-    found = {}
-    for name in graph[node.inputs[0]].inputs:
+    found: dict[str, AnnNode] = {}
+    before = graph[node.inputs[0]]
+    if isinstance(before, Convolution | Linear) and graph.read_once(before.name):
+        rest = float((x - per_channel(before.bias, x.ndim - 1)).max())
+        low = np.float32(levels.zero - BELOW - max(rest, levels.zero))
+        if before.bias.min() < low:
+            found[before.name] = before.with_(bias=np.maximum(before.bias, low))
+    for name in before.inputs:
         constant = graph[name]
         if not isinstance(constant, Constant) or len(graph.consumers[name]) > 1:
             continue

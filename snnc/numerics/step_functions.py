@@ -106,7 +106,7 @@ def carried(
 
     Args:
         measured: the activations.
-        span: ``T M``, of which at most as many are used as there may be breakpoints.
+        span: ``T M``, of which functions use at most as many as there may be breakpoints.
         common: whether all share one step; else each channel of the one activation has its own.
         method: as for :func:`choose_levels`.
         percentile: likewise.
@@ -114,7 +114,8 @@ def carried(
     Raises:
         UsageError: a function changes its direction too often.
     """
-    span = min(span, MOST_BREAKPOINTS)
+    if any(isinstance(each.node, Pointwise) for each in measured):
+        span = min(span, MOST_BREAKPOINTS)
     own = not common and len(measured) == 1 and isinstance(measured[0].node, Pointwise)
     values = [np.nan_to_num(each.values, posinf=0, neginf=0) for each in measured]
     pooled = values[0] if own else np.concatenate([each.reshape(1, -1) for each in values], axis=1)
