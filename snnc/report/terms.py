@@ -63,7 +63,7 @@ from snnc.ir.channels import per_channel
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.operations import firing
-from snnc.ir.snn import IntegrateFire
+from snnc.ir.snn import CountFunction, IntegrateFire
 from snnc.report.coding import range_of_counts
 from snnc.simulation.reference import step_function, windows
 from snnc.source.source_map import Rectifier, carried, raised_by
@@ -207,6 +207,31 @@ def decompose(
     phi = floor + unit * count
     errors = (reached - a, made - reached, clipped - made, quantised - clipped, phi - quantised)
     return Decomposition(a, phi, errors, z_fed + raised, zhat, (count - whole).astype(np.int32))
+
+
+def decompose_function(
+    node: CountFunction, a: FloatArray, reached: FloatArray, count: IntArray, most: tuple[int, int]
+) -> Decomposition:
+    """Split the error of a function of counts: what its levels cut, and what its integers round.
+
+    Its own count is the function of the counts that it reads, whatever their order: it has no unevenness.
+
+    Args:
+        node: the function.
+        a: (batch, *shape), the value in the source network.
+        reached: (batch, *shape), what the source makes of the counts that arrived.
+        count: (batch, *shape), the units that were sent.
+        most: the least and the largest count.
+    """
+    if node.unit is None:
+        raise UsageError(f"{node.name!r} does not tell what its counts stand for: convert it again")
+    a, z = a.astype(np.float64), reached.astype(np.float64)
+    unit = per_channel(node.unit.astype(np.float64), len(node.shape))
+    ends = unit * most[0], unit * most[1]
+    clipped, phi = np.clip(z, np.minimum(*ends), np.maximum(*ends)), unit * count
+    none = np.zeros_like(a)
+    errors = (z - a, none, clipped - z, phi - clipped, none)
+    return Decomposition(a, phi, errors, z, z, np.empty((0, *a.shape[1:]), np.int32))
 
 
 def decompose_readout(y_source: FloatArray, y_fed: FloatArray, y: FloatArray) -> Decomposition:
