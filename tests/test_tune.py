@@ -363,6 +363,27 @@ def test_augmentation_is_for_images(material: Material) -> None:
     assert run(material, augment=("crop", "flip", "cutout"), epochs=0.4).results[1].tuned is not None
 
 
+@pytest.mark.parametrize("timesteps", [1, 2])
+def test_fine_skips_are_trained_in_both_stages(
+    timesteps: int, material: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = iter((Measure(1.0, None), Measure(0.5, None)))
+    monkeypatch.setattr(Judge, "simulated", lambda *_: next(judged))
+    found = run(material, fine_skip=True, timesteps=timesteps, epochs=1)
+    kept = found.results[timesteps]
+    assert kept.tuned is not None
+    assert kept.equal_rows == 60
+    assert kept.is_tuned
+    fine = [node for node in found.artefact.graph.of_type(snn.IntegrateFire) if node.fine]
+    # The sum reads the first of them, the classifier the second.
+    assert [node.stands_for for node in fine] == ["Relu_r1", "Relu_r2"]
+    assert [node.neuron.levels for node in fine] == [15, 15]
+    coarse = [node for node in found.artefact.graph.of_type(snn.IntegrateFire) if not node.fine]
+    assert {node.neuron.payload for node in coarse} == {"signed"}
+    source = prepared_source(found.artefact, material.path, ReferenceSimulator())
+    assert {node.stands_for for node in (*fine, *coarse)} <= {node.name for node in source}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -379,6 +400,8 @@ def test_augmentation_is_for_images(material: Material) -> None:
         ({"batch": 1}, "batch must be a whole number of at least 2"),
         ({"timesteps": ()}, "give one number of steps"),
         ({"timesteps": (2, 2)}, "several that differ"),
+        ({"fine_skip": True, "options": Options(preset="graded")}, "has fine skips already"),
+        ({"fine_skip": True, "options": Options(pipeline="lower")}, "put `fine-skip` into the pipeline"),
         ({"colour": 1}, "tune takes no 'colour'"),
         ({"options": Options(preset="binary-only")}, "their order matters: tune with --set dual-threshold"),
         ({"options": Options(pipeline="fold-batchnorm,clip-activations,lower")}, "needs `lower` and `quant"),
