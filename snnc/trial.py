@@ -8,8 +8,8 @@ lowered here is lowered with any rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import is_dataclass, replace
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -86,9 +86,8 @@ def require_lowering(graph: AnnGraph, passes: Sequence[AnyPass], timesteps: int)
 
 def _at_once(item: AnyPass) -> AnyPass:
     """Return a pass that fits nothing: of levels only how many there are matters, not where they lie."""
-    if item.name != CLIP or not is_dataclass(item) or not hasattr(item, "method"):
-        return item
-    return cast(AnyPass, replace(item, method=Method.MAXIMUM))
+    settings: Any = item
+    return replace(settings, method=Method.MAXIMUM) if item.name == CLIP else item
 
 
 def payload(graph: AnnGraph, passes: Sequence[AnyPass], timesteps: int) -> str:
