@@ -504,7 +504,8 @@ class _Lowering:
         except UnboundedError as error:
             cure = "convert with fewer levels or steps, or leave it to the host"
             raise _unsupported(node, str(error), cure) from error
-        self.append(made.node)
+        units = np.broadcast_to(made.step, node.channels).astype(np.float32)
+        self.append(made.node.with_(unit=units))
         none = np.zeros(node.channels, np.float32)
         unit = (made.step * self.timesteps).astype(np.float32)
         return Spikes(node.name, unit, none, none, made.most)

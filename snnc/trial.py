@@ -8,6 +8,7 @@ lowered here is lowered with any rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from snnc.ir.bounds import provable_timesteps, unproved
 from snnc.ir.graph import FloatArray, Graph
 from snnc.ir.snn import Encode, IntegrateFire, Readout, SnnGraph
 from snnc.numerics.quantisation import quantise_all
+from snnc.numerics.thresholds import Method
 from snnc.pipeline import AnyPass, Context, Pipeline, run_pipeline
 from snnc.simulation.reference import ReferenceSimulator
 from snnc.source.calibration import ActivationSample, Calibration
@@ -27,6 +29,9 @@ from snnc.source.calibration import ActivationSample, Calibration
 VALUES = np.linspace(-0.5, 1, 4, dtype=np.float32)
 """Activations of every channel, before they are scaled: of both signs, so that signed values are raised."""
 
+
+CLIP = "clip-activations"
+"""The pass that fits levels to activations."""
 
 FITTING = ("learn-thresholds", "compensate", "quantise-weights")
 """Passes that fit and round numbers, and leave the neurons as they are."""
@@ -74,9 +79,15 @@ def require_lowering(graph: AnnGraph, passes: Sequence[AnyPass], timesteps: int)
     context = Context(_made_up(graph), timesteps, ReferenceSimulator())
     current: Graph[Any] = graph
     for item in passes:
-        current, _ = run_pipeline((item,), current, context)
+        current, _ = run_pipeline((_at_once(item),), current, context)
         if isinstance(current, SnnGraph):
             return
+
+
+def _at_once(item: AnyPass) -> AnyPass:
+    """Return a pass that fits nothing: of levels only how many there are matters, not where they lie."""
+    settings: Any = item
+    return replace(settings, method=Method.MAXIMUM) if item.name == CLIP else item
 
 
 def payload(graph: AnnGraph, passes: Sequence[AnyPass], timesteps: int) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from snnc.ir.graph import IntArray, Shape
+from snnc.ir.graph import FloatArray, IntArray, Shape
 from snnc.ir.neuron import Neuron
 from snnc.ir.snn import (
     CountMatrixProduct,
@@ -48,6 +48,13 @@ class Functions:
 
     def __init__(self, builder: Builder) -> None:
         self.builder = builder
+
+    def unit(self, channels: int) -> FloatArray | None:
+        """Return what the counts of each channel stand for, where that is told."""
+        rng = self.builder.rng
+        if rng.random() < 0.3:
+            return None
+        return (rng.choice([-1, 1]) * rng.uniform(0.01, 2, channels)).astype(np.float32)
 
     def counts(self, node: SnnNode) -> IntArray:
         """Return the largest magnitude that the counts of a node reach on the probes."""
@@ -102,13 +109,16 @@ class Functions:
     def product(self, a: SnnNode, b: SnnNode) -> SnnNode:
         shape = tuple(map(max, a.shape, b.shape))
         settings = self.requantiser(self.counts(a) * self.counts(b))
-        return self.builder.add(CountProduct(name="", inputs=(a.name, b.name), shape=shape, **settings))
+        return self.builder.add(
+            CountProduct(name="", inputs=(a.name, b.name), shape=shape, unit=self.unit(shape[0]), **settings)
+        )
 
     def matrix(self, a: SnnNode, b: SnnNode, transposed: bool) -> SnnNode:
         second = self.counts(b).swapaxes(-1, -2) if transposed else self.counts(b)
         total = self.counts(a) @ second
         return self.builder.add(
             CountMatrixProduct(
+                unit=self.unit(total.shape[2]),
                 name="",
                 inputs=(a.name, b.name),
                 shape=total.shape[2:],
@@ -124,6 +134,7 @@ class Functions:
         table = np.rint(2.0**bits * np.exp(-np.arange(size) / spread * rng.uniform(0.3, 2)))
         return self.builder.add(
             CountSoftmax(
+                unit=self.unit(x.shape[0]),
                 name="",
                 inputs=(x.name,),
                 shape=x.shape,
@@ -139,6 +150,7 @@ class Functions:
         levels = int(rng.choice([7, 31, 127]))
         return self.builder.add(
             CountNormalisation(
+                unit=self.unit(x.shape[0]),
                 name="",
                 inputs=(x.name,),
                 shape=x.shape,
@@ -153,7 +165,9 @@ class Functions:
 
     def maximum(self, x: SnnNode, axes: Shape) -> SnnNode:
         shape = tuple(1 if axis in axes else size for axis, size in enumerate(x.shape))
-        return self.builder.add(CountMaximum(name="", inputs=(x.name,), shape=shape, axes=axes))
+        return self.builder.add(
+            CountMaximum(name="", inputs=(x.name,), shape=shape, axes=axes, unit=self.unit(shape[0]))
+        )
 
     def reshaped(self, x: SnnNode, shape: Shape) -> SnnNode:
         return self.builder.add(Reshape(name="", inputs=(x.name,), shape=shape))

@@ -194,7 +194,7 @@ def test_each_term_catches_its_own_cause(name: str, exact: Made) -> None:
     change, term = PLANTED[name]
     found = exact.measured(change)
     item = layer(found, "n_c").local
-    rms = dict(zip(TERMS, item.rms, strict=True))
+    rms: dict[str, float] = dict(zip(TERMS, item.rms, strict=True))
     assert rms[term] == max(rms[other] for other in OWN)
     assert rms[term] > 4 * max(rms[other] for other in TERMS if other != term)
     assert layer(found, "n_b1").cumulative.total < 1e-12
@@ -206,7 +206,7 @@ def test_each_term_catches_its_own_cause(name: str, exact: Made) -> None:
 def test_a_limit_makes_unevenness_alone(exact: Made) -> None:
     change = population("n_b1", lambda node: node.with_(neuron=Neuron(128, 1)))
     item = layer(exact.measured(change), "n_b1").cumulative
-    rms = dict(zip(TERMS, item.rms, strict=True))
+    rms: dict[str, float] = dict(zip(TERMS, item.rms, strict=True))
     assert rms["unevenness"] == max(rms.values())
     assert max(value for term, value in rms.items() if term != "unevenness") < 1e-6
 

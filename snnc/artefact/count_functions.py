@@ -148,6 +148,7 @@ def _text(schedule: Schedule, inputs: int, parameters: str, attributes: str, bod
     looped = schedule is Schedule.SYNCHRONOUS
     lines = [f"new{i} = Add(sum{i}, s{i})" for i in read] if looped else []
     counted = "new" if looped else "s"
+    attributes += ", unit"
     lines += [f"N{i} = Cast<to = 7>({counted}{i})" for i in read]
     lines += body
     if looped:

@@ -144,6 +144,7 @@ class _Reader:
             "shape": self.shapes[node.output[0]],
             "origin": origin,
         }
+        common |= _unit(operation, settings)
         match operation:
             case "Encode" | "EncodeNormalised" | "EncodeBetween" | "EncodeNormalisedBetween":
                 gain, offset = map(floats, parameters) if parameters else (None, None)
@@ -248,6 +249,12 @@ class _Reader:
             potential_unit=_told(settings.get("v_unit", ())),
             potential_zero=_told(settings.get("v_zero", ())),
         )
+
+
+def _unit(operation: str, settings: dict[str, Any]) -> dict[str, FloatArray]:
+    """Return what one count of a function of counts stands for, where that is told."""
+    told = operation.startswith("Count") and "unit" in settings
+    return {"unit": np.array(settings["unit"], np.float32)} if told else {}
 
 
 def _told(values: Sequence[float]) -> FloatArray | None:

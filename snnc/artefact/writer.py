@@ -319,6 +319,8 @@ class _Writer:
                 attributes = {"axes": axes(node)}
             case _:
                 raise unmatched(node)
+        if node.unit is not None:
+            attributes["unit"] = [float(value) for value in node.unit]
         read = [self.read(name, node) for name in node.inputs]
         states: list[State] = []
         if self.looped:

@@ -25,8 +25,10 @@ from dataclasses import dataclass
 from math import isqrt, prod
 from typing import ClassVar
 
+import numpy as np
+
 from snnc.ir.geometry import Window
-from snnc.ir.graph import TWO, IntArray, Shape
+from snnc.ir.graph import TWO, FloatArray, IntArray, Shape
 from snnc.ir.kinds import SnnNode, ValueKind
 from snnc.ir.problems import (
     axes_problem,
@@ -52,12 +54,18 @@ class CountFunction(SnnNode):
 
     Class attributes:
         only_timesteps: whether its integers hold for the T alone that they were made for.
+
+    Attributes:
+        unit: (channels,) float32, what one of its counts stands for, negative where the sign was turned. It
+            changes no spike; ``None`` where it is not known.
     """
 
     reads = ValueKind.SPIKES
     gives = ValueKind.SPIKES
     remembers = True
     only_timesteps: ClassVar[bool] = True
+
+    unit: FloatArray | None = None
 
     def reach(self, counts: Sequence[int], shapes: Sequence[Shape]) -> int:
         """Return the largest magnitude of all that is computed on the way to ``G``.
@@ -71,6 +79,17 @@ class CountFunction(SnnNode):
     def largest(self, counts: Sequence[int]) -> int:
         """Return the largest magnitude of ``G``, for counts of a given magnitude."""
         return max(counts)
+
+    def unit_problem(self) -> str | None:
+        """Say why its counts stand for nothing."""
+        if self.unit is None:
+            return None
+        if self.unit.shape != self.shape[:1]:
+            return (
+                f"the units {self.unit.shape} of its counts are not one for each of {self.shape[0]} channels"
+            )
+        known = np.isfinite(self.unit) & (self.unit != 0)
+        return None if known.all() else "a count stands for nothing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

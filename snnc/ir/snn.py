@@ -133,6 +133,9 @@ class SnnGraph(Graph[SnnNode]):
                 return f"the population {node.name!r} has no part in the output"
             if node.span() > (most := node.neuron.capacity(self.timesteps)):
                 return f"{node.name!r} has {node.span()} steps, more than T M = {most}"
+        for function in self.nodes:
+            if isinstance(function, CountFunction) and (problem := function.unit_problem()) is not None:
+                return f"{function.name!r}: {problem}"
         for readout in self.of_type(Readout):
             if readout.name not in self.outputs:
                 return f"the read-out {readout.name!r} is no output"

@@ -38,7 +38,7 @@ from snnc.metrics import (
 from snnc.metrics.intervals import bootstrap
 from snnc.metrics.outputs import Labels, labels_by_output, recognise_output
 from snnc.progress import Progress, Silent
-from snnc.report.fed import FedSource
+from snnc.report.fed import FedSource, SpikingLayer, counts_of, spiking_layers
 from snnc.simulation.protocol import RecordOptions, Simulator
 from snnc.source.ann_session import CHUNK
 
@@ -54,7 +54,7 @@ class Trial:
     """One hybrid.
 
     Attributes:
-        spiking: how many populations spike.
+        spiking: how many populations and functions of counts spike.
         layer: the last of them; empty for none.
         onnx_node: the ONNX node that it came from.
         losses: (n,) float64, the loss of every row.
@@ -254,7 +254,7 @@ class _Judge:
             if not self.weights.any():
                 self.weights[:] = 1 / len(variances)
 
-    def trial(self, spiking: int, last: IntegrateFire | None, answers: FloatArray) -> Trial:
+    def trial(self, spiking: int, last: SpikingLayer | None, answers: FloatArray) -> Trial:
         """Judge one hybrid by its answers, (n, outputs)."""
         values = finished(answers, self.ends)
         name, origin = ("", "") if last is None else (last.name, last.origin)
@@ -288,7 +288,7 @@ class _Hybrids:
         self.timesteps = artefact.graph.timesteps if timesteps is None else timesteps
         self.threads = threads
         self.progress = progress
-        self.populations = artefact.graph.of_type(IntegrateFire)
+        self.populations = spiking_layers(artefact.graph)
 
     def answers(self) -> list[FloatArray]:
         """Return what all hybrids answer, (n, outputs) each, run as many at once as their weights allow."""
@@ -314,8 +314,11 @@ class _Hybrids:
             q = self.artefact.encode(self.x[start : start + CHUNK])
             counts: dict[str, IntArray] = {}
             if needed := tuple(names[: max(wanted)]):
-                record = RecordOptions(states=True, until=needed)
-                counts = self.simulator.run(self.artefact.graph, q, self.timesteps, record).counts
+                layers = self.populations[: len(needed)]
+                functions = tuple(node.name for node in layers if not isinstance(node, IntegrateFire))
+                record = RecordOptions(states=True, until=needed, trains=functions)
+                trace = self.simulator.run(self.artefact.graph, q, self.timesteps, record)
+                counts = counts_of(trace, layers)
             for k, hybrid in fed.items():
                 answers = hybrid.run(q, counts, self.timesteps).answers[self.output]
                 told = self.artefact.output_layouts[self.output].to_source(answers)

@@ -16,26 +16,40 @@ from __future__ import annotations
 import numpy as np
 
 from snnc.ir.channels import per_channel
+from snnc.ir.counts import LARGEST_COUNT, CountNormalisation, CountSoftmax, Requantised
 from snnc.ir.graph import FloatArray, IntArray
 from snnc.ir.operations import largest_count
-from snnc.ir.snn import IntegrateFire
+from snnc.ir.snn import CountFunction, IntegrateFire
 
 
-def range_of_counts(node: IntegrateFire, timesteps: int, steps: int) -> tuple[int, int]:
+def range_of_counts(node: IntegrateFire | CountFunction, timesteps: int, steps: int) -> tuple[int, int]:
     """Return the smallest and the largest count that a neuron can be meant to end with.
 
     Args:
-        node: the population.
+        node: the population, or a function of counts: one that only picks them gives any.
         timesteps: T.
         steps: T + K.
     """
+    if isinstance(node, CountFunction):
+        match node:
+            case CountSoftmax():
+                return 0, node.levels
+            case Requantised() | CountNormalisation():
+                return node.lowest, node.highest
+            case _:
+                return -LARGEST_COUNT, LARGEST_COUNT
     if node.step_values is not None:
         return int(node.step_values.min()), int(node.step_values.max())
     return 0, largest_count(node, timesteps, steps - timesteps)
 
 
-def counts(node: IntegrateFire, a: FloatArray, timesteps: int) -> IntArray:
+def counts(node: IntegrateFire | CountFunction, a: FloatArray, timesteps: int) -> IntArray:
     """Return the counts nearest to activations, (batch, *shape) int32."""
+    if isinstance(node, CountFunction):
+        low, high = range_of_counts(node, timesteps, timesteps)
+        each = np.ones(node.channels, np.float32) if node.unit is None else node.unit
+        whole = np.floor(a / per_channel(each.astype(np.float64), len(node.shape)) + 0.5)
+        return np.clip(whole, low, high).astype(np.int32)
     unit = per_channel(node.spike_scale.astype(np.float64), len(node.shape))
     real = (a - per_channel(node.lowest, len(node.shape))) * (timesteps / unit)
     if node.step_values is not None:

@@ -1,5 +1,8 @@
 """The source network driven by spikes: what each of its layers would compute from the counts that arrive.
 
+A function of spike counts (a product of activations, a normalisation) is cut open like a rectifier: its
+counts are fed behind it, and a copy of it computes what the source makes of the counts that it reads.
+
 All rectifiers are cut open. What the populations' spikes stand for is fed behind them, and what arrives in
 front of them is read: in one run, every layer of the source network answers to the very spikes that its
 spiking counterpart received. A fine population, which stands for the same rectifier as a coarse one, gets a
@@ -15,15 +18,19 @@ import numpy as np
 
 from snnc.errors import InternalError
 from snnc.ir import snn as spiking
-from snnc.ir.ann import AnnGraph, AnnNode, Convolution, Input, Linear, Relu
+from snnc.ir.ann import AnnGraph, AnnNode, Convolution, Input, Levelled, Linear, Pointwise, Relu
 from snnc.ir.batch import Rows, rows_of
 from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, IntArray
 from snnc.ir.rewriter import Rewriter
-from snnc.ir.snn import Encode, IntegrateFire, Readout, SnnGraph, Weighted
+from snnc.ir.snn import CountFunction, Encode, IntegrateFire, Readout, SnnGraph, Weighted
 from snnc.numerics.input_range import decoded_input, input_affine
+from snnc.simulation.protocol import Trace
 from snnc.source.ann_session import AnnSession
-from snnc.source.source_map import raised_by, rectifier
+from snnc.source.source_map import Rectifier, raised_by, rectifier
+
+SpikingLayer = IntegrateFire | CountFunction
+"""What gives spikes whose counts stand for values of the source network."""
 
 
 def fed_graph(source: AnnGraph, graph: SnnGraph) -> AnnGraph:
@@ -81,7 +88,7 @@ class _Twins:
         if name == base:
             return twin
         node = self.rewriter[name]
-        if isinstance(node, Convolution | Linear | Relu | Input):
+        if isinstance(node, Convolution | Linear | Relu | Levelled | Input):
             return name
         inputs = tuple(self._moved(source, base, twin) for source in node.inputs)
         if inputs == node.inputs:
@@ -99,10 +106,41 @@ def _populations_before(graph: SnnGraph, name: str) -> frozenset[str]:
     return graph.ancestors(graph[name].inputs, frozenset(sources)) & frozenset(sources)
 
 
+def spiking_layers(graph: SnnGraph) -> tuple[SpikingLayer, ...]:
+    """Return the nodes whose counts stand for values of the source network, in order."""
+    return tuple(
+        node
+        for node in graph
+        if isinstance(node, IntegrateFire) or (isinstance(node, CountFunction) and node.unit is not None)
+    )
+
+
 def sources_of(graph: SnnGraph, name: str) -> tuple[str, ...]:
-    """Return the populations whose spikes drive a population or the read-out, in order."""
-    found = _populations_before(graph, name)
-    return tuple(node.name for node in graph.of_type(IntegrateFire) if node.name in found)
+    """Return the populations and functions of counts whose spikes drive a layer, in order."""
+    layers = [node.name for node in spiking_layers(graph)]
+    entrances = {*layers, *(node.name for node in graph.encoders)}
+    found = graph.ancestors(graph[name].inputs, frozenset(entrances)) & entrances
+    return tuple(layer for layer in layers if layer in found)
+
+
+def values_of(node: SpikingLayer, counts: IntArray, timesteps: int) -> FloatArray:
+    """Return what the counts of a layer stand for, (batch, *shape) float32."""
+    if isinstance(node, IntegrateFire):
+        return node.decoded(counts, timesteps)
+    if node.unit is None:
+        raise InternalError(f"{node.name!r} does not tell what its counts stand for")
+    return counts.astype(np.float32) * per_channel(node.unit, len(node.shape))
+
+
+def _with_copies(source: AnnGraph, layers: Sequence[SpikingLayer]) -> tuple[AnnGraph, dict[str, str]]:
+    """Return the source with a copy of each function of counts, and the copies by the function's name."""
+    rewriter: Rewriter[AnnNode] = Rewriter(source)
+    copies: dict[str, str] = {}
+    for node in layers:
+        if not isinstance(node, IntegrateFire):
+            copies[node.name] = rewriter.fresh(f"{node.name}|made")
+            rewriter.insert_after(node.name, rewriter[node.name].with_(name=copies[node.name]))
+    return source.with_nodes(rewriter.nodes, rewriter.outputs) if copies else source, copies
 
 
 def _sinks(graph: SnnGraph, name: str) -> tuple[str, ...]:
@@ -116,12 +154,23 @@ def _sinks(graph: SnnGraph, name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def counts_of(trace: Trace, layers: Sequence[SpikingLayer]) -> dict[str, IntArray]:
+    """Return the final counts of layers, (batch, *shape) each; of functions their trains must be recorded."""
+    return {
+        node.name: trace.counts[node.name]
+        if isinstance(node, IntegrateFire)
+        else trace.trains[node.name].sum(axis=0).astype(np.int32)
+        for node in layers
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Arrived:
     """What the source network makes of spikes.
 
     Attributes:
-        before: the pre-activations, (batch, *shape) float32, by the population's name.
+        before: the pre-activations, (batch, *shape) float32, by the population's name; of a function of
+            counts what it makes of those that it reads.
         answers: what each output gives before a softmax, by its name.
     """
 
@@ -145,23 +194,26 @@ class FedSource:
             source: the network that was lowered.
             graph: the spiking network.
             threads: for onnxruntime.
-            spiking: populations whose spikes are fed; the source computes the others itself, and only the
+            spiking: layers whose spikes are fed; the source computes the others itself, and only the
                 answers are returned. All by default.
         """
         self._encoders = graph.encoders
-        every = graph.of_type(IntegrateFire)
-        self._populations = every if spiking is None else tuple(n for n in every if n.name in spiking)
-        cut = fed_graph(source, graph)
+        every = spiking_layers(graph)
+        self._layers = tuple(node for node in every if spiking is None or node.name in spiking)
+        cut, copies = _with_copies(fed_graph(source, graph), self._layers)
         self._graph = cut
         self._answers = dict(zip(graph.output_names, cut.answers.values(), strict=True))
         self._entrances = {node.name: self._entrance(cut, node.name) for node in self._encoders}
-        spikes = [node.name for node in self._populations]
+        spikes = [node.name for node in self._layers]
         fed = [*self._entrances.values(), *spikes]
-        self._before = {} if spiking is not None else {name: cut[name].inputs[0] for name in spikes}
+        self._before: dict[str, str] = {}
+        if spiking is None:
+            self._before = {name: copies.get(name) or cut[name].inputs[0] for name in spikes}
         names = list(dict.fromkeys([*self._before.values(), *self._answers.values()]))
         computed = cut.ancestors(names, frozenset(fed)) - frozenset(fed)
         # What rounds to levels that the spikes have already may be computed again.
-        stray = [node.name for node in cut.of_type(Relu) if node.name in computed and node.scale is None]
+        activations = (node for node in cut if isinstance(node, Relu | Pointwise) and node.name in computed)
+        stray = [node.name for node in activations if isinstance(node, Pointwise) or node.scale is None]
         if stray and spiking is None:
             raise InternalError(f"no population stands for the rectifier {stray[0]!r}, which others read")
         self._session = AnnSession(cut, names, threads, fed)
@@ -171,11 +223,11 @@ class FedSource:
         affine = input_affine(graph, graph[name])
         return name if affine is None else affine.name
 
-    def rectifier(self, population: str) -> Relu:
-        """Return the rectifier that a population stands for."""
+    def rectifier(self, population: str) -> Rectifier:
+        """Return the activation that a population stands for."""
         node = self._graph[population]
-        if not isinstance(node, Relu):
-            raise InternalError(f"{population!r} stands for no rectifier")
+        if not isinstance(node, Relu | Pointwise):
+            raise InternalError(f"{population!r} stands for no activation")
         return node
 
     def run(self, q: Rows, counts: Mapping[str, IntArray], timesteps: int) -> Arrived:
@@ -183,16 +235,16 @@ class FedSource:
 
         Args:
             q: (batch, *input shape), the quantised input, or one for each.
-            counts: (batch, *shape) of every population.
+            counts: (batch, *shape) of every layer.
             timesteps: T.
         """
         values = {
             self._entrances[node.name]: decoded_input(node, self._graph, rows_of(q, node.name))
             for node in self._encoders
         }
-        for node in self._populations:
-            value: FloatArray = node.decoded(counts[node.name], timesteps)
-            shift = raised_by(node, self.rectifier(node.name))
+        for node in self._layers:
+            value = values_of(node, counts[node.name], timesteps)
+            shift = raised_by(node, self.rectifier(node.name)) if isinstance(node, IntegrateFire) else None
             values[node.name] = (
                 value if shift is None else np.subtract(value, per_channel(shift, value.ndim - 1))
             )

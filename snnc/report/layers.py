@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 
 import numpy as np
@@ -12,7 +12,7 @@ from snnc.ir.graph import FloatArray, Shape
 from snnc.ir.neuron import Neuron
 from snnc.ir.operations import Firing as Rule
 from snnc.ir.operations import firing
-from snnc.ir.snn import IntegrateFire, SnnNode
+from snnc.ir.snn import IntegrateFire, Readout, SnnNode
 from snnc.report.statistics import LayerSums, Split
 from snnc.report.terms import TERMS
 
@@ -107,10 +107,11 @@ class LayerReport:
         local: errors when the layer is fed with the source's own activations, coded as evenly spaced spikes.
         cumulative: errors in the running network.
         drive: what its parameters do, measured locally.
-        neuron: its settings; ``None`` for the read-out, as are the next three.
+        neuron: its settings; ``None`` for functions of counts and read-outs, as are the next three.
         rule: how it fires.
         thresholds: see there.
         firing: see there.
+        is_readout: whether it is a read-out.
     """
 
     name: str
@@ -123,15 +124,16 @@ class LayerReport:
     rule: Rule | None = None
     thresholds: Thresholds | None = None
     firing: Firing | None = None
+    is_readout: bool = False
 
 
 def summarise(node: SnnNode, sums: LayerSums, costs: Layer | None, images: int, steps: int) -> LayerReport:
     """Turn what was gathered into what is reported.
 
     Args:
-        node: the population or the read-out.
+        node: the population, function of counts or read-out.
         sums: of all chunks.
-        costs: its events; ``None`` for the read-out.
+        costs: its events; ``None`` for all but populations.
         images: how many were run.
         steps: T + K.
     """
@@ -139,7 +141,7 @@ def summarise(node: SnnNode, sums: LayerSums, costs: Layer | None, images: int, 
         node.name, node.origin, node.shape, sums.local.split(), sums.cumulative.split(), _drive(sums)
     )
     if not isinstance(node, IntegrateFire) or costs is None:
-        return plain
+        return replace(plain, is_readout=isinstance(node, Readout))
     places = costs.neurons * steps * images
     return LayerReport(
         plain.name,

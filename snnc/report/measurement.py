@@ -28,7 +28,7 @@ from snnc.errors import InputError, InternalError, NonFiniteError, UsageError
 from snnc.ir.ann import AnnGraph, Softmax
 from snnc.ir.batch import Batch, Rows
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
-from snnc.ir.snn import IntegrateFire, Readout, SnnGraph, SnnNode
+from snnc.ir.snn import CountFunction, IntegrateFire, Readout, SnnGraph, SnnNode
 from snnc.metrics import (
     Case,
     Loss,
@@ -43,12 +43,18 @@ from snnc.metrics.loss import ACCURACY, ANSWERS, loss_of_maps, loss_of_numbers
 from snnc.metrics.outputs import Labels, recognise_outputs
 from snnc.progress import Progress, Silent
 from snnc.report.coding import counts, evenly_spaced, range_of_counts
-from snnc.report.fed import FedSource, sources_of
+from snnc.report.fed import FedSource, SpikingLayer, counts_of, sources_of, spiking_layers
 from snnc.report.layers import LayerReport, summarise
 from snnc.report.probes import ChannelOrder, InputUse, Probe
 from snnc.report.serial_worker import SerialWorker
 from snnc.report.statistics import LayerSums
-from snnc.report.terms import decompose, decompose_readout, mean_input
+from snnc.report.terms import (
+    Decomposition,
+    decompose,
+    decompose_function,
+    decompose_readout,
+    mean_input,
+)
 from snnc.simulation.protocol import Activity, RecordOptions, Simulator, Trace
 from snnc.simulation.reference import encode_all
 from snnc.source.ann_session import CHUNK, AnnSession
@@ -117,7 +123,7 @@ class Measurement(Answered):
     What is said of the answers is that of the output that loses most, where there are several.
 
     Attributes:
-        layers: of every population in topological order, and of the read-outs.
+        layers: of every population and function of counts in topological order, and of the read-outs.
         costs: operations of the spiking network.
         ann_macs: multiply-accumulates of each weighted layer of the source network, per image.
         nonzero: (*shape) of every population, in how many rows the source's activation, rounded to the levels
@@ -265,17 +271,17 @@ class _Layer:
     """One layer in the order of the local runs.
 
     Attributes:
-        node: the population or the read-out.
-        drivers: the populations whose spikes reach it.
+        node: the population, function of counts, or read-out.
+        drivers: the populations and functions whose spikes reach it.
         finished: those that no later layer reads.
     """
 
-    node: IntegrateFire | Readout
+    node: SpikingLayer | Readout
     drivers: tuple[str, ...]
     finished: tuple[str, ...]
 
 
-def _order(graph: SnnGraph, nodes: tuple[IntegrateFire | Readout, ...]) -> tuple[_Layer, ...]:
+def _order(graph: SnnGraph, nodes: tuple[SpikingLayer | Readout, ...]) -> tuple[_Layer, ...]:
     drivers = {node.name: sources_of(graph, node.name) for node in nodes}
     last = {name: node.name for node in nodes for name in drivers[node.name]}
     return tuple(
@@ -315,19 +321,21 @@ class _Work:
         self.timesteps = timesteps
         self.steps = timesteps + self.graph.settle_steps
         self.populations = self.graph.of_type(IntegrateFire)
+        self.spiking_layers = spiking_layers(self.graph)
+        self.functions = tuple(n.name for n in self.spiking_layers if not isinstance(n, IntegrateFire))
         self.readouts = self.graph.readouts
         self.fed = FedSource(source, self.graph, threads)
         answers = self.source.answers.values()
         self.answers = dict(zip(self.graph.output_names, answers, strict=True))
         self.before = {node.name: rectifier(self.source, node).inputs[0] for node in self.populations}
-        names = list(dict.fromkeys([*self.before.values(), *self.answers.values()]))
+        names = list(dict.fromkeys([*self.before.values(), *self.functions, *self.answers.values()]))
         self.session = AnnSession(self.source, names, threads or 1)
         self.maxima = {node.name: maximum_of(self.graph, self.source, node) for node in self.populations}
         self.segments: SourceSegments | None = None
         if artefact.host is not None and artefact.host.islands:
             given = artefact.layouts, artefact.output_layouts
             self.segments = SourceSegments(self.source, artefact.host, *given, threads or 1)
-        self.layers: tuple[IntegrateFire | Readout, ...] = (*self.populations, *self.readouts.values())
+        self.layers: tuple[SpikingLayer | Readout, ...] = (*self.spiking_layers, *self.readouts.values())
         self.order = _order(self.graph, self.layers)
         self.sums = {node.name: self._begun(node) for node in self.layers}
         self.first = self.answers[self.graph.output_names[0]]
@@ -339,6 +347,9 @@ class _Work:
         self.rows = 0
 
     def _begun(self, node: SnnNode) -> LayerSums:
+        if isinstance(node, CountFunction):
+            one = np.ones(node.channels)
+            return LayerSums(node.shape, None, one, one, None, np.stack([-one, one]))
         if not isinstance(node, IntegrateFire):
             infinite, one = np.full(node.channels, np.inf), np.ones(node.channels)
             return LayerSums(node.shape, None, infinite, one, one, np.stack([-infinite, infinite]))
@@ -364,7 +375,7 @@ class _Work:
         values = self.session.run(rows)
         if not all(np.isfinite(values[node]).all() for node in self.answers.values()):
             raise NonFiniteError("the source network answers with NaN or infinity on these rows")
-        record = RecordOptions(states=True, activity=True)
+        record = RecordOptions(states=True, activity=True, trains=self.functions)
         trace = self.artefact.simulator(self.simulator).run(self.graph, q, self.timesteps, record)
         if self.segments is not None:
             q = Batch({**own.arrays, **trace.encoded})
@@ -400,9 +411,13 @@ class _Work:
         outputs: Mapping[str, FloatArray],
         told: Mapping[str, FloatArray],
     ) -> None:
-        counted = trace.counts
+        counted = counts_of(trace, self.spiking_layers)
         fed = self.fed.run(q, counted, self.timesteps)
-        for index, node in enumerate(self.populations):
+        for index, node in enumerate(self.spiking_layers):
+            if not isinstance(node, IntegrateFire):
+                found = self._of_function(node, values[node.name], fed.before[node.name], counted[node.name])
+                self.behind.do(partial(self.sums[node.name].cumulative.add, found))
+                continue
             n, v = counted[node.name], trace.potentials[node.name]
             states = _States(values[self.before[node.name]], fed.before[node.name], n, v)
             self.behind.do(partial(self._add_population, node, states, local=False))
@@ -423,10 +438,19 @@ class _Work:
             if not local:
                 sums.add_neurons(found, few.count, few.v)
 
+    def _of_function(
+        self, node: CountFunction, a: FloatArray, reached: FloatArray, count: IntArray
+    ) -> Decomposition:
+        most = range_of_counts(node, self.timesteps, self.steps)
+        return decompose_function(node, a, reached, count, most)
+
     def _add_local(self, values: dict[str, FloatArray], q: Rows, told: Mapping[str, FloatArray]) -> None:
         coded: dict[str, IntArray] = {}
         trains: dict[str, IntArray] = {}
-        for node in self.populations:
+        for node in self.spiking_layers:
+            if not isinstance(node, IntegrateFire):
+                coded[node.name] = counts(node, values[node.name], self.timesteps)
+                continue
             a = carried(node, self.fed.rectifier(node.name), values[self.before[node.name]])
             coded[node.name] = counts(node, a, self.timesteps)
             self.nonzero[node.name] += np.count_nonzero(coded[node.name], axis=0)
@@ -436,13 +460,19 @@ class _Work:
                 if name not in trains:
                     trains[name] = evenly_spaced(coded[name], self.timesteps, self.graph.settle_steps)
             given = {name: trains[name] for name in layer.drivers}
-            record = RecordOptions(states=True, until=(layer.node.name,))
+            function = (layer.node.name,) if isinstance(layer.node, CountFunction) else ()
+            record = RecordOptions(states=True, until=(layer.node.name,), trains=function)
             trace = self.simulator.run(self.graph, q, self.timesteps, record, given=given)
             if isinstance(layer.node, IntegrateFire):
                 node = layer.node
                 n, v = trace.counts[node.name], trace.potentials[node.name]
                 states = _States(values[self.before[node.name]], fed.before[node.name], n, v)
                 self.behind.do(partial(self._add_population, node, states, local=True))
+            elif isinstance(layer.node, CountFunction):
+                name = layer.node.name
+                (n,) = counts_of(trace, [layer.node]).values()
+                found = self._of_function(layer.node, values[name], fed.before[name], n)
+                self.behind.do(partial(self.sums[name].local.add, found))
             else:
                 (name,) = (name for name, each in self.readouts.items() if each is layer.node)
                 outputs = layer.node.real(trace.outputs[name], self.timesteps)

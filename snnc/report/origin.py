@@ -16,6 +16,7 @@ from snnc.errors import InputError, UsageError
 from snnc.frontend import read_onnx
 from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.batch import joined
+from snnc.ir.counts import Function
 from snnc.ir.graph import Graph
 from snnc.ir.snn import IntegrateFire
 from snnc.passes import PASSES
@@ -49,6 +50,12 @@ def prepared_source(artefact: Artefact, path: Path, simulator: Simulator) -> Ann
             raise UsageError(
                 f"{node.name!r} follows a step function and does not tell what its potential stands for: "
                 "convert the network again with this version of snnc"
+            )
+    for function in artefact.graph.nodes:
+        if isinstance(function, Function) and function.unit is None:
+            raise UsageError(
+                f"{function.name!r} does not tell what its counts stand for: convert the network again with "
+                "this version of snnc"
             )
     lowering = next((name for name in passes.names if name in LOWERING), None)
     if lowering is None:

@@ -285,7 +285,7 @@ class Rules:
 
     def added_up(self) -> Finding | None:
         """Return too few steps where no layer is to blame, and yet little errors of many add up to much."""
-        readouts = [layer for layer in self.found.layers if layer.firing is None]
+        readouts = [layer for layer in self.found.layers if layer.is_readout]
         error = max(layer.cumulative.total for layer in readouts)
         if error <= ADDED_UP or not self.found.populations:
             return None

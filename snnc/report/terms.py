@@ -10,8 +10,8 @@ For one neuron of a population, with
   ``zhat = l + (u / Theta) (sum_t I_t + T B) / T``,
 * ``phi = l + u N / T``: what its own spikes stand for,
 * ``theta = l + u C / T``: the largest value that they can stand for, ``C`` the capacity,
-* ``r(x)``: what the source network makes of a pre-activation, ``min(max(x, 0), ceiling)`` or, where it rounds
-  itself, the level of ``x``,
+* ``r(x)``: what the source network makes of a pre-activation, ``min(max(x, 0), ceiling)``; where it rounds
+  itself, the level of ``x``; or any function of it,
 * ``Q(zhat) = l + (u / T) clip(floor((v(0) + sum_t I_t + T B) / Theta), 0, C)``: what it would send if all
   its input had arrived before its first spike,
 
@@ -59,15 +59,14 @@ from itertools import pairwise
 import numpy as np
 
 from snnc.errors import UnknownOperationError, UsageError
-from snnc.ir.ann import Relu
 from snnc.ir.channels import per_channel
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.operations import firing
-from snnc.ir.snn import IntegrateFire
+from snnc.ir.snn import CountFunction, IntegrateFire
 from snnc.report.coding import range_of_counts
 from snnc.simulation.reference import step_function, windows
-from snnc.source.source_map import carried, raised_by
+from snnc.source.source_map import Rectifier, carried, raised_by
 
 TERMS = ("propagated", "parameters", "clipping", "quantisation", "unevenness")
 """The five errors, in the order in which they arise."""
@@ -172,7 +171,7 @@ def ideal_count(node: IntegrateFire, count: IntArray, v: NumberArray, most: int)
 
 def decompose(
     node: IntegrateFire,
-    relu: Relu,
+    relu: Rectifier,
     z_source: FloatArray,
     z_fed: FloatArray,
     count: IntArray,
@@ -208,6 +207,31 @@ def decompose(
     phi = floor + unit * count
     errors = (reached - a, made - reached, clipped - made, quantised - clipped, phi - quantised)
     return Decomposition(a, phi, errors, z_fed + raised, zhat, (count - whole).astype(np.int32))
+
+
+def decompose_function(
+    node: CountFunction, a: FloatArray, reached: FloatArray, count: IntArray, most: tuple[int, int]
+) -> Decomposition:
+    """Split the error of a function of counts: what its levels cut, and what its integers round.
+
+    Its own count is the function of the counts that it reads, whatever their order: it has no unevenness.
+
+    Args:
+        node: the function.
+        a: (batch, *shape), the value in the source network.
+        reached: (batch, *shape), what the source makes of the counts that arrived.
+        count: (batch, *shape), the units that were sent.
+        most: the least and the largest count.
+    """
+    if node.unit is None:
+        raise UsageError(f"{node.name!r} does not tell what its counts stand for: convert it again")
+    a, z = a.astype(np.float64), reached.astype(np.float64)
+    unit = per_channel(node.unit.astype(np.float64), len(node.shape))
+    ends = unit * most[0], unit * most[1]
+    clipped, phi = np.clip(z, np.minimum(*ends), np.maximum(*ends)), unit * count
+    none = np.zeros_like(a)
+    errors = (z - a, none, clipped - z, phi - clipped, none)
+    return Decomposition(a, phi, errors, z, z, np.empty((0, *a.shape[1:]), np.int32))
 
 
 def decompose_readout(y_source: FloatArray, y_fed: FloatArray, y: FloatArray) -> Decomposition:

@@ -61,10 +61,11 @@ class AnnSession:
 
         Args:
             graph: the network.
-            names: what to compute.
+            names: what to compute; a name may be given twice.
             threads: how many calls run at once.
             fed: nodes whose values the caller will give to :meth:`run_fed`; they are not computed.
         """
+        names = tuple(dict.fromkeys(names))
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
@@ -86,7 +87,7 @@ class AnnSession:
             providers=["CPUExecutionProvider"],
             disabled_optimizers=["Pad_Fusion"],
         )
-        self._names = tuple(names)
+        self._names = names
         self._inputs = tuple(node.name for node in graph.inputs)
         self._fed = {entry.name for entry in self._session.get_inputs()}
         self._threads = threads or os.cpu_count() or 1
