@@ -72,7 +72,7 @@ def as_if_with_torch(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_pytorch_one_line_names_the_command(
     files: Path, capsys: pytest.CaptureFixture[str], without_torch: None
 ) -> None:
-    wanted = "needs PyTorch, which is not installed: pip install 'snnc[train]'"
+    wanted = "needs PyTorch, which is not installed: pip install torch"
     assert refused(capsys, tune(files, "--minutes", "1")) == f"error: snnc tune {wanted}"
     convert = ["convert", str(files / "net.onnx"), "--calib", str(files / "rows.npz"), "--tune", "1"]
     assert refused(capsys, [*convert, "-T", "2", "-o", str(files / "out")]) == f"error: --tune {wanted}"

@@ -183,7 +183,7 @@ def command(terminal: Terminal, /, model: str, **options: Any) -> None:
     """Learn the thresholds, weights, biases and initial potentials of a spiking network, and write it.
 
     The network that is trained is the one that is deployed, to the bit. It learns from MODEL's answers, and
-    from labels with --labels. Needs PyTorch: pip install 'snnc[train]'.
+    from labels with --labels. Needs PyTorch: pip install torch.
     """
     from snnc.artefact import save
     from snnc.cli.artefacts import require_network

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from snnc.errors import UsageError
 
-COMMAND = "pip install 'snnc[train]'"
+COMMAND = "pip install torch"
 """What installs it."""
 
 
