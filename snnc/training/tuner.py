@@ -27,7 +27,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from snnc.analysis import costs
 from snnc.compiler import Tuned
 from snnc.diagnostics import FALLBACK, Diagnostic
 from snnc.errors import InputError, InternalError, UsageError
@@ -36,7 +35,6 @@ from snnc.ir.batch import Batch, joined
 from snnc.ir.graph import FloatArray, Graph
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.metrics.task import Task
-from snnc.numerics.divergence import AnswerError, answer_error
 from snnc.passes import PASSES
 from snnc.pipeline import Context, PassRecord, Pipeline, run_pipeline
 from snnc.simulation.protocol import RecordOptions, Simulator
@@ -45,9 +43,10 @@ from snnc.source.calibration import Calibration
 from snnc.training.ann_network import AnnNetwork
 from snnc.training.fine import FineEdges, marked, with_fine
 from snnc.training.judge import AT_ONCE, Judge, Measure
+from snnc.training.lesson_parts import compared_layers, judged_tasks, loss_weights, spike_prices
 from snnc.training.normalised import moments, normalised, transferred, weighted
 from snnc.training.plan import Plan, Speed
-from snnc.training.recipe import LABELLED, Recipe
+from snnc.training.recipe import Recipe
 from snnc.training.rows import TrainingRows, spread
 from snnc.training.spiking_network import SpikingNetwork, inexact, untrainable
 from snnc.training.stage import Learner, Lesson, Stage, on_device
@@ -222,9 +221,9 @@ class Tuner:
         calibration = Calibration(joined(held), context.calibration.threads)
         answers = calibration.logits(plain)
         targets = dict(answers.arrays) if isinstance(answers, Batch) else {plain.output_names[0]: answers}
-        tasks, errors = _tasks(self.tasks, targets)
+        tasks, errors = judged_tasks(self.tasks, targets)
         judge = Judge(held, targets, self.rows.labels_of(self.rows.held), tasks, errors)
-        weights = _weights(self.recipe, tasks, self.rows.labels)
+        weights = loss_weights(self.recipe, tasks, self.rows.labels)
         spiking, _ = bare.run(clipped, replace(context, diagnostics=[], findings={}))
         if (reason := untrainable(spiking)) is not None:
             raise UsageError(f"{reason}: convert the network without tuning")
@@ -234,7 +233,7 @@ class Tuner:
                 f"{reason}: tune with --set dual-threshold.spikes-per-step={context.timesteps}, "
                 "--preset graded, or --set set-schedule.kind=layerwise"
             )
-        layers = _layers(clipped)
+        layers = compared_layers(clipped)
         if "attention" in weights and not any(len(clipped[name].shape) > 1 for name in layers):
             raise UsageError("the loss attention compares maps, and the network has none: use features")
         teacher = AnnNetwork(plain).to(device).to(memory_format=torch.channels_last).eval()
@@ -251,7 +250,7 @@ class Tuner:
             judge=judge,
             tasks=tasks,
             layers=layers,
-            prices=_prices(spiking, clipped, device),
+            prices=spike_prices(spiking, clipped, device),
             variances=variances,
             weights=weights,
             progress=context.progress,
@@ -458,54 +457,3 @@ def _spiking(graph: Graph[Any]) -> SnnGraph:
     if not isinstance(graph, SnnGraph):
         raise InternalError("a pipeline that lowers left no spiking network")
     return graph
-
-
-def _tasks(
-    known: Mapping[str, Task | None], targets: Mapping[str, FloatArray]
-) -> tuple[dict[str, Task], dict[str, AnswerError]]:
-    """Return what each output is; where it is not evident, its behaviour decides."""
-    errors = {name: answer_error(known.get(name), values) for name, values in targets.items()}
-    tasks: dict[str, Task] = {}
-    for name, error in errors.items():
-        if error is AnswerError.DIVERGENCE:
-            tasks[name] = Task.CLASSES
-        else:
-            tasks[name] = Task.BINARY if known.get(name) is Task.BINARY else Task.REGRESSION
-    return tasks, errors
-
-
-def _weights(recipe: Recipe, tasks: Mapping[str, Task], labels: Mapping[str, Any]) -> dict[str, float]:
-    """Return the losses and their weights, and refuse those that have nothing to compare."""
-    scores = any(task is not Task.REGRESSION for task in tasks.values())
-    numbers = any(task is Task.REGRESSION for task in tasks.values())
-    if not recipe.losses:
-        share = LABELLED if labels else 0.0
-        found = {"kl": 1 - share} if scores else {}
-        found |= {"squared": 1 - share} if numbers else {}
-        return found | ({"labels": share} if labels else {})
-    for name in ("kl", "hta-kl", "anytime"):
-        if name in recipe.losses and not scores:
-            raise UsageError(
-                f"the loss {name} compares class scores, and the outputs are numbers: use squared"
-            )
-    if "squared" in recipe.losses and not numbers:
-        raise UsageError("the loss squared compares numbers, and the outputs are class scores: use kl")
-    if "labels" in recipe.losses and not labels:
-        raise UsageError("the loss labels needs labels: give --labels, and `y` in the file")
-    return dict(recipe.losses)
-
-
-def _layers(graph: ann.AnnGraph) -> tuple[str, ...]:
-    """Return the rectifiers whose activations are compared: the last of every shape."""
-    last = {node.shape: node.name for node in graph.of_type(ann.Relu) if node.shift is None}
-    return tuple(last.values())
-
-
-def _prices(graph: SnnGraph, source: ann.AnnGraph, device: str) -> dict[str, Tensor]:
-    """Return the synapses that a spike of each neuron reaches, over the source's MACs, by population."""
-    macs = max(sum(costs.macs_of_ann(source).values()), 1)
-    reach = costs.fan_outs(graph)
-    return {
-        node.name: torch.from_numpy((reach[node.name] / macs).astype(np.float32)).to(device)
-        for node in graph.of_type(IntegrateFire)
-    }
