@@ -8,7 +8,8 @@ lowered here is lowered with any rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from snnc.ir.bounds import provable_timesteps, unproved
 from snnc.ir.graph import Graph
 from snnc.ir.snn import Encode, IntegrateFire, Readout, SnnGraph
 from snnc.numerics.quantisation import quantise_all
+from snnc.numerics.thresholds import Method
 from snnc.pipeline import AnyPass, Context, Pipeline, run_pipeline
 from snnc.simulation.reference import ReferenceSimulator
 from snnc.source.calibration import ActivationSample, Calibration
@@ -27,6 +29,9 @@ from snnc.source.calibration import ActivationSample, Calibration
 VALUES = np.linspace(-0.5, 1, 4, dtype=np.float32)
 """Activations of every channel, before they are scaled: of both signs, so that signed values are raised."""
 
+
+CLIPPING = "clip-activations"
+"""The pass that finds thresholds."""
 
 FITTING = ("learn-thresholds", "compensate", "quantise-weights")
 """Passes that fit and round numbers, and leave the neurons as they are."""
@@ -70,7 +75,7 @@ def require_lowering(graph: AnnGraph, passes: Sequence[AnyPass], timesteps: int)
     """
     context = Context(_made_up(graph), timesteps, ReferenceSimulator())
     current: Graph[Any] = graph
-    for item in passes:
+    for item in _unfitted(passes):
         current, _ = run_pipeline((item,), current, context)
         if isinstance(current, SnnGraph):
             return
@@ -116,11 +121,18 @@ def require_bounds(graph: AnnGraph, passes: Sequence[AnyPass], timesteps: int) -
 def _neurons(graph: AnnGraph, passes: Sequence[AnyPass], timesteps: int) -> SnnGraph:
     """Return the spiking network with all its neurons, before anything is fitted or rounded."""
     context = Context(_made_up(graph), timesteps, ReferenceSimulator())
-    kept = [item for item in passes if item.name not in FITTING]
+    kept = _unfitted([item for item in passes if item.name not in FITTING])
     found, _ = run_pipeline(kept, graph, context)
     if not isinstance(found, SnnGraph):
         raise InternalError("a pipeline that lowers left no spiking network")
     return found
+
+
+def _unfitted(passes: Sequence[AnyPass]) -> list[AnyPass]:
+    """Return the passes with thresholds at the maxima: to fit made-up values takes long and says nothing."""
+    return [
+        replace(cast(Any, item), method=Method.MAXIMUM) if item.name == CLIPPING else item for item in passes
+    ]
 
 
 def _made_up(graph: AnnGraph) -> MadeUp:
