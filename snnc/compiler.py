@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from snnc import __version__
 from snnc.analysis import costs
 from snnc.analysis.front import carried, order
@@ -38,6 +36,7 @@ from snnc.data.input_statistics import InputStatistics
 from snnc.data.leakage import row_hashes
 from snnc.data.material import given_rows, preprocessing_beside
 from snnc.data.preprocessing import Preprocessing, prepared_rows
+from snnc.data.stored import as_float32
 from snnc.diagnostics import OTHER_LEVELS, Diagnostic
 from snnc.errors import InternalError, UnsupportedModelError, UsageError
 from snnc.frontend import SourceModel
@@ -208,10 +207,7 @@ def convert(
         what = f"{name} for {given!r}" if several else name
         taken[given] = prepared_rows(rows_of(raw, given), form, preprocessing, what)
     known = taken if source.host is None else source.host.before(taken)
-    rows = {
-        given.name: given.layout.to_canonical(known[given.name]).astype(np.float32, copy=False)
-        for given in source.inputs
-    }
+    rows = {given.name: as_float32(given.layout.to_canonical(known[given.name])) for given in source.inputs}
     possible = tuple(among.values()) or (options,)
     require_memory(source.graph, len(raw), fitted=any(each.fits for each in possible))
     prepared = Calibration(joined(rows), options.threads)
