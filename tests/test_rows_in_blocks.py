@@ -1,4 +1,4 @@
-"""Rows are prepared, checked and hashed some at a time, many of them in a temporary file, to the same bits."""
+"""Rows are prepared, checked and hashed some at a time, many of them in a temporary file: the same bits."""
 
 from __future__ import annotations
 
