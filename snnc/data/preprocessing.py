@@ -122,7 +122,7 @@ class Preprocessing:
             )
         return prepared
 
-    def _scaled(self, made: Arrangement, x: NumberArray) -> NumberArray:
+    def _scaled(self, made: Arrangement, x: NumberArray) -> FloatArray:
         with np.errstate(all="ignore"):  # what overflows is told in one line
             scaled = made.axes_of(x).astype(np.float32) / np.float32(self.divide)
             scaled = (scaled - made.per_channel(self.mean)) / made.per_channel(self.std)
