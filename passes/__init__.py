@@ -118,6 +118,7 @@ def _pipelines() -> dict[str, Pipeline]:
     front = (FoldBatchnorm(), ExactMaxPool(), ComposeLinear(), RectifyLinear(), ClipActivations(), Lower())
     back = (SetSchedule(), InitMembrane(), Compensate(), QuantiseWeights())
     binary = Pipeline((*front, *back))
+    unsigned = binary.with_option("lower", signed=False)
     two_a_step = binary.with_pass(DualThreshold(spikes_per_step=2), after="lower")
     balanced = (
         two_a_step.with_option("clip-activations", floor=True)
@@ -127,7 +128,7 @@ def _pipelines() -> dict[str, Pipeline]:
     return {
         "balanced": balanced,
         "fast": two_a_step.without("compensate"),
-        "binary-only": binary,
+        "binary-only": unsigned,
         "graded": balanced.replace("dual-threshold", Graded(), FineSkip()),
         "low-latency": binary.with_option("clip-activations", levels=2, floor=True)
         .with_pass(DualThreshold(), FineSkip(), after="lower")

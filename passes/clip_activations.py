@@ -9,6 +9,10 @@ A channel that is seldom silent wastes levels on values that it does not take. W
 represents ``a = l + (theta - l) k / (T M)``: it is clipped on both sides, the floor is added to the bias of
 its readers, and no spikes are needed for it (see :func:`snnc.numerics.thresholds.mse_range`).
 
+An activation that is no rectifier (a sigmoid, a signed value) gets levels on both sides of zero, and a step
+function that gives them: see :mod:`snnc.numerics.step_functions`. What functions of spike counts read has one
+distance of levels for all channels, others one for each.
+
 A value that only a maximum reads is measured after the maximum: values that are never the maximum need no
 levels.
 
@@ -23,7 +27,7 @@ Efficient, Accurate Spiking Neural Networks Calibration", ICML 2021.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
@@ -31,16 +35,41 @@ from typing import ClassVar
 import numpy as np
 
 from snnc.compensation.sensitivity import most_sensitive, operations, sensitivities
+from snnc.diagnostics import UNSEEN_RANGE, Diagnostic
 from snnc.errors import UsageError
-from snnc.ir.ann import AnnGraph, AnnNode, Relu
+from snnc.ir.ann import (
+    Activation,
+    AnnGraph,
+    AnnNode,
+    Constant,
+    InnerSoftmax,
+    Levelled,
+    Pointwise,
+    Relu,
+)
+from snnc.ir.count_paths import COUNT_FUNCTIONS, read_by_counts, softmax_of
 from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
+from snnc.ir.problems import MOST_BREAKPOINTS
+from snnc.numerics.softmax_levels import (
+    argument_levels,
+    is_argument,
+    masks_within_reach,
+    rows_enough,
+    with_argument_levels,
+    with_softmax_levels,
+)
+from snnc.numerics.step_functions import Measured, carried
 from snnc.numerics.thresholds import HIGHEST_FLOOR, Method, mse_range, mse_threshold, percentile_threshold
 from snnc.pipeline import MANY, Context, require
 from snnc.source.calibration import ActivationSample
 
 SAMPLES_PER_CHANNEL = 20_000
 """Positions looked at in each channel; more moves no threshold by more than its rounding."""
+
+FINER = 4
+"""By how many times the levels of functions of counts are finer than those of neurons: they have no
+thresholds, so that finer levels cost nothing but the payload of their spikes."""
 
 LAYER_SAMPLES = 2_000_000
 """Positions looked at in a whole layer, which bounds the memory of wide layers."""
@@ -88,25 +117,22 @@ class ClipActivations:
             )
 
     def run(self, graph: AnnGraph, context: Context, /) -> AnnGraph:
-        """Return the graph with every rectifier clipped."""
+        """Return the graph with every activation clipped."""
         check_known(graph)
-        rectifiers = graph.of_type(Relu)
-        if not rectifiers:
+        activations = [node for node in graph if isinstance(node, Activation)]
+        if not activations:
             return graph
-        # A rectifier that stands in the source network is clipped by what it gives itself, pooled or not.
-        seen = {
-            node.name: node.name if node.shift is None else graph.seen_as(node.name) for node in rectifiers
-        }
-        names = [node.name for node in rectifiers]
-        widest = max(node.channels for node in rectifiers)
+        seen = {node.name: _measured(graph, node) for node in activations}
+        names = [node.name for node in activations]
+        widest = max(node.channels for node in activations)
         measured = context.calibration.samples(
             graph,
-            list(seen.values()),
+            list(dict.fromkeys(seen.values())),
             per_channel=max(1, min(SAMPLES_PER_CHANNEL, LAYER_SAMPLES // widest) // context.thrift),
             seed=context.seed,
         )
         samples = {name: measured[seen[name]] for name in names}
-        tracked = context.progress.track(rectifiers, len(rectifiers), "thresholds")
+        tracked = context.progress.track(activations, len(activations), "thresholds")
         if self.share == 1:
             return self._clipped(graph, tracked, samples, self.levels, context)
         plain = self._clipped(graph, tracked, samples, 1, context)
@@ -119,20 +145,31 @@ class ClipActivations:
             for name in names
         }
         return self._clipped(
-            plain, [node for node in rectifiers if node.name in chosen], samples, self.levels, context
+            plain, [node for node in activations if node.name in chosen], samples, self.levels, context
         )
 
     def _clipped(
         self,
         graph: AnnGraph,
-        rectifiers: Iterable[Relu],
+        activations: Iterable[Activation],
         samples: Mapping[str, ActivationSample],
         levels: int,
         context: Context,
     ) -> AnnGraph:
-        """Return the graph with some rectifiers clipped for spikes of ``levels``."""
+        """Return the graph with some activations clipped for spikes of ``levels``."""
         clipped: dict[str, AnnNode] = {}
-        for node in rectifiers:
+        span = levels * context.timesteps
+        shared = {name: group for group in read_by_counts(graph) for name in group}
+        for node in activations:
+            if isinstance(node, Levelled):
+                if node.name not in clipped:
+                    together = sorted(shared.get(node.name, {node.name}))
+                    if found := self._of_softmax(graph, together, samples, span, context):
+                        clipped |= found
+                        continue
+                    common = node.name in shared or self.granularity is Granularity.LAYER
+                    clipped |= self._levelled(graph, together, samples, levels, context, common=common)
+                continue
             # What is raised for a maximum has its floor in the shift already.
             whole = node.shift is not None and graph.seen_as(node.name) != node.name
             sample = samples[node.name]
@@ -167,3 +204,86 @@ class ClipActivations:
             key: np.broadcast_to(values, (node.channels,)).astype(np.float32)
             for key, values in limits.items()
         }
+
+    def _of_softmax(
+        self,
+        graph: AnnGraph,
+        names: Sequence[str],
+        samples: Mapping[str, ActivationSample],
+        span: int,
+        context: Context,
+    ) -> dict[str, AnnNode]:
+        """Return what a softmax alone reads, or is, with levels of its own; nothing where others share them.
+
+        What masks arguments is brought within the reach of integers, too.
+        """
+        nodes = [graph[name] for name in names]
+        (first, *others) = nodes
+        if isinstance(first, InnerSoftmax) and not others:
+            made = with_softmax_levels(first, span)
+            return {first.name: made.with_(levels=-(-made.highest // context.timesteps))}
+        softmax = softmax_of(graph, names)
+        arguments = [node for node in nodes if is_argument(node)]
+        if softmax is None or len(arguments) < len(nodes):
+            return {}
+        span = min(span, MOST_BREAKPOINTS)
+        rows = context.calibration.subset(slice(rows_enough(softmax.shape)))
+        levels = argument_levels(rows.values(graph, softmax.inputs[0]), softmax.axis + 1, span)
+        clipped: dict[str, AnnNode] = {}
+        for node in arguments:
+            sample = samples[node.name]
+            made = with_argument_levels(node, levels, span, sample.minimum, sample.maximum)
+            clipped[node.name] = made.with_(levels=-(-span // context.timesteps))
+            if any(isinstance(graph[name], Constant) for name in graph[node.inputs[0]].inputs):
+                clipped |= masks_within_reach(graph, node, levels, rows.values(graph, node.inputs[0]))
+        return clipped
+
+    def _levelled(
+        self,
+        graph: AnnGraph,
+        names: Sequence[str],
+        samples: Mapping[str, ActivationSample],
+        levels: int,
+        context: Context,
+        *,
+        common: bool,
+    ) -> dict[str, Levelled]:
+        """Return activations that share one unit with levels, by name; ``common`` if all channels do, too."""
+        nodes = [node for node in (graph[name] for name in names) if isinstance(node, Levelled)]
+        measured = []
+        for node in nodes:
+            sample = samples[node.name]
+            values = sample.values
+            if isinstance(node, Pointwise):
+                values = node.function(values)
+                context.calibration.require_finite(graph, node, values)
+                if values.min() == values.max():
+                    context.diagnostics.append(_unseen(node, float(values.flat[0])))
+            measured.append(Measured(node, values, sample.minimum, sample.maximum))
+        span = levels * context.timesteps
+        if all(isinstance(node, COUNT_FUNCTIONS) for node in nodes):
+            span = max(span, min(FINER * span, MOST_BREAKPOINTS - 1))
+        found = carried(measured, span, common=common, method=self.method, percentile=self.percentile)
+        most = -(-(found[0].highest - found[0].lowest) // context.timesteps)
+        return {node.name: node.with_(levels=max(levels, most)) for node in found}
+
+
+def _measured(graph: AnnGraph, node: Activation) -> str:
+    """Return the name of the value that is sampled for an activation.
+
+    A rectifier that stands in the source network is clipped by what it gives itself, pooled or not; of a
+    function its arguments say what it gives.
+    """
+    if isinstance(node, Pointwise):
+        return node.inputs[0]
+    return node.name if isinstance(node, Levelled) or node.shift is None else graph.seen_as(node.name)
+
+
+def _unseen(node: Levelled, value: float) -> Diagnostic:
+    """Say that nothing is known of an activation's range."""
+    return Diagnostic(
+        UNSEEN_RANGE,
+        f"it is {value:g} on all calibration rows, so that its levels are guessed",
+        node.origin or node.name,
+        "give calibration rows of all kinds that the network will receive",
+    )

@@ -6,7 +6,7 @@ the next layer really receives, four corrections are tried:
 * *weights*: ridge regression of the source network's pre-activation on the spike counts, main branch and
   shortcut together (see :mod:`snnc.compensation.refit`);
 * *bias*: per channel, ``b += E[a] - E[l + u N / T]``, ``l`` the floor, so that the mean output is that of
-  the source network;
+  the source network; of a step function of ``f`` it is divided by ``E[f']``;
 * *start*: per channel, the initial potential as a share of the threshold, the best of a grid;
 * *scale*: per channel, the spike scale that the readers assume becomes the least-squares one,
   ``u' = u E[a r] / E[r^2]`` with ``r = u N / T`` (both above the floor).
@@ -34,11 +34,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from snnc.compensation.corrections import GroupFitter, Target
+from snnc.compensation.corrections import GroupFitter, Slope, Target, slope_of
 from snnc.compensation.refit import CannotFit, refit
 from snnc.compensation.snapshots import ReaderRatio, Snapshot, prefix_keys
 from snnc.diagnostics import FALLBACK, Diagnostic
-from snnc.ir.ann import Relu
+from snnc.ir.ann import Pointwise
 from snnc.ir.batch import rows_of
 from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
@@ -48,7 +48,14 @@ from snnc.numerics.quantisation import Group, groups, quantise_all
 from snnc.numerics.spill import RowArray
 from snnc.pipeline import Context, require
 from snnc.simulation.partial import PartialSimulation
-from snnc.source.source_map import activation, maximum_of, pre_activation, rectifier
+from snnc.source.source_map import (
+    Rectifier,
+    activation,
+    maximum_of,
+    pre_activation,
+    rectifier,
+    shift_of,
+)
 
 HELD_BACK = 5
 """One row in this many is kept from the fits and decides about them."""
@@ -149,7 +156,7 @@ class _Compensation:
 
     def offset(self, node: IntegrateFire) -> FloatArray:
         """Return what a population's bias holds beside the source's, (channels,): shift, floor and ramp."""
-        shift = rectifier(self.source, node).shift
+        shift = shift_of(rectifier(self.source, node))
         ramp = node.ramp(self.graph.timesteps) if self.options.ramp else 0
         return ramp - node.lowest + (0 if shift is None else shift)
 
@@ -193,6 +200,7 @@ class _Compensation:
         layer = GroupFitter(
             group, targets, self.prefix, self.held, error, gated=self.options.gated, pools=pools
         )
+        slopes = {} if last else self.slopes(group, z)
         bias = self.options.bias and not last
         best = layer.quantised("none", self.graph)
         starts = [best]
@@ -200,7 +208,7 @@ class _Compensation:
             starts.append(layer.quantised("weights", fitted))
             best = layer.better(best, starts[-1])
         for start in starts if bias else ():
-            best = layer.better(best, layer.rebiased(start))
+            best = layer.better(best, layer.rebiased(start, slopes))
         if self.options.start and not last:
             best = layer.better(best, layer.restarted(best))
         if self.options.scale and not last:
@@ -212,6 +220,12 @@ class _Compensation:
         self.ratios += best.ratios
         if not last:
             self.prefix.extend(self.graph, group.sinks)
+
+    def slopes(self, group: Group, z: RowArray) -> dict[str, Slope]:
+        """Return how the functions of a group answer to a bias, by population."""
+        rows = np.asarray(z[: self.prefix.chunks[0].stop])
+        found = {name: rectifier(self.source, self.graph[name]) for name in group.sinks}
+        return {name: slope_of(node, rows) for name, node in found.items() if isinstance(node, Pointwise)}
 
     def refitted(self, group: Group, z: RowArray) -> SnnGraph | None:
         """Return the network with fitted weights in a group, or ``None`` where they stay as they are."""
@@ -280,6 +294,6 @@ def _rows(values: RowArray, chunk: slice) -> FloatArray:
     return np.asarray(values[chunk])
 
 
-def _active(relu: Relu, z: RowArray, chunk: slice) -> FloatArray:
+def _active(relu: Rectifier, z: RowArray, chunk: slice) -> FloatArray:
     """Return what a population should carry on a chunk of rows."""
     return activation(relu, z[chunk])

@@ -18,9 +18,10 @@ from typing import ClassVar
 import numpy as np
 
 from snnc.errors import UsageError
+from snnc.ir.ann import Pointwise
 from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, NumberArray
-from snnc.ir.neuron import Code
+from snnc.ir.neuron import Code, Neuron
 from snnc.ir.operations import check_known
 from snnc.ir.rewriter import Rewriter
 from snnc.ir.snn import (
@@ -39,11 +40,12 @@ from snnc.ir.snn import (
     Weighted,
 )
 from snnc.numerics.quantisation import correct_readers
-from snnc.numerics.thresholds import mse_range, mse_threshold
+from snnc.numerics.step_functions import Measured, carried
+from snnc.numerics.thresholds import Method, mse_range, mse_threshold
 from snnc.pipeline import MANY, Context, require
 from snnc.simulation.reference import propagate
 from snnc.source.calibration import ActivationSample
-from snnc.source.source_map import rectifier
+from snnc.source.source_map import Rectifier, measured_at, rectifier
 
 SAMPLES_PER_CHANNEL = 20_000
 SUFFIX = ".fine"
@@ -79,16 +81,17 @@ class FineSkip:
             return graph
         source = context.ann()
         rectifiers = {name: rectifier(source, graph[name]) for name in sources}
+        read = {name: measured_at(node) for name, node in rectifiers.items()}
         samples = context.calibration.samples(
             source,
-            [node.name for node in rectifiers.values()],
+            list(dict.fromkeys(read.values())),
             per_channel=SAMPLES_PER_CHANNEL,
             seed=context.seed,
         )
         # The report adds these populations to the source network, so their names must be new there, too.
         taken = frozenset(node.name for node in source)
         for name, node in rectifiers.items():
-            graph = self._add(graph, name, samples[node.name].raised(node.shift), edges, taken)
+            graph = self._add(graph, name, self._finer(graph, name, node, samples[read[name]]), edges, taken)
         context.findings["fine"] = sources
         return graph
 
@@ -108,21 +111,23 @@ class FineSkip:
                 found.append(node.name)
         return tuple(found)
 
-    def _add(
-        self,
-        graph: SnnGraph,
-        name: str,
-        sample: ActivationSample,
-        edges: tuple[str, ...],
-        taken: frozenset[str],
-    ) -> SnnGraph:
+    def _finer(
+        self, graph: SnnGraph, name: str, node: Rectifier, sample: ActivationSample
+    ) -> IntegrateFire | None:
+        """Return a population with more levels; ``None`` where it has enough."""
         coarse = graph[name]
         if not isinstance(coarse, IntegrateFire) or coarse.integer:
             raise UsageError("fine-skip works on float32 populations: put it before quantise-weights")
         per_step = -(-self.levels // graph.timesteps)
         levels = max(coarse.neuron.levels, 2 ** int(per_step).bit_length() - 1)
         if levels == coarse.neuron.levels:
-            return graph
+            return None
+        # What the coarse neuron may send in a step, the fine one sends in as few spikes of more levels.
+        spikes = None if coarse.neuron.limit is None else max(1, coarse.neuron.limit // levels)
+        neuron = replace(coarse.neuron, levels=levels, spikes_per_step=spikes, code=Code.BINARY)
+        if isinstance(node, Pointwise):
+            return _finer_steps(coarse, node, sample, graph.timesteps, neuron)
+        sample = sample.raised(node.shift)
         floor = np.zeros(coarse.channels, np.float32)
         if coarse.floor is None:
             threshold = mse_threshold(sample.values, graph.timesteps * levels)
@@ -131,25 +136,55 @@ class FineSkip:
         top = np.where(threshold > 0, threshold - floor, coarse.threshold * coarse.neuron.levels)
         unit = (top / np.float32(levels)).astype(np.float32)
         share = coarse.v_init / coarse.threshold
-        # What the coarse neuron may send in a step, the fine one sends in as few spikes of more levels.
-        spikes = None if coarse.neuron.limit is None else max(1, coarse.neuron.limit // levels)
-        rewriter = Rewriter(graph, taken)
-        fine = coarse.with_(
-            name=rewriter.fresh(name + SUFFIX),
+        return coarse.with_(
             threshold=unit,
             spike_scale=unit,
             floor=floor if floor.any() else None,
             bias=(coarse.bias + coarse.lowest - floor).astype(np.float32),
             v_init=(share * unit).astype(np.float32),
-            neuron=replace(coarse.neuron, levels=levels, spikes_per_step=spikes, code=Code.BINARY),
+            neuron=neuron,
             negative_threshold=None,
             fine=True,
         )
+
+    def _add(
+        self,
+        graph: SnnGraph,
+        name: str,
+        finer: IntegrateFire | None,
+        edges: tuple[str, ...],
+        taken: frozenset[str],
+    ) -> SnnGraph:
+        coarse = graph[name]
+        if finer is None or not isinstance(coarse, IntegrateFire):
+            return graph
+        rewriter = Rewriter(graph, taken)
+        fine = finer.with_(name=rewriter.fresh(name + SUFFIX))
         paths = [path for edge in edges for path in [_path(graph, edge)] if path[0] == name]
         _rewire(rewriter, coarse, fine, paths)
         graph = graph.with_nodes(rewriter.nodes, rewriter.outputs)
-        graph = correct_readers(graph, fine.name, (unit / coarse.spike_scale).astype(np.float32))
-        return _raised_readers(graph, fine.name, (floor - coarse.lowest) / unit)
+        ratio = (fine.spike_scale / coarse.spike_scale).astype(np.float32)
+        graph = correct_readers(graph, fine.name, ratio)
+        return _raised_readers(graph, fine.name, (fine.lowest - coarse.lowest) / fine.spike_scale)
+
+
+def _finer_steps(
+    coarse: IntegrateFire, node: Pointwise, sample: ActivationSample, timesteps: int, neuron: Neuron
+) -> IntegrateFire | None:
+    """Return a step function with more levels."""
+    values = node.function(sample.values)
+    measured = Measured(node, values, sample.minimum, sample.maximum)
+    (found,) = carried([measured], timesteps * neuron.levels, common=False, method=Method.MSE)
+    if not isinstance(found, Pointwise) or found.breakpoints is None or found.step is None:
+        return None
+    unit = (found.step * np.float32(timesteps)).astype(np.float32)
+    return coarse.with_(
+        spike_scale=unit,
+        neuron=neuron,
+        breakpoints=(found.breakpoints * np.float32(timesteps)).astype(np.float32),
+        step_values=found.step_values,
+        fine=True,
+    )
 
 
 def _has_residuals(graph: SnnGraph) -> bool:

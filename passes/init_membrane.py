@@ -44,6 +44,8 @@ class InitMembrane:
         return graph.map(IntegrateFire, self._start)
 
     def _start(self, node: IntegrateFire) -> SnnNode:
+        if node.breakpoints is not None:  # which round by themselves
+            return node
         if node.integer:
             v_init = np.floor(node.threshold.astype(np.float64) * self.fraction).astype(np.int32)
         else:

@@ -31,13 +31,16 @@ from snnc.errors import InternalError, UnsupportedModelError, UsageError
 from snnc.ir import ann, snn
 from snnc.ir.batch import rows_of
 from snnc.ir.channels import per_channel
+from snnc.ir.count_paths import read_by_counts
 from snnc.ir.geometry import ABSENT, Window
 from snnc.ir.graph import FloatArray, IntArray, Shape
 from snnc.ir.neuron import Neuron
 from snnc.ir.operations import channel_links, check_known, classified
 from snnc.ir.rewriter import Names
 from snnc.metrics.task import Task
+from snnc.numerics.counting import Operand, counted
 from snnc.numerics.input_range import InputUnits, encoded, input_affine, input_limit, input_units
+from snnc.numerics.requantisation import UnboundedError
 from snnc.numerics.splitting import split_weights
 from snnc.pipeline import Context
 from snnc.simulation.reference import convolve
@@ -59,12 +62,14 @@ class Spikes:
         spike_scale: (channels,) float32.
         shift: (channels,) float32.
         floor: (channels,) float32.
+        most: largest magnitude of the counts N.
     """
 
     name: str
     spike_scale: FloatArray
     shift: FloatArray
     floor: FloatArray
+    most: int
 
     @property
     def silence(self) -> FloatArray:
@@ -95,10 +100,13 @@ class Lower:
     Attributes:
         input_limit: largest magnitude of a quantised input. A smaller one suits chips with short integers,
             and leaves weights in one piece: these chips read no source several times.
+        signed: whether there may be neurons that take spikes back, as those of step functions do; other
+            passes let all others do so.
     """
 
     name: ClassVar[str] = "lower"
     input_limit: int = snn.INPUT_LIMIT
+    signed: bool = True
 
     def __post_init__(self) -> None:
         """Refuse limits that the encoder does not know."""
@@ -121,7 +129,7 @@ class Lower:
                     "finer": [int(value) for value in units.finer],
                     "middle": [float(value) for value in units.middle],
                 }
-        lowering = _Lowering(graph, codes, context)
+        lowering = _Lowering(graph, codes, context, signed=self.signed)
         result = lowering.result()
         split: dict[str, int] = {}
         if self.input_limit == snn.INPUT_LIMIT:  # a chip that asks for less reads no source twice
@@ -152,7 +160,11 @@ class _InputCode:
 class _Lowering:
     """One walk over the ANN graph."""
 
-    def __init__(self, graph: ann.AnnGraph, codes: Mapping[str, _InputCode], context: Context) -> None:
+    def __init__(
+        self, graph: ann.AnnGraph, codes: Mapping[str, _InputCode], context: Context, *, signed: bool
+    ) -> None:
+        self.signed = signed
+        self.shared = {name for group in read_by_counts(graph) if len(group) > 1 for name in group}
         self.graph = graph
         self.timesteps = context.timesteps
         self.codes = codes
@@ -220,6 +232,10 @@ class _Lowering:
                 return self.weigh(node, spikes)
             case ann.Relu(), [value]:
                 return self.population(node, self.as_current(value, node))
+            case ann.Pointwise(), [value]:
+                return self.stepped(node, self.as_current(value, node))
+            case ann.Levelled(), _:
+                return self.counted(node, inputs)
             case ann.Add(), _:
                 currents = [
                     self.as_current(value, self.graph[name])
@@ -308,7 +324,8 @@ class _Lowering:
             )
         )
         none = np.zeros(node.channels, np.float32)
-        return Spikes(node.name, np.float32(scale) / units.finer, none - units.middle, none)
+        most = code.limit * self.timesteps
+        return Spikes(node.name, np.float32(scale) / units.finer, none - units.middle, none, most)
 
     def weigh(self, node: ann.AnnNode, spikes: Spikes) -> Current:
         """Fold unit, shift and floor of the spikes into weight and bias."""
@@ -379,7 +396,8 @@ class _Lowering:
         padded = any(node.window.pads)
         if isinstance(value, Spikes) and not (padded and value.shift.any()):
             self.append(snn.SumPool(window=node.window, **_place(node, value.name)))
-            return replace(value, name=node.name, spike_scale=value.spike_scale / area)
+            most = value.most * node.window.area
+            return replace(value, name=node.name, spike_scale=value.spike_scale / area, most=most)
         value = self.as_current(value, node)  # where a shift is padded, the border loses less of it
         terms = []
         for index, chain in enumerate(value.terms):
@@ -430,7 +448,7 @@ class _Lowering:
                 }
             case _:
                 raise InternalError(f"{node.name!r} moves nothing")
-        return Spikes(node.name, **vectors)
+        return Spikes(node.name, **vectors, most=max(value.most for value in inputs))
 
     def population(self, node: ann.Relu, current: Current) -> Spikes:
         threshold = node.threshold if node.threshold is not None else node.ceiling
@@ -462,7 +480,67 @@ class _Lowering:
                 stands_for=node.name,
             )
         )
-        return Spikes(node.name, np.where(dead, np.float32(0), unit), shift, floor)
+        most = node.levels * self.timesteps
+        return Spikes(node.name, np.where(dead, np.float32(0), unit), shift, floor, most)
+
+    def counted(self, node: ann.Levelled, inputs: Sequence[Value]) -> Spikes:
+        """Write a function of spike counts down."""
+        if node.step is None and not isinstance(node, ann.Maximum):
+            raise UsageError(f"{node.name!r} has no levels: put `clip-activations` before `lower`")
+        operands = []
+        for name, value in zip(node.inputs, inputs, strict=True):
+            if not isinstance(value, Spikes) or value.silence.any() or np.ptp(value.spike_scale):
+                what = (
+                    f"it reads {name!r}, which is not carried by spikes of one unit that are silent at zero"
+                )
+                raise _unsupported(node, what, RECTIFIED)
+            step = float(value.spike_scale[0]) / self.timesteps
+            if step < 0 and isinstance(node, ann.InnerSoftmax | ann.Maximum):
+                raise _unsupported(node, f"it reads {name!r}, whose sign was turned", RECTIFIED)
+            operands.append(Operand(value.name, self.graph[name].shape, step, value.most))
+        try:
+            made = counted(node, operands, exact_step=node.name in self.shared)
+        except UnboundedError as error:
+            cure = "convert with fewer levels or steps, or leave it to the host"
+            raise _unsupported(node, str(error), cure) from error
+        self.append(made.node)
+        none = np.zeros(node.channels, np.float32)
+        unit = np.full(node.channels, made.step * self.timesteps, np.float32)
+        return Spikes(node.name, unit, none, none, made.most)
+
+    def stepped(self, node: ann.Pointwise, current: Current) -> Spikes:
+        """Write the population of a function down: a step function of all that arrives in T steps."""
+        if node.step is None or node.breakpoints is None or node.step_values is None:
+            raise UsageError(f"{node.name!r} has no levels: put `clip-activations` before `lower`")
+        if not self.signed:
+            raise _unsupported(
+                node,
+                "its count may fall while its input arrives, and these neurons take nothing back",
+                "choose another preset, whose neurons send signed spikes",
+            )
+        T = self.timesteps
+        unit = (node.step * np.float32(T)).astype(np.float32)
+        none = np.zeros(node.channels, np.float32)
+        self.append(
+            snn.IntegrateFire(
+                name=node.name,
+                inputs=self.emit(current),
+                shape=node.shape,
+                origin=node.origin,
+                threshold=np.ones_like(unit),
+                bias=current.bias,
+                v_init=none,
+                spike_scale=unit,
+                neuron=Neuron(levels=node.levels),
+                stands_for=node.name,
+                breakpoints=(node.breakpoints * np.float32(T)).astype(np.float32),
+                step_values=node.step_values,
+                potential_unit=np.full_like(unit, 1 / T),
+                potential_zero=none,
+            )
+        )
+        most = max(-node.lowest, node.highest)
+        return Spikes(node.name, unit, none, none, most)
 
     def silence(self, current: Current, dead: np.ndarray, value: FloatArray) -> Current:
         """Fold channels that are never active to the constant that their silence stands for."""

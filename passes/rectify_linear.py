@@ -19,6 +19,10 @@ of the spikes, and both share one scale; as spikes it needs weights of similar s
 with the number of steps. In few steps it would have fewer levels than the 12 bits, so it is presented
 directly. If the input is added without weights, its wide weights represent it (see
 :func:`snnc.numerics.input_range.input_limit`).
+
+A function of spike counts (a product of activations, a normalisation) sees integers alone: what it reads must
+be spikes of one unit, whose silence stands for zero. A linear value that one reads is sent as signed counts,
+by a step function of it, and a rectifier that one reads becomes a step function, too.
 """
 
 from __future__ import annotations
@@ -40,15 +44,19 @@ from snnc.ir.ann import (
     Convolution,
     Gather,
     Input,
+    Levelled,
     Linear,
     MaxPool,
     Pad,
+    Pointwise,
     Relu,
     Reshape,
     Slice,
     Softmax,
 )
 from snnc.ir.batch import rows_of
+from snnc.ir.count_paths import COUNT_FUNCTIONS, MOVES, read_by_counts
+from snnc.ir.function import IDENTITY, Call, composed
 from snnc.ir.geometry import ABSENT
 from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
@@ -80,9 +88,10 @@ class RectifyLinear:
         check_known(graph)
         # What was measured here cannot be found out from the file again: the report needs it.
         shifts: dict[str, list[float]] = {}
-        raised = self._raised(graph, context, shifts)
+        counted = _counted(graph)
+        raised = self._raised(counted, context, shifts)
         result = self._spiking_input(raised, context, shifts)
-        if result is not graph:
+        if result is not counted:
             context.findings["shifts"] = shifts
         return result
 
@@ -162,6 +171,77 @@ class RectifyLinear:
         return graph.with_nodes(_used(nodes, graph.outputs))
 
 
+def _counted(graph: AnnGraph) -> AnnGraph:
+    """Give functions of counts spikes to read whose silence stands for zero; the same graph if they do."""
+    rewriter: Rewriter[AnnNode] = Rewriter(graph)
+    for name in [name for group in read_by_counts(graph) for name in sorted(group)]:
+        node = graph[name]
+        if isinstance(node, Levelled):
+            continue
+        if isinstance(node, Relu) and node.shift is None:
+            rewriter.replace(name, _as_function(node))
+            continue
+        sent = Pointwise(
+            name=rewriter.fresh(f"{name}.sent"),
+            inputs=(name,),
+            shape=node.shape,
+            origin=node.origin,
+            program=IDENTITY.program,
+            constants=IDENTITY.constants,
+        )
+        # Neurons read the current itself: what is sent is rounded.
+        readers = [
+            reader for reader in graph.consumers[name] if not isinstance(reader, Softmax | Relu | Pointwise)
+        ]
+        if isinstance(node, Input | Constant):  # which others read best as they are
+            readers = [reader for reader in readers if _leads_to_counts(graph, reader)]
+        # The inputs of a network are its first nodes.
+        rewriter.insert_after(graph.inputs[-1].name if isinstance(node, Input) else name, sent)
+        rewriter.replace_uses(name, sent.name, [reader.name for reader in readers])
+    return graph.with_nodes(rewriter.nodes, rewriter.outputs)
+
+
+def _leads_to_counts(graph: AnnGraph, node: AnnNode) -> bool:
+    """Whether a function of counts reads a node's values, through moves, or is the node."""
+    if isinstance(node, COUNT_FUNCTIONS):
+        return True
+    return isinstance(node, MOVES) and any(
+        _leads_to_counts(graph, each) for each in graph.consumers[node.name]
+    )
+
+
+def _as_function(node: Relu) -> Pointwise:
+    """Return a rectifier as a function, so that its spikes keep their unit whatever its weights are."""
+    calls = [Call("Relu", ("x",))]
+    constants: list[FloatArray] = []
+    if node.scale is not None:
+        rounding = {"half-even": "Round", "floor": "Floor"}.get(node.rounding)
+        limits = (
+            node.scale,
+            *(np.full(node.channels, end, np.float32) for end in (node.lowest, node.highest)),
+        )
+        constants += limits
+        calls = [Call("Div", ("x", "c0"))]
+        if rounding is None:  # half up
+            constants.append(np.full(node.channels, 0.5, np.float32))
+            calls.append(Call("Add", ("v0", "c3")))
+        calls.append(Call(rounding or "Floor", (f"v{len(calls) - 1}",)))
+        calls.append(Call("Max", (f"v{len(calls) - 1}", "c1")))
+        calls.append(Call("Min", (f"v{len(calls) - 1}", "c2")))
+        calls.append(Call("Mul", (f"v{len(calls) - 1}", "c0")))
+    if node.ceiling is not None:
+        constants.append(node.ceiling)
+        calls.append(Call("Min", (f"v{len(calls) - 1}", f"c{len(constants) - 1}")))
+    return Pointwise(
+        name=node.name,
+        inputs=node.inputs,
+        shape=node.shape,
+        origin=node.origin,
+        program=composed(calls),
+        constants=np.stack(constants) if constants else IDENTITY.constants,
+    )
+
+
 def _beside_spikes(graph: AnnGraph, raw: frozenset[str]) -> frozenset[tuple[str, str]]:
     """Return where weights read the input whose currents meet spikes, as (value, reader).
 
@@ -172,7 +252,7 @@ def _beside_spikes(graph: AnnGraph, raw: frozenset[str]) -> frozenset[tuple[str,
     behind: dict[str, frozenset[tuple[str, str]]] = {}
     found: set[tuple[str, str]] = set()
     for node in graph:
-        if node.name in raw or isinstance(node, Relu):
+        if node.name in raw or isinstance(node, Relu | Levelled):
             behind[node.name] = frozenset()
             continue
         direct = {(name, node.name) for name in node.inputs if name in raw}
@@ -268,7 +348,7 @@ def _needs_spikes(graph: AnnGraph, name: str) -> bool:
     if any(isinstance(reader, MaxPool) for reader in readers):
         # Only a current that is constant in time may be compared: it has the same order in every step.
         return name not in first_layer(graph) or not all(
-            isinstance(after, Relu)
+            isinstance(after, Relu | Pointwise)
             for reader in readers
             if isinstance(reader, MaxPool)
             for after in graph.consumers[reader.name]
@@ -282,4 +362,7 @@ def _needs_spikes(graph: AnnGraph, name: str) -> bool:
         after = [node for reader in readers for node in graph.consumers[reader.name]]
         last = all(isinstance(node, Softmax) for node in after) and len(readers) == 1
         return not last and node.shape[1:] != (1, 1)
+    functions = any(isinstance(reader, Pointwise) for reader in readers)
+    if functions and all(isinstance(reader, Relu | Pointwise) for reader in readers):
+        return False  # one current drives them all
     return len(readers) > 1

@@ -1,11 +1,11 @@
-"""Compile a trained ONNX network into a spiking network, and simulate it.
+"""Compile a trained network into a spiking network, simulate it, and say where accuracy was lost.
 
 Example::
 
     import snnc
 
-    artefact = snnc.compile_model("network.onnx", calibration, timesteps=8)
-    trace = snnc.simulate(artefact, images, backend="numba")
+    network = snnc.convert("network.onnx", calibration)
+    print(network.evaluate(images, labels).scores.top1)
 
 The public names are imported when they are first asked for, so that ``import snnc`` costs next to
 nothing: it loads none of numpy, onnx, onnxruntime and numba.
@@ -17,16 +17,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from snnc.artefact import load
-    from snnc.compiler import compile_model, simulate
+    from snnc.compiler import simulate
+    from snnc.network import compile_model, convert, load, to_torch
+    from snnc.training.tuning import tune
 
 __version__ = "0.1.0"
-__all__ = ["compile_model", "load", "simulate", "__version__"]
+__all__ = ["compile_model", "convert", "load", "simulate", "to_torch", "tune", "__version__"]
 
 _HOME = {
-    "compile_model": "snnc.compiler",
-    "load": "snnc.artefact",
+    "compile_model": "snnc.network",
+    "convert": "snnc.network",
+    "load": "snnc.network",
     "simulate": "snnc.compiler",
+    "to_torch": "snnc.network",
+    "tune": "snnc.training.tuning",
 }
 
 

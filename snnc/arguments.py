@@ -81,6 +81,13 @@ def _loaded(model: Any) -> tuple[LoadedModel, str]:
     )
 
 
+def in_memory(model: Any) -> bytes | None:
+    """Return the bytes of a network that came without a path; ``None`` of one that has one."""
+    if isinstance(model, onnx.ModelProto):
+        return model.SerializeToString()
+    return bytes(model) if isinstance(model, bytes | bytearray | memoryview) else None
+
+
 def shape_texts(shapes: Any) -> tuple[str, ...]:
     """Return sizes of inputs, by their names, as the texts of the options; texts stay.
 
@@ -141,7 +148,7 @@ def as_artefact(value: Any) -> Artefact:
     if isinstance(value, str | os.PathLike):
         return load(os.fsdecode(value))
     raise InputError(
-        f"{_said(value)} is not an artefact: give the result of compile_model or load, or a path"
+        f"{_said(value)} is not an artefact: give the result of snnc.convert or snnc.load, or a path"
     )
 
 

@@ -212,9 +212,9 @@ HOST_SHARE = Code(
     "SNN130",
     "too little is left for spikes",
     "Operations without a spiking form may run as ordinary ONNX before and behind the spiking network "
-    "(`--host edges`). Here nearly everything would: spikes would do less than half of the "
-    "multiply-accumulates, no population would be left, or the finding names no node that can be cut off. "
-    "The other findings name the causes.",
+    "(`--host edges`), or also between spikes (`--host any`). Here nearly everything would: spikes would do "
+    "less than half of the multiply-accumulates, no population would be left, or the finding names no node "
+    "that can be cut off. The other findings name the causes.",
     Severity.WARNING,
 )
 FEW_ROWS = Code(
@@ -281,6 +281,14 @@ OTHER_LEVELS = Code(
     "preset `exact` keeps them, for every T.",
     Severity.WARNING,
 )
+UNSEEN_RANGE = Code(
+    "SNN306",
+    "an activation of unknown range",
+    "The calibration rows give an activation one and the same value, so that nothing is known of the values "
+    "that it takes on other rows, and of the levels that it needs for them. Calibrate with rows of all kinds "
+    "that the network will receive.",
+    Severity.WARNING,
+)
 TARGET_LIMIT = Code(
     "SNN401",
     "does not fit the target",
@@ -312,6 +320,7 @@ CODES = {
         DEAD_CHANNELS,
         APPROXIMATED_LEVELS,
         OTHER_LEVELS,
+        UNSEEN_RANGE,
         TARGET_LIMIT,
     )
 }

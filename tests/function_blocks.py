@@ -133,8 +133,9 @@ class Functions:
             )
         )
 
-    def normalise(self, x: SnnNode, axes: Shape) -> SnnNode:
+    def normalise(self, x: SnnNode, axes: Shape, centred: bool | None = None) -> SnnNode:
         rng = self.builder.rng
+        centred = bool(rng.random() < 0.6) if centred is None else centred
         levels = int(rng.choice([7, 31, 127]))
         return self.builder.add(
             CountNormalisation(
@@ -146,7 +147,7 @@ class Functions:
                 factor=int(256 * levels / rng.uniform(1, 5)),
                 lowest=-levels,
                 highest=levels,
-                centred=bool(rng.random() < 0.6),
+                centred=centred,
             )
         )
 

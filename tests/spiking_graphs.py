@@ -44,7 +44,7 @@ from snnc.ir.snn import (
 )
 from snnc.simulation.protocol import RecordOptions, Trace
 from snnc.simulation.reference import ReferenceSimulator
-from tests.function_blocks import add_functions
+from tests.function_blocks import Functions, add_functions
 
 NEURONS = (
     Neuron(),
@@ -112,6 +112,19 @@ def random_graph(
         builder.more_outputs(inner, top)
     builder.classify(builder.routed(top) if routed and not flat else top)
     return builder.proved(seed, settle_steps)
+
+
+def with_every_function(seed: int = 0) -> SnnGraph:
+    """Return a small integer network that has every function of counts, in every form."""
+    builder = Builder(np.random.default_rng(seed), 4, Schedule.SYNCHRONOUS, None, False)
+    top = builder.fire(builder.convolution(builder.encode((2, 5, 6)), 4))
+    functions = Functions(builder)
+    for block in (functions.gated, functions.heads, functions.attention, functions.windows):
+        top = block(top)
+    for centred in (True, False):
+        top = functions.normalise(top, (0, 2), centred)
+    builder.classify(functions.square(functions.softmax_of_maps(top)))
+    return builder.proved(seed)
 
 
 def wide_graph(seed: int, *, neuron: Neuron | None = None) -> SnnGraph:
@@ -245,8 +258,11 @@ def assert_same_outputs(found: Trace, expected: Trace) -> None:
 
 
 @st.composite
-def graphs(draw: st.DrawFn, functions: int = 0) -> SnnGraph:
-    """Draw a random network: seed, size, schedule, K and neurons; ``functions`` of counts, where given."""
+def graphs(draw: st.DrawFn, functions: Sequence[int] = (0, 0, 0, 1, 2)) -> SnnGraph:
+    """Draw a random network: seed, size, schedule, K, neurons and number of functions of counts.
+
+    With functions it runs for its own T alone, and in integers alone.
+    """
     schedule = draw(st.sampled_from(Schedule))
     return random_graph(
         draw(st.integers(0, 2**20)),
@@ -259,20 +275,25 @@ def graphs(draw: st.DrawFn, functions: int = 0) -> SnnGraph:
         flat=draw(st.sampled_from((False, False, False, True))),
         routed=draw(st.booleans()),
         several=draw(st.booleans()),
-        functions=functions,
+        functions=draw(st.sampled_from(functions)),
     )
+
+
+def plain_graphs() -> st.SearchStrategy[SnnGraph]:
+    """Draw a random network without functions: it runs for any T, and before quantisation."""
+    return graphs(functions=(0,))
 
 
 @st.composite
 def stepping_graphs(draw: st.DrawFn) -> SnnGraph:
     """Draw a random network with step functions, of negative levels, too: it runs for its own T alone."""
-    return with_step_functions(draw(graphs()), draw(st.integers(0, 2**20)))
+    return with_step_functions(draw(plain_graphs()), draw(st.integers(0, 2**20)))
 
 
 @st.composite
 def counting_graphs(draw: st.DrawFn) -> SnnGraph:
     """Draw a random network with functions of counts: it runs for its own T alone."""
-    return draw(graphs(functions=draw(st.integers(1, 3))))
+    return draw(graphs(functions=(1, 2, 3)))
 
 
 def _all_inputs(encoders: Sequence[Encode], batch: int, seed: int) -> Rows:

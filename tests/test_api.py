@@ -28,7 +28,7 @@ def test_the_examples_run(
     page = ROOT / "docs" / "api.md"
     monkeypatch.chdir(tmp_path)
     code = examples(page)
-    assert len(code) == 5
+    assert len(code) == 6
     exec(compile("\n".join(code), str(page), "exec"), {})
     printed = capsys.readouterr().out
     top1 = re.search(r"top-1 on 200 images: ([\d.]+)%", printed)

@@ -250,7 +250,7 @@ def test_an_artefact_shows_itself_in_one_line(artefact: Artefact) -> None:
         assert part in text
     table = html(artefact)
     assert table.startswith("<table>")
-    assert "<th>neurons</th><td>128</td>" in table
+    assert '<th scope="row">neurons</th><td>128</td>' in table
 
 
 def test_names_from_a_file_are_no_markup(artefact: Artefact) -> None:

@@ -15,7 +15,7 @@ from snnc.artefact import Artefact, load, save
 from snnc.artefact.metadata import HASH, content_hash
 from snnc.errors import ArtefactError
 from snnc.ir.graph import NumberArray
-from tests.spiking_graphs import as_float, random_graph
+from tests.spiking_graphs import as_float, random_graph, with_every_function
 
 Change = Callable[[onnx.ModelProto], None]
 
@@ -25,6 +25,14 @@ def path(tmp_path: Path) -> Path:
     """An artefact of a small network of integers."""
     path = tmp_path / "network.snn.onnx"
     save(Artefact(random_graph(0)), path)
+    return path
+
+
+@pytest.fixture
+def functional(tmp_path: Path) -> Path:
+    """An artefact of a network with every function of counts."""
+    path = tmp_path / "network.snn.onnx"
+    save(Artefact(with_every_function()), path)
     return path
 
 
@@ -190,6 +198,45 @@ def test_parameters_that_are_not_finite(path: Path, name: str) -> None:
 )
 def test_bounds_are_proved_again(path: Path, change: Change) -> None:
     assert "beyond int32" in refused(path, change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        attribute("CountProduct", "divisor", 3),
+        attribute("CountProduct", "divisor", -(2**63)),
+        attribute("CountProduct", "multiplier", 0),
+        attribute("CountProduct", "multiplier", 2**31),
+        attribute("CountProduct", "lowest", 1),
+        attribute("CountProduct", "highest", 2**40),
+        attribute("CountProduct", "highest", 1.5),
+        attribute("CountMatrixProductTransposed", "divisor", 0),
+        attribute("CountSoftmax", "axes", [7]),
+        attribute("CountSoftmax", "axes", [0]),
+        attribute("CountSoftmax", "axes", [1, 2]),
+        attribute("CountSoftmax", "levels", 0),
+        attribute("CountNormalisation", "epsilon", 0),
+        attribute("CountNormalisation", "axes", [2, 1]),
+        attribute("CountMaximum", "axes", [9]),
+        parameter("table", lambda values: values[::-1] + np.arange(values.size, dtype=np.int32)),
+        parameter("table", lambda values: values.astype(np.int64)),
+        parameter("table", lambda values: values[:0]),
+        parameter("table", lambda values: values * 0),
+    ],
+)
+def test_functions_of_counts_of_another_form(functional: Path, change: Change) -> None:
+    refused(functional, change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        attribute("CountNormalisation", "epsilon", 2**60),
+        attribute("CountNormalisation", "factor", 2**62),
+    ],
+)
+def test_bounds_of_functions_are_proved_again(functional: Path, change: Change) -> None:
+    assert "beyond int64" in refused(functional, change)
 
 
 @pytest.mark.parametrize("steps", ["0", "-5"])

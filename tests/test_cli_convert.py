@@ -333,7 +333,7 @@ def test_a_model_that_is_none(
 
 def test_a_network_out_of_scope(files: Files, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     proto = quadrants.network()
-    proto.graph.node[1].op_type = "Tanh"
+    proto.graph.node[1].op_type = "Hardmax"
     model = out.with_name("tanh.onnx")
     model.write_bytes(proto.SerializeToString())
     line = refused(capsys, ["convert", str(model), "--calib", str(files.calibration), "-o", str(out)], 3)

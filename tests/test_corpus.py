@@ -32,7 +32,7 @@ def shared(tmp_path: Path) -> Path:
     names = ("good", "blind", "bad")
     for name in names:
         if name == "bad":
-            proto.graph.node[1].op_type = "Tanh"
+            proto.graph.node[1].op_type = "Hardmax"
         (folder / "models" / f"{name}.onnx").write_bytes(proto.SerializeToString())
     entries: list[dict[str, Any]] = [
         {"file": f"{name}.onnx", "data": None if name == "blind" else "toy", "preprocessing": None}

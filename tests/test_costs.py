@@ -28,8 +28,9 @@ def reached(graph: snn.SnnGraph, name: str, *, effective: bool = False) -> IntAr
     size = prod(shape)
     values: dict[str, NumberArray] = {name: np.eye(size, dtype=np.int64).reshape(1, size, *shape)}
     found = np.zeros(size, np.int64)
+    senders = snn.IntegrateFire | snn.Function  # of events of their own
     for node in graph:
-        if not set(node.inputs) & set(values) or isinstance(node, snn.IntegrateFire | snn.Readout):
+        if not set(node.inputs) & set(values) or isinstance(node, senders | snn.Readout):
             continue
         read: list[NumberArray] = [
             values[other] if other in values else np.zeros((1, size, *graph[other].shape), np.int64)
@@ -54,7 +55,8 @@ def reached(graph: snn.SnnGraph, name: str, *, effective: bool = False) -> IntAr
 @given(graphs())
 def test_fan_outs_equal_single_events(graph: snn.SnnGraph) -> None:
     maps = costs.fan_outs(graph)
-    for node in graph.of_type(snn.IntegrateFire) + graph.of_type(snn.Encode):
+    senders = snn.IntegrateFire | snn.Function | snn.Encode
+    for node in (node for node in graph if isinstance(node, senders)):
         np.testing.assert_array_equal(maps[node.name], reached(graph, node.name), str(node.name))
 
 

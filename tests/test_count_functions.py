@@ -14,8 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snnc.analysis import costs
+from snnc.artefact import Artefact
 from snnc.backends import load_backend, load_simulator
+from snnc.backends.deployment import deploy, verify
 from snnc.errors import InputError, UsageError
+from snnc.ir.batch import Rows, joined
 from snnc.ir.bounds import count_bounds, function_bounds, overflow, provable_timesteps, unproved
 from snnc.ir.graph import IntArray, Shape
 from snnc.ir.neuron import Schedule
@@ -39,6 +42,7 @@ from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator
 from snnc.simulation.single_pass import counted, counted_input, problem
 from tests.spiking_graphs import as_float, counting_graphs, random_graph, random_inputs
+from tests.test_equivalence import assert_same
 
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 
@@ -282,6 +286,62 @@ def test_numba_agrees(graph: SnnGraph, threads: int, batch: int) -> None:
     assert list(found.activity) == list(expected.activity)
     for name, activity in expected.activity.items():
         assert np.array_equal(found.activity[name].units, activity.units)
+
+
+def proved(graph: SnnGraph) -> SnnGraph:
+    """Return a network with its bounds, or with a smaller T and inputs until they are proved."""
+    while not provable_timesteps(graph):
+        limit = graph.encoders[0].limit // 2
+        graph = replace(graph.map(Encode, lambda node: node.with_(limit=limit)), timesteps=1)  # noqa: B023
+    return replace(graph, max_timesteps=provable_timesteps(graph, at_most=graph.timesteps))
+
+
+@settings(max_examples=60)
+@given(
+    drawn_function=functions(),
+    limit=st.sampled_from([1, 15, 255, 2047]),
+    timesteps=st.sampled_from([1, 3]),
+    seed=st.integers(0, 99),
+)
+def test_every_simulator_agrees_on_any_shape(
+    drawn_function: tuple[Function, list[Shape]], limit: int, timesteps: int, seed: int
+) -> None:
+    graph = proved(small(*drawn_function, limit, timesteps))
+    assert_same(graph, extreme_inputs(graph, seed), graph.timesteps)
+
+
+def extreme_inputs(graph: SnnGraph, seed: int) -> Rows:
+    """Return inputs of which a third are as large as they can be."""
+    rng = np.random.default_rng(seed)
+    found = {}
+    for node in graph.encoders:
+        q = rng.integers(-node.limit, node.limit + 1, (3, *node.shape))
+        found[node.name] = np.where(rng.random(q.shape) < 0.3, np.sign(q) * node.limit, q).astype(np.int32)
+    return joined(found)
+
+
+@needs_gcc
+@settings(max_examples=8)
+@given(drawn_function=functions(), limit=st.sampled_from([1, 15, 255, 2047]), timesteps=st.integers(1, 2))
+def test_c_agrees_on_any_shape(
+    drawn_function: tuple[Function, list[Shape]],
+    limit: int,
+    timesteps: int,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    graph = proved(small(*drawn_function, limit, timesteps))
+    folder = tmp_path_factory.mktemp("c")
+    deploy(Artefact(graph), load_backend("c99"), folder / "bundle")
+    verdict = verify(folder / "bundle").verdict
+    assert verdict is not None
+    assert verdict.wrong == 0
+
+
+def test_c_takes_values_of_four_axes_and_refuses_more() -> None:
+    shape = (2, 1, 2, 1, 2)
+    node = CountMaximum(name="f", inputs=("a",), shape=(2, 1, 1, 1, 2), axes=(2,))
+    (found,) = load_backend("c99").check(small(node, [shape], 3))
+    assert found.reason == f"CountMaximum of the shape {node.shape}, which has more than 4 axes"
 
 
 @settings(max_examples=8)

@@ -32,35 +32,6 @@ NUMBERS: dict[str, Any] = {
 }
 MEAN, MOVED = node("ReduceMean", "i first", "m"), node("Sub", "i m", "s")
 PATTERNS: dict[str, list[NodeProto]] = {
-    "SiLU": [node("Sigmoid", "i", "a"), node("Mul", "i a", "o")],
-    "SiLU ": [node("Mul", "i q", "b"), node("Sigmoid", "b", "a"), node("Mul", "a i", "o")],
-    "HardSwish": [node("HardSigmoid", "i", "a"), node("Mul", "a i", "o")],
-    "GELU": [
-        node("Div", "i root", "a"),
-        node("Erf", "a", "b"),
-        node("Add", "b one", "d"),
-        node("Mul", "i d", "e"),
-        node("Mul", "e half", "o"),
-    ],
-    "GELU ": [
-        node("Mul", "i half", "h"),
-        node("Div", "i root", "a"),
-        node("Erf", "a", "b"),
-        node("Add", "b one", "d"),
-        node("Mul", "h d", "o"),
-    ],
-    "GELU  ": [
-        node("Pow", "i three", "a"),
-        node("Mul", "a c", "b"),
-        node("Add", "i b", "d"),
-        node("Mul", "d k", "e"),
-        node("Tanh", "e", "f"),
-        node("Add", "f one", "h"),
-        node("Mul", "i h", "p"),
-        node("Mul", "p half", "o"),
-    ],
-    "Mish": [node("Softplus", "i", "a"), node("Tanh", "a", "b"), node("Mul", "i b", "o")],
-    "gate": [node("MatMul", "i w", "a"), node("Sigmoid", "a", "b"), node("Mul", "i b", "o")],
     "LayerNorm": [
         MEAN,
         MOVED,
@@ -116,8 +87,6 @@ def test_patterns_are_told_once_by_their_name(tmp_path: Path, name: str) -> None
 
 
 def test_parts_of_a_pattern_alone_are_told_as_such(tmp_path: Path) -> None:
-    (found,) = check_onnx(saved(tmp_path, model([node("Sigmoid", "x", "y")], ["N", 4])))
-    assert "the operator Sigmoid is not supported" in found.message
     nodes = [node("Add", "x three", "a"), node("Clip", "a zero six", "b"), node("MatMul", "b w", "y")]
     assert check_onnx(saved(tmp_path, model(nodes, ["N", 4], NUMBERS))) == ()
 

@@ -70,16 +70,16 @@ def test_products_of_any_shapes(seed: int) -> None:
     ]
     constants["w"] = normal(int(np.prod(sizes)), 3)
     source = same(nodes, ["N", *sizes], constants)
-    assert ("Product" in kinds(source.graph)) == (kind in ("Mul", "Div"))
+    product = {"Product", "Pointwise"}.intersection(kinds(source.graph))
+    assert product or kind not in ("Mul", "Div")
 
 
 def test_a_product_with_itself_and_a_constant_over_it() -> None:
-    assert "Product" in kinds(
-        same([node("MatMul", "x w", "h"), node("Mul", "h h")], ["N", 4], {"w": normal(4, 4)}).graph
-    )
+    squared = same([node("MatMul", "x w", "h"), node("Mul", "h h")], ["N", 4], {"w": normal(4, 4)})
+    assert one(squared, ann.Pointwise).program == "Mul(x, x)"
     nodes = [node("Abs", "c", "d"), node("Add", "x k", "h"), node("Div", "d h")]
     source = same(nodes, ["N", 4], {"c": normal(4), "k": np.full(4, 9, np.float32)})
-    assert one(source, ann.Pointwise).program == "Reciprocal(x)"
+    assert one(source, ann.Pointwise).program == "Div(c0, x)"
 
 
 @drawn

@@ -33,42 +33,16 @@ def found(folder: Path, *arguments: Any, **options: Any) -> list[tuple[str, str]
     return [(diagnostic.code.number, diagnostic.node) for diagnostic in diagnostics]
 
 
-@pytest.mark.parametrize(
-    "op",
-    [
-        "Tanh",
-        "Sigmoid",
-        "Elu",
-        "Selu",
-        "Softplus",
-        "Softsign",
-        "HardSigmoid",
-        "HardSwish",
-        "Erf",
-        "Gelu",
-        "Exp",
-        "Abs",
-    ],
-)
-def test_activations(tmp_path: Path, op: str) -> None:
-    problems = found(
-        tmp_path, [node(op, "x", "a"), node("MatMul", "a w")], FLAT, {"w": normal(6, 2)}, opset=20
-    )
-    assert problems == [("SNN101", f"{op}_a")]
-    assert "ReLU" in check_onnx(tmp_path / "model.onnx")[0].help
-
-
 def test_all_problems_are_found_at_once_and_none_causes_another(tmp_path: Path) -> None:
     nodes = [
-        node("Tanh", "x", "a"),
+        node("Hardmax", "x", "a"),
         node("Conv", "a w", "b"),
-        node("LeakyRelu", "b", "c", alpha=0.1),
+        node("CumSum", "b axis", "c"),
         node("Transpose", "c", "d", perm=[0, 2, 3, 1]),
         node("LpNormalization", "d", "e", p=1),
         node("Transpose", "e", "f", perm=[0, 3, 1, 2]),
         node("AveragePool", "f", "h", kernel_shape=[9, 9]),
-        node("Sigmoid", "h", "i"),
-        node("Mul", "h i", "j"),
+        node("LpPool", "h", "j", kernel_shape=[1, 1]),
         node("Conv", "j v", "k"),
         node("Add", "k h", "l"),
         node("GlobalAveragePool", "l", "m"),
@@ -77,13 +51,19 @@ def test_all_problems_are_found_at_once_and_none_causes_another(tmp_path: Path) 
         node("Softmax", "o", "p"),
         node("ArgMax", "p"),
     ]
-    constants = {"w": normal(4, 3, 1, 1), "g": normal(4), "v": normal(4, 4, 1, 1), "u": normal(4, 2)}
+    constants = {
+        "axis": np.array(1),
+        "w": normal(4, 3, 1, 1),
+        "g": normal(4),
+        "v": normal(4, 4, 1, 1),
+        "u": normal(4, 2),
+    }
     assert found(tmp_path, nodes, IMAGE, constants) == [
-        ("SNN101", "Tanh_a"),
-        ("SNN101", "LeakyRelu_c"),
+        ("SNN101", "Hardmax_a"),
+        ("SNN101", "CumSum_c"),
         ("SNN102", "LpNormalization_e"),
         ("SNN102", "AveragePool_h"),
-        ("SNN101", "Sigmoid_i"),  # SiLU, with Mul_j
+        ("SNN101", "LpPool_j"),
         ("SNN101", "ArgMax_y"),
     ]
 
@@ -92,9 +72,9 @@ def test_behind_an_unknown_shape_operators_are_still_listed(tmp_path: Path) -> N
     nodes = [
         helper.make_node("Custom", ["x"], ["a"], name="custom", domain="my.company"),
         node("Relu", "a", "b"),
-        node("Tanh", "b"),
+        node("Hardmax", "b"),
     ]
-    assert found(tmp_path, nodes, FLAT) == [("SNN101", "custom"), ("SNN101", "Tanh_y")]
+    assert found(tmp_path, nodes, FLAT) == [("SNN101", "custom"), ("SNN101", "Hardmax_y")]
     assert "'my.company'" in check_onnx(tmp_path / "model.onnx")[0].message
 
 
@@ -144,10 +124,6 @@ CASES: dict[str, tuple[str, list[NodeProto], list[Any], dict[str, Any]]] = {
         {"g": normal(3)},
     ),
     "constant output": ("SNN103", [node("Relu", "c")], FLAT, {"c": normal(6)}),
-    "clip below zero": ("SNN102", [node("Clip", "x low high")], FLAT, BOUNDS),
-    "clip without lower bound": ("SNN102", [node("Clip", "x - high")], FLAT, BOUNDS),
-    "maximum with a constant": ("SNN102", [node("Max", "x high")], FLAT, BOUNDS),
-    "maximum of three": ("SNN102", [node("Max", "x zero high")], FLAT, BOUNDS),
     "expand that repeats the batch": ("SNN102", [node("Expand", "x s")], FLAT, {"s": np.array([4, 6])}),
     "tile that repeats the batch": ("SNN102", [node("Tile", "x s")], FLAT, {"s": np.array([2, 1])}),
     "pad by an unknown mode": ("SNN102", [node("Pad", "x p", mode="odd")], IMAGE, {"p": PADS}),
@@ -183,10 +159,6 @@ CASES: dict[str, tuple[str, list[NodeProto], list[Any], dict[str, Any]]] = {
         FLAT,
         {"a": normal(2), "b": normal(3)},
     ),
-    "minimum alone": ("SNN102", [node("Min", "x high")], FLAT, BOUNDS),
-    "negative minimum": ("SNN102", [node("Relu", "x", "r"), node("Min", "r low")], FLAT, BOUNDS),
-    "prelu": ("SNN101", [node("PRelu", "x high")], FLAT, {"high": np.full(6, 0.25, np.float32)}),
-    "logarithm": ("SNN101", [node("Log", "x")], FLAT, {}),
     "pool without kernel": ("SNN102", [node("MaxPool", "x", kernel_shape=[2])], IMAGE, {}),
     "pool of padding alone": (
         "SNN102",
@@ -305,13 +277,13 @@ def test_operators_of_one_kind_are_reported_once(tmp_path: Path) -> None:
         node("DynamicQuantizeLinear", "f", "r t u"),
         node("MatMulInteger", "r v u", "o"),
         node("Cast", "o", "g", to=1),
-        node("Tanh", "g"),
+        node("Hardmax", "g"),
     ]
     constants = {"w": np.ones((6, 2), np.int8), "v": np.ones((2, 2), np.int8)}
     assert found(tmp_path, nodes, FLAT, constants, opset=13) == [
         ("SNN107", "DynamicQuantizeLinear_q"),
         ("SNN107", "MatMulInteger_m"),
-        ("SNN101", "Tanh_y"),
+        ("SNN101", "Hardmax_y"),
     ]
     (first, *_) = check_onnx(tmp_path / "model.onnx")
     assert "and 1 more DynamicQuantizeLinear" in first.message
@@ -319,7 +291,7 @@ def test_operators_of_one_kind_are_reported_once(tmp_path: Path) -> None:
 
 
 def test_unnamed_nodes_are_named_by_their_output(tmp_path: Path) -> None:
-    proto = model([node("Tanh", "x", "a"), node("Relu", "a")], FLAT)
+    proto = model([node("Hardmax", "x", "a"), node("Relu", "a")], FLAT)
     for item in proto.graph.node:
         item.name = ""
     assert check_onnx(saved(tmp_path, proto))[0].node == "a"
@@ -338,15 +310,15 @@ def test_free_sizes(tmp_path: Path, shape: Any, shown: str) -> None:
 
 @pytest.mark.parametrize(("opset", "cure"), [(0, "opset 13 or newer"), (1000, "newer onnx")])
 def test_opsets(tmp_path: Path, opset: int, cure: str) -> None:
-    proto = model([node("Relu", "x", "a"), node("Tanh", "a")], FLAT)
+    proto = model([node("Relu", "x", "a"), node("Hardmax", "a")], FLAT)
     proto.opset_import[0].version = opset
     diagnostics = check_onnx(saved(tmp_path, proto))
-    assert [(d.code.number, d.node) for d in diagnostics] == [("SNN105", ""), ("SNN101", "Tanh_y")]
+    assert [(d.code.number, d.node) for d in diagnostics] == [("SNN105", ""), ("SNN101", "Hardmax_y")]
     assert cure in diagnostics[0].help
 
 
 def test_several_inputs_and_outputs(tmp_path: Path) -> None:
-    proto = model([node("Relu", "x"), node("Add", "x z", "u"), node("Tanh", "y", "t")], FLAT)
+    proto = model([node("Relu", "x"), node("Add", "x z", "u"), node("Hardmax", "y", "t")], FLAT)
     proto.graph.input.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, FLAT))
     proto.graph.output.append(helper.make_tensor_value_info("u", TensorProto.FLOAT, FLAT))
     diagnostics = check_onnx(saved(tmp_path, proto))
@@ -365,6 +337,6 @@ def test_an_input_of_text(tmp_path: Path) -> None:
 
 
 def test_one_line_names_the_first_problem_and_counts_the_rest(tmp_path: Path) -> None:
-    path = saved(tmp_path, model([node("Tanh", "x", "a"), node("Tanh", "a")], FLAT))
-    with pytest.raises(UnsupportedModelError, match=r"SNN101 at 'Tanh_a'.*and 1 more, see `snnc check`$"):
+    path = saved(tmp_path, model([node("Hardmax", "x", "a"), node("Hardmax", "a")], FLAT))
+    with pytest.raises(UnsupportedModelError, match=r"SNN101 at 'Hardmax_a'.*and 1 more, see `snnc check`$"):
         read_onnx(path)

@@ -120,7 +120,7 @@ def test_nodes_of_an_unknown_operator_set_are_not_judged(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("equation", ["ij,jk->ik", "i,i", "...", "", "ijk,jk->i"])
 def test_sums_of_products_that_do_not_fit(tmp_path: Path, equation: str) -> None:
-    nodes = [node("Tanh", "x", "t"), node("Einsum", "t t", "e", equation=equation), node("Relu", "e")]
+    nodes = [node("Hardmax", "x", "t"), node("Einsum", "t t", "e", equation=equation), node("Relu", "e")]
     assert {found.code.severity.value for found in check(saved(tmp_path, model(nodes, FLAT)))} >= {"error"}
 
 
@@ -227,7 +227,7 @@ def test_sparse_constants_with_wrong_places(tmp_path: Path, places: list[object]
 def test_negative_sizes_do_not_end_the_process(tmp_path: Path, size: int) -> None:
     pads = np.array([0, size, 0, size])
     constants = {"p": pads, "s": np.array([0]), "e": np.array([9]), "a": np.array([1])}
-    nodes = [node("Pad", "x p", "q"), node("Slice", "q s e a", "r"), node("Tanh", "r")]
+    nodes = [node("Pad", "x p", "q"), node("Slice", "q s e a", "r"), node("Hardmax", "r")]
     assert "SNN102" in codes(tmp_path, model(nodes, FLAT, constants))
     nodes[1].input[0] = "x"
     assert "SNN104" in codes(tmp_path, model(nodes[1:], ["N", size], constants))

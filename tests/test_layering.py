@@ -16,13 +16,13 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     ("errors",),
     ("progress",),
-    ("cores", "diagnostics", "options", "pass_options", "plugins", "writing"),
+    ("cores", "diagnostics", "notebook", "options", "pass_options", "plugins", "writing"),
     ("ir", "models"),
     ("metrics",),
     ("data", "numerics"),
     ("simulation", "source"),
     ("analysis", "artefact", "frontend"),
-    ("compensation", "backends"),
+    ("compensation", "backends", "sources"),
     ("pipeline",),
     ("search", "trial"),
     ("passes",),
@@ -30,6 +30,7 @@ LAYERS = (
     ("conversion_options",),
     ("compiler",),
     ("budget", "training"),
+    ("network",),
     ("cli",),
 )
 SIMULATOR = ("machine", "codegen", "kernels", "layout", "planning", "execution")

@@ -224,11 +224,11 @@ def test_a_network_of_one_output_passes_no_gate_of_classes(
 def test_check_and_convert_say_the_same(at_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = onnx.load("network.onnx")
     (gate,) = [node for node in model.graph.node if node.op_type == "Relu"]
-    gate.op_type = "Sigmoid"
-    onnx.save(model, "sigmoid.onnx")
+    gate.op_type = "Hardmax"
+    onnx.save(model, "hardmax.onnx")
     calibrated = ["--calib", "train.npz", "--preprocess", "images.json"]
-    for words in (["check"], ["convert", "--dry-run"], ["convert", "-o", "sigmoid.snn.onnx"]):
+    for words in (["check"], ["convert", "--dry-run"], ["convert", "-o", "hardmax.snn.onnx"]):
         options = calibrated if words[0] == "convert" else []
-        assert main([words[0], "sigmoid.onnx", *words[1:], *options]) == 3
+        assert main([words[0], "hardmax.onnx", *words[1:], *options]) == 3
         told = capsys.readouterr()
-        assert "Sigmoid" in told.out + told.err
+        assert "Hardmax" in told.out + told.err

@@ -16,7 +16,14 @@ from snnc.ir import snn
 from snnc.ir.neuron import Neuron
 from snnc.simulation.protocol import RecordOptions, Trace
 from snnc.simulation.reference import ReferenceSimulator
-from tests.spiking_graphs import as_float, assert_same_outputs, graphs, random_graph, random_inputs
+from tests.spiking_graphs import (
+    as_float,
+    assert_same_outputs,
+    graphs,
+    plain_graphs,
+    random_graph,
+    random_inputs,
+)
 
 pytestmark = pytest.mark.usefixtures("shared_images")
 
@@ -115,7 +122,7 @@ def test_values_of_two_axes(kind: Any, shape: tuple[int, int], settings: dict[st
 
 
 @settings(max_examples=15)
-@given(graph=graphs(), threads=st.integers(1, 2))
+@given(graph=plain_graphs(), threads=st.integers(1, 2))
 def test_float_networks_agree(graph: snn.SnnGraph, threads: int) -> None:
     """With a power of two as the unit, float32 is exact, too."""
     x = random_inputs(graph, 5, 7)

@@ -35,6 +35,7 @@ def assert_same_traces(found: Trace, expected: Trace) -> None:
 @given(graph=graphs(), timesteps=st.sampled_from((1, 2, 4, 8)), states=st.booleans())
 def test_it_gives_the_trace_of_the_oracle(graph: SnnGraph, timesteps: int, states: bool) -> None:
     x = random_inputs(graph, 32, 0)
+    timesteps = graph.timesteps if graph.only_timesteps else timesteps
     simulator: Simulator = OnnxSimulator(threads=1)
     expected = ReferenceSimulator().run(graph, x, timesteps, RecordOptions(states=states))
     assert_same_traces(simulator.run(graph, x, timesteps, RecordOptions(states=states)), expected)

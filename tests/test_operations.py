@@ -240,6 +240,7 @@ INDIFFERENT = {
     "fits": "asks the targets, which refuse",
     "has_classes": "looks at the shapes of the outputs",
     "knobs": "groups of populations, which `scaled` changes",
+    "latencies": "counts steps; in the layerwise schedule, by `depth`, which refuses",
     "latency_steps": "counts steps; in the layerwise schedule, by `depth`, which refuses",
     "runs_once": "looks at the schedule",
     "several_inputs_or_outputs": "counts inputs and outputs",
@@ -254,7 +255,9 @@ def functions() -> list[FunctionType]:
     """Return every public function of the package that takes a spiking network."""
     found = []
     for module in pkgutil.walk_packages(snnc.__path__, "snnc."):
-        if module.name.startswith(("snnc.models.", "snnc.training.", "snnc.cli")):
+        if module.name.startswith(
+            ("snnc.models.", "snnc.training.", "snnc.backends.torch_module.", "snnc.cli")
+        ):
             continue  # what trains needs torch; the command line only calls the others
         for name, function in sorted(vars(importlib.import_module(module.name)).items()):
             if not isinstance(function, FunctionType) or function.__module__ != module.name:

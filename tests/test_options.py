@@ -163,7 +163,7 @@ def test_the_python_interface_has_the_defaults_of_the_table() -> None:
     for item in fields(Options):
         option = OPTIONS[item.name]
         assert (item.default == option.default) or option.kind is Kind.OBJECT
-    given = inspect.signature(snnc.compile_model).parameters
+    given = inspect.signature(snnc.convert).parameters
     apart = {"model", "calibration", "preprocessing", "progress"}
     assert set(given) - apart == {item.name for item in fields(Options)} - {"journal"}
     for name in set(given) - apart:
@@ -176,7 +176,7 @@ def test_the_documentation_has_the_table() -> None:
     assert table() in page, "put what python -m snnc.cli.config table prints into docs/cli.md"
     page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     arguments = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
-    assert set(inspect.signature(snnc.compile_model).parameters) - {"model", "calibration"} <= set(arguments)
+    assert set(inspect.signature(snnc.convert).parameters) - {"model", "calibration"} <= set(arguments)
 
 
 def test_the_command_line_has_every_option_of_the_table() -> None:

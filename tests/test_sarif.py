@@ -118,7 +118,7 @@ def test_places_of_files_are_uris(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    path = saved(tmp_path, model([node("Tanh", "x", "a"), node("Relu", "a")], ["N", 4]), name)
+    path = saved(tmp_path, model([node("Hardmax", "x", "a"), node("Relu", "a")], ["N", 4]), name)
     assert main(["check", str(path if absolute else path.name), "--format", "sarif"]) == 3
     run = check_log(json.loads(capsys.readouterr().out))
     uri = run["artifacts"][0]["location"]["uri"]
@@ -126,7 +126,7 @@ def test_places_of_files_are_uris(
     assert unquote(urlsplit(uri).path) == (str(path) if absolute else name)
     first = run["results"][0]
     assert first["ruleId"] == "SNN101"
-    assert first["locations"][0]["logicalLocations"] == [{"name": "Tanh_a", "kind": "object"}]
+    assert first["locations"][0]["logicalLocations"] == [{"name": "Hardmax_a", "kind": "object"}]
 
 
 def test_nothing_found_and_warnings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

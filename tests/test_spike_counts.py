@@ -16,7 +16,14 @@ from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.simulation.protocol import RecordOptions, Trace
 from snnc.simulation.reference import ReferenceSimulator
 from snnc.simulation.single_pass import counted, counted_input, problem
-from tests.spiking_graphs import as_float, assert_same_outputs, graphs, random_graph, random_inputs
+from tests.spiking_graphs import (
+    as_float,
+    assert_same_outputs,
+    graphs,
+    plain_graphs,
+    random_graph,
+    random_inputs,
+)
 
 STATES = RecordOptions(states=True)
 
@@ -36,7 +43,7 @@ def assert_same(steps: Trace, pass_: Trace) -> None:
 
 
 @settings(max_examples=40)
-@given(graph=graphs(), levels=st.integers(1, 3), timesteps=st.integers(1, 6))
+@given(graph=plain_graphs(), levels=st.integers(1, 3), timesteps=st.integers(1, 6))
 def test_graded_networks(graph: SnnGraph, levels: int, timesteps: int) -> None:
     graph = replace(graded(graph, levels), schedule=Schedule.SYNCHRONOUS)
     q = random_inputs(graph, 4, 3)
@@ -50,6 +57,7 @@ def test_graded_networks(graph: SnnGraph, levels: int, timesteps: int) -> None:
 @given(graph=graphs(), timesteps=st.integers(1, 6))
 def test_networks_with_barriers(graph: SnnGraph, timesteps: int) -> None:
     graph = replace(graph, schedule=Schedule.LAYERWISE, settle_steps=0)
+    timesteps = graph.timesteps if graph.only_timesteps else timesteps
     q = random_inputs(graph, 4, 3)
     steps = ReferenceSimulator().run(graph, q, timesteps, STATES)
     pass_ = ReferenceSimulator().run(counted(graph, timesteps), counted_input(q, timesteps), 1, STATES)

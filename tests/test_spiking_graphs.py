@@ -11,7 +11,7 @@ from snnc.ir.neuron import Neuron
 from snnc.ir.operations import KINDS
 from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator
-from tests.spiking_graphs import NEURONS, as_float, graphs, random_graph, random_inputs
+from tests.spiking_graphs import NEURONS, as_float, plain_graphs, random_graph, random_inputs
 
 SEEDS = range(24)
 
@@ -45,7 +45,7 @@ def test_neurons_fire_but_not_always(neuron: Neuron) -> None:
 
 
 @settings(max_examples=10)
-@given(graph=graphs())
+@given(graph=plain_graphs())
 def test_a_power_of_two_keeps_the_spikes(graph: snn.SnnGraph) -> None:
     x = random_inputs(graph, 8, 0)
     exact = ReferenceSimulator().run(graph, x, graph.timesteps, RecordOptions(states=True))

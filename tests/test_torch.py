@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
 import subprocess
 import sys
@@ -283,9 +284,26 @@ class TestFactories:
         assert "code was run" not in capsys.readouterr().err
         for name in ("zoo:good", "a/b.onnx", "a:b:c", "a.onnx", ":b", "a:", "a-b:c", "../a:b", "C:\\a.onnx"):
             assert not is_factory(name)
-        for verb in ("check", "eval"):
-            assert main([verb, "networks_of_a_test:other"]) == 5
+        for verb, code in (("check", 2), ("eval", 5)):
+            assert main([verb, "networks_of_a_test:other"]) == code
             assert "code was run" not in capsys.readouterr().err
+
+    def test_check_takes_one(self, torch: Any, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert torch
+        (here / "networks_of_a_test.py").write_text(CODE)
+        before = set(here.iterdir()) | {here / "__pycache__"}
+        name = "networks_of_a_test:good"
+        assert main(["check", name, "--calib", "rows.npy", "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert (told["model"], told["supported"]) == (name, True)
+        assert main(["check", name, "--calib", "rows.npy", "--target", "akida"]) in (0, 6)
+        assert name in capsys.readouterr().out
+        assert main(["check", name]) == 2
+        assert "give --calib" in capsys.readouterr().err
+        (here / "n.onnx").write_bytes(b"no network")
+        assert main(["check", "n.onnx", "--calib", "rows.npy"]) == 2
+        assert "is for PACKAGE.MODULE:FACTORY" in capsys.readouterr().err
+        assert set(here.iterdir()) <= before | {here / "n.onnx"}
 
     def test_nothing_is_left_when_the_conversion_fails(self, torch: Any, here: Path) -> None:
         assert torch
@@ -333,6 +351,44 @@ class TestWithTorch:
         artefact = snnc.compile_model(self.network(), rows, preprocessing=preprocessing, **OPTIONS)
         assert artefact.graph.input.shape == (3, 8, 8)
         assert snnc.simulate(artefact, rows[:3], threads=1).logits.shape == (3, 3)
+
+    def test_loaders_and_data_sets(self) -> None:
+        torch = pytest.importorskip("torch")
+        x = torch.from_numpy(np.random.default_rng(0).standard_normal((150, 3, 8, 8)).astype(np.float32))
+        y = torch.arange(150) % 3
+        data = torch.utils.data.TensorDataset(x, y)
+        module = self.network()
+        plain = snnc.convert(module, x, **OPTIONS)
+        q = plain.encode(x[:20])
+        for rows in (
+            data,
+            torch.utils.data.TensorDataset(x),
+            torch.utils.data.DataLoader(data, batch_size=32),
+            torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x), batch_size=50),
+        ):
+            made = snnc.convert(module, rows, **OPTIONS)
+            assert (made.encode(x[:20]) == q).all()
+            assert (made.simulate(x[:20]).logits == plain.simulate(x[:20]).logits).all()
+        loader = torch.utils.data.DataLoader(data, batch_size=64)
+        found = plain.evaluate(loader, threads=1)
+        assert found.as_dict() == plain.evaluate(x, y, threads=1).as_dict()
+        assert found.ann is not None
+        with torch.no_grad():
+            right = module.eval()(x).argmax(1) == y
+        assert found.ann.scores.top1 is not None
+        assert found.ann.scores.top1.hits == int(right.sum())
+        report = plain.report(loader, threads=1)
+        assert report.measurement.rows == 150
+
+        kind: Any = torch.utils.data.IterableDataset
+        streamed = type("Streamed", (kind,), {"__iter__": lambda self: zip(x, y, strict=True)})()
+        with pytest.raises(InputError, match="give a DataLoader"):
+            snnc.convert(module, streamed, **OPTIONS)
+        streamed = torch.utils.data.DataLoader(streamed, batch_size=64)
+        assert (snnc.convert(module, streamed, **OPTIONS).encode(x[:20]) == q).all()
+        single = torch.utils.data.DataLoader(data, batch_size=None)
+        with pytest.raises(InputError, match="give it a batch_size"):
+            snnc.convert(module, single, **OPTIONS)
 
     def test_the_values_of_an_input(self) -> None:
         torch = pytest.importorskip("torch")

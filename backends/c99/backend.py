@@ -8,12 +8,13 @@ import shlex
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from snnc import __version__
 from snnc.artefact import Artefact, load, save
 from snnc.backends import manifest
 from snnc.backends.c99 import selftest
+from snnc.backends.c99.functions import MOST_AXES
 from snnc.backends.c99.lowering import lower
 from snnc.backends.c99.source import (
     HEADER,
@@ -33,7 +34,7 @@ from snnc.backends.golden import replay
 from snnc.backends.programs import foreign, program, run
 from snnc.errors import ArtefactError, UsageError
 from snnc.ir.operations import Firing
-from snnc.ir.snn import Gather, SnnGraph
+from snnc.ir.snn import Function, Gather, Pad, Slice, SnnGraph
 from snnc.simulation.protocol import (
     COMMON_KINDS,
     COMMON_RULES,
@@ -88,13 +89,17 @@ class C99:
 
     def check(self, graph: SnnGraph) -> tuple[Unsupported, ...]:
         """Return what C's integers cannot express."""
-        found = list(unknown_operations(graph, COMMON_KINDS | {Gather}, COMMON_RULES | {Firing.STEPS}))
+        kinds = COMMON_KINDS | {Gather} | set(get_args(Function))
+        found = list(unknown_operations(graph, kinds, COMMON_RULES | {Firing.STEPS}))
         for node in graph:
             if not getattr(node, "integer", True):
                 reason = "float32 parameters: the C source has integers only"
                 found.append(Unsupported(node.name, node.origin, reason, "convert with --precision int8"))
-            if len(node.shape) > 3:
-                reason = f"the shape {node.shape} has more than two axes beside the channels"
+            shapes = [node.shape, *(graph[name].shape for name in node.inputs)]
+            axes = MOST_AXES if isinstance(node, Function) else 3 if isinstance(node, Pad | Slice) else None
+            wide = next((shape for shape in shapes if axes is not None and len(shape) > axes), None)
+            if wide is not None:
+                reason = f"{type(node).__name__} of the shape {wide}, which has more than {axes} axes"
                 found.append(Unsupported(node.name, node.origin, reason, "reshape it in the source network"))
         return tuple(found)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from string import Template
 
 from snnc.backends.c99.firing import RULES
+from snnc.backends.c99.functions import FUNCTIONS, HELPERS
 from snnc.backends.c99.synapses import REACHED, SYNAPSES
 from snnc.backends.c99.widths import Width
 
@@ -154,7 +155,7 @@ static void difference_${n0}_$n1(const $t0 *now, int32_t size, $t0 *before, $t1 
 """,
 }
 
-KERNELS = _VALUES | SYNAPSES | {name: rule.template for name, rule in RULES.items()}
+KERNELS = _VALUES | SYNAPSES | FUNCTIONS | {name: rule.template for name, rule in RULES.items()}
 """Kernel name -> text, in the order in which C needs them."""
 
 _CALLS = {
@@ -163,7 +164,7 @@ _CALLS = {
     "convolve_large": ("list", "cut", "add_rows"),
     "convolve_along_large": ("list", "cut", "add_rows"),
 }
-_HELPERS = {REACHED: {*_CALLS, "depthwise"}}
+_HELPERS = {REACHED: {*_CALLS, "depthwise"}} | HELPERS
 """Functions without types -> the kernels that call them."""
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from snnc.backends.c99.blocks import find_blocks
+from snnc.backends.c99.functions import function_call
 from snnc.backends.c99.kernels import Types
 from snnc.backends.c99.memory import Buffer
 from snnc.backends.c99.program import (
@@ -42,9 +43,15 @@ from snnc.ir.snn import (
     Concat,
     ConstantCurrent,
     Convolution,
+    CountMatrixProduct,
+    CountMaximum,
     CountMaxPool,
+    CountNormalisation,
+    CountProduct,
+    CountSoftmax,
     CurrentMaxPool,
     Encode,
+    Function,
     Gather,
     IntegrateFire,
     Linear,
@@ -152,6 +159,10 @@ class _Lowering:
                 self.call(node, "max_pool", (source.width,), source, self.pool(node), out)
             case CountMaxPool():
                 self.count_max_pool(node)
+            case (
+                CountProduct() | CountMatrixProduct() | CountSoftmax() | CountNormalisation() | CountMaximum()
+            ):
+                self.count_function(node)
             case Concat() | Pad() | Slice():
                 self.rearrange(node)
             case Gather():
@@ -388,25 +399,52 @@ class _Lowering:
 
     def count_max_pool(self, node: CountMaxPool) -> None:
         source, window = self.read(node), self.pool(node)
-        producer = self.graph[node.inputs[0]]
         if self.barrier:
             out = Buffer(source.width, Extent.of(node.shape).size)
             self.values[node.name] = out
             self.call(node, "max_pool", (source.width,), source, window, out)
             return
-        counts: Place
-        if isinstance(producer, IntegrateFire):
-            counts = next(f for f in self.program.fields if f.name == f"n_{self.number[producer.name]}")
-        else:
-            counts = self.keep(node, "n", Width.I32, source.size, "counts of the input")
-            self.once(node, "zero", (Width.I32,), counts, counts.size)
-            self.call(node, "add", (source.width,), source, 1, source.size, counts)
+        counts = self.counts(node, 0)
         out = self.allocate(node)
         before = self.keep(node, "high", counts.width, out.size, "highest counts")
         now = Buffer(counts.width, out.size)
         self.once(node, "zero", (counts.width,), before, before.size)
         self.call(node, "max_pool", (counts.width,), counts, window, now)
         self.call(node, "difference", (counts.width, out.width), now, out.size, before, out)
+
+    def counts(self, node: SnnNode, index: int) -> Place:
+        """Return the counts of what a node reads, up to and with the step at hand."""
+        producer, source = self.graph[node.inputs[index]], self.read(node, index)
+        if isinstance(producer, IntegrateFire | Function):
+            role = "n" if isinstance(producer, IntegrateFire) else "g"
+            return next(f for f in self.program.fields if f.name == f"{role}_{self.number[producer.name]}")
+        role = "n" if index == 0 else "m"
+        counts = self.keep(node, role, Width.I32, source.size, "counts of the input")
+        self.once(node, "zero", (Width.I32,), counts, counts.size)
+        self.call(node, "add", (source.width,), source, 1, source.size, counts)
+        return counts
+
+    def count_function(self, node: Function) -> None:
+        """Compute a function of counts, and send by how much it differs from its last value."""
+        shapes = [self.graph[name].shape for name in node.inputs]
+        made = function_call(node, shapes, [self.widths.sums[name] for name in node.inputs])
+        places = range(len(node.inputs))
+        read = [self.read(node, index) if self.barrier else self.counts(node, index) for index in places]
+        tables = []
+        if isinstance(node, CountSoftmax):
+            tables = [self.table(node, "e", node.table, "exponentials")]
+        size, width = Extent.of(node.shape).size, self.widths.counts[node.name]
+        now = Buffer(width, size)
+        types = (*(place.width for place in (*read, *tables)), width)
+        structure = self.program.structure(made.structure, made.members)
+        self.call(node, made.kernel, types, *read, *tables, structure, *made.numbers, now)
+        if self.barrier:
+            self.values[node.name] = now
+            return
+        out = self.allocate(node)
+        before = self.keep(node, "g", width, size, "last values")
+        self.once(node, "zero", (width,), before, size)
+        self.call(node, "difference", (width, out.width), now, size, before, out)
 
     def rearrange(self, node: Concat | Pad | Slice) -> None:
         sources = [self.read(node, index) for index in range(len(node.inputs))]

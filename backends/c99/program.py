@@ -195,9 +195,9 @@ class Extent:
 
     @classmethod
     def of(cls, shape: Shape) -> Extent:
-        """Return the extent of a shape, channels first."""
-        rows, columns = (*shape[1:], 1, 1)[:2]
-        return cls(rows, columns, shape[0])
+        """Return the extent of a shape, channels first; more than two axes beside them count as two."""
+        rows = shape[1] if len(shape) > 1 else 1
+        return cls(rows, prod(shape[2:]), shape[0])
 
     @property
     def pixels(self) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 
 from snnc import __version__
 from snnc.backends.c99.firing import STEP_POPULATION
+from snnc.backends.c99.functions import FUNCTION_STRUCTURES
 from snnc.backends.c99.kernels import STRUCTURES, kernel_texts
 from snnc.backends.c99.lowering import Port, ports
 from snnc.backends.c99.memory import Places
@@ -19,7 +20,7 @@ from snnc.backends.c99.synapses import EVENTS
 from snnc.backends.c99.widths import Width
 from snnc.ir.graph import NumberArray
 from snnc.ir.neuron import Schedule
-from snnc.ir.snn import Encode, Readout, SnnGraph
+from snnc.ir.snn import Encode, Function, Readout, SnnGraph
 
 HEADER, SOURCE, WEIGHTS = "snnc_network.h", "snnc_network.c", "snnc_weights.h"
 STRUCTURE_BYTES = 64
@@ -62,7 +63,8 @@ def memory(program: Program, places: Places) -> Memory:
     fields = state_fields(program, places)
     raw = bytes_of(fields)
     buffers = sum(width.value * size for width, size in places.sizes.items())
-    constants = bytes_of(program.tables) + STRUCTURE_BYTES * len(program.structures)
+    structures = sum(max(STRUCTURE_BYTES, 4 * (text.count(",") + 1)) for text in program.structures.values())
+    constants = bytes_of(program.tables) + structures
     return Memory(raw - buffers, buffers, -(-raw // 4) * 4, constants)
 
 
@@ -176,7 +178,9 @@ def source(graph: SnnGraph, program: Program, places: Places) -> str:
         header=HEADER,
         weights=WEIGHTS,
         events=EVENTS,
-        structures=STRUCTURES + (STEP_POPULATION if graph.only_timesteps else ""),
+        structures=STRUCTURES
+        + (STEP_POPULATION if graph.only_timesteps else "")
+        + (FUNCTION_STRUCTURES if any(isinstance(node, Function) for node in graph) else ""),
         kernels=kernel_texts(program.kernels()),
         constants=structures,
         least="SNNC_TIMESTEPS" if graph.only_timesteps else 1,

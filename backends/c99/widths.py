@@ -8,10 +8,11 @@ from enum import Enum
 import numpy as np
 
 from snnc.artefact.precision import value_bounds
+from snnc.ir.bounds import count_bounds
 from snnc.ir.graph import NumberArray
 from snnc.ir.kinds import ValueKind, value_kinds
 from snnc.ir.operations import largest_count
-from snnc.ir.snn import IntegrateFire, SnnGraph
+from snnc.ir.snn import Function, IntegrateFire, SnnGraph
 
 
 class Width(Enum):
@@ -53,13 +54,15 @@ class Widths:
 
     Attributes:
         values: of each node's value; in the layerwise schedule, of its sum over the run.
-        counts: of ``N`` of each population.
+        counts: of ``N`` of each population and of each function of counts.
         bounds: largest magnitude of each value.
+        sums: largest magnitude of the sum of all spikes of each node that gives them, up to any step.
     """
 
     values: dict[str, Width]
     counts: dict[str, Width]
     bounds: dict[str, int] = field(compare=False)
+    sums: dict[str, int] = field(compare=False)
 
 
 def widths(graph: SnnGraph, timesteps: int) -> Widths:
@@ -74,7 +77,9 @@ def widths(graph: SnnGraph, timesteps: int) -> Widths:
         node.name: Width.holding(largest_count(node, timesteps, graph.settle_steps))
         for node in graph.of_type(IntegrateFire)
     }
-    return Widths(values, counts, bounds)
+    sums = count_bounds(graph, timesteps)
+    counts |= {node.name: Width.holding(sums[node.name]) for node in graph if isinstance(node, Function)}
+    return Widths(values, counts, bounds, sums)
 
 
 def longest(graph: SnnGraph) -> int:

@@ -33,7 +33,7 @@ from benchmarks.common.tables import table
 from snnc.errors import SnncError
 from snnc.frontend import SourceModel, read_onnx
 from snnc.frontend.loading import LoadedModel
-from snnc.frontend.operators import OPERATORS, QUANTISED
+from snnc.frontend.operators import OPERATORS, QUANTISED, UNROLLED
 from snnc.ir.batch import joined
 from snnc.ir.graph import FloatArray
 from snnc.source.ann_session import AnnSession
@@ -41,7 +41,11 @@ from snnc.source.ann_session import AnnSession
 KINDS = ("pytorch-converted", "pytorch-operator", "simple")
 """The kinds that the onnx package keeps as files; the cases of kind ``node`` are computed."""
 
-CLAIMED = frozenset(OPERATORS) | {n for n, found in QUANTISED["ai.onnx"].items() if not found.refused}
+CLAIMED = (
+    frozenset(OPERATORS)
+    | frozenset(UNROLLED)
+    | {n for n, found in QUANTISED["ai.onnx"].items() if not found.refused}
+)
 """The operators of ONNX's own domain that `snnc ops` lists."""
 
 PASSED, WRONG, CRASHED = "passed", "wrong", "crashed"

@@ -25,7 +25,6 @@ from benchmarks.common import digests
 from benchmarks.common.corpus_data import DEFAULT, Network, Rows, Sets, networks, sets
 from snnc.artefact import Artefact
 from snnc.backends import load_simulator
-from snnc.compiler import compile_model
 from snnc.data import normalisation
 from snnc.data.input_statistics import InputStatistics
 from snnc.data.preprocessing import Preprocessing
@@ -35,6 +34,7 @@ from snnc.frontend.onnx import SourceModel
 from snnc.ir.ann import Softmax
 from snnc.ir.graph import FloatArray, NumberArray
 from snnc.metrics.task import Task
+from snnc.network import convert
 from snnc.simulation.reference import encode
 from snnc.source.ann_session import AnnSession
 from snnc.writing import replacing
@@ -172,7 +172,7 @@ def subject(shared: Path, network: Network) -> Subject:
     data = sets(shared, network, CALIBRATION)
     name = source.graph.logits
     session = AnnSession(source.graph, [name], 1)
-    artefact = compile_model(network.path, data.calibration, preset="fast", preprocessing=data.preprocessing)
+    artefact = convert(network.path, data.calibration, preset="fast", preprocessing=data.preprocessing)
     graph, simulator = artefact.graph, load_simulator("numba", 1)
 
     def run(rows: FloatArray) -> FloatArray:

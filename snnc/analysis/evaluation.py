@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from snnc import notebook
 from snnc.analysis import costs
 from snnc.analysis.costs import Costs
 from snnc.analysis.scores import AnnScores, Answers, Scores, compared, judged, measured, wants_values
@@ -113,6 +114,33 @@ class Evaluation:
             raise UsageError(f"there are {len(self.outputs)} outputs, {listed}: each is judged on its own")
         return next(iter(self.outputs.values()))
 
+    def _repr_html_(self) -> str:
+        """Return the figures as a table, for notebooks: the spiking network, and the source beside it."""
+        rows: list[tuple[str, str, str]] = []
+        for name, found in self.outputs.items():
+            of = f"{name}: " if len(self.outputs) > 1 else ""
+            ann = None if found.ann is None else found.ann.scores
+            beside = {} if ann is None else {each.metric: str(each) for each in ann.measured}
+            for what, share, other in (
+                ("top-1", found.scores.top1, None if ann is None else ann.top1),
+                ("top-5", found.scores.top5, None if ann is None else ann.top5),
+            ):
+                if share is not None:
+                    rows.append((of + what, str(share), str(other or "")))
+            for each in found.scores.measured:
+                what = f"{of}{each.metric} against the {each.against}"
+                rows.append((what, str(each), beside.get(each.metric, "")))
+        steps = f"T = {self.timesteps}, K = {self.settle_steps}; latency {self.latency_steps}"
+        last = next(iter(self.outputs.values()))
+        rows += [
+            ("rows", str(last.scores.n), "" if last.ann is None else str(last.ann.scores.n)),
+            ("time steps", steps, ""),
+            ("spike payload", self.payload, ""),
+            ("spikes per neuron per step", f"{self.costs.spikes_per_neuron_per_step:.4f}", ""),
+            ("synaptic operations per image", f"{self.costs.synops:,.0f}", ""),
+        ]
+        return notebook.table("snnc evaluation", rows, ("", "SNN", "ANN"))
+
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON form, by output where there are several; operations are per image, of all steps."""
         several = {"outputs": {name: found.as_dict() for name, found in self.outputs.items()}}
@@ -206,6 +234,11 @@ def evaluate(
     kinds = recognise_outputs(shapes, rows=len(rows), labels=y, ends=ends, given=task)
     wanted = metrics_by_output(metrics, kinds, has_source=source is not None)
     counter = counter or simulator
+    names = simulator.name, counter.name
+    if finish is not None:
+        is_same = counter is simulator
+        simulator = finish.simulator(simulator)
+        counter = simulator if is_same else finish.simulator(counter)
     steps = graph.timesteps if timesteps is None else timesteps
     spiking, analogue = (
         {name: Answers(o, limits[name], wants_values(o, wanted[name])) for name, o in kinds.items()}
@@ -221,7 +254,7 @@ def evaluate(
         answered = trace if counter is simulator else simulator.run(graph, q, steps, RecordOptions())
         differ = [n for n, each in trace.outputs.items() if not np.array_equal(each, answered.outputs[n])]
         if graph.integer and differ:
-            raise InternalError(f"the simulators {simulator.name} and {counter.name} differ on {graph.name}")
+            raise InternalError(f"the simulators {' and '.join(names)} differ on {graph.name}")
         for name, values in _answered(graph, answered, rows[part], layouts, finish).items():
             spiking[name].add(values.reshape(len(values), -1), part)
         for name, counted in trace.activity.items():
@@ -240,10 +273,10 @@ def evaluate(
         costs=costs.count(graph, activity, len(rows), steps),
         timesteps=steps,
         settle_steps=graph.settle_steps,
-        latency_steps=costs.latency_steps(graph, steps),
+        latency_steps=costs.latency_steps(graph, steps, None if finish is None else finish.segments),
         payload=costs.payload(graph, steps),
-        simulator=simulator.name,
-        counted_by=counter.name,
+        simulator=names[0],
+        counted_by=names[1],
     )
 
 
@@ -397,6 +430,8 @@ def all_outputs_of(
         raise UsageError(
             "ordinary ONNX makes the answers behind the last step, so there are none after every step"
         )
+    if finish is not None:
+        simulator = finish.simulator(simulator)
     read = tuple(dict.fromkeys(name for node in graph.readouts.values() for name in node.inputs))
     record = RecordOptions(trains=read if per_step else ())
     rows = _given(encode, graph, x)

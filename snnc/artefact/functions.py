@@ -25,6 +25,7 @@ from string import Template
 
 from onnx import FunctionProto, TensorProto, parser
 
+from snnc.artefact.count_functions import count_function_texts
 from snnc.errors import InternalError
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import Firing, unmatched
@@ -207,6 +208,7 @@ def texts(schedule: Schedule, carrier: Carrier) -> dict[str, str]:
     """Return every function by name, in ONNX's text form, without its header."""
     found = dict(_PLAIN)
     found["CountMaxPool"] = _COUNT_MAX_POOL[schedule]
+    found |= count_function_texts(schedule)
     for operation in BY_DIGITS:
         for digits in DIGITS:
             found[by_digits(operation, digits)] = _digit_text(operation, digits)

@@ -24,7 +24,12 @@ from snnc.ir.snn import (
     Concat,
     ConstantCurrent,
     Convolution,
+    CountMatrixProduct,
+    CountMaximum,
     CountMaxPool,
+    CountNormalisation,
+    CountProduct,
+    CountSoftmax,
     CurrentMaxPool,
     Encode,
     Gather,
@@ -37,6 +42,9 @@ from snnc.ir.snn import (
     SnnNode,
     SumPool,
 )
+
+OF_TWO = ("CountProduct", "CountMatrixProduct", "CountMatrixProductTransposed")
+"""Functions whose first two inputs are values of the network."""
 
 OLD_SUFFIX = ".fine"
 """What fine populations were known by."""
@@ -129,7 +137,7 @@ class _Reader:
         operation = node.op_type.partition("Of")[0]
         parameters = [self.arrays[name] for name in node.input[1:] if name in self.arrays]
         settings: dict[str, Any] = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-        read = node.input if operation == "Concat" else node.input[:1]
+        read = node.input if operation == "Concat" else node.input[: 2 if operation in OF_TWO else 1]
         common: dict[str, Any] = {
             "name": node.name,
             "inputs": tuple(source for name in read for source in self.sources.get(name, ())),
@@ -163,6 +171,27 @@ class _Reader:
                 return SumPool(**common, window=window_of(settings, settings["kernel_shape"]))
             case "CountMaxPool":
                 return CountMaxPool(**common, window=window_of(settings, settings["kernel_shape"]))
+            case "CountProduct":
+                return CountProduct(**common, **requantiser(settings))
+            case "CountMatrixProduct" | "CountMatrixProductTransposed":
+                transposed = operation.endswith("Transposed")
+                return CountMatrixProduct(**common, **requantiser(settings), transposed=transposed)
+            case "CountSoftmax":
+                (axis,) = whole(settings["axes"])
+                table = parameters[0].astype(np.int32, casting="safe")
+                return CountSoftmax(**common, axis=axis - 1, table=table, levels=index(settings["levels"]))
+            case "CountNormalisation" | "CountNormalisationUncentred":
+                return CountNormalisation(
+                    **common,
+                    axes=behind_batch(settings["axes"]),
+                    epsilon=index(settings["epsilon"]),
+                    factor=index(settings["factor"]),
+                    lowest=index(settings["lowest"]),
+                    highest=index(settings["highest"]),
+                    centred=operation == "CountNormalisation",
+                )
+            case "CountMaximum":
+                return CountMaximum(**common, axes=behind_batch(settings["axes"]))
             case "CurrentMaxPool":
                 return CurrentMaxPool(**common, window=window_of(settings, settings["kernel_shape"]))
             case "Concat":
@@ -229,6 +258,24 @@ def _told(values: Sequence[float]) -> FloatArray | None:
 def _floor(values: Sequence[float]) -> FloatArray | None:
     """Return the values that silence stands for; ``None`` where they are zero."""
     return np.array(values, np.float32) if any(values) else None
+
+
+def requantiser(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the requantiser that ONNX attributes describe.
+
+    Raises:
+        ValueError: it does not divide by a power of two.
+    """
+    divisor = index(settings["divisor"])
+    if divisor < 1 or divisor & (divisor - 1):
+        raise ValueError(f"{divisor} is no power of two")
+    named = {name: index(settings[name]) for name in ("multiplier", "lowest", "highest")}
+    return named | {"shift": divisor.bit_length() - 1}
+
+
+def behind_batch(axes: Sequence[int]) -> Shape:
+    """Return axes of a sample, given those of a batch."""
+    return tuple(axis - 1 for axis in whole(axes))
 
 
 def window_of(settings: dict[str, Any], kernel: Shape) -> Window:

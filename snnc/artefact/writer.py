@@ -2,8 +2,8 @@
 
 A synchronous network becomes a ``Loop`` over T + K steps. What is constant in time, the analogue
 first layer, is computed before it. The loop carries the potential and the count of every population,
-the counts and the last maximum of every pooling of counts, and the accumulated read-out. A layerwise
-network needs no loop: it is one pass over counts.
+the counts that every function of counts reads and what it gave last, and the accumulated read-out. A
+layerwise network needs no loop: it is one pass over counts.
 
 The model's inputs are ``x`` (batch, *shape) float32 and ``T``, a scalar int64 whose default is the
 network's own; its output is ``y`` (batch, *shape) int32, the accumulated read-out (float32 before
@@ -12,7 +12,7 @@ quantisation). Where there are several inputs, or outputs, they bear the names t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -20,12 +20,11 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from snnc.artefact import functions
 from snnc.artefact.functions import Carrier
-from snnc.artefact.model_builder import Attributes, ModelBuilder, Scope, tensor_names
+from snnc.artefact.model_builder import Attributes, ModelBuilder, Scope, State, tensor_names
 from snnc.artefact.precision import node_digits
-from snnc.errors import UnknownOperationError
 from snnc.ir.channels import per_channel
 from snnc.ir.geometry import Window
-from snnc.ir.graph import NumberArray
+from snnc.ir.graph import NumberArray, Shape
 from snnc.ir.kinds import constant_nodes
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import Operation, firing, operations, unmatched
@@ -43,6 +42,7 @@ from snnc.ir.snn import (
     CountSoftmax,
     CurrentMaxPool,
     Encode,
+    Function,
     Gather,
     IntegrateFire,
     Linear,
@@ -81,7 +81,13 @@ Stateless = (
 """Operations that are one call, of what they read alone; counts have no state in the layerwise schedule."""
 
 
-def build_model(graph: SnnGraph, *, states: bool = False, encoded: bool = False) -> onnx.ModelProto:
+def build_model(
+    graph: SnnGraph,
+    *,
+    states: bool = False,
+    encoded: bool = False,
+    order: Mapping[str, int] | None = None,
+) -> onnx.ModelProto:
     """Return the network as an ONNX model.
 
     Args:
@@ -90,17 +96,20 @@ def build_model(graph: SnnGraph, *, states: bool = False, encoded: bool = False)
             in the network's order after the outputs.
         encoded: whether the inputs are the quantised ones, ``q`` in place of ``x``: int32, or float32 before
             quantisation.
+        order: places of the nodes in the network of which this is a segment, by their names.
 
     Raises:
         TargetError: the network's integers are too large for float32 convolutions.
     """
-    return _Writer(graph, encoded).model(states)
+    if order is None:
+        order = {node.name: place for place, node in enumerate(graph)}
+    return _Writer(graph, encoded, order).model(states)
 
 
 class _Writer:
     """Writes the nodes of one network into a draft."""
 
-    def __init__(self, graph: SnnGraph, encoded: bool) -> None:
+    def __init__(self, graph: SnnGraph, encoded: bool, order: Mapping[str, int]) -> None:
         self.graph = graph
         self.encoded = encoded
         self.looped = graph.schedule is Schedule.SYNCHRONOUS
@@ -111,7 +120,7 @@ class _Writer:
         self.outputs = dict(zip(graph.outputs, names.outputs, strict=True))
         self.constant = constant_nodes(graph)
         self.digits = node_digits(graph)
-        self.order = {node.name: str(index) for index, node in enumerate(graph)}
+        self.order = {name: str(place) for name, place in order.items()}
         self.tensors: dict[str, str] = {}  # the value of each node
         self.finals: dict[str, tuple[str, str]] = {}  # N and v of each population
 
@@ -153,9 +162,7 @@ class _Writer:
             case (
                 CountProduct() | CountMatrixProduct() | CountSoftmax() | CountNormalisation() | CountMaximum()
             ):
-                raise UnknownOperationError(
-                    f"{node.name!r} is a function of counts, which artefacts do not hold yet"
-                )
+                self.count_function(node)
             case (
                 Convolution()
                 | Linear()
@@ -288,6 +295,44 @@ class _Writer:
         states = [count.before, highest.before]
         self.call(node, "CountMaxPool", states, pool(node.window), [count.after, highest.after])
 
+    def count_function(self, node: Function) -> None:
+        """Write a function of counts: the counts of what it reads, and what it gave last, are states."""
+        function = type(node).__name__
+        parameters: list[str] = []
+        attributes: Attributes
+        match node:
+            case CountProduct():
+                attributes = requantiser(node)
+            case CountMatrixProduct():
+                attributes = requantiser(node)
+                if node.transposed:
+                    *before, row, column = range(len(self.graph[node.inputs[1]].shape) + 1)
+                    function, attributes["perm"] = f"{function}Transposed", (*before, column, row)
+            case CountSoftmax():
+                parameters = [self.draft.parameter(f"{node.name}.table", node.table)]
+                attributes = {"axes": (node.axis + 1,), "levels": node.levels}
+            case CountNormalisation():
+                function += "" if node.centred else "Uncentred"
+                attributes = {"axes": axes(node), "epsilon": node.epsilon, "factor": node.factor}
+                attributes |= {"lowest": node.lowest, "highest": node.highest}
+            case CountMaximum():
+                attributes = {"axes": axes(node)}
+            case _:
+                raise unmatched(node)
+        read = [self.read(name, node) for name in node.inputs]
+        states: list[State] = []
+        if self.looped:
+            for number, name in enumerate(node.inputs):
+                shape = self.graph[name].shape
+                silence = self.draft.silence(shape, f"{node.name}.N{number}(0)")
+                states.append(self.draft.carry(silence, shape, f"{node.name}.N{number}"))
+            silence = self.draft.silence(node.shape, f"{node.name}.G(0)")
+            states.append(self.draft.carry(silence, node.shape, f"{node.name}.G"))
+        self.declare(node)
+        inputs = [*read, *parameters, *(state.before for state in states)]
+        outputs = [self.tensors[node.name], *(state.after for state in states)]
+        self.mark(self.draft.call(self.scope(node), function, inputs, outputs, attributes), node)
+
     def readout(self, node: Readout) -> None:
         """Write the accumulation, which begins at T times the bias."""
         bias = self.draft.over_the_run(self.per_channel(node, "bias", node.bias))
@@ -354,6 +399,21 @@ class _Writer:
         """Store one number per channel so that it broadcasts over a batch."""
         shaped = per_channel(values, len(node.shape))
         return self.draft.parameter(f"{node.name}.{role}", shaped)
+
+
+def requantiser(node: CountProduct | CountMatrixProduct) -> Attributes:
+    """Return a requantiser, as ONNX attributes: it divides by a power of two."""
+    return {
+        "multiplier": node.multiplier,
+        "divisor": 1 << node.shift,
+        "lowest": node.lowest,
+        "highest": node.highest,
+    }
+
+
+def axes(node: CountNormalisation | CountMaximum) -> Shape:
+    """Return the axes of a function of counts behind the batch."""
+    return tuple(axis + 1 for axis in node.axes)
 
 
 def slide(window: Window) -> Attributes:

@@ -20,6 +20,7 @@ from snnc.errors import InternalError, SnncError
 VERBS = {
     "check": "List everything in a network that cannot be converted.",
     "convert": "Convert a trained network into a spiking one.",
+    "tune": "Learn thresholds, weights and membranes by gradients.",
     "eval": "Measure accuracy, spikes and operations on labelled rows.",
     "run": "Run a spiking network on an array.",
     "deploy": "Write a bundle for another runtime or chip.",

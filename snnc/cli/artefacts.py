@@ -12,7 +12,6 @@ from snnc.cli.terminal import Terminal
 if TYPE_CHECKING:
     from snnc.artefact import Artefact
     from snnc.ir.batch import Rows
-    from snnc.ir.graph import FloatArray, NumberArray
     from snnc.simulation.protocol import Simulator
 
 
@@ -88,35 +87,12 @@ def warn_of_rows(terminal: Terminal, artefact: Artefact, x: Rows, simulator: Sim
 
     Args:
         terminal: where to warn.
-        artefact: the spiking network; nothing is said of one without the statistics of its calibration rows.
-        x: (n, ...) rows as the artefact takes them; some hundreds of them are looked at.
-        simulator: runs the network on a few rows whose channels and axes are in other orders.
+        artefact: the spiking network.
+        x: (n, ...) rows as the artefact takes them.
+        simulator: see :func:`snnc.analysis.artefacts.unlike_calibration`.
     """
-    import numpy as np
+    from snnc.analysis.artefacts import unlike_calibration
 
-    from snnc.data import normalisation
-    from snnc.data.input_statistics import MOST_ROWS, InputStatistics
-    from snnc.diagnostics import UNLIKE_CALIBRATION, Diagnostic
-    from snnc.simulation.reference import encode
-
-    seen = InputStatistics.stored(artefact.metadata.calibration)
-    if seen is None or len(x) == 0:
-        return
-    chosen = x if len(x) <= MOST_ROWS else x[np.linspace(0, len(x) - 1, MOST_ROWS).astype(np.int64)]
-    rows = artefact.canonical(chosen)
-    foreign = seen.foreign(rows, chosen)
-    if foreign is not None:
-        terminal.warn(foreign.diagnostic())
-        return
-    graph = artefact.graph
-    if len(graph.outputs) > 1 or graph.readout.shape[1:] not in ((), (1, 1)):
-        return  # of several outputs, or of a map, no confidence tells
-
-    def run(values: FloatArray) -> NumberArray:
-        return simulator.run(graph, encode(graph.encoder, values), graph.timesteps).logits
-
-    task = artefact.metadata.stored_task
-    # The distribution of the values says little of the order of colours, or of height and width.
-    misread = normalisation.judge(run, rows, task=task, order_only=True)
-    if misread is not None:
-        terminal.warn(Diagnostic(UNLIKE_CALIBRATION, misread.text, help=misread.cure))
+    found = unlike_calibration(artefact, x, simulator)
+    if found is not None:
+        terminal.warn(found)

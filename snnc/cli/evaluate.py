@@ -10,13 +10,13 @@ import click
 
 from snnc.cli.given import refuse
 from snnc.cli.inputs_outputs import keep_option, shape_option
-from snnc.cli.judging import metric_lines, task_of, task_option, tasks_of_artefact
+from snnc.cli.judging import metric_lines, task_of, task_option
 from snnc.cli.layouts import rows_layout, with_layout
 from snnc.cli.quantities import Threads
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from snnc.analysis.evaluation import Evaluation, Judged, Share
     from snnc.analysis.scores import Scores
@@ -107,11 +107,11 @@ def command(terminal: Terminal, /, network: str, **options: Any) -> None:
 
 
 def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None:
-    from snnc.analysis.evaluation import evaluate
+    from snnc.analysis.artefacts import evaluate_artefact
     from snnc.artefact import load
     from snnc.backends import load_simulator
     from snnc.cli.artefacts import chosen_timesteps, warn_of_rows
-    from snnc.cli.host import told
+    from snnc.cli.host import told_of
     from snnc.cli.models import locate_source, open_source, zoo_entry
     from snnc.errors import UsageError
 
@@ -133,9 +133,8 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None
         given = request.source if request.against in (None, "source") else request.against
         located = locate_source(artefact.metadata, path, given)
         source = open_source(terminal, located, artefact.preprocessing, request.threads, artefact.selection)
-    found = evaluate(
-        artefact.graph,
-        artefact.encode,
+    found = evaluate_artefact(
+        artefact,
         x,
         y,
         simulator=simulator,
@@ -143,19 +142,18 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None
         counter=load_simulator("numba", request.threads) if simulator.name == "onnx" else None,
         timesteps=steps,
         source=source,
-        task=tasks_of_artefact(request.task, artefact),
-        ends=artefact.ends,
+        task=task_of(request.task),
         metrics=request.metric,
-        layouts=artefact.output_layouts,
         progress=terminal.progress(),
-        finish=artefact.finish,
     )
     if terminal.json:
-        terminal.data({**found.as_dict(), "host": told(artefact.host)})
+        terminal.data({**found.as_dict(), "host": told_of(artefact, steps)})
     else:
         _show(terminal, found, labelled=y is not None)
         if artefact.host is not None:
             terminal.text(f"{artefact.host.line}: {artefact.host.host_macs:,} run there once per image.")
+            if artefact.host.islands:
+                terminal.text(f"{artefact.host.latency[0].upper()}{artefact.host.latency[1:]}.")
 
 
 def _evaluate_model(terminal: Terminal, located: Located, request: Request) -> None:
@@ -234,25 +232,11 @@ def _rows(
 
 
 def _warn_of_overlap(terminal: Terminal, artefact: Artefact, x: Rows) -> None:
-    from snnc.analysis.evaluation import SHARD
-    from snnc.data.leakage import count_seen
-    from snnc.diagnostics import OVERLAP, Diagnostic
-    from snnc.ir.batch import flat
+    from snnc.analysis.artefacts import calibrated_on
 
-    stored: Mapping[str, Any] = artefact.metadata.calibration
-    if "row_hashes" not in stored:
-        return
-    starts = range(0, len(x), SHARD)
-    coded = (artefact.encode(x[s : s + SHARD]) for s in starts)
-    seen = sum(count_seen(stored["row_hashes"], flat(q)) for q in coded)
-    if seen:
-        terminal.warn(
-            Diagnostic(
-                OVERLAP,
-                f"{seen} of {len(x)} rows were used for calibration, so the accuracy looks too good",
-                help="evaluate on other rows",
-            )
-        )
+    found = calibrated_on(artefact, x)
+    if found is not None:
+        terminal.warn(found)
 
 
 UNLABELLED = "No accuracy is known: the rows have no labels `y`."

@@ -31,16 +31,10 @@ def task_of(name: str | None, metadata: Metadata | None = None) -> Task | None:
 
 def tasks_of_artefact(name: str | None, artefact: Artefact) -> Task | dict[str, Task | None] | None:
     """Return the task that the user names, or else those of the outputs that an artefact remembers."""
+    from snnc.analysis.artefacts import stored_tasks
     from snnc.metrics import Task
 
-    if name is not None:
-        return Task(name)
-    if len(artefact.gives) == 1:
-        return artefact.metadata.stored_task
-    if artefact.host is not None:
-        return None
-    stored = {entry["name"]: entry.get("task", "") for entry in artefact.metadata.outputs}
-    return {output: Task(task) if task else None for output, task in stored.items()}
+    return stored_tasks(artefact) if name is None else Task(name)
 
 
 def floors(texts: Sequence[str]) -> tuple[Floor, ...]:

@@ -1,66 +1,20 @@
-"""Sources of networks: paths, the zoo, and the source that an artefact records."""
+"""Sources of networks, as verbs open them: see :mod:`snnc.sources`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from snnc.errors import InputError
-from snnc.models import PREFIX, ZooEntry, list_models, resolve
+from snnc.sources import Located as Located
+from snnc.sources import locate as locate
+from snnc.sources import locate_source as locate_source
+from snnc.sources import open_session as open_session
+from snnc.sources import zoo_entry as zoo_entry
 
 if TYPE_CHECKING:
     from snnc.analysis.evaluation import Source
-    from snnc.artefact import Metadata
     from snnc.cli.terminal import Terminal
     from snnc.data.preprocessing import Preprocessing
-    from snnc.ir.batch import Rows
     from snnc.source.selection import Selection
-    from snnc.source.source_session import SourceSession
-
-
-@dataclass(frozen=True, slots=True)
-class Located:
-    """A network that the user named.
-
-    Attributes:
-        name: as the user wrote it.
-        path: its file.
-        entry: its place in the zoo, if it has one.
-    """
-
-    name: str
-    path: Path
-    entry: ZooEntry | None = None
-
-
-def locate(name: str) -> Located:
-    """Find the file of a path or of ``zoo:NAME``.
-
-    Raises:
-        InputError: there is no such file or no such entry.
-    """
-    if name.startswith(PREFIX):
-        entry = resolve(name)
-        return Located(name, entry.path, entry)
-    path = Path(name)
-    if not path.exists():
-        raise InputError(f"{path} does not exist; give the path of an ONNX file, or zoo:NAME (see snnc zoo)")
-    return Located(name, path)
-
-
-def open_session(path: Path, threads: int | None, selection: Selection | None = None) -> SourceSession:
-    """Return what runs a network in onnxruntime.
-
-    Raises:
-        InputError: the file is none, told as where it is converted, or onnxruntime cannot run it.
-    """
-    from snnc.frontend.loading import load
-    from snnc.source.selection import Selection
-    from snnc.source.source_session import SourceSession
-
-    load(path)
-    return SourceSession(path, threads, selection or Selection())
 
 
 def open_source(
@@ -70,88 +24,7 @@ def open_source(
     threads: int | None,
     selection: Selection | None = None,
 ) -> Source:
-    """Return the network to compare with; its operations are counted where it can be read as a graph.
+    """Return the network to compare with; see :func:`snnc.sources.open_source`."""
+    from snnc.sources import open_source as opened
 
-    Args:
-        terminal: where to tell why they are not.
-        located: the network.
-        preprocessing: from rows to what it takes.
-        threads: for onnxruntime.
-        selection: what is taken of its file; everything by default.
-
-    Raises:
-        InputError: as :func:`open_session`.
-    """
-    from snnc.analysis.costs import macs_of_ann
-    from snnc.analysis.evaluation import Source
-    from snnc.data.preprocessing import check_fit, prepared_rows
-    from snnc.errors import UnsupportedModelError
-    from snnc.frontend import read_onnx
-    from snnc.frontend.host.dividing import HostMode
-    from snnc.ir.batch import arrays_by_name, joined
-    from snnc.source.selection import EVERYTHING
-
-    session = open_session(located.path, threads, selection)
-    takes, macs = session.inputs, None
-    try:
-        read = read_onnx(located.path, HostMode.EDGES, selection=selection or EVERYTHING)
-        takes |= read.takes
-        macs = sum(macs_of_ann(read.graph).values()) if read.host is None else read.host.macs
-    except UnsupportedModelError as error:
-        terminal.detail(f"its operations are not counted: {error}")
-
-    def prepare(x: Rows) -> Rows:
-        arrays = arrays_by_name(x, list(takes), located.name)
-        return joined({n: prepared_rows(arrays[n], each, preprocessing) for n, each in takes.items()})
-
-    def check_rows(x: Rows, name: str) -> None:
-        arrays = arrays_by_name(x, list(takes), located.name)
-        for each, taken in takes.items():
-            what = name if len(takes) == 1 else f"{name} for {each!r}"
-            check_fit(arrays[each].shape, taken, preprocessing, what)
-
-    return Source(session, prepare, macs, check_rows)
-
-
-def locate_source(metadata: Metadata, artefact: Path, given: str | None) -> Located:
-    """Find the network that an artefact was converted from.
-
-    Looked for, in this order: where the user says, at the recorded path, beside the artefact, in the zoo.
-
-    Raises:
-        InputError: it is not found, or what was found is another network.
-    """
-    wanted = metadata.source_sha256
-    if given is not None:
-        found = locate(given)
-        _same(found, wanted, artefact)
-        return found
-    recorded = metadata.source_path
-    if recorded.startswith(PREFIX):
-        found = locate(recorded)
-        _same(found, wanted, artefact)
-        return found
-    for path in (Path(recorded), artefact.parent / Path(recorded).name):
-        if path.exists():
-            found = Located(str(path), path)
-            _same(found, wanted, artefact)
-            return found
-    for entry in list_models():
-        if entry.sha256 == wanted:
-            return locate(PREFIX + entry.name)
-    raise InputError(f"the source network {recorded} of {artefact} was not found: give it by --source MODEL")
-
-
-def zoo_entry(sha256: str) -> ZooEntry | None:
-    """Return the bundled network with this hash, if there is one."""
-    return next((entry for entry in list_models() if entry.sha256 == sha256), None)
-
-
-def _same(found: Located, wanted: str, artefact: Path) -> None:
-    from snnc.frontend.loading import load
-
-    if load(found.path).sha256 != wanted:
-        raise InputError(
-            f"{found.name} is not the network that {artefact} was converted from: its SHA-256 differs; "
-            "name the right one by --source MODEL, or convert again"
-        )
+    return opened(terminal.detail, located, preprocessing, threads, selection)

@@ -86,11 +86,7 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
     """
     from snnc.cli.artefacts import chosen_timesteps
     from snnc.cli.subjects import subject
-    from snnc.report.document import Report
-    from snnc.report.energy import account
-    from snnc.report.measurement import measure
-    from snnc.report.targets import fits
-    from snnc.report.verdict import judge
+    from snnc.report.making import make_report
 
     request = Request(**options)
     _check(artefact, request)
@@ -111,48 +107,23 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
         rows_layout=request.rows_layout,
         several=True,
     )
-    if (why := _without_curve(found)) and wanted:
-        refuse(why, "--curve", "--reconvert")
-        wanted = ()
     steps = chosen_timesteps(terminal, found.artefact, request.timesteps)
-    graph = found.artefact.graph
-    measurement = measure(
+    report = make_report(
         found.artefact,
         found.source,
         found.x,
         found.y,
         simulator=found.simulator,
+        reproduce=_reproduce(found, request, steps),
         task=task_of(request.task) if found.each is None else found.each.task,
         timesteps=steps,
         threads=request.threads,
+        cost_model=model,
+        curve=lambda each: measured_curve(terminal, found, each, wanted, request) if wanted else None,
         progress=terminal.progress(),
-    )
-    report = Report(
-        artefact=found.artefact,
-        measurement=measurement,
-        verdict=judge(
-            measurement, graph.timesteps, found.artefact.metadata.pipeline, found.artefact.metadata.preset
-        ),
-        energy=account(
-            graph, measurement.costs, sum(measurement.ann_macs.values()), measurement.nonzero, steps, model
-        ),
-        curve=measured_curve(terminal, found, measurement, wanted, request) if wanted else None,
-        targets=fits(graph, found.artefact.host),
-        reproduce=_reproduce(found, request, steps),
     )
     _write(report, request)
     _show(terminal, report, request)
-
-
-def _without_curve(found: Subject) -> str:
-    """Return why there is no curve; empty where there is one."""
-    sides = ((found.artefact.takes, "input"), (found.artefact.gives, "output"))
-    for side, kind in sides:
-        if len(side) > 1:
-            return f"is for networks of one {kind}, and {found.artefact.graph.name} has {len(side)}"
-    if found.artefact.host is None and any(layout.moves for layout in found.artefact.output_layouts.values()):
-        return "is for outputs as the last layer computes them, and this network transposes its own"
-    return ""
 
 
 def _check(artefact: Path, request: Request) -> None:
@@ -167,18 +138,9 @@ def _check(artefact: Path, request: Request) -> None:
 
 
 def _page() -> Callable[[Report], str]:
-    from snnc.errors import UsageError
+    from snnc.report.making import page
 
-    try:
-        from snnc.report.page import html
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("jinja2", "markupsafe", "matplotlib"):
-            raise
-        raise UsageError(
-            f"the page needs {error.name}, which is not installed: pip install jinja2 matplotlib "
-            "(--json-file works without)"
-        ) from None
-    return html
+    return page()
 
 
 def _cost_model(name: str) -> CostModel:

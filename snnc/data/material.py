@@ -12,6 +12,7 @@ import numpy as np
 
 from snnc.data import csv_rows
 from snnc.data.collections import LISTS, Collection, collected
+from snnc.data.datasets import is_dataset, read_dataset
 from snnc.data.decoding import Decoding
 from snnc.data.pictures import read_picture
 from snnc.data.preprocessing import Preprocessing
@@ -90,8 +91,14 @@ def given_rows(
 ) -> dict[str, NumberArray]:
     """Return the rows of every input of a network; see :func:`snnc.data.row_files.named_rows`.
 
-    The path of a folder, a list or a table is read as :func:`read_material` does it.
+    The path of a folder, a list or a table is read as :func:`read_material` does it, and a data set or a
+    loader as by :func:`snnc.data.datasets.read_dataset`.
     """
+    if is_dataset(value):
+        if len(names) > 1:
+            listed = ", ".join(map(repr, names))
+            raise InputError(f"{network} has {len(names)} inputs: give a mapping of {listed} to arrays")
+        return {names[0]: read_dataset(value).x}
     if len(names) == 1 and isinstance(value, str | os.PathLike) and is_decoded(Path(value)):
         return {names[0]: read_material(Path(value), preprocessing, is_fixed=is_fixed).x}
     return named_rows(value, names, network, what)

@@ -105,14 +105,14 @@ def _in_mode(path: Path, picture: Image.Image, wanted: str | None) -> Image.Imag
     """Return a picture of one of the modes that become rows."""
     mode = picture.mode
     if "transparency" in picture.info:
-        raise InputError(f"{path} is a picture with transparent pixels: {_resave(mode)}")
+        raise InputError(f"{path} is a picture with transparent pixels: {resave(mode)}")
     if _is_deep(picture):
-        raise InputError(f"{path} is a picture of more than 8 bits, {mode}: {_resave('I')}")
+        raise InputError(f"{path} is a picture of more than 8 bits, {mode}: {resave('I')}")
     if mode in MODES and wanted in (None, mode):
         return picture
     if wanted is None or mode not in (*MODES, "P", "1"):
-        cure = "set `mode` to RGB or L in the preprocessing" if mode in ("P", "1") else _resave(mode)
-        raise InputError(f"{path} is {_described(mode)}: {cure}")
+        cure = "set `mode` to RGB or L in the preprocessing" if mode in ("P", "1") else resave(mode)
+        raise InputError(f"{path} is {described(mode)}: {cure}")
     return picture.convert(wanted)
 
 
@@ -126,7 +126,8 @@ def _is_deep(picture: Image.Image) -> bool:
     return deep
 
 
-def _described(mode: str) -> str:
+def described(mode: str) -> str:
+    """Return what a picture of a mode is, in words."""
     named = {
         "1": "a picture of 1 bit",
         "P": "a picture with a palette",
@@ -141,7 +142,8 @@ def _described(mode: str) -> str:
     return named.get(mode, f"a picture of mode {mode}")
 
 
-def _resave(mode: str) -> str:
+def resave(mode: str) -> str:
+    """Return how a picture of a mode that becomes no row is brought to one that does."""
     if mode.startswith("I") or mode == "F":
         return "scale it to 8 bits as in training, and save it again; or give the rows as an .npz file"
     return "save it as RGB or as one channel, L, as in training"

@@ -8,7 +8,7 @@ RELU = "replace it by ReLU and fine-tune"
 _FLOAT = "use QuantizeLinear and DequantizeLinear, or Quant of QONNX; or export the float network"
 ATTENTION = "export attention as MatMul, Softmax and MatMul"
 NORM = "use batch normalisation instead, and train again"
-_RECURRENT = "recurrent networks are not supported; use a feed-forward network"
+_RECURRENT = "only loops whose length is known when the file is read are supported"
 _CUT = "cut it off: onnx.utils.extract_model up to the class scores before it"
 
 _ADVICE: dict[str, str] = {
@@ -21,7 +21,7 @@ _ADVICE: dict[str, str] = {
     ),
     "Sigmoid": "at the end of the network, remove it (it keeps the order); elsewhere, " + RELU,
     "LRN": NORM,
-    **dict.fromkeys(("LSTM", "GRU", "RNN", "Loop", "Scan", "SequenceAt"), _RECURRENT),
+    **dict.fromkeys(("Loop", "Scan", "SequenceAt"), _RECURRENT),
     **dict.fromkeys(("Attention", "MultiHeadAttention", "RotaryEmbedding"), ATTENTION),
     **dict.fromkeys(("ArgMax", "ArgMin", "TopK", "Hardmax", "NonMaxSuppression", "ZipMap"), _CUT),
     **dict.fromkeys(

@@ -6,18 +6,22 @@ cuts, joins or turns the axis of the rows, that is another network than the file
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import onnx
 
 from snnc.diagnostics import UNSUPPORTED_STRUCTURE, Diagnostic
 from snnc.frontend.functions import DEFAULT_DOMAINS
 from snnc.frontend.inference import FAILURES, inferred
+from snnc.frontend.recurrent import RECURRENT
 from snnc.frontend.simplify import label
 from snnc.frontend.tensor_shapes import without_weights
 
 ROWS = "rows of the network"
 """The name that a free batch gets while shapes are inferred."""
+
+AXES = ("time", "rows", "size")
+"""Of what a recurrent node reads."""
 
 BOUND_TO_ONE = frozenset({"Concat", "Shape", "Size", "Squeeze"})
 """Operations that know sizes alone, or that runtimes refuse for more than one row: they mix none."""
@@ -37,10 +41,16 @@ def mixed_rows(model: onnx.ModelProto) -> Diagnostic | None:
     """
     shapes = _shapes(model)
     if not shapes:
-        return None
+        unknown = (node for node in model.graph.node if node.op_type in (*RECURRENT, "Scan"))
+        return next(map(_along_rows, unknown), None)
+    stored = {tensor.name for tensor in model.graph.initializer}
     sizes = [value.type.tensor_type.shape.dim[0].dim_value for value in model.graph.input]
     batch = max(sizes) if max(sizes) > 0 else ROWS
     for node in model.graph.node:
+        if node.op_type in RECURRENT and _follows_rows(node, shapes, batch):
+            return _along_rows(node)
+        if node.op_type == "Scan" and _scans_rows(node, shapes, batch, stored):
+            return _along_rows(node)
         if _joins_rows(node, shapes, batch):
             return Diagnostic(UNSUPPORTED_STRUCTURE, "Concat: joins rows of the input", label(node), _CURE)
     if batch == ROWS:  # told from every other size
@@ -66,6 +76,40 @@ def mixed_rows(model: onnx.ModelProto) -> Diagnostic | None:
             )
             return Diagnostic(UNSUPPORTED_STRUCTURE, reason, output.name, _CURE)
     return None
+
+
+def _follows_rows(node: onnx.NodeProto, shapes: Mapping[str, Sizes], batch: int | str) -> bool:
+    """Say whether the rows of the network may be the sequence of a recurrent node, and not its batch."""
+    sizes = shapes.get(node.input[0], []) if node.input else []
+    if len(sizes) != len(AXES):
+        return True
+    layout = next((attribute.i for attribute in node.attribute if attribute.name == "layout"), 0)
+    time, rows = sizes[:2][:: -1 if layout else 1]
+    return rows != batch and (not isinstance(time, int) or isinstance(rows, int) or time == batch)
+
+
+def _scans_rows(
+    node: onnx.NodeProto, shapes: Mapping[str, Sizes], batch: int | str, constants: Collection[str]
+) -> bool:
+    """Say whether a Scan may go through the rows of the network."""
+    given = {attribute.name: attribute for attribute in node.attribute}
+    read = node.input[-given["num_scan_inputs"].i :] if "num_scan_inputs" in given else ()
+    axes = given["scan_input_axes"].ints if "scan_input_axes" in given else (0,) * len(read)
+    for name, axis in zip(read, axes, strict=False):
+        if name in constants:
+            continue
+        sizes = shapes.get(name, [])
+        size = sizes[axis] if -len(sizes) <= axis < len(sizes) else None
+        if not isinstance(size, int) or size == batch:
+            return True
+    return False
+
+
+def _along_rows(node: onnx.NodeProto) -> Diagnostic:
+    reason = (
+        f"{node.op_type}: it is not known to keep the rows of the input apart: its sequence may be theirs"
+    )
+    return Diagnostic(UNSUPPORTED_STRUCTURE, reason, label(node), _CURE)
 
 
 def _joins_rows(node: onnx.NodeProto, shapes: Mapping[str, Sizes], batch: int | str) -> bool:

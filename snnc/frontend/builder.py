@@ -68,6 +68,8 @@ class GraphBuilder:
             order the next operation wants, so that one problem does not cause others.
         repeated: by name, the number that the last node of that name got.
         reshaped: by name and shape, the node that holds the values of another in that shape.
+        joins: by the name of a concatenation and the places of some of its parts, the node that joins these.
+        weights: the arrays of weights that were spread, and what became of them: see :meth:`spread`.
     """
 
     layouts: dict[str, InputLayout]
@@ -80,6 +82,8 @@ class GraphBuilder:
     doubtful: set[str] = field(default_factory=set)
     repeated: dict[str, int] = field(default_factory=dict)
     reshaped: dict[tuple[str, Shape], str] = field(default_factory=dict)
+    joins: dict[tuple[str, tuple[int, ...]], str] = field(default_factory=dict)
+    weights: dict[tuple[int, int, bytes], tuple[FloatArray, FloatArray]] = field(default_factory=dict)
 
     @property
     def routes(self) -> Routes:
@@ -169,6 +173,13 @@ class GraphBuilder:
         settled = self.settled(view, origin)
         return self.routed(view) if settled is None else settled
 
+    def repeats(self, view: View) -> bool:
+        """Whether a tensor holds all values of its node, and some more than once."""
+        if self.probing or view.node in self.doubtful:
+            return False
+        size = math.prod(self.shape(view.node))
+        return view.index.size > size and np.unique(view.index[view.index >= 0]).size == size
+
     def settled(self, view: View, origin: str) -> View | None:
         """Return the same where the tensor is a cut of its node, padded perhaps; else ``None``.
 
@@ -176,6 +187,9 @@ class GraphBuilder:
             RefusalError: minus infinity stands beside the values.
         """
         self.refuse_lowest(view, origin)
+        if not view.shape:  # one number without an axis
+            single = self.settled(view.to(view.index.reshape(1), view.origin), origin)
+            return None if single is None else single.to(single.index.reshape(()), single.origin)
         view = self.behind_joins(view)
         shape = self.shape(view.node)
         if view.node in self.doubtful:
@@ -222,6 +236,39 @@ class GraphBuilder:
             index = np.where(view.index == PADDED, PADDED, view.index - start)
             view = View(node.inputs[part], index, view.origin)
         return view
+
+    def narrowed(self, view: View) -> View:
+        """Return a tensor that reads some parts of a concatenation as one that joins these alone."""
+        node = self.nodes[view.node]
+        if not isinstance(node, ann.Concat) or view.node in self.doubtful or view.index.min() < 0:
+            return view
+        joined = self._joined(view.node)
+        sizes = np.array([math.prod(self.shape(name)) for name in joined])
+        ends = np.cumsum(sizes)
+        part = np.searchsorted(ends, view.index, side="right")
+        parts = np.unique(part)
+        if len(parts) == len(sizes):
+            return view
+        key = (view.node, tuple(parts.tolist()))
+        if key not in self.joins:
+            names = tuple(joined[place] for place in parts)
+            shape = (sum(self.shape(name)[0] for name in names), *node.shape[1:])
+            made = ann.Concat(name=view.origin, inputs=names, shape=shape, origin=view.origin)
+            self.joins[key] = self.emit(made) if len(names) > 1 else names[0]
+        moved = np.zeros(len(sizes), np.int64)
+        moved[parts] = (ends - sizes)[parts] - (np.cumsum(sizes[parts]) - sizes[parts])
+        return View(self.joins[key], view.index - moved[part], view.origin)
+
+    def _joined(self, name: str) -> list[str]:
+        """Return the nodes that a concatenation joins, and those that these join, in order."""
+        found, waiting = [], [name]
+        while waiting:
+            node = self.nodes[waiting.pop()]
+            if isinstance(node, ann.Concat):
+                waiting.extend(reversed(node.inputs))
+            else:
+                found.append(node.name)
+        return found
 
     def refuse_lowest(self, view: View, origin: str) -> None:
         """Refuse minus infinity beside the values.
@@ -337,6 +384,27 @@ class GraphBuilder:
             return self.stand_in((view.index.size,)), np.arange(view.index.size)
         size = math.prod(self.shape(view.node))
         return self.reshape(view.node, (size,), view.origin), view.index.ravel()
+
+    def spread(self, weight: FloatArray, order: Index, size: int) -> FloatArray:
+        """Return the weights of a fully connected layer for a node that holds its inputs in another order.
+
+        What the same array becomes for the same order is one array, as the steps of a recurrent layer share
+        their weights.
+
+        Args:
+            weight: (outputs, inputs).
+            order: (inputs,), the feature that each input is.
+            size: how many features the node has.
+        """
+        key = (id(weight), size, order.tobytes())
+        if key not in self.weights:
+            columns = np.zeros((size, len(weight)), np.float32)
+            present = order >= 0
+            np.add.at(columns, order[present], weight.T[present])  # a value may be read more than once
+            spread = np.ascontiguousarray(columns.T)
+            spread.flags.writeable = False
+            self.weights[key] = (weight, spread)
+        return self.weights[key][1]
 
     def channel_values(
         self, view: View, values: tuple[Constant, ...], origin: str

@@ -104,7 +104,7 @@ def leaky_relu(call: Call) -> View:
 
 def _rectified(call: Call, view: View, ceiling: FloatArray | np.float32 | None) -> View:
     call.builder.refuse_lowest(view, call.origin)
-    if ceiling is None and _repeats(call, view):  # what is repeated is rectified once
+    if ceiling is None and call.builder.repeats(view):  # what is repeated is rectified once
         node = ann.Relu(
             name=call.name, inputs=(view.node,), shape=call.builder.shape(view.node), origin=call.origin
         )
@@ -121,15 +121,6 @@ def _rectified(call: Call, view: View, ceiling: FloatArray | np.float32 | None) 
         ceiling=limits,
     )
     return View(call.builder.emit(node), view.index, call.origin)
-
-
-def _repeats(call: Call, view: View) -> bool:
-    """Whether a tensor holds values of its node more than once."""
-    if call.builder.probing or view.node in call.builder.doubtful:
-        return False
-    return view.index.size > math.prod(call.builder.shape(view.node)) and (
-        np.unique(view.index[view.index >= 0]).size == math.prod(call.builder.shape(view.node))
-    )
 
 
 def add(call: Call) -> View:

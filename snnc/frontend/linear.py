@@ -100,7 +100,9 @@ def gemm(call: Call) -> View:
     if weight.ndim != 2 or len(view.shape) != 2:
         call.refuse(f"{view.shape} and {weight.shape} are not two matrices", "export the model again")
     alpha, transposed = np.float32(call.number("alpha", 1)), bool(call.integer("transB", 0))
-    weight = (weight if transposed else weight.T) * alpha
+    weight = weight if transposed else weight.T
+    if alpha != 1:
+        weight = weight * alpha
     scale = call.row_scale(1, 0 if transposed else 1)
     bias: FloatArray = np.zeros(len(weight), np.float32)
     if call.has(2):
@@ -190,16 +192,16 @@ def along(
         call.refuse(f"a matrix {weight.shape} does not fit {view.shape}", "export the model again")
     shape = tuple(outputs if place == axis else n for place, n in enumerate(view.shape))
     if view.index.size == inputs:
+        if inputs < math.prod(call.builder.shape(view.node)):
+            # What is not read needs no weights.
+            view = call.builder.settled(view, call.origin) or call.builder.narrowed(view)
         node, order = call.builder.flat(view)
-        columns = np.zeros((call.builder.shape(node)[0], outputs), np.float32)
-        present = order >= 0
-        np.add.at(columns, order[present], weight.T[present])  # a value may be read more than once
         linear = ann.Linear(
             name=call.name,
             inputs=(node,),
             shape=(outputs,),
             origin=call.origin,
-            weight=columns.T,
+            weight=call.builder.spread(weight, order, call.builder.shape(node)[0]),
             bias=bias,
             weight_scale=scale,
         )

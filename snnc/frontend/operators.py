@@ -10,11 +10,23 @@ from typing import Literal
 import onnx
 
 from snnc.diagnostics import QUANTISED_GRAPH
-from snnc.frontend import choosing, einsum, elementwise, linear, norms, pooling, reshaping, upsampling
+from snnc.frontend import (
+    choosing,
+    einsum,
+    elementwise,
+    linear,
+    norms,
+    pointwise,
+    pooling,
+    reshaping,
+    upsampling,
+)
 from snnc.frontend.call import Call, Value
 from snnc.frontend.functions import DEFAULT_DOMAINS
 from snnc.frontend.quantised import operators as quantised
 from snnc.frontend.quantised.codes import Coded
+from snnc.frontend.recurrent import MOST_STEPS
+from snnc.frontend.recurrent import OLDEST as OLDEST_UNROLLED
 from snnc.frontend.simplify import NEWEST_OPSET, OLDEST_OPSET
 
 Spiking = Literal["exact", "approximated", "host"]
@@ -51,7 +63,7 @@ OPERATORS: Mapping[str, Operator] = {
     ),
     "BatchNormalization": Operator(linear.batch_normalisation, "inference"),
     "Cast": Operator(choosing.cast, "to a float type"),
-    "Clip": Operator(elementwise.clip, "from 0 to a constant, such as ReLU6", "approximated"),
+    "Clip": Operator(elementwise.clip, "to constants", "approximated"),
     "Concat": Operator(reshaping.concat, "along any axis but the batch; with constants, too"),
     "Conv": Operator(
         linear.conv, "1-D and 2-D, constant weights; groups, depthwise, strides, dilations, pads, auto_pad"
@@ -76,7 +88,7 @@ OPERATORS: Mapping[str, Operator] = {
     "Gemm": Operator(linear.gemm, "constant weight and bias; transA=0"),
     "GlobalAveragePool": Operator(pooling.global_average_pool, "1-D and 2-D"),
     "GlobalMaxPool": Operator(pooling.global_max_pool, "1-D and 2-D"),
-    "Greater": Operator(choosing.above, "of an activation and a constant, for Where", "approximated"),
+    "Greater": Operator(choosing.above, "of an activation and a constant", "approximated"),
     "GreaterOrEqual": Operator(choosing.above, "as Greater", "approximated"),
     "Identity": Operator(reshaping.identity, "all"),
     "GroupNormalization": Operator(norms.group_normalisation, "all", "approximated"),
@@ -87,23 +99,23 @@ OPERATORS: Mapping[str, Operator] = {
         norms.mean_variance_normalisation, "any axes but the batch", "approximated"
     ),
     "RMSNormalization": Operator(norms.rms_normalisation, "all", "approximated"),
-    "LeakyRelu": Operator(elementwise.leaky_relu, "alpha = 0", "approximated"),
+    "LeakyRelu": Operator(elementwise.leaky_relu, "all", "approximated"),
     "Less": Operator(choosing.below, "as Greater", "approximated"),
     "LessOrEqual": Operator(choosing.below, "as Greater", "approximated"),
-    "Log": Operator(elementwise.logarithm, "of the final Softmax", "host"),
+    "Log": Operator(elementwise.logarithm, "all; of the final Softmax left out with it", "approximated"),
     "LogSoftmax": Operator(elementwise.log_softmax, "over the classes, as the last operation", "host"),
     "MatMul": Operator(
         linear.matmul,
         "constant matrices on one side, along any axis; of two activations, approximated",
     ),
-    "Max": Operator(elementwise.maximum, "with the constant 0; of two activations", "approximated"),
+    "Max": Operator(elementwise.maximum, "with constants; of two activations", "approximated"),
     "MaxPool": Operator(
         pooling.max_pool, "1-D and 2-D, without indices; pads, auto_pad, dilations, ceil_mode"
     ),
     "Mean": Operator(elementwise.mean, "as Add, of any number of inputs"),
     "Min": Operator(
         elementwise.minimum,
-        "with a constant of at least 0, directly before or after Relu; of two activations",
+        "with constants; of two activations",
         "approximated",
     ),
     "Mul": Operator(
@@ -111,8 +123,8 @@ OPERATORS: Mapping[str, Operator] = {
         "by a constant of any shape; of two activations of shapes that broadcast, approximated",
     ),
     "Neg": Operator(elementwise.negate, "all"),
-    "PRelu": Operator(elementwise.prelu, "slope = 0", "approximated"),
-    "Not": Operator(choosing.negation, "of a comparison, for Where", "approximated"),
+    "PRelu": Operator(elementwise.prelu, "constant slopes", "approximated"),
+    "Not": Operator(choosing.negation, "of a comparison", "approximated"),
     "Pad": Operator(
         reshaping.pad,
         "all modes, with any constant; negative pads cut; with minus infinity before MaxPool",
@@ -149,9 +161,14 @@ OPERATORS: Mapping[str, Operator] = {
     "Upsample": Operator(upsampling.upsample, "nearest and linear"),
     "Where": Operator(
         choosing.where,
-        "by a constant condition; a limit: `Where(x < 0, 0, x)` is Relu, and `Where(x > c, c, x)` Min with c",
+        "by a constant condition, or whose condition and choices are functions of one value",
         "approximated",
     ),
+    **{
+        name: Operator(pointwise.alone, "alone, or with others as a function of one value", "approximated")
+        for name in sorted(pointwise.CURVES | {"Abs", "Ceil", "Equal", "Floor", "Round", "And", "Or"})
+        if name != "Log"
+    },
 }
 """Every operator that may depend on the network's input. Of constants alone, every operator is folded."""
 
@@ -185,6 +202,7 @@ QUANTISED: Mapping[str, Mapping[str, Operator]] = {
         "DequantizeLinear": Operator(quantised.dequantize_linear, "as in ai.onnx"),
         "DynamicQuantizeMatMul": _DYNAMIC,
         "MatMulIntegerToFloat": _DYNAMIC,
+        **{name: Operator(pointwise.alone, "all", "approximated") for name in sorted(pointwise.MICROSOFTS)},
         "QGemm": Operator(quantised.qgemm, "as Gemm, constant weights", "approximated"),
         "QLinearAdd": Operator(quantised.qlinear_add, "of activations, or with a constant", "approximated"),
         "QLinearAveragePool": Operator(
@@ -220,6 +238,24 @@ RUNTIMES: Mapping[str, Mapping[str, Operator]] = {
     },
 }
 """Operators into which onnxruntime fuses others, by domain."""
+
+
+UNROLLED: Mapping[str, tuple[int, Spiking | Literal[""], str]] = {
+    "GRU": (OLDEST_UNROLLED, "approximated", "as LSTM, with linear_before_reset"),
+    "If": (1, "", "with a condition that is known when the file is read"),
+    "Loop": (1, "", "with a number of trips, or a condition in each, that is known when the file is read"),
+    "LSTM": (
+        OLDEST_UNROLLED,
+        "approximated",
+        (
+            f"constant weights, at most {MOST_STEPS} steps of one length, each gate of each step on its own; "
+            "both directions, all activations, peepholes, clip, both layouts, initial states"
+        ),
+    ),
+    "RNN": (OLDEST_UNROLLED, "approximated", "as LSTM"),
+    "Scan": (9, "", "over sizes that are known when the file is read"),
+}
+"""Operators that other operations take the place of: the first opset, what becomes of them, and the forms."""
 
 
 def reads_codes(call: Call, operator: Operator) -> Operator:
@@ -285,7 +321,9 @@ class SupportedOperator:
 
 def supported_operators() -> tuple[SupportedOperator, ...]:
     """Return the support table."""
-    rows = [_row(name, OPERATORS[name]) for name in sorted(OPERATORS)]
+    rows = [_row(name, OPERATORS[name]) for name in OPERATORS]
+    rows += [_row_of_unrolled(name, *told) for name, told in UNROLLED.items()]
+    rows.sort(key=lambda row: row.name)
     rows += [
         _row(name, operator, domain)
         for table in (QUANTISED, RUNTIMES)
@@ -327,6 +365,11 @@ def number_of_inputs(name: str, opset: int) -> range | None:
         (s for s in history if s.since_version <= opset), key=lambda s: s.since_version, default=history[0]
     )
     return range(schema.min_input, schema.max_input + 1)
+
+
+def _row_of_unrolled(name: str, since: int, spiking: str, forms: str) -> SupportedOperator:
+    attributes = sorted(onnx.defs.get_schema(name, NEWEST_OPSET).attributes)
+    return SupportedOperator(name, "ai.onnx", f"{since}-{NEWEST_OPSET}", tuple(attributes), spiking, forms)
 
 
 @cache

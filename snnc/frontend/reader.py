@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import NoReturn
 
 import numpy as np
@@ -29,22 +30,26 @@ from snnc.frontend.advice import advice, is_quantised
 from snnc.frontend.batch import mixed_rows
 from snnc.frontend.builder import GraphBuilder
 from snnc.frontend.call import Call, Value
+from snnc.frontend.choosing import READERS as CHOOSERS
 from snnc.frontend.constants import spread_constants
 from snnc.frontend.elementwise import affine
 from snnc.frontend.functions import DEFAULT_DOMAINS
 from snnc.frontend.layout import layout_of
 from snnc.frontend.legacy import aligned, modern, old
-from snnc.frontend.norm_chains import find_chains
+from snnc.frontend.norm_chains import find_chains, without_parts_of
 from snnc.frontend.norm_chains import recognise as recognise_chain
 from snnc.frontend.norms import normalised
-from snnc.frontend.operators import number_of_inputs, operator_of, reads_codes
+from snnc.frontend.operators import UNROLLED, number_of_inputs, operator_of, reads_codes
 from snnc.frontend.patterns import find_patterns, named
+from snnc.frontend.pointwise import Written, emit_function, find_functions, wired, written
 from snnc.frontend.precision import precision_of, told
 from snnc.frontend.quantised.codes import Coded, Codes
 from snnc.frontend.quantised.operators import MOVES, as_integers, folded, scales_of
 from snnc.frontend.quantised.staircases import emit, find_regions, recognise
+from snnc.frontend.recurrent import RECURRENT, Operands, UnrollingError, unroll
 from snnc.frontend.refusals import MAX_VALUES, RefusalError, refuse
 from snnc.frontend.regions import Region
+from snnc.frontend.scanning import scan_of
 from snnc.frontend.signature import Signature, signature_of
 from snnc.frontend.simplify import (
     NOT_DETERMINED,
@@ -64,6 +69,9 @@ from snnc.ir.layout import InputLayout
 
 MOST_UNROLLED = 20_000
 """Most operations inside the branches and loops of a network, each trip counted."""
+
+MOST_STEPPED = 200_000
+"""Most operations of all steps of recurrent nodes."""
 
 MOST_MADE = 2 * MAX_MADE
 """Most elements of all folded constants together, beside a few times what the file holds."""
@@ -141,7 +149,7 @@ def _unsupported(nodes: Iterable[onnx.NodeProto]) -> list[Diagnostic]:
 
 
 def _is_supported(node: onnx.NodeProto) -> bool:
-    return operator_of(node) is not None
+    return operator_of(node) is not None or (node.domain in DEFAULT_DOMAINS and node.op_type in UNROLLED)
 
 
 def _not_supported(node: onnx.NodeProto) -> Diagnostic:
@@ -196,15 +204,44 @@ def _condition(node: onnx.NodeProto, value: object) -> bool:
     return bool(value.all())
 
 
-def _refuse_unrolling(origin: str) -> NoReturn:
-    message = f"Loop: more than {MOST_UNROLLED} operations are left when it is unrolled"
+def _shape_of(value: object) -> Shape | None:
+    return value.shape if isinstance(value, View | np.ndarray) else None
+
+
+def _entry(value: Value | _Unknown | None, place: int, axis: int) -> Value | _Unknown | None:
+    """Return one entry along an axis."""
+    if isinstance(value, View):
+        return value.to(np.take(value.index, place, axis), value.origin)
+    return np.take(value, place, axis) if isinstance(value, np.ndarray) else value
+
+
+def _moved(node: onnx.NodeProto, value: Value | _Unknown, axis: int) -> Value | _Unknown:
+    """Return a tensor whose first axis is moved to a place."""
+    rank = len(_shape_of(value) or ())
+    if rank <= axis and not isinstance(value, _Unknown):
+        message = f"{node.op_type}: the axis {axis} does not fit the rank {rank}"
+        refuse(UNSUPPORTED_ATTRIBUTE, label(node), message, "export the model again")
+    if isinstance(value, View):
+        return value.to(np.moveaxis(value.index, 0, axis), value.origin)
+    return np.moveaxis(value, 0, axis) if isinstance(value, np.ndarray) else value
+
+
+def _of_gate(found: Diagnostic, node: onnx.NodeProto, gates: Mapping[str, str]) -> Diagnostic:
+    """Return a finding at an operation of a recurrent node as one of the node, with the gate's name."""
+    message = f"{node.op_type}: {gates.get(found.node, 'result')}: {found.message}"
+    return replace(found, message=message, node=label(node))
+
+
+def _refuse_unrolling(origin: str, kind: str = "Loop") -> NoReturn:
+    message = f"{kind}: more than {MOST_UNROLLED} operations are left when it is unrolled"
     refuse(UNSUPPORTED_STRUCTURE, origin, message, "export the model without loops")
 
 
 def _raised(node: onnx.NodeProto, value: Value) -> View:
     """Return activations with a new first axis."""
     if not isinstance(value, View):
-        refuse(UNSUPPORTED_STRUCTURE, label(node), "Loop: it gives no activations", "export it without loops")
+        message = f"{node.op_type}: it gives no activations"
+        refuse(UNSUPPORTED_STRUCTURE, label(node), message, "export it without loops")
     return value.to(value.index[None], value.origin)
 
 
@@ -235,6 +272,15 @@ def _computed_of(nodes: Iterable[onnx.NodeProto], known: set[str]) -> set[str]:
 def _sizes(nodes: Iterable[onnx.NodeProto]) -> set[str]:
     """Return the names of the tensors that are sizes of others."""
     return {name for node in nodes if node.op_type in ("Shape", "Size") for name in node.output}
+
+
+def _numbers_by_tensor(nodes: Iterable[onnx.NodeProto]) -> dict[str, set[int]]:
+    """Return the numbers of the nodes that read each tensor."""
+    found: dict[str, set[int]] = {}
+    for number, node in enumerate(nodes):
+        for name in reads(node):
+            found.setdefault(name, set()).add(number)
+    return found
 
 
 def _constants_first(nodes: Sequence[onnx.NodeProto], values: Mapping[str, object]) -> list[onnx.NodeProto]:
@@ -279,6 +325,7 @@ class _Reader:
         self._readers: dict[str, list[onnx.NodeProto | None]] = {}
         self._whole = {given.name for given in signature.inputs if np.dtype(given.dtype).kind in "iu"}
         self._unrolled = 0
+        self._stepped = 0
         self._made = 0
         self._most_made = MOST_MADE + 4 * sum(value.size for value in constants.values())
         self._note_readers(self._nodes)
@@ -312,7 +359,11 @@ class _Reader:
         # Sizes of tensors are constants, too, once these are read.
         sized = constant | _computed_of(nodes, constant | _sizes(nodes))
         chains = find_chains(nodes, sized)
+        readers = _numbers_by_tensor(nodes)
+        wiring = wired(nodes, constant)
+        functions = without_parts_of(chains, find_functions(wiring))
         done: set[int] = set()
+        plain: set[int] = set()
         for number, node in enumerate(nodes):
             if number not in done:
                 done |= self._read_region(nodes, regions.get(number, []), self._staircase)
@@ -320,20 +371,116 @@ class _Reader:
                 if chains.get(number):
                     done |= self._read_sizes(nodes, number, chains[number], sized)
                 done |= self._read_region(nodes, chains.get(number, []), self._normalisation)
+            if number not in done | plain:
+                done |= self._read_function(nodes, number, functions, readers, wiring.roots, plain)
             if number in done:
                 continue
-            try:
-                results = self._read_node(node)
-            except RefusalError as refusal:
-                if refusal.diagnostic is None:
-                    return False
-                self.problems.append(refusal.diagnostic)
-                results = self._stand_ins(node)
-            self._values.update(
-                (name, value) for name, value in zip(node.output, results, strict=False) if name
-            )
-            if node.op_type != "Cast" and self._whole.intersection(node.input):
-                self._whole.update(node.output)
+            if not self._read(node):
+                return False
+        return True
+
+    def _read(self, node: onnx.NodeProto) -> bool:
+        """Read one node, or note why it cannot be read; return whether the walk may go on."""
+        try:
+            results = self._read_node(node)
+        except RefusalError as refusal:
+            if refusal.diagnostic is None:
+                return False
+            self.problems.append(refusal.diagnostic)
+            results = self._stand_ins(node)
+        self._values.update((name, value) for name, value in zip(node.output, results, strict=False) if name)
+        if node.op_type != "Cast" and self._whole.intersection(node.input):
+            self._whole.update(node.output)
+        return True
+
+    def _read_function(
+        self,
+        nodes: Sequence[onnx.NodeProto],
+        number: int,
+        functions: Mapping[int, Sequence[Region]],
+        readers: Mapping[str, set[int]],
+        roots: Mapping[str, frozenset[str]],
+        plain: set[int],
+    ) -> set[int]:
+        """Read the largest region from a node on that is a function of one number; return what is done.
+
+        What is read elsewhere of the values within is a function of its own, or is read node by node.
+        """
+        regions = functions.get(number, ())
+        for region in regions:
+            found = self._written(nodes, region)
+            if found is None:
+                continue
+            if not found.is_curved:
+                behind = self._readers.get(region.end, ())
+                if behind and all(node is not None and node.op_type in CHOOSERS for node in behind):
+                    continue  # part of a choice that no program says
+                # What limits and comparisons say of a rectifier is left to these.
+                heads = [
+                    each for each in regions if region.root == each.root and each.end in roots[region.end]
+                ]
+                for head in heads:
+                    known = found if head is region else self._written(nodes, head)
+                    if known is not None and known.is_rectifier:
+                        plain.update(head.places)
+                        return set()
+            if not self._emit(nodes, region, found):
+                continue
+            done = set(region.places)
+            for place in region.places[:-1]:
+                name = nodes[place].output[0]
+                outside = None in self._readers.get(name, ()) or not done.issuperset(readers.get(name, ()))
+                if not outside or name in self._values:
+                    continue
+                smaller = [
+                    each
+                    for part in region.places
+                    for each in functions.get(part, ())
+                    if (each.root, each.end) == (region.root, name)
+                ]
+                if any(
+                    (known := self._written(nodes, each)) and self._emit(nodes, each, known)
+                    for each in smaller
+                ):
+                    continue
+                for inner in region.places:
+                    if nodes[inner].output[0] not in self._values and inner <= place:
+                        self._read(nodes[inner])
+            return done
+        return set()
+
+    def _written(self, nodes: Sequence[onnx.NodeProto], region: Region) -> Written | None:
+        """Return the function that a region is; ``None`` where it is none, or cannot be read as one."""
+        view = self._values.get(region.root)
+        if not isinstance(view, View) or region.root in self._codes or region.root in self._whole:
+            return None
+        inside = [nodes[place] for place in region.places]
+        if isinstance(self.builder.nodes[view.node], ann.Softmax) and len(inside) == 1:
+            return None  # its logarithm, if any, is left out with it
+        names = {name for node in inside for name in node.input if name}
+        constants = {name: v for name in names if isinstance(v := self._values.get(name), np.ndarray)}
+        try:
+            return written(region, inside, constants, view, self.signature.opset)
+        except RefusalError as refusal:
+            if refusal.diagnostic is None:
+                raise
+            return None
+
+    def _emit(self, nodes: Sequence[onnx.NodeProto], region: Region, found: Written) -> bool:
+        """Add the activation that a region is; return whether its constants fit the tensor."""
+        view = self._values.get(region.root)
+        if not isinstance(view, View):
+            return False
+        inside = [nodes[place] for place in region.places]
+        try:
+            self._values[region.end] = emit_function(self.builder, view, found, inside[-1])
+        except RefusalError as refusal:
+            if refusal.diagnostic is None:
+                raise
+            return False
+        for node in inside:
+            if kind := precision_of(node, (self._values.get(name) for name in node.input)):
+                self.imprecise.append((kind, label(node)))
         return True
 
     def _read_sizes(
@@ -446,6 +593,8 @@ class _Reader:
             return self._branch(node, _condition(node, operands[0]))
         if standard and node.op_type == "Loop" and is_unrolled(operands):
             return self._loop(node, operands)
+        if standard and node.op_type == "Scan" and self.signature.opset >= 9:
+            return self._scan(node, operands)
         if all(value is None or isinstance(value, np.ndarray) for value in operands):
             inner = [name for name in reads(node) if not isinstance(self._values.get(name), np.ndarray)]
             if not inner and (quantised := self._folded_quantiser(node, operands)) is not None:
@@ -453,6 +602,8 @@ class _Reader:
             if standard and not inner and node.op_type not in NOT_DETERMINED:
                 node = modern(node, self.signature.opset)
                 return self._fold(node)
+        if standard and node.op_type in RECURRENT:
+            return self._recurrent(node, operands)
         operator = operator_of(node)
         if operator is None:
             raise RefusalError(_not_supported(node))
@@ -580,6 +731,88 @@ class _Reader:
         ended = (_Unknown() if value is None else value for value in state)
         return (*ended, *(self._stacked(node, rows) for rows in scanned))
 
+    def _scan(
+        self, node: onnx.NodeProto, operands: Sequence[Value | _Unknown | None]
+    ) -> tuple[Value | _Unknown, ...]:
+        """Read a Scan once for each entry of what it goes through."""
+        form = scan_of(node, [_shape_of(value) for value in operands])
+        if form is None or any(isinstance(value, _Unknown | None) for value in operands):
+            return (_Unknown(),) * len(node.output)
+        if form.trips * len(form.body.node) > MOST_UNROLLED:
+            _refuse_unrolling(label(node), "Scan")
+        self._note_readers(form.body.node)
+        for outer, made in zip(node.output, form.body.output, strict=True):
+            self._hand_readers(outer, made.name)
+        state: list[Value | _Unknown | None] = list(operands[: form.states])
+        rows: list[list[Value | _Unknown]] = [[] for _ in form.gives]
+        for trip in range(form.trips):
+            parts = [
+                _entry(value, form.place(way, trip), way.axis)
+                for value, way in zip(operands[form.states :], form.takes, strict=True)
+            ]
+            entered = dict(zip((value.name for value in form.body.input), (*state, *parts), strict=True))
+            results = self._subgraph(form.body, entered)
+            state = list(results[: form.states])
+            for row, result in zip(rows, results[form.states :], strict=True):
+                row.append(result)
+        ended = (_Unknown() if value is None else value for value in state)
+        given = (
+            _moved(node, self._stacked(node, row[::-1] if way.is_reversed else row), way.axis)
+            for row, way in zip(rows, form.gives, strict=True)
+        )
+        return (*ended, *given)
+
+    def _recurrent(
+        self, node: onnx.NodeProto, operands: Sequence[Value | _Unknown | None]
+    ) -> tuple[Value | _Unknown, ...]:
+        """Read an LSTM, GRU or RNN step by step, up to the first that cannot be read."""
+        sequence, origin = operands[0] if operands else None, label(node)
+        if any(isinstance(value, _Unknown) for value in operands):
+            return (_Unknown(),) * len(node.output)
+        if not isinstance(sequence, View):
+            message = f"{node.op_type}: its sequence does not depend on the network's input"
+            refuse(UNSUPPORTED_STRUCTURE, origin, message, "export the model again")
+        known = {place: value for place, value in enumerate(operands) if isinstance(value, np.ndarray)}
+        given = frozenset(place for place, value in enumerate(operands) if isinstance(value, View) and place)
+        try:
+            found = unroll(node, Operands(sequence.shape, known, given), self.signature.opset, origin)
+            if found.batch != 1:
+                raise UnrollingError(f"its batch of {found.batch} is not that of the network")
+            self._stepped += sum(map(len, found.steps))
+            if self._stepped > MOST_STEPPED:
+                raise UnrollingError(f"more than {MOST_STEPPED} operations are left of recurrent nodes")
+        except UnrollingError as error:
+            cure = "export it with constant weights, and with a short sequence of known length"
+            refuse(UNSUPPORTED_ATTRIBUTE, origin, f"{node.op_type}: {error}", cure)
+        entered = {name: operands[place] for place, name in found.inputs.items()}
+        inside = {name for step in found.steps for each in step for name in each.output}
+        inside |= found.constants.keys() | entered.keys()
+        hidden = {name: self._values[name] for name in inside if name in self._values}
+        self._values |= found.constants
+        self._values |= {name: value for name, value in entered.items() if value is not None}
+        first, problems = len(self.builder.nodes), len(self.problems)
+        for outer, inner in zip(node.output, found.outputs, strict=False):
+            self._hand_readers(outer, inner)
+        for step, done in zip(found.steps, found.done, strict=True):
+            self._note_readers(step)
+            if not self._walk(step):
+                raise RefusalError(None)
+            if len(self.problems) > problems:
+                break
+            for name in done:
+                self._values.pop(name, None)
+        for name in list(islice(self.builder.nodes, first, None)):
+            self.builder.nodes[name] = self.builder.nodes[name].with_(origin=origin)
+        results = [self._values.get(name, _Unknown()) if name else _Unknown() for name in found.outputs]
+        for name in inside:
+            self._values.pop(name, None)
+        self._values |= hidden
+        if len(self.problems) > problems:
+            told = (_of_gate(each, node, found.gates) for each in self.problems[problems:])
+            self.problems[problems:] = dict.fromkeys(told)
+            return self._stand_ins(node)
+        return tuple(value.to(value.index, origin) if isinstance(value, View) else value for value in results)
+
     def _subgraph(
         self, graph: onnx.GraphProto, given: Mapping[str, Value | _Unknown | None]
     ) -> tuple[Value | _Unknown, ...]:
@@ -615,7 +848,7 @@ class _Reader:
             refuse(
                 UNSUPPORTED_STRUCTURE,
                 label(node),
-                "Loop: an output is empty",
+                f"{node.op_type}: an output is empty",
                 "export the model without loops",
             )
         known = [row for row in rows if not isinstance(row, _Unknown)]

@@ -31,6 +31,7 @@ from snnc.ir.problems import (
     reshape_problem,
     same_shape_problem,
     spread_problem,
+    steps_problem,
 )
 
 ROUNDINGS = ("half-even", "half-up", "floor")
@@ -50,10 +51,7 @@ class AnnGraph(Graph[AnnNode]):
         return self.map(
             Relu,
             lambda node: node if node.threshold is None else node.with_(threshold=None, floor=None),
-        ).map(
-            Levelled,
-            lambda node: node if node.step is None else node.with_(step=None, lowest=0, highest=0),
-        )
+        ).map(Levelled, lambda node: node.without_levels())
 
     @property
     def logits(self) -> str:
@@ -299,6 +297,10 @@ class Levelled(AnnNode):
     highest: int = 0
     levels: int = 1
 
+    def without_levels(self) -> Levelled:
+        """Return what the source network computes."""
+        return self if self.step is None else self.with_(step=None, lowest=0, highest=0)
+
     def levels_problem(self) -> str | None:
         """Say why the chosen levels are none."""
         if self.step is None:
@@ -310,6 +312,10 @@ class Levelled(AnnNode):
         return None if self.step.min() > 0 else "the distance of levels must be positive"
 
 
+Activation = Relu | Levelled
+"""What spikes carry."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pointwise(Levelled):
     """``y = f(x)``, any function of one number per channel: Sigmoid, GELU, a linear value that is to be sent.
@@ -317,15 +323,26 @@ class Pointwise(Levelled):
     Attributes:
         program: of :class:`snnc.ir.function.Function`.
         constants: of it, (n, channels) or (n, 1).
+        breakpoints: (channels, n) or (1, n) float32, ascending: the least argument from which each count
+            holds, chosen with the levels.
+        step_values: (n + 1,) int32, the count between two breakpoints; ``None`` with the breakpoints.
     """
 
     program: str
     constants: FloatArray
+    breakpoints: FloatArray | None = None
+    step_values: IntArray | None = None
 
     @property
     def function(self) -> Function:
         """What it computes."""
         return Function(self.program, self.constants)
+
+    def without_levels(self) -> Pointwise:
+        """Return what the source network computes."""
+        if self.step is None:
+            return self
+        return self.with_(step=None, lowest=0, highest=0, breakpoints=None, step_values=None)
 
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
         """Check program, constants and levels."""
@@ -333,6 +350,7 @@ class Pointwise(Levelled):
             return f"constants {self.constants.shape} do not fit {self.channels} channels"
         return (
             function_problem(self.program, len(self.constants))
+            or steps_problem(self.breakpoints, self.step_values, self.channels)
             or self.levels_problem()
             or same_shape_problem(input_shapes, self.shape)
         )

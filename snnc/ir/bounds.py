@@ -205,7 +205,7 @@ def run_bounds(graph: SnnGraph, timesteps: int) -> dict[str, int]:
             start = int(np.abs(node.v_init.astype(np.int64)).max())
             # Division rounds toward minus infinity through the next multiple of the threshold below,
             # and the product ``s Theta`` is formed before it is taken from ``m``.
-            threshold = int(node.threshold.max())
+            threshold = 0 if node.breakpoints is not None else int(node.threshold.max())
             product = node.neuron.largest(timesteps) * threshold
             reached = start + steps * current + threshold
             if sums:
@@ -247,7 +247,8 @@ class Overflow:
     def __str__(self) -> str:
         """Say what could leave which type, in one line."""
         bound = str(self.bound) if self.bound < 2**64 else "more than 2^64"
-        run = f"in {self.timesteps} steps" if self.timesteps > 1 else "in one step"
+        steps = str(self.timesteps) if self.timesteps < INT32 else "more than 2^31"
+        run = "in one step" if self.timesteps == 1 else f"in {steps} steps"
         return f"the {self.what} of {self.node!r} could reach {bound} {run}, beyond int{self.bits}"
 
 

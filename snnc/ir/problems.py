@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from snnc.ir.geometry import Window
-from snnc.ir.graph import FloatArray, Shape
+from snnc.ir.graph import FloatArray, NumberArray, Shape
+
+MOST_BREAKPOINTS = 255
+"""Most breakpoints of a step function: 256 values, those of a byte."""
 
 
 def channel_problem(values: FloatArray, shape: Shape, what: str) -> str | None:
@@ -83,3 +88,18 @@ def matrix_problem(first: Shape, second: Shape, output: Shape, transposed: bool)
             return None
     how = ", the second transposed," if transposed else ""
     return f"{first} times {second}{how} is not {output}"
+
+
+def steps_problem(points: NumberArray | None, values: NumberArray | None, channels: int) -> str | None:
+    """Say why breakpoints and the values between them make no step function of any channel."""
+    if points is None or values is None:
+        return None if points is values else "breakpoints and step values come together"
+    if points.ndim != 2 or points.shape[0] not in (1, channels):
+        return f"breakpoints {points.shape} are not (channels, n) for {channels} channels, or (1, n)"
+    if not 1 <= points.shape[1] <= MOST_BREAKPOINTS or values.shape != (points.shape[1] + 1,):
+        return f"{points.shape[1]} breakpoints and {values.shape} values make no step function"
+    if values.dtype != np.int32 or points.dtype not in (np.int32, np.float32):
+        return "the counts of a step function are integers of 32 bits, and its breakpoints have as many"
+    if (points[:, 1:] < points[:, :-1]).any():
+        return "breakpoints must ascend"
+    return None

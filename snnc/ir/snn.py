@@ -33,6 +33,7 @@ from snnc.ir.graph import MANY, NONE, FloatArray, Graph, IntArray, NumberArray, 
 from snnc.ir.kinds import SnnNode as SnnNode
 from snnc.ir.kinds import ValueKind, kind_problem
 from snnc.ir.neuron import Neuron, Schedule
+from snnc.ir.problems import MOST_BREAKPOINTS as MOST_BREAKPOINTS
 from snnc.ir.problems import (
     channel_problem,
     convolution_problem,
@@ -40,13 +41,11 @@ from snnc.ir.problems import (
     pool_problem,
     reshape_problem,
     same_shape_problem,
+    steps_problem,
 )
 
 INPUT_LIMIT = 2047
 """Largest magnitude of a quantised input: 12 bits with sign."""
-
-MOST_BREAKPOINTS = 255
-"""Most breakpoints of a step function: 256 values, those of a byte."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -451,8 +450,8 @@ class IntegrateFire(SnnNode):
         stands_for: name of the rectifier of the source network, as it was lowered, whose activation the
             spikes carry; empty where none is known.
         fine: whether it carries an activation a second time, with more levels than a coarse population.
-        breakpoints: (channels, n) or (1, n) int32, ascending, n <= 255: of a step function in place of the
-            threshold; ``None`` where there is none. Only integers have one.
+        breakpoints: (channels, n) or (1, n) float32 or int32, ascending, n <= 255: of a step function in
+            place of the threshold; ``None`` where there is none.
         step_values: (n + 1,) int32, the count between two breakpoints, in any order; ``None`` with the
             breakpoints. ``T M`` is at least what they and zero span.
         potential_unit, potential_zero: (channels,) float32, what the potential of a neuron with a step
@@ -490,7 +489,12 @@ class IntegrateFire(SnnNode):
         return np.zeros(self.channels, np.float32) if self.floor is None else self.floor
 
     def ramp(self, timesteps: int) -> FloatArray:
-        """Return the bias per step, (channels,): half the threshold minus the initial potential, by T."""
+        """Return the bias per step, (channels,): half the threshold minus the initial potential, by T.
+
+        A step function rounds by itself.
+        """
+        if self.breakpoints is not None:
+            return np.zeros(self.channels, np.float32)
         return ((self.threshold / 2 - self.v_init) / timesteps).astype(np.float32)
 
     def decoded(self, counts: NumberArray, timesteps: int) -> FloatArray:
@@ -525,12 +529,11 @@ class IntegrateFire(SnnNode):
 
     def _steps_problem(self) -> str | None:
         """Say why the breakpoints make no step function."""
-        points, values = self.breakpoints, self.step_values
+        if (problem := steps_problem(self.breakpoints, self.step_values, self.channels)) is not None:
+            return problem
         real = [each for each in (self.potential_unit, self.potential_zero) if each is not None]
-        if points is None or values is None:
-            if real:
-                return "only the potential of a step function has a unit of its own"
-            return None if points is values else "breakpoints and step values come together"
+        if self.breakpoints is None:
+            return "only the potential of a step function has a unit of its own" if real else None
         if len(real) == 1 or any(each.shape != self.shape[:1] for each in real):
             return (
                 f"the unit and the zero of the potential are not one number each for {self.channels} channels"
@@ -539,14 +542,8 @@ class IntegrateFire(SnnNode):
             return "the unit of the potential must be positive"
         if not self.neuron.count_memory or self.negative_threshold is not None:
             return "a step function needs count memory, and has no negative threshold"
-        if points.ndim != 2 or points.shape[0] not in (1, self.channels):
-            return f"breakpoints {points.shape} are not (channels, n) for {self.channels} channels, or (1, n)"
-        if not 1 <= points.shape[1] <= MOST_BREAKPOINTS or values.shape != (points.shape[1] + 1,):
-            return f"{points.shape[1]} breakpoints and {values.shape} values make no step function"
-        if points.dtype != np.int32 or values.dtype != np.int32 or not self.integer:
-            return "a step function is one of integers"
-        if (np.diff(points.astype(np.int64)) < 0).any():
-            return "breakpoints must ascend"
+        if self.integer != (self.breakpoints.dtype.kind == "i"):
+            return "breakpoints are integers where potentials are, and floats where these are"
         return None
 
 

@@ -26,6 +26,11 @@ class Share:
         """The observed share, in [0, 1]."""
         return self.hits / self.n
 
+    def __str__(self) -> str:
+        """Return value, 95 % interval and number of rows in words."""
+        low, high = self.interval
+        return f"{self.value:.1%} [{low:.1%}, {high:.1%}], n = {self.n}"
+
     @property
     def interval(self) -> tuple[float, float]:
         """The 95 % score interval.

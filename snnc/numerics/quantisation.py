@@ -43,6 +43,9 @@ sum more take as many fewer, for the sum has them, and int32 must hold it."""
 THRESHOLD_LIMIT = 2**22
 """Largest integer threshold: beyond it a finer scale buys nothing and eats the headroom of int32."""
 
+FARTHEST = 2**31 - 1
+"""A breakpoint there is never reached: potentials are proved to stay within 32 bits."""
+
 
 MOVERS = (SumPool, CurrentMaxPool, Reshape, Gather)
 """What currents pass on their way to a population or the read-out."""
@@ -240,7 +243,7 @@ def _finest(
         largest = np.abs(synapse.weight.astype(np.float64)).reshape(len(synapse.weight), -1).max(axis=1)
         np.maximum.at(scale, shares[synapse.name], largest / _limit(synapse, areas))
     for sink in sinks:
-        if isinstance(sink, IntegrateFire):
+        if isinstance(sink, IntegrateFire) and sink.breakpoints is None:
             np.maximum.at(scale, shares[sink.name], sink.threshold / THRESHOLD_LIMIT)
         if isinstance(sink, IntegrateFire | Readout):
             bias = np.abs(sink.bias.astype(np.float64))
@@ -303,7 +306,10 @@ def _channel_scale(
     finest = _finest(synapses, list(populations), _areas(graph, synapses), shares)
     # An identity branch repeats its rounding in every block; a threshold's is corrected downstream.
     identities = [s for s in synapses if isinstance(s, ChannelWeight)]
-    node = identities[0] if identities else populations[0]
+    uniform = [node for node in populations if node.breakpoints is None]
+    if not identities and not uniform:  # step functions keep their units whatever the scale
+        return finest
+    node = identities[0] if identities else uniform[0]
     values = np.abs(identities[0].weight) if identities else populations[0].threshold
     exact = np.zeros_like(finest)  # where several channels share a scale, the largest value decides
     np.maximum.at(exact, shares[node.name], values.astype(np.float64))
@@ -319,6 +325,8 @@ def _rounded_weight(synapse: Weighted, scale: FloatArray) -> IntArray:
 
 
 def _rounded_population(node: IntegrateFire, scale: FloatArray) -> IntegrateFire:
+    if node.breakpoints is not None:
+        return _rounded_steps(node, node.breakpoints, scale)
     threshold = np.maximum(1, _rint(node.threshold / scale)).astype(np.int32)
     # The start is a share of the threshold: half of an odd threshold rounds down.
     share = node.v_init.astype(np.float64) / node.threshold.astype(np.float64)
@@ -330,6 +338,24 @@ def _rounded_population(node: IntegrateFire, scale: FloatArray) -> IntegrateFire
         v_init=np.floor(share * threshold).astype(np.int32),
         spike_scale=(threshold * scale).astype(np.float32),
         negative_threshold=None if negative is None else _rint(negative / scale),
+    )
+
+
+def _rounded_steps(node: IntegrateFire, breakpoints: NumberArray, scale: FloatArray) -> IntegrateFire:
+    """Return a step function in integers: each breakpoint is the least integer that reaches the real one.
+
+    So the count is that of the real value that the integer potential stands for, and the unit stays as it is.
+    """
+    real = breakpoints.astype(np.float64) / scale[:, None].astype(np.float64)
+    points = np.clip(np.ceil(real), -FARTHEST, FARTHEST).astype(np.int32)
+    unit = node.potential_unit
+    return replace(
+        node,
+        threshold=np.ones(node.channels, np.int32),
+        bias=_rint(node.bias / scale),
+        v_init=_rint(node.v_init / scale),
+        breakpoints=points[:1] if (points == points[:1]).all() else points,
+        potential_unit=None if unit is None else (unit * scale).astype(np.float32),
     )
 
 
@@ -348,6 +374,8 @@ def _rint(values: NumberArray) -> IntArray:
 
 def correct_readers(graph: SnnGraph, name: str, ratio: FloatArray) -> SnnGraph:
     """Multiply by ``ratio``, (channels,), what every float32 weight makes of one population's spikes."""
+    if (ratio == 1).all():  # as of all that functions of counts read
+        return graph
     ratios: dict[str, FloatArray] = {name: ratio}
     changed: dict[str, SnnNode] = {}
     for each in graph:

@@ -6,12 +6,14 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
 from math import isfinite
 from typing import Any
 
 import numpy as np
 
-from snnc import __version__
+from snnc import __version__, notebook
+from snnc.analysis import costs
 from snnc.analysis.costs import payload
 from snnc.analysis.evaluation import Share
 from snnc.artefact import Artefact
@@ -100,10 +102,40 @@ class Report:
                 {"ann": ann, "snn": snn, "rows": rows} for (ann, snn), rows in flips(found)[:TOP_FLIPS]
             ],
             "passes": [dict(record) for record in metadata.records],
-            "host": None if self.artefact.host is None else self.artefact.host.told(),
+            "host": None if self.artefact.host is None else self.artefact.host.told(self._latencies),
             "targets": [fit.as_dict() for fit in self.targets],
             "reproduce": dict(self.reproduce),
         }
+
+    @property
+    def _latencies(self) -> tuple[int, ...]:
+        """Steps of the segments between which ordinary ONNX stands."""
+        artefact = self.artefact
+        return costs.latencies(artefact.graph, self.measurement.timesteps, artefact.input_segments)
+
+    def _repr_html_(self) -> str:
+        """Return verdict, layers and their errors, for notebooks."""
+        found = self.measurement
+        rows = [
+            (
+                layer.name,
+                *(f"{100 * layer.local.of(term):z.2f}" for term in TERMS),
+                f"{100 * layer.local.total:.2f}",
+                f"{100 * layer.cumulative.total:.2f}",
+            )
+            for layer in found.layers
+        ]
+        heads = ("squared error, %", *TERMS, "total", "running")
+        running = [
+            (each.name, each.cumulative.total, f"{each.cumulative.total:.2%}") for each in found.layers
+        ]
+        first = self.verdict.first
+        return (
+            f"<p>{escape(self.verdict.text)} Cause: {escape(first.cause.value)}. Try: "
+            f"{escape(first.option)}</p>"
+            + notebook.sparkline("Error of every layer in the running network", running)
+            + notebook.table("snnc report", rows, heads)
+        )
 
     def json(self) -> str:
         """Return the JSON text; the same report gives the same bytes."""

@@ -244,6 +244,7 @@ class _Writer:
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
+        self.weights: dict[int, tuple[FloatArray, str]] = {}
 
     def node(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
@@ -252,6 +253,14 @@ class _Writer:
     def constant(self, values: np.ndarray, name: str) -> str:
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
         return name
+
+    def weight(self, node: ann.Convolution | ann.Linear) -> str:
+        """Write weights once, however many nodes share the array, as the steps of a recurrent layer do."""
+        known = self.weights.get(id(node.weight))
+        if known is None:
+            known = node.weight, self.constant(node.weight, f"weight:{node.name}")
+            self.weights[id(node.weight)] = known
+        return known[1]
 
     def vector(self, node: ann.AnnNode, values: FloatArray, label: str) -> str:
         shaped = per_channel(values.astype(np.float32), len(node.shape))
@@ -265,7 +274,7 @@ class _Writer:
             case ann.Constant():  # of one row: the sum that reads it repeats it
                 self.node("Identity", [self.constant(node.values[None], f"constant:{node.name}")], out)
             case ann.Convolution():
-                weight = self.constant(node.weight, f"weight:{node.name}")
+                weight = self.weight(node)
                 bias = self.constant(node.bias, f"bias:{node.name}")
                 self.node(
                     "Conv",
@@ -275,7 +284,7 @@ class _Writer:
                     **_window(node.window, dilations=True),
                 )
             case ann.Linear():
-                weight = self.constant(node.weight, f"weight:{node.name}")
+                weight = self.weight(node)
                 bias = self.constant(node.bias, f"bias:{node.name}")
                 self.node("Gemm", [*read, weight, bias], out, transB=1)
             case ann.BatchNormalisation():

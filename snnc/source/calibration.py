@@ -13,7 +13,7 @@ from snnc.data import normalisation
 from snnc.data.stored import in_blocks
 from snnc.diagnostics import FEW_ROWS, Diagnostic
 from snnc.errors import InputError, NonFiniteError
-from snnc.ir.ann import AnnGraph, BatchNormalisation, MaxPool, Relu, Softmax
+from snnc.ir.ann import AnnGraph, AnnNode, BatchNormalisation, MaxPool, Relu, Softmax
 from snnc.ir.batch import Batch, Rows, joined, rows_of
 from snnc.ir.graph import FloatArray, NumberArray
 from snnc.metrics.task import Task
@@ -107,6 +107,25 @@ class Calibration:
     def subset(self, rows: slice) -> Calibration:
         """Return some of the rows as calibration data of their own."""
         return Calibration(self.rows[rows], self.threads)
+
+    def require_finite(self, graph: AnnGraph, node: AnnNode, values: FloatArray) -> None:
+        """Refuse values of a function that is not defined for all arguments that these rows give it.
+
+        Args:
+            graph: the network.
+            node: the function.
+            values: what it gives.
+
+        Raises:
+            NonFiniteError: some are not finite, or too large to square in float32.
+        """
+        if not np.isfinite(values).all():
+            raise NonFiniteError(
+                f"{node.origin or node.name!r} gives NaN or infinity on the calibration rows, as a logarithm "
+                "does at and below zero: give rows for which the network is defined, and check the "
+                "preprocessing"
+            )
+        require_squares(graph, node.name, values)
 
     def values(self, graph: AnnGraph, name: str, ahead: Sequence[str] = ()) -> FloatArray:
         """Return a node's values on all rows, (n, *shape) float32, as the source network computes them.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from snnc.errors import InternalError
-from snnc.ir.ann import AnnGraph, Relu
+from snnc.ir.ann import AnnGraph, Pointwise, Relu
 from snnc.ir.channels import per_channel
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
@@ -16,9 +16,12 @@ from snnc.numerics.levels import real_level
 from snnc.numerics.spill import RowArray
 from snnc.source.calibration import Calibration
 
+Rectifier = Relu | Pointwise
+"""What populations stand for."""
 
-def rectifier(source: AnnGraph, population: SnnNode) -> Relu:
-    """Return the rectifier that a population stands for; a fine population shares its coarse one's.
+
+def rectifier(source: AnnGraph, population: SnnNode) -> Rectifier:
+    """Return the rectifier or function that a population stands for; a fine one shares its coarse one's.
 
     Args:
         source: the network that was lowered.
@@ -29,24 +32,36 @@ def rectifier(source: AnnGraph, population: SnnNode) -> Relu:
     """
     if isinstance(population, IntegrateFire) and population.stands_for in source:
         node = source[population.stands_for]
-        if isinstance(node, Relu):
+        if isinstance(node, Relu | Pointwise):
             return node
-    raise InternalError(f"{population.name!r} stands for no rectifier of the source network")
+    raise InternalError(f"{population.name!r} stands for no activation of the source network")
 
 
-def raised_by(population: IntegrateFire, relu: Relu) -> FloatArray | None:
+def measured_at(node: Rectifier) -> str:
+    """Return the name of the value that levels are chosen by: of a function its argument."""
+    return node.inputs[0] if isinstance(node, Pointwise) else node.name
+
+
+def shift_of(node: Rectifier) -> FloatArray | None:
+    """Return by how much a value is raised before it is sent, (channels,); ``None`` where it is not."""
+    return node.shift if isinstance(node, Relu) else None
+
+
+def raised_by(population: IntegrateFire, relu: Rectifier) -> FloatArray | None:
     """Return by how much the value of the spikes exceeds the source's, (channels,); ``None`` for 0.
 
     The counts of a step function may be negative, so that nothing has to be raised for them.
     """
-    return relu.shift if population.breakpoints is None else None
+    return shift_of(relu) if population.breakpoints is None else None
 
 
-def carried(population: IntegrateFire, relu: Relu, z: FloatArray) -> FloatArray:
+def carried(population: IntegrateFire, relu: Rectifier, z: FloatArray) -> FloatArray:
     """Return what the spikes of a population should carry for the pre-activation ``z``, (rows, *shape).
 
     That is the source's own value, above :func:`raised_by`.
     """
+    if isinstance(relu, Pointwise):
+        return activation(relu, z)
     raised = raised_by(population, relu)
     if relu.scale is not None and raised is None:
         return levels(relu, z)
@@ -55,12 +70,14 @@ def carried(population: IntegrateFire, relu: Relu, z: FloatArray) -> FloatArray:
     return activation(relu, z) - per_channel(relu.shift, len(relu.shape))
 
 
-def activation(relu: Relu, z: FloatArray) -> FloatArray:
+def activation(relu: Rectifier, z: FloatArray) -> FloatArray:
     """Return the source's value for the pre-activation ``z``, (rows, *shape), above its shift.
 
-    That is ``min(max(z + shift, 0), ceiling)`` or, where the source rounds to levels, the level. The clip of
-    the conversion's own does not count.
+    That is ``min(max(z + shift, 0), ceiling)``, the level where the source rounds to levels, or what a
+    function gives. The clip of the conversion's own does not count.
     """
+    if isinstance(relu, Pointwise):
+        return np.asarray(np.moveaxis(relu.function(np.moveaxis(z, 1, 0)), 0, 1))
     rank = len(relu.shape)
     if relu.scale is not None:
         y = levels(relu, z).astype(np.float32)
@@ -89,7 +106,7 @@ def maximum_of(graph: SnnGraph, source: AnnGraph, population: SnnNode) -> Window
     """
     readers = graph.consumers[population.name]
     relu = rectifier(source, population)
-    if len(readers) != 1 or relu.shift is None or relu.scale is not None:
+    if len(readers) != 1 or not isinstance(relu, Relu) or relu.shift is None or relu.scale is not None:
         return None
     return readers[0].window if isinstance(readers[0], CountMaxPool) else None
 

@@ -11,14 +11,23 @@ import onnx
 from snnc.diagnostics import HOST_SHARE, OPSET, QUANTISED_GRAPH, UNSUPPORTED_STRUCTURE, Diagnostic, Severity
 from snnc.errors import InputError, UnsupportedModelError
 from snnc.frontend.advice import is_quantised
-from snnc.frontend.host.cutting import body_of, cut, ports
+from snnc.frontend.host.cutting import body_of, cut, ports, segments_by_entry
 from snnc.frontend.host.macs import is_counted
-from snnc.frontend.host.partition import Sections, Wiring, divide, first_output, host_nodes, unfit
+from snnc.frontend.host.partition import (
+    Sections,
+    Wiring,
+    divide,
+    first_output,
+    host_nodes,
+    in_segments,
+    unfit,
+)
 from snnc.frontend.patterns import find_patterns
 from snnc.frontend.reader import Network, read_graph
 from snnc.frontend.simplify import label
 from snnc.frontend.tensor_shapes import tensors_of
 from snnc.ir import ann
+from snnc.ir.segments import segments_of
 from snnc.metrics.ending import final_activation
 from snnc.source.host import Host, HostNode, Section
 
@@ -29,6 +38,24 @@ spiking layer in it."""
 MOST_ROUNDS = 24
 """How often a network is divided anew because reading the rest showed more that cannot be read."""
 
+BESIDE_WEIGHTS = (
+    ann.Input,
+    ann.Constant,
+    ann.ChannelAffine,
+    ann.Add,
+    ann.Concat,
+    ann.Reshape,
+    ann.Gather,
+    ann.Slice,
+    ann.Pad,
+    ann.Pointwise,
+)
+"""What stands between an input and the first weights."""
+
+MOST_ISLANDS = 8
+"""Most sections between spikes: each costs the steps of a run, and a network in small pieces is its source,
+encoded and read out again and again."""
+
 Check = Callable[[ann.AnnGraph], Sequence[Diagnostic]]
 """What finds, in a network that could be read, what cannot be converted all the same."""
 
@@ -38,6 +65,12 @@ class HostMode(Enum):
 
     NONE = "none"
     EDGES = "edges"
+    ANY = "any"
+
+    @property
+    def most_islands(self) -> int:
+        """How many sections may stand between spikes."""
+        return MOST_ISLANDS if self is HostMode.ANY else 0
 
 
 @dataclass(frozen=True)
@@ -76,20 +109,64 @@ def read_divided(
     if not kept:
         network, diagnostics = _read(model, name, where, check)
         # Of an operator set that is not known, no node can be judged.
-        if network is not None or mode is HostMode.NONE or any(each.code is OPSET for each in diagnostics):
+        if mode is HostMode.NONE or any(each.code is OPSET for each in diagnostics):
             return Reading(network, None, diagnostics)
+        if network is not None:
+            return _without_outer_functions(Reading(network, None, diagnostics), model, name, where, check)
     else:
         network, diagnostics = None, ()
     divided = _Divided(model, name, where, check)
     try:
-        found = divided.again(kept) if kept else divided.search(diagnostics)
+        found = divided.again(kept) if kept else divided.search(diagnostics, mode.most_islands)
     except UnsupportedModelError as error:
         return Reading(None, None, error.diagnostics)
     if isinstance(found, str):
         cure = "replace what cannot be read in the middle of the network, and fine-tune"
+        if mode is HostMode.EDGES:
+            cure = f"--host any lets it stand between spikes, for the steps of a run each; or {cure}"
         place = next((each.node for each in diagnostics if each.node), "")
         return Reading(None, None, (*diagnostics, Diagnostic(HOST_SHARE, found, place, cure)))
     return Reading(*found)
+
+
+def _without_outer_functions(
+    whole: Reading, model: onnx.ModelProto, name: str, where: str, check: Check
+) -> Reading:
+    """Return a network whose host computes functions of the inputs, and those that make the outputs.
+
+    Spikes would round them to levels, while an encoder takes 12 bits of them, and a read-out gives what they
+    are functions of. Where the rest cannot be divided from them, the network stays whole.
+    """
+    outer = [] if whole.network is None else _outer_functions(whole.network.graph)
+    if not outer:
+        return whole
+    try:
+        found = _Divided(model, name, where, check).search(outer)
+    except UnsupportedModelError:
+        return whole
+    return whole if isinstance(found, str) else Reading(*found)
+
+
+def _outer_functions(graph: ann.AnnGraph) -> list[Diagnostic]:
+    """Return a finding for each function of inputs alone, and for each that makes an output and no more."""
+    found = []
+    outside: set[str] = set()
+    for node in graph:
+        if isinstance(node, BESIDE_WEIGHTS) and outside.issuperset(node.inputs):
+            outside.add(node.name)
+            if isinstance(node, ann.Pointwise):
+                message = "is computed of the input as it is, which spikes would round"
+                found.append(Diagnostic(UNSUPPORTED_STRUCTURE, message, node.origin))
+    for name in graph.outputs:
+        node = graph[name]
+        alone = not graph.consumers[name] and graph.outputs.count(name) == 1
+        while alone and isinstance(node, ann.Reshape | ann.Gather | ann.Slice):
+            node = graph[node.inputs[0]]
+            alone = graph.read_once(node.name)
+        if alone and isinstance(node, ann.Pointwise) and node.name not in outside:
+            message = "makes an output as it is in the source network, where spikes would round it"
+            found.append(Diagnostic(UNSUPPORTED_STRUCTURE, message, node.origin))
+    return found
 
 
 def _read(
@@ -124,10 +201,11 @@ class _Divided:
         for index, node in enumerate(self.wiring.nodes):
             found = places.get(first_output(node))
             moving = self.wiring.moves[index]
-            section = Section.BODY if found is None else Section(found.section)
+            section = Section.BODY if found is None else Section.named(found.section)
             sections.append(section if moving else None)
             if found is not None and found.is_cause:
                 self.reasons[index] = found.reason
+        sections = list(in_segments(self.wiring, sections))
         missing = [node.name for node in kept if node.output not in self.made]
         if missing:
             raise InputError(
@@ -140,8 +218,13 @@ class _Divided:
             raise UnsupportedModelError("", diagnostics)
         return network, self.host(tuple(sections)), diagnostics
 
-    def search(self, diagnostics: Iterable[Diagnostic]) -> Divided | str:
-        """Return the network, its host and warnings, or why there is no division."""
+    def search(self, diagnostics: Iterable[Diagnostic], most_islands: int = 0) -> Divided | str:
+        """Return the network, its host and warnings, or why there is no division.
+
+        Args:
+            diagnostics: why the whole cannot be read.
+            most_islands: how many sections there may be between spikes.
+        """
         for value in self.model.graph.input:
             if value.name not in self.wiring.tensors.rows:
                 return f"the input {value.name!r} has no entry per row in front, or a size that is not known"
@@ -150,14 +233,22 @@ class _Divided:
             if known and self.wiring.tensors.batch is None and value.name not in self.wiring.tensors.rows:
                 return f"the output {value.name!r} has no entry per row in front"
         body: tuple[int, ...] = tuple(index for index, moves in enumerate(self.wiring.moves) if moves)
-        for _ in range(MOST_ROUNDS):
-            if not self.refuse(diagnostics, body):
+        # An output that is constant is none of the body's.
+        still = {value.name for value in self.model.graph.output} - self.wiring.makers.keys()
+        given = list(diagnostics)
+        diagnostics = [each for each in given if each.node not in still]
+        for tried in range(MOST_ROUNDS):
+            if not self.refuse(diagnostics, body) and (tried or len(diagnostics) == len(given)):
                 return "what cannot be read is no node of its own"
-            sections = divide(self.wiring, frozenset(self.reasons))
+            sections = divide(self.wiring, frozenset(self.reasons), most_islands)
             while more := unfit(self.wiring, sections):
                 self.reasons = more | self.reasons
-                sections = divide(self.wiring, frozenset(self.reasons))
-            body = tuple(index for index, section in enumerate(sections) if section is Section.BODY)
+                sections = divide(self.wiring, frozenset(self.reasons), most_islands)
+            body = tuple(
+                index for index, section in enumerate(sections) if section is not None and not section.is_host
+            )
+            if (loose := self.loose(sections)) is not None:
+                return f"the tensor {loose!r}, which goes past spikes to an island, has no entry per row"
             if (unknown := self.uncounted(sections)) is not None:
                 return (
                     f"how many multiply-accumulates {unknown!r} takes is not known, and so the share of the "
@@ -177,19 +268,46 @@ class _Divided:
             warnings, diagnostics = diagnostics, self.ends(network)
             if diagnostics:
                 continue
-            if not network.graph.of_type(ann.Relu):
-                return (
-                    "with what cannot be read in the host, no rectifier is left that spikes could stand for"
-                )
+            if not self.reasons:
+                return "nothing is left for the host that could give a constant output"
+            if not any(isinstance(node, ann.Activation) for node in network.graph):
+                return "with what cannot be read in the host, no activation is left that spikes could carry"
+            if diagnostics := self.idle(network.graph, sections):
+                continue
             return network, self.host(sections), tuple(warnings)
         return f"{MOST_ROUNDS} divisions left something that cannot be read"
 
     def uncounted(self, sections: Sections) -> str | None:
         """Return the first of the host's nodes of which not all multiply-accumulates are counted."""
         for node, section in zip(self.wiring.nodes, sections, strict=True):
-            host = section is Section.PREFIX or section is Section.SUFFIX
+            host = section is not None and section.is_host
             if host and not is_counted(node, self.wiring.tensors.shapes):
                 return label(node)
+        return None
+
+    def idle(self, graph: ann.AnnGraph, sections: Sections) -> list[Diagnostic]:
+        """Return a finding for each node of a segment without an activation, in which no spikes would run."""
+        numbers = segments_by_entry(self.model, self.wiring, sections)
+        if len(set(numbers.values())) < 2:
+            return []
+        places = segments_of(graph, numbers)
+        carried = (node for node in graph if isinstance(node, ann.Activation))
+        spiking = {number for node in carried for number in places[node.name]}
+        names = [
+            label(node)
+            for node, section in zip(self.wiring.nodes, sections, strict=True)
+            if section is not None and not section.is_host and section.place // 2 not in spiking
+        ]
+        message = "no activation that spikes could carry is left around it"
+        return [Diagnostic(UNSUPPORTED_STRUCTURE, message, name) for name in names]
+
+    def loose(self, sections: Sections) -> str | None:
+        """Return the first tensor that an island reads and that is not known to have one entry per row."""
+        among = {section for section in sections if section is not None and section.is_host}
+        for section in sorted(among - {Section.PREFIX, Section.SUFFIX}):
+            for name in self.wiring.entering(sections, section):
+                if name not in self.wiring.tensors.rows or name not in self.wiring.tensors.types:
+                    return name
         return None
 
     def refuse(self, diagnostics: Iterable[Diagnostic], among: Sequence[int]) -> bool:
@@ -208,12 +326,11 @@ class _Divided:
         return len(self.reasons) > before
 
     def ends(self, network: Network) -> list[Diagnostic]:
-        """Return a finding for a softmax at the end, which a network without a host leaves out."""
+        """Return findings for what the host computes of the outputs, as a network without one does not."""
         message = "keeps the outputs what they are in the source network"
-        return [
-            Diagnostic(UNSUPPORTED_STRUCTURE, message, node.origin)
-            for node in network.graph.of_type(ann.Softmax)
-        ]
+        softmaxes = network.graph.of_type(ann.Softmax)
+        found = [Diagnostic(UNSUPPORTED_STRUCTURE, message, node.origin) for node in softmaxes]
+        return found + _outer_functions(network.graph)
 
     def host(self, sections: Sections) -> Host:
         """Return the host's part."""
@@ -222,8 +339,8 @@ class _Divided:
         return Host(
             inputs=ports(self.wiring, (value.name for value in self.model.graph.input)),
             outputs=ports(self.wiring, (value.name for value in self.model.graph.output)),
-            entries=ports(self.wiring, parts.entries),
-            exits=ports(self.wiring, parts.exits),
+            entries=ports(parts.wiring, parts.entries),
+            exits=ports(parts.wiring, parts.exits),
             prefix=parts.prefix,
             suffix=parts.suffix,
             nodes=nodes,
@@ -232,4 +349,5 @@ class _Divided:
             activations={
                 value.name: final_activation(self.model, value.name) for value in self.model.graph.output
             },
+            islands=parts.islands,
         )

@@ -1,0 +1,85 @@
+"""What functions of counts read in a network of the ordinary dialect, through all that only moves values.
+
+A function of counts sees integers alone, so all that it reads must be spikes of one unit, whose silence
+stands for zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from snnc.ir.ann import (
+    AnnGraph,
+    AveragePool,
+    Concat,
+    Gather,
+    InnerSoftmax,
+    MatrixProduct,
+    Maximum,
+    MaxPool,
+    Normalisation,
+    Pad,
+    Product,
+    Reshape,
+    Slice,
+)
+from snnc.ir.geometry import ABSENT
+
+COUNT_FUNCTIONS = (Product, MatrixProduct, Normalisation, InnerSoftmax, Maximum)
+"""What becomes a function of spike counts."""
+
+MOVES = (Reshape, Gather, Slice, Pad, Concat, MaxPool, AveragePool)
+"""What spikes pass with their unit, or all with the same part of it."""
+
+
+def read_by_counts(graph: AnnGraph) -> tuple[frozenset[str], ...]:
+    """Return the nodes whose values functions of counts read, grouped by those that must share one unit.
+
+    These are the nodes before all moves: activations, linear values, inputs. Those that meet in one operand,
+    as in a concatenation, are of one group.
+    """
+    groups: list[set[str]] = []
+    for node in graph:
+        for name in node.inputs if isinstance(node, COUNT_FUNCTIONS) else ():
+            found = set(_sources(graph, name))
+            for other in [group for group in groups if group & found]:
+                found |= other
+                groups.remove(other)
+            groups.append(found)
+    order = {node.name: place for place, node in enumerate(graph)}
+    return tuple(
+        frozenset(group) for group in sorted(groups, key=lambda group: min(order[name] for name in group))
+    )
+
+
+def softmax_of(graph: AnnGraph, names: Collection[str]) -> InnerSoftmax | None:
+    """Return the softmax that alone reads some values, moved perhaps; ``None`` where others read them, too.
+
+    It knows differences of its arguments alone, so that no zero beside these may be between.
+    """
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name in graph.outputs:
+            return None
+        for reader in graph.consumers[name]:
+            if isinstance(reader, InnerSoftmax):
+                found.add(reader.name)
+            elif isinstance(reader, Reshape | Slice | Concat) or (
+                isinstance(reader, Gather) and bool((reader.index != ABSENT).all())
+            ):
+                waiting.append(reader.name)
+            else:
+                return None
+    only = graph[found.pop()] if len(found) == 1 else None
+    return only if isinstance(only, InnerSoftmax) else None
+
+
+def _sources(graph: AnnGraph, name: str) -> Iterator[str]:
+    node = graph[name]
+    if not isinstance(node, MOVES):
+        yield name
+        return
+    for source in node.inputs:
+        yield from _sources(graph, source)

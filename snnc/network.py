@@ -1,0 +1,405 @@
+"""The interface in three lines: convert a network, see how well it does, take it somewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from snnc import __version__, compiler, notebook
+from snnc.analysis.artefacts import calibrated_on, evaluate_artefact, unlike_calibration
+from snnc.analysis.evaluation import Evaluation
+from snnc.arguments import Model, as_artefact, as_names, as_preprocessing, shape_texts, whole
+from snnc.artefact import Artefact
+from snnc.artefact import load as load_artefact
+from snnc.artefact import save as save_artefact
+from snnc.backends import load_backend, load_simulator
+from snnc.backends.deployment import deploy as deploy_artefact
+from snnc.backends.torch_module import to_torch as module_of
+from snnc.data.datasets import is_dataset, read_dataset
+from snnc.data.labelled import part_of, read_named
+from snnc.data.preprocessing import Preprocessing
+from snnc.data.row_files import as_labels, as_rows, named_rows
+from snnc.diagnostics import Diagnostic
+from snnc.errors import InputError, UsageError
+from snnc.ir.batch import Rows, joined
+from snnc.ir.snn import IntegrateFire
+from snnc.metrics.outputs import Labels
+from snnc.metrics.task import Task, as_task
+from snnc.models import PREFIX, calibration_data, resolve, test_data
+from snnc.pipeline import Pipeline
+from snnc.progress import Callback, Progress, as_progress
+from snnc.report.document import Report
+from snnc.report.making import make_report, write_report
+from snnc.report.origin import prepared_source
+from snnc.search.choice import Choice
+from snnc.simulation.protocol import Bundle, Trace
+from snnc.sources import Located, locate_source, open_source, zoo_entry
+
+if TYPE_CHECKING:
+    from snnc.backends.torch_module.module import SpikingModule
+
+_log = logging.getLogger("snnc")
+
+CALIBRATION_ROWS = 1000
+"""Rows of a data set or a loader that are calibrated on: more change little."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ConvertedNetwork(Artefact):
+    """A spiking network, and what is done with it: the result of :func:`convert` and of :func:`load`.
+
+    Attributes:
+        path: of its file; ``None`` where it was not loaded.
+        source: bytes of the network that it came from, where that came without a path.
+        warnings: findings about the network and the rows; they were logged, too.
+        choice: of preset and steps, with the candidates; ``None`` where both were given, and of a loaded one.
+    """
+
+    path: Path | None = None
+    source: bytes | None = None
+    warnings: tuple[Diagnostic, ...] = ()
+    choice: Choice | None = None
+
+    def _repr_html_(self) -> str:
+        """Return what it is as a table, and its layers as bars, for notebooks."""
+        density = self.graph.density
+        populations = self.graph.of_type(IntegrateFire)
+        measured = all(node.name in density for node in populations)
+        bars = [
+            (node.name, density[node.name], f"{density[node.name]:.2%}") for node in populations if measured
+        ]
+        shown = [(name, value) for name, value in self._facts().items() if value]
+        spark = notebook.sparkline("Share of the neurons of every layer that fire in a step", bars)
+        return notebook.table("snnc artefact", shown) + spark
+
+    def simulate(
+        self, rows: Any, *, timesteps: int | None = None, backend: str = "numba", threads: int | None = None
+    ) -> Trace:
+        """Run it on a batch; see :func:`snnc.simulate`."""
+        return compiler.simulate(self, rows, timesteps=timesteps, backend=backend, threads=threads)
+
+    def evaluate(
+        self,
+        rows: Any = None,
+        labels: Any = None,
+        *,
+        limit: int | None = None,
+        timesteps: int | None = None,
+        backend: str = "numba",
+        compare: bool = True,
+        task: Task | str | None = None,
+        metrics: Sequence[str] = (),
+        threads: int | None = None,
+        progress: Progress | Callback | None = None,
+    ) -> Evaluation:
+        """Measure accuracy or other metrics with 95 % intervals, spikes, and operations per row.
+
+        Args:
+            rows: as :func:`snnc.simulate` takes them; a data set or a loader, which bring their labels; or a
+                path as ``snnc eval --data`` takes it. The test rows of the zoo by default, where the network
+                is of it.
+            labels: (n,) classes or (n, outputs) numbers; of several outputs by their names.
+            limit: use so many rows: of a data set at even distances, else the first.
+            timesteps: T; the calibrated value by default.
+            backend: ``numba``, ``onnx`` or ``reference``.
+            compare: also run the source network, where it is at hand.
+            task: what the outputs are; recognised by default.
+            metrics: see ``docs/metrics.md``; those of the task by default.
+            threads: at most this many.
+            progress: called with (done, total, description), or an object that shows it.
+
+        Raises:
+            InputError: rows or labels do not fit.
+            UsageError: there are no rows, or an option makes no sense.
+        """
+        threads = None if threads is None else whole(threads, "threads", 1)
+        x, y = self._labelled(rows, labels, limit)
+        simulator = load_simulator(backend, threads)
+        self._warn_of(x, simulator.name, threads)
+        seen = calibrated_on(self, x)
+        if seen is not None:
+            _log.warning("%s", seen)
+        with contextlib.ExitStack() as stack:
+            source = None
+            if compare:
+                try:
+                    located = stack.enter_context(self._located())
+                except InputError as error:
+                    _log.warning("the source network is not compared: %s", error)
+                else:
+                    source = open_source(_log.debug, located, self.preprocessing, threads, self.selection)
+            return evaluate_artefact(
+                self,
+                x,
+                y,
+                simulator=simulator,
+                counter=load_simulator("numba", threads) if simulator.name == "onnx" else None,
+                timesteps=None if timesteps is None else whole(timesteps, "T", 1),
+                source=source,
+                task=as_task(task),
+                metrics=metrics,
+                progress=progress,
+            )
+
+    def report(
+        self,
+        rows: Any = None,
+        labels: Any = None,
+        *,
+        output: str | os.PathLike[str] | None = None,
+        limit: int | None = None,
+        timesteps: int | None = None,
+        task: Task | str | None = None,
+        threads: int | None = None,
+        progress: Progress | Callback | None = None,
+    ) -> Report:
+        """Measure the error of every layer, split it into its causes, and suggest what to try.
+
+        Accuracy against T, which takes a run for each, is drawn by ``snnc report`` alone.
+
+        Args:
+            rows: as :meth:`evaluate` takes them.
+            labels: likewise.
+            output: where to write the page, or the figures, ``.json``; a file that exists is replaced.
+            limit: use so many rows.
+            timesteps: T; the calibrated value by default.
+            task: what the outputs are; recognised by default.
+            threads: at most this many.
+            progress: called with (done, total, description), or an object that shows it.
+
+        Raises:
+            InputError: rows or labels do not fit, or the source network is not found.
+            UsageError: there are no rows, or the page needs what is not installed.
+        """
+        from snnc.backends.numba_cpu import NumbaSimulator  # takes a second that loading can do without
+
+        threads = None if threads is None else whole(threads, "threads", 1)
+        x, y = self._labelled(rows, labels, limit)
+        self._warn_of(x, "numba", threads)
+        questions = len(self.graph.of_type(IntegrateFire)) + 2
+        simulator = NumbaSimulator(threads, prepared=questions)
+        with self._located() as located:
+            found = make_report(
+                self,
+                prepared_source(self, located.path, simulator),
+                x,
+                y,
+                simulator=simulator,
+                reproduce=self._reproduced(),
+                task=as_task(task),
+                timesteps=None if timesteps is None else whole(timesteps, "T", 1),
+                threads=threads,
+                progress=as_progress(progress),
+            )
+        if output is not None:
+            write_report(found, Path(output))
+        return found
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the file, by custom ``NAME.snn.onnx``; see :func:`snnc.artefact.save`."""
+        save_artefact(self, path)
+
+    def deploy(
+        self,
+        target: str,
+        directory: str | os.PathLike[str],
+        *,
+        profile: str | None = None,
+        rows: Any = None,
+        accept_semantics: bool = False,
+        force: bool = False,
+    ) -> Bundle:
+        """Write a bundle for a target: its files, a manifest with hashes, a guide, and golden vectors.
+
+        Args:
+            target: see ``snnc targets``.
+            directory: the folder to make.
+            profile: of the target; its first by default.
+            rows: for the golden vectors; made up by default.
+            accept_semantics: write it although the target computes something else.
+            force: replace an earlier bundle.
+
+        Raises:
+            TargetError: the network does not fit, or the target computes something else.
+        """
+        return deploy_artefact(
+            self,
+            load_backend(target, profile),
+            Path(directory),
+            rows=rows,
+            source=self.path,
+            force=force,
+            accept_semantics=accept_semantics,
+        )
+
+    def to_torch(self) -> SpikingModule:
+        """Return it as a ``torch.nn.Module`` with its exact semantics; see :func:`to_torch`."""
+        return to_torch(self)
+
+    def _labelled(self, rows: Any, labels: Any, limit: int | None) -> tuple[Rows, Labels]:
+        limit = None if limit is None else whole(limit, "limit", 1)
+        names, outputs = list(self.takes), list(self.gives)
+        y: Labels = labels if labels is None or isinstance(labels, Mapping) else as_labels(labels)
+        if rows is None:
+            entry = zoo_entry(self.metadata.source_sha256)
+            if entry is None:
+                raise UsageError("no rows to run: give them, such as an array, a data set or a path")
+            x, found = test_data(entry)
+            return x[:limit], part_of(found if y is None else y, slice(limit))
+        if isinstance(rows, str | os.PathLike):
+            read = read_named(Path(rows), names, outputs, self.preprocessing, limit=limit, is_fixed=True)
+            self.check_rows(read.x, read.name)
+            return read.x, read.y if y is None else part_of(y, slice(limit))
+        if is_dataset(rows) and len(names) == 1:
+            if y is not None:
+                raise UsageError(f"a {type(rows).__name__} brings its labels: leave the others out")
+            sampled = read_dataset(rows, limit)
+            self.check_rows(sampled.x, sampled.name)
+            return sampled.x, sampled.labels()
+        several = (
+            joined(named_rows(rows, names, self.graph.name, "the rows")) if len(names) > 1 else as_rows(rows)
+        )
+        self.check_rows(several)
+        return several[:limit], part_of(y, slice(limit))
+
+    def _warn_of(self, x: Rows, backend: str, threads: int | None) -> None:
+        found = unlike_calibration(self, x, load_simulator(backend, threads))
+        if found is not None:
+            _log.warning("%s", found)
+
+    @contextlib.contextmanager
+    def _located(self) -> Iterator[Located]:
+        """Yield the file of the source network; one that came without a path, from a temporary folder."""
+        if self.source is None:
+            where = Path(self.graph.name) if self.path is None else self.path
+            yield locate_source(self.metadata, where, None)
+            return
+        with tempfile.TemporaryDirectory(prefix="snnc-") as folder:
+            file = Path(folder) / Path(self.metadata.source_path).name
+            file.write_bytes(self.source)
+            yield Located(self.metadata.source_path, file)
+
+    def _reproduced(self) -> dict[str, str]:
+        metadata = self.metadata
+        model = self.model().SerializeToString(deterministic=True)
+        return {
+            "made by": f"snnc {__version__}, from Python; the artefact by snnc {metadata.snnc_version}",
+            "artefact, SHA-256": hashlib.sha256(model).hexdigest(),
+            "source": metadata.source_path,
+            "source, SHA-256": metadata.source_sha256,
+            "seed": str(metadata.calibration.get("seed", "unknown")),
+            "pipeline": metadata.pipeline,
+        }
+
+
+def convert(
+    model: Model,
+    calibration: Any = None,
+    *,
+    timesteps: int | None = None,
+    preset: str | None = None,
+    pipeline: Pipeline | str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    precision: str = "int8",
+    seed: int = 0,
+    preprocessing: Preprocessing | Mapping[str, Any] | str | os.PathLike[str] | None = None,
+    threads: int | None = None,
+    progress: Progress | Callback | None = None,
+    task: Task | str | None = None,
+    payload: str | None = None,
+    shape: Mapping[str, Sequence[int]] | Sequence[str] = (),
+    keep_output: Sequence[str] = (),
+    host: str = "edges",
+) -> ConvertedNetwork:
+    """Convert a trained network; see :func:`snnc.compiler.convert` for what it does.
+
+    Args:
+        model: path of an ONNX file, ``zoo:NAME``, an ``onnx.ModelProto``, its bytes, or a
+            ``torch.nn.Module``.
+        calibration: unlabelled rows of training data, as :func:`snnc.compiler.convert` takes them, or a data
+            set or a loader, of which 1,000 rows are used; labels do not count. Of a network of the zoo its
+            own by default.
+        timesteps: T; chosen by default.
+        preset: a fixed pipeline; chosen by default.
+        pipeline: a pipeline or its text form, instead of a preset.
+        settings: options of single passes, ``{"clip-activations.method": "max"}``.
+        precision: ``int8`` or ``float32``.
+        seed: of every random choice.
+        preprocessing: from raw rows to what the network takes; stored in the artefact.
+        threads: at most this many; no result depends on it.
+        progress: called with (done, total, description), or an object that shows it.
+        task: kind of the outputs, ``classes``, ``binary`` or ``regression``; recognised by default.
+        payload: the largest payload of a spike.
+        shape: (batch, *shape) of inputs whose sizes the file leaves open, by their names.
+        keep_output: names of the outputs to keep, all by default.
+        host: what may run as ordinary ONNX.
+
+    Raises:
+        UnsupportedModelError: the network holds something that cannot be converted.
+        InputError: the file or the rows are damaged or do not fit.
+        UsageError: an option makes no sense, or the network is an artefact already.
+    """
+    options = compiler.Options(
+        timesteps,
+        preset,
+        pipeline,
+        {} if settings is None else settings,
+        precision,
+        seed,
+        threads,
+        task=as_task(task),
+        payload=payload,
+        shape=shape_texts(shape),
+        keep_output=as_names(keep_output, "outputs to keep"),
+        host=host,
+    )
+    if calibration is None:
+        if not isinstance(model, str) or not model.startswith(PREFIX):
+            raise UsageError("no calibration rows: give 500 to 1,000 of the training data")
+        entry = resolve(model)
+        calibration = calibration_data(entry)[0]
+        preprocessing = entry.preprocessing if preprocessing is None else preprocessing
+    if is_dataset(calibration):
+        sampled = read_dataset(calibration, CALIBRATION_ROWS)
+        if sampled.is_part:
+            _log.info("calibrated on %d of %s", len(sampled.x), sampled.name)
+        calibration = sampled.x
+    made = compiler.convert(
+        model, calibration, options, preprocessing=as_preprocessing(preprocessing), progress=progress
+    )
+    for finding in made.diagnostics:
+        _log.warning("%s", finding)
+    kept = {item.name: getattr(made.artefact, item.name) for item in fields(Artefact)}
+    return ConvertedNetwork(**kept, source=made.source, warnings=made.diagnostics, choice=made.choice)
+
+
+def load(path: str | os.PathLike[str]) -> ConvertedNetwork:
+    """Read the file of an artefact; see :func:`snnc.artefact.load`.
+
+    Raises:
+        ArtefactError: it is damaged, foreign, or made by a newer snnc.
+        InputError: it cannot be read.
+    """
+    found = load_artefact(path)
+    kept = {item.name: getattr(found, item.name) for item in fields(Artefact)}
+    return ConvertedNetwork(**kept, path=Path(os.fsdecode(path)))
+
+
+def to_torch(artefact: Artefact | str | os.PathLike[str]) -> SpikingModule:
+    """Return an artefact, or the one in a file, as a ``torch.nn.Module`` with its exact semantics.
+
+    Raises:
+        UsageError: torch is not installed, or a part of the network runs as ordinary ONNX.
+    """
+    return module_of(as_artefact(artefact))
+
+
+compile_model = convert
+"""What :func:`convert` was called before."""

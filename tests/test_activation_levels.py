@@ -1,0 +1,153 @@
+"""Levels of activations, and step functions that give them: held against rounding the values themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from snnc.ir.function import IDENTITY, Function
+from snnc.ir.graph import FloatArray, IntArray
+from snnc.numerics.step_functions import Levels, StepFunction, choose_levels, step_function
+from snnc.numerics.thresholds import Method
+
+NONE = np.zeros((0, 1), np.float32)
+PROGRAMS = {
+    "sigmoid": ("Sigmoid(x)", NONE),
+    "tanh": ("Tanh(x)", NONE),
+    "silu": ("Sigmoid(x); Mul(x, v0)", NONE),
+    "gelu": (
+        "Mul(x, c0); Erf(v0); Add(v1, c1); Mul(x, v2); Mul(v3, c2)",
+        np.array([[0.5**0.5], [1], [0.5]], np.float32),
+    ),
+    "mish": ("Softplus(x); Tanh(v0); Mul(x, v1)", NONE),
+    "abs": ("Abs(x)", NONE),
+    "sine": ("Sin(x)", NONE),
+    "leaky": ("LeakyRelu(x, c0)", np.array([[0.1]], np.float32)),
+    "prelu": ("LeakyRelu(x, c0)", np.array([[0.1, -0.4, 1.0]], np.float32)),
+    "shifted silu": ("Add(x, c0); Sigmoid(v0); Mul(v0, v1)", np.array([[0.0, 2.0, -1.0]], np.float32)),
+    "parabolas": ("Mul(x, x); Mul(v0, c0)", np.array([[1.0, -1.0, 0.5]], np.float32)),
+    "softsign": ("Softsign(x)", NONE),
+    "reciprocal": ("Add(x, c0); Reciprocal(v0)", np.array([[12.0]], np.float32)),
+    "root": ("Sqrt(x)", NONE),
+    "steps": ("Mul(x, c0); Floor(v0)", np.array([[1.5]], np.float32)),
+}
+
+
+def counted(table: StepFunction, x: FloatArray) -> IntArray:
+    """Return the counts of a step function at arguments, (channels, n)."""
+    found = np.empty(x.shape, np.int64)
+    for channel in range(len(x)):
+        points = table.breakpoints[channel % len(table.breakpoints)]
+        found[channel] = table.step_values[np.searchsorted(points, x[channel], side="right")]
+    return found
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("span", [1, 2, 7, 60, 255])
+def test_a_step_function_rounds_what_the_function_gives(name: str, span: int) -> None:
+    function = Function(*PROGRAMS[name])
+    random = np.random.default_rng(span)
+    x = random.normal(0, 2, (3, 4000)).astype(np.float32)
+    if name == "root":
+        x = np.abs(x)
+    y = function(x.astype(np.float64)).astype(np.float32)
+    while True:
+        levels = choose_levels(y, span, common=False)
+        table = step_function(function, levels, x.min(axis=1), x.max(axis=1))
+        if table is not None:
+            break
+        span -= 32  # too many changes: a function that falls and rises takes counts twice
+    assert table.breakpoints.shape[1] <= 255
+    assert levels.highest - levels.lowest == span
+    assert (np.diff(table.breakpoints, axis=1) >= 0).all()
+    exact = y / levels.step[:, None]
+    wanted = np.clip(np.floor(exact + 0.5), levels.lowest, levels.highest)
+    tie = np.abs(exact + 0.5 - np.rint(exact + 0.5)) < 1e-3
+    np.testing.assert_array_equal(np.where(tie, 0, counted(table, x)), np.where(tie, 0, wanted))
+
+
+@given(
+    st.lists(st.lists(st.floats(-3, 3, width=32), min_size=3, max_size=3), min_size=1, max_size=4),
+    st.integers(1, 40),
+)
+def test_channels_of_any_shapes_share_their_counts(roots: list[list[float]], span: int) -> None:
+    # Cubics with other roots in each channel rise and fall at other places.
+    constants = np.array(roots, np.float32).T
+    function = Function("Sub(x, c0); Sub(x, c1); Sub(x, c2); Mul(v0, v1); Mul(v2, v3)", constants)
+    x = np.broadcast_to(np.linspace(-4, 4, 801, dtype=np.float32), (len(roots), 801))
+    y = function(x.astype(np.float64)).astype(np.float32)
+    levels = choose_levels(y, span, common=False)
+    table = step_function(function, levels, x.min(axis=1), x.max(axis=1))
+    if table is None:
+        return
+    exact = y / levels.step[:, None]
+    wanted = np.clip(np.floor(exact + 0.5), levels.lowest, levels.highest)
+    tie = np.abs(exact + 0.5 - np.rint(exact + 0.5)) < 1e-2
+    # A dip between two points of the grid is not seen.
+    assert np.mean((counted(table, x) != wanted) & ~tie) < 0.005
+
+
+def test_counts_beyond_the_calibrated_range_follow_the_function_as_far_as_they_fit() -> None:
+    x = np.linspace(-1, 1, 101, dtype=np.float32)[None]
+    table = step_function(
+        Function("Abs(x)", NONE), Levels(np.ones(1, np.float32), 0, 100), x.min(1), x.max(1)
+    )
+    assert table is not None
+    np.testing.assert_array_equal(
+        counted(table, np.array([[-80.2, -3.3, 0, 60.4, 1e6]])), [[80, 3, 0, 60, 100]]
+    )
+
+
+def test_a_function_that_is_not_defined_everywhere_stays_what_it_is_nearest() -> None:
+    levels = Levels(np.ones(1, np.float32), -3, 3)
+    table = step_function(
+        Function("Log(x)", NONE), levels, np.array([0.1], np.float32), np.array([9.0], np.float32)
+    )
+    assert table is not None
+    np.testing.assert_array_equal(counted(table, np.array([[-5, 0.0, 1, 8, 1e3]])), [[-3, -3, 0, 2, 3]])
+
+
+def test_a_constant_function_has_one_count() -> None:
+    table = step_function(
+        Function("Mul(x, c0)", np.zeros((1, 1), np.float32)),
+        Levels(np.ones(1, np.float32), 0, 3),
+        -np.ones(1, np.float32),
+        np.ones(1, np.float32),
+    )
+    assert table is not None
+    np.testing.assert_array_equal(counted(table, np.array([[-5.0, 0, 7]])), [[0, 0, 0]])
+
+
+@pytest.mark.parametrize("span", [3, 15, 200])
+def test_levels_hold_zero_and_are_no_worse_than_those_that_reach_the_whole_range(span: int) -> None:
+    y = np.random.default_rng(1).normal(0.3, 1, (4, 5000)).astype(np.float32)
+
+    def error(levels: Levels) -> float:
+        step = levels.step[:, None]
+        return float(np.square(np.clip(np.rint(y / step), levels.lowest, levels.highest) * step - y).sum())
+
+    found = choose_levels(y, span, common=False)
+    whole = choose_levels(y, span, common=False, method=Method.MAXIMUM)
+    assert found.lowest <= 0 <= found.highest == found.lowest + span
+    assert error(found) <= error(whole)
+
+
+def test_a_common_step_is_one_number() -> None:
+    y = np.random.default_rng(1).normal(0, [[1], [5]], (2, 500)).astype(np.float32)
+    assert len(set(choose_levels(y, 15, common=True).step.tolist())) == 1
+    assert len(set(choose_levels(y, 15, common=False).step.tolist())) == 2
+
+
+def test_a_silent_channel_gets_the_step_of_others() -> None:
+    y = np.array([[0, 0, 0], [1, 2, 3]], np.float32)
+    levels = choose_levels(y, 3, common=False)
+    assert levels.step[0] == levels.step[1] == 1
+
+
+def test_the_identity_rounds() -> None:
+    levels = Levels(np.full(1, 0.5, np.float32), -4, 4)
+    table = step_function(IDENTITY, levels, -np.ones(1, np.float32), np.ones(1, np.float32))
+    assert table is not None
+    np.testing.assert_allclose(table.breakpoints, [[-1.75, -1.25, -0.75, -0.25, 0.25, 0.75, 1.25, 1.75]])
