@@ -36,7 +36,7 @@ import numpy as np
 
 from snnc.compensation.sensitivity import most_sensitive, operations, sensitivities
 from snnc.diagnostics import UNSEEN_RANGE, Diagnostic
-from snnc.errors import UsageError
+from snnc.errors import InternalError, UsageError
 from snnc.ir.ann import (
     Activation,
     AnnGraph,
@@ -45,12 +45,14 @@ from snnc.ir.ann import (
     InnerSoftmax,
     Levelled,
     Pointwise,
+    Product,
     Relu,
 )
-from snnc.ir.count_paths import COUNT_FUNCTIONS, read_by_counts, softmax_of
+from snnc.ir.count_paths import COUNT_FUNCTIONS, sharing_one_unit, softmax_of
 from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
 from snnc.ir.problems import MOST_BREAKPOINTS
+from snnc.numerics.channel_steps import steps_of_product
 from snnc.numerics.softmax_levels import (
     argument_levels,
     is_argument,
@@ -159,13 +161,17 @@ class ClipActivations:
         """Return the graph with some activations clipped for spikes of ``levels``."""
         clipped: dict[str, AnnNode] = {}
         span = levels * context.timesteps
-        shared = {name: group for group in read_by_counts(graph) for name in group}
+        shared = {name: group for group in sharing_one_unit(graph) for name in group}
         for node in activations:
             if isinstance(node, Levelled):
                 if node.name not in clipped:
                     together = sorted(shared.get(node.name, {node.name}))
                     if found := self._of_softmax(graph, together, samples, span, context):
                         clipped |= found
+                        continue
+                    if isinstance(node, Product) and node.name not in shared:
+                        unit = steps_of_product(graph, clipped, node)
+                        clipped[node.name] = self._product(node, unit, samples[node.name], levels, context)
                         continue
                     common = node.name in shared or self.granularity is Granularity.LAYER
                     clipped |= self._levelled(graph, together, samples, levels, context, common=common)
@@ -238,6 +244,32 @@ class ClipActivations:
                 clipped |= masks_within_reach(graph, node, levels, rows.values(graph, node.inputs[0]))
         return clipped
 
+    def _product(
+        self, node: Product, unit: FloatArray, sample: ActivationSample, levels: int, context: Context
+    ) -> Levelled:
+        """Return a product with steps that are in proportion to those of its factors, channel by channel.
+
+        Args:
+            node: the product.
+            unit: (channels,), what a product of two counts of 1 stands for.
+            sample: of its values.
+            levels: M.
+            context: of the conversion.
+        """
+        whole = ActivationSample(sample.values / unit[:, None], sample.maximum / unit, sample.minimum / unit)
+        span = self._finer(levels, context)
+        measured = [Measured(node, whole.values, whole.minimum, whole.maximum)]
+        (found,) = carried(measured, span, common=True, method=self.method, percentile=self.percentile)
+        if found.step is None:
+            raise InternalError(f"{node.name!r} got no levels")
+        most = -(-(found.highest - found.lowest) // context.timesteps)
+        return found.with_(step=(found.step * unit).astype(np.float32), levels=max(levels, most))
+
+    def _finer(self, levels: int, context: Context) -> int:
+        """Return the levels of a function of counts."""
+        span = levels * context.timesteps
+        return max(span, min(FINER * span, MOST_BREAKPOINTS - 1))
+
     def _levelled(
         self,
         graph: AnnGraph,
@@ -262,7 +294,7 @@ class ClipActivations:
             measured.append(Measured(node, values, sample.minimum, sample.maximum))
         span = levels * context.timesteps
         if all(isinstance(node, COUNT_FUNCTIONS) for node in nodes):
-            span = max(span, min(FINER * span, MOST_BREAKPOINTS - 1))
+            span = self._finer(levels, context)
         found = carried(measured, span, common=common, method=self.method, percentile=self.percentile)
         most = -(-(found[0].highest - found[0].lowest) // context.timesteps)
         return {node.name: node.with_(levels=max(levels, most)) for node in found}

@@ -31,7 +31,7 @@ from snnc.errors import InternalError, UnsupportedModelError, UsageError
 from snnc.ir import ann, snn
 from snnc.ir.batch import rows_of
 from snnc.ir.channels import per_channel
-from snnc.ir.count_paths import read_by_counts
+from snnc.ir.count_paths import sharing_one_unit
 from snnc.ir.geometry import ABSENT, Window
 from snnc.ir.graph import FloatArray, IntArray, Shape
 from snnc.ir.neuron import Neuron
@@ -164,7 +164,7 @@ class _Lowering:
         self, graph: ann.AnnGraph, codes: Mapping[str, _InputCode], context: Context, *, signed: bool
     ) -> None:
         self.signed = signed
-        self.shared = {name for group in read_by_counts(graph) if len(group) > 1 for name in group}
+        self.shared = {name for group in sharing_one_unit(graph) if len(group) > 1 for name in group}
         self.graph = graph
         self.timesteps = context.timesteps
         self.codes = codes
@@ -489,13 +489,14 @@ class _Lowering:
             raise UsageError(f"{node.name!r} has no levels: put `clip-activations` before `lower`")
         operands = []
         for name, value in zip(node.inputs, inputs, strict=True):
-            if not isinstance(value, Spikes) or value.silence.any() or np.ptp(value.spike_scale):
+            apart = not isinstance(node, ann.Product)
+            if not isinstance(value, Spikes) or value.silence.any() or (apart and np.ptp(value.spike_scale)):
                 what = (
                     f"it reads {name!r}, which is not carried by spikes of one unit that are silent at zero"
                 )
                 raise _unsupported(node, what, RECTIFIED)
-            step = float(value.spike_scale[0]) / self.timesteps
-            if step < 0 and isinstance(node, ann.InnerSoftmax | ann.Maximum):
+            step = value.spike_scale.astype(np.float64) / self.timesteps
+            if step.min() < 0 and isinstance(node, ann.InnerSoftmax | ann.Maximum):
                 raise _unsupported(node, f"it reads {name!r}, whose sign was turned", RECTIFIED)
             operands.append(Operand(value.name, self.graph[name].shape, step, value.most))
         try:
@@ -505,7 +506,7 @@ class _Lowering:
             raise _unsupported(node, str(error), cure) from error
         self.append(made.node)
         none = np.zeros(node.channels, np.float32)
-        unit = np.full(node.channels, made.step * self.timesteps, np.float32)
+        unit = (made.step * self.timesteps).astype(np.float32)
         return Spikes(node.name, unit, none, none, made.most)
 
     def stepped(self, node: ann.Pointwise, current: Current) -> Spikes:

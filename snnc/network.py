@@ -21,6 +21,7 @@ from snnc.artefact import load as load_artefact
 from snnc.artefact import save as save_artefact
 from snnc.backends import load_backend, load_simulator
 from snnc.backends.deployment import deploy as deploy_artefact
+from snnc.backends.torch_module import to_spikingjelly
 from snnc.backends.torch_module import to_torch as module_of
 from snnc.data.datasets import is_dataset, read_dataset
 from snnc.data.labelled import part_of, read_named
@@ -38,12 +39,15 @@ from snnc.progress import Callback, Progress, as_progress
 from snnc.report.document import Report
 from snnc.report.making import make_report, write_report
 from snnc.report.origin import prepared_source
+from snnc.report.plotting import Plot, draw
 from snnc.search.choice import Choice
 from snnc.simulation.protocol import Bundle, Trace
 from snnc.sources import Located, locate_source, open_source, zoo_entry
 
 if TYPE_CHECKING:
     from snnc.backends.torch_module.module import SpikingModule
+    from snnc.backends.torch_module.spikingjelly_module import SpikingJellyModule
+    from snnc.report.drawing import Chart
 
 _log = logging.getLogger("snnc")
 
@@ -97,7 +101,7 @@ class ConvertedNetwork(Artefact):
         task: Task | str | None = None,
         metrics: Sequence[str] = (),
         threads: int | None = None,
-        progress: Progress | Callback | None = None,
+        progress: Progress | Callback | bool | None = None,
     ) -> Evaluation:
         """Measure accuracy or other metrics with 95 % intervals, spikes, and operations per row.
 
@@ -113,7 +117,7 @@ class ConvertedNetwork(Artefact):
             task: what the outputs are; recognised by default.
             metrics: see ``docs/metrics.md``; those of the task by default.
             threads: at most this many.
-            progress: called with (done, total, description), or an object that shows it.
+            progress: ``True`` for bars, also in notebooks; or called with (done, total, description).
 
         Raises:
             InputError: rows or labels do not fit.
@@ -145,7 +149,7 @@ class ConvertedNetwork(Artefact):
                 source=source,
                 task=as_task(task),
                 metrics=metrics,
-                progress=progress,
+                progress=_shown(progress),
             )
 
     def report(
@@ -158,7 +162,7 @@ class ConvertedNetwork(Artefact):
         timesteps: int | None = None,
         task: Task | str | None = None,
         threads: int | None = None,
-        progress: Progress | Callback | None = None,
+        progress: Progress | Callback | bool | None = None,
     ) -> Report:
         """Measure the error of every layer, split it into its causes, and suggest what to try.
 
@@ -172,7 +176,7 @@ class ConvertedNetwork(Artefact):
             timesteps: T; the calibrated value by default.
             task: what the outputs are; recognised by default.
             threads: at most this many.
-            progress: called with (done, total, description), or an object that shows it.
+            progress: ``True`` for bars, also in notebooks; or called with (done, total, description).
 
         Raises:
             InputError: rows or labels do not fit, or the source network is not found.
@@ -196,11 +200,53 @@ class ConvertedNetwork(Artefact):
                 task=as_task(task),
                 timesteps=None if timesteps is None else whole(timesteps, "T", 1),
                 threads=threads,
-                progress=as_progress(progress),
+                progress=_shown(progress),
             )
         if output is not None:
             write_report(found, Path(output))
         return found
+
+    def plot(
+        self,
+        kind: str,
+        rows: Any = None,
+        labels: Any = None,
+        *,
+        row: int = 0,
+        limit: int | None = None,
+        layers: Sequence[str] = (),
+        neurons: Sequence[str] = (),
+        classes: Sequence[str] = (),
+        timesteps: int | None = None,
+        threads: int | None = None,
+        progress: Progress | Callback | bool | None = None,
+    ) -> Chart:
+        """Draw spikes, potentials or answers; a notebook shows the picture, ``file()`` is its SVG.
+
+        Args:
+            kind: ``raster``, ``potentials``, ``answers`` or ``walk``, of one row; ``counts`` or
+                ``activity``, of all.
+            rows: as :meth:`evaluate` takes them.
+            labels: likewise.
+            row: which one, of kinds of one row.
+            limit: use so many rows.
+            layers: names of populations; all by default.
+            neurons: ``LAYER:INDEX``, for potentials; the busiest of some layers by default.
+            classes: names of the outputs.
+            timesteps: T; the calibrated value by default.
+            threads: at most this many.
+            progress: ``True`` for bars, also in notebooks; or called with (done, total, description).
+
+        Raises:
+            InputError: there is no such row or layer.
+            UsageError: an option has no effect, or matplotlib is not installed.
+        """
+        threads = None if threads is None else whole(threads, "threads", 1)
+        steps = None if timesteps is None else whole(timesteps, "T", 1)
+        plot = Plot(kind, whole(row, "row", 0), tuple(layers), tuple(neurons), tuple(classes), steps)
+        x, y = self._labelled(rows, labels, limit)
+        self._warn_of(x, "numba", threads)
+        return draw(self, x, y, plot, load_simulator("numba", threads), _shown(progress))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file, by custom ``NAME.snn.onnx``; see :func:`snnc.artefact.save`."""
@@ -241,7 +287,11 @@ class ConvertedNetwork(Artefact):
 
     def to_torch(self) -> SpikingModule:
         """Return it as a ``torch.nn.Module`` with its exact semantics; see :func:`to_torch`."""
-        return to_torch(self)
+        return module_of(self)
+
+    def to_spikingjelly(self, step_mode: str = "s") -> SpikingJellyModule:
+        """Return it in the shape of SpikingJelly's modules: a step a call, or ``m`` for T steps at once."""
+        return to_spikingjelly(self, step_mode)
 
     def _labelled(self, rows: Any, labels: Any, limit: int | None) -> tuple[Rows, Labels]:
         limit = None if limit is None else whole(limit, "limit", 1)
@@ -311,7 +361,7 @@ def convert(
     seed: int = 0,
     preprocessing: Preprocessing | Mapping[str, Any] | str | os.PathLike[str] | None = None,
     threads: int | None = None,
-    progress: Progress | Callback | None = None,
+    progress: Progress | Callback | bool | None = None,
     task: Task | str | None = None,
     payload: str | None = None,
     shape: Mapping[str, Sequence[int]] | Sequence[str] = (),
@@ -334,7 +384,7 @@ def convert(
         seed: of every random choice.
         preprocessing: from raw rows to what the network takes; stored in the artefact.
         threads: at most this many; no result depends on it.
-        progress: called with (done, total, description), or an object that shows it.
+        progress: ``True`` for bars, also in notebooks; or called with (done, total, description).
         task: kind of the outputs, ``classes``, ``binary`` or ``regression``; recognised by default.
         payload: the largest payload of a spike.
         shape: (batch, *shape) of inputs whose sizes the file leaves open, by their names.
@@ -372,7 +422,7 @@ def convert(
             _log.info("calibrated on %d of %s", len(sampled.x), sampled.name)
         calibration = sampled.x
     made = compiler.convert(
-        model, calibration, options, preprocessing=as_preprocessing(preprocessing), progress=progress
+        model, calibration, options, preprocessing=as_preprocessing(preprocessing), progress=_shown(progress)
     )
     for finding in made.diagnostics:
         _log.warning("%s", finding)
@@ -399,6 +449,15 @@ def to_torch(artefact: Artefact | str | os.PathLike[str]) -> SpikingModule:
         UsageError: torch is not installed, or a part of the network runs as ordinary ONNX.
     """
     return module_of(as_artefact(artefact))
+
+
+def _shown(progress: Progress | Callback | bool | None) -> Progress:
+    """Return what shows progress; bars for ``True``."""
+    if isinstance(progress, bool):
+        from snnc.bars import Bars
+
+        return Bars(_log.debug) if progress else as_progress(None)
+    return as_progress(progress)
 
 
 compile_model = convert

@@ -90,17 +90,17 @@ def test_normalisation_of_counts(
         lowest=-4000,
         highest=4000,
     )
-    made = counted(node, [Operand("x", node.shape, step, 100)])
+    made = counted(node, [Operand("x", node.shape, np.full(size, step), 100)])
     assert isinstance(made.node, snn.CountNormalisation)
     x = step * counts
     moved = x - x.mean(axis=1, keepdims=True) if centred else x
     exact = moved / np.sqrt((moved**2).mean(axis=1, keepdims=True) + epsilon)
-    found = count_function(made.node, [counts]) * made.step
-    assert made.step == pytest.approx(wanted, rel=0.5 * wanted / 2**ROOT_BITS + 1e-6)
+    found = count_function(made.node, [counts]) * made.step[0]
+    assert made.step[0] == pytest.approx(wanted, rel=0.5 * wanted / 2**ROOT_BITS + 1e-6)
     # An epsilon below (step / size)^2 counts as that.
     smallest = np.sqrt((moved**2).mean(axis=1, keepdims=True)).min()
     slack = 0 if epsilon > (step / size) ** 2 * 100 else (step / size / max(smallest, step / size)) ** 2
-    assert np.abs(found - exact).max() <= 0.51 * made.step + (0.01 + slack) * np.abs(exact).max()
+    assert np.abs(found - exact).max() <= 0.51 * made.step[0] + (0.01 + slack) * np.abs(exact).max()
 
 
 @pytest.mark.parametrize("signs", [(1, 1), (-1, 1), (-1, -1)])
@@ -121,15 +121,16 @@ def test_products_of_counts_of_either_sign(signs: tuple[int, int], matrix: bool)
         highest=300,
     )
     operands = [
-        Operand(name, shape_, scale, 20) for name, shape_, scale in zip("ab", shapes, scales, strict=True)
+        Operand(name, shape_, np.full(2, scale), 20)
+        for name, shape_, scale in zip("ab", shapes, scales, strict=True)
     ]
     made = counted(node, operands)
     a, b = (scale * count for scale, count in zip(scales, counts, strict=True))
     exact = np.clip(a @ b if matrix else a * b, -0.9, 3.0)
-    assert np.abs(count_function(made.node, counts) * made.step - exact).max() <= 0.501 * 0.01
-    assert math.copysign(1, made.step) == signs[0] * signs[1]
+    assert np.abs(count_function(made.node, counts) * made.step[0] - exact).max() <= 0.501 * 0.01
+    assert math.copysign(1, made.step[0]) == signs[0] * signs[1]
     again = counted(node, operands, exact_step=True)
-    assert abs(again.step) == pytest.approx(0.01, abs=1e-9)
+    assert abs(again.step[0]) == pytest.approx(0.01, abs=1e-9)
 
 
 def test_a_softmax_of_long_uniform_rows() -> None:
@@ -137,10 +138,10 @@ def test_a_softmax_of_long_uniform_rows() -> None:
     node = ann.InnerSoftmax(
         name="s", inputs=("x",), shape=(2, 1, 100), axis=2, step=np.full(2, 1 / 400, np.float32), highest=400
     )
-    made = counted(node, [Operand("x", node.shape, 0.1, 127)])
+    made = counted(node, [Operand("x", node.shape, np.full(2, 0.1), 127)])
     found = count_function(made.node, [np.zeros((1, 2, 1, 100), np.int64)])
     assert (found == 4).all()
     counts = np.random.default_rng(0).integers(-127, 128, (4, 2, 1, 100))
     weights = np.exp(0.1 * counts)
     exact = weights / weights.sum(axis=3, keepdims=True)
-    assert np.abs(count_function(made.node, [counts]) * made.step - exact).max() < 0.51 / 400
+    assert np.abs(count_function(made.node, [counts]) * made.step[0] - exact).max() < 0.51 / 400

@@ -34,6 +34,7 @@ if importlib.util.find_spec("torch") is None:
 import torch
 
 from snnc.training.ann_network import AnnNetwork
+from snnc.training.fine import FineEdges, marked, with_fine
 from snnc.training.spiking_network import SpikingNetwork, inexact
 from snnc.training.straight_through import Counts, Integers, RoundedClip
 
@@ -374,6 +375,45 @@ def test_the_levels_of_a_rectifier_are_the_counts_of_its_population() -> None:
         assert isinstance(node, snn.IntegrateFire)
         activation = node.decoded(trace.counts[name], 2)
         np.testing.assert_allclose(levels.kept[name].numpy()[same], activation[same], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("timesteps", [1, 2, 8])
+@pytest.mark.parametrize("pool", [False, True])
+def test_fine_rectifiers_become_what_the_pass_makes(timesteps: int, pool: bool) -> None:
+    source = residual_network(5, pool=pool)
+    made = context(source, timesteps=timesteps)
+    clipped, _ = run_pipeline(Pipeline.parse(FRONT, PASSES), source, made)
+    assert isinstance(clipped, ann.AnnGraph)
+    by_pass, _ = run_pipeline(Pipeline.parse("lower,graded,fine-skip,init-membrane", PASSES), clipped, made)
+    edges = FineEdges(levels=15, shortcuts=True, classifier=True)
+    given, coarse = with_fine(clipped, edges, replace(made, source=clipped))
+    given.verify()
+    x = given_rows(source)
+    plain = clipped.without_thresholds()
+    np.testing.assert_allclose(run_ann(given.without_thresholds(), x)[0], run_ann(plain, x)[0], rtol=1e-5)
+    lowered, _ = run_pipeline(Pipeline.parse("lower,graded,init-membrane", PASSES), given, made)
+    assert isinstance(lowered, snn.SnnGraph)
+    lowered = marked(lowered, coarse)
+    lowered.verify()
+    theirs = {node.name: node for node in by_pass if isinstance(node, snn.IntegrateFire)}
+    ours = {node.name: node for node in lowered.of_type(snn.IntegrateFire)}
+    assert ours.keys() == theirs.keys()
+    assert any(node.fine for node in ours.values())
+    for name, node in ours.items():
+        other = theirs[name]
+        assert (node.neuron, node.fine, node.stands_for) == (other.neuron, other.fine, other.stands_for)
+        relu = clipped[node.stands_for]
+        assert isinstance(relu, ann.Relu)
+        assert relu.threshold is not None
+        alive = relu.threshold > (0 if relu.floor is None else relu.floor)  # any threshold does elsewhere
+        assert alive.sum() > 5
+        np.testing.assert_allclose(node.threshold[alive], other.threshold[alive], rtol=1e-5)
+        np.testing.assert_allclose(node.bias[alive], other.bias[alive], rtol=1e-3, atol=1e-4)
+    q = encode_all(lowered, x)
+    ((_, mine),) = ReferenceSimulator().run(lowered, q, timesteps).outputs.items()
+    assert isinstance(by_pass, snn.SnnGraph)
+    ((_, passes),) = ReferenceSimulator().run(by_pass, q, timesteps).outputs.items()
+    np.testing.assert_allclose(mine, passes, rtol=1e-3, atol=1e-3)
 
 
 def test_gradients_of_a_clip_are_those_of_the_equation() -> None:

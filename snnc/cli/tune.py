@@ -45,6 +45,7 @@ class Request:
     batch: int
     rate: float
     temperature: float
+    fine_skip: bool
     rounded: float
     held_back: float
     checkpoints: Path | None
@@ -124,6 +125,11 @@ def _number(name: str, default: float | None, text: str, metavar: str = "X") -> 
 @click.option("--batch", type=click.IntRange(2), default=128, show_default=True, help="Rows per gradient.")
 @_number("--rate", 1e-3, "Largest learning rate.")
 @_number("--temperature", 3.0, "Temperature of the losses kl and hta-kl.")
+@click.option(
+    "--fine-skip",
+    is_flag=True,
+    help="Give identity branches, narrow shortcuts and the classifier a graded population of more levels.",
+)
 @click.option(
     "--rounded",
     type=click.FloatRange(0, 1),
@@ -205,6 +211,7 @@ def command(terminal: Terminal, /, model: str, **options: Any) -> None:
         losses={} if request.loss is None else read_losses(request.loss),
         temperature=request.temperature,
         augment=read_names(request.augment),
+        fine_skip=request.fine_skip,
         rounded=request.rounded,
         held_back=request.held_back,
         seed=request.seed,

@@ -144,13 +144,15 @@ def recognise(
         region: the region.
         nodes: its nodes, in order.
         constants: the constants that it reads, by name.
-        shape: of the tensor that it reads, batch included.
+        shape: of the tensor that it reads, for one row.
         opset: version of the default domain.
     """
     if not shape or not 2 <= math.prod(shape) <= MOST_VALUES:
         return None
     try:
-        return _recognised(_Function(region, nodes, constants, shape, opset), shape)
+        function = _Function(region, nodes, constants, shape, opset)
+        several = _Function(region, nodes, constants, (2, *shape[1:]), opset)
+        return None if _mixes_rows(function, several) else _recognised(function, shape)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
         return None  # what the evaluator cannot compute is read node by node, and told there
 
@@ -187,6 +189,21 @@ class _Function:
         if y.shape != self.shape or not np.isfinite(y).all():
             raise ValueError("it is no normalisation")
         return y
+
+
+def _mixes_rows(function: _Function, several: _Function) -> bool:
+    """Say whether a region gives two rows together something else than each by itself.
+
+    Args:
+        function: of one row.
+        several: the same of two.
+    """
+    rows = np.random.default_rng(1).standard_normal(several.shape) * 3 + 1
+    try:
+        together = several(rows)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+        return False  # it takes one row alone
+    return not _near(together, np.concatenate([function(row[None]) for row in rows]))
 
 
 def _wide(value: Constant) -> Constant:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from snnc.data.readings import NetworkInput
 from snnc.data.stored import as_float32
 from snnc.diagnostics import Diagnostic, Severity
@@ -17,7 +19,7 @@ from snnc.ir.ann import AnnGraph
 from snnc.ir.graph import FloatArray, NumberArray, Shape
 from snnc.ir.layout import InputLayout
 from snnc.metrics.ending import final_activation
-from snnc.source.host import Host, HostNode
+from snnc.source.host import Host, HostNode, as_taken
 from snnc.source.islands import SourceSegments
 from snnc.source.selection import EVERYTHING, Selection
 
@@ -99,6 +101,9 @@ class SourceModel:
         if self.host is not None and self.host.islands:
             outputs = {output.name: output.layout for output in self.outputs}
             return SourceSegments(self.graph, self.host, inputs, outputs, threads).entries(known)
+        for given in self.inputs if self.host is None else ():
+            if np.dtype(given.dtype).kind in "iub":
+                as_taken(known[given.name], given.name, given.dtype)
         return {name: as_float32(layout.to_canonical(known[name])) for name, layout in inputs.items()}
 
     @property

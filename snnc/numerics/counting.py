@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from snnc.errors import InternalError
 from snnc.ir import ann, snn
 from snnc.ir.graph import Shape
@@ -17,6 +20,9 @@ from snnc.numerics.requantisation import (
     softmax_levels,
 )
 
+SAME = 1e-4
+"""How far, relative, steps may lie from those that their factors give: float32 rounds them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Operand:
@@ -25,13 +31,14 @@ class Operand:
     Attributes:
         name: the node that sends them.
         shape: its shape.
-        step: what one count stands for; negative where their sign was turned.
+        step: (channels,) float64, what one count stands for; negative where their sign was turned. One
+            number for all, but of a product's factors.
         most: largest magnitude of the counts.
     """
 
     name: str
     shape: Shape
-    step: float
+    step: NDArray[np.float64]
     most: int
 
 
@@ -41,12 +48,12 @@ class Counted:
 
     Attributes:
         node: the function.
-        step: what one of its counts stands for.
+        step: (channels,) float64, what one of its counts stands for.
         most: largest magnitude of its counts.
     """
 
     node: snn.Function
-    step: float
+    step: NDArray[np.float64]
     most: int
 
 
@@ -70,18 +77,26 @@ def counted(node: ann.Levelled, operands: Sequence[Operand], *, exact_step: bool
     }
     first = operands[0]
     if isinstance(node, ann.Maximum):
-        return Counted(snn.CountMaximum(axes=node.axes, **place), first.step, first.most)
+        return Counted(
+            snn.CountMaximum(axes=node.axes, **place), np.full(node.channels, first.step[0]), first.most
+        )
     if node.step is None:
         raise InternalError(f"{node.name!r} has no levels")
-    wanted = float(node.step.max())
-    sign = math.prod(math.copysign(1, operand.step) for operand in operands)
+    wanted = node.step.astype(np.float64)
+    signs = np.broadcast_to(np.sign(_product(operands)), wanted.shape)
+    if (signs != signs[0]).any():
+        raise InternalError(f"{node.name!r} reads channels of either sign")
+    sign = int(signs[0])
     ends = (node.lowest, node.highest) if sign > 0 else (-node.highest, -node.lowest)
     most = max(-node.lowest, node.highest)
     match node:
         case ann.Product() | ann.MatrixProduct():
             terms = first.shape[-1] if isinstance(node, ann.MatrixProduct) else 1
-            unit = math.prod(abs(operand.step) for operand in operands)
-            found = requantiser(unit, wanted, terms * math.prod(operand.most for operand in operands))
+            unit = np.broadcast_to(np.abs(_product(operands)), wanted.shape)
+            if np.ptp(unit / wanted) > SAME * (unit / wanted).max():
+                raise InternalError(f"the steps of {node.name!r} are not in proportion to its factors'")
+            largest = terms * math.prod(operand.most for operand in operands)
+            found = requantiser(float(unit[0]), float(wanted[0]), largest)
             given: dict[str, Any] = {
                 "multiplier": found.multiplier,
                 "shift": found.shift,
@@ -93,10 +108,17 @@ def counted(node: ann.Levelled, operands: Sequence[Operand], *, exact_step: bool
                 made = snn.CountMatrixProduct(transposed=node.transposed, **given, **place)
             else:
                 made = snn.CountProduct(**given, **place)
-            step = found.step
+            step = unit * (found.step / unit[0])
         case ann.Normalisation():
             size = math.prod(node.shape[axis] for axis in node.axes)
-            chosen = normaliser(abs(first.step), node.epsilon, wanted, size, first.most, centred=node.centred)
+            chosen = normaliser(
+                float(np.abs(first.step[0])),
+                node.epsilon,
+                float(wanted[0]),
+                size,
+                first.most,
+                centred=node.centred,
+            )
             made = snn.CountNormalisation(
                 axes=node.axes,
                 epsilon=chosen.epsilon,
@@ -106,12 +128,21 @@ def counted(node: ann.Levelled, operands: Sequence[Operand], *, exact_step: bool
                 centred=node.centred,
                 **place,
             )
-            step = chosen.step
+            step = np.full(node.channels, chosen.step)
         case ann.InnerSoftmax():
-            levels = softmax_levels(wanted)
-            table = exponential_table(first.step, 2 * first.most, node.shape[node.axis], levels)
+            levels = softmax_levels(float(wanted[0]))
+            size = node.shape[node.axis]
+            table = exponential_table(float(first.step[0]), 2 * first.most, size, levels)
             made = snn.CountSoftmax(axis=node.axis, table=table, levels=levels, **place)
-            return Counted(made, 1 / levels, levels)
+            return Counted(made, np.full(node.channels, 1 / levels), levels)
         case _:
             raise InternalError(f"{type(node).__name__} is no function of counts")
     return Counted(made, sign * (wanted if exact_step else step), most)
+
+
+def _product(operands: Sequence[Operand]) -> NDArray[np.float64]:
+    """Return the product of the steps of operands, (channels,) or (1,)."""
+    found = operands[0].step
+    for operand in operands[1:]:
+        found = found * operand.step
+    return found

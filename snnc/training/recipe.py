@@ -44,6 +44,7 @@ class Recipe:
         head: cumulative probability of the classes that ``hta-kl`` takes for likely.
         learn: what is learned.
         augment: of images: ``crop`` (random shifts), ``flip`` (left and right), ``cutout``.
+        fine_skip: whether identity branches get graded populations of more levels, where a preset has none.
         rounded: share of the time for the second stage, which trains the integers that are deployed.
         held_back: share of the training rows that decide, at most ``MOST_HELD``.
         seed: of order, augmentation and held-back rows.
@@ -59,6 +60,7 @@ class Recipe:
     head: float = 0.9
     learn: tuple[str, ...] = LEARNABLE
     augment: tuple[str, ...] = ()
+    fine_skip: bool = False
     rounded: float = 1 / 3
     held_back: float = 0.1
     seed: int = 0
@@ -79,6 +81,8 @@ class Recipe:
         for name in ("head", "held_back"):
             if not (_is_number(getattr(self, name)) and 0 < getattr(self, name) < 1):
                 raise UsageError(f"{name} must lie between 0 and 1, not {getattr(self, name)!r}")
+        if not isinstance(self.fine_skip, bool):
+            raise UsageError(f"fine_skip must be true or false, not {self.fine_skip!r}")
         if not (_is_number(self.rounded) and 0 <= self.rounded <= 1):
             raise UsageError(f"rounded must lie in 0 to 1, not {self.rounded!r}")
         for name, least in (("batch", 2), ("seed", 0)):

@@ -43,17 +43,19 @@ from snnc.simulation.protocol import RecordOptions, Simulator
 from snnc.simulation.reference import encode_all
 from snnc.source.calibration import Calibration
 from snnc.training.ann_network import AnnNetwork
+from snnc.training.fine import FineEdges, marked, with_fine
 from snnc.training.judge import AT_ONCE, Judge, Measure
 from snnc.training.normalised import moments, normalised, transferred, weighted
 from snnc.training.plan import Plan, Speed
 from snnc.training.recipe import LABELLED, Recipe
 from snnc.training.rows import TrainingRows, spread
-from snnc.training.spiking_network import SpikingNetwork, inexact
+from snnc.training.spiking_network import SpikingNetwork, inexact, untrainable
 from snnc.training.stage import Learner, Lesson, Stage, on_device
 
 LOWER = "lower"
 QUANTISE = "quantise-weights"
-CHANGING = ("compensate", "learn-thresholds", QUANTISE)
+FINE = "fine-skip"
+CHANGING = ("compensate", "learn-thresholds")
 """Passes behind `lower` that change what was learned; the closed form has them."""
 
 MEASURED_ROWS = 512
@@ -156,18 +158,22 @@ class Tuner:
             raise UsageError("the passes in front of `lower` leave no source network: nothing can be tuned")
         kept_context = replace(context, diagnostics=[], findings={})
         closed, closed_records = run_pipeline(back, clipped, kept_context)
-        bare = _without_changes(back)
-        lesson = self._lesson(clipped, bare, context)
+        made = _without_changes(back)
+        given, coarse = clipped, dict[str, str]()
+        if FINE in made.names:
+            given, coarse = with_fine(clipped, _edges(made), context)
+        bare = Lowering(made.without(*(name for name in (FINE, QUANTISE) if name in made.names)), coarse)
+        lesson = self._lesson(given, bare, context)
         closed_measure = lesson.judge.simulated(_spiking(closed), context.simulator)
         context.progress.message(f"closed form, T = {T}: {closed_measure.text}")
-        start = self._start(clipped)
+        start = self._start(given)
         steps = self._planned(lesson, start, bare, context).steps[T]
         folded = self._first_stage(lesson, start, steps[0], context)
         learned_context = replace(context, diagnostics=[], findings={})
         tuned, tuned_records, measure, reason, equal = self._second_stage(
             lesson, folded, bare, steps[1], learned_context
         )
-        self._learned, self._clipped = folded, clipped
+        self._learned, self._clipped = folded, given
         if not reason and measure is not None and closed_measure.key <= measure.key:
             reason = "the closed form is as good on the rows held back"
         found = Kept(T, closed_measure, measure, reason, equal, steps, tuple(self._history))
@@ -177,8 +183,8 @@ class Tuner:
         record = PassRecord("tune", found.is_tuned, len(closed.nodes), seconds, findings)
         if found.is_tuned and tuned is not None:
             context.diagnostics.extend(learned_context.diagnostics)
-            made = Pipeline((*front, *bare, *(item for item in back if item.name == QUANTISE)))
-            return Tuned(tuned, (*before, *tuned_records[:-1], record, tuned_records[-1]), made)
+            passes = Pipeline((*front, *made))
+            return Tuned(tuned, (*before, *tuned_records[:-1], record, tuned_records[-1]), passes)
         context.diagnostics.extend(kept_context.diagnostics)
         context.diagnostics.append(
             Diagnostic(FALLBACK, f"T = {T}: {reason}, and stays", help="tune for longer, or on more rows")
@@ -208,7 +214,7 @@ class Tuner:
                 ratio[node.name] = np.where(alive, node.threshold / np.where(alive, other, 1), 1)
         return transferred(clipped, self._learned, ratio)
 
-    def _lesson(self, clipped: ann.AnnGraph, bare: Pipeline, context: Context) -> Lesson:
+    def _lesson(self, clipped: ann.AnnGraph, bare: Lowering, context: Context) -> Lesson:
         """Return what both stages are taught."""
         device = self.recipe.device
         plain = clipped.without_thresholds()
@@ -219,8 +225,9 @@ class Tuner:
         tasks, errors = _tasks(self.tasks, targets)
         judge = Judge(held, targets, self.rows.labels_of(self.rows.held), tasks, errors)
         weights = _weights(self.recipe, tasks, self.rows.labels)
-        lowered, _ = run_pipeline(bare, clipped, replace(context, diagnostics=[], findings={}))
-        spiking = _spiking(lowered)
+        spiking, _ = bare.run(clipped, replace(context, diagnostics=[], findings={}))
+        if (reason := untrainable(spiking)) is not None:
+            raise UsageError(f"{reason}: convert the network without tuning")
         reason = inexact(spiking)
         if reason is not None:
             raise UsageError(
@@ -267,16 +274,16 @@ class Tuner:
             return {}
         return {name: torch.from_numpy(x) for name, x in self.rows.everything(self.rows.trained).items()}
 
-    def _planned(self, lesson: Lesson, start: ann.AnnGraph, bare: Pipeline, context: Context) -> Plan:
+    def _planned(self, lesson: Lesson, start: ann.AnnGraph, bare: Lowering, context: Context) -> Plan:
         """Return the plan of the run: the one that was made before, or a new one."""
         found = Plan.read(self.folder, self.identity)
         if found is None:
             if self.recipe.minutes is None:
                 found = Plan.of_epochs(self.timesteps, self.recipe, len(self.rows.trained))
             else:
-                lowered, _ = run_pipeline(bare, start, replace(context, diagnostics=[], findings={}))
+                lowered, _ = bare.run(start, replace(context, diagnostics=[], findings={}))
                 first = self._normalised(lesson, start, context.timesteps)
-                networks = (AnnNetwork(first, context.timesteps), SpikingNetwork(_spiking(lowered)))
+                networks = (AnnNetwork(first, context.timesteps), SpikingNetwork(lowered))
                 speeds = [self._timed(lesson, network) for network in networks]
                 found = Plan.of_minutes(self.timesteps, self.recipe, (speeds[0], speeds[1]))
             found.write(self.folder, self.identity)
@@ -320,12 +327,12 @@ class Tuner:
         return folded
 
     def _second_stage(
-        self, lesson: Lesson, folded: ann.AnnGraph, bare: Pipeline, steps: int, context: Context
+        self, lesson: Lesson, folded: ann.AnnGraph, bare: Lowering, steps: int, context: Context
     ) -> tuple[SnnGraph | None, tuple[PassRecord, ...], Measure | None, str, int]:
         """Train the integers, and return the network, its records, how good it is, and why it is none."""
         T = context.timesteps
-        lowered, records = run_pipeline(bare, folded, context)
-        network = SpikingNetwork(_spiking(lowered))
+        lowered, records = bare.run(folded, context)
+        network = SpikingNetwork(lowered)
         if steps:
             self._run(f"T = {T}, integers", Learner(network, self.recipe), lesson, steps, f"T{T}.integers.pt")
         try:
@@ -402,6 +409,30 @@ def _parted(passes: Pipeline) -> tuple[Pipeline, Pipeline]:
         )
     at = passes.names.index(LOWER)
     return passes[:at], passes[at:]
+
+
+@dataclass(frozen=True, slots=True)
+class Lowering:
+    """How what the first stage trained becomes spiking.
+
+    Attributes:
+        passes: in order, without those that change what was learned, and without `quantise-weights`.
+        coarse: the coarse rectifier of each fine one, by its name.
+    """
+
+    passes: Pipeline
+    coarse: Mapping[str, str]
+
+    def run(self, graph: ann.AnnGraph, context: Context) -> tuple[SnnGraph, tuple[PassRecord, ...]]:
+        """Return the spiking network in float32, and what each pass did."""
+        made, records = run_pipeline(self.passes, graph, context)
+        return marked(_spiking(made), self.coarse), records
+
+
+def _edges(passes: Pipeline) -> FineEdges:
+    """Return who reads fine spikes by the options of `fine-skip`."""
+    item: Any = next(item for item in passes if item.name == FINE)
+    return FineEdges(item.levels, item.shortcuts, item.classifier)
 
 
 def _without_changes(back: Pipeline) -> Pipeline:

@@ -31,7 +31,8 @@ from snnc.frontend import SourceModel
 from snnc.ir.batch import flat, joined
 from snnc.metrics.outputs import Labels, recognise_outputs
 from snnc.metrics.task import Outputs
-from snnc.passes import PRESETS
+from snnc.pass_options import make_pass
+from snnc.passes import PASSES, PRESETS
 from snnc.progress import Callback, Progress, as_progress
 from snnc.simulation.reference import encode_all
 from snnc.training.extra import require_torch
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 METRICS = "metrics.jsonl"
 """The measurements of a run in its folder, one JSON object a line."""
 
+FINE = "fine-skip"
 PRESET = "balanced"
 """The preset that is tuned by default: with as many signed spikes a step as steps, its counts are exact."""
 
@@ -132,8 +134,13 @@ def tune(
     if asked.device != "cpu" and not torch.cuda.is_available():
         raise UsageError(f"the device {asked.device!r} is not there: leave it out")
     prepared = as_preprocessing(preprocessing)
-    first = _options(given, order[0])
+    first = _options(given, order[0], asked)
     source, named = read_convertible(model, first)
+    if source.host is not None and source.host.islands:
+        raise UsageError(
+            f"{named} keeps ordinary ONNX between its spikes, and only spikes in one piece are tuned: "
+            "convert it without tuning, or give --host edges"
+        )
     if isinstance(rows, str | os.PathLike):
         prepared = preprocessing_beside(Path(rows), prepared)
     raw = joined(given_rows(rows, list(source.takes), named, name, prepared))
@@ -141,7 +148,7 @@ def tune(
     known = {name: np.asarray(each.labels) for name, each in outputs.items()}
     if len(source.outputs) == 1 and outputs:  # the labels tell what the one output is
         given = replace(given, task=next(iter(outputs.values())).task)
-        first = _options(given, order[0])
+        first = _options(given, order[0], asked)
     tasks = tasks_of(source, given.task) | {name: each.task for name, each in outputs.items()}
     training = TrainingRows.split(raw, known, source, prepared, name, asked.held_back)
     identity = _identity(source, training, asked, order, first)
@@ -179,7 +186,7 @@ def _tuned(model: Model, tuner: Tuner, options: Options, progress: Progress) -> 
         made = convert(
             model,
             rows.calibration(),
-            _options(options, T),
+            _options(options, T, tuner.recipe),
             preprocessing=rows.preprocessing,
             progress=progress,
             name=rows.name,
@@ -212,15 +219,27 @@ def _order(timesteps: int | Sequence[int]) -> tuple[int, ...]:
     return found
 
 
-def _options(options: Options, T: int) -> Options:
-    """Return the options of a conversion for one T: T signed spikes a step, if nothing else is said."""
+def _options(options: Options, T: int, recipe: Recipe) -> Options:
+    """Return the options of a conversion for one T: T signed spikes a step, if nothing else is said.
+
+    Raises:
+        UsageError: a fine skip is asked for, and the pipeline is given or has one already.
+    """
     preset = PRESET if options.preset is None and options.pipeline is None else options.preset
     settings = dict(options.settings)
-    pipeline = options.pipeline if preset is None else PRESETS[preset].pipeline if preset in PRESETS else None
-    names = () if pipeline is None else getattr(pipeline, "names", ())
-    if preset is not None and "dual-threshold" in names:
+    if preset is None or preset not in PRESETS:
+        if recipe.fine_skip:
+            raise UsageError("fine_skip belongs to a preset: put `fine-skip` into the pipeline instead")
+        return replace(options, timesteps=T, preset=preset)
+    pipeline = PRESETS[preset].pipeline
+    if "dual-threshold" in pipeline.names:
         settings.setdefault("dual-threshold.spikes-per-step", str(T))
-    return replace(options, timesteps=T, preset=preset, settings=settings)
+    if not recipe.fine_skip:
+        return replace(options, timesteps=T, preset=preset, settings=settings)
+    if FINE in pipeline.names or "dual-threshold" not in pipeline.names:
+        raise UsageError(f"fine_skip: the preset {preset!r} has fine skips already, or no signed neurons")
+    finer = pipeline.with_pass(make_pass(FINE, {}, PASSES), after="dual-threshold")
+    return replace(options, timesteps=T, preset=None, pipeline=finer, settings=settings)
 
 
 def _labelled(source: SourceModel, labels: Labels, rows: int, options: Options) -> dict[str, Outputs]:
