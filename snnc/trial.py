@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -30,8 +30,8 @@ VALUES = np.linspace(-0.5, 1, 4, dtype=np.float32)
 """Activations of every channel, before they are scaled: of both signs, so that signed values are raised."""
 
 
-CLIP = "clip-activations"
-"""The pass that fits levels to activations."""
+CLIPPING = "clip-activations"
+"""The pass that finds thresholds."""
 
 FITTING = ("learn-thresholds", "compensate", "quantise-weights")
 """Passes that fit and round numbers, and leave the neurons as they are."""
@@ -78,16 +78,10 @@ def require_lowering(graph: AnnGraph, passes: Sequence[AnyPass], timesteps: int)
     """
     context = Context(_made_up(graph), timesteps, ReferenceSimulator())
     current: Graph[Any] = graph
-    for item in passes:
-        current, _ = run_pipeline((_at_once(item),), current, context)
+    for item in _unfitted(passes):
+        current, _ = run_pipeline((item,), current, context)
         if isinstance(current, SnnGraph):
             return
-
-
-def _at_once(item: AnyPass) -> AnyPass:
-    """Return a pass that fits nothing: of levels only how many there are matters, not where they lie."""
-    settings: Any = item
-    return replace(settings, method=Method.MAXIMUM) if item.name == CLIP else item
 
 
 def payload(graph: AnnGraph, passes: Sequence[AnyPass], timesteps: int) -> str:
@@ -132,11 +126,18 @@ def require_bounds(graph: AnnGraph, passes: Sequence[AnyPass], timesteps: int) -
 def _neurons(graph: AnnGraph, passes: Sequence[AnyPass], timesteps: int) -> SnnGraph:
     """Return the spiking network with all its neurons, before anything is fitted or rounded."""
     context = Context(_made_up(graph), timesteps, ReferenceSimulator())
-    kept = [item for item in passes if item.name not in FITTING]
+    kept = _unfitted([item for item in passes if item.name not in FITTING])
     found, _ = run_pipeline(kept, graph, context)
     if not isinstance(found, SnnGraph):
         raise InternalError("a pipeline that lowers left no spiking network")
     return found
+
+
+def _unfitted(passes: Sequence[AnyPass]) -> list[AnyPass]:
+    """Return the passes with thresholds at the maxima: to fit made-up values takes long and says nothing."""
+    return [
+        replace(cast(Any, item), method=Method.MAXIMUM) if item.name == CLIPPING else item for item in passes
+    ]
 
 
 def _made_up(graph: AnnGraph) -> MadeUp:

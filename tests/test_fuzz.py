@@ -16,7 +16,15 @@ from benchmarks.fuzz.page import page
 from benchmarks.fuzz.random_graphs import random_graph
 from snnc.frontend import check_onnx
 
-CASES = {"models": 200, "graphs": 40, "rows": 40, "artefacts": 8, "bundles": 4, "commands": 12}
+CASES = {
+    "models": 200,
+    "graphs": 40,
+    "rows": 40,
+    "recordings": 60,
+    "artefacts": 8,
+    "bundles": 4,
+    "commands": 12,
+}
 
 WORKER = """
 import json, os, sys, time

@@ -190,6 +190,14 @@ def test_a_constant_output_is_read_back(tmp_path: Path) -> None:
     np.testing.assert_array_equal(made.decode(trace, rows(2))["anchors"], np.ones((2, 3)))
 
 
+def test_a_batch_that_nothing_holds_is_refused_before_it_is_tried() -> None:
+    """What the host runs is tried on made-up rows, as many as the network takes at once."""
+    tail = [node("Identity", ["p"], ["out"], name="out")]
+    with pytest.raises(UnsupportedModelError, match="more than is tried out"):
+        read_convertible(network(tail, batch=2**31 - 1), OPTIONS)
+    read_convertible(network(tail, batch=3), OPTIONS)
+
+
 def test_other_values_for_whole_numbers_without_a_host() -> None:
     """They would be cut off, or not, as the reader likes."""
     graph = helper.make_graph(

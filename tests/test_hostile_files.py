@@ -21,8 +21,10 @@ from snnc.artefact.metadata import HASH, content_hash
 from snnc.compiler import check
 from snnc.data import numpy_files
 from snnc.data.row_files import read_rows
+from snnc.diagnostics import Severity
 from snnc.errors import ArtefactError, InputError
 from snnc.frontend import check_onnx, read_onnx, reader
+from snnc.frontend.operators import OPERATORS, number_of_inputs
 from tests.onnx_models import check_equal, kinds, model, node, normal, saved
 from tests.spiking_graphs import random_graph
 
@@ -380,3 +382,23 @@ def test_axes_that_are_no_numbers(number: float, tmp_path: Path) -> None:
     proto = model([node("Unsqueeze", "x a")], ["N", 4], {"a": np.array([number], np.float32)})
     (found,) = check_onnx(saved(tmp_path, proto))
     assert "its axes are no whole numbers" in found.message
+
+
+@pytest.mark.parametrize("opset", [2, 9, 17])
+def test_no_operator_with_another_number_of_inputs_is_read(tmp_path: Path, opset: int) -> None:
+    """Nor where its operator set does not have it, which is a warning: it would read what is not there."""
+    tried = 0
+    for name in OPERATORS:
+        wanted = number_of_inputs(name, opset) or range(9)
+        for count in (wanted.start - 1, wanted.stop):
+            if 0 < count < 9:
+                read = " ".join(["x", *["c"] * (count - 1)])
+                proto = model([node(name, read)], FLAT, {"c": np.ones(4, np.float32)}, opset=opset)
+                try:
+                    found = check(saved(tmp_path, proto))
+                except InputError:  # its operator set has this operator, and onnx's checker minds
+                    continue
+                finally:
+                    tried += 1
+                assert any(each.severity is Severity.ERROR for each in found), (name, count)
+    assert tried > 60

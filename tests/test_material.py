@@ -325,6 +325,20 @@ class TestSounds:
         (tmp_path / "a.wav").write_bytes(whole.replace(b"\x01\x00\x01\x00", b"\x03\x00\x01\x00", 1))
         assert "PCM" in refused(tmp_path)
 
+    @pytest.mark.parametrize("place", [4, 16, 40])
+    @pytest.mark.parametrize("length", [0, 1, 2**16, 2**31 - 1, 2**32 - 1])
+    def test_forged_lengths(self, tmp_path: Path, place: int, length: int) -> None:
+        """Those of the file, of its format and of its samples."""
+        sound(tmp_path / "a.wav", bytes(240))
+        whole = (tmp_path / "a.wav").read_bytes()
+        (tmp_path / "a.wav").write_bytes(whole[:place] + struct.pack("<I", length) + whole[place + 4 :])
+        said = ""
+        try:
+            assert read_material(tmp_path).x.shape == (1, 120)
+        except InputError as error:
+            said = str(error)
+        assert not said or ("a.wav" in said and "\n" not in said)
+
 
 class TestTables:
     @pytest.mark.parametrize("separator", [",", ";", "\t"])

@@ -107,10 +107,12 @@ FIFTEEN_TRIED = (
 BINARY = (
     made("if4", "T=4, plain IF", 4, "init-membrane{fraction=0.5}", PLAIN_BACK, ABOVE),
     made("if8", "T=8, plain IF", 8, "init-membrane{fraction=0.5}", PLAIN_BACK, ABOVE),
-    made("barrier4", "T=4, plain IF, barrier schedule", 4, "set-schedule{kind=barrier}", PLAIN_BACK, ABOVE),
+    made(
+        "barrier4", "T=4, plain IF, layerwise schedule", 4, "set-schedule{kind=layerwise}", PLAIN_BACK, ABOVE
+    ),
     made("graded4", "T=4, graded neurons, otherwise as plain IF", 4, "graded", PLAIN_BACK, ABOVE),
 )
-"""Unsigned binary spikes, and the graded network that the barrier must equal."""
+"""Unsigned binary spikes, and the graded network that the layerwise schedule must equal."""
 
 FITTED = "compensate,quantise-weights"
 SETTLED = "dual-threshold,set-schedule{settle-steps=2}"

@@ -42,13 +42,13 @@ JUDGED = 512
 TORCH = "torch==2.13.0"
 
 IN_TIME = Options(16, "binary-only")
-BARRIER = Options(4, "balanced", settings={"set-schedule.kind": "barrier"})
+LAYERWISE = Options(4, "balanced", settings={"set-schedule.kind": "layerwise"})
 NETWORKS = {
     "residual, T = 4": (MODEL, Options(4, "balanced")),
     "residual, T = 16, unsigned": (MODEL, IN_TIME),
-    "residual, barrier, T = 4": (MODEL, BARRIER),
+    "residual, layerwise, T = 4": (MODEL, LAYERWISE),
     "mean-pooled, T = 16, unsigned": ("AveragePool", IN_TIME),
-    "max-pooled, barrier, T = 4": ("MaxPool", BARRIER),
+    "max-pooled, layerwise, T = 4": ("MaxPool", LAYERWISE),
 }
 
 COMPARE = """

@@ -32,7 +32,7 @@ TIMESTEPS = 4
 SUBJECTS = {
     "residual, T = 4": Options(TIMESTEPS, "balanced"),
     "residual, graded": Options(TIMESTEPS, "graded"),
-    "residual, barrier": Options(TIMESTEPS, "balanced", settings={"set-schedule.kind": "barrier"}),
+    "residual, layerwise": Options(TIMESTEPS, "balanced", settings={"set-schedule.kind": "layerwise"}),
 }
 """Of the default preset, where no other is named."""
 

@@ -26,7 +26,7 @@ from snnc.data.readings import NetworkInput
 from snnc.ir.graph import IntArray
 from snnc.models import calibration_data, resolve, test_data
 
-SETTINGS = {"set-schedule.kind": "barrier", "lower.input-limit": "127"}
+SETTINGS = {"set-schedule.kind": "layerwise", "lower.input-limit": "127"}
 NETWORKS = {
     "strided, 4 levels": Options(4, "balanced", settings=SETTINGS),
     "strided, 15 levels (4 bits)": Options(15, "balanced", settings=SETTINGS),

@@ -26,13 +26,14 @@ from benchmarks.common import digests
 
 ROOT = Path(__file__).parents[2]
 RECORD = ROOT / "benchmarks" / "measured" / "fuzz.jsonl"
-KINDS = ("models", "graphs", "artefacts", "bundles", "rows", "commands")
+KINDS = ("models", "graphs", "artefacts", "bundles", "rows", "recordings", "commands")
 COUNTS = {
     "models": 100_000,
     "graphs": 2_000,
     "artefacts": 2_000,
     "bundles": 300,
     "rows": 5_000,
+    "recordings": 5_000,
     "commands": 2_000,
 }
 

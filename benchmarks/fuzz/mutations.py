@@ -84,19 +84,20 @@ def mutated(data: bytes, rng: random.Random, other: bytes) -> bytes:
     times = min(1 + int(rng.expovariate(1.0)), 4)
     if rng.random() < 0.3:
         for _ in range(times):
-            data = _bytes_changed(data, rng, other)
+            data = bytes_changed(data, rng, other)
         return data
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
     except DecodeError:
-        return _bytes_changed(data, rng, other)
+        return bytes_changed(data, rng, other)
     for _ in range(times):
         change_field(model, rng)
     return model.SerializeToString()
 
 
-def _bytes_changed(data: bytes, rng: random.Random, other: bytes) -> bytes:
+def bytes_changed(data: bytes, rng: random.Random, other: bytes) -> bytes:
+    """Return a file changed in one place: a bit, or bytes put in, left out, repeated, cut off."""
     if not data:
         return b"\x08\x08"
     place, size = rng.randrange(len(data)), min(1 + int(rng.expovariate(0.1)), 4096)

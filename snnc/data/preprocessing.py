@@ -14,6 +14,7 @@ import numpy as np
 from snnc.data.decoding import DECODING_KEYS, Decoding
 from snnc.data.readings import LAST, LAYOUTS, Arrangement, NetworkInput, OpenShape, Wanted
 from snnc.data.rows import arrangement, exact
+from snnc.data.stored import in_blocks, stored
 from snnc.errors import InputError
 from snnc.ir.graph import FloatArray, NumberArray, Shape
 
@@ -110,15 +111,22 @@ class Preprocessing:
                 network if isinstance(network, NetworkInput) else NetworkInput.of_shape(network),
                 name,
             )
-        with np.errstate(all="ignore"):  # what overflows is told in one line
-            scaled = made.axes_of(x).astype(np.float32) / np.float32(self.divide)
-            scaled = (scaled - made.per_channel(self.mean)) / made.per_channel(self.std)
-        prepared = made.arranged(scaled)
+        prepared = self._scaled(made, x[:1])
+        if len(x) > 1:
+            prepared = stored((len(x), *prepared.shape[1:]), np.float32)
+            for rows in in_blocks(prepared):
+                prepared[rows] = self._scaled(made, x[rows])
         if (row := row_out_of_range(prepared)) is not None:
             raise InputError(
                 f"row {row} is NaN or beyond {LARGEST_INPUT:.0e} after the preprocessing: check both"
             )
         return prepared
+
+    def _scaled(self, made: Arrangement, x: NumberArray) -> FloatArray:
+        with np.errstate(all="ignore"):  # what overflows is told in one line
+            scaled = made.axes_of(x).astype(np.float32) / np.float32(self.divide)
+            scaled = (scaled - made.per_channel(self.mean)) / made.per_channel(self.std)
+        return made.arranged(scaled)
 
     @lru_cache(maxsize=64)  # noqa: B019 - of values: rows are often given one by one
     def arrangement(self, shape: Shape, network: NetworkInput, name: str = "the rows") -> Arrangement:
@@ -286,8 +294,11 @@ def row_out_of_range(x: NumberArray) -> int | None:
     """Return the first row that holds NaN or what is too large for any network; ``None`` if all are fine."""
     # Half precision does not hold the limit itself.
     largest = float(np.finfo(np.float16).max) if x.dtype == np.float16 else LARGEST_INPUT
-    fits = np.abs(x) <= largest
-    return None if fits.all() else int(np.argmin(fits.reshape(len(x), -1).all(axis=1)))
+    for rows in in_blocks(x):
+        fits = np.abs(x[rows]) <= largest
+        if not fits.all():
+            return rows.start + int(np.argmin(fits.reshape(len(fits), -1).all(axis=1)))
+    return None
 
 
 def _many(value: Any) -> Sequence[Any]:

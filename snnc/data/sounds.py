@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import wave
 from pathlib import Path
 
@@ -42,7 +43,13 @@ def read_sound(path: Path, decoding: Decoding) -> tuple[FloatArray, int]:
                 raise InputError(f"{path} holds no samples: leave it out")
             wanted = frames if decoding.samples is None else min(frames, decoding.samples)
             data = sound.readframes(wanted)
-    except (wave.Error, EOFError) as error:
+    except (
+        wave.Error,
+        EOFError,
+        RuntimeError,
+        ValueError,
+        struct.error,
+    ) as error:  # of chunks beyond the end
         reason = str(error) or "it ends too early"
         cure = "save it as PCM of 8, 16, 24 or 32 bits"
         raise InputError(f"{path} cannot be read as a sound: {reason}; {cure}") from None

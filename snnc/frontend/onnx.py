@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from snnc.data.readings import NetworkInput
+from snnc.data.stored import as_float32
 from snnc.diagnostics import Diagnostic, Severity
 from snnc.errors import UnsupportedModelError
 from snnc.frontend.host.dividing import Check, HostMode, Reading, read_divided
@@ -103,10 +104,7 @@ class SourceModel:
         for given in self.inputs if self.host is None else ():
             if np.dtype(given.dtype).kind in "iub":
                 as_taken(known[given.name], given.name, given.dtype)
-        return {
-            name: layout.to_canonical(known[name]).astype(np.float32, copy=False)
-            for name, layout in inputs.items()
-        }
+        return {name: as_float32(layout.to_canonical(known[name])) for name, layout in inputs.items()}
 
     @property
     def input(self) -> SourceInput:

@@ -353,6 +353,20 @@ def _row(name: str, operator: Operator, domain: str = "ai.onnx") -> SupportedOpe
     )
 
 
+def number_of_inputs(name: str, opset: int) -> range | None:
+    """Return how many inputs an operator of the default domain reads; ``None`` if ONNX does not know it.
+
+    In an operator set that does not have it yet, its first version holds.
+    """
+    history = sorted(_definitions().get(name, ()), key=lambda schema: schema.since_version)
+    if not history:
+        return None
+    schema = max(
+        (s for s in history if s.since_version <= opset), key=lambda s: s.since_version, default=history[0]
+    )
+    return range(schema.min_input, schema.max_input + 1)
+
+
 def _row_of_unrolled(name: str, since: int, spiking: str, forms: str) -> SupportedOperator:
     attributes = sorted(onnx.defs.get_schema(name, NEWEST_OPSET).attributes)
     return SupportedOperator(name, "ai.onnx", f"{since}-{NEWEST_OPSET}", tuple(attributes), spiking, forms)

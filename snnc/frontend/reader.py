@@ -39,7 +39,7 @@ from snnc.frontend.legacy import aligned, modern, old
 from snnc.frontend.norm_chains import find_chains, without_parts_of
 from snnc.frontend.norm_chains import recognise as recognise_chain
 from snnc.frontend.norms import normalised
-from snnc.frontend.operators import UNROLLED, operator_of, reads_codes
+from snnc.frontend.operators import UNROLLED, number_of_inputs, operator_of, reads_codes
 from snnc.frontend.patterns import find_patterns, named
 from snnc.frontend.pointwise import Written, emit_function, find_functions, wired, written
 from snnc.frontend.precision import precision_of, told
@@ -612,6 +612,10 @@ class _Reader:
         operator = operator_of(node)
         if operator is None:
             raise RefusalError(_not_supported(node))
+        wanted = number_of_inputs(node.op_type, self.signature.opset) if standard else None
+        if wanted is not None and len(node.input) not in wanted and not operator.refused:
+            message = f"{node.op_type}: has {len(node.input)} inputs, and such an operator never has"
+            refuse(UNSUPPORTED_ATTRIBUTE, label(node), message, "export the model again")
         known = tuple(value for value in operands if not isinstance(value, _Unknown))
         if len(known) < len(operands) and not operator.refused:
             return (_Unknown(),) * len(node.output)

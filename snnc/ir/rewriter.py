@@ -31,13 +31,17 @@ class Names:
     def __init__(self, taken: Iterable[str] = ()) -> None:
         """Begin with the names that are ``taken``."""
         self._taken = set(taken)
+        self._given: dict[str, int] = {}
 
     def fresh(self, name: str) -> str:
-        """Return ``name``, lengthened where it is taken, and take it."""
-        while name in self._taken:
-            name += "_"
-        self._taken.add(name)
-        return name
+        """Return ``name``, with an underscore or a number behind it where it is taken, and take it."""
+        found, count = name, self._given.get(name, 0)
+        while found in self._taken:
+            count += 1
+            found = f"{name}_{count}" if count > 1 else f"{name}_"
+        self._given[name] = count
+        self._taken.add(found)
+        return found
 
 
 class Rewriter(Generic[N]):

@@ -10,6 +10,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from snnc.data import normalisation
+from snnc.data.stored import in_blocks
 from snnc.diagnostics import FEW_ROWS, Diagnostic
 from snnc.errors import InputError, NonFiniteError
 from snnc.ir.ann import AnnGraph, AnnNode, BatchNormalisation, MaxPool, Relu, Softmax
@@ -81,7 +82,8 @@ class Calibration:
         """Refuse rows that are empty or not finite."""
         if len(self.rows) == 0:
             raise InputError("the calibration data hold no rows; 500 to 1,000 training rows are enough")
-        if not all(np.isfinite(array).all() for array in self._arrays.values()):
+        arrays = self._arrays.values()
+        if not all(np.isfinite(array[rows]).all() for array in arrays for rows in in_blocks(array)):
             raise NonFiniteError("the calibration data hold NaN or infinity; check the preprocessing")
 
     def __len__(self) -> int:
@@ -94,7 +96,8 @@ class Calibration:
         digest = hashlib.sha256()
         for name, array in self._arrays.items():
             digest.update(name.encode())  # empty where there is one input
-            digest.update(np.ascontiguousarray(array).tobytes())
+            for rows in in_blocks(array):
+                digest.update(np.ascontiguousarray(array[rows]).data)
         return digest.hexdigest()
 
     @property

@@ -6,6 +6,7 @@ that lies elsewhere is known but for the batch, and is written as such.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,6 +18,7 @@ from snnc.diagnostics import UNSUPPORTED_STRUCTURE, Diagnostic
 from snnc.errors import InputError, UnsupportedModelError
 from snnc.frontend.functions import DEFAULT_DOMAINS
 from snnc.frontend.host.partition import Sections, Wiring, borders, segments
+from snnc.frontend.refusals import MAX_VALUES
 from snnc.frontend.simplify import label, reads
 from snnc.frontend.tensor_shapes import LEAST_IR_VERSION, stored_within
 from snnc.frontend.tensors import read_sparse
@@ -270,6 +272,9 @@ def _made_up(section: HostSection, wiring: Wiring) -> dict[str, NumberArray]:
     feeds = {}
     for port in ports(wiring, section.inputs):
         shape = (section.batch or (1 if section.uncounted else 2), *port.shape)
+        if math.prod(shape) > MAX_VALUES:
+            message = f"what the host would run reads {port.name!r} of shape {shape}, more than is tried out"
+            raise _refused(message, port.name, "export the network with a free batch, or smaller")
         floats = generator.normal(size=shape)
         whole = np.dtype(port.dtype).kind in "iub"
         feeds[port.name] = (generator.integers(0, 2, shape) if whole else floats).astype(port.dtype)
