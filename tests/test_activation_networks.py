@@ -1,4 +1,4 @@
-"""Networks with activations of any kind, converted: near their source, and the same bit for bit everywhere."""
+"""Networks with activations of any kind, converted: near their source, and the same on every simulator."""
 
 from __future__ import annotations
 
