@@ -201,7 +201,7 @@ class ClipActivations:
                 if values.min() == values.max():
                     context.diagnostics.append(_unseen(node, float(values.flat[0])))
             measured.append(Measured(node, values, sample.minimum, sample.maximum))
-        span = levels * context.timesteps
+        span = levels * context.timesteps if context.calibration.is_real else 1
         found = carried(measured, span, common=common, method=self.method, percentile=self.percentile)
         return {node.name: node.with_(levels=levels) for node in found}
 

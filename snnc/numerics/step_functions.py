@@ -40,7 +40,7 @@ REACHES = (2.0**30, 4.0, 1.0, 0.0)
 """By how many times its width the range of the arguments is widened on either side: the first for which the
 step function has no more breakpoints than fit. Beyond, the count stays what it is there."""
 
-HALVINGS = 48
+HALVINGS = 30
 """Of a bisection between two points of the grid: to the last bit of float32."""
 
 SPLITTING_VALUES = 50_000
@@ -122,12 +122,16 @@ def carried(
         UsageError: a function changes its direction too often.
     """
     span = min(span, MOST_BREAKPOINTS)
+    curves = [
+        _Curve.of(each.node.function, each.low, each.high) if isinstance(each.node, Pointwise) else None
+        for each in measured
+    ]
     own = not common and len(measured) == 1 and isinstance(measured[0].node, Pointwise)
     values = [np.nan_to_num(each.values, posinf=0, neginf=0) for each in measured]
     pooled = values[0] if own else np.concatenate([each.reshape(1, -1) for each in values], axis=1)
     while True:
         levels = choose_levels(pooled, span, common=not own, method=method, percentile=percentile)
-        found = [_with_levels(each, levels) for each in measured]
+        found = [_with_levels(each.node, levels, curve) for each, curve in zip(measured, curves, strict=True)]
         kept = [node for node in found if not isinstance(node, int)]
         if len(kept) == len(found):
             return kept
@@ -140,15 +144,13 @@ def carried(
         span = max(1, min(span - 1, span * MOST_BREAKPOINTS // changes))
 
 
-def _with_levels(measured: Measured, levels: Levels) -> Levelled | int:
+def _with_levels(node: Levelled, levels: Levels, curve: _Curve | None) -> Levelled | int:
     """Return an activation with levels, or how often its counts would change where that is too often."""
-    node = measured.node
     step = np.broadcast_to(levels.step, (node.channels,)).astype(np.float32)
-    whole = Levels(step, levels.lowest, levels.highest)
-    chosen = node.with_(step=step, lowest=whole.lowest, highest=whole.highest)
-    if not isinstance(chosen, Pointwise):
+    chosen = node.with_(step=step, lowest=levels.lowest, highest=levels.highest)
+    if curve is None or not isinstance(chosen, Pointwise):
         return chosen
-    table = step_function(chosen.function, whole, measured.low, measured.high)
+    table = curve.stepped(Levels(step, levels.lowest, levels.highest))
     if isinstance(table, int):
         return table
     return chosen.with_(breakpoints=table.breakpoints, step_values=table.step_values)
@@ -272,19 +274,63 @@ def step_function(
         low: (channels,) the least of its arguments.
         high: (channels,) the largest.
     """
-    step = levels.step.astype(np.float64)
-    least, most = low.astype(np.float64), high.astype(np.float64)
-    if function.constants.shape[1] == 1 and (step == step[0]).all():
-        step, least, most = step[:1], least.min(keepdims=True), most.max(keepdims=True)
-    changes = 0
-    for reach in REACHES:
-        x = _grid(least, most, reach)
-        walks = [_Walk.of(row) for row in _count_of(_defined(function(x)), step, levels)]
-        heights, own = _together(walks)
-        changes = int(np.abs(np.diff(heights)).sum())
-        if changes <= MOST_BREAKPOINTS:
-            return _tabulated(function, x, step, walks, heights, own)
-    return changes
+    return _Curve.of(function, low, high).stepped(levels)
+
+
+@dataclass(frozen=True, slots=True)
+class _Curve:
+    """A function's values on a grid of arguments, one for all channels where they share the function.
+
+    Attributes:
+        function: of one number per channel.
+        x: (channels or 1, n) ascending.
+        y: (channels or 1, n).
+        reach: (n,) by how many times the width of the range each argument lies outside.
+    """
+
+    function: Function
+    x: Real
+    y: Real
+    reach: Real
+
+    @classmethod
+    def of(cls, function: Function, low: FloatArray, high: FloatArray) -> _Curve:
+        least, most = low.astype(np.float64), high.astype(np.float64)
+        if function.constants.shape[1] == 1:
+            least, most = least.min(keepdims=True), most.max(keepdims=True)
+        # A channel of which little was seen may take as many values as any other.
+        missing = ((most - least).max() - (most - least)) / 2
+        least, most = least - missing, most + missing
+        width = np.maximum(most - least, 1e-6 * np.maximum(np.abs(least), np.abs(most)) + 1e-12)[:, None]
+        inside = np.linspace(0, 1, POINTS + 1)
+        far = np.concatenate([inside[1:], np.exp2(np.arange(1, 121) / 4)])
+        below, above = least[:, None] - width * far[::-1], most[:, None] + width * far
+        x = np.concatenate([below, least[:, None] + width * inside, above], axis=1)
+        return cls(function, x, _defined(function(x)), np.concatenate([far[::-1], 0 * inside, far]))
+
+    def stepped(self, levels: Levels) -> StepFunction | int:
+        """Return its counts, or how often they change where that is more than may be."""
+        step = levels.step.astype(np.float64)
+        if len(self.x) == 1 and (step == step[0]).all():
+            step = step[:1]
+        # Where too much happens within the range itself, no reach will do.
+        reach, changes = REACHES[0], self._walks(levels, step, REACHES[0])[1]
+        if changes > MOST_BREAKPOINTS:
+            reach, changes = 0.0, self._walks(levels, step, 0.0)[1]
+            if changes > MOST_BREAKPOINTS:
+                return changes
+            for wider in REACHES[1:-1]:
+                if self._walks(levels, step, wider)[1] <= MOST_BREAKPOINTS:
+                    reach = wider
+                    break
+        walks, _ = self._walks(levels, step, reach)
+        return _tabulated(self.function, self.x[:, self.reach <= reach], step, walks)
+
+    def _walks(self, levels: Levels, step: Real, reach: float) -> tuple[list[_Walk], int]:
+        """Return how the counts of all channels change within a reach, and how often altogether."""
+        counts = _count_of(self.y[:, self.reach <= reach], step, levels)
+        walks = [_Walk.of(row) for row in counts]
+        return walks, int(np.abs(np.diff(_together(walks)[0])).sum())
 
 
 def _tabulated(
@@ -292,10 +338,9 @@ def _tabulated(
     x: Real,
     step: Real,
     walks: Sequence[_Walk],
-    heights: Sequence[int],
-    own: Sequence[_Turns],
 ) -> StepFunction:
     """Return the step function whose changes lie in known cells of a grid."""
+    heights, own = _together(walks)
     most = max(len(walk.cells) for walk in walks)
     cells, bounds = (np.zeros((len(walks), most), np.int64) for _ in range(2))
     rising = np.zeros((len(walks), most), bool)
@@ -312,17 +357,6 @@ def _tabulated(
         breakpoints, values = np.full((1, 1), FAR), np.repeat(values, 2)
     ascending = np.maximum.accumulate(np.clip(breakpoints, -FAR, FAR), axis=1)
     return StepFunction(ascending.astype(np.float32), values.astype(np.int32))
-
-
-def _grid(low: Real, high: Real, reach: float) -> Real:
-    """Return arguments, (channels, n), ascending: close together within the range, ever farther beyond."""
-    width = np.maximum(high - low, 1e-6 * np.maximum(np.abs(low), np.abs(high)) + 1e-12)[:, None]
-    inside = np.linspace(0, 1, POINTS + 1)
-    near = np.linspace(0, 1, POINTS + 1)[1:]
-    far = np.concatenate([near, np.exp2(np.arange(1, 121) / 4)])
-    far = far[far <= reach]
-    below, above = low[:, None] - width * far[::-1], high[:, None] + width * far
-    return np.concatenate([below, low[:, None] + width * inside, above], axis=1)
 
 
 def _defined(y: Real) -> Real:
@@ -346,6 +380,7 @@ def _count_of(y: Real, step: Real, levels: Levels) -> IntArray:
 
 def _crossings(function: Function, x: Real, cells: IntArray, wanted: Real, rising: NDArray[np.bool_]) -> Real:
     """Return the least argument in each cell behind which a function has crossed a value, (channels, n)."""
+    x = np.broadcast_to(x, (len(cells), x.shape[1]))
     left, right = np.take_along_axis(x, cells, axis=1), np.take_along_axis(x, cells + 1, axis=1)
     for _ in range(HALVINGS):
         middle = left + (right - left) / 2
