@@ -56,11 +56,15 @@ def problems(backend: Backend, graph: SnnGraph, host: Host | None = None) -> tup
     cure = "the artefact itself is an ONNX model of the whole; or cut these nodes off and run them yourself"
     kept = [
         Unsupported(
-            node.name, node.name, f"{node.operator} runs as ordinary ONNX in the {node.section}", cure
+            node.name, node.name, f"{node.operator} runs as ordinary ONNX in {_told(node.section)}", cure
         )
         for node in nodes
     ]
     return tuple(_diagnostic(item) for item in (*kept, *backend.check(graph)))
+
+
+def _told(section: str) -> str:
+    return f"{section}, between spikes" if section not in ("prefix", "suffix") else f"the {section}"
 
 
 def _diagnostic(item: Unsupported) -> Diagnostic:

@@ -36,11 +36,31 @@ import numpy as np
 
 from snnc.compensation.sensitivity import most_sensitive, operations, sensitivities
 from snnc.diagnostics import UNSEEN_RANGE, Diagnostic
-from snnc.errors import UsageError
-from snnc.ir.ann import Activation, AnnGraph, AnnNode, Levelled, Pointwise, Relu
-from snnc.ir.count_paths import read_by_counts
+from snnc.errors import InternalError, UsageError
+from snnc.ir.ann import (
+    Activation,
+    AnnGraph,
+    AnnNode,
+    Constant,
+    InnerSoftmax,
+    Levelled,
+    Pointwise,
+    Product,
+    Relu,
+)
+from snnc.ir.count_paths import COUNT_FUNCTIONS, sharing_one_unit, softmax_of
 from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
+from snnc.ir.problems import MOST_BREAKPOINTS
+from snnc.numerics.channel_steps import steps_of_product
+from snnc.numerics.softmax_levels import (
+    argument_levels,
+    is_argument,
+    masks_within_reach,
+    rows_enough,
+    with_argument_levels,
+    with_softmax_levels,
+)
 from snnc.numerics.step_functions import Measured, carried
 from snnc.numerics.thresholds import HIGHEST_FLOOR, Method, mse_range, mse_threshold, percentile_threshold
 from snnc.pipeline import MANY, Context, require
@@ -48,6 +68,10 @@ from snnc.source.calibration import ActivationSample
 
 SAMPLES_PER_CHANNEL = 20_000
 """Positions looked at in each channel; more moves no threshold by more than its rounding."""
+
+FINER = 4
+"""By how many times the levels of functions of counts are finer than those of neurons: they have no
+thresholds, so that finer levels cost nothing but the payload of their spikes."""
 
 LAYER_SAMPLES = 2_000_000
 """Positions looked at in a whole layer, which bounds the memory of wide layers."""
@@ -105,7 +129,7 @@ class ClipActivations:
         widest = max(node.channels for node in activations)
         measured = context.calibration.samples(
             graph,
-            list(seen.values()),
+            list(dict.fromkeys(seen.values())),
             per_channel=max(1, min(SAMPLES_PER_CHANNEL, LAYER_SAMPLES // widest) // context.thrift),
             seed=context.seed,
         )
@@ -136,11 +160,19 @@ class ClipActivations:
     ) -> AnnGraph:
         """Return the graph with some activations clipped for spikes of ``levels``."""
         clipped: dict[str, AnnNode] = {}
-        shared = {name: group for group in read_by_counts(graph) for name in group}
+        span = levels * context.timesteps
+        shared = {name: group for group in sharing_one_unit(graph) for name in group}
         for node in activations:
             if isinstance(node, Levelled):
                 if node.name not in clipped:
                     together = sorted(shared.get(node.name, {node.name}))
+                    if found := self._of_softmax(graph, together, samples, span, context):
+                        clipped |= found
+                        continue
+                    if isinstance(node, Product) and node.name not in shared:
+                        unit = steps_of_product(graph, clipped, node)
+                        clipped[node.name] = self._product(node, unit, samples[node.name], levels, context)
+                        continue
                     common = node.name in shared or self.granularity is Granularity.LAYER
                     clipped |= self._levelled(graph, together, samples, levels, context, common=common)
                 continue
@@ -179,6 +211,65 @@ class ClipActivations:
             for key, values in limits.items()
         }
 
+    def _of_softmax(
+        self,
+        graph: AnnGraph,
+        names: Sequence[str],
+        samples: Mapping[str, ActivationSample],
+        span: int,
+        context: Context,
+    ) -> dict[str, AnnNode]:
+        """Return what a softmax alone reads, or is, with levels of its own; nothing where others share them.
+
+        What masks arguments is brought within the reach of integers, too.
+        """
+        nodes = [graph[name] for name in names]
+        (first, *others) = nodes
+        if isinstance(first, InnerSoftmax) and not others:
+            made = with_softmax_levels(first, span)
+            return {first.name: made.with_(levels=-(-made.highest // context.timesteps))}
+        softmax = softmax_of(graph, names)
+        arguments = [node for node in nodes if is_argument(node)]
+        if softmax is None or len(arguments) < len(nodes):
+            return {}
+        span = min(span, MOST_BREAKPOINTS)
+        rows = context.calibration.subset(slice(rows_enough(softmax.shape)))
+        levels = argument_levels(rows.values(graph, softmax.inputs[0]), softmax.axis + 1, span)
+        clipped: dict[str, AnnNode] = {}
+        for node in arguments:
+            sample = samples[node.name]
+            made = with_argument_levels(node, levels, span, sample.minimum, sample.maximum)
+            clipped[node.name] = made.with_(levels=-(-span // context.timesteps))
+            if any(isinstance(graph[name], Constant) for name in graph[node.inputs[0]].inputs):
+                clipped |= masks_within_reach(graph, node, levels, rows.values(graph, node.inputs[0]))
+        return clipped
+
+    def _product(
+        self, node: Product, unit: FloatArray, sample: ActivationSample, levels: int, context: Context
+    ) -> Levelled:
+        """Return a product with steps that are in proportion to those of its factors, channel by channel.
+
+        Args:
+            node: the product.
+            unit: (channels,), what a product of two counts of 1 stands for.
+            sample: of its values.
+            levels: M.
+            context: of the conversion.
+        """
+        whole = ActivationSample(sample.values / unit[:, None], sample.maximum / unit, sample.minimum / unit)
+        span = self._finer(levels, context)
+        measured = [Measured(node, whole.values, whole.minimum, whole.maximum)]
+        (found,) = carried(measured, span, common=True, method=self.method, percentile=self.percentile)
+        if found.step is None:
+            raise InternalError(f"{node.name!r} got no levels")
+        most = -(-(found.highest - found.lowest) // context.timesteps)
+        return found.with_(step=(found.step * unit).astype(np.float32), levels=max(levels, most))
+
+    def _finer(self, levels: int, context: Context) -> int:
+        """Return the levels of a function of counts."""
+        span = levels * context.timesteps
+        return max(span, min(FINER * span, MOST_BREAKPOINTS - 1))
+
     def _levelled(
         self,
         graph: AnnGraph,
@@ -201,9 +292,14 @@ class ClipActivations:
                 if values.min() == values.max():
                     context.diagnostics.append(_unseen(node, float(values.flat[0])))
             measured.append(Measured(node, values, sample.minimum, sample.maximum))
-        span = levels * context.timesteps if context.calibration.is_real else 1
+        span = levels * context.timesteps
+        if all(isinstance(node, COUNT_FUNCTIONS) for node in nodes):
+            span = self._finer(levels, context)
+        if not context.calibration.is_real:
+            span = 1
         found = carried(measured, span, common=common, method=self.method, percentile=self.percentile)
-        return {node.name: node.with_(levels=levels) for node in found}
+        most = -(-(found[0].highest - found[0].lowest) // context.timesteps)
+        return {node.name: node.with_(levels=max(levels, most)) for node in found}
 
 
 def _measured(graph: AnnGraph, node: Activation) -> str:

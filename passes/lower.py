@@ -31,13 +31,16 @@ from snnc.errors import InternalError, UnsupportedModelError, UsageError
 from snnc.ir import ann, snn
 from snnc.ir.batch import rows_of
 from snnc.ir.channels import per_channel
+from snnc.ir.count_paths import sharing_one_unit
 from snnc.ir.geometry import ABSENT, Window
 from snnc.ir.graph import FloatArray, IntArray, Shape
 from snnc.ir.neuron import Neuron
 from snnc.ir.operations import channel_links, check_known, classified
 from snnc.ir.rewriter import Names
 from snnc.metrics.task import Task
+from snnc.numerics.counting import Operand, counted
 from snnc.numerics.input_range import InputUnits, encoded, input_affine, input_limit, input_units
+from snnc.numerics.requantisation import UnboundedError
 from snnc.numerics.splitting import split_weights
 from snnc.pipeline import Context
 from snnc.simulation.reference import convolve
@@ -59,12 +62,14 @@ class Spikes:
         spike_scale: (channels,) float32.
         shift: (channels,) float32.
         floor: (channels,) float32.
+        most: largest magnitude of the counts N.
     """
 
     name: str
     spike_scale: FloatArray
     shift: FloatArray
     floor: FloatArray
+    most: int
 
     @property
     def silence(self) -> FloatArray:
@@ -159,6 +164,7 @@ class _Lowering:
         self, graph: ann.AnnGraph, codes: Mapping[str, _InputCode], context: Context, *, signed: bool
     ) -> None:
         self.signed = signed
+        self.shared = {name for group in sharing_one_unit(graph) if len(group) > 1 for name in group}
         self.graph = graph
         self.timesteps = context.timesteps
         self.codes = codes
@@ -228,6 +234,8 @@ class _Lowering:
                 return self.population(node, self.as_current(value, node))
             case ann.Pointwise(), [value]:
                 return self.stepped(node, self.as_current(value, node))
+            case ann.Levelled(), _:
+                return self.counted(node, inputs)
             case ann.Add(), _:
                 currents = [
                     self.as_current(value, self.graph[name])
@@ -316,7 +324,8 @@ class _Lowering:
             )
         )
         none = np.zeros(node.channels, np.float32)
-        return Spikes(node.name, np.float32(scale) / units.finer, none - units.middle, none)
+        most = code.limit * self.timesteps
+        return Spikes(node.name, np.float32(scale) / units.finer, none - units.middle, none, most)
 
     def weigh(self, node: ann.AnnNode, spikes: Spikes) -> Current:
         """Fold unit, shift and floor of the spikes into weight and bias."""
@@ -387,7 +396,8 @@ class _Lowering:
         padded = any(node.window.pads)
         if isinstance(value, Spikes) and not (padded and value.shift.any()):
             self.append(snn.SumPool(window=node.window, **_place(node, value.name)))
-            return replace(value, name=node.name, spike_scale=value.spike_scale / area)
+            most = value.most * node.window.area
+            return replace(value, name=node.name, spike_scale=value.spike_scale / area, most=most)
         value = self.as_current(value, node)  # where a shift is padded, the border loses less of it
         terms = []
         for index, chain in enumerate(value.terms):
@@ -438,7 +448,7 @@ class _Lowering:
                 }
             case _:
                 raise InternalError(f"{node.name!r} moves nothing")
-        return Spikes(node.name, **vectors)
+        return Spikes(node.name, **vectors, most=max(value.most for value in inputs))
 
     def population(self, node: ann.Relu, current: Current) -> Spikes:
         threshold = node.threshold if node.threshold is not None else node.ceiling
@@ -470,7 +480,34 @@ class _Lowering:
                 stands_for=node.name,
             )
         )
-        return Spikes(node.name, np.where(dead, np.float32(0), unit), shift, floor)
+        most = node.levels * self.timesteps
+        return Spikes(node.name, np.where(dead, np.float32(0), unit), shift, floor, most)
+
+    def counted(self, node: ann.Levelled, inputs: Sequence[Value]) -> Spikes:
+        """Write a function of spike counts down."""
+        if node.step is None and not isinstance(node, ann.Maximum):
+            raise UsageError(f"{node.name!r} has no levels: put `clip-activations` before `lower`")
+        operands = []
+        for name, value in zip(node.inputs, inputs, strict=True):
+            apart = not isinstance(node, ann.Product)
+            if not isinstance(value, Spikes) or value.silence.any() or (apart and np.ptp(value.spike_scale)):
+                what = (
+                    f"it reads {name!r}, which is not carried by spikes of one unit that are silent at zero"
+                )
+                raise _unsupported(node, what, RECTIFIED)
+            step = value.spike_scale.astype(np.float64) / self.timesteps
+            if step.min() < 0 and isinstance(node, ann.InnerSoftmax | ann.Maximum):
+                raise _unsupported(node, f"it reads {name!r}, whose sign was turned", RECTIFIED)
+            operands.append(Operand(value.name, self.graph[name].shape, step, value.most))
+        try:
+            made = counted(node, operands, exact_step=node.name in self.shared)
+        except UnboundedError as error:
+            cure = "convert with fewer levels or steps, or leave it to the host"
+            raise _unsupported(node, str(error), cure) from error
+        self.append(made.node)
+        none = np.zeros(node.channels, np.float32)
+        unit = (made.step * self.timesteps).astype(np.float32)
+        return Spikes(node.name, unit, none, none, made.most)
 
     def stepped(self, node: ann.Pointwise, current: Current) -> Spikes:
         """Write the population of a function down: a step function of all that arrives in T steps."""
@@ -503,7 +540,8 @@ class _Lowering:
                 potential_zero=none,
             )
         )
-        return Spikes(node.name, unit, none, none)
+        most = max(-node.lowest, node.highest)
+        return Spikes(node.name, unit, none, none, most)
 
     def silence(self, current: Current, dead: np.ndarray, value: FloatArray) -> Current:
         """Fold channels that are never active to the constant that their silence stands for."""

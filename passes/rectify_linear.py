@@ -189,7 +189,10 @@ def _counted(graph: AnnGraph) -> AnnGraph:
             program=IDENTITY.program,
             constants=IDENTITY.constants,
         )
-        readers = [reader for reader in graph.consumers[name] if not isinstance(reader, Softmax)]
+        # Neurons read the current itself: what is sent is rounded.
+        readers = [
+            reader for reader in graph.consumers[name] if not isinstance(reader, Softmax | Relu | Pointwise)
+        ]
         if isinstance(node, Input | Constant):  # which others read best as they are
             readers = [reader for reader in readers if _leads_to_counts(graph, reader)]
         # The inputs of a network are its first nodes.

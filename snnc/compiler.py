@@ -5,12 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from snnc import __version__
 from snnc.analysis import costs
@@ -43,7 +41,7 @@ from snnc.frontend import SourceModel
 from snnc.frontend.exporting import INPUT, exported, is_module
 from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.batch import Batch, Rows, flat, joined, rows_of
-from snnc.ir.graph import IntArray
+from snnc.ir.graph import Graph, IntArray
 from snnc.ir.snn import SnnGraph
 from snnc.metrics.task import Task, recognise
 from snnc.pass_options import former_names
@@ -69,6 +67,25 @@ TRIAL_THRIFT = 4
 
 KEPT = "the source is quantised, and its levels are kept exactly, by its own integers"
 """Why the preset `exact` was chosen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """A spiking network that was made by more than its passes.
+
+    Attributes:
+        graph: the network.
+        records: what each pass did, and what else was done.
+        passes: those that made it.
+    """
+
+    graph: Graph[Any]
+    records: tuple[PassRecord, ...]
+    passes: Pipeline
+
+
+Tuner = Callable[[Pipeline, AnnGraph, Context], Tuned]
+"""Runs the passes of a conversion, with learning between them: see :mod:`snnc.training`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +176,7 @@ def convert(
     progress: Progress | Callback | None = None,
     dump: Dump | None = None,
     name: str = "the calibration rows",
+    tuner: Tuner | None = None,
 ) -> Conversion:
     """Convert a trained network.
 
@@ -178,6 +196,7 @@ def convert(
         progress: called with (done, total, description), or an object that shows it.
         dump: called with each pass's name and result.
         name: what the calibration rows are called in messages.
+        tuner: runs the passes instead, and learns between them.
 
     Raises:
         UnsupportedModelError: the network holds something that cannot be converted.
@@ -209,10 +228,7 @@ def convert(
         what = f"{name} for {given!r}" if several else name
         taken[given] = prepared_rows(rows_of(raw, given), form, preprocessing, what)
     known = taken if source.host is None else source.host.before(taken)
-    rows = {
-        given.name: given.layout.to_canonical(known[given.name]).astype(np.float32, copy=False)
-        for given in source.inputs
-    }
+    rows = source.entries(known, options.threads)
     possible = tuple(among.values()) or (options,)
     require_memory(source.graph, len(raw), fitted=any(each.fits for each in possible))
     prepared = Calibration(joined(rows), options.threads)
@@ -226,7 +242,8 @@ def convert(
     if kept is not None:
         options, choice = kept, Choice(Candidate(EXACT, kept.steps), KEPT)
     else:
-        choice = _choice(among, source.graph, prepared, task, tasks, simulator, shown)
+        segments = {} if source.host is None else source.host.segments
+        choice = _choice(among, source.graph, prepared, task, tasks, simulator, shown, segments)
         if choice is not None:
             options = among[choice.chosen]
     passes = options.passes()
@@ -243,7 +260,11 @@ def convert(
     context.diagnostics.extend(source.warnings)
     context.diagnostics.extend(prepared.warnings(source.graph, task))
     context.diagnostics.extend(_other_levels(source.graph, passes))
-    graph, records = run_pipeline(passes, source.graph, context, dump)
+    if tuner is None:
+        graph, records = run_pipeline(passes, source.graph, context, dump)
+    else:
+        tuned = tuner(passes, source.graph, context)
+        graph, records, passes = tuned.graph, tuned.records, tuned.passes
     if not isinstance(graph, SnnGraph):
         raise InternalError(f"the last pass, {passes[-1].name!r}, left no spiking network")
     if options.precision == "int8" and not graph.integer:
@@ -261,11 +282,13 @@ def convert(
         "seed": options.seed,
         **(
             {}
-            if several or (source.host is not None and source.host.prefix is not None)
+            if several
+            or len(source.inputs) > 1
+            or (source.host is not None and source.host.prefix is not None)
             else {STATISTICS: InputStatistics.of(prepared.rows, raw).as_dict()}
         ),
         # With these, an evaluation can tell that it is given rows that were calibrated on.
-        "row_hashes": row_hashes(_encoded(graph, prepared.rows)),
+        "row_hashes": row_hashes(_encoded(graph, prepared.rows, _known_beforehand(source))),
     }
     if choice is not None:
         seen["choice"] = choice.as_dict()
@@ -347,7 +370,7 @@ def tasks_of(source: SourceModel, given: Task | None) -> dict[str, Task | None]:
     found: dict[str, Task | None] = {}
     for output in source.outputs:
         shape = output.layout.shape
-        if source.host is not None and source.host.suffix is not None and not output.ends:
+        if not output.ends and source.host is not None and _is_read_on(output.name, source.host):
             found[output.name] = Task.REGRESSION  # what is computed of it is no arg max
             continue
         if len(shape) > 1:  # of a map, no arg max over all of it is a class
@@ -357,10 +380,22 @@ def tasks_of(source: SourceModel, given: Task | None) -> dict[str, Task | None]:
     return found
 
 
-def _encoded(graph: SnnGraph, rows: Rows) -> Iterator[IntArray]:
+def _known_beforehand(source: SourceModel) -> tuple[str, ...]:
+    """Return the inputs that depend on no spikes, by which rows are recognised."""
+    behind = {} if source.host is None else source.host.segments
+    return tuple(given.name for given in source.inputs if not behind.get(given.name))
+
+
+def _is_read_on(name: str, host: Host) -> bool:
+    """Whether ordinary ONNX computes something of what a read-out gives."""
+    return host.suffix is not None or name not in {port.name for port in host.outputs}
+
+
+def _encoded(graph: SnnGraph, rows: Rows, names: Sequence[str]) -> Iterator[IntArray]:
     """Yield the quantised rows, a few at a time; of several inputs, all values of a row in one."""
     for start in range(0, len(rows), HASHED_ROWS):
-        yield flat(encode_all(graph, rows[start : start + HASHED_ROWS]))
+        q = encode_all(graph, rows[start : start + HASHED_ROWS])
+        yield flat(joined({name: rows_of(q, name) for name in names}))
 
 
 def _choice(
@@ -371,6 +406,7 @@ def _choice(
     tasks: Mapping[str, Task | None],
     simulator: Simulator,
     progress: Progress,
+    segments: Mapping[str, int],
 ) -> Choice | None:
     """Choose preset and steps; ``None`` where they are given."""
     if not among:
@@ -387,7 +423,7 @@ def _choice(
             raise InternalError(f"the preset {candidate.preset!r} left no spiking network")
         return graph
 
-    return choose(tuple(among), make, source, calibration, simulator, progress, task, tasks)
+    return choose(tuple(among), make, source, calibration, simulator, progress, task, tasks, segments)
 
 
 def _kept(
@@ -469,4 +505,4 @@ def simulate(
     q = artefact.encode(x)
     if graph.integer and graph.max_timesteps < 1:
         raise InternalError("an integer network without proved bounds")
-    return simulator.run(graph, q, graph.timesteps if timesteps is None else timesteps)
+    return artefact.simulator(simulator).run(graph, q, graph.timesteps if timesteps is None else timesteps)

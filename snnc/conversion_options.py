@@ -57,7 +57,8 @@ class Options:
             candidates.
         shape: sizes of inputs that the file leaves open, as texts, ``NAME=1,3,320,320``.
         keep_output: names of the outputs to keep; empty for all.
-        host: where ordinary ONNX may run what has no spiking form: ``none``; ``edges``: before and behind.
+        host: where ordinary ONNX may run what has no spiking form: ``none``; ``edges``: before and
+            behind; ``any``: also between.
     """
 
     timesteps: int | None = None

@@ -212,9 +212,9 @@ HOST_SHARE = Code(
     "SNN130",
     "too little is left for spikes",
     "Operations without a spiking form may run as ordinary ONNX before and behind the spiking network "
-    "(`--host edges`). Here nearly everything would: spikes would do less than half of the "
-    "multiply-accumulates, no population would be left, or the finding names no node that can be cut off. "
-    "The other findings name the causes.",
+    "(`--host edges`), or also between spikes (`--host any`). Here nearly everything would: spikes would do "
+    "less than half of the multiply-accumulates, no population would be left, or the finding names no node "
+    "that can be cut off. The other findings name the causes.",
     Severity.WARNING,
 )
 FEW_ROWS = Code(

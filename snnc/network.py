@@ -21,6 +21,7 @@ from snnc.artefact import load as load_artefact
 from snnc.artefact import save as save_artefact
 from snnc.backends import load_backend, load_simulator
 from snnc.backends.deployment import deploy as deploy_artefact
+from snnc.backends.torch_module import to_spikingjelly
 from snnc.backends.torch_module import to_torch as module_of
 from snnc.data.datasets import is_dataset, read_dataset
 from snnc.data.labelled import part_of, read_named
@@ -38,12 +39,15 @@ from snnc.progress import Callback, Progress, as_progress
 from snnc.report.document import Report
 from snnc.report.making import make_report, write_report
 from snnc.report.origin import prepared_source
+from snnc.report.plotting import Plot, draw
 from snnc.search.choice import Choice
 from snnc.simulation.protocol import Bundle, Trace
 from snnc.sources import Located, locate_source, open_source, zoo_entry
 
 if TYPE_CHECKING:
     from snnc.backends.torch_module.module import SpikingModule
+    from snnc.backends.torch_module.spikingjelly_module import SpikingJellyModule
+    from snnc.report.drawing import Chart
 
 _log = logging.getLogger("snnc")
 
@@ -202,6 +206,48 @@ class ConvertedNetwork(Artefact):
             write_report(found, Path(output))
         return found
 
+    def plot(
+        self,
+        kind: str,
+        rows: Any = None,
+        labels: Any = None,
+        *,
+        row: int = 0,
+        limit: int | None = None,
+        layers: Sequence[str] = (),
+        neurons: Sequence[str] = (),
+        classes: Sequence[str] = (),
+        timesteps: int | None = None,
+        threads: int | None = None,
+        progress: Progress | Callback | None = None,
+    ) -> Chart:
+        """Draw spikes, potentials or answers; a notebook shows the picture, ``file()`` is its SVG.
+
+        Args:
+            kind: ``raster``, ``potentials``, ``answers`` or ``walk``, of one row; ``counts`` or
+                ``activity``, of all.
+            rows: as :meth:`evaluate` takes them.
+            labels: likewise.
+            row: which one, of kinds of one row.
+            limit: use so many rows.
+            layers: names of populations; all by default.
+            neurons: ``LAYER:INDEX``, for potentials; the busiest of some layers by default.
+            classes: names of the outputs.
+            timesteps: T; the calibrated value by default.
+            threads: at most this many.
+            progress: called with (done, total, description), or an object that shows it.
+
+        Raises:
+            InputError: there is no such row or layer.
+            UsageError: an option has no effect, or matplotlib is not installed.
+        """
+        threads = None if threads is None else whole(threads, "threads", 1)
+        steps = None if timesteps is None else whole(timesteps, "T", 1)
+        plot = Plot(kind, whole(row, "row", 0), tuple(layers), tuple(neurons), tuple(classes), steps)
+        x, y = self._labelled(rows, labels, limit)
+        self._warn_of(x, "numba", threads)
+        return draw(self, x, y, plot, load_simulator("numba", threads), as_progress(progress))
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file, by custom ``NAME.snn.onnx``; see :func:`snnc.artefact.save`."""
         save_artefact(self, path)
@@ -241,7 +287,11 @@ class ConvertedNetwork(Artefact):
 
     def to_torch(self) -> SpikingModule:
         """Return it as a ``torch.nn.Module`` with its exact semantics; see :func:`to_torch`."""
-        return to_torch(self)
+        return module_of(self)
+
+    def to_spikingjelly(self, step_mode: str = "s") -> SpikingJellyModule:
+        """Return it in the shape of SpikingJelly's modules: a step a call, or ``m`` for T steps at once."""
+        return to_spikingjelly(self, step_mode)
 
     def _labelled(self, rows: Any, labels: Any, limit: int | None) -> tuple[Rows, Labels]:
         limit = None if limit is None else whole(limit, "limit", 1)

@@ -22,7 +22,7 @@ from snnc.errors import UsageError
 
 LAYOUTS = ("NCHW", "NHWC", "NCL", "NLC")
 TASKS = ("classes", "binary", "regression")
-HOSTS = ("none", "edges")
+HOSTS = ("none", "edges", "any")
 PRECISIONS = ("int8", "float32")
 
 
@@ -285,8 +285,9 @@ class ConvertOptions:
     )
     host: str = _option(
         "edges",
-        "What has no spiking form may run as ordinary ONNX: nothing of it, or what stands before or behind "
-        "all spikes. What does is named node by node.",
+        "What has no spiking form may run as ordinary ONNX: nothing of it, what stands before or behind all "
+        "spikes, or also islands between spikes, each of which costs the steps of one more run. What does is "
+        "named node by node.",
         "where ordinary ONNX may keep what has no spiking form",
         choices=HOSTS,
         show_default=True,
@@ -361,6 +362,16 @@ class ConvertOptions:
         "or of a budget.",
         "the largest payload of a spike: binary, signed or levels:M",
         metavar="KIND",
+    )
+    tune: float | None = _option(
+        None,
+        "Learn thresholds, weights and membranes on the calibration rows for so many minutes, by gradients; "
+        "needs -T, and PyTorch. `snnc tune` has all options, and learns from labels, too.",
+        "minutes in which thresholds, weights and membranes are learned by gradients",
+        metavar="MINUTES",
+        least=0,
+        beyond=True,
+        because="nothing is learned in no time",
     )
     front: Path | None = _option(
         None,

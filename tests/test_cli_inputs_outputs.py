@@ -16,6 +16,7 @@ from snnc.artefact import save
 from snnc.cli import main
 from snnc.errors import UsageError
 from snnc.frontend import read_onnx
+from snnc.ir.snn import IntegrateFire
 from snnc.source.selection import Selection
 from tests.onnx_models import node, saved
 from tests.test_inputs_outputs import detector, proto, rows_for, weights
@@ -170,10 +171,10 @@ def test_run_writes_every_output(folder: Path, tmp_path: Path, capsys: pytest.Ca
         ),
         (("eval", "made.snn.onnx", "--data", "test.npz", "--keep-output", "last"), "is for a MODEL"),
         (("check", "made.snn.onnx", "--target", "c99", "--host", "none"), "this is an artefact"),
-        (("bisect", "made.snn.onnx", "--data", "test.npz"), "takes a network of one input"),
+        (("bisect", "made.snn.onnx", "--data", "test.npz"), "say which to judge, by --output NAME"),
         (
-            ("report", "made.snn.onnx", "--data", "test.npz", "-o", "n.html", "--curve", "1,2"),
-            "--curve is for networks of one input, and detector has 3",
+            ("bisect", "made.snn.onnx", "--data", "test.npz", "--output", "nope"),
+            "there is no output 'nope'; the outputs: 'probs', 'last'",
         ),
         (("check", "detector.onnx", "--keep-output", "nope"), "has no output 'nope'; its outputs: 'probs'"),
         (
@@ -242,6 +243,91 @@ def test_the_report_is_of_the_output_that_loses_most(
     assert code == 0, error
     assert "inner loses most" in out
     assert all(f'<td class="text">{name}</td>' in (tmp_path / "report.html").read_text() for name in OUTPUTS)
+
+
+def test_the_curve_is_of_the_output_that_loses_most(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("--data", folder / "test.npz", "--threads", "1")
+    found = told(capsys, "report", folder / "made.snn.onnx", *asked, "--curve", "1,2")
+    jsonschema.validate(found, json.loads((ROOT / "docs" / "report.schema.json").read_text()))
+    curve = found["accuracy_against_timesteps"]
+    assert curve["output"] == found["output"]
+    metric = f"{found['output']}:r2"
+    for point in curve["this_artefact"]:
+        at = ("-T", point["timesteps"], "--against", "source", "--metric", metric)
+        judged = told(capsys, "eval", folder / "made.snn.onnx", *asked, *at)["outputs"][found["output"]]
+        assert point["r2"] == pytest.approx(judged["metrics"]["r2"]["value"], abs=1e-6)
+
+
+def test_bisect_judges_the_output_that_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = (folder / "made.snn.onnx", "--data", folder / "test.npz", "--threads", "1")
+    judged = told(capsys, "eval", *asked, "--against", "source")["outputs"]
+    found = told(capsys, "bisect", *asked, "--output", "probs")
+    assert (found["measured"], found["n"]) == ("accuracy", 12)
+    assert found["trials"][0]["share"] == pytest.approx(judged["probs"]["ann"]["top1"])
+    assert len(found["trials"]) == 1 + len(snnc.load(asked[0]).graph.of_type(IntegrateFire))
+    with np.load(folder / "test.npz") as rows:
+        x = {name: rows[name] for name in ("image", "vec", "other")}
+    np.savez(folder / "alone.npz", **x)
+    bare = (asked[0], "--data", folder / "alone.npz", *asked[3:])
+    told_of = told(capsys, "eval", *bare, "--against", "source")["outputs"]["last"]["metrics"]["sqnr"][
+        "value"
+    ]
+    maps = told(capsys, "bisect", *bare, "--output", "last")
+    assert maps["measured"] == "1 - 1 / SQNR against the source"
+    losses = [trial["power_lost"] for trial in maps["trials"]]
+    assert losses[0] < 1e-9
+    assert all(trial["r2"] is None for trial in maps["trials"])
+    # All but the read-out spikes then, whose weights are rounded, too.
+    assert losses[-1] == pytest.approx(10 ** (-told_of / 10), rel=0.3)
+
+
+def test_compare_judges_every_output(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made, data = folder / "made.snn.onnx", ("--data", folder / "test.npz", "--threads", "1")
+    same = told(capsys, "compare", made, made, *data)
+    assert list(same["outputs"]) == OUTPUTS
+    assert same["outputs"]["probs"]["agreement"] == 1
+    assert same["outputs"]["last"]["metrics"]["sqnr"]["value"] is None
+    assert all(row[-1] == 0 for row in same["rows"])
+    found = told(capsys, "compare", folder / "detector.onnx", made, *data)
+    judged = told(capsys, "eval", made, *data, "--against", "source")["outputs"]
+    for name in OUTPUTS:
+        for metric, each in found["outputs"][name]["metrics"].items():
+            if each["against"] == "A" and metric in judged[name]["metrics"]:
+                value = judged[name]["metrics"][metric]["value"]
+                assert each["value"] == pytest.approx(value, rel=1e-5)
+    probs = found["outputs"]["probs"]
+    assert probs["b"] == judged["probs"]["top1"]
+    assert (found["output"], found["drop_points"]) == ("probs", probs["drop_points"])
+    assert {row[0] for row in found["rows"]} >= {"last.readout", "probs.readout"}
+    assert "sqnr of 'last' is" in refused(
+        capsys, "compare", folder / "detector.onnx", made, *data, "--min-metric", "last:sqnr=90"
+    )
+
+
+def test_compare_takes_of_the_source_what_the_artefact_took(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nodes = [
+        node("Gemm", "x a", "h"),
+        node("Relu", "h", "r"),
+        node("Gemm", "r b", "y"),
+        node("Gemm", "r c", "z"),
+    ]
+    constants = weights(3, a=(4, 8), b=(8, 3), c=(8, 2))
+    path = saved(tmp_path, proto(nodes, {"x": ("N", 4)}, ["z", "y"], constants))
+    x = np.random.default_rng(0).standard_normal((60, 4), np.float32)
+    made = tmp_path / "n.snn.onnx"
+    save(snnc.compile_model(path, x, preset="fast", timesteps=8, threads=1, keep_output=["y"]), made)
+    np.savez(tmp_path / "rows.npz", x=x)
+    found = told(capsys, "compare", path, made, "--data", tmp_path / "rows.npz", "--task", "regression")
+    assert found["metrics"]["r2"]["value"] > 0.9
+    assert "outputs" not in found
+    whole = tmp_path / "whole.snn.onnx"
+    save(snnc.compile_model(path, x, preset="fast", timesteps=8, threads=1), whole)
+    for pair in ((whole, made), (made, whole)):
+        assert "has none of that name" in refused(capsys, "compare", *pair, "--data", tmp_path / "rows.npz")
 
 
 def test_the_report_of_a_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from snnc.errors import UnsupportedModelError
 from snnc.frontend import check_onnx, read_onnx
 from snnc.source.source_session import SourceSession
 from tests.onnx_models import Array, read_again, relative_error
@@ -19,16 +18,12 @@ from tests.onnx_models import Array, read_again, relative_error
 SHARED = Path(__file__).parent.parent.parent / "shared"
 INDEX = SHARED / "models" / "index.json"
 ENTRIES: list[dict[str, Any]] = json.loads(INDEX.read_text(encoding="utf-8")) if INDEX.exists() else []
-REFUSED = {
-    "marabou_mnist5x20_leaky.onnx": {"SNN101"},
-    "vnn20_matlab_tansig_256_100_50.onnx": {"SNN101"},
-}
 SLOW = {"akamaster_resnet56_legacy.onnx", "mlperf_vww96_keras.onnx", "vnn21_cifar10_large.onnx"}
 OLD = "makora_torch04_mnist_cnn.onnx"
 """Of opset 6, which onnxruntime has only parts of."""
 QUANTISED = ("mlperf_resnet8_int8_tflite.onnx", "qonnx_tfc_2w2a.onnx")
 """One rounding that goes the other way changes what follows: see tests/test_quantised_networks.py."""
-SUPPORTED = [entry for entry in ENTRIES if entry["file"] not in (*REFUSED, OLD, *QUANTISED)]
+SUPPORTED = [entry for entry in ENTRIES if entry["file"] not in (OLD, *QUANTISED)]
 
 pytestmark = pytest.mark.skipif(not ENTRIES, reason=f"{INDEX} is not there: the corpus is optional")
 
@@ -65,14 +60,6 @@ def test_networks_agree_with_onnxruntime(
     assert check_onnx(source.path) == ()
 
 
-@pytest.mark.parametrize(("file", "codes"), REFUSED.items())
-def test_networks_out_of_scope_say_why(file: str, codes: set[str]) -> None:
-    with pytest.raises(UnsupportedModelError) as raised:
-        read_onnx(SHARED / "models" / file)
-    assert {diagnostic.code.number for diagnostic in raised.value.diagnostics} == codes
-    assert all(diagnostic.help for diagnostic in raised.value.diagnostics)
-
-
 def test_a_network_older_than_onnxruntime() -> None:
     source = read_onnx(SHARED / "models" / OLD)
     assert [warning.code.number for warning in source.warnings] == ["SNN122"]
@@ -84,5 +71,5 @@ def test_a_network_older_than_onnxruntime() -> None:
 
 
 def test_nothing_is_left_out() -> None:
-    assert {entry["file"] for entry in ENTRIES} >= {*REFUSED, OLD}
+    assert {entry["file"] for entry in ENTRIES} >= {OLD}
     assert len(SUPPORTED) >= 20

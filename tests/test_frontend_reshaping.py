@@ -248,3 +248,17 @@ def test_dropout_of_old_opsets(tmp_path: Path, opset: int) -> None:
     check_equal(
         tmp_path, model([node("Dropout", "x", "d", ratio=0.5), node("Relu", "d")], ["N", 6], opset=opset)
     )
+
+
+def test_numbers_without_an_axis_are_read(tmp_path: Path) -> None:
+    nodes = [
+        node("Gather", "x one", "a", axis=1),
+        node("Squeeze", "a zero", "first"),
+        node("Gather", "x two", "b", axis=1),
+        node("Squeeze", "b zero", "second"),
+        node("Add", "first second", "sum"),
+        node("Relu", "sum", "r"),
+        node("Reshape", "r shape", "y"),
+    ]
+    constants = {"one": np.array(1), "two": np.array(2), "zero": np.array([0]), "shape": np.array([1, 1])}
+    check_equal(tmp_path, model(nodes, [1, 5], constants))

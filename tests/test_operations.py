@@ -240,6 +240,7 @@ INDIFFERENT = {
     "fits": "asks the targets, which refuse",
     "has_classes": "looks at the shapes of the outputs",
     "knobs": "groups of populations, which `scaled` changes",
+    "latencies": "counts steps; in the layerwise schedule, by `depth`, which refuses",
     "latency_steps": "counts steps; in the layerwise schedule, by `depth`, which refuses",
     "runs_once": "looks at the schedule",
     "several_inputs_or_outputs": "counts inputs and outputs",

@@ -333,20 +333,31 @@ def rectifiers_of(direction: str, whole: bool) -> int:
     return 10 + 5 + 1
 
 
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_gates_are_read(kind: str, tmp_path: Path) -> None:
+    """With rectifiers for curves, which are exact."""
+    curves = ["Relu"] * 2 * len(DEFAULTS[kind])
+    source = check_equal(tmp_path, recurrent_network(kind, activations=curves))
+    names = {each.name for each in source.graph}
+    gates = {"LSTM": ("input", "forget", "output", "cell"), "GRU": ("update", "reset", "hidden")}[kind]
+    assert names > {f"layer1/forward/2/{gate}" for gate in gates}
+
+
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
 def test_all_steps_share_their_weights(kind: str, tmp_path: Path) -> None:
-    steps, gates = 256, len(GATES[kind])
-    curves: dict[str, Any] = {"activations": ["Relu"]} if kind == "RNN" else {}
-    proto = recurrent_network(kind, steps=steps, hidden=128, layers=1, direction="forward", **curves)
-    if kind != "RNN":  # products of activations
-        assert {found.node for found in check_onnx(saved(tmp_path, proto))} <= {"layer0"}
-        return
+    steps, gates = 256 if kind == "RNN" else 40, len(GATES[kind])
+    curves = ["Relu"] * len(DEFAULTS[kind])
+    proto = recurrent_network(
+        kind, steps=steps, hidden=128, layers=1, direction="forward", activations=curves
+    )
     source = read_onnx(saved(tmp_path, proto))
     layers = [item for item in source.graph.of_type(ann.Linear) if item.origin == "layer0"]
-    assert len(layers) == gates * (2 * steps - 1)  # the first step reads no state
+    # The first step reads no state, so that nothing is forgotten or reset.
+    assert len(layers) == gates * (2 * steps - 1) - (kind != "RNN")
     assert len({id(item.weight) for item in layers}) == 2 * gates
     found = to_onnx(source.graph, [source.graph.output])
-    assert sum(len(tensor.raw_data) for tensor in found.graph.initializer) < 2**20
+    weights = [tensor for tensor in found.graph.initializer if tensor.name.startswith("weight:layer0")]
+    assert len(weights) == 2 * gates
 
 
 def test_a_state_may_be_an_input(tmp_path: Path) -> None:
@@ -399,6 +410,7 @@ def test_gates_are_named_where_an_operation_has_no_spiking_form(
     monkeypatch.setattr(
         reader, "operator_of", lambda node: None if node.op_type == "Softplus" else operator_of(node)
     )
+    monkeypatch.setattr(reader, "find_functions", lambda wiring: {})
     curves = ["Relu", "Softplus"]
     proto = recurrent_network("RNN", layers=1, activations=curves)
     (found,) = check_onnx(saved(tmp_path, proto))

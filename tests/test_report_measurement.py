@@ -114,15 +114,20 @@ def test_the_curve_runs_no_timesteps_twice() -> None:
     found = made.measured(timesteps=4)
     assert made.artefact.graph.of_type(IntegrateFire)[0].neuron.spikes_per_step == 2
     target = found.ann.scores.classes
+
+    def judge(answers: NumberArray) -> Share:
+        return Share(int((answers.argmax(axis=1) == target).sum()), len(target))
+
     curve = accuracy_curve(
         made.artefact,
         made.rows,
-        target,
+        judge,
+        output=found.name,
         labelled=False,
         ann=None,
         timesteps=(2, 4),
         simulator=Counting(),
-        known={4: found.snn.classes},
+        known={4: Share(int((found.snn.classes == target).sum()), len(target))},
     )
     assert ran == [2]
     assert [point.timesteps for point in curve.same] == [2, 4]

@@ -54,6 +54,7 @@ def test_figures() -> None:
         images=2,
         threads=1,
         timesteps=4,
+        latency_steps=4,
         mode="spikes",
         memory=3 * 2**20,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
 import subprocess
 import sys
@@ -283,9 +284,26 @@ class TestFactories:
         assert "code was run" not in capsys.readouterr().err
         for name in ("zoo:good", "a/b.onnx", "a:b:c", "a.onnx", ":b", "a:", "a-b:c", "../a:b", "C:\\a.onnx"):
             assert not is_factory(name)
-        for verb in ("check", "eval"):
-            assert main([verb, "networks_of_a_test:other"]) == 5
+        for verb, code in (("check", 2), ("eval", 5)):
+            assert main([verb, "networks_of_a_test:other"]) == code
             assert "code was run" not in capsys.readouterr().err
+
+    def test_check_takes_one(self, torch: Any, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert torch
+        (here / "networks_of_a_test.py").write_text(CODE)
+        before = set(here.iterdir()) | {here / "__pycache__"}
+        name = "networks_of_a_test:good"
+        assert main(["check", name, "--calib", "rows.npy", "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert (told["model"], told["supported"]) == (name, True)
+        assert main(["check", name, "--calib", "rows.npy", "--target", "akida"]) in (0, 6)
+        assert name in capsys.readouterr().out
+        assert main(["check", name]) == 2
+        assert "give --calib" in capsys.readouterr().err
+        (here / "n.onnx").write_bytes(b"no network")
+        assert main(["check", "n.onnx", "--calib", "rows.npy"]) == 2
+        assert "is for PACKAGE.MODULE:FACTORY" in capsys.readouterr().err
+        assert set(here.iterdir()) <= before | {here / "n.onnx"}
 
     def test_nothing_is_left_when_the_conversion_fails(self, torch: Any, here: Path) -> None:
         assert torch

@@ -285,3 +285,39 @@ def test_mistakes_are_one_line(made: ConvertedNetwork) -> None:
         made.to_torch().float()(x)
     with pytest.raises(UsageError, match=r"was cast from torch\.float32 to torch\.float64"):
         made.to_torch().double()(x)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("spikingjelly") is None, reason="spikingjelly is not installed")
+@pytest.mark.parametrize("seed", [1, 2, 6])
+def test_in_the_shape_of_spikingjelly(seed: int) -> None:
+    from spikingjelly.activation_based import functional
+
+    from snnc.backends.torch_module import to_spikingjelly
+
+    graph = random_graph(seed)
+    artefact = Artefact(graph, Metadata("", "", "", (), None, None, "", "", {}))
+    x = np.random.default_rng(seed).normal(size=(4, *graph.input.shape)).astype(np.float32)
+    names = tuple(node.name for node in graph.of_type(snn.IntegrateFire))
+    record = RecordOptions(states=True, trains=names)
+    expected = ReferenceSimulator().run(graph, artefact.encode(x), 4, record)
+    (answers,) = artefact.decode(expected).values()
+    net, y = to_spikingjelly(artefact), list[Any]()
+    for _ in range(2):
+        y = []
+        for t in range(4):
+            y.append(net(torch.from_numpy(x)))
+            assert net.last is not None
+            for name in names:
+                np.testing.assert_array_equal(net.last.spikes[name].numpy(), expected.trains[name][t])
+        assert net.last is not None
+        _compare(net.last, expected.outputs, expected.counts, expected.potentials)
+        np.testing.assert_allclose(torch.stack(y).mean(0).numpy(), answers, rtol=1e-6)
+        functional.reset_net(net)
+    several = to_spikingjelly(artefact, "m")
+    sequence = torch.from_numpy(x).expand(4, *x.shape)
+    assert torch.equal(several(sequence), torch.stack(y))
+    functional.reset_net(several)
+    with pytest.raises(UsageError, match="3 steps were given"):
+        several(sequence[:3])
+    with pytest.raises(UsageError, match="layerwise or has settle steps"):
+        to_spikingjelly(replace(artefact, graph=replace(graph, settle_steps=1)))

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from snnc.errors import UnknownOperationError, UsageError
 from snnc.ir import ann, snn
+from snnc.ir.function import COMPARISONS, OPERATORS
 from snnc.ir.geometry import ABSENT, Window
 from snnc.ir.graph import FloatArray
 from snnc.ir.neuron import Neuron, Schedule
@@ -32,10 +34,13 @@ if importlib.util.find_spec("torch") is None:
 import torch
 
 from snnc.training.ann_network import AnnNetwork
+from snnc.training.fine import FineEdges, marked, with_fine
 from snnc.training.spiking_network import SpikingNetwork, inexact
 from snnc.training.straight_through import Counts, Integers, RoundedClip
 
 FRONT = "fold-batchnorm,exact-max-pool,compose-linear,rectify-linear,clip-activations{floor=true}"
+PARTIAL = ("Reciprocal", "Sqrt", "Log", "Asin", "Acos", "Atanh", "Acosh")
+"""Operators that are not defined for every number."""
 LOWERED = f"{FRONT},lower,dual-threshold{{spikes-per-step=2}},init-membrane"
 
 
@@ -95,9 +100,50 @@ def every_kind(seed: int = 0) -> ann.AnnGraph:
     index = np.random.default_rng(seed).permutation(size)[: size // 2].astype(np.int32)
     index[::3] = ABSENT
     b.add(ann.Gather(name="gather", inputs=("flat",), shape=(len(index),), index=index))
-    b.linear("fc", "gather", 5)
-    b.add(ann.Softmax(name="softmax", inputs=("fc",), shape=(5,)))
-    b.add(ann.Softmax(name="log", inputs=("fc",), shape=(5,), logarithm=True))
+    b.linear("fc", "gather", 6)
+    unary = [name for name, (count, _) in OPERATORS.items() if count == 1 and name not in PARTIAL]
+    functions = [f"{name}(x)" for name in unary] + [
+        "LeakyRelu(x, c0)",
+        "Elu(x, c0)",
+        "HardSigmoid(x, c0, c1)",
+        "Greater(x, c0); Where(v0, x, c1)",
+        "Min(x, c0); Max(v0, c1); Add(v1, c0); Sub(v2, c1); Mul(v3, x); Div(v4, c0)",
+        "Abs(x); Add(v0, c0); Pow(v1, c0); Sqrt(v2); Log(v3); Reciprocal(v4)",
+        *(f"{name}(x, c0)" for name in COMPARISONS),
+        "Sigmoid(x); Asin(v0); Mul(v1, c0); Acos(v2)",
+        "Sigmoid(x); Atanh(v0); Exp(x); Add(v2, c0); Add(v3, c1); Acosh(v3)",
+    ]
+    names = set(re.findall(r"([A-Z][A-Za-z]*)\(", " ".join(functions)))
+    assert names == set(OPERATORS)
+    constants = np.stack([np.linspace(0.3, 0.9, 6), np.full(6, 1.25)]).astype(np.float32)
+    for number, text in enumerate(functions):
+        b.add(ann.Pointwise(name=f"f{number}", inputs=("fc",), shape=(6,), program=text, constants=constants))
+    b.add(
+        ann.Pointwise(
+            name="stepped",
+            inputs=("fc",),
+            shape=(6,),
+            program="Tanh(x)",
+            constants=constants[:0],
+            step=np.full(6, 0.125, np.float32),
+            lowest=-3,
+            highest=5,
+        )
+    )
+    b.add(ann.Reshape(name="square", inputs=("fc",), shape=(2, 3)))
+    b.add(ann.Product(name="gated", inputs=("square", "square"), shape=(2, 3)))
+    b.add(ann.MatrixProduct(name="scores", inputs=("square", "gated"), shape=(2, 2), transposed=True))
+    b.add(ann.MatrixProduct(name="mixed", inputs=("scores", "square"), shape=(2, 3)))
+    b.add(ann.InnerSoftmax(name="weights", inputs=("mixed",), shape=(2, 3), axis=1))
+    b.add(ann.Normalisation(name="layer", inputs=("mixed",), shape=(2, 3), axes=(1,), epsilon=1e-5))
+    b.add(
+        ann.Normalisation(
+            name="power", inputs=("mixed",), shape=(2, 3), axes=(0, 1), epsilon=1e-5, centred=False
+        )
+    )
+    b.add(ann.Maximum(name="largest", inputs=("mixed",), shape=(2, 1), axes=(1,)))
+    b.add(ann.Softmax(name="softmax", inputs=("fc",), shape=(6,)))
+    b.add(ann.Softmax(name="log", inputs=("fc",), shape=(6,), logarithm=True))
     graph = ann.AnnGraph(name="test", nodes=tuple(b.nodes), outputs=("softmax", "log"))
     graph.verify()
     return graph
@@ -329,6 +375,45 @@ def test_the_levels_of_a_rectifier_are_the_counts_of_its_population() -> None:
         assert isinstance(node, snn.IntegrateFire)
         activation = node.decoded(trace.counts[name], 2)
         np.testing.assert_allclose(levels.kept[name].numpy()[same], activation[same], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("timesteps", [1, 2, 8])
+@pytest.mark.parametrize("pool", [False, True])
+def test_fine_rectifiers_become_what_the_pass_makes(timesteps: int, pool: bool) -> None:
+    source = residual_network(5, pool=pool)
+    made = context(source, timesteps=timesteps)
+    clipped, _ = run_pipeline(Pipeline.parse(FRONT, PASSES), source, made)
+    assert isinstance(clipped, ann.AnnGraph)
+    by_pass, _ = run_pipeline(Pipeline.parse("lower,graded,fine-skip,init-membrane", PASSES), clipped, made)
+    edges = FineEdges(levels=15, shortcuts=True, classifier=True)
+    given, coarse = with_fine(clipped, edges, replace(made, source=clipped))
+    given.verify()
+    x = given_rows(source)
+    plain = clipped.without_thresholds()
+    np.testing.assert_allclose(run_ann(given.without_thresholds(), x)[0], run_ann(plain, x)[0], rtol=1e-5)
+    lowered, _ = run_pipeline(Pipeline.parse("lower,graded,init-membrane", PASSES), given, made)
+    assert isinstance(lowered, snn.SnnGraph)
+    lowered = marked(lowered, coarse)
+    lowered.verify()
+    theirs = {node.name: node for node in by_pass if isinstance(node, snn.IntegrateFire)}
+    ours = {node.name: node for node in lowered.of_type(snn.IntegrateFire)}
+    assert ours.keys() == theirs.keys()
+    assert any(node.fine for node in ours.values())
+    for name, node in ours.items():
+        other = theirs[name]
+        assert (node.neuron, node.fine, node.stands_for) == (other.neuron, other.fine, other.stands_for)
+        relu = clipped[node.stands_for]
+        assert isinstance(relu, ann.Relu)
+        assert relu.threshold is not None
+        alive = relu.threshold > (0 if relu.floor is None else relu.floor)  # any threshold does elsewhere
+        assert alive.sum() > 5
+        np.testing.assert_allclose(node.threshold[alive], other.threshold[alive], rtol=1e-5)
+        np.testing.assert_allclose(node.bias[alive], other.bias[alive], rtol=1e-3, atol=1e-4)
+    q = encode_all(lowered, x)
+    ((_, mine),) = ReferenceSimulator().run(lowered, q, timesteps).outputs.items()
+    assert isinstance(by_pass, snn.SnnGraph)
+    ((_, passes),) = ReferenceSimulator().run(by_pass, q, timesteps).outputs.items()
+    np.testing.assert_allclose(mine, passes, rtol=1e-3, atol=1e-3)
 
 
 def test_gradients_of_a_clip_are_those_of_the_equation() -> None:

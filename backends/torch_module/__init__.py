@@ -14,6 +14,7 @@ from snnc.errors import UsageError
 if TYPE_CHECKING:
     from snnc.artefact import Artefact
     from snnc.backends.torch_module.module import SpikingModule
+    from snnc.backends.torch_module.spikingjelly_module import SpikingJellyModule
 
 
 def to_torch(artefact: Artefact) -> SpikingModule:
@@ -31,3 +32,20 @@ def to_torch(artefact: Artefact) -> SpikingModule:
     from snnc.backends.torch_module.module import SpikingModule
 
     return SpikingModule(artefact)
+
+
+def to_spikingjelly(artefact: Artefact, step_mode: str = "s") -> SpikingJellyModule:
+    """Return an artefact in the shape of SpikingJelly's modules; see :class:`SpikingJellyModule`.
+
+    Args:
+        artefact: the network.
+        step_mode: ``s`` for one step a call, ``m`` for T.
+
+    Raises:
+        UsageError: spikingjelly is not installed, or the network has no answer in each step.
+    """
+    if importlib.util.find_spec("spikingjelly") is None:
+        raise UsageError("this needs spikingjelly, which is not installed: pip install spikingjelly")
+    from snnc.backends.torch_module.spikingjelly_module import SpikingJellyModule
+
+    return SpikingJellyModule(artefact, step_mode)

@@ -104,7 +104,7 @@ def calibrated_on(artefact: Artefact, x: Rows) -> Diagnostic | None:
     if "row_hashes" not in stored:
         return None
     coded = (artefact.encode(x[start : start + SHARD]) for start in range(0, len(x), SHARD))
-    seen = sum(count_seen(stored["row_hashes"], flat(q)) for q in coded)
+    seen = sum(count_seen(stored["row_hashes"], flat(artefact.inputs_of(q))) for q in coded)
     if not seen:
         return None
     message = f"{seen} of {len(x)} rows were used for calibration, so the accuracy looks too good"

@@ -39,6 +39,7 @@ from snnc.ir.graph import Shape
 from snnc.ir.kinds import ValueKind, value_kinds
 from snnc.ir.neuron import Neuron, Schedule
 from snnc.ir.operations import Operation, check_known, operations, populations, unmatched
+from snnc.ir.segments import split
 from snnc.simulation.protocol import Activity
 
 CountMap = NDArray[np.int64]
@@ -469,11 +470,26 @@ def depth(graph: snn.SnnGraph) -> int:
     return max(depths[name] for name in graph.outputs)
 
 
-def latency_steps(graph: snn.SnnGraph, timesteps: int) -> int:
-    """Return the steps from input to answer: T + K, or depth x T where every layer waits for the last."""
+def latency_steps(graph: snn.SnnGraph, timesteps: int, segments: Mapping[str, int] | None = None) -> int:
+    """Return the steps from input to answer: T + K, or depth x T where every layer waits for the last.
+
+    Args:
+        graph: the network.
+        timesteps: T.
+        segments: number of the segment of each input, by its name, where segments wait for one another: their
+            steps add up.
+    """
+    return sum(latencies(graph, timesteps, segments))
+
+
+def latencies(
+    graph: snn.SnnGraph, timesteps: int, segments: Mapping[str, int] | None = None
+) -> tuple[int, ...]:
+    """Return the steps of each segment, in order; see :func:`latency_steps`."""
+    parts = split(graph, segments) if segments else (graph,)
     if graph.schedule is Schedule.LAYERWISE:
-        return max(depth(graph), 1) * timesteps
-    return timesteps + graph.settle_steps
+        return tuple(max(depth(part), 1) * timesteps for part in parts)
+    return (timesteps + graph.settle_steps,) * len(parts)
 
 
 def macs_of_ann(graph: ann.AnnGraph) -> dict[str, int]:

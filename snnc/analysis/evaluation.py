@@ -234,6 +234,11 @@ def evaluate(
     kinds = recognise_outputs(shapes, rows=len(rows), labels=y, ends=ends, given=task)
     wanted = metrics_by_output(metrics, kinds, has_source=source is not None)
     counter = counter or simulator
+    names = simulator.name, counter.name
+    if finish is not None:
+        is_same = counter is simulator
+        simulator = finish.simulator(simulator)
+        counter = simulator if is_same else finish.simulator(counter)
     steps = graph.timesteps if timesteps is None else timesteps
     spiking, analogue = (
         {name: Answers(o, limits[name], wants_values(o, wanted[name])) for name, o in kinds.items()}
@@ -249,7 +254,7 @@ def evaluate(
         answered = trace if counter is simulator else simulator.run(graph, q, steps, RecordOptions())
         differ = [n for n, each in trace.outputs.items() if not np.array_equal(each, answered.outputs[n])]
         if graph.integer and differ:
-            raise InternalError(f"the simulators {simulator.name} and {counter.name} differ on {graph.name}")
+            raise InternalError(f"the simulators {' and '.join(names)} differ on {graph.name}")
         for name, values in _answered(graph, answered, rows[part], layouts, finish).items():
             spiking[name].add(values.reshape(len(values), -1), part)
         for name, counted in trace.activity.items():
@@ -268,10 +273,10 @@ def evaluate(
         costs=costs.count(graph, activity, len(rows), steps),
         timesteps=steps,
         settle_steps=graph.settle_steps,
-        latency_steps=costs.latency_steps(graph, steps),
+        latency_steps=costs.latency_steps(graph, steps, None if finish is None else finish.segments),
         payload=costs.payload(graph, steps),
-        simulator=simulator.name,
-        counted_by=counter.name,
+        simulator=names[0],
+        counted_by=names[1],
     )
 
 
@@ -425,6 +430,8 @@ def all_outputs_of(
         raise UsageError(
             "ordinary ONNX makes the answers behind the last step, so there are none after every step"
         )
+    if finish is not None:
+        simulator = finish.simulator(simulator)
     read = tuple(dict.fromkeys(name for node in graph.readouts.values() for name in node.inputs))
     record = RecordOptions(trains=read if per_step else ())
     rows = _given(encode, graph, x)

@@ -70,6 +70,7 @@ class Comparison:
         images: rows of a round.
         threads: that each was allowed.
         timesteps: T.
+        latency_steps: from the input to the answer.
         mode: ``spikes``, or ``counts`` for one pass over spike counts.
         memory: bytes by which the process grew while the spiking network was prepared and run, compiled
             kernels included; ``None`` where the system does not tell.
@@ -81,6 +82,7 @@ class Comparison:
     images: int
     threads: int
     timesteps: int
+    latency_steps: int
     mode: str
     memory: int | None
 
@@ -111,6 +113,7 @@ class Comparison:
             "batch": self.images,
             "timesteps": self.timesteps,
             "settle_steps": self.costs.steps - self.timesteps,
+            "latency_steps": self.latency_steps,
             "mode": self.mode,
             "memory_mb": None if self.memory is None else round(self.memory / 2**20, 1),
         }

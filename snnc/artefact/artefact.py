@@ -13,22 +13,24 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from snnc.artefact.host_nodes import Entry, Exit, with_host
+from snnc.artefact.host_nodes import Entry, Exit, Segment, with_host
 from snnc.artefact.metadata import Json, Metadata, attach
 from snnc.artefact.model_builder import tensor_names
+from snnc.artefact.staged import BESIDE, SegmentSimulator
 from snnc.artefact.writer import build_model
 from snnc.data.material import given_rows
 from snnc.data.preprocessing import Preprocessing, check_fit, prepared_rows
 from snnc.data.readings import NetworkInput
 from snnc.errors import InputError, NonFiniteError, UsageError
-from snnc.ir.batch import Given, Rows, joined
+from snnc.ir.batch import Batch, Given, Rows, joined, rows_of
 from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, NumberArray, Shape
 from snnc.ir.layout import InputLayout
+from snnc.ir.segments import split
 from snnc.ir.snn import IntegrateFire, SnnGraph
-from snnc.simulation.protocol import Trace
+from snnc.simulation.protocol import Simulator, Trace
 from snnc.simulation.reference import encode_all
-from snnc.source.host import Finish, Host
+from snnc.source.host import Finish, Host, island_name
 from snnc.source.selection import Selection
 
 
@@ -39,7 +41,7 @@ class Artefact:
     Attributes:
         graph: the network.
         metadata: how it was made, and what its input means.
-        host: what runs as ordinary ONNX before and behind the network; ``None`` for nothing.
+        host: what runs as ordinary ONNX before, between and behind the spikes; ``None`` for nothing.
     """
 
     graph: SnnGraph
@@ -72,6 +74,7 @@ class Artefact:
             "precision": "int8" if graph.integer else "float32",
             **self._interface(),
             "host": "" if self.host is None else f"{len(self.host.nodes)} nodes of ordinary ONNX",
+            "islands": "" if self.host is None or not self.host.islands else str(len(self.host.islands)),
             "preset": metadata.preset,
             "source": metadata.source_path,
         }
@@ -98,26 +101,52 @@ class Artefact:
         Raises:
             TargetError: the network's integers are too large for float32 convolutions.
         """
-        model = build_model(self.graph, states=states)
         metadata = self.metadata
-        if self.host is not None:
+        if self.host is None:
+            model = build_model(self.graph, states=states)
+        else:
             metadata = replace(metadata, host=self.host.as_dict())
-            with_host(model, self.host, self._entries(), self._exits())
+            model = with_host([self._segment(each, states) for each in self.segments], self.host)
         attach(model, self.graph, metadata)
         return model
 
-    def _entries(self) -> tuple[Entry, ...]:
-        names = tensor_names(self.graph).inputs
-        given = zip(names, self.graph.inputs, strict=True)
-        return tuple(Entry(name, self.layouts[node.name]) for name, node in given)
+    @cached_property
+    def segments(self) -> tuple[SnnGraph, ...]:
+        """The parts of the network between which ordinary ONNX stands, in order; all of it for no islands."""
+        return split(self.graph, self.input_segments) if self.input_segments else (self.graph,)
 
-    def _exits(self) -> tuple[Exit, ...]:
-        names, layouts = tensor_names(self.graph).outputs, self.output_layouts
-        found = []
-        for name, (output, node) in zip(names, self.graph.readouts.items(), strict=True):
+    @property
+    def input_segments(self) -> Mapping[str, int]:
+        """The number of the segment of each input, by its name; empty where there are no islands."""
+        return {} if self.host is None else self.host.segments
+
+    def require_one_run(self, what: str) -> None:
+        """Refuse islands, which cut the network into runs that wait for one another.
+
+        Args:
+            what: that cannot take them, for the message.
+
+        Raises:
+            UsageError: there are some.
+        """
+        if self.host is not None and self.host.islands:
+            first = next(node for node in self.host.nodes if node.section == island_name(1))
+            raise UsageError(
+                f"{what} takes a network that runs at once, and {self.graph.name} has islands of ordinary "
+                f"ONNX between its spikes, the first with {first.operator} {first.name!r}"
+            )
+
+    def _segment(self, graph: SnnGraph, states: bool) -> Segment:
+        """Return a segment as a model, with what is known of its inputs and outputs."""
+        order = {node.name: place for place, node in enumerate(self.graph)}
+        names, layouts = tensor_names(graph), self.output_layouts
+        given = zip(names.inputs, graph.inputs, strict=True)
+        entries = {node.name: Entry(name, self.layouts[node.name]) for name, node in given}
+        exits = {}
+        for name, (output, node) in zip(names.outputs, graph.readouts.items(), strict=True):
             gain = None if node.gain is None else per_channel(node.gain, len(node.shape))
-            found.append(Exit(name, layouts[output], node.scale, gain))
-        return tuple(found)
+            exits[output] = Exit(name, layouts[output], node.scale, gain)
+        return Segment(build_model(graph, states=states, order=order), entries, exits)
 
     def encode(self, x: Given) -> Rows:
         """Quantise a batch, which is the last that happens to it in floats.
@@ -127,12 +156,35 @@ class Artefact:
                 network takes them; of several inputs one array each, by name.
 
         Returns:
-            ``q``, (batch, *input shape) int32, for a simulator; of several inputs a batch of them.
+            ``q``, (batch, *input shape) int32, for a simulator; of several inputs a batch of them. Where
+            there are islands, the inputs of the first segment and what goes past it, for :meth:`simulator`.
 
         Raises:
             InputError: shape or type does not fit, or a value is not finite.
         """
-        return encode_all(self.graph, self.canonical(x))
+        if self.host is None or not self.host.islands:
+            return encode_all(self.graph, self.canonical(x))
+        known = self.before(x)
+        first = self.segments[0]
+        q = encode_all(first, joined({node.name: self._entry(node.name, known) for node in first.inputs}))
+        found = {node.name: rows_of(q, node.name) for node in first.inputs}
+        return Batch(found | {BESIDE + name: known[name] for name in self.host.beside})
+
+    def inputs_of(self, q: Rows) -> Rows:
+        """Return what :meth:`encode` returned without what goes past the first segment."""
+        if self.host is None or not self.host.islands:
+            return q
+        return joined({node.name: rows_of(q, node.name) for node in self.segments[0].inputs})
+
+    def simulator(self, simulator: Simulator) -> Simulator:
+        """Return what runs this artefact's network, segment by segment where there are islands.
+
+        Args:
+            simulator: of one segment.
+        """
+        if self.host is None or not self.host.islands:
+            return simulator
+        return SegmentSimulator(simulator, self)
 
     def decode(self, trace: Trace, x: Given | None = None) -> dict[str, NDArray[Any]]:
         """Return what a run answered, by output, in the source network's units and layout.
@@ -147,13 +199,20 @@ class Artefact:
         Returns:
             (batch, *shape of the source's output) float32, by the output's name.
         """
-        readouts, values = self.graph.readouts, dict[str, NumberArray]()
-        for name, outputs in trace.outputs.items():
-            if self.host is None:
-                values[name] = readouts[name].decoded(outputs, trace.timesteps)
-            else:  # as the nodes of the artefact compute it
-                values[name] = readouts[name].real(outputs, trace.timesteps).astype(np.float32)
-        return self.completed(values, x)
+        if self.host is None:
+            readouts = self.graph.readouts
+            given = trace.outputs.items()
+            return self.completed({n: readouts[n].decoded(y, trace.timesteps) for n, y in given}, x)
+        return self._completed(self.read_out(trace), x)
+
+    def read_out(self, trace: Trace) -> dict[str, NDArray[Any]]:
+        """Return what read-outs give to the host, in the source's units and layout, by output."""
+        readouts, layouts = self.graph.readouts, self.output_layouts
+        found = {}
+        for name, outputs in trace.outputs.items():  # as the nodes of the artefact compute it
+            values = readouts[name].real(outputs, trace.timesteps).astype(np.float32)
+            found[name] = layouts[name].to_source(values)
+        return found
 
     def completed(self, values: Mapping[str, NumberArray], x: Given | None = None) -> dict[str, NDArray[Any]]:
         """Return the source network's outputs, where those of the graph are known.
@@ -163,14 +222,16 @@ class Artefact:
             x: the rows, as in :meth:`decode`.
         """
         layouts = self.output_layouts
-        values = {name: layouts[name].to_source(value) for name, value in values.items()}
+        return self._completed({name: layouts[name].to_source(value) for name, value in values.items()}, x)
+
+    def _completed(self, values: dict[str, NDArray[Any]], x: Given | None) -> dict[str, NDArray[Any]]:
         if self.host is None:
             return values
         known: Mapping[str, NumberArray] = {}
         if self.host.reads_beside:
             if x is None:
                 raise InputError("the outputs depend on the rows beside the spikes: give them, too")
-            known = self.host.before(self._prepared(x))
+            known = self.before(x)
         return self.host.behind(known, [values[port.name] for port in self.host.exits])
 
     @property
@@ -180,7 +241,8 @@ class Artefact:
             return None
         ports = self.host.outputs
         uncounted = tuple(port.name for port in ports if not port.per_row)
-        return Finish({port.name: port.shape for port in ports}, self.decode, uncounted)
+        shapes = {port.name: port.shape for port in ports}
+        return Finish(shapes, self.decode, uncounted, self.host.segments, self.simulator)
 
     @property
     def gives(self) -> dict[str, Shape]:
@@ -305,17 +367,39 @@ class Artefact:
 
         Raises:
             InputError: shape or type does not fit, or a value is not finite.
+            UsageError: what islands give is known in a run alone.
         """
-        known: Mapping[str, NumberArray] = self._prepared(x)
-        if self.host is not None:
-            known = self.host.before(known)
-        found: dict[str, FloatArray] = {}
-        for name, layout in self.layouts.items():
-            found[name] = layout.to_canonical(known[name]).astype(np.float32)
-            if not np.isfinite(found[name]).all():
-                what = "the input" if len(self.layouts) == 1 else f"the input {name!r}"
-                raise NonFiniteError(f"{what} holds NaN or infinity; check the preprocessing")
-        return joined(found)
+        if self.host is not None and self.host.islands:
+            raise UsageError(
+                f"{self.graph.name} has islands of ordinary ONNX: what is encoded behind them depends on the "
+                "spikes before them, and is not known before a run"
+            )
+        known = self.before(x)
+        return joined({name: self._entry(name, known) for name in self.layouts})
+
+    def before(self, x: Given) -> Mapping[str, NumberArray]:
+        """Return the inputs of the source network and what ordinary ONNX makes of them before all spikes.
+
+        Args:
+            x: as in :meth:`encode`.
+        """
+        known = self._prepared(x)
+        return known if self.host is None else self.host.before(known)
+
+    def _entry(self, name: str, known: Mapping[str, NumberArray]) -> FloatArray:
+        return self.encodable(name, known[name])
+
+    def encodable(self, name: str, values: NDArray[Any]) -> FloatArray:
+        """Return a tensor of the source network as an input of the spiking one: float32, channels first.
+
+        Raises:
+            NonFiniteError: a value is not finite.
+        """
+        found: FloatArray = self.layouts[name].to_canonical(values).astype(np.float32)
+        if not np.isfinite(found).all():
+            what = "the input" if len(self.layouts) == 1 else f"the input {name!r}"
+            raise NonFiniteError(f"{what} holds NaN or infinity; check the preprocessing")
+        return found
 
 
 def _layout(stored: Json | None, shape: Shape) -> InputLayout:

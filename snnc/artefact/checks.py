@@ -14,6 +14,7 @@ from snnc.ir.bounds import overflow
 from snnc.ir.graph import NumberArray
 from snnc.ir.layout import InputLayout
 from snnc.ir.operations import operations
+from snnc.ir.segments import split
 from snnc.ir.snn import ConstantCurrent, Encode, IntegrateFire, Readout, SnnGraph, SnnNode, Weighted
 from snnc.source.host import Host
 from snnc.source.selection import Selection
@@ -89,7 +90,7 @@ def check_host(graph: SnnGraph, metadata: Metadata, host: Host) -> None:
     """Check that the host's sections and the network fit together.
 
     Raises:
-        ValueError: saying what does not.
+        ValueError, VerificationError: saying what does not.
     """
     layouts = {entry["name"]: InputLayout.from_dict(entry["layout"]) for entry in metadata.inputs}
     layouts |= {entry["name"]: InputLayout.from_dict(entry["layout"]) for entry in metadata.outputs}
@@ -101,16 +102,17 @@ def check_host(graph: SnnGraph, metadata: Metadata, host: Host) -> None:
             if port.name not in layouts or layouts[port.name].source_shape != port.shape:
                 raise ValueError(f"the layout of {port.name!r} does not fit what the host says of it")
     known = {port.name for port in host.inputs}
-    for section, what in ((host.prefix, "prefix"), (host.suffix, "suffix")):
-        if what == "suffix":
-            missing = {port.name for port in host.entries} - known
-            if missing:
-                raise ValueError(f"nothing makes {min(missing)!r} before the network")
-            known |= {port.name for port in host.exits}
+    segments = (graph,) if not host.islands else split(graph, host.segments)
+    for number, (what, section) in enumerate(host.sections.items()):
         if section is not None:
             if not set(section.inputs) <= known or not section.inputs:
                 raise ValueError(f"the {what} reads what nothing makes")
             known |= set(section.outputs)
+        if number < len(segments):
+            missing = {node.name for node in segments[number].inputs} - known
+            if missing:
+                raise ValueError(f"nothing makes {min(missing)!r} before the network")
+            known |= set(segments[number].output_names)
     if not {port.name for port in host.outputs} <= known or not host.inputs or not host.outputs:
         raise ValueError("nothing makes an output of the host")
     if host.batch is not None and host.batch < 1:

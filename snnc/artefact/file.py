@@ -149,8 +149,8 @@ def load(path: str | os.PathLike[str]) -> Artefact:
         metadata = read_metadata(properties)
         host = None
         if metadata.host is not None:
-            model, prefix, suffix = without_host(model, metadata.host)
-            host = Host.from_dict(metadata.host, prefix, suffix)
+            model, sections = without_host(model, metadata.host)
+            host = Host.from_dict(metadata.host, sections)
         nodes = read_nodes(model, metadata.records)
         default = next(tensor for tensor in model.graph.initializer if tensor.name == "T")
         graph = SnnGraph(

@@ -4,8 +4,10 @@ The whole model takes what the source network takes, and T, and gives what the s
 
     inputs -> prefix -> (to float32, channels first) -> spiking network -> (to the source's units) -> suffix
 
-Every node beside the spiking network says by its metadata which of these it is, so that the parts can be
-taken from each other again. Their tensors bear the section's name, but for those at its border.
+Where the host has islands, each stands between two segments of the spiking network, which are written one
+after the other, and entered and left in the same way. Every node beside the spiking network says by its
+metadata which of these it is, so that the parts can be taken from each other again. Their tensors bear the
+section's name, but for those at its border.
 """
 
 from __future__ import annotations
@@ -20,13 +22,14 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from onnx.external_data_helper import uses_external_data
 
 from snnc.artefact.functions import DOMAIN
+from snnc.artefact.writer import ORDER
 from snnc.errors import UnsupportedModelError
 from snnc.ir.graph import FloatArray, NumberArray
 from snnc.ir.layout import InputLayout
-from snnc.source.host import Host, HostSection, Port, Section
+from snnc.source.host import Host, HostSection, Port, Section, island_name
 
 SECTION = "snnc.section"
-"""Metadata of a node that is none of the spiking network: ``prefix``, ``enter``, ``leave`` or ``suffix``."""
+"""Metadata of a node that is none of the spiking network: ``enter``, ``leave``, or the name of a section."""
 
 ENTER, LEAVE = "enter", "leave"
 STEPS = "T"
@@ -62,40 +65,71 @@ class Exit:
     gain: FloatArray | None
 
 
-def with_host(model: onnx.ModelProto, host: Host, entries: Sequence[Entry], exits: Sequence[Exit]) -> None:
-    """Write the host's sections around a spiking network.
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A segment of the spiking network, all of it where there are no islands.
 
-    Args:
-        model: of the spiking network alone; changed.
-        host: the sections.
+    Attributes:
+        model: of this segment alone; changed when it becomes a part of the whole.
         entries: its inputs, as those of the host.
         exits: its outputs, likewise.
+    """
+
+    model: onnx.ModelProto
+    entries: Mapping[str, Entry]
+    exits: Mapping[str, Exit]
+
+
+def with_host(segments: Sequence[Segment], host: Host) -> onnx.ModelProto:
+    """Write the host's sections around the segments of a spiking network.
+
+    Args:
+        segments: in order, with an island between each two.
+        host: the sections.
+
+    Returns:
+        The whole, which is the model of the first segment.
 
     Raises:
         UnsupportedModelError: a tensor of the source network bears the name of the number of steps.
     """
-    graph = model.graph
-    taken = {port.name for port in (*host.inputs, *host.outputs, *host.entries, *host.exits)}
-    for section in (host.prefix, host.suffix):
-        taken |= set() if section is None else {*section.inputs, *section.outputs}
+    model = segments[0].model
+    ports = {port.name: port for port in (*host.inputs, *host.outputs, *host.entries, *host.exits)}
+    sections = [section for section in host.sections.values() if section is not None]
+    taken = set(ports).union(*((*section.inputs, *section.outputs) for section in sections))
     if STEPS in taken:
         raise UnsupportedModelError(
             f"the source network calls a tensor {STEPS!r}, as an artefact does its number of steps: rename it"
         )
-    places = _kept_apart(graph, taken)
-    own = list(graph.node)
-    steps = next(value for value in graph.input if value.name == STEPS)
-    graph.value_info.extend(value for value in (*graph.input, *graph.output) if value.name != STEPS)
+    steps = next(value for value in model.graph.input if value.name == STEPS)
+    functions = {function.name for function in model.functions}
     nodes: list[NodeProto] = []
     if host.prefix is not None:
         nodes += _nodes_of(model, host.prefix, Section.PREFIX.value)
-    for entry, port in zip(entries, host.entries, strict=True):
-        nodes += _enter(model, port, entry, places.get(entry.name, entry.name))
-    nodes += own
-    for given, port in zip(exits, host.exits, strict=True):
-        nodes += _leave(model, port, places.get(given.name, given.name), given)
+    for number, segment in enumerate(segments):
+        if number:
+            nodes += _nodes_of(model, host.islands[number - 1], island_name(number))
+        inner = segment.model.graph
+        places = _kept_apart(inner, taken)
+        own = list(inner.node)
+        values = [value for value in (*inner.input, *inner.output) if value.name != STEPS]
+        if number:
+            constants = [tensor for tensor in inner.initializer if tensor.name != STEPS]
+            model.graph.initializer.extend(constants)
+            model.graph.value_info.extend(inner.value_info)
+            model.functions.extend(each for each in segment.model.functions if each.name not in functions)
+            functions |= {each.name for each in segment.model.functions}
+        model.graph.value_info.extend(values)
+        taken |= _names(inner) - {STEPS}
+        for name, entry in segment.entries.items():
+            nodes += _enter(model, ports[name], entry, places.get(entry.name, entry.name))
+        nodes += own
+        for name, given in segment.exits.items():
+            nodes += _leave(model, ports[name], places.get(given.name, given.name), given)
     if host.suffix is not None:
         nodes += _nodes_of(model, host.suffix, Section.SUFFIX.value)
+    _tell_apart(nodes)
+    graph = model.graph
     inputs = [*(_declared(port, host.batch) for port in host.inputs), steps]
     outputs = [_declared(port, host.batch) for port in host.outputs]
     del graph.node[:], graph.input[:], graph.output[:]
@@ -103,16 +137,17 @@ def with_host(model: onnx.ModelProto, host: Host, entries: Sequence[Entry], exit
     graph.input.extend(inputs)
     graph.output.extend(outputs)
     known = {entry.domain for entry in model.opset_import} | {"ai.onnx"}
-    for section in (host.prefix, host.suffix):
-        for opset in () if section is None else section.model.opset_import:
+    for section in sections:
+        for opset in section.model.opset_import:
             if opset.domain not in known:
                 known.add(opset.domain)
                 model.opset_import.append(opset)
+    return model
 
 
 def without_host(
     model: onnx.ModelProto, host: Mapping[str, Any]
-) -> tuple[onnx.ModelProto, HostSection | None, HostSection | None]:
+) -> tuple[onnx.ModelProto, dict[str, HostSection | None]]:
     """Take the host's sections from an artefact.
 
     Args:
@@ -120,13 +155,13 @@ def without_host(
         host: what the artefact says of its host, see :meth:`snnc.source.host.Host.as_dict`.
 
     Returns:
-        The model of the spiking network, the prefix and the suffix, ``None`` for each that is empty.
+        The model of the spiking network, and the sections by their names, ``None`` for each that is empty.
 
     Raises:
         LookupError, ValueError: the model is not of that form.
     """
-    parts: dict[str, list[NodeProto]] = {"": [], ENTER: [], LEAVE: []}
-    parts |= {Section.PREFIX.value: [], Section.SUFFIX.value: []}
+    names = sorted(dict(host["sections"]), key=Section.named)
+    parts: dict[str, list[NodeProto]] = {"": [], ENTER: [], LEAVE: []} | {name: [] for name in names}
     for node in model.graph.node:
         marks = {entry.key: entry.value for entry in node.metadata_props}
         parts[marks.get(SECTION, "")].append(node)
@@ -134,11 +169,9 @@ def without_host(
     body.CopyFrom(model)
     del body.graph.node[:]
     body.graph.node.extend(parts[""])
-    prefix, suffix = (
-        _taken_out(model, parts[name], name, host["sections"][name], host["batch"])
-        for name in (Section.PREFIX.value, Section.SUFFIX.value)
-    )
-    return body, prefix, suffix
+    return body, {
+        name: _taken_out(model, parts[name], name, host["sections"][name], host["batch"]) for name in names
+    }
 
 
 def _taken_out(
@@ -245,11 +278,29 @@ def _rename(node: NodeProto, places: Mapping[str, str]) -> None:
                 value.name = outer.get(value.name, value.name)
 
 
-def _kept_apart(graph: onnx.GraphProto, taken: Set[str]) -> dict[str, str]:
-    """Rename the tensors of the spiking network that are called as one of the source, and return how."""
+def _tell_apart(nodes: Sequence[NodeProto]) -> None:
+    """Give nodes another name where one of the spiking network, or one before them, has it already."""
+
+    def is_network(node: NodeProto) -> bool:
+        return any(entry.key == ORDER for entry in node.metadata_props)
+
+    taken = {node.name for node in nodes if is_network(node)}
+    for node in nodes:
+        if node.name and not is_network(node):
+            while node.name in taken:
+                node.name += "#"
+            taken.add(node.name)
+
+
+def _names(graph: onnx.GraphProto) -> set[str]:
     names = {name for node in graph.node for name in (*node.input, *node.output)}
     names |= {value.name for value in (*graph.input, *graph.output, *graph.value_info)}
-    names |= {tensor.name for tensor in graph.initializer}
+    return names | {tensor.name for tensor in graph.initializer}
+
+
+def _kept_apart(graph: onnx.GraphProto, taken: Set[str]) -> dict[str, str]:
+    """Rename the tensors of a segment that are called as one of the source, or of another, and return how."""
+    names = _names(graph)
     places = {}
     for name in sorted(names & taken):
         place = f"{name} of spikes"

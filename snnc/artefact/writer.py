@@ -12,7 +12,7 @@ quantisation). Where there are several inputs, or outputs, they bear the names t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -81,7 +81,13 @@ Stateless = (
 """Operations that are one call, of what they read alone; counts have no state in the layerwise schedule."""
 
 
-def build_model(graph: SnnGraph, *, states: bool = False, encoded: bool = False) -> onnx.ModelProto:
+def build_model(
+    graph: SnnGraph,
+    *,
+    states: bool = False,
+    encoded: bool = False,
+    order: Mapping[str, int] | None = None,
+) -> onnx.ModelProto:
     """Return the network as an ONNX model.
 
     Args:
@@ -90,17 +96,20 @@ def build_model(graph: SnnGraph, *, states: bool = False, encoded: bool = False)
             in the network's order after the outputs.
         encoded: whether the inputs are the quantised ones, ``q`` in place of ``x``: int32, or float32 before
             quantisation.
+        order: places of the nodes in the network of which this is a segment, by their names.
 
     Raises:
         TargetError: the network's integers are too large for float32 convolutions.
     """
-    return _Writer(graph, encoded).model(states)
+    if order is None:
+        order = {node.name: place for place, node in enumerate(graph)}
+    return _Writer(graph, encoded, order).model(states)
 
 
 class _Writer:
     """Writes the nodes of one network into a draft."""
 
-    def __init__(self, graph: SnnGraph, encoded: bool) -> None:
+    def __init__(self, graph: SnnGraph, encoded: bool, order: Mapping[str, int]) -> None:
         self.graph = graph
         self.encoded = encoded
         self.looped = graph.schedule is Schedule.SYNCHRONOUS
@@ -111,7 +120,7 @@ class _Writer:
         self.outputs = dict(zip(graph.outputs, names.outputs, strict=True))
         self.constant = constant_nodes(graph)
         self.digits = node_digits(graph)
-        self.order = {node.name: str(index) for index, node in enumerate(graph)}
+        self.order = {name: str(place) for name, place in order.items()}
         self.tensors: dict[str, str] = {}  # the value of each node
         self.finals: dict[str, tuple[str, str]] = {}  # N and v of each population
 

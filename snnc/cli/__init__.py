@@ -19,11 +19,14 @@ from snnc.errors import InternalError, SnncError
 
 VERBS = {
     "check": "List everything in a network that cannot be converted.",
+    "new": "Write a configuration for a network.",
     "convert": "Convert a trained network into a spiking one.",
+    "tune": "Learn thresholds, weights and membranes by gradients.",
     "eval": "Measure accuracy, spikes and operations on labelled rows.",
     "run": "Run a spiking network on an array.",
     "deploy": "Write a bundle for another runtime or chip.",
     "verify": "Check a deployed bundle, and run it on its golden vectors.",
+    "plot": "Draw spikes, potentials and answers.",
     "report": "Report where accuracy is lost, by layer and by cause.",
     "compare": "Compare two networks, or two reports, side by side.",
     "bisect": "Find the layer at which accuracy is lost.",
@@ -34,6 +37,7 @@ VERBS = {
     "ops": "List the supported ONNX operators.",
     "targets": "List the targets of deploy.",
     "explain": "Explain a diagnostic code such as SNN101.",
+    "completion": "Print or install completion for a shell.",
     "doctor": "Show versions, processor and what is installed.",
 }
 """Every verb and its summary. The verb NAME is ``command`` in ``snnc/cli/NAME.py``."""

@@ -147,7 +147,9 @@ def _compare(
 
     graph: SnnGraph = network.graph
     before = resident()
-    simulator = NumbaSimulator(request.threads)
+    if request.mode == "counts":
+        network.require_one_run("`snnc bench --mode counts`")
+    simulator = prepared.simulator(NumbaSimulator(request.threads))
     activity = simulator.run(graph, prepared.encode(x), steps, RecordOptions(activity=True))
     counts = costs.count(graph, activity.activity, len(x), steps)
     run_steps = steps
@@ -159,7 +161,7 @@ def _compare(
     density = activity.density(graph.settle_steps)
     terminal.detail("density by layer: " + ", ".join(f"{name} {d:.3f}" for name, d in density.items()))
 
-    simulator = NumbaSimulator(request.threads, density)
+    simulator = prepared.simulator(NumbaSimulator(request.threads, density))
     finish = prepared.finish
 
     def spiking() -> object:
@@ -192,6 +194,7 @@ def _compare(
         images=len(x),
         threads=request.threads,
         timesteps=steps,
+        latency_steps=costs.latency_steps(network.graph, steps, network.input_segments),
         mode=request.mode,
         memory=None if before is None or after is None else max(0, after - before),
     )
@@ -213,6 +216,7 @@ def _show(terminal: Terminal, found: Comparison) -> None:
         row("90th percentile, ms per image", "p90"),
         ("rounds", str(len(found.snn.seconds)), str(len(found.ann.seconds))),
         ("time steps", f"T = {found.timesteps}, K = {found.costs.steps - found.timesteps}", ""),
+        ("latency, steps", str(found.latency_steps), ""),
         ("neurons that fire in a step", f"{found.costs.events_per_neuron_per_step:.2%}", ""),
         ("synaptic operations, G/s", f"{found.giga_synops:.3g}", ""),
         ("batch", str(found.images), str(found.images)),

@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 @rows_layout
 @click.option("--threads", type=Threads(), metavar="N", help="Number of threads; all by default.")
 @task_option
+@click.option(
+    "--output", metavar="NAME", help="The output to judge; it must be named where there are several."
+)
 @click.pass_obj
 def command(
     terminal: Terminal,
@@ -58,6 +61,7 @@ def command(
     rows_layout: str | None,
     threads: int | None,
     task: str | None,
+    output: str | None,
 ) -> None:
     """Run hybrids in which more and more layers spike, and measure the loss of each layer.
 
@@ -65,7 +69,6 @@ def command(
     """
     from snnc.cli.artefacts import chosen_timesteps
     from snnc.cli.subjects import subject
-    from snnc.errors import UsageError
     from snnc.report.bisection import bisect
 
     found = subject(
@@ -77,19 +80,16 @@ def command(
         threads=threads,
         rows_layout=rows_layout,
         task=task_of(task),
+        several=True,
     )
-    if found.artefact.host is not None and found.artefact.host.suffix is not None:
-        raise UsageError(
-            "ordinary ONNX makes the answers of this artefact out of its read-outs, and bisect judges the "
-            "read-outs of hybrids: snnc report shows the error of every layer"
-        )
     result = bisect(
         found.artefact,
         found.source,
         found.x,
         found.y,
         simulator=found.simulator,
-        task=found.outputs.task,
+        output=output,
+        task=task_of(task) if found.each is None else found.each.task,
         tolerance=tolerance / 100,
         timesteps=chosen_timesteps(terminal, found.artefact, timesteps),
         threads=threads,
@@ -105,6 +105,8 @@ def command(
 
 def measured(result: Bisection) -> str:
     """Return what is measured of a hybrid, in words."""
+    if result.is_map:
+        return f"1 - 1 / SQNR against the {'labels' if result.labelled else 'source'}"
     if not result.classes:
         return "R2 against the labels" if result.labelled else "R2 against the source"
     return "accuracy" if result.labelled else "agreement"
@@ -118,7 +120,9 @@ def _row(result: Bisection, trial: Trial) -> tuple[str, str, str, str]:
 
 def _said(result: Bisection) -> str:
     whole = f"{lost(100 * result.lost)} from end to end"
-    if not result.classes:
+    if result.is_map:
+        whole = f"{100 * result.lost:.2f} hundredths of the power of the maps lost from end to end"
+    elif not result.classes:
         whole = f"{100 * result.lost:.2f} hundredths of the variance lost from end to end"
     if result.largest is None or (result.culprit is None and result.lost <= result.tolerance):
         return f"{whole}: no layer to name."
@@ -140,7 +144,8 @@ def _trial(result: Bisection, trial: Trial) -> dict[str, Any]:
         "onnx_node": trial.onnx_node,
         "share": None if trial.share is None else trial.share.value,
         "ci95": None if trial.share is None else list(trial.share.interval),
-        "r2": 1 - trial.loss if trial.share is None else None,
+        "r2": 1 - trial.loss if trial.share is None and not result.is_map else None,
+        **({"power_lost": trial.loss} if result.is_map else {}),
         "cost": cost,
     }
 

@@ -71,6 +71,7 @@ def command(
 
     check_outputs(output, others=(artefact, data, check), force=force)
     loaded = load(artefact)
+    loaded.require_one_run("`snnc certify`")
     rows = loaded.with_rows_layout(rows_layout)  # the network that is written keeps its own
     quantised(loaded.graph)  # refused before any rows are read
     simulator = load_simulator("numba", threads)

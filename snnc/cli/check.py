@@ -13,6 +13,7 @@ from snnc.cli.given import refuse
 from snnc.cli.inputs_outputs import keep_option, shape_option
 from snnc.cli.options import option_of
 from snnc.cli.terminal import Terminal, Verb
+from snnc.options import ConvertOptions
 
 if TYPE_CHECKING:
     from snnc.artefact import Artefact
@@ -38,6 +39,12 @@ TRIAL_ROWS = 8
 @keep_option
 @click.option("--profile", metavar="NAME", help="Profile of the target; its first by default.")
 @option_of("host")
+@click.option(
+    "--calib",
+    type=click.Path(path_type=Path),
+    metavar="ROWS",
+    help="For PACKAGE.MODULE:FACTORY: rows for which the network is exported, as for `snnc convert`.",
+)
 @click.pass_obj
 def command(
     terminal: Terminal,
@@ -48,30 +55,52 @@ def command(
     host: str,
     shape: tuple[str, ...],
     keep_output: tuple[str, ...],
+    calib: Path | None,
 ) -> int:
     """List everything in MODEL that cannot be converted, with node names and a remedy for each.
 
     Every node that runs as ordinary ONNX beside the spiking network is listed, too, with the reason.
 
     With --target, MODEL may be an artefact; any other MODEL is converted on trial, with synthetic rows.
+    In place of a file, MODEL may be PACKAGE.MODULE:FACTORY, with --calib: this runs your own code.
     Exits with 3 if anything cannot be converted, with 6 if anything does not fit the target.
     """
-    from snnc.cli.artefacts import holds_artefact, require_network
-    from snnc.cli.host import lines, told
-    from snnc.cli.models import locate
-    from snnc.compiler import Options, examine
-    from snnc.diagnostics import Severity, causes
+    from snnc.cli.factories import exported_file, is_factory
+    from snnc.compiler import Options
     from snnc.errors import UsageError
 
     if target is None and profile is not None:
         raise UsageError("--profile needs --target")
-    located = locate(model)
+    options = Options(host=host, shape=shape, keep_output=keep_output)
+    if not is_factory(model):
+        refuse("is for PACKAGE.MODULE:FACTORY, and this is no such name", "--calib")
+        return _check(terminal, model, model, form, target, profile, options)
+    with exported_file(model, ConvertOptions(calib=calib)) as file:
+        return _check(terminal, model, file, form, target, profile, options)
+
+
+def _check(
+    terminal: Terminal,
+    model: str,
+    file: str,
+    form: str,
+    target: str | None,
+    profile: str | None,
+    options: Options,
+) -> int:
+    """Check a file, which the user calls ``model``."""
+    from snnc.cli.artefacts import holds_artefact, require_network
+    from snnc.cli.host import lines, told
+    from snnc.cli.models import locate
+    from snnc.compiler import examine
+    from snnc.diagnostics import Severity, causes
+
+    located = locate(file)
     if target is None:
         require_network(located.path, model)
     converted = target is not None and holds_artefact(located.path)
     if converted:
         refuse("is for a network, and this is an artefact", "--shape", "--keep-output", "--host")
-    options = Options(host=host, shape=shape, keep_output=keep_output)
     source, found = (None, ()) if converted else examine(located.path, options)
     supported = all(item.severity is not Severity.ERROR for item in found)
     unfit: tuple[Diagnostic, ...] = ()

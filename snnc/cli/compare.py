@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +27,11 @@ from snnc.cli.terminal import Terminal, Verb
 if TYPE_CHECKING:
     from snnc.analysis.evaluation import Source
     from snnc.artefact import Artefact
+    from snnc.cli.models import Located
+    from snnc.ir.batch import Rows
     from snnc.ir.graph import NumberArray
     from snnc.metrics import Case, Floor, Measured, Outputs
+    from snnc.source.selection import Selection
 
 
 @click.command("compare", cls=Verb)
@@ -143,8 +146,7 @@ def _compare_networks(
     from snnc.data.material import is_decoded, preprocessing_beside
     from snnc.data.preprocessing import Preprocessing
     from snnc.errors import InputError, UsageError
-    from snnc.metrics import Case, threshold_of
-    from snnc.metrics.outputs import recognise_output
+    from snnc.metrics.outputs import labels_by_output, metrics_by_output
 
     data, threads = asked.data, asked.threads
     located = [locate(first), locate(second)]
@@ -152,9 +154,6 @@ def _compare_networks(
         load(item.path).with_rows_layout(asked.rows_layout) if holds_artefact(item.path) else None
         for item in located
     ]
-    for item in artefacts:
-        if item is not None:
-            item.require_plain("compare")
     spiking = next((item for item in artefacts if item is not None), None)
     if None not in artefacts:
         refuse("is for a MODEL, and both are artefacts, which store theirs", "--preprocess")
@@ -176,48 +175,149 @@ def _compare_networks(
         preprocessing = preprocessing_beside(data, preprocessing)
     preprocessing = with_layout(preprocessing, asked.rows_layout)
     networks = [
-        artefact or open_source(terminal, item, preprocessing, threads)
+        artefact or open_source(terminal, item, preprocessing, threads, _selection(item, spiking))
         for item, artefact in zip(located, artefacts, strict=True)
     ]
     checks = [network.check_rows for network in networks]
     sha256 = hashes[0] if hashes else ""
-    x, y, name = rows_of(data, sha256, asked.limit, *checks, preprocessing=preprocessing, is_fixed=fixed)
-    a, b = (
-        _side(terminal, label, network, x, threads)
+    inputs = next(_inputs(network) for network in networks)
+    outputs = _outputs(networks[0])
+    x, y, name = rows_of(
+        data,
+        sha256,
+        asked.limit,
+        *checks,
+        inputs=inputs,
+        outputs=outputs,
+        preprocessing=preprocessing,
+        is_fixed=fixed,
+    )
+    sides = [
+        _sides(terminal, label, network, x, threads)
         for label, network in zip((first, second), networks, strict=True)
-    )
-    if a.values.shape != b.values.shape:
-        raise InputError(f"A has {a.values.shape[1]} outputs and B {b.values.shape[1]}: nothing to compare")
-    axes = [tuple(length for length in side.shape if length > 1) for side in (a, b)]
-    if axes[0] != axes[1] and min(map(len, axes)) > 1:
-        raise InputError(f"A answers with maps of {a.shape} and B of {b.shape}: nothing to compare")
-    ends = a.ends or b.ends or ("" if spiking is None else spiking.metadata.ends)
-    outputs = recognise_output(
-        "",
-        a.shape if len(axes[0]) > 1 else b.shape,
-        rows=len(x),
-        labels=y,
-        ends=ends,
-        given=task_of(asked.task),
-        stored=task_of(None, None if spiking is None else spiking.metadata),
-    )
-    by_name = {"": outputs}
+    ]
+    pairs = _pairs(*sides)
+    labels = labels_by_output(y, list(outputs))
+    kinds = {key: _kind(a, b, labels.get(key), len(x), asked, spiking) for key, (a, b) in pairs.items()}
     if asked.max_drop is not None:
-        require_points(by_name)
-    require_floors(asked.floors, by_name)
-    task, threshold = outputs.task, threshold_of(ends)
-    values = [_ended(side, ends, outputs) for side in (a, b)]
-    case = Case(values[1], task, values[0], outputs.labels, threshold)
-    found = _judged(case, Case(values[0], task, None, outputs.labels, threshold), outputs, name)
-    wrong = missed(asked.floors, {"": [_measure(limit.metric, case) for limit in asked.floors]})
+        require_points(kinds)
+    require_floors(asked.floors, kinds)
+    wanted = metrics_by_output([limit.asked for limit in asked.floors], kinds, has_source=True)
+    each: dict[str, dict[str, Any]] = {}
+    measured: dict[str, list[Measured]] = {}
+    for key, (a, b) in pairs.items():
+        each[key], case = _compared(a, b, kinds[key], name)
+        measured[key] = [_measure(metric, case) for metric in (wanted[key] or ()) if asked.floors]
+    wrong = missed(asked.floors, measured)
     columns = ["rate in A", "rate in B", "squared difference, % of A"]
-    rows = layers_of_both(a, b, x[:COMPARED_ROWS], threads)
+    rows = layers_of_both(artefacts[0], artefacts[1], x[:COMPARED_ROWS], threads)
     if sum(item is None for item in artefacts) == 1:
         spikes = 0 if artefacts[0] is not None else 1
         columns = ["error alone, %", "error in the running network, %", "SQNR, dB"]
         against = (located[spikes], located[1 - spikes])
         rows = errors_against_source(terminal, *against, data, x, asked.rows_layout, threads)
-    return {"compared": "networks", **found, "columns": columns, "rows": rows}, wrong
+    return {"compared": "networks", **_of_all(each), "columns": columns, "rows": rows}, wrong
+
+
+def _selection(item: Located, spiking: Artefact | None) -> Selection | None:
+    """Return what an artefact took of this file, where it is its source."""
+    from snnc.frontend.loading import load
+
+    if spiking is None or not spiking.metadata.selection:
+        return None
+    is_source = load(item.path).sha256 == spiking.metadata.source_sha256
+    return spiking.selection if is_source else None
+
+
+def _inputs(network: Artefact | Source) -> list[str]:
+    from snnc.analysis.evaluation import Source
+
+    return list(network.session.inputs if isinstance(network, Source) else network.takes)
+
+
+def _outputs(network: Artefact | Source) -> list[str]:
+    from snnc.analysis.evaluation import Source
+
+    return list(network.session.all_ends if isinstance(network, Source) else network.gives)
+
+
+def _pairs(a: dict[str, Side], b: dict[str, Side]) -> dict[str, tuple[Side, Side]]:
+    """Return what both networks answer at each output, by its name in A; the only ones may differ in it.
+
+    Raises:
+        InputError: they have other outputs, or of other shapes.
+    """
+    from snnc.errors import InputError
+
+    if len(a) == len(b) == 1:
+        pairs = {name: (side, other) for name, side in a.items() for other in b.values()}
+    else:
+        for whose, has, other, lacks in (("A", a, "B", b), ("B", b, "A", a)):
+            missing = [name for name in has if name not in lacks]
+            if missing:
+                raise InputError(
+                    f"{whose} has an output {missing[0]!r}, and {other} has none of that name: nothing to "
+                    "compare it with; convert with --keep-output NAME for those of both"
+                )
+        pairs = {name: (side, b[name]) for name, side in a.items()}
+    for name, (one, two) in pairs.items():
+        of = f" at {name!r}" if len(pairs) > 1 else ""
+        if one.values.shape != two.values.shape:
+            raise InputError(
+                f"A has {one.values.shape[1]} outputs{of} and B {two.values.shape[1]}: nothing to compare"
+            )
+        axes = [tuple(length for length in side.shape if length > 1) for side in (one, two)]
+        if axes[0] != axes[1] and min(map(len, axes)) > 1:
+            raise InputError(
+                f"A answers{of} with maps of {one.shape} and B of {two.shape}: nothing to compare"
+            )
+    return pairs
+
+
+def _kind(
+    a: Side, b: Side, labels: NumberArray | None, rows: int, asked: Asked, spiking: Artefact | None
+) -> Outputs:
+    """Return what an output of both networks is."""
+    from snnc.metrics.outputs import recognise_output
+
+    is_map = sum(length > 1 for length in a.shape) > 1
+    is_only = spiking is not None and len(spiking.gives) == 1
+    stored = spiking.metadata if is_only and spiking is not None else None
+    return recognise_output(
+        "" if a.output is None else a.output,
+        a.shape if is_map else b.shape,
+        rows=rows,
+        labels=labels,
+        ends=_end(a, b),
+        given=task_of(asked.task),
+        stored=task_of(None, stored),
+    )
+
+
+def _end(a: Side, b: Side) -> str:
+    """Return the activation that the source network ends with, as far as either knows of one."""
+    return a.ends or b.ends or a.left_out or b.left_out
+
+
+def _compared(a: Side, b: Side, outputs: Outputs, rows: str) -> tuple[dict[str, Any], Case]:
+    """Return what both networks reach at an output, and the answers of B held to those of A."""
+    from snnc.metrics import Case, threshold_of
+
+    ends = _end(a, b)
+    task, threshold = outputs.task, threshold_of(ends)
+    ours, theirs = (_ended(side, ends, outputs) for side in (a, b))
+    case = Case(theirs, task, ours, outputs.labels, threshold)
+    return _judged(case, Case(ours, task, None, outputs.labels, threshold), outputs, rows), case
+
+
+def _of_all(each: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return what is said of the one output, or of the one that loses most and of every output."""
+    if len(each) == 1:
+        return next(iter(each.values()))
+    counted = {name: found for name, found in each.items() if found["drop_points"] is not None}
+    lost_most = max(counted or each, key=lambda name: each[name]["drop_points"] or 0.0)
+    text = "\n".join(f"{name}: {found['text']}" for name, found in each.items())
+    return {**each[lost_most], "output": lost_most, "outputs": each, "text": text}
 
 
 def _measure(name: str, case: Case) -> Measured:
@@ -238,8 +338,7 @@ def _ended(side: Side, ends: str, outputs: Outputs) -> NumberArray:
     from snnc.metrics import finished
     from snnc.metrics.task import SOFTMAXES
 
-    own = "" if side.artefact is None else side.artefact.metadata.ends
-    if outputs.is_map and ends in SOFTMAXES and not side.ends and own != ends:
+    if outputs.is_map and ends in SOFTMAXES and not side.ends and side.left_out != ends:
         raise InputError(f"{side.name} gives maps without the {ends} that ends the other: compare like maps")
     return side.values if side.ends else finished(side.values.astype(np.float64), ends)
 
@@ -315,41 +414,48 @@ def _percent(found: Measured) -> str:
     return f"{found.value:.2%} [{low:.2%}, {high:.2%}]"
 
 
-def _side(
-    terminal: Terminal,
-    name: str,
-    network: Artefact | Source,
-    x: NumberArray,
-    threads: int | None,
-) -> Side:
-    """Run one of the two networks."""
-    from snnc.analysis.evaluation import Source, answers_of, outputs_of
+def _sides(
+    terminal: Terminal, name: str, network: Artefact | Source, x: Rows, threads: int | None
+) -> dict[str, Side]:
+    """Run one of the two networks, and return what it answers at each output, by the output's name."""
+    from snnc.analysis.evaluation import SHARD, Source, all_outputs_of
     from snnc.analysis.scores import require_finite
     from snnc.backends import load_simulator
     from snnc.cli.artefacts import warn_of_rows
 
+    found: dict[str, Side] = {}
     if isinstance(network, Source):
-        answers = answers_of(network, x, terminal.progress())
-        require_finite(answers)
-        (first,) = network.session.run_all(network.prepare(x[:1])).values()
-        return Side(name, answers, first.shape[1:], None, network.session.ends)
-    steps = network.graph.timesteps
-    simulator = load_simulator("numba", threads)
-    warn_of_rows(terminal, network, x, simulator)
-    outputs = outputs_of(
-        network.graph,
-        network.encode,
-        x,
-        simulator=simulator,
-        timesteps=steps,
-        progress=terminal.progress(),
-        finish=network.finish,
-    )
-    require_finite(outputs)
-    (shape,) = network.gives.values()
-    if network.host is not None:
-        return Side(name, outputs.astype("float64"), shape, network, network.metadata.ends)
-    readout = network.graph.readout
-    # The spiking network leaves the last activation out, so nothing lies behind its answers.
-    real = readout.real(outputs.reshape(-1, *readout.shape), steps).reshape(outputs.shape)
-    return Side(name, real, shape, network, "")
+        import numpy as np
+
+        starts = range(0, len(x), SHARD)
+        tracked = terminal.progress().track(starts, len(starts), "running the ANN")
+        parts = [network.session.run_all(network.prepare(x[start : start + SHARD])) for start in tracked]
+        for output, ends in network.session.all_ends.items():
+            values = np.concatenate([part[output] for part in parts])
+            found[output] = Side(name, values.reshape(len(x), -1), values.shape[1:], ends, "", output)
+    else:
+        steps = network.graph.timesteps
+        simulator = load_simulator("numba", threads)
+        warn_of_rows(terminal, network, x, simulator)
+        outputs = all_outputs_of(
+            network.graph,
+            network.encode,
+            x,
+            simulator=simulator,
+            timesteps=steps,
+            progress=terminal.progress(),
+            finish=network.finish,
+        )
+        for output, shape in network.gives.items():
+            values, ends = outputs[output], network.ends[output]
+            if network.host is None:  # the spiking network leaves the last activation out
+                real = network.graph.readouts[output].real(values, steps)
+                values = network.output_layouts[output].to_source(real)
+            flat = values.reshape(len(x), -1).astype("float64")
+            sides = (ends, "") if network.host is not None else ("", ends)
+            found[output] = Side(name, flat, shape, *sides, output)
+    for side in found.values():
+        require_finite(side.values)
+    if len(found) == 1:
+        return {output: replace(side, output=None) for output, side in found.items()}
+    return found

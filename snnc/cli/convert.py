@@ -13,7 +13,7 @@ from snnc.cli.gate import Limits, gate, outputs_for
 from snnc.cli.given import given, refuse
 from snnc.cli.judging import floors, task_of
 from snnc.cli.layouts import with_layout
-from snnc.cli.options import parameters
+from snnc.cli.options import parameters, setting
 from snnc.cli.terminal import Terminal, Verb
 from snnc.options import ConvertOptions
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from snnc.ir.graph import Graph
     from snnc.metrics.outputs import Labels
     from snnc.pipeline import Dump
+
+OTHER_SEARCHES = ("--max-latency", "--max-synops", "--front", "--journal", "--dump-ir-after")
+"""Options that `--tune` does not go with."""
 
 HELD_BACK = 5
 """With ``--max-drop``, every fifth calibration row is kept for the measurement."""
@@ -83,7 +86,7 @@ def command(ctx: click.Context, /, model: str, **values: Any) -> None:
     from snnc.errors import UsageError
     from snnc.pass_options import once
 
-    settings = once(map(_setting, values["settings"]), "--set")
+    settings = once(map(setting, values["settings"]), "--set")
     settings = settings_of(ctx.meta.get("snnc.set", {})) | settings
     asked = ConvertOptions(**{**values, "settings": settings})
     if asked.output is None and not asked.dry_run:
@@ -105,9 +108,13 @@ def _convert(ctx: click.Context, model: str, asked: ConvertOptions) -> None:
     from snnc.cli.models import locate
     from snnc.compiler import LEARNING, Options, convert
     from snnc.errors import UsageError
+    from snnc.training.extra import require_torch
 
     terminal = ctx.obj
     output, front, journal = asked.output, asked.front, asked.journal
+    if asked.tune is not None:
+        require_torch("--tune")
+        refuse("belongs to another search than --tune: leave out one of the two", *OTHER_SEARCHES)
     located = locate(model)
     require_network(located.path, model)
     read = (located.path, asked.calib, asked.preprocess, ctx.meta.get("snnc.config"))
@@ -165,17 +172,20 @@ def _convert(ctx: click.Context, model: str, asked: ConvertOptions) -> None:
         return
     used, kept = _split(located, rows, options) if limits else (rows, None)
     terminal.journal = journal if searching else None
-    conversion = convert(
-        located.name,
-        used.x,
-        options,
-        preprocessing=rows.preprocessing,
-        progress=terminal.progress(),
-        dump=dump,
-        name=rows.origin,
-    )
-    for found in conversion.diagnostics:
-        terminal.warn(found)
+    if asked.tune is not None:
+        conversion = _tuned(terminal, located, used, options, asked)
+    else:
+        conversion = convert(
+            located.name,
+            used.x,
+            options,
+            preprocessing=rows.preprocessing,
+            progress=terminal.progress(),
+            dump=dump,
+            name=rows.origin,
+        )
+        for found in conversion.diagnostics:
+            terminal.warn(found)
     drop = None
     if kept is not None:
         drop = gate(terminal, located, conversion.artefact, kept, limits, options)
@@ -186,13 +196,34 @@ def _convert(ctx: click.Context, model: str, asked: ConvertOptions) -> None:
         _tell(terminal, conversion, output, drop)
 
 
-def _setting(text: str) -> tuple[str, str]:
-    from snnc.errors import UsageError
+def _tuned(
+    terminal: Terminal, located: Located, rows: Rows, options: Options, asked: ConvertOptions
+) -> Conversion:
+    """Tune on the calibration rows, without labels."""
+    import shutil
 
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise UsageError(f"--set {text}: write PASS.OPTION=VALUE")
-    return key.strip(), value.strip()
+    from snnc.cli.files import Labelled
+    from snnc.cli.tune import lines, tuned
+    from snnc.errors import UsageError
+    from snnc.training.recipe import Recipe
+
+    if asked.timesteps is None:
+        raise UsageError("--tune learns for a number of steps that is known: give -T")
+    folder = Path(f"{asked.output}.tuning")
+    found = tuned(
+        terminal,
+        located,
+        Labelled(rows.x, None, rows.origin, rows.preprocessing),
+        Recipe(minutes=asked.tune, seed=asked.seed),
+        options,
+        timesteps=(asked.timesteps,),
+        labels=False,
+        folder=folder,
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+    for line in lines(found):
+        terminal.note(line)
+    return found.conversions[asked.timesteps]
 
 
 def _dump(after: str | None, options: Options) -> Dump | None:
@@ -241,14 +272,12 @@ def _read(located: Located, rows: Rows, options: Options) -> SourceModel:
     """Read the network as a conversion does, and refuse rows that do not fit it, by their name."""
     from snnc.compiler import read_convertible
     from snnc.data.preprocessing import check_fit
-    from snnc.data.readings import NetworkInput
     from snnc.ir.batch import rows_of
 
     source, _ = read_convertible(located.path, options)
-    for each in source.inputs:
-        what = rows.origin if len(source.inputs) == 1 else f"{rows.origin} for {each.name!r}"
-        shape = rows_of(rows.x, each.name).shape
-        check_fit(shape, NetworkInput.of(each.layout), rows.preprocessing, what)
+    for name, takes in source.takes.items():
+        what = rows.origin if len(source.takes) == 1 else f"{rows.origin} for {name!r}"
+        check_fit(rows_of(rows.x, name).shape, takes, rows.preprocessing, what)
     return source
 
 
@@ -350,7 +379,8 @@ def _tell(terminal: Terminal, conversion: Conversion, output: Path, drop: dict[s
         f"{found['precision']}"
     )
     if conversion.artefact.host is not None:
-        terminal.done(conversion.artefact.host.line)
+        host = conversion.artefact.host
+        terminal.done(f"{host.line}; {host.latency}" if host.islands else host.line)
     if drop is not None and (lost := drop["max_drop"]) is not None:
         terminal.done(f"{lost['measured']}: {lost['points']:.2f} points, at most {lost['limit']:g} allowed")
     for kept in () if drop is None else drop["min_metric"]:

@@ -17,6 +17,7 @@ from snnc.cores import available_cores
 NEEDED = ("click", "numba", "numpy", "onnx", "onnxruntime", "rich", "threadpoolctl")
 EXTRAS = {
     "report": ("jinja2", "matplotlib"),
+    "plot": ("matplotlib",),
     "images": ("pillow",),
     "torch": ("onnxscript", "torch"),
     "train": ("torch",),

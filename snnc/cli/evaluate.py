@@ -111,7 +111,7 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None
     from snnc.artefact import load
     from snnc.backends import load_simulator
     from snnc.cli.artefacts import chosen_timesteps, warn_of_rows
-    from snnc.cli.host import told
+    from snnc.cli.host import told_of
     from snnc.cli.models import locate_source, open_source, zoo_entry
     from snnc.errors import UsageError
 
@@ -147,11 +147,13 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None
         progress=terminal.progress(),
     )
     if terminal.json:
-        terminal.data({**found.as_dict(), "host": told(artefact.host)})
+        terminal.data({**found.as_dict(), "host": told_of(artefact, steps)})
     else:
         _show(terminal, found, labelled=y is not None)
         if artefact.host is not None:
             terminal.text(f"{artefact.host.line}: {artefact.host.host_macs:,} run there once per image.")
+            if artefact.host.islands:
+                terminal.text(f"{artefact.host.latency[0].upper()}{artefact.host.latency[1:]}.")
 
 
 def _evaluate_model(terminal: Terminal, located: Located, request: Request) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from snnc.artefact import Artefact
     from snnc.source.host import Host
 
 
@@ -13,9 +14,18 @@ def told(host: Host | None) -> dict[str, Any] | None:
     return None if host is None else host.told()
 
 
+def told_of(artefact: Artefact, timesteps: int) -> dict[str, Any] | None:
+    """Return the same of an artefact, with the steps that islands add to a run of T."""
+    from snnc.analysis import costs
+
+    if artefact.host is None:
+        return None
+    return artefact.host.told(costs.latencies(artefact.graph, timesteps, artefact.input_segments))
+
+
 def lines(host: Host) -> list[str]:
     """Return a line for the whole and one for every node."""
-    found = [f"{host.line}; the host's nodes add no steps"]
+    found = [f"{host.line}; {host.latency}"]
     for node in host.nodes:
         macs = f", {node.macs:,} multiply-accumulates" if node.macs else ""
         found.append(f"  {node.text}{macs}")

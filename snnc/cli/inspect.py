@@ -85,7 +85,7 @@ def _show_plan(
 def described(network: Artefact) -> dict[str, Any]:
     """Return the JSON form of what an artefact says about itself."""
     from snnc.analysis import costs
-    from snnc.cli.host import told
+    from snnc.cli.host import told_of
     from snnc.ir.snn import IntegrateFire
 
     graph, metadata = network.graph, network.metadata
@@ -98,7 +98,7 @@ def described(network: Artefact) -> dict[str, Any]:
         "settle_steps": graph.settle_steps,
         "schedule": graph.schedule.value,
         "max_timesteps": graph.max_timesteps,
-        "latency_steps": costs.latency_steps(graph, graph.timesteps),
+        "latency_steps": costs.latency_steps(graph, graph.timesteps, network.input_segments),
         "payload": costs.payload(graph, graph.timesteps),
         "precision": "int8" if graph.integer else "float32",
         "parameters": _parameters(graph),
@@ -116,7 +116,7 @@ def described(network: Artefact) -> dict[str, Any]:
         "source": {"path": metadata.source_path, "sha256": metadata.source_sha256},
         "calibration": calibration,
         "choice": metadata.calibration.get("choice"),
-        "host": told(network.host),
+        "host": told_of(network, graph.timesteps),
         "layers": [_layer(node) for node in graph.of_type(IntegrateFire)],
     }
 
@@ -199,7 +199,9 @@ def _summary(network: Artefact) -> list[tuple[str, str]]:
 def _host(network: Artefact) -> list[tuple[str, str]]:
     """Return what runs as ordinary ONNX, node by node."""
     host = network.host
-    return [] if host is None else [("host", host.line), *(("", node.text) for node in host.nodes)]
+    if host is None:
+        return []
+    return [("host", f"{host.line}; {host.latency}"), *(("", node.text) for node in host.nodes)]
 
 
 def _chosen(choice: Mapping[str, Any] | None) -> str:

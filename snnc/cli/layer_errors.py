@@ -11,6 +11,7 @@ from snnc.cli.terminal import Terminal
 if TYPE_CHECKING:
     from snnc.artefact import Artefact
     from snnc.cli.models import Located
+    from snnc.ir.batch import Rows
     from snnc.ir.graph import NumberArray, Shape
 
 
@@ -22,15 +23,17 @@ class Side:
         name: as the user wrote it.
         values: (n, outputs), its answers.
         shape: of the answer to one row.
-        artefact: where it is spiking.
         ends: the softmax or sigmoid behind the answers, as an ONNX operator; empty for none.
+        left_out: the same of a spiking network's source, which its answers lie before.
+        output: the name of the output; ``None`` of the only one.
     """
 
     name: str
     values: NumberArray
     shape: Shape
-    artefact: Artefact | None
     ends: str
+    left_out: str
+    output: str | None
 
 
 COMPARED_ROWS = 200
@@ -42,7 +45,7 @@ def errors_against_source(
     artefact: Located,
     other: Located,
     data: Path | None,
-    x: NumberArray,
+    x: Rows,
     rows_layout: str | None,
     threads: int | None,
 ) -> list[list[Any]]:
@@ -64,6 +67,7 @@ def errors_against_source(
         limit=rows,
         threads=threads,
         rows_layout=rows_layout,
+        several=True,
     )
     measured = measure(
         found.artefact,
@@ -85,9 +89,9 @@ def errors_against_source(
     ]
 
 
-def layers_of_both(a: Side, b: Side, x: NumberArray, threads: int | None) -> list[list[Any]]:
+def layers_of_both(a: Artefact | None, b: Artefact | None, x: Rows, threads: int | None) -> list[list[Any]]:
     """Return what the populations of two spiking networks send, where they bear the same name."""
-    if a.artefact is None or b.artefact is None:
+    if a is None or b is None:
         return []
     import numpy as np
 
@@ -97,9 +101,9 @@ def layers_of_both(a: Side, b: Side, x: NumberArray, threads: int | None) -> lis
 
     simulator = load_simulator("numba", threads)
     runs = []
-    for artefact in (a.artefact, b.artefact):
+    for artefact in (a, b):
         T = artefact.graph.timesteps
-        trace = simulator.run(
+        trace = artefact.simulator(simulator).run(
             artefact.graph, artefact.encode(x), T, RecordOptions(states=True, activity=True)
         )
         nodes = {node.name: node for node in artefact.graph.of_type(IntegrateFire)}

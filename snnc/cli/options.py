@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from snnc.cli.quantities import FiniteRange, Threads
+from snnc.errors import UsageError
 from snnc.options import OPTIONS, Kind, Option
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -27,6 +28,18 @@ def option_of(field: str) -> Callable[[Command], Command]:
     """
     option = OPTIONS[field]
     return click.option(*_spellings(option), **_attributes(option))
+
+
+def setting(text: str) -> tuple[str, str]:
+    """Read ``PASS.OPTION=VALUE``.
+
+    Raises:
+        UsageError: it is of another form.
+    """
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"--set {text}: write PASS.OPTION=VALUE")
+    return key.strip(), value.strip()
 
 
 def _spellings(option: Option) -> list[str]:

@@ -107,9 +107,6 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
         rows_layout=request.rows_layout,
         several=True,
     )
-    if (why := _without_curve(found)) and wanted:
-        refuse(why, "--curve", "--reconvert")
-        wanted = ()
     steps = chosen_timesteps(terminal, found.artefact, request.timesteps)
     report = make_report(
         found.artefact,
@@ -127,17 +124,6 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
     )
     _write(report, request)
     _show(terminal, report, request)
-
-
-def _without_curve(found: Subject) -> str:
-    """Return why there is no curve; empty where there is one."""
-    sides = ((found.artefact.takes, "input"), (found.artefact.gives, "output"))
-    for side, kind in sides:
-        if len(side) > 1:
-            return f"is for networks of one {kind}, and {found.artefact.graph.name} has {len(side)}"
-    if found.artefact.host is None and any(layout.moves for layout in found.artefact.output_layouts.values()):
-        return "is for outputs as the last layer computes them, and this network transposes its own"
-    return ""
 
 
 def _check(artefact: Path, request: Request) -> None:

@@ -187,6 +187,9 @@ class GraphBuilder:
             RefusalError: minus infinity stands beside the values.
         """
         self.refuse_lowest(view, origin)
+        if not view.shape:  # one number without an axis
+            single = self.settled(view.to(view.index.reshape(1), view.origin), origin)
+            return None if single is None else single.to(single.index.reshape(()), single.origin)
         view = self.behind_joins(view)
         shape = self.shape(view.node)
         if view.node in self.doubtful:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from snnc.frontend.regions import Region, between, dominators
+from snnc.frontend.regions import Region, Wiring
 from snnc.frontend.simplify import Constant
 from snnc.ir.graph import FloatArray, Shape
 
@@ -95,19 +95,40 @@ def find_chains(nodes: Sequence[onnx.NodeProto], constants: Iterable[str]) -> di
     kinds = {node.op_type for node in nodes}
     if not (kinds & MEANS and kinds & ROOTS and kinds & {"Div", "Mul"}):
         return {}
-    constant = set(constants)
-    place, roots = dominators(nodes, constant, KINDS)
+    wiring = Wiring.of(nodes, frozenset(constants), KINDS)
     found: dict[int, list[Region]] = {}
     for node in nodes:
         end = node.output[0] if node.output else ""
         if node.op_type not in ENDS:
             continue
-        for root in roots.get(end, frozenset()) - {end}:
-            inside = between(nodes, place, root, end, constant)
-            spelt = {nodes[each].op_type for each in inside}
-            if len(inside) <= MOST_NODES and spelt & MEANS and spelt & ROOTS and spelt & {"Div", "Mul"}:
-                found.setdefault(inside[0], []).append(Region(root, end, tuple(inside)))
+        for root in wiring.roots.get(end, frozenset()) - {end}:
+            region = wiring.region(root, end)
+            spelt = {nodes[each].op_type for each in region.places}
+            short = len(region.places) <= MOST_NODES
+            if short and spelt & MEANS and spelt & ROOTS and spelt & {"Div", "Mul"}:
+                found.setdefault(region.places[0], []).append(region)
     return {first: sorted(regions, key=lambda region: len(region.places)) for first, regions in found.items()}
+
+
+def without_parts_of(
+    chains: Mapping[int, Sequence[Region]], functions: Mapping[int, Sequence[Region]]
+) -> dict[int, list[Region]]:
+    """Return regions without those that hold a part of a chain and something beside it.
+
+    The square at the head of a chain is a function of one number, and one together with what is before it.
+
+    Args:
+        chains: as found above.
+        functions: regions by the number of their first node.
+    """
+    places = [set(region.places) for regions in chains.values() for region in regions]
+    least = [each for each in places if not any(other < each for other in places)]
+    whole = set[int]().union(*least)
+
+    def apart(region: Region) -> bool:
+        return not whole.intersection(region.places) or whole.issuperset(region.places)
+
+    return {first: list(filter(apart, regions)) for first, regions in functions.items()}
 
 
 def recognise(
@@ -123,13 +144,15 @@ def recognise(
         region: the region.
         nodes: its nodes, in order.
         constants: the constants that it reads, by name.
-        shape: of the tensor that it reads, batch included.
+        shape: of the tensor that it reads, for one row.
         opset: version of the default domain.
     """
     if not shape or not 2 <= math.prod(shape) <= MOST_VALUES:
         return None
     try:
-        return _recognised(_Function(region, nodes, constants, shape, opset), shape)
+        function = _Function(region, nodes, constants, shape, opset)
+        several = _Function(region, nodes, constants, (2, *shape[1:]), opset)
+        return None if _mixes_rows(function, several) else _recognised(function, shape)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
         return None  # what the evaluator cannot compute is read node by node, and told there
 
@@ -166,6 +189,21 @@ class _Function:
         if y.shape != self.shape or not np.isfinite(y).all():
             raise ValueError("it is no normalisation")
         return y
+
+
+def _mixes_rows(function: _Function, several: _Function) -> bool:
+    """Say whether a region gives two rows together something else than each by itself.
+
+    Args:
+        function: of one row.
+        several: the same of two.
+    """
+    rows = np.random.default_rng(1).standard_normal(several.shape) * 3 + 1
+    try:
+        together = several(rows)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+        return False  # it takes one row alone
+    return not _near(together, np.concatenate([function(row[None]) for row in rows]))
 
 
 def _wide(value: Constant) -> Constant:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from snnc.data.readings import NetworkInput
 from snnc.diagnostics import Diagnostic, Severity
@@ -13,10 +15,11 @@ from snnc.frontend.host.dividing import Check, HostMode, Reading, read_divided
 from snnc.frontend.loading import LoadedModel, load
 from snnc.frontend.simplify import simplify
 from snnc.ir.ann import AnnGraph
-from snnc.ir.graph import Shape
+from snnc.ir.graph import FloatArray, NumberArray, Shape
 from snnc.ir.layout import InputLayout
 from snnc.metrics.ending import final_activation
 from snnc.source.host import Host, HostNode
+from snnc.source.islands import SourceSegments
 from snnc.source.selection import EVERYTHING, Selection
 
 
@@ -85,6 +88,22 @@ class SourceModel:
             return layouts
         ports = self.host.inputs
         return {port.name: layouts.get(port.name) or NetworkInput.of_shape(port.shape) for port in ports}
+
+    def entries(self, known: Mapping[str, NumberArray], threads: int | None = None) -> dict[str, FloatArray]:
+        """Return what the graph's inputs take, (rows, *shape) float32, channels first, by their names.
+
+        Args:
+            known: the file's inputs by their names; where there is a host, what its ``before`` returns.
+            threads: how many rows are worked on at once.
+        """
+        inputs = {given.name: given.layout for given in self.inputs}
+        if self.host is not None and self.host.islands:
+            outputs = {output.name: output.layout for output in self.outputs}
+            return SourceSegments(self.graph, self.host, inputs, outputs, threads).entries(known)
+        return {
+            name: layout.to_canonical(known[name]).astype(np.float32, copy=False)
+            for name, layout in inputs.items()
+        }
 
     @property
     def input(self) -> SourceInput:

@@ -36,7 +36,7 @@ from snnc.frontend.elementwise import affine
 from snnc.frontend.functions import DEFAULT_DOMAINS
 from snnc.frontend.layout import layout_of
 from snnc.frontend.legacy import aligned, modern, old
-from snnc.frontend.norm_chains import find_chains
+from snnc.frontend.norm_chains import find_chains, without_parts_of
 from snnc.frontend.norm_chains import recognise as recognise_chain
 from snnc.frontend.norms import normalised
 from snnc.frontend.operators import UNROLLED, operator_of, reads_codes
@@ -269,6 +269,11 @@ def _computed_of(nodes: Iterable[onnx.NodeProto], known: set[str]) -> set[str]:
     return found
 
 
+def _sizes(nodes: Iterable[onnx.NodeProto]) -> set[str]:
+    """Return the names of the tensors that are sizes of others."""
+    return {name for node in nodes if node.op_type in ("Shape", "Size") for name in node.output}
+
+
 def _numbers_by_tensor(nodes: Iterable[onnx.NodeProto]) -> dict[str, set[int]]:
     """Return the numbers of the nodes that read each tensor."""
     found: dict[str, set[int]] = {}
@@ -276,11 +281,6 @@ def _numbers_by_tensor(nodes: Iterable[onnx.NodeProto]) -> dict[str, set[int]]:
         for name in reads(node):
             found.setdefault(name, set()).add(number)
     return found
-
-
-def _sizes(nodes: Iterable[onnx.NodeProto]) -> set[str]:
-    """Return the names of the tensors that are sizes of others."""
-    return {name for node in nodes if node.op_type in ("Shape", "Size") for name in node.output}
 
 
 def _constants_first(nodes: Sequence[onnx.NodeProto], values: Mapping[str, object]) -> list[onnx.NodeProto]:
@@ -361,7 +361,7 @@ class _Reader:
         chains = find_chains(nodes, sized)
         readers = _numbers_by_tensor(nodes)
         wiring = wired(nodes, constant)
-        functions = find_functions(wiring)
+        functions = without_parts_of(chains, find_functions(wiring))
         done: set[int] = set()
         plain: set[int] = set()
         for number, node in enumerate(nodes):
@@ -372,7 +372,7 @@ class _Reader:
                     done |= self._read_sizes(nodes, number, chains[number], sized)
                 done |= self._read_region(nodes, chains.get(number, []), self._normalisation)
             if number not in done | plain:
-                done |= self._read_function(nodes, functions.get(number, []), readers, wiring.roots, plain)
+                done |= self._read_function(nodes, number, functions, readers, wiring.roots, plain)
             if number in done:
                 continue
             if not self._read(node):
@@ -396,15 +396,17 @@ class _Reader:
     def _read_function(
         self,
         nodes: Sequence[onnx.NodeProto],
-        regions: Sequence[Region],
+        number: int,
+        functions: Mapping[int, Sequence[Region]],
         readers: Mapping[str, set[int]],
         roots: Mapping[str, frozenset[str]],
         plain: set[int],
     ) -> set[int]:
-        """Read the largest of some regions that is a function of one number; return the nodes that are done.
+        """Read the largest region from a node on that is a function of one number; return what is done.
 
         What is read elsewhere of the values within is a function of its own, or is read node by node.
         """
+        regions = functions.get(number, ())
         for region in regions:
             found = self._written(nodes, region)
             if found is None:
@@ -430,7 +432,12 @@ class _Reader:
                 outside = None in self._readers.get(name, ()) or not done.issuperset(readers.get(name, ()))
                 if not outside or name in self._values:
                     continue
-                smaller = [each for each in regions if (each.root, each.end) == (region.root, name)]
+                smaller = [
+                    each
+                    for part in region.places
+                    for each in functions.get(part, ())
+                    if (each.root, each.end) == (region.root, name)
+                ]
                 if any(
                     (known := self._written(nodes, each)) and self._emit(nodes, each, known)
                     for each in smaller
@@ -782,12 +789,14 @@ class _Reader:
         first, problems = len(self.builder.nodes), len(self.problems)
         for outer, inner in zip(node.output, found.outputs, strict=False):
             self._hand_readers(outer, inner)
-        for step in found.steps:
+        for step, done in zip(found.steps, found.done, strict=True):
             self._note_readers(step)
             if not self._walk(step):
                 raise RefusalError(None)
             if len(self.problems) > problems:
                 break
+            for name in done:
+                self._values.pop(name, None)
         for name in list(islice(self.builder.nodes, first, None)):
             self.builder.nodes[name] = self.builder.nodes[name].with_(origin=origin)
         results = [self._values.get(name, _Unknown()) if name else _Unknown() for name in found.outputs]

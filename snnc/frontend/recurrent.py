@@ -111,6 +111,20 @@ class Unrolled:
     gates: Mapping[str, str]
     batch: int
 
+    @property
+    def done(self) -> tuple[tuple[str, ...], ...]:
+        """What each step makes or reads for the last time, but for the outputs."""
+        last = {
+            name: k
+            for k, step in enumerate(self.steps)
+            for node in step
+            for name in (*node.output, *node.input)
+        }
+        found: list[list[str]] = [[] for _ in self.steps]
+        for name in last.keys() - set(self.outputs):
+            found[last[name]].append(name)
+        return tuple(map(tuple, found))
+
 
 def unroll(node: onnx.NodeProto, operands: Operands, opset: int, name: str) -> Unrolled:
     """Unroll a recurrent node.
@@ -444,7 +458,7 @@ class _Unrolling:
 
         entered = gate("input", cell)
         coupled = bool(self.attributes.get("input_forget", 0))
-        kept = None if coupled else gate("forget", cell)
+        kept = None if coupled or cell is None else gate("forget", cell)
         candidate = step.activated(self._current(step, direction, "cell", x, h), g)
         step.gate = "state"
         new = str(step.product("new", entered, candidate))
@@ -466,14 +480,15 @@ class _Unrolling:
         h, _ = state
         f, g = self.activations[direction]
         update = step.activated(self._current(step, direction, "update", x, h), f)
-        reset = step.activated(self._current(step, direction, "reset", x, h), f)
+        reset = None
+        if h is not None or self.apart:
+            reset = step.activated(self._current(step, direction, "reset", x, h), f)
+        step.gate = "hidden"
         if self.apart:
-            step.gate = "hidden"
             recurrence = self._recurrence(step, direction, "hidden", h) or self.at(direction, "hidden", "Rb")
             more = step.product("reset", reset, recurrence)
             current = self._current(step, direction, "hidden", x, None, more)
         else:
-            step.gate = "hidden"
             current = self._current(step, direction, "hidden", x, step.product("reset", reset, h))
         new = step.activated(current, g)
         step.gate = "h"

@@ -1,4 +1,8 @@
-"""Parts of a graph between two tensors, of which the later depends on nothing but the earlier."""
+"""Regions: what lies between a tensor and a later one that depends on nothing else, every value for itself.
+
+All operations of a region act on every value for itself, with constants beside it, so that it is a function
+of one number, or of one number per channel, however many operations spell it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from snnc.frontend.functions import DEFAULT_DOMAINS
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A function of one tensor, spelt by several nodes.
+    """A function of one number, spelt by several nodes.
 
     Attributes:
         root: the tensor that it reads.
@@ -25,67 +29,20 @@ class Region:
     places: tuple[int, ...]
 
 
-def dominators(
-    nodes: Sequence[onnx.NodeProto],
-    constant: Collection[str],
-    kinds: Collection[str],
-    others: Mapping[str, Collection[str]] = {},
-) -> tuple[dict[str, int], dict[str, frozenset[str]]]:
-    """Return who makes each tensor, and the tensors through which everything goes that it depends on.
-
-    Args:
-        nodes: in topological order.
-        constant: names of tensors that are constant.
-        kinds: the operators of the default domain through which to look.
-        others: those of other domains, by domain.
-    """
-    place: dict[str, int] = {}
-    roots: dict[str, frozenset[str]] = {}
-    for number, node in enumerate(nodes):
-        read = {name for name in node.input if name and name not in constant}
-        for name in node.output:
-            place[name] = number
-            own = frozenset({name})
-            known = kinds if node.domain in DEFAULT_DOMAINS else others.get(node.domain, ())
-            if node.op_type in known and read:
-                shared = [roots.get(each, frozenset({each})) for each in read]
-                own |= frozenset.intersection(*shared)
-            roots[name] = own
-    return place, roots
-
-
-def between(
-    nodes: Sequence[onnx.NodeProto],
-    place: Mapping[str, int],
-    root: str,
-    end: str,
-    constant: Collection[str],
-) -> list[int]:
-    """Return the numbers of the nodes on the way from ``root`` to ``end``, in order."""
-    waiting, inside = [end], set()
-    while waiting:
-        name = waiting.pop()
-        if name == root or name in constant or name not in place or place[name] in inside:
-            continue
-        inside.add(place[name])
-        waiting += [each for each in nodes[place[name]].input if each]
-    return sorted(inside)
-
-
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """How nodes of one graph hang together, of which some act on every value for itself.
+    """How nodes of one graph hang together.
 
     Attributes:
         nodes: in topological order.
         constants: names of tensors that are constant.
         place: by tensor, the number of the node that makes it.
-        roots: by tensor, those through which everything goes that it depends on, itself included.
+        roots: by tensor, those that are all that it depends on, one at a time, itself included.
         readers: by tensor, the numbers of the nodes that read it.
     """
 
     nodes: Sequence[onnx.NodeProto]
-    constants: Collection[str]
+    constants: frozenset[str]
     place: Mapping[str, int]
     roots: Mapping[str, frozenset[str]]
     readers: Mapping[str, tuple[int, ...]]
@@ -96,20 +53,45 @@ class Wiring:
         nodes: Sequence[onnx.NodeProto],
         constants: Collection[str],
         kinds: Collection[str],
-        others: Mapping[str, Collection[str]] = {},
+        others: Mapping[str, Collection[str]] | None = None,
     ) -> Wiring:
-        """Walk over nodes once; see :func:`dominators` for the arguments."""
+        """Walk over nodes once.
+
+        Args:
+            nodes: in topological order.
+            constants: names of tensors that are constant, those that nodes compute of constants included.
+            kinds: the operators of the default domain that act on every value for itself.
+            others: those of other domains, by domain.
+        """
         constant = frozenset(constants)
+        place: dict[str, int] = {}
+        roots: dict[str, frozenset[str]] = {}
         readers: dict[str, list[int]] = {}
         for number, node in enumerate(nodes):
-            for name in {name for name in node.input if name and name not in constant}:
+            read = {name for name in node.input if name and name not in constant}
+            for name in read:
                 readers.setdefault(name, []).append(number)
-        place, roots = dominators(nodes, constant, kinds, others)
+            known = kinds if node.domain in DEFAULT_DOMAINS else (others or {}).get(node.domain, ())
+            for name in node.output:
+                place[name] = number
+                own = frozenset({name})
+                if node.op_type in known and read:
+                    own |= frozenset.intersection(*(roots.get(each, frozenset({each})) for each in read))
+                roots[name] = own
         return cls(nodes, constant, place, roots, {name: tuple(found) for name, found in readers.items()})
 
     def region(self, root: str, end: str) -> Region:
         """Return the nodes on the way from ``root`` to ``end``, one of whose roots it is."""
-        return Region(root, end, tuple(between(self.nodes, self.place, root, end, self.constants)))
+        waiting, inside = [end], set()
+        while waiting:
+            name = waiting.pop()
+            if name == root or name in self.constants or self.place.get(name) is None:
+                continue
+            if self.place[name] in inside:
+                continue
+            inside.add(self.place[name])
+            waiting += [each for each in self.nodes[self.place[name]].input if each]
+        return Region(root, end, tuple(sorted(inside)))
 
     def varying(self, number: int) -> list[str]:
         """Return the inputs of a node that are no constants, each once."""

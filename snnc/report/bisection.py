@@ -7,22 +7,23 @@ what others did; so no bisection is sure to meet the layer that costs most, and 
 spikes of the first populations do not depend on what is behind them, so one simulation serves many hybrids.
 
 A row's loss is 1 where its class is wrong, or not the source's where there are no labels. Of numbers it is
-the squared error relative to the variance of what they are held to, so that its mean is ``1 - R2``.
+the squared error relative to the variance of what they are held to, so that its mean is ``1 - R2``; of a map,
+relative to the power of all its places, so that its mean is the inverse of the SQNR.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from math import prod
 
 import numpy as np
 
 from snnc.analysis.evaluation import Share
 from snnc.artefact import Artefact
-from snnc.errors import InputError
+from snnc.errors import InputError, UsageError
 from snnc.ir.ann import AnnGraph, ChannelAffine, Convolution, Linear, Softmax
+from snnc.ir.batch import Rows
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.snn import IntegrateFire
 from snnc.metrics import (
@@ -32,10 +33,10 @@ from snnc.metrics import (
     behaves_as_classifier,
     decisions,
     finished,
-    recognise,
     threshold_of,
 )
 from snnc.metrics.intervals import bootstrap
+from snnc.metrics.outputs import Labels, labels_by_output, recognise_output
 from snnc.progress import Progress, Silent
 from snnc.report.fed import FedSource
 from snnc.simulation.protocol import RecordOptions, Simulator
@@ -88,6 +89,7 @@ class Bisection:
             layers.
         interval: 95 %, of what that layer costs; ``None`` where too few rows tell.
         tolerance: up to which nothing counts as lost.
+        is_map: whether they are places of a map.
     """
 
     trials: tuple[Trial, ...]
@@ -99,6 +101,7 @@ class Bisection:
     largest: Trial | None
     interval: tuple[float, float] | None
     tolerance: float
+    is_map: bool = False
 
     @property
     def lost(self) -> float:
@@ -116,10 +119,11 @@ class Bisection:
 def bisect(
     artefact: Artefact,
     source: AnnGraph,
-    x: NumberArray,
-    y: NumberArray | None,
+    x: Rows,
+    y: Labels,
     *,
     simulator: Simulator,
+    output: str | None = None,
     task: Task | str | None = None,
     tolerance: float = 0.005,
     timesteps: int | None = None,
@@ -134,9 +138,10 @@ def bisect(
     Args:
         artefact: the spiking network.
         source: the network that was lowered.
-        x: (n, ...) rows as the artefact takes them.
-        y: (n, ...) labels, or ``None``.
+        x: (n, ...) rows as the artefact takes them; of several inputs a batch.
+        y: (n, ...) labels, or ``None``; of several outputs by their names.
         simulator: what runs the spiking part.
+        output: the name of the one that is judged; it must be given where there are several.
         task: what the user says of the outputs; else what the artefact remembers, or the labels tell.
         tolerance: share of rows, or of the variance, up to which nothing counts as lost.
         timesteps: T; the calibrated value by default.
@@ -145,27 +150,48 @@ def bisect(
 
     Raises:
         InputError: rows or labels do not fit.
+        UsageError: there are several outputs, and none is named; or ordinary ONNX reads the read-outs.
     """
     if len(x) == 0:
         raise InputError("there are no rows to run")
-    readout = artefact.graph.readout
-    last = source[source.output]
-    ends = artefact.metadata.ends or ("Softmax" if isinstance(last, Softmax) else "")
-    outputs = recognise(
-        prod(readout.shape),
+    output = _judged_output(artefact, output)
+    names = artefact.graph.output_names
+    last = source[source.outputs[names.index(output)]]
+    ends = artefact.ends[output] or ("Softmax" if isinstance(last, Softmax) else "")
+    outputs = recognise_output(
+        output if len(names) > 1 else "",
+        artefact.gives[output],
         rows=len(x),
-        labels=y,
+        labels=labels_by_output(y, names).get(output),
         ends=ends,
         given=task,
-        stored=artefact.metadata.stored_task,
+        stored=artefact.metadata.stored_task if len(names) == 1 else None,
     )
-    work = _Hybrids(artefact, source, x, simulator, timesteps, threads, progress or Silent())
+    work = _Hybrids(artefact, source, x, output, simulator, timesteps, threads, progress or Silent())
     populations, answers = work.populations, work.answers()
     judge = _Judge(outputs, ends, answers[0])
     trials = tuple(
         judge.trial(k, None if k == 0 else populations[k - 1], answers[k]) for k in range(len(answers))
     )
-    return conclusion(trials, outputs.labels is not None, judge.classes, tolerance)
+    found = conclusion(trials, outputs.labels is not None, judge.classes, tolerance)
+    return replace(found, is_map=outputs.is_map)
+
+
+def _judged_output(artefact: Artefact, name: str | None) -> str:
+    """Return the output to judge."""
+    host = artefact.host
+    if host is not None and (host.suffix is not None or host.islands):
+        raise UsageError(
+            "ordinary ONNX reads the read-outs of this artefact, and bisect judges the read-outs of hybrids: "
+            "snnc report shows the error of every layer"
+        )
+    names = artefact.graph.output_names
+    listed = ", ".join(map(repr, names))
+    if name is None and len(names) > 1:
+        raise UsageError(f"there are {len(names)} outputs, {listed}: say which to judge, by --output NAME")
+    if name is not None and name not in names:
+        raise UsageError(f"there is no output {name!r}; the outputs: {listed}")
+    return next(iter(names)) if name is None else name
 
 
 def conclusion(trials: tuple[Trial, ...], labelled: bool, classes: bool, tolerance: float) -> Bisection:
@@ -218,6 +244,10 @@ class _Judge:
         else:
             self.targets = ours if outputs.labels is None else outputs.labels
             variances = self.targets.var(axis=0)
+            if outputs.is_map:
+                power = float(np.square(self.targets).mean(axis=0).sum())
+                self.weights = np.full(len(variances), 1 / power if power else 1.0)
+                return
             # A constant output explains nothing; where all are, errors count as they are.
             self.weights = np.divide(1, variances, out=np.zeros(len(variances)), where=variances > 0)
             self.weights /= max(np.count_nonzero(variances), 1)
@@ -243,7 +273,8 @@ class _Hybrids:
         self,
         artefact: Artefact,
         source: AnnGraph,
-        x: NumberArray,
+        x: Rows,
+        output: str,
         simulator: Simulator,
         timesteps: int | None,
         threads: int | None,
@@ -252,6 +283,7 @@ class _Hybrids:
         self.artefact = artefact
         self.source = source
         self.x = x
+        self.output = output
         self.simulator = simulator
         self.timesteps = artefact.graph.timesteps if timesteps is None else timesteps
         self.threads = threads
@@ -285,6 +317,7 @@ class _Hybrids:
                 record = RecordOptions(states=True, until=needed)
                 counts = self.simulator.run(self.artefact.graph, q, self.timesteps, record).counts
             for k, hybrid in fed.items():
-                (answers,) = hybrid.run(q, counts, self.timesteps).answers.values()
-                found[k].append(answers.reshape(len(q), -1))
+                answers = hybrid.run(q, counts, self.timesteps).answers[self.output]
+                told = self.artefact.output_layouts[self.output].to_source(answers)
+                found[k].append(told.reshape(len(q), -1))
         return {k: np.concatenate(parts) for k, parts in found.items()}

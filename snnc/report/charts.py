@@ -102,10 +102,9 @@ def curve_chart(curve: Curve) -> Chart:
             middle = np.array([point.share.value for point in points])
             ends = [point.share.interval or (point.share.value,) * 2 for point in points]
             low, high = np.array(ends).T
-            errors = factor * np.array([middle - low, high - middle])
-            ax.errorbar(
-                T, factor * middle, errors, label=name, color=colour, marker=marker, capsize=2, linewidth=1.4
-            )
+            ax.plot(T, factor * middle, label=name, color=colour, marker=marker, linewidth=1.4)
+            # Of few rows, a bootstrap's interval may lie beside the value.
+            ax.vlines(T, factor * low, factor * high, color=colour, linewidth=1.4)
         if curve.ann is not None:
             ax.axhline(factor * curve.ann.value, color=INK, linestyle="--", linewidth=1, label="ANN")
         every = sorted({point.timesteps for _, points in series for point in points})

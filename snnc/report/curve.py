@@ -10,23 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import numpy as np
-
-from snnc.analysis.evaluation import Share, outputs_of
+from snnc.analysis.evaluation import Share, all_outputs_of
 from snnc.artefact import Artefact
-from snnc.errors import InternalError
-from snnc.ir.graph import FloatArray, IntArray, NumberArray
+from snnc.ir.batch import Rows
+from snnc.ir.graph import NumberArray
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import populations
 from snnc.ir.snn import SnnGraph
-from snnc.metrics import Measured, decisions
+from snnc.metrics import Measured
 from snnc.progress import Progress, Silent
 from snnc.simulation.protocol import Simulator
 
-Score = Callable[[FloatArray], Measured]
-"""Judges numbers, (n, outputs), in units of the source network before its last activation."""
+Judge = Callable[[NumberArray], Share | Measured]
+"""Judges answers, (n, values), in units of the source network: before its last activation, or where ordinary
+ONNX makes the answers, behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,7 @@ class Curve:
         again: converted anew for each T; empty where that was not asked for.
         metric: of numbers; empty where shares of rows are measured.
         one_run: whether ``same`` was read from one simulation.
+        output: the name of the one that is judged; empty where there is one.
     """
 
     calibrated_for: int
@@ -63,6 +64,7 @@ class Curve:
     again: tuple[Point, ...]
     one_run: bool
     metric: str = ""
+    output: str = ""
 
     @property
     def measured(self) -> str:
@@ -87,6 +89,7 @@ class Curve:
 
         return {
             "measured": self.measured,
+            **({"output": self.output} if self.output else {}),
             "calibrated_for": self.calibrated_for,
             "n": self.same[0].share.n if self.same else 0,
             f"ann_{self.metric or 'top1'}": None if self.ann is None else self.ann.value,
@@ -108,73 +111,63 @@ def exact_in_one_run(graph: SnnGraph) -> bool:
 
 def answers_at(
     artefact: Artefact,
-    x: NumberArray,
+    x: Rows,
+    output: str,
     timesteps: Sequence[int],
     simulator: Simulator,
     progress: Progress | None = None,
 ) -> dict[int, NumberArray]:
-    """Return what a network answers at each T, (n, outputs) each.
+    """Return what a network answers at each T, (n, values) each, in units and layout of its source.
 
     Args:
         artefact: the network.
-        x: (n, ...) rows.
+        x: (n, ...) rows; of several inputs a batch.
+        output: the name of the one that is asked for.
         timesteps: the T that are wanted, none above what was proved.
         simulator: what runs it.
         progress: where to show how far it is.
     """
-    graph = artefact.graph
-    if exact_in_one_run(graph) and artefact.finish is None:
-        outputs = outputs_of(
-            graph,
-            artefact.encode,
-            x,
-            simulator=simulator,
-            timesteps=max(timesteps),
-            per_step=True,
-            progress=progress,
-        )
-        return {T: outputs[T - 1] for T in timesteps}
-    return {
-        T: outputs_of(
-            graph,
-            artefact.encode,
-            x,
-            simulator=simulator,
-            timesteps=T,
-            progress=progress or Silent(),
-            finish=artefact.finish,
-        )
-        for T in timesteps
-    }
+    graph, finish = artefact.graph, artefact.finish
+
+    def told(T: int, values: NumberArray) -> NumberArray:
+        if finish is None:
+            values = artefact.output_layouts[output].to_source(graph.readouts[output].real(values, T))
+        return values.reshape(len(values), -1)
+
+    run = partial(all_outputs_of, graph, artefact.encode, x, simulator=simulator, progress=progress)
+    if exact_in_one_run(graph) and finish is None:
+        steps = run(timesteps=max(timesteps), per_step=True)[output]
+        return {T: told(T, steps[T - 1]) for T in timesteps}
+    return {T: told(T, run(timesteps=T, finish=finish)[output]) for T in timesteps}
 
 
 def accuracy_curve(
     artefact: Artefact,
-    x: NumberArray,
-    targets: IntArray | None,
+    x: Rows,
+    judge: Judge,
     *,
+    output: str,
     labelled: bool,
     ann: Share | Measured | None,
     timesteps: Sequence[int],
     simulator: Simulator,
-    known: Mapping[int, IntArray] | None = None,
+    known: Mapping[int, Share | Measured] | None = None,
     convert: Callable[[int], Artefact] | None = None,
-    score: Score | None = None,
     progress: Progress | None = None,
 ) -> Curve:
     """Measure the curve.
 
     Args:
         artefact: the network.
-        x: (n, ...) rows.
-        targets: (n,) labels, or the source network's answers; ``None`` where ``score`` judges.
-        labelled: which of both.
+        x: (n, ...) rows; of several inputs a batch.
+        judge: judges the answers of a run.
+        output: the name of the one that is judged.
+        labelled: whether they are held to labels, or else to the source network's.
         ann: accuracy of the source network.
         timesteps: the T that are wanted.
         simulator: what runs the networks.
-        known: answers of the artefact, (n,) each, at T at which it was run already.
+        known: what was judged at T at which the artefact was run already.
         convert: makes an artefact for a T; ``None`` to leave that curve out.
-        score: judges numbers, (n, outputs) of a run of T steps; ``None`` for classes.
         progress: where to show how far it is.
     """
     graph = artefact.graph
@@ -182,30 +175,16 @@ def accuracy_curve(
     # Step functions are made for one T; those of other conversions for theirs.
     others = sorted(set(timesteps)) if graph.only_timesteps else wanted
     wanted = [T for T in wanted if graph.timesteps == T or not graph.only_timesteps]
-
-    def judged(made: Artefact, T: int, outputs: NumberArray) -> Point:
-        readout = made.graph.readout
-        if score is not None:
-            return Point(
-                T, score(readout.real(outputs.reshape(-1, *readout.shape), T).reshape(outputs.shape))
-            )
-        return Point(T, _share(decisions(outputs), targets))
-
-    found = {} if score is not None else {T: Point(T, _share(c, targets)) for T, c in (known or {}).items()}
+    found = {T: Point(T, share) for T, share in (known or {}).items()}
     if left := [T for T in wanted if T not in found]:
-        answers = answers_at(artefact, x, left, simulator, progress)
-        found |= {T: judged(artefact, T, answers[T]) for T in left}
+        answers = answers_at(artefact, x, output, left, simulator, progress)
+        found |= {T: Point(T, judge(answers[T])) for T in left}
     same = tuple(found[T] for T in wanted)
-    again: list[Point] = []
+    again: tuple[Point, ...] = ()
     if convert is not None:
-        for T in (progress or Silent()).track(others, len(others), "converting for every T"):
-            made = convert(T)
-            again.append(judged(made, T, answers_at(made, x, [T], simulator)[T]))
+        tracked = (progress or Silent()).track(others, len(others), "converting for every T")
+        again = tuple(Point(T, judge(answers_at(convert(T), x, output, [T], simulator)[T])) for T in tracked)
     metric = next((each.share.metric for each in same if isinstance(each.share, Measured)), "")
-    return Curve(graph.timesteps, labelled, ann, same, tuple(again), exact_in_one_run(graph), metric)
-
-
-def _share(classes: IntArray, targets: IntArray | None) -> Share:
-    if targets is None:
-        raise InternalError("classes are compared with nothing")
-    return Share(int(np.count_nonzero(classes == targets)), len(targets))
+    one_run = exact_in_one_run(graph) and artefact.finish is None
+    named = output if len(artefact.gives) > 1 else ""
+    return Curve(graph.timesteps, labelled, ann, same, again, one_run, metric, named)

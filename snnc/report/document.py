@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from snnc import __version__, notebook
+from snnc.analysis import costs
 from snnc.analysis.costs import payload
 from snnc.analysis.evaluation import Share
 from snnc.artefact import Artefact
@@ -101,10 +102,16 @@ class Report:
                 {"ann": ann, "snn": snn, "rows": rows} for (ann, snn), rows in flips(found)[:TOP_FLIPS]
             ],
             "passes": [dict(record) for record in metadata.records],
-            "host": None if self.artefact.host is None else self.artefact.host.told(),
+            "host": None if self.artefact.host is None else self.artefact.host.told(self._latencies),
             "targets": [fit.as_dict() for fit in self.targets],
             "reproduce": dict(self.reproduce),
         }
+
+    @property
+    def _latencies(self) -> tuple[int, ...]:
+        """Steps of the segments between which ordinary ONNX stands."""
+        artefact = self.artefact
+        return costs.latencies(artefact.graph, self.measurement.timesteps, artefact.input_segments)
 
     def _repr_html_(self) -> str:
         """Return verdict, layers and their errors, for notebooks."""

@@ -20,6 +20,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from snnc import notebook
 from snnc.report.layers import LayerReport
 
 INK = "#010203"
@@ -28,6 +29,22 @@ INK = "#010203"
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
 LINE = 26
 """Characters of a layer's name on one line."""
+
+STYLE = (
+    ":root{color-scheme:light dark;color:#1a1a1a;background:#fff}"
+    "@media(prefers-color-scheme:dark){:root{color:#e8e8e8;background:#15181c}}"
+)
+"""Ink and paper of a picture by itself, in light and in the dark."""
+
+PAGE = (
+    "body{margin:1rem auto;max-width:60rem;padding:0 1rem;font:1rem/1.5 system-ui,sans-serif}"
+    "figure{margin:0}figcaption{font-weight:600;font-size:1.2rem}svg{max-width:100%;height:auto}"
+    ".scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.85rem}"
+    "caption{text-align:left;font-weight:600}"
+    "th,td{border-bottom:1px solid #8888;padding:.25rem .6rem;text-align:right}"
+    "th:first-child{text-align:left}"
+)
+"""The rest of a page with one picture."""
 
 SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -73,6 +90,35 @@ class Chart:
     width: int
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+
+    def file(self) -> str:
+        """Return the picture as a file of its own, dark where the reader wants it."""
+        end = self.svg.index(">") + 1
+        styled = f"{self.svg[:end]}<style>{STYLE}</style>{self.svg[end:]}"
+        return f'<?xml version="1.0" encoding="utf-8"?>\n{styled}\n'
+
+    def html(self) -> str:
+        """Return picture and data for a page."""
+        data = notebook.table(self.title, self.rows, self.columns)
+        region = '<div class="scroll" role="region" tabindex="0" aria-label="Data of the chart">'
+        return (
+            f"<figure><figcaption>{_escaped(self.title)}</figcaption>{self.svg}"
+            f"<p>{_escaped(self.description)}</p>"
+            f"<details><summary>Data</summary>{region}{data}</div></details></figure>"
+        )
+
+    def page(self) -> str:
+        """Return a page of its own."""
+        return (
+            '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f"<title>{_escaped(self.title)}</title><style>{STYLE}{PAGE}</style></head>"
+            f"<body><main>{self.html()}</main></body></html>\n"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return picture and data, for notebooks."""
+        return self.html()
 
 
 def wrapped(name: str, width: int = LINE) -> str:

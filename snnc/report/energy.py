@@ -292,6 +292,7 @@ def account(
     nonzero: Mapping[str, IntArray],
     timesteps: int,
     model: CostModel,
+    segments: Mapping[str, int] | None = None,
 ) -> Energy:
     """Count what a network costs.
 
@@ -303,6 +304,7 @@ def account(
             its spikes have, is not zero.
         timesteps: T.
         model: the energies.
+        segments: of the inputs, by their names, where segments wait for one another.
     """
     check_known(graph)
     populations = graph.of_type(IntegrateFire)
@@ -333,7 +335,7 @@ def account(
         layers=_layers(counted, model),
         first_layer=counted.first_layer_macs * (model.mac + model.weight_fetch),
         neurobench=_neurobench(graph, counted, reach),
-        latency_steps=costs.latency_steps(graph, timesteps),
+        latency_steps=costs.latency_steps(graph, timesteps, segments),
     )
 
 

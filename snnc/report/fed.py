@@ -15,7 +15,7 @@ import numpy as np
 
 from snnc.errors import InternalError
 from snnc.ir import snn as spiking
-from snnc.ir.ann import AnnGraph, AnnNode, Convolution, Input, Linear, Relu
+from snnc.ir.ann import Activation, AnnGraph, AnnNode, Convolution, Input, Linear, Pointwise, Relu
 from snnc.ir.batch import Rows, rows_of
 from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, IntArray
@@ -23,7 +23,7 @@ from snnc.ir.rewriter import Rewriter
 from snnc.ir.snn import Encode, IntegrateFire, Readout, SnnGraph, Weighted
 from snnc.numerics.input_range import decoded_input, input_affine
 from snnc.source.ann_session import AnnSession
-from snnc.source.source_map import raised_by, rectifier
+from snnc.source.source_map import Rectifier, raised_by, rectifier
 
 
 def fed_graph(source: AnnGraph, graph: SnnGraph) -> AnnGraph:
@@ -81,7 +81,7 @@ class _Twins:
         if name == base:
             return twin
         node = self.rewriter[name]
-        if isinstance(node, Convolution | Linear | Relu | Input):
+        if isinstance(node, Convolution | Linear | Activation | Input):
             return name
         inputs = tuple(self._moved(source, base, twin) for source in node.inputs)
         if inputs == node.inputs:
@@ -161,9 +161,14 @@ class FedSource:
         names = list(dict.fromkeys([*self._before.values(), *self._answers.values()]))
         computed = cut.ancestors(names, frozenset(fed)) - frozenset(fed)
         # What rounds to levels that the spikes have already may be computed again.
-        stray = [node.name for node in cut.of_type(Relu) if node.name in computed and node.scale is None]
+        stray = [
+            node.name
+            for node in cut
+            if node.name in computed
+            and (isinstance(node, Pointwise) or (isinstance(node, Relu) and node.scale is None))
+        ]
         if stray and spiking is None:
-            raise InternalError(f"no population stands for the rectifier {stray[0]!r}, which others read")
+            raise InternalError(f"no population stands for the activation {stray[0]!r}, which others read")
         self._session = AnnSession(cut, names, threads, fed)
 
     def _entrance(self, graph: AnnGraph, name: str) -> str:
@@ -171,11 +176,11 @@ class FedSource:
         affine = input_affine(graph, graph[name])
         return name if affine is None else affine.name
 
-    def rectifier(self, population: str) -> Relu:
-        """Return the rectifier that a population stands for."""
+    def rectifier(self, population: str) -> Rectifier:
+        """Return the rectifier or function that a population stands for."""
         node = self._graph[population]
-        if not isinstance(node, Relu):
-            raise InternalError(f"{population!r} stands for no rectifier")
+        if not isinstance(node, Relu | Pointwise):
+            raise InternalError(f"{population!r} stands for no activation")
         return node
 
     def run(self, q: Rows, counts: Mapping[str, IntArray], timesteps: int) -> Arrived:

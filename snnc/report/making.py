@@ -75,7 +75,7 @@ def make_report(
         artefact=artefact,
         measurement=found,
         verdict=judge(found, graph.timesteps, metadata.pipeline, metadata.preset),
-        energy=account(graph, found.costs, macs, found.nonzero, steps, cost_model),
+        energy=account(graph, found.costs, macs, found.nonzero, steps, cost_model, artefact.input_segments),
         curve=curve(found),
         targets=fits(graph, artefact.host),
         reproduce=reproduce,

@@ -50,7 +50,9 @@ from snnc.report.serial_worker import SerialWorker
 from snnc.report.statistics import LayerSums
 from snnc.report.terms import decompose, decompose_readout, mean_input
 from snnc.simulation.protocol import Activity, RecordOptions, Simulator, Trace
+from snnc.simulation.reference import encode_all
 from snnc.source.ann_session import CHUNK, AnnSession
+from snnc.source.islands import SourceSegments
 from snnc.source.source_map import carried, maximum_of, rectifier
 
 BLOCK = 1 << 16
@@ -202,7 +204,7 @@ def measure(
             rows = slice(start, start + CHUNK)
             work.add(x[rows], rows)
             behind.wait()
-        if several or isinstance(x, Batch):
+        if several or len(graph.inputs) > 1 or isinstance(x, Batch):
             return work.result(None, None)
         (only,) = outputs.values()
         return work.result(*_judged(artefact, source, x, threads, only.task))
@@ -321,6 +323,10 @@ class _Work:
         names = list(dict.fromkeys([*self.before.values(), *self.answers.values()]))
         self.session = AnnSession(self.source, names, threads or 1)
         self.maxima = {node.name: maximum_of(self.graph, self.source, node) for node in self.populations}
+        self.segments: SourceSegments | None = None
+        if artefact.host is not None and artefact.host.islands:
+            given = artefact.layouts, artefact.output_layouts
+            self.segments = SourceSegments(self.source, artefact.host, *given, threads or 1)
         self.layers: tuple[IntegrateFire | Readout, ...] = (*self.populations, *self.readouts.values())
         self.order = _order(self.graph, self.layers)
         self.sums = {node.name: self._begun(node) for node in self.layers}
@@ -349,11 +355,19 @@ class _Work:
 
     def add(self, x: Rows, where: slice) -> None:
         """Run one chunk; ``where`` says which rows they are."""
-        rows, q = self.artefact.canonical(x), self.artefact.encode(x)
+        if self.segments is None:
+            rows = self.artefact.canonical(x)
+            q = own = self.artefact.encode(x)
+        else:  # what the source itself gives behind islands, and what the spikes before them make of it
+            rows = Batch(self.segments.entries(self.artefact.before(x)))
+            q, own = self.artefact.encode(x), encode_all(self.graph, rows)
         values = self.session.run(rows)
         if not all(np.isfinite(values[node]).all() for node in self.answers.values()):
             raise NonFiniteError("the source network answers with NaN or infinity on these rows")
-        trace = self.simulator.run(self.graph, q, self.timesteps, RecordOptions(states=True, activity=True))
+        record = RecordOptions(states=True, activity=True)
+        trace = self.artefact.simulator(self.simulator).run(self.graph, q, self.timesteps, record)
+        if self.segments is not None:
+            q = Batch({**own.arrays, **trace.encoded})
         for name, counted in trace.activity.items():
             self.activity[name] = self.activity[name] + counted if name in self.activity else counted
         outputs = {
@@ -361,7 +375,7 @@ class _Work:
         }
         told = {name: values[node].reshape(outputs[name].shape) for name, node in self.answers.items()}
         self._add_cumulative(values, q, trace, outputs, told)
-        self._add_local(values, q, told)
+        self._add_local(values, own, told)
         # The labels are of the answers, which ordinary ONNX has yet to make of these.
         first = next(iter(self.outputs.values()))
         labels = None if self.finish is not None or first.classes is None else first.classes[where]

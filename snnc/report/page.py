@@ -226,7 +226,8 @@ def _curve(report: Report) -> Section:
     curve = report.curve
     if curve is None:
         raise ValueError("there is no curve")
-    text = f"Calibrated for T = {curve.calibrated_for}; other T are outside its calibration."
+    text = f"The output {curve.output!r}. " if curve.output else ""
+    text += f"Calibrated for T = {curve.calibrated_for}; other T are outside its calibration."
     text += f" Measured on {several(curve.same[0].share.n, 'row')}." if curve.same else ""
     if not curve.again:
         second = "For a second curve, converted again for each T, use"
@@ -377,7 +378,7 @@ def _host(host: Host) -> Section:
     )
     columns = ("node", "operator", "section", "multiply-accumulates", "reason")
     text = (
-        f"{host.line}. They run once per row and add no steps. Accuracy and metrics are those of the whole "
+        f"{host.line}. They run once per row; {host.latency}. Accuracy and metrics are those of the whole "
         "network; the errors of the layers, and the energy, are those of the spiking part."
     )
     return Section("host", "What runs as ordinary ONNX", (text,), tables=(Table("Nodes", columns, rows),))

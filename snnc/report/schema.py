@@ -167,6 +167,7 @@ def schema() -> dict[str, Any]:
                     _object(
                         {
                             "measured": TEXT,
+                            "output": TEXT,
                             "calibrated_for": COUNT,
                             "n": COUNT,
                             "ann_top1": MAYBE,
@@ -174,7 +175,7 @@ def schema() -> dict[str, Any]:
                             "this_artefact": points,
                             "converted_for_each": points,
                         },
-                        ("ann_top1", "ann_r2"),
+                        ("ann_top1", "ann_r2", "output"),
                     )
                 ),
                 "disagreements": {
@@ -188,6 +189,7 @@ def schema() -> dict[str, Any]:
                             "spiking_share": SHARE,
                             "macs": COUNT,
                             "host_macs": COUNT,
+                            "islands": COUNT,
                             "latency_steps": COUNT,
                             "nodes": {"type": "array", "items": _object(HOST_NODE), "minItems": 1},
                         }

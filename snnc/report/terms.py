@@ -59,7 +59,6 @@ from itertools import pairwise
 import numpy as np
 
 from snnc.errors import UnknownOperationError, UsageError
-from snnc.ir.ann import Relu
 from snnc.ir.channels import per_channel
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
@@ -67,7 +66,7 @@ from snnc.ir.operations import firing
 from snnc.ir.snn import IntegrateFire
 from snnc.report.coding import range_of_counts
 from snnc.simulation.reference import step_function, windows
-from snnc.source.source_map import carried, raised_by
+from snnc.source.source_map import Rectifier, carried, raised_by
 
 TERMS = ("propagated", "parameters", "clipping", "quantisation", "unevenness")
 """The five errors, in the order in which they arise."""
@@ -172,7 +171,7 @@ def ideal_count(node: IntegrateFire, count: IntArray, v: NumberArray, most: int)
 
 def decompose(
     node: IntegrateFire,
-    relu: Relu,
+    relu: Rectifier,
     z_source: FloatArray,
     z_fed: FloatArray,
     count: IntArray,

@@ -306,6 +306,7 @@ def choose(
     progress: Progress,
     task: Task | None = None,
     tasks: Mapping[str, Task | None] = {},
+    segments: Mapping[str, int] = {},
 ) -> Choice:
     """Make candidates with some rows, judge them on others, and choose.
 
@@ -318,6 +319,7 @@ def choose(
         progress: where to show how far it is.
         task: what the outputs are, if it is known.
         tasks: what single outputs are, by their names, where that is known better.
+        segments: of the inputs, by their names, where segments wait for one another.
 
     Raises:
         SnncError: none of them can be made.
@@ -351,7 +353,7 @@ def choose(
             refused = error
             failed.append((candidate, str(error)))
             return False
-        tried.append(_judged(candidate, graph, judged, by_name, macs, simulator, classes))
+        tried.append(_judged(candidate, graph, judged, by_name, macs, simulator, classes, segments))
         return tried[-1].loss.upper <= LIMIT
 
     if len({each.preset for each in among}) == 1:
@@ -375,6 +377,7 @@ def _judged(
     macs: int,
     simulator: Simulator,
     classes: Mapping[str, bool],
+    segments: Mapping[str, int],
 ) -> Tried:
     """Run a network on the rows held back; of several outputs, the one that loses most counts."""
     T = candidate.timesteps
@@ -396,7 +399,7 @@ def _judged(
     point = Point(
         label=str(candidate),
         timesteps=T,
-        latency=costs.latency_steps(graph, T),
+        latency=costs.latency_steps(graph, T, segments),
         payload=costs.payload(graph, T),
         synops=operations,
         drop=found.points,

@@ -96,6 +96,8 @@ class Trace:
         potentials: (batch, *shape) per population, final ``v``: int32 or float32.
         trains: (T + K, batch, *shape) per recorded node, int32 or float32.
         activity: events per population, and per function of counts that sends events of its own.
+        encoded: (batch, *shape) int32 per input behind an island, what was encoded there: none of it is known
+            before the segments in front have run.
     """
 
     timesteps: int
@@ -105,6 +107,16 @@ class Trace:
     potentials: dict[str, NumberArray] = field(default_factory=dict)
     trains: dict[str, NumberArray] = field(default_factory=dict)
     activity: dict[str, Activity] = field(default_factory=dict)
+    encoded: dict[str, IntArray] = field(default_factory=dict)
+
+    def join(self, other: Trace) -> None:
+        """Add what another part of the network did on the same rows."""
+        self.outputs |= other.outputs
+        self.counts |= other.counts
+        self.potentials |= other.potentials
+        self.trains |= other.trains
+        self.activity |= other.activity
+        self.encoded |= other.encoded
 
     def add_outputs(self, graph: SnnGraph, totals: Mapping[str, NumberArray]) -> None:
         """Keep what read-outs have accumulated, given by the names of their nodes, in the network's order."""

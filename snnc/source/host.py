@@ -1,17 +1,18 @@
-"""Host sections: what no spike does, as ordinary ONNX before and behind the spiking network.
+"""Host sections: what no spike does, as ordinary ONNX before, between and behind the spiking network.
 
-The prefix runs once before the encoders, the suffix once behind the read-outs. Both are models of their own,
-run in onnxruntime on one thread without its optimisations, so that a value is the same bits on every run.
+The prefix runs once before the encoders, the suffix once behind the read-outs. An island stands between two
+segments of the spiking network: it waits until the read-outs before it have all steps, and then feeds the
+encoders behind it, so that each island costs the steps of one more run. All are models of their own, run in
+onnxruntime on one thread without its optimisations, so that a value is the same bits on every run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from enum import Enum
 from math import prod
 from operator import index
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import onnx
@@ -24,7 +25,7 @@ from snnc.ir.graph import NumberArray, Shape
 from snnc.metrics.ending import last_activation
 
 if TYPE_CHECKING:
-    from snnc.simulation.protocol import Trace
+    from snnc.simulation.protocol import Simulator, Trace
 
 Values = dict[str, NDArray[Any]]
 """Tensors by their name in the source network, (rows, ...)."""
@@ -32,15 +33,60 @@ Values = dict[str, NDArray[Any]]
 ONLY_FATAL = 4
 
 
-class Section(Enum):
-    """Where a node is computed; the value is its name in artefacts and JSON."""
+@dataclass(frozen=True, slots=True, order=True)
+class Section:
+    """Where a node is computed.
 
-    PREFIX = "prefix"
-    BODY = "body"
-    SUFFIX = "suffix"
+    Attributes:
+        place: in the order of time. Even ones are the host's: 0 the prefix, :data:`LAST` the suffix, and
+            those between the islands; odd ones are segments of the spiking network.
+    """
+
+    place: int
+
+    PREFIX: ClassVar[Section]
+    BODY: ClassVar[Section]
+    SUFFIX: ClassVar[Section]
+
+    @property
+    def is_host(self) -> bool:
+        """Whether it is computed by ordinary ONNX."""
+        return self.place % 2 == 0
+
+    @property
+    def value(self) -> str:
+        """Its name in artefacts and JSON."""
+        if self.place == 0:
+            return "prefix"
+        if self.place == LAST:
+            return "suffix"
+        return island_name(self.place // 2) if self.is_host else f"segment {self.place // 2}"
+
+    @classmethod
+    def named(cls, name: Any) -> Section:
+        """Return the host's section of a name.
+
+        Raises:
+            ValueError: it is none.
+        """
+        if name in (cls.PREFIX.value, cls.SUFFIX.value):
+            return cls.PREFIX if name == cls.PREFIX.value else cls.SUFFIX
+        number = name.removeprefix(ISLAND) if isinstance(name, str) else ""
+        if not number.isascii() or not number.isdecimal() or name != island_name(int(number[:4])):
+            raise ValueError(f"the host has no section {name!r}")
+        return cls(2 * int(number))
 
 
-HOST_SECTIONS = (Section.PREFIX.value, Section.SUFFIX.value)
+LAST = 2**20
+"""Place of the suffix, behind all islands that there may be."""
+
+ISLAND = "island "
+Section.PREFIX, Section.BODY, Section.SUFFIX = Section(0), Section(1), Section(LAST)
+
+
+def island_name(number: int) -> str:
+    """Return what an island is called, the first of which is number 1."""
+    return f"{ISLAND}{number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +127,7 @@ class HostNode:
     Attributes:
         name: of the node.
         operator: what it is.
-        section: ``prefix`` or ``suffix``.
+        section: ``prefix``, ``suffix`` or ``island 1`` and so on.
         reason: why no spike does it.
         macs: multiply-accumulates per row.
         is_cause: whether it is refused itself, and not only stands beside what is.
@@ -105,8 +151,9 @@ class HostNode:
         """
         node = cls(**values)
         texts = (node.name, node.operator, node.reason, node.output)
-        if not all(isinstance(text, str) for text in texts) or node.section not in HOST_SECTIONS:
+        if not all(isinstance(text, str) for text in texts):
             raise ValueError(f"the host has no node such as {node.name!r}")
+        Section.named(node.section)
         return replace(node, macs=index(node.macs), is_cause=bool(node.is_cause))
 
     @property
@@ -240,11 +287,15 @@ class Finish:
         answers: from a run and its rows to (rows, *shape) of the source network's outputs, by name.
         uncounted: names of those that have another number of entries than rows, such as the boxes that are
             left of all.
+        segments: number of the segment of each input, by its name; empty where all run at once.
+        simulator: from what runs a network to what runs this one, with its islands.
     """
 
     shapes: Mapping[str, Shape]
     answers: Callable[[Trace, Any], Mapping[str, NDArray[Any]]]
     uncounted: tuple[str, ...] = ()
+    segments: Mapping[str, int] = field(default_factory=dict)
+    simulator: Callable[[Simulator], Simulator] = lambda simulator: simulator
 
     @property
     def size(self) -> int:
@@ -283,10 +334,12 @@ class Host:
         exits: those that its read-outs stand for.
         prefix: before the encoders; ``None`` for nothing.
         suffix: behind the read-outs; ``None`` for nothing.
-        nodes: all nodes of both, in the order of the network.
+        nodes: all nodes of all sections, in the order of the network.
         macs: multiply-accumulates per row of the whole source network.
         batch: the number of rows that the source takes at once; ``None`` for any.
         activations: the softmax or sigmoid that makes each output, as an ONNX operator; empty for none.
+        islands: between the segments of the spiking network, in order. An entry that an island makes belongs
+            to the segment behind it, every other entry to the first.
     """
 
     inputs: tuple[Port, ...]
@@ -299,6 +352,37 @@ class Host:
     macs: int
     batch: int | None
     activations: Mapping[str, str] = field(default_factory=dict)
+    islands: tuple[HostSection, ...] = ()
+
+    @property
+    def sections(self) -> dict[str, HostSection | None]:
+        """All sections by their names, in the order of time."""
+        islands = {island_name(n): island for n, island in enumerate(self.islands, 1)}
+        return {Section.PREFIX.value: self.prefix, **islands, Section.SUFFIX.value: self.suffix}
+
+    @property
+    def runs(self) -> int:
+        """Segments of the spiking network: runs of T and the settle steps, one after the other."""
+        return 1 + len(self.islands)
+
+    @property
+    def mode(self) -> str:
+        """The option of a conversion that allows it."""
+        return "any" if self.islands else "edges"
+
+    @property
+    def segments(self) -> dict[str, int]:
+        """The number of the segment that each entry belongs to, by the entry's name; empty for no islands."""
+        made = {name: n for n, island in enumerate(self.islands, 1) for name in island.outputs}
+        return {port.name: made.get(port.name, 0) for port in self.entries} if self.islands else {}
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The tensors that go past spikes to an island: inputs, and what the prefix makes."""
+        before = {port.name for port in self.inputs}
+        before |= set() if self.prefix is None else set(self.prefix.outputs)
+        read = dict.fromkeys(name for island in self.islands for name in island.inputs)
+        return tuple(name for name in read if name in before)
 
     @property
     def activation(self) -> str:
@@ -320,7 +404,7 @@ class Host:
         """One line for people: what runs as ordinary ONNX, and how much that leaves to spikes."""
         count = len(self.nodes)
         nodes = "1 node runs" if count == 1 else f"{count} nodes run"
-        sections = [s for s in HOST_SECTIONS if any(node.section == s for node in self.nodes)]
+        sections = [s for s in self.sections if any(node.section == s for node in self.nodes)]
         causes = list(dict.fromkeys(node.operator for node in self.nodes if node.is_cause))
         named = ", ".join(causes[:4]) + (f" and {len(causes) - 4} more" if len(causes) > 4 else "")
         return (
@@ -329,17 +413,44 @@ class Host:
         )
 
     @property
+    def latency(self) -> str:
+        """What the sections cost in steps, in words."""
+        if not self.islands:
+            return "the host's nodes add no steps"
+        if len(self.islands) == 1:
+            return f"the island waits for the read-outs before it: the latency is {self.runs} (T + K) steps"
+        return (
+            f"each of {len(self.islands)} islands waits for the read-outs before it: the latency is "
+            f"{self.runs} (T + K) steps"
+        )
+
+    @property
     def share_text(self) -> str:
         """The share that spikes do, in words; never rounded to all where it is not all."""
         return "all" if not self.host_macs else f"{min(self.share, 0.9999):.2%}"
 
-    def told(self) -> dict[str, Any]:
-        """Return what verbs say of it in JSON: the share, and every node with its reason and its latency."""
+    def told(self, latencies: Sequence[int] | None = None) -> dict[str, Any]:
+        """Return what verbs say of it in JSON: the share, and every node with its reason and its latency.
+
+        An island adds the steps of the segment behind it, which waits for it.
+
+        Args:
+            latencies: steps of each segment, in order; ``None`` where T is not known, and then the latency of
+                islands is not, either.
+        """
+
+        def added(section: str) -> int | None:
+            number = Section.named(section).place // 2 if section in islands else 0
+            return 0 if not number else None if latencies is None else latencies[number]
+
+        islands = tuple(map(island_name, range(1, self.runs)))
+        whole = [added(section) for section in islands]
         return {
             "spiking_share": self.share,
             "macs": self.macs,
             "host_macs": self.host_macs,
-            "latency_steps": 0,
+            "islands": len(self.islands),
+            "latency_steps": None if None in whole else sum(filter(None, whole)),
             "nodes": [
                 {
                     "name": node.name,
@@ -347,7 +458,7 @@ class Host:
                     "section": node.section,
                     "reason": node.reason,
                     "macs": node.macs,
-                    "latency_steps": 0,
+                    "latency_steps": added(node.section),
                     "cause": node.is_cause,
                 }
                 for node in self.nodes
@@ -375,6 +486,33 @@ class Host:
                 )
         return known if self.prefix is None else known | self.prefix.run(known)
 
+    def through(
+        self, known: Mapping[str, NumberArray], run: Callable[[int, Values], Mapping[str, NumberArray]]
+    ) -> Values:
+        """Run the segments and the islands between them, up to the read-outs of the last segment.
+
+        Args:
+            known: what :meth:`before` returns.
+            run: from the number of a segment, and the tensors that are known before it, to the exits of this
+                segment by name, in the source network's units.
+
+        Returns:
+            All tensors that are known then: what was, the exits, and what the islands made.
+        """
+        values: Values = dict(known)
+        for segment in range(self.runs):
+            if segment:
+                values |= self.islands[segment - 1].run(values)
+            values |= self._exits(run(segment, values))
+        return values
+
+    def _exits(self, given: Mapping[str, NumberArray]) -> Values:
+        ports = [port for port in self.exits if port.name in given]
+        return {
+            port.name: given[port.name].reshape(len(given[port.name]), *port.shape).astype(port.dtype)
+            for port in ports
+        }
+
     def behind(self, known: Mapping[str, NumberArray], exits: Sequence[NumberArray]) -> Values:
         """Return the outputs of the source network.
 
@@ -382,9 +520,11 @@ class Host:
             known: what :meth:`before` returns for these rows; where :attr:`reads_beside` is false, nothing.
             exits: what the read-outs say, in the order of :attr:`exits`, in the source network's units.
         """
-        values: Values = dict(known)
-        for port, value in zip(self.exits, exits, strict=True):
-            values[port.name] = value.reshape(len(value), *port.shape).astype(port.dtype)
+        values: Values = dict(known) | self._exits(
+            {port.name: value for port, value in zip(self.exits, exits, strict=True)}
+        )
+        for island in self.islands if self.reads_islands else ():
+            values |= island.run(values)
         if self.suffix is not None:
             values |= self.suffix.run(values)
         return {port.name: values[port.name] for port in self.outputs}
@@ -401,13 +541,25 @@ class Host:
         return {port.name: found[port.name] for port in self.exits if found.get(port.name)}
 
     @property
+    def reads_islands(self) -> bool:
+        """Whether the outputs need what islands make, beside what they give to the spikes."""
+        made = {name for island in self.islands for name in island.outputs}
+        return bool(made & self._read_behind)
+
+    @property
     def reads_beside(self) -> bool:
         """Whether the outputs need more than the read-outs: inputs, or what the prefix makes."""
-        read = {port.name for port in self.outputs}
-        read |= set() if self.suffix is None else set(self.suffix.inputs)
-        made = {port.name for port in self.exits}
-        made |= set() if self.suffix is None else set(self.suffix.outputs)
+        read, made = set(self._read_behind), {port.name for port in self.exits}
+        for section in (*(self.islands if self.reads_islands else ()), self.suffix):
+            if section is not None:
+                read |= set(section.inputs)
+                made |= set(section.outputs)
         return bool(read - made)
+
+    @property
+    def _read_behind(self) -> frozenset[str]:
+        read = frozenset() if self.suffix is None else frozenset(self.suffix.inputs)
+        return read | {port.name for port in self.outputs}
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON form of all but the sections' models."""
@@ -423,16 +575,17 @@ class Host:
             "batch": self.batch,
             "activations": dict(self.activations),
             "sections": {
-                name: None if section is None else section.border
-                for name, section in zip(HOST_SECTIONS, (self.prefix, self.suffix), strict=True)
+                name: None if section is None else section.border for name, section in self.sections.items()
             },
         }
 
     @classmethod
-    def from_dict(
-        cls, values: Mapping[str, Any], prefix: HostSection | None, suffix: HostSection | None
-    ) -> Host:
+    def from_dict(cls, values: Mapping[str, Any], sections: Mapping[str, HostSection | None]) -> Host:
         """Read the JSON form.
+
+        Args:
+            values: the JSON form.
+            sections: what it leaves out, by their names, in the order of time.
 
         Raises:
             KeyError, TypeError, ValueError: it is not of that form.
@@ -443,4 +596,9 @@ class Host:
         nodes = tuple(map(HostNode.from_dict, values["nodes"]))
         macs, batch = int(values["macs"]), values["batch"]
         activations = {str(name): str(value) for name, value in values["activations"].items()}
-        return cls(inputs, outputs, entries, exits, prefix, suffix, nodes, macs, batch, activations)
+        prefix, *between, suffix = sections.values()
+        islands = tuple(island for island in between if island is not None)
+        names = [Section.PREFIX.value, *map(island_name, range(1, 1 + len(islands))), Section.SUFFIX.value]
+        if list(sections) != names or not {node.section for node in nodes} <= set(names):
+            raise ValueError(f"the sections {list(sections)} of the host are not {names}")
+        return cls(inputs, outputs, entries, exits, prefix, suffix, nodes, macs, batch, activations, islands)

@@ -31,6 +31,7 @@ from snnc.ir import ann
 from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
 from snnc.numerics.thresholds import HIGHEST_FLOOR
+from snnc.training.activations import activation, unknown_operator
 from snnc.training.operators import (
     Run,
     convolved,
@@ -48,6 +49,9 @@ MOMENTUM = 0.1
 
 START = 0.5
 """Initial potential of a neuron, in thresholds: its count is rounded."""
+
+LARGEST_CHANGE = 4.0
+"""Largest logarithm of a factor: thresholds change at most by 55."""
 
 ROUNDING = 1e-6
 """Relative slack for limits that are compared in float32."""
@@ -102,6 +106,8 @@ class AnnNetwork(nn.Module):
                 raise UnknownOperationError(
                     f"{type(node).__name__} {node.name!r}: nothing is known of its gradients"
                 )
+            if (operator := unknown_operator(node)) is not None:
+                raise UnknownOperationError(f"{node.name!r}: nothing is known of the operator {operator}")
         self.source = graph
         self.timesteps = timesteps
         self.learned: list[Parameter] = []
@@ -155,10 +161,10 @@ class AnnNetwork(nn.Module):
 
     def limits(self, node: ann.Relu) -> tuple[Tensor, Tensor | None]:
         """Return threshold and floor of a rectifier, (channels,); ``None`` for a floor of zero."""
-        threshold = self.value(node, "threshold_0") * torch.exp(self.value(node, "threshold"))
+        threshold = self.value(node, "threshold_0") * factor(self.value(node, "threshold"))
         if not self.has(node, "floor"):
             return threshold, None
-        floor = self.value(node, "floor_0") * torch.exp(self.value(node, "floor"))
+        floor = self.value(node, "floor_0") * factor(self.value(node, "floor"))
         return threshold, torch.minimum(floor, self.value(node, "highest_floor") * threshold)
 
     def forward(
@@ -268,6 +274,8 @@ class AnnNetwork(nn.Module):
                 return x * per_channel(scale, rank) + per_channel(shift, rank)
             case ann.Relu():
                 return self._rectified(node, x)
+            case ann.Levelled():
+                return activation(node, read)
             case ann.AveragePool():
                 if floor is None or not any(node.window.pads):
                     return summed(x, node.window) / node.window.area
@@ -347,6 +355,11 @@ class AnnNetwork(nn.Module):
         return _numpy(self.value(node, field))
 
 
+def factor(logarithm: Tensor) -> Tensor:
+    """Return the factor of a threshold or a floor, within what floats hold many times over."""
+    return torch.exp(logarithm.clamp(-LARGEST_CHANGE, LARGEST_CHANGE))
+
+
 def _numpy(tensor: Tensor) -> FloatArray:
     return np.array(tensor.detach().cpu().contiguous().numpy(), np.float32)
 
@@ -355,6 +368,7 @@ _KNOWN = frozenset(
     {
         *(ann.Input, ann.Constant, ann.Convolution, ann.Linear, ann.BatchNormalisation, ann.ChannelAffine),
         *(ann.Relu, ann.AveragePool, ann.MaxPool, ann.Add, ann.Concat, ann.Reshape, ann.Pad, ann.Slice),
-        *(ann.Gather, ann.Softmax),
+        *(ann.Gather, ann.Softmax, ann.Pointwise, ann.Product, ann.MatrixProduct, ann.Normalisation),
+        *(ann.InnerSoftmax, ann.Maximum),
     }
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+from importlib.util import find_spec
 
 from snnc.errors import UsageError
 
@@ -19,5 +19,5 @@ def require_torch(what: str) -> None:
     Raises:
         UsageError: it is not installed.
     """
-    if importlib.util.find_spec("torch") is None:
+    if find_spec("torch") is None:
         raise UsageError(f"{what} needs PyTorch, which is not installed: {COMMAND}")

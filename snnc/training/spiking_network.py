@@ -33,7 +33,7 @@ from snnc.ir.graph import FloatArray, NumberArray
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import Firing, classified, firing, largest_count, operations, populations, unmatched
 from snnc.numerics.quantisation import quantise_all
-from snnc.training.ann_network import Parameter
+from snnc.training.ann_network import Parameter, factor
 from snnc.training.operators import (
     Run,
     convolved,
@@ -54,10 +54,13 @@ ROLES = {"weight": "weights", "values": "biases", "bias": "biases", "threshold":
 
 def inexact(graph: snn.SnnGraph) -> str | None:
     """Say why the counts of a network are not those of one pass over it; ``None`` where they are."""
+    for each in graph:
+        if isinstance(each, snn.CountFunction) and not isinstance(each, snn.CountMaxPool):
+            return f"{each.name!r} is a function of counts, which is not trained yet"
     for node, rule in populations(graph):
         match rule:
             case Firing.STEPS:
-                return f"{node.name!r} follows the levels of a quantised source, which are kept as they are"
+                return f"{node.name!r} follows a step function, which is not trained yet"
             case _ if graph.schedule is Schedule.LAYERWISE:
                 continue
             case Firing.GRADED:
@@ -99,6 +102,7 @@ class SpikingNetwork(nn.Module):
                 "set-schedule{kind=layerwise}"
             )
         self.source = graph
+        self.timesteps = graph.timesteps
         self.learned: list[Parameter] = []
         self._names: dict[tuple[str, str], str] = {}
         for number, node in enumerate(operations(graph)):
@@ -172,13 +176,13 @@ class SpikingNetwork(nn.Module):
 
     def _neuron(self, node: snn.IntegrateFire) -> tuple[Tensor, Tensor]:
         """Return threshold and initial potential in real units, (channels,)."""
-        factor = torch.exp(self.value(node, "threshold"))
+        change = factor(self.value(node, "threshold"))
         given = torch.from_numpy(np.array(node.threshold))
-        threshold = given.to(factor) * factor
-        share = torch.from_numpy(np.array(node.v_init / node.threshold)).to(factor)
+        threshold = given.to(change) * change
+        share = torch.from_numpy(np.array(node.v_init / node.threshold)).to(change)
         more = (share + self.value(node, "start")).clamp(0, LATEST) - share
-        first = torch.from_numpy(np.array(node.v_init)).to(factor)
-        return threshold, first * factor + more * threshold
+        first = torch.from_numpy(np.array(node.v_init)).to(change)
+        return threshold, first * change + more * threshold
 
     def quantise(self) -> None:
         """Let the compiler quantise the network that the parameters make, for the next batches."""

@@ -6,8 +6,8 @@ that lies elsewhere is known but for the batch, and is written as such.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -16,7 +16,7 @@ from onnx import helper, numpy_helper, version_converter
 from snnc.diagnostics import UNSUPPORTED_STRUCTURE, Diagnostic
 from snnc.errors import InputError, UnsupportedModelError
 from snnc.frontend.functions import DEFAULT_DOMAINS
-from snnc.frontend.host.partition import Sections, Wiring, borders
+from snnc.frontend.host.partition import Sections, Wiring, borders, segments
 from snnc.frontend.simplify import label, reads
 from snnc.frontend.tensor_shapes import LEAST_IR_VERSION, stored_within
 from snnc.frontend.tensors import read_sparse
@@ -38,22 +38,37 @@ class Cut:
 
     Attributes:
         prefix, suffix: the host's; ``None`` where empty.
+        islands: the host's between the segments.
         body: what is to be read as spikes.
         entries: the tensors that the body takes.
         exits: the tensors that it gives.
+        wiring: of the model that was cut, in which tensors that pass over an island have a second name.
     """
 
     prefix: HostSection | None
+    islands: tuple[HostSection, ...]
     body: onnx.ModelProto
     suffix: HostSection | None
     entries: tuple[str, ...]
     exits: tuple[str, ...]
+    wiring: Wiring
 
 
 def body_of(model: onnx.ModelProto, wiring: Wiring, sections: Sections) -> onnx.ModelProto:
     """Return what is to be read as spikes, as a model of its own."""
+    model, wiring, sections = _passed_on(model, wiring, sections)
     entries, exits = borders(wiring, sections)
-    return _Part(model, wiring, sections, Section.BODY).model(entries, exits)
+    return _Part(model, wiring, sections, segments(sections)).model(entries, exits)
+
+
+def segments_by_entry(model: onnx.ModelProto, wiring: Wiring, sections: Sections) -> dict[str, int]:
+    """Return the number of the segment that each tensor that spikes take belongs to, by its name."""
+    _, wiring, sections = _passed_on(model, wiring, sections)
+    return {
+        name: segment.place // 2
+        for segment in segments(sections)
+        for name in wiring.entering(sections, segment)
+    }
 
 
 def cut(model: onnx.ModelProto, wiring: Wiring, sections: Sections) -> Cut:
@@ -67,20 +82,90 @@ def cut(model: onnx.ModelProto, wiring: Wiring, sections: Sections) -> Cut:
     Raises:
         UnsupportedModelError: the host's part cannot be written in the artefact's version of ONNX.
     """
+    model, wiring, sections = _passed_on(model, wiring, sections)
     entries, exits = borders(wiring, sections)
-    body = _Part(model, wiring, sections, Section.BODY).model(entries, exits)
-    outputs = [value.name for value in model.graph.output]
-    beside = wiring.crossing(sections, Section.PREFIX, Section.SUFFIX)
-    made = [name for name in dict.fromkeys([*entries, *beside]) if name not in wiring.inputs]
-    prefix = suffix = None
-    if Section.PREFIX in sections:
-        given = [value.name for value in model.graph.input]
-        prefix = _section(_Part(model, wiring, sections, Section.PREFIX).model(given, made), wiring)
-    if Section.SUFFIX in sections:
-        known = list(dict.fromkeys([*exits, *beside]))
-        wanted = [name for name in outputs if name not in known]
-        suffix = _section(_Part(model, wiring, sections, Section.SUFFIX).model(known, wanted), wiring)
-    return Cut(prefix, body, suffix, tuple(entries), tuple(exits))
+    body = _Part(model, wiring, sections, segments(sections)).model(entries, exits)
+    known = [value.name for value in model.graph.input]
+    made: dict[Section, HostSection] = {}
+    for section in sorted({section for section in sections if section is not None}):
+        leaving = wiring.leaving(sections, section)
+        if section == Section.SUFFIX:
+            leaving = [value.name for value in model.graph.output if value.name not in known]
+        if section.is_host and leaving:  # of what nothing is asked but its shape, nothing is run
+            part = _Part(model, wiring, sections, [section]).model(known, leaving)
+            made[section] = _section(part, wiring)
+        known += leaving
+    prefix, suffix = made.pop(Section.PREFIX, None), made.pop(Section.SUFFIX, None)
+    return Cut(prefix, tuple(made.values()), body, suffix, tuple(entries), tuple(exits), wiring)
+
+
+def _passed_on(
+    model: onnx.ModelProto, wiring: Wiring, sections: Sections
+) -> tuple[onnx.ModelProto, Wiring, Sections]:
+    """Give what a segment reads over an island a second name there, which the island makes.
+
+    It is read out before the island and encoded again behind it: the spikes of the first run are over then.
+    """
+    names: dict[tuple[str, Section], str] = {}
+    taken = {name for node in wiring.nodes for name in (*node.input, *node.output)} | wiring.inputs
+    islands: dict[str, Section] = {}
+    for segment in segments(sections)[1:]:
+        island = Section(segment.place - 1)
+        for name in wiring.entering(sections, segment):
+            maker = wiring.makers.get(name)
+            if maker is None or sections[maker] != island:
+                second = f"{name} in {segment.value}"
+                while second in taken:
+                    second += "#"
+                taken.add(second)
+                names[name, segment], islands[second] = second, island
+    if not names:
+        return model, wiring, sections
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    del copy.graph.node[:]
+    placed: list[Section | None] = []
+    waiting = dict(names)
+    for node, section in zip(wiring.nodes, sections, strict=True):
+        here = {name: second for (name, place), second in names.items() if place == section}
+        for name in dict.fromkeys(reads(node)):
+            if section is not None and (name, section) in waiting:
+                second = waiting.pop((name, section))
+                copy.graph.node.append(helper.make_node("Identity", [name], [second], name=second))
+                placed.append(islands[second])
+        own = onnx.NodeProto()
+        own.CopyFrom(node)
+        _rename_reads(own, here)
+        copy.graph.node.append(own)
+        placed.append(section)
+    tensors = wiring.tensors
+    second_of = {second: name for (name, _), second in names.items()}
+    shapes = {second: tensors.shapes[name] for second, name in second_of.items() if name in tensors.shapes}
+    types = {second: tensors.types[name] for second, name in second_of.items() if name in tensors.types}
+    rows = {second for second, name in second_of.items() if name in tensors.rows}
+    known = replace(
+        tensors,
+        shapes={**tensors.shapes, **shapes},
+        types={**tensors.types, **types},
+        rows=tensors.rows | rows,
+    )
+    return copy, Wiring(copy, known), tuple(placed)
+
+
+def _rename_reads(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
+    """Let a node read tensors by other names, those that lie within it included."""
+    if not names:
+        return
+    node.input[:] = [names.get(name, name) for name in node.input]
+    for attribute in node.attribute:
+        for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+            hidden = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+            hidden |= {name for inner in graph.node for name in inner.output}
+            outer = {name: second for name, second in names.items() if name not in hidden}
+            for inner in graph.node:
+                _rename_reads(inner, outer)
+            for value in graph.output:
+                value.name = outer.get(value.name, value.name)
 
 
 def ports(wiring: Wiring, names: Iterable[str]) -> tuple[Port, ...]:
@@ -210,12 +295,14 @@ def _refused(message: str, place: str, cure: str) -> UnsupportedModelError:
 
 
 class _Part:
-    """Collects the nodes of one section."""
+    """Collects the nodes of one section, or of all segments."""
 
-    def __init__(self, model: onnx.ModelProto, wiring: Wiring, sections: Sections, section: Section) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, wiring: Wiring, sections: Sections, among: Collection[Section]
+    ) -> None:
         self.source = model
         self.wiring = wiring
-        self.own = {index for index, found in enumerate(sections) if found is section}
+        self.own = {index for index, found in enumerate(sections) if found in among}
         self.constants = {tensor.name: tensor for tensor in model.graph.initializer}
         self.sparse = {tensor.values.name: tensor for tensor in model.graph.sparse_initializer}
         self.still = {

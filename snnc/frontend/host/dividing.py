@@ -11,14 +11,23 @@ import onnx
 from snnc.diagnostics import HOST_SHARE, OPSET, QUANTISED_GRAPH, UNSUPPORTED_STRUCTURE, Diagnostic, Severity
 from snnc.errors import InputError, UnsupportedModelError
 from snnc.frontend.advice import is_quantised
-from snnc.frontend.host.cutting import body_of, cut, ports
+from snnc.frontend.host.cutting import body_of, cut, ports, segments_by_entry
 from snnc.frontend.host.macs import is_counted
-from snnc.frontend.host.partition import Sections, Wiring, divide, first_output, host_nodes, unfit
+from snnc.frontend.host.partition import (
+    Sections,
+    Wiring,
+    divide,
+    first_output,
+    host_nodes,
+    in_segments,
+    unfit,
+)
 from snnc.frontend.patterns import find_patterns
 from snnc.frontend.reader import Network, read_graph
 from snnc.frontend.simplify import label
 from snnc.frontend.tensor_shapes import tensors_of
 from snnc.ir import ann
+from snnc.ir.segments import segments_of
 from snnc.metrics.ending import final_activation
 from snnc.source.host import Host, HostNode, Section
 
@@ -43,6 +52,10 @@ BESIDE_WEIGHTS = (
 )
 """What stands between an input and the first weights."""
 
+MOST_ISLANDS = 8
+"""Most sections between spikes: each costs the steps of a run, and a network in small pieces is its source,
+encoded and read out again and again."""
+
 Check = Callable[[ann.AnnGraph], Sequence[Diagnostic]]
 """What finds, in a network that could be read, what cannot be converted all the same."""
 
@@ -52,6 +65,12 @@ class HostMode(Enum):
 
     NONE = "none"
     EDGES = "edges"
+    ANY = "any"
+
+    @property
+    def most_islands(self) -> int:
+        """How many sections may stand between spikes."""
+        return MOST_ISLANDS if self is HostMode.ANY else 0
 
 
 @dataclass(frozen=True)
@@ -98,11 +117,13 @@ def read_divided(
         network, diagnostics = None, ()
     divided = _Divided(model, name, where, check)
     try:
-        found = divided.again(kept) if kept else divided.search(diagnostics)
+        found = divided.again(kept) if kept else divided.search(diagnostics, mode.most_islands)
     except UnsupportedModelError as error:
         return Reading(None, None, error.diagnostics)
     if isinstance(found, str):
         cure = "replace what cannot be read in the middle of the network, and fine-tune"
+        if mode is HostMode.EDGES:
+            cure = f"--host any lets it stand between spikes, for the steps of a run each; or {cure}"
         place = next((each.node for each in diagnostics if each.node), "")
         return Reading(None, None, (*diagnostics, Diagnostic(HOST_SHARE, found, place, cure)))
     return Reading(*found)
@@ -180,10 +201,11 @@ class _Divided:
         for index, node in enumerate(self.wiring.nodes):
             found = places.get(first_output(node))
             moving = self.wiring.moves[index]
-            section = Section.BODY if found is None else Section(found.section)
+            section = Section.BODY if found is None else Section.named(found.section)
             sections.append(section if moving else None)
             if found is not None and found.is_cause:
                 self.reasons[index] = found.reason
+        sections = list(in_segments(self.wiring, sections))
         missing = [node.name for node in kept if node.output not in self.made]
         if missing:
             raise InputError(
@@ -196,8 +218,13 @@ class _Divided:
             raise UnsupportedModelError("", diagnostics)
         return network, self.host(tuple(sections)), diagnostics
 
-    def search(self, diagnostics: Iterable[Diagnostic]) -> Divided | str:
-        """Return the network, its host and warnings, or why there is no division."""
+    def search(self, diagnostics: Iterable[Diagnostic], most_islands: int = 0) -> Divided | str:
+        """Return the network, its host and warnings, or why there is no division.
+
+        Args:
+            diagnostics: why the whole cannot be read.
+            most_islands: how many sections there may be between spikes.
+        """
         for value in self.model.graph.input:
             if value.name not in self.wiring.tensors.rows:
                 return f"the input {value.name!r} has no entry per row in front, or a size that is not known"
@@ -213,11 +240,15 @@ class _Divided:
         for tried in range(MOST_ROUNDS):
             if not self.refuse(diagnostics, body) and (tried or len(diagnostics) == len(given)):
                 return "what cannot be read is no node of its own"
-            sections = divide(self.wiring, frozenset(self.reasons))
+            sections = divide(self.wiring, frozenset(self.reasons), most_islands)
             while more := unfit(self.wiring, sections):
                 self.reasons = more | self.reasons
-                sections = divide(self.wiring, frozenset(self.reasons))
-            body = tuple(index for index, section in enumerate(sections) if section is Section.BODY)
+                sections = divide(self.wiring, frozenset(self.reasons), most_islands)
+            body = tuple(
+                index for index, section in enumerate(sections) if section is not None and not section.is_host
+            )
+            if (loose := self.loose(sections)) is not None:
+                return f"the tensor {loose!r}, which goes past spikes to an island, has no entry per row"
             if (unknown := self.uncounted(sections)) is not None:
                 return (
                     f"how many multiply-accumulates {unknown!r} takes is not known, and so the share of the "
@@ -241,15 +272,42 @@ class _Divided:
                 return "nothing is left for the host that could give a constant output"
             if not any(isinstance(node, ann.Activation) for node in network.graph):
                 return "with what cannot be read in the host, no activation is left that spikes could carry"
+            if diagnostics := self.idle(network.graph, sections):
+                continue
             return network, self.host(sections), tuple(warnings)
         return f"{MOST_ROUNDS} divisions left something that cannot be read"
 
     def uncounted(self, sections: Sections) -> str | None:
         """Return the first of the host's nodes of which not all multiply-accumulates are counted."""
         for node, section in zip(self.wiring.nodes, sections, strict=True):
-            host = section is Section.PREFIX or section is Section.SUFFIX
+            host = section is not None and section.is_host
             if host and not is_counted(node, self.wiring.tensors.shapes):
                 return label(node)
+        return None
+
+    def idle(self, graph: ann.AnnGraph, sections: Sections) -> list[Diagnostic]:
+        """Return a finding for each node of a segment without an activation, in which no spikes would run."""
+        numbers = segments_by_entry(self.model, self.wiring, sections)
+        if len(set(numbers.values())) < 2:
+            return []
+        places = segments_of(graph, numbers)
+        carried = (node for node in graph if isinstance(node, ann.Activation))
+        spiking = {number for node in carried for number in places[node.name]}
+        names = [
+            label(node)
+            for node, section in zip(self.wiring.nodes, sections, strict=True)
+            if section is not None and not section.is_host and section.place // 2 not in spiking
+        ]
+        message = "no activation that spikes could carry is left around it"
+        return [Diagnostic(UNSUPPORTED_STRUCTURE, message, name) for name in names]
+
+    def loose(self, sections: Sections) -> str | None:
+        """Return the first tensor that an island reads and that is not known to have one entry per row."""
+        among = {section for section in sections if section is not None and section.is_host}
+        for section in sorted(among - {Section.PREFIX, Section.SUFFIX}):
+            for name in self.wiring.entering(sections, section):
+                if name not in self.wiring.tensors.rows or name not in self.wiring.tensors.types:
+                    return name
         return None
 
     def refuse(self, diagnostics: Iterable[Diagnostic], among: Sequence[int]) -> bool:
@@ -281,8 +339,8 @@ class _Divided:
         return Host(
             inputs=ports(self.wiring, (value.name for value in self.model.graph.input)),
             outputs=ports(self.wiring, (value.name for value in self.model.graph.output)),
-            entries=ports(self.wiring, parts.entries),
-            exits=ports(self.wiring, parts.exits),
+            entries=ports(parts.wiring, parts.entries),
+            exits=ports(parts.wiring, parts.exits),
             prefix=parts.prefix,
             suffix=parts.suffix,
             nodes=nodes,
@@ -291,4 +349,5 @@ class _Divided:
             activations={
                 value.name: final_activation(self.model, value.name) for value in self.model.graph.output
             },
+            islands=parts.islands,
         )

@@ -1,9 +1,8 @@
 """Activations that a chain of float operations rounds or clips: QCFS, PACT, LSQ, TCL and their like.
 
 Exporters spell one and the same function in many ways, so the chain is not matched: it is evaluated. A
-*region* is all that lies between a tensor and a later one that depends on nothing else, operations on every
-value for itself with constants beside it, at least one of which rounds or folds. The region is a function
-of one number per channel. Where it is a staircase of equal steps, every step is found to the last bit of
+*region* (see :mod:`snnc.frontend.regions`) of which at least one operation rounds or folds is a function of
+one number per channel. Where it is a staircase of equal steps, every step is found to the last bit of
 float32 by bisection of the source's own operations, and with them scale, levels, offset and rounding. Where
 it is a clip from zero to a limit, it is a rectifier with that ceiling. All else is left to be read node by
 node.
@@ -23,7 +22,7 @@ from onnx.reference import ReferenceEvaluator
 
 from snnc.frontend.builder import GraphBuilder
 from snnc.frontend.quantised.codes import levels_of
-from snnc.frontend.regions import Region, between, dominators
+from snnc.frontend.regions import Region, Wiring
 from snnc.frontend.simplify import Constant, label
 from snnc.frontend.views import View
 from snnc.ir.ann import ROUNDINGS, Relu
@@ -82,16 +81,16 @@ def find_regions(nodes: Sequence[onnx.NodeProto], constants: Iterable[str]) -> d
     constant = set(constants)
     if not any(node.op_type in ROUNDS | FOLDS | {"Sub"} for node in nodes):
         return {}
-    place, roots = dominators(nodes, constant, POINTWISE)
+    wiring = Wiring.of(nodes, constant, POINTWISE)
     found: dict[int, list[Region]] = {}
     for node in nodes:
         end = node.output[0] if node.output else ""
-        for root in roots.get(end, frozenset()) - {end}:
-            inside = between(nodes, place, root, end, constant)
-            kinds = [nodes[each].op_type for each in inside]
+        for root in wiring.roots.get(end, frozenset()) - {end}:
+            region = wiring.region(root, end)
+            kinds = [nodes[each].op_type for each in region.places]
             folded = kinds.count("Relu") >= 2 and "Sub" in kinds
             if (ROUNDS | FOLDS).intersection(kinds) or folded:
-                found.setdefault(inside[0], []).append(Region(root, end, tuple(inside)))
+                found.setdefault(region.places[0], []).append(region)
     return {
         first: sorted(regions, key=lambda region: len(region.places), reverse=True)
         for first, regions in found.items()

@@ -1,0 +1,369 @@
+"""``snnc tune``: thresholds, weights and membranes learned by gradients."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from snnc.cli.inputs_outputs import keep_option, shape_option
+from snnc.cli.judging import task_option
+from snnc.cli.layouts import rows_layout, with_layout
+from snnc.cli.options import Command, option_of, setting
+from snnc.cli.quantities import FiniteRange
+from snnc.cli.terminal import Terminal, Verb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from snnc.cli.files import Labelled
+    from snnc.cli.models import Located
+    from snnc.compiler import Options
+    from snnc.training.recipe import Recipe
+    from snnc.training.tuning import Tuning
+
+STEPS = "{T}"
+"""What stands for T in the name of an output, where there are several."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The options of the verb."""
+
+    output: str
+    train: Path | None
+    labels: bool
+    minutes: float | None
+    epochs: float | None
+    timesteps: str
+    loss: str | None
+    learn: str | None
+    augment: str
+    batch: int
+    rate: float
+    temperature: float
+    fine_skip: bool
+    rounded: float
+    held_back: float
+    checkpoints: Path | None
+    metrics: Path | None
+    device: str
+    preset: str | None
+    pipeline: str | None
+    settings: tuple[str, ...]
+    preprocess: Path | None
+    rows_layout: str | None
+    seed: int
+    threads: int | None
+    task: str | None
+    shape: tuple[str, ...]
+    keep_output: tuple[str, ...]
+    host: str
+    force: bool
+
+
+def _number(name: str, default: float | None, text: str, metavar: str = "X") -> Callable[[Command], Command]:
+    """Return the decorator that adds an option for a positive number."""
+    return click.option(
+        name,
+        type=FiniteRange(min=0, min_open=True),
+        default=default,
+        show_default=default is not None,
+        metavar=metavar,
+        help=text,
+    )
+
+
+@click.command("tune", cls=Verb)
+@click.argument("model")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="OUT",
+    help="The artefact to write, NAME.snn.onnx; with several T a name that holds {T}.",
+)
+@click.option(
+    "--train",
+    type=click.Path(path_type=Path),
+    metavar="ROWS",
+    help="Training rows, as many as there are: as for `convert --calib`; for a network of the zoo, its own "
+    "rows by default.",
+)
+@click.option("--labels", is_flag=True, help="Learn from the labels `y` of ROWS, too, and judge by them.")
+@_number("--minutes", None, "How long to train, by the clock, all T together.", "N")
+@_number("--epochs", None, "Passes over the training rows for each T, instead of --minutes.", "N")
+@click.option(
+    "-T",
+    "--timesteps",
+    default="2",
+    show_default=True,
+    metavar="N[,N...]",
+    help="Number of time steps; several, as 8,4,2,1, are trained from many to few, each from the last.",
+)
+@click.option(
+    "--loss",
+    metavar="NAME=WEIGHT,...",
+    help="What is lowered: kl, hta-kl, squared, labels, anytime, features, attention, activity. By default "
+    "kl (or squared, of numbers), with a tenth of labels.",
+)
+@click.option(
+    "--learn",
+    metavar="NAME,...",
+    help="What is learned: weights, biases, thresholds, floors, starts, norms. By default all.",
+)
+@click.option(
+    "--augment",
+    default="none",
+    show_default=True,
+    metavar="NAME,...",
+    help="Random changes of images under which an answer stays right: crop, flip, cutout.",
+)
+@click.option("--batch", type=click.IntRange(2), default=128, show_default=True, help="Rows per gradient.")
+@_number("--rate", 1e-3, "Largest learning rate.")
+@_number("--temperature", 3.0, "Temperature of the losses kl and hta-kl.")
+@click.option(
+    "--fine-skip",
+    is_flag=True,
+    help="Give identity branches, narrow shortcuts and the classifier a graded population of more levels.",
+)
+@click.option(
+    "--rounded",
+    type=click.FloatRange(0, 1),
+    default=1 / 3,
+    show_default="1/3",
+    metavar="SHARE",
+    help="Share of the time in which the integers that are deployed are trained.",
+)
+@click.option(
+    "--held-back",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.1,
+    show_default=True,
+    metavar="SHARE",
+    help="Share of the training rows that are not learned from, but decide; 2,000 rows at most.",
+)
+@click.option(
+    "--checkpoints",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Where the run is kept every minute, so that the same command continues after an interruption; "
+    "OUT.tuning by default, removed when OUT is written.",
+)
+@click.option(
+    "--metrics",
+    type=click.Path(path_type=Path),
+    metavar="FILE.jsonl",
+    help="Write every measurement on the rows held back, one JSON object a line.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="Where torch computes.",
+)
+@option_of("preset")
+@option_of("pipeline")
+@option_of("settings")
+@option_of("preprocess")
+@rows_layout
+@option_of("seed")
+@option_of("threads")
+@task_option
+@shape_option
+@keep_option
+@option_of("host")
+@option_of("force")
+@click.pass_obj
+def command(terminal: Terminal, /, model: str, **options: Any) -> None:
+    """Learn the thresholds, weights, biases and initial potentials of a spiking network, and write it.
+
+    The network that is trained is the one that is deployed, to the bit. It learns from MODEL's answers, and
+    from labels with --labels. Needs PyTorch: pip install 'snnc[train]'.
+    """
+    from snnc.artefact import save
+    from snnc.cli.artefacts import require_network
+    from snnc.cli.files import check_outputs
+    from snnc.cli.models import locate
+    from snnc.training.extra import require_torch
+    from snnc.training.recipe import Recipe, read_losses, read_names
+
+    require_torch("snnc tune")
+    request = Request(**options)
+    timesteps = _timesteps(request.timesteps)
+    outputs = _outputs(request.output, timesteps)
+    located = locate(model)
+    require_network(located.path, model)
+    read = (located.path, request.train, request.preprocess)
+    check_outputs(*outputs.values(), request.metrics, others=read, force=request.force)
+    choices: dict[str, Any] = {}
+    if request.learn is not None:
+        choices["learn"] = read_names(request.learn)
+    recipe = Recipe(
+        minutes=request.minutes,
+        epochs=request.epochs,
+        batch=request.batch,
+        rate=request.rate,
+        losses={} if request.loss is None else read_losses(request.loss),
+        temperature=request.temperature,
+        augment=read_names(request.augment),
+        fine_skip=request.fine_skip,
+        rounded=request.rounded,
+        held_back=request.held_back,
+        seed=request.seed,
+        device=request.device,
+        **choices,
+    )
+    rows = _rows(located, request)
+    folder = request.checkpoints or Path(f"{request.output.replace(STEPS, '')}.tuning")
+    tuning = tuned(
+        terminal,
+        located,
+        rows,
+        recipe,
+        _conversion_options(request),
+        timesteps=timesteps,
+        labels=request.labels,
+        folder=folder,
+        metrics=request.metrics,
+    )
+    for T, output in outputs.items():
+        save(tuning.artefacts[T], output)
+    if request.checkpoints is None:
+        shutil.rmtree(folder, ignore_errors=True)
+    _tell(terminal, tuning, outputs)
+
+
+def tuned(
+    terminal: Terminal,
+    located: Located,
+    rows: Labelled,
+    recipe: Recipe,
+    options: Options,
+    *,
+    timesteps: tuple[int, ...],
+    labels: bool,
+    folder: Path,
+    metrics: Path | None = None,
+) -> Tuning:
+    """Tune a network, and warn of what is to be known; an interrupted run is told where it goes on."""
+    from snnc.errors import UsageError
+    from snnc.training.tuning import tune
+
+    if labels and rows.y is None:
+        raise UsageError(f"--labels: {rows.name} come without labels `y`: leave it out")
+    terminal.journal = folder
+    tuning = tune(
+        located.name,
+        rows.x,
+        rows.y if labels else None,
+        timesteps=timesteps,
+        recipe=recipe,
+        options=options,
+        preprocessing=rows.preprocessing,
+        checkpoints=folder,
+        metrics=metrics,
+        progress=terminal.progress(),
+        name=rows.name,
+    )
+    for found in tuning.diagnostics:
+        terminal.warn(found)
+    return tuning
+
+
+def lines(tuning: Tuning) -> list[str]:
+    """Return what came of each T, for the user."""
+    return [
+        f"T = {T}: {'tuned' if kept.is_tuned else 'closed form kept'}; on {_held(kept)} rows held back "
+        f"{(kept.tuned or kept.closed).text}; closed form {kept.closed.text}; counts equal on "
+        f"{kept.equal_rows} of {kept.equal_rows} rows"
+        for T, kept in tuning.results.items()
+    ]
+
+
+def _held(kept: Any) -> str:
+    return "the" if kept.closed.right is None else f"{kept.closed.right.n}"
+
+
+def _timesteps(text: str) -> tuple[int, ...]:
+    from snnc.errors import UsageError
+
+    try:
+        found = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if not found or min(found) < 1 or len(set(found)) < len(found):
+        raise UsageError(f"-T {text}: give a number of steps, or several that differ, as 8,4,2,1")
+    return tuple(sorted(found, reverse=True))
+
+
+def _outputs(name: str, timesteps: tuple[int, ...]) -> dict[int, Path]:
+    from snnc.errors import UsageError
+
+    if len(timesteps) > 1 and STEPS not in name:
+        raise UsageError(
+            f"there are {len(timesteps)} networks: give -o a name with {STEPS}, as net.T{STEPS}.snn.onnx"
+        )
+    return {T: Path(name.replace(STEPS, str(T))) for T in timesteps}
+
+
+def _conversion_options(request: Request) -> Options:
+    from snnc.cli.judging import task_of
+    from snnc.compiler import Options
+    from snnc.pass_options import once
+
+    return Options(
+        preset=request.preset,
+        pipeline=request.pipeline,
+        settings=once(map(setting, request.settings), "--set"),
+        seed=request.seed,
+        threads=request.threads,
+        task=task_of(request.task),
+        shape=request.shape,
+        keep_output=request.keep_output,
+        host=request.host,
+    )
+
+
+def _rows(located: Located, request: Request) -> Labelled:
+    from snnc.cli.files import Labelled, read_named
+    from snnc.cli.inputs_outputs import names_of
+    from snnc.data.preprocessing import Preprocessing
+    from snnc.errors import UsageError
+    from snnc.models import calibration_data
+    from snnc.options import ConvertOptions
+
+    preprocessing = None if request.preprocess is None else Preprocessing.read(request.preprocess)
+    if request.train is not None:
+        asked = ConvertOptions(shape=request.shape, keep_output=request.keep_output)
+        inputs, outputs = names_of(located.path, asked)
+        found = read_named(request.train, inputs, outputs, preprocessing)
+        return Labelled(found.x, found.y, found.name, with_layout(found.preprocessing, request.rows_layout))
+    if located.entry is None:
+        raise UsageError("no training rows: name them by --train ROWS")
+    x, y = calibration_data(located.entry)
+    if preprocessing is None:
+        preprocessing = Preprocessing.from_dict(located.entry.preprocessing)
+    name = f"the zoo's {located.entry.dataset.name}"
+    return Labelled(x, y, name, with_layout(preprocessing, request.rows_layout))
+
+
+def _tell(terminal: Terminal, tuning: Tuning, outputs: Mapping[int, Path]) -> None:
+    if terminal.json:
+        terminal.data(
+            {
+                "networks": [
+                    {"output": str(path), "bytes": path.stat().st_size, **tuning.results[T].as_dict()}
+                    for T, path in outputs.items()
+                ],
+                "total_seconds": round(terminal.seconds, 3),
+                "diagnostics": [item.as_dict() for item in tuning.diagnostics],
+            }
+        )
+        return
+    for line, path in zip(lines(tuning), outputs.values(), strict=True):
+        terminal.done(f"wrote {path} ({path.stat().st_size / 1e3:,.0f} kB): {line}")

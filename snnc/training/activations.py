@@ -1,0 +1,117 @@
+"""Activations that are no rectifiers, on tensors: as the source network computes them."""
+
+# Where torch is absent, the checkers see its names as Any.
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from snnc.errors import UnknownOperationError
+from snnc.ir import ann
+from snnc.ir.function import Function
+
+_COMPARE: dict[str, Callable[..., Any]] = {
+    "Equal": torch.eq,
+    "Greater": torch.gt,
+    "GreaterOrEqual": torch.ge,
+    "Less": torch.lt,
+    "LessOrEqual": torch.le,
+}
+
+_COMPUTE: dict[str, Callable[..., Any]] = {
+    "Identity": lambda x: x,
+    "Neg": torch.neg,
+    "Abs": torch.abs,
+    "Sign": torch.sign,
+    "Reciprocal": torch.reciprocal,
+    "Sqrt": torch.sqrt,
+    "Exp": torch.exp,
+    "Log": torch.log,
+    "Sin": torch.sin,
+    "Cos": torch.cos,
+    "Tan": torch.tan,
+    "Asin": torch.asin,
+    "Acos": torch.acos,
+    "Atan": torch.atan,
+    "Sinh": torch.sinh,
+    "Cosh": torch.cosh,
+    "Asinh": torch.asinh,
+    "Acosh": torch.acosh,
+    "Atanh": torch.atanh,
+    "Erf": torch.erf,
+    "Tanh": torch.tanh,
+    "Sigmoid": torch.sigmoid,
+    "Softplus": lambda x: torch.clamp(x, min=0) + torch.log1p(torch.exp(-x.abs())),
+    "Softsign": lambda x: x / (1 + x.abs()),
+    "Round": torch.round,
+    "Floor": torch.floor,
+    "Ceil": torch.ceil,
+    "Relu": torch.relu,
+    "LeakyRelu": lambda x, slope: torch.where(x >= 0, x, x * slope),
+    "Elu": lambda x, alpha: torch.where(x >= 0, x, alpha * torch.expm1(x.clamp(max=0))),
+    "HardSigmoid": lambda x, alpha, beta: (alpha * x + beta).clamp(0, 1),
+    "Add": torch.add,
+    "Sub": torch.sub,
+    "Mul": torch.mul,
+    "Div": torch.div,
+    "Pow": torch.pow,
+    "Min": torch.minimum,
+    "Max": torch.maximum,
+    "Where": lambda condition, first, second: torch.where(condition != 0, first, second),
+}
+
+KNOWN = frozenset({*_COMPARE, *_COMPUTE})
+"""Operators of a function that are known here."""
+
+
+def unknown_operator(node: ann.AnnNode) -> str | None:
+    """Name an operator of a node's function that is not known here; ``None`` if there is none."""
+    if not isinstance(node, ann.Pointwise):
+        return None
+    return next((call.operator for call in node.function.calls if call.operator not in KNOWN), None)
+
+
+def function_of(function: Function, x: Tensor) -> Tensor:
+    """Return the values of a function of one number, (batch, channels, ...)."""
+    known: dict[str, Tensor] = {"x": x}
+    for number, row in enumerate(function.constants):
+        known[f"c{number}"] = torch.from_numpy(row.copy()).to(x).reshape(-1, *(1,) * (x.ndim - 2))
+    y = x
+    for number, call in enumerate(function.calls):
+        operands = [known[name] for name in call.operands]
+        compute = _COMPARE.get(call.operator)
+        made = compute(*operands).to(x.dtype) if compute else _COMPUTE[call.operator](*operands)
+        known[f"v{number}"] = y = made
+    return y.expand_as(x)
+
+
+def activation(node: ann.Levelled, read: Sequence[Tensor]) -> Tensor:
+    """Return what a node gives, within the range of the levels that were chosen for it."""
+    x = read[0]
+    match node:
+        case ann.Pointwise():
+            y = function_of(node.function, x)
+        case ann.Product():
+            y = x * read[1]
+        case ann.MatrixProduct():
+            y = x @ (read[1].transpose(-1, -2) if node.transposed else read[1])
+        case ann.Normalisation():
+            axes = tuple(axis + 1 for axis in node.axes)
+            centred = x - x.mean(dim=axes, keepdim=True) if node.centred else x
+            y = centred / torch.sqrt(centred.square().mean(dim=axes, keepdim=True) + node.epsilon)
+        case ann.InnerSoftmax():
+            y = functional.softmax(x, dim=node.axis + 1)
+        case ann.Maximum():
+            y = x.amax(dim=tuple(axis + 1 for axis in node.axes), keepdim=True)
+        case _:
+            raise UnknownOperationError(f"{type(node).__name__} {node.name!r}: nothing is known of it")
+    if node.step is None:
+        return y
+    step = torch.from_numpy(node.step.copy()).to(y).reshape(-1, *(1,) * (len(node.shape) - 1))
+    return torch.minimum(torch.maximum(y, step * node.lowest), step * node.highest)

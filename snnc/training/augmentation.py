@@ -1,0 +1,59 @@
+"""Random changes of images under which an answer stays right, (batch, channels, height, width)."""
+
+# Where torch is absent, the checkers see its names as Any.
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def augmented(x: Tensor, names: Sequence[str], generator: torch.Generator) -> Tensor:
+    """Return changed images.
+
+    Args:
+        x: images as the network takes them.
+        names: which changes: of :data:`snnc.training.recipe.AUGMENTATIONS`.
+        generator: where the randomness comes from.
+    """
+    if "crop" in names:
+        x = _shifted(x, generator)
+    if "flip" in names:
+        mirrored = torch.rand(len(x), generator=generator) < 0.5
+        x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
+    if "cutout" in names:
+        x = _holed(x, generator)
+    return x
+
+
+def reach(size: int) -> int:
+    """Return the largest shift along an axis: an eighth of it, as 4 pixels of 32."""
+    return size // 8
+
+
+def _shifted(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Shift each image; the border is mirrored, as what stands for black depends on the preprocessing."""
+    count, _, height, width = x.shape
+    down, right = reach(height), reach(width)
+    rows = torch.arange(height) + torch.randint(2 * down + 1, (count, 1), generator=generator)
+    columns = torch.arange(width) + torch.randint(2 * right + 1, (count, 1), generator=generator)
+    padded = functional.pad(x, (right, right, down, down), mode="reflect")
+    found = padded.permute(0, 2, 3, 1)[
+        torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]
+    ]
+    return found.permute(0, 3, 1, 2)
+
+
+def _holed(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Fill a square of a quarter of the side, whose centre is anywhere, with the image's mean."""
+    count, _, height, width = x.shape
+    near = []
+    for size in (height, width):
+        centre = torch.randint(size, (count, 1), generator=generator)
+        near.append((torch.arange(size) - centre).abs() * 8 < size)
+    hole = (near[0][:, :, None] & near[1][:, None, :])[:, None]
+    return torch.where(hole, x.mean(dim=(2, 3), keepdim=True), x)

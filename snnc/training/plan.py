@@ -1,0 +1,107 @@
+"""How many steps each stage of a run takes: fixed once, before the first, and kept beside the checkpoints."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from snnc.errors import InputError
+from snnc.training.recipe import Recipe
+from snnc.writing import replacing
+
+FILE = "plan.json"
+JUDGING = 0.15
+"""Share of a stage's time that judging may take; where it takes more, fewer steps are trained."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """How long a stage takes on this machine.
+
+    Attributes:
+        step: seconds for a step of gradients.
+        judging: seconds to judge the network as often as a stage does.
+    """
+
+    step: float
+    judging: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The steps of a run.
+
+    Attributes:
+        steps: of the two stages, by T, in the order in which they are trained.
+    """
+
+    steps: dict[int, tuple[int, int]]
+
+    @classmethod
+    def of_epochs(cls, timesteps: Sequence[int], recipe: Recipe, rows: int) -> Plan:
+        """Return the plan for passes over so many training rows, for each T."""
+        each = max(1, round((recipe.epochs or 0) * rows / min(recipe.batch, rows)))
+        second = round(each * recipe.rounded)
+        return cls(dict.fromkeys(timesteps, (each - second, second)))
+
+    @classmethod
+    def of_minutes(cls, timesteps: Sequence[int], recipe: Recipe, speeds: tuple[Speed, Speed]) -> Plan:
+        """Return the plan for a time by the clock, all T together: the fewer levels, the longer.
+
+        Args:
+            timesteps: T of each network.
+            recipe: how to train.
+            speeds: of the two stages.
+        """
+        seconds = 60 * (recipe.minutes or 0)
+        shares = {T: 1 / math.sqrt(T) for T in timesteps}
+        whole = sum(shares.values())
+        parts = (1 - recipe.rounded, recipe.rounded)
+        steps: dict[int, tuple[int, int]] = {}
+        for T in timesteps:
+            first, second = (
+                _steps(seconds * shares[T] / whole * part, speed)
+                for part, speed in zip(parts, speeds, strict=True)
+            )
+            steps[T] = first, second
+        return cls(steps)
+
+    def write(self, folder: Path, identity: str) -> None:
+        """Keep the plan in the folder of a run."""
+        held = {"identity": identity, "steps": {str(T): list(each) for T, each in self.steps.items()}}
+        with replacing(folder / FILE) as stream:
+            stream.write(json.dumps(held, indent=1).encode())
+
+    @classmethod
+    def read(cls, folder: Path, identity: str) -> Plan | None:
+        """Return the plan of a run that was begun; ``None`` where there is none.
+
+        Raises:
+            InputError: it is damaged, or that of another run.
+        """
+        path = folder / FILE
+        if not path.exists():
+            return None
+        try:
+            held = json.loads(path.read_text(encoding="utf-8"))
+            found = {int(T): (int(each[0]), int(each[1])) for T, each in held["steps"].items()}
+            owner = held["identity"]
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+            raise InputError(f"{path} is no plan of a run, or damaged: remove the folder {folder}") from error
+        if owner != identity:
+            raise InputError(
+                f"{folder} belongs to another run, with other rows or options: remove it, or name another "
+                "folder by --checkpoints"
+            )
+        return cls(found)
+
+
+def _steps(seconds: float, speed: Speed) -> int:
+    """Return how many steps fit a time, judging included; at least one where there is any time."""
+    if seconds <= 0:
+        return 0
+    left = seconds - min(speed.judging, JUDGING * seconds)
+    return max(1, int(left / speed.step))

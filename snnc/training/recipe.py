@@ -1,0 +1,134 @@
+"""How a network is tuned, as a value: what is learned, from what, for how long."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from snnc.errors import UsageError
+
+LOSSES: Mapping[str, str] = {
+    "kl": "divergence of the answers from the source's, at a temperature",
+    "hta-kl": "the same, of likely classes from the source's and of unlikely ones from the network's own",
+    "squared": "squared error of numbers, relative to their variance",
+    "labels": "cross-entropy with the labels, or squared error",
+    "anytime": "cross-entropy of the mean answer after every step",
+    "features": "squared difference of activations",
+    "attention": "difference of where activations are",
+    "activity": "expected synaptic operations, relative to the source's MACs",
+}
+"""Every loss by its name, and what it is; :mod:`snnc.training.losses` computes them."""
+
+LEARNABLE = ("weights", "biases", "thresholds", "floors", "starts", "norms")
+"""What can be learned; batch normalisations are ``norms``, initial potentials ``starts``."""
+
+AUGMENTATIONS = ("crop", "flip", "cutout")
+
+LABELLED = 0.1
+"""Share of the labels beside the source's answers, where nothing is said."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How to tune.
+
+    Attributes:
+        minutes: how long to train, by the clock, all numbers of steps together; ``None`` with ``epochs``.
+        epochs: passes over the training rows instead, for each number of steps.
+        batch: rows per gradient.
+        rate: largest learning rate of the first stage; the second takes it relative to each parameter's size.
+        losses: weight of each loss; empty for the divergence (or squared error) and a tenth of the labels.
+        temperature: of ``kl`` and ``hta-kl``.
+        head: cumulative probability of the classes that ``hta-kl`` takes for likely.
+        learn: what is learned.
+        augment: of images: ``crop`` (random shifts), ``flip`` (left and right), ``cutout``.
+        fine_skip: whether identity branches get graded populations of more levels, where a preset has none.
+        rounded: share of the time for the second stage, which trains the integers that are deployed.
+        held_back: share of the training rows that decide, at most ``MOST_HELD``.
+        seed: of order, augmentation and held-back rows.
+        device: of torch: ``cpu``, ``cuda``.
+    """
+
+    minutes: float | None = None
+    epochs: float | None = None
+    batch: int = 128
+    rate: float = 1e-3
+    losses: Mapping[str, float] = field(default_factory=dict)
+    temperature: float = 3.0
+    head: float = 0.9
+    learn: tuple[str, ...] = LEARNABLE
+    augment: tuple[str, ...] = ()
+    fine_skip: bool = False
+    rounded: float = 1 / 3
+    held_back: float = 0.1
+    seed: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        """Refuse values that train nothing.
+
+        Raises:
+            UsageError: naming the option.
+        """
+        if (self.minutes is None) == (self.epochs is None):
+            raise UsageError("say how long to tune: minutes, or epochs")
+        for name in ("minutes", "epochs", "rate", "temperature"):
+            value = getattr(self, name)
+            if value is not None and not (_is_number(value) and 0 < value < math.inf):
+                raise UsageError(f"{name} must be a number above 0, not {value!r}")
+        for name in ("head", "held_back"):
+            if not (_is_number(getattr(self, name)) and 0 < getattr(self, name) < 1):
+                raise UsageError(f"{name} must lie between 0 and 1, not {getattr(self, name)!r}")
+        if not isinstance(self.fine_skip, bool):
+            raise UsageError(f"fine_skip must be true or false, not {self.fine_skip!r}")
+        if not (_is_number(self.rounded) and 0 <= self.rounded <= 1):
+            raise UsageError(f"rounded must lie in 0 to 1, not {self.rounded!r}")
+        for name, least in (("batch", 2), ("seed", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise UsageError(f"{name} must be a whole number of at least {least}, not {value!r}")
+        for name, known in (("learn", LEARNABLE), ("augment", AUGMENTATIONS)):
+            unknown = [each for each in getattr(self, name) if each not in known]
+            if unknown:
+                raise UsageError(f"{name} {unknown[0]!r} is unknown; known: {', '.join(known)}")
+        if not self.learn:
+            raise UsageError(f"nothing is to be learned; give some of {', '.join(LEARNABLE)}")
+        for name, weight in self.losses.items():
+            if name not in LOSSES:
+                raise UsageError(f"the loss {name!r} is unknown; known: {', '.join(LOSSES)}")
+            if not (_is_number(weight) and 0 < weight < math.inf):
+                raise UsageError(f"the weight of the loss {name!r} must be a number above 0, not {weight!r}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {item.name: asdict(self)[item.name] for item in fields(self)}
+
+
+def read_losses(text: str) -> dict[str, float]:
+    """Read ``kl=0.9,labels=0.1``; a name alone has the weight 1.
+
+    Raises:
+        UsageError: it is not of that form, or a loss is named twice.
+    """
+    found: dict[str, float] = {}
+    for part in filter(None, map(str.strip, text.split(","))):
+        name, equals, weight = part.partition("=")
+        if name in found:
+            raise UsageError(f"the loss {name!r} is given twice: leave one of them out")
+        try:
+            found[name] = float(weight) if equals else 1.0
+        except ValueError:
+            raise UsageError(f"--loss {part}: write NAME=WEIGHT, as in kl=0.9,labels=0.1") from None
+    return found
+
+
+def read_names(text: str) -> tuple[str, ...]:
+    """Read ``crop,flip``; ``none`` for nothing."""
+    names = tuple(filter(None, map(str.strip, text.split(","))))
+    return () if names == ("none",) else names
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,482 @@
+"""Tuning: what is trained is what is deployed, never worse than the closed form, resumed to the same bits."""
+
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import snnc
+from snnc.analysis.certificate import quantised
+from snnc.artefact import Artefact, load, save
+from snnc.compiler import Options, convert
+from snnc.data.leakage import count_seen
+from snnc.errors import InputError, InternalError, UsageError
+from snnc.ir import snn
+from snnc.ir.text import print_exact
+from snnc.metrics.task import Task
+from snnc.report.origin import prepared_source
+from snnc.simulation.protocol import RecordOptions
+from snnc.simulation.reference import ReferenceSimulator
+from tests.onnx_models import Array, model, node, saved
+
+if importlib.util.find_spec("torch") is None:
+    pytest.skip("torch is not installed (extra snnc[train])", allow_module_level=True)
+
+import torch
+
+from snnc.training import losses
+from snnc.training import stage as stages
+from snnc.training import tuner as tuners
+from snnc.training.ann_network import AnnNetwork
+from snnc.training.judge import Judge, Measure
+from snnc.training.plan import Plan, Speed
+from snnc.training.recipe import Recipe
+from snnc.training.stage import Learner, decay, evaluations, rate
+from snnc.training.tuner import fitting
+from snnc.training.tuning import Tuning, tune
+
+ROWS = 240
+QUICK: dict[str, Any] = {"epochs": 6, "batch": 32, "held_back": 0.25, "rate": 1e-2}
+
+
+@dataclass(frozen=True)
+class Material:
+    """A network, its rows, and what it says of them."""
+
+    path: Path
+    x: Array
+    y: Array
+
+
+def weights(random: np.random.Generator, *shape: int) -> Array:
+    scale = (2 / np.prod(shape[1:])) ** 0.5
+    return np.asarray(random.standard_normal(shape) * scale, np.float32)
+
+
+def network(folder: Path, *, outputs: int = 3, pruned: bool = False) -> Path:
+    """A network of two convolutions, one with a batch normalisation, a residual sum and a classifier."""
+    random = np.random.default_rng(3)
+    first = weights(random, 6, 1, 3, 3)
+    if pruned:
+        first[:, :, 0] = 0
+    last = 3 * weights(random, outputs, 24)
+    last -= last.mean(axis=0)  # as training leaves class scores
+    constants = {
+        "w1": first,
+        "scale": np.linspace(0.8, 1.2, 6, dtype=np.float32),
+        "shift": np.linspace(-0.1, 0.3, 6, dtype=np.float32),
+        "mean": np.zeros(6, np.float32),
+        "var": np.ones(6, np.float32),
+        "w2": weights(random, 6, 6, 3, 3),
+        "w3": last,
+        "b3": np.zeros(outputs, np.float32),
+    }
+    proto = model(
+        [
+            node("Conv", "x w1", "c1", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+            node("BatchNormalization", "c1 scale shift mean var", "n1"),
+            node("Relu", "n1", "r1"),
+            node("Conv", "r1 w2", "c2", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+            node("Add", "c2 r1", "a2"),
+            node("Relu", "a2", "r2"),
+            node("AveragePool", "r2", "p", kernel_shape=[3, 3], strides=[3, 3]),
+            node("Flatten", "p", "f"),
+            node("Gemm", "f w3 b3", transB=1),
+        ],
+        ("N", 1, 6, 6),
+        constants,
+    )
+    return saved(folder, proto, f"net{outputs}{pruned}.onnx")
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
+    path = network(tmp_path_factory.mktemp("tune"))
+    x = np.random.default_rng(0).standard_normal((ROWS, 1, 6, 6)).astype(np.float32)
+    from snnc.frontend import read_onnx
+    from snnc.simulation.reference import run_ann
+
+    answers, _ = run_ann(read_onnx(path).graph, x)
+    return Material(path, x, answers.argmax(axis=1))
+
+
+@pytest.fixture(scope="module")
+def whole(material: Material, tmp_path_factory: pytest.TempPathFactory) -> tuple[Tuning, Path]:
+    """A run that was not interrupted, with labels."""
+    metrics = tmp_path_factory.mktemp("metrics") / "m.jsonl"
+    return run(material, labels=material.y, metrics=metrics, timesteps=(2, 1)), metrics
+
+
+def run(material: Material, **changes: Any) -> Tuning:
+    given: dict[str, Any] = {**QUICK, "timesteps": 1, "options": Options(threads=1), **changes}
+    return tune(material.path, material.x, given.pop("labels", None), **given)
+
+
+def counts(artefact: Artefact, x: Array) -> dict[str, Array]:
+    trace = ReferenceSimulator().run(
+        artefact.graph, artefact.encode(x), artefact.graph.timesteps, RecordOptions(states=True)
+    )
+    return dict(trace.counts)
+
+
+def test_tuning_lowers_the_error_on_rows_held_back(whole: tuple[Tuning, Path]) -> None:
+    tuning, _ = whole
+    for T in (2, 1):
+        kept = tuning.results[T]
+        assert kept.is_tuned
+        assert kept.tuned is not None
+        assert kept.tuned.right is not None
+        assert kept.tuned.right.n == 60
+        assert kept.tuned.key < kept.closed.key
+        assert kept.equal_rows == 60
+    with pytest.raises(UsageError, match="T = 2, T = 1: choose one"):
+        _ = tuning.artefact
+
+
+def test_the_artefact_tells_how_it_was_made(
+    whole: tuple[Tuning, Path], material: Material, tmp_path: Path
+) -> None:
+    artefact = whole[0].artefacts[2]
+    save(artefact, tmp_path / "net.snn.onnx")
+    metadata = load(tmp_path / "net.snn.onnx").metadata
+    (record,) = (record for record in metadata.records if record["pass"] == "tune")
+    assert (record["kept"], record["rows"], record["held_back"], record["labels"]) == (
+        "tuned",
+        180,
+        60,
+        ["y"],
+    )
+    assert record["losses"] == {"kl": 0.9, "labels": 0.1}
+    assert record["curve"][0]["step"] == 0
+    assert "compensate" not in metadata.pipeline
+    assert "dual-threshold{spikes-per-step=2}" in metadata.pipeline
+    # Every training row is recognised, also those that only decided.
+    assert count_seen(metadata.calibration["row_hashes"], artefact.encode(material.x)) == ROWS
+    source = prepared_source(artefact, material.path, ReferenceSimulator())
+    assert {node.stands_for for node in artefact.graph.of_type(snn.IntegrateFire)} <= {n.name for n in source}
+
+
+def test_the_counts_are_those_of_the_quantised_network(
+    whole: tuple[Tuning, Path], material: Material
+) -> None:
+    fresh = np.random.default_rng(9).standard_normal((50, 1, 6, 6)).astype(np.float32)
+    for artefact in whole[0].artefacts.values():
+        graded = replace(artefact, graph=quantised(artefact.graph))
+        for name, found in counts(artefact, fresh).items():
+            np.testing.assert_array_equal(found, counts(graded, fresh)[name])
+
+
+def test_measurements_are_lines_of_json(whole: tuple[Tuning, Path]) -> None:
+    lines = [json.loads(line) for line in whole[1].read_text().splitlines()]
+    assert [line["stage"] for line in lines if line["step"] == 0] == [
+        "T = 2, levels",
+        "T = 2, integers",
+        "T = 1, levels",
+        "T = 1, integers",
+    ]
+    assert all(0 <= line["accuracy"] <= 1 and line["rows"] == 60 for line in lines)
+    assert all({"kl", "labels"} == set(line["losses"]) for line in lines if line["step"])
+
+
+class Stop:
+    """Interrupts a run at one of its steps."""
+
+    def __init__(self, at: int, step: Callable[..., Any]) -> None:
+        self.left, self.step = at, step
+
+    def __call__(self, *arguments: Any) -> Any:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+        return self.step(*arguments)
+
+
+@pytest.mark.parametrize("at", [7, 30])
+def test_an_interrupted_run_goes_on_to_the_same_bits(
+    at: int,
+    whole: tuple[Tuning, Path],
+    material: Material,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stages, "CHECKPOINT_SECONDS", 0.0)
+    stop = Stop(at, stages.Stage.take)
+    with monkeypatch.context() as patched:
+        patched.setattr(stages.Stage, "take", lambda *arguments: stop(*arguments))
+        with pytest.raises(KeyboardInterrupt):
+            run(material, labels=material.y, timesteps=(2, 1), checkpoints=tmp_path)
+    assert list(tmp_path.glob("*.pt"))
+    again = Stop(10**6, stages.Stage.take)
+    monkeypatch.setattr(stages.Stage, "take", lambda *arguments: again(*arguments))
+    resumed = run(material, labels=material.y, timesteps=(2, 1), checkpoints=tmp_path)
+    assert 10**6 - again.left == 2 * 34 - (at - 1)
+    for T, artefact in whole[0].artefacts.items():
+        assert print_exact(artefact.graph) == print_exact(resumed.artefacts[T].graph)
+        assert whole[0].results[T] == resumed.results[T]
+
+
+@pytest.mark.parametrize("change", [{"rate": 2e-3}, {"seed": 1}, {"timesteps": 2}, {"labels": None}])
+def test_checkpoints_of_another_run_are_refused(
+    change: dict[str, Any], material: Material, tmp_path: Path
+) -> None:
+    few = {"epochs": 0.5, "labels": material.y, "checkpoints": tmp_path}
+    run(material, **few)
+    with pytest.raises(InputError, match="belongs to another run"):
+        run(material, **{**few, **change})
+
+
+def test_a_damaged_checkpoint_is_told(material: Material, tmp_path: Path) -> None:
+    few = {"epochs": 0.5, "checkpoints": tmp_path}
+    run(material, **few)
+    (tmp_path / "T1.levels.pt").write_bytes(b"no checkpoint")
+    with pytest.raises(InputError, match=r"T1.levels.pt is no checkpoint, or damaged"):
+        run(material, **few)
+    (tmp_path / "plan.json").write_text("{}")
+    with pytest.raises(InputError, match="no plan of a run"):
+        run(material, **few)
+
+
+def test_a_network_that_got_worse_is_not_kept(material: Material) -> None:
+    found = run(material, rate=30.0, timesteps=2, rounded=1.0)
+    kept = found.results[2]
+    assert not kept.is_tuned
+    assert kept.reason == "the closed form is as good on the rows held back"
+    assert any("the closed form is as good" in each.message for each in found.diagnostics)
+    record = next(r for r in found.artefact.metadata.records if r["pass"] == "tune")
+    assert record["kept"] == "closed form"
+    assert "compensate" in found.artefact.metadata.pipeline
+    # It is what a conversion with the same rows makes.
+    plain = convert(
+        material.path,
+        material.x[np.setdiff1d(np.arange(ROWS), np.arange(60) * ROWS // 60)],
+        Options(2, "balanced", settings={"dual-threshold.spikes-per-step": "2"}, threads=1),
+    )
+    assert print_exact(found.artefact.graph) == print_exact(plain.artefact.graph)
+
+
+def test_a_loss_that_is_no_number_keeps_the_last_good_state(
+    material: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+    given = losses.total
+
+    def broken(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        loss, parts = given(*arguments)
+        return (loss * float("nan"), parts) if calls > 12 else (loss, parts)
+
+    monkeypatch.setattr(losses, "total", broken)
+    found = run(material, rounded=0.0, timesteps=1)
+    assert calls == 13
+    assert found.results[1].history[-1]["step"] <= 12
+    for name, value in counts(found.artefact, material.x[:5]).items():
+        assert np.isfinite(value).all(), name
+
+
+def test_what_is_trained_must_be_what_is_deployed(
+    material: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Wrong(ReferenceSimulator):
+        def run(self, graph: Any, inputs: Any, *arguments: Any, **named: Any) -> Any:
+            trace = super().run(graph, inputs, *arguments, **named)
+            for values in trace.counts.values():
+                values[-1] += 1
+            return trace
+
+    given = tuners.verified
+    monkeypatch.setattr(tuners, "verified", lambda n, g, j, _: given(n, g, j, Wrong()))
+    with pytest.raises(InternalError, match="are not those that were trained"):
+        run(material, epochs=0.2)
+
+
+def test_synapses_that_are_none_stay_none(
+    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = iter((Measure(1.0, None), Measure(0.5, None)))
+    monkeypatch.setattr(Judge, "simulated", lambda *_: next(judged))
+    pruned = Material(network(tmp_path, pruned=True), material.x, material.y)
+    found = run(pruned, timesteps=2, epochs=1)
+    graph = found.artefact.graph
+    first = next(node for node in graph if isinstance(node, snn.Convolution))
+    assert found.results[2].is_tuned
+    assert not first.weight[:, :, 0].any()
+    assert first.weight[:, :, 1:].any()
+
+
+def test_numbers_are_tuned_by_their_squared_error(material: Material, tmp_path: Path) -> None:
+    path = network(tmp_path, outputs=2)
+    found = tune(
+        path,
+        material.x,
+        timesteps=1,
+        options=Options(threads=1, task=Task.REGRESSION),
+        **QUICK,
+    )
+    (record,) = (r for r in found.artefact.metadata.records if r["pass"] == "tune")
+    assert record["losses"] == {"squared": 1.0}
+    kept = found.results[1]
+    assert kept.is_tuned
+    assert kept.tuned is not None
+    assert kept.tuned.right is None
+    assert kept.tuned.error < kept.closed.error
+
+
+@pytest.mark.parametrize(
+    "mixed",
+    [
+        {"kl": 1.0, "features": 0.1, "attention": 0.1},
+        {"hta-kl": 1.0, "anytime": 0.5},
+        {"kl": 1.0, "activity": 1.0},
+    ],
+)
+def test_every_loss_trains(mixed: dict[str, float], material: Material) -> None:
+    found = run(material, losses=mixed, timesteps=2, epochs=0.4)
+    history = found.results[2].history
+    assert all(set(each["losses"]) == set(mixed) for each in history if each["step"])
+    assert all(np.isfinite(list(each["losses"].values())).all() for each in history if each["step"])
+
+
+def test_a_price_on_activity_saves_operations(material: Material) -> None:
+    spikes = {}
+    for price in (0.0, 20.0):
+        mixed = {"kl": 1.0} | ({"activity": price} if price else {})
+        found = run(material, losses=mixed, timesteps=2)
+        artefact = found.artefact if found.results[2].is_tuned else None
+        if artefact is None:
+            continue
+        spikes[price] = sum(int(each.sum()) for each in counts(artefact, material.x[:40]).values())
+    assert 0.0 in spikes
+    assert 20.0 not in spikes or spikes[20.0] < 0.9 * spikes[0.0]
+
+
+def test_augmentation_is_for_images(material: Material) -> None:
+    assert run(material, augment=("crop", "flip", "cutout"), epochs=0.4).results[1].tuned is not None
+
+
+@pytest.mark.parametrize("timesteps", [1, 2])
+def test_fine_skips_are_trained_in_both_stages(
+    timesteps: int, material: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = iter((Measure(1.0, None), Measure(0.5, None)))
+    monkeypatch.setattr(Judge, "simulated", lambda *_: next(judged))
+    found = run(material, fine_skip=True, timesteps=timesteps, epochs=1)
+    kept = found.results[timesteps]
+    assert kept.tuned is not None
+    assert kept.equal_rows == 60
+    assert kept.is_tuned
+    fine = [node for node in found.artefact.graph.of_type(snn.IntegrateFire) if node.fine]
+    # The sum reads the first of them, the classifier the second.
+    assert [node.stands_for for node in fine] == ["Relu_r1", "Relu_r2"]
+    assert [node.neuron.levels for node in fine] == [15, 15]
+    coarse = [node for node in found.artefact.graph.of_type(snn.IntegrateFire) if not node.fine]
+    assert {node.neuron.payload for node in coarse} == {"signed"}
+    source = prepared_source(found.artefact, material.path, ReferenceSimulator())
+    assert {node.stands_for for node in (*fine, *coarse)} <= {node.name for node in source}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": None}, "say how long to tune: minutes, or epochs"),
+        ({"minutes": 1}, "say how long to tune: minutes, or epochs"),
+        ({"epochs": -1}, "epochs must be a number above 0"),
+        ({"losses": {"mse": 1.0}}, "the loss 'mse' is unknown; known: kl, hta-kl"),
+        ({"losses": {"kl": 0.0}}, "weight of the loss 'kl'"),
+        ({"losses": {"labels": 1.0}}, "the loss labels needs labels"),
+        ({"losses": {"squared": 1.0}}, "the outputs are class scores: use kl"),
+        ({"learn": ("weight",)}, "learn 'weight' is unknown; known: weights"),
+        ({"learn": ()}, "nothing is to be learned"),
+        ({"augment": ("rotate",)}, "augment 'rotate' is unknown; known: crop"),
+        ({"batch": 1}, "batch must be a whole number of at least 2"),
+        ({"timesteps": ()}, "give one number of steps"),
+        ({"timesteps": (2, 2)}, "several that differ"),
+        ({"fine_skip": True, "options": Options(preset="graded")}, "has fine skips already"),
+        ({"fine_skip": True, "options": Options(pipeline="lower")}, "put `fine-skip` into the pipeline"),
+        ({"colour": 1}, "tune takes no 'colour'"),
+        ({"options": Options(preset="binary-only")}, "their order matters: tune with --set dual-threshold"),
+        ({"options": Options(pipeline="fold-batchnorm,clip-activations,lower")}, "needs `lower` and `quant"),
+    ],
+)
+def test_recipes_that_make_no_sense(changes: dict[str, Any], message: str, material: Material) -> None:
+    with pytest.raises(UsageError, match=message):
+        run(material, **{"timesteps": 2, **changes})
+
+
+def test_rows_and_labels_that_do_not_fit(material: Material) -> None:
+    with pytest.raises(InputError, match="are 20 rows, too few to learn from"):
+        run(replace(material, x=material.x[:20]))
+    with pytest.raises(InputError, match="there are 240 rows, but 5 labels"):
+        run(material, labels=material.y[:5])
+    with pytest.raises(InputError, match="the label 7 does not fit 3 classes"):
+        run(material, labels=material.y + 5)
+    with pytest.raises(InputError, match="shape"):
+        run(replace(material, x=material.x[:, :, :5]))
+
+
+def test_what_is_not_to_be_learned_stays(material: Material) -> None:
+    from snnc.frontend import read_onnx
+
+    graph = read_onnx(material.path).graph
+    found = Learner(AnnNetwork(graph), Recipe(epochs=1, learn=("norms",)))
+    assert {p.field for p in found.network.learned if p.tensor.requires_grad} == {"scale", "shift"}
+    assert sum(len(group["params"]) for group in found.groups) == 2
+
+
+def test_the_time_is_kept_by_counting_steps() -> None:
+    recipe = Recipe(minutes=10, rounded=0.25)
+    plan = Plan.of_minutes((4, 1), recipe, (Speed(0.5, 10.0), Speed(1.0, 10.0)))
+    seconds = {
+        T: (1 - recipe.rounded) * 0.5 * first / 0.5 + second for T, (first, second) in plan.steps.items()
+    }
+    assert plan.steps[1][0] == pytest.approx(2 * plan.steps[4][0], rel=0.1)
+    whole = sum(0.5 * first + second + 20 for first, second in plan.steps.values())
+    assert 580 <= whole <= 610
+    assert seconds
+    # Judging that would take most of the time leaves it to learning.
+    slow = Plan.of_minutes((2,), recipe, (Speed(0.5, 1e4), Speed(1.0, 1e4)))
+    assert slow.steps[2] == (int(0.85 * 450 / 0.5), int(0.85 * 150))
+    assert Plan.of_epochs((2, 1), Recipe(epochs=3, batch=10), 100).steps == {2: (20, 10), 1: (20, 10)}
+
+
+def test_a_batch_that_does_not_fit_memory_is_told_with_one_that_does() -> None:
+    def timed(recipe: Recipe) -> Speed:
+        if recipe.batch > 40:
+            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes")
+        return Speed(1.0, 1.0)
+
+    with pytest.raises(UsageError, match="a batch of 128 rows does not fit memory, 32 do: give --batch 32"):
+        fitting(Recipe(minutes=1), timed)
+    assert fitting(Recipe(minutes=1, batch=32), timed) == Speed(1.0, 1.0)
+
+
+def test_rate_and_average() -> None:
+    rates = [rate(step, 200) for step in range(200)]
+    assert max(rates) == pytest.approx(1, abs=0.03)
+    assert rates[0] < 0.1
+    assert rates[-1] < 1e-3
+    assert evaluations(3) == {1, 2, 3}
+    assert evaluations(100) == set(range(10, 101, 10))
+    assert evaluations(0) == set()
+    assert decay(0, 1000) == pytest.approx(0.1)
+    assert decay(999, 1000) == pytest.approx(1 - 1 / 50)
+
+
+def test_measures_are_ordered_by_right_answers_and_then_by_the_error() -> None:
+    from snnc.metrics.shares import Share
+
+    best, second, third = (Measure(e, Share(h, 10)) for e, h in ((0.5, 9), (0.1, 8), (0.2, 8)))
+    assert best.key < second.key < third.key < Measure(float("nan"), Share(8, 10)).key
+    assert Measure(0.1, None).as_dict() == {"error": 0.1}
+    assert Judge.__name__ == "Judge"
+    assert torch.get_num_threads() >= 1
+    assert snnc.tune is tune
