@@ -68,8 +68,8 @@ def noise(graph: snn.SnnGraph, rows: FloatArray) -> float:
 
 NEW = np.random.default_rng(2).normal(size=(24, 2, 6, 6)).astype(np.float32)
 CASES = {
-    ("one-step", 1): 0.05,
-    ("one-step", 8): 0.05,
+    ("one-step", 1): 0.1,
+    ("one-step", 8): 0.1,
     ("low-latency", 4): 0.2,
     ("balanced", 8): 0.3,
     ("graded", 4): 0.6,
