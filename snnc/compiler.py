@@ -374,7 +374,7 @@ def tasks_of(source: SourceModel, given: Task | None) -> dict[str, Task | None]:
             found[output.name] = Task.REGRESSION  # what is computed of it is no arg max
             continue
         if len(shape) > 1:  # of a map, no arg max over all of it is a class
-            found[output.name] = given
+            found[output.name] = given if given is Task.REGRESSION else None
             continue
         found[output.name] = recognise(math.prod(shape), rows=0, ends=output.ends, given=given).task
     return found

@@ -101,7 +101,7 @@ class ConvertedNetwork(Artefact):
         task: Task | str | None = None,
         metrics: Sequence[str] = (),
         threads: int | None = None,
-        progress: Progress | Callback | None = None,
+        progress: Progress | Callback | bool | None = None,
     ) -> Evaluation:
         """Measure accuracy or other metrics with 95 % intervals, spikes, and operations per row.
 
@@ -117,7 +117,7 @@ class ConvertedNetwork(Artefact):
             task: what the outputs are; recognised by default.
             metrics: see ``docs/metrics.md``; those of the task by default.
             threads: at most this many.
-            progress: called with (done, total, description), or an object that shows it.
+            progress: ``True`` for bars, also in notebooks; or called with (done, total, description).
 
         Raises:
             InputError: rows or labels do not fit.
@@ -149,7 +149,7 @@ class ConvertedNetwork(Artefact):
                 source=source,
                 task=as_task(task),
                 metrics=metrics,
-                progress=progress,
+                progress=_shown(progress),
             )
 
     def report(
@@ -162,7 +162,7 @@ class ConvertedNetwork(Artefact):
         timesteps: int | None = None,
         task: Task | str | None = None,
         threads: int | None = None,
-        progress: Progress | Callback | None = None,
+        progress: Progress | Callback | bool | None = None,
     ) -> Report:
         """Measure the error of every layer, split it into its causes, and suggest what to try.
 
@@ -176,7 +176,7 @@ class ConvertedNetwork(Artefact):
             timesteps: T; the calibrated value by default.
             task: what the outputs are; recognised by default.
             threads: at most this many.
-            progress: called with (done, total, description), or an object that shows it.
+            progress: ``True`` for bars, also in notebooks; or called with (done, total, description).
 
         Raises:
             InputError: rows or labels do not fit, or the source network is not found.
@@ -200,7 +200,7 @@ class ConvertedNetwork(Artefact):
                 task=as_task(task),
                 timesteps=None if timesteps is None else whole(timesteps, "T", 1),
                 threads=threads,
-                progress=as_progress(progress),
+                progress=_shown(progress),
             )
         if output is not None:
             write_report(found, Path(output))
@@ -219,7 +219,7 @@ class ConvertedNetwork(Artefact):
         classes: Sequence[str] = (),
         timesteps: int | None = None,
         threads: int | None = None,
-        progress: Progress | Callback | None = None,
+        progress: Progress | Callback | bool | None = None,
     ) -> Chart:
         """Draw spikes, potentials or answers; a notebook shows the picture, ``file()`` is its SVG.
 
@@ -235,7 +235,7 @@ class ConvertedNetwork(Artefact):
             classes: names of the outputs.
             timesteps: T; the calibrated value by default.
             threads: at most this many.
-            progress: called with (done, total, description), or an object that shows it.
+            progress: ``True`` for bars, also in notebooks; or called with (done, total, description).
 
         Raises:
             InputError: there is no such row or layer.
@@ -246,7 +246,7 @@ class ConvertedNetwork(Artefact):
         plot = Plot(kind, whole(row, "row", 0), tuple(layers), tuple(neurons), tuple(classes), steps)
         x, y = self._labelled(rows, labels, limit)
         self._warn_of(x, "numba", threads)
-        return draw(self, x, y, plot, load_simulator("numba", threads), as_progress(progress))
+        return draw(self, x, y, plot, load_simulator("numba", threads), _shown(progress))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file, by custom ``NAME.snn.onnx``; see :func:`snnc.artefact.save`."""
@@ -361,7 +361,7 @@ def convert(
     seed: int = 0,
     preprocessing: Preprocessing | Mapping[str, Any] | str | os.PathLike[str] | None = None,
     threads: int | None = None,
-    progress: Progress | Callback | None = None,
+    progress: Progress | Callback | bool | None = None,
     task: Task | str | None = None,
     payload: str | None = None,
     shape: Mapping[str, Sequence[int]] | Sequence[str] = (),
@@ -384,7 +384,7 @@ def convert(
         seed: of every random choice.
         preprocessing: from raw rows to what the network takes; stored in the artefact.
         threads: at most this many; no result depends on it.
-        progress: called with (done, total, description), or an object that shows it.
+        progress: ``True`` for bars, also in notebooks; or called with (done, total, description).
         task: kind of the outputs, ``classes``, ``binary`` or ``regression``; recognised by default.
         payload: the largest payload of a spike.
         shape: (batch, *shape) of inputs whose sizes the file leaves open, by their names.
@@ -422,7 +422,7 @@ def convert(
             _log.info("calibrated on %d of %s", len(sampled.x), sampled.name)
         calibration = sampled.x
     made = compiler.convert(
-        model, calibration, options, preprocessing=as_preprocessing(preprocessing), progress=progress
+        model, calibration, options, preprocessing=as_preprocessing(preprocessing), progress=_shown(progress)
     )
     for finding in made.diagnostics:
         _log.warning("%s", finding)
@@ -449,6 +449,15 @@ def to_torch(artefact: Artefact | str | os.PathLike[str]) -> SpikingModule:
         UsageError: torch is not installed, or a part of the network runs as ordinary ONNX.
     """
     return module_of(as_artefact(artefact))
+
+
+def _shown(progress: Progress | Callback | bool | None) -> Progress:
+    """Return what shows progress; bars for ``True``."""
+    if isinstance(progress, bool):
+        from snnc.bars import Bars
+
+        return Bars(_log.debug) if progress else as_progress(None)
+    return as_progress(progress)
 
 
 compile_model = convert

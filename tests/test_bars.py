@@ -8,8 +8,8 @@ import time
 import pytest
 from rich.console import Console
 
-from snnc.cli import bars
-from snnc.cli.bars import Bars
+from snnc import bars
+from snnc.bars import Bars
 from snnc.cli.terminal import Terminal
 
 

@@ -118,6 +118,25 @@ def test_a_loader_that_is_sorted_by_class() -> None:
 ROW = np.zeros((3, 3))
 
 
+class Damaged(Dataset):
+    """Raises what no one expects."""
+
+    def __getitem__(self, index: int) -> Any:
+        raise RuntimeError("no picture\nat all")
+
+
+def damaged_batches() -> Iterator[Any]:
+    yield ROW
+    raise OSError("worker died")
+
+
+class Broken(Loader):
+    """A loader whose worker dies."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return damaged_batches()
+
+
 class Picture:
     """What looks like a picture of Pillow."""
 
@@ -157,6 +176,8 @@ class Picture:
         (lambda: Dataset([(Picture("I;16"), 1)]), "row 0 is a picture of more than 8 bits, I;16: scale it"),
         (lambda: Loader([[ROW, [1, 2]]]), "batch 0 has 3 rows and 2 labels"),
         (lambda: Loader([ROW[0]]), r"batch 0 is float64 of shape \(3,\): give batches"),
+        (lambda: Damaged([1]), r"row 0 cannot be read, RuntimeError: no picture; mend the data set"),
+        (lambda: Broken([]), r"batch 1 cannot be read, OSError: worker died; mend the data set"),
         (lambda: Dataset([(ROW, "cat"), (ROW, "dog")]), "the labels of .* are str: give numbers"),
         (lambda: Dataset([(ROW, [1]), (ROW, [1, 2])]), "the labels of .* are of several shapes"),
     ],

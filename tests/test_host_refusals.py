@@ -25,7 +25,7 @@ node = helper.make_node
 def network(
     suffix: Sequence[onnx.NodeProto], batch: int | str = "n", **constants: np.ndarray
 ) -> onnx.ModelProto:
-    """Return a network behind whose last layer, ``z``, some nodes make ``out`` of its sigmoid, ``p``."""
+    """Return a network behind whose last layer, ``z``, some nodes make ``out`` of it, sorted, ``p``."""
     g = np.random.default_rng(0)
     constants |= {
         "w1": g.normal(0, 0.4, (8, 2, 3, 3)).astype(np.float32),
@@ -33,6 +33,7 @@ def network(
         "rows": np.array([0, -1]),
         "first": np.array([0]),
         "second": np.array([1]),
+        "five": np.array([5]),
         "half": np.array(0.5, np.float32),
     }
     nodes = [
@@ -40,7 +41,7 @@ def network(
         node("Relu", ["c"], ["r"], name="relu"),
         node("Reshape", ["r", "rows"], ["flat"], name="flat"),
         node("MatMul", ["flat", "w2"], ["z"], name="dense"),
-        node("Sigmoid", ["z"], ["p"], name="sigmoid"),
+        node("TopK", ["z", "five"], ["p", "order"], name="sort", axis=1),
         *suffix,
     ]
     read = {name for each in nodes for name in each.input}
@@ -187,3 +188,28 @@ def test_a_constant_output_is_read_back(tmp_path: Path) -> None:
     made = load(tmp_path / "a.snn.onnx")
     trace = snnc.simulate(made, rows(2), threads=1)
     np.testing.assert_array_equal(made.decode(trace, rows(2))["anchors"], np.ones((2, 3)))
+
+
+def test_other_values_for_whole_numbers_without_a_host() -> None:
+    """They would be cut off, or not, as the reader likes."""
+    graph = helper.make_graph(
+        [
+            node("Cast", ["count"], ["x"], to=1),
+            node("MatMul", ["x", "w"], ["z"]),
+            node("Relu", ["z"], ["r"]),
+            node("MatMul", ["r", "v"], ["y"]),
+        ],
+        "whole",
+        [helper.make_tensor_value_info("count", TensorProto.INT32, ["n", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])],
+        [numpy_helper.from_array(np.eye(4, dtype=np.float32), name) for name in "wv"],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    x = np.random.default_rng(0).integers(0, 9, (128, 4)).astype(np.int32)
+    made = convert(model, x, OPTIONS).artefact
+    assert made.host is None
+    np.testing.assert_array_equal(made.encode(x), made.encode(x.astype(np.float64)))
+    with pytest.raises(InputError, match="'count' takes int32, and other values are among the rows"):
+        made.encode(x + 0.5)
+    with pytest.raises(InputError, match="'count' takes int32, and other values are among the rows"):
+        convert(model, x + 0.5, OPTIONS)

@@ -24,13 +24,22 @@ ROWS = 96
 SHAPE = (2, 6, 6)
 
 
+def sorted_by(x: str, constant: str, count: int, y: str, name: str, opset: int) -> onnx.NodeProto:
+    """Return what sorts channels; up to operator set 9, an attribute says how many there are."""
+    how: dict[str, Any] = {"k": count} if opset < 10 else {}
+    read = [x] if opset < 10 else [x, constant]
+    return helper.make_node("TopK", read, [y, f"places of {y}"], name=name, axis=1, **how)
+
+
 def network(
     opset: int = 13, batch: int | str = "batch", names: tuple[str, str] = ("image", "scores")
 ) -> onnx.ModelProto:
-    """Return a network with a normaliser in front, and a sigmoid and a product with an input behind."""
+    """Return a network that sorts in front, and sorts and multiplies by an input behind: no spike sorts."""
     g = np.random.default_rng(0)
     constants = {
         "one": np.float32(1.0),
+        "two": np.array([2]),
+        "five": np.array([5]),
         "w1": g.normal(0, 0.4, (8, 2, 3, 3)),
         "b1": g.normal(0, 0.1, 8),
         "w2": g.normal(0, 0.2, (8, 8, 3, 3)),
@@ -40,22 +49,22 @@ def network(
     }
     image, scores = names
     nodes = [
-        helper.make_node("Abs", [image], ["size"], name="abs"),
+        sorted_by(image, "two", 2, "size", "sort", opset),
         helper.make_node("Add", ["size", "one"], ["more"], name="add"),
-        helper.make_node("Div", [image, "more"], ["normal"], name="softsign"),
+        sorted_by("more", "two", 2, "normal", "again", opset),
         helper.make_node("Conv", ["normal", "w1", "b1"], ["c1"], name="conv1", pads=[1, 1, 1, 1]),
         helper.make_node("Relu", ["c1"], ["r1"], name="relu1"),
         helper.make_node("Conv", ["r1", "w2", "b2"], ["c2"], name="conv2"),
         helper.make_node("Relu", ["c2"], ["r2"], name="relu2"),
         helper.make_node("Reshape", ["r2", "rows"], ["flat"], name="flat"),
         helper.make_node("MatMul", ["flat", "w3"], ["z"], name="dense"),
-        helper.make_node("Sigmoid", ["z"], ["p"], name="sigmoid"),
+        sorted_by("z", "five", 5, "p", "rank", opset),
         helper.make_node("ReduceMean", [image], ["light"], name="light", axes=[2, 3], keepdims=0),
         helper.make_node("ReduceMax", ["light"], ["lightest"], name="lightest", axes=[1], keepdims=1),
         helper.make_node("Mul", ["p", "lightest"], [scores], name="gate"),
     ]
     initialisers = [
-        numpy_helper.from_array(np.asarray(v, np.int64 if k == "rows" else np.float32), k)
+        numpy_helper.from_array(np.asarray(v, np.int64 if np.asarray(v).dtype.kind == "i" else np.float32), k)
         for k, v in constants.items()
     ]
     value = helper.make_tensor_value_info
@@ -90,11 +99,11 @@ def test_sections_are_told_with_their_reasons(artefact: Artefact) -> None:
     host = artefact.host
     assert host is not None
     told = {node.name: node for node in host.nodes}
-    assert {name for name, node in told.items() if node.section == "prefix"} >= {"abs", "softsign"}
-    assert {name for name, node in told.items() if node.section == "suffix"} >= {"sigmoid", "gate"}
-    assert told["softsign"].is_cause
-    assert "of the input" in told["softsign"].reason
-    assert "softsign" in told["abs"].reason
+    assert {name for name, node in told.items() if node.section == "prefix"} >= {"sort", "again"}
+    assert {name for name, node in told.items() if node.section == "suffix"} >= {"rank", "gate"}
+    assert told["sort"].is_cause
+    assert "TopK" in told["sort"].reason
+    assert "again" in told["add"].reason
     assert told["gate"].reason
     assert host.share == 1
     assert host.macs == 6 * 6 * 8 * 2 * 9 + 4 * 4 * 8 * 8 * 9 + 128 * 5
@@ -106,7 +115,7 @@ def test_answers_are_near_the_source(artefact: Artefact) -> None:
     found = artefact.decode(snnc.simulate(artefact, x, threads=1), x)["scores"]
     assert found.shape == wanted.shape
     noise = np.square(found - wanted).sum() / np.square(wanted - wanted.mean(0)).sum()
-    assert noise < 0.1
+    assert noise < 0.2
 
 
 def test_backends_agree(artefact: Artefact) -> None:
@@ -181,7 +190,7 @@ def test_versions_and_batches(opset: int, batch: int | str) -> None:
 def test_none_refuses_and_names_every_node() -> None:
     with pytest.raises(UnsupportedModelError) as refused:
         read_convertible(network(), Options(4, "fast", host="none"))
-    assert {"gate"} <= {item.node for item in refused.value.diagnostics}
+    assert {"sort", "rank"} <= {item.node for item in refused.value.diagnostics}
 
 
 def test_a_name_that_the_artefact_needs_is_refused() -> None:
@@ -191,7 +200,7 @@ def test_a_name_that_the_artefact_needs_is_refused() -> None:
 
 
 def detector() -> onnx.ModelProto:
-    """Return a network with two outputs of boxes, whose scores end with a softmax over the last axis."""
+    """Return a network with two outputs of boxes, whose scores are sorted along the last axis."""
     g = np.random.default_rng(3)
     constants = {
         "w1": g.normal(0, 0.4, (8, 2, 3, 3)),
@@ -213,10 +222,10 @@ def detector() -> onnx.ModelProto:
         ]
         constants[f"{head}size"] = np.array([-1, size])
     nodes += [
-        helper.make_node("Softmax", ["scoresb"], ["scores"], name="softmax", axis=2),
+        helper.make_node("TopK", ["scoresb", "all"], ["scores", "places"], name="sort", axis=2),
         helper.make_node("Exp", ["boxesb"], ["boxes"], name="exp"),
     ]
-    constants["first"] = np.array([0])
+    constants |= {"first": np.array([0]), "all": np.array([2])}
     arrays = {
         name: np.asarray(v, np.int64 if np.asarray(v).dtype.kind == "i" else np.float32)
         for name, v in constants.items()
@@ -236,7 +245,7 @@ def test_several_outputs_of_a_detector(tmp_path: Path) -> None:
     model, x = detector(), rows(8, 11)
     made = convert(model, rows(), Options(4, "fast", threads=1)).artefact
     assert made.host is not None
-    assert {"softmax", "exp"} <= {node.name for node in made.host.nodes if node.section == "suffix"}
+    assert {"sort"} <= {node.name for node in made.host.nodes if node.section == "suffix"}
     assert made.host.share == 1
     trace = snnc.simulate(made, x, threads=1)
     found = made.decode(trace, x)
@@ -289,7 +298,7 @@ def test_constants_of_the_host_lie_in_the_file(artefact: Artefact, tmp_path: Pat
     path = tmp_path / "forged.snn.onnx"
     save(artefact, path)
     model = onnx.load(path)
-    node = next(node for node in model.graph.node if node.name == "abs")
+    node = next(node for node in model.graph.node if node.name == "sort")
     tensor = TensorProto(
         name="outside", data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL
     )
@@ -342,7 +351,7 @@ def test_an_input_that_only_the_suffix_reads(tmp_path: Path) -> None:
     save(made, tmp_path / "two.snn.onnx")
     np.testing.assert_array_equal(run(onnx.load(tmp_path / "two.snn.onnx"), given)[0], found)
     (source,) = run(model, given)
-    assert np.square(found - source).sum() < 0.1 * np.square(source).sum()
+    assert np.square(found - source).sum() < 0.2 * np.square(source).sum()
 
 
 def with_nms() -> onnx.ModelProto:

@@ -17,7 +17,7 @@ LAYERS = (
     ("errors",),
     ("progress",),
     ("cores", "diagnostics", "notebook", "options", "pass_options", "plugins", "writing"),
-    ("ir", "models"),
+    ("bars", "ir", "models"),
     ("metrics",),
     ("data", "numerics"),
     ("simulation", "source"),

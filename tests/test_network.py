@@ -134,6 +134,8 @@ def test_progress_is_told(files: quadrants.Files) -> None:
     told.clear()
     made.evaluate(x, y, threads=1, progress=lambda *each: told.append(each))
     assert told[-1][0] == told[-1][1]
+    found = made.evaluate(x, y, threads=1, progress=True)
+    assert found.as_dict() == made.evaluate(x, y, threads=1, progress=False).as_dict()
 
 
 def test_mistakes_are_one_line(made: ConvertedNetwork, files: quadrants.Files) -> None:

@@ -26,6 +26,7 @@ from snnc.metrics.task import Task
 from snnc.report.origin import prepared_source
 from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator
+from tests import test_islands
 from tests.onnx_models import Array, model, node, saved
 
 if importlib.util.find_spec("torch") is None:
@@ -40,6 +41,7 @@ from snnc.training.ann_network import AnnNetwork
 from snnc.training.judge import Judge, Measure
 from snnc.training.plan import Plan, Speed
 from snnc.training.recipe import Recipe
+from snnc.training.spiking_network import SpikingNetwork, untrainable
 from snnc.training.stage import Learner, decay, evaluations, rate
 from snnc.training.tuner import fitting
 from snnc.training.tuning import Tuning, tune
@@ -410,6 +412,33 @@ def test_fine_skips_are_trained_in_both_stages(
 def test_recipes_that_make_no_sense(changes: dict[str, Any], message: str, material: Material) -> None:
     with pytest.raises(UsageError, match=message):
         run(material, **{"timesteps": 2, **changes})
+
+
+def test_nodes_that_cannot_be_trained_are_named(material: Material) -> None:
+    points = np.array([[1, 5]], np.int32)
+    node_ = snn.IntegrateFire(
+        name="stepped",
+        inputs=("current",),
+        shape=(2,),
+        origin="Gelu_3",
+        threshold=np.ones(2, np.int32),
+        bias=np.zeros(2, np.int32),
+        v_init=np.zeros(2, np.int32),
+        spike_scale=np.ones(2, np.float32),
+        breakpoints=points,
+        step_values=np.array([0, 1, 2], np.int32),
+    )
+    graph = snn.SnnGraph(name="test", nodes=(node_,), outputs=("stepped",), timesteps=2)
+    told = "'Gelu_3' becomes IntegrateFire 'stepped', which follows a step function"
+    assert untrainable(graph) == f"{told} and cannot be trained yet"
+    with pytest.raises(UsageError, match=f"{told}.*: convert the network without tuning"):
+        SpikingNetwork(graph)
+
+
+def test_spikes_in_pieces_are_refused() -> None:
+    rows = np.zeros((60, *test_islands.SHAPE), np.float32)
+    with pytest.raises(UsageError, match="ordinary ONNX between its spikes"):
+        tune(test_islands.network().SerializeToString(), rows, options=Options(host="any"), epochs=1)
 
 
 def test_rows_and_labels_that_do_not_fit(material: Material) -> None:

@@ -360,7 +360,7 @@ def _scores_alone(answers: Answers, metrics: Asked) -> Scores:
     if not answers.keep:
         return answers.scores()
     values, outputs = np.concatenate(answers.values), answers.outputs
-    case = Case(values, outputs.task, None, outputs.labels, answers.threshold)
+    case = Case(values, outputs.task, None, outputs.labels, answers.threshold, outputs.places)
     return answers.scores(measured(case, outputs, metrics))
 
 

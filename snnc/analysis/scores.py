@@ -10,13 +10,12 @@ import numpy as np
 from snnc.errors import NonFiniteError
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.metrics.catalogue import (
-    DEFAULTS,
     LABELS,
     METRICS,
-    OF_MAPS,
     SOURCE,
     Case,
     Measured,
+    defaults,
     measurable,
     measure,
 )
@@ -189,28 +188,28 @@ def judged(
     told = np.concatenate(spiking.values).astype(np.float64)
     values = told if behind else finished(told, ends)
     source = None if analogue is None else np.concatenate(analogue.values)
-    case = Case(values, outputs.task, source, outputs.labels, threshold)
+    case = Case(values, outputs.task, source, outputs.labels, threshold, outputs.places)
     scores = spiking.scores(measured(case, outputs, metrics))
     if analogue is None or source is None:
         return scores, None
-    return scores, analogue.scores(
-        _alone(Case(source, outputs.task, None, outputs.labels, threshold), metrics, outputs)
-    )
+    alone = Case(source, outputs.task, None, outputs.labels, threshold, outputs.places)
+    return scores, analogue.scores(_alone(alone, metrics, outputs))
 
 
 def measured(case: Case, outputs: Outputs, metrics: Asked) -> tuple[Measured, ...]:
     """Compute the metrics that are asked for; ``None`` for those that go with the outputs."""
     if metrics is None:
-        return measurable(case, OF_MAPS if outputs.is_map else DEFAULTS[case.task])
+        return measurable(case, defaults(case.task, is_map=outputs.is_map, places=outputs.places))
     return tuple(measure(name, case) for name in metrics)
 
 
 def _alone(case: Case, metrics: Asked, outputs: Outputs) -> tuple[Measured, ...]:
     """Return the metrics of a network that is compared with labels alone, as far as there are any."""
-    if case.labels is None:
+    places = outputs.places
+    if case.labels is None and (places is None or places.labels is None):
         return ()
-    numbers = case.task is Task.REGRESSION
-    default = OF_MAPS if outputs.is_map else DEFAULTS[case.task]
+    numbers = case.task is Task.REGRESSION and places is None
+    default = defaults(case.task, is_map=outputs.is_map, places=places)
     fitting = [
         name for name in (default if metrics is None else metrics) if LABELS in METRICS[name].references
     ]

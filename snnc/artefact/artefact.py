@@ -30,7 +30,7 @@ from snnc.ir.segments import split
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.simulation.protocol import Simulator, Trace
 from snnc.simulation.reference import encode_all
-from snnc.source.host import Finish, Host, island_name
+from snnc.source.host import Finish, Host, as_taken, island_name
 from snnc.source.selection import Selection
 
 
@@ -357,6 +357,11 @@ class Artefact:
         for name, takes in self.takes.items():
             which = "the rows" if len(arrays) == 1 else f"the rows for {name!r}"
             found[name] = prepared_rows(arrays[name], takes, self.preprocessing, which)
+        if self.host is None:  # which looks at its own
+            whole = {entry["name"]: entry["dtype"] for entry in self.metadata.inputs}
+            for name in found.keys() & whole.keys():
+                if np.dtype(whole[name]).kind in "iub":
+                    as_taken(found[name], name, whole[name])
         return found
 
     def canonical(self, x: Given) -> Rows:

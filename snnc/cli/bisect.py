@@ -89,7 +89,7 @@ def command(
         found.y,
         simulator=found.simulator,
         output=output,
-        task=task_of(task) if found.each is None else found.each.task,
+        task=found.told_task(task_of(task)),
         tolerance=tolerance / 100,
         timesteps=chosen_timesteps(terminal, found.artefact, timesteps),
         threads=threads,

@@ -306,8 +306,9 @@ def _compared(a: Side, b: Side, outputs: Outputs, rows: str) -> tuple[dict[str, 
     ends = _end(a, b)
     task, threshold = outputs.task, threshold_of(ends)
     ours, theirs = (_ended(side, ends, outputs) for side in (a, b))
-    case = Case(theirs, task, ours, outputs.labels, threshold)
-    return _judged(case, Case(ours, task, None, outputs.labels, threshold), outputs, rows), case
+    case = Case(theirs, task, ours, outputs.labels, threshold, outputs.places)
+    first = Case(ours, task, None, outputs.labels, threshold, outputs.places)
+    return _judged(case, first, outputs, rows), case
 
 
 def _of_all(each: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -359,7 +360,7 @@ def _judged(case: Case, first: Case, outputs: Outputs, rows: str) -> dict[str, A
 
     n, decided = len(case.answers), case.task is not Task.REGRESSION
     told = {each.metric: each for each in measure_all(case, outputs, None)}
-    agreement = told.get("agreement")
+    agreement = told.get("agreement") if outputs.places is None else None
     lines = []
     headline = "top1" if decided else "psnr" if outputs.is_map else "r2"
     measured, drop = "agreement" if decided else headline, None
@@ -383,6 +384,13 @@ def _judged(case: Case, first: Case, outputs: Outputs, rows: str) -> dict[str, A
         if not decided:
             names = OF_MAPS if outputs.is_map else ("r2", "sqnr", "cosine")
             others = [measure(name, Case(case.answers, case.task, case.source)) for name in names]
+            of_places = [found for found in told.values() if METRICS[found.metric].decides]
+            others += [found for found in of_places if found.against != LABELS]
+            lines += [
+                f"{found.metric} against the labels: A {measure(found.metric, first)}, B {found}."
+                for found in of_places
+                if found.against == LABELS
+            ]
         lines += [
             f"B against A on {several(n, 'row')} ({rows}): "
             + ", ".join(f"{each.metric} {each}" for each in others)

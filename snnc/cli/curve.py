@@ -174,7 +174,7 @@ def _converter(found: Subject, request: Request) -> Callable[[int], Artefact]:
             pipeline=metadata.pipeline,
             precision="int8" if found.artefact.graph.integer else "float32",
             seed=int(metadata.calibration.get("seed", 0)),
-            task=None if found.each is None else found.each.task,
+            task=found.told_task(None),
             threads=request.threads,
             shape=shape_texts(selection.shapes),
             keep_output=selection.outputs,

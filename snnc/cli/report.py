@@ -115,7 +115,7 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
         found.y,
         simulator=found.simulator,
         reproduce=_reproduce(found, request, steps),
-        task=task_of(request.task) if found.each is None else found.each.task,
+        task=found.told_task(task_of(request.task)),
         timesteps=steps,
         threads=request.threads,
         cost_model=model,

@@ -46,6 +46,10 @@ class Subject:
     data: str
     simulator: Simulator
 
+    def told_task(self, given: Task | None) -> Task | None:
+        """Return what is evident of the one output, and else what the user says; maps are told by labels."""
+        return given if self.each is None or self.each.is_map else self.each.task
+
     @property
     def outputs(self) -> Outputs:
         """What the one output is.

@@ -8,7 +8,8 @@ of rows and labels.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,7 +131,9 @@ def _of_samples(value: Any, limit: int | None, name: str) -> Sampled:
     labels: list[Any] = []
     for k, index in enumerate(np.linspace(0, total - 1, count).round().astype(int).tolist()):
         where = f"{name}, row {index}"
-        x, *y = _parts(value[index], where, "sample")
+        with _readable(where):
+            sample = value[index]
+        x, *y = _parts(sample, where, "sample")
         row = _row(x, where)
         filling = filling or _Filling(name, row.shape, row.dtype, count)
         filling.add(row[None], where)
@@ -148,7 +151,7 @@ def _of_loader(value: Any, limit: int | None, name: str) -> Sampled:
     labels: list[Any] = []
     is_part = False
     bound = _most_rows(value, limit)
-    for number, batch in enumerate(value):
+    for number, batch in enumerate(_batches(value, name)):
         if filling is not None and limit is not None and filling.count >= limit:
             is_part = True
             break
@@ -170,6 +173,33 @@ def _of_loader(value: Any, limit: int | None, name: str) -> Sampled:
     if filling is None:
         raise InputError(f"{name}: there are none; check the data set of the loader")
     return Sampled(filling.rows, tuple(labels) if labels else None, name, is_part)
+
+
+@contextmanager
+def _readable(where: str) -> Iterator[None]:
+    """Turn what a data set raises into one line."""
+    try:
+        yield
+    except Exception as error:  # another's code may raise anything
+        told = next(iter(str(error).strip().splitlines()), "")[:160]
+        raise InputError(
+            f"{where} cannot be read, {type(error).__name__}: {told}; mend the data set or leave it out"
+        ) from error
+
+
+def _batches(loader: Any, name: str) -> Iterator[Any]:
+    """Yield the batches of a loader."""
+    with _readable(name):
+        batches = iter(loader)
+    number = 0
+    while True:
+        with _readable(f"{name}, batch {number}"):
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+        yield batch
+        number += 1
 
 
 def _most_rows(loader: Any, limit: int | None) -> int | None:

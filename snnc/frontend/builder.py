@@ -444,7 +444,15 @@ class GraphBuilder:
         """Return a constant that is broadcast over a tensor in the order of the tensor's node, (values,)."""
         ordered = np.empty(view.index.size, np.float32)
         known = finite(value, origin, "constant")
-        spread = np.full(view.shape, known) if known.size == 1 else np.broadcast_to(known, view.shape)
+        try:
+            spread = np.full(view.shape, known) if known.size == 1 else np.broadcast_to(known, view.shape)
+        except ValueError:
+            refuse(
+                UNSUPPORTED_STRUCTURE,
+                origin,
+                f"its constant of shape {known.shape} does not fit one row, {view.shape}",
+                "use a constant of length 1 along the first axis",
+            )
         ordered[view.index.ravel()] = spread.ravel()
         return ordered
 

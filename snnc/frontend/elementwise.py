@@ -185,6 +185,8 @@ def multiply(call: Call) -> View:
 def divide(call: Call) -> View:
     """Read Div by a constant, of two activations, or of a constant by one."""
     numerator = call.operands[0]
+    if call.whole:
+        call.refuse("divides integers, whose quotients are truncated", "cast the input to floats first")
     if len(call.operands) == 2 and isinstance(call.operands[1], View):
         if isinstance(numerator, View):
             return quotient(call, numerator, call.view(1))

@@ -18,7 +18,7 @@ from snnc.ir.ann import AnnGraph
 from snnc.ir.graph import FloatArray, NumberArray, Shape
 from snnc.ir.layout import InputLayout
 from snnc.metrics.ending import final_activation
-from snnc.source.host import Host, HostNode
+from snnc.source.host import Host, HostNode, as_taken
 from snnc.source.islands import SourceSegments
 from snnc.source.selection import EVERYTHING, Selection
 
@@ -100,6 +100,9 @@ class SourceModel:
         if self.host is not None and self.host.islands:
             outputs = {output.name: output.layout for output in self.outputs}
             return SourceSegments(self.graph, self.host, inputs, outputs, threads).entries(known)
+        for given in self.inputs if self.host is None else ():
+            if np.dtype(given.dtype).kind in "iub":
+                as_taken(known[given.name], given.name, given.dtype)
         return {
             name: layout.to_canonical(known[name]).astype(np.float32, copy=False)
             for name, layout in inputs.items()

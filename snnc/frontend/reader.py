@@ -365,14 +365,19 @@ class _Reader:
         done: set[int] = set()
         plain: set[int] = set()
         for number, node in enumerate(nodes):
-            if number not in done:
-                done |= self._read_region(nodes, regions.get(number, []), self._staircase)
-            if number not in done:
-                if chains.get(number):
-                    done |= self._read_sizes(nodes, number, chains[number], sized)
-                done |= self._read_region(nodes, chains.get(number, []), self._normalisation)
-            if number not in done | plain:
-                done |= self._read_function(nodes, number, functions, readers, wiring.roots, plain)
+            try:
+                if number not in done:
+                    done |= self._read_region(nodes, regions.get(number, []), self._staircase)
+                if number not in done:
+                    if chains.get(number):
+                        done |= self._read_sizes(nodes, number, chains[number], sized)
+                    done |= self._read_region(nodes, chains.get(number, []), self._normalisation)
+                if number not in done | plain:
+                    done |= self._read_function(nodes, number, functions, readers, wiring.roots, plain)
+            except RefusalError as refusal:
+                if refusal.diagnostic is None:
+                    return False  # what reads the input has told its layout
+                raise
             if number in done:
                 continue
             if not self._read(node):

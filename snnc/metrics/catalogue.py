@@ -25,7 +25,8 @@ from snnc.metrics.intervals import (
     percentiles,
     resampled,
 )
-from snnc.metrics.shares import Share
+from snnc.metrics.places import Places
+from snnc.metrics.shares import Share, wilson
 from snnc.metrics.task import Task, decisions
 
 LABELS, SOURCE = "labels", "source"
@@ -46,6 +47,7 @@ class Case:
         source: (n, outputs), the source network's answers on the same rows, if they are known.
         labels: (n,) classes, or (n, outputs) numbers; ``None`` without.
         threshold: above which one output says yes.
+        places: of a map of which every place is of a class, with the labels of places.
     """
 
     answers: NumberArray
@@ -53,17 +55,24 @@ class Case:
     source: NumberArray | None = None
     labels: NumberArray | None = None
     threshold: float = 0.0
+    places: Places | None = None
 
     @property
     def classes(self) -> IntArray:
-        """The decision on every row, (n,)."""
-        return decisions(self.answers, self.threshold)
+        """The decision on every row, (n,), or on every place of a map, (n, places)."""
+        return self._decided(self.answers)
 
     def right_classes(self, against: str) -> IntArray:
-        """What the decisions are held to, (n,)."""
+        """What the decisions are held to, of the same shape."""
         if against == LABELS:
-            return self.reference(LABELS).astype(np.int64)
-        return decisions(self.reference(SOURCE), self.threshold)
+            known = self.labels if self.places is None else self.places.labels
+            return (self.reference(LABELS) if known is None else known).astype(np.int64)
+        return self._decided(self.reference(SOURCE))
+
+    def _decided(self, answers: NumberArray) -> IntArray:
+        if self.places is not None:
+            return self.places.decisions(answers, self.threshold)
+        return decisions(answers, self.threshold)
 
     def numbers(self, against: str) -> tuple[FloatArray, FloatArray]:
         """The answers and what they are held to, (n, outputs) float64 each."""
@@ -80,7 +89,8 @@ class Case:
 def top1(case: Case, against: str) -> Found:
     """Share of rows whose class is right, for one output at its threshold: ``E_i[c(y_i) = s_i]``.
 
-    ``c`` is the arg max, the lowest index winning a tie. Interval: Wilson, JASA 22 (1927).
+    ``c`` is the arg max, the lowest index winning a tie. Interval: Wilson, JASA 22 (1927). Of a map it is the
+    mean share of the places of a row, and the interval, with n rows, errs on the wide side.
     """
     return _share(case.classes == case.right_classes(against))
 
@@ -88,7 +98,8 @@ def top1(case: Case, against: str) -> Found:
 def agreement(case: Case, against: str) -> Found:
     """Share of rows on which both networks decide alike: ``E_i[c(y_i) = c(s_i)]``.
 
-    No loss of accuracy can exceed what is missing to 1. Interval: Wilson, JASA 22 (1927).
+    No loss of accuracy can exceed what is missing to 1. Interval: Wilson, JASA 22 (1927). Of a map as for
+    ``top1``.
     """
     return _share(case.classes == case.right_classes(against))
 
@@ -199,16 +210,20 @@ def psnr(case: Case, against: str) -> Found:
 def iou(case: Case, against: str) -> Found:
     """Intersection over union, the mean over classes of ``TP / (TP + FP + FN)``.
 
-    Of the classes that occur in ``s`` or in the answers; of one output, that of yes. Source: Jaccard, "The
+    Of the classes that occur in ``s`` or in the answers; of one output, or of places that are yes or no, that
+    of yes. Of a map over all places of all rows. Source: Jaccard, "The
     distribution of the flora in the alpine zone", New Phytologist 11 (1912).
     Interval: bootstrap over rows.
     """
-    ours, right = case.classes, case.right_classes(against)
-    known = np.array([1]) if case.answers.shape[1] == 1 else np.union1d(ours, right)
-    mine, theirs = ours[:, None] == known, right[:, None] == known
-    if not (mine | theirs).any():
+    ours, right = (each.reshape(len(each), -1) for each in (case.classes, case.right_classes(against)))
+    says_yes = case.answers.shape[1] == 1 if case.places is None else case.places.axis is None
+    known = [1] if says_yes else np.union1d(ours, right).tolist()
+    # Class by class: the places of many maps, times the classes, would fill the memory.
+    both = np.stack([((ours == k) & (right == k)).sum(axis=1) for k in known], axis=1)
+    either = np.stack([((ours == k) | (right == k)).sum(axis=1) for k in known], axis=1)
+    if not either.any():
         raise UsageError("iou needs rows of the class 1, but there are none")
-    rows = np.concatenate([mine & theirs, mine | theirs], axis=1).astype(np.float64)
+    rows = np.concatenate([both, either], axis=1).astype(np.float64)
 
     def statistic(sums: FloatArray) -> FloatArray:
         both, either = np.split(sums, 2, axis=-1)
@@ -221,6 +236,10 @@ def iou(case: Case, against: str) -> Found:
 
 
 def _share(hits: np.ndarray) -> Found:
+    if hits.ndim > 1:
+        # A share of places lies between 0 and 1 as a right row does, and varies no more.
+        n, value = len(hits), float(hits.mean())
+        return value, wilson(value, n)
     share = Share(int(hits.sum()), len(hits))
     return share.value, share.interval
 
@@ -288,6 +307,16 @@ DEFAULTS: Mapping[Task | None, tuple[str, ...]] = {
 
 OF_MAPS = ("sqnr", "psnr", "cosine", "mse")
 """The same of maps: each place alone hardly varies, so that ``r2`` would weigh noise."""
+
+OF_PLACES = ("top1", "iou", "agreement", *OF_MAPS)
+"""The same of maps of which every place is of a class."""
+
+
+def defaults(task: Task | None, *, is_map: bool = False, places: Places | None = None) -> tuple[str, ...]:
+    """Return the metrics that are told of an output where none is named."""
+    if places is not None:
+        return OF_PLACES
+    return OF_MAPS if is_map else DEFAULTS[task]
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,6 +415,10 @@ def measurable(case: Case, names: Sequence[str]) -> tuple[Measured, ...]:
 
 
 def _require_fit(name: str, metric: Metric, case: Case) -> None:
+    if case.places is not None and metric.decides:
+        if name == "auc":
+            raise UsageError("auc is of one output for each row, and these are places of a map; use iou")
+        return
     if case.task is not None and case.task not in metric.tasks:
         fitting = ", ".join(other for other in METRICS if case.task in METRICS[other].tasks)
         raise UsageError(f"{name} does not fit outputs of the task {case.task.value}; use {fitting}")
@@ -396,5 +429,7 @@ def _require_fit(name: str, metric: Metric, case: Case) -> None:
 def _offers(case: Case, against: str, metric: Metric) -> bool:
     if against == SOURCE:
         return case.source is not None
+    if case.places is not None:
+        return metric.decides and case.places.labels is not None
     # Values are held to labels only where these are numbers; decisions only where they are classes.
     return case.labels is not None and metric.decides != (case.task is Task.REGRESSION)

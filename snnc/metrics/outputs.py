@@ -16,6 +16,7 @@ import numpy as np
 from snnc.errors import InputError, UsageError
 from snnc.ir.graph import Shape
 from snnc.metrics.catalogue import Case, metric_named, reference_of
+from snnc.metrics.places import places_of
 from snnc.metrics.task import Outputs, Task, as_task, recognise
 
 Labels: TypeAlias = Any
@@ -70,7 +71,7 @@ def recognise_output(
 
     Args:
         name: of the output, for messages; empty for the one.
-        shape: of its values. A map is none of classes: no arg max over all of it is one.
+        shape: of its values. A map is none of classes: no arg max over all of it is one. Its places may be.
         rows: how many there are.
         labels: (rows, ...), if known.
         ends: the ONNX operator that it ends with, where that is an activation.
@@ -85,10 +86,9 @@ def recognise_output(
     which = f"the output {name!r}: " if name else ""
     said = as_task(given)
     if sum(length > 1 for length in shape) > 1:
-        if said in (Task.CLASSES, Task.BINARY):
-            raise UsageError(
-                f"{which}--task {said.value}: it is a map of {_sizes(shape)}; use --task regression"
-            )
+        places = places_of(name, shape, rows, labels, ends, said)
+        if places is not None:
+            return Outputs(Task.REGRESSION, "a map of classes", None, size, is_map=True, places=places)
         if labels is not None and not _fits_map(labels.shape, rows, shape):
             raise InputError(
                 f"{which}labels of shape {labels.shape} do not fit a map of {_sizes(shape)}: give as many "
@@ -207,7 +207,8 @@ def _require(metric: str, outputs: Outputs, *, has_source: bool) -> None:
     """Refuse a metric that could not be computed, before the work begins."""
     nothing = np.zeros((0, outputs.size))
     labels = None if outputs.labels is None else outputs.labels[:0]
-    reference_of(metric, Case(nothing, outputs.task, nothing if has_source else None, labels))
+    source = nothing if has_source else None
+    reference_of(metric, Case(nothing, outputs.task, source, labels, places=outputs.places))
 
 
 def _sizes(shape: Shape) -> str:

@@ -37,12 +37,16 @@ class Share:
 
         Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA 1927.
         """
-        n, share = self.n, self.value
-        centre = share + Z95**2 / (2 * n)
-        half = Z95 * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2))
-        # At the ends the exact bound is 0 or 1; rounding must not step over the observed share.
-        low, high = (centre - half) / (1 + Z95**2 / n), (centre + half) / (1 + Z95**2 / n)
-        return min(max(low, 0.0), share), max(min(high, 1.0), share)
+        return wilson(self.value, self.n)
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """Return the 95 % score interval of a share of ``n`` rows; see :attr:`Share.interval`."""
+    centre = share + Z95**2 / (2 * n)
+    half = Z95 * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2))
+    # At the ends the exact bound is 0 or 1; rounding must not step over the observed share.
+    low, high = (centre - half) / (1 + Z95**2 / n), (centre + half) / (1 + Z95**2 / n)
+    return min(max(low, 0.0), share), max(min(high, 1.0), share)
 
 
 @dataclass(frozen=True, slots=True)

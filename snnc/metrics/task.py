@@ -19,11 +19,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from snnc.errors import InputError, UsageError
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
+
+if TYPE_CHECKING:
+    from snnc.metrics.places import Places
 
 SOFTMAXES = ("Softmax", "LogSoftmax")
 SIGMOID = "Sigmoid"
@@ -61,6 +65,7 @@ class Outputs:
         labels: (n,) int64 for classes and binary answers, (n, outputs) float64 for numbers; ``None`` without.
         size: how many outputs there are.
         is_map: whether they are places of a map, and not single numbers.
+        places: of a map of which every place is of a class; its labels stand there, and not in ``labels``.
     """
 
     task: Task | None
@@ -68,6 +73,7 @@ class Outputs:
     labels: NumberArray | None
     size: int
     is_map: bool = False
+    places: Places | None = None
 
     @property
     def have_classes(self) -> bool:

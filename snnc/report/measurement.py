@@ -490,5 +490,5 @@ class _Work:
             told = np.concatenate(spiking.values).astype(np.float64)
             answers = told if self.finish is not None else finished(told, ends)
             source = np.concatenate(analogue.values)
-            case = Case(answers, outputs.task, source, outputs.labels, threshold_of(ends))
+            case = Case(answers, outputs.task, source, outputs.labels, threshold_of(ends), outputs.places)
         return Answered(name, snn, compared(snn, ann or snn, outputs, macs), outputs, ends, case)

@@ -278,6 +278,21 @@ class HostSection:
         return self._sessions[0]
 
 
+def as_taken(rows: NumberArray, name: str, dtype: str) -> NumberArray:
+    """Return rows in the type that an input of a network takes.
+
+    Raises:
+        InputError: it takes whole numbers, and others are among the rows.
+    """
+    with np.errstate(invalid="ignore"):  # what does not fit is told in one line
+        found: NumberArray = rows.astype(dtype, copy=False)
+    if found.dtype.kind in "iub" and not np.array_equal(found, rows):
+        raise InputError(
+            f"the input {name!r} takes {dtype}, and other values are among the rows: check --preprocess"
+        )
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Finish:
     """What ordinary ONNX makes of a run of a spiking network.
@@ -474,16 +489,7 @@ class Host:
         Raises:
             InputError: rows for an input of whole numbers hold others; or see :meth:`HostSection.run`.
         """
-        known: Values = {}
-        for port in self.inputs:
-            with np.errstate(invalid="ignore"):  # what does not fit is told in one line
-                known[port.name] = rows[port.name].astype(port.dtype, copy=False)
-            whole = known[port.name].dtype.kind in "iub"
-            if whole and not np.array_equal(known[port.name], rows[port.name]):
-                raise InputError(
-                    f"the input {port.name!r} takes {port.dtype}, and other values are among the rows: check "
-                    "--preprocess"
-                )
+        known = {port.name: as_taken(rows[port.name], port.name, port.dtype) for port in self.inputs}
         return known if self.prefix is None else known | self.prefix.run(known)
 
     def through(

@@ -81,10 +81,7 @@ class TrainingRows:
             what = f"{self.name} for {given!r}" if several else self.name
             taken[given] = prepared_rows(rows_of(self.raw, given)[indices], form, self.preprocessing, what)
         known = taken if self.source.host is None else self.source.host.before(taken)
-        return {
-            given.name: given.layout.to_canonical(known[given.name]).astype(np.float32, copy=False)
-            for given in self.source.inputs
-        }
+        return dict(self.source.entries(known))
 
     def everything(self, indices: IntArray) -> dict[str, FloatArray]:
         """Return many rows, prepared a few at a time."""

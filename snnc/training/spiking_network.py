@@ -52,15 +52,23 @@ LATEST = 0.999
 ROLES = {"weight": "weights", "values": "biases", "bias": "biases", "threshold": "thresholds"}
 
 
+def untrainable(graph: snn.SnnGraph) -> str | None:
+    """Name a node of a network that has no gradients here; ``None`` if there is none."""
+    for node in graph:
+        where = f"{node.origin or node.name!r} becomes {type(node).__name__} {node.name!r}"
+        if isinstance(node, snn.CountFunction) and not isinstance(node, snn.CountMaxPool):
+            return f"{where}, a function of spike counts, which cannot be trained yet"
+        if isinstance(node, snn.IntegrateFire) and node.breakpoints is not None:
+            return f"{where}, which follows a step function and cannot be trained yet"
+    return None
+
+
 def inexact(graph: snn.SnnGraph) -> str | None:
     """Say why the counts of a network are not those of one pass over it; ``None`` where they are."""
-    for each in graph:
-        if isinstance(each, snn.CountFunction) and not isinstance(each, snn.CountMaxPool):
-            return f"{each.name!r} is a function of counts, which is not trained yet"
     for node, rule in populations(graph):
         match rule:
             case Firing.STEPS:
-                return f"{node.name!r} follows a step function, which is not trained yet"
+                continue
             case _ if graph.schedule is Schedule.LAYERWISE:
                 continue
             case Firing.GRADED:
@@ -95,6 +103,8 @@ class SpikingNetwork(nn.Module):
             UsageError: its counts depend on the order of spikes, or it is quantised already.
         """
         super().__init__()
+        if (reason := untrainable(graph)) is not None:
+            raise UsageError(f"{reason}: convert the network without tuning")
         reason = inexact(graph)
         if reason is not None:
             raise UsageError(

@@ -49,7 +49,7 @@ from snnc.training.normalised import moments, normalised, transferred, weighted
 from snnc.training.plan import Plan, Speed
 from snnc.training.recipe import LABELLED, Recipe
 from snnc.training.rows import TrainingRows, spread
-from snnc.training.spiking_network import SpikingNetwork, inexact
+from snnc.training.spiking_network import SpikingNetwork, inexact, untrainable
 from snnc.training.stage import Learner, Lesson, Stage, on_device
 
 LOWER = "lower"
@@ -226,6 +226,8 @@ class Tuner:
         judge = Judge(held, targets, self.rows.labels_of(self.rows.held), tasks, errors)
         weights = _weights(self.recipe, tasks, self.rows.labels)
         spiking, _ = bare.run(clipped, replace(context, diagnostics=[], findings={}))
+        if (reason := untrainable(spiking)) is not None:
+            raise UsageError(f"{reason}: convert the network without tuning")
         reason = inexact(spiking)
         if reason is not None:
             raise UsageError(

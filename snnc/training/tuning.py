@@ -136,6 +136,11 @@ def tune(
     prepared = as_preprocessing(preprocessing)
     first = _options(given, order[0], asked)
     source, named = read_convertible(model, first)
+    if source.host is not None and source.host.islands:
+        raise UsageError(
+            f"{named} keeps ordinary ONNX between its spikes, and only spikes in one piece are tuned: "
+            "convert it without tuning, or give --host edges"
+        )
     if isinstance(rows, str | os.PathLike):
         prepared = preprocessing_beside(Path(rows), prepared)
     raw = joined(given_rows(rows, list(source.takes), named, name, prepared))
