@@ -136,6 +136,7 @@ def _pipelines() -> dict[str, Pipeline]:
         "one-step": binary.with_option("clip-activations", levels=15, floor=True).with_pass(
             MultiThreshold(), FineSkip(levels=63), after="lower"
         ),
+        "precise": binary.with_option("clip-activations", levels=255).with_pass(Graded(), after="lower"),
         "low-power": balanced.with_option("clip-activations", method=Method.LEARN).with_pass(
             LearnThresholds(activity=1.0), before="compensate"
         ),
@@ -163,6 +164,8 @@ _PROMISES = {
     "half the steps",
     "one-step": "near the source's accuracy in one step: 15 levels by four thresholds, "
     "fine identity branches",
+    "precise": "an 8-bit network sent as graded events in one step: 255 levels, for numbers, boxes and "
+    "maps; each event is a multiplication",
     "low-power": "thresholds learned with a price on operations; the fewest operations within --max-drop",
     "exact": "quantised networks: spike counts equal the source's own levels, by its own integers",
     "paper": "only the clipping, dual thresholds and membrane initialisation of error compensation learning",

@@ -301,6 +301,8 @@ class ClipActivations:
         span = levels * context.timesteps
         if all(isinstance(node, COUNT_FUNCTIONS) for node in nodes):
             span = self._finer(levels, context)
+        if not context.calibration.is_real:
+            span = 1
         found = carried(measured, span, common=common, method=self.method, percentile=self.percentile)
         most = -(-(found[0].highest - found[0].lowest) // context.timesteps)
         return {node.name: node.with_(levels=max(levels, most)) for node in found}

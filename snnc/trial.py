@@ -40,6 +40,8 @@ FITTING = ("learn-thresholds", "compensate", "quantise-weights")
 class MadeUp(Calibration):
     """One row of ones, and activations that are made up instead of computed."""
 
+    is_real = False
+
     def samples(
         self, graph: AnnGraph, names: Sequence[str], *, per_channel: int, seed: int
     ) -> dict[str, ActivationSample]:

@@ -11,7 +11,7 @@ import math
 
 from snnc.analysis.costs import macs_of_ann
 from snnc.analysis.memory import positions
-from snnc.ir.ann import AnnGraph, Convolution, Linear, Relu
+from snnc.ir.ann import Activation, AnnGraph, Convolution, Linear
 from snnc.source.calibration import CACHE_BYTES
 
 START = 3.0
@@ -44,7 +44,7 @@ def seconds(graph: AnnGraph, rows: int, timesteps: int, *, fitted: bool) -> floa
     """
     macs = sum(macs_of_ann(graph).values())
     size = {node.name: math.prod(node.shape) for node in graph}
-    rectifiers = graph.of_type(Relu)
+    rectifiers = [node for node in graph if isinstance(node, Activation)]
     found = START + RUN * rows * macs
     found += SAMPLED * sum(min(rows * size[node.name], SAMPLES * node.channels) for node in rectifiers)
     if not fitted:

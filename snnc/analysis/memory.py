@@ -11,7 +11,7 @@ import math
 from pathlib import Path
 
 from snnc.errors import InputError
-from snnc.ir.ann import AnnGraph, Convolution, Input, Linear, Relu
+from snnc.ir.ann import Activation, AnnGraph, Convolution, Input, Linear
 from snnc.numerics.spill import IN_MEMORY
 from snnc.source.ann_session import CHUNK
 
@@ -49,7 +49,7 @@ def needed(graph: AnnGraph, rows: int, *, fitted: bool) -> int:
     size = {node.name: math.prod(node.shape) for node in graph}
     widest = max(size.values())
     inputs = sum(size[node.name] for node in graph.of_type(Input))
-    rectified = sum(size[node.name] for node in graph.of_type(Relu))
+    rectified = sum(size[node.name] for node in graph if isinstance(node, Activation))
     layers = graph.of_type(Convolution) + graph.of_type(Linear)
     weights = sum(node.weight.size for node in layers)
     # Each call of the runtime hands out copies of what it computed.

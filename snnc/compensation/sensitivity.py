@@ -14,7 +14,7 @@ import numpy as np
 
 from snnc.analysis.costs import macs_of_ann
 from snnc.errors import InternalError
-from snnc.ir.ann import AnnGraph, AnnNode, Concat, Convolution, Input, Linear, Relu
+from snnc.ir.ann import Activation, AnnGraph, AnnNode, Concat, Convolution, Input, Levelled, Linear, Relu
 from snnc.ir.batch import joined
 from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray
@@ -56,9 +56,12 @@ def sensitivities(
 
 
 def _rounded(node: AnnNode, values: FloatArray, levels: int) -> FloatArray:
-    """Return the values of a clipped rectifier, (rows, *shape), rounded to its levels."""
+    """Return the values of a clipped activation, (rows, *shape), rounded to its levels."""
+    if isinstance(node, Levelled) and node.step is not None:
+        step = per_channel(node.step, values.ndim - 1)
+        return (np.clip(np.rint(values / step), node.lowest, node.highest) * step).astype(np.float32)
     if not isinstance(node, Relu) or node.threshold is None:
-        raise InternalError(f"{node.name!r} is no clipped rectifier")
+        raise InternalError(f"{node.name!r} is no clipped activation")
     channels = values.shape[1]
     rank = values.ndim - 1
     floor = np.zeros(channels, np.float32) if node.floor is None else node.floor
@@ -71,9 +74,9 @@ def _rounded(node: AnnNode, values: FloatArray, levels: int) -> FloatArray:
 
 
 def operations(graph: AnnGraph) -> dict[str, int]:
-    """Return the multiply-accumulates of the source network that read each rectifier's values."""
+    """Return the multiply-accumulates of the source network that read each activation's values."""
     macs = macs_of_ann(graph)
-    found = {node.name: 0.0 for node in graph.of_type(Relu)}
+    found = {node.name: 0.0 for node in graph if isinstance(node, Activation)}
     for node in graph.of_type(Convolution) + graph.of_type(Linear):
         for name, share in _read(graph, node.inputs[0]).items():
             if name in found:
@@ -84,7 +87,7 @@ def operations(graph: AnnGraph) -> dict[str, int]:
 def _read(graph: AnnGraph, name: str) -> dict[str, float]:
     """Return the rectifiers, or the input, that a value holds without weights, and their shares of it."""
     node = graph[name]
-    if isinstance(node, Relu | Input | Convolution | Linear):
+    if isinstance(node, Activation | Input | Convolution | Linear):
         return {name: 1.0}
     found: dict[str, float] = {}
     for source in node.inputs:

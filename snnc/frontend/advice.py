@@ -12,14 +12,6 @@ _RECURRENT = "only loops whose length is known when the file is read are support
 _CUT = "cut it off: onnx.utils.extract_model up to the class scores before it"
 
 _ADVICE: dict[str, str] = {
-    **dict.fromkeys(
-        (
-            "Celu", "Elu", "Erf", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "PRelu", "Selu",
-            "Shrink", "Softplus", "Softsign", "Swish", "Tanh", "ThresholdedRelu", "Abs", "Sin", "Cos", "Exp",
-        ),
-        RELU,
-    ),
-    "Sigmoid": "at the end of the network, remove it (it keeps the order); elsewhere, " + RELU,
     "LRN": NORM,
     **dict.fromkeys(("Loop", "Scan", "SequenceAt"), _RECURRENT),
     **dict.fromkeys(("Attention", "MultiHeadAttention", "RotaryEmbedding"), ATTENTION),
@@ -30,8 +22,6 @@ _ADVICE: dict[str, str] = {
     ),
     "If": "export the model in evaluation mode with fixed shapes, so that no branch is left",
     "LpPool": "use AveragePool or MaxPool",
-    "Pow": "only linear operations, ReLU and pooling are supported",
-    "Sqrt": "only linear operations, ReLU and pooling are supported",
 }  # fmt: skip
 
 _QUANTISED = frozenset(

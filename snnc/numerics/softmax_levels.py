@@ -119,7 +119,7 @@ def with_argument_levels(
     chosen = node.with_(program=SHIFTED, constants=np.full((1, 1), levels.zero, np.float32))
     step = np.full(node.channels, levels.step, np.float32)
     table = step_function(chosen.function, Levels(step, 0, span), low, high)
-    if table is None:
+    if isinstance(table, int):
         raise InternalError(f"{node.name!r} rises, but crosses a level twice")
     return chosen.with_(
         step=step,

@@ -40,7 +40,7 @@ REACHES = (2.0**30, 4.0, 1.0, 0.0)
 """By how many times its width the range of the arguments is widened on either side: the first for which the
 step function has no more breakpoints than fit. Beyond, the count stays what it is there."""
 
-HALVINGS = 48
+HALVINGS = 30
 """Of a bisection between two points of the grid: to the last bit of float32."""
 
 SPLITTING_VALUES = 50_000
@@ -51,6 +51,13 @@ ALL_SPLITS = 31
 
 NEAR_SPLITS = (0.0, 0.5, 0.7, 0.85, 1.0, 1.2, 1.5)
 """Beyond, these multiples of the share of the range that is negative."""
+
+
+HEADROOMS = (1.0, 1.1, 1.25, 1.5, 2.0, 3.0)
+"""Factors of the step among which the other half of the values decides."""
+
+ENOUGH_VALUES = 4000
+"""Values of a channel from which on the step that fits them best is taken as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,33 +123,37 @@ def carried(
     """
     if any(isinstance(each.node, Pointwise) for each in measured):
         span = min(span, MOST_BREAKPOINTS)
+    curves = [
+        _Curve.of(each.node.function, each.low, each.high) if isinstance(each.node, Pointwise) else None
+        for each in measured
+    ]
     own = not common and len(measured) == 1 and isinstance(measured[0].node, Pointwise)
     values = [np.nan_to_num(each.values, posinf=0, neginf=0) for each in measured]
     pooled = values[0] if own else np.concatenate([each.reshape(1, -1) for each in values], axis=1)
     while True:
         levels = choose_levels(pooled, span, common=not own, method=method, percentile=percentile)
-        found = [_with_levels(each, levels) for each in measured]
-        kept = [node for node in found if node is not None]
+        found = [_with_levels(each.node, levels, curve) for each, curve in zip(measured, curves, strict=True)]
+        kept = [node for node in found if not isinstance(node, int)]
         if len(kept) == len(found):
             return kept
+        changes = max(node for node in found if isinstance(node, int))
         if span == 1:
             raise UsageError(
                 f"{measured[0].node.origin or measured[0].node.name!r} crosses its levels more than "
                 f"{MOST_BREAKPOINTS} times within the range of its arguments: cut it off, or narrow the range"
             )
-        span = span * 3 // 4
+        span = max(1, min(span - 1, span * MOST_BREAKPOINTS // changes))
 
 
-def _with_levels(measured: Measured, levels: Levels) -> Levelled | None:
-    node = measured.node
+def _with_levels(node: Levelled, levels: Levels, curve: _Curve | None) -> Levelled | int:
+    """Return an activation with levels, or how often its counts would change where that is too often."""
     step = np.broadcast_to(levels.step, (node.channels,)).astype(np.float32)
-    whole = Levels(step, levels.lowest, levels.highest)
-    chosen = node.with_(step=step, lowest=whole.lowest, highest=whole.highest)
-    if not isinstance(chosen, Pointwise):
+    chosen = node.with_(step=step, lowest=levels.lowest, highest=levels.highest)
+    if curve is None or not isinstance(chosen, Pointwise):
         return chosen
-    table = step_function(chosen.function, whole, measured.low, measured.high)
-    if table is None:
-        return None
+    table = curve.stepped(Levels(step, levels.lowest, levels.highest))
+    if isinstance(table, int):
+        return table
     return chosen.with_(breakpoints=table.breakpoints, step_values=table.step_values)
 
 
@@ -170,9 +181,30 @@ def choose_levels(
         tried = [(float(_fitted(some, lowest, span)[1].sum()), -lowest) for lowest in _splits(some, span)]
         lowest = -min(tried)[1]
         step = _fitted(values, lowest, span)[0]
+        step = step * _headroom(values, lowest, span)
     alive = step > 0
     step = np.where(alive, step, step[alive].max(initial=0) or 1 / span)
     return Levels(np.broadcast_to(step, (channels,)).astype(np.float32), lowest, lowest + span)
+
+
+def _headroom(values: FloatArray, lowest: int, span: int) -> float:
+    """Return by how much a step should exceed the one that fits best, as few values say little of others.
+
+    Steps are fitted to each half of the values, and the factor is the one with which they carry the other
+    half best, all channels together.
+    """
+    n = values.shape[1]
+    if n < 4 or n >= ENOUGH_VALUES:
+        return 1.0
+    halves = (values[:, : n // 2], values[:, n // 2 :])
+    error = np.zeros(len(HEADROOMS))
+    for fitted, other in (halves, halves[::-1]):
+        step = _fitted(fitted, lowest, span)[0]
+        step = np.where(step > 0, step, step.max(initial=0) or 1 / span)
+        for place, factor in enumerate(HEADROOMS):
+            none, all_ = np.zeros(len(step)), np.full(len(step), np.inf)
+            error[place] += _better(none, all_, step * factor, other, lowest, lowest + span)[1].sum()
+    return HEADROOMS[int(error.argmin())]
 
 
 def _splits(values: FloatArray, span: int) -> list[int]:
@@ -234,8 +266,8 @@ def _counts(values: FloatArray, step: Real, lowest: int, highest: int) -> FloatA
 
 def step_function(
     function: Function, levels: Levels, low: FloatArray, high: FloatArray
-) -> StepFunction | None:
-    """Return the counts of a function's values; ``None`` where they change too often within its range.
+) -> StepFunction | int:
+    """Return the counts of a function's values, or how often they change where that is more than may be.
 
     Args:
         function: of one number per channel.
@@ -243,23 +275,73 @@ def step_function(
         low: (channels,) the least of its arguments.
         high: (channels,) the largest.
     """
-    step = levels.step.astype(np.float64)
-    least, most = low.astype(np.float64), high.astype(np.float64)
-    if function.constants.shape[1] == 1 and (step == step[0]).all():
-        step, least, most = step[:1], least.min(keepdims=True), most.max(keepdims=True)
-    for reach in REACHES:
-        found = _tabulated(function, step, levels, least, most, reach)
-        if found.breakpoints.shape[1] <= MOST_BREAKPOINTS:
-            return found
-    return None
+    return _Curve.of(function, low, high).stepped(levels)
+
+
+@dataclass(frozen=True, slots=True)
+class _Curve:
+    """A function's values on a grid of arguments, one for all channels where they share the function.
+
+    Attributes:
+        function: of one number per channel.
+        x: (channels or 1, n) ascending.
+        y: (channels or 1, n).
+        reach: (n,) by how many times the width of the range each argument lies outside.
+    """
+
+    function: Function
+    x: Real
+    y: Real
+    reach: Real
+
+    @classmethod
+    def of(cls, function: Function, low: FloatArray, high: FloatArray) -> _Curve:
+        least, most = low.astype(np.float64), high.astype(np.float64)
+        if function.constants.shape[1] == 1:
+            least, most = least.min(keepdims=True), most.max(keepdims=True)
+        # A channel of which little was seen may take as many values as any other.
+        missing = ((most - least).max() - (most - least)) / 2
+        least, most = least - missing, most + missing
+        width = np.maximum(most - least, 1e-6 * np.maximum(np.abs(least), np.abs(most)) + 1e-12)[:, None]
+        inside = np.linspace(0, 1, POINTS + 1)
+        far = np.concatenate([inside[1:], np.exp2(np.arange(1, 121) / 4)])
+        below, above = least[:, None] - width * far[::-1], most[:, None] + width * far
+        x = np.concatenate([below, least[:, None] + width * inside, above], axis=1)
+        return cls(function, x, _defined(function(x)), np.concatenate([far[::-1], 0 * inside, far]))
+
+    def stepped(self, levels: Levels) -> StepFunction | int:
+        """Return its counts, or how often they change where that is more than may be."""
+        step = levels.step.astype(np.float64)
+        if len(self.x) == 1 and (step == step[0]).all():
+            step = step[:1]
+        # Where too much happens within the range itself, no reach will do.
+        reach, changes = REACHES[0], self._walks(levels, step, REACHES[0])[1]
+        if changes > MOST_BREAKPOINTS:
+            reach, changes = 0.0, self._walks(levels, step, 0.0)[1]
+            if changes > MOST_BREAKPOINTS:
+                return changes
+            for wider in REACHES[1:-1]:
+                if self._walks(levels, step, wider)[1] <= MOST_BREAKPOINTS:
+                    reach = wider
+                    break
+        walks, _ = self._walks(levels, step, reach)
+        return _tabulated(self.function, self.x[:, self.reach <= reach], step, walks)
+
+    def _walks(self, levels: Levels, step: Real, reach: float) -> tuple[list[_Walk], int]:
+        """Return how the counts of all channels change within a reach, and how often altogether."""
+        counts = _count_of(self.y[:, self.reach <= reach], step, levels)
+        walks = [_Walk.of(row) for row in counts]
+        return walks, int(np.abs(np.diff(_together(walks)[0])).sum())
 
 
 def _tabulated(
-    function: Function, step: Real, levels: Levels, low: Real, high: Real, reach: float
+    function: Function,
+    x: Real,
+    step: Real,
+    walks: Sequence[_Walk],
 ) -> StepFunction:
-    x = _grid(low, high, reach)
-    counts = _count_of(_defined(function(x)), step, levels)
-    walks = [_Walk.of(row) for row in counts]
+    """Return the step function whose changes lie in known cells of a grid."""
+    heights, own = _together(walks)
     most = max(len(walk.cells) for walk in walks)
     cells, bounds = (np.zeros((len(walks), most), np.int64) for _ in range(2))
     rising = np.zeros((len(walks), most), bool)
@@ -267,24 +349,15 @@ def _tabulated(
         n = len(walk.cells)
         cells[place, :n], bounds[place, :n], rising[place, :n] = walk.cells, walk.bounds, walk.rising
     points = _crossings(function, x, cells, (bounds - 0.5) * step[:, None], rising)
-    heights, places = _together([walk.runs(row) for walk, row in zip(walks, points, strict=True)])
     values = _path(heights)
-    breakpoints = np.stack([_embedded(run, heights, start) for run, start in places])
+    rows = [
+        _embedded(turns.parts(row), heights, turns.heights) for turns, row in zip(own, points, strict=True)
+    ]
+    breakpoints = np.stack(rows)
     if not breakpoints.shape[1]:
         breakpoints, values = np.full((1, 1), FAR), np.repeat(values, 2)
     ascending = np.maximum.accumulate(np.clip(breakpoints, -FAR, FAR), axis=1)
     return StepFunction(ascending.astype(np.float32), values.astype(np.int32))
-
-
-def _grid(low: Real, high: Real, reach: float) -> Real:
-    """Return arguments, (channels, n), ascending: close together within the range, ever farther beyond."""
-    width = np.maximum(high - low, 1e-6 * np.maximum(np.abs(low), np.abs(high)) + 1e-12)[:, None]
-    inside = np.linspace(0, 1, POINTS + 1)
-    near = np.linspace(0, 1, POINTS + 1)[1:]
-    far = np.concatenate([near, np.exp2(np.arange(1, 121) / 4)])
-    far = far[far <= reach]
-    below, above = low[:, None] - width * far[::-1], high[:, None] + width * far
-    return np.concatenate([below, low[:, None] + width * inside, above], axis=1)
 
 
 def _defined(y: Real) -> Real:
@@ -308,6 +381,7 @@ def _count_of(y: Real, step: Real, levels: Levels) -> IntArray:
 
 def _crossings(function: Function, x: Real, cells: IntArray, wanted: Real, rising: NDArray[np.bool_]) -> Real:
     """Return the least argument in each cell behind which a function has crossed a value, (channels, n)."""
+    x = np.broadcast_to(x, (len(cells), x.shape[1]))
     left, right = np.take_along_axis(x, cells, axis=1), np.take_along_axis(x, cells + 1, axis=1)
     for _ in range(HALVINGS):
         middle = left + (right - left) / 2
@@ -344,51 +418,54 @@ class _Walk:
         bounds = np.where(rising, counts[cells] + 1 + within, counts[cells] - within)
         return cls(int(counts[0]), cells, bounds, rising)
 
-    def runs(self, points: Real) -> _Runs:
-        """Return the parts that go one way, given where the changes lie, (n or more,)."""
-        ends = np.flatnonzero(np.diff(self.rising.astype(np.int8))) + 1
+    @property
+    def runs(self) -> list[int]:
+        """How many changes each part has that goes one way."""
         n = len(self.cells)
-        parts = [points[a:b] for a, b in pairwise([0, *ends, n])] if n else []
-        return _Runs(self.start, bool(self.rising[0]) if n else None, tuple(parts))
+        ends = np.flatnonzero(np.diff(self.rising.astype(np.int8))) + 1
+        return [int(b - a) for a, b in pairwise([0, *ends, n])] if n else []
 
 
 @dataclass(frozen=True, slots=True)
-class _Runs:
-    """Parts of a walk that go up and down in turn.
+class _Turns:
+    """Parts of a walk that go up and down in turn, as those of the common walk do.
 
     Attributes:
-        start: the first count.
-        rises: whether the first part goes up; ``None`` where there is no part.
-        parts: the places of the changes of each.
+        heights: (n + 1,) the counts at the turns.
+        sizes: (n,) how many changes each part has; those that the walk lacks have none.
     """
 
-    start: int
-    rises: bool | None
-    parts: tuple[Real, ...]
+    heights: list[int]
+    sizes: list[int]
+
+    def parts(self, points: Real) -> list[Real]:
+        """Return the places of the changes of each part, given those of all, (all or more,)."""
+        ends = np.cumsum([0, *self.sizes])
+        return [points[a:b] for a, b in pairwise(ends)]
 
 
-def _together(walks: Sequence[_Runs]) -> tuple[list[int], list[tuple[tuple[Real, ...], list[int]]]]:
-    """Return the turns of a walk that holds all others, and each walk's own parts and turns beside them.
+def _together(walks: Sequence[_Walk]) -> tuple[list[int], list[_Turns]]:
+    """Return the turns of a walk that holds all others, and each walk's own.
 
     The common walk starts at the first of the heights and goes from each to the next.
     """
-    first = {walk.rises for walk in walks} - {None}
+    first = {bool(walk.rising[0]) for walk in walks if len(walk.cells)}
     rises = first.pop() if len(first) == 1 else False
-    aligned = [
-        (((),) if walk.rises is not None and walk.rises != rises else ()) + walk.parts for walk in walks
-    ]
-    count = max(len(parts) for parts in aligned)
+    sizes = []
+    for walk in walks:
+        skipped = [0] if len(walk.cells) and bool(walk.rising[0]) != rises else []
+        sizes.append([*skipped, *walk.runs])
+    count = max(map(len, sizes))
     own = []
-    for walk, parts in zip(walks, aligned, strict=True):
+    for walk, parts in zip(walks, sizes, strict=True):
+        parts = [*parts, *[0] * (count - len(parts))]
         heights = [walk.start]
-        filled = tuple(np.asarray(part, np.float64) for part in (*parts, *((),) * (count - len(parts))))
-        for place, part in enumerate(filled):
-            up = rises == (place % 2 == 0)
-            heights.append(heights[-1] + (len(part) if up else -len(part)))
-        own.append((filled, heights))
+        for place, size in enumerate(parts):
+            heights.append(heights[-1] + (size if rises == (place % 2 == 0) else -size))
+        own.append(_Turns(heights, parts))
     common = []
     for place in range(count + 1):
-        reached = [heights[place] for _, heights in own]
+        reached = [turns.heights[place] for turns in own]
         # Behind a part that rises, and before one that falls, the highest.
         common.append(max(reached) if rises == (place % 2 == 1) else min(reached))
     return common, own

@@ -18,7 +18,7 @@ import numpy as np
 
 from snnc.errors import InternalError
 from snnc.ir import snn as spiking
-from snnc.ir.ann import AnnGraph, AnnNode, Convolution, Input, Levelled, Linear, Pointwise, Relu
+from snnc.ir.ann import Activation, AnnGraph, AnnNode, Convolution, Input, Linear, Pointwise, Relu
 from snnc.ir.batch import Rows, rows_of
 from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, IntArray
@@ -88,7 +88,7 @@ class _Twins:
         if name == base:
             return twin
         node = self.rewriter[name]
-        if isinstance(node, Convolution | Linear | Relu | Levelled | Input):
+        if isinstance(node, Convolution | Linear | Activation | Input):
             return name
         inputs = tuple(self._moved(source, base, twin) for source in node.inputs)
         if inputs == node.inputs:
@@ -215,7 +215,7 @@ class FedSource:
         activations = (node for node in cut if isinstance(node, Relu | Pointwise) and node.name in computed)
         stray = [node.name for node in activations if isinstance(node, Pointwise) or node.scale is None]
         if stray and spiking is None:
-            raise InternalError(f"no population stands for the rectifier {stray[0]!r}, which others read")
+            raise InternalError(f"no population stands for the activation {stray[0]!r}, which others read")
         self._session = AnnSession(cut, names, threads, fed)
 
     def _entrance(self, graph: AnnGraph, name: str) -> str:
@@ -224,7 +224,7 @@ class FedSource:
         return name if affine is None else affine.name
 
     def rectifier(self, population: str) -> Rectifier:
-        """Return the activation that a population stands for."""
+        """Return the rectifier or function that a population stands for."""
         node = self._graph[population]
         if not isinstance(node, Relu | Pointwise):
             raise InternalError(f"{population!r} stands for no activation")

@@ -86,6 +86,6 @@ def _quantised(graph: SnnGraph, group: Group, factors: dict[str, FloatArray], *,
 def _moved(graph: SnnGraph, factors: dict[str, FloatArray]) -> SnnGraph:
     for name, factor in factors.items():
         node = graph[name]
-        if isinstance(node, IntegrateFire):
+        if isinstance(node, IntegrateFire) and node.breakpoints is None:
             graph = with_thresholds(graph, node, factor)
     return graph

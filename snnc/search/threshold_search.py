@@ -229,7 +229,8 @@ def knobs(graph: SnnGraph) -> tuple[tuple[Knob, ...], ...]:
     """Return the coordinates of the search, level by level, from coarse to fine."""
     kinds: dict[str, list[str]] = {}
     sizes: dict[str, list[str]] = {}
-    populations = graph.of_type(IntegrateFire)
+    # A step function has levels in closed form, and functions of counts rely on its unit.
+    populations = [node for node in graph.of_type(IntegrateFire) if node.breakpoints is None]
     for node in populations:
         kind = "stream" if _in_stream(graph, node) else "branch"
         kinds.setdefault(kind, []).append(node.name)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from typing import ClassVar
 
 import numpy as np
 
@@ -71,7 +72,12 @@ class Calibration:
     Attributes:
         rows: (n, *input shape) float32, channels first; of several inputs a batch.
         threads: how many rows are worked on at once; no result depends on it.
+
+    Class attributes:
+        is_real: whether activations are those of the network, of which levels are worth choosing.
     """
+
+    is_real: ClassVar[bool] = True
 
     rows: Rows
     threads: int | None = None

@@ -1,0 +1,121 @@
+"""Networks with activations of any kind, converted: near their source, and the same on every simulator."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from snnc.artefact import Artefact, load, save
+from snnc.backends import load_backend
+from snnc.backends.deployment import deploy, verify
+from snnc.errors import UnsupportedModelError
+from snnc.ir import ann, snn
+from snnc.ir.function import IDENTITY
+from snnc.ir.graph import FloatArray
+from snnc.ir.text import print_exact
+from snnc.passes import PRESETS
+from snnc.pipeline import Context, run_pipeline
+from snnc.simulation.reference import ReferenceSimulator, encode_all, run_ann
+from snnc.source.calibration import Calibration
+from tests.ann_graphs import Builder
+from tests.test_equivalence import assert_same
+
+PER_CHANNEL = np.linspace(-0.5, 0.5, 6, dtype=np.float32)[None]
+ROWS = 96
+
+
+def network() -> ann.AnnGraph:
+    """Return SiLU, Tanh, a slope per channel, and a sigmoid behind a sum with an identity branch."""
+    b = Builder(0, (2, 6, 6))
+
+    def function(name: str, source: str, program: str, constants: FloatArray = IDENTITY.constants) -> str:
+        shape = b.shapes[source]
+        return b.add(
+            ann.Pointwise(name=name, inputs=(source,), shape=shape, program=program, constants=constants)
+        )
+
+    silu = function("silu", b.conv("c1", "x", 6), "Sigmoid(x); Mul(x, v0)")
+    tanh = function("tanh", b.conv("c2", silu, 6), "Tanh(x)")
+    leaky = function("leaky", b.conv("c3", tanh, 6), "LeakyRelu(x, c0)", PER_CHANNEL)
+    total = function("sigmoid", b.sum("sum", silu, b.conv("c4", leaky, 6)), "Sigmoid(x)")
+    pooled = b.max_pool("pool", total)
+    flat = b.add(ann.Reshape(name="flat", inputs=(pooled,), shape=(54,)))
+    weight, bias = b.normal(5, 54, scale=0.2), b.normal(5)
+    end = b.add(ann.Linear(name="dense", inputs=(flat,), shape=(5,), weight=weight, bias=bias))
+    graph = ann.AnnGraph(name="net", nodes=tuple(b.nodes), outputs=(end,), output_names=("y",))
+    graph.verify()
+    return graph
+
+
+def converted(preset: str, timesteps: int) -> snn.SnnGraph:
+    rows = np.random.default_rng(1).normal(size=(ROWS, 2, 6, 6)).astype(np.float32)
+    context = Context(Calibration(rows, 1), timesteps, ReferenceSimulator())
+    made, _ = run_pipeline(PRESETS[preset].pipeline, network(), context)
+    assert isinstance(made, snn.SnnGraph)
+    return made
+
+
+def noise(graph: snn.SnnGraph, rows: FloatArray) -> float:
+    """Return the squared error of the answers, relative to their variance."""
+    trace = ReferenceSimulator().run(graph, encode_all(graph, rows), graph.timesteps)
+    found = graph.readout.decoded(trace.logits, graph.timesteps)
+    wanted = run_ann(network(), rows)[0]
+    return float(np.square(found - wanted).sum() / np.square(wanted - wanted.mean(0)).sum())
+
+
+NEW = np.random.default_rng(2).normal(size=(24, 2, 6, 6)).astype(np.float32)
+CASES = {
+    ("one-step", 1): 0.1,
+    ("one-step", 8): 0.1,
+    ("low-latency", 4): 0.2,
+    ("balanced", 8): 0.3,
+    ("graded", 4): 0.6,
+    ("fast", 2): 3.0,
+}
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]} T={case[1]}")
+def case(request: pytest.FixtureRequest) -> tuple[snn.SnnGraph, float]:
+    return converted(*request.param), CASES[request.param]
+
+
+def test_answers_are_near_the_source(case: tuple[snn.SnnGraph, float]) -> None:
+    graph, most = case
+    assert noise(graph, NEW) < most
+
+
+def test_every_simulator_gives_the_same(case: tuple[snn.SnnGraph, float]) -> None:
+    graph, _ = case
+    assert_same(graph, encode_all(graph, NEW[:3]), graph.timesteps)
+
+
+def test_functions_have_their_levels(case: tuple[snn.SnnGraph, float]) -> None:
+    graph, _ = case
+    stepped = [node for node in graph.of_type(snn.IntegrateFire) if node.breakpoints is not None]
+    assert {node.stands_for for node in stepped} == {"silu", "tanh", "leaky", "sigmoid"}
+    for node in stepped:
+        assert node.span() <= node.neuron.capacity(graph.timesteps)
+        assert node.potential_unit is not None
+
+
+def test_the_file_holds_every_bit(case: tuple[snn.SnnGraph, float], tmp_path: Path) -> None:
+    graph, _ = case
+    save(Artefact(graph), tmp_path / "a.snn.onnx")
+    assert print_exact(load(tmp_path / "a.snn.onnx").graph) == print_exact(graph)
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+@pytest.mark.parametrize("timesteps", [1, 4])
+def test_c_gives_the_same(timesteps: int, tmp_path: Path) -> None:
+    deploy(Artefact(converted("one-step", timesteps)), load_backend("c99"), tmp_path / "bundle")
+    verdict = verify(tmp_path / "bundle").verdict
+    assert verdict is not None
+    assert verdict.wrong == 0
+
+
+def test_neurons_that_take_nothing_back_are_refused() -> None:
+    with pytest.raises(UnsupportedModelError, match="take nothing back"):
+        converted("binary-only", 4)
