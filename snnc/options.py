@@ -245,8 +245,8 @@ class ConvertOptions:
         None,
         "A fixed pipeline: balanced, fast, binary-only, graded, low-latency, one-step, precise, low-power, "
         "exact or paper. By default exact, T = 1, for a quantised network whose levels it keeps; else a "
-        "short list is compared on held-back rows, and the candidate with the fewest operations that loses at most one "
-        "point is chosen; without -T, so are the steps.",
+        "short list is compared on held-back rows, and the candidate with the fewest operations that loses "
+        "at most one point is chosen; without -T, so are the steps.",
         "the name of a fixed pipeline",
         metavar="NAME",
     )
