@@ -113,7 +113,7 @@ def test_a_constant_of_higher_rank_is_broadcast(tmp_path: Path, op: str) -> None
 def test_a_quotient_of_integers_is_refused(tmp_path: Path) -> None:
     nodes = [node("Div", "x c", "d"), node("Cast", "d", to=TensorProto.FLOAT)]
     proto = model(nodes, ["N", 6], {"c": np.int32(7)}, dtype=TensorProto.INT32)
-    with pytest.raises(UnsupportedModelError, match="truncated to integers"):
+    with pytest.raises(UnsupportedModelError, match="quotients are truncated"):
         read_onnx(saved(tmp_path, proto))
 
 

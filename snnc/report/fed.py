@@ -22,6 +22,7 @@ from snnc.ir.ann import Activation, AnnGraph, AnnNode, Convolution, Input, Linea
 from snnc.ir.batch import Rows, rows_of
 from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, IntArray
+from snnc.ir.operations import operations
 from snnc.ir.rewriter import Rewriter
 from snnc.ir.snn import CountFunction, Encode, IntegrateFire, Readout, SnnGraph, Weighted
 from snnc.numerics.input_range import decoded_input, input_affine
@@ -110,7 +111,7 @@ def spiking_layers(graph: SnnGraph) -> tuple[SpikingLayer, ...]:
     """Return the nodes whose counts stand for values of the source network, in order."""
     return tuple(
         node
-        for node in graph
+        for node in operations(graph)
         if isinstance(node, IntegrateFire) or (isinstance(node, CountFunction) and node.unit is not None)
     )
 
