@@ -196,8 +196,8 @@ class Extent:
     @classmethod
     def of(cls, shape: Shape) -> Extent:
         """Return the extent of a shape, channels first; more than two axes beside them count as two."""
-        rows = shape[1] if len(shape) > 1 else 1
-        return cls(rows, prod(shape[2:]), shape[0])
+        channels, *sides = shape
+        return cls(sides[0] if sides else 1, prod(sides[1:]), channels)
 
     @property
     def pixels(self) -> int:

@@ -252,9 +252,9 @@ class GraphBuilder:
         key = (view.node, tuple(parts.tolist()))
         if key not in self.joins:
             names = tuple(joined[place] for place in parts)
-            shape = (sum(self.shape(name)[0] for name in names), *node.shape[1:])
+            shape = (sum(self.nodes[name].channels for name in names), *node.shape[1:])
             made = ann.Concat(name=view.origin, inputs=names, shape=shape, origin=view.origin)
-            self.joins[key] = self.emit(made) if len(names) > 1 else names[0]
+            self.joins[key] = names[0] if len(names) == 1 else self.emit(made)
         moved = np.zeros(len(sizes), np.int64)
         moved[parts] = (ends - sizes)[parts] - (np.cumsum(sizes[parts]) - sizes[parts])
         return View(self.joins[key], view.index - moved[part], view.origin)
