@@ -268,15 +268,18 @@ def find_functions(wiring: Wiring) -> dict[int, list[Region]]:
     """Return what may be a function of one number, by the number of its first node, the largest first."""
     nodes = wiring.nodes
     found: dict[int, list[Region]] = {}
+    plain = [each.op_type in AFFINE | {"Relu"} and not _bends(wiring, each) for each in nodes]
+    others = np.cumsum([0, *(not each for each in plain)])
     for number, node in enumerate(nodes):
         end = node.output[0] if node.output else ""
         roots = wiring.roots.get(end, frozenset()) - {end}
         if not roots or _only_scales(wiring, number):
             continue
         for root in roots:
+            if others[number + 1] == others[wiring.place.get(root, -1) + 1]:
+                continue  # nothing between them but rectifiers and affine maps
             region = wiring.region(root, end)
-            inside = [nodes[place] for place in region.places]
-            if all(each.op_type in AFFINE | {"Relu"} and not _bends(wiring, each) for each in inside):
+            if all(plain[place] for place in region.places):
                 continue
             if not _begins_affine(wiring, region, roots):
                 found.setdefault(region.places[0], []).append(region)
@@ -303,6 +306,8 @@ def _only_scales(wiring: Wiring, number: int) -> bool:
 
 def _begins_affine(wiring: Wiring, region: Region, roots: frozenset[str]) -> bool:
     """Whether a smaller region with the same end leaves out affine maps at the head alone."""
+    if wiring.nodes[region.places[0]].op_type not in AFFINE:
+        return False  # the first node is in every head
     for root in roots - {region.root}:
         if wiring.place.get(root) in region.places:
             head = wiring.region(region.root, root)

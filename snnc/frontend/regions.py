@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nlargest
 
 import onnx
 
 from snnc.frontend.functions import DEFAULT_DOMAINS
+
+MOST_ROOTS = 32
+"""Most tensors that are kept as those that another depends on alone, so that long chains take linear time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,7 @@ class Wiring:
         nodes: in topological order.
         constants: names of tensors that are constant.
         place: by tensor, the number of the node that makes it.
-        roots: by tensor, those that are all that it depends on, one at a time, itself included.
+        roots: by tensor, those that are all that it depends on, one at a time, itself included: the nearest.
         readers: by tensor, the numbers of the nodes that read it.
     """
 
@@ -77,6 +81,8 @@ class Wiring:
                 own = frozenset({name})
                 if node.op_type in known and read:
                     own |= frozenset.intersection(*(roots.get(each, frozenset({each})) for each in read))
+                if len(own) > MOST_ROOTS:
+                    own = frozenset(nlargest(MOST_ROOTS, own, key=lambda each: place.get(each, -1)))
                 roots[name] = own
         return cls(nodes, constant, place, roots, {name: tuple(found) for name, found in readers.items()})
 
