@@ -462,6 +462,8 @@ class _Reader:
         inside = [nodes[place] for place in region.places]
         if isinstance(self.builder.nodes[view.node], ann.Softmax) and len(inside) == 1:
             return None  # its logarithm, if any, is left out with it
+        if any(self._miscounted(node) for node in inside):
+            return None
         names = {name for node in inside for name in node.input if name}
         constants = {name: v for name in names if isinstance(v := self._values.get(name), np.ndarray)}
         try:
@@ -526,6 +528,8 @@ class _Reader:
         for region in regions:
             view = self._values.get(region.root)
             inside = [nodes[place] for place in region.places]
+            if any(self._miscounted(node) for node in inside):
+                continue
             given = {name for node in inside for name in node.input if name}
             constants = {name: v for name in given if isinstance(v := self._values.get(name), np.ndarray)}
             if not isinstance(view, View) or region.root in self._codes:
@@ -586,6 +590,13 @@ class _Reader:
             self.approximated.append(Diagnostic(APPROXIMATED, message, label(last), cure))
         return affine(call, made, chain.scale, chain.shift)
 
+    def _miscounted(self, node: onnx.NodeProto) -> bool:
+        """Whether a node has a number of inputs that its operator never has."""
+        if node.domain not in DEFAULT_DOMAINS:
+            return False
+        wanted = number_of_inputs(node.op_type, self.signature.opset)
+        return wanted is not None and len(node.input) not in wanted
+
     def _read_node(self, node: onnx.NodeProto) -> tuple[Value | _Unknown, ...]:
         """Return the values of a node's outputs.
 
@@ -612,8 +623,7 @@ class _Reader:
         operator = operator_of(node)
         if operator is None:
             raise RefusalError(_not_supported(node))
-        wanted = number_of_inputs(node.op_type, self.signature.opset) if standard else None
-        if wanted is not None and len(node.input) not in wanted and not operator.refused:
+        if self._miscounted(node) and not operator.refused:
             message = f"{node.op_type}: has {len(node.input)} inputs, and such an operator never has"
             refuse(UNSUPPORTED_ATTRIBUTE, label(node), message, "export the model again")
         known = tuple(value for value in operands if not isinstance(value, _Unknown))
