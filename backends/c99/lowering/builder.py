@@ -79,7 +79,7 @@ class CodeBuilder:
     def call(
         self, node: SnnNode, kernel: str, types: Sequence[Width], *arguments: Place | At | str | int
     ) -> None:
-        """Add the call of a kernel: at the beginning of a run where the node is constant, else in each step."""
+        """Add the call of a kernel: once in a run where the node is constant, else in each step."""
         calls = self.program.once if node.name in self.constant else self.program.step
         calls.append(Call(kernel, tuple(types), arguments, f"{node.name} (ONNX: {node.origin})"))
 
