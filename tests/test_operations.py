@@ -20,7 +20,8 @@ import pytest
 
 import snnc
 from snnc.analysis import certificate
-from snnc.analysis.costs import fan_outs, macs_of_ann
+from snnc.analysis.costs import macs_of_ann
+from snnc.analysis.node_costs import fan_outs
 from snnc.artefact import Metadata
 from snnc.artefact.writer import build_model
 from snnc.backends import BACKENDS, SIMULATORS, load_backend, load_simulator
@@ -35,9 +36,9 @@ from snnc.ir.snn import IntegrateFire, SnnGraph, SnnNode
 from snnc.ir.text import print_exact, print_graph
 from snnc.passes import PASSES
 from snnc.pipeline import run_pipeline
-from snnc.simulation.protocol import unknown_operations
 from snnc.simulation.reference import ReferenceSimulator, run_ann
 from snnc.simulation.single_pass import counted
+from snnc.simulation.targets import unknown_operations
 from snnc.source.ann_session import AnnSession
 from tests.ann_graphs import context, residual_network
 from tests.spiking_graphs import as_float, random_graph, random_inputs
