@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from snnc.analysis.evaluation import SHARD, Evaluation, Source, evaluate
+from snnc.analysis.evaluation import SHARD, Evaluation, Parts, Source, evaluate
 from snnc.data import normalisation
 from snnc.data.input_statistics import MOST_ROWS, InputStatistics
 from snnc.data.leakage import count_seen
@@ -36,6 +36,7 @@ def evaluate_artefact(
     task: Task | str | None = None,
     metrics: Sequence[str] = (),
     progress: Progress | Callback | None = None,
+    parts: Parts | None = None,
 ) -> Evaluation:
     """Run an artefact, and the network that it came from, on the same rows.
 
@@ -57,6 +58,7 @@ def evaluate_artefact(
         layouts=artefact.output_layouts,
         progress=progress,
         finish=artefact.finish,
+        parts=parts,
     )
 
 

@@ -11,7 +11,16 @@ import numpy as np
 from snnc import notebook
 from snnc.analysis import costs
 from snnc.analysis.costs import Costs
-from snnc.analysis.scores import AnnScores, Answers, Scores, compared, judged, measured, wants_values
+from snnc.analysis.scores import (
+    AnnScores,
+    Answers,
+    Reduced,
+    Scores,
+    compared,
+    judged,
+    measured,
+    wants_values,
+)
 from snnc.data.row_files import as_rows, named_rows
 from snnc.errors import InputError, InternalError, UsageError
 from snnc.ir.batch import Batch, Given, Rows, joined
@@ -23,7 +32,7 @@ from snnc.metrics.catalogue import Case
 from snnc.metrics.outputs import Asked, Labels, metrics_by_output, recognise_outputs
 from snnc.metrics.shares import Paired as Paired
 from snnc.metrics.shares import Share as Share
-from snnc.metrics.task import Task, threshold_of
+from snnc.metrics.task import Outputs, Task, threshold_of
 from snnc.progress import Callback, Progress, as_progress
 from snnc.simulation.protocol import Activity, RecordOptions, Simulator, Trace
 from snnc.source.host import Finish
@@ -179,6 +188,132 @@ class Source:
         return {name: values.reshape(len(values), -1) for name, values in found.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What both networks made of some consecutive rows.
+
+    Attributes:
+        spiking: the answers of the spiking network by the output's name: (n, values), or reduced.
+        analogue: the same of the source network; empty where there is none.
+        activity: events of every population.
+    """
+
+    spiking: Mapping[str, NumberArray | Reduced]
+    analogue: Mapping[str, NumberArray | Reduced]
+    activity: Mapping[str, Activity]
+
+
+Parts = Callable[[Mapping[str, Answers], Mapping[str, Answers]], Iterator[tuple[slice, Part]]]
+"""Runs all rows somewhere else, and yields what was made of them, in order. It is given what is collected of
+the spiking and of the source network, by output."""
+
+
+def run_part(
+    graph: SnnGraph,
+    encode: Callable[[Rows], Rows],
+    x: Rows,
+    steps: int,
+    *,
+    simulator: Simulator,
+    counter: Simulator,
+    source: Source | None = None,
+    layouts: Mapping[str, InputLayout] = {},
+    finish: Finish | None = None,
+    outputs: Sequence[str] = (),
+) -> Part:
+    """Run both networks on some rows; see :func:`evaluate` for the arguments.
+
+    Args:
+        graph: the spiking network.
+        encode: from rows to its input.
+        x: the rows.
+        steps: T.
+        simulator: what runs it, with what ordinary ONNX makes of it where that is ``finish``.
+        counter: what counts the spikes, likewise.
+        source: the network to compare with.
+        layouts: of the outputs.
+        finish: what ordinary ONNX makes of a run.
+        outputs: those of the source that are wanted.
+
+    Raises:
+        InternalError: the two simulators disagree on an integer network.
+    """
+    q = encode(x)
+    trace = counter.run(graph, q, steps, RecordOptions(activity=True))
+    answered = trace if counter is simulator else simulator.run(graph, q, steps, RecordOptions())
+    differ = [n for n, each in trace.outputs.items() if not np.array_equal(each, answered.outputs[n])]
+    if graph.integer and differ:
+        raise InternalError(f"the simulators {simulator.name} and {counter.name} differ on {graph.name}")
+    found = _answered(graph, answered, x, layouts, finish)
+    return Part(
+        {name: values.reshape(len(values), -1) for name, values in found.items()},
+        {} if source is None else source.answers(x, outputs),
+        dict(trace.activity),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What is asked of the answers of both networks.
+
+    Attributes:
+        outputs: what each output is, by its name.
+        metrics: that are asked of it.
+        ends: the activation that the source ends it with.
+        behind: whether the spiking network's answers lie behind that activation.
+    """
+
+    outputs: Mapping[str, Outputs]
+    metrics: Mapping[str, Asked]
+    ends: Mapping[str, str]
+    behind: bool
+
+    def collectors(self) -> tuple[dict[str, Answers], dict[str, Answers]]:
+        """Return what collects the answers of the spiking and of the source network, by output."""
+
+        def collector(name: str, threshold: float) -> Answers:
+            outputs = self.outputs[name]
+            return Answers(outputs, threshold, wants_values(outputs, self.metrics[name]))
+
+        thresholds = {name: threshold_of(self.ends[name]) for name in self.outputs}
+        return (
+            {name: collector(name, each if self.behind else 0.0) for name, each in thresholds.items()},
+            {name: collector(name, each) for name, each in thresholds.items()},
+        )
+
+
+def ask(
+    graph: SnnGraph,
+    rows: int,
+    y: Labels,
+    *,
+    ends: str | Mapping[str, str] = "",
+    task: Task | str | Mapping[str, Task | None] | None = None,
+    metrics: Sequence[str] = (),
+    layouts: Mapping[str, InputLayout] = {},
+    finish: Finish | None = None,
+    has_source: bool = False,
+) -> Asking:
+    """Find out what the outputs are and what is asked of them; see :func:`evaluate` for the arguments.
+
+    Args:
+        graph: the spiking network.
+        rows: how many there are.
+        y: their labels.
+        ends: the activation that the source ends with, or each output by name.
+        task: what the outputs are.
+        metrics: those that are wanted.
+        layouts: of the outputs.
+        finish: what ordinary ONNX makes of a run.
+        has_source: whether there is a network to compare with.
+    """
+    shapes = _shapes(graph, layouts, finish)
+    by_output = _by_output(shapes, ends)
+    kinds = recognise_outputs(shapes, rows=rows, labels=y, ends=by_output, given=task)
+    wanted = metrics_by_output(metrics, kinds, has_source=has_source)
+    return Asking(kinds, wanted, by_output, finish is not None)
+
+
 def evaluate(
     graph: SnnGraph,
     encode: Callable[[Rows], Rows],
@@ -195,6 +330,7 @@ def evaluate(
     layouts: Mapping[str, InputLayout] = {},
     progress: Progress | Callback | None = None,
     finish: Finish | None = None,
+    parts: Parts | None = None,
 ) -> Evaluation:
     """Run a network, and the one that it came from, on the same rows.
 
@@ -218,6 +354,7 @@ def evaluate(
         progress: called with (done, total, description), or an object that shows it.
         finish: what ordinary ONNX makes of a run, see ``Artefact.finish``; its answers are the source's,
             behind any activation.
+        parts: runs the rows elsewhere; see :mod:`snnc.analysis.shards`.
 
     Raises:
         InputError: rows or labels do not fit.
@@ -229,10 +366,19 @@ def evaluate(
     rows, shown = _given(encode, graph, x), as_progress(progress)
     if len(rows) == 0:
         raise InputError("there are no rows to evaluate")
-    shapes = _shapes(graph, layouts, finish)
-    ends = _by_output(shapes, ends) if source is None else source.session.all_ends
-    kinds = recognise_outputs(shapes, rows=len(rows), labels=y, ends=ends, given=task)
-    wanted = metrics_by_output(metrics, kinds, has_source=source is not None)
+    known = ends if source is None else source.session.all_ends
+    asked = ask(
+        graph,
+        len(rows),
+        y,
+        ends=known,
+        task=task,
+        metrics=metrics,
+        layouts=layouts,
+        finish=finish,
+        has_source=source is not None,
+    )
+    ends, kinds, wanted = asked.ends, asked.outputs, asked.metrics
     counter = counter or simulator
     names = simulator.name, counter.name
     if finish is not None:
@@ -240,28 +386,34 @@ def evaluate(
         simulator = finish.simulator(simulator)
         counter = simulator if is_same else finish.simulator(counter)
     steps = graph.timesteps if timesteps is None else timesteps
-    spiking, analogue = (
-        {name: Answers(o, limits[name], wants_values(o, wanted[name])) for name, o in kinds.items()}
-        for limits in (
-            {name: 0.0 if finish is None else threshold_of(ends[name]) for name in shapes},
-            {name: threshold_of(ends[name]) for name in shapes},
-        )
-    )
+    spiking, analogue = asked.collectors()
     activity: dict[str, Activity] = {}
-    for part in _shards(len(rows), shown, f"evaluating at T = {steps}"):
-        q = encode(rows[part])
-        trace = counter.run(graph, q, steps, RecordOptions(activity=True))
-        answered = trace if counter is simulator else simulator.run(graph, q, steps, RecordOptions())
-        differ = [n for n, each in trace.outputs.items() if not np.array_equal(each, answered.outputs[n])]
-        if graph.integer and differ:
-            raise InternalError(f"the simulators {' and '.join(names)} differ on {graph.name}")
-        for name, values in _answered(graph, answered, rows[part], layouts, finish).items():
-            spiking[name].add(values.reshape(len(values), -1), part)
-        for name, counted in trace.activity.items():
+
+    def here() -> Iterator[tuple[slice, Part]]:
+        for part in _shards(len(rows), shown, f"evaluating at T = {steps}"):
+            yield (
+                part,
+                run_part(
+                    graph,
+                    encode,
+                    rows[part],
+                    steps,
+                    simulator=simulator,
+                    counter=counter,
+                    source=source,
+                    layouts=layouts,
+                    finish=finish,
+                    outputs=tuple(kinds),
+                ),
+            )
+
+    for part, found in here() if parts is None else parts(spiking, analogue):
+        for name, values in found.spiking.items():
+            _collect(spiking[name], values, part)
+        for name, counted in found.activity.items():
             activity[name] = activity[name] + counted if name in activity else counted
-        if source is not None:
-            for name, values in source.answers(rows[part], tuple(shapes)).items():
-                analogue[name].add(values, part)
+        for name, values in found.analogue.items():
+            _collect(analogue[name], values, part)
     judgements: dict[str, Judged] = {}
     for name, outputs in kinds.items():
         beside = analogue[name] if source is not None else None
@@ -278,6 +430,13 @@ def evaluate(
         simulator=names[0],
         counted_by=names[1],
     )
+
+
+def _collect(answers: Answers, values: NumberArray | Reduced, rows: slice) -> None:
+    if isinstance(values, Reduced):
+        answers.join(values, rows)
+    else:
+        answers.add(values, rows)
 
 
 def _given(encode: Callable[[Rows], Rows], graph: SnnGraph, x: Given) -> Rows:
@@ -329,8 +488,19 @@ def evaluate_ann(
     *,
     task: Task | str | None = None,
     metrics: Sequence[str] = (),
+    answered: Iterator[tuple[slice, Mapping[str, NumberArray]]] | None = None,
 ) -> dict[str, Scores]:
     """Run an ordinary network on labelled rows; see :func:`evaluate` for the arguments.
+
+    Args:
+        source: the network.
+        x: the rows.
+        y: their labels.
+        progress: where to show how far it is.
+        task: what the outputs are.
+        metrics: those that are wanted.
+        answered: what the network answers by output, (n, *shape), to consecutive rows, where it runs
+            elsewhere.
 
     Returns:
         What each output answers, by its name.
@@ -339,8 +509,12 @@ def evaluate_ann(
     ends = source.session.all_ends
     answers: dict[str, Answers] = {}
     wanted: dict[str, Asked] = {}
-    for part in _shards(len(rows), as_progress(progress), "evaluating the ANN"):
-        found = source.session.run_all(source.prepare(rows[part]))
+
+    def here() -> Iterator[tuple[slice, Mapping[str, NumberArray]]]:
+        for part in _shards(len(rows), as_progress(progress), "evaluating the ANN"):
+            yield part, source.session.run_all(source.prepare(rows[part]))
+
+    for part, found in here() if answered is None else answered:
         if not answers:
             shapes = {name: values.shape[1:] for name, values in found.items()}
             outputs = recognise_outputs(shapes, rows=len(rows), labels=y, ends=ends, given=task)
