@@ -14,7 +14,7 @@ from snnc.backends.c99.widths import Width
 from snnc.ir.batch import Batch, Rows
 from snnc.ir.graph import IntArray
 from snnc.ir.snn import Encode, IntegrateFire, SnnGraph
-from snnc.simulation.protocol import Golden
+from snnc.simulation.targets import Golden
 
 PROGRAM, VECTORS = "selftest.c", "golden.h"
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from snnc.analysis.evaluation import SHARD, Part, Parts, run_part
+from snnc.analysis.answers import SHARD
+from snnc.analysis.parts import Part, Parts, run_part
 from snnc.analysis.scores import Answers, Reduced
 from snnc.backends import load_simulator
 from snnc.data.shared_rows import SharedRows, rows_of_blob, rows_of_task

@@ -473,7 +473,7 @@ def distributed_or_refuse() -> Any:
         UsageError: it is not installed.
     """
     try:
-        import distributed
+        found = import_module("distributed")
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("dask", "distributed"):
             raise
@@ -484,7 +484,7 @@ def distributed_or_refuse() -> Any:
     # What goes wrong is told in one line, by who asked.
     logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)
     logging.getLogger("tornado").setLevel(logging.CRITICAL + 1)
-    return distributed
+    return found
 
 
 @cache

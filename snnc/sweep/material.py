@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from snnc.analysis.evaluation import Source
+from snnc.analysis.answers import Source
 from snnc.artefact.metadata import SCHEMA, properties_of
 from snnc.data.labelled import part_of, read_named
 from snnc.data.preprocessing import Preprocessing

@@ -319,8 +319,7 @@ def _checked(values: Mapping[str, Any], forms: Mapping[str, Mapping[str, Any]], 
 def _problem(value: Any, form: Mapping[str, Any]) -> str | None:
     """Say why a value does not have a form."""
     types, what = _PLAIN[form["type"]]
-    fits = isinstance(value, types) and not isinstance(value, bool)
-    if not fits:
+    if not _is_a(value, types):
         return f"must be {what}, not {value!r}"
     if "enum" in form and value not in form["enum"]:
         return f"must be one of {', '.join(form['enum'])}, not {value!r}"
@@ -339,6 +338,10 @@ def _problem(value: Any, form: Mapping[str, Any]) -> str | None:
                 if (problem := setting_problem(item)) is not None:
                     return f"holds {name}.{key}, which {problem}"
     return None
+
+
+def _is_a(value: object, types: tuple[type, ...]) -> bool:
+    return isinstance(value, types) and not isinstance(value, bool)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from snnc.analysis.artefacts import evaluate_artefact, stored_tasks
-from snnc.analysis.evaluation import Asking, Evaluation, Part, ask
+from snnc.analysis.evaluation import Evaluation
+from snnc.analysis.parts import Asking, Part, ask
 from snnc.analysis.scores import Answers
 from snnc.backends import load_simulator
 from snnc.budget import lost, needed
