@@ -33,7 +33,7 @@ if importlib.util.find_spec("torch") is None:
     pytest.skip("torch is not installed (extra snnc[train])", allow_module_level=True)
 
 
-from snnc.training import losses
+from snnc.training import losses, verification
 from snnc.training import stage as stages
 from snnc.training import tuner as tuners
 from snnc.training.ann_network import AnnNetwork
@@ -242,7 +242,7 @@ def test_what_is_trained_must_be_what_is_deployed(
                 values[-1] += 1
             return trace
 
-    given = tuners.verified
+    given = verification.verified
     monkeypatch.setattr(tuners, "verified", lambda n, g, j, _: given(n, g, j, Wrong()))
     with pytest.raises(InternalError, match="are not those that were trained"):
         run(material, epochs=0.2)

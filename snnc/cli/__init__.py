@@ -21,6 +21,7 @@ VERBS = {
     "check": "List everything in a network that cannot be converted.",
     "new": "Write a configuration for a network.",
     "convert": "Convert a trained network into a spiking one.",
+    "train": "Train a network from nothing, to the levels of a spiking network.",
     "tune": "Learn thresholds, weights and membranes by gradients.",
     "eval": "Measure accuracy, spikes and operations on labelled rows.",
     "run": "Run a spiking network on an array.",

@@ -242,8 +242,9 @@ class IntegerSum:
         rows = [np.abs(term.weight).reshape(len(term.weight), -1).max(axis=1, initial=0) for term in terms]
         for part in parts:
             steps = np.where(part.step > 0, part.step, 1.0)
-            held = all((row <= most * steps * (1 + WHOLE)).all() for row, most in zip(rows, limits, strict=True))
-            if part.exact.all() and held and max(_off(term.weight, steps) for term in terms) <= WHOLE:
+            widest = zip(rows, limits, strict=True)
+            fits = all((row <= most * steps * (1 + WHOLE)).all() for row, most in widest)
+            if part.exact.all() and fits and max(_off(term.weight, steps) for term in terms) <= WHOLE:
                 return steps
         return None
 

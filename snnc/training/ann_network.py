@@ -216,7 +216,9 @@ class AnnNetwork(nn.Module):
 
     def _is_plain(self, node: ann.Relu) -> bool:
         """Whether all channels of a rectifier live, and begin at zero."""
-        return not self.has(node, "floor") and not self.has(node, "shift") and node.threshold.min() > 0
+        if node.threshold is None or node.floor is not None or node.shift is not None:
+            return False
+        return bool(node.threshold.min() > 0)
 
     def _levels(self, node: ann.Relu, x: Tensor, T: int, steps: int) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return what a population's counts stand for, the counts, and what its silence stands for."""

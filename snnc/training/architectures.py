@@ -1,13 +1,14 @@
 """The networks that `snnc train` makes: a table of few lines each, and how they are written as ONNX.
 
-They read pixels from 0 to 255 as they are stored, times a constant, so that no preprocessing is part of their use;
-padding is black. Every rectifier becomes a population. Weights begin at random (He et al., 2015) but for the
-stem of `small`, which decorrelates patches of 2 x 2 pixels.
+They read pixels from 0 to 255 as they are stored, times a constant, so that no preprocessing is part of
+their use; padding is black. Every rectifier becomes a population. Weights begin at random (He et al., 2015)
+but for the stem of `small`, which decorrelates patches of 2 x 2 pixels.
 
-Sources: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016 (`resnet8`, `resnet20`, `resnet18`, the
-latter as it is used for small images); Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale
-Image Recognition", ICLR 2015 (`vgg16`, with batch normalisation and one dense layer); Jordan, "94% on CIFAR-10 in
-3.29 Seconds on a Single GPU", 2024 (`small`: its whitened stem, its three blocks of two convolutions).
+Sources: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016 (`resnet8`, `resnet20`,
+`resnet18`, the latter as it is used for small images); Simonyan and Zisserman, "Very Deep Convolutional
+Networks for Large-Scale Image Recognition", ICLR 2015 (`vgg16`, with batch normalisation and one dense
+layer); Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024 (`small`: its whitened stem, its
+three blocks of two convolutions).
 """
 
 from __future__ import annotations

@@ -4,9 +4,10 @@ Where the counts of a network do not depend on the order of spikes, they are aft
 
     N = clip(floor((v_init + B + sum w N_in) / Theta), 0, M)
 
-Weights are written as DequantizeLinear of int8, each output channel with a power of two as its scale, so that every
-sum is exact in float32; half a unit is added before the rounding, so that no runtime can be undecided at a tie. The
-frontend reads such a network to the same integers, and `convert --preset exact` gives the same counts.
+Weights are written as DequantizeLinear of int8, each output channel with a power of two as its scale, so
+that every sum is exact in float32; half a unit is added before the rounding, so that no runtime can be
+undecided at a tie. The frontend reads such a network to the same integers, and `convert --preset exact`
+gives the same counts.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import onnx
 from snnc.errors import UnsupportedModelError
 from snnc.ir import snn
 from snnc.ir.channels import per_channel
-from snnc.ir.graph import FloatArray, IntArray
-from snnc.ir.operations import check_known, largest_count, operations
+from snnc.ir.graph import FloatArray, NumberArray
+from snnc.ir.operations import Firing, check_known, firing, largest_count, operations
 from snnc.training.sketch import Sketch
 
 PIXELS = 255
@@ -29,7 +30,8 @@ def exported(graph: snn.SnnGraph) -> onnx.ModelProto:
     """Return the ONNX network.
 
     Args:
-        graph: integer, for T = 1, of neurons that send all their levels at once, reading pixels from 0 to 255.
+        graph: integer, for T = 1, of neurons that send all their levels at once, reading pixels from 0 to
+            255.
 
     Raises:
         UnsupportedModelError: it holds something else.
@@ -103,7 +105,7 @@ class _Writer:
             return np.ones(node.channels, np.float32)
         return power_below(np.asarray(readers[0].threshold))
 
-    def weight(self, node: snn.Weighted, integers: IntArray) -> str:
+    def weight(self, node: snn.Weighted, integers: NumberArray) -> str:
         """Write integer weights, dequantised."""
         return self.sketch.add(
             "DequantizeLinear",
@@ -123,8 +125,8 @@ class _Writer:
 
     def population(self, node: snn.IntegrateFire) -> None:
         capacity = largest_count(node, 1)
-        levels = node.neuron.spikes_per_step
-        if node.breakpoints is not None or (levels is not None and levels * node.neuron.levels < capacity):
+        rule, limit = firing(node), node.neuron.limit or 0
+        if rule is not Firing.GRADED and not (rule is Firing.LIMITED and limit >= node.neuron.capacity(1)):
             raise _refused(node.name, "cannot send all of its levels at once")
         add, name, rank = self.sketch.add, node.name, len(node.shape)
         threshold = np.asarray(node.threshold)
@@ -143,7 +145,7 @@ class _Writer:
         return self.sketch.add(operator, node.inputs[0], name=name, kernel_shape=kernel, strides=strides)
 
 
-def power_below(threshold: IntArray) -> FloatArray:
+def power_below(threshold: NumberArray) -> FloatArray:
     """Return ``2^-k`` with ``2^(k - 1) < Theta <= 2^k``, exact in float32."""
     return np.exp2(-np.ceil(np.log2(np.maximum(threshold, 1)))).astype(np.float32)
 

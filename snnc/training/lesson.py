@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,9 +14,9 @@ from torch import Tensor
 
 from snnc.metrics.task import Task
 from snnc.progress import Progress
-from snnc.training.ann_network import AnnNetwork
 from snnc.training.augmentation import augmented, mirrored
 from snnc.training.judge import Judge
+from snnc.training.operators import Run
 from snnc.training.pace import Pace
 from snnc.training.recipe import Recipe
 from snnc.training.rows import TrainingRows
@@ -29,7 +29,8 @@ class Lesson:
     Attributes:
         recipe: how.
         rows: those that are learned from, and those held back.
-        teacher: the source network; ``None`` to learn from labels alone.
+        teacher: the source network, which answers for inputs, and gives what is kept; ``None`` to learn from
+            labels alone.
         judge: the rows held back.
         tasks: what each output is.
         layers: activations that `features` and `attention` compare.
@@ -45,7 +46,7 @@ class Lesson:
 
     recipe: Recipe
     rows: TrainingRows
-    teacher: AnnNetwork | None
+    teacher: Callable[[Mapping[str, Tensor], Sequence[str]], Run] | None
     judge: Judge
     tasks: Mapping[str, Task]
     layers: Sequence[str]
@@ -67,7 +68,7 @@ class Lesson:
             epoch: number of the pass over the rows.
         """
         if self.cache:
-            found = {name: values[chosen] for name, values in self.cache.items()}
+            found = {name: values[chosen].float() for name, values in self.cache.items()}
         else:
             indices = self.rows.trained[chosen.numpy()]
             prepared = self.rows.prepared(indices)

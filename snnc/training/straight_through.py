@@ -96,10 +96,10 @@ class Integers(torch.autograd.Function):
 
 
 class LearnedLevels(torch.autograd.Function):
-    """``y = theta k / L``, ``k = clip(floor(x L / theta + 1/2), 0, L)``: both gradients in one pass over ``x``.
+    """``y = theta k / L``, ``k = clip(floor(x L / theta + 1/2), 0, L)``, with both gradients.
 
-    The same as :class:`RoundedClip` with its factors, for networks whose counts are not asked for: it keeps one
-    tensor for the backward pass, and ``x`` and ``y`` may be bfloat16.
+    The same as :class:`RoundedClip` with its factors, for networks whose counts are not asked for: it keeps
+    one tensor for the backward pass, and ``x`` and ``y`` may be bfloat16.
     """
 
     @staticmethod
