@@ -30,6 +30,7 @@ LAYERS = (
     ("conversion_options",),
     ("compiler",),
     ("budget", "training"),
+    ("adaptation",),
     ("network",),
     ("cli",),
 )

@@ -22,6 +22,7 @@ VERBS = {
     "new": "Write a configuration for a network.",
     "convert": "Convert a trained network into a spiking one.",
     "tune": "Learn thresholds, weights and membranes by gradients.",
+    "adapt": "Learn new classes behind a cut, or take them back.",
     "eval": "Measure accuracy, spikes and operations on labelled rows.",
     "run": "Run a spiking network on an array.",
     "deploy": "Write a bundle for another runtime or chip.",
