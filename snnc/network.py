@@ -299,7 +299,7 @@ class ConvertedNetwork(Artefact):
             UsageError: the network or an option does not allow it.
         """
         threads = None if threads is None else whole(threads, "threads", 1)
-        x, y = self._labelled(rows, labels, None)
+        x, y = labelled_rows(self, rows, labels, None)
         if y is None or isinstance(y, Mapping):
             raise InputError("the rows to learn come without labels: give the class of each")
         found = adaptation.adapt(

@@ -14,6 +14,7 @@ import numpy as np
 
 from snnc.adaptation.buffer import ReplayBuffer, or_windows
 from snnc.adaptation.heads import restored, with_head
+from snnc.adaptation.options import Options
 from snnc.artefact import Artefact
 from snnc.artefact.adaptations import Adaptation, Edit, Head, Tail
 from snnc.artefact.metadata import content_hash
@@ -34,35 +35,6 @@ RIDGE = 1e-3
 MOST_CLASSES = 2**12
 FEWEST_LINEAR = 2
 """Rows of a class from which on a linear head may be fitted: one row has no spread."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to adapt.
-
-    Attributes:
-        cut: the layer behind which is learned; the classifier by default, or where the artefact learned
-        before. head: what is learned; linear by default, or what the artefact learned before. ridge: of a
-        linear head, in units of the mean variance of a count. improve: whether classes that exist already
-        may be learned further. route: whether each edit is a head of its own, chosen by similarity. names:
-        of the new classes, in order. gaps: whether new classes may leave numbers out, whose outputs then
-        stay silent. replay_bytes: limit of the buffer that is made or kept; ``None`` for none.
-        replay_window: steps of a spike train that the buffer ORs; 0 for counts. epochs, rate, seed: of
-        gradients.
-    """
-
-    cut: str | None = None
-    head: Head | None = None
-    ridge: float | None = None
-    improve: bool = False
-    route: bool | None = None
-    names: tuple[str, ...] = ()
-    gaps: bool = False
-    replay_bytes: int | None = None
-    replay_window: int = 0
-    epochs: int = 30
-    rate: float = 0.05
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,20 +70,6 @@ def adaptation_of(artefact: Artefact) -> Adaptation | None:
     """
     stored = artefact.metadata.adaptation
     return None if stored is None else Adaptation.from_dict(stored)
-
-
-def head_of(name: str | None) -> Head | None:
-    """Return the head of a name; ``None`` for none.
-
-    Raises:
-        UsageError: there is no such head.
-    """
-    if name is None:
-        return None
-    known = [head.value for head in Head]
-    if name not in known:
-        raise UsageError(f"no head is called {name!r}: give one of {', '.join(known)}")
-    return Head(name)
 
 
 def adapt(
@@ -174,12 +132,9 @@ def adapt(
             raise UsageError(f"these rows were learned already, as edit {edit.id}: nothing is new")
         result = rebuilt(artefact, replace(base, edits=(*base.edits, edit)))
     else:
-        from snnc.adaptation.gradient import learn
-
-        edit = replace(edit, before=Tail.of(graph, cut.tail))
-        tail, notes, used = learn(graph, cut, counts, labels, replay, options)
-        edit = replace(edit, replay_rows=used)
-        result = _described(artefact, tail, replace(base, edits=(*base.edits, edit)))
+        edit, result, notes = _by_gradients(
+            artefact, cut, x, counts, labels, options, replay, base, edit, simulator
+        )
     buffer = _buffered(artefact, cut, x, counts, labels, options, replay, simulator)
     kept: tuple[int, ...] = ()
     if head.summed:
@@ -194,6 +149,38 @@ def adapt(
             )
             notes = (told,)
     return Adapted(result, edit, cut, buffer, kept, counts.shape[1], base.added_by(edit), notes)
+
+
+def _by_gradients(
+    artefact: Artefact,
+    cut: Cut,
+    x: Rows,
+    counts: IntArray,
+    labels: IntArray,
+    options: Options,
+    replay: ReplayBuffer | None,
+    base: Adaptation,
+    edit: Edit,
+    simulator: Simulator,
+) -> tuple[Edit, Artefact, tuple[str, ...]]:
+    """Return the edit, the artefact that has learned by gradients, and what is approximate about it."""
+    from snnc.adaptation.gradient import Lesson, learn
+
+    lesson = Lesson(counts, labels)
+    told: tuple[str, ...] = ()
+    if replay is not None and len(replay):
+        again = replay.counts
+        if replay.window:  # how many spikes a window with one has, on the rows at hand
+            windows = _trains(artefact, cut, x, replay.window, simulator).sum(axis=1)
+            ratio = np.maximum(counts.sum(axis=0), 1) / np.maximum(windows.sum(axis=0), 1)
+            again = np.rint(again * ratio).astype(np.int64)
+            told = (f"replayed counts are estimated from windows of {replay.window} steps",)
+        lesson = Lesson(np.concatenate([counts, again]), np.concatenate([labels, replay.labels]))
+        edit = replace(edit, replay_rows=len(replay))
+    edit = replace(edit, before=Tail.of(artefact.graph, cut.tail))
+    graph, notes = learn(artefact.graph, cut, lesson, options)
+    adaptation = replace(base, edits=(*base.edits, edit))
+    return edit, _described(artefact, graph, adaptation), (*told, *notes)
 
 
 def revoke(artefact: Artefact, name: str) -> tuple[Artefact, Edit]:

@@ -27,7 +27,7 @@ from snnc.artefact.adaptations import Adaptation, Edit, Head, Tail
 from snnc.errors import InternalError, UsageError
 from snnc.ir.bounds import count_bounds, provable_timesteps, unproved, weight_sums
 from snnc.ir.cut import Cut
-from snnc.ir.graph import IntArray
+from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.snn import Linear, Readout, Reshape, SnnGraph, SnnNode
 from snnc.numerics.count_sums import CountSums, total
 from snnc.numerics.exact_ridge import Float64Array, means, products, ridge
@@ -284,7 +284,7 @@ def _quantised(graph: SnnGraph, cut: Cut, rows: Rows) -> SnnGraph:
     if not isinstance(linear, Linear):
         raise InternalError("the head has no linear layer")
     offset = part.readout.bias.astype(np.int64) * graph.timesteps
-    return _integer(graph, cut, rows.classes, linear.weight, offset, scale=part.readout.scale)
+    return _integer(graph, cut, rows.classes, linear.weight.astype(np.int8), offset, scale=part.readout.scale)
 
 
 def _integer(
@@ -327,7 +327,7 @@ def _integer(
     return replace(found, max_timesteps=most)
 
 
-def _replaced(graph: SnnGraph, cut: Cut, weight: IntArray, bias: IntArray, scale: float) -> SnnGraph:
+def _replaced(graph: SnnGraph, cut: Cut, weight: NumberArray, bias: NumberArray, scale: float) -> SnnGraph:
     """Return the network with one linear layer and a read-out behind the cut."""
     before = tuple(node for node in graph if node.name not in cut.tail)
     latent, old = graph[cut.latent], graph.readout

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from snnc.artefact import Artefact
 from snnc.errors import InputError
@@ -115,7 +116,7 @@ def answers(artefact: Artefact, x: Rows, simulator: Simulator) -> IntArray:
     return np.concatenate(found)
 
 
-def _right(answers_: IntArray, labels: IntArray, chosen: IntArray) -> Share | None:
+def _right(answers_: IntArray, labels: IntArray, chosen: NDArray[np.bool_]) -> Share | None:
     n = int(chosen.sum())
     return Share(int((answers_ == labels)[chosen].sum()), n) if n else None
 

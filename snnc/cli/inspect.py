@@ -78,8 +78,8 @@ def command(
             columns = ("function of counts", "kind", "shape", "products", "look-ups", "divisions")
             terminal.table(columns, [_function_row(found) for found in functions])
         if (learned := described(network)["adaptation"]) is not None:
-            columns = ("edit", "classes", "rows", "replayed", "weights added")
-            terminal.table(columns, [_edit_row(edit) for edit in learned["edits"]])
+            headings = ("edit", "classes", "rows", "replayed", "weights added")
+            terminal.table(headings, [_edit_row(edit) for edit in learned["edits"]])
 
 
 def _show_buffer(terminal: Terminal, path: Path) -> None:
