@@ -22,6 +22,7 @@ from snnc.backends.fpga.mapper import Mapped, fitted
 from snnc.backends.fpga.parts import DEVICES
 from snnc.backends.fpga.program import RESTART, Program, Words, digits, packed
 from snnc.backends.fpga.units import units
+from snnc.backends.programs import run
 from snnc.cli import main
 from snnc.errors import ArtefactError, InputError, UsageError
 from snnc.ir.graph import IntArray
@@ -91,7 +92,7 @@ def simulated(
 
 def alone(graph: SnnGraph, folder: Path, lanes: int, *arguments: str, simulator: str = "icarus") -> Design:
     """Run a network on a core of its own sizes, and compare it."""
-    made = design(graph, units(graph).units, lanes)
+    made = design(units(graph), lanes)
     (folder / files.SIZES).write_text(files.header(made.sizes, 10_000), encoding="ascii")
     q, found = simulated(graph, simulate.build(simulator, folder), folder, made, *arguments)
     assert_equal_to_reference(graph, q, found)
@@ -146,7 +147,7 @@ def test_random_networks_in_verilator(universal: tuple[list[str], Path]) -> None
             graph = with_step_functions(graph, seed)
         found = units(graph)
         assert not found.problems, seed
-        q, got = simulated(graph, command, folder, design(graph, found.units, ROOM.lanes, ROOM))
+        q, got = simulated(graph, command, folder, design(found, ROOM.lanes, ROOM))
         assert_equal_to_reference(graph, q, got)
         ran += 1
     assert ran == len(SEEDS)
@@ -164,7 +165,7 @@ def test_the_core_is_free_of_warnings(tmp_path: Path) -> None:
         "--top-module",
         "snnc_board",
     ]
-    result = simulate.run([*command, *names], 120, bundle)
+    result = run([*command, *names], 120, bundle)
     assert (result.returncode, result.stderr) == (0, "")
 
 
@@ -316,7 +317,7 @@ def test_cycles_are_estimated_from_the_density(tmp_path: Path) -> None:
     q = random_inputs(graph, ROWS, 7)
     trace = ReferenceSimulator().run(graph, q, graph.timesteps, RecordOptions(activity=True))
     graph = replace(graph, density=trace.density(graph.settle_steps))
-    mapped = fitted(graph, units(graph).units, DEVICES["ecp5-85"])
+    mapped = fitted(units(graph), DEVICES["ecp5-85"])
     assert isinstance(mapped, Mapped)
     (tmp_path / files.SIZES).write_text(files.header(mapped.design.sizes, 10_000), encoding="ascii")
     _, found = simulated(graph, simulate.build("icarus", tmp_path), tmp_path, mapped.design)

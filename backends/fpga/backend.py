@@ -20,7 +20,7 @@ from snnc.errors import ArtefactError, InternalError, UsageError
 from snnc.ir.graph import IntArray
 from snnc.ir.operations import Firing
 from snnc.ir.snn import Gather, IntegrateFire, SnnGraph
-from snnc.simulation.protocol import (
+from snnc.simulation.targets import (
     COMMON_KINDS,
     COMMON_RULES,
     Capabilities,
@@ -80,13 +80,11 @@ class Fpga:
         read = units(graph)
         if read.problems:
             return tuple(read.problems)
-        mapped = fitted(graph, read.units, self.device)
+        mapped = fitted(read, self.device)
         if isinstance(mapped, Mapped):
             return ()
         largest = max(graph, key=lambda node: getattr(getattr(node, "weight", None), "size", 0))
-        larger = [
-            each.name for each in DEVICES.values() if isinstance(fitted(graph, read.units, each), Mapped)
-        ]
+        larger = [each.name for each in DEVICES.values() if isinstance(fitted(read, each), Mapped)]
         cure = (
             "take a smaller network: fewer channels (prune-channels), or fewer steps, which needs less memory"
         )
@@ -130,23 +128,25 @@ class Fpga:
                 f"{directory}: {', '.join(other[:3])} of snnc {content.get('snnc_version')}, not what this "
                 f"version makes of {NETWORK}, and so not run: verify with that version, or deploy again"
             )
-        if mapped.estimate.cycles * len(stimulus) < SHORT:
-            simulator = "icarus" if simulate.has("icarus") else simulator
+        cycles = mapped.estimate.cycles * len(stimulus)
+        if cycles < SHORT and simulate.has("icarus"):
+            simulator = "icarus"
         with tempfile.TemporaryDirectory(prefix="snnc-") as name:
             folder = Path(name)
             _write(texts, folder)
-            found = simulate.simulate(simulate.build(simulator, folder), mapped.design, stimulus, folder)
+            command = simulate.build(simulator, folder, quick=cycles < LONG)
+            found = simulate.simulate(command, mapped.design, stimulus, folder)
         wrong = _wrong(graph, mapped.design, golden, scores, found)
         compared = "outputs y, counts N and potentials v, bit for bit"
         return VerificationResult(simulate.version(simulator), len(scores), wrong, compared)
 
 
-SHORT = 300_000
-"""Cycles that Icarus simulates sooner than Verilator is compiled."""
+SHORT, LONG = 100_000, 3_000_000
+"""Cycles below which Icarus is done before Verilator is compiled, and above which an optimised build pays."""
 
 
 def _mapped(graph: SnnGraph, part: Device) -> Mapped:
-    mapped = fitted(graph, units(graph).units, part)
+    mapped = fitted(units(graph), part)
     if not isinstance(mapped, Mapped):
         raise InternalError(f"{graph.name} does not fit {part.name}, but the check found no problem")
     return mapped

@@ -17,14 +17,14 @@ import numpy as np
 from snnc.backends.fpga import program as code
 from snnc.backends.fpga.additions import PAIR, Tables, Walk
 from snnc.backends.fpga.program import Program, packed
-from snnc.backends.fpga.units import ONE, Maximum, Synapse, Unit
+from snnc.backends.fpga.units import ONE, Maximum, Synapse, Unit, Units
 from snnc.backends.fpga.views import Volume, volume
 from snnc.errors import InternalError, UsageError
 from snnc.ir.bounds import count_bounds, run_bounds, step_bounds
 from snnc.ir.graph import IntArray
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import Firing, firing
-from snnc.ir.snn import CountMaxPool, CurrentMaxPool, Encode, IntegrateFire, Readout, SnnGraph
+from snnc.ir.snn import CountMaxPool, CurrentMaxPool, Encode, IntegrateFire, Readout
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +111,10 @@ def signed_bits(bound: int) -> int:
     return int(bound).bit_length() + 1
 
 
-def design(graph: SnnGraph, found: Sequence[Unit], lanes: int, room: Sizes | None = None) -> Design:
+def design(found: Units, lanes: int, room: Sizes | None = None) -> Design:
     """Lay out the units of a network.
 
     Args:
-        graph: the network.
         found: its units.
         lanes: parallel additions.
         room: sizes of a core that exists already, so that several networks run on one; ``None`` for what this
@@ -124,18 +123,19 @@ def design(graph: SnnGraph, found: Sequence[Unit], lanes: int, room: Sizes | Non
     Raises:
         UsageError: that core is too small.
     """
-    made = _Layout(graph, found, lanes, room).run()
+    made = _Layout(found, lanes, room).run()
     if room is not None and made.sizes != room:
         small = next(
             each.name for each in fields(Sizes) if getattr(made.sizes, each.name) > getattr(room, each.name)
         )
-        raise UsageError(f"{graph.name}: the core has too few {small}: {getattr(room, small)}")
+        raise UsageError(f"{found.graph.name}: the core has too few {small}: {getattr(room, small)}")
     return made
 
 
 class _Layout:
-    def __init__(self, graph: SnnGraph, found: Sequence[Unit], lanes: int, room: Sizes | None) -> None:
-        self.graph, self.units, self.lanes = graph, found, lanes
+    def __init__(self, found: Units, lanes: int, room: Sizes | None) -> None:
+        graph = found.graph
+        self.graph, self.units, self.lanes = graph, found.units, lanes
         self.room = {} if room is None else asdict(room)
         self.steps = graph.timesteps + graph.settle_steps
         self.barrier = graph.schedule is Schedule.LAYERWISE

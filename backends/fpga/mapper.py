@@ -6,14 +6,14 @@ was fitted to the results of Yosys, cycles from how often neurons fire.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from snnc.backends.fpga.lowering import Addition, Design, Sizes, design, points
 from snnc.backends.fpga.parts import Device
-from snnc.backends.fpga.units import ONE, Unit
+from snnc.backends.fpga.units import ONE, Units
 from snnc.ir.snn import ConstantCurrent, Encode, IntegrateFire, SnnGraph
 
 LANES = (1, 2, 4, 8, 16, 32)
@@ -126,39 +126,46 @@ def use(sizes: Sizes, device: Device) -> Use:
     return Use(luts, sum(block_rams(*each, device) for each in memories(sizes).values()), lanes + 1)
 
 
-def fitted(graph: SnnGraph, units: Sequence[Unit], device: Device) -> Mapped | str:
-    """Return the design with the fewest cycles of those that fit, or say what the smallest lacks."""
-    widest = max([unit.volume[0] for unit in units])
-    wanted = [lanes for lanes in LANES if lanes < 2 * widest]
+def fitted(found: Units, device: Device) -> Mapped | str:
+    """Return the fastest design that fits, with fewer lanes where more would hardly help.
+
+    Returns:
+        The design; or what the part has too little of with one lane.
+    """
+    widest = max(unit.volume[0] for unit in found.units)
     best: Mapped | None = None
-    lacking = ""
-    for lanes in reversed(wanted):
-        made = design(graph, units, lanes)
+    lacking, graph = "", found.graph
+    for lanes in reversed([each for each in LANES if each < 2 * widest]):
+        made = design(found, lanes)
         taken = use(made.sizes, device)
         if (missing := taken.beyond(device)) is not None:
             lacking = missing
             continue
-        estimate = estimated(graph, units, made, graph.density)
-        found = Mapped(made, taken, estimate, graph.timesteps, len(graph.encoders))
-        if best is None or found.estimate.cycles < best.estimate.cycles:
-            best = found
+        estimate = estimated(found, made, graph.density)
+        if best is not None and estimate.cycles > HARDLY * best.estimate.cycles:
+            break
+        best = Mapped(made, taken, estimate, graph.timesteps, len(graph.encoders))
     return best or lacking
 
 
-def estimated(graph: SnnGraph, units: Sequence[Unit], made: Design, density: Mapping[str, float]) -> Estimate:
+HARDLY = 1.05
+"""How many times as long half as many lanes may take to be preferred."""
+
+
+def estimated(found: Units, made: Design, density: Mapping[str, float]) -> Estimate:
     """Estimate the cycles of an image.
 
     Args:
-        graph: the network.
-        units: its units.
+        found: the units of the network.
         made: their layout.
         density: share of the neurons of each population that fire in a step.
     """
+    graph = found.graph
     steps = graph.timesteps + graph.settle_steps
     lanes = made.sizes.lanes
     adding = maxima = firing = useful = 0.0
     presets = 0
-    for unit in units:
+    for unit in found.units:
         work = made.work[unit.node.name]
         for addition in work.additions:
             cycles, useful_lanes = _adding(graph, addition, _density(graph, addition.source, density), lanes)

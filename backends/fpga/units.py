@@ -49,7 +49,7 @@ from snnc.ir.snn import (
     SnnNode,
     SumPool,
 )
-from snnc.simulation.protocol import Unsupported
+from snnc.simulation.targets import Unsupported
 
 ONE = ""
 """The source that sends a one in each of the T steps: what is constant is a weight on it."""
@@ -127,10 +127,12 @@ class Units:
     """Everything that the core does for a network, and what it cannot do.
 
     Attributes:
+        graph: the network.
         units: in the order of execution: read-outs at the end, in the order of the outputs.
         problems: nodes that it has no place for.
     """
 
+    graph: SnnGraph
     units: list[Unit] = field(default_factory=list)
     problems: list[Unsupported] = field(default_factory=list)
 
@@ -145,7 +147,7 @@ class _Reader:
         self.graph = graph
         self.kinds = value_kinds(graph)
         self.views: dict[str, View] = {}
-        self.found = Units()
+        self.found = Units(graph)
 
     def read(self) -> Units:
         for node in operations(self.graph):
