@@ -14,6 +14,7 @@ Source of the levels: Lloyd, "Least squares quantization in PCM", IEEE Trans. In
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -102,6 +103,18 @@ class Measured:
     low: FloatArray
     high: FloatArray
 
+    @property
+    def key(self) -> str:
+        """Digest of all that its levels depend on: the steps of an unrolled cell may be measured alike."""
+        arrays, found = [self.values, self.low, self.high], hashlib.sha256(b"%d" % self.node.channels)
+        if isinstance(self.node, Pointwise):
+            found.update(self.node.program.encode())
+            arrays.append(self.node.constants)
+        for each in arrays:
+            found.update(str(each.shape).encode())
+            found.update(np.ascontiguousarray(each).data)
+        return found.hexdigest()
+
 
 def carried(
     measured: Sequence[Measured], span: int, *, common: bool, method: Method, percentile: float = 99.9
@@ -155,6 +168,14 @@ def _with_levels(node: Levelled, levels: Levels, curve: _Curve | None) -> Levell
     if isinstance(table, int):
         return table
     return chosen.with_(breakpoints=table.breakpoints, step_values=table.step_values)
+
+
+def with_levels_of(node: Levelled, other: Levelled) -> Levelled:
+    """Return an activation with the levels of another that was measured alike."""
+    found = node.with_(step=other.step, lowest=other.lowest, highest=other.highest)
+    if isinstance(found, Pointwise) and isinstance(other, Pointwise):
+        return found.with_(breakpoints=other.breakpoints, step_values=other.step_values)
+    return found
 
 
 def choose_levels(
