@@ -12,7 +12,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-from snnc.compiler import Options, convert
+from snnc.compiler import Options, convert, examine
 from snnc.diagnostics import UNSUPPORTED_ATTRIBUTE, UNSUPPORTED_STRUCTURE
 from snnc.frontend import check_onnx, read_onnx, reader, region_reader
 from snnc.frontend.host.dividing import HostMode
@@ -211,6 +211,13 @@ def test_the_host_takes_a_recurrent_node_as_one(tmp_path: Path) -> None:
     (cell,) = [each for each in source.host.nodes if each.operator == "RNN"]
     assert cell.is_cause
     assert {each.operator for each in source.host.nodes} == {"Relu", "RNN", "Transpose"}
+
+
+def test_no_island_is_offered_where_spikes_would_do_too_little(tmp_path: Path) -> None:
+    path = saved(tmp_path, recurrent_network(steps=257, layers=1))
+    *_, found = examine(path, Options(host="edges"))[1]
+    assert "spikes would do" in found.message
+    assert "--host any" not in found.help
 
 
 @pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
