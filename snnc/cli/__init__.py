@@ -23,6 +23,7 @@ VERBS = {
     "convert": "Convert a trained network into a spiking one.",
     "train": "Train a network from nothing, to the levels of a spiking network.",
     "tune": "Learn thresholds, weights and membranes by gradients.",
+    "adapt": "Learn new classes behind a cut, or take them back.",
     "eval": "Measure accuracy, spikes and operations on labelled rows.",
     "sweep": "Measure combinations of networks, presets, T and rows.",
     "run": "Run a spiking network on an array.",
