@@ -21,6 +21,7 @@ EXTRAS = {
     "images": ("pillow",),
     "torch": ("onnxscript", "torch"),
     "train": ("torch",),
+    "download": ("pooch",),
     "nir": ("h5py",),
     "loihi": ("h5py",),
 }
