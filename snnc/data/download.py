@@ -1,5 +1,7 @@
 """Data sets from the network, by pooch, checked against the hashes that their authors publish."""
 
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 import os
