@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 
 from snnc.errors import SnncError, UsageError
 from snnc.plugins import Load, Plugged, broken, warn
-from snnc.simulation.protocol import Backend, Capabilities, Simulator
+from snnc.simulation.protocol import Simulator
+from snnc.simulation.targets import Backend, Capabilities
 
 
 def _reference(threads: int | None) -> Simulator:

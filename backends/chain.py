@@ -26,7 +26,7 @@ from snnc.ir.snn import (
     SnnNode,
     SumPool,
 )
-from snnc.simulation.protocol import Unsupported
+from snnc.simulation.targets import Unsupported
 
 LARGEST_WEIGHT = 127
 

@@ -16,7 +16,7 @@ from snnc.diagnostics import TARGET_LIMIT, Diagnostic
 from snnc.errors import ArtefactError, GateError, InputError, InternalError, TargetError, UsageError
 from snnc.ir.batch import Given
 from snnc.ir.snn import SnnGraph
-from snnc.simulation.protocol import (
+from snnc.simulation.targets import (
     Backend,
     Bundle,
     Emission,

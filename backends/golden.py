@@ -15,8 +15,9 @@ from snnc.ir.batch import Batch, Given, Rows, arrays_by_name, joined, rows_of
 from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, IntArray
 from snnc.ir.snn import Encode, SnnGraph
-from snnc.simulation.protocol import Golden, RecordOptions
+from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator, encode_all
+from snnc.simulation.targets import Golden
 
 FILE = "golden.npz"
 ROWS = 8

@@ -13,6 +13,7 @@ from typing import Any
 
 from snnc import __version__
 from snnc.analysis import costs
+from snnc.analysis.latency import depth, latency_steps
 from snnc.artefact import Artefact
 from snnc.backends import golden as vectors
 from snnc.backends.semantics import Semantics
@@ -20,7 +21,7 @@ from snnc.errors import ArtefactError, InputError
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import populations
 from snnc.ir.snn import Encode, Readout, SnnGraph
-from snnc.simulation.protocol import Backend, Emission, Golden
+from snnc.simulation.targets import Backend, Emission, Golden
 
 NAME = "MANIFEST.json"
 KIND = "snnc bundle"
@@ -75,9 +76,9 @@ def describe(
         "latency": {
             "timesteps": graph.timesteps,
             "settle_steps": graph.settle_steps,
-            "depth": costs.depth(graph),
+            "depth": depth(graph),
             "schedule": graph.schedule.value,
-            "latency_steps": costs.latency_steps(graph, graph.timesteps),
+            "latency_steps": latency_steps(graph, graph.timesteps),
             "max_timesteps": graph.max_timesteps,
             "on_the_target": emission.steps,
         },

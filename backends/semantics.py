@@ -12,7 +12,7 @@ from snnc.backends import load_simulator
 from snnc.errors import TargetError
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.metrics import decisions, recognise
-from snnc.simulation.protocol import Backend, Emulating
+from snnc.simulation.targets import Backend, Emulating
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,16 +12,22 @@ import onnx
 
 from snnc.artefact import Artefact, load
 from snnc.artefact.metadata import SCHEMA, properties_of
+from snnc.data.datasets import is_dataset, read_dataset
+from snnc.data.labelled import part_of, read_named
 from snnc.data.preprocessing import Preprocessing
+from snnc.data.row_files import as_labels, as_rows, named_rows
 from snnc.errors import InputError, UsageError
 from snnc.frontend import SourceModel, read_onnx
 from snnc.frontend.exporting import is_module
 from snnc.frontend.host.dividing import Check, HostMode
 from snnc.frontend.loading import LoadedModel, loaded_from
 from snnc.frontend.loading import load as load_model
+from snnc.ir.batch import Rows, joined
 from snnc.ir.graph import NumberArray
-from snnc.models import PREFIX, resolve
+from snnc.metrics.outputs import Labels
+from snnc.models import PREFIX, resolve, test_data
 from snnc.source.selection import EVERYTHING, Selection
+from snnc.sources import zoo_entry
 
 Model: TypeAlias = Any
 """A network: the path of an ONNX file, ``zoo:NAME``, the bytes of a file, an ``onnx.ModelProto``, or a
@@ -167,6 +173,50 @@ def as_preprocessing(value: Any) -> Preprocessing | None:
     raise InputError(
         f"{_said(value)} is not a preprocessing: give a dictionary, a Preprocessing or a JSON file"
     )
+
+
+def labelled_rows(
+    artefact: Artefact, rows: Any, labels: Any = None, limit: int | None = None
+) -> tuple[Rows, Labels]:
+    """Return rows for an artefact and their labels, in any form that users have.
+
+    Args:
+        artefact: that will run them.
+        rows: an array, of several inputs a mapping or a batch; a data set or a loader, which bring their
+            labels; a path as ``snnc eval --data`` takes it; ``None`` for the test rows of the zoo, where the
+            network is of it.
+        labels: (n,) classes or (n, outputs) numbers; of several outputs by their names; ``None`` for those
+            that come with the rows, if any.
+        limit: use so many rows.
+
+    Raises:
+        InputError: they do not fit the artefact.
+        UsageError: there are none, or two sets of labels.
+    """
+    limit = None if limit is None else whole(limit, "limit", 1)
+    names, outputs = list(artefact.takes), list(artefact.gives)
+    y: Labels = labels if labels is None or isinstance(labels, Mapping) else as_labels(labels)
+    if rows is None:
+        entry = zoo_entry(artefact.metadata.source_sha256)
+        if entry is None:
+            raise UsageError("no rows to run: give them, such as an array, a data set or a path")
+        x, found = test_data(entry)
+        return x[:limit], part_of(found if y is None else y, slice(limit))
+    if isinstance(rows, str | os.PathLike):
+        read = read_named(Path(rows), names, outputs, artefact.preprocessing, limit=limit, is_fixed=True)
+        artefact.check_rows(read.x, read.name)
+        return read.x, read.y if y is None else part_of(y, slice(limit))
+    if is_dataset(rows) and len(names) == 1:
+        if y is not None:
+            raise UsageError(f"a {type(rows).__name__} brings its labels: leave the others out")
+        sampled = read_dataset(rows, limit)
+        artefact.check_rows(sampled.x, sampled.name)
+        return sampled.x, sampled.labels()
+    several = (
+        joined(named_rows(rows, names, artefact.graph.name, "the rows")) if len(names) > 1 else as_rows(rows)
+    )
+    artefact.check_rows(several)
+    return several[:limit], part_of(y, slice(limit))
 
 
 def whole(value: Any, name: str, least: int | None = None) -> int:

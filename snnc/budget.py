@@ -17,7 +17,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from snnc.analysis.evaluation import Source, evaluate
+from snnc.analysis.answers import Source
+from snnc.analysis.evaluation import evaluate
 from snnc.analysis.front import Point, carried, pareto
 from snnc.analysis.scores import AnnScores
 from snnc.backends import load_simulator

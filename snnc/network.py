@@ -6,8 +6,7 @@ import contextlib
 import hashlib
 import logging
 import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from snnc import __version__, compiler, notebook
 from snnc.analysis.artefacts import calibrated_on, evaluate_artefact, unlike_calibration
 from snnc.analysis.evaluation import Evaluation
-from snnc.arguments import Model, as_artefact, as_names, as_preprocessing, shape_texts, whole
+from snnc.arguments import Model, as_artefact, as_names, as_preprocessing, labelled_rows, shape_texts, whole
 from snnc.artefact import Artefact
 from snnc.artefact import load as load_artefact
 from snnc.artefact import save as save_artefact
@@ -24,16 +23,13 @@ from snnc.backends.deployment import deploy as deploy_artefact
 from snnc.backends.torch_module import to_spikingjelly
 from snnc.backends.torch_module import to_torch as module_of
 from snnc.data.datasets import is_dataset, read_dataset
-from snnc.data.labelled import part_of, read_named
 from snnc.data.preprocessing import Preprocessing
-from snnc.data.row_files import as_labels, as_rows, named_rows
 from snnc.diagnostics import Diagnostic
 from snnc.errors import InputError, UsageError
-from snnc.ir.batch import Rows, joined
+from snnc.ir.batch import Rows
 from snnc.ir.snn import IntegrateFire
-from snnc.metrics.outputs import Labels
 from snnc.metrics.task import Task, as_task
-from snnc.models import PREFIX, calibration_data, resolve, test_data
+from snnc.models import PREFIX, calibration_data, resolve
 from snnc.pipeline import Pipeline
 from snnc.progress import Callback, Progress, as_progress
 from snnc.report.document import Report
@@ -41,8 +37,9 @@ from snnc.report.making import make_report, write_report
 from snnc.report.origin import prepared_source
 from snnc.report.plotting import Plot, draw
 from snnc.search.choice import Choice
-from snnc.simulation.protocol import Bundle, Trace
-from snnc.sources import Located, locate_source, open_source, zoo_entry
+from snnc.simulation.protocol import Trace
+from snnc.simulation.targets import Bundle
+from snnc.sources import Located, open_source, source_file
 
 if TYPE_CHECKING:
     from snnc.backends.torch_module.module import SpikingModule
@@ -124,7 +121,7 @@ class ConvertedNetwork(Artefact):
             UsageError: there are no rows, or an option makes no sense.
         """
         threads = None if threads is None else whole(threads, "threads", 1)
-        x, y = self._labelled(rows, labels, limit)
+        x, y = labelled_rows(self, rows, labels, limit)
         simulator = load_simulator(backend, threads)
         self._warn_of(x, simulator.name, threads)
         seen = calibrated_on(self, x)
@@ -185,7 +182,7 @@ class ConvertedNetwork(Artefact):
         from snnc.backends.numba_cpu import NumbaSimulator  # takes a second that loading can do without
 
         threads = None if threads is None else whole(threads, "threads", 1)
-        x, y = self._labelled(rows, labels, limit)
+        x, y = labelled_rows(self, rows, labels, limit)
         self._warn_of(x, "numba", threads)
         questions = len(self.graph.of_type(IntegrateFire)) + 2
         simulator = NumbaSimulator(threads, prepared=questions)
@@ -244,7 +241,7 @@ class ConvertedNetwork(Artefact):
         threads = None if threads is None else whole(threads, "threads", 1)
         steps = None if timesteps is None else whole(timesteps, "T", 1)
         plot = Plot(kind, whole(row, "row", 0), tuple(layers), tuple(neurons), tuple(classes), steps)
-        x, y = self._labelled(rows, labels, limit)
+        x, y = labelled_rows(self, rows, labels, limit)
         self._warn_of(x, "numba", threads)
         return draw(self, x, y, plot, load_simulator("numba", threads), _shown(progress))
 
@@ -293,48 +290,14 @@ class ConvertedNetwork(Artefact):
         """Return it in the shape of SpikingJelly's modules: a step a call, or ``m`` for T steps at once."""
         return to_spikingjelly(self, step_mode)
 
-    def _labelled(self, rows: Any, labels: Any, limit: int | None) -> tuple[Rows, Labels]:
-        limit = None if limit is None else whole(limit, "limit", 1)
-        names, outputs = list(self.takes), list(self.gives)
-        y: Labels = labels if labels is None or isinstance(labels, Mapping) else as_labels(labels)
-        if rows is None:
-            entry = zoo_entry(self.metadata.source_sha256)
-            if entry is None:
-                raise UsageError("no rows to run: give them, such as an array, a data set or a path")
-            x, found = test_data(entry)
-            return x[:limit], part_of(found if y is None else y, slice(limit))
-        if isinstance(rows, str | os.PathLike):
-            read = read_named(Path(rows), names, outputs, self.preprocessing, limit=limit, is_fixed=True)
-            self.check_rows(read.x, read.name)
-            return read.x, read.y if y is None else part_of(y, slice(limit))
-        if is_dataset(rows) and len(names) == 1:
-            if y is not None:
-                raise UsageError(f"a {type(rows).__name__} brings its labels: leave the others out")
-            sampled = read_dataset(rows, limit)
-            self.check_rows(sampled.x, sampled.name)
-            return sampled.x, sampled.labels()
-        several = (
-            joined(named_rows(rows, names, self.graph.name, "the rows")) if len(names) > 1 else as_rows(rows)
-        )
-        self.check_rows(several)
-        return several[:limit], part_of(y, slice(limit))
-
     def _warn_of(self, x: Rows, backend: str, threads: int | None) -> None:
         found = unlike_calibration(self, x, load_simulator(backend, threads))
         if found is not None:
             _log.warning("%s", found)
 
-    @contextlib.contextmanager
-    def _located(self) -> Iterator[Located]:
-        """Yield the file of the source network; one that came without a path, from a temporary folder."""
-        if self.source is None:
-            where = Path(self.graph.name) if self.path is None else self.path
-            yield locate_source(self.metadata, where, None)
-            return
-        with tempfile.TemporaryDirectory(prefix="snnc-") as folder:
-            file = Path(folder) / Path(self.metadata.source_path).name
-            file.write_bytes(self.source)
-            yield Located(self.metadata.source_path, file)
+    def _located(self) -> contextlib.AbstractContextManager[Located]:
+        path = Path(self.graph.name) if self.path is None else self.path
+        return source_file(self.metadata, path, self.source)
 
     def _reproduced(self) -> dict[str, str]:
         metadata = self.metadata

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +13,7 @@ from snnc.errors import InputError
 from snnc.models import PREFIX, ZooEntry, list_models, resolve
 
 if TYPE_CHECKING:
-    from snnc.analysis.evaluation import Source
+    from snnc.analysis.answers import Source
     from snnc.artefact import Metadata
     from snnc.data.preprocessing import Preprocessing
     from snnc.ir.batch import Rows
@@ -82,8 +84,8 @@ def open_source(
     Raises:
         InputError: as :func:`open_session`.
     """
+    from snnc.analysis.answers import Source
     from snnc.analysis.costs import macs_of_ann
-    from snnc.analysis.evaluation import Source
     from snnc.data.preprocessing import check_fit, prepared_rows
     from snnc.errors import UnsupportedModelError
     from snnc.frontend import read_onnx
@@ -140,6 +142,27 @@ def locate_source(metadata: Metadata, artefact: Path, given: str | None) -> Loca
         if entry.sha256 == wanted:
             return locate(PREFIX + entry.name)
     raise InputError(f"the source network {recorded} of {artefact} was not found: give it by --source MODEL")
+
+
+@contextlib.contextmanager
+def source_file(metadata: Metadata, artefact: Path, content: bytes | None) -> Iterator[Located]:
+    """Yield the file of the network that an artefact was converted from.
+
+    Args:
+        metadata: of the artefact.
+        artefact: its path.
+        content: of a network that came without a path; it lies in a temporary folder meanwhile.
+
+    Raises:
+        InputError: as :func:`locate_source`.
+    """
+    if content is None:
+        yield locate_source(metadata, artefact, None)
+        return
+    with tempfile.TemporaryDirectory(prefix="snnc-") as folder:
+        file = Path(folder) / Path(metadata.source_path).name
+        file.write_bytes(content)
+        yield Located(metadata.source_path, file)
 
 
 def zoo_entry(sha256: str) -> ZooEntry | None:

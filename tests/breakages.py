@@ -19,7 +19,8 @@ from snnc.numerics.quantisation import groups
 from snnc.passes import PASSES
 from snnc.pipeline import AnyPass, Context, Pipeline, run_pipeline
 from snnc.report.causes import Cause
-from snnc.report.measurement import Measurement, measure
+from snnc.report.measurement import Measurement
+from snnc.report.measuring import measure
 from snnc.report.verdict import Verdict, judge
 from snnc.simulation.protocol import Simulator
 from snnc.simulation.reference import run_ann

@@ -14,7 +14,8 @@ from snnc.ir.graph import FloatArray, IntArray
 from snnc.ir.snn import SnnGraph
 from snnc.passes import PASSES
 from snnc.pipeline import Context, Pipeline, run_pipeline
-from snnc.report.measurement import Measurement, measure
+from snnc.report.measurement import Measurement
+from snnc.report.measuring import measure
 from snnc.simulation.reference import ReferenceSimulator
 from tests.ann_graphs import context, residual_network
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,65 +12,8 @@ import pytest
 import snnc
 from snnc.artefact import save
 from snnc.cli import main
-from snnc.ir.snn import Readout
-from tests.onnx_models import model, node
-
-FEATURES = 8
-ROWS = 150
-
-
-@dataclass(frozen=True)
-class Network:
-    """A trained network of a kind, and rows.
-
-    Attributes:
-        path: of the ONNX file.
-        rows: calibration rows without labels.
-        labelled: other rows with labels.
-    """
-
-    path: Path
-    rows: Path
-    labelled: Path
-
-    def converted(self, name: str, *options: str) -> Path:
-        out = self.path.with_name(f"{self.path.stem}-{name}.snn.onnx")
-        if not out.exists():
-            assert main(["convert", str(self.path), "--calib", str(self.rows), "-o", str(out), *options]) == 0
-        return out
-
-
-def _network(folder: Path, kind: str) -> Network:
-    """Write a perceptron: its hidden layer is random, and its read-out solves the task by least squares."""
-    random = np.random.default_rng(3)
-    x = random.standard_normal((2 * ROWS, FEATURES)).astype(np.float32)
-    hidden = random.standard_normal((24, FEATURES)).astype(np.float32) / 2
-    shift = random.standard_normal(24).astype(np.float32) / 2
-    a = np.maximum(x @ hidden.T + shift, 0)
-    truth = np.abs(x[:, :1]) + x[:, 1:2] * 0.5
-    if kind == "forecast":  # all six go up and down together
-        truth = truth + 0.1 * x[:, 2:3] * np.arange(6) + 20
-    elif kind == "price":
-        truth = 200_000 + 20_000 * truth
-    design = np.concatenate([a, np.ones((len(a), 1), np.float32)], axis=1)
-    fitted = np.linalg.lstsq(design[:ROWS], truth[:ROWS], rcond=None)[0].astype(np.float32)
-    labels: Any = truth.astype(np.float32)
-    if kind in ("logit", "sigmoid"):
-        fitted[-1] -= np.median(truth)
-        fitted *= 4
-        labels = (truth[:, 0] > np.median(truth)).astype(np.int64)
-    constants = {"w": hidden, "b": shift, "v": fitted[:-1].T.copy(), "c": fitted[-1].copy()}
-    nodes = [
-        node("Gemm", "x w b", "h", transB=1),
-        node("Relu", "h", "r"),
-        node("Gemm", "r v c", "y", transB=1),
-    ]
-    path = folder / f"{kind}.onnx"
-    path.write_bytes(model(nodes, ["n", FEATURES], constants).SerializeToString())
-    rows, labelled = folder / f"{kind}.npz", folder / f"{kind}-labelled.npz"
-    np.savez(rows, x=x[:ROWS])
-    np.savez(labelled, x=x[ROWS:], y=labels[ROWS:])
-    return Network(path, rows, labelled)
+from tests.onnx_models import node
+from tests.task_networks import ROWS, Network, message, numbers_of, task_network, told
 
 
 @pytest.fixture(scope="module")
@@ -81,133 +23,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def price(folder: Path) -> Network:
-    return _network(folder, "price")
+    return task_network(folder, "price")
 
 
 @pytest.fixture(scope="module")
 def forecast(folder: Path) -> Network:
-    return _network(folder, "forecast")
+    return task_network(folder, "forecast")
 
 
 @pytest.fixture(scope="module")
 def logit(folder: Path) -> Network:
-    return _network(folder, "logit")
-
-
-def told(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> dict[str, Any]:
-    capsys.readouterr()
-    assert main([*map(str, arguments), "--json"]) == code
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return found
-
-
-def message(capsys: pytest.CaptureFixture[str], *arguments: object, code: int) -> str:
-    found: str = told(capsys, *arguments, code=code)["error"]["message"]
-    return found
-
-
-def numbers_of(path: Path, rows: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return what an artefact and its source answer, (n, outputs)."""
-    import onnxruntime as ort
-
-    network, x = snnc.load(path), np.load(rows)["x"]
-    (readout,) = network.graph.of_type(Readout)
-    y = snnc.simulate(network, x).logits * (readout.scale / network.graph.timesteps)
-    session = ort.InferenceSession(network.metadata.source_path, providers=["CPUExecutionProvider"])
-    return y, np.asarray(session.run(None, {"x": x})[0])
-
-
-@pytest.mark.parametrize("extra", [[], ["--preset", "low-power"], ["--max-latency", "4"]])
-def test_points_of_one_number_are_refused(
-    extra: list[str], price: Network, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out.snn.onnx"
-    asked = ("convert", price.path, "--calib", price.rows, "-o", out, "--max-drop", "0.01", *extra)
-    assert "--task binary or --task regression" in message(capsys, *asked, code=2)
-    line = message(capsys, *asked, "--task", "regression", code=2)
-    assert "use --min-metric r2=0.99" in line
-    assert not out.exists()
-
-
-def test_several_numbers_must_be_told_from_classes(
-    forecast: Network, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out.snn.onnx"
-    asked = ("convert", forecast.path, "--calib", forecast.rows, "-o", out, "--max-drop", "1")
-    assert "6 outputs are classes or numbers; say so by --task classes" in message(capsys, *asked, code=2)
-    labelled = ("convert", forecast.path, "--calib", forecast.labelled, "-o", out, "--max-drop", "1")
-    assert "the outputs are numbers" in message(capsys, *labelled, code=2)
-
-
-def test_a_limit_on_numbers_stops_a_bad_network(
-    price: Network, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out.snn.onnx"
-    asked = ("convert", price.path, "--calib", price.rows, "-o", out, "--preset", "fast")
-    limits = ("--min-metric", "r2=0.98", "--min-metric", "sqnr=30")
-    line = message(capsys, *asked, "-T", 1, *limits, code=4)
-    assert "r2 is " in line
-    assert "less than --min-metric r2=0.98" in line
-    assert not out.exists()
-    found = told(capsys, *asked, "-T", 32, *limits)
-    assert [each["metric"] for each in found["min_metric"]] == ["r2", "sqnr"]
-    assert all(each["value"] >= each["least"] for each in found["min_metric"])
-    y, s = numbers_of(out, price.labelled)
-    assert np.sqrt(np.square(y - s).mean()) < 0.2 * s.std()
-
-
-@pytest.mark.parametrize(
-    ("limit", "says"),
-    [
-        ("agreement=0.9", "--task binary or --task regression"),
-        ("top1=0.9", "--task binary or --task regression"),
-        ("r2=2", "give a number"),
-        ("shine=1", "unknown metric"),
-    ],
-)
-def test_limits_that_mean_nothing_here_are_refused(
-    limit: str, says: str, price: Network, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    asked = ("convert", price.path, "--calib", price.rows, "-o", tmp_path / "out.snn.onnx")
-    assert says in message(capsys, *asked, "--min-metric", limit, code=2)
-
-
-def test_a_budget_keeps_to_a_limit_on_numbers(
-    price: Network, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out.snn.onnx"
-    asked = ("convert", price.path, "--calib", price.rows, "-o", out, "-T", 8)
-    limits = ("--payload", "signed", "--max-latency", 10, "--task", "regression")
-    found = told(capsys, *asked, *limits, "--min-metric", "r2=0.9")
-    assert found["measured"].startswith("the variance")
-    assert found["chosen"]["metrics"]["r2"] >= 0.9
-    assert all(
-        point["drop"] == pytest.approx(100 * (1 - point["metrics"]["r2"])) for point in found["points"]
-    )
-    assert snnc.load(out).metadata.task == "regression"
-    out.unlink()
-    line = message(capsys, *asked, *limits, "--min-metric", "r2=0.99999", code=4)
-    assert "no conversion meets the budget" in line
-    assert not out.exists()
-
-
-def test_low_power_takes_the_fewest_operations_within_a_limit_on_numbers(
-    price: Network, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out.snn.onnx"
-    asked = ("convert", price.path, "--calib", price.rows, "-o", out, "-T", 4, "--preset", "low-power")
-    found = told(capsys, *asked, "--task", "regression", "--min-metric", "r2=0.6")
-    chosen = found["chosen"]
-    assert chosen["metrics"]["r2"] >= 0.6
-    cheaper = [point for point in found["points"] if point["synops"] < chosen["synops"]]
-    assert all(point["metrics"]["r2"] < 0.6 for point in cheaper if point["rows"] == chosen["rows"])
-
-
-def test_a_rehearsal_refuses_limits_that_mean_nothing(
-    price: Network, capsys: pytest.CaptureFixture[str]
-) -> None:
-    asked = ("convert", price.path, "--calib", price.rows, "--dry-run", "--max-drop", 1)
-    assert "--task binary" in message(capsys, *asked, code=2)
+    return task_network(folder, "logit")
 
 
 def test_the_artefact_remembers_what_its_outputs_are(
@@ -306,17 +132,6 @@ def test_a_sigmoid_moves_the_threshold(
     plain, behind = (told(capsys, "eval", each, "--data", logit.labelled) for each in (logit.path, path))
     assert behind["top1"] == plain["top1"]
     assert behind["metrics"]["auc"]["value"] == pytest.approx(plain["metrics"]["auc"]["value"])
-
-
-def test_the_gate_of_one_logit_counts_its_decisions(
-    logit: Network, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out.snn.onnx"
-    asked = ("convert", logit.path, "--calib", logit.rows, "-o", out, "--preset", "fast")
-    assert "--task binary" in message(capsys, *asked, "--max-drop", 5, code=2)
-    line = message(capsys, *asked, "--max-drop", 1, "--task", "binary", "-T", 1, code=4)
-    assert "answers that differ from the ANN's" in line
-    assert told(capsys, *asked, "--max-drop", 10, "--task", "binary", "-T", 32)["max_drop"]["points"] <= 10
 
 
 def test_compare_tells_numbers(price: Network, forecast: Network, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snnc.analysis import costs
+from snnc.analysis.latency import latency_steps
+from snnc.analysis.node_costs import fan_outs
 from snnc.ir import ann, snn
 from snnc.ir.geometry import Window
 from snnc.ir.graph import IntArray, NumberArray
@@ -54,7 +56,7 @@ def reached(graph: snn.SnnGraph, name: str, *, effective: bool = False) -> IntAr
 @settings(max_examples=30)
 @given(graphs())
 def test_fan_outs_equal_single_events(graph: snn.SnnGraph) -> None:
-    maps = costs.fan_outs(graph)
+    maps = fan_outs(graph)
     senders = snn.IntegrateFire | snn.Function | snn.Encode
     for node in (node for node in graph if isinstance(node, senders)):
         np.testing.assert_array_equal(maps[node.name], reached(graph, node.name), str(node.name))
@@ -75,7 +77,7 @@ def pruned(graph: snn.SnnGraph, seed: int) -> snn.SnnGraph:
 @given(graphs(), st.integers(0, 1000))
 def test_effective_fan_outs_leave_out_weights_of_zero(graph: snn.SnnGraph, seed: int) -> None:
     sparse = pruned(graph, seed)
-    maps = costs.fan_outs(sparse, effective=True)
+    maps = fan_outs(sparse, effective=True)
     for node in sparse.of_type(snn.IntegrateFire):
         np.testing.assert_array_equal(maps[node.name], reached(sparse, node.name, effective=True))
     for encode in sparse.of_type(snn.Encode):
@@ -140,7 +142,7 @@ def one_layer(neuron: Neuron, **window: tuple[int, ...]) -> snn.SnnGraph:
 
 
 def test_spikes_at_the_border_reach_less() -> None:
-    reach = costs.fan_outs(one_layer(Neuron(), pads=(1, 1, 1, 1)))["p"]
+    reach = fan_outs(one_layer(Neuron(), pads=(1, 1, 1, 1)))["p"]
     assert reach[0].tolist() == [[20, 30, 30, 20], [30, 45, 45, 30], [30, 45, 45, 30], [20, 30, 30, 20]]
 
 
@@ -154,11 +156,11 @@ def test_what_is_pooled_first_is_multiplied_once() -> None:
     )
     readout = snn.Readout(name="y", inputs=("i",), shape=(5, 2, 2), bias=np.zeros(5, np.int32))
     graph = snn.SnnGraph(name="mean", nodes=(q, mean, current, readout), outputs=("y",), timesteps=1)
-    assert costs.fan_outs(graph)["q"].sum() == 5 * 3 * 2 * 2
+    assert fan_outs(graph)["q"].sum() == 5 * 3 * 2 * 2
 
 
 def test_what_no_window_reads_costs_nothing() -> None:
-    reach = costs.fan_outs(one_layer(Neuron(), strides=(2, 2)))["p"]
+    reach = fan_outs(one_layer(Neuron(), strides=(2, 2)))["p"]
     assert reach[0].tolist() == [[5, 5, 5, 0], [5, 5, 5, 0], [5, 5, 5, 0], [0, 0, 0, 0]]
 
 
@@ -198,8 +200,8 @@ def test_different_payloads_are_all_named() -> None:
 def test_latency_is_told_by_the_schedule(blocks: int) -> None:
     plain = random_graph(3, flat=True, blocks=blocks, settle_steps=2)
     barrier = random_graph(3, flat=True, blocks=blocks, schedule=Schedule.LAYERWISE)
-    assert costs.latency_steps(plain, 5) == 7
-    assert costs.latency_steps(barrier, 5) == 5 * (blocks + 1)
+    assert latency_steps(plain, 5) == 7
+    assert latency_steps(barrier, 5) == 5 * (blocks + 1)
 
 
 def test_multiplications_of_the_source_are_counted_as_is_the_custom() -> None:

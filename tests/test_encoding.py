@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snnc.analysis.costs import fan_outs
+from snnc.analysis.node_costs import fan_outs
 from snnc.artefact import Artefact, Metadata, load, save
 from snnc.backends.nir import Nir
 from snnc.backends.numba_cpu import NumbaSimulator

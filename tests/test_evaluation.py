@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 import snnc
 from snnc.analysis import costs
-from snnc.analysis.evaluation import Paired, Share, Source, evaluate, evaluate_ann, outputs_of
+from snnc.analysis.answers import Source, outputs_of
+from snnc.analysis.evaluation import Paired, Share, evaluate, evaluate_ann
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import InputError, InternalError, NonFiniteError
 from snnc.ir.graph import IntArray, NumberArray
@@ -78,7 +79,7 @@ def test_shards_change_nothing_but_memory(monkeypatch: pytest.MonkeyPatch) -> No
     q = random_inputs(graph, 23, 0)
     labels = np.arange(23) % CLASSES
     whole = evaluate(graph, same, q, labels, simulator=ReferenceSimulator())
-    monkeypatch.setattr("snnc.analysis.evaluation.SHARD", 5)
+    monkeypatch.setattr("snnc.analysis.answers.SHARD", 5)
     progress = Counting()
     parts = evaluate(graph, same, q, labels, simulator=ReferenceSimulator(), progress=progress)
     assert progress.totals == [5]

@@ -12,10 +12,10 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from snnc.errors import InputError
-from snnc.frontend import SourceModel, check_onnx, functions, loading, read_onnx
+from snnc.frontend import SourceModel, check_onnx, loading, read_onnx
 from snnc.frontend.tensors import byte_size, read_tensor
 from snnc.source import ann_session
 from snnc.source.ann_session import AnnSession
@@ -23,7 +23,6 @@ from snnc.source.source_session import SourceSession
 from tests.onnx_models import (
     NEWEST_TESTED,
     check_equal,
-    kinds,
     model,
     node,
     normal,
@@ -318,168 +317,6 @@ def test_weights_stored_in_another_precision(tmp_path: Path, kind: str) -> None:
         tensor.CopyFrom(numpy_helper.from_array(stored, f"{tensor.name}.stored"))
         proto.graph.node.append(node("Cast", tensor.name, "wv"[index], to=TensorProto.FLOAT))
     assert warned(check_equal(tmp_path, proto)) == []  # it computes in float32
-
-
-# Control flow
-
-
-def looped(trips: int | None, condition: bool | None, *, scans: bool = False) -> onnx.ModelProto:
-    """Return a network that multiplies and rectifies in a loop; without trips, twice."""
-    nodes = [node("MatMul", "s w", "m"), node("Relu", "m", "next")]
-    results = [value("more", [], TensorProto.BOOL), value("next", ["N", 4])]
-    nodes.append(node("Less", "i one", "more") if trips is None else node("Identity", "going", "more"))
-    if scans:
-        nodes.append(node("Neg", "next", "row"))
-        results.append(value("row", ["N", 4]))
-    body = helper.make_graph(
-        nodes,
-        "body",
-        [value("i", [], TensorProto.INT64), value("going", [], TensorProto.BOOL), value("s", ["N", 4])],
-        results,
-    )
-    constants = {"w": normal(4, 4), "v": normal(4, 3), "one": np.array(1)}
-    given = ["", "", "x"]
-    if trips is not None:
-        constants["trips"], given[0] = np.array(trips), "trips"
-    if condition is not None:
-        constants["first"], given[1] = np.array(condition), "first"
-    loop = helper.make_node("Loop", given, ["last", *(["rows"] if scans else [])], "loop", body=body)
-    if not scans:
-        return model([loop, node("MatMul", "last v")], [1, 4], constants)
-    constants["shape"] = np.array([1, -1])
-    behind = [node("Concat", "rows pad", "padded", axis=0), node("Reshape", "padded shape")]
-    constants["pad"] = np.zeros((1, 1, 4), np.float32)
-    return model([loop, *behind], [1, 4], constants)
-
-
-@pytest.mark.parametrize(
-    ("trips", "condition", "relus"),
-    [(3, True, 3), (1, None, 1), (0, True, 0), (3, False, 0), (None, True, 2), (-1, True, 0)],
-)
-def test_loops_of_known_length(tmp_path: Path, trips: int | None, condition: bool | None, relus: int) -> None:
-    source = check_equal(tmp_path, looped(trips, condition))
-    assert kinds(source.graph).count("Relu") == relus
-
-
-def test_what_a_loop_collects(tmp_path: Path) -> None:
-    check_equal(tmp_path, looped(3, True, scans=True))
-
-
-def test_constants_that_a_loop_makes(tmp_path: Path) -> None:
-    body = helper.make_graph(
-        [node("Mul", "s i", "next"), node("Identity", "going", "more"), node("Identity", "next", "row")],
-        "body",
-        [value("i", [], INT), value("going", [], BOOL), value("s", [], INT)],
-        [value("more", [], BOOL), value("next", [], INT), value("row", [], INT)],
-    )
-    loop = helper.make_node("Loop", ["trips", "", "start"], ["last", "rows"], "loop", body=body)
-    nodes = [loop, node("Cast", "rows", "floats", to=1), node("Add", "x floats", "a"), node("Relu", "a")]
-    check_equal(tmp_path, model(nodes, FLAT, {"trips": np.array(4), "start": np.array(1)}))
-
-
-@pytest.mark.parametrize("trips", [10**6, 2**62])
-def test_loops_without_end(tmp_path: Path, trips: int) -> None:
-    diagnostics = check_onnx(saved(tmp_path, looped(trips, True)))
-    assert [found.code.number for found in diagnostics][:1] == ["SNN103"]
-
-
-def test_a_loop_of_unknown_length(tmp_path: Path) -> None:
-    proto = looped(3, True)
-    proto.graph.node.insert(0, node("ReduceSum", "x", "sum", keepdims=0))
-    proto.graph.node.insert(1, node("Cast", "sum", "trips", to=TensorProto.INT64))
-    del proto.graph.initializer[[t.name for t in proto.graph.initializer].index("trips")]
-    assert "Loop" in " ".join(found.message for found in check_onnx(saved(tmp_path, proto)))
-
-
-def branch(op: str, name: str, nodes: Sequence[NodeProto] = ()) -> onnx.GraphProto:
-    return helper.make_graph(
-        [*nodes, helper.make_node(op, ["x"], [f"{name}.out"], name)], name, [], [value(f"{name}.out", FLAT)]
-    )
-
-
-@pytest.mark.parametrize("condition", [True, False])
-def test_a_branch_that_is_known(tmp_path: Path, condition: bool) -> None:
-    chosen = helper.make_node(
-        "If", ["c"], ["a"], "if", then_branch=branch("Relu", "t"), else_branch=branch("Neg", "e")
-    )
-    nodes = [node("Shape", "x", "s"), node("Size", "s", "rank"), node("Equal", "rank two", "c"), chosen]
-    two = np.array(2 if condition else 3)
-    source = check_equal(
-        tmp_path, model([*nodes, node("MatMul", "a w")], FLAT, {"two": two, "w": normal(4, 3)})
-    )
-    assert ("Relu" in kinds(source.graph)) is condition
-
-
-def test_nodes_of_a_branch_out_of_order(tmp_path: Path) -> None:
-    last = helper.make_node("MatMul", ["r", "w"], ["b"])
-    inner = helper.make_graph([last, node("Relu", "x", "r")], "t", [], [value("b", ["N", 3])])
-    proto = model([helper.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=inner)], FLAT)
-    proto.graph.initializer.append(numpy_helper.from_array(np.array(True), "c"))
-    proto.graph.initializer.append(numpy_helper.from_array(normal(4, 3), "w"))
-    assert kinds(read_onnx(saved(tmp_path, proto)).graph) == ["Input", "Relu", "Linear"]
-
-
-# Functions
-
-
-def with_function(
-    body: Sequence[NodeProto], *, name: str = "F", domain: str = "my", opset: int = 17, calls: int = 2
-) -> onnx.ModelProto:
-    """Return a network that calls a function from ``a`` to ``b`` one or more times."""
-    function = helper.make_function(domain, name, ["a"], ["b"], list(body), [helper.make_opsetid("", opset)])
-    names = ["x", *(f"h{index}" for index in range(1, calls)), "y"]
-    nodes = [
-        helper.make_node(name, [read], [made], f"call{index}", domain=domain)
-        for index, (read, made) in enumerate(pairwise(names))
-    ]
-    proto = model(nodes, FLAT)
-    proto.functions.append(function)
-    if domain:
-        proto.opset_import.append(helper.make_opsetid(domain, 1))
-    return proto
-
-
-def bias() -> NodeProto:
-    return helper.make_node("Constant", [], ["k"], value=numpy_helper.from_array(normal(4)))
-
-
-@pytest.mark.parametrize("opset", [17, 16])
-def test_functions(tmp_path: Path, opset: int) -> None:
-    body = [bias(), node("Add", "a k", "c"), node("Relu", "c", "b")]
-    source = check_equal(tmp_path, with_function(body, opset=opset))
-    assert kinds(source.graph).count("Relu") == 2
-
-
-def test_a_function_of_an_operator_set_that_means_something_else(tmp_path: Path) -> None:
-    proto = with_function([node("Softmax", "a", "b")], opset=12, calls=1)
-    (found,) = check_onnx(saved(tmp_path, proto))
-    assert (found.code.number, found.node) == ("SNN101", "call0")
-
-
-def test_a_function_called_like_an_operator(tmp_path: Path) -> None:
-    proto = with_function([node("Neg", "a", "b")], name="Relu", domain="")
-    assert kinds(check_equal(tmp_path, proto).graph) == ["Input", "Relu"]
-
-
-def test_functions_without_end(tmp_path: Path) -> None:
-    proto = with_function([helper.make_node("F", ["a"], ["b"], domain="my")])
-    proto.functions[0].opset_import.append(helper.make_opsetid("my", 1))
-    with pytest.raises(InputError, match="'F' calls itself"):
-        read_onnx(saved(tmp_path, proto))
-
-
-def test_functions_that_multiply(tmp_path: Path) -> None:
-    proto = with_function([node("Relu", "a", "b")], name="F0", calls=1)
-    for index in range(1, 60):  # 2**60 nodes
-        body = [
-            helper.make_node(f"F{index - 1}", ["a"], ["m"], domain="my"),
-            helper.make_node(f"F{index - 1}", ["m"], ["b"], domain="my"),
-        ]
-        imports = [helper.make_opsetid("", 17), helper.make_opsetid("my", 1)]
-        proto.functions.append(helper.make_function("my", f"F{index}", ["a"], ["b"], body, imports))
-    proto.graph.node[0].op_type = "F59"
-    with pytest.raises(InputError, match=f"more than {functions.MOST_NODES} nodes"):
-        read_onnx(saved(tmp_path, proto))
 
 
 # Other files, and many weights

@@ -23,7 +23,7 @@ from snnc.data import numpy_files
 from snnc.data.row_files import read_rows
 from snnc.diagnostics import Severity
 from snnc.errors import ArtefactError, InputError
-from snnc.frontend import check_onnx, read_onnx, reader
+from snnc.frontend import check_onnx, constant_folding, read_onnx
 from snnc.frontend.operators import OPERATORS, number_of_inputs
 from tests.onnx_models import check_equal, kinds, model, node, normal, saved
 from tests.spiking_graphs import random_graph
@@ -195,7 +195,7 @@ def test_constants_that_would_fill_the_memory(tmp_path: Path, proto: onnx.ModelP
 def test_many_constants_that_would_fill_the_memory_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "MOST_MADE", 1 << 16)
+    monkeypatch.setattr(constant_folding, "MOST_MADE", 1 << 16)
     nodes: list[NodeProto] = []
     for index in range(40):
         nodes.append(node("ConstantOfShape", "s", f"c{index}"))

@@ -20,7 +20,7 @@ from snnc.errors import InternalError
 from snnc.ir.ann import Relu
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.ir.text import print_graph
-from snnc.report.measurement import measure
+from snnc.report.measuring import measure
 from snnc.report.origin import prepared_source
 from snnc.simulation.reference import ReferenceSimulator
 from snnc.source.source_map import rectifier

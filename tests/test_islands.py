@@ -13,8 +13,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import snnc
-from snnc.analysis import costs
 from snnc.analysis.evaluation import evaluate
+from snnc.analysis.latency import depth, latencies, latency_steps
 from snnc.artefact import Artefact, load, save
 from snnc.artefact.metadata import HASH, content_hash
 from snnc.backends import load_backend, load_simulator
@@ -224,12 +224,12 @@ def test_each_segment_costs_the_steps_of_a_run(artefact: Artefact) -> None:
     assert counting.steps == evaluation.latency_steps == 3 * 4
     assert sum(map(len, counting.populations)) == len(artefact.graph.of_type(IntegrateFire))
     settled = replace(artefact.graph, settle_steps=3, max_timesteps=0)
-    assert costs.latency_steps(settled, 4, artefact.input_segments) == 3 * 7
+    assert latency_steps(settled, 4, artefact.input_segments) == 3 * 7
     layered = converted(network(), "graded", 2)
-    depths = [costs.depth(segment) for segment in layered.segments]
-    assert costs.latencies(layered.graph, 2, layered.input_segments) == tuple(2 * depth for depth in depths)
+    depths = [depth(segment) for segment in layered.segments]
+    assert latencies(layered.graph, 2, layered.input_segments) == tuple(2 * depth for depth in depths)
     assert min(depths) > 0
-    assert costs.latency_steps(layered.graph, 2, layered.input_segments) == 2 * sum(depths)
+    assert latency_steps(layered.graph, 2, layered.input_segments) == 2 * sum(depths)
 
 
 def test_what_a_run_encodes_behind_an_island_is_what_the_island_made_of_the_spikes(

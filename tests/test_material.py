@@ -1,59 +1,25 @@
-"""Rows from files: pictures, sounds and tables, in an order that never changes, and refused by name."""
+"""Rows from pictures in folders: in an order that never changes, and refused by name."""
 
 from __future__ import annotations
 
 import json
 import struct
 import sys
-import wave
 import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from snnc.data import stored as stored_rows
 from snnc.data.decoding import Decoding
-from snnc.data.material import Material, read_material
+from snnc.data.material import read_material
 from snnc.data.pictures import read_picture
 from snnc.data.preprocessing import PRESETS, Preprocessing
-from snnc.errors import InputError, NonFiniteError, UsageError
-
-RNG = np.random.default_rng(0)
-
-
-def picture(path: Path, mode: str = "RGB", size: tuple[int, int] = (8, 6), **options: Any) -> np.ndarray:
-    """Write a picture of noise; ``size`` is (width, height)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    shape = (size[1], size[0], 3) if mode == "RGB" else (size[1], size[0])
-    values = RNG.integers(0, 256, shape, np.uint8)
-    Image.fromarray(values).save(path, **options)
-    return values
-
-
-def sound(path: Path, frames: bytes, width: int = 2, channels: int = 1, rate: int = 8000) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with wave.open(str(path), "wb") as file:
-        file.setsampwidth(width)
-        file.setnchannels(channels)
-        file.setframerate(rate)
-        file.writeframes(frames)
-
-
-def refused(path: Path, preprocessing: dict[str, Any] | None = None) -> str:
-    given = None if preprocessing is None else Preprocessing.from_dict(preprocessing)
-    with pytest.raises(InputError) as caught:
-        read_material(path, given)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def read(path: Path, **preprocessing: Any) -> Material:
-    return read_material(path, Preprocessing.from_dict(preprocessing))
+from snnc.errors import InputError, UsageError
+from tests.material_files import picture, read, refused
 
 
 class TestFolders:
@@ -244,192 +210,6 @@ def png(width: int, height: int, bits: int, colours: int, rows: bytes) -> bytes:
     )
 
 
-class TestLabelsOfLists:
-    def test_numbers_are_no_names(self, tmp_path: Path) -> None:
-        for name in ("a.png", "b.png", "c.png"):
-            Image.new("L", (4, 3)).save(tmp_path / name)
-        file = tmp_path / "l.txt"
-        for labels, expected in (
-            (["-1.5", "12", "3"], [-1.5, 12, 3]),
-            (["10", "2", "0"], [10, 2, 0]),
-            (["dog", "cat", "dog"], [1, 0, 1]),
-        ):
-            file.write_text("\n".join(f"{name}.png {y}" for name, y in zip("abc", labels, strict=True)))
-            found = read_material(file).y
-            assert found is not None
-            assert found.tolist() == expected
-        file.write_text("a.png cat\nb.png 2\n")
-        assert "others are numbers" in refused(file)
-        file.write_text("a.png nan\nb.png 2\n")
-        with pytest.raises(NonFiniteError, match="labels"):
-            read_material(file)
-
-
-class TestSounds:
-    @given(values=st.lists(st.integers(-(2**31), 2**31 - 1), min_size=1, max_size=9), width=st.integers(1, 4))
-    def test_every_width(
-        self, tmp_path_factory: pytest.TempPathFactory, values: list[int], width: int
-    ) -> None:
-        folder = tmp_path_factory.mktemp("sounds")
-        cut = [value >> 8 * (4 - width) for value in values]
-        data = b"".join(
-            (value + 128).to_bytes(1, "little")
-            if width == 1
-            else value.to_bytes(width, "little", signed=True)
-            for value in cut
-        )
-        sound(folder / "a.wav", data, width)
-        found = read_material(folder).x
-        assert found.dtype == np.float32
-        expected = np.array([[value / 2 ** (8 * width - 1) for value in cut]], np.float32)
-        assert np.array_equal(found, expected)
-
-    def test_channels_stay_apart(self, tmp_path: Path) -> None:
-        sound(tmp_path / "a.wav", np.arange(8, dtype="<i2").tobytes(), channels=2)
-        found = read_material(tmp_path).x
-        assert found.shape == (1, 4, 2)
-        assert found[0, 1].tolist() == [2 / 2**15, 3 / 2**15]
-
-    def test_classes_and_lengths(self, tmp_path: Path) -> None:
-        sound(tmp_path / "yes" / "a.wav", np.arange(4, dtype="<i2").tobytes())
-        sound(tmp_path / "no" / "a.wav", np.arange(6, dtype="<i2").tobytes())
-        said = refused(tmp_path)
-        assert "is 4 samples long, 1 channel where the first" in said
-        assert "`samples`" in said
-        found = read(tmp_path, samples=5)
-        assert found.y is not None
-        assert found.y.tolist() == [0, 1]
-        assert (found.x[1] * 2**15).tolist() == [0, 1, 2, 3, 0]
-        assert (found.x[0] * 2**15).tolist() == [0, 1, 2, 3, 4]
-
-    def test_rates(self, tmp_path: Path) -> None:
-        sound(tmp_path / "a.wav", b"\0\0")
-        assert read(tmp_path, sample_rate=8000).x.shape == (1, 1)
-        assert "8000 samples per second where `sample_rate` is 16000" in refused(
-            tmp_path, {"sample_rate": 16000}
-        )
-        sound(tmp_path / "b.wav", b"\0\0", rate=16000)
-        assert "b.wav has 16000 samples per second where the first" in refused(tmp_path)
-
-    def test_without_samples(self, tmp_path: Path) -> None:
-        sound(tmp_path / "a.wav", b"")
-        for keys in ({}, {"samples": 4}):
-            assert "a.wav holds no samples" in refused(tmp_path, keys)
-
-    def test_damaged(self, tmp_path: Path) -> None:
-        sound(tmp_path / "a.wav", bytes(100))
-        whole = (tmp_path / "a.wav").read_bytes()
-        for kept in (0, 3, 12, 20, 40, 60):
-            (tmp_path / "a.wav").write_bytes(whole[:kept])
-            assert "a.wav" in refused(tmp_path)
-        (tmp_path / "a.wav").write_bytes(whole.replace(b"\x01\x00\x01\x00", b"\x03\x00\x01\x00", 1))
-        assert "PCM" in refused(tmp_path)
-
-    @pytest.mark.parametrize("place", [4, 16, 40])
-    @pytest.mark.parametrize("length", [0, 1, 2**16, 2**31 - 1, 2**32 - 1])
-    def test_forged_lengths(self, tmp_path: Path, place: int, length: int) -> None:
-        """Those of the file, of its format and of its samples."""
-        sound(tmp_path / "a.wav", bytes(240))
-        whole = (tmp_path / "a.wav").read_bytes()
-        (tmp_path / "a.wav").write_bytes(whole[:place] + struct.pack("<I", length) + whole[place + 4 :])
-        said = ""
-        try:
-            assert read_material(tmp_path).x.shape == (1, 120)
-        except InputError as error:
-            said = str(error)
-        assert not said or ("a.wav" in said and "\n" not in said)
-
-
-class TestTables:
-    @pytest.mark.parametrize("separator", [",", ";", "\t"])
-    def test_with_a_header(self, tmp_path: Path, separator: str) -> None:
-        file = tmp_path / "a.csv"
-        lines = [["a", "Label", "b c"], ["1", "2", "-3e2"], ["4.5", "0", " 6 "]]
-        file.write_text("\n".join(separator.join(line) for line in lines) + "\n\n")
-        found = read_material(file)
-        assert found.x.tolist() == [[1, -300], [4.5, 6]]
-        assert found.y is not None
-        assert found.y.tolist() == [2, 0]
-        assert found.y.dtype.kind == "i"
-        assert read_material(file, limit=1).x.tolist() == [[1, -300]]
-
-    def test_without_a_header(self, tmp_path: Path) -> None:
-        (tmp_path / "a.csv").write_text("1,2\n3,4")
-        found = read_material(tmp_path / "a.csv")
-        assert found.y is None
-        assert found.x.tolist() == [[1, 2], [3, 4]]
-
-    def test_a_column_by_its_name(self, tmp_path: Path) -> None:
-        file = tmp_path / "a.csv"
-        file.write_text("y,kind,z\n1,setosa,2\n3,iris,4\n")
-        for found in (read_material(tmp_path / "a.csv#kind"), read(file, labels="kind")):
-            assert found.x.tolist() == [[1, 2], [3, 4]]
-            assert found.y is not None
-            assert found.y.tolist() == [1, 0]
-            assert "0 iris, 1 setosa" in found.told
-        assert "no column 'x'; it has y, kind, z" in refused(tmp_path / "a.csv#x")
-        file.write_text("y,z\n1.5,2\n")
-        found = read_material(file)
-        assert found.y is not None
-        assert found.y.tolist() == [1.5]
-
-    @pytest.mark.parametrize(
-        ("text", "says"),
-        [
-            ("", "no rows"),
-            ("a,b\n", "no rows"),
-            ("label\n1", "no features"),
-            ("a,b\n1,2\n3", "line 3: 1 cells where the first row has 2"),
-            ("a,b\n1,\n", "line 2: an empty cell"),
-            ("a,b\n1,x\n", "line 2: 'x', which is no number"),
-            ("a,y\n1,x\n1,2", "the label of row 1 is 'x', and others are numbers"),
-            ("a,y\n1,\n", "row 1 has no label"),
-            ("y,Label,a\n1,2,3", "several columns of labels"),
-            ("a,b,label\n7,1,2,0\n8,3,4,1", "the header has 3 cells, and the first row 4"),
-            ("a,b,label,c\n1,2,0\n3,4,1", "the header has 4 cells, and the first row 3"),
-            ("0,1,2\n3,4,5", "may be a header or a row"),
-            ("a,b\n1,1e39\n", "NaN or infinity"),
-        ],
-    )
-    def test_tables_that_are_refused(self, tmp_path: Path, text: str, says: str) -> None:
-        (tmp_path / "a.csv").write_text(text)
-        with np.errstate(over="ignore"):
-            assert says in refused(tmp_path / "a.csv")
-
-    def test_classes_do_not_depend_on_the_number_of_rows(self, tmp_path: Path) -> None:
-        (tmp_path / "a.csv").write_text("a,label\n1,cat\n2,dog\n3,ant\n")
-        found = read_material(tmp_path / "a.csv", limit=2)
-        assert found.x.tolist() == [[1], [2]]
-        assert found.y is not None
-        assert found.y.tolist() == [1, 2]
-        assert "0 ant, 1 cat, 2 dog" in found.told
-
-    @pytest.mark.parametrize("first", [",,\n", "\n , ,\n"])
-    def test_empty_lines_before_the_first(self, tmp_path: Path, first: str) -> None:
-        (tmp_path / "a.csv").write_text(f"{first}1,2,3\n4,5,6\n")
-        assert read_material(tmp_path / "a.csv").x.tolist() == [[1, 2, 3], [4, 5, 6]]
-        (tmp_path / "a.csv").write_text(f"{first}a,b,label\n4,5,6\n")
-        found = read_material(tmp_path / "a.csv")
-        assert found.x.tolist() == [[4, 5]]
-        assert found.y is not None
-        assert found.y.tolist() == [6]
-
-    def test_a_header_of_several_lines(self, tmp_path: Path) -> None:
-        (tmp_path / "a.csv").write_text('"a\n(cm)",b,label\n4,5,6\n')
-        found = read_material(tmp_path / "a.csv")
-        assert found.x.tolist() == [[4, 5]]
-        assert found.y is not None
-        assert found.y.tolist() == [6]
-
-    def test_numbers_that_are_none(self, tmp_path: Path) -> None:
-        (tmp_path / "a.csv").write_text("a,b\n1,nan\n")
-        with pytest.raises(NonFiniteError, match="line 2"):
-            read_material(tmp_path / "a.csv")
-        (tmp_path / "a.csv").write_bytes(b"\xff\xfe\x00")
-        assert "UTF-8" in refused(tmp_path / "a.csv")
-        assert "does not exist" in refused(tmp_path / "none.csv")
-
-
 class TestPreprocessing:
     @pytest.mark.parametrize("name", sorted(PRESETS))
     def test_presets(self, name: str) -> None:
@@ -486,31 +266,6 @@ class TestPreprocessing:
         (key,) = values
         with pytest.raises(InputError, match=f"`{key}`"):
             Preprocessing.from_dict(values)
-
-
-class TestNumPyFiles:
-    def test_large_arrays_are_mapped(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        x = RNG.standard_normal((40, 5)).astype(np.float32)
-        y = np.arange(40)
-        np.save(tmp_path / "a.npy", x)
-        np.savez_compressed(tmp_path / "a.npz", x=x, y=y)
-        np.savez(tmp_path / "b.npz", x=np.asfortranarray(x), y=y)
-        monkeypatch.setattr(stored_rows, "IN_MEMORY", 100)
-        assert isinstance(read_material(tmp_path / "a.npy").x, np.memmap)
-        for name in ("a.npz", "b.npz"):
-            found = read_material(tmp_path / name)
-            assert np.array_equal(found.x, x)
-            assert found.y is not None
-            assert np.array_equal(found.y, y)
-        assert isinstance(read_material(tmp_path / "a.npz").x, np.memmap)
-
-    def test_no_room(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def full(*_: int) -> None:
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr("os.posix_fallocate", full, raising=False)
-        with pytest.raises(InputError, match="TMPDIR"):
-            stored_rows.stored((1 << 20, 1 << 10), np.uint8)
 
 
 def test_a_picture_alone(tmp_path: Path) -> None:

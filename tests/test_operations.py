@@ -1,4 +1,4 @@
-"""The classification of nodes and neurons: whoever must know what a network computes refuses what is unknown.
+"""Whoever must know what a network computes refuses what is unknown.
 
 Consumers are listed from the tables of simulators, targets and passes, and by their signatures: every public
 function of the package that takes a spiking network.
@@ -14,35 +14,34 @@ import typing
 from collections.abc import Callable
 from functools import partial
 from types import FunctionType
-from typing import Any, get_args
+from typing import Any
 
-import numpy as np
 import pytest
 
 import snnc
 from snnc.analysis import certificate
-from snnc.analysis.costs import fan_outs, macs_of_ann
+from snnc.analysis.costs import macs_of_ann
+from snnc.analysis.node_costs import fan_outs
 from snnc.artefact import Metadata
 from snnc.artefact.writer import build_model
 from snnc.backends import BACKENDS, SIMULATORS, load_backend, load_simulator
 from snnc.compensation.sensitivity import operations as sensitivity_operations
-from snnc.errors import InternalError, SnncError, UnknownOperationError, VerificationError
+from snnc.errors import InternalError, SnncError, UnknownOperationError
 from snnc.ir import ann, snn
 from snnc.ir.bounds import provable_timesteps, step_bounds
-from snnc.ir.graph import Graph
 from snnc.ir.kinds import ValueKind
 from snnc.ir.neuron import Neuron, Schedule
-from snnc.ir.operations import ANN_KINDS, KINDS, SETTINGS, Firing, Operation, firing, operations
+from snnc.ir.operations import KINDS, Firing
 from snnc.ir.snn import IntegrateFire, SnnGraph, SnnNode
 from snnc.ir.text import print_exact, print_graph
 from snnc.passes import PASSES
 from snnc.pipeline import run_pipeline
-from snnc.simulation.protocol import RecordOptions, unknown_operations
 from snnc.simulation.reference import ReferenceSimulator, run_ann
 from snnc.simulation.single_pass import counted
+from snnc.simulation.targets import unknown_operations
 from snnc.source.ann_session import AnnSession
 from tests.ann_graphs import context, residual_network
-from tests.spiking_graphs import NEURONS, as_float, random_graph, random_inputs, with_step_functions
+from tests.spiking_graphs import as_float, random_graph, random_inputs
 
 WHAT = "this version of snnc knows"
 
@@ -323,84 +322,6 @@ def test_a_target_says_what_it_knows() -> None:
     assert first.reason == "the target knows no neurons that fire by 'limited'"
     (only,) = unknown_operations(graph, kinds=KINDS - {snn.Readout})
     assert (only.node, only.reason) == (graph.output, "the target knows no Readout")
-
-
-@pytest.mark.parametrize("kind", [Neuron, IntegrateFire, ann.Relu])
-def test_every_setting_is_classified(kind: type) -> None:
-    """Who adds a field says in the classification what it does: until then everyone refuses it."""
-    assert {field.name for field in dataclasses.fields(kind)} == SETTINGS[kind]
-
-
-def test_a_setting_that_is_not_classified_is_refused_unless_at_its_default(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    graph = GRAPHS[Schedule.SYNCHRONOUS]
-    monkeypatch.setitem(SETTINGS, Neuron, SETTINGS[Neuron] - {"levels"})
-    operations(graph)
-    more = graph.map(IntegrateFire, lambda n: n.with_(neuron=Neuron(levels=2)))
-    with pytest.raises(UnknownOperationError, match="the setting 'levels' is none that"):
-        operations(more)
-
-
-def test_every_kind_of_node_is_classified() -> None:
-    """A class that checks a node is a kind; the others are what kinds have in common."""
-
-    def kinds(dialect: Any, common: type) -> set[type]:
-        found = {kind for kind in vars(dialect).values() if isinstance(kind, type)}
-        return {kind for kind in found if issubclass(kind, common) and "verify" in vars(kind)}
-
-    assert kinds(snn, SnnNode) == KINDS == set(get_args(Operation))
-    assert kinds(ann, ann.AnnNode) == ANN_KINDS
-
-
-def test_every_neuron_fires_by_one_rule() -> None:
-    found = set()
-    for neuron in NEURONS:
-        for negative in (False, True):
-            graph = random_graph(5, neuron=neuron, negative=negative, blocks=0)
-            found |= {firing(node) for node in graph.of_type(IntegrateFire)}
-    stepping = with_step_functions(random_graph(5, blocks=0), 5, share=1)
-    found |= {firing(node) for node in stepping.of_type(IntegrateFire)}
-    assert found == set(Firing)
-
-
-def test_graphs_of_both_dialects_have_an_arity_per_operation() -> None:
-    def broken(graph: Graph[Any], node: Any, inputs: tuple[str, ...]) -> None:
-        changed = graph.replacing({node.name: node.with_(inputs=inputs)})
-        with pytest.raises(VerificationError, match=r"needs|one input node"):
-            changed.verify()
-
-    for graph in (residual_network(), random_graph(1, blocks=3), random_graph(8, blocks=3)):
-        for node in graph:
-            if node.arity.least:
-                broken(graph, node, node.inputs[: node.arity.least - 1])
-            if node.arity.most is not None and not node.is_input:
-                broken(graph, node, node.inputs + (graph.nodes[0].name,) * (node.arity.most + 1))
-
-
-def test_the_inputs_of_a_network_come_first() -> None:
-    graph = GRAPHS[Schedule.SYNCHRONOUS]
-    first, second, *rest = graph.nodes
-    constant = snn.ConstantCurrent(name="c", shape=(1,), values=np.zeros(1, np.int32))
-    with pytest.raises(VerificationError, match="the inputs of a network are its first nodes"):
-        graph.with_nodes([first, second, first.with_(name="late"), *rest]).verify()
-    with pytest.raises(VerificationError, match="a network begins with its input"):
-        graph.with_nodes([constant, *graph.nodes]).verify()
-
-
-def test_what_moves_gives_values_that_it_read() -> None:
-    moved: set[type] = set()
-    for seed in range(12):
-        graph = random_graph(seed, blocks=3, routed=seed % 2 == 0)
-        names = tuple(node.name for node in graph if not isinstance(node, snn.Readout))
-        q = random_inputs(graph, 2, seed)
-        trains = ReferenceSimulator().run(graph, q, 3, RecordOptions(trains=names)).trains
-        for node in graph:
-            if node.moves:
-                moved.add(type(node))
-                read = np.concatenate([trains[name].ravel() for name in node.inputs])
-                assert np.isin(trains[node.name], [*np.unique(read), 0]).all()
-    assert moved == {kind for kind in get_args(Operation) if kind.moves}
 
 
 @pytest.fixture

@@ -13,9 +13,10 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from snnc.errors import UnsupportedModelError
-from snnc.frontend import legacy, read_onnx, recurrent, supported_operators
+from snnc.frontend import legacy, read_onnx, supported_operators
 from snnc.frontend.loading import loaded_from
 from snnc.frontend.operators import OPERATORS, UNROLLED, operator_of
+from snnc.frontend.recurrent.layer import TYPES as ATTRIBUTES
 from snnc.frontend.simplify import NEWEST_OPSET, OLDEST_OPSET
 from tests.onnx_models import model, node, normal, read_again
 
@@ -73,7 +74,7 @@ def test_every_attribute_is_read(row: Any) -> None:
     """One that is passed over would be a wrong value without a word."""
     unread = set(row.attributes) - OF_OLD
     if row.name in UNROLLED:
-        assert unread <= READ_OF.get(row.name, recurrent.TYPES.keys())
+        assert unread <= READ_OF.get(row.name, ATTRIBUTES.keys())
         return
     kind = onnx.NodeProto(op_type=row.name.rpartition(":")[2], domain=row.domain)
     operator = operator_of(kind) or OPERATORS[row.name]

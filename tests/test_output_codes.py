@@ -9,7 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from snnc.analysis.evaluation import Source, evaluate
+from snnc.analysis.answers import Source
+from snnc.analysis.evaluation import evaluate
 from snnc.backends import load_simulator
 from snnc.compiler import Options, convert
 from snnc.source.output_codes import output_code

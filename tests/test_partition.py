@@ -26,7 +26,8 @@ from snnc.frontend.simplify import simplify
 from snnc.frontend.tensor_shapes import tensors_of
 from snnc.ir.batch import joined
 from snnc.source.ann_session import AnnSession
-from snnc.source.host import Host, Section
+from snnc.source.host import Host
+from snnc.source.host_sections import Section
 from snnc.source.islands import SourceSegments
 
 WILD = Path(__file__).parents[2] / "shared/wild"

@@ -19,7 +19,7 @@ from snnc.backends.golden import read_golden
 from snnc.backends.loihi import backend as loihi
 from snnc.backends.spiking_onnx import backend as spiking_onnx
 from snnc.errors import UsageError
-from snnc.simulation.protocol import Golden
+from snnc.simulation.targets import Golden
 from tests.spiking_graphs import random_graph
 
 

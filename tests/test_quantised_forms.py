@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from snnc.errors import UnsupportedModelError
 from snnc.frontend import read_onnx
-from snnc.frontend.quantised.operators import dequantising_scale
+from snnc.frontend.quantised.folding import dequantising_scale
 from snnc.ir import ann
 from snnc.simulation.reference import run_ann
 from tests.onnx_models import check_equal, model, node, original, saved

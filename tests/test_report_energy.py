@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from snnc.analysis import costs
+from snnc.analysis.node_costs import fan_outs
 from snnc.errors import InputError
 from snnc.ir.neuron import Code, Neuron
 from snnc.ir.snn import ConstantCurrent, IntegrateFire
@@ -54,7 +55,7 @@ def test_the_fair_baseline_skips_its_zeros_and_has_as_many_levels() -> None:
     counted = energy()
     assert counted.fair.activation_bits == 3  # five levels: 0 .. 4
     dense = found.costs.first_layer_macs + sum(
-        int(costs.fan_outs(made.artefact.graph)[node.name].sum())
+        int(fan_outs(made.artefact.graph)[node.name].sum())
         for node in made.artefact.graph.of_type(IntegrateFire)
     )
     assert found.costs.first_layer_macs < counted.fair.macs < dense

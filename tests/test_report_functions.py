@@ -14,7 +14,7 @@ from snnc.compiler import Options, convert
 from snnc.ir.snn import CountFunction, CountProduct, IntegrateFire
 from snnc.metrics import Task
 from snnc.report.bisection import bisect
-from snnc.report.measurement import measure
+from snnc.report.measuring import measure
 from snnc.report.origin import prepared_source
 from snnc.report.terms import TERMS, decompose_function
 from snnc.simulation.protocol import RecordOptions

@@ -13,7 +13,7 @@ import pytest
 from snnc.ir.graph import NumberArray
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.metrics import Share
-from snnc.report import measurement
+from snnc.report import chunks
 from snnc.report.coding import evenly_spaced
 from snnc.report.curve import accuracy_curve
 from snnc.report.serial_worker import AHEAD, SerialWorker
@@ -69,7 +69,7 @@ def test_what_a_task_raises_is_raised(threads: int) -> None:
 def test_blocks_change_nothing_but_the_order_of_sums(monkeypatch: pytest.MonkeyPatch) -> None:
     made = convert(rows=7)
     whole = made.measured()
-    monkeypatch.setattr(measurement, "BLOCK", 1)
+    monkeypatch.setattr(chunks, "BLOCK", 1)
     rows = made.measured()
     for one, other in zip(whole.layers, rows.layers, strict=True):
         for first, second in ((one.local, other.local), (one.cumulative, other.cumulative)):

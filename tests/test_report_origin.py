@@ -12,7 +12,7 @@ from snnc.artefact import Artefact, Metadata
 from snnc.compiler import Options, convert
 from snnc.errors import InputError
 from snnc.ir.ann import Relu
-from snnc.report.measurement import measure
+from snnc.report.measuring import measure
 from snnc.report.origin import prepared_source
 from snnc.simulation.reference import ReferenceSimulator
 from tests.onnx_models import model, node, normal, saved

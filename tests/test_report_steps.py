@@ -25,7 +25,8 @@ from snnc.ir.neuron import Neuron
 from snnc.ir.snn import Convolution, IntegrateFire, SnnGraph
 from snnc.report.coding import counts, evenly_spaced
 from snnc.report.layers import LayerReport
-from snnc.report.measurement import Measurement, measure
+from snnc.report.measurement import Measurement
+from snnc.report.measuring import measure
 from snnc.report.origin import prepared_source
 from snnc.report.schema import schema
 from snnc.report.terms import OWN, TERMS, decompose, received

@@ -16,7 +16,7 @@ from snnc.report.energy import MODELS, account
 from snnc.report.page import TOP_PROBLEMS, html
 from snnc.report.targets import Fit, fits
 from snnc.report.verdict import judge
-from snnc.simulation.protocol import Capabilities, Unsupported
+from snnc.simulation.targets import Capabilities, Unsupported
 from tests.conversions import Converted, convert
 
 PROFILES: Mapping[str, str] = {"plain": "the first", "fancy": "the second"}

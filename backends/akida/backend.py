@@ -20,7 +20,7 @@ from snnc.backends.programs import copy, foreign, program, run
 from snnc.errors import ArtefactError, UsageError
 from snnc.ir.graph import IntArray
 from snnc.ir.snn import SnnGraph
-from snnc.simulation.protocol import Capabilities, Emission, Golden, Unsupported, VerificationResult
+from snnc.simulation.targets import Capabilities, Emission, Golden, Unsupported, VerificationResult
 
 SCRIPT, LAYERS, ARRAYS = "snnc_akida.py", "layers.json", "layers.npz"
 SOURCE = Path(__file__).with_name(f"{SCRIPT}.txt")

@@ -35,7 +35,7 @@ from snnc.backends.programs import foreign, program, run
 from snnc.errors import ArtefactError, UsageError
 from snnc.ir.operations import Firing
 from snnc.ir.snn import Function, Gather, Pad, Slice, SnnGraph
-from snnc.simulation.protocol import (
+from snnc.simulation.targets import (
     COMMON_KINDS,
     COMMON_RULES,
     Capabilities,

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from snnc.backends.c99.lowering import c_index, ports
+from snnc.backends.c99.ports import c_index, ports
 from snnc.backends.c99.source import HEADER, array, comment, has_classes
 from snnc.backends.c99.widths import Width
 from snnc.ir.batch import Batch, Rows
 from snnc.ir.graph import IntArray
 from snnc.ir.snn import Encode, IntegrateFire, SnnGraph
-from snnc.simulation.protocol import Golden
+from snnc.simulation.targets import Golden
 
 PROGRAM, VECTORS = "selftest.c", "golden.h"
 

@@ -16,7 +16,7 @@ from snnc.backends.loihi import limits, network_file
 from snnc.backends.programs import copy, foreign, program, run
 from snnc.errors import ArtefactError, UsageError
 from snnc.ir.snn import SnnGraph
-from snnc.simulation.protocol import (
+from snnc.simulation.targets import (
     Capabilities,
     Emission,
     Golden,

@@ -17,7 +17,7 @@ from snnc.ir.bounds import step_bounds, weight_sums
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.neuron import Schedule
 from snnc.ir.snn import Encode, IntegrateFire, Readout, SnnGraph, Weighted
-from snnc.simulation.protocol import Unsupported
+from snnc.simulation.targets import Unsupported
 
 CORES = 128
 NEURONS_PER_CORE = 8192

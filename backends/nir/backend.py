@@ -25,7 +25,7 @@ from snnc.errors import ArtefactError, TargetError, UsageError
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.snn import SnnGraph
 from snnc.numerics.splitting import join_weights
-from snnc.simulation.protocol import Capabilities, Emission, Golden, Unsupported, VerificationResult
+from snnc.simulation.targets import Capabilities, Emission, Golden, Unsupported, VerificationResult
 
 CAPABILITIES = Capabilities(
     summary="NIR files for SpikingJelly, snnTorch, Norse and sinabs, with a script that runs them there",

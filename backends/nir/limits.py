@@ -20,7 +20,7 @@ from snnc.ir.snn import (
     SnnGraph,
     SnnNode,
 )
-from snnc.simulation.protocol import Unsupported, several_inputs_or_outputs, unknown_operations
+from snnc.simulation.targets import Unsupported, several_inputs_or_outputs, unknown_operations
 
 BARRIER = "convert with --set set-schedule.kind=layerwise"
 

@@ -21,7 +21,7 @@ from snnc.ir.batch import Batch, Rows
 from snnc.ir.graph import NumberArray
 from snnc.ir.operations import KINDS, Firing
 from snnc.ir.snn import SnnGraph
-from snnc.simulation.protocol import (
+from snnc.simulation.targets import (
     Capabilities,
     Emission,
     Golden,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.common.corpus_data import Network, Sets
-from snnc.analysis.evaluation import Source
+from snnc.analysis.answers import Source
 from snnc.data.preprocessing import prepared_rows
 from snnc.ir.graph import NumberArray
 from snnc.source.source_session import SourceSession

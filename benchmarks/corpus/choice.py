@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.common import corpus_data
-from snnc.analysis.evaluation import Paired, outputs_of
+from snnc.analysis.answers import outputs_of
+from snnc.analysis.evaluation import Paired
 from snnc.backends import load_simulator
 from snnc.compiler import Conversion, Options, convert
 

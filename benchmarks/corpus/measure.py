@@ -27,7 +27,8 @@ from benchmarks.common import corpus_data, digests
 from benchmarks.common.corpus_data import Network
 from benchmarks.common.source import source_of
 from benchmarks.corpus.page import report
-from snnc.analysis.evaluation import evaluate, evaluate_ann, outputs_of
+from snnc.analysis.answers import outputs_of
+from snnc.analysis.evaluation import evaluate, evaluate_ann
 from snnc.backends import load_simulator
 from snnc.cli.bars import Bars
 from snnc.compiler import Conversion, Options, convert

@@ -18,6 +18,7 @@ import numpy as np
 from benchmarks.common import corpus_data
 from benchmarks.common.source import source_of
 from snnc.analysis import costs
+from snnc.analysis.node_costs import fan_outs
 from snnc.backends import load_simulator
 from snnc.data.preprocessing import prepared_rows
 from snnc.data.readings import NetworkInput
@@ -94,7 +95,7 @@ def _reach(graph: ann.AnnGraph, calibration: Calibration) -> dict[str, costs.Cou
     lowered, _ = run_pipeline(Pipeline.parse(PLAIN, PASSES), graph, context)
     if not isinstance(lowered, SnnGraph):
         raise TypeError(f"{PLAIN} does not end in a spiking network")
-    found = costs.fan_outs(lowered)
+    found = fan_outs(lowered)
     missing = [node.name for node in graph.of_type(ann.Relu) if node.name not in found]
     if missing:
         raise click.ClickException(f"no spiking population stands for {missing[0]!r}")

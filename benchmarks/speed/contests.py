@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from benchmarks.speed import peers
 from benchmarks.speed.subjects import subject
-from snnc.analysis.costs import count, fan_outs
+from snnc.analysis.costs import count
+from snnc.analysis.node_costs import fan_outs
 from snnc.analysis.speed import Timing, clock, interleaved
 from snnc.backends.numba_cpu import NumbaSimulator
 from snnc.ir.snn import Encode, SnnGraph, Weighted

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from snnc.analysis.evaluation import SHARD, Evaluation, Source, evaluate
+from snnc.analysis.answers import SHARD, Source
+from snnc.analysis.evaluation import Evaluation, evaluate
 from snnc.data import normalisation
 from snnc.data.input_statistics import MOST_ROWS, InputStatistics
 from snnc.data.leakage import count_seen

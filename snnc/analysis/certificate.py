@@ -24,6 +24,7 @@ import numpy as np
 
 from snnc.analysis import costs
 from snnc.analysis.evaluation import Share
+from snnc.analysis.latency import depth, latency_steps
 from snnc.errors import InputError, TargetError, UsageError
 from snnc.ir.bounds import provable_timesteps
 from snnc.ir.graph import IntArray
@@ -145,7 +146,7 @@ def proved_settle_steps(graph: SnnGraph, spikes_per_step: int) -> int:
     """Return the settle steps from which exactness is proved: ``ceil(T / s)`` per population of the path."""
     if spikes_per_step >= graph.timesteps:
         return 0
-    return costs.depth(graph) * -(-graph.timesteps // spikes_per_step)
+    return depth(graph) * -(-graph.timesteps // spikes_per_step)
 
 
 def certify(
@@ -234,7 +235,7 @@ def _measured(
         settle_steps,
         basis,
         proved,
-        costs.latency_steps(setting, setting.timesteps),
+        latency_steps(setting, setting.timesteps),
         found.synops,
         found.spikes_per_neuron_per_step,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,27 +10,24 @@ import numpy as np
 
 from snnc import notebook
 from snnc.analysis import costs
+from snnc.analysis.answers import Source, answers_of_run, require_network, rows_of, shards
 from snnc.analysis.costs import Costs
+from snnc.analysis.latency import latency_steps
 from snnc.analysis.scores import AnnScores, Answers, Scores, compared, judged, measured, wants_values
-from snnc.data.row_files import as_rows, named_rows
+from snnc.data.row_files import as_rows
 from snnc.errors import InputError, InternalError, UsageError
-from snnc.ir.batch import Batch, Given, Rows, joined
-from snnc.ir.channels import per_channel
-from snnc.ir.graph import FloatArray, NumberArray, Shape
+from snnc.ir.batch import Batch, Given, Rows
+from snnc.ir.graph import Shape
 from snnc.ir.layout import InputLayout
-from snnc.ir.snn import Readout, SnnGraph
+from snnc.ir.snn import SnnGraph
 from snnc.metrics.catalogue import Case
 from snnc.metrics.outputs import Asked, Labels, metrics_by_output, recognise_outputs
 from snnc.metrics.shares import Paired as Paired
 from snnc.metrics.shares import Share as Share
 from snnc.metrics.task import Task, threshold_of
 from snnc.progress import Callback, Progress, as_progress
-from snnc.simulation.protocol import Activity, RecordOptions, Simulator, Trace
-from snnc.source.host import Finish
-from snnc.source.source_session import SourceSession
-
-SHARD = 250
-"""Rows that are worked on at once: memory does not grow with the data set."""
+from snnc.simulation.protocol import Activity, RecordOptions, Simulator
+from snnc.source.finish import Finish
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,28 +154,6 @@ class Evaluation:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """The network to compare with.
-
-    Attributes:
-        session: runs it.
-        prepare: from rows as they are given to what it takes.
-        macs: its multiply-accumulates per image, if known.
-        check_rows: refuses all rows, by their name, where their shape does not fit.
-    """
-
-    session: SourceSession
-    prepare: Callable[[Rows], Rows]
-    macs: int | None = None
-    check_rows: Callable[[Rows, str], None] = lambda x, name: None
-
-    def answers(self, x: Rows, outputs: Sequence[str] = ()) -> dict[str, FloatArray]:
-        """Return what it answers to rows as they are given, (n, values) per output, by name."""
-        found = self.session.run_all(self.prepare(x), outputs)
-        return {name: values.reshape(len(values), -1) for name, values in found.items()}
-
-
 def evaluate(
     graph: SnnGraph,
     encode: Callable[[Rows], Rows],
@@ -225,8 +200,8 @@ def evaluate(
         UsageError: a metric does not fit, or what it compares with is missing.
         InternalError: the two simulators disagree on an integer network.
     """
-    _require(graph, encode, simulator, finish)
-    rows, shown = _given(encode, graph, x), as_progress(progress)
+    require_network(graph, encode, simulator, finish)
+    rows, shown = rows_of(encode, graph, x), as_progress(progress)
     if len(rows) == 0:
         raise InputError("there are no rows to evaluate")
     shapes = _shapes(graph, layouts, finish)
@@ -248,14 +223,14 @@ def evaluate(
         )
     )
     activity: dict[str, Activity] = {}
-    for part in _shards(len(rows), shown, f"evaluating at T = {steps}"):
+    for part in shards(len(rows), shown, f"evaluating at T = {steps}"):
         q = encode(rows[part])
         trace = counter.run(graph, q, steps, RecordOptions(activity=True))
         answered = trace if counter is simulator else simulator.run(graph, q, steps, RecordOptions())
         differ = [n for n, each in trace.outputs.items() if not np.array_equal(each, answered.outputs[n])]
         if graph.integer and differ:
             raise InternalError(f"the simulators {' and '.join(names)} differ on {graph.name}")
-        for name, values in _answered(graph, answered, rows[part], layouts, finish).items():
+        for name, values in answers_of_run(graph, answered, rows[part], layouts, finish).items():
             spiking[name].add(values.reshape(len(values), -1), part)
         for name, counted in trace.activity.items():
             activity[name] = activity[name] + counted if name in activity else counted
@@ -273,18 +248,11 @@ def evaluate(
         costs=costs.count(graph, activity, len(rows), steps),
         timesteps=steps,
         settle_steps=graph.settle_steps,
-        latency_steps=costs.latency_steps(graph, steps, None if finish is None else finish.segments),
+        latency_steps=latency_steps(graph, steps, None if finish is None else finish.segments),
         payload=costs.payload(graph, steps),
         simulator=names[0],
         counted_by=names[1],
     )
-
-
-def _given(encode: Callable[[Rows], Rows], graph: SnnGraph, x: Given) -> Rows:
-    """Return rows as an array, or as a batch of several inputs."""
-    takes = getattr(getattr(encode, "__self__", None), "takes", None)  # an artefact's may be others
-    names = [node.name for node in graph.inputs] if takes is None else list(takes)
-    return joined(named_rows(x, names, graph.name, "the rows")) if len(names) > 1 else as_rows(x)
 
 
 def _shapes(graph: SnnGraph, layouts: Mapping[str, InputLayout], finish: Finish | None) -> dict[str, Shape]:
@@ -300,19 +268,6 @@ def _shapes(graph: SnnGraph, layouts: Mapping[str, InputLayout], finish: Finish 
         name: layouts[name].source_shape if name in layouts else node.shape
         for name, node in graph.readouts.items()
     }
-
-
-def _answered(
-    graph: SnnGraph, trace: Trace, x: Rows, layouts: Mapping[str, InputLayout], finish: Finish | None
-) -> dict[str, NumberArray]:
-    """Return the answers of a run in units and layout of the source, (n, *shape) by the output's name."""
-    if finish is not None:
-        return dict(finish.answers(trace, x))
-    found: dict[str, NumberArray] = {}
-    for name, readout in graph.readouts.items():
-        values = readout.real(trace.outputs[name], trace.timesteps)
-        found[name] = layouts[name].to_source(values) if name in layouts else values
-    return found
 
 
 def _by_output(shapes: Mapping[str, Shape], ends: str | Mapping[str, str]) -> dict[str, str]:
@@ -339,7 +294,7 @@ def evaluate_ann(
     ends = source.session.all_ends
     answers: dict[str, Answers] = {}
     wanted: dict[str, Asked] = {}
-    for part in _shards(len(rows), as_progress(progress), "evaluating the ANN"):
+    for part in shards(len(rows), as_progress(progress), "evaluating the ANN"):
         found = source.session.run_all(source.prepare(rows[part]))
         if not answers:
             shapes = {name: values.shape[1:] for name, values in found.items()}
@@ -362,114 +317,3 @@ def _scores_alone(answers: Answers, metrics: Asked) -> Scores:
     values, outputs = np.concatenate(answers.values), answers.outputs
     case = Case(values, outputs.task, None, outputs.labels, answers.threshold, outputs.places)
     return answers.scores(measured(case, outputs, metrics))
-
-
-def answers_of(source: Source, x: Rows, progress: Progress | Callback | None = None) -> NumberArray:
-    """Return what an ordinary network answers, (n, outputs); see :func:`evaluate` for the arguments."""
-    tracked = _shards(len(x), as_progress(progress), "running the ANN")
-    return np.concatenate([source.session.run(source.prepare(x[rows])) for rows in tracked])
-
-
-def outputs_of(
-    graph: SnnGraph,
-    encode: Callable[[Rows], Rows],
-    x: Given,
-    *,
-    simulator: Simulator,
-    timesteps: int,
-    per_step: bool = False,
-    progress: Progress | Callback | None = None,
-    finish: Finish | None = None,
-) -> NumberArray:
-    """Return what a network of one output answers, flat; see :func:`evaluate` for the arguments.
-
-    Returns:
-        (n, outputs), or (T + K, n, outputs) where the answer after every step is wanted.
-
-    Raises:
-        UsageError: there are several outputs; or the answer after every step is wanted of a network that
-            ordinary ONNX finishes, once, behind the last step.
-    """
-    found = all_outputs_of(
-        graph,
-        encode,
-        x,
-        simulator=simulator,
-        timesteps=timesteps,
-        per_step=per_step,
-        progress=progress,
-        finish=finish,
-    )
-    if len(found) != 1:
-        raise UsageError(f"there are {len(found)} outputs, {', '.join(map(repr, found))}, and this takes one")
-    (values,) = found.values()
-    return values.reshape(*values.shape[: 1 + per_step], -1)
-
-
-def all_outputs_of(
-    graph: SnnGraph,
-    encode: Callable[[Rows], Rows],
-    x: Given,
-    *,
-    simulator: Simulator,
-    timesteps: int,
-    per_step: bool = False,
-    progress: Progress | Callback | None = None,
-    finish: Finish | None = None,
-) -> dict[str, NumberArray]:
-    """Return what every output of a network answers; see :func:`evaluate` for the arguments.
-
-    Returns:
-        (n, *shape) per output, by name, or (T + K, n, *shape) where the answer after every step is wanted.
-
-    Raises:
-        UsageError: that is wanted of a network that ordinary ONNX finishes, once, behind the last step.
-    """
-    _require(graph, encode, simulator, finish)
-    if finish is not None and per_step:
-        raise UsageError(
-            "ordinary ONNX makes the answers behind the last step, so there are none after every step"
-        )
-    if finish is not None:
-        simulator = finish.simulator(simulator)
-    read = tuple(dict.fromkeys(name for node in graph.readouts.values() for name in node.inputs))
-    record = RecordOptions(trains=read if per_step else ())
-    rows = _given(encode, graph, x)
-    found: dict[str, list[NumberArray]] = {}
-    for part in _shards(len(rows), as_progress(progress), f"running at T = {timesteps}"):
-        trace = simulator.run(graph, encode(rows[part]), timesteps, record)
-        outputs = trace.outputs if finish is None else finish.answers(trace, rows[part])
-        for name, y in outputs.items():
-            kept = _after_every_step(graph.readouts[name], trace, y.dtype) if per_step else y
-            found.setdefault(name, []).append(kept)
-    return {name: np.concatenate(parts, axis=1 if per_step else 0) for name, parts in found.items()}
-
-
-def _after_every_step(readout: Readout, trace: Trace, kind: np.dtype[Any]) -> NumberArray:
-    """Return what a read-out holds after every step, (T + K, n, *shape)."""
-    currents = np.add.reduce([trace.trains[name] for name in readout.inputs], dtype=kind)
-    biased = np.minimum(np.arange(1, len(currents) + 1), trace.timesteps).astype(currents.dtype)
-    bias = per_channel(readout.bias, len(readout.shape))
-    total: NumberArray = currents.cumsum(axis=0, dtype=currents.dtype)
-    return total + biased.reshape(-1, *(1,) * (currents.ndim - 1)) * bias
-
-
-def _require(graph: Any, encode: Any, simulator: Any, finish: Finish | None) -> None:
-    """Refuse arguments of another kind, and answers of half a network, in one line."""
-    if finish is None and getattr(getattr(encode, "__self__", None), "host", None) is not None:
-        raise UsageError(
-            "ordinary ONNX makes the answers of this artefact out of the spiking network's: give "
-            "finish=artefact.finish, too"
-        )
-    if not isinstance(graph, SnnGraph):
-        raise InputError(f"{type(graph).__name__} is not a spiking network: give the `graph` of an artefact")
-    if not callable(encode):
-        raise InputError(f"{type(encode).__name__} encodes no rows: give the `encode` of an artefact")
-    if not callable(getattr(simulator, "run", None)):
-        raise UsageError(f"{type(simulator).__name__} is not a simulator: give load_simulator('numba')")
-
-
-def _shards(n: int, progress: Progress, description: str) -> Iterator[slice]:
-    starts: Sequence[int] = range(0, n, SHARD)
-    for start in progress.track(starts, len(starts), description):
-        yield slice(start, start + SHARD)

@@ -30,7 +30,9 @@ from snnc.ir.segments import split
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.simulation.protocol import Simulator, Trace
 from snnc.simulation.reference import encode_all
-from snnc.source.host import Finish, Host, as_taken, island_name
+from snnc.source.finish import Finish
+from snnc.source.host import Host
+from snnc.source.host_sections import as_taken, island_name
 from snnc.source.selection import Selection
 
 

@@ -26,7 +26,8 @@ from snnc.artefact.writer import ORDER
 from snnc.errors import UnsupportedModelError
 from snnc.ir.graph import FloatArray, NumberArray
 from snnc.ir.layout import InputLayout
-from snnc.source.host import Host, HostSection, Port, Section, island_name
+from snnc.source.host import Host
+from snnc.source.host_sections import HostSection, Port, Section, island_name
 
 SECTION = "snnc.section"
 """Metadata of a node that is none of the spiking network: ``enter``, ``leave``, or the name of a section."""

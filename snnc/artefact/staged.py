@@ -14,7 +14,7 @@ from snnc.ir.segments import split
 from snnc.ir.snn import SnnGraph
 from snnc.simulation.protocol import RecordOptions, Simulator, Trace
 from snnc.simulation.reference import encode_all
-from snnc.source.host import Values
+from snnc.source.host_sections import Values
 
 if TYPE_CHECKING:
     from snnc.artefact.artefact import Artefact

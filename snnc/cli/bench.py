@@ -124,6 +124,7 @@ def _compare(
     import numpy as np
 
     from snnc.analysis import costs
+    from snnc.analysis.latency import latency_steps
     from snnc.analysis.speed import Comparison, interleaved, resident
     from snnc.backends.numba_cpu import NumbaSimulator
     from snnc.cli.models import open_source
@@ -194,7 +195,7 @@ def _compare(
         images=len(x),
         threads=request.threads,
         timesteps=steps,
-        latency_steps=costs.latency_steps(network.graph, steps, network.input_segments),
+        latency_steps=latency_steps(network.graph, steps, network.input_segments),
         mode=request.mode,
         memory=None if before is None or after is None else max(0, after - before),
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from snnc.cli.differences import compared, end_of, of_all_outputs
 from snnc.cli.given import refuse
 from snnc.cli.judging import (
     floors,
@@ -19,18 +20,17 @@ from snnc.cli.judging import (
     task_of,
     task_option,
 )
-from snnc.cli.layer_errors import COMPARED_ROWS, Side, errors_against_source, layers_of_both
+from snnc.cli.layer_errors import COMPARED_ROWS, errors_against_source, layers_of_both
 from snnc.cli.layouts import rows_layout, with_layout
-from snnc.cli.quantities import FiniteRange, Threads, lost, points
+from snnc.cli.quantities import FiniteRange, Threads
+from snnc.cli.sides import Side, inputs_of, outputs_of, pairs_of, sides_of
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
-    from snnc.analysis.evaluation import Source
     from snnc.artefact import Artefact
     from snnc.cli.models import Located
-    from snnc.ir.batch import Rows
     from snnc.ir.graph import NumberArray
-    from snnc.metrics import Case, Floor, Measured, Outputs
+    from snnc.metrics import Floor, Measured, Outputs
     from snnc.source.selection import Selection
 
 
@@ -146,6 +146,7 @@ def _compare_networks(
     from snnc.data.material import is_decoded, preprocessing_beside
     from snnc.data.preprocessing import Preprocessing
     from snnc.errors import InputError, UsageError
+    from snnc.metrics import measure
     from snnc.metrics.outputs import labels_by_output, metrics_by_output
 
     data, threads = asked.data, asked.threads
@@ -180,8 +181,8 @@ def _compare_networks(
     ]
     checks = [network.check_rows for network in networks]
     sha256 = hashes[0] if hashes else ""
-    inputs = next(_inputs(network) for network in networks)
-    outputs = _outputs(networks[0])
+    inputs = next(inputs_of(network) for network in networks)
+    outputs = outputs_of(networks[0])
     x, y, name = rows_of(
         data,
         sha256,
@@ -193,10 +194,10 @@ def _compare_networks(
         is_fixed=fixed,
     )
     sides = [
-        _sides(terminal, label, network, x, threads)
+        sides_of(terminal, label, network, x, threads)
         for label, network in zip((first, second), networks, strict=True)
     ]
-    pairs = _pairs(*sides)
+    pairs = pairs_of(*sides)
     labels = labels_by_output(y, list(outputs))
     kinds = {key: _kind(a, b, labels.get(key), len(x), asked, spiking) for key, (a, b) in pairs.items()}
     if asked.max_drop is not None:
@@ -206,8 +207,8 @@ def _compare_networks(
     each: dict[str, dict[str, Any]] = {}
     measured: dict[str, list[Measured]] = {}
     for key, (a, b) in pairs.items():
-        each[key], case = _compared(a, b, kinds[key], name)
-        measured[key] = [_measure(metric, case) for metric in (wanted[key] or ()) if asked.floors]
+        each[key], case = compared(a, b, kinds[key], name)
+        measured[key] = [measure(metric, case) for metric in (wanted[key] or ()) if asked.floors]
     wrong = missed(asked.floors, measured)
     columns = ["rate in A", "rate in B", "squared difference, % of A"]
     rows = layers_of_both(artefacts[0], artefacts[1], x[:COMPARED_ROWS], threads)
@@ -216,7 +217,7 @@ def _compare_networks(
         columns = ["error alone, %", "error in the running network, %", "SQNR, dB"]
         against = (located[spikes], located[1 - spikes])
         rows = errors_against_source(terminal, *against, data, x, asked.rows_layout, threads)
-    return {"compared": "networks", **_of_all(each), "columns": columns, "rows": rows}, wrong
+    return {"compared": "networks", **of_all_outputs(each), "columns": columns, "rows": rows}, wrong
 
 
 def _selection(item: Located, spiking: Artefact | None) -> Selection | None:
@@ -227,51 +228,6 @@ def _selection(item: Located, spiking: Artefact | None) -> Selection | None:
         return None
     is_source = load(item.path).sha256 == spiking.metadata.source_sha256
     return spiking.selection if is_source else None
-
-
-def _inputs(network: Artefact | Source) -> list[str]:
-    from snnc.analysis.evaluation import Source
-
-    return list(network.session.inputs if isinstance(network, Source) else network.takes)
-
-
-def _outputs(network: Artefact | Source) -> list[str]:
-    from snnc.analysis.evaluation import Source
-
-    return list(network.session.all_ends if isinstance(network, Source) else network.gives)
-
-
-def _pairs(a: dict[str, Side], b: dict[str, Side]) -> dict[str, tuple[Side, Side]]:
-    """Return what both networks answer at each output, by its name in A; the only ones may differ in it.
-
-    Raises:
-        InputError: they have other outputs, or of other shapes.
-    """
-    from snnc.errors import InputError
-
-    if len(a) == len(b) == 1:
-        pairs = {name: (side, other) for name, side in a.items() for other in b.values()}
-    else:
-        for whose, has, other, lacks in (("A", a, "B", b), ("B", b, "A", a)):
-            missing = [name for name in has if name not in lacks]
-            if missing:
-                raise InputError(
-                    f"{whose} has an output {missing[0]!r}, and {other} has none of that name: nothing to "
-                    "compare it with; convert with --keep-output NAME for those of both"
-                )
-        pairs = {name: (side, b[name]) for name, side in a.items()}
-    for name, (one, two) in pairs.items():
-        of = f" at {name!r}" if len(pairs) > 1 else ""
-        if one.values.shape != two.values.shape:
-            raise InputError(
-                f"A has {one.values.shape[1]} outputs{of} and B {two.values.shape[1]}: nothing to compare"
-            )
-        axes = [tuple(length for length in side.shape if length > 1) for side in (one, two)]
-        if axes[0] != axes[1] and min(map(len, axes)) > 1:
-            raise InputError(
-                f"A answers{of} with maps of {one.shape} and B of {two.shape}: nothing to compare"
-            )
-    return pairs
 
 
 def _kind(
@@ -288,182 +244,7 @@ def _kind(
         a.shape if is_map else b.shape,
         rows=rows,
         labels=labels,
-        ends=_end(a, b),
+        ends=end_of(a, b),
         given=task_of(asked.task),
         stored=task_of(None, stored),
     )
-
-
-def _end(a: Side, b: Side) -> str:
-    """Return the activation that the source network ends with, as far as either knows of one."""
-    return a.ends or b.ends or a.left_out or b.left_out
-
-
-def _compared(a: Side, b: Side, outputs: Outputs, rows: str) -> tuple[dict[str, Any], Case]:
-    """Return what both networks reach at an output, and the answers of B held to those of A."""
-    from snnc.metrics import Case, threshold_of
-
-    ends = _end(a, b)
-    task, threshold = outputs.task, threshold_of(ends)
-    ours, theirs = (_ended(side, ends, outputs) for side in (a, b))
-    case = Case(theirs, task, ours, outputs.labels, threshold, outputs.places)
-    first = Case(ours, task, None, outputs.labels, threshold, outputs.places)
-    return _judged(case, first, outputs, rows), case
-
-
-def _of_all(each: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return what is said of the one output, or of the one that loses most and of every output."""
-    if len(each) == 1:
-        return next(iter(each.values()))
-    counted = {name: found for name, found in each.items() if found["drop_points"] is not None}
-    lost_most = max(counted or each, key=lambda name: each[name]["drop_points"] or 0.0)
-    text = "\n".join(f"{name}: {found['text']}" for name, found in each.items())
-    return {**each[lost_most], "output": lost_most, "outputs": each, "text": text}
-
-
-def _measure(name: str, case: Case) -> Measured:
-    from snnc.metrics import measure
-
-    return measure(name, case)
-
-
-def _ended(side: Side, ends: str, outputs: Outputs) -> NumberArray:
-    """Return the answers of a network behind the softmax or sigmoid that the other one ends with.
-
-    Raises:
-        InputError: the axis of the other's softmax over a map is not known.
-    """
-    import numpy as np
-
-    from snnc.errors import InputError
-    from snnc.metrics import finished
-    from snnc.metrics.task import SOFTMAXES
-
-    if outputs.is_map and ends in SOFTMAXES and not side.ends and side.left_out != ends:
-        raise InputError(f"{side.name} gives maps without the {ends} that ends the other: compare like maps")
-    return side.values if side.ends else finished(side.values.astype(np.float64), ends)
-
-
-def _judged(case: Case, first: Case, outputs: Outputs, rows: str) -> dict[str, Any]:
-    """Return what both networks reach.
-
-    Args:
-        case: the answers of B, held to those of A and to the labels.
-        first: the answers of A, held to the labels.
-        outputs: what the answers are.
-        rows: where they are from, in words.
-    """
-    from snnc.analysis.scores import measured as measure_all
-    from snnc.metrics import Case, Task, measure
-    from snnc.metrics.catalogue import LABELS, METRICS, OF_MAPS
-    from snnc.report.document import several
-
-    n, decided = len(case.answers), case.task is not Task.REGRESSION
-    told = {each.metric: each for each in measure_all(case, outputs, None)}
-    agreement = told.get("agreement") if outputs.places is None else None
-    lines = []
-    headline = "top1" if decided else "psnr" if outputs.is_map else "r2"
-    measured, drop = "agreement" if decided else headline, None
-    scores: list[Measured | None] = [None, None]
-    if agreement is not None:
-        drop = points(1 - agreement.value)
-        lines = [f"Their answers agree on {_percent(agreement)} of {several(n, 'row')} ({rows})."]
-    if case.labels is not None and case.task is not None:
-        measured = "accuracy" if decided else headline
-        scores = [measure(headline, each) for each in (first, case)]
-    if scores[0] is not None and scores[1] is not None:
-        if decided:
-            drop = points(scores[0].value - scores[1].value)
-            lines.insert(0, f"A {_percent(scores[0])}, B {_percent(scores[1])}: {lost(drop)}.")
-        else:
-            lines.append(f"{headline} against the labels: A {scores[0]}, B {scores[1]}.")
-    if case.task is None or not decided or case.answers.shape[1] == 1:
-        others = [
-            each for each in told.values() if each.metric != "agreement" and not METRICS[each.metric].decides
-        ]
-        if not decided:
-            names = OF_MAPS if outputs.is_map else ("r2", "sqnr", "cosine")
-            others = [measure(name, Case(case.answers, case.task, case.source)) for name in names]
-            of_places = [found for found in told.values() if METRICS[found.metric].decides]
-            others += [found for found in of_places if found.against != LABELS]
-            lines += [
-                f"{found.metric} against the labels: A {measure(found.metric, first)}, B {found}."
-                for found in of_places
-                if found.against == LABELS
-            ]
-        lines += [
-            f"B against A on {several(n, 'row')} ({rows}): "
-            + ", ".join(f"{each.metric} {each}" for each in others)
-            + "."
-        ]
-    if case.task is None:
-        lines.append("It is not known whether the outputs are classes or numbers: give --task.")
-    metrics = {
-        name: {**each.as_dict(), "against": "labels" if each.against == LABELS else "A"}
-        for name, each in told.items()
-    }
-    return {
-        "task": None if case.task is None else case.task.value,
-        "measured": measured,
-        "a": None if scores[0] is None else scores[0].value,
-        "b": None if scores[1] is None else scores[1].value,
-        "agreement": None if agreement is None else agreement.value,
-        "metrics": metrics,
-        "n": n,
-        "drop_points": drop,
-        "text": " ".join(lines),
-    }
-
-
-def _percent(found: Measured) -> str:
-    if found.interval is None:
-        return f"{found.value:.2%}"
-    low, high = found.interval
-    return f"{found.value:.2%} [{low:.2%}, {high:.2%}]"
-
-
-def _sides(
-    terminal: Terminal, name: str, network: Artefact | Source, x: Rows, threads: int | None
-) -> dict[str, Side]:
-    """Run one of the two networks, and return what it answers at each output, by the output's name."""
-    from snnc.analysis.evaluation import SHARD, Source, all_outputs_of
-    from snnc.analysis.scores import require_finite
-    from snnc.backends import load_simulator
-    from snnc.cli.artefacts import warn_of_rows
-
-    found: dict[str, Side] = {}
-    if isinstance(network, Source):
-        import numpy as np
-
-        starts = range(0, len(x), SHARD)
-        tracked = terminal.progress().track(starts, len(starts), "running the ANN")
-        parts = [network.session.run_all(network.prepare(x[start : start + SHARD])) for start in tracked]
-        for output, ends in network.session.all_ends.items():
-            values = np.concatenate([part[output] for part in parts])
-            found[output] = Side(name, values.reshape(len(x), -1), values.shape[1:], ends, "", output)
-    else:
-        steps = network.graph.timesteps
-        simulator = load_simulator("numba", threads)
-        warn_of_rows(terminal, network, x, simulator)
-        outputs = all_outputs_of(
-            network.graph,
-            network.encode,
-            x,
-            simulator=simulator,
-            timesteps=steps,
-            progress=terminal.progress(),
-            finish=network.finish,
-        )
-        for output, shape in network.gives.items():
-            values, ends = outputs[output], network.ends[output]
-            if network.host is None:  # the spiking network leaves the last activation out
-                real = network.graph.readouts[output].real(values, steps)
-                values = network.output_layouts[output].to_source(real)
-            flat = values.reshape(len(x), -1).astype("float64")
-            sides = (ends, "") if network.host is not None else ("", ends)
-            found[output] = Side(name, flat, shape, *sides, output)
-    for side in found.values():
-        require_finite(side.values)
-    if len(found) == 1:
-        return {output: replace(side, output=None) for output, side in found.items()}
-    return found

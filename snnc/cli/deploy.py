@@ -97,7 +97,7 @@ def command(
     from snnc.backends.semantics import judge
     from snnc.cli.files import read_named, with_labels_told
     from snnc.data.material import read_material
-    from snnc.simulation.protocol import Emulating
+    from snnc.simulation.targets import Emulating
 
     check_directory(output, force=force)
     backend = load_backend(target, profile)

@@ -16,11 +16,11 @@ def told(host: Host | None) -> dict[str, Any] | None:
 
 def told_of(artefact: Artefact, timesteps: int) -> dict[str, Any] | None:
     """Return the same of an artefact, with the steps that islands add to a run of T."""
-    from snnc.analysis import costs
+    from snnc.analysis.latency import latencies
 
     if artefact.host is None:
         return None
-    return artefact.host.told(costs.latencies(artefact.graph, timesteps, artefact.input_segments))
+    return artefact.host.told(latencies(artefact.graph, timesteps, artefact.input_segments))
 
 
 def lines(host: Host) -> list[str]:

@@ -88,6 +88,7 @@ def _show_plan(
 def described(network: Artefact) -> dict[str, Any]:
     """Return the JSON form of what an artefact says about itself."""
     from snnc.analysis import costs
+    from snnc.analysis.latency import latency_steps
     from snnc.cli.host import told_of
     from snnc.ir.snn import Function, IntegrateFire
 
@@ -101,7 +102,7 @@ def described(network: Artefact) -> dict[str, Any]:
         "settle_steps": graph.settle_steps,
         "schedule": graph.schedule.value,
         "max_timesteps": graph.max_timesteps,
-        "latency_steps": costs.latency_steps(graph, graph.timesteps, network.input_segments),
+        "latency_steps": latency_steps(graph, graph.timesteps, network.input_segments),
         "payload": costs.payload(graph, graph.timesteps),
         "precision": "int8" if graph.integer else "float32",
         "parameters": _parameters(graph),
@@ -172,10 +173,10 @@ def _layer(node: IntegrateFire) -> dict[str, Any]:
 
 def _function(graph: SnnGraph, node: Function) -> dict[str, Any]:
     """Return what a function of counts is and takes, per image and step."""
-    from snnc.analysis import costs
+    from snnc.analysis.node_costs import evaluation
     from snnc.ir.bounds import count_bounds
 
-    own = costs.evaluation(graph, node)
+    own = evaluation(graph, node)
     return {
         "name": node.name,
         "onnx_node": node.origin,

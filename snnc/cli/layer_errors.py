@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,29 +11,6 @@ if TYPE_CHECKING:
     from snnc.artefact import Artefact
     from snnc.cli.models import Located
     from snnc.ir.batch import Rows
-    from snnc.ir.graph import NumberArray, Shape
-
-
-@dataclass(frozen=True)
-class Side:
-    """One of the two networks on the rows.
-
-    Attributes:
-        name: as the user wrote it.
-        values: (n, outputs), its answers.
-        shape: of the answer to one row.
-        ends: the softmax or sigmoid behind the answers, as an ONNX operator; empty for none.
-        left_out: the same of a spiking network's source, which its answers lie before.
-        output: the name of the output; ``None`` of the only one.
-    """
-
-    name: str
-    values: NumberArray
-    shape: Shape
-    ends: str
-    left_out: str
-    output: str | None
-
 
 COMPARED_ROWS = 200
 """Rows on which the activations of two spiking networks are compared."""
@@ -53,7 +29,7 @@ def errors_against_source(
     from snnc.artefact import load
     from snnc.cli.subjects import subject
     from snnc.frontend.loading import load as load_source
-    from snnc.report.measurement import measure
+    from snnc.report.measuring import measure
 
     rows = min(len(x), COMPARED_ROWS)
     spiking = load(artefact.path)

@@ -11,7 +11,7 @@ from snnc.sources import open_session as open_session
 from snnc.sources import zoo_entry as zoo_entry
 
 if TYPE_CHECKING:
-    from snnc.analysis.evaluation import Source
+    from snnc.analysis.answers import Source
     from snnc.cli.terminal import Terminal
     from snnc.data.preprocessing import Preprocessing
     from snnc.source.selection import Selection

@@ -79,7 +79,7 @@ def command(
     """
     import numpy as np
 
-    from snnc.analysis.evaluation import all_outputs_of
+    from snnc.analysis.answers import all_outputs_of
     from snnc.artefact import load
     from snnc.backends import load_simulator
     from snnc.cli.artefacts import chosen_timesteps, warn_of_rows

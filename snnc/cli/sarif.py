@@ -14,7 +14,8 @@ from snnc import __version__
 
 if TYPE_CHECKING:
     from snnc.diagnostics import Code, Diagnostic
-    from snnc.source.host import Host, HostNode
+    from snnc.source.host import Host
+    from snnc.source.host_sections import HostNode
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 

@@ -13,7 +13,7 @@ import onnx
 from snnc.diagnostics import UNSUPPORTED_STRUCTURE, Diagnostic
 from snnc.frontend.functions import DEFAULT_DOMAINS
 from snnc.frontend.inference import FAILURES, inferred
-from snnc.frontend.recurrent import RECURRENT
+from snnc.frontend.recurrent.layer import RECURRENT
 from snnc.frontend.simplify import label
 from snnc.frontend.tensor_shapes import without_weights
 

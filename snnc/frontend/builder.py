@@ -10,45 +10,22 @@ import numpy as np
 
 from snnc.diagnostics import UNSUPPORTED_ATTRIBUTE, UNSUPPORTED_STRUCTURE
 from snnc.frontend.layout import wanted_layout
-from snnc.frontend.refusals import RefusalError, check_size, finite, made_by, refuse
+from snnc.frontend.refusals import RefusalError, check_size, made_by, refuse
 from snnc.frontend.routing import Routes
-from snnc.frontend.simplify import Constant
 from snnc.frontend.views import (
     LOWEST,
     PADDED,
     Cut,
+    Image,
     Index,
     View,
     find_cut,
     is_bijection,
-    is_range,
-    outer_sum,
     row_major,
 )
-from snnc.frontend.weaving import weave
 from snnc.ir import ann
 from snnc.ir.graph import FloatArray, Shape
 from snnc.ir.layout import InputLayout
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """A node of shape (channels, height, width) that an operation can read.
-
-    Attributes:
-        node: its name.
-        shape: its shape.
-        channels: (channels,), the channel of the node that each channel of the tensor is.
-    """
-
-    node: str
-    shape: tuple[int, int, int]
-    channels: Index
-
-    @property
-    def plain(self) -> bool:
-        """Whether the channels stand in order."""
-        return is_range(self.channels)
 
 
 @dataclass(slots=True)
@@ -313,69 +290,6 @@ class GraphBuilder:
             )
         return name
 
-    def image(self, view: View, origin: str) -> Image:
-        """Return the node that an operation over height and width reads.
-
-        Args:
-            view: (1, channels, height, width), or (1, channels, length), which becomes height 1.
-            origin: the operation.
-
-        Raises:
-            RefusalError: the tensor has another rank, or its layout is more than a permutation of channels.
-        """
-        if len(view.shape) not in (3, 4) or view.shape[0] != 1:
-            refuse(
-                UNSUPPORTED_ATTRIBUTE,
-                origin,
-                f"its input has the shape {view.shape}: only one- and two-dimensional images are supported",
-                "use two-dimensional operations",
-            )
-        channels = view.shape[1]
-        height, width = view.shape[2:] if len(view.shape) == 4 else (1, view.shape[2])
-        self.refuse_lowest(view, origin)
-        self.want(view.node, self._of_input(view.node, view.index.reshape(channels, height, width)))
-        if view.node in self.doubtful:
-            return Image(
-                self.stand_in((channels, height, width)), (channels, height, width), np.arange(channels)
-            )
-        shape = (channels, height, width)
-        image = self._plain(view, shape, origin) or weave(self, view, shape)
-        if image is None:
-            return Image(self.ordered(view, shape).node, shape, np.arange(channels))
-        return image
-
-    def _of_input(self, name: str, index: Index) -> Index:
-        """Return the channels of an image that are the network's input where it is joined with constants."""
-        node = self.nodes[name]
-        start = 0
-        for part in node.inputs if isinstance(node, ann.Concat) else ():
-            size = math.prod(self.shape(part))
-            rows = ((index >= start) & (index < start + size)).all(axis=(1, 2))
-            if (
-                isinstance(self.nodes[part], ann.Input)
-                and (part in self.pending or not self.probing)
-                and rows.any()
-            ):
-                return index[rows] - start
-            start += size
-        return index
-
-    def image_of(self, node: str, channels: Index) -> Image:
-        """Return a node of (channels, height, width) as an image; ``channels`` is where each of them lies."""
-        depth, height, width = self.shape(node)
-        return Image(node, (depth, height, width), channels)
-
-    def _plain(self, view: View, shape: tuple[int, int, int], origin: str) -> Image | None:
-        """Return a tensor whose channels are those of a node, in any order; ``None`` where they are not."""
-        settled = self.settled(view, origin)
-        if settled is None:
-            return None
-        view = settled
-        split = outer_sum(view.index.reshape(shape[0], -1))
-        if split is None or not is_range(split[1]):
-            return None
-        return Image(self.reshape(view.node, shape, view.origin), shape, split[0])
-
     def flat(self, view: View) -> tuple[str, Index]:
         """Return a node of shape (features,) and, for each value of the tensor, the feature that it is."""
         self.want(view.node, None)
@@ -406,120 +320,15 @@ class GraphBuilder:
             self.weights[key] = (weight, spread)
         return self.weights[key][1]
 
-    def channel_values(
-        self, view: View, values: tuple[Constant, ...], origin: str
-    ) -> tuple[View, tuple[FloatArray, ...]]:
-        """Find the constant of each channel from constants that are broadcast over a tensor.
-
-        Args:
-            view: the tensor.
-            values: constants of shapes that can be broadcast to that of the tensor.
-            origin: the operation.
-
-        Returns:
-            A view that reads each value of its node once, and a (channels,) vector for each constant.
-
-        Raises:
-            RefusalError: a constant differs within a channel, or is not finite.
-        """
-        view = self.settle(view, origin)
-        elements = self._elements(view, values, origin)
-        if not self._uniform(view, elements) and (image := self._woven(view)) is not None:
-            view = image  # the pixels that became channels have constants of their own
-            elements = self._elements(view, values, origin)
-        if not self._uniform(view, elements) and (turned := self._turned(view, values)) is not None:
-            view = turned
-            elements = self._elements(view, values, origin)
-        if self._uniform(view, elements):
-            channels = self.shape(view.node)[0]
-            return view, tuple(element.reshape(channels, -1)[:, 0].copy() for element in elements)
-        flat = self.reshape(view.node, (view.index.size,), view.origin)
-        return View(flat, view.index, view.origin), tuple(elements)
-
     def constant(self, name: str, values: FloatArray, origin: str) -> str:
         """Add values that do not depend on the input."""
         return self.emit(ann.Constant(name=name, shape=values.shape, origin=origin, values=values))
-
-    def in_order(self, view: View, value: Constant, origin: str) -> FloatArray:
-        """Return a constant that is broadcast over a tensor in the order of the tensor's node, (values,)."""
-        ordered = np.empty(view.index.size, np.float32)
-        known = finite(value, origin, "constant")
-        try:
-            spread = np.full(view.shape, known) if known.size == 1 else np.broadcast_to(known, view.shape)
-        except ValueError:
-            refuse(
-                UNSUPPORTED_STRUCTURE,
-                origin,
-                f"its constant of shape {known.shape} does not fit one row, {view.shape}",
-                "use a constant of length 1 along the first axis",
-            )
-        ordered[view.index.ravel()] = spread.ravel()
-        return ordered
-
-    def per_channel(self, view: View, value: Constant, origin: str) -> bool:
-        """Say whether a constant that is broadcast over a tensor is one value per channel."""
-        settled = self.settle(view, origin)
-        if self._uniform(settled, [self.in_order(settled, value, origin)]):
-            return True
-        image = self._woven(settled)
-        if image is not None and self._uniform(image, [self.in_order(image, value, origin)]):
-            return True
-        return self._turned(settled, (value,)) is not None
-
-    def _elements(self, view: View, values: tuple[Constant, ...], origin: str) -> list[FloatArray]:
-        return [self.in_order(view, value, origin) for value in values]
-
-    def _uniform(self, view: View, elements: list[FloatArray]) -> bool:
-        rows = [element.reshape(self.shape(view.node)[0], -1) for element in elements]
-        return all(bool((row == row[:, :1]).all()) for row in rows)
-
-    def _turned(self, view: View, values: tuple[Constant, ...]) -> View | None:
-        """Return a tensor in a layout whose channels are the one axis along which constants differ.
-
-        Of what functions of counts give alone: all its values have one unit, so that spikes can be moved.
-        """
-        if view.node in self.doubtful or not self._of_counts(view.node):
-            return None
-        rank = len(view.shape)
-        shapes = [(1,) * (rank - value.ndim) + value.shape for value in values]
-        varying = [axis for axis in range(rank) if any(shape[axis] > 1 for shape in shapes)]
-        if len(varying) != 1:
-            return None
-        order = [*varying, *(axis for axis in range(rank) if axis not in varying)]
-        sizes = [view.shape[axis] for axis in order[1:] if view.shape[axis] > 1]
-        shape = (
-            view.shape[varying[0]],
-            *((1, sizes[0]) if len(sizes) == 1 else (math.prod(sizes[:1]), math.prod(sizes[1:]))),
-        )
-        return self.turned_to(view, order, shape)
 
     def turned_to(self, view: View, order: Sequence[int], shape: Shape) -> View:
         """Return a tensor in a node of a shape that holds its values with the axes in another order."""
         name = self.routes.node(view.node, view.index.transpose(order).reshape(shape), view.origin)
         positions = row_major(tuple(view.shape[axis] for axis in order))
         return View(name, positions.transpose(np.argsort(order)), view.origin)
-
-    def _of_counts(self, name: str) -> bool:
-        """Say whether a node holds what a function of counts gives, moved perhaps: it has one unit."""
-        node = self.nodes[name]
-        while isinstance(node, ann.Reshape | ann.Gather | ann.Slice | ann.ChannelAffine):
-            if isinstance(node, ann.ChannelAffine) and np.ptp(node.scale) + np.ptp(node.shift) > 0:
-                return False
-            node = self.nodes[node.inputs[0]]
-        return isinstance(node, ann.Levelled) and not isinstance(node, ann.Pointwise)
-
-    def _woven(self, view: View) -> View | None:
-        """Return a tensor of pixels folded into channels as a view of a node that has these channels."""
-        if len(view.shape) != 4 or view.shape[0] != 1 or view.node in self.doubtful:
-            return None
-        _, channels, height, width = view.shape
-        image = weave(self, view, (channels, height, width))
-        if image is None:
-            return None
-        places = np.arange(height * width)
-        return View(
-            image.node, (image.channels[:, None] * places.size + places).reshape(view.shape), view.origin
-        )
 
     def want(self, node: str, index: Index | None) -> None:
         """In probing, note the layout that an operation wants of the input that it reads, and stop.

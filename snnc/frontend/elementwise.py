@@ -9,6 +9,7 @@ import numpy as np
 from snnc.diagnostics import UNSUPPORTED_OPERATOR, UNSUPPORTED_STRUCTURE
 from snnc.frontend.arranging import apart
 from snnc.frontend.call import HUGE, Call
+from snnc.frontend.channel_constants import channel_values, in_order, per_channel
 from snnc.frontend.products import product, quotient, reciprocal
 from snnc.frontend.simplify import Constant
 from snnc.frontend.views import View, is_range, row_major
@@ -112,7 +113,7 @@ def _rectified(call: Call, view: View, ceiling: FloatArray | np.float32 | None) 
     if ceiling is None:
         view, limits = call.builder.settle(view, call.origin), None
     else:
-        view, (limits,) = call.builder.channel_values(view, (np.asarray(ceiling),), call.origin)
+        view, (limits,) = channel_values(call.builder, view, (np.asarray(ceiling),), call.origin)
     node = ann.Relu(
         name=call.name,
         inputs=(view.node,),
@@ -250,11 +251,11 @@ def affine(call: Call, view: View, scale: Constant | np.float32, shift: Constant
     if (scale == 1).all() and not shift.any():
         return view
     apart = np.zeros((), np.float32)
-    if len(view.shape) > 2 and not call.builder.per_channel(view, shift, call.origin):
+    if len(view.shape) > 2 and not per_channel(call.builder, view, shift, call.origin):
         shift, apart = apart, shift
     view = call.builder.settle(view, call.origin)
     shape = call.builder.shape(view.node)
-    view, (scales, shifts) = call.builder.channel_values(view, (scale, shift), call.origin)
+    view, (scales, shifts) = channel_values(call.builder, view, (scale, shift), call.origin)
     if apart.any():
         return _placed(call, view, scales, apart)
     node = ann.ChannelAffine(
@@ -285,7 +286,7 @@ def _placed(call: Call, view: View, scales: FloatArray, shift: Constant) -> View
             shift=np.zeros_like(scales),
         )
         name = call.builder.emit(scaled)
-    values = call.builder.in_order(view, shift, call.origin).reshape(shape)
+    values = in_order(call.builder, view, shift, call.origin).reshape(shape)
     constant = call.builder.constant(f"{call.name}.constant", values, call.origin)
     total = ann.Add(name=call.name, inputs=(name, constant), shape=shape, origin=call.origin)
     return View(call.builder.emit(total), view.index, call.origin)

@@ -6,12 +6,13 @@ import math
 
 import numpy as np
 
-from snnc.frontend.builder import Image
 from snnc.frontend.call import Call
+from snnc.frontend.channel_constants import channel_values
 from snnc.frontend.geometry import kernel_shape, read_window
+from snnc.frontend.images import image_of
 from snnc.frontend.products import matrix_product
 from snnc.frontend.sums import weighted
-from snnc.frontend.views import Index, View, outer_sum, row_major
+from snnc.frontend.views import Image, Index, View, outer_sum, row_major
 from snnc.ir import ann
 from snnc.ir.channels import per_channel
 from snnc.ir.geometry import Window
@@ -23,7 +24,7 @@ def conv(call: Call) -> View:
     view = call.view()
     weight = call.weights(1, "weight")
     bias = call.weights(2, "bias") if call.has(2) else np.zeros(weight.shape[:1], np.float32)
-    image = call.builder.image(view, call.origin)
+    image = image_of(call.builder, view, call.origin)
     rank = len(view.shape) - 2
     if weight.ndim != rank + 2:
         call.refuse(
@@ -262,8 +263,8 @@ def batch_normalisation(call: Call) -> View:
     channels = view.shape[1]
     if any(vector.shape != (channels,) for vector in vectors):
         call.refuse(f"its vectors do not fit {channels} channels", "export the model again")
-    view, (scale, shift, mean, variance) = call.builder.channel_values(
-        view, tuple(per_channel(vector, len(view.shape) - 1) for vector in vectors), call.origin
+    view, (scale, shift, mean, variance) = channel_values(
+        call.builder, view, tuple(per_channel(vector, len(view.shape) - 1) for vector in vectors), call.origin
     )
     epsilon = call.number("epsilon", 1e-5)
     if (variance + epsilon).min() < 0:

@@ -19,7 +19,8 @@ from snnc.ir.ann import AnnGraph
 from snnc.ir.graph import FloatArray, NumberArray, Shape
 from snnc.ir.layout import InputLayout
 from snnc.metrics.ending import final_activation
-from snnc.source.host import Host, HostNode, as_taken
+from snnc.source.host import Host
+from snnc.source.host_sections import HostNode, as_taken
 from snnc.source.islands import SourceSegments
 from snnc.source.selection import EVERYTHING, Selection
 

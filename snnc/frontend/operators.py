@@ -23,10 +23,11 @@ from snnc.frontend import (
 )
 from snnc.frontend.call import Call, Value
 from snnc.frontend.functions import DEFAULT_DOMAINS
-from snnc.frontend.quantised import operators as quantised
+from snnc.frontend.programs import MICROSOFTS
+from snnc.frontend.quantised import integers, qdq, qonnx
 from snnc.frontend.quantised.codes import Coded
-from snnc.frontend.recurrent import MOST_STEPS
-from snnc.frontend.recurrent import OLDEST as OLDEST_UNROLLED
+from snnc.frontend.recurrent.layer import MOST_STEPS
+from snnc.frontend.recurrent.layer import OLDEST as OLDEST_UNROLLED
 from snnc.frontend.simplify import NEWEST_OPSET, OLDEST_OPSET
 
 Spiking = Literal["exact", "approximated", "host"]
@@ -172,12 +173,10 @@ OPERATORS: Mapping[str, Operator] = {
 }
 """Every operator that may depend on the network's input. Of constants alone, every operator is folded."""
 
-_DYNAMIC = Operator(
-    quantised.dynamic, "refused: dynamic quantisation has no constant thresholds", refused=True
-)
-_CODED_CLIP = Operator(quantised.clip, "between QuantizeLinear and DequantizeLinear")
+_DYNAMIC = Operator(qdq.dynamic, "refused: dynamic quantisation has no constant thresholds", refused=True)
+_CODED_CLIP = Operator(qdq.clip, "between QuantizeLinear and DequantizeLinear")
 _QUANT = Operator(
-    quantised.quant,
+    qonnx.quant,
     "QONNX: even zero point; rounding ROUND, FLOOR or, unsigned, HALF_UP; of constants any",
     "approximated",
 )
@@ -185,40 +184,38 @@ _QUANT = Operator(
 QUANTISED: Mapping[str, Mapping[str, Operator]] = {
     "ai.onnx": {
         "ConvInteger": _DYNAMIC,
-        "DequantizeLinear": Operator(
-            quantised.dequantize_linear, "per tensor and per channel; of constants any"
-        ),
+        "DequantizeLinear": Operator(qdq.dequantize_linear, "per tensor and per channel; of constants any"),
         "DynamicQuantizeLinear": _DYNAMIC,
         "MatMulInteger": _DYNAMIC,
-        "QLinearConv": Operator(quantised.qlinear_conv, "as Conv, constant weights", "approximated"),
-        "QLinearMatMul": Operator(quantised.qlinear_matmul, "as MatMul, one constant matrix", "approximated"),
+        "QLinearConv": Operator(integers.qlinear_conv, "as Conv, constant weights", "approximated"),
+        "QLinearMatMul": Operator(integers.qlinear_matmul, "as MatMul, one constant matrix", "approximated"),
         "QuantizeLinear": Operator(
-            quantised.quantize_linear,
+            qdq.quantize_linear,
             "to integers of 2 to 16 bits, per tensor and per channel; one zero point",
             "approximated",
         ),
     },
     "com.microsoft": {
-        "DequantizeLinear": Operator(quantised.dequantize_linear, "as in ai.onnx"),
+        "DequantizeLinear": Operator(qdq.dequantize_linear, "as in ai.onnx"),
         "DynamicQuantizeMatMul": _DYNAMIC,
         "MatMulIntegerToFloat": _DYNAMIC,
-        **{name: Operator(pointwise.alone, "all", "approximated") for name in sorted(pointwise.MICROSOFTS)},
-        "QGemm": Operator(quantised.qgemm, "as Gemm, constant weights", "approximated"),
-        "QLinearAdd": Operator(quantised.qlinear_add, "of activations, or with a constant", "approximated"),
+        **{name: Operator(pointwise.alone, "all", "approximated") for name in sorted(MICROSOFTS)},
+        "QGemm": Operator(integers.qgemm, "as Gemm, constant weights", "approximated"),
+        "QLinearAdd": Operator(integers.qlinear_add, "of activations, or with a constant", "approximated"),
         "QLinearAveragePool": Operator(
-            quantised.qlinear_average_pool, "as AveragePool; channels_last=0", "approximated"
+            integers.qlinear_average_pool, "as AveragePool; channels_last=0", "approximated"
         ),
-        "QLinearConcat": Operator(quantised.qlinear_concat, "as Concat", "approximated"),
+        "QLinearConcat": Operator(integers.qlinear_concat, "as Concat", "approximated"),
         "QLinearGlobalAveragePool": Operator(
-            quantised.qlinear_global_average_pool, "channels_last=0", "approximated"
+            integers.qlinear_global_average_pool, "channels_last=0", "approximated"
         ),
-        "QLinearMul": Operator(quantised.qlinear_mul, "by a scalar or per-channel constant", "approximated"),
+        "QLinearMul": Operator(integers.qlinear_mul, "by a scalar or per-channel constant", "approximated"),
         "QLinearSoftmax": Operator(
-            quantised.qlinear_softmax, "over the classes, as the last operation", "host"
+            integers.qlinear_softmax, "over the classes, as the last operation", "host"
         ),
-        "QuantizeLinear": Operator(quantised.quantize_linear, "as in ai.onnx", "approximated"),
+        "QuantizeLinear": Operator(qdq.quantize_linear, "as in ai.onnx", "approximated"),
     },
-    **{domain: {"Quant": _QUANT, "IntQuant": _QUANT} for domain in quantised.QONNX_DOMAINS},
+    **{domain: {"Quant": _QUANT, "IntQuant": _QUANT} for domain in qonnx.QONNX_DOMAINS},
 }
 """Operators of quantised networks, by domain: they alone read quantised tensors, but for what moves them."""
 
@@ -266,7 +263,7 @@ def reads_codes(call: Call, operator: Operator) -> Operator:
     """
     kind, coded = call.proto.op_type, [codes for codes in call.codes if codes is not None]
     alike = len(coded) == len(call.operands) and all(coded[0].same(codes) for codes in coded)
-    moves = kind in quantised.MOVES or (kind == "Concat" and alike)
+    moves = kind in qdq.MOVES or (kind == "Concat" and alike)
     if kind != "Clip" and not moves and not any(kind in operators for operators in QUANTISED.values()):
         call.refuse(
             "computes with the integers of a quantised tensor", "dequantise them before", QUANTISED_GRAPH
@@ -353,6 +350,15 @@ def _row(name: str, operator: Operator, domain: str = "ai.onnx") -> SupportedOpe
     )
 
 
+def is_miscounted(node: onnx.NodeProto, opset: int) -> bool:
+    """Whether a node has a number of inputs that its operator never has."""
+    if node.domain not in DEFAULT_DOMAINS:
+        return False
+    wanted = number_of_inputs(node.op_type, opset)
+    return wanted is not None and len(node.input) not in wanted
+
+
+@cache
 def number_of_inputs(name: str, opset: int) -> range | None:
     """Return how many inputs an operator of the default domain reads; ``None`` if ONNX does not know it.
 

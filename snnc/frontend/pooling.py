@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from snnc.frontend.builder import Image
 from snnc.frontend.call import Call
 from snnc.frontend.elementwise import affine
 from snnc.frontend.geometry import kernel_shape, read_window
+from snnc.frontend.images import image_of
 from snnc.frontend.means import averaged
 from snnc.frontend.products import product
 from snnc.frontend.sums import summed_up
-from snnc.frontend.views import LOWEST, PADDED, View, bounding_box, outer_sum, row_major
+from snnc.frontend.views import LOWEST, PADDED, Image, View, bounding_box, outer_sum, row_major
 from snnc.ir import ann
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
@@ -24,7 +24,7 @@ from snnc.simulation.reference import windows
 def average_pool(call: Call) -> View:
     """Read AveragePool: what its windows divide by may change along the border."""
     view = call.view()
-    image = call.builder.image(view, call.origin)
+    image = image_of(call.builder, view, call.origin)
     rank, size = len(view.shape) - 2, image.shape[1:]
     rounds_up = bool(call.integer("ceil_mode", 0))
     declared = _window(call, size, rank, rounds_up=False).pads
@@ -83,7 +83,7 @@ def max_pool(call: Call) -> View:
     """Read MaxPool without indices, and minus infinity in front of it as its own padding."""
     call.only_output()
     view, (top, left, bottom, right) = _without_lowest(call.view())
-    image = call.builder.image(view, call.origin)
+    image = image_of(call.builder, view, call.origin)
     padded = (image.shape[1] + top + bottom, image.shape[2] + left + right)
     own = _window(call, padded, len(view.shape) - 2, rounds_up=bool(call.integer("ceil_mode", 0)))
     pads = (own.pads[0] + top, own.pads[1] + left, own.pads[2] + bottom, own.pads[3] + right)

@@ -10,6 +10,7 @@ import numpy as np
 from snnc.diagnostics import UNSUPPORTED_STRUCTURE
 from snnc.frontend.call import HUGE, Call, Limited
 from snnc.frontend.elementwise import affine
+from snnc.frontend.images import image_of
 from snnc.frontend.refusals import check_size, finite
 from snnc.frontend.simplify import Constant
 from snnc.frontend.views import LOWEST, PADDED, Index, View
@@ -342,7 +343,7 @@ def _as_images(call: Call, views: list[View], axis: int) -> list[View]:
     ]
     if all(same) or not any(same):
         return views
-    images = [call.builder.image(view, call.origin) for view in views]
+    images = [image_of(call.builder, view, call.origin) for view in views]
     positions = np.arange(math.prod(places))
     rows = [image.channels[:, None] * positions.size + positions for image in images]
     return [

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from snnc.frontend.call import Call
+from snnc.frontend.images import image_of
 from snnc.frontend.refusals import check_size
 from snnc.frontend.sums import summed_up
 from snnc.frontend.views import PADDED, Index, View
@@ -34,7 +35,7 @@ def conv_transpose(call: Call) -> View:
     rank = len(view.shape) - 2
     if rank not in (1, 2) or weight.ndim != rank + 2:
         call.refuse(f"the weight {weight.shape} does not fit the input {view.shape}", "export again")
-    image = call.builder.image(view, call.origin)
+    image = image_of(call.builder, view, call.origin)
     kernels = weight if rank == 2 else weight[:, :, None]
     groups = call.integer("group", 1)
     inputs, each = kernels.shape[:2]

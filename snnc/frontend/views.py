@@ -51,6 +51,26 @@ class View:
         return replace(self, index=index, origin=origin)
 
 
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A node of shape (channels, height, width) that an operation can read.
+
+    Attributes:
+        node: its name.
+        shape: its shape.
+        channels: (channels,), the channel of the node that each channel of the tensor is.
+    """
+
+    node: str
+    shape: tuple[int, int, int]
+    channels: Index
+
+    @property
+    def plain(self) -> bool:
+        """Whether the channels stand in order."""
+        return is_range(self.channels)
+
+
 def is_range(index: Index) -> bool:
     """Say whether a map counts 0, 1, 2 ... row by row."""
     return np.array_equal(index.ravel(), np.arange(index.size))

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from snnc.frontend.views import Index, View, find_cut, is_range
+from snnc.frontend.views import Image, Index, View, find_cut, is_range
 from snnc.ir import ann
 from snnc.ir.graph import Shape
 
 if TYPE_CHECKING:
-    from snnc.frontend.builder import GraphBuilder, Image
+    from snnc.frontend.builder import GraphBuilder
 
 MOST_PARTS = 64
 """Most slices that are joined: pixels of 8 x 8."""
@@ -63,7 +63,7 @@ def _woven(builder: GraphBuilder, view: View, shape: tuple[int, int, int]) -> Im
         joined = builder.emit(ann.Concat(name=view.origin, inputs=names, shape=shape, origin=view.origin))
     order = np.empty(shape[0], np.int64)
     order[np.concatenate(groups)] = np.arange(shape[0])
-    return builder.image_of(joined, order)
+    return Image(joined, shape, order)
 
 
 def _groups(index: Index, node: Shape) -> list[list[int]] | None:

@@ -15,15 +15,14 @@ artefact) iterates over :func:`operations` and matches kinds of nodes and :class
             case _:
                 raise unmatched(node)
 
-A new kind of node goes into :data:`Operation`, and a new setting of neurons into :class:`Firing` and
-:data:`SETTINGS`: mypy then names every place that must handle it. All of them refuse nodes of other classes,
-and settings that are not listed here and differ from their default.
+A new kind of node goes into :data:`snnc.ir.snn.Operation`, and a new setting of neurons into :class:`Firing`
+and :data:`SETTINGS`: mypy then names every place that must handle it. All of them refuse nodes of other
+classes, and settings that are not listed here and differ from their default.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from enum import Enum
 from functools import cache
 from math import prod
@@ -32,86 +31,15 @@ from weakref import WeakSet
 
 import numpy as np
 
-from snnc.errors import InternalError, UnknownOperationError
+from snnc.errors import UnknownOperationError
 from snnc.ir import ann
+from snnc.ir.ann import AnnOperation
 from snnc.ir.channels import per_channel
 from snnc.ir.geometry import ABSENT, source_channels
-from snnc.ir.graph import FloatArray, Graph, IntArray, Node, Shape
+from snnc.ir.graph import Graph, IntArray, Node, Shape
 from snnc.ir.neuron import Neuron
-from snnc.ir.snn import (
-    ChannelWeight,
-    Concat,
-    ConstantCurrent,
-    Convolution,
-    CountMatrixProduct,
-    CountMaximum,
-    CountMaxPool,
-    CountNormalisation,
-    CountProduct,
-    CountSoftmax,
-    CurrentMaxPool,
-    Encode,
-    Gather,
-    IntegrateFire,
-    Linear,
-    Pad,
-    Readout,
-    Reshape,
-    Slice,
-    SnnGraph,
-    SnnNode,
-    SumPool,
-)
-
-Operation = (
-    Encode
-    | Convolution
-    | Linear
-    | ChannelWeight
-    | ConstantCurrent
-    | SumPool
-    | CountMaxPool
-    | CountProduct
-    | CountMatrixProduct
-    | CountSoftmax
-    | CountNormalisation
-    | CountMaximum
-    | CurrentMaxPool
-    | Concat
-    | Reshape
-    | Pad
-    | Slice
-    | Gather
-    | IntegrateFire
-    | Readout
-)
-"""Every kind of node of the spiking dialect."""
-
-AnnOperation = (
-    ann.Input
-    | ann.Constant
-    | ann.Convolution
-    | ann.Linear
-    | ann.BatchNormalisation
-    | ann.ChannelAffine
-    | ann.Relu
-    | ann.Pointwise
-    | ann.Product
-    | ann.MatrixProduct
-    | ann.Normalisation
-    | ann.InnerSoftmax
-    | ann.Maximum
-    | ann.AveragePool
-    | ann.MaxPool
-    | ann.Add
-    | ann.Concat
-    | ann.Reshape
-    | ann.Pad
-    | ann.Slice
-    | ann.Gather
-    | ann.Softmax
-)
-"""Every kind of node of the ordinary dialect."""
+from snnc.ir.snn import Gather, IntegrateFire, Reshape, SnnGraph, SnnNode
+from snnc.ir.snn import Operation as Operation
 
 KINDS: frozenset[type] = frozenset(get_args(Operation))
 ANN_KINDS: frozenset[type] = frozenset(get_args(AnnOperation))
@@ -283,56 +211,6 @@ def largest_count(node: IntegrateFire, timesteps: int, settle_steps: int = 0) ->
             return node.neuron.capacity(timesteps)
         case other:
             raise unmatched(other)
-
-
-def carried(node: Operation, values: Sequence[FloatArray], shapes: Sequence[Shape]) -> FloatArray:
-    """Carry one number per channel, (channels,), through a node that moves or pools what it reads.
-
-    Args:
-        node: the node.
-        values: the numbers of each of its inputs.
-        shapes: of its inputs.
-
-    Raises:
-        InternalError: its values belong to no channels of its inputs.
-    """
-    match node:
-        case SumPool() | CountMaxPool() | CurrentMaxPool():
-            return values[0]
-        case Concat():
-            return np.concatenate(values)
-        case Pad():
-            return np.pad(values[0], (node.before[0], node.after[0]), constant_values=1)
-        case Slice():
-            return values[0][node.start[0] : node.stop[0] : node.step[0]]
-        case Reshape():
-            spread = np.broadcast_to(per_channel(values[0], len(shapes[0])), shapes[0])
-            # Where features fold back into a map the numbers of a channel differ by their rounding alone.
-            return spread.reshape(node.shape[0], -1).mean(axis=1).astype(np.float32)
-        case Gather():
-            spread = np.broadcast_to(per_channel(values[0], len(shapes[0])), shapes[0])
-            rows = spread.ravel()[node.index].reshape(node.shape[0], -1)
-            present = (node.index != ABSENT).reshape(node.shape[0], -1)
-            count = present.sum(axis=1)
-            total = np.where(present, rows, 0).sum(axis=1)
-            return np.where(count > 0, total / np.maximum(count, 1), 1).astype(np.float32)
-        case (
-            Encode()
-            | Convolution()
-            | Linear()
-            | ChannelWeight()
-            | ConstantCurrent()
-            | CountProduct()
-            | CountMatrixProduct()
-            | CountSoftmax()
-            | CountNormalisation()
-            | CountMaximum()
-            | IntegrateFire()
-            | Readout()
-        ):
-            raise InternalError(f"no channel passes through {node.name!r}")
-        case _:
-            raise unmatched(node)
 
 
 def channel_links(node: Operation, shape: Shape) -> tuple[IntArray, IntArray] | None:

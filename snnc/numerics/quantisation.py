@@ -18,7 +18,7 @@ from snnc.errors import InternalError
 from snnc.ir.channels import per_channel
 from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.kinds import constant_nodes
-from snnc.ir.operations import carried, channel_links, classified, operations
+from snnc.ir.operations import channel_links, classified, operations
 from snnc.ir.snn import (
     ChannelWeight,
     ConstantCurrent,
@@ -390,7 +390,7 @@ def correct_readers(graph: SnnGraph, name: str, ratio: FloatArray) -> SnnGraph:
         shapes = [graph[source].shape for source in node.inputs]
         ones = [np.ones(shape[0], np.float32) for shape in shapes]
         values = [one if ratio is None else ratio for one, ratio in zip(ones, read, strict=True)]
-        ratios[node.name] = carried(node, values, shapes)
+        ratios[node.name] = node.carried(values, shapes)
     return graph.replacing(changed)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from snnc.analysis.evaluation import all_outputs_of
+from snnc.analysis.answers import all_outputs_of
 from snnc.artefact import Artefact
 from snnc.errors import UsageError
 from snnc.ir.batch import Rows

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from snnc.analysis.evaluation import Share, all_outputs_of
+from snnc.analysis.answers import all_outputs_of
+from snnc.analysis.evaluation import Share
 from snnc.artefact import Artefact
 from snnc.ir.batch import Rows
 from snnc.ir.graph import NumberArray

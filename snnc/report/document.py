@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from snnc import __version__, notebook
-from snnc.analysis import costs
 from snnc.analysis.costs import payload
 from snnc.analysis.evaluation import Share
+from snnc.analysis.latency import latencies
 from snnc.artefact import Artefact
 from snnc.errors import UsageError
 from snnc.metrics import Loss
@@ -111,7 +111,7 @@ class Report:
     def _latencies(self) -> tuple[int, ...]:
         """Steps of the segments between which ordinary ONNX stands."""
         artefact = self.artefact
-        return costs.latencies(artefact.graph, self.measurement.timesteps, artefact.input_segments)
+        return latencies(artefact.graph, self.measurement.timesteps, artefact.input_segments)
 
     def _repr_html_(self) -> str:
         """Return verdict, layers and their errors, for notebooks."""

@@ -43,6 +43,8 @@ import numpy as np
 
 from snnc.analysis import costs
 from snnc.analysis.costs import Costs
+from snnc.analysis.latency import latency_steps
+from snnc.analysis.node_costs import fan_outs
 from snnc.errors import InputError
 from snnc.ir.bounds import count_bounds
 from snnc.ir.graph import IntArray
@@ -313,7 +315,7 @@ def account(
     """
     check_known(graph)
     populations = graph.of_type(IntegrateFire)
-    reach = costs.fan_outs(graph)
+    reach = fan_outs(graph)
     neurons = counted.neurons
     sent = sum(
         (layer.units if costs.unary(node.neuron) else layer.events) * event_bits(node, timesteps)
@@ -350,7 +352,7 @@ def account(
         layers=_layers(counted, model),
         first_layer=counted.first_layer_macs * (model.mac + model.weight_fetch),
         neurobench=_neurobench(graph, counted, reach),
-        latency_steps=costs.latency_steps(graph, timesteps, segments),
+        latency_steps=latency_steps(graph, timesteps, segments),
     )
 
 

@@ -15,7 +15,8 @@ from snnc.progress import Progress
 from snnc.report.curve import Curve
 from snnc.report.document import Report
 from snnc.report.energy import MODELS, CostModel, account
-from snnc.report.measurement import Measurement, measure
+from snnc.report.measurement import Measurement
+from snnc.report.measuring import measure
 from snnc.report.targets import fits
 from snnc.report.verdict import judge
 from snnc.simulation.protocol import Simulator

@@ -10,7 +10,7 @@ from snnc.backends.deployment import problems
 from snnc.diagnostics import Diagnostic
 from snnc.ir.snn import SnnGraph
 from snnc.plugins import warn
-from snnc.simulation.protocol import Emulating
+from snnc.simulation.targets import Emulating
 from snnc.source.host import Host
 
 

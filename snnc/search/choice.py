@@ -37,8 +37,9 @@ from typing import Any
 import numpy as np
 
 from snnc.analysis import costs
-from snnc.analysis.evaluation import SHARD
+from snnc.analysis.answers import SHARD
 from snnc.analysis.front import Point, carried, pareto
+from snnc.analysis.latency import latency_steps
 from snnc.errors import InternalError, SnncError
 from snnc.ir.ann import AnnGraph
 from snnc.ir.batch import Batch
@@ -399,7 +400,7 @@ def _judged(
     point = Point(
         label=str(candidate),
         timesteps=T,
-        latency=costs.latency_steps(graph, T, segments),
+        latency=latency_steps(graph, T, segments),
         payload=costs.payload(graph, T),
         synops=operations,
         drop=found.points,

@@ -15,7 +15,8 @@ from snnc.ir.graph import FloatArray, NumberArray
 from snnc.ir.layout import InputLayout
 from snnc.ir.segments import split
 from snnc.source.ann_session import AnnSession
-from snnc.source.host import Host, Values
+from snnc.source.host import Host
+from snnc.source.host_sections import Values
 
 
 class SourceSegments:

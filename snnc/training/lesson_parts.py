@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from snnc.analysis import costs
+from snnc.analysis.node_costs import fan_outs
 from snnc.errors import UsageError
 from snnc.ir import ann
 from snnc.ir.graph import FloatArray
@@ -66,7 +67,7 @@ def compared_layers(graph: ann.AnnGraph) -> tuple[str, ...]:
 def spike_prices(graph: SnnGraph, source: ann.AnnGraph, device: str) -> dict[str, Tensor]:
     """Return the synapses that a spike of each neuron reaches, over the source's MACs, by population."""
     macs = max(sum(costs.macs_of_ann(source).values()), 1)
-    reach = costs.fan_outs(graph)
+    reach = fan_outs(graph)
     return {
         node.name: torch.from_numpy((reach[node.name] / macs).astype(np.float32)).to(device)
         for node in graph.of_type(IntegrateFire)

@@ -23,7 +23,7 @@ from snnc.frontend.simplify import label, reads
 from snnc.frontend.tensor_shapes import LEAST_IR_VERSION, stored_within
 from snnc.frontend.tensors import read_sparse
 from snnc.ir.graph import NumberArray
-from snnc.source.host import HostSection, Port, Section
+from snnc.source.host_sections import HostSection, Port, Section
 
 OPSET = 18
 """Version of the operator set that artefacts are written in, and so the host's sections."""

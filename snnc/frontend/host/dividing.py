@@ -29,7 +29,8 @@ from snnc.frontend.tensor_shapes import tensors_of
 from snnc.ir import ann
 from snnc.ir.segments import segments_of
 from snnc.metrics.ending import final_activation
-from snnc.source.host import Host, HostNode, Section
+from snnc.source.host import Host
+from snnc.source.host_sections import HostNode, Section
 
 LEAST_SHARE = 0.5
 """Least share of the multiply-accumulates that spikes must do: with less it is the source network, with a

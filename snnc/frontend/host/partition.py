@@ -22,7 +22,7 @@ from snnc.frontend.host.closure import greatest_closure
 from snnc.frontend.host.macs import macs
 from snnc.frontend.simplify import NOT_DETERMINED, label, reads
 from snnc.frontend.tensor_shapes import Tensors
-from snnc.source.host import HostNode, Section
+from snnc.source.host_sections import HostNode, Section
 
 Sections = tuple[Section | None, ...]
 """Where each node is computed; ``None`` for one that depends on constants and shapes alone."""

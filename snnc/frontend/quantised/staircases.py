@@ -21,6 +21,7 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from snnc.frontend.builder import GraphBuilder
+from snnc.frontend.channel_constants import channel_values
 from snnc.frontend.quantised.codes import levels_of
 from snnc.frontend.regions import Region, Wiring
 from snnc.frontend.simplify import Constant, label
@@ -307,7 +308,7 @@ def emit(builder: GraphBuilder, view: View, found: Staircase, last: onnx.NodePro
     origin, rank = label(last), len(view.shape)
     sizes = (1, -1, *(1,) * (rank - 2)) if found.scale.size > 1 else (1,) * rank
     spread = found.scale.reshape(sizes)
-    view, (scales,) = builder.channel_values(view, (spread,), origin)
+    view, (scales,) = channel_values(builder, view, (spread,), origin)
     lowest, highest = found.lowest, found.highest
     common: dict[str, Any] = {
         "name": origin,

@@ -1,9 +1,8 @@
-"""From a trained ONNX network to a spiking one: frontend, passes, artefact."""
+"""The conversion itself: rows, preset, passes, artefact."""
 
 from __future__ import annotations
 
 import logging
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,45 +13,34 @@ from snnc import __version__
 from snnc.analysis import costs
 from snnc.analysis.front import carried, order
 from snnc.analysis.memory import require_memory
-from snnc.arguments import (
-    Model,
-    as_artefact,
-    as_preprocessing,
-    example_rows,
-    in_memory,
-    read_source,
-    whole,
-)
+from snnc.arguments import Model, as_preprocessing, example_rows, in_memory
 from snnc.artefact import Artefact, Metadata
 from snnc.backends import load_simulator
-from snnc.conversion_options import DEFAULTS
-from snnc.conversion_options import LEARNING as LEARNING
-from snnc.conversion_options import Options as Options
-from snnc.conversion_options import alternatives as alternatives
-from snnc.conversion_options import unlearned as unlearned
+from snnc.compiler.checking import read_convertible
+from snnc.compiler.choosing import KEPT, choice_among, kept_levels
+from snnc.compiler.tasks import task_of_whole, tasks_of
+from snnc.conversion_options import DEFAULTS, Options, alternatives
 from snnc.data.input_statistics import KEY as STATISTICS
 from snnc.data.input_statistics import InputStatistics
 from snnc.data.leakage import row_hashes
 from snnc.data.material import given_rows, preprocessing_beside
 from snnc.data.preprocessing import Preprocessing, prepared_rows
 from snnc.diagnostics import OTHER_LEVELS, Diagnostic
-from snnc.errors import InternalError, UnsupportedModelError, UsageError
+from snnc.errors import InternalError, UsageError
 from snnc.frontend import SourceModel
 from snnc.frontend.exporting import INPUT, exported, is_module
 from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.batch import Batch, Rows, flat, joined, rows_of
 from snnc.ir.graph import Graph, IntArray
 from snnc.ir.snn import SnnGraph
-from snnc.metrics.task import Task, recognise
+from snnc.metrics.task import Task
 from snnc.pass_options import former_names
 from snnc.pipeline import Context, Dump, PassRecord, Pipeline, run_pipeline
 from snnc.progress import Callback, Progress, as_progress
-from snnc.search.choice import EXACT, Candidate, Choice, choose
-from snnc.simulation.protocol import RecordOptions, Simulator, Trace
+from snnc.search.choice import EXACT, Candidate, Choice
+from snnc.simulation.protocol import RecordOptions, Simulator
 from snnc.simulation.reference import encode_all
 from snnc.source.calibration import Calibration
-from snnc.source.host import Host
-from snnc.trial import lowering, require_bounds, require_lowering
 
 _log = logging.getLogger("snnc")
 
@@ -61,12 +49,6 @@ HASHED_ROWS = 256
 
 DENSITY_ROWS = 32
 """Rows on which it is measured how many neurons fire: enough to choose kernels by."""
-
-TRIAL_THRIFT = 4
-"""What a trial saves of the samples and positions that passes look at: it only has to tell presets apart."""
-
-KEPT = "the source is quantised, and its levels are kept exactly, by its own integers"
-"""Why the preset `exact` was chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,66 +87,6 @@ class Conversion:
     diagnostics: tuple[Diagnostic, ...]
     choice: Choice | None = None
     source: bytes | None = None
-
-
-def read_convertible(model: Model, options: Options) -> tuple[SourceModel, str]:
-    """Read a network, and check that no conversion will refuse it, whatever the rows.
-
-    This is how every conversion begins, and all that `snnc check` and a dry run do with the network.
-
-    Args:
-        model: as for :func:`convert`.
-        options: how it is to be converted.
-
-    Returns:
-        The network, and what it is called.
-
-    Raises:
-        UnsupportedModelError: with a diagnostic for every reason why it cannot be converted.
-        InputError: the file is missing, damaged, or not ONNX.
-        UsageError: an option makes no sense, or the network is an artefact already.
-    """
-    possible = tuple(options.alternatives().values()) or (options,)
-    fronts = {lowering(each.passes()).text: each for each in possible}
-
-    def refused(graph: AnnGraph) -> tuple[Diagnostic, ...]:
-        try:
-            for each in fronts.values():
-                require_lowering(graph, each.passes(), each.steps)
-        except UnsupportedModelError as error:
-            return error.diagnostics
-        return ()
-
-    source, name = read_source(model, options.host_mode, refused, options.selection)
-    shortest = min(alternatives(options, source.graph).values() or (options,), key=lambda each: each.steps)
-    require_bounds(source.graph, shortest.passes(), shortest.steps)
-    return source, name
-
-
-def check(model: Model, options: Options = DEFAULTS) -> tuple[Diagnostic, ...]:
-    """Return everything in a network that cannot be converted, and warnings.
-
-    The arguments are those of :func:`read_convertible`.
-
-    Raises:
-        InputError: the file is missing, damaged, or not ONNX.
-        UsageError: an option makes no sense, or the network is an artefact already.
-    """
-    return examine(model, options)[1]
-
-
-def examine(model: Model, options: Options = DEFAULTS) -> tuple[SourceModel | None, tuple[Diagnostic, ...]]:
-    """Return a network as it was read, or ``None`` and everything that keeps it from being converted.
-
-    Raises:
-        InputError: the file is missing, damaged, or not ONNX.
-        UsageError: an option makes no sense, or the network is an artefact already.
-    """
-    try:
-        source = read_convertible(model, options)[0]
-    except UnsupportedModelError as error:
-        return None, error.diagnostics
-    return source, source.warnings
 
 
 def convert(
@@ -237,13 +159,13 @@ def convert(
     shown = as_progress(progress)
     tasks = tasks_of(source, options.task)
     task = next(iter(tasks.values())) if len(tasks) == 1 else options.task
-    kept = _kept(options, source.graph, prepared, simulator)
+    kept = kept_levels(options, source.graph, prepared, simulator)
     choice: Choice | None
     if kept is not None:
         options, choice = kept, Choice(Candidate(EXACT, kept.steps), KEPT)
     else:
         segments = {} if source.host is None else source.host.segments
-        choice = _choice(among, source.graph, prepared, task, tasks, simulator, shown, segments)
+        choice = choice_among(among, source.graph, prepared, task, tasks, simulator, shown, segments)
         if choice is not None:
             options = among[choice.chosen]
     passes = options.passes()
@@ -302,7 +224,7 @@ def convert(
         source_path=named,
         source_sha256=source.sha256,
         calibration=seen,
-        task=_word(task if source.host is None else _task_of_whole(source.host, options.task)),
+        task=_word(task if source.host is None else task_of_whole(source.host, options.task)),
         ends=_end(source),
         selection=options.selection.as_dict(),
         inputs=tuple(
@@ -350,45 +272,10 @@ def _end(source: SourceModel) -> str:
     return source.outputs[0].ends if len(source.outputs) == 1 else ""
 
 
-def _task_of_whole(host: Host, given: Task | None) -> Task | None:
-    """Return what the outputs behind the host's part are."""
-    if len(host.outputs) != 1 or len(host.outputs[0].shape) != 1:
-        return given
-    return recognise(host.outputs[0].shape[0], rows=0, ends=host.activation, given=given).task
-
-
-def tasks_of(source: SourceModel, given: Task | None) -> dict[str, Task | None]:
-    """Return what each output of a network is, by its name; ``None`` where that is not evident.
-
-    Args:
-        source: the network.
-        given: what the user says of all of them.
-
-    Raises:
-        UsageError: an output cannot be what the user says.
-    """
-    found: dict[str, Task | None] = {}
-    for output in source.outputs:
-        shape = output.layout.shape
-        if not output.ends and source.host is not None and _is_read_on(output.name, source.host):
-            found[output.name] = Task.REGRESSION  # what is computed of it is no arg max
-            continue
-        if len(shape) > 1:  # of a map, no arg max over all of it is a class
-            found[output.name] = given if given is Task.REGRESSION else None
-            continue
-        found[output.name] = recognise(math.prod(shape), rows=0, ends=output.ends, given=given).task
-    return found
-
-
 def _known_beforehand(source: SourceModel) -> tuple[str, ...]:
     """Return the inputs that depend on no spikes, by which rows are recognised."""
     behind = {} if source.host is None else source.host.segments
     return tuple(given.name for given in source.inputs if not behind.get(given.name))
-
-
-def _is_read_on(name: str, host: Host) -> bool:
-    """Whether ordinary ONNX computes something of what a read-out gives."""
-    return host.suffix is not None or name not in {port.name for port in host.outputs}
 
 
 def _encoded(graph: SnnGraph, rows: Rows, names: Sequence[str]) -> Iterator[IntArray]:
@@ -396,57 +283,6 @@ def _encoded(graph: SnnGraph, rows: Rows, names: Sequence[str]) -> Iterator[IntA
     for start in range(0, len(rows), HASHED_ROWS):
         q = encode_all(graph, rows[start : start + HASHED_ROWS])
         yield flat(joined({name: rows_of(q, name) for name in names}))
-
-
-def _choice(
-    among: Mapping[Candidate, Options],
-    source: AnnGraph,
-    calibration: Calibration,
-    task: Task | None,
-    tasks: Mapping[str, Task | None],
-    simulator: Simulator,
-    progress: Progress,
-    segments: Mapping[str, int],
-) -> Choice | None:
-    """Choose preset and steps; ``None`` where they are given."""
-    if not among:
-        return None
-    if len(among) == 1:
-        return Choice(next(iter(among)), "the only candidate that keeps to what is asked for")
-
-    def make(candidate: Candidate, rows: Calibration) -> SnnGraph:
-        options = among[candidate]
-        context = Context(rows, options.steps, simulator, options.seed, task=task, thrift=TRIAL_THRIFT)
-        context.tasks = tasks
-        graph, _ = run_pipeline(unlearned(options.passes()), source, context)
-        if not isinstance(graph, SnnGraph):
-            raise InternalError(f"the preset {candidate.preset!r} left no spiking network")
-        return graph
-
-    return choose(tuple(among), make, source, calibration, simulator, progress, task, tasks, segments)
-
-
-def _kept(
-    options: Options, source: AnnGraph, calibration: Calibration, simulator: Simulator
-) -> Options | None:
-    """Return the options that keep a quantised network's levels exactly; ``None`` where there are none.
-
-    A preset or a pipeline that is named stays.
-    """
-    if options.preset is not None or options.pipeline is not None or options.precision != "int8":
-        return None
-    if not any(node.scale is not None for node in source.of_type(Relu)):
-        return None
-    kept = replace(options, preset=EXACT, timesteps=options.timesteps or 1)
-    few = calibration.subset(slice(DENSITY_ROWS))
-    try:
-        graph, records = run_pipeline(kept.passes(), source, Context(few, kept.steps, simulator, kept.seed))
-    except (UnsupportedModelError, UsageError):
-        return None
-    sent = costs.payload(graph, kept.steps) if isinstance(graph, SnnGraph) else ""
-    if kept.payload is not None and order(sent) > carried(kept.payload):
-        return None
-    return None if any(record.findings.get("approximated") for record in records) else kept
 
 
 def _other_levels(source: AnnGraph, passes: Pipeline) -> Iterator[Diagnostic]:
@@ -470,39 +306,3 @@ def _measured(graph: SnnGraph, calibration: Calibration, simulator: Simulator) -
     q = encode_all(graph, calibration.rows[:DENSITY_ROWS])
     trace = simulator.run(graph, q, graph.timesteps, RecordOptions(activity=True))
     return replace(graph, density=trace.density(graph.settle_steps))
-
-
-def simulate(
-    artefact: Artefact | str | os.PathLike[str],
-    x: Any,
-    *,
-    timesteps: int | None = None,
-    backend: str = "numba",
-    threads: int | None = None,
-) -> Trace:
-    """Run an artefact on a batch.
-
-    Args:
-        artefact: the spiking network, or the path of its file.
-        x: (batch, *input shape): raw where the artefact holds a preprocessing, else as the source
-            network takes it. An array, lists, a tensor, or the path of a ``.npy`` or ``.npz`` file; of
-            several inputs a mapping of these by the inputs' names, or a ``.npz`` file of such arrays.
-        timesteps: T; the calibrated value by default.
-        backend: ``numba``, ``onnx`` or ``reference``.
-        threads: at most this many.
-
-    Returns:
-        The trace; ``trace.logits.argmax(axis=1)`` are the classes, ``artefact.decode(trace)`` the values of
-        every output.
-    """
-    artefact = as_artefact(artefact)
-    if threads is not None:
-        threads = whole(threads, "threads", 1)
-    if timesteps is not None:
-        timesteps = whole(timesteps, "T")
-    simulator: Simulator = load_simulator(backend, threads)
-    graph = artefact.graph
-    q = artefact.encode(x)
-    if graph.integer and graph.max_timesteps < 1:
-        raise InternalError("an integer network without proved bounds")
-    return artefact.simulator(simulator).run(graph, q, graph.timesteps if timesteps is None else timesteps)
