@@ -68,9 +68,16 @@ def to_onnx(network: SmallCNN) -> onnx.ModelProto:
         scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
         weight = constant(f"conv{number}_weight", conv.weight.double() * scale[:, None, None, None])
         bias = constant(f"conv{number}_bias", norm.bias.double() - norm.running_mean.double() * scale)
-        settings = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}
         nodes.append(
-            helper.make_node("Conv", [x, weight, bias], [f"conv{number}_out"], f"conv{number}", **settings)
+            helper.make_node(
+                "Conv",
+                [x, weight, bias],
+                [f"conv{number}_out"],
+                f"conv{number}",
+                kernel_shape=[3, 3],
+                strides=[2, 2],
+                pads=[1, 1, 1, 1],
+            )
         )
         x = f"relu{number}_out"
         nodes.append(helper.make_node("Relu", [f"conv{number}_out"], [x], f"relu{number}"))
