@@ -48,7 +48,8 @@ def test_what_is_not_true_is_found(text: str, message: str, tmp_path: Path) -> N
 
 def test_what_is_true_passes(tmp_path: Path) -> None:
     text = (
-        'Text\n\n```json title="in/a.json"\n{"a": 1}\n```\n\n```python\nfrom json import loads\nfrom pathlib import Path\n'
+        'Text\n\n```json title="in/a.json"\n{"a": 1}\n```\n\n```python\nfrom json import loads\n'
+        "from pathlib import Path\n"
         'print("read", loads(Path("in/a.json").read_text())["a"])\nprint("end")\n```\n\n'
         "```text\nread 12.5\n...\nend\n```\n\n"
         "    ```bash\n    test -f in/a.json && \\\n      echo 1 > b.txt\n    ```\n\n"

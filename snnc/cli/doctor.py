@@ -18,6 +18,7 @@ NEEDED = ("click", "numba", "numpy", "onnx", "onnxruntime", "rich", "threadpoolc
 EXTRAS = {
     "report": ("jinja2", "matplotlib"),
     "plot": ("matplotlib",),
+    "cluster": ("distributed",),
     "images": ("pillow",),
     "torch": ("onnxscript", "torch"),
     "train": ("torch",),

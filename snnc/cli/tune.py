@@ -12,12 +12,12 @@ import click
 from snnc.cli.inputs_outputs import keep_option, shape_option
 from snnc.cli.judging import task_option
 from snnc.cli.layouts import rows_layout, with_layout
-from snnc.cli.options import Command, option_of, setting
-from snnc.cli.quantities import FiniteRange
+from snnc.cli.options import option_of, setting
+from snnc.cli.quantities import positive
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from snnc.cli.files import Labelled
     from snnc.cli.models import Located
@@ -65,18 +65,6 @@ class Request:
     force: bool
 
 
-def _number(name: str, default: float | None, text: str, metavar: str = "X") -> Callable[[Command], Command]:
-    """Return the decorator that adds an option for a positive number."""
-    return click.option(
-        name,
-        type=FiniteRange(min=0, min_open=True),
-        default=default,
-        show_default=default is not None,
-        metavar=metavar,
-        help=text,
-    )
-
-
 @click.command("tune", cls=Verb)
 @click.argument("model")
 @click.option(
@@ -94,8 +82,8 @@ def _number(name: str, default: float | None, text: str, metavar: str = "X") -> 
     "rows by default.",
 )
 @click.option("--labels", is_flag=True, help="Learn from the labels `y` of ROWS, too, and judge by them.")
-@_number("--minutes", None, "How long to train, by the clock, all T together.", "N")
-@_number("--epochs", None, "Passes over the training rows for each T, instead of --minutes.", "N")
+@positive("--minutes", None, "How long to train, by the clock, all T together.", "N")
+@positive("--epochs", None, "Passes over the training rows for each T, instead of --minutes.", "N")
 @click.option(
     "-T",
     "--timesteps",
@@ -123,8 +111,8 @@ def _number(name: str, default: float | None, text: str, metavar: str = "X") -> 
     help="Random changes of images under which an answer stays right: crop, flip, cutout.",
 )
 @click.option("--batch", type=click.IntRange(2), default=128, show_default=True, help="Rows per gradient.")
-@_number("--rate", 1e-3, "Largest learning rate.")
-@_number("--temperature", 3.0, "Temperature of the losses kl and hta-kl.")
+@positive("--rate", 1e-3, "Largest learning rate.")
+@positive("--temperature", 3.0, "Temperature of the losses kl and hta-kl.")
 @click.option(
     "--fine-skip",
     is_flag=True,

@@ -24,7 +24,7 @@ LOSSES: Mapping[str, str] = {
 LEARNABLE = ("weights", "biases", "thresholds", "floors", "starts", "norms")
 """What can be learned; batch normalisations are ``norms``, initial potentials ``starts``."""
 
-AUGMENTATIONS = ("crop", "flip", "cutout")
+AUGMENTATIONS = ("crop", "flip", "alternate", "cutout")
 
 LABELLED = 0.1
 """Share of the labels beside the source's answers, where nothing is said."""
@@ -43,7 +43,8 @@ class Recipe:
         temperature: of ``kl`` and ``hta-kl``.
         head: cumulative probability of the classes that ``hta-kl`` takes for likely.
         learn: what is learned.
-        augment: of images: ``crop`` (random shifts), ``flip`` (left and right), ``cutout``.
+        augment: of images: ``crop`` (random shifts), ``flip`` (left and right), ``alternate`` (the same, each
+            image in turn), ``cutout``.
         fine_skip: whether identity branches get graded populations of more levels, where a preset has none.
         rounded: share of the time for the second stage, which trains the integers that are deployed.
         held_back: share of the training rows that decide, at most ``MOST_HELD``.
@@ -93,6 +94,8 @@ class Recipe:
             unknown = [each for each in getattr(self, name) if each not in known]
             if unknown:
                 raise UsageError(f"{name} {unknown[0]!r} is unknown; known: {', '.join(known)}")
+        if {"flip", "alternate"} <= set(self.augment):
+            raise UsageError("augment flip and alternate do the same: leave one of them out")
         if not self.learn:
             raise UsageError(f"nothing is to be learned; give some of {', '.join(LEARNABLE)}")
         for name, weight in self.losses.items():

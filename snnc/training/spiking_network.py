@@ -31,7 +31,7 @@ from snnc.errors import InternalError, UnknownOperationError, UsageError
 from snnc.ir import snn
 from snnc.ir.graph import FloatArray, NumberArray
 from snnc.ir.neuron import Schedule
-from snnc.ir.operations import Firing, classified, firing, largest_count, operations, populations, unmatched
+from snnc.ir.operations import Firing, classified, firing, largest_count, operations, populations
 from snnc.numerics.quantisation import quantise_all
 from snnc.training.ann_network import Parameter, factor
 from snnc.training.operators import (
@@ -78,7 +78,7 @@ def inexact(graph: snn.SnnGraph) -> str | None:
             case Firing.LIMITED | Firing.HESITANT | Firing.PLAIN:
                 return f"{node.name!r} sends fewer spikes a step than it has levels, so their order matters"
             case other:
-                raise unmatched(other)
+                raise UnknownOperationError(f"{node.name!r} fires by a rule that is not trained yet: {other}")
     return None
 
 
@@ -337,7 +337,9 @@ class SpikingNetwork(nn.Module):
             case snn.Encode() | snn.ConstantCurrent() | snn.IntegrateFire() | snn.Readout():
                 raise InternalError(f"{node.name!r} moves nothing")
             case _:
-                raise unmatched(node)
+                raise UnknownOperationError(
+                    f"{node.name!r} is a {type(node).__name__}, which is not trained yet"
+                )
 
 
 def _unit(real: FloatArray, whole: NumberArray) -> FloatArray:
