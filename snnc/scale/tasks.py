@@ -34,7 +34,7 @@ TASKS: Mapping[str, str] = {
     "evaluate": "snnc.remote.evaluation:evaluated",
     "answers": "snnc.remote.evaluation:answered",
     "differing": "snnc.remote.certification:differing",
-    "simulate": "snnc.simulation.remote:simulated",
+    "simulate": "snnc.remote.simulation:simulated",
     "activations": "snnc.source.remote:activations",
     "samples": "snnc.source.remote:samples",
     "products": "snnc.numerics.regression:products",
