@@ -17,6 +17,7 @@ from snnc.analysis.scores import Answers, Reduced
 from snnc.backends.numba_cpu import NumbaSimulator
 from snnc.cli import main
 from snnc.compiler import Options, convert
+from snnc.ir.graph import IntArray
 from snnc.ir.snn import SnnGraph
 from snnc.metrics.task import Outputs, Task
 from snnc.numerics.regression import normal_equations
@@ -116,7 +117,7 @@ def test_convert(preset: str, files: Files, engine: Counting) -> None:
 
 def test_a_regression_is_the_same_bits(engine: Counting) -> None:
     random = np.random.default_rng(0)
-    counts = [random.integers(-9, 9, (9000, 5)).astype(np.int32), random.integers(0, 300, (9000, 2))]
+    counts: list[IntArray] = [random.integers(-9, 9, (9000, 5)), random.integers(0, 300, (9000, 2))]
     targets = random.standard_normal((9000, 3)).astype(np.float32)
     with patch("snnc.numerics.regression.CHUNKS", 1):
         alone, spread = (normal_equations(counts, targets, each) for each in (None, Workers(engine)))
@@ -152,6 +153,40 @@ def test_a_simulation_is_the_same_bits(passes: str, engine: Counting) -> None:
             assert (counted.events == other.activity[name].events).all()
             assert (counted.units == other.activity[name].units).all()
     assert engine.done == {"simulate": 6}
+
+
+@pytest.fixture(scope="module")
+def limited(files: Files) -> Path:
+    """An artefact that may be observed to be exact."""
+    path = files.folder / "limited.snn.onnx"
+    rows = ["--calib", str(files.calibration), "--preprocess", str(files.preprocessing)]
+    words = ["convert", str(files.model), *rows, "-T", "4", "--preset", "fast", "-o", str(path)]
+    assert main([*words, "--set", "dual-threshold.spikes-per-step=1"]) == 0
+    return path
+
+
+def test_certify(
+    limited: Path, files: Files, engine: Counting, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = ["certify", limited, "--data", files.test]
+    alone = told(capsys, *words, "-o", tmp_path / "one.snn.onnx")
+    spread = told(capsys, *words, "-o", tmp_path / "two.snn.onnx", "--cluster", "local")
+    assert spread == alone
+    assert (tmp_path / "one.snn.onnx").read_bytes() == (tmp_path / "two.snn.onnx").read_bytes()
+    assert set(engine.done) == {"differing", "simulate"}
+
+
+def test_a_budget(files: Files, engine: Counting, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    rows = ["--calib", files.calibration, "--preprocess", files.preprocessing]
+    words = ["convert", files.model, *rows, "--max-latency", "1", "--payload", "signed", "--max-drop", "30"]
+    found = []
+    for name, more in (("one", []), ("two", ["--cluster", "local"])):
+        out = tmp_path / f"{name}.snn.onnx"
+        found.append(told(capsys, *words, "-o", out, *more))
+        assert found[-1].pop("output") == str(out)
+    assert found[0] == found[1]
+    assert (tmp_path / "one.snn.onnx").read_bytes() == (tmp_path / "two.snn.onnx").read_bytes()
+    assert engine.done["trial"] == 2
 
 
 @given(

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from snnc.cli.terminal import Terminal
     from snnc.scale.workers import Workers
 
-cluster_option = click.option(
-    "--cluster",
-    metavar="WHERE",
-    help="Who does the work: local[:N] for processes of this machine, tcp:// or tls:// with the address of a "
-    "dask scheduler, or a FILE.toml with it; see docs/cluster.md.",
+CLUSTER_HELP = (
+    "Who does the work: local[:N] for processes of this machine, tcp:// or tls:// with the address of a dask "
+    "scheduler, or a FILE.toml with it; see docs/cluster.md."
 )
+
+cluster_option = click.option("--cluster", metavar="WHERE", help=CLUSTER_HELP)
 """The option of every verb that hands out tasks."""
 
 
