@@ -155,6 +155,16 @@ def test_a_simulation_is_the_same_bits(passes: str, engine: Counting) -> None:
     assert engine.done == {"simulate": 6}
 
 
+@pytest.mark.parametrize("more", [[], ["-T", "2", "--limit", "40", "--curve", "none"]])
+def test_report(
+    more: list[str], artefact: Path, files: Files, engine: Counting, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["report", artefact, "--data", files.test, *more]
+    alone = told(capsys, *words)
+    assert told(capsys, *words, "--cluster", "local") == alone
+    assert engine.done["chunk"] == (2 if more else 5)
+
+
 @pytest.fixture(scope="module")
 def limited(files: Files) -> Path:
     """An artefact that may be observed to be exact."""
@@ -206,7 +216,7 @@ def test_reduced_answers_are_the_answers(values: list[list[int]], data: st.DataO
     assert part.values is None
 
 
-@pytest.mark.parametrize("verb", ["eval"])
+@pytest.mark.parametrize("verb", ["eval", "report", "certify"])
 def test_threads_contradict_a_cluster(
     verb: str, artefact: Path, files: Files, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -33,6 +33,7 @@ TASKS: Mapping[str, str] = {
     "describe": "snnc.scale.tasks:describe",
     "evaluate": "snnc.remote.evaluation:evaluated",
     "answers": "snnc.remote.evaluation:answered",
+    "chunk": "snnc.remote.measuring:chunk",
     "differing": "snnc.remote.certification:differing",
     "simulate": "snnc.remote.simulation:simulated",
     "activations": "snnc.source.remote:activations",
