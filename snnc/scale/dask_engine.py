@@ -480,7 +480,7 @@ def distributed_or_refuse() -> Any:
         if (error.name or "").partition(".")[0] not in ("dask", "distributed"):
             raise
         raise UsageError(
-            "a scheduler needs dask, which is not installed: pip install 'snnc[cluster]'; --cluster local "
+            "a scheduler needs dask, which is not installed: pip install distributed; --cluster local "
             "works without"
         ) from None
     # What goes wrong is told in one line, by who asked.
