@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -25,9 +25,7 @@ from snnc.ir.snn import (
     Reshape,
     SnnNode,
 )
-
-if TYPE_CHECKING:
-    from tests.spiking_graphs import Builder
+from tests.spiking_graph_builder import Builder
 
 
 def add_functions(builder: Builder, x: SnnNode) -> SnnNode:

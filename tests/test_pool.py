@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -74,7 +74,7 @@ def test_processes_die_and_nothing_is_lost() -> None:
 class Engine(Here):
     """Loses what it is told to lose."""
 
-    def __init__(self, losses: dict[int, Sequence[Lost]]) -> None:
+    def __init__(self, losses: Mapping[int, Sequence[Lost]]) -> None:
         super().__init__()
         self.losses = {number: list(each) for number, each in losses.items()}
 

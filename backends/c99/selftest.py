@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from snnc.backends.c99.lowering import c_index, ports
+from snnc.backends.c99.ports import c_index, ports
 from snnc.backends.c99.source import HEADER, array, comment, has_classes
 from snnc.backends.c99.widths import Width
 from snnc.ir.batch import Batch, Rows

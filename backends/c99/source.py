@@ -13,8 +13,8 @@ from snnc import __version__
 from snnc.backends.c99.firing import STEP_POPULATION
 from snnc.backends.c99.functions import FUNCTION_STRUCTURES
 from snnc.backends.c99.kernels import STRUCTURES, kernel_texts
-from snnc.backends.c99.lowering import Port, ports
 from snnc.backends.c99.memory import Places
+from snnc.backends.c99.ports import Port, ports
 from snnc.backends.c99.program import Call, Extent, Field, Program, Table, arena, bytes_of, render
 from snnc.backends.c99.synapses import EVENTS
 from snnc.backends.c99.widths import Width

@@ -10,34 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from snnc.errors import InternalError
 from snnc.ir.counts import Function
-from snnc.ir.graph import IntArray
+from snnc.ir.graph import NumberArray
 from snnc.ir.kinds import ValueKind, value_kinds
-from snnc.ir.operations import Firing, firing, largest_count, operations, unmatched
-from snnc.ir.snn import (
-    ChannelWeight,
-    Concat,
-    ConstantCurrent,
-    Convolution,
-    CountMatrixProduct,
-    CountMaximum,
-    CountMaxPool,
-    CountNormalisation,
-    CountProduct,
-    CountSoftmax,
-    CurrentMaxPool,
-    Encode,
-    Gather,
-    IntegrateFire,
-    Linear,
-    Pad,
-    Readout,
-    Reshape,
-    Slice,
-    SnnGraph,
-    SumPool,
-)
+from snnc.ir.operations import Firing, firing, largest_count, operations
+from snnc.ir.snn import ConstantCurrent, CountFunction, CountMaxPool, Encode, IntegrateFire, Readout, SnnGraph
+from snnc.ir.snn.synapses import weight_sums as weight_sums
 
 EXACT_FLOAT32 = 2**24
 """Integers up to here are exact in float32, so a float32 convolution of them is, too."""
@@ -47,13 +25,6 @@ INT64 = 2**63
 
 MOST_TIMESTEPS = 256
 """No longer run is proved: every bound that grows with T would cost the backends wider arithmetic."""
-
-
-def weight_sums(weight: IntArray) -> IntArray:
-    """Return ``sum |w|`` per output channel, as int64."""
-    # The magnitudes of 8 or 16 bits fit into 32, in a tenth of the time that 64 take.
-    wide = np.int32 if weight.itemsize < 4 else np.int64
-    return np.abs(weight, dtype=wide).reshape(len(weight), -1).sum(axis=1, dtype=np.int64)
 
 
 def step_bounds(graph: SnnGraph, timesteps: int) -> dict[str, int]:
@@ -67,26 +38,13 @@ def step_bounds(graph: SnnGraph, timesteps: int) -> dict[str, int]:
             case IntegrateFire():
                 bounds[node.name] = node.neuron.largest(timesteps)
             case ConstantCurrent():
-                bounds[node.name] = int(np.abs(node.values.astype(np.int64)).max())
-            case Convolution() | Linear() | ChannelWeight():
-                bounds[node.name] = int(weight_sums(node.weight).max()) * read[0]  # type: ignore[arg-type]
-            case SumPool():
-                bounds[node.name] = node.window.area * read[0]
-            case CountMaxPool() | CurrentMaxPool() | Concat():
-                bounds[node.name] = max(read)
-            case CountProduct() | CountMatrixProduct() | CountNormalisation():
-                bounds[node.name] = node.highest - node.lowest
-            case CountSoftmax():
-                bounds[node.name] = node.levels
-            case CountMaximum():
-                # Between two steps it moves as far as the counts it reads, and the first step is from zero.
-                bounds[node.name] = max(read)
+                bounds[node.name] = _most(node.values)
+            case CountFunction():
+                bounds[node.name] = node.largest_change(read)
             case Readout():
-                bounds[node.name] = sum(read) + int(np.abs(node.bias.astype(np.int64)).max())
-            case Reshape() | Pad() | Slice() | Gather():
-                bounds[node.name] = read[0]
+                bounds[node.name] = sum(read) + _most(node.bias)
             case _:
-                raise unmatched(node)
+                bounds[node.name] = node.magnitude(read)
     return bounds
 
 
@@ -107,19 +65,16 @@ def count_bounds(graph: SnnGraph, timesteps: int) -> dict[str, int]:
                 found[node.name] = node.limit * timesteps
             case IntegrateFire():
                 found[node.name] = _largest_count(node, timesteps, graph.settle_steps)
-            case SumPool():
-                found[node.name] = node.window.area * read[0]
-            case CountProduct() | CountMatrixProduct() | CountSoftmax() | CountNormalisation():
+            case CountFunction():
                 found[node.name] = node.largest(read)
-            case CountMaximum() | CountMaxPool() | Concat() | Reshape() | Pad() | Slice() | Gather():
-                found[node.name] = max(read)
-            case (
-                Convolution() | Linear() | ChannelWeight() | ConstantCurrent() | CurrentMaxPool() | Readout()
-            ):
-                raise InternalError(f"{node.name!r} gives no spikes")
             case _:
-                raise unmatched(node)
+                found[node.name] = node.magnitude(read)
     return found
+
+
+def _most(values: NumberArray) -> int:
+    """Return the largest magnitude of integers."""
+    return int(np.abs(values.astype(np.int64)).max())
 
 
 def _largest_count(node: IntegrateFire, timesteps: int, settle_steps: int) -> int:
@@ -136,38 +91,17 @@ def sum_bounds(graph: SnnGraph, timesteps: int) -> dict[str, int]:
     ``sum |w| max |N|``, whatever is taken back in between.
     """
     found = count_bounds(graph, timesteps)
-    step = step_bounds(graph, timesteps)
     for node in operations(graph):
         if node.name in found:
             continue
         read = [found[name] for name in node.inputs]
         match node:
-            case ConstantCurrent() | CurrentMaxPool():  # the same in each of the T steps
-                found[node.name] = timesteps * step[node.name]
-            case Convolution() | Linear() | ChannelWeight():
-                found[node.name] = int(weight_sums(node.weight).max()) * read[0]  # type: ignore[arg-type]
-            case SumPool():
-                found[node.name] = node.window.area * read[0]
-            case Reshape() | Gather():
-                found[node.name] = read[0]
+            case ConstantCurrent():  # the same in each of the T steps
+                found[node.name] = timesteps * _most(node.values)
             case Readout():
-                found[node.name] = sum(read) + timesteps * int(np.abs(node.bias.astype(np.int64)).max())
-            case (
-                Encode()
-                | IntegrateFire()
-                | CountProduct()
-                | CountMatrixProduct()
-                | CountSoftmax()
-                | CountNormalisation()
-                | CountMaximum()
-                | CountMaxPool()
-                | Concat()
-                | Pad()
-                | Slice()
-            ):
-                raise InternalError(f"{node.name!r} gives spikes")
+                found[node.name] = sum(read) + timesteps * _most(node.bias)
             case _:
-                raise unmatched(node)
+                found[node.name] = node.magnitude(read)
     return found
 
 

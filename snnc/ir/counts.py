@@ -80,6 +80,13 @@ class CountFunction(SnnNode):
         """Return the largest magnitude of ``G``, for counts of a given magnitude."""
         return max(counts)
 
+    def largest_change(self, changes: Sequence[int]) -> int:
+        """Return the most that is sent in one step, for counts that change by so much in a step.
+
+        A maximum moves as far as the counts that it reads, and its first step is from zero.
+        """
+        return max(changes)
+
     def unit_problem(self) -> str | None:
         """Say why its counts stand for nothing."""
         if self.unit is None:
@@ -115,6 +122,10 @@ class Requantised(CountFunction):
     def largest(self, counts: Sequence[int]) -> int:
         """Return the largest magnitude of ``G``."""
         return max(-self.lowest, self.highest)
+
+    def largest_change(self, changes: Sequence[int]) -> int:
+        """Return the width of the range."""
+        return self.highest - self.lowest
 
     def _requantised(self, total: int) -> int:
         """Return how far the requantiser reaches for sums up to ``total``."""
@@ -207,6 +218,10 @@ class CountSoftmax(CountFunction):
         """Return ``levels``, the count of a one."""
         return self.levels
 
+    def largest_change(self, changes: Sequence[int]) -> int:
+        """Return ``levels``, too: no count is negative."""
+        return self.levels
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CountNormalisation(CountFunction):
@@ -260,6 +275,10 @@ class CountNormalisation(CountFunction):
         """Return the largest magnitude of ``G``."""
         return max(-self.lowest, self.highest)
 
+    def largest_change(self, changes: Sequence[int]) -> int:
+        """Return the width of the range."""
+        return self.highest - self.lowest
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CountMaximum(CountFunction):
@@ -299,6 +318,10 @@ class CountMaxPool(CountFunction):
     def verify(self, input_shapes: Sequence[Shape]) -> str | None:
         """Check the window."""
         return max_pool_problem(input_shapes, self.shape, self.window)
+
+    def carried(self, values: Sequence[FloatArray], shapes: Sequence[Shape]) -> FloatArray:
+        """Return the numbers as they are."""
+        return values[0]
 
 
 Function = CountProduct | CountMatrixProduct | CountSoftmax | CountNormalisation | CountMaximum

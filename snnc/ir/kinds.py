@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar, TypeVar
 
-from snnc.ir.graph import Graph, Node
+from snnc.errors import InternalError
+from snnc.ir.graph import FloatArray, Graph, Node, Shape
 
 
 class ValueKind(Enum):
@@ -33,6 +35,34 @@ class SnnNode(Node):
     remembers: ClassVar[bool] = False
     reads_constant: ClassVar[bool] = False
     moves: ClassVar[bool] = False
+
+    def magnitude(self, inputs: Sequence[int]) -> int:
+        """Return the largest magnitude of its value, for inputs of a given magnitude.
+
+        Kinds that remember nothing say it. It holds for one step and for the sums over any steps alike: those
+        of what a linear operation gives are the same function of the sums of what it reads.
+
+        Args:
+            inputs: largest magnitude of each input.
+
+        Raises:
+            InternalError: its value is bounded otherwise: see :mod:`snnc.ir.bounds`.
+        """
+        raise InternalError(f"{type(self).__name__} {self.name!r} says of no inputs how large it can get")
+
+    def carried(self, values: Sequence[FloatArray], shapes: Sequence[Shape]) -> FloatArray:
+        """Carry one number per channel through: (channels,) of its inputs to (channels,) of its value.
+
+        Kinds that move or pool what they read say it.
+
+        Args:
+            values: the numbers of each input.
+            shapes: of the inputs.
+
+        Raises:
+            InternalError: its values belong to no channels of its inputs.
+        """
+        raise InternalError(f"no channel passes through {self.name!r}")
 
 
 S = TypeVar("S", bound=SnnNode)

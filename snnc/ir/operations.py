@@ -15,16 +15,14 @@ artefact) iterates over :func:`operations` and matches kinds of nodes and :class
             case _:
                 raise unmatched(node)
 
-A new kind of node goes into :data:`Operation`, and a new setting of neurons into :class:`Firing` and
-:data:`SETTINGS`: mypy then names every place that must handle it. All of them refuse nodes of other classes,
-and settings that are not listed here and differ from their default.
+A new kind of node goes into :data:`snnc.ir.snn.Operation`, and a new setting of neurons into ``known`` of its
+class and, if it selects another rule, into :class:`Firing`: mypy then names every place that must handle it.
+All of them refuse nodes of other classes, and settings that are not known and differ from their default.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from enum import Enum
 from functools import cache
 from math import prod
 from typing import Any, Never, get_args
@@ -32,148 +30,22 @@ from weakref import WeakSet
 
 import numpy as np
 
-from snnc.errors import InternalError, UnknownOperationError
+from snnc.errors import UnknownOperationError
 from snnc.ir import ann
+from snnc.ir.ann import AnnOperation
 from snnc.ir.channels import per_channel
 from snnc.ir.geometry import ABSENT, source_channels
-from snnc.ir.graph import FloatArray, Graph, IntArray, Node, Shape
+from snnc.ir.graph import Graph, IntArray, Node, Shape
+from snnc.ir.neuron import Firing as Firing
 from snnc.ir.neuron import Neuron
-from snnc.ir.snn import (
-    ChannelWeight,
-    Concat,
-    ConstantCurrent,
-    Convolution,
-    CountMatrixProduct,
-    CountMaximum,
-    CountMaxPool,
-    CountNormalisation,
-    CountProduct,
-    CountSoftmax,
-    CurrentMaxPool,
-    Encode,
-    Gather,
-    IntegrateFire,
-    Linear,
-    Pad,
-    Readout,
-    Reshape,
-    Slice,
-    SnnGraph,
-    SnnNode,
-    SumPool,
-)
-
-Operation = (
-    Encode
-    | Convolution
-    | Linear
-    | ChannelWeight
-    | ConstantCurrent
-    | SumPool
-    | CountMaxPool
-    | CountProduct
-    | CountMatrixProduct
-    | CountSoftmax
-    | CountNormalisation
-    | CountMaximum
-    | CurrentMaxPool
-    | Concat
-    | Reshape
-    | Pad
-    | Slice
-    | Gather
-    | IntegrateFire
-    | Readout
-)
-"""Every kind of node of the spiking dialect."""
-
-AnnOperation = (
-    ann.Input
-    | ann.Constant
-    | ann.Convolution
-    | ann.Linear
-    | ann.BatchNormalisation
-    | ann.ChannelAffine
-    | ann.Relu
-    | ann.Pointwise
-    | ann.Product
-    | ann.MatrixProduct
-    | ann.Normalisation
-    | ann.InnerSoftmax
-    | ann.Maximum
-    | ann.AveragePool
-    | ann.MaxPool
-    | ann.Add
-    | ann.Concat
-    | ann.Reshape
-    | ann.Pad
-    | ann.Slice
-    | ann.Gather
-    | ann.Softmax
-)
-"""Every kind of node of the ordinary dialect."""
+from snnc.ir.snn import Gather, IntegrateFire, Reshape, SnnGraph, SnnNode
+from snnc.ir.snn import Operation as Operation
 
 KINDS: frozenset[type] = frozenset(get_args(Operation))
 ANN_KINDS: frozenset[type] = frozenset(get_args(AnnOperation))
 
-SETTINGS: dict[type, frozenset[str]] = {
-    Neuron: frozenset({"levels", "spikes_per_step", "count_memory", "code"}),
-    IntegrateFire: frozenset(
-        {
-            *("name", "inputs", "shape", "origin", "stands_for", "fine"),
-            *("threshold", "bias", "v_init", "spike_scale", "floor", "neuron", "negative_threshold"),
-            *("breakpoints", "step_values", "potential_unit", "potential_zero"),
-        }
-    ),
-    ann.Relu: frozenset(
-        {
-            *("name", "inputs", "shape", "origin"),
-            *("ceiling", "threshold", "floor", "levels", "shift"),
-            *("scale", "lowest", "highest", "zero", "rounding", "gain", "points"),
-        }
-    ),
-}
+SETTINGS: dict[type, frozenset[str]] = {kind: kind.known for kind in (Neuron, IntegrateFire, ann.Relu)}
 """The fields of neurons and rectifiers that are known; those that select a rule make a :class:`Firing`."""
-
-
-class Firing(Enum):
-    """How a population fires in the synchronous schedule; see :class:`IntegrateFire` for the equation.
-
-    ``PLAIN``: no memory, ``0 .. Mmax`` spikes. ``LIMITED``: with memory, ``-Mmax .. Mmax``. ``HESITANT``:
-    likewise, and a spike is taken back only below the negative threshold. ``GRADED``: memory and no limit.
-    ``STEPS``: the change of a step function, limited to ``-Mmax .. Mmax`` where the neuron has a limit.
-
-    In the layerwise schedule all but the last end at ``clip(floor(v / Theta), 0, C)``, whose ``C`` is
-    ``T Mmax`` for ``PLAIN`` and ``T M`` for the others.
-    """
-
-    PLAIN = "plain"
-    LIMITED = "limited"
-    HESITANT = "hesitant"
-    GRADED = "graded"
-    STEPS = "steps"
-
-    @property
-    def remembers(self) -> bool:
-        """Whether what was sent is remembered, can be taken back, and never exceeds ``T M``."""
-        match self:
-            case Firing.PLAIN:
-                return False
-            case Firing.LIMITED | Firing.HESITANT | Firing.GRADED | Firing.STEPS:
-                return True
-            case other:
-                raise unmatched(other)
-
-    @property
-    def keeps_charge(self) -> bool:
-        """Whether what was received and not sent stays: ``sum I + T B = v(T) - v(0) + Theta N``."""
-        match self:
-            case Firing.PLAIN | Firing.LIMITED | Firing.HESITANT | Firing.GRADED:
-                return True
-            case Firing.STEPS:
-                return False
-            case other:
-                raise unmatched(other)
 
 
 def operations(graph: SnnGraph) -> tuple[Operation, ...]:
@@ -267,72 +139,14 @@ def firing(node: IntegrateFire) -> Firing:
     classified(node)
     if node.breakpoints is not None:
         return Firing.STEPS
-    if not node.neuron.count_memory:
-        return Firing.PLAIN
-    if node.neuron.limit is None:
-        return Firing.GRADED
-    return Firing.LIMITED if node.negative_threshold is None else Firing.HESITANT
+    return node.neuron.firing(negative_threshold=node.negative_threshold is not None)
 
 
 def largest_count(node: IntegrateFire, timesteps: int, settle_steps: int = 0) -> int:
     """Return the most that a neuron has sent at the end of a run, ``N(T + K)``."""
-    match firing(node):
-        case Firing.PLAIN:
-            return node.neuron.largest(timesteps) * (timesteps + settle_steps)
-        case Firing.LIMITED | Firing.HESITANT | Firing.GRADED | Firing.STEPS:
-            return node.neuron.capacity(timesteps)
-        case other:
-            raise unmatched(other)
-
-
-def carried(node: Operation, values: Sequence[FloatArray], shapes: Sequence[Shape]) -> FloatArray:
-    """Carry one number per channel, (channels,), through a node that moves or pools what it reads.
-
-    Args:
-        node: the node.
-        values: the numbers of each of its inputs.
-        shapes: of its inputs.
-
-    Raises:
-        InternalError: its values belong to no channels of its inputs.
-    """
-    match node:
-        case SumPool() | CountMaxPool() | CurrentMaxPool():
-            return values[0]
-        case Concat():
-            return np.concatenate(values)
-        case Pad():
-            return np.pad(values[0], (node.before[0], node.after[0]), constant_values=1)
-        case Slice():
-            return values[0][node.start[0] : node.stop[0] : node.step[0]]
-        case Reshape():
-            spread = np.broadcast_to(per_channel(values[0], len(shapes[0])), shapes[0])
-            # Where features fold back into a map the numbers of a channel differ by their rounding alone.
-            return spread.reshape(node.shape[0], -1).mean(axis=1).astype(np.float32)
-        case Gather():
-            spread = np.broadcast_to(per_channel(values[0], len(shapes[0])), shapes[0])
-            rows = spread.ravel()[node.index].reshape(node.shape[0], -1)
-            present = (node.index != ABSENT).reshape(node.shape[0], -1)
-            count = present.sum(axis=1)
-            total = np.where(present, rows, 0).sum(axis=1)
-            return np.where(count > 0, total / np.maximum(count, 1), 1).astype(np.float32)
-        case (
-            Encode()
-            | Convolution()
-            | Linear()
-            | ChannelWeight()
-            | ConstantCurrent()
-            | CountProduct()
-            | CountMatrixProduct()
-            | CountSoftmax()
-            | CountNormalisation()
-            | CountMaximum()
-            | IntegrateFire()
-            | Readout()
-        ):
-            raise InternalError(f"no channel passes through {node.name!r}")
-        case _:
-            raise unmatched(node)
+    if firing(node).remembers:
+        return node.neuron.capacity(timesteps)
+    return node.neuron.largest(timesteps) * (timesteps + settle_steps)
 
 
 def channel_links(node: Operation, shape: Shape) -> tuple[IntArray, IntArray] | None:

@@ -1,0 +1,104 @@
+"""Synapses, and the sums of currents that populations and read-outs receive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from snnc.backends.c99.kernels import Types
+from snnc.backends.c99.lowering.builder import CodeBuilder
+from snnc.backends.c99.memory import Buffer
+from snnc.backends.c99.program import Call, Extent, Place, slide
+from snnc.backends.c99.synapses import always_fits, sum_width
+from snnc.backends.c99.widths import Width
+from snnc.errors import InternalError
+from snnc.ir.geometry import Window
+from snnc.ir.graph import NumberArray
+from snnc.ir.snn import ChannelWeight, Convolution, IntegrateFire, Linear, Readout, SnnNode, Weighted
+
+POINT = Window((1, 1))
+
+
+def direct(code: CodeBuilder, node: SnnNode) -> bool:
+    """Whether the one reader of a synapse sums currents, so that it can add to that sum."""
+    readers = code.graph.consumers[node.name]
+    return code.reads[node.name] == 1 and isinstance(readers[0], IntegrateFire | Readout)
+
+
+def synapse(code: CodeBuilder, node: Weighted, out: Place, constant: bool) -> None:
+    """Add the current of a synapse to ``out``."""
+    calls = code.program.once if constant else code.program.step
+    source = code.read(node)
+    read, wrote = Extent.of(code.graph[node.inputs[0]].shape), Extent.of(node.shape)
+    note = f"{node.name} (ONNX: {node.origin})"
+    match node:
+        case ChannelWeight():
+            weight = code.table(node, "w", node.weight, "weight")
+            arguments = (source, weight, wrote.pixels, wrote.channels, out)
+            calls.append(Call("scale", (source.width, weight.width), arguments, note))
+            return
+        case Convolution():
+            depthwise = node.groups == read.channels == wrote.channels
+            window, groups, kernel = node.window, node.groups, node.weight
+        case Linear():
+            depthwise = False
+            window, groups, kernel = POINT, 1, node.weight.reshape(*node.weight.shape, 1, 1)
+        case _:
+            raise InternalError(f"no C for the synapse {type(node).__name__}")
+    along = groups == 1 and window.strides[1] == window.dilations[1] == 1
+    name = "depthwise" if depthwise else "convolve_along" if along else "convolve"
+    rows = np.moveaxis(kernel[:, 0], 0, -1) if depthwise else _rows(kernel, groups)
+    weight = code.table(node, "w", rows, "weight")
+    shape = code.program.structure("window", slide(window, read, wrote, groups))
+    types: Types = (source.width, weight.width)
+    if not depthwise:
+        types = (*types, sum_width(*types))
+        fits = always_fits(types[-1], read.channels // groups, code.widths.bounds[node.inputs[0]])
+        name = name if fits else f"{name}_large"
+    calls.append(Call(name, types, (source, weight, shape, out), note))
+
+
+def gather(code: CodeBuilder, node: SnnNode, total: Place) -> Place | None:
+    """Add the currents of the step that a node reads to ``total``, and sum those that are constant.
+
+    Returns:
+        The sum of the constant ones, if there are any.
+    """
+    accumulate(code, node, [name for name in node.inputs if name not in code.constant], total, False)
+    names = [name for name in node.inputs if name in code.constant]
+    if len(names) == 1 and names[0] in code.values:
+        return code.values[names[0]]
+    if not names:
+        return None
+    constant = Buffer(Width.I32, Extent.of(node.shape).size)
+    note = f"{node.name}: sum of constant currents"
+    code.program.once.append(Call("zero", (Width.I32,), (constant, constant.size), note))
+    accumulate(code, node, names, constant, True)
+    return constant
+
+
+def accumulate(code: CodeBuilder, node: SnnNode, names: Sequence[str], total: Place, constant: bool) -> None:
+    """Add currents to ``total``."""
+    calls = code.program.once if constant else code.program.step
+    for name in names:
+        source = code.graph[name]
+        if name in code.values:
+            value, note = code.values[name], f"{node.name} (ONNX: {node.origin})"
+            calls.append(Call("add", (value.width,), (value, 1, value.size, total), note))
+        elif isinstance(source, Weighted):
+            synapse(code, source, total, constant)
+        else:
+            raise InternalError(f"{name!r} has no value in C")
+
+
+def _rows(weight: NumberArray, groups: int) -> NumberArray:
+    """Return a weight (outputs, inputs per group, height, width) as C reads it.
+
+    Returns:
+        (groups, height, inputs per group, width backwards, outputs per group): what an input adds to
+        neighbours in a row of the output lies together.
+    """
+    outputs, inputs, height, width = weight.shape
+    shaped = weight.reshape(groups, outputs // groups, inputs, height, width)[..., ::-1]
+    return np.ascontiguousarray(shaped.transpose(0, 3, 2, 4, 1))

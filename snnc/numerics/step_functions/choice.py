@@ -1,0 +1,107 @@
+"""Levels and step functions of activations that share one unit."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from snnc.errors import UsageError
+from snnc.ir.ann import Levelled, Pointwise
+from snnc.ir.graph import FloatArray
+from snnc.ir.snn import MOST_BREAKPOINTS
+from snnc.numerics.step_functions.curve import Curve
+from snnc.numerics.step_functions.levels import Levels, choose_levels
+from snnc.numerics.thresholds import Method
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """An activation that is to get levels, and what is known of it.
+
+    Attributes:
+        node: the activation.
+        values: (channels, samples) float32, that it takes.
+        low, high: (channels,) float32, range of what is sampled for it: the arguments of a function.
+    """
+
+    node: Levelled
+    values: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+    @property
+    def key(self) -> str:
+        """Digest of all that its levels depend on: the steps of an unrolled cell may be measured alike."""
+        arrays, found = [self.values, self.low, self.high], hashlib.sha256(b"%d" % self.node.channels)
+        if isinstance(self.node, Pointwise):
+            found.update(self.node.program.encode())
+            arrays.append(self.node.constants)
+        for each in arrays:
+            found.update(str(each.shape).encode())
+            found.update(np.ascontiguousarray(each).data)
+        return found.hexdigest()
+
+
+def carried(
+    measured: Sequence[Measured], span: int, *, common: bool, method: Method, percentile: float = 99.9
+) -> list[Levelled]:
+    """Return activations with levels of one range; each with a step function where it is a function.
+
+    Where a step function would have more breakpoints than fit, as one that falls and rises may, all get fewer
+    levels.
+
+    Args:
+        measured: the activations.
+        span: ``T M``, of which functions use at most as many as there may be breakpoints.
+        common: whether all share one step; else each channel of the one activation has its own.
+        method: as for :func:`choose_levels`.
+        percentile: likewise.
+
+    Raises:
+        UsageError: a function changes its direction too often.
+    """
+    if any(isinstance(each.node, Pointwise) for each in measured):
+        span = min(span, MOST_BREAKPOINTS)
+    curves = [
+        Curve.of(each.node.function, each.low, each.high) if isinstance(each.node, Pointwise) else None
+        for each in measured
+    ]
+    own = not common and len(measured) == 1 and isinstance(measured[0].node, Pointwise)
+    values = [np.nan_to_num(each.values, posinf=0, neginf=0) for each in measured]
+    pooled = values[0] if own else np.concatenate([each.reshape(1, -1) for each in values], axis=1)
+    while True:
+        levels = choose_levels(pooled, span, common=not own, method=method, percentile=percentile)
+        found = [_with_levels(each.node, levels, curve) for each, curve in zip(measured, curves, strict=True)]
+        kept = [node for node in found if not isinstance(node, int)]
+        if len(kept) == len(found):
+            return kept
+        changes = max(node for node in found if isinstance(node, int))
+        if span == 1:
+            raise UsageError(
+                f"{measured[0].node.origin or measured[0].node.name!r} crosses its levels more than "
+                f"{MOST_BREAKPOINTS} times within the range of its arguments: cut it off, or narrow the range"
+            )
+        span = max(1, min(span - 1, span * MOST_BREAKPOINTS // changes))
+
+
+def _with_levels(node: Levelled, levels: Levels, curve: Curve | None) -> Levelled | int:
+    """Return an activation with levels, or how often its counts would change where that is too often."""
+    step = np.broadcast_to(levels.step, (node.channels,)).astype(np.float32)
+    chosen = node.with_(step=step, lowest=levels.lowest, highest=levels.highest)
+    if curve is None or not isinstance(chosen, Pointwise):
+        return chosen
+    table = curve.stepped(Levels(step, levels.lowest, levels.highest))
+    if isinstance(table, int):
+        return table
+    return chosen.with_(breakpoints=table.breakpoints, step_values=table.step_values)
+
+
+def with_levels_of(node: Levelled, other: Levelled) -> Levelled:
+    """Return an activation with the levels of another that was measured alike."""
+    found = node.with_(step=other.step, lowest=other.lowest, highest=other.highest)
+    if isinstance(found, Pointwise) and isinstance(other, Pointwise):
+        return found.with_(breakpoints=other.breakpoints, step_values=other.step_values)
+    return found

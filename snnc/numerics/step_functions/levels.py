@@ -1,0 +1,152 @@
+"""Levels of activations, chosen by least squares.
+
+Source: Lloyd, "Least squares quantization in PCM", IEEE Trans. Inf. Theory 28 (1982).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snnc.ir.graph import FloatArray
+from snnc.numerics.thresholds import LLOYD_ROUNDS, SCALES, Method
+
+Real = NDArray[np.float64]
+
+SPLITTING_VALUES = 50_000
+"""Values by which the share of negative levels is chosen."""
+
+ALL_SPLITS = 31
+"""Up to so many levels, every share of negative ones is tried."""
+
+NEAR_SPLITS = (0.0, 0.5, 0.7, 0.85, 1.0, 1.2, 1.5)
+"""Beyond, these multiples of the share of the range that is negative."""
+
+HEADROOMS = (1.0, 1.1, 1.25, 1.5, 2.0, 3.0)
+"""Factors of the step among which the other half of the values decides."""
+
+ENOUGH_VALUES = 4000
+"""Values of a channel from which on the step that fits them best is taken as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """The levels of an activation: see :class:`snnc.ir.ann.Levelled`.
+
+    Attributes:
+        step: (channels,) float32, positive.
+        lowest, highest: of the counts.
+    """
+
+    step: FloatArray
+    lowest: int
+    highest: int
+
+
+def choose_levels(
+    values: FloatArray, span: int, *, common: bool, method: Method = Method.MSE, percentile: float = 99.9
+) -> Levels:
+    """Return the levels that carry activations with the least squared error.
+
+    Args:
+        values: (channels, samples) float32, of any sign.
+        span: ``highest - lowest``.
+        common: whether all channels share one step.
+        method: least squares; or the range from a percentile, or the largest and least value.
+        percentile: for that method.
+    """
+    channels = len(values)
+    values = values.reshape(1, -1) if common else values
+    if method in (Method.PERCENTILE, Method.MAXIMUM):
+        share = percentile if method is Method.PERCENTILE else 100.0
+        low, high = (np.percentile(values.astype(np.float64), part, axis=1) for part in (100 - share, share))
+        lowest = _natural(float(min(low.min(), 0)), float(max(high.max(), 0)), span)
+        step = _reaching(low, high, lowest, lowest + span)
+    else:
+        some = values[:, :: max(1, values.size // SPLITTING_VALUES)]
+        tried = [(float(_fitted(some, lowest, span)[1].sum()), -lowest) for lowest in _splits(some, span)]
+        lowest = -min(tried)[1]
+        step = _fitted(values, lowest, span)[0]
+        step = step * _headroom(values, lowest, span)
+    alive = step > 0
+    step = np.where(alive, step, step[alive].max(initial=0) or 1 / span)
+    return Levels(np.broadcast_to(step, (channels,)).astype(np.float32), lowest, lowest + span)
+
+
+def _headroom(values: FloatArray, lowest: int, span: int) -> float:
+    """Return by how much a step should exceed the one that fits best, as few values say little of others.
+
+    Steps are fitted to each half of the values, and the factor is the one with which they carry the other
+    half best, all channels together.
+    """
+    n = values.shape[1]
+    if n < 4 or n >= ENOUGH_VALUES:
+        return 1.0
+    halves = (values[:, : n // 2], values[:, n // 2 :])
+    error = np.zeros(len(HEADROOMS))
+    for fitted, other in (halves, halves[::-1]):
+        step = _fitted(fitted, lowest, span)[0]
+        step = np.where(step > 0, step, step.max(initial=0) or 1 / span)
+        for place, factor in enumerate(HEADROOMS):
+            none, all_ = np.zeros(len(step)), np.full(len(step), np.inf)
+            error[place] += _better(none, all_, step * factor, other, lowest, lowest + span)[1].sum()
+    return HEADROOMS[int(error.argmin())]
+
+
+def _splits(values: FloatArray, span: int) -> list[int]:
+    """Return the lowest counts to try."""
+    low, high = float(values.min()), float(values.max())
+    if low >= 0:
+        return [0]
+    if high <= 0:
+        return [-span]
+    if span <= ALL_SPLITS:
+        return list(range(-span, 1))
+    low, high = (float(np.percentile(values, share)) for share in (0.1, 99.9))
+    natural = _natural(min(low, 0), max(high, 0), span)
+    return sorted({max(-span, round(natural * factor)) for factor in NEAR_SPLITS})
+
+
+def _natural(low: float, high: float, span: int) -> int:
+    """Return the lowest count that gives either sign its share of the range."""
+    return -round(span * -low / (high - low)) if high > low else 0
+
+
+def _reaching(low: Real, high: Real, lowest: int, highest: int) -> Real:
+    """Return the step with which the counts reach a range, (channels,)."""
+    up = np.maximum(high, 0) / highest if highest else np.zeros(len(high))
+    down = np.maximum(-low, 0) / -lowest if lowest else np.zeros(len(low))
+    return np.maximum(up, down)
+
+
+def _fitted(values: FloatArray, lowest: int, span: int) -> tuple[Real, Real]:
+    """Return the step of least squared error, and the error, (channels,) each; 0 for a silent channel."""
+    highest = lowest + span
+    reach = _reaching(values.min(axis=1), values.max(axis=1), lowest, highest)
+    alive = reach > 0
+    safe = np.where(alive, reach, 1)
+    best, least = safe, np.full(len(safe), np.inf)
+    for scale in SCALES:
+        best, least = _better(best, least, safe * float(scale), values, lowest, highest)
+    for _ in range(LLOYD_ROUNDS):
+        counts = _counts(values, best, lowest, highest)
+        energy = np.einsum("cs,cs->c", counts, counts, dtype=np.float64)
+        product = np.einsum("cs,cs->c", values, counts, dtype=np.float64)
+        usable = (energy > 0) & (product > 0)
+        fitted = np.where(usable, product / np.where(usable, energy, 1), best)
+        best, least = _better(best, least, fitted, values, lowest, highest)
+    return np.where(alive, best, 0), np.where(alive, least, np.square(values, dtype=np.float64).sum(axis=1))
+
+
+def _better(
+    best: Real, least: Real, step: Real, values: FloatArray, lowest: int, highest: int
+) -> tuple[Real, Real]:
+    missing = _counts(values, step, lowest, highest) * step.astype(np.float32)[:, None] - values
+    error = np.einsum("cs,cs->c", missing, missing, dtype=np.float64)
+    return np.where(error < least, step, best), np.minimum(error, least)
+
+
+def _counts(values: FloatArray, step: Real, lowest: int, highest: int) -> FloatArray:
+    return np.clip(np.floor(values / step.astype(np.float32)[:, None] + np.float32(0.5)), lowest, highest)
