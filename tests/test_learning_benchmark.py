@@ -59,7 +59,7 @@ def test_trials_are_measured_once(learning: Any, tmp_path: Path, monkeypatch: py
     x = np.random.default_rng(0).standard_normal((160, 1, 6, 6)).astype(np.float32)
     answers, _ = run_ann(read_onnx(path).graph, x)
     y = answers.argmax(axis=1)
-    task = {"network": str(path), "train": (x[:120], y[:120]), "test": (x[120:], y[120:])}
+    task: dict[str, Any] = {"network": str(path), "train": (x[:120], y[:120]), "test": (x[120:], y[120:])}
     task |= {"preprocessing": None, "epochs": 1.0, "threads": 1, "augment": (), "batch": 32}
     trials = [t for t in learning.TABLES["stages"]() if t.name.startswith("binary T=2")]
     measured = tmp_path / "learning.jsonl"
