@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -408,7 +409,8 @@ def test_verify_finds_a_wrong_potential(tmp_path: Path, monkeypatch: pytest.Monk
     golden = read_golden(bundle)
     assert C99().verify(bundle, golden).wrong == 0
     monkeypatch.setattr(selftest, "fnv", lambda values: 1)
-    for name, text in backend._texts(random_graph(13), replay(random_graph(13), golden, bundle)).items():  # pyright: ignore[reportPrivateUsage]
+    again = replay(random_graph(13), golden, bundle)
+    for name, text in backend._texts(Artefact(random_graph(13)), again, "plain").items():  # pyright: ignore[reportPrivateUsage]
         (bundle / name).write_text(text, encoding="ascii")
     assert C99().verify(bundle, golden).wrong == 1
     (bundle / SOURCE).write_text("#error broken\n", encoding="ascii")
@@ -438,7 +440,7 @@ def test_verify_of_a_bundle_by_another_version(tmp_path: Path) -> None:
     assert verify(bundle, run=False).verdict is None
 
 
-def rewrite(bundle: Path, **changes: str) -> None:
+def rewrite(bundle: Path, **changes: Any) -> None:
     content = {k: v for k, v in manifest.read(bundle).items() if k not in ("files", manifest.OWN_HASH)}
     manifest.write(bundle, {**content, **changes})
 
