@@ -56,7 +56,19 @@ def run(*command: str | Path, folder: Path) -> str:
 
 
 def build(source: Path, folder: Path, *options: str) -> None:
-    run("cmake", "-S", source, "-B", folder, "-DCMAKE_C_FLAGS=-Wall -Wextra -Werror", *options, folder=source)
+    # A build without optimisation is faster.
+    fast = ("-DCMAKE_BUILD_TYPE=Debug",)
+    run(
+        "cmake",
+        "-S",
+        source,
+        "-B",
+        folder,
+        "-DCMAKE_C_FLAGS=-Wall -Wextra -Werror",
+        *fast,
+        *options,
+        folder=source,
+    )
     run("cmake", "--build", folder, folder=source)
 
 
@@ -82,7 +94,9 @@ def test_verify_covers_all_files_and_runs_none(layout: str, bundles: dict[str, P
     content = manifest.read(bundle)
     assert set(content["files"]) == files - {manifest.NAME}
     assert content["facts"]["layout"] == layout
-    for name in sorted(files - {manifest.NAME, NETWORK, "golden.npz", "README.md"}):
+    unchecked = {manifest.NAME, NETWORK, "golden.npz", "README.md"}
+    c = {name for name in files if name.startswith(("src/", "snnc_")) and not name.endswith(LOOK_UP_SOURCE)}
+    for name in sorted(files - unchecked - c):  # the network's C is altered in tests/test_c99.py
         before = (bundle / name).read_bytes()
         (bundle / name).write_bytes(before + b"\n")
         with pytest.raises(ArtefactError, match="altered"):
@@ -98,7 +112,7 @@ def test_verify_covers_all_files_and_runs_none(layout: str, bundles: dict[str, P
         verify(bundle)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", ["plain", "zephyr"])
 def test_the_guide_builds_the_selftest(layout: str, bundles: dict[str, Path], tmp_path: Path) -> None:
     need("cc")
     bundle = shutil.copytree(bundles[layout], tmp_path / "bundle")
@@ -254,12 +268,9 @@ def test_platformio(bundles: dict[str, Path], tmp_path: Path) -> None:
     assert run(tmp_path / "program", folder=tmp_path).endswith("PASSED\n")
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_cortex_m_compiler_takes_it_with_sections(
-    layout: str, bundles: dict[str, Path], tmp_path: Path
-) -> None:
+def test_a_cortex_m_compiler_takes_it_with_sections(bundles: dict[str, Path], tmp_path: Path) -> None:
     need(ARM, "arm-none-eabi-objdump")
-    bundle = bundles[layout]
+    bundle = bundles["zephyr"]
     flags = [
         "-mcpu=cortex-m4",
         "-mthumb",
