@@ -22,6 +22,7 @@ EXTRAS = {
     "images": ("pillow",),
     "torch": ("onnxscript", "torch"),
     "train": ("torch",),
+    "download": ("pooch",),
     "nir": ("h5py",),
     "loihi": ("h5py",),
     "docs": ("mkdocs-material", "mkdocstrings"),
