@@ -2,9 +2,9 @@
 
     python -m benchmarks.release.build dist
 
-Files are those of HEAD. Times are `SOURCE_DATE_EPOCH`, or the commit's (https://reproducible-builds.org/specs/). The wheel
-is built from the source distribution, as pip would. setuptools writes wheels reproducibly; in its source
-distributions times and owners are those of the machine, so these are packed anew.
+Files are those of HEAD. Times are `SOURCE_DATE_EPOCH`, or the commit's (https://reproducible-builds.org/specs/).
+The wheel is built from the source distribution, as pip would. setuptools writes wheels reproducibly; in its
+source distributions times and owners are those of the machine, so these are packed anew.
 """
 
 from __future__ import annotations
@@ -76,7 +76,11 @@ def _hook(name: str, source: Path, target: Path, seconds: int) -> Path:
     code = f"import sys; from setuptools import build_meta; build_meta.{name}(sys.argv[1])"
     environment = os.environ | {"SOURCE_DATE_EPOCH": str(seconds)}
     subprocess.run(
-        [sys.executable, "-c", code, str(target)], cwd=source, env=environment, check=True, capture_output=True
+        [sys.executable, "-c", code, str(target)],
+        cwd=source,
+        env=environment,
+        check=True,
+        capture_output=True,
     )
     (made,) = target.iterdir()
     return made

@@ -13,8 +13,8 @@ from packaging.requirements import Requirement
 
 HEAD = """# Dependencies and their licences
 
-What `pip install` of snnc brings, without extras, as installed where this page was written. `make release` writes the
-same for a release, complete and for machines, as an SBOM in CycloneDX.
+What `pip install` of snnc brings, without extras, as installed where this page was written. `make release` writes
+the same for a release, complete and for machines, as an SBOM in CycloneDX.
 
 | distribution | version here | licence | needed by |
 |---|---|---|---|"""
@@ -44,7 +44,9 @@ def licence(name: str) -> str:
     expression = metadata.get("License-Expression")
     if expression:
         return str(expression)
-    classifiers = [value.split(" :: ")[-1] for value in metadata.get_all("Classifier") or [] if "License ::" in value]
+    classifiers = [
+        value.split(" :: ")[-1] for value in metadata.get_all("Classifier") or [] if "License ::" in value
+    ]
     text = (metadata.get("License") or "").strip()
     return ", ".join(classifiers) or (text.splitlines() or ["not told"])[0]
 

@@ -2,7 +2,8 @@
 
     python -m benchmarks.release.interpreters dist/snnc-*.whl
 
-An interpreter is ``python3.N`` on the PATH, or a folder of pyenv. What is not there is said. Needs a package index.
+An interpreter is ``python3.N`` on the PATH, or a folder of pyenv. What is not there is said. Needs a package
+index.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ def interpreter(version: str) -> str | None:
     """Return the path of a Python that runs, or ``None``."""
     pyenv = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))
     for path in (shutil.which(f"python{version}"), *map(str, pyenv)):
-        if path is not None and subprocess.run([path, "-c", ""], capture_output=True, check=False).returncode == 0:
+        if (
+            path is not None
+            and subprocess.run([path, "-c", ""], capture_output=True, check=False).returncode == 0
+        ):
             return path
     return None
 

@@ -37,7 +37,8 @@ def faults(page: Path, axe: str, *, dark: bool = False) -> list[dict[str, Any]]:
         axe: the program text of axe-core.
         dark: whether the reader wants it dark.
     """
-    assert BROWSER is not None, "Chromium is not installed"
+    if BROWSER is None:
+        raise RuntimeError("Chromium is not installed: benchmarks/report/install_chromium.sh installs it")
     copy = page.resolve().with_name(f"{page.stem}.axe.html")
     program = axe.replace("</script", "<\\/script")
     policy = re.compile(r"<meta[^>]*Content-Security-Policy[^>]*>")  # which would forbid axe-core itself
