@@ -13,8 +13,8 @@ from packaging.requirements import Requirement
 
 HEAD = """# Dependencies and their licences
 
-What `pip install` of snnc brings, without extras, as installed where this page was written. `make release` writes
-the same for a release, complete and for machines, as an SBOM in CycloneDX.
+What `pip install` of snnc brings, without extras, as installed where this page was written. `make release`
+writes the same for a release, complete and for machines, as an SBOM in CycloneDX.
 
 | distribution | version here | licence | needed by |
 |---|---|---|---|"""

@@ -25,6 +25,7 @@ addEventListener('load', () => setTimeout(() => axe.run(document).then(found => 
     ({id: fault.id, impact: fault.impact, nodes: fault.nodes.map(node => node.html.slice(0, 200))})));
 }), 500));
 """
+WINDOW = ("--window-size=1300,1600", "--virtual-time-budget=20000", "--dump-dom")
 DARK = "--blink-settings=preferredColorScheme=0"
 GRAVE = ("serious", "critical")
 
@@ -49,8 +50,14 @@ def faults(page: Path, axe: str, *, dark: bool = False) -> list[dict[str, Any]]:
     try:
         with tempfile.TemporaryDirectory() as profile:
             done = subprocess.run(
-                [BROWSER, *FLAGS, *([DARK] if dark else []), f"--user-data-dir={profile}"]
-                + ["--window-size=1300,1600", "--virtual-time-budget=20000", "--dump-dom", copy.as_uri()],
+                [
+                    BROWSER,
+                    *FLAGS,
+                    *([DARK] if dark else []),
+                    f"--user-data-dir={profile}",
+                    *WINDOW,
+                    copy.as_uri(),
+                ],
                 capture_output=True,
                 text=True,
                 timeout=180,
