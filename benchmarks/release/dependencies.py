@@ -41,13 +41,12 @@ def needed() -> dict[str, set[str]]:
 def licence(name: str) -> str:
     """Return the licence of an installed distribution: its SPDX expression, or what its classifiers say."""
     metadata = distribution(name).metadata
-    expression = metadata.get("License-Expression")
-    if expression:
-        return str(expression)
+    if "License-Expression" in metadata:
+        return metadata["License-Expression"]
     classifiers = [
         value.split(" :: ")[-1] for value in metadata.get_all("Classifier") or [] if "License ::" in value
     ]
-    text = (metadata.get("License") or "").strip()
+    text = metadata["License"].strip() if "License" in metadata else ""
     return ", ".join(classifiers) or (text.splitlines() or ["not told"])[0]
 
 
