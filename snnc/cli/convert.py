@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from snnc.cli.cluster import CLUSTER_HELP, refuse_threads, workers_if
 from snnc.cli.gate import Limits, gate, outputs_for
 from snnc.cli.given import given, refuse
 from snnc.cli.judging import floors, task_of
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from snnc.ir.graph import Graph
     from snnc.metrics.outputs import Labels
     from snnc.pipeline import Dump
+    from snnc.scale.workers import Workers
 
 OTHER_SEARCHES = ("--max-latency", "--max-synops", "--front", "--journal", "--dump-ir-after")
 """Options that `--tune` does not go with."""
@@ -73,9 +75,12 @@ _CONFIG = click.Option(
 )
 
 
-@click.command("convert", cls=Verb, params=[click.Argument(["model"]), *parameters(), _CONFIG])
+_CLUSTER = click.Option(["--cluster"], metavar="WHERE", help=CLUSTER_HELP)
+
+
+@click.command("convert", cls=Verb, params=[click.Argument(["model"]), *parameters(), _CLUSTER, _CONFIG])
 @click.pass_context
-def command(ctx: click.Context, /, model: str, **values: Any) -> None:
+def command(ctx: click.Context, /, model: str, cluster: str | None, **values: Any) -> None:
     """Convert MODEL and write the spiking network to OUT.
 
     No labels are used, and no training is done. In place of a file, MODEL may be PACKAGE.MODULE:FACTORY: this
@@ -91,15 +96,19 @@ def command(ctx: click.Context, /, model: str, **values: Any) -> None:
     asked = ConvertOptions(**{**values, "settings": settings})
     if asked.output is None and not asked.dry_run:
         raise UsageError("no output is named: give -o NAME.snn.onnx, or --dry-run")
+    refuse_threads(cluster)
+    if cluster is not None:
+        refuse("learns in one process: leave out --cluster", "--tune")
     if not is_factory(model):
-        _convert(ctx, model, asked)
+        with workers_if(ctx.obj, cluster) as workers:
+            _convert(ctx, model, asked, workers)
         return
-    with exported_file(model, asked) as file:
+    with exported_file(model, asked) as file, workers_if(ctx.obj, cluster) as workers:
         ctx.obj.note(f"{model} is exported to {file}")
-        _convert(ctx, file, asked)
+        _convert(ctx, file, asked, workers)
 
 
-def _convert(ctx: click.Context, model: str, asked: ConvertOptions) -> None:
+def _convert(ctx: click.Context, model: str, asked: ConvertOptions, workers: Workers | None) -> None:
     from snnc.artefact import save
     from snnc.budget import Budget
     from snnc.cli.artefacts import require_network
@@ -149,7 +158,7 @@ def _convert(ctx: click.Context, model: str, asked: ConvertOptions) -> None:
         rows = _rows(located, asked)
         outputs = outputs_for(located, rows, options)
         limits.check(outputs)
-        request = requested(options, front, output, outputs)
+        request = replace(requested(options, front, output, outputs), workers=workers)
         convert_to_budget(terminal, located, *_split(located, rows, options), budget, request)
         return
     if front is not None:
@@ -183,6 +192,7 @@ def _convert(ctx: click.Context, model: str, asked: ConvertOptions) -> None:
             progress=terminal.progress(),
             dump=dump,
             name=rows.origin,
+            workers=workers,
         )
         for found in conversion.diagnostics:
             terminal.warn(found)

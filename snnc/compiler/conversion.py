@@ -37,9 +37,11 @@ from snnc.metrics.task import Task
 from snnc.pass_options import former_names
 from snnc.pipeline import Context, Dump, PassRecord, Pipeline, run_pipeline
 from snnc.progress import Callback, Progress, as_progress
+from snnc.scale.workers import Workers
 from snnc.search.choice import EXACT, Candidate, Choice
 from snnc.simulation.protocol import RecordOptions, Simulator
 from snnc.simulation.reference import encode_all
+from snnc.simulation.remote import WorkersSimulator
 from snnc.source.calibration import Calibration
 
 _log = logging.getLogger("snnc")
@@ -99,6 +101,7 @@ def convert(
     dump: Dump | None = None,
     name: str = "the calibration rows",
     tuner: Tuner | None = None,
+    workers: Workers | None = None,
 ) -> Conversion:
     """Convert a trained network.
 
@@ -119,6 +122,7 @@ def convert(
         dump: called with each pass's name and result.
         name: what the calibration rows are called in messages.
         tuner: runs the passes instead, and learns between them.
+        workers: run networks and multiply on many rows; the result is the same bits as without them.
 
     Raises:
         UnsupportedModelError: the network holds something that cannot be converted.
@@ -153,9 +157,11 @@ def convert(
     rows = source.entries(known, options.threads)
     possible = tuple(among.values()) or (options,)
     require_memory(source.graph, len(raw), fitted=any(each.fits for each in possible))
-    prepared = Calibration(joined(rows), options.threads)
+    prepared = Calibration(joined(rows), options.threads, workers)
     del rows, taken, known  # as large as the data
-    simulator = load_simulator("numba", options.threads)
+    simulator: Simulator = load_simulator("numba", options.threads)
+    if workers is not None:
+        simulator = WorkersSimulator(simulator, workers)
     shown = as_progress(progress)
     tasks = tasks_of(source, options.task)
     task = next(iter(tasks.values())) if len(tasks) == 1 else options.task
