@@ -1,6 +1,6 @@
 // Test bench for Verilator and Icarus: sends images of stimulus.hex, writes scores, states of populations and what
 // was counted to files. Arguments: +rows=N +inputs=N +outputs=N, +stall=SEED for random pauses on both streams,
-// +reset=CYCLE for a reset in the first image, +states=0, +vcd=1.
+// +reset=CYCLE for a reset in the first image, +states=0, +vcd.
 `timescale 1ns / 1ps
 `include "network.vh"
 
@@ -93,7 +93,8 @@ module snnc_tb;
         m_tready <= !deaf;
     end
 
-    // What happens inside
+`ifndef SNNC_NETLIST
+    // What happens inside; a netlist has other names there
     always @(posedge clk) if (!rst) begin
         if (dut.core.tap) taps <= taps + 1;
         if (dut.core.weight_read) weights <= weights + 1;
@@ -113,4 +114,5 @@ module snnc_tb;
                     dut.core.counts.mem[k]);
         end
     end
+`endif
 endmodule
