@@ -13,7 +13,7 @@ module snnc_tb;
     integer scores_file, states_file, counts_file;
 
     reg [15:0] s_tdata = 0;
-    reg s_tvalid = 0, s_tlast = 0, m_tready = 0;
+    reg s_tvalid = 0, s_tlast = 0, m_tready = 0, taken = 0;
     wire s_tready, m_tvalid, m_tlast, mark;
     wire [31:0] m_tdata;
     wire [15:0] mark_id;
@@ -54,6 +54,7 @@ module snnc_tb;
         cycle <= cycle + 1;
         noise <= cycle == 0 ? 32'h2545F491 ^ stall : {noise[30:0], noise[31] ^ noise[21] ^ noise[1] ^ noise[0]};
         rst <= cycle < 4 || (reset_at != 0 && cycle >= reset_at && cycle < reset_at + 3);
+        taken <= s_tvalid && s_tready;
         if (s_tvalid && s_tready) begin
             if (sent % inputs == 0) begun <= cycle;
             sent <= sent + 1;
@@ -85,7 +86,7 @@ module snnc_tb;
 
     // Drivers change between the edges.
     always @(negedge clk) begin
-        if (!(s_tvalid && !s_tready) || rst) begin // what is offered stays until it is taken
+        if (!s_tvalid || taken || rst) begin // what is offered stays until it is taken
             s_tvalid <= !rst && sent < rows * inputs && !pause;
             s_tdata <= stimulus[sent < rows * inputs ? sent : 0];
             s_tlast <= sent % inputs == inputs - 1;
