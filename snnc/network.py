@@ -11,13 +11,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snnc import __version__, compiler, notebook
+from snnc import __version__, adaptation, compiler, notebook
+from snnc.adaptation.buffer import ReplayBuffer, read_buffer
 from snnc.analysis.artefacts import calibrated_on, evaluate_artefact, unlike_calibration
 from snnc.analysis.evaluation import Evaluation
 from snnc.arguments import Model, as_artefact, as_names, as_preprocessing, labelled_rows, shape_texts, whole
 from snnc.artefact import Artefact
 from snnc.artefact import load as load_artefact
 from snnc.artefact import save as save_artefact
+from snnc.artefact.adaptations import Edit
 from snnc.backends import load_backend, load_simulator
 from snnc.backends.deployment import deploy as deploy_artefact
 from snnc.backends.torch_module import to_spikingjelly
@@ -249,6 +251,96 @@ class ConvertedNetwork(Artefact):
         """Write the file, by custom ``NAME.snn.onnx``; see :func:`snnc.artefact.save`."""
         save_artefact(self, path)
 
+    def adapt(
+        self,
+        rows: Any,
+        labels: Any = None,
+        *,
+        head: str | None = None,
+        cut: str | None = None,
+        replay: ReplayBuffer | str | os.PathLike[str] | None = None,
+        replay_bytes: int | None = None,
+        replay_window: int = 0,
+        improve: bool = False,
+        names: Sequence[str] = (),
+        ridge: float | None = None,
+        route: bool | None = None,
+        epochs: int = 30,
+        rate: float = 0.05,
+        seed: int = 0,
+        backend: str = "numba",
+        threads: int | None = None,
+        progress: Progress | Callback | bool | None = None,
+    ) -> AdaptedNetwork:
+        """Learn new classes, or more of old ones, behind a cut; nothing before it changes.
+
+        Args:
+            rows: as :meth:`evaluate` takes them.
+            labels: the index of the output of each row; new classes follow those that exist.
+            head: ``linear`` (ridge regression), ``prototype`` (cosine), or ``gradient``, which needs torch;
+                by default linear, or what the network has learned with before.
+            cut: the layer behind which is learned; the classifier by default.
+            replay: rows of earlier classes, or the path of a buffer.
+            replay_bytes: make or keep a buffer of so many bytes; it is the result's ``buffer``.
+            replay_window: steps that a buffer of spike trains ORs to one; 0 for counts.
+            improve: allow labels of classes that exist.
+            names: of the new classes.
+            ridge: of a linear head, in units of the mean variance of a count; 0.001 by default.
+            route: each edit is a head of its own, and rows go to the most similar one.
+            epochs: of gradients.
+            rate: of gradients.
+            seed: of gradients.
+            backend: the simulator.
+            threads: at most this many.
+            progress: ``True`` for bars, also in notebooks; or called with (done, total, description).
+
+        Raises:
+            InputError: rows, labels or the buffer do not fit.
+            UsageError: the network or an option does not allow it.
+        """
+        threads = None if threads is None else whole(threads, "threads", 1)
+        x, y = labelled_rows(self, rows, labels, None)
+        if y is None or isinstance(y, Mapping):
+            raise InputError("the rows to learn come without labels: give the class of each")
+        found = adaptation.adapt(
+            self,
+            x,
+            y,
+            adaptation.Options(
+                cut=cut,
+                head=adaptation.head_of(head),
+                ridge=ridge,
+                improve=improve,
+                route=route,
+                names=as_names(names, "names of classes"),
+                replay_bytes=None if replay_bytes is None else whole(replay_bytes, "replay_bytes", 1),
+                replay_window=whole(replay_window, "replay_window", 0),
+                epochs=whole(epochs, "epochs", 1),
+                rate=rate,
+                seed=whole(seed, "seed", 0),
+            ),
+            load_simulator(backend, threads),
+            read_buffer(replay) if isinstance(replay, str | os.PathLike) else replay,
+            progress=_shown(progress),
+        )
+        for note in found.notes:
+            _log.warning("%s", note)
+        kept = {item.name: getattr(found.artefact, item.name) for item in fields(Artefact)}
+        return AdaptedNetwork(**kept, source=self.source, edit=found.edit, buffer=found.buffer)
+
+    def revoke(self, edit: str) -> ConvertedNetwork:
+        """Return the network without an edit: byte for byte what it would be if it had never learned it.
+
+        Args:
+            edit: its ID, or the first digits.
+
+        Raises:
+            UsageError: there is no such edit, or gradients have learned on top of it.
+        """
+        found, _ = adaptation.revoke(self, edit)
+        kept = {item.name: getattr(found, item.name) for item in fields(Artefact)}
+        return ConvertedNetwork(**kept, source=self.source)
+
     def deploy(
         self,
         target: str,
@@ -310,6 +402,19 @@ class ConvertedNetwork(Artefact):
             "seed": str(metadata.calibration.get("seed", "unknown")),
             "pipeline": metadata.pipeline,
         }
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AdaptedNetwork(ConvertedNetwork):
+    """A network that has learned after its conversion: the result of :meth:`ConvertedNetwork.adapt`.
+
+    Attributes:
+        edit: the record of what it learned last.
+        buffer: rows to replay, if a buffer was asked for.
+    """
+
+    edit: Edit | None = None
+    buffer: ReplayBuffer | None = None
 
 
 def convert(

@@ -30,7 +30,7 @@ LAYERS = (
     ("conversion_options",),
     ("compiler",),
     ("budget", "training"),
-    ("remote",),
+    ("adaptation", "remote"),
     ("sweep",),
     ("network",),
     ("cli",),

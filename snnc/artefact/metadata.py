@@ -33,6 +33,7 @@ LATER = {
     "outputs": "[]",
     "selection": "{}",
     "host": "null",
+    "adaptation": "null",
 }
 """What files from before it was told have nothing of."""
 
@@ -66,6 +67,8 @@ class Metadata:
             an ONNX operator; empty for none, and in such files.
         host: what of the source runs as ordinary ONNX, see :meth:`snnc.source.host.Host.as_dict`; ``None``
             for nothing.
+        adaptation: what was learned after the conversion, see :mod:`snnc.artefact.adaptations`; ``None``
+            for nothing.
         schema_version: version of the form of the file.
     """
 
@@ -85,6 +88,7 @@ class Metadata:
     outputs: tuple[Json, ...] = ()
     selection: Json = field(default_factory=dict)
     host: Json | None = None
+    adaptation: Json | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -100,6 +104,8 @@ def attach(model: onnx.ModelProto, graph: SnnGraph, metadata: Metadata) -> None:
         InternalError: the metadata hold something that JSON has no form for.
     """
     properties = {entry.name: getattr(metadata, entry.name) for entry in fields(metadata)}
+    if metadata.adaptation is None:  # a file without one is the same as before there were any
+        del properties["adaptation"]
     properties |= {
         "schema_version": SCHEMA_VERSION,
         "readouts": [[name, node] for name, node in zip(graph.output_names, graph.outputs, strict=True)],

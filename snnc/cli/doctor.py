@@ -22,8 +22,10 @@ EXTRAS = {
     "images": ("pillow",),
     "torch": ("onnxscript", "torch"),
     "train": ("torch",),
+    "download": ("pooch",),
     "nir": ("h5py",),
     "loihi": ("h5py",),
+    "docs": ("mkdocs-material", "mkdocstrings", "ruff"),
 }
 VECTORS = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vnni", "avxvnni", "neon", "dotprod")
 

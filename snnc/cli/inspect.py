@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,17 +44,23 @@ def command(
     batch: int,
     threads: int | None,
 ) -> None:
-    """Show how ARTEFACT was made, and its spiking populations.
+    """Show how ARTEFACT was made, its spiking populations, and what it has learned since.
 
-    The plan depends on the network, on the density that was measured at its conversion, and on the
-    processor. Another processor may have another plan; the spikes are the same.
+    ARTEFACT may be a replay buffer of `snnc adapt`, too. The plan depends on the network, on the density
+    that was measured at its conversion, and on the processor. Another processor may have another plan; the
+    spikes are the same.
     """
+    from snnc.adaptation.buffer import is_buffer
     from snnc.artefact import load
     from snnc.ir.snn import IntegrateFire
     from snnc.ir.text import print_graph
 
     if not plan:
         refuse("needs --plan", "--timesteps", "--batch", "--threads")
+    if is_buffer(artefact):
+        refuse("is of an artefact, and this is a replay buffer", "--ir", "--plan")
+        _show_buffer(terminal, artefact)
+        return
     network = load(artefact)
     if plan:
         _show_plan(terminal, network, timesteps, batch, threads)
@@ -70,6 +77,39 @@ def command(
         if functions := described(network)["functions"]:
             columns = ("function of counts", "kind", "shape", "products", "look-ups", "divisions")
             terminal.table(columns, [_function_row(found) for found in functions])
+        if (learned := described(network)["adaptation"]) is not None:
+            headings = ("edit", "classes", "rows", "replayed", "weights added")
+            terminal.table(headings, [_edit_row(edit) for edit in learned["edits"]])
+
+
+def _show_buffer(terminal: Terminal, path: Path) -> None:
+    from snnc.adaptation import read_buffer
+
+    found = read_buffer(path).as_dict()
+    if terminal.json:
+        terminal.data(found)
+        return
+    train = f", {found['window']} of {found['steps']} steps OR-ed to one" if found["window"] else ""
+    shape = " x ".join(map(str, found["shape"]))
+    terminal.table(
+        ("", ""),
+        [
+            ("replay buffer", f"of the layer {found['cut']}, network {found['network'][:16]}..."),
+            ("rows", f"{found['rows']:,}"),
+            ("latents", f"{found['latents']}{train}: {shape} values of {found['bits']} bits"),
+            ("bytes", f"{found['bytes']:,}, {found['bytes_per_row']:,} a row; at most {found['limit']:,}"),
+        ],
+    )
+    seen = found["seen"]
+    terminal.table(
+        ("class", "held", "seen"), [(c, f"{n:,}", f"{seen[c]:,}") for c, n in found["held"].items()]
+    )
+
+
+def _edit_row(edit: Mapping[str, Any]) -> tuple[str, ...]:
+    classes = ", ".join(map(str, edit["classes"]))
+    figures = (edit["rows"], edit["replay_rows"], edit["weights_added"])
+    return (edit["id"], classes, *(f"{value:,}" for value in figures))
 
 
 def _show_plan(
@@ -121,8 +161,40 @@ def described(network: Artefact) -> dict[str, Any]:
         "calibration": calibration,
         "choice": metadata.calibration.get("choice"),
         "host": told_of(network, graph.timesteps),
+        "adaptation": _adaptation(network),
         "layers": [_layer(node) for node in graph.of_type(IntegrateFire)],
         "functions": [_function(graph, node) for node in graph if isinstance(node, Function)],
+    }
+
+
+def _adaptation(network: Artefact) -> dict[str, Any] | None:
+    """Return what the artefact has learned after its conversion, without the sums themselves."""
+    from snnc.adaptation import adaptation_of
+
+    learned = adaptation_of(network)
+    if learned is None:
+        return None
+    stored = network.metadata.adaptation
+    size = 0 if stored is None else len(json.dumps(stored))
+    return {
+        "cut": learned.cut,
+        "head": learned.head.value,
+        "counts_per_row": learned.features,
+        "ridge": learned.ridge,
+        "routed": learned.routed,
+        "classes_before": learned.base_classes,
+        "record_bytes": size,
+        "edits": [
+            {
+                "id": edit.id,
+                "classes": list(edit.classes),
+                "names": {str(label): name for label, name in edit.names.items()},
+                "rows": edit.rows,
+                "replay_rows": edit.replay_rows,
+                "weights_added": learned.added_by(edit),
+            }
+            for edit in learned.edits
+        ],
     }
 
 
@@ -216,8 +288,17 @@ def _summary(network: Artefact) -> list[tuple[str, str]]:
         ("pipeline", found["pipeline"]),
         ("calibration", f"{calibration.get('rows', 'unknown number of')} rows"),
         ("preprocessing", "none" if found["preprocessing"] is None else str(dict(found["preprocessing"]))),
+        *_learned(found["adaptation"]),
         ("made by", f"snnc {found['snnc_version']}, schema {found['schema_version']}"),
     ]
+
+
+def _learned(found: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Return what the artefact has learned, in a line."""
+    if found is None:
+        return []
+    told = f"{len(found['edits'])} edits behind {found['cut']}, head {found['head']}"
+    return [("learned", f"{told}, {found['classes_before']} classes before, {found['record_bytes']:,} bytes")]
 
 
 def _host(network: Artefact) -> list[tuple[str, str]]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from snnc.cli.files import Labelled
     from snnc.cli.models import Located
     from snnc.compiler import Options
+    from snnc.training.kept import Kept
     from snnc.training.recipe import Recipe
     from snnc.training.tuning import Tuning
 
@@ -47,6 +48,7 @@ class Request:
     temperature: float
     fine_skip: bool
     rounded: float
+    finish: str | None
     held_back: float
     checkpoints: Path | None
     metrics: Path | None
@@ -127,6 +129,12 @@ class Request:
     help="Share of the time in which the integers that are deployed are trained.",
 )
 @click.option(
+    "--finish",
+    type=click.Choice(["rate", "bptt"]),
+    help="For spikes whose order matters, one a step: train the integers through all steps, back through "
+    "their rates or through each step.",
+)
+@click.option(
     "--held-back",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.1,
@@ -201,6 +209,7 @@ def command(terminal: Terminal, /, model: str, **options: Any) -> None:
         augment=read_names(request.augment),
         fine_skip=request.fine_skip,
         rounded=request.rounded,
+        finish=request.finish,
         held_back=request.held_back,
         seed=request.seed,
         device=request.device,
@@ -267,10 +276,15 @@ def lines(tuning: Tuning) -> list[str]:
     """Return what came of each T, for the user."""
     return [
         f"T = {T}: {'tuned' if kept.is_tuned else 'closed form kept'}; on {_held(kept)} rows held back "
-        f"{(kept.tuned or kept.closed).text}; closed form {kept.closed.text}; counts equal on "
-        f"{kept.equal_rows} of {kept.equal_rows} rows"
+        f"{(kept.tuned or kept.closed).text}; closed form {kept.closed.text}; {_compared(kept)}"
         for T, kept in tuning.results.items()
     ]
+
+
+def _compared(kept: Kept) -> str:
+    if kept.untrained:
+        return f"only the levels are trained: {kept.untrained}"
+    return f"counts equal on {kept.equal_rows} of {kept.equal_rows} rows"
 
 
 def _held(kept: Any) -> str:

@@ -5,7 +5,8 @@ with a threshold gives what a population's count stands for, ``n = T M`` levels 
 
     k = clip(floor(n (x + shift - l) / (theta - l) + 1/2), 0, n)        y = l + (theta - l) k / n - shift
 
-and padding stands for the floor, as silence does in the spiking network. Batch normalisations use the
+and padding stands for the floor, as silence does in the spiking network. Other activations give the levels
+that the conversion chose for them. Batch normalisations use the
 statistics of the batch in training mode, and keep running ones.
 
 Every array that can be learned is a parameter, at first exactly the graph's own; :meth:`AnnNetwork.graph`
@@ -294,7 +295,7 @@ class AnnNetwork(nn.Module):
             case ann.Relu():
                 return self._rectified(node, x)
             case ann.Levelled():
-                return activation(node, read)
+                return activation(node, read, rounded=self.timesteps is not None)
             case ann.AveragePool():
                 if floor is None or not any(node.window.pads):
                     return summed(x, node.window) / node.window.area

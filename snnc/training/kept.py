@@ -20,6 +20,7 @@ class Kept:
         equal_rows: rows on which the simulator's counts are those of the module: all that were compared.
         steps: of each stage.
         history: measurements on the way.
+        untrained: a node whose integers are not trained, and why; empty where there is none.
     """
 
     timesteps: int
@@ -29,6 +30,7 @@ class Kept:
     equal_rows: int
     steps: tuple[int, int]
     history: tuple[dict[str, Any], ...]
+    untrained: str = ""
 
     @property
     def is_tuned(self) -> bool:
@@ -44,6 +46,7 @@ class Kept:
             "kept": "tuned" if self.is_tuned else "closed form",
             "reason": self.reason,
             "equal_rows": self.equal_rows,
+            "untrained": self.untrained,
             "steps": list(self.steps),
             "curve": list(self.history),
         }

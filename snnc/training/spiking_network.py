@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -91,7 +92,13 @@ class _Rounded:
 
 
 class SpikingNetwork(nn.Module):
-    """A float32 graph of the spiking dialect as a module of torch."""
+    """A float32 graph of the spiking dialect as a module of torch.
+
+    Attributes:
+        one_pass: whether it is one pass over counts, which no order of spikes may change.
+    """
+
+    one_pass: ClassVar[bool] = True
 
     def __init__(self, graph: snn.SnnGraph) -> None:
         """Make the module, and quantise the network once.
@@ -106,7 +113,7 @@ class SpikingNetwork(nn.Module):
         if (reason := untrainable(graph)) is not None:
             raise UsageError(f"{reason}: convert the network without tuning")
         reason = inexact(graph)
-        if reason is not None:
+        if reason is not None and self.one_pass:
             raise UsageError(
                 f"{reason}: tune with dual-threshold{{spikes-per-step=T}}, graded, or "
                 "set-schedule{kind=layerwise}"

@@ -61,6 +61,7 @@ from snnc.training.recipe import Recipe
 from snnc.training.rows import TrainingRows, spread
 from snnc.training.spiking_network import SpikingNetwork, inexact, untrainable
 from snnc.training.stage import Stage
+from snnc.training.temporal import TemporalNetwork
 from snnc.training.verification import verified
 
 MEASURED_ROWS = 512
@@ -99,6 +100,7 @@ class Tuner:
     _history: list[dict[str, Any]] = field(default_factory=list)
     _learned: ann.AnnGraph | None = None
     _clipped: ann.AnnGraph | None = None
+    _untrained: str = ""
 
     def __call__(self, passes: Pipeline, graph: ann.AnnGraph, context: Context) -> Tuned:
         """Make a network for ``context.timesteps``.
@@ -137,7 +139,7 @@ class Tuner:
         self._learned, self._clipped = folded, given
         if not reason and measure is not None and closed_measure.key <= measure.key:
             reason = "the closed form is as good on the rows held back"
-        found = Kept(T, closed_measure, measure, reason, equal, steps, tuple(self._history))
+        found = Kept(T, closed_measure, measure, reason, equal, steps, tuple(self._history), self._untrained)
         self.results[T] = found
         self._history = []
         seconds, findings = time.monotonic() - begun, self._findings(lesson, found)
@@ -180,20 +182,29 @@ class Tuner:
         device = self.recipe.device
         plain = clipped.without_thresholds()
         held = self.rows.everything(self.rows.held)
-        calibration = Calibration(joined(held), context.calibration.threads)
+        calibration = Calibration(joined(held), context.calibration.threads, context.calibration.workers)
         answers = calibration.logits(plain)
         targets = dict(answers.arrays) if isinstance(answers, Batch) else {plain.output_names[0]: answers}
         tasks, errors = judged_tasks(self.tasks, targets)
         judge = Judge(held, targets, self.rows.labels_of(self.rows.held), tasks, errors)
         weights = loss_weights(self.recipe, tasks, self.rows.labels)
         lowered, _ = bare.run(clipped, replace(context, diagnostics=[], findings={}))
-        if (reason := untrainable(lowered)) is not None:
-            raise UsageError(f"{reason}: convert the network without tuning")
+        self._untrained = untrainable(lowered) or ""
+        if self._untrained:
+            if self.recipe.finish is not None:
+                raise UsageError(f"{self._untrained}: leave --finish out")
+            context.progress.message(f"{self._untrained}: only the first stage is trained")
         reason = inexact(lowered)
-        if reason is not None:
+        if reason is not None and self.recipe.finish is None:
             raise UsageError(
                 f"{reason}: tune with --set dual-threshold.spikes-per-step={context.timesteps}, "
-                "--preset graded, or --set set-schedule.kind=layerwise"
+                "--preset graded, or --set set-schedule.kind=layerwise; or train through the steps, by "
+                "--finish rate"
+            )
+        if reason is None and self.recipe.finish is not None:
+            raise UsageError(
+                f"--finish {self.recipe.finish} is for spikes whose order matters, and the counts of this "
+                "network do not depend on it: leave it out"
             )
         layers = compared_layers(clipped)
         if "attention" in weights and not any(len(clipped[name].shape) > 1 for name in layers):
@@ -219,6 +230,12 @@ class Tuner:
             cache=self._cached(clipped),
         )
 
+    def _integers(self, lowered: SnnGraph) -> SpikingNetwork:
+        """Return what the second stage trains."""
+        if self.recipe.finish is None:
+            return SpikingNetwork(lowered)
+        return TemporalNetwork(lowered, self.recipe.finish)
+
     def _suited(self, graph: ann.AnnGraph) -> Recipe:
         """Refuse changes of images where there are none."""
         images = all(len(node.shape) == 3 and min(node.shape[1:]) > 1 for node in graph.inputs)
@@ -239,14 +256,16 @@ class Tuner:
         """Return the plan of the run: the one that was made before, or a new one."""
         found = Plan.read(self.folder, self.identity)
         if found is None:
-            if self.recipe.minutes is None:
-                found = Plan.of_epochs(self.timesteps, self.recipe, len(self.rows.trained))
+            recipe = replace(self.recipe, rounded=0.0) if self._untrained else self.recipe
+            if recipe.minutes is None:
+                found = Plan.of_epochs(self.timesteps, recipe, len(self.rows.trained))
             else:
-                lowered, _ = bare.run(start, replace(context, diagnostics=[], findings={}))
                 first = self._normalised(lesson, start, context.timesteps)
-                networks = (AnnNetwork(first, context.timesteps), SpikingNetwork(lowered))
-                speeds = [self._timed(lesson, network) for network in networks]
-                found = Plan.of_minutes(self.timesteps, self.recipe, (speeds[0], speeds[1]))
+                levels = integers = self._timed(lesson, AnnNetwork(first, context.timesteps))
+                if recipe.rounded:
+                    lowered, _ = bare.run(start, replace(context, diagnostics=[], findings={}))
+                    integers = self._timed(lesson, self._integers(lowered))
+                found = Plan.of_minutes(self.timesteps, recipe, (levels, integers))
             found.write(self.folder, self.identity)
         if set(found.steps) != set(self.timesteps):
             raise InputError(f"{self.folder} belongs to another run: remove it")
@@ -293,9 +312,17 @@ class Tuner:
         """Train the integers, and return the network, its records, how good it is, and why it is none."""
         T = context.timesteps
         lowered, records = bare.run(folded, context)
-        network = SpikingNetwork(lowered)
+        if self._untrained:
+            return self._without_integers(lesson, lowered, records, context)
+        network = self._integers(lowered)
         if steps:
-            self._run(f"T = {T}, integers", Learner(network, self.recipe), lesson, steps, f"T{T}.integers.pt")
+            self._run(
+                f"T = {T}, {self.recipe.finish or 'integers'}",
+                Learner(network, self.recipe),
+                lesson,
+                steps,
+                f"T{T}.integers.pt",
+            )
         try:
             last = Pipeline.parse(QUANTISE, PASSES)
             made, quantised = run_pipeline(last, network.graph(), context)
@@ -304,6 +331,14 @@ class Tuner:
         graph = spiking(made)
         equal = verified(network, graph, lesson.judge, context.simulator)
         return graph, (*records, *quantised), lesson.judge.simulated(graph, context.simulator), "", equal
+
+    def _without_integers(
+        self, lesson: Lesson, lowered: SnnGraph, records: tuple[PassRecord, ...], context: Context
+    ) -> tuple[SnnGraph | None, tuple[PassRecord, ...], Measure | None, str, int]:
+        """Return a network whose integers are not trained: no module computes them to compare with."""
+        made, quantised = run_pipeline(Pipeline.parse(QUANTISE, PASSES), lowered, context)
+        graph = spiking(made)
+        return graph, (*records, *quantised), lesson.judge.simulated(graph, context.simulator), "", 0
 
     def _run(self, name: str, learner: Learner, lesson: Lesson, steps: int, file: str) -> None:
         stage = Stage(name, learner, lesson, steps, self.folder / file, self.identity)

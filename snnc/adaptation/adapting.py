@@ -1,0 +1,418 @@
+"""Adaptation of an artefact to new rows, and its revocation.
+
+An artefact that has learned is a function of what was converted and of its edits, in their order: with
+heads that follow from sums, taking an edit back is computing the head of the others anew, in the same
+arithmetic, so that the bytes are those of an artefact that never saw it. What gradients have learned builds
+on what was there; such an edit is taken back by putting that back, the last one first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from snnc.adaptation.buffer import ReplayBuffer, or_windows
+from snnc.adaptation.heads import restored, with_head
+from snnc.adaptation.options import Options
+from snnc.artefact import Artefact
+from snnc.artefact.adaptations import Adaptation, Edit, Head, Tail
+from snnc.artefact.metadata import content_hash
+from snnc.data.leakage import row_hashes
+from snnc.errors import InputError, InternalError, UsageError
+from snnc.ir.batch import Rows, flat
+from snnc.ir.bounds import count_bounds
+from snnc.ir.cut import Cut, features, find_cut
+from snnc.ir.graph import IntArray
+from snnc.ir.layout import InputLayout
+from snnc.ir.snn import IntegrateFire, Linear, SnnGraph
+from snnc.numerics.count_sums import check_size, summed
+from snnc.progress import Progress
+from snnc.simulation.latents import ROWS, counts_at
+from snnc.simulation.protocol import RecordOptions, Simulator
+
+RIDGE = 1e-3
+MOST_CLASSES = 2**12
+FEWEST_LINEAR = 2
+"""Rows of a class from which on a linear head may be fitted: one row has no spread."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Adapted:
+    """What came of an adaptation.
+
+    Attributes:
+        artefact: the network that has learned.
+        edit: the record of what it learned.
+        cut: where.
+        buffer: the replay buffer after it; ``None`` where none was asked for.
+        kept: classes that no row was ever seen of, whose weights stay as they are.
+        features: F.
+        weights_added: by the classes that it brings, biases included.
+        notes: what is approximate about it.
+    """
+
+    artefact: Artefact
+    edit: Edit
+    cut: Cut
+    buffer: ReplayBuffer | None
+    kept: tuple[int, ...]
+    features: int
+    weights_added: int
+    notes: tuple[str, ...] = ()
+
+
+def adaptation_of(artefact: Artefact) -> Adaptation | None:
+    """Return what an artefact has learned; ``None`` for nothing.
+
+    Raises:
+        InputError: its record is damaged.
+    """
+    stored = artefact.metadata.adaptation
+    return None if stored is None else Adaptation.from_dict(stored)
+
+
+def adapt(
+    artefact: Artefact,
+    x: Rows,
+    y: IntArray,
+    options: Options,
+    simulator: Simulator,
+    replay: ReplayBuffer | None = None,
+    *,
+    progress: Progress | None = None,
+) -> Adapted:
+    """Return the artefact after it has learned rows.
+
+    Args:
+        artefact: an integer network with classes.
+        x: (rows, ...), as the artefact takes them.
+        y: (rows,) the index of the output that each belongs to; new ones follow those that exist.
+        options: how.
+        simulator: runs the network as far as the cut.
+        replay: rows of earlier classes.
+        progress: shows how far the simulation is.
+
+    Raises:
+        UsageError: the network or the options do not allow it.
+        InputError: rows, labels or the buffer do not fit.
+    """
+    graph = artefact.graph
+    learned = adaptation_of(artefact)
+    require_fit(artefact)
+    head, cut = _chosen(artefact, learned, options)
+    labels = _labels(graph, x, y, options, head)
+    if replay is not None:
+        replay.require_fit(graph, cut, "the replay buffer")
+        if len(replay) and max(replay.classes) >= max(graph.readout.shape[0], int(labels.max()) + 1):
+            raise InputError(
+                f"the replay buffer holds rows of class {max(replay.classes)}, which is not there"
+            )
+    base = _started(artefact, cut, head, options) if learned is None else learned
+    bound = count_bounds(graph, graph.timesteps)[cut.latent]
+    if head.summed:
+        check_size(features(graph, cut), len(labels), bound, gram=head is Head.LINEAR)
+    counts = counts_at(graph, cut, lambda part: artefact.encode(x[part]), len(x), simulator, progress)
+    hashes = row_hashes(
+        flat(artefact.inputs_of(artefact.encode(x[start : start + ROWS]))) for start in range(0, len(x), ROWS)
+    )
+    found = np.unique(labels)
+    silent = _silent(graph)
+    new = [int(c) for c in found if c >= graph.readout.shape[0] or c in silent]
+    edit = Edit(
+        classes=tuple(int(c) for c in found),
+        rows=len(labels),
+        row_hashes=hashes,
+        names=dict(zip(new, options.names, strict=False)),
+    )
+    notes: tuple[str, ...] = ()
+    if head.summed:
+        edit = _with_sums(edit, counts, labels, base, replay, bound)
+        if any(edit.id == other.id for other in base.edits):
+            raise UsageError(f"these rows were learned already, as edit {edit.id}: nothing is new")
+        result = rebuilt(artefact, replace(base, edits=(*base.edits, edit)))
+    else:
+        edit, result, notes = _by_gradients(
+            artefact, cut, x, counts, labels, options, replay, base, edit, simulator
+        )
+    buffer = _buffered(artefact, cut, x, counts, labels, options, replay, simulator)
+    kept: tuple[int, ...] = ()
+    if head.summed:
+        seen = {c for each in (*base.edits, edit) for c in each.classes}
+        seen |= {c for each in (*base.edits, edit) if each.replayed for c in each.replayed.classes}
+        kept = tuple(c for c in range(base.base_classes) if c not in seen)
+        if kept:
+            told = (
+                f"no rows of {len(kept)} classes of the conversion: their weights stay, and the others are "
+                "aligned to them without knowing where their rows lie, which is approximate; give a --replay "
+                "buffer that holds them, or rows of them with --improve"
+            )
+            notes = (told,)
+    return Adapted(result, edit, cut, buffer, kept, counts.shape[1], base.added_by(edit), notes)
+
+
+def _by_gradients(
+    artefact: Artefact,
+    cut: Cut,
+    x: Rows,
+    counts: IntArray,
+    labels: IntArray,
+    options: Options,
+    replay: ReplayBuffer | None,
+    base: Adaptation,
+    edit: Edit,
+    simulator: Simulator,
+) -> tuple[Edit, Artefact, tuple[str, ...]]:
+    """Return the edit, the artefact that has learned by gradients, and what is approximate about it."""
+    from snnc.adaptation.gradient import Lesson, learn
+
+    lesson = Lesson(counts, labels)
+    told: tuple[str, ...] = ()
+    if replay is not None and len(replay):
+        again = replay.counts
+        if replay.window:  # how many spikes a window with one has, on the rows at hand
+            windows = _trains(artefact, cut, x, replay.window, simulator).sum(axis=1)
+            ratio = np.maximum(counts.sum(axis=0), 1) / np.maximum(windows.sum(axis=0), 1)
+            again = np.rint(again * ratio).astype(np.int64)
+            told = (f"replayed counts are estimated from windows of {replay.window} steps",)
+        lesson = Lesson(np.concatenate([counts, again]), np.concatenate([labels, replay.labels]))
+        edit = replace(edit, replay_rows=len(replay))
+    edit = replace(edit, before=Tail.of(artefact.graph, cut.tail))
+    graph, notes = learn(artefact.graph, cut, lesson, options)
+    adaptation = replace(base, edits=(*base.edits, edit))
+    return edit, _described(artefact, graph, adaptation), (*told, *notes)
+
+
+def revoke(artefact: Artefact, name: str) -> tuple[Artefact, Edit]:
+    """Return the artefact without an edit, and the edit: byte for byte what it would be without it.
+
+    Args:
+        artefact: the network that has learned.
+        name: the edit's ID, or its first digits.
+
+    Raises:
+        UsageError: there is no such edit, or gradients have learned on top of it.
+    """
+    learned = adaptation_of(artefact)
+    if learned is None:
+        raise UsageError(f"{artefact.graph.name} has learned nothing since its conversion")
+    edit = learned.edit(name)
+    rest = replace(learned, edits=tuple(each for each in learned.edits if each is not edit))
+    if learned.head.summed:
+        return rebuilt(artefact, rest), edit
+    if edit is not learned.edits[-1] or edit.before is None:
+        raise UsageError(
+            f"edit {edit.id} was learned by gradients, and others build on it: revoke "
+            f"{learned.edits[-1].id} first"
+        )
+    graph = edit.before.put(artefact.graph, learned.latent)
+    return _described(artefact, graph, rest), edit
+
+
+def rebuilt(artefact: Artefact, adaptation: Adaptation) -> Artefact:
+    """Return the artefact with the head of some edits, whatever head it has."""
+    graph = restored(artefact.graph, adaptation.base, adaptation.latent)
+    if adaptation.edits:
+        graph = with_head(graph, find_cut(graph, adaptation.cut), adaptation)
+    return _described(artefact, graph, adaptation)
+
+
+def _described(artefact: Artefact, graph: SnnGraph, adaptation: Adaptation) -> Artefact:
+    """Return an artefact with a network and the record of how it came to it."""
+    graph.verify()
+    if not adaptation.edits:
+        metadata = replace(
+            artefact.metadata, outputs=adaptation.outputs, classes=adaptation.classes, adaptation=None
+        )
+        found = Artefact(graph, metadata)
+        if content_hash(found.model()) != adaptation.content_sha256:
+            raise InternalError("the artefact without its edits is not what it was before")
+        return found
+    count = graph.readout.shape[0]
+    layout = InputLayout.plain((count,), (count,)).as_dict()
+    outputs = tuple({**each, "layout": layout} for each in adaptation.outputs)
+    names = {label: name for edit in adaptation.edits for label, name in edit.names.items()}
+    classes: tuple[str, ...] = ()
+    if names or adaptation.classes:
+        known = adaptation.classes or tuple(map(str, range(adaptation.base_classes)))
+        classes = known + tuple(names.get(k, str(k)) for k in range(len(known), count))
+    metadata = replace(artefact.metadata, outputs=outputs, classes=classes, adaptation=adaptation.as_dict())
+    return Artefact(graph, metadata)
+
+
+def require_fit(artefact: Artefact) -> None:
+    """Refuse networks of which only a part is here, or that compute in floats.
+
+    Raises:
+        UsageError: saying why.
+    """
+    artefact.require_plain("adaptation")
+    if artefact.host is not None:
+        raise UsageError(
+            f"{artefact.graph.name} has parts that run as ordinary ONNX: adaptation takes networks without"
+        )
+    if not artefact.graph.integer:
+        raise UsageError(f"{artefact.graph.name} computes in float32: convert it with --precision int8")
+    if any(layout.source_shape != layout.shape for layout in artefact.output_layouts.values()):
+        raise UsageError(f"{artefact.graph.name} gives its classes in another shape than (rows, classes)")
+
+
+def _chosen(artefact: Artefact, learned: Adaptation | None, options: Options) -> tuple[Head, Cut]:
+    """Return head and cut: an artefact has one of each as long as it has edits."""
+    if learned is None:
+        head = options.head or Head.LINEAR
+        cut = find_cut(artefact.graph, options.cut)
+    else:
+        head, cut = learned.head, find_cut(artefact.graph, learned.cut)
+        different = (
+            ("--head", options.head, learned.head),
+            ("--cut", options.cut, learned.cut),
+            ("--ridge", options.ridge, learned.ridge),
+            ("--route", options.route, learned.routed),
+        )
+        for option, wanted, has in different:
+            if wanted is not None and wanted != has:
+                told = has.value if isinstance(has, Head) else has
+                raise UsageError(
+                    f"{option}: the artefact has learned with {told!r} before: leave it out, or revoke "
+                    f"its {len(learned.edits)} edits first"
+                )
+        wanted_cut = None if options.cut is None else find_cut(artefact.graph, options.cut)
+        if wanted_cut is not None and wanted_cut.latent != cut.latent:
+            raise InternalError("two cuts of one name")
+    if options.route and not head.summed:
+        raise UsageError("--route: gradients learn one head for all edits; take --head linear or prototype")
+    if options.route and options.improve:
+        raise UsageError("--route: an edit brings classes of its own; leave out --improve")
+    return head, cut
+
+
+def _labels(graph: SnnGraph, x: Rows, y: IntArray, options: Options, head: Head) -> IntArray:
+    """Return the labels, one per row.
+
+    Raises:
+        InputError: they are no classes, or leave one out, or exist already.
+    """
+    labels = np.asarray(y)
+    if labels.ndim != 1 or len(labels) != len(x) or labels.dtype.kind not in "iu":
+        raise InputError(
+            f"labels of shape {labels.shape} and type {labels.dtype} for {len(x)} rows: give one class, an "
+            "integer, for each"
+        )
+    if not len(labels):
+        raise InputError("no rows to learn from: give one at least")
+    labels = labels.astype(np.int64)
+    classes, rows = np.unique(labels, return_counts=True)
+    if classes[0] < 0 or classes[-1] >= MOST_CLASSES:
+        raise InputError(
+            f"labels from {classes[0]} to {classes[-1]}: give classes from 0 to {MOST_CLASSES - 1}"
+        )
+    count = graph.readout.shape[0]
+    silent = _silent(graph)
+    old = [int(c) for c in classes if c < count and c not in silent]
+    if old and not options.improve:
+        raise UsageError(
+            f"class {old[0]} exists already: new classes are numbered from {count} on; to learn more of old "
+            "ones, give --improve"
+        )
+    new = [int(c) for c in classes if c not in old]
+    for label in range(count, int(classes[-1]) + 1):
+        if label not in new and not options.gaps:
+            raise InputError(f"class {label} has no rows: number new classes from {count} on, without a gap")
+    if len(options.names) > len(new) or (options.names and len(options.names) < len(new)):
+        raise UsageError(f"{len(options.names)} names for {len(new)} new classes: give one for each, or none")
+    if head is not Head.PROTOTYPE:
+        for label, n in zip(classes.tolist(), rows.tolist(), strict=True):
+            if n < FEWEST_LINEAR and label in new:
+                raise InputError(
+                    f"class {label} has one row: the {head.value} head needs {FEWEST_LINEAR} or more; take "
+                    "--head prototype for one"
+                )
+    return labels
+
+
+def _silent(graph: SnnGraph) -> tuple[int, ...]:
+    """Return the classes whose weights are all zero: places of classes that were revoked."""
+    node = graph[graph.readout.inputs[0]]
+    if len(graph.readout.inputs) > 1 or not isinstance(node, Linear):
+        return ()
+    lowest = int(graph.readout.bias.min())
+    rows = np.flatnonzero(~node.weight.any(axis=1) & (graph.readout.bias == lowest))
+    return tuple(int(row) for row in rows)
+
+
+def _started(artefact: Artefact, cut: Cut, head: Head, options: Options) -> Adaptation:
+    """Return the record of an artefact that begins to learn."""
+    return Adaptation(
+        cut=cut.name,
+        latent=cut.latent,
+        features=features(artefact.graph, cut),
+        head=head,
+        ridge=RIDGE if options.ridge is None else options.ridge,
+        routed=bool(options.route),
+        base=Tail.of(artefact.graph, cut.tail),
+        outputs=artefact.metadata.outputs,
+        classes=artefact.metadata.classes,
+        content_sha256=content_hash(artefact.model()),
+    )
+
+
+def _with_sums(
+    edit: Edit, counts: IntArray, labels: IntArray, base: Adaptation, replay: ReplayBuffer | None, bound: int
+) -> Edit:
+    """Return an edit with its sums, and those over the rows of a buffer of the conversion's classes."""
+    gram = base.head is Head.LINEAR
+    replayed = None
+    if replay is not None:
+        if replay.window:
+            raise UsageError("a buffer of spike trains is for --head gradient: give one of counts")
+        old = replay.labels < base.base_classes
+        if old.any():
+            replayed = summed(replay.counts[old], replay.labels[old], bound, gram=gram)
+    return replace(
+        edit,
+        sums=summed(counts, labels, bound, gram=gram),
+        replayed=replayed,
+        replay_rows=0 if replayed is None else replayed.count,
+    )
+
+
+def _buffered(
+    artefact: Artefact,
+    cut: Cut,
+    x: Rows,
+    counts: IntArray,
+    labels: IntArray,
+    options: Options,
+    replay: ReplayBuffer | None,
+    simulator: Simulator,
+) -> ReplayBuffer | None:
+    """Return the buffer with the new rows, if one is asked for."""
+    if options.replay_bytes is None:
+        if options.replay_window:
+            raise UsageError("--replay-window is of a buffer: give --replay-bytes, too")
+        return None
+    graph, window = artefact.graph, options.replay_window
+    if replay is not None and window and replay.window != window:
+        raise UsageError(f"the replay buffer has windows of {replay.window} steps, not {window}")
+    window = window if replay is None else replay.window
+    latents = counts if not window else _trains(artefact, cut, x, window, simulator)
+    if replay is None:
+        replay = ReplayBuffer.empty(graph, cut, options.replay_bytes, latents.shape[1:], window)
+    return replay.with_rows(latents, labels, options.replay_bytes)
+
+
+def _trains(artefact: Artefact, cut: Cut, x: Rows, window: int, simulator: Simulator) -> IntArray:
+    """Return the spikes at a cut with windows of steps OR-ed, (rows, windows, F)."""
+    graph = artefact.graph
+    if not isinstance(graph[cut.latent], IntegrateFire):
+        raise UsageError(
+            f"{cut.latent!r} is no population: windows of its values cannot be OR-ed; cut elsewhere"
+        )
+    found = []
+    for start in range(0, len(x), ROWS):
+        record = RecordOptions(trains=(cut.latent,), until=(cut.latent,))
+        q = artefact.encode(x[start : start + ROWS])
+        train = simulator.run(graph, q, graph.timesteps, record).trains[cut.latent]
+        found.append(or_windows(train.reshape(*train.shape[:2], -1).astype(np.int64), window))
+    return np.concatenate(found)

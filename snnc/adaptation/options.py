@@ -1,0 +1,51 @@
+"""The options of an adaptation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from snnc.artefact.adaptations import Head
+from snnc.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to adapt.
+
+    Attributes:
+        cut: the layer behind which is learned; the classifier by default, or where the artefact learned
+        before. head: what is learned; linear by default, or what the artefact learned before. ridge: of a
+        linear head, in units of the mean variance of a count. improve: whether classes that exist already
+        may be learned further. route: whether each edit is a head of its own, chosen by similarity. names:
+        of the new classes, in order. gaps: whether new classes may leave numbers out, whose outputs then
+        stay silent. replay_bytes: limit of the buffer that is made or kept; ``None`` for none.
+        replay_window: steps of a spike train that the buffer ORs; 0 for counts. epochs, rate, seed: of
+        gradients.
+    """
+
+    cut: str | None = None
+    head: Head | None = None
+    ridge: float | None = None
+    improve: bool = False
+    route: bool | None = None
+    names: tuple[str, ...] = ()
+    gaps: bool = False
+    replay_bytes: int | None = None
+    replay_window: int = 0
+    epochs: int = 30
+    rate: float = 0.05
+    seed: int = 0
+
+
+def head_of(name: str | None) -> Head | None:
+    """Return the head of a name; ``None`` for none.
+
+    Raises:
+        UsageError: there is no such head.
+    """
+    if name is None:
+        return None
+    known = [head.value for head in Head]
+    if name not in known:
+        raise UsageError(f"no head is called {name!r}: give one of {', '.join(known)}")
+    return Head(name)
