@@ -50,6 +50,8 @@ class Request:
     task: str | None
     shape: tuple[str, ...]
     keep_output: tuple[str, ...]
+    neurobench: Path | None
+    force: bool
     cluster: str | None
 
 
@@ -95,6 +97,13 @@ class Request:
 @task_option
 @shape_option
 @keep_option
+@click.option(
+    "--neurobench",
+    type=click.Path(path_type=Path),
+    metavar="FILE.json",
+    help="Also write the results of an ARTEFACT in NeuroBench's form.",
+)
+@click.option("--force", is_flag=True, help="With --neurobench: replace an existing file.")
 @cluster_option
 @click.pass_obj
 def command(terminal: Terminal, /, network: str, **options: Any) -> None:
@@ -116,19 +125,28 @@ def command(terminal: Terminal, /, network: str, **options: Any) -> None:
 
 
 def _evaluate_artefact(terminal: Terminal, path: Path, request: Request, workers: Workers | None) -> None:
+    import json
+
     from snnc.analysis.artefacts import evaluate_artefact
+    from snnc.analysis.neurobench import results
     from snnc.artefact import load
     from snnc.backends import load_simulator
     from snnc.cli.artefacts import chosen_timesteps, warn_of_rows
+    from snnc.cli.files import check_outputs
     from snnc.cli.host import told_of
     from snnc.cli.models import locate_source, open_source, zoo_entry
     from snnc.errors import UsageError
+    from snnc.writing import replacing
 
     if request.preprocess is not None:
         raise UsageError("an artefact stores its preprocessing: leave out --preprocess, or convert again")
     if request.against not in (None, "source"):
         refuse("applies to `--against source`, but --against gives the network itself", "--source")
     refuse("is for a MODEL: an artefact remembers what was taken of its source", "--shape", "--keep-output")
+    if request.neurobench is None:
+        refuse("needs --neurobench", "--force")
+    else:
+        check_outputs(request.neurobench, others=(path, request.data), force=request.force)
     artefact = load(path).with_rows_layout(request.rows_layout)
     simulator = load_simulator(request.backend, request.threads)
     steps = chosen_timesteps(terminal, artefact, request.timesteps)
@@ -160,6 +178,10 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request, workers
         progress=terminal.progress(),
         parts=parts,
     )
+    if request.neurobench is not None:
+        text = json.dumps(results(found, artefact.graph), indent=4) + "\n"
+        with replacing(request.neurobench) as file:
+            file.write(text.encode())
     if terminal.json:
         terminal.data({**found.as_dict(), "host": told_of(artefact, steps)})
     else:
@@ -209,6 +231,8 @@ def _evaluate_model(terminal: Terminal, located: Located, request: Request, work
         "--backend",
         "--against",
         "--source",
+        "--neurobench",
+        "--force",
     )
     preprocessing = None
     if request.preprocess is not None:
