@@ -15,7 +15,8 @@ from snnc.artefact.adaptations import Head
 from snnc.errors import UsageError
 from snnc.ir.cut import find_cut
 from snnc.ir.graph import IntArray
-from snnc.ir.snn import SnnGraph
+from snnc.ir.snn import Linear, SnnGraph
+from snnc.network import ConvertedNetwork
 from snnc.numerics.count_sums import summed
 from snnc.numerics.exact_ridge import ridge
 from snnc.numerics.prototypes import prototypes
@@ -42,8 +43,14 @@ def pairs(n: int, seed: int) -> tuple[IntArray, IntArray]:
     return x.astype(np.uint8), labels + KNOWN
 
 
+def everything(n: int, seed: int) -> tuple[IntArray, IntArray]:
+    """Return n images of new classes and n of old ones."""
+    (x, y), (old_x, old_y) = pairs(n, seed), quadrants.images(n, seed + 1)
+    return np.concatenate([x, old_x]), np.concatenate([y, old_y])
+
+
 @pytest.fixture(scope="module")
-def network() -> snnc.ConvertedNetwork:
+def network() -> ConvertedNetwork:
     model = quadrants.network().SerializeToString()
     x, _ = quadrants.images(60, 0)
     preprocessing = dict(quadrants.PREPROCESSING)
@@ -60,14 +67,14 @@ def content(artefact: Artefact) -> bytes:
 
 def head_of(artefact: Artefact) -> tuple[IntArray, IntArray]:
     graph = artefact.graph
-    return graph[graph.readout.inputs[0]].weight, graph.readout.bias  # type: ignore[attr-defined]
+    linear = graph[graph.readout.inputs[0]]
+    assert isinstance(linear, Linear)
+    return linear.weight.astype(np.int64), graph.readout.bias.astype(np.int64)
 
 
 @pytest.mark.parametrize("head", [Head.LINEAR, Head.PROTOTYPE])
-def test_new_classes_are_learned_beside_old_ones(network: snnc.ConvertedNetwork, head: Head) -> None:
-    x, y = pairs(80, 1)
-    old_x, old_y = quadrants.images(80, 2)
-    rows, labels = np.concatenate([x, old_x]), np.concatenate([y, old_y])
+def test_new_classes_are_learned_beside_old_ones(network: ConvertedNetwork, head: Head) -> None:
+    rows, labels = everything(80, 1)
     found = one(network, rows, labels, head, improve=True)
     test_x, test_y = pairs(60, 3)
     old_test_x, old_test_y = quadrants.images(60, 4)
@@ -77,7 +84,7 @@ def test_new_classes_are_learned_beside_old_ones(network: snnc.ConvertedNetwork,
 
 
 @pytest.mark.parametrize("head", [Head.LINEAR, Head.PROTOTYPE])
-def test_without_old_rows_the_old_weights_stay_to_the_bit(network: snnc.ConvertedNetwork, head: Head) -> None:
+def test_without_old_rows_the_old_weights_stay_to_the_bit(network: ConvertedNetwork, head: Head) -> None:
     x, y = pairs(40, 1)
     found = adapt(network, x, y, Options(head=head), SIMULATOR)
     weight, bias = head_of(found.artefact)
@@ -86,13 +93,13 @@ def test_without_old_rows_the_old_weights_stay_to_the_bit(network: snnc.Converte
     np.testing.assert_array_equal(bias[:KNOWN], old_bias)
     assert found.kept == tuple(range(KNOWN))
     assert "approximate" in found.notes[0]
-    test_x, test_y = quadrants.images(60, 4)
-    assert (answers(found.artefact, test_x, SIMULATOR) == test_y).mean() > 0.9
+    old_x, old_y = quadrants.images(60, 4)
+    assert (answers(found.artefact, old_x, SIMULATOR) == old_y).mean() > 0.9
     test_x, test_y = pairs(60, 3)
     assert (answers(found.artefact, test_x, SIMULATOR) == test_y).mean() > 0.8
 
 
-def test_nothing_before_the_cut_changes(network: snnc.ConvertedNetwork) -> None:
+def test_nothing_before_the_cut_changes(network: ConvertedNetwork) -> None:
     x, y = pairs(20, 1)
     found = one(network, x, y)
     tail = set(find_cut(network.graph).tail)
@@ -104,11 +111,9 @@ def test_nothing_before_the_cut_changes(network: snnc.ConvertedNetwork) -> None:
 @settings(max_examples=8)
 @given(seed=st.integers(0, 2**20), head=st.sampled_from([Head.LINEAR, Head.PROTOTYPE]))
 def test_streaming_equals_joint_learning_bit_for_bit(
-    network: snnc.ConvertedNetwork, seed: int, head: Head
+    network: ConvertedNetwork, seed: int, head: Head
 ) -> None:
-    x, y = pairs(24, 1)
-    old_x, old_y = quadrants.images(24, 2)
-    x, y = np.concatenate([x, old_x]), np.concatenate([y, old_y])
+    x, y = everything(24, 1)
     order = np.random.default_rng(seed).permutation(len(y))
     joint = one(network, x[order], y[order], head, improve=True)
     streamed: Artefact = network
@@ -174,16 +179,14 @@ def test_counts_at_a_cut_are_what_the_classifier_sums(graph: SnnGraph, seed: int
 
 @settings(max_examples=12)
 @given(data=st.data())
-def test_any_edits_are_taken_back_byte_for_byte(network: snnc.ConvertedNetwork, data: st.DataObject) -> None:
+def test_any_edits_are_taken_back_byte_for_byte(network: ConvertedNetwork, data: st.DataObject) -> None:
     check_sequence(network, np.random.default_rng(data.draw(st.integers(0, 2**32))), steps=4)
 
 
 def check_sequence(network: Artefact, random: np.random.Generator, steps: int) -> None:
     """Adapt and revoke at random; hold the result to a network that learned only the rows that are left."""
     head = (Head.LINEAR, Head.PROTOTYPE)[random.integers(2)]
-    x, y = pairs(16, 7)
-    old_x, old_y = quadrants.images(16, 8)
-    x, y = np.concatenate([x, old_x]), np.concatenate([y, old_y])
+    x, y = everything(16, 7)
     options = Options(head=head, improve=True, gaps=True)
     current: Artefact = network
     learned: dict[str, IntArray] = {}
@@ -194,7 +197,7 @@ def check_sequence(network: Artefact, random: np.random.Generator, steps: int) -
             del learned[gone]
             continue
         classes = random.permutation([*range(4), *range(KNOWN, KNOWN + 4)])[: random.integers(1, 4)]
-        rows = np.flatnonzero(np.isin(y, classes))
+        rows: IntArray = np.flatnonzero(np.isin(y, classes))
         rows = random.permutation(rows)[: random.integers(2, 12)]
         rows = np.concatenate([rows, [np.flatnonzero(y == y[row])[k] for row in rows for k in (0, 1)]])
         found = adapt(current, x[rows], y[rows], options, SIMULATOR)

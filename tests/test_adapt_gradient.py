@@ -14,6 +14,7 @@ from snnc.artefact.adaptations import Head
 from snnc.errors import UsageError
 from snnc.ir.cut import find_cut
 from snnc.ir.snn import IntegrateFire
+from snnc.network import ConvertedNetwork
 from tests import quadrants
 from tests.spiking_graphs import random_graph
 from tests.test_adapt import KNOWN, SIMULATOR, content, pairs
@@ -22,7 +23,7 @@ pytest.importorskip("torch", reason="torch is not installed")
 
 
 @pytest.fixture(scope="module")
-def network() -> snnc.ConvertedNetwork:
+def network() -> ConvertedNetwork:
     model = quadrants.network().SerializeToString()
     x, _ = quadrants.images(60, 0)
     preprocessing = dict(quadrants.PREPROCESSING)
@@ -34,14 +35,14 @@ def options(**more: object) -> Options:
 
 
 @pytest.fixture(scope="module")
-def buffer(network: snnc.ConvertedNetwork) -> ReplayBuffer:
+def buffer(network: ConvertedNetwork) -> ReplayBuffer:
     x, y = quadrants.images(80, 2)
     found = adapt(network, x, y, Options(improve=True, replay_bytes=4000), SIMULATOR).buffer
     assert found is not None
     return found
 
 
-def test_replay_keeps_what_was_known(network: snnc.ConvertedNetwork, buffer: ReplayBuffer) -> None:
+def test_replay_keeps_what_was_known(network: ConvertedNetwork, buffer: ReplayBuffer) -> None:
     x, y = pairs(80, 1)
     found = adapt(network, x, y, options(), SIMULATOR, buffer)
     assert found.edit.replay_rows == len(buffer)
@@ -55,7 +56,7 @@ def test_replay_keeps_what_was_known(network: snnc.ConvertedNetwork, buffer: Rep
             assert found.artefact.graph[node.name] is node
 
 
-def test_layers_behind_a_population_are_learned(network: snnc.ConvertedNetwork) -> None:
+def test_layers_behind_a_population_are_learned(network: ConvertedNetwork) -> None:
     graph = random_graph(3, flat=True, blocks=2)
     populations = graph.of_type(IntegrateFire)
     random = np.random.default_rng(0)
@@ -78,7 +79,7 @@ def content_of(node: object) -> list[object]:
     return [value.tobytes() if isinstance(value, np.ndarray) else value for value in values]
 
 
-def test_the_last_edit_is_taken_back_first(network: snnc.ConvertedNetwork) -> None:
+def test_the_last_edit_is_taken_back_first(network: ConvertedNetwork) -> None:
     x, y = pairs(40, 1)
     one = adapt(network, x[y < 8], y[y < 8], options(), SIMULATOR)
     two = adapt(one.artefact, x[y >= 8], y[y >= 8], options(), SIMULATOR)

@@ -19,7 +19,7 @@ from snnc.adaptation import read_buffer
 from snnc.cli import main
 from tests import quadrants
 from tests.spiking_graphs import random_graph
-from tests.test_adapt import KNOWN, pairs
+from tests.test_adapt import KNOWN, everything, pairs
 
 REFERENCE = ("--backend", "reference")
 
@@ -35,13 +35,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     network.save(path / "base.snn.onnx")
     np.savez(path / "old.npz", x=x, y=y)
-    x, y = pairs(80, 1)
-    np.savez(path / "new.npz", x=x, y=y)
+    new_x, new_y = pairs(80, 1)
+    np.savez(path / "new.npz", x=new_x, y=new_y)
     for label in range(KNOWN, KNOWN + 4):
-        np.savez(path / f"{label}.npz", x=x[y == label][:5], y=y[y == label][:5])
-    x, y = pairs(40, 3)
-    old_x, old_y = quadrants.images(40, 4)
-    np.savez(path / "test.npz", x=np.concatenate([x, old_x]), y=np.concatenate([y, old_y]))
+        np.savez(path / f"{label}.npz", x=new_x[new_y == label][:5], y=new_y[new_y == label][:5])
+    test_x, test_y = everything(40, 3)
+    np.savez(path / "test.npz", x=test_x, y=test_y)
     return path
 
 

@@ -108,7 +108,7 @@ def adapt(
             raise InputError(
                 f"the replay buffer holds rows of class {max(replay.classes)}, which is not there"
             )
-    base = _started(artefact, cut, head, options) if learned is None else learned
+    base = started(artefact, cut, head, options) if learned is None else learned
     bound = count_bounds(graph, graph.timesteps)[cut.latent]
     if head.summed:
         check_size(features(graph, cut), len(labels), bound, gram=head is Head.LINEAR)
@@ -341,7 +341,7 @@ def _silent(graph: SnnGraph) -> tuple[int, ...]:
     return tuple(int(row) for row in rows)
 
 
-def _started(artefact: Artefact, cut: Cut, head: Head, options: Options) -> Adaptation:
+def started(artefact: Artefact, cut: Cut, head: Head, options: Options) -> Adaptation:
     """Return the record of an artefact that begins to learn."""
     return Adaptation(
         cut=cut.name,

@@ -17,19 +17,18 @@ logits ``z`` at the class means ``m_c`` follow from the sums, so that nothing de
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil, prod
 
 import numpy as np
 
-from snnc.artefact.adaptations import Adaptation, Edit, Head, Tail
+from snnc.artefact.adaptations import Adaptation, Head, Tail
 from snnc.errors import InternalError, UsageError
 from snnc.ir.bounds import count_bounds, provable_timesteps, unproved, weight_sums
 from snnc.ir.cut import Cut
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.snn import Linear, Readout, Reshape, SnnGraph, SnnNode
-from snnc.numerics.count_sums import CountSums, total
+from snnc.numerics.count_sums import CountSums
 from snnc.numerics.exact_ridge import Float64Array, means, products, ridge
 from snnc.numerics.prototypes import prototypes
 from snnc.numerics.quantisation import groups, quantise_group
@@ -58,20 +57,6 @@ class Rows:
         return products(self.weight, x) + self.bias[:, None]
 
 
-def sums_of(adaptation: Adaptation, edits: Sequence[Edit]) -> CountSums:
-    """Return the sums over all rows that count for the head.
-
-    Rows from a replay buffer stand for the classes of the conversion, as long as no edit brought rows of
-    these.
-    """
-    parts = [edit.sums for edit in edits if edit.sums is not None]
-    found = total(parts)
-    if not any(label < adaptation.base_classes for label in found.classes):
-        replayed = next((edit.replayed for edit in edits if edit.replayed is not None), None)
-        found = found if replayed is None else found + replayed
-    return found
-
-
 def with_head(graph: SnnGraph, cut: Cut, adaptation: Adaptation) -> SnnGraph:
     """Return the network with the head of all edits behind the cut.
 
@@ -83,7 +68,7 @@ def with_head(graph: SnnGraph, cut: Cut, adaptation: Adaptation) -> SnnGraph:
     Raises:
         UsageError: the rows do not tell the classes apart, or no int32 can hold the sums.
     """
-    seen = sums_of(adaptation, adaptation.edits)
+    seen = adaptation.sums()
     kept = tuple(label for label in range(adaptation.base_classes) if label not in seen.rows)
     if kept and not cut.is_classifier(graph):
         raise UsageError(
@@ -206,7 +191,7 @@ def _routed(
     """
     groups_: list[Rows] = []
     for edit in adaptation.edits:
-        own = sums_of(adaptation, [edit])
+        own = adaptation.sums((edit,))
         parts = [tuple(c for c in own.classes if c >= adaptation.base_classes)]
         parts += [tuple(c for c in own.classes if c < adaptation.base_classes)]
         for part in filter(None, parts):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
@@ -22,7 +22,7 @@ from snnc.ir.graph import NumberArray
 from snnc.ir.parser import parse_graph
 from snnc.ir.snn import SnnGraph, SnnNode
 from snnc.ir.text import arrays_of, print_exact
-from snnc.numerics.count_sums import CountSums
+from snnc.numerics.count_sums import CountSums, total
 
 SCHEMA = 1
 ID_DIGITS = 8
@@ -190,6 +190,22 @@ class Adaptation:
     def base_classes(self) -> int:
         """How many classes the converted network has."""
         return self.base.nodes[-1].shape[0]
+
+    def sums(self, edits: Sequence[Edit] | None = None) -> CountSums:
+        """Return the sums over all rows that count for the head.
+
+        Rows from a replay buffer stand for the classes of the conversion, as long as no edit brought rows of
+        these.
+
+        Args:
+            edits: of which; all by default.
+        """
+        chosen = self.edits if edits is None else edits
+        found = total(edit.sums for edit in chosen if edit.sums is not None)
+        if not any(label < self.base_classes for label in found.classes):
+            replayed = next((edit.replayed for edit in chosen if edit.replayed is not None), None)
+            found = found if replayed is None else found + replayed
+        return found
 
     def added_by(self, edit: Edit) -> int:
         """Return how many weights the classes have that an edit brought first, biases included."""
