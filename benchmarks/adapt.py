@@ -43,7 +43,7 @@ from snnc.ir.bounds import count_bounds
 from snnc.ir.cut import Cut, find_cut
 from snnc.ir.graph import IntArray
 from snnc.ir.snn import IntegrateFire, Linear, SnnGraph
-from snnc.metrics.shares import Share
+from snnc.metrics.shares import Paired, Share
 from snnc.numerics.count_sums import summed
 from snnc.numerics.prototypes import prototypes
 from snnc.simulation.latents import ROWS, counts_at
@@ -238,7 +238,17 @@ def incremental(
     ]
     print(f"Streamed ridge and ridge on all rows at once: {'the same bits' if equal else 'DIFFERENT'}.")
     print(f"Rows in 100 kB of latents: {size[-1]}; raw images: {BYTES // (3 * 32 * 32 + 2)}.\n")
-    head = ("method", "kept", "average accuracy", "of joint", "after 5 steps", "old", "new", "forgetting")
+    head = (
+        "method",
+        "kept",
+        "average accuracy",
+        "of joint",
+        "after 5 steps",
+        "old",
+        "new",
+        "forgetting",
+        "lost to joint",
+    )
     print(table(head, [course_line(each, every) for each in courses]))
 
 
@@ -254,7 +264,18 @@ def course_line(course: Course, every: Course) -> list[str]:
         str(course.share(last, 0, KNOWN)),
         str(course.share(last, KNOWN)),
         f"{course.forgetting:.1f} points",
+        lost_to(course, every),
     ]
+
+
+def lost_to(course: Course, every: Course) -> str:
+    """Return by how much less is known of the classes learned before the last step than by joint training."""
+    before = course.labels < CLASSES - 1
+    ours, theirs = course.right[-1][before], every.right[-1][before]
+    cells = (ours & theirs, ~ours & theirs, ours & ~theirs, ~ours & ~theirs)
+    found = Paired(*(int(cell.sum()) for cell in cells))
+    low, high = found.interval
+    return f"{100 * found.drop:.1f} points [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def encoder(artefact: Artefact, x: Any) -> Any:

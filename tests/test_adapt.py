@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,11 +13,11 @@ import snnc
 from snnc.adaptation import Options, adapt, revoke
 from snnc.adaptation.outcome import answers
 from snnc.artefact import Artefact
-from snnc.artefact.adaptations import Head
-from snnc.errors import UsageError
+from snnc.artefact.adaptations import Adaptation, Head
+from snnc.errors import InputError, UsageError
 from snnc.ir.cut import find_cut
 from snnc.ir.graph import IntArray
-from snnc.ir.snn import Linear, SnnGraph
+from snnc.ir.snn import IntegrateFire, Linear, SnnGraph
 from snnc.network import ConvertedNetwork
 from snnc.numerics.count_sums import summed
 from snnc.numerics.exact_ridge import ridge
@@ -206,3 +208,70 @@ def check_sequence(network: Artefact, random: np.random.Generator, steps: int) -
     for rows in learned.values():
         alone = adapt(alone, x[rows], y[rows], options, SIMULATOR).artefact
     assert content(current) == content(alone)
+
+
+def test_behind_a_population_everything_is_learned_anew(network: ConvertedNetwork) -> None:
+    x, y = everything(60, 1)
+    layer = network.graph.of_type(IntegrateFire)[0].name
+    with pytest.raises(UsageError, match="no rows of class 0"):
+        one(network, x[y >= KNOWN], y[y >= KNOWN], cut=layer)
+    junk, _ = quadrants.images(8, 9)
+    x, y = (
+        np.concatenate([x, junk]),
+        np.concatenate([y, np.repeat([4, 5], 4)]),
+    )  # of every class of the network
+    found = adapt(network, x, y, Options(cut=layer, improve=True), SIMULATOR)
+    assert found.features == 128
+    graph = found.artefact.graph
+    assert [type(node).__name__ for node in graph.nodes[-4:]] == [
+        "IntegrateFire",
+        "Reshape",
+        "Linear",
+        "Readout",
+    ]
+    assert (answers(found.artefact, x, SIMULATOR) == y).mean() > 0.8
+    back, _ = revoke(found.artefact, found.edit.id)
+    assert content(back) == content(network)
+
+
+@pytest.mark.parametrize("head", [Head.LINEAR, Head.PROTOTYPE])
+def test_rows_go_to_the_most_similar_edit(network: ConvertedNetwork, head: Head) -> None:
+    x, y = everything(60, 1)
+    junk, _ = quadrants.images(8, 9)
+    old_x = np.concatenate([x[y < KNOWN], junk])
+    old_y = np.concatenate([y[y < KNOWN], np.repeat([4, 5], 4)])
+    with pytest.raises(UsageError, match="needs rows of all classes"):
+        one(network, x[y >= KNOWN], y[y >= KNOWN], head, route=True)
+    buffer = adapt(network, old_x, old_y, Options(improve=True, replay_bytes=4000), SIMULATOR).buffer
+    options = Options(head=head, route=True)
+    first = adapt(network, x[(y == 6) | (y == 7)], y[(y == 6) | (y == 7)], options, SIMULATOR, buffer)
+    second = adapt(first.artefact, x[y >= 8], y[y >= 8], Options(), SIMULATOR, buffer)
+    test_x, test_y = pairs(60, 3)
+    given = answers(second.artefact, test_x, SIMULATOR)
+    of_edit = np.where(given >= 8, 2, np.where(given >= 6, 1, 0))
+    assert (of_edit == np.where(test_y >= 8, 2, 1)).mean() > 0.8
+    back, _ = revoke(second.artefact, second.edit.id)
+    assert content(back) == content(first.artefact)
+
+
+def test_a_record_is_what_its_hash_says(network: ConvertedNetwork) -> None:
+    x, y = pairs(20, 1)
+    stored = dict(one(network, x, y).metadata.adaptation or {})
+    stored["edits"] = [{**stored["edits"][0], "rows": 99}]
+    with pytest.raises(InputError, match="not what its hash says"):
+        Adaptation.from_dict(stored)
+    with pytest.raises(InputError, match="newer snnc"):
+        Adaptation.from_dict({**stored, "schema": 9})
+
+
+def test_an_edit_survives_its_json(network: ConvertedNetwork) -> None:
+    x, y = everything(20, 1)
+    stored = one(network, x, y, improve=True).metadata.adaptation
+    assert stored is not None
+    found = Adaptation.from_dict(json.loads(json.dumps(stored)))
+    assert found.as_dict() == stored
+    assert found.edits[0].sums is not None
+    counts = counts_at(
+        network.graph, find_cut(network.graph), lambda part: network.encode(x[part]), 40, SIMULATOR
+    )
+    np.testing.assert_array_equal(found.edits[0].sums.gram, counts.T @ counts)

@@ -85,6 +85,9 @@ def test_learned_inspected_and_taken_back(
     judged = told(capsys, "adapt", base, "--data", folder / "new.npz", "-o", out, "--force", *common, *test)
     assert judged["test"]["new"]["n"] == 40
     assert judged["test"]["forgetting"]["n"] == 40
+    told(capsys, "eval", out, "--data", folder / "test.npz", *REFERENCE)
+    assert main(["eval", str(out), "--data", str(folder / "new.npz"), *REFERENCE]) == 0
+    assert "80 of 80 rows were used for calibration, or learned since" in capsys.readouterr().err
     low, high = judged["test"]["all"]["ci95"]
     assert low < judged["test"]["all"]["value"] < high
 

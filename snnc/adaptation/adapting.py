@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from snnc.adaptation.buffer import ReplayBuffer, or_windows
-from snnc.adaptation.heads import restored, with_head
+from snnc.adaptation.heads import with_head
 from snnc.adaptation.options import Options
 from snnc.artefact import Artefact
 from snnc.artefact.adaptations import Adaptation, Edit, Head, Tail
@@ -211,7 +211,7 @@ def revoke(artefact: Artefact, name: str) -> tuple[Artefact, Edit]:
 
 def rebuilt(artefact: Artefact, adaptation: Adaptation) -> Artefact:
     """Return the artefact with the head of some edits, whatever head it has."""
-    graph = restored(artefact.graph, adaptation.base, adaptation.latent)
+    graph = adaptation.base.put(artefact.graph, adaptation.latent)
     if adaptation.edits:
         graph = with_head(graph, find_cut(graph, adaptation.cut), adaptation)
     return _described(artefact, graph, adaptation)

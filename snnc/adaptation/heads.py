@@ -22,7 +22,7 @@ from math import ceil, prod
 
 import numpy as np
 
-from snnc.artefact.adaptations import Adaptation, Head, Tail
+from snnc.artefact.adaptations import Adaptation, Head
 from snnc.errors import InternalError, UsageError
 from snnc.ir.bounds import count_bounds, provable_timesteps, unproved, weight_sums
 from snnc.ir.cut import Cut
@@ -335,8 +335,3 @@ def _fresh(name: str, graph: SnnGraph) -> str:
     while name in graph:
         name += "'"
     return name
-
-
-def restored(graph: SnnGraph, base: Tail, latent: str) -> SnnGraph:
-    """Return the network with what was behind the cut before all edits."""
-    return base.put(graph, latent)

@@ -224,19 +224,15 @@ def _revoke(terminal: Terminal, network: Artefact, path: Path, options: dict[str
 def _judged(
     terminal: Terminal, before: Artefact, after: Artefact, options: dict[str, Any], simulator: Any
 ) -> Any:
-    from snnc.adaptation import adaptation_of
     from snnc.adaptation.outcome import outcome
-    from snnc.data.leakage import count_seen
-    from snnc.ir.batch import flat
+    from snnc.analysis.artefacts import calibrated_on
 
     if options["test"] is None:
         return None
     x, y = _labelled(after, options["test"], None)
-    learned = adaptation_of(after)
-    coded = flat(after.inputs_of(after.encode(x)))
-    seen = sum(count_seen(edit.row_hashes, coded) for edit in (() if learned is None else learned.edits))
-    if seen:
-        terminal.warn(f"{seen} of {len(x)} test rows were learned, so the accuracy looks too good")
+    seen = calibrated_on(after, x)
+    if seen is not None:
+        terminal.warn(seen)
     return outcome(before, after, x, y, simulator)
 
 
