@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARTEFACT := build/demo.snn.onnx
 
-.PHONY: help demo test format check pytest shuffled coverage verify-consumers clean
+.PHONY: help demo test format check pytest shuffled coverage docs docs-serve verify-consumers clean
 
 help:
 	@echo "make demo      convert the bundled network at T=$(DEMO_TIMESTEPS) and judge it on the bundled images"
@@ -20,6 +20,8 @@ help:
 	@echo "make pytest    only the tests"
 	@echo "make shuffled  the tests in random order, on all cores"
 	@echo "make coverage  the tests, with the lines that they miss"
+	@echo "make docs      build the site into build/site, strictly, and check every link"
+	@echo "make docs-serve  show it at http://127.0.0.1:8000, without anything from elsewhere"
 	@echo "make verify-consumers  run bundles in software that others wrote, each in an environment of its own,"
 	@echo "               and write docs/consumers.md; CONSUMERS='sinabs c99' runs only some"
 	@echo "make clean     remove the environment and everything that was built"
@@ -50,6 +52,13 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	$(BIN)/python -m benchmarks.site.links build/site
+
+docs-serve: docs
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site 8000
+
 verify-consumers: $(VENV)/.installed-dev # h5py is among what the checkers bring
 	$(BIN)/python benchmarks/consumers/verify_all.py $(CONSUMERS)
 
@@ -71,4 +80,9 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Installing the checkers into $(VENV)"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	@echo "Installing what builds the site into $(VENV)"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[docs]'
 	@touch $@

@@ -43,6 +43,12 @@ def _c99(profile: str | None) -> Backend:
     return C99(profile)
 
 
+def _fpga(profile: str | None) -> Backend:
+    from snnc.backends.fpga import Fpga
+
+    return Fpga(profile)
+
+
 def _loihi(profile: str | None) -> Backend:
     from snnc.backends.loihi import Loihi
 
@@ -105,6 +111,7 @@ def _adopted(name: str, load: Load) -> Callable[[str | None], Backend]:
 _BACKENDS: dict[str, Callable[[str | None], Backend]] = {
     "akida": _akida,
     "c99": _c99,
+    "fpga": _fpga,
     "loihi": _loihi,
     "nir": _nir,
     "spiking-onnx": _spiking_onnx,

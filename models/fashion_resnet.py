@@ -33,10 +33,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import click
 import numpy as np
@@ -53,6 +53,8 @@ DIVIDE, MEAN, STD = 255.0, 0.286, 0.353  # the input is (pixel / DIVIDE - MEAN) 
 CLASSES = 10
 STAGES = ((16, 1), (32, 2), (64, 2))  # (channels, residual blocks); a change of channels halves the image
 OPSET, IR_VERSION = 17, 8
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,10 +185,11 @@ def accuracy(network: nn.Module, x: Tensor, y: Tensor) -> float:
     return float(torch.eq(answers, y).float().mean())
 
 
-def train(x: Tensor, y: Tensor, recipe: Recipe) -> ResNet:
+def train(make: Callable[[], Network], x: Tensor, y: Tensor, recipe: Recipe) -> Network:
     """Return the moving average of the weights, in evaluation mode; progress is printed after each epoch.
 
     Args:
+        make: makes the network, whose weights torch's own generator draws.
         x: training images, uint8 (N, 28, 28), with those held out.
         y: labels, int64 (N,).
         recipe: how to train.
@@ -194,7 +197,7 @@ def train(x: Tensor, y: Tensor, recipe: Recipe) -> ResNet:
     kept = len(x) - recipe.hold_out
     torch.manual_seed(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed)
-    network = ResNet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = make().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = torch.optim.swa_utils.AveragedModel(
         network,
         multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.averaging),
@@ -230,7 +233,7 @@ def train(x: Tensor, y: Tensor, recipe: Recipe) -> ResNet:
             else "no rows held out"
         )
         click.echo(f"epoch {epoch:3d}  loss {np.mean(losses):.4f}  {held}  {time.monotonic() - start:6.0f} s")
-    return cast(ResNet, average.module.eval())
+    return cast(Network, average.module.eval())
 
 
 def to_onnx(network: ResNet) -> onnx.ModelProto:
@@ -313,7 +316,7 @@ def main(
         raise click.ClickException(str(error)) from error
     if len(x) < hold_out + recipe.batch:
         raise click.UsageError(f"{len(x)} training rows are too few to hold {hold_out} out: lower --hold-out")
-    network = train(x, y.long(), recipe)
+    network = train(ResNet, x, y.long(), recipe)
     temporary = output.with_name(f".{output.name}.partial")
     temporary.write_bytes(to_onnx(network).SerializeToString())
     temporary.replace(output)

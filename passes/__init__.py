@@ -136,7 +136,9 @@ def _pipelines() -> dict[str, Pipeline]:
         "one-step": binary.with_option("clip-activations", levels=15, floor=True).with_pass(
             MultiThreshold(), FineSkip(levels=63), after="lower"
         ),
-        "precise": binary.with_option("clip-activations", levels=255).with_pass(Graded(), after="lower"),
+        "precise": binary.with_option("clip-activations", levels=255)
+        .with_pass(Graded(), after="lower")
+        .with_option("compensate", fit_rounding=True),
         "low-power": balanced.with_option("clip-activations", method=Method.LEARN).with_pass(
             LearnThresholds(activity=1.0), before="compensate"
         ),

@@ -62,10 +62,13 @@ from snnc.numerics.softmax_levels import (
     with_argument_levels,
     with_softmax_levels,
 )
-from snnc.numerics.step_functions import Measured, carried
+from snnc.numerics.step_functions import Measured, carried, with_levels_of
 from snnc.numerics.thresholds import HIGHEST_FLOOR, Method, mse_range, mse_threshold, percentile_threshold
 from snnc.pipeline import MANY, Context, require
 from snnc.source.calibration import ActivationSample
+
+Fitted = dict[tuple[object, ...], list[Levelled]]
+"""Activations with levels, by the span and what was measured of them."""
 
 SAMPLES_PER_CHANNEL = 20_000
 """Positions looked at in each channel; more moves no threshold by more than its rounding."""
@@ -165,6 +168,7 @@ class ClipActivations:
         """Return the graph with some activations clipped for spikes of ``levels``."""
         clipped: dict[str, AnnNode] = {}
         span = levels * context.timesteps
+        fitted: Fitted = {}
         shared = {name: group for group in sharing_one_unit(graph) for name in group}
         for node in activations:
             if isinstance(node, Levelled):
@@ -178,7 +182,9 @@ class ClipActivations:
                         clipped[node.name] = self._product(node, unit, samples[node.name], levels, context)
                         continue
                     common = node.name in shared or self.granularity is Granularity.LAYER
-                    clipped |= self._levelled(graph, together, samples, levels, context, common=common)
+                    clipped |= self._levelled(
+                        graph, together, samples, levels, context, fitted, common=common
+                    )
                 continue
             # What is raised for a maximum has its floor in the shift already.
             whole = node.shift is not None and graph.seen_as(node.name) != node.name
@@ -283,10 +289,14 @@ class ClipActivations:
         samples: Mapping[str, ActivationSample],
         levels: int,
         context: Context,
+        fitted: Fitted,
         *,
         common: bool,
     ) -> dict[str, Levelled]:
-        """Return activations that share one unit with levels, by name; ``common`` if all channels do, too."""
+        """Return activations that share one unit with levels, by name; ``common`` if all channels do, too.
+
+        What was measured like those in ``fitted`` gets their levels; the others are added there.
+        """
         nodes = [node for node in (graph[name] for name in names) if isinstance(node, Levelled)]
         measured = []
         for node in nodes:
@@ -303,7 +313,12 @@ class ClipActivations:
             span = self._finer(levels, context)
         if not context.calibration.is_real:
             span = 1
-        found = carried(measured, span, common=common, method=self.method, percentile=self.percentile)
+        key = (span, common, *(each.key for each in measured))
+        if key not in fitted:
+            fitted[key] = carried(
+                measured, span, common=common, method=self.method, percentile=self.percentile
+            )
+        found = [with_levels_of(node, other) for node, other in zip(nodes, fitted[key], strict=True)]
         most = -(-(found[0].highest - found[0].lowest) // context.timesteps)
         return {node.name: node.with_(levels=max(levels, most)) for node in found}
 

@@ -36,6 +36,7 @@ import numpy as np
 
 from snnc.compensation.corrections import GroupFitter, Slope, Target, slope_of
 from snnc.compensation.refit import CannotFit, refit
+from snnc.compensation.rounding import SpikeRounding
 from snnc.compensation.snapshots import ReaderRatio, Snapshot, prefix_keys
 from snnc.diagnostics import FALLBACK, Diagnostic
 from snnc.ir.ann import Pointwise
@@ -44,7 +45,7 @@ from snnc.ir.graph import FloatArray
 from snnc.ir.operations import check_known
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.numerics.divergence import AnswerError, real_logits
-from snnc.numerics.quantisation import Group, groups, quantise_all
+from snnc.numerics.quantisation import Group, groups, quantise_all, quantise_group
 from snnc.numerics.spill import RowArray
 from snnc.pipeline import Context, require
 from snnc.simulation.partial import PartialSimulation
@@ -84,6 +85,8 @@ class Compensate:
         densify: whether fitted weights may replace weights that are exactly zero; else pruned networks stay
             pruned.
         gated: whether a correction is kept only if it lowers the error on held-back rows.
+        fit_rounding: whether each weight is rounded so that it makes up for the errors of those rounded
+            before it, see :mod:`snnc.numerics.rounding`; else to the nearest integer.
     """
 
     name: ClassVar[str] = "compensate"
@@ -96,6 +99,7 @@ class Compensate:
     variance_restoration: float = 0.0
     densify: bool = False
     gated: bool = True
+    fit_rounding: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a ridge that does not hold."""
@@ -121,7 +125,7 @@ class Compensate:
                 )
             )
             context.findings["fallback"] = "too few rows"
-            return quantise_all(graph)
+            return _rounded(graph, context) if self.fit_rounding else quantise_all(graph)
         work = _Compensation(self, graph, context)
         order = groups(graph)
         common = (self, context.timesteps, context.seed, context.calibration.sha256)
@@ -153,6 +157,9 @@ class _Compensation:
         self.layers: list[dict[str, Any]] = []
         self.ratios: tuple[ReaderRatio, ...] = ()
         self.errors: list[float] = []
+        fitting = np.flatnonzero(~self.held)
+        rounding = SpikeRounding(self.prefix, fitting, context.seed)
+        self.rounding = rounding if options.fit_rounding else None
 
     def offset(self, node: IntegrateFire) -> FloatArray:
         """Return what a population's bias holds beside the source's, (channels,): shift, floor and ramp."""
@@ -198,7 +205,14 @@ class _Compensation:
         found = {} if last else {n: maximum_of(self.graph, self.source, self.graph[n]) for n in group.sinks}
         pools = {name: window for name, window in found.items() if window is not None}
         layer = GroupFitter(
-            group, targets, self.prefix, self.held, error, gated=self.options.gated, pools=pools
+            group,
+            targets,
+            self.prefix,
+            self.held,
+            error,
+            gated=self.options.gated,
+            pools=pools,
+            rounding=self.rounding,
         )
         slopes = {} if last else self.slopes(group, z)
         bias = self.options.bias and not last
@@ -283,6 +297,17 @@ class _Compensation:
             }
         )
         return self.graph if kept else plain
+
+
+def _rounded(graph: SnnGraph, context: Context) -> SnnGraph:
+    """Return the network in integers, its weights rounded on the spikes of all rows."""
+    prefix = PartialSimulation(graph, context.calibration.rows, context.simulator)
+    rounding = SpikeRounding(prefix, np.arange(len(context.calibration)), context.seed)
+    for group in groups(graph):
+        graph = quantise_group(graph, group, rounding)
+        if group.sinks[0] not in graph.outputs:
+            prefix.extend(graph, group.sinks)
+    return graph
 
 
 def _populations(graph: SnnGraph, groups_: Sequence[Group]) -> tuple[str, ...]:

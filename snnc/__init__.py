@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from snnc.compiler import simulate
     from snnc.network import compile_model, convert, load, to_torch
+    from snnc.training.train import train
     from snnc.training.tuning import tune
 
 __version__ = "0.1.0"
-__all__ = ["compile_model", "convert", "load", "simulate", "to_torch", "tune", "__version__"]
+__all__ = ["compile_model", "convert", "load", "simulate", "to_torch", "train", "tune", "__version__"]
 
 _HOME = {
     "compile_model": "snnc.network",
@@ -30,6 +31,7 @@ _HOME = {
     "load": "snnc.network",
     "simulate": "snnc.compiler",
     "to_torch": "snnc.network",
+    "train": "snnc.training.train",
     "tune": "snnc.training.tuning",
 }
 

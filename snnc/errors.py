@@ -10,6 +10,7 @@ The tree, with the exit code that the command line gives each branch::
     │   ├── ArtefactError         (5)  an ``.snn.onnx`` file is damaged, foreign or too new
     │   └── NonFiniteError        (5)  NaN or infinity where numbers are needed
     ├── TargetError               (6)  the network does not fit the target
+    ├── ClusterError              (7)  workers are not reached, do not fit, or end at a task
     └── InternalError             (1)  snnc broke its own rules: a bug
         ├── VerificationError     (1)  a graph broke the rules of its dialect
         └── UnknownOperationError (1)  a graph holds a node or a setting that a part of snnc does not know
@@ -89,6 +90,12 @@ class TargetError(SnncError):
         """Keep the diagnostics beside the one-line message."""
         super().__init__(message)
         self.diagnostics = diagnostics
+
+
+class ClusterError(SnncError):
+    """Workers cannot be reached, do not fit this process, or end at a task whoever tries it."""
+
+    exit_code = 7
 
 
 class InternalError(SnncError):

@@ -20,7 +20,7 @@ from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray
 from snnc.numerics.divergence import real_logits
-from snnc.numerics.input_range import decoded_input, encoded, input_units
+from snnc.numerics.input_range import decoded_input, encoded, input_limit, input_units
 from snnc.numerics.splitting import join_weights, split_weights
 from snnc.passes import PASSES, PRESETS
 from snnc.passes.rectify_linear import RectifyLinear
@@ -421,3 +421,28 @@ def test_ordinary_weights_are_not_split(seed: int) -> None:
     lowered, _ = run_pipeline(Pipeline.parse("clip-activations,lower", PASSES), graph, context(graph))
     assert isinstance(lowered, snn.SnnGraph)
     assert split_weights(lowered) == (lowered, {})
+
+
+@pytest.mark.parametrize("program", ["Tanh(x)", "Sigmoid(x); Mul(x, v0)"])
+def test_an_input_is_as_fine_before_any_activation(program: str) -> None:
+    """The bound of the first layer's currents ends at what sends spikes, whatever its function."""
+
+    def limit(rectified: bool) -> int:
+        b = Builder(0, (24,))
+        top = "x"
+        for depth in range(6):
+            top = b.linear(f"l{depth}", top, 24)
+            if rectified:
+                top = b.relu(f"a{depth}", top)
+            else:
+                node = ann.Pointwise(
+                    name=f"a{depth}",
+                    inputs=(top,),
+                    shape=(24,),
+                    program=program,
+                    constants=np.zeros((0, 1), np.float32),
+                )
+                top = b.add(node)
+        return input_limit(b.graph(b.linear("y", top, 4)), 1)
+
+    assert limit(rectified=False) == limit(rectified=True) > 1000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,20 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-from snnc.compiler import Options, convert
+from snnc.compiler import Options, convert, examine
 from snnc.diagnostics import UNSUPPORTED_ATTRIBUTE, UNSUPPORTED_STRUCTURE
 from snnc.frontend import check_onnx, read_onnx, reader, region_reader
 from snnc.frontend.host.dividing import HostMode
 from snnc.frontend.operators import operator_of
 from snnc.frontend.recurrent.layer import DEFAULTS, GATES
 from snnc.ir import ann
+from snnc.ir.ann import Levelled
 from snnc.ir.batch import Batch
+from snnc.numerics.step_functions import Measured, carried
+from snnc.passes import clip_activations
 from snnc.simulation.reference import ReferenceSimulator, run_ann
 from snnc.source.ann_session import to_onnx
+from snnc.trial import require_lowering
 from tests.onnx_models import check_equal, model, node, saved
 from tests.recurrent_cells import Cell
 
@@ -206,6 +211,35 @@ def test_the_host_takes_a_recurrent_node_as_one(tmp_path: Path) -> None:
     (cell,) = [each for each in source.host.nodes if each.operator == "RNN"]
     assert cell.is_cause
     assert {each.operator for each in source.host.nodes} == {"Relu", "RNN", "Transpose"}
+
+
+def test_no_island_is_offered_where_spikes_would_do_too_little(tmp_path: Path) -> None:
+    path = saved(tmp_path, recurrent_network(steps=257, layers=1))
+    *_, found = examine(path, Options(host="edges"))[1]
+    assert "spikes would do" in found.message
+    assert "--host any" not in found.help
+
+
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+def test_a_longer_sequence_takes_no_more_step_functions_in_a_trial(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All steps have the same activations, whose made-up values are the same."""
+
+    def found(steps: int) -> int:
+        fitted: list[Measured] = []
+
+        def counting(measured: Sequence[Measured], *args: Any, **settings: Any) -> list[Levelled]:
+            fitted.extend(each for each in measured if isinstance(each.node, ann.Pointwise))
+            return carried(measured, *args, **settings)
+
+        monkeypatch.setattr(clip_activations, "carried", counting)
+        graph = read_onnx(saved(tmp_path, recurrent_network(kind, steps=steps))).graph
+        assert len(graph.of_type(ann.Pointwise)) > steps
+        require_lowering(graph, Options(preset="balanced", timesteps=4).passes(), 4)
+        return len(fitted)
+
+    assert 0 < found(4) == found(9)
 
 
 def test_a_recurrent_network_is_converted(tmp_path: Path) -> None:

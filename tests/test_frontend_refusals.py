@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from onnx import NodeProto, TensorProto, helper
 
+from snnc.compiler import Options, examine
 from snnc.errors import UnsupportedModelError
 from snnc.frontend import check_onnx, read_onnx
 from tests.onnx_models import model, node, normal, saved
@@ -306,6 +307,35 @@ def test_free_sizes(tmp_path: Path, shape: Any, shown: str) -> None:
     diagnostics = check_onnx(saved(tmp_path, proto))
     assert [(d.code.number, d.node) for d in diagnostics] == [("SNN104", "x")]
     assert shown in diagnostics[0].message
+
+
+@pytest.mark.parametrize(
+    ("shape", "cure"),
+    [
+        (["N", 3, "height", None], "--shape x=1,3,HEIGHT,SIZE,"),
+        ([2, "N", 8], "--shape x=2,N,8,"),
+        (["N"], "the shape (N, 1)"),
+        (None, "initialiser of the name 'x', or export the model with the shape (batch, 1)"),
+        (["N", 2**14, 2**14], "smaller inputs"),
+    ],
+)
+def test_the_cure_of_free_sizes_fits_their_input(tmp_path: Path, shape: Any, cure: str) -> None:
+    path = saved(tmp_path, model([node("Relu", "x")], shape))
+    (found,) = check_onnx(path)
+    assert cure in found.help
+    (also,) = examine(path, Options(host="edges"))[1]
+    assert also == found, "no host can take what is not known"
+
+
+def test_sizes_are_no_operators_of_activations(tmp_path: Path) -> None:
+    nodes = [
+        node("Shape", "x", "s"),
+        node("ConstantOfShape", "s", "zeros"),
+        node("Add", "x zeros", "a"),
+        node("Hardmax", "a"),
+    ]
+    told = [(d.code.number, d.node) for d in check_onnx(saved(tmp_path, model(nodes, ["N", "M"])))]
+    assert told == [("SNN104", "x"), ("SNN101", "Hardmax_y")]
 
 
 @pytest.mark.parametrize(("opset", "cure"), [(0, "opset 13 or newer"), (1000, "newer onnx")])

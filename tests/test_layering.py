@@ -17,7 +17,7 @@ LAYERS = (
     ("errors",),
     ("progress",),
     ("cores", "diagnostics", "notebook", "options", "pass_options", "plugins", "writing"),
-    ("bars", "ir", "models"),
+    ("bars", "ir", "models", "scale"),
     ("metrics",),
     ("data", "numerics"),
     ("simulation", "source"),
@@ -30,7 +30,8 @@ LAYERS = (
     ("conversion_options",),
     ("compiler",),
     ("budget", "training"),
-    ("adaptation",),
+    ("adaptation", "remote"),
+    ("sweep",),
     ("network",),
     ("cli",),
 )

@@ -70,7 +70,7 @@ def test_the_file_is_small(entry: models.ZooEntry) -> None:
 
 @pytest.mark.parametrize("name", ["zoo:", "zoo:no-such-network", "fashion-resnet", ""])
 def test_an_unknown_name_lists_the_known_ones(name: str) -> None:
-    with pytest.raises(InputError, match=r"holds zoo:fashion-resnet$"):
+    with pytest.raises(InputError, match=r"holds zoo:fashion-resnet, zoo:fashion-cnn$"):
         models.resolve(name)
 
 

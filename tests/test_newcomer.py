@@ -1,4 +1,4 @@
-"""The walk of somebody who has a network, own rows, and the README: its commands, and the usual mistakes.
+"""The walk of somebody who has a network, own rows, and the page on these: commands and mistakes.
 
 The network is exported by PyTorch where that is installed; elsewhere it is the file that PyTorch writes.
 """
@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from snnc.cli import main
 
-README = Path(__file__).parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent / "docs" / "how-to" / "own-rows.md"
 HIGH, WIDE = 6, 10
 TORCH = importlib.util.find_spec("torch") is not None
 
@@ -95,7 +95,7 @@ def export(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the README takes for granted: network.onnx, train.npz, test.npz and images.json."""
+    """What the page takes for granted: network.onnx, train.npz, test.npz and images.json."""
     folder = tmp_path_factory.mktemp("newcomer")
     export(folder / "network.onnx")
     x, _ = images(200, 1)
@@ -114,11 +114,10 @@ def at_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def commands() -> list[list[str]]:
-    """Return the commands of the README's section on one's own network, without the installation."""
-    section = README.read_text(encoding="utf-8").split("## Your own network")[1]
-    block = re.search(r"```\n(.*?)```", section, flags=re.DOTALL)
-    assert block is not None
-    lines = [shlex.split(line, comments=True) for line in block.group(1).splitlines()]
+    """Return the commands of the page's section on one's own network."""
+    section = PAGE.read_text(encoding="utf-8").split("## Your own network")[1].split("\n## ")[0]
+    blocks = re.findall(r"```bash\n(.*?)```", section, flags=re.DOTALL)
+    lines = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
     return [words[1:] for words in lines if words[:1] == ["snnc"]]
 
 
@@ -139,9 +138,9 @@ def refused(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> s
     return told
 
 
-def test_the_commands_of_the_readme(at_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_of_the_page(at_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = commands()
-    assert [words[0] for words in found] == ["check", "convert", "eval", "report", "bench", "deploy"]
+    assert [words[0] for words in found] == ["check", "convert", "eval", "bench", "deploy", "report"]
     for words in found:
         quick = ["--rounds", "2"] if words[0] == "bench" else []
         assert main([*words, *quick]) == 0, words

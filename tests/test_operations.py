@@ -248,6 +248,7 @@ INDIFFERENT = {
     "check_host": "looks at the shapes between host and network",
     "check_input": "looks at the shape of the input",
     "ports": "numbers inputs and outputs",
+    "find_cut": "looks at how nodes are connected; what runs behind the cut refuses",
     "fits": "asks the targets, which refuse",
     "has_classes": "looks at the shapes of the outputs",
     "knobs": "groups of populations, which `scaled` changes",

@@ -179,7 +179,7 @@ def test_the_public_names_are_there() -> None:
     code = "import snnc\nfor name in snnc.__all__: print(name, getattr(snnc, name) and name in dir(snnc))"
     result = python(sys.executable, code, cwd=ROOT)
     assert result.returncode == 0, result.stderr
-    names = ("__version__", "compile_model", "convert", "load", "simulate", "to_torch", "tune")
+    names = ("__version__", "compile_model", "convert", "load", "simulate", "to_torch", "train", "tune")
     assert sorted(result.stdout.splitlines()) == [f"{name} True" for name in names]
 
 

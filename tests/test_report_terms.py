@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from snnc.errors import InputError, NonFiniteError, UnknownOperationError
 from snnc.ir.graph import IntArray
 from snnc.ir.neuron import Neuron
-from snnc.ir.operations import Firing
+from snnc.ir.operations import firing
 from snnc.ir.snn import Convolution, IntegrateFire, SnnGraph
 from snnc.report.coding import counts, evenly_spaced
 from snnc.report.fed import FedSource
@@ -268,6 +268,6 @@ def test_neurons_that_forget_what_they_do_not_send_are_refused(monkeypatch: pyte
     (node, *_) = random_graph(3, blocks=0).of_type(IntegrateFire)
     count, v = np.zeros((1, *node.shape), np.int32), np.zeros((1, *node.shape), np.int32)
     received(node, count, v)
-    monkeypatch.setattr(Firing, "keeps_charge", False)
+    monkeypatch.setattr(firing(node), "keeps_charge", False)
     with pytest.raises(UnknownOperationError, match="forgets what it does not send"):
         received(node, count, v)

@@ -28,7 +28,7 @@ from snnc.network import ConvertedNetwork
 from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator
 from tests import quadrants
-from tests.spiking_graphs import as_float, graphs, random_graph, random_inputs, stepping_graphs
+from tests.spiking_graphs import as_float, graphs, plain_graphs, random_graph, random_inputs, stepping_graphs
 from tests.test_host_sections import network as host_network
 from tests.test_host_sections import rows as host_rows
 
@@ -85,7 +85,7 @@ def _compare(found: Run, *wanted: dict[str, Any]) -> None:
 @settings(max_examples=12)
 @given(graph=graphs(), timesteps=st.sampled_from((1, 2, 4, 8)))
 def test_it_computes_what_the_reference_computes(graph: SnnGraph, timesteps: int) -> None:
-    assert_same(graph, random_inputs(graph, 3, 5), timesteps)
+    assert_same(graph, random_inputs(graph, 3, 5), graph.timesteps if graph.only_timesteps else timesteps)
 
 
 @settings(max_examples=8)
@@ -95,7 +95,7 @@ def test_step_functions(graph: SnnGraph) -> None:
 
 
 @settings(max_examples=4)
-@given(graph=graphs())
+@given(graph=plain_graphs())
 def test_networks_in_floats(graph: SnnGraph) -> None:
     assert_same(as_float(graph), random_inputs(graph, 3, 5), 4)
 

@@ -7,14 +7,13 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-import snnc
 from snnc.analysis.certificate import quantised
 from snnc.artefact import Artefact, load, save
 from snnc.compiler import Options, convert
@@ -27,77 +26,25 @@ from snnc.report.origin import prepared_source
 from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator
 from tests import test_islands
-from tests.onnx_models import Array, model, node, saved
+from tests.onnx_models import Array
+from tests.tuned_networks import Material, network
 
 if importlib.util.find_spec("torch") is None:
     pytest.skip("torch is not installed (extra snnc[train])", allow_module_level=True)
 
-import torch
 
-from snnc.training import losses
+from snnc.training import losses, verification
 from snnc.training import stage as stages
 from snnc.training import tuner as tuners
 from snnc.training.ann_network import AnnNetwork
 from snnc.training.judge import Judge, Measure
-from snnc.training.plan import Plan, Speed
+from snnc.training.learner import Learner
 from snnc.training.recipe import Recipe
 from snnc.training.spiking_network import SpikingNetwork, untrainable
-from snnc.training.stage import Learner, decay, evaluations, rate
-from snnc.training.tuner import fitting
 from snnc.training.tuning import Tuning, tune
 
 ROWS = 240
 QUICK: dict[str, Any] = {"epochs": 6, "batch": 32, "held_back": 0.25, "rate": 1e-2}
-
-
-@dataclass(frozen=True)
-class Material:
-    """A network, its rows, and what it says of them."""
-
-    path: Path
-    x: Array
-    y: Array
-
-
-def weights(random: np.random.Generator, *shape: int) -> Array:
-    scale = (2 / np.prod(shape[1:])) ** 0.5
-    return np.asarray(random.standard_normal(shape) * scale, np.float32)
-
-
-def network(folder: Path, *, outputs: int = 3, pruned: bool = False) -> Path:
-    """A network of two convolutions, one with a batch normalisation, a residual sum and a classifier."""
-    random = np.random.default_rng(3)
-    first = weights(random, 6, 1, 3, 3)
-    if pruned:
-        first[:, :, 0] = 0
-    last = 3 * weights(random, outputs, 24)
-    last -= last.mean(axis=0)  # as training leaves class scores
-    constants = {
-        "w1": first,
-        "scale": np.linspace(0.8, 1.2, 6, dtype=np.float32),
-        "shift": np.linspace(-0.1, 0.3, 6, dtype=np.float32),
-        "mean": np.zeros(6, np.float32),
-        "var": np.ones(6, np.float32),
-        "w2": weights(random, 6, 6, 3, 3),
-        "w3": last,
-        "b3": np.zeros(outputs, np.float32),
-    }
-    proto = model(
-        [
-            node("Conv", "x w1", "c1", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
-            node("BatchNormalization", "c1 scale shift mean var", "n1"),
-            node("Relu", "n1", "r1"),
-            node("Conv", "r1 w2", "c2", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
-            node("Add", "c2 r1", "a2"),
-            node("Relu", "a2", "r2"),
-            node("AveragePool", "r2", "p", kernel_shape=[3, 3], strides=[3, 3]),
-            node("Flatten", "p", "f"),
-            node("Gemm", "f w3 b3", transB=1),
-        ],
-        ("N", 1, 6, 6),
-        constants,
-    )
-    return saved(folder, proto, f"net{outputs}{pruned}.onnx")
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +242,7 @@ def test_what_is_trained_must_be_what_is_deployed(
                 values[-1] += 1
             return trace
 
-    given = tuners.verified
+    given = verification.verified
     monkeypatch.setattr(tuners, "verified", lambda n, g, j, _: given(n, g, j, Wrong()))
     with pytest.raises(InternalError, match="are not those that were trained"):
         run(material, epochs=0.2)
@@ -461,33 +408,6 @@ def test_what_is_not_to_be_learned_stays(material: Material) -> None:
     assert sum(len(group["params"]) for group in found.groups) == 2
 
 
-def test_the_time_is_kept_by_counting_steps() -> None:
-    recipe = Recipe(minutes=10, rounded=0.25)
-    plan = Plan.of_minutes((4, 1), recipe, (Speed(0.5, 10.0), Speed(1.0, 10.0)))
-    seconds = {
-        T: (1 - recipe.rounded) * 0.5 * first / 0.5 + second for T, (first, second) in plan.steps.items()
-    }
-    assert plan.steps[1][0] == pytest.approx(2 * plan.steps[4][0], rel=0.1)
-    whole = sum(0.5 * first + second + 20 for first, second in plan.steps.values())
-    assert 580 <= whole <= 610
-    assert seconds
-    # Judging that would take most of the time leaves it to learning.
-    slow = Plan.of_minutes((2,), recipe, (Speed(0.5, 1e4), Speed(1.0, 1e4)))
-    assert slow.steps[2] == (int(0.85 * 450 / 0.5), int(0.85 * 150))
-    assert Plan.of_epochs((2, 1), Recipe(epochs=3, batch=10), 100).steps == {2: (20, 10), 1: (20, 10)}
-
-
-def test_a_batch_that_does_not_fit_memory_is_told_with_one_that_does() -> None:
-    def timed(recipe: Recipe) -> Speed:
-        if recipe.batch > 40:
-            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes")
-        return Speed(1.0, 1.0)
-
-    with pytest.raises(UsageError, match="a batch of 128 rows does not fit memory, 32 do: give --batch 32"):
-        fitting(Recipe(minutes=1), timed)
-    assert fitting(Recipe(minutes=1, batch=32), timed) == Speed(1.0, 1.0)
-
-
 def test_memory_that_ends_in_training_is_told(material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
     def short(*_: Any) -> Any:
         raise RuntimeError("CUDA out of memory")
@@ -495,26 +415,3 @@ def test_memory_that_ends_in_training_is_told(material: Material, monkeypatch: p
     monkeypatch.setattr(stages.Stage, "take", short)
     with pytest.raises(UsageError, match="a batch of 32 rows does not fit memory any more: give --batch 16"):
         run(material, epochs=0.2)
-
-
-def test_rate_and_average() -> None:
-    rates = [rate(step, 200) for step in range(200)]
-    assert max(rates) == pytest.approx(1, abs=0.03)
-    assert rates[0] < 0.1
-    assert rates[-1] < 1e-3
-    assert evaluations(3) == {1, 2, 3}
-    assert evaluations(100) == set(range(10, 101, 10))
-    assert evaluations(0) == set()
-    assert decay(0, 1000) == pytest.approx(0.1)
-    assert decay(999, 1000) == pytest.approx(1 - 1 / 50)
-
-
-def test_measures_are_ordered_by_right_answers_and_then_by_the_error() -> None:
-    from snnc.metrics.shares import Share
-
-    best, second, third = (Measure(e, Share(h, 10)) for e, h in ((0.5, 9), (0.1, 8), (0.2, 8)))
-    assert best.key < second.key < third.key < Measure(float("nan"), Share(8, 10)).key
-    assert Measure(0.1, None).as_dict() == {"error": 0.1}
-    assert Judge.__name__ == "Judge"
-    assert torch.get_num_threads() >= 1
-    assert snnc.tune is tune

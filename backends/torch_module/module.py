@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from snnc.artefact import Artefact
 from snnc.backends.torch_module.firing import Parameters, fired
-from snnc.backends.torch_module.operators import Plain, count_function, highest, per_channel, propagated
+from snnc.backends.torch_module.operators import array_of, count_function, highest, per_channel, propagated
 from snnc.errors import InputError, NonFiniteError, UsageError
 from snnc.ir import snn
 from snnc.ir.graph import NumberArray
 from snnc.ir.layout import InputLayout
 from snnc.ir.neuron import Schedule
-from snnc.ir.operations import Operation, operations, unmatched
+from snnc.ir.operations import Operation, operations
 from snnc.simulation.protocol import check_run
 
 
@@ -112,8 +112,6 @@ class SpikingModule(nn.Module):
                 for name, values in (("gain", node.gain), ("offset", node.offset)):
                     self._keep(number, node, name, values)
                 self._keep(number, node, "scale", np.full(1, node.scale, np.float32))
-            case snn.Convolution() | snn.Linear() | snn.ChannelWeight():
-                self._learn(number, node, "weight", node.weight)
             case snn.ConstantCurrent():
                 self._learn(number, node, "values", node.values)
             case snn.IntegrateFire():
@@ -124,26 +122,12 @@ class SpikingModule(nn.Module):
                     self._keep(number, node, name, None if values is None else values.astype(self._numpy))
             case snn.Readout():
                 self._learn(number, node, "bias", node.bias)
-            case snn.Gather():
-                self._keep(number, node, "index", node.index.astype(np.int64))
-            case snn.CountSoftmax():
-                self._keep(number, node, "table", node.table.astype(np.int64))
-            case (
-                snn.SumPool()
-                | snn.CountMaxPool()
-                | snn.CountProduct()
-                | snn.CountMatrixProduct()
-                | snn.CountNormalisation()
-                | snn.CountMaximum()
-                | snn.CurrentMaxPool()
-                | snn.Concat()
-                | snn.Reshape()
-                | snn.Pad()
-                | snn.Slice()
-            ):
-                pass
             case _:
-                raise unmatched(node)
+                array = array_of(node)
+                if array is not None and array.learned:
+                    self._learn(number, node, array.name, array.values)
+                elif array is not None:
+                    self._keep(number, node, array.name, array.values)
 
     @property
     def _numpy(self) -> Any:
@@ -356,33 +340,11 @@ class SpikingModule(nn.Module):
                     state.totals[node.name] + total if node.name in state.totals else total
                 )
                 return total
-            case (
-                snn.CountMaxPool()
-                | snn.CountProduct()
-                | snn.CountMatrixProduct()
-                | snn.CountSoftmax()
-                | snn.CountNormalisation()
-                | snn.CountMaximum()
-            ):
+            case snn.CountFunction():
                 return self._changed(node, read, state)
-            case (
-                snn.Convolution()
-                | snn.Linear()
-                | snn.ChannelWeight()
-                | snn.SumPool()
-                | snn.CurrentMaxPool()
-                | snn.Concat()
-                | snn.Reshape()
-                | snn.Pad()
-                | snn.Slice()
-                | snn.Gather()
-            ):
-                return propagated(node, read, self._array_of(node))
             case _:
-                raise unmatched(node)
-
-    def _array_of(self, node: Plain) -> Tensor | None:
-        return self.array(node.name, "index" if isinstance(node, snn.Gather) else "weight")
+                array = array_of(node)
+                return propagated(node, read, None if array is None else self.array(node.name, array.name))
 
     def _changed(self, node: snn.CountMaxPool | snn.Function, read: list[Tensor], state: _State) -> Tensor:
         """Return the change of a function of the counts that a node reads."""

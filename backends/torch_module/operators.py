@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -16,6 +18,7 @@ from torch.nn import functional
 from snnc.ir import snn
 from snnc.ir.counts import ROOT_BITS, Requantised
 from snnc.ir.geometry import ABSENT, Window
+from snnc.ir.graph import NumberArray
 from snnc.ir.operations import unmatched
 
 EXACT = 2**53
@@ -34,6 +37,44 @@ Plain: TypeAlias = (
     | snn.Gather
 )
 """The nodes whose value in a step depends on what they read in that step alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """The array of an operation.
+
+    Attributes:
+        name: of the field.
+        values: as torch takes them.
+        learned: whether gradients reach it.
+    """
+
+    name: str
+    values: NumberArray
+    learned: bool = False
+
+
+def array_of(node: Plain | snn.CountFunction) -> Array | None:
+    """Return the array that an operation computes with; ``None`` where it has none."""
+    match node:
+        case snn.Convolution() | snn.Linear() | snn.ChannelWeight():
+            return Array("weight", node.weight, learned=True)
+        case snn.Gather():
+            return Array("index", node.index.astype(np.int64))
+        case snn.CountSoftmax():
+            return Array("table", node.table.astype(np.int64))
+        case (
+            snn.SumPool()
+            | snn.CurrentMaxPool()
+            | snn.Concat()
+            | snn.Reshape()
+            | snn.Pad()
+            | snn.Slice()
+            | snn.CountFunction()
+        ):
+            return None
+        case _:
+            raise unmatched(node)
 
 
 def per_channel(values: Tensor, rank: int) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 
 from snnc.analysis.answers import SHARD, Source
 from snnc.analysis.evaluation import Evaluation, evaluate
+from snnc.analysis.parts import Parts
 from snnc.data import normalisation
 from snnc.data.input_statistics import MOST_ROWS, InputStatistics
 from snnc.data.leakage import count_seen, merged
@@ -37,6 +38,7 @@ def evaluate_artefact(
     task: Task | str | None = None,
     metrics: Sequence[str] = (),
     progress: Progress | Callback | None = None,
+    parts: Parts | None = None,
 ) -> Evaluation:
     """Run an artefact, and the network that it came from, on the same rows.
 
@@ -58,6 +60,7 @@ def evaluate_artefact(
         layouts=artefact.output_layouts,
         progress=progress,
         finish=artefact.finish,
+        parts=parts,
     )
 
 

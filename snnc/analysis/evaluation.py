@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,14 +10,15 @@ import numpy as np
 
 from snnc import notebook
 from snnc.analysis import costs
-from snnc.analysis.answers import Source, answers_of_run, require_network, rows_of, shards
+from snnc.analysis.answers import Source, require_network, rows_of, shards
 from snnc.analysis.costs import Costs
 from snnc.analysis.latency import latency_steps
+from snnc.analysis.parts import Part, Parts, ask, collect, run_part
 from snnc.analysis.scores import AnnScores, Answers, Scores, compared, judged, measured, wants_values
 from snnc.data.row_files import as_rows
-from snnc.errors import InputError, InternalError, UsageError
+from snnc.errors import InputError, UsageError
 from snnc.ir.batch import Batch, Given, Rows
-from snnc.ir.graph import Shape
+from snnc.ir.graph import NumberArray
 from snnc.ir.layout import InputLayout
 from snnc.ir.snn import SnnGraph
 from snnc.metrics.catalogue import Case
@@ -26,7 +27,7 @@ from snnc.metrics.shares import Paired as Paired
 from snnc.metrics.shares import Share as Share
 from snnc.metrics.task import Task, threshold_of
 from snnc.progress import Callback, Progress, as_progress
-from snnc.simulation.protocol import Activity, RecordOptions, Simulator
+from snnc.simulation.protocol import Activity, Simulator
 from snnc.source.finish import Finish
 
 
@@ -170,6 +171,7 @@ def evaluate(
     layouts: Mapping[str, InputLayout] = {},
     progress: Progress | Callback | None = None,
     finish: Finish | None = None,
+    parts: Parts | None = None,
 ) -> Evaluation:
     """Run a network, and the one that it came from, on the same rows.
 
@@ -193,6 +195,7 @@ def evaluate(
         progress: called with (done, total, description), or an object that shows it.
         finish: what ordinary ONNX makes of a run, see ``Artefact.finish``; its answers are the source's,
             behind any activation.
+        parts: runs the rows elsewhere; see :mod:`snnc.remote.evaluation`.
 
     Raises:
         InputError: rows or labels do not fit.
@@ -204,10 +207,17 @@ def evaluate(
     rows, shown = rows_of(encode, graph, x), as_progress(progress)
     if len(rows) == 0:
         raise InputError("there are no rows to evaluate")
-    shapes = _shapes(graph, layouts, finish)
-    ends = _by_output(shapes, ends) if source is None else source.session.all_ends
-    kinds = recognise_outputs(shapes, rows=len(rows), labels=y, ends=ends, given=task)
-    wanted = metrics_by_output(metrics, kinds, has_source=source is not None)
+    asked = ask(
+        graph,
+        len(rows),
+        y,
+        ends=ends if source is None else source.session.all_ends,
+        task=task,
+        metrics=metrics,
+        layouts=layouts,
+        finish=finish,
+        has_source=source is not None,
+    )
     counter = counter or simulator
     names = simulator.name, counter.name
     if finish is not None:
@@ -215,32 +225,39 @@ def evaluate(
         simulator = finish.simulator(simulator)
         counter = simulator if is_same else finish.simulator(counter)
     steps = graph.timesteps if timesteps is None else timesteps
-    spiking, analogue = (
-        {name: Answers(o, limits[name], wants_values(o, wanted[name])) for name, o in kinds.items()}
-        for limits in (
-            {name: 0.0 if finish is None else threshold_of(ends[name]) for name in shapes},
-            {name: threshold_of(ends[name]) for name in shapes},
-        )
-    )
+    spiking, analogue = asked.collectors()
     activity: dict[str, Activity] = {}
-    for part in shards(len(rows), shown, f"evaluating at T = {steps}"):
-        q = encode(rows[part])
-        trace = counter.run(graph, q, steps, RecordOptions(activity=True))
-        answered = trace if counter is simulator else simulator.run(graph, q, steps, RecordOptions())
-        differ = [n for n, each in trace.outputs.items() if not np.array_equal(each, answered.outputs[n])]
-        if graph.integer and differ:
-            raise InternalError(f"the simulators {' and '.join(names)} differ on {graph.name}")
-        for name, values in answers_of_run(graph, answered, rows[part], layouts, finish).items():
-            spiking[name].add(values.reshape(len(values), -1), part)
-        for name, counted in trace.activity.items():
+
+    def here() -> Iterator[tuple[slice, Part]]:
+        for part in shards(len(rows), shown, f"evaluating at T = {steps}"):
+            yield (
+                part,
+                run_part(
+                    graph,
+                    encode,
+                    rows[part],
+                    steps,
+                    simulator=simulator,
+                    counter=counter,
+                    source=source,
+                    layouts=layouts,
+                    finish=finish,
+                    outputs=tuple(asked.outputs),
+                ),
+            )
+
+    for part, found in here() if parts is None else parts(spiking, analogue):
+        for name, values in found.spiking.items():
+            collect(spiking[name], values, part)
+        for name, counted in found.activity.items():
             activity[name] = activity[name] + counted if name in activity else counted
-        if source is not None:
-            for name, values in source.answers(rows[part], tuple(shapes)).items():
-                analogue[name].add(values, part)
+        for name, values in found.analogue.items():
+            collect(analogue[name], values, part)
     judgements: dict[str, Judged] = {}
-    for name, outputs in kinds.items():
+    for name, outputs in asked.outputs.items():
         beside = analogue[name] if source is not None else None
-        scores, ann = judged(spiking[name], beside, wanted[name], ends[name], behind=finish is not None)
+        wanted, end = asked.metrics[name], asked.ends[name]
+        scores, ann = judged(spiking[name], beside, wanted, end, behind=finish is not None)
         macs = None if source is None else source.macs
         judgements[name] = Judged(scores, None if ann is None else compared(scores, ann, outputs, macs))
     return Evaluation(
@@ -255,27 +272,6 @@ def evaluate(
     )
 
 
-def _shapes(graph: SnnGraph, layouts: Mapping[str, InputLayout], finish: Finish | None) -> dict[str, Shape]:
-    """Return the shape of each answer, by the output's name."""
-    if finish is not None:
-        if finish.uncounted:
-            raise UsageError(
-                f"the output {finish.uncounted[0]!r} has another number of entries than there are rows, so "
-                "that no metric fits: convert with --keep-output NAME for the others"
-            )
-        return dict(finish.shapes)
-    return {
-        name: layouts[name].source_shape if name in layouts else node.shape
-        for name, node in graph.readouts.items()
-    }
-
-
-def _by_output(shapes: Mapping[str, Shape], ends: str | Mapping[str, str]) -> dict[str, str]:
-    if isinstance(ends, str):
-        return dict.fromkeys(shapes, ends)
-    return {name: ends.get(name, "") for name in shapes}
-
-
 def evaluate_ann(
     source: Source,
     x: Given,
@@ -284,8 +280,19 @@ def evaluate_ann(
     *,
     task: Task | str | None = None,
     metrics: Sequence[str] = (),
+    answered: Iterator[tuple[slice, Mapping[str, NumberArray]]] | None = None,
 ) -> dict[str, Scores]:
     """Run an ordinary network on labelled rows; see :func:`evaluate` for the arguments.
+
+    Args:
+        source: the network.
+        x: the rows.
+        y: their labels.
+        progress: where to show how far it is.
+        task: what the outputs are.
+        metrics: those that are wanted.
+        answered: what the network answers by output, (n, *shape), to consecutive rows, where it runs
+            elsewhere.
 
     Returns:
         What each output answers, by its name.
@@ -294,8 +301,12 @@ def evaluate_ann(
     ends = source.session.all_ends
     answers: dict[str, Answers] = {}
     wanted: dict[str, Asked] = {}
-    for part in shards(len(rows), as_progress(progress), "evaluating the ANN"):
-        found = source.session.run_all(source.prepare(rows[part]))
+
+    def here() -> Iterator[tuple[slice, Mapping[str, NumberArray]]]:
+        for part in shards(len(rows), as_progress(progress), "evaluating the ANN"):
+            yield part, source.session.run_all(source.prepare(rows[part]))
+
+    for part, found in here() if answered is None else answered:
         if not answers:
             shapes = {name: values.shape[1:] for name, values in found.items()}
             outputs = recognise_outputs(shapes, rows=len(rows), labels=y, ends=ends, given=task)

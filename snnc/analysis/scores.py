@@ -83,6 +83,48 @@ class AnnScores:
         return {**self.scores.as_dict(), "macs": self.macs}
 
 
+@dataclass(frozen=True, slots=True)
+class Reduced:
+    """What is kept of the answers to some rows.
+
+    Attributes:
+        classes: (n,) the decisions; ``None`` where there are no classes.
+        top: (n, 5) the classes with the largest answers, the lowest of equal ones first; ``None`` where there
+            are five or fewer.
+        values: (n, outputs) the answers themselves, where they are wanted.
+        n: how many rows there are.
+    """
+
+    classes: IntArray | None
+    top: IntArray | None
+    values: NumberArray | None
+    n: int
+
+    @classmethod
+    def of(
+        cls, answers: NumberArray, threshold: float, first: int, *, have_classes: bool, keep: bool
+    ) -> Reduced:
+        """Reduce answers, (n, outputs), to what :class:`Answers` collects.
+
+        Args:
+            answers: of consecutive rows.
+            threshold: above which one output says yes.
+            first: the number of the first row.
+            have_classes: whether an answer of one class may be told.
+            keep: whether the values are wanted.
+
+        Raises:
+            NonFiniteError: one is NaN, or, where values are wanted, infinite.
+        """
+        require_finite(answers, first, infinity=not keep)
+        top = None
+        if have_classes and answers.shape[1] > TOP:
+            # A stable order of falling answers: smallest first would put the highest of equal ones first.
+            top = np.argsort(-answers.astype(np.float64), axis=1, kind="stable")[:, :TOP].astype(np.int64)
+        classes = decisions(answers, threshold) if have_classes else None
+        return cls(classes, top, answers if keep else None, len(answers))
+
+
 @dataclass(slots=True)
 class Answers:
     """Collects the answers of one network, shard by shard.
@@ -121,6 +163,16 @@ class Answers:
             earlier = np.arange(self.outputs.size) < labels[:, None]
             rank = ((answers > own) | ((answers == own) & earlier)).sum(axis=1)
             self.among += int((rank < TOP).sum())
+
+    def join(self, part: Reduced, rows: slice) -> None:
+        """Add answers to rows that were reduced elsewhere, with the same result as :meth:`add`."""
+        self.n += part.n
+        if self.keep and part.values is not None:
+            self.values.append(part.values)
+        if part.classes is not None:
+            self.classes.append(part.classes)
+        if part.top is not None and self.outputs.classes is not None:
+            self.among += int((part.top == self.outputs.classes[rows][:, None]).any(axis=1).sum())
 
     def scores(self, measured: tuple[Measured, ...] | None = None) -> Scores:
         """Return what was collected, with what was measured; ``None`` for the share of right rows."""

@@ -11,37 +11,25 @@ import onnx
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.external_data_helper import uses_external_data
 
+from snnc.artefact.calls import node_of
 from snnc.artefact.functions import firing_function
 from snnc.artefact.model_builder import OWNER
 from snnc.artefact.writer import FINE, ORDER, ORIGIN, STANDS_FOR
-from snnc.ir.geometry import Window
 from snnc.ir.graph import FloatArray, NumberArray, Shape
 from snnc.ir.neuron import Code, Neuron
 from snnc.ir.operations import Firing
 from snnc.ir.snn import (
     MOST_BREAKPOINTS,
-    ChannelWeight,
     Concat,
     ConstantCurrent,
-    Convolution,
-    CountMatrixProduct,
-    CountMaximum,
-    CountMaxPool,
-    CountNormalisation,
-    CountProduct,
-    CountSoftmax,
-    CurrentMaxPool,
     Encode,
-    Gather,
     IntegrateFire,
-    Linear,
-    Pad,
     Readout,
-    Reshape,
-    Slice,
     SnnNode,
-    SumPool,
 )
+
+POPULATIONS = {firing_function(kind): kind for kind in Firing}
+"""How a population fires, by the name of its function."""
 
 OF_TWO = ("CountProduct", "CountMatrixProduct", "CountMatrixProductTransposed")
 """Functions whose first two inputs are values of the network."""
@@ -159,55 +147,8 @@ class _Reader:
                 )
             case "ConstantCurrent":
                 return ConstantCurrent(**common, values=self.arrays[node.input[0]])
-            case "Convolution":
-                window = window_of(settings, parameters[0].shape[2:])
-                return Convolution(
-                    **common, weight=parameters[0], window=window, groups=index(settings["group"])
-                )
-            case "Linear":
-                return Linear(**common, weight=parameters[0])
-            case "ChannelWeight":
-                return ChannelWeight(**common, weight=parameters[0].reshape(-1))
-            case "SumPool":
-                return SumPool(**common, window=window_of(settings, settings["kernel_shape"]))
-            case "CountMaxPool":
-                return CountMaxPool(**common, window=window_of(settings, settings["kernel_shape"]))
-            case "CountProduct":
-                return CountProduct(**common, **requantiser(settings))
-            case "CountMatrixProduct" | "CountMatrixProductTransposed":
-                transposed = operation.endswith("Transposed")
-                return CountMatrixProduct(**common, **requantiser(settings), transposed=transposed)
-            case "CountSoftmax":
-                (axis,) = whole(settings["axes"])
-                table = parameters[0].astype(np.int32, casting="safe")
-                return CountSoftmax(**common, axis=axis - 1, table=table, levels=index(settings["levels"]))
-            case "CountNormalisation" | "CountNormalisationUncentred":
-                return CountNormalisation(
-                    **common,
-                    axes=behind_batch(settings["axes"]),
-                    epsilon=index(settings["epsilon"]),
-                    factor=index(settings["factor"]),
-                    lowest=index(settings["lowest"]),
-                    highest=index(settings["highest"]),
-                    centred=operation == "CountNormalisation",
-                )
-            case "CountMaximum":
-                return CountMaximum(**common, axes=behind_batch(settings["axes"]))
-            case "CurrentMaxPool":
-                return CurrentMaxPool(**common, window=window_of(settings, settings["kernel_shape"]))
             case "Concat":
                 return Concat(**common)
-            case "Reshape":
-                return Reshape(**common)
-            case "Pad":
-                rank = len(common["shape"]) + 1
-                pads = whole(settings["pads"])
-                return Pad(**common, before=pads[1:rank], after=pads[rank + 1 :])
-            case "Slice":
-                start, stop, step = (whole(settings[key])[1:] for key in ("start", "stop", "step"))
-                return Slice(**common, start=start, stop=stop, step=step)
-            case "Gather":
-                return Gather(**common, index=parameters[0].astype(np.int32, casting="safe"))
             case "Readout" | "ReadoutPerChannel":
                 return Readout(
                     **common,
@@ -215,9 +156,10 @@ class _Reader:
                     scale=number(settings["scale"]),
                     gain=np.array(settings["gain"], np.float32) if "gain" in settings else None,
                 )
+            case _ if operation in POPULATIONS:
+                return self.population(common, POPULATIONS[operation], parameters, settings)
             case _:
-                kind = next(kind for kind in Firing if firing_function(kind) == operation)
-                return self.population(common, kind, parameters, settings)
+                return node_of(operation, common, parameters, settings)
 
     def population(
         self, common: dict[str, Any], kind: Firing, parameters: list[NumberArray], settings: dict[str, Any]
@@ -265,42 +207,6 @@ def _told(values: Sequence[float]) -> FloatArray | None:
 def _floor(values: Sequence[float]) -> FloatArray | None:
     """Return the values that silence stands for; ``None`` where they are zero."""
     return np.array(values, np.float32) if any(values) else None
-
-
-def requantiser(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the requantiser that ONNX attributes describe.
-
-    Raises:
-        ValueError: it does not divide by a power of two.
-    """
-    divisor = index(settings["divisor"])
-    if divisor < 1 or divisor & (divisor - 1):
-        raise ValueError(f"{divisor} is no power of two")
-    named = {name: index(settings[name]) for name in ("multiplier", "lowest", "highest")}
-    return named | {"shift": divisor.bit_length() - 1}
-
-
-def behind_batch(axes: Sequence[int]) -> Shape:
-    """Return axes of a sample, given those of a batch."""
-    return tuple(axis - 1 for axis in whole(axes))
-
-
-def window_of(settings: dict[str, Any], kernel: Shape) -> Window:
-    """Return the window that ONNX attributes describe."""
-    height, width = whole(kernel)
-    down, right = whole(settings["strides"])
-    top, left, below, beside = whole(settings["pads"])
-    tall, wide = whole(settings["dilations"])
-    return Window((height, width), (down, right), (top, left, below, beside), (tall, wide))
-
-
-def whole(values: Sequence[int]) -> Shape:
-    """Return whole numbers as such.
-
-    Raises:
-        TypeError: one is none, not even where it looks like one.
-    """
-    return tuple(map(index, values))
 
 
 def floats(values: NumberArray) -> FloatArray:

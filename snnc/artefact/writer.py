@@ -19,40 +19,27 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from snnc.artefact import functions
+from snnc.artefact.calls import Call, Stateless, call_of, pool
 from snnc.artefact.functions import Carrier
 from snnc.artefact.model_builder import Attributes, ModelBuilder, Scope, State, tensor_names
 from snnc.artefact.precision import node_digits
 from snnc.ir.channels import per_channel
-from snnc.ir.geometry import Window
-from snnc.ir.graph import NumberArray, Shape
+from snnc.ir.graph import NumberArray
 from snnc.ir.kinds import constant_nodes
 from snnc.ir.neuron import Schedule
-from snnc.ir.operations import Operation, firing, operations, unmatched
+from snnc.ir.operations import Operation, firing, operations
 from snnc.ir.snn import (
     MOST_BREAKPOINTS,
-    ChannelWeight,
     Concat,
     ConstantCurrent,
-    Convolution,
-    CountMatrixProduct,
-    CountMaximum,
+    CountFunction,
     CountMaxPool,
-    CountNormalisation,
-    CountProduct,
-    CountSoftmax,
-    CurrentMaxPool,
     Encode,
     Function,
-    Gather,
     IntegrateFire,
-    Linear,
-    Pad,
     Readout,
-    Reshape,
-    Slice,
     SnnGraph,
     SnnNode,
-    SumPool,
 )
 
 ORDER, ORIGIN = "snnc.order", "snnc.origin"
@@ -61,24 +48,8 @@ ORDER, ORIGIN = "snnc.order", "snnc.origin"
 STANDS_FOR, FINE = "snnc.stands_for", "snnc.fine"
 """Metadata of a population: which rectifier it stands for, and whether it does so a second time."""
 
-END = 2**63 - 1
-
 NO_LIMIT = 0
 """In place of the spikes per step of a population with a step function, where nothing limits them."""
-
-Stateless = (
-    Convolution
-    | Linear
-    | ChannelWeight
-    | SumPool
-    | CurrentMaxPool
-    | CountMaxPool
-    | Reshape
-    | Pad
-    | Slice
-    | Gather
-)
-"""Operations that are one call, of what they read alone; counts have no state in the layerwise schedule."""
 
 
 def build_model(
@@ -159,59 +130,29 @@ class _Writer:
                 self.count_max_pool(node)
             case Concat():
                 self.concat(node)
-            case (
-                CountProduct() | CountMatrixProduct() | CountSoftmax() | CountNormalisation() | CountMaximum()
-            ):
-                self.count_function(node)
-            case (
-                Convolution()
-                | Linear()
-                | ChannelWeight()
-                | SumPool()
-                | CurrentMaxPool()
-                | CountMaxPool()
-                | Reshape()
-                | Pad()
-                | Slice()
-                | Gather()
-            ):
+            case CountMaxPool():
                 self.stateless(node)
+            case CountFunction():
+                self.count_function(node)
             case _:
-                raise unmatched(node)
+                self.stateless(node)
 
     def stateless(self, node: Stateless) -> None:
+        """Write a call that depends on what it reads alone."""
         self.declare(node)
-        kind = type(node).__name__
-        match node:
-            case Convolution():
-                weight = self.draft.parameter(f"{node.name}.weight", node.weight)
-                self.sum_of_products(node, [weight], slide(node.window) | {"group": node.groups})
-            case Linear():
-                self.sum_of_products(node, [self.draft.parameter(f"{node.name}.weight", node.weight)], {})
-            case SumPool():
-                self.sum_of_products(node, [], pool(node.window) | {"group": node.channels})
-            case ChannelWeight():
-                self.call(node, kind, [self.per_channel(node, "weight", node.weight)], {})
-            case CurrentMaxPool() | CountMaxPool():
-                self.call(node, kind, [], pool(node.window))
-            case Reshape():
-                self.call(node, kind, [], {"shape": (0, *node.shape)})
-            case Pad():
-                self.call(node, kind, [], {"pads": (0, *node.before, 0, *node.after)})
-            case Slice():
-                start, stop, step = (0, *node.start), (END, *node.stop), (1, *node.step)
-                self.call(node, kind, [], {"start": start, "stop": stop, "step": step})
-            case Gather():  # -1 picks the zero that the function appends
-                self.call(node, kind, [self.draft.parameter(f"{node.name}.index", node.index)], {})
-            case _:
-                raise unmatched(node)
+        call = call_of(node, [self.graph[name].shape for name in node.inputs])
+        function, attributes = call.function, call.attributes
+        if function in functions.BY_DIGITS:  # float32 computes it; its input is split where that is needed
+            digits, radix = self.digits[node.name]
+            function = functions.by_digits(function, digits)
+            attributes = attributes | ({"radix": radix} if radix else {})
+        self.call(node, function, self.parameters(node, call), attributes)
 
-    def sum_of_products(self, node: SnnNode, parameters: list[str], attributes: Attributes) -> None:
-        """Write what float32 computes, splitting its input into digits where that is needed."""
-        digits, radix = self.digits[node.name]
-        if radix:
-            attributes = attributes | {"radix": radix}
-        self.call(node, functions.by_digits(type(node).__name__, digits), parameters, attributes)
+    def parameters(self, node: SnnNode, call: Call) -> list[str]:
+        """Store the parameters of a call."""
+        return [
+            self.draft.parameter(f"{node.name}.{role}", values) for role, values in call.parameters.items()
+        ]
 
     def encode(self, node: Encode) -> None:
         if self.encoded:
@@ -297,30 +238,8 @@ class _Writer:
 
     def count_function(self, node: Function) -> None:
         """Write a function of counts: the counts of what it reads, and what it gave last, are states."""
-        function = type(node).__name__
-        parameters: list[str] = []
-        attributes: Attributes
-        match node:
-            case CountProduct():
-                attributes = requantiser(node)
-            case CountMatrixProduct():
-                attributes = requantiser(node)
-                if node.transposed:
-                    *before, row, column = range(len(self.graph[node.inputs[1]].shape) + 1)
-                    function, attributes["perm"] = f"{function}Transposed", (*before, column, row)
-            case CountSoftmax():
-                parameters = [self.draft.parameter(f"{node.name}.table", node.table)]
-                attributes = {"axes": (node.axis + 1,), "levels": node.levels}
-            case CountNormalisation():
-                function += "" if node.centred else "Uncentred"
-                attributes = {"axes": axes(node), "epsilon": node.epsilon, "factor": node.factor}
-                attributes |= {"lowest": node.lowest, "highest": node.highest}
-            case CountMaximum():
-                attributes = {"axes": axes(node)}
-            case _:
-                raise unmatched(node)
-        if node.unit is not None:
-            attributes["unit"] = [float(value) for value in node.unit]
+        call = call_of(node, [self.graph[name].shape for name in node.inputs])
+        parameters = self.parameters(node, call)
         read = [self.read(name, node) for name in node.inputs]
         states: list[State] = []
         if self.looped:
@@ -333,7 +252,7 @@ class _Writer:
         self.declare(node)
         inputs = [*read, *parameters, *(state.before for state in states)]
         outputs = [self.tensors[node.name], *(state.after for state in states)]
-        self.mark(self.draft.call(self.scope(node), function, inputs, outputs, attributes), node)
+        self.mark(self.draft.call(self.scope(node), call.function, inputs, outputs, call.attributes), node)
 
     def readout(self, node: Readout) -> None:
         """Write the accumulation, which begins at T times the bias."""
@@ -401,31 +320,6 @@ class _Writer:
         """Store one number per channel so that it broadcasts over a batch."""
         shaped = per_channel(values, len(node.shape))
         return self.draft.parameter(f"{node.name}.{role}", shaped)
-
-
-def requantiser(node: CountProduct | CountMatrixProduct) -> Attributes:
-    """Return a requantiser, as ONNX attributes: it divides by a power of two."""
-    return {
-        "multiplier": node.multiplier,
-        "divisor": 1 << node.shift,
-        "lowest": node.lowest,
-        "highest": node.highest,
-    }
-
-
-def axes(node: CountNormalisation | CountMaximum) -> Shape:
-    """Return the axes of a function of counts behind the batch."""
-    return tuple(axis + 1 for axis in node.axes)
-
-
-def slide(window: Window) -> Attributes:
-    """Return how a window moves, as ONNX attributes."""
-    return {"strides": window.strides, "pads": window.pads, "dilations": window.dilations}
-
-
-def pool(window: Window) -> Attributes:
-    """Return a window that has no weight to tell its size, as ONNX attributes."""
-    return {"kernel_shape": window.kernel, **slide(window)}
 
 
 def float64(value: float) -> TensorProto:

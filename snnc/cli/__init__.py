@@ -21,9 +21,11 @@ VERBS = {
     "check": "List everything in a network that cannot be converted.",
     "new": "Write a configuration for a network.",
     "convert": "Convert a trained network into a spiking one.",
+    "train": "Train a network from nothing, to the levels of a spiking network.",
     "tune": "Learn thresholds, weights and membranes by gradients.",
     "adapt": "Learn new classes behind a cut, or take them back.",
     "eval": "Measure accuracy, spikes and operations on labelled rows.",
+    "sweep": "Measure combinations of networks, presets, T and rows.",
     "run": "Run a spiking network on an array.",
     "deploy": "Write a bundle for another runtime or chip.",
     "verify": "Check a deployed bundle, and run it on its golden vectors.",
@@ -75,7 +77,8 @@ class Verbs(click.Group):
     params=global_options(),
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="MODEL is a path or zoo:NAME. Exit codes: 0 done, 1 internal error, 2 usage, 3 unsupported "
-    "network, 4 a limit was missed, 5 bad input, 6 does not fit the target, 130 interrupted.",
+    "network, 4 a limit was missed, 5 bad input, 6 does not fit the target, 7 workers failed, 130 "
+    "interrupted.",
 )
 @click.version_option(__version__, prog_name="snnc")
 def cli() -> None:

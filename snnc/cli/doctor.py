@@ -18,11 +18,14 @@ NEEDED = ("click", "numba", "numpy", "onnx", "onnxruntime", "rich", "threadpoolc
 EXTRAS = {
     "report": ("jinja2", "matplotlib"),
     "plot": ("matplotlib",),
+    "cluster": ("distributed",),
     "images": ("pillow",),
     "torch": ("onnxscript", "torch"),
     "train": ("torch",),
+    "download": ("pooch",),
     "nir": ("h5py",),
     "loihi": ("h5py",),
+    "docs": ("mkdocs-material", "mkdocstrings"),
 }
 VECTORS = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vnni", "avxvnni", "neon", "dotprod")
 

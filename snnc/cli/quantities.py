@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
 from snnc.cores import available_cores
+
+_Decorated = TypeVar("_Decorated", bound=Callable[..., Any] | click.Command)
 
 
 class FiniteRange(click.FloatRange):
@@ -35,6 +38,20 @@ class Threads(click.IntRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Read a number, and return it or the number of cores, whichever is smaller."""
         return min(super().convert(value, param, ctx), available_cores())
+
+
+def positive(
+    name: str, default: float | None, text: str, metavar: str = "X"
+) -> Callable[[_Decorated], _Decorated]:
+    """Return the decorator that adds an option for a number above 0."""
+    return click.option(
+        name,
+        type=FiniteRange(min=0, min_open=True),
+        default=default,
+        show_default=default is not None,
+        metavar=metavar,
+        help=text,
+    )
 
 
 def points(share: float) -> float:

@@ -12,16 +12,17 @@ import click
 from snnc.cli.inputs_outputs import keep_option, shape_option
 from snnc.cli.judging import task_option
 from snnc.cli.layouts import rows_layout, with_layout
-from snnc.cli.options import Command, option_of, setting
-from snnc.cli.quantities import FiniteRange
+from snnc.cli.options import option_of, setting
+from snnc.cli.quantities import positive
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from snnc.cli.files import Labelled
     from snnc.cli.models import Located
     from snnc.compiler import Options
+    from snnc.training.kept import Kept
     from snnc.training.recipe import Recipe
     from snnc.training.tuning import Tuning
 
@@ -47,6 +48,7 @@ class Request:
     temperature: float
     fine_skip: bool
     rounded: float
+    finish: str | None
     held_back: float
     checkpoints: Path | None
     metrics: Path | None
@@ -63,18 +65,6 @@ class Request:
     keep_output: tuple[str, ...]
     host: str
     force: bool
-
-
-def _number(name: str, default: float | None, text: str, metavar: str = "X") -> Callable[[Command], Command]:
-    """Return the decorator that adds an option for a positive number."""
-    return click.option(
-        name,
-        type=FiniteRange(min=0, min_open=True),
-        default=default,
-        show_default=default is not None,
-        metavar=metavar,
-        help=text,
-    )
 
 
 @click.command("tune", cls=Verb)
@@ -94,8 +84,8 @@ def _number(name: str, default: float | None, text: str, metavar: str = "X") -> 
     "rows by default.",
 )
 @click.option("--labels", is_flag=True, help="Learn from the labels `y` of ROWS, too, and judge by them.")
-@_number("--minutes", None, "How long to train, by the clock, all T together.", "N")
-@_number("--epochs", None, "Passes over the training rows for each T, instead of --minutes.", "N")
+@positive("--minutes", None, "How long to train, by the clock, all T together.", "N")
+@positive("--epochs", None, "Passes over the training rows for each T, instead of --minutes.", "N")
 @click.option(
     "-T",
     "--timesteps",
@@ -123,8 +113,8 @@ def _number(name: str, default: float | None, text: str, metavar: str = "X") -> 
     help="Random changes of images under which an answer stays right: crop, flip, cutout.",
 )
 @click.option("--batch", type=click.IntRange(2), default=128, show_default=True, help="Rows per gradient.")
-@_number("--rate", 1e-3, "Largest learning rate.")
-@_number("--temperature", 3.0, "Temperature of the losses kl and hta-kl.")
+@positive("--rate", 1e-3, "Largest learning rate.")
+@positive("--temperature", 3.0, "Temperature of the losses kl and hta-kl.")
 @click.option(
     "--fine-skip",
     is_flag=True,
@@ -137,6 +127,12 @@ def _number(name: str, default: float | None, text: str, metavar: str = "X") -> 
     show_default="1/3",
     metavar="SHARE",
     help="Share of the time in which the integers that are deployed are trained.",
+)
+@click.option(
+    "--finish",
+    type=click.Choice(["rate", "bptt"]),
+    help="For spikes whose order matters, one a step: train the integers through all steps, back through "
+    "their rates or through each step.",
 )
 @click.option(
     "--held-back",
@@ -213,6 +209,7 @@ def command(terminal: Terminal, /, model: str, **options: Any) -> None:
         augment=read_names(request.augment),
         fine_skip=request.fine_skip,
         rounded=request.rounded,
+        finish=request.finish,
         held_back=request.held_back,
         seed=request.seed,
         device=request.device,
@@ -279,10 +276,15 @@ def lines(tuning: Tuning) -> list[str]:
     """Return what came of each T, for the user."""
     return [
         f"T = {T}: {'tuned' if kept.is_tuned else 'closed form kept'}; on {_held(kept)} rows held back "
-        f"{(kept.tuned or kept.closed).text}; closed form {kept.closed.text}; counts equal on "
-        f"{kept.equal_rows} of {kept.equal_rows} rows"
+        f"{(kept.tuned or kept.closed).text}; closed form {kept.closed.text}; {_compared(kept)}"
         for T, kept in tuning.results.items()
     ]
+
+
+def _compared(kept: Kept) -> str:
+    if kept.untrained:
+        return f"only the levels are trained: {kept.untrained}"
+    return f"counts equal on {kept.equal_rows} of {kept.equal_rows} rows"
 
 
 def _held(kept: Any) -> str:

@@ -21,7 +21,7 @@ from snnc.ir.graph import FloatArray
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.numerics.divergence import AnswerError
 from snnc.numerics.means import ChannelMean, Mean
-from snnc.numerics.quantisation import THRESHOLD_LIMIT, Group, correct_readers, quantise_group
+from snnc.numerics.quantisation import THRESHOLD_LIMIT, Group, Rounding, correct_readers, quantise_group
 from snnc.numerics.spill import RowArray, row_array
 from snnc.simulation.partial import PartialSimulation
 from snnc.simulation.reference import windows
@@ -136,6 +136,7 @@ class GroupFitter:
         *,
         gated: bool,
         pools: Mapping[str, Window] | None = None,
+        rounding: Rounding | None = None,
     ) -> None:
         """Begin with no attempt.
 
@@ -148,6 +149,7 @@ class GroupFitter:
             gated: whether an attempt must lower the error on them to be kept.
             pools: of populations of which only a maximum is read, by name: they are measured behind it. The
                 maximum of values with an error is too large, whatever the error's mean.
+            rounding: of the weights; to the nearest integers by default.
         """
         self.group = group
         self.pools = pools or {}
@@ -159,6 +161,7 @@ class GroupFitter:
         self.held = held
         self.answer_error = answer_error
         self.gated = gated
+        self.rounding = rounding
         self.errors: dict[str, float] = {}
 
     def seen(self, name: str, values: FloatArray) -> FloatArray:
@@ -181,7 +184,7 @@ class GroupFitter:
 
     def quantised(self, label: str, graph: SnnGraph) -> Candidate:
         """Quantise the group and simulate it."""
-        done = quantise_group(graph, self.group)
+        done = quantise_group(graph, self.group, self.rounding)
         before = self.populations(graph)
         ratios = tuple((node.name, _unit(done, node.name) / node.spike_scale) for node in before)
         return self.simulated(label, done, ratios)

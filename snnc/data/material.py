@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from snnc.data import csv_rows
+from snnc.data.cifar import files_of, read_cifar
 from snnc.data.collections import LISTS, Collection, collected
 from snnc.data.datasets import is_dataset, read_dataset
 from snnc.data.decoding import Decoding
@@ -56,8 +57,9 @@ def read_material(
 
     Args:
         path: ``.npz`` with ``x`` and perhaps ``y``, ``.npy``, a folder of pictures or of sounds, or of one
-            folder for each class, a list of such files (``.txt``, ``.lst``), or a table (``.csv``, ``.tsv``),
-            with ``#COLUMN`` behind its name for the column of labels.
+            folder for each class, CIFAR's binary files or their folder, a list of such files (``.txt``,
+            ``.lst``), or a table (``.csv``, ``.tsv``), with ``#COLUMN`` behind its name for the column of
+            labels.
         preprocessing: as it is known; without one, that beside the files counts.
         limit: read so many rows.
         is_fixed: whether the preprocessing is that of an artefact, which another one would contradict.
@@ -72,6 +74,9 @@ def read_material(
         found = csv_rows.read_table(table, column or decoding.labels, limit)
         check_rows(path, found.x)
         return Material(found.x, found.y, f"the features in {table}", preprocessing, found.told)
+    known = read_cifar(path, limit)
+    if known is not None:
+        return Material(*known, f"the images of {path}", preprocessing)
     if path.is_dir() or path.suffix.lower() in LISTS:
         collection = collected(path)
         preprocessing = _beside(collection, preprocessing, is_fixed=is_fixed)
@@ -106,12 +111,13 @@ def given_rows(
 
 def is_decoded(path: Path) -> bool:
     """Whether rows come from other files than NumPy's."""
-    return _table_of(path)[0] is not None or path.is_dir() or path.suffix.lower() in LISTS
+    tables_and_lists = _table_of(path)[0] is not None or path.suffix.lower() in LISTS
+    return tables_and_lists or path.is_dir() or files_of(path) is not None
 
 
 def preprocessing_beside(path: Path, preprocessing: Preprocessing | None) -> Preprocessing | None:
     """Return what prepares the rows of a path, with the layout that decoded pictures have."""
-    if not is_decoded(path) or _table_of(path)[0] is not None:
+    if not is_decoded(path) or _table_of(path)[0] is not None or files_of(path) is not None:
         return preprocessing
     collection = collected(path)
     return _laid_out(collection, _beside(collection, preprocessing, is_fixed=False))

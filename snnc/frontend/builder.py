@@ -45,6 +45,8 @@ class GraphBuilder:
             order the next operation wants, so that one problem does not cause others.
         repeated: by name, the number that the last node of that name got.
         reshaped: by name and shape, the node that holds the values of another in that shape.
+        ends: by the name of a concatenation, where each of its parts ends.
+        joined: by the name of a concatenation, the nodes that it and those before it join, and their sizes.
         joins: by the name of a concatenation and the places of some of its parts, the node that joins these.
         weights: the arrays of weights that were spread, and what became of them: see :meth:`spread`.
     """
@@ -59,6 +61,8 @@ class GraphBuilder:
     doubtful: set[str] = field(default_factory=set)
     repeated: dict[str, int] = field(default_factory=dict)
     reshaped: dict[tuple[str, Shape], str] = field(default_factory=dict)
+    ends: dict[str, Index] = field(default_factory=dict)
+    joined: dict[str, tuple[list[str], Index]] = field(default_factory=dict)
     joins: dict[tuple[str, tuple[int, ...]], str] = field(default_factory=dict)
     weights: dict[tuple[int, int, bytes], tuple[FloatArray, FloatArray]] = field(default_factory=dict)
 
@@ -202,7 +206,7 @@ class GraphBuilder:
     def behind_joins(self, view: View) -> View:
         """Look through concatenations of which the tensor holds one part only."""
         while isinstance(node := self.nodes[view.node], ann.Concat) and view.node not in self.doubtful:
-            ends = np.cumsum([math.prod(self.shape(name)) for name in node.inputs])
+            ends = self._ends(node)
             present = view.index[view.index != PADDED]
             if not present.size:
                 break
@@ -219,8 +223,7 @@ class GraphBuilder:
         node = self.nodes[view.node]
         if not isinstance(node, ann.Concat) or view.node in self.doubtful or view.index.min() < 0:
             return view
-        joined = self._joined(view.node)
-        sizes = np.array([math.prod(self.shape(name)) for name in joined])
+        joined, sizes = self._joined(view.node)
         ends = np.cumsum(sizes)
         part = np.searchsorted(ends, view.index, side="right")
         parts = np.unique(part)
@@ -236,16 +239,24 @@ class GraphBuilder:
         moved[parts] = (ends - sizes)[parts] - (np.cumsum(sizes[parts]) - sizes[parts])
         return View(self.joins[key], view.index - moved[part], view.origin)
 
-    def _joined(self, name: str) -> list[str]:
-        """Return the nodes that a concatenation joins, and those that these join, in order."""
-        found, waiting = [], [name]
-        while waiting:
-            node = self.nodes[waiting.pop()]
-            if isinstance(node, ann.Concat):
-                waiting.extend(reversed(node.inputs))
-            else:
-                found.append(node.name)
-        return found
+    def _ends(self, node: ann.Concat) -> Index:
+        """Return where each part of a concatenation ends, (parts,)."""
+        if node.name not in self.ends:
+            self.ends[node.name] = np.cumsum([math.prod(self.shape(name)) for name in node.inputs])
+        return self.ends[node.name]
+
+    def _joined(self, name: str) -> tuple[list[str], Index]:
+        """Return the nodes that a concatenation and those within it join, in order, and their sizes."""
+        if name not in self.joined:
+            found, waiting = [], [name]
+            while waiting:
+                node = self.nodes[waiting.pop()]
+                if isinstance(node, ann.Concat):
+                    waiting.extend(reversed(node.inputs))
+                else:
+                    found.append(node.name)
+            self.joined[name] = found, np.array([math.prod(self.shape(each)) for each in found])
+        return self.joined[name]
 
     def refuse_lowest(self, view: View, origin: str) -> None:
         """Refuse minus infinity beside the values.

@@ -82,7 +82,8 @@ def read_graph(
     problems: list[Diagnostic] = []
     signature = signature_of(model, problems)
     if signature is None:
-        unsupported = _unsupported(model.graph.node)
+        stored = (tensor.name for tensor in model.graph.initializer)
+        unsupported = _unsupported(model.graph.node, stored)
         return None, (*problems, *named(unsupported, find_patterns(model.graph)))
     constants = constants_of(model.graph, where)
     layouts = _layouts(model, where, signature, constants)
@@ -105,9 +106,11 @@ def read_graph(
     )
 
 
-def _unsupported(nodes: Iterable[onnx.NodeProto]) -> list[Diagnostic]:
-    """Return a diagnostic for every operator that is not supported in any form."""
-    unknown = [node for node in nodes if not _is_supported(node) and node.op_type != "Constant"]
+def _unsupported(nodes: Sequence[onnx.NodeProto], stored: Iterable[str]) -> list[Diagnostic]:
+    """Return a diagnostic for every operator of activations that is not supported in any form."""
+    sizes = {name for node in nodes if node.op_type in ("Shape", "Size") for name in node.output}
+    constant = computed_of(nodes, {*stored, *sizes})
+    unknown = [node for node in nodes if not _is_supported(node) and not constant.issuperset(node.output)]
     return [_not_supported(node) for node in unknown]
 
 

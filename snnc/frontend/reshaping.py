@@ -19,7 +19,7 @@ from snnc.ir import ann
 BLOCKS = {"DCR": (0, 3, 5, 1, 2, 4), "CRD": (0, 1, 3, 5, 2, 4)}
 """The order of (n, channel, row, row in the block, column, column in the block) by the mode of a fold."""
 
-WITHOUT_END = 2**31 - 1
+WITHOUT_END = 10**9
 """An end of a slice that no axis reaches, as exporters write it; larger ones are met, too."""
 
 FLOATS = (1, 10, 11, 16)

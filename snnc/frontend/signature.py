@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -111,15 +112,37 @@ def _given(value: onnx.ValueInfoProto, problems: list[Diagnostic]) -> ModelInput
         message = "the input is not a tensor of numbers"
         problems.append(Diagnostic(UNSUPPORTED_STRUCTURE, message, value.name, cure))
         return None
-    if len(sizes) < 2 or min(sizes[1:]) < 1 or math.prod(sizes[1:]) > MAX_VALUES:
-        shown = ", ".join(d.dim_param or (str(d.dim_value) if d.HasField("dim_value") else "?") for d in dims)
-        message = f"the input has the shape ({shown}): all sizes but the batch must be known"
-        cure = (
-            f"fix them with --shape {value.name}=1,3,320,320, as the model takes; only the batch may be free"
-        )
-        problems.append(Diagnostic(DYNAMIC_SHAPE, message, value.name, cure))
+    if (problem := _size_problem(value.name, dims)) is not None:
+        problems.append(problem)
         return None
     return ModelInput(value.name, str(helper.tensor_dtype_to_np_dtype(tensor.elem_type)), tuple(sizes[1:]))
+
+
+def _size_problem(name: str, dims: Sequence[onnx.TensorShapeProto.Dimension]) -> Diagnostic | None:
+    """Say what keeps the sizes of an input from being those of a batch of rows."""
+    known = [d.dim_value if d.HasField("dim_value") else 0 for d in dims]
+    shown = ", ".join(d.dim_param or (str(d.dim_value) if d.HasField("dim_value") else "?") for d in dims)
+    if len(known) < 2:
+        message = f"the input has the shape ({shown}), which has no size for the batch and one for its rows"
+        cure = f"export the model with the shape ({shown or 'batch'}, 1)"
+        if not known:
+            cure = f"store its value in the file as an initialiser of the name {name!r}, or {cure}"
+        return Diagnostic(DYNAMIC_SHAPE, message, name, cure)
+    if min(known[1:]) < 1:
+        sizes = [str(size) if size > 0 else _word(d.dim_param) for size, d in zip(known, dims, strict=True)]
+        wanted = ",".join([sizes[0] if known[0] > 0 else "1", *sizes[1:]])
+        message = f"the input has the shape ({shown}): all sizes but the batch must be known"
+        cure = f"fix them with --shape {name}={wanted}, with numbers for words; only the batch may be free"
+        return Diagnostic(DYNAMIC_SHAPE, message, name, cure)
+    if math.prod(known[1:]) > MAX_VALUES:
+        message = f"the input has the shape ({shown}): a row of it has more than {MAX_VALUES} values"
+        return Diagnostic(DYNAMIC_SHAPE, message, name, "export the model for smaller inputs")
+    return None
+
+
+def _word(name: str) -> str:
+    """Return what stands for a size that is not known in an example."""
+    return name.upper() if name.isidentifier() else "SIZE"
 
 
 def _is_numeric(element: int) -> bool:

@@ -73,16 +73,21 @@ def _keeps_channels(graph: AnnGraph, name: str) -> bool:
 
 def _grouped(graph: AnnGraph, operands: Iterable[str]) -> tuple[frozenset[str], ...]:
     """Return what operands are made of; those that share something are of one group."""
-    groups: list[set[str]] = []
+    group_of: dict[str, set[str]] = {}
     for name in operands:
         found = set(_sources(graph, name))
-        for other in [group for group in groups if group & found]:
-            found |= other
-            groups.remove(other)
-        groups.append(found)
+        groups = {id(group): group for source in found if (group := group_of.get(source)) is not None}
+        largest = max(groups.values(), key=len, default=found)
+        for group in (*groups.values(), found):
+            if group is not largest:
+                largest |= group
+                group_of.update(dict.fromkeys(group, largest))
+        group_of.update(dict.fromkeys(found, largest))
     order = {node.name: place for place, node in enumerate(graph)}
+    groups = {id(group): group for group in group_of.values()}
     return tuple(
-        frozenset(group) for group in sorted(groups, key=lambda group: min(order[name] for name in group))
+        frozenset(group)
+        for group in sorted(groups.values(), key=lambda group: min(order[name] for name in group))
     )
 
 

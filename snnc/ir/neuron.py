@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
+from typing import ClassVar
 
 
 class Schedule(Enum):
@@ -35,6 +36,38 @@ class Code(Enum):
     BINARY = "binary"
 
 
+class Firing(Enum):
+    """How a population fires in the synchronous schedule; see :class:`snnc.ir.snn.IntegrateFire`.
+
+    ``PLAIN``: no memory, ``0 .. Mmax`` spikes. ``LIMITED``: with memory, ``-Mmax .. Mmax``. ``HESITANT``:
+    likewise, and a spike is taken back only below the negative threshold. ``GRADED``: memory and no limit.
+    ``STEPS``: the change of a step function, limited to ``-Mmax .. Mmax`` where the neuron has a limit.
+
+    In the layerwise schedule all but the last end at ``clip(floor(v / Theta), 0, C)``, whose ``C`` is
+    ``T Mmax`` for ``PLAIN`` and ``T M`` for the others.
+
+    Attributes:
+        remembers: whether what was sent is remembered, can be taken back, and never exceeds ``T M``.
+        keeps_charge: whether what was received and not sent stays: ``sum I + T B = v(T) - v(0) + Theta N``.
+    """
+
+    PLAIN = "plain", False, True
+    LIMITED = "limited", True, True
+    HESITANT = "hesitant", True, True
+    GRADED = "graded", True, True
+    STEPS = "steps", True, False
+
+    remembers: bool
+    keeps_charge: bool
+
+    def __new__(cls, text: str, remembers: bool, keeps_charge: bool) -> Firing:
+        """Make a rule whose value is its text."""
+        rule = object.__new__(cls)
+        rule._value_ = text
+        rule.remembers, rule.keeps_charge = remembers, keeps_charge
+        return rule
+
+
 TEXT = r"(signed|unsigned) M=(\d+) per-step=(any|\d+) (unary|binary)"
 """The text form of a neuron's settings."""
 
@@ -51,6 +84,9 @@ class Neuron:
         code: how several levels are sent.
     """
 
+    known: ClassVar[frozenset[str]] = frozenset({"levels", "spikes_per_step", "count_memory", "code"})
+    """The settings that all who run or judge a neuron know; others are refused unless at their default."""
+
     levels: int = 1
     spikes_per_step: int | None = 1
     count_memory: bool = True
@@ -60,6 +96,18 @@ class Neuron:
     def limit(self) -> int | None:
         """Largest magnitude of one step's output, ``Mmax``; ``None`` where it is not limited."""
         return None if self.spikes_per_step is None else self.levels * self.spikes_per_step
+
+    def firing(self, *, negative_threshold: bool = False) -> Firing:
+        """Return the rule of a population with a threshold.
+
+        Args:
+            negative_threshold: whether it has one for taking spikes back.
+        """
+        if not self.count_memory:
+            return Firing.PLAIN
+        if self.limit is None:
+            return Firing.GRADED
+        return Firing.HESITANT if negative_threshold else Firing.LIMITED
 
     def capacity(self, timesteps: int) -> int:
         """Largest spike count of a neuron with memory, ``C = T M``."""

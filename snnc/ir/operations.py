@@ -15,15 +15,14 @@ artefact) iterates over :func:`operations` and matches kinds of nodes and :class
             case _:
                 raise unmatched(node)
 
-A new kind of node goes into :data:`snnc.ir.snn.Operation`, and a new setting of neurons into :class:`Firing`
-and :data:`SETTINGS`: mypy then names every place that must handle it. All of them refuse nodes of other
-classes, and settings that are not listed here and differ from their default.
+A new kind of node goes into :data:`snnc.ir.snn.Operation`, and a new setting of neurons into ``known`` of its
+class and, if it selects another rule, into :class:`Firing`: mypy then names every place that must handle it.
+All of them refuse nodes of other classes, and settings that are not known and differ from their default.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from enum import Enum
 from functools import cache
 from math import prod
 from typing import Any, Never, get_args
@@ -37,6 +36,7 @@ from snnc.ir.ann import AnnOperation
 from snnc.ir.channels import per_channel
 from snnc.ir.geometry import ABSENT, source_channels
 from snnc.ir.graph import Graph, IntArray, Node, Shape
+from snnc.ir.neuron import Firing as Firing
 from snnc.ir.neuron import Neuron
 from snnc.ir.snn import Gather, IntegrateFire, Reshape, SnnGraph, SnnNode
 from snnc.ir.snn import Operation as Operation
@@ -44,64 +44,8 @@ from snnc.ir.snn import Operation as Operation
 KINDS: frozenset[type] = frozenset(get_args(Operation))
 ANN_KINDS: frozenset[type] = frozenset(get_args(AnnOperation))
 
-SETTINGS: dict[type, frozenset[str]] = {
-    Neuron: frozenset({"levels", "spikes_per_step", "count_memory", "code"}),
-    IntegrateFire: frozenset(
-        {
-            *("name", "inputs", "shape", "origin", "stands_for", "fine"),
-            *("threshold", "bias", "v_init", "spike_scale", "floor", "neuron", "negative_threshold"),
-            *("breakpoints", "step_values", "potential_unit", "potential_zero"),
-        }
-    ),
-    ann.Relu: frozenset(
-        {
-            *("name", "inputs", "shape", "origin"),
-            *("ceiling", "threshold", "floor", "levels", "shift"),
-            *("scale", "lowest", "highest", "zero", "rounding", "gain", "points"),
-        }
-    ),
-}
+SETTINGS: dict[type, frozenset[str]] = {kind: kind.known for kind in (Neuron, IntegrateFire, ann.Relu)}
 """The fields of neurons and rectifiers that are known; those that select a rule make a :class:`Firing`."""
-
-
-class Firing(Enum):
-    """How a population fires in the synchronous schedule; see :class:`IntegrateFire` for the equation.
-
-    ``PLAIN``: no memory, ``0 .. Mmax`` spikes. ``LIMITED``: with memory, ``-Mmax .. Mmax``. ``HESITANT``:
-    likewise, and a spike is taken back only below the negative threshold. ``GRADED``: memory and no limit.
-    ``STEPS``: the change of a step function, limited to ``-Mmax .. Mmax`` where the neuron has a limit.
-
-    In the layerwise schedule all but the last end at ``clip(floor(v / Theta), 0, C)``, whose ``C`` is
-    ``T Mmax`` for ``PLAIN`` and ``T M`` for the others.
-    """
-
-    PLAIN = "plain"
-    LIMITED = "limited"
-    HESITANT = "hesitant"
-    GRADED = "graded"
-    STEPS = "steps"
-
-    @property
-    def remembers(self) -> bool:
-        """Whether what was sent is remembered, can be taken back, and never exceeds ``T M``."""
-        match self:
-            case Firing.PLAIN:
-                return False
-            case Firing.LIMITED | Firing.HESITANT | Firing.GRADED | Firing.STEPS:
-                return True
-            case other:
-                raise unmatched(other)
-
-    @property
-    def keeps_charge(self) -> bool:
-        """Whether what was received and not sent stays: ``sum I + T B = v(T) - v(0) + Theta N``."""
-        match self:
-            case Firing.PLAIN | Firing.LIMITED | Firing.HESITANT | Firing.GRADED:
-                return True
-            case Firing.STEPS:
-                return False
-            case other:
-                raise unmatched(other)
 
 
 def operations(graph: SnnGraph) -> tuple[Operation, ...]:
@@ -195,22 +139,14 @@ def firing(node: IntegrateFire) -> Firing:
     classified(node)
     if node.breakpoints is not None:
         return Firing.STEPS
-    if not node.neuron.count_memory:
-        return Firing.PLAIN
-    if node.neuron.limit is None:
-        return Firing.GRADED
-    return Firing.LIMITED if node.negative_threshold is None else Firing.HESITANT
+    return node.neuron.firing(negative_threshold=node.negative_threshold is not None)
 
 
 def largest_count(node: IntegrateFire, timesteps: int, settle_steps: int = 0) -> int:
     """Return the most that a neuron has sent at the end of a run, ``N(T + K)``."""
-    match firing(node):
-        case Firing.PLAIN:
-            return node.neuron.largest(timesteps) * (timesteps + settle_steps)
-        case Firing.LIMITED | Firing.HESITANT | Firing.GRADED | Firing.STEPS:
-            return node.neuron.capacity(timesteps)
-        case other:
-            raise unmatched(other)
+    if firing(node).remembers:
+        return node.neuron.capacity(timesteps)
+    return node.neuron.largest(timesteps) * (timesteps + settle_steps)
 
 
 def channel_links(node: Operation, shape: Shape) -> tuple[IntArray, IntArray] | None:

@@ -289,7 +289,7 @@ def input_limit(
             case ann.Constant():
                 step[node.name] = drive[node.name] = 0.0
                 continue
-            case ann.Relu():
+            case ann.Relu() | ann.Levelled():
                 reach[node.name] = 0.0
             case ann.Convolution() | ann.Linear():
                 weight = node.weight
@@ -305,7 +305,7 @@ def input_limit(
         step[node.name] = _weight_step(node, [step[name] for name in node.inputs])
         driven = [drive[name] for name in node.inputs]
         drive[node.name] = 1.0 if isinstance(node, ann.Input) else 0.0
-        if not isinstance(node, ann.Input | ann.Relu):
+        if not isinstance(node, ann.Input | ann.Activation):
             drive[node.name] = max(driven)
         if isinstance(node, ann.Convolution | ann.Linear):
             drive[node.name] *= _root_mean_square(node.weight)
@@ -333,7 +333,7 @@ def _root_mean_square(weight: FloatArray) -> float:
 def _weight_step(node: ann.AnnNode, read: list[float]) -> float:
     """Return the real value of one step of the integers by which spikes are weighted on their way to a node.
 
-    A rectifier gives its unit. Weights divide the largest product by 127 steps, identities by many more.
+    An activation gives its unit. Weights divide the largest product by 127 steps, identities by many more.
     """
     match node:
         case ann.Input():
@@ -344,6 +344,10 @@ def _weight_step(node: ann.AnnNode, read: list[float]) -> float:
                 return 0.0
             unit = reach if node.floor is None else reach - node.floor
             return float(np.max(unit)) / node.levels / WIDE_STEPS
+        case ann.Levelled():
+            if node.step is None:
+                return 0.0
+            return float(np.max(node.step)) * (node.highest - node.lowest) / node.levels / WIDE_STEPS
         case ann.Convolution() | ann.Linear():
             return read[0] * float(np.abs(node.weight).max()) * WIDE_STEPS / WEIGHT_STEPS
         case ann.AveragePool():

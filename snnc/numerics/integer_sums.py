@@ -219,6 +219,9 @@ class IntegerSum:
             return np.full(channels, self._of_scores(terms, parts))
         if len(terms) == 2 and all(term.added for term in terms):
             return self._of_two_scales(terms)
+        shared = self._shared(terms, parts)
+        if shared is not None:
+            return shared
         steps = np.zeros(channels)
         for term, part in zip(terms, parts, strict=True):
             rows = np.abs(term.weight).reshape(channels, -1).max(axis=1, initial=0)
@@ -232,6 +235,18 @@ class IntegerSum:
         if max(off) > WHOLE:
             self.reason = "currents of different scales are added before they are rounded"
         return steps
+
+    def _shared(self, terms: tuple[Term, ...], parts: list[Integers]) -> Real | None:
+        """Return the steps of a term of which all others are multiples already; ``None`` if there is none."""
+        limits = [WIDE if term.added else self.most for term in terms]
+        rows = [np.abs(term.weight).reshape(len(term.weight), -1).max(axis=1, initial=0) for term in terms]
+        for part in parts:
+            steps = np.where(part.step > 0, part.step, 1.0)
+            widest = zip(rows, limits, strict=True)
+            fits = all((row <= most * steps * (1 + WHOLE)).all() for row, most in widest)
+            if part.exact.all() and fits and max(_off(term.weight, steps) for term in terms) <= WHOLE:
+                return steps
+        return None
 
     def _of_scores(self, terms: tuple[Term, ...], parts: list[Integers]) -> float:
         """Return the one step of all outputs: the weights', or a part of it, by which biases are finer."""

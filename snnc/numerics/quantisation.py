@@ -9,7 +9,7 @@ weights that read it are corrected by ``u' / u``, so a rounded threshold costs n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -64,6 +64,23 @@ class Group:
     sinks: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Rounded:
+    """Weights that were rounded with regard to the spikes that they weigh.
+
+    Attributes:
+        weight: int8, of the shape of the weights.
+        bias: (channels,), what takes back the mean that their errors leave in a step, in real units.
+    """
+
+    weight: IntArray
+    bias: NumberArray
+
+
+Rounding = Callable[[SnnGraph, Weighted, FloatArray], Rounded | None]
+"""Rounds the float32 weights of a synapse of a network to integers of a scale, (channels,) or (1,)."""
+
+
 def groups(graph: SnnGraph) -> tuple[Group, ...]:
     """Return the groups of a network in topological order of their last population."""
     found: list[tuple[set[str], list[str]]] = []
@@ -92,8 +109,13 @@ def _synapses(graph: SnnGraph, sink: SnnNode) -> Iterable[str]:
         yield node.name
 
 
-def quantise_group(graph: SnnGraph, group: Group) -> SnnGraph:
+def quantise_group(graph: SnnGraph, group: Group, rounding: Rounding | None = None) -> SnnGraph:
     """Quantise one group whose inputs are already quantised; the rest of the graph stays as it is.
+
+    Args:
+        graph: the network.
+        group: what to quantise.
+        rounding: of its weights; to the nearest integers by default, and where it gives none.
 
     Returns:
         The graph with integer nodes for the group, and with the float32 weights that read its
@@ -113,15 +135,21 @@ def quantise_group(graph: SnnGraph, group: Group) -> SnnGraph:
         shares = _shares(graph, members, populations)
         common = _holding(_channel_scale(graph, synapses, populations, shares), members, shares)
         scales = {name: common[share] for name, share in shares.items()}
+    shifts: dict[str, NumberArray] = {}
     for synapse in synapses:
-        changed[synapse.name] = synapse.with_(weight=_rounded_weight(synapse, scales[synapse.name]))
+        scale = scales[synapse.name]
+        found = rounding(graph, synapse, scale) if rounding is not None and not synapse.integer else None
+        if found is not None:
+            shifts[synapse.name] = found.bias
+        weight = _rounded_weight(synapse, scale) if found is None else found.weight
+        changed[synapse.name] = synapse.with_(weight=weight)
     for node in members:
         if isinstance(node, ConstantCurrent):
             spread = per_channel(scales[node.name], node.values.ndim)
             changed[node.name] = node.with_(values=_rint(node.values / spread))
     corrections: list[tuple[str, FloatArray]] = []
-    for sink in sinks:
-        scale = scales[sink.name]
+    for given in sinks:
+        scale, sink = scales[given.name], _shifted(given, shifts)
         if isinstance(sink, Readout):
             changed[sink.name] = _rounded_readout(sink, scale)
         elif isinstance(sink, IntegrateFire):
@@ -132,6 +160,14 @@ def quantise_group(graph: SnnGraph, group: Group) -> SnnGraph:
     for name, ratio in corrections:
         graph = correct_readers(graph, name, ratio)
     return graph
+
+
+def _shifted(sink: SnnNode, shifts: Mapping[str, NumberArray]) -> SnnNode:
+    """Return a sink whose bias takes back what the synapses that it reads leave on average."""
+    if not isinstance(sink, IntegrateFire | Readout):
+        return sink
+    found = [shifts[name] for name in sink.inputs if name in shifts and len(shifts[name]) == sink.channels]
+    return sink.with_(bias=(sink.bias + np.sum(found, axis=0)).astype(np.float32)) if found else sink
 
 
 def quantise_all(graph: SnnGraph) -> SnnGraph:

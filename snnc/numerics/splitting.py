@@ -10,6 +10,7 @@ they are read several times; sources that are read once are unchanged.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from snnc.ir.channels import per_channel
 from snnc.ir.graph import IntArray, NumberArray
@@ -69,7 +70,7 @@ def _parts(weight: NumberArray) -> IntArray:
     columns = np.abs(weight.astype(np.float64)).reshape(*weight.shape[:2], -1).max(axis=2)
     one = np.ones(columns.shape[1], np.int64)
     rows = columns[(columns > 0).any(axis=1)]
-    usual = np.array([np.median(row[row > 0]) for row in rows])
+    usual = medians_of_positive(rows)
     large = (rows > UNUSUAL * usual[:, None]).any(axis=0) if len(rows) else one == 0
     if not large.any() or FEW * large.sum() > len(one):
         return one
@@ -81,6 +82,13 @@ def _parts(weight: NumberArray) -> IntArray:
     )
     gain = rows.max(axis=1) / (rows / parts).max(axis=1)
     return parts if np.median(gain) >= CLEAR_GAIN else one
+
+
+def medians_of_positive(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the median of the positive values of each row, of which there are some, (rows,)."""
+    ordered = np.sort(np.where(rows > 0, rows, np.inf), axis=1)
+    count, row = (rows > 0).sum(axis=1), np.arange(len(rows))
+    return np.asarray((ordered[row, (count - 1) // 2] + ordered[row, count // 2]) / 2)
 
 
 def _split(graph: SnnGraph, node: Weighted, parts: IntArray, names: Names) -> list[SnnNode]:

@@ -91,8 +91,15 @@ def function_of(function: Function, x: Tensor) -> Tensor:
     return y.expand_as(x)
 
 
-def activation(node: ann.Levelled, read: Sequence[Tensor]) -> Tensor:
-    """Return what a node gives, within the range of the levels that were chosen for it."""
+def activation(node: ann.Levelled, read: Sequence[Tensor], *, rounded: bool = False) -> Tensor:
+    """Return what a node gives, within the range of the levels that were chosen for it.
+
+    Args:
+        node: the node.
+        read: what it reads.
+        rounded: whether it gives the levels themselves, as spikes do, ``step clip(round(y / step), lowest,
+            highest)``; the gradient is that of the clip.
+    """
     x = read[0]
     match node:
         case ann.Pointwise():
@@ -114,4 +121,5 @@ def activation(node: ann.Levelled, read: Sequence[Tensor]) -> Tensor:
     if node.step is None:
         return y
     step = torch.from_numpy(node.step.copy()).to(y).reshape(-1, *(1,) * (len(node.shape) - 1))
-    return torch.minimum(torch.maximum(y, step * node.lowest), step * node.highest)
+    clipped = torch.minimum(torch.maximum(y, step * node.lowest), step * node.highest)
+    return clipped + (torch.round(clipped / step) * step - clipped).detach() if rounded else clipped

@@ -5,7 +5,8 @@ with a threshold gives what a population's count stands for, ``n = T M`` levels 
 
     k = clip(floor(n (x + shift - l) / (theta - l) + 1/2), 0, n)        y = l + (theta - l) k / n - shift
 
-and padding stands for the floor, as silence does in the spiking network. Batch normalisations use the
+and padding stands for the floor, as silence does in the spiking network. Other activations give the levels
+that the conversion chose for them. Batch normalisations use the
 statistics of the batch in training mode, and keep running ones.
 
 Every array that can be learned is a parameter, at first exactly the graph's own; :meth:`AnnNetwork.graph`
@@ -42,7 +43,7 @@ from snnc.training.operators import (
     sliced,
     summed,
 )
-from snnc.training.straight_through import RoundedClip
+from snnc.training.straight_through import LearnedLevels, RoundedClip
 
 MOMENTUM = 0.1
 """Weight of a batch in the running statistics of a batch normalisation."""
@@ -87,7 +88,14 @@ class Parameter(NamedTuple):
 
 
 class AnnNetwork(nn.Module):
-    """A graph of the ANN dialect as a module of torch."""
+    """A graph of the ANN dialect as a module of torch.
+
+    Attributes:
+        source: the graph.
+        timesteps: T; ``None`` for the network as it is.
+        counted: whether a run gives the counts, too; without them it is faster, and may be in bfloat16.
+        learned: its parameters.
+    """
 
     def __init__(self, graph: ann.AnnGraph, timesteps: int | None = None) -> None:
         """Make the module.
@@ -110,6 +118,7 @@ class AnnNetwork(nn.Module):
                 raise UnknownOperationError(f"{node.name!r}: nothing is known of the operator {operator}")
         self.source = graph
         self.timesteps = timesteps
+        self.counted = True
         self.learned: list[Parameter] = []
         self._names: dict[tuple[str, str], str] = {}
         for number, node in enumerate(graph):
@@ -193,6 +202,11 @@ class AnnNetwork(nn.Module):
                 values[node.name] = self.value(node, "values").expand(rows, *node.shape)
                 silence[node.name] = None
             elif isinstance(node, ann.Relu) and T is not None and self.has(node, "threshold"):
+                if not self.counted and steps is None and self._is_plain(node):
+                    threshold, _ = self.limits(node)
+                    found = LearnedLevels.apply(read[0], threshold, node.levels * T)
+                    values[node.name], silence[node.name] = found, None
+                    continue
                 found = self._levels(node, read[0], T, T if steps is None else steps)
                 values[node.name], counts[node.name], silence[node.name] = found
             else:
@@ -200,6 +214,12 @@ class AnnNetwork(nn.Module):
                 silence[node.name] = self._silence(node, floors)
         outputs = {name: values[node] for name, node in self.source.answers.items()}
         return Run(outputs, {name: values[name] for name in keep}, counts)
+
+    def _is_plain(self, node: ann.Relu) -> bool:
+        """Whether all channels of a rectifier live, and begin at zero."""
+        if node.threshold is None or node.floor is not None or node.shift is not None:
+            return False
+        return bool(node.threshold.min() > 0)
 
     def _levels(self, node: ann.Relu, x: Tensor, T: int, steps: int) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return what a population's counts stand for, the counts, and what its silence stands for."""
@@ -275,7 +295,7 @@ class AnnNetwork(nn.Module):
             case ann.Relu():
                 return self._rectified(node, x)
             case ann.Levelled():
-                return activation(node, read)
+                return activation(node, read, rounded=self.timesteps is not None)
             case ann.AveragePool():
                 if floor is None or not any(node.window.pads):
                     return summed(x, node.window) / node.window.area

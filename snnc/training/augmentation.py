@@ -12,19 +12,37 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def augmented(x: Tensor, names: Sequence[str], generator: torch.Generator) -> Tensor:
+def mirrored(chosen: Tensor, epoch: int) -> Tensor:
+    """Say which rows are mirrored in a pass: half of them, and in the next pass the others.
+
+    In two passes a network then sees both forms of each image, which random flips do not promise. Source:
+    Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024.
+
+    Args:
+        chosen: (n,) numbers of rows.
+        epoch: number of the pass.
+    """
+    scrambled = (chosen.long() * 2654435761 + 12345) % 2**32  # Knuth's multiplicative hash
+    return ((scrambled >> 16) + epoch) % 2 == 1
+
+
+def augmented(
+    x: Tensor, names: Sequence[str], generator: torch.Generator, turned: Tensor | None = None
+) -> Tensor:
     """Return changed images.
 
     Args:
         x: images as the network takes them.
         names: which changes: of :data:`snnc.training.recipe.AUGMENTATIONS`.
         generator: where the randomness comes from.
+        turned: (n,) which are mirrored, for ``alternate``.
     """
     if "crop" in names:
         x = _shifted(x, generator)
     if "flip" in names:
-        mirrored = torch.rand(len(x), generator=generator) < 0.5
-        x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
+        turned = torch.rand(len(x), generator=generator) < 0.5
+    if turned is not None:
+        x = torch.where(turned[:, None, None, None], x.flip(3), x)
     if "cutout" in names:
         x = _holed(x, generator)
     return x

@@ -40,6 +40,7 @@ class Batch:
         prices: synapses that a spike of each neuron reaches, by population, relative to the source's MACs.
         variances: of the source's numbers, by output.
         temperature, head: see :class:`snnc.training.recipe.Recipe`.
+        smoothing: share of a label that is spread over all classes.
     """
 
     student: Run
@@ -52,6 +53,7 @@ class Batch:
     variances: Mapping[str, Tensor]
     temperature: float
     head: float
+    smoothing: float = 0.0
 
     def scores(self) -> list[str]:
         """Return the names of the outputs that are class scores."""
@@ -130,6 +132,11 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
     return functional.one_hot(labels.long().flatten(), classes).float()
 
 
+def smoothed(probabilities: Tensor, share: float) -> Tensor:
+    """Return (batch, classes) probabilities of which a share is spread evenly."""
+    return (1 - share) * probabilities + share / probabilities.shape[1]
+
+
 def _summed(parts: Sequence[Tensor]) -> Tensor:
     return sum(parts[1:], parts[0])
 
@@ -160,7 +167,7 @@ def _labels(batch: Batch) -> Tensor:
             parts.append(squared(given, labels.reshape(given.shape).to(given), batch.variances[name]))
         else:
             scores = two_classes(given)
-            parts.append(cross_entropy(scores, one_hot(labels, scores.shape[1])))
+            parts.append(cross_entropy(scores, smoothed(one_hot(labels, scores.shape[1]), batch.smoothing)))
     return _summed(parts)
 
 

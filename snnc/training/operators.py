@@ -30,6 +30,13 @@ class Run:
     kept: dict[str, Tensor]
     counts: dict[str, Tensor]
 
+    def in_float32(self) -> Run:
+        """Return the same in float32, for losses."""
+        outputs, kept = (
+            {name: values.float() for name, values in each.items()} for each in (self.outputs, self.kept)
+        )
+        return Run(outputs, kept, self.counts)
+
 
 def per_channel(values: Tensor, ndim: int) -> Tensor:
     """Return a vector, (channels,), as it broadcasts over samples of ``ndim`` axes."""

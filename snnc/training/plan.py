@@ -36,9 +36,11 @@ class Plan:
 
     Attributes:
         steps: of the two stages, by T, in the order in which they are trained.
+        bfloat16: whether the first stage multiplies in bfloat16.
     """
 
     steps: dict[int, tuple[int, int]]
+    bfloat16: bool = False
 
     @classmethod
     def of_epochs(cls, timesteps: Sequence[int], recipe: Recipe, rows: int) -> Plan:
@@ -71,7 +73,8 @@ class Plan:
 
     def write(self, folder: Path, identity: str) -> None:
         """Keep the plan in the folder of a run."""
-        held = {"identity": identity, "steps": {str(T): list(each) for T, each in self.steps.items()}}
+        steps = {str(T): list(each) for T, each in self.steps.items()}
+        held = {"identity": identity, "steps": steps, "bfloat16": self.bfloat16}
         with replacing(folder / FILE) as stream:
             stream.write(json.dumps(held, indent=1).encode())
 
@@ -88,7 +91,7 @@ class Plan:
         try:
             held = json.loads(path.read_text(encoding="utf-8"))
             found = {int(T): (int(each[0]), int(each[1])) for T, each in held["steps"].items()}
-            owner = held["identity"]
+            owner, bfloat16 = held["identity"], bool(held.get("bfloat16", False))
         except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
             raise InputError(f"{path} is no plan of a run, or damaged: remove the folder {folder}") from error
         if owner != identity:
@@ -96,7 +99,7 @@ class Plan:
                 f"{folder} belongs to another run, with other rows or options: remove it, or name another "
                 "folder by --checkpoints"
             )
-        return cls(found)
+        return cls(found, bfloat16)
 
 
 def _steps(seconds: float, speed: Speed) -> int:

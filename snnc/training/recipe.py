@@ -24,7 +24,13 @@ LOSSES: Mapping[str, str] = {
 LEARNABLE = ("weights", "biases", "thresholds", "floors", "starts", "norms")
 """What can be learned; batch normalisations are ``norms``, initial potentials ``starts``."""
 
-AUGMENTATIONS = ("crop", "flip", "cutout")
+FINISHES: Mapping[str, str] = {
+    "rate": "one way back through the mean spikes of all steps",
+    "bptt": "back through every step, with a surrogate of the spike",
+}
+"""Finishing stages, for spikes whose order matters; :mod:`snnc.training.temporal` has the equations."""
+
+AUGMENTATIONS = ("crop", "flip", "alternate", "cutout")
 
 LABELLED = 0.1
 """Share of the labels beside the source's answers, where nothing is said."""
@@ -43,9 +49,12 @@ class Recipe:
         temperature: of ``kl`` and ``hta-kl``.
         head: cumulative probability of the classes that ``hta-kl`` takes for likely.
         learn: what is learned.
-        augment: of images: ``crop`` (random shifts), ``flip`` (left and right), ``cutout``.
+        augment: of images: ``crop`` (random shifts), ``flip`` (left and right), ``alternate`` (the same, each
+            image in turn), ``cutout``.
         fine_skip: whether identity branches get graded populations of more levels, where a preset has none.
         rounded: share of the time for the second stage, which trains the integers that are deployed.
+        finish: how the second stage goes back through the steps of neurons that may send fewer spikes a step
+            than they have levels; ``None`` for networks of one pass.
         held_back: share of the training rows that decide, at most ``MOST_HELD``.
         seed: of order, augmentation and held-back rows.
         device: of torch: ``cpu``, ``cuda``.
@@ -62,6 +71,7 @@ class Recipe:
     augment: tuple[str, ...] = ()
     fine_skip: bool = False
     rounded: float = 1 / 3
+    finish: str | None = None
     held_back: float = 0.1
     seed: int = 0
     device: str = "cpu"
@@ -93,6 +103,10 @@ class Recipe:
             unknown = [each for each in getattr(self, name) if each not in known]
             if unknown:
                 raise UsageError(f"{name} {unknown[0]!r} is unknown; known: {', '.join(known)}")
+        if self.finish is not None and self.finish not in FINISHES:
+            raise UsageError(f"finish {self.finish!r} is unknown; known: {', '.join(FINISHES)}")
+        if {"flip", "alternate"} <= set(self.augment):
+            raise UsageError("augment flip and alternate do the same: leave one of them out")
         if not self.learn:
             raise UsageError(f"nothing is to be learned; give some of {', '.join(LEARNABLE)}")
         for name, weight in self.losses.items():

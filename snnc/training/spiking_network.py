@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ from snnc.errors import InternalError, UnknownOperationError, UsageError
 from snnc.ir import snn
 from snnc.ir.graph import FloatArray, NumberArray
 from snnc.ir.neuron import Schedule
-from snnc.ir.operations import Firing, classified, firing, largest_count, operations, populations, unmatched
+from snnc.ir.operations import Firing, classified, firing, largest_count, operations, populations
 from snnc.numerics.quantisation import quantise_all
 from snnc.training.ann_network import Parameter, factor
 from snnc.training.operators import (
@@ -78,7 +79,7 @@ def inexact(graph: snn.SnnGraph) -> str | None:
             case Firing.LIMITED | Firing.HESITANT | Firing.PLAIN:
                 return f"{node.name!r} sends fewer spikes a step than it has levels, so their order matters"
             case other:
-                raise unmatched(other)
+                raise UnknownOperationError(f"{node.name!r} fires by a rule that is not trained yet: {other}")
     return None
 
 
@@ -91,7 +92,13 @@ class _Rounded:
 
 
 class SpikingNetwork(nn.Module):
-    """A float32 graph of the spiking dialect as a module of torch."""
+    """A float32 graph of the spiking dialect as a module of torch.
+
+    Attributes:
+        one_pass: whether it is one pass over counts, which no order of spikes may change.
+    """
+
+    one_pass: ClassVar[bool] = True
 
     def __init__(self, graph: snn.SnnGraph) -> None:
         """Make the module, and quantise the network once.
@@ -106,7 +113,7 @@ class SpikingNetwork(nn.Module):
         if (reason := untrainable(graph)) is not None:
             raise UsageError(f"{reason}: convert the network without tuning")
         reason = inexact(graph)
-        if reason is not None:
+        if reason is not None and self.one_pass:
             raise UsageError(
                 f"{reason}: tune with dual-threshold{{spikes-per-step=T}}, graded, or "
                 "set-schedule{kind=layerwise}"
@@ -337,7 +344,9 @@ class SpikingNetwork(nn.Module):
             case snn.Encode() | snn.ConstantCurrent() | snn.IntegrateFire() | snn.Readout():
                 raise InternalError(f"{node.name!r} moves nothing")
             case _:
-                raise unmatched(node)
+                raise UnknownOperationError(
+                    f"{node.name!r} is a {type(node).__name__}, which is not trained yet"
+                )
 
 
 def _unit(real: FloatArray, whole: NumberArray) -> FloatArray:

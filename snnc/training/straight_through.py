@@ -93,3 +93,39 @@ class Integers(torch.autograd.Function):
         """Pass the gradient in real units."""
         (unit,) = ctx.saved_tensors
         return gradients[0] / unit, None, None
+
+
+class LearnedLevels(torch.autograd.Function):
+    """``y = theta k / L``, ``k = clip(floor(x L / theta + 1/2), 0, L)``, with both gradients.
+
+    The same as :class:`RoundedClip` with its factors, for networks whose counts are not asked for: it keeps
+    one tensor for the backward pass, and ``x`` and ``y`` may be bfloat16.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, threshold: Tensor, levels: int) -> Tensor:
+        """Return the values.
+
+        Args:
+            ctx: of autograd.
+            x: (batch, channels, ...).
+            threshold: (channels,), above 0.
+            levels: L.
+        """
+        ctx.save_for_backward(x, threshold)
+        ctx.levels = levels
+        wide = threshold.reshape(-1, *(1,) * (x.ndim - 2))
+        k = (x * (levels / wide)).add_(0.5).floor_().clamp_(0, levels)
+        return k.mul_(wide / levels).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Pass ``dy/dx`` and ``dy/dtheta``."""
+        x, threshold = ctx.saved_tensors
+        levels: int = ctx.levels
+        u = x * (levels / threshold.reshape(-1, *(1,) * (x.ndim - 2)))
+        passed = gradients[0] * inside(u, levels)
+        k = (u + 0.5).floor_().clamp_(0, levels)
+        axes = [axis for axis in range(x.ndim) if axis != 1]
+        by_threshold = (k.mul_(gradients[0]) - u.mul_(passed)).sum(dim=axes) / levels
+        return passed, by_threshold.to(threshold.dtype), None

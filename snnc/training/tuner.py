@@ -32,83 +32,46 @@ from snnc.diagnostics import FALLBACK, Diagnostic
 from snnc.errors import InputError, InternalError, UsageError
 from snnc.ir import ann
 from snnc.ir.batch import Batch, joined
-from snnc.ir.graph import FloatArray, Graph
-from snnc.ir.snn import IntegrateFire, SnnGraph
+from snnc.ir.graph import FloatArray
+from snnc.ir.snn import SnnGraph
 from snnc.metrics.task import Task
 from snnc.passes import PASSES
 from snnc.pipeline import Context, PassRecord, Pipeline, run_pipeline
-from snnc.simulation.protocol import RecordOptions, Simulator
-from snnc.simulation.reference import encode_all
 from snnc.source.calibration import Calibration
 from snnc.training.ann_network import AnnNetwork
-from snnc.training.fine import FineEdges, marked, with_fine
+from snnc.training.fine import with_fine
 from snnc.training.judge import AT_ONCE, Judge, Measure
+from snnc.training.kept import Kept
+from snnc.training.learner import Learner
+from snnc.training.lesson import Lesson, on_device
 from snnc.training.lesson_parts import compared_layers, judged_tasks, loss_weights, spike_prices
+from snnc.training.lowering import (
+    FINE,
+    QUANTISE,
+    Lowering,
+    fine_edges,
+    parted,
+    spiking,
+    without_changes,
+)
+from snnc.training.memory import fitting, within_memory
 from snnc.training.normalised import moments, normalised, transferred, weighted
 from snnc.training.plan import Plan, Speed
 from snnc.training.recipe import Recipe
 from snnc.training.rows import TrainingRows, spread
 from snnc.training.spiking_network import SpikingNetwork, inexact, untrainable
-from snnc.training.stage import Learner, Lesson, Stage, on_device
-
-LOWER = "lower"
-QUANTISE = "quantise-weights"
-FINE = "fine-skip"
-CHANGING = ("compensate", "learn-thresholds")
-"""Passes behind `lower` that change what was learned; the closed form has them."""
+from snnc.training.stage import Stage
+from snnc.training.temporal import TemporalNetwork
+from snnc.training.verification import verified
 
 MEASURED_ROWS = 512
 """Rows on which the moments of batch normalisations are taken."""
-
-VERIFIED_ROWS = 1000
-"""Rows held back on which the counts of the simulator and of the module are compared."""
 
 CACHED_BYTES = 2**30
 """Prepared rows that are kept in memory at most."""
 
 TIMED_STEPS = 3
 NOTHING = 1e-12
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What came of a run for one number of steps.
-
-    Attributes:
-        timesteps: T.
-        closed: the closed form on the rows held back.
-        tuned: the tuned network there; ``None`` where it cannot be deployed.
-        reason: why the closed form is kept; empty where the tuned network is.
-        equal_rows: rows on which the simulator's counts are those of the module: all that were compared.
-        steps: of each stage.
-        history: measurements on the way.
-    """
-
-    timesteps: int
-    closed: Measure
-    tuned: Measure | None
-    reason: str
-    equal_rows: int
-    steps: tuple[int, int]
-    history: tuple[dict[str, Any], ...]
-
-    @property
-    def is_tuned(self) -> bool:
-        """Whether the tuned network is kept."""
-        return not self.reason
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return {
-            "timesteps": self.timesteps,
-            "closed_form": self.closed.as_dict(),
-            "tuned": None if self.tuned is None else self.tuned.as_dict(),
-            "kept": "tuned" if self.is_tuned else "closed form",
-            "reason": self.reason,
-            "equal_rows": self.equal_rows,
-            "steps": list(self.steps),
-            "curve": list(self.history),
-        }
 
 
 @dataclass(slots=True, eq=False)
@@ -137,6 +100,7 @@ class Tuner:
     _history: list[dict[str, Any]] = field(default_factory=list)
     _learned: ann.AnnGraph | None = None
     _clipped: ann.AnnGraph | None = None
+    _untrained: str = ""
 
     def __call__(self, passes: Pipeline, graph: ann.AnnGraph, context: Context) -> Tuned:
         """Make a network for ``context.timesteps``.
@@ -151,19 +115,19 @@ class Tuner:
         """
         begun = time.monotonic()
         T = context.timesteps
-        front, back = _parted(passes)
+        front, back = parted(passes)
         clipped, before = run_pipeline(front, graph, context)
         if not isinstance(clipped, ann.AnnGraph):
             raise UsageError("the passes in front of `lower` leave no source network: nothing can be tuned")
         kept_context = replace(context, diagnostics=[], findings={})
         closed, closed_records = run_pipeline(back, clipped, kept_context)
-        made = _without_changes(back)
+        made = without_changes(back)
         given, coarse = clipped, dict[str, str]()
         if FINE in made.names:
-            given, coarse = with_fine(clipped, _edges(made), context)
+            given, coarse = with_fine(clipped, fine_edges(made), context)
         bare = Lowering(made.without(*(name for name in (FINE, QUANTISE) if name in made.names)), coarse)
         lesson = self._lesson(given, bare, context)
-        closed_measure = lesson.judge.simulated(_spiking(closed), context.simulator)
+        closed_measure = lesson.judge.simulated(spiking(closed), context.simulator)
         context.progress.message(f"closed form, T = {T}: {closed_measure.text}")
         start = self._start(given)
         steps = self._planned(lesson, start, bare, context).steps[T]
@@ -175,7 +139,7 @@ class Tuner:
         self._learned, self._clipped = folded, given
         if not reason and measure is not None and closed_measure.key <= measure.key:
             reason = "the closed form is as good on the rows held back"
-        found = Kept(T, closed_measure, measure, reason, equal, steps, tuple(self._history))
+        found = Kept(T, closed_measure, measure, reason, equal, steps, tuple(self._history), self._untrained)
         self.results[T] = found
         self._history = []
         seconds, findings = time.monotonic() - begun, self._findings(lesson, found)
@@ -224,14 +188,23 @@ class Tuner:
         tasks, errors = judged_tasks(self.tasks, targets)
         judge = Judge(held, targets, self.rows.labels_of(self.rows.held), tasks, errors)
         weights = loss_weights(self.recipe, tasks, self.rows.labels)
-        spiking, _ = bare.run(clipped, replace(context, diagnostics=[], findings={}))
-        if (reason := untrainable(spiking)) is not None:
-            raise UsageError(f"{reason}: convert the network without tuning")
-        reason = inexact(spiking)
-        if reason is not None:
+        lowered, _ = bare.run(clipped, replace(context, diagnostics=[], findings={}))
+        self._untrained = untrainable(lowered) or ""
+        if self._untrained:
+            if self.recipe.finish is not None:
+                raise UsageError(f"{self._untrained}: leave --finish out")
+            context.progress.message(f"{self._untrained}: only the first stage is trained")
+        reason = inexact(lowered)
+        if reason is not None and self.recipe.finish is None:
             raise UsageError(
                 f"{reason}: tune with --set dual-threshold.spikes-per-step={context.timesteps}, "
-                "--preset graded, or --set set-schedule.kind=layerwise"
+                "--preset graded, or --set set-schedule.kind=layerwise; or train through the steps, by "
+                "--finish rate"
+            )
+        if reason is None and self.recipe.finish is not None:
+            raise UsageError(
+                f"--finish {self.recipe.finish} is for spikes whose order matters, and the counts of this "
+                "network do not depend on it: leave it out"
             )
         layers = compared_layers(clipped)
         if "attention" in weights and not any(len(clipped[name].shape) > 1 for name in layers):
@@ -250,12 +223,18 @@ class Tuner:
             judge=judge,
             tasks=tasks,
             layers=layers,
-            prices=spike_prices(spiking, clipped, device),
+            prices=spike_prices(lowered, clipped, device),
             variances=variances,
             weights=weights,
             progress=context.progress,
             cache=self._cached(clipped),
         )
+
+    def _integers(self, lowered: SnnGraph) -> SpikingNetwork:
+        """Return what the second stage trains."""
+        if self.recipe.finish is None:
+            return SpikingNetwork(lowered)
+        return TemporalNetwork(lowered, self.recipe.finish)
 
     def _suited(self, graph: ann.AnnGraph) -> Recipe:
         """Refuse changes of images where there are none."""
@@ -277,14 +256,16 @@ class Tuner:
         """Return the plan of the run: the one that was made before, or a new one."""
         found = Plan.read(self.folder, self.identity)
         if found is None:
-            if self.recipe.minutes is None:
-                found = Plan.of_epochs(self.timesteps, self.recipe, len(self.rows.trained))
+            recipe = replace(self.recipe, rounded=0.0) if self._untrained else self.recipe
+            if recipe.minutes is None:
+                found = Plan.of_epochs(self.timesteps, recipe, len(self.rows.trained))
             else:
-                lowered, _ = bare.run(start, replace(context, diagnostics=[], findings={}))
                 first = self._normalised(lesson, start, context.timesteps)
-                networks = (AnnNetwork(first, context.timesteps), SpikingNetwork(lowered))
-                speeds = [self._timed(lesson, network) for network in networks]
-                found = Plan.of_minutes(self.timesteps, self.recipe, (speeds[0], speeds[1]))
+                levels = integers = self._timed(lesson, AnnNetwork(first, context.timesteps))
+                if recipe.rounded:
+                    lowered, _ = bare.run(start, replace(context, diagnostics=[], findings={}))
+                    integers = self._timed(lesson, self._integers(lowered))
+                found = Plan.of_minutes(self.timesteps, recipe, (levels, integers))
             found.write(self.folder, self.identity)
         if set(found.steps) != set(self.timesteps):
             raise InputError(f"{self.folder} belongs to another run: remove it")
@@ -331,129 +312,41 @@ class Tuner:
         """Train the integers, and return the network, its records, how good it is, and why it is none."""
         T = context.timesteps
         lowered, records = bare.run(folded, context)
-        network = SpikingNetwork(lowered)
+        if self._untrained:
+            return self._without_integers(lesson, lowered, records, context)
+        network = self._integers(lowered)
         if steps:
-            self._run(f"T = {T}, integers", Learner(network, self.recipe), lesson, steps, f"T{T}.integers.pt")
+            self._run(
+                f"T = {T}, {self.recipe.finish or 'integers'}",
+                Learner(network, self.recipe),
+                lesson,
+                steps,
+                f"T{T}.integers.pt",
+            )
         try:
             last = Pipeline.parse(QUANTISE, PASSES)
             made, quantised = run_pipeline(last, network.graph(), context)
         except UsageError as error:
             return None, (*records, *records[:1]), None, f"the tuned network cannot be deployed: {error}", 0
-        graph = _spiking(made)
+        graph = spiking(made)
         equal = verified(network, graph, lesson.judge, context.simulator)
         return graph, (*records, *quantised), lesson.judge.simulated(graph, context.simulator), "", equal
+
+    def _without_integers(
+        self, lesson: Lesson, lowered: SnnGraph, records: tuple[PassRecord, ...], context: Context
+    ) -> tuple[SnnGraph | None, tuple[PassRecord, ...], Measure | None, str, int]:
+        """Return a network whose integers are not trained: no module computes them to compare with."""
+        made, quantised = run_pipeline(Pipeline.parse(QUANTISE, PASSES), lowered, context)
+        graph = spiking(made)
+        return graph, (*records, *quantised), lesson.judge.simulated(graph, context.simulator), "", 0
 
     def _run(self, name: str, learner: Learner, lesson: Lesson, steps: int, file: str) -> None:
         stage = Stage(name, learner, lesson, steps, self.folder / file, self.identity)
         earlier = list(self._history)
-        try:
+        with within_memory(lesson.recipe.batch):
             state = stage.run(lambda history: self._tell([*earlier, *history]))
-        except (MemoryError, RuntimeError) as error:
-            if not _of_memory(error):
-                raise
-            size = lesson.recipe.batch
-            raise UsageError(
-                f"a batch of {size} rows does not fit memory any more: give --batch {size // 2}, and another "
-                "folder by --checkpoints"
-            ) from error
         self._history = [*earlier, *state.history]
 
     def _tell(self, history: list[dict[str, Any]]) -> None:
         finished = [each for found in self.results.values() for each in found.history]
         self.told([*finished, *history])
-
-
-def fitting(recipe: Recipe, timed: Callable[[Recipe], Speed]) -> Speed:
-    """Return what a recipe's batch takes, and refuse one that does not fit memory.
-
-    Raises:
-        UsageError: naming the largest half, quarter, ... of the batch that fits.
-    """
-    size, found = recipe.batch, None
-    while found is None:
-        try:
-            found = timed(replace(recipe, batch=size))
-        except (MemoryError, RuntimeError) as error:
-            if not _of_memory(error) or size < 4:
-                raise
-            size //= 2
-    if size < recipe.batch:
-        raise UsageError(
-            f"a batch of {recipe.batch} rows does not fit memory, {size} do: give --batch {size}"
-        )
-    return found
-
-
-def _of_memory(error: Exception) -> bool:
-    """Whether memory was short; on a CPU torch raises no error of its own for it."""
-    return isinstance(error, MemoryError) or "memory" in str(error).lower()
-
-
-def verified(network: SpikingNetwork, graph: SnnGraph, judge: Judge, simulator: Simulator) -> int:
-    """Compare the counts of a spiking network with its module's, and return on how many rows they are equal.
-
-    Raises:
-        InternalError: a count differs: what was trained is not what is deployed.
-    """
-    count = min(len(judge), VERIFIED_ROWS)
-    names = [node.name for node in graph.of_type(IntegrateFire)]
-    network.quantise()
-    for start in range(0, count, AT_ONCE):
-        rows = slice(start, min(start + AT_ONCE, count))
-        q = encode_all(graph, joined({name: x[rows] for name, x in judge.rows.items()}))
-        trace = simulator.run(graph, q, graph.timesteps, RecordOptions(states=True))
-        arrays = q.arrays if isinstance(q, Batch) else {graph.encoders[0].name: q}
-        device = next(network.parameters()).device
-        given = {name: torch.from_numpy(x.astype(np.float64)).to(device) for name, x in arrays.items()}
-        with torch.no_grad():
-            found = network(given, exact=True).counts
-        for name in names:
-            if not np.array_equal(found[name].cpu().numpy(), trace.counts[name]):
-                raise InternalError(f"the counts of {name!r} are not those that were trained")
-    return count
-
-
-def _parted(passes: Pipeline) -> tuple[Pipeline, Pipeline]:
-    """Return the passes in front of `lower`, and the others."""
-    if LOWER not in passes.names or QUANTISE not in passes.names:
-        raise UsageError(
-            f"tuning needs `{LOWER}` and `{QUANTISE}` in the pipeline; it has {', '.join(passes.names)}"
-        )
-    at = passes.names.index(LOWER)
-    return passes[:at], passes[at:]
-
-
-@dataclass(frozen=True, slots=True)
-class Lowering:
-    """How what the first stage trained becomes spiking.
-
-    Attributes:
-        passes: in order, without those that change what was learned, and without `quantise-weights`.
-        coarse: the coarse rectifier of each fine one, by its name.
-    """
-
-    passes: Pipeline
-    coarse: Mapping[str, str]
-
-    def run(self, graph: ann.AnnGraph, context: Context) -> tuple[SnnGraph, tuple[PassRecord, ...]]:
-        """Return the spiking network in float32, and what each pass did."""
-        made, records = run_pipeline(self.passes, graph, context)
-        return marked(_spiking(made), self.coarse), records
-
-
-def _edges(passes: Pipeline) -> FineEdges:
-    """Return who reads fine spikes by the options of `fine-skip`."""
-    item: Any = next(item for item in passes if item.name == FINE)
-    return FineEdges(item.levels, item.shortcuts, item.classifier)
-
-
-def _without_changes(back: Pipeline) -> Pipeline:
-    """Return the passes behind the first stage without those that would change what it learned."""
-    kept = Pipeline(tuple(item for item in back if item.name not in CHANGING))
-    return kept.with_settings({"init-membrane.fraction": "0.5"}) if "init-membrane" in kept.names else kept
-
-
-def _spiking(graph: Graph[Any]) -> SnnGraph:
-    if not isinstance(graph, SnnGraph):
-        raise InternalError("a pipeline that lowers left no spiking network")
-    return graph

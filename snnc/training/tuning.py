@@ -41,7 +41,8 @@ from snnc.training.rows import CHUNK, TrainingRows
 from snnc.writing import replacing
 
 if TYPE_CHECKING:
-    from snnc.training.tuner import Kept, Tuner
+    from snnc.training.kept import Kept
+    from snnc.training.tuner import Tuner
 
 METRICS = "metrics.jsonl"
 """The measurements of a run in its folder, one JSON object a line."""
@@ -157,7 +158,7 @@ def tune(
     folder = Path(tempfile.mkdtemp(prefix="snnc-tune-")) if checkpoints is None else Path(checkpoints)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        tuner = Tuner(asked, training, tasks, order, folder, identity, _teller(folder, metrics))
+        tuner = Tuner(asked, training, tasks, order, folder, identity, teller(folder, metrics))
         return _tuned(model, tuner, given, as_progress(progress))
     finally:
         torch.set_num_threads(before)
@@ -165,8 +166,13 @@ def tune(
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _teller(folder: Path, metrics: str | os.PathLike[str] | None) -> Callable[[list[dict[str, Any]]], None]:
-    """Return what writes all measurements, whenever there is one more."""
+def teller(folder: Path, metrics: str | os.PathLike[str] | None) -> Callable[[list[dict[str, Any]]], None]:
+    """Return what writes all measurements, whenever there is one more.
+
+    Args:
+        folder: of the run.
+        metrics: another file; ``None`` for none.
+    """
     paths = [folder / METRICS, *([] if metrics is None else [Path(metrics)])]
 
     def told(history: list[dict[str, Any]]) -> None:

@@ -8,7 +8,15 @@ from enum import Enum
 
 import onnx
 
-from snnc.diagnostics import HOST_SHARE, OPSET, QUANTISED_GRAPH, UNSUPPORTED_STRUCTURE, Diagnostic, Severity
+from snnc.diagnostics import (
+    DYNAMIC_SHAPE,
+    HOST_SHARE,
+    OPSET,
+    QUANTISED_GRAPH,
+    UNSUPPORTED_STRUCTURE,
+    Diagnostic,
+    Severity,
+)
 from snnc.errors import InputError, UnsupportedModelError
 from snnc.frontend.advice import is_quantised
 from snnc.frontend.host.cutting import body_of, cut, ports, segments_by_entry
@@ -109,8 +117,7 @@ def read_divided(
     """
     if not kept:
         network, diagnostics = _read(model, name, where, check)
-        # Of an operator set that is not known, no node can be judged.
-        if mode is HostMode.NONE or any(each.code is OPSET for each in diagnostics):
+        if mode is HostMode.NONE or not _is_judged(model, diagnostics):
             return Reading(network, None, diagnostics)
         if network is not None:
             return _without_outer_functions(Reading(network, None, diagnostics), model, name, where, check)
@@ -123,11 +130,30 @@ def read_divided(
         return Reading(None, None, error.diagnostics)
     if isinstance(found, str):
         cure = "replace what cannot be read in the middle of the network, and fine-tune"
-        if mode is HostMode.EDGES:
+        if mode is HostMode.EDGES and _has_islands(model, name, where, check, diagnostics):
             cure = f"--host any lets it stand between spikes, for the steps of a run each; or {cure}"
         place = next((each.node for each in diagnostics if each.node), "")
         return Reading(None, None, (*diagnostics, Diagnostic(HOST_SHARE, found, place, cure)))
     return Reading(*found)
+
+
+def _is_judged(model: onnx.ModelProto, diagnostics: Iterable[Diagnostic]) -> bool:
+    """Whether nodes could be judged at all: its operator set and the sizes of its inputs are known."""
+    given = {"", *(value.name for value in model.graph.input)}
+    return not any(
+        each.code is OPSET or (each.code is DYNAMIC_SHAPE and each.node in given) for each in diagnostics
+    )
+
+
+def _has_islands(
+    model: onnx.ModelProto, name: str, where: str, check: Check, diagnostics: Iterable[Diagnostic]
+) -> bool:
+    """Whether the network can be divided with sections between spikes."""
+    try:
+        found = _Divided(model, name, where, check).search(diagnostics, MOST_ISLANDS)
+    except UnsupportedModelError:
+        return False
+    return not isinstance(found, str)
 
 
 def _without_outer_functions(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from snnc.ir.ann.node import AnnNode
 from snnc.ir.function import Function, function_problem
@@ -43,6 +44,15 @@ class Relu(AnnNode):
         points: (channels, highest - lowest) or (1, ...) the smallest float32 of each level, found by
             evaluating the source's own operations; ``None`` where the formula above gives them.
     """
+
+    known: ClassVar[frozenset[str]] = frozenset(
+        {
+            *("name", "inputs", "shape", "origin"),
+            *("ceiling", "threshold", "floor", "levels", "shift"),
+            *("scale", "lowest", "highest", "zero", "rounding", "gain", "points"),
+        }
+    )
+    """As :attr:`snnc.ir.neuron.Neuron.known`."""
 
     ceiling: FloatArray | None = None
     threshold: FloatArray | None = None

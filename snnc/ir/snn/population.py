@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
@@ -78,6 +79,15 @@ class IntegrateFire(SnnNode):
     reads = ValueKind.CURRENT
     gives = ValueKind.SPIKES
     remembers = True
+
+    known: ClassVar[frozenset[str]] = frozenset(
+        {
+            *("name", "inputs", "shape", "origin", "stands_for", "fine"),
+            *("threshold", "bias", "v_init", "spike_scale", "floor", "neuron", "negative_threshold"),
+            *("breakpoints", "step_values", "potential_unit", "potential_zero"),
+        }
+    )
+    """As :attr:`snnc.ir.neuron.Neuron.known`."""
 
     threshold: NumberArray
     bias: NumberArray

@@ -7,6 +7,7 @@ An activation ``y = f(x)`` is carried by counts ``N = clip(round(y / step), lowe
 
 from snnc.numerics.step_functions.choice import Measured as Measured
 from snnc.numerics.step_functions.choice import carried as carried
+from snnc.numerics.step_functions.choice import with_levels_of as with_levels_of
 from snnc.numerics.step_functions.curve import StepFunction as StepFunction
 from snnc.numerics.step_functions.curve import step_function as step_function
 from snnc.numerics.step_functions.levels import Levels as Levels

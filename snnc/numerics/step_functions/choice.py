@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,18 @@ class Measured:
     values: FloatArray
     low: FloatArray
     high: FloatArray
+
+    @property
+    def key(self) -> str:
+        """Digest of all that its levels depend on: the steps of an unrolled cell may be measured alike."""
+        arrays, found = [self.values, self.low, self.high], hashlib.sha256(b"%d" % self.node.channels)
+        if isinstance(self.node, Pointwise):
+            found.update(self.node.program.encode())
+            arrays.append(self.node.constants)
+        for each in arrays:
+            found.update(str(each.shape).encode())
+            found.update(np.ascontiguousarray(each).data)
+        return found.hexdigest()
 
 
 def carried(
@@ -84,3 +97,11 @@ def _with_levels(node: Levelled, levels: Levels, curve: Curve | None) -> Levelle
     if isinstance(table, int):
         return table
     return chosen.with_(breakpoints=table.breakpoints, step_values=table.step_values)
+
+
+def with_levels_of(node: Levelled, other: Levelled) -> Levelled:
+    """Return an activation with the levels of another that was measured alike."""
+    found = node.with_(step=other.step, lowest=other.lowest, highest=other.highest)
+    if isinstance(found, Pointwise) and isinstance(other, Pointwise):
+        return found.with_(breakpoints=other.breakpoints, step_values=other.step_values)
+    return found

@@ -1,0 +1,500 @@
+"""From units to the core's program and memories, for a number of lanes.
+
+The core takes layer after layer, each for all its steps: without delays between layers the results are those
+of all layers step by step, and only one population's potentials are kept at a time. A map of spikes lies in
+memory once per step, channels last, in words of one neuron a lane, from when its first step is run until its
+last reader has run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from math import prod
+
+import numpy as np
+
+from snnc.backends.fpga import program as code
+from snnc.backends.fpga.additions import PAIR, Tables, Walk
+from snnc.backends.fpga.program import Program, packed
+from snnc.backends.fpga.units import ONE, Maximum, Synapse, Unit, Units
+from snnc.backends.fpga.views import Volume, volume
+from snnc.errors import InternalError, UsageError
+from snnc.ir.bounds import count_bounds, run_bounds, step_bounds
+from snnc.ir.graph import IntArray
+from snnc.ir.neuron import Schedule
+from snnc.ir.operations import Firing, firing
+from snnc.ir.snn import CountMaxPool, CurrentMaxPool, Encode, IntegrateFire, Readout
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Parameters of the core: bits and depths.
+
+    Attributes:
+        lanes: parallel additions.
+        spike, input, potential, count, address: bits of each.
+        program, weights, heads, rows, columns, parameters, potentials, counts, spikes, inputs: words of each
+            memory.
+    """
+
+    lanes: int
+    spike: int
+    input: int
+    potential: int
+    count: int
+    address: int
+    program: int
+    weights: int
+    heads: int
+    rows: int
+    columns: int
+    parameters: int
+    potentials: int
+    counts: int
+    spikes: int
+    inputs: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Addition:
+    """One run of the adding lanes, for the estimate of cycles.
+
+    Attributes:
+        source: name of the node whose spikes are added, or :data:`ONE`.
+        walk: what is walked.
+        once: whether it runs once for an image, rather than in each step.
+    """
+
+    source: str
+    walk: Walk
+    once: bool
+
+
+@dataclass(slots=True)
+class Work:
+    """What is run for one unit, for the estimate of cycles."""
+
+    additions: list[Addition] = field(default_factory=list)
+    maxima: int = 0
+    fired: int = 0
+    presets: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Design:
+    """A network on the core.
+
+    Attributes:
+        sizes: parameters of the core.
+        images: words of each memory that has contents, by its name.
+        listing: the program as text.
+        marks: name of the node and volume for each number that the program marks.
+        inputs: values of an image; behind them lies a one.
+        outputs: scores of an image.
+        work: what is run for each unit.
+        weight_bytes: distinct weights, without the filling of words.
+    """
+
+    sizes: Sizes
+    images: Mapping[str, list[int]]
+    listing: str
+    marks: tuple[tuple[str, Volume], ...]
+    inputs: int
+    outputs: int
+    work: Mapping[str, Work]
+    weight_bytes: int
+
+
+def signed_bits(bound: int) -> int:
+    """Return the bits of a two's complement number that holds ``-bound .. bound``."""
+    return int(bound).bit_length() + 1
+
+
+def design(found: Units, lanes: int, room: Sizes | None = None) -> Design:
+    """Lay out the units of a network.
+
+    Args:
+        found: its units.
+        lanes: parallel additions.
+        room: sizes of a core that exists already, so that several networks run on one; ``None`` for what this
+            network needs.
+
+    Raises:
+        UsageError: that core is too small.
+    """
+    made = _Layout(found, lanes, room).run()
+    if room is not None and made.sizes != room:
+        small = next(
+            each.name for each in fields(Sizes) if getattr(made.sizes, each.name) > getattr(room, each.name)
+        )
+        raise UsageError(f"{found.graph.name}: the core has too few {small}: {getattr(room, small)}")
+    return made
+
+
+class _Layout:
+    def __init__(self, found: Units, lanes: int, room: Sizes | None) -> None:
+        graph = found.graph
+        self.graph, self.units, self.lanes = graph, found.units, lanes
+        self.room = {} if room is None else asdict(room)
+        self.steps = graph.timesteps + graph.settle_steps
+        self.barrier = graph.schedule is Schedule.LAYERWISE
+        self.program = Program()
+        self.tables = Tables(lanes)
+        self.walks: dict[Synapse, tuple[Walk, ...]] = {}
+        self.parameters: list[list[int]] = []
+        self.potentials = self.counts = 1
+        self.marks: list[tuple[str, Volume]] = []
+        self.work: dict[str, Work] = {}
+        self.bounds = step_bounds(graph, graph.timesteps)
+        self.widths()
+        self.place_inputs()
+        self.place_maps()
+
+    # Sizes
+
+    def widths(self) -> None:
+        graph, steps = self.graph, self.graph.timesteps
+        run, sums = run_bounds(graph, steps), count_bounds(graph, steps)
+        senders = [unit.node for unit in self.units if not isinstance(unit.node, Readout)]
+        potentials = [*run.values(), 2]
+        for node in graph:
+            if isinstance(node, CurrentMaxPool):
+                potentials.append(self.bounds[node.inputs[0]])
+            elif isinstance(node, CountMaxPool):
+                potentials.append(sums[node.inputs[0]])
+            elif isinstance(node, IntegrateFire) and node.step_values is not None:
+                potentials.append(int(np.abs(node.step_values.astype(np.int64)).max()))
+        # One bit more than the bound needs, so that what lies beyond it can be cut off.
+        least = self.room.get
+        self.potential_bits = min(32, max(signed_bits(max(potentials) + 1), least("potential", 8)))
+        self.spike_bits = max([least("spike", 2), *(signed_bits(self.bounds[node.name]) for node in senders)])
+        most = [sums[node.name] for node in senders]
+        most += [self.bounds[node.name] for node in senders]
+        most += [n.neuron.capacity(steps) for n in senders if isinstance(n, IntegrateFire)]
+        self.count_bits = max([least("count", 2), *map(signed_bits, most)])
+        ends = [max(-low, high + 1) for low, high in (node.range for node in graph.encoders)]
+        self.input_bits = max([least("input", 2), *(int(end - 1).bit_length() + 1 for end in ends)])
+
+    def blocks(self, channels: int) -> int:
+        return -(-channels // self.lanes)
+
+    def words(self, shape: Volume) -> int:
+        return self.blocks(shape[0]) * shape[1] * shape[2]
+
+    def place_inputs(self) -> None:
+        self.inputs: dict[str, int] = {}
+        at = 0
+        for node in self.graph.encoders:
+            self.inputs[node.name] = at
+            at += prod(node.shape)
+        self.inputs[ONE] = at
+
+    def place_maps(self) -> None:
+        """Give each map a place in the memory of spikes that no other has at the same time: first fit."""
+        order = {unit.node.name: place for place, unit in enumerate(self.units)}
+        last = dict.fromkeys(order, -1)
+        for place, unit in enumerate(self.units):
+            for name in unit.sources():
+                if name in last:
+                    last[name] = place
+        self.maps: dict[str, int] = {}
+        self.spikes = 1
+        live: list[tuple[int, int, str]] = []
+        for place, unit in enumerate(self.units):
+            if isinstance(unit.node, Readout):
+                continue
+            live = sorted(item for item in live if last[item[2]] >= place)
+            size, at = self.steps * self.words(unit.volume), 0
+            for start, end, _ in live:
+                if at + size <= start:
+                    break
+                at = max(at, end)
+            live.append((at, at + size, unit.node.name))
+            self.maps[unit.node.name] = at
+            self.spikes = max(self.spikes, at + size)
+
+    # The program
+
+    def run(self) -> Design:
+        self.program.set(inputs=self.inputs[ONE])
+        self.program.run(code.IMAGE)
+        last = [unit.node.name for unit in self.units if isinstance(unit.node, Readout)][-1]
+        outputs = 0
+        for unit in self.units:
+            self.work[unit.node.name] = Work()
+            match unit.node:
+                case CountMaxPool():
+                    self.pooling(unit)
+                case IntegrateFire():
+                    self.population(unit, unit.node)
+                case Readout():
+                    self.readout(unit, unit.node, unit.node.name == last)
+                    outputs += prod(unit.volume)
+        self.program.run(code.RESTART)
+        images = {
+            "program": self.program.words,
+            "weights": self.tables.weights.words or [0],
+            "heads": self.tables.heads.words,
+            "rows": self.tables.rows.words,
+            "columns": self.tables.columns.words,
+            "parameters": packed(np.array(self.parameters), self.potential_bits),
+            "input": [0] * self.inputs[ONE] + [1],
+        }
+        depths = {name: len(words) for name, words in images.items()}
+        largest = max(*depths.values(), self.potentials, self.counts, self.spikes, 256)
+        address = max(int(largest).bit_length(), self.room.get("address", 0))
+        for name in ("heads", "rows", "columns"):
+            images[name] = [
+                high << address | low for high, low in (divmod(word, PAIR) for word in images[name])
+            ]
+        sizes = Sizes(
+            lanes=self.lanes,
+            spike=self.spike_bits,
+            input=self.input_bits,
+            potential=self.potential_bits,
+            count=self.count_bits,
+            address=address,
+            program=depths["program"],
+            weights=depths["weights"],
+            heads=depths["heads"],
+            rows=depths["rows"],
+            columns=depths["columns"],
+            parameters=depths["parameters"],
+            potentials=self.potentials,
+            counts=self.counts,
+            spikes=self.spikes,
+            inputs=depths["input"],
+        )
+        if self.room:
+            sizes = Sizes(**{name: max(value, self.room[name]) for name, value in asdict(sizes).items()})
+        listing = self.program.listing()
+        marks = tuple(self.marks)
+        return Design(
+            sizes, images, listing, marks, self.inputs[ONE], outputs, self.work, self.tables.weight_bytes
+        )
+
+    def mark(self, unit: Unit) -> None:
+        self.program.run(code.MARK, len(self.marks))
+        self.marks.append((unit.node.name, unit.volume))
+
+    def preset(self, unit: Unit, shape: Volume, at: int, parameters: int | None, rule: int = 0) -> None:
+        """Preset potentials from parameters, or to zero."""
+        zero = code.QUIET if parameters is None else 0
+        self.program.set(
+            pixels=shape[1] * shape[2],
+            blocks=self.blocks(shape[0]),
+            potential=at,
+            parameters=parameters or 0,
+            rule=rule | zero,
+        )
+        self.program.run(code.PRESET)
+        self.potentials = max(self.potentials, at + self.words(shape))
+        self.work[unit.node.name].presets += self.words(shape)
+
+    def constants(self, unit: Unit) -> list[Synapse]:
+        return [synapse for synapse in unit.synapses if self.is_constant(synapse)]
+
+    def is_constant(self, synapse: Synapse) -> bool:
+        """Whether a synapse gives the same in each of the T steps."""
+        return synapse.source == ONE or isinstance(self.graph[synapse.source], Encode)
+
+    def population(self, unit: Unit, node: IntegrateFire) -> None:
+        words = self.words(unit.volume)
+        parameters = self.parameters_of(unit, node)
+        constant = self.prepare(
+            unit, parameters, code.STEPPED if node.breakpoints is not None else 0, points(node)
+        )
+        timesteps = self.graph.timesteps
+        rule, limit = firing(node), node.neuron.limit
+        capacity = node.neuron.capacity(timesteps)
+        flags = {
+            Firing.PLAIN: 0,
+            Firing.LIMITED: code.MEMORY | code.CAPPED,
+            Firing.HESITANT: code.MEMORY | code.CAPPED,
+            Firing.GRADED: code.MEMORY | code.CAPPED,
+            Firing.STEPS: code.STEPPED,
+        }[rule]
+        if self.barrier:
+            flags &= ~code.MEMORY
+            for t in range(timesteps):
+                self.integrate(unit, t)
+            if constant or node.bias.any():
+                added = code.BIAS | (code.CONSTANT if constant else 0)
+                for _ in range(timesteps):
+                    self.fire(unit, parameters, 0, code.QUIET | added, 0, 0, constant)
+        for t in range(self.steps):
+            added = 0
+            if not self.barrier:
+                self.integrate(unit, t)
+                if t < timesteps:
+                    added = code.BIAS | (code.CONSTANT if constant else 0)
+            at = self.maps[node.name] + t * words
+            self.fire(unit, parameters, at, flags | added, limit or capacity, capacity, constant)
+        self.mark(unit)
+
+    def readout(self, unit: Unit, node: Readout, last: bool) -> None:
+        timesteps = self.graph.timesteps
+        channels = unit.volume[0]
+        first = np.zeros(channels, np.int64)
+        extra: list[Synapse] = []
+        total = timesteps * node.bias.astype(np.int64)
+        if len(node.bias) == channels:
+            first = total
+        else:  # one bias a neuron, of a map that is flattened: a current of its own in the first step
+            weight = total.reshape(unit.volume)[:, None]
+            rows, columns = ((tuple((t, t) for t in range(count)),) for count in unit.volume[1:])
+            extra.append(Synapse(ONE, weight, rows, columns))
+        ones = np.ones(channels, np.int64)
+        parameters = self.parameter_words(channels, [ones, 0 * ones, first, 0 * ones])
+        constant = self.prepare(unit, parameters, 0, 0)
+        for synapse in extra:
+            self.add(unit, synapse, 0, unit.volume, 0, once=True)
+        for t in range(self.steps):
+            self.integrate(unit, t)
+        if constant:
+            for _ in range(timesteps):
+                self.fire(unit, parameters, 0, code.QUIET | code.CONSTANT, 0, 0, constant)
+        self.program.set(
+            pixels=unit.volume[1] * unit.volume[2],
+            blocks=self.blocks(channels),
+            potential=0,
+            rule=code.LAST if last else 0,
+            lanes=(channels - 1) % self.lanes << 8,
+        )
+        self.mark(unit)
+        self.program.run(code.SEND)
+
+    def prepare(self, unit: Unit, parameters: int, rule: int, steps: int) -> int:
+        """Preset potentials, and compute the current that is constant in time.
+
+        Returns:
+            Where it lies; 0 if there is none.
+        """
+        words = self.words(unit.volume)
+        self.program.set(points=steps)
+        self.preset(unit, unit.volume, 0, parameters, rule)
+        self.counts = max(self.counts, words)
+        constant = self.constants(unit)
+        if not constant and unit.maximum is None:
+            return 0
+        if unit.maximum is not None:
+            self.preset(unit, unit.maximum.source, 2 * words, None)
+            for synapse in unit.maximum.synapses:
+                self.add(unit, synapse, 0, unit.maximum.source, 2 * words, once=True)
+            self.maximum(unit, unit.maximum, 2 * words, words)
+            self.potentials = max(self.potentials, 2 * words)
+        else:
+            self.preset(unit, unit.volume, words, None)
+        for synapse in constant:
+            self.add(unit, synapse, 0, unit.volume, words, once=True)
+        return words
+
+    def integrate(self, unit: Unit, t: int) -> None:
+        for synapse in unit.synapses:
+            if not self.is_constant(synapse):
+                self.add(unit, synapse, t, unit.volume, 0)
+
+    def fire(
+        self, unit: Unit, parameters: int, target: int, rule: int, limit: int, capacity: int, constant: int
+    ) -> None:
+        self.program.set(
+            pixels=unit.volume[1] * unit.volume[2],
+            blocks=self.blocks(unit.volume[0]),
+            potential=0,
+            constant=constant,
+            parameters=parameters,
+            target_spikes=target,
+            rule=rule,
+            limit=limit,
+            capacity=capacity,
+        )
+        self.program.run(code.FIRE)
+        self.work[unit.node.name].fired += self.words(unit.volume)
+
+    def pooling(self, unit: Unit) -> None:
+        """Sum what is read, and send how much the maximum of the sums has changed."""
+        maximum = unit.maximum
+        if maximum is None:
+            raise InternalError(f"{unit.node.name!r} has no windows")
+        words = self.words(unit.volume)
+        ones = np.ones(unit.volume[0], np.int64)
+        parameters = self.parameter_words(unit.volume[0], [ones, 0 * ones, 0 * ones, 0 * ones])
+        self.program.set(points=0)
+        self.preset(unit, unit.volume, 0, parameters)
+        self.counts = max(self.counts, words)
+        self.preset(unit, maximum.source, words, None)
+        bound = self.bounds[unit.node.name]
+        for t in range(self.steps):
+            for synapse in maximum.synapses:
+                if not self.is_constant(synapse) or t < self.graph.timesteps:
+                    self.add(unit, synapse, t, maximum.source, words)
+            self.maximum(unit, maximum, words, 0)
+            at = self.maps[unit.node.name] + t * words
+            self.fire(unit, parameters, at, code.DIFFERENCE, bound, 0, 0)
+        self.mark(unit)
+
+    # Additions
+
+    def add(
+        self, unit: Unit, synapse: Synapse, t: int, target: Volume, at: int, *, once: bool = False
+    ) -> None:
+        """Add what a synapse gives in step ``t`` to the potentials that begin at ``at``."""
+        if synapse.source in self.maps:
+            source = self.maps[synapse.source] + t * self.words(volume(self.graph[synapse.source].shape))
+        else:
+            source = self.inputs[synapse.source]
+        if synapse not in self.walks:
+            self.walks[synapse] = self.tables.walks(
+                synapse, self.shape_of(synapse.source), target, self.is_constant(synapse)
+            )
+        for walk in self.walks[synapse]:
+            self.program.set(source=source + walk.source, potential=at + walk.potential, **walk.registers)
+            self.program.run(code.ADD)
+            self.work[unit.node.name].additions.append(Addition(synapse.source, walk, once))
+
+    def shape_of(self, source: str) -> Volume:
+        return (1, 1, 1) if source == ONE else volume(self.graph[source].shape)
+
+    def maximum(self, unit: Unit, maximum: Maximum, source: int, target: int) -> None:
+        """Write the maximum of each window of potentials at ``source`` to those at ``target``."""
+        self.program.set(potential=source, target_potentials=target, **self.tables.windows(maximum))
+        self.program.run(code.ADD)
+        taps = sum(map(len, maximum.rows)) * sum(map(len, maximum.columns))
+        self.work[unit.node.name].maxima += taps * self.blocks(maximum.target[0])
+
+    # Parameters of neurons
+
+    def parameters_of(self, unit: Unit, node: IntegrateFire) -> int:
+        channels = unit.volume[0]
+        lowest = np.zeros(channels, np.int64)
+        if node.negative_threshold is not None and not self.barrier:
+            lowest = -node.negative_threshold.astype(np.int64)
+        theta = node.threshold.astype(np.int64)
+        rows = [theta, node.bias.astype(np.int64), node.v_init.astype(np.int64), lowest]
+        if node.breakpoints is not None and node.step_values is not None:
+            values = node.step_values.astype(np.int64)
+            rows[0] = np.full(channels, values[0])
+            limits = np.broadcast_to(node.breakpoints.astype(np.int64), (channels, node.breakpoints.shape[1]))
+            for place in range(limits.shape[1]):
+                rows += [limits[:, place], np.full(channels, values[place + 1])]
+        return self.parameter_words(channels, rows)
+
+    def parameter_words(self, channels: int, rows: Sequence[IntArray]) -> int:
+        """Place parameters, one array of (channels,) for each word of a block.
+
+        What is beyond all potentials is cut off there: no potential reaches either.
+        """
+        at = len(self.parameters)
+        most = 2 ** (self.potential_bits - 1)
+        full = np.zeros((len(rows), self.blocks(channels) * self.lanes), np.int64)
+        full[0] = most - 1  # of neurons that do not exist, and so never fire
+        full[:, :channels] = np.clip(np.array(rows), -most, most - 1)
+        for block in range(self.blocks(channels)):
+            self.parameters += full[:, block * self.lanes : (block + 1) * self.lanes].tolist()
+        return at
+
+
+def points(node: IntegrateFire) -> int:
+    """Return how many breakpoints a population has."""
+    return 0 if node.breakpoints is None else node.breakpoints.shape[1]

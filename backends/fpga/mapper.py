@@ -1,0 +1,216 @@
+"""Fits a network to a part: how many lanes, what it takes, how many cycles.
+
+Block RAMs and multipliers follow from the sizes of the core. Look-up tables are estimated by a formula that
+was fitted to the results of Yosys, cycles from how often neurons fire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from snnc.backends.fpga.lowering import Addition, Design, Sizes, design, points
+from snnc.backends.fpga.parts import Device
+from snnc.backends.fpga.units import ONE, Units
+from snnc.ir.snn import ConstantCurrent, Encode, IntegrateFire, SnnGraph
+
+LANES = (1, 2, 4, 8, 16, 32)
+SMALL = 16
+"""A memory of at most as many words is made of look-up tables."""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What a design takes of a part.
+
+    Attributes:
+        luts: look-up tables, estimated.
+        blocks: block RAMs.
+        dsps: multipliers.
+    """
+
+    luts: int
+    blocks: int
+    dsps: int
+
+    def beyond(self, device: Device) -> str | None:
+        """Say what the part has too little of; ``None`` if it suffices."""
+        for name, wanted, there in (
+            ("block RAMs", self.blocks, device.blocks),
+            ("multipliers", self.dsps, device.dsps),
+            ("look-up tables, as estimated,", self.luts, int(FULL * device.luts)),
+        ):
+            if wanted > there:
+                return f"{wanted:,} {name} of {there:,}"
+        return None
+
+
+FULL = 0.9
+"""Share of the look-up tables that may be used, so that place and route find a way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Cycles of an image, by what they are spent on.
+
+    Attributes:
+        adding: spikes over their fan-out, and the walk over maps.
+        maxima: pooling.
+        firing: populations.
+        rest: presets, instructions, the image and the scores.
+        useful: additions of a weight to a potential that is there, not the filling of words.
+    """
+
+    adding: float
+    maxima: float
+    firing: float
+    rest: float
+    useful: float
+
+    @property
+    def cycles(self) -> int:
+        """Of an image, in all."""
+        return round(self.adding + self.maxima + self.firing + self.rest)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mapped:
+    """A design for a part.
+
+    Attributes:
+        design: the design.
+        use: what it takes.
+        estimate: cycles, by the density of the network.
+        timesteps: T.
+        inputs: how many inputs the network has.
+    """
+
+    design: Design
+    use: Use
+    estimate: Estimate
+    timesteps: int
+    inputs: int
+
+
+def memories(sizes: Sizes) -> Mapping[str, tuple[int, int]]:
+    """Return words and bits of each memory of the core."""
+    return {
+        "program": (sizes.program, 32),
+        "weights": (sizes.weights, 8 * sizes.lanes),
+        "heads": (sizes.heads, 2 * sizes.address),
+        "rows": (sizes.rows, 2 * sizes.address),
+        "columns": (sizes.columns, 2 * sizes.address),
+        "parameters": (sizes.parameters, sizes.lanes * sizes.potential),
+        "potentials": (sizes.potentials, sizes.lanes * sizes.potential),
+        "counts": (sizes.counts, sizes.lanes * sizes.count),
+        "spikes": (sizes.spikes, sizes.lanes * sizes.spike),
+        "inputs": (sizes.inputs, sizes.input),
+    }
+
+
+def block_rams(words: int, bits: int, device: Device) -> int:
+    """Return how many block RAMs a memory takes."""
+    if words <= SMALL:
+        return 0
+    return min(-(-words // depth) * -(-bits // width) for depth, width in device.shapes)
+
+
+def use(sizes: Sizes, device: Device) -> Use:
+    """Return what a core of these sizes takes of a part."""
+    lanes, v, n, s = sizes.lanes, sizes.potential, sizes.count, sizes.spike
+    product = max(s, sizes.input) + 8
+    # Fitted to Yosys 0.23 (synth_ecp5, synth_ice40): see docs/fpga.md.
+    luts = 900 + 26 * sizes.address + lanes * (9 * v + 8 * n + 12 * s + product)
+    return Use(luts, sum(block_rams(*each, device) for each in memories(sizes).values()), lanes + 1)
+
+
+def fitted(found: Units, device: Device) -> Mapped | str:
+    """Return the fastest design that fits, with fewer lanes where more would hardly help.
+
+    Returns:
+        The design; or what the part has too little of with one lane.
+    """
+    widest = max(unit.volume[0] for unit in found.units)
+    best: Mapped | None = None
+    lacking, graph = "", found.graph
+    for lanes in reversed([each for each in LANES if each < 2 * widest]):
+        made = design(found, lanes)
+        taken = use(made.sizes, device)
+        if (missing := taken.beyond(device)) is not None:
+            lacking = missing
+            continue
+        estimate = estimated(found, made, graph.density)
+        if best is not None and estimate.cycles > HARDLY * best.estimate.cycles:
+            break
+        best = Mapped(made, taken, estimate, graph.timesteps, len(graph.encoders))
+    return best or lacking
+
+
+HARDLY = 1.05
+"""How many times as long half as many lanes may take to be preferred."""
+
+
+def estimated(found: Units, made: Design, density: Mapping[str, float]) -> Estimate:
+    """Estimate the cycles of an image.
+
+    Args:
+        found: the units of the network.
+        made: their layout.
+        density: share of the neurons of each population that fire in a step.
+    """
+    graph = found.graph
+    steps = graph.timesteps + graph.settle_steps
+    lanes = made.sizes.lanes
+    adding = maxima = firing = useful = 0.0
+    presets = 0
+    for unit in found.units:
+        work = made.work[unit.node.name]
+        for addition in work.additions:
+            cycles, useful_lanes = _adding(graph, addition, _density(graph, addition.source, density), lanes)
+            adding += cycles
+            useful += useful_lanes
+        maxima += work.maxima
+        presets += work.presets
+        share = _density(graph, unit.node.name, density)
+        somebody = 1 - (1 - share) ** min(lanes, unit.volume[0])
+        a_word = 3 + somebody
+        if isinstance(unit.node, IntegrateFire) and unit.node.breakpoints is not None:
+            a_word = 3 + 3 * points(unit.node)
+        firing += work.fired * a_word
+        constant = unit.maximum is not None or any(_constant(graph, each) for each in unit.sources())
+        firing += work.fired * (graph.timesteps / steps if constant else 0)
+    rest = presets + 3 * made.outputs + made.inputs + 3 * made.sizes.program
+    return Estimate(adding, maxima, firing, float(rest), useful)
+
+
+START = 12
+"""Cycles from the start of an addition until it is known to be done, beside those of its taps."""
+
+
+def _constant(graph: SnnGraph, source: str) -> bool:
+    return source == ONE or isinstance(graph[source], Encode | ConstantCurrent)
+
+
+def _density(graph: SnnGraph, source: str, density: Mapping[str, float]) -> float:
+    if source in density:
+        return density[source]
+    return 1.0 if source == ONE or isinstance(graph[source], Encode) else UNKNOWN
+
+
+UNKNOWN = 0.25
+"""Share of neurons that fire in a step, where nothing was measured."""
+
+
+def _adding(graph: SnnGraph, addition: Addition, share: float, lanes: int) -> tuple[float, float]:
+    """Return cycles and useful additions of one run over a map."""
+    walk = addition.walk
+    walked = walk.scanned + 2 * walk.rows
+    taps = float(np.sum(walk.taps))
+    if walk.vector:
+        words = walk.channels / lanes
+        spikes = words * (1 - (1 - share) ** lanes)
+        return max(walked, spikes * taps) + START, walk.channels * share * taps
+    spikes = walk.channels * share
+    return max(walked, spikes * taps) + START, spikes * taps * lanes * walk.useful

@@ -1,0 +1,151 @@
+"""The parts that a design may be fitted to: what they hold, from their data sheets, or from a TOML file."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from snnc.errors import InputError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A part.
+
+    Attributes:
+        name: of the profile.
+        family: of the tools: ``ecp5`` or ``ice40``.
+        option: by which nextpnr knows it, such as ``85k``.
+        package: of the board's part.
+        luts: look-up tables with four inputs.
+        blocks: block RAMs.
+        shapes: words and bits of a block RAM, each way it may be used.
+        dsps: multipliers.
+        clock_mhz: the frequency that is asked of place and route.
+        board_mhz: of the oscillator on the board.
+        summary: one line.
+        constraints: pins of the board, as the family's tools read them; empty where no board is known.
+    """
+
+    name: str
+    family: str
+    option: str
+    package: str
+    luts: int
+    blocks: int
+    shapes: tuple[tuple[int, int], ...]
+    dsps: int
+    clock_mhz: float
+    board_mhz: float
+    summary: str
+    constraints: str = ""
+
+
+_EBR_ECP5 = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
+_EBR_ICE40 = ((256, 16), (512, 8), (1024, 4), (2048, 2))
+
+ULX3S = """\
+# ULX3S: 25 MHz oscillator, button B1 for reset, FTDI serial port, first LED
+LOCATE COMP "clk" SITE "G2";
+IOBUF PORT "clk" PULLMODE=NONE IO_TYPE=LVCMOS33;
+FREQUENCY PORT "clk" 25 MHZ;
+LOCATE COMP "button" SITE "R1";
+IOBUF PORT "button" PULLMODE=DOWN IO_TYPE=LVCMOS33;
+LOCATE COMP "tx" SITE "L4";
+IOBUF PORT "tx" PULLMODE=UP IO_TYPE=LVCMOS33;
+LOCATE COMP "rx" SITE "M1";
+IOBUF PORT "rx" PULLMODE=UP IO_TYPE=LVCMOS33;
+LOCATE COMP "led" SITE "B2";
+IOBUF PORT "led" PULLMODE=NONE IO_TYPE=LVCMOS33;
+"""
+
+UPDUINO = """\
+# UPduino 3.1: 12 MHz oscillator (close jumper OSC), a free pin for reset, FTDI serial port, green LED
+set_io clk 20
+set_io button 23
+set_io tx 14
+set_io rx 15
+set_io led 39
+set_frequency clk 12
+"""
+
+DEVICES = {
+    device.name: device
+    for device in (
+        Device(
+            *("ecp5-85", "ecp5", "85k", "CABGA381", 83640, 208, _EBR_ECP5, 156, 50.0, 25.0),
+            "Lattice ECP5 LFE5U-85F, as on the ULX3S",
+            ULX3S,
+        ),
+        Device(
+            *("ecp5-45", "ecp5", "45k", "CABGA381", 43848, 108, _EBR_ECP5, 72, 50.0, 25.0),
+            "Lattice ECP5 LFE5U-45F",
+            ULX3S,
+        ),
+        Device(
+            *("ecp5-25", "ecp5", "25k", "CABGA381", 24288, 56, _EBR_ECP5, 28, 50.0, 25.0),
+            "Lattice ECP5 LFE5U-25F",
+            ULX3S,
+        ),
+        Device(
+            *("ice40up5k", "ice40", "up5k", "sg48", 5280, 30, _EBR_ICE40, 8, 12.0, 12.0),
+            "Lattice iCE40 UP5K, as on the UPduino; its single-port RAM is not used",
+            UPDUINO,
+        ),
+    )
+}
+"""Figures of the data sheets FPGA-DS-02012 (ECP5) and FPGA-DS-02008 (iCE40 UltraPlus)."""
+
+
+def device(profile: str) -> Device:
+    """Return the part of a profile, or of a TOML file.
+
+    Raises:
+        UsageError: there is no such part.
+        InputError: the file does not describe one.
+    """
+    if profile in DEVICES:
+        return DEVICES[profile]
+    if not profile.endswith(".toml"):
+        known = ", ".join(DEVICES)
+        raise UsageError(f"the target fpga has no profile {profile!r}; known: {known}, or a file PART.toml")
+    return _from_file(Path(profile))
+
+
+def _from_file(path: Path) -> Device:
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); name a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: no TOML ({error})") from None
+    base = content.pop("like", "ecp5-85")
+    if base not in DEVICES:
+        raise InputError(f"{path}: like = {base!r} is no known part; known: {', '.join(DEVICES)}")
+    like = DEVICES[base]
+    values: dict[str, Any] = {each.name: getattr(like, each.name) for each in fields(Device)}
+    values |= {"name": path.stem, "summary": str(path)}
+    for key, value in content.items():
+        if key not in values or key in ("shapes", "family"):
+            known = ", ".join(sorted(set(values) - {"shapes", "family"}))
+            raise InputError(f"{path}: unknown key {key!r}; known: like, {known}")
+        if isinstance(values[key], str):
+            if not isinstance(value, str):
+                raise InputError(f"{path}: {key} = {value!r} is no text")
+        elif isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            raise InputError(f"{path}: {key} = {value!r} is no positive number")
+        elif isinstance(values[key], int) and not isinstance(value, int):
+            raise InputError(f"{path}: {key} = {value!r} is no whole number")
+        values[key] = float(value) if isinstance(values[key], float) else value
+    return Device(**values)
+
+
+def description(part: Device) -> str:
+    """Return a part as a TOML file that :func:`device` reads."""
+    like = next(each.name for each in DEVICES.values() if each.family == part.family)
+    left_out = ("family", "shapes", "summary")
+    rows = {each.name: getattr(part, each.name) for each in fields(Device) if each.name not in left_out}
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in {"like": like, **rows}.items())

@@ -1,0 +1,208 @@
+"""One network at one preset: what spikes do of it, how near its answers come, and what it costs."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from benchmarks.common import digests
+from benchmarks.corpus.wild.fidelity import cosine, sqnr
+from benchmarks.corpus.wild.rows import (
+    MOST_JUDGED,
+    MOST_ROWS,
+    Material,
+    Rows,
+    joined,
+    material,
+    open_shapes,
+    spread,
+)
+from benchmarks.corpus.wild.tasks import Answers, check
+from snnc.artefact import Artefact
+from snnc.backends import load_simulator
+from snnc.compiler import Options, convert, examine
+from snnc.diagnostics import causes
+from snnc.errors import SnncError
+from snnc.frontend import SourceModel
+from snnc.metrics import finished
+from snnc.simulation.protocol import RecordOptions
+from snnc.source.host import Host
+
+STEPS = {"one-step": 1, "balanced": 32, "precise": 1}
+"""The presets that are measured, and T of each."""
+
+MOST_VALUES = 60_000_000
+"""Values of all activations of all calibration rows at most: large maps get fewer rows."""
+
+FEWEST = 6
+TIMED_ROWS = 4
+TIMES = 3
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network of the folder.
+
+    Attributes:
+        name: of it.
+        task: in words.
+        path: of its file.
+        folder: of all networks and their samples.
+    """
+
+    name: str
+    task: str
+    path: Path
+    folder: Path
+
+    @property
+    def sha256(self) -> str:
+        """Of its file."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+
+def measure(
+    subject: Subject, preset: str, rows: int = MOST_ROWS, judged: int = MOST_JUDGED
+) -> dict[str, Any]:
+    """Check a network, convert it at a preset and judge it; return its record.
+
+    Args:
+        subject: the network.
+        preset: of :data:`STEPS`.
+        rows: calibration rows at most.
+        judged: rows to judge by at most.
+    """
+    found = material(subject.folder, subject.name)
+    shape = open_shapes(subject.path, found.judged[0])
+    record: dict[str, Any] = {
+        "network": subject.name,
+        "task": subject.task,
+        "sha256": subject.sha256,
+        "code": digests.compiler(),
+        "preset": preset,
+        "timesteps": STEPS[preset],
+        "shape": list(shape),
+        "said": found.said,
+        "single": found.is_single,
+    }
+    start = time.process_time()
+    source, options, findings = _read(subject.path, shape, preset)
+    record["check_seconds"] = time.process_time() - start
+    if source is None:
+        record["reasons"] = [{"text": str(each), "places": len(each.findings)} for each in causes(findings)]
+        return record
+    record |= {"host_mode": options.host, **_told(source.host)}
+    values = sum(int(np.prod(node.shape)) for node in source.graph)
+    count = int(np.clip(MOST_VALUES // values, FEWEST, rows))
+    used, held = spread(found.used, count), spread(found.judged, judged)
+    record |= {"rows": len(used), "judged": len(held)}
+    try:
+        record |= _converted(subject, source, options, Material(used, held, found.said))
+    except SnncError as error:
+        record["failed"] = str(error)
+    return record
+
+
+def _read(path: Path, shape: tuple[str, ...], preset: str) -> tuple[SourceModel | None, Options, Any]:
+    """Read a network with as little in the host as it needs: at the edges, else between spikes as well."""
+    options = Options(STEPS[preset], preset, shape=shape, threads=1)
+    source, findings = examine(path, options)
+    if source is None:
+        wider = Options(STEPS[preset], preset, shape=shape, threads=1, host="any")
+        other, _ = examine(path, wider)
+        if other is not None:
+            return other, wider, ()
+    return source, options, findings
+
+
+def _told(host: Host | None) -> dict[str, Any]:
+    if host is None:
+        return {"share": 1.0, "host": [], "host_nodes": 0}
+    causes_of = [node.text for node in host.nodes if node.is_cause]
+    return {"share": host.share, "host": causes_of, "host_nodes": len(host.nodes), "host_line": host.line}
+
+
+def _converted(subject: Subject, source: SourceModel, options: Options, rows: Material) -> dict[str, Any]:
+    start = time.process_time()
+    artefact = convert(subject.path, _given(joined(rows.used)), options).artefact
+    seconds = time.process_time() - start
+    run, density = _runner(artefact)
+    judged = [_of_spikes(run(_given(joined([row]))), source) for row in rows.judged]
+    spiking = {name: np.concatenate([each[name] for each in judged]) for name in judged[0]}
+    session = _session(subject.path)
+    wanted = {name: np.concatenate([_wanted(session, row)[name] for row in rows.judged]) for name in spiking}
+    spiking = {name: value.reshape(wanted[name].shape) for name, value in spiking.items()}
+    task = check(subject.name, wanted, spiking)
+    timed = joined(spread(rows.judged, TIMED_ROWS))
+    ratio = _seconds(lambda: run(_given(timed))) / _seconds(lambda: _each(session, timed))
+    return {
+        "seconds": seconds,
+        "near": {name: [sqnr(wanted[name], y), cosine(wanted[name], y)] for name, y in spiking.items()},
+        "check": None if task is None else asdict(task),
+        "density": density(),
+        "ratio": ratio,
+    }
+
+
+def _runner(artefact: Artefact) -> tuple[Callable[[Any], Mapping[str, np.ndarray]], Callable[[], float]]:
+    """Return what runs an artefact on one thread, and what tells the density of all runs so far."""
+    simulator = artefact.simulator(load_simulator("numba", 1))
+    graph, sent = artefact.graph, [0, 0]
+
+    def run(x: Any) -> Mapping[str, np.ndarray]:
+        trace = simulator.run(graph, artefact.encode(x), graph.timesteps, RecordOptions(activity=True))
+        for activity in trace.activity.values():
+            sent[0] += int(activity.events.sum())
+            sent[1] += activity.events.size * trace.samples * (graph.timesteps + graph.settle_steps)
+        return artefact.decode(trace, x)
+
+    return run, lambda: sent[0] / max(sent[1], 1)
+
+
+def _of_spikes(answers: Mapping[str, np.ndarray], source: SourceModel) -> Answers:
+    """Return answers behind the activation that a spiking network leaves out."""
+    ends = {output.name: output.ends for output in source.outputs if source.host is None}
+    return {
+        name: finished(value.reshape(len(value), -1).astype(np.float64), ends.get(name, ""))
+        for name, value in answers.items()
+    }
+
+
+def _session(path: Path) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def _wanted(session: ort.InferenceSession, row: Rows) -> Answers:
+    names = [value.name for value in session.get_outputs()]
+    found = session.run(names, row)
+    return {name: np.asarray(value, np.float64) for name, value in zip(names, found, strict=True)}
+
+
+def _each(session: ort.InferenceSession, rows: Rows) -> None:
+    for i in range(max(len(value) for value in rows.values() if value.ndim)):
+        _wanted(session, {name: value[i : i + 1] if value.ndim else value for name, value in rows.items()})
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """Return CPU seconds: the least of a few, after one that is not counted."""
+    work()
+    found = []
+    for _ in range(TIMES):
+        start = time.process_time()
+        work()
+        found.append(time.process_time() - start)
+    return max(min(found), 1e-9)
+
+
+def _given(rows: Rows) -> Any:
+    return next(iter(rows.values())) if len(rows) == 1 else rows

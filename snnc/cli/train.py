@@ -1,0 +1,245 @@
+"""``snnc train``: a network from nothing, to the levels that a spiking network sends."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from snnc.cli.options import option_of
+from snnc.cli.quantities import FiniteRange, positive
+from snnc.cli.terminal import Terminal, Verb
+
+if TYPE_CHECKING:
+    from snnc.training.train import Trained
+
+ARCHITECTURES = ("small", "tiny", "resnet8", "resnet20", "resnet18", "vgg16")
+"""As in :data:`snnc.training.architectures.ARCHITECTURES`, which would import NumPy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The options of the verb."""
+
+    arch: str
+    data: Path
+    output: Path
+    minutes: float | None
+    epochs: float | None
+    levels: int
+    teacher: str | None
+    teacher_preprocess: Path | None
+    loss: str | None
+    augment: str
+    batch: int
+    rate: float
+    smoothing: float
+    weight_decay: float
+    precision: str
+    rounded: float
+    held_back: float
+    temperature: float
+    checkpoints: Path | None
+    metrics: Path | None
+    device: str
+    seed: int
+    threads: int | None
+    force: bool
+
+
+@click.command("train", cls=Verb)
+@click.option(
+    "--arch", type=click.Choice(ARCHITECTURES), required=True, help="The network; see docs/training.md."
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="ROWS",
+    help="Labelled images: .npz with uint8 `x` and classes `y`, a folder of one folder of pictures for each "
+    "class, or CIFAR's binary files.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="OUT.onnx",
+    help="The quantised network to write, for `snnc convert`.",
+)
+@positive("--minutes", None, "How long to train, by the clock.", "N")
+@positive("--epochs", None, "Passes over the images, instead of --minutes.", "N")
+@click.option(
+    "--levels",
+    type=click.IntRange(1, 255),
+    default=4,
+    show_default=True,
+    help="Levels of every hidden activation, zero apart: in T steps, spikes carry up to LEVELS / T.",
+)
+@click.option("--teacher", metavar="MODEL", help="A float network whose answers are learned beside labels.")
+@click.option(
+    "--teacher-preprocess",
+    type=click.Path(path_type=Path),
+    metavar="FILE.json",
+    help="From pixels to what the teacher takes, as for `convert --preprocess`.",
+)
+@click.option(
+    "--loss",
+    metavar="NAME=WEIGHT,...",
+    help="What is lowered: labels; with a teacher also kl, hta-kl. By default labels, or kl=0.9,labels=0.1.",
+)
+@click.option(
+    "--augment",
+    default="crop,alternate",
+    show_default=True,
+    metavar="NAME,...",
+    help="Changes of images: crop, flip, alternate (each image mirrored in every second pass), cutout; none.",
+)
+@click.option("--batch", type=click.IntRange(2), default=256, show_default=True, help="Images per gradient.")
+@positive("--rate", 5e-3, "Largest learning rate.")
+@click.option(
+    "--smoothing",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.1,
+    show_default=True,
+    metavar="SHARE",
+    help="Share of a label that is spread over all classes.",
+)
+@click.option(
+    "--weight-decay",
+    type=FiniteRange(min=0),
+    default=0.02,
+    show_default=True,
+    metavar="X",
+    help="By how much a step of rate 1 shrinks a weight.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    default="auto",
+    show_default=True,
+    help="Of multiplications; auto takes bfloat16 where it is measured to be faster.",
+)
+@click.option(
+    "--rounded",
+    type=click.FloatRange(0, 1),
+    default=0.15,
+    show_default=True,
+    metavar="SHARE",
+    help="Share of the time in which the integers that are written are trained.",
+)
+@click.option(
+    "--held-back",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.1,
+    show_default=True,
+    metavar="SHARE",
+    help="Share of the images that are not learned from, but choose the best state; 2,000 at most.",
+)
+@positive("--temperature", 3.0, "Temperature of the losses kl and hta-kl.")
+@click.option(
+    "--checkpoints",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Where the run is kept every minute, so that the same command continues after an interruption; "
+    "OUT.training by default, removed when OUT is written.",
+)
+@click.option(
+    "--metrics",
+    type=click.Path(path_type=Path),
+    metavar="FILE.jsonl",
+    help="Write every measurement on the images held back, one JSON object a line.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="Where torch computes.",
+)
+@option_of("seed")
+@option_of("threads")
+@option_of("force")
+@click.pass_obj
+def command(terminal: Terminal, /, **options: Any) -> None:
+    """Train a network on labelled images, to few levels of activation and int8 weights, and write it as ONNX.
+
+    `snnc convert OUT.onnx --calib ROWS -T N` makes a spiking network of it whose counts are these levels,
+    without any loss. Needs PyTorch: pip install torch.
+    """
+    from snnc.cli.files import check_outputs, read_named
+    from snnc.training.course import Course, training_recipe
+    from snnc.training.extra import require_torch
+    from snnc.training.recipe import read_losses, read_names
+
+    require_torch("snnc train")
+    request = Request(**options)
+    read = (request.data, request.teacher_preprocess)
+    check_outputs(request.output, request.metrics, others=read, force=request.force)
+    course = Course(
+        arch=request.arch,
+        levels=request.levels,
+        smoothing=request.smoothing,
+        weight_decay=request.weight_decay,
+        precision=request.precision,
+    )
+    recipe = training_recipe(
+        minutes=request.minutes,
+        epochs=request.epochs,
+        batch=request.batch,
+        rate=request.rate,
+        losses=None if request.loss is None else read_losses(request.loss),
+        augment=read_names(request.augment),
+        rounded=request.rounded,
+        held_back=request.held_back,
+        temperature=request.temperature,
+        seed=request.seed,
+        device=request.device,
+    )
+    rows = read_named(request.data, ("x",), ("y",))
+    folder = request.checkpoints or Path(f"{request.output}.training")
+    terminal.journal = folder
+    from snnc.training.pixels import is_channels_last
+    from snnc.training.train import train
+
+    trained = train(
+        request.arch,
+        rows.x,
+        rows.y,
+        course=course,
+        recipe=recipe,
+        teacher=request.teacher,
+        teacher_preprocessing=request.teacher_preprocess,
+        checkpoints=folder,
+        metrics=request.metrics,
+        progress=terminal.progress(),
+        threads=request.threads,
+        name=rows.name,
+    )
+    trained.save(request.output)
+    if request.checkpoints is None:
+        shutil.rmtree(folder, ignore_errors=True)
+    _tell(terminal, trained, request, "--rows-layout NHWC " if is_channels_last(rows.x) else "")
+
+
+def _tell(terminal: Terminal, trained: Trained, request: Request, last: str) -> None:
+    size = request.output.stat().st_size
+    if terminal.json:
+        terminal.data(
+            {
+                "output": str(request.output),
+                "bytes": size,
+                "total_seconds": round(terminal.seconds, 3),
+                **trained.record,
+            }
+        )
+        return
+    terminal.done(
+        f"wrote {request.output} ({size / 1e3:,.0f} kB): {request.arch}, {request.levels} levels; on rows "
+        f"held back, which chose among its states, {trained.measure.text}; next: snnc convert "
+        f"{request.output} --calib {request.data} -T {min(2, request.levels)} "
+        f"{last}-o {request.output.stem}.snn.onnx"
+    )

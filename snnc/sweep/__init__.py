@@ -1,0 +1,1 @@
+"""Many conversions of many networks, measured on many rows: what is asked for, done, kept and shown."""

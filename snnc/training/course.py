@@ -1,0 +1,86 @@
+"""How a network is trained from nothing, as a value."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from snnc.errors import UsageError
+from snnc.training.architectures import ARCHITECTURES
+from snnc.training.recipe import Recipe
+
+MOST_LEVELS = 255
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+ALONE = {"labels": 1.0}
+"""What is lowered without a teacher."""
+
+TAUGHT = {"kl": 0.9, "labels": 0.1}
+"""What is lowered with one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """What is trained from nothing, and how; the rest says :class:`snnc.training.recipe.Recipe`.
+
+    Attributes:
+        arch: of :data:`snnc.training.architectures.ARCHITECTURES`.
+        levels: L, to which every hidden activation is rounded from the first step; a spiking network sends
+            them in T steps by spikes of up to ``L / T``, rounded up.
+        smoothing: share of a label that is spread over all classes.
+        weight_decay: by how much a step of rate 1 shrinks a weight.
+        rise: share of the steps in which the rate rises.
+        precision: of the multiplications of the first stage; ``auto`` is bfloat16 where it is faster, which
+            is measured.
+    """
+
+    arch: str
+    levels: int = 4
+    smoothing: float = 0.1
+    weight_decay: float = 0.02
+    rise: float = 0.2
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse values that train nothing.
+
+        Raises:
+            UsageError: naming the option.
+        """
+        for name, chosen, known in (
+            ("arch", self.arch, tuple(ARCHITECTURES)),
+            ("precision", self.precision, PRECISIONS),
+        ):
+            if chosen not in known:
+                raise UsageError(f"{name} {chosen!r} is unknown; known: {', '.join(known)}")
+        levels: object = self.levels
+        if not isinstance(levels, int) or isinstance(levels, bool) or not 1 <= levels <= MOST_LEVELS:
+            raise UsageError(f"levels must be a whole number from 1 to {MOST_LEVELS}, not {levels!r}")
+        numbers: tuple[tuple[str, object, float], ...] = (
+            ("smoothing", self.smoothing, 1.0),
+            ("weight_decay", self.weight_decay, math.inf),
+            ("rise", self.rise, 1.0),
+        )
+        for name, value, most in numbers:
+            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < most:
+                raise UsageError(f"{name} must be a number from 0 to below {most}, not {value!r}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+def training_recipe(**choices: Any) -> Recipe:
+    """Return the recipe of a training from nothing; choices that are ``None`` are left at their default."""
+    given = {name: value for name, value in choices.items() if value is not None}
+    defaults = {"batch": 256, "rate": 5e-3, "augment": ("crop", "alternate"), "rounded": 0.15}
+    try:
+        return Recipe(**{**defaults, **given})
+    except TypeError:
+        unknown = sorted(set(given) - set(Recipe.__dataclass_fields__))
+        raise UsageError(
+            f"train takes no {unknown[0] if unknown else 'such recipe'!r}; a recipe has "
+            f"{', '.join(Recipe.__dataclass_fields__)}"
+        ) from None

@@ -1,0 +1,118 @@
+"""A network that learns, of either dialect: its parameters, their rates, and how it is run and judged."""
+
+# Where torch is absent, the checkers see its names as Any.
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from snnc.ir.batch import joined
+from snnc.ir.graph import FloatArray
+from snnc.ir.snn import IntegrateFire
+from snnc.simulation.reference import encode_all
+from snnc.training.ann_network import AnnNetwork
+from snnc.training.judge import AT_ONCE, Judge, Measure
+from snnc.training.lesson import on_device
+from snnc.training.operators import Run
+from snnc.training.recipe import Recipe
+from snnc.training.spiking_network import SpikingNetwork
+
+RELATIVE = 3.0
+"""Rate of the second stage, relative to a parameter's size, over that of the first."""
+
+SMALLEST = 0.1
+"""Size that a bias has at least, in thresholds, as far as its rate is concerned."""
+
+
+class Learner:
+    """A network of either kind as a stage sees it."""
+
+    def __init__(self, network: AnnNetwork | SpikingNetwork, recipe: Recipe) -> None:
+        """Let the parameters of the wanted roles learn, and no other."""
+        self.network = network.to(recipe.device).to(memory_format=torch.channels_last)
+        self.recipe = recipe
+        self.masks: list[tuple[nn.Parameter, Tensor]] = []
+        self.groups: list[dict[str, Any]] = []
+        spiking = isinstance(network, SpikingNetwork)
+        groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+        for each in network.learned:
+            wanted = each.role in recipe.learn
+            each.tensor.requires_grad_(wanted)
+            if not wanted:
+                continue
+            size = self._size(each.node, each.role, each.tensor) if spiking else 1 / RELATIVE
+            rate = recipe.rate * RELATIVE * size
+            groups.setdefault((rate, each.role == "weights"), []).append(each.tensor)
+            if each.role == "weights" and bool((each.tensor == 0).any()):
+                # A weight of zero is no synapse, and stays none.
+                self.masks.append((each.tensor, (each.tensor != 0).to(each.tensor.dtype)))
+        self.groups += [
+            {"params": found, "lr": rate, "initial_lr": rate, "shrinks": shrinks}
+            for (rate, shrinks), found in groups.items()
+        ]
+
+    def _size(self, name: str, role: str, tensor: nn.Parameter) -> float:
+        """Return how large a parameter of the second stage is: its rate is relative to that."""
+        if role in ("thresholds", "starts"):
+            return 1 / RELATIVE
+        size = float(tensor.detach().square().mean().sqrt())
+        node = self.network.source[name]
+        if isinstance(node, IntegrateFire):
+            size = max(size, SMALLEST * float(node.threshold.mean()))
+        return size if size > 0 else SMALLEST
+
+    def prepare(self) -> None:
+        """Let the compiler quantise what is trained in integers."""
+        if isinstance(self.network, SpikingNetwork):
+            self.network.quantise()
+
+    def given(self, x: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return what the network takes of prepared rows."""
+        if not isinstance(self.network, SpikingNetwork):
+            return dict(x)
+        graph = self.network.quantised
+        q = encode_all(graph, joined({name: values.cpu().numpy() for name, values in x.items()}))
+        arrays = q.arrays if hasattr(q, "arrays") else {graph.encoders[0].name: q}
+        return {
+            name: on_device(torch.from_numpy(array.astype(np.float32)), self.recipe.device)
+            for name, array in arrays.items()
+        }
+
+    def run(self, x: Mapping[str, Tensor], keep: Sequence[str] = (), steps: int | None = None) -> Run:
+        """Run the network on prepared rows."""
+        found: Run = self.network(self.given(x), keep, steps)
+        return found
+
+    def state(self) -> dict[str, Tensor]:
+        """Return a copy of all parameters and statistics."""
+        return {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take parameters and statistics."""
+        self.network.load_state_dict(state)
+        self.prepare()
+
+    def measured(self, judge: Judge) -> Measure:
+        """Judge the network as it is, in evaluation mode."""
+        self.network.eval()
+        parts: dict[str, list[FloatArray]] = {name: [] for name in judge.targets}
+        with torch.no_grad():
+            for start in range(0, len(judge), AT_ONCE):
+                batch = {
+                    name: on_device(torch.from_numpy(x[start : start + AT_ONCE]), self.recipe.device)
+                    for name, x in judge.rows.items()
+                }
+                for name, values in self.run(batch).outputs.items():
+                    parts[name].append(values.float().cpu().numpy())
+        return judge.of({name: np.concatenate(each) for name, each in parts.items()})
+
+
+def timesteps(network: AnnNetwork | SpikingNetwork) -> int:
+    """Return T of a network that is trained."""
+    return 1 if network.timesteps is None else network.timesteps

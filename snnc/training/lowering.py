@@ -1,0 +1,71 @@
+"""How what the first stage trained becomes spiking: the passes of a pipeline, parted where it is lowered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from snnc.errors import InternalError, UsageError
+from snnc.ir import ann
+from snnc.ir.graph import Graph
+from snnc.ir.snn import SnnGraph
+from snnc.pipeline import Context, PassRecord, Pipeline, run_pipeline
+from snnc.training.fine import FineEdges, marked
+
+LOWER = "lower"
+QUANTISE = "quantise-weights"
+FINE = "fine-skip"
+CHANGING = ("compensate", "learn-thresholds")
+"""Passes behind `lower` that change what was learned; the closed form has them."""
+
+
+def parted(passes: Pipeline) -> tuple[Pipeline, Pipeline]:
+    """Return the passes in front of `lower`, and the others."""
+    if LOWER not in passes.names or QUANTISE not in passes.names:
+        raise UsageError(
+            f"tuning needs `{LOWER}` and `{QUANTISE}` in the pipeline; it has {', '.join(passes.names)}"
+        )
+    at = passes.names.index(LOWER)
+    return passes[:at], passes[at:]
+
+
+@dataclass(frozen=True, slots=True)
+class Lowering:
+    """How what the first stage trained becomes spiking.
+
+    Attributes:
+        passes: in order, without those that change what was learned, and without `quantise-weights`.
+        coarse: the coarse rectifier of each fine one, by its name.
+    """
+
+    passes: Pipeline
+    coarse: Mapping[str, str]
+
+    def run(self, graph: ann.AnnGraph, context: Context) -> tuple[SnnGraph, tuple[PassRecord, ...]]:
+        """Return the spiking network in float32, and what each pass did."""
+        made, records = run_pipeline(self.passes, graph, context)
+        return marked(spiking(made), self.coarse), records
+
+
+def fine_edges(passes: Pipeline) -> FineEdges:
+    """Return who reads fine spikes by the options of `fine-skip`."""
+    item: Any = next(item for item in passes if item.name == FINE)
+    return FineEdges(item.levels, item.shortcuts, item.classifier)
+
+
+def without_changes(back: Pipeline) -> Pipeline:
+    """Return the passes behind the first stage without those that would change what it learned."""
+    kept = Pipeline(tuple(item for item in back if item.name not in CHANGING))
+    return kept.with_settings({"init-membrane.fraction": "0.5"}) if "init-membrane" in kept.names else kept
+
+
+def spiking(graph: Graph[Any]) -> SnnGraph:
+    """Return a graph that is a spiking network.
+
+    Raises:
+        InternalError: it is none.
+    """
+    if not isinstance(graph, SnnGraph):
+        raise InternalError("a pipeline that lowers left no spiking network")
+    return graph

@@ -1,0 +1,278 @@
+"""A lowered network as a module of torch that runs through its T steps: for counts whose order matters.
+
+One spike a step, signed or not, may come too late, or be taken back in vain, so the counts of such a network
+are not those of one pass. This module computes the very integers of :mod:`snnc.simulation.reference`, step
+by step; what differs between the methods is the way back. In units of the threshold a neuron does
+
+    z_t = v_{t-1} + x_t        s_t = clip(floor(z_t), low_t, high_t)        v_t = z_t - s_t
+
+and the derivative of its spike is a triangle around each threshold that it may reach (for a binary neuron
+``h(z) = max(0, 1 - |z - 1|)``).
+
+`bptt` follows every step. `rate` keeps none of them: beside the mean spikes it keeps by how much they change
+with a constant input and with the initial potential,
+
+    kappa_1 = 1, kappa_{t+1} = 1 + kappa_t (1 - h_t)        e = mean_t h_t kappa_t
+
+and goes back once, through rates: ``r = sg(r) + e (x - sg(x))``. The factor ``1 - h`` is that of the reset by
+subtraction, without which kappa would grow with t. Its graph does not grow with T.
+
+Sources: Wu et al., "Spatio-Temporal Backpropagation for Training High-Performance Spiking Neural Networks",
+Frontiers in Neuroscience 12 (2018), the triangle of Deng et al., "Temporal Efficient Training of Spiking
+Neural Network via Gradient Re-weighting", ICLR 2022 (`bptt`); Yu et al., "Advancing Training Efficiency of
+Deep Spiking Neural Networks through Rate-based Backpropagation", NeurIPS 2024 (`rate`; the term of the reset
+is derived here).
+"""
+
+# Where torch is absent, the checkers see its names as Any.
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from snnc.errors import UsageError
+from snnc.ir import snn
+from snnc.ir.neuron import Schedule
+from snnc.ir.operations import Firing, firing, operations
+from snnc.training.operators import Run, per_channel
+from snnc.training.spiking_network import SpikingNetwork
+
+METHODS = ("rate", "bptt")
+
+
+class Fired(NamedTuple):
+    """What a population did in one step.
+
+    Attributes:
+        spikes: (batch, *shape).
+        potential: what they leave.
+        slope: how much the spikes change with the potential, in units of the threshold.
+    """
+
+    spikes: Tensor
+    potential: Tensor
+    slope: Tensor
+
+
+class Spikes(torch.autograd.Function):
+    """Spikes as they are; their gradient passes to the potential over the threshold, by a slope."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, spikes: Tensor, slope: Tensor) -> Tensor:
+        """Return the spikes."""
+        ctx.save_for_backward(slope)
+        return spikes.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradient of ``z``."""
+        (slope,) = ctx.saved_tensors
+        return gradients[0] * slope, None, None
+
+
+def triangles(z: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Return the sum of triangles around the thresholds ``low + 1 .. high``; side by side they give 1."""
+    return torch.minimum(z - low, high + 1 - z).clamp(0, 1) * (high > low)
+
+
+class TemporalNetwork(SpikingNetwork):
+    """A float32 graph of the spiking dialect as a module that runs step by step."""
+
+    one_pass = False
+
+    def __init__(self, graph: snn.SnnGraph, method: str) -> None:
+        """Make the module.
+
+        Args:
+            graph: as for :class:`SpikingNetwork`.
+            method: of :data:`METHODS`.
+
+        Raises:
+            UsageError: it runs layer by layer, or takes steps to settle.
+        """
+        if method not in METHODS:
+            raise UsageError(f"the finishing stage {method!r} is unknown; known: {', '.join(METHODS)}")
+        if graph.schedule is not Schedule.SYNCHRONOUS or graph.settle_steps:
+            raise UsageError(
+                "a finishing stage is for networks whose spikes arrive step by step, without steps to settle"
+            )
+        super().__init__(graph)
+        self.method = method
+
+    def forward(
+        self,
+        inputs: Mapping[str, Tensor],
+        keep: Sequence[str] = (),
+        steps: int | None = None,
+        *,
+        exact: bool = False,
+    ) -> Run:
+        """Run the network; the arguments are those of :meth:`SpikingNetwork.forward`."""
+        t = self.source.timesteps if steps is None else steps
+        if self.method == "rate":
+            return self._by_rates(inputs, keep, t, exact)
+        return self._by_steps(inputs, keep, t, exact)
+
+    def _by_steps(self, inputs: Mapping[str, Tensor], keep: Sequence[str], t: int, exact: bool) -> Run:
+        """Run all steps of a layer before the next, with a graph through each of them."""
+        trains: dict[str, Tensor] = {}  # (t, batch, *shape)
+        found = Run({}, {}, {})
+        rows = len(next(iter(inputs.values())))
+        for node in operations(self.source):
+            match node:
+                case snn.Encode():
+                    given = inputs[node.name].double() if exact else inputs[node.name]
+                    trains[node.name] = given.expand(t, *given.shape)
+                case snn.ConstantCurrent():
+                    whole = self._whole(node, "values", self.value(node, "values"), exact)
+                    trains[node.name] = whole.expand(t, rows, *node.shape)
+                case snn.IntegrateFire():
+                    theta, bias, v, worth = self._population(node, exact)
+                    current = _summed([trains[name] for name in node.inputs]) + bias
+                    count = torch.zeros_like(current[0]).detach()
+                    v = v.expand_as(count)
+                    sent = []
+                    for step in range(t):
+                        m = v + current[step]
+                        made = self._fire(node, m.detach(), count, theta.detach())
+                        s = Spikes.apply(m / theta, made.spikes, made.slope)
+                        v, count = m - s * theta, count + made.spikes
+                        sent.append(s)
+                    train = torch.stack(sent)
+                    found.counts[node.name] = train.sum(dim=0)
+                    trains[node.name] = train * worth
+                    if node.name in keep:
+                        whole = self.quantised[node.name]
+                        found.kept[node.name] = self._decoded(whole, trains[node.name].sum(dim=0), t)
+                case snn.Readout():
+                    total = _summed([trains[name] for name in node.inputs]).sum(dim=0)
+                    self._read(node, total, t, exact, found)
+                case snn.CountMaxPool():
+                    highest = self._each(node, [trains[node.inputs[0]].cumsum(dim=0)], exact)
+                    first = torch.zeros_like(highest[:1])
+                    trains[node.name] = torch.diff(highest, dim=0, prepend=first)
+                case _:
+                    trains[node.name] = self._each(node, [trains[name] for name in node.inputs], exact)
+        return found
+
+    def _by_rates(self, inputs: Mapping[str, Tensor], keep: Sequence[str], t: int, exact: bool) -> Run:
+        """Run all steps without a graph, and their means with one."""
+        trains: dict[str, Tensor] = {}
+        means: dict[str, Tensor] = {}
+        found = Run({}, {}, {})
+        rows = len(next(iter(inputs.values())))
+        last = {name: node.name for node in operations(self.source) for name in node.inputs}
+        for node in operations(self.source):
+            match node:
+                case snn.Encode():
+                    means[node.name] = inputs[node.name].double() if exact else inputs[node.name]
+                    trains[node.name] = means[node.name].expand(t, *means[node.name].shape)
+                case snn.ConstantCurrent():
+                    whole = self._whole(node, "values", self.value(node, "values"), exact)
+                    means[node.name] = whole.expand(rows, *node.shape)
+                    trains[node.name] = whole.detach().expand(t, rows, *node.shape)
+                case snn.IntegrateFire():
+                    theta, bias, start, worth = self._population(node, exact)
+                    mean = _summed([means[name] for name in node.inputs]) + bias
+                    with torch.no_grad():
+                        current = _summed([trains[name] for name in node.inputs]) + bias
+                        train, e, e_start = self._sent(node, current, theta, start)
+                        rate = train.mean(dim=0)
+                    x, v = mean / theta, start / theta
+                    rate = rate + e * (x - x.detach()) + e_start * (v - v.detach())
+                    found.counts[node.name] = train.sum(dim=0) + t * (rate - rate.detach())
+                    trains[node.name], means[node.name] = train, rate * worth
+                    if node.name in keep:
+                        whole = self.quantised[node.name]
+                        found.kept[node.name] = self._decoded(whole, means[node.name] * t, t)
+                case snn.Readout():
+                    mean = _summed([means[name] for name in node.inputs])
+                    with torch.no_grad():
+                        total = _summed([trains[name] for name in node.inputs]).sum(dim=0)
+                    self._read(node, total + t * (mean - mean.detach()), t, exact, found)
+                case snn.CountMaxPool():
+                    with torch.no_grad():
+                        highest = self._each(node, [trains[node.inputs[0]].cumsum(dim=0)], exact)
+                        first = torch.zeros_like(highest[:1])
+                        trains[node.name] = torch.diff(highest, dim=0, prepend=first)
+                    means[node.name] = self._moved(node, [means[node.inputs[0]]], exact)
+                case _:
+                    means[node.name] = self._moved(node, [means[name] for name in node.inputs], exact)
+                    with torch.no_grad():
+                        trains[node.name] = self._each(node, [trains[name] for name in node.inputs], exact)
+            for name in node.inputs:  # so that memory holds the steps of few layers at once
+                if last[name] == node.name:
+                    trains.pop(name, None)
+        return found
+
+    def _sent(
+        self, node: snn.IntegrateFire, current: Tensor, theta: Tensor, start: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return spikes, and by how much their mean changes with a constant input and with the start."""
+        v = start.expand_as(current[0])
+        count, e, e_start = (torch.zeros_like(current[0]) for _ in range(3))
+        kappa, left = torch.ones_like(count), torch.ones_like(count)
+        train = torch.empty_like(current)
+        for step in range(len(current)):
+            made = self._fire(node, v + current[step], count, theta)
+            train[step], v, count = made.spikes, made.potential, count + made.spikes
+            e = (step * e + made.slope * kappa) / (step + 1)
+            e_start = (step * e_start + made.slope * left) / (step + 1)
+            kappa, left = 1 + kappa * (1 - made.slope), left * (1 - made.slope)
+        return train, e, e_start
+
+    def _fire(self, node: snn.IntegrateFire, m: Tensor, count: Tensor, theta: Tensor) -> Fired:
+        """Let a population fire once, without a graph, as :func:`snnc.simulation.reference.fire` does."""
+        rule, limit = firing(node), node.neuron.limit
+        z = m / theta
+        wanted = torch.floor(z)
+        if rule is Firing.PLAIN:
+            low, high = torch.zeros_like(count), torch.full_like(count, limit or 0)
+        else:
+            low, high = -count, node.neuron.capacity(self.source.timesteps) - count
+            if limit is not None:
+                low, high = low.clamp(min=-limit), high.clamp(max=limit)
+            made = self.quantised[node.name]
+            if isinstance(made, snn.IntegrateFire) and made.negative_threshold is not None:
+                least = -per_channel(torch.from_numpy(made.negative_threshold.copy()).to(m), len(node.shape))
+                wanted = torch.where((wanted < 0) & (m >= least), torch.zeros_like(wanted), wanted)
+        s = torch.minimum(torch.maximum(wanted, low), high)
+        return Fired(s, m - s * theta, triangles(z, low, high))
+
+    def _population(self, node: snn.IntegrateFire, exact: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return threshold, bias and initial potential in integers, and what a spike is worth over that."""
+        rank = len(node.shape)
+        real, start = self._neuron(node)
+        theta, bias, v = (
+            per_channel(self._whole(node, field, value, exact), rank)
+            for field, value in (
+                ("threshold", real),
+                ("bias", self.value(node, "bias")),
+                ("v_init", start),
+            )
+        )
+        # A larger threshold lets each spike stand for more; in value this factor is 1.
+        worth = 1 + (real - real.detach()) / real.detach()
+        return theta, bias, v, per_channel(worth.to(theta.dtype), rank)
+
+    def _read(self, node: snn.Readout, total: Tensor, t: int, exact: bool, found: Run) -> None:
+        rank = len(node.shape)
+        bias = self._whole(node, "bias", self.value(node, "bias"), exact)
+        unit = self.integers[node.name, "bias"].unit
+        name = self.source.output_names[self.source.outputs.index(node.name)]
+        found.outputs[name] = (total + t * per_channel(bias, rank)) * per_channel(unit / t, rank)
+
+    def _each(self, node: snn.SnnNode, trains: Sequence[Tensor], exact: bool) -> Tensor:
+        """Apply an operation to every step."""
+        t, rows = trains[0].shape[:2]
+        found = self._moved(node, [train.flatten(0, 1) for train in trains], exact)
+        return found.reshape(t, rows, *found.shape[1:])
+
+
+def _summed(parts: Sequence[Tensor]) -> Tensor:
+    return sum(parts[1:], parts[0])

@@ -1,0 +1,331 @@
+"""The target `fpga`: what the core computes in Verilog simulators, what it refuses, how it fits parts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from snnc.artefact import Artefact, save
+from snnc.backends import load_backend, manifest
+from snnc.backends.deployment import deploy, verify
+from snnc.backends.fpga import files, simulate
+from snnc.backends.fpga.lowering import Design, Sizes, design
+from snnc.backends.fpga.mapper import Mapped, fitted
+from snnc.backends.fpga.parts import DEVICES
+from snnc.backends.fpga.program import RESTART, Program, Words, digits, packed
+from snnc.backends.fpga.units import units
+from snnc.backends.programs import run
+from snnc.cli import main
+from snnc.errors import ArtefactError, InputError, UsageError
+from snnc.ir.graph import IntArray
+from snnc.ir.neuron import Schedule
+from snnc.ir.snn import IntegrateFire, SnnGraph
+from snnc.simulation.protocol import RecordOptions
+from snnc.simulation.reference import ReferenceSimulator
+from tests.spiking_graphs import NEURONS, as_float, random_graph, random_inputs, with_step_functions
+
+ROWS = 2
+
+needs_icarus = pytest.mark.skipif(shutil.which("iverilog") is None, reason="Icarus Verilog is not installed")
+needs_verilator = pytest.mark.skipif(shutil.which("verilator") is None, reason="Verilator is not installed")
+needs_either = pytest.mark.skipif(
+    shutil.which("iverilog") is None and shutil.which("verilator") is None,
+    reason="neither Icarus nor Verilator is installed",
+)
+
+ROOM = Sizes(
+    lanes=4,
+    spike=12,
+    input=12,
+    potential=32,
+    count=14,
+    address=16,
+    program=16384,
+    weights=16384,
+    heads=8192,
+    rows=8192,
+    columns=8192,
+    parameters=16384,
+    potentials=4096,
+    counts=2048,
+    spikes=32768,
+    inputs=4096,
+)
+"""A core on which all networks of these tests run, so that Verilator compiles once."""
+
+
+def images(made: Design, folder: Path) -> None:
+    for name, text in files.texts(made, 0).items():
+        if name != files.SIZES:
+            (folder / name).write_text(text, encoding="ascii")
+
+
+def assert_equal_to_reference(graph: SnnGraph, q: Any, found: simulate.Simulated) -> None:
+    """Compare every score, count and potential of every row."""
+    expected = ReferenceSimulator().run(graph, q, graph.timesteps, RecordOptions(states=True))
+    scores = np.concatenate([y.reshape(len(y), -1) for y in expected.outputs.values()], axis=1)
+    np.testing.assert_array_equal(found.scores, scores)
+    for node in graph.of_type(IntegrateFire):
+        for name, got, wanted in (
+            ("counts", found.counts[node.name], expected.counts[node.name]),
+            ("potentials", found.potentials[node.name], expected.potentials[node.name]),
+        ):
+            np.testing.assert_array_equal(got.reshape(wanted.shape), wanted, err_msg=f"{name} of {node.name}")
+
+
+def simulated(
+    graph: SnnGraph, command: list[str], folder: Path, made: Design, *arguments: str
+) -> tuple[Any, simulate.Simulated]:
+    q = random_inputs(graph, ROWS, 7)
+    stimulus = files.stream(q, [node.name for node in graph.encoders])
+    images(made, folder)
+    return q, simulate.simulate(command, made, stimulus, folder, arguments=arguments)
+
+
+def alone(graph: SnnGraph, folder: Path, lanes: int, *arguments: str, simulator: str = "icarus") -> Design:
+    """Run a network on a core of its own sizes, and compare it."""
+    made = design(units(graph), lanes)
+    (folder / files.SIZES).write_text(files.header(made.sizes, 10_000), encoding="ascii")
+    q, found = simulated(graph, simulate.build(simulator, folder), folder, made, *arguments)
+    assert_equal_to_reference(graph, q, found)
+    return made
+
+
+@needs_icarus
+@pytest.mark.parametrize("neuron", NEURONS, ids=str)
+def test_every_neuron(neuron: Any, tmp_path: Path) -> None:
+    alone(random_graph(11, neuron=neuron, negative=True, settle_steps=1, blocks=1, flat=True), tmp_path, 4)
+
+
+@needs_icarus
+def test_step_functions(tmp_path: Path) -> None:
+    alone(with_step_functions(random_graph(3, flat=True, blocks=1), 3, share=1.1), tmp_path, 4)
+
+
+@needs_icarus
+@pytest.mark.parametrize("lanes", [1, 8])
+def test_convolutions_on_any_number_of_lanes(lanes: int, tmp_path: Path) -> None:
+    alone(random_graph(12, blocks=1), tmp_path, lanes)
+
+
+@needs_icarus
+@pytest.mark.parametrize("arguments", [("+stall=5",), ("+reset=300",), ("+stall=3", "+reset=450")], ids=str)
+def test_streams_that_pause_and_resets_in_an_image(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    alone(random_graph(5, flat=True, blocks=1), tmp_path, 4, *arguments)
+
+
+@pytest.fixture(scope="module")
+def universal(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
+    folder = tmp_path_factory.mktemp("verilator")
+    (folder / files.SIZES).write_text(files.header(ROOM, 65_536), encoding="ascii")
+    return simulate.build("verilator", folder, quick=True), folder
+
+
+SEEDS = (0, 2, 4, 6, 7, 8, 10, 14, 22, 39)
+
+
+@needs_verilator
+def test_random_networks_in_verilator(universal: tuple[list[str], Path]) -> None:
+    """`python -m benchmarks.fpga` runs 300 of them."""
+    command, folder = universal
+    ran = 0
+    for seed in SEEDS:
+        schedule = Schedule.LAYERWISE if seed % 5 == 4 else Schedule.SYNCHRONOUS
+        settle = 0 if schedule is Schedule.LAYERWISE else seed % 3
+        graph = random_graph(
+            seed, schedule=schedule, settle_steps=settle, negative=seed % 2 == 0, flat=seed % 7 == 3
+        )
+        if seed % 8 == 7:
+            graph = with_step_functions(graph, seed)
+        found = units(graph)
+        assert not found.problems, seed
+        q, got = simulated(graph, command, folder, design(found, ROOM.lanes, ROOM))
+        assert_equal_to_reference(graph, q, got)
+        ran += 1
+    assert ran == len(SEEDS)
+
+
+@needs_verilator
+def test_the_core_is_free_of_warnings(tmp_path: Path) -> None:
+    bundle = deploy(Artefact(random_graph(3, flat=True)), load_backend("fpga"), tmp_path / "b").directory
+    names = [*files.MODULES, "snnc_uart.sv", "snnc_board.sv"]
+    command = [
+        str(shutil.which("verilator")),
+        "--lint-only",
+        "-Wall",
+        "-DSYNTHESIS",
+        "--top-module",
+        "snnc_board",
+    ]
+    result = run([*command, *names], 120, bundle)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+# Bundles
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    graph = random_graph(5, flat=True, blocks=1)
+    return deploy(Artefact(graph), load_backend("fpga"), tmp_path_factory.mktemp("fpga") / "b").directory
+
+
+@needs_either
+def test_a_bundle_is_verified_by_simulation(bundle: Path) -> None:
+    verdict = verify(bundle).verdict
+    assert verdict is not None
+    assert (verdict.wrong, verdict.rows) == (0, 8)
+    assert "Verilog" in verdict.runner or "Verilator" in verdict.runner
+
+
+def test_a_bundle_says_what_it_takes(bundle: Path) -> None:
+    facts = manifest.read(bundle)["facts"]
+    assert 0 < facts["estimated"]["cycles_per_image"] < 10_000
+    assert facts["core"]["lanes"] >= 8
+    readme = (bundle / "README.md").read_text(encoding="utf-8")
+    assert "block RAMs" in readme
+    assert "Never run on a board" in readme
+
+
+def test_without_a_simulator_it_is_said(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(UsageError, match=r"install the package verilator or iverilog"):
+        verify(bundle)
+
+
+@needs_either
+@pytest.mark.parametrize("name", ["weights.hex", "snnc_core.sv", "Makefile", "network.vh", "board.lpf"])
+def test_an_altered_bundle_is_not_run(name: str, bundle: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(bundle, copy)
+    text = (copy / name).read_text(encoding="ascii")
+    (copy / name).write_text(f"{text}\n", encoding="ascii")
+    kept = {k: v for k, v in manifest.read(copy).items() if k not in ("files", manifest.OWN_HASH)}
+    manifest.write(copy, kept)
+    with pytest.raises(ArtefactError, match=f"{name} altered"):
+        verify(copy)
+
+
+def test_a_design_for_a_part_of_its_own(tmp_path: Path) -> None:
+    part = tmp_path / "mine.toml"
+    part.write_text('like = "ecp5-25"\nblocks = 40\nclock_mhz = 30\n', encoding="utf-8")
+    artefact, out = tmp_path / "n.snn.onnx", tmp_path / "out"
+    save(Artefact(random_graph(5, flat=True, blocks=1)), artefact)
+    command = ["deploy", str(artefact), "--target", "fpga", "--profile", str(part), "-o", str(out)]
+    assert main(command) == 0
+    assert "mine" in (out / "README.md").read_text(encoding="utf-8")
+    if shutil.which("iverilog"):
+        assert main(["verify", str(out)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("like = 'virtex'\n", "no known part"),
+        ("like = [", "no TOML"),
+        ("blocks = -3\n", "no positive number"),
+        ("blocks = 2.5\n", "no whole number"),
+        ("bramms = 3\n", "unknown key"),
+        ("package = 3\n", "no text"),
+    ],
+)
+def test_parts_that_make_no_sense(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "p.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        load_backend("fpga", str(path))
+
+
+def test_parts_that_do_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="ecp5-85"):
+        load_backend("fpga", "ecp5-900")
+    with pytest.raises(InputError, match="cannot be read"):
+        load_backend("fpga", str(tmp_path / "none.toml"))
+
+
+# What is refused
+
+
+def test_float_networks_are_refused() -> None:
+    found = load_backend("fpga").check(as_float(random_graph(4)))
+    assert found
+    assert all("--precision int8" in problem.help for problem in found)
+
+
+def test_what_is_too_large_is_refused_with_a_part_that_suffices(tmp_path: Path) -> None:
+    part = tmp_path / "tiny.toml"
+    part.write_text("blocks = 2\n", encoding="utf-8")
+    (found,) = load_backend("fpga", str(part)).check(random_graph(4))
+    assert "block RAMs of 2" in found.reason
+    assert "ecp5-" in found.help
+
+
+def test_node_by_node() -> None:
+    graph = random_graph(1, routed=True, functions=2)
+    found = load_backend("fpga").check(graph)
+    assert {problem.node for problem in found} <= {node.name for node in graph}
+    assert any("knows no Count" in problem.reason for problem in found)
+
+
+# The pieces
+
+
+@given(st.lists(st.integers(-(2**31), 2**31 - 1), min_size=1, max_size=20))
+def test_weights_are_sums_of_bytes(values: list[int]) -> None:
+    weight = np.array(values, np.int64)
+    parts = digits(weight)
+    assert all(np.abs(2 * low + 1).max() <= 256 for _, low in parts)
+    total: IntArray = sum((low << (8 * shift) for shift, low in parts), np.zeros_like(weight))
+    np.testing.assert_array_equal(total.astype(np.int32), weight.astype(np.int32))
+
+
+@given(st.lists(st.lists(st.integers(-8, 7), min_size=3, max_size=3), min_size=1, max_size=5))
+def test_lanes_are_packed_from_the_lowest_bits(rows: list[list[int]]) -> None:
+    words = packed(np.array(rows), 4)
+    assert [[(word >> 4 * lane & 15 ^ 8) - 8 for lane in range(3)] for word in words] == rows
+
+
+def test_tables_are_stored_once() -> None:
+    words = Words()
+    assert [words.place(each) for each in ([1, 2], [3], [1, 2])] == [0, 2, 0]
+
+
+def test_registers_are_set_only_where_they_change() -> None:
+    program = Program()
+    program.set(rows=3, columns=4)
+    program.set(rows=3, columns=5)
+    program.run(RESTART)
+    assert [line.split()[1:] for line in program.listing().splitlines()] == [
+        ["set", "rows", "3"],
+        ["set", "columns", "4"],
+        ["set", "columns", "5"],
+        ["restart"],
+    ]
+
+
+@needs_icarus
+def test_cycles_are_estimated_from_the_density(tmp_path: Path) -> None:
+    graph = random_graph(12, blocks=1)
+    q = random_inputs(graph, ROWS, 7)
+    trace = ReferenceSimulator().run(graph, q, graph.timesteps, RecordOptions(activity=True))
+    graph = replace(graph, density=trace.density(graph.settle_steps))
+    mapped = fitted(units(graph), DEVICES["ecp5-85"])
+    assert isinstance(mapped, Mapped)
+    (tmp_path / files.SIZES).write_text(files.header(mapped.design.sizes, 10_000), encoding="ascii")
+    _, found = simulated(graph, simulate.build("icarus", tmp_path), tmp_path, mapped.design)
+    measured = found.activity["cycles"].mean()
+    assert abs(mapped.estimate.cycles / measured - 1) < 0.15
+
+
+def test_the_bundle_is_listed_as_json(bundle: Path) -> None:
+    content = json.loads((bundle / manifest.NAME).read_text(encoding="utf-8"))
+    assert content["exact"]
+    assert {"network.vh", "program.hex", "weights.hex", "Makefile"} < set(content["files"])

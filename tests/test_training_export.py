@@ -1,0 +1,162 @@
+"""Architectures, and what is written of them: read back to the same integers, bit for bit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from snnc.arguments import read_source
+from snnc.compiler import Options, convert
+from snnc.errors import InputError, UnsupportedModelError
+from snnc.ir import ann, snn
+from snnc.ir.neuron import Neuron
+from snnc.ir.snn import SnnGraph
+from snnc.passes import PASSES
+from snnc.pipeline import Context, Pipeline, run_pipeline
+from snnc.simulation.protocol import RecordOptions
+from snnc.simulation.reference import ReferenceSimulator, encode_all, run_ann
+from snnc.source.calibration import Calibration
+from snnc.training.architectures import ARCHITECTURES, PIXEL, initial
+from snnc.training.deployable import deployable, pooled_norms
+from snnc.training.export import exported, power_below
+from tests.onnx_models import Array
+
+LOWERED = "lower{input-limit=255},graded,set-schedule,init-membrane{fraction=0.5},quantise-weights"
+
+
+def images(count: int, side: int = 16, seed: int = 0) -> Array:
+    """Squares of random grey levels with noise; the first is black and the second white."""
+    random = np.random.default_rng(seed)
+    coarse = random.integers(0, 200, (count, 3, side // 4, side // 4)).repeat(4, 2).repeat(4, 3)
+    x = (coarse + random.integers(0, 56, (count, 3, side, side))).astype(np.uint8)
+    x[0], x[1] = 0, 255
+    return x
+
+
+def levelled(name: str, x: Array, levels: int) -> ann.AnnGraph:
+    """An architecture with random statistics, every rectifier clipped at some threshold."""
+    graph = read_source(initial(name, x, 5, 0))[0].graph
+    random = np.random.default_rng(1)
+
+    def moved(node: ann.BatchNormalisation) -> ann.BatchNormalisation:
+        scale = random.uniform(0.7, 1.3, node.channels).astype(np.float32)
+        shift = random.uniform(-0.5, 0.5, node.channels).astype(np.float32)
+        return node.with_(scale=scale, shift=shift)
+
+    def clipped(node: ann.Relu) -> ann.Relu:
+        threshold = random.uniform(1, 3, node.channels).astype(np.float32)
+        return node.with_(threshold=threshold, levels=levels)
+
+    return graph.map(ann.BatchNormalisation, moved).map(ann.Relu, clipped)
+
+
+def lowered(name: str, x: Array, levels: int) -> SnnGraph:
+    context = Context(Calibration(x.astype(np.float32), 1), 1, ReferenceSimulator())
+    graph = deployable(levelled(name, x, levels), context)
+    made, _ = run_pipeline(Pipeline.parse(LOWERED, PASSES), graph, context)
+    assert isinstance(made, SnnGraph)
+    return made
+
+
+def counts(graph: SnnGraph, x: Array, timesteps: int) -> list[Array]:
+    trace = ReferenceSimulator().run(
+        graph, encode_all(graph, x.astype(np.float32)), timesteps, RecordOptions(states=True)
+    )
+    return [np.asarray(trace.counts[node.name]) for node in graph.of_type(snn.IntegrateFire)]
+
+
+@pytest.mark.parametrize(("name", "levels", "timesteps"), [("tiny", 4, 1), ("tiny", 3, 2), ("resnet8", 2, 2)])
+def test_a_conversion_counts_what_was_written(name: str, levels: int, timesteps: int) -> None:
+    x = images(12)
+    made = lowered(name, x, levels)
+    proto = exported(made)
+    found = convert(proto, x, Options(timesteps, threads=1))
+    assert found.artefact.metadata.pipeline.startswith("exact-max-pool,lower-quantised")
+    fresh = images(12, seed=5)
+    graph = found.artefact.graph
+    assert max(node.neuron.levels for node in graph.of_type(snn.IntegrateFire)) == -(-levels // timesteps)
+    wanted = counts(made, fresh, 1)
+    for one, other in zip(wanted, counts(graph, fresh, timesteps), strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert len(np.unique(one)) >= levels
+    # The file itself computes the same answers in onnxruntime.
+    session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    answers = np.asarray(session.run(None, {proto.graph.input[0].name: fresh.astype(np.float32)})[0])
+    trace = ReferenceSimulator().run(made, encode_all(made, fresh.astype(np.float32)), 1)
+    (name_, values), *_ = trace.outputs.items()
+    np.testing.assert_allclose(answers, made.readouts[name_].decoded(values, 1), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_architectures_are_read_and_can_be_lowered(name: str) -> None:
+    x = images(4, 32)
+    model = initial(name, x, 7, 0)
+    graph = read_source(model)[0].graph
+    assert graph[graph.outputs[0]].shape == (7,)
+    assert all(type(node) in (*ann_kinds(), ann.ChannelAffine) for node in graph)
+
+
+def ann_kinds() -> tuple[type[ann.AnnNode], ...]:
+    return (
+        *(ann.Input, ann.Convolution, ann.BatchNormalisation, ann.Relu, ann.MaxPool, ann.AveragePool),
+        *(ann.Add, ann.Reshape, ann.Linear),
+    )
+
+
+@pytest.mark.parametrize("name", ["tiny", "resnet8"])
+def test_what_is_made_ready_computes_the_same(name: str) -> None:
+    x = images(6)
+    given = levelled(name, x, 4).without_thresholds()
+    context = Context(Calibration(x.astype(np.float32), 1), 1, ReferenceSimulator())
+    ready = deployable(given, context)
+    assert not ready.of_type(ann.BatchNormalisation)
+    assert (len(pooled_norms(given)) > 0) == (name == "tiny")
+    one, other = (np.asarray(run_ann(graph, x.astype(np.float32))[0]) for graph in (given, ready))
+    np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3 * np.abs(one).max())
+
+
+def test_weights_depend_on_the_seed() -> None:
+    x = images(4)
+    first, again, other = (initial("tiny", x, 7, seed).SerializeToString() for seed in (0, 0, 1))
+    assert first == again != other
+
+
+def test_the_stem_decorrelates_patches() -> None:
+    x = images(300, seed=3)
+    graph = read_source(initial("tiny", x, 5, 0))[0].graph
+    stem = graph.of_type(ann.Convolution)[0]
+    assert stem.weight.shape == (24, 3, 2, 2)
+    np.testing.assert_array_equal(stem.weight[:12], -stem.weight[12:])
+    windows = np.lib.stride_tricks.sliding_window_view(x * PIXEL, (2, 2), axis=(2, 3))[:, :, ::2, ::2]
+    flat = windows.transpose(0, 2, 3, 1, 4, 5).reshape(-1, 12)
+    covariance = np.cov((flat @ stem.weight[:12].reshape(12, -1).T).T)
+    assert np.abs(covariance - np.diag(np.diag(covariance))).max() < 1e-3
+    assert (np.diag(covariance) <= 1.001).all()
+    assert np.diag(covariance).max() > 0.9
+
+
+def test_units_are_powers_of_two() -> None:
+    np.testing.assert_array_equal(
+        power_below(np.array([1, 2, 3, 1024, 1025], np.int32)), [1, 0.5, 0.25, 2**-10, 2**-11]
+    )
+
+
+def test_what_cannot_be_written_is_named() -> None:
+    x = images(4)
+    made = lowered("tiny", x, 4)
+    with pytest.raises(UnsupportedModelError, match="reads something else than pixels"):
+        exported(made.map(snn.Encode, lambda node: node.with_(limit=127)))
+    plain = Neuron(levels=4, count_memory=False)
+    settled = made.map(snn.IntegrateFire, lambda node: node.with_(neuron=plain))
+    with pytest.raises(UnsupportedModelError, match="cannot send all of its levels at once"):
+        exported(settled)
+    with pytest.raises(UnsupportedModelError, match="more than one step"):
+        exported(replace(made, timesteps=2))
+
+
+def test_images_that_are_too_small() -> None:
+    with pytest.raises(InputError, match="too small for this network"):
+        initial("vgg16", images(2, 16), 5, 0)
