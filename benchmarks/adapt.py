@@ -60,6 +60,7 @@ CIFAR = {
 TIMESTEPS = 16
 CALIBRATION = 400
 BYTES = 100_000
+WINDOW = 8
 Z95 = 1.959963984540054
 
 
@@ -396,9 +397,9 @@ def episode(
 
 @cli.command()
 @click.option("--shared", type=click.Path(path_type=Path), default=corpus_data.DEFAULT, show_default=True)
-@click.option("--timesteps", default=32, show_default=True)
+@click.option("--timesteps", default=64, show_default=True)
 @click.option("--epochs", default=40, show_default=True)
-@click.option("--rows", default=40, show_default=True, help="Rows of each class that are kept.")
+@click.option("--rows", default=200, show_default=True, help="Rows of each class that are kept.")
 def compression(shared: Path, timesteps: int, epochs: int, rows: int) -> None:
     """Spoken digits: five known, five learned at once, with latents kept in several forms."""
     x, y, test_x, test_y = spoken_digits(shared)
@@ -411,41 +412,30 @@ def compression(shared: Path, timesteps: int, epochs: int, rows: int) -> None:
     kept = np.concatenate([np.flatnonzero(y == label)[:rows] for label in range(KNOWN)])
     bits = train.shape[0] * train.shape[2]
 
-    def learned(again: IntArray, labels: IntArray, seed: int) -> Share:
-        lesson = Lesson(np.concatenate([counts[new], again]), np.concatenate([y[new], labels]))
-        graph, _ = learn(artefact.graph, cut, lesson, Options(epochs=epochs, seed=seed))
-        return simulated(graph, cut, artefact, test_x, test_y)
+    def learned(again: IntArray, labels: IntArray, first: IntArray) -> Share:
+        lesson = Lesson(np.concatenate([first, again]), np.concatenate([y[new], labels]))
+        graph, _ = learn(artefact.graph, cut, lesson, Options(epochs=epochs))
+        return simulated(graph, artefact, test_x, test_y)
 
-    windowed = or_windows(train[:, kept], 8)
-    ratio = np.maximum(counts[new].sum(axis=0), 1)
-    ratio = ratio / np.maximum(or_windows(train[:, new], 8).sum(axis=(0, 1)), 1)
-    estimated = np.rint(windowed.sum(axis=1) * ratio).astype(np.int64)
+    windows = or_windows(train, WINDOW)
+    fired = windows.sum(axis=1)
+    ratio = np.maximum(counts[new].sum(axis=0), 1) / np.maximum(fired[new].sum(axis=0), 1)
+    estimated = np.rint(fired * ratio).astype(np.int64)
     width = int(counts.max()).bit_length()
-    joint_ = learned(counts[old], y[old], 0)
-    lines = [
-        ["all rows (joint)", "", "", str(joint_), "100.0 %"],
-        *(
-            [name, f"{math.ceil(size / 8)} bytes", f"{bits / size:.1f}", str(found), of_joint(found, joint_)]
-            for name, size, found in (
-                ("full spike trains, bit-packed", bits, learned(counts[kept], y[kept], 0)),
-                ("counts", counts.shape[1] * width, learned(counts[kept], y[kept], 0)),
-                ("8 steps OR-ed", windowed.shape[1] * windowed.shape[2], learned(estimated, y[kept], 0)),
-                (
-                    "counts / 8",
-                    counts.shape[1] * max(width - 3, 1),
-                    learned((counts[kept] >> 3) * 8 + 4, y[kept], 0),
-                ),
-            )
-        ),
-        ["nothing", "", "", str(learned(counts[:0], y[:0], 0)), ""],
-    ]
+    every = learned(counts[old], y[old], counts[new])
+    forms = (
+        ("full spike trains, bit-packed", bits, counts),
+        ("counts", counts.shape[1] * width, counts),
+        (f"{WINDOW} steps OR-ed", windows.shape[1] * windows.shape[2], estimated),
+    )
+    lines = [["all rows (joint)", "", "", str(every), "100.0 %"]]
+    for name, size, values in forms:
+        found = learned(values[kept], y[kept], values[new])
+        share = f"{100 * found.value / every.value:.1f} %"
+        lines.append([name, f"{math.ceil(size / 8)} bytes", f"{bits / size:.1f}", str(found), share])
+    lines.append(["nothing", "", "", str(learned(counts[:0], y[:0], counts[new])), ""])
     print(f"{rows} rows of each old class kept; T = {timesteps}, {train.shape[2]} neurons.\n")
     print(table(("latents", "a row", "times smaller", "accuracy, all classes", "of joint"), lines))
-
-
-def of_joint(found: Share, every: Share) -> str:
-    """Return an accuracy as a share of another."""
-    return f"{100 * found.value / every.value:.1f} %"
 
 
 def spoken_digits(shared: Path) -> tuple[Any, IntArray, Any, IntArray]:
@@ -529,7 +519,7 @@ def trains_at(artefact: Artefact, cut: Cut, x: Any) -> IntArray:
     return trace.trains[cut.latent].astype(np.int64)
 
 
-def simulated(graph: SnnGraph, cut: Cut, artefact: Artefact, x: Any, y: IntArray) -> Share:
+def simulated(graph: SnnGraph, artefact: Artefact, x: Any, y: IntArray) -> Share:
     """Return the accuracy of the spiking network itself, step by step."""
     simulator = load_simulator("numba", 1)
     logits = simulator.run(graph, artefact.encode(x), graph.timesteps).logits
@@ -541,7 +531,8 @@ def simulated(graph: SnnGraph, cut: Cut, artefact: Artefact, x: Any, y: IntArray
 
 @cli.command()
 @click.option("--sequences", default=1000, show_default=True)
-def revocation(sequences: int) -> None:
+@click.option("--first", default=0, show_default=True, help="Number of the first, which is its seed.")
+def revocation(sequences: int, first: int) -> None:
     """Adapt and revoke at random, and compare with networks that learned only what is left."""
     random = np.random.default_rng(0)
     weight = {"w": random.normal(size=(12, 8)), "b": random.normal(size=12), "v": random.normal(size=(4, 12))}
@@ -562,7 +553,7 @@ def revocation(sequences: int) -> None:
     x = random.normal(size=(200, 8)).astype(np.float32)
     artefact = snnc.convert(model.SerializeToString(), x, timesteps=4, preset="fast", threads=1)
     begin, equal, adapted, revoked = time.perf_counter(), 0, 0, 0
-    for number in range(sequences):
+    for number in range(first, first + sequences):
         same, learned, gone = sequence(artefact, x, np.random.default_rng(number))
         equal, adapted, revoked = equal + same, adapted + learned, revoked + gone
     print(

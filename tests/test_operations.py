@@ -225,20 +225,9 @@ ARGUMENTS: dict[str, Any] = {
 """What a function is given beside the network."""
 
 PRODUCTS = {
+    "cut",
     *("widths", "program", "places", "golden", "layers", "group", "order", "exact", "backend", "profile"),
-    *(
-        "cut",
-        "node",
-        "context",
-        "counted",
-        "ann_macs",
-        "outputs",
-        "rows",
-        "factors",
-        "source",
-        "model",
-        "name",
-    ),
+    *("node", "context", "counted", "ann_macs", "outputs", "rows", "factors", "source", "model", "name"),
 }
 """Arguments that are made from the same network, or only together with one: their makers refuse it."""
 
@@ -248,7 +237,6 @@ INDIFFERENT = {
     "check_host": "looks at the shapes between host and network",
     "check_input": "looks at the shape of the input",
     "ports": "numbers inputs and outputs",
-    "find_cut": "looks at how nodes are connected; what runs behind the cut refuses",
     "fits": "asks the targets, which refuse",
     "has_classes": "looks at the shapes of the outputs",
     "knobs": "groups of populations, which `scaled` changes",

@@ -3,16 +3,17 @@
 Old classes are those of the conversion, new ones all others. Where rows of both were seen, the new classes
 get the offset at which the mean gap of both groups is equal (after ALADE-SNN, AAAI 2025)::
 
-    gap(A | B) = mean_{c in A} (z_c(m_c) - max_{j in B} z_j(m_c)),    offset = (gap(old | new) - gap(new |
-    old)) / 2
+    gap(A | B) = mean_{c in A} (z_c(m_c) - max_{j in B} z_j(m_c))
+    offset = (gap(old | new) - gap(new | old)) / 2
 
 Classes that no row was ever seen of keep their weights, to the bit, as far as the cut is the classifier.
 Then the new rows are prototypes, whatever the head, with the mean norm of the old ones (Zhao et al.,
 "Maintaining Discrimination and Fairness in Class Incremental Learning", CVPR 2020), and the offset at which
-a new class is as far ahead of the best old one as of the best other new one: ``offset = gap(new | other
-new) - gap(new | old)``; where rows of some old classes were seen, that at which these have the logit that
-the converted network gives them. Both are approximate: nobody knows where the rows of the others lie. The
-logits ``z`` at the class means ``m_c`` follow from the sums, so that nothing depends on the order of rows.
+a new class is as far ahead of the best old one as of the best other new one: its lead over other new ones
+less its lead over old ones; where rows of some old classes were seen, that at which these have the logit
+that the converted network gives them. Both are approximate: nobody knows where the rows of the others lie.
+The logits ``z`` at the class means ``m_c`` follow from the sums, so that nothing depends on the order of
+rows.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ class Head(Enum):
         return self is not Head.GRADIENT
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)  # no slots: what is read of the text is kept
 class Tail:
     """The network behind a cut, exactly.
 
@@ -65,9 +66,7 @@ class Tail:
 
     def put(self, graph: SnnGraph, latent: str) -> SnnGraph:
         """Return the network with this behind the cut in place of what is there."""
-        part = parse_graph(self.text, self.arrays)
-        if not isinstance(part, SnnGraph):
-            raise InputError("the record of the adaptation holds no spiking network")
+        part = self._part
         before = graph.ancestors([latent])
         kept = tuple(node for node in graph if node.name in before)
         return replace(part, nodes=(*kept, *part.nodes), density=graph.density)
@@ -75,8 +74,14 @@ class Tail:
     @property
     def nodes(self) -> tuple[SnnNode, ...]:
         """The nodes."""
+        return self._part.nodes
+
+    @cached_property
+    def _part(self) -> SnnGraph:
         part = parse_graph(self.text, self.arrays)
-        return part.nodes if isinstance(part, SnnGraph) else ()
+        if not isinstance(part, SnnGraph):
+            raise InputError("the record of the adaptation holds no spiking network")
+        return part
 
     def as_dict(self) -> Json:
         """Return the JSON form."""
