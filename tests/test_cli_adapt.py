@@ -88,6 +88,9 @@ def test_learned_inspected_and_taken_back(
     told(capsys, "eval", out, "--data", folder / "test.npz", *REFERENCE)
     assert main(["eval", str(out), "--data", str(folder / "new.npz"), *REFERENCE]) == 0
     assert "80 of 80 rows were used for calibration, or learned since" in capsys.readouterr().err
+    against = ("--data", folder / "test.npz", "--against", "source", *REFERENCE)
+    assert "learned after its conversion" in refused(capsys, 5, "eval", out, *against)
+    assert "learned after its conversion" in refused(capsys, 5, "report", out, *against[:2], "-o", first)
     low, high = judged["test"]["all"]["ci95"]
     assert low < judged["test"]["all"]["value"] < high
 
