@@ -566,7 +566,8 @@ def sequence(artefact: Artefact, x: Any, random: np.random.Generator) -> tuple[b
     """Run one sequence; return whether the bytes are equal, and how often it learned and took back."""
     simulator = ReferenceSimulator()
     options = Options(head=(Head.LINEAR, Head.PROTOTYPE)[random.integers(2)], improve=True, gaps=True)
-    current, kept, learned, gone = artefact, {}, 0, 0
+    current, learned, gone = artefact, 0, 0
+    kept: dict[str, tuple[IntArray, IntArray]] = {}
 
     def step(on: Artefact, rows: IntArray, labels: IntArray) -> Any:
         return adapt(on, x[rows], labels, options, simulator)
