@@ -256,6 +256,7 @@ class _Compensation:
             self.context.seed,
             densify=options.densify,
             thrift=self.context.thrift,
+            workers=self.calibration.workers,
         )
         if isinstance(fitted, CannotFit):
             origin = self.graph[group.sinks[0]].origin

@@ -12,7 +12,7 @@ nearest are learned, over the whole network, with a price on operations where th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from snnc.passes.learn_thresholds import LearnThresholds
 from snnc.passes.multi_threshold import MultiThreshold
 from snnc.pipeline import Pipeline
 from snnc.progress import Progress, Silent
+from snnc.scale.workers import Workers
 from snnc.search.journal import Journal
 
 STEPS = (1, 2, 4, 8, 16)
@@ -131,6 +132,7 @@ class Trials:
         preprocessing: from the rows to what the source network takes.
         each: what each output is, by its name.
         metrics: those that are limited, ``METRIC`` or ``OUTPUT:METRIC``.
+        workers: who runs networks on many rows while one is converted.
         journal: of the whole search; that of a search for thresholds lies beside it.
     """
 
@@ -144,6 +146,7 @@ class Trials:
     each: Mapping[str, Outputs]
     journal: Path | None = None
     metrics: tuple[str, ...] = ()
+    workers: Workers | None = None
     _made: dict[Candidate, Conversion] = field(default_factory=dict)
 
     @property
@@ -177,7 +180,9 @@ class Trials:
             settings={},
             journal=self._learning_journal(candidate),
         )
-        found = convert(self.model, self.rows[:rows], options, preprocessing=self.preprocessing)
+        found = convert(
+            self.model, self.rows[:rows], options, preprocessing=self.preprocessing, workers=self.workers
+        )
         if rows is None:
             self._made[candidate] = found
         return found
@@ -367,6 +372,7 @@ def search(
     sparing: bool = False,
     few: int | None = SEARCH_ROWS,
     progress: Progress | None = None,
+    ahead: Callable[[Sequence[Candidate], int | None], Iterable[Point]] | None = None,
 ) -> Outcome:
     """Measure candidates on few rows, then make the best of them with all rows.
 
@@ -380,11 +386,26 @@ def search(
         sparing: learn thresholds with a price on operations even where the budget is kept.
         few: calibration rows of the first measurements; ``None`` where there are no more than that.
         progress: where to show how far it is.
+        ahead: yields the first measurements of candidates in their order, made elsewhere at the same time.
     """
 
+    def key_of(candidate: Candidate, rows: int | None) -> str:
+        return f"{candidate.timesteps}|{candidate.pipeline.text}|{rows or 'all'}"
+
+    elsewhere: Iterator[Point] = iter(())
+    left: list[Candidate] = []
+    if ahead is not None:
+        left = [candidate for candidate in tried if key_of(candidate, few) not in journal]
+        elsewhere = iter(ahead(tuple(left), few))
+
+    def made(candidate: Candidate, rows: int | None) -> Point:
+        if left and left[0] == candidate and rows == few:
+            left.pop(0)
+            return next(elsewhere)
+        return measure(candidate, rows)
+
     def measured(candidate: Candidate, rows: int | None) -> Point:
-        key = f"{candidate.timesteps}|{candidate.pipeline.text}|{rows or 'all'}"
-        value = journal.value(key, lambda: _as_dict(measure(candidate, rows)))
+        value = journal.value(key_of(candidate, rows), lambda: _as_dict(made(candidate, rows)))
         return Point(**{**value, "metrics": tuple((name, float(least)) for name, least in value["metrics"])})
 
     bar = (progress or Silent()).track(tried, len(tried), "trying conversions")

@@ -196,7 +196,7 @@ def test_doctor_knows_what_is_needed_and_every_extra() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
     def names(needs: list[str]) -> tuple[str, ...]:
-        return tuple(re.split(r"\W", need, maxsplit=1)[0] for need in needs)
+        return tuple(re.split(r"[^\w-]", need, maxsplit=1)[0] for need in needs)
 
     assert names(project["dependencies"]) == doctor.NEEDED
     named = {

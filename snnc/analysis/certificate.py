@@ -26,16 +26,24 @@ from snnc.analysis import costs
 from snnc.analysis.evaluation import Share
 from snnc.analysis.latency import depth, latency_steps
 from snnc.errors import InputError, TargetError, UsageError
+from snnc.ir.batch import Batch, Rows
 from snnc.ir.bounds import provable_timesteps
 from snnc.ir.graph import IntArray
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import Firing, check_known, populations
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.progress import Progress, Silent
+from snnc.scale.plain import packed
+from snnc.scale.tasks import Shared, Task
+from snnc.scale.workers import Workers
 from snnc.simulation.protocol import Activity, RecordOptions, Simulator
+from snnc.simulation.remote import WorkersSimulator, narrow, packed_graph
 
 SHARD = 50
 """Rows that are compared at once."""
+
+SPREAD = 2000
+"""Rows that are handed to workers at once where events are counted."""
 
 
 class Basis(Enum):
@@ -150,7 +158,11 @@ def proved_settle_steps(graph: SnnGraph, spikes_per_step: int) -> int:
 
 
 def certify(
-    graph: SnnGraph, inputs: IntArray, simulator: Simulator, progress: Progress | None = None
+    graph: SnnGraph,
+    inputs: IntArray,
+    simulator: Simulator,
+    progress: Progress | None = None,
+    workers: Workers | None = None,
 ) -> tuple[Exact, ...]:
     """Return for each number of spikes a step the fewest settle steps that are exact on all rows.
 
@@ -159,6 +171,7 @@ def certify(
         inputs: (rows, *input shape), encoded.
         simulator: what runs it.
         progress: where to show how far it is.
+        workers: who runs the rows; counts are integers, so that nothing depends on them.
 
     Returns:
         Fewer spikes a step first; those that take more spikes for no fewer settle steps are left out.
@@ -172,46 +185,85 @@ def certify(
     reference = quantised(graph)
     neurons = [node.neuron for node in graph.of_type(IntegrateFire)]
     if graph.schedule is Schedule.LAYERWISE or all(neuron.limit is None for neuron in neurons):
-        return (_measured(graph, None, 0, Basis.PROVED, inputs, simulator),)
+        return (_measured(graph, None, 0, Basis.PROVED, inputs, simulator, workers),)
     found: list[Exact] = []
     tracked = (progress or Silent()).track(range(1, graph.timesteps + 1), graph.timesteps, "certifying")
     for spikes in tracked:
         limit = proved_settle_steps(graph, spikes)
         settle = 0
-        while settle < limit and _differing(variant(graph, spikes, settle), reference, inputs, simulator, 1):
+        while settle < limit and _differing(
+            variant(graph, spikes, settle), reference, inputs, simulator, 1, workers
+        ):
             settle += 1
         if found and settle >= found[-1].settle_steps:
             continue
         basis = Basis.PROVED if settle == limit else Basis.OBSERVED
-        found.append(_measured(graph, spikes, settle, basis, inputs, simulator))
+        found.append(_measured(graph, spikes, settle, basis, inputs, simulator, workers))
         if settle == 0:
             break
     return tuple(found)
 
 
-def disagreements(graph: SnnGraph, exact: Exact, inputs: IntArray, simulator: Simulator) -> Share:
+def disagreements(
+    graph: SnnGraph, exact: Exact, inputs: IntArray, simulator: Simulator, workers: Workers | None = None
+) -> Share:
     """Return how many rows have other counts under a setting than in the quantised network."""
-    setting = variant(graph, exact.spikes_per_step, exact.settle_steps)
-    return Share(_differing(setting, quantised(graph), inputs, simulator, len(inputs)), len(inputs))
+    setting, count = variant(graph, exact.spikes_per_step, exact.settle_steps), len(inputs)
+    return Share(_differing(setting, quantised(graph), inputs, simulator, count, workers), count)
+
+
+def differing_rows(graph: SnnGraph, reference: SnnGraph, rows: Rows, simulator: Simulator) -> int:
+    """Return how many of some encoded rows have other counts in one network than in the other."""
+    ours, theirs = (
+        simulator.run(network, rows, network.timesteps, RecordOptions(states=True)).counts
+        for network in (graph, reference)
+    )
+    unequal = np.zeros(len(rows), bool)
+    for name, counts in ours.items():
+        unequal |= (counts != theirs[name]).reshape(len(counts), -1).any(axis=1)
+    return int(unequal.sum())
 
 
 def _differing(
-    graph: SnnGraph, reference: SnnGraph, inputs: IntArray, simulator: Simulator, enough: int
+    graph: SnnGraph,
+    reference: SnnGraph,
+    inputs: Rows,
+    simulator: Simulator,
+    enough: int,
+    workers: Workers | None,
 ) -> int:
     """Return how many rows have other counts, or at least ``enough``."""
-    found = 0
-    for rows in _shards(len(inputs)):
-        ours, theirs = (
-            simulator.run(network, inputs[rows], network.timesteps, RecordOptions(states=True)).counts
-            for network in (graph, reference)
+    if workers is None:
+        counted: Iterator[int] = (
+            differing_rows(graph, reference, inputs[rows], simulator) for rows in _shards(len(inputs))
         )
-        unequal = np.zeros(len(inputs[rows]), bool)
-        for name, counts in ours.items():
-            unequal |= (counts != theirs[name]).reshape(len(counts), -1).any(axis=1)
-        found += int(unequal.sum())
+    else:
+        counted = _differing_on(workers, graph, reference, inputs)
+    found = 0
+    for count in counted:
+        found += count
         if found >= enough:
             break
     return found
+
+
+INPUT = "input:"
+"""Put before the name of an input among the arrays of a task."""
+
+
+def _differing_on(workers: Workers, graph: SnnGraph, reference: SnnGraph, inputs: Rows) -> Iterator[int]:
+    """Yield how many of consecutive rows have other counts, counted by workers."""
+    everything = frozenset(node.name for node in graph)
+    shared = tuple(Shared.of(packed_graph(each, everything)) for each in (graph, reference))
+    several = isinstance(inputs, Batch)
+    arrays = inputs.arrays if isinstance(inputs, Batch) else {"": inputs}
+
+    def task(rows: slice) -> Task:
+        sent = {INPUT + name: narrow(array[rows]) for name, array in arrays.items()}
+        label = f"rows {rows.start} to {min(rows.stop, len(inputs)) - 1} of {graph.name}"
+        return Task("differing", packed({"several": several}, sent), shared, label)
+
+    return (int(done.values["differing"]) for done in workers.results(map(task, _shards(len(inputs)))))
 
 
 def _measured(
@@ -221,10 +273,14 @@ def _measured(
     basis: Basis,
     inputs: IntArray,
     simulator: Simulator,
+    workers: Workers | None,
 ) -> Exact:
     setting = variant(graph, spikes_per_step, settle_steps)
     activity: dict[str, Activity] = {}
-    for rows in _shards(len(inputs)):
+    size = SHARD
+    if workers is not None:
+        simulator, size = WorkersSimulator(simulator, workers), SPREAD
+    for rows in _shards(len(inputs), size):
         trace = simulator.run(setting, inputs[rows], setting.timesteps, RecordOptions(activity=True))
         for name, counted in trace.activity.items():
             activity[name] = activity[name] + counted if name in activity else counted
@@ -241,5 +297,5 @@ def _measured(
     )
 
 
-def _shards(rows: int) -> Iterator[slice]:
-    return (slice(start, start + SHARD) for start in range(0, rows, SHARD))
+def _shards(rows: int, size: int = SHARD) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, rows, size))

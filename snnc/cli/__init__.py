@@ -21,7 +21,7 @@ VERBS = {
     "check": "List everything in a network that cannot be converted.",
     "new": "Write a configuration for a network.",
     "convert": "Convert a trained network into a spiking one.",
-    "train": "Train a network from nothing, to the levels of a spiking network.",
+    "train": "Train a network to the levels of a spiking one.",
     "tune": "Learn thresholds, weights and membranes by gradients.",
     "adapt": "Learn new classes behind a cut, or take them back.",
     "eval": "Measure accuracy, spikes and operations on labelled rows.",

@@ -11,12 +11,15 @@ from snnc.cli.given import given
 from snnc.cli.terminal import Terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
     from snnc.analysis.front import Point
     from snnc.budget import Budget, Candidate, Outcome, Trials
     from snnc.cli.convert import Rows
     from snnc.cli.models import Located
     from snnc.compiler import Options
     from snnc.metrics import Outputs
+    from snnc.scale.workers import Workers
 
 SPARING = "low-power"
 """The preset for which a limit on the drop asks for the fewest operations."""
@@ -35,6 +38,7 @@ class Request:
         outputs: what each output is, by its name.
         journal: where measurements are kept.
         keeps_journal: whether the user named it, so that it stays when the artefact is written.
+        workers: who makes and measures candidates; ``None`` for this process alone.
     """
 
     timesteps: int | None
@@ -45,6 +49,7 @@ class Request:
     outputs: Mapping[str, Outputs]
     journal: Path | None
     keeps_journal: bool
+    workers: Workers | None = None
 
 
 def refuse_contradicting(options: Options) -> None:
@@ -133,6 +138,7 @@ def convert_to_budget(
         each=request.outputs,
         journal=request.journal,
         metrics=tuple(dict.fromkeys(limit.asked for limit in budget.floors)),
+        workers=request.workers,
     )
     terminal.journal = request.journal
     outcome = search(
@@ -143,6 +149,7 @@ def convert_to_budget(
         sparing=request.sparing,
         few=SEARCH_ROWS if len(used.x) > SEARCH_ROWS else None,
         progress=terminal.progress(),
+        ahead=None if request.workers is None else _ahead(request.workers, located, trials),
     )
     measured = trials.measured
     output = request.output if outcome.chosen is not None else None
@@ -162,6 +169,22 @@ def convert_to_budget(
     if request.journal is not None and not request.keeps_journal:
         for path in (request.journal, *trials.learning_journals()):
             path.unlink(missing_ok=True)
+
+
+def _ahead(
+    workers: Workers, located: Located, trials: Trials
+) -> Callable[[Sequence[Candidate], int | None], Iterator[Point]]:
+    """Return what measures candidates on workers."""
+    from snnc.remote.files import shared_files, told_of_source
+    from snnc.remote.trials import points_on
+
+    told = told_of_source(located.name, trials.preprocessing, trials.options.selection)
+    files = shared_files(located.path)
+
+    def points(candidates: Sequence[Candidate], few: int | None) -> Iterator[Point]:
+        return points_on(workers, files, told, trials, candidates, few)
+
+    return points
 
 
 def _identity(located: Located, trials: Trials) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snnc.cli.artefacts import ArtefactPath
+from snnc.cli.cluster import cluster_option, refuse_threads, workers_if
 from snnc.cli.layouts import rows_layout
 from snnc.cli.quantities import Threads
 from snnc.cli.terminal import Terminal, Verb
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 @rows_layout
 @click.option("--threads", type=Threads(), metavar="N", help="Number of threads; all by default.")
 @click.option("--force", is_flag=True, help="Replace OUT if it exists.")
+@cluster_option
 @click.pass_obj
 def command(
     terminal: Terminal,
@@ -55,6 +57,7 @@ def command(
     rows_layout: str | None,
     threads: int | None,
     force: bool,
+    cluster: str | None,
 ) -> None:
     """Find the fewest settle steps and spikes per step at which all spike counts are exact.
 
@@ -69,6 +72,7 @@ def command(
     from snnc.cli.subjects import rows_of
     from snnc.errors import GateError
 
+    refuse_threads(cluster)
     check_outputs(output, others=(artefact, data, check), force=force)
     loaded = load(artefact)
     loaded.require_one_run("`snnc certify`")
@@ -77,12 +81,13 @@ def command(
     simulator = load_simulator("numba", threads)
     sha256 = loaded.metadata.source_sha256
     x, _, name = rows_of(data, sha256, limit, rows.check_rows, preprocessing=rows.preprocessing)
-    front = certify(loaded.graph, rows.encode(x), simulator, terminal.progress())
     checked: list[Share] = []
-    if check is not None:
-        shown, _, _ = rows_of(check, sha256, limit, rows.check_rows, preprocessing=rows.preprocessing)
-        others = rows.encode(shown)
-        checked = [disagreements(loaded.graph, exact, others, simulator) for exact in front]
+    with workers_if(terminal, cluster) as workers:
+        front = certify(loaded.graph, rows.encode(x), simulator, terminal.progress(), workers)
+        if check is not None:
+            shown, _, _ = rows_of(check, sha256, limit, rows.check_rows, preprocessing=rows.preprocessing)
+            others = rows.encode(shown)
+            checked = [disagreements(loaded.graph, exact, others, simulator, workers) for exact in front]
     if output is not None:
         save(_written(loaded, front[-1], len(x)), output)
     if terminal.json:

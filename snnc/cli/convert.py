@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from snnc.cli.cluster import CLUSTER_HELP, refuse_threads, workers_if
 from snnc.cli.gate import Limits, gate, outputs_for
 from snnc.cli.given import given, refuse
 from snnc.cli.judging import floors, task_of
 from snnc.cli.layouts import with_layout
 from snnc.cli.options import parameters, setting
 from snnc.cli.terminal import Terminal, Verb
-from snnc.options import ConvertOptions
+from snnc.options import ConvertOptions, input_and_file
 
 if TYPE_CHECKING:
     from snnc.cli.models import Located
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from snnc.ir.graph import Graph
     from snnc.metrics.outputs import Labels
     from snnc.pipeline import Dump
+    from snnc.scale.workers import Workers
 
 OTHER_SEARCHES = ("--max-latency", "--max-synops", "--front", "--journal", "--dump-ir-after")
 """Options that `--tune` does not go with."""
@@ -73,9 +75,12 @@ _CONFIG = click.Option(
 )
 
 
-@click.command("convert", cls=Verb, params=[click.Argument(["model"]), *parameters(), _CONFIG])
+_CLUSTER = click.Option(["--cluster"], metavar="WHERE", help=CLUSTER_HELP)
+
+
+@click.command("convert", cls=Verb, params=[click.Argument(["model"]), *parameters(), _CLUSTER, _CONFIG])
 @click.pass_context
-def command(ctx: click.Context, /, model: str, **values: Any) -> None:
+def command(ctx: click.Context, /, model: str, cluster: str | None, **values: Any) -> None:
     """Convert MODEL and write the spiking network to OUT.
 
     No labels are used, and no training is done. In place of a file, MODEL may be PACKAGE.MODULE:FACTORY: this
@@ -91,15 +96,19 @@ def command(ctx: click.Context, /, model: str, **values: Any) -> None:
     asked = ConvertOptions(**{**values, "settings": settings})
     if asked.output is None and not asked.dry_run:
         raise UsageError("no output is named: give -o NAME.snn.onnx, or --dry-run")
+    refuse_threads(cluster)
+    if cluster is not None:
+        refuse("learns in one process: leave out --cluster", "--tune")
     if not is_factory(model):
-        _convert(ctx, model, asked)
+        with workers_if(ctx.obj, cluster) as workers:
+            _convert(ctx, model, asked, workers)
         return
-    with exported_file(model, asked) as file:
+    with exported_file(model, asked) as file, workers_if(ctx.obj, cluster) as workers:
         ctx.obj.note(f"{model} is exported to {file}")
-        _convert(ctx, file, asked)
+        _convert(ctx, file, asked, workers)
 
 
-def _convert(ctx: click.Context, model: str, asked: ConvertOptions) -> None:
+def _convert(ctx: click.Context, model: str, asked: ConvertOptions, workers: Workers | None) -> None:
     from snnc.artefact import save
     from snnc.budget import Budget
     from snnc.cli.artefacts import require_network
@@ -117,7 +126,8 @@ def _convert(ctx: click.Context, model: str, asked: ConvertOptions) -> None:
         refuse("belongs to another search than --tune: leave out one of the two", *OTHER_SEARCHES)
     located = locate(model)
     require_network(located.path, model)
-    read = (located.path, asked.calib, asked.preprocess, ctx.meta.get("snnc.config"))
+    prepares = None if asked.preprocess is None else input_and_file(asked.preprocess)[1]
+    read = (located.path, asked.calib, prepares, ctx.meta.get("snnc.config"))
     check_outputs(journal, others=read, force=True)  # one that exists is gone on with
     check_outputs(output, front, others=(*read, journal), force=asked.force)
     if asked.pipeline is not None:
@@ -149,7 +159,7 @@ def _convert(ctx: click.Context, model: str, asked: ConvertOptions) -> None:
         rows = _rows(located, asked)
         outputs = outputs_for(located, rows, options)
         limits.check(outputs)
-        request = requested(options, front, output, outputs)
+        request = replace(requested(options, front, output, outputs), workers=workers)
         convert_to_budget(terminal, located, *_split(located, rows, options), budget, request)
         return
     if front is not None:
@@ -183,6 +193,7 @@ def _convert(ctx: click.Context, model: str, asked: ConvertOptions) -> None:
             progress=terminal.progress(),
             dump=dump,
             name=rows.origin,
+            workers=workers,
         )
         for found in conversion.diagnostics:
             terminal.warn(found)
@@ -271,13 +282,14 @@ def _rows(located: Located, asked: ConvertOptions) -> Rows:
 def _read(located: Located, rows: Rows, options: Options) -> SourceModel:
     """Read the network as a conversion does, and refuse rows that do not fit it, by their name."""
     from snnc.compiler import read_convertible
-    from snnc.data.preprocessing import check_fit
+    from snnc.data.preprocessing import check_fit, for_inputs
     from snnc.ir.batch import rows_of
 
     source, _ = read_convertible(located.path, options)
+    prepares = for_inputs(rows.preprocessing, source.takes)
     for name, takes in source.takes.items():
         what = rows.origin if len(source.takes) == 1 else f"{rows.origin} for {name!r}"
-        check_fit(rows_of(rows.x, name).shape, takes, rows.preprocessing, what)
+        check_fit(rows_of(rows.x, name).shape, takes, prepares[name], what)
     return source
 
 

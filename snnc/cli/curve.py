@@ -43,6 +43,7 @@ class Request:
     threads: int | None
     force: bool
     task: str | None
+    cluster: str | None = None
 
 
 def curve_timesteps(text: str) -> tuple[int, ...]:

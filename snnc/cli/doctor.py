@@ -25,7 +25,7 @@ EXTRAS = {
     "download": ("pooch",),
     "nir": ("h5py",),
     "loihi": ("h5py",),
-    "docs": ("mkdocs-material", "mkdocstrings"),
+    "docs": ("mkdocs-material", "mkdocstrings", "ruff"),
 }
 VECTORS = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vnni", "avxvnni", "neon", "dotprod")
 

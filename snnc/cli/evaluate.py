@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from snnc.cli.cluster import cluster_option, refuse_threads, workers_if
 from snnc.cli.given import refuse
 from snnc.cli.inputs_outputs import keep_option, shape_option
 from snnc.cli.judging import metric_lines, task_of, task_option
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from snnc.analysis.costs import Costs
     from snnc.analysis.evaluation import Evaluation, Judged, Share
+    from snnc.analysis.parts import Parts
     from snnc.analysis.scores import Scores
     from snnc.artefact import Artefact
     from snnc.cli.models import Located
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from snnc.ir.batch import Rows
     from snnc.metrics import Measured
     from snnc.metrics.outputs import Labels
+    from snnc.progress import Progress
+    from snnc.scale.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ class Request:
     task: str | None
     shape: tuple[str, ...]
     keep_output: tuple[str, ...]
+    cluster: str | None
 
 
 @click.command("eval", cls=Verb)
@@ -90,6 +95,7 @@ class Request:
 @task_option
 @shape_option
 @keep_option
+@cluster_option
 @click.pass_obj
 def command(terminal: Terminal, /, network: str, **options: Any) -> None:
     """Measure accuracy or other metrics with 95 % intervals, spikes, and operations per image.
@@ -100,6 +106,7 @@ def command(terminal: Terminal, /, network: str, **options: Any) -> None:
     from snnc.cli.models import locate
 
     request = Request(**options)
+    refuse_threads(request.cluster)
     located = locate(network)
     if holds_artefact(located.path):
         _evaluate_artefact(terminal, located.path, request)
@@ -129,24 +136,30 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None
     x, y = _rows(request, entry, artefact.check_rows, *names, artefact.preprocessing, is_fixed=True)
     warn_of_rows(terminal, artefact, x, simulator)
     _warn_of_overlap(terminal, artefact, x)
-    source = None
+    source = located = None
     if request.against is not None or request.source is not None:
         given = request.source if request.against in (None, "source") else request.against
         located = locate_source(artefact.metadata, path, given)
         source = open_source(terminal, located, artefact.preprocessing, request.threads, artefact.selection)
-    found = evaluate_artefact(
-        artefact,
-        x,
-        y,
-        simulator=simulator,
-        # The ONNX model gives answers, but no look inside.
-        counter=load_simulator("numba", request.threads) if simulator.name == "onnx" else None,
-        timesteps=steps,
-        source=source,
-        task=task_of(request.task),
-        metrics=request.metric,
-        progress=terminal.progress(),
-    )
+    with workers_if(terminal, request.cluster) as workers:
+        parts = None
+        if workers is not None:
+            beside = None if source is None else located
+            parts = _parts_on(workers, artefact, path, beside, x, steps, request, terminal.progress())
+        found = evaluate_artefact(
+            artefact,
+            x,
+            y,
+            simulator=simulator,
+            # The ONNX model gives answers, but no look inside.
+            counter=load_simulator("numba", request.threads) if simulator.name == "onnx" else None,
+            timesteps=steps,
+            source=source,
+            task=task_of(request.task),
+            metrics=request.metric,
+            progress=terminal.progress(),
+            parts=parts,
+        )
     if terminal.json:
         terminal.data({**found.as_dict(), "host": told_of(artefact, steps)})
     else:
@@ -157,12 +170,37 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None
                 terminal.text(f"{artefact.host.latency[0].upper()}{artefact.host.latency[1:]}.")
 
 
+def _parts_on(
+    workers: Workers,
+    artefact: Artefact,
+    path: Path,
+    located: Located | None,
+    x: Rows,
+    steps: int,
+    request: Request,
+    progress: Progress,
+) -> Parts:
+    """Return what evaluates an artefact, and its source where that is located, on workers."""
+    from snnc.remote.evaluation import Subject, parts_on
+    from snnc.remote.files import shared_files, told_of_source
+
+    source = None
+    if located is not None:
+        told = told_of_source(located.name, artefact.preprocessing, artefact.selection)
+        source = (shared_files(located.path), told)
+    subject = Subject(shared_files(path), steps, request.backend, request.rows_layout, source)
+    name = "the rows" if request.data is None else str(request.data)
+    return parts_on(workers, subject, x, request.data, progress, name)
+
+
 def _evaluate_model(terminal: Terminal, located: Located, request: Request) -> None:
     from snnc.analysis.evaluation import evaluate_ann
     from snnc.cli.models import open_source
     from snnc.data.material import preprocessing_beside
     from snnc.data.preprocessing import Preprocessing
     from snnc.metrics import Task
+    from snnc.remote.evaluation import answers_on
+    from snnc.remote.files import shared_files, told_of_source
     from snnc.source.selection import Selection
 
     refuse(
@@ -184,9 +222,20 @@ def _evaluate_model(terminal: Terminal, located: Located, request: Request) -> N
     source = open_source(terminal, located, preprocessing, request.threads, selection)
     names = (list(source.session.inputs), list(source.session.outputs))
     x, y = _rows(request, located.entry, source.check_rows, *names, preprocessing)
-    found = evaluate_ann(
-        source, x, y, terminal.progress(), task=task_of(request.task), metrics=request.metric
-    )
+    with workers_if(terminal, request.cluster) as workers:
+        answered = None
+        if workers is not None:
+            files = shared_files(located.path), told_of_source(located.name, preprocessing, selection)
+            answered = answers_on(workers, files, x, request.data, terminal.progress())
+        found = evaluate_ann(
+            source,
+            x,
+            y,
+            terminal.progress(),
+            task=task_of(request.task),
+            metrics=request.metric,
+            answered=answered,
+        )
     if terminal.json:
         each = {name: scores.as_dict() for name, scores in found.items()}
         shown = {"outputs": each} if len(found) > 1 else next(iter(each.values()))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from snnc.cli.artefacts import ArtefactPath
+from snnc.cli.cluster import cluster_option, refuse_threads, workers_if
 from snnc.cli.curve import CURVE_ROWS, Request, curve_timesteps, measured_curve
 from snnc.cli.given import refuse
 from snnc.cli.judging import task_of, task_option
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from snnc.report.document import Report
     from snnc.report.energy import CostModel
     from snnc.report.measurement import Answered
+    from snnc.report.measuring import Elsewhere
+    from snnc.scale.workers import Workers
+    from snnc.simulation.protocol import Simulator
 
 
 @click.command("report", cls=Verb)
@@ -78,6 +83,7 @@ if TYPE_CHECKING:
 @click.option("--threads", type=Threads(), metavar="N", help="Number of threads; all by default.")
 @click.option("--force", is_flag=True, help="Replace existing files.")
 @task_option
+@cluster_option
 @click.pass_obj
 def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
     """Measure the error of every layer, split it into its causes, and suggest what to try.
@@ -89,6 +95,7 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
     from snnc.report.making import make_report
 
     request = Request(**options)
+    refuse_threads(request.cluster)
     _check(artefact, request)
     model = _cost_model(request.cost_model)
     wanted = curve_timesteps(request.curve)
@@ -108,22 +115,40 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
         several=True,
     )
     steps = chosen_timesteps(terminal, found.artefact, request.timesteps)
-    report = make_report(
-        found.artefact,
-        found.source,
-        found.x,
-        found.y,
-        simulator=found.simulator,
-        reproduce=_reproduce(found, request, steps),
-        task=found.told_task(task_of(request.task)),
-        timesteps=steps,
-        threads=request.threads,
-        cost_model=model,
-        curve=lambda each: measured_curve(terminal, found, each, wanted, request) if wanted else None,
-        progress=terminal.progress(),
-    )
+    with workers_if(terminal, request.cluster) as workers:
+        spread = found if workers is None else replace(found, simulator=_spread(workers, found))
+        report = make_report(
+            found.artefact,
+            found.source,
+            found.x,
+            found.y,
+            simulator=found.simulator,
+            reproduce=_reproduce(found, request, steps),
+            task=found.told_task(task_of(request.task)),
+            timesteps=steps,
+            threads=request.threads,
+            cost_model=model,
+            curve=lambda each: measured_curve(terminal, spread, each, wanted, request) if wanted else None,
+            progress=terminal.progress(),
+            elsewhere=None if workers is None else _elsewhere(workers, found, request),
+        )
     _write(report, request)
     _show(terminal, report, request)
+
+
+def _spread(workers: Workers, found: Subject) -> Simulator:
+    """Return what runs many rows on workers."""
+    from snnc.simulation.remote import WorkersSimulator
+
+    return WorkersSimulator(found.simulator, workers)
+
+
+def _elsewhere(workers: Workers, found: Subject, request: Request) -> Elsewhere:
+    """Return what sums up the chunks of a report on workers."""
+    from snnc.remote.measuring import Reported, chunks_on
+
+    reported = Reported(found.path, found.located.path, request.rows_layout, found.x, request.data)
+    return chunks_on(workers, reported)
 
 
 def _check(artefact: Path, request: Request) -> None:

@@ -32,6 +32,7 @@ from snnc.ir.snn import Convolution, IntegrateFire, Linear, Readout, SnnGraph, S
 from snnc.numerics.quantisation import Group
 from snnc.numerics.regression import Float64Array, Normal, normal_equations, ridge
 from snnc.numerics.spill import RowArray
+from snnc.scale.workers import Workers
 from snnc.simulation.partial import PartialSimulation
 from snnc.simulation.reference import windows
 
@@ -74,6 +75,7 @@ def refit(
     *,
     densify: bool = False,
     thrift: int = 1,
+    workers: Workers | None = None,
 ) -> SnnGraph | CannotFit | None:
     """Return the network with fitted float32 weights and bias in one group.
 
@@ -89,6 +91,7 @@ def refit(
         seed: of the choice of positions.
         densify: whether weights that are exactly zero may become others; else a pruned network stays pruned.
         thrift: the positions are divided by it.
+        workers: who multiplies, without a difference.
 
     Returns:
         The network; the reason where a fit fails; ``None`` where there is nothing to fit.
@@ -121,7 +124,7 @@ def refit(
     if kept is not None:
         kept[-1] = True  # the bias is no synapse
     try:
-        normal = normal_equations(columns, y)
+        normal = normal_equations(columns, y, workers)
         weights = ridge(normal, initial, strength, kept)
     except np.linalg.LinAlgError as error:
         return CannotFit(f"the least-squares system has no unique solution ({error})")

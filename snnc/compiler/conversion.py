@@ -24,7 +24,7 @@ from snnc.data.input_statistics import KEY as STATISTICS
 from snnc.data.input_statistics import InputStatistics
 from snnc.data.leakage import row_hashes
 from snnc.data.material import given_rows, preprocessing_beside
-from snnc.data.preprocessing import Preprocessing, prepared_rows
+from snnc.data.preprocessing import Preprocessing, for_inputs, prepared_rows
 from snnc.diagnostics import OTHER_LEVELS, Diagnostic
 from snnc.errors import InternalError, UsageError
 from snnc.frontend import SourceModel
@@ -37,9 +37,11 @@ from snnc.metrics.task import Task
 from snnc.pass_options import former_names
 from snnc.pipeline import Context, Dump, PassRecord, Pipeline, run_pipeline
 from snnc.progress import Callback, Progress, as_progress
+from snnc.scale.workers import Workers
 from snnc.search.choice import EXACT, Candidate, Choice
 from snnc.simulation.protocol import RecordOptions, Simulator
 from snnc.simulation.reference import encode_all
+from snnc.simulation.remote import WorkersSimulator
 from snnc.source.calibration import Calibration
 
 _log = logging.getLogger("snnc")
@@ -99,6 +101,7 @@ def convert(
     dump: Dump | None = None,
     name: str = "the calibration rows",
     tuner: Tuner | None = None,
+    workers: Workers | None = None,
 ) -> Conversion:
     """Convert a trained network.
 
@@ -119,6 +122,7 @@ def convert(
         dump: called with each pass's name and result.
         name: what the calibration rows are called in messages.
         tuner: runs the passes instead, and learns between them.
+        workers: run networks and multiply on many rows; the result is the same bits as without them.
 
     Raises:
         UnsupportedModelError: the network holds something that cannot be converted.
@@ -138,24 +142,28 @@ def convert(
     among = alternatives(options, source.graph)
     taken_by = source.takes
     several = len(taken_by) > 1
-    if several and preprocessing is not None:
+    if several and preprocessing is not None and preprocessing.input is None:
         raise UsageError(
-            f"{named} has {len(taken_by)} inputs, and a preprocessing is for one: give rows as it takes them"
+            f"{named} has {len(taken_by)} inputs, and a preprocessing is for one: say for which, such as by "
+            f"--preprocess {next(iter(taken_by))}=FILE.json, or give rows as it takes them"
         )
+    prepares = for_inputs(preprocessing, taken_by)
     if not several and isinstance(calibration, str | os.PathLike):
         preprocessing = preprocessing_beside(Path(calibration), preprocessing)
     raw = joined(given_rows(calibration, list(taken_by), named, name, preprocessing))
     taken: dict[str, Any] = {}
     for given, form in taken_by.items():
         what = f"{name} for {given!r}" if several else name
-        taken[given] = prepared_rows(rows_of(raw, given), form, preprocessing, what)
+        taken[given] = prepared_rows(rows_of(raw, given), form, prepares[given], what)
     known = taken if source.host is None else source.host.before(taken)
     rows = source.entries(known, options.threads)
     possible = tuple(among.values()) or (options,)
     require_memory(source.graph, len(raw), fitted=any(each.fits for each in possible))
-    prepared = Calibration(joined(rows), options.threads)
+    prepared = Calibration(joined(rows), options.threads, workers)
     del rows, taken, known  # as large as the data
-    simulator = load_simulator("numba", options.threads)
+    simulator: Simulator = load_simulator("numba", options.threads)
+    if workers is not None:
+        simulator = WorkersSimulator(simulator, workers)
     shown = as_progress(progress)
     tasks = tasks_of(source, options.task)
     task = next(iter(tasks.values())) if len(tasks) == 1 else options.task

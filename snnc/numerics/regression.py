@@ -8,20 +8,27 @@ they are summed in chunks of a fixed size, in order, by one thread each.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from threadpoolctl import threadpool_limits
 
 from snnc.ir.bounds import EXACT_FLOAT32
 from snnc.ir.graph import FloatArray, IntArray
+from snnc.scale.plain import packed
+from snnc.scale.tasks import Arrays, Blob, Found, Task
+from snnc.scale.workers import Workers
 
 Float64Array = NDArray[np.float64]
 
 CHUNK = 4096
 """Rows per partial sum of the right-hand sides."""
+
+CHUNKS = 4
+"""Partial sums of one task, where workers multiply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +46,16 @@ class Normal:
     rows: int
 
 
-def normal_equations(counts: Sequence[IntArray], targets: FloatArray) -> Normal:
+def normal_equations(
+    counts: Sequence[IntArray], targets: FloatArray, workers: Workers | None = None
+) -> Normal:
     """Sum up the normal equations.
 
     Args:
         counts: blocks of columns, each (rows, features) integers.
         targets: (rows, outputs).
+        workers: who multiplies; the sums are the same bits whoever does, for products are of fixed chunks of
+            rows, the Gram matrices are exact, and the right-hand sides are added in the order of the rows.
 
     Returns:
         The equations of all columns side by side, and a last column of ones for the bias.
@@ -57,14 +68,52 @@ def normal_equations(counts: Sequence[IntArray], targets: FloatArray) -> Normal:
     features = sum(block.shape[1] for block in counts) + 1
     gram = np.zeros((features, features))
     cross = np.zeros((features, targets.shape[1]))
-    with threadpool_limits(1):
-        for start in range(0, rows, chunk):
-            part = slice(start, start + chunk)
-            columns = [block[part].astype(dtype) for block in counts]
-            x = np.concatenate([*columns, np.ones((len(columns[0]), 1), dtype)], axis=1)
-            gram += x.T @ x
-            cross += x.T @ targets[part].astype(dtype)
+    size = chunk * CHUNKS
+    if workers is None or rows <= size:
+        with threadpool_limits(1):
+            for part_gram, part_cross in _products(counts, targets, chunk, dtype):
+                gram += part_gram
+                cross += part_cross
+        return Normal(gram, cross, rows)
+
+    def task(start: int) -> Task:
+        part = slice(start, start + size)
+        arrays = {f"block:{index}": _narrow(block[part]) for index, block in enumerate(counts)}
+        values = {"chunk": chunk, "dtype": np.dtype(dtype).str, "blocks": len(counts)}
+        label = f"positions {start} to {min(start + size, rows) - 1} of a regression"
+        return Task("products", packed(values, {**arrays, "targets": targets[part]}), label=label)
+
+    for done in workers.results(map(task, range(0, rows, size))):
+        gram += done.arrays["gram"]
+        for part_cross in done.arrays["cross"]:
+            cross += part_cross
     return Normal(gram, cross, rows)
+
+
+def _products(
+    counts: Sequence[IntArray], targets: FloatArray, chunk: int, dtype: DTypeLike
+) -> Iterator[tuple[FloatArray, FloatArray]]:
+    """Yield Gram matrix and right-hand side of each chunk of rows, (features, ...) in the given type."""
+    for start in range(0, len(targets), chunk):
+        part = slice(start, start + chunk)
+        columns = [block[part].astype(dtype) for block in counts]
+        x = np.concatenate([*columns, np.ones((len(columns[0]), 1), dtype)], axis=1)
+        yield x.T @ x, x.T @ targets[part].astype(dtype)
+
+
+def _narrow(counts: IntArray) -> IntArray:
+    small = counts.astype(np.int8)
+    return small if np.array_equal(small, counts) else counts
+
+
+def products(values: dict[str, Any], arrays: Arrays, blobs: Sequence[Blob]) -> Found:
+    """Multiply some chunks of rows, in a worker: the exact sum of Gram matrices, and each right-hand side."""
+    counts = [arrays[f"block:{index}"] for index in range(int(values["blocks"]))]
+    parts = list(_products(counts, arrays["targets"], int(values["chunk"]), np.dtype(values["dtype"])))
+    gram = np.zeros(parts[0][0].shape)
+    for each, _ in parts:
+        gram += each
+    return {}, {"gram": gram, "cross": np.stack([cross for _, cross in parts])}
 
 
 def ridge(

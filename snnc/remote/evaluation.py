@@ -26,6 +26,7 @@ from snnc.scale.plain import packed
 from snnc.scale.tasks import Arrays, Blob, Done, Found, Shared, Task
 from snnc.scale.workers import Workers
 from snnc.simulation.protocol import Activity
+from snnc.simulation.remote import narrow
 
 TASK_ROWS = 2 * SHARD
 """Rows of one task; a whole number of shards, so that every batch is the same as in one process."""
@@ -166,9 +167,17 @@ def _plain(parts: Sequence[Part]) -> Found:
         total = parts[0].activity[name]
         for part in parts[1:]:
             total = total + part.activity[name]
-        for field in ACTIVITY:
-            made[f"activity:{index}:{field}"] = getattr(total, field)
+        made |= {f"activity:{index}:{field}": each for field, each in sent_activity(total).items()}
     return told, made
+
+
+def sent_activity(total: Activity) -> Arrays:
+    """Return events as they are sent: in few bytes, and once where all spikes are of one unit."""
+    sent: Arrays = {"events": narrow(total.events)}
+    for field in ACTIVITY[1:]:
+        if not np.array_equal(found := getattr(total, field), total.events):
+            sent[field] = narrow(found)
+    return sent
 
 
 def part_of(done: Done) -> Part:
@@ -182,10 +191,11 @@ def part_of(done: Done) -> Part:
             found[output] = Reduced(classes, top, values, int(n))
         return found
 
-    activity = {
-        name: Activity(*(made[f"activity:{index}:{field}"] for field in ACTIVITY))
-        for index, name in enumerate(told["activity"])
-    }
+    activity = {}
+    for index, name in enumerate(told["activity"]):
+        events = made[f"activity:{index}:events"].astype(np.int64)
+        units, bits = (made.get(f"activity:{index}:{field}", events) for field in ACTIVITY[1:])
+        activity[name] = Activity(events, units.astype(np.int64), bits.astype(np.int64))
     return Part(side("spiking"), side("analogue"), activity)
 
 

@@ -13,8 +13,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import prod
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from snnc.analysis import costs
 from snnc.analysis.scores import Answers, compared, judged, wants_values
@@ -41,6 +43,7 @@ from snnc.source.ann_session import AnnSession
 from snnc.source.islands import SourceSegments
 from snnc.source.source_map import carried, maximum_of, rectifier
 
+EVENTS = ("events", "units", "bits")
 BLOCK = 1 << 16
 """Neurons, times rows, whose errors are split at a time."""
 
@@ -94,8 +97,16 @@ def _order(graph: SnnGraph, nodes: tuple[SpikingLayer | Readout, ...]) -> tuple[
     )
 
 
+State = tuple[dict[str, Any], dict[str, NDArray[Any]]]
+"""The sums of one chunk as plain values and arrays."""
+
+
 class ChunkSums:
-    """The sums of all chunks so far."""
+    """The sums of a chunk, and those of all chunks.
+
+    A chunk is summed up by itself, here or in another process, and its sums are joined to those of the chunks
+    before it, in the order of the rows: so the bits are the same whoever ran which chunk.
+    """
 
     def __init__(
         self,
@@ -118,6 +129,7 @@ class ChunkSums:
             keep, threshold = wants_values(each, None), threshold_of(ends[name])
             self.spiking[name] = Answers(each, 0.0 if self.finish is None else threshold, keep)
             self.analogue[name] = Answers(each, threshold, keep)
+        self._own: dict[str, NumberArray] = {}
         self.artefact = artefact
         self.graph: SnnGraph = artefact.graph
         self.source = source.without_thresholds()
@@ -150,6 +162,56 @@ class ChunkSums:
         }
         self.rows = 0
 
+    def chunk(self, x: Rows, where: slice, labels: IntArray | None) -> State:
+        """Run one chunk, and return its sums.
+
+        Args:
+            x: the rows.
+            where: which they are.
+            labels: their classes, of the first output, as far as they are known.
+        """
+        self.sums = {node.name: self._begun(node) for node in self.layers}
+        self.activity, self._own = {}, {}
+        self.nonzero = {node.name: np.zeros(node.shape, np.int64) for node in self.populations}
+        self.probe.begin(where.start)
+        self._add(x, labels)
+        self.behind.wait()
+        told = {"activity": list(self.activity), "rows": len(x)}
+        arrays: dict[str, NDArray[Any]] = {"probe": self.probe.state(), **self._own}
+        for index, sums in enumerate(self.sums.values()):
+            arrays |= {f"layer:{index}:{name}": value for name, value in sums.state().items()}
+        for index, counted in enumerate(self.activity.values()):
+            arrays |= {f"activity:{index}:{event}": getattr(counted, event) for event in EVENTS}
+        for index, value in enumerate(self.nonzero.values()):
+            arrays[f"nonzero:{index}"] = value
+        return told, arrays
+
+    def joined(self, states: Iterator[tuple[slice, State]]) -> None:
+        """Join the sums of chunks, in the order of the rows."""
+        sums = {node.name: self._begun(node) for node in self.layers}
+        activity: dict[str, Activity] = {}
+        nonzero: dict[str, IntArray] = {n.name: np.zeros(n.shape, np.int64) for n in self.populations}
+        probes: list[NumberArray] = []
+        for where, (told, arrays) in states:
+            for index, each in enumerate(sums.values()):
+                head = f"layer:{index}:"
+                found = {name.removeprefix(head): a for name, a in arrays.items() if name.startswith(head)}
+                each.join(found)
+            for index, name in enumerate(told["activity"]):
+                counted = Activity(*(arrays[f"activity:{index}:{event}"] for event in EVENTS))
+                activity[name] = activity[name] + counted if name in activity else counted
+            for index, name in enumerate(nonzero):
+                nonzero[name] = nonzero[name] + arrays[f"nonzero:{index}"]
+            probes.append(arrays["probe"])
+            for index, name in enumerate(self.outputs):
+                self.spiking[name].add(arrays[f"spiking:{index}"], where)
+                self.analogue[name].add(arrays[f"analogue:{index}"], where)
+            self.rows += int(told["rows"])
+        self.sums, self.activity, self.nonzero = sums, activity, nonzero
+        self.probe.begin(0)
+        for probe in probes:
+            self.probe.join(probe)
+
     def _begun(self, node: SnnNode) -> LayerSums:
         if isinstance(node, CountFunction):
             one = np.ones(node.channels)
@@ -168,8 +230,8 @@ class ChunkSums:
         theta[theta == 0] = 1.0  # a table of one value
         return LayerSums(node.shape, (least, most), theta, step, None, np.stack([low, high]))
 
-    def add(self, x: Rows, where: slice) -> None:
-        """Run one chunk; ``where`` says which rows they are."""
+    def _add(self, x: Rows, labels: IntArray | None) -> None:
+        """Run one chunk."""
         if self.segments is None:
             rows = self.artefact.canonical(x)
             q = own = self.artefact.encode(x)
@@ -192,8 +254,7 @@ class ChunkSums:
         self._add_cumulative(values, q, trace, outputs, told)
         self._add_local(values, own, told)
         # The labels are of the answers, which ordinary ONNX has yet to make of these.
-        first = next(iter(self.outputs.values()))
-        labels = None if self.finish is not None or first.classes is None else first.classes[where]
+        labels = None if self.finish is not None else labels
         self.probe.add(rows, labels, values[self.first].reshape(len(x), -1))
         ours: Mapping[str, NumberArray]
         if self.finish is None:
@@ -201,11 +262,11 @@ class ChunkSums:
             ours = {name: layouts[name].to_source(value) for name, value in outputs.items()}
         else:
             ours = self.finish.answers(trace, x)
-        for name, value in self.artefact.completed(told, x).items():
-            flat = value.reshape(len(x), -1)
-            self.spiking[name].add(ours[name].reshape(len(x), -1), where)
-            self.analogue[name].add(flat if self.finish else finished(flat, self.ends[name]), where)
-        self.rows += len(x)
+        completed = self.artefact.completed(told, x)
+        for index, name in enumerate(self.outputs):
+            flat = completed[name].reshape(len(x), -1)
+            self._own[f"spiking:{index}"] = ours[name].reshape(len(x), -1)
+            self._own[f"analogue:{index}"] = flat if self.finish else finished(flat, self.ends[name])
 
     def _add_cumulative(
         self,

@@ -16,7 +16,7 @@ from snnc.report.curve import Curve
 from snnc.report.document import Report
 from snnc.report.energy import MODELS, CostModel, account
 from snnc.report.measurement import Measurement
-from snnc.report.measuring import measure
+from snnc.report.measuring import Elsewhere, measure
 from snnc.report.targets import fits
 from snnc.report.verdict import judge
 from snnc.simulation.protocol import Simulator
@@ -37,6 +37,7 @@ def make_report(
     cost_model: CostModel = MODELS["45nm"],
     curve: Callable[[Measurement], Curve | None] = lambda measurement: None,
     progress: Progress | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> Report:
     """Measure a conversion and judge it.
 
@@ -53,6 +54,7 @@ def make_report(
         cost_model: of the energy.
         curve: measures accuracy against T; by default there is none.
         progress: where to show how far it is.
+        elsewhere: sums up all chunks somewhere else; see :mod:`snnc.remote.measuring`.
 
     Raises:
         InputError: rows or labels do not fit.
@@ -70,6 +72,7 @@ def make_report(
         timesteps=steps,
         threads=threads,
         progress=progress,
+        elsewhere=elsewhere,
     )
     macs = sum(found.ann_macs.values())
     return Report(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
 import numpy as np
 from threadpoolctl import threadpool_limits
 
@@ -12,15 +15,38 @@ from snnc.data.normalisation import Misread
 from snnc.errors import InputError
 from snnc.ir.ann import AnnGraph, Softmax
 from snnc.ir.batch import Batch, Rows
-from snnc.ir.graph import FloatArray, NumberArray
-from snnc.metrics import Task
+from snnc.ir.graph import FloatArray, IntArray, NumberArray
+from snnc.metrics import Outputs, Task
 from snnc.metrics.outputs import Labels, recognise_outputs
 from snnc.progress import Progress, Silent
-from snnc.report.chunks import ChunkSums
+from snnc.report.chunks import ChunkSums, State
 from snnc.report.measurement import Measurement
 from snnc.report.serial_worker import SerialWorker
 from snnc.simulation.protocol import Simulator
 from snnc.source.ann_session import CHUNK, AnnSession
+
+
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """What is to be summed up.
+
+    Attributes:
+        rows: of each chunk, in order.
+        labels: the classes of all rows at the first output, as far as they are known.
+        outputs: what each output is, by its name.
+        ends: the activation that the source ends each output with.
+        timesteps: T.
+    """
+
+    rows: tuple[slice, ...]
+    labels: IntArray | None
+    outputs: Mapping[str, Outputs]
+    ends: Mapping[str, str]
+    timesteps: int
+
+
+Elsewhere = Callable[[Chunks], Iterator[State]]
+"""Yields the sums of chunks in their order."""
 
 
 def measure(
@@ -34,6 +60,7 @@ def measure(
     timesteps: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> Measurement:
     """Measure a conversion.
 
@@ -47,6 +74,7 @@ def measure(
         timesteps: T; the calibrated value by default.
         threads: used by the source network.
         progress: where to show how far it is.
+        elsewhere: sums up all chunks somewhere else; see :mod:`snnc.remote.measuring`.
 
     Raises:
         InputError: rows or labels do not fit.
@@ -63,15 +91,19 @@ def measure(
     stored = None if several else artefact.metadata.stored_task
     outputs = recognise_outputs(shapes, rows=len(x), labels=y, ends=ends, given=task, stored=stored)
     steps = graph.timesteps if timesteps is None else timesteps
-    starts = range(0, len(x), CHUNK)
-    tracked = (progress or Silent()).track(starts, len(starts), f"measuring at T = {steps}")
+    first = next(iter(outputs.values())).classes
+    chunks = [slice(start, min(start + CHUNK, len(x))) for start in range(0, len(x), CHUNK)]
+    tracked = (progress or Silent()).track(chunks, len(chunks), f"measuring at T = {steps}")
     # One BLAS thread: the order of a sum, and with it the last bit, must not depend on their number.
     with threadpool_limits(1, "blas"), SerialWorker(threads) as behind:
         work = ChunkSums(artefact, source, simulator, steps, threads, behind, outputs, ends)
-        for start in tracked:
-            rows = slice(start, start + CHUNK)
-            work.add(x[rows], rows)
-            behind.wait()
+        if elsewhere is None:
+            work.joined(
+                (rows, work.chunk(x[rows], rows, None if first is None else first[rows])) for rows in tracked
+            )
+        else:
+            asked = Chunks(tuple(chunks), first, outputs, ends, steps)
+            work.joined(zip(tracked, elsewhere(asked), strict=True))
         if several or len(graph.inputs) > 1 or isinstance(x, Batch):
             return work.result(None, None)
         (only,) = outputs.values()

@@ -9,7 +9,7 @@ import numpy as np
 from snnc.ir.ann import AnnGraph
 from snnc.ir.batch import Rows, rows_of
 from snnc.ir.channels import per_channel
-from snnc.ir.graph import FloatArray, IntArray
+from snnc.ir.graph import FloatArray, IntArray, NumberArray
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.metrics import decisions
 from snnc.report.fed import FedSource
@@ -80,6 +80,35 @@ class Probe:
         self._largest = 0.0
         self._score = self._reversed = 0.0
         self._first = np.zeros(3)
+        self._before = 0
+
+    def begin(self, before: int) -> None:
+        """Begin anew with a chunk before which there are so many rows."""
+        self._beyond = self._values = self._rows = 0
+        self._largest = 0.0
+        self._score = self._reversed = 0.0
+        self._first = np.zeros(3)
+        self._before = before
+
+    def state(self) -> NumberArray:
+        """Return what was added, to be joined to other probes; counts are exact in floats."""
+        counted = (self._beyond, self._values, self._rows, self._largest, self._score, self._reversed)
+        return np.array([*counted, *self._first])
+
+    def join(self, state: NumberArray) -> None:
+        """Add what was added to another probe of the same network."""
+        beyond, values, rows, largest, score, turned, *first = state.tolist()
+        self._beyond += int(beyond)
+        self._values += int(values)
+        self._rows += int(rows)
+        self._largest = max(self._largest, largest)
+        self._score += score
+        self._reversed += turned
+        self._first = self._first + first
+
+    @property
+    def _is_done(self) -> bool:
+        return self._session is None or self._before + self._rows >= PROBED_ROWS
 
     def add_first(
         self, node: IntegrateFire, q: Rows, zhat: FloatArray, counted: dict[str, IntArray], timesteps: int
@@ -93,7 +122,7 @@ class Probe:
             counted: spikes of every population.
             timesteps: T.
         """
-        if self._session is None or self._rows >= PROBED_ROWS:
+        if self._is_done:
             return
         shift = raised_by(node, self._fed.rectifier(node.name))
         raised = 0.0 if shift is None else per_channel(shift, zhat.ndim - 1)
@@ -118,7 +147,7 @@ class Probe:
             self._beyond += int(np.count_nonzero(magnitude > BEYOND))
             self._values += magnitude.size
             self._largest = max(self._largest, float(magnitude.max()))
-        if self._session is None or self._rows >= PROBED_ROWS:
+        if self._session is None or self._is_done:
             return
         other = self._session.run(np.ascontiguousarray(rows[:, ::-1]))[self._logits].reshape(logits.shape)
         self._score += _score(logits, labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import log10, prod, sqrt
 
@@ -14,6 +15,10 @@ from snnc.report.terms import TERMS, Decomposition
 
 LEAD_BINS = 5
 """Bins of the unevenness histogram: two spikes or more too few, one, none, one too many, two or more."""
+
+ADDED = ("lead", "histogram", "saturated", "active", "sent", "source_mean", "residual")
+LARGEST = "source_largest"
+"""Fields of the sums of a layer that are added where sums are joined, and that of which the larger counts."""
 
 ACTIVATION_BINS = 40
 ACTIVATION_RANGE = 2.0
@@ -198,6 +203,30 @@ class LayerSums:
         self.saturated, self.active, self.sent = (np.zeros(channels) for _ in range(3))
         self.source_mean, self.source_largest = (np.zeros(channels) for _ in range(2))
         self.residual = np.zeros(3)
+
+    def state(self) -> dict[str, NumberArray]:
+        """Return what was added so far, to be joined to other sums."""
+        counted = (self.above, self.looked_at, self.false_fires, self.local.values, self.cumulative.values)
+        return {
+            "counted": np.array(counted, np.int64),
+            "local": self.local.products,
+            "cumulative": self.cumulative.products,
+            **{name: getattr(self, name) for name in (*ADDED, LARGEST)},
+        }
+
+    def join(self, state: Mapping[str, NumberArray]) -> None:
+        """Add what was added to other sums of this layer."""
+        above, looked_at, false_fires, local, cumulative = map(int, state["counted"])
+        self.above += above
+        self.looked_at += looked_at
+        self.false_fires += false_fires
+        self.local.values += local
+        self.cumulative.values += cumulative
+        self.local.products = self.local.products + state["local"]
+        self.cumulative.products = self.cumulative.products + state["cumulative"]
+        for name in ADDED:
+            setattr(self, name, getattr(self, name) + state[name])
+        self.source_largest = np.maximum(self.source_largest, state[LARGEST])
 
     @property
     def values(self) -> int:

@@ -29,7 +29,7 @@ from snnc.scale.plain import packed
 from snnc.scale.tasks import Shared, Task, expectation, failure, perform, read
 from snnc.scale.workers import Lost
 
-TIMEOUT = 8.0
+TIMEOUT = 6.0
 """Seconds in which a scheduler has to answer."""
 
 DESCRIBED = 60.0
@@ -151,7 +151,9 @@ class DaskEngine:
         Raises:
             ClusterError: it does not answer.
         """
+        host, _, port = self.place.scheduler.partition("://")[2].rpartition(":")
         try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=timeout / 2).close()
             self._client = self._distributed.Client(
                 self.place.scheduler,
                 security=self._security,

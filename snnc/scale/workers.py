@@ -90,6 +90,7 @@ class Workers:
         """Take an engine, and close it at the end."""
         self._engine = engine
         self._given: dict[int, _Given] = {}
+        self._came: dict[int, bytes] = {}
         self._next = 0
 
     def __enter__(self) -> Workers:
@@ -182,7 +183,7 @@ class Workers:
         pending = iter(tasks)
         order: list[int] = []  # numbers handed out and not yet yielded, oldest first
         labels: dict[int, str] = {}
-        came: dict[int, bytes] = {}
+        came = self._came  # of whoever else waits meanwhile, too
         more = True
         try:
             while True:
@@ -199,7 +200,7 @@ class Workers:
                     first = order.pop(0)
                     yield named(came.pop(first), labels.pop(first))
                 if order and (not more or len(order) >= AHEAD * self._engine.size) and order[0] not in came:
-                    came |= dict(self.take())
+                    came.update(self.take())
         finally:
             self.drop(order)
 
@@ -207,6 +208,7 @@ class Workers:
         """Forget tasks that nobody waits for any more: what they give is thrown away."""
         for number in numbers:
             self._given.pop(number, None)
+            self._came.pop(number, None)
 
 
 def _given_up(given: _Given) -> bytes:

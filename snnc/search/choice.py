@@ -330,8 +330,10 @@ def choose(
         chosen = max(among, key=lambda each: (each.preset == "fast", each.timesteps == 4))
         return Choice(chosen, f"{len(calibration)} calibration rows are too few to compare presets")
     fitted, held = split(len(calibration))
-    rows = Calibration(calibration.rows[fitted], calibration.threads)
-    judged = Calibration(calibration.rows[held], calibration.threads)
+    rows, judged = (
+        Calibration(calibration.rows[part], calibration.threads, calibration.workers)
+        for part in (fitted, held)
+    )
     targets = judged.logits(source)
     by_name = targets.arrays if isinstance(targets, Batch) else {source.output_names[0]: targets}
     classes = {

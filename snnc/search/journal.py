@@ -68,6 +68,10 @@ class Journal:
         """Return the number of measurements."""
         return len(self._found)
 
+    def __contains__(self, key: str) -> bool:
+        """Whether something was measured under ``key``."""
+        return key in self._found
+
     def value(self, key: str, measure: Callable[[], Any]) -> Any:
         """Return what was measured under ``key``, or measure and keep it; JSON values."""
         if key not in self._found:

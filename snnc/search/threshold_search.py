@@ -26,6 +26,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -270,11 +271,12 @@ class _Search:
         self.search = search
         self.error = context.answer_error()
         part = np.arange(len(context.calibration)) % PARTS
-        rows, threads = context.calibration.rows, context.calibration.threads
-        self.fitted = Calibration(rows[part < 2][: search.rows], threads)
-        self.deciding = Calibration(rows[(part == 2) | (part == 3)], threads)
-        self.remaining = Calibration(rows[part < PARTS - 1], threads)
-        self.accepting = Calibration(rows[part == PARTS - 1], threads)
+        calibration = context.calibration
+        some = partial(Calibration, threads=calibration.threads, workers=calibration.workers)
+        self.fitted = some(calibration.rows[part < 2][: search.rows])
+        self.deciding = some(calibration.rows[(part == 2) | (part == 3)])
+        self.remaining = some(calibration.rows[part < PARTS - 1])
+        self.accepting = some(calibration.rows[part == PARTS - 1])
         self.snapshots = Snapshots(SNAPSHOT_BYTES)
         self.journal = Journal(context.journal, self._identity())
         self.evaluations = 0

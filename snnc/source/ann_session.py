@@ -18,10 +18,14 @@ from snnc.ir import ann
 from snnc.ir.batch import Rows, rows_of
 from snnc.ir.channels import per_channel
 from snnc.ir.geometry import Window
-from snnc.ir.graph import FloatArray
+from snnc.ir.graph import FloatArray, IntArray
 from snnc.ir.operations import check_known
 from snnc.numerics.spill import RowArray, row_array
+from snnc.scale.tasks import Shared
+from snnc.scale.workers import Workers
 from snnc.source.function_nodes import write_function
+from snnc.source.remote import CHUNK as CHUNK
+from snnc.source.remote import sample, sampled, streamed, within
 
 FEED = "in:"
 """Put before the name of an input: the tensor that is fed."""
@@ -31,10 +35,6 @@ FED = "fed:"
 
 VALUE = "value:"
 """Put before the name of a node. Every tensor has a word before its name, so that no two are called alike."""
-
-CHUNK = 32
-"""Rows per call. Fixed, so that results do not depend on the number of threads."""
-
 
 MOST_BYTES = 1 << 30
 """Weights of more bytes are given beside the model: protobuf holds 2 GiB."""
@@ -56,6 +56,7 @@ class AnnSession:
         names: Sequence[str],
         threads: int | None = None,
         fed: Sequence[str] = (),
+        workers: Workers | None = None,
     ) -> None:
         """Prepare to compute the nodes called ``names``.
 
@@ -64,6 +65,7 @@ class AnnSession:
             names: what to compute; a name may be given twice.
             threads: how many calls run at once.
             fed: nodes whose values the caller will give to :meth:`run_fed`; they are not computed.
+            workers: who computes many rows; every call has the same rows as in this process.
         """
         names = tuple(dict.fromkeys(names))
         options = ort.SessionOptions()
@@ -87,6 +89,8 @@ class AnnSession:
             providers=["CPUExecutionProvider"],
             disabled_optimizers=["Pad_Fusion"],
         )
+        self._workers = workers if not self._apart else None  # protobuf does not hold what would be sent
+        self._shared = None if self._workers is None else Shared.of(model.SerializeToString())
         self._names = names
         self._inputs = tuple(node.name for node in graph.inputs)
         self._fed = {entry.name for entry in self._session.get_inputs()}
@@ -100,6 +104,9 @@ class AnnSession:
         Args:
             x: (rows, *input shape) float32, channels first; of several inputs a batch.
         """
+        if self._workers is not None and self._shared is not None and len(x) > CHUNK:
+            yield from streamed(self._workers, self._shared, self._names, self._feeds, x)
+            return
         slices = [slice(start, start + CHUNK) for start in range(0, len(x), CHUNK)]
 
         def run(rows: slice) -> dict[str, FloatArray]:
@@ -121,6 +128,24 @@ class AnnSession:
                     running.append(pool.submit(run, slices[index + ahead]))
                 running[index] = None  # type: ignore[call-overload]
                 yield rows, values
+
+    def sampled(
+        self, x: Rows, chosen: IntArray, places: Mapping[str, IntArray]
+    ) -> Iterator[dict[str, tuple[FloatArray, FloatArray, FloatArray]]]:
+        """Yield of consecutive rows what is kept of their values, and the extremes of each channel.
+
+        Args:
+            x: (rows, *input shape) float32, channels first; of several inputs a batch.
+            chosen: (rows,), in order, those of which values are kept.
+            places: (rows, positions) of each node, the positions that are kept of these.
+        """
+        if self._workers is not None and self._shared is not None and len(x) > CHUNK:
+            yield from sampled(self._workers, self._shared, self._names, self._feeds, x, chosen, places)
+            return
+        for rows, values in self.stream(x):
+            inside = within(chosen, rows)
+            at = chosen[inside] - rows.start
+            yield {name: sample(value, at, places[name][inside]) for name, value in values.items()}
 
     def _feeds(self, x: Rows) -> dict[str, FloatArray]:
         """Return what onnxruntime is given of the inputs that are needed."""

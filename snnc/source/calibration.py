@@ -19,9 +19,13 @@ from snnc.ir.batch import Batch, Rows, joined, rows_of
 from snnc.ir.graph import FloatArray, NumberArray
 from snnc.metrics.task import Task
 from snnc.numerics.spill import RowArray
+from snnc.scale.workers import Workers
 from snnc.source.ann_session import AnnSession
 
 ENOUGH_ROWS = 100
+SAMPLED_ROWS = 8192
+"""Rows of which values are kept at least, where there are as many; of twice as many every second is one."""
+
 CACHE_BYTES = 256 * 2**20
 LARGEST_ACTIVATION = 1e18
 """Squares of larger ones overflow float32, in which errors are summed."""
@@ -72,6 +76,7 @@ class Calibration:
     Attributes:
         rows: (n, *input shape) float32, channels first; of several inputs a batch.
         threads: how many rows are worked on at once; no result depends on it.
+        workers: who runs the source network on many rows; no result depends on them, either.
 
     Class attributes:
         is_real: whether activations are those of the network, of which levels are worth choosing.
@@ -81,6 +86,7 @@ class Calibration:
 
     rows: Rows
     threads: int | None = None
+    workers: Workers | None = None
     _cache: dict[str, RowArray] = field(default_factory=dict, repr=False)
     _cached: AnnGraph | None = field(default=None, repr=False)
 
@@ -112,7 +118,7 @@ class Calibration:
 
     def subset(self, rows: slice) -> Calibration:
         """Return some of the rows as calibration data of their own."""
-        return Calibration(self.rows[rows], self.threads)
+        return Calibration(self.rows[rows], self.threads, self.workers)
 
     def require_finite(self, graph: AnnGraph, node: AnnNode, values: FloatArray) -> None:
         """Refuse values of a function that is not defined for all arguments that these rows give it.
@@ -165,7 +171,7 @@ class Calibration:
                     break
                 if other not in names:
                     names.append(other)
-            session = AnnSession(graph.without_thresholds(), names, self.threads)
+            session = AnnSession(graph.without_thresholds(), names, self.threads, workers=self.workers)
             self._cache.update(session.stored(self.rows, partial(require_squares, graph)))
         return self._cache[name]
 
@@ -187,20 +193,20 @@ class Calibration:
             NonFiniteError: values are not finite, or too large to square in float32.
         """
         random = np.random.default_rng(seed)
+        # What is kept does not grow with the number of rows.
+        chosen = np.arange(0, len(self.rows), max(1, len(self.rows) // SAMPLED_ROWS))
         positions: dict[str, np.ndarray] = {}
         for name in names:
             size = int(np.prod(graph[name].shape[1:]))
             count = min(size, max(1, -(-per_channel // len(self.rows))))
-            positions[name] = np.stack([random.permutation(size)[:count] for _ in range(len(self.rows))])
+            positions[name] = np.stack([random.permutation(size)[:count] for _ in chosen])
         kept: dict[str, list[FloatArray]] = {name: [] for name in names}
         highest: dict[str, FloatArray] = {}
         lowest: dict[str, FloatArray] = {}
-        session = AnnSession(graph.without_thresholds(), names, self.threads)
-        for rows, values in session.stream(self.rows):
-            for name, value in values.items():
-                flat = value.reshape(*value.shape[:2], -1)
-                kept[name].append(np.take_along_axis(flat, positions[name][rows][:, None, :], axis=2))
-                high, low = flat.max(axis=(0, 2)), flat.min(axis=(0, 2))
+        session = AnnSession(graph.without_thresholds(), names, self.threads, workers=self.workers)
+        for part in session.sampled(self.rows, chosen, positions):
+            for name, (found, high, low) in part.items():
+                kept[name].append(found)
                 highest[name] = np.maximum(highest[name], high) if name in highest else high
                 lowest[name] = np.minimum(lowest[name], low) if name in lowest else low
         for name in names:
@@ -262,7 +268,8 @@ class Calibration:
     def logits(self, graph: AnnGraph) -> Rows:
         """Return the source network's answers before a final softmax, (n, *shape) float32 per output."""
         answers = graph.answers
-        session = AnnSession(graph.without_thresholds(), list(dict.fromkeys(answers.values())), self.threads)
+        names = list(dict.fromkeys(answers.values()))
+        session = AnnSession(graph.without_thresholds(), names, self.threads, workers=self.workers)
         values = session.run(self.rows)
         return joined({name: values[node] for name, node in answers.items()})
 

@@ -182,7 +182,7 @@ class Tuner:
         device = self.recipe.device
         plain = clipped.without_thresholds()
         held = self.rows.everything(self.rows.held)
-        calibration = Calibration(joined(held), context.calibration.threads)
+        calibration = Calibration(joined(held), context.calibration.threads, context.calibration.workers)
         answers = calibration.logits(plain)
         targets = dict(answers.arrays) if isinstance(answers, Batch) else {plain.output_names[0]: answers}
         tasks, errors = judged_tasks(self.tasks, targets)

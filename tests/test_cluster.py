@@ -1,0 +1,237 @@
+"""Work on the workers of a dask scheduler: the same bytes whatever happens to them, and nothing unpickled."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+
+pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+pytest.importorskip("cryptography", reason="makes the certificates")
+
+from snnc.cli import main
+from snnc.errors import ClusterError, UsageError
+from snnc.scale import dask_engine
+from snnc.scale.address import Place
+from snnc.scale.fingerprint import fingerprint
+from snnc.scale.here import Here
+from snnc.scale.opening import open_workers
+from snnc.scale.plain import packed
+from snnc.scale.store import Store
+from snnc.scale.tasks import Shared, Task, expectation, perform, read
+from snnc.scale.workers import Workers
+from snnc.sweep import plan
+from snnc.sweep.results import lines
+from snnc.sweep.running import Sweep
+from tests import clusters, quadrants
+from tests.clusters import Running
+from tests.quadrants import Files
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*:ResourceWarning")  # sockets of dask that end with it
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with clusters.cluster(tmp_path_factory.mktemp("cluster")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    found = quadrants.write(tmp_path_factory.mktemp("user"))
+    (found.folder / "sweep.toml").write_text(
+        'models = ["quadrants.onnx"]\npresets = ["fast"]\ntimesteps = [2, 4, 8]\n'
+        'calib = "calibration.npz"\ndata = ["test.npz"]\npreprocess = "preprocessing.json"\n',
+        encoding="utf-8",
+    )
+    return found
+
+
+def swept(files: Files, store: Path, workers: Workers) -> str:
+    with patch("snnc.sweep.material.TASK_ROWS", 50), workers:
+        values = plan.read_plan(files.folder / "sweep.toml")
+        return lines(Sweep(plan.plan_of(values), Store.open(store), workers).run().records)
+
+
+@pytest.fixture(scope="module")
+def alone(files: Files) -> str:
+    """What the sweep gives in one process."""
+    return swept(files, files.folder / "alone", Workers(Here()))
+
+
+def echoes(workers: Workers, count: int, size: int = 10) -> list[int]:
+    tasks = (
+        Task("describe", packed({"i": i}, {"a": np.full(size, i, np.uint8)}), label=f"task {i}")
+        for i in range(count)
+    )
+    found = []
+    for done in workers.results(tasks):
+        assert (done.arrays["a"] == done.values["i"]).all()
+        found.append(done.values["i"])
+    return found
+
+
+def test_tasks_come_back_in_order(running: Running) -> None:
+    with open_workers(str(running.file)) as workers:
+        assert workers.size == 2
+        assert workers.fingerprint == fingerprint()
+        assert echoes(workers, 20) == list(range(20))
+        assert echoes(workers, 6, 100_000) == list(range(6))  # which go past the scheduler
+
+
+def test_a_sweep_is_that_of_one_process(running: Running, files: Files, alone: str, tmp_path: Path) -> None:
+    assert swept(files, tmp_path / "store", open_workers(str(running.file))) == alone
+
+
+def test_workers_that_are_killed_change_nothing(
+    running: Running, files: Files, alone: str, tmp_path: Path
+) -> None:
+    workers = open_workers(str(running.file))
+    take = workers.take
+    killed: list[int] = []
+
+    def taken() -> list[tuple[int, bytes]]:
+        found = take()
+        if len(killed) < 3:
+            running.kill()
+            killed.append(1)
+        return found
+
+    with patch.object(workers, "take", taken):
+        assert swept(files, tmp_path / "store", workers) == alone
+    assert len(killed) == 3
+
+
+def test_nothing_is_unpickled_here(running: Running, tmp_path: Path) -> None:
+    for hostile in (clusters.give_a_trap, clusters.raise_a_trap):
+        trap = tmp_path / hostile.__name__
+        with (
+            open_workers(str(running.file)) as workers,
+            patch.object(dask_engine, "perform_on_worker", hostile),
+        ):
+            task = Task("describe", str(trap).encode())
+            with pytest.raises(ClusterError) as raised:
+                list(workers.results([task]))
+        assert "\n" not in str(raised.value)
+        assert not trap.with_name(f"{trap.name}.{os.getpid()}").exists()
+        clusters.sprung(str(trap))  # which is how it would show
+        assert trap.with_name(f"{trap.name}.{os.getpid()}").exists()
+
+
+def test_what_tasks_share_goes_once(running: Running) -> None:
+    loaded = []
+
+    def load() -> bytes:
+        loaded.append(1)
+        return b"x" * 100_000
+
+    shared = Shared(Shared.of(b"x" * 100_000).sha256, load)
+    with open_workers(str(running.file)) as workers:
+        list(workers.results(Task("describe", packed({"i": i}), (shared,)) for i in range(12)))
+    assert loaded == [1]
+
+
+def test_a_worker_of_another_version_is_refused(running: Running) -> None:
+    other = {**fingerprint(), "numpy": "1.0"}
+    with patch.object(dask_engine, "fingerprint", lambda: other), pytest.raises(ClusterError) as raised:
+        open_workers(str(running.file))
+    assert "has another numpy" in str(raised.value)
+    assert "not 1.0" in str(raised.value)
+
+
+def test_a_worker_of_another_cpu_is_refused_unless_all_are_alike(running: Running, tmp_path: Path) -> None:
+    other = {**fingerprint(), "CPU class": "abacus"}
+    with patch.object(dask_engine, "fingerprint", lambda: other):
+        with pytest.raises(ClusterError, match="another CPU class"):
+            open_workers(str(running.file))
+        file = running.file.with_name("workers.toml")
+        file.write_text(running.file.read_text() + 'cpu = "workers"\n', encoding="utf-8")
+        with open_workers(str(file)) as workers:
+            assert workers.fingerprint == fingerprint()
+
+
+def test_a_worker_refuses_by_itself() -> None:
+    other = expectation({**fingerprint(), "onnxruntime": "0.1"}, cpu=True)
+    with pytest.raises(ClusterError, match="another onnxruntime"):
+        read(perform("describe", other, packed({}), ()))
+    assert read(perform("describe", expectation(fingerprint(), cpu=True), packed({}), ())).values
+
+
+def test_certificates_of_nobody_are_refused(running: Running, tmp_path: Path) -> None:
+    clusters.certificates(tmp_path)
+    file = tmp_path / "cluster.toml"
+    file.write_text(running.file.read_text(), encoding="utf-8")
+    began = time.monotonic()
+    with pytest.raises(ClusterError, match="cannot be reached") as raised:
+        open_workers(str(file))
+    assert time.monotonic() - began < 10
+    assert "\n" not in str(raised.value)
+
+
+def test_a_scheduler_that_starts_again_is_found_again(files: Files, alone: str, tmp_path: Path) -> None:
+    clusters.certificates(tmp_path)
+    port = clusters.free_port()
+    first = clusters.started(tmp_path, port, 1)
+    holders = [first]
+
+    def cut() -> None:
+        time.sleep(1.0)
+        clusters.ended(first)
+        holders.append(clusters.started(tmp_path, port, 1))
+
+    thread = threading.Thread(target=cut)
+    try:
+        workers = open_workers(str(first.file))
+        thread.start()
+        found = swept(files, tmp_path / "store", workers)
+    finally:
+        thread.join()
+        clusters.ended(holders[-1])
+    assert found == alone
+
+
+def test_an_unreachable_scheduler_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    began = time.monotonic()
+    where = f"tcp://127.0.0.1:{clusters.free_port()}"
+    words = ["sweep", "zoo:fashion-resnet", "-o", str(tmp_path / "out"), "--cluster", where]
+    assert main(words) == 7
+    assert time.monotonic() - began < 10
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert f"the scheduler {where} cannot be reached" in captured.err
+
+
+def test_an_absent_extra_is_one_line() -> None:
+    def absent(name: str) -> Any:
+        raise ModuleNotFoundError("No module named 'distributed'", name="distributed")
+
+    with patch.object(dask_engine, "import_module", absent), pytest.raises(UsageError) as raised:
+        open_workers("tcp://127.0.0.1:1")
+    assert "pip install distributed" in str(raised.value)
+
+
+def test_a_worker_of_several_threads_is_refused(running: Running) -> None:
+    engine = dask_engine.DaskEngine.__new__(dask_engine.DaskEngine)
+    engine.place, engine._fit, engine._unfit, engine._expected = Place("tcp://a:1"), {}, set(), None
+
+    class Client:
+        def scheduler_info(self, n_workers: int) -> Any:
+            return {"workers": {"tcp://b:2": {"nthreads": 4}}}
+
+    engine._client = Client()
+    with patch.object(engine, "_described", lambda new: dict.fromkeys(new, fingerprint())):
+        with pytest.raises(ClusterError, match="has 4 threads: start workers with --nthreads 1"):
+            engine._look(strict=True)
+        told: list[str] = []
+        engine._warn = told.append
+        engine._look(strict=False)
+    assert told[0].endswith("it is left out")
+    assert engine._fit == {}
