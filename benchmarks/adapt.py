@@ -579,8 +579,8 @@ def sequence(artefact: Artefact, x: Any, random: np.random.Generator) -> tuple[b
             del kept[name]
             gone += 1
             continue
-        rows = random.choice(len(x), 12, replace=False)
-        labels = np.repeat(random.choice(8, 3, replace=False), 4)
+        rows: IntArray = random.choice(len(x), 12, replace=False)
+        labels: IntArray = np.repeat(random.choice(8, 3, replace=False), 4)
         found = step(current, rows, labels)
         current, kept[found.edit.id] = found.artefact, (rows, labels)
         learned += 1

@@ -13,6 +13,7 @@ from snnc.artefact import Artefact
 from snnc.artefact.adaptations import Head
 from snnc.errors import UsageError
 from snnc.ir.cut import find_cut
+from snnc.ir.neuron import Neuron
 from snnc.ir.snn import IntegrateFire
 from snnc.network import ConvertedNetwork
 from tests import quadrants
@@ -72,6 +73,26 @@ def test_layers_behind_a_population_are_learned(network: ConvertedNetwork) -> No
     assert set(changed) <= set(found.cut.tail)
     assert any("order of spikes" in note for note in found.notes)
     assert (answers(found.artefact, x, SIMULATOR) == y).mean() > 0.6
+
+
+def test_a_buffer_of_windows_stands_for_counts() -> None:
+    graph = random_graph(3, flat=True, blocks=2, neuron=Neuron(count_memory=False))
+    random = np.random.default_rng(0)
+    y = np.repeat([0, 1, 7, 8], 15)
+    x = random.normal(size=(9, 11))[y] * 2 + 0.5 * random.normal(size=(60, 11))
+    x = (x * 300 * graph.encoder.scale).astype(np.float32)
+    cut, old = graph.of_type(IntegrateFire)[0].name, y < 2
+    made = options(cut=cut, improve=True, replay_bytes=3000, replay_window=2)
+    first = adapt(Artefact(graph), x[old], y[old], made, SIMULATOR)
+    assert first.buffer is not None
+    assert first.buffer.window == 2
+    assert first.buffer.bits == 1
+    assert first.buffer.shape == (2, graph[cut].shape[0])
+    second = adapt(first.artefact, x[~old], y[~old], options(), SIMULATOR, first.buffer)
+    assert any("estimated from windows of 2 steps" in note for note in second.notes)
+    assert second.edit.replay_rows == len(first.buffer) > 10  # rows whose windows are equal are kept once
+    with pytest.raises(UsageError, match="for --head gradient"):
+        adapt(Artefact(graph), x[~old], y[~old], Options(cut=cut, gaps=True), SIMULATOR, first.buffer)
 
 
 def content_of(node: object) -> list[object]:
