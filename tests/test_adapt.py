@@ -139,6 +139,7 @@ def test_the_ridge_is_the_solution_of_its_equations() -> None:
     np.testing.assert_allclose(bias, targets.mean(axis=0) - expected @ counts.mean(axis=0), rtol=1e-9)
 
 
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**20))
 def test_prototypes_are_cosines_to_half_a_unit(seed: int) -> None:
     random = np.random.default_rng(seed)
@@ -252,6 +253,18 @@ def test_rows_go_to_the_most_similar_edit(network: ConvertedNetwork, head: Head)
     assert (of_edit == np.where(test_y >= 8, 2, 1)).mean() > 0.8
     back, _ = revoke(second.artefact, second.edit.id)
     assert content(back) == content(first.artefact)
+
+
+def test_one_old_class_has_nothing_to_be_told_from(network: ConvertedNetwork) -> None:
+    x, y = quadrants.images(40, 2)
+    learned = adapt(network, x[y == 3], y[y == 3], Options(improve=True), SIMULATOR)
+    assert (answers(learned.artefact, x, SIMULATOR) == y).mean() > 0.5
+    same = np.concatenate([x[:3], x[:3]])  # two classes of the same rows
+    alike = head_of(one(network, same, np.repeat([0, 1], 3), improve=True))[0]
+    np.testing.assert_array_equal(alike[0], alike[1])
+    assert alike.any()
+    back, _ = revoke(learned.artefact, learned.edit.id)
+    assert content(back) == content(network)
 
 
 def test_a_record_is_what_its_hash_says(network: ConvertedNetwork) -> None:

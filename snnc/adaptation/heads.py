@@ -91,17 +91,19 @@ def with_head(graph: SnnGraph, cut: Cut, adaptation: Adaptation) -> SnnGraph:
 def _learned(adaptation: Adaptation, seen: CountSums) -> Rows:
     """Return the weights of the classes that rows were seen of.
 
-    As long as no row of an old class was seen, there is nothing to fit new ones against: they are prototypes.
+    Where a ridge has nothing to tell apart, they are prototypes: as long as no row of an old class was seen,
+    where there is one class, or where the means of all are equal.
     """
-    if adaptation.head is Head.LINEAR and min(seen.classes) < adaptation.base_classes:
+    at = means(seen)
+    if adaptation.head is Head.LINEAR and len(at) > 1 and min(seen.classes) < adaptation.base_classes:
         weight, bias = ridge(seen, adaptation.ridge)
-    else:  # unit vectors: the cosine with a prototype, for a row of any norm
-        at = means(seen)
-        norms = np.sqrt(np.add.accumulate(at * at, axis=1)[:, -1:])
-        if not norms.all():
-            raise UsageError("a class has silent rows alone: nothing can be learned from them")
-        weight, bias = at / norms, np.zeros(len(at))
-    return Rows(seen.classes, weight, bias, means(seen))
+        if weight.any(axis=1).all():
+            return Rows(seen.classes, weight, bias, at)
+    # Unit vectors: the cosine with a prototype, for a row of any norm.
+    norms = np.sqrt(np.add.accumulate(at * at, axis=1)[:, -1:])
+    if not norms.all():
+        raise UsageError("a class has silent rows alone: nothing can be learned from them")
+    return Rows(seen.classes, at / norms, np.zeros(len(at)), at)
 
 
 def _kept(graph: SnnGraph, cut: Cut, kept: tuple[int, ...]) -> Rows:
