@@ -348,20 +348,21 @@ def few_shot(shared: Path, rows: int, episodes: int, threads: int) -> None:
     session = onnxruntime.InferenceSession(model.SerializeToString(), options)
     name = session.get_inputs()[0].name
     parts = [artefact.canonical(x[start : start + 250]) for start in range(0, len(x), 250)]
-    features = np.concatenate([session.run([read], {name: part})[0] for part in parts]).reshape(len(x), -1)
+    found: list[Any] = [session.run([read], {name: part})[0] for part in parts]
+    features = np.concatenate(found).reshape(len(x), -1)
     bound = count_bounds(artefact.graph, artefact.graph.timesteps)[cut.latent]
     lines = []
     for shots in (1, 5):
-        found = np.array([episode(counts, features, y, shots, seed, bound) for seed in range(episodes)])
-        spread = Z95 * found.std(axis=0, ddof=1) / math.sqrt(episodes)
-        apart = found[:, 0] - found[:, 1]
+        shares = np.array([episode(counts, features, y, shots, seed, bound) for seed in range(episodes)])
+        spread = Z95 * shares.std(axis=0, ddof=1) / math.sqrt(episodes)
+        apart = shares[:, 0] - shares[:, 1]
         margin = Z95 * apart.std(ddof=1) / math.sqrt(episodes)
         lines.append(
             [
                 f"5-way {shots}-shot",
                 *(
                     f"{100 * m:.2f} ± {100 * s:.2f} %"
-                    for m, s in zip(found.mean(axis=0), spread, strict=True)
+                    for m, s in zip(shares.mean(axis=0), spread, strict=True)
                 ),
                 f"{100 * apart.mean():+.2f} ± {100 * margin:.2f} points",
             ]

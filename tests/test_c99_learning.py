@@ -23,9 +23,9 @@ from snnc.ir.cut import find_cut
 from snnc.simulation.latents import counts_at
 from snnc.simulation.protocol import RecordOptions
 from tests import quadrants
+from tests.c99_bundles import SANE, STRICT
 from tests.spiking_graphs import random_graph, random_inputs
 from tests.test_adapt import SIMULATOR, pairs
-from tests.test_c99 import SANE, STRICT
 
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 
