@@ -225,6 +225,7 @@ ARGUMENTS: dict[str, Any] = {
 """What a function is given beside the network."""
 
 PRODUCTS = {
+    "cut",
     *("widths", "program", "places", "golden", "layers", "group", "order", "exact", "backend", "profile"),
     *("node", "context", "counted", "ann_macs", "outputs", "rows", "factors", "source", "model", "name"),
 }
@@ -237,7 +238,6 @@ INDIFFERENT = {
     "check_input": "looks at the shape of the input",
     "packed_graph": "writes the text form, which refuses",
     "ports": "numbers inputs and outputs",
-    "find_cut": "looks at how nodes are connected; what runs behind the cut refuses",
     "fits": "asks the targets, which refuse",
     "has_classes": "looks at the shapes of the outputs",
     "knobs": "groups of populations, which `scaled` changes",
