@@ -45,7 +45,7 @@ def test_verify_finds_a_wrong_potential(tmp_path: Path, monkeypatch: pytest.Monk
     golden = read_golden(bundle)
     assert C99().verify(bundle, golden).wrong == 0
     monkeypatch.setattr(selftest, "fnv", lambda values: 1)
-    for name, text in backend._texts(SMALL, replay(SMALL, golden, bundle)).items():  # pyright: ignore[reportPrivateUsage]
+    for name, text in backend._texts(Artefact(SMALL), replay(SMALL, golden, bundle)).items():  # pyright: ignore[reportPrivateUsage]
         (bundle / name).write_text(text, encoding="ascii")
     assert C99().verify(bundle, golden).wrong == 1
     (bundle / SOURCE).write_text("#error broken\n", encoding="ascii")

@@ -50,6 +50,7 @@ def results(found: Evaluation, graph: SnnGraph) -> dict[str, Any]:
 
 def footprint(graph: SnnGraph, neurons: int) -> int:
     """Return the bytes of all parameters, of int32 states and of the quantised input."""
+    check_known(graph)
     parameters = sum(array.nbytes for array in _parameters(graph))
     states = 4 * (neurons + sum(node.channels for node in graph.of_type(Readout)))
     inputs = sum(2 * int(np.prod(node.shape)) for node in graph.of_type(Encode))
@@ -58,6 +59,7 @@ def footprint(graph: SnnGraph, neurons: int) -> int:
 
 def dense(graph: SnnGraph, costs: Costs) -> int:
     """Return the operations if every neuron sent something in every step."""
+    check_known(graph)
     reach = fan_outs(graph)
     each = sum(int(reach[node.name].sum()) for node in graph if isinstance(node, IntegrateFire | Function))
     return costs.first_layer_macs + int(costs.products) + costs.steps * each
