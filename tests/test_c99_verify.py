@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from snnc import __version__
+from snnc.artefact import Artefact
 from snnc.backends import manifest
 from snnc.backends.c99 import C99, backend, selftest
 from snnc.backends.c99.source import SOURCE
