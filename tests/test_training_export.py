@@ -9,6 +9,8 @@ import onnxruntime as ort
 import pytest
 
 from snnc.arguments import read_source
+from snnc.cli import main
+from snnc.cli.train import ARCHITECTURES as OFFERED
 from snnc.compiler import Options, convert
 from snnc.errors import InputError, UnsupportedModelError
 from snnc.ir import ann, snn
@@ -19,6 +21,7 @@ from snnc.pipeline import Context, Pipeline, run_pipeline
 from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator, encode_all, run_ann
 from snnc.source.calibration import Calibration
+from snnc.training import extra
 from snnc.training.architectures import ARCHITECTURES, PIXEL, initial
 from snnc.training.deployable import deployable, pooled_norms
 from snnc.training.export import exported, power_below
@@ -172,3 +175,12 @@ def test_what_cannot_be_written_is_named() -> None:
 def test_images_that_are_too_small() -> None:
     with pytest.raises(InputError, match="too small for this network"):
         initial("vgg16", images(2, 16), 5, 0)
+
+
+def test_without_torch_the_command_says_what_installs_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(extra, "find_spec", lambda name: None)
+    assert main(["train", "--arch", "small", "--data", "x.npz", "-o", "y.onnx", "--epochs", "1"]) == 2
+    assert "snnc train needs PyTorch, which is not installed: pip install torch" in capsys.readouterr().err
+    assert tuple(ARCHITECTURES) == OFFERED
