@@ -46,7 +46,8 @@ def test_verify_finds_a_wrong_potential(tmp_path: Path, monkeypatch: pytest.Monk
     golden = read_golden(bundle)
     assert C99().verify(bundle, golden).wrong == 0
     monkeypatch.setattr(selftest, "fnv", lambda values: 1)
-    for name, text in backend._texts(Artefact(SMALL), replay(SMALL, golden, bundle)).items():  # pyright: ignore[reportPrivateUsage]
+    texts = backend._texts(Artefact(SMALL), replay(SMALL, golden, bundle))  # pyright: ignore[reportPrivateUsage]
+    for name, text in texts.items():
         (bundle / name).write_text(text, encoding="ascii")
     assert C99().verify(bundle, golden).wrong == 1
     (bundle / SOURCE).write_text("#error broken\n", encoding="ascii")
