@@ -265,9 +265,11 @@ class ConvertOptions:
     )
     preprocess: Path | None = _option(
         None,
-        "Preprocessing of raw rows: a JSON file, or preset:imagenet, preset:cifar10 or preset:tf.",
-        "the preprocessing of raw rows: a JSON file, or preset:imagenet, preset:cifar10, preset:tf",
-        metavar="FILE.json",
+        "Preprocessing of raw rows: a JSON file, or preset:imagenet, preset:cifar10 or preset:tf. "
+        "For one input of several: INPUT=FILE.json.",
+        "the preprocessing of raw rows: a JSON file, or preset:imagenet, preset:cifar10, preset:tf; "
+        "INPUT=FILE for one input of several",
+        metavar="[INPUT=]FILE.json",
     )
     rows_layout: str | None = _option(
         None,
@@ -437,3 +439,12 @@ def _options() -> dict[str, Option]:
 
 OPTIONS: Mapping[str, Option] = _options()
 """Every option by the name of its field, in the order of the help."""
+
+
+def input_and_file(path: Path) -> tuple[str | None, Path]:
+    """Split ``INPUT=FILE``, the preprocessing of one input of several; ``None`` for no input.
+
+    A file of that very name is no such pair.
+    """
+    name, equals, file = str(path).partition("=")
+    return (name, Path(file)) if name and equals and file and not path.exists() else (None, path)

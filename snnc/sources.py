@@ -86,7 +86,7 @@ def open_source(
     """
     from snnc.analysis.answers import Source
     from snnc.analysis.costs import macs_of_ann
-    from snnc.data.preprocessing import check_fit, prepared_rows
+    from snnc.data.preprocessing import check_fit, for_inputs, prepared_rows
     from snnc.errors import UnsupportedModelError
     from snnc.frontend import read_onnx
     from snnc.frontend.host.dividing import HostMode
@@ -102,15 +102,17 @@ def open_source(
     except UnsupportedModelError as error:
         tell(f"its operations are not counted: {error}")
 
+    prepares = for_inputs(preprocessing, takes)
+
     def prepare(x: Rows) -> Rows:
         arrays = arrays_by_name(x, list(takes), located.name)
-        return joined({n: prepared_rows(arrays[n], each, preprocessing) for n, each in takes.items()})
+        return joined({n: prepared_rows(arrays[n], each, prepares[n]) for n, each in takes.items()})
 
     def check_rows(x: Rows, name: str) -> None:
         arrays = arrays_by_name(x, list(takes), located.name)
         for each, taken in takes.items():
             what = name if len(takes) == 1 else f"{name} for {each!r}"
-            check_fit(arrays[each].shape, taken, preprocessing, what)
+            check_fit(arrays[each].shape, taken, prepares[each], what)
 
     return Source(session, prepare, macs, check_rows)
 

@@ -20,6 +20,8 @@ from snnc.backends.deployment import deploy, problems, verify
 from snnc.backends.loihi import Loihi
 from snnc.backends.nir import Nir
 from snnc.backends.spiking_onnx import SpikingOnnx
+from snnc.cli import main
+from snnc.cli.config import read_config
 from snnc.errors import InputError, UnsupportedModelError, UsageError
 from snnc.frontend import SourceModel, read_onnx
 from snnc.ir.snn import Encode, Readout
@@ -320,6 +322,30 @@ def test_rows_come_as_a_sequence_or_from_an_archive(made: tuple[Artefact, Rows],
 def test_one_preprocessing_does_not_fit_several_inputs(path: Path, made: tuple[Artefact, Rows]) -> None:
     with pytest.raises(UsageError, match="has 3 inputs, and a preprocessing is for one"):
         snnc.compile_model(path, made[1], preset="fast", timesteps=1, preprocessing={"divide": 2})
+
+
+def test_a_preprocessing_of_one_input_of_several(
+    path: Path, made: tuple[Artefact, Rows], tmp_path: Path
+) -> None:
+    ready = made[1]
+    raw = {**ready, "image": ready["image"] * 4}
+    (tmp_path / "rows.json").write_text('{"divide": 4}')
+    given = tmp_path / "artefact.snn.onnx"
+    convert = ["convert", str(path), "-T", "2", "--preset", "fast", "-o", str(given), "--threads", "1"]
+    np.savez(tmp_path / "raw.npz", image=raw["image"], vec=raw["vec"], other=raw["other"])
+    asked = ["--calib", str(tmp_path / "raw.npz"), "--preprocess"]
+    assert main([*convert, *asked, f"image={tmp_path / 'rows.json'}"]) == 0
+    artefact = load(given)
+    assert artefact.preprocessing is not None
+    assert artefact.preprocessing.input == "image"
+    expected = snnc.compile_model(path, ready, preset="fast", timesteps=2, threads=1)
+    for name, q in expected.encode(ready).arrays.items():
+        np.testing.assert_array_equal(artefact.encode(raw).arrays[name], q)
+    assert main([*convert, "--force", *asked, f"mask={tmp_path / 'rows.json'}"]) == 5
+    assert main([*convert, "--force", *asked, str(tmp_path / "rows.json")]) == 2
+    settings = tmp_path / "snnc.toml"
+    settings.write_text('preprocess = "image=rows.json"\n')
+    assert read_config(settings)["preprocess"] == f"image={tmp_path / 'rows.json'}"
 
 
 def test_a_current_that_is_pooled_and_returned_is_returned_as_it_is(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from snnc.ir.graph import IntArray
 from snnc.ir.snn import Convolution, IntegrateFire, Linear
 from snnc.numerics.levels import breakpoints, integer_weights, level_of
 from snnc.simulation.protocol import RecordOptions
-from tests import quantised_models
+from tests import onnx_models, quantised_models
 from tests.quantised_models import Array, Network, rows
 from tests.test_equivalence import assert_same
 
@@ -131,6 +131,40 @@ def test_integer_operators_are_kept_to_the_last_count(
 ) -> None:
     net, conversion = exact["integer operators"]
     assert {wrong for wrong, _ in unequal(conversion, net, rows(200, 3)).values()} == {0}
+
+
+@pytest.mark.parametrize(
+    ("scales", "integers", "level"),
+    [
+        ((0.01614103, 0.004513803, 0.023529412), (132, 126), 51),
+        ((0.023529412, 0.0032646696, 0.023529412), (193, 123), 77),
+    ],
+)
+def test_a_tie_of_real_values_alone_is_none_of_the_integers(
+    scales: tuple[float, float, float], integers: tuple[int, int], level: int, tmp_path: Path
+) -> None:
+    """Real values in float32 may tie at 51.5 and 77.5 levels; the sum of integers is a little less."""
+    entry, weight, given_ = (np.array(scale, np.float32) for scale in scales)
+    constants = {"a": entry, "b": weight, "c": given_, "w": np.array([[integers[1]]], np.int8)}
+    constants |= {"zero": np.array(0, np.uint8), "even": np.array(0, np.int8)}
+    nodes = [
+        onnx_models.node("QuantizeLinear", "x a zero", "q"),
+        onnx_models.node("QLinearMatMul", "q a zero w b even c zero", "m"),
+        onnx_models.node("DequantizeLinear", "m c zero", "y"),
+    ]
+    path = onnx_models.saved(tmp_path, onnx_models.model(nodes, ["N", 1], constants))
+    x = np.linspace(0, 255, 40, dtype=np.float32)[:, None] * entry
+    x[0] = integers[0] * entry
+    artefact = convert(path, x, Options(preset="exact", timesteps=1, threads=1)).artefact
+    trace = load_simulator("reference", 1).run(
+        artefact.graph, artefact.encode(x), 1, RecordOptions(states=True)
+    )
+    (last,) = (each.name for each in artefact.graph.of_type(IntegrateFire) if each.origin.endswith("_m"))
+    counts = trace.counts[last].ravel()
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    wanted = np.rint(np.asarray(session.run(None, {"x": x})[0]).ravel() / given_)
+    assert counts[0] == wanted[0] == level
+    assert np.array_equal(counts, wanted)
 
 
 @pytest.mark.parametrize("timesteps", [2, 3, 16, 255])

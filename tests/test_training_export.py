@@ -90,6 +90,18 @@ def test_a_conversion_counts_what_was_written(name: str, levels: int, timesteps:
     np.testing.assert_allclose(answers, made.readouts[name_].decoded(values, 1), rtol=1e-5, atol=1e-6)
 
 
+def test_one_spike_a_step_is_exact_layer_by_layer() -> None:
+    x = images(12)
+    made = lowered("tiny", x, 4)
+    settings = {"lower-quantised.limited": "true", "set-schedule.kind": "layerwise"}
+    found = convert(exported(made), x, Options(2, "exact", settings=settings, threads=1))
+    assert any("in the layerwise schedule alone" in each.message for each in found.diagnostics)
+    graph, fresh = found.artefact.graph, images(12, seed=5)
+    assert {node.neuron.payload for node in graph.of_type(snn.IntegrateFire)} == {"levels:2"}
+    for one, other in zip(counts(made, fresh, 1), counts(graph, fresh, 2), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_architectures_are_read_and_can_be_lowered(name: str) -> None:
     x = images(4, 32)

@@ -19,7 +19,7 @@ from snnc.artefact.model_builder import tensor_names
 from snnc.artefact.staged import BESIDE, SegmentSimulator
 from snnc.artefact.writer import build_model
 from snnc.data.material import given_rows
-from snnc.data.preprocessing import Preprocessing, check_fit, prepared_rows
+from snnc.data.preprocessing import Preprocessing, check_fit, for_inputs, prepared_rows
 from snnc.data.readings import NetworkInput
 from snnc.errors import InputError, NonFiniteError, UsageError
 from snnc.ir.batch import Batch, Given, Rows, joined, rows_of
@@ -333,10 +333,10 @@ class Artefact:
         Raises:
             InputError: the shape fits no layout, or more than one.
         """
-        arrays = self._arrays(x)
+        arrays, prepares = self._arrays(x), for_inputs(self.preprocessing, self.takes)
         for each, takes in self.takes.items():
             which = name if len(arrays) == 1 else f"{name} for {each!r}"
-            check_fit(arrays[each].shape, takes, self.preprocessing, which)
+            check_fit(arrays[each].shape, takes, prepares[each], which)
 
     @cached_property
     def takes(self) -> dict[str, NetworkInput]:
@@ -354,11 +354,11 @@ class Artefact:
 
     def _prepared(self, x: Given) -> dict[str, NumberArray]:
         """Return the rows of every input as the source network takes them."""
-        arrays = self._arrays(x)
+        arrays, prepares = self._arrays(x), for_inputs(self.preprocessing, self.takes)
         found = {}
         for name, takes in self.takes.items():
             which = "the rows" if len(arrays) == 1 else f"the rows for {name!r}"
-            found[name] = prepared_rows(arrays[name], takes, self.preprocessing, which)
+            found[name] = prepared_rows(arrays[name], takes, prepares[name], which)
         if self.host is None:  # which looks at its own
             whole = {entry["name"]: entry["dtype"] for entry in self.metadata.inputs}
             for name in found.keys() & whole.keys():

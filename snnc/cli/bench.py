@@ -128,7 +128,7 @@ def _compare(
     from snnc.analysis.speed import Comparison, interleaved, resident
     from snnc.backends.numba_cpu import NumbaSimulator
     from snnc.cli.models import open_source
-    from snnc.data.preprocessing import prepared_rows
+    from snnc.data.preprocessing import for_inputs, prepared_rows
     from snnc.errors import InputError
     from snnc.ir.batch import joined
     from snnc.ir.batch import rows_of as rows_by_name
@@ -140,8 +140,9 @@ def _compare(
         raise InputError(f"there are {len(x)} rows, fewer than --batch {request.batch}: give more by --data")
     raw = x[: request.batch]
     ready = {}
+    prepares = for_inputs(network.preprocessing, network.takes)
     for name, taken in network.takes.items():
-        rows = prepared_rows(rows_by_name(raw, name), taken, network.preprocessing)
+        rows = prepared_rows(rows_by_name(raw, name), taken, prepares[name])
         ready[name] = np.ascontiguousarray(rows, np.float32)
     x = joined(ready)
     prepared = replace(network, metadata=replace(metadata, preprocessing=None))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from snnc.errors import InputError
-from snnc.options import OPTIONS, Kind, Option, setting_problem, setting_text
+from snnc.options import OPTIONS, Kind, Option, input_and_file, setting_problem, setting_text
 from snnc.pass_options import once
 
 KEYS: Mapping[str, Option] = {option.name: option for option in OPTIONS.values() if option.in_file}
@@ -98,7 +98,13 @@ def _problem(option: Option, value: Any) -> str | None:
 
 
 def _resolved(value: Any, option: Option, folder: Path) -> Any:
-    return str(folder / value) if option.kind is Kind.PATH else value
+    if option.kind is not Kind.PATH:
+        return value
+    name, file = input_and_file(folder / value) if option.name == "preprocess" else (None, folder / value)
+    if name is None:
+        return str(file)
+    name, file = input_and_file(Path(value))
+    return f"{name}={folder / file}"
 
 
 def settings_of(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

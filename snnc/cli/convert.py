@@ -16,7 +16,7 @@ from snnc.cli.judging import floors, task_of
 from snnc.cli.layouts import with_layout
 from snnc.cli.options import parameters, setting
 from snnc.cli.terminal import Terminal, Verb
-from snnc.options import ConvertOptions
+from snnc.options import ConvertOptions, input_and_file
 
 if TYPE_CHECKING:
     from snnc.cli.models import Located
@@ -126,7 +126,8 @@ def _convert(ctx: click.Context, model: str, asked: ConvertOptions, workers: Wor
         refuse("belongs to another search than --tune: leave out one of the two", *OTHER_SEARCHES)
     located = locate(model)
     require_network(located.path, model)
-    read = (located.path, asked.calib, asked.preprocess, ctx.meta.get("snnc.config"))
+    prepares = None if asked.preprocess is None else input_and_file(asked.preprocess)[1]
+    read = (located.path, asked.calib, prepares, ctx.meta.get("snnc.config"))
     check_outputs(journal, others=read, force=True)  # one that exists is gone on with
     check_outputs(output, front, others=(*read, journal), force=asked.force)
     if asked.pipeline is not None:
@@ -281,13 +282,14 @@ def _rows(located: Located, asked: ConvertOptions) -> Rows:
 def _read(located: Located, rows: Rows, options: Options) -> SourceModel:
     """Read the network as a conversion does, and refuse rows that do not fit it, by their name."""
     from snnc.compiler import read_convertible
-    from snnc.data.preprocessing import check_fit
+    from snnc.data.preprocessing import check_fit, for_inputs
     from snnc.ir.batch import rows_of
 
     source, _ = read_convertible(located.path, options)
+    prepares = for_inputs(rows.preprocessing, source.takes)
     for name, takes in source.takes.items():
         what = rows.origin if len(source.takes) == 1 else f"{rows.origin} for {name!r}"
-        check_fit(rows_of(rows.x, name).shape, takes, rows.preprocessing, what)
+        check_fit(rows_of(rows.x, name).shape, takes, prepares[name], what)
     return source
 
 

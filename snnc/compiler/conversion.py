@@ -24,7 +24,7 @@ from snnc.data.input_statistics import KEY as STATISTICS
 from snnc.data.input_statistics import InputStatistics
 from snnc.data.leakage import row_hashes
 from snnc.data.material import given_rows, preprocessing_beside
-from snnc.data.preprocessing import Preprocessing, prepared_rows
+from snnc.data.preprocessing import Preprocessing, for_inputs, prepared_rows
 from snnc.diagnostics import OTHER_LEVELS, Diagnostic
 from snnc.errors import InternalError, UsageError
 from snnc.frontend import SourceModel
@@ -142,17 +142,19 @@ def convert(
     among = alternatives(options, source.graph)
     taken_by = source.takes
     several = len(taken_by) > 1
-    if several and preprocessing is not None:
+    if several and preprocessing is not None and preprocessing.input is None:
         raise UsageError(
-            f"{named} has {len(taken_by)} inputs, and a preprocessing is for one: give rows as it takes them"
+            f"{named} has {len(taken_by)} inputs, and a preprocessing is for one: say for which, such as by "
+            f"--preprocess {next(iter(taken_by))}=FILE.json, or give rows as it takes them"
         )
+    prepares = for_inputs(preprocessing, taken_by)
     if not several and isinstance(calibration, str | os.PathLike):
         preprocessing = preprocessing_beside(Path(calibration), preprocessing)
     raw = joined(given_rows(calibration, list(taken_by), named, name, preprocessing))
     taken: dict[str, Any] = {}
     for given, form in taken_by.items():
         what = f"{name} for {given!r}" if several else name
-        taken[given] = prepared_rows(rows_of(raw, given), form, preprocessing, what)
+        taken[given] = prepared_rows(rows_of(raw, given), form, prepares[given], what)
     known = taken if source.host is None else source.host.before(taken)
     rows = source.entries(known, options.threads)
     possible = tuple(among.values()) or (options,)

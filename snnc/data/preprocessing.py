@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -17,8 +17,9 @@ from snnc.data.rows import arrangement, exact
 from snnc.data.stored import in_blocks, stored
 from snnc.errors import InputError
 from snnc.ir.graph import FloatArray, NumberArray, Shape
+from snnc.options import input_and_file
 
-NUMBERS = ("divide", "mean", "std", "rows_layout", "transpose_hw", "layout")
+NUMBERS = ("divide", "mean", "std", "rows_layout", "transpose_hw", "layout", "input")
 KEYS = (*NUMBERS, *DECODING_KEYS)
 
 PRESET = "preset:"
@@ -46,6 +47,8 @@ class Preprocessing:
         legacy: whether it was stored before there was ``rows_layout``: where several layouts fit, images
             are channels last.
         files: what is done before, where rows are files: pictures, sounds, tables.
+        input: the name of the input that it is for, where a network has several: rows of the others are given
+            as it takes them.
     """
 
     divide: float = 1.0
@@ -56,6 +59,7 @@ class Preprocessing:
     rows_layout: str | None = None
     legacy: bool = False
     files: Decoding = field(default_factory=Decoding)
+    input: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that no row could be prepared with; one mean or deviation need not be in a tuple.
@@ -77,6 +81,9 @@ class Preprocessing:
                 raise InputError(f"`{name}` is {text!r}; it must be NCHW or NHWC, or NCL or NLC of signals")
         if not isinstance(self.transpose_hw, bool):
             raise InputError(f"`transpose_hw` is {self.transpose_hw!r}; it must be true or false")
+        given: object = self.input
+        if given is not None and (not isinstance(given, str) or not given):
+            raise InputError(f"`input` is {self.input!r}; give the name of one input of the network")
         object.__setattr__(self, "divide", float(self.divide))
         for name, value in (("mean", self.mean), ("std", self.std)):
             object.__setattr__(self, name, tuple(map(float, _many(value))))
@@ -181,6 +188,7 @@ class Preprocessing:
             "layout": self.layout,
             "transpose_hw": self.transpose_hw,
             **({} if self.legacy else {"rows_layout": self.rows_layout}),
+            **({} if self.input is None else {"input": self.input}),
             **self.files.as_dict(),
         }
 
@@ -226,9 +234,14 @@ class Preprocessing:
     def read(cls, path: Path) -> Self:
         """Read a JSON file, or return the preset that ``preset:NAME`` names.
 
+        Either may stand behind ``INPUT=``, the input of several that it is for.
+
         Raises:
             InputError: the file is missing or holds something else, or there is no such preset.
         """
+        name, file = input_and_file(path)
+        if name is not None:
+            return replace(cls.read(file), input=name)
         if path.name.startswith(PRESET) and not path.exists():
             return cls.preset(path.name.removeprefix(PRESET))
         try:
@@ -268,6 +281,22 @@ def prepared_rows(
         return preprocessing.apply(x, network, name)
     exact(x.shape, network, name)
     return x
+
+
+def for_inputs(preprocessing: Preprocessing | None, names: Iterable[str]) -> dict[str, Preprocessing | None]:
+    """Return what prepares the rows of each input of a network, by its name.
+
+    Raises:
+        InputError: the network has no input of the name that the preprocessing is for.
+    """
+    found = {
+        name: preprocessing if preprocessing is None or preprocessing.input in (None, name) else None
+        for name in names
+    }
+    if preprocessing is not None and preprocessing.input not in (None, *found):
+        known = ", ".join(map(repr, found))
+        raise InputError(f"the preprocessing is for the input {preprocessing.input!r}, and there is {known}")
+    return found
 
 
 def check_fit(

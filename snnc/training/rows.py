@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from snnc.data.preprocessing import Preprocessing, prepared_rows
+from snnc.data.preprocessing import Preprocessing, for_inputs, prepared_rows
 from snnc.errors import InputError
 from snnc.frontend import SourceModel
 from snnc.ir.batch import Batch, Rows, rows_of
@@ -77,9 +77,10 @@ class TrainingRows:
         """
         taken: dict[str, NumberArray] = {}
         several = len(self.source.takes) > 1
+        prepares = for_inputs(self.preprocessing, self.source.takes)
         for given, form in self.source.takes.items():
             what = f"{self.name} for {given!r}" if several else self.name
-            taken[given] = prepared_rows(rows_of(self.raw, given)[indices], form, self.preprocessing, what)
+            taken[given] = prepared_rows(rows_of(self.raw, given)[indices], form, prepares[given], what)
         known = taken if self.source.host is None else self.source.host.before(taken)
         return dict(self.source.entries(known))
 
