@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import snnc
 from snnc.artefact import Artefact, load, save
 from snnc.backends import load_backend, load_simulator
 from snnc.backends.deployment import deploy, verify
 from snnc.backends.numba_cpu.execution.step_functions import Buckets
+from snnc.compiler import Options, convert
 from snnc.errors import InputError, UsageError
 from snnc.ir.graph import IntArray
 from snnc.ir.neuron import Neuron, Schedule
@@ -25,6 +27,7 @@ from snnc.ir.text import arrays_of, print_exact
 from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator, fire
 from snnc.simulation.single_pass import counted, counted_input, problem
+from tests.onnx_models import model, node
 from tests.spiking_graphs import random_graph, random_inputs, stepping_graphs, with_step_functions
 from tests.test_equivalence import assert_same
 
@@ -209,3 +212,18 @@ def test_more_steps_than_t_times_m_are_refused(tmp_path: Path) -> None:
     found = graph.replacing({node.name: changed}).problem()
     assert found is not None
     assert "more than T M" in found
+
+
+@pytest.mark.parametrize(("preset", "timesteps"), [("one-step", 1), ("precise", 1), ("balanced", 4)])
+def test_networks_in_floats_run_on_the_cpu_as_in_the_reference(preset: str, timesteps: int) -> None:
+    random = np.random.default_rng(0)
+    weights = {"a": random.standard_normal((6, 12)), "b": random.standard_normal((12, 3))}
+    nodes = [node("MatMul", "x a", "h"), node("Tanh", "h", "t"), node("MatMul", "t b", "y")]
+    proto = model(nodes, ["n", 6], {name: value.astype(np.float32) for name, value in weights.items()})
+    x = random.standard_normal((60, 6)).astype(np.float32)
+    options = Options(timesteps, preset, precision="float32", threads=1)
+    artefact = convert(proto, x, options).artefact
+    assert not artefact.graph.integer
+    found, expected = (snnc.simulate(artefact, x, backend=b).logits for b in ("numba", "reference"))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    assert len(np.unique(expected)) > 100

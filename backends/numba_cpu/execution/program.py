@@ -221,8 +221,7 @@ class Program:
     def _step_function(self, node: snn.IntegrateFire, read: list[Value], value: Value) -> tuple[Part, Action]:
         """Return what runs a population with a step function, and where its states are."""
         request = self.request
-        states = np.zeros((2, *value.values.shape[1:]), np.int32)
-
+        states = np.zeros((2, *value.values.shape[1:]), np.int32 if node.integer else np.float32)
         made = StepRun(node, read, value, states, request)
         kept = (states[0], states[1]) if request.record.states else None
         return Part(node, value, kept), made.run

@@ -114,8 +114,8 @@ class StepRun:
             node: the population.
             read: its currents.
             out: where to put the spikes.
-            states: (2, images, height, width, padded channels) int32, where the final potentials and minus
-                the counts go.
+            states: (2, images, height, width, padded channels) int32, or float32 of a network in floats:
+                where the final potentials and minus the counts go.
             request: what is run.
         """
         if node.breakpoints is None or node.step_values is None:
@@ -124,8 +124,11 @@ class StepRun:
         self.points, self.values = node.breakpoints, node.step_values
         self.limit = node.neuron.largest(request.timesteps)
         n = node.breakpoints.shape[1]
-        self.compared = request.steps == 1 and not request.record.states and n <= MOST_COMPARED
+        once = request.steps == 1 and not request.record.states
+        self.compared = node.integer and once and n <= MOST_COMPARED
         self.buckets = None
+        if not node.integer:
+            return
         if self.compared:
             self.columns = aligned(np.full((n, out.place.padded), np.iinfo(np.int32).max, np.int32))
             self.columns[:, : node.channels] = node.breakpoints.T
@@ -136,6 +139,9 @@ class StepRun:
 
     def run(self, images: int) -> None:
         """Run all steps."""
+        if not self.node.integer:
+            self._fire_floats(images)
+            return
         if self.compared:
             self._compare(images)
             return
@@ -210,6 +216,27 @@ class StepRun:
         for part in parts[1:]:
             total = total + part
         return total
+
+    def _fire_floats(self, images: int) -> None:
+        """Run all steps of a network that is not quantised, of which speed does not matter."""
+        request, node, channels = self.request, self.node, self.node.channels
+        total = np.zeros((request.steps, images, *self.out.values.shape[2:4], channels), np.float32)
+        for value in self.read:
+            total[: request.timesteps if value.constant else request.steps] += value.channels(images)
+        total[: request.timesteps] += node.bias
+        total[0] += node.v_init
+        if request.barrier:
+            total[0], total[1:] = total.sum(axis=0), 0
+        potential, sent = np.zeros_like(total[0]), np.zeros(total[0].shape, np.int64)
+        for t in range(request.steps):
+            potential += total[t]
+            for row, points in enumerate(self.points):
+                here = slice(None) if len(self.points) == 1 else row
+                wanted = self.values[np.searchsorted(points, potential[..., here], side="right")]
+                spikes = np.clip(wanted - sent[..., here], -self.limit, self.limit)
+                sent[..., here] += spikes
+                self.out.values[t, :images, ..., :channels][..., here] = spikes
+        self.states[0, :images, ..., :channels], self.states[1, :images, ..., :channels] = potential, -sent
 
     def _search(self, images: int) -> None:
         """Search among the breakpoints, one potential after the other."""
