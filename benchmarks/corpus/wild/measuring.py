@@ -170,7 +170,9 @@ def _of_spikes(answers: Mapping[str, np.ndarray], source: SourceModel) -> Answer
     """Return answers behind the activation that a spiking network leaves out."""
     ends = {output.name: output.ends for output in source.outputs if source.host is None}
     return {
-        name: finished(value.reshape(len(value), -1).astype(np.float64), ends.get(name, ""))
+        name: np.asarray(
+            finished(value.reshape(len(value), -1).astype(np.float64), ends.get(name, "")), np.float64
+        )
         for name, value in answers.items()
     }
 
