@@ -159,9 +159,8 @@ def _memory(found: Found) -> list[str]:
         "",
         *_table(head, rows),
         (
-            "What the client holds hardly grows with the rows. The target was 300 MB in all: it is missed, "
-            "by what the compiler loads and by blocks of rows that are looked at as a whole to judge their "
-            "preprocessing."
+            "What the client holds hardly grows with the rows. The target was 300 MB in all, and is missed; "
+            "where the memory goes has not been taken apart yet."
         ),
         "",
     ]
