@@ -26,6 +26,7 @@ EXTRAS = {
     "nir": ("h5py",),
     "loihi": ("h5py",),
     "docs": ("mkdocs-material", "mkdocstrings", "ruff"),
+    "release": ("cyclonedx-bom", "twine"),
 }
 VECTORS = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vnni", "avxvnni", "neon", "dotprod")
 
