@@ -10,20 +10,27 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-import yaml
 
 from snnc.artefact import Artefact, Metadata, save
 from snnc.backends import load_backend, manifest
 from snnc.backends.c99.backend import NETWORK
 from snnc.backends.c99.layouts import LAYOUTS
-from snnc.backends.c99.look_up import LOOK_UP_SOURCE
+from snnc.backends.c99.learning import LEARN_HEADER, LEARN_PROGRAM, LEARN_SOURCE
+from snnc.backends.c99.look_up import LOOK_UP_HEADER, LOOK_UP_SOURCE
 from snnc.backends.c99.source import HEADER, SOURCE, WEIGHTS
 from snnc.backends.deployment import deploy, verify
 from snnc.cli import main
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import ArtefactError, UsageError
+from tests.c99_bundles import STRICT
 from tests.spiking_graphs import random_graph
-from tests.test_c99 import STRICT, rewrite
+from tests.test_c99_verify import rewrite
+
+C = {
+    *(HEADER, SOURCE, WEIGHTS, LOOK_UP_HEADER, LOOK_UP_SOURCE, LEARN_HEADER, LEARN_SOURCE),
+    *("selftest.c", LEARN_PROGRAM, "golden.h"),
+}
+"""All C of a bundle whose pixels are bytes and that learns on the device."""
 
 ARM = "arm-none-eabi-gcc"
 
@@ -75,12 +82,11 @@ def build(source: Path, folder: Path, *options: str) -> None:
 def test_plain_is_the_default_and_the_c_is_the_same_in_all(bundles: dict[str, Path], made: Artefact) -> None:
     assert next(iter(LAYOUTS)) == load_backend("c99").layout == "plain"  # type: ignore[attr-defined]
     for name, bundle in bundles.items():
-        for file in (HEADER, SOURCE, WEIGHTS, LOOK_UP_SOURCE, "selftest.c", "golden.h"):
+        for file in C:
             (found,) = bundle.rglob(file)
             assert found.read_bytes() == (bundles["plain"] / file).read_bytes(), name
     told = {path.name for path in bundles["plain"].iterdir()}
-    c = {HEADER, SOURCE, WEIGHTS, LOOK_UP_SOURCE, "snnc_quantise.h", "selftest.c", "golden.h"}
-    assert told == c | {"MANIFEST.json", "README.md", "golden.npz", NETWORK}
+    assert told == C | {"MANIFEST.json", "README.md", "golden.npz", NETWORK}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -96,7 +102,7 @@ def test_verify_covers_all_files_and_runs_none(layout: str, bundles: dict[str, P
     assert content["facts"]["layout"] == layout
     unchecked = {manifest.NAME, NETWORK, "golden.npz", "README.md"}
     c = {name for name in files if name.startswith(("src/", "snnc_")) and not name.endswith(LOOK_UP_SOURCE)}
-    for name in sorted(files - unchecked - c):  # the network's C is altered in tests/test_c99.py
+    for name in sorted(files - unchecked - c):  # the network's C is altered in tests/test_c99_verify.py
         before = (bundle / name).read_bytes()
         (bundle / name).write_bytes(before + b"\n")
         with pytest.raises(ArtefactError, match="altered"):
@@ -117,7 +123,9 @@ def test_the_guide_builds_the_selftest(layout: str, bundles: dict[str, Path], tm
     need("cc")
     bundle = shutil.copytree(bundles[layout], tmp_path / "bundle")
     guide = (bundle / "README.md").read_text("utf-8")
-    command = next(line for line in guide.split("`") if line.startswith("cc -std=c99"))
+    whole, learning = (part for part in guide.split("`") if part.startswith("cc -std=c99"))
+    assert run("sh", "-c", whole, folder=bundle).endswith("PASSED\n")
+    command = f"{learning} -o learn && ./learn".replace("\n", " ")
     assert run("sh", "-c", command, folder=bundle).endswith("PASSED\n")
 
 
@@ -230,6 +238,7 @@ endforeach()
 
 def test_zephyr(bundles: dict[str, Path], tmp_path: Path) -> None:
     """Zephyr itself is in no package registry: its functions have stand-ins."""
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
     need("cmake", "gcc")
     bundle = bundles["zephyr"]
     module = yaml.safe_load((bundle / "zephyr" / "module.yml").read_text("ascii"))

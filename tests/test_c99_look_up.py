@@ -21,7 +21,7 @@ from snnc.backends.deployment import deploy, verify
 from snnc.data.preprocessing import Preprocessing
 from snnc.ir.layout import InputLayout
 from snnc.ir.snn import Encode, Linear, Readout, Reshape, SnnGraph
-from tests.test_c99 import compile_as_cpp, compile_strictly
+from tests.c99_bundles import compile_as_cpp, compile_strictly
 
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 

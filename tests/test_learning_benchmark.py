@@ -65,10 +65,10 @@ def test_trials_are_measured_once(learning: Any, tmp_path: Path, monkeypatch: py
     measured = tmp_path / "learning.jsonl"
     learning.run(task, trials, measured)
     rows = [json.loads(line) for line in measured.read_text().splitlines()]
-    assert [row["label"] for row in rows] == ["closed form", "levels alone", "rate", "bptt"]
+    assert [row["label"] for row in rows] == ["closed form", "levels alone", *FINISHES]
     assert all(row["payload"] == "binary" and row["n"] == 40 and row["memory_mib"] > 0 for row in rows)
     assert not list((tmp_path / "learning.checkpoints").iterdir())
     learning.run(task, trials, measured)
-    assert len(measured.read_text().splitlines()) == 4
+    assert len(measured.read_text().splitlines()) == len(rows)
     (page,) = learning.pages(rows)
     assert "| binary T=2 | rate | 2 |" in page

@@ -9,6 +9,8 @@ import onnxruntime as ort
 import pytest
 
 from snnc.arguments import read_source
+from snnc.cli import main
+from snnc.cli.train import ARCHITECTURES as OFFERED
 from snnc.compiler import Options, convert
 from snnc.errors import InputError, UnsupportedModelError
 from snnc.ir import ann, snn
@@ -19,6 +21,7 @@ from snnc.pipeline import Context, Pipeline, run_pipeline
 from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator, encode_all, run_ann
 from snnc.source.calibration import Calibration
+from snnc.training import extra
 from snnc.training.architectures import ARCHITECTURES, PIXEL, initial
 from snnc.training.deployable import deployable, pooled_norms
 from snnc.training.export import exported, power_below
@@ -88,6 +91,18 @@ def test_a_conversion_counts_what_was_written(name: str, levels: int, timesteps:
     trace = ReferenceSimulator().run(made, encode_all(made, fresh.astype(np.float32)), 1)
     (name_, values), *_ = trace.outputs.items()
     np.testing.assert_allclose(answers, made.readouts[name_].decoded(values, 1), rtol=1e-5, atol=1e-6)
+
+
+def test_one_spike_a_step_is_exact_layer_by_layer() -> None:
+    x = images(12)
+    made = lowered("tiny", x, 4)
+    settings = {"lower-quantised.limited": "true", "set-schedule.kind": "layerwise"}
+    found = convert(exported(made), x, Options(2, "exact", settings=settings, threads=1))
+    assert any("in the layerwise schedule alone" in each.message for each in found.diagnostics)
+    graph, fresh = found.artefact.graph, images(12, seed=5)
+    assert {node.neuron.payload for node in graph.of_type(snn.IntegrateFire)} == {"levels:2"}
+    for one, other in zip(counts(made, fresh, 1), counts(graph, fresh, 2), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -160,3 +175,12 @@ def test_what_cannot_be_written_is_named() -> None:
 def test_images_that_are_too_small() -> None:
     with pytest.raises(InputError, match="too small for this network"):
         initial("vgg16", images(2, 16), 5, 0)
+
+
+def test_without_torch_the_command_says_what_installs_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(extra, "find_spec", lambda name: None)
+    assert main(["train", "--arch", "small", "--data", "x.npz", "-o", "y.onnx", "--epochs", "1"]) == 2
+    assert "snnc train needs PyTorch, which is not installed: pip install torch" in capsys.readouterr().err
+    assert tuple(ARCHITECTURES) == OFFERED

@@ -114,12 +114,12 @@ def gradients(graph: snn.SnnGraph, method: str) -> torch.Tensor:
 @pytest.mark.parametrize("timesteps", [2, 4])
 def test_rates_point_where_all_steps_do(timesteps: int, passes: str) -> None:
     graph = spiking(timesteps, PASSES[passes])
-    one, other = (gradients(graph, method) for method in METHODS)
+    one, other = (gradients(graph, method) for method in ("rate", "bptt"))
     assert torch.nn.functional.cosine_similarity(one, other, dim=0).item() > 0.9
 
 
 def test_with_one_step_both_are_the_same() -> None:
-    one, other = (gradients(spiking(1, PASSES["binary"]), method) for method in METHODS)
+    one, other = (gradients(spiking(1, PASSES["binary"]), method) for method in ("rate", "bptt"))
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
@@ -173,7 +173,7 @@ def test_tune_finishes_networks_of_one_spike_a_step(method: str, material: Mater
 
 
 def test_finishes_that_make_no_sense(material: Material, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="finish 'tssl' is unknown; known: rate, bptt"):
+    with pytest.raises(UsageError, match="finish 'tssl' is unknown; known: rate, bptt, cycles"):
         run(material, finish="tssl")
     with pytest.raises(UsageError, match="--finish rate is for spikes whose order matters"):
         run(material, finish="rate", options=Options(threads=1))

@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
@@ -16,7 +16,10 @@ from snnc.backends import manifest
 from snnc.backends.c99 import selftest
 from snnc.backends.c99.functions import MOST_AXES
 from snnc.backends.c99.guide import guide
-from snnc.backends.c99.layouts import LAYOUTS, layout_named
+from snnc.backends.c99.layouts import LAYOUTS, Layout, layout_named
+from snnc.backends.c99.learning import LEARN_PROGRAM, LEARN_SOURCE, learner
+from snnc.backends.c99.learning import guide as learning_guide
+from snnc.backends.c99.learning import texts as learning_texts
 from snnc.backends.c99.look_up import look_up_bytes, look_up_guide, look_up_texts, look_ups
 from snnc.backends.c99.lowering import lower
 from snnc.backends.c99.source import (
@@ -135,7 +138,14 @@ class C99:
             **({"look_up_bytes": look_up_bytes(found)} if found else {}),
             "fit": _fit(taken),
         }
-        return Emission(guide(graph, taken, most, facts["fit"], self.layout) + look_up_guide(found), facts)
+        learning = learner(artefact)
+        if learning is not None:
+            facts["learning_ram_bytes"], facts["learning_ram_bytes_with_products"] = learning.memory()
+        told = guide(graph, taken, most, facts["fit"], self.layout) + look_up_guide(found)
+        if learning is not None:
+            arguments = LAYOUTS[self.layout].arguments(LEARN_PROGRAM, SOURCE, LEARN_SOURCE)
+            told += learning_guide(learning, arguments)
+        return Emission(told, facts)
 
     def verify(self, directory: Path, golden: Golden) -> VerificationResult:
         """Write the C of the bundle's network anew, compare it byte for byte, compile the new one and run it.
@@ -165,18 +175,27 @@ class C99:
             folder = Path(name)
             _write(texts, folder)
             built = folder / "selftest"
-            command = [*compiler, *FLAGS, *LAYOUTS[layout].compiled, "-o", built.name]
+            command = [
+                *compiler,
+                *FLAGS,
+                *LAYOUTS[layout].arguments(selftest.PROGRAM, SOURCE),
+                "-o",
+                built.name,
+            ]
             compiled = run(command, MOST_SECONDS, folder)
             if compiled.returncode:
                 first = compiled.stderr.strip().partition("\n")[0]
                 raise UsageError(f"{compiler[0]} does not compile it: {first}; name another one by CC")
             result = run([str(built)], MOST_SECONDS, folder)
+            learned = learner(artefact) is None or _learned(compiler, folder, LAYOUTS[layout])
             version = run([*compiler, "--version"], MOST_SECONDS, folder).stdout.partition("\n")[0].strip()
         lines = result.stdout.splitlines()
         agreed = sum(line.endswith("as expected") for line in lines)
         rows = len(golden.y)
         wrong = rows - agreed
         if lines[-1:] != ["PASSED"] or result.returncode:
+            wrong = max(wrong, 1)
+        if not learned:
             wrong = max(wrong, 1)
         compared = "outputs y, counts N and potentials v, bit for bit"
         return VerificationResult(version or compiler[0], rows, wrong, compared)
@@ -185,6 +204,7 @@ class C99:
 def _texts(artefact: Artefact, golden: Golden, layout: str) -> dict[str, str]:
     """Return all texts of a bundle that are made of the network, by the paths of their files."""
     graph = artefact.graph
+    found = learner(artefact)
     most = longest(graph)
     lowered = lower(graph, widths(graph, most))
     places = lowered.places()
@@ -195,6 +215,7 @@ def _texts(artefact: Artefact, golden: Golden, layout: str) -> dict[str, str]:
         selftest.PROGRAM: selftest.program(graph, golden),
         selftest.VECTORS: selftest.vectors(golden),
         **look_up_texts(look_ups(artefact)),
+        **({} if found is None else learning_texts(found, graph, golden)),
     }
     return LAYOUTS[layout].arranged(texts, graph)
 
@@ -212,6 +233,19 @@ def _layout(directory: Path, content: manifest.Json) -> str:
             f"{directory / manifest.NAME}: the layout {layout!r} is unknown to this snnc; deploy again"
         )
     return layout
+
+
+def _learned(compiler: Sequence[str], folder: Path, layout: Layout) -> bool:
+    """Compile what learns on the device and run it; say whether all sums and weights are as expected."""
+    built = folder / "selftest_learn"
+    arguments = layout.arguments(LEARN_PROGRAM, SOURCE, LEARN_SOURCE)
+    command = [*compiler, *FLAGS, "-DSNNC_LEARN_GRAM", *arguments, "-o", built.name]
+    compiled = run(command, MOST_SECONDS, folder)
+    if compiled.returncode:
+        first = compiled.stderr.strip().partition("\n")[0]
+        raise UsageError(f"{compiler[0]} does not compile it: {first}; name another one by CC")
+    result = run([str(built)], MOST_SECONDS, folder)
+    return result.returncode == 0 and result.stdout.splitlines()[-1:] == ["PASSED"]
 
 
 def _write(texts: Mapping[str, str], folder: Path) -> None:

@@ -24,6 +24,7 @@ def guide(graph: SnnGraph, taken: Memory, most: int, fit: Sequence[Mapping[str, 
         layout: of the files.
     """
     arranged = LAYOUTS[layout]
+    arguments = arranged.arguments(selftest.PROGRAM, SOURCE)
     inputs, outputs = sides(graph)
     declared = "\n".join(f"int32_t {port.argument}[SNNC_OUTPUTS{port.suffix}];" for port in outputs)
     given = ", ".join(port.argument for port in inputs)
@@ -61,7 +62,7 @@ snnc_infer(&state, {given}, SNNC_TIMESTEPS, {results});{answer}
 1 to {most}. Compilers may call `memset` and `memcpy`, also freestanding ones. C++ may include the header (an
 Arduino sketch does), and compile the source as C++11.
 
-`cc -std=c99 -O2 {" ".join(arranged.compiled)} -o selftest && ./selftest` compares outputs, counts and
+`cc -std=c99 -O2 {" ".join(arguments)} -o selftest && ./selftest` compares outputs, counts and
 potentials with those of the reference on the golden inputs; `{selftest.PROGRAM}` needs `printf`.
 
 The macros `SNNC_WEIGHTS_SECTION` and `SNNC_STATE_SECTION`, empty by default, place the weights and the state:

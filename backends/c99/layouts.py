@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from snnc.backends.c99 import selftest
 from snnc.backends.c99.build_files import EXAMPLE, Contents, arduino, cmake, plain, platformio, zephyr
-from snnc.backends.c99.source import SOURCE
+from snnc.backends.c99.learning import LEARN_PROGRAM
 from snnc.errors import UsageError
 from snnc.ir.snn import SnnGraph
 
@@ -23,7 +23,7 @@ class Layout:
         summary: one line for people.
         sources: folder of the library's C.
         vectors: folder of the golden vectors, where the example finds them.
-        selftest: folder of the self-test.
+        selftest: folder of programs that compare everything.
         files: the other files, by their paths.
         guide: how to use it, Markdown.
     """
@@ -37,19 +37,19 @@ class Layout:
 
     def arranged(self, texts: Mapping[str, str], graph: SnnGraph) -> dict[str, str]:
         """Return the C of a bundle, texts by their names, at its place and with the files beside it."""
-        folders = {selftest.PROGRAM: self.selftest, selftest.VECTORS: self.vectors}
+        programs = dict.fromkeys((selftest.PROGRAM, LEARN_PROGRAM), self.selftest)
+        folders = {**programs, selftest.VECTORS: self.vectors}
         placed = {folders.get(name, self.sources) + name: text for name, text in texts.items()}
         sources = tuple(sorted(name for name in texts if name.endswith(".c") and name not in folders))
         return placed | dict(self.files(Contents(graph, sources)))
 
-    @property
-    def compiled(self) -> list[str]:
-        """What a compiler is told to build the self-test: folders of headers, and the sources."""
+    def arguments(self, program: str, *sources: str) -> list[str]:
+        """What a compiler is told to build a self-test with sources of the library."""
         folders = [folder.rstrip("/") for folder in (self.sources, self.vectors) if folder]
         return [
             *(f"-I{folder}" for folder in folders),
-            self.sources + SOURCE,
-            self.selftest + selftest.PROGRAM,
+            *(self.sources + name for name in sources),
+            self.selftest + program,
         ]
 
 

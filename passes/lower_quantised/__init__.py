@@ -40,10 +40,13 @@ class LowerQuantised:
     Attributes:
         weight_bits: of weights that are no small multiples of a scale and must be rounded, 8 to 16: with
             fewer, more counts differ from the source's levels, and the network takes half the memory.
+        limited: whether a neuron sends one spike a step, of up to M levels, and not as many as it has: exact
+            in the layerwise schedule alone, which is said.
     """
 
     name: ClassVar[str] = "lower-quantised"
     weight_bits: int = 16
+    limited: bool = False
 
     def __post_init__(self) -> None:
         """Refuse weights that nothing computes with."""
@@ -62,13 +65,23 @@ class LowerQuantised:
             node.name: input_grid(graph, node, np.asarray(rows_of(rows, node.name), np.float32))
             for node in graph.inputs
         }
-        walk = Walk(graph, grids, context.timesteps, 2 ** (self.weight_bits - 1) - 1)
+        most = 2 ** (self.weight_bits - 1) - 1
+        walk = Walk(graph, grids, context.timesteps, most, limited=self.limited)
         result = spiking_network(walk, context.task_of)
         context.findings["levels"] = walk.levels
         context.findings["ties"] = walk.ties
         context.findings["approximated"] = walk.approximated
         if walk.approximated:
             context.diagnostics.append(_approximations(graph, walk.approximated))
+        if self.limited and context.timesteps > 1:
+            context.diagnostics.append(
+                Diagnostic(
+                    APPROXIMATED_LEVELS,
+                    "neurons send one spike a step, so that their counts are the source's levels in the "
+                    "layerwise schedule alone",
+                    help="add --set set-schedule.kind=layerwise",
+                )
+            )
         return result
 
 

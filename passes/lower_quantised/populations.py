@@ -37,7 +37,9 @@ def population(walk: Walk, node: ann.Relu, value: Value) -> Counts:
             bias=0 * ones,
             v_init=0 * ones,
             spike_scale=(scale * walk.timesteps).astype(np.float32),
-            neuron=Neuron(levels=max(1, -(-node.steps // walk.timesteps)), spikes_per_step=None),
+            neuron=Neuron(
+                levels=max(1, -(-node.steps // walk.timesteps)), spikes_per_step=1 if walk.limited else None
+            ),
             stands_for=node.name,
             breakpoints=points,
             step_values=np.arange(node.lowest, node.highest + 1, dtype=np.int32),

@@ -27,6 +27,7 @@ class Walk:
         grids: the levels of each input, by its name.
         timesteps: T.
         most: largest magnitude of weights that must be rounded.
+        limited: whether a neuron sends one spike a step.
         encoded: the nodes whose part an encoder takes over: what affine maps and rounding stand before it.
         names: all that are taken.
         written: the nodes so far, by name.
@@ -37,12 +38,19 @@ class Walk:
     """
 
     def __init__(
-        self, graph: ann.AnnGraph, grids: Mapping[str, InputGrid], timesteps: int, most: int
+        self,
+        graph: ann.AnnGraph,
+        grids: Mapping[str, InputGrid],
+        timesteps: int,
+        most: int,
+        *,
+        limited: bool = False,
     ) -> None:
         self.graph = graph
         self.grids = grids
         self.timesteps = timesteps
         self.most = most
+        self.limited = limited
         self.encoded = {name for grid in grids.values() for name in grid.nodes}
         self.names = Names(node.name for node in graph)
         self.written: dict[str, snn.SnnNode] = {}

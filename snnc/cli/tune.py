@@ -130,9 +130,9 @@ class Request:
 )
 @click.option(
     "--finish",
-    type=click.Choice(["rate", "bptt"]),
+    type=click.Choice(["rate", "bptt", "cycles"]),
     help="For spikes whose order matters, one a step: train the integers through all steps, back through "
-    "their rates or through each step.",
+    "their rates, through each step, or that in turns with local plasticity.",
 )
 @click.option(
     "--held-back",

@@ -20,8 +20,10 @@ from snnc.training.ann_network import AnnNetwork
 from snnc.training.judge import AT_ONCE, Judge, Measure
 from snnc.training.lesson import on_device
 from snnc.training.operators import Run
+from snnc.training.plasticity import LOCAL_RATE, by_gradient, locally
 from snnc.training.recipe import Recipe
 from snnc.training.spiking_network import SpikingNetwork
+from snnc.training.temporal import TemporalNetwork
 
 RELATIVE = 3.0
 """Rate of the second stage, relative to a parameter's size, over that of the first."""
@@ -88,6 +90,22 @@ class Learner:
         """Run the network on prepared rows."""
         found: Run = self.network(self.given(x), keep, steps)
         return found
+
+    def learn_locally(self, x: Mapping[str, Tensor], epoch: int, rate: float) -> bool:
+        """Take a step of local plasticity where an epoch asks for it; say whether gradients follow.
+
+        Args:
+            x: prepared rows.
+            epoch: number of the pass.
+            rate: of the step, relative to the largest.
+        """
+        network = self.network
+        if not isinstance(network, TemporalNetwork) or network.method != "cycles":
+            return True
+        if locally(epoch):
+            self.prepare()
+            network.learn_locally(self.given(x), LOCAL_RATE * rate)
+        return by_gradient(epoch)
 
     def state(self) -> dict[str, Tensor]:
         """Return a copy of all parameters and statistics."""

@@ -27,6 +27,7 @@ LEARNABLE = ("weights", "biases", "thresholds", "floors", "starts", "norms")
 FINISHES: Mapping[str, str] = {
     "rate": "one way back through the mean spikes of all steps",
     "bptt": "back through every step, with a surrogate of the spike",
+    "cycles": "the same, and by turns local plasticity: a reconstruction of EICIL",
 }
 """Finishing stages, for spikes whose order matters; :mod:`snnc.training.temporal` has the equations."""
 

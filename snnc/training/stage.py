@@ -121,25 +121,40 @@ class Stage:
             return True
         for group in self.optimiser.param_groups:
             group["lr"] = group["initial_lr"] * lesson.pace.rate(step, self.steps)
-        x = lesson.inputs(chosen, state.generator, step // max(1, len(state.order) // size))
-        loss, parts = self.loss(x, lesson.labels(chosen))
-        if not bool(torch.isfinite(loss)):
+        epoch = step // max(1, len(state.order) // size)
+        x = lesson.inputs(chosen, state.generator, epoch)
+        if self.learner.learn_locally(x, epoch, lesson.pace.rate(step, self.steps)) and not self._follow(
+            state, self.optimiser, x, lesson.labels(chosen)
+        ):
             return False
-        self.optimiser.zero_grad()
-        loss.backward()
-        for parameter, mask in self.learner.masks:
-            if parameter.grad is not None:
-                parameter.grad.mul_(mask)
-        learned = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
-        norm = nn.utils.clip_grad_norm_(learned, lesson.pace.largest_gradient)
-        if not bool(torch.isfinite(norm)):
-            return False
-        self.optimiser.step()
         keep = decay(step, self.steps)
         with torch.no_grad():
             for name, value in self.learner.network.state_dict().items():
                 if value.is_floating_point():
                     state.average[name].mul_(keep).add_(value, alpha=1 - keep)
+        return True
+
+    def _follow(
+        self,
+        state: RunState,
+        optimiser: torch.optim.Optimizer,
+        x: Mapping[str, Tensor],
+        labels: Mapping[str, Tensor],
+    ) -> bool:
+        """Follow the gradient of a batch; say whether it was finite."""
+        loss, parts = self.loss(x, labels)
+        if not bool(torch.isfinite(loss)):
+            return False
+        optimiser.zero_grad()
+        loss.backward()
+        for parameter, mask in self.learner.masks:
+            if parameter.grad is not None:
+                parameter.grad.mul_(mask)
+        learned = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+        norm = nn.utils.clip_grad_norm_(learned, self.lesson.pace.largest_gradient)
+        if not bool(torch.isfinite(norm)):
+            return False
+        optimiser.step()
         state.add(parts)
         return True
 

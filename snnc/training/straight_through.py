@@ -114,18 +114,21 @@ class LearnedLevels(torch.autograd.Function):
         """
         ctx.save_for_backward(x, threshold)
         ctx.levels = levels
-        wide = threshold.reshape(-1, *(1,) * (x.ndim - 2))
-        k = (x * (levels / wide)).add_(0.5).floor_().clamp_(0, levels)
-        return k.mul_(wide / levels).to(x.dtype)
+        factor, unit = (
+            each.reshape(-1, *(1,) * (x.ndim - 2)).to(x.dtype)
+            for each in (levels / threshold, threshold / levels)
+        )
+        return (x * factor).add_(0.5).floor_().clamp_(0, levels).mul_(unit)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Pass ``dy/dx`` and ``dy/dtheta``."""
         x, threshold = ctx.saved_tensors
         levels: int = ctx.levels
-        u = x * (levels / threshold.reshape(-1, *(1,) * (x.ndim - 2)))
+        u = x * (levels / threshold).reshape(-1, *(1,) * (x.ndim - 2)).to(x.dtype)
         passed = gradients[0] * inside(u, levels)
         k = (u + 0.5).floor_().clamp_(0, levels)
         axes = [axis for axis in range(x.ndim) if axis != 1]
-        by_threshold = (k.mul_(gradients[0]) - u.mul_(passed)).sum(dim=axes) / levels
+        change = k.mul_(gradients[0]).sub_(u.mul_(passed))
+        by_threshold = change.sum(dim=axes, dtype=threshold.dtype) / levels
         return passed, by_threshold.to(threshold.dtype), None

@@ -9,8 +9,9 @@ by step; what differs between the methods is the way back. In units of the thres
 and the derivative of its spike is a triangle around each threshold that it may reach (for a binary neuron
 ``h(z) = max(0, 1 - |z - 1|)``).
 
-`bptt` follows every step. `rate` keeps none of them: beside the mean spikes it keeps by how much they change
-with a constant input and with the initial potential,
+`bptt` follows every step, and so does `cycles`, which also learns locally
+(:mod:`snnc.training.plasticity`). `rate` keeps none of them: beside the mean spikes it keeps by how much they
+change with a constant input and with the initial potential,
 
     kappa_1 = 1, kappa_{t+1} = 1 + kappa_t (1 - h_t)        e = mean_t h_t kappa_t
 
@@ -40,9 +41,10 @@ from snnc.ir import snn
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import Firing, firing, operations
 from snnc.training.operators import Run, per_channel
+from snnc.training.plasticity import change
 from snnc.training.spiking_network import SpikingNetwork
 
-METHODS = ("rate", "bptt")
+METHODS = ("rate", "bptt", "cycles")
 
 
 class Fired(NamedTuple):
@@ -116,11 +118,55 @@ class TemporalNetwork(SpikingNetwork):
         t = self.source.timesteps if steps is None else steps
         if self.method == "rate":
             return self._by_rates(inputs, keep, t, exact)
-        return self._by_steps(inputs, keep, t, exact)
+        return self._by_steps(inputs, keep, t, exact, {})
 
-    def _by_steps(self, inputs: Mapping[str, Tensor], keep: Sequence[str], t: int, exact: bool) -> Run:
-        """Run all steps of a layer before the next, with a graph through each of them."""
-        trains: dict[str, Tensor] = {}  # (t, batch, *shape)
+    def learn_locally(self, inputs: Mapping[str, Tensor], rate: float) -> None:
+        """Change the weights in front of populations by their spikes; see :mod:`snnc.training.plasticity`.
+
+        Args:
+            inputs: the quantised inputs by name.
+            rate: share of the change that is taken.
+        """
+        trains: dict[str, Tensor] = {}
+        with torch.no_grad():
+            self._by_steps(inputs, (), self.source.timesteps, exact=False, trains=trains)
+            for node in self.source:
+                readers = self.source.consumers[node.name]
+                if not isinstance(node, snn.Convolution | snn.Linear) or len(readers) != 1:
+                    continue
+                weight = self.value(node, "weight")
+                largest = weight.abs().max()
+                if not isinstance(readers[0], snn.IntegrateFire) or not weight.requires_grad or not largest:
+                    continue
+                pre = trains[node.inputs[0]]
+                most = pre.abs().max().clamp(min=1) if self._is_analogue(node.inputs[0]) else 1
+                found = change(node, weight / largest, pre / most, trains[readers[0].name])
+                weight.copy_((weight / largest + rate * found).clamp(-1, 1) * largest)
+
+    def _is_analogue(self, name: str) -> bool:
+        """Whether a node only moves an input, whose values are no spikes."""
+        node = self.source[name]
+        while node.inputs and not isinstance(node, snn.IntegrateFire):
+            node = self.source[node.inputs[0]]
+        return isinstance(node, snn.Encode)
+
+    def _by_steps(
+        self,
+        inputs: Mapping[str, Tensor],
+        keep: Sequence[str],
+        t: int,
+        exact: bool,
+        trains: dict[str, Tensor],
+    ) -> Run:
+        """Run all steps of a layer before the next, with a graph through each of them.
+
+        Args:
+            inputs: the quantised inputs by name.
+            keep: names of populations whose activations are wanted.
+            t: how many steps.
+            exact: compute in float64.
+            trains: takes what every node gives, (t, batch, *shape).
+        """
         found = Run({}, {}, {})
         rows = len(next(iter(inputs.values())))
         for node in operations(self.source):
