@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARTEFACT := build/demo.snn.onnx
 
-.PHONY: help demo test format check pytest shuffled coverage docs docs-serve verify-consumers clean
+.PHONY: help demo test format check pytest shuffled coverage docs docs-serve release verify-consumers clean
 
 help:
 	@echo "make demo      convert the bundled network at T=$(DEMO_TIMESTEPS) and judge it on the bundled images"
@@ -22,6 +22,7 @@ help:
 	@echo "make coverage  the tests, with the lines that they miss"
 	@echo "make docs      build the site into build/site, strictly, and check every link"
 	@echo "make docs-serve  show it at http://127.0.0.1:8000, without anything from elsewhere"
+	@echo "make release   build distributions reproducibly into dist, check them, and write an SBOM"
 	@echo "make verify-consumers  run bundles in software that others wrote, each in an environment of its own,"
 	@echo "               and write docs/consumers.md; CONSUMERS='sinabs c99' runs only some"
 	@echo "make clean     remove the environment and everything that was built"
@@ -56,6 +57,15 @@ docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	$(BIN)/python -m benchmarks.site.links build/site
 
+release: $(VENV)/.installed-release
+	rm -rf dist
+	$(BIN)/python -m benchmarks.release.build dist
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python -m venv build/release
+	build/release/bin/python -m pip install -qq --disable-pip-version-check dist/*.whl
+	$(BIN)/python -m cyclonedx_py environment --output-reproducible --pyproject pyproject.toml \
+	    -o dist/snnc-$$($(BIN)/python -c 'import snnc; print(snnc.__version__)').cdx.json build/release/bin/python
+
 docs-serve: docs
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site 8000
 
@@ -85,4 +95,9 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 $(VENV)/.installed-docs: $(VENV)/.installed
 	@echo "Installing what builds the site into $(VENV)"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
+$(VENV)/.installed-release: $(VENV)/.installed-dev
+	@echo "Installing what a release needs into $(VENV)"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[release]'
 	@touch $@

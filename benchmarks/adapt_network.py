@@ -117,7 +117,7 @@ def train(x: Any, y: Any, epochs: int, batch: int, rate: float, seed: int) -> Re
             loss.backward()
             optimiser.step()
             schedule.step()
-            total += float(loss)
+            total += loss.item()
         click.echo(
             f"epoch {epoch + 1}: loss {total / (len(x) // batch):.3f}, {time.perf_counter() - begin:.0f} s"
         )
@@ -126,7 +126,7 @@ def train(x: Any, y: Any, epochs: int, batch: int, rate: float, seed: int) -> Re
 
 def normalised(x: Any) -> Any:
     """Return uint8 images (N, 32, 32, 3) as the network's input, (N, 3, 32, 32) float32."""
-    values = (x.astype(np.float32) - np.float32(MEAN)) / np.float32(STD)
+    values = (x.astype(np.float32) - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
     return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
 
 

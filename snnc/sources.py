@@ -123,8 +123,9 @@ def locate_source(metadata: Metadata, artefact: Path, given: str | None) -> Loca
     Looked for, in this order: where the user says, at the recorded path, beside the artefact, in the zoo.
 
     Raises:
-        InputError: it is not found, or what was found is another network.
+        InputError: it is not found, what was found is another network, or the artefact has learned since.
     """
+    _require_unadapted(metadata, artefact)
     wanted = metadata.source_sha256
     if given is not None:
         found = locate(given)
@@ -146,6 +147,15 @@ def locate_source(metadata: Metadata, artefact: Path, given: str | None) -> Loca
     raise InputError(f"the source network {recorded} of {artefact} was not found: give it by --source MODEL")
 
 
+def _require_unadapted(metadata: Metadata, artefact: Path) -> None:
+    """Refuse to compare what has learned since: the source has other classes, and other layers at its end."""
+    if metadata.adaptation is not None:
+        raise InputError(
+            f"{artefact} has learned after its conversion, so that its answers are no longer its source's: "
+            "compare it before its edits, or after snnc adapt --revoke"
+        )
+
+
 @contextlib.contextmanager
 def source_file(metadata: Metadata, artefact: Path, content: bytes | None) -> Iterator[Located]:
     """Yield the file of the network that an artefact was converted from.
@@ -161,6 +171,7 @@ def source_file(metadata: Metadata, artefact: Path, content: bytes | None) -> It
     if content is None:
         yield locate_source(metadata, artefact, None)
         return
+    _require_unadapted(metadata, artefact)
     with tempfile.TemporaryDirectory(prefix="snnc-") as folder:
         file = Path(folder) / Path(metadata.source_path).name
         file.write_bytes(content)

@@ -99,7 +99,7 @@ def started(folder: Path, port: int, workers: int) -> Running:
     address = process.stdout.readline().strip()
     assert address.startswith("tls://"), address
     file = folder / "cluster.toml"
-    text = f'scheduler = "{address}"\nca = "ca.pem"\ncertificate = "own.pem"\nkey = "own.key"\nwait = 60\n'
+    text = f'scheduler = "{address}"\nca = "ca.pem"\ncertificate = "own.pem"\nkey = "own.key"\nwait = 300\n'
     file.write_text(text, encoding="utf-8")
     return Running(file, address, process)
 

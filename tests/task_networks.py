@@ -16,8 +16,6 @@ from snnc.ir.snn import Readout
 from tests.onnx_models import model, node
 
 FEATURES = 8
-
-
 ROWS = 150
 
 

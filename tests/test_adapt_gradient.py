@@ -13,7 +13,9 @@ from snnc.artefact import Artefact
 from snnc.artefact.adaptations import Head
 from snnc.errors import UsageError
 from snnc.ir.cut import find_cut
+from snnc.ir.neuron import Neuron
 from snnc.ir.snn import IntegrateFire
+from snnc.network import ConvertedNetwork
 from tests import quadrants
 from tests.spiking_graphs import random_graph
 from tests.test_adapt import KNOWN, SIMULATOR, content, pairs
@@ -22,7 +24,7 @@ pytest.importorskip("torch", reason="torch is not installed")
 
 
 @pytest.fixture(scope="module")
-def network() -> snnc.ConvertedNetwork:
+def network() -> ConvertedNetwork:
     model = quadrants.network().SerializeToString()
     x, _ = quadrants.images(60, 0)
     preprocessing = dict(quadrants.PREPROCESSING)
@@ -34,14 +36,14 @@ def options(**more: object) -> Options:
 
 
 @pytest.fixture(scope="module")
-def buffer(network: snnc.ConvertedNetwork) -> ReplayBuffer:
+def buffer(network: ConvertedNetwork) -> ReplayBuffer:
     x, y = quadrants.images(80, 2)
     found = adapt(network, x, y, Options(improve=True, replay_bytes=4000), SIMULATOR).buffer
     assert found is not None
     return found
 
 
-def test_replay_keeps_what_was_known(network: snnc.ConvertedNetwork, buffer: ReplayBuffer) -> None:
+def test_replay_keeps_what_was_known(network: ConvertedNetwork, buffer: ReplayBuffer) -> None:
     x, y = pairs(80, 1)
     found = adapt(network, x, y, options(), SIMULATOR, buffer)
     assert found.edit.replay_rows == len(buffer)
@@ -55,7 +57,7 @@ def test_replay_keeps_what_was_known(network: snnc.ConvertedNetwork, buffer: Rep
             assert found.artefact.graph[node.name] is node
 
 
-def test_layers_behind_a_population_are_learned(network: snnc.ConvertedNetwork) -> None:
+def test_layers_behind_a_population_are_learned(network: ConvertedNetwork) -> None:
     graph = random_graph(3, flat=True, blocks=2)
     populations = graph.of_type(IntegrateFire)
     random = np.random.default_rng(0)
@@ -73,12 +75,32 @@ def test_layers_behind_a_population_are_learned(network: snnc.ConvertedNetwork) 
     assert (answers(found.artefact, x, SIMULATOR) == y).mean() > 0.6
 
 
+def test_a_buffer_of_windows_stands_for_counts() -> None:
+    graph = random_graph(3, flat=True, blocks=2, neuron=Neuron(count_memory=False))
+    random = np.random.default_rng(0)
+    y = np.repeat([0, 1, 7, 8], 15)
+    x = random.normal(size=(9, 11))[y] * 2 + 0.5 * random.normal(size=(60, 11))
+    x = (x * 300 * graph.encoder.scale).astype(np.float32)
+    cut, old = graph.of_type(IntegrateFire)[0].name, y < 2
+    made = options(cut=cut, improve=True, replay_bytes=3000, replay_window=2)
+    first = adapt(Artefact(graph), x[old], y[old], made, SIMULATOR)
+    assert first.buffer is not None
+    assert first.buffer.window == 2
+    assert first.buffer.bits == 1
+    assert first.buffer.shape == (2, graph[cut].shape[0])
+    second = adapt(first.artefact, x[~old], y[~old], options(), SIMULATOR, first.buffer)
+    assert any("estimated from windows of 2 steps" in note for note in second.notes)
+    assert second.edit.replay_rows == len(first.buffer) > 10  # rows whose windows are equal are kept once
+    with pytest.raises(UsageError, match="for --head gradient"):
+        adapt(Artefact(graph), x[~old], y[~old], Options(cut=cut, gaps=True), SIMULATOR, first.buffer)
+
+
 def content_of(node: object) -> list[object]:
     values = [getattr(node, name) for name in node.__dataclass_fields__]  # type: ignore[attr-defined]
     return [value.tobytes() if isinstance(value, np.ndarray) else value for value in values]
 
 
-def test_the_last_edit_is_taken_back_first(network: snnc.ConvertedNetwork) -> None:
+def test_the_last_edit_is_taken_back_first(network: ConvertedNetwork) -> None:
     x, y = pairs(40, 1)
     one = adapt(network, x[y < 8], y[y < 8], options(), SIMULATOR)
     two = adapt(one.artefact, x[y >= 8], y[y >= 8], options(), SIMULATOR)

@@ -1,12 +1,9 @@
-"""The C source: what it computes, what it needs, and that it is what it claims to be."""
+"""The C source: what it computes, bit for bit, and what it needs."""
 
 from __future__ import annotations
 
 import ctypes
 import re
-import shutil
-import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,56 +11,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snnc import __version__
-from snnc.artefact import Artefact
-from snnc.backends import manifest
-from snnc.backends.c99 import C99, backend, selftest
 from snnc.backends.c99.kernels import STRUCTURES, kernel_text
 from snnc.backends.c99.memory import Buffer, Life, place
 from snnc.backends.c99.selftest import fnv
-from snnc.backends.c99.source import HEADER, SOURCE, WEIGHTS, comment
+from snnc.backends.c99.source import HEADER, SOURCE
 from snnc.backends.c99.synapses import EVENTS, MOST_IN_SHORT_SUMS
 from snnc.backends.c99.widths import Width, longest, widths
-from snnc.backends.deployment import deploy, verify
-from snnc.backends.golden import read_golden, replay
-from snnc.errors import ArtefactError, UsageError
 from snnc.ir.neuron import Neuron, Schedule
 from snnc.ir.snn import Concat, Convolution, Encode, IntegrateFire, Linear, Readout, Reshape, SnnGraph
 from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator
+from tests.c99_bundles import (
+    SANE,
+    compile_strictly,
+    emitted,
+    needs_gcc,
+    run_selftest,
+)
 from tests.spiking_graphs import CLASSES, NEURONS, graphs, random_graph, random_inputs, wide_graph
-
-STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-pedantic")
-SANE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-
-needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
-
-
-def emitted(graph: SnnGraph, folder: Path) -> Path:
-    return deploy(Artefact(graph), C99(), folder / "bundle").directory
-
-
-def compile_strictly(bundle: Path, *flags: str, compiler: str = "gcc") -> None:
-    result = subprocess.run(
-        [compiler, *STRICT, *flags], cwd=bundle, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert result.returncode == 0, result.stderr
-
-
-def compile_as_cpp(bundle: Path, compiler: str, *flags: str) -> None:
-    options = ["-std=c++11", *STRICT[1:], *flags]
-    result = subprocess.run(
-        [compiler, *options], cwd=bundle, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert result.returncode == 0, result.stderr
-
-
-def run_selftest(bundle: Path, *flags: str, compiler: str = "gcc") -> None:
-    if shutil.which("g++") is not None:
-        compile_as_cpp(bundle, "g++", "-fsyntax-only", "-x", "c++", SOURCE, "selftest.c")
-    compile_strictly(bundle, "-O1", *flags, SOURCE, "selftest.c", "-o", "selftest", compiler=compiler)
-    result = subprocess.run([bundle / "selftest"], capture_output=True, text=True, timeout=120, check=False)
-    assert (result.returncode, result.stdout.splitlines()[-1]) == (0, "PASSED"), result.stdout + result.stderr
 
 
 class Library:
@@ -253,194 +218,6 @@ def test_what_cannot_be_run_is_refused(tmp_path: Path) -> None:
         row.flat[-1] = value
         assert not library.infer(row, 4)[0]
     assert library.infer(np.clip(q, -limit, limit), longest(graph))[0]
-
-
-@needs_gcc
-def test_it_is_freestanding_and_has_no_floats(tmp_path: Path) -> None:
-    bundle = emitted(random_graph(7, blocks=4), tmp_path)
-    compile_strictly(bundle, "-ffreestanding", "-fno-pie", "-O2", "-c", SOURCE, "-o", "network.o")
-    symbols = subprocess.run(["nm", bundle / "network.o"], capture_output=True, text=True, check=True).stdout
-    kinds = set(re.findall(r"^[ 0-9a-f]{16} (\w) \w+$", symbols, re.MULTILINE))
-    assert kinds <= {"T", "t", "r"}, "no variables, only functions and constants"
-    undefined = set(re.findall(r"^ {16} U (\w+)$", symbols, re.MULTILINE))
-    assert undefined <= {"memset", "memcpy", "memmove", "__stack_chk_fail"}
-    text = "".join((bundle / name).read_text(encoding="ascii") for name in (SOURCE, HEADER, WEIGHTS))
-    assert set(re.findall(r"#include [<\"](.*)[>\"]", text)) == {"stdint.h", HEADER, WEIGHTS}
-    assert not re.search(
-        r"\b(float|double|malloc|static int)\b", re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
-    )
-
-
-@needs_gcc
-def test_the_stated_memory_is_checked_by_the_compiler(tmp_path: Path) -> None:
-    bundle = emitted(random_graph(8), tmp_path)
-    compile_strictly(bundle, "-c", SOURCE, "-o", "network.o")
-    path = bundle / HEADER
-    text = re.sub(r"(SNNC_RAM_BYTES) (\d+)", lambda m: f"{m[1]} {int(m[2]) + 4}", path.read_text("ascii"))
-    path.write_text(text, encoding="ascii")
-    result = subprocess.run(["gcc", "-c", SOURCE], cwd=bundle, capture_output=True, text=True, check=False)
-    assert "snnc_ram_is_as_stated" in result.stderr
-
-
-@needs_gcc
-@pytest.mark.skipif(shutil.which("clang") is None, reason="clang is not installed")
-def test_clang(tmp_path: Path) -> None:
-    run_selftest(emitted(random_graph(9), tmp_path), compiler="clang")
-
-
-SKETCH = """\
-#include "snnc_network.h"
-#include "golden.h"
-
-static snnc_state state;
-static int32_t y[SNNC_OUTPUTS];
-static int32_t row;
-int32_t classes[GOLDEN_ROWS];
-
-void setup() { row = 0; }
-
-void loop()
-{
-    if (snnc_infer(&state, golden_q + row * SNNC_INPUTS, SNNC_TIMESTEPS, y)) {
-        classes[row] = snnc_class(y);
-    }
-    row++;
-}
-"""
-"""As the Arduino IDE compiles it: C++, beside the C of the network."""
-
-CORE = """\
-#include <cstdio>
-#include <cstdint>
-#include "golden.h"
-
-void setup();
-void loop();
-extern int32_t classes[GOLDEN_ROWS];
-
-int main()
-{
-    setup();
-    for (int i = 0; i < GOLDEN_ROWS; i++) {
-        loop();
-        std::printf("%ld\\n", static_cast<long>(classes[i]));
-    }
-    (void)golden_q;
-    (void)golden_y;
-}
-"""
-
-
-@needs_gcc
-@pytest.mark.parametrize(
-    ("c", "cpp"), [("gcc", "g++"), ("clang", "clang++"), ("arm-none-eabi-gcc", "arm-none-eabi-g++")]
-)
-@pytest.mark.parametrize("network_as_cpp", [False, True], ids=["C", "C++"])
-def test_a_sketch_in_cpp(c: str, cpp: str, network_as_cpp: bool, tmp_path: Path) -> None:
-    if shutil.which(c) is None or shutil.which(cpp) is None:
-        pytest.skip(f"{cpp} is not installed")
-    bundle = emitted(random_graph(14), tmp_path)
-    golden = read_golden(bundle)
-    (bundle / "sketch.ino").write_text(SKETCH, encoding="ascii")
-    (bundle / "core.cpp").write_text(CORE, encoding="ascii")
-    if network_as_cpp:
-        compile_as_cpp(bundle, cpp, "-c", "-x", "c++", SOURCE, "-o", "network.o")
-    else:
-        compile_strictly(bundle, "-c", SOURCE, "-o", "network.o", compiler=c)
-    compile_as_cpp(bundle, cpp, "-Wno-unused-variable", "-c", "-x", "c++", "sketch.ino", "-o", "sketch.o")
-    compile_as_cpp(bundle, cpp, "-c", "core.cpp", "-o", "core.o")
-    bare = ["--specs=nosys.specs"] if cpp.startswith("arm") else []
-    linked = subprocess.run(
-        [cpp, *bare, "network.o", "sketch.o", "core.o", "-o", "program"],
-        cwd=bundle,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert linked.returncode == 0, linked.stderr
-    if not bare:
-        told = subprocess.run([bundle / "program"], capture_output=True, text=True, check=True).stdout
-        np.testing.assert_array_equal(list(map(int, told.split())), golden.y.argmax(axis=1))
-
-
-@needs_gcc
-def test_32_bits(tmp_path: Path) -> None:
-    bundle = emitted(random_graph(10, schedule=Schedule.LAYERWISE), tmp_path)
-    (bundle / "probe.c").write_text("#include <stdio.h>\nint main(void) { return 0; }\n", encoding="ascii")
-    probe = ["gcc", "-m32", "probe.c", "-o", "probe"]
-    if subprocess.run(probe, cwd=bundle, capture_output=True, check=False).returncode:
-        pytest.skip("gcc has no 32-bit libraries here")
-    run_selftest(bundle, "-m32")
-
-
-@needs_gcc
-def test_names_cannot_leave_their_comments(tmp_path: Path) -> None:
-    evil = "*/ #error out /* ??/ \\\n é \x00"
-    graph = random_graph(12, flat=True, blocks=0)
-    graph = graph.with_nodes([node.with_(origin=evil) for node in graph])
-    run_selftest(emitted(replace(graph, name=evil), tmp_path))
-    assert "*/" not in comment(evil + "/*/")
-    assert "/*" not in comment(evil + "/*/")
-
-
-@needs_gcc
-def test_verify_names_the_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bundle = emitted(random_graph(13), tmp_path)
-    verdict = verify(bundle).verdict
-    assert verdict is not None
-    assert (verdict.rows, verdict.wrong) == (8, 0)
-    monkeypatch.setenv("CC", "no-such-compiler -O3")
-    with pytest.raises(UsageError, match="no-such-compiler"):
-        verify(bundle)
-    monkeypatch.setenv("CC", "'no such compiler")
-    with pytest.raises(UsageError, match=r"CC=.* cannot be read: No closing quotation"):
-        verify(bundle)
-    monkeypatch.delenv("CC")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UsageError, match="no C compiler"):
-        verify(bundle)
-
-
-@needs_gcc
-def test_verify_finds_a_wrong_potential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A generator that gives other C than the reference, as a new version may."""
-    bundle = emitted(random_graph(13), tmp_path)
-    golden = read_golden(bundle)
-    assert C99().verify(bundle, golden).wrong == 0
-    monkeypatch.setattr(selftest, "fnv", lambda values: 1)
-    for name, text in backend._texts(random_graph(13), replay(random_graph(13), golden, bundle)).items():  # pyright: ignore[reportPrivateUsage]
-        (bundle / name).write_text(text, encoding="ascii")
-    assert C99().verify(bundle, golden).wrong == 1
-    (bundle / SOURCE).write_text("#error broken\n", encoding="ascii")
-    with pytest.raises(ArtefactError, match=r"snnc_network\.c altered"):
-        C99().verify(bundle, golden)
-
-
-@needs_gcc
-def test_verify_of_a_bundle_by_another_version(tmp_path: Path) -> None:
-    bundle = emitted(random_graph(13), tmp_path)
-    for path in bundle.glob("*.[ch]"):
-        path.write_text(
-            path.read_text("ascii").replace(f"snnc {__version__}.", "snnc 0.0.9."), encoding="ascii"
-        )
-    rewrite(bundle, snnc_version="0.0.9")
-    verdict = verify(bundle).verdict
-    assert verdict is not None
-    assert (verdict.wrong, verdict.foreign) == (0, ())
-    (bundle / SOURCE).write_text("#error another C\n", encoding="ascii")
-    rewrite(bundle)
-    with pytest.raises(UsageError, match=r"snnc_network\.c of snnc 0\.0\.9, .* verify with that version"):
-        verify(bundle)
-    (bundle / backend.NETWORK).unlink()
-    rewrite(bundle)
-    with pytest.raises(UsageError, match=r"the files are as the manifest says, .* no network\.snn\.onnx"):
-        verify(bundle)
-    assert verify(bundle, run=False).verdict is None
-
-
-def rewrite(bundle: Path, **changes: str) -> None:
-    content = {k: v for k, v in manifest.read(bundle).items() if k not in ("files", manifest.OWN_HASH)}
-    manifest.write(bundle, {**content, **changes})
 
 
 @given(

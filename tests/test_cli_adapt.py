@@ -19,7 +19,7 @@ from snnc.adaptation import read_buffer
 from snnc.cli import main
 from tests import quadrants
 from tests.spiking_graphs import random_graph
-from tests.test_adapt import KNOWN, pairs
+from tests.test_adapt import KNOWN, everything, pairs
 
 REFERENCE = ("--backend", "reference")
 
@@ -35,13 +35,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     network.save(path / "base.snn.onnx")
     np.savez(path / "old.npz", x=x, y=y)
-    x, y = pairs(80, 1)
-    np.savez(path / "new.npz", x=x, y=y)
+    new_x, new_y = pairs(80, 1)
+    np.savez(path / "new.npz", x=new_x, y=new_y)
     for label in range(KNOWN, KNOWN + 4):
-        np.savez(path / f"{label}.npz", x=x[y == label][:5], y=y[y == label][:5])
-    x, y = pairs(40, 3)
-    old_x, old_y = quadrants.images(40, 4)
-    np.savez(path / "test.npz", x=np.concatenate([x, old_x]), y=np.concatenate([y, old_y]))
+        np.savez(path / f"{label}.npz", x=new_x[new_y == label][:5], y=new_y[new_y == label][:5])
+    test_x, test_y = everything(40, 3)
+    np.savez(path / "test.npz", x=test_x, y=test_y)
     return path
 
 
@@ -86,6 +85,14 @@ def test_learned_inspected_and_taken_back(
     judged = told(capsys, "adapt", base, "--data", folder / "new.npz", "-o", out, "--force", *common, *test)
     assert judged["test"]["new"]["n"] == 40
     assert judged["test"]["forgetting"]["n"] == 40
+    told(capsys, "eval", out, "--data", folder / "test.npz", *REFERENCE)
+    assert main(["eval", str(out), "--data", str(folder / "new.npz"), *REFERENCE]) == 0
+    assert "80 of 80 rows were used for calibration, or learned since" in capsys.readouterr().err
+    against = ("--data", folder / "test.npz", "--against", "source", *REFERENCE)
+    assert "learned after its conversion" in refused(capsys, 5, "eval", out, *against)
+    assert "learned after its conversion" in refused(
+        capsys, 5, "report", out, *against[:2], "-o", tmp_path / "page.html"
+    )
     low, high = judged["test"]["all"]["ci95"]
     assert low < judged["test"]["all"]["value"] < high
 
@@ -212,4 +219,4 @@ def test_networks_without_classes_are_refused(tmp_path: Path, capsys: pytest.Cap
     line = refused(
         capsys, 2, "adapt", tmp_path / "n.snn.onnx", "--data", tmp_path / "x.npz", "-o", tmp_path / "o.onnx"
     )
-    assert "outputs" in line or "output" in line
+    assert "takes a network of one input" in line

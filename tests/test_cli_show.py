@@ -222,3 +222,22 @@ def test_doctor_names_what_is_missing(capsys: pytest.CaptureFixture[str]) -> Non
     assert "MISSING" in lines["numba"]
     assert "MISSING" not in lines["numpy"]
     assert not shown(capsys, "doctor", code=1)["healthy"]
+
+
+def test_doctor_removes_kernels_of_other_versions_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    current = tmp_path / f"kernels-{'c' * 16}"
+    cache = "snnc.backends.numba_cpu.machine.cache"
+    monkeypatch.setattr(f"{cache}.cache_root", lambda: tmp_path)
+    monkeypatch.setattr(f"{cache}.kernel_directory", lambda: current)
+    old = tmp_path / f"kernels-{'0' * 16}"
+    kept = [current, tmp_path / "kernels-mine", tmp_path / f"linked-{'0' * 16}"]
+    for folder in (old, *kept):
+        folder.mkdir()
+        (folder / "a.nbi").write_bytes(bytes(2_000_000))
+    (tmp_path / f"kernels-{'1' * 16}").symlink_to(tmp_path / "kernels-mine")
+    assert main(["doctor", "--mend", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["mended"] == {"removed": 1, "megabytes": 2}
+    assert not old.exists()
+    assert all((folder / "a.nbi").exists() for folder in kept)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +20,6 @@ pytest.importorskip("cryptography", reason="makes the certificates")
 from snnc.cli import main
 from snnc.errors import ClusterError, UsageError
 from snnc.scale import dask_engine
-from snnc.scale.address import Place
 from snnc.scale.fingerprint import fingerprint
 from snnc.scale.here import Here
 from snnc.scale.opening import open_workers
@@ -47,7 +47,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     found = quadrants.write(tmp_path_factory.mktemp("user"))
     (found.folder / "sweep.toml").write_text(
-        'models = ["quadrants.onnx"]\npresets = ["fast"]\ntimesteps = [2, 4, 8]\n'
+        'models = ["quadrants.onnx"]\npresets = ["fast"]\ntimesteps = [2, 4]\n'
         'calib = "calibration.npz"\ndata = ["test.npz"]\npreprocess = "preprocessing.json"\n',
         encoding="utf-8",
     )
@@ -99,14 +99,14 @@ def test_workers_that_are_killed_change_nothing(
 
     def taken() -> list[tuple[int, bytes]]:
         found = take()
-        if len(killed) < 3:
+        if len(killed) < 2:
             running.kill()
             killed.append(1)
         return found
 
     with patch.object(workers, "take", taken):
         assert swept(files, tmp_path / "store", workers) == alone
-    assert len(killed) == 3
+    assert len(killed) == 2
 
 
 def test_nothing_is_unpickled_here(running: Running, tmp_path: Path) -> None:
@@ -218,20 +218,42 @@ def test_an_absent_extra_is_one_line() -> None:
     assert "pip install distributed" in str(raised.value)
 
 
-def test_a_worker_of_several_threads_is_refused(running: Running) -> None:
-    engine = dask_engine.DaskEngine.__new__(dask_engine.DaskEngine)
-    engine.place, engine._fit, engine._unfit, engine._expected = Place("tcp://a:1"), {}, set(), None
+def test_a_worker_of_several_threads_is_refused() -> None:
+    ours = fingerprint()
+    with pytest.raises(ClusterError, match="has 4 threads: start workers with --nthreads 1"):
+        dask_engine.require_fit("tcp://b:2", {"nthreads": 4}, ours, ours, cpu=True)
+    dask_engine.require_fit("tcp://b:2", {"nthreads": 1}, ours, ours, cpu=True)
 
-    class Client:
-        def scheduler_info(self, n_workers: int) -> Any:
-            return {"workers": {"tcp://b:2": {"nthreads": 4}}}
 
-    engine._client = Client()
-    with patch.object(engine, "_described", lambda new: dict.fromkeys(new, fingerprint())):
-        with pytest.raises(ClusterError, match="has 4 threads: start workers with --nthreads 1"):
-            engine._look(strict=True)
-        told: list[str] = []
-        engine._warn = told.append
-        engine._look(strict=False)
-    assert told[0].endswith("it is left out")
-    assert engine._fit == {}
+def test_an_open_dashboard_is_told() -> None:
+    with socket.socket() as listening:
+        listening.bind(("0.0.0.0", 0))
+        listening.listen()
+        port = listening.getsockname()[1]
+        assert dask_engine.open_dashboard("tls://127.0.0.1:8786", port) == ""
+        with patch("socket.gethostbyname", lambda host: "0.0.0.0"):
+            told = dask_engine.open_dashboard("tls://login1:8786", port)
+    assert told.startswith(f"the dashboard of the scheduler is open to the network at http://login1:{port}")
+    with patch("socket.gethostbyname", lambda host: "0.0.0.0"):
+        assert dask_engine.open_dashboard("tls://login1:8786", port) == ""
+
+
+def test_what_is_interrupted_is_cancelled(running: Running) -> None:
+    cancelled: list[int] = []
+    workers = open_workers(str(running.file))
+    client: Any = vars(vars(workers)["_engine"])["_client"]
+    cancel = client.cancel
+
+    def watched(futures: list[Any], **more: Any) -> Any:
+        cancelled.append(len(futures))
+        return cancel(futures, **more)
+
+    def interrupted() -> None:
+        with workers:
+            for i in range(6):
+                workers.submit(Task("describe", packed({"i": i})))
+            raise KeyboardInterrupt
+
+    with patch.object(client, "cancel", watched), pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert cancelled == [6]

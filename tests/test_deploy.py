@@ -384,4 +384,4 @@ def test_figures_for_people(file: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert f"\nRAM: {facts['ram_bytes']:,} bytes\n" in text
     assert " files, the manifest among them, for c99" in text
     assert main(["verify", str(out), "--hashes-only"]) == 0
-    assert "the manifest and 8 files as it says" in capsys.readouterr().out
+    assert "the manifest and 11 files as it says" in capsys.readouterr().out

@@ -58,6 +58,8 @@ ROOM = Sizes(
     counts=2048,
     spikes=32768,
     inputs=4096,
+    steps=1,
+    maxima=1,
 )
 """A core on which all networks of these tests run, so that Verilator compiles once."""
 

@@ -109,6 +109,12 @@ def test_an_axis_named_twice(tmp_path: Path, op: str) -> None:
     assert "SNN102" in codes(tmp_path, proto)
 
 
+def test_an_index_of_real_numbers(tmp_path: Path) -> None:
+    nodes = [node("Relu", "x", "r"), node("Gather", "r i", "g", axis=1), node("MatMul", "g w")]
+    indices = np.array([2, 0, 1], np.float32)
+    refused(tmp_path, model(nodes, FLAT, {"i": indices, "w": normal(3, 2)}), "the index holds float32")
+
+
 def test_nodes_of_an_unknown_operator_set_are_not_judged(tmp_path: Path) -> None:
     nodes = [node("Relu", "x", "r"), node("Einsum", "r r", "e"), node("MatMul", "e w")]
     proto = model(nodes, FLAT, {"w": normal(4, 3)}, opset=1000)

@@ -225,6 +225,7 @@ ARGUMENTS: dict[str, Any] = {
 """What a function is given beside the network."""
 
 PRODUCTS = {
+    *("cut", "found", "costs", "neurons"),
     *("widths", "program", "places", "golden", "layers", "group", "order", "exact", "backend", "profile"),
     *("node", "context", "counted", "ann_macs", "outputs", "rows", "factors", "source", "model", "name"),
 }
@@ -235,14 +236,17 @@ INDIFFERENT = {
     "c_index": "numbers",
     "check_host": "looks at the shapes between host and network",
     "check_input": "looks at the shape of the input",
+    "packed_graph": "writes the text form, which refuses",
     "ports": "numbers inputs and outputs",
-    "find_cut": "looks at how nodes are connected; what runs behind the cut refuses",
     "fits": "asks the targets, which refuse",
     "has_classes": "looks at the shapes of the outputs",
     "knobs": "groups of populations, which `scaled` changes",
     "latencies": "counts steps; in the layerwise schedule, by `depth`, which refuses",
     "latency_steps": "counts steps; in the layerwise schedule, by `depth`, which refuses",
+    "rows_of_task": "looks at shapes",
+    "run_part": "hands the network to its simulators, which refuse",
     "runs_once": "looks at the schedule",
+    "shapes_of": "looks at the shapes of the outputs",
     "several_inputs_or_outputs": "counts inputs and outputs",
     "sides": "numbers inputs and outputs",
     "tensor_names": "names inputs and outputs",

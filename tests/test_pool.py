@@ -223,9 +223,14 @@ def test_a_fingerprint_says_what_results_depend_on() -> None:
 
 
 def test_ctrl_c_ends_the_processes(files: Files, tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "snnc", "sweep", str(files.model), "-o", str(tmp_path / "out")]
-    words += ["--calib", str(files.calibration), "--data", str(files.test), "--cluster", "local:1"]
-    words += ["--preset", "fast", "-T", ",".join(map(str, range(1, 40)))]
+    asked = tmp_path / "sweep.toml"
+    asked.write_text(
+        f'models = ["{files.model}"]\npresets = ["fast"]\ntimesteps = {list(range(1, 40))}\n'
+        f'calib = "{files.calibration}"\ndata = ["{files.test}"]\npreprocess = "{files.preprocessing}"\n',
+        encoding="utf-8",
+    )
+    words = [sys.executable, "-m", "snnc", "sweep", str(asked), "-o", str(tmp_path / "out")]
+    words += ["--cluster", "local:1"]
     process = subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True
     )

@@ -5,16 +5,21 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import snnc
 from snnc.artefact import Artefact, load, save
 from snnc.backends import load_backend, load_simulator
 from snnc.backends.deployment import deploy, verify
+from snnc.backends.numba_cpu.execution.step_functions import Buckets
+from snnc.compiler import Options, convert
 from snnc.errors import InputError, UsageError
+from snnc.ir.graph import IntArray
 from snnc.ir.neuron import Neuron, Schedule
 from snnc.ir.parser import parse_graph
 from snnc.ir.snn import IntegrateFire, SnnGraph
@@ -22,6 +27,7 @@ from snnc.ir.text import arrays_of, print_exact
 from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator, fire
 from snnc.simulation.single_pass import counted, counted_input, problem
+from tests.onnx_models import model, node
 from tests.spiking_graphs import random_graph, random_inputs, stepping_graphs, with_step_functions
 from tests.test_equivalence import assert_same
 
@@ -74,6 +80,50 @@ def test_a_limit_holds_back_what_does_not_fit() -> None:
 @given(graph=stepping_graphs())
 def test_all_simulators_agree(graph: SnnGraph) -> None:
     assert_same(graph, random_inputs(graph, 3, 5), graph.timesteps)
+
+
+@pytest.mark.parametrize("timesteps", [1, 3])
+@pytest.mark.parametrize("ends", ["within", "unreachable", "everywhere"])
+def test_many_breakpoints_are_looked_up(timesteps: int, ends: str) -> None:
+    """Breakpoints that no potential reaches are none, however far away: the others are told apart."""
+    rng = np.random.default_rng(5)
+    graph = random_graph(7, timesteps=timesteps, neuron=Neuron(), blocks=1)
+
+    def stepped(node: IntegrateFire) -> IntegrateFire:
+        apart = max(8, int(node.threshold.max()) * (timesteps + 1) // 128)
+        jitter = rng.integers(0, apart // 2, (node.channels, 255))
+        points = apart * np.arange(-127, 128) + jitter
+        points[:, 1::16] = points[:, ::16]  # some are equal
+        low, high = np.iinfo(np.int32).min, np.iinfo(np.int32).max
+        if ends == "unreachable":
+            points[: node.channels // 2, :9], points[::2, 200:] = low, high
+        elif ends == "everywhere":
+            points[:, :128], points[:, 128:] = low, high
+        spikes = None if timesteps == 1 else 1
+        return node.with_(
+            neuron=Neuron(levels=255, spikes_per_step=spikes),
+            negative_threshold=None,
+            breakpoints=points.astype(np.int32),
+            step_values=np.arange(-90, 166, dtype=np.int32),
+        )
+
+    graph = replace(graph.map(IntegrateFire, stepped), max_timesteps=timesteps)
+    q = random_inputs(graph, 5, 2)
+    found: list[bool] = []
+    made = Buckets.of
+
+    def watched(points: IntArray, values: IntArray, reach: int, padded: int) -> Buckets | None:
+        buckets = made(points, values, reach, padded)
+        found.append(buckets is not None)
+        return buckets
+
+    with patch.object(Buckets, "of", watched):
+        expected = assert_same(graph, q, timesteps)
+        alone = load_simulator("numba", 1).run(graph, q, timesteps)
+    for name, values in expected.outputs.items():
+        assert np.array_equal(alone.outputs[name], values)
+    assert len(found) >= 2
+    assert all(found)
 
 
 @needs_gcc
@@ -162,3 +212,18 @@ def test_more_steps_than_t_times_m_are_refused(tmp_path: Path) -> None:
     found = graph.replacing({node.name: changed}).problem()
     assert found is not None
     assert "more than T M" in found
+
+
+@pytest.mark.parametrize(("preset", "timesteps"), [("one-step", 1), ("precise", 1), ("balanced", 4)])
+def test_networks_in_floats_run_on_the_cpu_as_in_the_reference(preset: str, timesteps: int) -> None:
+    random = np.random.default_rng(0)
+    weights = {"a": random.standard_normal((6, 12)), "b": random.standard_normal((12, 3))}
+    nodes = [node("MatMul", "x a", "h"), node("Tanh", "h", "t"), node("MatMul", "t b", "y")]
+    proto = model(nodes, ["n", 6], {name: value.astype(np.float32) for name, value in weights.items()})
+    x = random.standard_normal((60, 6)).astype(np.float32)
+    options = Options(timesteps, preset, precision="float32", threads=1)
+    artefact = convert(proto, x, options).artefact
+    assert not artefact.graph.integer
+    found, expected = (snnc.simulate(artefact, x, backend=b).logits for b in ("numba", "reference"))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    assert len(np.unique(expected)) > 100

@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
@@ -15,6 +15,9 @@ from snnc.artefact import Artefact, load, save
 from snnc.backends import manifest
 from snnc.backends.c99 import selftest
 from snnc.backends.c99.functions import MOST_AXES
+from snnc.backends.c99.learning import LEARN_PROGRAM, LEARN_SOURCE, learner
+from snnc.backends.c99.learning import guide as learning_guide
+from snnc.backends.c99.learning import texts as learning_texts
 from snnc.backends.c99.lowering import lower
 from snnc.backends.c99.source import (
     HEADER,
@@ -106,7 +109,7 @@ class C99:
     def emit(self, artefact: Artefact, golden: Golden, directory: Path) -> Emission:
         """Write header, source, weights and the self-test, and the network that they were made of."""
         graph = artefact.graph
-        _write(_texts(graph, golden), directory)
+        _write(_texts(artefact, golden), directory)
         save(artefact, directory / NETWORK)
         most = longest(graph)
         lowered = lower(graph, widths(graph, most))
@@ -119,7 +122,11 @@ class C99:
             "max_timesteps": most,
             "fit": _fit(taken),
         }
-        return Emission(_guide(graph, taken, most), facts)
+        found = learner(artefact)
+        if found is not None:
+            facts["learning_ram_bytes"], facts["learning_ram_bytes_with_products"] = found.memory()
+        guide_ = _guide(graph, taken, most) + ("" if found is None else learning_guide(found))
+        return Emission(guide_, facts)
 
     def verify(self, directory: Path, golden: Golden) -> VerificationResult:
         """Write the C of the bundle's network anew, compare it byte for byte, compile the new one and run it.
@@ -134,10 +141,11 @@ class C99:
                 f"{NETWORK}: its C cannot be compared with the network and was not run; deploy again, or "
                 "check only the files by --hashes-only"
             )
-        graph = load(directory / NETWORK).graph
+        artefact = load(directory / NETWORK)
+        graph = artefact.graph
         for problem in self.check(graph):
             raise ArtefactError(f"{directory / NETWORK}: no network for C, {problem.reason}; deploy again")
-        texts = _texts(graph, replay(graph, golden, directory))
+        texts = _texts(artefact, replay(graph, golden, directory))
         other = foreign(directory, content, _as_written_by(texts, content.get("snnc_version")))
         if other:
             raise UsageError(
@@ -154,6 +162,7 @@ class C99:
                 first = compiled.stderr.strip().partition("\n")[0]
                 raise UsageError(f"{compiler[0]} does not compile it: {first}; name another one by CC")
             result = run([str(built)], MOST_SECONDS, folder)
+            learned = _learned(compiler, folder) if LEARN_SOURCE in texts else True
             version = run([*compiler, "--version"], MOST_SECONDS, folder).stdout.partition("\n")[0].strip()
         lines = result.stdout.splitlines()
         agreed = sum(line.endswith("as expected") for line in lines)
@@ -161,12 +170,16 @@ class C99:
         wrong = rows - agreed
         if lines[-1:] != ["PASSED"] or result.returncode:
             wrong = max(wrong, 1)
+        if not learned:
+            wrong = max(wrong, 1)
         compared = "outputs y, counts N and potentials v, bit for bit"
         return VerificationResult(version or compiler[0], rows, wrong, compared)
 
 
-def _texts(graph: SnnGraph, golden: Golden) -> dict[str, str]:
+def _texts(artefact: Artefact, golden: Golden) -> dict[str, str]:
     """Return all C of a bundle, by the names of its files."""
+    graph = artefact.graph
+    found = learner(artefact)
     most = longest(graph)
     lowered = lower(graph, widths(graph, most))
     places = lowered.places()
@@ -176,7 +189,21 @@ def _texts(graph: SnnGraph, golden: Golden) -> dict[str, str]:
         WEIGHTS: weights(lowered),
         selftest.PROGRAM: selftest.program(graph, golden),
         selftest.VECTORS: selftest.vectors(golden),
+        **({} if found is None else learning_texts(found, graph, golden)),
     }
+
+
+def _learned(compiler: Sequence[str], folder: Path) -> bool:
+    """Compile what learns on the device and run it; say whether all sums and weights are as expected."""
+    built = folder / "selftest_learn"
+    sources = (SOURCE, LEARN_SOURCE, LEARN_PROGRAM)
+    command = [*compiler, *FLAGS, "-DSNNC_LEARN_GRAM", *sources, "-o", built.name]
+    compiled = run(command, MOST_SECONDS, folder)
+    if compiled.returncode:
+        first = compiled.stderr.strip().partition("\n")[0]
+        raise UsageError(f"{compiler[0]} does not compile it: {first}; name another one by CC")
+    result = run([str(built)], MOST_SECONDS, folder)
+    return result.returncode == 0 and result.stdout.splitlines()[-1:] == ["PASSED"]
 
 
 def _write(texts: Mapping[str, str], folder: Path) -> None:

@@ -47,6 +47,8 @@ def header(sizes: Sizes, stimulus: int) -> str:
         "COUNTS": sizes.counts,
         "SPIKES": sizes.spikes,
         "INPUTS": sizes.inputs,
+        "STEPS": sizes.steps,
+        "MAXIMA": sizes.maxima,
         "STIMULUS": max(stimulus, 1),
     }
     lines = [f"`define SNNC_{name} {value}" for name, value in values.items()]

@@ -24,7 +24,7 @@ from snnc.ir.bounds import count_bounds, run_bounds, step_bounds
 from snnc.ir.graph import IntArray
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import Firing, firing
-from snnc.ir.snn import CountMaxPool, CurrentMaxPool, Encode, IntegrateFire, Readout
+from snnc.ir.snn import CountMaxPool, CurrentMaxPool, Encode, IntegrateFire, Readout, SnnNode
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,8 @@ class Sizes:
         spike, input, potential, count, address: bits of each.
         program, weights, heads, rows, columns, parameters, potentials, counts, spikes, inputs: words of each
             memory.
+        steps: 1 if populations follow step functions or counts are pooled, else 0.
+        maxima: 1 if maxima are taken, else 0.
     """
 
     lanes: int
@@ -54,6 +56,8 @@ class Sizes:
     counts: int
     spikes: int
     inputs: int
+    steps: int
+    maxima: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -265,6 +269,8 @@ class _Layout:
             counts=self.counts,
             spikes=self.spikes,
             inputs=depths["input"],
+            steps=int(any(isinstance(u.node, CountMaxPool) or points(u.node) for u in self.units)),
+            maxima=int(any(unit.maximum is not None for unit in self.units)),
         )
         if self.room:
             sizes = Sizes(**{name: max(value, self.room[name]) for name, value in asdict(sizes).items()})
@@ -495,6 +501,8 @@ class _Layout:
         return at
 
 
-def points(node: IntegrateFire) -> int:
+def points(node: SnnNode) -> int:
     """Return how many breakpoints a population has."""
-    return 0 if node.breakpoints is None else node.breakpoints.shape[1]
+    if not isinstance(node, IntegrateFire) or node.breakpoints is None:
+        return 0
+    return node.breakpoints.shape[1]

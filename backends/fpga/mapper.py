@@ -17,8 +17,8 @@ from snnc.backends.fpga.units import ONE, Units
 from snnc.ir.snn import ConstantCurrent, Encode, IntegrateFire, SnnGraph
 
 LANES = (1, 2, 4, 8, 16, 32)
-SMALL = 16
-"""A memory of at most as many words is made of look-up tables."""
+SMALL = {"ecp5": 16, "ice40": 0}
+"""A memory of at most as many words is made of look-up tables, if the family has such."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,17 +112,16 @@ def memories(sizes: Sizes) -> Mapping[str, tuple[int, int]]:
 
 def block_rams(words: int, bits: int, device: Device) -> int:
     """Return how many block RAMs a memory takes."""
-    if words <= SMALL:
+    if words <= SMALL[device.family]:
         return 0
     return min(-(-words // depth) * -(-bits // width) for depth, width in device.shapes)
 
 
 def use(sizes: Sizes, device: Device) -> Use:
     """Return what a core of these sizes takes of a part."""
-    lanes, v, n, s = sizes.lanes, sizes.potential, sizes.count, sizes.spike
-    product = max(s, sizes.input) + 8
-    # Fitted to Yosys 0.23 (synth_ecp5, synth_ice40): see docs/fpga.md.
-    luts = 900 + 26 * sizes.address + lanes * (9 * v + 8 * n + 12 * s + product)
+    lanes, v, rest = sizes.lanes, sizes.potential, sizes.count + sizes.spike
+    # Fitted to what nextpnr reports for the designs of docs/fpga.md.
+    luts = 1200 + 60 * sizes.address + lanes * ((22 + 6 * sizes.steps) * v + 14 * rest)
     return Use(luts, sum(block_rams(*each, device) for each in memories(sizes).values()), lanes + 1)
 
 

@@ -78,11 +78,12 @@ class View:
         Raises:
             Refused: it is.
         """
-        if len(self.parts) > 1 or self.parts[0].volume != volume(self.shape):
+        first, *more = self.parts
+        if more or first.volume != volume(self.shape):
             raise Refused(
                 "reads flattened maps as something else than one vector", "flatten before dense layers only"
             )
-        return self.parts[0]
+        return first
 
 
 def volume(shape: Shape) -> Volume:

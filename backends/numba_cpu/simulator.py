@@ -131,7 +131,7 @@ class NumbaSimulator:
         return Planner(request, ranges, self._density(request), self._shares(images), counts).plan()
 
     def profile(self, graph: SnnGraph, inputs: Given, timesteps: int, rounds: int = 10) -> dict[str, float]:
-        """Return the seconds that each population takes with its synapses.
+        """Return the seconds that each population takes with its synapses, or a function alone.
 
         Args:
             graph: the network.

@@ -2,7 +2,7 @@
 
     python -m benchmarks.scale overhead      # time of an empty task, bytes of rows and networks: a minute
     python -m benchmarks.scale efficiency    # eval and sweep, 1 and 2 workers: `--seconds` for each run
-    python -m benchmarks.scale kills         # sweeps whose workers are killed: `--sweeps`, 10 s for each
+    python -m benchmarks.scale kills         # 200 sweeps, of each a worker is killed: half an hour
     python -m benchmarks.scale memory        # memory of the client that calibrates on 1 GB: 5 minutes
     python -m benchmarks.scale growth        # the model, beside the two points that were measured
     python -m benchmarks.scale page          # docs/scale.md, from what was measured
@@ -13,6 +13,7 @@ machine while it was made: figures of time hold for an idle machine alone.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -282,9 +283,9 @@ def swept(folder: Path, seconds: float, rounds: int) -> None:
 
 
 @cli.command()
-@click.option("--sweeps", default=200, show_default=True)
+@click.option("--kills", "wanted", default=200, show_default=True, help="Sweep until so many were killed.")
 @click.option("--seed", default=0, show_default=True)
-def kills(sweeps: int, seed: int) -> None:
+def kills(wanted: int, seed: int) -> None:
     """Kill a random worker at a random time of every sweep, and compare the results."""
     sys.path.insert(0, str(ROOT))
     from tests import quadrants
@@ -305,13 +306,15 @@ def kills(sweeps: int, seed: int) -> None:
         )
         same = killed = 0
         times: list[float] = []
-        for number in range(sweeps):
+        for number in itertools.count():
+            if killed >= wanted:
+                break
             pool = LocalPool(2)
             stop = threading.Event()
 
             def killing(pool: LocalPool = pool, stop: threading.Event = stop) -> None:
                 nonlocal killed
-                while not stop.wait(chance.uniform(0, 2 * statistics.median(times or [4.0]))):
+                while not stop.wait(chance.uniform(0, 0.9 * statistics.median(times or [4.0]))):
                     if alive := pool.processes:
                         try:
                             os.kill(chance.choice(alive), 9)
@@ -336,7 +339,7 @@ def kills(sweeps: int, seed: int) -> None:
             same += found == expected
             if found != expected:
                 click.echo(f"sweep {number}: {found[:300]}", err=True)
-        record("kills", sweeps=sweeps, killed=killed, identical=same, seconds=sum(times))
+        record("kills", sweeps=len(times), killed=killed, identical=same, seconds=sum(times))
 
 
 @cli.command()

@@ -45,6 +45,8 @@ def _load(one: Mapping[str, Any]) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    if not rows:
+        return ["Not measured yet.", ""]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     return [*lines, *(f"| {' | '.join(row)} |" for row in rows), ""]
 
@@ -156,6 +158,11 @@ def _memory(found: Found) -> list[str]:
         ),
         "",
         *_table(head, rows),
+        (
+            "What the client holds hardly grows with the rows. The target was 300 MB in all, and is missed; "
+            "where the memory goes has not been taken apart yet."
+        ),
+        "",
     ]
 
 

@@ -30,3 +30,15 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def from_docs(text: str) -> str:
     """Return a page of the root with its links as a page of `docs/` has them."""
     return re.sub(r"\]\(docs/", "](", text)
+
+
+def on_page_content(html: str, **_: object) -> str:
+    """Leave out the roles of references in docstrings, which only Sphinx reads."""
+    return re.sub(r":(?:func|class|meth|mod|data|attr):(<code>)~?", r"\1", html)
+
+
+def on_post_page(output: str, **_: object) -> str:
+    """Name the search for screen readers, and let the keyboard reach code that scrolls."""
+    search = 'data-md-component="search" role="dialog"'
+    named = output.replace(search, f'{search} aria-label="Search"')
+    return named.replace("<pre><span></span><code>", '<pre tabindex="0"><span></span><code>')

@@ -32,6 +32,7 @@ from snnc.backends.numba_cpu.machine.cpu import detect
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LINES = ROOT / "benchmarks" / "measured" / "speed.jsonl"
+FUNCTIONS = LINES.with_name("functions.jsonl")
 TIMESTEPS = (1, 2, 4, 8, 16, 32)
 BATCHES = (1, 64)
 THREADS = (1, 2)
@@ -135,7 +136,7 @@ def main(
     lines = Lines(LINES)
     known = {"code": digests.compiler(), "machine": machine()}
     if page is not None:
-        report(lines.rows, page)
+        report(lines.rows, page, Lines(FUNCTIONS).rows)
         return
     shapes = tuple(f"{name}, {d:.0%}" for name, densities in DENSITIES.items() for d in densities)
     chosen = tuple(part.strip() for part in networks.split(";") if part.strip())
@@ -165,7 +166,7 @@ def main(
             lines.add({**known, **profile(network, 4)})
     if not lines.has(memory=HEAVIEST, **known):
         lines.add({**known, **memory()})
-    report(lines.rows, ROOT / "docs" / "performance.md")
+    report(lines.rows, ROOT / "docs" / "performance.md", Lines(FUNCTIONS).rows)
 
 
 if __name__ == "__main__":

@@ -43,12 +43,19 @@ MEMORY_TARGET = 500
 INT8_TARGET = ("resnet18, 15%", 4, 1.5)
 
 
-def report(rows: Sequence[Row], page: Path) -> None:
-    """Write the page; of rows for the same thing the last one counts."""
+def report(rows: Sequence[Row], page: Path, functions: Sequence[Row] = ()) -> None:
+    """Write the page; of rows for the same thing the last one counts.
+
+    Args:
+        rows: of whole networks.
+        page: the file.
+        functions: of single functions, by benchmarks/speed/functions.py.
+    """
     newest = _newest(rows)
     text = [_head(newest), *_targets(newest), *_grid(newest, "spikes"), *_grid(newest, "counts")]
     text += [
         *_floats(newest),
+        *functions_table(functions),
         *_peers(newest),
         *_memory(newest),
         *_roof(newest, page.parent / PICTURE),
@@ -189,6 +196,28 @@ def _floats(rows: Sequence[Row]) -> Table:
         f"| **{row['ratio']:.2f}** |"
         for row in sorted(chosen, key=lambda r: (r["network"], r["batch"], r["threads"], r["timesteps"]))
     ]
+    return [*text, ""]
+
+
+def functions_table(rows: Sequence[Row]) -> Table:
+    """Return the section of single functions; of rows for the same one the last one counts."""
+    if not rows:
+        return []
+    newest = {row["function"]: row for row in rows if row["code"] == rows[-1]["code"]}
+    text = [
+        "## Functions, against the same node of onnxruntime in float32",
+        "",
+        "`python -m benchmarks.speed.functions`: one node at T = 1 with 255 levels, on one thread, batch of",
+        "4, in turn with a network of onnxruntime that consists of this node. Nanoseconds a value, of the",
+        f"shortest round; simulator sources `{rows[-1]['code']}`. Step functions are looked up, sixteen",
+        "neurons at a time. The target is a ratio of at most 2.",
+        "",
+        "| function | SNN | fp32 | ratio |",
+        "|---|---|---|---|",
+    ]
+    for name, row in newest.items():
+        ours, theirs = row["snn_ns"], row["fp32_ns"]
+        text.append(f"| {name} | {ours:.2f} | {theirs:.2f} | **{ours / theirs:.2f}** |")
     return [*text, ""]
 
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from snnc.adaptation.buffer import ReplayBuffer, or_windows
-from snnc.adaptation.heads import restored, with_head
+from snnc.adaptation.gradient import Lesson, learn
+from snnc.adaptation.heads import with_head
 from snnc.adaptation.options import Options
 from snnc.artefact import Artefact
 from snnc.artefact.adaptations import Adaptation, Edit, Head, Tail
@@ -25,7 +26,7 @@ from snnc.ir.bounds import count_bounds
 from snnc.ir.cut import Cut, features, find_cut
 from snnc.ir.graph import IntArray
 from snnc.ir.layout import InputLayout
-from snnc.ir.snn import IntegrateFire, Linear, SnnGraph
+from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.numerics.count_sums import check_size, summed
 from snnc.progress import Progress
 from snnc.simulation.latents import ROWS, counts_at
@@ -101,23 +102,22 @@ def adapt(
     learned = adaptation_of(artefact)
     require_fit(artefact)
     head, cut = _chosen(artefact, learned, options)
-    labels = _labels(graph, x, y, options, head)
+    silent = _silent(learned, graph.readout.shape[0])
+    labels = _labels(graph, x, y, options, head, silent)
+    reader = artefact.with_rows_layout(options.rows_layout)
     if replay is not None:
         replay.require_fit(graph, cut, "the replay buffer")
         if len(replay) and max(replay.classes) >= max(graph.readout.shape[0], int(labels.max()) + 1):
             raise InputError(
                 f"the replay buffer holds rows of class {max(replay.classes)}, which is not there"
             )
-    base = _started(artefact, cut, head, options) if learned is None else learned
+    base = started(artefact, cut, head, options) if learned is None else learned
     bound = count_bounds(graph, graph.timesteps)[cut.latent]
     if head.summed:
         check_size(features(graph, cut), len(labels), bound, gram=head is Head.LINEAR)
-    counts = counts_at(graph, cut, lambda part: artefact.encode(x[part]), len(x), simulator, progress)
-    hashes = row_hashes(
-        flat(artefact.inputs_of(artefact.encode(x[start : start + ROWS]))) for start in range(0, len(x), ROWS)
-    )
+    counts = counts_at(graph, cut, lambda part: reader.encode(x[part]), len(x), simulator, progress)
+    hashes = row_hashes(flat(reader.encode(x[start : start + ROWS])) for start in range(0, len(x), ROWS))
     found = np.unique(labels)
-    silent = _silent(graph)
     new = [int(c) for c in found if c >= graph.readout.shape[0] or c in silent]
     edit = Edit(
         classes=tuple(int(c) for c in found),
@@ -132,55 +132,55 @@ def adapt(
             raise UsageError(f"these rows were learned already, as edit {edit.id}: nothing is new")
         result = rebuilt(artefact, replace(base, edits=(*base.edits, edit)))
     else:
-        edit, result, notes = _by_gradients(
-            artefact, cut, x, counts, labels, options, replay, base, edit, simulator
-        )
-    buffer = _buffered(artefact, cut, x, counts, labels, options, replay, simulator)
+        windows = None
+        if replay is not None and replay.window:
+            windows = _trains(reader, cut, x, replay.window, simulator).sum(axis=1)
+        lesson, told = _lesson(counts, labels, replay, windows)
+        edit = replace(edit, replay_rows=len(lesson.labels) - len(labels), before=Tail.of(graph, cut.tail))
+        tail, notes = learn(graph, cut, lesson, options)
+        result = _described(artefact, tail, replace(base, edits=(*base.edits, edit)))
+        notes = (*told, *notes)
+    buffer = _buffered(reader, cut, x, counts, labels, options, replay, simulator)
     kept: tuple[int, ...] = ()
     if head.summed:
         seen = {c for each in (*base.edits, edit) for c in each.classes}
         seen |= {c for each in (*base.edits, edit) if each.replayed for c in each.replayed.classes}
         kept = tuple(c for c in range(base.base_classes) if c not in seen)
         if kept:
-            told = (
+            approximate = (
                 f"no rows of {len(kept)} classes of the conversion: their weights stay, and the others are "
                 "aligned to them without knowing where their rows lie, which is approximate; give a --replay "
                 "buffer that holds them, or rows of them with --improve"
             )
-            notes = (told,)
+            notes = (approximate,)
+        if replay is not None and edit.replayed is None:
+            notes += ("the buffer holds no rows of the conversion's classes: it was not used",)
     return Adapted(result, edit, cut, buffer, kept, counts.shape[1], base.added_by(edit), notes)
 
 
-def _by_gradients(
-    artefact: Artefact,
-    cut: Cut,
-    x: Rows,
-    counts: IntArray,
-    labels: IntArray,
-    options: Options,
-    replay: ReplayBuffer | None,
-    base: Adaptation,
-    edit: Edit,
-    simulator: Simulator,
-) -> tuple[Edit, Artefact, tuple[str, ...]]:
-    """Return the edit, the artefact that has learned by gradients, and what is approximate about it."""
-    from snnc.adaptation.gradient import Lesson, learn
+def _lesson(
+    counts: IntArray, labels: IntArray, replay: ReplayBuffer | None, windows: IntArray | None
+) -> tuple[Lesson, tuple[str, ...]]:
+    """Return new and replayed rows, and what is approximate about them.
 
-    lesson = Lesson(counts, labels)
-    told: tuple[str, ...] = ()
-    if replay is not None and len(replay):
-        again = replay.counts
-        if replay.window:  # how many spikes a window with one has, on the rows at hand
-            windows = _trains(artefact, cut, x, replay.window, simulator).sum(axis=1)
-            ratio = np.maximum(counts.sum(axis=0), 1) / np.maximum(windows.sum(axis=0), 1)
-            again = np.rint(again * ratio).astype(np.int64)
-            told = (f"replayed counts are estimated from windows of {replay.window} steps",)
-        lesson = Lesson(np.concatenate([counts, again]), np.concatenate([labels, replay.labels]))
-        edit = replace(edit, replay_rows=len(replay))
-    edit = replace(edit, before=Tail.of(artefact.graph, cut.tail))
-    graph, notes = learn(artefact.graph, cut, lesson, options)
-    adaptation = replace(base, edits=(*base.edits, edit))
-    return edit, _described(artefact, graph, adaptation), (*told, *notes)
+    Args:
+        counts: (rows, F), new ones.
+        labels: (rows,).
+        replay: the buffer.
+        windows: (rows, F), how many windows of the new rows have a spike, where the buffer holds such.
+    """
+    if replay is None or not len(replay):
+        return Lesson(counts, labels), ()
+    again = replay.counts
+    every = np.concatenate([labels, replay.labels])
+    if windows is None:
+        return Lesson(np.concatenate([counts, again]), every), ()
+    # How many spikes a window with one has, on the rows at hand. New rows are estimated, too: otherwise old
+    # ones were told from them by what the windows lost.
+    ratio = np.maximum(counts.sum(axis=0), 1) / np.maximum(windows.sum(axis=0), 1)
+    estimated = np.rint(np.concatenate([windows, again]) * ratio).astype(np.int64)
+    note = f"counts are estimated from windows of {replay.window} steps, as the buffer holds them"
+    return Lesson(estimated, every), (note,)
 
 
 def revoke(artefact: Artefact, name: str) -> tuple[Artefact, Edit]:
@@ -211,7 +211,7 @@ def revoke(artefact: Artefact, name: str) -> tuple[Artefact, Edit]:
 
 def rebuilt(artefact: Artefact, adaptation: Adaptation) -> Artefact:
     """Return the artefact with the head of some edits, whatever head it has."""
-    graph = restored(artefact.graph, adaptation.base, adaptation.latent)
+    graph = adaptation.base.put(artefact.graph, adaptation.latent)
     if adaptation.edits:
         graph = with_head(graph, find_cut(graph, adaptation.cut), adaptation)
     return _described(artefact, graph, adaptation)
@@ -287,7 +287,9 @@ def _chosen(artefact: Artefact, learned: Adaptation | None, options: Options) ->
     return head, cut
 
 
-def _labels(graph: SnnGraph, x: Rows, y: IntArray, options: Options, head: Head) -> IntArray:
+def _labels(
+    graph: SnnGraph, x: Rows, y: IntArray, options: Options, head: Head, silent: frozenset[int]
+) -> IntArray:
     """Return the labels, one per row.
 
     Raises:
@@ -308,7 +310,6 @@ def _labels(graph: SnnGraph, x: Rows, y: IntArray, options: Options, head: Head)
             f"labels from {classes[0]} to {classes[-1]}: give classes from 0 to {MOST_CLASSES - 1}"
         )
     count = graph.readout.shape[0]
-    silent = _silent(graph)
     old = [int(c) for c in classes if c < count and c not in silent]
     if old and not options.improve:
         raise UsageError(
@@ -331,17 +332,15 @@ def _labels(graph: SnnGraph, x: Rows, y: IntArray, options: Options, head: Head)
     return labels
 
 
-def _silent(graph: SnnGraph) -> tuple[int, ...]:
-    """Return the classes whose weights are all zero: places of classes that were revoked."""
-    node = graph[graph.readout.inputs[0]]
-    if len(graph.readout.inputs) > 1 or not isinstance(node, Linear):
-        return ()
-    lowest = int(graph.readout.bias.min())
-    rows = np.flatnonzero(~node.weight.any(axis=1) & (graph.readout.bias == lowest))
-    return tuple(int(row) for row in rows)
+def _silent(learned: Adaptation | None, count: int) -> frozenset[int]:
+    """Return the outputs of classes that were taken back from the middle: they may be learned again."""
+    if learned is None:
+        return frozenset()
+    live = {label for edit in learned.edits for label in edit.classes}
+    return frozenset(range(learned.base_classes, count)) - live
 
 
-def _started(artefact: Artefact, cut: Cut, head: Head, options: Options) -> Adaptation:
+def started(artefact: Artefact, cut: Cut, head: Head, options: Options) -> Adaptation:
     """Return the record of an artefact that begins to learn."""
     return Adaptation(
         cut=cut.name,

@@ -3,33 +3,33 @@
 Old classes are those of the conversion, new ones all others. Where rows of both were seen, the new classes
 get the offset at which the mean gap of both groups is equal (after ALADE-SNN, AAAI 2025)::
 
-    gap(A | B) = mean_{c in A} (z_c(m_c) - max_{j in B} z_j(m_c)),    offset = (gap(old | new) - gap(new |
-    old)) / 2
+    gap(A | B) = mean_{c in A} (z_c(m_c) - max_{j in B} z_j(m_c))
+    offset = (gap(old | new) - gap(new | old)) / 2
 
 Classes that no row was ever seen of keep their weights, to the bit, as far as the cut is the classifier.
 Then the new rows are prototypes, whatever the head, with the mean norm of the old ones (Zhao et al.,
 "Maintaining Discrimination and Fairness in Class Incremental Learning", CVPR 2020), and the offset at which
-a new class is as far ahead of the best old one as of the best other new one: ``offset = gap(new | other
-new) - gap(new | old)``; where rows of some old classes were seen, that at which these have the logit that
-the converted network gives them. Both are approximate: nobody knows where the rows of the others lie. The
-logits ``z`` at the class means ``m_c`` follow from the sums, so that nothing depends on the order of rows.
+a new class is as far ahead of the best old one as of the best other new one: its lead over other new ones
+less its lead over old ones; where rows of some old classes were seen, that at which these have the logit
+that the converted network gives them. Both are approximate: nobody knows where the rows of the others lie.
+The logits ``z`` at the class means ``m_c`` follow from the sums, so that nothing depends on the order of
+rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil, prod
 
 import numpy as np
 
-from snnc.artefact.adaptations import Adaptation, Edit, Head, Tail
+from snnc.artefact.adaptations import Adaptation, Head
 from snnc.errors import InternalError, UsageError
 from snnc.ir.bounds import count_bounds, provable_timesteps, unproved, weight_sums
 from snnc.ir.cut import Cut
 from snnc.ir.graph import IntArray, NumberArray
 from snnc.ir.snn import Linear, Readout, Reshape, SnnGraph, SnnNode
-from snnc.numerics.count_sums import CountSums, total
+from snnc.numerics.count_sums import CountSums
 from snnc.numerics.exact_ridge import Float64Array, means, products, ridge
 from snnc.numerics.prototypes import prototypes
 from snnc.numerics.quantisation import groups, quantise_group
@@ -58,20 +58,6 @@ class Rows:
         return products(self.weight, x) + self.bias[:, None]
 
 
-def sums_of(adaptation: Adaptation, edits: Sequence[Edit]) -> CountSums:
-    """Return the sums over all rows that count for the head.
-
-    Rows from a replay buffer stand for the classes of the conversion, as long as no edit brought rows of
-    these.
-    """
-    parts = [edit.sums for edit in edits if edit.sums is not None]
-    found = total(parts)
-    if not any(label < adaptation.base_classes for label in found.classes):
-        replayed = next((edit.replayed for edit in edits if edit.replayed is not None), None)
-        found = found if replayed is None else found + replayed
-    return found
-
-
 def with_head(graph: SnnGraph, cut: Cut, adaptation: Adaptation) -> SnnGraph:
     """Return the network with the head of all edits behind the cut.
 
@@ -83,7 +69,7 @@ def with_head(graph: SnnGraph, cut: Cut, adaptation: Adaptation) -> SnnGraph:
     Raises:
         UsageError: the rows do not tell the classes apart, or no int32 can hold the sums.
     """
-    seen = sums_of(adaptation, adaptation.edits)
+    seen = adaptation.sums()
     kept = tuple(label for label in range(adaptation.base_classes) if label not in seen.rows)
     if kept and not cut.is_classifier(graph):
         raise UsageError(
@@ -105,17 +91,19 @@ def with_head(graph: SnnGraph, cut: Cut, adaptation: Adaptation) -> SnnGraph:
 def _learned(adaptation: Adaptation, seen: CountSums) -> Rows:
     """Return the weights of the classes that rows were seen of.
 
-    As long as no row of an old class was seen, there is nothing to fit new ones against: they are prototypes.
+    Where a ridge has nothing to tell apart, they are prototypes: as long as no row of an old class was seen,
+    where there is one class, or where the means of all are equal.
     """
-    if adaptation.head is Head.LINEAR and min(seen.classes) < adaptation.base_classes:
+    at = means(seen)
+    if adaptation.head is Head.LINEAR and len(at) > 1 and min(seen.classes) < adaptation.base_classes:
         weight, bias = ridge(seen, adaptation.ridge)
-    else:  # unit vectors: the cosine with a prototype, for a row of any norm
-        at = means(seen)
-        norms = np.sqrt(np.add.accumulate(at * at, axis=1)[:, -1:])
-        if not norms.all():
-            raise UsageError("a class has silent rows alone: nothing can be learned from them")
-        weight, bias = at / norms, np.zeros(len(at))
-    return Rows(seen.classes, weight, bias, means(seen))
+        if weight.any(axis=1).all():
+            return Rows(seen.classes, weight, bias, at)
+    # Unit vectors: the cosine with a prototype, for a row of any norm.
+    norms = np.sqrt(np.add.accumulate(at * at, axis=1)[:, -1:])
+    if not norms.all():
+        raise UsageError("a class has silent rows alone: nothing can be learned from them")
+    return Rows(seen.classes, at / norms, np.zeros(len(at)), at)
 
 
 def _kept(graph: SnnGraph, cut: Cut, kept: tuple[int, ...]) -> Rows:
@@ -206,7 +194,7 @@ def _routed(
     """
     groups_: list[Rows] = []
     for edit in adaptation.edits:
-        own = sums_of(adaptation, [edit])
+        own = adaptation.sums((edit,))
         parts = [tuple(c for c in own.classes if c >= adaptation.base_classes)]
         parts += [tuple(c for c in own.classes if c < adaptation.base_classes)]
         for part in filter(None, parts):
@@ -350,8 +338,3 @@ def _fresh(name: str, graph: SnnGraph) -> str:
     while name in graph:
         name += "'"
     return name
-
-
-def restored(graph: SnnGraph, base: Tail, latent: str) -> SnnGraph:
-    """Return the network with what was behind the cut before all edits."""
-    return base.put(graph, latent)

@@ -13,14 +13,17 @@ class Options:
     """How to adapt.
 
     Attributes:
-        cut: the layer behind which is learned; the classifier by default, or where the artefact learned
-        before. head: what is learned; linear by default, or what the artefact learned before. ridge: of a
-        linear head, in units of the mean variance of a count. improve: whether classes that exist already
-        may be learned further. route: whether each edit is a head of its own, chosen by similarity. names:
-        of the new classes, in order. gaps: whether new classes may leave numbers out, whose outputs then
-        stay silent. replay_bytes: limit of the buffer that is made or kept; ``None`` for none.
-        replay_window: steps of a spike train that the buffer ORs; 0 for counts. epochs, rate, seed: of
-        gradients.
+        cut: the layer behind which is learned; the classifier by default, or where it learned before.
+        head: what is learned; linear by default, or what the artefact learned before.
+        ridge: of a linear head, in units of the mean variance of a count.
+        improve: whether classes that exist already may be learned further.
+        route: whether each edit is a head of its own, chosen by similarity.
+        names: of the new classes, in order.
+        rows_layout: of the rows, such as ``NHWC``, where the artefact does not tell.
+        gaps: whether new classes may leave numbers out, whose outputs then stay silent.
+        replay_bytes: limit of the buffer that is made or kept; ``None`` for none.
+        replay_window: steps of a spike train that the buffer ORs; 0 for counts.
+        epochs, rate, seed: of gradients.
     """
 
     cut: str | None = None
@@ -29,6 +32,7 @@ class Options:
     improve: bool = False
     route: bool | None = None
     names: tuple[str, ...] = ()
+    rows_layout: str | None = None
     gaps: bool = False
     replay_bytes: int | None = None
     replay_window: int = 0

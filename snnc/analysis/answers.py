@@ -120,7 +120,7 @@ def all_outputs_of(
         simulator = finish.simulator(simulator)
     read = tuple(dict.fromkeys(name for node in graph.readouts.values() for name in node.inputs))
     record = RecordOptions(trains=read if per_step else ())
-    rows = rows_of(encode, graph, x)
+    rows = rows_of(encode, [node.name for node in graph.inputs], graph.name, x)
     found: dict[str, list[NumberArray]] = {}
     for part in shards(len(rows), as_progress(progress), f"running at T = {timesteps}"):
         trace = simulator.run(graph, encode(rows[part]), timesteps, record)
@@ -162,21 +162,25 @@ def shards(n: int, progress: Progress, description: str) -> Iterator[slice]:
         yield slice(start, start + SHARD)
 
 
-def rows_of(encode: Callable[[Rows], Rows], graph: SnnGraph, x: Given) -> Rows:
-    """Return rows as an array, or as a batch of several inputs."""
+def rows_of(encode: Callable[[Rows], Rows], inputs: Sequence[str], name: str, x: Given) -> Rows:
+    """Return rows for a network of a name as an array, or as a batch of several inputs."""
     takes = getattr(getattr(encode, "__self__", None), "takes", None)  # an artefact's may be others
-    names = [node.name for node in graph.inputs] if takes is None else list(takes)
-    return joined(named_rows(x, names, graph.name, "the rows")) if len(names) > 1 else as_rows(x)
+    names = list(inputs if takes is None else takes)
+    return joined(named_rows(x, names, name, "the rows")) if len(names) > 1 else as_rows(x)
 
 
 def answers_of_run(
-    graph: SnnGraph, trace: Trace, x: Rows, layouts: Mapping[str, InputLayout], finish: Finish | None
+    readouts: Mapping[str, Readout],
+    trace: Trace,
+    x: Rows,
+    layouts: Mapping[str, InputLayout],
+    finish: Finish | None,
 ) -> dict[str, NumberArray]:
     """Return the answers of a run in units and layout of the source, (n, *shape) by the output's name."""
     if finish is not None:
         return dict(finish.answers(trace, x))
     found: dict[str, NumberArray] = {}
-    for name, readout in graph.readouts.items():
+    for name, readout in readouts.items():
         values = readout.real(trace.outputs[name], trace.timesteps)
         found[name] = layouts[name].to_source(values) if name in layouts else values
     return found

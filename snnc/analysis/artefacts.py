@@ -12,7 +12,7 @@ from snnc.analysis.evaluation import Evaluation, evaluate
 from snnc.analysis.parts import Parts
 from snnc.data import normalisation
 from snnc.data.input_statistics import MOST_ROWS, InputStatistics
-from snnc.data.leakage import count_seen
+from snnc.data.leakage import count_seen, merged
 from snnc.diagnostics import OVERLAP, UNLIKE_CALIBRATION, Diagnostic
 from snnc.ir.batch import Rows, flat
 from snnc.ir.graph import FloatArray, NumberArray
@@ -103,13 +103,17 @@ def unlike_calibration(artefact: Artefact, x: Rows, simulator: Simulator) -> Dia
 
 
 def calibrated_on(artefact: Artefact, x: Rows) -> Diagnostic | None:
-    """Return a warning where rows were calibrated on, so that an accuracy on them looks too good."""
+    """Return a warning where rows were calibrated on or learned: an accuracy on them looks too good."""
     stored: Mapping[str, Any] = artefact.metadata.calibration
-    if "row_hashes" not in stored:
+    learned: Mapping[str, Any] = artefact.metadata.adaptation or {}
+    hashes = [edit["row_hashes"] for edit in learned.get("edits", ())]
+    hashes += [stored["row_hashes"]] if "row_hashes" in stored else []
+    if not hashes:
         return None
     coded = (artefact.encode(x[start : start + SHARD]) for start in range(0, len(x), SHARD))
-    seen = sum(count_seen(stored["row_hashes"], flat(artefact.inputs_of(q))) for q in coded)
+    seen = sum(count_seen(merged(hashes), flat(artefact.inputs_of(q))) for q in coded)
     if not seen:
         return None
-    message = f"{seen} of {len(x)} rows were used for calibration, so the accuracy looks too good"
+    used = "used for calibration, or learned since," if learned else "used for calibration,"
+    message = f"{seen} of {len(x)} rows were {used} so the accuracy looks too good"
     return Diagnostic(OVERLAP, message, help="evaluate on other rows")

@@ -204,7 +204,8 @@ def evaluate(
         InternalError: the two simulators disagree on an integer network.
     """
     require_network(graph, encode, simulator, finish)
-    rows, shown = rows_of(encode, graph, x), as_progress(progress)
+    rows = rows_of(encode, [node.name for node in graph.inputs], graph.name, x)
+    shown = as_progress(progress)
     if len(rows) == 0:
         raise InputError("there are no rows to evaluate")
     asked = ask(

@@ -76,7 +76,7 @@ def run_part(
     differ = [n for n, each in trace.outputs.items() if not np.array_equal(each, answered.outputs[n])]
     if graph.integer and differ:
         raise InternalError(f"the simulators {simulator.name} and {counter.name} differ on {graph.name}")
-    found = answers_of_run(graph, answered, x, layouts, finish)
+    found = answers_of_run(graph.readouts, answered, x, layouts, finish)
     return Part(
         {name: values.reshape(len(values), -1) for name, values in found.items()},
         {} if source is None else source.answers(x, outputs),

@@ -10,9 +10,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from snnc.ir.graph import NumberArray
 from snnc.ir.parser import parse_graph
 from snnc.ir.snn import SnnGraph, SnnNode
 from snnc.ir.text import arrays_of, print_exact
-from snnc.numerics.count_sums import CountSums
+from snnc.numerics.count_sums import CountSums, total
 
 SCHEMA = 1
 ID_DIGITS = 8
@@ -45,7 +46,7 @@ class Head(Enum):
         return self is not Head.GRADIENT
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)  # no slots: what is read of the text is kept
 class Tail:
     """The network behind a cut, exactly.
 
@@ -65,9 +66,7 @@ class Tail:
 
     def put(self, graph: SnnGraph, latent: str) -> SnnGraph:
         """Return the network with this behind the cut in place of what is there."""
-        part = parse_graph(self.text, self.arrays)
-        if not isinstance(part, SnnGraph):
-            raise InputError("the record of the adaptation holds no spiking network")
+        part = self._part
         before = graph.ancestors([latent])
         kept = tuple(node for node in graph if node.name in before)
         return replace(part, nodes=(*kept, *part.nodes), density=graph.density)
@@ -75,8 +74,14 @@ class Tail:
     @property
     def nodes(self) -> tuple[SnnNode, ...]:
         """The nodes."""
+        return self._part.nodes
+
+    @cached_property
+    def _part(self) -> SnnGraph:
         part = parse_graph(self.text, self.arrays)
-        return part.nodes if isinstance(part, SnnGraph) else ()
+        if not isinstance(part, SnnGraph):
+            raise InputError("the record of the adaptation holds no spiking network")
+        return part
 
     def as_dict(self) -> Json:
         """Return the JSON form."""
@@ -190,6 +195,22 @@ class Adaptation:
     def base_classes(self) -> int:
         """How many classes the converted network has."""
         return self.base.nodes[-1].shape[0]
+
+    def sums(self, edits: Sequence[Edit] | None = None) -> CountSums:
+        """Return the sums over all rows that count for the head.
+
+        Rows from a replay buffer stand for the classes of the conversion, as long as no edit brought rows of
+        these.
+
+        Args:
+            edits: of which; all by default.
+        """
+        chosen = self.edits if edits is None else edits
+        found = total(edit.sums for edit in chosen if edit.sums is not None)
+        if not any(label < self.base_classes for label in found.classes):
+            replayed = next((edit.replayed for edit in chosen if edit.replayed is not None), None)
+            found = found if replayed is None else found + replayed
+        return found
 
     def added_by(self, edit: Edit) -> int:
         """Return how many weights the classes have that an edit brought first, biases included."""

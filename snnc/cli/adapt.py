@@ -130,7 +130,7 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
     if not (options["force"] and output.exists() and output.samefile(artefact)):
         others.append(artefact)
     check_outputs(output, others=others, force=options["force"])
-    network = load(artefact).with_rows_layout(options["rows_layout"])
+    network = load(artefact)
     require_fit(network)
     if revoked is not None:
         refuse("is for learning, and --revoke takes an edit back", *LEARNING)
@@ -152,8 +152,9 @@ def _learn(terminal: Terminal, network: Artefact, path: Path, options: dict[str,
 
     _warn_of_form(terminal, network, path)
     simulator = load_simulator(options["backend"], options["threads"])
-    x, y = _labelled(network, options["data"], options["labels"])
-    warn_of_rows(terminal, network, x, simulator)
+    reader = network.with_rows_layout(options["rows_layout"])  # which is not the artefact's to remember
+    x, y = _labelled(reader, options["data"], options["labels"])
+    warn_of_rows(terminal, reader, x, simulator)
     file: Path | None = options["replay"]
     buffer = None
     if file is not None and (file.exists() or options["replay_bytes"] is None):
@@ -171,6 +172,7 @@ def _learn(terminal: Terminal, network: Artefact, path: Path, options: dict[str,
             improve=options["improve"],
             route=True if options["route"] else None,
             names=options["names"],
+            rows_layout=options["rows_layout"],
             replay_bytes=options["replay_bytes"],
             replay_window=options["replay_window"],
             epochs=options["epochs"],
@@ -224,19 +226,16 @@ def _revoke(terminal: Terminal, network: Artefact, path: Path, options: dict[str
 def _judged(
     terminal: Terminal, before: Artefact, after: Artefact, options: dict[str, Any], simulator: Any
 ) -> Any:
-    from snnc.adaptation import adaptation_of
     from snnc.adaptation.outcome import outcome
-    from snnc.data.leakage import count_seen
-    from snnc.ir.batch import flat
+    from snnc.analysis.artefacts import calibrated_on
 
     if options["test"] is None:
         return None
+    before, after = (each.with_rows_layout(options["rows_layout"]) for each in (before, after))
     x, y = _labelled(after, options["test"], None)
-    learned = adaptation_of(after)
-    coded = flat(after.inputs_of(after.encode(x)))
-    seen = sum(count_seen(edit.row_hashes, coded) for edit in (() if learned is None else learned.edits))
-    if seen:
-        terminal.warn(f"{seen} of {len(x)} test rows were learned, so the accuracy looks too good")
+    seen = calibrated_on(after, x)
+    if seen is not None:
+        terminal.warn(seen)
     return outcome(before, after, x, y, simulator)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -26,13 +28,17 @@ EXTRAS = {
     "nir": ("h5py",),
     "loihi": ("h5py",),
     "docs": ("mkdocs-material", "mkdocstrings", "ruff"),
+    "release": ("cyclonedx-bom", "twine"),
 }
+KERNELS = re.compile(r"kernels-[0-9a-f]{16}")
+"""Names of the folders in the cache."""
 VECTORS = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vnni", "avxvnni", "neon", "dotprod")
 
 
 @click.command("doctor", cls=Verb)
+@click.option("--mend", is_flag=True, help="Remove kernels of other versions, and compile common ones now.")
 @click.pass_obj
-def command(terminal: Terminal) -> int:
+def command(terminal: Terminal, /, mend: bool) -> int:
     """Show versions, processor, threads, the cache and which extras are installed.
 
     Exits with 1 if something that snnc needs is missing.
@@ -54,6 +60,8 @@ def command(terminal: Terminal) -> int:
         "cache": _cache() if healthy else None,
         "simulators": _simulators() if healthy else {},
     }
+    if mend and healthy:
+        found["mended"] = _mend()
     if terminal.json:
         terminal.data(found)
     else:
@@ -74,6 +82,11 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
             ("processor", f"{found['cpu']['name']}: {' '.join(found['cpu']['features'])}"),
             ("kernel cache", f"{found['cache']['folder'] or 'no home'}{kept}"),
         ]
+        if "mended" in found:
+            removed, megabytes = found["mended"]["removed"], found["mended"]["megabytes"]
+            rows.append(
+                ("mended", f"{removed} folders of old kernels removed, {megabytes} MB; common ones compiled")
+            )
     rows += [(name, version or "MISSING: reinstall snnc") for name, version in found["needed"].items()]
     for extra, versions in found["extras"].items():
         state = "installed" if all(versions.values()) else f"not installed: pip install {' '.join(versions)}"
@@ -103,6 +116,40 @@ def _cache() -> dict[str, Any]:
 
     folder, wanted = kernel_directory(), cache_root()
     return {"folder": None if wanted is None else str(folder or wanted), "writable": folder is not None}
+
+
+def _mend() -> dict[str, Any]:
+    """Remove the kernels of other versions, and compile those that a small network of the zoo needs."""
+    import shutil
+
+    from snnc.network import convert
+
+    folders = _outdated()
+    size = sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    convert("zoo:fashion-cnn", preset="fast", timesteps=2).evaluate(limit=64, compare=False)
+    return {
+        "removed": sum(not folder.exists() for folder in folders),
+        "megabytes": round(size / 1e6),
+    }
+
+
+def _outdated() -> list[Path]:
+    """Return the folders with kernels that this version on this CPU does not use; links are left alone."""
+    from snnc.backends.numba_cpu.machine.cache import cache_root, kernel_directory
+
+    root, current = cache_root(), kernel_directory()
+    if root is None or current is None:
+        return []
+    return sorted(
+        folder
+        for folder in root.iterdir()
+        if KERNELS.fullmatch(folder.name)
+        and folder.is_dir()
+        and not folder.is_symlink()
+        and folder != current
+    )
 
 
 def _simulators() -> dict[str, str]:

@@ -50,6 +50,8 @@ class Request:
     task: str | None
     shape: tuple[str, ...]
     keep_output: tuple[str, ...]
+    neurobench: Path | None
+    force: bool
     cluster: str | None
 
 
@@ -95,6 +97,13 @@ class Request:
 @task_option
 @shape_option
 @keep_option
+@click.option(
+    "--neurobench",
+    type=click.Path(path_type=Path),
+    metavar="FILE.json",
+    help="Also write the results of an ARTEFACT in NeuroBench's form.",
+)
+@click.option("--force", is_flag=True, help="With --neurobench: replace an existing file.")
 @cluster_option
 @click.pass_obj
 def command(terminal: Terminal, /, network: str, **options: Any) -> None:
@@ -108,26 +117,36 @@ def command(terminal: Terminal, /, network: str, **options: Any) -> None:
     request = Request(**options)
     refuse_threads(request.cluster)
     located = locate(network)
-    if holds_artefact(located.path):
-        _evaluate_artefact(terminal, located.path, request)
-    else:
-        _evaluate_model(terminal, located, request)
+    with workers_if(terminal, request.cluster) as workers:  # which start while this process reads
+        if holds_artefact(located.path):
+            _evaluate_artefact(terminal, located.path, request, workers)
+        else:
+            _evaluate_model(terminal, located, request, workers)
 
 
-def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None:
+def _evaluate_artefact(terminal: Terminal, path: Path, request: Request, workers: Workers | None) -> None:
+    import json
+
     from snnc.analysis.artefacts import evaluate_artefact
+    from snnc.analysis.neurobench import results
     from snnc.artefact import load
     from snnc.backends import load_simulator
     from snnc.cli.artefacts import chosen_timesteps, warn_of_rows
+    from snnc.cli.files import check_outputs
     from snnc.cli.host import told_of
     from snnc.cli.models import locate_source, open_source, zoo_entry
     from snnc.errors import UsageError
+    from snnc.writing import replacing
 
     if request.preprocess is not None:
         raise UsageError("an artefact stores its preprocessing: leave out --preprocess, or convert again")
     if request.against not in (None, "source"):
         refuse("applies to `--against source`, but --against gives the network itself", "--source")
     refuse("is for a MODEL: an artefact remembers what was taken of its source", "--shape", "--keep-output")
+    if request.neurobench is None:
+        refuse("needs --neurobench", "--force")
+    else:
+        check_outputs(request.neurobench, others=(path, request.data), force=request.force)
     artefact = load(path).with_rows_layout(request.rows_layout)
     simulator = load_simulator(request.backend, request.threads)
     steps = chosen_timesteps(terminal, artefact, request.timesteps)
@@ -141,25 +160,28 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request) -> None
         given = request.source if request.against in (None, "source") else request.against
         located = locate_source(artefact.metadata, path, given)
         source = open_source(terminal, located, artefact.preprocessing, request.threads, artefact.selection)
-    with workers_if(terminal, request.cluster) as workers:
-        parts = None
-        if workers is not None:
-            beside = None if source is None else located
-            parts = _parts_on(workers, artefact, path, beside, x, steps, request, terminal.progress())
-        found = evaluate_artefact(
-            artefact,
-            x,
-            y,
-            simulator=simulator,
-            # The ONNX model gives answers, but no look inside.
-            counter=load_simulator("numba", request.threads) if simulator.name == "onnx" else None,
-            timesteps=steps,
-            source=source,
-            task=task_of(request.task),
-            metrics=request.metric,
-            progress=terminal.progress(),
-            parts=parts,
-        )
+    parts = None
+    if workers is not None:
+        beside = None if source is None else located
+        parts = _parts_on(workers, artefact, path, beside, x, steps, request, terminal.progress())
+    found = evaluate_artefact(
+        artefact,
+        x,
+        y,
+        simulator=simulator,
+        # The ONNX model gives answers, but no look inside.
+        counter=load_simulator("numba", request.threads) if simulator.name == "onnx" else None,
+        timesteps=steps,
+        source=source,
+        task=task_of(request.task),
+        metrics=request.metric,
+        progress=terminal.progress(),
+        parts=parts,
+    )
+    if request.neurobench is not None:
+        text = json.dumps(results(found, artefact.graph), indent=4) + "\n"
+        with replacing(request.neurobench) as file:
+            file.write(text.encode())
     if terminal.json:
         terminal.data({**found.as_dict(), "host": told_of(artefact, steps)})
     else:
@@ -193,7 +215,7 @@ def _parts_on(
     return parts_on(workers, subject, x, request.data, progress, name)
 
 
-def _evaluate_model(terminal: Terminal, located: Located, request: Request) -> None:
+def _evaluate_model(terminal: Terminal, located: Located, request: Request, workers: Workers | None) -> None:
     from snnc.analysis.evaluation import evaluate_ann
     from snnc.cli.models import open_source
     from snnc.data.material import preprocessing_beside
@@ -209,6 +231,8 @@ def _evaluate_model(terminal: Terminal, located: Located, request: Request) -> N
         "--backend",
         "--against",
         "--source",
+        "--neurobench",
+        "--force",
     )
     preprocessing = None
     if request.preprocess is not None:
@@ -222,20 +246,19 @@ def _evaluate_model(terminal: Terminal, located: Located, request: Request) -> N
     source = open_source(terminal, located, preprocessing, request.threads, selection)
     names = (list(source.session.inputs), list(source.session.outputs))
     x, y = _rows(request, located.entry, source.check_rows, *names, preprocessing)
-    with workers_if(terminal, request.cluster) as workers:
-        answered = None
-        if workers is not None:
-            files = shared_files(located.path), told_of_source(located.name, preprocessing, selection)
-            answered = answers_on(workers, files, x, request.data, terminal.progress())
-        found = evaluate_ann(
-            source,
-            x,
-            y,
-            terminal.progress(),
-            task=task_of(request.task),
-            metrics=request.metric,
-            answered=answered,
-        )
+    answered = None
+    if workers is not None:
+        files = shared_files(located.path), told_of_source(located.name, preprocessing, selection)
+        answered = answers_on(workers, files, x, request.data, terminal.progress())
+    found = evaluate_ann(
+        source,
+        x,
+        y,
+        terminal.progress(),
+        task=task_of(request.task),
+        metrics=request.metric,
+        answered=answered,
+    )
     if terminal.json:
         each = {name: scores.as_dict() for name, scores in found.items()}
         shown = {"outputs": each} if len(found) > 1 else next(iter(each.values()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -48,6 +49,9 @@ _log = logging.getLogger("snnc")
 
 HASHED_ROWS = 256
 """Rows that are quantised at once to be recognised later."""
+
+HASHED_VALUES = 1 << 22
+"""Values that are quantised at once for it, as long as it is more than one row."""
 
 DENSITY_ROWS = 32
 """Rows on which it is measured how many neurons fire: enough to choose kernels by."""
@@ -288,8 +292,10 @@ def _known_beforehand(source: SourceModel) -> tuple[str, ...]:
 
 def _encoded(graph: SnnGraph, rows: Rows, names: Sequence[str]) -> Iterator[IntArray]:
     """Yield the quantised rows, a few at a time; of several inputs, all values of a row in one."""
-    for start in range(0, len(rows), HASHED_ROWS):
-        q = encode_all(graph, rows[start : start + HASHED_ROWS])
+    values = sum(math.prod(node.shape) for node in graph.inputs)
+    size = max(1, min(HASHED_ROWS, HASHED_VALUES // max(1, values)))
+    for start in range(0, len(rows), size):
+        q = encode_all(graph, rows[start : start + size])
         yield flat(joined({name: rows_of(q, name) for name in names}))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -27,18 +27,32 @@ def row_hashes(parts: Iterable[IntArray]) -> str:
     return base64.b64encode(b"".join(sorted({found for q in parts for found in _hashes(q)}))).decode("ascii")
 
 
+def merged(stored: Sequence[str]) -> str:
+    """Return the hashes of several sets of rows as those of one, each once.
+
+    Raises:
+        InputError: a stored text is damaged.
+    """
+    return base64.b64encode(b"".join(sorted(set().union(*map(_stored, stored))))).decode("ascii")
+
+
 def count_seen(stored: str, q: IntArray) -> int:
     """Return how many rows of ``q`` are among those that ``stored`` was made from.
 
     Raises:
         InputError: the stored text is damaged.
     """
+    known = _stored(stored)
+    return sum(found in known for found in _hashes(q))
+
+
+def _stored(text: str) -> set[bytes]:
+    """Return the hashes that a text holds."""
     try:
-        data = base64.b64decode(stored, validate=True)
+        data = base64.b64decode(text, validate=True)
     except ValueError as error:
         raise InputError("the artefact's record of its calibration rows is damaged; convert again") from error
-    known = {data[start : start + HASH_BYTES] for start in range(0, len(data), HASH_BYTES)}
-    return sum(found in known for found in _hashes(q))
+    return {data[start : start + HASH_BYTES] for start in range(0, len(data), HASH_BYTES)}
 
 
 def _hashes(q: IntArray) -> list[bytes]:

@@ -190,6 +190,8 @@ def gather(call: Call) -> View:
     """Read Gather with constant indices."""
     view = call.view()
     indices = np.asarray(call.constant(1, "index"))
+    if indices.dtype.kind not in "iu":
+        call.refuse(f"the index holds {indices.dtype} numbers, which count nothing", "export the model again")
     axis = call.axis(call.integer("axis", 0), len(view.shape))
     if indices.size and (indices.min() < -view.shape[axis] or indices.max() >= view.shape[axis]):
         call.refuse(f"an index lies outside the {view.shape[axis]} positions of axis {axis}", "export again")

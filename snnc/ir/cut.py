@@ -7,6 +7,7 @@ from math import prod
 
 from snnc.errors import UsageError
 from snnc.ir.kinds import ValueKind, value_kinds
+from snnc.ir.operations import check_known
 from snnc.ir.snn import Linear, SnnGraph, SnnNode, Weighted
 
 
@@ -39,6 +40,7 @@ def find_cut(graph: SnnGraph, name: str | None = None) -> Cut:
     Raises:
         UsageError: the network has no such layer, no classes, or something goes round the layer.
     """
+    check_known(graph)
     if len(graph.outputs) > 1 or len(graph.readout.shape) > 1 or graph.readout.gain is not None:
         raise UsageError(
             f"{graph.name} is no classifier of one output: only classes can be added or improved"

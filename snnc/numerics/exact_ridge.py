@@ -3,8 +3,8 @@
 With the sums of :mod:`snnc.numerics.count_sums` over ``n`` rows of the classes ``c``, one-hot targets and a
 bias that is not pulled::
 
-    A = (n G - s s^T) / n^2 + lambda I,   r_c = (n s_c - n_c s) / n^2,   A w_c = r_c,   b_c = (n_c - w_c s)
-    / n
+    A = (n G - s s^T) / n^2 + lambda I,   r_c = (n s_c - n_c s) / n^2
+    A w_c = r_c,   b_c = (n_c - w_c s) / n
 
 What could cancel is computed in integers and rounded once. ``A = L D L^T`` is then factored in float64 by
 operations on whole arrays that add nothing up: each element is one product and one difference after the

@@ -4,11 +4,11 @@ A row ``x`` belongs to the class whose prototype, the sum ``s_c`` of the counts 
 cosine with it. The norm of the row is common to all classes, so that the cosine is linear in ``x``. In
 int8, with ``e_c = floor(s_c / 2^k_c)``, ``k_c`` the least for which all magnitudes are below 2^16::
 
-    r_c = isqrt(256^2 sum e_c^2),   q = min_c floor(127 r_c / max |e_c|),   w_c = round(q e_c / r_c),   y_c
-    = w_c x
+    r_c = isqrt(256^2 sum e_c^2),   q = min_c floor(127 r_c / max |e_c|)
+    w_c = round(q e_c / r_c),       y_c = w_c x
 
-``q`` is 127 times 256 or more, and counts 1/256; ``round`` is to the nearest, halves up: ``round(a / b) =
-floor((2 a + b) / (2 b))``. All fits 63 bits.
+``q`` is 127 times 256 or more; ``round(a / b) = floor((2 a + b) / (2 b))`` is to the nearest, halves up. All
+fits 63 bits.
 
 Sources: Snell et al., "Prototypical Networks for Few-shot Learning", NeurIPS 2017; Qi et al., "Low-Shot
 Learning with Imprinted Weights", CVPR 2018 (cosine as a linear layer).

@@ -39,18 +39,17 @@ from math import ceil, log2, prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from snnc.analysis import costs
 from snnc.analysis.costs import Costs
 from snnc.analysis.latency import latency_steps
+from snnc.analysis.neurobench import dense, footprint
 from snnc.analysis.node_costs import fan_outs
 from snnc.errors import InputError
 from snnc.ir.bounds import count_bounds
 from snnc.ir.graph import IntArray
 from snnc.ir.neuron import Neuron
 from snnc.ir.operations import check_known, firing
-from snnc.ir.snn import ConstantCurrent, Encode, Function, IntegrateFire, Readout, SnnGraph, Weighted
+from snnc.ir.snn import Function, IntegrateFire, SnnGraph
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,7 +350,7 @@ def account(
         fair=Operations(fair_macs, 0, fair_macs, 2 * values, values, bits, float(bits * values)),
         layers=_layers(counted, model),
         first_layer=counted.first_layer_macs * (model.mac + model.weight_fetch),
-        neurobench=_neurobench(graph, counted, reach),
+        neurobench=_neurobench(graph, counted),
         latency_steps=latency_steps(graph, timesteps, segments),
     )
 
@@ -376,37 +375,19 @@ def _layers(counted: Costs, model: CostModel) -> tuple[LayerEnergy, ...]:
     return tuple(found)
 
 
-def _neurobench(graph: SnnGraph, counted: Costs, reach: Mapping[str, IntArray]) -> dict[str, Any]:
+def _neurobench(graph: SnnGraph, counted: Costs) -> dict[str, Any]:
     """Return metrics by their NeuroBench names.
 
     Synapses of weight zero are counted as operations, which NeuroBench leaves out.
     """
-    weights = [node.weight for node in graph.of_type(Weighted)]
-    vectors = [v for n in graph.of_type(IntegrateFire) for v in (n.threshold, n.bias, n.v_init)]
-    vectors += [
-        n.negative_threshold for n in graph.of_type(IntegrateFire) if n.negative_threshold is not None
-    ]
-    tables = [(n.breakpoints, n.step_values) for n in graph.of_type(IntegrateFire)]
-    vectors += [values for table in tables for values in table if values is not None]
-    vectors += [node.bias for node in graph.of_type(Readout)]
-    vectors += [node.values for node in graph.of_type(ConstantCurrent)]
-    parameters = sum(array.nbytes for array in [*weights, *vectors])
-    dense = (
-        counted.first_layer_macs
-        + int(counted.products)
-        + counted.steps
-        * sum(int(reach[node.name].sum()) for node in graph if isinstance(node, IntegrateFire | Function))
-    )
-    states = 4 * (counted.neurons + sum(node.channels for node in graph.of_type(Readout)))
-    inputs = sum(2 * int(np.prod(node.shape)) for node in graph.of_type(Encode))
     return {
-        "footprint": parameters + states + inputs,
+        "footprint": footprint(graph, counted.neurons),
         "connection_sparsity": costs.weight_sparsity(graph),
         "activation_sparsity": 1 - counted.events_per_neuron_per_step,
         "synaptic_operations": {
             "Effective_MACs": counted.macs,
             "Effective_ACs": counted.acs,
-            "Dense": dense,
+            "Dense": dense(graph, counted),
         },
         "membrane_updates": counted.neurons * counted.steps,
     }

@@ -16,7 +16,7 @@ import time
 import types
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -197,21 +197,10 @@ class DaskEngine:
         for gone in set(self._fit) - set(known):
             del self._fit[gone]
         new = [address for address in known if address not in self._fit and address not in self._unfit]
-        for address, described in self._described(new).items():
+        for address, described in self._described(new, strict=strict).items():
+            cpu = self.place.cpu == "client" or self._expected is not None
             try:
-                threads = int(known[address].get("nthreads", 1))
-                if threads != 1:
-                    raise ClusterError(
-                        f"the worker {address} has {threads} threads: start workers with --nthreads 1, one "
-                        "for each core"
-                    )
-                ours = self._expected or fingerprint()
-                require_alike(
-                    ours,
-                    described,
-                    address,
-                    cpu=self.place.cpu == "client" or self._expected is not None,
-                )
+                require_fit(address, known[address], described, self._expected or fingerprint(), cpu=cpu)
             except ClusterError as error:
                 if strict:
                     raise
@@ -223,8 +212,12 @@ class DaskEngine:
         if self._fit:
             self._seen = time.monotonic()
 
-    def _described(self, addresses: Sequence[str]) -> dict[str, Fingerprint]:
-        """Return what workers are; those that do not answer are left out."""
+    def _described(self, addresses: Sequence[str], *, strict: bool) -> dict[str, Fingerprint]:
+        """Return what workers are; those that do not answer yet are asked again later.
+
+        Raises:
+            ClusterError: one cannot run snnc, where that is an error.
+        """
         asked = {}
         for address in addresses:
             self._attempts += 1
@@ -244,29 +237,25 @@ class DaskEngine:
             try:
                 data = future.result(timeout=max(0.1, deadline - time.monotonic()))
                 found[address] = dict(read(_bytes(data)).values["fingerprint"])
-            except ClusterError:
-                raise
             except Exception as error:  # noqa: BLE001 - dask's errors have no common root
-                if future.status == "error":
-                    raise ClusterError(
-                        f"the worker {address} cannot run snnc ({_hint(error)}): install the same "
-                        "environment there, and where the scheduler runs"
-                    ) from None
+                if future.status != "error" and not isinstance(error, ClusterError):
+                    continue
+                problem = ClusterError(
+                    f"the worker {address} cannot run snnc ({_hint(error)}): install the same environment "
+                    "there, and where the scheduler runs"
+                )
+                if strict:
+                    raise problem from None
+                self._unfit.add(address)
+                self._warn(f"{problem}; it is left out")
         return found
 
     def _look_at_dashboard(self) -> None:
         """Warn where the scheduler shows its dashboard to others than its own machine."""
-        host = self.place.scheduler.partition("://")[2].rpartition(":")[0].strip("[]")
         with contextlib.suppress(Exception):
             port = self._client.scheduler_info(n_workers=0).get("services", {}).get("dashboard")
-            address = socket.gethostbyname(host)
-            if port is None or address.startswith("127."):
-                return
-            with socket.create_connection((address, int(port)), timeout=1):
-                self._warn(
-                    f"the dashboard of the scheduler is open to the network at http://{host}:{port}: start "
-                    "it with --dashboard-address 127.0.0.1:8787"
-                )
+            if port is not None and (warning := open_dashboard(self.place.scheduler, int(port))):
+                self._warn(warning)
 
     # Tasks
 
@@ -386,8 +375,9 @@ class DaskEngine:
         self._look(strict=False)
         if not self._fit and time.monotonic() - self._seen > self.place.wait:
             raise ClusterError(
-                f"no worker of {self.place.scheduler} has been there for {self.place.wait:g} s: start some, "
-                "and run the same command again"
+                f"no worker of {self.place.scheduler} has been there for {self.place.wait:g} s"
+                f"{f', and {len(self._unfit)} do not fit' if self._unfit else ''}: start some, and run the "
+                "same command again"
             )
         stuck = [number for number, allowed in self._allowed.items() if not allowed & set(self._fit)]
         if not self._fit:
@@ -442,6 +432,50 @@ class DaskEngine:
         if self._client is not None:
             with contextlib.suppress(Exception):
                 self._client.close(timeout=2)
+
+
+def open_dashboard(scheduler: str, port: int) -> str:
+    """Return a warning where a dashboard is shown to others than its own machine; empty where it is not.
+
+    Args:
+        scheduler: address of the scheduler.
+        port: of its dashboard.
+    """
+    host = scheduler.partition("://")[2].rpartition(":")[0].strip("[]")
+    try:
+        address = socket.gethostbyname(host)
+        if address.startswith("127."):
+            return ""  # whether others reach it, too, cannot be told from here
+        socket.create_connection((address, port), timeout=1).close()
+    except OSError:
+        return ""
+    return (
+        f"the dashboard of the scheduler is open to the network at http://{host}:{port}: start it with "
+        "--dashboard-address 127.0.0.1:8787"
+    )
+
+
+def require_fit(
+    address: str, told: Mapping[str, Any], described: Fingerprint, ours: Fingerprint, *, cpu: bool
+) -> None:
+    """Refuse a worker that would do tasks otherwise.
+
+    Args:
+        address: of the worker.
+        told: what the scheduler says of it.
+        described: what it says of itself.
+        ours: what it has to be.
+        cpu: whether the class of the CPU counts.
+
+    Raises:
+        ClusterError: it has several threads, or is something else.
+    """
+    threads = int(told.get("nthreads", 1))
+    if threads != 1:
+        raise ClusterError(
+            f"the worker {address} has {threads} threads: start workers with --nthreads 1, one for each core"
+        )
+    require_alike(ours, described, address, cpu=cpu)
 
 
 NOT_BYTES = "a worker sent something else than bytes, which is not read: look after the workers"

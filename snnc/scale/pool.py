@@ -58,7 +58,7 @@ class LocalPool:
         return fingerprint()
 
     def __init__(self, size: int) -> None:
-        """Prepare so many processes; each starts with its first task.
+        """Start so many processes, which are ready by the time that there are tasks.
 
         Args:
             size: how many.
@@ -72,6 +72,19 @@ class LocalPool:
         self._waiting: list[tuple[int, Task]] = []
         self._came: queue.SimpleQueue[tuple[int, int, Future[bytes]]] = queue.SimpleQueue()
         self._unfit = 0
+        for slot in range(self.size):
+            self._started(slot).submit(fingerprint)
+
+    def _started(self, slot: int) -> ProcessPoolExecutor:
+        """Return the executor of a worker, and start its process if there is none."""
+        executor = self._slots[slot]
+        if executor is None:
+            executor = ProcessPoolExecutor(1, self._context, _begin)
+            before = set(multiprocessing.active_children())
+            executor.submit(os.getpid)  # which starts the process
+            self._slots[slot] = executor
+            self._processes[slot] = tuple(set(multiprocessing.active_children()) - before)
+        return executor
 
     def submit(self, number: int, task: Task) -> None:
         """Hand out a task, or keep it until a process is free."""
@@ -83,17 +96,10 @@ class LocalPool:
         while free and self._waiting:
             slot = free.pop(0)
             number, task = self._waiting.pop(0)
-            executor = self._slots[slot]
-            if executor is None:
-                executor = ProcessPoolExecutor(1, self._context, _begin)
-                self._slots[slot] = executor
             blobs = tuple(map(self._lying, task.shared))
             self._at[slot] = number
-            before = set(multiprocessing.active_children())
             try:
-                future = executor.submit(perform, task.name, "", task.arguments, blobs)
-                if started := set(multiprocessing.active_children()) - before:
-                    self._processes[slot] = tuple(started)
+                future = self._started(slot).submit(perform, task.name, "", task.arguments, blobs)
             except BrokenProcessPool as error:  # it ended while it was idle
                 future = Future()
                 future.set_exception(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -55,6 +55,20 @@ def counts_at(
         values = _count(graph, cut.latent, trace, q, {})
         found.append(values.reshape(part.stop - start, -1).astype(np.int64))
     return np.concatenate(found)
+
+
+def latent_of(graph: SnnGraph, cut: Cut, counts: Mapping[str, IntArray], q: Given) -> IntArray:
+    """Return the counts at a cut, (rows, F) int64, of a run.
+
+    Args:
+        graph: the network.
+        cut: of it.
+        counts: (rows, *shape), final counts of the populations before it.
+        q: (rows, *input shape), the quantised inputs.
+    """
+    trace = Trace(graph.timesteps, len(next(iter(counts.values()))), counts=dict(counts))
+    values = _count(graph, cut.latent, trace, q, {})
+    return values.reshape(trace.samples, -1).astype(np.int64)
 
 
 def _sources(graph: SnnGraph, name: str) -> tuple[str, ...]:

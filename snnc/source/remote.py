@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 
-from snnc.ir.batch import Rows
+from snnc.ir.batch import Batch, Rows
 from snnc.ir.graph import FloatArray, IntArray
 from snnc.scale.plain import packed
 from snnc.scale.tasks import Arrays, Blob, Found, Shared, Task, ready
@@ -17,8 +18,18 @@ from snnc.scale.workers import Workers
 CHUNK = 32
 """Rows per call. Fixed, so that results do not depend on the number of threads or workers."""
 
-TASK_ROWS = 4 * CHUNK
-"""Rows of one task: whole calls."""
+MOST_CALLS = 4
+"""Calls of one task at most."""
+
+TASK_BYTES = 16 << 20
+"""Bytes of rows of one task, as long as it is more than one call."""
+
+
+def task_rows(x: Rows) -> int:
+    """Return the rows of one task: whole calls, fixed by the rows alone."""
+    arrays = x.arrays.values() if isinstance(x, Batch) else (x,)
+    row = sum(4 * math.prod(array.shape[1:]) for array in arrays)
+    return CHUNK * max(1, min(MOST_CALLS, TASK_BYTES // max(1, CHUNK * row)))
 
 
 def session_of(data: bytes) -> ort.InferenceSession:
@@ -48,11 +59,12 @@ def streamed(
         feeds: what it is given of some rows.
         x: all rows.
     """
-    starts = range(0, len(x), TASK_ROWS)
+    size = task_rows(x)
+    starts = range(0, len(x), size)
 
     def task(start: int) -> Task:
-        rows = slice(start, start + TASK_ROWS)
-        label = f"rows {start} to {min(start + TASK_ROWS, len(x)) - 1} of the calibration"
+        rows = slice(start, start + size)
+        label = f"rows {start} to {min(start + size, len(x)) - 1} of the calibration"
         return Task("activations", packed({}, feeds(x[rows])), (model,), label)
 
     for start, done in zip(starts, workers.results(map(task, starts)), strict=True):
@@ -127,14 +139,15 @@ def sampled(
         chosen: (rows,), in order, those of which values are kept.
         places: (rows, positions) of each output by its name, the positions that are kept of these.
     """
-    starts = range(0, len(x), TASK_ROWS)
+    size = task_rows(x)
+    starts = range(0, len(x), size)
 
     def task(start: int) -> Task:
-        rows = slice(start, start + TASK_ROWS)
+        rows = slice(start, start + size)
         inside = within(chosen, rows)
         sent = {CHOSEN: chosen[inside] - start}
         sent |= {f"{PLACES}{index}": places[name][inside] for index, name in enumerate(names)}
-        label = f"rows {start} to {min(start + TASK_ROWS, len(x)) - 1} of the calibration"
+        label = f"rows {start} to {min(start + size, len(x)) - 1} of the calibration"
         return Task("samples", packed({"count": len(names)}, {**feeds(x[rows]), **sent}), (model,), label)
 
     for done in workers.results(map(task, starts)):

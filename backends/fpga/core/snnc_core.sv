@@ -21,6 +21,8 @@ module snnc_core #(
     parameter COUNT_DEPTH = 64,
     parameter SPIKE_DEPTH = 64,
     parameter INPUT_DEPTH = 65,
+    parameter STEPS = 1,             // whether populations follow step functions, or counts are pooled
+    parameter MAXIMA = 1,            // whether maxima are taken
     parameter PROGRAM = "program.hex",
     parameter WEIGHTS = "weights.hex",
     parameter HEADS = "heads.hex",
@@ -56,7 +58,7 @@ module snnc_core #(
     reg [5:0] reading;               // bytes(2) maximum vector every input
     reg [7:0] rule;                  // last quiet stepped difference capped memory constant bias
 
-    wire from_input = reading[0], every = reading[1], vector = reading[2], maximum = reading[3];
+    wire from_input = reading[0], every = MAXIMA != 0 && reading[1], vector = reading[2], maximum = MAXIMA != 0 && reading[3];
 
     // Sequencer
     localparam [1:0] FETCH = 0, DECODE = 1, BUSY = 2, TAKE = 3;
@@ -220,8 +222,8 @@ module snnc_core #(
 
     snnc_fire #(.LANES(LANES), .SW(SW), .VW(VW), .NW(NW), .AW(AW)) fire (
         .clk(clk), .rst(rst), .start(start_fire), .preset(opcode == PRESET), .busy(fire_busy), .quiet(rule[6]),
-        .add_bias(rule[0]), .add_constant(rule[1]), .memory(rule[2]), .capped(rule[3]), .difference(rule[4]),
-        .stepped(rule[5]), .pixels(pixels), .blocks(blocks), .potentials(potential), .constants(constant),
+        .add_bias(rule[0]), .add_constant(rule[1]), .memory(rule[2]), .capped(rule[3]), .difference(STEPS != 0 && rule[4]),
+        .stepped(STEPS != 0 && rule[5]), .pixels(pixels), .blocks(blocks), .potentials(potential), .constants(constant),
         .parameters(parameter_base), .points(points), .target(target_s), .limit(limit), .capacity(capacity),
         .parameter_read(parameter_read), .parameter_addr(parameter_addr), .parameter_data(parameter_data),
         .v_read(fire_read), .v_read_addr(fire_read_addr), .v_data(v_data), .n_read(n_read), .n_data(n_data),

@@ -192,6 +192,23 @@ module snnc_fire #(
             assign s_out[lane*SW +: SW] = changing ? SW'(clipped) : s;
         end
     endgenerate
+
+`ifdef FORMAL
+    // Proved by induction: pixels, blocks and breakpoints stay within the population.
+    reg begun = 0;
+    always @(posedge clk) begin
+        begun <= 1;
+        if (!begun) assume (rst);
+        assume (pixels != 0 && blocks != 0 && points != 0);
+        if (begun) assume ($stable({pixels, blocks, points}));
+        if (begun && state != IDLE) begin
+            assert (state <= CHANGE && block < blocks);
+            if (state == PARAMETERS) assert (got <= LAST);
+            else assert (pixel < pixels);
+            if (state == POINT || state == COMPARE || state == TAKE) assert (point < points);
+        end
+    end
+`endif
 endmodule
 
 `default_nettype wire

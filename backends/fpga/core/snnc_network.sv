@@ -21,7 +21,7 @@ module snnc_network (
         .PROGRAM_DEPTH(`SNNC_PROGRAM), .WEIGHT_DEPTH(`SNNC_WEIGHTS), .HEAD_DEPTH(`SNNC_HEADS),
         .ROW_DEPTH(`SNNC_ROWS), .COLUMN_DEPTH(`SNNC_COLUMNS), .PARAMETER_DEPTH(`SNNC_PARAMETERS),
         .POTENTIAL_DEPTH(`SNNC_POTENTIALS), .COUNT_DEPTH(`SNNC_COUNTS), .SPIKE_DEPTH(`SNNC_SPIKES),
-        .INPUT_DEPTH(`SNNC_INPUTS)
+        .INPUT_DEPTH(`SNNC_INPUTS), .STEPS(`SNNC_STEPS), .MAXIMA(`SNNC_MAXIMA)
     ) core (
         .clk(clk), .rst(rst), .s_tdata(s_tdata), .s_tvalid(s_tvalid), .s_tlast(s_tlast), .s_tready(s_tready),
         .m_tdata(m_tdata), .m_tvalid(m_tvalid), .m_tlast(m_tlast), .m_tready(m_tready), .mark(mark),

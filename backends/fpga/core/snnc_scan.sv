@@ -141,6 +141,31 @@ module snnc_scan #(
     wire [WORD-1:0] word = every ? {WORD{1'b0}} : from_input ? WORD'(q) : WORD'(wanted);
     assign push = taken && (every || word != 0) && head[AW-1:0] != 0;
     assign entry = {word, row_start, row_count, head, weight_taken, block_taken};
+
+`ifdef FORMAL
+    // Proved by induction: every address lies in the map and in the tables of heads that the registers describe.
+    reg begun = 0;
+    always @(posedge clk) begin
+        begun <= 1;
+        if (!begun) assume (rst);
+        assume (rows != 0 && columns != 0 && blocks != 0);
+        if (begun) assume ($stable({rows, columns, blocks, base, stride_y, stride_x, stride_c, head_rows,
+                                    head_columns, weights, weights_block, vector, every}));
+        if (begun && state != IDLE) begin
+            assert (y < rows);
+            assert (row_addr == AW'(base + y * stride_y));
+            if (state == HEAD) assert (x == 0 && block == 0);
+            if (state != ROW) begin
+                assert (x < columns);
+                assert (block < blocks);
+                assert (column_addr == AW'(row_addr + x * stride_x));
+                assert (here == AW'(column_addr + block * stride_c));
+                assert (weight_here == AW'(weights + block * weights_block));
+            end
+            if (head_read) assert (head_addr == AW'(head_rows + y) || head_addr == AW'(head_columns + x));
+        end
+    end
+`endif
 endmodule
 
 `default_nettype wire

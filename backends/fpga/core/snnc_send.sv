@@ -74,6 +74,22 @@ module snnc_send #(
         endcase
         if (rst) state <= IDLE;
     end
+
+`ifdef FORMAL
+    // Proved by induction: it reads words of the population alone.
+    reg begun = 0;
+    always @(posedge clk) begin
+        begun <= 1;
+        if (!begun) assume (rst);
+        assume (pixels != 0 && blocks != 0 && 32'(lane_high) < LANES);
+        if (begun) assume ($stable({pixels, blocks, potentials, lane_high}));
+        if (begun && state != IDLE) begin
+            assert (pixel < pixels && block < blocks && 32'(lane) < LANES);
+            if (last_block) assert (lane <= lane_high);
+            assert (at == AW'(pixel * blocks + block));
+        end
+    end
+`endif
 endmodule
 
 `default_nettype wire

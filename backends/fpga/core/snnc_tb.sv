@@ -1,6 +1,6 @@
 // Test bench for Verilator and Icarus: sends images of stimulus.hex, writes scores, states of populations and what
 // was counted to files. Arguments: +rows=N +inputs=N +outputs=N, +stall=SEED for random pauses on both streams,
-// +reset=CYCLE for a reset in the first image, +states=0, +vcd=1.
+// +reset=CYCLE for a reset in the first image, +states=0, +vcd.
 `timescale 1ns / 1ps
 `include "network.vh"
 
@@ -13,7 +13,7 @@ module snnc_tb;
     integer scores_file, states_file, counts_file;
 
     reg [15:0] s_tdata = 0;
-    reg s_tvalid = 0, s_tlast = 0, m_tready = 0;
+    reg s_tvalid = 0, s_tlast = 0, m_tready = 0, taken = 0;
     wire s_tready, m_tvalid, m_tlast, mark;
     wire [31:0] m_tdata;
     wire [15:0] mark_id;
@@ -54,6 +54,7 @@ module snnc_tb;
         cycle <= cycle + 1;
         noise <= cycle == 0 ? 32'h2545F491 ^ stall : {noise[30:0], noise[31] ^ noise[21] ^ noise[1] ^ noise[0]};
         rst <= cycle < 4 || (reset_at != 0 && cycle >= reset_at && cycle < reset_at + 3);
+        taken <= s_tvalid && s_tready;
         if (s_tvalid && s_tready) begin
             if (sent % inputs == 0) begun <= cycle;
             sent <= sent + 1;
@@ -85,7 +86,7 @@ module snnc_tb;
 
     // Drivers change between the edges.
     always @(negedge clk) begin
-        if (!(s_tvalid && !s_tready) || rst) begin // what is offered stays until it is taken
+        if (!s_tvalid || taken || rst) begin // what is offered stays until it is taken
             s_tvalid <= !rst && sent < rows * inputs && !pause;
             s_tdata <= stimulus[sent < rows * inputs ? sent : 0];
             s_tlast <= sent % inputs == inputs - 1;
@@ -93,7 +94,8 @@ module snnc_tb;
         m_tready <= !deaf;
     end
 
-    // What happens inside
+`ifndef SNNC_NETLIST
+    // What happens inside; a netlist has other names there
     always @(posedge clk) if (!rst) begin
         if (dut.core.tap) taps <= taps + 1;
         if (dut.core.weight_read) weights <= weights + 1;
@@ -113,4 +115,5 @@ module snnc_tb;
                     dut.core.counts.mem[k]);
         end
     end
+`endif
 endmodule

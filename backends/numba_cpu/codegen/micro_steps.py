@@ -1,9 +1,11 @@
-"""Vector code for step functions of few breakpoints: all of them are compared, sixteen channels at a time."""
+"""Vector code for step functions, sixteen channels at a time: few breakpoints compared, many looked up."""
 
 from __future__ import annotations
 
+from llvmlite import ir
+
 from snnc.backends.numba_cpu.codegen.micro import I32X16
-from snnc.backends.numba_cpu.codegen.vector import I8, I16, I32, Code, Value, vector, vector_code
+from snnc.backends.numba_cpu.codegen.vector import I8, I16, I32, I64, Code, Value, vector, vector_code
 
 ELEMENTS = {"bytes": I8, "words": I16, "wide": I32}
 """Types of a spike."""
@@ -63,3 +65,82 @@ def follow_steps(
         code.store(made, spikes, code.multiply(j, 2 * element.width))
 
     code.each(blocks, one_block)
+
+
+@vector_code
+def look_up_steps(
+    code: Code,
+    kind: str,
+    remembers: bool,
+    current: Value,
+    start: Value,
+    buckets: Value,
+    apart: Value,
+    table: Value,
+    base: Value,
+    limit: Value,
+    potential: Value,
+    taken: Value,
+    row: Value,
+    pixels: Value,
+    spikes: Value,
+    spike_row: Value,
+) -> None:
+    """Write the spikes of one step of sixteen neurons side by side in many pixels, by buckets of breakpoints.
+
+    Args:
+        code: what to write with.
+        kind: one of :data:`ELEMENTS`.
+        remembers: whether there are potentials and counts of earlier steps, which are read and written, and a
+            limit; else a count is sent whole.
+        current: address of the int32 currents of the first pixel.
+        start: address of what is added to them, int32.
+        buckets: address of sixteen int32 each of: where the first bucket begins, the last potential that is
+            told apart, what is added to find its place in the table, the shift that finds its bucket, the
+            largest rest.
+        apart: bytes from the first of these to the next.
+        table: address of one int32 per bucket, those of a channel together: the count below its breakpoint in
+            the lowest byte, the count from there on in the next, and above them how far within the bucket the
+            breakpoint lies.
+        base: the count that a byte of zero stands for.
+        limit: most that leaves in a step, of either sign.
+        potential: address of the int32 potentials.
+        taken: address of minus the int32 counts.
+        row: bytes from a pixel to the next, of currents, potentials and counts.
+        pixels: how many there are.
+        spikes: where their spikes go.
+        spike_row: bytes from a pixel to the next, of spikes.
+    """
+    b, element = code.b, ELEMENTS[kind]
+    narrow = vector(element, 16)
+    first = code.spread(b.trunc(base, I32), I32X16)
+    added = code.load(I32X16, start)
+    low, last, begin, shift, mask = (
+        code.load(I32X16, buckets, b.mul(code.number(k), apart)) for k in range(5)
+    )
+    byte, eight, sixteen = (code.all(I32X16, n) for n in (255, 8, 16))
+
+    def one_pixel(p: Value) -> None:
+        at = b.mul(p, row)
+        v = b.add(code.load(I32X16, current, at), added)
+        if remembers:
+            v = b.add(v, code.load(I32X16, potential, at))
+            code.store(v, potential, at)
+        far = b.add(code.most(code.least(v, last), low), begin)
+        place = b.lshr(far, shift)
+        word = code.all(I32X16, 0)
+        for lane in range(16):
+            index = b.zext(b.extract_element(place, ir.Constant(I32, lane)), I64)
+            found = code.load(I32, table, code.multiply(index, 4))
+            word = b.insert_element(word, found, ir.Constant(I32, lane))
+        reached = b.icmp_unsigned(">=", b.and_(far, mask), b.lshr(word, sixteen))
+        count = b.add(b.and_(b.select(reached, b.lshr(word, eight), word), byte), first)
+        if remembers:
+            lowest, highest = (code.spread(b.trunc(n, I32), I32X16) for n in (b.neg(limit), limit))
+            before = code.load(I32X16, taken, at)
+            count = code.least(code.most(b.add(count, before), lowest), highest)
+            code.store(b.sub(before, count), taken, at)
+        made = count if narrow == I32X16 else b.trunc(count, narrow)
+        code.store(made, spikes, b.mul(p, spike_row))
+
+    code.each(pixels, one_pixel)

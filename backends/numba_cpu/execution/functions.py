@@ -181,8 +181,11 @@ class FunctionRun:
         loops = np.concatenate([_filled(kept, LOOPS - 1, 3), inside])
         scaled = node.table.astype(np.float64) * node.levels
         index = np.uint8 if len(node.table) <= 256 else np.uint32
-        row, shares = np.zeros(size, index), np.zeros(len(node.table), np.int32)
-        return lambda rows, out: kernels.softmax_counts(rows[0], loops, node.table, scaled, row, shares, out)
+        row, sums = np.zeros(size, index), np.zeros(size, np.float64)
+        shares = np.zeros(max(size, len(node.table)), np.int32)
+        return lambda rows, out: kernels.softmax_counts(
+            rows[0], loops, node.table, scaled, row, sums, shares, out
+        )
 
     def _norm(self, node: snn.CountNormalisation) -> Compute | None:
         both = (self.layouts[0].apart, self.result.apart)

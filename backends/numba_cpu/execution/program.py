@@ -149,6 +149,8 @@ class Program:
         """What to do in turn, and the part that is then to be looked at."""
         self._fused: dict[int, FusedStages] = {}
         """The stages of a step, by its place among them."""
+        self._alone: dict[int, str] = {}
+        """The function that a step computes alone, by its place among them."""
         finished = request.finished(request.added_in_place())
         chain: list[Bound] = []
 
@@ -163,6 +165,8 @@ class Program:
             if isinstance(part, ShapePlan):
                 close()
                 made, action = self._shape(part)
+                if isinstance(part.node, snn.IntegrateFire | snn.CountFunction):
+                    self._alone[len(self._steps)] = part.node.name
                 self._steps.append((action, made if request.keeps(part.node) else None))
             else:
                 made, bound = self._stage(part)
@@ -217,8 +221,7 @@ class Program:
     def _step_function(self, node: snn.IntegrateFire, read: list[Value], value: Value) -> tuple[Part, Action]:
         """Return what runs a population with a step function, and where its states are."""
         request = self.request
-        states = np.zeros((2, *value.values.shape[1:]), np.int32)
-
+        states = np.zeros((2, *value.values.shape[1:]), np.int32 if node.integer else np.float32)
         made = StepRun(node, read, value, states, request)
         kept = (states[0], states[1]) if request.record.states else None
         return Part(node, value, kept), made.run
@@ -375,12 +378,15 @@ class Program:
         return shares
 
     def profile(self, images: int) -> dict[str, float]:
-        """Run the network once, as its input stands, and return the seconds that each stage takes."""
+        """Run the network once, as its input stands, and return the seconds of each stage or function."""
         found = {}
         for place, (action, _part) in enumerate(self._steps):
             chain = self._fused.get(place)
             if chain is None:
+                start = perf_counter()
                 action(images)
+                if place in self._alone:
+                    found[self._alone[place]] = perf_counter() - start
                 continue
             for k, name in enumerate(chain.names):
                 start = perf_counter()

@@ -114,6 +114,8 @@ def apply(
             kernels.pool(read[0].values, images, geometry(node.window), False, out.values)
         case snn.CurrentMaxPool():
             kernels.pool(read[0].values, images, geometry(node.window), True, out.values)
+        case snn.CountMaxPool() if steps == 1:  # what is sent in the only step are the counts
+            kernels.pool(read[0].values, images, geometry(node.window), True, out.values)
         case snn.CountMaxPool():
             sent: Array = read[0].values
             if read[0].constant:

@@ -19,6 +19,9 @@ from snnc.backends.numba_cpu.planning.request import Request
 from snnc.errors import InternalError
 from snnc.ir import snn
 
+INT32 = 2**31
+LANES = 16
+
 MOST_COMPARED = 32
 """Breakpoints that are all compared with every potential: vector code does it faster than a look-up."""
 
@@ -26,49 +29,66 @@ MOST_BUCKETS = 4096
 """For a channel; breakpoints that lie too close for that are searched."""
 
 
+MOST_SHIFT = 16
+"""Where in a bucket its breakpoint lies has so many bits."""
+
+
 @dataclass(frozen=True, slots=True)
 class Buckets:
     """Step functions, cut into buckets.
 
     Attributes:
-        table: (channels, buckets, 2) int32, the breakpoint, and the count below it with that from it on in
-            the upper half.
-        low: (channels,) int64, where the first bucket begins.
-        shift: (channels,) int64, a bucket is ``2^shift`` wide.
+        table: (padded channels, buckets) int32: the count below the breakpoint in the lowest byte, the count
+            from there on in the next, and above them how far within the bucket the breakpoint lies.
+        fields: (5, padded channels) int32: where the first bucket begins; the last potential that is told
+            apart; what is added so that a shift finds the bucket among those of sixteen channels; the shift
+            (a bucket is ``2^shift`` wide); the largest rest.
+        base: the count that a byte of zero stands for.
     """
 
     table: Array
-    low: Array
-    shift: Array
+    fields: Array
+    base: int
 
     @classmethod
-    def of(cls, points: Array, values: Array, channels: int) -> Buckets | None:
-        """Cut the step functions of a population into buckets; ``None`` where two breakpoints lie too close.
+    def of(cls, points: Array, values: Array, reach: int, padded: int) -> Buckets | None:
+        """Cut the step functions of a population into buckets.
 
         Args:
             points: (rows, n) int32, the breakpoints, one row per channel or one for all.
             values: (n + 1,) int32, the counts between them.
-            channels: how many there are.
+            reach: largest magnitude of a potential. What lies beyond parts nothing.
+            padded: channels in memory.
+
+        Returns:
+            ``None`` where two breakpoints lie too close, or counts or breakpoints too far apart.
         """
-        if np.abs(values).max() > np.iinfo(np.int16).max:
+        base = int(values.min())
+        if values.max() - base > np.iinfo(np.uint8).max:
             return None
         wide = points.astype(np.int64)
-        low = wide[:, 0] - 1
-        span = wide[:, -1] - low + 1
+        inside = (wide > -reach) & (wide <= reach)
+        low = np.where(inside, wide, reach).min(axis=1) - 1
+        span = np.maximum(np.where(inside, wide, -reach).max(axis=1) - low, 0) + 1
         buckets = 16
         while buckets <= MOST_BUCKETS:
             shift = np.array([max(0, int(-(-n // buckets) - 1).bit_length()) for n in span], np.int64)
-            table = _cut(wide, values, low, shift, buckets)
+            last = low + (buckets << shift) - 1
+            fits = shift.max() <= MOST_SHIFT and (last - low).max() < INT32 // LANES
+            table = _cut(wide, values - base, low, shift, buckets) if fits else None
             if table is not None:
-                rows = np.arange(channels) % len(points)
-                return cls(np.ascontiguousarray(table[rows]), low[rows], shift[rows])
+                rows = np.arange(padded) % len(points)
+                before = (np.arange(padded) % LANES * buckets) << shift[rows]
+                last = np.minimum(last, INT32 - 1)[rows]
+                fields = [low[rows], last, before - low[rows], shift[rows], (1 << shift[rows]) - 1]
+                return cls(aligned(table[rows]), aligned(np.stack(fields).astype(np.int32)), base)
             buckets *= 2
         return None
 
 
 def _cut(points: Array, values: Array, low: Array, shift: Array, buckets: int) -> Array | None:
     """Return so many buckets of each row of breakpoints; ``None`` where one would hold two of them."""
-    table = np.empty((len(points), buckets, 2), np.int64)
+    table = np.empty((len(points), buckets), np.int64)
     for row, own in enumerate(points):
         starts = low[row] + (np.arange(buckets) << shift[row])
         ends = starts + (1 << shift[row]) - 1
@@ -77,9 +97,9 @@ def _cut(points: Array, values: Array, low: Array, shift: Array, buckets: int) -
         inside = own[np.minimum(before, len(own) - 1)]
         if (own[np.maximum(after, 1) - 1] != inside)[after > before].any():
             return None
-        table[row, :, 0] = np.where(after > before, inside, np.iinfo(np.int32).max)
-        table[row, :, 1] = (values[before] & 0xFFFF) | (values[after].astype(np.int64) << 16)
-    return table.astype(np.int32)
+        within = np.where(after > before, inside - starts, 0)
+        table[row] = values[before] | values[after].astype(np.int64) << 8 | within << 16
+    return table.astype(np.uint32).view(np.int32)
 
 
 class StepRun:
@@ -94,8 +114,8 @@ class StepRun:
             node: the population.
             read: its currents.
             out: where to put the spikes.
-            states: (2, images, height, width, padded channels) int32, where the final potentials and minus
-                the counts go.
+            states: (2, images, height, width, padded channels) int32, or float32 of a network in floats:
+                where the final potentials and minus the counts go.
             request: what is run.
         """
         if node.breakpoints is None or node.step_values is None:
@@ -104,17 +124,24 @@ class StepRun:
         self.points, self.values = node.breakpoints, node.step_values
         self.limit = node.neuron.largest(request.timesteps)
         n = node.breakpoints.shape[1]
-        self.compared = request.steps == 1 and not request.record.states and n <= MOST_COMPARED
+        once = request.steps == 1 and not request.record.states
+        self.compared = node.integer and once and n <= MOST_COMPARED
         self.buckets = None
+        if not node.integer:
+            return
         if self.compared:
             self.columns = aligned(np.full((n, out.place.padded), np.iinfo(np.int32).max, np.int32))
             self.columns[:, : node.channels] = node.breakpoints.T
             self.rises = aligned(np.diff(node.step_values).astype(np.int32))
         else:
-            self.buckets = Buckets.of(node.breakpoints, node.step_values, node.channels)
+            padded = out.place.padded
+            self.buckets = Buckets.of(node.breakpoints, node.step_values, self._reach(), padded)
 
     def run(self, images: int) -> None:
         """Run all steps."""
+        if not self.node.integer:
+            self._fire_floats(images)
+            return
         if self.compared:
             self._compare(images)
             return
@@ -123,25 +150,36 @@ class StepRun:
             return
         request, node, padded = self.request, self.node, self.out.place.padded
         potential, taken = self.states[:, :images].reshape(2, -1, padded)
+        # Whatever is not sent at once must be remembered.
+        whole = np.abs(self.values).max() <= self.limit
+        remembers = request.steps > 1 or request.record.states or not whole
+        if remembers:
+            self.states[:, :images] = 0
+        start = aligned(np.zeros(padded, np.int32))
         for t in range(request.steps):
-            times = self._times(t)
-            start = node.bias.astype(np.int64) * times + (node.v_init if t == 0 else 0)
+            start[: node.channels] = node.bias.astype(np.int64) * self._times(t) + (
+                node.v_init if t == 0 else 0
+            )
             target = self.out.values[t, :images].reshape(-1, padded)
             kernels.fire_buckets(
                 self._current(t, images).reshape(-1, padded),
                 start,
+                self.buckets.fields,
                 self.buckets.table,
-                self.buckets.low,
-                self.buckets.shift,
+                self.buckets.base,
                 self.limit,
-                t == 0,
-                request.steps > 1 or request.record.states,
+                remembers,
                 potential,
                 taken,
                 target,
             )
-            if padded > node.channels:
-                target[:, node.channels :] = 0
+            target[:, node.channels :] = 0
+
+    def _reach(self) -> int:
+        """Return the largest magnitude of a potential in any step."""
+        node, steps = self.node, max(self.request.steps, self.request.timesteps)
+        current = sum(value.place.magnitude for value in self.read) + int(np.abs(node.bias).max())
+        return min(steps * current + int(np.abs(node.v_init).max()), INT32 - 1)
 
     def _compare(self, images: int) -> None:
         """Compare the potentials of the only step with all breakpoints."""
@@ -178,6 +216,27 @@ class StepRun:
         for part in parts[1:]:
             total = total + part
         return total
+
+    def _fire_floats(self, images: int) -> None:
+        """Run all steps of a network that is not quantised, of which speed does not matter."""
+        request, node, channels = self.request, self.node, self.node.channels
+        total = np.zeros((request.steps, images, *self.out.values.shape[2:4], channels), np.float32)
+        for value in self.read:
+            total[: request.timesteps if value.constant else request.steps] += value.channels(images)
+        total[: request.timesteps] += node.bias
+        total[0] += node.v_init
+        if request.barrier:
+            total[0], total[1:] = total.sum(axis=0), 0
+        potential, sent = np.zeros_like(total[0]), np.zeros(total[0].shape, np.int64)
+        for t in range(request.steps):
+            potential += total[t]
+            for row, points in enumerate(self.points):
+                here = slice(None) if len(self.points) == 1 else row
+                wanted = self.values[np.searchsorted(points, potential[..., here], side="right")]
+                spikes = np.clip(wanted - sent[..., here], -self.limit, self.limit)
+                sent[..., here] += spikes
+                self.out.values[t, :images, ..., :channels][..., here] = spikes
+        self.states[0, :images, ..., :channels], self.states[1, :images, ..., :channels] = potential, -sent
 
     def _search(self, images: int) -> None:
         """Search among the breakpoints, one potential after the other."""

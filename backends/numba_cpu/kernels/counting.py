@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snnc.backends.numba_cpu.codegen.micro_steps import follow_steps
+from snnc.backends.numba_cpu.codegen.micro_steps import follow_steps, look_up_steps
 from snnc.backends.numba_cpu.machine.cache import kernel
 
 Array = NDArray[Any]
@@ -225,12 +225,11 @@ def fire_once(
 def fire_buckets(
     current: Array,
     start: Array,
+    buckets: Array,
     table: Array,
-    low: Array,
-    shift: Array,
+    base: int,
     limit: int,
-    first: bool,
-    kept: bool,
+    remembers: bool,
     potential: Array,
     taken: Array,
     out: Array,
@@ -239,31 +238,44 @@ def fire_buckets(
 
     Args:
         current: (pixels, padded channels) int32, the current of the step.
-        start: (channels,) int64, what is added to it: the bias, and before the first step the potential.
-        table: (channels, buckets, 2) int32, the breakpoint of a bucket, and the counts on both sides.
-        low: (channels,) int64, where the first bucket begins.
-        shift: (channels,) int64, how wide a bucket is, as a power of two.
+        start: (padded channels,) int32, what is added to it: the bias, and at first the potential.
+        buckets: (5, padded channels) int32, the fields of :class:`Buckets`.
+        table: (padded channels, buckets) int32, of :class:`Buckets`.
+        base: the count that a byte of zero stands for.
         limit: most that leaves in a step, of either sign.
-        first: whether this is the first step.
-        kept: whether the states are needed afterwards.
+        remembers: whether the states of earlier steps are read, and those of this one written.
         potential: (pixels, padded channels) int32.
-        taken: likewise, minus the count.
+        taken: likewise, minus the counts.
         out: (pixels, padded channels) integers, the spikes.
     """
-    last = table.shape[1] - 1
-    for p in range(out.shape[0]):
-        for c in range(start.size):
-            v = np.int64(current[p, c]) + start[c]
-            sent = np.int64(0)
-            if not first:
-                v += potential[p, c]
-                sent = -np.int64(taken[p, c])
-            bucket = min(max((v - low[c]) >> shift[c], 0), last)
-            both = table[c, bucket, 1]
-            # The upper half, or the lower one with its sign.
-            wanted = np.int64(both >> 16) if v >= table[c, bucket, 0] else np.int64(np.int16(both))
-            s = np.int64(min(max(wanted - sent, np.int64(-limit)), np.int64(limit)))
-            out[p, c] = s
-            if kept:
-                potential[p, c] = v
-                taken[p, c] = -(sent + s)
+    width, padded, pixels = out.itemsize, out.shape[1], out.shape[0]
+    apart, row, spike_row = padded * 4, padded * 4, padded * width
+    for block in range(-(-start.size // 16)):
+        at = 64 * block
+        read, begin, own = current.ctypes.data + at, start.ctypes.data + at, buckets.ctypes.data + at
+        v, n = potential.ctypes.data + at, taken.ctypes.data + at
+        to, found = out.ctypes.data + 16 * width * block, table.ctypes.data + at * table.shape[1]
+        if width == 1 and remembers:
+            look_up_steps(
+                "bytes", True, read, begin, own, apart, found, base, limit, v, n, row, pixels, to, spike_row
+            )
+        elif width == 1:
+            look_up_steps(
+                "bytes", False, read, begin, own, apart, found, base, limit, v, n, row, pixels, to, spike_row
+            )
+        elif width == 2 and remembers:
+            look_up_steps(
+                "words", True, read, begin, own, apart, found, base, limit, v, n, row, pixels, to, spike_row
+            )
+        elif width == 2:
+            look_up_steps(
+                "words", False, read, begin, own, apart, found, base, limit, v, n, row, pixels, to, spike_row
+            )
+        elif remembers:
+            look_up_steps(
+                "wide", True, read, begin, own, apart, found, base, limit, v, n, row, pixels, to, spike_row
+            )
+        else:
+            look_up_steps(
+                "wide", False, read, begin, own, apart, found, base, limit, v, n, row, pixels, to, spike_row
+            )

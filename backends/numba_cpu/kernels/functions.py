@@ -60,11 +60,18 @@ def multiply_counts(a: Array, b: Array, loops: Array, requantiser: Array, out: A
 
 @kernel
 def softmax_counts(
-    values: Array, loops: Array, table: Array, scaled: Array, row: Array, shares: Array, out: Array
+    values: Array,
+    loops: Array,
+    table: Array,
+    scaled: Array,
+    row: Array,
+    sums: Array,
+    shares: Array,
+    out: Array,
 ) -> None:
     """Write the softmax of counts by a table of the exponential function.
 
-    The elements of a group have few different values, so that each quotient is found once.
+    Where the elements of a group have few different values, each quotient is found once.
 
     Args:
         values: (images, elements) integers.
@@ -73,54 +80,71 @@ def softmax_counts(
         table: (n,) int32, never rising.
         scaled: (n,) float64, the levels times the table.
         row: (elements of a group,) scratch of a type that holds every index of the table.
-        shares: (n,) int32, scratch.
+        sums: (elements of a group,) float64, scratch.
+        shares: int32, scratch for a number of each index or element.
         out: (images, elements) integers.
     """
     size, dv, do = loops[3]
-    last = table.size - 1
+    last = np.uint32(table.size - 1)
     for image in range(out.shape[0]):
         for i in range(loops[0, 0]):
             for j in range(loops[1, 0]):
                 for k in range(loops[2, 0]):
                     pv = i * loops[0, 1] + j * loops[1, 1] + k * loops[2, 1]
                     po = i * loops[0, 2] + j * loops[1, 2] + k * loops[2, 2]
-                    top, bottom = values[image, pv], values[image, pv]
+                    top = np.int32(values[image, pv])
+                    bottom = top
                     if dv == 1:
                         read = values[image, pv : pv + size]
                         for n in range(size):
-                            top = max(top, read[n])
-                            bottom = min(bottom, read[n])
+                            top = max(top, np.int32(read[n]))
+                            bottom = min(bottom, np.int32(read[n]))
                         for n in range(size):
-                            row[n] = min(np.int64(top) - np.int64(read[n]), last)
+                            row[n] = min(np.uint32(top - np.int32(read[n])), last)
                     else:
                         for n in range(size):
-                            v = values[image, pv + n * dv]
+                            v = np.int32(values[image, pv + n * dv])
                             top = max(top, v)
                             bottom = min(bottom, v)
                         for n in range(size):
-                            row[n] = min(np.int64(top) - np.int64(values[image, pv + n * dv]), last)
+                            row[n] = min(np.uint32(top - np.int32(values[image, pv + n * dv])), last)
                     total = np.int64(0)
                     for n in range(size):
                         total += table[row[n]]
                     half, whole = np.float64(total >> 1), np.float64(total)
                     inverse = 1.0 / whole
-                    used = int(np.int64(top) - np.int64(bottom))
-                    for n in range(min(last, used) + 1):
-                        x = scaled[n] + half
-                        q = np.floor(x * inverse)
-                        rest = x - q * whole
-                        if rest >= whole:
-                            q += 1.0
-                        if rest < 0.0:
-                            q -= 1.0
-                        shares[n] = np.int32(q)
-                    if do == 1:
+                    used = min(np.int64(last), np.int64(np.uint32(top - bottom))) + 1
+                    if used > size:  # the elements are fewer than their possible values
+                        for n in range(size):
+                            sums[n] = scaled[row[n]]
+                        _divide(sums[:size], half, whole, inverse, shares)
+                    else:
+                        _divide(scaled[:used], half, whole, inverse, shares)
+                    if do == 1 and used > size:
+                        to = out[image, po : po + size]
+                        for n in range(size):
+                            to[n] = shares[n]
+                    elif do == 1:
                         to = out[image, po : po + size]
                         for n in range(size):
                             to[n] = shares[row[n]]
                     else:
                         for n in range(size):
-                            out[image, po + n * do] = shares[row[n]]
+                            out[image, po + n * do] = shares[n] if used > size else shares[row[n]]
+
+
+@kernel
+def _divide(values: Array, half: float, whole: float, inverse: float, shares: Array) -> None:
+    """Write ``floor((value + half) / whole)`` for whole numbers."""
+    for n in range(values.size):
+        x = values[n] + half
+        q = np.floor(x * inverse)
+        rest = x - q * whole
+        if rest >= whole:
+            q += 1.0
+        if rest < 0.0:
+            q -= 1.0
+        shares[n] = np.int32(q)
 
 
 @kernel

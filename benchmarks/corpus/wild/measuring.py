@@ -38,10 +38,10 @@ from snnc.source.host import Host
 STEPS = {"one-step": 1, "balanced": 32, "precise": 1}
 """The presets that are measured, and T of each."""
 
-MOST_VALUES = 60_000_000
+MOST_VALUES = 300_000_000
 """Values of all activations of all calibration rows at most: large maps get fewer rows."""
 
-FEWEST = 6
+FEWEST = 12
 TIMED_ROWS = 4
 TIMES = 3
 
@@ -170,7 +170,9 @@ def _of_spikes(answers: Mapping[str, np.ndarray], source: SourceModel) -> Answer
     """Return answers behind the activation that a spiking network leaves out."""
     ends = {output.name: output.ends for output in source.outputs if source.host is None}
     return {
-        name: finished(value.reshape(len(value), -1).astype(np.float64), ends.get(name, ""))
+        name: np.asarray(
+            finished(value.reshape(len(value), -1).astype(np.float64), ends.get(name, "")), np.float64
+        )
         for name, value in answers.items()
     }
 

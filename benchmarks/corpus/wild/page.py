@@ -29,8 +29,10 @@ SQNR in dB is that of an output with the source's mean removed,
 worst output. *Density* is the share of neurons that send anything in a step, *ratio* the CPU time of the
 spiking network over that of onnxruntime's fp32 on the same rows, one thread each; both, like the check of the
 task and the seconds of the conversion (CPU, one thread), are of `precise`. Calibration rows are other images,
-sounds, files or states than those judged by; what they are is told below. Networks of a single real input are
-listed apart, and count in no median.
+sounds, files or states than those judged by; what they are is told below, with their number: where it is
+small, as for large maps, an activation that the judged rows need may never have been seen. Networks of a
+single real input are listed apart, and count in no median. An output that hardly varies on few rows has a
+low SQNR whatever it is.
 """
 
 

@@ -88,11 +88,6 @@ def material(folder: Path, name: str) -> Material:
     return Material(feeds[0::2], feeds[1::2], "every other row")
 
 
-STATES = frozenset(
-    {"acasxu_1_1", "diogenes_hopper_elu_policy", "go1_joystick_policy", "latent_radio_decoder"}
-)
-"""Networks of states, between which there are others."""
-
 STREAMS = frozenset({"dtln_model_1", "ecg_model", "oww_embedding", "silero_vad_16k_op15"})
 """Networks whose rows follow one another in time."""
 

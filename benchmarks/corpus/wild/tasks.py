@@ -195,9 +195,10 @@ def _mask(source: Answers, spiking: Answers) -> Check:
 
 
 def _picture(source: Answers, spiking: Answers) -> Check:
+    """Hold a picture to 35 dB of SQNR, of which its mean is a part, as docs/metrics.md has it."""
     ((name, ours),) = spiking.items()
-    found = sqnr(source[name], ours)
-    return Check(f"{found:.1f} dB", found is not None and found >= 35)
+    found = sqnr(source[name], ours, mean=0.0)
+    return Check(f"{found:.1f} dB with the mean", found is not None and found >= 35)
 
 
 def _landmarks(source: Answers, spiking: Answers) -> Check:
