@@ -49,6 +49,7 @@ _EBR_ICE40 = ((256, 16), (512, 8), (1024, 4), (2048, 2))
 
 ULX3S = """\
 # ULX3S: 25 MHz oscillator, button B1 for reset, FTDI serial port, first LED
+# Compare the pins with the schematic of your board before you connect it.
 LOCATE COMP "clk" SITE "G2";
 IOBUF PORT "clk" PULLMODE=NONE IO_TYPE=LVCMOS33;
 FREQUENCY PORT "clk" 25 MHZ;
@@ -64,6 +65,7 @@ IOBUF PORT "led" PULLMODE=NONE IO_TYPE=LVCMOS33;
 
 UPDUINO = """\
 # UPduino 3.1: 12 MHz oscillator (close jumper OSC), a free pin for reset, FTDI serial port, green LED
+# Compare the pins with the schematic of your board before you connect it.
 set_io clk 20
 set_io button 23
 set_io tx 14
