@@ -223,7 +223,7 @@ def test_a_fingerprint_says_what_results_depend_on() -> None:
 
 
 def _interrupted(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """Press Ctrl-C as a person does: again, if Python lost it in a finaliser, which ignores all exceptions."""
+    """Press Ctrl-C as a person does: again, if Python lost it in a finaliser, which ignores exceptions."""
     for _ in range(3):
         os.killpg(process.pid, signal.SIGINT)
         try:
