@@ -52,10 +52,10 @@ def test_sums_of_several_edits_never_wrap() -> None:
     """Each part is proved to fit 63 bits, which says nothing of all of them."""
     products = large(2**26 - 1, 1500, gram=True)
     with pytest.raises(UsageError, match="all edits exceed 63 bits"):
-        products + products
+        _ = products + products
     for value in (2**62, -(2**62)):
         with pytest.raises(UsageError, match="all edits exceed 63 bits"):
-            large(value, 1, gram=False) + large(value, 1, gram=False) + large(value, 1, gram=False)
+            _ = large(value, 1, gram=False) + large(value, 1, gram=False) + large(value, 1, gram=False)
     both = large(2**62, 1, gram=False) + large(-(2**62), 1, gram=False)
     assert both.sums[0].tolist() == [0, 0]
 

@@ -123,8 +123,10 @@ def adapt(
     if head.summed:
         edit = _with_sums(edit, counts, labels, base, replay, bound)
         for other in base.edits:
-            same = edit.row_hashes == other.row_hashes and edit.sums is not None and other.sums is not None
-            if same and edit.sums.equals(other.sums):
+            known, own = other.sums, edit.sums
+            if known is None or own is None or edit.row_hashes != other.row_hashes:
+                continue
+            if own.equals(known):
                 raise UsageError(f"these rows were learned already, as edit {other.id}: nothing is new")
         result = rebuilt(artefact, replace(base, edits=(*base.edits, edit)))
     else:

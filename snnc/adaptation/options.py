@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import isfinite
 from numbers import Real
+from typing import Any
 
 from snnc.artefact.adaptations import Head
 from snnc.errors import UsageError
@@ -47,7 +48,8 @@ class Options:
 
     def __post_init__(self) -> None:
         """Refuse numbers that give no head, or none that could be recorded."""
-        for name, value in (("ridge", self.ridge), ("rate", self.rate)):
+        given: tuple[tuple[str, Any], ...] = (("ridge", self.ridge), ("rate", self.rate))
+        for name, value in given:
             is_number = isinstance(value, Real) and not isinstance(value, bool)
             if value is not None and not (is_number and isfinite(value) and value > 0):
                 raise UsageError(f"{name} is {value!r}: give a finite number above 0")
