@@ -22,7 +22,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from snnc.errors import ClusterError, UsageError
+from snnc.errors import ClusterError, SnncError, UsageError
 from snnc.scale.address import Place
 from snnc.scale.fingerprint import Fingerprint, fingerprint, require_alike
 from snnc.scale.plain import packed
@@ -280,6 +280,8 @@ class DaskEngine:
                 key=key,
                 pure=False,
             )
+        except SnncError:  # of the files that are sent
+            raise
         except Exception:  # noqa: BLE001 - see `_connect`
             self._lost.append(number)
             return
@@ -295,7 +297,7 @@ class DaskEngine:
         """Return what tasks share as it lies on workers; sent if it is not there, or was lost."""
         held = self._blobs.get(shared.sha256)
         if held is None or held[0].status != "finished":
-            data = shared.load()
+            data = shared.data()
             self._attempts += 1
             future = self._scattered(f"snnc-{self._run}-{shared.sha256[:24]}-{self._attempts}", data)
             held = self._blobs[shared.sha256] = (future, len(data))

@@ -440,6 +440,8 @@ def record_of(
         "set": dict(options.settings),
         "precision": options.precision,
         "seed": options.seed,
+        "calibration": ready.origin,
+        "preprocessing": ready.told["preprocessing"],
         "data": measured.name,
         "rows": len(measured.rows),
         "error": None if failure is None else {"kind": failure.kind, "message": failure.message},
