@@ -19,7 +19,7 @@ pytest.importorskip("cryptography", reason="makes the certificates")
 
 from snnc.cli import main
 from snnc.errors import ClusterError, UsageError
-from snnc.scale import dask_engine
+from snnc.scale import dask_engine, dask_trust
 from snnc.scale.fingerprint import fingerprint
 from snnc.scale.here import Here
 from snnc.scale.opening import open_workers
@@ -213,7 +213,7 @@ def test_an_absent_extra_is_one_line() -> None:
     def absent(name: str) -> Any:
         raise ModuleNotFoundError("No module named 'distributed'", name="distributed")
 
-    with patch.object(dask_engine, "import_module", absent), pytest.raises(UsageError) as raised:
+    with patch.object(dask_trust, "import_module", absent), pytest.raises(UsageError) as raised:
         open_workers("tcp://127.0.0.1:1")
     assert "pip install distributed" in str(raised.value)
 
@@ -221,8 +221,8 @@ def test_an_absent_extra_is_one_line() -> None:
 def test_a_worker_of_several_threads_is_refused() -> None:
     ours = fingerprint()
     with pytest.raises(ClusterError, match="has 4 threads: start workers with --nthreads 1"):
-        dask_engine.require_fit("tcp://b:2", {"nthreads": 4}, ours, ours, cpu=True)
-    dask_engine.require_fit("tcp://b:2", {"nthreads": 1}, ours, ours, cpu=True)
+        dask_trust.require_fit("tcp://b:2", {"nthreads": 4}, ours, ours, cpu=True)
+    dask_trust.require_fit("tcp://b:2", {"nthreads": 1}, ours, ours, cpu=True)
 
 
 def test_an_open_dashboard_is_told() -> None:
@@ -230,12 +230,12 @@ def test_an_open_dashboard_is_told() -> None:
         listening.bind(("0.0.0.0", 0))
         listening.listen()
         port = listening.getsockname()[1]
-        assert dask_engine.open_dashboard("tls://127.0.0.1:8786", port) == ""
+        assert dask_trust.open_dashboard("tls://127.0.0.1:8786", port) == ""
         with patch("socket.gethostbyname", lambda host: "0.0.0.0"):
-            told = dask_engine.open_dashboard("tls://login1:8786", port)
+            told = dask_trust.open_dashboard("tls://login1:8786", port)
     assert told.startswith(f"the dashboard of the scheduler is open to the network at http://login1:{port}")
     with patch("socket.gethostbyname", lambda host: "0.0.0.0"):
-        assert dask_engine.open_dashboard("tls://login1:8786", port) == ""
+        assert dask_trust.open_dashboard("tls://login1:8786", port) == ""
 
 
 def test_what_is_interrupted_is_cancelled(running: Running) -> None:

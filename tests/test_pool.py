@@ -120,7 +120,7 @@ def test_no_more_is_made_than_there_is_room_for() -> None:
 
 def test_an_error_of_a_task_is_that_of_one_process() -> None:
     absent = {"path": "/absent.npy", "start": 0, "stop": 1, "sha256": ""}
-    with pytest.raises(InputError, match="a worker cannot read"):
+    with pytest.raises(ClusterError, match="a worker cannot read"):
         rows_of_task(absent, {})
     with pytest.raises(Exception, match="there is no task 'format-disk'"):
         list(Workers(Here()).results([Task("format-disk", packed({}))]))

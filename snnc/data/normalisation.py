@@ -361,10 +361,14 @@ def _scaled(rows: FloatArray) -> Iterator[Reading]:
         "standardised per channel": lambda values: (values - mean) / np.where(std > 0, std, 1),
     }
     ways |= {f"times {factor}": partial(np.multiply, factor) for factor in (2, 16, 255)}
-    ways |= {f"divided by {factor}": (lambda values, by=factor: values / by) for factor in (2, 16, 255)}
+    ways |= {f"divided by {factor}": partial(_divided, factor) for factor in (2, 16, 255)}
     for words, way in ways.items():
         yield Reading(Mistake.SCALE, words, made(way))
     yield Reading(Mistake.SCALE, "centred per channel", made(lambda values: values - mean), keeps_scale=True)
+
+
+def _divided(by: int, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return values / by
 
 
 def _per_channel(rows: FloatArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

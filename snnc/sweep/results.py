@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from snnc.analysis.front import Point, pareto
 from snnc.errors import UsageError
-from snnc.sweep.running import Outcome, Record
+from snnc.sweep.record import Record
+from snnc.sweep.running import Outcome
 from snnc.writing import replacing
 
 if TYPE_CHECKING:
