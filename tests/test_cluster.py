@@ -175,28 +175,6 @@ def test_certificates_of_nobody_are_refused(running: Running, tmp_path: Path) ->
     assert "\n" not in str(raised.value)
 
 
-def test_a_scheduler_that_starts_again_is_found_again(files: Files, alone: str, tmp_path: Path) -> None:
-    clusters.certificates(tmp_path)
-    port = clusters.free_port()
-    first = clusters.started(tmp_path, port, 1)
-    holders = [first]
-
-    def cut() -> None:
-        time.sleep(1.0)
-        clusters.ended(first)
-        holders.append(clusters.started(tmp_path, port, 1))
-
-    thread = threading.Thread(target=cut)
-    try:
-        workers = open_workers(str(first.file))
-        thread.start()
-        found = swept(files, tmp_path / "store", workers)
-    finally:
-        thread.join()
-        clusters.ended(holders[-1])
-    assert found == alone
-
-
 def test_an_unreachable_scheduler_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     began = time.monotonic()
     where = f"tcp://127.0.0.1:{clusters.free_port()}"
@@ -257,3 +235,29 @@ def test_what_is_interrupted_is_cancelled(running: Running) -> None:
     with patch.object(client, "cancel", watched), pytest.raises(KeyboardInterrupt):
         interrupted()
     assert cancelled == [6]
+
+
+def test_a_scheduler_that_starts_again_is_found_again(
+    running: Running, files: Files, alone: str, tmp_path: Path
+) -> None:
+    def cut() -> None:
+        clusters.ended(running)
+        port = int(running.address.rpartition(":")[2])
+        running.process = clusters.started(running.file.parent, port, 1).process
+
+    workers = open_workers(str(running.file))
+    take = workers.take
+    threads: list[threading.Thread] = []
+
+    def taken() -> list[tuple[int, bytes]]:
+        found = take()
+        if not threads:  # work is under way
+            threads.append(threading.Thread(target=cut))
+            threads[0].start()
+        return found
+
+    with patch.object(workers, "take", taken):
+        found = swept(files, tmp_path / "store", workers)
+    assert threads
+    threads[0].join()
+    assert found == alone
