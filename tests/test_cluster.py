@@ -178,9 +178,10 @@ def test_certificates_of_nobody_are_refused(running: Running, tmp_path: Path) ->
 def test_an_unreachable_scheduler_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     began = time.monotonic()
     where = f"tcp://127.0.0.1:{clusters.free_port()}"
-    words = ["sweep", "zoo:fashion-resnet", "-o", str(tmp_path / "out"), "--cluster", where]
+    words = ["sweep", "zoo:fashion-resnet", "-o", str(tmp_path / "out"), "--no-pictures", "--cluster", where]
     assert main(words) == 7
-    assert time.monotonic() - began < 10
+    assert dask_engine.TIMEOUT < 10
+    assert time.monotonic() - began < 30  # on a busy machine
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
