@@ -246,7 +246,7 @@ def test_a_network_that_changes_during_a_sweep_is_refused(files: Files, tmp_path
 
 
 def test_networks_of_other_rows_are_told_apart() -> None:
-    common = {"model": "a.onnx", "data": "test.npz", "preprocessing": None}
+    common: dict[str, Any] = {"model": "a.onnx", "data": "test.npz", "preprocessing": None}
     records = [{**common, "calibration": name} for name in ("one.npz", "two.npz")]
     assert list(subjects(records)) == [
         "a.onnx on test.npz, calibrated with one.npz",
