@@ -152,7 +152,7 @@ class Options:
             UsageError: an unknown preset, pass or option, or passes in an order that cannot work.
         """
         _require_preset(self.preset)
-        found = self._given()
+        found = self.given()
         learning = {key: value for key, value in self.settings.items() if key.startswith(LEARNING + ".")}
         others = {key: value for key, value in self.settings.items() if key not in learning}
         found = _with_learning(found.with_settings(others)).with_settings(learning)
@@ -168,7 +168,7 @@ class Options:
         check_order(found)
         return found
 
-    def _given(self) -> Pipeline:
+    def given(self) -> Pipeline:
         """Return the pipeline, or that of the preset, before any setting."""
         if isinstance(self.pipeline, Pipeline):
             return self.pipeline

@@ -19,7 +19,7 @@ pytest.importorskip("cryptography", reason="makes the certificates")
 
 from snnc.cli import main
 from snnc.errors import ClusterError, UsageError
-from snnc.scale import dask_engine
+from snnc.scale import dask_engine, dask_trust
 from snnc.scale.fingerprint import fingerprint
 from snnc.scale.here import Here
 from snnc.scale.opening import open_workers
@@ -175,34 +175,13 @@ def test_certificates_of_nobody_are_refused(running: Running, tmp_path: Path) ->
     assert "\n" not in str(raised.value)
 
 
-def test_a_scheduler_that_starts_again_is_found_again(files: Files, alone: str, tmp_path: Path) -> None:
-    clusters.certificates(tmp_path)
-    port = clusters.free_port()
-    first = clusters.started(tmp_path, port, 1)
-    holders = [first]
-
-    def cut() -> None:
-        time.sleep(1.0)
-        clusters.ended(first)
-        holders.append(clusters.started(tmp_path, port, 1))
-
-    thread = threading.Thread(target=cut)
-    try:
-        workers = open_workers(str(first.file))
-        thread.start()
-        found = swept(files, tmp_path / "store", workers)
-    finally:
-        thread.join()
-        clusters.ended(holders[-1])
-    assert found == alone
-
-
 def test_an_unreachable_scheduler_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     began = time.monotonic()
     where = f"tcp://127.0.0.1:{clusters.free_port()}"
-    words = ["sweep", "zoo:fashion-resnet", "-o", str(tmp_path / "out"), "--cluster", where]
+    words = ["sweep", "zoo:fashion-resnet", "-o", str(tmp_path / "out"), "--no-pictures", "--cluster", where]
     assert main(words) == 7
-    assert time.monotonic() - began < 10
+    assert dask_engine.TIMEOUT < 10
+    assert time.monotonic() - began < 30  # on a busy machine
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
@@ -213,7 +192,7 @@ def test_an_absent_extra_is_one_line() -> None:
     def absent(name: str) -> Any:
         raise ModuleNotFoundError("No module named 'distributed'", name="distributed")
 
-    with patch.object(dask_engine, "import_module", absent), pytest.raises(UsageError) as raised:
+    with patch.object(dask_trust, "import_module", absent), pytest.raises(UsageError) as raised:
         open_workers("tcp://127.0.0.1:1")
     assert "pip install distributed" in str(raised.value)
 
@@ -221,8 +200,8 @@ def test_an_absent_extra_is_one_line() -> None:
 def test_a_worker_of_several_threads_is_refused() -> None:
     ours = fingerprint()
     with pytest.raises(ClusterError, match="has 4 threads: start workers with --nthreads 1"):
-        dask_engine.require_fit("tcp://b:2", {"nthreads": 4}, ours, ours, cpu=True)
-    dask_engine.require_fit("tcp://b:2", {"nthreads": 1}, ours, ours, cpu=True)
+        dask_trust.require_fit("tcp://b:2", {"nthreads": 4}, ours, ours, cpu=True)
+    dask_trust.require_fit("tcp://b:2", {"nthreads": 1}, ours, ours, cpu=True)
 
 
 def test_an_open_dashboard_is_told() -> None:
@@ -230,12 +209,12 @@ def test_an_open_dashboard_is_told() -> None:
         listening.bind(("0.0.0.0", 0))
         listening.listen()
         port = listening.getsockname()[1]
-        assert dask_engine.open_dashboard("tls://127.0.0.1:8786", port) == ""
+        assert dask_trust.open_dashboard("tls://127.0.0.1:8786", port) == ""
         with patch("socket.gethostbyname", lambda host: "0.0.0.0"):
-            told = dask_engine.open_dashboard("tls://login1:8786", port)
+            told = dask_trust.open_dashboard("tls://login1:8786", port)
     assert told.startswith(f"the dashboard of the scheduler is open to the network at http://login1:{port}")
     with patch("socket.gethostbyname", lambda host: "0.0.0.0"):
-        assert dask_engine.open_dashboard("tls://login1:8786", port) == ""
+        assert dask_trust.open_dashboard("tls://login1:8786", port) == ""
 
 
 def test_what_is_interrupted_is_cancelled(running: Running) -> None:
@@ -257,3 +236,29 @@ def test_what_is_interrupted_is_cancelled(running: Running) -> None:
     with patch.object(client, "cancel", watched), pytest.raises(KeyboardInterrupt):
         interrupted()
     assert cancelled == [6]
+
+
+def test_a_scheduler_that_starts_again_is_found_again(
+    running: Running, files: Files, alone: str, tmp_path: Path
+) -> None:
+    def cut() -> None:
+        clusters.ended(running)
+        port = int(running.address.rpartition(":")[2])
+        running.process = clusters.started(running.file.parent, port, 1).process
+
+    workers = open_workers(str(running.file))
+    take = workers.take
+    threads: list[threading.Thread] = []
+
+    def taken() -> list[tuple[int, bytes]]:
+        found = take()
+        if not threads:  # work is under way
+            threads.append(threading.Thread(target=cut))
+            threads[0].start()
+        return found
+
+    with patch.object(workers, "take", taken):
+        found = swept(files, tmp_path / "store", workers)
+    assert threads
+    threads[0].join()
+    assert found == alone

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -198,3 +199,29 @@ def test_readings_are_made_one_at_a_time() -> None:
         tracemalloc.stop()
     assert len(names) > 12
     assert peak < 10 * rows.nbytes
+
+
+def test_readings_in_blocks_are_those_of_the_whole() -> None:
+    rows = bytes_of(32, 0).reshape(32, -1, 4) / 255
+    whole = {item.words: item.rows for item in readings(rows)}
+    with patch("snnc.data.stored.BLOCK", 5 * rows[0].nbytes):
+        for item in readings(rows):
+            np.testing.assert_allclose(item.rows, whole[item.words], rtol=1e-5, atol=1e-6)
+    values = rows.astype(np.float64)
+    over = (0, 2)
+    standard = (values - values.mean(over, keepdims=True)) / values.std(over, keepdims=True)
+    np.testing.assert_allclose(whole["standardised per channel"], standard, rtol=1e-5, atol=1e-6)
+
+
+def test_large_readings_take_little_memory() -> None:
+    """A reading beside the rows: nothing is held as a whole in float64."""
+    rows = np.random.default_rng(0).standard_normal((64, 3, 48, 48)).astype(np.float32)
+    with patch("snnc.data.stored.BLOCK", rows.nbytes // 16):
+        tracemalloc.start()
+        try:
+            for item in readings(rows):
+                assert item.rows.shape == rows.shape
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak < 2.7 * rows.nbytes

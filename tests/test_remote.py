@@ -21,6 +21,8 @@ from snnc.ir.graph import IntArray
 from snnc.ir.snn import SnnGraph
 from snnc.metrics.task import Outputs, Task
 from snnc.numerics.regression import normal_equations
+from snnc.passes import PRESETS
+from snnc.remote.conversion import options_of, told_of_options
 from snnc.scale.here import Here
 from snnc.scale.tasks import Task as Job
 from snnc.scale.workers import Workers
@@ -223,3 +225,12 @@ def test_threads_contradict_a_cluster(
     words = [verb, str(artefact), "--data", str(files.test), "--cluster", "local", "--threads", "2"]
     assert main(words) == 2
     assert "--threads is for one process" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("precision", ["int8", "float32"])
+def test_options_are_the_same_on_workers(precision: str) -> None:
+    settings = {"clip-activations.method": "learn", "compensate.ridge": "0.1"}
+    text = PRESETS["balanced"].pipeline.text
+    options = Options(timesteps=4, pipeline=text, precision=precision, settings=settings)
+    there = options_of(json.loads(json.dumps(told_of_options(options))))
+    assert there.passes() == options.passes()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
@@ -21,7 +22,8 @@ from snnc.scale.plain import packed
 from snnc.scale.store import Store
 from snnc.scale.workers import Workers
 from snnc.sweep import plan
-from snnc.sweep.results import lines, page
+from snnc.sweep.material import Materials
+from snnc.sweep.results import lines, page, subjects, write
 from snnc.sweep.running import Outcome, Sweep
 from tests import quadrants
 from tests.quadrants import Files
@@ -202,6 +204,66 @@ def test_a_task_that_is_given_up_fails_its_cell_alone(files: Files, tmp_path: Pa
     assert [record["error"] for record in again.records] == [None, None]
 
 
+def test_what_is_wrong_with_a_worker_is_no_result(files: Files, tmp_path: Path) -> None:
+    class Babbling(Counting):
+        """Its conversions come back cut short."""
+
+        def finished(self, timeout: float) -> Any:
+            return [(number, data[:-9]) for number, data in super().finished(timeout)]
+
+    change: Callable[[dict[str, Any]], Any] = lambda v: v.update(presets=["fast"], timesteps=[2])  # noqa: E731
+    found = swept(files.folder / "sweep.toml", tmp_path / "store", Babbling(), change)
+    assert found.records[0]["error"]["kind"] == "ClusterError"
+    again = swept(files.folder / "sweep.toml", tmp_path / "store", None, change)
+    assert again.records[0]["error"] is None
+
+
+def test_rows_that_change_during_a_sweep_are_refused(files: Files, tmp_path: Path) -> None:
+    calibration = tmp_path / "rows.npy"
+    np.save(calibration, np.load(files.calibration)["x"])
+
+    class Changing(Counting):
+        """Somebody writes into the rows before they are sent."""
+
+        def submit(self, number: int, task: tasks.Task) -> None:
+            np.lib.format.open_memmap(calibration, "r+")[:] = 0
+            super().submit(number, task)
+
+    def change(values: dict[str, Any]) -> None:
+        values.update(calib=str(calibration), presets=["fast"], timesteps=[2])
+
+    with patch("snnc.data.stored.IN_MEMORY", 0), pytest.raises(InputError, match="has changed during"):
+        swept(files.folder / "sweep.toml", tmp_path / "store", Changing(), change)
+
+
+def test_a_network_that_changes_during_a_sweep_is_refused(files: Files, tmp_path: Path) -> None:
+    model = Path(shutil.copy(files.model, tmp_path / "quadrants.onnx"))
+    given = plan.plan_of({"models": [str(model)], "calib": str(files.calibration), "data": [str(files.test)]})
+    ready = Materials(given, reads_paths=True).network(given.networks[0])
+    model.write_bytes(model.read_bytes() + b"\x92\x03\x01x")  # an unknown field: it can be read
+    with pytest.raises(InputError, match="has changed during the sweep"):
+        _ = ready.files
+
+
+def test_networks_of_other_rows_are_told_apart() -> None:
+    common: dict[str, Any] = {"model": "a.onnx", "data": "test.npz", "preprocessing": None}
+    records = [{**common, "calibration": name} for name in ("one.npz", "two.npz")]
+    assert list(subjects(records)) == [
+        "a.onnx on test.npz, calibrated with one.npz",
+        "a.onnx on test.npz, calibrated with two.npz",
+    ]
+    assert list(subjects(records[:1])) == ["a.onnx on test.npz"]
+    records = [{**records[0], "preprocessing": {"divide": by}} for by in (1.0, 255.0)]
+    assert len(subjects(records)) == 2
+
+
+def test_older_pictures_go(tmp_path: Path) -> None:
+    for name in ("front.svg", "front-2.svg", "frontal.svg"):
+        (tmp_path / name).write_text("old", encoding="utf-8")
+    files = write(tmp_path, Outcome((), 0, 0.0), None)
+    assert sorted(tmp_path.iterdir()) == sorted([*files, tmp_path / "frontal.svg"])
+
+
 def test_the_verb(files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with patch("snnc.scale.opening.open_workers", lambda *_: Workers(Here())):
         words = ["sweep", str(files.folder / "sweep.toml"), "--preset", "fast", "-o", str(tmp_path / "out")]
@@ -295,6 +357,6 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
 
 def test_results_of_strangers_are_refused() -> None:
     for data in (b"", b"PK", packed({}), packed({"found": 3})):
-        with pytest.raises((InputError, ClusterError)):
+        with pytest.raises(ClusterError):
             tasks.read(data)
     assert evaluation.TASK_ROWS % 250 == 0  # every batch is that of one process

@@ -130,10 +130,10 @@ def command(terminal: Terminal, /, models: tuple[str, ...], **options: Any) -> N
 
 
 def _show(terminal: Terminal, outcome: Outcome) -> None:
-    from snnc.sweep.results import COLUMNS, rows_of, subjects, summary, title_of
+    from snnc.sweep.results import COLUMNS, rows_of, subjects, summary
 
     for subject, records in subjects(outcome.records).items():
-        terminal.text(title_of(subject))
+        terminal.text(subject)
         terminal.table(COLUMNS, rows_of(records))
         terminal.text("")
     terminal.text(f"{summary(outcome)} → is on the front of operations and points lost.")

@@ -29,7 +29,10 @@ MOST_ROWS = 512
 """Rows that are looked at: more do not tell more."""
 
 CHUNK = 2**22
-"""Values that are looked at together."""
+"""Values whose sums are made together."""
+
+FEW = 2**19
+"""Values whose features are made together, each of one row alone: that takes several times their memory."""
 
 MOST_GROUPS = 64
 """Means that are kept: beyond, neighbouring channels or features share one."""
@@ -273,9 +276,9 @@ def _grouped(rows: NDArray[Any]) -> list[NDArray[Any]]:
     return np.array_split(rows, min(rows.shape[1], MOST_GROUPS), axis=1)
 
 
-def _chunks(rows: FloatArray) -> Iterator[NDArray[np.float64]]:
-    """Yield all rows in double precision, a few at a time: large images take much memory."""
-    size = max(1, CHUNK // max(rows[0].size, 1))
+def _chunks(rows: FloatArray, values: int = CHUNK) -> Iterator[NDArray[np.float64]]:
+    """Yield all rows in double precision, so many values at a time: large images take much memory."""
+    size = max(1, values // max(rows[0].size, 1))
     for start in range(0, len(rows), size):
         yield rows[start : start + size].astype(np.float64)
 
@@ -296,7 +299,7 @@ def _moments(rows: FloatArray) -> tuple[NDArray[np.float64], NDArray[np.float64]
 
 def _all_features(rows: FloatArray, mean: NDArray[Any], std: NDArray[Any]) -> Features:
     """Return the features of each of many rows, (n,) each."""
-    parts = [_features(part, mean, std) for part in _chunks(rows)]
+    parts = [_features(part, mean, std) for part in _chunks(rows, FEW)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

@@ -32,6 +32,7 @@ from math import isqrt, log, prod, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from snnc.data.stored import in_blocks
 from snnc.diagnostics import LOOKS_UNNORMALISED, Diagnostic
 from snnc.ir.graph import FloatArray, NumberArray
 from snnc.metrics.task import Task, behaves_as_classifier
@@ -303,7 +304,7 @@ def readings(rows: FloatArray, *, order_only: bool = False) -> Iterator[Reading]
     """
     tolerance = 1e-3 * float(np.ptp(rows))
     for reading in chain(() if order_only else _scaled(rows), _reordered(rows, order_only=order_only)):
-        if float(np.abs(reading.rows - rows).max()) > tolerance:
+        if any(np.abs(reading.rows[some] - rows[some]).max() > tolerance for some in in_blocks(rows)):
             yield reading
 
 
@@ -337,29 +338,47 @@ def _turned(rows: FloatArray) -> FloatArray | None:
 
 def _scaled(rows: FloatArray) -> Iterator[Reading]:
     """Yield the rows in the scales that networks are trained in, and in multiples of their own."""
-    values = rows.astype(np.float64)
-    low, high = values.min(), values.max()
+    low, high = float(rows.min()), float(rows.max())
     if high == low:
         return
-    over = (0, *range(2, rows.ndim))
-    mean, std = values.mean(axis=over, keepdims=True), values.std(axis=over, keepdims=True)
+    mean, std = _per_channel(rows)
 
-    def unit() -> NDArray[np.float64]:
+    def unit(values: NDArray[np.float64]) -> NDArray[np.float64]:
         found: NDArray[np.float64] = (values - low) / (high - low)
         return found
 
-    ways: dict[str, Callable[[], NDArray[np.float64]]] = {
+    def made(way: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> FloatArray:
+        found = np.empty(rows.shape, np.float32)
+        for some in in_blocks(rows):  # in float64 all of them are several times as large
+            found[some] = way(rows[some].astype(np.float64))
+        return found
+
+    ways: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
         "brought to 0 .. 1": unit,
-        "brought to 0 .. 255": lambda: 255 * unit(),
-        "brought to -1 .. 1": lambda: 2 * unit() - 1,
-        "brought to -128 .. 127": lambda: 255 * unit() - 128,
-        "standardised per channel": lambda: (values - mean) / np.where(std > 0, std, 1),
+        "brought to 0 .. 255": lambda values: 255 * unit(values),
+        "brought to -1 .. 1": lambda values: 2 * unit(values) - 1,
+        "brought to -128 .. 127": lambda values: 255 * unit(values) - 128,
+        "standardised per channel": lambda values: (values - mean) / np.where(std > 0, std, 1),
     }
-    ways |= {f"times {factor}": partial(np.multiply, factor, values) for factor in (2, 16, 255)}
-    ways |= {f"divided by {factor}": partial(np.divide, values, factor) for factor in (2, 16, 255)}
+    ways |= {f"times {factor}": partial(np.multiply, factor) for factor in (2, 16, 255)}
+    ways |= {f"divided by {factor}": partial(_divided, factor) for factor in (2, 16, 255)}
     for words, way in ways.items():
-        yield Reading(Mistake.SCALE, words, way().astype(np.float32))
-    yield Reading(Mistake.SCALE, "centred per channel", (values - mean).astype(np.float32), keeps_scale=True)
+        yield Reading(Mistake.SCALE, words, made(way))
+    yield Reading(Mistake.SCALE, "centred per channel", made(lambda values: values - mean), keeps_scale=True)
+
+
+def _divided(by: int, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return values / by
+
+
+def _per_channel(rows: FloatArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation of each channel, (1, channels, 1, ...)."""
+    over = (0, *range(2, rows.ndim))
+    count = rows.size // rows.shape[1]
+    blocks = tuple(in_blocks(rows))
+    mean = sum(rows[some].sum(axis=over, dtype=np.float64, keepdims=True) for some in blocks) / count
+    squares = sum(np.square(rows[some] - mean).sum(axis=over, keepdims=True) for some in blocks)
+    return mean, np.sqrt(squares / count)
 
 
 def chosen(rows: FloatArray) -> FloatArray:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snnc.errors import InputError
+from snnc.errors import ClusterError
 from snnc.ir.batch import Batch, Rows, joined
 from snnc.scale.plain import packed, unpacked
 from snnc.scale.tasks import Blob, Shared
@@ -79,7 +79,7 @@ def rows_of_task(values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) 
     """Return the rows of a task in a worker; see :meth:`SharedRows.part`.
 
     Raises:
-        InputError: the file is missing here, or holds other rows.
+        ClusterError: the file is missing here, or holds other rows.
     """
     if "path" not in values:
         found = {name: arrays[PREFIX + name] for name in values["names"]}
@@ -88,12 +88,12 @@ def rows_of_task(values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) 
     try:
         read = np.ascontiguousarray(np.load(path, mmap_mode="r", allow_pickle=False)[part])
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(
+        raise ClusterError(
             f"a worker cannot read {path} ({' '.join(str(error).split())[:120]}): put it where all nodes see "
             'it, or send rows by rows = "send"'
         ) from None
     if _sha256(read) != values["sha256"]:
-        raise InputError(f"{path} holds other rows on a worker than here: copy it again, or send the rows")
+        raise ClusterError(f"{path} holds other rows on a worker than here: copy it again, or send the rows")
     return read
 
 

@@ -14,11 +14,11 @@ from snnc.artefact import Artefact, load, save
 from snnc.compiler import Options, convert
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.shared_rows import rows_of_blob, rows_of_task
-from snnc.errors import SnncError
+from snnc.errors import ClusterError, InputError, SnncError
 from snnc.metrics.task import Task as Kind
 from snnc.remote.files import Unpacked, bytes_of_files
 from snnc.scale.plain import packed, unpacked
-from snnc.scale.tasks import Arrays, Blob, Found, Shared, Task, ready
+from snnc.scale.tasks import Arrays, Blob, Found, Shared, Task, ready, whereabouts
 
 PLAIN = (
     "timesteps",
@@ -36,7 +36,7 @@ def told_of_options(options: Options) -> dict[str, Any]:
     """Return options as values of a task: all that a conversion depends on."""
     found = {name: getattr(options, name) for name in PLAIN}
     if options.pipeline is not None:
-        found["pipeline"] = options.passes().text
+        found["pipeline"] = options.given().text  # settings and precision change it where it runs
     found["settings"] = dict(sorted(options.settings.items()))
     found["task"] = None if options.task is None else options.task.value
     return found | {"shape": list(options.shape), "keep_output": list(options.keep_output)}
@@ -101,7 +101,10 @@ def converted(values: dict[str, Any], arrays: Arrays, blobs: Sequence[Blob]) -> 
     artefact = replace(found.artefact, metadata=metadata)
     with tempfile.TemporaryDirectory(prefix="snnc-made-") as folder:
         path = Path(folder) / "network.snn.onnx"
-        save(artefact, path)
+        try:
+            save(artefact, path)
+        except InputError as error:  # of the disk of this worker, and nothing of the network
+            raise ClusterError(f"the worker {whereabouts()} failed: {error}") from None
         content = bytes_of_files(path)
     told = {
         "warnings": [item.as_dict() for item in found.diagnostics],

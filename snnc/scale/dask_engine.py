@@ -1,30 +1,31 @@
-"""The workers of a dask scheduler.
-
-What comes back is bytes. Unpickling is off in this process as far as dask is concerned
-(:func:`no_unpickling`): whoever holds the scheduler or a worker can send wrong bytes, but none that run
-here. The other way round dask pickles: who may connect to a scheduler may run code on its workers, which is
-what TLS is for.
-"""
+"""The workers of a dask scheduler; what is trusted of them: :mod:`snnc.scale.dask_trust`."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import queue
 import socket
 import time
-import types
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from importlib import import_module
 from typing import Any
 
-from snnc.errors import ClusterError, UsageError
+from snnc.errors import ClusterError, SnncError, UsageError
 from snnc.scale.address import Place
-from snnc.scale.fingerprint import Fingerprint, fingerprint, require_alike
+from snnc.scale.dask_trust import (
+    NOT_BYTES,
+    as_bytes,
+    bytes_or_refuse,
+    distributed_or_refuse,
+    hint,
+    no_unpickling,
+    open_dashboard,
+    refused,
+    require_fit,
+)
+from snnc.scale.fingerprint import Fingerprint, fingerprint
 from snnc.scale.plain import packed
 from snnc.scale.tasks import Shared, Task, expectation, failure, perform, read
 from snnc.scale.workers import Lost
@@ -236,12 +237,12 @@ class DaskEngine:
         for address, future in asked.items():
             try:
                 data = future.result(timeout=max(0.1, deadline - time.monotonic()))
-                found[address] = dict(read(_bytes(data)).values["fingerprint"])
+                found[address] = dict(read(bytes_or_refuse(data)).values["fingerprint"])
             except Exception as error:  # noqa: BLE001 - dask's errors have no common root
                 if future.status != "error" and not isinstance(error, ClusterError):
                     continue
                 problem = ClusterError(
-                    f"the worker {address} cannot run snnc ({_hint(error)}): install the same environment "
+                    f"the worker {address} cannot run snnc ({hint(error)}): install the same environment "
                     "there, and where the scheduler runs"
                 )
                 if strict:
@@ -280,6 +281,8 @@ class DaskEngine:
                 key=key,
                 pure=False,
             )
+        except SnncError:  # of the files that are sent
+            raise
         except Exception:  # noqa: BLE001 - see `_connect`
             self._lost.append(number)
             return
@@ -295,7 +298,7 @@ class DaskEngine:
         """Return what tasks share as it lies on workers; sent if it is not there, or was lost."""
         held = self._blobs.get(shared.sha256)
         if held is None or held[0].status != "finished":
-            data = shared.load()
+            data = shared.data()
             self._attempts += 1
             future = self._scattered(f"snnc-{self._run}-{shared.sha256[:24]}-{self._attempts}", data)
             held = self._blobs[shared.sha256] = (future, len(data))
@@ -348,7 +351,7 @@ class DaskEngine:
             return [each for one in done for each in self._gathered([one])]
         return [
             (number, content if isinstance(content, bytes) else failure("ClusterError", NOT_BYTES))
-            for (number, _), content in zip(done, map(_plain, data), strict=True)
+            for (number, _), content in zip(done, map(as_bytes, data), strict=True)
         ]
 
     def _how(self, future: Any) -> bytes | Lost:
@@ -359,7 +362,7 @@ class DaskEngine:
             told: BaseException | None = future.exception(timeout=TIMEOUT)  # made of bytes that stay bytes
         except Exception:  # noqa: BLE001 - see `_connect`
             return Lost.AWAY
-        if told is not None and _hint(told) == "KilledWorker":
+        if told is not None and hint(told) == "KilledWorker":
             return Lost.GIVEN_UP
         return failure(
             "ClusterError",
@@ -432,117 +435,3 @@ class DaskEngine:
         if self._client is not None:
             with contextlib.suppress(Exception):
                 self._client.close(timeout=2)
-
-
-def open_dashboard(scheduler: str, port: int) -> str:
-    """Return a warning where a dashboard is shown to others than its own machine; empty where it is not.
-
-    Args:
-        scheduler: address of the scheduler.
-        port: of its dashboard.
-    """
-    host = scheduler.partition("://")[2].rpartition(":")[0].strip("[]")
-    try:
-        address = socket.gethostbyname(host)
-        if address.startswith("127."):
-            return ""  # whether others reach it, too, cannot be told from here
-        socket.create_connection((address, port), timeout=1).close()
-    except OSError:
-        return ""
-    return (
-        f"the dashboard of the scheduler is open to the network at http://{host}:{port}: start it with "
-        "--dashboard-address 127.0.0.1:8787"
-    )
-
-
-def require_fit(
-    address: str, told: Mapping[str, Any], described: Fingerprint, ours: Fingerprint, *, cpu: bool
-) -> None:
-    """Refuse a worker that would do tasks otherwise.
-
-    Args:
-        address: of the worker.
-        told: what the scheduler says of it.
-        described: what it says of itself.
-        ours: what it has to be.
-        cpu: whether the class of the CPU counts.
-
-    Raises:
-        ClusterError: it has several threads, or is something else.
-    """
-    threads = int(told.get("nthreads", 1))
-    if threads != 1:
-        raise ClusterError(
-            f"the worker {address} has {threads} threads: start workers with --nthreads 1, one for each core"
-        )
-    require_alike(ours, described, address, cpu=cpu)
-
-
-NOT_BYTES = "a worker sent something else than bytes, which is not read: look after the workers"
-
-refused: list[str] = []
-"""What was refused to be unpickled since this was last emptied."""
-
-
-def _plain(data: Any) -> Any:
-    return bytes(data) if isinstance(data, bytes | bytearray | memoryview) else data
-
-
-def _bytes(data: Any) -> bytes:
-    found = _plain(data)
-    if not isinstance(found, bytes):
-        raise ClusterError(NOT_BYTES)
-    return found
-
-
-def _hint(error: BaseException) -> str:
-    """Return what the bytes of a pickled error say, as far as it is a word that helps."""
-    raw = b"".join(each for each in error.args if isinstance(each, bytes))
-    words = (b"ModuleNotFoundError", b"ImportError", b"KilledWorker")
-    return next((word.decode() for word in words if word in raw), "its log tells why")
-
-
-def distributed_or_refuse() -> Any:
-    """Return the module ``distributed``.
-
-    Raises:
-        UsageError: it is not installed.
-    """
-    try:
-        found = import_module("distributed")
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("dask", "distributed"):
-            raise
-        raise UsageError(
-            "a scheduler needs dask, which is not installed: pip install distributed; --cluster local "
-            "works without"
-        ) from None
-    # What goes wrong is told in one line, by who asked.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)
-    logging.getLogger("tornado").setLevel(logging.CRITICAL + 1)
-    return found
-
-
-@cache
-def no_unpickling() -> None:
-    """Turn unpickling off in all of dask's messages to this process; bytes are read as what they are."""
-    client = import_module("distributed.client")
-    dask_pickle = import_module("distributed.protocol.pickle")
-    serialize = import_module("distributed.protocol.serialize")  # the package has a function of that name
-
-    def loads(*arguments: Any, **options: Any) -> Any:
-        refused.append("pickle")
-        raise TypeError("snnc unpickles nothing")
-
-    kind = dask_pickle.dumps(bytes)
-
-    def dask_loads(header: dict[str, Any], frames: list[Any]) -> Any:
-        if header.get("type-serialized") != kind:
-            return loads()
-        return serialize.dask_deserialize.dispatch(bytes)(header["sub-header"], frames)
-
-    dumps = {name: serialize.families[name][0] for name in ("dask", "pickle")}
-    serialize.register_serialization_family("dask", dumps["dask"], dask_loads)
-    serialize.register_serialization_family("pickle", dumps["pickle"], loads)
-    vars(dask_pickle)["loads"] = loads
-    vars(client).update(loads=loads, pickle=types.SimpleNamespace(loads=loads))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from snnc.scale.fingerprint import Fingerprint, fingerprint
 from snnc.scale.tasks import Shared, Task, perform
@@ -12,18 +12,24 @@ from snnc.scale.workers import Lost
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Shared bytes of this process."""
+    """Shared bytes of this process.
 
-    shared: Shared
+    Attributes:
+        sha256: of the bytes.
+        content: the bytes.
+    """
 
-    @property
-    def sha256(self) -> str:
-        """Of the bytes."""
-        return self.shared.sha256
+    sha256: str
+    content: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, shared: Shared) -> Held:
+        """Read them: what is wrong with them is no failure of a task."""
+        return cls(shared.sha256, shared.data())
 
     def data(self) -> bytes:
         """Return them."""
-        return self.shared.load()
+        return self.content
 
 
 class Here:
@@ -50,7 +56,7 @@ class Here:
         if not self._waiting:
             return []
         number, task = self._waiting.popleft()
-        return [(number, perform(task.name, "", task.arguments, tuple(map(Held, task.shared))))]
+        return [(number, perform(task.name, "", task.arguments, tuple(map(Held.of, task.shared))))]
 
     def cancel(self) -> None:
         """Forget what is left."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -16,6 +18,9 @@ from snnc.errors import InputError
 
 HEAD = "json"
 """Name of the member that holds the values and the names of the arrays, which may be called anything."""
+
+DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, OverflowError, MemoryError)
+"""What damaged archives raise beside errors of values."""
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -48,7 +53,16 @@ def unpacked(data: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
             if not isinstance(values, dict):
                 raise TypeError("the values are no object")
             return values, arrays
-    except (ValueError, TypeError, KeyError, AttributeError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        EOFError,
+        OSError,
+        RuntimeError,
+        *DAMAGED,
+    ) as error:
         raise InputError(f"{len(data)} bytes are not what a worker of snnc sends: {_line(error)}") from None
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from snnc.errors import ClusterError
 from snnc.scale.fingerprint import Fingerprint, fingerprint
-from snnc.scale.tasks import Blob, Shared, Task, perform
+from snnc.scale.tasks import Blob, Shared, Task, expectation, perform
 from snnc.scale.workers import Lost
 
 MOST_STARTS = 20
@@ -72,6 +72,7 @@ class LocalPool:
         self._waiting: list[tuple[int, Task]] = []
         self._came: queue.SimpleQueue[tuple[int, int, Future[bytes]]] = queue.SimpleQueue()
         self._unfit = 0
+        self._expected = expectation(fingerprint(), cpu=True)  # snnc may be installed anew meanwhile
         for slot in range(self.size):
             self._started(slot).submit(fingerprint)
 
@@ -99,7 +100,7 @@ class LocalPool:
             blobs = tuple(map(self._lying, task.shared))
             self._at[slot] = number
             try:
-                future = self._started(slot).submit(perform, task.name, "", task.arguments, blobs)
+                future = self._started(slot).submit(perform, task.name, self._expected, task.arguments, blobs)
             except BrokenProcessPool as error:  # it ended while it was idle
                 future = Future()
                 future.set_exception(error)
@@ -113,7 +114,7 @@ class LocalPool:
         path = self._folder / shared.sha256
         if not path.exists():
             part = path.with_suffix(".part")
-            part.write_bytes(shared.load())
+            part.write_bytes(shared.data())
             part.replace(path)
         return Lying(shared.sha256, str(path))
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snnc import errors
-from snnc.errors import ClusterError, InternalError, SnncError
+from snnc.errors import ClusterError, InputError, InternalError, SnncError
 from snnc.scale.fingerprint import Fingerprint, fingerprint, require_alike
 from snnc.scale.plain import packed, unpacked
 
@@ -82,6 +82,17 @@ class Shared:
     def of(cls, data: bytes) -> Shared:
         """Return bytes that stay in memory."""
         return cls(hashlib.sha256(data).hexdigest(), lambda: data)
+
+    def data(self) -> bytes:
+        """Return the bytes.
+
+        Raises:
+            InputError: they are others by now: results would be kept under what was there before.
+        """
+        content = self.load()
+        if hashlib.sha256(content).hexdigest() != self.sha256:
+            raise InputError("a file of networks or rows has changed during the work: run the command again")
+        return content
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +179,12 @@ def read(data: bytes) -> Done:
 
     Raises:
         SnncError: the task failed with it.
-        InputError: it is not of that form.
+        ClusterError: it is not of that form.
     """
-    told, arrays = unpacked(data)
+    try:
+        told, arrays = unpacked(data)
+    except InputError as error:  # of the worker, not of what it was given: another try may go well
+        raise ClusterError(str(error)) from None
     if "error" in told:
         kind = getattr(errors, str(told["error"]), None)
         if not (isinstance(kind, type) and issubclass(kind, SnncError)):

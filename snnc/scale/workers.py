@@ -12,7 +12,7 @@ from enum import Enum
 from types import TracebackType
 from typing import Protocol
 
-from snnc.errors import ClusterError, InputError
+from snnc.errors import ClusterError
 from snnc.scale.fingerprint import Fingerprint
 from snnc.scale.tasks import Done, Task, failure, read
 
@@ -225,7 +225,7 @@ def named(data: bytes, label: str) -> Done:
     """Read what came back of a task; what is wrong with its form is told with its label."""
     try:
         return read(data)
-    except InputError as error:
-        if type(error) is InputError and label and "worker of snnc" in str(error):
+    except ClusterError as error:
+        if label and "worker of snnc" in str(error):
             raise ClusterError(f"{label}: {error}") from None
         raise

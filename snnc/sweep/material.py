@@ -16,7 +16,7 @@ from snnc.artefact.metadata import SCHEMA, properties_of
 from snnc.data.labelled import part_of, read_named
 from snnc.data.preprocessing import Preprocessing
 from snnc.data.shared_rows import SharedRows
-from snnc.errors import UsageError
+from snnc.errors import InputError, UsageError
 from snnc.frontend.loading import load
 from snnc.ir.batch import Batch, Rows
 from snnc.metrics.outputs import Labels
@@ -50,6 +50,7 @@ class Measured:
     @cached_property
     def digests(self) -> tuple[str, ...]:
         """The SHA-256 of the rows of each task."""
+        assert self.shared  # noqa: S101 - noted before: rows that change meanwhile are refused when they are sent
         return tuple(digest_of(self.rows.rows[part]) for part in self.parts)
 
     @cached_property
@@ -104,6 +105,8 @@ class Ready:
     def files(self) -> Shared:
         """Its files, as tasks share them: read again when they are sent."""
         first = shared_files(self.located.path)
+        if load(self.located.path).sha256 != self.sha256:
+            raise InputError(f"{self.located.path} has changed during the sweep: run the command again")
         return Shared(first.sha256, lambda: shared_files(self.located.path).load())
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from snnc.analysis.front import Point, pareto
 from snnc.errors import UsageError
-from snnc.sweep.running import Outcome, Record
+from snnc.sweep.record import Record
+from snnc.sweep.running import Outcome
 from snnc.writing import replacing
 
 if TYPE_CHECKING:
@@ -26,17 +28,29 @@ def lines(records: Sequence[Record]) -> str:
     return "".join(json.dumps(record, sort_keys=True, allow_nan=False) + "\n" for record in records)
 
 
-def subjects(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
-    """Return the records by network and rows, which are told apart."""
-    found: dict[tuple[str, str], list[Record]] = {}
+def subjects(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Return the records by what is compared: a network and its rows, in words that tell them apart.
+
+    The calibration rows and the preprocessing are told where one network on the same rows has several.
+    """
+    kinds: dict[tuple[str, str], set[tuple[str, str]]] = {}
     for record in records:
-        found.setdefault((record["model"], record["data"]), []).append(record)
+        kinds.setdefault((record["model"], record["data"]), set()).add(_prepared(record))
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        title = f"{record['model']} on {record['data']}"
+        calibration, preprocessing = _prepared(record)
+        others = kinds[record["model"], record["data"]]
+        if len({each[0] for each in others}) > 1:
+            title += f", calibrated with {calibration}"
+        if len({each[1] for each in others}) > 1:
+            title += f", preprocessed by {preprocessing}"
+        found.setdefault(title, []).append(record)
     return found
 
 
-def title_of(subject: tuple[str, str]) -> str:
-    """Return what a network and its rows are called."""
-    return f"{subject[0]} on {subject[1]}"
+def _prepared(record: Record) -> tuple[str, str]:
+    return record["calibration"], json.dumps(record["preprocessing"], sort_keys=True)
 
 
 def rows_of(records: Sequence[Record]) -> list[tuple[str, ...]]:
@@ -136,11 +150,14 @@ def write(folder: Path, outcome: Outcome, draw: Draw | None) -> tuple[Path, ...]
         files.append(folder / name)
         _put(files[-1], chart.file())
         pictures.append(
-            f"<figure><figcaption>{escape(title_of(subject))}</figcaption>{chart.svg}"
+            f"<figure><figcaption>{escape(subject)}</figcaption>{chart.svg}"
             f"<p>{escape(chart.description)}</p></figure>"
         )
     files.append(folder / "index.html")
     _put(files[-1], page(outcome, pictures))
+    for old in folder.glob("front*.svg"):  # of what was swept before
+        if old not in files and re.fullmatch(r"front(-\d+)?\.svg", old.name):
+            old.unlink(missing_ok=True)
     return tuple(files)
 
 
@@ -176,7 +193,7 @@ def page(outcome: Outcome, pictures: Sequence[str]) -> str:
             "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows_of(records)
         )
         parts.append(
-            f'<div class="scroll"><table><caption>{escape(title_of(subject))}</caption>'
+            f'<div class="scroll"><table><caption>{escape(subject)}</caption>'
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         )
     parts += pictures

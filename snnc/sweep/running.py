@@ -22,7 +22,6 @@ from snnc.analysis.evaluation import Evaluation
 from snnc.analysis.parts import Asking, Part, ask
 from snnc.analysis.scores import Answers
 from snnc.backends import load_simulator
-from snnc.budget import lost, needed
 from snnc.errors import ClusterError, InternalError, SnncError
 from snnc.progress import Progress, Silent
 from snnc.remote.conversion import Made, conversion, told_of_options
@@ -33,12 +32,10 @@ from snnc.scale.tasks import Done, Shared, Task, read
 from snnc.scale.workers import Workers
 from snnc.sweep.material import Materials, Measured, Ready
 from snnc.sweep.plan import Cell, Plan
+from snnc.sweep.record import Failure, Record, points_lost_of, record_of
 
 KEPT = 4
 """Converted networks that are held in memory."""
-
-Record = dict[str, Any]
-"""What is told of a cell, in values that JSON holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +70,6 @@ class _Job:
     key: str
     make: Callable[[], Task]
     then: list[Callable[[Failure | None], None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why there is no result.
-
-    Attributes:
-        kind: the class of the error.
-        message: its line.
-    """
-
-    kind: str
-    message: str
 
 
 @dataclass(slots=True)
@@ -354,7 +338,7 @@ class Sweep:
             made = self._network(opened.conversion)
             try:
                 evaluation = self._evaluated(opened, made)
-                points = _points_lost(evaluation, self._asking(opened, made))
+                points = points_lost_of(evaluation, self._asking(opened, made))
             except InternalError:
                 raise
             except SnncError as error:
@@ -413,60 +397,3 @@ def _answers(
 ) -> Callable[[], Task]:
     values = {"source": dict(source[1]), "kept": dict(kept), "start": part.start}
     return lambda: Task("answers", packed(values), (source[0], rows), told_rows(part, name))
-
-
-def record_of(
-    cell: Cell,
-    ready: Ready,
-    measured: Measured,
-    made: Made | None,
-    evaluation: Evaluation | None,
-    points_lost: float | None,
-    failure: Failure | None,
-) -> Record:
-    """Return what is told of a cell: what it is, and what was measured, or why nothing was.
-
-    Of a conversion that was chosen, preset and steps are those that were.
-    """
-    chosen = {} if made is None or made.chosen is None else made.chosen
-    options = cell.options
-    record: Record = {
-        "model": ready.network.model,
-        "source_sha256": ready.sha256,
-        "cell": cell.label,
-        "preset": chosen.get("preset", options.preset),
-        "pipeline": None if options.pipeline is None else str(options.pipeline),
-        "timesteps": chosen.get("timesteps", options.timesteps),
-        "set": dict(options.settings),
-        "precision": options.precision,
-        "seed": options.seed,
-        "data": measured.name,
-        "rows": len(measured.rows),
-        "error": None if failure is None else {"kind": failure.kind, "message": failure.message},
-        "points_lost": None,
-        "relative_synops": None,
-    }
-    if evaluation is None or made is None:
-        return record
-    macs = ready.source.macs
-    return {
-        **record,
-        "timesteps": evaluation.timesteps,
-        "points_lost": points_lost,
-        "relative_synops": evaluation.costs.synops / macs if macs else None,
-        "artefact_files_sha256": made.files.sha256,
-        "warnings": [dict(each) for each in made.warnings],
-        "measured": evaluation.as_dict(),
-    }
-
-
-def _points_lost(evaluation: Evaluation, asked: Asking) -> float | None:
-    """Return what is lost beside the source, in points, at the worst output; ``None`` if unknown."""
-    losses = []
-    for name, judged in evaluation.outputs.items():
-        outputs = asked.outputs[name]
-        values = {each.metric: each.value for each in judged.scores.measured}
-        if judged.ann is None or not all(metric in values for metric in needed(outputs)):
-            continue
-        losses.append(lost(judged.ann, values, outputs))
-    return 100 * max(losses) if losses else None
