@@ -161,7 +161,7 @@ def verify(directory: Path, *, run: bool = True) -> Checked:
         return Checked(content, None)
     try:
         backend = load_backend(content["target"], content["profile"])
-    except (KeyError, TypeError, UsageError) as error:
+    except (KeyError, TypeError, UsageError, InputError) as error:
         raise ArtefactError(f"{directory}: for a target that this snnc does not know ({error})") from None
     verdict = backend.verify(directory, golden)
     if verdict.wrong:

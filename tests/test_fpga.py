@@ -267,6 +267,16 @@ def test_an_altered_bundle_is_not_run(name: str, bundle: Path, tmp_path: Path) -
         verify(copy)
 
 
+def test_a_bundle_names_no_file_of_a_part(bundle: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(bundle, copy)
+    left_out = ("files", manifest.OWN_HASH)
+    kept = {k: v for k, v in manifest.read(copy).items() if k not in left_out}
+    manifest.write(copy, {**kept, "profile": str(tmp_path / "none.toml")})
+    with pytest.raises(ArtefactError, match="does not know"):
+        verify(copy)
+
+
 def test_a_design_for_a_part_of_its_own(tmp_path: Path) -> None:
     part = tmp_path / "mine.toml"
     part.write_text('like = "ecp5-25"\nblocks = 40\nclock_mhz = 30\n', encoding="utf-8")
