@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from snnc.errors import SnncError, UsageError
 from snnc.plugins import Load, Plugged, broken, warn
 from snnc.simulation.protocol import Simulator
-from snnc.simulation.targets import Backend, Capabilities
+from snnc.simulation.targets import Backend, Capabilities, LaidOut
 
 
 def _reference(threads: int | None) -> Simulator:
@@ -131,15 +131,25 @@ def usable_backends() -> Iterator[Backend]:
             warn(str(error))
 
 
-def load_backend(name: str, profile: str | None = None) -> Backend:
+def load_backend(name: str, profile: str | None = None, layout: str | None = None) -> Backend:
     """Return the backend of the target ``name``.
 
+    Args:
+        name: of the target.
+        profile: of the target; its first by default.
+        layout: of the files, where the target has several; its first by default.
+
     Raises:
-        UsageError: there is no such target, or it has no such profile.
+        UsageError: there is no such target, or it has no such profile or layout.
     """
     if name not in BACKENDS:
         raise UsageError(f"unknown target {name!r}; known: {', '.join(BACKENDS)} (see snnc targets)")
-    return BACKENDS[name](profile)
+    backend = BACKENDS[name](profile)
+    if layout is None:
+        return backend
+    if not isinstance(backend, LaidOut):
+        raise UsageError(f"the target {name} has one layout of its files; leave the layout {layout!r} out")
+    return backend.laid_out(layout)
 
 
 NOT_OFFERED: dict[str, str] = {

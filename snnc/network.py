@@ -347,6 +347,7 @@ class ConvertedNetwork(Artefact):
         directory: str | os.PathLike[str],
         *,
         profile: str | None = None,
+        layout: str | None = None,
         rows: Any = None,
         accept_semantics: bool = False,
         force: bool = False,
@@ -357,6 +358,7 @@ class ConvertedNetwork(Artefact):
             target: see ``snnc targets``.
             directory: the folder to make.
             profile: of the target; its first by default.
+            layout: of the files, where the target has several, such as ``cmake`` for ``c99``.
             rows: for the golden vectors; made up by default.
             accept_semantics: write it although the target computes something else.
             force: replace an earlier bundle.
@@ -366,7 +368,7 @@ class ConvertedNetwork(Artefact):
         """
         return deploy_artefact(
             self,
-            load_backend(target, profile),
+            load_backend(target, profile, layout),
             Path(directory),
             rows=rows,
             source=self.path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,7 @@ def test_verify_finds_a_wrong_potential(tmp_path: Path, monkeypatch: pytest.Monk
     golden = read_golden(bundle)
     assert C99().verify(bundle, golden).wrong == 0
     monkeypatch.setattr(selftest, "fnv", lambda values: 1)
-    texts = backend._texts(Artefact(SMALL), replay(SMALL, golden, bundle))  # pyright: ignore[reportPrivateUsage]
+    texts = backend._texts(Artefact(SMALL), replay(SMALL, golden, bundle), "plain")  # pyright: ignore[reportPrivateUsage]
     for name, text in texts.items():
         (bundle / name).write_text(text, encoding="ascii")
     assert C99().verify(bundle, golden).wrong == 1
@@ -77,6 +78,6 @@ def test_verify_of_a_bundle_by_another_version(tmp_path: Path) -> None:
     assert verify(bundle, run=False).verdict is None
 
 
-def rewrite(bundle: Path, **changes: str) -> None:
+def rewrite(bundle: Path, **changes: Any) -> None:
     content = {k: v for k, v in manifest.read(bundle).items() if k not in ("files", manifest.OWN_HASH)}
     manifest.write(bundle, {**content, **changes})

@@ -404,6 +404,7 @@ def test_the_schema_knows_the_options() -> None:
     others = set(options) - known
     assert known < set(options)
     at_the_command_line_only = {
+        "cluster",
         "model",
         "output",
         "dry_run",

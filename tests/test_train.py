@@ -36,7 +36,7 @@ from snnc.training.straight_through import LearnedLevels, RoundedClip
 from snnc.training.train import PROPERTY, Trained, train
 
 COURSE = Course(arch="tiny", precision="float32")
-QUICK: dict[str, Any] = {"epochs": 3, "batch": 32, "held_back": 0.2, "rate": 1e-2, "rounded": 0.3}
+QUICK: dict[str, Any] = {"epochs": 6, "batch": 32, "held_back": 0.2, "rate": 1e-2, "rounded": 0.3}
 
 
 def images(count: int = 200, side: int = 16) -> tuple[Array, Array]:

@@ -415,3 +415,12 @@ def test_memory_that_ends_in_training_is_told(material: Material, monkeypatch: p
     monkeypatch.setattr(stages.Stage, "take", short)
     with pytest.raises(UsageError, match="a batch of 32 rows does not fit memory any more: give --batch 16"):
         run(material, epochs=0.2)
+
+
+def test_a_stage_that_only_gets_worse_keeps_its_first_state(material: Material) -> None:
+    found = run(material, rate=30.0, timesteps=2, rounded=0.0)
+    kept = found.results[2]
+    assert kept.tuned is not None
+    first = kept.history[0]
+    assert all(line["error"] > first["error"] for line in kept.history[1:])
+    assert kept.tuned.error < 2 * first["error"] + 0.05

@@ -15,20 +15,20 @@ from snnc.artefact import Artefact, load, save
 from snnc.backends import manifest
 from snnc.backends.c99 import selftest
 from snnc.backends.c99.functions import MOST_AXES
+from snnc.backends.c99.guide import guide
+from snnc.backends.c99.layouts import LAYOUTS, Layout, layout_named
 from snnc.backends.c99.learning import LEARN_PROGRAM, LEARN_SOURCE, learner
 from snnc.backends.c99.learning import guide as learning_guide
 from snnc.backends.c99.learning import texts as learning_texts
+from snnc.backends.c99.look_up import look_up_bytes, look_up_guide, look_up_texts, look_ups
 from snnc.backends.c99.lowering import lower
 from snnc.backends.c99.source import (
     HEADER,
     SOURCE,
     WEIGHTS,
     Memory,
-    comment,
-    has_classes,
     header,
     memory,
-    sides,
     source,
     weights,
 )
@@ -53,6 +53,9 @@ COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-std=c99", "-O2")
 MADE_BY = "compiled by snnc {}."
 MOST_SECONDS = 600
+
+PLAIN = next(iter(LAYOUTS))
+"""The default layout."""
 
 NETWORK = "network.snn.onnx"
 """The artefact: all C of a bundle is a function of it and of the golden vectors, and is checked as such."""
@@ -82,13 +85,23 @@ class C99:
     name: ClassVar[str] = "c99"
     capabilities: ClassVar[Capabilities] = CAPABILITIES
 
-    def __init__(self, profile: str | None = None) -> None:
-        """Choose the form; there is one.
+    def __init__(self, profile: str | None = None, layout: str = PLAIN) -> None:
+        """Choose the form, of which there is one, and the layout of the files.
 
         Raises:
-            UsageError: there is no such form.
+            UsageError: there is no such form or layout.
         """
         self.profile = CAPABILITIES.chosen(self.name, profile)
+        layout_named(layout)
+        self.layout = layout
+
+    def laid_out(self, layout: str) -> C99:
+        """Return the same for another layout of the files.
+
+        Raises:
+            UsageError: there is no such layout.
+        """
+        return C99(self.profile, layout)
 
     def check(self, graph: SnnGraph) -> tuple[Unsupported, ...]:
         """Return what C's integers cannot express."""
@@ -109,24 +122,30 @@ class C99:
     def emit(self, artefact: Artefact, golden: Golden, directory: Path) -> Emission:
         """Write header, source, weights and the self-test, and the network that they were made of."""
         graph = artefact.graph
-        _write(_texts(artefact, golden), directory)
+        _write(_texts(artefact, golden, self.layout), directory)
         save(artefact, directory / NETWORK)
         most = longest(graph)
         lowered = lower(graph, widths(graph, most))
         taken = memory(lowered, lowered.places())
+        found = look_ups(artefact)
         facts: dict[str, Any] = {
             "ram_bytes": taken.state,
             "ram_of_states_bytes": taken.states,
             "ram_of_values_within_a_step_bytes": taken.buffers,
             "constant_bytes": taken.constants,
             "max_timesteps": most,
+            "layout": self.layout,
+            **({"look_up_bytes": look_up_bytes(found)} if found else {}),
             "fit": _fit(taken),
         }
-        found = learner(artefact)
-        if found is not None:
-            facts["learning_ram_bytes"], facts["learning_ram_bytes_with_products"] = found.memory()
-        guide_ = _guide(graph, taken, most) + ("" if found is None else learning_guide(found))
-        return Emission(guide_, facts)
+        learning = learner(artefact)
+        if learning is not None:
+            facts["learning_ram_bytes"], facts["learning_ram_bytes_with_products"] = learning.memory()
+        told = guide(graph, taken, most, facts["fit"], self.layout) + look_up_guide(found)
+        if learning is not None:
+            arguments = LAYOUTS[self.layout].arguments(LEARN_PROGRAM, SOURCE, LEARN_SOURCE)
+            told += learning_guide(learning, arguments)
+        return Emission(told, facts)
 
     def verify(self, directory: Path, golden: Golden) -> VerificationResult:
         """Write the C of the bundle's network anew, compare it byte for byte, compile the new one and run it.
@@ -142,10 +161,10 @@ class C99:
                 "check only the files by --hashes-only"
             )
         artefact = load(directory / NETWORK)
-        graph = artefact.graph
+        graph, layout = artefact.graph, _layout(directory, content)
         for problem in self.check(graph):
             raise ArtefactError(f"{directory / NETWORK}: no network for C, {problem.reason}; deploy again")
-        texts = _texts(artefact, replay(graph, golden, directory))
+        texts = _texts(artefact, replay(graph, golden, directory), layout)
         other = foreign(directory, content, _as_written_by(texts, content.get("snnc_version")))
         if other:
             raise UsageError(
@@ -156,13 +175,19 @@ class C99:
             folder = Path(name)
             _write(texts, folder)
             built = folder / "selftest"
-            command = [*compiler, *FLAGS, SOURCE, selftest.PROGRAM, "-o", built.name]
+            command = [
+                *compiler,
+                *FLAGS,
+                *LAYOUTS[layout].arguments(selftest.PROGRAM, SOURCE),
+                "-o",
+                built.name,
+            ]
             compiled = run(command, MOST_SECONDS, folder)
             if compiled.returncode:
                 first = compiled.stderr.strip().partition("\n")[0]
                 raise UsageError(f"{compiler[0]} does not compile it: {first}; name another one by CC")
             result = run([str(built)], MOST_SECONDS, folder)
-            learned = _learned(compiler, folder) if LEARN_SOURCE in texts else True
+            learned = learner(artefact) is None or _learned(compiler, folder, LAYOUTS[layout])
             version = run([*compiler, "--version"], MOST_SECONDS, folder).stdout.partition("\n")[0].strip()
         lines = result.stdout.splitlines()
         agreed = sum(line.endswith("as expected") for line in lines)
@@ -176,28 +201,45 @@ class C99:
         return VerificationResult(version or compiler[0], rows, wrong, compared)
 
 
-def _texts(artefact: Artefact, golden: Golden) -> dict[str, str]:
-    """Return all C of a bundle, by the names of its files."""
+def _texts(artefact: Artefact, golden: Golden, layout: str) -> dict[str, str]:
+    """Return all texts of a bundle that are made of the network, by the paths of their files."""
     graph = artefact.graph
     found = learner(artefact)
     most = longest(graph)
     lowered = lower(graph, widths(graph, most))
     places = lowered.places()
-    return {
+    texts = {
         HEADER: header(graph, lowered, places, most),
         SOURCE: source(graph, lowered, places),
         WEIGHTS: weights(lowered),
         selftest.PROGRAM: selftest.program(graph, golden),
         selftest.VECTORS: selftest.vectors(golden),
+        **look_up_texts(look_ups(artefact)),
         **({} if found is None else learning_texts(found, graph, golden)),
     }
+    return LAYOUTS[layout].arranged(texts, graph)
 
 
-def _learned(compiler: Sequence[str], folder: Path) -> bool:
+def _layout(directory: Path, content: manifest.Json) -> str:
+    """Return the layout that a manifest tells; bundles from before there were any are plain.
+
+    Raises:
+        ArtefactError: this version knows no such layout.
+    """
+    facts = content.get("facts")
+    layout = facts.get("layout", PLAIN) if isinstance(facts, dict) else PLAIN
+    if not isinstance(layout, str) or layout not in LAYOUTS:
+        raise ArtefactError(
+            f"{directory / manifest.NAME}: the layout {layout!r} is unknown to this snnc; deploy again"
+        )
+    return layout
+
+
+def _learned(compiler: Sequence[str], folder: Path, layout: Layout) -> bool:
     """Compile what learns on the device and run it; say whether all sums and weights are as expected."""
     built = folder / "selftest_learn"
-    sources = (SOURCE, LEARN_SOURCE, LEARN_PROGRAM)
-    command = [*compiler, *FLAGS, "-DSNNC_LEARN_GRAM", *sources, "-o", built.name]
+    arguments = layout.arguments(LEARN_PROGRAM, SOURCE, LEARN_SOURCE)
+    command = [*compiler, *FLAGS, "-DSNNC_LEARN_GRAM", *arguments, "-o", built.name]
     compiled = run(command, MOST_SECONDS, folder)
     if compiled.returncode:
         first = compiled.stderr.strip().partition("\n")[0]
@@ -208,7 +250,9 @@ def _learned(compiler: Sequence[str], folder: Path) -> bool:
 
 def _write(texts: Mapping[str, str], folder: Path) -> None:
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="ascii", newline="\n")
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="ascii", newline="\n")
 
 
 def _as_written_by(texts: Mapping[str, str], version: object) -> dict[str, str]:
@@ -256,59 +300,3 @@ def _fit(taken: Memory) -> list[dict[str, Any]]:
         }
         for name, (ram, flash) in DEVICES.items()
     ]
-
-
-_YES = {True: "yes", False: "no"}
-
-
-def _guide(graph: SnnGraph, taken: Memory, most: int) -> str:
-    """Return what an integrator has to know of the source."""
-    inputs, outputs = sides(graph)
-    declared = "\n".join(f"int32_t {port.argument}[SNNC_OUTPUTS{port.suffix}];" for port in outputs)
-    given = ", ".join(port.argument for port in inputs)
-    results = ", ".join(port.argument for port in outputs)
-    taken_in = "\n".join(
-        f"/* {port.argument}: int16_t, {' x '.join(map(str, port.node.shape))}, channels first"
-        f"{f': the input {comment(port.name)}' if port.suffix else ''} */"
-        for port in inputs
-    )
-    named = "".join(
-        f"\n/* {port.argument} holds the output {comment(port.name)} */" for port in outputs if port.suffix
-    )
-    answer = "\nint32_t answer = snnc_class(y);" if has_classes(graph) else named
-    rows = "\n".join(
-        f"| {row['device']} | {row['ram_bytes']:,} | {row['flash_bytes']:,} | {_YES[row['fits']]} |"
-        for row in _fit(taken)
-    )
-    return f"""## Build and run it
-
-Compile `{SOURCE}` with any C99 compiler; it includes `{HEADER}`, `{WEIGHTS}` and `<stdint.h>`, and nothing
-else. It allocates nothing and has no global variables: the caller keeps a `snnc_state`, best a static one.
-
-```c
-#include "{HEADER}"
-
-static snnc_state state;
-{declared}
-
-{taken_in}
-snnc_infer(&state, {given}, SNNC_TIMESTEPS, {results});{answer}
-```
-
-`snnc_begin()` and `snnc_step()` run it step by step, so that an answer can be read early. `timesteps` may be
-1 to {most}. Compilers may call `memset` and `memcpy`, also freestanding ones. C++ may include the header (an
-Arduino sketch does), and compile the source as C++11.
-
-`cc -std=c99 -O2 {SOURCE} {selftest.PROGRAM} -o selftest && ./selftest` compares outputs, counts and
-potentials with those of the reference on the golden inputs; `{selftest.PROGRAM}` needs `printf`.
-
-## Memory
-
-`sizeof(snnc_state)` is {taken.state:,} bytes, checked when compiled: {taken.states:,} for states and
-{taken.buffers:,} for values within a step. Constants take {taken.constants:,} bytes. Code and about 1 kB of
-stack come on top.
-
-| device | RAM | flash | data and constants fit |
-|---|---|---|---|
-{rows}
-"""

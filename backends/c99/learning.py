@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from string import Template
@@ -229,8 +230,13 @@ def _program(found: Learner, graph: SnnGraph, golden: Golden) -> str:
     )
 
 
-def guide(found: Learner) -> str:
-    """Return what an integrator has to know of learning."""
+def guide(found: Learner, arguments: Sequence[str]) -> str:
+    """Return what an integrator has to know of learning.
+
+    Args:
+        found: what is learned.
+        arguments: by which a compiler builds the program that compares it.
+    """
     plain, gram = found.memory()
     before = "Nothing was learned before"
     if found.known is not None:
@@ -246,7 +252,7 @@ and without allocation: the caller keeps a `snnc_learner`.
 ```c
 #include "{LEARN_HEADER}"
 
-static snnc_learner learner;
+SNNC_STATE_SECTION static snnc_learner learner;
 
 snnc_learn_begin(&learner);
 snnc_infer(&state, q, SNNC_TIMESTEPS, y);
@@ -261,7 +267,7 @@ checked when compiled; `-DSNNC_LEARN_CLASSES=N` makes it another number. With `-
 the products of a linear head as well, and takes {gram:,} bytes. A class takes up to {found.most_rows:,}
 rows. {before}.
 Sums, products and weights are those of `snnc adapt`, bit for bit: `cc -std=c99 -O2 -DSNNC_LEARN_GRAM
-snnc_network.c {LEARN_SOURCE} {LEARN_PROGRAM}` makes the program that compares them on the golden inputs.
+{" ".join(arguments)}` makes the program that compares them on the golden inputs.
 """
 
 

@@ -200,17 +200,18 @@ def weights(program: Program) -> str:
 
 
 def _table(table: Table) -> str:
-    return f"/* {comment(table.note)} */\n{array(table.name, table.width, table.values)}"
+    text = array(table.name, table.width, table.values, section="SNNC_WEIGHTS_SECTION ")
+    return f"/* {comment(table.note)} */\n{text}"
 
 
-def array(name: str, width: Width, values: NumberArray) -> str:
-    """Return the definition of a constant array."""
+def array(name: str, width: Width, values: NumberArray, section: str = "") -> str:
+    """Return the definition of a constant array, after a macro that places it."""
     flat = np.asarray(values).reshape(-1).tolist()
     # The lowest int32 has no literal of its own type.
     texts = ["INT32_MIN" if value == -(2**31) else str(value) for value in flat]
     lines = [", ".join(texts[i : i + PER_LINE]) for i in range(0, len(texts), PER_LINE)]
     inside = ",\n    ".join(lines)
-    return f"static const {width.type} {name}[{len(texts)}] = {{\n    {inside}\n}};\n"
+    return f"{section}static const {width.type} {name}[{len(texts)}] = {{\n    {inside}\n}};\n"
 
 
 def _calls(calls: Sequence[Call], places: Places) -> str:
@@ -252,7 +253,17 @@ $sizes
 #define SNNC_RAM_BYTES $ram         /* sizeof(snnc_state): all memory but some stack */
 #define SNNC_CONSTANT_BYTES $constants /* weights and parameters; add the code */
 
-/* Everything that changes. Who calls keeps it, as often as networks are to run at a time. */
+/* Where weights and state lie: attributes of your compiler, such as __attribute__((section(".dtcm"))),
+   defined by its option -D. Both must be readable as ordinary memory. */
+#ifndef SNNC_WEIGHTS_SECTION
+#define SNNC_WEIGHTS_SECTION
+#endif
+#ifndef SNNC_STATE_SECTION
+#define SNNC_STATE_SECTION
+#endif
+
+/* Everything that changes. Who calls keeps it, as often as networks are to run at a time:
+   SNNC_STATE_SECTION static snnc_state state; */
 typedef struct {
 $members
 } snnc_state;

@@ -33,6 +33,11 @@ ROWS = 256
     help="Profile of the target; its first by default.",
 )
 @click.option(
+    "--layout",
+    metavar="NAME",
+    help="How the files of c99 are laid out: plain (by default), cmake, arduino, zephyr or platformio.",
+)
+@click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
@@ -75,6 +80,7 @@ def command(
     artefact: Path,
     target: str,
     profile: str | None,
+    layout: str | None,
     output: Path,
     golden: Path | None,
     data: Path | None,
@@ -100,7 +106,7 @@ def command(
     from snnc.simulation.targets import Emulating
 
     check_directory(output, force=force)
-    backend = load_backend(target, profile)
+    backend = load_backend(target, profile, layout)
     network = load(artefact)
     require_fit(backend, network)
     if not isinstance(backend, Emulating):

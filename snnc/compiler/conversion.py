@@ -151,9 +151,9 @@ def convert(
             f"{named} has {len(taken_by)} inputs, and a preprocessing is for one: say for which, such as by "
             f"--preprocess {next(iter(taken_by))}=FILE.json, or give rows as it takes them"
         )
-    prepares = for_inputs(preprocessing, taken_by)
     if not several and isinstance(calibration, str | os.PathLike):
         preprocessing = preprocessing_beside(Path(calibration), preprocessing)
+    prepares = for_inputs(preprocessing, taken_by)
     raw = joined(given_rows(calibration, list(taken_by), named, name, preprocessing))
     taken: dict[str, Any] = {}
     for given, form in taken_by.items():

@@ -288,3 +288,22 @@ class Emulating(Protocol):
     def emulate(self, graph: SnnGraph, q: IntArray) -> IntArray:
         """Return the answers that the target will give to quantised inputs, (rows, classes) int32."""
         ...
+
+
+@runtime_checkable
+class LaidOut(Protocol):
+    """A backend whose files can be laid out in several ways, for the tools that take them.
+
+    Attributes:
+        layout: the name of the one that this backend writes.
+    """
+
+    layout: str
+
+    def laid_out(self, layout: str) -> Backend:
+        """Return the same backend for another layout.
+
+        Raises:
+            UsageError: there is no such layout.
+        """
+        ...

@@ -106,7 +106,8 @@ class Stage:
         measure = self.learner.measured(self.lesson.judge)
         first = {"stage": self.name, "step": 0, "of": self.steps, **measure.as_dict()}
         order = torch.randperm(len(self.lesson.rows.trained), generator=generator)
-        return RunState(0, now, dict(now), measure.key, order, 0, generator, [first])
+        best = {name: value.clone() for name, value in now.items()}  # the average changes in place
+        return RunState(0, now, best, measure.key, order, 0, generator, [first])
 
     def take(self, state: RunState, step: int) -> bool:
         """Take one step of gradients; say whether the loss was finite."""

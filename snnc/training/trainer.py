@@ -60,8 +60,9 @@ from snnc.training.verification import verified
 LOWERED = "lower{input-limit=255},graded,set-schedule,init-membrane{fraction=0.5}"
 """How the trained levels become integers: one step of neurons that send all of their levels at once."""
 
-INTEGERS_RATE = 1e-3
-"""Largest rate of the second stage: the network is good already."""
+INTEGERS_RATE = 1e-4
+"""Largest rate of the second stage: a step of Adam moves all weights of a wide layer at once, and the network
+is good already."""
 
 TIMED_STEPS = 3
 FASTER = 0.9
