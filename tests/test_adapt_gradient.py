@@ -100,6 +100,17 @@ def content_of(node: object) -> list[object]:
     return [value.tobytes() if isinstance(value, np.ndarray) else value for value in values]
 
 
+def test_what_gradients_forget_is_said(network: ConvertedNetwork, buffer: ReplayBuffer) -> None:
+    x, y = pairs(20, 1)
+    short = Options(head=Head.GRADIENT, epochs=1)
+    assert "no rows of 6 earlier classes" in adapt(network, x, y, short, SIMULATOR).notes[0]
+    assert "no rows of 2 earlier classes" in adapt(network, x, y, short, SIMULATOR, buffer).notes[0]
+    made = Options(head=Head.GRADIENT, epochs=1, replay_bytes=4000)
+    grown = adapt(network, x, y, made, SIMULATOR, buffer).buffer
+    notes = adapt(network, x, y, short, SIMULATOR, grown).notes
+    assert any(f"class {y.min()}, which is new" in note for note in notes)
+
+
 def test_the_last_edit_is_taken_back_first(network: ConvertedNetwork) -> None:
     x, y = pairs(40, 1)
     one = adapt(network, x[y < 8], y[y < 8], options(), SIMULATOR)

@@ -80,6 +80,17 @@ def test_the_table_leads_to_the_counts_at_the_cut() -> None:
     assert checked >= 4
 
 
+def test_a_network_with_too_many_counts_is_deployed_without_learning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As VGG networks have them: more than a Gram matrix may be made of."""
+    artefact = Artefact(random_graph(7, blocks=1, flat=True))
+    found = learner(artefact)
+    assert found is not None
+    monkeypatch.setattr("snnc.numerics.count_sums.MOST_FEATURES", found.features - 1)
+    assert LEARN_SOURCE not in deploy(artefact, C99(), tmp_path / "bundle").files
+
+
 @needs_gcc
 @pytest.mark.parametrize("head", [Head.PROTOTYPE, Head.LINEAR])
 def test_what_was_learned_before_is_there(head: Head, tmp_path: Path) -> None:
@@ -101,6 +112,11 @@ def test_what_was_learned_before_is_there(head: Head, tmp_path: Path) -> None:
     assert stated is not None
     assert int(stated[1].replace(",", "")) == found.memory()[0]
     assert verify(bundle).verdict is not None
+    # Fewer classes than were learned, whose products would count without their sums, are refused.
+    command = ["gcc", "-fsyntax-only", "-DSNNC_LEARN_CLASSES=2", LEARN_SOURCE]
+    made = subprocess.run(command, cwd=bundle, capture_output=True, text=True, check=False, timeout=60)
+    assert made.returncode != 0
+    assert "learned already" in made.stderr
     # Golden vectors that the device does not reproduce are noticed.
     broken = (bundle / LEARN_SOURCE).read_text(encoding="ascii").replace("2 * value + norm", "2 * value")
     (bundle / LEARN_SOURCE).write_text(broken, encoding="ascii")

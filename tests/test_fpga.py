@@ -13,11 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.fpga.prices import priced
 from snnc.artefact import Artefact, save
 from snnc.backends import load_backend, manifest
 from snnc.backends.deployment import deploy, verify
 from snnc.backends.fpga import files, simulate
-from snnc.backends.fpga.lowering import Design, Sizes, design
+from snnc.backends.fpga.layout import Design, Sizes
+from snnc.backends.fpga.lowering import design
 from snnc.backends.fpga.mapper import Mapped, fitted
 from snnc.backends.fpga.parts import DEVICES
 from snnc.backends.fpga.program import RESTART, Program, Words, digits, packed
@@ -26,10 +28,12 @@ from snnc.backends.programs import run
 from snnc.cli import main
 from snnc.errors import ArtefactError, InputError, UsageError
 from snnc.ir.graph import IntArray
-from snnc.ir.neuron import Schedule
-from snnc.ir.snn import IntegrateFire, SnnGraph
+from snnc.ir.neuron import Neuron, Schedule
+from snnc.ir.snn import Encode, IntegrateFire, Linear, Readout, SnnGraph
+from snnc.report.energy import MODELS
 from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator
+from tests.fpga_networks import UNUSUAL
 from tests.spiking_graphs import NEURONS, as_float, random_graph, random_inputs, with_step_functions
 
 ROWS = 2
@@ -112,6 +116,44 @@ def test_step_functions(tmp_path: Path) -> None:
     alone(with_step_functions(random_graph(3, flat=True, blocks=1), 3, share=1.1), tmp_path, 4)
 
 
+def small_steps(levels: int, furthest: int = 3) -> SnnGraph:
+    """Return a network of tiny potentials, with a step function whose counts go far up and down."""
+    one = np.ones(1, np.int32)
+    nodes = (
+        Encode(name="x", shape=(1,), scale=1.0, limit=1),
+        Linear(name="w", inputs=("x",), shape=(1,), weight=np.ones((1, 1), np.int8)),
+        IntegrateFire(
+            name="p",
+            inputs=("w",),
+            shape=(1,),
+            threshold=one,
+            bias=0 * one,
+            v_init=0 * one,
+            spike_scale=one.astype(np.float32),
+            neuron=Neuron(levels=levels, spikes_per_step=None),
+            breakpoints=np.array([[0, 1, 2]], np.int32),
+            step_values=np.array([0, -furthest, furthest, -furthest], np.int32),
+        ),
+        Linear(name="v", inputs=("p",), shape=(1,), weight=np.zeros((1, 1), np.int8)),
+        Readout(name="y", inputs=("v",), shape=(1,), bias=0 * one),
+    )
+    graph = SnnGraph(name="steps", nodes=nodes, outputs=("y",), timesteps=4, max_timesteps=4)
+    graph.verify()
+    return graph
+
+
+@needs_icarus
+@pytest.mark.parametrize(("levels", "furthest"), [(100, 3), (32, 60)], ids=["limit", "change"])
+def test_steps_that_are_wider_than_potentials(levels: int, furthest: int, tmp_path: Path) -> None:
+    graph = small_steps(levels, furthest)
+    made = design(units(graph), 1)
+    (tmp_path / files.SIZES).write_text(files.header(made.sizes, 10), encoding="ascii")
+    images(made, tmp_path)
+    q = np.array([[1], [-1], [0]], np.int32)
+    command = simulate.build("icarus", tmp_path)
+    assert_equal_to_reference(graph, q, simulate.simulate(command, made, files.stream(q, ["x"]), tmp_path))
+
+
 @needs_icarus
 @pytest.mark.parametrize("lanes", [1, 8])
 def test_convolutions_on_any_number_of_lanes(lanes: int, tmp_path: Path) -> None:
@@ -153,6 +195,15 @@ def test_random_networks_in_verilator(universal: tuple[list[str], Path]) -> None
         assert_equal_to_reference(graph, q, got)
         ran += 1
     assert ran == len(SEEDS)
+
+
+@needs_verilator
+@pytest.mark.parametrize("network", UNUSUAL, ids=lambda network: network.__name__)
+def test_unusual_networks_in_verilator(network: Any, universal: tuple[list[str], Path]) -> None:
+    command, folder = universal
+    graph = network()
+    q, got = simulated(graph, command, folder, design(units(graph), ROOM.lanes, ROOM))
+    assert_equal_to_reference(graph, q, got)
 
 
 @needs_verilator
@@ -237,6 +288,14 @@ def test_a_design_for_a_part_of_its_own(tmp_path: Path) -> None:
         ("blocks = 2.5\n", "no whole number"),
         ("bramms = 3\n", "unknown key"),
         ("package = 3\n", "no text"),
+        ("like = [1]\n", "no known part"),
+        ("clock_mhz = inf\n", "no positive number"),
+        ("board_mhz = nan\n", "no positive number"),
+        ("board_mhz = 0.01\n", "too slow"),
+        ('name = "größe"\n', "other characters"),
+        ('package = "a; b"\n', "other characters"),
+        ('option = "--x"\n', "other characters"),
+        ('constraints = "# für uns"\n', "not ASCII"),
     ],
 )
 def test_parts_that_make_no_sense(text: str, message: str, tmp_path: Path) -> None:
@@ -251,6 +310,11 @@ def test_parts_that_do_not_exist(tmp_path: Path) -> None:
         load_backend("fpga", "ecp5-900")
     with pytest.raises(InputError, match="cannot be read"):
         load_backend("fpga", str(tmp_path / "none.toml"))
+
+
+def test_the_part_of_a_bundle_is_no_profile() -> None:
+    with pytest.raises(UsageError, match=r"PART\.toml"):
+        load_backend("fpga", "custom").check(random_graph(5, flat=True, blocks=1))
 
 
 # What is refused
@@ -275,6 +339,12 @@ def test_node_by_node() -> None:
     found = load_backend("fpga").check(graph)
     assert {problem.node for problem in found} <= {node.name for node in graph}
     assert any("knows no Count" in problem.reason for problem in found)
+
+
+def test_more_spikes_than_an_instruction_counts_are_refused() -> None:
+    graph = small_steps(levels=2**22)
+    (found,) = load_backend("fpga").check(graph)
+    assert "may send 16,777,216 in a step" in found.reason
 
 
 # The pieces
@@ -331,3 +401,9 @@ def test_the_bundle_is_listed_as_json(bundle: Path) -> None:
     content = json.loads((bundle / manifest.NAME).read_text(encoding="utf-8"))
     assert content["exact"]
     assert {"network.vh", "program.hex", "weights.hex", "Makefile"} < set(content["files"])
+
+
+def test_counts_of_a_simulation_are_priced_in_all_lanes() -> None:
+    counted = {"taps": 10.0, "weight_reads": 8.0, "potential_reads": 3.0, "potential_writes": 2.0}
+    spent = priced(counted, 4, MODELS["45nm"])
+    assert spent == pytest.approx({"additions": 12.0, "weights": 40.0, "potentials": 100.0})

@@ -10,7 +10,7 @@ from typing import ClassVar
 from snnc.artefact import Artefact, load, save
 from snnc.backends import manifest
 from snnc.backends.fpga import bundle, files, simulate
-from snnc.backends.fpga.lowering import Design
+from snnc.backends.fpga.layout import Design
 from snnc.backends.fpga.mapper import Mapped, fitted
 from snnc.backends.fpga.parts import DEVICES, Device, description, device
 from snnc.backends.fpga.units import units
@@ -67,9 +67,16 @@ class Fpga:
         # A bundle of a part of its own is read back without knowing it: `verify` takes it from the bundle.
         self.device = device(next(iter(DEVICES)) if named == CUSTOM else named)
         self.profile = named if named in DEVICES else CUSTOM
+        self.known = named != CUSTOM
 
     def check(self, graph: SnnGraph) -> tuple[Unsupported, ...]:
-        """Return what the core cannot hold, or that the part is too small."""
+        """Return what the core cannot hold, or that the part is too small.
+
+        Raises:
+            UsageError: the part is the one of a bundle, and there is none.
+        """
+        if not self.known:
+            raise UsageError(f"the profile {CUSTOM!r} is the part of a bundle; name a file PART.toml instead")
         found = list(unknown_operations(graph, COMMON_KINDS | {Gather}, COMMON_RULES | {Firing.STEPS}))
         for node in graph:
             if not getattr(node, "integer", True):
@@ -113,7 +120,9 @@ class Fpga:
             raise ArtefactError(f"{directory}: {NETWORK} is missing; deploy again")
         graph = load(directory / NETWORK).graph
         if self.profile == CUSTOM:
-            self.device = device(str(directory / PART))
+            if PART not in content["files"]:
+                raise ArtefactError(f"{directory}: {PART} is missing; deploy again")
+            self.device, self.known = device(str(directory / PART)), True
         for problem in self.check(graph):
             raise ArtefactError(
                 f"{directory / NETWORK}: no network for the core, {problem.reason}; deploy again"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from snnc.backends.fpga.lowering import Design, Sizes
+from snnc.backends.fpga.layout import Design, Sizes
 from snnc.ir.batch import Batch, Rows
 from snnc.ir.graph import IntArray
 

@@ -8,14 +8,15 @@ last reader has run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import asdict, fields
 from math import prod
 
 import numpy as np
 
 from snnc.backends.fpga import program as code
 from snnc.backends.fpga.additions import PAIR, Tables, Walk
+from snnc.backends.fpga.layout import Addition, Design, Sizes, Work
 from snnc.backends.fpga.program import Program, packed
 from snnc.backends.fpga.units import ONE, Maximum, Synapse, Unit, Units
 from snnc.backends.fpga.views import Volume, volume
@@ -25,89 +26,6 @@ from snnc.ir.graph import IntArray
 from snnc.ir.neuron import Schedule
 from snnc.ir.operations import Firing, firing
 from snnc.ir.snn import CountMaxPool, CurrentMaxPool, Encode, IntegrateFire, Readout, SnnNode
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """Parameters of the core: bits and depths.
-
-    Attributes:
-        lanes: parallel additions.
-        spike, input, potential, count, address: bits of each.
-        program, weights, heads, rows, columns, parameters, potentials, counts, spikes, inputs: words of each
-            memory.
-        steps: 1 if populations follow step functions or counts are pooled, else 0.
-        maxima: 1 if maxima are taken, else 0.
-    """
-
-    lanes: int
-    spike: int
-    input: int
-    potential: int
-    count: int
-    address: int
-    program: int
-    weights: int
-    heads: int
-    rows: int
-    columns: int
-    parameters: int
-    potentials: int
-    counts: int
-    spikes: int
-    inputs: int
-    steps: int
-    maxima: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Addition:
-    """One run of the adding lanes, for the estimate of cycles.
-
-    Attributes:
-        source: name of the node whose spikes are added, or :data:`ONE`.
-        walk: what is walked.
-        once: whether it runs once for an image, rather than in each step.
-    """
-
-    source: str
-    walk: Walk
-    once: bool
-
-
-@dataclass(slots=True)
-class Work:
-    """What is run for one unit, for the estimate of cycles."""
-
-    additions: list[Addition] = field(default_factory=list)
-    maxima: int = 0
-    fired: int = 0
-    presets: int = 0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Design:
-    """A network on the core.
-
-    Attributes:
-        sizes: parameters of the core.
-        images: words of each memory that has contents, by its name.
-        listing: the program as text.
-        marks: name of the node and volume for each number that the program marks.
-        inputs: values of an image; behind them lies a one.
-        outputs: scores of an image.
-        work: what is run for each unit.
-        weight_bytes: distinct weights, without the filling of words.
-    """
-
-    sizes: Sizes
-    images: Mapping[str, list[int]]
-    listing: str
-    marks: tuple[tuple[str, Volume], ...]
-    inputs: int
-    outputs: int
-    work: Mapping[str, Work]
-    weight_bytes: int
 
 
 def signed_bits(bound: int) -> int:
@@ -166,9 +84,11 @@ class _Layout:
             if isinstance(node, CurrentMaxPool):
                 potentials.append(self.bounds[node.inputs[0]])
             elif isinstance(node, CountMaxPool):
-                potentials.append(sums[node.inputs[0]])
+                potentials += [sums[node.inputs[0]], self.bounds[node.name]]
             elif isinstance(node, IntegrateFire) and node.step_values is not None:
-                potentials.append(int(np.abs(node.step_values.astype(np.int64)).max()))
+                # Changes are formed, and compared with the limit, in as many bits as potentials have.
+                furthest = int(np.abs(node.step_values.astype(np.int64)).max())
+                potentials += [2 * furthest, node.neuron.largest(steps)]
         # One bit more than the bound needs, so that what lies beyond it can be cut off.
         least = self.room.get
         self.potential_bits = min(32, max(signed_bits(max(potentials) + 1), least("potential", 8)))

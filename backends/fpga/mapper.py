@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from snnc.backends.fpga.lowering import Addition, Design, Sizes, design, points
+from snnc.backends.fpga.layout import Addition, Design, Sizes
+from snnc.backends.fpga.lowering import design, points
 from snnc.backends.fpga.parts import Device
 from snnc.backends.fpga.units import ONE, Units
 from snnc.ir.snn import ConstantCurrent, Encode, IntegrateFire, SnnGraph

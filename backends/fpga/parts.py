@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -125,7 +126,7 @@ def _from_file(path: Path) -> Device:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: no TOML ({error})") from None
     base = content.pop("like", "ecp5-85")
-    if base not in DEVICES:
+    if not isinstance(base, str) or base not in DEVICES:
         raise InputError(f"{path}: like = {base!r} is no known part; known: {', '.join(DEVICES)}")
     like = DEVICES[base]
     values: dict[str, Any] = {each.name: getattr(like, each.name) for each in fields(Device)}
@@ -137,12 +138,32 @@ def _from_file(path: Path) -> Device:
         if isinstance(values[key], str):
             if not isinstance(value, str):
                 raise InputError(f"{path}: {key} = {value!r} is no text")
-        elif isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            raise InputError(f"{path}: {key} = {value!r} is no positive number")
+        elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < FURTHEST:
+            raise InputError(f"{path}: {key} = {value!r} is no positive number below {FURTHEST:,}")
         elif isinstance(values[key], int) and not isinstance(value, int):
             raise InputError(f"{path}: {key} = {value!r} is no whole number")
         values[key] = float(value) if isinstance(values[key], float) else value
+    for key in ("name", "option", "package"):  # they stand in a Makefile
+        if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", values[key]) is None:
+            raise InputError(
+                f"{path}: {key} = {values[key]!r} has other characters than letters, digits, '.', '_', '-'; "
+                f"set {key} in the file"
+            )
+    if not values["constraints"].isascii():
+        raise InputError(f"{path}: constraints have characters that are not ASCII")
+    if values["board_mhz"] < LEAST_MHZ:
+        raise InputError(
+            f"{path}: board_mhz = {values['board_mhz']:g} is too slow for the serial port "
+            f"(at least {LEAST_MHZ:g})"
+        )
     return Device(**values)
+
+
+FURTHEST = 1_000_000_000
+"""What no figure of a part reaches."""
+
+LEAST_MHZ = 1.0
+"""Below it, a bit of the serial port has too few cycles to be sampled in its middle."""
 
 
 def description(part: Device) -> str:

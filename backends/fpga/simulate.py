@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from snnc.backends.fpga import files
-from snnc.backends.fpga.lowering import Design
+from snnc.backends.fpga.layout import Design
 from snnc.backends.programs import program, run
 from snnc.errors import UsageError
 from snnc.ir.graph import IntArray

@@ -26,6 +26,7 @@ from snnc.backends.fpga.views import (
     source_view,
     volume,
 )
+from snnc.ir.bounds import step_bounds
 from snnc.ir.geometry import ABSENT, Window
 from snnc.ir.graph import IntArray
 from snnc.ir.kinds import ValueKind, value_kinds
@@ -50,6 +51,9 @@ from snnc.ir.snn import (
     SumPool,
 )
 from snnc.simulation.targets import Unsupported
+
+MOST_SPIKES = 2**23
+"""A neuron sends fewer in one step: instructions hold the limit in 24 bits with sign."""
 
 ONE = ""
 """The source that sends a one in each of the T steps: what is constant is a weight on it."""
@@ -146,6 +150,7 @@ class _Reader:
     def __init__(self, graph: SnnGraph) -> None:
         self.graph = graph
         self.kinds = value_kinds(graph)
+        self.bounds = step_bounds(graph, graph.timesteps)
         self.views: dict[str, View] = {}
         self.found = Units(graph)
 
@@ -162,6 +167,11 @@ class _Reader:
         return self.found
 
     def node(self, node: SnnNode) -> None:
+        if isinstance(node, IntegrateFire | CountMaxPool) and self.bounds[node.name] >= MOST_SPIKES:
+            raise Refused(
+                f"may send {self.bounds[node.name]:,} in a step; the core counts to {MOST_SPIKES - 1:,}",
+                "ask for fewer levels",
+            )
         match node:
             case Encode():
                 self.views[node.name] = source_view(node)

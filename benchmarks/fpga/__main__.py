@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.common.tables import table
+from benchmarks.fpga.prices import priced
 from snnc.artefact import load
 from snnc.backends.fpga import files, simulate
-from snnc.backends.fpga.lowering import Design, Sizes, design
+from snnc.backends.fpga.layout import Design, Sizes
+from snnc.backends.fpga.lowering import design
 from snnc.backends.fpga.mapper import Mapped, estimated, fitted
 from snnc.backends.fpga.parts import device
 from snnc.backends.fpga.units import Units, units
@@ -30,6 +32,7 @@ from snnc.ir.batch import Rows
 from snnc.ir.neuron import Schedule
 from snnc.ir.snn import IntegrateFire, SnnGraph
 from snnc.models import calibration_data, resolve, test_data
+from snnc.report.energy import MODELS, CostModel, read_model
 from snnc.simulation.protocol import RecordOptions, Trace
 from snnc.simulation.reference import ReferenceSimulator
 from tests.spiking_graphs import random_graph, random_inputs, with_step_functions
@@ -128,7 +131,7 @@ def random(count: int) -> None:
         print(f"{times} refused: {reason}")
 
 
-def images(path: Path, rows: Path, count: int, profile: str) -> None:
+def images(path: Path, rows: Path, count: int, profile: str, model: CostModel) -> None:
     """Run an artefact on rows of a file, and print cycles and activity."""
     artefact = load(path)
     graph = artefact.graph
@@ -148,6 +151,8 @@ def images(path: Path, rows: Path, count: int, profile: str) -> None:
         ["share of lane-cycles with an addition that counts", f"{_useful(found, mapped, trace, mean):.1%}"],
         [f"images a second at {clock / 1e6:g} MHz", f"{clock / mean['cycles']:,.1f}"],
     ]
+    spent = priced(mean, mapped.design.sizes.lanes, model)
+    lines += [[f"{name} in nJ, priced by {model.name}", f"{pj / 1000:,.1f}"] for name, pj in spent.items()]
     print(f"{graph.name}: {count} images bit-exact in Verilator, in {seconds:.0f} s")
     print(table(["per image", "mean"], lines))
 
@@ -273,12 +278,14 @@ def main() -> None:
         command.add_argument("--profile", default="ecp5-85")
         if name == "images":
             command.add_argument("--count", type=int, default=100)
+            command.add_argument("--cost-model", type=Path, help="TOML, as `snnc report` reads it")
     given = parser.parse_args()
     match given.command:
         case "random":
             random(given.count)
         case "images":
-            images(given.artefact, given.rows, given.count, given.profile)
+            model = MODELS["45nm"] if given.cost_model is None else read_model(given.cost_model)
+            images(given.artefact, given.rows, given.count, given.profile, model)
         case "density":
             density(given.artefact, given.rows, given.profile)
         case _:

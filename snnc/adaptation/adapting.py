@@ -16,11 +16,18 @@ from snnc.adaptation.buffer import ReplayBuffer, or_windows
 from snnc.adaptation.gradient import Lesson, learn
 from snnc.adaptation.heads import with_head
 from snnc.adaptation.options import Options
+from snnc.adaptation.requirements import (
+    adaptation_of,
+    checked_labels,
+    head_and_cut,
+    require_fit,
+    silent_classes,
+)
 from snnc.artefact import Artefact
 from snnc.artefact.adaptations import Adaptation, Edit, Head, Tail
 from snnc.artefact.metadata import content_hash
 from snnc.data.leakage import row_hashes
-from snnc.errors import InputError, InternalError, UsageError
+from snnc.errors import InputError, UsageError
 from snnc.ir.batch import Rows, flat
 from snnc.ir.bounds import count_bounds
 from snnc.ir.cut import Cut, features, find_cut
@@ -33,9 +40,6 @@ from snnc.simulation.latents import ROWS, counts_at
 from snnc.simulation.protocol import RecordOptions, Simulator
 
 RIDGE = 1e-3
-MOST_CLASSES = 2**12
-FEWEST_LINEAR = 2
-"""Rows of a class from which on a linear head may be fitted: one row has no spread."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,16 +65,6 @@ class Adapted:
     features: int
     weights_added: int
     notes: tuple[str, ...] = ()
-
-
-def adaptation_of(artefact: Artefact) -> Adaptation | None:
-    """Return what an artefact has learned; ``None`` for nothing.
-
-    Raises:
-        InputError: its record is damaged.
-    """
-    stored = artefact.metadata.adaptation
-    return None if stored is None else Adaptation.from_dict(stored)
 
 
 def adapt(
@@ -101,9 +95,9 @@ def adapt(
     graph = artefact.graph
     learned = adaptation_of(artefact)
     require_fit(artefact)
-    head, cut = _chosen(artefact, learned, options)
-    silent = _silent(learned, graph.readout.shape[0])
-    labels = _labels(graph, x, y, options, head, silent)
+    head, cut = head_and_cut(artefact, learned, options)
+    silent = silent_classes(learned, graph.readout.shape[0])
+    labels = checked_labels(graph, x, y, options, head, silent)
     reader = artefact.with_rows_layout(options.rows_layout)
     if replay is not None:
         replay.require_fit(graph, cut, "the replay buffer")
@@ -128,14 +122,19 @@ def adapt(
     notes: tuple[str, ...] = ()
     if head.summed:
         edit = _with_sums(edit, counts, labels, base, replay, bound)
-        if any(edit.id == other.id for other in base.edits):
-            raise UsageError(f"these rows were learned already, as edit {edit.id}: nothing is new")
+        for other in base.edits:
+            known, own = other.sums, edit.sums
+            if known is None or own is None or edit.row_hashes != other.row_hashes:
+                continue
+            if own.equals(known):
+                raise UsageError(f"these rows were learned already, as edit {other.id}: nothing is new")
         result = rebuilt(artefact, replace(base, edits=(*base.edits, edit)))
     else:
         windows = None
         if replay is not None and replay.window:
             windows = _trains(reader, cut, x, replay.window, simulator).sum(axis=1)
         lesson, told = _lesson(counts, labels, replay, windows)
+        told += _missing(graph.readout.shape[0], lesson, new, replay)
         edit = replace(edit, replay_rows=len(lesson.labels) - len(labels), before=Tail.of(graph, cut.tail))
         tail, notes = learn(graph, cut, lesson, options)
         result = _described(artefact, tail, replace(base, edits=(*base.edits, edit)))
@@ -156,6 +155,33 @@ def adapt(
         if replay is not None and edit.replayed is None:
             notes += ("the buffer holds no rows of the conversion's classes: it was not used",)
     return Adapted(result, edit, cut, buffer, kept, counts.shape[1], base.added_by(edit), notes)
+
+
+def _missing(classes: int, lesson: Lesson, new: list[int], replay: ReplayBuffer | None) -> tuple[str, ...]:
+    """Return what gradients forget, and what they may take for something else.
+
+    Args:
+        classes: of the network before.
+        lesson: all rows.
+        new: the classes that the rows bring.
+        replay: the buffer.
+    """
+    absent = set(range(classes)) - set(lesson.labels.tolist())
+    notes: tuple[str, ...] = ()
+    if absent:
+        forgotten = (
+            f"no rows of {len(absent)} earlier classes: gradients forget what they are not shown; give a "
+            "--replay buffer that holds them, and measure by --test"
+        )
+        notes = (forgotten,)
+    both = sorted(set(new) & set(() if replay is None else replay.classes))
+    if both:
+        shared = (
+            f"the replay buffer holds rows of class {both[0]}, which is new to the network: they are learned "
+            "as the same class; give another buffer if they are of one that was taken back"
+        )
+        notes = (*notes, shared)
+    return notes
 
 
 def _lesson(
@@ -226,7 +252,10 @@ def _described(artefact: Artefact, graph: SnnGraph, adaptation: Adaptation) -> A
         )
         found = Artefact(graph, metadata)
         if content_hash(found.model()) != adaptation.content_sha256:
-            raise InternalError("the artefact without its edits is not what it was before")
+            raise InputError(
+                f"{artefact.graph.name} without its edits is not the artefact of before: it was changed "
+                "since, or its record is damaged; take the artefact that it was made from"
+            )
         return found
     count = graph.readout.shape[0]
     layout = InputLayout.plain((count,), (count,)).as_dict()
@@ -238,106 +267,6 @@ def _described(artefact: Artefact, graph: SnnGraph, adaptation: Adaptation) -> A
         classes = known + tuple(names.get(k, str(k)) for k in range(len(known), count))
     metadata = replace(artefact.metadata, outputs=outputs, classes=classes, adaptation=adaptation.as_dict())
     return Artefact(graph, metadata)
-
-
-def require_fit(artefact: Artefact) -> None:
-    """Refuse networks of which only a part is here, or that compute in floats.
-
-    Raises:
-        UsageError: saying why.
-    """
-    artefact.require_plain("adaptation")
-    if artefact.host is not None:
-        raise UsageError(
-            f"{artefact.graph.name} has parts that run as ordinary ONNX: adaptation takes networks without"
-        )
-    if not artefact.graph.integer:
-        raise UsageError(f"{artefact.graph.name} computes in float32: convert it with --precision int8")
-    if any(layout.source_shape != layout.shape for layout in artefact.output_layouts.values()):
-        raise UsageError(f"{artefact.graph.name} gives its classes in another shape than (rows, classes)")
-
-
-def _chosen(artefact: Artefact, learned: Adaptation | None, options: Options) -> tuple[Head, Cut]:
-    """Return head and cut: an artefact has one of each as long as it has edits."""
-    if learned is None:
-        head = options.head or Head.LINEAR
-        cut = find_cut(artefact.graph, options.cut)
-    else:
-        head, cut = learned.head, find_cut(artefact.graph, learned.cut)
-        different = (
-            ("--head", options.head, learned.head),
-            ("--cut", options.cut, learned.cut),
-            ("--ridge", options.ridge, learned.ridge),
-            ("--route", options.route, learned.routed),
-        )
-        for option, wanted, has in different:
-            if wanted is not None and wanted != has:
-                told = has.value if isinstance(has, Head) else has
-                raise UsageError(
-                    f"{option}: the artefact has learned with {told!r} before: leave it out, or revoke "
-                    f"its {len(learned.edits)} edits first"
-                )
-        wanted_cut = None if options.cut is None else find_cut(artefact.graph, options.cut)
-        if wanted_cut is not None and wanted_cut.latent != cut.latent:
-            raise InternalError("two cuts of one name")
-    if options.route and not head.summed:
-        raise UsageError("--route: gradients learn one head for all edits; take --head linear or prototype")
-    if options.route and options.improve:
-        raise UsageError("--route: an edit brings classes of its own; leave out --improve")
-    return head, cut
-
-
-def _labels(
-    graph: SnnGraph, x: Rows, y: IntArray, options: Options, head: Head, silent: frozenset[int]
-) -> IntArray:
-    """Return the labels, one per row.
-
-    Raises:
-        InputError: they are no classes, or leave one out, or exist already.
-    """
-    labels = np.asarray(y)
-    if labels.ndim != 1 or len(labels) != len(x) or labels.dtype.kind not in "iu":
-        raise InputError(
-            f"labels of shape {labels.shape} and type {labels.dtype} for {len(x)} rows: give one class, an "
-            "integer, for each"
-        )
-    if not len(labels):
-        raise InputError("no rows to learn from: give one at least")
-    labels = labels.astype(np.int64)
-    classes, rows = np.unique(labels, return_counts=True)
-    if classes[0] < 0 or classes[-1] >= MOST_CLASSES:
-        raise InputError(
-            f"labels from {classes[0]} to {classes[-1]}: give classes from 0 to {MOST_CLASSES - 1}"
-        )
-    count = graph.readout.shape[0]
-    old = [int(c) for c in classes if c < count and c not in silent]
-    if old and not options.improve:
-        raise UsageError(
-            f"class {old[0]} exists already: new classes are numbered from {count} on; to learn more of old "
-            "ones, give --improve"
-        )
-    new = [int(c) for c in classes if c not in old]
-    for label in range(count, int(classes[-1]) + 1):
-        if label not in new and not options.gaps:
-            raise InputError(f"class {label} has no rows: number new classes from {count} on, without a gap")
-    if len(options.names) > len(new) or (options.names and len(options.names) < len(new)):
-        raise UsageError(f"{len(options.names)} names for {len(new)} new classes: give one for each, or none")
-    if head is not Head.PROTOTYPE:
-        for label, n in zip(classes.tolist(), rows.tolist(), strict=True):
-            if n < FEWEST_LINEAR and label in new:
-                raise InputError(
-                    f"class {label} has one row: the {head.value} head needs {FEWEST_LINEAR} or more; take "
-                    "--head prototype for one"
-                )
-    return labels
-
-
-def _silent(learned: Adaptation | None, count: int) -> frozenset[int]:
-    """Return the outputs of classes that were taken back from the middle: they may be learned again."""
-    if learned is None:
-        return frozenset()
-    live = {label for edit in learned.edits for label in edit.classes}
-    return frozenset(range(learned.base_classes, count)) - live
 
 
 def started(artefact: Artefact, cut: Cut, head: Head, options: Options) -> Adaptation:

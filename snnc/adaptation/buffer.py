@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 
 from snnc.data.numpy_files import UNREADABLE, check_sizes
 from snnc.errors import InputError, UsageError
-from snnc.ir.cut import Cut
+from snnc.ir.bounds import count_bounds
+from snnc.ir.cut import Cut, features
 from snnc.ir.graph import IntArray
 from snnc.ir.snn import SnnGraph
 from snnc.ir.text import arrays_of, print_exact
@@ -127,7 +128,7 @@ class ReplayBuffer:
         return max(1, (int(self.latents.max(initial=0)) - self.low).bit_length())
 
     def require_fit(self, graph: SnnGraph, cut: Cut, name: str) -> None:
-        """Refuse a buffer of another network, or of another layer.
+        """Refuse a buffer of another network, or of another layer, or of values that it cannot have.
 
         Raises:
             InputError: it is one.
@@ -139,6 +140,12 @@ class ReplayBuffer:
             )
         if self.network != network_hash(graph, cut):
             raise InputError(f"{name}: a buffer of another network: its counts mean nothing here")
+        width, bound = features(graph, cut), count_bounds(graph, graph.timesteps)[cut.latent]
+        low, high = (0, 1) if self.window else (-bound, bound)
+        fits = self.window >= 0 and len(self.shape) == (2 if self.window else 1) and self.shape[-1] == width
+        fits = fits and self.latents.shape == (len(self), *self.shape)
+        if not fits or self.latents.min(initial=0) < low or self.latents.max(initial=0) > high:
+            raise InputError(f"{name}: damaged: it holds what this layer cannot send; make it anew")
 
     def with_rows(self, latents: IntArray, labels: IntArray, limit: int | None = None) -> ReplayBuffer:
         """Return a buffer in which rows were offered, within its limit.

@@ -158,6 +158,8 @@ def _trained(graph: SnnGraph, cut: Cut, lesson: Lesson, options: Options) -> Snn
     changed: dict[str, SnnNode] = {}
     for (name, role), each in parameters.items():
         node = changed.get(name, graph[name])
+        if not bool(torch.isfinite(each.moved).all()):
+            raise UsageError(f"the gradients of {name!r} diverged: give a smaller --rate than {options.rate}")
         changed[name] = node.with_(**{role: each.integers().detach().numpy().astype(each.dtype)})
     return graph.replacing(changed)
 

@@ -35,6 +35,10 @@ from snnc.numerics.prototypes import prototypes
 from snnc.numerics.quantisation import groups, quantise_group
 
 BIAS_LIMIT = 2**30
+TOO_LARGE = (
+    "the offsets of the classes do not fit 32 bits: cut behind a layer with smaller counts, or give a "
+    "smaller --ridge"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,6 +165,12 @@ def _aligned(rows: Rows, base: int) -> Rows:
 def _beside(graph: SnnGraph, cut: Cut, old: Rows, learned: Rows) -> SnnGraph:
     """Return the network with learned rows beside those that stay as they are, in their unit."""
     norm = [np.sqrt(np.add.accumulate(each.weight**2, axis=1)[:, -1]) for each in (old, learned)]
+    for each in norm:
+        if not each.any():
+            raise UsageError(
+                "the weights of the old classes, or of the new ones, are all zero: give a --replay buffer "
+                "that holds the old ones, or a smaller --ridge"
+            )
     ratio = float(np.add.accumulate(norm[0])[-1]) / len(norm[0])
     ratio /= float(np.add.accumulate(norm[1])[-1]) / len(norm[1])
     largest = float(np.abs(learned.weight).max())
@@ -174,6 +184,8 @@ def _beside(graph: SnnGraph, cut: Cut, old: Rows, learned: Rows) -> SnnGraph:
     else:
         offset = _margin(scaled, old) - _gap(scaled, old)
     bias = scaled.bias + offset
+    if not np.abs(bias).max() < BIAS_LIMIT * graph.timesteps:  # before they are integers
+        raise UsageError(TOO_LARGE)
     classes = tuple(sorted((*old.classes, *learned.classes)))
     weight = np.zeros((len(classes), old.weight.shape[1]), np.int8)
     added = np.zeros(len(classes), np.int64)
@@ -265,12 +277,16 @@ def _quantised(graph: SnnGraph, cut: Cut, rows: Rows) -> SnnGraph:
     """Return the network with rows in real numbers, made integers by the quantiser of a conversion."""
     bias = (rows.bias / graph.timesteps).astype(np.float32)
     weight = rows.weight.astype(np.float32)
+    if not np.isfinite(weight).all() or not np.isfinite(bias).all():
+        raise UsageError("the weights of the head exceed float32: give a larger --ridge")
     part = _replaced(graph, cut, weight, bias, 1.0)
     (group,) = (each for each in groups(part) if part.readout.name in each.sinks)
     part = quantise_group(part, group)
     linear = part[part.readout.inputs[0]]
     if not isinstance(linear, Linear):
         raise InternalError("the head has no linear layer")
+    if not linear.weight.any():
+        raise UsageError("the weights of the head vanish beside its offsets: give a smaller --ridge")
     offset = part.readout.bias.astype(np.int64) * graph.timesteps
     return _integer(graph, cut, rows.classes, linear.weight.astype(np.int8), offset, scale=part.readout.scale)
 
@@ -305,9 +321,7 @@ def _integer(
         biases[:] = -(ceil(int(weight_sums(weight).max()) * largest / T) + int(np.abs(bias).max()) + 1)
     placed[list(classes)], biases[list(classes)] = weight, bias
     if np.abs(biases).max() >= BIAS_LIMIT:
-        raise UsageError(
-            "the offsets of the classes do not fit 32 bits: cut behind a layer with smaller counts"
-        )
+        raise UsageError(TOO_LARGE)
     found = _replaced(graph, cut, placed, biases.astype(np.int32), scale)
     most = provable_timesteps(found, graph.max_timesteps)
     if most < T:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
+from numbers import Real
+from typing import Any
 
 from snnc.artefact.adaptations import Head
 from snnc.errors import UsageError
@@ -24,6 +27,9 @@ class Options:
         replay_bytes: limit of the buffer that is made or kept; ``None`` for none.
         replay_window: steps of a spike train that the buffer ORs; 0 for counts.
         epochs, rate, seed: of gradients.
+
+    Raises:
+        UsageError: a number is out of range.
     """
 
     cut: str | None = None
@@ -39,6 +45,16 @@ class Options:
     epochs: int = 30
     rate: float = 0.05
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that give no head, or none that could be recorded."""
+        given: tuple[tuple[str, Any], ...] = (("ridge", self.ridge), ("rate", self.rate))
+        for name, value in given:
+            is_number = isinstance(value, Real) and not isinstance(value, bool)
+            if value is not None and not (is_number and isfinite(value) and value > 0):
+                raise UsageError(f"{name} is {value!r}: give a finite number above 0")
+        if self.epochs < 1 or self.replay_window < 0:
+            raise UsageError("epochs begin at 1, and replay_window at 0, which keeps counts")
 
 
 def head_of(name: str | None) -> Head | None:

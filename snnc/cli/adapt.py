@@ -150,6 +150,8 @@ def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
     if not (options["force"] and output.exists() and output.samefile(artefact)):
         others.append(artefact)
     check_outputs(output, others=others, force=options["force"])
+    if options["replay_bytes"] is not None:  # written anew: it may be there, and is read before
+        check_outputs(options["replay"], force=True)
     network = load(artefact)
     require_fit(network)
     if revoked is not None:
@@ -276,7 +278,7 @@ def _labelled(network: Artefact, data: Path, labels: Path | None) -> tuple[Rows,
         y = read_rows(labels)
     if y is None or not isinstance(y, np.ndarray):
         raise InputError(f"{found.name} come without labels `y`: add them, or give --labels Y.npy")
-    if y.dtype.kind == "f" and (y == np.rint(y)).all():
+    if y.dtype.kind == "f" and (np.abs(y) < 2**53).all() and (y == np.rint(y)).all():  # NaN is neither
         y = y.astype(np.int64)
     return found.x, y
 

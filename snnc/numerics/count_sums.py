@@ -51,14 +51,37 @@ class CountSums:
         """The classes that have rows, ascending."""
         return tuple(sorted(self.rows))
 
+    def equals(self, other: CountSums) -> bool:
+        """Whether both are the sums of the same rows, as far as sums tell."""
+        return (
+            self.rows == other.rows
+            and all(np.array_equal(self.sums[c], other.sums[c]) for c in self.classes)
+            and (self.gram is None or other.gram is None or np.array_equal(self.gram, other.gram))
+        )
+
     def __add__(self, other: CountSums) -> CountSums:
-        """Return the sums over the rows of both."""
+        """Return the sums over the rows of both.
+
+        Raises:
+            UsageError: they exceed 63 bits.
+        """
         rows, sums = dict(self.rows), dict(self.sums)
         for label in other.classes:
             rows[label] = rows.get(label, 0) + other.rows[label]
-            sums[label] = sums[label] + other.sums[label] if label in sums else other.sums[label]
-        gram = None if self.gram is None or other.gram is None else self.gram + other.gram
+            sums[label] = _added(sums[label], other.sums[label]) if label in sums else other.sums[label]
+        gram = None if self.gram is None or other.gram is None else _added(self.gram, other.gram)
         return CountSums(self.features, rows, sums, gram)
+
+
+def _added(one: Wide, other: Wide) -> Wide:
+    """Return the sum of two arrays; what is proved of each of them says nothing of both."""
+    found = one + other
+    if (((one ^ found) & (other ^ found)) < 0).any():  # the sign of neither
+        raise UsageError(
+            "the sums over the rows of all edits exceed 63 bits: revoke an edit, or cut behind a layer with "
+            "smaller counts"
+        )
+    return found
 
 
 def total(parts: Iterable[CountSums]) -> CountSums:

@@ -32,7 +32,7 @@ def ridge(sums: CountSums, strength: float) -> tuple[Float64Array, Float64Array]
         strength: lambda, in units of the mean variance of a count.
 
     Raises:
-        UsageError: there is nothing to tell apart: counts that never differ.
+        UsageError: there is nothing to tell apart: counts that never differ; or the ridge is out of range.
     """
     gram = sums.gram
     if gram is None:
@@ -46,6 +46,8 @@ def ridge(sums: CountSums, strength: float) -> tuple[Float64Array, Float64Array]
     mean = float(np.add.accumulate(np.diagonal(centred))[-1]) / len(centred)
     if mean <= 0:
         raise UsageError("the counts at the cut are the same on all rows: nothing can be learned from them")
+    if not 0 < strength * mean < np.inf:
+        raise UsageError(f"a ridge of {strength} is out of range: give one above 0, such as 0.001")
     system = centred.copy()
     system[np.diag_indices_from(system)] += strength * mean
     weight = _solved(system, right)

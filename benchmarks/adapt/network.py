@@ -1,6 +1,6 @@
-"""Train the network that ``benchmarks/adapt.py`` adapts: ResNet-20 on the first 5 classes of CIFAR-10.
+"""Train the network that ``benchmarks/adapt`` adapts: ResNet-20 on the first 5 classes of CIFAR-10.
 
-    python -m benchmarks.adapt_network --shared FOLDER -o resnet20_of_5.onnx
+    python -m benchmarks.adapt.network --shared FOLDER -o resnet20_of_5.onnx
 
 Its last five classes are never seen, so that they are new to its features, too. About 10 minutes on one core,
 in bfloat16; short enough to be run again, and so no record of accuracy. Batch normalisations are folded when
