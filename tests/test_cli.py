@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -53,6 +54,29 @@ def test_help_fits_narrow_terminals(
     monkeypatch.setenv("COLUMNS", "60")
     assert main([verb, "--help"]) == 0
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 60
+
+
+@pytest.mark.parametrize("verb", ["train", "tune", "adapt"])
+def test_help_leaves_most_of_a_narrow_terminal_to_its_texts(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    assert main([verb, "--help"]) == 0
+    options = capsys.readouterr().out.partition("Options:")[2].splitlines()
+    texts = [line for line in options if line.startswith(" " * 10)]
+    assert texts
+    assert max(len(line) - len(line.lstrip()) for line in texts) <= 24
+
+
+@pytest.mark.parametrize("verb", ["train", "tune"])
+def test_help_names_no_option_of_another_verb(verb: str) -> None:
+    command = cli.get_command(click.Context(cli), verb)
+    assert command is not None
+    own = {name for param in command.params for name in param.opts}
+    texts = " ".join(param.help or "" for param in command.params if isinstance(param, click.Option))
+    named = set(re.findall(r"--[a-z][a-z-]+", re.sub(r"`[^`]*`", "", texts)))
+    assert named
+    assert named <= own
 
 
 def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:

@@ -69,19 +69,23 @@ LEARNING = (
     "--ridge",
     type=FiniteRange(min=0, min_open=True),
     metavar="X",
-    help="Of the linear head, in units of the mean variance of a count.  [default: 0.001]",
+    help="Penalty of the linear head on large weights, in units of the mean variance of a count; 0.001 by "
+    "default.",
 )
 @click.option("--improve", is_flag=True, help="Allow rows of classes that exist: learn more of them.")
 @click.option("--route", is_flag=True, help="A head for each edit; rows go to the most similar edit.")
-@click.option("--name", "names", multiple=True, metavar="NAME", help="Of a new class, in order; repeated.")
+@click.option(
+    "--name", "names", multiple=True, metavar="NAME", help="Name of a new class, in order. May be repeated."
+)
 @click.option(
     "--replay",
     type=click.Path(path_type=Path),
     metavar="BUFFER.npz",
-    help="Rows of earlier classes: read, and with --replay-bytes written anew with the new rows.",
+    help="Rows of earlier classes, rehearsed beside the new ones; with --replay-bytes the buffer is written "
+    "anew, the new rows among them.",
 )
 @click.option(
-    "--replay-bytes", type=click.IntRange(min=1), metavar="N", help="Size of the buffer at most, in bytes."
+    "--replay-bytes", type=click.IntRange(min=1), metavar="N", help="Largest size of the buffer, in bytes."
 )
 @click.option(
     "--replay-window",
@@ -91,7 +95,12 @@ LEARNING = (
     help="Keep spike trains in the buffer, N steps OR-ed to one; counts by default.",
 )
 @click.option(
-    "--epochs", type=click.IntRange(min=1), default=30, show_default=True, help="Passes of --head gradient."
+    "--epochs",
+    type=click.IntRange(min=1),
+    default=30,
+    show_default=True,
+    metavar="N",
+    help="Passes over the rows, of --head gradient.",
 )
 @click.option(
     "--rate",
@@ -101,7 +110,14 @@ LEARNING = (
     metavar="X",
     help="Learning rate of --head gradient, in units of the mean weight.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of --head gradient.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Seed of the random choices of --head gradient.",
+)
 @click.option(
     "--test",
     type=click.Path(path_type=Path),
@@ -109,12 +125,16 @@ LEARNING = (
     help="Rows and labels to measure old and new classes on, before and after.",
 )
 @rows_layout
-@click.option("--backend", default="numba", show_default=True, help="The simulator: numba or reference.")
+@click.option(
+    "--backend", metavar="NAME", default="numba", show_default=True, help="The simulator: numba or reference."
+)
 @click.option("--threads", type=Threads(), metavar="N", help="Number of threads; all cores by default.")
 @click.option("--force", is_flag=True, help="Replace OUT if it exists; it may be ARTEFACT.")
 @click.pass_obj
 def command(terminal: Terminal, /, artefact: Path, **options: Any) -> None:
-    """Learn the classes of ROWS behind a cut, and write the artefact; nothing before the cut changes.
+    """Teach a converted network new classes from a few labelled ROWS, and write it.
+
+    Only what stands behind a layer, the cut, learns: by default the classifier. Nothing before it changes.
 
     Every edit is recorded in the artefact, and --revoke takes it back: byte for byte what the artefact would
     be if it had never learned it. `snnc inspect` lists the edits.

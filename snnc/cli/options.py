@@ -20,14 +20,16 @@ def parameters() -> list[click.Parameter]:
     return [click.Option(_spellings(option), **_attributes(option)) for option in OPTIONS.values()]
 
 
-def option_of(field: str) -> Callable[[Command], Command]:
+def option_of(field: str, text: str | None = None) -> Callable[[Command], Command]:
     """Return the decorator that adds one option of the table to another verb, which has it too.
 
     Args:
         field: its name in Python.
+        text: its help, where the verb does something else than a conversion.
     """
     option = OPTIONS[field]
-    return click.option(*_spellings(option), **_attributes(option))
+    attributes = _attributes(option)
+    return click.option(*_spellings(option), **(attributes if text is None else {**attributes, "help": text}))
 
 
 def setting(text: str) -> tuple[str, str]:

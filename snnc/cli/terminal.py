@@ -9,7 +9,7 @@ import shutil
 import sys
 import textwrap
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -251,8 +251,22 @@ class InterruptedVerbError(Exception):
     """Ctrl-C was pressed while a verb was at work."""
 
 
+class _Columns(click.HelpFormatter):
+    """Help that leaves two thirds of a narrow terminal to the texts."""
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        """Write names beside their texts; a long name stands in a line of its own."""
+        super().write_dl(rows, min(col_max, self.width // 3), col_spacing)
+
+
+class _Context(click.Context):
+    formatter_class = _Columns
+
+
 class Verb(click.Command):
     """A verb: a command that has the global options too."""
+
+    context_class = _Context
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Add the global options after the verb's own."""

@@ -77,6 +77,7 @@ class Request:
     type=click.IntRange(1, 255),
     default=4,
     show_default=True,
+    metavar="N",
     help="Levels of every hidden activation, zero apart: in T steps, spikes carry up to LEVELS / T.",
 )
 @click.option("--teacher", metavar="MODEL", help="A float network whose answers are learned beside labels.")
@@ -98,7 +99,14 @@ class Request:
     metavar="NAME,...",
     help="Changes of images: crop, flip, alternate (each image mirrored in every second pass), cutout; none.",
 )
-@click.option("--batch", type=click.IntRange(2), default=256, show_default=True, help="Images per gradient.")
+@click.option(
+    "--batch",
+    type=click.IntRange(2),
+    default=256,
+    show_default=True,
+    metavar="N",
+    help="Images per gradient.",
+)
 @positive("--rate", 5e-3, "Largest learning rate.")
 @click.option(
     "--smoothing",
@@ -162,7 +170,7 @@ class Request:
 )
 @option_of("seed")
 @option_of("threads")
-@option_of("force")
+@option_of("force", "Replace OUT and the file of --metrics if they exist.")
 @click.pass_obj
 def command(terminal: Terminal, /, **options: Any) -> None:
     """Train a network on labelled images, to few levels of activation and int8 weights, and write it as ONNX.

@@ -112,7 +112,9 @@ class Request:
     metavar="NAME,...",
     help="Random changes of images under which an answer stays right: crop, flip, cutout.",
 )
-@click.option("--batch", type=click.IntRange(2), default=128, show_default=True, help="Rows per gradient.")
+@click.option(
+    "--batch", type=click.IntRange(2), default=128, show_default=True, metavar="N", help="Rows per gradient."
+)
 @positive("--rate", 1e-3, "Largest learning rate.")
 @positive("--temperature", 3.0, "Temperature of the losses kl and hta-kl.")
 @click.option(
@@ -124,9 +126,8 @@ class Request:
     "--rounded",
     type=click.FloatRange(0, 1),
     default=1 / 3,
-    show_default="1/3",
     metavar="SHARE",
-    help="Share of the time in which the integers that are deployed are trained.",
+    help="Share of the time in which the integers that are deployed are trained; a third by default.",
 )
 @click.option(
     "--finish",
@@ -162,7 +163,7 @@ class Request:
     show_default=True,
     help="Where torch computes.",
 )
-@option_of("preset")
+@option_of("preset", "How neurons fire: a preset of `snnc convert`; balanced by default.")
 @option_of("pipeline")
 @option_of("settings")
 @option_of("preprocess")
@@ -173,10 +174,10 @@ class Request:
 @shape_option
 @keep_option
 @option_of("host")
-@option_of("force")
+@option_of("force", "Replace OUT and the file of --metrics if they exist.")
 @click.pass_obj
 def command(terminal: Terminal, /, model: str, **options: Any) -> None:
-    """Learn the thresholds, weights, biases and initial potentials of a spiking network, and write it.
+    """Convert MODEL, tune its thresholds, weights, biases and initial potentials by gradients, and write it.
 
     The network that is trained is the one that is deployed, to the bit. It learns from MODEL's answers, and
     from labels with --labels. Needs PyTorch: pip install torch.
