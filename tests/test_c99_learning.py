@@ -18,7 +18,7 @@ from snnc.backends.c99 import C99
 from snnc.backends.c99.learning import LEARN_PROGRAM, LEARN_SOURCE, learner
 from snnc.backends.c99.source import SOURCE
 from snnc.backends.deployment import deploy, verify
-from snnc.errors import GateError
+from snnc.errors import ArtefactError, GateError
 from snnc.ir.cut import find_cut
 from snnc.simulation.latents import counts_at
 from snnc.simulation.protocol import RecordOptions
@@ -120,7 +120,7 @@ def test_what_was_learned_before_is_there(head: Head, tmp_path: Path) -> None:
     # Golden vectors that the device does not reproduce are noticed.
     broken = (bundle / LEARN_SOURCE).read_text(encoding="ascii").replace("2 * value + norm", "2 * value")
     (bundle / LEARN_SOURCE).write_text(broken, encoding="ascii")
-    with pytest.raises((GateError, snnc.errors.ArtefactError)):
+    with pytest.raises((GateError, ArtefactError)):
         verify(bundle)
 
 

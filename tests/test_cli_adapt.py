@@ -16,6 +16,7 @@ import pytest
 
 import snnc
 from snnc.adaptation import read_buffer
+from snnc.artefact import Artefact, save
 from snnc.cli import main
 from tests import quadrants
 from tests.spiking_graphs import random_graph
@@ -212,7 +213,7 @@ def test_a_full_disk_and_a_kill_leave_the_old_artefact(
 
 def test_networks_without_classes_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     graph = random_graph(3, flat=True, blocks=1, several=True)
-    snnc.artefact.save(snnc.artefact.Artefact(graph), tmp_path / "n.snn.onnx")
+    save(Artefact(graph), tmp_path / "n.snn.onnx")
     arrays = {node.name: np.zeros((4, *node.shape), np.float32) for node in graph.inputs}
     labels = {name: np.zeros(4, np.int64) for name in graph.output_names}
     np.savez(tmp_path / "x.npz", **arrays, **labels)  # type: ignore[arg-type]

@@ -280,7 +280,9 @@ def _labelled(network: Artefact, data: Path, labels: Path | None) -> tuple[Rows,
         raise InputError(f"{found.name} come without labels `y`: add them, or give --labels Y.npy")
     if y.dtype.kind == "f" and (np.abs(y) < 2**53).all() and (y == np.rint(y)).all():  # NaN is neither
         y = y.astype(np.int64)
-    return found.x, y
+    if y.dtype.kind not in "iu":
+        raise InputError(f"labels of type {y.dtype} for {found.name}: give one class, an integer, for each")
+    return found.x, y.astype(np.int64)
 
 
 def _warn_of_form(terminal: Terminal, network: Artefact, path: Path) -> None:

@@ -45,7 +45,7 @@ def find_cut(graph: SnnGraph, name: str | None = None) -> Cut:
         raise UsageError(
             f"{graph.name} is no classifier of one output: only classes can be added or improved"
         )
-    if graph.readout.shape[0] < 2:
+    if prod(graph.readout.shape) < 2:
         raise UsageError(f"{graph.name} has one output, which says yes or no: only classes can be added")
     if name is None:
         name = _classifier(graph)
