@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from unittest.mock import patch
 
@@ -22,3 +23,11 @@ def shared_images() -> Iterator[None]:
     """Let all threads work on one image, even on one that a single thread would finish sooner."""
     with patch.object(plan, "LEAST_SHARED", 0):
         yield
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let programs be interrupted even where the tests run in the background, which ignores interrupts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -293,14 +292,6 @@ def test_the_package_is_the_command_line() -> None:
         check=True,
     )
     assert done.stdout.startswith("SNN101")
-
-
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Let programs be interrupted even where the tests run in the background, which ignores interrupts."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are sent differently there")

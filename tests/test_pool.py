@@ -222,18 +222,7 @@ def test_a_fingerprint_says_what_results_depend_on() -> None:
     assert {"snnc", "numpy", "onnxruntime", "CPU class"} <= set(fingerprint())
 
 
-def _interrupted(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """Press Ctrl-C as a person does: again, if Python lost it in a finaliser, which ignores exceptions."""
-    for _ in range(3):
-        os.killpg(process.pid, signal.SIGINT)
-        try:
-            return process.communicate(timeout=20)
-        except subprocess.TimeoutExpired:
-            continue
-    os.killpg(process.pid, signal.SIGKILL)
-    return process.communicate()
-
-
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_the_processes(files: Files, tmp_path: Path) -> None:
     asked = tmp_path / "sweep.toml"
     asked.write_text(
@@ -254,7 +243,8 @@ def test_ctrl_c_ends_the_processes(files: Files, tmp_path: Path) -> None:
     children = [
         int(each) for each in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     ]
-    out, err = _interrupted(process)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert out == ""
     assert err.splitlines()[-1] == f"error: interrupted; the same command continues from {tmp_path / 'out'}"

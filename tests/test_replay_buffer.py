@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from snnc.adaptation.buffer import ReplayBuffer, is_buffer, network_hash, or_windows, read_buffer
 from snnc.errors import InputError, UsageError
-from snnc.ir.cut import find_cut
+from snnc.ir.cut import features, find_cut
 from snnc.ir.snn import IntegrateFire
 from tests.spiking_graphs import random_graph
 
@@ -99,7 +99,7 @@ def test_trains_are_packed_to_a_bit_each() -> None:
 
 
 def test_buffers_of_other_networks_and_layers_are_refused() -> None:
-    buffer = empty(2000, 6)
+    buffer = empty(2000, features(GRAPH, CUT))
     buffer.require_fit(GRAPH, CUT, "b.npz")
     # The head may change, for nothing before the cut does.
     readout = GRAPH.readout

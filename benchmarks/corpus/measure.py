@@ -143,7 +143,8 @@ def source_accuracy(network: Network, shared: Path, setting: Setting) -> dict[st
     rows = corpus_data.sets(shared, network, CALIBRATION_ROWS)
     limit = setting.limit or None
     source = source_of(network, rows)
-    return {"ann": evaluate_ann(source, rows.x[:limit], rows.y[:limit], progress()).as_dict()}
+    (scores,) = evaluate_ann(source, rows.x[:limit], rows.y[:limit], progress()).values()  # one output
+    return {"ann": scores.as_dict()}
 
 
 def accuracy(network: Network, shared: Path, setting: Setting) -> dict[str, Any]:

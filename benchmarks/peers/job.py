@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.common import corpus_data
 from benchmarks.common.source import source_of
-from snnc.analysis import costs
+from snnc.analysis import costs, node_costs
 from snnc.analysis.node_costs import fan_outs
 from snnc.backends import load_simulator
 from snnc.data.preprocessing import prepared_rows
@@ -89,7 +89,7 @@ def _prepared(source: SourceModel, sets: corpus_data.Sets, rows: corpus_data.Row
     return source.layout.to_canonical(rows).astype(np.float32)
 
 
-def _reach(graph: ann.AnnGraph, calibration: Calibration) -> dict[str, costs.CountMap]:
+def _reach(graph: ann.AnnGraph, calibration: Calibration) -> dict[str, node_costs.CountMap]:
     """Return how many synapses an event of each neuron reaches, by the name of the spiking node."""
     context = Context(calibration=calibration, timesteps=1, simulator=load_simulator("numba"))
     lowered, _ = run_pipeline(Pipeline.parse(PLAIN, PASSES), graph, context)
