@@ -45,7 +45,7 @@ FENCE = re.compile(
 NEEDS = re.compile(r"<!-- needs: (?P<names>[^>]+) -->\s*\Z")
 NUMBER = re.compile(r"[-−]?\d[\d,.]*")
 SHELL = frozenset("|&;<>$`*?~")
-LIBRARY = ".library"
+INSTALLED = ".installed"
 INSTALLERS = ("make", "pip", "python3", ".", "git", "apt")
 """First words of lines that prepare a machine."""
 
@@ -187,7 +187,7 @@ def _inside(folder: Path) -> Iterator[dict[str, str]]:
     environment = os.environ | {
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": os.pathsep.join(
-            filter(None, [str(folder / LIBRARY), str(ROOT), os.environ.get("PYTHONPATH", "")])
+            filter(None, [str(folder / INSTALLED), str(ROOT), os.environ.get("PYTHONPATH", "")])
         ),
         "NO_COLOR": "1",
         "COLUMNS": "120",
@@ -229,7 +229,7 @@ def _bash(block: Block, environment: Mapping[str, str]) -> str:
         if words[0] in INSTALLERS:
             _installs(block, words, environment)
             continue
-        plain = words[0] == "snnc" and not SHELL & set(line) and not Path(LIBRARY).is_dir()
+        plain = words[0] == "snnc" and not SHELL & set(line) and not Path(INSTALLED).is_dir()
         code, said = _snnc(words[1:]) if plain else _run(line, environment)
         if code != (0 if wanted is None else int(wanted[1])):
             raise WalkError(f"{block.place}: {line} exits with {code}:\n{said[-2000:]}")
@@ -304,7 +304,7 @@ def _install_here(block: Block, environment: Mapping[str, str]) -> None:
         raise WalkError(f"{block.place}: it cannot be built:\n{done.stderr[-2000:]}")
     (wheel,) = Path("dist").glob("*.whl")
     with ZipFile(wheel) as archive:
-        archive.extractall(LIBRARY)
+        archive.extractall(INSTALLED)
 
 
 def _compare(block: Block, printed: str) -> None:
