@@ -18,7 +18,7 @@ LAYERS = (
     ("progress",),
     ("cores", "diagnostics", "notebook", "options", "pass_options", "plugins", "writing"),
     ("bars", "ir", "models", "scale"),
-    ("metrics",),
+    ("events", "metrics"),
     ("data", "numerics"),
     ("simulation", "source"),
     ("analysis", "artefact", "frontend"),
