@@ -151,15 +151,16 @@ def _memory(found: Found) -> list[str]:
         "",
         (
             "`convert --cluster local:1` of a small network on float32 rows of 3x224x224 in an `.npy` file. "
-            "What is not of files is what the client itself holds; the rest are pages of libraries and of the rows."
+            "What is not of files is what the client itself holds; the rest are pages of libraries and of "
+            "the rows."
         ),
         "",
         *_table(head, rows),
         (
-            "What the client holds does not grow with the rows: they are read in blocks, whose pages are given "
-            "back. The target was 300 MB in all. Of the peak about 150 MB are Python and its libraries, code "
-            "included; the rest are calls of 32 rows, 19 MB each, on their way to the worker, of which there "
-            "are three."
+            "What the client holds does not grow with the rows: they are read in blocks, whose pages are "
+            "given back. The target was 300 MB in all. Of the peak about 150 MB are Python and its "
+            "libraries, code included; the rest are calls of 32 rows, 19 MB each, of which three are on "
+            "their way to the worker."
         ),
         "",
     ]
