@@ -82,10 +82,14 @@ class NumbaSimulator:
         as views whose channels lie last in memory; given trains of that layout are read fastest.
         """
         batch, given = check_run(graph, inputs, timesteps, given)
-        given = {**frames_given(graph, batch), **given}
+        frames = frames_given(graph, batch)
+        given = {**frames, **given}
         request = self._request(graph, timesteps, record, tuple(given))
         trains = {name: given[name] for name in request.given}
-        return self._run(self._prepare(request, batch, trains), len(batch))
+        trace = self._run(self._prepare(request, batch, trains), len(batch))
+        kind = np.int32 if graph.integer else np.float32
+        trace.trains |= {n: train.astype(kind) for n, train in frames.items() if n in record.trains}
+        return trace
 
     def _request(
         self, graph: SnnGraph, timesteps: int, record: RecordOptions, given: tuple[str, ...]

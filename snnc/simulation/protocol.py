@@ -214,8 +214,8 @@ def check_run(
         )
     if graph.only_timesteps and timesteps != graph.timesteps:
         raise InputError(
-            f"{graph.name} runs for T = {graph.timesteps} alone, for which its step functions and functions "
-            f"of counts were made, not T = {timesteps}; convert it again for T = {timesteps}"
+            f"{graph.name} runs for T = {graph.timesteps} alone, for which its frames, step functions and "
+            f"functions of counts were made, not T = {timesteps}; convert it again for T = {timesteps}"
         )
     if not graph.max_timesteps and (found := function_overflow(graph, timesteps)) is not None:
         raise InputError(f"{graph.name}: {found}; convert it again with fewer levels or steps")
