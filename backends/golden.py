@@ -50,7 +50,7 @@ def make_golden(artefact: Artefact, rows: Given = None) -> Golden:
 
 
 def _structured(node: Encode, seed: int, timesteps: int) -> FloatArray:
-    """Return inputs whose answers differ: blots of several sizes and colours, (ROWS, *shape of a row) float32."""
+    """Return rows whose answers differ, float32: blots of several sizes and colours, or frames of them."""
     random = np.random.default_rng(seed)
     shape = node.shape
     rows = ROWS * timesteps if node.varies else ROWS

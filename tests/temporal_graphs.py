@@ -19,7 +19,8 @@ from tests.spiking_graphs import NEURONS, as_float, random_graph
 
 
 def with_leaks(graph: SnnGraph, seed: int, fraction_bits: int | None = None) -> SnnGraph:
-    """Return a network all of whose populations, and most of whose read-outs, leak, filter, rest or are reset.
+    """Return a network all of whose populations, and most of whose read-outs, leak, filter, rest or are
+    reset.
 
     Args:
         graph: a synchronous network without settle steps.
@@ -88,7 +89,7 @@ def with_frames(graph: SnnGraph, presented: Presented, *, first_only: bool = Fal
 
 
 def random_frames(graph: SnnGraph, batch: int, seed: int, timesteps: int | None = None) -> Rows:
-    """Return distinct quantised rows of a network, int32; of frames (batch, T, *shape), some of them silent."""
+    """Return distinct quantised rows of a network, int32; of frames (batch, T, *shape), some silent."""
     steps = timesteps or graph.timesteps
     rng = np.random.default_rng(seed)
     found = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,10 +89,16 @@ def vector(value: float) -> np.ndarray:
         ({"refractory": 2}, [1, 1, 1, 1, 1], [1, 0, 0, 1, 0]),
         ({"synapse_decay": vector(0.5)}, [1, 0, 0.25, 0], [1, 0, 1, 0]),
         ({"reset_by": vector(2)}, [1, 1, 1, 1], [1, 0, 1, 0]),
-        ({"decay": vector(1), "neuron": Neuron(spikes_per_step=3, count_memory=False)}, [2.5, 0.5, 9], [2, 1, 3]),
+        (
+            {"decay": vector(1), "neuron": Neuron(spikes_per_step=3, count_memory=False)},
+            [2.5, 0.5, 9],
+            [2, 1, 3],
+        ),
     ],
 )
-def test_what_a_leaky_neuron_does(changes: dict[str, object], currents: list[float], expected: list[int]) -> None:
+def test_what_a_leaky_neuron_does(
+    changes: dict[str, object], currents: list[float], expected: list[int]
+) -> None:
     graph = one_neuron(**changes)
     assert firing(graph.of_type(snn.IntegrateFire)[0]) is Firing.LEAKY
     assert spikes(graph, currents) == expected
@@ -118,7 +123,7 @@ def test_a_potential_below_zero_fades() -> None:
     assert trace.potentials["p"].item() == 0
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(graph=temporal_graphs(), batch=st.integers(1, 5), threads=st.integers(1, 2))
 def test_simulators_agree(graph: snn.SnnGraph, batch: int, threads: int) -> None:
     q = random_frames(graph, batch, 7)
@@ -145,7 +150,7 @@ def test_simulators_agree_before_quantisation(graph: snn.SnnGraph) -> None:
     assert_same_states(load_simulator("numba", 1).run(graph, q, graph.timesteps, STATES), expected)
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(graph=temporal_graphs())
 def test_the_model_and_the_text_give_the_network_back(graph: snn.SnnGraph) -> None:
     text = print_exact(graph)
@@ -154,7 +159,7 @@ def test_the_model_and_the_text_give_the_network_back(graph: snn.SnnGraph) -> No
     assert print_exact(back) == text
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(graph=temporal_graphs(leaky=True), seed=st.integers(0, 2**20))
 def test_potentials_stay_within_their_bounds(graph: snn.SnnGraph, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -163,7 +168,9 @@ def test_potentials_stay_within_their_bounds(graph: snn.SnnGraph, seed: int) -> 
     q = random_frames(graph, 4, seed)
     arrays = q.arrays if hasattr(q, "arrays") else {graph.input.name: q}
     extreme = {
-        node.name: np.where(rng.random(arrays[node.name].shape) < 0.5, -node.limit, node.limit).astype(np.int32)
+        node.name: np.where(rng.random(arrays[node.name].shape) < 0.5, -node.limit, node.limit).astype(
+            np.int32
+        )
         for node in graph.encoders
     }
     trace = REFERENCE.run(graph, extreme, graph.timesteps, STATES)
@@ -174,7 +181,7 @@ def test_potentials_stay_within_their_bounds(graph: snn.SnnGraph, seed: int) -> 
 
 
 @needs_gcc
-@settings(max_examples=4)
+@settings(max_examples=2)
 @given(graph=temporal_graphs())
 def test_c_agrees(graph: snn.SnnGraph, tmp_path_factory: pytest.TempPathFactory) -> None:
     run_selftest(emitted(graph, tmp_path_factory.mktemp("c")))
@@ -207,10 +214,13 @@ def test_a_frame_for_each_step() -> None:
         REFERENCE.run(bound, q[:, :3], 3)
 
 
-@pytest.mark.parametrize("graph", [
-    with_leaks(random_graph(3, neuron=Neuron(), blocks=1, flat=True), 1),
-    with_frames(random_graph(3, neuron=Neuron(), blocks=1, flat=True), Presented.SEQUENCE),
-])
+@pytest.mark.parametrize(
+    "graph",
+    [
+        with_leaks(random_graph(3, neuron=Neuron(), blocks=1, flat=True), 1),
+        with_frames(random_graph(3, neuron=Neuron(), blocks=1, flat=True), Presented.SEQUENCE),
+    ],
+)
 @pytest.mark.parametrize(
     ("target", "profile"),
     [(name, profile) for name in BACKENDS for profile in load_backend(name).capabilities.profiles],

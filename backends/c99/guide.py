@@ -60,9 +60,9 @@ SNNC_STATE_SECTION static snnc_state state;
 snnc_infer(&state, {given}, SNNC_TIMESTEPS, {results});{answer}
 ```
 
-`snnc_begin()` and `snnc_step()` run it step by step, so that an answer can be read early{told}. `timesteps` may be
-1 to {most}. Compilers may call `memset` and `memcpy`, also freestanding ones. C++ may include the header (an
-Arduino sketch does), and compile the source as C++11.
+`snnc_begin()` and `snnc_step()` run it step by step, so that an answer can be read early{told}. `timesteps`
+may be 1 to {most}. Compilers may call `memset` and `memcpy`, also freestanding ones. C++ may include the
+header (an Arduino sketch does), and compile the source as C++11.
 
 `cc -std=c99 -O2 {" ".join(arguments)} -o selftest && ./selftest` compares outputs, counts and
 potentials with those of the reference on the golden inputs; `{selftest.PROGRAM}` needs `printf`.

@@ -156,7 +156,9 @@ static void difference_${n0}_$n1(const $t0 *now, int32_t size, $t0 *before, $t1 
 """,
 }
 
-KERNELS = _VALUES | SYNAPSES | FUNCTIONS | {name: rule.template for name, rule in RULES.items()} | LEAKY_KERNELS
+KERNELS = (
+    _VALUES | SYNAPSES | FUNCTIONS | {name: rule.template for name, rule in RULES.items()} | LEAKY_KERNELS
+)
 """Kernel name -> text, in the order in which C needs them."""
 
 _CALLS = {

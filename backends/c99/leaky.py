@@ -1,7 +1,7 @@
 """The C loops of leaky populations and read-outs.
 
-The currents of a step were summed before, and reach the potential through the filter. Division truncates in C, as the
-definition does (:mod:`snnc.ir.leak`), and the product has 64 bits.
+The currents of a step were summed before, and reach the potential through the filter. Division truncates in
+C, as the definition does (:mod:`snnc.ir.leak`), and the product has 64 bits.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from snnc.ir.leak import WHOLE
 
 LEAKY_POPULATION = """
-/* The constants of a leaky population or read-out; whatever is null is none: a decay keeps all, a filter passes all,
-   and a spike takes the threshold. */
+/* The constants of a leaky population or read-out; whatever is null is none: a decay keeps all, a filter
+   passes all, and a spike takes the threshold. */
 typedef struct {
     const int32_t *threshold, *bias, *decay, *synapse_decay, *reset_to, *reset_by;
     int32_t pixels, channels, limit, refractory, finer;

@@ -391,14 +391,14 @@ _ALL_FRAMES = """\
 _ABOUT_STEP = "/* Run one step. Returns 1; or 0, and nothing happens, once the run is over. */"
 
 _ABOUT_STEP_OF_FRAMES = """\
-/* Run one step, which sees its own frame; settle steps ignore it. Returns 1; or 0, and nothing happens, once the
-   run is over or where the frame exceeds SNNC_INPUT_LIMIT. */"""
+/* Run one step, which sees its own frame; settle steps ignore it. Returns 1; or 0, and nothing happens,
+   once the run is over or where the frame exceeds SNNC_INPUT_LIMIT. */"""
 
 _ABOUT_INFER = "/* Begin, run all steps, write the output. Returns what snnc_begin() returns. */"
 
 _ABOUT_INFER_OF_FRAMES = """\
-/* Begin, run all steps, write the output: a row is its frames, one behind the other, of the T steps. Returns 1; or
-   0 where snnc_begin() or snnc_step() does. */"""
+/* Begin, run all steps, write the output: a row is its frames, one behind the other, of the T steps.
+   Returns 1; or 0 where snnc_begin() or snnc_step() does. */"""
 
 _CLASS_DECLARED = """
 /* The class: the index of the largest output, the lowest one on ties. */

@@ -47,7 +47,9 @@ def leaky_call(node: IntegrateFire | Readout) -> tuple[dict[str, Any], dict[str,
     return attributes, {name: neutral[name] if values is None else values for name, values in given.items()}
 
 
-def read_leak(settings: dict[str, Any], parameters: Sequence[NumberArray]) -> tuple[frozenset[str], dict[str, Any]]:
+def read_leak(
+    settings: dict[str, Any], parameters: Sequence[NumberArray]
+) -> tuple[frozenset[str], dict[str, Any]]:
     """Return which parameters a leaky node has, and the fields that its call tells of.
 
     Args:
@@ -123,7 +125,10 @@ def _charge(potential: str, integer: bool) -> list[str]:
 def _leak(value: str, decay: str, integer: bool) -> list[str]:
     """Return the lines for what remains of a value after a step; ``Div`` truncates."""
     if not integer:
-        return [f"{value}_share = Cast<to = $carrier>({decay})", f"kept_{value} = Mul({value}, {value}_share)"]
+        return [
+            f"{value}_share = Cast<to = $carrier>({decay})",
+            f"kept_{value} = Mul({value}, {value}_share)",
+        ]
     return [
         f"{value}_wide = Cast<to = 7>({value})",
         f"{value}_share = Cast<to = 7>({decay})",

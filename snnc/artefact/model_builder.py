@@ -128,9 +128,7 @@ class ModelBuilder:
         self._taken.add(name)
         return name
 
-    def value(
-        self, name: str, shape: Sequence[int | str], element: int | None = None
-    ) -> ValueInfoProto:
+    def value(self, name: str, shape: Sequence[int | str], element: int | None = None) -> ValueInfoProto:
         """Declare a tensor of (batch, *shape), of which an axis without a fixed size has a name."""
         element = self.carrier if element is None else element
         return helper.make_tensor_value_info(name, element, ["batch", *shape])

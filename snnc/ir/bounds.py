@@ -79,7 +79,13 @@ def _most(values: NumberArray) -> int:
 
 
 def leaky_reach(node: IntegrateFire | Readout, current: int, steps: int) -> int:
-    """Return how far potential and filtered current of a leaky node get, for a current of a given magnitude."""
+    """Return how far the potential and the filtered current of a leaky node get in a run.
+
+    Args:
+        node: a population or read-out in integers.
+        current: largest magnitude of the sum that it reads in a step.
+        steps: of the run.
+    """
     decay = WHOLE if node.decay is None else int(node.decay.max())
     filtering = None if node.synapse_decay is None else int(node.synapse_decay.max())
     start = 0
@@ -137,7 +143,8 @@ def function_bounds(graph: SnnGraph, timesteps: int) -> dict[str, int]:
 def run_bounds(graph: SnnGraph, timesteps: int) -> dict[str, int]:
     """Return the largest magnitude that is reached in a run by what nodes keep from step to step, in int32.
 
-    Of leaky nodes it is the recurrence of their magnitudes; of others ``|v0| + (T + K)(max |I| + |B|)`` for potentials, ``(T + K)(max |I| + |B|)`` for the read-out, and
+    Of leaky nodes it is the recurrence of their magnitudes; of others ``|v0| + (T + K)(max |I| + |B|)`` for
+    potentials, ``(T + K)(max |I| + |B|)`` for the read-out, and
     ``(T + K) max |s|`` for the counts of which a pooling takes the maximum. A network with step functions or
     functions of counts, which runs for one T, has a second proof, from the sums of :func:`sum_bounds`: a
     potential from which nothing is taken stays within ``|v0| + sum |w| max |N| + T |B|``, one from which its

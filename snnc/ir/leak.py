@@ -1,7 +1,8 @@
 """Decays in fixed point: what remains of a potential or of a filtered current after a step.
 
-Before quantisation a decay is a float32 factor, ``v d``. In integers it is a multiple of ``2^-15`` and the product
-is rounded toward zero, ``trunc(v d / 2^15)``: by rounding down, a potential below zero would stick at -1.
+Before quantisation a decay is a float32 factor, ``v d``. In integers it is a multiple of ``2^-15`` and the
+product is rounded toward zero, ``trunc(v d / 2^15)``: by rounding down, a potential below zero would stick
+at -1.
 """
 
 from __future__ import annotations
@@ -47,7 +48,13 @@ def fraction_problem(fraction_bits: int, integer: bool) -> str | None:
 
 
 def leaky_bound(
-    steps: int, current: int, bias: int, decay: int, synapse_decay: int | None, fraction_bits: int = 0, start: int = 0
+    steps: int,
+    current: int,
+    bias: int,
+    decay: int,
+    synapse_decay: int | None,
+    fraction_bits: int = 0,
+    start: int = 0,
 ) -> tuple[int, int]:
     """Return how far a potential and its filtered current get in a run, from which nothing is taken.
 

@@ -1,8 +1,8 @@
 """Leaky populations and read-outs in integers.
 
-A product with a decay rounds toward zero in each step, so that a potential of few units would lose a good part of
-itself to rounding: with ``beta`` = 0.95 up to 20 units. Its unit is therefore finer than that of the currents, by as many bits
-as int32 is proved to hold, and at most by :data:`FRACTION_BITS`.
+A product with a decay rounds toward zero in each step, so that a potential of few units would lose a good
+part of itself to rounding: with ``beta`` = 0.95 up to 20 units. Its unit is therefore finer than that of the
+currents, by as many bits as int32 is proved to hold, and at most by :data:`FRACTION_BITS`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def rounded_leaky(graph: SnnGraph, node: Leaky, scale: FloatArray) -> Leaky:
 
 
 def _rounded(node: Leaky, scale: FloatArray, bits: int) -> Leaky | None:
-    """Return the node with a potential that is finer by so many bits; ``None`` where a parameter leaves int32."""
+    """Return the node with a potential finer by so many bits; ``None`` where a parameter leaves int32."""
     fits = True
 
     def rounded(values: NumberArray | None) -> IntArray | None:

@@ -227,8 +227,8 @@ def check_run(
         if array.shape[1:] != shape:
             if len(shape) > len(node.shape):
                 raise InputError(
-                    f"inputs{which} of shape {array.shape} are not (batch, T, {node.shape}) for T = {timesteps}: "
-                    "a frame for each step"
+                    f"inputs{which} of shape {array.shape} are not (batch, T, {node.shape}) for "
+                    f"T = {timesteps}: a frame for each step"
                 )
             raise InputError(
                 f"inputs{which} of shape {array.shape} do not fit the network's (batch, {node.shape})"

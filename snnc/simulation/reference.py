@@ -207,7 +207,7 @@ def _slices(node: ann.Slice | snn.Slice) -> tuple[slice, ...]:
 
 
 def encode(node: snn.Encode, x: FloatArray) -> IntArray:
-    """Quantise a batch of analogue inputs, (batch, *shape), or (batch, T, *shape) of frames, to int32 ``q``."""
+    """Quantise analogue inputs, (batch, *shape), or (batch, T, *shape) of frames, to int32 ``q``."""
     x = np.asarray(x, np.float32)
     x = x.reshape(*x.shape[: 2 if node.varies else 1], *node.shape)
     if node.gain is not None and node.offset is not None:

@@ -31,8 +31,8 @@ class LeakyRun:
             node: the population or read-out.
             read: its currents.
             out: where to put the spikes, or the final potentials of a read-out.
-            states: (2, images, height, width, padded channels): where final potentials and minus the counts of
-                a population go.
+            states: (2, images, height, width, padded channels): where final potentials and minus the counts
+                of a population go.
             request: what is run.
         """
         self.node, self.read, self.out, self.states, self.request = node, read, out, states, request

@@ -36,8 +36,8 @@ def fire_leaky(
     Args:
         currents: (steps, images, height, width, channels) int32.
         images: how many of them to work on.
-        vectors: (7, channels) int64: threshold, bias, initial potential, decay, decay of the synapse, the value
-            that a spike sets, and what it takes.
+        vectors: (7, channels) int64: threshold, bias, initial potential, decay, decay of the synapse, the
+            value that a spike sets, and what it takes.
         finer: by which currents are multiplied.
         limit: most that leaves in a step.
         refractory: steps of rest after a spike.

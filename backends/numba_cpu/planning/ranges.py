@@ -14,7 +14,7 @@ import numpy as np
 from snnc.backends.numba_cpu.planning.request import Request
 from snnc.errors import InputError
 from snnc.ir import snn
-from snnc.ir.bounds import leaky_reach, INT32, count_bounds
+from snnc.ir.bounds import INT32, count_bounds, leaky_reach
 from snnc.ir.graph import NumberArray
 from snnc.ir.operations import Firing, firing, largest_count
 

@@ -17,10 +17,10 @@ INPUT_LIMIT = 2047
 class Presented(Enum):
     """What a row is, and what of it a step sees.
 
-    ``STILL``: a row has the input's shape, and each of the T steps sees the same ``q``. ``ACCUMULATED``: a row is
-    T frames, (T, *shape), which add up to a row of the source network; step ``t`` sees frame ``t``. The scale is
-    that of one of T steps, so that the network runs for its own T alone. ``SEQUENCE``: a row is as many frames as
-    the run has steps, and each stands for itself. In settle steps nothing is presented.
+    ``STILL``: a row has the input's shape, and each of the T steps sees the same ``q``. ``ACCUMULATED``: a
+    row is T frames, (T, *shape), which add up to a row of the source network; step ``t`` sees frame ``t``.
+    The scale is that of one of T steps, so that the network runs for its own T alone. ``SEQUENCE``: a row is
+    as many frames as the run has steps, and each stands for itself. In settle steps nothing is presented.
     """
 
     STILL = "still"

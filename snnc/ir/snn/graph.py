@@ -50,7 +50,7 @@ class SnnGraph(Graph[SnnNode]):
 
     @cached_property
     def changing(self) -> str | None:
-        """What depends on the order of steps, in words: frames, leaky neurons or read-outs; ``None`` for nothing.
+        """What depends on the order of steps, in words: frames or leaks; ``None`` where nothing does.
 
         What is proved or learned for a constant input and for neurons that lose nothing does not hold there.
         """
@@ -112,7 +112,9 @@ class SnnGraph(Graph[SnnNode]):
             return f"T = {self.timesteps} and K = {self.settle_steps} make no run"
         if self.schedule is Schedule.LAYERWISE and self.settle_steps:
             return "the layerwise schedule has no settle steps: nothing arrives late"
-        if (self.schedule is Schedule.LAYERWISE or self.settle_steps) and (what := self.leaking()) is not None:
+        if (self.schedule is Schedule.LAYERWISE or self.settle_steps) and (
+            what := self.leaking()
+        ) is not None:
             return f"{what} is leaky, which knows neither the layerwise schedule nor settle steps"
         if self.schedule is Schedule.LAYERWISE and any(node.varies for node in self.encoders):
             return "the layerwise schedule has no steps that could see frames"

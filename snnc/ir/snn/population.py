@@ -48,17 +48,17 @@ class IntegrateFire(SnnNode):
     in both schedules, for any sign of ``N``. What has arrived after ``T`` steps depends on ``T``, so such a
     network runs for its own ``T`` alone.
 
-    A population that leaks, is reset otherwise than by its threshold, or rests after a spike, has the potential
-    ``v`` in units of ``2^-F`` of a current, ``F`` its ``fraction_bits``, and no count memory::
+    A population that leaks, is reset otherwise than by its threshold, or rests after a spike, has the
+    potential ``v`` in units of ``2^-F`` of a current, ``F`` its ``fraction_bits``, and no count memory::
 
         i = leak(i, synapse_decay_c) + 2^F I_t             (without it, i = 2^F I_t)
         m = leak(v, decay_c) + i + B_c
         s = clip(floor(m / Theta_c), 0, Mmax)
         v = m - s reset_by_c,  or where s > 0 and there is one, reset_to_c
 
-    with ``i(0) = 0`` and ``leak`` as in :mod:`snnc.ir.leak`. In each of the ``refractory`` steps after a spike
-    the potential stays as it is and ``s = 0``; the filter goes on. A factor of the input, such as ``dt / tau``, a
-    resistance, or the input decay of DA-LIF, is linear and part of the weights and the bias.
+    with ``i(0) = 0`` and ``leak`` as in :mod:`snnc.ir.leak`. In each of the ``refractory`` steps after a
+    spike the potential stays as it is and ``s = 0``; the filter goes on. A factor of the input, such as
+    ``dt / tau``, a resistance, or the input decay of DA-LIF, is linear and part of the weights and the bias.
 
     The activation that the spikes stand for is ``floor_c + u_c N / T``.
 
@@ -87,8 +87,8 @@ class IntegrateFire(SnnNode):
         potential_unit, potential_zero: (channels,) float32, what the potential of a neuron with a step
             function stands for, ``potential_unit v + potential_zero``: the pre-activation of the source
             network. They change no spike; ``None`` where it is not known.
-        decay: (channels,) what remains of the potential after a step: float32, or int32 in units of ``2^-15``;
-            ``None`` where all does.
+        decay: (channels,) what remains of the potential after a step: float32, or int32 in units of
+            ``2^-15``; ``None`` where all does.
         synapse_decay: (channels,) likewise of the filtered current; ``None`` where nothing filters.
         reset_to: (channels,) the potential after a spike; ``None`` for reset by subtraction.
         reset_by: (channels,) what each spike takes from the potential; ``None`` for the threshold.
@@ -185,12 +185,14 @@ class IntegrateFire(SnnNode):
         if not self.leaky:
             return None
         if self.neuron.count_memory or self.neuron.levels > 1 or self.breakpoints is not None:
-            return "a leaky neuron has neither count memory nor levels nor a step function: what it sends is sent"
+            return "a leaky neuron has neither count memory nor levels nor a step function"
         if self.floor is not None:
             return "silence of a leaky neuron stands for nothing"
         for reset in (self.reset_to, self.reset_by):
             if reset is not None and (reset.shape != self.shape[:1] or reset.dtype != self.threshold.dtype):
-                return f"a reset {reset.dtype}{reset.shape} is not one number each for {self.channels} channels"
+                return (
+                    f"a reset {reset.dtype}{reset.shape} is not one number each for {self.channels} channels"
+                )
         if self.reset_to is not None and (self.neuron.limit != 1 or self.reset_by is not None):
             return "a neuron that is reset to a value sends one spike a step, and nothing is subtracted"
         if self.reset_by is not None and self.reset_by.min() < 0:

@@ -33,8 +33,8 @@ class Readout(SnnNode):
         scale: real value of one unit of the accumulated current; 1 before quantisation.
         gain: (channels,) float32, by how much a channel's unit is larger than that; ``None`` where all share
             one, as class scores must.
-        decay, synapse_decay: (channels,) float32, or int32 in units of ``2^-15``; ``None`` for no leak, and for
-            no filter.
+        decay, synapse_decay: (channels,) float32, or int32 in units of ``2^-15``; ``None`` for no leak, and
+            for no filter.
         fraction_bits: F, by how many bits an integer potential is finer than currents.
     """
 
