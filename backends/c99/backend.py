@@ -106,7 +106,8 @@ class C99:
     def check(self, graph: SnnGraph) -> tuple[Unsupported, ...]:
         """Return what C's integers cannot express."""
         kinds = COMMON_KINDS | {Gather} | set(get_args(Function))
-        found = list(unknown_operations(graph, kinds, COMMON_RULES | {Firing.STEPS}))
+        rules = COMMON_RULES | {Firing.STEPS, Firing.LEAKY}
+        found = list(unknown_operations(graph, kinds, rules, over_time=True))
         for node in graph:
             if not getattr(node, "integer", True):
                 reason = "float32 parameters: the C source has integers only"

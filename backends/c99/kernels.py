@@ -9,6 +9,7 @@ from string import Template
 
 from snnc.backends.c99.firing import RULES
 from snnc.backends.c99.functions import FUNCTIONS, HELPERS
+from snnc.backends.c99.leaky import KEPT, LEAKY_KERNELS
 from snnc.backends.c99.synapses import REACHED, SYNAPSES
 from snnc.backends.c99.widths import Width
 
@@ -155,7 +156,9 @@ static void difference_${n0}_$n1(const $t0 *now, int32_t size, $t0 *before, $t1 
 """,
 }
 
-KERNELS = _VALUES | SYNAPSES | FUNCTIONS | {name: rule.template for name, rule in RULES.items()}
+KERNELS = (
+    _VALUES | SYNAPSES | FUNCTIONS | {name: rule.template for name, rule in RULES.items()} | LEAKY_KERNELS
+)
 """Kernel name -> text, in the order in which C needs them."""
 
 _CALLS = {
@@ -164,7 +167,7 @@ _CALLS = {
     "convolve_large": ("list", "cut", "add_rows"),
     "convolve_along_large": ("list", "cut", "add_rows"),
 }
-_HELPERS = {REACHED: {*_CALLS, "depthwise"}} | HELPERS
+_HELPERS = {REACHED: {*_CALLS, "depthwise"}, KEPT: set(LEAKY_KERNELS)} | HELPERS
 """Functions without types -> the kernels that call them."""
 
 

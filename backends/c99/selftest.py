@@ -78,7 +78,7 @@ def program(graph: SnnGraph, golden: Golden) -> str:
             f"SNNC_{'INPUTS' if isinstance(port.node, Encode) else 'OUTPUTS'}{port.suffix}",
         )
         if isinstance(port.node, Encode):
-            given.append(f"golden_{name} + row * {size}")
+            given.append(f"golden_{name} + row * {size}{' * SNNC_TIMESTEPS' if port.frames else ''}")
             continue
         results.append(name)
         large = "" if has_classes(graph) else "static "  # a map may be too large for a stack

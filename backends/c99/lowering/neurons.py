@@ -6,6 +6,7 @@ import numpy as np
 
 from snnc.backends.c99.lowering.builder import NULL, STEPS, TIMES, CodeBuilder
 from snnc.backends.c99.lowering.currents import gather
+from snnc.backends.c99.lowering.leaky import leaky_population, leaky_readout
 from snnc.backends.c99.program import Extent, Place
 from snnc.backends.c99.widths import Width
 from snnc.errors import InternalError
@@ -33,6 +34,9 @@ def integrate_fire(code: CodeBuilder, node: IntegrateFire) -> None:
     start = code.table(node, "v0", node.v_init, "initial potential", Width.I32)
     code.once(node, "rest", (), start, 1, extent.pixels, extent.channels, v)
     code.once(node, "zero", (counts,), sent, sent.size)
+    if node.leaky:
+        leaky_population(code, node, v, sent)
+        return
     constant = gather(code, node, v)
     if node.breakpoints is not None and node.step_values is not None:
         _follow_steps(code, node, node.breakpoints, node.step_values, constant, v, sent)
@@ -95,6 +99,9 @@ def _follow_steps(
 
 def readout(code: CodeBuilder, node: Readout) -> None:
     """Write the calls of a read-out."""
+    if node.leaky:
+        leaky_readout(code, node)
+        return
     extent = Extent.of(node.shape)
     y = code.program.keep(code.ports[node.name].argument, Width.I32, extent.size, f"read-out {node.name}")
     bias = code.table(node, "b", node.bias, "bias", Width.I32)

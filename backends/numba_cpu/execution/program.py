@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from snnc.backends.numba_cpu.codegen import micro_products, neurons
 from snnc.backends.numba_cpu.execution import functions, shapes
+from snnc.backends.numba_cpu.execution.leaky import LeakyRun
 from snnc.backends.numba_cpu.execution.shapes import Value
 from snnc.backends.numba_cpu.execution.step_functions import StepRun
 from snnc.backends.numba_cpu.kernels.firing import firing as firing_of
@@ -202,11 +203,13 @@ class Program:
             value = Value(read[0].values, part.output, part.constant)
             self._values[node.name] = value
             return Part(node, value), lambda images: None
-        value = self._hold(node.name, part.output, part.constant)
+        value = self._hold(node.name, part.output, part.constant, summed=isinstance(node, snn.Readout))
         if isinstance(node, snn.Encode):
             self.encoded[node.name] = value
+        if isinstance(node, snn.Readout):
+            return Part(node, value), LeakyRun(node, read, value, None, request).run
         if isinstance(node, snn.IntegrateFire):
-            return self._step_function(node, read, value)
+            return self._step_by_step(node, read, value)
         if isinstance(node, snn.Function):
             return Part(node, value), functions.FunctionRun(node, read, part.counts, value, request).run
         if isinstance(node, snn.Gather):
@@ -218,11 +221,12 @@ class Program:
 
         return Part(node, value), run
 
-    def _step_function(self, node: snn.IntegrateFire, read: list[Value], value: Value) -> tuple[Part, Action]:
-        """Return what runs a population with a step function, and where its states are."""
+    def _step_by_step(self, node: snn.IntegrateFire, read: list[Value], value: Value) -> tuple[Part, Action]:
+        """Return what runs a population that no stage runs, and where its states are."""
         request = self.request
         states = np.zeros((2, *value.values.shape[1:]), np.int32 if node.integer else np.float32)
-        made = StepRun(node, read, value, states, request)
+        kind = LeakyRun if node.leaky else StepRun
+        made = kind(node, read, value, states, request)
         kept = (states[0], states[1]) if request.record.states else None
         return Part(node, value, kept), made.run
 
@@ -303,6 +307,8 @@ class Program:
                 capacity, takes_back = neuron.capacity(request.timesteps), not request.barrier
             case Firing.STEPS:
                 raise InternalError(f"{node.name!r} has a step function, which no stage runs")
+            case Firing.LEAKY:
+                raise InternalError(f"{node.name!r} is leaky, and no stage runs it")
             case _:
                 raise unmatched(rule)
         settings = aligned(np.array([capacity, limit, -int(takes_back)], np.int64))
