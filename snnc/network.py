@@ -137,7 +137,14 @@ class ConvertedNetwork(Artefact):
                 except InputError as error:
                     _log.warning("the source network is not compared: %s", error)
                 else:
-                    source = open_source(_log.debug, located, self.preprocessing, threads, self.selection)
+                    source = open_source(
+                        _log.debug,
+                        located,
+                        self.preprocessing,
+                        threads,
+                        self.selection,
+                        accumulated=self.accumulates,
+                    )
             return evaluate_artefact(
                 self,
                 x,
@@ -437,6 +444,7 @@ def convert(
     shape: Mapping[str, Sequence[int]] | Sequence[str] = (),
     keep_output: Sequence[str] = (),
     host: str = "edges",
+    frames: bool = False,
 ) -> ConvertedNetwork:
     """Convert a trained network; see :func:`snnc.compiler.convert` for what it does.
 
@@ -460,6 +468,8 @@ def convert(
         shape: (batch, *shape) of inputs whose sizes the file leaves open, by their names.
         keep_output: names of the outputs to keep, all by default.
         host: what may run as ordinary ONNX.
+        frames: whether the result takes T frames that add up to a row, (rows, T, *shape); the calibration
+            rows are accumulated.
 
     Raises:
         UnsupportedModelError: the network holds something that cannot be converted.
@@ -479,6 +489,7 @@ def convert(
         shape=shape_texts(shape),
         keep_output=as_names(keep_output, "outputs to keep"),
         host=host,
+        frames=frames,
     )
     if calibration is None:
         if not isinstance(model, str) or not model.startswith(PREFIX):
