@@ -32,6 +32,7 @@ LAYERS = (
     ("budget", "training"),
     ("adaptation", "remote"),
     ("sweep",),
+    ("converted_network",),
     ("network",),
     ("cli",),
 )
