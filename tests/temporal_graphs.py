@@ -47,8 +47,8 @@ def with_leaks(graph: SnnGraph, seed: int, fraction_bits: int | None = None) -> 
         return node.with_(
             neuron=Neuron(spikes_per_step=spikes, count_memory=False),
             threshold=threshold.astype(np.int32),
-            bias=(node.bias << bits).astype(np.int32),
-            v_init=(node.v_init << bits).astype(np.int32),
+            bias=(node.bias.astype(np.int64) << bits).astype(np.int32),
+            v_init=(node.v_init.astype(np.int64) << bits).astype(np.int32),
             negative_threshold=None,
             floor=None,
             decay=decays(node, 0.9),

@@ -82,7 +82,7 @@ class NumbaSimulator:
         as views whose channels lie last in memory; given trains of that layout are read fastest.
         """
         batch, given = check_run(graph, inputs, timesteps, given)
-        frames = frames_given(graph, batch)
+        frames = _frames_given(graph, batch)
         given = {**frames, **given}
         request = self._request(graph, timesteps, record, tuple(given))
         trains = {name: given[name] for name in request.given}
@@ -151,7 +151,7 @@ class NumbaSimulator:
             rounds: of which the shortest counts.
         """
         batch, _ = check_run(graph, inputs, timesteps, None)
-        frames = frames_given(graph, batch)
+        frames = _frames_given(graph, batch)
         request = self._request(graph, timesteps, RecordOptions(), tuple(frames))
         return self._prepare(request, batch, frames).profile(rounds)
 
@@ -170,7 +170,7 @@ class NumbaSimulator:
         return run.trace(self._team.workers.map(run.run, starts, stops))
 
 
-def frames_given(graph: SnnGraph, inputs: Batch) -> dict[str, NumberArray]:
+def _frames_given(graph: SnnGraph, inputs: Batch) -> dict[str, NumberArray]:
     """Return what each step sees of inputs that are frames, (T + K, batch, *shape): spikes that are given."""
     found = {}
     for node in graph.encoders:

@@ -53,9 +53,11 @@ def footprint(graph: SnnGraph, neurons: int) -> int:
     check_known(graph)
     parameters = sum(array.nbytes for array in _parameters(graph))
     states = 4 * (neurons + sum(node.channels for node in graph.of_type(Readout)))
-    for node in (*graph.of_type(IntegrateFire), *graph.of_type(Readout)):
-        more = (node.synapse_decay is not None) + (isinstance(node, IntegrateFire) and node.refractory > 0)
-        states += 4 * more * int(np.prod(node.shape))
+    for population in graph.of_type(IntegrateFire):
+        more = (population.synapse_decay is not None) + (population.refractory > 0)
+        states += 4 * more * int(np.prod(population.shape))
+    for readout in graph.of_type(Readout):
+        states += 4 * (readout.synapse_decay is not None) * int(np.prod(readout.shape))
     inputs = sum(2 * int(np.prod(node.shape)) for node in graph.of_type(Encode))
     return parameters + states + inputs
 

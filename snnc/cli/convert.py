@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 OTHER_SEARCHES = ("--max-latency", "--max-synops", "--front", "--journal", "--dump-ir-after")
 """Options that `--tune` does not go with."""
 
+MEASURED = ("--max-drop", "--min-metric", "--max-latency", "--max-synops", "--dry-run")
+"""Options that `--frames` does not go with."""
+
 HELD_BACK = 5
 """With ``--max-drop``, every fifth calibration row is kept for the measurement."""
 
@@ -90,15 +93,15 @@ def command(ctx: click.Context, /, model: str, cluster: str | None, **values: An
     runs your own code, and exports the torch.nn.Module that it returns. A NIR file (.nir) of a network that
     spikes already is read as it is.
     """
-    from snnc.cli.config import settings_of
     from snnc.cli.factories import exported_file, is_factory
     from snnc.cli.models import locate
     from snnc.errors import UsageError
+    from snnc.option_files import settings_of
     from snnc.pass_options import once
 
     said = {name: values.pop(name) for name in nir.NAMES}
     settings = once(map(setting, values["settings"]), "--set")
-    settings = settings_of(ctx.meta.get("snnc.set", {})) | settings
+    settings = settings_of(ctx.meta.get("snnc.set", {}), "the configuration's option") | settings
     asked = ConvertOptions(**{**values, "settings": settings})
     if model.endswith(nir.SUFFIX):
         nir.convert_nir(ctx.obj, locate(model), asked, said)
@@ -159,7 +162,14 @@ def _convert(ctx: click.Context, model: str, asked: ConvertOptions, workers: Wor
         keep_output=asked.keep_output,
         host=asked.host,
         payload=asked.payload,
+        frames=asked.frames,
     )
+    if asked.frames:
+        if asked.timesteps is None:
+            raise UsageError("--frames cuts a row into T frames: give their number, -T")
+        if asked.tune is not None:
+            raise UsageError("--tune learns for rows that stay the same: leave out --tune or --frames")
+        refuse("is measured on rows that stay the same, and --frames makes others", *MEASURED)
     dump = _dump(asked.dump_ir_after, options)
     sparing = asked.preset == SPARING and bool(limits)
     bounds = (asked.max_latency, asked.max_synops)

@@ -8,22 +8,22 @@ currents, by as many bits as int32 is proved to hold, and at most by :data:`FRAC
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 
 from snnc.errors import InternalError
 from snnc.ir.bounds import INT32, MOST_TIMESTEPS, leaky_reach, step_bounds
-from snnc.ir.graph import FloatArray, IntArray, NumberArray
+from snnc.ir.graph import FloatArray
 from snnc.ir.leak import fixed_point
 from snnc.ir.snn import IntegrateFire, Readout, SnnGraph
 
 FRACTION_BITS = 8
 
-Leaky = TypeVar("Leaky", IntegrateFire, Readout)
 
-
-def rounded_leaky(graph: SnnGraph, node: Leaky, scale: FloatArray) -> Leaky:
+def rounded_leaky(
+    graph: SnnGraph, node: IntegrateFire | Readout, scale: FloatArray
+) -> IntegrateFire | Readout:
     """Return a leaky node in integers.
 
     Args:
@@ -48,32 +48,24 @@ def rounded_leaky(graph: SnnGraph, node: Leaky, scale: FloatArray) -> Leaky:
     return found
 
 
-def _rounded(node: Leaky, scale: FloatArray, bits: int) -> Leaky | None:
+def _rounded(node: IntegrateFire | Readout, scale: FloatArray, bits: int) -> IntegrateFire | Readout | None:
     """Return the node with a potential finer by so many bits; ``None`` where a parameter leaves int32."""
-    fits = True
-
-    def rounded(values: NumberArray | None) -> IntArray | None:
-        nonlocal fits
-        if values is None:
-            return None
-        whole = np.rint(values / scale * 2.0**bits)
-        fits &= bool((np.abs(whole) < INT32).all())
-        return np.clip(whole, 1 - INT32, INT32 - 1).astype(np.int32)
-
-    common = {
-        "bias": rounded(node.bias),
-        "decay": None if node.decay is None else fixed_point(node.decay),
-        "synapse_decay": None if node.synapse_decay is None else fixed_point(node.synapse_decay),
-        "fraction_bits": bits,
-    }
-    if isinstance(node, Readout):
-        unit = float(scale.min())
-        gain = node.gain
-        if gain is not None:
-            gain = (gain * (scale / unit)).astype(np.float32)
-        found = node.with_(**common, scale=node.scale * unit / 2**bits, gain=gain)
-    else:
-        threshold = np.maximum(1, rounded(node.threshold))
-        start, to, by = map(rounded, (node.v_init, node.reset_to, node.reset_by))
-        found = node.with_(**common, threshold=threshold, v_init=start, reset_to=to, reset_by=by)
-    return found if fits else None
+    given = {"bias": node.bias}
+    if isinstance(node, IntegrateFire):
+        resets = {"reset_to": node.reset_to, "reset_by": node.reset_by}
+        given |= {"threshold": node.threshold, "v_init": node.v_init}
+        given |= {name: values for name, values in resets.items() if values is not None}
+    real = {name: np.rint(values / scale * 2.0**bits) for name, values in given.items()}
+    if any((np.abs(values) >= INT32).any() for values in real.values()):
+        return None
+    changes: dict[str, Any] = {name: values.astype(np.int32) for name, values in real.items()}
+    decays = {"decay": node.decay, "synapse_decay": node.synapse_decay}
+    changes |= {name: fixed_point(values) for name, values in decays.items() if values is not None}
+    if isinstance(node, IntegrateFire):
+        changes["threshold"] = np.maximum(1, changes["threshold"])
+        return node.with_(**changes, fraction_bits=bits)
+    unit = float(scale.min())
+    gain = node.gain
+    if gain is not None:
+        gain = (gain * (scale / unit)).astype(np.float32)
+    return node.with_(**changes, fraction_bits=bits, scale=node.scale * unit / 2**bits, gain=gain)

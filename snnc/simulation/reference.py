@@ -289,24 +289,38 @@ def fire(
 
 def fire_leaky(node: snn.IntegrateFire, current: NumberArray) -> tuple[NumberArray, NumberArray]:
     """Run one leaky population; as :func:`fire`, of whose arguments it needs no others."""
+    spikes = np.zeros_like(current)
+    v = spikes[0]
+    for t, (_, s, left) in enumerate(leaky_steps(node, current)):
+        spikes[t], v = s, left
+    return spikes, v
+
+
+def leaky_steps(
+    node: snn.IntegrateFire, current: NumberArray
+) -> Iterator[tuple[NumberArray, NumberArray, NumberArray]]:
+    """Yield of each step the potential that is reached, the spikes, and the potential that is left.
+
+    Args:
+        node: the population.
+        current: (T, batch, *shape), the summed current of every step.
+    """
     rank = len(node.shape)
     theta, bias = per_channel(node.threshold, rank), per_channel(node.bias, rank)
     taken = theta if node.reset_by is None else per_channel(node.reset_by, rank)
     v = np.broadcast_to(per_channel(node.v_init, rank), current.shape[1:]).astype(current.dtype)
     resting = np.zeros(current.shape[1:], np.int64)
-    spikes = np.zeros_like(current)
-    for t, i in enumerate(filtered(node, current)):
+    for i in filtered(node, current):
         m = leak(v, node.decay) + i + bias
-        s = np.clip(np.floor_divide(m, theta), 0, node.neuron.limit)
         awake = resting == 0
-        s = np.where(awake, s, 0).astype(current.dtype)
+        s = np.where(awake, np.clip(np.floor_divide(m, theta), 0, node.neuron.limit), 0).astype(current.dtype)
         after = m - s * taken
         if node.reset_to is not None:
             after = np.where(s > 0, per_channel(node.reset_to, rank), m).astype(current.dtype)
+        m = np.where(awake, m, v)
         v = np.where(awake, after, v)
         resting = np.where(s > 0, node.refractory, np.maximum(resting - 1, 0))
-        spikes[t] = s
-    return spikes, v
+        yield m, s, v
 
 
 def filtered(node: snn.IntegrateFire | snn.Readout, current: NumberArray) -> Iterator[NumberArray]:

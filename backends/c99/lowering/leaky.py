@@ -58,15 +58,17 @@ def _settings(code: CodeBuilder, node: IntegrateFire | Readout) -> str:
         return NULL if values is None else code.table(node, role, values, note, Width.I32).name
 
     bias = node.bias if node.bias.any() else None
-    fires = isinstance(node, IntegrateFire)
-    vectors = (
-        table("theta", node.threshold, "threshold") if fires else NULL,
+    shared = (
         table("b", bias, "bias"),
         table("d", node.decay, "decay"),
         table("ds", node.synapse_decay, "decay of the synapse"),
-        table("to", node.reset_to, "potential after a spike") if fires else NULL,
-        table("by", node.reset_by, "what a spike takes") if fires else NULL,
     )
-    numbers = (node.neuron.limit or 0, node.refractory) if fires else (0, 0)
-    sizes = (extent.pixels, extent.channels)
-    return code.program.structure("leaky_population", (*vectors, *sizes, *numbers, 1 << node.fraction_bits))
+    threshold = to = by = NULL
+    limit = refractory = 0
+    if isinstance(node, IntegrateFire):
+        threshold = table("theta", node.threshold, "threshold")
+        to = table("to", node.reset_to, "potential after a spike")
+        by = table("by", node.reset_by, "what a spike takes")
+        limit, refractory = node.neuron.limit or 0, node.refractory
+    numbers = (extent.pixels, extent.channels, limit, refractory, 1 << node.fraction_bits)
+    return code.program.structure("leaky_population", (threshold, *shared, to, by, *numbers))

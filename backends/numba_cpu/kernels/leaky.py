@@ -12,7 +12,7 @@ WHOLE = 2**15
 
 
 @kernel
-def kept(value: int, decay: int) -> int:
+def kept(value: np.int64, decay: np.int64) -> np.int64:
     """Return ``trunc(value decay / 2^15)``."""
     product = value * decay
     return -((-product) // WHOLE) if product < 0 else product // WHOLE
