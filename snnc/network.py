@@ -160,6 +160,8 @@ class ConvertedNetwork(Artefact):
         limit: int | None = None,
         timesteps: int | None = None,
         task: Task | str | None = None,
+        pictures: int | None = None,
+        classes: Sequence[str] = (),
         threads: int | None = None,
         progress: Progress | Callback | bool | None = None,
     ) -> Report:
@@ -174,6 +176,9 @@ class ConvertedNetwork(Artefact):
             limit: use so many rows.
             timesteps: T; the calibrated value by default.
             task: what the outputs are; recognised by default.
+            pictures: the row that is walked through the network in pictures of spikes, 0 for the first; by
+                default the page has no such pictures.
+            classes: names of the classes; those of the zoo for its networks, else numbers.
             threads: at most this many.
             progress: ``True`` for bars, also in notebooks; or called with (done, total, description).
 
@@ -200,6 +205,8 @@ class ConvertedNetwork(Artefact):
                 timesteps=None if timesteps is None else whole(timesteps, "T", 1),
                 threads=threads,
                 progress=_shown(progress),
+                classes=tuple(classes),
+                picture_row=None if pictures is None else whole(pictures, "pictures", 0),
             )
         if output is not None:
             write_report(found, Path(output))
@@ -501,12 +508,20 @@ def convert(
 
 
 def load(path: str | os.PathLike[str]) -> ConvertedNetwork:
-    """Read the file of an artefact; see :func:`snnc.artefact.load`.
+    """Read an artefact; see :func:`snnc.artefact.load`.
+
+    Args:
+        path: of the file, or ``zoo:NAME`` of a bundled spiking network.
 
     Raises:
         ArtefactError: it is damaged, foreign, or made by a newer snnc.
-        InputError: it cannot be read.
+        InputError: it cannot be read, or the zoo has no such network.
     """
+    if isinstance(path, str) and path.startswith(PREFIX):
+        entry = resolve(path)
+        if entry.timesteps is None:
+            raise InputError(f"{path} is not an artefact: convert it first with snnc.convert({path!r}, ...)")
+        path = entry.path
     found = load_artefact(path)
     kept = {item.name: getattr(found, item.name) for item in fields(Artefact)}
     return ConvertedNetwork(**kept, path=Path(os.fsdecode(path)))

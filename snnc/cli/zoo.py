@@ -12,7 +12,8 @@ from snnc.cli.terminal import Terminal, Verb
 def command(terminal: Terminal) -> None:
     """List the bundled networks, with accuracy, size and licence.
 
-    Each is called zoo:NAME wherever MODEL stands.
+    Each is called zoo:NAME wherever MODEL stands; one with a T is a spiking network, and
+    called so wherever ARTEFACT stands.
     """
     from snnc.models import PREFIX, list_models
 
@@ -21,10 +22,15 @@ def command(terminal: Terminal) -> None:
         models = [
             {
                 "name": entry.name,
+                "kind": entry.kind,
+                "timesteps": entry.timesteps,
+                "source": entry.source,
                 "dataset": entry.dataset.name,
                 "top1": entry.accuracy.top1,
                 "top1_ci95": list(entry.accuracy.ci95),
                 "n": entry.accuracy.n,
+                "rows": entry.accuracy.rows,
+                "bytes": entry.path.stat().st_size,
                 "sha256": entry.sha256,
                 "licence": entry.licence,
                 "parameters": entry.parameters,
@@ -39,15 +45,30 @@ def command(terminal: Terminal) -> None:
     rows = [
         (
             PREFIX + entry.name,
+            entry.kind,
+            "" if entry.timesteps is None else str(entry.timesteps),
             entry.dataset.name,
             f"{entry.accuracy.top1:.2%}",
             str(entry.accuracy.n),
             f"{entry.parameters:,}",
             f"{entry.macs / 1e6:.1f} M",
+            f"{entry.path.stat().st_size / 1e3:,.0f} kB",
             entry.licence,
             entry.summary,
         )
         for entry in entries
     ]
-    columns = ("name", "data set", "ANN top-1", "n", "parameters", "MACs", "licence", "network")
+    columns = (
+        "name",
+        "kind",
+        "T",
+        "data set",
+        "top-1",
+        "n",
+        "parameters",
+        "MACs",
+        "file",
+        "licence",
+        "network",
+    )
     terminal.table(columns, rows)
