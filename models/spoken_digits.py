@@ -115,7 +115,7 @@ def _read_wave(content: bytes, name: str) -> Sound:
             rate, form = sound.getframerate(), (sound.getnchannels(), sound.getsampwidth())
             data = sound.readframes(sound.getnframes())
     except (wave.Error, EOFError) as error:
-        raise InputError(f"{name}: not a .wav file ({error or 'it ends too early'})") from error
+        raise InputError(f"{name}: not a .wav file ({str(error) or 'it ends too early'})") from error
     if form != (1, 2):
         raise InputError(f"{name}: {form[0]} channels of {8 * form[1]} bits, where 1 of 16 is needed")
     samples = np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(float)
