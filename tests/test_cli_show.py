@@ -146,6 +146,14 @@ def test_zoo(capsys: pytest.CaptureFixture[str]) -> None:
     assert "zoo:fashion-resnet" in capsys.readouterr().out
 
 
+def test_the_published_page_of_the_zoo(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["zoo", "--format", "markdown"]) == 0
+    page = (ROOT / "docs" / "reference" / "zoo.md").read_text(encoding="utf-8")
+    assert capsys.readouterr().out in page, "put snnc zoo --format markdown into docs/reference/zoo.md"
+    assert main(["zoo", "--format", "json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["models"]) == len(list_models())
+
+
 def test_ops(capsys: pytest.CaptureFixture[str]) -> None:
     rows = supported_operators()
     assert [row["name"] for row in shown(capsys, "ops")["operators"]] == [row.name for row in rows]

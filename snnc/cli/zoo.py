@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from snnc.cli.terminal import Terminal, Verb
 
 
 @click.command("zoo", cls=Verb)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "markdown"]),
+    default="text",
+    help="How to write the list.",
+)
 @click.pass_obj
-def command(terminal: Terminal) -> None:
+def command(terminal: Terminal, form: str) -> None:
     """List the bundled networks, with accuracy, size and licence.
 
     Each is called zoo:NAME wherever MODEL stands; one with a T is a spiking network, and
@@ -18,7 +27,7 @@ def command(terminal: Terminal) -> None:
     from snnc.models import PREFIX, list_models
 
     entries = list_models()
-    if terminal.json:
+    if terminal.json or form == "json":
         models = [
             {
                 "name": entry.name,
@@ -71,4 +80,17 @@ def command(terminal: Terminal) -> None:
         "licence",
         "network",
     )
+    if form == "markdown":
+        lines = ["## Networks\n", _line(columns), _line(["---"] * len(columns)), *map(_line, rows)]
+        lines += ["\n## Measured on, and made by\n", "| name | measured on | made by |", "|---|---|---|"]
+        for entry in entries:
+            low, high = (f"{end:.1%}" for end in entry.accuracy.ci95)
+            measured = f"{entry.accuracy.rows}: 95 % interval {low} to {high}"
+            lines.append(_line((PREFIX + entry.name, measured, f"`{entry.training}`")))
+        terminal.listing("\n".join(lines))
+        return
     terminal.table(columns, rows)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

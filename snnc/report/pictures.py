@@ -81,7 +81,7 @@ def pictured(
         return Pictures(number, (), (), ("No neuron fires in this network.",))
     from snnc.report import answering, spikes
 
-    steps = steps_of(artefact.graph, timesteps)
+    steps = steps_of(timesteps, artefact.graph.settle_steps)
     row, when = x[number : number + 1], f"row {number}, {steps}"
     layers = record(artefact, row, (), timesteps)
     of_row = [spikes.raster(layers, when), spikes.potentials(busiest(evenly(layers)), when)]

@@ -11,7 +11,6 @@ import numpy as np
 from snnc.artefact import Artefact
 from snnc.errors import InputError, UsageError
 from snnc.ir.batch import Rows, rows_of
-from snnc.ir.snn import SnnGraph
 from snnc.metrics.outputs import Labels
 from snnc.progress import Progress, Silent
 from snnc.report.recording import Recorded, chosen_layers, count, neuron_of, record
@@ -99,7 +98,7 @@ def draw(
     require_matplotlib()
     graph = artefact.graph
     T = graph.timesteps if plot.timesteps is None else plot.timesteps
-    steps = steps_of(graph, T)
+    steps = steps_of(T, graph.settle_steps)
     if plot.kind in OF_MANY:
         return _of_many(artefact, x, plot, simulator, progress or Silent(), T, steps)
     if not 0 <= plot.row < len(x):
@@ -121,9 +120,9 @@ def draw(
             return answering.walk(image, record(artefact, row, plot.layers, T), found, when)
 
 
-def steps_of(graph: SnnGraph, timesteps: int) -> str:
-    """Return for how many steps a network was run, in words."""
-    return f"T = {timesteps}" + (f", K = {graph.settle_steps}" if graph.settle_steps else "")
+def steps_of(timesteps: int, settle_steps: int) -> str:
+    """Return for how many steps a network was run, T and K, in words."""
+    return f"T = {timesteps}" + (f", K = {settle_steps}" if settle_steps else "")
 
 
 def require_matplotlib() -> None:
