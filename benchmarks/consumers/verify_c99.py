@@ -9,6 +9,7 @@ What is not installed is left out, and the table says so.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from subjects import FOLDER, SUBJECTS, Row, show, subject
 
 from snnc.artefact import load
 from snnc.backends import load_backend, load_simulator
+from snnc.backends.c99.backend import CAPABILITIES
 from snnc.backends.deployment import deploy
 from snnc.backends.golden import read_golden
 from snnc.backends.manifest import read
@@ -158,11 +160,12 @@ def _run(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[st
 
 def main(paths: Sequence[str]) -> int:
     """Try everything on some artefacts, by default on the converted networks of the zoo."""
-    bundles, artefacts = {}, {Path(path).stem: Path(path) for path in paths}
-    for path in map(Path, paths):
-        bundles[path.stem] = FOLDER / "bundles" / f"{path.stem}-c99"
-        bundles[path.stem].parent.mkdir(parents=True, exist_ok=True)
-        deploy(load(path), load_backend("c99"), bundles[path.stem], source=path, force=True)
+    bundles, artefacts = {}, {}
+    for path, profile in itertools.product(map(Path, paths), CAPABILITIES.profiles):
+        name = f"{path.stem}, {profile}"
+        artefacts[name], bundles[name] = path, FOLDER / "bundles" / f"{path.stem}-c99-{profile}"
+        bundles[name].parent.mkdir(parents=True, exist_ok=True)
+        deploy(load(path), load_backend("c99", profile), bundles[name], source=path, force=True)
     if not paths:
         bundles = {name: subject(name).deploy("c99") for name in SUBJECTS}
         artefacts = {name: subject(name).path for name in SUBJECTS}
