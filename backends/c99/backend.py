@@ -209,7 +209,7 @@ class C99:
         return VerificationResult(version or compiler[0], rows, wrong, compared)
 
 
-def _texts(artefact: Artefact, golden: Golden, layout: str, small: bool) -> dict[str, str]:
+def _texts(artefact: Artefact, golden: Golden, layout: str, small: bool = False) -> dict[str, str]:
     """Return all texts of a bundle that are made of the network, by the paths of their files."""
     graph = artefact.graph
     found = learner(artefact)

@@ -3,7 +3,8 @@
     python benchmarks/consumers/verify_c99.py                    # the bundled network
     python benchmarks/consumers/verify_c99.py NETWORK.snn.onnx   # another one
 
-On Debian: apt install gcc-multilib clang valgrind gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm.
+On Debian: apt install gcc-multilib clang valgrind gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
+qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross.
 What is not installed is left out, and the table says so.
 """
 
@@ -74,6 +75,7 @@ TRIALS = (
     Trial("gcc, ASan and UBSan", ("gcc", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")),
     Trial("gcc, valgrind", ("gcc", "-O1", "-g"), ("valgrind", "-q", "--error-exitcode=9")),
     Trial("clang -O2", ("clang", "-O2")),
+    Trial("gcc, ARM64 in QEMU", ("aarch64-linux-gnu-gcc", "-O2", "-static"), ("qemu-aarch64",)),
     Trial(
         "arm-none-eabi-gcc, Cortex-M4 in QEMU",
         ("arm-none-eabi-gcc", *CORTEX, "--specs=rdimon.specs", "-T", str(HERE / "cortex_m4.ld")),
