@@ -225,7 +225,7 @@ ARGUMENTS: dict[str, Any] = {
 """What a function is given beside the network."""
 
 PRODUCTS = {
-    *("cut", "found", "costs", "neurons"),
+    *("cut", "found", "costs", "neurons", "sets", "kept"),
     *("widths", "program", "places", "golden", "layers", "group", "order", "exact", "backend", "profile"),
     *("node", "context", "counted", "ann_macs", "outputs", "rows", "factors", "source", "model", "name"),
 }
