@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from snnc.artefact import load, save
+from snnc.compiler import Options, convert
 from snnc.errors import GateError, UsageError
 from snnc.ir import ann
 from snnc.ir.batch import rows_of
@@ -14,11 +17,14 @@ from snnc.ir.channel_sets import Mask, channel_sets, without_channels
 from snnc.ir.snn import Convolution, IntegrateFire, Linear, SnnGraph, SnnNode, Weighted
 from snnc.passes import PASSES
 from snnc.pipeline import Context, PassRecord, Pipeline, run_pipeline
+from snnc.report.measuring import measure
+from snnc.report.origin import prepared_source
 from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator, encode_all
 from snnc.source.ann_session import AnnSession
 from snnc.source.kept_channels import with_kept_channels
 from tests.ann_graphs import Builder, context, residual_network
+from tests.onnx_models import model, node, normal, saved
 from tests.spiking_graphs import random_graph, random_inputs
 
 LOWERED = "fold-batchnorm,exact-max-pool,clip-activations,lower,dual-threshold,init-membrane"
@@ -148,6 +154,33 @@ def test_compensation_fits_the_pruned_network_to_the_whole_source() -> None:
         for each in (source, made.ann())
     )
     np.testing.assert_allclose(targets, whole, rtol=1e-4, atol=1e-4)
+
+
+def test_the_report_compares_with_the_channels_that_are_left(tmp_path: Path) -> None:
+    nodes = [
+        node("Conv", "x a", "c1"),
+        node("Relu", "c1", "r1"),
+        node("Conv", "r1 b", "c2"),
+        node("Relu", "c2", "r2"),
+        node("GlobalAveragePool", "r2", "g"),
+        node("Flatten", "g", "f"),
+        node("Gemm", "f w", "y", transB=1),
+    ]
+    constants = {"a": normal(8, 2, 3, 3) / 4, "b": normal(6, 8, 1, 1) / 2, "w": normal(3, 6)}
+    path = saved(tmp_path, model(nodes, ["batch", 2, 6, 6], constants))
+    rows = np.random.default_rng(3).standard_normal((120, 2, 6, 6)).astype(np.float32)
+    text = f"{LOWERED},prune-channels{{share=0.5}},compensate,quantise-weights"
+    artefact = convert(path, rows[:100], Options(timesteps=6, pipeline=text, threads=1)).artefact
+    save(artefact, tmp_path / "pruned.snn.onnx")
+    again = load(tmp_path / "pruned.snn.onnx")
+    assert [node.channels for node in again.graph.of_type(IntegrateFire)] == [4, 3]
+    source = prepared_source(again, path, ReferenceSimulator())
+    found = measure(again, source, rows[100:], None, simulator=ReferenceSimulator(), threads=1)
+    layers = {layer.name: layer for layer in found.layers}
+    assert len(layers) == 3
+    # The channels that are gone are missed behind them, and named as a matter of weights.
+    first, *_, last = found.layers
+    assert abs(last.local.of("parameters")) > abs(first.local.of("parameters"))
 
 
 def test_a_limit_on_operations_is_kept_and_costly_channels_go_first() -> None:

@@ -7,8 +7,8 @@
 One network, `chenyaofo_cifar10_resnet20`, converted after training with 1,000 training images and no labels;
 accuracy is that of the bit-exact integer network on all 5,000 rows of `cifar10_test_dev`. An operation is an
 event at a synapse whose weight is not zero. Networks of one step and many levels are quantised networks that
-skip the zeros of activations and weights, so they stand for these: 3, 15 and 255 levels for int2, int4 and int8
-activations, with weights of int8, made by the same passes. Each measurement is one line of
+skip the zeros of activations and weights, so they stand for these: 3, 15 and 255 levels for int2, int4 and
+int8 activations, with weights of int8, made by the same passes. Each measurement is one line of
 benchmarks/measured/sparsity.jsonl.
 """
 
