@@ -220,6 +220,7 @@ ARGUMENTS: dict[str, Any] = {
     "y": None,
     "encode": lambda x: x,
     "given": None,
+    "confidence": 0.9,
     "metadata": Metadata("", "", "", (), None, None, "", "", {}),
 }
 """What a function is given beside the network."""
