@@ -315,6 +315,17 @@ def test_parts_that_make_no_sense(text: str, message: str, tmp_path: Path) -> No
         load_backend("fpga", str(path))
 
 
+@pytest.mark.parametrize("profile", DEVICES)
+def test_place_and_route_is_asked_for_the_clock_of_the_part(profile: str, tmp_path: Path) -> None:
+    graph = random_graph(5, flat=True, blocks=1)
+    bundle = deploy(Artefact(graph), load_backend("fpga", profile), tmp_path / "b").directory
+    makefile = (bundle / "Makefile").read_text(encoding="ascii")
+    assert f"CLOCK = {DEVICES[profile].clock_mhz:g}\n" in makefile
+    assert "--freq $(CLOCK)" in makefile
+    # A frequency in the file of pins would silently take precedence.
+    assert "frequency" not in DEVICES[profile].constraints.lower()
+
+
 def test_parts_that_do_not_exist(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="ecp5-85"):
         load_backend("fpga", "ecp5-900")

@@ -2,7 +2,8 @@
 
 ``random`` runs networks made from seeds on one core in Verilator, ``images`` an artefact on rows of a file,
 ``density`` an artefact whose image is more and more silent. All compare every count, potential and score
-with the reference. ``perceptron`` makes a network that is small enough for an iCE40 UP5K.
+with the reference. ``convert`` writes an artefact of the corpus or the zoo for them, ``perceptron`` a network
+that is small enough for an iCE40 UP5K.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from benchmarks.common import corpus_data
 from benchmarks.common.tables import table
+from benchmarks.fpga import networks
 from benchmarks.fpga.prices import priced
 from snnc.artefact import load
 from snnc.backends.fpga import files, simulate
@@ -271,6 +274,10 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("random").add_argument("--count", type=int, default=300)
     commands.add_parser("perceptron").add_argument("folder", type=Path)
+    command = commands.add_parser("convert")
+    command.add_argument("network", help="of the corpus, or zoo:NAME")
+    command.add_argument("folder", type=Path)
+    command.add_argument("--shared", type=Path, default=corpus_data.DEFAULT)
     for name in ("images", "density"):
         command = commands.add_parser(name)
         command.add_argument("artefact", type=Path)
@@ -283,6 +290,8 @@ def main() -> None:
     match given.command:
         case "random":
             random(given.count)
+        case "convert":
+            networks.write(given.network, given.folder, given.shared)
         case "images":
             model = MODELS["45nm"] if given.cost_model is None else read_model(given.cost_model)
             images(given.artefact, given.rows, given.count, given.profile, model)
