@@ -133,7 +133,14 @@ class ConvertedNetwork(Artefact):
                 except InputError as error:
                     _log.warning("the source network is not compared: %s", error)
                 else:
-                    source = open_source(_log.debug, located, self.preprocessing, threads, self.selection)
+                    source = open_source(
+                        _log.debug,
+                        located,
+                        self.preprocessing,
+                        threads,
+                        self.selection,
+                        accumulated=self.accumulates,
+                    )
             return evaluate_artefact(
                 self,
                 x,

@@ -49,6 +49,7 @@ def convert(
     shape: Mapping[str, Sequence[int]] | Sequence[str] = (),
     keep_output: Sequence[str] = (),
     host: str = "edges",
+    frames: bool = False,
 ) -> ConvertedNetwork:
     """Convert a trained network; see :func:`snnc.compiler.convert` for what it does.
 
@@ -72,6 +73,8 @@ def convert(
         shape: (batch, *shape) of inputs whose sizes the file leaves open, by their names.
         keep_output: names of the outputs to keep, all by default.
         host: what may run as ordinary ONNX.
+        frames: whether the result takes T frames that add up to a row, (rows, T, *shape); the calibration
+            rows are accumulated.
 
     Raises:
         UnsupportedModelError: the network holds something that cannot be converted.
@@ -91,6 +94,7 @@ def convert(
         shape=shape_texts(shape),
         keep_output=as_names(keep_output, "outputs to keep"),
         host=host,
+        frames=frames,
     )
     if calibration is None:
         if not isinstance(model, str) or not model.startswith(PREFIX):

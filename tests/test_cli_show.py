@@ -229,6 +229,12 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert "extra report" in text
 
 
+def test_doctor_compiles_ahead(capsys: pytest.CaptureFixture[str]) -> None:
+    assert shown(capsys, "doctor", "--warm")["warmed"]["kernels"] > 40
+    assert main(["doctor", "--warm"]) == 0
+    assert "kernels ready" in capsys.readouterr().out
+
+
 def test_doctor_knows_what_is_needed_and_every_extra() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
