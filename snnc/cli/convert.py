@@ -119,6 +119,7 @@ def _convert(ctx: click.Context, model: str, asked: ConvertOptions, workers: Wor
     from snnc.cli.files import check_outputs
     from snnc.cli.models import locate
     from snnc.compiler import LEARNING, Options, convert
+    from snnc.errors import UsageError
     from snnc.training.extra import require_torch
 
     terminal = ctx.obj
