@@ -85,6 +85,8 @@ def refusal(graph: SnnGraph) -> str | None:
     found = populations(graph)
     if not graph.integer:
         return "float32 potentials have no exact counts: convert with --precision int8"
+    if (leaking := graph.leaking()) is not None:
+        return f"{leaking} is leaky: no quantised network computes what it does"
     if graph.schedule is Schedule.LAYERWISE:
         return None
     for node, rule in found:

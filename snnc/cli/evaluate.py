@@ -170,7 +170,16 @@ def _evaluate_artefact(terminal: Terminal, path: Path, request: Request, workers
     if request.against is not None or request.source is not None:
         given = request.source if request.against in (None, "source") else request.against
         located = locate_source(artefact.metadata, path, given)
-        source = open_source(terminal, located, artefact.preprocessing, request.threads, artefact.selection)
+        source = open_source(
+            terminal,
+            located,
+            artefact.preprocessing,
+            request.threads,
+            artefact.selection,
+            accumulated=artefact.accumulates,
+        )
+        if workers is not None and artefact.accumulates:
+            raise UsageError("workers do not add up frames for the source: leave out --against, or --cluster")
     parts = None
     if workers is not None:
         beside = None if source is None else located

@@ -139,6 +139,8 @@ def firing(node: IntegrateFire) -> Firing:
     classified(node)
     if node.breakpoints is not None:
         return Firing.STEPS
+    if node.leaky:
+        return Firing.LEAKY
     return node.neuron.firing(negative_threshold=node.negative_threshold is not None)
 
 

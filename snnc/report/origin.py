@@ -41,8 +41,14 @@ def prepared_source(artefact: Artefact, path: Path, simulator: Simulator) -> Ann
 
     Raises:
         InputError: the artefact does not say how it was made.
-        UsageError: its neurons follow step functions whose potentials it tells nothing of.
+        UsageError: its neurons follow step functions whose potentials it tells nothing of, or something in it
+            depends on the order of steps.
     """
+    if (what := artefact.graph.changing) is not None:
+        raise UsageError(
+            f"{artefact.graph.name}: {what}, and errors are split for an input that stays the same and for "
+            "neurons that keep what they receive: report on the network as it is converted without --frames"
+        )
     kept = () if artefact.host is None else artefact.host.nodes
     source = read_onnx(path, kept=kept, selection=artefact.selection).graph
     text = artefact.metadata.pipeline
