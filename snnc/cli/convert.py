@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 OTHER_SEARCHES = ("--max-latency", "--max-synops", "--front", "--journal", "--dump-ir-after")
 """Options that `--tune` does not go with."""
 
-MEASURED = ("--max-drop", "--min-metric", "--max-latency", "--max-synops", "--dry-run")
+MEASURED = ("--max-drop", "--min-metric", "--max-latency", "--max-synops", "--front", "--dry-run")
 """Options that `--frames` does not go with."""
 
 HELD_BACK = 5
@@ -119,6 +119,7 @@ def _convert(ctx: click.Context, model: str, asked: ConvertOptions, workers: Wor
     from snnc.cli.files import check_outputs
     from snnc.cli.models import locate
     from snnc.compiler import LEARNING, Options, convert
+    from snnc.errors import UsageError
     from snnc.training.extra import require_torch
 
     terminal = ctx.obj
