@@ -19,6 +19,7 @@ from snnc.artefact import Artefact, Metadata
 from snnc.backends import load_simulator
 from snnc.compiler.checking import read_convertible
 from snnc.compiler.choosing import KEPT, choice_among, kept_levels
+from snnc.compiler.nearness import far_outputs
 from snnc.compiler.tasks import task_of_whole, tasks_of
 from snnc.conversion_options import DEFAULTS, Options, alternatives
 from snnc.data.input_statistics import KEY as STATISTICS
@@ -40,7 +41,7 @@ from snnc.pipeline import Context, Dump, PassRecord, Pipeline, run_pipeline
 from snnc.progress import Callback, Progress, as_progress
 from snnc.scale.workers import Workers
 from snnc.search.choice import EXACT, Candidate, Choice
-from snnc.simulation.protocol import RecordOptions, Simulator
+from snnc.simulation.protocol import RecordOptions, Simulator, Trace
 from snnc.simulation.reference import encode_all
 from snnc.simulation.remote import WorkersSimulator
 from snnc.source.calibration import Calibration
@@ -53,8 +54,8 @@ HASHED_ROWS = 256
 HASHED_VALUES = 1 << 22
 """Values that are quantised at once for it, as long as it is more than one row."""
 
-DENSITY_ROWS = 32
-"""Rows on which it is measured how many neurons fire: enough to choose kernels by."""
+TRIED_ROWS = 32
+"""Rows on which the finished network is run: enough to choose kernels by, and to see outputs far off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +209,11 @@ def convert(
     sent = costs.payload(graph, options.steps)
     if options.payload is not None and order(sent) > carried(options.payload):
         raise InternalError(f"the network sends {sent} spikes, though only {options.payload} were asked for")
+    tried = prepared.subset(slice(TRIED_ROWS))
+    trace = _trial(graph, tried, context.simulator)
     if graph.integer:
-        graph = _measured(graph, prepared, context.simulator)
+        graph = replace(graph, density=trace.density(graph.settle_steps))
+    context.diagnostics.extend(far_outputs(source.graph, graph, trace.outputs, tried, tasks))
     seen = {
         "rows": len(prepared),
         "sha256": prepared.sha256,
@@ -315,8 +319,7 @@ def _other_levels(source: AnnGraph, passes: Pipeline) -> Iterator[Diagnostic]:
     )
 
 
-def _measured(graph: SnnGraph, calibration: Calibration, simulator: Simulator) -> SnnGraph:
-    """Return the network with the density of its spikes, by which simulators plan."""
-    q = encode_all(graph, calibration.rows[:DENSITY_ROWS])
-    trace = simulator.run(graph, q, graph.timesteps, RecordOptions(activity=True))
-    return replace(graph, density=trace.density(graph.settle_steps))
+def _trial(graph: SnnGraph, calibration: Calibration, simulator: Simulator) -> Trace:
+    """Run the network on a few rows: the density of its spikes tells simulators how to plan."""
+    q = encode_all(graph, calibration.rows)
+    return simulator.run(graph, q, graph.timesteps, RecordOptions(activity=True))
