@@ -304,8 +304,8 @@ FAR_FROM_SOURCE = Code(
     "the source's: the error of numbers has more than a tenth of the power with which they vary (an SQNR "
     "below 10 dB), or more than 15 % of the rows get another class. Too few steps or levels are the usual "
     "reasons, and activations with rare large values; a network may also depend on numbers more precise than "
-    "its spikes can carry. `snnc eval --against` measures the loss on other rows, `snnc report` names the layers that "
-    "cause it.",
+    "its spikes can carry. `snnc eval --against` measures the loss on other rows, `snnc report` names the "
+    "layers that cause it.",
     Severity.WARNING,
 )
 TARGET_LIMIT = Code(
