@@ -98,8 +98,8 @@ def test_functions_have_their_levels(case: tuple[snn.SnnGraph, float]) -> None:
     assert {node.stands_for for node in stepped} == {"silu", "tanh", "leaky", "sigmoid"}
     for node in stepped:
         assert 0 < node.furthest() <= node.neuron.capacity(graph.timesteps)
-        signed = node.stands_for in ("tanh", "leaky")
-        assert (node.span() > node.neuron.capacity(graph.timesteps)) == signed
+        positive = node.stands_for == "sigmoid"
+        assert (node.span() == node.neuron.capacity(graph.timesteps)) == positive
         assert node.potential_unit is not None
 
 

@@ -47,7 +47,7 @@ TYPES = {
         onnx.AttributeProto.INT,
     ),
 }
-"""Attributes and their types. Of the last four, the windows must say nothing, and the others change nothing."""
+"""Attributes and their types. Windows must say nothing; the last two change nothing."""
 
 
 def is_attention(node: onnx.NodeProto) -> bool:
