@@ -108,19 +108,27 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """The network: (N, 1, 28, 28) normalised images to (N, 10) logits."""
+    """The network: normalised images (N, inputs, height, width) to logits (N, classes).
 
-    def __init__(self) -> None:
+    Args:
+        inputs: channels of an image.
+        classes: of the answer.
+        stages: channels and residual blocks of each; a change of channels halves the image.
+    """
+
+    def __init__(
+        self, inputs: int = 1, classes: int = CLASSES, stages: tuple[tuple[int, int], ...] = STAGES
+    ) -> None:
         super().__init__()
-        channels = STAGES[0][0]
-        self.stem = nn.Conv2d(1, channels, 3, 1, 1, bias=False)
+        channels = stages[0][0]
+        self.stem = nn.Conv2d(inputs, channels, 3, 1, 1, bias=False)
         self.stem_bn = nn.BatchNorm2d(channels)
         self.blocks = nn.ModuleDict()
-        for stage, (outputs, count) in enumerate(STAGES, start=1):
+        for stage, (outputs, count) in enumerate(stages, start=1):
             for block in range(1, count + 1):
                 self.blocks[f"stage{stage}_block{block}"] = Block(channels, outputs)
                 channels = outputs
-        self.classifier = nn.Linear(channels, CLASSES)
+        self.classifier = nn.Linear(channels, classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

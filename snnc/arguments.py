@@ -1,7 +1,8 @@
-"""What the Python interface accepts: networks, artefacts, preprocessings and numbers, as people have them."""
+"""What the Python interface accepts, as people have it: networks, artefacts, preprocessings, numbers."""
 
 from __future__ import annotations
 
+import logging
 import operator
 import os
 from collections.abc import Mapping
@@ -26,8 +27,11 @@ from snnc.ir.batch import Rows, joined
 from snnc.ir.graph import NumberArray
 from snnc.metrics.outputs import Labels
 from snnc.models import PREFIX, resolve, test_data
+from snnc.progress import Callback, Progress, as_progress
 from snnc.source.selection import EVERYTHING, Selection
 from snnc.sources import zoo_entry
+
+_log = logging.getLogger("snnc")
 
 Model: TypeAlias = Any
 """A network: the path of an ONNX file, ``zoo:NAME``, the bytes of a file, an ``onnx.ModelProto``, or a
@@ -240,3 +244,16 @@ def _said(value: Any) -> str:
     """Return a short form of anything."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 40 else f"this {type(value).__name__}"
+
+
+def as_shown(progress: Progress | Callback | bool | None) -> Progress:
+    """Return what shows progress; bars for ``True``.
+
+    Raises:
+        UsageError: it cannot show any.
+    """
+    if progress is True:
+        from snnc.bars import Bars
+
+        return Bars(_log.debug)
+    return as_progress(None if progress is False else progress)

@@ -228,8 +228,8 @@ class ConvertOptions:
     )
     calib: Path | None = _option(
         None,
-        "500 to 1,000 training rows: an .npz file with `x`, an .npy file, a folder of pictures or sounds, "
-        "a list of such files, or a CSV table; for a network of the zoo, its own rows by default.",
+        "500 to 1,000 training rows: an .npz file with `x`, an .npy file, a folder of pictures, sounds or "
+        "recordings, a list of such files, or a CSV table; a network of the zoo has its own rows.",
         "the calibration rows: an .npz or .npy file, a folder, a list of files, or a CSV table",
         metavar="ROWS",
     )

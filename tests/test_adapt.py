@@ -14,11 +14,11 @@ from snnc.adaptation import Options, adapt, revoke
 from snnc.adaptation.outcome import answers
 from snnc.artefact import Artefact
 from snnc.artefact.adaptations import Adaptation, Head
+from snnc.converted_network import ConvertedNetwork
 from snnc.errors import InputError, UsageError
 from snnc.ir.cut import find_cut
 from snnc.ir.graph import IntArray
 from snnc.ir.snn import IntegrateFire, Linear, SnnGraph
-from snnc.network import ConvertedNetwork
 from snnc.numerics.count_sums import summed
 from snnc.numerics.exact_ridge import ridge
 from snnc.numerics.prototypes import prototypes

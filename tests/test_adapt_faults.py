@@ -15,8 +15,8 @@ from snnc.adaptation import Options, ReplayBuffer, adapt, revoke
 from snnc.artefact import Artefact
 from snnc.artefact.adaptations import Head
 from snnc.cli import main
+from snnc.converted_network import ConvertedNetwork
 from snnc.errors import InputError, UsageError
-from snnc.network import ConvertedNetwork
 from snnc.numerics.count_sums import CountSums, summed
 from tests import quadrants
 from tests.test_adapt import SIMULATOR, everything, pairs

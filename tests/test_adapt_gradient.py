@@ -11,11 +11,11 @@ from snnc.adaptation.buffer import ReplayBuffer
 from snnc.adaptation.outcome import answers
 from snnc.artefact import Artefact
 from snnc.artefact.adaptations import Head
+from snnc.converted_network import ConvertedNetwork
 from snnc.errors import UsageError
 from snnc.ir.cut import find_cut
 from snnc.ir.neuron import Neuron
 from snnc.ir.snn import IntegrateFire
-from snnc.network import ConvertedNetwork
 from tests import quadrants
 from tests.spiking_graphs import random_graph
 from tests.test_adapt import KNOWN, SIMULATOR, content, pairs

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,8 +17,9 @@ LAYERS = (
     ("errors",),
     ("progress",),
     ("cores", "diagnostics", "notebook", "options", "pass_options", "plugins", "writing"),
+    ("option_files",),
     ("bars", "ir", "models", "scale"),
-    ("metrics",),
+    ("events", "metrics"),
     ("data", "numerics"),
     ("simulation", "source"),
     ("analysis", "artefact", "frontend"),
@@ -32,6 +33,7 @@ LAYERS = (
     ("budget", "training"),
     ("adaptation", "remote"),
     ("sweep",),
+    ("converted_network",),
     ("network",),
     ("cli",),
 )
@@ -67,19 +69,22 @@ def modules(root: Path) -> dict[str, Path]:
     return found
 
 
-def imports(name: str, path: Path) -> Iterator[Import]:
-    """Yield what a module imports when it runs, also inside functions, but not for type checkers alone."""
+@cache
+def imports(name: str, path: Path) -> tuple[Import, ...]:
+    """Return what a module imports when it runs, also inside functions, but not for type checkers alone."""
+    found: list[Import] = []
     pending: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"), str(path))]
     while pending:
         node = pending.pop()
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             pending.extend(node.orelse)
         elif isinstance(node, ast.Import):
-            yield from (Import(name, alias.name, node.lineno) for alias in node.names)
+            found += [Import(name, alias.name, node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            yield from (Import(name, f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+            found += [Import(name, f"{node.module}.{alias.name}", node.lineno) for alias in node.names]
         else:
             pending.extend(ast.iter_child_nodes(node))
+    return tuple(found)
 
 
 def own_imports(root: Path) -> list[Import]:

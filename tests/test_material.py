@@ -55,11 +55,11 @@ class TestFolders:
     @pytest.mark.parametrize(
         ("files", "says"),
         [
-            ((), "no pictures and no sounds"),
+            ((), "no pictures, sounds or recordings"),
             (("a.png", "c/b.png"), "holds files, such as a.png, and folders, such as c"),
             (("a/b/c.png",), "holds the folder b"),
             (("a/b.png", "c/"), "c is empty"),
-            (("a.png", "b.doc"), "b.doc is neither a picture nor a sound"),
+            (("a.png", "b.doc"), "b.doc is no picture, sound or recording"),
             (("a.png", "b.wav"), "of different kinds"),
         ],
     )

@@ -13,8 +13,8 @@ import onnx
 import pytest
 
 import snnc
+from snnc.converted_network import ConvertedNetwork
 from snnc.errors import InputError, UsageError
-from snnc.network import ConvertedNetwork
 from snnc.notebook import sparkline, table
 from snnc.simulation.reference import ReferenceSimulator
 from tests import quadrants

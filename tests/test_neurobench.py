@@ -15,9 +15,9 @@ import snnc.models
 from snnc.analysis.neurobench import results
 from snnc.backends import load_simulator
 from snnc.cli import main
+from snnc.converted_network import ConvertedNetwork
 from snnc.errors import UsageError
 from snnc.ir.snn import Convolution, IntegrateFire, Linear
-from snnc.network import ConvertedNetwork
 from snnc.simulation.protocol import RecordOptions
 from tests import quadrants
 

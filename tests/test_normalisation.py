@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from snnc.data.normalisation import Mistake, against_running, judge, readings
 from snnc.ir.ann import BatchNormalisation
+from snnc.ir.blocks import in_blocks
 from snnc.ir.graph import FloatArray
 from snnc.metrics.task import Task
 from snnc.source.ann_session import AnnSession
@@ -185,43 +186,39 @@ def test_readings_that_change_nothing_are_left_out() -> None:
     assert "brought to 0 .. 255" not in words
     assert "brought to 0 .. 1" in words
     assert {item.mistake for item in readings(rows, order_only=True)} == {Mistake.AXES, Mistake.CHANNELS}
-    assert all(item.rows.shape == rows.shape for item in readings(rows))
-
-
-def test_readings_are_made_one_at_a_time() -> None:
-    """Together they are 30 times as large as rows that are large already."""
-    rows = np.random.default_rng(0).standard_normal((128, 3, 32, 32)).astype(np.float32)
-    tracemalloc.start()
-    try:
-        names = [item.words for item in readings(rows)]
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert len(names) > 12
-    assert peak < 10 * rows.nbytes
+    assert all(item.way(rows).shape == rows.shape for item in readings(rows))
 
 
 def test_readings_in_blocks_are_those_of_the_whole() -> None:
     rows = bytes_of(32, 0).reshape(32, -1, 4) / 255
-    whole = {item.words: item.rows for item in readings(rows)}
-    with patch("snnc.data.stored.BLOCK", 5 * rows[0].nbytes):
+    whole = {item.words: item.way(rows) for item in readings(rows)}
+    with patch("snnc.ir.blocks.BLOCK", 5 * rows[0].nbytes):
         for item in readings(rows):
-            np.testing.assert_allclose(item.rows, whole[item.words], rtol=1e-5, atol=1e-6)
+            made = np.concatenate([item.way(rows[some]) for some in in_blocks(rows)])
+            np.testing.assert_allclose(made, whole[item.words], rtol=1e-5, atol=1e-6)
     values = rows.astype(np.float64)
     over = (0, 2)
     standard = (values - values.mean(over, keepdims=True)) / values.std(over, keepdims=True)
     np.testing.assert_allclose(whole["standardised per channel"], standard, rtol=1e-5, atol=1e-6)
 
 
-def test_large_readings_take_little_memory() -> None:
-    """A reading beside the rows: nothing is held as a whole in float64."""
+def test_judging_takes_little_memory() -> None:
+    """The rows are large already: no second copy of them is held, in no reading."""
     rows = np.random.default_rng(0).standard_normal((64, 3, 48, 48)).astype(np.float32)
-    with patch("snnc.data.stored.BLOCK", rows.nbytes // 16):
+    classes = np.random.default_rng(1).standard_normal((rows[0].size, 10)).astype(np.float32)
+    blocks = []
+
+    def run(some: np.ndarray) -> np.ndarray:
+        blocks.append(len(some))
+        return some.reshape(len(some), -1) @ classes
+
+    with patch("snnc.ir.blocks.BLOCK", rows.nbytes // 16):
         tracemalloc.start()
         try:
-            for item in readings(rows):
-                assert item.rows.shape == rows.shape
+            judge(run, rows, task=Task.CLASSES)
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
-    assert peak < 2.7 * rows.nbytes
+    assert len(blocks) > 12 * 16
+    assert set(blocks) == {4}
+    assert peak < 0.8 * rows.nbytes

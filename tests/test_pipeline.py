@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snnc.cli import main
-from snnc.cli.config import settings_of
 from snnc.errors import UsageError, VerificationError
 from snnc.ir.ann import AnnGraph, Relu
+from snnc.option_files import settings_of
 from snnc.passes import PASSES, PRESETS, Preset
 from snnc.pipeline import Context, Pipeline, run_pipeline
 from tests.ann_graphs import context, residual_network
@@ -108,7 +108,7 @@ def test_an_option_given_twice_is_refused(name: str, option: str, kind: type) ->
         with pytest.raises(UsageError, match=f"{text} is given twice"):
             Pipeline.parse(name, PASSES).with_settings(settings)
         with pytest.raises(UsageError, match=f"{text} is given twice"):
-            settings_of({name: {text: value, option: value}})
+            settings_of({name: {text: value, option: value}}, "the option")
 
 
 def test_a_setting_given_twice_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,10 +19,10 @@ from snnc.artefact import Artefact, Metadata
 from snnc.backends import load_simulator
 from snnc.cli import main
 from snnc.cli.plot import KINDS as OFFERED
+from snnc.converted_network import ConvertedNetwork
 from snnc.errors import InputError, SnncError, UsageError
 from snnc.ir.neuron import Schedule
 from snnc.ir.snn import IntegrateFire, SnnGraph
-from snnc.network import ConvertedNetwork
 from snnc.progress import Silent
 from snnc.report.answering import answer
 from snnc.report.drawing import Chart

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import snnc
 from snnc.artefact import Artefact, Metadata
+from snnc.converted_network import ConvertedNetwork
 from snnc.data.preprocessing import Preprocessing
 from snnc.errors import InputError, NonFiniteError, UnknownOperationError, UsageError
 from snnc.ir import snn
@@ -24,7 +25,6 @@ from snnc.ir.geometry import Window
 from snnc.ir.neuron import Neuron, Schedule
 from snnc.ir.operations import KINDS
 from snnc.ir.snn import SnnGraph
-from snnc.network import ConvertedNetwork
 from snnc.simulation.protocol import RecordOptions
 from snnc.simulation.reference import ReferenceSimulator
 from tests import quadrants

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.common import corpus_data
+from snnc.models.fashion_resnet import ResNet
 
 KNOWN = 5
 """The network learns the classes 0 to 4, and is to learn 5 to 9 after its deployment."""
@@ -39,52 +40,6 @@ KNOWN = 5
 STAGES = ((16, 3), (32, 3), (64, 3))
 MEAN, STD = (125.3, 123.0, 113.9), (63.0, 62.1, 66.7)
 OPSET, IR_VERSION = 17, 8
-
-
-class Block(nn.Module):
-    """Two 3x3 convolutions beside the identity, or a strided 1x1 projection where the channels change."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        stride = 1 if inputs == outputs else 2
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        self.project = None if stride == 1 else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
-        self.project_bn = None if stride == 1 else nn.BatchNorm2d(outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (N, outputs, H / stride, W / stride) for (N, inputs, H, W)."""
-        y = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)))))
-        shortcut = x if self.project is None or self.project_bn is None else self.project_bn(self.project(x))
-        return functional.relu(y + shortcut)
-
-
-class ResNet(nn.Module):
-    """The network: (N, 3, 32, 32) normalised images to (N, 5) logits."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        channels = STAGES[0][0]
-        self.stem = nn.Conv2d(3, channels, 3, 1, 1, bias=False)
-        self.stem_bn = nn.BatchNorm2d(channels)
-        self.blocks = nn.ModuleList()
-        for outputs, count in STAGES:
-            for _ in range(count):
-                self.blocks.append(Block(channels, outputs))
-                channels = outputs
-        self.classifier = nn.Linear(channels, KNOWN)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the logits."""
-        x = functional.relu(self.stem_bn(self.stem(x)))
-        for block in self.blocks:
-            x = block(x)
-        return self.classifier(x.mean(dim=(2, 3)))
 
 
 def augment(x: Tensor, generator: torch.Generator) -> Tensor:
@@ -99,7 +54,7 @@ def train(x: Any, y: Any, epochs: int, batch: int, rate: float, seed: int) -> Re
     """Return the network after ``epochs`` passes over uint8 images (N, 32, 32, 3) and labels (N,)."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    network = ResNet().to(memory_format=torch.channels_last)
+    network = ResNet(3, KNOWN, STAGES).to(memory_format=torch.channels_last)
     images = torch.from_numpy(normalised(x)).contiguous(memory_format=torch.channels_last)
     labels = torch.from_numpy(y.astype(np.int64))
     optimiser = torch.optim.SGD(network.parameters(), rate, momentum=0.9, weight_decay=5e-4, nesterov=True)
@@ -163,7 +118,7 @@ def as_onnx(network: ResNet) -> onnx.ModelProto:
     """Return the network as an ONNX model with inputs (N, 3, 32, 32)."""
     writer = _Writer()
     x = writer.add("Relu", "stem_relu", [writer.convolution("stem", "x", network.stem, network.stem_bn)])
-    for number, block in enumerate(network.blocks, 1):
+    for number, block in enumerate(network.blocks.values(), 1):
         name = f"block{number}"
         y = writer.convolution(f"{name}_conv1", x, block.conv1, block.bn1)
         y = writer.add("Relu", f"{name}_relu1", [y])

@@ -13,6 +13,7 @@ import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pooled_network
@@ -139,7 +140,8 @@ def verify(consumer: Profile, python: Path, item: Network) -> Row:
     expected = emulate(backend.program(item.artefact.graph), consumer.rule, q, keep=True)
     with tempfile.TemporaryDirectory() as temporary:
         given, out = Path(temporary, "expected.npz"), Path(temporary, "told.json")
-        np.savez(given, q=q, y=expected.y, **expected.trains)
+        stored: dict[str, Any] = {"q": q, "y": expected.y, **expected.trains}
+        np.savez(given, **stored)
         command = [
             str(python),
             "-W",

@@ -8,6 +8,7 @@ calibration images: enough for answers that differ from image to image.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -48,8 +49,10 @@ def write(path: Path, pooling: str, x: NDArray[np.float32], labels: NDArray[np.i
 
 
 def _model(constants: dict[str, NDArray[np.float32]], pooling: str) -> onnx.ModelProto:
-    window = {"kernel_shape": [2, 2], "strides": [2, 2]}
-    geometry = {"pads": [1, 1, 1, 1]} if pooling else {"pads": [0, 0, 1, 1], "strides": [2, 2]}
+    window: dict[str, Any] = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    geometry: dict[str, Any] = {"pads": [1, 1, 1, 1]}
+    if not pooling:
+        geometry = {"pads": [0, 0, 1, 1], "strides": [2, 2]}
     nodes, top = [], "image"
     for i in (1, 2):
         nodes.append(helper.make_node("Conv", [top, f"w{i}", f"b{i}"], [f"c{i}"], f"conv{i}", **geometry))
@@ -62,15 +65,15 @@ def _model(constants: dict[str, NDArray[np.float32]], pooling: str) -> onnx.Mode
         helper.make_node("Flatten", [top], ["flat"], "flatten"),
         helper.make_node("Gemm", ["flat", "w", "b"], ["scores"], "classifier", transB=1),
     ]
-    outputs = [("scores", ["batch", 10]), ("flat", ["batch", FILTERS[-1] * 49])]
+    outputs = {"scores": 10, "flat": FILTERS[-1] * 49}
     graph = helper.make_graph(
         nodes,
         f"pooled-{pooling}",
         [helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["batch", 1, 28, 28])],
         # The second output is there for the fit alone, while there is no classifier.
         [
-            helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
-            for name, shape in outputs[: 1 if constants["w"].any() else 2]
+            helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", size])
+            for name, size in list(outputs.items())[: 1 if constants["w"].any() else 2]
         ],
         [numpy_helper.from_array(values, name) for name, values in constants.items()],
     )

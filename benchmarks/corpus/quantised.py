@@ -86,7 +86,7 @@ class Case:
 
     def prepared(self, images: Array) -> Array:
         """Return images as the network takes them."""
-        x = images.astype(np.float32) / np.float32(self.divide)
+        x: Array = images.astype(np.float32) / np.float32(self.divide)
         x = x[..., None] if x.ndim == 3 else x
         x = (x - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
         x = x if self.layout == "NHWC" else x.transpose(0, 3, 1, 2)
@@ -211,7 +211,9 @@ def by_onnxruntime(path: Path, x: Array) -> tuple[dict[str, IntArray], Array]:
     names = [output.name for output in session.get_outputs()]
     parts: list[Any] = [session.run(names, {given.name: x[i : i + step]}) for i in range(0, len(x), step)]
     values = {name: np.concatenate([part[k] for part in parts]) for k, name in enumerate(names)}
-    levels = {node: values[name].astype(np.int64) - zero for node, (name, zero) in wanted.items()}
+    levels: dict[str, IntArray] = {
+        node: values[name].astype(np.int64) - zero for node, (name, zero) in wanted.items()
+    }
     return levels, values[answer].reshape(len(x), -1)
 
 
@@ -351,7 +353,7 @@ def page(found: Sequence[Found]) -> str:
         return f"{100 * share.value:.2f} [{100 * low:.1f}, {100 * high:.1f}]"
 
     head = ("network", "form", "judge", "levels", "T", "payload", "images", "counts equal", "differ")
-    head += ("source, top-1 %", "spiking, top-1 %", "same answer")
+    tops = ("source, top-1 %", "spiking, top-1 %", "same answer")
     lines = [
         (
             *(each.name, each.form, each.judge, each.levels, str(each.timesteps), each.payload),
@@ -361,7 +363,7 @@ def page(found: Sequence[Found]) -> str:
         )
         for each in found
     ]
-    return tables.table(head, lines)
+    return tables.table((*head, *tops), lines)
 
 
 @click.command()

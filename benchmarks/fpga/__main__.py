@@ -246,12 +246,12 @@ def perceptron(folder: Path) -> None:
         if place + 1 < len(weights):
             nodes.append(helper.make_node("Relu", [at], [f"r{place}"]))
             at = f"r{place}"
-    ports = [
+    given, told = (
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", size])]
         for name, size in (("x", 49), (at, 10))
-    ]
+    )
     model = helper.make_model(
-        helper.make_graph(nodes, "perceptron", *ports, initializer=tensors),
+        helper.make_graph(nodes, "perceptron", given, told, tensors),
         opset_imports=[helper.make_opsetid("", 17)],
         ir_version=8,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from snnc.training.recipe import FINISHES, LOSSES
 
@@ -63,7 +64,7 @@ def stages() -> list[Trial]:
             ("signed", "balanced", {"dual-threshold.spikes-per-step": "1"}),
         ):
             name = f"{payload} T={T}"
-            common = {"timesteps": T, "preset": preset, "settings": settings}
+            common: dict[str, Any] = {"timesteps": T, "preset": preset, "settings": settings}
             found.append(Trial(f"{name} closed form", "closed form", learns=False, **common))
             # A finishing stage without time leaves the network that was trained as its quantised form.
             found.append(Trial(f"{name} levels", "levels alone", finish="rate", rounded=0.0, **common))

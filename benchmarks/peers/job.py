@@ -60,7 +60,8 @@ def write(path: Path, network: corpus_data.Network, sets: corpus_data.Sets, limi
     except SnncError as error:
         raise click.ClickException(f"{network.name}: {error}") from error
     numbers = {node.name: number for number, node in enumerate(source.graph)}
-    nodes, arrays = [], {}
+    nodes: list[dict[str, Any]] = []
+    arrays: dict[str, np.ndarray] = {}
     for number, node in enumerate(source.graph):
         if isinstance(node, ann.Relu) and node.ceiling is not None:
             raise click.ClickException(
@@ -71,15 +72,15 @@ def write(path: Path, network: corpus_data.Network, sets: corpus_data.Sets, limi
         arrays |= {f"{number}.{name}": value for name, value in _arrays(node).items()}
         if node.name in reach:
             arrays[f"{number}.reach"] = reach[node.name]
-    np.savez(
-        path,
-        network=json.dumps({"nodes": nodes, "output": numbers[source.graph.output]}),
-        calibration=calibration,
-        x=_prepared(source, sets, sets.x[:limit]),
-        y=sets.y[:limit],
-        expected=expected,
+    stored: dict[str, Any] = {
+        "network": json.dumps({"nodes": nodes, "output": numbers[source.graph.output]}),
+        "calibration": calibration,
+        "x": _prepared(source, sets, sets.x[:limit]),
+        "y": sets.y[:limit],
+        "expected": expected,
         **arrays,
-    )
+    }
+    np.savez(path, **stored)
     return sum(costs.macs_of_ann(source.graph).values())
 
 

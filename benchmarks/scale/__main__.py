@@ -24,7 +24,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -226,9 +227,17 @@ def evaluated(folder: Path, seconds: float, clusters: Sequence[str], rounds: int
         "local:2": [command(whole, "--cluster", "local:2")],
         **{where: [command(whole, "--cluster", where)] for where in clusters},
     }
-    for case, jobs in cases.items():
-        times = [timed(jobs) for _ in range(rounds)]
+    for case, times in interleaved({case: partial(timed, jobs) for case, jobs in cases.items()}, rounds):
         record("eval", case=case, rows=count, seconds=min(times), all=times)
+
+
+def interleaved(cases: Mapping[str, Callable[[], float]], rounds: int) -> Iterator[tuple[str, list[float]]]:
+    """Yield the seconds of each case; every round runs all of them, so that other work meets all alike."""
+    times: dict[str, list[float]] = {case: [] for case in cases}
+    for _ in range(rounds):
+        for case, run_case in cases.items():
+            times[case].append(run_case())
+    yield from times.items()
 
 
 def swept(folder: Path, seconds: float, rounds: int) -> None:
@@ -272,13 +281,12 @@ def swept(folder: Path, seconds: float, rounds: int) -> None:
     (folder / "half.toml").write_text(
         f'models = ["{NETWORK}"]\npreprocess = "preprocess.json"\n', encoding="utf-8"
     )
-    cases: dict[str, Callable[[], list[list[str]]]] = {
-        "two processes": lambda: [part(half) for half in halves],
-        "local:1": lambda: [whole("local:1")],
-        "local:2": lambda: [whole("local:2")],
+    cases: dict[str, Callable[[], float]] = {
+        "two processes": lambda: timed([part(half) for half in halves]),
+        "local:1": lambda: timed([whole("local:1")]),
+        "local:2": lambda: timed([whole("local:2")]),
     }
-    for case, jobs in cases.items():
-        times = [timed(jobs()) for _ in range(rounds)]
+    for case, times in interleaved(cases, rounds):
         record("sweep", case=case, cells=24, rows=limit, seconds=min(times), all=times)
 
 

@@ -8,11 +8,13 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from snnc.ir.graph import FloatArray
+
 
 def write_network(path: Path) -> Path:
     """Write a convolution of stride 8, a ReLU, a mean, and a classifier of ten for (3, 224, 224)."""
     random = np.random.default_rng(0)
-    constants = {
+    constants: dict[str, FloatArray] = {
         "w": random.standard_normal((8, 3, 8, 8)).astype(np.float32) / 14,
         "b": np.zeros(8, np.float32),
         "fc": random.standard_normal((10, 8)).astype(np.float32),

@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from benchmarks.common import digests
 from benchmarks.speed.contests import session
@@ -53,10 +54,11 @@ class Case:
     settings: tuple[tuple[str, float], ...] = ()
     axes: tuple[int, ...] = ()
 
-    def node(self, source: str, target: str) -> list[object]:
+    def node(self, source: str, target: str) -> list[NodeProto]:
         """Return the operation, and the constants that it reads."""
         inputs = [source, "axes"] if self.axes else [source]
-        return [helper.make_node(self.operation, inputs, [target], **dict(self.settings))]
+        settings: dict[str, Any] = dict(self.settings)
+        return [helper.make_node(self.operation, inputs, [target], **settings)]
 
     def constants(self) -> list[TensorProto]:
         """Return what the operation reads beside the values."""
@@ -71,7 +73,7 @@ CASES = (
 )
 
 
-def model(nodes: Sequence[object], shape: tuple[int, ...], constants: Sequence[TensorProto]) -> ModelProto:
+def model(nodes: Sequence[NodeProto], shape: tuple[int, ...], constants: Sequence[TensorProto]) -> ModelProto:
     """Return a network from ``x`` to ``y``."""
     given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", *shape])
     result = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)

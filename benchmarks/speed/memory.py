@@ -3,8 +3,9 @@
     python -m benchmarks.speed.memory --rows 100,500 --preset balanced -T 4
     python -m benchmarks.speed.memory --network resnet18 --rows 500 --preset balanced -T 4 --threads 2
 
-Each conversion runs in a process of its own, whose largest resident memory is printed. `--limit GB` makes
-more than that an error, exit code 4.
+Each conversion runs in a process of its own, whose largest resident memory is printed and kept in
+`benchmarks/measured/memory.jsonl`; `docs/size.md` shows it (`python -m benchmarks.speed.size --no-measure
+--report docs/size.md`). `--limit GB` makes more than that an error, exit code 4.
 """
 
 from __future__ import annotations
@@ -22,7 +23,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from benchmarks.common import digests
+from benchmarks.common.tables import Row, read
 from snnc.compiler import Options, convert
+from snnc.writing import replacing
+
+KEPT = Path("benchmarks/measured/memory.jsonl")
+SAME = ("network", "size", "width", "rows", "preset", "timesteps", "threads")
+"""What tells one measurement from another."""
 
 STAGES = (
     (1, 16, 1, 1),
@@ -176,6 +184,13 @@ def measured(model: Path, rows: int, size: int, options: Options) -> dict[str, f
 NETWORKS = {"mobilenet": mobilenet, "resnet18": resnet18}
 
 
+def keep(row: Row) -> None:
+    """Keep a measurement in place of an earlier one of the same conversion."""
+    others = [old for old in read(KEPT) if any(old[key] != row[key] for key in SAME)]
+    with replacing(KEPT) as file:
+        file.write("".join(json.dumps(each) + "\n" for each in [*others, row]).encode())
+
+
 @click.command()
 @click.option("--network", type=click.Choice(list(NETWORKS)), default="mobilenet", show_default=True)
 @click.option("--rows", default="100,500", show_default=True)
@@ -224,6 +239,9 @@ def main(
             done = subprocess.run(parts, capture_output=True, text=True, check=True)
             found = json.loads(done.stdout.splitlines()[-1])
             print(f"{found['rows']} rows: {found['gigabytes']:.2f} GB, {found['seconds']:.0f} s", flush=True)
+            asked = {"network": network, "size": size, "width": width, "preset": preset}
+            asked |= {"timesteps": timesteps, "threads": threads}
+            keep({**asked, **found, "sources": digests.compiler()})
             missed |= limit is not None and found["gigabytes"] > limit
     sys.exit(4 if missed else 0)
 

@@ -89,7 +89,7 @@ class Builder:
     def _new(self, kind: str) -> str:
         return f"{kind}{len(self.snn_nodes)}"
 
-    def _onnx(self, kind: str, inputs: Sequence[str], output: str, **attributes: object) -> None:
+    def _onnx(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> None:
         self.onnx_nodes.append(helper.make_node(kind, list(inputs), [output], output, **attributes))
 
     def _floats(self, name: str, shape: tuple[int, ...]) -> str:

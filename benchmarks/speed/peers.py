@@ -43,7 +43,8 @@ def write_job(model: onnx.ModelProto, path: Path) -> None:
                 **attributes,
             }
         )
-    np.savez(path, nodes=json.dumps(nodes), **arrays)
+    stored: dict[str, Any] = {"nodes": json.dumps(nodes), **arrays}
+    np.savez(path, **stored)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.common import digests
 from benchmarks.common.tables import Row, read, table
+from benchmarks.speed import memory
 from snnc.artefact import save
 from snnc.compiler import Options, check, convert, simulate
 from snnc.writing import replacing
@@ -137,8 +138,38 @@ def inside(name: str, model: Path, artefact: Path, rows: int, preset: str) -> di
     return found
 
 
+IMAGES = """
+## Large images
+
+Conversions of networks of known forms with random weights, on square images; a process each. Measured by
+
+    python -m benchmarks.speed.memory --network resnet18 --rows 500 --preset balanced -T 4 --threads 2
+
+"""
+
+
+def images(kept: list[Row]) -> str:
+    """Return the section of conversions for large images."""
+    head = ("network", "pixels a side", "calibration rows", "preset", "T", "threads", "s", "GB")
+    lines = [
+        [
+            row["network"],
+            str(row["size"]),
+            str(row["rows"]),
+            row["preset"] or "default",
+            str(row["timesteps"] or "default"),
+            str(row["threads"]),
+            f"{row['seconds']:.0f}",
+            f"{row['gigabytes']:.2f}",
+        ]
+        for row in kept
+    ]
+    sources = ", ".join(sorted({row["sources"] for row in kept}))
+    return f"{IMAGES}{table(head, lines)}\nMeasured on the sources {sources}.\n" if kept else ""
+
+
 def page(kept: list[Row]) -> str:
-    """Return the page of all that was measured."""
+    """Return the page of all that was measured of deep and of wide networks."""
     head = ["network", *(f"{name}, {unit}" for name in STEPS for unit in ("s", "GB"))]
     found = {(row["kind"], row["size"], row["step"]): row for row in kept}
     lines = []
@@ -201,7 +232,7 @@ def main(
                     keep(row)
     if report is not None:
         with replacing(report) as file:
-            file.write(page(read(KEPT)).encode())
+            file.write((page(read(KEPT)) + images(read(memory.KEPT))).encode())
 
 
 if __name__ == "__main__":

@@ -105,6 +105,8 @@ def with_levels(graph: SnnGraph, levels: int, *, graded: bool) -> SnnGraph:
 @cache
 def _trained(name: str, precision: str) -> Subject:
     suffix = "" if precision == "int8" else f"_{precision}"
+    preprocessing: Preprocessing | None
+    x: NDArray[Any]
     path = KEPT / f"{re.sub(r'[^A-Za-z0-9]+', '_', name)}{suffix}.snn.onnx"
     if name.startswith(PREFIX):
         entry = resolve(name)

@@ -8,7 +8,7 @@ import numpy as np
 
 from snnc.ir import ann, snn
 from snnc.ir.batch import rows_of
-from snnc.numerics.input_range import InputUnits, encoded, input_affine, input_limit, input_units
+from snnc.numerics.input_range import InputUnits, input_affine, input_limit, input_units
 from snnc.passes.lower.values import Spikes
 from snnc.passes.lower.walk import Walk
 from snnc.pipeline import Context
@@ -40,7 +40,7 @@ def input_codes(graph: ann.AnnGraph, context: Context, most: int) -> dict[str, I
     codes: dict[str, InputCode] = {}
     for node in graph.inputs:
         rows = np.asarray(rows_of(context.calibration.rows, node.name), np.float32)
-        units = input_units(graph, encoded(graph, rows, node), node)
+        units = input_units(graph, rows, node)
         limit = input_limit(graph, context.timesteps, units.finer, units.largest, node)
         codes[node.name] = InputCode(units, min(limit, most), input_affine(graph, node))
         if not units.common:

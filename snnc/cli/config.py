@@ -7,14 +7,12 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from snnc.errors import InputError
-from snnc.options import OPTIONS, Kind, Option, input_and_file, setting_problem, setting_text
-from snnc.pass_options import once
+from snnc.option_files import check_keys, read_toml, tables_problem
+from snnc.options import OPTIONS, Kind, Option, input_and_file
 
 KEYS: Mapping[str, Option] = {option.name: option for option in OPTIONS.values() if option.in_file}
 """The keys of the file; the option of the same name takes precedence."""
@@ -67,34 +65,16 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         InputError: it is missing, not TOML, or holds an unknown key or a value that does not fit.
     """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"the configuration {path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise InputError(f"the configuration {path} is not TOML: {error}") from None
-    for name, value in values.items():
-        if name not in KEYS:
-            raise InputError(
-                f"the configuration {path} has the unknown key {name!r}; known: {', '.join(KEYS)}"
-            )
-        problem = _problem(KEYS[name], value)
-        if problem is not None:
-            raise InputError(f"the configuration {path}: {name!r} {problem}")
+    values = read_toml(path, "the configuration")
+    check_keys(values, KEYS, lambda name, value: _problem(KEYS[name], value), f"the configuration {path}")
     return {name: _resolved(value, KEYS[name], path.parent) for name, value in values.items()}
 
 
 def _problem(option: Option, value: Any) -> str | None:
     """Say why a value of the file does not fit: a table of passes has a table for each of them."""
-    if option.kind is not Kind.OBJECT or not isinstance(value, dict):
-        return option.problem(value)
-    for name, options in value.items():
-        if not isinstance(options, dict):
-            return f"needs a table for the pass {name!r}: write {name}.OPTION = value"
-        for key, item in options.items():
-            if (problem := setting_problem(item)) is not None:
-                return f"holds {name}.{key}, which {problem}"
-    return None
+    if option.kind is Kind.OBJECT and isinstance(value, dict):
+        return tables_problem(value)
+    return option.problem(value)
 
 
 def _resolved(value: Any, option: Option, folder: Path) -> Any:
@@ -105,16 +85,6 @@ def _resolved(value: Any, option: Option, folder: Path) -> Any:
         return str(file)
     name, file = input_and_file(Path(value))
     return f"{name}={folder / file}"
-
-
-def settings_of(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Return the ``set`` table as ``--set`` would give it: ``{"PASS.OPTION": "value"}``."""
-    texts = (
-        (f"{name}.{option}", setting_text(value))
-        for name, options in tables.items()
-        for option, value in options.items()
-    )
-    return once(texts, "the configuration's option")
 
 
 if __name__ == "__main__":

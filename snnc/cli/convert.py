@@ -86,13 +86,13 @@ def command(ctx: click.Context, /, model: str, cluster: str | None, **values: An
     No labels are used, and no training is done. In place of a file, MODEL may be PACKAGE.MODULE:FACTORY: this
     runs your own code, and exports the torch.nn.Module that it returns.
     """
-    from snnc.cli.config import settings_of
     from snnc.cli.factories import exported_file, is_factory
     from snnc.errors import UsageError
+    from snnc.option_files import settings_of
     from snnc.pass_options import once
 
     settings = once(map(setting, values["settings"]), "--set")
-    settings = settings_of(ctx.meta.get("snnc.set", {})) | settings
+    settings = settings_of(ctx.meta.get("snnc.set", {}), "the configuration's option") | settings
     asked = ConvertOptions(**{**values, "settings": settings})
     if asked.output is None and not asked.dry_run:
         raise UsageError("no output is named: give -o NAME.snn.onnx, or --dry-run")

@@ -26,6 +26,7 @@ EXTRAS = {
     "train": ("torch",),
     "download": ("pooch",),
     "nir": ("h5py",),
+    "events": ("faery", "h5py"),
     "loihi": ("h5py",),
     "docs": ("mkdocs-material", "mkdocstrings", "ruff"),
     "release": ("cyclonedx-bom", "twine"),

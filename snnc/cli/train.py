@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from snnc.cli.options import option_of
-from snnc.cli.quantities import FiniteRange, positive
+from snnc.cli.learning import Learning, learning_options
+from snnc.cli.quantities import FiniteRange
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
@@ -20,34 +19,19 @@ ARCHITECTURES = ("small", "tiny", "resnet8", "resnet20", "resnet18", "vgg16")
 """As in :data:`snnc.training.architectures.ARCHITECTURES`, which would import NumPy."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request(Learning):
     """The options of the verb."""
 
     arch: str
     data: Path
     output: Path
-    minutes: float | None
-    epochs: float | None
     levels: int
     teacher: str | None
     teacher_preprocess: Path | None
-    loss: str | None
-    augment: str
-    batch: int
-    rate: float
     smoothing: float
     weight_decay: float
     precision: str
-    rounded: float
-    held_back: float
-    temperature: float
-    checkpoints: Path | None
-    metrics: Path | None
-    device: str
-    seed: int
-    threads: int | None
-    force: bool
 
 
 @click.command("train", cls=Verb)
@@ -70,8 +54,6 @@ class Request:
     metavar="OUT.onnx",
     help="The quantised network to write, for `snnc convert`.",
 )
-@positive("--minutes", None, "How long to train, by the clock.", "N")
-@positive("--epochs", None, "Passes over the images, instead of --minutes.", "N")
 @click.option(
     "--levels",
     type=click.IntRange(1, 255),
@@ -87,27 +69,6 @@ class Request:
     metavar="FILE.json",
     help="From pixels to what the teacher takes, as for `convert --preprocess`.",
 )
-@click.option(
-    "--loss",
-    metavar="NAME=WEIGHT,...",
-    help="What is lowered: labels; with a teacher also kl, hta-kl. By default labels, or kl=0.9,labels=0.1.",
-)
-@click.option(
-    "--augment",
-    default="crop,alternate",
-    show_default=True,
-    metavar="NAME,...",
-    help="Changes of images: crop, flip, alternate (each image mirrored in every second pass), cutout; none.",
-)
-@click.option(
-    "--batch",
-    type=click.IntRange(2),
-    default=256,
-    show_default=True,
-    metavar="N",
-    help="Images per gradient.",
-)
-@positive("--rate", 5e-3, "Largest learning rate.")
 @click.option(
     "--smoothing",
     type=click.FloatRange(0, 1, max_open=True),
@@ -131,46 +92,18 @@ class Request:
     show_default=True,
     help="Of multiplications; auto takes bfloat16 where it is measured to be faster.",
 )
-@click.option(
-    "--rounded",
-    type=click.FloatRange(0, 1),
-    default=0.15,
-    show_default=True,
-    metavar="SHARE",
-    help="Share of the time in which the integers that are written are trained.",
+@learning_options(
+    rows="images",
+    folder="OUT.training",
+    epochs="Passes over the images, instead of --minutes.",
+    loss="labels; with a teacher also kl, hta-kl. By default labels, or kl=0.9,labels=0.1.",
+    augment="crop,alternate",
+    changes="Changes of images: crop, flip, alternate (each image mirrored in every second pass), cutout; "
+    "none.",
+    batch=256,
+    rate=5e-3,
+    rounded=0.15,
 )
-@click.option(
-    "--held-back",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.1,
-    show_default=True,
-    metavar="SHARE",
-    help="Share of the images that are not learned from, but choose the best state; 2,000 at most.",
-)
-@positive("--temperature", 3.0, "Temperature of the losses kl and hta-kl.")
-@click.option(
-    "--checkpoints",
-    type=click.Path(path_type=Path),
-    metavar="FOLDER",
-    help="Where the run is kept every minute, so that the same command continues after an interruption; "
-    "OUT.training by default, removed when OUT is written.",
-)
-@click.option(
-    "--metrics",
-    type=click.Path(path_type=Path),
-    metavar="FILE.jsonl",
-    help="Write every measurement on the images held back, one JSON object a line.",
-)
-@click.option(
-    "--device",
-    type=click.Choice(["cpu", "cuda"]),
-    default="cpu",
-    show_default=True,
-    help="Where torch computes.",
-)
-@option_of("seed")
-@option_of("threads")
-@option_of("force", "Replace OUT and the file of --metrics if they exist.")
 @click.pass_obj
 def command(terminal: Terminal, /, **options: Any) -> None:
     """Train a network on labelled images, to few levels of activation and int8 weights, and write it as ONNX.
@@ -181,7 +114,6 @@ def command(terminal: Terminal, /, **options: Any) -> None:
     from snnc.cli.files import check_outputs, read_named
     from snnc.training.course import Course, training_recipe
     from snnc.training.extra import require_torch
-    from snnc.training.recipe import read_losses, read_names
 
     require_torch("snnc train")
     request = Request(**options)
@@ -194,19 +126,7 @@ def command(terminal: Terminal, /, **options: Any) -> None:
         weight_decay=request.weight_decay,
         precision=request.precision,
     )
-    recipe = training_recipe(
-        minutes=request.minutes,
-        epochs=request.epochs,
-        batch=request.batch,
-        rate=request.rate,
-        losses=None if request.loss is None else read_losses(request.loss),
-        augment=read_names(request.augment),
-        rounded=request.rounded,
-        held_back=request.held_back,
-        temperature=request.temperature,
-        seed=request.seed,
-        device=request.device,
-    )
+    recipe = training_recipe(losses=request.losses(), **request.recipe())
     rows = read_named(request.data, ("x",), ("y",))
     folder = request.checkpoints or Path(f"{request.output}.training")
     terminal.journal = folder
@@ -228,8 +148,7 @@ def command(terminal: Terminal, /, **options: Any) -> None:
         name=rows.name,
     )
     trained.save(request.output)
-    if request.checkpoints is None:
-        shutil.rmtree(folder, ignore_errors=True)
+    request.forget(folder)
     _tell(terminal, trained, request, "--rows-layout NHWC " if is_channels_last(rows.x) else "")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +11,8 @@ import click
 from snnc.cli.inputs_outputs import keep_option, shape_option
 from snnc.cli.judging import task_option
 from snnc.cli.layouts import rows_layout, with_layout
+from snnc.cli.learning import Learning, learning_options
 from snnc.cli.options import option_of, setting
-from snnc.cli.quantities import positive
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
@@ -30,41 +29,26 @@ STEPS = "{T}"
 """What stands for T in the name of an output, where there are several."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request(Learning):
     """The options of the verb."""
 
     output: str
     train: Path | None
     labels: bool
-    minutes: float | None
-    epochs: float | None
     timesteps: str
-    loss: str | None
     learn: str | None
-    augment: str
-    batch: int
-    rate: float
-    temperature: float
     fine_skip: bool
-    rounded: float
     finish: str | None
-    held_back: float
-    checkpoints: Path | None
-    metrics: Path | None
-    device: str
     preset: str | None
     pipeline: str | None
     settings: tuple[str, ...]
     preprocess: Path | None
     rows_layout: str | None
-    seed: int
-    threads: int | None
     task: str | None
     shape: tuple[str, ...]
     keep_output: tuple[str, ...]
     host: str
-    force: bool
 
 
 @click.command("tune", cls=Verb)
@@ -84,8 +68,6 @@ class Request:
     "rows by default.",
 )
 @click.option("--labels", is_flag=True, help="Learn from the labels `y` of ROWS, too, and judge by them.")
-@positive("--minutes", None, "How long to train, by the clock, all T together.", "N")
-@positive("--epochs", None, "Passes over the training rows for each T, instead of --minutes.", "N")
 @click.option(
     "-T",
     "--timesteps",
@@ -95,39 +77,14 @@ class Request:
     help="Number of time steps; several, as 8,4,2,1, are trained from many to few, each from the last.",
 )
 @click.option(
-    "--loss",
-    metavar="NAME=WEIGHT,...",
-    help="What is lowered: kl, hta-kl, squared, labels, anytime, features, attention, activity. By default "
-    "kl (or squared, of numbers), with a tenth of labels.",
-)
-@click.option(
     "--learn",
     metavar="NAME,...",
     help="What is learned: weights, biases, thresholds, floors, starts, norms. By default all.",
 )
 @click.option(
-    "--augment",
-    default="none",
-    show_default=True,
-    metavar="NAME,...",
-    help="Random changes of images under which an answer stays right: crop, flip, cutout.",
-)
-@click.option(
-    "--batch", type=click.IntRange(2), default=128, show_default=True, metavar="N", help="Rows per gradient."
-)
-@positive("--rate", 1e-3, "Largest learning rate.")
-@positive("--temperature", 3.0, "Temperature of the losses kl and hta-kl.")
-@click.option(
     "--fine-skip",
     is_flag=True,
     help="Give identity branches, narrow shortcuts and the classifier a graded population of more levels.",
-)
-@click.option(
-    "--rounded",
-    type=click.FloatRange(0, 1),
-    default=1 / 3,
-    metavar="SHARE",
-    help="Share of the time in which the integers that are deployed are trained; a third by default.",
 )
 @click.option(
     "--finish",
@@ -135,46 +92,27 @@ class Request:
     help="For spikes whose order matters, one a step: train the integers through all steps, back through "
     "their rates, through each step, or that in turns with local plasticity.",
 )
-@click.option(
-    "--held-back",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.1,
-    show_default=True,
-    metavar="SHARE",
-    help="Share of the training rows that are not learned from, but decide; 2,000 rows at most.",
-)
-@click.option(
-    "--checkpoints",
-    type=click.Path(path_type=Path),
-    metavar="FOLDER",
-    help="Where the run is kept every minute, so that the same command continues after an interruption; "
-    "OUT.tuning by default, removed when OUT is written.",
-)
-@click.option(
-    "--metrics",
-    type=click.Path(path_type=Path),
-    metavar="FILE.jsonl",
-    help="Write every measurement on the rows held back, one JSON object a line.",
-)
-@click.option(
-    "--device",
-    type=click.Choice(["cpu", "cuda"]),
-    default="cpu",
-    show_default=True,
-    help="Where torch computes.",
+@learning_options(
+    rows="training rows",
+    folder="OUT.tuning",
+    epochs="Passes over the training rows for each T, instead of --minutes, which are for all T together.",
+    loss="kl, hta-kl, squared, labels, anytime, features, attention, activity. By default kl (or squared, of "
+    "numbers), with a tenth of labels.",
+    augment="none",
+    changes="Random changes of images under which an answer stays right: crop, flip, cutout.",
+    batch=128,
+    rate=1e-3,
+    rounded=1 / 3,
 )
 @option_of("preset", "How neurons fire: a preset of `snnc convert`; balanced by default.")
 @option_of("pipeline")
 @option_of("settings")
 @option_of("preprocess")
 @rows_layout
-@option_of("seed")
-@option_of("threads")
 @task_option
 @shape_option
 @keep_option
 @option_of("host")
-@option_of("force", "Replace OUT and the file of --metrics if they exist.")
 @click.pass_obj
 def command(terminal: Terminal, /, model: str, **options: Any) -> None:
     """Convert MODEL, tune its thresholds, weights, biases and initial potentials by gradients, and write it.
@@ -187,7 +125,7 @@ def command(terminal: Terminal, /, model: str, **options: Any) -> None:
     from snnc.cli.files import check_outputs
     from snnc.cli.models import locate
     from snnc.training.extra import require_torch
-    from snnc.training.recipe import Recipe, read_losses, read_names
+    from snnc.training.recipe import Recipe, read_names
 
     require_torch("snnc tune")
     request = Request(**options)
@@ -201,19 +139,10 @@ def command(terminal: Terminal, /, model: str, **options: Any) -> None:
     if request.learn is not None:
         choices["learn"] = read_names(request.learn)
     recipe = Recipe(
-        minutes=request.minutes,
-        epochs=request.epochs,
-        batch=request.batch,
-        rate=request.rate,
-        losses={} if request.loss is None else read_losses(request.loss),
-        temperature=request.temperature,
-        augment=read_names(request.augment),
+        losses=request.losses() or {},
         fine_skip=request.fine_skip,
-        rounded=request.rounded,
         finish=request.finish,
-        held_back=request.held_back,
-        seed=request.seed,
-        device=request.device,
+        **request.recipe(),
         **choices,
     )
     rows = _rows(located, request)
@@ -231,8 +160,7 @@ def command(terminal: Terminal, /, model: str, **options: Any) -> None:
     )
     for T, output in outputs.items():
         save(tuning.artefacts[T], output)
-    if request.checkpoints is None:
-        shutil.rmtree(folder, ignore_errors=True)
+    request.forget(folder)
     _tell(terminal, tuning, outputs)
 
 

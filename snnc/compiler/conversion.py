@@ -33,6 +33,7 @@ from snnc.frontend import SourceModel
 from snnc.frontend.exporting import INPUT, exported, is_module
 from snnc.ir.ann import AnnGraph, Relu
 from snnc.ir.batch import Batch, Rows, flat, joined, rows_of
+from snnc.ir.blocks import released
 from snnc.ir.graph import Graph, IntArray
 from snnc.ir.snn import SnnGraph
 from snnc.metrics.task import Task
@@ -300,6 +301,7 @@ def _encoded(graph: SnnGraph, rows: Rows, names: Sequence[str]) -> Iterator[IntA
     size = max(1, min(HASHED_ROWS, HASHED_VALUES // max(1, values)))
     for start in range(0, len(rows), size):
         q = encode_all(graph, rows[start : start + size])
+        released(rows)
         yield flat(joined({name: rows_of(q, name) for name in names}))
 
 

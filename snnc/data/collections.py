@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from snnc import events
 from snnc.data import pictures, sounds
 from snnc.data.csv_rows import labels_of
 from snnc.errors import InputError
@@ -24,9 +25,11 @@ IGNORED = (".json", ".md", ".txt")
 """Endings of files that may lie beside the rows: preprocessing, notices."""
 ALSO_IGNORED = ("Thumbs.db", "desktop.ini")
 
-KINDS: Mapping[str, str] = dict.fromkeys(pictures.SUFFIXES, "picture") | dict.fromkeys(
-    sounds.SUFFIXES, "sound"
-)
+KINDS: Mapping[str, str] = {
+    **dict.fromkeys(pictures.SUFFIXES, "picture"),
+    **dict.fromkeys(sounds.SUFFIXES, "sound"),
+    **dict.fromkeys(events.SUFFIXES, "recording"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class Collection:
     Attributes:
         where: the folder or the list.
         files: in order.
-        kind: ``picture`` or ``sound``.
+        kind: ``picture``, ``sound``, or ``recording`` of an event camera.
         labels: (n,) the class of each file, or its number; ``None`` where there are none.
         classes: what the classes are called, by number; empty where labels are numbers already.
     """
@@ -62,12 +65,20 @@ MOST_SHOWN = 10
 
 
 def collected(where: Path) -> Collection:
-    """List the files of a folder or of a list.
+    """List the files of a folder or of a list; a recording is a list of one.
 
     Raises:
         InputError: there are none, or they are not all of one kind.
     """
+    if is_recording(where):
+        return Collection(where, (where,), "recording")
     return _folder(where) if where.is_dir() else _list(where)
+
+
+def is_recording(where: Path) -> bool:
+    """Whether a path names one recording; ``.npy`` files hold rows."""
+    suffix = where.suffix.lower()
+    return suffix in events.SUFFIXES and suffix != ".npy" and not where.is_dir()
 
 
 def _folder(where: Path) -> Collection:
@@ -80,7 +91,7 @@ def _folder(where: Path) -> Collection:
     if not folders:
         if not files:
             raise InputError(
-                f"{where} holds no pictures and no sounds: give a folder that does, or an .npz file"
+                f"{where} holds no pictures, sounds or recordings: give a folder that does, or an .npz file"
             )
         return Collection(where, tuple(files), _kind_of(files))
     found: list[Path] = []
@@ -114,15 +125,15 @@ def _kind_of(files: list[Path]) -> str:
     """Return what all files are.
 
     Raises:
-        InputError: one is neither a picture nor a sound, or they differ.
+        InputError: one is no picture, sound or recording, or they differ.
     """
     for path in files:
         kind = KINDS.get(path.suffix.lower())
         if kind is None:
             known = " ".join(KINDS)
-            raise InputError(f"{path} is neither a picture nor a sound by its name ({known}): take it away")
+            raise InputError(f"{path} is no picture, sound or recording by its name ({known}): take it away")
         if kind != KINDS[files[0].suffix.lower()]:
-            raise InputError(f"{files[0]} and {path} are of different kinds: give pictures or sounds alone")
+            raise InputError(f"{files[0]} and {path} are of different kinds: give files of one kind alone")
     return KINDS[files[0].suffix.lower()]
 
 

@@ -1,4 +1,4 @@
-"""How files become rows: what is done to a picture, a sound or a table before any number is scaled."""
+"""How files become rows: what is done to pictures, sounds, recordings, tables before numbers are scaled."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from snnc.errors import InputError
+from snnc.events.frames import EventFrames
+
+ALL_EVENTS = EventFrames()
+"""All events of a recording in one frame, darker and brighter apart."""
 
 INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 """The filters of Pillow, by its names."""
@@ -34,6 +38,7 @@ class Decoding:
         sample_rate: samples per second that sounds must have.
         samples: sounds are cut at their end, or filled up with zeros, to so many samples.
         labels: the column of a table that holds the labels; ``label`` or ``y`` by default.
+        events: how recordings of event cameras become frames; all events in one by default.
     """
 
     mode: str | None = None
@@ -43,6 +48,7 @@ class Decoding:
     sample_rate: int | None = None
     samples: int | None = None
     labels: str | None = None
+    events: EventFrames = ALL_EVENTS
 
     def __post_init__(self) -> None:
         """Refuse what cannot be done.
@@ -67,11 +73,8 @@ class Decoding:
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON form: the keys that are not at their defaults."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in values.items()
-            if value != _DEFAULTS[key]
-        }
+        given = {key: value for key, value in values.items() if value != _DEFAULTS[key]}
+        return {key: _plain(value) for key, value in given.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -80,7 +83,8 @@ class Decoding:
         Raises:
             InputError: a value is of the wrong kind.
         """
-        return cls(**values)
+        events = {"events": EventFrames.from_dict(values["events"])} if "events" in values else {}
+        return cls(**{**values, **events})
 
 
 DECODING_KEYS = tuple(field.name for field in fields(Decoding))
@@ -100,6 +104,13 @@ def _sizes(name: str, value: Any) -> Any:
     ):
         raise InputError(f"`{name}` is {value!r}; give a positive integer, or [height, width]")
     return tuple(value) if several else value
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON holds it."""
+    if isinstance(value, EventFrames):
+        return value.as_dict()
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _is_text(value: Any) -> bool:

@@ -23,12 +23,13 @@ from numpy.typing import NDArray
 
 from snnc.diagnostics import UNLIKE_CALIBRATION, Diagnostic
 from snnc.errors import InputError
+from snnc.ir.blocks import evenly, in_blocks, released
 from snnc.ir.graph import FloatArray, NumberArray, Shape
 
 MOST_ROWS = 512
 """Rows that are looked at: more do not tell more."""
 
-CHUNK = 2**22
+CHUNK = 2**21
 """Values whose sums are made together."""
 
 FEW = 2**19
@@ -156,11 +157,10 @@ class InputStatistics:
             rows: (n, *shape), at least one.
             given: (n, ...), the same before the preprocessing; ``None`` where there is none.
         """
-        chosen = _chosen(rows)
-        mean, std = _moments(chosen)
-        found = _all_features(chosen, mean, std)
+        mean, std = _moments(rows)
+        found = _all_features(rows, mean, std)
         return cls(
-            len(chosen),
+            min(len(rows), MOST_ROWS),
             tuple(rows.shape[1:]),
             *_range(rows if given is None else given),
             tuple(map(_short, mean)),
@@ -177,20 +177,20 @@ class InputStatistics:
         """
         if len(rows) == 0 or tuple(rows.shape[1:]) != self.shape:
             return None
-        chosen = _chosen(rows)
-        allowed = SHIFT + NOISE * sqrt(1 / len(chosen) + 1 / self.rows)
-        found = _all_features(chosen, np.array(self.mean), np.array(self.std))
+        count = min(len(rows), MOST_ROWS)
+        allowed = SHIFT + NOISE * sqrt(1 / count + 1 / self.rows)
+        found = _all_features(rows, np.array(self.mean), np.array(self.std))
         worst, excess = "", 0.0
         for name, values in found.items():
             spread = self.features[name]
             off = abs(float(np.median(values)) - spread.centre) / (spread.width * allowed)
             beyond = float(np.mean((values < spread.lowest) | (values > spread.highest)))
-            needed = 1.0 if len(chosen) <= A_FEW else 0.5 if name.startswith("mean") else 0.0
+            needed = 1.0 if count <= A_FEW else 0.5 if name.startswith("mean") else 0.0
             if off > excess and beyond >= needed:
                 worst, excess = name, off
         if excess <= 1:
             return None
-        stds = _moments(chosen)[1]
+        stds = _moments(rows)[1]
         ratios = [new / old for new, old in zip(stds, self.std, strict=True) if old > 0]
         return Foreign(
             worst.partition(" ")[0],
@@ -198,7 +198,7 @@ class InputStatistics:
             float(np.median(ratios)) if ratios else 1.0,
             *_range(rows if given is None else given),
             (self.lowest, self.highest),
-            len(chosen),
+            count,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -260,15 +260,8 @@ class InputStatistics:
 
 
 def _range(values: NumberArray) -> tuple[float, float]:
-    return _short(values.min()), _short(values.max())
-
-
-def _chosen(rows: FloatArray) -> FloatArray:
-    """Return at most so many rows, evenly over all."""
-    if len(rows) <= MOST_ROWS:
-        return rows
-    chosen: FloatArray = rows[np.linspace(0, len(rows) - 1, MOST_ROWS).astype(np.int64)]
-    return chosen
+    ends = [(values[rows].min(), values[rows].max()) for rows in in_blocks(values)]
+    return _short(min(low for low, _ in ends)), _short(max(high for _, high in ends))
 
 
 def _grouped(rows: NDArray[Any]) -> list[NDArray[Any]]:
@@ -277,15 +270,17 @@ def _grouped(rows: NDArray[Any]) -> list[NDArray[Any]]:
 
 
 def _chunks(rows: FloatArray, values: int = CHUNK) -> Iterator[NDArray[np.float64]]:
-    """Yield all rows in double precision, so many values at a time: large images take much memory."""
+    """Yield the chosen rows in double precision, so many values at a time: large images take much memory."""
     size = max(1, values // max(rows[0].size, 1))
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size].astype(np.float64)
+    places = evenly(len(rows), MOST_ROWS)
+    for start in range(0, len(places), size):
+        yield rows[places[start : start + size]].astype(np.float64)
+        released(rows)
 
 
 def _moments(rows: FloatArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and standard deviation of each group of channels, over all rows."""
-    counts = np.array([group.size for group in _grouped(rows)], np.float64)
+    """Return mean and standard deviation of each group of channels, over the chosen rows."""
+    counts = min(len(rows), MOST_ROWS) * np.array([group.size for group in _grouped(rows[:1])], np.float64)
     mean = np.sum([[group.sum() for group in _grouped(part)] for part in _chunks(rows)], axis=0) / counts
     squares = np.sum(
         [
@@ -298,7 +293,7 @@ def _moments(rows: FloatArray) -> tuple[NDArray[np.float64], NDArray[np.float64]
 
 
 def _all_features(rows: FloatArray, mean: NDArray[Any], std: NDArray[Any]) -> Features:
-    """Return the features of each of many rows, (n,) each."""
+    """Return the features of each of the chosen rows, (n,) each."""
     parts = [_features(part, mean, std) for part in _chunks(rows, FEW)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from snnc.data import csv_rows
 from snnc.data.cifar import files_of, read_cifar
-from snnc.data.collections import LISTS, Collection, collected
+from snnc.data.collections import LISTS, Collection, collected, is_recording
 from snnc.data.datasets import is_dataset, read_dataset
 from snnc.data.decoding import Decoding
 from snnc.data.pictures import read_picture
@@ -21,10 +21,11 @@ from snnc.data.row_files import check_rows, named_rows, opened, rows_in
 from snnc.data.sounds import read_sound
 from snnc.data.stored import mapped, stored, unpacked
 from snnc.errors import InputError, NonFiniteError
+from snnc.events import accumulated, open_recording
 from snnc.ir.graph import NumberArray
 
 BESIDE = "images.json"
-"""The preprocessing file that lies beside pictures or sounds."""
+"""The preprocessing file that lies beside pictures, sounds or recordings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +57,10 @@ def read_material(
     """Read rows, and labels where there are some.
 
     Args:
-        path: ``.npz`` with ``x`` and perhaps ``y``, ``.npy``, a folder of pictures or of sounds, or of one
-            folder for each class, CIFAR's binary files or their folder, a list of such files (``.txt``,
-            ``.lst``), or a table (``.csv``, ``.tsv``), with ``#COLUMN`` behind its name for the column of
-            labels.
+        path: ``.npz`` with ``x`` and perhaps ``y``, ``.npy``, one recording, a folder of pictures, sounds or
+            recordings, or of one folder for each class, CIFAR's binary files or their folder, a list of such
+            files (``.txt``, ``.lst``), or a table (``.csv``, ``.tsv``), with ``#COLUMN`` behind its name
+            for the column of labels.
         preprocessing: as it is known; without one, that beside the files counts.
         limit: read so many rows.
         is_fixed: whether the preprocessing is that of an artefact, which another one would contradict.
@@ -77,7 +78,7 @@ def read_material(
     known = read_cifar(path, limit)
     if known is not None:
         return Material(*known, f"the images of {path}", preprocessing)
-    if path.is_dir() or path.suffix.lower() in LISTS:
+    if path.is_dir() or is_recording(path) or path.suffix.lower() in LISTS:
         collection = collected(path)
         preprocessing = _beside(collection, preprocessing, is_fixed=is_fixed)
         return _decoded(collection, preprocessing, limit)
@@ -112,7 +113,7 @@ def given_rows(
 def is_decoded(path: Path) -> bool:
     """Whether rows come from other files than NumPy's."""
     tables_and_lists = _table_of(path)[0] is not None or path.suffix.lower() in LISTS
-    return tables_and_lists or path.is_dir() or files_of(path) is not None
+    return tables_and_lists or path.is_dir() or is_recording(path) or files_of(path) is not None
 
 
 def preprocessing_beside(path: Path, preprocessing: Preprocessing | None) -> Preprocessing | None:
@@ -167,8 +168,9 @@ def _alike(one: Preprocessing, other: Preprocessing) -> bool:
 
 
 def _laid_out(collection: Collection, preprocessing: Preprocessing | None) -> Preprocessing | None:
-    if collection.kind == "picture" and preprocessing is not None and preprocessing.rows_layout is None:
-        return replace(preprocessing, rows_layout="NHWC")
+    layout = {"picture": "NHWC", "recording": "NCHW"}.get(collection.kind)
+    if layout is not None and preprocessing is not None and preprocessing.rows_layout is None:
+        return replace(preprocessing, rows_layout=layout)
     return preprocessing
 
 
@@ -176,11 +178,12 @@ def _decoded(collection: Collection, preprocessing: Preprocessing | None, limit:
     """Read every file of a collection, one at a time."""
     files = collection.files[:limit]
     decoding = _decoding(preprocessing)
-    reader: Callable[[Path], NumberArray] = (
-        (lambda path: read_picture(path, decoding))
-        if collection.kind == "picture"
-        else _Sounds(decoding).read
-    )
+    readers: dict[str, Callable[[Path], NumberArray]] = {
+        "picture": lambda path: read_picture(path, decoding),
+        "sound": _Sounds(decoding).read,
+        "recording": lambda path: accumulated(open_recording(path, decoding.events.sensor), decoding.events),
+    }
+    reader = readers[collection.kind]
     first = reader(files[0])
     x = stored((len(files), *first.shape), first.dtype)
     x[0] = first
@@ -217,6 +220,8 @@ class _Sounds:
 
 
 def _size(row: NumberArray, kind: str) -> str:
+    if kind == "recording":
+        return f"of {row.shape[-2]} x {row.shape[-1]} pixels"
     channels = f", {row.shape[-1]} channels" if row.ndim == (3 if kind == "picture" else 2) else ", 1 channel"
     if kind == "picture":
         return f"{row.shape[0]} x {row.shape[1]}{channels}"
@@ -224,6 +229,8 @@ def _size(row: NumberArray, kind: str) -> str:
 
 
 def _cure(row: NumberArray, first: NumberArray, kind: str) -> str:
+    if kind == "recording":
+        return "give recordings of one sensor"
     if row.ndim != first.ndim:
         return "set `mode` in the preprocessing" if kind == "picture" else "save all with as many channels"
     if kind == "picture":

@@ -32,9 +32,9 @@ from math import isqrt, log, prod, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from snnc.data.stored import in_blocks
 from snnc.diagnostics import LOOKS_UNNORMALISED, Diagnostic
-from snnc.ir.graph import FloatArray, NumberArray
+from snnc.ir.blocks import spread_blocks
+from snnc.ir.graph import FloatArray, NumberArray, Shape
 from snnc.metrics.task import Task, behaves_as_classifier
 
 PROBED_ROWS = 128
@@ -95,6 +95,9 @@ COLOURS = 3
 Run = Callable[[FloatArray], NumberArray]
 """From rows, (n, *shape) float32, channels first, to their scores, (n, classes)."""
 
+Way = Callable[[FloatArray], NumberArray]
+"""From some rows, (n, *shape) float32, to the same rows read in another way, (n, *shape)."""
+
 
 class Mistake(Enum):
     """What is wrong with rows."""
@@ -118,14 +121,14 @@ class Reading:
     Attributes:
         mistake: what is wrong if it is the right one.
         words: what is done to the rows.
-        rows: (n, *shape), the same rows in that way.
+        way: how it is done, to any block of the rows: all rows in all readings are never held together.
         variety: how much the answers must differ for this reading to count.
         keeps_scale: whether the values lie as far apart as they did.
     """
 
     mistake: Mistake
     words: str
-    rows: FloatArray
+    way: Way
     variety: float = 0.0
     keeps_scale: bool = False
 
@@ -184,9 +187,11 @@ class _Answers:
     scores: NDArray[np.float64]
 
     @classmethod
-    def of(cls, run: Run, rows: FloatArray) -> _Answers | None:
-        """Ask the network; ``None`` where its answers are not finite, or not several."""
-        found = run(np.ascontiguousarray(rows, np.float32)).astype(np.float64).reshape(len(rows), -1)
+    def of(cls, run: Run, rows: FloatArray, way: Way = lambda rows: rows) -> _Answers | None:
+        """Ask the network of the probed rows; ``None`` where its answers are not finite, or not several."""
+        parts = [run(np.ascontiguousarray(way(some), np.float32)) for some in probed(rows)]
+        found = np.concatenate(parts).astype(np.float64)
+        found = found.reshape(len(found), -1)
         return cls(found) if found.shape[1] > 1 and np.isfinite(found).all() else None
 
     @property
@@ -235,18 +240,17 @@ def judge(run: Run, rows: FloatArray, *, task: Task | None, order_only: bool = F
         order_only: whether to try only other orders of colours, height and width, of rows whose distribution
             is known to be right, with an artefact that was made from such rows.
     """
-    tried = chosen(rows)
-    if len(tried) < FEWEST_ROWS:
+    if len(rows) < FEWEST_ROWS:
         return None
-    own = _Answers.of(run, tried)
+    own = _Answers.of(run, rows)
     if own is None or own.scores.shape[1] >= prod(rows.shape[1:]) or task not in (None, Task.CLASSES):
         return None
-    ends = float(tried.min()), float(tried.max())
+    ends, tried = _ends(rows), len(own.scores)
     enough = ENOUGH_OF_SPIKES if order_only else ENOUGH
     faint = own.information().mean() < FAINT
     best: tuple[float, Misread] | None = None
-    for reading in readings(tried, order_only=order_only):
-        other = _Answers.of(run, reading.rows)
+    for reading in readings(rows, order_only=order_only):
+        other = _Answers.of(run, rows, reading.way)
         if other is None or not (task is Task.CLASSES or behaves_as_classifier(other.scores)):
             continue
         told = other.information().mean()
@@ -261,14 +265,14 @@ def judge(run: Run, rows: FloatArray, *, task: Task | None, order_only: bool = F
                 continue
         if found is not None and (best is None or found[0] > best[0]):
             gain, measure, shares = found
-            best = gain, Misread(reading.mistake, reading.words, measure, *shares, *ends, len(tried))
+            best = gain, Misread(reading.mistake, reading.words, measure, *shares, *ends, tried)
     if best is not None:
         return best[1]
     if order_only or not (task is Task.CLASSES or behaves_as_classifier(own.scores)):
         return None
     known, lead = float(own.information().mean()), own.lead()
     if lead > LEAD and known >= ENOUGH_FOR_FAINT:
-        return Misread(Mistake.SCALE, "", "", known, lead, *ends, len(tried))
+        return Misread(Mistake.SCALE, "", "", known, lead, *ends, tried)
     return None
 
 
@@ -298,13 +302,12 @@ def _better(
 
 
 def readings(rows: FloatArray, *, order_only: bool = False) -> Iterator[Reading]:
-    """Yield other readings of rows, (n, *shape), leaving out those that change nothing.
-
-    Each is made when it is asked for: together they are many times as large as the rows.
-    """
-    tolerance = 1e-3 * float(np.ptp(rows))
+    """Yield other readings of rows, (n, *shape), leaving out those that change nothing."""
+    low, high = _ends(rows)
+    tolerance = 1e-3 * (high - low)
     for reading in chain(() if order_only else _scaled(rows), _reordered(rows, order_only=order_only)):
-        if any(np.abs(reading.rows[some] - rows[some]).max() > tolerance for some in in_blocks(rows)):
+        changes = (np.abs(reading.way(some) - some).max() for some in probed(rows))
+        if any(change > tolerance for change in changes):
             yield reading
 
 
@@ -314,79 +317,86 @@ def _reordered(rows: FloatArray, *, order_only: bool) -> Iterator[Reading]:
     axes = tuple(range(2, rows.ndim))
     if axes and shape[0] == COLOURS:
         words = "with the channels in the other order"
-        yield Reading(Mistake.CHANNELS, words, rows[:, ::-1], keeps_scale=True)
+        yield Reading(Mistake.CHANNELS, words, lambda some: some[:, ::-1], keeps_scale=True)
     if axes and shape[0] > 1 and not order_only:
-        last = np.moveaxis(rows.reshape(len(rows), *shape[1:], shape[0]), -1, 1)
+
+        def last(some: FloatArray) -> FloatArray:
+            return np.moveaxis(some.reshape(len(some), *shape[1:], shape[0]), -1, 1)
+
+        def first(some: FloatArray) -> FloatArray:
+            return np.moveaxis(some, 1, -1).reshape(some.shape)
+
         yield Reading(Mistake.AXES, "read as channels last", last, VARIETY)
-        first = np.moveaxis(rows, 1, -1).reshape(rows.shape)
         yield Reading(Mistake.AXES, "read as channels first", first, VARIETY)
-    turned = _turned(rows)
-    if turned is not None:
-        words = "with height and width exchanged"
-        yield Reading(Mistake.AXES, words, turned, TURNED_VARIETY, keeps_scale=True)
+    if len(shape) == 3 and shape[1] == shape[2]:
+        pixels: Shape = shape
+    elif len(shape) == 1 and isqrt(shape[0]) ** 2 == shape[0] >= 64:
+        pixels = (1, isqrt(shape[0]), isqrt(shape[0]))
+    else:
+        return
 
+    def turned(some: FloatArray) -> FloatArray:
+        return some.reshape(-1, *pixels).swapaxes(2, 3).reshape(some.shape)
 
-def _turned(rows: FloatArray) -> FloatArray | None:
-    """Return rows with height and width exchanged; ``None`` where there are none, or not equally many."""
-    if rows.ndim == 4:
-        return rows.swapaxes(2, 3) if rows.shape[2] == rows.shape[3] else None
-    side = isqrt(rows.shape[1])
-    if rows.ndim != 2 or side * side != rows.shape[1] or side < 8:
-        return None
-    return rows.reshape(len(rows), side, side).swapaxes(1, 2).reshape(rows.shape)
+    words = "with height and width exchanged"
+    yield Reading(Mistake.AXES, words, turned, TURNED_VARIETY, keeps_scale=True)
 
 
 def _scaled(rows: FloatArray) -> Iterator[Reading]:
     """Yield the rows in the scales that networks are trained in, and in multiples of their own."""
-    low, high = float(rows.min()), float(rows.max())
+    low, high = _ends(rows)
     if high == low:
         return
     mean, std = _per_channel(rows)
 
-    def unit(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = (values - low) / (high - low)
+    def unit(values: NumberArray) -> NumberArray:
+        found: NumberArray = (values.astype(np.float64) - low) / (high - low)
         return found
 
-    def made(way: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> FloatArray:
-        found = np.empty(rows.shape, np.float32)
-        for some in in_blocks(rows):  # in float64 all of them are several times as large
-            found[some] = way(rows[some].astype(np.float64))
+    def centred(values: NumberArray) -> NumberArray:
+        found: NumberArray = values.astype(np.float64) - mean
         return found
 
-    ways: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+    ways: dict[str, Way] = {
         "brought to 0 .. 1": unit,
         "brought to 0 .. 255": lambda values: 255 * unit(values),
         "brought to -1 .. 1": lambda values: 2 * unit(values) - 1,
         "brought to -128 .. 127": lambda values: 255 * unit(values) - 128,
-        "standardised per channel": lambda values: (values - mean) / np.where(std > 0, std, 1),
+        "standardised per channel": lambda values: centred(values) / np.where(std > 0, std, 1),
     }
-    ways |= {f"times {factor}": partial(np.multiply, factor) for factor in (2, 16, 255)}
+    ways |= {f"times {factor}": partial(_times, factor) for factor in (2, 16, 255)}
     ways |= {f"divided by {factor}": partial(_divided, factor) for factor in (2, 16, 255)}
     for words, way in ways.items():
-        yield Reading(Mistake.SCALE, words, made(way))
-    yield Reading(Mistake.SCALE, "centred per channel", made(lambda values: values - mean), keeps_scale=True)
+        yield Reading(Mistake.SCALE, words, way)
+    yield Reading(Mistake.SCALE, "centred per channel", centred, keeps_scale=True)
 
 
-def _divided(by: int, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return values / by
+def _times(factor: int, values: NumberArray) -> NumberArray:
+    return values.astype(np.float64) * factor
+
+
+def _divided(by: int, values: NumberArray) -> NumberArray:
+    return values.astype(np.float64) / by
 
 
 def _per_channel(rows: FloatArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return mean and standard deviation of each channel, (1, channels, 1, ...)."""
     over = (0, *range(2, rows.ndim))
-    count = rows.size // rows.shape[1]
-    blocks = tuple(in_blocks(rows))
-    mean = sum(rows[some].sum(axis=over, dtype=np.float64, keepdims=True) for some in blocks) / count
-    squares = sum(np.square(rows[some] - mean).sum(axis=over, keepdims=True) for some in blocks)
+    count = min(len(rows), PROBED_ROWS) * rows[0].size // rows.shape[1]
+    mean = sum(some.sum(axis=over, dtype=np.float64, keepdims=True) for some in probed(rows)) / count
+    squares = sum(np.square(some - mean).sum(axis=over, keepdims=True) for some in probed(rows))
     return mean, np.sqrt(squares / count)
 
 
-def chosen(rows: FloatArray) -> FloatArray:
-    """Return at most so many rows, evenly over all."""
-    if len(rows) <= PROBED_ROWS:
-        return rows
-    some: FloatArray = rows[np.linspace(0, len(rows) - 1, PROBED_ROWS).astype(np.int64)]
-    return some
+def _ends(rows: FloatArray) -> tuple[float, float]:
+    """Return the smallest and the largest value of the probed rows."""
+    ends = [(float(some.min()), float(some.max())) for some in probed(rows)]
+    return min(low for low, _ in ends), max(high for _, high in ends)
+
+
+def probed(rows: FloatArray) -> Iterator[FloatArray]:
+    """Yield the rows that are read in every way, some at a time."""
+    return spread_blocks(rows, PROBED_ROWS)
 
 
 def against_running(

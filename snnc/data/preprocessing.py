@@ -14,8 +14,9 @@ import numpy as np
 from snnc.data.decoding import DECODING_KEYS, Decoding
 from snnc.data.readings import LAST, LAYOUTS, Arrangement, NetworkInput, OpenShape, Wanted
 from snnc.data.rows import arrangement, exact
-from snnc.data.stored import in_blocks, stored
+from snnc.data.stored import stored
 from snnc.errors import InputError
+from snnc.ir.blocks import in_blocks
 from snnc.ir.graph import FloatArray, NumberArray, Shape
 from snnc.options import input_and_file
 

@@ -6,7 +6,6 @@ import math
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from snnc.errors import InputError
+from snnc.ir.blocks import BLOCK, in_blocks
 
 IN_MEMORY = 64 << 20
 """Bytes up to which an array stays in memory."""
-BLOCK = 1 << 22
-"""Bytes that are unpacked or changed at once."""
 
 
 def stored(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
@@ -46,13 +44,6 @@ def stored(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
                 f"{error.strerror}; use fewer rows, or set TMPDIR to a folder on a larger disk"
             ) from None
         return np.memmap(file, np.dtype(dtype), "r+", shape=shape)
-
-
-def in_blocks(x: NDArray[Any]) -> Iterator[slice]:
-    """Yield the rows of an array, (rows, ...), some at a time: what is made of them stays small."""
-    rows = max(1, BLOCK // max(1, 4 * math.prod(x.shape[1:])))
-    for start in range(0, len(x), rows):
-        yield slice(start, min(start + rows, len(x)))
 
 
 def as_float32(x: NDArray[Any]) -> NDArray[np.float32]:

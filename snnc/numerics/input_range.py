@@ -13,11 +13,14 @@ a channel that is merely small, such as the pixels at the border of an image, ke
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from snnc.ir import ann, snn
+from snnc.ir.blocks import in_blocks
 from snnc.ir.channels import per_channel
 from snnc.ir.geometry import ABSENT
 from snnc.ir.graph import FloatArray, IntArray
@@ -76,12 +79,18 @@ def input_units(graph: ann.AnnGraph, rows: FloatArray, given: ann.AnnNode | None
 
     Args:
         graph: the network.
-        rows: (n, *input shape), the calibration rows behind the affine map that the encoder takes in.
+        rows: (n, *input shape), the calibration rows, before the affine map that the encoder takes in.
         given: the input; the one that there is by default.
     """
     channels = rows.shape[1]
-    flat = rows.reshape(len(rows), channels, -1)
-    low, high = flat.min(axis=(0, 2)), flat.max(axis=(0, 2))
+
+    def parts() -> Iterator[FloatArray]:
+        """Yield the encoded rows, (some, channels, positions)."""
+        for some in in_blocks(rows):
+            yield encoded(graph, rows[some], given).reshape(-1, channels, math.prod(rows.shape[2:]))
+
+    ends = [(part.min(axis=(0, 2)), part.max(axis=(0, 2))) for part in parts()]
+    low, high = np.min([low for low, _ in ends], axis=0), np.max([high for _, high in ends], axis=0)
     reach = np.maximum(np.abs(low), np.abs(high)).astype(np.float64)
     middle = np.zeros(channels, np.float32)
     raw = raw_channels(graph, given)
@@ -89,7 +98,8 @@ def input_units(graph: ann.AnnGraph, rows: FloatArray, given: ann.AnnNode | None
         half = (high - low) / 2
         far = (half > 0) & (FAR_FROM_ZERO * half < reach) & ~_folded(graph, raw, channels)
         middle = np.where(far, (low + high) / 2, 0).astype(np.float32)
-        reach = np.where(far, np.abs(flat[:, :, 0] - middle).max(axis=0), reach)
+        furthest = np.max([np.abs(part[:, :, 0] - middle).max(axis=0) for part in parts()], axis=0)
+        reach = np.where(far, furthest, reach)
     largest = float(reach.max())
     if largest <= 0:
         return InputUnits(1.0, np.ones(channels, np.float32), middle)

@@ -137,9 +137,4 @@ class Made:
         return cls(Shared.of(content), load(files.path), values["chosen"], values["warnings"])
 
 
-def is_final(error: SnncError) -> bool:
-    """Whether the same conversion would fail again, wherever it is tried."""
-    return error.exit_code in (2, 3, 4, 5, 6)
-
-
-__all__ = ["Made", "conversion", "converted", "is_final", "options_of", "told_of_options", "unpacked"]
+__all__ = ["Made", "conversion", "converted", "options_of", "told_of_options", "unpacked"]

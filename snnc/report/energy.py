@@ -32,7 +32,6 @@ Communications 16 (2025), of the names of metrics.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from math import ceil, log2, prod
@@ -49,6 +48,7 @@ from snnc.ir.bounds import count_bounds
 from snnc.ir.graph import IntArray
 from snnc.ir.operations import check_known, firing, largest_spike
 from snnc.ir.snn import Function, IntegrateFire, SnnGraph
+from snnc.option_files import read_toml
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +124,7 @@ def read_model(path: Path) -> CostModel:
     Raises:
         InputError: the file is missing, damaged, a key is unknown or missing, or a value is no energy.
     """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"the cost model {path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"the cost model {path} is not TOML: {error}") from None
+    values = read_toml(path, "the cost model")
     known = [entry.name for entry in fields(CostModel)]
     unknown, missing = sorted(set(values) - set(known)), [key for key in known if key not in values]
     if unknown or missing:

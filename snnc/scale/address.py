@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from snnc.errors import InputError, UsageError
+from snnc.option_files import check_keys, read_toml
 
 WAIT = 60.0
 """Seconds in which the first worker, or another one once all are gone, has to come."""
@@ -86,17 +86,8 @@ def read_place(path: Path) -> Place:
         InputError: it is missing, not TOML, or holds an unknown key or a value that does not fit.
         UsageError: its values contradict each other.
     """
-    try:
-        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"the cluster {path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise InputError(f"the cluster {path} is not TOML: {error}") from None
-    for name, value in values.items():
-        if name not in KEYS:
-            raise InputError(f"the cluster {path} has the unknown key {name!r}; known: {', '.join(KEYS)}")
-        if (problem := _problem(name, value)) is not None:
-            raise InputError(f"the cluster {path}: {name!r} {problem}")
+    values = read_toml(path, "the cluster")
+    check_keys(values, KEYS, _problem, f"the cluster {path}")
     if "scheduler" not in values:
         raise InputError(f"the cluster {path} has no `scheduler`: write its address, tcp:// or tls://")
     for name in ("ca", "certificate", "key"):

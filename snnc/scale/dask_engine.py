@@ -98,6 +98,7 @@ class DaskEngine:
         self._lost: list[int] = []
         self._came: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         self._blobs: OrderedDict[str, tuple[Any, int]] = OrderedDict()
+        self._asked: dict[str, Any] = {}
         self._fit: dict[str, Fingerprint] = {}
         self._unfit: set[str] = set()
         self._looked = self._seen = time.monotonic()
@@ -195,8 +196,9 @@ class DaskEngine:
             known = dict(self._client.scheduler_info(n_workers=-1)["workers"])
         except Exception:  # noqa: BLE001 - see `_connect`; whoever waits tries again
             known = {}
-        for gone in set(self._fit) - set(known):
-            del self._fit[gone]
+        for gone in (self._fit.keys() | self._asked.keys()) - known.keys():
+            self._fit.pop(gone, None)
+            self._asked.pop(gone, None)
         new = [address for address in known if address not in self._fit and address not in self._unfit]
         for address, described in self._described(new, strict=strict).items():
             cpu = self.place.cpu == "client" or self._expected is not None
@@ -219,27 +221,32 @@ class DaskEngine:
         Raises:
             ClusterError: one cannot run snnc, where that is an error.
         """
-        asked = {}
         for address in addresses:
-            self._attempts += 1
-            asked[address] = self._client.submit(
-                perform_on_worker,
-                "describe",
-                "",
-                (),
-                packed({}),
-                workers=[address],
-                key=f"snnc-{self._run}-describe-{self._attempts}",
-                pure=False,
-            )
+            if address not in self._asked:
+                self._attempts += 1
+                self._asked[address] = self._client.submit(
+                    perform_on_worker,
+                    "describe",
+                    "",
+                    (),
+                    packed({}),
+                    workers=[address],
+                    key=f"snnc-{self._run}-describe-{self._attempts}",
+                    pure=False,
+                )
         found: dict[str, Fingerprint] = {}
-        deadline = time.monotonic() + DESCRIBED
-        for address, future in asked.items():
+        # While others work, nobody waits for a worker that is slow to start.
+        deadline = time.monotonic() + (0.0 if self._fit else DESCRIBED)
+        for address in addresses:
+            future = self._asked[address]
             try:
                 data = future.result(timeout=max(0.1, deadline - time.monotonic()))
                 found[address] = dict(read(bytes_or_refuse(data)).values["fingerprint"])
             except Exception as error:  # noqa: BLE001 - dask's errors have no common root
-                if future.status != "error" and not isinstance(error, ClusterError):
+                if future.status == "pending" and not isinstance(error, ClusterError):
+                    continue  # it is asked already
+                if future.status not in ("error", "finished") and not isinstance(error, ClusterError):
+                    del self._asked[address]  # lost or cancelled: ask again
                     continue
                 problem = ClusterError(
                     f"the worker {address} cannot run snnc ({hint(error)}): install the same environment "

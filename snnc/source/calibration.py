@@ -11,11 +11,11 @@ from typing import ClassVar
 import numpy as np
 
 from snnc.data import normalisation
-from snnc.data.stored import in_blocks
 from snnc.diagnostics import FEW_ROWS, Diagnostic
 from snnc.errors import InputError, NonFiniteError
 from snnc.ir.ann import AnnGraph, AnnNode, BatchNormalisation, MaxPool, Relu, Softmax
 from snnc.ir.batch import Batch, Rows, joined, rows_of
+from snnc.ir.blocks import in_blocks
 from snnc.ir.graph import FloatArray, NumberArray
 from snnc.metrics.task import Task
 from snnc.numerics.spill import RowArray
@@ -246,7 +246,7 @@ class Calibration:
             if isinstance(graph[graph.output], Softmax):
                 task = task or Task.CLASSES
             scores = self._scores(graph)
-            require_squares(graph, graph.logits, scores(normalisation.chosen(self.rows)))
+            require_squares(graph, graph.logits, *map(scores, normalisation.probed(self.rows)))
             misread = normalisation.judge(scores, self.rows, task=task)
             if misread is not None:
                 return (*found, misread.diagnostic())
@@ -259,9 +259,10 @@ class Calibration:
         for node in graph.of_type(BatchNormalisation):
             before = graph.ancestors(node.inputs, frozenset())
             if not any(isinstance(graph[name], Relu | MaxPool) for name in before):
-                chosen = normalisation.chosen(rows_of(self.rows, graph.input.name))
                 name = node.inputs[0]
-                values = AnnSession(graph, [name], self.threads).run(chosen)[name]
+                session = AnnSession(graph, [name], self.threads)
+                rows = normalisation.probed(rows_of(self.rows, graph.input.name))
+                values = np.concatenate([session.run(some)[name] for some in rows])
                 return normalisation.against_running(node.name, values, node.mean, node.variance)
         return None
 

@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime as ort
 
 from snnc.ir.batch import Batch, Rows
+from snnc.ir.blocks import released
 from snnc.ir.graph import FloatArray, IntArray
 from snnc.scale.plain import packed
 from snnc.scale.tasks import Arrays, Blob, Found, Shared, Task, ready
@@ -65,7 +66,9 @@ def streamed(
     def task(start: int) -> Task:
         rows = slice(start, start + size)
         label = f"rows {start} to {min(start + size, len(x)) - 1} of the calibration"
-        return Task("activations", packed({}, feeds(x[rows])), (model,), label)
+        sent = packed({}, feeds(x[rows]))
+        released(x)
+        return Task("activations", sent, (model,), label)
 
     for start, done in zip(starts, workers.results(map(task, starts)), strict=True):
         whole = [done.arrays[str(index)] for index in range(len(names))]
@@ -145,10 +148,12 @@ def sampled(
     def task(start: int) -> Task:
         rows = slice(start, start + size)
         inside = within(chosen, rows)
-        sent = {CHOSEN: chosen[inside] - start}
-        sent |= {f"{PLACES}{index}": places[name][inside] for index, name in enumerate(names)}
+        asked = {CHOSEN: chosen[inside] - start}
+        asked |= {f"{PLACES}{index}": places[name][inside] for index, name in enumerate(names)}
+        sent = packed({"count": len(names)}, {**feeds(x[rows]), **asked})
+        released(x)
         label = f"rows {start} to {min(start + size, len(x)) - 1} of the calibration"
-        return Task("samples", packed({"count": len(names)}, {**feeds(x[rows]), **sent}), (model,), label)
+        return Task("samples", sent, (model,), label)
 
     for done in workers.results(map(task, starts)):
         yield {

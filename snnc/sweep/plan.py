@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +18,8 @@ from snnc.conversion_options import Options
 from snnc.errors import InputError, UsageError
 from snnc.metrics.task import as_task
 from snnc.models import PREFIX
-from snnc.options import OPTIONS, setting_problem, setting_text
-from snnc.pass_options import once
+from snnc.option_files import check_keys, read_toml, settings_of, tables_problem
+from snnc.options import OPTIONS
 
 STRING: Mapping[str, Any] = {"type": "string"}
 STRINGS: Mapping[str, Any] = {"type": "array", "items": STRING, "minItems": 1}
@@ -214,12 +213,7 @@ def read_plan(path: Path) -> dict[str, Any]:
     Raises:
         InputError: it is missing, not TOML, or holds an unknown key or a value that does not fit.
     """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"the sweep {path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise InputError(f"the sweep {path} is not TOML: {error}") from None
+    values = read_toml(path, "the sweep")
     _checked(values, {name: form for name, (form, _) in KEYS.items()}, f"the sweep {path}")
     for number, own in enumerate(values.get("network", [])):
         _checked(own, OWN, f"the sweep {path}, network {number + 1}")
@@ -264,7 +258,7 @@ def plan_of(values: Mapping[str, Any]) -> Plan:
 
     networks = [network({"model": name}) for name in values.get("models", ())]
     networks += [network(own) for own in values.get("network", ())]
-    variants = [_settings(each) for each in values.get("set", ({},))]
+    variants = [settings_of(each, "the sweep's option") for each in values.get("set", ({},))]
     common = {name: values[name] for name in ("precision", "seed", "host") if name in values}
     if "task" in values:
         common["task"] = as_task(values["task"])
@@ -284,17 +278,6 @@ def plan_of(values: Mapping[str, Any]) -> Plan:
     )
 
 
-def _settings(tables: Mapping[str, Any]) -> dict[str, str]:
-    """Return a table of passes as ``--set`` would give it; what is flat already stays."""
-    pairs = []
-    for name, options in tables.items():
-        if not isinstance(options, Mapping):
-            pairs.append((name, setting_text(options)))
-            continue
-        pairs += [(f"{name}.{option}", setting_text(value)) for option, value in options.items()]
-    return once(pairs, "the sweep's option")
-
-
 _PLAIN: Mapping[str, tuple[tuple[type, ...], str]] = {
     "string": ((str,), "a string"),
     "integer": ((int,), "a whole number"),
@@ -304,16 +287,8 @@ _PLAIN: Mapping[str, tuple[tuple[type, ...], str]] = {
 
 
 def _checked(values: Mapping[str, Any], forms: Mapping[str, Mapping[str, Any]], where: str) -> None:
-    """Refuse unknown keys, and values that do not fit.
-
-    Raises:
-        InputError: naming the first.
-    """
-    for name, value in values.items():
-        if name not in forms:
-            raise InputError(f"{where} has the unknown key {name!r}; known: {', '.join(forms)}")
-        if (problem := _problem(value, forms[name])) is not None:
-            raise InputError(f"{where}: {name!r} {problem}")
+    """Refuse unknown keys, and values that do not fit."""
+    check_keys(values, forms, lambda name, value: _problem(value, forms[name]), where)
 
 
 def _problem(value: Any, form: Mapping[str, Any]) -> str | None:
@@ -330,14 +305,7 @@ def _problem(value: Any, form: Mapping[str, Any]) -> str | None:
             return "is empty: leave it out"
         found = (_problem(each, form["items"]) for each in value)
         return next((f"holds what {problem}" for problem in found if problem), None)
-    if form is TABLE:
-        for name, options in value.items():
-            if not isinstance(options, dict):
-                return f"needs a table for the pass {name!r}: write {name}.OPTION = value"
-            for key, item in options.items():
-                if (problem := setting_problem(item)) is not None:
-                    return f"holds {name}.{key}, which {problem}"
-    return None
+    return tables_problem(value) if form is TABLE else None
 
 
 def _is_a(value: object, types: tuple[type, ...]) -> bool:
