@@ -7,6 +7,7 @@ import pytest
 
 from snnc.compiler import Conversion, Options, convert
 from snnc.diagnostics import FAR_FROM_SOURCE
+from snnc.metrics import Task
 from tests.onnx_models import model, node
 
 X = np.random.default_rng(2).standard_normal((60, 6)).astype(np.float32)
@@ -19,7 +20,7 @@ def converted(preset: str, task: str) -> Conversion:
     nodes = [node("MatMul", "x a", "h"), node("Relu", "h", "r"), node("MatMul", "r b", "k")]
     nodes += [node("Tanh", "k", "t"), node("MatMul", "t c", "y")]
     proto = model(nodes, ["n", 6], {name: value.astype(np.float32) for name, value in weights.items()})
-    return convert(proto, X, Options(1, preset, task=task, threads=1))
+    return convert(proto, X, Options(1, preset, task=Task(task), threads=1))
 
 
 @pytest.mark.parametrize("task", ["regression", "classes"])

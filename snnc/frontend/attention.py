@@ -26,6 +26,7 @@ from snnc.frontend.recurrent.unrolling import Unrolled
 from snnc.frontend.refusals import refuse
 from snnc.frontend.simplify import label
 from snnc.frontend.tensors import Constant
+from snnc.frontend.views import View
 from snnc.ir.graph import Shape
 
 MASKED = -1e9
@@ -166,7 +167,9 @@ class _Writer:
         found = self.operand(place)
         if found is None:
             self.refuse(f"it has no {what} of its own")
-        return tuple(found.shape)
+        if not isinstance(found, View | np.ndarray):
+            self.refuse(f"its {what} holds no numbers")
+        return found.shape
 
     def require_outputs(self, most: int) -> None:
         """Refuse a node whose scores are an output."""
@@ -203,7 +206,9 @@ class _Writer:
         biased = bias is not None and self.operand(3) is not None
         if len(shape) == 4 and shape[0] == 1 and not biased:
             return _Heads(value, *shape[1:])
-        if len(shape) != 3 or shape[0] != 1 or heads < 1 or shape[2] % heads:
+        if shape[:1] != (1,):
+            self.refuse(f"its {what} {shape} differs from row to row")
+        if len(shape) != 3 or heads < 1 or shape[2] % heads:
             self.refuse(f"its {what} {shape} has no {heads} heads")
         _, rows, width = shape
         if biased:
@@ -249,8 +254,10 @@ class _Writer:
         found = self.operand(place)
         if found is None:
             return None
-        if not isinstance(found, np.ndarray):
+        if isinstance(found, View):
             return self.given(place)
+        if not isinstance(found, np.ndarray):
+            self.refuse("its mask is a comparison that is computed")
         hidden = ~found if found.dtype == np.bool_ else found <= MASKED
         try:
             rows = np.broadcast_to(hidden, (1, *scores))
