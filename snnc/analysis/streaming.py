@@ -106,8 +106,8 @@ def _require_frames(artefact: Artefact, exit_confidence: float | None, keep_stat
         raise UsageError(f"a confidence lies above 0 and up to 1, not at {exit_confidence}")
     if keep_state and encoder.presented is Presented.ACCUMULATED:
         raise UsageError(
-            f"{graph.name} takes T = {graph.timesteps} frames that add up to one row, and its state ends with "
-            "them: leave out --keep-state"
+            f"{graph.name} takes T = {graph.timesteps} frames that add up to one row, and its state ends "
+            "with them: leave out --keep-state"
         )
 
 
