@@ -19,7 +19,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -153,10 +153,10 @@ def read(case: Case) -> SourceModel:
     return read_onnx(LoadedModel(Path(f"{case.name}.onnx"), "0" * 64, case.model))
 
 
-def judge(case: Case) -> Verdict:
+def judge(case: Case, reader: Callable[[Case], SourceModel] = read) -> Verdict:
     """Read a case's model, run it, and say what became of it."""
     try:
-        source = read(case)
+        source = reader(case)
         with np.errstate(all="ignore"):
             found = run(source, dict(zip(case.free, case.inputs, strict=True)))
             expected = np.asarray(case.expected).astype(np.float32)
