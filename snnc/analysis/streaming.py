@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from snnc.analysis.answers import all_outputs_of
-from snnc.artefact import Artefact
 from snnc.errors import InputError, UsageError
 from snnc.ir.graph import FloatArray, NumberArray
 from snnc.ir.snn import Presented
 from snnc.simulation.protocol import Simulator
+
+if TYPE_CHECKING:
+    from snnc.artefact import Artefact
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +109,8 @@ def _require_frames(artefact: Artefact, exit_confidence: float | None, keep_stat
         raise UsageError(f"a confidence lies above 0 and up to 1, not at {exit_confidence}")
     if keep_state and encoder.presented is Presented.ACCUMULATED:
         raise UsageError(
-            f"{graph.name} takes T = {graph.timesteps} frames that add up to one row, and its state ends with "
-            "them: leave out --keep-state"
+            f"{graph.name} takes T = {graph.timesteps} frames that add up to one row, and its state ends "
+            "with them: leave out --keep-state"
         )
 
 
