@@ -163,6 +163,11 @@ class Options:
             raise UsageError("`lower-quantised` makes integers: leave out --precision float32")
         if self.precision == "float32":
             made = [name for name in INTEGER_PASSES if name in found.names]
+            if any(getattr(item, "sparsity", None) is not None for item in found):
+                raise UsageError(
+                    "`compensate` takes weights out while it makes integers: leave out --precision float32, "
+                    "or density and pattern"
+                )
             found = found.without(*made)
         elif self.steps > MOST_TIMESTEPS:
             raise UsageError(

@@ -16,7 +16,7 @@ from snnc.backends.torch_module import to_torch as module_of
 from snnc.converted_network import ConvertedNetwork
 from snnc.data.datasets import is_dataset, read_dataset
 from snnc.data.preprocessing import Preprocessing
-from snnc.errors import UsageError
+from snnc.errors import InputError, UsageError
 from snnc.metrics.task import Task, as_task
 from snnc.models import PREFIX, calibration_data, resolve
 from snnc.pipeline import Pipeline
@@ -122,12 +122,20 @@ def convert(
 
 
 def load(path: str | os.PathLike[str]) -> ConvertedNetwork:
-    """Read the file of an artefact; see :func:`snnc.artefact.load`.
+    """Read an artefact; see :func:`snnc.artefact.load`.
+
+    Args:
+        path: of the file, or ``zoo:NAME`` of a bundled spiking network.
 
     Raises:
         ArtefactError: it is damaged, foreign, or made by a newer snnc.
-        InputError: it cannot be read.
+        InputError: it cannot be read, or the zoo has no such network.
     """
+    if isinstance(path, str) and path.startswith(PREFIX):
+        entry = resolve(path)
+        if entry.timesteps is None:
+            raise InputError(f"{path} is not an artefact: convert it first with snnc.convert({path!r}, ...)")
+        path = entry.path
     return ConvertedNetwork.of(load_artefact(path), path=Path(os.fsdecode(path)))
 
 

@@ -383,7 +383,7 @@ class ConvertOptions:
     )
     front: Path | None = _option(
         None,
-        "With a budget: draw the cost and loss of every conversion that was tried.",
+        "Search conversions, within a budget if there is one, and draw the cost and loss of each.",
         metavar="FILE.svg",
     )
     journal: Path | None = _option(

@@ -18,8 +18,8 @@ from snnc.backends.fpga.units import ONE, Units
 from snnc.ir.snn import ConstantCurrent, Encode, IntegrateFire, SnnGraph
 
 LANES = (1, 2, 4, 8, 16, 32)
-SMALL = {"ecp5": 16, "ice40": 0}
-"""A memory of at most as many words is made of look-up tables, if the family has such."""
+SMALL = {"ecp5": 16, "ice40": 1}
+"""A memory of as many words takes no block RAM: look-up tables of ECP5 hold 16, and one word is constant."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 OTHER_SEARCHES = ("--max-latency", "--max-synops", "--front", "--journal", "--dump-ir-after")
 """Options that `--tune` does not go with."""
 
-MEASURED = ("--max-drop", "--min-metric", "--max-latency", "--max-synops", "--dry-run")
+MEASURED = ("--max-drop", "--min-metric", "--max-latency", "--max-synops", "--front", "--dry-run")
 """Options that `--frames` does not go with."""
 
 HELD_BACK = 5
@@ -163,7 +163,7 @@ def _convert(ctx: click.Context, model: str, asked: ConvertOptions, workers: Wor
     dump = _dump(asked.dump_ir_after, options)
     sparing = asked.preset == SPARING and bool(limits)
     bounds = (asked.max_latency, asked.max_synops)
-    if sparing or any(bound is not None for bound in bounds):
+    if sparing or front is not None or any(bound is not None for bound in bounds):
         budget = Budget(*bounds, asked.payload, asked.max_drop, limits.floors)
         refuse_contradicting(options)
         rows = _rows(located, asked)
@@ -172,10 +172,6 @@ def _convert(ctx: click.Context, model: str, asked: ConvertOptions, workers: Wor
         request = replace(requested(options, front, output, outputs), workers=workers)
         convert_to_budget(terminal, located, *_split(located, rows, options), budget, request)
         return
-    if front is not None:
-        raise UsageError(
-            "--front draws the conversions of a budget search: give a budget, such as --max-latency"
-        )
     among = options.alternatives()
     possible = tuple(among.values()) or (options,)
     searching = any(LEARNING in each.passes().names for each in possible)

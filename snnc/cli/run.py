@@ -12,7 +12,7 @@ from snnc.cli.artefacts import ArtefactPath
 from snnc.cli.given import refuse
 from snnc.cli.judging import task_of, task_option, tasks_of_artefact
 from snnc.cli.layouts import rows_layout
-from snnc.cli.quantities import Threads
+from snnc.cli.run_options import threads_option, timesteps_option
 from snnc.cli.terminal import Terminal, Verb
 
 if TYPE_CHECKING:
@@ -46,13 +46,7 @@ OF_ROWS = ("--per-step", "--logits", "--timesteps", "--rows-layout", "--task")
 @click.option(
     "--logits", is_flag=True, help="Scale the outputs to the units of the source network, in float32."
 )
-@click.option(
-    "-T",
-    "--timesteps",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Number of time steps; as calibrated by default.",
-)
+@timesteps_option
 @click.option(
     "--backend", default="numba", show_default=True, help="The simulator: numba, onnx or reference."
 )
@@ -74,7 +68,7 @@ OF_ROWS = ("--per-step", "--logits", "--timesteps", "--rows-layout", "--task")
     help="With --stream: never begin anew behind T frames. For networks whose frames do not add up.",
 )
 @rows_layout
-@click.option("--threads", type=Threads(), metavar="N", help="Number of threads; all cores by default.")
+@threads_option
 @click.option("--force", is_flag=True, help="Replace Y.npy if it exists.")
 @task_option
 @click.pass_obj
